@@ -1,0 +1,39 @@
+//! Something that stores blocks.
+
+/// Why a block device did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The offset or length is not a multiple of the block size.
+    #[error("offset or length is not a multiple of the block size")]
+    Misaligned,
+    /// The access reaches past the end; nothing was done.
+    #[error("access past the end of the device")]
+    OutOfBounds,
+    /// The device reported an error; the code is the device's own.
+    #[error("the device reported error {0:#x}")]
+    Device(u32),
+    /// The device did not answer within its deadline, and is not used any more.
+    #[error("the device did not answer")]
+    TimedOut,
+}
+
+/// A disk, a partition, a dump area or a file: storage that is read and written in whole blocks.
+///
+/// Offsets are in bytes and, like lengths, multiples of [`block_size`](Self::block_size).
+pub trait BlockDevice {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Bytes in a block: a power of two from 512 to 4096.
+    fn block_size(&self) -> u32;
+
+    /// Reads blocks; sees every write that was queued before.
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError>;
+
+    /// Queues a write. `from` is free for reuse when this returns; an error of a queued write surfaces at a later call
+    /// or at [`flush`](Self::flush) at the latest.
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError>;
+
+    /// Waits for every queued write and makes them durable.
+    fn flush(&mut self) -> Result<(), BlockError>;
+}

@@ -1,0 +1,62 @@
+//! Time and deadlines: every wait in Holdover goes through [`wait_until`].
+
+use core::time::Duration;
+
+/// A clock that never goes back.
+pub trait Clock {
+    /// Time since some fixed start.
+    fn now(&self) -> Duration;
+}
+
+/// A condition did not come true within its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no answer within {} ms", limit.as_millis())]
+pub struct TimedOut {
+    /// How long was waited.
+    pub limit: Duration,
+}
+
+/// Polls `done` until it says true, at most for `limit`.
+///
+/// The condition is asked once more after the limit has passed, so a processor that was held up (a hypervisor that
+/// paused it, a long SMI) does not turn an answer that has come into a timeout.
+pub fn wait_until(clock: &impl Clock, limit: Duration, mut done: impl FnMut() -> bool) -> Result<(), TimedOut> {
+    let start = clock.now();
+    loop {
+        if done() {
+            return Ok(());
+        }
+        if clock.now().saturating_sub(start) >= limit {
+            return if done() { Ok(()) } else { Err(TimedOut { limit }) };
+        }
+        core::hint::spin_loop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    struct Ticking(Cell<u64>);
+
+    impl Clock for Ticking {
+        fn now(&self) -> Duration {
+            self.0.set(self.0.get() + 1);
+            Duration::from_millis(self.0.get())
+        }
+    }
+
+    #[test]
+    fn a_condition_that_never_comes_true_ends_at_the_limit() {
+        let limit = Duration::from_millis(10);
+        assert_eq!(wait_until(&Ticking(Cell::new(0)), limit, || false), Err(TimedOut { limit }));
+    }
+
+    #[test]
+    fn an_answer_that_came_while_the_processor_was_away_counts() {
+        let asked = Cell::new(0);
+        let late = || asked.replace(asked.get() + 1) > 0;
+        assert_eq!(wait_until(&Ticking(Cell::new(0)), Duration::ZERO, late), Ok(()));
+    }
+}

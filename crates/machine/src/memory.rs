@@ -1,0 +1,68 @@
+//! The two kinds of memory: the dead kernel's, which is read, and the capture kernel's own, which hardware reads too.
+
+/// Bytes in a page frame.
+pub const PAGE_SIZE: u64 = 4096;
+/// Binary logarithm of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 12;
+/// 64-bit entries in a table of one page frame.
+pub const ENTRIES: usize = 512;
+
+/// The content of one page frame as hardware tables see it.
+pub type Table = [u64; ENTRIES];
+
+/// An address that is not (wholly) in the old kernel's RAM, or a page that faulted when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{len:#x} bytes at {address:#x} are not in the old kernel's memory")]
+pub struct Unreadable {
+    /// Physical address that was asked for.
+    pub address: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+/// The dead kernel's memory, by physical address: can be read, cannot be written, holds allegations only.
+///
+/// Devices may still be writing to it, so what is read twice may differ: copy first, then check the copy.
+pub trait OldMemory {
+    /// Copies memory from `address` into `into`; `into` is unspecified after an error.
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
+
+    /// Copies a page frame of 64-bit entries.
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable>;
+
+    /// Reads a little-endian 64-bit value.
+    fn read_u64(&self, address: u64) -> Result<u64, Unreadable> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+/// The capture kernel's own page frames, in which a remapping unit finds its tables.
+///
+/// Frames are named by their physical address. Before hardware uses a table, [`table_mut`](Self::table_mut) fills it;
+/// from then on [`store`](Self::store) changes it one entry at a time. Either way [`publish`](Self::publish) must follow
+/// before the hardware may be expected to see it: units whose page walks are not coherent (ECAP.C = 0) read past the
+/// processor's caches.
+pub trait Frames {
+    /// Hands out a zeroed frame, or `None` when the budget is used up.
+    fn allocate(&mut self) -> Option<u64>;
+
+    /// Takes back a frame that no hardware uses any more.
+    fn release(&mut self, frame: u64);
+
+    /// How many more frames [`allocate`](Self::allocate) can hand out.
+    fn available(&self) -> usize;
+
+    /// Reads a frame that [`allocate`](Self::allocate) handed out.
+    fn table(&self, frame: u64) -> &Table;
+
+    /// Fills a frame that [`allocate`](Self::allocate) handed out and that no hardware uses yet.
+    fn table_mut(&mut self, frame: u64) -> &mut Table;
+
+    /// Stores one entry, in a single access, to a frame that hardware may be walking.
+    fn store(&mut self, frame: u64, index: usize, entry: u64);
+
+    /// Writes the processor's cached copy of `entries` of this frame back to memory and orders it before later stores.
+    fn publish(&mut self, frame: u64, entries: core::ops::Range<usize>);
+}

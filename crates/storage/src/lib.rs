@@ -1,0 +1,3 @@
+//! Polling disk drivers over a DMA trait.
+#![no_std]
+#![forbid(unsafe_code)]

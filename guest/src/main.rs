@@ -1,0 +1,3 @@
+//! What runs inside the crashing Linux of the bench.
+
+fn main() {}

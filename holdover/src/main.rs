@@ -1,0 +1,3 @@
+//! Command line for a host that uses Holdover.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Development tasks: setup, build, demo, test.
+
+fn main() {}
