@@ -1,3 +1,181 @@
 //! I/O virtual address allocation around what is already in use.
+//!
+//! A [`Space`] is the address space of one remapping domain. First everything that must not be handed out is
+//! [reserved](Space::reserve): what the dead kernel mapped, MSI windows, RMRRs. Then the drivers
+//! [allocate](Space::allocate) from what is left.
+//!
+//! Two sorted lists hold all there is to know: the reserved ranges, which only ever grow together, and the live
+//! allocations, which come and go. A search walks both at once from where the last one succeeded (next fit), so the
+//! usual allocation costs no more than looking at two list entries; page tables are walked in address order, so the
+//! usual reservation is an append. Neither list can fail the caller by growing: see [`Space::reserve`].
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod runs;
+
+use alloc::vec::Vec;
+use machine::Range;
+use runs::{Cursor, Runs};
+
+/// There is not even memory for a space with nothing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory for a list of address ranges")]
+pub struct OutOfMemory;
+
+/// A range was released that was not allocated, or not as this range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} was not allocated")]
+pub struct NotAllocated(pub Range);
+
+/// Which I/O virtual addresses of one domain are in use.
+#[derive(Debug)]
+pub struct Space {
+    window: Range,
+    reserved: Runs,
+    /// Live allocations: sorted, disjoint, each as it was handed out.
+    allocated: Vec<Range>,
+    /// Where the next search starts, and what lies there.
+    next: u64,
+    cursor: Cursor,
+}
+
+impl Space {
+    /// A space over `window`, the addresses that the domain's width allows, that remembers at most `limit` separate
+    /// reserved ranges (at least two).
+    ///
+    /// It takes 16 bytes for each separate reserved range, as they come, and for each live allocation.
+    pub fn new(window: Range, limit: usize) -> Result<Self, OutOfMemory> {
+        let reserved = Runs::new(limit)?;
+        Ok(Self { window, reserved, allocated: Vec::new(), next: window.start, cursor: Cursor::default() })
+    }
+
+    /// The addresses that this space is about.
+    pub fn window(&self) -> Range {
+        self.window
+    }
+
+    /// Keeps `range` from ever being allocated.
+    ///
+    /// Ranges may come in any order, overlap and repeat; ascending ones are cheapest. Addresses outside the window are
+    /// ignored. This cannot fail: when the limit is reached, or memory is, the smallest gaps between reserved ranges are
+    /// reserved too, which is always on the safe side, and [`gaps_closed`](Self::gaps_closed) counts them.
+    pub fn reserve(&mut self, range: Range) {
+        self.reserved.insert(range.intersection(self.window));
+    }
+
+    /// Allocates `len` addresses inside `within` that are neither reserved nor allocated, and returns the first.
+    ///
+    /// `align` is a power of two. `None` if there is no such place, if `len` is zero, or if there is no memory to
+    /// remember the allocation in.
+    pub fn allocate(&mut self, len: u64, align: u64, within: Range) -> Option<u64> {
+        let area = within.intersection(self.window);
+        if len == 0 || !align.is_power_of_two() || area.is_empty() {
+            return None;
+        }
+        self.allocated.try_reserve(1).ok()?;
+        let start = self.find_from_last(len, align, area)?;
+        let range = Range::sized(start, len)?;
+        self.allocated.insert(self.cursor.allocated, range);
+        self.next = range.end;
+        Some(start)
+    }
+
+    /// Gives back an allocation, as a whole. What is reserved stays reserved.
+    pub fn release(&mut self, range: Range) -> Result<(), NotAllocated> {
+        let found = self.allocated.binary_search(&range).map_err(|_| NotAllocated(range))?;
+        self.allocated.remove(found);
+        Ok(())
+    }
+
+    /// Whether every address of `range` is inside the window and neither reserved nor allocated.
+    pub fn is_free(&self, range: Range) -> bool {
+        let mut cursor = Cursor::default();
+        self.window.covers(range) && cursor.obstacle(self.reserved.list(), &self.allocated, range).is_none()
+    }
+
+    /// The reserved ranges: ascending, none touching the next.
+    pub fn reserved(&self) -> &[Range] {
+        self.reserved.list()
+    }
+
+    /// The live allocations, ascending.
+    pub fn allocated(&self) -> &[Range] {
+        &self.allocated
+    }
+
+    /// How many gaps between reserved ranges were given up for want of room in the list.
+    pub fn gaps_closed(&self) -> u64 {
+        self.reserved.gaps_closed()
+    }
+
+    /// Searches `area` from where the last search ended, then what is before that.
+    fn find_from_last(&mut self, len: u64, align: u64, area: Range) -> Option<u64> {
+        let resumed = Range::new(self.next.max(area.start), area.end);
+        self.find(len, align, resumed).or_else(|| self.find(len, align, area))
+    }
+
+    /// First fit in `area`; leaves the cursor there.
+    fn find(&mut self, len: u64, align: u64, area: Range) -> Option<u64> {
+        let mut start = area.start.checked_next_multiple_of(align)?;
+        loop {
+            let wanted = Range::sized(start, len)?;
+            if !area.covers(wanted) {
+                return None;
+            }
+            match self.cursor.obstacle(self.reserved.list(), &self.allocated, wanted) {
+                None => return Some(start),
+                Some(obstacle) => start = obstacle.end.checked_next_multiple_of(align)?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANYWHERE: Range = Range::new(0, u64::MAX);
+
+    #[test]
+    fn what_was_reserved_is_never_handed_out_nor_released() {
+        let mut space = Space::new(Range::new(0, 0x4000), 8).unwrap();
+        space.reserve(Range::new(0x1000, 0x3000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x3000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), None);
+        assert!(space.release(Range::new(0x1000, 0x2000)).is_err());
+        assert_eq!(space.release(Range::new(0, 0x1000)), Ok(()));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0));
+    }
+
+    #[test]
+    fn a_reservation_over_a_live_allocation_outlives_it() {
+        let mut space = Space::new(Range::new(0, 0x2000), 8).unwrap();
+        let start = space.allocate(0x1000, 0x1000, ANYWHERE).unwrap();
+        space.reserve(Range::new(start, start + 0x1000));
+        space.release(Range::new(start, start + 0x1000)).unwrap();
+        assert!(!space.is_free(Range::new(start, start + 0x1000)));
+    }
+
+    #[test]
+    fn a_request_that_makes_no_sense_is_refused() {
+        let mut space = Space::new(Range::new(0, 1 << 48), 8).unwrap();
+        assert_eq!(space.allocate(0, 0x1000, ANYWHERE), None);
+        assert_eq!(space.allocate(0x1000, 0x1001, ANYWHERE), None);
+        assert_eq!(space.allocate(u64::MAX, 1, ANYWHERE), None);
+        assert_eq!(space.allocate(0x1000, 1 << 63, Range::new(1, u64::MAX)), None);
+        assert_eq!(space.allocate(0x1000, 0x1000, Range::new(5, 3)), None);
+    }
+
+    #[test]
+    fn an_allocation_stays_inside_the_range_asked_for() {
+        let mut space = Space::new(Range::new(0, 1 << 48), 8).unwrap();
+        let low = Range::new(0x10_0000, 0x10_2000);
+        assert_eq!(space.allocate(0x2000, 0x1000, low), Some(0x10_0000));
+        assert_eq!(space.allocate(0x1000, 0x1000, low), None);
+        assert_eq!(space.allocate(0x1000, 0x20_0000, ANYWHERE), Some(0x20_0000));
+    }
+}

@@ -1,0 +1,141 @@
+//! The space against the plainest model there is: one mark per address.
+
+use iova::Space;
+use machine::Range;
+use proptest::prelude::*;
+
+const SIZE: u64 = 256;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Reserve(Range),
+    Allocate { len: u64, align: u64, within: Range },
+    Release(usize),
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    (0..SIZE + 20, 0..40_u64).prop_map(|(start, len)| Range::new(start, start + len))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        range().prop_map(Step::Reserve),
+        (0..20_u64, 0..5_u32, prop_oneof![Just(Range::new(0, u64::MAX)), range()])
+            .prop_map(|(len, order, within)| Step::Allocate { len, align: 1 << order, within }),
+        any::<usize>().prop_map(Step::Release),
+    ]
+}
+
+/// One mark per address, and the allocations in the order they were made.
+struct Naive {
+    window: Range,
+    reserved: Vec<bool>,
+    live: Vec<Range>,
+}
+
+impl Naive {
+    fn new(window: Range) -> Self {
+        Self { window, reserved: vec![false; SIZE as usize], live: Vec::new() }
+    }
+
+    fn reserve(&mut self, range: Range) {
+        (range.start..range.end.min(SIZE)).for_each(|address| self.reserved[address as usize] = true);
+    }
+
+    fn is_free(&self, range: Range) -> bool {
+        let free =
+            |address| !self.reserved[address as usize] && !self.live.iter().any(|l| l.contains(address));
+        self.window.covers(range) && (range.start..range.end).all(free)
+    }
+
+    fn fits(&self, len: u64, align: u64, within: Range) -> bool {
+        let area = within.intersection(self.window);
+        let aligned = |start: &u64| start.is_multiple_of(align);
+        let fits = |start| {
+            area.covers(Range::new(start, start + len)) && self.is_free(Range::new(start, start + len))
+        };
+        len > 0 && (area.start..area.end).filter(aligned).any(fits)
+    }
+}
+
+/// Runs `steps` on both and compares after each. The space may fail to find what there is only if it closed gaps.
+fn run(window: Range, limit: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut space = Space::new(window, limit).expect("memory");
+    let mut naive = Naive::new(window);
+    for step in steps {
+        match step {
+            Step::Reserve(range) => {
+                space.reserve(range);
+                naive.reserve(range);
+            }
+            Step::Allocate { len, align, within } => allocate(&mut space, &mut naive, len, align, within)?,
+            Step::Release(pick) => release(&mut space, &mut naive, pick)?,
+        }
+        check(&space, &naive, limit)?;
+    }
+    Ok(())
+}
+
+fn allocate(
+    space: &mut Space,
+    naive: &mut Naive,
+    len: u64,
+    align: u64,
+    within: Range,
+) -> Result<(), TestCaseError> {
+    let Some(start) = space.allocate(len, align, within) else {
+        prop_assert!(space.gaps_closed() > 0 || !naive.fits(len, align, within), "there was room");
+        return Ok(());
+    };
+    let range = Range::new(start, start + len);
+    prop_assert!(
+        start % align == 0 && within.covers(range) && naive.is_free(range),
+        "{range} is not to be had"
+    );
+    naive.live.push(range);
+    Ok(())
+}
+
+fn release(space: &mut Space, naive: &mut Naive, pick: usize) -> Result<(), TestCaseError> {
+    if naive.live.is_empty() {
+        prop_assert!(space.release(Range::new(0, 1)).is_err());
+        return Ok(());
+    }
+    let range = naive.live.swap_remove(pick % naive.live.len());
+    prop_assert_eq!(space.release(range), Ok(()));
+    prop_assert!(space.release(range).is_err(), "released twice");
+    Ok(())
+}
+
+/// What the space says is reserved is what was reserved, and more only if gaps were closed.
+fn check(space: &Space, naive: &Naive, limit: usize) -> Result<(), TestCaseError> {
+    prop_assert!(space.reserved().len() <= limit);
+    prop_assert!(space.reserved().windows(2).all(|pair| pair[0].end < pair[1].start), "sorted and apart");
+    for address in naive.window.start..naive.window.end {
+        let one = Range::new(address, address + 1);
+        prop_assert!(!space.is_free(one) || naive.is_free(one), "{address} is in use");
+        prop_assert!(
+            space.gaps_closed() > 0 || space.is_free(one) == naive.is_free(one),
+            "{address} is free"
+        );
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_space_with_room_agrees_with_a_mark_per_address(
+        from in 0..40_u64,
+        steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run(Range::new(from, SIZE), 1000, steps)?;
+    }
+
+    #[test]
+    fn a_space_without_room_errs_on_the_safe_side(
+        limit in 2..6_usize,
+        steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run(Range::new(0, SIZE), limit, steps)?;
+    }
+}
