@@ -1,3 +1,69 @@
-//! Intel VT-d architecture: layouts of registers, tables, descriptors and the DMAR table.
+//! Intel VT-d architecture: layouts of registers, tables, descriptors and the ACPI DMAR table.
+//!
+//! Nothing here reads a register, follows a pointer or decides anything: every type is a lossless view of bits that
+//! hardware or firmware defines, total over all bit patterns. What a pattern *means* for a takeover is `takeover`'s.
+//!
+//! Section numbers are those of Intel's *Virtualization Technology for Directed I/O, Architecture Specification*,
+//! revision 4.1. Codes that hardware or memory supplies are newtypes with named constants, never enums: the next
+//! revision may define another value, and a dead kernel's memory may hold any.
+//!
+//! | module | what it lays out | section |
+//! |---|---|---|
+//! | [`registers`] | where each register is, how wide, how accessed | 11.4 |
+//! | [`capability`] | what a unit can do: VER, CAP, ECAP | 11.4.1–11.4.3 |
+//! | [`control`] | GCMD and GSTS, RTADDR, register-based invalidation, PMEN, IRTA | 11.4.4–11.4.8 |
+//! | [`fault`] | FSTS, FECTL, fault records and reasons | 7, 11.4.7 |
+//! | [`queue`] | the invalidation queue and its descriptors | 6.5.2, 11.4.9 |
+//! | [`source`] | source-ids: who issued a request | 3.4.1 |
+//! | [`root`] | root entries, legacy and scalable | 9.1, 9.2 |
+//! | [`context`] | context entries, legacy and scalable | 9.3, 9.4 |
+//! | [`pasid`] | PASID directory and table entries | 9.5, 9.6 |
+//! | [`paging`] | levels and widths of page tables | 3.6, 3.7 |
+//! | [`first_stage`] | first-stage paging entries | 9.7 |
+//! | [`second_stage`] | second-stage paging entries | 9.8 |
+//! | [`dmar`] | the ACPI table that names the units | 8 |
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod context;
+pub mod control;
+pub mod dmar;
+pub mod fault;
+pub mod first_stage;
+pub mod paging;
+pub mod pasid;
+pub mod queue;
+pub mod registers;
+pub mod root;
+pub mod second_stage;
+pub mod source;
+
+/// Physical addresses that raise interrupts instead of reaching memory; requests to them are never translated through a
+/// page table (3.14). First and last byte.
+pub const INTERRUPT_WINDOW: (u64, u64) = (0xFEE0_0000, 0xFEEF_FFFF);
+
+/// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.
+///
+/// The host address width is the DMAR table's (8.1); widths below 12 or above 63 reserve everything or nothing.
+pub const fn address_reserved(haw: u32) -> u64 {
+    match haw {
+        0..=12 => !0xFFF,
+        13..=63 => u64::MAX << haw,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_address_width_gives_a_mask() {
+        assert_eq!(address_reserved(39), 0xFFFF_FF80_0000_0000);
+        assert_eq!(address_reserved(0), 0xFFFF_FFFF_FFFF_F000);
+        assert_eq!(address_reserved(64), 0);
+        assert_eq!(address_reserved(u32::MAX), 0);
+    }
+}

@@ -1,0 +1,440 @@
+//! The ACPI DMAR table: which remapping units there are, whom they serve, and which memory firmware reserved (chapter 8).
+//!
+//! [`Dmar::parse`] checks the header; [`Dmar::structures`] then walks the rest without copying. The walk survives any
+//! bytes: a structure whose length is impossible ends it with [`DmarError::BadStructure`], a structure that is too short
+//! for its type is [`Structure::Unknown`].
+
+use crate::source::SourceId;
+
+/// Bytes before the first structure (8.1).
+const HEADER: usize = 48;
+/// Bytes of a structure's type and length.
+const STRUCTURE_HEADER: usize = 4;
+/// Bytes of a device scope before its path (8.3.1).
+const SCOPE_HEADER: usize = 6;
+
+/// Why bytes are not a DMAR table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DmarError {
+    /// The signature is another, or there are fewer bytes than a header has.
+    #[error("not a DMAR table")]
+    NotDmar,
+    /// The table says that it is longer than the bytes at hand, or shorter than its header.
+    #[error("the DMAR table's length {0:#x} is impossible")]
+    BadLength(u32),
+    /// The bytes do not sum up to zero.
+    #[error("the DMAR table's checksum is wrong")]
+    BadChecksum,
+    /// A structure, at this offset, ends outside the table or inside its own header.
+    #[error("the DMAR structure at offset {0:#x} has an impossible length")]
+    BadStructure(usize),
+}
+
+/// A DMAR table whose header was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Dmar<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Dmar<'a> {
+    /// Checks signature, length and checksum; `bytes` may be longer than the table.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, DmarError> {
+        if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
+            return Err(DmarError::NotDmar);
+        }
+        let length = u32_at(bytes, 4).unwrap_or(0);
+        let table = bytes.get(..length as usize).filter(|table| table.len() >= HEADER);
+        let table = table.ok_or(DmarError::BadLength(length))?;
+        match table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) {
+            0 => Ok(Self { bytes: table }),
+            _ => Err(DmarError::BadChecksum),
+        }
+    }
+
+    /// HAW: physical address bits of the machine, 1 to 256.
+    pub fn host_address_bits(&self) -> u32 {
+        u32::from(u8_at(self.bytes, 36).unwrap_or(0)) + 1
+    }
+
+    /// INTR_REMAP: the platform supports interrupt remapping.
+    pub fn interrupt_remapping(&self) -> bool {
+        u8_at(self.bytes, 37).unwrap_or(0) & 1 != 0
+    }
+
+    /// The remapping structures, in the table's order.
+    pub fn structures(&self) -> Structures<'a> {
+        Structures { bytes: self.bytes, offset: HEADER }
+    }
+
+    /// The remapping units, in the table's order; a malformed rest of the table is left out.
+    pub fn units(&self) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
+        self.structures().filter_map(|structure| match structure {
+            Ok(Structure::Drhd(drhd)) => Some(drhd),
+            _ => None,
+        })
+    }
+}
+
+/// Walks the structures of a table; ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Structures<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Iterator for Structures<'a> {
+    type Item = Result<Structure<'a>, DmarError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.bytes.get(self.offset..).filter(|rest| !rest.is_empty())?;
+        let length = usize::from(u16_at(rest, 2).unwrap_or(0));
+        let Some(body) = rest.get(..length).filter(|body| body.len() >= STRUCTURE_HEADER) else {
+            let bad = DmarError::BadStructure(self.offset);
+            self.offset = self.bytes.len();
+            return Some(Err(bad));
+        };
+        self.offset += length;
+        Some(Ok(Structure::decode(body)))
+    }
+}
+
+/// One remapping structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structure<'a> {
+    /// A remapping unit (8.3).
+    Drhd(Drhd<'a>),
+    /// Memory that devices use behind the system's back (8.4).
+    Rmrr(Rmrr<'a>),
+    /// Root ports whose devices may cache translations (8.5).
+    Atsr(Scoped<'a>),
+    /// The proximity domain of a unit (8.6).
+    Rhsa(Rhsa),
+    /// A device that ACPI names (8.7).
+    Andd(Andd<'a>),
+    /// Integrated devices that cache translations (8.8).
+    Satc(Scoped<'a>),
+    /// A type not named here, or a structure too short for its type.
+    Unknown {
+        /// The type.
+        kind: u16,
+        /// All its bytes, type and length included.
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> Structure<'a> {
+    fn decode(bytes: &'a [u8]) -> Self {
+        let kind = u16_at(bytes, 0).unwrap_or(u16::MAX);
+        Self::known(kind, bytes).unwrap_or(Self::Unknown { kind, bytes })
+    }
+
+    fn known(kind: u16, bytes: &'a [u8]) -> Option<Self> {
+        Some(match kind {
+            0 => Self::Drhd(Drhd {
+                flags: u8_at(bytes, 4)?,
+                size: u8_at(bytes, 5)?,
+                segment: u16_at(bytes, 6)?,
+                base: u64_at(bytes, 8)?,
+                scopes: scopes(bytes, 16)?,
+            }),
+            1 => Self::Rmrr(Rmrr {
+                segment: u16_at(bytes, 6)?,
+                base: u64_at(bytes, 8)?,
+                limit: u64_at(bytes, 16)?,
+                scopes: scopes(bytes, 24)?,
+            }),
+            2 => Self::Atsr(Scoped::decode(bytes)?),
+            3 => Self::Rhsa(Rhsa { base: u64_at(bytes, 8)?, proximity: u32_at(bytes, 16)? }),
+            4 => Self::Andd(Andd { device: u8_at(bytes, 7)?, name: name(bytes.get(8..)?) }),
+            5 => Self::Satc(Scoped::decode(bytes)?),
+            _ => return None,
+        })
+    }
+}
+
+/// DRHD: a remapping unit, its registers and whom it serves (8.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drhd<'a> {
+    /// Bit 0: INCLUDE_PCI_ALL.
+    pub flags: u8,
+    /// SIZE: the registers occupy `2^SIZE` pages, in the low four bits.
+    pub size: u8,
+    /// PCI segment.
+    pub segment: u16,
+    /// Physical address of the registers.
+    pub base: u64,
+    /// The devices it serves, unless it serves all that no other unit names.
+    pub scopes: DeviceScopes<'a>,
+}
+
+impl Drhd<'_> {
+    /// INCLUDE_PCI_ALL: it serves all devices of the segment that no other unit names.
+    pub const fn includes_all(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Bytes that the registers occupy.
+    pub const fn register_bytes(&self) -> u64 {
+        4096 << (self.size & 0xF)
+    }
+}
+
+/// RMRR: memory that firmware's devices use; it stays mapped to itself (8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rmrr<'a> {
+    /// PCI segment.
+    pub segment: u16,
+    /// First byte.
+    pub base: u64,
+    /// Last byte.
+    pub limit: u64,
+    /// The devices that use it.
+    pub scopes: DeviceScopes<'a>,
+}
+
+/// ATSR and SATC: flags, segment and devices (8.5, 8.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scoped<'a> {
+    /// ATSR: bit 0 is ALL_PORTS. SATC: bit 0 is ATC_REQUIRED.
+    pub flags: u8,
+    /// PCI segment.
+    pub segment: u16,
+    /// The devices.
+    pub scopes: DeviceScopes<'a>,
+}
+
+impl<'a> Scoped<'a> {
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        Some(Self { flags: u8_at(bytes, 4)?, segment: u16_at(bytes, 6)?, scopes: scopes(bytes, 8)? })
+    }
+}
+
+/// RHSA: proximity domain of a unit (8.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rhsa {
+    /// Physical address of the unit's registers.
+    pub base: u64,
+    /// Proximity domain.
+    pub proximity: u32,
+}
+
+/// ANDD: a device in the ACPI namespace (8.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Andd<'a> {
+    /// Number that device scopes refer to.
+    pub device: u8,
+    /// Its ACPI path, without the closing zero.
+    pub name: &'a [u8],
+}
+
+/// The device scopes of a structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceScopes<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> DeviceScopes<'a> {
+    /// The scopes in the table's order, up to the first whose length is impossible.
+    pub fn iter(&self) -> DeviceScopeIter<'a> {
+        DeviceScopeIter { bytes: self.bytes }
+    }
+}
+
+impl<'a> IntoIterator for &DeviceScopes<'a> {
+    type Item = DeviceScope<'a>;
+    type IntoIter = DeviceScopeIter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Walks the device scopes of a structure.
+#[derive(Clone, Debug)]
+pub struct DeviceScopeIter<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Iterator for DeviceScopeIter<'a> {
+    type Item = DeviceScope<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let length = usize::from(u8_at(self.bytes, 1)?);
+        let scope = self.bytes.get(..length).filter(|scope| scope.len() >= SCOPE_HEADER)?;
+        self.bytes = self.bytes.get(length..)?;
+        Some(DeviceScope {
+            kind: ScopeType(u8_at(scope, 0)?),
+            enumeration_id: u8_at(scope, 4)?,
+            bus: u8_at(scope, 5)?,
+            path: scope.get(SCOPE_HEADER..)?,
+        })
+    }
+}
+
+/// What a device scope names (8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopeType(pub u8);
+
+impl ScopeType {
+    /// One PCI function.
+    pub const ENDPOINT: Self = Self(1);
+    /// A PCI bridge and everything behind it.
+    pub const BRIDGE: Self = Self(2);
+    /// An I/O APIC.
+    pub const IOAPIC: Self = Self(3);
+    /// A timer that sends MSIs.
+    pub const HPET: Self = Self(4);
+    /// A device in the ACPI namespace.
+    pub const NAMESPACE: Self = Self(5);
+}
+
+/// A device or bridge, named by a path from a bus (8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceScope<'a> {
+    /// What is named.
+    pub kind: ScopeType,
+    /// I/O APIC id, HPET number or ANDD number.
+    pub enumeration_id: u8,
+    /// Bus on which the path starts.
+    pub bus: u8,
+    path: &'a [u8],
+}
+
+impl<'a> DeviceScope<'a> {
+    /// Device and function numbers from the start bus downwards; all but the last are bridges.
+    pub fn path(&self) -> impl Iterator<Item = (u8, u8)> + use<'a> {
+        self.path.chunks_exact(2).filter_map(|hop| Some((*hop.first()?, *hop.get(1)?)))
+    }
+
+    /// The source-id, if the path has a single hop and therefore depends on no bridge's configuration.
+    pub fn source(&self) -> Option<SourceId> {
+        let mut path = self.path();
+        let (device, function) = path.next()?;
+        path.next().is_none().then(|| SourceId::at(self.bus, device, function))
+    }
+}
+
+fn scopes(bytes: &[u8], offset: usize) -> Option<DeviceScopes<'_>> {
+    Some(DeviceScopes { bytes: bytes.get(offset..)? })
+}
+
+fn name(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or(bytes)
+}
+
+fn u8_at(bytes: &[u8], offset: usize) -> Option<u8> {
+    bytes.get(offset).copied()
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// A table with these structures, its length and checksum filled in.
+    fn table(structures: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = Vec::from(*b"DMAR");
+        bytes.resize(HEADER, 0);
+        bytes[36] = 38;
+        bytes[37] = 1;
+        bytes.extend(structures.concat());
+        let length = bytes.len() as u32;
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        fix_checksum(&mut bytes);
+        bytes
+    }
+
+    fn fix_checksum(bytes: &mut [u8]) {
+        bytes[9] = 0;
+        bytes[9] = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
+    }
+
+    /// What QEMU's `build_dmar_q35` writes: flags 1, one scope for the I/O APIC at bus 0xFF device 0 function 0.
+    const QEMU_DRHD: [u8; 24] =
+        [0, 0, 24, 0, 1, 0, 0, 0, 0, 0, 0xD9, 0xFE, 0, 0, 0, 0, 3, 8, 0, 0, 0, 0xFF, 0, 0];
+    const RMRR: [u8; 32] = [
+        1, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0xFF, 0x0F, 0x11, 0, 0, 0, 0, 0, 1, 8, 0, 0, 0,
+        2, 0x1F, 3,
+    ];
+
+    #[test]
+    fn qemus_table_names_one_unit_that_serves_all() {
+        let bytes = table(&[&QEMU_DRHD]);
+        let dmar = Dmar::parse(&bytes).unwrap();
+        assert_eq!(dmar.host_address_bits(), 39);
+        assert!(dmar.interrupt_remapping());
+        let unit = dmar.units().next().unwrap();
+        assert!(unit.includes_all());
+        assert_eq!((unit.base, unit.segment, unit.register_bytes()), (0xFED9_0000, 0, 4096));
+        let scope = unit.scopes.iter().next().unwrap();
+        assert_eq!((scope.kind, scope.bus), (ScopeType::IOAPIC, 0xFF));
+        assert_eq!(scope.source(), Some(SourceId(0xFF00)));
+    }
+
+    #[test]
+    fn a_reserved_region_has_its_limit_inside() {
+        let bytes = table(&[&RMRR]);
+        let Some(Ok(Structure::Rmrr(rmrr))) = Dmar::parse(&bytes).unwrap().structures().next() else {
+            panic!("no RMRR");
+        };
+        assert_eq!((rmrr.base, rmrr.limit), (0x10_0000, 0x11_0FFF));
+        assert_eq!(rmrr.scopes.iter().next().unwrap().source(), Some(SourceId::at(2, 0x1F, 3)));
+    }
+
+    #[test]
+    fn an_acpi_device_has_a_name() {
+        let bytes = table(&[&[4, 0, 12, 0, 0, 0, 0, 9, b'\\', b'_', b'S', 0]]);
+        let Some(Ok(Structure::Andd(andd))) = Dmar::parse(&bytes).unwrap().structures().next() else {
+            panic!("no ANDD");
+        };
+        assert_eq!(andd, Andd { device: 9, name: b"\\_S" });
+    }
+
+    #[test]
+    fn a_structure_of_no_length_ends_the_walk_with_an_error() {
+        let bytes = table(&[&QEMU_DRHD, &[0, 0, 0, 0], &QEMU_DRHD]);
+        let mut structures = Dmar::parse(&bytes).unwrap().structures();
+        assert!(matches!(structures.next(), Some(Ok(Structure::Drhd(_)))));
+        assert_eq!(structures.next(), Some(Err(DmarError::BadStructure(72))));
+        assert_eq!(structures.next(), None);
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_refused() {
+        let mut bytes = table(&[&QEMU_DRHD]);
+        bytes[60] ^= 1;
+        assert_eq!(Dmar::parse(&bytes).unwrap_err(), DmarError::BadChecksum);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(body in prop::collection::vec(any::<u8>(), 0..400), length in any::<Option<u32>>()) {
+            let mut bytes = table(&[&body]);
+            if let Some(length) = length {
+                bytes[4..8].copy_from_slice(&length.to_le_bytes());
+                fix_checksum(&mut bytes);
+            }
+            let Ok(dmar) = Dmar::parse(&bytes) else { return Ok(()) };
+            for structure in dmar.structures().flatten() {
+                if let Structure::Drhd(Drhd { scopes, .. }) | Structure::Rmrr(Rmrr { scopes, .. }) = structure {
+                    prop_assert!(scopes.iter().map(|scope| scope.path().count()).sum::<usize>() <= body.len());
+                }
+            }
+            prop_assert!(dmar.structures().count() <= body.len() / STRUCTURE_HEADER + 1);
+        }
+    }
+}

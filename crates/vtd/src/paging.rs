@@ -1,0 +1,133 @@
+//! Levels and widths of page tables, which first and second stage share (3.6, 3.7).
+
+/// Bits of an address that one level translates.
+const STRIDE: u32 = 9;
+/// Bits of an address within a page.
+const PAGE_SHIFT: u32 = 12;
+
+/// A level of a page table: 1 holds pages, 5 is the highest there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level(u8);
+
+impl Level {
+    /// Tables of 4 KiB pages.
+    pub const ONE: Self = Self(1);
+    /// Tables whose leaves are 2 MiB.
+    pub const TWO: Self = Self(2);
+    /// Tables whose leaves are 1 GiB.
+    pub const THREE: Self = Self(3);
+    /// Tables whose entries cover 512 GiB.
+    pub const FOUR: Self = Self(4);
+    /// Tables whose entries cover 256 TiB.
+    pub const FIVE: Self = Self(5);
+
+    /// The level with this number, if there is one.
+    pub const fn new(number: u8) -> Option<Self> {
+        match number {
+            1..=5 => Some(Self(number)),
+            _ => None,
+        }
+    }
+
+    /// Its number, 1 to 5.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Binary logarithm of [`span`](Self::span).
+    pub const fn shift(self) -> u32 {
+        PAGE_SHIFT + STRIDE * (self.0 as u32 - 1)
+    }
+
+    /// How many bytes one entry covers.
+    pub const fn span(self) -> u64 {
+        1 << self.shift()
+    }
+
+    /// How many bits of an address a table of this level and those below it translate.
+    pub const fn width(self) -> u32 {
+        self.shift() + STRIDE
+    }
+
+    /// Which of the 512 entries translates this address.
+    pub const fn index(self, address: u64) -> usize {
+        (address >> self.shift() & 0x1FF) as usize
+    }
+
+    /// The level of the tables that entries of this level point to; `None` below level 1.
+    pub const fn below(self) -> Option<Self> {
+        Self::new(self.0 - 1)
+    }
+}
+
+/// AW: width code of second-stage tables in context and PASID entries (9.3, 9.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressWidth(pub u8);
+
+impl AddressWidth {
+    /// Three levels.
+    pub const BITS_39: Self = Self(1);
+    /// Four levels.
+    pub const BITS_48: Self = Self(2);
+    /// Five levels.
+    pub const BITS_57: Self = Self(3);
+
+    /// Level of the root table; `None` for codes that no unit in service supports (30 and 64 bits are long gone).
+    pub const fn top(self) -> Option<Level> {
+        match self {
+            Self::BITS_39 => Some(Level::THREE),
+            Self::BITS_48 => Some(Level::FOUR),
+            Self::BITS_57 => Some(Level::FIVE),
+            _ => None,
+        }
+    }
+
+    /// Bits of an address that these tables translate.
+    pub const fn bits(self) -> Option<u32> {
+        match self.top() {
+            Some(level) => Some(level.width()),
+            None => None,
+        }
+    }
+
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn into_bits(self) -> u8 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table 3.6: bits 47:39 select a level-4 entry, 38:30 level 3, 29:21 level 2, 20:12 level 1.
+    #[test]
+    fn each_level_takes_its_nine_bits() {
+        let address = 0x0000_FF80_4020_3FFF;
+        assert_eq!(Level::FIVE.index(address), 0);
+        assert_eq!(Level::FOUR.index(address), 0x1FF);
+        assert_eq!(Level::THREE.index(address), 1);
+        assert_eq!(Level::TWO.index(address), 1);
+        assert_eq!(Level::ONE.index(address), 3);
+        assert_eq!(Level::TWO.span(), 2 << 20);
+        assert_eq!(Level::THREE.span(), 1 << 30);
+    }
+
+    #[test]
+    fn widths_name_the_levels_of_the_specification() {
+        assert_eq!(AddressWidth::BITS_39.bits(), Some(39));
+        assert_eq!(AddressWidth::BITS_48.bits(), Some(48));
+        assert_eq!(AddressWidth::BITS_57.bits(), Some(57));
+        assert_eq!(AddressWidth(0).top(), None);
+        assert_eq!(AddressWidth(7).top(), None);
+    }
+
+    #[test]
+    fn there_is_nothing_below_level_one() {
+        assert_eq!(Level::ONE.below(), None);
+        assert_eq!(Level::FIVE.below(), Some(Level::FOUR));
+    }
+}

@@ -1,0 +1,73 @@
+//! Source-ids: who issued a request (3.4.1).
+
+use core::fmt;
+
+/// Bus, device and function of the requester, as PCI Express carries them: bus in `[15:8]`, device in `[7:3]`, function
+/// in `[2:0]`. Printed as `BB:DD.F`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u16);
+
+impl SourceId {
+    /// The requester at this bus and device-function number.
+    pub const fn new(bus: u8, devfn: u8) -> Self {
+        Self((bus as u16) << 8 | devfn as u16)
+    }
+
+    /// The requester at this bus, device (0–31) and function (0–7); excess bits are dropped.
+    pub const fn at(bus: u8, device: u8, function: u8) -> Self {
+        Self::new(bus, device << 3 | function & 7)
+    }
+
+    /// Bus number: which root entry speaks for it.
+    pub const fn bus(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// Device and function number: which context entry speaks for it.
+    pub const fn devfn(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Device number, 0 to 31.
+    pub const fn device(self) -> u8 {
+        self.devfn() >> 3
+    }
+
+    /// Function number, 0 to 7.
+    pub const fn function(self) -> u8 {
+        self.devfn() & 7
+    }
+
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn into_bits(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}.{}", self.bus(), self.device(), self.function())
+    }
+}
+
+impl fmt::Debug for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn a_source_id_is_printed_as_lspci_does() {
+        assert_eq!(SourceId(0x00FA).to_string(), "00:1f.2");
+        assert_eq!(SourceId::at(0x3A, 0x1F, 7), SourceId(0x3AFF));
+    }
+}
