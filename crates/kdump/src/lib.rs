@@ -1,3 +1,86 @@
-//! The kdump-compressed dump format: writer and reader.
+//! The kdump-compressed dump format, version 6: writer and reader.
+//!
+//! This is the format that `makedumpfile` writes and that `crash`, `drgn` and libkdumpfile read. One file holds the pages
+//! of a dead kernel that were worth keeping, each compressed on its own, so that a reader can go to any page directly:
+//!
+//! ```text
+//! block 0        disk_dump_header   what machine, how many page frames, complete or not
+//! block 1 …      kdump_sub_header   where the rest is, then the ELF notes (registers of each CPU, VMCOREINFO)
+//!                bitmap 1           one bit per page frame: it exists
+//!                bitmap 2           one bit per page frame: it was kept
+//!                descriptors        one per kept page, ascending: where its data is, how long, which codec
+//!                data               the pages
+//! ```
+//!
+//! A block has 4096 bytes. Everything is written in whole blocks and once only, but for block 0: it first says
+//! *incomplete* and is written again when the last page is safe. What memory the writer needs does not depend on the size
+//! of the machine: bitmaps come in pieces, and the second pass reads them back from the device.
+//!
+//! Writing reads as the story, one type per stage:
+//!
+//! ```
+//! # use kdump::{Codec, Header, Utsname, WriteError, begin};
+//! # fn dump(disk: &mut impl machine::BlockDevice, memory: &impl machine::OldMemory) -> Result<(), WriteError> {
+//! # let header = Header { frames: 8, cpus: 1, dump_level: 31, phys_base: 0, crashed_at: 0, utsname: Utsname::default() };
+//! # let notes = [];
+//! let mut bitmaps = begin(disk, &header, &notes, Codec::Zlib)?;
+//! bitmaps.push(&[0b1111_1111], &[0b0000_0101])?; // eight frames exist, the first and the third are kept
+//! let mut pages = bitmaps.finish()?;
+//! while pages.write_next(|pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
+//! let statistics = pages.finish()?;
+//! # let _ = statistics; Ok(()) }
+//! ```
+//!
+//! Facts of the format were taken from makedumpfile's documentation and checked against files it wrote.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod codec;
+pub mod layout;
+mod notes;
+mod reader;
+mod stream;
+mod writer;
+
+pub use codec::Codec;
+pub use layout::Utsname;
+pub use notes::vmcoreinfo;
+pub use reader::{ReadError, Reader};
+pub use writer::{Bitmaps, Outcome, Pages, Statistics, WriteError, begin};
+
+/// Bytes in a block of the file, and in a page.
+pub const BLOCK: usize = 4096;
+
+/// The content of one page frame.
+pub type Page = [u8; BLOCK];
+
+/// What a dump says of the machine it was taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Names of the kernel and of the machine.
+    pub utsname: Utsname,
+    /// When the machine crashed, in seconds since 1970 (UTC); 0 if not known.
+    pub crashed_at: u64,
+    /// How many CPUs the machine had.
+    pub cpus: u32,
+    /// How many page frames the bitmaps cover: the highest page frame number that exists, plus one.
+    pub frames: u64,
+    /// Physical address at which the kernel image was loaded less the one it was linked for (`phys_base`).
+    pub phys_base: u64,
+    /// Which kinds of pages were left out, 0 to 31, in makedumpfile's numbering.
+    pub dump_level: u8,
+}
+
+/// One of the two bitmaps; bit `pfn % 8` of byte `pfn / 8` speaks for the page frame `pfn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bitmap {
+    /// The page frame is memory that the machine has.
+    Existing,
+    /// The page frame is in the dump.
+    Kept,
+}

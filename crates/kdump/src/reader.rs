@@ -1,0 +1,322 @@
+//! Reads a dump from any device, and believes nothing in it before it was checked.
+//!
+//! Every number in the file is an allegation: it is compared with the size of the device, or with the page size, before
+//! it becomes an offset or a length. Hostile bytes give an error, never a panic. Memory is taken for one number per block of a
+//! bitmap that lies wholly on the device, and for notes of a sensible size.
+
+use alloc::vec::Vec;
+
+use machine::{BlockDevice, BlockError};
+use zerocopy::FromBytes;
+
+use crate::codec::{Codec, Decompressor};
+use crate::layout::{self, DESCRIPTOR_LEN, Descriptor, DiskDumpHeader, Geometry, SubHeader};
+use crate::{BLOCK, Bitmap, Header, Page};
+
+/// Page frames that one block of a bitmap speaks for.
+const FRAMES_PER_BLOCK: u64 = 8 * BLOCK as u64;
+
+/// More bytes of notes than any machine leaves: 4096 CPUs take less than two million.
+const NOTES_LIMIT: u64 = 16 << 20;
+
+/// Why something could not be read from a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The device refused or failed.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+    /// The file does not begin like a kdump-compressed dump.
+    #[error("not a kdump-compressed dump")]
+    NotADump,
+    /// It is one, of a kind that is not read here.
+    #[error("kdump-compressed dump with {what} {value}, which is not supported")]
+    Unsupported {
+        /// Which property.
+        what: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// A part of the file lies outside it, or overlaps another.
+    #[error("the {0} lie outside the file")]
+    OutOfBounds(&'static str),
+    /// The page is not among those that were kept.
+    #[error("page frame {0:#x} is not in the dump")]
+    NotKept(u64),
+    /// The page was to be kept, but the dump was cut short before it, or its memory could not be read.
+    #[error("page frame {0:#x} is missing from the dump")]
+    Missing(u64),
+    /// The page is there and is damaged.
+    #[error("the data of page frame {0:#x} is damaged")]
+    Damaged(u64),
+    /// No memory for tables or notes.
+    #[error("out of memory")]
+    OutOfMemory,
+}
+
+/// An open dump.
+pub struct Reader<D> {
+    device: D,
+    header: Header,
+    complete: bool,
+    geometry: Geometry,
+    notes: Extent,
+    vmcoreinfo: Extent,
+    /// For each block of the second bitmap, how many pages are kept before it.
+    kept_before: Vec<u64>,
+    /// How many pages are kept altogether.
+    kept: u64,
+    /// Blocks of the bitmaps looked at last.
+    cached: [CachedBlock; 2],
+    decompressor: Decompressor,
+}
+
+/// A stretch of bytes in the file.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    start: u64,
+    len: u64,
+}
+
+/// A block of a bitmap.
+struct CachedBlock {
+    index: Option<u64>,
+    bits: Page,
+}
+
+impl<D: BlockDevice> Reader<D> {
+    /// Opens a dump: checks its headers and counts its pages.
+    pub fn open(mut device: D) -> Result<Self, ReadError> {
+        let (first, sub) = read_headers(&mut device)?;
+        let frames = sub.max_mapnr_64.get();
+        let geometry = check_geometry(&first, frames, device.size())?;
+        let mut reader = Self {
+            device,
+            header: header(&first, &sub),
+            complete: first.status.get() & layout::INCOMPLETE == 0,
+            geometry,
+            notes: Extent { start: sub.offset_note.get(), len: sub.size_note.get() },
+            vmcoreinfo: Extent { start: sub.offset_vmcoreinfo.get(), len: sub.size_vmcoreinfo.get() },
+            kept_before: Vec::new(),
+            kept: 0,
+            cached: [const { CachedBlock { index: None, bits: [0; BLOCK] } }; 2],
+            decompressor: Decompressor::new(),
+        };
+        reader.count_pages()?;
+        Ok(reader)
+    }
+
+    /// What the dump says of the machine it was taken from.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Whether the dump was finished; if not, some of its pages may be missing.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How many pages the dump keeps, those counted that may be missing.
+    pub fn pages(&self) -> u64 {
+        self.kept
+    }
+
+    /// Reads the ELF notes.
+    pub fn notes(&mut self) -> Result<Vec<u8>, ReadError> {
+        self.read_extent(self.notes).ok_or(ReadError::OutOfBounds("notes"))?
+    }
+
+    /// Reads the text of VMCOREINFO; empty if the dump has none.
+    pub fn vmcoreinfo(&mut self) -> Result<Vec<u8>, ReadError> {
+        self.read_extent(self.vmcoreinfo).ok_or(ReadError::OutOfBounds("lines of VMCOREINFO"))?
+    }
+
+    /// The first page frame at or after `pfn` whose bit is set; `None` if there is none.
+    pub fn next_set(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<u64>, ReadError> {
+        let mut at = pfn;
+        while at < self.header.frames {
+            let bits = self.bits(bitmap, at / FRAMES_PER_BLOCK)?;
+            let found = first_set(bits, (at % FRAMES_PER_BLOCK) as u32);
+            let block_start = at / FRAMES_PER_BLOCK * FRAMES_PER_BLOCK;
+            if let Some(bit) = found {
+                return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < self.header.frames));
+            }
+            at = block_start + FRAMES_PER_BLOCK;
+        }
+        Ok(None)
+    }
+
+    /// Reads the page with that page frame number.
+    pub fn read_page(&mut self, pfn: u64, page: &mut Page) -> Result<(), ReadError> {
+        let descriptor = self.descriptor(pfn)?;
+        if descriptor.offset == 0 {
+            return Err(ReadError::Missing(pfn));
+        }
+        let flags = descriptor.flags.get();
+        let codec =
+            Codec::named_by(flags).ok_or(ReadError::Unsupported { what: "page flags", value: flags })?;
+        let len = descriptor.size.get() as usize;
+        let mut buffer = [0; 2 * BLOCK];
+        let data =
+            self.read_small(descriptor.offset.get(), len, &mut buffer)?.ok_or(ReadError::Damaged(pfn))?;
+        if self.decompressor.decompress(codec, data, page) { Ok(()) } else { Err(ReadError::Damaged(pfn)) }
+    }
+
+    /// Hands the device back.
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
+    /// Fills `kept_before`.
+    fn count_pages(&mut self) -> Result<(), ReadError> {
+        let blocks = self.header.frames.div_ceil(FRAMES_PER_BLOCK);
+        self.kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
+        for block in 0..blocks {
+            self.kept_before.push(self.kept);
+            self.kept += u64::from(count_ones(self.bits(Bitmap::Kept, block)?, FRAMES_PER_BLOCK as usize));
+        }
+        Ok(())
+    }
+
+    /// The descriptor of a kept page.
+    fn descriptor(&mut self, pfn: u64) -> Result<Descriptor, ReadError> {
+        let not_kept = ReadError::NotKept(pfn);
+        let block = pfn / FRAMES_PER_BLOCK;
+        let before = *self.kept_before.get(block as usize).ok_or(not_kept)?;
+        let frames = self.header.frames;
+        let bits = self.bits(Bitmap::Kept, block)?;
+        let bit = (pfn % FRAMES_PER_BLOCK) as usize;
+        if pfn >= frames || bits[bit / 8] & (1 << (bit % 8)) == 0 {
+            return Err(not_kept);
+        }
+        let index = before + u64::from(count_ones(bits, bit));
+        let mut buffer = [0; 2 * BLOCK];
+        let offset = self.geometry.descriptors() + index * DESCRIPTOR_LEN as u64;
+        let bytes = self
+            .read_small(offset, DESCRIPTOR_LEN, &mut buffer)?
+            .ok_or(ReadError::OutOfBounds("descriptors"))?;
+        Descriptor::read_from_bytes(bytes).map_err(|_| ReadError::OutOfBounds("descriptors"))
+    }
+
+    /// A block of a bitmap; `index` is below the number of its blocks.
+    fn bits(&mut self, which: Bitmap, index: u64) -> Result<&Page, ReadError> {
+        let cached = &mut self.cached[which as usize];
+        if cached.index != Some(index) {
+            cached.index = None;
+            self.device.read(self.geometry.bitmap(which) + index * BLOCK as u64, &mut cached.bits)?;
+            cached.index = Some(index);
+        }
+        Ok(&cached.bits)
+    }
+
+    /// Reads up to a block of bytes from anywhere; `None` if they are more, or lie outside the device.
+    fn read_small<'b>(
+        &mut self,
+        offset: u64,
+        len: usize,
+        buffer: &'b mut [u8; 2 * BLOCK],
+    ) -> Result<Option<&'b [u8]>, ReadError> {
+        let size = self.device.size();
+        let inside = offset.checked_add(len as u64).is_some_and(|end| end <= size);
+        if len > BLOCK || !inside {
+            return Ok(None);
+        }
+        let grain = u64::from(self.device.block_size());
+        let start = offset / grain * grain;
+        let skip = (offset - start) as usize;
+        let end = (skip + len).next_multiple_of(grain as usize);
+        self.device.read(start, &mut buffer[..end])?;
+        Ok(buffer.get(skip..skip + len))
+    }
+
+    /// Reads a stretch of the file into memory; `None` if it lies outside the device.
+    fn read_extent(&mut self, extent: Extent) -> Option<Result<Vec<u8>, ReadError>> {
+        let end = extent.start.checked_add(extent.len)?;
+        if end > self.device.size() || extent.len > NOTES_LIMIT {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(extent.len as usize).is_err() {
+            return Some(Err(ReadError::OutOfMemory));
+        }
+        Some(self.append_bytes(extent.start, end, &mut bytes).map(|()| bytes))
+    }
+
+    fn append_bytes(&mut self, start: u64, end: u64, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+        let mut buffer = [0; 2 * BLOCK];
+        let mut at = start;
+        while at < end {
+            let len = (end - at).min(BLOCK as u64);
+            let part = self.read_small(at, len as usize, &mut buffer)?;
+            bytes.extend_from_slice(part.unwrap_or_default());
+            at += len;
+        }
+        Ok(())
+    }
+}
+
+fn read_headers<D: BlockDevice>(device: &mut D) -> Result<(DiskDumpHeader, SubHeader), ReadError> {
+    if device.size() < 2 * BLOCK as u64 {
+        return Err(ReadError::NotADump);
+    }
+    let mut blocks = [0; 2 * BLOCK];
+    device.read(0, &mut blocks)?;
+    let (first, second) = blocks.split_at(BLOCK);
+    let (first, _) = DiskDumpHeader::read_from_prefix(first).map_err(|_| ReadError::NotADump)?;
+    let (second, _) = SubHeader::read_from_prefix(second).map_err(|_| ReadError::NotADump)?;
+    if first.signature != layout::SIGNATURE {
+        return Err(ReadError::NotADump);
+    }
+    expect("version", first.header_version.get(), layout::VERSION)?;
+    expect("block size", first.block_size.get(), BLOCK as u32)?;
+    expect("split", second.split.get(), 0)?;
+    Ok((first, second))
+}
+
+fn expect(what: &'static str, value: u32, expected: u32) -> Result<(), ReadError> {
+    if value == expected { Ok(()) } else { Err(ReadError::Unsupported { what, value }) }
+}
+
+/// Checks that the bitmaps cover the page frames and lie within the device.
+fn check_geometry(first: &DiskDumpHeader, frames: u64, size: u64) -> Result<Geometry, ReadError> {
+    let geometry = Geometry {
+        sub_header_blocks: first.sub_hdr_size.get(),
+        bitmap_blocks: first.bitmap_blocks.get() / 2,
+    };
+    let covered = u64::from(geometry.bitmap_blocks) * FRAMES_PER_BLOCK;
+    if frames > covered || geometry.descriptors() > size {
+        return Err(ReadError::OutOfBounds("bitmaps"));
+    }
+    Ok(geometry)
+}
+
+fn header(first: &DiskDumpHeader, sub: &SubHeader) -> Header {
+    Header {
+        utsname: first.utsname,
+        crashed_at: first.timestamp_sec.get(),
+        cpus: first.nr_cpus.get(),
+        frames: sub.max_mapnr_64.get(),
+        phys_base: sub.phys_base.get(),
+        dump_level: u8::try_from(sub.dump_level.get()).unwrap_or(u8::MAX),
+    }
+}
+
+/// The lowest bit at or after `from` that is set.
+fn first_set(bits: &Page, from: u32) -> Option<u32> {
+    let first_byte = from / 8;
+    let masked = bits.get(first_byte as usize)? & (0xFF << (from % 8));
+    let rest = bits.iter().enumerate().skip(first_byte as usize + 1).map(|(at, byte)| (at as u32, *byte));
+    let mut bytes = core::iter::once((first_byte, masked)).chain(rest);
+    bytes.find(|(_, byte)| *byte != 0).map(|(at, byte)| at * 8 + byte.trailing_zeros())
+}
+
+/// How many of the first `len` bits are set.
+fn count_ones(bits: &Page, len: usize) -> u32 {
+    let (whole, rest) = bits.split_at(len / 8);
+    let partial = rest.first().map_or(0, |byte| (byte & ((1 << (len % 8)) - 1)).count_ones());
+    let words = whole.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word).count_ones()
+    });
+    words.sum::<u32>() + partial
+}

@@ -1,0 +1,131 @@
+//! Bytes on their way to consecutive places on the device, gathered so that the disk sees large writes.
+
+use alloc::vec::Vec;
+
+use machine::BlockDevice;
+
+use crate::{BLOCK, WriteError};
+
+/// Bytes in one write; what remains at the end of a stream is written in fewer.
+const CHUNK: usize = 64 * 1024;
+
+/// One sequential stream of bytes into a part of the file.
+///
+/// It begins at a block and is closed with zeros up to the end of its last block, so no block belongs to two streams
+/// and each is written once.
+pub(crate) struct Stream {
+    /// Not yet written; room for a chunk.
+    buffer: Vec<u8>,
+    /// Where the first byte of `buffer` goes.
+    start: u64,
+    /// End of the part of the file that this stream may fill, a multiple of the block size.
+    end: u64,
+}
+
+impl Stream {
+    /// A stream into the blocks from `start` to `end`.
+    pub(crate) fn new(start: u64, end: u64) -> Result<Self, WriteError> {
+        Ok(Self { buffer: buffer()?, start, end })
+    }
+
+    /// Where the next byte goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+
+    /// How many bytes may still follow.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.end - self.position()
+    }
+
+    /// Appends all of `bytes`, or nothing if there is no room for all.
+    pub(crate) fn push<D: BlockDevice + ?Sized>(
+        &mut self,
+        device: &mut D,
+        mut bytes: &[u8],
+    ) -> Result<(), WriteError> {
+        if bytes.len() as u64 > self.remaining() {
+            return Err(WriteError::Full);
+        }
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.buffer.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == CHUNK {
+                self.write(device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills what remains of the stream with zeros.
+    pub(crate) fn fill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
+        while self.remaining() > 0 {
+            let zeros = self.remaining().min(BLOCK as u64) as usize;
+            self.push(device, &[0; BLOCK][..zeros])?;
+        }
+        self.close(device)
+    }
+
+    /// Ends the stream: pads it to a whole block and writes what is left.
+    pub(crate) fn close<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
+        self.buffer.resize(self.buffer.len().next_multiple_of(BLOCK), 0);
+        if self.buffer.is_empty() { Ok(()) } else { self.write(device) }
+    }
+
+    fn write<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
+        device.write(self.start, &self.buffer)?;
+        self.start += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// One stream read back in the same order.
+pub(crate) struct ReadBack {
+    buffer: Vec<u8>,
+    /// How much of `buffer` was handed out.
+    used: usize,
+    /// Where the byte after `buffer` is.
+    next: u64,
+    end: u64,
+}
+
+impl ReadBack {
+    /// What a stream wrote to the blocks from `start` to `end`.
+    pub(crate) fn new(start: u64, end: u64) -> Result<Self, WriteError> {
+        Ok(Self { buffer: buffer()?, used: 0, next: start, end })
+    }
+
+    /// The next eight bytes as a little-endian number, `None` at the end.
+    pub(crate) fn next_word<D: BlockDevice + ?Sized>(
+        &mut self,
+        device: &mut D,
+    ) -> Result<Option<u64>, WriteError> {
+        if self.used == self.buffer.len() && !self.refill(device)? {
+            return Ok(None);
+        }
+        let word = self.buffer.get(self.used..).and_then(|rest| rest.first_chunk::<8>());
+        self.used += 8;
+        Ok(word.map(|bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    /// Reads the next chunk; says whether there was one.
+    fn refill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<bool, WriteError> {
+        let len = (self.end - self.next).min(CHUNK as u64) as usize;
+        self.buffer.resize(len, 0);
+        self.used = 0;
+        if len > 0 {
+            device.read(self.next, &mut self.buffer)?;
+        }
+        self.next += len as u64;
+        Ok(len > 0)
+    }
+}
+
+/// Room for a chunk, taken before anything is written so that a lack of memory shows at the start.
+fn buffer() -> Result<Vec<u8>, WriteError> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(CHUNK).map_err(|_| WriteError::OutOfMemory)?;
+    Ok(buffer)
+}

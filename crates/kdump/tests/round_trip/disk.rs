@@ -1,0 +1,133 @@
+//! A disk in memory that keeps the rules of `BlockDevice`, and dumps written to it.
+
+use kdump::{BLOCK, Codec, Header, Outcome, Page, Statistics, Utsname, WriteError, begin, layout::Name};
+use machine::{BlockDevice, BlockError};
+
+/// A disk in memory. It begins full of junk, as a used disk does.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    pub(crate) bytes: Vec<u8>,
+    /// How many more writes succeed.
+    pub(crate) writes_left: usize,
+    /// How often each block was written.
+    pub(crate) written: Vec<u32>,
+    /// Lengths of the writes, in order.
+    pub(crate) lengths: Vec<usize>,
+}
+
+impl Disk {
+    pub(crate) fn new(blocks: usize) -> Self {
+        let bytes = vec![0xA5; blocks * BLOCK];
+        Self { bytes, writes_left: usize::MAX, written: vec![0; blocks], lengths: Vec::new() }
+    }
+
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        let blocks = bytes.len() / BLOCK;
+        Self { bytes, writes_left: usize::MAX, written: vec![0; blocks], lengths: Vec::new() }
+    }
+
+    fn range(&self, offset: u64, len: usize, grain: usize) -> Result<std::ops::Range<usize>, BlockError> {
+        let offset = usize::try_from(offset).map_err(|_| BlockError::OutOfBounds)?;
+        if !offset.is_multiple_of(grain) || !len.is_multiple_of(grain) {
+            return Err(BlockError::Misaligned);
+        }
+        let end = offset.checked_add(len).filter(|end| *end <= self.bytes.len());
+        Ok(offset..end.ok_or(BlockError::OutOfBounds)?)
+    }
+}
+
+impl BlockDevice for Disk {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn block_size(&self) -> u32 {
+        512
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        let range = self.range(offset, into.len(), 512)?;
+        into.copy_from_slice(&self.bytes[range]);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        let range = self.range(offset, from.len(), BLOCK)?;
+        self.writes_left = self.writes_left.checked_sub(1).ok_or(BlockError::Device(5))?;
+        for block in range.start / BLOCK..range.end / BLOCK {
+            self.written[block] += 1;
+        }
+        self.lengths.push(from.len());
+        self.bytes[range].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        Ok(())
+    }
+}
+
+/// Notes with one VMCOREINFO.
+pub(crate) const NOTES: &[u8] = b"\x0b\0\0\0\x0d\0\0\0\0\0\0\0VMCOREINFO\0\0PAGESIZE=4096\0\0\0";
+
+pub(crate) fn header(frames: u64) -> Header {
+    let utsname = Utsname {
+        sysname: Name::new("Linux"),
+        release: Name::new("6.1.0-56-amd64"),
+        machine: Name::new("x86_64"),
+        ..Utsname::default()
+    };
+    Header { utsname, crashed_at: 1_700_000_000, cpus: 2, frames, phys_base: 0x1234_5000, dump_level: 31 }
+}
+
+/// One page frame of a made-up machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    Hole,
+    Excluded,
+    Kept(Box<Page>),
+    Unreadable,
+}
+
+/// Bitmaps of a made-up machine: existing, kept.
+pub(crate) fn bitmaps(frames: &[Frame]) -> (Vec<u8>, Vec<u8>) {
+    let pack = |test: fn(&Frame) -> bool| {
+        let byte =
+            |eight: &[Frame]| eight.iter().rev().fold(0, |byte, frame| byte << 1 | u8::from(test(frame)));
+        frames.chunks(8).map(byte).collect()
+    };
+    let existing = pack(|frame| !matches!(frame, Frame::Hole));
+    (existing, pack(|frame| matches!(frame, Frame::Kept(_) | Frame::Unreadable)))
+}
+
+/// Writes a dump of a made-up machine, page by page until `stop` pages were written.
+pub(crate) fn write(
+    disk: &mut Disk,
+    frames: &[Frame],
+    codec: Codec,
+    stop: usize,
+) -> Result<Statistics, WriteError> {
+    let (existing, kept) = bitmaps(frames);
+    let mut stage = begin(disk, &header(frames.len() as u64), NOTES, codec)?;
+    for (existing, kept) in existing.chunks(3).zip(kept.chunks(3)) {
+        stage.push(existing, kept)?;
+    }
+    let mut pages = stage.finish()?;
+    for _ in 0..stop {
+        match pages.write_next(|pfn, page| fetch(&frames[pfn as usize], pfn, page)) {
+            Ok(Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing)) => (),
+            Ok(None) => return pages.finish(),
+            Err(_) => break,
+        }
+    }
+    pages.abandon()
+}
+
+fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
+    match frame {
+        Frame::Kept(content) => page.copy_from_slice(&content[..]),
+        Frame::Unreadable => return Err(machine::Unreadable { address: pfn * 4096, len: 4096 }),
+        Frame::Hole | Frame::Excluded => unreachable!("page frame {pfn} was not to be read"),
+    }
+    Ok(())
+}
