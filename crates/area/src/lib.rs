@@ -1,3 +1,65 @@
-//! The dump area on disk: label, seal, checksum.
+//! The dump area: a stretch of a disk that was set aside for one dump, and what proves that a dump in it is whole.
+//!
+//! The capture kernel writes to a raw disk in a machine that has just crashed. Two things must hold whatever happens:
+//! *no byte is written that is not Holdover's to write*, and *no dump is called complete that is not*.
+//!
+//! ```text
+//! offset          size
+//! 0               4096        label, first copy: UUID, length of the area
+//! 4096            1 MiB−8192  reserved: zeros
+//! 1 MiB − 4096    4096        seal: how far the dump got, which blocks were written, their checksum
+//! 1 MiB           …           the dump
+//! length − 4096   4096        label, second copy
+//! ```
+//!
+//! Offsets count from the start of the area, which is a whole disk, a partition, or a stretch in the middle of a disk.
+//! Everything is little-endian, and is read and written in multiples of 4096 bytes.
+//!
+//! **Whose bytes.** [`Area::open`] only reads. It wants both labels, the UUID that the capture kernel was given when it was
+//! loaded, a length that fits the disk, and zeros in the reserved blocks: whoever has since put a file system, a
+//! swap area, a RAID member or a volume manager there has written over one of these. Whatever is written later goes through
+//! a window that checks every offset against the area.
+//!
+//! **Complete.** [`Area::begin`] replaces the seal of an older dump with *in progress* before the first byte of the new one
+//! is written, and [`Dump::seal`] writes the final seal after everything else is durable. In between, an interruption
+//! leaves *in progress*. A [`Seal`] records which blocks were written and a [`Sum`] over them, so the host also
+//! notices a disk that lied.
+//!
+//! | who | calls |
+//! |---|---|
+//! | host, `format` | [`Area::format`] |
+//! | host, `load` | [`Area::open`], to refuse early what the capture kernel would refuse |
+//! | capture kernel | [`Area::open`] → [`Area::begin`] → write to the [`Dump`], which is a `BlockDevice` → [`Dump::seal`] |
+//! | host, `collect` | [`read_label`], [`Area::open`], [`Area::read_seal`], [`Area::read_dump`] |
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod area;
+mod dump;
+mod extents;
+mod label;
+mod record;
+mod seal;
+mod sum;
+mod window;
+
+pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label};
+pub use dump::{Dump, Outcome};
+pub use extents::{Extents, MAX_EXTENTS};
+pub use label::Label;
+pub use record::Damage;
+pub use seal::{Lack, Seal, State};
+pub use sum::Sum;
+
+/// Bytes in a block, the unit of everything here.
+pub const BLOCK: u64 = 4096;
+/// Offset of the dump's first byte from the start of the area.
+pub const DUMP_OFFSET: u64 = 1 << 20;
+/// Offset of the seal from the start of the area. Not right behind the label, where superblocks of others like to be.
+pub(crate) const SEAL_OFFSET: u64 = DUMP_OFFSET - BLOCK;
+
+/// The content of a block.
+pub(crate) type Block = [u8; BLOCK as usize];

@@ -15,6 +15,9 @@ pub enum BlockError {
     /// The device did not answer within its deadline, and is not used any more.
     #[error("the device did not answer")]
     TimedOut,
+    /// The writes so far are in more separate pieces than the device keeps account of; this one was not done.
+    #[error("the writes are in too many separate pieces")]
+    Scattered,
 }
 
 /// A disk, a partition, a dump area or a file: storage that is read and written in whole blocks.
@@ -36,4 +39,27 @@ pub trait BlockDevice {
 
     /// Waits for every queued write and makes them durable.
     fn flush(&mut self) -> Result<(), BlockError>;
+}
+
+/// A borrowed device is a device.
+impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn block_size(&self) -> u32 {
+        (**self).block_size()
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        (**self).read(offset, into)
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        (**self).write(offset, from)
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        (**self).flush()
+    }
 }

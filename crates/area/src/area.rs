@@ -1,0 +1,244 @@
+//! Formatting, opening and reading a dump area.
+
+use alloc::vec;
+
+use machine::{BlockDevice, BlockError, Range};
+use uuid::Uuid;
+
+use crate::label::{Label, Place};
+use crate::record::Damage;
+use crate::seal::{Seal, State};
+use crate::sum::Sum;
+use crate::window::Window;
+use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
+
+/// Bytes that are read at once where much is read.
+const CHUNK: u64 = 64 << 10;
+
+/// A dump area whose labels were found and agree.
+pub struct Area<D> {
+    /// The area from its first label to its last.
+    window: Window<D>,
+    label: Label,
+}
+
+/// Why an area was not formatted. Nothing was written unless it is `Device`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// The place or the length is not a multiple of 4096 bytes.
+    #[error("the area's offset and length must be multiples of 4096")]
+    Misaligned,
+    /// There is no room for a dump.
+    #[error("an area needs at least {} bytes", DUMP_OFFSET + 2 * BLOCK)]
+    TooShort,
+    /// The area would reach past the end of the disk.
+    #[error("the area reaches past the end of the disk")]
+    DoesNotFit,
+    /// The disk failed.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+}
+
+/// Why a place on a disk is not the area that was asked for. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There is no label, or it is damaged.
+    #[error("label: {0}")]
+    Label(Damage),
+    /// There is a label, of another area.
+    #[error("the label is that of area {found}")]
+    OtherArea {
+        /// The UUID in the label.
+        found: Uuid,
+    },
+    /// The label tells of more bytes than the disk has, or of too few to hold a dump.
+    #[error("the label tells of {length} bytes, which cannot be")]
+    Length {
+        /// The length in the label.
+        length: u64,
+    },
+    /// The copy of the label in the last block is missing or another: somebody else uses the end of the area.
+    #[error("the second label does not match the first")]
+    LabelsDiffer,
+    /// A reserved block is not zero: somebody else uses the area.
+    #[error("reserved bytes at offset {offset:#x} of the area are in use")]
+    InUse {
+        /// Where, from the start of the area, rounded down.
+        offset: u64,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+}
+
+/// Why there is no telling how far a dump got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The seal is damaged; a dump was interrupted while it was written.
+    #[error("seal: {0}")]
+    Damaged(Damage),
+    /// The seal was written for another area.
+    #[error("the seal is that of area {found}")]
+    OtherArea {
+        /// The UUID in the seal.
+        found: Uuid,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+}
+
+/// Why a dump was not read to its end, or is not to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError<E> {
+    /// Everything was read, and is not what the capture kernel wrote.
+    #[error("the dump's checksum is {found:#018x}, its seal says {expected:#018x}")]
+    Checksum {
+        /// What the seal says.
+        expected: u64,
+        /// What the blocks add up to.
+        found: u64,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+    /// Whoever the dump was read for failed.
+    #[error("{0}")]
+    Sink(E),
+}
+
+/// Reads the label of the area at byte `offset` of a disk, whatever area it is.
+pub fn read_label(device: &mut impl BlockDevice, offset: u64) -> Result<Label, OpenError> {
+    if !offset.is_multiple_of(BLOCK) {
+        return Err(BlockError::Misaligned.into());
+    }
+    let mut block = [0; BLOCK as usize];
+    device.read(offset, &mut block)?;
+    let label = Label::decode(&block, Place::First).map_err(OpenError::Label)?;
+    let end = offset.checked_add(label.length);
+    if label.capacity() < BLOCK || end.is_none_or(|end| end > device.size()) {
+        return Err(OpenError::Length { length: label.length });
+    }
+    Ok(label)
+}
+
+impl<D: BlockDevice> Area<D> {
+    /// Makes `label.length` bytes from byte `offset` of the disk a dump area. What was there is lost.
+    ///
+    /// The first label comes last: as long as it is missing there is no area.
+    pub fn format(device: D, offset: u64, label: Label) -> Result<Self, FormatError> {
+        if !offset.is_multiple_of(BLOCK) || !label.length.is_multiple_of(BLOCK) {
+            return Err(FormatError::Misaligned);
+        }
+        if label.capacity() < BLOCK {
+            return Err(FormatError::TooShort);
+        }
+        let bounds = Range::sized(offset, label.length).filter(|bounds| bounds.end <= device.size());
+        let mut window = Window::new(device, bounds.ok_or(FormatError::DoesNotFit)?);
+        window.write(0, &vec![0; SEAL_OFFSET as usize])?;
+        window.write(SEAL_OFFSET, &Seal::over_nothing(State::Empty, label.uuid, 0).encode())?;
+        window.write(label.length - BLOCK, &label.encode(Place::Last))?;
+        window.flush()?;
+        window.write(0, &label.encode(Place::First))?;
+        window.flush()?;
+        Ok(Self { window, label })
+    }
+
+    /// Finds area `uuid` at byte `offset` of a disk, and writes nothing.
+    pub fn open(mut device: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
+        let label = read_label(&mut device, offset)?;
+        if label.uuid != uuid {
+            return Err(OpenError::OtherArea { found: label.uuid });
+        }
+        let mut window = Window::new(device, Range::new(offset, offset + label.length));
+        check_last_label(&mut window, &label)?;
+        check_reserved(&mut window)?;
+        Ok(Self { window, label })
+    }
+
+    /// What the area says of itself.
+    pub fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Reads how far the dump in the area got.
+    pub fn read_seal(&mut self) -> Result<Seal, SealError> {
+        let mut block = [0; BLOCK as usize];
+        self.window.read(SEAL_OFFSET, &mut block)?;
+        let seal = Seal::decode(&block, self.label.capacity()).map_err(SealError::Damaged)?;
+        if seal.uuid != self.label.uuid {
+            return Err(SealError::OtherArea { found: seal.uuid });
+        }
+        Ok(seal)
+    }
+
+    /// Declares the dump in the area void and begins another. From here on the area reads *in progress*.
+    pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
+        let sequence = match self.read_seal() {
+            Ok(seal) => seal.sequence.saturating_add(1),
+            Err(SealError::Device(error)) => return Err(error),
+            Err(SealError::Damaged(_) | SealError::OtherArea { .. }) => 1,
+        };
+        let seal = Seal::over_nothing(State::InProgress, self.label.uuid, sequence);
+        self.window.write(SEAL_OFFSET, &seal.encode())?;
+        self.window.flush()?;
+        Ok(Dump::new(self.window, seal, self.label.capacity()))
+    }
+
+    /// Reads every byte of the dump that was written, from front to back, and checks it against its seal.
+    ///
+    /// `sink` is given offsets in the dump, in ascending order, and the bytes there: up to 64 KiB at a time, none past
+    /// `seal.dump_len`. What `seal.written` lacks is left out; it reads as zeros if `sink` fills a fresh file.
+    /// The bytes may be trusted only when this has returned `Ok`.
+    pub fn read_dump<E>(
+        &mut self,
+        seal: &Seal,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), ReadError<E>> {
+        let mut buffer = vec![0; CHUNK as usize];
+        let mut sum = Sum::default();
+        for chunk in chunks(seal) {
+            let bytes = &mut buffer[..((chunk.end - chunk.start) * BLOCK) as usize];
+            let offset = chunk.start * BLOCK;
+            self.window.read(DUMP_OFFSET + offset, bytes)?;
+            sum.add_all(chunk.start, bytes);
+            let inside = seal.dump_len.saturating_sub(offset).min(bytes.len() as u64);
+            sink(offset, &bytes[..inside as usize]).map_err(ReadError::Sink)?;
+        }
+        if sum != seal.sum {
+            return Err(ReadError::Checksum { expected: seal.sum.value(), found: sum.value() });
+        }
+        Ok(())
+    }
+}
+
+/// The written blocks in runs of at most [`CHUNK`] bytes.
+fn chunks(seal: &Seal) -> impl Iterator<Item = core::ops::Range<u64>> {
+    let step = CHUNK / BLOCK;
+    seal.written.iter().flat_map(move |extent| {
+        extent.clone().step_by(step as usize).map(move |start| start..extent.end.min(start + step))
+    })
+}
+
+fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Result<(), OpenError> {
+    let mut block: Block = [0; BLOCK as usize];
+    window.read(first.length - BLOCK, &mut block)?;
+    match Label::decode(&block, Place::Last) {
+        Ok(last) if last == *first => Ok(()),
+        _ => Err(OpenError::LabelsDiffer),
+    }
+}
+
+fn check_reserved<D: BlockDevice>(window: &mut Window<D>) -> Result<(), OpenError> {
+    let mut buffer = vec![0; CHUNK as usize];
+    let mut offset = BLOCK;
+    while offset < SEAL_OFFSET {
+        let bytes = &mut buffer[..CHUNK.min(SEAL_OFFSET - offset) as usize];
+        window.read(offset, bytes)?;
+        if let Some(used) = bytes.iter().position(|&byte| byte != 0) {
+            return Err(OpenError::InUse { offset: offset + used as u64 });
+        }
+        offset += bytes.len() as u64;
+    }
+    Ok(())
+}

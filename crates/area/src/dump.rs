@@ -1,0 +1,121 @@
+//! A dump that is being written.
+
+use machine::{BlockDevice, BlockError, Range};
+
+use crate::seal::{Lack, Seal, State};
+use crate::window::Window;
+use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
+
+/// What whoever wrote a dump thinks of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that belongs in the dump was handed over.
+    Complete,
+    /// Something that belongs in the dump is missing.
+    Partial,
+}
+
+/// A dump that is being written: a device whose offset 0 is the dump's first byte.
+///
+/// Blocks may be written in several streams and more than once. Writing a block again costs reading it back, because its
+/// old contribution must come out of the checksum: fit for the header that is written last, not for bulk. At most
+/// [`MAX_EXTENTS`](crate::MAX_EXTENTS) separate extents can be under way at a time.
+///
+/// Dropped unsealed, the area goes on reading *in progress*.
+#[must_use = "a dump counts only when it is sealed"]
+pub struct Dump<D> {
+    /// The whole area.
+    area: Window<D>,
+    /// The seal as it would be written now.
+    seal: Seal,
+    capacity: u64,
+    /// An access failed, so there is no saying what lies on the disk.
+    failed: bool,
+}
+
+impl<D: BlockDevice> Dump<D> {
+    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64) -> Self {
+        Self { area, seal, capacity, failed: false }
+    }
+
+    /// Makes everything durable, then writes the seal and makes it durable too.
+    ///
+    /// The seal says [`State::Complete`] only if the outcome does, every write succeeded and `0..dump_len` was written
+    /// without a gap; otherwise it says what is lacking. The seal that was written is returned: judge by that one.
+    pub fn seal(mut self, outcome: Outcome, dump_len: u64) -> Result<Seal, BlockError> {
+        self.failed |= self.area.flush().is_err();
+        self.seal.state = self.state(outcome, dump_len);
+        self.seal.dump_len = dump_len.min(self.capacity);
+        self.area.write(SEAL_OFFSET, &self.seal.encode())?;
+        self.area.flush()?;
+        Ok(self.seal)
+    }
+
+    fn state(&self, outcome: Outcome, dump_len: u64) -> State {
+        if self.failed {
+            State::Partial(Lack::Write)
+        } else if !self.seal.written.cover_first(dump_len.div_ceil(BLOCK)) {
+            State::Partial(Lack::Gap)
+        } else if outcome == Outcome::Partial {
+            State::Partial(Lack::Content)
+        } else {
+            State::Complete
+        }
+    }
+
+    /// The part of the area that holds the dump.
+    fn window(&mut self) -> Window<&mut Window<D>> {
+        Window::new(&mut self.area, Range::new(DUMP_OFFSET, DUMP_OFFSET + self.capacity))
+    }
+
+    fn put(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        self.window().locate(offset, from.len())?;
+        let first = offset / BLOCK;
+        let end = first + from.len() as u64 / BLOCK;
+        self.take_out(first..end)?;
+        self.seal.written.insert(first..end).map_err(|_| BlockError::Scattered)?;
+        self.seal.sum.add_all(first, from);
+        self.window().write(offset, from)
+    }
+
+    /// Takes those of `blocks` that were written before out of the checksum.
+    fn take_out(&mut self, blocks: core::ops::Range<u64>) -> Result<(), BlockError> {
+        for index in blocks {
+            if self.seal.written.contain(index) {
+                let mut old = [0; BLOCK as usize];
+                self.window().read(index * BLOCK, &mut old)?;
+                self.seal.sum.remove(index, &old);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: BlockDevice> BlockDevice for Dump<D> {
+    fn size(&self) -> u64 {
+        self.capacity
+    }
+
+    fn block_size(&self) -> u32 {
+        BLOCK as u32
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        let read = self.window().read(offset, into);
+        // It may be the error of a write that was queued before.
+        self.failed |= read.is_err();
+        read
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        let written = self.put(offset, from);
+        self.failed |= written.is_err();
+        written
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        let flushed = self.area.flush();
+        self.failed |= flushed.is_err();
+        flushed
+    }
+}

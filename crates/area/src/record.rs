@@ -1,0 +1,67 @@
+//! How the area writes a record of its own: one block that holds it whole or not at all.
+//!
+//! | offset | size | field |
+//! |---:|---:|---|
+//! | 0 | 8 | magic: which kind of record this is |
+//! | 8 | 8 | XXH64 of bytes 16 to 4096, seed 0 |
+//! | 16 | | the record, then zeros |
+//!
+//! The hash covers the whole block, so a foreign superblock, swap signature or boot sector anywhere in it is noticed. A
+//! record is at most 496 bytes long and so lies in one sector: a disk that loses power writes it wholly or not at all,
+//! and one that does tear it leaves a block that is refused.
+
+use twox_hash::XxHash64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{BLOCK, Block};
+
+/// Which kind of record a block holds.
+pub(crate) type Magic = [u8; 8];
+
+const HASH_OFFSET: usize = 8;
+const RECORD_OFFSET: usize = 16;
+/// Bytes that every disk writes as one.
+const SECTOR: usize = 512;
+
+/// Why a block is not the record that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The magic is another: this was never such a record.
+    #[error("no such record")]
+    NoMagic,
+    /// The hash does not match: written in part, or overwritten in part.
+    #[error("the record's checksum does not match")]
+    Checksum,
+    /// The hash matches but a field holds what this version never writes.
+    #[error("the record is of an unknown version or holds an unknown value")]
+    Unknown,
+}
+
+/// Lays `record` out as a block.
+pub(crate) fn encode<T: IntoBytes + Immutable>(magic: Magic, record: &T) -> Block {
+    const { assert!(RECORD_OFFSET + size_of::<T>() <= SECTOR) };
+    let mut block = [0; BLOCK as usize];
+    block[..HASH_OFFSET].copy_from_slice(&magic);
+    block[RECORD_OFFSET..RECORD_OFFSET + size_of::<T>()].copy_from_slice(record.as_bytes());
+    let hash = hash(&block).to_le_bytes();
+    block[HASH_OFFSET..RECORD_OFFSET].copy_from_slice(&hash);
+    block
+}
+
+/// Takes the record out of a block, if the block holds one that is whole.
+pub(crate) fn decode<T: FromBytes + KnownLayout + Immutable>(
+    magic: Magic,
+    block: &Block,
+) -> Result<T, Damage> {
+    if block[..HASH_OFFSET] != magic {
+        return Err(Damage::NoMagic);
+    }
+    if block[HASH_OFFSET..RECORD_OFFSET] != hash(block).to_le_bytes() {
+        return Err(Damage::Checksum);
+    }
+    T::read_from_prefix(&block[RECORD_OFFSET..]).map(|(record, _)| record).map_err(|_| Damage::Unknown)
+}
+
+fn hash(block: &Block) -> u64 {
+    XxHash64::oneshot(0, &block[RECORD_OFFSET..])
+}

@@ -1,0 +1,216 @@
+//! The seal: says how far a dump got, and what its bytes must add up to.
+
+use core::mem::offset_of;
+
+use uuid::Uuid;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::extents::{Extents, MAX_EXTENTS};
+use crate::record::{self, Damage, Magic};
+use crate::sum::Sum;
+use crate::{BLOCK, Block};
+
+const MAGIC: Magic = *b"HOLDSEAL";
+const VERSION: u32 = 1;
+
+/// How far a dump got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The area was formatted and holds no dump.
+    Empty,
+    /// A dump was begun and never sealed: the capture kernel was interrupted.
+    InProgress,
+    /// A dump was sealed that lacks something.
+    Partial(Lack),
+    /// Everything was written, without a gap, and was durable before this was.
+    Complete,
+}
+
+/// What a partial dump lacks, as far as the area can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The capture kernel itself called the dump partial.
+    Content,
+    /// The disk reported an error on at least one write.
+    Write,
+    /// A block inside the dump's length was never written.
+    Gap,
+}
+
+/// What the seal block holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// How far the dump got.
+    pub state: State,
+    /// The area that the seal was written for.
+    pub uuid: Uuid,
+    /// Counts the dumps that were begun in this area; 0 before the first.
+    pub sequence: u64,
+    /// Length of the dump in bytes.
+    pub dump_len: u64,
+    /// Which blocks of the dump were written. The others hold what was there before and are not part of it.
+    pub written: Extents,
+    /// Checksum over the blocks in `written`.
+    pub sum: Sum,
+}
+
+/// The seal as it lies on disk, from byte 16 of its block.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Layout {
+    version: U32,
+    state: U32,
+    uuid: [u8; 16],
+    sequence: U64,
+    dump_len: U64,
+    sum: U64,
+    lack: U32,
+    extents: U32,
+    written: [[U64; 2]; MAX_EXTENTS],
+}
+
+const _: () = {
+    assert!(offset_of!(Layout, sequence) == 24);
+    assert!(offset_of!(Layout, sum) == 40);
+    assert!(offset_of!(Layout, written) == 56);
+    assert!(size_of::<Layout>() == 312);
+};
+
+impl State {
+    /// The codes of `state` and `lack`.
+    const fn codes(self) -> (u32, u32) {
+        match self {
+            Self::Empty => (1, 0),
+            Self::InProgress => (2, 0),
+            Self::Partial(Lack::Content) => (3, 1),
+            Self::Partial(Lack::Write) => (3, 2),
+            Self::Partial(Lack::Gap) => (3, 3),
+            Self::Complete => (4, 0),
+        }
+    }
+
+    const fn from_codes(state: u32, lack: u32) -> Option<Self> {
+        match (state, lack) {
+            (1, 0) => Some(Self::Empty),
+            (2, 0) => Some(Self::InProgress),
+            (3, 1) => Some(Self::Partial(Lack::Content)),
+            (3, 2) => Some(Self::Partial(Lack::Write)),
+            (3, 3) => Some(Self::Partial(Lack::Gap)),
+            (4, 0) => Some(Self::Complete),
+            _ => None,
+        }
+    }
+}
+
+impl Seal {
+    /// A seal over no bytes.
+    pub(crate) fn over_nothing(state: State, uuid: Uuid, sequence: u64) -> Self {
+        Self { state, uuid, sequence, dump_len: 0, written: Extents::default(), sum: Sum::default() }
+    }
+
+    pub(crate) fn encode(&self) -> Block {
+        let (state, lack) = self.state.codes();
+        let mut written = [[U64::ZERO; 2]; MAX_EXTENTS];
+        let mut extents = 0;
+        for (slot, blocks) in written.iter_mut().zip(self.written.iter()) {
+            *slot = [blocks.start.into(), blocks.end.into()];
+            extents += 1;
+        }
+        let layout = Layout {
+            version: VERSION.into(),
+            state: state.into(),
+            uuid: self.uuid.into_bytes(),
+            sequence: self.sequence.into(),
+            dump_len: self.dump_len.into(),
+            sum: self.sum.value().into(),
+            lack: lack.into(),
+            extents: U32::new(extents),
+            written,
+        };
+        record::encode(MAGIC, &layout)
+    }
+
+    /// Reads a seal for an area whose dumps are at most `capacity` bytes long.
+    pub(crate) fn decode(block: &Block, capacity: u64) -> Result<Self, Damage> {
+        let layout: Layout = record::decode(MAGIC, block)?;
+        if layout.version != VERSION || layout.dump_len > capacity {
+            return Err(Damage::Unknown);
+        }
+        Ok(Self {
+            state: State::from_codes(layout.state.get(), layout.lack.get()).ok_or(Damage::Unknown)?,
+            uuid: Uuid::from_bytes(layout.uuid),
+            sequence: layout.sequence.get(),
+            dump_len: layout.dump_len.get(),
+            written: layout.written(capacity).ok_or(Damage::Unknown)?,
+            sum: Sum::from_value(layout.sum.get()),
+        })
+    }
+}
+
+impl Layout {
+    /// The extents, if they are ascending and end within `capacity` bytes.
+    fn written(&self, capacity: u64) -> Option<Extents> {
+        let mut written = Extents::default();
+        let mut last_end = 0;
+        for &[start, end] in self.written.get(..self.extents.get() as usize)? {
+            let (start, end) = (start.get(), end.get());
+            if start < last_end || end <= start || end > capacity / BLOCK {
+                return None;
+            }
+            written.insert(start..end).ok()?;
+            last_end = end;
+        }
+        Some(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal() -> Seal {
+        let mut written = Extents::default();
+        written.insert(0..3).unwrap();
+        written.insert(0x10..0x2345).unwrap();
+        Seal {
+            state: State::Partial(Lack::Gap),
+            uuid: Uuid::from_u128(7),
+            sequence: 0x0102,
+            dump_len: 0x1234_5678,
+            written,
+            sum: Sum::from_value(0xfedc_ba98_7654_3210),
+        }
+    }
+
+    #[test]
+    fn fields_lie_where_the_layout_says() {
+        let block = seal().encode();
+        assert_eq!(&block[0..8], b"HOLDSEAL");
+        assert_eq!(block[16..24], [1, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(block[24..40], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(block[40..48], [2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(block[48..56], [0x78, 0x56, 0x34, 0x12, 0, 0, 0, 0]);
+        assert_eq!(block[56..64], [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe]);
+        assert_eq!(block[64..72], [3, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(block[72..88], [0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(block[88..104], [0x10, 0, 0, 0, 0, 0, 0, 0, 0x45, 0x23, 0, 0, 0, 0, 0, 0]);
+        assert!(block[104..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_seal_is_read_back_unless_its_dump_is_longer_than_the_area() {
+        let block = seal().encode();
+        assert_eq!(Seal::decode(&block, 0x1234_5678), Ok(seal()));
+        assert_eq!(Seal::decode(&block, 0x1234_5677), Err(Damage::Unknown));
+        assert_eq!(Seal::decode(&[0; 4096], u64::MAX), Err(Damage::NoMagic));
+    }
+
+    #[test]
+    fn extents_past_the_area_are_refused() {
+        let mut past = seal();
+        past.dump_len = 4096;
+        assert_eq!(Seal::decode(&past.encode(), 0x2345 * 4096), Ok(past.clone()));
+        assert_eq!(Seal::decode(&past.encode(), 0x2345 * 4096 - 1), Err(Damage::Unknown));
+    }
+}

@@ -1,0 +1,94 @@
+//! The checksum of a dump: what its blocks add up to, in whatever order they were written.
+//!
+//! A dump is written as several streams at once and its first block is written again at the end, so a running checksum
+//! over the bytes in order of the file cannot be kept, and one checksum per block would grow with the dump. Instead each
+//! block contributes the XXH64 of its content *seeded with its block number*, and the contributions are added up modulo
+//! 2⁶⁴. The result does not depend on the order of writing, a block that is written again takes its old contribution out
+//! and puts the new one in, and the host gets at the same value by reading once from front to back.
+//!
+//! What it has to detect is a disk that lost, tore, misdirected or changed a write: a block with other content and a
+//! block with the right content in the wrong place both contribute a value that is unrelated to the expected one, so they
+//! go unnoticed once in 2⁶⁴ times. It is no defence against somebody who wants to deceive.
+//!
+//! XXH64 rather than CRC-32 because the capture kernel pays for it on every block: 3,700 instructions for a block
+//! of 4096 bytes against 9,500 (plain x86-64, no carry-less multiplication) and 485,000 for compressing it with zlib.
+
+use twox_hash::XxHash64;
+
+use crate::Block;
+
+/// The sum of the contributions of some blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum that a seal recorded.
+    pub(crate) const fn from_value(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The sum as a number.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Puts in block number `index` of the dump.
+    fn add(&mut self, index: u64, content: &Block) {
+        self.0 = self.0.wrapping_add(contribution(index, content));
+    }
+
+    /// Puts in the blocks from number `first` on. A rest shorter than a block is left out.
+    pub(crate) fn add_all(&mut self, first: u64, bytes: &[u8]) {
+        for (index, block) in (first..).zip(bytes.as_chunks().0) {
+            self.add(index, block);
+        }
+    }
+
+    /// Takes out block number `index`, which was put in with this content.
+    pub(crate) fn remove(&mut self, index: u64, content: &Block) {
+        self.0 = self.0.wrapping_sub(contribution(index, content));
+    }
+}
+
+fn contribution(index: u64, content: &Block) -> u64 {
+    XxHash64::oneshot(index, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value for no input is published with the algorithm; the others come from the reference implementation (xxHash
+    /// 0.8, through Python's binding).
+    #[test]
+    fn contributions_are_xxh64_seeded_with_the_block_number() {
+        assert_eq!(XxHash64::oneshot(0, &[]), 0xef46_db37_51d8_e999);
+        let counting = core::array::from_fn(|at| (at % 251) as u8);
+        assert_eq!(contribution(1, &[0; 4096]), 0x82da_6c10_8266_bfde);
+        assert_eq!(contribution(0x1_0000_0000, &counting), 0xb510_1332_c3c0_cf01);
+    }
+
+    #[test]
+    fn neither_order_nor_rewriting_changes_the_sum() {
+        let (old, new, other) = ([1; 4096], [2; 4096], [3; 4096]);
+        let (mut streamed, mut sequential) = (Sum::default(), Sum::default());
+        streamed.add(9, &other);
+        streamed.add(0, &old);
+        streamed.remove(0, &old);
+        streamed.add(0, &new);
+        sequential.add(0, &new);
+        sequential.add(9, &other);
+        assert_eq!(streamed, sequential);
+    }
+
+    #[test]
+    fn two_blocks_that_changed_places_change_the_sum() {
+        let (a, b) = ([1; 4096], [2; 4096]);
+        let (mut right, mut swapped) = (Sum::default(), Sum::default());
+        right.add(0, &a);
+        right.add(1, &b);
+        swapped.add(0, &b);
+        swapped.add(1, &a);
+        assert_ne!(right, swapped);
+    }
+}

@@ -1,0 +1,288 @@
+//! What a dump area promises, on a disk that can lose its power, its writes and its owner.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
+
+mod disk;
+
+use area::{Area, Damage, Dump, FormatError, Label, Lack, OpenError, Outcome, ReadError, SealError, State};
+use disk::Disk;
+use machine::{BlockDevice, BlockError};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+const UUID: Uuid = Uuid::from_u128(0x1234);
+/// Where the area lies on the disk, how long it is, and how long the disk is.
+const OFFSET: u64 = 64 << 10;
+const LENGTH: u64 = (1 << 20) + 64 * 4096;
+const DISK: usize = 2 << 20;
+const DUMP: usize = (OFFSET + area::DUMP_OFFSET) as usize;
+const CAPACITY: u64 = 63 * 4096;
+/// What other owners of the disk have written around the area.
+const FOREIGN: u8 = 0xf0;
+
+fn label() -> Label {
+    Label { uuid: UUID, length: LENGTH, created: 1_700_000_000 }
+}
+
+fn formatted() -> Disk {
+    let mut disk = Disk::filled(DISK, FOREIGN);
+    Area::format(&mut disk, OFFSET, label()).unwrap();
+    disk
+}
+
+fn open(disk: &mut Disk) -> Area<&mut Disk> {
+    Area::open(disk, OFFSET, UUID).unwrap()
+}
+
+fn state(disk: &mut Disk) -> State {
+    open(disk).read_seal().unwrap().state
+}
+
+/// A dump of eight blocks as it is written: header, two streams that take turns, and the header again.
+fn write_dump<D: BlockDevice>(dump: &mut Dump<D>, fill: u8) -> Result<(), BlockError> {
+    dump.write(0, &[0; 4096])?;
+    for step in 0..2 {
+        dump.write(4096 + step * 4096, &[fill; 4096])?;
+        dump.write(3 * 4096 + step * 8192, &[fill + 1; 8192])?;
+    }
+    dump.write(7 * 4096, &[fill + 2; 4096])?;
+    dump.write(0, &[fill + 3; 4096])
+}
+
+const DUMP_LEN: u64 = 8 * 4096 - 100;
+
+/// The same dump as the host should find it.
+fn expected(fill: u8) -> Vec<u8> {
+    let blocks = [3, 0, 0, 1, 1, 1, 1, 2].map(|plus| [fill + plus; 4096]);
+    let mut bytes = blocks.concat();
+    bytes.truncate(DUMP_LEN as usize);
+    bytes
+}
+
+fn dumped(fill: u8) -> Disk {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    write_dump(&mut dump, fill).unwrap();
+    assert_eq!(dump.seal(Outcome::Complete, DUMP_LEN).unwrap().state, State::Complete);
+    disk
+}
+
+/// Reads the dump back and checks it; what was not written is zero.
+fn collect(disk: &mut Disk) -> Result<Vec<u8>, ReadError<()>> {
+    let mut area = open(disk);
+    let seal = area.read_seal().unwrap();
+    let mut file = vec![0; seal.dump_len as usize];
+    area.read_dump(&seal, |offset, bytes| {
+        file[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(file)
+}
+
+#[test]
+fn a_sealed_dump_is_read_back_complete() {
+    let mut disk = dumped(10);
+    let seal = open(&mut disk).read_seal().unwrap();
+    assert_eq!((seal.state, seal.sequence, seal.dump_len), (State::Complete, 1, DUMP_LEN));
+    assert_eq!(collect(&mut disk).unwrap(), expected(10));
+}
+
+#[test]
+fn labels_seal_and_dump_lie_where_the_layout_says() {
+    let disk = dumped(10);
+    let (first, last) = (OFFSET as usize, (OFFSET + LENGTH) as usize - 4096);
+    assert_eq!(&disk.platter[first..first + 8], b"HOLDAREA");
+    assert_eq!(&disk.platter[last..last + 8], b"HOLDAREA");
+    assert_eq!(&disk.platter[DUMP - 4096..DUMP - 4088], b"HOLDSEAL");
+    assert_eq!(disk.platter[DUMP..DUMP + DUMP_LEN as usize], expected(10));
+    assert!(disk.platter[..first].iter().chain(&disk.platter[last + 4096..]).all(|&byte| byte == FOREIGN));
+}
+
+#[test]
+fn opening_writes_nothing() {
+    let mut disk = dumped(10);
+    disk.writes.clear();
+    open(&mut disk).read_seal().unwrap();
+    assert_eq!(Area::open(&mut disk, OFFSET, Uuid::nil()).err(), Some(OpenError::OtherArea { found: UUID }));
+    assert!(disk.writes.is_empty());
+}
+
+#[test]
+fn an_area_is_not_found_where_it_is_not() {
+    let mut disk = formatted();
+    for (offset, error) in [
+        (0, OpenError::Label(Damage::NoMagic)),
+        (OFFSET + LENGTH - 4096, OpenError::Label(Damage::Unknown)),
+        (OFFSET + 512, OpenError::Device(BlockError::Misaligned)),
+        (DISK as u64, OpenError::Device(BlockError::OutOfBounds)),
+        (u64::MAX - 4095, OpenError::Device(BlockError::OutOfBounds)),
+    ] {
+        assert_eq!(Area::open(&mut disk, offset, UUID).err(), Some(error), "offset {offset:#x}");
+    }
+}
+
+#[test]
+fn an_area_on_a_disk_that_has_become_smaller_is_refused() {
+    let mut disk = formatted();
+    disk.platter.truncate((OFFSET + LENGTH) as usize - 4096);
+    assert_eq!(Area::open(&mut disk, OFFSET, UUID).err(), Some(OpenError::Length { length: LENGTH }));
+}
+
+/// Where others put their first mark when they take a device over; all spare the label's first 512 bytes or more.
+#[test]
+fn an_area_that_somebody_else_has_taken_is_refused() {
+    let checksum = OpenError::Label(Damage::Checksum);
+    for (owner, at, error) in [
+        ("volume manager label, sector 1", 512, checksum),
+        ("ext4 superblock", 1024 + 56, checksum),
+        ("swap signature", 4086, checksum),
+        ("RAID 1.2 superblock", 4096, OpenError::InUse { offset: 4096 }),
+        ("btrfs superblock", 0x10040, OpenError::InUse { offset: 0x10040 }),
+        ("RAID 1.0 superblock or GPT copy at the end", LENGTH as usize - 512, OpenError::LabelsDiffer),
+    ] {
+        let mut disk = formatted();
+        disk.platter[OFFSET as usize + at] ^= 1;
+        assert_eq!(Area::open(&mut disk, OFFSET, UUID).err(), Some(error), "{owner}");
+    }
+}
+
+#[test]
+fn a_place_that_is_no_good_is_not_formatted() {
+    for (offset, length, error) in [
+        (512, LENGTH, FormatError::Misaligned),
+        (0, LENGTH + 512, FormatError::Misaligned),
+        (0, (1 << 20) + 4096, FormatError::TooShort),
+        (DISK as u64 - LENGTH + 4096, LENGTH, FormatError::DoesNotFit),
+        (4096, u64::MAX - 4095, FormatError::DoesNotFit),
+    ] {
+        let mut disk = Disk::filled(DISK, FOREIGN);
+        assert_eq!(Area::format(&mut disk, offset, Label { length, ..label() }).err(), Some(error));
+        assert!(disk.writes.is_empty());
+    }
+}
+
+#[test]
+fn an_older_dump_is_void_before_the_first_byte_of_a_new_one() {
+    let mut disk = dumped(10);
+    let dump = open(&mut disk).begin().unwrap();
+    drop(dump);
+    let mut disk = disk.after_power_loss(|_| false);
+    assert_eq!(state(&mut disk), State::InProgress);
+    assert_eq!(open(&mut disk).read_seal().unwrap().sequence, 2);
+}
+
+#[test]
+fn a_dump_with_a_gap_is_not_complete() {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &[1; 4096]).unwrap();
+    dump.write(8192, &[2; 4096]).unwrap();
+    let seal = dump.seal(Outcome::Complete, 3 * 4096).unwrap();
+    assert_eq!(seal.state, State::Partial(Lack::Gap));
+    assert_eq!(
+        collect(&mut disk).unwrap(),
+        [[1; 4096], [0; 4096], [2; 4096]].concat(),
+        "and its gap reads as zeros"
+    );
+}
+
+#[test]
+fn a_dump_that_was_called_partial_is_partial() {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    write_dump(&mut dump, 10).unwrap();
+    assert_eq!(dump.seal(Outcome::Partial, DUMP_LEN).unwrap().state, State::Partial(Lack::Content));
+    assert_eq!(state(&mut disk), State::Partial(Lack::Content));
+    assert_eq!(collect(&mut disk).unwrap(), expected(10));
+}
+
+#[test]
+fn a_dump_that_outgrew_the_area_is_partial() {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &vec![1; CAPACITY as usize]).unwrap();
+    assert_eq!(dump.write(CAPACITY, &[2; 4096]), Err(BlockError::OutOfBounds));
+    let seal = dump.seal(Outcome::Complete, CAPACITY + 4096).unwrap();
+    assert_eq!((seal.state, seal.dump_len), (State::Partial(Lack::Write), CAPACITY));
+    assert_eq!(open(&mut disk).read_seal(), Ok(seal));
+}
+
+#[test]
+fn a_seal_that_is_torn_or_another_areas_is_refused() {
+    let mut disk = dumped(10);
+    disk.platter[DUMP - 4096 + 300] ^= 1;
+    assert_eq!(open(&mut disk).read_seal(), Err(SealError::Damaged(Damage::Checksum)));
+
+    let (mut disk, mut other) = (dumped(10), Disk::filled(DISK, 0));
+    let uuid = Uuid::from_u128(9);
+    Area::format(&mut other, OFFSET, Label { uuid, ..label() }).unwrap();
+    disk.platter[DUMP - 4096..DUMP].copy_from_slice(&other.platter[DUMP - 4096..DUMP]);
+    assert_eq!(open(&mut disk).read_seal(), Err(SealError::OtherArea { found: uuid }));
+    assert!(open(&mut disk).begin().is_ok(), "and does not stand in the way of the next dump");
+}
+
+#[test]
+fn blocks_that_changed_places_are_noticed() {
+    let mut disk = dumped(10);
+    let (left, right) = disk.platter[DUMP..].split_at_mut(4096);
+    left.swap_with_slice(&mut right[..4096]);
+    assert!(matches!(collect(&mut disk), Err(ReadError::Checksum { .. })));
+}
+
+/// Where a hostile or broken writer might aim.
+fn hostile_offset() -> impl Strategy<Value = u64> {
+    let near =
+        |at: u64| (0..8_u64).prop_map(move |blocks| at.wrapping_sub(4 * 4096).wrapping_add(blocks * 4096));
+    prop_oneof![near(0), near(CAPACITY), near(area::DUMP_OFFSET.wrapping_neg()), near(1 << 63), any::<u64>()]
+}
+
+proptest! {
+    #[test]
+    fn no_byte_is_written_outside_the_area(
+        writes in prop::collection::vec((hostile_offset(), 0_usize..9000), 1..12),
+        dump_len in any::<u64>(),
+    ) {
+        let mut disk = formatted();
+        disk.writes.clear();
+        let mut dump = open(&mut disk).begin().unwrap();
+        for (offset, len) in writes {
+            let aligned = offset % 4096 == 0 && len % 4096 == 0;
+            let inside = offset.checked_add(len as u64).is_some_and(|end| end <= CAPACITY);
+            prop_assert_eq!(dump.write(offset, &vec![1; len]).is_ok(), aligned && inside);
+            let _ = dump.read(offset, &mut vec![0; len]);
+        }
+        let seal = dump.seal(Outcome::Complete, dump_len).unwrap();
+        prop_assert_eq!(open(&mut disk).read_seal(), Ok(seal));
+        let area = OFFSET + area::DUMP_OFFSET - 4096..OFFSET + LENGTH - 4096;
+        prop_assert!(disk.writes.iter().all(|&(at, len)| area.start <= at && at + len as u64 <= area.end));
+    }
+
+    /// The power goes after any number of steps, and any of the sectors that were not flushed are lost.
+    #[test]
+    fn an_interrupted_dump_never_reads_as_complete(steps in 0_usize..16, lost in prop::collection::vec(any::<bool>(), 256)) {
+        let mut disk = dumped(10);
+        disk.power = Some(steps);
+        let sealed = open(&mut disk).begin().and_then(|mut dump| {
+            write_dump(&mut dump, 100)?;
+            dump.seal(Outcome::Complete, DUMP_LEN)
+        });
+        let mut disk = disk.after_power_loss(|sector| !lost[sector % lost.len()]);
+        match open(&mut disk).read_seal().map(|seal| seal.state) {
+            Ok(State::Complete) => {
+                let dump = collect(&mut disk).unwrap();
+                prop_assert!(dump == expected(10) || dump == expected(100), "one dump or the other, whole");
+            }
+            Ok(State::Empty) | Err(SealError::Device(_)) => prop_assert!(false, "neither can come about"),
+            _ => prop_assert!(sealed.is_err()),
+        }
+    }
+
+    /// A disk that says that it flushed and did not.
+    #[test]
+    fn a_dump_that_a_disk_changed_is_noticed(at in 0_usize..8 * 4096, flip in 1_u8..) {
+        let mut disk = dumped(10);
+        disk.platter[DUMP + at] ^= flip;
+        let noticed = matches!(collect(&mut disk), Err(ReadError::Checksum { .. }));
+        prop_assert!(noticed);
+    }
+}
