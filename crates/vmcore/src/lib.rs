@@ -1,3 +1,77 @@
 //! A dead kernel's memory: core header, notes, VMCOREINFO, and which pages are worth keeping.
+//!
+//! Everything is read through [`machine::OldMemory`], the same way in the capture kernel and in a host's tool, and nothing
+//! read is trusted: it is an allegation of a kernel that has just failed.
+//!
+//! # From a header to a selection
+//!
+//! ```text
+//! elfcorehdr ── CoreHeader ──┬── Ram       which page frames there are (the dump's first bitmap)
+//!                            └── Notes ─── VmcoreInfo ─── Kernel ─── Selection   which of them to keep (the second)
+//! ```
+//!
+//! [`CoreHeader`] lists RAM and notes; [`Notes`] merges the notes and finds [`VmcoreInfo`] among them; [`Kernel`] draws
+//! from it how this kernel's virtual addresses translate and what its `struct page` looks like; [`Selection`] goes through
+//! the `struct page` of all RAM, a chunk of page frames at a time, and clears the bits of those that a dump level leaves
+//! out. Its memory does not grow with the machine.
+//!
+//! # How a page is judged
+//!
+//! The first rule that fits decides, in this order:
+//!
+//! 1. a tail of a compound page goes the way of its head;
+//! 2. *free*: marked as the buddy allocator's, or as memory that a confidential guest has not accepted yet;
+//! 3. *cache*, *private cache*: on the LRU lists or in the swap cache, and not anonymous;
+//! 4. *user*: anonymous, or of hugetlbfs;
+//! 5. *poisoned* by a memory error; 6. *offline*: given to a balloon or about to be unplugged. Neither may be read, so no
+//!    level keeps them;
+//! 7. all else is kept.
+//!
+//! These are makedumpfile's rules and its order, so that for each level the same pages are kept. Pages full of zeroes are
+//! found by whoever reads them: their bits stay set here.
+//!
+//! Everything is found through VMCOREINFO. Where it lacks a fact, or a `struct page` cannot be read, the pages are kept,
+//! and [`Kernel::unknown`] and [`Counts::unknown`] say so.
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod bitmap;
+mod header;
+mod info;
+mod kernel;
+mod notes;
+mod page;
+mod paging;
+mod ram;
+mod sections;
+mod select;
+
+pub use header::{CoreHeader, HeaderError, Segment};
+pub use info::VmcoreInfo;
+pub use kernel::{Kernel, Utsname};
+pub use notes::Notes;
+pub use paging::{AddressSpace, Mapping, Unmapped};
+pub use ram::Ram;
+pub use select::{Counts, Level, Selection};
+
+/// There was not enough memory for a list whose length the dead kernel's data gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory")]
+pub struct OutOfMemory;
+
+impl From<alloc::collections::TryReserveError> for OutOfMemory {
+    fn from(_: alloc::collections::TryReserveError) -> Self {
+        Self
+    }
+}
+
+/// A fact that VMCOREINFO does not give: pages that it would take to judge are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("VMCOREINFO has no {0}")]
+pub struct Unknown(
+    /// The line that is missing or has a value that makes no sense.
+    pub &'static str,
+);

@@ -1,0 +1,204 @@
+//! The ELF core header that the kexec loader left for the capture kernel.
+//!
+//! The loader lists in it each range of RAM of the kernel that may die (`PT_LOAD`) and each place where that kernel will
+//! leave notes (`PT_NOTE`), and passes its address as `elfcorehdr=`. Layouts: System V ABI, chapters 4 and 5; what
+//! Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`.
+
+use alloc::vec::Vec;
+
+use machine::{OldMemory, Range, Unreadable};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{OutOfMemory, Ram};
+
+/// Most program headers that are read: 8192 processors, and as many ranges of memory.
+const MAX_PROGRAM_HEADERS: u16 = 16384;
+
+const IDENTITY: [u8; 7] = [0x7f, b'E', b'L', b'F', CLASS_64, LITTLE_ENDIAN, VERSION];
+const CLASS_64: u8 = 2;
+const LITTLE_ENDIAN: u8 = 1;
+const VERSION: u8 = 1;
+const TYPE_CORE: u16 = 4;
+const MACHINE_X86_64: u16 = 62;
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+
+/// `Elf64_Ehdr`.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct FileHeader {
+    identity: [u8; 7],
+    padding: [u8; 9],
+    kind: U16,
+    machine: U16,
+    version: U32,
+    entry: U64,
+    program_headers: U64,
+    section_headers: U64,
+    flags: U32,
+    size: U16,
+    program_header_size: U16,
+    program_header_count: U16,
+    section_header_size: U16,
+    section_header_count: U16,
+    section_names: U16,
+}
+
+/// `Elf64_Phdr`.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct ProgramHeader {
+    kind: U32,
+    flags: U32,
+    offset: U64,
+    virtual_address: U64,
+    physical_address: U64,
+    file_size: U64,
+    memory_size: U64,
+    alignment: U64,
+}
+
+/// Why there is no usable core header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// The memory it should lie in cannot be read.
+    #[error("core header: {0}")]
+    Unreadable(#[from] Unreadable),
+    /// What lies there is no ELF64 core header for x86-64.
+    #[error("no ELF64 core header of an x86-64 kernel at {address:#x}")]
+    NoHeader {
+        /// Where it was looked for.
+        address: u64,
+    },
+    /// It has more entries than any loader writes.
+    #[error("core header with {count} entries")]
+    TooLong {
+        /// How many.
+        count: u16,
+    },
+    /// There is no memory for the list.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// A `PT_LOAD`: a range of the dead kernel's RAM.
+///
+/// Segments may overlap: the loader lists the kernel image once more, under its own virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Physical addresses of it while the kernel lived.
+    pub physical: Range,
+    /// The kernel's virtual address of the first byte.
+    pub virtual_start: u64,
+    /// Where the first byte is found now: the physical address itself, or a copy that the loader's code made of the
+    /// first 640 KiB. In a core file, an offset.
+    pub stored_at: u64,
+}
+
+/// The core header: where the dead kernel's RAM and notes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreHeader {
+    segments: Vec<Segment>,
+    notes: Vec<Range>,
+    ram: Ram,
+}
+
+impl CoreHeader {
+    /// Reads the header at `address`. It lies in the capture kernel's own region, not in the dead kernel's RAM, so
+    /// `memory` is any view that reaches it.
+    ///
+    /// Entries that are empty or pass the end of the address space are left out.
+    pub fn read(memory: &impl OldMemory, address: u64) -> Result<Self, HeaderError> {
+        let header: FileHeader = read_struct(memory, address)?;
+        let count = header.check(address)?;
+        let mut read = Self::default();
+        for index in 0..count {
+            read.add(&header.program_header(memory, address, index)?)?;
+        }
+        read.ram = Ram::from_ranges(read.segments.iter().map(|segment| segment.physical))?;
+        Ok(read)
+    }
+
+    /// Ranges of RAM, as listed.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Where notes are stored: in the dead kernel's memory, or in a core file.
+    pub fn notes(&self) -> &[Range] {
+        &self.notes
+    }
+
+    /// The dead kernel's RAM: its segments in order, merged.
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    fn add(&mut self, entry: &ProgramHeader) -> Result<(), OutOfMemory> {
+        match entry.kind.get() {
+            PT_LOAD => push(&mut self.segments, entry.segment()),
+            PT_NOTE => push(&mut self.notes, sized(entry.offset, entry.memory_size)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FileHeader {
+    /// Checks that this is what a loader writes, and counts its entries.
+    fn check(&self, address: u64) -> Result<u16, HeaderError> {
+        let count = self.program_header_count.get();
+        let known = self.identity == IDENTITY
+            && self.kind.get() == TYPE_CORE
+            && self.machine.get() == MACHINE_X86_64
+            && usize::from(self.program_header_size.get()) == size_of::<ProgramHeader>();
+        match known {
+            false => Err(HeaderError::NoHeader { address }),
+            true if count > MAX_PROGRAM_HEADERS => Err(HeaderError::TooLong { count }),
+            true => Ok(count),
+        }
+    }
+
+    fn program_header(
+        &self,
+        memory: &impl OldMemory,
+        address: u64,
+        index: u16,
+    ) -> Result<ProgramHeader, HeaderError> {
+        let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
+        let entry = address
+            .checked_add(self.program_headers.get())
+            .and_then(|first| first.checked_add(offset))
+            .ok_or(HeaderError::NoHeader { address })?;
+        Ok(read_struct(memory, entry)?)
+    }
+}
+
+impl ProgramHeader {
+    fn segment(&self) -> Option<Segment> {
+        Some(Segment {
+            physical: sized(self.physical_address, self.memory_size)?,
+            virtual_start: self.virtual_address.get(),
+            stored_at: self.offset.get(),
+        })
+    }
+}
+
+/// The `len` addresses from `start`, if there are any and all exist.
+fn sized(start: U64, len: U64) -> Option<Range> {
+    Range::sized(start.get(), len.get()).filter(|range| !range.is_empty())
+}
+
+fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), OutOfMemory> {
+    if let Some(item) = item {
+        list.try_reserve(1)?;
+        list.push(item);
+    }
+    Ok(())
+}
+
+fn read_struct<T: FromBytes + IntoBytes>(memory: &impl OldMemory, address: u64) -> Result<T, Unreadable> {
+    let mut value = T::new_zeroed();
+    memory.read(address, value.as_mut_bytes())?;
+    Ok(value)
+}

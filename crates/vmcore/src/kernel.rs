@@ -1,0 +1,93 @@
+//! What a dump needs to know of the kernel that died, drawn from its VMCOREINFO.
+
+use machine::OldMemory;
+
+use crate::page::PageLayout;
+use crate::sections::Sections;
+use crate::{AddressSpace, Unknown, VmcoreInfo};
+
+/// Bytes in a field of `struct new_utsname` (`__NEW_UTS_LEN` + 1).
+const UTS_FIELD: usize = 65;
+
+/// `struct new_utsname`: six zero-terminated strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utsname {
+    fields: [[u8; UTS_FIELD]; 6],
+}
+
+impl Utsname {
+    /// System, node, release, version, machine and domain names, as the kernel stores them.
+    pub fn fields(&self) -> &[[u8; UTS_FIELD]; 6] {
+        &self.fields
+    }
+
+    /// The fields, one after the other, as a dump's header holds them.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.fields.as_flattened()
+    }
+
+    /// The release as text, if it is text.
+    pub fn release(&self) -> Option<&str> {
+        core::ffi::CStr::from_bytes_until_nul(&self.fields[2]).ok()?.to_str().ok()
+    }
+}
+
+/// The kernel that died: where its memory is mapped and how it describes its pages.
+///
+/// A fact that VMCOREINFO lacks is no error: what depends on it is not done, and [`unknown`](Self::unknown) names it.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    space: Result<AddressSpace, Unknown>,
+    uts: Option<u64>,
+    kaslr_offset: Option<u64>,
+    pub(crate) sections: Result<Sections, Unknown>,
+    pub(crate) page: Result<PageLayout, Unknown>,
+}
+
+impl Kernel {
+    /// Draws the facts from VMCOREINFO; takes any text.
+    pub fn new(info: VmcoreInfo<'_>) -> Self {
+        Self {
+            space: AddressSpace::new(info),
+            uts: uts_address(info),
+            kaslr_offset: info.kernel_offset(),
+            sections: Sections::new(info),
+            page: PageLayout::new(info),
+        }
+    }
+
+    /// How virtual addresses translate, if that is known.
+    pub fn address_space(&self) -> Result<&AddressSpace, Unknown> {
+        self.space.as_ref().map_err(|&unknown| unknown)
+    }
+
+    /// `phys_base` of a dump's header; 0 if unknown. Wraps.
+    pub fn phys_base(&self) -> u64 {
+        self.space.as_ref().map_or(0, AddressSpace::phys_base)
+    }
+
+    /// How far address space randomization moved the kernel image.
+    pub fn kaslr_offset(&self) -> Option<u64> {
+        self.kaslr_offset
+    }
+
+    /// Reads the kernel's names, if they can be found.
+    pub fn utsname(&self, memory: &impl OldMemory) -> Option<Utsname> {
+        let mut fields = [[0; UTS_FIELD]; 6];
+        self.address_space().ok()?.read(memory, self.uts?, fields.as_flattened_mut()).ok()?;
+        Some(Utsname { fields })
+    }
+
+    /// The facts that are missing: each costs the dump some or all exclusions.
+    pub fn unknown(&self) -> impl Iterator<Item = Unknown> {
+        let page = self.page.as_ref();
+        let whole = [self.space.as_ref().err(), self.sections.as_ref().err(), page.err()];
+        let partial = page.map(PageLayout::unknown).into_iter().flatten();
+        whole.into_iter().flatten().copied().chain(partial)
+    }
+}
+
+/// Where the initial namespace keeps its names.
+fn uts_address(info: VmcoreInfo<'_>) -> Option<u64> {
+    info.symbol("init_uts_ns")?.checked_add(info.offset("uts_namespace.name")? as u64)
+}

@@ -1,0 +1,312 @@
+//! `struct page`: its layout in the kernel that died, and what it says of a page.
+//!
+//! Kernels differ in where they keep the type of a page: in flags, in `_mapcount` (one bit cleared for each type up to
+//! 6.11, the top byte since), or in the second `struct page` of a compound page. Each form is known by what VMCOREINFO
+//! gives for it (`kernel/vmcore_info.c`, `include/linux/page-flags.h`).
+
+use crate::{Level, Unknown, VmcoreInfo};
+
+/// Largest order that is believed: 1 GiB, the largest page of x86-64. Every run of pages is aligned to its size.
+pub(crate) const MAX_ORDER: u32 = 18;
+/// Most bytes that a `struct page` may take.
+const MAX_SIZE: usize = 1024;
+/// Bit 0 of `compound_head`: this page is a tail.
+const TAIL: u64 = 1;
+/// Bit 0 of `mapping`: the page is anonymous (`PAGE_MAPPING_ANON`).
+const ANONYMOUS: u64 = 1;
+
+/// Why a page is left out of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Free,
+    Cache,
+    PrivateCache,
+    User,
+    Poisoned,
+    Offline,
+}
+
+/// A run of `1 << order` pages is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exclusion {
+    pub(crate) reason: Reason,
+    pub(crate) order: u32,
+}
+
+/// Where the fields of `struct page` are and what their values mean.
+#[derive(Clone, Debug)]
+pub(crate) struct PageLayout {
+    /// Bytes in a `struct page`.
+    pub(crate) size: usize,
+    flags: usize,
+    mapping: usize,
+    mapcount: usize,
+    private: usize,
+    compound_head: usize,
+    /// Flags of the head of a compound page.
+    head: u64,
+    slab: Mark,
+    cache: Result<CacheFlags, Unknown>,
+    free: Result<FreeMarks, Unknown>,
+    compound: Result<Compound, Unknown>,
+    offline: Option<u32>,
+    poisoned: Option<u64>,
+}
+
+/// A type of page, told by a flag or by a value of `_mapcount`.
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    Flag(u64),
+    Mapcount(u32),
+}
+
+/// Flags of the page cache.
+#[derive(Clone, Copy, Debug)]
+struct CacheFlags {
+    lru: u64,
+    private: u64,
+    /// Both flags of a page in the swap cache: `PG_swapcache` means that only beside `PG_swapbacked`.
+    swap: u64,
+}
+
+/// The marks in `_mapcount` of a free block's first page.
+#[derive(Clone, Copy, Debug)]
+struct FreeMarks {
+    /// A block of the buddy allocator's; `private` is its order.
+    buddy: u32,
+    /// Memory that a confidential guest has not accepted yet: always a block of the largest order.
+    unaccepted: Option<u32>,
+    /// One more than the largest order.
+    orders: u32,
+}
+
+/// Where the first tail of a compound page keeps the order, and how hugetlbfs marks its pages.
+#[derive(Clone, Copy, Debug)]
+enum Compound {
+    /// Two bytes in the first tail (up to 6.5).
+    Bytes { order: usize, destructor: usize, hugetlb: Option<u8> },
+    /// The first tail's flags: the order in the low byte, and a flag (6.6 to 6.8).
+    TailFlags { hugetlb: u64 },
+    /// The order as before, the mark in the head's `_mapcount` (since 6.9).
+    HeadMapcount { hugetlb: u32 },
+}
+
+/// The fields of a `struct page`.
+struct Page {
+    flags: u64,
+    mapping: u64,
+    mapcount: u32,
+    private: u64,
+    compound_head: u64,
+}
+
+impl PageLayout {
+    pub(crate) fn new(info: VmcoreInfo<'_>) -> Result<Self, Unknown> {
+        let size = info.size("page").filter(|&size| size <= MAX_SIZE).ok_or(Unknown("SIZE(page)"))?;
+        let field = |name, line| inside(info.offset(name), size, 8).ok_or(Unknown(line));
+        let head = info.offset("page.compound_head").or_else(|| info.offset("page.compound_info"));
+        Ok(Self {
+            size,
+            flags: field("page.flags", "OFFSET(page.flags)")?,
+            mapping: field("page.mapping", "OFFSET(page.mapping)")?,
+            private: field("page.private", "OFFSET(page.private)")?,
+            mapcount: inside(info.offset("page._mapcount"), size, 4)
+                .ok_or(Unknown("OFFSET(page._mapcount)"))?,
+            compound_head: inside(head, size, 8).ok_or(Unknown("OFFSET(page.compound_head)"))?,
+            head: info.number("PG_head_mask").ok_or(Unknown("NUMBER(PG_head_mask)"))?.cast_unsigned(),
+            slab: slab_mark(info).ok_or(Unknown("NUMBER(PG_slab)"))?,
+            cache: CacheFlags::new(info),
+            free: FreeMarks::new(info),
+            compound: Compound::new(info, size),
+            offline: mapcount_value(info, "PAGE_OFFLINE_MAPCOUNT_VALUE"),
+            poisoned: flag(info, "PG_hwpoison"),
+        })
+    }
+
+    /// Facts whose lack costs some exclusions.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = Unknown> {
+        [self.cache.err(), self.free.err(), self.compound.err()].into_iter().flatten()
+    }
+
+    /// Whether a level leaves out anything by its `struct page`. As with makedumpfile, a kernel that knows memory errors has
+    /// its poisoned and offline pages left out at every level.
+    pub(crate) fn concerns(&self, level: Level) -> bool {
+        level.looks_at_types() || self.poisoned.is_some()
+    }
+
+    /// Judges page frame `pfn` by its `struct page`, and the one after it; either may be cut short.
+    pub(crate) fn judge(&self, level: Level, pfn: u64, page: &[u8], next: &[u8]) -> Option<Exclusion> {
+        let page = self.decode(page);
+        if page.compound_head & TAIL != 0 {
+            return None;
+        }
+        if level.leaves_out_free()
+            && let Ok(free) = &self.free
+            && free.marks(&page)
+            && !self.is_slab(&page)
+        {
+            return free.order(&page).map(|order| Exclusion { reason: Reason::Free, order });
+        }
+        let order = if page.flags & self.head == 0 { 0 } else { self.compound_order(pfn, next) };
+        self.reason(level, &page, next).map(|reason| Exclusion { reason, order })
+    }
+
+    fn decode(&self, page: &[u8]) -> Page {
+        Page {
+            flags: word(page, self.flags),
+            mapping: word(page, self.mapping),
+            mapcount: half_word(page, self.mapcount),
+            private: word(page, self.private),
+            compound_head: word(page, self.compound_head),
+        }
+    }
+
+    /// The rules for pages that are in use, in their order.
+    fn reason(&self, level: Level, page: &Page, next: &[u8]) -> Option<Reason> {
+        let anonymous = page.mapping & ANONYMOUS != 0 && !self.is_slab(page);
+        if let Some(reason) = self.cache_kind(page)
+            && !anonymous
+            && level.leaves_out_cache(reason)
+        {
+            return Some(reason);
+        }
+        if level.leaves_out_user() && (anonymous || self.is_hugetlb(page, next)) {
+            return Some(Reason::User);
+        }
+        if self.poisoned.is_some_and(|flag| page.flags & flag != 0) {
+            return Some(Reason::Poisoned);
+        }
+        (Some(page.mapcount) == self.offline && !self.is_slab(page)).then_some(Reason::Offline)
+    }
+
+    fn cache_kind(&self, page: &Page) -> Option<Reason> {
+        let flags = self.cache.as_ref().ok()?;
+        let cached = page.flags & flags.lru != 0 || page.flags & flags.swap == flags.swap;
+        let kind = if page.flags & flags.private == 0 { Reason::Cache } else { Reason::PrivateCache };
+        cached.then_some(kind)
+    }
+
+    fn is_slab(&self, page: &Page) -> bool {
+        match self.slab {
+            Mark::Flag(flag) => page.flags & flag != 0,
+            Mark::Mapcount(value) => page.mapcount == value,
+        }
+    }
+
+    fn is_hugetlb(&self, page: &Page, next: &[u8]) -> bool {
+        if page.flags & self.head == 0 {
+            return false;
+        }
+        match self.compound {
+            Ok(Compound::Bytes { destructor, hugetlb, .. }) => {
+                hugetlb.is_some() && next.get(destructor).copied() == hugetlb
+            }
+            Ok(Compound::TailFlags { hugetlb }) => word(next, self.flags) & hugetlb != 0,
+            Ok(Compound::HeadMapcount { hugetlb }) => page.mapcount == hugetlb,
+            Err(_) => false,
+        }
+    }
+
+    /// The order of a compound page by its first tail; 0 if it makes no sense.
+    fn compound_order(&self, pfn: u64, next: &[u8]) -> u32 {
+        let order = match self.compound {
+            Ok(Compound::Bytes { order, .. }) => next.get(order).copied().map_or(0, u32::from),
+            Ok(Compound::TailFlags { .. } | Compound::HeadMapcount { .. }) => {
+                (word(next, self.flags) & 0xff) as u32
+            }
+            Err(_) => 0,
+        };
+        if order <= MAX_ORDER && pfn.trailing_zeros() >= order { order } else { 0 }
+    }
+}
+
+impl CacheFlags {
+    fn new(info: VmcoreInfo<'_>) -> Result<Self, Unknown> {
+        let swap_cache = flag(info, "PG_swapcache").ok_or(Unknown("NUMBER(PG_swapcache)"))?;
+        let swap_backed = flag(info, "PG_swapbacked").ok_or(Unknown("NUMBER(PG_swapbacked)"))?;
+        Ok(Self {
+            lru: flag(info, "PG_lru").ok_or(Unknown("NUMBER(PG_lru)"))?,
+            private: flag(info, "PG_private").ok_or(Unknown("NUMBER(PG_private)"))?,
+            swap: swap_cache | swap_backed,
+        })
+    }
+}
+
+impl FreeMarks {
+    fn new(info: VmcoreInfo<'_>) -> Result<Self, Unknown> {
+        let buddy = mapcount_value(info, "PAGE_BUDDY_MAPCOUNT_VALUE");
+        let orders = info.length("zone.free_area").and_then(|orders| u32::try_from(orders).ok());
+        let sane = orders.filter(|orders| (1..=MAX_ORDER + 1).contains(orders));
+        Ok(Self {
+            buddy: buddy.ok_or(Unknown("NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)"))?,
+            unaccepted: mapcount_value(info, "PAGE_UNACCEPTED_MAPCOUNT_VALUE"),
+            orders: sane.ok_or(Unknown("LENGTH(zone.free_area)"))?,
+        })
+    }
+
+    fn marks(&self, page: &Page) -> bool {
+        page.mapcount == self.buddy || Some(page.mapcount) == self.unaccepted
+    }
+
+    /// The order of the block that a marked page starts, if it makes sense.
+    fn order(&self, page: &Page) -> Option<u32> {
+        if page.mapcount == self.buddy {
+            return u32::try_from(page.private).ok().filter(|&order| order < self.orders);
+        }
+        Some(self.orders - 1)
+    }
+}
+
+impl Compound {
+    /// The newest form that VMCOREINFO gives.
+    fn new(info: VmcoreInfo<'_>, page_size: usize) -> Result<Self, Unknown> {
+        if let Some(hugetlb) = mapcount_value(info, "PAGE_HUGETLB_MAPCOUNT_VALUE") {
+            return Ok(Self::HeadMapcount { hugetlb });
+        }
+        if let Some(hugetlb) = flag(info, "PG_hugetlb") {
+            return Ok(Self::TailFlags { hugetlb });
+        }
+        let in_tail = |folio, page| {
+            let in_folio = info.offset(folio).and_then(|offset| offset.checked_sub(page_size));
+            inside(in_folio.or_else(|| info.offset(page)), page_size, 1)
+        };
+        Ok(Self::Bytes {
+            order: in_tail("folio._folio_order", "page.compound_order")
+                .ok_or(Unknown("OFFSET(page.compound_order)"))?,
+            destructor: in_tail("folio._folio_dtor", "page.compound_dtor")
+                .ok_or(Unknown("OFFSET(page.compound_dtor)"))?,
+            hugetlb: info.number("HUGETLB_PAGE_DTOR").and_then(|id| u8::try_from(id).ok()),
+        })
+    }
+}
+
+/// Slab pages have had a type of their own since 6.10, and a flag before.
+fn slab_mark(info: VmcoreInfo<'_>) -> Option<Mark> {
+    let typed = mapcount_value(info, "PAGE_SLAB_MAPCOUNT_VALUE").map(Mark::Mapcount);
+    typed.or_else(|| flag(info, "PG_slab").map(Mark::Flag))
+}
+
+/// The mask of a page flag, of which VMCOREINFO gives the bit's number.
+fn flag(info: VmcoreInfo<'_>, name: &str) -> Option<u64> {
+    1u64.checked_shl(u32::try_from(info.number(name)?).ok()?)
+}
+
+/// A value of `_mapcount`, which VMCOREINFO gives as a signed number.
+fn mapcount_value(info: VmcoreInfo<'_>, name: &str) -> Option<u32> {
+    info.number(name).map(|value| value.cast_unsigned() as u32)
+}
+
+/// An offset at which `len` bytes lie inside a structure of `size` bytes.
+fn inside(offset: Option<usize>, size: usize, len: usize) -> Option<usize> {
+    offset.filter(|&offset| offset.checked_add(len).is_some_and(|end| end <= size))
+}
+
+fn word(bytes: &[u8], offset: usize) -> u64 {
+    let found = bytes.get(offset..).and_then(|rest| rest.first_chunk());
+    found.map_or(0, |&bytes| u64::from_le_bytes(bytes))
+}
+
+fn half_word(bytes: &[u8], offset: usize) -> u32 {
+    let found = bytes.get(offset..).and_then(|rest| rest.first_chunk());
+    found.map_or(0, |&bytes| u32::from_le_bytes(bytes))
+}
