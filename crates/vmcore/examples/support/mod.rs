@@ -14,7 +14,7 @@ impl RamFile {
     }
 
     pub(crate) fn get(&self, address: u64, len: usize) -> Result<&[u8], Unreadable> {
-        let end = address.checked_add(len as u64).unwrap_or(u64::MAX);
+        let end = address.saturating_add(len as u64);
         let found = self.bytes.get(address as usize..end as usize);
         found.ok_or(Unreadable { address, len: len as u64 })
     }
