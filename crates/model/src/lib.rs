@@ -1,1 +1,46 @@
 //! A software VT-d machine with caches, faults and DMA engines, for tests and simulation.
+//!
+//! A [`Scenario`] describes a machine at the moment its kernel dies; [`Scenario::machine`] builds it. The [`Machine`]
+//! hands out ports that implement the traits of the `machine` crate, and every call of a port is a step of the machine's
+//! time: its remapping units go on with what they were told, its caches forget what they like, its devices do DMA, and
+//! each answer that a device gets, warm from the caches and cold from the tables, is compared with the answer it got
+//! before the panic. What a takeover must never do is collected as [`Violation`]s.
+//!
+//! The model is as unkind as the specification allows: commands take time, a fetched descriptor is not a finished one,
+//! stores are not seen by the hardware until they are published (and may be seen earlier), new frames hold junk, nothing
+//! cached is forgotten unless it is invalidated, and RTADDR means nothing until GCMD.SRTP.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`memory`] | physical memory as hardware finds it |
+//! | [`walk`] | what the tables say, without caches |
+//! | `unit` | a remapping unit: registers, caches, queue, fault records |
+//! | [`habits`] | how a unit misbehaves |
+//! | `world`, [`witness`] | one step of time; what must not happen |
+//! | `ports` | the machine as the capture kernel sees it |
+//! | [`scenario`], [`random`], [`damage`] | machines to build: described, made up, corrupted |
+//! | [`trace`] | what happened, for people |
+
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod damage;
+pub mod habits;
+mod machine;
+pub mod memory;
+mod ports;
+pub mod random;
+pub mod scenario;
+pub mod trace;
+mod unit;
+pub mod walk;
+pub mod witness;
+mod world;
+
+pub use crate::answer::{Access, Answer, Direction};
+pub use crate::machine::Machine;
+pub use crate::memory::Kind;
+pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};
+pub use crate::scenario::Scenario;
+pub use crate::witness::{Temperature, Violation};
+pub use crate::world::{Meddling, Own};

@@ -1,0 +1,69 @@
+//! What a device asks of the hardware, and what it is told.
+
+use std::fmt;
+use vtd::fault::FaultReason;
+
+/// Whether a device reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The device reads memory.
+    Read,
+    /// The device writes memory.
+    Write,
+}
+
+/// One access of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Access {
+    /// Who: the requester's source-id.
+    pub source: u16,
+    /// Where: the I/O virtual address.
+    pub iova: u64,
+    /// What.
+    pub direction: Direction,
+}
+
+/// What became of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It reaches this physical address.
+    Memory(u64),
+    /// It was a message to a processor, not to memory (3.14).
+    Interrupt,
+    /// It was blocked.
+    Blocked(FaultReason),
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reads",
+            Self::Write => "writes",
+        })
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:#x}", Bdf(self.source), self.direction, self.iova)
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(address) => write!(f, "{address:#x}"),
+            Self::Interrupt => f.write_str("an interrupt"),
+            Self::Blocked(reason) => write!(f, "blocked (reason {:#x})", reason.0),
+        }
+    }
+}
+
+/// A source-id as people write it: bus, device, function.
+pub(crate) struct Bdf(pub(crate) u16);
+
+impl fmt::Display for Bdf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}:{:02x}.{}", self.0 >> 8, self.0 >> 3 & 0x1F, self.0 & 7)
+    }
+}

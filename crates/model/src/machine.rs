@@ -1,0 +1,185 @@
+//! A machine whose kernel has just died.
+
+use crate::answer::{Access, Answer};
+use crate::memory::Kind;
+use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
+use crate::trace::Trace;
+use crate::walk::{Reached, Traits, Walker};
+use crate::witness::Violation;
+use crate::world::{Guard, Meddling, Own, World};
+use machine::Range;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use vtd::control::{GlobalStatus, RootTableAddress};
+
+/// A machine whose kernel has just died: memory, remapping units in force, devices that go on.
+///
+/// What the capture kernel may touch are the ports; all else here is for the tests that watch it.
+#[derive(Debug)]
+pub struct Machine {
+    world: Shared,
+    /// The root tables in force when the kernel died.
+    roots: Vec<RootTableAddress>,
+}
+
+/// Ports: what the capture kernel has.
+impl Machine {
+    /// The registers of a unit.
+    pub fn registers(&self, unit: usize) -> UnitRegisters {
+        UnitRegisters { world: Rc::clone(&self.world), unit }
+    }
+
+    /// The dead kernel's memory.
+    pub fn old_memory(&self) -> OldRam {
+        OldRam { world: Rc::clone(&self.world) }
+    }
+
+    /// At most `budget` frames of the capture kernel's memory; to be called once.
+    pub fn frames(&self, budget: usize) -> OwnFrames {
+        OwnFrames::new(Rc::clone(&self.world), budget)
+    }
+
+    /// A clock.
+    pub fn clock(&self) -> Ticks {
+        Ticks { world: Rc::clone(&self.world) }
+    }
+}
+
+/// What can be known of the machine without asking it.
+impl Machine {
+    /// The ranges of memory of one kind.
+    pub fn ranges(&self, kind: Kind) -> Vec<Range> {
+        self.world.borrow().memory.ranges(kind).collect()
+    }
+
+    /// What a unit can do.
+    pub fn traits(&self, unit: usize) -> Traits {
+        *self.world.borrow().units[unit].walker(&self.world.borrow().memory).traits
+    }
+
+    /// A unit's status.
+    pub fn status(&self, unit: usize) -> GlobalStatus {
+        GlobalStatus::from_bits(self.world.borrow().units[unit].read32(vtd::registers::GSTS.offset))
+    }
+
+    /// Where the root table is that a unit uses now.
+    pub fn root(&self, unit: usize) -> u64 {
+        let world = self.world.borrow();
+        world.units[unit].walker(&world.memory).root.address()
+    }
+
+    /// The accesses that devices make, with the answers they got before the panic.
+    pub fn accesses(&self) -> Vec<(Access, Answer)> {
+        self.world.borrow().engines.iter().flat_map(|engine| engine.accesses.iter().copied()).collect()
+    }
+
+    /// What the tables in force now answer.
+    pub fn answer(&self, unit: usize, access: Access) -> Answer {
+        let world = self.world.borrow();
+        world.units[unit].cold_answer(&world.memory, access)
+    }
+
+    /// What the tables answered when the kernel died.
+    pub fn answer_before(&self, unit: usize, access: Access) -> Answer {
+        let world = self.world.borrow();
+        let now = world.units[unit].walker(&world.memory);
+        Walker { memory: &world.before, root: self.roots[unit], ..now }.answer(access)
+    }
+
+    /// Everything that any device could reach when the kernel died.
+    pub fn reached_before(&self, unit: usize) -> Vec<Reached> {
+        let world = self.world.borrow();
+        let now = world.units[unit].walker(&world.memory);
+        reached(Walker { memory: &world.before, root: self.roots[unit], ..now })
+    }
+
+    /// Everything that any device can reach now.
+    pub fn reached(&self, unit: usize) -> Vec<Reached> {
+        let world = self.world.borrow();
+        reached(world.units[unit].walker(&world.memory))
+    }
+
+    /// What devices can reach now of the capture kernel's memory and is not [theirs](Self::guard).
+    pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
+        let world = self.world.borrow();
+        let theirs = |reached: &Reached| world.is_own(reached.source, reached.memory.start);
+        let capture: Vec<Range> = world.memory.ranges(Kind::Capture).collect();
+        let mut found = self.reached(unit);
+        found
+            .retain(|reached| capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached));
+        found
+    }
+
+    /// The pages of old memory that differ from what they were, other than by what devices and units may do.
+    pub fn old_pages_changed(&self) -> Vec<u64> {
+        let world = self.world.borrow();
+        world.memory.old_pages_changed(&world.before)
+    }
+
+    /// What went wrong so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.world.borrow().violations.clone()
+    }
+
+    /// What happened so far.
+    pub fn trace(&self) -> Trace {
+        self.world.borrow().trace.clone()
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.world.borrow().steps
+    }
+
+    /// How much time has passed.
+    pub fn time(&self) -> Duration {
+        self.world.borrow().time
+    }
+}
+
+/// What a test does to the machine.
+impl Machine {
+    pub(crate) fn new(mut world: World) -> Self {
+        let roots = world.units.iter().map(|unit| unit.walker(&world.memory).root).collect();
+        world.before = world.memory.clone();
+        Self { world: Rc::new(RefCell::new(world)), roots }
+    }
+
+    /// From now on no device may reach the capture kernel's memory but for `own`.
+    pub fn guard(&self, own: Vec<Own>) {
+        self.world.borrow_mut().guard = Guard::Up(own);
+    }
+
+    /// A driver has reset this device: what it did before it does no more.
+    pub fn silence(&self, source: u16) {
+        let mut world = self.world.borrow_mut();
+        world
+            .engines
+            .iter_mut()
+            .for_each(|engine| engine.accesses.retain(|(access, _)| access.source != source));
+    }
+
+    /// Lets words of old memory change while they are read.
+    pub fn meddle(&self, meddling: Vec<Meddling>) {
+        self.world.borrow_mut().meddling = meddling;
+    }
+
+    /// Lets a device make an access now: the answer that it gets, warm.
+    pub fn access(&self, unit: usize, access: Access) -> Answer {
+        let mut world = self.world.borrow_mut();
+        let World { units, memory, .. } = &mut *world;
+        units[unit].answer(memory, access)
+    }
+
+    /// Lets time pass.
+    pub fn run(&self, steps: u64) {
+        for _ in 0..steps {
+            self.world.borrow_mut().step();
+        }
+    }
+}
+
+fn reached(walker: Walker) -> Vec<Reached> {
+    walker.sources().into_iter().flat_map(|source| walker.reach(source)).collect()
+}

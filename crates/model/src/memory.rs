@@ -1,0 +1,197 @@
+//! Physical memory as the remapping hardware finds it.
+//!
+//! What the capture kernel stored but has not published is not in here: it is in the processor's caches, which
+//! [`OwnFrames`](crate::OwnFrames) keeps. On a platform whose write buffer needs flushing (CAP.RWBF, 6.8) what was
+//! published waits here until the buffer is drained.
+
+use machine::{ENTRIES, PAGE_SHIFT, Range, Table};
+use std::collections::{BTreeMap, HashMap};
+
+/// What a range of physical addresses is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// RAM of the kernel that died.
+    Old,
+    /// RAM of the capture kernel.
+    Capture,
+    /// Registers of devices: no table can be read from there.
+    Mmio,
+}
+
+/// Physical memory: sparse pages of 64-bit words over ranges of some [`Kind`]; all else is a hole.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    ranges: Vec<(Range, Kind)>,
+    pages: HashMap<u64, Box<Table>>,
+    buffer: WriteBuffer,
+    /// Stores by units, which processors must see, until somebody asks.
+    unit_stores: Vec<(u64, u64)>,
+    changes: u64,
+}
+
+/// Stores between the processor and memory.
+#[derive(Clone, Debug)]
+enum WriteBuffer {
+    Absent,
+    Holding(BTreeMap<u64, u64>),
+}
+
+impl Memory {
+    /// Zeroed memory over `ranges`, which do not overlap.
+    pub fn new(ranges: Vec<(Range, Kind)>) -> Self {
+        Self {
+            ranges,
+            pages: HashMap::new(),
+            buffer: WriteBuffer::Absent,
+            unit_stores: Vec::new(),
+            changes: 0,
+        }
+    }
+
+    /// Puts a write buffer between the processor and this memory.
+    pub fn with_write_buffer(self) -> Self {
+        Self { buffer: WriteBuffer::Holding(BTreeMap::new()), ..self }
+    }
+
+    /// What is at `address`; `None` for a hole.
+    pub fn kind(&self, address: u64) -> Option<Kind> {
+        self.ranges.iter().find(|(range, _)| range.contains(address)).map(|(_, kind)| *kind)
+    }
+
+    /// The ranges of one kind.
+    pub fn ranges(&self, kind: Kind) -> impl Iterator<Item = Range> + '_ {
+        self.ranges.iter().filter(move |(_, k)| *k == kind).map(|(range, _)| *range)
+    }
+
+    /// Whether every byte of `range` is of this kind.
+    pub fn is(&self, range: Range, kind: Kind) -> bool {
+        self.ranges(kind).any(|whole| whole.covers(range))
+    }
+
+    /// The aligned word at `address` as hardware finds it; `None` where there is no RAM.
+    pub fn read(&self, address: u64) -> Option<u64> {
+        match self.kind(address)? {
+            Kind::Mmio => None,
+            Kind::Old | Kind::Capture => {
+                Some(self.pages.get(&(address >> PAGE_SHIFT)).map_or(0, |page| page[index(address)]))
+            }
+        }
+    }
+
+    /// Copies bytes that may start and end anywhere in RAM; `None` if they leave it.
+    pub fn read_bytes(&self, address: u64, into: &mut [u8]) -> Option<()> {
+        for (at, byte) in (address..).zip(into) {
+            *byte = self.read(at & !7)?.to_le_bytes()[(at % 8) as usize];
+        }
+        Some(())
+    }
+
+    /// Copies the page frame at `address`.
+    pub fn page(&self, address: u64) -> Table {
+        self.pages.get(&(address >> PAGE_SHIFT)).map_or([0; ENTRIES], |page| **page)
+    }
+
+    /// Stores an aligned word at once. Stores to no RAM are lost, as on a bus.
+    pub fn write(&mut self, address: u64, value: u64) {
+        if matches!(self.kind(address), Some(Kind::Old | Kind::Capture)) {
+            let page = self.pages.entry(address >> PAGE_SHIFT).or_insert_with(|| Box::new([0; ENTRIES]));
+            let word = &mut page[index(address)];
+            self.changes += u64::from(*word != value);
+            *word = value;
+        }
+    }
+
+    /// Stores half a word on behalf of a unit; units snoop, so processors see it too.
+    pub(crate) fn write32_by_unit(&mut self, address: u64, value: u32) {
+        let (aligned, shift) = (address & !7, (address & 4) * 8);
+        let word = self.read(aligned).unwrap_or(0) & !(0xFFFF_FFFF << shift) | u64::from(value) << shift;
+        self.write(aligned, word);
+        self.unit_stores.push((aligned, word));
+    }
+
+    /// The stores by units since the last call.
+    pub(crate) fn take_unit_stores(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.unit_stores)
+    }
+
+    /// How many stores changed something so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Stores an aligned word that a processor wrote back: it arrives now, or when the write buffer is drained.
+    pub fn post(&mut self, address: u64, value: u64) {
+        match &mut self.buffer {
+            WriteBuffer::Absent => self.write(address, value),
+            WriteBuffer::Holding(posted) => {
+                posted.insert(address, value);
+            }
+        }
+    }
+
+    /// Lets everything in the write buffer arrive.
+    pub fn drain(&mut self) {
+        if let WriteBuffer::Holding(posted) = &mut self.buffer {
+            for (address, value) in std::mem::take(posted) {
+                self.write(address, value);
+            }
+        }
+    }
+
+    /// The pages of the old kernel that differ between `self` and `other`, by address, ascending.
+    pub fn old_pages_changed(&self, other: &Self) -> Vec<u64> {
+        let frames = self.pages.keys().chain(other.pages.keys()).map(|frame| frame << PAGE_SHIFT);
+        let differs = |address: &u64| {
+            self.kind(*address) == Some(Kind::Old) && self.page(*address) != other.page(*address)
+        };
+        let mut changed: Vec<u64> = frames.filter(differs).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+}
+
+/// Index of the word at `address` within its page.
+fn index(address: u64) -> usize {
+    (address >> 3) as usize % ENTRIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory::new(vec![
+            (Range::new(0, 0x8000), Kind::Old),
+            (Range::new(0x8000, 0xA000), Kind::Capture),
+            (Range::new(0x10000, 0x11000), Kind::Mmio),
+        ])
+    }
+
+    #[test]
+    fn there_is_nothing_to_read_in_holes_and_registers() {
+        let mut memory = memory();
+        memory.write(0x10000, 7);
+        memory.write(0xF000, 7);
+        assert_eq!((memory.read(0x10000), memory.read(0xF000), memory.read(0x8000)), (None, None, Some(0)));
+    }
+
+    #[test]
+    fn what_is_in_the_write_buffer_has_not_arrived() {
+        let mut memory = memory().with_write_buffer();
+        memory.post(0x8000, 7);
+        assert_eq!(memory.read(0x8000), Some(0));
+        memory.drain();
+        assert_eq!(memory.read(0x8000), Some(7));
+    }
+
+    #[test]
+    fn changed_pages_of_the_old_kernel_are_found_and_others_are_not_counted() {
+        let before = memory();
+        let mut after = before.clone();
+        after.write(0x3008, 1);
+        after.write(0x9000, 1);
+        after.write(0x5000, 0);
+        assert_eq!(after.old_pages_changed(&before), [0x3000]);
+    }
+}

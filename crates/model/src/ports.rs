@@ -1,0 +1,300 @@
+//! The machine as the capture kernel sees it: the traits of [`machine`], over one shared [`World`].
+//!
+//! Each call is a step of the machine's time, so devices work between every two.
+
+use crate::memory::Kind;
+use crate::trace::Event;
+use crate::world::World;
+use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use vtd::registers::FIXED;
+
+pub(crate) type Shared = Rc<RefCell<World>>;
+
+/// The registers of one unit.
+#[derive(Clone, Debug)]
+pub struct UnitRegisters {
+    pub(crate) world: Shared,
+    pub(crate) unit: usize,
+}
+
+impl UnitRegisters {
+    fn write(&mut self, offset: usize, halves: &[u32], value: u64) {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        let step = world.steps;
+        world.trace.add(step, Event::Wrote { register: name(offset), value });
+        for (index, half) in halves.iter().enumerate() {
+            world.units[self.unit].write32(offset + index * 4, *half);
+        }
+    }
+}
+
+/// The specification's name of the register at `offset`.
+fn name(offset: usize) -> &'static str {
+    FIXED.iter().find(|register| register.offset == offset).map_or("(floating)", |register| register.name)
+}
+
+/// A unit's registers have 32 or 64 bits; narrower accesses are undefined (11.3).
+const NARROW: &str = "remapping units have no registers of 8 or 16 bits";
+
+#[expect(clippy::panic, reason = "narrow accesses are a bug of the caller, which the trait lets panic")]
+impl Registers for UnitRegisters {
+    fn read8(&self, _: usize) -> u8 {
+        panic!("{NARROW}")
+    }
+
+    fn read16(&self, _: usize) -> u16 {
+        panic!("{NARROW}")
+    }
+
+    fn read32(&self, offset: usize) -> u32 {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        world.units[self.unit].read32(offset)
+    }
+
+    fn read64(&self, offset: usize) -> u64 {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        let unit = &world.units[self.unit];
+        u64::from(unit.read32(offset)) | u64::from(unit.read32(offset + 4)) << 32
+    }
+
+    fn write8(&mut self, _: usize, _: u8) {
+        panic!("{NARROW}")
+    }
+
+    fn write16(&mut self, _: usize, _: u16) {
+        panic!("{NARROW}")
+    }
+
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.write(offset, &[value], value.into());
+    }
+
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.write(offset, &[value as u32, (value >> 32) as u32], value);
+    }
+}
+
+/// The old kernel's memory.
+#[derive(Clone, Debug)]
+pub struct OldRam {
+    pub(crate) world: Shared,
+}
+
+impl OldMemory for OldRam {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        world.before_reading();
+        let error = Unreadable { address, len: into.len() as u64 };
+        let range = Range::sized(address, error.len).ok_or(error)?;
+        let readable = range.is_empty() || world.memory.is(range, Kind::Old);
+        if readable { world.memory.read_bytes(address, into).ok_or(error) } else { Err(error) }
+    }
+
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        world.before_reading();
+        let error = Unreadable { address, len: PAGE_SIZE };
+        let range = Range::sized(address, PAGE_SIZE).ok_or(error)?;
+        if !address.is_multiple_of(PAGE_SIZE) || !world.memory.is(range, Kind::Old) {
+            return Err(error);
+        }
+        *into = world.memory.page(address);
+        Ok(())
+    }
+}
+
+/// A clock on which each look takes a millisecond.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    pub(crate) world: Shared,
+}
+
+impl Clock for Ticks {
+    fn now(&self) -> Duration {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        world.time += Duration::from_millis(1);
+        world.time
+    }
+}
+
+/// The capture kernel's frames, with the processor's caches in front of them.
+///
+/// A new frame is zeroed as the processor sees it, but in memory there is still junk. What is stored gets to memory when
+/// it is published, or by chance. Frames come in no order.
+#[derive(Debug)]
+pub struct OwnFrames {
+    world: Shared,
+    free: Vec<u64>,
+    frames: BTreeMap<u64, Frame>,
+}
+
+/// A frame as the processor sees it, and which of its entries memory may not have yet.
+#[derive(Debug)]
+struct Frame {
+    seen: Versions,
+    dirty: Box<[bool; ENTRIES]>,
+}
+
+/// A table, and what became of it when a unit stored to it while a reader may still hold the former.
+#[derive(Debug)]
+struct Versions {
+    table: Box<Table>,
+    next: OnceCell<Box<Versions>>,
+}
+
+impl Versions {
+    fn new(table: Box<Table>) -> Self {
+        Self { table, next: OnceCell::new() }
+    }
+
+    fn latest(&self) -> &Self {
+        let mut version = self;
+        while let Some(next) = version.next.get() {
+            version = next;
+        }
+        version
+    }
+
+    /// Adds a version with one entry changed.
+    fn change(&self, index: usize, entry: u64) {
+        let latest = self.latest();
+        let mut table = latest.table.clone();
+        table[index] = entry;
+        latest.next.get_or_init(|| Box::new(Self::new(table)));
+    }
+
+    /// The latest version, all former ones being forgotten.
+    fn latest_mut(&mut self) -> &mut Table {
+        if self.next.get().is_some() {
+            *self = Self::new(self.latest().table.clone());
+        }
+        &mut self.table
+    }
+}
+
+impl OwnFrames {
+    /// As many frames as `budget` says, if there are so many in the capture kernel's memory.
+    pub(crate) fn new(world: Shared, budget: usize) -> Self {
+        let mut free: Vec<u64> = {
+            let world = world.borrow();
+            let pages = |range: Range| (range.start..range.end).step_by(PAGE_SIZE as usize);
+            world.memory.ranges(Kind::Capture).flat_map(pages).collect()
+        };
+        world.borrow_mut().rng.shuffle(&mut free);
+        free.truncate(budget);
+        Self { world, free, frames: BTreeMap::new() }
+    }
+
+    #[expect(clippy::expect_used, reason = "a frame that was not allocated is a bug of the caller")]
+    fn frame(&self, frame: u64) -> &Frame {
+        self.frames.get(&frame).expect("a frame that was allocated")
+    }
+
+    #[expect(clippy::expect_used, reason = "a frame that was not allocated is a bug of the caller")]
+    fn frame_mut(&mut self, frame: u64) -> &mut Frame {
+        self.frames.get_mut(&frame).expect("a frame that was allocated")
+    }
+
+    /// One step, in which units may have stored to frames.
+    fn step(&self) {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        for (address, word) in std::mem::take(&mut world.unit_stores) {
+            if let Some(frame) = self.frames.get(&(address & !(PAGE_SIZE - 1))) {
+                frame.seen.change((address % PAGE_SIZE / 8) as usize, word);
+            }
+        }
+    }
+
+    /// One step, in which the processor's cache may write back a line unasked.
+    fn step_and_evict(&mut self) {
+        self.step();
+        let some_frame = self.world.borrow_mut().rng.choice(self.frames.keys().copied());
+        let first = self.world.borrow_mut().rng.usize(..ENTRIES / 8) * 8;
+        if let Some(frame) = some_frame {
+            self.write_back(frame, first..first + 8);
+        }
+    }
+
+    fn write_back(&mut self, address: u64, entries: std::ops::Range<usize>) {
+        let world = Rc::clone(&self.world);
+        let frame = self.frame_mut(address);
+        for index in entries {
+            if std::mem::take(&mut frame.dirty[index]) {
+                let entry = frame.seen.latest().table[index];
+                world.borrow_mut().memory.post(address + index as u64 * 8, entry);
+            }
+        }
+    }
+
+    /// Fills a frame's memory with junk.
+    fn spoil(&self, frame: u64) {
+        let mut world = self.world.borrow_mut();
+        for index in 0..ENTRIES as u64 {
+            let junk = world.rng.u64(..);
+            world.memory.write(frame + index * 8, junk);
+        }
+    }
+}
+
+impl Frames for OwnFrames {
+    fn allocate(&mut self) -> Option<u64> {
+        self.step_and_evict();
+        let frame = self.free.pop()?;
+        self.spoil(frame);
+        let dirty = Box::new([true; ENTRIES]);
+        self.frames.insert(frame, Frame { seen: Versions::new(Box::new([0; ENTRIES])), dirty });
+        let mut world = self.world.borrow_mut();
+        let step = world.steps;
+        world.trace.add(step, Event::Allocated { frame });
+        Some(frame)
+    }
+
+    fn release(&mut self, frame: u64) {
+        self.step_and_evict();
+        assert!(self.frames.remove(&frame).is_some(), "a frame was released that was not allocated");
+        self.spoil(frame);
+        self.free.push(frame);
+        let mut world = self.world.borrow_mut();
+        let step = world.steps;
+        world.trace.add(step, Event::Released { frame });
+    }
+
+    fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    fn table(&self, frame: u64) -> &Table {
+        self.step();
+        &self.frame(frame).seen.latest().table
+    }
+
+    fn table_mut(&mut self, frame: u64) -> &mut Table {
+        self.step_and_evict();
+        let frame = self.frame_mut(frame);
+        frame.dirty.fill(true);
+        frame.seen.latest_mut()
+    }
+
+    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+        self.step_and_evict();
+        let frame = self.frame_mut(frame);
+        frame.seen.latest_mut()[index] = entry;
+        frame.dirty[index] = true;
+    }
+
+    fn publish(&mut self, frame: u64, entries: std::ops::Range<usize>) {
+        self.step_and_evict();
+        self.write_back(frame, entries);
+    }
+}

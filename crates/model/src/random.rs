@@ -1,0 +1,232 @@
+//! Machines made up at random, as plausible as a kernel that worked: damage is [another matter](crate::damage).
+
+use crate::habits::{Chore, Habit, Habits};
+use crate::memory::Kind;
+use crate::scenario::{Attached, Domain, Function, Mapping, OldQueue, Scenario};
+use crate::walk::{Traits, is_interrupt};
+use fastrand::Rng;
+use machine::{PAGE_SIZE, Range};
+use std::collections::BTreeMap;
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::paging::{AddressWidth, Level};
+use vtd::second_stage::Permission;
+
+/// How large made-up machines are at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Domains.
+    pub domains: usize,
+    /// Functions with a context entry.
+    pub functions: usize,
+    /// Runs of neighbouring pages that a domain maps.
+    pub runs: usize,
+}
+
+/// The domain-id of pass-through, which no other domain has.
+const PASS_THROUGH: u16 = 0xF;
+
+impl Scenario {
+    /// A machine made up from `seed`, at most of this size. One seed and size always make the same machine.
+    pub fn random(seed: u64, size: Size) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let traits = traits(&mut rng);
+        let memory = memory();
+        let domains = domains(&mut rng, &traits, &memory, size);
+        let functions = functions(&mut rng, &traits, &domains, size);
+        let queue = queue(&mut rng, &traits);
+        let habits = habits(&mut rng);
+        Self {
+            seed,
+            memory,
+            traits,
+            habits,
+            queue,
+            domains,
+            functions,
+            damage: Vec::new(),
+            meddling: Vec::new(),
+        }
+    }
+}
+
+/// 1.3 GiB of old memory in three ranges, the last above 4 GiB; 8 MiB of the capture kernel's in the middle of the
+/// second; device registers.
+fn memory() -> Vec<(Range, Kind)> {
+    vec![
+        (Range::new(0, 0xA_0000), Kind::Old),
+        (Range::new(0x10_0000, 0x1000_0000), Kind::Old),
+        (Range::new(0x1000_0000, 0x1080_0000), Kind::Capture),
+        (Range::new(0x1080_0000, 0x2000_0000), Kind::Old),
+        (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
+        (Range::new(0x1_0000_0000, 0x1_4000_0000), Kind::Old),
+    ]
+}
+
+fn traits(rng: &mut Rng) -> Traits {
+    let widths: [(u8, u8); 5] = [(0b0010, 39), (0b0100, 48), (0b0110, 48), (0b1110, 57), (0b1100, 57)];
+    let (sagaw, bits) = pick(rng, &widths);
+    let capability = Capability::new()
+        .with_nd(pick(rng, &[2, 4, 6]))
+        .with_sagaw(sagaw)
+        .with_mgaw(bits - 1)
+        .with_sslps(pick(rng, &[0b00, 0b01, 0b11]))
+        .with_rwbf(one_in(rng, 6))
+        .with_cm(one_in(rng, 6))
+        .with_esrtps(one_in(rng, 4))
+        .with_psi(!one_in(rng, 4))
+        .with_mamv(pick(rng, &[0, 9, 18]))
+        .with_dwd(true)
+        .with_drd(true)
+        .with_fro(0x22)
+        .with_nfr(pick(rng, &[0, 0, 7]));
+    let extended = ExtendedCapability::new()
+        .with_c(one_in(rng, 3))
+        .with_qi(!one_in(rng, 4))
+        .with_ir(true)
+        .with_pt(!one_in(rng, 3))
+        .with_sc(rng.bool())
+        .with_iro(0xF);
+    Traits { capability, extended, host_address_bits: pick(rng, &[39, 46, 52]) }
+}
+
+fn queue(rng: &mut Rng, traits: &Traits) -> OldQueue {
+    if !traits.extended.qi() {
+        return OldQueue::Off;
+    }
+    match rng.u8(..10) {
+        0 => OldQueue::Off,
+        1 | 2 => OldQueue::Busy(rng.u32(1..6)),
+        _ => OldQueue::Idle,
+    }
+}
+
+/// Slow now and then, but nothing is stuck.
+fn habits(rng: &mut Rng) -> Habits {
+    let mut habits = Habits::default();
+    for chore in Chore::ALL {
+        if one_in(rng, 4) {
+            habits = habits.with(chore, Habit::After(rng.u32(0..20)));
+        }
+    }
+    habits
+}
+
+fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], size: Size) -> Vec<Domain> {
+    let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
+    let widths: Vec<_> = widths.into_iter().filter(|width| traits.capability.supports(*width)).collect();
+    let mut ids: Vec<u16> =
+        (1..traits.capability.domains().min(300) as u16).filter(|id| *id != PASS_THROUGH).collect();
+    rng.shuffle(&mut ids);
+    let mut domains: Vec<Domain> = Vec::new();
+    for id in ids.into_iter().take(rng.usize(..=size.domains)) {
+        let width = pick(rng, &widths);
+        let mappings = mappings(rng, traits, width, memory, size);
+        let shares_with = domains.iter().position(|other| other.width == width).filter(|_| one_in(rng, 4));
+        domains.push(Domain { id, width, mappings, shares_with });
+    }
+    domains
+}
+
+/// Runs of neighbouring pages, none over another.
+fn mappings(
+    rng: &mut Rng,
+    traits: &Traits,
+    width: AddressWidth,
+    memory: &[(Range, Kind)],
+    size: Size,
+) -> Vec<Mapping> {
+    let mut taken: BTreeMap<u64, Mapping> = BTreeMap::new();
+    for _ in 0..rng.usize(..=size.runs) {
+        let level = level(rng, traits);
+        let first = run_start(rng, width, level);
+        let permission = pick(rng, &[Permission::Read, Permission::Write, Permission::ReadWrite]);
+        for page in 0..rng.u64(1..9) {
+            let iova = first + page * level.span();
+            let mapping =
+                target(rng, memory, level).map(|memory| Mapping { iova, memory, level, permission });
+            if let Some(mapping) = mapping.filter(|mapping| is_free(&taken, mapping, width)) {
+                taken.insert(iova, mapping);
+            }
+        }
+    }
+    taken.into_values().collect()
+}
+
+fn level(rng: &mut Rng, traits: &Traits) -> Level {
+    match (rng.u8(..8), traits.capability.sslps()) {
+        (0, 0b11) => Level::THREE,
+        (0..=2, 0b01 | 0b11) => Level::TWO,
+        _ => Level::ONE,
+    }
+}
+
+/// Where kernels put things: near zero, below 4 GiB, at the end of the width, anywhere.
+fn run_start(rng: &mut Rng, width: AddressWidth, level: Level) -> u64 {
+    let end = 1_u64 << width.bits().unwrap_or(39);
+    let near = rng.u64(..64) * level.span();
+    let start = match rng.u8(..4) {
+        0 => near,
+        1 => 0xFFFF_F000_u64.saturating_sub(near),
+        2 => end - PAGE_SIZE - near,
+        _ => rng.u64(..end),
+    };
+    start & !(level.span() - 1)
+}
+
+/// An aligned page of old memory of this size, if there is one.
+fn target(rng: &mut Rng, memory: &[(Range, Kind)], level: Level) -> Option<u64> {
+    let aligned = |range: &Range| {
+        let first = range.start.next_multiple_of(level.span());
+        (first, (range.end.saturating_sub(first)) / level.span())
+    };
+    let old = memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| aligned(range));
+    let (first, pages) = rng.choice(old.filter(|(_, pages)| *pages > 0).collect::<Vec<_>>())?;
+    Some(first + rng.u64(..pages) * level.span())
+}
+
+/// Whether a mapping overlaps no other, ends within the width, and is not where interrupts are.
+fn is_free(taken: &BTreeMap<u64, Mapping>, mapping: &Mapping, width: AddressWidth) -> bool {
+    let range = |mapping: &Mapping| Range::new(mapping.iova, mapping.iova + mapping.level.span());
+    let wanted = range(mapping);
+    let interrupts = Range::new(vtd::INTERRUPT_WINDOW.0, vtd::INTERRUPT_WINDOW.1 + 1);
+    wanted.end <= 1 << width.bits().unwrap_or(39)
+        && !wanted.overlaps(interrupts)
+        && !taken.values().any(|other| range(other).overlaps(wanted))
+}
+
+fn functions(rng: &mut Rng, traits: &Traits, domains: &[Domain], size: Size) -> Vec<Function> {
+    let mut functions: BTreeMap<u16, Function> = BTreeMap::new();
+    for _ in 0..rng.usize(1..=size.functions.max(1)) {
+        let source = u16::from_be_bytes([pick(rng, &[0, 0, 0, 1, 0x3A, 0x80, 0xFF]), rng.u8(..)]);
+        let pass = traits.extended.pt() && one_in(rng, 6);
+        let attached = match (pass, domains.len()) {
+            (true, _) => Attached::PassThrough(PASS_THROUGH),
+            (false, 0) => continue,
+            (false, count) => Attached::To(rng.usize(..count)),
+        };
+        let works_at = works_at(rng, attached, domains);
+        functions.insert(source, Function { source, attached, works_at });
+    }
+    functions.into_values().collect()
+}
+
+/// Addresses within what is mapped, and one or two that are not.
+fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<u64> {
+    let Attached::To(domain) = attached else {
+        return vec![rng.u64(..0xA_0000), rng.u64(0x1080_0000..0x2000_0000), 0x1_0000_0000];
+    };
+    let inside = |mapping: &Mapping| mapping.iova + rng.u64(..mapping.level.span());
+    let mut works_at: Vec<u64> = domains[domain].mappings.iter().map(inside).collect();
+    rng.shuffle(&mut works_at);
+    works_at.truncate(8);
+    works_at.extend([rng.u64(..1 << 39), u64::MAX].into_iter().filter(|iova| !is_interrupt(*iova)));
+    works_at
+}
+
+fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+fn one_in(rng: &mut Rng, count: u32) -> bool {
+    rng.u32(..count) == 0
+}

@@ -1,0 +1,121 @@
+//! What happened on a machine, for people.
+
+use crate::answer::Access;
+use std::fmt;
+use vtd::control::GlobalStatus;
+use vtd::fault::FaultReason;
+
+/// How many events are kept; later ones are counted only.
+const LIMIT: usize = 100_000;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Software wrote a register.
+    Wrote {
+        /// The specification's name for it.
+        register: &'static str,
+        /// What was written.
+        value: u64,
+    },
+    /// The unit took a new root table.
+    RootTaken {
+        /// Where it is.
+        address: u64,
+    },
+    /// The unit turned something on or off.
+    Switched {
+        /// What is on now.
+        status: GlobalStatus,
+    },
+    /// The unit forgot contexts.
+    ForgotContexts,
+    /// The unit forgot translations.
+    ForgotTranslations,
+    /// A wait in the invalidation queue completed.
+    Waited {
+        /// Its status data.
+        data: u32,
+    },
+    /// The queue stopped at a descriptor that it cannot execute.
+    QueueStopped {
+        /// Bytes from the start of the queue.
+        at: u64,
+    },
+    /// The unit blocked an access.
+    Fault {
+        /// The access.
+        access: Access,
+        /// Why.
+        reason: FaultReason,
+    },
+    /// Software did something that the specification forbids.
+    Misused {
+        /// What.
+        what: &'static str,
+    },
+    /// A frame was handed to the capture kernel.
+    Allocated {
+        /// Its address.
+        frame: u64,
+    },
+    /// A frame was given back.
+    Released {
+        /// Its address.
+        frame: u64,
+    },
+}
+
+/// The events of a machine, each with the step it happened in.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    events: Vec<(u64, Event)>,
+    lost: u64,
+}
+
+impl Trace {
+    /// The events kept, oldest first, with their steps.
+    pub fn events(&self) -> &[(u64, Event)] {
+        &self.events
+    }
+
+    /// How many events came after the trace was full.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(crate) fn add(&mut self, step: u64, event: Event) {
+        if self.events.len() < LIMIT {
+            self.events.push((step, event));
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrote { register, value } => write!(f, "{register} is written {value:#x}"),
+            Self::RootTaken { address } => write!(f, "the unit takes the root table at {address:#x}"),
+            Self::Switched { status } => write!(f, "the unit's status is {:#010x}", status.into_bits()),
+            Self::ForgotContexts => f.write_str("the unit forgets contexts"),
+            Self::ForgotTranslations => f.write_str("the unit forgets translations"),
+            Self::Waited { data } => write!(f, "wait {data:#x} is done"),
+            Self::QueueStopped { at } => write!(f, "the queue stops at {at:#x}"),
+            Self::Fault { access, reason } => write!(f, "fault: {access}, reason {:#x}", reason.0),
+            Self::Misused { what } => write!(f, "against the rules: {what}"),
+            Self::Allocated { frame } => write!(f, "frame {frame:#x} is allocated"),
+            Self::Released { frame } => write!(f, "frame {frame:#x} is released"),
+        }
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (step, event) in &self.events {
+            writeln!(f, "{step:>8}  {event}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! What a unit remembers of its tables (6.2), and how invalidations make it forget.
+//!
+//! Entries are tagged as the specification says: contexts by source-id, translations and paging structures by domain-id
+//! alone. So two devices whose different tables carry one domain-id get each other's translations, as on hardware.
+//! Nothing is forgotten because memory changed; anything may be evicted at any time.
+
+use crate::walk::{Context, Page, Table};
+use fastrand::Rng;
+use std::collections::BTreeMap;
+use vtd::fault::FaultReason;
+use vtd::paging::Level;
+
+/// Entries in the IOTLB and in the paging-structure cache: few, so that eviction happens.
+const ENTRIES: usize = 48;
+
+/// The caches of one unit.
+#[derive(Debug, Default)]
+pub(crate) struct Caches {
+    /// Context cache; with caching mode also what is not present, then under domain-id 0 (6.1).
+    contexts: BTreeMap<u16, Result<Context, FaultReason>>,
+    pages: Vec<Cached>,
+    tables: Vec<CachedTable>,
+}
+
+/// An IOTLB entry. Under caching mode it may say that there is no translation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cached {
+    pub(crate) domain: u16,
+    pub(crate) page: Page,
+}
+
+/// A paging-structure cache entry: the table that translates the lower bits of addresses from `iova`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CachedTable {
+    pub(crate) domain: u16,
+    pub(crate) iova: u64,
+    pub(crate) table: Table,
+}
+
+/// Which translations to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forget {
+    Everything,
+    Domain(u16),
+    /// `2^order` pages from `iova`; with `leaves_only` tables on the way stay cached.
+    Pages {
+        domain: u16,
+        iova: u64,
+        order: u32,
+        depth: Depth,
+    },
+}
+
+/// How much of the way to a page an invalidation covers (IH, 6.5.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Leaves,
+    AllLevels,
+}
+
+/// Which contexts to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForgetContexts {
+    Everything,
+    Domain(u16),
+    /// Source-ids that equal `source` but for the bits of `ignored`.
+    Device {
+        source: u16,
+        ignored: u16,
+    },
+}
+
+impl Caches {
+    pub(crate) fn context(&self, source: u16) -> Option<Result<Context, FaultReason>> {
+        self.contexts.get(&source).copied()
+    }
+
+    pub(crate) fn keep_context(&mut self, source: u16, context: Result<Context, FaultReason>) {
+        self.contexts.insert(source, context);
+    }
+
+    pub(crate) fn page(&self, domain: u16, iova: u64) -> Option<Page> {
+        self.pages
+            .iter()
+            .find(|cached| cached.domain == domain && cached.page.contains(iova))
+            .map(|cached| cached.page)
+    }
+
+    pub(crate) fn keep_page(&mut self, cached: Cached, rng: &mut Rng) {
+        replace(&mut self.pages, cached, rng);
+    }
+
+    /// The lowest cached table on the way to `iova`.
+    pub(crate) fn table(&self, domain: u16, iova: u64) -> Option<Table> {
+        let on_the_way = |cached: &&CachedTable| cached.domain == domain && cached.covers(iova);
+        self.tables.iter().filter(on_the_way).map(|cached| cached.table).min_by_key(|table| table.level)
+    }
+
+    pub(crate) fn keep_table(&mut self, cached: CachedTable, rng: &mut Rng) {
+        replace(&mut self.tables, cached, rng);
+    }
+
+    pub(crate) fn forget_contexts(&mut self, what: ForgetContexts) {
+        self.contexts.retain(|source, context| !what.includes(*source, *context));
+    }
+
+    pub(crate) fn forget(&mut self, what: Forget) {
+        self.pages.retain(|cached| !what.includes_page(cached));
+        self.tables.retain(|cached| !what.includes_table(cached));
+    }
+
+    /// Evicts something, as hardware may at any time.
+    pub(crate) fn evict(&mut self, rng: &mut Rng) {
+        drop_one(&mut self.pages, rng);
+        drop_one(&mut self.tables, rng);
+        if let Some(source) = rng.choice(self.contexts.keys().copied()) {
+            self.contexts.remove(&source);
+        }
+    }
+}
+
+impl CachedTable {
+    fn covers(&self, iova: u64) -> bool {
+        iova >> self.table.level.width() == self.iova >> self.table.level.width()
+    }
+}
+
+impl ForgetContexts {
+    /// One device, or several functions of it: FM says how many bits of the function number are ignored, from the
+    /// highest (6.5.2.1).
+    pub(crate) fn device(source: u16, function_mask: u8) -> Self {
+        const IGNORED: [u16; 4] = [0b000, 0b100, 0b110, 0b111];
+        Self::Device { source, ignored: IGNORED[usize::from(function_mask & 3)] }
+    }
+
+    fn includes(self, source: u16, context: Result<Context, FaultReason>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Domain(domain) => context.map_or(0, |context| context.domain) == domain,
+            Self::Device { source: of, ignored } => source | ignored == of | ignored,
+        }
+    }
+}
+
+impl Forget {
+    fn includes_page(self, cached: &Cached) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Domain(domain) => cached.domain == domain,
+            Self::Pages { domain, iova, order, .. } => {
+                let shift = (Level::ONE.shift() + order).max(cached.page.level.shift());
+                cached.domain == domain && same_above(shift, cached.page.iova, iova)
+            }
+        }
+    }
+
+    fn includes_table(self, cached: &CachedTable) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Domain(domain) => cached.domain == domain,
+            Self::Pages { depth: Depth::Leaves, .. } => false,
+            Self::Pages { domain, iova, order, .. } => {
+                let shift = (Level::ONE.shift() + order).max(cached.table.level.width());
+                cached.domain == domain && same_above(shift, cached.iova, iova)
+            }
+        }
+    }
+}
+
+fn same_above(shift: u32, a: u64, b: u64) -> bool {
+    a.checked_shr(shift) == b.checked_shr(shift)
+}
+
+/// Adds to a full cache in place of any other entry.
+fn replace<T>(entries: &mut Vec<T>, entry: T, rng: &mut Rng) {
+    if entries.len() >= ENTRIES {
+        drop_one(entries, rng);
+    }
+    entries.push(entry);
+}
+
+fn drop_one<T>(entries: &mut Vec<T>, rng: &mut Rng) {
+    if !entries.is_empty() {
+        entries.swap_remove(rng.usize(..entries.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::Rights;
+
+    fn page(domain: u16, iova: u64, level: Level) -> Cached {
+        Cached { domain, page: Page { iova, address: 0, level, rights: Rights::ALL } }
+    }
+
+    fn with(cached: Cached) -> Caches {
+        Caches { pages: vec![cached], ..Caches::default() }
+    }
+
+    #[test]
+    fn a_page_selective_invalidation_forgets_a_superpage_that_holds_the_page() {
+        let mut caches = with(page(7, 0x20_0000, Level::TWO));
+        caches.forget(Forget::Pages { domain: 7, iova: 0x40_0000, order: 0, depth: Depth::Leaves });
+        assert!(caches.page(7, 0x20_1000).is_some());
+        caches.forget(Forget::Pages { domain: 7, iova: 0x21_3000, order: 0, depth: Depth::Leaves });
+        assert!(caches.page(7, 0x20_1000).is_none());
+    }
+
+    #[test]
+    fn a_domain_selective_invalidation_leaves_other_domains() {
+        let mut caches = with(page(7, 0x1000, Level::ONE));
+        caches.forget(Forget::Domain(8));
+        assert!(caches.page(7, 0x1FFF).is_some() && caches.page(8, 0x1FFF).is_none());
+    }
+
+    #[test]
+    fn a_device_selective_invalidation_honours_the_function_mask() {
+        let all_functions = ForgetContexts::Device { source: 0x00F8, ignored: 7 };
+        assert!(all_functions.includes(0x00FA, Err(FaultReason::CONTEXT_NOT_PRESENT)));
+        assert!(!all_functions.includes(0x00F0, Err(FaultReason::CONTEXT_NOT_PRESENT)));
+    }
+}

@@ -1,0 +1,208 @@
+//! Queued invalidation (6.5.2): a ring that the unit fetches descriptors from, and what is in flight.
+//!
+//! A descriptor that was fetched is not done: other than a wait, it may take effect after later ones. Only a wait's
+//! status says that all before it are done. That the head has come to the tail says nothing of the kind.
+
+use super::caches::{Depth, Forget, ForgetContexts};
+use super::{Countdown, Unit};
+use crate::habits::Chore;
+use crate::memory::{Kind, Memory};
+use crate::trace::Event;
+use machine::Range;
+use vtd::control::{Granularity, InvalidateAddress};
+use vtd::fault::FaultStatus;
+use vtd::queue::{
+    ContextCacheInvalidation, Descriptor, DescriptorType, IotlbInvalidation, QUEUE_OFFSET, QueueAddress,
+    WAIT_COMPLETED, Wait,
+};
+use vtd::registers::{FSTS, ICS, IQA, IQH, IQT};
+
+/// The queue's state that no register shows.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// The fetch under way.
+    fetch: Option<Countdown>,
+    /// What was fetched and is not done, in order.
+    in_flight: Vec<InFlight>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    request: Request,
+    left: Countdown,
+}
+
+/// What a well-formed descriptor asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Contexts(ForgetContexts),
+    Translations(Forget),
+    /// Device-TLBs and interrupt entries, of which this model has none.
+    NothingHere,
+    Wait(Wait, u64),
+}
+
+impl Queue {
+    /// Whether the queue is busy with something.
+    pub(super) fn is_busy(&self) -> bool {
+        self.fetch.is_some() || !self.in_flight.is_empty()
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.in_flight.iter().any(|one| matches!(one.request, Request::Wait(wait, _) if wait.fence()))
+    }
+
+    /// Takes out the next request that is done; a wait is when nothing is before it.
+    fn next_done(&mut self) -> Option<Request> {
+        let done = |(index, one): (usize, &InFlight)| {
+            one.left.is_over() && (index == 0 || !matches!(one.request, Request::Wait(..)))
+        };
+        let index = self.in_flight.iter().enumerate().position(done)?;
+        Some(self.in_flight.remove(index).request)
+    }
+}
+
+impl Unit {
+    /// Goes on with what is in flight, then with fetching.
+    pub(super) fn advance_queue(&mut self, memory: &mut Memory) {
+        if !self.status.qies() {
+            return;
+        }
+        self.queue.in_flight.iter_mut().for_each(|one| one.left.tick());
+        while let Some(request) = self.queue.next_done() {
+            self.carry_out(request, memory);
+        }
+        self.advance_fetch(memory);
+    }
+
+    /// Starts or ends the queue (6.5.2). What is in flight at the end takes effect, but reports nothing.
+    pub(super) fn reset_queue(&mut self, memory: &mut Memory) {
+        for one in std::mem::take(&mut self.queue).in_flight {
+            if !matches!(one.request, Request::Wait(..)) {
+                self.carry_out(one.request, memory);
+            }
+        }
+        self.set64(IQH.offset, 0);
+    }
+
+    fn advance_fetch(&mut self, memory: &Memory) {
+        let stopped = self.get32(FSTS.offset) & FaultStatus::QUEUE_ERRORS.into_bits() != 0;
+        let (head, tail) = (self.get64(IQH.offset), self.get64(IQT.offset) & QUEUE_OFFSET);
+        if stopped || head == tail || self.queue.is_fenced() {
+            return;
+        }
+        let mut left = self.queue.fetch.unwrap_or_else(|| self.countdown(Chore::FetchDescriptor));
+        left.tick();
+        self.queue.fetch = if left.is_over() { None } else { Some(left) };
+        if left.is_over() {
+            self.fetch(memory, head);
+        }
+    }
+
+    /// Fetches the descriptor at `head`; one that makes no sense stops the queue there.
+    fn fetch(&mut self, memory: &Memory, head: u64) {
+        let address = QueueAddress::from_bits(self.get64(IQA.offset));
+        let step = address.descriptor_bytes();
+        let fetched = read_descriptor(memory, address.address() + head, step);
+        let request = fetched
+            .filter(|_| head.is_multiple_of(step) && head < address.bytes())
+            .and_then(|d| self.decode(d));
+        let Some(request) = request else {
+            self.set32(FSTS.offset, self.get32(FSTS.offset) | FaultStatus::new().with_iqe(true).into_bits());
+            self.events.push(Event::QueueStopped { at: head });
+            return;
+        };
+        let left = self.countdown(Chore::FinishDescriptor);
+        self.queue.in_flight.push(InFlight { request, left });
+        self.set64(IQH.offset, (head + step) % address.bytes());
+    }
+
+    /// What a descriptor asks for; `None` if it has reserved bits or codes, or asks for what the unit cannot do.
+    fn decode(&self, descriptor: Descriptor) -> Option<Request> {
+        let [low, high, rest @ ..] = descriptor.0;
+        if rest != [0, 0] {
+            return None;
+        }
+        match descriptor.kind() {
+            DescriptorType::CONTEXT_CACHE if low & 0xFFFC_0000_0000_FFC0 == 0 && high == 0 => {
+                let wanted = ContextCacheInvalidation::from_bits(low);
+                let device = ForgetContexts::device(wanted.source().0, wanted.function_mask());
+                forget_contexts(wanted.granularity(), wanted.domain(), device).map(Request::Contexts)
+            }
+            DescriptorType::IOTLB if low & 0xFFFF_FFFF_0000_FF00 == 0 && high & 0xF80 == 0 => {
+                let wanted = IotlbInvalidation::from_bits(low);
+                let pages = InvalidateAddress::from_bits(high);
+                self.forget(wanted.granularity(), wanted.domain(), pages).map(Request::Translations)
+            }
+            DescriptorType::DEVICE_TLB if self.traits.extended.dt() => Some(Request::NothingHere),
+            DescriptorType::INTERRUPT_ENTRY => Some(Request::NothingHere),
+            DescriptorType::WAIT if low & 0xFFFF_FF00 == 0 && high.is_multiple_of(4) => {
+                Some(Request::Wait(Wait::from_bits(low), high))
+            }
+            _ => None,
+        }
+    }
+
+    fn carry_out(&mut self, request: Request, memory: &mut Memory) {
+        match request {
+            Request::Contexts(what) => self.forget_contexts_now(what, memory),
+            Request::Translations(what) => self.forget_now(what, memory),
+            Request::NothingHere => (),
+            Request::Wait(wait, address) => self.report(wait, address, memory),
+        }
+    }
+
+    /// Writes a wait's status, and complains if the capture kernel's queue writes to memory that is not its own.
+    fn report(&mut self, wait: Wait, address: u64, memory: &mut Memory) {
+        if wait.write() {
+            let queue = QueueAddress::from_bits(self.get64(IQA.offset)).address();
+            let own = |at| memory.is(Range::new(at, at + 4), Kind::Capture);
+            if own(queue) && !own(address) {
+                self.complain("a wait reports to memory that is not the capture kernel's");
+            }
+            memory.write32_by_unit(address, wait.data());
+        }
+        if wait.interrupt() {
+            self.set32(ICS.offset, WAIT_COMPLETED);
+        }
+        self.events.push(Event::Waited { data: wait.data() });
+    }
+
+    /// What an IOTLB invalidation forgets (6.5.2.3); `None` for codes and masks that make no sense.
+    pub(super) fn forget(&self, how: Granularity, domain: u16, pages: InvalidateAddress) -> Option<Forget> {
+        let capability = self.traits.capability;
+        let depth = if pages.leaf_only() { Depth::Leaves } else { Depth::AllLevels };
+        match how {
+            Granularity::GLOBAL => Some(Forget::Everything),
+            Granularity::DOMAIN => Some(Forget::Domain(domain)),
+            Granularity::SELECTIVE if !capability.psi() => Some(Forget::Domain(domain)),
+            Granularity::SELECTIVE if pages.address_mask() <= capability.mamv() => {
+                let order = pages.address_mask().into();
+                Some(Forget::Pages { domain, iova: pages.frame() << 12, order, depth })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a context-cache invalidation forgets (6.5.2.1).
+pub(super) fn forget_contexts(
+    how: Granularity,
+    domain: u16,
+    device: ForgetContexts,
+) -> Option<ForgetContexts> {
+    match how {
+        Granularity::GLOBAL => Some(ForgetContexts::Everything),
+        Granularity::DOMAIN => Some(ForgetContexts::Domain(domain)),
+        Granularity::SELECTIVE => Some(device),
+        _ => None,
+    }
+}
+
+fn read_descriptor(memory: &Memory, address: u64, bytes: u64) -> Option<Descriptor> {
+    let mut words = [0; 4];
+    for (at, word) in (address..address + bytes).step_by(8).zip(&mut words) {
+        *word = memory.read(at)?;
+    }
+    Some(Descriptor(words))
+}

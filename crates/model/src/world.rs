@@ -1,0 +1,209 @@
+//! Everything there is on a machine, and what happens in one step of its time.
+
+use crate::answer::{Access, Answer};
+use crate::memory::{Kind, Memory};
+use crate::trace::{Event, Trace};
+use crate::unit::Unit;
+use crate::witness::{Engine, Temperature, Violation};
+use fastrand::Rng;
+use machine::Range;
+use std::time::Duration;
+
+/// How many different violations are kept; one is too many.
+const VIOLATIONS: usize = 100;
+
+/// When the capture kernel's memory is off limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Before the swap: it is as the old tables have it.
+    Down,
+    /// After the swap: but for these mappings of own devices.
+    Up(Vec<Own>),
+}
+
+/// Memory of the capture kernel that one of its own devices may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The device's source-id.
+    pub source: u16,
+    /// The memory.
+    pub memory: Range,
+}
+
+/// A word of old memory that changes while the capture kernel reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meddling {
+    /// Just before this read of old memory, counted from one.
+    pub before_read: u64,
+    /// The word's address.
+    pub address: u64,
+    /// Its new value.
+    pub value: u64,
+}
+
+/// The whole machine.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) memory: Memory,
+    /// Memory as it was when the old kernel died.
+    pub(crate) before: Memory,
+    pub(crate) units: Vec<Unit>,
+    pub(crate) engines: Vec<Engine>,
+    pub(crate) guard: Guard,
+    pub(crate) meddling: Vec<Meddling>,
+    pub(crate) trace: Trace,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) rng: Rng,
+    pub(crate) steps: u64,
+    pub(crate) reads: u64,
+    pub(crate) time: Duration,
+    /// Stores by units to the capture kernel's memory, which its processor has yet to see.
+    pub(crate) unit_stores: Vec<(u64, u64)>,
+    swept_at: u64,
+}
+
+impl World {
+    pub(crate) fn new(memory: Memory, units: Vec<Unit>, rng: Rng) -> Self {
+        Self {
+            before: memory.clone(),
+            memory,
+            units,
+            engines: Vec::new(),
+            guard: Guard::Down,
+            meddling: Vec::new(),
+            trace: Trace::default(),
+            violations: Vec::new(),
+            rng,
+            steps: 0,
+            reads: 0,
+            time: Duration::ZERO,
+            unit_stores: Vec::new(),
+            swept_at: 0,
+        }
+    }
+
+    /// One step: units go on with what they were told, devices do DMA, every answer is checked.
+    pub(crate) fn step(&mut self) {
+        self.steps += 1;
+        if self.rng.u8(..) < 8 {
+            self.memory.drain();
+        }
+        let swapped = self.advance_units();
+        self.pass_on_unit_stores();
+        if swapped || self.is_worth_a_sweep() {
+            self.sweep();
+        }
+        for _ in 0..2 {
+            self.let_a_device_work();
+        }
+    }
+
+    /// Lets every unit go on; tells whether one took a new root.
+    fn advance_units(&mut self) -> bool {
+        let mut swapped = false;
+        for unit in &mut self.units {
+            unit.advance(&mut self.memory);
+            for event in unit.take_events() {
+                swapped |= matches!(event, Event::RootTaken { .. });
+                if let Event::Misused { what } = event {
+                    keep(&mut self.violations, Violation::Misuse(what));
+                }
+                self.trace.add(self.steps, event);
+            }
+        }
+        swapped
+    }
+
+    /// What a unit stores to old memory it stores for the old kernel's queue (or complains): that is no change by the
+    /// capture kernel.
+    fn pass_on_unit_stores(&mut self) {
+        for (address, word) in self.memory.take_unit_stores() {
+            match self.memory.kind(address) {
+                Some(Kind::Old) => self.before.write(address, word),
+                _ => self.unit_stores.push((address, word)),
+            }
+        }
+    }
+
+    /// Whether tables in the capture kernel's memory are in force and something was stored since the last sweep.
+    fn is_worth_a_sweep(&self) -> bool {
+        let own =
+            |unit: &Unit| self.memory.kind(unit.walker(&self.memory).root.address()) == Some(Kind::Capture);
+        self.swept_at != self.memory.changes() && self.units.iter().any(own)
+    }
+
+    /// Asks for the cold answer to everything that any device does.
+    fn sweep(&mut self) {
+        self.swept_at = self.memory.changes();
+        let engines = std::mem::take(&mut self.engines);
+        for engine in &engines {
+            for &(access, before) in &engine.accesses {
+                self.judge_cold(engine.unit, access, before);
+            }
+        }
+        self.engines = engines;
+    }
+
+    /// One access of some device, answered warm and cold.
+    fn let_a_device_work(&mut self) {
+        let Some(engine) = self.rng.choice(&self.engines) else { return };
+        let Some(&(access, before)) = self.rng.choice(&engine.accesses) else { return };
+        let unit = engine.unit;
+        let now = self.units[unit].answer(&self.memory, access);
+        self.judge(access, Temperature::Warm, before, now);
+        self.judge_cold(unit, access, before);
+    }
+
+    fn judge_cold(&mut self, unit: usize, access: Access, before: Answer) {
+        let now = self.units[unit].cold_answer(&self.memory, access);
+        self.judge(access, Temperature::Cold, before, now);
+    }
+
+    /// Compares an answer with the one before the panic. An access that reached the capture kernel's memory then is
+    /// nothing to continue, and why an access is blocked may change.
+    fn judge(&mut self, access: Access, temperature: Temperature, before: Answer, now: Answer) {
+        if let Some(address) = self.trespass(access.source, now) {
+            keep(&mut self.violations, Violation::Isolation { access, temperature, address });
+        }
+        let same = match (before, now) {
+            (Answer::Blocked(_), Answer::Blocked(_)) => true,
+            (Answer::Memory(address), _) if self.memory.kind(address) == Some(Kind::Capture) => true,
+            (Answer::Blocked(_), Answer::Memory(address)) if self.is_own(access.source, address) => true,
+            _ => before == now,
+        };
+        if !same {
+            keep(&mut self.violations, Violation::Continuity { access, temperature, before, now });
+        }
+    }
+
+    /// The address, if an access reached memory of the capture kernel that is not for this device.
+    fn trespass(&self, source: u16, answer: Answer) -> Option<u64> {
+        let Answer::Memory(address) = answer else { return None };
+        let guarded = self.guard != Guard::Down && self.memory.kind(address) == Some(Kind::Capture);
+        (guarded && !self.is_own(source, address)).then_some(address)
+    }
+
+    pub(crate) fn is_own(&self, source: u16, address: u64) -> bool {
+        match &self.guard {
+            Guard::Down => false,
+            Guard::Up(own) => own.iter().any(|own| own.source == source && own.memory.contains(address)),
+        }
+    }
+
+    /// A read of old memory is about to happen: meddles if it is time.
+    pub(crate) fn before_reading(&mut self) {
+        self.reads += 1;
+        for meddling in &self.meddling {
+            if meddling.before_read == self.reads {
+                self.memory.write(meddling.address, meddling.value);
+                self.before.write(meddling.address, meddling.value);
+            }
+        }
+    }
+}
+
+fn keep(violations: &mut Vec<Violation>, violation: Violation) {
+    if violations.len() < VIOLATIONS && !violations.contains(&violation) {
+        violations.push(violation);
+    }
+}
