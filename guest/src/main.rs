@@ -1,3 +1,0 @@
-//! What runs inside the crashing Linux of the bench.
-
-fn main() {}

@@ -1,0 +1,179 @@
+//! The guest's serial console: every line with the host's time at which it was complete.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+/// Whether the person at the terminal sees the console as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// Yes.
+    Shown,
+    /// No, it only goes to the file.
+    Hidden,
+}
+
+/// One line of the console.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// Host time at which its end arrived.
+    pub(crate) at: SystemTime,
+    /// The line without its end.
+    pub(crate) text: String,
+}
+
+impl Line {
+    /// What follows `bench: `, if the guest's init wrote the line (through the kernel's log).
+    pub(crate) fn bench(&self) -> Option<&str> {
+        self.text.split_once("bench: ").map(|(_, said)| said)
+    }
+
+    /// What follows `holdover: [seconds] `, if Holdover wrote the line.
+    pub(crate) fn holdover(&self) -> Option<&str> {
+        let (time, said) = self.text.strip_prefix("holdover: [")?.split_once("] ")?;
+        time.trim().parse::<f64>().is_ok().then_some(said)
+    }
+}
+
+/// The lines so far, and a thread that adds to them until the console closes.
+pub(crate) struct Console {
+    shared: Arc<Shared>,
+    reader: thread::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<Line>,
+    closed: bool,
+}
+
+impl Console {
+    /// Follows `from` and keeps a copy in `file`.
+    pub(crate) fn follow(from: impl Read + Send + 'static, file: &Path, echo: Echo) -> Result<Self> {
+        let file = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        let shared = Arc::new(Shared::default());
+        let writer = Arc::clone(&shared);
+        let reader = thread::spawn(move || writer.read_all(from, file, echo));
+        Ok(Self { shared, reader })
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.shared.lock().lines.clone()
+    }
+
+    /// Waits until the console closes, as it does when the machine has ended, and returns all lines.
+    pub(crate) fn finish(self) -> Vec<Line> {
+        // A reader that panicked leaves the lines it had.
+        let _ = self.reader.join();
+        std::mem::take(&mut self.shared.lock().lines)
+    }
+
+    /// Waits for a line with `wanted` in it, among those already there or to come.
+    ///
+    /// Fails at the limit, and as soon as the console closes; the error shows the last lines.
+    pub(crate) fn wait_for(&self, wanted: &str, limit: Duration) -> Result<Line> {
+        let deadline = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(line) = state.lines.iter().find(|line| line.text.contains(wanted)) {
+                return Ok(line.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.closed {
+                bail!("the machine ended before `{wanted}` was on its console\n{}", Tail(&state.lines));
+            }
+            if left.is_zero() {
+                bail!("no `{wanted}` on the console within {} s\n{}", limit.as_secs(), Tail(&state.lines));
+            }
+            state = self.shared.wait(state, left);
+        }
+    }
+}
+
+impl Shared {
+    /// A thread that panicked while it held the lock has at worst left a line out.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn read_all(&self, from: impl Read, mut file: File, echo: Echo) {
+        let mut from = BufReader::new(from);
+        let mut bytes = Vec::new();
+        while from.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+            // A full disk must not stop the guest: the lines in memory are what the witnesses use.
+            let _ = file.write_all(&bytes);
+            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+            if echo == Echo::Shown {
+                println!("{text}");
+            }
+            self.lock().lines.push(Line { at: SystemTime::now(), text });
+            self.changed.notify_all();
+            bytes.clear();
+        }
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The last lines of a console, for error messages.
+struct Tail<'a>(&'a [Line]);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skipped = self.0.len().saturating_sub(12);
+        self.0[skipped..].iter().try_for_each(|line| writeln!(f, "    | {}", line.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn console(text: &'static str) -> Console {
+        let file = std::env::temp_dir().join(format!("console-{}", std::process::id()));
+        Console::follow(text.as_bytes(), &file, Echo::Hidden).unwrap()
+    }
+
+    fn line(text: &str) -> Line {
+        Line { at: SystemTime::UNIX_EPOCH, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_line_that_came_is_found() {
+        let found = console("one\r\ntwo and more\r\n").wait_for("two", SOON).unwrap();
+        assert_eq!(found.text, "two and more");
+    }
+
+    #[test]
+    fn a_console_that_closes_early_is_an_error_with_its_last_lines() {
+        let error = console("last words\n").wait_for("sealed", SOON).unwrap_err().to_string();
+        assert!(error.contains("ended before `sealed`") && error.contains("last words"), "{error}");
+    }
+
+    #[test]
+    fn only_whole_prefixes_make_a_line_of_ours() {
+        assert_eq!(line("holdover: [0.123] takeover done").holdover(), Some("takeover done"));
+        assert_eq!(line("[   12.0] holdover: takeover done").holdover(), None);
+        assert_eq!(line("holdover: [soon] takeover done").holdover(), None);
+        assert_eq!(line("[    4.5] bench: loaded 1").bench(), Some("loaded 1"));
+    }
+}

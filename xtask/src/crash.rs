@@ -1,0 +1,174 @@
+//! One crash from beginning to end: boot, load Holdover, panic, watch, and keep what the witnesses need.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use machine::Range;
+
+use crate::console::{Echo, Line};
+use crate::files::Files;
+use crate::gdb::Gdb;
+use crate::initramfs;
+use crate::kernels::Kernel;
+use crate::qemu::{self, Machine, Watch};
+use crate::ram::{self, Ram};
+use crate::scenario::{Scenario, Start, Syscall};
+
+/// From power-on until Holdover is loaded, on a machine that does two such things at once.
+const BOOT: Duration = Duration::from_secs(240);
+/// From the panic to Holdover's first instruction.
+const ENTRY: Duration = Duration::from_secs(60);
+/// From the panic to the reset. Holdover's own deadlines are far below.
+const RESET: Duration = Duration::from_secs(180);
+
+const DISK_BYTES: u64 = 256 << 20;
+
+/// The line with which the guest's init tells that Holdover is loaded, and that it waits for the bench.
+const LOADED: &str = "bench: loaded";
+/// The line with which a Linux dies.
+pub(crate) const PANIC: &str = "Kernel panic - not syncing";
+
+/// What to run, and how closely to look.
+pub(crate) struct Crash<'a> {
+    /// The machine and what happens on it.
+    pub(crate) scenario: &'a Scenario,
+    /// The capture kernel.
+    pub(crate) image: &'a Path,
+    /// How much is observed.
+    pub(crate) watch: Watch,
+    /// Whether the console is shown.
+    pub(crate) echo: Echo,
+}
+
+/// What a crash left behind.
+pub(crate) struct Evidence {
+    /// The files, the dump disk among them.
+    pub(crate) files: Files,
+    /// The console.
+    pub(crate) lines: Vec<Line>,
+    /// The crash reservation: the memory that is Holdover's.
+    pub(crate) reserved: Range,
+}
+
+impl Crash<'_> {
+    /// Runs it; its files are kept under `name`. Fails unless the machine has reset itself at the end.
+    pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
+        let files = Files::new(name)?;
+        let kernel = Kernel::load(self.scenario.kernel)?;
+        self.write_initramfs(&kernel, &files)?;
+        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        let mut machine = Machine::start(self.scenario, &kernel, &files, self.watch, self.echo)?;
+        machine.wait_for(LOADED, BOOT)?;
+        let reserved = self.check_guest(&machine.console().lines())?;
+        self.crash(&mut machine, &files, reserved)?;
+        let lines = machine.wait_for_reset(RESET)?;
+        Ok(Evidence { files, lines, reserved })
+    }
+
+    fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
+        let mut archive = initramfs::base(self.scenario.kernel, kernel)?;
+        let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
+        archive.add("capture", &image);
+        archive.add("scenario/load", self.load_command().as_bytes());
+        archive.add("scenario/crash", self.crash_command().as_bytes());
+        Ok(fs::write(files.initramfs(), archive.finish())?)
+    }
+
+    /// Runs in the guest.
+    fn load_command(&self) -> String {
+        let syscall = match self.scenario.syscall {
+            Syscall::File => "-s",
+            Syscall::Classic => "-c",
+        };
+        let kind = match self.scenario.start {
+            Start::Panic => "-p",
+            Start::Exec => "-l",
+        };
+        format!("kexec {syscall} {kind} /capture --command-line='console=ttyS0'\n")
+    }
+
+    /// Runs in the guest.
+    fn crash_command(&self) -> &'static str {
+        match self.scenario.start {
+            Start::Panic => "echo c > /proc/sysrq-trigger\n",
+            Start::Exec => "kexec -e\n",
+        }
+    }
+
+    /// Checks that the guest is the one that was asked for; returns the crash reservation.
+    fn check_guest(&self, lines: &[Line]) -> Result<Range> {
+        let said = |wanted: &str| lines.iter().filter_map(Line::bench).find(|said| said.starts_with(wanted));
+        let kernel = said("kernel").unwrap_or_default();
+        let paging = format!("paging {}", self.scenario.paging.levels());
+        ensure!(kernel.ends_with(&paging), "the guest does not have {paging}: {kernel}");
+        let loaded = said("loaded").unwrap_or_default();
+        let wanted = if self.scenario.start == Start::Panic { "crash=1" } else { "exec=1" };
+        let complaint = said("load:").unwrap_or("the loader said nothing");
+        ensure!(loaded.contains(wanted), "the guest could not load the capture kernel: {complaint}");
+        let region = said("reserved").and_then(parse_region);
+        region.context("the guest named no crash reservation")
+    }
+
+    fn crash(&self, machine: &mut Machine, files: &Files, reserved: Range) -> Result<()> {
+        if self.watch < Watch::Memory {
+            return machine.type_line("go");
+        }
+        let entry = entry_of(self.image)?.find(files, reserved)?;
+        let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
+        gdb.break_at(entry)?;
+        machine.type_line("go")?;
+        gdb.run_to_breakpoint(ENTRY)?;
+        ram::copy(&files.ram(), &files.snapshot())?;
+        gdb.detach()
+    }
+}
+
+/// Parses a line of `/proc/iomem`: `3e000000-3effffff : Crash kernel`, with an inclusive end.
+fn parse_region(line: &str) -> Option<Range> {
+    let (start, last) = line.split_whitespace().find_map(|word| word.split_once('-'))?;
+    let end = u64::from_str_radix(last, 16).ok()?.checked_add(1)?;
+    Some(Range::new(u64::from_str_radix(start, 16).ok()?, end))
+}
+
+/// The first instructions of an image's 64-bit entry.
+struct Entry {
+    code: Vec<u8>,
+}
+
+/// Reads the instructions at the 64-bit entry of a bzImage: 0x200 bytes into the payload, which follows the set-up sectors.
+///
+/// Linux, Documentation/arch/x86/boot.rst: `setup_sects` at 0x1f1 (0 means 4), "64-bit Boot Protocol".
+fn entry_of(image: &Path) -> Result<Entry> {
+    let image = fs::read(image)?;
+    let sectors = match image.get(0x1f1) {
+        Some(0) => 4,
+        Some(&sectors) => usize::from(sectors),
+        None => 0,
+    };
+    let start = (sectors + 1) * 512 + 0x200;
+    let code = image.get(start..start + 256).context("the image is too short for a bzImage")?;
+    Ok(Entry { code: code.to_vec() })
+}
+
+impl Entry {
+    /// Physical address of the loaded entry.
+    fn find(&self, files: &Files, reserved: Range) -> Result<u64> {
+        Ram::open(&files.ram())?
+            .find(reserved, 0x200, &self.code)
+            .context("cannot find the loaded capture kernel in memory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_address_of_the_reservation_is_inside() {
+        let region = parse_region("reserved 3e000000-3effffff : Crash kernel");
+        assert_eq!(region, Some(Range::new(0x3e00_0000, 0x3f00_0000)));
+        assert_eq!(parse_region("reserved nothing"), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The files of one run: what a person may want to look at afterwards, and what is too large to keep.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::{paths, process};
+
+/// What a run needs of memory-backed files: RAM, its snapshot, an ELF core of it, the initial RAM file system.
+const SCRATCH_BYTES: u64 = 4 << 30;
+
+/// Where the files of one run are.
+pub(crate) struct Files {
+    kept: PathBuf,
+    /// Deleted with this value. Its path is short: a socket's must be below 108 bytes.
+    scratch: TempDir,
+}
+
+impl Files {
+    /// A fresh set of files for the run `name`; what an earlier run of this name left is removed.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let kept = paths::bench().join("runs").join(name);
+        if kept.exists() {
+            std::fs::remove_dir_all(&kept).with_context(|| format!("cannot remove {}", kept.display()))?;
+        }
+        let scratch = tempfile::Builder::new().prefix("holdover-").tempdir_in(scratch_place())?;
+        Ok(Self { kept: paths::made(kept)?, scratch })
+    }
+
+    /// The folder that is kept.
+    pub(crate) fn kept(&self) -> &Path {
+        &self.kept
+    }
+    /// The serial console's text.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.kept.join("console")
+    }
+    /// QEMU's trace.
+    pub(crate) fn trace(&self) -> PathBuf {
+        self.kept.join("trace")
+    }
+    /// What QEMU itself had to say.
+    pub(crate) fn complaints(&self) -> PathBuf {
+        self.kept.join("qemu-stderr")
+    }
+    /// The disk that takes the dump.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.kept.join("disk")
+    }
+    /// The dump, once it was collected from the disk.
+    pub(crate) fn dump(&self) -> PathBuf {
+        self.kept.join("dump")
+    }
+
+    /// The guest's RAM, shared with QEMU.
+    pub(crate) fn ram(&self) -> PathBuf {
+        self.scratch("ram")
+    }
+    /// A copy of it from the instant at which Holdover started.
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.scratch("snapshot")
+    }
+    /// The throttled disk; nobody looks at what is on it.
+    pub(crate) fn slow_disk(&self) -> PathBuf {
+        self.scratch("slow-disk")
+    }
+    /// The guest's first user space.
+    pub(crate) fn initramfs(&self) -> PathBuf {
+        self.scratch("initramfs")
+    }
+    /// Any other file that is not kept.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+}
+
+/// Memory if there is enough, so that a run does not wait for a disk to take what nobody will read back.
+fn scratch_place() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if available(memory).is_some_and(|bytes| bytes > SCRATCH_BYTES) {
+        return memory.to_owned();
+    }
+    std::env::temp_dir()
+}
+
+fn available(place: &Path) -> Option<u64> {
+    let mut df = Command::new("df");
+    let listed = process::stdout(df.args(["--block-size=1", "--output=avail"]).arg(place)).ok()?;
+    listed.lines().nth(1)?.trim().parse().ok()
+}

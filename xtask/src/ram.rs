@@ -1,0 +1,175 @@
+//! The guest's memory, as the file that QEMU shares with the bench.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use machine::{PAGE_SIZE, Range};
+
+/// How much is compared or copied at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Where the memory hole below 4 GiB starts in QEMU's q35 machine, once RAM is too large to end below it.
+const HOLE: Range = Range::new(0x8000_0000, 0x1_0000_0000);
+const LARGEST_BELOW_HOLE: u64 = 0xb000_0000;
+
+/// The content of one page frame.
+pub(crate) type Page = [u8; PAGE_SIZE as usize];
+
+/// A file of guest memory, read by physical address.
+pub(crate) struct Ram {
+    file: File,
+    size: u64,
+}
+
+impl Ram {
+    /// Opens a RAM file or a snapshot of one.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("no guest memory in {}", path.display()))?;
+        let size = file.metadata()?.len();
+        Ok(Self { file, size })
+    }
+
+    /// The physical addresses at which there is RAM.
+    pub(crate) fn ranges(&self) -> Vec<Range> {
+        if self.size <= LARGEST_BELOW_HOLE {
+            return vec![Range::new(0, self.size)];
+        }
+        vec![Range::new(0, HOLE.start), Range::new(HOLE.end, HOLE.end + (self.size - HOLE.start))]
+    }
+
+    /// Reads memory that lies wholly in RAM.
+    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<()> {
+        let wanted = Range::sized(address, into.len() as u64).context("past the end of the address space")?;
+        ensure!(self.ranges().iter().any(|range| range.covers(wanted)), "{wanted} is not RAM");
+        let hole = if address < HOLE.end { 0 } else { HOLE.len() };
+        Ok(self.file.read_exact_at(into, address - hole)?)
+    }
+
+    /// Reads the page frame at `address`.
+    pub(crate) fn page(&self, address: u64) -> Result<Page> {
+        let mut page = [0; PAGE_SIZE as usize];
+        self.read(address, &mut page)?;
+        Ok(page)
+    }
+
+    /// Reads a little-endian 64-bit value.
+    pub(crate) fn read_u64(&self, address: u64) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Addresses of the page frames that differ between two files of the same machine.
+    pub(crate) fn changed_since(&self, earlier: &Self) -> Result<Vec<u64>> {
+        ensure!(self.size == earlier.size, "two files of different machines");
+        let mut changed = Vec::new();
+        for range in self.ranges() {
+            for start in (range.start..range.end).step_by(CHUNK) {
+                let size = CHUNK.min((range.end - start) as usize);
+                compare(start, &self.bytes(start, size)?, &earlier.bytes(start, size)?, &mut changed);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// The only address in `region` at which `content` stands, `offset` bytes into a page.
+    pub(crate) fn find(&self, region: Range, offset: usize, content: &[u8]) -> Result<u64> {
+        let bytes = self.bytes(region.start, region.len() as usize)?;
+        let pages = (offset..bytes.len()).step_by(PAGE_SIZE as usize);
+        let found: Vec<_> = pages.filter(|&at| bytes[at..].starts_with(content)).collect();
+        match found[..] {
+            [at] => Ok(region.start + at as u64),
+            _ => bail!("found {} times in {region}, instead of once", found.len()),
+        }
+    }
+
+    fn bytes(&self, address: u64, size: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; size];
+        self.read(address, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn compare(start: u64, left: &[u8], right: &[u8], changed: &mut Vec<u64>) {
+    let pages = left.chunks(PAGE_SIZE as usize).zip(right.chunks(PAGE_SIZE as usize));
+    let differing = pages.enumerate().filter(|(_, (left, right))| left != right);
+    changed.extend(differing.map(|(index, _)| start + index as u64 * PAGE_SIZE));
+}
+
+/// Copies a RAM file; pages of zeros become holes.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    let ram = Ram::open(from)?;
+    let copy = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+    copy.set_len(ram.size)?;
+    let mut chunk = vec![0; CHUNK];
+    for start in (0..ram.size).step_by(CHUNK) {
+        let part = &mut chunk[..CHUNK.min((ram.size - start) as usize)];
+        ram.file.read_exact_at(part, start)?;
+        write_nonzero(&copy, start, part)?;
+    }
+    Ok(())
+}
+
+/// Writes the pages of `bytes` that are not all zero; the others stay holes of a new file.
+pub(crate) fn write_nonzero(file: &File, start: u64, bytes: &[u8]) -> Result<()> {
+    for (page, at) in bytes.chunks(PAGE_SIZE as usize).zip((start..).step_by(PAGE_SIZE as usize)) {
+        if page.iter().any(|&byte| byte != 0) {
+            file.write_all_at(page, at)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ram(pages: &[Page]) -> (tempfile::TempDir, Ram) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ram"), pages.concat()).unwrap();
+        let ram = Ram::open(&dir.path().join("ram")).unwrap();
+        (dir, ram)
+    }
+
+    #[test]
+    fn a_changed_byte_is_found_by_its_page() {
+        let (_one, before) = ram(&[[0; 4096]; 3]);
+        let mut page = [0; 4096];
+        page[4095] = 1;
+        let (_two, after) = ram(&[[0; 4096], page, [0; 4096]]);
+        assert_eq!(after.changed_since(&before).unwrap(), [0x1000]);
+    }
+
+    #[test]
+    fn a_copy_with_holes_equals_the_original() {
+        let (dir, original) = ram(&[[0; 4096], [7; 4096], [0; 4096]]);
+        copy(&dir.path().join("ram"), &dir.path().join("copy")).unwrap();
+        let copied = Ram::open(&dir.path().join("copy")).unwrap();
+        assert!(copied.changed_since(&original).unwrap().is_empty());
+    }
+
+    #[test]
+    fn content_that_stands_at_two_places_is_not_taken_for_found() {
+        let (_dir, ram) = ram(&[[1; 4096], [2; 4096], [2; 4096]]);
+        let all = Range::new(0, 0x3000);
+        assert_eq!(ram.find(all, 0, &[1; 64]).unwrap(), 0);
+        assert!(ram.find(all, 0, &[2; 64]).is_err());
+        assert!(ram.find(all, 0, &[3; 64]).is_err());
+    }
+
+    #[test]
+    fn memory_above_the_hole_follows_what_is_below_it_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ram");
+        let file = File::create(&path).unwrap();
+        file.set_len(4 << 30).unwrap();
+        file.write_all_at(b"above", 0x8000_0000).unwrap();
+        let ram = Ram::open(&path).unwrap();
+        let mut read = [0; 5];
+        ram.read(0x1_0000_0000, &mut read).unwrap();
+        assert_eq!(&read, b"above");
+        assert!(ram.read(0x8000_0000, &mut read).is_err(), "the hole is not RAM");
+    }
+}
