@@ -1,0 +1,248 @@
+//! A disk behind any controller: many requests in flight, one order, one deadline.
+
+use core::time::Duration;
+
+use machine::{BlockDevice, BlockError, Clock, DmaMemory, Range, wait_until};
+
+use crate::slots::{Pool, Request, Slots};
+
+/// Longest wait for a disk to complete anything at all. Disks retry bad sectors and empty their caches for many seconds.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Code of [`BlockError::Device`] when a device answered what it was not asked.
+pub const UNASKED: u32 = 0xffff_0001;
+
+/// The protocol of a controller: how requests get to the device and answers back.
+pub trait Controller {
+    /// Memory that the device can reach.
+    type Memory: DmaMemory;
+
+    /// Puts a request on the device's queue, whose data is or will be at the start of `buffer`.
+    ///
+    /// `slot` names the request until it completes. The device may not look before [`notify`](Self::notify).
+    fn submit(&mut self, slot: usize, request: Request, buffer: &Self::Memory);
+
+    /// Tells the device of what was submitted since the last time, if anything was.
+    fn notify(&mut self);
+
+    /// Takes one answer from the device, if there is one. An error means that the device cannot be trusted any more.
+    fn poll(&mut self) -> Result<Option<Completion>, BlockError>;
+
+    /// Stops the device, so that it does not touch memory any more; as well as that can be done with a broken one.
+    fn stop(&mut self, clock: &impl Clock);
+}
+
+/// A device's answer. Neither part was checked against what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The request that it answers.
+    pub slot: usize,
+    /// How the request ended.
+    pub result: Result<(), BlockError>,
+}
+
+/// What a disk is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size in bytes, a multiple of `block_size`.
+    pub size: u64,
+    /// Bytes in a block: a power of two from 512 to 4096.
+    pub block_size: u32,
+    /// Bytes that one request moves at most; a multiple of `block_size`, at most the size of a slot.
+    pub piece: usize,
+    /// When a write is durable.
+    pub durability: Durability,
+}
+
+/// When a completed write survives a loss of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// At once: the disk has no volatile cache.
+    OnCompletion,
+    /// Once a flush has completed.
+    OnFlush,
+}
+
+/// A disk, as [`BlockDevice`].
+///
+/// Writes are copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
+/// for those in flight that touch the same bytes. The error of a queued write surfaces once, at the next call. A
+/// disk that completes nothing for 30 seconds, or answers what was not asked, is stopped and not used any more.
+pub struct Disk<P: Controller, C> {
+    controller: P,
+    slots: Slots<P::Memory>,
+    geometry: Geometry,
+    clock: C,
+    /// First error of a queued write that nobody was told of.
+    untold: Option<BlockError>,
+    /// Why the disk is not used any more.
+    dead: Option<BlockError>,
+}
+
+impl<P: Controller, C: Clock> Disk<P, C> {
+    pub(crate) fn new(controller: P, slots: Slots<P::Memory>, geometry: Geometry, clock: C) -> Self {
+        Self { controller, slots, geometry, clock, untold: None, dead: None }
+    }
+
+    /// What the disk is like.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// How many requests of which size can be in flight; fewer than were asked for if memory or the device's queue was short.
+    pub fn pool(&self) -> Pool {
+        Pool { slots: self.slots.count(), slot_size: self.geometry.piece }
+    }
+
+    /// Surfaces what has gone wrong since the last call.
+    fn check_health(&mut self) -> Result<(), BlockError> {
+        self.check_alive()?;
+        self.reap()?;
+        self.untold.take().map_or(Ok(()), Err)
+    }
+
+    fn check_alive(&self) -> Result<(), BlockError> {
+        self.dead.map_or(Ok(()), Err)
+    }
+
+    fn check_range(&self, offset: u64, len: usize) -> Result<(), BlockError> {
+        let (block, len) = (u64::from(self.geometry.block_size), len as u64);
+        if !offset.is_multiple_of(block) || !len.is_multiple_of(block) {
+            return Err(BlockError::Misaligned);
+        }
+        match offset.checked_add(len) {
+            Some(end) if end <= self.geometry.size => Ok(()),
+            _ => Err(BlockError::OutOfBounds),
+        }
+    }
+
+    fn queue_write(&mut self, offset: u64, piece: &[u8]) -> Result<(), BlockError> {
+        let range = Range::new(offset, offset + piece.len() as u64);
+        let slot = self.wait_for_slot(range)?;
+        self.slots.buffer(slot).write(0, piece);
+        self.submit(slot, Request::Write(range));
+        Ok(())
+    }
+
+    fn read_piece(&mut self, offset: u64, piece: &mut [u8]) -> Result<(), BlockError> {
+        let range = Range::new(offset, offset + piece.len() as u64);
+        let slot = self.wait_for_slot(range)?;
+        self.submit(slot, Request::Read(range));
+        self.wait_for_result(slot)?;
+        self.slots.buffer(slot).read(0, piece);
+        Ok(())
+    }
+
+    fn submit(&mut self, slot: usize, request: Request) {
+        self.controller.submit(slot, request, self.slots.buffer(slot));
+        self.slots.begin(slot, request);
+    }
+
+    /// Waits until a slot is free and the device has done with every byte of `range`.
+    fn wait_for_slot(&mut self, range: Range) -> Result<usize, BlockError> {
+        self.wait_for(|slots| slots.find_free().filter(|_| !slots.any_overlaps(range)))
+    }
+
+    fn wait_for_result(&mut self, slot: usize) -> Result<(), BlockError> {
+        self.wait_for(|slots| slots.result(slot))?
+    }
+
+    /// Takes completions until `look` finds what it waits for. The deadline starts anew with each completion.
+    fn wait_for<T>(&mut self, look: impl Fn(&Slots<P::Memory>) -> Option<T>) -> Result<T, BlockError> {
+        loop {
+            if let Some(found) = look(&self.slots) {
+                return Ok(found);
+            }
+            self.controller.notify();
+            self.wait_for_completion()?;
+        }
+    }
+
+    fn wait_for_completion(&mut self) -> Result<(), BlockError> {
+        let Self { controller, clock, .. } = self;
+        let mut answer = Ok(None);
+        let waited = wait_until(clock, REQUEST_LIMIT, || {
+            answer = controller.poll();
+            answer != Ok(None)
+        });
+        if waited.is_err() {
+            return Err(self.give_up(BlockError::TimedOut));
+        }
+        self.take(answer).map(|_| ())
+    }
+
+    /// Takes the completions that are there already.
+    fn reap(&mut self) -> Result<(), BlockError> {
+        loop {
+            let answer = self.controller.poll();
+            if self.take(answer)?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Accounts for an answer.
+    fn take(
+        &mut self,
+        answer: Result<Option<Completion>, BlockError>,
+    ) -> Result<Option<Request>, BlockError> {
+        let Some(Completion { slot, result }) = answer.map_err(|error| self.give_up(error))? else {
+            return Ok(None);
+        };
+        let Some(request) = self.slots.finish(slot, result) else {
+            return Err(self.give_up(BlockError::Device(UNASKED)));
+        };
+        if let (Request::Write(_), Err(error)) = (request, result) {
+            self.untold.get_or_insert(error);
+        }
+        Ok(Some(request))
+    }
+
+    fn give_up(&mut self, error: BlockError) -> BlockError {
+        self.controller.stop(&self.clock);
+        self.dead = Some(error);
+        error
+    }
+}
+
+impl<P: Controller, C: Clock> BlockDevice for Disk<P, C> {
+    fn size(&self) -> u64 {
+        self.geometry.size
+    }
+
+    fn block_size(&self) -> u32 {
+        self.geometry.block_size
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        self.check_range(offset, into.len())?;
+        self.check_health()?;
+        let piece = self.geometry.piece;
+        for (number, part) in into.chunks_mut(piece).enumerate() {
+            self.read_piece(offset + (number * piece) as u64, part)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        self.check_range(offset, from.len())?;
+        self.check_health()?;
+        let piece = self.geometry.piece;
+        for (number, part) in from.chunks(piece).enumerate() {
+            self.queue_write(offset + (number * piece) as u64, part)?;
+        }
+        self.controller.notify();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        self.check_alive()?;
+        self.wait_for(|slots| slots.all_free().then_some(()))?;
+        if self.geometry.durability == Durability::OnFlush {
+            let slot = self.wait_for_slot(Range::default())?;
+            self.submit(slot, Request::Flush);
+            self.wait_for_result(slot)?;
+        }
+        self.check_health()
+    }
+}

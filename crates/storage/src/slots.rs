@@ -1,0 +1,115 @@
+//! The pool of DMA buffers, and which of them a device is working on.
+
+use alloc::vec::Vec;
+
+use machine::{BlockError, Dma, DmaMemory, Range};
+
+/// How much memory a driver takes for requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Requests in flight at most.
+    pub slots: usize,
+    /// Bytes that one request moves at most; a multiple of 4096.
+    pub slot_size: usize,
+}
+
+/// What a device is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Reads these bytes of the disk into the slot's buffer.
+    Read(Range),
+    /// Writes these bytes of the disk from the slot's buffer.
+    Write(Range),
+    /// Makes every completed write durable.
+    Flush,
+}
+
+impl Request {
+    /// The bytes of the disk that are moved.
+    pub fn range(self) -> Range {
+        match self {
+            Self::Read(range) | Self::Write(range) => range,
+            Self::Flush => Range::default(),
+        }
+    }
+}
+
+/// Buffers that a device can reach, each free or given to the device with a request.
+pub(crate) struct Slots<M> {
+    slots: Vec<Slot<M>>,
+}
+
+struct Slot<M> {
+    buffer: M,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    InFlight(Request),
+    /// How the last request ended.
+    Free(Result<(), BlockError>),
+}
+
+impl<M: DmaMemory> Slots<M> {
+    /// Takes memory for `pool.slots` slots, or for as many as there is memory for.
+    pub(crate) fn allocate(dma: &mut impl Dma<Memory = M>, pool: Pool) -> Self {
+        let buffers = (0..pool.slots).map_while(|_| dma.allocate(pool.slot_size));
+        Self { slots: buffers.map(|buffer| Slot { buffer, state: State::Free(Ok(())) }).collect() }
+    }
+
+    /// How many slots there are, free or not.
+    pub(crate) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A slot that is free.
+    pub(crate) fn find_free(&self) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.request().is_none())
+    }
+
+    /// Whether no slot is in flight.
+    pub(crate) fn all_free(&self) -> bool {
+        self.slots.iter().all(|slot| slot.request().is_none())
+    }
+
+    /// Whether the device is still at work on any byte of `range`.
+    pub(crate) fn any_overlaps(&self, range: Range) -> bool {
+        self.slots.iter().filter_map(Slot::request).any(|request| request.range().overlaps(range))
+    }
+
+    /// The buffer of a slot.
+    pub(crate) fn buffer(&mut self, slot: usize) -> &mut M {
+        &mut self.slots[slot].buffer
+    }
+
+    /// Marks a slot as in flight.
+    pub(crate) fn begin(&mut self, slot: usize, request: Request) {
+        self.slots[slot].state = State::InFlight(request);
+    }
+
+    /// Marks a slot that a device names as free again. `None` if there is no such slot or it was not in flight.
+    pub(crate) fn finish(&mut self, slot: usize, result: Result<(), BlockError>) -> Option<Request> {
+        let slot = self.slots.get_mut(slot)?;
+        let request = slot.request()?;
+        slot.state = State::Free(result);
+        Some(request)
+    }
+
+    /// How the last request of a slot ended; `None` while it is in flight.
+    pub(crate) fn result(&self, slot: usize) -> Option<Result<(), BlockError>> {
+        match self.slots[slot].state {
+            State::Free(result) => Some(result),
+            State::InFlight(_) => None,
+        }
+    }
+}
+
+impl<M> Slot<M> {
+    fn request(&self) -> Option<Request> {
+        match self.state {
+            State::InFlight(request) => Some(request),
+            State::Free(_) => None,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The virtio block device (section 5.2).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use machine::{BlockError, Clock, Dma, DmaMemory, Registers, TimedOut};
+
+use super::queue::{Access, CHAIN, Queue, Segment, Used};
+use super::transport::{Addressing, Capabilities, Doorbell, Features, Status, Transport, TransportError};
+use crate::disk::{Completion, Controller, Disk, Durability, Geometry, UNASKED};
+use crate::slots::{Pool, Request, Slots};
+
+/// `struct virtio_blk_config` (5.2.4): offsets in bytes.
+mod configuration {
+    pub(super) const CAPACITY: usize = 0;
+    pub(super) const SIZE_MAX: usize = 8;
+    pub(super) const BLK_SIZE: usize = 20;
+    pub(super) const SIZE: u32 = 24;
+}
+
+/// `struct virtio_blk_req` (5.2.6), apart from its data: a header that the device reads and a status that it writes.
+mod request {
+    pub(super) const TYPE_IN: u32 = 0;
+    pub(super) const TYPE_OUT: u32 = 1;
+    pub(super) const TYPE_FLUSH: u32 = 4;
+    pub(super) const HEADER_SIZE: usize = 16;
+    pub(super) const STATUS_OK: u8 = 0;
+    /// No device says this: it is there before the device has said anything.
+    pub(super) const STATUS_NONE: u8 = 0xff;
+    /// Where the status lies behind the header, and how far apart the slots are.
+    pub(super) const STATUS: usize = 16;
+    pub(super) const STRIDE: usize = 32;
+}
+
+/// The unit of sectors, whatever the block size is (5.2.6).
+const SECTOR: u64 = 512;
+/// The one size of blocks when the device does not tell.
+const DEFAULT_BLOCK_SIZE: u32 = 512;
+/// What this driver can make use of, on top of what it needs.
+const USEFUL: Features = Features::BLK_SIZE_MAX
+    .union(Features::BLK_BLK_SIZE)
+    .union(Features::BLK_FLUSH)
+    .union(Features::ACCESS_PLATFORM)
+    .union(Features::ORDER_PLATFORM);
+
+/// Code of [`BlockError::Device`] when a read was answered with fewer bytes than were asked for.
+pub const SHORT: u32 = 0xffff_0002;
+
+/// Why a disk cannot be used. It was left reset or marked as failed, with no access to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The device did not reset itself, or never stopped changing its configuration.
+    #[error("the device does not answer: {0}")]
+    Stuck(#[from] TimedOut),
+    /// The device does not speak version 1, or refuses the features that were accepted.
+    #[error("the device and the driver cannot agree on features")]
+    Features,
+    /// The device takes addresses of another kind than memory was provided for.
+    #[error("the device wants addresses of another kind: {0:?}")]
+    Addressing(Addressing),
+    /// The disk cannot be written.
+    #[error("the disk is read-only")]
+    ReadOnly,
+    /// The device tells of sizes that cannot be.
+    #[error("the device tells of impossible sizes")]
+    Geometry,
+    /// The device has no queue that holds a request, or no doorbell for it.
+    #[error("the device has no usable queue")]
+    Queue,
+    /// There is no memory to share with the device.
+    #[error("no memory to share with the device")]
+    NoMemory,
+}
+
+/// A virtio block device as a [`Controller`]. [`start`] makes one.
+pub struct Blk<R, M> {
+    transport: Transport<R>,
+    queue: Queue<M>,
+    doorbell: Doorbell,
+    /// Header and status of every slot.
+    requests: M,
+    /// Bytes that the device is to write for what a slot is asked, status included.
+    expected: Vec<u32>,
+}
+
+impl Capabilities {
+    /// Reads from the configuration space of a virtio block device where its structures are.
+    pub fn find_blk(configuration: &impl Registers) -> Result<Self, TransportError> {
+        Self::find(configuration, configuration::SIZE)
+    }
+}
+
+/// Brings a disk up (3.1.1): whatever the device was doing for somebody else ends here.
+///
+/// `dma` hands out addresses of the kind `addressing`; a device that wants the other kind is refused, for it would
+/// write to memory that is not the driver's.
+pub fn start<R: Registers, D: Dma, C: Clock>(
+    mut transport: Transport<R>,
+    dma: &mut D,
+    addressing: Addressing,
+    clock: C,
+    pool: Pool,
+) -> Result<Disk<Blk<R, D::Memory>, C>, StartError> {
+    transport.reset(&clock)?;
+    transport.advance(Status::ACKNOWLEDGE);
+    transport.advance(Status::DRIVER);
+    match bring_up(&mut transport, dma, addressing, &clock, pool) {
+        Ok(parts) => {
+            let Parts { queue, doorbell, requests, slots, geometry } = parts;
+            let expected = vec![0; slots.count()];
+            transport.advance(Status::DRIVER_OK);
+            let controller = Blk { transport, queue, doorbell, requests, expected };
+            Ok(Disk::new(controller, slots, geometry, clock))
+        }
+        Err(error) => {
+            transport.advance(Status::FAILED);
+            Err(error)
+        }
+    }
+}
+
+/// What a disk is made of besides its registers.
+struct Parts<M> {
+    queue: Queue<M>,
+    doorbell: Doorbell,
+    requests: M,
+    slots: Slots<M>,
+    geometry: Geometry,
+}
+
+fn bring_up<R: Registers, D: Dma>(
+    transport: &mut Transport<R>,
+    dma: &mut D,
+    addressing: Addressing,
+    clock: &impl Clock,
+    pool: Pool,
+) -> Result<Parts<D::Memory>, StartError> {
+    let features = negotiate(transport, addressing)?;
+    let geometry = read_geometry(transport, features, clock, pool)?;
+    let size = queue_size(transport.queue_size(), pool).ok_or(StartError::Queue)?;
+    let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
+    let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
+    let requests = dma.allocate(most.slots * request::STRIDE).ok_or(StartError::NoMemory)?;
+    let slots = Slots::allocate(dma, most);
+    if slots.count() == 0 {
+        return Err(StartError::NoMemory);
+    }
+    let doorbell = transport.enable_queue(size, queue.addresses()).ok_or(StartError::Queue)?;
+    Ok(Parts { queue, doorbell, requests, slots, geometry })
+}
+
+fn negotiate<R: Registers>(
+    transport: &mut Transport<R>,
+    addressing: Addressing,
+) -> Result<Features, StartError> {
+    let offered = transport.offered();
+    if !offered.contains(Features::VERSION_1) {
+        return Err(StartError::Features);
+    }
+    let wanted = transport.addressing();
+    if wanted != addressing {
+        return Err(StartError::Addressing(wanted));
+    }
+    if offered.contains(Features::BLK_RO) {
+        return Err(StartError::ReadOnly);
+    }
+    let accepted = offered & USEFUL | Features::VERSION_1;
+    transport.accept(accepted);
+    transport.advance(Status::FEATURES_OK);
+    // The device takes the bit back if it cannot do with what was accepted (3.1.1, step 6).
+    if transport.status().contains(Status::FEATURES_OK) { Ok(accepted) } else { Err(StartError::Features) }
+}
+
+fn read_geometry<R: Registers>(
+    transport: &Transport<R>,
+    features: Features,
+    clock: &impl Clock,
+    pool: Pool,
+) -> Result<Geometry, StartError> {
+    let (low, high, size_max, blk_size) = transport.read_configuration(clock, |device| {
+        let read = |offset| device.read32(offset);
+        (
+            read(configuration::CAPACITY),
+            read(configuration::CAPACITY + 4),
+            read(configuration::SIZE_MAX),
+            read(configuration::BLK_SIZE),
+        )
+    })?;
+    let block_size = if features.contains(Features::BLK_BLK_SIZE) { blk_size } else { DEFAULT_BLOCK_SIZE };
+    let segment = if features.contains(Features::BLK_SIZE_MAX) { size_max } else { u32::MAX };
+    if !block_size.is_power_of_two() || !(512..=4096).contains(&block_size) {
+        return Err(StartError::Geometry);
+    }
+    let sectors = u64::from(high) << 32 | u64::from(low);
+    let bytes = sectors.checked_mul(SECTOR).ok_or(StartError::Geometry)?;
+    let piece = pool.slot_size.min(segment as usize) / block_size as usize * block_size as usize;
+    if piece == 0 {
+        return Err(StartError::Geometry);
+    }
+    let size = bytes - bytes % u64::from(block_size);
+    let flush = features.contains(Features::BLK_FLUSH);
+    let durability = if flush { Durability::OnFlush } else { Durability::OnCompletion };
+    Ok(Geometry { size, block_size, piece, durability })
+}
+
+/// Entries for the queue: enough for the pool, at most what the device has, a power of two; `None` if no chain fits.
+fn queue_size(most: u16, pool: Pool) -> Option<u16> {
+    let most = 1 << most.checked_ilog2()?;
+    let needed = pool.slots.checked_mul(CHAIN)?.checked_next_power_of_two()?;
+    let size = u16::try_from(needed).map_or(most, |needed| needed.min(most));
+    (usize::from(size) >= CHAIN).then_some(size)
+}
+
+impl<R, M: DmaMemory> Blk<R, M> {
+    fn put_header(&mut self, slot: usize, kind: u32, sector: u64) {
+        let mut header = [0; request::HEADER_SIZE];
+        header[0..4].copy_from_slice(&kind.to_le_bytes());
+        header[8..16].copy_from_slice(&sector.to_le_bytes());
+        self.requests.write(slot * request::STRIDE, &header);
+        self.requests.write(slot * request::STRIDE + request::STATUS, &[request::STATUS_NONE]);
+    }
+
+    fn segments(&self, slot: usize) -> (Segment, Segment) {
+        let address = self.requests.device_address() + (slot * request::STRIDE) as u64;
+        let header = Segment { address, len: request::HEADER_SIZE as u32, access: Access::Reads };
+        let status = Segment { address: address + request::STATUS as u64, len: 1, access: Access::Writes };
+        (header, status)
+    }
+
+    /// What a used entry says; an error if it speaks of what was never submitted.
+    fn completion(&self, used: Used) -> Result<Completion, BlockError> {
+        let head = used.id as usize;
+        let slot = head / CHAIN;
+        let expected = *self.expected.get(slot).ok_or(BlockError::Device(UNASKED))?;
+        if !head.is_multiple_of(CHAIN) || used.len > expected {
+            return Err(BlockError::Device(UNASKED));
+        }
+        let mut status = [0];
+        self.requests.read(slot * request::STRIDE + request::STATUS, &mut status);
+        let result = match status {
+            // Some devices leave the status out of the count.
+            [request::STATUS_OK] if used.len + 1 < expected => Err(BlockError::Device(SHORT)),
+            [request::STATUS_OK] => Ok(()),
+            [status] => Err(BlockError::Device(status.into())),
+        };
+        Ok(Completion { slot, result })
+    }
+}
+
+impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
+    type Memory = M;
+
+    fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
+        let (kind, access) = match request {
+            Request::Read(_) => (request::TYPE_IN, Access::Writes),
+            Request::Write(_) => (request::TYPE_OUT, Access::Reads),
+            Request::Flush => (request::TYPE_FLUSH, Access::Reads),
+        };
+        let range = request.range();
+        let data = Segment { address: buffer.device_address(), len: range.len() as u32, access };
+        self.put_header(slot, kind, range.start / SECTOR);
+        let (header, status) = self.segments(slot);
+        self.expected[slot] = if access == Access::Writes { data.len + 1 } else { 1 };
+        match request {
+            Request::Flush => self.queue.submit(slot, &[header, status]),
+            Request::Read(_) | Request::Write(_) => self.queue.submit(slot, &[header, data, status]),
+        }
+    }
+
+    fn notify(&mut self) {
+        if self.queue.take_notification() {
+            self.transport.ring(self.doorbell);
+        }
+    }
+
+    fn poll(&mut self) -> Result<Option<Completion>, BlockError> {
+        self.queue.take_used().map(|used| self.completion(used)).transpose()
+    }
+
+    fn stop(&mut self, clock: &impl Clock) {
+        // A device that does not even reset is beyond help; its memory stays its own.
+        let _ = self.transport.reset(clock);
+    }
+}

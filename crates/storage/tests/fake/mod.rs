@@ -1,0 +1,568 @@
+//! A virtio disk in software, and the machine around it.
+//!
+//! The device and the driver each have their own view of shared memory, as on a machine without coherence or order: bulk
+//! copies of one side reach the other only at the driver's fence, while ring indices get there at once. So a
+//! fence that is missing, a wrong address or a doorbell that was not rung makes a test fail. The device gets to work
+//! whenever the clock is asked, does one request at a time, and picks it at random.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use machine::{Clock, Dma, DmaMemory, Registers};
+use storage::virtio::{Addressing, Capabilities, StartError, Structure, Transport};
+use storage::{Disk, Pool, virtio};
+
+/// Bit 32, `VIRTIO_F_VERSION_1`.
+pub(crate) const VERSION_1: u64 = 1 << 32;
+/// Bit 33, `VIRTIO_F_ACCESS_PLATFORM`.
+pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
+/// Bit 1, `VIRTIO_BLK_F_SIZE_MAX`.
+pub(crate) const SIZE_MAX: u64 = 1 << 1;
+/// Bit 5, `VIRTIO_BLK_F_RO`.
+pub(crate) const RO: u64 = 1 << 5;
+/// Bit 6, `VIRTIO_BLK_F_BLK_SIZE`.
+pub(crate) const BLK_SIZE: u64 = 1 << 6;
+/// Bit 9, `VIRTIO_BLK_F_FLUSH`.
+pub(crate) const FLUSH: u64 = 1 << 9;
+
+/// What is wrong with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// The status does not go to zero.
+    StuckReset,
+    /// FEATURES_OK does not stay set.
+    RefusesFeatures,
+    /// The configuration changes at every look.
+    NeverSettles,
+    /// Nothing completes after so many requests.
+    DeadAfter(usize),
+    /// Requests on this sector end with this status.
+    BadSector(u64, u8),
+    /// The used ring names this chain, whatever was asked.
+    JunkId(u32),
+    /// The used ring tells of this many bytes, whatever was written.
+    JunkLen(u32),
+    /// Every answer comes twice.
+    Repeats,
+    /// The used index runs ahead by this much.
+    IndexJump(u16),
+}
+
+/// What a device is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) features: u64,
+    pub(crate) sectors: u64,
+    pub(crate) blk_size: u32,
+    pub(crate) size_max: u32,
+    pub(crate) queue_size: u16,
+    pub(crate) notify_off: u16,
+    /// Asks not to be notified and looks by itself.
+    pub(crate) looks_by_itself: bool,
+    pub(crate) fault: Fault,
+    pub(crate) seed: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            features: VERSION_1 | ACCESS_PLATFORM | BLK_SIZE | FLUSH,
+            sectors: 512,
+            blk_size: 512,
+            size_max: 0,
+            queue_size: 256,
+            notify_off: 0,
+            looks_by_itself: false,
+            fault: Fault::None,
+            seed: 1,
+        }
+    }
+}
+
+/// The device, the memory it shares with the driver, and the time.
+pub(crate) struct World {
+    model: Model,
+    pub(crate) disk: Vec<u8>,
+    /// What survives a loss of power.
+    pub(crate) durable: Vec<u8>,
+    /// What the driver did, in order.
+    pub(crate) trace: Vec<String>,
+    /// Requests that were completed, in order: type and sector.
+    pub(crate) done: Vec<(u32, u64)>,
+    pub(crate) notifications: usize,
+    pub(crate) status: u8,
+    regions: Vec<Region>,
+    memory_left: usize,
+    milliseconds: u64,
+    queue: Queue,
+    feature_select: [u32; 2],
+    accepted: u64,
+    generation: u8,
+    random: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    size: u16,
+    addresses: [u64; 3],
+    enabled: bool,
+    notified: bool,
+    available_seen: u16,
+    used: u16,
+    fetched: Vec<u16>,
+}
+
+struct Region {
+    base: u64,
+    driver: Vec<u8>,
+    device: Vec<u8>,
+    stores: Vec<(usize, Vec<u8>)>,
+    loads: Vec<(usize, Vec<u8>)>,
+}
+
+pub(crate) type Shared = Rc<RefCell<World>>;
+
+/// A machine with one disk.
+pub(crate) fn machine(model: Model) -> Shared {
+    let disk: Vec<u8> = (0..model.sectors * 512).map(|at| (at / 512) as u8).collect();
+    let queue = Queue { size: model.queue_size, ..Queue::default() };
+    Rc::new(RefCell::new(World {
+        random: model.seed,
+        model,
+        durable: disk.clone(),
+        disk,
+        trace: Vec::new(),
+        done: Vec::new(),
+        notifications: 0,
+        status: 0x0f,
+        regions: Vec::new(),
+        memory_left: 8 << 20,
+        milliseconds: 0,
+        queue,
+        feature_select: [0; 2],
+        accepted: 0,
+        generation: 0,
+    }))
+}
+
+pub(crate) type FakeDisk = Disk<virtio::Blk<Block, Memory>, FakeClock>;
+
+/// A pool that a test runs out of soon.
+pub(crate) const POOL: Pool = Pool { slots: 5, slot_size: 4096 };
+
+/// Brings the disk of a machine up as the capture kernel does.
+pub(crate) fn start(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
+    let dma = &mut FakeDma(world.clone());
+    virtio::start(transport(world), dma, Addressing::Platform, FakeClock(world.clone()), pool)
+}
+
+/// Makes the disk claim to have so many sectors.
+pub(crate) fn claim_sectors(world: &Shared, sectors: u64) {
+    world.borrow_mut().model.sectors = sectors;
+}
+
+/// Leaves memory for so many bytes.
+pub(crate) fn limit_memory(world: &Shared, bytes: usize) {
+    world.borrow_mut().memory_left = bytes;
+}
+
+pub(crate) fn transport(world: &Shared) -> Transport<Block> {
+    let structure = |offset, length| Structure { bar: 4, offset, length };
+    let capabilities = Capabilities {
+        common: structure(0, 0x1000),
+        notify: structure(0x3000, 64),
+        notify_multiplier: 4,
+        device: structure(0x2000, 0x1000),
+    };
+    Transport::new(&capabilities, |structure| {
+        let kind = match structure.offset {
+            0 => Kind::Common,
+            0x2000 => Kind::Device,
+            0x3000 => Kind::Notify,
+            _ => return None,
+        };
+        Some(Block { world: world.clone(), kind })
+    })
+    .unwrap()
+}
+
+impl World {
+    fn random(&mut self, below: usize) -> usize {
+        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.random >> 33) as usize % below
+    }
+
+    fn region(&mut self, address: u64, len: usize) -> (&mut Region, usize) {
+        let inside = |region: &Region| {
+            region.base <= address && address + len as u64 <= region.base + region.device.len() as u64
+        };
+        let region = self.regions.iter_mut().find(|region| inside(region));
+        let region = region.unwrap_or_else(|| panic!("DMA fault: {len} bytes at {address:#x}"));
+        let offset = (address - region.base) as usize;
+        (region, offset)
+    }
+
+    fn device_read(&mut self, address: u64, len: usize) -> Vec<u8> {
+        let (region, offset) = self.region(address, len);
+        region.device[offset..offset + len].to_vec()
+    }
+
+    fn device_read_u16(&mut self, address: u64) -> u16 {
+        u16::from_le_bytes(self.device_read(address, 2).try_into().unwrap())
+    }
+
+    /// Writes what the driver sees after its next fence.
+    fn device_write(&mut self, address: u64, bytes: &[u8]) {
+        let (region, offset) = self.region(address, bytes.len());
+        region.device[offset..offset + bytes.len()].copy_from_slice(bytes);
+        region.loads.push((offset, bytes.to_vec()));
+    }
+
+    /// Writes what the driver sees at once.
+    fn device_write_u16(&mut self, address: u64, value: u16) {
+        let (region, offset) = self.region(address, 2);
+        region.device[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
+        region.driver[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn fence(&mut self) {
+        for region in &mut self.regions {
+            for (at, bytes) in region.stores.drain(..) {
+                region.device[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+            for (at, bytes) in region.loads.drain(..) {
+                region.driver[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+    }
+
+    /// The device does a piece of work.
+    fn work(&mut self) {
+        const DRIVER_OK: u8 = 4;
+        if !self.queue.enabled || self.status & DRIVER_OK == 0 {
+            return;
+        }
+        if self.queue.notified || self.model.looks_by_itself {
+            self.queue.notified = false;
+            self.fetch();
+        }
+        let dead = matches!(self.model.fault, Fault::DeadAfter(requests) if self.done.len() >= requests);
+        if !self.queue.fetched.is_empty() && !dead {
+            let pick = self.random(self.queue.fetched.len());
+            let head = self.queue.fetched.swap_remove(pick);
+            self.complete(head);
+        }
+    }
+
+    fn fetch(&mut self) {
+        let [_, available, used] = self.queue.addresses;
+        self.device_write_u16(used, u16::from(self.model.looks_by_itself));
+        assert_eq!(self.device_read_u16(available), 1, "interrupts are not wanted");
+        let index = self.device_read_u16(available + 2);
+        while self.queue.available_seen != index {
+            let entry = u64::from(self.queue.available_seen % self.queue.size);
+            let head = self.device_read_u16(available + 4 + 2 * entry);
+            self.queue.fetched.push(head);
+            self.queue.available_seen = self.queue.available_seen.wrapping_add(1);
+        }
+    }
+
+    /// The chain that begins at `head`: address, length, whether the device writes.
+    fn chain(&mut self, head: u16) -> Vec<(u64, usize, bool)> {
+        let (mut segments, mut at) = (Vec::new(), head);
+        loop {
+            assert!(at < self.queue.size, "descriptor {at} is outside the table");
+            let bytes = self.device_read(self.queue.addresses[0] + 16 * u64::from(at), 16);
+            let address = u64::from_le_bytes(bytes[0..8].try_into().unwrap());
+            let len = u32::from_le_bytes(bytes[8..12].try_into().unwrap()) as usize;
+            let flags = u16::from_le_bytes(bytes[12..14].try_into().unwrap());
+            segments.push((address, len, flags & 2 != 0));
+            if flags & 1 == 0 {
+                return segments;
+            }
+            at = u16::from_le_bytes(bytes[14..16].try_into().unwrap());
+        }
+    }
+
+    fn complete(&mut self, head: u16) {
+        let chain = self.chain(head);
+        let [(header, 16, false), data @ .., (status, 1, true)] = chain.as_slice() else {
+            panic!("no header, data and status: {chain:?}");
+        };
+        let header = self.device_read(*header, 16);
+        let kind = u32::from_le_bytes(header[0..4].try_into().unwrap());
+        let sector = u64::from_le_bytes(header[8..16].try_into().unwrap());
+        let mut written = 1;
+        let mut result = 0;
+        if let Fault::BadSector(bad, status) = self.model.fault
+            && data.iter().any(|&(_, len, _)| (sector..sector + len as u64 / 512).contains(&bad))
+        {
+            result = status;
+        }
+        let at = sector as usize * 512;
+        match (kind, data) {
+            (0, &[(address, len, true)]) => {
+                let bytes = self.disk[at..at + len].to_vec();
+                self.device_write(address, &bytes);
+                written += len as u32;
+            }
+            (1, &[(address, len, false)]) if result == 0 => {
+                let bytes = self.device_read(address, len);
+                self.disk[at..at + len].copy_from_slice(&bytes);
+            }
+            (1, &[(_, _, false)]) => {}
+            (4, []) if self.accepted & FLUSH != 0 => self.durable.clone_from(&self.disk),
+            _ => panic!("request of type {kind} with {data:?}"),
+        }
+        if self.model.features & SIZE_MAX != 0 {
+            assert!(data.iter().all(|&(_, len, _)| len <= self.model.size_max as usize));
+        }
+        self.device_write(*status, &[result]);
+        self.done.push((kind, sector));
+        self.answer(head, written);
+    }
+
+    fn answer(&mut self, head: u16, written: u32) {
+        let (id, len, times) = match self.model.fault {
+            Fault::JunkId(id) => (id, written, 1),
+            Fault::JunkLen(len) => (u32::from(head), len, 1),
+            Fault::Repeats => (u32::from(head), written, 2),
+            _ => (u32::from(head), written, 1),
+        };
+        let ring = self.queue.addresses[2];
+        for _ in 0..times {
+            let entry = ring + 4 + 8 * u64::from(self.queue.used % self.queue.size);
+            self.device_write(entry, &id.to_le_bytes());
+            self.device_write(entry + 4, &len.to_le_bytes());
+            self.queue.used = self.queue.used.wrapping_add(1);
+        }
+        if let Fault::IndexJump(ahead) = self.model.fault {
+            self.queue.used = self.queue.used.wrapping_add(ahead);
+        }
+        self.device_write_u16(ring + 2, self.queue.used);
+    }
+
+    fn set_status(&mut self, status: u8) {
+        const FEATURES_OK: u8 = 8;
+        self.trace.push(format!("status = {status:#04x}"));
+        match (status, self.model.fault) {
+            (0, Fault::StuckReset) => {}
+            (0, _) => {
+                self.status = 0;
+                self.queue = Queue { size: self.model.queue_size, ..Queue::default() };
+            }
+            (_, Fault::RefusesFeatures) => self.status = status & !FEATURES_OK,
+            _ => self.status = status,
+        }
+    }
+}
+
+/// Which block of registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Common,
+    Notify,
+    Device,
+}
+
+/// A block of the device's registers. Only the accesses that the specification allows are answered.
+pub(crate) struct Block {
+    world: Shared,
+    kind: Kind,
+}
+
+impl Block {
+    fn illegal(&self, width: u32, offset: usize) -> ! {
+        panic!("{width}-bit access to {:?} at {offset:#x}", self.kind)
+    }
+}
+
+impl Registers for Block {
+    fn read8(&self, offset: usize) -> u8 {
+        let mut world = self.world.borrow_mut();
+        match (self.kind, offset) {
+            (Kind::Common, 20) => world.status,
+            (Kind::Common, 21) => {
+                if world.model.fault == Fault::NeverSettles {
+                    world.generation = world.generation.wrapping_add(1);
+                }
+                world.generation
+            }
+            _ => self.illegal(8, offset),
+        }
+    }
+
+    fn read16(&self, offset: usize) -> u16 {
+        let world = self.world.borrow();
+        match (self.kind, offset) {
+            (Kind::Common, 24) => world.queue.size,
+            (Kind::Common, 30) => world.model.notify_off,
+            _ => self.illegal(16, offset),
+        }
+    }
+
+    fn read32(&self, offset: usize) -> u32 {
+        let world = self.world.borrow();
+        match (self.kind, offset) {
+            (Kind::Common, 4) => (world.model.features >> (32 * world.feature_select[0])) as u32,
+            (Kind::Device, 0) => world.model.sectors as u32,
+            (Kind::Device, 4) => (world.model.sectors >> 32) as u32,
+            (Kind::Device, 8) => world.model.size_max,
+            (Kind::Device, 20) => world.model.blk_size,
+            _ => self.illegal(32, offset),
+        }
+    }
+
+    fn read64(&self, offset: usize) -> u64 {
+        self.illegal(64, offset)
+    }
+
+    fn write8(&mut self, offset: usize, value: u8) {
+        assert_eq!((self.kind, offset), (Kind::Common, 20), "8-bit write");
+        self.world.borrow_mut().set_status(value);
+    }
+
+    fn write16(&mut self, offset: usize, value: u16) {
+        let mut world = self.world.borrow_mut();
+        match (self.kind, offset) {
+            (Kind::Common, 22) => assert_eq!(value, 0, "there is one queue"),
+            (Kind::Common, 24) => {
+                assert!(value.is_power_of_two() && value <= world.model.queue_size);
+                world.queue.size = value;
+                world.trace.push(format!("queue size = {value}"));
+            }
+            (Kind::Common, 28) => {
+                world.queue.enabled = value == 1;
+                world.trace.push(String::from("queue enabled"));
+            }
+            (Kind::Notify, at) if at == 4 * usize::from(world.model.notify_off) => {
+                assert!(!world.model.looks_by_itself || world.notifications < 2, "notified against its wish");
+                world.queue.notified = true;
+                world.notifications += 1;
+            }
+            _ => self.illegal(16, offset),
+        }
+    }
+
+    fn write32(&mut self, offset: usize, value: u32) {
+        let mut world = self.world.borrow_mut();
+        match (self.kind, offset) {
+            (Kind::Common, 0) => world.feature_select[0] = value,
+            (Kind::Common, 8) => world.feature_select[1] = value,
+            (Kind::Common, 12) => {
+                let shift = 32 * world.feature_select[1];
+                world.accepted = world.accepted & !(0xffff_ffff << shift) | u64::from(value) << shift;
+                let accepted = world.accepted;
+                assert_eq!(accepted & !world.model.features, 0, "accepted what was not offered");
+                world.trace.push(format!("features = {accepted:#x}"));
+            }
+            (Kind::Common, 32..56) => {
+                let (part, half) = ((offset - 32) / 8, (offset - 32) % 8 * 8);
+                let address = &mut world.queue.addresses[part];
+                *address = *address & !(0xffff_ffff << half) | u64::from(value) << half;
+            }
+            _ => self.illegal(32, offset),
+        }
+    }
+
+    fn write64(&mut self, offset: usize, _: u64) {
+        self.illegal(64, offset)
+    }
+}
+
+/// Hands out memory whose device addresses have nothing to do with where it is.
+pub(crate) struct FakeDma(pub(crate) Shared);
+
+impl Dma for FakeDma {
+    type Memory = Memory;
+
+    fn allocate(&mut self, len: usize) -> Option<Memory> {
+        let mut world = self.0.borrow_mut();
+        let len = len.next_multiple_of(4096);
+        world.memory_left = world.memory_left.checked_sub(len)?;
+        let region = world.regions.len();
+        let base = 0x12_7000_0000 + ((region as u64) << 24);
+        let (driver, device) = (vec![0; len], vec![0; len]);
+        world.regions.push(Region { base, driver, device, stores: Vec::new(), loads: Vec::new() });
+        Some(Memory { world: self.0.clone(), region })
+    }
+}
+
+/// The driver's view of a stretch of shared memory.
+pub(crate) struct Memory {
+    world: Shared,
+    region: usize,
+}
+
+impl Memory {
+    /// Stores what the device sees at once.
+    fn store(&self, offset: usize, bytes: &[u8]) {
+        let region = &mut self.world.borrow_mut().regions[self.region];
+        region.driver[offset..offset + bytes.len()].copy_from_slice(bytes);
+        region.device[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl DmaMemory for Memory {
+    fn device_address(&self) -> u64 {
+        self.world.borrow().regions[self.region].base
+    }
+
+    fn size(&self) -> usize {
+        self.world.borrow().regions[self.region].driver.len()
+    }
+
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        into.copy_from_slice(&self.world.borrow().regions[self.region].driver[offset..offset + into.len()]);
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) {
+        let region = &mut self.world.borrow_mut().regions[self.region];
+        region.driver[offset..offset + from.len()].copy_from_slice(from);
+        region.stores.push((offset, from.to_vec()));
+    }
+
+    fn read_u16(&self, offset: usize) -> u16 {
+        let mut bytes = [0; 2];
+        self.read(offset, &mut bytes);
+        u16::from_le_bytes(bytes)
+    }
+
+    fn read_u32(&self, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn write_u16(&mut self, offset: usize, value: u16) {
+        self.store(offset, &value.to_le_bytes());
+    }
+
+    fn write_u32(&mut self, offset: usize, value: u32) {
+        self.store(offset, &value.to_le_bytes());
+    }
+
+    fn fence(&self) {
+        self.world.borrow_mut().fence();
+    }
+}
+
+/// A clock that advances by 10 ms whenever it is asked, while the device works.
+pub(crate) struct FakeClock(pub(crate) Shared);
+
+impl Clock for FakeClock {
+    fn now(&self) -> Duration {
+        let mut world = self.0.borrow_mut();
+        world.milliseconds += 10;
+        world.work();
+        Duration::from_millis(world.milliseconds)
+    }
+}
+
+/// Sectors that were written, without repetition.
+pub(crate) fn sectors_written(world: &Shared) -> BTreeSet<u64> {
+    world.borrow().done.iter().filter(|&&(kind, _)| kind == 1).map(|&(_, sector)| sector).collect()
+}

@@ -1,0 +1,319 @@
+//! The virtio disk driver against a device that keeps to the specification, and against some that do not.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may stop at the first surprise, as tests do"
+)]
+
+mod fake;
+
+use fake::{ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeDisk, Fault, Model, POOL, RO, SIZE_MAX, Shared, VERSION_1};
+use machine::{BlockDevice, BlockError};
+use proptest::prelude::*;
+use storage::virtio::{Addressing, SHORT, StartError};
+use storage::{Pool, UNASKED};
+
+fn started(model: Model) -> (Shared, FakeDisk) {
+    let world = fake::machine(model);
+    let disk = fake::start(&world, POOL).unwrap();
+    (world, disk)
+}
+
+fn faulty(fault: Fault) -> (Shared, FakeDisk) {
+    started(Model { fault, ..Model::default() })
+}
+
+fn start_error(model: Model) -> Option<StartError> {
+    fake::start(&fake::machine(model), POOL).err()
+}
+
+/// The whole life of a disk, as section 3.1.1 of the specification orders it:
+///
+/// 1. reset, which ends what the old kernel had running;
+/// 2. ACKNOWLEDGE, DRIVER;
+/// 3. features: the low half, then both; FEATURES_OK;
+/// 4. a queue of 16 entries, which holds 5 chains of 3;
+/// 5. DRIVER_OK;
+/// 6. writes, of which up to 5 are in flight; a read that sees them; a flush that makes them durable.
+#[test]
+fn a_disk_is_brought_up_written_read_and_flushed() {
+    let (world, mut disk) = started(Model::default());
+    let trace = world.borrow().trace.join("\n");
+    assert_eq!(
+        trace,
+        "status = 0x00\n\
+         status = 0x01\n\
+         status = 0x03\n\
+         features = 0x240\n\
+         features = 0x300000240\n\
+         status = 0x0b\n\
+         queue size = 16\n\
+         queue enabled\n\
+         status = 0x0f"
+    );
+    assert_eq!((disk.size(), disk.block_size()), (512 * 512, 512));
+
+    let data: Vec<u8> = (0..10 * 4096_u32).map(|at| (at / 7) as u8).collect();
+    disk.write(8192, &data).unwrap();
+    assert!(world.borrow().done.len() >= 5, "ten pieces do not fit five slots");
+    let mut back = vec![0; data.len() + 512];
+    disk.read(8192, &mut back).unwrap();
+    assert_eq!(back[..data.len()], data);
+    assert_eq!(back[data.len()..], [(2 + 10) as u8 * 8; 512], "and what was there before");
+
+    assert_ne!(world.borrow().durable, world.borrow().disk);
+    disk.flush().unwrap();
+    assert_eq!(world.borrow().durable, world.borrow().disk);
+    assert_eq!(world.borrow().disk[8192..8192 + data.len()], data);
+    assert_eq!(world.borrow().done.last(), Some(&(4, 0)));
+}
+
+#[test]
+fn a_write_of_many_pieces_rings_once_for_each_time_around() {
+    let (world, mut disk) = started(Model::default());
+    disk.write(0, &vec![7; 5 * 4096]).unwrap();
+    assert_eq!(world.borrow().notifications, 1);
+    disk.flush().unwrap();
+    assert_eq!(fake::sectors_written(&world).len(), 5);
+}
+
+#[test]
+fn a_device_that_looks_by_itself_is_not_rung_for() {
+    let (world, mut disk) = started(Model { looks_by_itself: true, ..Model::default() });
+    for at in 0..20 {
+        disk.write(at * 4096, &[7; 4096]).unwrap();
+        disk.flush().unwrap();
+    }
+    assert!(world.borrow().notifications <= 2);
+}
+
+#[test]
+fn writes_to_the_same_block_keep_their_order() {
+    for seed in 0..50 {
+        let (world, mut disk) = started(Model { seed, ..Model::default() });
+        for version in 1..=4 {
+            disk.write(0, &[version; 8192]).unwrap();
+            disk.write(4096, &[version + 100; 512]).unwrap();
+        }
+        disk.flush().unwrap();
+        assert_eq!(world.borrow().disk[..4096], [4; 4096]);
+        assert_eq!(world.borrow().disk[4096..4608], [104; 512]);
+    }
+}
+
+#[test]
+fn without_a_cache_nothing_is_flushed() {
+    let (world, mut disk) = started(Model { features: VERSION_1 | ACCESS_PLATFORM, ..Model::default() });
+    disk.write(0, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(world.borrow().done, [(1, 0)]);
+}
+
+#[test]
+fn a_small_queue_is_enough() {
+    for (entries, slots) in [(4, 1), (8, 2), (15, 2), (16, 5), (1024, 5)] {
+        let (_, mut disk) = started(Model { queue_size: entries, ..Model::default() });
+        assert_eq!(disk.pool().slots, slots, "{entries} entries");
+        disk.write(0, &vec![7; 6 * 4096]).unwrap();
+        disk.flush().unwrap();
+    }
+}
+
+#[test]
+fn little_memory_is_enough() {
+    let world = fake::machine(Model::default());
+    fake::limit_memory(&world, 2 * 4096 + 2 * 4096);
+    assert_eq!(fake::start(&world, POOL).unwrap().pool(), Pool { slots: 2, ..POOL });
+    fake::limit_memory(&world, 2 * 4096);
+    assert_eq!(fake::start(&world, POOL).err(), Some(StartError::NoMemory));
+}
+
+#[test]
+fn sectors_are_512_bytes_whatever_the_block_size() {
+    let (world, mut disk) = started(Model { blk_size: 4096, sectors: 515, ..Model::default() });
+    assert_eq!((disk.size(), disk.block_size()), (512 * 512, 4096), "half a block at the end is left out");
+    disk.write(8192, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(world.borrow().done[0], (1, 16));
+    assert_eq!(disk.write(512, &[7; 4096]), Err(BlockError::Misaligned));
+}
+
+#[test]
+fn segments_are_no_longer_than_the_device_takes() {
+    let features = Model::default().features | SIZE_MAX;
+    let (world, mut disk) = started(Model { features, size_max: 1600, ..Model::default() });
+    disk.write(0, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(fake::sectors_written(&world), [0, 3, 6].into());
+}
+
+#[test]
+fn nothing_is_done_past_the_end() {
+    let (world, mut disk) = started(Model::default());
+    let end = disk.size();
+    for offset in [end - 512, end, u64::MAX - 511] {
+        assert_eq!(disk.write(offset, &[0; 1024]), Err(BlockError::OutOfBounds));
+        assert_eq!(disk.read(offset, &mut [0; 1024]), Err(BlockError::OutOfBounds));
+    }
+    assert_eq!(disk.write(0, &[0; 100]), Err(BlockError::Misaligned));
+    disk.flush().unwrap();
+    assert_eq!(world.borrow().done, [(4, 0)]);
+}
+
+#[test]
+fn a_disk_that_cannot_be_used_is_refused_for_a_reason() {
+    let ok = Model::default();
+    let features = ok.features;
+    for (model, error) in [
+        (Model { features: features | RO, ..ok.clone() }, StartError::ReadOnly),
+        (Model { features: features & !VERSION_1, ..ok.clone() }, StartError::Features),
+        (Model { fault: Fault::RefusesFeatures, ..ok.clone() }, StartError::Features),
+        (
+            Model { features: features & !ACCESS_PLATFORM, ..ok.clone() },
+            StartError::Addressing(Addressing::Physical),
+        ),
+        (Model { blk_size: 520, ..ok.clone() }, StartError::Geometry),
+        (Model { blk_size: 8192, ..ok.clone() }, StartError::Geometry),
+        (Model { features: features | SIZE_MAX, size_max: 511, ..ok.clone() }, StartError::Geometry),
+        (Model { queue_size: 0, ..ok.clone() }, StartError::Queue),
+        (Model { queue_size: 2, ..ok.clone() }, StartError::Queue),
+        (Model { notify_off: 16, ..ok.clone() }, StartError::Queue),
+    ] {
+        let world = fake::machine(model);
+        assert_eq!(fake::start(&world, POOL).err(), Some(error));
+        assert_ne!(world.borrow().status & 0x80, 0, "FAILED is set");
+        assert_eq!(world.borrow().status & 0x04, 0, "DRIVER_OK is not");
+    }
+}
+
+#[test]
+fn a_disk_too_large_for_an_offset_is_refused() {
+    let world =
+        fake::machine(Model { features: VERSION_1 | ACCESS_PLATFORM | BLK_SIZE | FLUSH, ..Model::default() });
+    fake::claim_sectors(&world, u64::MAX / 512 + 1);
+    assert_eq!(fake::start(&world, POOL).err(), Some(StartError::Geometry));
+}
+
+#[test]
+fn a_device_that_does_not_reset_is_left_after_the_deadline() {
+    let stuck = start_error(Model { fault: Fault::StuckReset, ..Model::default() });
+    assert!(matches!(stuck, Some(StartError::Stuck(_))));
+    let unsettled = start_error(Model { fault: Fault::NeverSettles, ..Model::default() });
+    assert!(matches!(unsettled, Some(StartError::Stuck(_))));
+}
+
+#[test]
+fn a_dead_queue_ends_every_call_and_the_device_is_reset() {
+    let (world, mut disk) = faulty(Fault::DeadAfter(3));
+    assert_eq!(disk.write(0, &vec![7; 16 * 4096]), Err(BlockError::TimedOut));
+    assert_eq!(world.borrow().status, 0);
+    assert_eq!(disk.write(0, &[7; 512]), Err(BlockError::TimedOut));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert_eq!(disk.flush(), Err(BlockError::TimedOut));
+}
+
+#[test]
+fn the_error_of_a_queued_write_surfaces_once_at_the_latest_with_the_flush() {
+    let (world, mut disk) = faulty(Fault::BadSector(9, 1));
+    disk.write(0, &[7; 4 * 4096]).unwrap();
+    assert_eq!(disk.flush(), Err(BlockError::Device(1)));
+    assert_eq!(disk.flush(), Ok(()));
+    assert_eq!(world.borrow().disk[..4096], [7; 4096], "the other writes were done");
+    assert_eq!(disk.read(4096, &mut [0; 4096]), Err(BlockError::Device(1)));
+}
+
+#[test]
+fn a_junk_used_ring_is_an_error_of_the_device() {
+    let junk = |fault| {
+        let (world, mut disk) = faulty(fault);
+        let first = disk.write(0, &vec![7; 16 * 4096]).and_then(|()| disk.flush());
+        assert_eq!(disk.flush(), first, "{fault:?}: it stays an error");
+        assert_eq!(world.borrow().status, 0, "{fault:?}: the device is reset");
+        first
+    };
+    for id in [1, 2, 15, 16, 0xffff, 0x1_0000, u32::MAX] {
+        assert_eq!(junk(Fault::JunkId(id)), Err(BlockError::Device(UNASKED)), "id {id}");
+    }
+    assert_eq!(junk(Fault::JunkLen(2)), Err(BlockError::Device(UNASKED)));
+    assert_eq!(junk(Fault::JunkLen(u32::MAX)), Err(BlockError::Device(UNASKED)));
+    assert_eq!(junk(Fault::Repeats), Err(BlockError::Device(UNASKED)));
+    assert_eq!(junk(Fault::IndexJump(1000)), Err(BlockError::Device(UNASKED)));
+}
+
+#[test]
+fn a_read_that_was_answered_with_less_is_an_error() {
+    let (_, mut disk) = faulty(Fault::JunkLen(512));
+    assert_eq!(disk.read(0, &mut [0; 1024]), Err(BlockError::Device(SHORT)));
+    assert_eq!(disk.read(0, &mut [0; 512]), Ok(()), "a device may leave the status out of the count");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { block: usize, blocks: usize, fill: u8 },
+    Read { block: usize, blocks: usize },
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_usize..64, 0_usize..30, any::<u8>())
+            .prop_map(|(block, blocks, fill)| Step::Write { block, blocks, fill }),
+        2 => (0_usize..64, 0_usize..30).prop_map(|(block, blocks)| Step::Read { block, blocks }),
+        1 => Just(Step::Flush),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_disk_holds_what_was_written_last(
+        steps in prop::collection::vec(step(), 1..60),
+        entries in 4_u16..64,
+        seed in any::<u64>(),
+    ) {
+        let (world, mut disk) = started(Model { queue_size: entries, seed, ..Model::default() });
+        let mut expected = world.borrow().disk.clone();
+        for step in steps {
+            match step {
+                Step::Write { block, blocks, fill } => {
+                    let data: Vec<u8> = (0..blocks * 512).map(|at| fill.wrapping_add((at / 512) as u8)).collect();
+                    disk.write(block as u64 * 512, &data).unwrap();
+                    expected[block * 512..][..data.len()].copy_from_slice(&data);
+                }
+                Step::Read { block, blocks } => {
+                    let mut data = vec![0; blocks * 512];
+                    disk.read(block as u64 * 512, &mut data).unwrap();
+                    prop_assert_eq!(&data, &expected[block * 512..][..blocks * 512]);
+                }
+                Step::Flush => {
+                    disk.flush().unwrap();
+                    prop_assert_eq!(&world.borrow().durable, &expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_of_a_device_breaks_the_driver(
+        fault in prop_oneof![
+            any::<u32>().prop_map(Fault::JunkId),
+            (0_u32..20).prop_map(Fault::JunkId),
+            any::<u32>().prop_map(Fault::JunkLen),
+            (0_u32..5000).prop_map(Fault::JunkLen),
+            any::<u16>().prop_map(Fault::IndexJump),
+            (0_usize..10).prop_map(Fault::DeadAfter),
+            (0_u64..64, any::<u8>()).prop_map(|(sector, status)| Fault::BadSector(sector, status)),
+        ],
+        steps in prop::collection::vec(step(), 1..20),
+        seed in any::<u64>(),
+    ) {
+        let (_, mut disk) = started(Model { fault, seed, ..Model::default() });
+        for step in steps {
+            let _ = match step {
+                Step::Write { block, blocks, fill } => disk.write(block as u64 * 512, &vec![fill; blocks * 512]),
+                Step::Read { block, blocks } => disk.read(block as u64 * 512, &mut vec![0; blocks * 512]),
+                Step::Flush => disk.flush(),
+            };
+        }
+    }
+}
