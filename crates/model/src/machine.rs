@@ -82,33 +82,34 @@ impl Machine {
 
     /// What the tables answered when the kernel died.
     pub fn answer_before(&self, unit: usize, access: Access) -> Answer {
-        let world = self.world.borrow();
-        let now = world.units[unit].walker(&world.memory);
-        Walker { memory: &world.before, root: self.roots[unit], ..now }.answer(access)
+        self.before(unit, |walker| walker.answer(access))
     }
 
-    /// Everything that any device could reach when the kernel died.
-    pub fn reached_before(&self, unit: usize) -> Vec<Reached> {
-        let world = self.world.borrow();
-        let now = world.units[unit].walker(&world.memory);
-        reached(Walker { memory: &world.before, root: self.roots[unit], ..now })
+    /// The requesters that had a context entry that makes sense when the kernel died.
+    pub fn sources_before(&self, unit: usize) -> Vec<u16> {
+        self.before(unit, |walker| walker.sources())
+    }
+
+    /// What this requester could reach when the kernel died.
+    pub fn reached_before(&self, unit: usize, source: u16) -> Vec<Reached> {
+        self.before(unit, |walker| walker.reach(source))
     }
 
     /// Everything that any device can reach now.
     pub fn reached(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
-        reached(world.units[unit].walker(&world.memory))
+        world.units[unit].walker(&world.memory).reach_of_all(|_| true)
     }
 
     /// What devices can reach now of the capture kernel's memory and is not [theirs](Self::guard).
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
-        let theirs = |reached: &Reached| world.is_own(reached.source, reached.memory.start);
         let capture: Vec<Range> = world.memory.ranges(Kind::Capture).collect();
-        let mut found = self.reached(unit);
-        found
-            .retain(|reached| capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached));
-        found
+        let theirs = |reached: &Reached| world.is_own(reached.source, reached.memory.start);
+        let trespasses = |reached: &Reached| {
+            capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)
+        };
+        world.units[unit].walker(&world.memory).reach_of_all(trespasses)
     }
 
     /// The pages of old memory that differ from what they were, other than by what devices and units may do.
@@ -146,6 +147,13 @@ impl Machine {
         Self { world: Rc::new(RefCell::new(world)), roots }
     }
 
+    /// Asks the tables as they were when the kernel died.
+    fn before<T>(&self, unit: usize, ask: impl FnOnce(Walker) -> T) -> T {
+        let world = self.world.borrow();
+        let now = world.units[unit].walker(&world.memory);
+        ask(Walker { memory: &world.before, root: self.roots[unit], ..now })
+    }
+
     /// From now on no device may reach the capture kernel's memory but for `own`.
     pub fn guard(&self, own: Vec<Own>) {
         self.world.borrow_mut().guard = Guard::Up(own);
@@ -178,8 +186,4 @@ impl Machine {
             self.world.borrow_mut().step();
         }
     }
-}
-
-fn reached(walker: Walker) -> Vec<Reached> {
-    walker.sources().into_iter().flat_map(|source| walker.reach(source)).collect()
 }

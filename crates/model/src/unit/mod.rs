@@ -262,12 +262,8 @@ impl Unit {
             self.complain("the queue was turned on with a tail that is not zero");
         }
         let stopped = self.fault_status() & vtd::fault::FaultStatus::QUEUE_ERRORS.into_bits() != 0;
-        if changed.qie()
-            && !value.qie()
-            && !stopped
-            && (self.queue.is_busy() || tail != self.get64(IQH.offset))
-        {
-            self.complain("the queue was turned off while it was busy");
+        if changed.qie() && !value.qie() && !stopped && tail != self.get64(IQH.offset) {
+            self.complain("the queue was turned off before it was empty");
         }
     }
 

@@ -43,11 +43,6 @@ enum Request {
 }
 
 impl Queue {
-    /// Whether the queue is busy with something.
-    pub(super) fn is_busy(&self) -> bool {
-        self.fetch.is_some() || !self.in_flight.is_empty()
-    }
-
     fn is_fenced(&self) -> bool {
         self.in_flight.iter().any(|one| matches!(one.request, Request::Wait(wait, _) if wait.fence()))
     }

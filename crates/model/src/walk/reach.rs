@@ -4,7 +4,7 @@ use super::second_stage::Step;
 use super::{Rights, Table, Translation, Walker};
 use crate::memory::Kind;
 use machine::{ENTRIES, Range};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use vtd::paging::Level;
 
 /// A range of memory that a requester reaches through one leaf.
@@ -40,6 +40,22 @@ impl Walker<'_> {
             Ok(Translation::PassThrough) => self.all_memory(source),
             Ok(Translation::SecondStage(root)) => self.leaves(source, root),
         }
+    }
+
+    /// Everything that any requester reaches of which `is_wanted` says so. Tables that many requesters share are searched
+    /// once.
+    pub(crate) fn reach_of_all(&self, is_wanted: impl Fn(&Reached) -> bool) -> Vec<Reached> {
+        let mut known: BTreeMap<Option<Table>, Vec<Reached>> = BTreeMap::new();
+        let mut found = Vec::new();
+        for source in self.sources() {
+            let root = match self.context(source).map(|context| context.translation) {
+                Ok(Translation::SecondStage(root)) => Some(root),
+                _ => None,
+            };
+            let reached = known.entry(root).or_insert_with(|| self.reach(source));
+            found.extend(reached.iter().map(|reached| Reached { source, ..*reached }).filter(&is_wanted));
+        }
+        found
     }
 
     fn all_memory(&self, source: u16) -> Vec<Reached> {
