@@ -60,6 +60,12 @@ pub trait Frames {
     /// Fills a frame that [`allocate`](Self::allocate) handed out and that no hardware uses yet.
     fn table_mut(&mut self, frame: u64) -> &mut Table;
 
+    /// Loads one entry, in a single access, from a frame that hardware may be writing (the status of an invalidation
+    /// wait): each call sees what is in memory then.
+    fn load(&self, frame: u64, index: usize) -> u64 {
+        core::hint::black_box(self.table(frame))[index]
+    }
+
     /// Stores one entry, in a single access, to a frame that hardware may be walking.
     fn store(&mut self, frame: u64, index: usize, entry: u64);
 

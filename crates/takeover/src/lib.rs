@@ -1,3 +1,64 @@
-//! Accept a VT-d unit in the active state that a dead kernel left: census, duplicate, swap, attach.
+//! Accept a VT-d unit in the active state in which a dead kernel left it.
+//!
+//! Translation stays on throughout. The story, a module for each step:
+//!
+//! ```text
+//! census → plan → duplicate → swap → attach
+//! ```
+//!
+//! 1. [`census`]: copy root and context tables into own frames, check each entry there, count the page tables below.
+//! 2. [`plan`]: decide for each domain how it is carried over within the frames there are.
+//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped.
+//! 4. [`swap`]: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
+//! 5. [`attach`]: a device's new domain inherits the old one and gets I/O addresses that nobody used.
+//!
+//! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`] says what
+//! became of each context, domain and hazard.
+//!
+//! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied into a
+//! frame of our own before it is looked at, and only the copy is ever used. Every walk is bounded by the levels of the
+//! architecture and the frames there are, every wait by [`Limits::deadline`].
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod attach;
+pub mod census;
+mod copies;
+pub mod duplicate;
+mod growth;
+mod ids;
+mod invalidate;
+pub mod plan;
+pub mod report;
+mod surroundings;
+pub mod swap;
+mod unit;
+
+pub use attach::{AttachError, Attachment, MapError, Takeover};
+pub use report::{Failure, Outcome, Report};
+pub use surroundings::{Limits, Surroundings};
+pub use unit::{NoAnswer, Unit, UnitError};
+
+use machine::{Clock, Frames, OldMemory, Registers};
+
+/// Takes over a unit whose translation is on: census, plan, duplicate, swap.
+///
+/// Old tables are read from `old` and never written; own tables come from `frames`. When this fails, [`Failure`] says which
+/// tables are in force: the old ones unless the unit stopped answering halfway. The frames stay taken, since the unit may
+/// be using them.
+pub fn take_over<'c, R: Registers, C: Clock>(
+    mut unit: Unit<'c, R, C>,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+    limits: &Limits,
+) -> Result<Takeover<'c, R, C>, Failure> {
+    let census = census::take(&unit, old, frames, surroundings, limits)?;
+    let plan = plan::make(&census, frames.available(), limits)?;
+    let copy = duplicate::duplicate(&unit, census, &plan, old, frames, surroundings, limits)?;
+    let swapped = swap::swap(&mut unit, &copy, frames)?;
+    Takeover::new(unit, copy, swapped, surroundings, limits.reserved_ranges)
+}

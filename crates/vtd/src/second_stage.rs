@@ -67,6 +67,11 @@ impl SecondStageEntry {
         self.0 & (READ | WRITE) != 0
     }
 
+    /// Whether all of this is allowed.
+    pub const fn allows(self, permission: Permission) -> bool {
+        self.0 & permission.bits() == permission.bits()
+    }
+
     /// Whether an entry of this level maps memory rather than naming a table.
     pub const fn is_leaf(self, level: Level) -> bool {
         level.number() == 1 || self.0 & PAGE_SIZE != 0
@@ -75,6 +80,11 @@ impl SecondStageEntry {
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf.
     pub const fn address(self) -> u64 {
         self.0 & ADDRESS
+    }
+
+    /// The same mapping as a leaf of this level: 1, or one at which the unit has large pages.
+    pub const fn as_leaf_of(self, level: Level) -> Self {
+        Self(if level.number() == 1 { self.0 & !PAGE_SIZE } else { self.0 | PAGE_SIZE })
     }
 
     /// The same entry with another address: permissions, memory type and ignored bits stay.

@@ -1,0 +1,451 @@
+//! Giving devices to drivers: a device's new domain inherits the old one, and new mappings go where nobody mapped.
+
+use alloc::vec::Vec;
+
+use machine::{Clock, ENTRIES, Frames, PAGE_SIZE, Range, Registers};
+use vtd::INTERRUPT_WINDOW;
+use vtd::context::{ContextEntry, ContextHigh, ContextLow, TranslationType};
+use vtd::paging::{AddressWidth, Level};
+use vtd::root::ContextTablePointer;
+use vtd::second_stage::{Permission, SecondStageEntry};
+use vtd::source::SourceId;
+
+use crate::Surroundings;
+use crate::census::{Bus, Context, Tables, load_context};
+use crate::duplicate::{Domain, Duplicate, new_space};
+use crate::growth::{OutOfMemory, insert, push};
+use crate::ids::DomainIds;
+use crate::invalidate::{Invalidator, Scope};
+use crate::report::{Failure, InForce, Outcome, Report};
+use crate::swap::Swapped;
+use crate::unit::{Unit, UnitError};
+
+/// How many places are tried for a mapping that does not fit where its addresses are free.
+const TRIES: usize = 16;
+
+/// Why a device cannot be given to a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// No frame is left for a table.
+    #[error("no frames are left")]
+    OutOfFrames,
+    /// There is no memory for a list.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// Every domain-id is in use.
+    #[error("no domain-id is left")]
+    NoDomainId,
+    /// The unit supports no width of tables that is known.
+    #[error("the unit supports no known width of tables")]
+    NoWidth,
+    /// The unit did not answer.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+}
+
+/// Why memory cannot be mapped for a device, or unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// The physical range is empty, not made of whole pages, or beyond what entries can hold.
+    #[error("{0} is not a range of pages")]
+    NotPages(Range),
+    /// No I/O addresses are free in the domain.
+    #[error("no I/O addresses are free")]
+    NoAddress,
+    /// No frame is left for a table.
+    #[error("no frames are left")]
+    OutOfFrames,
+    /// The range was not mapped by [`Takeover::map`].
+    #[error("{0} was not mapped")]
+    NotMapped(Range),
+    /// The unit did not answer.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+}
+
+/// A device whose domain can be given mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The device.
+    pub source: SourceId,
+    /// Domain-id.
+    pub id: u16,
+    /// Whether the domain is the old kernel's.
+    pub inherited: Inherited,
+    domain: usize,
+}
+
+/// What a device's new domain took over from the old kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inherited {
+    /// Domain-id, width, I/O addresses and translations.
+    Tables,
+    /// Domain-id, width and I/O addresses; the translations had to be blocked.
+    Addresses,
+    /// Nothing: the device had no valid context.
+    Nothing,
+}
+
+/// A unit that was taken over.
+#[derive(Debug)]
+pub struct Takeover<'c, R, C> {
+    unit: Unit<'c, R, C>,
+    invalidator: Invalidator,
+    tables: Tables,
+    /// Devices that have or had a context, by source-id.
+    contexts: Vec<Context>,
+    domains: Vec<Domain>,
+    ids: DomainIds,
+    kept_free: Vec<Range>,
+    reserved_ranges: usize,
+    report: Report,
+}
+
+impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
+    pub(crate) fn new(
+        unit: Unit<'c, R, C>,
+        copy: Duplicate,
+        swapped: Swapped,
+        surroundings: &Surroundings<'_>,
+        reserved_ranges: usize,
+    ) -> Result<Self, Failure> {
+        let after = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
+        let kept_free = kept_free(surroundings).map_err(after)?;
+        let tables_duplicated = copy.tables_duplicated();
+        let Duplicate { contexts, domains, hazards, tables, ids } = copy;
+        let Swapped { found, root, invalidator } = swapped;
+        let report =
+            Report::new(found, root, &contexts, &domains, hazards, tables_duplicated).map_err(after)?;
+        let mut takeover =
+            Self { unit, invalidator, tables, contexts, domains, ids, kept_free, reserved_ranges, report };
+        for domain in &mut takeover.domains {
+            keep_free(&mut domain.space, &takeover.kept_free);
+        }
+        Ok(takeover)
+    }
+
+    /// What was found and what became of it.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The unit.
+    pub fn unit(&self) -> &Unit<'c, R, C> {
+        &self.unit
+    }
+
+    /// The unit, to read and clear faults.
+    pub fn unit_mut(&mut self) -> &mut Unit<'c, R, C> {
+        &mut self.unit
+    }
+
+    /// I/O addresses of a device's domain: what was mapped, and what is mapped now.
+    pub fn addresses(&self, device: &Attachment) -> &iova::Space {
+        &self.domains[device.domain].space
+    }
+
+    /// Gives a device to a driver.
+    ///
+    /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty domain
+    /// under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not its translations.
+    pub fn attach(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<Attachment, AttachError> {
+        let domain = match self.domain_of(source) {
+            Some(domain) => domain,
+            None => self.create_domain(source)?,
+        };
+        let inherited = match self.report.domains.get(domain) {
+            None => Inherited::Nothing,
+            Some(old) if old.tables == 0 => Inherited::Addresses,
+            Some(_) => Inherited::Tables,
+        };
+        self.link(source, domain, frames)?;
+        Ok(Attachment { source, id: self.domains[domain].id, inherited, domain })
+    }
+
+    /// Maps `len` bytes from physical address `address` for a device and returns the I/O address.
+    ///
+    /// Both are multiples of the page size. The I/O address was never mapped by the old kernel in this domain, is no
+    /// interrupt address and in no kept-free range. When this returns, the device can use it.
+    pub fn map(
+        &mut self,
+        device: &Attachment,
+        address: u64,
+        len: u64,
+        permission: Permission,
+        frames: &mut impl Frames,
+    ) -> Result<u64, MapError> {
+        let target = whole_pages(address, len)?;
+        let domain = &mut self.domains[device.domain];
+        for _ in 0..TRIES {
+            let window = domain.space.window();
+            let start = domain.space.allocate(len, PAGE_SIZE, window).ok_or(MapError::NoAddress)?;
+            let iova = Range::new(start, start + len);
+            match domain.prepare(iova, permission, frames) {
+                Ok(()) => {
+                    domain.fill(iova, target.start, permission, frames);
+                    self.make_visible(device, frames)?;
+                    return Ok(start);
+                }
+                Err(unfit) => domain.give_up(iova, unfit)?,
+            }
+        }
+        Err(MapError::NoAddress)
+    }
+
+    /// Ends a mapping that [`map`](Self::map) made; when this returns, the device cannot reach the memory any more.
+    pub fn unmap(
+        &mut self,
+        device: &Attachment,
+        iova: Range,
+        frames: &mut impl Frames,
+    ) -> Result<(), MapError> {
+        let domain = &mut self.domains[device.domain];
+        if domain.space.allocated().binary_search(&iova).is_err() {
+            return Err(MapError::NotMapped(iova));
+        }
+        domain.clear(iova, frames);
+        self.unit.flush_write_buffer().map_err(UnitError::from)?;
+        self.invalidator.forget(&mut self.unit, frames, Scope::Domain(device.id))?;
+        self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
+    }
+
+    fn domain_of(&self, source: SourceId) -> Option<usize> {
+        let index = self.contexts.binary_search_by_key(&source, |context| context.source).ok()?;
+        self.contexts[index].domain
+    }
+
+    /// Makes an empty domain for a device that has none, of the fewest levels that the unit supports.
+    fn create_domain(&mut self, source: SourceId) -> Result<usize, AttachError> {
+        let capability = self.unit.capability();
+        let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
+        let width =
+            widths.into_iter().find(|width| capability.supports(*width)).ok_or(AttachError::NoWidth)?;
+        let top = width.top().ok_or(AttachError::NoWidth)?;
+        let mut space = new_space(top, capability, self.reserved_ranges)?;
+        keep_free(&mut space, &self.kept_free);
+        let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
+        let index = self.domains.len();
+        push(&mut self.domains, Domain::empty(id, width, top, space))?;
+        self.remember(source, index)?;
+        Ok(index)
+    }
+
+    fn remember(&mut self, source: SourceId, domain: usize) -> Result<(), OutOfMemory> {
+        match self.contexts.binary_search_by_key(&source, |context| context.source) {
+            Ok(at) => self.contexts[at].domain = Some(domain),
+            Err(at) => {
+                let context = Context { source, entry: ContextEntry::default(), domain: Some(domain) };
+                insert(&mut self.contexts, at, context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the device's context entry points to its domain's tables.
+    fn link(&mut self, source: SourceId, domain: usize, frames: &mut impl Frames) -> Result<(), AttachError> {
+        let bus = self.bus_table(source.bus(), frames)?;
+        let root = self.domains[domain].root_table(frames)?;
+        if load_context(frames, bus, source.devfn()).low.present() {
+            return Ok(());
+        }
+        let Domain { id, width, .. } = self.domains[domain];
+        let low = ContextLow::new().with_present(true).with_translation(TranslationType::TRANSLATED);
+        let high = ContextHigh::new().with_width(width).with_domain(id);
+        let word = usize::from(source.devfn()) * 2;
+        // The present bit last: hardware may look at any time.
+        frames.store(bus, word + 1, high.into_bits());
+        frames.publish(bus, word + 1..word + 2);
+        frames.store(bus, word, low.with_frame(root >> 12).into_bits());
+        frames.publish(bus, word..word + 1);
+        self.entries_appeared(Scope::Everything, frames)?;
+        Ok(())
+    }
+
+    /// The context table of a bus, which is made if there is none.
+    fn bus_table(&mut self, number: u8, frames: &mut impl Frames) -> Result<u64, AttachError> {
+        if let Some(table) = self.tables.bus(number) {
+            return Ok(table);
+        }
+        let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
+        let at = self.tables.buses.partition_point(|bus| bus.number < number);
+        insert(&mut self.tables.buses, at, Bus { number, table })?;
+        let word = usize::from(number) * 2;
+        frames.store(self.tables.root, word, ContextTablePointer::to(table).into_bits());
+        frames.publish(self.tables.root, word..word + 1);
+        Ok(table)
+    }
+
+    fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.entries_appeared(Scope::Domain(device.id), frames)
+    }
+
+    /// After entries became present: a unit in caching mode may hold that they are not (6.1), a unit that buffers writes may
+    /// not see them yet (6.8). No other needs to be told.
+    fn entries_appeared(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.unit.flush_write_buffer()?;
+        if self.unit.capability().cm() {
+            self.invalidator.forget(&mut self.unit, frames, scope)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a mapping cannot be where its addresses are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfit {
+    /// These addresses cannot be mapped as wanted without changing what the old kernel mapped.
+    Occupied(Range),
+    /// There are no frames for tables.
+    OutOfFrames,
+}
+
+impl Domain {
+    fn empty(id: u16, width: AddressWidth, top: Level, space: iova::Space) -> Self {
+        Self {
+            id,
+            width,
+            top,
+            root: None,
+            space,
+            tables: 0,
+            leaves: 0,
+            fenced: 0,
+            outcome: Outcome::Duplicated,
+        }
+    }
+
+    /// The root table, which is made if there is none.
+    fn root_table(&mut self, frames: &mut impl Frames) -> Result<u64, AttachError> {
+        if self.root.is_none() {
+            self.root = new_table(frames);
+        }
+        self.root.ok_or(AttachError::OutOfFrames)
+    }
+
+    /// Makes the tables that a mapping needs; changes no translation.
+    fn prepare(
+        &mut self,
+        iova: Range,
+        permission: Permission,
+        frames: &mut impl Frames,
+    ) -> Result<(), Unfit> {
+        for piece in pieces(iova) {
+            let table = self.leaf_table(piece.start, permission, frames)?;
+            if indices(piece).any(|index| SecondStageEntry(frames.table(table)[index]).present()) {
+                return Err(Unfit::Occupied(piece));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the leaves of a prepared mapping.
+    fn fill(&mut self, iova: Range, target: u64, permission: Permission, frames: &mut impl Frames) {
+        for piece in pieces(iova) {
+            let Ok(table) = self.leaf_table(piece.start, permission, frames) else { return };
+            let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
+            for (index, address) in indices(piece).zip(addresses) {
+                frames.store(table, index, SecondStageEntry::leaf(Level::ONE, address, permission).0);
+            }
+            frames.publish(table, indices(piece));
+        }
+    }
+
+    /// Clears the leaves of a mapping; its tables stay for the next one.
+    fn clear(&mut self, iova: Range, frames: &mut impl Frames) {
+        for piece in pieces(iova) {
+            let Ok(table) = self.leaf_table(piece.start, Permission::ReadWrite, frames) else { return };
+            for index in indices(piece) {
+                frames.store(table, index, SecondStageEntry::BLOCKED.0);
+            }
+            frames.publish(table, indices(piece));
+        }
+    }
+
+    /// Gives addresses back after they turned out not to fit, and keeps the culprits from being tried again.
+    fn give_up(&mut self, iova: Range, unfit: Unfit) -> Result<(), MapError> {
+        self.space.release(iova).map_err(|error| MapError::NotMapped(error.0))?;
+        match unfit {
+            Unfit::Occupied(range) => {
+                self.space.reserve(range);
+                Ok(())
+            }
+            Unfit::OutOfFrames => Err(MapError::OutOfFrames),
+        }
+    }
+
+    /// The table of level 1 for an address; missing tables on the way are made.
+    ///
+    /// Present entries above level 1 point to frames of our own: copies, or tables made here.
+    fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
+        let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
+        let mut level = self.top;
+        while let Some(below) = level.below() {
+            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
+            table = if !entry.present() {
+                add_table(table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
+            } else if entry.is_leaf(level) || !entry.allows(permission) {
+                let start = iova & !(level.span() - 1);
+                return Err(Unfit::Occupied(Range::new(start, start + level.span())));
+            } else {
+                entry.address()
+            };
+            level = below;
+        }
+        Ok(table)
+    }
+}
+
+/// Links a new table into a table that hardware may be walking.
+fn add_table(table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
+    let new = new_table(frames)?;
+    frames.store(table, index, SecondStageEntry::table(new).0);
+    frames.publish(table, index..index + 1);
+    Some(new)
+}
+
+/// An empty table, published.
+fn new_table(frames: &mut impl Frames) -> Option<u64> {
+    let table = frames.allocate()?;
+    frames.publish(table, 0..ENTRIES);
+    Some(table)
+}
+
+/// A range of I/O addresses, cut where one table of level 1 ends and the next begins.
+fn pieces(iova: Range) -> impl Iterator<Item = Range> {
+    let span = Level::TWO.span();
+    let first = iova.start & !(span - 1);
+    (first..iova.end)
+        .step_by(span as usize)
+        .map(move |start| Range::new(start, start + span).intersection(iova))
+}
+
+/// Indices of a piece's pages in its table of level 1.
+fn indices(piece: Range) -> core::ops::Range<usize> {
+    let first = Level::ONE.index(piece.start);
+    first..first + (piece.len() / PAGE_SIZE) as usize
+}
+
+fn whole_pages(address: u64, len: u64) -> Result<Range, MapError> {
+    let range = Range::sized(address, len).ok_or(MapError::NotPages(Range::new(address, u64::MAX)))?;
+    let aligned = address.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
+    if range.is_empty() || !aligned || range.end > 1 << 52 {
+        Err(MapError::NotPages(range))
+    } else {
+        Ok(range)
+    }
+}
+
+fn kept_free(surroundings: &Surroundings<'_>) -> Result<Vec<Range>, OutOfMemory> {
+    let mut ranges = Vec::new();
+    let (first, last) = INTERRUPT_WINDOW;
+    for range in surroundings.kept_free.iter().chain([&Range::new(first, last + 1)]) {
+        push(&mut ranges, *range)?;
+    }
+    Ok(ranges)
+}
+
+fn keep_free(space: &mut iova::Space, ranges: &[Range]) {
+    for range in ranges {
+        space.reserve(*range);
+    }
+}

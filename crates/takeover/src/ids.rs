@@ -1,0 +1,60 @@
+//! Which domain-ids are in use.
+
+use alloc::vec::Vec;
+
+use crate::growth::{OutOfMemory, filled};
+
+/// The domain-ids of one unit. Zero is never handed out: in caching mode it tags what is not present (6.2.2.1).
+#[derive(Debug)]
+pub(crate) struct DomainIds {
+    used: Vec<u64>,
+    count: u32,
+}
+
+impl DomainIds {
+    /// All of `count` ids but zero are unused.
+    pub(crate) fn new(count: u32) -> Result<Self, OutOfMemory> {
+        let mut ids = Self { used: filled(0, count.div_ceil(64) as usize)?, count };
+        ids.mark(0);
+        Ok(ids)
+    }
+
+    /// Whether the unit has this id.
+    pub(crate) fn contains(&self, id: u16) -> bool {
+        u32::from(id) < self.count
+    }
+
+    pub(crate) fn mark(&mut self, id: u16) {
+        if let Some(word) = self.used.get_mut(usize::from(id) / 64) {
+            *word |= 1 << (id % 64);
+        }
+    }
+
+    /// Marks and returns an id that was unused.
+    pub(crate) fn take_unused(&mut self) -> Option<u16> {
+        let word = self.used.iter().position(|word| *word != u64::MAX)?;
+        let id = word * 64 + self.used.get(word)?.trailing_ones() as usize;
+        let id = u16::try_from(id).ok().filter(|id| self.contains(*id))?;
+        self.mark(id);
+        Some(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_run_out_where_the_unit_has_no_more() {
+        let mut ids = DomainIds::new(16).unwrap();
+        ids.mark(1);
+        let taken: Vec<u16> = core::iter::from_fn(|| ids.take_unused()).collect();
+        assert_eq!(taken, (2..16).collect::<Vec<u16>>());
+    }
+
+    #[test]
+    fn all_ids_of_a_large_unit_can_be_used() {
+        let mut ids = DomainIds::new(65536).unwrap();
+        assert_eq!(core::iter::from_fn(|| ids.take_unused()).count(), 65535);
+    }
+}

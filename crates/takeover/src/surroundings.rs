@@ -1,0 +1,58 @@
+//! What the caller knows about the machine, and how much a takeover may take.
+
+use core::time::Duration;
+
+use machine::Range;
+
+/// The machine around a unit: what is memory, what is ours, what devices' addresses may not be.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Physical address bits of the machine: the DMAR table's host address width.
+    pub host_address_bits: u32,
+    /// The machine's memory: what pass-through becomes a map of.
+    pub memory: &'a [Range],
+    /// The capture kernel's own memory, which no inherited translation may reach and no inherited table may lie in.
+    pub own: &'a [Range],
+    /// I/O addresses that are never given to a driver: RMRRs and the windows of PCI bridges. The interrupt window is
+    /// always kept free.
+    pub kept_free: &'a [Range],
+}
+
+impl Surroundings<'_> {
+    /// Whether `range` touches the capture kernel's memory.
+    pub(crate) fn touches_own(&self, range: Range) -> bool {
+        self.own.iter().any(|own| own.overlaps(range))
+    }
+
+    /// Whether `range` lies wholly in the capture kernel's memory.
+    pub(crate) fn inside_own(&self, range: Range) -> bool {
+        self.own.iter().any(|own| own.covers(range))
+    }
+}
+
+/// Bounds of a takeover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a register or the queue may take to answer.
+    pub deadline: Duration,
+    /// How many contexts are looked at; those after are blocked.
+    pub contexts: usize,
+    /// How many hazards are remembered one by one; those after are counted.
+    pub hazards: usize,
+    /// How many separate ranges of mapped I/O addresses are told apart in a domain; beyond it gaps are given up.
+    pub reserved_ranges: usize,
+    /// Frames that are left for new mappings when tables have been duplicated.
+    pub spare_frames: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(1),
+            contexts: 16384,
+            hazards: 256,
+            reserved_ranges: 8192,
+            spare_frames: 64,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The moment of takeover: own invalidation queue, own root pointer, caches forgotten.
+//!
+//! Legal because old and new tables translate alike: a request that meets the old table, a cached entry or the new table
+//! gets the same answer. Whatever can fail is tried before the root pointer is touched: the new queue must have executed a
+//! command by then.
+
+use alloc::vec::Vec;
+
+use machine::{Clock, Frames, PAGE_SHIFT, Registers};
+use vtd::control::{RootTableAddress, TableMode};
+use vtd::queue::{QUEUE_OFFSET, QueueAddress};
+use vtd::registers::{IQH, IQT, RTADDR};
+
+use crate::duplicate::Duplicate;
+use crate::invalidate::{Invalidator, Queue, Scope, drain};
+use crate::report::{Failure, Found, InForce, OldQueue, Reason};
+use crate::unit::{Unit, UnitError};
+
+/// A unit that translates with our tables, and what was found on the way.
+#[derive(Debug)]
+pub struct Swapped {
+    /// The state in which the unit was found.
+    pub found: Found,
+    /// The root table now in force.
+    pub root: RootTableAddress,
+    pub(crate) invalidator: Invalidator,
+}
+
+/// Makes the unit translate with the copy.
+pub fn swap<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    copy: &Duplicate,
+    frames: &mut impl Frames,
+) -> Result<Swapped, Failure> {
+    let mut found = Found {
+        status: unit.status(),
+        root: unit.root_table(),
+        faults: unit.fault_status(),
+        fault_records: Vec::new(),
+        queue: stop_old_queue(unit).map_err(before)?,
+    };
+    let mut invalidator = start_invalidator(unit, frames)?;
+    let root =
+        RootTableAddress::new().with_mode(TableMode::LEGACY).with_frame(copy.tables.root >> PAGE_SHIFT);
+    load_root(unit, found.root, root)?;
+    invalidator.forget(unit, frames, Scope::Everything).map_err(after)?;
+    check_root(unit, root).map_err(after)?;
+    // Only now: a fault that the old tables caused until here is evidence as well.
+    found.fault_records = unit.take_faults();
+    Ok(Swapped { found, root, invalidator })
+}
+
+fn before(error: impl Into<UnitError>) -> Failure {
+    Failure { reason: Reason::Unit(error.into()), in_force: InForce::Old }
+}
+
+fn after(error: UnitError) -> Failure {
+    Failure { reason: Reason::Unit(error), in_force: InForce::New }
+}
+
+/// Lets the old kernel's queue finish what it can and turns it off.
+///
+/// A queue that has stopped with an error, or that does not finish, is turned off as it is: what was left in it is made up
+/// for when everything is forgotten.
+fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<OldQueue, UnitError> {
+    if !unit.status().qies() {
+        return Ok(OldQueue::Off);
+    }
+    let drained = drain(unit);
+    let (head, tail) = (unit.read(IQH) & QUEUE_OFFSET, unit.read(IQT) & QUEUE_OFFSET);
+    unit.queue_off()?;
+    Ok(if drained.is_ok() { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
+}
+
+/// Starts a queue of our own. A unit that has none, or whose queue does not start, is told by registers.
+fn start_invalidator<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    frames: &mut impl Frames,
+) -> Result<Invalidator, Failure> {
+    if !unit.extended_capability().qi() {
+        return Ok(Invalidator::Registers);
+    }
+    let mut queue = Queue::new(QueueAddress::new(), frames)?;
+    if queue.start(unit, frames).is_ok() {
+        return Ok(Invalidator::Queue(queue));
+    }
+    // While a queue is on, the registers refuse (6.5.1).
+    unit.queue_off().map_err(before)?;
+    Ok(Invalidator::Registers)
+}
+
+/// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go back to
+/// the old one, which it then may or may not have.
+fn load_root<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    old: RootTableAddress,
+    new: RootTableAddress,
+) -> Result<(), Failure> {
+    unit.flush_write_buffer().map_err(before)?;
+    unit.set_root(new).map_err(|late| {
+        let in_force = if unit.set_root(old).is_ok() { InForce::Old } else { InForce::Unknown };
+        Failure { reason: UnitError::from(late).into(), in_force }
+    })
+}
+
+fn check_root<R: Registers, C: Clock>(
+    unit: &Unit<'_, R, C>,
+    written: RootTableAddress,
+) -> Result<(), UnitError> {
+    let found = unit.read(RTADDR);
+    if found == written.into_bits() {
+        return Ok(());
+    }
+    Err(UnitError::RootNotTaken { written: written.into_bits(), found })
+}

@@ -1,0 +1,229 @@
+//! One remapping unit: its capabilities, and its registers with their rules.
+//!
+//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off. Whatever is waited for has
+//! a deadline.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use machine::{Clock, Registers, wait_until};
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
+use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus};
+use vtd::registers::{self, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
+
+use crate::growth::push;
+
+/// How many fault records are read as evidence.
+const FAULT_RECORDS_READ: usize = 8;
+
+/// A register did not come to say what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{register} did not show {wanted} within {} ms", limit.as_millis())]
+pub struct NoAnswer {
+    /// The register that was watched.
+    pub register: &'static str,
+    /// What it should have shown.
+    pub wanted: &'static str,
+    /// How long was waited.
+    pub limit: Duration,
+}
+
+/// A unit cannot be used, or does not do what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// The version register is all zeros or all ones: nothing answers there.
+    #[error("there is no remapping unit: VER is {0:#x}")]
+    NotThere(u32),
+    /// The capability registers place others outside the block.
+    #[error("{0} lies outside the unit's registers")]
+    Outside(&'static str),
+    /// A register did not answer in time.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// An invalidation was refused.
+    #[error("{0} refused to invalidate")]
+    NotInvalidated(&'static str),
+    /// The invalidation queue stopped with an error.
+    #[error("the invalidation queue stopped: FSTS is {:#x}", .0.into_bits())]
+    QueueStopped(FaultStatus),
+    /// RTADDR does not hold what was written.
+    #[error("RTADDR reads {found:#x} after {written:#x} was written")]
+    RootNotTaken {
+        /// What was written.
+        written: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// Invalidations of this mode need a queue, and the unit offers none that works.
+    #[error("no invalidation queue")]
+    NoQueue,
+}
+
+/// A remapping unit.
+#[derive(Debug)]
+pub struct Unit<'c, R, C> {
+    registers: R,
+    clock: &'c C,
+    deadline: Duration,
+    capability: Capability,
+    extended: ExtendedCapability,
+}
+
+impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
+    /// The unit behind `registers`, a block of `size` bytes (the DMAR table's, at least a page).
+    ///
+    /// Only reads. `deadline` bounds each later wait.
+    pub fn new(registers: R, size: usize, clock: &'c C, deadline: Duration) -> Result<Self, UnitError> {
+        let version = registers.read32(registers::VER.offset);
+        if version == 0 || version == u32::MAX {
+            return Err(UnitError::NotThere(version));
+        }
+        let capability = Capability::from_bits(registers.read64(registers::CAP.offset));
+        let extended = ExtendedCapability::from_bits(registers.read64(registers::ECAP.offset));
+        if extended.iotlb_offset() + IOTLB_FROM_IRO + 8 > size {
+            return Err(UnitError::Outside("IOTLB"));
+        }
+        if capability.fault_records_end() > size {
+            return Err(UnitError::Outside("FRCD"));
+        }
+        Ok(Self { registers, clock, deadline, capability, extended })
+    }
+
+    /// CAP.
+    pub fn capability(&self) -> Capability {
+        self.capability
+    }
+
+    /// ECAP.
+    pub fn extended_capability(&self) -> ExtendedCapability {
+        self.extended
+    }
+
+    /// GSTS: what is on.
+    pub fn status(&self) -> GlobalStatus {
+        GlobalStatus::from_bits(self.registers.read32(registers::GSTS.offset))
+    }
+
+    /// RTADDR: the root table.
+    pub fn root_table(&self) -> RootTableAddress {
+        RootTableAddress::from_bits(self.read(registers::RTADDR))
+    }
+
+    /// FSTS: pending faults and errors of the queue.
+    pub fn fault_status(&self) -> FaultStatus {
+        FaultStatus::from_bits(self.registers.read32(registers::FSTS.offset))
+    }
+
+    /// Any register at a fixed place, for a report.
+    pub fn read(&self, register: Register) -> u64 {
+        match register.width {
+            Width::Bits32 => u64::from(self.registers.read32(register.offset)),
+            Width::Bits64 => self.registers.read64(register.offset),
+        }
+    }
+
+    /// Reads the first recorded faults and clears all, so that later ones are seen as new (11.4.7).
+    ///
+    /// Ends early when there is no memory for a record; what is not listed is cleared all the same.
+    pub fn take_faults(&mut self) -> Vec<FaultRecord> {
+        let mut taken = Vec::new();
+        for index in 0..self.capability.fault_records() {
+            let record = self.take_fault(index);
+            if let Some(record) = record.filter(|_| taken.len() < FAULT_RECORDS_READ) {
+                let _ = push(&mut taken, record);
+            }
+        }
+        self.write(registers::FSTS, u64::from(FaultStatus::new().with_pfo(true).into_bits()));
+        taken
+    }
+
+    fn take_fault(&mut self, index: usize) -> Option<FaultRecord> {
+        let offset = self.capability.fault_record_offset() + index * FRCD_SIZE;
+        let high = self.registers.read64(offset + 8);
+        let record = FaultRecord::from_words(self.registers.read64(offset), high);
+        if !record.high.fault() {
+            return None;
+        }
+        // F is cleared by a write of one to the record's last word of 32 bits; the other bits are read only.
+        let clear = FaultRecordHigh::new().with_fault(true).into_bits();
+        self.registers.write32(offset + 12, (clear >> 32) as u32);
+        Some(record)
+    }
+
+    pub(crate) fn write(&mut self, register: Register, value: u64) {
+        match register.width {
+            Width::Bits32 => self.registers.write32(register.offset, value as u32),
+            Width::Bits64 => self.registers.write64(register.offset, value),
+        }
+    }
+
+    /// Writes the register `from_iro` bytes into the IOTLB group.
+    pub(crate) fn write_iotlb(&mut self, from_iro: usize, value: u64) {
+        self.registers.write64(self.extended.iotlb_offset() + from_iro, value);
+    }
+
+    /// Reads the IOTLB invalidate register.
+    pub(crate) fn read_iotlb(&self) -> u64 {
+        self.registers.read64(self.extended.iotlb_offset() + IOTLB_FROM_IRO)
+    }
+
+    /// Waits until `done`, a question to this unit and to nothing else, is true.
+    pub(crate) fn wait(
+        &self,
+        register: &'static str,
+        wanted: &'static str,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<(), NoAnswer> {
+        wait_until(self.clock, self.deadline, || done(self)).map_err(|late| NoAnswer {
+            register,
+            wanted,
+            limit: late.limit,
+        })
+    }
+
+    /// Turns the invalidation queue on.
+    pub(crate) fn queue_on(&mut self) -> Result<(), NoAnswer> {
+        let command = self.keep().with_qie(true);
+        self.command(command, "QIES", |status| status.qies())
+    }
+
+    /// Turns the invalidation queue off.
+    pub(crate) fn queue_off(&mut self) -> Result<(), NoAnswer> {
+        let command = self.keep().with_qie(false);
+        self.command(command, "QIES clear", |status| !status.qies())
+    }
+
+    /// Makes the unit read its tables from `root` (6.6): RTADDR alone changes nothing, SRTP does.
+    pub(crate) fn set_root(&mut self, root: RootTableAddress) -> Result<(), NoAnswer> {
+        self.write(registers::RTADDR, root.into_bits());
+        let command = self.keep().with_srtp(true);
+        self.command(command, "RTPS", |status| status.rtps())
+    }
+
+    /// Lets table changes arrive in memory on units that buffer the processor's writes (6.8).
+    pub(crate) fn flush_write_buffer(&mut self) -> Result<(), NoAnswer> {
+        if !self.capability.rwbf() {
+            return Ok(());
+        }
+        let command = self.keep().with_wbf(true);
+        self.command(command, "WBFS clear", |status| !status.wbfs())
+    }
+
+    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong about it: only units
+    /// whose translation is on are ever given commands.
+    fn keep(&self) -> GlobalCommand {
+        self.status().keep().with_te(true)
+    }
+
+    /// Gives one command; software must wait for its status before the next (11.4.4).
+    fn command(
+        &mut self,
+        command: GlobalCommand,
+        wanted: &'static str,
+        done: impl Fn(GlobalStatus) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.write(registers::GCMD, u64::from(command.into_bits()));
+        self.wait("GSTS", wanted, |unit| done(unit.status()))
+    }
+}
