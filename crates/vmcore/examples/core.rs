@@ -41,7 +41,7 @@ fn headers(header: &CoreHeader, notes: &[u8]) -> Vec<u8> {
     let mut offset = (notes_offset + notes_len).next_multiple_of(PAGE);
     for segment in header.segments() {
         let range = segment.physical;
-        let inside = range.start - pages(segment).start;
+        let inside = segment.stored_at - pages(segment).start;
         bytes.extend(program_header(
             PT_LOAD,
             [offset + inside, segment.virtual_start, range.start, range.len()],

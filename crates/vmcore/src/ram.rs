@@ -2,15 +2,15 @@
 
 use alloc::vec::Vec;
 
-use machine::{PAGE_SHIFT, Range};
+use machine::{PAGE_SHIFT, PAGE_SIZE, Range};
 
 use crate::OutOfMemory;
 use crate::bitmap;
 
 /// The dead kernel's RAM: page frames in ascending order, merged, disjoint.
 ///
-/// A range of the core header that ends within a page ends here at that page's start, and one that starts within a page
-/// starts there too: Linux gives out whole pages only, so nothing of it is lost, and makedumpfile counts the same way.
+/// A page that a range of the core header has only a part of counts as RAM, as with `/proc/vmcore` and makedumpfile (which
+/// up to 1.7.5 dropped the last such page of a range from the second bitmap by mistake).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ram {
     /// Ranges of page frame numbers.
@@ -21,7 +21,7 @@ impl Ram {
     /// Merges ranges of physical addresses, which may overlap and come in any order.
     pub fn from_ranges(ranges: impl Iterator<Item = Range>) -> Result<Self, OutOfMemory> {
         let mut frames = Vec::new();
-        for range in ranges.map(whole_frames).filter(|range| !range.is_empty()) {
+        for range in ranges.map(touched_frames).filter(|range| !range.is_empty()) {
             frames.try_reserve(1)?;
             frames.push(range);
         }
@@ -32,7 +32,9 @@ impl Ram {
 
     /// Ranges of physical addresses, in pages, ascending, neither touching nor overlapping.
     pub fn ranges(&self) -> impl Iterator<Item = Range> {
-        self.frames.iter().map(|range| Range::new(range.start << PAGE_SHIFT, range.end << PAGE_SHIFT))
+        self.frames
+            .iter()
+            .map(|range| Range::new(range.start * PAGE_SIZE, range.end.saturating_mul(PAGE_SIZE)))
     }
 
     /// First page frame number after all RAM: `max_mapnr` of a dump's header.
@@ -70,8 +72,8 @@ impl Ram {
     }
 }
 
-fn whole_frames(range: Range) -> Range {
-    Range::new(range.start >> PAGE_SHIFT, range.end >> PAGE_SHIFT)
+fn touched_frames(range: Range) -> Range {
+    Range::new(range.start >> PAGE_SHIFT, range.end.div_ceil(PAGE_SIZE))
 }
 
 /// Takes `next`, which does not start before `last`, into it if the two touch.

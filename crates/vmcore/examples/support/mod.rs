@@ -3,19 +3,29 @@
 use anyhow::Context;
 use machine::{OldMemory, Table, Unreadable};
 
-/// The RAM of a machine, byte N of the file being physical address N.
+const FOUR_GIB: u64 = 4 << 30;
+/// QEMU's q35 machine moves what passes this size from 2 GiB on to 4 GiB.
+const LARGEST_BELOW_4_GIB: u64 = 0xb000_0000;
+
+/// The RAM of a QEMU q35 machine, as its memory backend file holds it: byte N is physical address N up to the hole
+/// below 4 GiB, and the rest follows without one.
 pub(crate) struct RamFile {
     bytes: Vec<u8>,
+    /// Bytes below the hole.
+    low: u64,
 }
 
 impl RamFile {
     pub(crate) fn open(path: &str) -> anyhow::Result<Self> {
-        Ok(Self { bytes: std::fs::read(path).with_context(|| path.to_owned())? })
+        let bytes = std::fs::read(path).with_context(|| path.to_owned())?;
+        let size = bytes.len() as u64;
+        Ok(Self { bytes, low: if size < LARGEST_BELOW_4_GIB { size } else { 2 << 30 } })
     }
 
     pub(crate) fn get(&self, address: u64, len: usize) -> Result<&[u8], Unreadable> {
-        let end = address.saturating_add(len as u64);
-        let found = self.bytes.get(address as usize..end as usize);
+        let (low, high) = self.bytes.split_at(self.low as usize);
+        let (part, start) = if address < FOUR_GIB { (low, address) } else { (high, address - FOUR_GIB) };
+        let found = part.get(start as usize..).and_then(|rest| rest.get(..len));
         found.ok_or(Unreadable { address, len: len as u64 })
     }
 }
