@@ -225,20 +225,22 @@ fn the_error_of_a_queued_write_surfaces_once_at_the_latest_with_the_flush() {
 
 #[test]
 fn a_junk_used_ring_is_an_error_of_the_device() {
-    let junk = |fault| {
+    let junk = |fault, pieces: usize| {
         let (world, mut disk) = faulty(fault);
-        let first = disk.write(0, &vec![7; 16 * 4096]).and_then(|()| disk.flush());
+        let first = disk.write(0, &vec![7; pieces * 4096]).and_then(|()| disk.flush());
         assert_eq!(disk.flush(), first, "{fault:?}: it stays an error");
         assert_eq!(world.borrow().status, 0, "{fault:?}: the device is reset");
         first
     };
-    for id in [1, 2, 15, 16, 0xffff, 0x1_0000, u32::MAX] {
-        assert_eq!(junk(Fault::JunkId(id)), Err(BlockError::Device(UNASKED)), "id {id}");
+    let unasked = Err(BlockError::Device(UNASKED));
+    for id in [1, 2, 3, 15, 16, 0xffff, 0x1_0000, u32::MAX] {
+        assert_eq!(junk(Fault::JunkId(id), 1), unasked, "id {id}");
     }
-    assert_eq!(junk(Fault::JunkLen(2)), Err(BlockError::Device(UNASKED)));
-    assert_eq!(junk(Fault::JunkLen(u32::MAX)), Err(BlockError::Device(UNASKED)));
-    assert_eq!(junk(Fault::Repeats), Err(BlockError::Device(UNASKED)));
-    assert_eq!(junk(Fault::IndexJump(1000)), Err(BlockError::Device(UNASKED)));
+    assert_eq!(junk(Fault::JunkId(0), 5), unasked);
+    assert_eq!(junk(Fault::JunkLen(2), 1), unasked);
+    assert_eq!(junk(Fault::JunkLen(u32::MAX), 1), unasked);
+    assert_eq!(junk(Fault::Repeats, 5), unasked);
+    assert_eq!(junk(Fault::IndexJump(1000), 5), unasked);
 }
 
 #[test]

@@ -112,8 +112,11 @@ struct Queue {
     notified: bool,
     available_seen: u16,
     used: u16,
-    fetched: Vec<u16>,
+    fetched: Vec<(u16, Chain)>,
 }
+
+/// Segments of a request: address, length, whether the device writes.
+type Chain = Vec<(u64, usize, bool)>;
 
 struct Region {
     base: u64,
@@ -245,15 +248,15 @@ impl World {
         if !self.queue.enabled || self.status & DRIVER_OK == 0 {
             return;
         }
-        if self.queue.notified || self.model.looks_by_itself {
+        if self.queue.notified {
             self.queue.notified = false;
             self.fetch();
         }
         let dead = matches!(self.model.fault, Fault::DeadAfter(requests) if self.done.len() >= requests);
         if !self.queue.fetched.is_empty() && !dead {
             let pick = self.random(self.queue.fetched.len());
-            let head = self.queue.fetched.swap_remove(pick);
-            self.complete(head);
+            let (head, chain) = self.queue.fetched.swap_remove(pick);
+            self.complete(head, &chain);
         }
     }
 
@@ -265,13 +268,14 @@ impl World {
         while self.queue.available_seen != index {
             let entry = u64::from(self.queue.available_seen % self.queue.size);
             let head = self.device_read_u16(available + 4 + 2 * entry);
-            self.queue.fetched.push(head);
+            let chain = self.chain(head);
+            self.queue.fetched.push((head, chain));
             self.queue.available_seen = self.queue.available_seen.wrapping_add(1);
         }
     }
 
-    /// The chain that begins at `head`: address, length, whether the device writes.
-    fn chain(&mut self, head: u16) -> Vec<(u64, usize, bool)> {
+    /// The chain that begins at `head`.
+    fn chain(&mut self, head: u16) -> Chain {
         let (mut segments, mut at) = (Vec::new(), head);
         loop {
             assert!(at < self.queue.size, "descriptor {at} is outside the table");
@@ -287,9 +291,8 @@ impl World {
         }
     }
 
-    fn complete(&mut self, head: u16) {
-        let chain = self.chain(head);
-        let [(header, 16, false), data @ .., (status, 1, true)] = chain.as_slice() else {
+    fn complete(&mut self, head: u16, chain: &[(u64, usize, bool)]) {
+        let [(header, 16, false), data @ .., (status, 1, true)] = chain else {
             panic!("no header, data and status: {chain:?}");
         };
         let header = self.device_read(*header, 16);
@@ -500,9 +503,13 @@ pub(crate) struct Memory {
 impl Memory {
     /// Stores what the device sees at once.
     fn store(&self, offset: usize, bytes: &[u8]) {
-        let region = &mut self.world.borrow_mut().regions[self.region];
+        let mut world = self.world.borrow_mut();
+        let region = &mut world.regions[self.region];
         region.driver[offset..offset + bytes.len()].copy_from_slice(bytes);
         region.device[offset..offset + bytes.len()].copy_from_slice(bytes);
+        if world.queue.enabled && world.model.looks_by_itself {
+            world.fetch();
+        }
     }
 }
 
