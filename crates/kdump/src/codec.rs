@@ -5,13 +5,10 @@
 
 use alloc::boxed::Box;
 
-use miniz_oxide::DataFormat;
-use miniz_oxide::deflate::CompressionLevel;
-use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, TDEFLStatus, compress};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
-use crate::{BLOCK, Page, layout};
+use crate::{BLOCK, Page, layout, zlib};
 
 /// A way to compress pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +37,14 @@ impl Codec {
 /// A codec with the memory it works in, used for one page after the other.
 pub(crate) enum Compressor {
     None,
-    Zlib { state: Box<CompressorOxide>, output: Box<Page> },
+    Zlib { zlib: zlib::Compressor, output: Box<Page> },
 }
 
 impl Compressor {
     pub(crate) fn new(codec: Codec) -> Self {
         match codec {
             Codec::None => Self::None,
-            Codec::Zlib => Self::Zlib {
-                state: Box::new(CompressorOxide::with_format_and_level(
-                    DataFormat::Zlib,
-                    CompressionLevel::BestSpeed,
-                )),
-                output: Box::new([0; BLOCK]),
-            },
+            Codec::Zlib => Self::Zlib { zlib: zlib::Compressor::new(), output: Box::new([0; BLOCK]) },
         }
     }
 
@@ -61,19 +52,12 @@ impl Compressor {
     pub(crate) fn compress<'a>(&'a mut self, page: &'a Page) -> (Codec, &'a [u8]) {
         match self {
             Self::None => (Codec::None, page),
-            Self::Zlib { state, output } => match deflate(state, page, &mut output[..BLOCK - 1]) {
+            Self::Zlib { zlib, output } => match zlib.compress(page, output) {
                 Some(len) => (Codec::Zlib, &output[..len]),
                 None => (Codec::None, page),
             },
         }
     }
-}
-
-/// Compresses `page`; `None` if `output` is too small.
-fn deflate(state: &mut CompressorOxide, page: &Page, output: &mut [u8]) -> Option<usize> {
-    state.reset();
-    let (status, _, written) = compress(state, page, output, TDEFLFlush::Finish);
-    (status == TDEFLStatus::Done).then_some(written)
 }
 
 /// Undoes any [`Compressor`].
