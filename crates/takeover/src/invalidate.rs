@@ -1,6 +1,6 @@
 //! Making a unit forget what it has cached: by a queue of our own (6.5.2), or by registers where there is none (6.5.1).
 
-use machine::{Clock, Frames, PAGE_SHIFT, Registers};
+use machine::{Clock, ENTRIES, Frames, PAGE_SHIFT, Registers};
 use vtd::control::{ContextCommand, Granularity, IotlbCommand};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
@@ -12,8 +12,6 @@ use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQH, IQT};
 use crate::report::Reason;
 use crate::unit::{NoAnswer, Unit, UnitError};
 
-/// Words of a queue of one page.
-const QUEUE_WORDS: usize = 512;
 /// Word of the status frame that waits write to.
 const STATUS: usize = 0;
 
@@ -78,7 +76,8 @@ impl Queue {
         unit: &mut Unit<'_, R, C>,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
-        frames.publish(self.address.address(), 0..QUEUE_WORDS);
+        frames.publish(self.address.address(), 0..ENTRIES);
+        frames.publish(self.status, 0..ENTRIES);
         unit.write(FSTS, u64::from(FaultStatus::QUEUE_ERRORS.into_bits()));
         unit.write(IQT, 0);
         unit.write(IQA, self.address.into_bits());
@@ -144,7 +143,7 @@ impl Queue {
             frames.store(self.address.address(), self.tail + offset, *word);
         }
         frames.publish(self.address.address(), self.tail..self.tail + words);
-        self.tail = (self.tail + words) % QUEUE_WORDS;
+        self.tail = (self.tail + words) % ENTRIES;
     }
 
     fn await_status<R: Registers, C: Clock>(
@@ -209,8 +208,9 @@ fn done(granularity: Granularity, register: &'static str) -> Result<(), UnitErro
     if granularity == Granularity::RESERVED { Err(UnitError::NotInvalidated(register)) } else { Ok(()) }
 }
 
-/// Waits until the unit has fetched all that the old kernel queued.
+/// Waits until the unit has fetched all that the old kernel queued, or has stopped fetching.
 pub(crate) fn drain<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Result<(), NoAnswer> {
     let offset = |unit: &Unit<'_, R, C>, register| unit.read(register) & QUEUE_OFFSET;
-    unit.wait("IQH", "IQT", |unit| offset(unit, IQH) == offset(unit, IQT))
+    let stopped = |unit: &Unit<'_, R, C>| queue_errors(unit.fault_status()) != FaultStatus::new();
+    unit.wait("IQH", "IQT", |unit| offset(unit, IQH) == offset(unit, IQT) || stopped(unit))
 }

@@ -66,10 +66,11 @@ fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<O
     if !unit.status().qies() {
         return Ok(OldQueue::Off);
     }
-    let drained = drain(unit);
+    // Late or stopped, both show in the registers.
+    let _ = drain(unit);
     let (head, tail) = (unit.read(IQH) & QUEUE_OFFSET, unit.read(IQT) & QUEUE_OFFSET);
     unit.queue_off()?;
-    Ok(if drained.is_ok() { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
+    Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
 }
 
 /// Starts a queue of our own. A unit that has none, or whose queue does not start, is told by registers.
