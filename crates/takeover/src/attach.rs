@@ -2,21 +2,22 @@
 
 use alloc::vec::Vec;
 
-use machine::{Clock, ENTRIES, Frames, PAGE_SIZE, Range, Registers};
+use machine::{Clock, Frames, PAGE_SIZE, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
 use vtd::context::{ContextEntry, ContextHigh, ContextLow, TranslationType};
-use vtd::paging::{AddressWidth, Level};
+use vtd::paging::AddressWidth;
 use vtd::root::ContextTablePointer;
-use vtd::second_stage::{Permission, SecondStageEntry};
+use vtd::second_stage::Permission;
 use vtd::source::SourceId;
 
 use crate::Surroundings;
 use crate::census::{Bus, Context, Tables, load_context};
-use crate::duplicate::{Domain, Duplicate, new_space};
+use crate::domain::{Domain, Unfit, new_table};
+use crate::duplicate::Duplicate;
 use crate::growth::{OutOfMemory, insert, push};
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
-use crate::report::{Failure, InForce, Outcome, Report};
+use crate::report::{Failure, InForce, Report};
 use crate::swap::Swapped;
 use crate::unit::{Unit, UnitError};
 
@@ -186,7 +187,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
                     self.make_visible(device, frames)?;
                     return Ok(start);
                 }
-                Err(unfit) => domain.give_up(iova, unfit)?,
+                Err(unfit) => give_up(&mut domain.space, iova, unfit)?,
             }
         }
         Err(MapError::NoAddress)
@@ -221,11 +222,11 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         let width =
             widths.into_iter().find(|width| capability.supports(*width)).ok_or(AttachError::NoWidth)?;
         let top = width.top().ok_or(AttachError::NoWidth)?;
-        let mut space = new_space(top, capability, self.reserved_ranges)?;
-        keep_free(&mut space, &self.kept_free);
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
+        let mut domain = Domain::empty(id, width, top, capability, self.reserved_ranges)?;
+        keep_free(&mut domain.space, &self.kept_free);
         let index = self.domains.len();
-        push(&mut self.domains, Domain::empty(id, width, top, space))?;
+        push(&mut self.domains, domain)?;
         self.remember(source, index)?;
         Ok(index)
     }
@@ -244,7 +245,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// Sees to it that the device's context entry points to its domain's tables.
     fn link(&mut self, source: SourceId, domain: usize, frames: &mut impl Frames) -> Result<(), AttachError> {
         let bus = self.bus_table(source.bus(), frames)?;
-        let root = self.domains[domain].root_table(frames)?;
+        let root = self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
         if load_context(frames, bus, source.devfn()).low.present() {
             return Ok(());
         }
@@ -290,139 +291,16 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     }
 }
 
-/// Why a mapping cannot be where its addresses are free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unfit {
-    /// These addresses cannot be mapped as wanted without changing what the old kernel mapped.
-    Occupied(Range),
-    /// There are no frames for tables.
-    OutOfFrames,
-}
-
-impl Domain {
-    fn empty(id: u16, width: AddressWidth, top: Level, space: iova::Space) -> Self {
-        Self {
-            id,
-            width,
-            top,
-            root: None,
-            space,
-            tables: 0,
-            leaves: 0,
-            fenced: 0,
-            outcome: Outcome::Duplicated,
+/// Gives addresses back after they turned out not to fit, and keeps the culprits from being tried again.
+fn give_up(space: &mut iova::Space, iova: Range, unfit: Unfit) -> Result<(), MapError> {
+    space.release(iova).map_err(|error| MapError::NotMapped(error.0))?;
+    match unfit {
+        Unfit::Occupied(range) => {
+            space.reserve(range);
+            Ok(())
         }
+        Unfit::OutOfFrames => Err(MapError::OutOfFrames),
     }
-
-    /// The root table, which is made if there is none.
-    fn root_table(&mut self, frames: &mut impl Frames) -> Result<u64, AttachError> {
-        if self.root.is_none() {
-            self.root = new_table(frames);
-        }
-        self.root.ok_or(AttachError::OutOfFrames)
-    }
-
-    /// Makes the tables that a mapping needs; changes no translation.
-    fn prepare(
-        &mut self,
-        iova: Range,
-        permission: Permission,
-        frames: &mut impl Frames,
-    ) -> Result<(), Unfit> {
-        for piece in pieces(iova) {
-            let table = self.leaf_table(piece.start, permission, frames)?;
-            if indices(piece).any(|index| SecondStageEntry(frames.table(table)[index]).present()) {
-                return Err(Unfit::Occupied(piece));
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores the leaves of a prepared mapping.
-    fn fill(&mut self, iova: Range, target: u64, permission: Permission, frames: &mut impl Frames) {
-        for piece in pieces(iova) {
-            let Ok(table) = self.leaf_table(piece.start, permission, frames) else { return };
-            let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
-            for (index, address) in indices(piece).zip(addresses) {
-                frames.store(table, index, SecondStageEntry::leaf(Level::ONE, address, permission).0);
-            }
-            frames.publish(table, indices(piece));
-        }
-    }
-
-    /// Clears the leaves of a mapping; its tables stay for the next one.
-    fn clear(&mut self, iova: Range, frames: &mut impl Frames) {
-        for piece in pieces(iova) {
-            let Ok(table) = self.leaf_table(piece.start, Permission::ReadWrite, frames) else { return };
-            for index in indices(piece) {
-                frames.store(table, index, SecondStageEntry::BLOCKED.0);
-            }
-            frames.publish(table, indices(piece));
-        }
-    }
-
-    /// Gives addresses back after they turned out not to fit, and keeps the culprits from being tried again.
-    fn give_up(&mut self, iova: Range, unfit: Unfit) -> Result<(), MapError> {
-        self.space.release(iova).map_err(|error| MapError::NotMapped(error.0))?;
-        match unfit {
-            Unfit::Occupied(range) => {
-                self.space.reserve(range);
-                Ok(())
-            }
-            Unfit::OutOfFrames => Err(MapError::OutOfFrames),
-        }
-    }
-
-    /// The table of level 1 for an address; missing tables on the way are made.
-    ///
-    /// Present entries above level 1 point to frames of our own: copies, or tables made here.
-    fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
-        let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
-        let mut level = self.top;
-        while let Some(below) = level.below() {
-            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
-            table = if !entry.present() {
-                add_table(table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
-            } else if entry.is_leaf(level) || !entry.allows(permission) {
-                let start = iova & !(level.span() - 1);
-                return Err(Unfit::Occupied(Range::new(start, start + level.span())));
-            } else {
-                entry.address()
-            };
-            level = below;
-        }
-        Ok(table)
-    }
-}
-
-/// Links a new table into a table that hardware may be walking.
-fn add_table(table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
-    let new = new_table(frames)?;
-    frames.store(table, index, SecondStageEntry::table(new).0);
-    frames.publish(table, index..index + 1);
-    Some(new)
-}
-
-/// An empty table, published.
-fn new_table(frames: &mut impl Frames) -> Option<u64> {
-    let table = frames.allocate()?;
-    frames.publish(table, 0..ENTRIES);
-    Some(table)
-}
-
-/// A range of I/O addresses, cut where one table of level 1 ends and the next begins.
-fn pieces(iova: Range) -> impl Iterator<Item = Range> {
-    let span = Level::TWO.span();
-    let first = iova.start & !(span - 1);
-    (first..iova.end)
-        .step_by(span as usize)
-        .map(move |start| Range::new(start, start + span).intersection(iova))
-}
-
-/// Indices of a piece's pages in its table of level 1.
-fn indices(piece: Range) -> core::ops::Range<usize> {
-    let first = Level::ONE.index(piece.start);
-    first..first + (piece.len() / PAGE_SIZE) as usize
 }
 
 fn whole_pages(address: u64, len: u64) -> Result<Range, MapError> {

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
-use vtd::capability::Capability;
+use vtd::capability::{Capability, ExtendedCapability};
 use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::control::TableMode;
 use vtd::paging::{AddressWidth, Level};
@@ -17,6 +17,7 @@ use vtd::source::SourceId;
 
 use crate::copies::Copies;
 use crate::growth::{OutOfMemory, insert, push};
+use crate::identity::Identity;
 use crate::ids::DomainIds;
 use crate::report::{Danger, Hazards, Outcome, Place, Reason};
 use crate::{Limits, Surroundings, Unit};
@@ -65,13 +66,22 @@ pub struct Context {
     pub domain: Option<usize>,
 }
 
-/// A set of tables under one domain-id.
+/// How the devices of a domain reach memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translation {
+    /// Through the tables under the root table at this address.
+    Tables(u64),
+    /// Their addresses are physical: pass-through.
+    Identity,
+}
+
+/// One translation under one domain-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Domain {
-    /// Domain-id; another than the old kernel's if that was in use for other tables.
+    /// Domain-id; another than the old kernel's if that was in use for another translation.
     pub id: u16,
-    /// The old root table.
-    pub root: u64,
+    /// The old translation.
+    pub translation: Translation,
     /// Width of the tables.
     pub width: AddressWidth,
     /// Level of the root table.
@@ -99,7 +109,7 @@ pub fn take<R: Registers, C: Clock>(
         contexts: Vec::new(),
         hazards: Hazards::new(limits.hazards),
     };
-    let (domains, ids) = taker.take(unit.capability())?;
+    let (domains, ids) = taker.take(Abilities::of(unit))?;
     Ok(Census { contexts: taker.contexts, domains, hazards: taker.hazards, tables: taker.tables, ids })
 }
 
@@ -169,17 +179,17 @@ struct Taker<'a, M, F> {
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    fn take(&mut self, capability: Capability) -> Result<(Vec<Domain>, DomainIds), OutOfMemory> {
-        let mut domains = Domains::new(capability)?;
+    fn take(&mut self, abilities: Abilities) -> Result<(Vec<Domain>, DomainIds), OutOfMemory> {
+        let mut domains = Domains::new(abilities.capability)?;
         for number in 0..=u8::MAX {
             self.visit_bus(number, &mut domains.ids)?;
         }
         for index in 0..self.contexts.len() {
-            self.sort_in(index, &mut domains)?;
+            self.sort_in(index, abilities, &mut domains)?;
         }
         let mut left = self.frames.available() as u64 * COUNTING_ROUNDS;
         for domain in &mut domains.list {
-            domain.tables = self.count(domain, left);
+            domain.tables = self.count(domain, abilities.capability, left);
             left = left.saturating_sub(domain.tables);
         }
         Ok((domains.list, domains.ids))
@@ -240,9 +250,14 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     /// Puts a listed context into its domain, or refuses it.
-    fn sort_in(&mut self, index: usize, domains: &mut Domains) -> Result<(), OutOfMemory> {
+    fn sort_in(
+        &mut self,
+        index: usize,
+        abilities: Abilities,
+        domains: &mut Domains,
+    ) -> Result<(), OutOfMemory> {
         let Context { source, entry, .. } = self.contexts[index];
-        let domain = match judge(entry, domains.capability, self.surroundings) {
+        let domain = match abilities.judge(entry, self.surroundings.host_address_bits) {
             Ok(domain) => domains.enter(domain, source, &mut self.hazards)?,
             Err(danger) => {
                 self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
@@ -254,39 +269,57 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     /// Counts the tables of a domain, up to one more than `limit` or than there are frames.
-    fn count(&mut self, domain: &Domain, limit: u64) -> u64 {
+    fn count(&mut self, domain: &Domain, capability: Capability, limit: u64) -> u64 {
         let limit = limit.min(self.frames.available() as u64);
-        let mut counter = Counter {
-            old: self.old,
-            frames: self.frames,
-            surroundings: self.surroundings,
-            seen: Copies::default(),
-            count: 0,
-            limit,
-        };
-        counter.visit(domain.root, domain.top);
-        counter.count
+        match domain.translation {
+            Translation::Identity => Identity::new(self.surroundings, capability).count(domain.top, limit),
+            Translation::Tables(root) => {
+                let (old, frames, surroundings) = (self.old, &mut *self.frames, self.surroundings);
+                let mut counter =
+                    Counter { old, frames, surroundings, seen: Copies::default(), count: 0, limit };
+                counter.visit(root, domain.top);
+                counter.count
+            }
+        }
     }
 }
 
-/// The domain that a present entry puts its device into, if hardware accepts the entry (9.3).
-fn judge(
-    entry: ContextEntry,
+/// What a unit can do, as far as its context entries depend on it.
+#[derive(Clone, Copy)]
+struct Abilities {
     capability: Capability,
-    surroundings: &Surroundings<'_>,
-) -> Result<Domain, Danger> {
-    if entry.reserved_bits(surroundings.host_address_bits) != (0, 0) {
-        return Err(Danger::ReservedBits);
+    extended: ExtendedCapability,
+}
+
+impl Abilities {
+    fn of<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Self {
+        Self { capability: unit.capability(), extended: unit.extended_capability() }
     }
-    let (translation, id, width) = (entry.low.translation(), entry.high.domain(), entry.high.width());
-    if ![TranslationType::TRANSLATED, TranslationType::DEVICE_TLB].contains(&translation) {
-        return Err(Danger::UnsupportedType(translation));
+
+    /// The domain that a present entry puts its device into, if hardware accepts the entry (9.3).
+    fn judge(self, entry: ContextEntry, host_address_bits: u32) -> Result<Domain, Danger> {
+        if entry.reserved_bits(host_address_bits) != (0, 0) {
+            return Err(Danger::ReservedBits);
+        }
+        let id = entry.high.domain();
+        if u32::from(id) >= self.capability.domains() {
+            return Err(Danger::DomainIdTooLarge(id));
+        }
+        let translation = self.translation(entry)?;
+        let width = entry.high.width();
+        let top = width.top().filter(|_| self.capability.supports(width));
+        let top = top.ok_or(Danger::UnsupportedWidth(width))?;
+        Ok(Domain { id, translation, width, top, tables: 0 })
     }
-    if u32::from(id) >= capability.domains() {
-        return Err(Danger::DomainIdTooLarge(id));
+
+    fn translation(self, entry: ContextEntry) -> Result<Translation, Danger> {
+        match entry.low.translation() {
+            TranslationType::TRANSLATED => Ok(Translation::Tables(entry.table())),
+            TranslationType::DEVICE_TLB if self.extended.dt() => Ok(Translation::Tables(entry.table())),
+            TranslationType::PASS_THROUGH if self.extended.pt() => Ok(Translation::Identity),
+            other => Err(Danger::UnsupportedType(other)),
+        }
     }
-    let top = width.top().filter(|_| capability.supports(width)).ok_or(Danger::UnsupportedWidth(width))?;
-    Ok(Domain { id, root: entry.table(), width, top, tables: 0 })
 }
 
 /// What is left of an entry that blocks its device: whether that is worth a fault record.
@@ -312,22 +345,21 @@ pub(crate) fn fill_context(frames: &mut impl Frames, table: u64, devfn: u8, entr
 
 /// The domains met so far. All ids of the old kernel are marked before the first is entered.
 struct Domains {
-    capability: Capability,
     ids: DomainIds,
     list: Vec<Domain>,
     /// Old domain-id and index in the list; ascending.
     by_id: Vec<(u16, usize)>,
-    /// The same for domains whose id was taken by other tables.
+    /// The same for domains whose id was taken by another translation.
     renamed: Vec<(u16, usize)>,
 }
 
 impl Domains {
     fn new(capability: Capability) -> Result<Self, OutOfMemory> {
         let ids = DomainIds::new(capability.domains())?;
-        Ok(Self { capability, ids, list: Vec::new(), by_id: Vec::new(), renamed: Vec::new() })
+        Ok(Self { ids, list: Vec::new(), by_id: Vec::new(), renamed: Vec::new() })
     }
 
-    /// Finds or makes the domain with this id and these tables.
+    /// Finds or makes the domain with this id and this translation.
     fn enter(
         &mut self,
         domain: Domain,
@@ -344,7 +376,7 @@ impl Domains {
         }
     }
 
-    /// Cached translations are told apart by domain-id alone (6.2), so two sets of tables under one id would be mixed up: the
+    /// Cached translations are told apart by domain-id alone (6.2), so two translations under one id would be mixed up: the
     /// later one gets an id that nobody uses.
     fn enter_renamed(
         &mut self,
@@ -375,7 +407,7 @@ impl Domains {
 
     fn is(&self, index: usize, domain: &Domain) -> bool {
         let known = &self.list[index];
-        known.root == domain.root && known.width == domain.width
+        known.translation == domain.translation && known.width == domain.width
     }
 }
 

@@ -14,7 +14,7 @@ use vtd::paging::AddressWidth;
 use vtd::source::SourceId;
 
 use crate::census::Context;
-use crate::duplicate::Domain;
+use crate::domain::Domain;
 use crate::growth::{OutOfMemory, push};
 use crate::unit::UnitError;
 

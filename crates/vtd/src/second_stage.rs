@@ -128,6 +128,11 @@ impl ReservedBits {
         entry.0 & masks[level.number() as usize]
     }
 
+    /// Whether the unit has leaves of this level.
+    pub const fn allow_leaf(&self, level: Level) -> bool {
+        level.number() == 1 || self.leaf[level.number() as usize] & PAGE_SIZE == 0
+    }
+
     /// Mask for leaves of this level.
     pub const fn leaf_mask(&self, level: Level) -> u64 {
         self.leaf[level.number() as usize]
@@ -173,6 +178,8 @@ mod tests {
     fn a_large_page_that_the_unit_lacks_is_a_reserved_bit() {
         assert_eq!(masks(0b01).set_in(SecondStageEntry(0x83), Level::TWO), 0);
         assert_eq!(masks(0b01).set_in(SecondStageEntry(0x83), Level::THREE), 0x80);
+        assert!(masks(0b01).allow_leaf(Level::TWO) && !masks(0b01).allow_leaf(Level::THREE));
+        assert!(masks(0).allow_leaf(Level::ONE) && !masks(0b11).allow_leaf(Level::FOUR));
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! A domain with tables of our own: where new mappings go.
+
+use machine::{ENTRIES, Frames, PAGE_SIZE, Range};
+use vtd::capability::Capability;
+use vtd::paging::{AddressWidth, Level};
+use vtd::second_stage::{Permission, SecondStageEntry};
+
+use crate::growth::OutOfMemory;
+use crate::report::Outcome;
+
+/// A domain and its own tables.
+#[derive(Debug)]
+pub struct Domain {
+    /// Domain-id.
+    pub id: u16,
+    /// Width of the tables.
+    pub width: AddressWidth,
+    /// Level of the root table.
+    pub top: Level,
+    /// Root table; `None` while the domain is blocked.
+    pub root: Option<u64>,
+    /// I/O addresses: what the old kernel mapped is reserved.
+    pub space: iova::Space,
+    /// Page tables that were copied.
+    pub tables: u64,
+    /// Leaf entries that map something.
+    pub leaves: u64,
+    /// Leaf entries that were cut out.
+    pub fenced: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Why a mapping cannot be where its addresses are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// These addresses cannot be mapped as wanted without changing what the old kernel mapped.
+    Occupied(Range),
+    /// There are no frames for tables.
+    OutOfFrames,
+}
+
+impl Domain {
+    /// A domain without tables. Its I/O addresses are those that its width and the unit can translate, but for the first
+    /// page: drivers and devices take address zero for none.
+    pub(crate) fn empty(
+        id: u16,
+        width: AddressWidth,
+        top: Level,
+        capability: Capability,
+        reserved_ranges: usize,
+    ) -> Result<Self, OutOfMemory> {
+        let bits = top.width().min(capability.guest_address_bits());
+        let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+        let space = iova::Space::new(Range::new(PAGE_SIZE, end), reserved_ranges).map_err(|_| OutOfMemory)?;
+        let outcome = Outcome::Duplicated;
+        Ok(Self { id, width, top, root: None, space, tables: 0, leaves: 0, fenced: 0, outcome })
+    }
+
+    /// The root table, which is made if there is none.
+    pub(crate) fn root_table(&mut self, frames: &mut impl Frames) -> Option<u64> {
+        if self.root.is_none() {
+            self.root = new_table(frames);
+        }
+        self.root
+    }
+
+    /// Makes the tables that a mapping needs; changes no translation.
+    pub(crate) fn prepare(
+        &mut self,
+        iova: Range,
+        permission: Permission,
+        frames: &mut impl Frames,
+    ) -> Result<(), Unfit> {
+        for piece in pieces(iova) {
+            let table = self.leaf_table(piece.start, permission, frames)?;
+            if indices(piece).any(|index| SecondStageEntry(frames.table(table)[index]).present()) {
+                return Err(Unfit::Occupied(piece));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the leaves of a prepared mapping.
+    pub(crate) fn fill(
+        &mut self,
+        iova: Range,
+        target: u64,
+        permission: Permission,
+        frames: &mut impl Frames,
+    ) {
+        for piece in pieces(iova) {
+            let Ok(table) = self.leaf_table(piece.start, permission, frames) else { return };
+            let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
+            for (index, address) in indices(piece).zip(addresses) {
+                frames.store(table, index, SecondStageEntry::leaf(Level::ONE, address, permission).0);
+            }
+            frames.publish(table, indices(piece));
+        }
+    }
+
+    /// Clears the leaves of a mapping; its tables stay for the next one.
+    pub(crate) fn clear(&mut self, iova: Range, frames: &mut impl Frames) {
+        for piece in pieces(iova) {
+            let Ok(table) = self.leaf_table(piece.start, Permission::ReadWrite, frames) else { return };
+            for index in indices(piece) {
+                frames.store(table, index, SecondStageEntry::BLOCKED.0);
+            }
+            frames.publish(table, indices(piece));
+        }
+    }
+
+    /// The table of level 1 for an address; missing tables on the way are made.
+    ///
+    /// Present entries above level 1 point to frames of our own: copies, or tables made here.
+    fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
+        let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
+        let mut level = self.top;
+        while let Some(below) = level.below() {
+            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
+            table = if !entry.present() {
+                add_table(table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
+            } else if entry.is_leaf(level) || !entry.allows(permission) {
+                let start = iova & !(level.span() - 1);
+                return Err(Unfit::Occupied(Range::new(start, start + level.span())));
+            } else {
+                entry.address()
+            };
+            level = below;
+        }
+        Ok(table)
+    }
+}
+
+/// Links a new table into a table that hardware may be walking.
+fn add_table(table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
+    let new = new_table(frames)?;
+    frames.store(table, index, SecondStageEntry::table(new).0);
+    frames.publish(table, index..index + 1);
+    Some(new)
+}
+
+/// An empty table, published.
+pub(crate) fn new_table(frames: &mut impl Frames) -> Option<u64> {
+    let table = frames.allocate()?;
+    frames.publish(table, 0..ENTRIES);
+    Some(table)
+}
+
+/// A range of I/O addresses, cut where one table of level 1 ends and the next begins.
+fn pieces(iova: Range) -> impl Iterator<Item = Range> {
+    let span = Level::TWO.span();
+    let first = iova.start & !(span - 1);
+    (first..iova.end)
+        .step_by(span as usize)
+        .map(move |start| Range::new(start, start + span).intersection(iova))
+}
+
+/// Indices of a piece's pages in its table of level 1.
+fn indices(piece: Range) -> core::ops::Range<usize> {
+    let first = Level::ONE.index(piece.start);
+    first..first + (piece.len() / PAGE_SIZE) as usize
+}

@@ -1,0 +1,151 @@
+//! Copying the tables of one domain.
+
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use vtd::paging::Level;
+use vtd::second_stage::{ReservedBits, SecondStageEntry};
+
+use crate::Surroundings;
+use crate::census::copy_table;
+use crate::copies::Copies;
+use crate::domain::Domain;
+use crate::report::{Danger, Hazards, Outcome, Place};
+
+/// Copies the tables of one domain.
+pub(super) struct Copier<'a, M, F> {
+    pub(super) old: &'a M,
+    pub(super) frames: &'a mut F,
+    pub(super) surroundings: &'a Surroundings<'a>,
+    pub(super) hazards: &'a mut Hazards,
+    /// The smallest range around the capture kernel's memory.
+    pub(super) own: Range,
+    pub(super) reserved: ReservedBits,
+    pub(super) spare: usize,
+    pub(super) copies: Copies,
+    pub(super) domain: Domain,
+}
+
+impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
+    pub(super) fn duplicate(&mut self, root: u64) {
+        match self.copy(root, self.domain.top, 0) {
+            Ok(frame) => self.domain.root = Some(frame),
+            Err(danger) => self.cut(self.whole(), danger, Outcome::Blocked),
+        }
+    }
+
+    /// All I/O addresses of the domain.
+    pub(super) fn whole(&self) -> Range {
+        Range::new(0, 1 << self.domain.top.width())
+    }
+
+    /// Copies a table, which translates the addresses from `base`, and all below it; returns the copy.
+    pub(super) fn copy(&mut self, table: u64, level: Level, base: u64) -> Result<u64, Danger> {
+        if let Some(copy) = self.copies.find(table, level) {
+            // Not walked again: tables that share all they can would take exponential time. Reserving too much is safe.
+            self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
+            return Ok(copy);
+        }
+        self.check_budget()?;
+        let copy = copy_table(table, self.old, self.frames, self.surroundings)?;
+        self.domain.tables += 1;
+        match level.below() {
+            None => self.check_leaves(copy, base),
+            Some(below) => self.copy_below(copy, level, below, base),
+        }
+        self.frames.publish(copy, 0..ENTRIES);
+        self.copies.remember(table, level, copy);
+        Ok(copy)
+    }
+
+    pub(super) fn check_budget(&self) -> Result<(), Danger> {
+        if self.frames.available() > self.spare { Ok(()) } else { Err(Danger::OverBudget) }
+    }
+
+    /// Replaces each entry of a copied table by one that points to a copy.
+    pub(super) fn copy_below(&mut self, copy: u64, level: Level, below: Level, base: u64) {
+        for index in 0..ENTRIES {
+            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            if entry.present() {
+                let iova = base + index as u64 * level.span();
+                let kept = self.carry_over(entry, level, below, iova);
+                self.frames.table_mut(copy)[index] = kept.0;
+            }
+        }
+    }
+
+    /// What a present entry above level 1 becomes.
+    fn carry_over(
+        &mut self,
+        entry: SecondStageEntry,
+        level: Level,
+        below: Level,
+        iova: u64,
+    ) -> SecondStageEntry {
+        let kept = if self.reserved.set_in(entry, level) != 0 {
+            Err(Danger::ReservedBits)
+        } else if entry.is_leaf(level) {
+            self.carry_large(entry, level, iova)
+        } else {
+            self.copy(entry.address(), below, iova).map(|copy| entry.with_address(copy))
+        };
+        kept.unwrap_or_else(|danger| {
+            self.cut(Range::new(iova, iova + level.span()), danger, Outcome::Fenced);
+            SecondStageEntry::BLOCKED
+        })
+    }
+
+    /// What a well-formed leaf above level 1 becomes.
+    fn carry_large(
+        &mut self,
+        leaf: SecondStageEntry,
+        level: Level,
+        iova: u64,
+    ) -> Result<SecondStageEntry, Danger> {
+        let target = Range::new(leaf.address(), leaf.address() + level.span());
+        if self.surroundings.inside_own(target) {
+            self.domain.fenced += 1;
+            return Err(Danger::ReachesOwnMemory(target.start));
+        }
+        match level.below() {
+            Some(below) if self.surroundings.touches_own(target) => self.split(leaf, below, iova),
+            _ => {
+                self.domain.leaves += 1;
+                self.domain.space.reserve(Range::new(iova, iova + level.span()));
+                Ok(leaf)
+            }
+        }
+    }
+
+    /// Maps what a large leaf maps by a table of smaller ones, without what reaches our memory.
+    fn split(&mut self, leaf: SecondStageEntry, level: Level, iova: u64) -> Result<SecondStageEntry, Danger> {
+        self.check_budget()?;
+        let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
+        for (index, slot) in self.frames.table_mut(table).iter_mut().enumerate() {
+            *slot = leaf.as_leaf_of(level).with_address(leaf.address() + index as u64 * level.span()).0;
+        }
+        match level.below() {
+            None => self.check_leaves(table, iova),
+            Some(below) => self.copy_below(table, level, below, iova),
+        }
+        self.frames.publish(table, 0..ENTRIES);
+        Ok(SecondStageEntry::table(table))
+    }
+
+    /// Notes that these I/O addresses are not translated any more; they stay reserved.
+    pub(super) fn cut(&mut self, iova: Range, danger: Danger, outcome: Outcome) {
+        self.domain.space.reserve(iova);
+        self.note(iova, danger, outcome);
+    }
+
+    pub(super) fn note(&mut self, iova: Range, danger: Danger, outcome: Outcome) {
+        let outcome = if danger == Danger::OverBudget { Outcome::Blocked } else { outcome };
+        self.domain.outcome = self.domain.outcome.max(outcome);
+        self.hazards.note(Place::Domain { id: self.domain.id, iova }, danger, outcome);
+    }
+}
+
+/// The smallest range that holds all of them.
+pub(super) fn hull(ranges: &[Range]) -> Range {
+    let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
+    let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+    Range::new(start & !(PAGE_SIZE - 1), end)
+}

@@ -1,0 +1,60 @@
+//! Pass-through: making the tables that it becomes.
+
+use machine::{ENTRIES, Frames, OldMemory, Range};
+use vtd::paging::Level;
+use vtd::second_stage::{Permission, SecondStageEntry};
+
+use super::copier::Copier;
+use crate::identity::{Identity, Piece};
+use crate::report::{Danger, Outcome};
+
+impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
+    /// Makes the tables that pass-through becomes.
+    pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
+        identity.ranges().for_each(|range| self.domain.space.reserve(range));
+        match self.map_pieces(identity, self.domain.top, 0) {
+            Ok(table) => self.domain.root = Some(table),
+            Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
+        }
+        let whole = self.whole();
+        for own in self.surroundings.own.iter().filter(|own| own.overlaps(whole)) {
+            self.note(own.intersection(whole), Danger::ReachesOwnMemory(own.start), Outcome::Fenced);
+        }
+    }
+
+    /// Makes nothing, but keeps the addresses of memory out of use.
+    pub(super) fn block_memory(&mut self, identity: &Identity<'_>) {
+        identity.ranges().for_each(|range| self.domain.space.reserve(range));
+        self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
+    }
+
+    /// Makes the table of an identity map that covers the addresses from `base`, and all below it.
+    fn map_pieces(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> Result<u64, Danger> {
+        self.check_budget()?;
+        let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
+        self.domain.tables += 1;
+        for index in 0..ENTRIES {
+            let entry = self.map_piece(identity, level, base + index as u64 * level.span());
+            self.frames.table_mut(table)[index] = entry.0;
+        }
+        self.frames.publish(table, 0..ENTRIES);
+        Ok(table)
+    }
+
+    fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> SecondStageEntry {
+        match identity.piece(level, base) {
+            Piece::Nothing => SecondStageEntry::BLOCKED,
+            Piece::Leaf => {
+                self.domain.leaves += 1;
+                SecondStageEntry::leaf(level, base, Permission::ReadWrite)
+            }
+            Piece::Table(below) => match self.map_pieces(identity, below, base) {
+                Ok(table) => SecondStageEntry::table(table),
+                Err(danger) => {
+                    self.cut(Range::new(base, base + level.span()), danger, Outcome::Blocked);
+                    SecondStageEntry::BLOCKED
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Copying page tables: each is copied into a frame of our own, checked there, and linked to the copies of those below.
+//!
+//! Within a domain a table that is used twice is copied once. Two domains never share a copy, even if the old kernel's
+//! did: what is mapped later for a device of one must not appear in the other.
+//!
+//! A copy is exact, bit for bit but for addresses of tables, with these exceptions, each noted as a hazard: entries with
+//! reserved bits (they faulted), tables that cannot be read or lie in our memory, and mappings that reach our memory. A
+//! large page that only touches our memory is split, and only the part inside is cut out.
+
+mod copier;
+mod leaves;
+mod memory;
+mod outline;
+
+use alloc::vec::Vec;
+
+use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SHIFT, Registers};
+use vtd::context::{ContextEntry, TranslationType};
+use vtd::second_stage::ReservedBits;
+
+use crate::census::{Census, Context, Tables, Translation, blocked, fill_context, load_context};
+use crate::copies::Copies;
+use crate::domain::Domain;
+use crate::growth::{OutOfMemory, push};
+use crate::identity::Identity;
+use crate::ids::DomainIds;
+use crate::plan::{Plan, Treatment};
+use crate::report::Hazards;
+use crate::{Limits, Surroundings, Unit};
+use copier::{Copier, hull};
+
+/// A second set of tables that translates as the old one does.
+#[derive(Debug)]
+pub struct Duplicate {
+    /// Present context entries, by source-id.
+    pub contexts: Vec<Context>,
+    /// Domains, in the census's order.
+    pub domains: Vec<Domain>,
+    /// What was wrong.
+    pub hazards: Hazards,
+    pub(crate) tables: Tables,
+    pub(crate) ids: DomainIds,
+}
+
+/// Copies the tables of each domain as the plan says and publishes the copies; the unit does not know of them yet.
+pub fn duplicate<R: Registers, C: Clock>(
+    unit: &Unit<'_, R, C>,
+    census: Census,
+    plan: &Plan,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+    limits: &Limits,
+) -> Result<Duplicate, OutOfMemory> {
+    let capability = unit.capability();
+    let mut hazards = census.hazards;
+    let mut domains = Vec::new();
+    let mut tables_left = outline::TABLES;
+    for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
+        let domain = Domain::empty(found.id, found.width, found.top, capability, limits.reserved_ranges)?;
+        let reserved = ReservedBits::new(surroundings.host_address_bits, capability);
+        let mut copier = Copier {
+            old,
+            frames,
+            surroundings,
+            hazards: &mut hazards,
+            own: hull(surroundings.own),
+            reserved,
+            spare: limits.spare_frames,
+            copies: Copies::default(),
+            domain,
+        };
+        let identity = Identity::new(surroundings, capability);
+        match (treatment, found.translation) {
+            (Treatment::Duplicate, Translation::Tables(root)) => copier.duplicate(root),
+            (Treatment::Duplicate, Translation::Identity) => copier.map_memory(&identity),
+            (Treatment::Block, Translation::Tables(root)) => copier.block(root, &mut tables_left),
+            (Treatment::Block, Translation::Identity) => copier.block_memory(&identity),
+        }
+        push(&mut domains, copier.domain)?;
+    }
+    let copy =
+        Duplicate { contexts: census.contexts, domains, hazards, tables: census.tables, ids: census.ids };
+    copy.link_contexts(frames);
+    Ok(copy)
+}
+
+impl Duplicate {
+    /// How many tables of all kinds were copied.
+    pub fn tables_duplicated(&self) -> u64 {
+        self.tables.count() + self.domains.iter().map(|domain| domain.tables).sum::<u64>()
+    }
+
+    /// Makes the copied context entries point to the copied page tables, and publishes root and context tables.
+    fn link_contexts(&self, frames: &mut impl Frames) {
+        for context in &self.contexts {
+            let Some(table) = self.tables.bus(context.source.bus()) else { continue };
+            let domain = context.domain.and_then(|index| self.domains.get(index));
+            let entry = load_context(frames, table, context.source.devfn());
+            fill_context(frames, table, context.source.devfn(), linked(entry, domain));
+        }
+        for bus in &self.tables.buses {
+            frames.publish(bus.table, 0..ENTRIES);
+        }
+        frames.publish(self.tables.root, 0..ENTRIES);
+    }
+}
+
+/// The old entry with the tables and the id of its domain; width and ignored bits stay, and so does the type unless it was
+/// pass-through.
+fn linked(old: ContextEntry, domain: Option<&Domain>) -> ContextEntry {
+    let Some((root, id)) = domain.and_then(|domain| Some((domain.root?, domain.id))) else {
+        return blocked(old);
+    };
+    let mut low = old.low.with_frame(root >> PAGE_SHIFT);
+    if low.translation() == TranslationType::PASS_THROUGH {
+        low.set_translation(TranslationType::TRANSLATED);
+    }
+    ContextEntry { low, high: old.high.with_domain(id) }
+}
