@@ -21,7 +21,7 @@ impl Ram {
     /// Merges ranges of physical addresses, which may overlap and come in any order.
     pub fn from_ranges(ranges: impl Iterator<Item = Range>) -> Result<Self, OutOfMemory> {
         let mut frames = Vec::new();
-        for range in ranges.map(touched_frames).filter(|range| !range.is_empty()) {
+        for range in ranges.filter(|range| !range.is_empty()).map(touched_frames) {
             frames.try_reserve(1)?;
             frames.push(range);
         }
