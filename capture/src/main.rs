@@ -1,3 +1,95 @@
 //! The capture kernel: boots when Linux has died, accepts its IOMMU, writes its dump, resets.
+//!
+//! ```text
+//! boot → discover → take over → attach → dump → seal → reset
+//! ```
+//!
+//! Whatever goes wrong on the way costs what depends on it and no more, is told on the console, and ends in a reset: there
+//! is no wait without a deadline, and neither an exception nor a panic stops the machine.
+//!
+//! On a host this is an ordinary program without a purpose, so that the usual tools work on it: `xtask` sets
+//! `--cfg freestanding` when it builds the image.
+#![cfg_attr(freestanding, no_std, no_main)]
+#![cfg_attr(not(freestanding), allow(dead_code, reason = "on a host only the unit tests run"))]
 
-fn main() {}
+extern crate alloc;
+
+mod acpi;
+mod boot;
+mod boot_params;
+mod clock;
+mod console;
+mod copy;
+mod discover;
+mod disk;
+mod dma;
+mod dump;
+mod entry;
+mod exceptions;
+mod frames;
+mod heap;
+mod memory;
+mod mmio;
+mod options;
+mod paging;
+mod pci;
+mod remapping;
+mod report;
+mod reset;
+#[cfg(freestanding)]
+mod runtime;
+
+use vmcore::Level;
+
+use crate::console::say;
+use crate::discover::{DiscoverError, Machine};
+use crate::dump::DumpError;
+use crate::options::Options;
+use crate::paging::MapError;
+use crate::remapping::{Remapping, RemappingError};
+
+/// Why there is no dump.
+#[derive(Debug, thiserror::Error)]
+enum CaptureError {
+    #[error("own page tables: {0}")]
+    Boot(#[from] MapError),
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    #[error(transparent)]
+    Remapping(#[from] RemappingError),
+    #[error("no disk with the dump area")]
+    NoArea,
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+}
+
+/// The whole job, from what the boot loader passed on to a sealed dump; the caller resets.
+fn capture(boot_params: u64) -> Result<(), CaptureError> {
+    let booted = boot::boot(boot_params)?;
+    let options = Options::parse(booted.params.command_line());
+    let mut machine = discover::discover(booted, &options)?;
+    say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
+    let mut remapping = take_over(&mut machine)?;
+    report::units(&remapping);
+    let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
+    let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
+    let dumped = dump::write(area, &machine.old, &machine.header, level)?;
+    report::dump(&remapping, &dumped);
+    Ok(())
+}
+
+/// Takes the remapping units over; a machine without any is dumped all the same.
+fn take_over(machine: &mut Machine) -> Result<Remapping, RemappingError> {
+    Remapping::take_over(machine).or_else(|error| {
+        say!("{error}: nothing to take over");
+        Remapping::none().ok_or(RemappingError::NoMemory)
+    })
+}
+
+/// On a host there is nothing to capture.
+#[cfg(not(freestanding))]
+fn main() {
+    println!(
+        "This program runs without an operating system: `cargo xtask build` makes the image that kexec loads."
+    );
+}

@@ -19,7 +19,7 @@
 //! Writing reads as the story, one type per stage:
 //!
 //! ```
-//! # use kdump::{Codec, Header, Utsname, WriteError, begin, is_zero};
+//! # use kdump::{Codec, Header, Utsname, WriteError, begin};
 //! # fn dump(disk: &mut impl machine::BlockDevice, memory: &impl machine::OldMemory) -> Result<(), WriteError> {
 //! # let header = Header { frames: 8, cpus: 1, dump_level: 31, phys_base: 0, crashed_at: 0, utsname: Utsname::default() };
 //! # let notes = [];
@@ -52,7 +52,7 @@ pub use codec::Codec;
 pub use layout::Utsname;
 pub use notes::vmcoreinfo;
 pub use reader::{ReadError, Reader};
-pub use writer::{Bitmaps, Outcome, Pages, Statistics, WriteError, begin, is_zero};
+pub use writer::{Bitmaps, Outcome, Pages, Statistics, WriteError, begin};
 
 /// Bytes in a block of the file, and in a page.
 pub const BLOCK: usize = 4096;

@@ -1,0 +1,286 @@
+//! ACPI's static tables: where the remapping units are (DMAR), where PCI's configuration space is (MCFG), how to reset
+//! and which timer there is (FADT).
+//!
+//! The firmware wrote them, but the dead kernel could have written over them: nothing in them is believed unchecked. A
+//! wrong checksum alone is no reason to do without: firmware gets it wrong at times, and Linux goes on too.
+//! (ACPI specification 6.5, chapter 5.)
+
+use alloc::vec::Vec;
+
+use machine::{Range, Unreadable};
+
+/// Bytes in the header of every table (section 5.2.6).
+const HEADER: usize = 36;
+/// No table is longer, in bytes.
+const LONGEST: usize = 1 << 20;
+/// No root table lists more tables.
+const MOST_TABLES: usize = 256;
+
+/// Reads physical memory of the firmware.
+pub(crate) trait Firmware {
+    /// Copies memory from `address` into `into`.
+    fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
+}
+
+/// Why there are no ACPI tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AcpiError {
+    /// Something could not be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The root pointer's signature or checksum is wrong.
+    #[error("no ACPI root pointer at {0:#x}")]
+    NoRoot(u64),
+    /// A table's length is impossible.
+    #[error("the ACPI table at {0:#x} has an impossible length")]
+    Length(u64),
+}
+
+/// The tables that matter here.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    /// DMA remapping reporting.
+    pub(crate) dmar: Option<Table>,
+    /// Memory-mapped configuration space.
+    pub(crate) mcfg: Option<Table>,
+    /// Fixed ACPI description.
+    pub(crate) fadt: Option<Table>,
+}
+
+/// A copy of one table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    bytes: Vec<u8>,
+}
+
+/// A group of PCI buses and where their configuration space is (PCI firmware specification 3.3, table 4-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ecam {
+    /// Address of the configuration space of bus 0, whether or not it is one of the group.
+    base: u64,
+    /// PCI segment group.
+    pub(crate) segment: u16,
+    first_bus: u8,
+    last_bus: u8,
+}
+
+impl Tables {
+    /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read is as good as absent.
+    pub(crate) fn find(firmware: &mut impl Firmware, rsdp: u64) -> Result<Self, AcpiError> {
+        let mut tables = Self::default();
+        for address in listed_tables(firmware, rsdp)? {
+            let Ok(table) = Table::read(firmware, address) else { continue };
+            match table.signature() {
+                b"DMAR" => tables.dmar = Some(table),
+                b"MCFG" => tables.mcfg = Some(table),
+                b"FACP" => tables.fadt = Some(table),
+                _ => {}
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The groups of buses that MCFG lists.
+    pub(crate) fn ecams(&self) -> impl Iterator<Item = Ecam> {
+        const ENTRIES: usize = 44;
+        let entries = self.mcfg.as_ref().and_then(|table| table.bytes.get(ENTRIES..)).unwrap_or_default();
+        entries.as_chunks().0.iter().filter_map(Ecam::decode)
+    }
+
+    /// The reset register's I/O port and the value to write (section 4.8.3.6); `None` if it is not in I/O space.
+    pub(crate) fn reset_register(&self) -> Option<(u16, u8)> {
+        const FLAGS: usize = 112;
+        const RESET_REG_SUP: u32 = 1 << 10;
+        const RESET_REG: usize = 116;
+        const RESET_VALUE: usize = 128;
+        let fadt = self.fadt.as_ref()?;
+        let supported = u32::from_le_bytes(fadt.field(FLAGS)?) & RESET_REG_SUP != 0;
+        let [value] = fadt.field(RESET_VALUE)?;
+        Some((fadt.io_port(RESET_REG)?, value)).filter(|_| supported)
+    }
+
+    /// The power-management timer's I/O port (section 4.8.3.3).
+    pub(crate) fn pm_timer(&self) -> Option<u16> {
+        const PM_TMR_BLK: usize = 76;
+        const X_PM_TMR_BLK: usize = 208;
+        let fadt = self.fadt.as_ref()?;
+        let old = u32::from_le_bytes(fadt.field(PM_TMR_BLK)?);
+        fadt.io_port(X_PM_TMR_BLK).or(u16::try_from(old).ok().filter(|&port| port != 0))
+    }
+}
+
+impl Table {
+    fn read(firmware: &mut impl Firmware, address: u64) -> Result<Self, AcpiError> {
+        let mut header = [0; HEADER];
+        firmware.read(address, &mut header)?;
+        let [.., l0, l1, l2, l3] = *header.first_chunk::<8>().unwrap_or(&[0; 8]);
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        if !(HEADER..=LONGEST).contains(&length) {
+            return Err(AcpiError::Length(address));
+        }
+        let mut bytes = alloc::vec![0; length];
+        firmware.read(address, &mut bytes)?;
+        Ok(Self { bytes })
+    }
+
+    /// The whole table, header included.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn signature(&self) -> &[u8] {
+        self.bytes.get(..4).unwrap_or_default()
+    }
+
+    fn field<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.get(offset..)?.first_chunk().copied()
+    }
+
+    /// The port that a generic address structure (section 5.2.3.2) names, if it names one.
+    fn io_port(&self, offset: usize) -> Option<u16> {
+        const SYSTEM_IO: u8 = 1;
+        let [space] = self.field(offset)?;
+        let address = u64::from_le_bytes(self.field(offset + 4)?);
+        u16::try_from(address).ok().filter(|&port| space == SYSTEM_IO && port != 0)
+    }
+}
+
+impl Ecam {
+    fn decode(entry: &[u8; 16]) -> Option<Self> {
+        let [b0, b1, b2, b3, b4, b5, b6, b7, s0, s1, first_bus, last_bus, ..] = *entry;
+        let base = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
+        let sound = first_bus <= last_bus && base != 0 && base.checked_add(1 << 28).is_some();
+        sound.then_some(Self { base, segment: u16::from_le_bytes([s0, s1]), first_bus, last_bus })
+    }
+
+    /// The buses of the group.
+    pub(crate) fn buses(self) -> core::ops::RangeInclusive<u8> {
+        self.first_bus..=self.last_bus
+    }
+
+    /// The addresses of the configuration space of all its buses, one mebibyte each.
+    pub(crate) fn range(self) -> Range {
+        let bus = |number: u8| self.base + (u64::from(number) << 20);
+        Range::new(bus(self.first_bus), bus(self.last_bus) + (1 << 20))
+    }
+}
+
+/// The addresses that the root pointer's extended table lists, or its old one (sections 5.2.5, 5.2.7, 5.2.8).
+fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<Vec<u64>, AcpiError> {
+    let mut root = [0; 36];
+    firmware.read(rsdp, &mut root)?;
+    if &root[..8] != b"RSD PTR " || checksum(&root[..20]) != 0 {
+        return Err(AcpiError::NoRoot(rsdp));
+    }
+    let extended = root[15] >= 2 && checksum(&root) == 0;
+    let (address, size) =
+        if extended { (little_endian(&root[24..32]), 8) } else { (little_endian(&root[16..20]), 4) };
+    let table = Table::read(firmware, address)?;
+    Ok(table.bytes[HEADER..].chunks_exact(size).take(MOST_TABLES).map(little_endian).collect())
+}
+
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+fn checksum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Rom(Vec<u8>);
+
+    impl Firmware for Rom {
+        fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+            let bytes = self.0.get(address as usize..).and_then(|rest| rest.get(..into.len()));
+            into.copy_from_slice(bytes.ok_or(Unreadable { address, len: into.len() as u64 })?);
+            Ok(())
+        }
+    }
+
+    impl Rom {
+        fn put(&mut self, address: usize, bytes: &[u8]) {
+            self.0[address..][..bytes.len()].copy_from_slice(bytes);
+        }
+
+        /// Puts a table with this signature, its body padded with zeros to `length`.
+        fn put_table(
+            &mut self,
+            address: usize,
+            signature: [u8; 4],
+            length: usize,
+            fields: &[(usize, &[u8])],
+        ) {
+            self.put(address, &signature);
+            self.put(address + 4, &(length as u32).to_le_bytes());
+            for (offset, bytes) in fields {
+                self.put(address + offset, bytes);
+            }
+            self.0[address + 9] = checksum(&self.0[address..][..length]).wrapping_neg();
+        }
+    }
+
+    /// A root pointer of revision 0 at 0, its root table at 0x100, MCFG at 0x200, FADT at 0x300.
+    fn rom() -> Rom {
+        let mut rom = Rom(vec![0; 0x1000]);
+        rom.put(0, b"RSD PTR ");
+        rom.put(16, &0x100u32.to_le_bytes());
+        rom.0[8] = checksum(&rom.0[..20]).wrapping_neg();
+        rom.put_table(0x100, *b"RSDT", 48, &[(36, &[0, 2]), (40, &[0, 3]), (44, &[0xFF; 4])]);
+        rom.put_table(0x200, *b"MCFG", 60, &[(44, &[0, 0, 0, 0xB0]), (55, &[0xFF])]);
+        rom.put_table(
+            0x300,
+            *b"FACP",
+            244,
+            &[(76, &[8, 6]), (112, &[0, 4]), (116, &[1]), (120, &[0xF9, 0xC]), (128, &[0xF])],
+        );
+        rom
+    }
+
+    #[test]
+    fn tables_are_found_from_the_root_pointer() {
+        let tables = Tables::find(&mut rom(), 0).unwrap();
+        assert!(tables.dmar.is_none());
+        let ecam = tables.ecams().next().unwrap();
+        assert_eq!((ecam.range(), ecam.buses()), (Range::new(0xB000_0000, 0xC000_0000), 0..=255));
+        assert_eq!(tables.reset_register(), Some((0xCF9, 0xF)));
+        assert_eq!(tables.pm_timer(), Some(0x608));
+    }
+
+    #[test]
+    fn a_root_pointer_with_a_wrong_checksum_is_none() {
+        let mut rom = rom();
+        rom.0[9] ^= 1;
+        assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::NoRoot(0)));
+    }
+
+    #[test]
+    fn a_table_of_impossible_length_is_refused() {
+        let mut rom = rom();
+        rom.put(0x104, &35u32.to_le_bytes());
+        assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::Length(0x100)));
+        rom.put(0x104, &u32::MAX.to_le_bytes());
+        assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::Length(0x100)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_memory_makes_the_parser_panic(noise: Vec<(u16, u8)>) {
+            let mut rom = rom();
+            for (address, byte) in noise {
+                let address = usize::from(address) % rom.0.len();
+                rom.0[address] = byte;
+            }
+            rom.0[8] = 0;
+            rom.0[8] = checksum(&rom.0[..20]).wrapping_neg();
+            if let Ok(tables) = Tables::find(&mut rom, 0) {
+                tables.ecams().for_each(|ecam| assert!(!ecam.range().is_empty()));
+                tables.reset_register();
+                tables.pm_timer();
+            }
+        }
+    }
+}

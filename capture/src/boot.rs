@@ -1,0 +1,80 @@
+//! Boot: from what the loader left to a kernel with a console, a heap, page tables and exception handlers of its own.
+
+use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+use machine::{Range, Table};
+
+use crate::boot_params::BootParams;
+use crate::entry::Image;
+use crate::frames::FramePool;
+use crate::heap::{self, Pages};
+use crate::memory::{self, Pieces};
+use crate::options::Options;
+use crate::paging::{Access, AddressSpace, Features, MapError};
+use crate::{console, copy, exceptions};
+
+/// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces wherever they lie.
+const FIRST_TABLES: usize = 64;
+
+/// Frames for the first page tables. They come from the image, because the loader's tables, which are still in use while
+/// the first ones are built, lie somewhere in the memory that becomes the heap.
+static FIRST_FRAMES: FirstFrames = FirstFrames(UnsafeCell::new([[0; _]; FIRST_TABLES]));
+
+#[repr(C, align(4096))]
+struct FirstFrames(UnsafeCell<[Table; FIRST_TABLES]>);
+
+// SAFETY: there is one processor, and one use: in `first_tables`.
+unsafe impl Sync for FirstFrames {}
+
+/// A kernel that stands on its own feet.
+pub(crate) struct Booted {
+    /// What the loader handed over.
+    pub(crate) params: &'static BootParams,
+    /// All of our own memory, image included.
+    pub(crate) own: Pieces,
+    /// The page tables in use; they map our own memory.
+    pub(crate) space: AddressSpace,
+}
+
+/// Takes the machine over from the loader; `boot_params` is the address that it passed.
+pub(crate) fn boot(boot_params: u64) -> Result<Booted, MapError> {
+    let params = BootParams::copy(boot_params, |address, into| copy::read_physical(address, into).is_ok());
+    if let Some(serial) = Options::parse(params.command_line()).console {
+        console::open(serial);
+    }
+    let image = Image::running();
+    let free = memory::free_pages(params.usable(), &[image.whole()]);
+    let first = first_tables(&image, &free)?;
+    // SAFETY: it maps the image and all memory that will be the heap; nothing else is in use.
+    unsafe { first.activate() };
+    for &piece in &free {
+        // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
+        unsafe { heap::claim(piece) };
+    }
+    exceptions::install();
+    let mut own = free;
+    // One piece is lost if there are too many: then that much memory is not used.
+    own.truncate(own.capacity() - 1);
+    own.push(image.whole());
+    Ok(Booted { params: Box::leak(Box::new(params)), own, space: first })
+}
+
+fn first_tables(image: &Image, free: &[Range]) -> Result<AddressSpace, MapError> {
+    let start = NonNull::from(&FIRST_FRAMES).cast();
+    // SAFETY: page-aligned memory of the image, used here only, once.
+    let frames = FramePool::of(unsafe { Pages::set_aside(start, FIRST_TABLES) });
+    own_tables(frames, image, free)
+}
+
+/// Page tables that map our own memory.
+pub(crate) fn own_tables(frames: FramePool, image: &Image, free: &[Range]) -> Result<AddressSpace, MapError> {
+    let mut space = AddressSpace::new(frames, Features::of_this_processor())?;
+    space.map(image.code, Access::Code)?;
+    space.map(image.constants, Access::ReadOnly)?;
+    space.map(image.variables, Access::Own)?;
+    space.map(image.stack, Access::Own)?;
+    free.iter().try_for_each(|&piece| space.map(piece, Access::Own))?;
+    Ok(space)
+}

@@ -1,0 +1,116 @@
+//! What the boot loader hands over: `boot_params` (Linux x86 boot protocol, "zero page") and the command line.
+
+use arrayvec::ArrayVec;
+use machine::Range;
+
+/// Size of `boot_params` in bytes.
+const SIZE: usize = 4096;
+/// Longest command line that is read, in bytes; xtask's bzImage announces the same.
+const COMMAND_LINE: usize = 2048;
+
+// Offsets in `boot_params` (Documentation/arch/x86/zero-page.rst).
+const ACPI_RSDP_ADDR: usize = 0x070;
+const EXT_CMD_LINE_PTR: usize = 0x0c8;
+const E820_ENTRIES: usize = 0x1e8;
+const CMD_LINE_PTR: usize = 0x228;
+const E820_TABLE: usize = 0x2d0;
+const E820_ENTRY_SIZE: usize = 20;
+const E820_MAX: usize = 128;
+/// E820 type of memory that may be used.
+const E820_RAM: u32 = 1;
+
+/// A copy of what the boot loader handed over, taken before the memory it lies in is used for something else.
+pub(crate) struct BootParams {
+    page: [u8; SIZE],
+    command_line: ArrayVec<u8, COMMAND_LINE>,
+}
+
+impl BootParams {
+    /// Copies `boot_params` and the command line it points to, through `read(address, into)`.
+    pub(crate) fn copy(address: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
+        let mut params = Self { page: [0; SIZE], command_line: ArrayVec::new() };
+        if !read(address, &mut params.page) {
+            params.page = [0; SIZE];
+        }
+        let start = params.command_line_address();
+        let mut byte = [0];
+        while !params.command_line.is_full() && start != 0 {
+            let address = start.saturating_add(params.command_line.len() as u64);
+            if !read(address, &mut byte) || byte == [0] {
+                break;
+            }
+            params.command_line.push(byte[0]);
+        }
+        params
+    }
+
+    /// The command line; empty if it is not text.
+    pub(crate) fn command_line(&self) -> &str {
+        core::str::from_utf8(&self.command_line).unwrap_or_default()
+    }
+
+    /// Address of ACPI's root pointer; `None` if the boot loader did not say.
+    pub(crate) fn rsdp(&self) -> Option<u64> {
+        Some(self.u64(ACPI_RSDP_ADDR)).filter(|&address| address != 0)
+    }
+
+    /// The memory that this kernel was given to use.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = Range> {
+        let count = usize::from(self.page[E820_ENTRIES]).min(E820_MAX);
+        (0..count).map(|index| E820_TABLE + index * E820_ENTRY_SIZE).filter_map(|entry| {
+            let range = Range::sized(self.u64(entry), self.u64(entry + 8))?;
+            (self.u32(entry + 16) == E820_RAM).then_some(range)
+        })
+    }
+
+    fn command_line_address(&self) -> u64 {
+        u64::from(self.u32(CMD_LINE_PTR)) | u64::from(self.u32(EXT_CMD_LINE_PTR)) << 32
+    }
+
+    fn u32(&self, offset: usize) -> u32 {
+        self.u64(offset) as u32
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        self.page[offset..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory with `boot_params` at 0 and what follows after it.
+    fn copied(page: &mut [u8; SIZE], text: &[u8]) -> BootParams {
+        page[CMD_LINE_PTR..][..4].copy_from_slice(&(SIZE as u32).to_le_bytes());
+        let memory = [&page[..], text, &[0]].concat();
+        BootParams::copy(0, |address, into| {
+            let bytes = memory.get(address as usize..).and_then(|rest| rest.get(..into.len()));
+            bytes.map(|bytes| into.copy_from_slice(bytes)).is_some()
+        })
+    }
+
+    #[test]
+    fn the_command_line_ends_at_its_zero_or_at_its_limit() {
+        assert_eq!(copied(&mut [0; SIZE], b"elfcorehdr=1\0rest").command_line(), "elfcorehdr=1");
+        assert_eq!(copied(&mut [0; SIZE], &[b'x'; 5000]).command_line().len(), COMMAND_LINE);
+        assert_eq!(copied(&mut [0; SIZE], &[0xFF, 0xFE]).command_line(), "");
+    }
+
+    #[test]
+    fn usable_memory_is_what_the_map_calls_ram() {
+        let mut page = [0; SIZE];
+        page[0x1e8] = 2;
+        page[0x2d0..0x2d8].copy_from_slice(&0x1000u64.to_le_bytes());
+        page[0x2d8..0x2e0].copy_from_slice(&0x2000u64.to_le_bytes());
+        page[0x2e0] = 1;
+        page[0x2e4 + 16] = 2;
+        assert!(copied(&mut page, b"").usable().eq([Range::new(0x1000, 0x3000)]));
+    }
+
+    #[test]
+    fn an_overlong_or_wrapping_memory_map_is_bounded() {
+        let mut page = [0xFF; SIZE];
+        assert_eq!(copied(&mut page, b"").usable().count(), 0);
+    }
+}

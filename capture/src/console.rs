@@ -1,0 +1,128 @@
+//! The serial console: a 16550 as the dead kernel left it, or set to the rate that the command line gives.
+//!
+//! Anything that can fail here fails silently: a machine without the port, or with a port that never becomes ready,
+//! must still write its dump.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU16, Ordering};
+use core::time::Duration;
+
+use machine::{Clock, wait_until};
+use x86_64::instructions::port::Port;
+
+use crate::clock::Tsc;
+
+/// Prints a line `holdover: [seconds] text` on the console.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::console::line(format_args!($($argument)*)) };
+}
+pub(crate) use say;
+
+/// I/O port of the first register; 0 while there is no console.
+static PORT: AtomicU16 = AtomicU16::new(0);
+
+/// Longest wait for one character to leave: a hundred times what 9600 baud take.
+const CHARACTER_LIMIT: Duration = Duration::from_millis(100);
+
+// 16550 registers, as offsets from the first one, and their bits (NS16550A data sheet, section 8).
+const DATA: u16 = 0;
+const LINE_CONTROL: u16 = 3;
+const LINE_STATUS: u16 = 5;
+const TRANSMITTER_EMPTY: u8 = 1 << 5;
+const DIVISOR_ACCESS: u8 = 1 << 7;
+const EIGHT_BITS_NO_PARITY: u8 = 3;
+const BASE_RATE: u32 = 115_200;
+
+/// A serial port named on the command line: `console=ttyS0[,BAUD]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Serial {
+    /// I/O port of the first register.
+    pub(crate) port: u16,
+    /// Bits per second; `None` leaves the rate as it is.
+    pub(crate) baud: Option<u32>,
+}
+
+impl Serial {
+    /// The port that the value of a `console=` option names; `None` for any other console.
+    pub(crate) fn named(value: &str) -> Option<Self> {
+        let (device, settings) = value.split_once(',').unwrap_or((value, ""));
+        let port = match device {
+            "ttyS0" => 0x3f8,
+            "ttyS1" => 0x2f8,
+            "ttyS2" => 0x3e8,
+            "ttyS3" => 0x2e8,
+            _ => return None,
+        };
+        let digits = settings.bytes().take_while(u8::is_ascii_digit).count();
+        let baud = settings[..digits].parse().ok().filter(|rate| (1..=BASE_RATE).contains(rate));
+        Some(Self { port, baud })
+    }
+}
+
+/// Turns the console on.
+pub(crate) fn open(serial: Serial) {
+    if let Some(baud) = serial.baud {
+        set_rate(serial.port, baud);
+    }
+    PORT.store(serial.port, Ordering::Relaxed);
+}
+
+/// Prints one line; see [`say!`].
+pub(crate) fn line(text: fmt::Arguments) {
+    let now = Tsc.now();
+    // Writing to the port cannot fail.
+    let _ = writeln!(Output, "holdover: [{}.{:06}] {text}\r", now.as_secs(), now.subsec_micros());
+}
+
+struct Output;
+
+impl Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let port = PORT.load(Ordering::Relaxed);
+        if port != 0 {
+            text.bytes().for_each(|byte| send(port, byte));
+        }
+        Ok(())
+    }
+}
+
+/// Sends one byte; a port that is not ready in time is given up for good.
+fn send(port: u16, byte: u8) {
+    // A port that is not there reads as all ones, which looks ready: its output goes nowhere, and quickly.
+    if wait_until(&Tsc, CHARACTER_LIMIT, || input(port + LINE_STATUS) & TRANSMITTER_EMPTY != 0).is_err() {
+        PORT.store(0, Ordering::Relaxed);
+        return;
+    }
+    output(port + DATA, byte);
+}
+
+fn set_rate(port: u16, baud: u32) {
+    let [low, high, ..] = (BASE_RATE / baud).to_le_bytes();
+    output(port + LINE_CONTROL, DIVISOR_ACCESS | EIGHT_BITS_NO_PARITY);
+    output(port, low);
+    output(port + 1, high);
+    output(port + LINE_CONTROL, EIGHT_BITS_NO_PARITY);
+}
+
+fn input(port: u16) -> u8 {
+    // SAFETY: reads a register of a serial port, where a read has no effect on memory.
+    unsafe { Port::new(port).read() }
+}
+
+fn output(port: u16, value: u8) {
+    // SAFETY: writes a register of a serial port, which does no DMA.
+    unsafe { Port::new(port).write(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_option_names_a_port_and_perhaps_a_rate() {
+        assert_eq!(Serial::named("ttyS0"), Some(Serial { port: 0x3f8, baud: None }));
+        assert_eq!(Serial::named("ttyS1,9600n8"), Some(Serial { port: 0x2f8, baud: Some(9600) }));
+        assert_eq!(Serial::named("ttyS0,0"), Some(Serial { port: 0x3f8, baud: None }));
+        assert_eq!(Serial::named("tty0"), None);
+    }
+}

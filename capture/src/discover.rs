@@ -1,0 +1,138 @@
+//! Discover: what the dead kernel left, and what machine this is.
+
+use alloc::vec::Vec;
+
+use machine::{Range, Unreadable};
+use vmcore::{CoreHeader, HeaderError};
+
+use crate::acpi::{self, Firmware};
+use crate::boot::{self, Booted};
+use crate::entry::Image;
+use crate::frames::FramePool;
+use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part};
+use crate::mmio::Mmio;
+use crate::options::Options;
+use crate::paging::{Access, AddressSpace, Features, MapError};
+use crate::pci::{self, CONFIG_SIZE, Device};
+use crate::{clock, copy, reset};
+
+/// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
+const CORE_HEADER: u64 = 1 << 20;
+
+/// The machine as the dead kernel left it.
+pub(crate) struct Machine {
+    /// The page tables in use.
+    pub(crate) space: AddressSpace,
+    /// Our own memory.
+    pub(crate) own: Pieces,
+    /// The dead kernel's memory.
+    pub(crate) old: OldRam,
+    /// What the loader wrote down of the dead kernel.
+    pub(crate) header: CoreHeader,
+    /// The firmware's tables; empty if there are none.
+    pub(crate) tables: acpi::Tables,
+    /// Every PCI function.
+    pub(crate) devices: Vec<Device<Mmio>>,
+}
+
+/// Why there is nothing to capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DiscoverError {
+    /// Nobody died.
+    #[error("no elfcorehdr= on the command line: this is no crash kernel")]
+    NotACrash,
+    /// The list of the dead kernel's memory cannot be used.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// There is not enough memory for page tables.
+    #[error("own page tables: {0}")]
+    PageTables(#[from] MapError),
+}
+
+/// Finds the dead kernel's memory and the machine's devices.
+///
+/// Firmware tables that are missing or damaged are no error here: each costs what it describes.
+pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, DiscoverError> {
+    let Booted { params, own, space: first } = booted;
+    let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
+    let (mut space, old) = final_tables(&own, &header)?;
+    let tables = find_tables(&mut space, &own, options.acpi_rsdp.or(params.rsdp()));
+    clock::calibrate(tables.pm_timer());
+    if let Some((port, value)) = tables.reset_register() {
+        reset::use_acpi(port, value);
+    }
+    let devices = tables.ecams().flat_map(|ecam| find_devices(&mut space, ecam)).collect();
+    Ok(Machine { space, own, old, header, tables, devices })
+}
+
+impl Machine {
+    /// How much memory was reserved for this kernel, in bytes.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.own.iter().map(|piece| piece.len()).sum()
+    }
+}
+
+fn read_core_header(
+    mut space: AddressSpace,
+    own: &[Range],
+    address: u64,
+) -> Result<CoreHeader, DiscoverError> {
+    map_foreign(&mut space, own, Range::new(address, address.saturating_add(CORE_HEADER)));
+    Ok(CoreHeader::read(&Mapped, address)?)
+}
+
+/// Maps what is not our own in `range` read-only. What cannot be mapped cannot be read, which its reader will see.
+fn map_foreign(space: &mut AddressSpace, own: &[Range], range: Range) {
+    for_each_free_part(range, own, &mut |part| {
+        let _ = space.map(part, Access::ReadOnly);
+    });
+}
+
+/// The tables that stay: they map the dead kernel's memory too.
+fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldRam), MapError> {
+    let count = tables_needed(header, Features::of_this_processor());
+    let frames = FramePool::new(count).ok_or(MapError::NoFrame)?;
+    let image = Image::running();
+    let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
+    let mut space = boot::own_tables(frames, &image, &free)?;
+    let old = OldRam::map(&mut space, header.ram().ranges(), own);
+    // SAFETY: it maps the image and the heap, as the first tables did.
+    unsafe { space.activate() };
+    Ok((space, old))
+}
+
+/// Frames for tables: for our own memory and for registers, for the ends of each range of RAM at each level, and for the
+/// middle if pages are no larger than what one table spans.
+fn tables_needed(header: &CoreHeader, features: Features) -> usize {
+    const OWN_AND_REGISTERS: usize = 192;
+    let ranges = header.ram().ranges().count();
+    let gibibytes = header.ram().ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
+    OWN_AND_REGISTERS + ranges * 6 + if features.largest < 3 { gibibytes } else { gibibytes >> 9 }
+}
+
+/// The firmware's memory, mapped as it is read.
+struct Mapping<'a> {
+    space: &'a mut AddressSpace,
+    own: &'a [Range],
+}
+
+impl Firmware for Mapping<'_> {
+    fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        let range = Range::sized(address, into.len() as u64);
+        let range = range.ok_or(Unreadable { address, len: into.len() as u64 })?;
+        map_foreign(self.space, self.own, range);
+        copy::read_physical(address, into)
+    }
+}
+
+fn find_tables(space: &mut AddressSpace, own: &[Range], rsdp: Option<u64>) -> acpi::Tables {
+    let mut firmware = Mapping { space, own };
+    rsdp.and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp).ok()).unwrap_or_default()
+}
+
+fn find_devices(space: &mut AddressSpace, ecam: acpi::Ecam) -> Vec<Device<Mmio>> {
+    let Ok(all) = Mmio::map(space, ecam.range()) else { return Vec::new() };
+    let first = u64::from(*ecam.buses().start()) << 20;
+    let config = |function: pci::Function| all.part((function.ecam_offset() - first) as usize, CONFIG_SIZE);
+    pci::scan(ecam.segment, ecam.buses(), config)
+}

@@ -1,0 +1,100 @@
+//! Finding the disk with the dump area. Nothing is written to any disk here.
+
+use area::{Area, OpenError};
+use machine::Range;
+use storage::virtio::{
+    self, Addressing, Blk, Capabilities, StartError, Structure, Transport, TransportError,
+};
+use storage::{Disk, Pool};
+use uuid::Uuid;
+
+use crate::clock::Tsc;
+use crate::console::say;
+use crate::discover::Machine;
+use crate::dma::{DeviceDma, SharedMemory};
+use crate::mmio::Mmio;
+use crate::options::Options;
+use crate::paging::AddressSpace;
+use crate::pci::{Device, Function};
+use crate::remapping::{Reach, ReachError, Remapping};
+
+/// Requests in flight: a mebibyte of memory a disk.
+const POOL: Pool = Pool { slots: 16, slot_size: 64 << 10 };
+
+/// A disk that can be dumped to.
+pub(crate) type DumpDisk = Disk<Blk<Mmio, SharedMemory>, Tsc>;
+
+/// Why a disk is not the one.
+#[derive(Debug, thiserror::Error)]
+enum DiskError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Area(#[from] OpenError),
+}
+
+/// Looks for the area that the command line names: on the disk it names, then on all others that there is a driver for.
+pub(crate) fn find_area(
+    machine: &mut Machine,
+    remapping: &mut Remapping,
+    options: &Options,
+) -> Option<Area<DumpDisk>> {
+    let uuid = options.area.and_then(|text| Uuid::try_parse(text).ok());
+    let Some(uuid) = uuid else {
+        say!("no holdover.area=UUID on the command line: no disk to write to");
+        return None;
+    };
+    let Machine { space, devices, .. } = machine;
+    devices.sort_by_key(|device| Some(device.function) != options.disk);
+    devices.iter_mut().filter(|device| is_disk(device)).find_map(|device| {
+        let function = device.function;
+        let opened =
+            start(device, space, remapping).and_then(|disk| Ok(Area::open(disk, options.area_offset, uuid)?));
+        tell(function, opened)
+    })
+}
+
+fn is_disk(device: &Device<Mmio>) -> bool {
+    let (vendor, id) = device.id();
+    vendor == virtio::VENDOR && virtio::BLOCK_DEVICES.contains(&id)
+}
+
+/// Brings a disk up: from here on the device uses our memory only.
+fn start(
+    device: &mut Device<Mmio>,
+    space: &mut AddressSpace,
+    remapping: &mut Remapping,
+) -> Result<DumpDisk, DiskError> {
+    let capabilities = Capabilities::find_blk(&device.config)?;
+    let mut transport = Transport::new(&capabilities, |structure| map(device, space, structure))?;
+    let addressing = transport.addressing();
+    let reach = match addressing {
+        Addressing::Platform => remapping.attach(device.function)?,
+        Addressing::Physical => Reach::Direct,
+    };
+    device.enable();
+    let mut dma = DeviceDma { remapping, reach };
+    Ok(virtio::start(transport, &mut dma, addressing, Tsc, POOL)?)
+}
+
+fn map(device: &Device<Mmio>, space: &mut AddressSpace, structure: Structure) -> Option<Mmio> {
+    let start = device.bar(structure.bar.into())?.checked_add(structure.offset.into())?;
+    Mmio::map(space, Range::sized(start, structure.length.into())?).ok()
+}
+
+fn tell(function: Function, opened: Result<Area<DumpDisk>, DiskError>) -> Option<Area<DumpDisk>> {
+    match opened {
+        Ok(area) => {
+            say!("disk {function} holds area {}", area.label().uuid);
+            Some(area)
+        }
+        Err(error) => {
+            say!("disk {function}: {error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The first instructions: from the boot loader's jump to the first line of Rust.
+//!
+//! The boot loader (kexec's purgatory) enters at `image + 0x200` in 64-bit mode with an identity map of RAM, interrupts
+//! off, and the address of `boot_params` in RSI (Linux x86 boot protocol, "64-bit boot protocol"). The image is linked
+//! to address 0; here it is moved to where it was loaded. SSE is turned on because `core` was compiled to use it.
+
+use machine::{PAGE_SIZE, Range};
+
+#[cfg(freestanding)]
+core::arch::global_asm!(
+    r#"
+    .section .head, "ax", @progbits
+    .code32
+    // 32-bit entry: kexec never uses it for an image that has a 64-bit one.
+2:  cli
+    hlt
+    jmp     2b
+
+    .balign 0x200
+    .code64
+    .globl  entry64
+entry64:
+    cli
+    cld
+    lea     rsp, [rip + stack_top]
+
+    mov     rax, cr0
+    and     rax, ~0xc               // EM, TS off
+    or      rax, 0x2                // MP on
+    mov     cr0, rax
+    mov     rax, cr4
+    or      rax, 0x600              // OSFXSR, OSXMMEXCPT
+    mov     cr4, rax
+    fninit
+    push    0x1f80                  // MXCSR after reset: all exceptions masked
+    ldmxcsr [rsp]
+
+    lea     rdi, [rip + bss_start]
+    lea     rcx, [rip + bss_end]
+    sub     rcx, rdi
+    shr     rcx, 3
+    xor     eax, eax
+    rep     stosq
+
+    // Every relocation is R_X86_64_RELATIVE (the build checks that): add the load address to the addend.
+    lea     rbx, [rip + image_start]
+    lea     rdi, [rip + rela_start]
+    lea     rcx, [rip + rela_end]
+3:  cmp     rdi, rcx
+    jae     4f
+    mov     rdx, [rdi]              // r_offset
+    mov     rax, [rdi + 16]         // r_addend
+    add     rax, rbx
+    mov     [rdx + rbx], rax
+    add     rdi, 24
+    jmp     3b
+
+4:  lea     rsp, [rip + stack_top]
+    xor     ebp, ebp
+    mov     rdi, rsi
+    call    start
+    ud2
+    .text
+    "#
+);
+
+unsafe extern "C" {
+    static image_start: u8;
+    static text_end: u8;
+    static constants_end: u8;
+    static stack_guard: u8;
+    static image_end: u8;
+}
+
+/// Where the parts of the image lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    /// Instructions.
+    pub(crate) code: Range,
+    /// Constants.
+    pub(crate) constants: Range,
+    /// Variables.
+    pub(crate) variables: Range,
+    /// The stack, above a page that stays unmapped.
+    pub(crate) stack: Range,
+}
+
+impl Image {
+    /// The running image.
+    pub(crate) fn running() -> Self {
+        let [start, text, constants, guard, end] = [
+            &raw const image_start,
+            &raw const text_end,
+            &raw const constants_end,
+            &raw const stack_guard,
+            &raw const image_end,
+        ]
+        .map(|symbol| symbol as u64);
+        Self {
+            code: Range::new(start, text),
+            constants: Range::new(text, constants),
+            variables: Range::new(constants, guard),
+            stack: Range::new(guard + PAGE_SIZE, end),
+        }
+    }
+
+    /// All of it, the unmapped page included.
+    pub(crate) fn whole(&self) -> Range {
+        Range::new(self.code.start, self.stack.end)
+    }
+}

@@ -1,0 +1,189 @@
+//! Exceptions: none is expected, so each is reported and the machine reset.
+//!
+//! Two are not the end. A fault while memory that may be bad is read ends that read (see `copy.rs`). A non-maskable
+//! interrupt, such as a watchdog that the dead kernel armed, is counted and ignored.
+//!
+//! Every handler has a stack of its own (interrupt stack table): compiled code uses the red zone below its stack
+//! pointer, and a stack overflow leaves no other stack to report it from. Interrupts are off and stay off.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::{segmentation::CS, segmentation::DS, segmentation::ES, segmentation::SS, tables};
+use x86_64::registers::control::Cr2;
+use x86_64::registers::model_specific::Msr;
+use x86_64::registers::segmentation::{Segment, SegmentSelector};
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
+use x86_64::structures::tss::TaskStateSegment;
+
+use crate::console::say;
+use crate::entry::Image;
+use crate::{copy, reset};
+
+/// Vectors that the architecture defines (Intel SDM volume 3, table 6-1).
+const VECTORS: usize = 32;
+const NMI: usize = 2;
+const PAGE_FAULT: u64 = 14;
+const MACHINE_CHECK: u64 = 18;
+
+/// Bytes in a handler's stack: reporting formats text.
+const STACK_SIZE: usize = 16 << 10;
+
+/// How many non-maskable interrupts came.
+static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
+/// Whether an exception is being reported: another one meanwhile is not.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+// Each vector's entry is 16 bytes long and brings the stack to one shape: the exceptions that push no error code push
+// a zero (SDM volume 3, table 6-1), then all push their vector.
+core::arch::global_asm!(
+    r#"
+    .text
+    .balign 16
+exception_entries:
+    .set    vector, 0
+    .rept   32
+    .balign 16
+    .if     vector == 2
+    lock inc qword ptr [rip + {nmi_count}]
+    iretq
+    .else
+    .ifeq   (0x60227d00 >> vector) & 1
+    push    0
+    .endif
+    .byte   0x6a, vector            // push the vector
+    jmp     exception_common
+    .endif
+    .set    vector, vector + 1
+    .endr
+
+exception_common:
+    cld
+    mov     rdi, rsp
+    push    rbp
+    mov     rbp, rsp
+    and     rsp, -16
+    call    {handle}
+    // The handler returned: what was interrupted goes on at the place that the handler put into the frame, which needs
+    // nothing but the registers that every function preserves.
+    mov     rsp, rbp
+    pop     rbp
+    add     rsp, 16
+    iretq
+    "#,
+    nmi_count = sym NMI_COUNT,
+    handle = sym handle,
+);
+
+unsafe extern "C" {
+    static exception_entries: u8;
+}
+
+/// What an exception leaves on its stack.
+#[repr(C)]
+struct Frame {
+    vector: u64,
+    error_code: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// How many non-maskable interrupts came since the start.
+pub(crate) fn nmi_count() -> u64 {
+    NMI_COUNT.load(Ordering::Relaxed)
+}
+
+/// Installs the handlers, and the segments and stacks they need.
+pub(crate) fn install() {
+    let tss = Box::leak(Box::new(TaskStateSegment::new()));
+    // One stack for exceptions, one for what can interrupt their handlers.
+    tss.interrupt_stack_table[0] = new_stack();
+    tss.interrupt_stack_table[1] = new_stack();
+    let gdt = Box::leak(Box::new(GlobalDescriptorTable::new()));
+    let code = gdt.append(Descriptor::kernel_code_segment());
+    let data = gdt.append(Descriptor::kernel_data_segment());
+    let task = gdt.append(Descriptor::tss_segment(tss));
+    gdt.load();
+    // SAFETY: the selectors name flat kernel segments of the table just loaded, and a task segment that is leaked.
+    unsafe {
+        CS::set_reg(code);
+        SS::set_reg(data);
+        DS::set_reg(data);
+        ES::set_reg(data);
+        tables::load_tss(task);
+    }
+    load_handlers(code);
+}
+
+fn load_handlers(code: SegmentSelector) {
+    let first = &raw const exception_entries as u64;
+    let gates = core::array::from_fn::<u128, VECTORS, _>(|vector| {
+        gate(first + 16 * vector as u64, code, if vector == NMI { 2 } else { 1 })
+    });
+    let gates = Box::leak(Box::new(gates));
+    let limit = (size_of_val(gates) - 1) as u16;
+    // SAFETY: the table is leaked, and its gates lead to the entries above.
+    unsafe { tables::lidt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(gates) }) };
+}
+
+/// An interrupt gate (SDM volume 3, figure 6-8): present, ring 0, type 14, on stack `ist` of the task segment.
+fn gate(entry: u64, code: SegmentSelector, ist: u8) -> u128 {
+    let entry = u128::from(entry);
+    let low = entry & 0xFFFF | u128::from(code.0) << 16 | u128::from(ist) << 32 | 0x8E << 40;
+    low | (entry >> 16 & 0xFFFF) << 48 | (entry >> 32) << 64
+}
+
+fn new_stack() -> VirtAddr {
+    let stack = Box::leak(alloc::vec![0u128; STACK_SIZE / size_of::<u128>()].into_boxed_slice());
+    VirtAddr::from_ptr(stack.as_ptr_range().end)
+}
+
+/// Ends a read that failed, or reports and resets.
+extern "C" fn handle(frame: &mut Frame) {
+    if frame.vector == MACHINE_CHECK {
+        acknowledge_machine_check();
+    }
+    if let Some(instruction) = copy::recovery(frame.rip) {
+        frame.rip = instruction;
+        return;
+    }
+    if !REPORTING.swap(true, Ordering::Relaxed) {
+        report(frame);
+    }
+    reset::now()
+}
+
+fn report(frame: &Frame) {
+    let Frame { vector, error_code, rip, rsp, .. } = *frame;
+    let offset = rip.wrapping_sub(Image::running().code.start);
+    say!("exception {vector} code={error_code:#x} rip={rip:#x} (image+{offset:#x}) rsp={rsp:#x}");
+    if vector == PAGE_FAULT {
+        say!("page fault at {:#x}", Cr2::read_raw());
+    }
+}
+
+/// Says that the machine check was seen: while it counts as in progress, the next one would shut the processor down
+/// (Intel SDM volume 3, section 16.3.1.2).
+fn acknowledge_machine_check() {
+    const IA32_MCG_STATUS: u32 = 0x17A;
+    // SAFETY: the register exists, since a machine check came, and affects nothing else.
+    unsafe { Msr::new(IA32_MCG_STATUS).write(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use x86_64::PrivilegeLevel;
+
+    use super::*;
+
+    #[test]
+    fn a_gate_has_its_fields_where_the_manual_says() {
+        let code = SegmentSelector::new(1, PrivilegeLevel::Ring0);
+        assert_eq!(gate(0x1122_3344_5566_7788, code, 1), 0x1122_3344_5566_8E01_0008_7788);
+    }
+}

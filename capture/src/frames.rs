@@ -1,0 +1,141 @@
+//! Page frames that hardware walks: the processor's own page tables and the remapping units' tables.
+
+use core::ops::Range as Indices;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use alloc::vec::Vec;
+use core::arch::x86_64::{_mm_clflush, _mm_mfence};
+use machine::{Frames, PAGE_SIZE, Range, Table};
+
+use crate::heap::Pages;
+
+/// Bytes in a line of the processor's cache, on every x86-64 processor.
+const CACHE_LINE: usize = 64;
+
+/// A fixed number of page frames of our own memory.
+#[derive(Debug)]
+pub(crate) struct FramePool {
+    pages: Pages,
+    /// Frames below this one have been handed out at least once.
+    unused: u64,
+    released: Vec<u64>,
+}
+
+impl FramePool {
+    /// Sets `count` frames aside; `None` if the heap has not as many.
+    pub(crate) fn new(count: usize) -> Option<Self> {
+        Pages::allocate(count).map(Self::of)
+    }
+
+    /// A pool of these frames.
+    pub(crate) fn of(pages: Pages) -> Self {
+        Self { unused: pages.range().start, pages, released: Vec::new() }
+    }
+
+    /// All of the pool's memory.
+    pub(crate) fn range(&self) -> Range {
+        self.pages.range()
+    }
+
+    /// How many frames are handed out.
+    pub(crate) fn used(&self) -> usize {
+        ((self.unused - self.range().start) / PAGE_SIZE) as usize - self.released.len()
+    }
+
+    fn next_unused(&mut self) -> Option<u64> {
+        let frame = self.unused;
+        self.unused += if frame < self.range().end { PAGE_SIZE } else { return None };
+        Some(frame)
+    }
+
+    /// A pointer to a frame of this pool that was handed out; any other frame is a bug.
+    fn pointer(&self, frame: u64) -> *mut Table {
+        let ours = self.range().start <= frame && frame < self.unused && frame.is_multiple_of(PAGE_SIZE);
+        assert!(ours, "{frame:#x} is no frame of this pool");
+        self.pages.start().wrapping_add((frame - self.range().start) as usize).cast()
+    }
+}
+
+impl Frames for FramePool {
+    fn allocate(&mut self) -> Option<u64> {
+        let frame = self.released.pop().or_else(|| self.next_unused())?;
+        self.table_mut(frame).fill(0);
+        Some(frame)
+    }
+
+    fn release(&mut self, frame: u64) {
+        self.pointer(frame);
+        self.released.push(frame);
+    }
+
+    fn available(&self) -> usize {
+        (self.range().len() / PAGE_SIZE) as usize - self.used()
+    }
+
+    fn table(&self, frame: u64) -> &Table {
+        // SAFETY: a frame of this pool: mapped, page-aligned, and written only through `&mut self`; hardware that walks
+        // it sets no more than accessed and dirty bits, which nobody compares.
+        unsafe { &*self.pointer(frame) }
+    }
+
+    fn table_mut(&mut self, frame: u64) -> &mut Table {
+        // SAFETY: as in `table`, and the borrow is exclusive; no hardware uses the frame yet.
+        unsafe { &mut *self.pointer(frame) }
+    }
+
+    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+        let table: *mut u64 = self.pointer(frame).cast();
+        assert!(index < machine::ENTRIES);
+        // SAFETY: an aligned entry of a frame of this pool; the single atomic store is what a walker may see.
+        unsafe { AtomicU64::from_ptr(table.add(index)) }.store(entry, Ordering::Release);
+    }
+
+    fn publish(&mut self, frame: u64, entries: Indices<usize>) {
+        let table: *mut u8 = self.pointer(frame).cast();
+        let bytes = entries.start * 8..entries.end.min(machine::ENTRIES) * 8;
+        for line in (bytes.start / CACHE_LINE)..bytes.end.div_ceil(CACHE_LINE) {
+            // SAFETY: an address within the frame; flushing a cache line changes no memory.
+            unsafe { _mm_clflush(table.wrapping_add(line * CACHE_LINE)) };
+        }
+        // SAFETY: every x86-64 processor has the instruction. It orders the flushes before later stores, among them the
+        // store to a register that makes hardware look.
+        unsafe { _mm_mfence() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_hands_out_zeroed_frames_up_to_its_budget() {
+        let mut pool = FramePool::new(2).unwrap();
+        let first = pool.allocate().unwrap();
+        pool.table_mut(first)[7] = 1;
+        pool.store(first, 8, 2);
+        assert_eq!(pool.table(first)[7..9], [1, 2]);
+        assert!(pool.allocate().is_some());
+        assert_eq!((pool.available(), pool.allocate()), (0, None));
+
+        pool.release(first);
+        assert_eq!(pool.available(), 1);
+        assert_eq!(pool.allocate(), Some(first));
+        assert_eq!(*pool.table(first), [0; 512]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no frame of this pool")]
+    fn a_frame_that_was_not_handed_out_is_refused() {
+        let pool = FramePool::new(2).unwrap();
+        pool.table(pool.range().start);
+    }
+
+    #[test]
+    fn publishing_any_part_of_a_frame_stays_inside_it() {
+        let mut pool = FramePool::new(1).unwrap();
+        let frame = pool.allocate().unwrap();
+        pool.publish(frame, 0..512);
+        pool.publish(frame, 511..9999);
+        pool.publish(frame, 3..3);
+    }
+}

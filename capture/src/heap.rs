@@ -1,0 +1,86 @@
+//! The heap: all of the crash reservation that nothing else occupies.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+
+use machine::{PAGE_SIZE, Range};
+use talc::{TalcCell, source::Manual};
+
+#[cfg_attr(freestanding, global_allocator)]
+static HEAP: Heap = Heap(TalcCell::new(Manual));
+
+/// An allocator without a lock: this kernel runs on one processor, and its exception handlers do not allocate.
+struct Heap(TalcCell<Manual>);
+
+// SAFETY: there is one processor, and nothing that interrupts it uses the heap.
+unsafe impl Sync for Heap {}
+
+// SAFETY: forwards to an allocator.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is the callee's condition.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is the callee's condition.
+        unsafe { self.0.dealloc(start, layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise is the callee's condition.
+        unsafe { self.0.realloc(start, layout, size) }
+    }
+}
+
+/// Gives memory to the heap.
+///
+/// # Safety
+///
+/// `memory` is mapped at its physical address, writable, used by nothing else, and stays so.
+pub(crate) unsafe fn claim(memory: Range) {
+    // SAFETY: the caller's promise is the callee's condition. Memory too small to be of use is left alone.
+    let _ = unsafe { HEAP.0.claim(memory.start as *mut u8, memory.len() as usize) };
+}
+
+/// Physically contiguous page frames of our own memory, for tables and buffers that hardware reads. Never given back.
+///
+/// Virtual addresses are physical addresses in this kernel.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    start: NonNull<u8>,
+    range: Range,
+}
+
+impl Pages {
+    /// Takes `count` page frames from the heap; their content is unspecified.
+    pub(crate) fn allocate(count: usize) -> Option<Self> {
+        let size = count.checked_mul(PAGE_SIZE as usize)?;
+        let layout = Layout::from_size_align(size.max(1), PAGE_SIZE as usize).ok()?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc::alloc::alloc(layout) })?;
+        let range = Range::sized(start.as_ptr() as u64, size as u64)?;
+        Some(Self { start, range })
+    }
+
+    /// Page frames that are set aside otherwise than by the heap.
+    ///
+    /// # Safety
+    ///
+    /// `count` page frames from `start` on are mapped at their physical address, writable, and used by nothing
+    /// else.
+    pub(crate) unsafe fn set_aside(start: NonNull<u8>, count: usize) -> Self {
+        let address = start.as_ptr() as u64;
+        Self { start, range: Range::new(address, address + count as u64 * PAGE_SIZE) }
+    }
+
+    /// The physical addresses.
+    pub(crate) fn range(&self) -> Range {
+        self.range
+    }
+
+    /// The first byte.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}

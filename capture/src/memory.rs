@@ -1,0 +1,153 @@
+//! Which memory is whose: this kernel's own, and the dead kernel's.
+
+use alloc::vec::Vec;
+
+use arrayvec::ArrayVec;
+use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
+
+use crate::copy;
+use crate::paging::{Access, AddressSpace};
+
+/// Most pieces that our own memory may be in; smaller ones are left out if there are more.
+const MOST_PIECES: usize = 16;
+/// Below are real-mode structures of the firmware, and the kernels' trampolines.
+const LOW_MEMORY: u64 = 1 << 20;
+
+/// Whole pages of our own memory, in pieces that do not overlap.
+pub(crate) type Pieces = ArrayVec<Range, MOST_PIECES>;
+
+/// The pages of `usable` that nothing in `occupied` touches.
+pub(crate) fn free_pages(usable: impl Iterator<Item = Range>, occupied: &[Range]) -> Pieces {
+    let mut pieces = Pieces::new();
+    for range in usable {
+        let pages = whole_pages(Range::new(range.start.max(LOW_MEMORY), range.end));
+        // A memory map in more pieces than any machine's leaves some memory unused.
+        for_each_free_part(pages, occupied, &mut |piece| {
+            let _ = pieces.try_push(piece);
+        });
+    }
+    pieces
+}
+
+/// The pages that lie wholly in `range`.
+fn whole_pages(range: Range) -> Range {
+    let start = range.start.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+    Range::new(start, range.end & !(PAGE_SIZE - 1))
+}
+
+/// Calls `found` with each part of `pages`, in whole pages, that nothing in `occupied` touches.
+pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut impl FnMut(Range)) {
+    if let Some(taken) = occupied.iter().find(|taken| taken.overlaps(pages)) {
+        let before = Range::new(pages.start, taken.start & !(PAGE_SIZE - 1));
+        let after = Range::new(taken.end.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX), pages.end);
+        for_each_free_part(before, occupied, found);
+        for_each_free_part(after, occupied, found);
+    } else if !pages.is_empty() {
+        found(pages);
+    }
+}
+
+/// The dead kernel's RAM, mapped read-only.
+#[derive(Debug)]
+pub(crate) struct OldRam {
+    /// Ascending and disjoint.
+    ranges: Vec<Range>,
+}
+
+impl OldRam {
+    /// The memory in `ranges`, which ascend and are disjoint, without what is our own; maps it read-only.
+    ///
+    /// What cannot be mapped cannot be read: that costs the dump those pages, and nothing else.
+    pub(crate) fn map(space: &mut AddressSpace, ranges: impl Iterator<Item = Range>, own: &[Range]) -> Self {
+        let mut old = Vec::new();
+        for range in ranges {
+            for_each_free_part(range, own, &mut |part| {
+                if space.map(part, Access::ReadOnly).is_ok() {
+                    old.push(part);
+                }
+            });
+        }
+        Self { ranges: old }
+    }
+
+    /// What can be read, ascending.
+    pub(crate) fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+
+    fn check(&self, address: u64, len: usize) -> Result<(), Unreadable> {
+        let len = len as u64;
+        let wanted = Range::sized(address, len).ok_or(Unreadable { address, len })?;
+        let next = self.ranges.partition_point(|range| range.end <= address);
+        let inside = self.ranges.get(next).is_some_and(|range| range.covers(wanted));
+        if inside { Ok(()) } else { Err(Unreadable { address, len }) }
+    }
+}
+
+impl OldMemory for OldRam {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        self.check(address, into.len())?;
+        copy::read_physical(address, into)
+    }
+
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        self.check(address, size_of_val(into))?;
+        copy::read_physical_table(address, into)
+    }
+}
+
+/// All memory that is mapped, for what the boot loader put into our own region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapped;
+
+impl OldMemory for Mapped {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        copy::read_physical(address, into)
+    }
+
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        copy::read_physical_table(address, into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::FramePool;
+    use crate::paging::Features;
+
+    #[test]
+    fn our_memory_is_whole_pages_above_the_low_mebibyte_without_what_is_occupied() {
+        let usable = [Range::new(0, 0xA_0000), Range::new(0x20_0800, 0x30_0900)];
+        let occupied = [Range::new(0x21_0800, 0x21_1800), Range::new(0x2F_F000, 0x40_0000)];
+        let pieces = free_pages(usable.into_iter(), &occupied);
+        assert_eq!(pieces[..], [Range::new(0x20_1000, 0x21_0000), Range::new(0x21_2000, 0x2F_F000)]);
+    }
+
+    #[test]
+    fn a_memory_map_in_too_many_pieces_is_bounded() {
+        let usable = (1..100).map(|number| Range::sized(number << 21, PAGE_SIZE).unwrap());
+        assert_eq!(free_pages(usable, &[]).len(), MOST_PIECES);
+        let endless = [Range::new(u64::MAX - 10, u64::MAX)];
+        assert!(free_pages(endless.into_iter(), &[]).is_empty());
+    }
+
+    #[test]
+    fn old_memory_is_read_inside_its_ranges_only() {
+        let memory = vec![7u8; 4 * PAGE_SIZE as usize];
+        let start = (memory.as_ptr() as u64).next_multiple_of(PAGE_SIZE);
+        let features = Features { levels: 4, largest: 1, limit: 1 << 47 };
+        let mut space = AddressSpace::new(FramePool::new(16).unwrap(), features).unwrap();
+        let ours = Range::new(start + PAGE_SIZE, start + 2 * PAGE_SIZE);
+        let old = OldRam::map(&mut space, [Range::new(start, start + 3 * PAGE_SIZE)].into_iter(), &[ours]);
+
+        let mut bytes = [0; 16];
+        assert_eq!(old.read(start + PAGE_SIZE - 16, &mut bytes), Ok(()));
+        assert_eq!(bytes, [7; 16]);
+        for outside in [start + PAGE_SIZE - 15, start + PAGE_SIZE, start + 3 * PAGE_SIZE - 8, u64::MAX - 3] {
+            assert!(old.read(outside, &mut bytes).is_err(), "{outside:#x}");
+        }
+        assert_eq!(old.read_table(start + 2 * PAGE_SIZE, &mut [0; 512]), Ok(()));
+        assert!(old.read_table(start + PAGE_SIZE, &mut [0; 512]).is_err());
+    }
+}

@@ -1,0 +1,27 @@
+//! What compiled Rust needs where there is no operating system; `copy.rs` has the C functions that it calls.
+
+use core::panic::PanicInfo;
+
+use crate::console::say;
+use crate::{clock, reset};
+
+/// The first line of Rust: `entry.rs` comes here.
+#[unsafe(no_mangle)]
+extern "C" fn start(boot_params: u64) -> ! {
+    clock::start();
+    if let Err(error) = crate::capture(boot_params) {
+        say!("no dump: {error}");
+    }
+    say!("reset");
+    reset::now()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    say!("{info}");
+    reset::now()
+}
+
+/// Precompiled code names it; nothing unwinds, so it is never called.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -1,0 +1,146 @@
+//! Wrapping a position-independent ELF program into a bzImage that kexec loads.
+//!
+//! A bzImage is a real-mode part, here only its header, and the program as it lies in memory, which starts with the
+//! entry points at fixed offsets (Linux: Documentation/arch/x86/boot.rst).
+
+use anyhow::{Context, Result, bail, ensure};
+use object::elf::{PT_LOAD, R_X86_64_RELATIVE, RelocationType};
+use object::read::elf::{ElfFile64, ProgramHeader as _};
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _};
+
+/// Bytes in a sector, the unit of the real-mode part.
+const SECTOR: usize = 512;
+/// Sectors of the real-mode part after the first one: kexec wants the file to have at least 1024 bytes before the
+/// program.
+const SETUP_SECTORS: u8 = 1;
+/// The image is loaded at a multiple of this.
+const ALIGNMENT: u32 = 2 << 20;
+/// Where in the program the 64-bit entry must be.
+const ENTRY_64: u64 = 0x200;
+/// Longest command line; the capture kernel reads as much.
+const COMMAND_LINE: u32 = 2048;
+
+// Fields of the setup header: offset in the file.
+const SETUP_SECTS: usize = 0x1f1;
+const SYSSIZE: usize = 0x1f4;
+const BOOT_FLAG: usize = 0x1fe;
+const JUMP: usize = 0x200;
+const HEADER: usize = 0x202;
+const VERSION: usize = 0x206;
+const LOADFLAGS: usize = 0x211;
+const CODE32_START: usize = 0x214;
+const INITRD_ADDR_MAX: usize = 0x22c;
+const KERNEL_ALIGNMENT: usize = 0x230;
+const RELOCATABLE_KERNEL: usize = 0x234;
+const MIN_ALIGNMENT: usize = 0x235;
+const XLOADFLAGS: usize = 0x236;
+const CMDLINE_SIZE: usize = 0x238;
+const PREF_ADDRESS: usize = 0x258;
+const INIT_SIZE: usize = 0x260;
+/// First byte after the header; the jump instruction says so to kexec.
+const HEADER_END: usize = 0x26c;
+
+const LOADED_HIGH: u8 = 1 << 0;
+const KERNEL_64: u16 = 1 << 0;
+const CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
+/// It finds out by itself whether paging has four or five levels: it can be entered with either.
+const FIVE_LEVEL: u16 = 1 << 5 | 1 << 6;
+const PROTOCOL: u16 = 0x020f;
+
+/// Makes a bzImage of the ELF program.
+pub(crate) fn wrap(elf: &[u8]) -> Result<Vec<u8>> {
+    let file = ElfFile64::<LittleEndian>::parse(elf).context("the capture kernel is no ELF program")?;
+    check_entry(&file)?;
+    check_relocations(&file)?;
+    let program = flatten(&file)?;
+    let size = symbol(&file, "image_end")?;
+    let mut image = header(program.len(), u32::try_from(size)?);
+    image.extend(program);
+    Ok(image)
+}
+
+/// The program as it lies in memory, up to its zero-initialized end.
+fn flatten(file: &ElfFile64<LittleEndian>) -> Result<Vec<u8>> {
+    let mut program = Vec::new();
+    for segment in file.elf_program_headers().iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD)
+    {
+        let bytes = segment.data(LittleEndian, file.data()).ok().context("a segment outside the file")?;
+        let start = usize::try_from(segment.p_vaddr(LittleEndian))?;
+        program.resize(program.len().max(start + bytes.len()), 0);
+        program[start..][..bytes.len()].copy_from_slice(bytes);
+    }
+    Ok(program)
+}
+
+fn check_entry(file: &ElfFile64<LittleEndian>) -> Result<()> {
+    ensure!(symbol(file, "image_start")? == 0, "the program is not linked to address 0");
+    ensure!(file.entry() == ENTRY_64, "the 64-bit entry is at {:#x}", file.entry());
+    Ok(())
+}
+
+/// The program's first instructions apply one kind of relocation only.
+fn check_relocations(file: &ElfFile64<LittleEndian>) -> Result<()> {
+    let section = file.section_by_name(".rela.dyn").context("no relocations")?;
+    for entry in section.data()?.chunks(24) {
+        let kind = RelocationType(u32::from_le_bytes(entry[8..12].try_into()?));
+        ensure!(
+            kind == R_X86_64_RELATIVE,
+            "relocation of type {kind:?}, which the capture kernel does not apply"
+        );
+    }
+    Ok(())
+}
+
+fn symbol(file: &ElfFile64<LittleEndian>, name: &str) -> Result<u64> {
+    match file.symbol_by_name(name) {
+        Some(symbol) => Ok(symbol.address()),
+        None => bail!("the capture kernel has no symbol {name}"),
+    }
+}
+
+/// The real-mode part: a header, and no code, since kexec never runs it.
+fn header(program: usize, init_size: u32) -> Vec<u8> {
+    let mut bytes = vec![0; (usize::from(SETUP_SECTORS) + 1) * SECTOR];
+    let mut put = |offset: usize, value: &[u8]| bytes[offset..][..value.len()].copy_from_slice(value);
+    put(SETUP_SECTS, &[SETUP_SECTORS]);
+    put(SYSSIZE, &(program.div_ceil(16) as u32).to_le_bytes());
+    put(BOOT_FLAG, &[0x55, 0xAA]);
+    put(JUMP, &[0xEB, (HEADER_END - JUMP - 2) as u8]);
+    put(HEADER, b"HdrS");
+    put(VERSION, &PROTOCOL.to_le_bytes());
+    put(LOADFLAGS, &[LOADED_HIGH]);
+    put(CODE32_START, &0x10_0000u32.to_le_bytes());
+    put(INITRD_ADDR_MAX, &0x7FFF_FFFFu32.to_le_bytes());
+    put(KERNEL_ALIGNMENT, &ALIGNMENT.to_le_bytes());
+    put(RELOCATABLE_KERNEL, &[1]);
+    put(MIN_ALIGNMENT, &[ALIGNMENT.trailing_zeros() as u8]);
+    put(XLOADFLAGS, &(KERNEL_64 | CAN_BE_LOADED_ABOVE_4G | FIVE_LEVEL).to_le_bytes());
+    put(CMDLINE_SIZE, &(COMMAND_LINE - 1).to_le_bytes());
+    put(PREF_ADDRESS, &u64::from(ALIGNMENT).to_le_bytes());
+    put(INIT_SIZE, &init_size.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_says_what_kexec_looks_at() {
+        let bytes = header(100_000, 0x12_3456);
+        assert_eq!(bytes.len(), 1024);
+        assert_eq!(bytes[0x1f1], 1, "one sector follows the first");
+        assert_eq!(bytes[0x1fe..0x202], [0x55, 0xAA, 0xEB, 0x6A], "signature, and a jump over the header");
+        assert_eq!(&bytes[0x202..0x206], b"HdrS");
+        assert_eq!(bytes[0x206..0x208], [0x0F, 0x02], "protocol 2.15");
+        assert_eq!(bytes[0x211] & 1, 1, "loaded high");
+        assert_eq!(bytes[0x230..0x236], [0, 0, 0x20, 0, 1, 21], "relocatable by 2 MiB");
+        assert_eq!(bytes[0x236..0x238], [0x63, 0], "64 bits, anywhere, with 4 or 5 levels of paging");
+        assert_eq!(bytes[0x260..0x264], [0x56, 0x34, 0x12, 0]);
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused() {
+        assert!(wrap(b"no program").is_err());
+    }
+}
