@@ -174,11 +174,8 @@ impl<D: BlockDevice> Area<D> {
 
     /// Declares the dump in the area void and begins another. From here on the area reads *in progress*.
     pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
-        let sequence = match self.read_seal() {
-            Ok(seal) => seal.sequence.saturating_add(1),
-            Err(SealError::Device(error)) => return Err(error),
-            Err(SealError::Damaged(_) | SealError::OtherArea { .. }) => 1,
-        };
+        // A seal that cannot be read does not matter any more.
+        let sequence = self.read_seal().map_or(1, |seal| seal.sequence.saturating_add(1));
         let seal = Seal::over_nothing(State::InProgress, self.label.uuid, sequence);
         self.window.write(SEAL_OFFSET, &seal.encode())?;
         self.window.flush()?;

@@ -68,7 +68,9 @@ pub enum Durability {
 /// Writes are copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
 /// for those in flight that touch the same bytes. The error of a queued write surfaces once, at the next call. A
 /// disk that completes nothing for 30 seconds, or answers what was not asked, is stopped and not used any more.
-pub struct Disk<P: Controller, C> {
+///
+/// Dropping a disk stops its device, for the memory that they share goes too. Flush it before.
+pub struct Disk<P: Controller, C: Clock> {
     controller: P,
     slots: Slots<P::Memory>,
     geometry: Geometry,
@@ -202,6 +204,14 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         self.controller.stop(&self.clock);
         self.dead = Some(error);
         error
+    }
+}
+
+impl<P: Controller, C: Clock> Drop for Disk<P, C> {
+    fn drop(&mut self) {
+        if self.dead.is_none() {
+            self.controller.stop(&self.clock);
+        }
     }
 }
 

@@ -204,6 +204,14 @@ fn a_device_that_does_not_reset_is_left_after_the_deadline() {
 }
 
 #[test]
+fn a_disk_that_is_dropped_is_stopped_before_its_memory_goes() {
+    let (world, mut disk) = started(Model::default());
+    disk.write(0, &[7; 512]).unwrap();
+    drop(disk);
+    assert_eq!(world.borrow().status, 0);
+}
+
+#[test]
 fn a_dead_queue_ends_every_call_and_the_device_is_reset() {
     let (world, mut disk) = faulty(Fault::DeadAfter(3));
     assert_eq!(disk.write(0, &vec![7; 16 * 4096]), Err(BlockError::TimedOut));

@@ -46,7 +46,7 @@ const USEFUL: Features = Features::BLK_SIZE_MAX
 /// Code of [`BlockError::Device`] when a read was answered with fewer bytes than were asked for.
 pub const SHORT: u32 = 0xffff_0002;
 
-/// Why a disk cannot be used. It was left reset or marked as failed, with no access to memory.
+/// Why a disk cannot be used. The device was left reset or marked as failed: it has no queue to work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// The device did not reset itself, or never stopped changing its configuration.
@@ -104,19 +104,12 @@ pub fn start<R: Registers, D: Dma, C: Clock>(
     transport.reset(&clock)?;
     transport.advance(Status::ACKNOWLEDGE);
     transport.advance(Status::DRIVER);
-    match bring_up(&mut transport, dma, addressing, &clock, pool) {
-        Ok(parts) => {
-            let Parts { queue, doorbell, requests, slots, geometry } = parts;
-            let expected = vec![0; slots.count()];
-            transport.advance(Status::DRIVER_OK);
-            let controller = Blk { transport, queue, doorbell, requests, expected };
-            Ok(Disk::new(controller, slots, geometry, clock))
-        }
-        Err(error) => {
-            transport.advance(Status::FAILED);
-            Err(error)
-        }
-    }
+    let parts = bring_up(&mut transport, dma, addressing, &clock, pool);
+    transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
+    let Parts { queue, doorbell, requests, slots, geometry } = parts?;
+    let expected = vec![0; slots.count()];
+    let controller = Blk { transport, queue, doorbell, requests, expected };
+    Ok(Disk::new(controller, slots, geometry, clock))
 }
 
 /// What a disk is made of besides its registers.
@@ -136,7 +129,8 @@ fn bring_up<R: Registers, D: Dma>(
     pool: Pool,
 ) -> Result<Parts<D::Memory>, StartError> {
     let features = negotiate(transport, addressing)?;
-    let geometry = read_geometry(transport, features, clock, pool)?;
+    let configuration = transport.read_configuration(clock, Configuration::read)?;
+    let geometry = configuration.geometry(features, pool).ok_or(StartError::Geometry)?;
     let size = queue_size(transport.queue_size(), pool).ok_or(StartError::Queue)?;
     let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
     let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
@@ -171,36 +165,39 @@ fn negotiate<R: Registers>(
     if transport.status().contains(Status::FEATURES_OK) { Ok(accepted) } else { Err(StartError::Features) }
 }
 
-fn read_geometry<R: Registers>(
-    transport: &Transport<R>,
-    features: Features,
-    clock: &impl Clock,
-    pool: Pool,
-) -> Result<Geometry, StartError> {
-    let (low, high, size_max, blk_size) = transport.read_configuration(clock, |device| {
-        let read = |offset| device.read32(offset);
-        (
-            read(configuration::CAPACITY),
-            read(configuration::CAPACITY + 4),
-            read(configuration::SIZE_MAX),
-            read(configuration::BLK_SIZE),
-        )
-    })?;
-    let block_size = if features.contains(Features::BLK_BLK_SIZE) { blk_size } else { DEFAULT_BLOCK_SIZE };
-    let segment = if features.contains(Features::BLK_SIZE_MAX) { size_max } else { u32::MAX };
-    if !block_size.is_power_of_two() || !(512..=4096).contains(&block_size) {
-        return Err(StartError::Geometry);
+/// What a device says of itself. The last two mean something only with the features that go with them.
+#[derive(Clone, Copy, Debug)]
+struct Configuration {
+    sectors: u64,
+    size_max: u32,
+    blk_size: u32,
+}
+
+impl Configuration {
+    fn read(device: &impl Registers) -> Self {
+        let low = device.read32(configuration::CAPACITY);
+        let high = device.read32(configuration::CAPACITY + 4);
+        Self {
+            sectors: u64::from(high) << 32 | u64::from(low),
+            size_max: device.read32(configuration::SIZE_MAX),
+            blk_size: device.read32(configuration::BLK_SIZE),
+        }
     }
-    let sectors = u64::from(high) << 32 | u64::from(low);
-    let bytes = sectors.checked_mul(SECTOR).ok_or(StartError::Geometry)?;
-    let piece = pool.slot_size.min(segment as usize) / block_size as usize * block_size as usize;
-    if piece == 0 {
-        return Err(StartError::Geometry);
+
+    fn geometry(self, features: Features, pool: Pool) -> Option<Geometry> {
+        let block_size =
+            if features.contains(Features::BLK_BLK_SIZE) { self.blk_size } else { DEFAULT_BLOCK_SIZE };
+        let segment = if features.contains(Features::BLK_SIZE_MAX) { self.size_max } else { u32::MAX };
+        if !block_size.is_power_of_two() || !(512..=4096).contains(&block_size) {
+            return None;
+        }
+        let whole_blocks = |bytes: u64| bytes - bytes % u64::from(block_size);
+        let piece = whole_blocks(pool.slot_size.min(segment as usize) as u64) as usize;
+        let size = whole_blocks(self.sectors.checked_mul(SECTOR)?);
+        let flush = features.contains(Features::BLK_FLUSH);
+        let durability = if flush { Durability::OnFlush } else { Durability::OnCompletion };
+        (piece > 0).then_some(Geometry { size, block_size, piece, durability })
     }
-    let size = bytes - bytes % u64::from(block_size);
-    let flush = features.contains(Features::BLK_FLUSH);
-    let durability = if flush { Durability::OnFlush } else { Durability::OnCompletion };
-    Ok(Geometry { size, block_size, piece, durability })
 }
 
 /// Entries for the queue: enough for the pool, at most what the device has, a power of two; `None` if no chain fits.
