@@ -145,7 +145,8 @@ impl PageLayout {
             && free.marks(&page)
             && !self.is_slab(&page)
         {
-            return free.order(&page).map(|order| Exclusion { reason: Reason::Free, order });
+            let order = free.order(&page).filter(|&order| is_aligned(pfn, order));
+            return order.map(|order| Exclusion { reason: Reason::Free, order });
         }
         let order = if page.flags & self.head == 0 { 0 } else { self.compound_order(pfn, next) };
         self.reason(level, &page, next).map(|reason| Exclusion { reason, order })
@@ -216,7 +217,7 @@ impl PageLayout {
             }
             Err(_) => 0,
         };
-        if order <= MAX_ORDER && pfn.trailing_zeros() >= order { order } else { 0 }
+        if order <= MAX_ORDER && is_aligned(pfn, order) { order } else { 0 }
     }
 }
 
@@ -294,6 +295,10 @@ fn flag(info: VmcoreInfo<'_>, name: &str) -> Option<u64> {
 /// A value of `_mapcount`, which VMCOREINFO gives as a signed number.
 fn mapcount_value(info: VmcoreInfo<'_>, name: &str) -> Option<u32> {
     info.number(name).map(|value| value.cast_unsigned() as u32)
+}
+
+fn is_aligned(pfn: u64, order: u32) -> bool {
+    pfn.trailing_zeros() >= order
 }
 
 /// An offset at which `len` bytes lie inside a structure of `size` bytes.

@@ -9,12 +9,11 @@ use machine::{OldMemory, Range};
 use crate::bitmap;
 use crate::page::{MAX_ORDER, PageLayout, Reason};
 use crate::sections::Sections;
-use crate::{AddressSpace, Kernel, OutOfMemory, Ram};
+use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
 
-/// Page frames whose `struct page` are read at a time: 64 KiB of them.
-const GULP: u64 = 1024;
-/// Page frames that are read at a time where a gulp cannot be read in one piece: one page of `struct page`.
-const SIP: u64 = 64;
+/// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
+/// free memory in vain, since the first page of a free block speaks for up to 1024.
+const GULP: u64 = 64;
 
 /// What a dump leaves out, as a sum of makedumpfile's numbers: 1 pages full of zeroes, 2 cache, 4 private cache, 8 user
 /// pages, 16 free pages.
@@ -136,7 +135,7 @@ struct Run {
 }
 
 impl<'a, M: OldMemory> Selection<'a, M> {
-    /// Prepares to go through the memory of `kernel`; takes 64 KiB however large that is.
+    /// Prepares to go through the memory of `kernel`; takes one page or so however large that is.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram, level: Level) -> Result<Self, OutOfMemory> {
         let run = Run { end: 0, reason: Reason::Free };
         Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: 0 })
@@ -179,24 +178,18 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         }
     }
 
-    /// Judges page frames of one gulp; in sips if it cannot be read in one piece.
+    /// Judges page frames of one gulp.
     fn examine_gulp(&mut self, mut gulp: Range, chunk: &mut Chunk<'_>) {
         gulp.start = gulp.start.max(self.run.end);
-        if gulp.is_empty() || self.judge(gulp, chunk).is_some() {
-            return;
-        }
-        while !gulp.is_empty() {
-            let sip = take(&mut gulp, SIP);
-            if self.judge(sip, chunk).is_none() {
-                chunk.keep_unknown(sip);
-            }
+        if !gulp.is_empty() && self.judge(gulp, chunk).is_none() {
+            chunk.keep_unknown(gulp);
         }
     }
 
     /// Judges page frames outside the current run; `None` if their `struct page` cannot be read.
     fn judge(&mut self, frames: Range, chunk: &mut Chunk<'_>) -> Option<()> {
         let (layout, pages) = self.pages.as_mut()?.read(frames)?;
-        let mut pfn = frames.start.max(self.run.end);
+        let mut pfn = frames.start;
         while pfn < frames.end {
             let at = (pfn - frames.start) as usize * layout.size;
             let (page, next) = pages.get(at..)?.split_at_checked(layout.size)?;
@@ -258,6 +251,8 @@ struct PageArray<'a, M> {
     layout: &'a PageLayout,
     /// The section looked up last, and where its array is.
     section: Option<(u64, Option<u64>)>,
+    /// The translation made last, and of what: a large page holds the array of a whole section.
+    mapping: (u64, Mapping),
     buffer: Vec<u8>,
 }
 
@@ -272,7 +267,7 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         let size = GULP as usize * layout.size;
         buffer.try_reserve_exact(size)?;
         buffer.resize(size, 0);
-        Ok(Some(Self { memory, space, sections, layout, section: None, buffer }))
+        Ok(Some(Self { memory, space, sections, layout, section: None, mapping: NOWHERE, buffer }))
     }
 
     /// Copies the `struct page` of page frames that lie in one gulp.
@@ -280,9 +275,22 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         let array = self.array(self.sections.of(frames.start))?;
         let size = self.layout.size as u64;
         let address = array.checked_add(frames.start.checked_mul(size)?)?;
-        let into = self.buffer.get_mut(..(frames.len() * size) as usize)?;
-        self.space.read(self.memory, address, into).ok()?;
+        let len = frames.len() * size;
+        let physical = self.physical(address, len);
+        let into = self.buffer.get_mut(..len as usize)?;
+        match physical {
+            Some(physical) => self.memory.read(physical, into).ok()?,
+            None => self.space.read(self.memory, address, into).ok()?,
+        }
         Some((self.layout, into))
+    }
+
+    /// Where `len` bytes of virtual memory are, if they are in one piece.
+    fn physical(&mut self, address: u64, len: u64) -> Option<u64> {
+        if inside(self.mapping, address, len).is_none() {
+            self.mapping = (address, self.space.translate(self.memory, address).ok()?);
+        }
+        inside(self.mapping, address, len)
     }
 
     fn array(&mut self, section: u64) -> Option<u64> {
@@ -295,4 +303,13 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
             }
         }
     }
+}
+
+/// A translation of nothing.
+const NOWHERE: (u64, Mapping) = (0, Mapping { physical: 0, len: 0 });
+
+/// Where `len` bytes from `address` are, if all lie in what was translated from `start` on.
+fn inside((start, mapping): (u64, Mapping), address: u64, len: u64) -> Option<u64> {
+    let offset = address.checked_sub(start)?;
+    (offset.checked_add(len)? <= mapping.len).then(|| mapping.physical + offset)
 }

@@ -199,6 +199,13 @@ fn a_free_block_of_an_impossible_order_is_kept() {
 }
 
 #[test]
+fn a_free_block_that_is_not_aligned_to_its_order_is_kept() {
+    let mut memory = machine(1);
+    describe(&mut memory, HERE + 2, &[buddy(UP_TO_6_2, 2)]);
+    assert_eq!(left_out(&memory, &kernel(UP_TO_6_2), 31), []);
+}
+
+#[test]
 fn memory_that_was_not_accepted_is_free() {
     let mut memory = machine(1);
     describe(&mut memory, HERE, &[typed(SINCE_7_1, 0, 0xf7)]);
@@ -340,12 +347,16 @@ proptest! {
     ) {
         let mut memory = machine(1);
         describe(&mut memory, 1024, &pages);
-        let ram = Ram::from_ranges([Range::new(1000 << 12, 3072 << 12)].into_iter()).unwrap();
+        let ram = Ram::from_ranges([Range::new(1000 * PAGE_SIZE, 3072 * PAGE_SIZE)].into_iter()).unwrap();
         let kernel = kernel(UP_TO_6_2);
         let (whole, counts) = select(&memory, &kernel, &ram, level(number), SECTION);
         let set: u64 = whole.iter().map(|byte| u64::from(byte.count_ones())).sum();
         prop_assert_eq!(counts.kept(), set);
-        prop_assert_eq!(select(&memory, &kernel, &ram, level(number), chunk * 8), (whole, counts));
+        prop_assert_eq!(select(&memory, &kernel, &ram, level(number), chunk * 8), (whole.clone(), counts));
+
+        let (mut last, start) = (vec![0; 40], 128 + chunk as usize / 3);
+        Selection::new(&memory, &kernel, &ram, level(number)).unwrap().fill(start as u64 * 8, &mut last);
+        prop_assert_eq!(&last, &whole[start..start + 40], "a chunk out of the middle");
     }
 
     #[test]

@@ -24,10 +24,12 @@ impl Memory {
     }
 
     pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) {
-        for (address, &byte) in (address..).zip(bytes) {
-            let page =
-                self.pages.entry(address / PAGE_SIZE).or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
-            page[(address % PAGE_SIZE) as usize] = byte;
+        let start = (address % PAGE_SIZE) as usize;
+        let (now, later) = bytes.split_at(bytes.len().min(PAGE_SIZE as usize - start));
+        let page = self.pages.entry(address / PAGE_SIZE).or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
+        page[start..start + now.len()].copy_from_slice(now);
+        if !later.is_empty() {
+            self.write(address + now.len() as u64, later);
         }
     }
 
