@@ -1,0 +1,198 @@
+//! `holdover collect`: copies a dump out of its area into a file, and checks it on the way.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use area::{Area, Lack, ReadError, Seal, State};
+use blockfile::BlockFile;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::area_device;
+use crate::report::{self, Report, row};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The dump area: its UUID, its device, or a file
+    #[arg(value_name = "UUID|DEVICE")]
+    area: area_device::Name,
+    /// The file to make; it appears under this name only when it is whole
+    out: PathBuf,
+    /// Replace a file of that name
+    #[arg(long)]
+    force: bool,
+}
+
+/// A collected dump.
+pub(crate) struct Collected {
+    out: PathBuf,
+    bytes: u64,
+    lack: Option<Lack>,
+    about: Option<About>,
+}
+
+/// What the dump says of itself.
+struct About {
+    release: String,
+    pages: u64,
+}
+
+/// Copies and checks the dump.
+pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
+    let out = &arguments.out;
+    if out.exists() && !arguments.force {
+        bail!("{} exists; `--force` replaces it", out.display());
+    }
+    let found = area_device::find(&arguments.area)?;
+    let mut area = area_device::open(&found.device, found.label.uuid)?;
+    let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
+    let lack = lack(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
+    copy(&mut area, &seal, out)?;
+    Ok(Collected { out: out.clone(), bytes: seal.dump_len, lack, about: about(out) })
+}
+
+/// What the dump lacks, if there is one.
+fn lack(seal: &Seal) -> Result<Option<Lack>> {
+    match seal.state {
+        State::Complete => Ok(None),
+        State::Partial(lack) => Ok(Some(lack)),
+        State::Empty => Err(anyhow!("nothing was dumped since it was formatted")),
+        State::InProgress => Err(anyhow!("a dump was begun and cut off before it was sealed")),
+    }
+}
+
+/// Copies the dump to `out`, under another name until it is whole and safe.
+fn copy(area: &mut Area<BlockFile>, seal: &Seal, out: &Path) -> Result<()> {
+    let unfinished = beside(out, "unfinished");
+    let file = File::create(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+    let copied = copy_bytes(area, seal, &file);
+    if let Err(ReadError::Checksum { .. }) = &copied {
+        let damaged = beside(out, "damaged");
+        fs::rename(&unfinished, &damaged)
+            .with_context(|| format!("cannot rename {}", unfinished.display()))?;
+        return copied.with_context(|| format!("what was read is in {}", damaged.display()));
+    }
+    let kept = copied.map_err(anyhow::Error::from).and_then(|()| keep(&file, &unfinished, out));
+    if kept.is_err() {
+        // Nothing can be done if this fails as well.
+        let _ = fs::remove_file(&unfinished);
+    }
+    kept.with_context(|| format!("cannot make {}", out.display()))
+}
+
+fn copy_bytes(area: &mut Area<BlockFile>, seal: &Seal, file: &File) -> Result<(), ReadError<CopyError>> {
+    let progress = progress(seal.dump_len);
+    file.set_len(seal.dump_len).map_err(|error| ReadError::Sink(CopyError(error)))?;
+    area.read_dump(seal, |offset, bytes| {
+        progress.set_position(offset + bytes.len() as u64);
+        write_sparse(file, offset, bytes).map_err(CopyError)
+    })?;
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// An error of the file that a dump is copied to.
+#[derive(Debug)]
+struct CopyError(io::Error);
+
+impl std::fmt::Display for CopyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for CopyError {}
+
+/// Writes bytes to a fresh file, without those blocks that are zeros and so are there already.
+fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    for (index, block) in bytes.chunks(area::BLOCK as usize).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, offset + index as u64 * area::BLOCK)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the file durable, then gives it its name, then makes the name durable.
+fn keep(file: &File, unfinished: &Path, out: &Path) -> Result<()> {
+    file.sync_all()?;
+    fs::rename(unfinished, out)?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+/// A name in the same folder.
+fn beside(out: &Path, ending: &str) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    out.with_file_name(name)
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let style = ProgressStyle::with_template(
+        "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+    );
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// Reads back what the dump says of itself, if it can be read.
+fn about(dump: &Path) -> Option<About> {
+    let reader = kdump::Reader::open(BlockFile::open(dump).ok()?).ok()?;
+    let release = reader.header().utsname.release.as_str().to_owned();
+    Some(About { release, pages: reader.pages() })
+}
+
+/// What a person should know of a dump that lacks something.
+fn explain(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Content => "partial: the capture kernel could not store everything",
+        Lack::Write => "partial: the disk reported an error while the dump was written",
+        Lack::Gap => "partial: parts of the dump were never written",
+    }
+}
+
+impl Collected {
+    fn state(&self) -> &'static str {
+        self.lack.map_or("complete", explain)
+    }
+}
+
+impl Report for Collected {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![
+            row("dump", self.out.display().to_string()),
+            row("state", self.state()),
+            row("size", report::size(self.bytes)),
+        ];
+        match &self.about {
+            Some(about) => {
+                rows.push(row("kernel", &about.release));
+                rows.push(row("pages", about.pages.to_string()));
+            }
+            None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
+        }
+        rows
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({
+            "path": self.out,
+            "complete": self.lack.is_none(),
+            "state": self.state(),
+            "bytes": self.bytes,
+            "kernel": self.about.as_ref().map(|about| &about.release),
+            "pages": self.about.as_ref().map(|about| about.pages),
+        }))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.lack.is_none() && self.about.is_some()
+    }
+}

@@ -1,0 +1,177 @@
+//! `holdover doctor`: checks whether this host is ready for a crash, and says what to do where it is not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::report::{self, Report};
+use crate::{area_device, kexec, sysfs};
+
+/// The least reservation that Holdover is tested with.
+const RESERVATION: u64 = 16 << 20;
+
+/// The result of all checks.
+pub(crate) struct Diagnosis {
+    checks: Vec<Check>,
+}
+
+/// One thing that a host needs.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    what: &'static str,
+    state: State,
+    /// What was found.
+    found: String,
+    /// What to do about it; empty if it is well.
+    remedy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Missing,
+}
+
+impl Check {
+    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+        Self { what, state: State::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn missing(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, state: State::Missing, found: found.into(), remedy: remedy.into() }
+    }
+}
+
+/// Looks at everything.
+pub(crate) fn run() -> Result<Diagnosis> {
+    let checks = vec![
+        reservation(kexec::reserved().unwrap_or(0)),
+        translation(
+            &entries(Path::new("/sys/class/iommu")),
+            Path::new("/sys/firmware/acpi/tables/DMAR").exists(),
+        ),
+        tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
+        area(&area_device::all()?),
+        capture_kernel(kexec::is_loaded().unwrap_or(false)),
+    ];
+    Ok(Diagnosis { checks })
+}
+
+fn reservation(bytes: u64) -> Check {
+    const WHAT: &str = "crash reservation";
+    if bytes < RESERVATION {
+        Check::missing(
+            WHAT,
+            report::size(bytes),
+            "add crashkernel=16M to the kernel's command line and restart",
+        )
+    } else {
+        Check::ok(WHAT, report::size(bytes))
+    }
+}
+
+/// `units` are the remapping units that the running kernel uses.
+fn translation(units: &[String], has_table: bool) -> Check {
+    const WHAT: &str = "IOMMU";
+    if !units.is_empty() {
+        return Check::ok(WHAT, units.join(", "));
+    }
+    if has_table {
+        let remedy =
+            "add intel_iommu=on to the kernel's command line and restart; dumps work without, unprotected";
+        return Check::missing(WHAT, "present, off", remedy);
+    }
+    let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
+    Check::missing(WHAT, "no DMAR table", remedy)
+}
+
+fn tool(mut path: impl Iterator<Item = PathBuf>) -> Check {
+    const WHAT: &str = "kexec";
+    match path.find(|folder| folder.join("kexec").is_file()) {
+        Some(folder) => Check::ok(WHAT, folder.join("kexec").display().to_string()),
+        None => Check::missing(WHAT, "not in PATH", "install the package kexec-tools"),
+    }
+}
+
+fn area(areas: &[area_device::Found]) -> Check {
+    const WHAT: &str = "dump area";
+    let Some(first) = areas.first() else {
+        return Check::missing(
+            WHAT,
+            "on no disk that can be read",
+            "make one with `holdover format DEVICE` (as root)",
+        );
+    };
+    let found = format!("{} on {}", first.label.uuid, first.device.display());
+    match sysfs::locate(&first.device).map(|location| location.function) {
+        Ok(Some(function)) => Check::ok(WHAT, format!("{found}, behind {function}")),
+        _ => Check::missing(WHAT, found, "its disk is behind no PCI function; choose another disk"),
+    }
+}
+
+fn capture_kernel(is_loaded: bool) -> Check {
+    const WHAT: &str = "capture kernel";
+    if is_loaded {
+        Check::ok(WHAT, "loaded")
+    } else {
+        Check::missing(WHAT, "not loaded", "load it with `holdover load --image IMAGE --area UUID`")
+    }
+}
+
+/// Names in a folder, none if there is no such folder.
+fn entries(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+impl Report for Diagnosis {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |check: &Check| {
+            let state = if check.state == State::Ok { "OK" } else { "missing" };
+            vec![check.what.to_owned(), state.to_owned(), check.found.clone(), check.remedy.clone()]
+        };
+        self.checks.iter().map(row).collect()
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({ "ready": self.is_whole(), "checks": self.checks }))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.checks.iter().all(|check| check.state == State::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_below_16_mib_is_too_small() {
+        assert_eq!(reservation((16 << 20) - 1).state, State::Missing);
+        assert_eq!(reservation(16 << 20).state, State::Ok);
+    }
+
+    #[test]
+    fn translation_that_is_off_is_told_from_hardware_without() {
+        assert_eq!(translation(&["dmar0".into()], true).state, State::Ok);
+        assert!(translation(&[], true).remedy.contains("intel_iommu=on"));
+        assert!(translation(&[], false).remedy.contains("firmware"));
+    }
+
+    #[test]
+    fn kexec_is_looked_for_in_every_folder_of_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = || [PathBuf::from("/nowhere"), folder.path().to_owned()].into_iter();
+        assert_eq!(tool(path()).state, State::Missing);
+        fs::write(folder.path().join("kexec"), "").unwrap();
+        assert_eq!(tool(path()).state, State::Ok);
+    }
+}

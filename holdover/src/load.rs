@@ -1,0 +1,152 @@
+//! `holdover load`: finds the dump area and its disk, and has the capture kernel loaded.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::kexec::{self, Syscall};
+use crate::report::{Report, row};
+use crate::{area_device, sysfs};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The capture kernel, a bzImage
+    #[arg(long, value_name = "PATH")]
+    image: PathBuf,
+    /// The dump area: its UUID, or its device
+    #[arg(long, value_name = "UUID|DEVICE")]
+    area: area_device::Name,
+    /// PCI function of the area's disk, if it cannot be found in /sys
+    #[arg(long, value_name = "SSSS:BB:DD.F", value_parser = sysfs::parse_function)]
+    disk: Option<String>,
+    /// Which pages to leave out, in makedumpfile's numbering
+    #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u8).range(0..=31))]
+    level: u8,
+    /// The system call that loads
+    #[arg(long, value_enum, default_value_t = Syscall::File)]
+    syscall: Syscall,
+    /// More options for the capture kernel's command line
+    #[arg(long, value_name = "OPTIONS")]
+    append: Option<String>,
+}
+
+/// The capture kernel's command line.
+struct CommandLine<'a> {
+    uuid: Uuid,
+    offset: u64,
+    disk: &'a str,
+    level: u8,
+    console: Option<&'a str>,
+    append: Option<&'a str>,
+}
+
+impl CommandLine<'_> {
+    fn compose(&self) -> String {
+        let mut options = vec![format!("holdover.area={}@{}", self.uuid, self.offset)];
+        options.push(format!("holdover.disk={}", self.disk));
+        options.push(format!("holdover.level={}", self.level));
+        options.extend(self.console.into_iter().chain(self.append).map(str::to_owned));
+        options.join(" ")
+    }
+}
+
+/// What was loaded.
+pub(crate) struct Loaded {
+    image: PathBuf,
+    device: PathBuf,
+    command_line: String,
+}
+
+/// Loads the capture kernel.
+pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
+    if kexec::reserved()? == 0 {
+        bail!("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M");
+    }
+    kexec::check_image(&arguments.image)?;
+    let found = area_device::find(&arguments.area)?;
+    let location = sysfs::locate(&found.device)?;
+    let disk = arguments.disk.as_ref().or(location.function.as_ref()).with_context(|| {
+        format!("{} has no PCI function in /sys; name the one it is behind with --disk", location.disk)
+    })?;
+    let running =
+        fs::read_to_string("/proc/cmdline").context("cannot read the command line; is /proc mounted?")?;
+    let command_line = CommandLine {
+        uuid: found.label.uuid,
+        offset: location.offset,
+        disk,
+        level: arguments.level,
+        console: serial_console(&running),
+        append: arguments.append.as_deref(),
+    };
+    let command_line = command_line.compose();
+    kexec::load(&arguments.image, &command_line, arguments.syscall)?;
+    Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line })
+}
+
+/// The last serial console of the running kernel: the capture kernel speaks there too.
+fn serial_console(command_line: &str) -> Option<&str> {
+    command_line.split_ascii_whitespace().rfind(|option| option.starts_with("console=ttyS"))
+}
+
+impl Report for Loaded {
+    fn rows(&self) -> Vec<Vec<String>> {
+        vec![
+            row("loaded", self.image.display().to_string()),
+            row("dump area on", self.device.display().to_string()),
+            row("command line", &self.command_line),
+        ]
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({ "image": self.image, "device": self.device, "command_line": self.command_line }))
+    }
+}
+
+/// The capture kernel was removed.
+pub(crate) struct Unloaded;
+
+/// Removes the loaded capture kernel.
+pub(crate) fn unload() -> Result<Unloaded> {
+    kexec::unload()?;
+    Ok(Unloaded)
+}
+
+impl Report for Unloaded {
+    fn rows(&self) -> Vec<Vec<String>> {
+        vec![row("unloaded", "a panic will not be dumped; `holdover load` loads again")]
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({ "loaded": false }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The form is the one in ARCHITECTURE.md.
+    #[test]
+    fn the_command_line_has_the_documented_form() {
+        let command_line = CommandLine {
+            uuid: Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+            offset: 1 << 20,
+            disk: "0000:00:04.0",
+            level: 31,
+            console: serial_console("quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200 ro"),
+            append: Some("a=b c"),
+        };
+        let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
+             holdover.level=31 console=ttyS0,115200 a=b c";
+        assert_eq!(command_line.compose(), expected);
+    }
+
+    #[test]
+    fn a_kernel_without_a_serial_console_names_none() {
+        assert_eq!(serial_console("quiet console=tty0 ro"), None);
+    }
+}

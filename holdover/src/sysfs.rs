@@ -1,0 +1,133 @@
+//! What `/sys` tells of disks: which whole disk a device is part of, from which byte on, and behind which PCI function.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Bytes in the unit in which the kernel counts, whatever the disk's own sectors are.
+const SECTOR: u64 = 512;
+
+/// Where a disk or a partition is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// The kernel's name of the whole disk.
+    pub(crate) disk: String,
+    /// Byte on the whole disk at which the device begins.
+    pub(crate) offset: u64,
+    /// PCI function of the disk, `SSSS:BB:DD.F`, if it has one.
+    pub(crate) function: Option<String>,
+}
+
+/// Finds a block device in `/sys` by its number, whatever it is called in `/dev`.
+pub(crate) fn locate(device: &Path) -> Result<Location> {
+    let metadata = device.metadata().with_context(|| format!("cannot find {}", device.display()))?;
+    if !metadata.file_type().is_block_device() {
+        bail!(
+            "{} is not a block device: the capture kernel finds disks and partitions only",
+            device.display()
+        );
+    }
+    let number = metadata.rdev();
+    let entry = format!("/sys/dev/block/{}:{}", libc::major(number), libc::minor(number));
+    let entry = fs::canonicalize(&entry).with_context(|| format!("cannot find {entry}; is /sys mounted?"))?;
+    locate_entry(&entry)
+}
+
+/// Reads a device's directory in `/sys/devices`.
+fn locate_entry(entry: &Path) -> Result<Location> {
+    let is_partition = entry.join("partition").exists();
+    let disk = if is_partition { entry.parent().unwrap_or(entry) } else { entry };
+    let offset = if is_partition { number(&entry.join("start"))? * SECTOR } else { 0 };
+    if disk.join("dm").exists() || disk.join("md").exists() {
+        bail!("{} is not a disk of its own but made of others; use a partition of a disk", name(disk));
+    }
+    Ok(Location { disk: name(disk), offset, function: function(disk) })
+}
+
+/// The PCI function closest to the disk on its way from the root.
+fn function(disk: &Path) -> Option<String> {
+    disk.ancestors().map(name).find(|name| is_function(name))
+}
+
+/// Whether a name is that of a PCI function: `0000:00:04.0`.
+fn is_function(name: &str) -> bool {
+    let hexadecimal =
+        |part: &str, len| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = name.split([':', '.']).collect();
+    let lengths_fit = matches!(parts[..], [segment, bus, device, function]
+        if hexadecimal(segment, 4) && hexadecimal(bus, 2) && hexadecimal(device, 2) && hexadecimal(function, 1));
+    lengths_fit && name.as_bytes().get(4) == Some(&b':') && name.as_bytes().get(10) == Some(&b'.')
+}
+
+/// Checks a PCI function as a person writes it.
+pub(crate) fn parse_function(text: &str) -> Result<String, String> {
+    if is_function(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a PCI function is written like 0000:00:04.0".into())
+    }
+}
+
+/// The devices of all disks and partitions, by the kernel's names.
+pub(crate) fn block_devices() -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir("/sys/class/block").context("cannot list disks; is /sys mounted?")?;
+    let mut devices: Vec<PathBuf> =
+        entries.map(|entry| Ok(Path::new("/dev").join(entry?.file_name()))).collect::<Result<_>>()?;
+    devices.sort();
+    Ok(devices)
+}
+
+/// Reads a file that holds one number.
+pub(crate) fn number(path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.trim().parse().with_context(|| format!("{} holds no number: {text:?}", path.display()))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The directory of the first partition of a disk as Linux lays it out.
+    fn partition(root: &Path, disk: &str) -> PathBuf {
+        let partition = root.join("devices").join(disk).join("disk1");
+        fs::create_dir_all(&partition).unwrap();
+        fs::write(partition.join("partition"), "1\n").unwrap();
+        fs::write(partition.join("start"), "2048\n").unwrap();
+        partition
+    }
+
+    #[test]
+    fn a_partition_is_located_on_its_disk_and_behind_the_nearest_function() {
+        let root = tempfile::tempdir().unwrap();
+        let partition = partition(root.path(), "pci0000:00/0000:00:1c.0/0000:01:00.0/virtio1/block/vda");
+        let location = locate_entry(&partition).unwrap();
+        assert_eq!(location.disk, "vda");
+        assert_eq!(location.offset, 1 << 20);
+        assert_eq!(location.function.as_deref(), Some("0000:01:00.0"));
+        let whole = locate_entry(partition.parent().unwrap()).unwrap();
+        assert_eq!((whole.offset, whole.function), (0, location.function));
+    }
+
+    #[test]
+    fn a_disk_without_a_function_has_none_and_one_made_of_others_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let partition = partition(root.path(), "virtual/block/loop0");
+        assert_eq!(locate_entry(&partition).unwrap().function, None);
+        fs::create_dir(partition.parent().unwrap().join("md")).unwrap();
+        assert!(locate_entry(&partition).unwrap_err().to_string().contains("made of others"));
+    }
+
+    #[test]
+    fn functions_are_told_from_other_names() {
+        assert!(is_function("10ab:3f:1e.7"));
+        for other in ["pci0000:00", "0000:00:04", "0000.00.04:0", "0000:00:04.00", "virtio0", ""] {
+            assert!(!is_function(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Runs the commands on files, as a person would.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use area::{Area, Dump, Outcome, read_label};
+use blockfile::BlockFile;
+use kdump::{Codec, Header, Page, Pages, Statistics, Utsname, begin, layout::Name};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const AREA_LEN: u64 = 8 << 20;
+
+/// A folder with a file for a dump area.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Self { folder };
+        fs::File::create(bench.disk()).unwrap().set_len(AREA_LEN).unwrap();
+        bench
+    }
+
+    fn formatted() -> Self {
+        let bench = Self::new();
+        assert!(bench.run(&["format", "disk"]).status.success());
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.path("disk")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdover"));
+        command.current_dir(&self.folder).args(arguments).output().unwrap()
+    }
+
+    /// Writes a dump as the capture kernel does; returns its length.
+    fn dump(&self, outcome: Outcome) -> u64 {
+        let mut file = BlockFile::open_exclusive(&self.disk()).unwrap();
+        let uuid = read_label(&mut file, 0).unwrap().uuid;
+        let mut dump = Area::open(file, 0, uuid).unwrap().begin().unwrap();
+        let statistics = write_pages(&mut dump, outcome);
+        dump.seal(outcome, statistics.file_bytes).unwrap();
+        statistics.file_bytes
+    }
+}
+
+/// Writes eight pages, the last of them only if the dump is to be complete.
+fn write_pages(dump: &mut Dump<BlockFile>, outcome: Outcome) -> Statistics {
+    let utsname = Utsname { release: Name::new("6.1.0-test"), ..Utsname::default() };
+    let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 1 << 17, phys_base: 0, dump_level: 31 };
+    let mut bitmaps = begin(dump, &header, &[], Codec::Zlib).unwrap();
+    bitmaps.push(&[0xFF], &[0xFF]).unwrap();
+    let mut pages = bitmaps.finish().unwrap();
+    for pfn in 0..7 {
+        write_page(&mut pages, pfn);
+    }
+    if outcome == Outcome::Partial {
+        return pages.abandon().unwrap();
+    }
+    write_page(&mut pages, 7);
+    pages.finish().unwrap()
+}
+
+fn write_page(pages: &mut Pages<Dump<BlockFile>>, byte: u8) {
+    let fill = |_, page: &mut Page| {
+        page.fill(byte);
+        Ok(())
+    };
+    pages.write_next(fill).unwrap();
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn flip_byte(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn format_prints_the_uuid_that_is_in_the_label() {
+    let bench = Bench::new();
+    let output = bench.run(&["format", "disk", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let label = read_label(&mut BlockFile::open(&bench.disk()).unwrap(), 0).unwrap();
+    assert_eq!(json(&output)["uuid"], label.uuid.to_string());
+    assert_eq!(label.length, AREA_LEN);
+}
+
+#[test]
+fn format_refuses_what_looks_used_and_overwrites_it_by_force() {
+    let bench = Bench::formatted();
+    let output = bench.run(&["format", "disk"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("holds a Holdover dump area"), "{}", stderr(&output));
+    assert!(bench.run(&["format", "disk", "--force"]).status.success());
+}
+
+#[test]
+fn format_names_what_it_found() {
+    let found = [
+        (1080, &b"\x53\xef"[..], "ext4"),
+        (510, b"\x55\xaa", "partition table"),
+        (512, b"EFI PART", "GUID"),
+        (4086, b"SWAPSPACE2", "swap"),
+        (777, b"\x01", "unknown kind at byte 777"),
+        (AREA_LEN as usize - 512, b"EFI PART", "unknown kind at byte 8388096"),
+    ];
+    for (offset, bytes, expected) in found {
+        let bench = Bench::new();
+        let mut disk = vec![0; AREA_LEN as usize];
+        disk[offset..offset + bytes.len()].copy_from_slice(bytes);
+        fs::write(bench.disk(), disk).unwrap();
+        let output = bench.run(&["format", "disk"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn format_says_how_to_make_a_file_that_is_not_there() {
+    let output = Bench::new().run(&["format", "absent"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("truncate -s 1G absent"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_complete_dump_is_collected_byte_for_byte_and_sparse() {
+    let bench = Bench::formatted();
+    let len = bench.dump(Outcome::Complete);
+    let output = bench.run(&["collect", "disk", "vmcore", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!((&report["complete"], &report["bytes"]), (&true.into(), &len.into()));
+    assert_eq!((&report["kernel"], &report["pages"]), (&"6.1.0-test".into(), &8.into()));
+    let dump = fs::read(bench.path("vmcore")).unwrap();
+    let start = area::DUMP_OFFSET as usize;
+    assert!(dump == fs::read(bench.disk()).unwrap()[start..start + len as usize]);
+    let metadata = fs::metadata(bench.path("vmcore")).unwrap();
+    assert!(metadata.blocks() * 512 < len, "{} of {len} bytes are stored", metadata.blocks() * 512);
+    assert!(!bench.path("vmcore.unfinished").exists());
+}
+
+#[test]
+fn a_partial_dump_is_collected_with_a_clear_word_and_its_own_exit_status() {
+    let bench = Bench::formatted();
+    bench.dump(Outcome::Partial);
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("partial: the capture kernel"));
+    assert!(bench.path("vmcore").exists());
+}
+
+#[test]
+fn a_damaged_dump_never_gets_the_name_that_was_asked_for() {
+    let bench = Bench::formatted();
+    let len = bench.dump(Outcome::Complete);
+    flip_byte(&bench.disk(), (area::DUMP_OFFSET + len - 4096) as usize);
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("checksum"), "{}", stderr(&output));
+    assert!(!bench.path("vmcore").exists());
+    assert!(bench.path("vmcore.damaged").exists());
+}
+
+#[test]
+fn an_area_without_a_dump_says_so() {
+    let bench = Bench::formatted();
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("nothing was dumped"), "{}", stderr(&output));
+    drop(bench_with_open_dump(&bench));
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert!(stderr(&output).contains("cut off"), "{}", stderr(&output));
+    assert!(!bench.path("vmcore").exists());
+}
+
+fn bench_with_open_dump(bench: &Bench) -> Dump<BlockFile> {
+    let mut file = BlockFile::open_exclusive(&bench.disk()).unwrap();
+    let uuid = read_label(&mut file, 0).unwrap().uuid;
+    Area::open(file, 0, uuid).unwrap().begin().unwrap()
+}
+
+#[test]
+fn collect_refuses_what_is_no_area_and_does_not_replace_a_file() {
+    let bench = Bench::new();
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert!(stderr(&output).contains("`holdover format disk` makes it one"), "{}", stderr(&output));
+    fs::write(bench.path("vmcore"), "precious").unwrap();
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert!(stderr(&output).contains("`--force` replaces it"), "{}", stderr(&output));
+    assert_eq!(fs::read(bench.path("vmcore")).unwrap(), b"precious");
+}
+
+#[test]
+fn load_checks_its_options_before_it_touches_anything() {
+    let bench = Bench::formatted();
+    let output = bench.run(&["load", "--image", "image", "--area", "disk", "--level", "32"]);
+    assert_eq!(output.status.code(), Some(2));
+    let output = bench.run(&["load", "--image", "image", "--area", "disk", "--disk", "4.0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("0000:00:04.0"), "{}", stderr(&output));
+}
+
+#[test]
+fn doctor_lists_every_check_and_its_exit_status_says_whether_one_failed() {
+    let output = Bench::new().run(&["doctor", "--json"]);
+    let report = json(&output);
+    assert_eq!(report["checks"].as_array().unwrap().len(), 5);
+    let expected = if report["ready"] == true { 0 } else { 3 };
+    assert_eq!(output.status.code(), Some(expected));
+    for check in report["checks"].as_array().unwrap() {
+        assert_eq!(check["state"] == "ok", check["remedy"] == "", "{check}");
+    }
+}
