@@ -38,10 +38,12 @@
 
 extern crate alloc;
 
+mod array;
 mod bitmap;
 mod header;
 mod info;
 mod kernel;
+mod level;
 mod notes;
 mod page;
 mod paging;
@@ -52,10 +54,11 @@ mod select;
 pub use header::{CoreHeader, HeaderError, Segment};
 pub use info::VmcoreInfo;
 pub use kernel::{Kernel, Utsname};
+pub use level::Level;
 pub use notes::Notes;
 pub use paging::{AddressSpace, Mapping, Unmapped};
 pub use ram::Ram;
-pub use select::{Counts, Level, Selection};
+pub use select::{Counts, Selection};
 
 /// There was not enough memory for a list whose length the dead kernel's data gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,63 +1,13 @@
 //! Which pages a dump keeps, a chunk of page frames at a time.
 
-use alloc::vec;
-use alloc::vec::Vec;
 use core::ops::AddAssign;
 
 use machine::{OldMemory, Range};
 
+use crate::array::{GULP, PageArray};
 use crate::bitmap;
-use crate::page::{MAX_ORDER, PageLayout, Reason};
-use crate::sections::Sections;
-use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
-
-/// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
-/// free memory in vain, since the first page of a free block speaks for up to 1024.
-const GULP: u64 = 64;
-
-/// What a dump leaves out, as a sum of makedumpfile's numbers: 1 pages full of zeroes, 2 cache, 4 private cache, 8 user
-/// pages, 16 free pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(u8);
-
-impl Level {
-    /// Everything is kept that may be read.
-    pub const NOTHING: Self = Self(0);
-    /// All that can be left out is.
-    pub const ALL: Self = Self(31);
-
-    /// A level from 0 to 31.
-    pub fn new(number: u8) -> Option<Self> {
-        Some(Self(number)).filter(|level| *level <= Self::ALL)
-    }
-
-    /// The sum.
-    pub fn number(self) -> u8 {
-        self.0
-    }
-
-    /// Whether pages full of zeroes are left out: for whoever reads the pages to do.
-    pub fn leaves_out_zero(self) -> bool {
-        self.0 & 1 != 0
-    }
-
-    pub(crate) fn looks_at_types(self) -> bool {
-        self.0 & !1 != 0
-    }
-
-    /// The private cache only goes with its own number; the rest goes with that as well.
-    pub(crate) fn leaves_out_cache(self, kind: Reason) -> bool {
-        self.0 & 4 != 0 || (kind == Reason::Cache && self.0 & 2 != 0)
-    }
-
-    pub(crate) fn leaves_out_user(self) -> bool {
-        self.0 & 8 != 0
-    }
-
-    pub(crate) fn leaves_out_free(self) -> bool {
-        self.0 & 16 != 0
-    }
-}
+use crate::page::{MAX_ORDER, Reason};
+use crate::{Kernel, Level, OutOfMemory, Ram};
 
 /// How many pages there were and why some are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,76 +190,4 @@ impl<'b> Chunk<'b> {
     fn keep_unknown(&mut self, frames: Range) {
         self.counts.unknown += frames.intersection(self.frames).len();
     }
-}
-
-/// The dead kernel's `struct page`, by page frame number.
-#[derive(Debug)]
-struct PageArray<'a, M> {
-    memory: &'a M,
-    space: &'a AddressSpace,
-    sections: &'a Sections,
-    layout: &'a PageLayout,
-    /// The section looked up last, and where its array is.
-    section: Option<(u64, Option<u64>)>,
-    /// The translation made last, and of what: a large page holds the array of a whole section.
-    mapping: (u64, Mapping),
-    buffer: Vec<u8>,
-}
-
-impl<'a, M: OldMemory> PageArray<'a, M> {
-    /// `None` if the kernel's description does not suffice.
-    fn new(memory: &'a M, kernel: &'a Kernel) -> Result<Option<Self>, OutOfMemory> {
-        let (Ok(space), Ok(sections), Ok(layout)) = (kernel.address_space(), &kernel.sections, &kernel.page)
-        else {
-            return Ok(None);
-        };
-        let mut buffer = vec![];
-        let size = GULP as usize * layout.size;
-        buffer.try_reserve_exact(size)?;
-        buffer.resize(size, 0);
-        Ok(Some(Self { memory, space, sections, layout, section: None, mapping: NOWHERE, buffer }))
-    }
-
-    /// Copies the `struct page` of page frames that lie in one gulp.
-    fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, &[u8])> {
-        let array = self.array(self.sections.of(frames.start))?;
-        let size = self.layout.size as u64;
-        let address = array.checked_add(frames.start.checked_mul(size)?)?;
-        let len = frames.len() * size;
-        let physical = self.physical(address, len);
-        let into = self.buffer.get_mut(..len as usize)?;
-        match physical {
-            Some(physical) => self.memory.read(physical, into).ok()?,
-            None => self.space.read(self.memory, address, into).ok()?,
-        }
-        Some((self.layout, into))
-    }
-
-    /// Where `len` bytes of virtual memory are, if they are in one piece.
-    fn physical(&mut self, address: u64, len: u64) -> Option<u64> {
-        if inside(self.mapping, address, len).is_none() {
-            self.mapping = (address, self.space.translate(self.memory, address).ok()?);
-        }
-        inside(self.mapping, address, len)
-    }
-
-    fn array(&mut self, section: u64) -> Option<u64> {
-        match self.section {
-            Some((known, array)) if known == section => array,
-            _ => {
-                let array = self.sections.array(self.space, self.memory, section);
-                self.section = Some((section, array));
-                array
-            }
-        }
-    }
-}
-
-/// A translation of nothing.
-const NOWHERE: (u64, Mapping) = (0, Mapping { physical: 0, len: 0 });
-
-/// Where `len` bytes from `address` are, if all lie in what was translated from `start` on.
-fn inside((start, mapping): (u64, Mapping), address: u64, len: u64) -> Option<u64> {
-    let offset = address.checked_sub(start)?;
-    (offset.checked_add(len)? <= mapping.len).then(|| mapping.physical + offset)
 }

@@ -170,9 +170,12 @@ pub(crate) struct Page {
     pub(crate) mapping: u64,
     pub(crate) private: u64,
     pub(crate) mapcount: i32,
+    /// `compound_order`, where kernels up to 6.2 have it in the first tail.
+    pub(crate) order: u8,
 }
 
-pub(crate) const IN_USE: Page = Page { flags: 0, compound_head: 0, mapping: 0, private: 0, mapcount: -1 };
+pub(crate) const IN_USE: Page =
+    Page { flags: 0, compound_head: 0, mapping: 0, private: 0, mapcount: -1, order: 0 };
 pub(crate) const TAIL: Page = Page { compound_head: 1, ..IN_USE };
 
 impl Page {
@@ -180,6 +183,7 @@ impl Page {
         let mut bytes = [0; 64];
         bytes[..8].copy_from_slice(&self.flags.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.compound_head.to_le_bytes());
+        bytes[17] = self.order;
         bytes[24..32].copy_from_slice(&self.mapping.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.private.to_le_bytes());
         bytes[48..52].copy_from_slice(&self.mapcount.to_le_bytes());

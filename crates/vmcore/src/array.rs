@@ -1,0 +1,87 @@
+//! The dead kernel's `struct page`, read in bulk.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use machine::{OldMemory, Range};
+
+use crate::page::PageLayout;
+use crate::sections::Sections;
+use crate::{AddressSpace, Kernel, Mapping, OutOfMemory};
+
+/// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
+/// free memory in vain, since the first page of a free block speaks for up to 1024.
+pub(crate) const GULP: u64 = 64;
+
+/// The dead kernel's `struct page`, by page frame number.
+#[derive(Debug)]
+pub(crate) struct PageArray<'a, M> {
+    memory: &'a M,
+    space: &'a AddressSpace,
+    sections: &'a Sections,
+    pub(crate) layout: &'a PageLayout,
+    /// The section looked up last, and where its array is.
+    section: Option<(u64, Option<u64>)>,
+    /// The translation made last, and of what: a large page holds the array of a whole section.
+    mapping: (u64, Mapping),
+    buffer: Vec<u8>,
+}
+
+impl<'a, M: OldMemory> PageArray<'a, M> {
+    /// `None` if the kernel's description does not suffice.
+    pub(crate) fn new(memory: &'a M, kernel: &'a Kernel) -> Result<Option<Self>, OutOfMemory> {
+        let (Ok(space), Ok(sections), Ok(layout)) = (kernel.address_space(), &kernel.sections, &kernel.page)
+        else {
+            return Ok(None);
+        };
+        let mut buffer = vec![];
+        let size = GULP as usize * layout.size;
+        buffer.try_reserve_exact(size)?;
+        buffer.resize(size, 0);
+        Ok(Some(Self { memory, space, sections, layout, section: None, mapping: NOWHERE, buffer }))
+    }
+
+    /// Copies the `struct page` of page frames that lie in one gulp, and of the one after them if they end with an even
+    /// one: it may be the head of a compound page, whose first tail says more.
+    pub(crate) fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, &[u8])> {
+        let array = self.array(self.sections.of(frames.start))?;
+        let size = self.layout.size as u64;
+        let address = array.checked_add(frames.start.checked_mul(size)?)?;
+        let len = (frames.end.next_multiple_of(2) - frames.start) * size;
+        let physical = self.physical(address, len);
+        let into = self.buffer.get_mut(..len as usize)?;
+        match physical {
+            Some(physical) => self.memory.read(physical, into).ok()?,
+            None => self.space.read(self.memory, address, into).ok()?,
+        }
+        Some((self.layout, into))
+    }
+
+    /// Where `len` bytes of virtual memory are, if they are in one piece.
+    fn physical(&mut self, address: u64, len: u64) -> Option<u64> {
+        if translated(self.mapping, address, len).is_none() {
+            self.mapping = (address, self.space.translate(self.memory, address).ok()?);
+        }
+        translated(self.mapping, address, len)
+    }
+
+    fn array(&mut self, section: u64) -> Option<u64> {
+        match self.section {
+            Some((known, array)) if known == section => array,
+            _ => {
+                let array = self.sections.array(self.space, self.memory, section);
+                self.section = Some((section, array));
+                array
+            }
+        }
+    }
+}
+
+/// A translation of nothing.
+const NOWHERE: (u64, Mapping) = (0, Mapping { physical: 0, len: 0 });
+
+/// Where `len` bytes from `address` are, if all lie in what was translated from `start` on.
+fn translated((start, mapping): (u64, Mapping), address: u64, len: u64) -> Option<u64> {
+    let offset = address.checked_sub(start)?;
+    (offset.checked_add(len)? <= mapping.len).then(|| mapping.physical + offset)
+}
