@@ -24,10 +24,17 @@ fn label() -> Label {
     Label { uuid: UUID, length: LENGTH, created: 1_700_000_000 }
 }
 
+thread_local! {
+    /// Made once for the many cases of a property.
+    static FORMATTED: Disk = {
+        let mut disk = Disk::filled(DISK, FOREIGN);
+        Area::format(&mut disk, OFFSET, label()).unwrap();
+        disk
+    };
+}
+
 fn formatted() -> Disk {
-    let mut disk = Disk::filled(DISK, FOREIGN);
-    Area::format(&mut disk, OFFSET, label()).unwrap();
-    disk
+    FORMATTED.with(Disk::clone)
 }
 
 fn open(disk: &mut Disk) -> Area<&mut Disk> {
@@ -187,6 +194,31 @@ fn a_dump_with_a_gap_is_not_complete() {
 }
 
 #[test]
+fn a_dump_whose_last_block_is_missing_is_not_complete() {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &[1; 4096]).unwrap();
+    assert_eq!(dump.seal(Outcome::Complete, 4097).unwrap().state, State::Partial(Lack::Gap));
+}
+
+/// A queued write fails, and the disk says so only when it is asked for something else.
+#[test]
+fn a_write_that_failed_late_makes_the_dump_partial() {
+    type Ask = fn(&mut Dump<&mut Disk>) -> Result<(), BlockError>;
+    let asks: [Ask; 3] =
+        [|dump| dump.read(0, &mut [0; 4096]), |dump| dump.flush(), |dump| dump.write(0, &[1; 4096])];
+    for ask in asks {
+        let mut disk = formatted();
+        let late_error = disk.late_error.clone();
+        let mut dump = open(&mut disk).begin().unwrap();
+        write_dump(&mut dump, 10).unwrap();
+        late_error.set(true);
+        assert_eq!(ask(&mut dump), Err(BlockError::Device(5)));
+        assert_eq!(dump.seal(Outcome::Complete, DUMP_LEN).unwrap().state, State::Partial(Lack::Write));
+    }
+}
+
+#[test]
 fn a_dump_that_was_called_partial_is_partial() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
@@ -236,10 +268,14 @@ fn hostile_offset() -> impl Strategy<Value = u64> {
     prop_oneof![near(0), near(CAPACITY), near(area::DUMP_OFFSET.wrapping_neg()), near(1 << 63), any::<u64>()]
 }
 
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(512), Just(4096), Just(8192), 0_usize..9000]
+}
+
 proptest! {
     #[test]
     fn no_byte_is_written_outside_the_area(
-        writes in prop::collection::vec((hostile_offset(), 0_usize..9000), 1..12),
+        writes in prop::collection::vec((hostile_offset(), length()), 1..12),
         dump_len in any::<u64>(),
     ) {
         let mut disk = formatted();
