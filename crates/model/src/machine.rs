@@ -35,7 +35,7 @@ impl Machine {
         OldRam { world: Rc::clone(&self.world) }
     }
 
-    /// At most `budget` frames of the capture kernel's memory; to be called once.
+    /// At most `budget` frames of the capture kernel's memory, whose last quarter is left for other uses; to be called once.
     pub fn frames(&self, budget: usize) -> OwnFrames {
         OwnFrames::new(Rc::clone(&self.world), budget)
     }
@@ -88,6 +88,16 @@ impl Machine {
     /// The requesters that had a context entry that makes sense when the kernel died.
     pub fn sources_before(&self, unit: usize) -> Vec<u16> {
         self.before(unit, |walker| walker.sources())
+    }
+
+    /// The requesters that used the same domain and tables as this one when the kernel died, itself first.
+    pub fn sharing_before(&self, unit: usize, source: u16) -> Vec<u16> {
+        let others = self.before(unit, |walker| {
+            let context = walker.context(source);
+            let same = |other: &u16| *other != source && walker.context(*other) == context;
+            if context.is_ok() { walker.sources().into_iter().filter(same).collect() } else { Vec::new() }
+        });
+        std::iter::once(source).chain(others).collect()
     }
 
     /// What this requester could reach when the kernel died.

@@ -12,6 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use vtd::registers::FIXED;
 
+/// Entries in a line of the processor's cache.
+const LINE: usize = 8;
+
 pub(crate) type Shared = Rc<RefCell<World>>;
 
 /// The registers of one unit.
@@ -183,12 +186,13 @@ impl Versions {
 }
 
 impl OwnFrames {
-    /// As many frames as `budget` says, if there are so many in the capture kernel's memory.
+    /// As many frames as `budget` says, if there are so many in the first three quarters of the capture kernel's memory.
     pub(crate) fn new(world: Shared, budget: usize) -> Self {
         let mut free: Vec<u64> = {
             let world = world.borrow();
-            let pages = |range: Range| (range.start..range.end).step_by(PAGE_SIZE as usize);
-            world.memory.ranges(Kind::Capture).flat_map(pages).collect()
+            let frames =
+                |range: Range| (range.start..range.end - range.len() / 4).step_by(PAGE_SIZE as usize);
+            world.memory.ranges(Kind::Capture).flat_map(frames).collect()
         };
         world.borrow_mut().rng.shuffle(&mut free);
         free.truncate(budget);
@@ -216,13 +220,19 @@ impl OwnFrames {
         }
     }
 
-    /// One step, in which the processor's cache may write back a line unasked.
+    /// One step, in which the processor's cache may write back a line unasked: so rarely that it does not make up for
+    /// what is never published.
     fn step_and_evict(&mut self) {
         self.step();
-        let some_frame = self.world.borrow_mut().rng.choice(self.frames.keys().copied());
-        let first = self.world.borrow_mut().rng.usize(..ENTRIES / 8) * 8;
-        if let Some(frame) = some_frame {
-            self.write_back(frame, first..first + 8);
+        let line = {
+            let mut world = self.world.borrow_mut();
+            let frame = world.rng.choice(self.frames.keys().copied());
+            frame
+                .filter(|_| world.rng.u8(..) == 0)
+                .map(|frame| (frame, world.rng.usize(..ENTRIES / LINE) * LINE))
+        };
+        if let Some((frame, first)) = line {
+            self.write_back(frame, first..first + LINE);
         }
     }
 

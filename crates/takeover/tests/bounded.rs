@@ -1,0 +1,79 @@
+//! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
+//!
+//! Memory is bounded by construction here: the frames are as many as the budget says. Time and steps are counted by the
+//! model.
+
+mod common;
+
+use common::{DEADLINE, PLENTY, cases, damaged, limits, plausible, stuck, take_over, told};
+use model::damage::{Damage, Harm, Victim};
+use model::random::Size;
+use model::{Machine, Meddling, Scenario, Violation};
+use proptest::prelude::*;
+
+/// Waits of a takeover: drain, queue off, queue on, proof, write buffer, root, contexts, translations, and back again.
+const WAITS: u32 = 14;
+
+/// Steps of a takeover: a few for each table that is copied or counted and each entry that is relinked, and the waits.
+fn step_limit(budget: usize) -> u64 {
+    let relinking = 4 * 512 * (budget as u64 + 1);
+    let counting = 4 * 4 * 512 * (budget as u64 + 1);
+    let contexts = 8 * 65536;
+    let waiting = 4 * u64::from(WAITS) * DEADLINE.as_millis() as u64;
+    relinking + counting + contexts + waiting
+}
+
+fn check(machine: &Machine, budget: usize) -> Result<(), TestCaseError> {
+    prop_assert!(machine.time() <= DEADLINE * WAITS, "{:?}", machine.time());
+    prop_assert!(machine.steps() <= step_limit(budget), "{} steps", machine.steps());
+    prop_assert!(machine.status(0).tes(), "translation is off");
+    let off = Violation::Misuse("translation was turned off");
+    prop_assert!(!machine.violations().contains(&off), "{}", told(machine));
+    Ok(())
+}
+
+fn meddling() -> impl Strategy<Value = Vec<Meddling>> {
+    let one = (1..200_u64, 0..0x1000_0000_u64, any::<u64>());
+    let one =
+        one.prop_map(|(before_read, address, value)| Meddling { before_read, address: address & !7, value });
+    prop::collection::vec(one, 0..20)
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in stuck(), budget in 0..300_usize) {
+        let machine = Scenario { habits, ..scenario }.machine();
+        let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
+        check(&machine, budget)?;
+    }
+
+    #[test]
+    fn a_takeover_ends_in_time_whatever_the_damage(
+        scenario in damaged(),
+        meddling in meddling(),
+        budget in 0..PLENTY,
+    ) {
+        let machine = Scenario { meddling, ..scenario }.machine();
+        let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
+        check(&machine, budget)?;
+    }
+}
+
+/// All entries of each of five levels name one table: 512^5 ways down.
+#[test]
+fn a_fan_out_built_to_explode_is_copied_once() {
+    let mut found = (0..1000).map(|seed| Scenario::random(seed, Size { domains: 1, functions: 2, runs: 2 }));
+    let five_levels = |scenario: &Scenario| {
+        let widest = scenario.domains.iter().any(|domain| domain.width.0 == 3 && !domain.mappings.is_empty());
+        widest && !scenario.functions.is_empty()
+    };
+    let scenario = found.find(five_levels).unwrap();
+    let spread = |which| Damage { table: Victim::Paging, which, word: 0, harm: Harm::Spread };
+    let machine = Scenario { damage: (0..20).map(spread).collect(), ..scenario }.machine();
+    let clock = machine.clock();
+    let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
+    assert!(taken.report().tables_duplicated < 30);
+    assert!(machine.steps() < 100_000, "{} steps", machine.steps());
+}

@@ -1,0 +1,62 @@
+//! **continuity**: for every accepted (source-id, IOVA), the hardware's answer at every instant of the takeover, cold or
+//! warm cache, is the answer it gave before the panic.
+//!
+//! The model compares the answers between every two steps of the takeover; here is also compared, once it is done, what
+//! no device happened to ask for.
+
+mod common;
+
+use common::{PLENTY, attach, broke_continuity, cases, limits, plausible, sharing, stuck, take_over, told};
+use model::{Access, Direction, Machine, Scenario};
+use proptest::prelude::*;
+
+/// Both ends of every leaf that any function reached before, read and written.
+fn reached_accesses(machine: &Machine) -> impl Iterator<Item = Access> {
+    let ends = |reached: &model::walk::Reached| [reached.iova, reached.iova + reached.memory.len() - 1];
+    let accesses = move |source: u16, iova: u64| {
+        [Direction::Read, Direction::Write].map(|direction| Access { source, iova, direction })
+    };
+    machine.sources_before(0).into_iter().flat_map(move |source| {
+        let reached = machine.reached_before(0, source);
+        reached
+            .into_iter()
+            .flat_map(move |reached| ends(&reached).into_iter().flat_map(move |iova| accesses(source, iova)))
+    })
+}
+
+fn check(machine: &Machine) -> Result<(), TestCaseError> {
+    prop_assert!(machine.violations().is_empty(), "{}", told(machine));
+    for access in reached_accesses(machine) {
+        prop_assert_eq!(machine.answer_before(0, access), machine.answer(0, access), "{}", access);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn every_answer_stays_what_it_was(scenario in plausible(), pages in prop::collection::vec(1..17_u64, 0..5), pick in 0..9_usize) {
+        let machine = scenario.machine();
+        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+        let taken = take_over(&machine, &mut frames, &clock, &limits());
+        prop_assert!(taken.is_ok(), "{:?}", taken.err());
+        machine.run(100);
+        check(&machine)?;
+
+        let mapped = attach(&machine, &mut taken?, &mut frames, &sharing(&scenario, &machine, pick), &pages);
+        prop_assert!(mapped.is_ok(), "{:?}", mapped.err());
+        machine.run(100);
+        check(&machine)?;
+    }
+
+    /// Whether it works or not, with commands that are late or never done.
+    #[test]
+    fn a_takeover_that_fails_leaves_the_answers_too(scenario in plausible(), habits in stuck()) {
+        let machine = Scenario { habits, ..scenario }.machine();
+        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+        let taken = take_over(&machine, &mut frames, &clock, &limits());
+        machine.run(100);
+        prop_assert!(!broke_continuity(&machine), "{:?}\n{}", taken.err(), told(&machine));
+    }
+}

@@ -1,0 +1,106 @@
+//! **disjointness**: an IOVA given to a new driver was not mapped by the old kernel in that domain, is no MSI address, no
+//! RMRR, no bridge window, and lies within the domain's width.
+
+mod common;
+
+use common::{Buffer, KEPT_FREE, PLENTY, Taken, attach, cases, limits, plausible, sharing, take_over};
+use machine::{PAGE_SIZE, Range};
+use model::{Access, Answer, Direction, Machine, OwnFrames};
+use proptest::prelude::*;
+use takeover::Attachment;
+
+/// The interrupt window as the specification has it.
+const INTERRUPTS: Range = Range::new(0xFEE0_0000, 0xFEF0_0000);
+
+/// Every page of a buffer under its I/O address, read and written, and the memory it should reach.
+fn accesses(source: u16, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
+    let pages = (buffer.iova.start..buffer.iova.end).zip(buffer.memory.start..).step_by(PAGE_SIZE as usize);
+    let both = [Direction::Read, Direction::Write];
+    pages.flat_map(move |(iova, memory)| both.map(|direction| (Access { source, iova, direction }, memory)))
+}
+
+/// Nobody used these addresses, nobody may not use them, and they reach the buffer: what the first of `sharing` is told.
+fn check_buffer(machine: &Machine, sharing: &[u16], buffer: &Buffer) -> Result<(), TestCaseError> {
+    let forbidden = KEPT_FREE.into_iter().chain([INTERRUPTS, Range::new(0, PAGE_SIZE)]);
+    for range in forbidden {
+        prop_assert!(!range.overlaps(buffer.iova), "{} is in {range}", buffer.iova);
+    }
+    for source in sharing {
+        for (access, memory) in accesses(*source, buffer) {
+            let before = machine.answer_before(0, access);
+            prop_assert!(matches!(before, Answer::Blocked(_)), "{access} was {before}");
+            prop_assert_eq!(machine.answer(0, access), Answer::Memory(memory), "{}", access);
+            prop_assert_eq!(machine.access(0, access), Answer::Memory(memory), "{}, warm", access);
+        }
+    }
+    Ok(())
+}
+
+fn check_overlaps(buffers: &[Buffer]) -> Result<(), TestCaseError> {
+    for (index, buffer) in buffers.iter().enumerate() {
+        prop_assert!(buffers[..index].iter().all(|other| !other.iova.overlaps(buffer.iova)), "{buffers:?}");
+    }
+    Ok(())
+}
+
+/// What was unmapped is gone, warm and cold.
+fn check_unmapping(
+    machine: &Machine,
+    taken: &mut Taken,
+    frames: &mut OwnFrames,
+    device: &Attachment,
+    buffer: &Buffer,
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!(taken.unmap(device, buffer.iova, frames), Ok(()));
+    for (access, _) in accesses(device.source.0, buffer) {
+        prop_assert!(matches!(machine.answer(0, access), Answer::Blocked(_)), "{access}");
+        prop_assert!(matches!(machine.access(0, access), Answer::Blocked(_)), "{access}, warm");
+    }
+    prop_assert!(taken.unmap(device, buffer.iova, frames).is_err(), "unmapped twice");
+    Ok(())
+}
+
+/// An address that the old kernel had mapped, or a forbidden one, is found out.
+#[test]
+fn a_reused_address_is_found_out() {
+    let size = model::random::Size { domains: 3, functions: 5, runs: 5 };
+    let machine = (0..100)
+        .map(|seed| model::Scenario::random(seed, size).machine())
+        .find(|machine| machine.accesses().iter().any(|(_, answer)| matches!(answer, Answer::Memory(_))));
+    let machine = machine.unwrap();
+    let (access, _) =
+        machine.accesses().into_iter().find(|(_, answer)| matches!(answer, Answer::Memory(_))).unwrap();
+    let page = access.iova & !(PAGE_SIZE - 1);
+    let memory = common::buffer(&machine, 0, 1);
+    let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, 0];
+    for start in forbidden.into_iter().chain([page]) {
+        let buffer = Buffer { iova: Range::new(start, start + PAGE_SIZE), memory };
+        assert!(check_buffer(&machine, &[access.source], &buffer).is_err(), "{start:#x}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn new_addresses_are_nobody_elses(
+        scenario in plausible(),
+        pick in 0..9_usize,
+        pages in prop::collection::vec(1..17_u64, 1..12),
+    ) {
+        let machine = scenario.machine();
+        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+        let mut taken = take_over(&machine, &mut frames, &clock, &limits()).unwrap();
+        let sharing = sharing(&scenario, &machine, pick);
+        // Faults would be recorded of what is asked before it is mapped.
+        let (device, buffers) = attach(&machine, &mut taken, &mut frames, &sharing, &pages)?;
+        check_overlaps(&buffers)?;
+        for buffer in &buffers {
+            check_buffer(&machine, &sharing, buffer)?;
+        }
+        prop_assert!(!common::broke_continuity(&machine), "{}", common::told(&machine));
+        for buffer in &buffers {
+            check_unmapping(&machine, &mut taken, &mut frames, &device, buffer)?;
+        }
+    }
+}

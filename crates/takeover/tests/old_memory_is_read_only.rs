@@ -1,0 +1,39 @@
+//! **old memory is read-only**: the capture kernel never writes the old kernel's memory.
+//!
+//! `OldMemory` has no write. What is left are the ways around it: frames that are none, and a unit that is told to write
+//! (the status of an invalidation wait). What the old kernel's own queue still writes is not the capture kernel's doing.
+
+mod common;
+
+use common::{PLENTY, attach, cases, damaged, limits, misused, plausible, sharing, stuck, take_over, told};
+use model::{Machine, Scenario};
+use proptest::prelude::*;
+
+fn check(machine: &Machine) -> Result<(), TestCaseError> {
+    prop_assert_eq!(machine.old_pages_changed(), Vec::<u64>::new());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn a_takeover_and_a_driver_change_no_old_page(scenario in plausible(), pick in 0..9_usize) {
+        let machine = scenario.machine();
+        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+        let mut taken = take_over(&machine, &mut frames, &clock, &limits()).unwrap();
+        attach(&machine, &mut taken, &mut frames, &sharing(&scenario, &machine, pick), &[1, 5])?;
+        machine.run(200);
+        check(&machine)?;
+        prop_assert!(!misused(&machine), "{}", told(&machine));
+    }
+
+    #[test]
+    fn whatever_the_damage_no_old_page_changes(scenario in damaged(), habits in stuck(), budget in 0..300_usize) {
+        let machine = Scenario { habits, ..scenario }.machine();
+        let (mut frames, clock) = (machine.frames(budget), machine.clock());
+        let _ = take_over(&machine, &mut frames, &clock, &limits());
+        machine.run(200);
+        check(&machine)?;
+    }
+}
