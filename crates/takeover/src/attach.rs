@@ -4,23 +4,25 @@ use alloc::vec::Vec;
 
 use machine::{Clock, Frames, PAGE_SIZE, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
-use vtd::context::{ContextEntry, ContextHigh, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
-use vtd::root::ContextTablePointer;
 use vtd::second_stage::Permission;
 use vtd::source::SourceId;
 
 use crate::Surroundings;
-use crate::census::{Bus, Context, Tables, load_context};
-use crate::domain::{Domain, Unfit, new_table};
+use crate::census::Context;
+use crate::domain::{Domain, Unfit};
 use crate::duplicate::Duplicate;
+use crate::entry::{Entry, Slot};
 use crate::growth::{OutOfMemory, insert, push};
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
 use crate::report::{Failure, InForce, Report};
 use crate::swap::Swapped;
+use crate::tables::Tables;
 use crate::unit::{Unit, UnitError};
 
+/// In both kinds of entries, bit 0 of the first word says that there is one.
+const PRESENT: u64 = 1;
 /// How many places are tried for a mapping that does not fit where its addresses are free.
 const TRIES: usize = 16;
 
@@ -33,6 +35,9 @@ pub enum AttachError {
     /// There is no memory for a list.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The PASID of the device's requests is beyond its directory.
+    #[error("the device's RID_PASID is beyond its PASID directory")]
+    NoPlace,
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,
@@ -150,16 +155,17 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty domain
     /// under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not its translations.
     pub fn attach(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<Attachment, AttachError> {
+        let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
         let domain = match self.domain_of(source) {
             Some(domain) => domain,
-            None => self.create_domain(source)?,
+            None => self.create_domain(source, slot)?,
         };
         let inherited = match self.report.domains.get(domain) {
             None => Inherited::Nothing,
             Some(old) if old.tables == 0 => Inherited::Addresses,
             Some(_) => Inherited::Tables,
         };
-        self.link(source, domain, frames)?;
+        self.link(domain, slot, frames)?;
         Ok(Attachment { source, id: self.domains[domain].id, inherited, domain })
     }
 
@@ -210,13 +216,15 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
     }
 
+    /// The domain of a device's requests without PASID.
     fn domain_of(&self, source: SourceId) -> Option<usize> {
-        let index = self.contexts.binary_search_by_key(&source, |context| context.source).ok()?;
-        self.contexts[index].domain
+        let first = self.contexts.partition_point(|context| context.source < source);
+        let of_source = self.contexts[first..].iter().take_while(|context| context.source == source);
+        of_source.filter(|context| context.pasid.is_none()).find_map(|context| context.domain)
     }
 
     /// Makes an empty domain for a device that has none, of the fewest levels that the unit supports.
-    fn create_domain(&mut self, source: SourceId) -> Result<usize, AttachError> {
+    fn create_domain(&mut self, source: SourceId, slot: Slot) -> Result<usize, AttachError> {
         let capability = self.unit.capability();
         let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
         let width =
@@ -227,53 +235,27 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         keep_free(&mut domain.space, &self.kept_free);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;
-        self.remember(source, index)?;
+        self.remember(source, index, slot)?;
         Ok(index)
     }
 
-    fn remember(&mut self, source: SourceId, domain: usize) -> Result<(), OutOfMemory> {
-        match self.contexts.binary_search_by_key(&source, |context| context.source) {
-            Ok(at) => self.contexts[at].domain = Some(domain),
-            Err(at) => {
-                let context = Context { source, entry: ContextEntry::default(), domain: Some(domain) };
-                insert(&mut self.contexts, at, context)?;
-            }
-        }
-        Ok(())
+    /// Remembers a device's domain until it is attached again.
+    fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
+        let Domain { width, id, .. } = self.domains[domain];
+        let entry = Entry::new(self.tables.mode, width, id);
+        let at = self.contexts.partition_point(|context| context.source < source);
+        insert(&mut self.contexts, at, Context { source, pasid: None, entry, domain: Some(domain), slot })
     }
 
-    /// Sees to it that the device's context entry points to its domain's tables.
-    fn link(&mut self, source: SourceId, domain: usize, frames: &mut impl Frames) -> Result<(), AttachError> {
-        let bus = self.bus_table(source.bus(), frames)?;
+    /// Sees to it that the device's requests go through its domain's tables.
+    fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
         let root = self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
-        if load_context(frames, bus, source.devfn()).low.present() {
+        if frames.table(slot.table)[slot.word] & PRESENT != 0 {
             return Ok(());
         }
         let Domain { id, width, .. } = self.domains[domain];
-        let low = ContextLow::new().with_present(true).with_translation(TranslationType::TRANSLATED);
-        let high = ContextHigh::new().with_width(width).with_domain(id);
-        let word = usize::from(source.devfn()) * 2;
-        // The present bit last: hardware may look at any time.
-        frames.store(bus, word + 1, high.into_bits());
-        frames.publish(bus, word + 1..word + 2);
-        frames.store(bus, word, low.with_frame(root >> 12).into_bits());
-        frames.publish(bus, word..word + 1);
-        self.entries_appeared(Scope::Everything, frames)?;
-        Ok(())
-    }
-
-    /// The context table of a bus, which is made if there is none.
-    fn bus_table(&mut self, number: u8, frames: &mut impl Frames) -> Result<u64, AttachError> {
-        if let Some(table) = self.tables.bus(number) {
-            return Ok(table);
-        }
-        let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
-        let at = self.tables.buses.partition_point(|bus| bus.number < number);
-        insert(&mut self.tables.buses, at, Bus { number, table })?;
-        let word = usize::from(number) * 2;
-        frames.store(self.tables.root, word, ContextTablePointer::to(table).into_bits());
-        frames.publish(self.tables.root, word..word + 1);
-        Ok(table)
+        Entry::new(self.tables.mode, width, id).linked(root, width, id).store(slot, frames);
+        Ok(self.entries_appeared(Scope::Everything, frames)?)
     }
 
     fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {

@@ -1,12 +1,13 @@
 //! A domain with tables of our own: where new mappings go.
 
-use machine::{ENTRIES, Frames, PAGE_SIZE, Range};
+use machine::{Frames, PAGE_SIZE, Range};
 use vtd::capability::Capability;
 use vtd::paging::{AddressWidth, Level};
 use vtd::second_stage::{Permission, SecondStageEntry};
 
 use crate::growth::OutOfMemory;
 use crate::report::Outcome;
+use crate::tables::new_table;
 
 /// A domain and its own tables.
 #[derive(Debug)]
@@ -138,13 +139,6 @@ fn add_table(table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> 
     frames.store(table, index, SecondStageEntry::table(new).0);
     frames.publish(table, index..index + 1);
     Some(new)
-}
-
-/// An empty table, published.
-pub(crate) fn new_table(frames: &mut impl Frames) -> Option<u64> {
-    let table = frames.allocate()?;
-    frames.publish(table, 0..ENTRIES);
-    Some(table)
 }
 
 /// A range of I/O addresses, cut where one table of level 1 ends and the next begins.

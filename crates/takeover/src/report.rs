@@ -7,14 +7,16 @@ use core::fmt;
 use core::mem::discriminant;
 
 use machine::Range;
-use vtd::context::{ContextEntry, TranslationType};
+use vtd::context::TranslationType;
 use vtd::control::{GlobalStatus, RootTableAddress, TableMode};
 use vtd::fault::{FaultRecord, FaultStatus};
 use vtd::paging::AddressWidth;
+use vtd::pasid::PasidTranslationType;
 use vtd::source::SourceId;
 
 use crate::census::Context;
 use crate::domain::Domain;
+use crate::entry::Entry;
 use crate::growth::{OutOfMemory, push};
 use crate::unit::UnitError;
 
@@ -64,6 +66,12 @@ pub enum Danger {
     /// A translation type that the unit does not have or that this code does not handle.
     #[error("translation type {} is not supported", .0.0)]
     UnsupportedType(TranslationType),
+    /// A translation type of a PASID that the unit does not have or that this code does not handle.
+    #[error("translation type {} of a PASID is not supported", .0.0)]
+    UnsupportedPasidType(PasidTranslationType),
+    /// PASIDs are in use that lie beyond the first page of the directory.
+    #[error("PASIDs from 32768 up are in use")]
+    PasidTooLarge,
     /// A width that the unit does not have.
     #[error("address width {} is not supported", .0.0)]
     UnsupportedWidth(AddressWidth),
@@ -173,13 +181,15 @@ impl Hazards {
     }
 }
 
-/// One present context entry of the old kernel.
+/// One present entry of the old kernel that said how requests are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextReport {
-    /// Whose.
+    /// Whose requests.
     pub source: SourceId,
+    /// Those with this PASID; `None` for those without.
+    pub pasid: Option<u32>,
     /// The entry as it was found.
-    pub entry: ContextEntry,
+    pub entry: Entry,
     /// Its domain-id now; `None` if it is not carried over.
     pub domain: Option<u16>,
     /// What became of it.
@@ -192,6 +202,7 @@ impl ContextReport {
         let carried = domain.filter(|domain| domain.root.is_some());
         Self {
             source: context.source,
+            pasid: context.pasid,
             entry: context.entry,
             domain: carried.map(|domain| domain.id),
             outcome: carried.map_or(Outcome::Blocked, |domain| domain.outcome),

@@ -7,12 +7,13 @@
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, PAGE_SHIFT, Registers};
-use vtd::control::{RootTableAddress, TableMode};
+use vtd::control::RootTableAddress;
 use vtd::queue::{QUEUE_OFFSET, QueueAddress};
 use vtd::registers::{IQH, IQT, RTADDR};
 
 use crate::duplicate::Duplicate;
 use crate::invalidate::{Invalidator, Queue, Scope, drain};
+use crate::mode::Mode;
 use crate::report::{Failure, Found, InForce, OldQueue, Reason};
 use crate::unit::{Unit, UnitError};
 
@@ -39,9 +40,10 @@ pub fn swap<R: Registers, C: Clock>(
         fault_records: Vec::new(),
         queue: stop_old_queue(unit).map_err(before)?,
     };
-    let mut invalidator = start_invalidator(unit, frames)?;
+    let mode = copy.tables.mode;
+    let mut invalidator = start_invalidator(unit, mode, frames)?;
     let root =
-        RootTableAddress::new().with_mode(TableMode::LEGACY).with_frame(copy.tables.root >> PAGE_SHIFT);
+        RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root >> PAGE_SHIFT);
     load_root(unit, found.root, root)?;
     invalidator.forget(unit, frames, Scope::Everything).map_err(after)?;
     check_root(unit, root).map_err(after)?;
@@ -73,21 +75,34 @@ fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<O
     Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
 }
 
-/// Starts a queue of our own. A unit that has none, or whose queue does not start, is told by registers.
+/// Starts a queue of our own. In legacy mode, a unit that has none, or whose queue does not start, is told by registers; in
+/// scalable mode there is no other way (6.5.1).
 fn start_invalidator<R: Registers, C: Clock>(
     unit: &mut Unit<'_, R, C>,
+    mode: Mode,
     frames: &mut impl Frames,
 ) -> Result<Invalidator, Failure> {
-    if !unit.extended_capability().qi() {
-        return Ok(Invalidator::Registers);
+    let started = if unit.extended_capability().qi() { start_queue(unit, mode, frames)? } else { None };
+    match (started, mode) {
+        (Some(queue), _) => Ok(Invalidator::Queue(queue)),
+        (None, Mode::Legacy) => Ok(Invalidator::Registers),
+        (None, Mode::Scalable) => Err(before(UnitError::NoQueue)),
     }
-    let mut queue = Queue::new(QueueAddress::new(), frames)?;
+}
+
+fn start_queue<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    mode: Mode,
+    frames: &mut impl Frames,
+) -> Result<Option<Queue>, Failure> {
+    // Scalable mode demands wide descriptors (6.5.2).
+    let mut queue = Queue::new(QueueAddress::new().with_wide(mode == Mode::Scalable), frames)?;
     if queue.start(unit, frames).is_ok() {
-        return Ok(Invalidator::Queue(queue));
+        return Ok(Some(queue));
     }
     // While a queue is on, the registers refuse (6.5.1).
     unit.queue_off().map_err(before)?;
-    Ok(Invalidator::Registers)
+    Ok(None)
 }
 
 /// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go back to

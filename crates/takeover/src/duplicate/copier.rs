@@ -5,10 +5,10 @@ use vtd::paging::Level;
 use vtd::second_stage::{ReservedBits, SecondStageEntry};
 
 use crate::Surroundings;
-use crate::census::copy_table;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::report::{Danger, Hazards, Outcome, Place};
+use crate::tables::copy_table;
 
 /// Copies the tables of one domain.
 pub(super) struct Copier<'a, M, F> {

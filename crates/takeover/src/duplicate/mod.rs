@@ -14,11 +14,10 @@ mod outline;
 
 use alloc::vec::Vec;
 
-use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SHIFT, Registers};
-use vtd::context::{ContextEntry, TranslationType};
+use machine::{Clock, Frames, OldMemory, Registers};
 use vtd::second_stage::ReservedBits;
 
-use crate::census::{Census, Context, Tables, Translation, blocked, fill_context, load_context};
+use crate::census::{Census, Context, Translation};
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::growth::{OutOfMemory, push};
@@ -26,6 +25,7 @@ use crate::identity::Identity;
 use crate::ids::DomainIds;
 use crate::plan::{Plan, Treatment};
 use crate::report::Hazards;
+use crate::tables::Tables;
 use crate::{Limits, Surroundings, Unit};
 use copier::{Copier, hull};
 
@@ -91,30 +91,16 @@ impl Duplicate {
         self.tables.count() + self.domains.iter().map(|domain| domain.tables).sum::<u64>()
     }
 
-    /// Makes the copied context entries point to the copied page tables, and publishes root and context tables.
+    /// Makes the copied entries point to the copied page tables, and publishes the tables above those.
     fn link_contexts(&self, frames: &mut impl Frames) {
         for context in &self.contexts {
-            let Some(table) = self.tables.bus(context.source.bus()) else { continue };
             let domain = context.domain.and_then(|index| self.domains.get(index));
-            let entry = load_context(frames, table, context.source.devfn());
-            fill_context(frames, table, context.source.devfn(), linked(entry, domain));
+            let entry = match domain.and_then(|domain| Some((domain, domain.root?))) {
+                Some((domain, root)) => context.entry.linked(root, domain.width, domain.id),
+                None => context.entry.blocked(),
+            };
+            entry.fill(context.slot, frames);
         }
-        for bus in &self.tables.buses {
-            frames.publish(bus.table, 0..ENTRIES);
-        }
-        frames.publish(self.tables.root, 0..ENTRIES);
+        self.tables.publish(frames);
     }
-}
-
-/// The old entry with the tables and the id of its domain; width and ignored bits stay, and so does the type unless it was
-/// pass-through.
-fn linked(old: ContextEntry, domain: Option<&Domain>) -> ContextEntry {
-    let Some((root, id)) = domain.and_then(|domain| Some((domain.root?, domain.id))) else {
-        return blocked(old);
-    };
-    let mut low = old.low.with_frame(root >> PAGE_SHIFT);
-    if low.translation() == TranslationType::PASS_THROUGH {
-        low.set_translation(TranslationType::TRANSLATED);
-    }
-    ContextEntry { low, high: old.high.with_domain(id) }
 }

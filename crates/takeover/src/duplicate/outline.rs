@@ -5,8 +5,8 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
-use crate::census::copy_table;
 use crate::report::{Danger, Outcome};
+use crate::tables::copy_table;
 
 /// How many tables of all such domains are read; what is below others is reserved as a whole.
 pub(super) const TABLES: u32 = 65536;

@@ -1,0 +1,78 @@
+//! How many tables a copy of each domain would take.
+
+use machine::{ENTRIES, Frames, OldMemory};
+use vtd::paging::Level;
+use vtd::second_stage::SecondStageEntry;
+
+use super::{Domain, Taker, Translation};
+use crate::Surroundings;
+use crate::copies::Copies;
+use crate::identity::Identity;
+use crate::tables::copy_table;
+
+/// How often as many tables as there are frames are counted, over all domains. Those that come after are taken for too large.
+const ROUNDS: u64 = 4;
+
+impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
+    /// Counts the tables of each domain, up to one more than there are frames.
+    pub(super) fn count_tables(&mut self) {
+        let frames = self.frames.available() as u64;
+        let mut left = frames * ROUNDS;
+        for index in 0..self.domains.list.len() {
+            let count = self.count(self.domains.list[index], left.min(frames));
+            self.domains.list[index].tables = count;
+            left = left.saturating_sub(count);
+        }
+    }
+
+    fn count(&mut self, domain: Domain, limit: u64) -> u64 {
+        match domain.translation {
+            Translation::Identity => {
+                Identity::new(self.surroundings, self.abilities.capability).count(domain.top, limit)
+            }
+            Translation::Tables(root) => {
+                let (old, frames, surroundings) = (self.old, &mut *self.frames, self.surroundings);
+                let mut counter =
+                    Counter { old, frames, surroundings, seen: Copies::default(), count: 0, limit };
+                counter.visit(root, domain.top);
+                counter.count
+            }
+        }
+    }
+}
+
+/// Counts the tables of one domain by reading all but the lowest level.
+struct Counter<'a, M, F> {
+    old: &'a M,
+    frames: &'a mut F,
+    surroundings: &'a Surroundings<'a>,
+    seen: Copies,
+    count: u64,
+    limit: u64,
+}
+
+impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
+    /// Counts the table at `address` and those below it, each once, until there are more than the limit.
+    fn visit(&mut self, address: u64, level: Level) {
+        if self.count > self.limit || self.seen.find(address, level).is_some() {
+            return;
+        }
+        self.count += 1;
+        self.seen.remember(address, level, 0);
+        let Some(below) = level.below() else { return };
+        // A table that cannot be read is met again, and reported, when it should be copied.
+        if let Ok(copy) = copy_table(address, self.old, self.frames, self.surroundings) {
+            self.visit_entries(copy, level, below);
+            self.frames.release(copy);
+        }
+    }
+
+    fn visit_entries(&mut self, copy: u64, level: Level, below: Level) {
+        for index in 0..ENTRIES {
+            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            if entry.present() && !entry.is_leaf(level) {
+                self.visit(entry.address(), below);
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Context tables of legacy mode: an entry a device (9.3).
+
+use machine::{ENTRIES, Frames, OldMemory};
+use vtd::context::ContextEntry;
+
+use super::Taker;
+use crate::entry::{Entry, Slot};
+use crate::growth::OutOfMemory;
+
+impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
+    /// Lists the present entries of a copied context table; all others block.
+    pub(super) fn visit_legacy(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+        let mode = self.tables.mode;
+        for word in (0..ENTRIES).step_by(mode.context_words()) {
+            let words = self.frames.table(table);
+            let context = ContextEntry::from_words(words[word], words[word + 1]);
+            let (entry, slot) = (Entry::Context(context), Slot { table, word });
+            if context.low.present() {
+                self.list(mode.source(root_word, word), None, entry, slot)?;
+            } else {
+                entry.blocked().fill(slot, self.frames);
+            }
+        }
+        Ok(())
+    }
+}

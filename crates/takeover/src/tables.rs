@@ -1,0 +1,162 @@
+//! The upper tables of our own: root, context and PASID tables.
+
+use alloc::vec::Vec;
+
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+use vtd::capability::ExtendedCapability;
+use vtd::context::{ScalableContextHigh, ScalableContextLow};
+use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
+use vtd::root::ContextTablePointer;
+use vtd::source::SourceId;
+
+use crate::Surroundings;
+use crate::attach::AttachError;
+use crate::entry::{Slot, store_words};
+use crate::growth::{OutOfMemory, insert, push};
+use crate::mode::Mode;
+use crate::report::Danger;
+
+/// Root, context and PASID tables in own frames.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) mode: Mode,
+    pub(crate) root: u64,
+    /// Context tables, by the word of the root table that points to them.
+    contexts: Vec<(usize, u64)>,
+    /// PASID directories and PASID tables.
+    pasid: Vec<u64>,
+}
+
+impl Tables {
+    pub(crate) fn new(mode: Mode, root: u64) -> Self {
+        Self { mode, root, contexts: Vec::new(), pasid: Vec::new() }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        1 + self.contexts.len() as u64 + self.pasid.len() as u64
+    }
+
+    /// The context table that a word of the root table points to.
+    fn context_table(&self, root_word: usize) -> Option<u64> {
+        let index = self.contexts.binary_search_by_key(&root_word, |known| known.0).ok()?;
+        self.contexts.get(index).map(|known| known.1)
+    }
+
+    pub(crate) fn remember_context_table(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+        let at = self.contexts.partition_point(|known| known.0 < root_word);
+        insert(&mut self.contexts, at, (root_word, table))
+    }
+
+    pub(crate) fn remember_pasid_table(&mut self, table: u64) -> Result<(), OutOfMemory> {
+        push(&mut self.pasid, table)
+    }
+
+    /// Publishes all of them, the root table last.
+    pub(crate) fn publish(&self, frames: &mut impl Frames) {
+        let contexts = self.contexts.iter().map(|known| known.1);
+        for table in self.pasid.iter().copied().chain(contexts).chain([self.root]) {
+            frames.publish(table, 0..ENTRIES);
+        }
+    }
+
+    /// The place of the entry that says how a device's requests without PASID are translated; missing tables on the way to it
+    /// are made and linked while hardware may be reading.
+    pub(crate) fn slot(
+        &mut self,
+        source: SourceId,
+        extended: ExtendedCapability,
+        frames: &mut impl Frames,
+    ) -> Result<Slot, AttachError> {
+        let table = self.context_table_for(self.mode.root_word(source), frames)?;
+        let slot = Slot { table, word: self.mode.context_word(source) };
+        match self.mode {
+            Mode::Legacy => Ok(slot),
+            Mode::Scalable => self.pasid_slot(slot, extended, frames),
+        }
+    }
+
+    fn context_table_for(&mut self, root_word: usize, frames: &mut impl Frames) -> Result<u64, AttachError> {
+        if let Some(table) = self.context_table(root_word) {
+            return Ok(table);
+        }
+        let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
+        self.remember_context_table(root_word, table)?;
+        let pointer = ContextTablePointer::to(table).into_bits();
+        store_words(&[pointer], Slot { table: self.root, word: root_word }, frames);
+        Ok(table)
+    }
+
+    /// The place of the PASID entry for a device's requests without PASID, whose context entry is at `context`.
+    fn pasid_slot(
+        &mut self,
+        context: Slot,
+        extended: ExtendedCapability,
+        frames: &mut impl Frames,
+    ) -> Result<Slot, AttachError> {
+        let low = self.directory_for(context, frames)?;
+        let high = ScalableContextHigh::from_bits(frames.table(context.table)[context.word + 1]);
+        let pasid = if extended.rps() { high.rid_pasid() as usize } else { 0 };
+        let index = pasid / PASID_TABLE_ENTRIES;
+        if index >= low.directory_entries().min(ENTRIES) {
+            return Err(AttachError::NoPlace);
+        }
+        let table = self.pasid_table_for(Slot { table: low.directory(), word: index }, frames)?;
+        Ok(Slot { table, word: pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS })
+    }
+
+    /// The context entry at this place, which is made, with an empty directory, if there is none.
+    fn directory_for(
+        &mut self,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<ScalableContextLow, AttachError> {
+        let old = ScalableContextLow::from_bits(frames.table(slot.table)[slot.word]);
+        if old.present() {
+            return Ok(old);
+        }
+        let directory = new_table(frames).ok_or(AttachError::OutOfFrames)?;
+        self.remember_pasid_table(directory)?;
+        let new = ScalableContextLow::new().with_present(true).with_frame(directory >> PAGE_SHIFT);
+        store_words(&[new.into_bits(), 0, 0, 0], slot, frames);
+        Ok(new)
+    }
+
+    /// The PASID table that the directory entry at this place names, which is made if there is none.
+    fn pasid_table_for(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<u64, AttachError> {
+        let old = PasidDirectoryEntry::from_bits(frames.table(slot.table)[slot.word]);
+        if old.present() {
+            return Ok(old.table());
+        }
+        let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
+        self.remember_pasid_table(table)?;
+        let new = PasidDirectoryEntry::new().with_present(true).with_frame(table >> PAGE_SHIFT);
+        store_words(&[new.into_bits()], slot, frames);
+        Ok(table)
+    }
+}
+
+/// Copies an old table into a frame of our own, unless it lies where no table of the old kernel can.
+pub(crate) fn copy_table(
+    address: u64,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+) -> Result<u64, Danger> {
+    if surroundings.touches_own(Range::new(address, address.saturating_add(PAGE_SIZE))) {
+        return Err(Danger::TableInOwnMemory(address));
+    }
+    let frame = frames.allocate().ok_or(Danger::OverBudget)?;
+    if old.read_table(address, frames.table_mut(frame)).is_err() {
+        frames.release(frame);
+        return Err(Danger::TableUnreadable(address));
+    }
+    Ok(frame)
+}
+
+/// An empty table, published.
+pub(crate) fn new_table(frames: &mut impl Frames) -> Option<u64> {
+    let table = frames.allocate()?;
+    frames.publish(table, 0..ENTRIES);
+    Some(table)
+}
