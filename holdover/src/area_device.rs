@@ -60,9 +60,9 @@ pub(crate) fn find(name: &Name) -> Result<Found> {
     Ok(found)
 }
 
-/// All dump areas on disks and partitions that can be read.
+/// All dump areas on disks and partitions that can be read, without devices that are made of others.
 pub(crate) fn all() -> Result<Vec<Found>> {
-    let devices = sysfs::block_devices()?.into_iter();
+    let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     Ok(devices.filter_map(|device| label(&device).ok().map(|label| Found { device, label })).collect())
 }
 
