@@ -3,6 +3,7 @@
 use machine::{BlockDevice, BlockError, Range};
 
 use crate::seal::{Lack, Seal, State};
+use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
 
@@ -68,26 +69,32 @@ impl<D: BlockDevice> Dump<D> {
         Window::new(&mut self.area, Range::new(DUMP_OFFSET, DUMP_OFFSET + self.capacity))
     }
 
+    /// Writes, and accounts for it only if the device took it: whoever tries again is not counted twice.
     fn put(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
         self.window().locate(offset, from.len())?;
         let first = offset / BLOCK;
         let end = first + from.len() as u64 / BLOCK;
-        self.take_out(first..end)?;
-        self.seal.written.insert(first..end).map_err(|_| BlockError::Scattered)?;
-        self.seal.sum.add_all(first, from);
-        self.window().write(offset, from)
+        let mut written = self.seal.written.clone();
+        written.insert(first..end).map_err(|_| BlockError::Scattered)?;
+        let mut sum = self.sum_without(first..end)?;
+        sum.add_all(first, from);
+        self.window().write(offset, from)?;
+        self.seal.written = written;
+        self.seal.sum = sum;
+        Ok(())
     }
 
-    /// Takes those of `blocks` that were written before out of the checksum.
-    fn take_out(&mut self, blocks: core::ops::Range<u64>) -> Result<(), BlockError> {
+    /// The checksum without those of `blocks` that were written before.
+    fn sum_without(&mut self, blocks: core::ops::Range<u64>) -> Result<Sum, BlockError> {
+        let mut sum = self.seal.sum;
         for index in blocks {
             if self.seal.written.contain(index) {
                 let mut old = [0; BLOCK as usize];
                 self.window().read(index * BLOCK, &mut old)?;
-                self.seal.sum.remove(index, &old);
+                sum.remove(index, &old);
             }
         }
-        Ok(())
+        Ok(sum)
     }
 }
 

@@ -219,6 +219,35 @@ fn a_write_that_failed_late_makes_the_dump_partial() {
 }
 
 #[test]
+fn a_write_that_was_refused_and_tried_again_counts_once() {
+    for again in [0, 4096] {
+        let mut disk = formatted();
+        let late_error = disk.late_error.clone();
+        let mut dump = open(&mut disk).begin().unwrap();
+        write_dump(&mut dump, 10).unwrap();
+        late_error.set(true);
+        dump.write(again, &[0xaa; 8192]).unwrap_err();
+        dump.write(again, &[0xaa; 8192]).unwrap();
+        dump.write(8 * 4096, &[0xbb; 4096]).unwrap();
+        dump.seal(Outcome::Complete, 9 * 4096).unwrap();
+        let bytes = collect(&mut disk).unwrap();
+        assert_eq!(bytes[again as usize..][..8192], [0xaa; 8192]);
+    }
+}
+
+#[test]
+fn a_new_block_that_was_refused_is_not_part_of_the_dump() {
+    let mut disk = formatted();
+    let late_error = disk.late_error.clone();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &[1; 4096]).unwrap();
+    late_error.set(true);
+    dump.write(4096, &[2; 4096]).unwrap_err();
+    assert_eq!(dump.seal(Outcome::Complete, 8192).unwrap().written.blocks(), 1);
+    assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096]].concat());
+}
+
+#[test]
 fn a_dump_that_was_called_partial_is_partial() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
