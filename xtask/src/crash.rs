@@ -11,10 +11,11 @@ use crate::console::{Echo, Line};
 use crate::files::Files;
 use crate::gdb::Gdb;
 use crate::initramfs;
-use crate::kernels::Kernel;
+use crate::kernels::{Flavour, Kernel};
 use crate::qemu::{self, Machine, Watch};
 use crate::ram::{self, Ram};
-use crate::scenario::{Scenario, Start, Syscall};
+use crate::scenario::{Disk, Scenario, Start};
+use crate::tool::Tool;
 
 /// From power-on until Holdover is loaded, on a machine that does two such things at once.
 const BOOT: Duration = Duration::from_secs(240);
@@ -23,7 +24,12 @@ const ENTRY: Duration = Duration::from_secs(60);
 /// From the panic to the reset. Holdover's own deadlines are far below.
 const RESET: Duration = Duration::from_secs(180);
 
+/// The dump's disk: far more than a dump needs, or less than any.
 const DISK_BYTES: u64 = 256 << 20;
+const SMALL_DISK_BYTES: u64 = 4 << 20;
+
+/// The label of no disk.
+const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
 
 /// The line with which the guest's init tells that Holdover is loaded, and that it waits for the bench.
 const LOADED: &str = "bench: loaded";
@@ -36,6 +42,8 @@ pub(crate) struct Crash<'a> {
     pub(crate) scenario: &'a Scenario,
     /// The capture kernel.
     pub(crate) image: &'a Path,
+    /// The host's command line.
+    pub(crate) tool: &'a Tool,
     /// How much is observed.
     pub(crate) watch: Watch,
     /// Whether the console is shown.
@@ -44,6 +52,8 @@ pub(crate) struct Crash<'a> {
 
 /// What a crash left behind.
 pub(crate) struct Evidence {
+    /// Which kernel crashed.
+    pub(crate) kernel: Flavour,
     /// The files, the dump disk among them.
     pub(crate) files: Files,
     /// The console.
@@ -57,36 +67,52 @@ impl Crash<'_> {
     pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
         let files = Files::new(name)?;
         let kernel = Kernel::load(self.scenario.kernel)?;
-        self.write_initramfs(&kernel, &files)?;
-        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        let area = self.make_disk(&files)?;
+        self.write_initramfs(&kernel, &files, &area)?;
         let mut machine = Machine::start(self.scenario, &kernel, &files, self.watch, self.echo)?;
         machine.wait_for(LOADED, BOOT)?;
         let reserved = self.check_guest(&machine.console().lines())?;
         self.crash(&mut machine, &files, reserved)?;
         let lines = machine.wait_for_reset(RESET)?;
-        Ok(Evidence { files, lines, reserved })
+        Ok(Evidence { kernel: self.scenario.kernel, files, lines, reserved })
     }
 
-    fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
+    fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {
         let mut archive = initramfs::base(self.scenario.kernel, kernel)?;
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
-        archive.add("scenario/load", self.load_command().as_bytes());
+        archive.add("bin/holdover", &fs::read(self.tool.program())?);
+        archive.add("scenario/load", self.load_command(area).as_bytes());
         archive.add("scenario/crash", self.crash_command().as_bytes());
         Ok(fs::write(files.initramfs(), archive.finish())?)
     }
 
-    /// Runs in the guest.
-    fn load_command(&self) -> String {
-        let syscall = match self.scenario.syscall {
-            Syscall::File => "-s",
-            Syscall::Classic => "-c",
-        };
-        let kind = match self.scenario.start {
-            Start::Panic => "-p",
-            Start::Exec => "-l",
-        };
-        format!("kexec {syscall} {kind} /capture --command-line='console=ttyS0'\n")
+    /// Makes the dump's disk and returns the UUID of its label.
+    fn make_disk(&self, files: &Files) -> Result<String> {
+        let bytes = if self.scenario.disk == Disk::TooSmall { SMALL_DISK_BYTES } else { DISK_BYTES };
+        File::create(files.disk())?.set_len(bytes)?;
+        self.tool.format(&files.disk()).context("cannot label the dump's disk")
+    }
+
+    /// Runs in the guest. What `holdover load` refuses to do is done with `kexec` itself.
+    fn load_command(&self, area: &str) -> String {
+        let syscall = self.scenario.syscall;
+        let (letter, name) = (syscall.letter(), syscall.name());
+        match (self.scenario.start, self.scenario.disk) {
+            (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
+            (Start::Panic, Disk::OtherLabel) => {
+                let options = format!("console=ttyS0 holdover.area={OTHER_AREA}");
+                format!("kexec -{letter} -p /capture --command-line='{options}'\n")
+            }
+            (Start::Panic, _) => {
+                let append = self
+                    .scenario
+                    .mutation
+                    .map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
+                let append = append.unwrap_or_default();
+                format!("holdover load --image /capture --area {area} --syscall {name} {append}\n")
+            }
+        }
     }
 
     /// Runs in the guest.

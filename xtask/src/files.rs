@@ -54,6 +54,11 @@ impl Files {
         self.kept.join("dump")
     }
 
+    /// What the witnesses found.
+    pub(crate) fn findings(&self) -> PathBuf {
+        self.kept.join("findings.json")
+    }
+
     /// The guest's RAM, shared with QEMU.
     pub(crate) fn ram(&self) -> PathBuf {
         self.scratch("ram")

@@ -1,13 +1,16 @@
 //! Development tasks: setup, build, run, demo, test.
 
+mod account;
 mod build;
 mod bzimage;
 mod console;
 mod crash;
+mod demo;
 mod files;
 mod gdb;
 mod initramfs;
 mod kernels;
+mod matrix;
 mod paths;
 mod process;
 mod qemu;
@@ -16,7 +19,10 @@ mod ram;
 mod run;
 mod scenario;
 mod setup;
+mod test;
+mod tool;
 mod traffic;
+mod witness;
 
 use anyhow::Result;
 use clap::Parser;
@@ -27,11 +33,15 @@ use clap::Parser;
 enum Task {
     Setup(setup::Setup),
     Run(run::Run),
+    Demo(demo::Demo),
+    Test(test::Test),
 }
 
 fn main() -> Result<()> {
     match Task::parse() {
         Task::Setup(task) => task.run(),
         Task::Run(task) => task.run(),
+        Task::Demo(task) => task.run(),
+        Task::Test(task) => task.run(),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs a program and returns what it printed; its error output becomes part of the error.
 pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {}", line(command)))?;
-    succeeded(command, output)
+    succeeded(command, &output)
 }
 
 /// Like [`stdout`], but feeds the program `input` and kills it when `limit` has passed.
@@ -34,7 +34,7 @@ pub(crate) fn stdout_within(command: &mut Command, input: &str, limit: Duration)
         bail!("{} did not end within {} s", line(command), limit.as_secs())
     };
     let output = Output { status, stdout: joined(said), stderr: joined(complained) };
-    succeeded(command, output)
+    succeeded(command, &output)
 }
 
 /// Waits for a child to end; `None` if it has not when `limit` has passed.
@@ -87,7 +87,7 @@ fn joined(gathering: Gathering) -> Vec<u8> {
     gathering.join().unwrap_or_default()
 }
 
-fn succeeded(command: &Command, output: Output) -> Result<String> {
+fn succeeded(command: &Command, output: &Output) -> Result<String> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} ended with {}: {}", line(command), output.status, complaint.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -14,6 +14,8 @@ const CHUNK: usize = 1 << 20;
 const HOLE: Range = Range::new(0x8000_0000, 0x1_0000_0000);
 const LARGEST_BELOW_HOLE: u64 = 0xb000_0000;
 
+const ZEROS: Page = [0; PAGE_SIZE as usize];
+
 /// The content of one page frame.
 pub(crate) type Page = [u8; PAGE_SIZE as usize];
 
@@ -74,6 +76,21 @@ impl Ram {
         Ok(changed)
     }
 
+    /// Writes all of memory into a new file, each address behind `base`; pages of zeros become holes.
+    pub(crate) fn write_behind(&self, base: u64, file: &File) -> Result<()> {
+        for range in self.ranges() {
+            file.set_len(base + range.end)?;
+            for start in (range.start..range.end).step_by(CHUNK) {
+                write_nonzero(
+                    file,
+                    base + start,
+                    &self.bytes(start, CHUNK.min((range.end - start) as usize))?,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// The only address in `region` at which `content` stands, `offset` bytes into a page.
     pub(crate) fn find(&self, region: Range, offset: usize, content: &[u8]) -> Result<u64> {
         let bytes = self.bytes(region.start, region.len() as usize)?;
@@ -113,9 +130,9 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Writes the pages of `bytes` that are not all zero; the others stay holes of a new file.
-pub(crate) fn write_nonzero(file: &File, start: u64, bytes: &[u8]) -> Result<()> {
+fn write_nonzero(file: &File, start: u64, bytes: &[u8]) -> Result<()> {
     for (page, at) in bytes.chunks(PAGE_SIZE as usize).zip((start..).step_by(PAGE_SIZE as usize)) {
-        if page.iter().any(|&byte| byte != 0) {
+        if page != &ZEROS[..page.len()] {
             file.write_all_at(page, at)?;
         }
     }

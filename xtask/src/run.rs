@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use crate::build::{self, Flavor};
 use crate::console::Echo;
 use crate::crash::Crash;
 use crate::qemu::{self, Watch};
 use crate::scenario::Scenario;
+use crate::tool::Tool;
 
 /// Crashes a Linux of your choice and shows its console; judges nothing.
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]
     scenario: Scenario,
-    /// Capture kernel to load
+    /// Capture kernel to load, instead of the one that is built from the sources
     #[arg(long)]
-    image: PathBuf,
+    image: Option<PathBuf>,
     /// What is observed
     #[arg(long, value_enum, default_value = "console")]
     watch: Watch,
@@ -30,10 +32,17 @@ impl Run {
     /// Runs it to the reset.
     pub(crate) fn run(&self) -> Result<()> {
         println!("{}", qemu::version()?);
-        let crash =
-            Crash { scenario: &self.scenario, image: &self.image, watch: self.watch, echo: Echo::Shown };
+        let tool = Tool::build()?;
+        let image = self.image.clone().map_or_else(|| self.build(), Ok)?;
+        let (scenario, watch) = (&self.scenario, self.watch);
+        let crash = Crash { scenario, image: &image, tool: &tool, watch, echo: Echo::Shown };
         let evidence = crash.run(&self.name)?;
         println!("reset; files are in {}", evidence.files.kept().display());
         Ok(())
+    }
+
+    fn build(&self) -> Result<PathBuf> {
+        let flavor = if self.scenario.mutation.is_some() { Flavor::Mutations } else { Flavor::Release };
+        Ok(build::image(flavor)?.path)
     }
 }

@@ -12,7 +12,25 @@ pub(crate) enum Syscall {
     /// `kexec_file_load`, `kexec -s`: the old kernel takes the image apart.
     File,
     /// `kexec_load`, `kexec -c`: the tool does.
-    Classic,
+    Load,
+}
+
+impl Syscall {
+    /// The letter with which `kexec` is asked for it.
+    pub(crate) fn letter(self) -> &'static str {
+        match self {
+            Self::File => "s",
+            Self::Load => "c",
+        }
+    }
+
+    /// The word with which `holdover load` is asked for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Load => "load",
+        }
+    }
 }
 
 /// Levels of the processor's page tables in the crashing kernel.

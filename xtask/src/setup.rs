@@ -21,11 +21,12 @@ const PACKAGES: [&str; 8] = [
 ];
 
 /// Installs (as root) or names what is missing, and downloads Debian's kernels.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Setup {}
 
 impl Setup {
     /// Makes this machine ready for `demo` and `test`; quick when it is already.
+    #[expect(clippy::unused_self, reason = "every task is run in the same way")]
     pub(crate) fn run(&self) -> Result<()> {
         install(&missing())?;
         if !lists_know("linux-image-amd64") {

@@ -1,0 +1,217 @@
+//! Which crashes `cargo xtask test` runs, and what each must show.
+
+use anyhow::{Context, Result};
+
+use crate::account::{Account, Seal};
+use crate::build::Image;
+use crate::console::{Echo, Line};
+use crate::crash::{Crash, Evidence};
+use crate::kernels::Flavour;
+use crate::qemu::Watch;
+use crate::scenario::{Device, Disk, Mutation, Paging, Scenario, Start, Syscall, Translation};
+use crate::tool::{Collected, Tool};
+use crate::witness::{self, Judgement, Problem, Witness};
+
+/// What a crash must show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expectation {
+    /// A takeover and a complete dump to which no witness objects.
+    Takeover,
+    /// The same, with requests of the throttled disk answered after the swap. The machine is not stopped in this one: QEMU
+    /// finishes all requests when it stops a machine.
+    PendingRequests,
+    /// An objection of this witness: it must notice what was done wrong on purpose.
+    Caught(Witness),
+    /// A complete dump without a takeover, and this line that says why.
+    PlainDump(&'static str),
+    /// A dump that is sealed as partial.
+    PartialDump,
+    /// No dump, and this line that says why.
+    NoDump(&'static str),
+}
+
+/// One crash of the matrix.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// What a person calls it; also the folder that keeps its files.
+    pub(crate) name: String,
+    scenario: Scenario,
+    expectation: Expectation,
+}
+
+/// What was built before any row can run.
+pub(crate) struct Built {
+    /// The host's command line.
+    pub(crate) tool: Tool,
+    /// The capture kernel.
+    pub(crate) image: Image,
+    /// The capture kernel that can be told to do wrong.
+    pub(crate) mutable_image: Image,
+}
+
+/// Every row.
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = takeovers();
+    rows.push(pending_requests());
+    rows.extend(mutations());
+    rows.extend(bad_input());
+    rows
+}
+
+/// Both kernels, both system calls, both depths of paging.
+fn takeovers() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for kernel in [Flavour::Amd64, Flavour::Cloud] {
+        for syscall in [Syscall::File, Syscall::Load] {
+            for paging in [Paging::FourLevel, Paging::FiveLevel] {
+                // Two processors in half of the rows: the notes of each belong in the dump.
+                let cpus = if paging == Paging::FiveLevel { 2 } else { 1 };
+                let scenario = Scenario { syscall, paging, cpus, ..Scenario::plain(kernel) };
+                let name = format!("{}-{}-{}level", kernel.name(), syscall.letter(), paging.levels());
+                rows.push(Row { name, scenario, expectation: Expectation::Takeover });
+            }
+        }
+    }
+    rows
+}
+
+fn pending_requests() -> Row {
+    let scenario = Scenario::plain(Flavour::Cloud);
+    Row { name: "pending-requests".to_owned(), scenario, expectation: Expectation::PendingRequests }
+}
+
+/// Each mistake must be noticed by the witness that is there for it. The general kernel has devices that never rest.
+fn mutations() -> Vec<Row> {
+    let caught = [
+        (Mutation::SkipTable, Witness::Trace),
+        (Mutation::ReuseIova, Witness::Trace),
+        (Mutation::ClearTe, Witness::Trace),
+        (Mutation::FlipByte, Witness::Memory),
+    ];
+    let row = |(mutation, witness): (Mutation, Witness)| Row {
+        name: format!("mutation-{}", mutation.name()),
+        scenario: Scenario { mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) },
+        expectation: Expectation::Caught(witness),
+    };
+    caught.map(row).into()
+}
+
+fn bad_input() -> Vec<Row> {
+    let plain = || Scenario::plain(Flavour::Cloud);
+    let rows = [
+        ("no-crash", Scenario { start: Start::Exec, ..plain() }, Expectation::NoDump("elfcorehdr")),
+        (
+            "no-remapping-unit",
+            Scenario { translation: Translation::NoUnit, ..plain() },
+            Expectation::PlainDump("DMAR"),
+        ),
+        (
+            "translation-off",
+            Scenario { translation: Translation::Off, ..plain() },
+            Expectation::PlainDump("translation is off"),
+        ),
+        ("no-labelled-disk", Scenario { disk: Disk::OtherLabel, ..plain() }, Expectation::NoDump("no disk")),
+        ("disk-too-small", Scenario { disk: Disk::TooSmall, ..plain() }, Expectation::PartialDump),
+    ];
+    let row = |(name, scenario, expectation): (&str, Scenario, Expectation)| Row {
+        name: name.to_owned(),
+        scenario,
+        expectation,
+    };
+    rows.map(row).into()
+}
+
+impl Row {
+    /// Lets it crash and returns what is wrong; fails if it did not come to its end.
+    pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
+        let image = if self.scenario.mutation.is_some() { &built.mutable_image } else { &built.image };
+        let (scenario, watch) = (&self.scenario, self.watch());
+        let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
+        let evidence = crash.run(&self.name)?;
+        match self.expectation {
+            Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
+            Expectation::PendingRequests => pending(&evidence, &built.tool),
+            Expectation::Caught(witness) => {
+                Ok(uncaught(witness, &witness::judge(&evidence, &built.tool)?.problems))
+            }
+            Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
+            Expectation::PartialDump => partial_dump(&evidence, &built.tool),
+            Expectation::NoDump(reason) => Ok(said(&evidence.lines, reason).into_iter().collect()),
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        match self.expectation {
+            Expectation::Takeover | Expectation::Caught(_) => Watch::Memory,
+            Expectation::PendingRequests => Watch::Trace,
+            Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
+        }
+    }
+}
+
+fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { findings, mut problems, .. } = witness::judge(evidence, tool)?;
+    if !findings.traced.active_after_swap.contains_key(Device::SLOW_DISK.name) {
+        let what = "the throttled disk answered no request after the swap".to_owned();
+        problems.push(Problem { witness: Witness::Trace, what });
+    }
+    Ok(problems)
+}
+
+/// Turns it round: what a mutation must show is an objection.
+fn uncaught(witness: Witness, problems: &[Problem]) -> Vec<Problem> {
+    if problems.iter().any(|problem| problem.witness == witness) {
+        return Vec::new();
+    }
+    let what = format!("did not notice the mistake; objections of others: {}", problems.len());
+    vec![Problem { witness, what }]
+}
+
+fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Problem>> {
+    let unsealed = witness::check_seal(&account(evidence)?, Seal::Complete);
+    tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let readings = witness::read(evidence)?;
+    let unread = readings.problems.into_iter().map(|what| Problem { witness: Witness::Readers, what });
+    Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unread).collect())
+}
+
+fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let unsealed = witness::check_seal(&account(evidence)?, Seal::Partial);
+    let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let silent = collected == Collected::Whole;
+    let what = "`holdover collect` does not say that something is missing".to_owned();
+    let silent = silent.then_some(Problem { witness: Witness::Console, what });
+    Ok(unsealed.into_iter().chain(silent).collect())
+}
+
+/// Complains if Holdover did not say `reason`.
+fn said(lines: &[Line], reason: &str) -> Option<Problem> {
+    let mut spoken = lines.iter().filter_map(Line::holdover);
+    let what = format!("Holdover did not say `{reason}`");
+    (!spoken.any(|said| said.contains(reason))).then_some(Problem { witness: Witness::Console, what })
+}
+
+fn account(evidence: &Evidence) -> Result<Account> {
+    Account::of(&evidence.lines).context("the console shows no crash")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_rows_share_a_name() {
+        let rows = rows();
+        let names: BTreeSet<_> = rows.iter().map(|row| &row.name).collect();
+        assert_eq!(names.len(), rows.len());
+    }
+
+    #[test]
+    fn a_mistake_that_only_another_witness_noticed_is_not_caught() {
+        let objection = |witness| Problem { witness, what: "something".to_owned() };
+        assert!(uncaught(Witness::Memory, &[objection(Witness::Memory)]).is_empty());
+        assert!(!uncaught(Witness::Memory, &[objection(Witness::Trace)]).is_empty());
+        assert!(!uncaught(Witness::Memory, &[]).is_empty());
+    }
+}

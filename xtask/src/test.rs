@@ -1,0 +1,140 @@
+//! `cargo xtask test`: everything that must hold, from formatting to the crashes of the matrix.
+
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::build::{self, Flavor};
+use crate::matrix::{self, Built, Row};
+use crate::setup::Setup;
+use crate::tool::Tool;
+use crate::{paths, process, qemu};
+
+/// Guests at a time: the test is made for two processors.
+const GUESTS: usize = 2;
+
+/// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
+const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
+
+/// Checks the sources, then crashes Linux in many ways and hears all witnesses
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Only what has this in its name
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
+    /// Only the most telling rows
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How many passed and failed so far.
+#[derive(Default)]
+struct Tally {
+    passed: AtomicUsize,
+    failed: AtomicUsize,
+    /// One report at a time.
+    printing: Mutex<()>,
+}
+
+impl Test {
+    /// Runs everything that was asked for; fails if anything failed.
+    pub(crate) fn run(&self) -> Result<()> {
+        Setup::default().run()?;
+        println!("{}", qemu::version()?);
+        let tally = Tally::default();
+        self.check_sources(&tally);
+        self.crash(&tally);
+        let (passed, failed) = (tally.passed.into_inner(), tally.failed.into_inner());
+        println!("{passed} passed, {failed} failed");
+        if failed > 0 || passed == 0 {
+            bail!("not everything holds");
+        }
+        Ok(())
+    }
+
+    fn check_sources(&self, tally: &Tally) {
+        let checks: [(&str, &[&str]); 3] = [
+            ("format", &["fmt", "--all", "--check"]),
+            ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            ("unit-tests", &["test", "--workspace"]),
+        ];
+        for (name, arguments) in checks.into_iter().filter(|(name, _)| self.wants(name)) {
+            tally.take(name, || cargo(arguments).map(|()| Vec::new()));
+        }
+    }
+
+    fn crash(&self, tally: &Tally) {
+        let rows: Vec<_> = matrix::rows().into_iter().filter(|row| self.wants(&row.name)).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let mut built = None;
+        tally.take("build", || {
+            built = Some(build()?);
+            Ok(Vec::new())
+        });
+        if let Some(built) = built {
+            crash_all(&rows, &built, tally);
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let asked = self.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
+        asked && (!self.quick || QUICK.contains(&name) || !matrix::rows().iter().any(|row| row.name == name))
+    }
+}
+
+impl Tally {
+    /// Does something, prints how it went, and counts it. What it returns is wrong.
+    fn take(&self, name: &str, work: impl FnOnce() -> Result<Vec<String>>) {
+        let start = Instant::now();
+        let problems = work().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        let count = if problems.is_empty() { &self.passed } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.report(name, start.elapsed(), &problems);
+    }
+
+    fn report(&self, name: &str, took: Duration, problems: &[String]) {
+        // A thread that panicked while printing has left at worst a torn line.
+        let _one_at_a_time = self.printing.lock();
+        let mark = if problems.is_empty() { "ok  " } else { "FAIL" };
+        println!("{mark}  {name:24} {:6.1} s", took.as_secs_f64());
+        for problem in problems {
+            println!("      {problem}");
+        }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    process::run(Command::new(cargo).args(arguments).current_dir(paths::repository()))
+}
+
+/// Builds what the crashes need; the size of the image is checked there.
+fn build() -> Result<Built> {
+    Ok(Built {
+        tool: Tool::build()?,
+        image: build::image(Flavor::Release)?,
+        mutable_image: build::image(Flavor::Mutations)?,
+    })
+}
+
+/// Runs the rows, a few at a time.
+fn crash_all(rows: &[Row], built: &Built, tally: &Tally) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            tally.take(&row.name, || Ok(row.problems(built)?.iter().map(ToString::to_string).collect()));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..GUESTS {
+            scope.spawn(work);
+        }
+    });
+}

@@ -1,0 +1,138 @@
+//! The witnesses: they judge a crash by what was not written here: QEMU's trace, the guest's memory, other people's readers.
+
+mod elf_core;
+mod memory;
+mod readers;
+mod tables;
+mod trace;
+
+use std::{fmt, fs};
+
+use anyhow::Result;
+use machine::PAGE_SIZE;
+use serde::Serialize;
+
+use crate::account::{Account, Seal};
+use crate::crash::Evidence;
+use crate::kernels::Kernel;
+use crate::ram::Ram;
+use crate::tool::Tool;
+pub(crate) use memory::Remembered;
+pub(crate) use readers::Readings;
+use tables::Tables;
+use trace::Trace;
+pub(crate) use trace::Traced;
+
+/// Who found something wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Witness {
+    /// What Holdover itself said.
+    Console,
+    /// QEMU's trace.
+    Trace,
+    /// The guest's memory.
+    Memory,
+    /// `makedumpfile`, `crash` and drgn.
+    Readers,
+}
+
+/// Something that is wrong, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Who.
+    pub(crate) witness: Witness,
+    /// What.
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} witness: {}", self.witness, self.what)
+    }
+}
+
+/// Everything that the witnesses found in a crash that was watched down to its memory.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Findings {
+    /// What QEMU's trace shows.
+    pub(crate) traced: Traced,
+    /// What memory shows.
+    pub(crate) remembered: Remembered,
+    /// What the readers show.
+    pub(crate) readings: Readings,
+}
+
+impl Findings {
+    /// Everything that is wrong.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let traced = self.traced.problems.iter().map(problem(Witness::Trace));
+        let remembered = self.remembered.problems.iter().map(problem(Witness::Memory));
+        traced.chain(remembered).chain(self.readings.problems.iter().map(problem(Witness::Readers))).collect()
+    }
+}
+
+/// A crash in which Holdover should have taken over the remapping unit, and what was said of it.
+pub(crate) struct Judgement {
+    /// What Holdover said.
+    pub(crate) account: Account,
+    /// What the witnesses said.
+    pub(crate) findings: Findings,
+    /// Everything that is wrong.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Collects the dump and hears all witnesses; keeps their findings beside the other files of the run.
+pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
+    let account = Account::of(&evidence.lines)?;
+    let unsealed = check_seal(&account, Seal::Complete);
+    tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let findings = hear_all(evidence, &account)?;
+    fs::write(evidence.files.findings(), serde_json::to_string_pretty(&findings)?)?;
+    let problems = unsealed.into_iter().chain(findings.problems()).collect();
+    Ok(Judgement { account, findings, problems })
+}
+
+fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
+    let files = &evidence.files;
+    let after = Ram::open(&files.ram())?;
+    // A machine that was not stopped at Holdover's start has only one state of memory to show.
+    let before = Ram::open(&if files.snapshot().exists() { files.snapshot() } else { files.ram() })?;
+    let trace = Trace::read(&files.trace(), account.panic)?;
+    let dead = Tables::new(&before, trace.dead_root()?);
+    let writable = dead.writable_pages()?;
+    let case =
+        memory::Case { before: &before, after: &after, reserved: evidence.reserved, writable: &writable };
+    let remembered = case.judge(&files.dump())?;
+    let mut readings = read(evidence)?;
+    let core = files.scratch("core");
+    elf_core::write(&before, evidence.reserved, &core)?;
+    let may_differ = |frame: u64| writable.contains(&(frame * PAGE_SIZE));
+    readers::compare_selection(files, &core, may_differ, &mut readings)?;
+    Ok(Findings { traced: trace.judge(dead, evidence.reserved)?, remembered, readings })
+}
+
+/// Hears the readers only: there is a dump, but nothing was taken over.
+pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
+    let mut readings = Readings::default();
+    readers::read_log(&evidence.files, &mut readings);
+    if let Some(kernel) = Kernel::load(evidence.kernel)?.debug {
+        readers::read_with_crash(&evidence.files, &kernel, &mut readings);
+        readers::read_with_drgn(&evidence.files, &kernel, &mut readings);
+    }
+    Ok(readings)
+}
+
+/// Checks that Holdover itself says that it has come to the end that was expected: an early exit is no pass.
+pub(crate) fn check_seal(account: &Account, wanted: Seal) -> Option<Problem> {
+    let sealed = account.sealed.map(|sealed| sealed.seal);
+    let what = match sealed {
+        Some(seal) if seal == wanted => return None,
+        Some(seal) => format!("the dump was sealed as {seal:?}, not as {wanted:?}"),
+        None => "no dump was sealed".to_owned(),
+    };
+    Some(Problem { witness: Witness::Console, what })
+}
+
+fn problem(witness: Witness) -> impl Fn(&String) -> Problem {
+    move |what| Problem { witness, what: what.clone() }
+}

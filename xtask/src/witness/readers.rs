@@ -1,0 +1,139 @@
+//! The third witness: the programs that people open dumps with.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::memory::kept_frames;
+use crate::crash::PANIC;
+use crate::files::Files;
+use crate::process;
+
+/// No reader needs more than a small part of this, unless the dump leads it astray.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The level whose pages are compared: everything that can be left out is.
+const LEVEL: &str = "31";
+
+/// What the readers found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Readings {
+    /// The end of the dead kernel's log, from the panic on.
+    pub(crate) log: Vec<String>,
+    /// The dead kernel's backtrace as `crash` shows it.
+    pub(crate) backtrace: Vec<String>,
+    /// Whether `crash` showed backtrace, log and system; `None` without a kernel with debug information.
+    pub(crate) crash_reads: Option<bool>,
+    /// Tasks that drgn counts.
+    pub(crate) drgn_tasks: Option<u64>,
+    /// Pages that makedumpfile keeps and the dump does not.
+    pub(crate) pages_only_in_reference: Option<u64>,
+    /// Pages that the dump keeps and makedumpfile does not.
+    pub(crate) pages_only_in_dump: Option<u64>,
+    /// What is wrong.
+    #[serde(skip)]
+    pub(crate) problems: Vec<String>,
+}
+
+impl Readings {
+    /// Notes a reader's failure as a problem of the dump.
+    fn take<T>(&mut self, reader: &str, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(format!("{reader}: {error:#}"))).ok()
+    }
+
+    fn expect(&mut self, reader: &str, output: &str, wanted: &str) -> bool {
+        let found = output.contains(wanted);
+        if !found {
+            self.problems.push(format!("{reader} shows no `{wanted}`"));
+        }
+        found
+    }
+}
+
+/// Reads the kernel's log with `makedumpfile`.
+pub(crate) fn read_log(files: &Files, readings: &mut Readings) {
+    let log = files.scratch("log");
+    let mut makedumpfile = Command::new("makedumpfile");
+    makedumpfile.arg("--dump-dmesg").arg(files.dump()).arg(&log);
+    let read =
+        process::stdout_within(&mut makedumpfile, "", LIMIT).and_then(|_| Ok(fs::read_to_string(&log)?));
+    let Some(text) = readings.take("makedumpfile --dump-dmesg", read) else { return };
+    readings.expect("the log", &text, PANIC);
+    readings.log = text.lines().skip_while(|line| !line.contains(PANIC)).map(str::to_owned).collect();
+}
+
+/// Has `crash` show the backtrace, the log and the system.
+pub(crate) fn read_with_crash(files: &Files, kernel: &Path, readings: &mut Readings) {
+    let mut crash = Command::new("crash");
+    crash.args(["-s", "--no_scroll"]).arg(kernel).arg(files.dump());
+    let output = process::stdout_within(&mut crash, "bt\nlog\nsys\nquit\n", LIMIT);
+    let Some(output) = readings.take("crash", output) else {
+        readings.crash_reads = Some(false);
+        return;
+    };
+    readings.backtrace =
+        output.lines().take_while(|line| !line.starts_with("[ ")).map(str::to_owned).collect();
+    let wanted = ["sysrq_handle_crash", PANIC, "bench: loaded", "RELEASE: ", "PANIC: "];
+    let shown = wanted.map(|wanted| readings.expect("crash", &output, wanted));
+    readings.crash_reads = Some(shown.into_iter().all(|shown| shown));
+}
+
+/// What tasks.py prints.
+#[derive(Deserialize)]
+struct Tasks {
+    tasks: u64,
+    with_stack: u64,
+}
+
+/// Has drgn list all tasks with their stacks.
+pub(crate) fn read_with_drgn(files: &Files, kernel: &Path, readings: &mut Readings) {
+    let Some(tasks) = readings.take("drgn", count_tasks(files, kernel)) else { return };
+    if tasks.with_stack < tasks.tasks || tasks.tasks < 20 {
+        let Tasks { tasks, with_stack } = tasks;
+        readings.problems.push(format!("drgn finds {tasks} tasks, {with_stack} of them with a stack"));
+    }
+    readings.drgn_tasks = Some(tasks.tasks);
+}
+
+fn count_tasks(files: &Files, kernel: &Path) -> Result<Tasks> {
+    let script = files.scratch("tasks.py");
+    fs::write(&script, include_str!("tasks.py"))?;
+    let mut drgn = Command::new("drgn");
+    drgn.arg("-q").arg("-c").arg(files.dump()).arg("-s").arg(kernel).arg(script);
+    let said = process::stdout_within(&mut drgn, "", LIMIT)?;
+    serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
+}
+
+/// Compares the dump's pages with those that `makedumpfile` keeps of the same memory.
+///
+/// Pages that devices may have written since the snapshot are left out: they may have become zero, or not zero any more.
+pub(crate) fn compare_selection(
+    files: &Files,
+    core: &Path,
+    may_differ: impl Fn(u64) -> bool,
+    readings: &mut Readings,
+) -> Result<()> {
+    let reference = files.scratch("reference");
+    let mut makedumpfile = Command::new("makedumpfile");
+    makedumpfile.args(["-c", "-d", LEVEL]).arg(core).arg(&reference);
+    process::stdout_within(&mut makedumpfile, "", LIMIT)
+        .context("makedumpfile cannot read the reference core")?;
+    let (reference, dump) = (kept_frames(&reference)?, kept_frames(&files.dump())?);
+    let only = |these: &BTreeSet<u64>, those: &BTreeSet<u64>| {
+        these.difference(those).filter(|&&frame| !may_differ(frame)).copied().collect::<Vec<_>>()
+    };
+    let (missing, more) = (only(&reference, &dump), only(&dump, &reference));
+    if let Some(first) = missing.first() {
+        readings
+            .problems
+            .push(format!("page frame {first:#x} should be in the dump, as makedumpfile has it"));
+    }
+    readings.pages_only_in_reference = Some(missing.len() as u64);
+    readings.pages_only_in_dump = Some(more.len() as u64);
+    Ok(())
+}

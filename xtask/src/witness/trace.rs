@@ -1,0 +1,329 @@
+//! The first witness: QEMU's trace of its remapping unit, which names every access, every fault and every command.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use machine::Range;
+use serde::Serialize;
+
+use super::tables::Tables;
+use crate::scenario::Device;
+
+/// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
+const TRANSLATION_ENABLE: u32 = 1 << 31;
+
+/// One line of the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    at: Duration,
+    event: Event,
+}
+
+/// What the unit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Event {
+    /// A device's request was translated; `mask` covers the offset within the page.
+    Translated { source: u16, iova: u64, address: u64, mask: u64 },
+    /// Software wrote the root table's address.
+    Root { address: u64 },
+    /// Software wrote the global command register.
+    Command { status: u32, value: u32 },
+    /// A request was refused, or something else went wrong.
+    Fault(String),
+}
+
+/// What the trace shows of the time from the panic on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Traced {
+    /// Requests that the unit refused, and errors that it noted.
+    pub(crate) faults: u64,
+    /// Requests of devices that were translated after the panic and before the swap.
+    pub(crate) translations_before_swap: u64,
+    /// Requests of legacy devices after the swap: who, and how many.
+    pub(crate) active_after_swap: BTreeMap<String, u64>,
+    /// Requests whose answer was not the one that the dead kernel's tables give.
+    pub(crate) translations_changed: u64,
+    /// Requests of the dump's disk for addresses that Holdover gave it.
+    pub(crate) new_translations: u64,
+    /// The first of each kind of trouble.
+    #[serde(skip)]
+    pub(crate) problems: Vec<String>,
+}
+
+/// A trace that was read, with what is known about the crash from elsewhere.
+pub(crate) struct Trace {
+    /// Before the panic.
+    before: Vec<Entry>,
+    /// From the panic on.
+    after: Vec<Entry>,
+}
+
+impl Trace {
+    /// Reads a trace and cuts it in two at the panic.
+    pub(crate) fn read(file: &Path, panic: SystemTime) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("no trace in {}", file.display()))?;
+        let mut before: Vec<_> = text.lines().filter_map(parse).collect();
+        let panic = panic.duration_since(UNIX_EPOCH)?;
+        let after = before.split_off(before.partition_point(|entry| entry.at < panic));
+        Ok(Self { before, after })
+    }
+
+    /// The dead kernel's root table.
+    pub(crate) fn dead_root(&self) -> Result<u64> {
+        self.before.iter().rev().find_map(Entry::root).context("the dead kernel set no root table")
+    }
+
+    /// Compares every access after the panic with the dead kernel's tables; only `reserved` is Holdover's memory.
+    pub(crate) fn judge(&self, dead: Tables, reserved: Range) -> Result<Traced> {
+        let mut judging = Judging::new(dead, reserved);
+        for entry in &self.after {
+            judging.hear(&entry.event)?;
+        }
+        Ok(judging.finish())
+    }
+}
+
+/// The judgement while it is under way.
+struct Judging<'a> {
+    tables: Tables<'a>,
+    reserved: Range,
+    /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
+    known: HashMap<(u16, u64), Option<u64>>,
+    swapped: bool,
+    active: BTreeMap<u16, u64>,
+    traced: Traced,
+}
+
+impl<'a> Judging<'a> {
+    fn new(tables: Tables<'a>, reserved: Range) -> Self {
+        let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
+        Self { tables, reserved, known, swapped: false, active, traced }
+    }
+
+    fn hear(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Fault(what) => self.fault(what),
+            Event::Root { address } => self.swap(*address),
+            Event::Command { status, value } => self.command(*status, *value),
+            Event::Translated { source, iova, address, mask } => {
+                let expected = self.expected(*source, *iova)?;
+                self.translated(*source, *iova, address + (iova & mask), expected);
+            }
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, what: &str) {
+        self.traced.faults += 1;
+        if self.traced.faults == 1 {
+            self.traced.problems.push(format!("first fault: {what}"));
+        }
+    }
+
+    fn swap(&mut self, root: u64) {
+        self.swapped = true;
+        if !self.reserved.contains(root) {
+            self.traced.problems.push(format!("the root table at {root:#x} is not in Holdover's memory"));
+        }
+    }
+
+    fn command(&mut self, status: u32, value: u32) {
+        if status & TRANSLATION_ENABLE != 0 && value & TRANSLATION_ENABLE == 0 {
+            self.traced.problems.push(format!("translation was turned off by command {value:#x}"));
+        }
+    }
+
+    fn expected(&mut self, source: u16, iova: u64) -> Result<Option<u64>> {
+        if let Some(known) = self.known.get(&(source, iova)) {
+            return Ok(*known);
+        }
+        let answer = self.tables.translate(source, iova)?;
+        self.known.insert((source, iova), answer);
+        Ok(answer)
+    }
+
+    fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
+        let new_mapping =
+            self.swapped && source == Device::DUMP_DISK.source_id() && self.reserved.contains(address);
+        match expected {
+            Some(expected) if expected == address => self.unchanged(source),
+            None if new_mapping => self.traced.new_translations += 1,
+            _ => self.changed(source, iova, address, expected),
+        }
+    }
+
+    fn unchanged(&mut self, source: u16) {
+        if self.swapped {
+            *self.active.entry(source).or_default() += 1;
+        } else {
+            self.traced.translations_before_swap += 1;
+        }
+    }
+
+    fn changed(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
+        self.traced.translations_changed += 1;
+        if self.traced.translations_changed == 1 {
+            let before = expected.map_or("nowhere".to_owned(), |address| format!("to {address:#x}"));
+            let device = Device::name_of(source);
+            let first =
+                format!("first changed translation: {device} {iova:#x} led {before}, now to {address:#x}");
+            self.traced.problems.push(first);
+        }
+    }
+
+    fn finish(mut self) -> Traced {
+        if !self.swapped {
+            self.traced.problems.push("the root pointer was never swapped".to_owned());
+        }
+        let disk = Device::DUMP_DISK.source_id();
+        let legacy = self.active.into_iter().filter(|(source, _)| *source != disk);
+        self.traced.active_after_swap =
+            legacy.map(|(source, count)| (Device::name_of(source), count)).collect();
+        if self.traced.active_after_swap.is_empty() {
+            self.traced
+                .problems
+                .push("no legacy device was active after the swap: nothing was shown".to_owned());
+        }
+        self.traced
+    }
+}
+
+impl Entry {
+    fn root(&self) -> Option<u64> {
+        match self.event {
+            Event::Root { address } => Some(address),
+            _ => None,
+        }
+    }
+}
+
+/// Parses `PID@SECONDS.MICROSECONDS:EVENT VALUES`; `None` for what else QEMU writes to its log.
+fn parse(line: &str) -> Option<Entry> {
+    let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
+    let (seconds, micros) = stamp.split_once('.')?;
+    let at = Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?);
+    let (name, values) = said.split_once(' ').unwrap_or((said, ""));
+    Some(Entry { at, event: event(name, values)? })
+}
+
+fn event(name: &str, values: &str) -> Option<Event> {
+    let words: Vec<_> = values.split_whitespace().collect();
+    match name {
+        "vtd_dmar_translate" => translated(&words),
+        "vtd_reg_dmar_root" => Some(Event::Root { address: number(after(&words, "addr")?)? }),
+        "vtd_reg_write_gcmd" => {
+            let (status, value) = (number(after(&words, "status")?)?, number(after(&words, "value")?)?);
+            Some(Event::Command { status: status as u32, value: value as u32 })
+        }
+        _ => Some(Event::Fault(format!("{name} {values}"))),
+    }
+}
+
+/// `dev 00:14.00 iova 0xfffff000 -> gpa 0x123000 mask 0xfff`
+fn translated(words: &[&str]) -> Option<Event> {
+    let source = source_id(after(words, "dev")?)?;
+    let iova = number(after(words, "iova")?)?;
+    let address = number(after(words, "gpa")?)?;
+    Some(Event::Translated { source, iova, address, mask: number(after(words, "mask")?)? })
+}
+
+/// Bus, device and function, all hexadecimal, as one number.
+fn source_id(text: &str) -> Option<u16> {
+    let (bus, rest) = text.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    let [bus, device, function] = [bus, device, function].map(|part| u16::from_str_radix(part, 16).ok());
+    Some(bus? << 8 | device? << 3 | function?)
+}
+
+fn after<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    let at = words.iter().position(|word| *word == name)?;
+    words.get(at + 1).copied()
+}
+
+fn number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::Ram;
+
+    const HOLDOVER: Range = Range::new(0x3e00_0000, 0x3f00_0000);
+
+    fn parsed(line: &str) -> Event {
+        parse(line).unwrap().event
+    }
+
+    /// Judges events against the tables of a machine in which nothing is mapped.
+    fn judged(events: &[Event]) -> Traced {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
+        let ram = Ram::open(&dir.path().join("ram")).unwrap();
+        let mut judging = Judging::new(Tables::new(&ram, 0), HOLDOVER);
+        for event in events {
+            judging.hear(event).unwrap();
+        }
+        judging.finish()
+    }
+
+    #[test]
+    fn a_translation_names_function_and_addresses() {
+        let line = "77@1795330636.217867:vtd_dmar_translate dev 00:14.00 iova 0xffff4000 -> gpa 0x2c518000 mask 0xfff";
+        let expected =
+            Event::Translated { source: 0xa0, iova: 0xffff_4000, address: 0x2c51_8000, mask: 0xfff };
+        assert_eq!(parsed(line), expected);
+        assert_eq!(parse(line).unwrap().at, Duration::new(1_795_330_636, 217_867_000));
+    }
+
+    #[test]
+    fn whatever_else_the_unit_says_is_a_fault() {
+        let line = "77@1.000002:vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1";
+        assert_eq!(
+            parsed(line),
+            Event::Fault("vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1".to_owned())
+        );
+        assert!(matches!(
+            parsed("77@1.000002:vtd_err_dmar_translate dev 00:14.00 iova 0x0"),
+            Event::Fault(_)
+        ));
+    }
+
+    #[test]
+    fn lines_of_another_kind_are_not_events() {
+        assert_eq!(parse("qemu-system-x86_64: warning: something"), None);
+    }
+
+    #[test]
+    fn clearing_translation_enable_is_noticed_and_setting_other_bits_is_not() {
+        let swap = Event::Root { address: HOLDOVER.start };
+        let kept = Event::Command { status: 0xc700_0000, value: 0xc300_0000 };
+        let cleared = Event::Command { status: 0xc700_0000, value: 0x4700_0000 };
+        let off = "turned off";
+        assert!(!judged(&[swap.clone(), kept]).problems.join(" ").contains(off));
+        assert!(judged(&[swap, cleared]).problems.join(" ").contains(off));
+    }
+
+    #[test]
+    fn an_address_that_led_nowhere_before_may_only_be_new_for_the_dumps_disk() {
+        let swap = Event::Root { address: HOLDOVER.start };
+        let request = |device: Device| Event::Translated {
+            source: device.source_id(),
+            iova: 0x1000,
+            address: HOLDOVER.start + 0x1000,
+            mask: 0xfff,
+        };
+        let disk = judged(&[swap.clone(), request(Device::DUMP_DISK)]);
+        assert_eq!((disk.new_translations, disk.translations_changed), (1, 0));
+        let sound = judged(&[swap, request(Device::SOUND)]);
+        assert_eq!((sound.new_translations, sound.translations_changed), (0, 1));
+    }
+
+    #[test]
+    fn a_crash_without_a_swap_is_no_takeover() {
+        assert!(judged(&[]).problems.iter().any(|problem| problem.contains("never swapped")));
+    }
+}
