@@ -20,7 +20,11 @@ pub struct TimedOut {
 ///
 /// The condition is asked once more after the limit has passed, so a processor that was held up (a hypervisor that
 /// paused it, a long SMI) does not turn an answer that has come into a timeout.
-pub fn wait_until(clock: &impl Clock, limit: Duration, mut done: impl FnMut() -> bool) -> Result<(), TimedOut> {
+pub fn wait_until(
+    clock: &impl Clock,
+    limit: Duration,
+    mut done: impl FnMut() -> bool,
+) -> Result<(), TimedOut> {
     let start = clock.now();
     loop {
         if done() {
