@@ -8,7 +8,7 @@ use crate::page::Reason;
 pub struct Level(u8);
 
 impl Level {
-    /// Everything is kept that may be read.
+    /// Nothing is left out but pages that may not be read.
     pub const NOTHING: Self = Self(0);
     /// All that can be left out is.
     pub const ALL: Self = Self(31);
