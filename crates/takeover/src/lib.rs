@@ -37,6 +37,8 @@ mod invalidate;
 mod mode;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod story;
 mod surroundings;
 pub mod swap;
 mod tables;
