@@ -30,7 +30,7 @@ impl Scenario {
     pub fn random(seed: u64, size: Size) -> Self {
         let mut rng = Rng::with_seed(seed);
         let traits = traits(&mut rng);
-        let memory = memory();
+        let memory = memory(&traits);
         let domains = domains(&mut rng, &traits, &memory, size);
         let functions = functions(&mut rng, &traits, &domains, size);
         let queue = queue(&mut rng, &traits);
@@ -49,17 +49,25 @@ impl Scenario {
     }
 }
 
-/// 1.3 GiB of old memory in three ranges, the last above 4 GiB; 8 MiB of the capture kernel's in the middle of the
-/// second; device registers.
-fn memory() -> Vec<(Range, Kind)> {
-    vec![
+/// The capture kernel's memory.
+const CAPTURE: Range = Range::new(0x200_0000, 0x280_0000);
+/// Where memory above 4 GiB starts, on machines that have it.
+const HIGH: u64 = 0x1_0000_0000;
+
+/// Some 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where that takes no more
+/// than one page to map.
+fn memory(traits: &Traits) -> Vec<(Range, Kind)> {
+    let mut memory = vec![
         (Range::new(0, 0xA_0000), Kind::Old),
-        (Range::new(0x10_0000, 0x1000_0000), Kind::Old),
-        (Range::new(0x1000_0000, 0x1080_0000), Kind::Capture),
-        (Range::new(0x1080_0000, 0x2000_0000), Kind::Old),
+        (Range::new(0x10_0000, CAPTURE.start), Kind::Old),
+        (CAPTURE, Kind::Capture),
+        (Range::new(CAPTURE.end, 0x480_0000), Kind::Old),
         (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
-        (Range::new(0x1_0000_0000, 0x1_4000_0000), Kind::Old),
-    ]
+    ];
+    if traits.capability.sslps() == 0b11 {
+        memory.push((Range::new(HIGH, HIGH + (1 << 30)), Kind::Old));
+    }
+    memory
 }
 
 fn traits(rng: &mut Rng) -> Traits {
@@ -213,7 +221,7 @@ fn functions(rng: &mut Rng, traits: &Traits, domains: &[Domain], size: Size) -> 
 /// Addresses within what is mapped, and one or two that are not.
 fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<u64> {
     let Attached::To(domain) = attached else {
-        return vec![rng.u64(..0xA_0000), rng.u64(0x1080_0000..0x2000_0000), 0x1_0000_0000];
+        return vec![rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start), CAPTURE.end];
     };
     let inside = |mapping: &Mapping| mapping.iova + rng.u64(..mapping.level.span());
     let mut works_at: Vec<u64> = domains[domain].mappings.iter().map(inside).collect();

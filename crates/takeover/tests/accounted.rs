@@ -4,6 +4,7 @@
 mod common;
 
 use common::{PLENTY, cases, damaged, limits, plausible, take_over};
+use model::scenario::Attached;
 use model::walk::Reached;
 use model::{Access, Answer, Direction, Kind, Machine};
 use proptest::prelude::*;
@@ -137,16 +138,19 @@ proptest! {
     #![proptest_config(cases(60))]
 
     #[test]
-    fn on_a_plausible_machine_all_is_duplicated(scenario in plausible()) {
+    fn on_a_plausible_machine_all_is_duplicated_and_pass_through_is_fenced(scenario in plausible()) {
         let machine = scenario.machine();
         let clock = machine.clock();
         let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
         let report = taken.report();
         check(&machine, report)?;
         prop_assert_eq!(report.contexts.len(), scenario.functions.len());
-        prop_assert!(report.contexts.iter().all(|context| context.outcome == Outcome::Duplicated));
-        prop_assert!(report.domains.iter().all(|domain| domain.outcome == Outcome::Duplicated));
-        prop_assert_eq!(report.hazards.count(), 0);
+        for context in &report.contexts {
+            let passes = scenario.functions.iter().any(|function| {
+                function.source == context.source.0 && matches!(function.attached, Attached::PassThrough(_))
+            });
+            prop_assert_eq!(context.outcome, if passes { Outcome::Fenced } else { Outcome::Duplicated });
+        }
     }
 
     #[test]

@@ -33,14 +33,14 @@ fn check(machine: &Machine, budget: usize) -> Result<(), TestCaseError> {
 }
 
 fn meddling() -> impl Strategy<Value = Vec<Meddling>> {
-    let one = (1..200_u64, 0..0x1000_0000_u64, any::<u64>());
+    let one = (1..200_u64, 0..0x480_0000_u64, any::<u64>());
     let one =
         one.prop_map(|(before_read, address, value)| Meddling { before_read, address: address & !7, value });
     prop::collection::vec(one, 0..20)
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(80))]
 
     #[test]
     fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in stuck(), budget in 0..300_usize) {

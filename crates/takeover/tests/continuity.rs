@@ -7,7 +7,7 @@
 mod common;
 
 use common::{PLENTY, attach, broke_continuity, cases, limits, plausible, sharing, stuck, take_over, told};
-use model::{Access, Direction, Machine, Scenario};
+use model::{Access, Answer, Direction, Kind, Machine, Scenario};
 use proptest::prelude::*;
 
 /// Both ends of every leaf that any function reached before, read and written.
@@ -24,16 +24,23 @@ fn reached_accesses(machine: &Machine) -> impl Iterator<Item = Access> {
     })
 }
 
+/// In pass-through a device reached the capture kernel's memory too; that is nothing to continue.
+fn is_captures(machine: &Machine, answer: Answer) -> bool {
+    let Answer::Memory(address) = answer else { return false };
+    machine.ranges(Kind::Capture).iter().any(|own| own.contains(address))
+}
+
 fn check(machine: &Machine) -> Result<(), TestCaseError> {
     prop_assert!(machine.violations().is_empty(), "{}", told(machine));
     for access in reached_accesses(machine) {
-        prop_assert_eq!(machine.answer_before(0, access), machine.answer(0, access), "{}", access);
+        let (before, now) = (machine.answer_before(0, access), machine.answer(0, access));
+        prop_assert!(before == now || is_captures(machine, before), "{access} was {before}, is {now}");
     }
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn every_answer_stays_what_it_was(scenario in plausible(), pages in prop::collection::vec(1..17_u64, 0..5), pick in 0..9_usize) {

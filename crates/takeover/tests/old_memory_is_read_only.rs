@@ -15,7 +15,7 @@ fn check(machine: &Machine) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(80))]
 
     #[test]
     fn a_takeover_and_a_driver_change_no_old_page(scenario in plausible(), pick in 0..9_usize) {

@@ -19,7 +19,7 @@ const SRTP: u64 = 1 << 30;
 
 /// Machines whose devices do DMA, none passing through.
 fn machines() -> impl Iterator<Item = Scenario> {
-    let made_up = (0..60).map(|seed| Scenario::random(seed, Size { domains: 4, functions: 6, runs: 5 }));
+    let made_up = (0..30).map(|seed| Scenario::random(seed, Size { domains: 4, functions: 6, runs: 5 }));
     let translated = made_up.map(|mut scenario| {
         scenario.functions.retain(|function| matches!(function.attached, Attached::To(_)));
         scenario

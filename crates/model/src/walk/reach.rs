@@ -58,9 +58,9 @@ impl Walker<'_> {
         found
     }
 
+    /// All there is in pass-through: RAM, as far as it counts here.
     fn all_memory(&self, source: u16) -> Vec<Reached> {
-        let ranges =
-            [Kind::Old, Kind::Capture, Kind::Mmio].into_iter().flat_map(|kind| self.memory.ranges(kind));
+        let ranges = [Kind::Old, Kind::Capture].into_iter().flat_map(|kind| self.memory.ranges(kind));
         ranges.map(|memory| Reached { source, iova: memory.start, memory, rights: Rights::ALL }).collect()
     }
 
