@@ -18,21 +18,21 @@ use crate::scenario::{Disk, Scenario, Start};
 use crate::tool::Tool;
 
 /// From power-on until Holdover is loaded, on a machine that does two such things at once.
-const BOOT: Duration = Duration::from_secs(240);
+pub(crate) const BOOT: Duration = Duration::from_secs(240);
 /// From the panic to Holdover's first instruction.
 const ENTRY: Duration = Duration::from_secs(60);
 /// From the panic to the reset. Holdover's own deadlines are far below.
 const RESET: Duration = Duration::from_secs(180);
 
 /// The dump's disk: far more than a dump needs, or less than any.
-const DISK_BYTES: u64 = 256 << 20;
+pub(crate) const DISK_BYTES: u64 = 256 << 20;
 const SMALL_DISK_BYTES: u64 = 4 << 20;
 
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
 
 /// The line with which the guest's init tells that Holdover is loaded, and that it waits for the bench.
-const LOADED: &str = "bench: loaded";
+pub(crate) const LOADED: &str = "bench: loaded";
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 

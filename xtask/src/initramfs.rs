@@ -131,7 +131,8 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
     }
 }
 
-fn add_modules(archive: &mut Archive, kernel: &Kernel, wanted: &[&str]) -> Result<()> {
+/// Adds kernel modules, those they depend on, and the list of them in the order in which they are loaded.
+pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel, wanted: &[&str]) -> Result<()> {
     let mut order = Vec::new();
     for module in wanted {
         resolve(&kernel.modules, module, archive, &mut order)?;

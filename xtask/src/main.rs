@@ -1,8 +1,9 @@
-//! Development tasks: setup, build, run, demo, test.
+//! Development tasks: setup, build, run, demo, test, compare.
 
 mod account;
 mod build;
 mod bzimage;
+mod compare;
 mod console;
 mod crash;
 mod demo;
@@ -35,6 +36,7 @@ enum Task {
     Run(run::Run),
     Demo(demo::Demo),
     Test(test::Test),
+    Compare(compare::Compare),
 }
 
 fn main() -> Result<()> {
@@ -43,5 +45,6 @@ fn main() -> Result<()> {
         Task::Run(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Compare(task) => task.run(),
     }
 }

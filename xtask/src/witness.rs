@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::account::{Account, Seal};
 use crate::crash::Evidence;
+use crate::files::Files;
 use crate::kernels::Kernel;
 use crate::ram::Ram;
 use crate::tool::Tool;
@@ -111,10 +112,16 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     Ok(Findings { traced: trace.judge(dead, evidence.reserved)?, remembered, readings })
 }
 
+/// Hears only the reader that shows the dead kernel's log, which every dump must have.
+pub(crate) fn read_log(files: &Files) -> Readings {
+    let mut readings = Readings::default();
+    readers::read_log(files, &mut readings);
+    readings
+}
+
 /// Hears the readers only: there is a dump, but nothing was taken over.
 pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
-    let mut readings = Readings::default();
-    readers::read_log(&evidence.files, &mut readings);
+    let mut readings = read_log(&evidence.files);
     if let Some(kernel) = Kernel::load(evidence.kernel)?.debug {
         readers::read_with_crash(&evidence.files, &kernel, &mut readings);
         readers::read_with_drgn(&evidence.files, &kernel, &mut readings);

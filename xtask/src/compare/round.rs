@@ -1,0 +1,196 @@
+//! One crash: the same Linux for every contender, told to load this one.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::contender::Contender;
+use super::dump::{self, Dump};
+use super::statistics::float;
+use super::stock::{self, Stock};
+use crate::build::{self, Flavor, Image};
+use crate::console::{Echo, Line};
+use crate::crash::{BOOT, DISK_BYTES, LOADED, PANIC};
+use crate::files::Files;
+use crate::initramfs;
+use crate::kernels::{Flavour, Kernel};
+use crate::qemu::{Machine, Watch};
+use crate::scenario::Scenario;
+use crate::tool::Tool;
+
+/// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.
+const RESET: Duration = Duration::from_secs(300);
+
+/// What all runs need.
+pub(crate) struct Stage {
+    flavour: Flavour,
+    kernel: Kernel,
+    tool: Tool,
+    image: Image,
+    stock: Stock,
+}
+
+/// What one run showed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) contender: Contender,
+    pub(crate) run: u32,
+    /// MiB of memory that Linux cannot use for as long as it lives.
+    pub(crate) reserved_mib: u64,
+    /// Bytes that the loader puts into the reservation.
+    pub(crate) loaded_bytes: u64,
+    #[serde(flatten)]
+    pub(crate) times: Times,
+    #[serde(flatten)]
+    pub(crate) dump: Dump,
+}
+
+/// Seconds after the panic line.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Times {
+    /// The capture kernel's first line.
+    #[serde(rename = "panic_to_started_s")]
+    pub(crate) started: f64,
+    /// It is ready to look for pages.
+    #[serde(rename = "panic_to_ready_s")]
+    pub(crate) ready: f64,
+    /// The dump is complete.
+    #[serde(rename = "panic_to_complete_s")]
+    pub(crate) complete: f64,
+}
+
+impl Stage {
+    /// Builds Holdover and prepares stock kdump.
+    pub(crate) fn set(flavour: Flavour) -> Result<Self> {
+        let kernel = Kernel::load(flavour)?;
+        let (tool, image) = (Tool::build()?, build::image(Flavor::Release)?);
+        let stock = Stock::new(&kernel)?;
+        Ok(Self { flavour, kernel, tool, image, stock })
+    }
+
+    /// Lets Linux crash once, and checks the dump.
+    pub(crate) fn crash(&self, contender: Contender, run: u32) -> Result<Measurement> {
+        let files = Files::new(&format!("compare-{}", contender.name()))?;
+        let lines = self.crash_into(contender, &files)?;
+        let times = Times::of(contender, &lines).with_context(|| format!("{contender}: no complete dump"))?;
+        if contender == Contender::Holdover {
+            self.tool.collect(&files.disk(), &files.dump())?;
+        } else {
+            dump::trim(&files.disk(), &files.dump())?;
+        }
+        let dump = dump::check(&files).with_context(|| format!("{contender}: the dump is not good"))?;
+        let reserved_mib = contender.reserved_mib();
+        let loaded_bytes = self.loaded_bytes(contender);
+        Ok(Measurement { contender, run, reserved_mib, loaded_bytes, times, dump })
+    }
+
+    fn crash_into(&self, contender: Contender, files: &Files) -> Result<Vec<Line>> {
+        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        self.write_initramfs(contender, files)?;
+        let reserved_mib = contender.reserved_mib();
+        let scenario = Scenario { reserved_mib, ..Scenario::plain(self.flavour) };
+        let mut machine = Machine::start(&scenario, &self.kernel, files, Watch::Console, Echo::Hidden)?;
+        let loaded = machine.wait_for(LOADED, BOOT)?;
+        ensure!(loaded.text.contains("crash=1"), "the guest could not load {contender}: see its console");
+        machine.type_line("go")?;
+        machine.wait_for_reset(RESET)
+    }
+
+    /// Every guest has the files of all contenders, so that the dead kernels' memories are alike.
+    fn write_initramfs(&self, contender: Contender, files: &Files) -> Result<()> {
+        let mut archive = initramfs::base(self.flavour, &self.kernel)?;
+        archive.add("capture", &fs::read(&self.image.path)?);
+        archive.add("bin/holdover", &fs::read(self.tool.program())?);
+        self.stock.add_to(&mut archive);
+        archive.add("scenario/load", self.load_command(contender, files)?.as_bytes());
+        archive.add("scenario/crash", b"echo c > /proc/sysrq-trigger\n");
+        Ok(fs::write(files.initramfs(), archive.finish())?)
+    }
+
+    fn load_command(&self, contender: Contender, files: &Files) -> Result<String> {
+        if contender != Contender::Holdover {
+            return Ok(stock::load_command(contender));
+        }
+        let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
+        Ok(format!("holdover load --image /capture --area {area} --syscall file\n"))
+    }
+
+    fn loaded_bytes(&self, contender: Contender) -> u64 {
+        match contender {
+            Contender::Holdover => self.image.bytes,
+            Contender::StockZlib | Contender::StockLzo => self.stock.loaded_bytes(),
+        }
+    }
+}
+
+impl Times {
+    /// Finds the lines that are timed; `None` if one of them is missing.
+    fn of(contender: Contender, lines: &[Line]) -> Option<Self> {
+        let panic = lines.iter().position(|line| line.text.contains(PANIC))?;
+        let (panic, later) = (lines[panic].at, &lines[panic..]);
+        let seconds_to = |mark: &str| {
+            let line = later.iter().find(|line| line.text.contains(mark))?;
+            Some(line.at.duration_since(panic).ok()?.as_secs_f64())
+        };
+        let marks = contender.marks();
+        Some(Self {
+            started: seconds_to(marks.started)?,
+            ready: seconds_to(marks.ready)?,
+            complete: seconds_to(marks.complete)?,
+        })
+    }
+}
+
+impl Measurement {
+    /// Seconds from panic to complete for every 10,000 pages that are in the dump. From boot to boot, Linux has different
+    /// numbers of pages that are worth keeping.
+    pub(crate) fn seconds_per_10_000_pages(&self) -> f64 {
+        self.times.complete * 10_000.0 / float(self.dump.pages)
+    }
+}
+
+impl fmt::Display for Measurement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (contender, seconds) = (self.contender, self.times.complete);
+        write!(f, "{contender:<18} complete after {seconds:.2} s, {} pages", self.dump.pages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    fn lines(texts: &[&str]) -> Vec<Line> {
+        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        (0..).zip(texts).map(|(second, text)| Line { at: at(second), text: (*text).to_owned() }).collect()
+    }
+
+    #[test]
+    fn the_first_kernels_own_start_is_not_taken_for_the_crash_kernels() {
+        let lines = lines(&[
+            "[    0.0] Linux version 6.1",
+            "[    9.0] Kernel panic - not syncing: sysrq triggered crash",
+            "[    0.0] Linux version 6.1",
+            "[    1.0] bench: crash kernel's init",
+            "[    1.0] something",
+            "[    2.0] bench: dump complete",
+        ]);
+        let expected = Times { started: 1.0, ready: 2.0, complete: 4.0 };
+        assert_eq!(Times::of(Contender::StockLzo, &lines), Some(expected));
+    }
+
+    #[test]
+    fn a_partial_dump_has_no_time() {
+        let lines = lines(&[
+            "[    9.0] Kernel panic - not syncing: sysrq triggered crash",
+            "holdover: [0.001] Holdover",
+            "holdover: [0.100] takeover done",
+            "holdover: [2.000] sealed partial bytes=4096",
+        ]);
+        assert_eq!(Times::of(Contender::Holdover, &lines), None);
+    }
+}

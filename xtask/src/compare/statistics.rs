@@ -1,0 +1,113 @@
+//! Many runs in few numbers.
+
+use serde::Serialize;
+
+use super::contender::Contender;
+use super::round::Measurement;
+
+/// The middle of some values, and how far they reach.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+/// How one contender did.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Standing {
+    pub(crate) contender: Contender,
+    pub(crate) reserved_mib: u64,
+    pub(crate) loaded_bytes: u64,
+    pub(crate) panic_to_started_s: Spread,
+    pub(crate) panic_to_ready_s: Spread,
+    pub(crate) panic_to_complete_s: Spread,
+    pub(crate) seconds_per_10000_pages: Spread,
+    pub(crate) pages_in_dump: Spread,
+    pub(crate) dump_bytes: Spread,
+    /// Holdover's time from panic to complete, divided by this one's of the same run.
+    pub(crate) holdover_takes: Spread,
+    /// The same of the seconds per 10,000 pages.
+    pub(crate) holdover_takes_per_page: Spread,
+}
+
+impl Spread {
+    /// `None` for no values.
+    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let upper = *values.get(middle)?;
+        let median = if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) };
+        Some(Self { median, min: *values.first()?, max: *values.last()? })
+    }
+}
+
+/// A count to calculate with.
+#[expect(clippy::cast_precision_loss, reason = "counts of pages and bytes are far below 2^52")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// The standing of every contender that was measured.
+pub(crate) fn standings(measurements: &[Measurement]) -> Vec<Standing> {
+    Contender::ALL.into_iter().filter_map(|contender| standing(contender, measurements)).collect()
+}
+
+fn standing(contender: Contender, measurements: &[Measurement]) -> Option<Standing> {
+    let of = |contender| measurements.iter().filter(move |measured| measured.contender == contender);
+    let over = |value: fn(&Measurement) -> f64| Spread::of(of(contender).map(value));
+    let ratio = |value: fn(&Measurement) -> f64| {
+        let pairs = of(Contender::Holdover).zip(of(contender));
+        Spread::of(pairs.map(|(ours, theirs)| value(ours) / value(theirs)))
+    };
+    let first = of(contender).next()?;
+    Some(Standing {
+        contender,
+        reserved_mib: first.reserved_mib,
+        loaded_bytes: first.loaded_bytes,
+        panic_to_started_s: over(|measured| measured.times.started)?,
+        panic_to_ready_s: over(|measured| measured.times.ready)?,
+        panic_to_complete_s: over(|measured| measured.times.complete)?,
+        seconds_per_10000_pages: over(Measurement::seconds_per_10_000_pages)?,
+        pages_in_dump: over(|measured| float(measured.dump.pages))?,
+        dump_bytes: over(|measured| float(measured.dump.bytes))?,
+        holdover_takes: ratio(|measured| measured.times.complete)?,
+        holdover_takes_per_page: ratio(Measurement::seconds_per_10_000_pages)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump::Dump;
+    use super::super::round::Times;
+    use super::*;
+
+    fn measured(contender: Contender, run: u32, seconds: f64, pages: u64) -> Measurement {
+        let times = Times { started: 0.1, ready: 0.2, complete: seconds };
+        let dump = Dump { pages, bytes: pages * 1000 };
+        Measurement { contender, run, reserved_mib: 16, loaded_bytes: 1, times, dump }
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]);
+        assert_eq!(spread, Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]).map(|spread| spread.median), Some(2.0));
+        assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn ratios_are_those_of_runs_that_followed_each_other() {
+        let measurements = [
+            measured(Contender::Holdover, 1, 1.0, 10_000),
+            measured(Contender::StockZlib, 1, 4.0, 20_000),
+            measured(Contender::Holdover, 2, 3.0, 10_000),
+            measured(Contender::StockZlib, 2, 4.0, 20_000),
+        ];
+        let standings = standings(&measurements);
+        assert_eq!(standings.len(), 2, "nobody measured LZO");
+        assert_eq!(standings[1].holdover_takes, Spread { median: 0.5, min: 0.25, max: 0.75 });
+        assert_eq!(standings[1].holdover_takes_per_page, Spread { median: 1.0, min: 0.5, max: 1.5 });
+    }
+}
