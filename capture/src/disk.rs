@@ -11,8 +11,12 @@ use uuid::Uuid;
 use crate::clock::Tsc;
 use crate::console::say;
 use crate::discover::Machine;
-use crate::dma::{DeviceDma, SharedMemory};
+#[cfg(not(mutations))]
+use crate::dma::DeviceDma;
+use crate::dma::SharedMemory;
 use crate::mmio::Mmio;
+#[cfg(mutations)]
+use crate::mutations::DeviceDma;
 use crate::options::Options;
 use crate::paging::AddressSpace;
 use crate::pci::{Device, Function};
@@ -77,7 +81,7 @@ fn start(
         Addressing::Physical => Reach::Direct,
     };
     device.enable();
-    let mut dma = DeviceDma { remapping, reach };
+    let mut dma = DeviceDma::new(remapping, reach);
     Ok(virtio::start(transport, &mut dma, addressing, Tsc, POOL)?)
 }
 

@@ -15,6 +15,13 @@ pub(crate) struct DeviceDma<'a> {
     pub(crate) reach: Reach,
 }
 
+impl<'a> DeviceDma<'a> {
+    /// Memory for the device that reaches it so.
+    pub(crate) fn new(remapping: &'a mut Remapping, reach: Reach) -> Self {
+        Self { remapping, reach }
+    }
+}
+
 /// Own memory that a device may read and write at any time. It is never used for anything else again.
 pub(crate) struct SharedMemory {
     pages: Pages,
@@ -30,6 +37,19 @@ impl Dma for DeviceDma<'_> {
         unsafe { pages.start().write_bytes(0, pages.range().len() as usize) };
         let device_address = self.remapping.map(&self.reach, pages.range())?;
         Some(SharedMemory { pages, device_address })
+    }
+}
+
+#[cfg(mutations)]
+impl SharedMemory {
+    /// Where it is.
+    pub(crate) fn physical(&self) -> machine::Range {
+        self.pages.range()
+    }
+
+    /// The same memory at another address of the device.
+    pub(crate) fn moved_to(self, device_address: u64) -> Self {
+        Self { device_address, ..self }
     }
 }
 
@@ -101,7 +121,7 @@ mod tests {
 
     fn memory() -> SharedMemory {
         let mut remapping = Remapping::none().unwrap();
-        DeviceDma { remapping: &mut remapping, reach: Reach::Direct }.allocate(5000).unwrap()
+        DeviceDma::new(&mut remapping, Reach::Direct).allocate(5000).unwrap()
     }
 
     #[test]

@@ -11,7 +11,6 @@ use zerocopy::FromBytes;
 
 use crate::clock::Tsc;
 use crate::console::say;
-use crate::memory::OldRam;
 
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
 const CHUNK: usize = 4096;
@@ -45,22 +44,27 @@ pub(crate) enum DumpError {
 /// Writes the dump to the area and seals it.
 pub(crate) fn write(
     area: Area<impl BlockDevice>,
-    old: &OldRam,
+    old: &impl OldMemory,
     header: &CoreHeader,
     level: Level,
 ) -> Result<Dumped, DumpError> {
     let notes = Notes::read(old, header)?;
     let kernel = Kernel::new(notes.vmcoreinfo());
     tell_kernel(&kernel, &notes);
-    let selection = Selection::new(old, &kernel, header.ram(), level)?;
-    let mut pages = Chooser { old, ram: header.ram(), selection, counts: Counts::default() };
-    let head = dump_header(old, &kernel, &notes, header.ram(), level);
-
+    let mut content = Content {
+        head: dump_header(old, &kernel, &notes, header.ram(), level),
+        notes: notes.bytes(),
+        old,
+        ram: header.ram(),
+        selection: Selection::new(old, &kernel, header.ram(), level)?,
+        counts: Counts::default(),
+    };
     let mut dump = area.begin()?;
-    let (written, error) = write_pages(&mut dump, &head, notes.bytes(), &mut pages);
-    let outcome = if error.is_none() { area::Outcome::Complete } else { area::Outcome::Partial };
+    let (written, error) = content.write_to(&mut dump);
+    let lacks_nothing = error.is_none() && written.missing == 0;
+    let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
     let seal = dump.seal(outcome, written.file_bytes)?;
-    Ok(Dumped { counts: pages.counts, written, error, seal })
+    Ok(Dumped { counts: content.counts, written, error, seal })
 }
 
 impl Dumped {
@@ -78,26 +82,63 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
     }
 }
 
-/// Writes what can be written; an error ends the dump where it came up.
-fn write_pages(
-    device: &mut impl BlockDevice,
-    head: &Header,
-    notes: &[u8],
-    choice: &mut Chooser,
-) -> (Statistics, Option<WriteError>) {
-    let mut pages = match begin(device, head, notes, choice) {
-        Ok(pages) => pages,
-        Err(error) => return (Statistics::default(), Some(error)),
-    };
-    match write_all(&mut pages, choice.old) {
-        Ok(()) => ended(pages.finish()),
-        Err(error) => {
-            let (written, failed) = ended(pages.abandon());
-            (written, failed.or(Some(error)))
+/// What goes into a dump.
+struct Content<'a, M> {
+    head: Header,
+    notes: &'a [u8],
+    old: &'a M,
+    ram: &'a Ram,
+    selection: Selection<'a, M>,
+    counts: Counts,
+}
+
+impl<M: OldMemory> Content<'_, M> {
+    /// Writes what can be written; an error ends the dump where it came up.
+    fn write_to(&mut self, device: &mut impl BlockDevice) -> (Statistics, Option<WriteError>) {
+        let mut pages = match self.write_bitmaps(device) {
+            Ok(pages) => pages,
+            Err(error) => return (Statistics::default(), Some(error)),
+        };
+        match self.write_pages(&mut pages) {
+            Ok(()) => ended(pages.finish()),
+            Err(error) => {
+                let (written, failed) = ended(pages.abandon());
+                (written, failed.or(Some(error)))
+            }
         }
+    }
+
+    /// Writes headers, notes and both bitmaps.
+    fn write_bitmaps<'d, D: BlockDevice>(
+        &mut self,
+        device: &'d mut D,
+    ) -> Result<kdump::Pages<'d, D>, WriteError> {
+        let mut bitmaps = kdump::begin(device, &self.head, self.notes, Codec::Zlib)?;
+        let (mut existing, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
+        for first_pfn in (0..self.head.frames).step_by(CHUNK * 8) {
+            let bytes = (self.head.frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
+            self.ram.fill(first_pfn, &mut existing[..bytes]);
+            self.counts += self.selection.fill(first_pfn, &mut kept[..bytes]);
+            bitmaps.push(&existing[..bytes], &kept[..bytes])?;
+        }
+        say!("chose {} pages of {}", self.counts.kept(), self.counts.ram);
+        bitmaps.finish()
+    }
+
+    fn write_pages(&self, pages: &mut kdump::Pages<impl BlockDevice>) -> Result<(), WriteError> {
+        let mut told = Tsc.now();
+        while pages.write_next(|pfn, page| self.old.read(pfn << PAGE_SHIFT, page))?.is_some() {
+            if Tsc.now().saturating_sub(told) >= PROGRESS {
+                told += PROGRESS;
+                let Statistics { done, pages, .. } = pages.statistics();
+                say!("dumped {done} of {pages} pages");
+            }
+        }
+        Ok(())
     }
 }
 
+/// The counts with which writing ended, or none and what went wrong.
 fn ended(result: Result<Statistics, WriteError>) -> (Statistics, Option<WriteError>) {
     match result {
         Ok(written) => (written, None),
@@ -105,53 +146,7 @@ fn ended(result: Result<Statistics, WriteError>) -> (Statistics, Option<WriteErr
     }
 }
 
-/// Writes headers, notes and both bitmaps.
-fn begin<'d, D: BlockDevice>(
-    device: &'d mut D,
-    head: &Header,
-    notes: &[u8],
-    choice: &mut Chooser,
-) -> Result<kdump::Pages<'d, D>, WriteError> {
-    let mut bitmaps = kdump::begin(device, head, notes, Codec::Zlib)?;
-    let (mut existing, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
-    for first_pfn in (0..head.frames).step_by(CHUNK * 8) {
-        let bytes = (head.frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
-        choice.fill(first_pfn, &mut existing[..bytes], &mut kept[..bytes]);
-        bitmaps.push(&existing[..bytes], &kept[..bytes])?;
-    }
-    say!("chose {} pages of {}", choice.counts.kept(), choice.counts.ram);
-    bitmaps.finish()
-}
-
-fn write_all(pages: &mut kdump::Pages<impl BlockDevice>, old: &OldRam) -> Result<(), WriteError> {
-    let mut told = Tsc.now();
-    while pages.write_next(|pfn, page| old.read(pfn << PAGE_SHIFT, page))?.is_some() {
-        if Tsc.now().saturating_sub(told) >= PROGRESS {
-            told += PROGRESS;
-            let Statistics { done, pages, .. } = pages.statistics();
-            say!("dumped {done} of {pages} pages");
-        }
-    }
-    Ok(())
-}
-
-/// Chooses pages, and counts.
-struct Chooser<'a> {
-    old: &'a OldRam,
-    ram: &'a Ram,
-    selection: Selection<'a, OldRam>,
-    counts: Counts,
-}
-
-impl Chooser<'_> {
-    /// Fills the same part of both bitmaps of the dump.
-    fn fill(&mut self, first_pfn: u64, existing: &mut [u8], kept: &mut [u8]) {
-        self.ram.fill(first_pfn, existing);
-        self.counts += self.selection.fill(first_pfn, kept);
-    }
-}
-
-fn dump_header(old: &OldRam, kernel: &Kernel, notes: &Notes, ram: &Ram, level: Level) -> Header {
+fn dump_header(old: &impl OldMemory, kernel: &Kernel, notes: &Notes, ram: &Ram, level: Level) -> Header {
     let info = notes.vmcoreinfo();
     Header {
         utsname: utsname(old, kernel, info.os_release()),
@@ -164,7 +159,7 @@ fn dump_header(old: &OldRam, kernel: &Kernel, notes: &Notes, ram: &Ram, level: L
 }
 
 /// The kernel's names as it had them; at least its release, if they cannot be read.
-fn utsname(old: &OldRam, kernel: &Kernel, release: Option<&str>) -> Utsname {
+fn utsname(old: &impl OldMemory, kernel: &Kernel, release: Option<&str>) -> Utsname {
     let name = kdump::layout::Name::new;
     kernel.utsname(old).and_then(|names| Utsname::read_from_bytes(names.as_bytes()).ok()).unwrap_or(Utsname {
         sysname: name("Linux"),

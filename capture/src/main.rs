@@ -30,6 +30,8 @@ mod frames;
 mod heap;
 mod memory;
 mod mmio;
+#[cfg(mutations)]
+mod mutations;
 mod options;
 mod paging;
 mod pci;
@@ -67,13 +69,18 @@ enum CaptureError {
 fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let booted = boot::boot(boot_params)?;
     let options = Options::parse(booted.params.command_line());
+    #[cfg(mutations)]
+    mutations::choose(booted.params.command_line());
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     let mut remapping = take_over(&mut machine)?;
     report::units(&remapping);
     let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
     let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
-    let dumped = dump::write(area, &machine.old, &machine.header, level)?;
+    let old = &machine.old;
+    #[cfg(mutations)]
+    let old = &mutations::DumpedMemory::new(old, &machine.header);
+    let dumped = dump::write(area, old, &machine.header, level)?;
     report::dump(&remapping, &dumped);
     Ok(())
 }

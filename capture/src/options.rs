@@ -20,9 +20,6 @@ pub(crate) struct Options<'a> {
     pub(crate) level: Option<u8>,
     /// `console=`: the last serial port named.
     pub(crate) console: Option<Serial>,
-    /// `holdover.mutate=`: what to do wrong, in the test build.
-    #[cfg(mutations)]
-    pub(crate) mutate: Option<&'a str>,
 }
 
 impl<'a> Options<'a> {
@@ -44,8 +41,6 @@ impl<'a> Options<'a> {
             "holdover.disk" => self.disk = value.parse().ok(),
             "holdover.level" => self.level = value.parse().ok().filter(|level| *level <= 31),
             "console" => self.console = Serial::named(value).or(self.console),
-            #[cfg(mutations)]
-            "holdover.mutate" => self.mutate = Some(value),
             _ => {}
         }
     }

@@ -14,6 +14,10 @@ use crate::clock::Tsc;
 use crate::discover::Machine;
 use crate::frames::FramePool;
 use crate::mmio::Mmio;
+#[cfg(not(mutations))]
+use crate::mmio::Mmio as UnitRegisters;
+#[cfg(mutations)]
+use crate::mutations::UnitRegisters;
 use crate::paging::MapError;
 use crate::pci::{Bridge, Device, Function};
 
@@ -44,7 +48,7 @@ pub(crate) struct Unit {
 /// What became of a unit.
 pub(crate) enum State {
     /// Its translations are in force, in our tables.
-    TakenOver(Box<Takeover<'static, Mmio, Tsc>>),
+    TakenOver(Box<Takeover<'static, UnitRegisters, Tsc>>),
     /// Translation is off: its devices reach memory by physical addresses.
     Off,
     /// It translates as the dead kernel told it, and cannot be told otherwise.
@@ -162,7 +166,8 @@ fn take_over(
 ) -> Result<State, LostError> {
     let limits = Limits::default();
     let size = drhd.register_bytes();
-    let registers = Mmio::map(&mut machine.space, Range::new(drhd.base, drhd.base.saturating_add(size)))?;
+    let registers =
+        UnitRegisters::map(&mut machine.space, Range::new(drhd.base, drhd.base.saturating_add(size)))?;
     let unit = takeover::Unit::new(registers, size as usize, &CLOCK, limits.deadline)?;
     if !unit.status().tes() {
         return Ok(State::Off);
