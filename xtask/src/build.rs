@@ -4,8 +4,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 
+use crate::tool::Tool;
 use crate::{bzimage, paths};
+
+/// Builds what a host needs: the capture kernel's image and the holdover tool
+#[derive(Args)]
+pub(crate) struct Build {}
+
+impl Build {
+    /// Builds both and says where they are.
+    #[expect(clippy::unused_self, reason = "every task is run in the same way")]
+    pub(crate) fn run(&self) -> Result<()> {
+        let image = image(Flavor::Release)?;
+        println!("image  {} ({} bytes)", image.path.display(), image.bytes);
+        println!("tool   {}", Tool::build()?.program().display());
+        Ok(())
+    }
+}
 
 /// The image may be no larger than this many bytes.
 pub(crate) const LARGEST_IMAGE: u64 = 512 << 10;

@@ -33,6 +33,7 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask")]
 enum Task {
     Setup(setup::Setup),
+    Build(build::Build),
     Run(run::Run),
     Demo(demo::Demo),
     Test(test::Test),
@@ -42,6 +43,7 @@ enum Task {
 fn main() -> Result<()> {
     match Task::parse() {
         Task::Setup(task) => task.run(),
+        Task::Build(task) => task.run(),
         Task::Run(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),

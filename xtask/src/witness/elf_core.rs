@@ -115,7 +115,7 @@ fn trimmed(notes: &[u8]) -> &[u8] {
     while let Some(header) = notes.get(end..end + 12) {
         let (sizes, _) = header.as_chunks::<4>();
         let [name, description] =
-            [sizes[0], sizes[1]].map(|size| u32::from_le_bytes(size).next_multiple_of(4) as usize);
+            [sizes[0], sizes[1]].map(|size| (u32::from_le_bytes(size) as usize).next_multiple_of(4));
         if name == 0 || end + 12 + name + description > notes.len() {
             break;
         }
