@@ -62,7 +62,12 @@ impl Kernel {
         let text = fs::read_to_string(&record).with_context(|| {
             format!("no {} kernel here: `cargo xtask setup` downloads it", flavour.name())
         })?;
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged: delete it", record.display()))
+        let kernel: Self = serde_json::from_str(&text).with_context(|| {
+            format!("{} is damaged: `cargo xtask setup` makes it again", record.display())
+        })?;
+        let image = &kernel.image;
+        ensure!(image.is_file(), "{} is gone: `cargo xtask setup` downloads it again", image.display());
+        Ok(kernel)
     }
 }
 
@@ -97,7 +102,8 @@ fn record(flavour: Flavour) -> PathBuf {
 /// The package that a meta package stands for.
 fn dependency(meta: &str) -> Result<String> {
     let listed = process::stdout(Command::new("apt-cache").args(["depends", "--no-recommends", meta]))?;
-    first_dependency(&listed).with_context(|| format!("apt-cache knows no {meta}: run `apt-get update`"))
+    first_dependency(&listed)
+        .with_context(|| format!("apt-cache knows no {meta}; this gets the lists:\n  sudo apt-get update"))
 }
 
 fn first_dependency(listed: &str) -> Option<String> {

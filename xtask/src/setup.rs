@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::kernels::{self, Flavour};
+use crate::kernels::{self, Flavour, Kernel};
 use crate::process;
 
 /// Debian packages of the programs that the bench calls.
@@ -20,28 +20,32 @@ const PACKAGES: [&str; 8] = [
     "seabios",         // its firmware
 ];
 
+const FLAVOURS: [Flavour; 2] = [Flavour::Amd64, Flavour::Cloud];
+
 /// Installs (as root) or names what is missing, and downloads Debian's kernels.
 #[derive(Args, Default)]
 pub(crate) struct Setup {}
 
 impl Setup {
-    /// Makes this machine ready for `demo` and `test`; quick when it is already.
+    /// Makes this machine ready for `demo` and `test`; asks nothing of the network if it is already.
     #[expect(clippy::unused_self, reason = "every task is run in the same way")]
     pub(crate) fn run(&self) -> Result<()> {
-        install(&missing())?;
-        if !lists_know("linux-image-amd64") {
+        let packages: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+        let kernels: Vec<_> =
+            FLAVOURS.into_iter().filter(|flavour| Kernel::load(*flavour).is_err()).collect();
+        if packages.is_empty() && kernels.is_empty() {
+            return Ok(());
+        }
+        // Old lists name packages that the archive has replaced since.
+        if is_root()? {
             update_lists()?;
         }
-        for flavour in [Flavour::Amd64, Flavour::Cloud] {
-            let kernel = kernels::fetch(flavour)?;
-            println!("{} kernel: {}", flavour.name(), kernel.release);
+        install(&packages)?;
+        for flavour in kernels {
+            println!("kernel {}", kernels::fetch(flavour)?.release);
         }
         Ok(())
     }
-}
-
-fn missing() -> Vec<&'static str> {
-    PACKAGES.into_iter().filter(|package| !installed(package)).collect()
 }
 
 fn installed(package: &str) -> bool {
@@ -54,30 +58,21 @@ fn install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    if !is_root()? {
-        bail!(
-            "missing: {0}\ninstall with: sudo apt-get install --no-install-recommends {0}",
-            packages.join(" ")
-        );
-    }
+    let command = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    ensure!(is_root()?, "programs are missing; this installs them:\n  sudo {command}");
     println!("installing {}", packages.join(" "));
-    if !packages.iter().all(|package| lists_know(package)) {
-        update_lists()?;
-    }
-    let quietly = ["-q", "-q", "-y", "--no-install-recommends"];
     let mut apt = Command::new("apt-get");
-    process::run(apt.env("DEBIAN_FRONTEND", "noninteractive").arg("install").args(quietly).args(packages))
-}
-
-fn lists_know(package: &str) -> bool {
-    process::stdout(Command::new("apt-cache").args(["show", "--no-all-versions", package]))
-        .is_ok_and(|s| !s.is_empty())
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-q",
+        "-q",
+        "-y",
+        "install",
+        "--no-install-recommends",
+    ]);
+    process::run(apt.args(packages))
 }
 
 fn update_lists() -> Result<()> {
-    if !is_root()? {
-        bail!("apt's lists of packages are missing\nget them with: sudo apt-get update");
-    }
     println!("updating apt's lists of packages");
     process::run(Command::new("apt-get").args(["-q", "-q", "update"]))
 }
