@@ -53,6 +53,7 @@ pub use layout::Utsname;
 pub use notes::vmcoreinfo;
 pub use reader::{ReadError, Reader};
 pub use writer::{Bitmaps, Outcome, Pages, Statistics, WriteError, begin};
+pub use zlib::Compressor as PageCompressor;
 
 /// Bytes in a block of the file, and in a page.
 pub const BLOCK: usize = 4096;

@@ -32,21 +32,28 @@ const BLOCK_HEADER: Code = Code { bits: 0b011, len: 3 };
 /// Symbol 256.
 const END_OF_BLOCK: Code = Code { bits: 0, len: 7 };
 
-/// The compressor and its table, for one page after the other.
-pub(crate) struct Compressor {
+/// Compresses one page after the other, each as a zlib stream of its own.
+pub struct Compressor {
     /// For each hash of four bytes, where they were last: [`origin`](Self::origin) plus the place within the page.
     slots: Box<[u32; 1 << SLOT_BITS]>,
     /// Grows with every page, so that entries left by earlier pages are recognized and need not be cleared.
     origin: u32,
 }
 
+impl Default for Compressor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Compressor {
-    pub(crate) fn new() -> Self {
+    /// Allocates the table: 16 KiB.
+    pub fn new() -> Self {
         Self { slots: Box::new([0; 1 << SLOT_BITS]), origin: 0 }
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
-    pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
+    pub fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
         self.forget();
         let mut bits = BitWriter::new(output);
         bits.put(STREAM_HEADER)?;
