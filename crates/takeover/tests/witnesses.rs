@@ -207,18 +207,18 @@ fn without_queue(mut scenario: Scenario) -> Scenario {
     Scenario { queue: OldQueue::Off, ..scenario }
 }
 
-/// The table is read twice: once to be counted, once to be copied. Which read is emptied differs from machine to machine.
+/// Of the first tables that are read, there is one that devices need: the first read of it only counts.
 #[test]
 fn a_table_that_was_not_copied_breaks_continuity() {
-    let found_out = machines().zip(3..).filter(|(scenario, read)| {
+    let is_found_out = |scenario: &Scenario, read: u32| {
         let machine = scenario.machine();
-        let old = ForgetfulMemory { inner: machine.old_memory(), reads_left: Cell::new(*read % 40) };
+        let old = ForgetfulMemory { inner: machine.old_memory(), reads_left: Cell::new(read) };
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
         let _ = take_over_through(&machine, machine.registers(0), &old, &mut frames, &clock, &limits());
         machine.run(50);
         broke_continuity(&machine)
-    });
-    assert!(found_out.count() > 10);
+    };
+    assert!(machines().all(|scenario| (0..10).any(|read| is_found_out(&scenario, read))));
 }
 
 /// Leaves into the capture kernel are fenced, but the unit is made to forget the wrong domain: the IOTLB still has them.
@@ -237,7 +237,7 @@ fn translations_that_were_not_forgotten_break_isolation() {
         machine.run(100);
         taken.is_ok() && broke_isolation(&machine)
     });
-    assert!(found_out.count() > 10);
+    assert!(found_out.count() > 5);
 }
 
 /// The same machine with all small pages mapped to the capture kernel's memory, and no help from the unit at the swap.
