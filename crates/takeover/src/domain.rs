@@ -103,12 +103,26 @@ impl Domain {
     /// Clears the leaves of a mapping; its tables stay for the next one.
     pub(crate) fn clear(&mut self, iova: Range, frames: &mut impl Frames) {
         for piece in pieces(iova) {
-            let Ok(table) = self.leaf_table(piece.start, Permission::ReadWrite, frames) else { return };
+            let Some(table) = self.find_leaf_table(piece.start, frames) else { continue };
             for index in indices(piece) {
                 frames.store(table, index, SecondStageEntry::BLOCKED.0);
             }
             frames.publish(table, indices(piece));
         }
+    }
+
+    /// The table of level 1 for an address, if there is one.
+    fn find_leaf_table(&self, iova: u64, frames: &impl Frames) -> Option<u64> {
+        let (mut table, mut level) = (self.root?, self.top);
+        while let Some(below) = level.below() {
+            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
+            table = entry.address();
+            if !entry.present() || entry.is_leaf(level) {
+                return None;
+            }
+            level = below;
+        }
+        Some(table)
     }
 
     /// The table of level 1 for an address; missing tables on the way are made.

@@ -4,6 +4,7 @@ use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::paging::Level;
 use vtd::second_stage::{ReservedBits, SecondStageEntry};
 
+use super::leaves::Block;
 use crate::Surroundings;
 use crate::copies::Copies;
 use crate::domain::Domain;
@@ -16,8 +17,8 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) frames: &'a mut F,
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) hazards: &'a mut Hazards,
-    /// The smallest range around the capture kernel's memory.
-    pub(super) own: Range,
+    /// Around the capture kernel's memory.
+    pub(super) own: Block,
     pub(super) reserved: ReservedBits,
     pub(super) spare: usize,
     pub(super) copies: Copies,

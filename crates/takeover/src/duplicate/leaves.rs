@@ -56,20 +56,48 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 }
 
 /// What a look at a table of level 1 shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Survey {
     present: u64,
+    /// Some entry may be wrong; if not set, none is.
     suspicious: bool,
 }
 
-/// Looks at each entry once, without branches: almost all tables are full or empty, and nothing in them is wrong.
-fn survey(table: &Table, reserved: u64, own: Range) -> Survey {
-    let (mut present, mut suspicious) = (0, false);
-    for entry in table.iter().map(|word| SecondStageEntry(*word)) {
-        let wrong = (entry.0 & reserved != 0) | own.contains(entry.address());
-        present += u64::from(entry.present());
-        suspicious |= entry.present() & wrong;
+/// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in its
+/// upper bits, which a processor compares for many entries at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    upper: u64,
+    mask: u64,
+}
+
+impl Block {
+    /// The block around `range`; if that is empty, one where no address is.
+    pub(super) fn around(range: Range) -> Self {
+        if range.is_empty() {
+            return Self { upper: 1, mask: 0 };
+        }
+        let differing = (range.start ^ (range.end - 1)).max(PAGE_SIZE - 1);
+        let mask = !(u64::MAX >> differing.leading_zeros());
+        Self { upper: range.start & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
     }
-    Survey { present, suspicious }
+
+    fn has(self, entry: SecondStageEntry) -> bool {
+        entry.0 & self.mask == self.upper
+    }
+}
+
+/// Looks at each entry once, without branches: in almost all tables nothing is wrong.
+///
+/// Entries that are not present may raise suspicion, too; the second look is exact.
+fn survey(table: &Table, reserved: u64, own: Block) -> Survey {
+    let (mut present, mut set, mut ours) = (0, 0, 0);
+    for word in table {
+        present += (word | word >> 1) & 1;
+        set |= word;
+        ours |= u64::from(own.has(SecondStageEntry(*word)));
+    }
+    Survey { present, suspicious: set & reserved != 0 || ours != 0 }
 }
 
 /// Runs of present entries in a table of level 1, as ranges of indices.
@@ -98,5 +126,46 @@ impl Iterator for Runs<'_> {
         let start = self.next;
         self.next = self.first_index(|entry| !entry.present()).unwrap_or(ENTRIES);
         Some(Range::new(start as u64, self.next as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Range = Range::new(0x2E00_0000, 0x2F00_0000);
+
+    fn suspicion(entry: u64) -> bool {
+        let mut table = [0; ENTRIES];
+        table[300] = entry;
+        survey(&table, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
+    }
+
+    #[test]
+    fn every_address_of_ours_raises_suspicion() {
+        for address in (OWN.start..OWN.end).step_by(PAGE_SIZE as usize) {
+            assert!(suspicion(address | 3 | 1 << 63));
+        }
+        assert!(!suspicion(OWN.end | 3));
+        assert!(!suspicion((OWN.start - PAGE_SIZE) | 3));
+        assert!(suspicion(1 << 45 | 3));
+    }
+
+    #[test]
+    fn memory_across_a_large_boundary_is_suspected_with_all_around_it() {
+        let own = Block::around(Range::new(0xFFFF_F000, 0x1_0000_1000));
+        assert!(own.has(SecondStageEntry(0xFFFF_F003)) && own.has(SecondStageEntry(0x1_0000_0003)));
+        assert!(!Block::around(Range::new(0, 0)).has(SecondStageEntry(3)));
+    }
+
+    #[test]
+    fn runs_of_present_entries_are_found_to_the_last() {
+        let mut table = [0; ENTRIES];
+        for index in [0, 1, 7, 510, 511] {
+            table[index] = 0x1001;
+        }
+        let runs = [Range::new(0, 2), Range::new(7, 8), Range::new(510, 512)];
+        assert!(Runs::of(&table).eq(runs));
+        assert_eq!(survey(&table, 0, Block::around(OWN)), Survey { present: 5, suspicious: false });
     }
 }

@@ -28,6 +28,7 @@ use crate::report::Hazards;
 use crate::tables::Tables;
 use crate::{Limits, Surroundings, Unit};
 use copier::{Copier, hull};
+use leaves::Block;
 
 /// A second set of tables that translates as the old one does.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ pub fn duplicate<R: Registers, C: Clock>(
             frames,
             surroundings,
             hazards: &mut hazards,
-            own: hull(surroundings.own),
+            own: Block::around(hull(surroundings.own)),
             reserved,
             spare: limits.spare_frames,
             copies: Copies::default(),
