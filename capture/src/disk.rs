@@ -64,7 +64,7 @@ pub(crate) fn find_area(
 
 fn is_disk(device: &Device<Mmio>) -> bool {
     let (vendor, id) = device.id();
-    vendor == virtio::VENDOR && virtio::BLOCK_DEVICES.contains(&id)
+    storage::has_driver(vendor, id)
 }
 
 /// Brings a disk up: from here on the device uses our memory only.

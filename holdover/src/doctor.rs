@@ -55,6 +55,7 @@ pub(crate) fn run() -> Result<Diagnosis> {
             Path::new("/sys/firmware/acpi/tables/DMAR").exists(),
         ),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
+        permission(&read("/proc/sys/kernel/kexec_load_disabled"), &read("/sys/kernel/security/lockdown")),
         area(&area_device::all()?),
         capture_kernel(kexec::is_loaded().unwrap_or(false)),
     ];
@@ -97,6 +98,20 @@ fn tool(mut path: impl Iterator<Item = PathBuf>) -> Check {
     }
 }
 
+/// `disabled` is 1 once nothing may be loaded any more; `lockdown` has its level in brackets
+/// (Documentation/admin-guide/sysctl/kernel.rst, kernel_lockdown(7)).
+fn permission(disabled: &str, lockdown: &str) -> Check {
+    const WHAT: &str = "permission to load";
+    if disabled.trim() == "1" {
+        return Check::missing(WHAT, "kexec_load_disabled is 1", "restart, and load before it is set");
+    }
+    if lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]") {
+        let remedy = "sign the image with a key that the kernel trusts, or turn Secure Boot off";
+        return Check::missing(WHAT, format!("lockdown: {}", lockdown.trim()), remedy);
+    }
+    Check::ok(WHAT, "yes")
+}
+
 fn area(areas: &[area_device::Found]) -> Check {
     const WHAT: &str = "dump area";
     let Some(first) = areas.first() else {
@@ -106,9 +121,13 @@ fn area(areas: &[area_device::Found]) -> Check {
             "make one with `holdover format DEVICE` (as root)",
         );
     };
-    let found = format!("{} on {}", first.label.uuid, first.device.display());
+    let room = report::size(first.label.capacity());
+    let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
     match sysfs::locate(&first.device).map(|location| location.function) {
-        Ok(Some(function)) => Check::ok(WHAT, format!("{found}, behind {function}")),
+        Ok(Some(function)) => match function.objection() {
+            None => Check::ok(WHAT, format!("{found}, behind {}", function.address)),
+            Some(objection) => Check::missing(WHAT, found, format!("{objection}; choose another disk")),
+        },
         _ => Check::missing(WHAT, found, "its disk is behind no PCI function; choose another disk"),
     }
 }
@@ -120,6 +139,11 @@ fn capture_kernel(is_loaded: bool) -> Check {
     } else {
         Check::missing(WHAT, "not loaded", "load it with `holdover load --image IMAGE --area UUID`")
     }
+}
+
+/// A file's text, empty if there is no such file.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Names in a folder, none if there is no such folder.
@@ -164,6 +188,14 @@ mod tests {
         assert_eq!(translation(&["dmar0".into()], true).state, State::Ok);
         assert!(translation(&[], true).remedy.contains("intel_iommu=on"));
         assert!(translation(&[], false).remedy.contains("firmware"));
+    }
+
+    #[test]
+    fn a_kernel_that_loads_nothing_or_signed_images_only_is_noticed() {
+        assert_eq!(permission("0\n", "[none] integrity confidentiality\n").state, State::Ok);
+        assert_eq!(permission("", "").state, State::Ok);
+        assert_eq!(permission("1\n", "").state, State::Missing);
+        assert!(permission("0\n", "none [integrity] confidentiality\n").remedy.contains("sign"));
     }
 
     #[test]

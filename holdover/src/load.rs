@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::area_device;
 use crate::kexec::{self, Syscall};
 use crate::report::{Report, row};
-use crate::{area_device, sysfs};
+use crate::sysfs::{self, Location};
 
 /// What the command is told.
 #[derive(clap::Args)]
@@ -69,15 +70,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     kexec::check_image(&arguments.image)?;
     let found = area_device::find(&arguments.area)?;
     let location = sysfs::locate(&found.device)?;
-    let disk = arguments.disk.as_ref().or(location.function.as_ref()).with_context(|| {
-        format!("{} has no PCI function in /sys; name the one it is behind with --disk", location.disk)
-    })?;
+    let disk = match &arguments.disk {
+        Some(disk) => disk.clone(),
+        None => disk_function(&location)?,
+    };
     let running =
         fs::read_to_string("/proc/cmdline").context("cannot read the command line; is /proc mounted?")?;
     let command_line = CommandLine {
         uuid: found.label.uuid,
         offset: location.offset,
-        disk,
+        disk: &disk,
         level: arguments.level,
         console: serial_console(&running),
         append: arguments.append.as_deref(),
@@ -85,6 +87,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     let command_line = command_line.compose();
     kexec::load(&arguments.image, &command_line, arguments.syscall)?;
     Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line })
+}
+
+/// The function behind which the capture kernel will find the disk.
+fn disk_function(location: &Location) -> Result<String> {
+    let function = location.function.as_ref().with_context(|| {
+        format!("{} has no PCI function in /sys; name the one it is behind with --disk", location.disk)
+    })?;
+    match function.objection() {
+        Some(objection) => bail!("{objection}; make a dump area on another disk with `holdover format`"),
+        None => Ok(function.address.clone()),
+    }
 }
 
 /// The last serial console of the running kernel: the capture kernel speaks there too.

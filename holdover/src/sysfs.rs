@@ -16,8 +16,42 @@ pub(crate) struct Location {
     pub(crate) disk: String,
     /// Byte on the whole disk at which the device begins.
     pub(crate) offset: u64,
-    /// PCI function of the disk, `SSSS:BB:DD.F`, if it has one.
-    pub(crate) function: Option<String>,
+    /// PCI function of the disk, if it has one.
+    pub(crate) function: Option<Function>,
+}
+
+/// A PCI function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    /// `SSSS:BB:DD.F`.
+    pub(crate) address: String,
+    /// Who made it.
+    vendor: u16,
+    /// What it is.
+    device: u16,
+}
+
+impl Function {
+    /// Reads a function's directory in `/sys/devices`; `None` if it is none.
+    fn read(directory: &Path) -> Option<Self> {
+        let address = name(directory);
+        let id = |file| {
+            let text = fs::read_to_string(directory.join(file)).ok()?;
+            u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+        };
+        if !is_function(&address) {
+            return None;
+        }
+        Some(Self { address, vendor: id("vendor")?, device: id("device")? })
+    }
+
+    /// Says why the capture kernel could not use the function, if that is so.
+    pub(crate) fn objection(&self) -> Option<String> {
+        let Self { address, vendor, device } = self;
+        let objection =
+            || format!("the capture kernel has no driver for {address} ({vendor:04x}:{device:04x})");
+        (!storage::has_driver(*vendor, *device)).then(objection)
+    }
 }
 
 /// Finds a block device in `/sys` by its number, whatever it is called in `/dev`.
@@ -47,8 +81,8 @@ fn locate_entry(entry: &Path) -> Result<Location> {
 }
 
 /// The PCI function closest to the disk on its way from the root.
-fn function(disk: &Path) -> Option<String> {
-    disk.ancestors().map(name).find(|name| is_function(name))
+fn function(disk: &Path) -> Option<Function> {
+    disk.ancestors().find_map(Function::read)
 }
 
 /// Whether a name is that of a PCI function: `0000:00:04.0`.
@@ -99,6 +133,10 @@ mod tests {
         fs::create_dir_all(&partition).unwrap();
         fs::write(partition.join("partition"), "1\n").unwrap();
         fs::write(partition.join("start"), "2048\n").unwrap();
+        for function in partition.ancestors().filter(|folder| is_function(&name(folder))) {
+            fs::write(function.join("vendor"), "0x1af4\n").unwrap();
+            fs::write(function.join("device"), "0x1042\n").unwrap();
+        }
         partition
     }
 
@@ -109,7 +147,8 @@ mod tests {
         let location = locate_entry(&partition).unwrap();
         assert_eq!(location.disk, "vda");
         assert_eq!(location.offset, 1 << 20);
-        assert_eq!(location.function.as_deref(), Some("0000:01:00.0"));
+        let function = location.function.clone().unwrap();
+        assert_eq!((function.address.as_str(), function.objection()), ("0000:01:00.0", None));
         let whole = locate_entry(partition.parent().unwrap()).unwrap();
         assert_eq!((whole.offset, whole.function), (0, location.function));
     }
@@ -121,6 +160,12 @@ mod tests {
         assert_eq!(locate_entry(&partition).unwrap().function, None);
         fs::create_dir(partition.parent().unwrap().join("md")).unwrap();
         assert!(locate_entry(&partition).unwrap_err().to_string().contains("made of others"));
+    }
+
+    #[test]
+    fn a_function_without_a_driver_is_objected_to() {
+        let function = Function { address: "0000:00:1f.2".into(), vendor: 0x1af4, device: 0x1000 };
+        assert!(function.objection().unwrap().contains("1af4:1000"));
     }
 
     #[test]

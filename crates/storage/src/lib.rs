@@ -36,3 +36,8 @@ pub mod virtio;
 
 pub use disk::{Completion, Controller, Disk, Durability, Geometry, UNASKED};
 pub use slots::{Pool, Request};
+
+/// Whether a driver here runs the PCI function with these IDs.
+pub fn has_driver(vendor: u16, device: u16) -> bool {
+    vendor == virtio::VENDOR && virtio::BLOCK_DEVICES.contains(&device)
+}
