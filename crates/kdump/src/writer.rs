@@ -5,7 +5,8 @@
 //! The header says *incomplete* until [`Pages::finish`]. [`Pages::abandon`] leaves it so and fills the descriptors of all
 //! pages that were not written with zeros. An offset of zero means "this page is missing" to the readers: `crash` warns
 //! at its start that the dump is incomplete and reports such a page when it is asked for it (or takes it for zeros with
-//! `--zero_excluded`), libkdumpfile, and `drgn` with it, refuses it as a page of length 0. Pages before it read as usual. A
+//! `--zero_excluded`); libkdumpfile, and `drgn` with it, refuses it as a page of length 0; makedumpfile takes it for a
+//! page without content. All read the pages before it as usual. What opens at all depends on which pages those are. A
 //! page of a complete dump whose memory could not be read is left in the same way.
 
 use machine::{BlockDevice, BlockError, Unreadable};
