@@ -18,8 +18,8 @@ const MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
 /// What Debian's kdump-tools pass on and append, without what only a whole system needs. Fewer lines on the console save
 /// time, but the kernel's first one (a notice) is wanted, as early as it can be had.
-const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 printk.devkmsg=on panic=1 intel_iommu=on \
-    reset_devices nr_cpus=1";
+const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 printk.devkmsg=on panic=1 no_timer_check \
+    intel_iommu=on reset_devices nr_cpus=1";
 
 /// The files that are loaded.
 pub(crate) struct Stock {
