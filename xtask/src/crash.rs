@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use machine::Range;
@@ -60,6 +60,8 @@ pub(crate) struct Evidence {
     pub(crate) lines: Vec<Line>,
     /// The crash reservation: the memory that is Holdover's.
     pub(crate) reserved: Range,
+    /// When the machine was stopped at Holdover's first instruction, if it was.
+    pub(crate) entered: Option<SystemTime>,
 }
 
 impl Crash<'_> {
@@ -72,9 +74,9 @@ impl Crash<'_> {
         let mut machine = Machine::start(self.scenario, &kernel, &files, self.watch, self.echo)?;
         machine.wait_for(LOADED, BOOT)?;
         let reserved = self.check_guest(&machine.console().lines())?;
-        self.crash(&mut machine, &files, reserved)?;
+        let entered = self.crash(&mut machine, &files, reserved)?;
         let lines = machine.wait_for_reset(RESET)?;
-        Ok(Evidence { kernel: self.scenario.kernel, files, lines, reserved })
+        Ok(Evidence { kernel: self.scenario.kernel, files, lines, reserved, entered })
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {
@@ -137,17 +139,21 @@ impl Crash<'_> {
         region.context("the guest named no crash reservation")
     }
 
-    fn crash(&self, machine: &mut Machine, files: &Files, reserved: Range) -> Result<()> {
+    /// Lets the guest crash; returns when it was stopped for its memory to be copied.
+    fn crash(&self, machine: &mut Machine, files: &Files, reserved: Range) -> Result<Option<SystemTime>> {
         if self.watch < Watch::Memory {
-            return machine.type_line("go");
+            machine.type_line("go")?;
+            return Ok(None);
         }
         let entry = entry_of(self.image)?.find(files, reserved)?;
         let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
         gdb.break_at(entry)?;
         machine.type_line("go")?;
         gdb.run_to_breakpoint(ENTRY)?;
+        let entered = SystemTime::now();
         ram::copy(&files.ram(), &files.snapshot())?;
-        gdb.detach()
+        gdb.detach()?;
+        Ok(Some(entered))
     }
 }
 

@@ -8,7 +8,7 @@ mod trace;
 
 use std::{fmt, fs};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use machine::PAGE_SIZE;
 use serde::Serialize;
 
@@ -109,7 +109,8 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     elf_core::write(&before, evidence.reserved, &core)?;
     let may_differ = |frame: u64| writable.contains(&(frame * PAGE_SIZE));
     readers::compare_selection(files, &core, may_differ, &mut readings)?;
-    Ok(Findings { traced: trace.judge(dead, evidence.reserved)?, remembered, readings })
+    let entered = evidence.entered.or(account.first_line).context("Holdover did not start")?;
+    Ok(Findings { traced: trace.judge(dead, evidence.reserved, entered)?, remembered, readings })
 }
 
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.

@@ -40,7 +40,7 @@ enum Event {
 pub(crate) struct Traced {
     /// Requests that the unit refused, and errors that it noted.
     pub(crate) faults: u64,
-    /// Requests of devices that were translated after the panic and before the swap.
+    /// Requests of devices that were translated before the swap, while Holdover ran.
     pub(crate) translations_before_swap: u64,
     /// Requests of legacy devices after the swap: who, and how many.
     pub(crate) active_after_swap: BTreeMap<String, u64>,
@@ -76,10 +76,14 @@ impl Trace {
         self.before.iter().rev().find_map(Entry::root).context("the dead kernel set no root table")
     }
 
-    /// Compares every access after the panic with the dead kernel's tables; only `reserved` is Holdover's memory.
-    pub(crate) fn judge(&self, dead: Tables, reserved: Range) -> Result<Traced> {
+    /// Counts faults from the panic on, and compares every access with the dead kernel's tables from when Holdover was
+    /// `entered`: until then other processors of the dying kernel may still map and unmap. Only `reserved` is Holdover's.
+    pub(crate) fn judge(&self, dead: Tables, reserved: Range, entered: SystemTime) -> Result<Traced> {
         let mut judging = Judging::new(dead, reserved);
-        for entry in &self.after {
+        let entered = entered.duration_since(UNIX_EPOCH)?;
+        let unsettled =
+            |entry: &&Entry| entry.at < entered && matches!(entry.event, Event::Translated { .. });
+        for entry in self.after.iter().filter(|entry| !unsettled(entry)) {
             judging.hear(&entry.event)?;
         }
         Ok(judging.finish())
@@ -320,6 +324,28 @@ mod tests {
         assert_eq!((disk.new_translations, disk.translations_changed), (1, 0));
         let sound = judged(&[swap, request(Device::SOUND)]);
         assert_eq!((sound.new_translations, sound.translations_changed), (0, 1));
+    }
+
+    #[test]
+    fn what_other_processors_of_the_dying_kernel_still_map_is_not_held_against_holdover() {
+        let text = "1@100.000000:vtd_reg_dmar_root addr 0x0 scalable 0
+1@200.000000:vtd_dmar_translate dev 00:12.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
+1@300.000000:vtd_dmar_translate dev 00:12.00 iova 0x2000 -> gpa 0x6000 mask 0xfff
+";
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            dir.path().join(name)
+        };
+        let ram = Ram::open(&file("ram", &[0; 4096])).unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
+        let changed = |entered| {
+            let dead = Tables::new(&ram, trace.dead_root().unwrap());
+            trace.judge(dead, HOLDOVER, entered).unwrap().translations_changed
+        };
+        assert_eq!(changed(at(150)), 2);
+        assert_eq!(changed(at(250)), 1);
     }
 
     #[test]
