@@ -24,6 +24,11 @@ use crate::tool::Tool;
 /// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.
 const RESET: Duration = Duration::from_secs(300);
 
+/// Runs in the guest. The file uses up the free pages that Linux has put aside for the processor: no reader knows that
+/// those are free, so they go into the dump, and how many they are depends on what was loaded before.
+const CRASH: &str =
+    "dd if=/dev/zero of=/tmp/file bs=1M count=64 2> /dev/null\necho c > /proc/sysrq-trigger\n";
+
 /// What all runs need.
 pub(crate) struct Stage {
     flavour: Flavour,
@@ -106,7 +111,7 @@ impl Stage {
         archive.add("bin/holdover", &fs::read(self.tool.program())?);
         self.stock.add_to(&mut archive);
         archive.add("scenario/load", self.load_command(contender, files)?.as_bytes());
-        archive.add("scenario/crash", b"echo c > /proc/sysrq-trigger\n");
+        archive.add("scenario/crash", CRASH.as_bytes());
         Ok(fs::write(files.initramfs(), archive.finish())?)
     }
 
