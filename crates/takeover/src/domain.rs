@@ -117,7 +117,7 @@ impl Domain {
         while let Some(below) = level.below() {
             let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
             table = entry.address();
-            if !entry.present() || entry.is_leaf(level) {
+            if !entry.present() || entry.is_leaf(level) || entry.is_marked() {
                 return None;
             }
             level = below;
@@ -127,7 +127,8 @@ impl Domain {
 
     /// The table of level 1 for an address; missing tables on the way are made.
     ///
-    /// Present entries above level 1 point to frames of our own: copies, or tables made here.
+    /// Present entries above level 1 point to frames of our own, copies or made here, unless they are marked: those point to
+    /// tables that were kept in place.
     fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
         let mut level = self.top;
@@ -135,7 +136,7 @@ impl Domain {
             let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
             table = if !entry.present() {
                 add_table(table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
-            } else if entry.is_leaf(level) || !entry.allows(permission) {
+            } else if entry.is_leaf(level) || entry.is_marked() || !entry.allows(permission) {
                 let start = iova & !(level.span() - 1);
                 return Err(Unfit::Occupied(Range::new(start, start + level.span())));
             } else {

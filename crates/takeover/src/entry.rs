@@ -60,7 +60,7 @@ impl Abilities {
         let width = self.width(entry);
         let top = width.top().filter(|_| self.capability.supports(width));
         let top = top.ok_or(Danger::UnsupportedWidth(width))?;
-        Ok(Domain { id, translation, width, top, tables: 0 })
+        Ok(Domain { id, translation, width, top, tables: 0, upper_tables: 0 })
     }
 
     fn context_translation(self, entry: ContextEntry) -> Result<Translation, Danger> {

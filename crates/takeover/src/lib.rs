@@ -8,7 +8,8 @@
 //!
 //! 1. [`census`]: copy root and context tables into own frames, check each entry there, count the page tables below.
 //! 2. [`plan`]: decide for each domain how it is carried over within the frames there are.
-//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped.
+//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped. What does not
+//!    fit is folded into larger pages or kept in place.
 //! 4. [`swap`]: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
 //! 5. [`attach`]: a device's new domain inherits the old one and gets I/O addresses that nobody used.
 //!

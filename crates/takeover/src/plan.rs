@@ -1,20 +1,26 @@
 //! How each domain is carried over, within the frames there are.
 //!
-//! The ladder is: exact copy, fold into superpages, keep in place, block. Today it has its first and its last rung; a
-//! [`Treatment`] is the place for the others.
+//! The ladder is: exact copy, fold into superpages, keep in place, block. Domains that fit are copied exactly. Of those that
+//! do not, only the upper tables are copied; runs of pages are folded into larger ones, other tables of level 1 are kept
+//! where they are, in the old kernel's memory, after a check. Where not even that is possible, a part is blocked.
 
 use alloc::vec::Vec;
 
 use crate::Limits;
-use crate::census::Census;
+use crate::census::{Census, Domain, Translation};
 use crate::growth::{OutOfMemory, filled};
 
 /// How a domain is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// Every table is copied, as far as the frames go.
+    /// Every table is copied.
     Duplicate,
-    /// Nothing is copied: it would leave too few frames for the others.
+    /// Upper tables are copied, at most so many; what is below them is folded or kept in place.
+    Compact {
+        /// Frames that the domain may take.
+        frames: usize,
+    },
+    /// Nothing is copied: there are no frames.
     Block,
 }
 
@@ -25,21 +31,38 @@ pub struct Plan {
     pub treatments: Vec<Treatment>,
 }
 
-/// Gives frames to the smallest domains first, so that a giant one cannot take all the others down.
+/// Gives frames to the smallest domains first, so that a giant one cannot take all the others down, and shares what is left
+/// among those that do not fit.
 ///
 /// `available` frames are there; [`Limits::spare_frames`] of them are not for copies.
 pub fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
-    let mut left = available.saturating_sub(limits.spare_frames) as u64;
+    let mut left = available.saturating_sub(limits.spare_frames);
     let mut treatments = filled(Treatment::Block, census.domains.len())?;
-    for index in by_size(census)? {
-        let needed = census.domains[index].tables;
-        if needed > left {
-            break;
-        }
-        left -= needed;
-        treatments[index] = Treatment::Duplicate;
+    let order = by_size(census)?;
+    let mut remaining = order.len();
+    for index in order {
+        treatments[index] = treat(&census.domains[index], left, remaining);
+        remaining -= 1;
+        left -= match treatments[index] {
+            Treatment::Duplicate => census.domains[index].tables as usize,
+            Treatment::Compact { frames } => frames,
+            Treatment::Block => 0,
+        };
     }
     Ok(Plan { treatments })
+}
+
+/// What can be done for a domain while `left` frames are left for it and those after it, `remaining` in all.
+fn treat(domain: &Domain, left: usize, remaining: usize) -> Treatment {
+    if domain.tables <= left as u64 {
+        return Treatment::Duplicate;
+    }
+    // One more than its upper tables, to look at those below.
+    let wanted = domain.upper_tables.saturating_add(1);
+    match (domain.translation, (left / remaining) as u64) {
+        (Translation::Identity, _) | (_, 0 | 1) => Treatment::Block,
+        (Translation::Tables(_), share) => Treatment::Compact { frames: share.min(wanted) as usize },
+    }
 }
 
 fn by_size(census: &Census) -> Result<Vec<usize>, OutOfMemory> {

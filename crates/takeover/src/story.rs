@@ -146,21 +146,20 @@ impl OldMemory for OldRam {
 struct Pool {
     world: Shared,
     tables: BTreeMap<u64, Box<Table>>,
-    next: u64,
 }
 
 impl Frames for Pool {
     fn allocate(&mut self) -> Option<u64> {
-        let frame = self.next;
-        self.next += PAGE_SIZE;
+        let mut frames = (OWN.start..OWN.end).step_by(PAGE_SIZE as usize);
+        let frame = frames.find(|frame| !self.tables.contains_key(frame))?;
         self.tables.insert(frame, Box::new([0; ENTRIES]));
-        OWN.contains(frame).then_some(frame)
+        Some(frame)
     }
     fn release(&mut self, frame: u64) {
         self.tables.remove(&frame);
     }
     fn available(&self) -> usize {
-        ((OWN.end - self.next) / PAGE_SIZE) as usize
+        (OWN.len() / PAGE_SIZE) as usize - self.tables.len()
     }
     fn table(&self, frame: u64) -> &Table {
         &self.tables[&frame]
@@ -265,22 +264,28 @@ impl Kernel {
         directory
     }
 
-    /// Dies, and is taken over.
+    /// Dies, and is taken over with all the frames one could want.
     fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
-        let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new(), next: OWN.start };
+        self.die_with((OWN.len() / PAGE_SIZE) as usize - 64)
+    }
+
+    /// Dies, and is taken over with just so many frames for tables.
+    fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
+        let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
         let unit =
             Unit::new(Port(self.world.clone()), 0x1000, &*self.world, Duration::from_millis(9)).unwrap();
         let (memory, own) = ([MEMORY], [OWN]);
         let surroundings = Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[] };
         let old = OldRam(self.world.clone());
-        let taken = crate::take_over(unit, &old, &mut frames, &surroundings, &Limits::default()).unwrap();
+        let limits = Limits { spare_frames: frames.available() - budget, ..Limits::default() };
+        let taken = crate::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
         (taken, frames)
     }
 
-    /// Where the unit now takes a device's address: from what was published, never from old memory.
+    /// Where the unit now takes a device's address: through what was published, and old tables only where they are marked.
     fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
         let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
-        let own = self.world.own.borrow();
+        let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
         let follow = |entry: u64| own.get(&(entry & 0x000F_FFFF_FFFF_F000)).filter(|_| entry & 3 != 0);
         let mut table = if root.mode() == TableMode::LEGACY {
             let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2])?;
@@ -297,7 +302,8 @@ impl Kernel {
                 let page = entry.present().then_some(entry.address());
                 return page.map(|page| page & !(level.span() - 1) | iova & (level.span() - 1));
             }
-            table = follow(entry.0)?;
+            kept |= entry.is_marked();
+            table = if kept { old.get(&entry.address())? } else { follow(entry.0)? };
         }
         None
     }
@@ -414,6 +420,67 @@ fn a_large_page_around_our_memory_is_split() {
         (hazards[0].danger, hazards[0].outcome),
         (Danger::ReachesOwnMemory(OWN.start), Outcome::Fenced)
     );
+}
+
+/// Two domains, a small one and one of three tables of level 1: neighbouring pages, scattered pages, and one page of ours.
+fn kernel_with_a_large_domain() -> Kernel {
+    let mut kernel = Kernel::legacy();
+    let small = kernel.table();
+    kernel.map(small, Level::ONE, 0x1000, 0x9000);
+    kernel.legacy_context(SOUND, 0, small, 1);
+    let large = kernel.table();
+    for page in 0..512 {
+        kernel.map(large, Level::ONE, 0x20_0000 + page * PAGE_SIZE, 0x3000_0000 + page * PAGE_SIZE);
+        kernel.map(large, Level::ONE, 0x40_0000 + page * PAGE_SIZE, 0x4000_0000 + page * 2 * PAGE_SIZE);
+    }
+    kernel.map(large, Level::ONE, 0x60_0000, OWN.start);
+    kernel.map(large, Level::ONE, 0x60_1000, 0x7000);
+    kernel.legacy_context(DISK, 0, large, 2);
+    kernel
+}
+
+/// Eight frames: a root and a context table, three tables of the small domain, three for the large one, which has five. Its
+/// tables of level 1 are folded or kept in place; only the one in which something must be cut out is copied. New mappings
+/// stay clear of what was kept.
+#[test]
+fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
+    let kernel = kernel_with_a_large_domain();
+    let (mut taken, mut frames) = kernel.die_with(8);
+    let domains = &taken.report().domains;
+    assert_eq!((domains[0].outcome, domains[0].tables), (Outcome::Fenced, 3));
+    assert_eq!((domains[1].outcome, domains[1].tables), (Outcome::Duplicated, 3));
+    assert_eq!(kernel.reach(SOUND, 0x1000), Some(0x9000));
+    assert_eq!(kernel.reach(DISK, 0x20_5123), Some(0x3000_5123));
+    assert_eq!(kernel.reach(DISK, 0x40_5123), Some(0x4000_A123));
+    assert_eq!(kernel.reach(DISK, 0x60_1000), Some(0x7000));
+    assert_eq!(kernel.reach(DISK, 0x60_0000), None);
+    let outcomes: Vec<Outcome> = taken.report().hazards.listed.iter().map(|hazard| hazard.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced]);
+
+    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    assert!(!Range::new(0x20_0000, 0x60_2000).contains(iova));
+    assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
+}
+
+/// With seven frames a part is blocked, with five the domain is: but the disk can be attached, and gets addresses that its
+/// old domain did not map.
+#[test]
+fn what_cannot_be_kept_is_blocked_and_said_so() {
+    let kernel = kernel_with_a_large_domain();
+    let (taken, _) = kernel.die_with(7);
+    assert_eq!(taken.report().domains[0].outcome, Outcome::Blocked);
+    assert_eq!(kernel.reach(DISK, 0x20_5123), Some(0x3000_5123));
+    assert_eq!(kernel.reach(DISK, 0x60_1000), None);
+
+    let kernel = kernel_with_a_large_domain();
+    let (mut taken, mut frames) = kernel.die_with(5);
+    assert_eq!(taken.report().contexts_accepted(), 1);
+    assert_eq!(kernel.reach(DISK, 0x20_5123), None);
+    let disk = taken.attach(DISK, &mut frames).unwrap();
+    assert_eq!((disk.id, disk.inherited), (2, Inherited::Addresses));
+    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    assert!(!Range::new(0x20_0000, 0x80_0000).contains(iova));
 }
 
 /// Caches tell domains apart by id only, so the second domain with an id gets another.

@@ -8,6 +8,8 @@ const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const PAGE_SIZE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+/// One of the bits 61:52, which hardware ignores at every level.
+const MARK: u64 = 1 << 55;
 
 /// What a mapping allows a device to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +82,26 @@ impl SecondStageEntry {
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf.
     pub const fn address(self) -> u64 {
         self.0 & ADDRESS
+    }
+
+    /// The same entry, marked in a bit that hardware ignores.
+    pub const fn marked(self) -> Self {
+        Self(self.0 | MARK)
+    }
+
+    /// The same entry without the mark.
+    pub const fn unmarked(self) -> Self {
+        Self(self.0 & !MARK)
+    }
+
+    /// Whether the entry is marked.
+    pub const fn is_marked(self) -> bool {
+        self.0 & MARK != 0
+    }
+
+    /// The same entry, allowing no more than an entry above it (3.7.1).
+    pub const fn restricted_by(self, above: Self) -> Self {
+        Self(self.0 & (above.0 | !(READ | WRITE)))
     }
 
     /// The same mapping as a leaf of this level: 1, or one at which the unit has large pages.
@@ -180,6 +202,19 @@ mod tests {
         assert_eq!(masks(0b01).set_in(SecondStageEntry(0x83), Level::THREE), 0x80);
         assert!(masks(0b01).allow_leaf(Level::TWO) && !masks(0b01).allow_leaf(Level::THREE));
         assert!(masks(0).allow_leaf(Level::ONE) && !masks(0b11).allow_leaf(Level::FOUR));
+    }
+
+    /// `VTD_SL_IGN_COM` of QEMU: bits 61:52 and 63 are ignored.
+    #[test]
+    fn the_mark_is_in_a_bit_that_hardware_ignores() {
+        let mark = SecondStageEntry(0).marked().0;
+        assert_eq!(mark & 0xBFF0_0000_0000_0000, mark);
+        assert!(SecondStageEntry(mark).is_marked() && !SecondStageEntry(mark | 3).unmarked().is_marked());
+    }
+
+    #[test]
+    fn permissions_of_two_levels_are_combined_by_and() {
+        assert_eq!(SecondStageEntry(0x5083).restricted_by(SecondStageEntry(0x1001)).0, 0x5081);
     }
 
     #[test]

@@ -10,8 +10,17 @@ use crate::copies::Copies;
 use crate::identity::Identity;
 use crate::tables::copy_table;
 
-/// How often as many tables as there are frames are counted, over all domains. Those that come after are taken for too large.
+/// How often as many tables as there are frames are read to count them, over all domains. Those that come after are taken for
+/// too large.
 const ROUNDS: u64 = 4;
+
+/// How many tables a domain has, up to one more than was to be counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    all: u64,
+    /// Above level 1.
+    upper: u64,
+}
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Counts the tables of each domain, up to one more than there are frames.
@@ -20,20 +29,23 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let mut left = frames * ROUNDS;
         for index in 0..self.domains.list.len() {
             let count = self.count(self.domains.list[index], left.min(frames));
-            self.domains.list[index].tables = count;
-            left = left.saturating_sub(count);
+            self.domains.list[index].tables = count.all;
+            self.domains.list[index].upper_tables = count.upper;
+            left = left.saturating_sub(count.upper);
         }
     }
 
-    fn count(&mut self, domain: Domain, limit: u64) -> u64 {
+    fn count(&mut self, domain: Domain, limit: u64) -> Count {
         match domain.translation {
             Translation::Identity => {
-                Identity::new(self.surroundings, self.abilities.capability).count(domain.top, limit)
+                let identity = Identity::new(self.surroundings, self.abilities.capability);
+                let all = identity.count(domain.top, limit);
+                Count { all, upper: all }
             }
             Translation::Tables(root) => {
                 let (old, frames, surroundings) = (self.old, &mut *self.frames, self.surroundings);
-                let mut counter =
-                    Counter { old, frames, surroundings, seen: Copies::default(), count: 0, limit };
+                let (seen, count) = (Copies::default(), Count::default());
+                let mut counter = Counter { old, frames, surroundings, seen, count, limit };
                 counter.visit(root, domain.top);
                 counter.count
             }
@@ -47,19 +59,21 @@ struct Counter<'a, M, F> {
     frames: &'a mut F,
     surroundings: &'a Surroundings<'a>,
     seen: Copies,
-    count: u64,
+    count: Count,
     limit: u64,
 }
 
 impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
     /// Counts the table at `address` and those below it, each once, until there are more than the limit.
     fn visit(&mut self, address: u64, level: Level) {
-        if self.count > self.limit || self.seen.find(address, level).is_some() {
+        let counted = if level == Level::ONE { self.count.all } else { self.count.upper };
+        if counted > self.limit || self.seen.find(address, level).is_some() {
             return;
         }
-        self.count += 1;
         self.seen.remember(address, level, 0);
+        self.count.all += 1;
         let Some(below) = level.below() else { return };
+        self.count.upper += 1;
         // A table that cannot be read is met again, and reported, when it should be copied.
         if let Ok(copy) = copy_table(address, self.old, self.frames, self.surroundings) {
             self.visit_entries(copy, level, below);

@@ -75,6 +75,8 @@ pub struct Domain {
     pub top: Level,
     /// Tables that a copy takes: counted until there are more than frames.
     pub tables: u64,
+    /// Those of them above level 1.
+    pub upper_tables: u64,
 }
 
 /// Takes the census of a unit. Nothing is changed but own frames.

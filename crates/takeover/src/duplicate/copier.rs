@@ -6,8 +6,11 @@ use vtd::second_stage::{ReservedBits, SecondStageEntry};
 
 use super::leaves::Block;
 use crate::Surroundings;
+use crate::census::Translation;
 use crate::copies::Copies;
 use crate::domain::Domain;
+use crate::identity::Identity;
+use crate::plan::Treatment;
 use crate::report::{Danger, Hazards, Outcome, Place};
 use crate::tables::copy_table;
 
@@ -20,16 +23,32 @@ pub(super) struct Copier<'a, M, F> {
     /// Around the capture kernel's memory.
     pub(super) own: Block,
     pub(super) reserved: ReservedBits,
+    /// How far this domain may use the frames up.
     pub(super) spare: usize,
+    pub(super) treatment: Treatment,
+    /// How many more tables may be looked at without being copied, over all domains.
+    pub(super) looks_left: &'a mut u32,
     pub(super) copies: Copies,
+    /// Tables that were checked where they are.
+    pub(super) kept: Copies,
     pub(super) domain: Domain,
 }
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    pub(super) fn duplicate(&mut self, root: u64) {
+    /// Carries the domain over as the plan says.
+    pub(super) fn carry_over_domain(&mut self, translation: Translation, identity: &Identity<'_>) {
+        match (self.treatment, translation) {
+            (Treatment::Block, Translation::Tables(root)) => self.block(root),
+            (Treatment::Block, Translation::Identity) => self.block_memory(identity),
+            (_, Translation::Tables(root)) => self.copy_from(root),
+            (_, Translation::Identity) => self.map_memory(identity),
+        }
+    }
+
+    fn copy_from(&mut self, root: u64) {
         match self.copy(root, self.domain.top, 0) {
             Ok(frame) => self.domain.root = Some(frame),
-            Err(danger) => self.cut(self.whole(), danger, Outcome::Blocked),
+            Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
         }
     }
 
@@ -86,12 +105,25 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         } else if entry.is_leaf(level) {
             self.carry_large(entry, level, iova)
         } else {
-            self.copy(entry.address(), below, iova).map(|copy| entry.with_address(copy))
+            self.carry_table(entry, below, iova)
         };
         kept.unwrap_or_else(|danger| {
-            self.cut(Range::new(iova, iova + level.span()), danger, Outcome::Fenced);
+            self.cut(Range::new(iova, iova + level.span()), danger);
             SecondStageEntry::BLOCKED
         })
+    }
+
+    /// What a well-formed entry that names a table of this level becomes.
+    fn carry_table(
+        &mut self,
+        entry: SecondStageEntry,
+        level: Level,
+        iova: u64,
+    ) -> Result<SecondStageEntry, Danger> {
+        match self.treatment {
+            Treatment::Compact { .. } => self.compact(entry, level, iova),
+            _ => self.copy(entry.address(), level, iova).map(|copy| entry.with_address(copy).unmarked()),
+        }
     }
 
     /// What a well-formed leaf above level 1 becomes.
@@ -132,13 +164,13 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Notes that these I/O addresses are not translated any more; they stay reserved.
-    pub(super) fn cut(&mut self, iova: Range, danger: Danger, outcome: Outcome) {
+    pub(super) fn cut(&mut self, iova: Range, danger: Danger) {
         self.domain.space.reserve(iova);
-        self.note(iova, danger, outcome);
+        let lost = danger == Danger::OverBudget;
+        self.note(iova, danger, if lost { Outcome::Blocked } else { Outcome::Fenced });
     }
 
     pub(super) fn note(&mut self, iova: Range, danger: Danger, outcome: Outcome) {
-        let outcome = if danger == Danger::OverBudget { Outcome::Blocked } else { outcome };
         self.domain.outcome = self.domain.outcome.max(outcome);
         self.hazards.note(Place::Domain { id: self.domain.id, iova }, danger, outcome);
     }

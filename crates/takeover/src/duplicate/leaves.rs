@@ -5,7 +5,7 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
-use crate::report::{Danger, Outcome};
+use crate::report::Danger;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Checks a copied table of level 1, which translates the addresses from `base`.
@@ -36,12 +36,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
                 self.domain.leaves -= 1;
                 self.domain.fenced += 1;
                 let iova = base + index as u64 * PAGE_SIZE;
-                self.cut(Range::new(iova, iova + PAGE_SIZE), danger, Outcome::Fenced);
+                self.cut(Range::new(iova, iova + PAGE_SIZE), danger);
             }
         }
     }
 
-    fn check_leaf(&self, entry: SecondStageEntry) -> Result<(), Danger> {
+    pub(super) fn check_leaf(&self, entry: SecondStageEntry) -> Result<(), Danger> {
         let target = Range::new(entry.address(), entry.address() + PAGE_SIZE);
         if !entry.present() {
             Ok(())
@@ -57,10 +57,10 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
 /// What a look at a table of level 1 shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Survey {
-    present: u64,
+pub(super) struct Survey {
+    pub(super) present: u64,
     /// Some entry may be wrong; if not set, none is.
-    suspicious: bool,
+    pub(super) suspicious: bool,
 }
 
 /// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in its
@@ -90,7 +90,7 @@ impl Block {
 /// Looks at each entry once, without branches: in almost all tables nothing is wrong.
 ///
 /// Entries that are not present may raise suspicion, too; the second look is exact.
-fn survey(table: &Table, reserved: u64, own: Block) -> Survey {
+pub(super) fn survey(table: &Table, reserved: u64, own: Block) -> Survey {
     let (mut present, mut set, mut ours) = (0, 0, 0);
     for word in table {
         present += (word | word >> 1) & 1;

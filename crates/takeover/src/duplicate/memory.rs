@@ -51,7 +51,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             Piece::Table(below) => match self.map_pieces(identity, below, base) {
                 Ok(table) => SecondStageEntry::table(table),
                 Err(danger) => {
-                    self.cut(Range::new(base, base + level.span()), danger, Outcome::Blocked);
+                    self.cut(Range::new(base, base + level.span()), danger);
                     SecondStageEntry::BLOCKED
                 }
             },

@@ -7,6 +7,7 @@
 //! reserved bits (they faulted), tables that cannot be read or lie in our memory, and mappings that reach our memory. A
 //! large page that only touches our memory is split, and only the part inside is cut out.
 
+mod compact;
 mod copier;
 mod leaves;
 mod memory;
@@ -17,7 +18,7 @@ use alloc::vec::Vec;
 use machine::{Clock, Frames, OldMemory, Registers};
 use vtd::second_stage::ReservedBits;
 
-use crate::census::{Census, Context, Translation};
+use crate::census::{Census, Context};
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::growth::{OutOfMemory, push};
@@ -56,28 +57,28 @@ pub fn duplicate<R: Registers, C: Clock>(
     let capability = unit.capability();
     let mut hazards = census.hazards;
     let mut domains = Vec::new();
-    let mut tables_left = outline::TABLES;
+    let mut looks_left = compact::LOOKS;
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
         let domain = Domain::empty(found.id, found.width, found.top, capability, limits.reserved_ranges)?;
-        let reserved = ReservedBits::new(surroundings.host_address_bits, capability);
+        let spare = match treatment {
+            Treatment::Compact { frames: share } => frames.available().saturating_sub(*share),
+            _ => limits.spare_frames,
+        };
         let mut copier = Copier {
             old,
             frames,
             surroundings,
             hazards: &mut hazards,
             own: Block::around(hull(surroundings.own)),
-            reserved,
-            spare: limits.spare_frames,
+            reserved: ReservedBits::new(surroundings.host_address_bits, capability),
+            spare,
+            treatment: *treatment,
+            looks_left: &mut looks_left,
             copies: Copies::default(),
+            kept: Copies::default(),
             domain,
         };
-        let identity = Identity::new(surroundings, capability);
-        match (treatment, found.translation) {
-            (Treatment::Duplicate, Translation::Tables(root)) => copier.duplicate(root),
-            (Treatment::Duplicate, Translation::Identity) => copier.map_memory(&identity),
-            (Treatment::Block, Translation::Tables(root)) => copier.block(root, &mut tables_left),
-            (Treatment::Block, Translation::Identity) => copier.block_memory(&identity),
-        }
+        copier.carry_over_domain(found.translation, &Identity::new(surroundings, capability));
         push(&mut domains, copier.domain)?;
     }
     let copy =

@@ -6,39 +6,34 @@ use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
 use crate::report::{Danger, Outcome};
-use crate::tables::copy_table;
-
-/// How many tables of all such domains are read; what is below others is reserved as a whole.
-pub(super) const TABLES: u32 = 65536;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Copies nothing, but keeps the mapped I/O addresses out of use.
-    pub(super) fn block(&mut self, root: u64, tables_left: &mut u32) {
-        self.outline(root, self.domain.top, 0, tables_left);
+    pub(super) fn block(&mut self, root: u64) {
+        self.outline(root, self.domain.top, 0);
         self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
     }
 
     /// Reserves what a table maps, to the nearest 2 MiB, or all it could map when too many tables were read.
-    fn outline(&mut self, table: u64, level: Level, base: u64, tables_left: &mut u32) {
+    fn outline(&mut self, table: u64, level: Level, base: u64) {
         let copy = match level.below() {
-            Some(_) if *tables_left > 0 => copy_table(table, self.old, self.frames, self.surroundings),
-            _ => Err(Danger::OverBudget),
+            Some(_) => self.look(table),
+            None => Err(Danger::OverBudget),
         };
         let Ok(copy) = copy else {
             return self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
         };
-        *tables_left -= 1;
         for index in 0..ENTRIES {
             let entry = SecondStageEntry(self.frames.table(copy)[index]);
-            self.outline_entry(entry, level, base + index as u64 * level.span(), tables_left);
+            self.outline_entry(entry, level, base + index as u64 * level.span());
         }
         self.frames.release(copy);
     }
 
-    fn outline_entry(&mut self, entry: SecondStageEntry, level: Level, iova: u64, tables_left: &mut u32) {
+    fn outline_entry(&mut self, entry: SecondStageEntry, level: Level, iova: u64) {
         match level.below() {
             _ if !entry.present() => {}
-            Some(below) if !entry.is_leaf(level) => self.outline(entry.address(), below, iova, tables_left),
+            Some(below) if !entry.is_leaf(level) => self.outline(entry.address(), below, iova),
             _ => self.domain.space.reserve(Range::new(iova, iova + level.span())),
         }
     }
