@@ -17,7 +17,7 @@ use crate::qemu::{self, Watch};
 use crate::scenario::Scenario;
 use crate::setup::Setup;
 use crate::tool::Tool;
-use crate::witness::{self, Findings, Judgement};
+use crate::witness::{self, Findings, Judgement, Remembered};
 
 /// Lines of the dead kernel's log and backtrace that are shown.
 const LINES_SHOWN: usize = 12;
@@ -201,14 +201,17 @@ fn witnesses(results: &Results) -> String {
     let Findings { traced, remembered, readings } = &results.general_kernel;
     let active: Vec<_> =
         traced.active_after_swap.iter().map(|(device, count)| format!("{device} {count}")).collect();
-    let (different, changed) = (remembered.pages_different, remembered.old_memory_pages_changed_unexplained);
+    let Remembered { pages_in_dump, pages_compared, pages_different, .. } = remembered;
+    let (busy, written) = (remembered.pages_different_explained, remembered.old_memory_pages_changed);
+    let trespasses = remembered.old_memory_pages_changed_unexplained;
     let (missing, more) = (readings.pages_only_in_reference, readings.pages_only_in_dump);
     format!(
         "  What the witnesses say
     QEMU's trace   {} DMA faults after the panic, {} translations changed
                    requests answered after the swap: {}
-    guest memory   {} of {} pages of the dump compared, {different} different
-                   {changed} pages of old memory changed that no device may write
+    guest memory   {pages_compared} of {pages_in_dump} pages of the dump compared: {pages_different} different,
+                   beside {busy} into which devices were still writing
+                   {written} pages of old memory changed: {trespasses} that no device may write
     makedumpfile   chooses {} pages that are not in the dump, leaves out {} that are
     crash          {}
     drgn           {} tasks, each with its stack
@@ -217,8 +220,6 @@ fn witnesses(results: &Results) -> String {
         traced.faults,
         traced.translations_changed,
         active.join(", "),
-        remembered.pages_compared,
-        remembered.pages_in_dump,
         missing.unwrap_or_default(),
         more.unwrap_or_default(),
         if results.crash_reads { "shows backtrace, log and system" } else { "does not read the dump" },

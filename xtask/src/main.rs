@@ -1,4 +1,12 @@
 //! Development tasks: setup, build, run, demo, test, compare.
+//!
+//! | modules | what they are for |
+//! |---|---|
+//! | `setup`, `build`, `run`, `demo`, `test`, `compare` | one task each |
+//! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
+//! | `crash` | one crash from boot to reset, with `kernels`, `initramfs`, `files`, `tool` |
+//! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram` |
+//! | `witness`, `account` | what others say of a crash, and what Holdover itself says |
 
 mod account;
 mod build;

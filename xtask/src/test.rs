@@ -63,13 +63,13 @@ impl Test {
             ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
             ("unit-tests", &["test", "--workspace"]),
         ];
-        for (name, arguments) in checks.into_iter().filter(|(name, _)| self.wants(name)) {
+        for (name, arguments) in checks.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, || cargo(arguments).map(|()| Vec::new()));
         }
     }
 
     fn crash(&self, tally: &Tally) {
-        let rows: Vec<_> = matrix::rows().into_iter().filter(|row| self.wants(&row.name)).collect();
+        let rows: Vec<_> = matrix::rows().into_iter().filter(|row| self.includes(row)).collect();
         if rows.is_empty() {
             return;
         }
@@ -83,9 +83,12 @@ impl Test {
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
-        let asked = self.only.as_ref().is_none_or(|part| name.contains(part.as_str()));
-        asked && (!self.quick || QUICK.contains(&name) || !matrix::rows().iter().any(|row| row.name == name))
+    fn includes(&self, row: &Row) -> bool {
+        self.asks_for(&row.name) && (!self.quick || QUICK.contains(&row.name.as_str()))
+    }
+
+    fn asks_for(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
     }
 }
 

@@ -76,11 +76,16 @@ pub(crate) fn read_with_crash(files: &Files, kernel: &Path, readings: &mut Readi
         readings.crash_reads = Some(false);
         return;
     };
-    readings.backtrace =
-        output.lines().take_while(|line| !line.starts_with("[ ")).map(str::to_owned).collect();
+    readings.backtrace = backtrace(&output);
     let wanted = ["sysrq_handle_crash", PANIC, "bench: loaded", "RELEASE: ", "PANIC: "];
     let shown = wanted.map(|wanted| readings.expect("crash", &output, wanted));
     readings.crash_reads = Some(shown.into_iter().all(|shown| shown));
+}
+
+/// The part of `crash`'s output that `bt` has printed: from the task to the first line of the log.
+fn backtrace(output: &str) -> Vec<String> {
+    let from_task = output.lines().skip_while(|line| !line.starts_with("PID: "));
+    from_task.take_while(|line| !line.starts_with("[ ")).map(str::to_owned).collect()
 }
 
 /// What tasks.py prints.
@@ -136,4 +141,24 @@ pub(crate) fn compare_selection(
     readings.pages_only_in_reference = Some(missing.len() as u64);
     readings.pages_only_in_dump = Some(more.len() as u64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backtrace_is_cut_out_of_what_crash_prints() {
+        let output =
+            "WARNING: something\n\nPID: 1  TASK: f  CPU: 0\n #0 [f] panic\n[    0.000000] Linux version\n";
+        assert_eq!(backtrace(output), ["PID: 1  TASK: f  CPU: 0", " #0 [f] panic"]);
+    }
+
+    #[test]
+    fn what_a_reader_does_not_show_is_a_problem() {
+        let mut readings = Readings::default();
+        assert!(readings.expect("crash", "a panic", "panic"));
+        assert!(!readings.expect("crash", "nothing", "panic"));
+        assert_eq!(readings.problems, ["crash shows no `panic`"]);
+    }
 }
