@@ -17,10 +17,35 @@ pub enum Direction {
 pub struct Access {
     /// Who: the requester's source-id.
     pub source: u16,
+    /// For which process: the PASID that the request carries, if any.
+    pub pasid: Option<u32>,
     /// Where: the I/O virtual address.
     pub iova: u64,
     /// What.
     pub direction: Direction,
+}
+
+/// Whose requests: those of a function that carry a PASID, or those that carry none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requester {
+    /// The source-id.
+    pub source: u16,
+    /// The PASID, if the requests carry one.
+    pub pasid: Option<u32>,
+}
+
+impl Requester {
+    /// One access of this requester.
+    pub fn access(self, iova: u64, direction: Direction) -> Access {
+        Access { source: self.source, pasid: self.pasid, iova, direction }
+    }
+}
+
+impl Access {
+    /// Whose it is.
+    pub fn requester(&self) -> Requester {
+        Requester { source: self.source, pasid: self.pasid }
+    }
 }
 
 /// What became of an access.
@@ -45,7 +70,11 @@ impl fmt::Display for Direction {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {:#x}", Bdf(self.source), self.direction, self.iova)
+        write!(f, "{}", Bdf(self.source))?;
+        if let Some(pasid) = self.pasid {
+            write!(f, " for PASID {pasid:#x}")?;
+        }
+        write!(f, " {} {:#x}", self.direction, self.iova)
     }
 }
 

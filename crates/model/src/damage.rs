@@ -1,7 +1,8 @@
 //! Damage to the old kernel's tables: what stray writes, bad memory or an attacker may have left.
 
 use crate::memory::Memory;
-use crate::scenario::{OldTables, Scenario};
+use crate::old_kernel::OldTables;
+use crate::scenario::Scenario;
 use fastrand::Rng;
 use machine::PAGE_SIZE;
 
@@ -25,6 +26,8 @@ pub enum Victim {
     Root,
     /// A context table.
     Context,
+    /// A PASID directory or table.
+    Pasid,
     /// A page table of any level.
     Paging,
 }
@@ -51,7 +54,7 @@ const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 impl Damage {
     /// Does it.
-    pub fn apply(&self, tables: &OldTables, memory: &mut Memory) {
+    pub(crate) fn apply(&self, tables: &OldTables, memory: &mut Memory) {
         let Some(table) = self.table(tables) else { return };
         let at = self.word_of(table, memory);
         let word = memory.read(at).unwrap_or(0);
@@ -77,6 +80,7 @@ impl Damage {
         match self.table {
             Victim::Root => Some(tables.root),
             Victim::Context => tables.contexts.values().nth(count(tables.contexts.len())).copied(),
+            Victim::Pasid => tables.pasids.get(count(tables.pasids.len())).copied(),
             Victim::Paging => tables.paging.get(count(tables.paging.len())).map(|(table, _)| *table),
         }
     }
@@ -108,6 +112,7 @@ fn damage(rng: &mut Rng) -> Damage {
     let table = match rng.u8(..8) {
         0 => Victim::Root,
         1 | 2 => Victim::Context,
+        3 => Victim::Pasid,
         _ => Victim::Paging,
     };
     let harm = match rng.u8(..6) {

@@ -19,6 +19,7 @@
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports` | the machine as the capture kernel sees it |
 //! | [`scenario`], [`random`], [`damage`] | machines to build: described, made up, corrupted |
+//! | `old_kernel` | how the old kernel came to leave a machine so |
 //! | [`trace`] | what happened, for people |
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ pub mod damage;
 pub mod habits;
 mod machine;
 pub mod memory;
+mod old_kernel;
 mod ports;
 pub mod random;
 pub mod scenario;
@@ -37,7 +39,7 @@ pub mod walk;
 pub mod witness;
 mod world;
 
-pub use crate::answer::{Access, Answer, Direction};
+pub use crate::answer::{Access, Answer, Direction, Requester};
 pub use crate::machine::Machine;
 pub use crate::memory::Kind;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};

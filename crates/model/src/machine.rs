@@ -1,6 +1,6 @@
 //! A machine whose kernel has just died.
 
-use crate::answer::{Access, Answer};
+use crate::answer::{Access, Answer, Requester};
 use crate::memory::Kind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
 use crate::trace::Trace;
@@ -9,6 +9,7 @@ use crate::witness::Violation;
 use crate::world::{Guard, Meddling, Own, World};
 use machine::Range;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 use vtd::control::{GlobalStatus, RootTableAddress};
@@ -85,24 +86,25 @@ impl Machine {
         self.before(unit, |walker| walker.answer(access))
     }
 
-    /// The requesters that had a context entry that makes sense when the kernel died.
-    pub fn sources_before(&self, unit: usize) -> Vec<u16> {
-        self.before(unit, |walker| walker.sources())
+    /// The requesters of whom the tables said something that makes sense when the kernel died.
+    pub fn requesters_before(&self, unit: usize) -> Vec<Requester> {
+        self.before(unit, |walker| walker.requesters())
     }
 
-    /// The requesters that used the same domain and tables as this one when the kernel died, itself first.
+    /// The functions that used the same domain and tables as this one when the kernel died, itself first.
     pub fn sharing_before(&self, unit: usize, source: u16) -> Vec<u16> {
         let others = self.before(unit, |walker| {
-            let context = walker.context(source);
-            let same = |other: &u16| *other != source && walker.context(*other) == context;
-            if context.is_ok() { walker.sources().into_iter().filter(same).collect() } else { Vec::new() }
+            let context = walker.context(Requester { source, pasid: None });
+            let same = |other: &Requester| context.is_ok() && walker.context(*other) == context;
+            let others = walker.requesters().into_iter().filter(same).map(|other| other.source);
+            others.filter(|other| *other != source).collect::<BTreeSet<u16>>()
         });
         std::iter::once(source).chain(others).collect()
     }
 
     /// What this requester could reach when the kernel died.
-    pub fn reached_before(&self, unit: usize, source: u16) -> Vec<Reached> {
-        self.before(unit, |walker| walker.reach(source))
+    pub fn reached_before(&self, unit: usize, requester: Requester) -> Vec<Reached> {
+        self.before(unit, |walker| walker.reach(requester))
     }
 
     /// Everything that any device can reach now.
@@ -115,7 +117,7 @@ impl Machine {
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
         let capture: Vec<Range> = world.memory.ranges(Kind::Capture).collect();
-        let theirs = |reached: &Reached| world.is_own(reached.source, reached.memory.start);
+        let theirs = |reached: &Reached| world.is_own(reached.requester.source, reached.memory.start);
         let trespasses = |reached: &Reached| {
             capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)
         };

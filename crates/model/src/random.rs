@@ -2,12 +2,13 @@
 
 use crate::habits::{Chore, Habit, Habits};
 use crate::memory::Kind;
-use crate::scenario::{Attached, Domain, Function, Mapping, OldQueue, Scenario};
+use crate::scenario::{Attached, Domain, Function, Mapping, OldQueue, Process, Scenario};
 use crate::walk::{Traits, is_interrupt};
 use fastrand::Rng;
 use machine::{PAGE_SIZE, Range};
 use std::collections::BTreeMap;
 use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::TableMode;
 use vtd::paging::{AddressWidth, Level};
 use vtd::second_stage::Permission;
 
@@ -29,7 +30,8 @@ impl Scenario {
     /// A machine made up from `seed`, at most of this size. One seed and size always make the same machine.
     pub fn random(seed: u64, size: Size) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let traits = traits(&mut rng);
+        let mode = if one_in(&mut rng, 3) { TableMode::SCALABLE } else { TableMode::LEGACY };
+        let traits = traits(&mut rng, mode);
         let memory = memory(&traits);
         let domains = domains(&mut rng, &traits, &memory, size);
         let functions = functions(&mut rng, &traits, &domains, size);
@@ -40,6 +42,7 @@ impl Scenario {
             memory,
             traits,
             habits,
+            mode,
             queue,
             domains,
             functions,
@@ -70,7 +73,8 @@ fn memory(traits: &Traits) -> Vec<(Range, Kind)> {
     memory
 }
 
-fn traits(rng: &mut Rng) -> Traits {
+fn traits(rng: &mut Rng, mode: TableMode) -> Traits {
+    let scalable = mode == TableMode::SCALABLE;
     let widths: [(u8, u8); 5] = [(0b0010, 39), (0b0100, 48), (0b0110, 48), (0b1110, 57), (0b1100, 57)];
     let (sagaw, bits) = pick(rng, &widths);
     let capability = Capability::new()
@@ -89,10 +93,14 @@ fn traits(rng: &mut Rng) -> Traits {
         .with_nfr(pick(rng, &[0, 0, 7]));
     let extended = ExtendedCapability::new()
         .with_c(one_in(rng, 3))
-        .with_qi(!one_in(rng, 4))
+        .with_qi(scalable || !one_in(rng, 4))
         .with_ir(true)
         .with_pt(!one_in(rng, 3))
         .with_sc(rng.bool())
+        .with_smts(scalable)
+        .with_ssts(scalable)
+        .with_pasid(scalable && rng.bool())
+        .with_rps(scalable && rng.bool())
         .with_iro(0xF);
     Traits { capability, extended, host_address_bits: pick(rng, &[39, 46, 52]) }
 }
@@ -206,16 +214,34 @@ fn functions(rng: &mut Rng, traits: &Traits, domains: &[Domain], size: Size) -> 
     let mut functions: BTreeMap<u16, Function> = BTreeMap::new();
     for _ in 0..rng.usize(1..=size.functions.max(1)) {
         let source = u16::from_be_bytes([pick(rng, &[0, 0, 0, 1, 0x3A, 0x80, 0xFF]), rng.u8(..)]);
-        let pass = traits.extended.pt() && one_in(rng, 6);
-        let attached = match (pass, domains.len()) {
-            (true, _) => Attached::PassThrough(PASS_THROUGH),
-            (false, 0) => continue,
-            (false, count) => Attached::To(rng.usize(..count)),
-        };
+        let Some(attached) = attached(rng, traits, domains) else { continue };
         let works_at = works_at(rng, attached, domains);
-        functions.insert(source, Function { source, attached, works_at });
+        let processes = processes(rng, traits, domains);
+        functions.insert(source, Function { source, attached, works_at, processes });
     }
     functions.into_values().collect()
+}
+
+/// Some domain, or pass-through; none if there is none.
+fn attached(rng: &mut Rng, traits: &Traits, domains: &[Domain]) -> Option<Attached> {
+    let pass = traits.extended.pt() && one_in(rng, 6);
+    match (pass, domains.len()) {
+        (true, _) => Some(Attached::PassThrough(PASS_THROUGH)),
+        (false, 0) => None,
+        (false, count) => Some(Attached::To(rng.usize(..count))),
+    }
+}
+
+/// On units that know PASIDs, now and then a process or two.
+fn processes(rng: &mut Rng, traits: &Traits, domains: &[Domain]) -> Vec<Process> {
+    if !traits.extended.pasid() || rng.bool() {
+        return Vec::new();
+    }
+    let mut process = |pasid| {
+        let attached = attached(rng, traits, domains)?;
+        Some(Process { pasid, attached, works_at: works_at(rng, attached, domains) })
+    };
+    [1, 2 * 64 + 5].into_iter().filter_map(&mut process).collect()
 }
 
 /// Addresses within what is mapped, and one or two that are not.

@@ -30,6 +30,8 @@ pub enum Event {
     },
     /// The unit forgot contexts.
     ForgotContexts,
+    /// The unit forgot PASID entries.
+    ForgotPasids,
     /// The unit forgot translations.
     ForgotTranslations,
     /// A wait in the invalidation queue completed.
@@ -100,6 +102,7 @@ impl fmt::Display for Event {
             Self::RootTaken { address } => write!(f, "the unit takes the root table at {address:#x}"),
             Self::Switched { status } => write!(f, "the unit's status is {:#010x}", status.into_bits()),
             Self::ForgotContexts => f.write_str("the unit forgets contexts"),
+            Self::ForgotPasids => f.write_str("the unit forgets PASIDs"),
             Self::ForgotTranslations => f.write_str("the unit forgets translations"),
             Self::Waited { data } => write!(f, "wait {data:#x} is done"),
             Self::QueueStopped { at } => write!(f, "the queue stops at {at:#x}"),

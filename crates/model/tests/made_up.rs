@@ -2,6 +2,7 @@
 
 use model::damage::{Damage, Harm, Victim};
 use model::random::Size;
+use model::scenario::Attached;
 use model::{Answer, Kind, Scenario};
 use std::collections::BTreeSet;
 
@@ -30,8 +31,8 @@ fn every_mapping_of_a_scenario_is_in_force() {
     for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)) {
         let machine = scenario.machine();
         let reached: BTreeSet<u64> = machine.reached(0).iter().map(|reached| reached.memory.start).collect();
-        for function in &scenario.functions {
-            let model::scenario::Attached::To(domain) = function.attached else { continue };
+        for (_, attached, _) in scenario.requesters() {
+            let Attached::To(domain) = attached else { continue };
             let mut mappings = scenario.domains[domain].mappings.iter();
             assert!(mappings.all(|mapping| reached.contains(&mapping.memory)));
         }
@@ -41,12 +42,11 @@ fn every_mapping_of_a_scenario_is_in_force() {
 #[test]
 fn no_plausible_machine_reaches_the_capture_kernel_unless_it_passes_all() {
     for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)) {
-        let passes = |function: &model::scenario::Function| {
-            matches!(function.attached, model::scenario::Attached::PassThrough(_))
-        };
+        let passes =
+            scenario.requesters().any(|(_, attached, _)| matches!(attached, Attached::PassThrough(_)));
         let machine = scenario.machine();
         machine.guard(Vec::new());
-        assert_eq!(machine.trespasses(0).is_empty(), !scenario.functions.iter().any(passes));
+        assert_eq!(machine.trespasses(0).is_empty(), !passes);
     }
 }
 

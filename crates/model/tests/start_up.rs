@@ -9,6 +9,7 @@ use model::scenario::{Attached, Domain, Function, Mapping, OldQueue};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Kind, Machine, Scenario, UnitRegisters, Violation};
 use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::TableMode;
 use vtd::fault::FaultReason;
 use vtd::paging::{AddressWidth, Level};
 use vtd::second_stage::Permission;
@@ -31,7 +32,7 @@ const SRTP: u32 = 1 << 30;
 const QIE: u32 = 1 << 26;
 
 /// Function 00:02.0 reads at 0x5678.
-const READ: Access = Access { source: 0x0010, iova: 0x5678, direction: Direction::Read };
+const READ: Access = Access { source: 0x0010, pasid: None, iova: 0x5678, direction: Direction::Read };
 
 /// A unit of three levels before one function, which maps 0x5000 to 0x12_3000 for reading. No queue, prompt habits.
 fn scenario() -> Scenario {
@@ -57,6 +58,7 @@ fn scenario() -> Scenario {
         habits: Chore::ALL
             .into_iter()
             .fold(Habits::default(), |habits, chore| habits.with(chore, Habit::After(0))),
+        mode: TableMode::LEGACY,
         queue: OldQueue::Off,
         domains: vec![Domain {
             id: 7,
@@ -64,7 +66,12 @@ fn scenario() -> Scenario {
             mappings: vec![mapping],
             shares_with: None,
         }],
-        functions: vec![Function { source: 0x0010, attached: Attached::To(0), works_at: vec![0x5678] }],
+        functions: vec![Function {
+            source: 0x0010,
+            attached: Attached::To(0),
+            works_at: vec![0x5678],
+            processes: Vec::new(),
+        }],
         damage: Vec::new(),
         meddling: Vec::new(),
     }

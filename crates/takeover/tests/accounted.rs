@@ -6,11 +6,10 @@ mod common;
 use common::{PLENTY, cases, damaged, limits, plausible, take_over};
 use model::scenario::Attached;
 use model::walk::Reached;
-use model::{Access, Answer, Direction, Kind, Machine};
+use model::{Access, Answer, Direction, Kind, Machine, Requester};
 use proptest::prelude::*;
 use takeover::report::{ContextReport, Danger, Place};
 use takeover::{Outcome, Report};
-use vtd::source::SourceId;
 
 /// How many requesters and leaves are looked at one by one; damage can make very many of both.
 const SAMPLE: usize = 60;
@@ -22,9 +21,14 @@ fn sample<T: Copy>(list: &[T]) -> impl Iterator<Item = T> + '_ {
 
 /// Both ends of a leaf, read and written.
 fn accesses(leaf: &Reached) -> impl Iterator<Item = Access> {
-    let (source, ends) = (leaf.source, [leaf.iova, leaf.iova + leaf.memory.len() - 1]);
+    let (requester, ends) = (leaf.requester, [leaf.iova, leaf.iova + leaf.memory.len() - 1]);
     let both = [Direction::Read, Direction::Write];
-    ends.into_iter().flat_map(move |iova| both.map(|direction| Access { source, iova, direction }))
+    ends.into_iter().flat_map(move |iova| both.map(|direction| requester.access(iova, direction)))
+}
+
+/// Whose requests a context is about.
+fn of(context: &ContextReport) -> Requester {
+    Requester { source: context.source.0, pasid: context.pasid }
 }
 
 /// What became of one access.
@@ -80,7 +84,7 @@ fn check_context(machine: &Machine, report: &Report, context: &ContextReport) ->
         "{context:?} without a reason: {:?}",
         report.hazards.listed
     );
-    let leaves = machine.reached_before(0, context.source.0);
+    let leaves = machine.reached_before(0, of(context));
     for access in sample(&leaves).flat_map(|leaf| accesses(&leaf).collect::<Vec<_>>()) {
         let before = machine.answer_before(0, access);
         let fate = fate(machine, access);
@@ -96,12 +100,12 @@ fn check_context(machine: &Machine, report: &Report, context: &ContextReport) ->
 }
 
 /// A device that had a context that made sense is listed, or was one of more than are looked at.
-fn check_listed(report: &Report, source: u16) -> Result<(), TestCaseError> {
-    let listed = report.contexts.iter().filter(|context| context.source == SourceId(source)).count();
+fn check_listed(report: &Report, requester: Requester) -> Result<(), TestCaseError> {
+    let listed = report.contexts.iter().filter(|context| of(context) == requester).count();
     let hazard = |danger| report.hazards.listed.iter().any(|hazard| hazard.danger == danger);
     let excused =
         hazard(Danger::TooManyContexts) || hazard(Danger::OverBudget) || report.hazards.unlisted > 0;
-    prop_assert!(listed == 1 || (listed == 0 && excused), "{} is listed {listed} times", SourceId(source));
+    prop_assert!(listed == 1 || (listed == 0 && excused), "{requester:?} is listed {listed} times");
     Ok(())
 }
 
@@ -115,8 +119,8 @@ fn check_domains(report: &Report) -> Result<(), TestCaseError> {
 }
 
 fn check(machine: &Machine, report: &Report) -> Result<(), TestCaseError> {
-    for source in sample(&machine.sources_before(0)) {
-        check_listed(report, source)?;
+    for requester in sample(&machine.requesters_before(0)) {
+        check_listed(report, requester)?;
     }
     check_domains(report)?;
     check_nothing_new(machine)?;
@@ -144,12 +148,12 @@ proptest! {
         let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
         let report = taken.report();
         check(&machine, report)?;
-        prop_assert_eq!(report.contexts.len(), scenario.functions.len());
-        for context in &report.contexts {
-            let passes = scenario.functions.iter().any(|function| {
-                function.source == context.source.0 && matches!(function.attached, Attached::PassThrough(_))
-            });
-            prop_assert_eq!(context.outcome, if passes { Outcome::Fenced } else { Outcome::Duplicated });
+        prop_assert_eq!(report.contexts.len(), scenario.requesters().count());
+        for (requester, attached, _) in scenario.requesters() {
+            let found = report.contexts.iter().find(|context| of(context) == requester);
+            let passes = matches!(attached, Attached::PassThrough(_));
+            let wanted = if passes { Outcome::Fenced } else { Outcome::Duplicated };
+            prop_assert_eq!(found.map(|context| context.outcome), Some(wanted), "{:?}", requester);
         }
     }
 

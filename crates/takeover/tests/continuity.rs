@@ -10,17 +10,14 @@ use common::{PLENTY, attach, broke_continuity, cases, limits, plausible, sharing
 use model::{Access, Answer, Direction, Kind, Machine, Scenario};
 use proptest::prelude::*;
 
-/// Both ends of every leaf that any function reached before, read and written.
+/// Both ends of every leaf that any requester reached before, read and written.
 fn reached_accesses(machine: &Machine) -> impl Iterator<Item = Access> {
-    let ends = |reached: &model::walk::Reached| [reached.iova, reached.iova + reached.memory.len() - 1];
-    let accesses = move |source: u16, iova: u64| {
-        [Direction::Read, Direction::Write].map(|direction| Access { source, iova, direction })
-    };
-    machine.sources_before(0).into_iter().flat_map(move |source| {
-        let reached = machine.reached_before(0, source);
-        reached
-            .into_iter()
-            .flat_map(move |reached| ends(&reached).into_iter().flat_map(move |iova| accesses(source, iova)))
+    let both = [Direction::Read, Direction::Write];
+    let leaves =
+        machine.requesters_before(0).into_iter().flat_map(|requester| machine.reached_before(0, requester));
+    leaves.flat_map(move |leaf| {
+        let ends = [leaf.iova, leaf.iova + leaf.memory.len() - 1];
+        ends.into_iter().flat_map(move |iova| both.map(|direction| leaf.requester.access(iova, direction)))
     })
 }
 

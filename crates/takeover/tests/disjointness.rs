@@ -16,7 +16,9 @@ const INTERRUPTS: Range = Range::new(0xFEE0_0000, 0xFEF0_0000);
 fn accesses(source: u16, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
     let pages = (buffer.iova.start..buffer.iova.end).zip(buffer.memory.start..).step_by(PAGE_SIZE as usize);
     let both = [Direction::Read, Direction::Write];
-    pages.flat_map(move |(iova, memory)| both.map(|direction| (Access { source, iova, direction }, memory)))
+    pages.flat_map(move |(iova, memory)| {
+        both.map(|direction| (Access { source, pasid: None, iova, direction }, memory))
+    })
 }
 
 /// Whether an answer led nowhere: it was blocked, or passed through to where there is neither memory nor a register.

@@ -11,6 +11,7 @@ use model::{Access, Answer, Direction, Kind, Own, Scenario};
 use takeover::Outcome;
 use takeover::attach::Inherited;
 use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::TableMode;
 use vtd::paging::{AddressWidth, Level};
 use vtd::second_stage::Permission;
 use vtd::source::SourceId;
@@ -51,11 +52,22 @@ fn scenario() -> Scenario {
             host_address_bits: 39,
         },
         habits: Habits::default(),
+        mode: TableMode::LEGACY,
         queue: OldQueue::Idle,
         domains: vec![network, disk],
         functions: vec![
-            Function { source: NETWORK, attached: Attached::To(0), works_at: vec![0xFFFF_E800, 0xFFFF_F040] },
-            Function { source: DISK, attached: Attached::To(1), works_at: vec![0x1000, 0x1F_FFF8] },
+            Function {
+                source: NETWORK,
+                attached: Attached::To(0),
+                works_at: vec![0xFFFF_E800, 0xFFFF_F040],
+                processes: Vec::new(),
+            },
+            Function {
+                source: DISK,
+                attached: Attached::To(1),
+                works_at: vec![0x1000, 0x1F_FFF8],
+                processes: Vec::new(),
+            },
         ],
         damage: Vec::new(),
         meddling: Vec::new(),
@@ -106,9 +118,9 @@ fn from_the_panic_to_a_drivers_first_buffer() {
 
     let iova = taken.map(&disk, memory.start, memory.len(), Permission::ReadWrite, &mut frames).unwrap();
     assert!(iova >= 0x20_0000, "{iova:#x} was mapped by the old kernel");
-    let read = |source| Access { source, iova: iova + 8, direction: Direction::Read };
+    let read = |source| Access { source, pasid: None, iova: iova + 8, direction: Direction::Read };
     assert_eq!(machine.access(0, read(DISK)), Answer::Memory(memory.start + 8));
-    let old = Access { source: DISK, iova: 0x1000, direction: Direction::Write };
+    let old = Access { source: DISK, pasid: None, iova: 0x1000, direction: Direction::Write };
     assert_eq!(machine.access(0, old), Answer::Memory(0x0080_1000));
 
     assert!(matches!(machine.access(0, read(NETWORK)), Answer::Blocked(_)));

@@ -1,10 +1,11 @@
 //! What a unit remembers of its tables (6.2), and how invalidations make it forget.
 //!
-//! Entries are tagged as the specification says: contexts by source-id, translations and paging structures by domain-id
-//! alone. So two devices whose different tables carry one domain-id get each other's translations, as on hardware.
+//! Entries are tagged as the specification says: contexts by source-id, those of PASIDs by source-id and PASID,
+//! translations and paging structures of the second stage by domain-id alone. So two devices whose different tables carry one domain-id get each other's translations, as on hardware.
 //! Nothing is forgotten because memory changed; anything may be evicted at any time.
 
-use crate::walk::{Context, Page, Table};
+use crate::answer::Requester;
+use crate::walk::{Context, Device, Page, Table};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
@@ -17,7 +18,9 @@ const ENTRIES: usize = 48;
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
     /// Context cache; with caching mode also what is not present, then under domain-id 0 (6.1).
-    contexts: BTreeMap<u16, Result<Context, FaultReason>>,
+    devices: BTreeMap<u16, Result<Device, FaultReason>>,
+    /// PASID cache, which also holds what a device's requests without PASID are translated with.
+    pasids: BTreeMap<Requester, Context>,
     pages: Vec<Cached>,
     tables: Vec<CachedTable>,
 }
@@ -58,6 +61,18 @@ pub(crate) enum Depth {
     AllLevels,
 }
 
+/// Which PASID entries to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ForgetPasids {
+    Everything,
+    Domain(u16),
+    /// One PASID of a domain. Requests without PASID use some PASID too, so what is cached for them is forgotten with any.
+    One {
+        domain: u16,
+        pasid: u32,
+    },
+}
+
 /// Which contexts to forget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForgetContexts {
@@ -71,12 +86,20 @@ pub(crate) enum ForgetContexts {
 }
 
 impl Caches {
-    pub(crate) fn context(&self, source: u16) -> Option<Result<Context, FaultReason>> {
-        self.contexts.get(&source).copied()
+    pub(crate) fn device(&self, source: u16) -> Option<Result<Device, FaultReason>> {
+        self.devices.get(&source).copied()
     }
 
-    pub(crate) fn keep_context(&mut self, source: u16, context: Result<Context, FaultReason>) {
-        self.contexts.insert(source, context);
+    pub(crate) fn keep_device(&mut self, source: u16, device: Result<Device, FaultReason>) {
+        self.devices.insert(source, device);
+    }
+
+    pub(crate) fn pasid(&self, requester: Requester) -> Option<Context> {
+        self.pasids.get(&requester).copied()
+    }
+
+    pub(crate) fn keep_pasid(&mut self, requester: Requester, context: Context) {
+        self.pasids.insert(requester, context);
     }
 
     pub(crate) fn page(&self, domain: u16, iova: u64) -> Option<Page> {
@@ -101,7 +124,11 @@ impl Caches {
     }
 
     pub(crate) fn forget_contexts(&mut self, what: ForgetContexts) {
-        self.contexts.retain(|source, context| !what.includes(*source, *context));
+        self.devices.retain(|source, device| !what.includes(*source, *device));
+    }
+
+    pub(crate) fn forget_pasids(&mut self, what: ForgetPasids) {
+        self.pasids.retain(|requester, context| !what.includes(*requester, context));
     }
 
     pub(crate) fn forget(&mut self, what: Forget) {
@@ -113,8 +140,11 @@ impl Caches {
     pub(crate) fn evict(&mut self, rng: &mut Rng) {
         drop_one(&mut self.pages, rng);
         drop_one(&mut self.tables, rng);
-        if let Some(source) = rng.choice(self.contexts.keys().copied()) {
-            self.contexts.remove(&source);
+        if let Some(source) = rng.choice(self.devices.keys().copied()) {
+            self.devices.remove(&source);
+        }
+        if let Some(requester) = rng.choice(self.pasids.keys().copied()) {
+            self.pasids.remove(&requester);
         }
     }
 }
@@ -133,11 +163,28 @@ impl ForgetContexts {
         Self::Device { source, ignored: IGNORED[usize::from(function_mask & 3)] }
     }
 
-    fn includes(self, source: u16, context: Result<Context, FaultReason>) -> bool {
+    /// Contexts of scalable mode belong to no domain: those of any domain include them.
+    fn includes(self, source: u16, device: Result<Device, FaultReason>) -> bool {
         match self {
             Self::Everything => true,
-            Self::Domain(domain) => context.map_or(0, |context| context.domain) == domain,
+            Self::Domain(domain) => match device {
+                Ok(Device::Legacy(context)) => context.domain == domain,
+                Ok(Device::Scalable(_)) => true,
+                Err(_) => domain == 0,
+            },
             Self::Device { source: of, ignored } => source | ignored == of | ignored,
+        }
+    }
+}
+
+impl ForgetPasids {
+    fn includes(self, requester: Requester, context: &Context) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Domain(domain) => context.domain == domain,
+            Self::One { domain, pasid } => {
+                context.domain == domain && requester.pasid.is_none_or(|other| other == pasid)
+            }
         }
     }
 }

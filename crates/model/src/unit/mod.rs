@@ -7,17 +7,17 @@ mod caches;
 mod faults;
 mod queue;
 
-use crate::answer::{Access, Answer};
+use crate::answer::{Access, Answer, Requester};
 use crate::habits::{Chore, Habits};
 use crate::memory::Memory;
 use crate::trace::Event;
-use crate::walk::{Context, Page, Table, Traits, Translation, Walker, is_interrupt};
-use caches::{Cached, CachedTable, Caches, Forget, ForgetContexts};
+use crate::walk::{Context, Device, Page, Table, Traits, Translation, Walker, is_interrupt};
+use caches::{Cached, CachedTable, Caches, Forget, ForgetContexts, ForgetPasids};
 use fastrand::Rng;
 use queue::Queue;
 use vtd::control::{
     ContextCommand, GlobalCommand, GlobalStatus, Granularity, InvalidateAddress, IotlbCommand,
-    RootTableAddress,
+    RootTableAddress, TableMode,
 };
 use vtd::fault::FaultReason;
 use vtd::registers::{
@@ -140,7 +140,7 @@ impl Unit {
         if is_interrupt(access.iova) {
             return Answer::Interrupt;
         }
-        let context = self.context(memory, access.source);
+        let context = self.context(memory, access.requester());
         let answer = context.and_then(|context| self.translate(memory, context, access));
         answer.unwrap_or_else(|reason| {
             if !context.is_ok_and(|context| context.fault_disabled) {
@@ -150,15 +150,28 @@ impl Unit {
         })
     }
 
-    fn context(&mut self, memory: &Memory, source: u16) -> Result<Context, FaultReason> {
-        if let Some(cached) = self.caches.context(source) {
+    /// The context of a requester, by way of context cache and PASID cache.
+    fn context(&mut self, memory: &Memory, requester: Requester) -> Result<Context, FaultReason> {
+        let device = self.device(memory, requester.source)?;
+        if let (Device::Scalable(_), Some(cached)) = (device, self.caches.pasid(requester)) {
+            return Ok(cached);
+        }
+        let context = self.walker(memory).context_of(device, requester.pasid)?;
+        if matches!(device, Device::Scalable(_)) {
+            self.caches.keep_pasid(requester, context);
+        }
+        Ok(context)
+    }
+
+    fn device(&mut self, memory: &Memory, source: u16) -> Result<Device, FaultReason> {
+        if let Some(cached) = self.caches.device(source) {
             return cached;
         }
-        let context = self.walker(memory).context(source);
-        if context.is_ok() || self.traits.capability.cm() {
-            self.caches.keep_context(source, context);
+        let device = self.walker(memory).device(source);
+        if device.is_ok() || self.traits.capability.cm() {
+            self.caches.keep_device(source, device);
         }
-        context
+        device
     }
 
     fn translate(
@@ -344,10 +357,13 @@ impl Unit {
         if self.status.qies() {
             self.complain("register-based invalidation while the queue is on");
         }
+        if self.root.mode() == TableMode::SCALABLE {
+            self.complain("register-based invalidation in scalable mode");
+        }
         if !self.commands.is_empty() {
             self.complain("an invalidation was commanded before the last command was done");
         }
-        !self.status.qies() && self.commands.is_empty()
+        !self.status.qies() && self.root.mode() != TableMode::SCALABLE && self.commands.is_empty()
     }
 
     fn finish_contexts(&mut self, memory: &mut Memory) {
@@ -374,7 +390,13 @@ impl Unit {
         self.set64(offset, command.with_invalidate(false).with_done(done).into_bits());
     }
 
-    /// Both kinds of invalidation flush the write buffer on the way (6.8).
+    fn forget_pasids_now(&mut self, what: ForgetPasids, memory: &mut Memory) {
+        memory.drain();
+        self.caches.forget_pasids(what);
+        self.events.push(Event::ForgotPasids);
+    }
+
+    /// All kinds of invalidation flush the write buffer on the way (6.8).
     fn forget_contexts_now(&mut self, what: ForgetContexts, memory: &mut Memory) {
         memory.drain();
         self.caches.forget_contexts(what);

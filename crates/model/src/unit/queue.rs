@@ -3,17 +3,17 @@
 //! A descriptor that was fetched is not done: other than a wait, it may take effect after later ones. Only a wait's
 //! status says that all before it are done. That the head has come to the tail says nothing of the kind.
 
-use super::caches::{Depth, Forget, ForgetContexts};
+use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
 use super::{Countdown, Unit};
 use crate::habits::Chore;
 use crate::memory::{Kind, Memory};
 use crate::trace::Event;
 use machine::Range;
-use vtd::control::{Granularity, InvalidateAddress};
+use vtd::control::{Granularity, InvalidateAddress, TableMode};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
-    ContextCacheInvalidation, Descriptor, DescriptorType, IotlbInvalidation, QUEUE_OFFSET, QueueAddress,
-    WAIT_COMPLETED, Wait,
+    ContextCacheInvalidation, Descriptor, DescriptorType, IotlbInvalidation, PasidCacheInvalidation,
+    QUEUE_OFFSET, QueueAddress, WAIT_COMPLETED, Wait,
 };
 use vtd::registers::{FSTS, ICS, IQA, IQH, IQT};
 
@@ -36,6 +36,7 @@ struct InFlight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
     Contexts(ForgetContexts),
+    Pasids(ForgetPasids),
     Translations(Forget),
     /// Device-TLBs and interrupt entries, of which this model has none.
     NothingHere,
@@ -98,7 +99,9 @@ impl Unit {
     fn fetch(&mut self, memory: &Memory, head: u64) {
         let address = QueueAddress::from_bits(self.get64(IQA.offset));
         let step = address.descriptor_bytes();
-        let fetched = read_descriptor(memory, address.address() + head, step);
+        // Scalable mode demands wide descriptors (6.5.2).
+        let fits = address.wide() || self.root.mode() != TableMode::SCALABLE;
+        let fetched = read_descriptor(memory, address.address() + head, step).filter(|_| fits);
         let request = fetched
             .filter(|_| head.is_multiple_of(step) && head < address.bytes())
             .and_then(|d| self.decode(d));
@@ -129,8 +132,12 @@ impl Unit {
                 let pages = InvalidateAddress::from_bits(high);
                 self.forget(wanted.granularity(), wanted.domain(), pages).map(Request::Translations)
             }
+            DescriptorType::PASID_CACHE if low & 0xFFF0_0000_0000_FFC0 == 0 && high == 0 => {
+                forget_pasids(PasidCacheInvalidation::from_bits(low)).map(Request::Pasids)
+            }
             DescriptorType::DEVICE_TLB if self.traits.extended.dt() => Some(Request::NothingHere),
-            DescriptorType::INTERRUPT_ENTRY => Some(Request::NothingHere),
+            // What is cached here is second-stage translations, which are not PASIDs'.
+            DescriptorType::INTERRUPT_ENTRY | DescriptorType::PASID_IOTLB => Some(Request::NothingHere),
             DescriptorType::WAIT if low & 0xFFFF_FF00 == 0 && high.is_multiple_of(4) => {
                 Some(Request::Wait(Wait::from_bits(low), high))
             }
@@ -141,6 +148,7 @@ impl Unit {
     fn carry_out(&mut self, request: Request, memory: &mut Memory) {
         match request {
             Request::Contexts(what) => self.forget_contexts_now(what, memory),
+            Request::Pasids(what) => self.forget_pasids_now(what, memory),
             Request::Translations(what) => self.forget_now(what, memory),
             Request::NothingHere => (),
             Request::Wait(wait, address) => self.report(wait, address, memory),
@@ -190,6 +198,17 @@ pub(super) fn forget_contexts(
         Granularity::GLOBAL => Some(ForgetContexts::Everything),
         Granularity::DOMAIN => Some(ForgetContexts::Domain(domain)),
         Granularity::SELECTIVE => Some(device),
+        _ => None,
+    }
+}
+
+/// What a PASID-cache invalidation forgets (6.5.2.2).
+fn forget_pasids(wanted: PasidCacheInvalidation) -> Option<ForgetPasids> {
+    let (domain, pasid) = (wanted.domain(), wanted.pasid());
+    match wanted.granularity() {
+        PasidCacheInvalidation::ALL_OF_DOMAIN => Some(ForgetPasids::Domain(domain)),
+        PasidCacheInvalidation::ONE => Some(ForgetPasids::One { domain, pasid }),
+        PasidCacheInvalidation::GLOBAL => Some(ForgetPasids::Everything),
         _ => None,
     }
 }

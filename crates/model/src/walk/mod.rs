@@ -1,13 +1,15 @@
 //! What the tables in memory say, asked without any cache: the cold answer.
 //!
-//! A walk has two halves, as the caches have: from a source-id to its [`Context`], which the tables' mode decides
-//! ([`legacy`]), and from there through the paging structures to a page ([`second_stage`]).
+//! A walk has three parts, as the caches have: from a source-id to its [`Device`], from there to the [`Context`] of its
+//! requests, with a PASID or without, and from there through the paging structures to a page ([`second_stage`]). The
+//! tables' mode decides how the first two look ([`legacy`], [`scalable`]).
 
 mod legacy;
 mod reach;
+mod scalable;
 mod second_stage;
 
-use crate::answer::{Access, Answer, Direction};
+use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
@@ -16,6 +18,7 @@ use vtd::paging::Level;
 use vtd::second_stage::ReservedBits;
 
 pub use reach::Reached;
+pub(crate) use scalable::Directory;
 
 /// What one kind of unit can do, as far as a walk depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,16 @@ impl Traits {
     }
 }
 
-/// What the tables say of a requester: what the context cache holds.
+/// What the context table says of a function: what the context cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// Legacy mode: all there is to know.
+    Legacy(Context),
+    /// Scalable mode: where its PASIDs are found.
+    Scalable(Directory),
+}
+
+/// What the tables say of a requester: in scalable mode, what the PASID cache holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     /// The domain-id, which tags all that is cached of its translations.
@@ -115,6 +127,9 @@ impl Page {
     }
 }
 
+/// A request carried a PASID although the tables are of legacy mode (7.1.3).
+const PASID_IN_LEGACY_MODE: FaultReason = FaultReason(0x31);
+
 /// LGN.4: a page table led to the interrupt window (7.1.3).
 const INTERRUPT_OUTPUT: FaultReason = FaultReason(0x0E);
 
@@ -142,7 +157,7 @@ impl Walker<'_> {
         if is_interrupt(access.iova) {
             return Ok(Answer::Interrupt);
         }
-        let context = self.context(access.source)?;
+        let context = self.context(access.requester())?;
         self.check_width(context.translation, access.iova)?;
         match context.translation {
             Translation::PassThrough => Ok(Answer::Memory(access.iova)),
@@ -151,10 +166,25 @@ impl Walker<'_> {
     }
 
     /// What the tables say of a requester.
-    pub(crate) fn context(&self, source: u16) -> Result<Context, FaultReason> {
+    pub(crate) fn context(&self, requester: Requester) -> Result<Context, FaultReason> {
+        self.context_of(self.device(requester.source)?, requester.pasid)
+    }
+
+    /// What the root and context tables say of a function.
+    pub(crate) fn device(&self, source: u16) -> Result<Device, FaultReason> {
         match self.root.mode() {
-            TableMode::LEGACY => self.legacy_context(source),
+            TableMode::LEGACY => self.legacy_context(source).map(Device::Legacy),
+            TableMode::SCALABLE => self.directory(source).map(Device::Scalable),
             _ => Err(FaultReason::ROOT_NOT_PRESENT),
+        }
+    }
+
+    /// What is said of a function's requests with this PASID or without one.
+    pub(crate) fn context_of(&self, device: Device, pasid: Option<u32>) -> Result<Context, FaultReason> {
+        match (device, pasid) {
+            (Device::Legacy(context), None) => Ok(context),
+            (Device::Legacy(_), Some(_)) => Err(PASID_IN_LEGACY_MODE),
+            (Device::Scalable(directory), pasid) => self.pasid_context(directory, pasid),
         }
     }
 

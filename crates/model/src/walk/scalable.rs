@@ -1,0 +1,159 @@
+//! Scalable mode: root table → context table of half a bus → PASID directory → PASID table → second-stage tables (3.4.3).
+
+use super::{Context, Rights, Table, Translation, Walker};
+use machine::PAGE_SIZE;
+use vtd::context::{SCALABLE_CONTEXT_ENTRIES, ScalableContextEntry};
+use vtd::fault::FaultReason;
+use vtd::pasid::{
+    PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidTranslationType,
+};
+use vtd::root::ContextTablePointer;
+
+/// Reasons of scalable mode (7.1.3): SRT, SCT, SPD and SPT conditions.
+const ROOT_UNREADABLE: FaultReason = FaultReason(0x38);
+const ROOT_NOT_PRESENT: FaultReason = FaultReason(0x39);
+const ROOT_RESERVED: FaultReason = FaultReason(0x3A);
+const CONTEXT_UNREADABLE: FaultReason = FaultReason(0x40);
+const CONTEXT_NOT_PRESENT: FaultReason = FaultReason(0x41);
+const CONTEXT_RESERVED: FaultReason = FaultReason(0x42);
+const PASID_DISABLED: FaultReason = FaultReason(0x45);
+const PASID_TOO_LARGE: FaultReason = FaultReason(0x46);
+const DIRECTORY_UNREADABLE: FaultReason = FaultReason(0x50);
+const DIRECTORY_NOT_PRESENT: FaultReason = FaultReason(0x51);
+const DIRECTORY_RESERVED: FaultReason = FaultReason(0x52);
+const PASID_UNREADABLE: FaultReason = FaultReason(0x58);
+const PASID_NOT_PRESENT: FaultReason = FaultReason(0x59);
+const PASID_RESERVED: FaultReason = FaultReason(0x5A);
+const PASID_INVALID: FaultReason = FaultReason(0x5B);
+
+/// Where the PASIDs of a function are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    address: u64,
+    entries: usize,
+    /// The PASID of requests that carry none.
+    own_pasid: u32,
+    pasids: Pasids,
+    fault_disabled: bool,
+}
+
+/// Whether requests may carry PASIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pasids {
+    Enabled,
+    Disabled,
+}
+
+impl Walker<'_> {
+    /// The context table that speaks for a function: each half of a bus has one.
+    pub(super) fn half_bus_table(&self, source: u16) -> Result<u64, FaultReason> {
+        let at = self.root.address() + u64::from(source >> 7) * 8;
+        let entry = ContextTablePointer::from_bits(self.memory.read(at).ok_or(ROOT_UNREADABLE)?);
+        if !entry.present() {
+            return Err(ROOT_NOT_PRESENT);
+        }
+        if entry.reserved_bits(self.traits.host_address_bits) != 0 {
+            return Err(ROOT_RESERVED);
+        }
+        Ok(entry.address())
+    }
+
+    /// Follows root and context table to the PASID directory of a function.
+    pub(super) fn directory(&self, source: u16) -> Result<Directory, FaultReason> {
+        let index = u64::from(source) % SCALABLE_CONTEXT_ENTRIES as u64;
+        let words = self.words(self.half_bus_table(source)? + index * 32).ok_or(CONTEXT_UNREADABLE)?;
+        let entry = ScalableContextEntry::from_words(words);
+        if !entry.low.present() {
+            return Err(CONTEXT_NOT_PRESENT);
+        }
+        if entry.reserved_bits(self.traits.host_address_bits) != [0; 4] {
+            return Err(CONTEXT_RESERVED);
+        }
+        Ok(Directory {
+            address: entry.low.directory(),
+            entries: entry.low.directory_entries(),
+            own_pasid: if self.traits.extended.rps() { entry.high.rid_pasid() } else { 0 },
+            pasids: if entry.low.pasid_enabled() { Pasids::Enabled } else { Pasids::Disabled },
+            fault_disabled: entry.low.fault_disabled(),
+        })
+    }
+
+    /// Follows directory and PASID table to what is said of a PASID.
+    pub(super) fn pasid_context(
+        &self,
+        directory: Directory,
+        pasid: Option<u32>,
+    ) -> Result<Context, FaultReason> {
+        if pasid.is_some() && directory.pasids == Pasids::Disabled {
+            return Err(PASID_DISABLED);
+        }
+        let pasid = pasid.unwrap_or(directory.own_pasid) as usize;
+        let table = self.pasid_table(directory, pasid / PASID_TABLE_ENTRIES)?;
+        let at = table + (pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS * 8) as u64;
+        let entry = PasidEntry::from_words(self.words(at).ok_or(PASID_UNREADABLE)?);
+        if !entry.second.present() {
+            return Err(PASID_NOT_PRESENT);
+        }
+        if entry.has_reserved_bits(self.traits.host_address_bits) {
+            return Err(PASID_RESERVED);
+        }
+        Ok(Context {
+            domain: entry.domain.domain(),
+            fault_disabled: directory.fault_disabled || entry.second.fault_disabled(),
+            translation: self.pasid_translation(entry)?,
+        })
+    }
+
+    /// Where the PASID table is that the directory names at `index`.
+    fn pasid_table(&self, directory: Directory, index: usize) -> Result<u64, FaultReason> {
+        if index >= directory.entries {
+            return Err(PASID_TOO_LARGE);
+        }
+        let word = self.memory.read(directory.address + index as u64 * 8).ok_or(DIRECTORY_UNREADABLE)?;
+        let entry = PasidDirectoryEntry::from_bits(word);
+        if !entry.present() {
+            return Err(DIRECTORY_NOT_PRESENT);
+        }
+        if entry.reserved_bits(self.traits.host_address_bits) != 0 {
+            return Err(DIRECTORY_RESERVED);
+        }
+        Ok(entry.table())
+    }
+
+    fn pasid_translation(&self, entry: PasidEntry) -> Result<Translation, FaultReason> {
+        let (extended, capability) = (self.traits.extended, self.traits.capability);
+        match entry.second.translation() {
+            PasidTranslationType::PASS_THROUGH if extended.pt() => Ok(Translation::PassThrough),
+            PasidTranslationType::SECOND_STAGE if extended.ssts() => {
+                let width = entry.second.width();
+                let level = width.top().filter(|_| capability.supports(width)).ok_or(PASID_INVALID)?;
+                Ok(Translation::SecondStage(Table {
+                    address: entry.second_stage_table(),
+                    level,
+                    rights: Rights::ALL,
+                }))
+            }
+            _ => Err(PASID_INVALID),
+        }
+    }
+
+    /// The PASIDs of a function that have a table entry that makes sense, but for that of requests without one.
+    pub(super) fn pasids(&self, directory: Directory) -> Vec<u32> {
+        if directory.pasids == Pasids::Disabled {
+            return Vec::new();
+        }
+        let tables = (0..directory.entries).filter(|index| self.pasid_table(directory, *index).is_ok());
+        let pasids = tables.flat_map(|index| index * PASID_TABLE_ENTRIES..(index + 1) * PASID_TABLE_ENTRIES);
+        let others = pasids.map(|pasid| pasid as u32).filter(|pasid| *pasid != directory.own_pasid);
+        others.filter(|pasid| self.pasid_context(directory, Some(*pasid)).is_ok()).collect()
+    }
+
+    fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        debug_assert!(address % PAGE_SIZE + N as u64 * 8 <= PAGE_SIZE);
+        let mut words = [0; N];
+        for (at, word) in (address..).step_by(8).zip(&mut words) {
+            *word = self.memory.read(at)?;
+        }
+        Some(words)
+    }
+}
