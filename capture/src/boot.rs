@@ -15,8 +15,8 @@ use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
 use crate::{console, copy, exceptions};
 
-/// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces wherever they lie.
-const FIRST_TABLES: usize = 64;
+/// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces, unless they lie gibibytes apart.
+const FIRST_TABLES: usize = 32;
 
 /// Frames for the first page tables. They come from the image, because the loader's tables, which are still in use while
 /// the first ones are built, lie somewhere in the memory that becomes the heap.

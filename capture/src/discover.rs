@@ -104,7 +104,7 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
 /// Frames for tables: for our own memory and for registers, for the ends of each range of RAM at each level, and for the
 /// middle if pages are no larger than what one table spans.
 fn tables_needed(header: &CoreHeader, features: Features) -> usize {
-    const OWN_AND_REGISTERS: usize = 192;
+    const OWN_AND_REGISTERS: usize = 64;
     let ranges = header.ram().ranges().count();
     let gibibytes = header.ram().ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
     OWN_AND_REGISTERS + ranges * 6 + if features.largest < 3 { gibibytes } else { gibibytes >> 9 }

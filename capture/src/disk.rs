@@ -22,8 +22,12 @@ use crate::paging::AddressSpace;
 use crate::pci::{Device, Function};
 use crate::remapping::{Reach, ReachError, Remapping};
 
-/// Requests in flight: a mebibyte of memory a disk.
-const POOL: Pool = Pool { slots: 16, slot_size: 64 << 10 };
+/// Bytes that one request moves at most.
+const SLOT_SIZE: usize = 64 << 10;
+/// Requests in flight at most: more do not make a disk faster.
+const MOST_SLOTS: usize = 16;
+/// The share of the reservation that one disk's requests may take.
+const BUDGET_DIVISOR: u64 = 16;
 
 /// A disk that can be dumped to.
 pub(crate) type DumpDisk = Disk<Blk<Mmio, SharedMemory>, Tsc>;
@@ -52,12 +56,14 @@ pub(crate) fn find_area(
         say!("no holdover.area=UUID on the command line: no disk to write to");
         return None;
     };
+    let slots = (machine.reserved() / BUDGET_DIVISOR) as usize / SLOT_SIZE;
+    let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     devices.sort_by_key(|device| Some(device.function) != options.disk);
     devices.iter_mut().filter(|device| is_disk(device)).find_map(|device| {
         let function = device.function;
-        let opened =
-            start(device, space, remapping).and_then(|disk| Ok(Area::open(disk, options.area_offset, uuid)?));
+        let opened = start(device, space, remapping, pool)
+            .and_then(|disk| Ok(Area::open(disk, options.area_offset, uuid)?));
         tell(function, opened)
     })
 }
@@ -72,6 +78,7 @@ fn start(
     device: &mut Device<Mmio>,
     space: &mut AddressSpace,
     remapping: &mut Remapping,
+    pool: Pool,
 ) -> Result<DumpDisk, DiskError> {
     let capabilities = Capabilities::find_blk(&device.config)?;
     let mut transport = Transport::new(&capabilities, |structure| map(device, space, structure))?;
@@ -82,7 +89,7 @@ fn start(
     };
     device.enable();
     let mut dma = DeviceDma::new(remapping, reach);
-    Ok(virtio::start(transport, &mut dma, addressing, Tsc, POOL)?)
+    Ok(virtio::start(transport, &mut dma, addressing, Tsc, pool)?)
 }
 
 fn map(device: &Device<Mmio>, space: &mut AddressSpace, structure: Structure) -> Option<Mmio> {

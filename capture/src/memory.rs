@@ -9,7 +9,7 @@ use crate::copy;
 use crate::paging::{Access, AddressSpace};
 
 /// Most pieces that our own memory may be in; smaller ones are left out if there are more.
-const MOST_PIECES: usize = 16;
+const MOST_PIECES: usize = 8;
 /// Below are real-mode structures of the firmware, and the kernels' trampolines.
 const LOW_MEMORY: u64 = 1 << 20;
 

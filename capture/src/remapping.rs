@@ -246,3 +246,70 @@ fn sources_of(
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A DMAR table with one DRHD structure of segment 0 with these flags and device scopes.
+    fn dmar(flags: u8, scopes: &[u8]) -> Vec<u8> {
+        let mut drhd = vec![0, 0, 16 + scopes.len() as u8, 0, flags, 0, 0, 0];
+        drhd.extend(0xFED9_0000u64.to_le_bytes());
+        drhd.extend(scopes);
+        let mut table = b"DMAR".to_vec();
+        table.resize(48, 0);
+        table.extend(drhd);
+        table[4] = table.len() as u8;
+        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        table
+    }
+
+    /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.
+    fn named(scopes: &[u8]) -> Vec<String> {
+        let bridge_at = |source: SourceId| {
+            let (secondary_bus, subordinate_bus) = match source.0 {
+                0x00E0 => (5, 7),
+                0x0510 => (6, 6),
+                _ => return None,
+            };
+            Some(Bridge { secondary_bus, subordinate_bus, windows: [Range::default(); 2] })
+        };
+        let table = dmar(0, scopes);
+        let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
+        let ranges = drhd.scopes.iter().filter_map(|scope| sources_of(&scope, bridge_at));
+        ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect()
+    }
+
+    #[test]
+    fn a_function_is_found_behind_the_bridges_of_its_path() {
+        let endpoint = [1, 8, 0, 0, 0, 0, 2, 0];
+        let behind_two_bridges = [1, 12, 0, 0, 0, 0, 0x1C, 0, 2, 0, 3, 1];
+        assert_eq!(named(&endpoint), ["00:02.0-00:02.0"]);
+        assert_eq!(named(&behind_two_bridges), ["06:03.1-06:03.1"]);
+    }
+
+    #[test]
+    fn a_bridge_speaks_for_all_buses_behind_it() {
+        assert_eq!(named(&[2, 8, 0, 0, 0, 0, 0x1C, 0]), ["05:00.0-07:1f.7"]);
+    }
+
+    #[test]
+    fn interrupt_controllers_and_paths_through_no_bridge_name_nothing() {
+        let io_apic = [3, 8, 0, 0, 0, 0xFF, 0, 0];
+        let no_bridge = [1, 10, 0, 0, 0, 0, 2, 0, 0, 0];
+        assert_eq!(named(&[io_apic.as_slice(), &no_bridge].concat()), [""; 0]);
+    }
+
+    #[test]
+    fn a_unit_serves_what_it_names_or_the_rest_of_its_segment() {
+        let function = Function { segment: 0, bus: 0, devfn: 0x10 };
+        let serves = |flags, scopes: &[u8]| {
+            let table = dmar(flags, scopes);
+            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
+        };
+        let (naming, rest) = (serves(0, &[1, 8, 0, 0, 0, 0, 2, 0]), serves(1, &[]));
+        assert!(naming.names(function) && !naming.takes_rest_of(0));
+        assert!(!rest.names(function) && rest.takes_rest_of(0) && !rest.takes_rest_of(1));
+        assert!(!naming.names(Function { segment: 1, ..function }));
+    }
+}

@@ -1,6 +1,8 @@
 //! What the console says of the takeover and of the dump. ARCHITECTURE.md fixes the lines that programs read.
 
-use takeover::Report;
+use core::fmt;
+
+use takeover::{Outcome, Report};
 
 use crate::console::say;
 use crate::dump::Dumped;
@@ -9,6 +11,10 @@ use crate::remapping::{Remapping, State, Unit};
 
 /// Hazards that are told one by one; serial lines are slow.
 const HAZARDS_TOLD: usize = 16;
+
+/// From good to bad.
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::Duplicated, Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced, Outcome::Blocked];
 
 /// Says what became of each unit.
 pub(crate) fn units(remapping: &Remapping) {
@@ -29,17 +35,8 @@ fn tell_unit(unit: &Unit) {
 
 fn tell_takeover(base: u64, report: &Report) {
     say!("unit {base:#x}: root {:#x} -> {:#x}", report.found.root.into_bits(), report.root.into_bits());
-    for context in &report.contexts {
-        say!("  device {}: {}", context.source, context.outcome);
-    }
-    for domain in &report.domains {
-        say!(
-            "  domain {:#x}: {} tables, {} mappings, {}",
-            domain.id,
-            domain.tables,
-            domain.leaves,
-            domain.outcome
-        );
+    for outcome in OUTCOMES {
+        tell_outcome(report, outcome);
     }
     for record in &report.found.fault_records {
         say!("  fault recorded before: {record:?}");
@@ -50,6 +47,41 @@ fn tell_takeover(base: u64, report: &Report) {
     }
     if hazards.count() > HAZARDS_TOLD as u64 {
         say!("  {} hazards in all", hazards.count());
+    }
+}
+
+/// Lists the devices and domains that ended this way.
+fn tell_outcome(report: &Report, outcome: Outcome) {
+    let devices = report.contexts.iter().filter(|context| context.outcome == outcome);
+    let devices = List(devices.map(|context| context.source));
+    let domains = report.domains.iter().filter(|domain| domain.outcome == outcome);
+    let domains = List(domains.map(|domain| Domain { id: domain.id, mappings: domain.leaves }));
+    match report.ended(outcome) {
+        (0, 0) => {}
+        (_, 0) => say!("  {outcome}: devices{devices}"),
+        (0, _) => say!("  {outcome}: domains{domains}"),
+        _ => say!("  {outcome}: devices{devices}, domains{domains}"),
+    }
+}
+
+/// A domain, as `id:mappings`.
+struct Domain {
+    id: u16,
+    mappings: u64,
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}:{}", self.id, self.mappings)
+    }
+}
+
+/// Things, each after a space.
+struct List<I>(I);
+
+impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for List<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.clone().try_for_each(|item| write!(f, " {item}"))
     }
 }
 
@@ -99,4 +131,15 @@ pub(crate) fn dump(remapping: &Remapping, dumped: &Dumped) {
     );
     let state = if dumped.is_complete() { "complete" } else { "partial" };
     say!("sealed {state} bytes={}", dumped.seal.dump_len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_goes_on_one_line() {
+        let domains = List([(2, 0), (0x1F, 4096)].into_iter().map(|(id, mappings)| Domain { id, mappings }));
+        assert_eq!(format!("domains{domains}"), "domains 0x2:0 0x1f:4096");
+    }
 }

@@ -18,7 +18,10 @@ extern "C" fn start(boot_params: u64) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    say!("{info}");
+    match info.location() {
+        Some(place) => say!("panic at {place}: {}", info.message()),
+        None => say!("panic: {}", info.message()),
+    }
     reset::now()
 }
 
