@@ -93,7 +93,9 @@ impl Crash<'_> {
     fn make_disk(&self, files: &Files) -> Result<String> {
         let bytes = if self.scenario.disk == Disk::TooSmall { SMALL_DISK_BYTES } else { DISK_BYTES };
         File::create(files.disk())?.set_len(bytes)?;
-        self.tool.format(&files.disk()).context("cannot label the dump's disk")
+        let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
+        files.remember_disk()?;
+        Ok(area)
     }
 
     /// Runs in the guest. What `holdover load` refuses to do is done with `kexec` itself.

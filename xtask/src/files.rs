@@ -59,6 +59,21 @@ impl Files {
         self.kept.join("findings.json")
     }
 
+    /// Remembers what is on the dump's disk.
+    pub(crate) fn remember_disk(&self) -> Result<()> {
+        std::fs::copy(self.disk(), self.disk_before()).context("cannot copy the dump's disk")?;
+        Ok(())
+    }
+
+    /// Whether the dump's disk still is as it was remembered.
+    pub(crate) fn disk_is_untouched(&self) -> Result<bool> {
+        Ok(std::fs::read(self.disk())? == std::fs::read(self.disk_before())?)
+    }
+
+    fn disk_before(&self) -> PathBuf {
+        self.scratch("disk-before")
+    }
+
     /// The guest's RAM, shared with QEMU.
     pub(crate) fn ram(&self) -> PathBuf {
         self.scratch("ram")

@@ -20,13 +20,13 @@ pub(crate) enum Expectation {
     /// The same, with requests of the throttled disk answered after the swap. The machine is not stopped in this one: QEMU
     /// finishes all requests when it stops a machine.
     PendingRequests,
-    /// An objection of this witness: it must notice what was done wrong on purpose.
-    Caught(Witness),
+    /// An objection of this witness in these words: it must notice what was done wrong on purpose.
+    Caught(Witness, &'static str),
     /// A complete dump without a takeover, and this line that says why.
     PlainDump(&'static str),
     /// A dump that is sealed as partial.
     PartialDump,
-    /// No dump, and this line that says why.
+    /// No dump, this line that says why, and a disk that nobody wrote to.
     NoDump(&'static str),
 }
 
@@ -83,15 +83,15 @@ fn pending_requests() -> Row {
 /// Each mistake must be noticed by the witness that is there for it. The general kernel has devices that never rest.
 fn mutations() -> Vec<Row> {
     let caught = [
-        (Mutation::SkipTable, Witness::Trace),
-        (Mutation::ReuseIova, Witness::Trace),
-        (Mutation::ClearTe, Witness::Trace),
-        (Mutation::FlipByte, Witness::Memory),
+        (Mutation::SkipTable, Witness::Trace, "first fault"),
+        (Mutation::ReuseIova, Witness::Trace, "first changed translation"),
+        (Mutation::ClearTe, Witness::Trace, "translation was turned off"),
+        (Mutation::FlipByte, Witness::Memory, "is not what was in memory"),
     ];
-    let row = |(mutation, witness): (Mutation, Witness)| Row {
+    let row = |(mutation, witness, objection): (Mutation, Witness, &'static str)| Row {
         name: format!("mutation-{}", mutation.name()),
         scenario: Scenario { mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) },
-        expectation: Expectation::Caught(witness),
+        expectation: Expectation::Caught(witness, objection),
     };
     caught.map(row).into()
 }
@@ -131,18 +131,18 @@ impl Row {
         match self.expectation {
             Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
             Expectation::PendingRequests => pending(&evidence, &built.tool),
-            Expectation::Caught(witness) => {
-                Ok(uncaught(witness, &witness::judge(&evidence, &built.tool)?.problems))
+            Expectation::Caught(witness, objection) => {
+                Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
             }
             Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
             Expectation::PartialDump => partial_dump(&evidence, &built.tool),
-            Expectation::NoDump(reason) => Ok(said(&evidence.lines, reason).into_iter().collect()),
+            Expectation::NoDump(reason) => no_dump(&evidence, reason),
         }
     }
 
     fn watch(&self) -> Watch {
         match self.expectation {
-            Expectation::Takeover | Expectation::Caught(_) => Watch::Memory,
+            Expectation::Takeover | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
             Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
         }
@@ -159,8 +159,8 @@ fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
 }
 
 /// Turns it round: what a mutation must show is an objection.
-fn uncaught(witness: Witness, problems: &[Problem]) -> Vec<Problem> {
-    if problems.iter().any(|problem| problem.witness == witness) {
+fn uncaught(witness: Witness, objection: &str, problems: &[Problem]) -> Vec<Problem> {
+    if problems.iter().any(|problem| problem.witness == witness && problem.what.contains(objection)) {
         return Vec::new();
     }
     let what = format!("did not notice the mistake; objections of others: {}", problems.len());
@@ -182,6 +182,13 @@ fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let what = "`holdover collect` does not say that something is missing".to_owned();
     let silent = silent.then_some(Problem { witness: Witness::Console, what });
     Ok(unsealed.into_iter().chain(silent).collect())
+}
+
+fn no_dump(evidence: &Evidence, reason: &str) -> Result<Vec<Problem>> {
+    let written = !evidence.files.disk_is_untouched()?;
+    let what = "a disk was written to that Holdover was not given".to_owned();
+    let written = written.then_some(Problem { witness: Witness::Memory, what });
+    Ok(said(&evidence.lines, reason).into_iter().chain(written).collect())
 }
 
 /// Complains if Holdover did not say `reason`.
@@ -209,9 +216,10 @@ mod tests {
 
     #[test]
     fn a_mistake_that_only_another_witness_noticed_is_not_caught() {
-        let objection = |witness| Problem { witness, what: "something".to_owned() };
-        assert!(uncaught(Witness::Memory, &[objection(Witness::Memory)]).is_empty());
-        assert!(!uncaught(Witness::Memory, &[objection(Witness::Trace)]).is_empty());
-        assert!(!uncaught(Witness::Memory, &[]).is_empty());
+        let noticed = |witness| [Problem { witness, what: "a byte is wrong".to_owned() }];
+        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Memory)).is_empty());
+        assert!(!uncaught(Witness::Memory, "byte", &noticed(Witness::Trace)).is_empty());
+        assert!(!uncaught(Witness::Memory, "table", &noticed(Witness::Memory)).is_empty());
+        assert!(!uncaught(Witness::Memory, "byte", &[]).is_empty());
     }
 }
