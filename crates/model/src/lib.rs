@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`memory`] | physical memory as hardware finds it |
 //! | [`walk`] | what the tables say, without caches |
-//! | `unit` | a remapping unit: registers, caches, queue, fault records |
+//! | `unit` | a remapping unit: registers, commands, caches, queue, fault records |
 //! | [`habits`] | how a unit misbehaves |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports` | the machine as the capture kernel sees it |

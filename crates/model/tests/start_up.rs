@@ -88,13 +88,18 @@ fn own_tables(frames: &mut impl Frames) -> (u64, u64) {
         (level2, 0, level1 | 3),
         (level1, 5, 0x45_6000 | 1),
     ];
-    for (frame, index, entry) in entries {
+    fill(frames, &entries);
+    (root, level1)
+}
+
+/// Stores entries, each given with its frame and index, and publishes the frames.
+fn fill(frames: &mut impl Frames, entries: &[(u64, usize, u64)]) {
+    for &(frame, index, entry) in entries {
         frames.table_mut(frame)[index] = entry;
     }
-    for frame in [root, context, level3, level2, level1] {
+    for &(frame, ..) in entries {
         frames.publish(frame, 0..512);
     }
-    (root, level1)
 }
 
 fn command(registers: &mut UnitRegisters, value: u32) {
@@ -335,4 +340,32 @@ fn entries_that_hardware_refuses_are_refused_for_its_reasons() {
     assert_eq!(machine_with_leaf(1).0.answer(0, strange), Answer::Blocked(FaultReason(2)));
     let other_bus = Access { source: 0x0118, ..READ };
     assert_eq!(machine_with_leaf(1).0.answer(0, other_bus), Answer::Blocked(FaultReason(1)));
+}
+
+/// Root words speak for half a bus, context entries have 32 bytes, PASID table entries 64; bit 10 of RTADDR says so.
+#[test]
+fn scalable_tables_are_read_as_the_specification_lays_them_out() {
+    let mut scenario = scenario();
+    scenario.traits.extended = scenario.traits.extended.with_smts(true).with_ssts(true);
+    let machine = scenario.machine();
+    let mut frames = machine.frames(16);
+    let (_, level1) = own_tables(&mut frames);
+    let [root, context, directory, pasids, level3, level2] =
+        [(); 6].map(|()| frames.allocate().expect("a frame"));
+    let entries = [
+        (root, 0, context | 1),
+        (context, 0x10 * 4, directory | 1),
+        (directory, 0, pasids | 1),
+        (pasids, 0, level3 | 2 << 6 | 1 << 2 | 1),
+        (pasids, 1, 9),
+        (level3, 0, level2 | 3),
+        (level2, 0, level1 | 3),
+    ];
+    fill(&mut frames, &entries);
+    take_root(&mut machine.registers(0), root | 1 << 10);
+    assert_eq!(machine.answer(0, READ), Answer::Memory(0x45_6678));
+    let of_process = Access { pasid: Some(0), ..READ };
+    assert_eq!(machine.answer(0, of_process), Answer::Blocked(FaultReason(0x45)), "PASIDE is clear");
+    let upper_half = Access { source: 0x0090, ..READ };
+    assert_eq!(machine.answer(0, upper_half), Answer::Blocked(FaultReason(0x39)));
 }
