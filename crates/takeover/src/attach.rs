@@ -152,8 +152,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
 
     /// Gives a device to a driver.
     ///
-    /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty domain
-    /// under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not its translations.
+    /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty
+    /// domain under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not
+    /// its translations.
     pub fn attach(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<Attachment, AttachError> {
         let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
         let domain = match self.domain_of(source) {
@@ -262,8 +263,8 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         self.entries_appeared(Scope::Domain(device.id), frames)
     }
 
-    /// After entries became present: a unit in caching mode may hold that they are not (6.1), a unit that buffers writes may
-    /// not see them yet (6.8). No other needs to be told.
+    /// After entries became present: a unit in caching mode may hold that they are not (6.1), a unit that buffers
+    /// writes may not see them yet (6.8). No other needs to be told.
     fn entries_appeared(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
         self.unit.flush_write_buffer()?;
         if self.unit.capability().cm() {

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use crate::growth::filled;
 use vtd::paging::Level;
 
-/// How far an entry may lie from its place. What a dead kernel left could be made of collisions; then a table is copied
-/// twice, which is as exact, rather than searched for without end.
+/// How far an entry may lie from its place. What a dead kernel left could be made of collisions; then a table is
+/// copied twice, which is as exact, rather than searched for without end.
 const PROBES: usize = 32;
 /// Slots of a map that has just one entry.
 const FIRST_SLOTS: usize = 64;

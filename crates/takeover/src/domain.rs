@@ -42,8 +42,8 @@ pub(crate) enum Unfit {
 }
 
 impl Domain {
-    /// A domain without tables. Its I/O addresses are those that its width and the unit can translate, but for the first
-    /// page: drivers and devices take address zero for none.
+    /// A domain without tables. Its I/O addresses are those that its width and the unit can translate, but for the
+    /// first page: drivers and devices take address zero for none.
     pub(crate) fn empty(
         id: u16,
         width: AddressWidth,
@@ -127,8 +127,8 @@ impl Domain {
 
     /// The table of level 1 for an address; missing tables on the way are made.
     ///
-    /// Present entries above level 1 point to frames of our own, copies or made here, unless they are marked: those point to
-    /// tables that were kept in place.
+    /// Present entries above level 1 point to frames of our own, copies or made here, unless they are marked: those
+    /// point to tables that were kept in place.
     fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
         let mut level = self.top;

@@ -1,5 +1,5 @@
-//! The entry that decides how a device's requests are translated: a context entry in legacy mode, a PASID table entry in
-//! scalable mode. Both say much the same, in different words.
+//! The entry that decides how a device's requests are translated: a context entry in legacy mode, a PASID table
+//! entry in scalable mode. Both say much the same, in different words.
 
 use machine::{Clock, Frames, PAGE_SHIFT, Registers};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -84,8 +84,8 @@ impl Abilities {
         }
     }
 
-    /// The width of an entry's tables. A PASID entry that passes through need not say any: its addresses are as wide as the
-    /// unit's widest tables.
+    /// The width of an entry's tables. A PASID entry that passes through need not say any: its addresses are as
+    /// wide as the unit's widest tables.
     fn width(self, entry: Entry) -> AddressWidth {
         let widths = [AddressWidth::BITS_57, AddressWidth::BITS_48, AddressWidth::BITS_39];
         let widest = widths.into_iter().find(|width| self.capability.supports(*width));

@@ -1,7 +1,7 @@
 //! What pass-through becomes: a map of the machine's memory to itself, without the capture kernel's.
 //!
-//! In pass-through a device reaches whatever it names, the capture kernel included; and there are no I/O addresses that a
-//! driver could be given. Tables have neither flaw, and to the device they are the same.
+//! In pass-through a device reaches whatever it names, the capture kernel included; and there are no I/O addresses
+//! that a driver could be given. Tables have neither flaw, and to the device they are the same.
 
 use machine::{ENTRIES, PAGE_SIZE, Range};
 use vtd::capability::Capability;

@@ -1,4 +1,5 @@
-//! Making a unit forget what it has cached: by a queue of our own (6.5.2), or by registers where there is none (6.5.1).
+//! Making a unit forget what it has cached: by a queue of our own (6.5.2), or by registers where there is none
+//! (6.5.1).
 
 use machine::{Clock, ENTRIES, Frames, PAGE_SHIFT, Registers};
 use vtd::control::{ContextCommand, Granularity, IotlbCommand};
@@ -104,8 +105,8 @@ impl Queue {
         self.submit(unit, frames, &[translations.into()])
     }
 
-    /// Context cache before PASID cache before translations: each is filled from the one before, so the next may only be
-    /// emptied when the wait after the last has been executed (6.5.3).
+    /// Context cache before PASID cache before translations: each is filled from the one before, so the next may
+    /// only be emptied when the wait after the last has been executed (6.5.3).
     fn forget_contexts<R: Registers, C: Clock>(
         &mut self,
         unit: &mut Unit<'_, R, C>,

@@ -8,17 +8,18 @@
 //!
 //! 1. [`census`]: copy root and context tables into own frames, check each entry there, count the page tables below.
 //! 2. [`plan`]: decide for each domain how it is carried over within the frames there are.
-//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped. What does not
-//!    fit is folded into larger pages or kept in place.
+//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped. What
+//!    does not fit is folded into larger pages or kept in place.
 //! 4. [`swap`]: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
 //! 5. [`attach`]: a device's new domain inherits the old one and gets I/O addresses that nobody used.
 //!
-//! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`] says what
-//! became of each context, domain and hazard.
+//! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`]
+//! says what became of each context, domain and hazard.
 //!
-//! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied into a
-//! frame of our own before it is looked at, and only the copy is ever used. Every walk is bounded by the levels of the
-//! architecture and the frames there are, every wait by [`Limits::deadline`].
+//! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied
+//! into a frame of our own before it is looked at, and only the copy is used, but for what is kept in place for want
+//! of frames. Every walk is bounded by the
+//! levels of the architecture and the frames there are, every wait by [`Limits::deadline`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -55,9 +56,9 @@ use machine::{Clock, Frames, OldMemory, Registers};
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
-/// Old tables are read from `old` and never written; own tables come from `frames`. When this fails, [`Failure`] says which
-/// tables are in force: the old ones unless the unit stopped answering halfway. The frames stay taken, since the unit may
-/// be using them.
+/// Old tables are read from `old` and never written; own tables come from `frames`. When this fails, [`Failure`]
+/// says which tables are in force: the old ones unless the unit stopped answering halfway. The frames stay taken,
+/// since the unit may be using them.
 pub fn take_over<'c, R: Registers, C: Clock>(
     mut unit: Unit<'c, R, C>,
     old: &impl OldMemory,

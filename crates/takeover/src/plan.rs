@@ -1,8 +1,9 @@
 //! How each domain is carried over, within the frames there are.
 //!
-//! The ladder is: exact copy, fold into superpages, keep in place, block. Domains that fit are copied exactly. Of those that
-//! do not, only the upper tables are copied; runs of pages are folded into larger ones, other tables of level 1 are kept
-//! where they are, in the old kernel's memory, after a check. Where not even that is possible, a part is blocked.
+//! The ladder is: exact copy, fold into superpages, keep in place, block. Domains that fit are copied exactly. Of
+//! those that do not, only the upper tables are copied; runs of pages are folded into larger ones, other tables of
+//! level 1 are kept where they are, in the old kernel's memory, after a check. Where not even that is possible, a
+//! part is blocked.
 
 use alloc::vec::Vec;
 
@@ -31,8 +32,8 @@ pub struct Plan {
     pub treatments: Vec<Treatment>,
 }
 
-/// Gives frames to the smallest domains first, so that a giant one cannot take all the others down, and shares what is left
-/// among those that do not fit.
+/// Gives frames to the smallest domains first, so that a giant one cannot take all the others down, and shares what
+/// is left among those that do not fit.
 ///
 /// `available` frames are there; [`Limits::spare_frames`] of them are not for copies.
 pub fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {

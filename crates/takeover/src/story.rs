@@ -282,7 +282,8 @@ impl Kernel {
         (taken, frames)
     }
 
-    /// Where the unit now takes a device's address: through what was published, and old tables only where they are marked.
+    /// Where the unit now takes a device's address: through what was published, and old tables only where they are
+    /// marked.
     fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
         let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
         let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
@@ -313,8 +314,8 @@ const DISK: SourceId = SourceId::at(0, 2, 0);
 /// A device of the upper half of its bus, which in scalable mode has a context table of its own.
 const SOUND: SourceId = SourceId::at(0, 31, 3);
 
-/// Context entry and page tables are copied, the queue is drained and replaced, the root pointer is swapped, all caches
-/// are emptied in order, and the disk gets addresses besides its old ones.
+/// Context entry and page tables are copied, the queue is drained and replaced, the root pointer is swapped, all
+/// caches are emptied in order, and the disk gets addresses besides its old ones.
 #[test]
 fn a_legacy_unit_is_taken_over() {
     let mut kernel = Kernel::legacy();
@@ -422,7 +423,8 @@ fn a_large_page_around_our_memory_is_split() {
     );
 }
 
-/// Two domains, a small one and one of three tables of level 1: neighbouring pages, scattered pages, and one page of ours.
+/// Two domains, a small one and one of three tables of level 1: neighbouring pages, scattered pages, and one page
+/// of ours.
 fn kernel_with_a_large_domain() -> Kernel {
     let mut kernel = Kernel::legacy();
     let small = kernel.table();
@@ -439,9 +441,9 @@ fn kernel_with_a_large_domain() -> Kernel {
     kernel
 }
 
-/// Eight frames: a root and a context table, three tables of the small domain, three for the large one, which has five. Its
-/// tables of level 1 are folded or kept in place; only the one in which something must be cut out is copied. New mappings
-/// stay clear of what was kept.
+/// Eight frames: a root and a context table, three tables of the small domain, three for the large one, which has
+/// five. Its tables of level 1 are folded or kept in place; only the one in which something must be cut out is
+/// copied. New mappings stay clear of what was kept.
 #[test]
 fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     let kernel = kernel_with_a_large_domain();
@@ -463,8 +465,8 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
 
-/// With seven frames a part is blocked, with five the domain is: but the disk can be attached, and gets addresses that its
-/// old domain did not map.
+/// With seven frames a part is blocked, with five the domain is: but the disk can be attached, and gets addresses
+/// that its old domain did not map.
 #[test]
 fn what_cannot_be_kept_is_blocked_and_said_so() {
     let kernel = kernel_with_a_large_domain();

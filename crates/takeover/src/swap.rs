@@ -1,8 +1,8 @@
 //! The moment of takeover: own invalidation queue, own root pointer, caches forgotten.
 //!
-//! Legal because old and new tables translate alike: a request that meets the old table, a cached entry or the new table
-//! gets the same answer. Whatever can fail is tried before the root pointer is touched: the new queue must have executed a
-//! command by then.
+//! Legal because old and new tables translate alike: a request that meets the old table, a cached entry or the new
+//! table gets the same answer. Whatever can fail is tried before the root pointer is touched: the new queue must
+//! have executed a command by then.
 
 use alloc::vec::Vec;
 
@@ -62,8 +62,8 @@ fn after(error: UnitError) -> Failure {
 
 /// Lets the old kernel's queue finish what it can and turns it off.
 ///
-/// A queue that has stopped with an error, or that does not finish, is turned off as it is: what was left in it is made up
-/// for when everything is forgotten.
+/// A queue that has stopped with an error, or that does not finish, is turned off as it is: what was left in it is
+/// made up for when everything is forgotten.
 fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<OldQueue, UnitError> {
     if !unit.status().qies() {
         return Ok(OldQueue::Off);
@@ -75,8 +75,8 @@ fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<O
     Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
 }
 
-/// Starts a queue of our own. In legacy mode, a unit that has none, or whose queue does not start, is told by registers; in
-/// scalable mode there is no other way (6.5.1).
+/// Starts a queue of our own. In legacy mode, a unit that has none, or whose queue does not start, is told by
+/// registers; in scalable mode there is no other way (6.5.1).
 fn start_invalidator<R: Registers, C: Clock>(
     unit: &mut Unit<'_, R, C>,
     mode: Mode,
@@ -105,8 +105,8 @@ fn start_queue<R: Registers, C: Clock>(
     Ok(None)
 }
 
-/// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go back to
-/// the old one, which it then may or may not have.
+/// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go
+/// back to the old one, which it then may or may not have.
 fn load_root<R: Registers, C: Clock>(
     unit: &mut Unit<'_, R, C>,
     old: RootTableAddress,

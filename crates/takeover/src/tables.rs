@@ -60,8 +60,8 @@ impl Tables {
         }
     }
 
-    /// The place of the entry that says how a device's requests without PASID are translated; missing tables on the way to it
-    /// are made and linked while hardware may be reading.
+    /// The place of the entry that says how a device's requests without PASID are translated; missing tables on the
+    /// way to it are made and linked while hardware may be reading.
     pub(crate) fn slot(
         &mut self,
         source: SourceId,

@@ -1,7 +1,7 @@
 //! One remapping unit: its capabilities, and its registers with their rules.
 //!
-//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off. Whatever is waited for has
-//! a deadline.
+//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off.
+//! Whatever is waited for has a deadline.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -210,8 +210,8 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
         self.command(command, "WBFS clear", |status| !status.wbfs())
     }
 
-    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong about it: only units
-    /// whose translation is on are ever given commands.
+    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong
+    /// about it: only units whose translation is on are ever given commands.
     fn keep(&self) -> GlobalCommand {
         self.status().keep().with_te(true)
     }

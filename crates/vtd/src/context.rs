@@ -175,7 +175,8 @@ impl ScalableContextEntry {
 mod tests {
     use super::*;
 
-    /// `VTD_CONTEXT_ENTRY_*` of QEMU: TT bits 3:2, pointer from bit 12, AW bits 2:0 and DID bits 23:8 of the high word.
+    /// `VTD_CONTEXT_ENTRY_*` of QEMU: TT bits 3:2, pointer from bit 12, AW bits 2:0 and DID bits 23:8 of the high
+    /// word.
     #[test]
     fn a_legacy_entry_is_laid_out_as_qemu_reads_it() {
         let entry = ContextEntry::from_words(0x1234_5000 | 1 << 2 | 1, 0x42 << 8 | 2);

@@ -1,8 +1,9 @@
-//! The ACPI DMAR table: which remapping units there are, whom they serve, and which memory firmware reserved (chapter 8).
+//! The ACPI DMAR table: which remapping units there are, whom they serve, and which memory firmware reserved
+//! (chapter 8).
 //!
-//! [`Dmar::parse`] checks the header; [`Dmar::structures`] then walks the rest without copying. The walk survives any
-//! bytes: a structure whose length is impossible ends it with [`DmarError::BadStructure`], a structure that is too short
-//! for its type is [`Structure::Unknown`].
+//! [`Dmar::parse`] checks the header; [`Dmar::structures`] then walks the rest without copying. The walk survives
+//! any bytes: a structure whose length is impossible ends it with [`DmarError::BadStructure`], a structure that is
+//! too short for its type is [`Structure::Unknown`].
 
 use crate::source::SourceId;
 

@@ -40,8 +40,8 @@ pub mod root;
 pub mod second_stage;
 pub mod source;
 
-/// Physical addresses that raise interrupts instead of reaching memory; requests to them are never translated through a
-/// page table (3.14). First and last byte.
+/// Physical addresses that raise interrupts instead of reaching memory; requests to them are never translated
+/// through a page table (3.14). First and last byte.
 pub const INTERRUPT_WINDOW: (u64, u64) = (0xFEE0_0000, 0xFEEF_FFFF);
 
 /// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.

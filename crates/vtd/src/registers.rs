@@ -1,7 +1,7 @@
 //! Where each register of a remapping unit is (11.4), how wide it is and how software may access it.
 //!
-//! Two groups float: the IOTLB registers at `ECAP.IRO * 16` and the fault records at `CAP.FRO * 16`. Take their places
-//! from [`ExtendedCapability::iotlb_offset`](crate::capability::ExtendedCapability::iotlb_offset) and
+//! Two groups float: the IOTLB registers at `ECAP.IRO * 16` and the fault records at `CAP.FRO * 16`. Take their
+//! places from [`ExtendedCapability::iotlb_offset`](crate::capability::ExtendedCapability::iotlb_offset) and
 //! [`Capability::fault_record_offset`](crate::capability::Capability::fault_record_offset).
 
 /// How software may access a register (11.3).

@@ -117,8 +117,8 @@ impl SecondStageEntry {
 
 /// Which bits must be zero in present entries, by level, for one unit on one machine.
 ///
-/// Two bits are left out because revisions and units differ in them and a bit-for-bit copy is judged by hardware as its
-/// original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient mapping).
+/// Two bits are left out because revisions and units differ in them and a bit-for-bit copy is judged by hardware as
+/// its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient mapping).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservedBits {
     table: [u64; 6],

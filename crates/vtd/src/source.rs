@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-/// Bus, device and function of the requester, as PCI Express carries them: bus in `[15:8]`, device in `[7:3]`, function
-/// in `[2:0]`. Printed as `BB:DD.F`.
+/// Bus, device and function of the requester, as PCI Express carries them: bus in `[15:8]`, device in `[7:3]`,
+/// function in `[2:0]`. Printed as `BB:DD.F`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u16);
 

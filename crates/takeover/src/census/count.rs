@@ -10,8 +10,8 @@ use crate::copies::Copies;
 use crate::identity::Identity;
 use crate::tables::copy_table;
 
-/// How often as many tables as there are frames are read to count them, over all domains. Those that come after are taken for
-/// too large.
+/// How often as many tables as there are frames are read to count them, over all domains. Those that come after are
+/// taken for too large.
 const ROUNDS: u64 = 4;
 
 /// How many tables a domain has, up to one more than was to be counted.

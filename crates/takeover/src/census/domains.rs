@@ -44,8 +44,8 @@ impl Domains {
         }
     }
 
-    /// Cached translations are told apart by domain-id alone (6.2), so two translations under one id would be mixed up: the
-    /// later one gets an id that nobody uses.
+    /// Cached translations are told apart by domain-id alone (6.2), so two translations under one id would be mixed
+    /// up: the later one gets an id that nobody uses.
     fn enter_renamed(
         &mut self,
         domain: Domain,

@@ -1,8 +1,8 @@
 //! What a unit translates: which devices, in which domains, through how many tables.
 //!
-//! Root, context and PASID tables are copied into own frames and checked there; these copies become the new tables. Of
-//! the page tables only the upper levels are read here, to count what a copy would take: the check that decides is made
-//! on the copy ([`duplicate`](crate::duplicate)).
+//! Root, context and PASID tables are copied into own frames and checked there; these copies become the new tables.
+//! Of the page tables only the upper levels are read here, to count what a copy would take: the check that decides
+//! is made on the copy ([`duplicate`](crate::duplicate)).
 
 mod count;
 mod domains;

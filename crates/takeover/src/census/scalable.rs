@@ -61,8 +61,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         if self.abilities.extended.rps() { entry.high.rid_pasid() } else { 0 }
     }
 
-    /// Copies the first page of a directory. Directories of several pages need memory in one piece, of which there is none
-    /// for sure: PASIDs from 32768 up are blocked.
+    /// Copies the first page of a directory. Directories of several pages need memory in one piece, of which there
+    /// is none for sure: PASIDs from 32768 up are blocked.
     fn copy_directory(&mut self, source: SourceId, entry: ScalableContextEntry) -> Result<u64, Danger> {
         if entry.reserved_bits(self.surroundings.host_address_bits) != [0; 4] {
             return Err(Danger::ReservedBits);

@@ -1,8 +1,8 @@
 //! Domains that do not fit: runs of pages become larger ones, other tables stay where they are.
 //!
-//! A table that is kept is checked, but it stays in the old kernel's memory, where a device that runs wild could change it
-//! later. That is the price of not cutting its devices off, and the report says so. New mappings never go below a kept
-//! table: all its addresses are reserved.
+//! A table that is kept is checked, but it stays in the old kernel's memory, where a device that runs wild could
+//! change it later. That is the price of not cutting its devices off, and the report says so. New mappings never go
+//! below a kept table: all its addresses are reserved.
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Table};
 use vtd::paging::Level;
@@ -76,7 +76,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(entry.marked())
     }
 
-    /// Checks a table, and all below it, without copying it for good. Each is checked once, those of level 1 but for sharing.
+    /// Checks a table, and all below it, without copying it for good. Each is checked once, those of level 1 but
+    /// for sharing.
     fn check_in_place(&mut self, table: u64, level: Level) -> Result<(), Danger> {
         if self.kept.find(table, level).is_some() {
             return Ok(());

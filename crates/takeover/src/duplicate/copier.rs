@@ -60,7 +60,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Copies a table, which translates the addresses from `base`, and all below it; returns the copy.
     pub(super) fn copy(&mut self, table: u64, level: Level, base: u64) -> Result<u64, Danger> {
         if let Some(copy) = self.copies.find(table, level) {
-            // Not walked again: tables that share all they can would take exponential time. Reserving too much is safe.
+            // Not walked again: tables that share all they can would take exponential time. Reserving too much is
+            // safe.
             self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
             return Ok(copy);
         }

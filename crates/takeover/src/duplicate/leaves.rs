@@ -63,8 +63,8 @@ pub(super) struct Survey {
     pub(super) suspicious: bool,
 }
 
-/// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in its
-/// upper bits, which a processor compares for many entries at once.
+/// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in
+/// its upper bits, which a processor compares for many entries at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     upper: u64,

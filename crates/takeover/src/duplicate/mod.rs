@@ -1,11 +1,12 @@
-//! Copying page tables: each is copied into a frame of our own, checked there, and linked to the copies of those below.
+//! Copying page tables: each is copied into a frame of our own, checked there, and linked to the copies of those
+//! below.
 //!
-//! Within a domain a table that is used twice is copied once. Two domains never share a copy, even if the old kernel's
-//! did: what is mapped later for a device of one must not appear in the other.
+//! Within a domain a table that is used twice is copied once. Two domains never share a copy, even if the old
+//! kernel's did: what is mapped later for a device of one must not appear in the other.
 //!
-//! A copy is exact, bit for bit but for addresses of tables, with these exceptions, each noted as a hazard: entries with
-//! reserved bits (they faulted), tables that cannot be read or lie in our memory, and mappings that reach our memory. A
-//! large page that only touches our memory is split, and only the part inside is cut out.
+//! A copy is exact, bit for bit but for addresses of tables, with these exceptions, each noted as a hazard: entries
+//! with reserved bits (they faulted), tables that cannot be read or lie in our memory, and mappings that reach our
+//! memory. A large page that only touches our memory is split, and only the part inside is cut out.
 
 mod compact;
 mod copier;
@@ -60,10 +61,7 @@ pub fn duplicate<R: Registers, C: Clock>(
     let mut looks_left = compact::LOOKS;
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
         let domain = Domain::empty(found.id, found.width, found.top, capability, limits.reserved_ranges)?;
-        let spare = match treatment {
-            Treatment::Compact { frames: share } => frames.available().saturating_sub(*share),
-            _ => limits.spare_frames,
-        };
+        let spare = spare(*treatment, frames, limits);
         let mut copier = Copier {
             old,
             frames,
@@ -85,6 +83,14 @@ pub fn duplicate<R: Registers, C: Clock>(
         Duplicate { contexts: census.contexts, domains, hazards, tables: census.tables, ids: census.ids };
     copy.link_contexts(frames);
     Ok(copy)
+}
+
+/// How many frames a domain must leave.
+fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
+    match treatment {
+        Treatment::Compact { frames: share } => frames.available().saturating_sub(share),
+        _ => limits.spare_frames,
+    }
 }
 
 impl Duplicate {
