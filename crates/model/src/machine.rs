@@ -9,7 +9,6 @@ use crate::witness::Violation;
 use crate::world::{Guard, Meddling, Own, World};
 use machine::Range;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 use vtd::control::{GlobalStatus, RootTableAddress};
@@ -91,15 +90,16 @@ impl Machine {
         self.before(unit, |walker| walker.requesters())
     }
 
-    /// The functions that used the same domain and tables as this one when the kernel died, itself first.
-    pub fn sharing_before(&self, unit: usize, source: u16) -> Vec<u16> {
+    /// The requesters that used the same domain and tables as this one when the kernel died, itself first.
+    pub fn sharing_before(&self, unit: usize, requester: Requester) -> Vec<Requester> {
         let others = self.before(unit, |walker| {
-            let context = walker.context(Requester { source, pasid: None });
-            let same = |other: &Requester| context.is_ok() && walker.context(*other) == context;
-            let others = walker.requesters().into_iter().filter(same).map(|other| other.source);
-            others.filter(|other| *other != source).collect::<BTreeSet<u16>>()
+            let context = walker.context(requester);
+            let same = |other: &Requester| {
+                *other != requester && context.is_ok() && walker.context(*other) == context
+            };
+            walker.requesters().into_iter().filter(same).collect::<Vec<_>>()
         });
-        std::iter::once(source).chain(others).collect()
+        std::iter::once(requester).chain(others).collect()
     }
 
     /// What this requester could reach when the kernel died.
@@ -117,7 +117,7 @@ impl Machine {
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
         let capture: Vec<Range> = world.memory.ranges(Kind::Capture).collect();
-        let theirs = |reached: &Reached| world.is_own(reached.requester.source, reached.memory.start);
+        let theirs = |reached: &Reached| world.is_own(reached.requester, reached.memory.start);
         let trespasses = |reached: &Reached| {
             capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)
         };

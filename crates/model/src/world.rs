@@ -1,6 +1,6 @@
 //! Everything there is on a machine, and what happens in one step of its time.
 
-use crate::answer::{Access, Answer};
+use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Kind, Memory};
 use crate::trace::{Event, Trace};
 use crate::unit::Unit;
@@ -24,8 +24,8 @@ pub(crate) enum Guard {
 /// Memory of the capture kernel that one of its own devices may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Own {
-    /// The device's source-id.
-    pub source: u16,
+    /// Whose requests.
+    pub requester: Requester,
     /// The memory.
     pub memory: Range,
 }
@@ -162,13 +162,13 @@ impl World {
     /// Compares an answer with the one before the panic. An access that reached the capture kernel's memory then is
     /// nothing to continue, and why an access is blocked may change.
     fn judge(&mut self, access: Access, temperature: Temperature, before: Answer, now: Answer) {
-        if let Some(address) = self.trespass(access.source, now) {
+        if let Some(address) = self.trespass(access.requester(), now) {
             keep(&mut self.violations, Violation::Isolation { access, temperature, address });
         }
         let same = match (before, now) {
             (Answer::Blocked(_), Answer::Blocked(_)) => true,
             (Answer::Memory(address), _) if self.memory.kind(address) == Some(Kind::Capture) => true,
-            (Answer::Blocked(_), Answer::Memory(address)) if self.is_own(access.source, address) => true,
+            (Answer::Blocked(_), Answer::Memory(address)) if self.is_own(access.requester(), address) => true,
             _ => before == now,
         };
         if !same {
@@ -177,16 +177,18 @@ impl World {
     }
 
     /// The address, if an access reached memory of the capture kernel that is not for this device.
-    fn trespass(&self, source: u16, answer: Answer) -> Option<u64> {
+    fn trespass(&self, requester: Requester, answer: Answer) -> Option<u64> {
         let Answer::Memory(address) = answer else { return None };
         let guarded = self.guard != Guard::Down && self.memory.kind(address) == Some(Kind::Capture);
-        (guarded && !self.is_own(source, address)).then_some(address)
+        (guarded && !self.is_own(requester, address)).then_some(address)
     }
 
-    pub(crate) fn is_own(&self, source: u16, address: u64) -> bool {
+    pub(crate) fn is_own(&self, requester: Requester, address: u64) -> bool {
         match &self.guard {
             Guard::Down => false,
-            Guard::Up(own) => own.iter().any(|own| own.source == source && own.memory.contains(address)),
+            Guard::Up(own) => {
+                own.iter().any(|own| own.requester == requester && own.memory.contains(address))
+            }
         }
     }
 

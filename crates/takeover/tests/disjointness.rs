@@ -5,7 +5,7 @@ mod common;
 
 use common::{Buffer, KEPT_FREE, PLENTY, Taken, attach, cases, limits, plausible, sharing, take_over};
 use machine::{PAGE_SIZE, Range};
-use model::{Access, Answer, Direction, Kind, Machine, OwnFrames};
+use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester};
 use proptest::prelude::*;
 use takeover::Attachment;
 
@@ -13,12 +13,10 @@ use takeover::Attachment;
 const INTERRUPTS: Range = Range::new(0xFEE0_0000, 0xFEF0_0000);
 
 /// Every page of a buffer under its I/O address, read and written, and the memory it should reach.
-fn accesses(source: u16, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
+fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
     let pages = (buffer.iova.start..buffer.iova.end).zip(buffer.memory.start..).step_by(PAGE_SIZE as usize);
     let both = [Direction::Read, Direction::Write];
-    pages.flat_map(move |(iova, memory)| {
-        both.map(|direction| (Access { source, pasid: None, iova, direction }, memory))
-    })
+    pages.flat_map(move |(iova, memory)| both.map(|direction| (requester.access(iova, direction), memory)))
 }
 
 /// Whether an answer led nowhere: it was blocked, or passed through to where there is neither memory nor a register.
@@ -32,13 +30,13 @@ fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
 }
 
 /// Nobody used these addresses, nobody may not use them, and they reach the buffer: what the first of `sharing` is told.
-fn check_buffer(machine: &Machine, sharing: &[u16], buffer: &Buffer) -> Result<(), TestCaseError> {
+fn check_buffer(machine: &Machine, sharing: &[Requester], buffer: &Buffer) -> Result<(), TestCaseError> {
     let forbidden = KEPT_FREE.into_iter().chain([INTERRUPTS, Range::new(0, PAGE_SIZE)]);
     for range in forbidden {
         prop_assert!(!range.overlaps(buffer.iova), "{} is in {range}", buffer.iova);
     }
-    for source in sharing {
-        for (access, memory) in accesses(*source, buffer) {
+    for requester in sharing {
+        for (access, memory) in accesses(*requester, buffer) {
             let before = machine.answer_before(0, access);
             prop_assert!(is_nowhere(machine, before), "{access} was {before}");
             prop_assert_eq!(machine.answer(0, access), Answer::Memory(memory), "{}", access);
@@ -64,7 +62,7 @@ fn check_unmapping(
     buffer: &Buffer,
 ) -> Result<(), TestCaseError> {
     prop_assert_eq!(taken.unmap(device, buffer.iova, frames), Ok(()));
-    for (access, _) in accesses(device.source.0, buffer) {
+    for (access, _) in accesses(Requester { source: device.source.0, pasid: None }, buffer) {
         prop_assert!(matches!(machine.answer(0, access), Answer::Blocked(_)), "{access}");
         prop_assert!(matches!(machine.access(0, access), Answer::Blocked(_)), "{access}, warm");
     }
@@ -87,7 +85,7 @@ fn a_reused_address_is_found_out() {
     let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, 0];
     for start in forbidden.into_iter().chain([page]) {
         let buffer = Buffer { iova: Range::new(start, start + PAGE_SIZE), memory };
-        assert!(check_buffer(&machine, &[access.source], &buffer).is_err(), "{start:#x}");
+        assert!(check_buffer(&machine, &[access.requester()], &buffer).is_err(), "{start:#x}");
     }
 }
 

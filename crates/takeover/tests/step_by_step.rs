@@ -7,7 +7,7 @@ use model::habits::Habits;
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue};
 use model::trace::Event;
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Own, Scenario};
+use model::{Access, Answer, Direction, Kind, Own, Requester, Scenario};
 use takeover::Outcome;
 use takeover::attach::Inherited;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -112,7 +112,7 @@ fn from_the_panic_to_a_drivers_first_buffer() {
     assert_eq!(machine.old_pages_changed(), []);
 
     let memory = buffer(&machine, 0, 1);
-    machine.guard(vec![Own { source: DISK, memory }]);
+    machine.guard(vec![Own { requester: Requester { source: DISK, pasid: None }, memory }]);
     let disk = taken.attach(SourceId(DISK), &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (9, Inherited::Tables));
 

@@ -6,7 +6,7 @@
 use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
-use model::{Kind, Machine, Own, Scenario, Ticks, UnitRegisters, Violation};
+use model::{Kind, Machine, Own, Requester, Scenario, Ticks, UnitRegisters, Violation};
 use proptest::prelude::*;
 use std::time::Duration;
 use takeover::report::{InForce, Reason};
@@ -131,21 +131,21 @@ pub fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
 
 /// Attaches a device and maps buffers for it, each of one to sixteen pages.
 ///
-/// All functions of `sharing` use the same domain and may reach the buffers too: their requests cannot be told apart by
+/// All of `sharing` use the same domain and may reach the buffers too: their requests cannot be told apart by
 /// tables that they share.
 pub fn attach(
     machine: &Machine,
     taken: &mut Taken,
     frames: &mut impl Frames,
-    sharing: &[u16],
+    sharing: &[Requester],
     pages: &[u64],
 ) -> Result<(Attachment, Vec<Buffer>), MapError> {
     let memory: Vec<Range> = (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
     let own = |memory: &Range| {
-        sharing.iter().map(|source| Own { source: *source, memory: *memory }).collect::<Vec<_>>()
+        sharing.iter().map(|requester| Own { requester: *requester, memory: *memory }).collect::<Vec<_>>()
     };
     machine.guard(memory.iter().flat_map(own).collect());
-    let device = taken.attach(SourceId(sharing[0]), frames).expect("a device can be attached");
+    let device = taken.attach(SourceId(sharing[0].source), frames).expect("a device can be attached");
     let mut map = |memory: &Range| {
         let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, frames)?;
         Ok(Buffer { iova: Range::new(start, start + memory.len()), memory: *memory })
@@ -155,10 +155,10 @@ pub fn attach(
 }
 
 /// A function by index, followed by those that use its domain; a function without a context if there is none.
-pub fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> Vec<u16> {
+pub fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> Vec<Requester> {
     const STRANGER: u16 = 0x00FF;
     let source = scenario.functions.get(index).map_or(STRANGER, |function| function.source);
-    machine.sharing_before(0, source)
+    machine.sharing_before(0, Requester { source, pasid: None })
 }
 
 /// The violations as people read them.
