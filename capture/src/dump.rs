@@ -4,7 +4,7 @@ use alloc::vec;
 use core::time::Duration;
 
 use area::{Area, Seal, State};
-use kdump::{Codec, Header, Statistics, Utsname, WriteError};
+use kdump::{Codec, Ended, Header, Statistics, Utsname, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Ram, Selection};
 use zerocopy::FromBytes;
@@ -60,7 +60,7 @@ pub(crate) fn write(
         counts: Counts::default(),
     };
     let mut dump = area.begin()?;
-    let (written, error) = content.write_to(&mut dump);
+    let Ended { statistics: written, error } = content.write_to(&mut dump);
     let lacks_nothing = error.is_none() && written.missing == 0;
     let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
     let seal = dump.seal(outcome, written.file_bytes)?;
@@ -76,7 +76,9 @@ impl Dumped {
 
 fn tell_kernel(kernel: &Kernel, notes: &Notes) {
     let info = notes.vmcoreinfo();
-    say!("kernel {} of {} processors died", info.os_release().unwrap_or("?"), notes.processors());
+    // A dead kernel's words may hold anything, a terminal's commands included.
+    let release = info.os_release().unwrap_or("?").escape_debug();
+    say!("kernel {release} of {} processors died", notes.processors());
     for unknown in kernel.unknown() {
         say!("pages are kept because {unknown}");
     }
@@ -94,17 +96,14 @@ struct Content<'a, M> {
 
 impl<M: OldMemory> Content<'_, M> {
     /// Writes what can be written; an error ends the dump where it came up.
-    fn write_to(&mut self, device: &mut impl BlockDevice) -> (Statistics, Option<WriteError>) {
+    fn write_to(&mut self, device: &mut impl BlockDevice) -> Ended {
         let mut pages = match self.write_bitmaps(device) {
             Ok(pages) => pages,
-            Err(error) => return (Statistics::default(), Some(error)),
+            Err(error) => return Ended { statistics: Statistics::default(), error: Some(error) },
         };
         match self.write_pages(&mut pages) {
-            Ok(()) => ended(pages.finish()),
-            Err(error) => {
-                let (written, failed) = ended(pages.abandon());
-                (written, failed.or(Some(error)))
-            }
+            Ok(()) => pages.finish(),
+            Err(error) => Ended { error: Some(error), ..pages.abandon() },
         }
     }
 
@@ -135,14 +134,6 @@ impl<M: OldMemory> Content<'_, M> {
             }
         }
         Ok(())
-    }
-}
-
-/// The counts with which writing ended, or none and what went wrong.
-fn ended(result: Result<Statistics, WriteError>) -> (Statistics, Option<WriteError>) {
-    match result {
-        Ok(written) => (written, None),
-        Err(error) => (Statistics::default(), Some(error)),
     }
 }
 

@@ -173,7 +173,7 @@ impl Report for Collected {
         ];
         match &self.about {
             Some(about) => {
-                rows.push(row("kernel", &about.release));
+                rows.push(row("kernel", about.release.escape_debug().to_string()));
                 rows.push(row("pages", about.pages.to_string()));
             }
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),

@@ -1,7 +1,7 @@
 //! `holdover load`: finds the dump area and its disk, and has the capture kernel loaded.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     kexec::check_image(&arguments.image)?;
     let found = area_device::find(&arguments.area)?;
     let location = sysfs::locate(&found.device)?;
+    check_start(&found.device, location.offset)?;
     let disk = match &arguments.disk {
         Some(disk) => disk.clone(),
         None => disk_function(&location)?,
@@ -87,6 +88,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     let command_line = command_line.compose();
     kexec::load(&arguments.image, &command_line, arguments.syscall)?;
     Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line })
+}
+
+/// Refuses an area that the capture kernel will refuse for where it begins on its disk.
+fn check_start(device: &Path, offset: u64) -> Result<()> {
+    if offset.is_multiple_of(area::BLOCK) {
+        return Ok(());
+    }
+    bail!(
+        "{} begins at byte {offset} of its disk, which is not a multiple of {}; make a partition that begins at a whole \
+         mebibyte",
+        device.display(),
+        area::BLOCK
+    )
 }
 
 /// The function behind which the capture kernel will find the disk.
@@ -156,6 +170,12 @@ mod tests {
         let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
              holdover.level=31 console=ttyS0,115200 a=b c";
         assert_eq!(command_line.compose(), expected);
+    }
+
+    #[test]
+    fn an_area_that_begins_within_a_block_is_refused_before_the_crash() {
+        assert!(check_start(Path::new("/dev/vda1"), 1 << 20).is_ok());
+        assert!(check_start(Path::new("/dev/vda1"), 63 * 512).is_err());
     }
 
     #[test]

@@ -69,10 +69,12 @@ fn write_pages(dump: &mut Dump<BlockFile>, outcome: Outcome) -> Statistics {
         write_page(&mut pages, pfn);
     }
     if outcome == Outcome::Partial {
-        return pages.abandon().unwrap();
+        return pages.abandon().statistics;
     }
     write_page(&mut pages, 7);
-    pages.finish().unwrap()
+    let ended = pages.finish();
+    assert_eq!(ended.error, None);
+    ended.statistics
 }
 
 fn write_page(pages: &mut Pages<Dump<BlockFile>>, byte: u8) {

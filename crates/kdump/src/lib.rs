@@ -27,8 +27,8 @@
 //! bitmaps.push(&[0b1111_1111], &[0b0000_0101])?; // eight frames exist, the first and the third are kept
 //! let mut pages = bitmaps.finish()?;
 //! while pages.write_next(|pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
-//! let statistics = pages.finish()?;
-//! # let _ = statistics; Ok(()) }
+//! let ended = pages.finish();
+//! # ended.error.map_or(Ok(()), Err) }
 //! ```
 //!
 //! Facts of the format were taken from makedumpfile's documentation and checked against files it wrote.
@@ -52,7 +52,7 @@ pub use codec::Codec;
 pub use layout::Utsname;
 pub use notes::vmcoreinfo;
 pub use reader::{ReadError, Reader};
-pub use writer::{Bitmaps, Outcome, Pages, Statistics, WriteError, begin};
+pub use writer::{Bitmaps, Ended, Outcome, Pages, Statistics, WriteError, begin};
 pub use zlib::Compressor as PageCompressor;
 
 /// Bytes in a block of the file, and in a page.

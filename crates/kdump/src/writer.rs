@@ -245,6 +245,18 @@ impl Statistics {
     }
 }
 
+/// How often the last blocks are offered to a disk that complains.
+const TRIES: usize = 8;
+
+/// How the writing of pages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What is in the file, whatever went wrong.
+    pub statistics: Statistics,
+    /// What went wrong first, if anything did.
+    pub error: Option<WriteError>,
+}
+
 /// Third stage: the kept pages, in ascending order.
 pub struct Pages<'d, D: ?Sized> {
     file: File<'d, D>,
@@ -282,26 +294,29 @@ impl<D: BlockDevice + ?Sized> Pages<'_, D> {
         self.statistics
     }
 
-    /// Ends the dump as complete, and makes it durable.
-    pub fn finish(mut self) -> Result<Statistics, WriteError> {
-        if self.statistics.done < self.statistics.pages {
-            return Err(WriteError::Unfinished);
-        }
-        self.close()?;
+    /// Ends the dump as complete, and makes it durable. If that fails it is marked as incomplete.
+    pub fn finish(mut self) -> Ended {
+        let unfinished = self.statistics.done < self.statistics.pages;
+        let unfinished = unfinished.then_some(WriteError::Unfinished);
         // The disk must have everything before the header says so.
-        self.file.device.flush()?;
-        let status = self.file.first_block.status.get() & !layout::INCOMPLETE;
-        self.file.first_block.status.set(status);
-        write_first_block(self.file.device, &self.file.first_block)?;
-        self.file.device.flush()?;
-        Ok(self.statistics)
+        let error = self.close().or(unfinished).or_else(|| self.mark_complete().err());
+        Ended { statistics: self.statistics, error }
     }
 
     /// Ends the dump as incomplete: the pages written so far stay readable, the others are named as missing.
-    pub fn abandon(mut self) -> Result<Statistics, WriteError> {
-        self.close()?;
-        self.file.device.flush()?;
-        Ok(self.statistics)
+    pub fn abandon(mut self) -> Ended {
+        let error = self.close();
+        Ended { statistics: self.statistics, error }
+    }
+
+    fn mark_complete(&mut self) -> Result<(), WriteError> {
+        let incomplete = self.file.first_block;
+        let status = incomplete.status.get() & !layout::INCOMPLETE;
+        self.file.first_block.status.set(status);
+        let marked = write_first_block(self.file.device, &self.file.first_block);
+        marked.and_then(|()| Ok(self.file.device.flush()?)).inspect_err(|_| {
+            let _ = write_first_block(self.file.device, &incomplete);
+        })
     }
 
     /// Stores the page in hand, and says where.
@@ -333,12 +348,26 @@ impl<D: BlockDevice + ?Sized> Pages<'_, D> {
         Ok((outcome, descriptor))
     }
 
-    fn close(&mut self) -> Result<(), WriteError> {
-        self.descriptors.fill(self.file.device)?;
-        self.data.close(self.file.device)?;
+    /// Writes out what is in hand and makes it durable; returns the first error.
+    fn close(&mut self) -> Option<WriteError> {
+        let device = &mut *self.file.device;
+        let closed = [
+            insist(|| self.descriptors.fill(device)),
+            insist(|| self.data.close(device)),
+            insist(|| Ok(device.flush()?)),
+        ];
         self.statistics.file_bytes = self.data.position();
-        Ok(())
+        closed.into_iter().flatten().next()
     }
+}
+
+/// Does `step` until it succeeds, a few times at most; returns the first error.
+///
+/// A disk may complain late, of a block that was queued long before: that is no reason not to write the others.
+fn insist(mut step: impl FnMut() -> Result<(), WriteError>) -> Option<WriteError> {
+    let error = step().err()?;
+    let _ = (1..TRIES).find(|_| step().is_ok());
+    Some(error)
 }
 
 /// Whether a page holds zeros only.

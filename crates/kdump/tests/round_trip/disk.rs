@@ -1,6 +1,8 @@
 //! A disk in memory that keeps the rules of `BlockDevice`, and dumps written to it.
 
-use kdump::{BLOCK, Codec, Header, Outcome, Page, Statistics, Utsname, WriteError, begin, layout::Name};
+use kdump::{
+    BLOCK, Codec, Ended, Header, Outcome, Page, Statistics, Utsname, WriteError, begin, layout::Name,
+};
 use machine::{BlockDevice, BlockError};
 
 /// A disk in memory. It begins full of junk, as a used disk does.
@@ -9,6 +11,8 @@ pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
     /// How many more writes succeed.
     pub(crate) writes_left: usize,
+    /// How many more writes and flushes succeed before one fails.
+    pub(crate) calls_until_failure: Option<usize>,
     /// How often each block was written.
     pub(crate) written: Vec<u32>,
     /// Lengths of the writes, in order.
@@ -18,12 +22,37 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(blocks: usize) -> Self {
         let bytes = vec![0xA5; blocks * BLOCK];
-        Self { bytes, writes_left: usize::MAX, written: vec![0; blocks], lengths: Vec::new() }
+        Self {
+            bytes,
+            writes_left: usize::MAX,
+            calls_until_failure: None,
+            written: vec![0; blocks],
+            lengths: Vec::new(),
+        }
     }
 
     pub(crate) fn holding(bytes: Vec<u8>) -> Self {
         let blocks = bytes.len() / BLOCK;
-        Self { bytes, writes_left: usize::MAX, written: vec![0; blocks], lengths: Vec::new() }
+        Self {
+            bytes,
+            writes_left: usize::MAX,
+            calls_until_failure: None,
+            written: vec![0; blocks],
+            lengths: Vec::new(),
+        }
+    }
+
+    /// Fails once, when that was asked for.
+    fn call(&mut self) -> Result<(), BlockError> {
+        match &mut self.calls_until_failure {
+            Some(0) => self.calls_until_failure = None,
+            Some(left) => {
+                *left -= 1;
+                return Ok(());
+            }
+            None => return Ok(()),
+        }
+        Err(BlockError::Device(7))
     }
 
     fn range(&self, offset: u64, len: usize, grain: usize) -> Result<std::ops::Range<usize>, BlockError> {
@@ -53,6 +82,7 @@ impl BlockDevice for Disk {
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
         let range = self.range(offset, from.len(), BLOCK)?;
+        self.call()?;
         self.writes_left = self.writes_left.checked_sub(1).ok_or(BlockError::Device(5))?;
         for block in range.start / BLOCK..range.end / BLOCK {
             self.written[block] += 1;
@@ -63,7 +93,7 @@ impl BlockDevice for Disk {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        Ok(())
+        self.call()
     }
 }
 
@@ -100,13 +130,27 @@ pub(crate) fn bitmaps(frames: &[Frame]) -> (Vec<u8>, Vec<u8>) {
     (existing, pack(|frame| matches!(frame, Frame::Kept(_) | Frame::Unreadable)))
 }
 
-/// Writes a dump of a made-up machine, page by page until `stop` pages were written.
+/// Writes a dump of a made-up machine, page by page until `stop` pages were written or the disk is full.
 pub(crate) fn write(
     disk: &mut Disk,
     frames: &[Frame],
     codec: Codec,
     stop: usize,
 ) -> Result<Statistics, WriteError> {
+    let Ended { statistics, error } = try_write(disk, frames, codec, stop)?;
+    match error {
+        None | Some(WriteError::Full) => Ok(statistics),
+        Some(error) => Err(error),
+    }
+}
+
+/// The same; tells also how far it came.
+pub(crate) fn try_write(
+    disk: &mut Disk,
+    frames: &[Frame],
+    codec: Codec,
+    stop: usize,
+) -> Result<Ended, WriteError> {
     let (existing, kept) = bitmaps(frames);
     let mut stage = begin(disk, &header(frames.len() as u64), NOTES, codec)?;
     for (existing, kept) in existing.chunks(3).zip(kept.chunks(3)) {
@@ -116,11 +160,11 @@ pub(crate) fn write(
     for _ in 0..stop {
         match pages.write_next(|pfn, page| fetch(&frames[pfn as usize], pfn, page)) {
             Ok(Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing)) => (),
-            Ok(None) => return pages.finish(),
-            Err(_) => break,
+            Ok(None) => return Ok(pages.finish()),
+            Err(error) => return Ok(Ended { error: Some(error), ..pages.abandon() }),
         }
     }
-    pages.abandon()
+    Ok(pages.abandon())
 }
 
 fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
