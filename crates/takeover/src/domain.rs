@@ -6,7 +6,7 @@ use vtd::paging::{AddressWidth, Level};
 use vtd::second_stage::{Permission, SecondStageEntry};
 
 use crate::growth::OutOfMemory;
-use crate::report::Outcome;
+use crate::hazard::Outcome;
 use crate::tables::new_table;
 
 /// A domain and its own tables.

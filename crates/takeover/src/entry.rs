@@ -9,8 +9,8 @@ use vtd::pasid::{PasidDomain, PasidEntry, PasidSecondStage, PasidTranslationType
 
 use crate::Unit;
 use crate::census::{Domain, Translation};
+use crate::hazard::Danger;
 use crate::mode::Mode;
-use crate::report::Danger;
 
 /// Words of the longer kind.
 const WORDS: usize = 8;

@@ -10,7 +10,7 @@ use vtd::queue::{
 };
 use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQH, IQT};
 
-use crate::report::Reason;
+use crate::failure::Reason;
 use crate::unit::{NoAnswer, Unit, UnitError};
 
 /// Word of the status frame that waits write to.

@@ -32,7 +32,9 @@ mod copies;
 pub mod domain;
 pub mod duplicate;
 mod entry;
+pub mod failure;
 mod growth;
+pub mod hazard;
 mod identity;
 mod ids;
 mod invalidate;
@@ -48,7 +50,9 @@ mod unit;
 
 pub use attach::{AttachError, Attachment, MapError, Takeover};
 pub use entry::Entry;
-pub use report::{Failure, Outcome, Report};
+pub use failure::Failure;
+pub use hazard::Outcome;
+pub use report::Report;
 pub use surroundings::{Limits, Surroundings};
 pub use unit::{NoAnswer, Unit, UnitError};
 

@@ -17,7 +17,8 @@ use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, IQA, IQH, IQT, RTADDR, V
 use vtd::second_stage::{Permission, SecondStageEntry};
 use vtd::source::SourceId;
 
-use crate::report::{Danger, OldQueue};
+use crate::hazard::Danger;
+use crate::swap::OldQueue;
 use crate::{Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
 
 /// Where the old kernel's tables start, and ours.

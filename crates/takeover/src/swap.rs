@@ -7,15 +7,47 @@
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, PAGE_SHIFT, Registers};
-use vtd::control::RootTableAddress;
+use vtd::control::{GlobalStatus, RootTableAddress};
+use vtd::fault::{FaultRecord, FaultStatus};
 use vtd::queue::{QUEUE_OFFSET, QueueAddress};
 use vtd::registers::{IQH, IQT, RTADDR};
 
 use crate::duplicate::Duplicate;
+use crate::failure::{Failure, InForce, Reason};
 use crate::invalidate::{Invalidator, Queue, Scope, drain};
 use crate::mode::Mode;
-use crate::report::{Failure, Found, InForce, OldQueue, Reason};
 use crate::unit::{Unit, UnitError};
+
+/// The state in which a unit was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Global status.
+    pub status: GlobalStatus,
+    /// The old root table.
+    pub root: RootTableAddress,
+    /// Fault status: errors of the old queue, and faults that the old kernel had not handled.
+    pub faults: FaultStatus,
+    /// The first faults recorded until the takeover was done: they are evidence, and were cleared.
+    pub fault_records: Vec<FaultRecord>,
+    /// The old invalidation queue.
+    pub queue: OldQueue,
+}
+
+/// In which state the old kernel's invalidation queue was when it was turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldQueue {
+    /// It was not on.
+    Off,
+    /// It had done all its work.
+    Drained,
+    /// It had stopped, or did not finish in time.
+    Stuck {
+        /// IQH at the end.
+        head: u64,
+        /// IQT at the end.
+        tail: u64,
+    },
+}
 
 /// A unit that translates with our tables, and what was found on the way.
 #[derive(Debug)]

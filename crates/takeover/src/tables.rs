@@ -13,8 +13,8 @@ use crate::Surroundings;
 use crate::attach::AttachError;
 use crate::entry::{Slot, store_words};
 use crate::growth::{OutOfMemory, insert, push};
+use crate::hazard::Danger;
 use crate::mode::Mode;
-use crate::report::Danger;
 
 /// Root, context and PASID tables in own frames.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use model::scenario::Attached;
 use model::walk::Reached;
 use model::{Access, Answer, Direction, Kind, Machine, Requester};
 use proptest::prelude::*;
-use takeover::report::{ContextReport, Danger, Place};
+use takeover::hazard::{Danger, Place};
+use takeover::report::ContextReport;
 use takeover::{Outcome, Report};
 
 /// How many requesters and leaves are looked at one by one; damage can make very many of both.

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::Domain;
 use crate::growth::{OutOfMemory, insert, push};
+use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::ids::DomainIds;
-use crate::report::{Danger, Hazards, Outcome, Place};
 
 /// How many domains whose id was taken get another; devices of more are blocked.
 const RENAMED: usize = 64;

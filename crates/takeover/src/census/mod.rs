@@ -17,10 +17,11 @@ use vtd::root::ContextTablePointer;
 use vtd::source::SourceId;
 
 use crate::entry::{Abilities, Entry, Slot};
+use crate::failure::Reason;
 use crate::growth::{OutOfMemory, push};
+use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::ids::DomainIds;
 use crate::mode::Mode;
-use crate::report::{Danger, Hazards, Outcome, Place, Reason};
 use crate::tables::{Tables, copy_table};
 use crate::{Limits, Surroundings, Unit};
 use domains::Domains;

@@ -10,7 +10,7 @@ use vtd::source::SourceId;
 use super::Taker;
 use crate::entry::{Entry, Slot};
 use crate::growth::OutOfMemory;
-use crate::report::{Danger, Outcome, Place};
+use crate::hazard::{Danger, Outcome, Place};
 
 /// PDTS of a directory that fills a page: 512 entries.
 const ONE_PAGE: u8 = 2;

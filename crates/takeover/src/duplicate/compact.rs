@@ -10,7 +10,7 @@ use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
 use super::leaves::survey;
-use crate::report::{Danger, Outcome};
+use crate::hazard::{Danger, Outcome};
 use crate::tables::copy_table;
 
 /// How many tables are looked at without being copied: those of 4 TiB in pages of 4 KiB.

@@ -9,9 +9,9 @@ use crate::Surroundings;
 use crate::census::Translation;
 use crate::copies::Copies;
 use crate::domain::Domain;
+use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::identity::Identity;
 use crate::plan::Treatment;
-use crate::report::{Danger, Hazards, Outcome, Place};
 use crate::tables::copy_table;
 
 /// Copies the tables of one domain.

@@ -5,7 +5,7 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
-use crate::report::Danger;
+use crate::hazard::Danger;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Checks a copied table of level 1, which translates the addresses from `base`.

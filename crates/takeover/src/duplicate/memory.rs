@@ -5,8 +5,8 @@ use vtd::paging::Level;
 use vtd::second_stage::{Permission, SecondStageEntry};
 
 use super::copier::Copier;
+use crate::hazard::{Danger, Outcome};
 use crate::identity::{Identity, Piece};
-use crate::report::{Danger, Outcome};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Makes the tables that pass-through becomes.

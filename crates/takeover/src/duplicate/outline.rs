@@ -5,7 +5,7 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
-use crate::report::{Danger, Outcome};
+use crate::hazard::{Danger, Outcome};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Copies nothing, but keeps the mapped I/O addresses out of use.

@@ -9,7 +9,7 @@ use model::random::Size;
 use model::{Kind, Machine, Own, Requester, Scenario, Ticks, UnitRegisters, Violation};
 use proptest::prelude::*;
 use std::time::Duration;
-use takeover::report::{InForce, Reason};
+use takeover::failure::{InForce, Reason};
 use takeover::{Attachment, Failure, Limits, MapError, Surroundings, Takeover, Unit};
 use vtd::second_stage::Permission;
 use vtd::source::SourceId;

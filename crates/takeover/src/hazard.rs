@@ -1,0 +1,174 @@
+//! What was wrong with, or dangerous in, what the old kernel left, and what became of it.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::mem::discriminant;
+
+use machine::Range;
+use vtd::context::TranslationType;
+use vtd::paging::AddressWidth;
+use vtd::pasid::PasidTranslationType;
+use vtd::source::SourceId;
+
+use crate::growth::push;
+
+/// What became of a context, a domain or a part of one; later values are worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The copy translates exactly as the original did.
+    #[default]
+    Duplicated,
+    /// The same translations, in larger pages.
+    Folded,
+    /// The same translations, in the old kernel's checked tables.
+    KeptInPlace,
+    /// All but what would have reached the capture kernel's memory, or was malformed and faulted already.
+    Fenced,
+    /// Nothing is translated; requests fault.
+    Blocked,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Duplicated => "duplicated",
+            Self::Folded => "folded",
+            Self::KeptInPlace => "kept in place",
+            Self::Fenced => "fenced",
+            Self::Blocked => "blocked",
+        })
+    }
+}
+
+/// What was wrong with, or dangerous in, what the old kernel left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Danger {
+    /// Bits that must be zero are not: requests faulted already.
+    #[error("reserved bits are set")]
+    ReservedBits,
+    /// The table at this address is not in the machine's memory.
+    #[error("the table at {0:#x} is not in memory")]
+    TableUnreadable(u64),
+    /// The table at this address is in the capture kernel's memory.
+    #[error("the table at {0:#x} is in the capture kernel's memory")]
+    TableInOwnMemory(u64),
+    /// A mapping reaches the capture kernel's memory at this address.
+    #[error("maps the capture kernel's memory at {0:#x}")]
+    ReachesOwnMemory(u64),
+    /// A translation type that the unit does not have or that this code does not handle.
+    #[error("translation type {} is not supported", .0.0)]
+    UnsupportedType(TranslationType),
+    /// A translation type of a PASID that the unit does not have or that this code does not handle.
+    #[error("translation type {} of a PASID is not supported", .0.0)]
+    UnsupportedPasidType(PasidTranslationType),
+    /// PASIDs are in use that lie beyond the first page of the directory.
+    #[error("PASIDs from 32768 up are in use")]
+    PasidTooLarge,
+    /// A width that the unit does not have.
+    #[error("address width {} is not supported", .0.0)]
+    UnsupportedWidth(AddressWidth),
+    /// The unit has fewer domain-ids.
+    #[error("domain-id {0:#x} is more than the unit has")]
+    DomainIdTooLarge(u16),
+    /// Two sets of tables had this domain-id; the later one got another.
+    #[error("domain-id {0:#x} was in use for other tables")]
+    DomainIdShared(u16),
+    /// There are no frames left for a copy.
+    #[error("no frames are left for a copy")]
+    OverBudget,
+    /// There are more contexts than [`Limits::contexts`](crate::Limits::contexts).
+    #[error("more contexts than are looked at")]
+    TooManyContexts,
+}
+
+/// Where a hazard was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The context table of a bus.
+    Bus(u8),
+    /// A context entry.
+    Device(SourceId),
+    /// These I/O addresses of the domain with this id.
+    Domain {
+        /// Domain-id, as it is now.
+        id: u16,
+        /// I/O addresses.
+        iova: Range,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bus(bus) => write!(f, "bus {bus:02x}"),
+            Self::Device(source) => write!(f, "device {source}"),
+            Self::Domain { id, iova } => write!(f, "domain {id:#x}, {iova}"),
+        }
+    }
+}
+
+/// Something wrong or dangerous, and what was done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub danger: Danger,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+impl Hazard {
+    /// Takes in a hazard of the same kind that starts where this one ends; says whether it did.
+    fn extend(&mut self, next: &Self) -> bool {
+        let (Place::Domain { id, iova }, Place::Domain { id: next_id, iova: next_iova }) =
+            (&mut self.place, next.place)
+        else {
+            return false;
+        };
+        let follows = *id == next_id && iova.end == next_iova.start && self.outcome == next.outcome;
+        if !follows || discriminant(&self.danger) != discriminant(&next.danger) {
+            return false;
+        }
+        iova.end = next_iova.end;
+        true
+    }
+}
+
+impl fmt::Display for Hazard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.place, self.danger, self.outcome)
+    }
+}
+
+/// Hazards, up to a limit; the rest is counted.
+#[derive(Clone, Debug, Default)]
+pub struct Hazards {
+    /// The first ones, in the order in which they were met.
+    pub listed: Vec<Hazard>,
+    /// How many more there were.
+    pub unlisted: u64,
+    limit: usize,
+}
+
+impl Hazards {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { listed: Vec::new(), unlisted: 0, limit }
+    }
+
+    /// Adds a hazard; neighbouring ones of a domain become one, of which the first danger is told.
+    pub(crate) fn note(&mut self, place: Place, danger: Danger, outcome: Outcome) {
+        let hazard = Hazard { place, danger, outcome };
+        if self.listed.last_mut().is_some_and(|last| last.extend(&hazard)) {
+            return;
+        }
+        if self.listed.len() >= self.limit || push(&mut self.listed, hazard).is_err() {
+            self.unlisted += 1;
+        }
+    }
+
+    /// How many there were; neighbouring ones count as one.
+    pub fn count(&self) -> u64 {
+        self.listed.len() as u64 + self.unlisted
+    }
+}
