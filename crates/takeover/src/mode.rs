@@ -46,6 +46,14 @@ impl Mode {
         })
     }
 
+    /// The word of the same root entry that must be zero (9.1).
+    pub(crate) fn reserved_root_word(self, word: usize) -> Option<usize> {
+        match self {
+            Self::Legacy => Some(word | 1),
+            Self::Scalable => None,
+        }
+    }
+
     /// The word of the root table that points to a device's context table.
     pub(crate) fn root_word(self, source: SourceId) -> usize {
         let upper_half = match self {

@@ -345,6 +345,30 @@ fn a_legacy_unit_is_taken_over() {
     assert_eq!(kernel.reach(DISK, iova), None);
 }
 
+/// In legacy mode the upper half of a root entry must be zero (9.1): hardware blocked such a bus, and so does the copy, but
+/// a driver's device on it works.
+#[test]
+fn a_bus_whose_root_entry_has_a_reserved_half_stays_blocked_until_a_driver_attaches() {
+    let mut kernel = Kernel::legacy();
+    let top = kernel.table();
+    kernel.map(top, Level::ONE, 0x1000, 0x1234_5000);
+    kernel.legacy_context(DISK, 0, top, 7);
+    let (root, upper_half) = (kernel.root(), usize::from(DISK.bus()) * 2 + 1);
+    kernel.set(root, upper_half, 1);
+
+    let (mut taken, mut frames) = kernel.die();
+    assert_eq!(taken.report().contexts_accepted(), 0);
+    let hazards: Vec<_> = taken.report().hazards.listed.iter().map(|hazard| hazard.danger).collect();
+    assert_eq!(hazards, [Danger::ReservedBits]);
+    assert_eq!(kernel.reach(DISK, 0x1000), None);
+
+    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
+    let new_root = RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).address();
+    assert_eq!(kernel.world.own.borrow()[&new_root][upper_half], 0);
+}
+
 /// Both halves of a bus, the PASID directory and table, wide descriptors, and the PASID cache between the other two.
 #[test]
 fn a_scalable_unit_is_taken_over() {

@@ -41,6 +41,9 @@ pub struct Limits {
     pub hazards: usize,
     /// How many separate ranges of mapped I/O addresses are told apart in a domain; beyond it gaps are given up.
     pub reserved_ranges: usize,
+    /// How many tables are looked at without being copied, over all domains: corrupt tables can name each other so often
+    /// that a walk would not end.
+    pub looks: u32,
     /// Frames that are left for new mappings when tables have been duplicated.
     pub spare_frames: usize,
 }
@@ -52,6 +55,8 @@ impl Default for Limits {
             contexts: 16384,
             hazards: 256,
             reserved_ranges: 8192,
+            // The tables of 4 TiB in pages of 4 KiB.
+            looks: 1 << 21,
             spare_frames: 64,
         }
     }

@@ -147,8 +147,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Copies all context tables and makes the copied root table point to the copies.
     fn visit_root(&mut self) -> Result<(), OutOfMemory> {
         for word in self.tables.mode.root_words() {
-            let old = ContextTablePointer::from_bits(self.frames.table(self.tables.root)[word]);
-            let new = match self.copy_context_table(old) {
+            let new = match self.copy_context_table(word) {
                 Ok(Some(table)) => {
                     self.tables.remember_context_table(word, table)?;
                     self.visit_context_table(word, table)?;
@@ -160,16 +159,23 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     ContextTablePointer::new()
                 }
             };
-            self.frames.table_mut(self.tables.root)[word] = new.into_bits();
+            let root = self.frames.table_mut(self.tables.root);
+            root[word] = new.into_bits();
+            if let Some(reserved) = self.tables.mode.reserved_root_word(word) {
+                root[reserved] = 0;
+            }
         }
         Ok(())
     }
 
-    fn copy_context_table(&mut self, old: ContextTablePointer) -> Result<Option<u64>, Danger> {
+    fn copy_context_table(&mut self, root_word: usize) -> Result<Option<u64>, Danger> {
+        let root = self.frames.table(self.tables.root);
+        let old = ContextTablePointer::from_bits(root[root_word]);
+        let reserved = self.tables.mode.reserved_root_word(root_word).map_or(0, |word| root[word]);
         if !old.present() {
             return Ok(None);
         }
-        if old.reserved_bits(self.surroundings.host_address_bits) != 0 {
+        if reserved != 0 || old.reserved_bits(self.surroundings.host_address_bits) != 0 {
             return Err(Danger::ReservedBits);
         }
         self.copy(old.address()).map(Some)

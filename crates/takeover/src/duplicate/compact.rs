@@ -13,9 +13,6 @@ use super::leaves::survey;
 use crate::hazard::{Danger, Outcome};
 use crate::tables::copy_table;
 
-/// How many tables are looked at without being copied: those of 4 TiB in pages of 4 KiB.
-pub(super) const LOOKS: u32 = 1 << 21;
-
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// What a well-formed entry that names a table of this level becomes.
     pub(super) fn compact(

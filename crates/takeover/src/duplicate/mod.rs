@@ -58,7 +58,7 @@ pub fn duplicate<R: Registers, C: Clock>(
     let capability = unit.capability();
     let mut hazards = census.hazards;
     let mut domains = Vec::new();
-    let mut looks_left = compact::LOOKS;
+    let mut looks_left = limits.looks;
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
         let domain = Domain::empty(found.id, found.width, found.top, capability, limits.reserved_ranges)?;
         let spare = spare(*treatment, frames, limits);

@@ -59,8 +59,10 @@ pub fn stuck() -> impl Strategy<Value = Habits> {
 }
 
 /// Limits that suit the machines here.
+///
+/// A model's look at a table costs a thousand times as much as a machine's.
 pub fn limits() -> Limits {
-    Limits { deadline: DEADLINE, ..Limits::default() }
+    Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
 }
 
 /// What the capture kernel knows of a machine's memory.
