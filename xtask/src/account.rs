@@ -98,16 +98,10 @@ fn pair(word: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    fn lines(texts: &[&str]) -> Vec<Line> {
-        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-        (0..).zip(texts).map(|(second, text)| Line { at: at(second), text: (*text).to_owned() }).collect()
-    }
 
     #[test]
     fn times_count_from_the_panic() {
-        let account = Account::of(&lines(&[
+        let account = Account::of(&Line::a_second_apart(&[
             "[    9.1] bench: loaded",
             "[   12.0] Kernel panic - not syncing: sysrq triggered crash",
             "holdover: [0.001] Holdover",
@@ -123,7 +117,7 @@ mod tests {
 
     #[test]
     fn counts_come_from_all_summary_lines() {
-        let account = Account::of(&lines(&[
+        let account = Account::of(&Line::a_second_apart(&[
             "Kernel panic - not syncing",
             "holdover: [0.1] summary contexts=9 tables=50",
             "holdover: [0.2] summary pages=3",
@@ -136,6 +130,6 @@ mod tests {
 
     #[test]
     fn a_guest_that_did_not_panic_has_no_account() {
-        assert!(Account::of(&lines(&["holdover: [0.1] takeover done"])).is_err());
+        assert!(Account::of(&Line::a_second_apart(&["holdover: [0.1] takeover done"])).is_err());
     }
 }

@@ -39,6 +39,13 @@ impl Line {
         let (time, said) = self.text.strip_prefix("holdover: [")?.split_once("] ")?;
         time.trim().parse::<f64>().is_ok().then_some(said)
     }
+
+    /// Lines that came a second apart, for tests of those who read a console.
+    #[cfg(test)]
+    pub(crate) fn a_second_apart(texts: &[&str]) -> Vec<Self> {
+        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        (0..).zip(texts).map(|(second, text)| Self { at: at(second), text: (*text).to_owned() }).collect()
+    }
 }
 
 /// The lines so far, and a thread that adds to them until the console closes.

@@ -168,16 +168,10 @@ impl fmt::Display for Measurement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
-
-    fn lines(texts: &[&str]) -> Vec<Line> {
-        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-        (0..).zip(texts).map(|(second, text)| Line { at: at(second), text: (*text).to_owned() }).collect()
-    }
 
     #[test]
     fn the_first_kernels_own_start_is_not_taken_for_the_crash_kernels() {
-        let lines = lines(&[
+        let lines = Line::a_second_apart(&[
             "[    0.0] Linux version 6.1",
             "[    9.0] Kernel panic - not syncing: sysrq triggered crash",
             "[    0.0] Linux version 6.1",
@@ -191,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_partial_dump_has_no_time() {
-        let lines = lines(&[
+        let lines = Line::a_second_apart(&[
             "[    9.0] Kernel panic - not syncing: sysrq triggered crash",
             "holdover: [0.001] Holdover",
             "holdover: [0.100] takeover done",
