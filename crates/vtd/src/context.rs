@@ -21,15 +21,9 @@ impl TranslationType {
     pub const DEVICE_TLB: Self = Self(1);
     /// Untranslated requests reach the address they name.
     pub const PASS_THROUGH: Self = Self(2);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(TranslationType);
 
 /// Low word of a legacy context entry.
 #[bitfield(u64)]

@@ -79,15 +79,9 @@ impl TableMode {
     pub const SCALABLE: Self = Self(1);
     /// Every request is blocked.
     pub const ABORT_DMA: Self = Self(3);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(TableMode);
 
 /// RTADDR: where the root table is and how it is read (11.4.5).
 #[bitfield(u64)]
@@ -123,15 +117,9 @@ impl Granularity {
     pub const DOMAIN: Self = Self(2);
     /// One device (context-cache) or a naturally aligned group of pages (IOTLB).
     pub const SELECTIVE: Self = Self(3);
-
-    pub(crate) const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(Granularity);
 
 /// CCMD: register-based invalidation of the context cache, refused while the queue is on (11.4.6).
 #[bitfield(u64)]

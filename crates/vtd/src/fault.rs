@@ -77,15 +77,9 @@ impl FaultReason {
     pub const PAGING_RESERVED: Self = Self(0x0C);
     /// LCT.5: the translation type blocks this request.
     pub const CONTEXT_TYPE: Self = Self(0x0D);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(FaultReason);
 
 /// Low half of a fault record.
 #[bitfield(u64)]

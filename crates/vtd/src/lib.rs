@@ -26,6 +26,21 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+/// Lets a code that hardware supplies, a newtype of `u8`, be a field of a register or table entry.
+macro_rules! code {
+    ($name:ident) => {
+        impl $name {
+            pub(crate) const fn from_bits(bits: u8) -> Self {
+                Self(bits)
+            }
+
+            pub(crate) const fn into_bits(self) -> u8 {
+                self.0
+            }
+        }
+    };
+}
+
 pub mod capability;
 pub mod context;
 pub mod control;

@@ -89,15 +89,9 @@ impl AddressWidth {
             None => None,
         }
     }
-
-    pub(crate) const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    pub(crate) const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(AddressWidth);
 
 #[cfg(test)]
 mod tests {

@@ -50,15 +50,9 @@ impl PasidTranslationType {
     pub const NESTED: Self = Self(3);
     /// Requests reach the address they name.
     pub const PASS_THROUGH: Self = Self(4);
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(PasidTranslationType);
 
 /// FSPM: levels of first-stage tables (9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,15 +72,9 @@ impl FirstStagePagingMode {
             _ => None,
         }
     }
-
-    const fn from_bits(bits: u8) -> Self {
-        Self(bits)
-    }
-
-    const fn into_bits(self) -> u8 {
-        self.0
-    }
 }
+
+code!(FirstStagePagingMode);
 
 /// Word 0 of a PASID table entry: the second stage.
 #[bitfield(u64)]
