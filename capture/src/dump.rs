@@ -4,7 +4,7 @@ use alloc::vec;
 use core::time::Duration;
 
 use area::{Area, Seal, State};
-use kdump::{Codec, Ended, Header, Statistics, Utsname, WriteError};
+use kdump::{Codec, Ended, Header, NoteSegment, Statistics, Utsname, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Ram, Selection};
 use zerocopy::FromBytes;
@@ -53,7 +53,7 @@ pub(crate) fn write(
     tell_kernel(&kernel, &notes);
     let mut content = Content {
         head: dump_header(old, &kernel, &notes, header.ram(), level),
-        notes: notes.bytes(),
+        notes: NoteSegment { bytes: notes.bytes(), vmcoreinfo: notes.vmcoreinfo_place() },
         old,
         ram: header.ram(),
         selection: Selection::new(old, &kernel, header.ram(), level)?,
@@ -87,7 +87,7 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
 /// What goes into a dump.
 struct Content<'a, M> {
     head: Header,
-    notes: &'a [u8],
+    notes: NoteSegment<'a>,
     old: &'a M,
     ram: &'a Ram,
     selection: Selection<'a, M>,
@@ -112,7 +112,7 @@ impl<M: OldMemory> Content<'_, M> {
         &mut self,
         device: &'d mut D,
     ) -> Result<kdump::Pages<'d, D>, WriteError> {
-        let mut bitmaps = kdump::begin(device, &self.head, self.notes, Codec::Zlib)?;
+        let mut bitmaps = kdump::begin(device, &self.head, &self.notes, Codec::Zlib)?;
         let (mut existing, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
         for first_pfn in (0..self.head.frames).step_by(CHUNK * 8) {
             let bytes = (self.head.frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use area::{Area, Dump, Outcome, read_label};
 use blockfile::BlockFile;
-use kdump::{Codec, Header, Page, Pages, Statistics, Utsname, begin, layout::Name};
+use kdump::{Codec, Header, NoteSegment, Page, Pages, Statistics, Utsname, begin, layout::Name};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ impl Bench {
 fn write_pages(dump: &mut Dump<BlockFile>, outcome: Outcome) -> Statistics {
     let utsname = Utsname { release: Name::new("6.1.0-test"), ..Utsname::default() };
     let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 1 << 17, phys_base: 0, dump_level: 31 };
-    let mut bitmaps = begin(dump, &header, &[], Codec::Zlib).unwrap();
+    let mut bitmaps = begin(dump, &header, &NoteSegment::default(), Codec::Zlib).unwrap();
     bitmaps.push(&[0xFF], &[0xFF]).unwrap();
     let mut pages = bitmaps.finish().unwrap();
     for pfn in 0..7 {

@@ -19,10 +19,10 @@
 //! Writing reads as the story, one type per stage:
 //!
 //! ```
-//! # use kdump::{Codec, Header, Utsname, WriteError, begin};
+//! # use kdump::{Codec, Header, NoteSegment, Utsname, WriteError, begin};
 //! # fn dump(disk: &mut impl machine::BlockDevice, memory: &impl machine::OldMemory) -> Result<(), WriteError> {
 //! # let header = Header { frames: 8, cpus: 1, dump_level: 31, phys_base: 0, crashed_at: 0, utsname: Utsname::default() };
-//! # let notes = [];
+//! # let notes = NoteSegment::default();
 //! let mut bitmaps = begin(disk, &header, &notes, Codec::Zlib)?;
 //! bitmaps.push(&[0b1111_1111], &[0b0000_0101])?; // eight frames exist, the first and the third are kept
 //! let mut pages = bitmaps.finish()?;
@@ -42,7 +42,6 @@ extern crate std;
 
 mod codec;
 pub mod layout;
-mod notes;
 mod reader;
 mod stream;
 mod writer;
@@ -50,7 +49,6 @@ mod zlib;
 
 pub use codec::Codec;
 pub use layout::Utsname;
-pub use notes::vmcoreinfo;
 pub use reader::{ReadError, Reader};
 pub use writer::{Bitmaps, Ended, Outcome, Pages, Statistics, WriteError, begin};
 pub use zlib::Compressor as PageCompressor;
@@ -76,6 +74,15 @@ pub struct Header {
     pub phys_base: u64,
     /// Which kinds of pages were left out, 0 to 31, in makedumpfile's numbering.
     pub dump_level: u8,
+}
+
+/// ELF notes as in `/proc/vmcore`: one NT_PRSTATUS per CPU, VMCOREINFO, and whatever else a dump is to carry.
+#[derive(Clone, Debug, Default)]
+pub struct NoteSegment<'a> {
+    /// All notes.
+    pub bytes: &'a [u8],
+    /// Where among them the text of VMCOREINFO is, if it is there: the header points at it.
+    pub vmcoreinfo: Option<core::ops::Range<usize>>,
 }
 
 /// One of the two bitmaps; bit `pfn % 8` of byte `pfn / 8` speaks for the page frame `pfn`.

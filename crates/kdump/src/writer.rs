@@ -15,7 +15,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::codec::{Codec, Compressor};
 use crate::layout::{self, Descriptor, DiskDumpHeader, Geometry, SUB_HEADER_LEN, SubHeader};
 use crate::stream::{ReadBack, Stream};
-use crate::{BLOCK, Bitmap, Header, Page, vmcoreinfo};
+use crate::{BLOCK, Bitmap, Header, NoteSegment, Page};
 
 /// Why writing a dump could not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,21 +41,19 @@ pub enum WriteError {
 }
 
 /// Writes the header, marked incomplete, and the notes, and goes on to the bitmaps.
-///
-/// `notes` are ELF notes as in `/proc/vmcore`: one NT_PRSTATUS per CPU and VMCOREINFO, at which the header will point.
 pub fn begin<'d, D: BlockDevice + ?Sized>(
     device: &'d mut D,
     header: &Header,
-    notes: &[u8],
+    notes: &NoteSegment<'_>,
     codec: Codec,
 ) -> Result<Bitmaps<'d, D>, WriteError> {
-    let geometry = Geometry::new(notes.len(), header.frames).ok_or(WriteError::TooLarge)?;
+    let geometry = Geometry::new(notes.bytes.len(), header.frames).ok_or(WriteError::TooLarge)?;
     let end = device.size() / BLOCK as u64 * BLOCK as u64;
     if geometry.descriptors() > end {
         return Err(WriteError::Full);
     }
     let first_block = disk_dump_header(header, geometry, codec);
-    write_headers(device, &first_block, &sub_header(header, notes), notes, geometry)?;
+    write_headers(device, &first_block, &sub_header(header, notes), notes.bytes, geometry)?;
     let stream = |which| Stream::new(geometry.bitmap(which), geometry.bitmap(which) + geometry.bitmap_len());
     Ok(Bitmaps {
         existing: stream(Bitmap::Existing)?,
@@ -106,17 +104,17 @@ fn disk_dump_header(header: &Header, geometry: Geometry, codec: Codec) -> DiskDu
     }
 }
 
-fn sub_header(header: &Header, notes: &[u8]) -> SubHeader {
+fn sub_header(header: &Header, notes: &NoteSegment<'_>) -> SubHeader {
     let notes_start = BLOCK + SUB_HEADER_LEN;
     let (vmcoreinfo_start, vmcoreinfo_len) =
-        vmcoreinfo(notes).map_or((0, 0), |text| (notes_start + text.start, text.len()));
+        notes.vmcoreinfo.as_ref().map_or((0, 0), |text| (notes_start + text.start, text.len()));
     SubHeader {
         phys_base: header.phys_base.into(),
         dump_level: u32::from(header.dump_level).into(),
         offset_vmcoreinfo: (vmcoreinfo_start as u64).into(),
         size_vmcoreinfo: (vmcoreinfo_len as u64).into(),
         offset_note: (notes_start as u64).into(),
-        size_note: (notes.len() as u64).into(),
+        size_note: (notes.bytes.len() as u64).into(),
         max_mapnr_64: header.frames.into(),
         ..SubHeader::new_zeroed()
     }

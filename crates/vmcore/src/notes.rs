@@ -1,19 +1,17 @@
 //! The notes that the dead kernel left: one set of registers per processor, and VMCOREINFO.
 //!
 //! Each processor's notes lie in a place of their own, ended by an empty note; a dump wants them in one piece, the way
-//! `/proc/vmcore` gives them (`fs/proc/vmcore.c`). Layout of a note: System V ABI, "Note Section", with 32-bit words and
-//! padding to 4 bytes also in ELF64.
+//! `/proc/vmcore` gives them (`fs/proc/vmcore.c`).
 
 use alloc::vec::Vec;
 
 use machine::{OldMemory, Range};
 
+use crate::note::{HEADER_BYTES, Note, NoteHeader};
 use crate::{CoreHeader, OutOfMemory, VmcoreInfo};
 
 /// Most bytes of notes that are kept: enough for 8192 processors.
 const MAX_BYTES: usize = 4 << 20;
-/// `n_namesz`, `n_descsz`, `n_type`.
-const HEADER_BYTES: u64 = 12;
 /// The registers of a processor (`NT_PRSTATUS`), in a note called "CORE".
 const PRSTATUS: u32 = 1;
 const PRSTATUS_NAME: &[u8] = b"CORE\0";
@@ -70,37 +68,51 @@ impl Notes {
         self.damaged
     }
 
+    /// Appends a note that the dead kernel did not leave; the dump carries it among the others.
+    ///
+    /// Its name ends with a zero byte, as names of notes do.
+    pub fn push(&mut self, note: &Note<'_>) -> Result<(), OutOfMemory> {
+        let header = note.header().ok_or(OutOfMemory)?;
+        self.bytes.try_reserve(usize::try_from(header.size()).map_err(|_| OutOfMemory)?)?;
+        self.bytes.extend_from_slice(&header.to_bytes());
+        for part in [note.name, note.content] {
+            self.bytes.extend_from_slice(part);
+            self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        }
+        Ok(())
+    }
+
     /// Appends the notes in `place`; says whether they ended as they should.
     fn add_all(&mut self, memory: &impl OldMemory, mut place: Range) -> Result<bool, OutOfMemory> {
         while place.len() >= HEADER_BYTES {
-            let Some(note) = NoteHeader::read(memory, place.start) else { return Ok(false) };
-            if note.name_size == 0 {
+            let Some(header) = read_header(memory, place.start) else { return Ok(false) };
+            if header.name_size == 0 {
                 return Ok(true);
             }
-            if note.size() > place.len() || !self.append(memory, place.start, &note)? {
+            if header.size() > place.len() || !self.copy(memory, place.start, &header)? {
                 return Ok(false);
             }
-            place.start += note.size();
+            place.start += header.size();
         }
         Ok(true)
     }
 
     /// Appends one note; says whether it could be read and fits.
-    fn append(
+    fn copy(
         &mut self,
         memory: &impl OldMemory,
         address: u64,
-        note: &NoteHeader,
+        header: &NoteHeader,
     ) -> Result<bool, OutOfMemory> {
-        let (start, size) = (self.bytes.len(), note.size() as usize);
-        if size > MAX_BYTES - start {
+        let (start, size) = (self.bytes.len(), header.size() as usize);
+        if size > MAX_BYTES.saturating_sub(start) {
             return Ok(false);
         }
         self.bytes.try_reserve(size)?;
         self.bytes.resize(start + size, 0);
         let read = memory.read(address, &mut self.bytes[start..]).is_ok();
         if read {
-            self.index(start, note);
+            self.index(start, header);
         } else {
             self.bytes.truncate(start);
         }
@@ -108,39 +120,20 @@ impl Notes {
     }
 
     /// Notices what a note that was just appended is.
-    fn index(&mut self, start: usize, note: &NoteHeader) {
-        let name_start = start + HEADER_BYTES as usize;
-        let text_start = name_start + padded(note.name_size) as usize;
-        let name = self.bytes.get(name_start..name_start + note.name_size as usize);
-        if name == Some(VMCOREINFO_NAME) && note.kind == 0 {
-            self.vmcoreinfo = Some(text_start..text_start + note.content_size as usize);
-        } else if name == Some(PRSTATUS_NAME) && note.kind == PRSTATUS {
-            self.processors += 1;
+    fn index(&mut self, start: usize, header: &NoteHeader) {
+        match header.cut(&self.bytes[start..]) {
+            Some(Note { name: VMCOREINFO_NAME, kind: 0, .. }) => {
+                let content = header.content();
+                self.vmcoreinfo = Some(start + content.start..start + content.end);
+            }
+            Some(Note { name: PRSTATUS_NAME, kind: PRSTATUS, .. }) => self.processors += 1,
+            _ => {}
         }
     }
 }
 
-/// `Elf64_Nhdr`.
-struct NoteHeader {
-    name_size: u32,
-    content_size: u32,
-    kind: u32,
-}
-
-impl NoteHeader {
-    fn read(memory: &impl OldMemory, address: u64) -> Option<Self> {
-        let mut words = [[0; 4]; 3];
-        memory.read(address, words.as_flattened_mut()).ok()?;
-        let [name_size, content_size, kind] = words.map(u32::from_le_bytes);
-        Some(Self { name_size, content_size, kind })
-    }
-
-    /// Bytes of the whole note, padding included.
-    fn size(&self) -> u64 {
-        HEADER_BYTES + padded(self.name_size) + padded(self.content_size)
-    }
-}
-
-fn padded(size: u32) -> u64 {
-    u64::from(size).next_multiple_of(4)
+fn read_header(memory: &impl OldMemory, address: u64) -> Option<NoteHeader> {
+    let mut bytes = [0; HEADER_BYTES as usize];
+    memory.read(address, &mut bytes).ok()?;
+    Some(NoteHeader::parse(&bytes))
 }

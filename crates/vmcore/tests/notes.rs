@@ -7,7 +7,7 @@ mod support;
 use machine::Range;
 use proptest::prelude::*;
 use support::Memory;
-use vmcore::{CoreHeader, Notes, VmcoreInfo};
+use vmcore::{CoreHeader, Note, Notes, VmcoreInfo, notes_in};
 
 const HEADER: u64 = 0x1000;
 const FIRST: u64 = 0x2000;
@@ -70,6 +70,30 @@ fn vmcoreinfo_is_found_among_them() {
     assert_eq!(place, 12 + 8 + 336 + 12 + 12..12 + 8 + 336 + 12 + 12 + 30);
     assert_eq!(&notes.bytes()[place], b"OSRELEASE=6.1.0\nPAGESIZE=4096\n");
     assert_eq!(notes.vmcoreinfo().os_release(), Some("6.1.0"));
+}
+
+#[test]
+fn a_note_added_to_theirs_stands_behind_them_as_the_kernel_would_write_it() {
+    let mut notes = read(&[(FIRST, registers(1)), (INFO, info())], 0x400);
+    let added = Note { name: b"Example\0", kind: 7, content: b"says" };
+    notes.push(&added).unwrap();
+    assert_eq!(notes.bytes(), [registers(1), info(), note(added.name, 7, added.content)].concat());
+    assert_eq!(notes.vmcoreinfo().os_release(), Some("6.1.0"));
+    let found: Vec<_> = notes_in(notes.bytes()).collect();
+    assert_eq!(
+        found.iter().map(|note| note.name).collect::<Vec<_>>(),
+        [b"CORE\0", &b"VMCOREINFO\0"[..], added.name]
+    );
+    assert_eq!(found[2], added);
+}
+
+#[test]
+fn notes_of_a_segment_end_at_an_empty_one_or_where_the_segment_cuts_them() {
+    let two = [registers(1), info()].concat();
+    assert_eq!(notes_in(&two[..two.len() - 1]).count(), 1);
+    assert_eq!(notes_in(&[registers(1), vec![0; 12], info()].concat()).count(), 1);
+    assert_eq!(notes_in(&[0xFF; 40]).count(), 0);
+    assert_eq!(notes_in(&[]).count(), 0);
 }
 
 #[test]
@@ -137,6 +161,7 @@ fn a_key_is_not_found_inside_another_or_without_a_number() {
 proptest! {
     #[test]
     fn no_bytes_break_the_reader_of_notes(bytes in prop::collection::vec(any::<u8>(), 0..600), len in 0..2000u64) {
+        prop_assert!(notes_in(&bytes).count() <= bytes.len() / 12);
         let notes = read(&[(FIRST, bytes.clone()), (INFO, [info(), bytes].concat())], len);
         if let Some(place) = notes.vmcoreinfo_place() {
             prop_assert!(place.end <= notes.bytes().len());

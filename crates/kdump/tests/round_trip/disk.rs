@@ -1,7 +1,8 @@
 //! A disk in memory that keeps the rules of `BlockDevice`, and dumps written to it.
 
 use kdump::{
-    BLOCK, Codec, Ended, Header, Outcome, Page, Statistics, Utsname, WriteError, begin, layout::Name,
+    BLOCK, Codec, Ended, Header, NoteSegment, Outcome, Page, Statistics, Utsname, WriteError, begin,
+    layout::Name,
 };
 use machine::{BlockDevice, BlockError};
 
@@ -100,6 +101,11 @@ impl BlockDevice for Disk {
 /// Notes with one VMCOREINFO.
 pub(crate) const NOTES: &[u8] = b"\x0b\0\0\0\x0d\0\0\0\0\0\0\0VMCOREINFO\0\0PAGESIZE=4096\0\0\0";
 
+/// The same, as the writer takes them.
+pub(crate) fn notes() -> NoteSegment<'static> {
+    NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37) }
+}
+
 pub(crate) fn header(frames: u64) -> Header {
     let utsname = Utsname {
         sysname: Name::new("Linux"),
@@ -152,7 +158,7 @@ pub(crate) fn try_write(
     stop: usize,
 ) -> Result<Ended, WriteError> {
     let (existing, kept) = bitmaps(frames);
-    let mut stage = begin(disk, &header(frames.len() as u64), NOTES, codec)?;
+    let mut stage = begin(disk, &header(frames.len() as u64), &notes(), codec)?;
     for (existing, kept) in existing.chunks(3).zip(kept.chunks(3)) {
         stage.push(existing, kept)?;
     }

@@ -2,7 +2,7 @@
 
 mod disk;
 
-use disk::{Disk, Frame, NOTES, bitmaps, header, try_write, write};
+use disk::{Disk, Frame, NOTES, bitmaps, header, notes, try_write, write};
 use kdump::{BLOCK, Bitmap, Codec, Page, ReadError, Reader, WriteError, begin};
 use proptest::prelude::*;
 
@@ -156,7 +156,7 @@ fn one_late_complaint_of_the_disk_costs_no_page_that_was_written() {
 #[test]
 fn a_dump_that_was_not_written_to_its_end_cannot_be_finished() {
     let mut disk = Disk::new(64);
-    let mut stage = begin(&mut disk, &header(8), NOTES, Codec::None).unwrap();
+    let mut stage = begin(&mut disk, &header(8), &notes(), Codec::None).unwrap();
     stage.push(&[0xFF], &[0x01]).unwrap();
     assert_eq!(stage.finish().unwrap().finish().error, Some(WriteError::Unfinished));
     assert!(!Reader::open(disk).unwrap().is_complete());
@@ -165,7 +165,7 @@ fn a_dump_that_was_not_written_to_its_end_cannot_be_finished() {
 #[test]
 fn bits_past_the_last_frame_are_ignored_and_more_bytes_refused() {
     let mut disk = Disk::new(64);
-    let mut stage = begin(&mut disk, &header(10), NOTES, Codec::None).unwrap();
+    let mut stage = begin(&mut disk, &header(10), &notes(), Codec::None).unwrap();
     stage.push(&[0xFF, 0xFF], &[0x00, 0xFF]).unwrap();
     assert_eq!(stage.push(&[0], &[0]), Err(WriteError::WrongBitmap));
     assert_eq!(stage.finish().unwrap().statistics().pages, 2);
