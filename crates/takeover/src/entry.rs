@@ -169,18 +169,13 @@ impl Entry {
 
     /// The words of the entry, and how many count.
     fn words(&self) -> ([u64; WORDS], usize) {
-        let mut words = [0; WORDS];
         match self {
             Self::Context(entry) => {
-                words[..2].copy_from_slice(&[entry.low.into_bits(), entry.high.into_bits()]);
+                let mut words = [0; WORDS];
+                words[..2].copy_from_slice(&entry.words());
                 (words, 2)
             }
-            Self::Pasid(entry) => {
-                let first = [entry.second.into_bits(), entry.domain.into_bits(), entry.first.into_bits()];
-                words[..3].copy_from_slice(&first);
-                words[3..].copy_from_slice(&entry.reserved);
-                (words, WORDS)
-            }
+            Self::Pasid(entry) => (entry.words(), WORDS),
         }
     }
 

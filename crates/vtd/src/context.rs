@@ -74,6 +74,11 @@ impl ContextEntry {
         Self { low: ContextLow::from_bits(low), high: ContextHigh::from_bits(high) }
     }
 
+    /// The two words of the entry.
+    pub const fn words(self) -> [u64; 2] {
+        [self.low.into_bits(), self.high.into_bits()]
+    }
+
     /// Physical address of the second-stage root table.
     pub const fn table(self) -> u64 {
         self.low.frame() << 12

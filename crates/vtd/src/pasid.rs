@@ -170,6 +170,12 @@ impl PasidEntry {
         }
     }
 
+    /// The eight words of the entry.
+    pub const fn words(self) -> [u64; PASID_ENTRY_WORDS] {
+        let [w3, w4, w5, w6, w7] = self.reserved;
+        [self.second.into_bits(), self.domain.into_bits(), self.first.into_bits(), w3, w4, w5, w6, w7]
+    }
+
     /// Physical address of the second-stage root table.
     pub const fn second_stage_table(self) -> u64 {
         self.second.frame() << 12

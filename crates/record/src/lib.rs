@@ -1,0 +1,252 @@
+//! The takeover's record: what the capture kernel found of each remapping unit and what became of it, as values that
+//! travel in the dump.
+//!
+//! The capture kernel fills a [`Record`], prints it, and stores it among the dump's ELF notes, as [`NOTE_NAME`] of type
+//! [`NOTE_TYPE`]; `holdover inspect` reads it back. Only plain numbers and text are in it, so that a reader needs to know
+//! nothing of the program that wrote it.
+//!
+//! [`Record::encode`] bounds its size: what does not fit is left out, and every [`List`] says how much it left out.
+//! [`Record::decode`] takes the bytes as hostile.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod encoding;
+mod list;
+mod text;
+mod words;
+
+use serde::{Deserialize, Serialize};
+use vtd::source::SourceId;
+
+pub use encoding::{DecodeError, MAX_BYTES, OutOfMemory, VERSION};
+pub use list::List;
+pub use text::Text;
+pub use words::Requester;
+
+/// Name of the note, with its closing zero byte.
+pub const NOTE_NAME: &[u8] = b"HOLDOVER\0";
+/// Type of the note: "Hold" in ASCII. Readers take notes of some small types for registers of processors, whatever
+/// their name.
+pub const NOTE_TYPE: u32 = u32::from_be_bytes(*b"Hold");
+
+/// The record of a whole takeover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the capture kernel that wrote it.
+    pub writer: Text,
+    /// Physical address bits of the machine, as the DMAR table says; 0 if there was none.
+    pub host_address_bits: u32,
+    /// The remapping units, in the DMAR table's order.
+    pub units: List<Unit>,
+}
+
+/// A remapping unit: how it was found, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Physical address of its registers.
+    pub base: u64,
+    /// PCI segment that it serves.
+    pub segment: u16,
+    /// Its registers before anything was written to them; empty if they could not be read.
+    pub registers: List<Register>,
+    /// What became of it.
+    pub state: State,
+}
+
+/// A register as it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// Bytes from the start of the unit's registers.
+    pub offset: u16,
+    /// What it held.
+    pub value: u64,
+}
+
+/// What became of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Its translations were carried over into tables of the capture kernel.
+    TakenOver(Takeover),
+    /// Translation was off: there was nothing to inherit.
+    Off,
+    /// It was left as it was, or half way; why, and which tables are in force.
+    Lost(Text),
+}
+
+/// A unit that was taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// RTADDR as the old kernel left it.
+    pub old_root: u64,
+    /// RTADDR with the capture kernel's tables.
+    pub new_root: u64,
+    /// How the old invalidation queue was found.
+    pub queue: Queue,
+    /// Faults that were recorded until the takeover was done: low and high word of each record (VT-d 11.4.7).
+    pub faults: List<(u64, u64)>,
+    /// Counts over everything, also over what the lists leave out.
+    pub counts: Counts,
+    /// Present entries that said how requests are translated.
+    pub contexts: List<Context>,
+    /// Domains.
+    pub domains: List<Domain>,
+    /// Everything wrong or dangerous.
+    pub hazards: List<Hazard>,
+}
+
+/// How an invalidation queue was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Queue {
+    /// It was not on.
+    Off,
+    /// It did all its work.
+    Drained,
+    /// It had stopped, or did not finish in time.
+    Stuck {
+        /// IQH at the end.
+        head: u64,
+        /// IQT at the end.
+        tail: u64,
+    },
+}
+
+/// Counts of a unit, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Contexts that were carried over.
+    pub contexts_accepted: u64,
+    /// Tables of all kinds that were copied: root, context and page tables.
+    pub tables_duplicated: u64,
+    /// Leaf entries that map something.
+    pub leaf_mappings: u64,
+    /// Domains whose ids and I/O addresses are kept out of use.
+    pub domains_reserved: u64,
+    /// Hazards; neighbouring ones count as one.
+    pub hazards: u64,
+}
+
+/// What became of a context, a domain or a part of one, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The copy translates exactly as the original did.
+    Duplicated,
+    /// The same translations, in larger pages.
+    Folded,
+    /// The same translations, in the old kernel's checked tables.
+    KeptInPlace,
+    /// All but what would have reached the capture kernel's memory, or was malformed.
+    Fenced,
+    /// Nothing is translated.
+    Blocked,
+}
+
+/// An entry that said how a device's requests are translated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// Source-id of the device.
+    pub source: u16,
+    /// PASID of the requests; `None` for those that carry none.
+    pub pasid: Option<u32>,
+    /// The entry as it was found.
+    pub entry: Entry,
+    /// Domain-id now; `None` if it was not carried over.
+    pub domain: Option<u16>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The words of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// A context entry of legacy mode (VT-d 9.3).
+    Context([u64; 2]),
+    /// A PASID table entry of scalable mode (VT-d 9.6).
+    Pasid([u64; 8]),
+}
+
+/// A domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Domain-id, as it is now.
+    pub id: u16,
+    /// Bits of an address that its tables translate; 0 if that is not known.
+    pub address_bits: u32,
+    /// Page tables that were copied.
+    pub tables: u64,
+    /// Leaf entries in them that map something.
+    pub leaves: u64,
+    /// Leaf entries that were cut out.
+    pub fenced: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Something wrong or dangerous, and what was done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hazard {
+    /// Where.
+    pub place: Place,
+    /// What, in words.
+    pub what: Text,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// Where a hazard was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// The context table of a bus.
+    Bus(u8),
+    /// A device's entry: its source-id.
+    Device(u16),
+    /// I/O addresses of a domain.
+    Domain {
+        /// Domain-id, as it is now.
+        id: u16,
+        /// First I/O address.
+        start: u64,
+        /// First I/O address after.
+        end: u64,
+    },
+}
+
+impl Record {
+    /// The counts of all units that were taken over.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for unit in &self.units.listed {
+            if let State::TakenOver(takeover) = &unit.state {
+                sum.add(&takeover.counts);
+            }
+        }
+        sum
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        let Self { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = other;
+        let add = |sum: &mut u64, count: &u64| *sum = sum.saturating_add(*count);
+        add(&mut self.contexts_accepted, contexts_accepted);
+        add(&mut self.tables_duplicated, tables_duplicated);
+        add(&mut self.leaf_mappings, leaf_mappings);
+        add(&mut self.domains_reserved, domains_reserved);
+        add(&mut self.hazards, hazards);
+    }
+}
+
+impl Outcome {
+    /// All, from good to bad.
+    pub const ALL: [Self; 5] =
+        [Self::Duplicated, Self::Folded, Self::KeptInPlace, Self::Fenced, Self::Blocked];
+}
+
+impl Context {
+    /// Whose requests.
+    pub fn requester(&self) -> Requester {
+        Requester { source: SourceId(self.source), pasid: self.pasid }
+    }
+}
