@@ -7,7 +7,7 @@ use core::ops::RangeInclusive;
 use machine::{PAGE_SIZE, Range};
 use takeover::{AttachError, Attachment, Failure, Limits, Surroundings, Takeover, UnitError};
 use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
-use vtd::second_stage::Permission;
+use vtd::paging::Permission;
 use vtd::source::SourceId;
 
 use crate::clock::Tsc;

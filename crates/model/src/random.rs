@@ -9,8 +9,8 @@ use machine::{PAGE_SIZE, Range};
 use std::collections::BTreeMap;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
+use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::Permission;
 
 /// How large made-up machines are at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

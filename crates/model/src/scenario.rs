@@ -13,8 +13,8 @@ use crate::world::{Meddling, World};
 use fastrand::Rng;
 use machine::Range;
 use vtd::control::TableMode;
+use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::Permission;
 
 /// A machine at the moment its kernel dies.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use model::{Access, Answer, Direction, Kind, Machine, Scenario, UnitRegisters, V
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::fault::FaultReason;
+use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::Permission;
 
 const GCMD: usize = 0x18;
 const GSTS: usize = 0x1C;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use machine::{Clock, Frames, PAGE_SIZE, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
 use vtd::paging::AddressWidth;
-use vtd::second_stage::Permission;
+use vtd::paging::Permission;
 use vtd::source::SourceId;
 
 use crate::Surroundings;

@@ -2,8 +2,9 @@
 
 use machine::{Frames, PAGE_SIZE, Range};
 use vtd::capability::Capability;
+use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::{Permission, SecondStageEntry};
+use vtd::second_stage::SecondStageEntry;
 
 use crate::growth::OutOfMemory;
 use crate::hazard::Outcome;

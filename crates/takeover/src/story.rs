@@ -12,9 +12,10 @@ use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Ta
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{ContextCommand, IotlbCommand, RootTableAddress, TableMode};
 use vtd::paging::Level;
+use vtd::paging::Permission;
 use vtd::queue::{Descriptor, DescriptorType, QueueAddress};
 use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, IQA, IQH, IQT, RTADDR, VER};
-use vtd::second_stage::{Permission, SecondStageEntry};
+use vtd::second_stage::SecondStageEntry;
 use vtd::source::SourceId;
 
 use crate::hazard::Danger;

@@ -12,8 +12,8 @@ use takeover::Outcome;
 use takeover::attach::Inherited;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
+use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::Permission;
 use vtd::source::SourceId;
 
 use machine::Range;

@@ -1,32 +1,80 @@
 //! First-stage paging entries: the processor's own page-table format (9.7).
+//!
+//! Addresses are sign-extended: those that are not canonical are blocked before any table is read (3.6).
 
 use crate::address_reserved;
-use crate::paging::Level;
+use crate::capability::Capability;
+use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-const PAGE_SIZE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const EXTENDED_ACCESSED: u64 = 1 << 10;
+/// PAT of a leaf of level 1; of larger ones it is [`LARGE_PAT`], since this bit is [`PAGE_SIZE`] there.
+const PAT: u64 = 1 << 7;
+const LARGE_PAT: u64 = 1 << 12;
 
 /// One first-stage entry of any level.
+///
+/// Rights of all levels are combined by AND (3.6.1). Bits 63:52 are ignored, the processor's execute-disable bit
+/// among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FirstStageEntry(pub u64);
 
 impl FirstStageEntry {
+    /// Bits that hardware sets when it uses an entry: A, D, and EA if the PASID entry's EAFE is set (3.6.2).
+    pub const USED: u64 = ACCESSED | DIRTY | EXTENDED_ACCESSED;
+
+    /// A leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
+    ///
+    /// There are no write-only pages: all present ones can be read. A, D and EA are set: hardware that walks tables
+    /// without snooping the processor's caches faults where it would have to set them (3.10).
+    pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
+        let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
+        let write = if permission.writes() { WRITE } else { 0 };
+        Self(address & ADDRESS | PRESENT | USER | Self::USED | write | page_size)
+    }
+
+    /// An entry that points to the next table, allowing all that the table allows; A and EA are set.
+    pub const fn table(address: u64) -> Self {
+        Self(address & ADDRESS | PRESENT | WRITE | USER | ACCESSED | EXTENDED_ACCESSED)
+    }
+
     /// P: hardware looks at the rest of the entry.
     pub const fn present(self) -> bool {
         self.0 & PRESENT != 0
     }
 
-    /// R/W: writes are allowed.
+    /// R/W: writes are allowed; supervisor requests write without it unless the PASID entry's WPE is set.
     pub const fn writable(self) -> bool {
         self.0 & WRITE != 0
     }
 
-    /// U/S: user requests are allowed.
+    /// U/S: user requests are allowed. A request without PASID is one unless RID_PRIV is set.
     pub const fn user(self) -> bool {
         self.0 & USER != 0
+    }
+
+    /// A: the entry was used.
+    pub const fn accessed(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+
+    /// D: the page was written; ignored in entries that name tables.
+    pub const fn dirty(self) -> bool {
+        self.0 & DIRTY != 0
+    }
+
+    /// EA: the entry was used by a request whose PASID entry's EAFE is set.
+    pub const fn extended_accessed(self) -> bool {
+        self.0 & EXTENDED_ACCESSED != 0
+    }
+
+    /// Whether user requests may do all of this.
+    pub const fn allows(self, permission: Permission) -> bool {
+        self.present() && self.user() && (self.writable() || !permission.writes())
     }
 
     /// Whether an entry of this level maps memory rather than naming a table.
@@ -34,9 +82,15 @@ impl FirstStageEntry {
         level.number() == 1 || self.0 & PAGE_SIZE != 0
     }
 
-    /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf.
+    /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf of level 1. Of
+    /// larger leaves bit 12 is the PAT bit: see [`page`](Self::page).
     pub const fn address(self) -> u64 {
         self.0 & ADDRESS
+    }
+
+    /// The first byte of the page that a leaf of this level maps.
+    pub const fn page(self, level: Level) -> u64 {
+        self.0 & ADDRESS & !(level.span() - 1)
     }
 
     /// The same entry with another address.
@@ -44,36 +98,122 @@ impl FirstStageEntry {
         Self(self.0 & !ADDRESS | address & ADDRESS)
     }
 
-    /// Reserved bits that are set for a machine of `haw` physical address bits; they make a present entry fault.
-    ///
-    /// Bit 12 of a large leaf is its PAT bit and not reserved.
-    pub const fn reserved_bits(self, level: Level, haw: u32) -> u64 {
-        let beyond = address_reserved(haw) & ADDRESS;
-        let shape = match level.number() {
-            2 | 3 if self.is_leaf(level) => (level.span() - 1) & ADDRESS & !0x1000,
-            4 | 5 => PAGE_SIZE,
-            _ => 0,
+    /// The mapping of `address` as a leaf of level `to`, with the rights and memory type of this leaf of level `from`.
+    pub const fn as_leaf_of(self, from: Level, to: Level, address: u64) -> Self {
+        let pat = self.0 & if from.number() == 1 { PAT } else { LARGE_PAT } != 0;
+        let rest = self.0 & !(ADDRESS | PAGE_SIZE);
+        let shape = match (to.number(), pat) {
+            (1, false) => 0,
+            (1, true) => PAT,
+            (_, false) => PAGE_SIZE,
+            (_, true) => PAGE_SIZE | LARGE_PAT,
         };
-        self.0 & (beyond | shape)
+        Self(rest | address & ADDRESS | shape)
     }
+
+    /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
+    /// make a present entry fault.
+    pub const fn reserved_bits(self, level: Level, haw: u32, capability: Capability) -> u64 {
+        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { table_mask(level, haw) }
+    }
+}
+
+/// Reserved bits of entries that name tables.
+const fn table_mask(level: Level, haw: u32) -> u64 {
+    let beyond = address_reserved(haw) & ADDRESS;
+    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
+    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
+}
+
+/// Reserved bits of leaves. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.
+const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
+    let beyond = address_reserved(haw) & ADDRESS;
+    match level.number() {
+        1 => beyond,
+        3 if !capability.fs1gp() => beyond | PAGE_SIZE,
+        2 | 3 => beyond | (level.span() - 1) & ADDRESS & !LARGE_PAT,
+        _ => beyond | PAGE_SIZE,
+    }
+}
+
+/// Whether tables with a root of this level translate `address`: its upper bits equal the highest that is translated
+/// (3.6).
+pub const fn is_canonical(address: u64, top: Level) -> bool {
+    let unused = 64 - top.width();
+    ((address << unused).cast_signed() >> unused).cast_unsigned() == address
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Linux writes first-stage entries with `DMA_FL_PTE_PRESENT` (bit 0), `DMA_PTE_WRITE` (1), `DMA_FL_PTE_US` (2).
+    const HUGE: Capability = Capability::new().with_fs1gp(true);
+
+    /// `DMA_FL_PTE_*` of Linux: present bit 0, user 2, accessed 5, dirty 6; `DMA_PTE_WRITE` 1, `DMA_PTE_LARGE_PAGE` 7;
+    /// EA is bit 10 in tables 34 to 40.
     #[test]
     fn entries_are_laid_out_as_linux_writes_them() {
-        let entry = FirstStageEntry(0x1234_5007 | 1 << 63);
-        assert!(entry.present() && entry.writable() && entry.user());
-        assert_eq!(entry.address(), 0x1234_5000);
-        assert_eq!(entry.with_address(0x7000).0, 0x7007 | 1 << 63);
+        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1234_5000, Permission::ReadWrite).0, 0x1234_5467);
+        assert_eq!(FirstStageEntry::leaf(Level::TWO, 0x20_0000, Permission::Write).0, 0x20_04E7);
+        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1000, Permission::Read).0, 0x1465);
+        assert_eq!(FirstStageEntry::table(0x1000).0, 0x1427);
+        let entry = FirstStageEntry(0x1234_5067 | 1 << 63);
+        assert!(entry.present() && entry.writable() && entry.user() && entry.accessed() && entry.dirty());
+        assert!(FirstStageEntry(0x400).extended_accessed() && !FirstStageEntry(!0x467).present());
+        assert_eq!(entry.with_address(0x7000).0, 0x7067 | 1 << 63);
     }
 
     #[test]
-    fn the_pat_bit_of_a_large_page_is_not_reserved() {
-        assert_eq!(FirstStageEntry(0x3083).reserved_bits(Level::TWO, 46), 0x2000);
-        assert_eq!(FirstStageEntry(0x83).reserved_bits(Level::FOUR, 46), 0x80);
+    fn user_requests_need_the_user_bit_and_writes_need_more() {
+        assert!(FirstStageEntry(0b101).allows(Permission::Read));
+        assert!(!FirstStageEntry(0b101).allows(Permission::Write));
+        assert!(!FirstStageEntry(0b011).allows(Permission::Read));
+        assert!(FirstStageEntry(0b111).allows(Permission::ReadWrite));
+    }
+
+    /// `VTD_FPTE_PAGE_*_RSVD_MASK` and `VTD_FPTE_LPAGE_*_RSVD_MASK` of QEMU for 39 address bits, less those below 12,
+    /// which are no address; `VTD_FS_UPPER_IGNORED`: bits 63:52 are never reserved.
+    #[test]
+    fn reserved_bits_are_qemus() {
+        let beyond = 0x000F_FF80_0000_0000;
+        let all = |shape: u64| FirstStageEntry(0xFFFF_FFFF_FFFF_F001 | shape);
+        for level in [Level::ONE, Level::TWO, Level::THREE, Level::FOUR, Level::FIVE] {
+            assert_eq!(all(0).reserved_bits(level, 39, HUGE), beyond, "{level:?}");
+        }
+        assert_eq!(all(0x80).reserved_bits(Level::ONE, 39, HUGE), beyond);
+        assert_eq!(all(0x80).reserved_bits(Level::TWO, 39, HUGE), beyond | 0x1F_E000);
+        assert_eq!(all(0x80).reserved_bits(Level::THREE, 39, HUGE), beyond | 0x3FFF_E000);
+        assert_eq!(all(0x80).reserved_bits(Level::FOUR, 39, HUGE), beyond | 0x80);
+        assert_eq!(all(0x80).reserved_bits(Level::FIVE, 39, HUGE), beyond | 0x80);
+    }
+
+    #[test]
+    fn a_huge_page_that_the_unit_lacks_is_a_reserved_bit() {
+        let none = Capability::new();
+        assert_eq!(FirstStageEntry(0x83).reserved_bits(Level::THREE, 46, none), 0x80);
+        assert_eq!(FirstStageEntry(0x83).reserved_bits(Level::TWO, 46, none), 0);
+    }
+
+    /// Bit 12 of a large leaf is its memory type (tables 36 and 38), bit 7 that of a small one.
+    #[test]
+    fn the_memory_type_moves_with_the_size_of_the_page() {
+        let small = FirstStageEntry(0x20_0000 | 0xFF);
+        assert_eq!(small.as_leaf_of(Level::ONE, Level::TWO, 0x20_0000).0, 0x20_10FF);
+        let large = FirstStageEntry(0x40_10E7 | 1 << 63);
+        assert_eq!(large.page(Level::TWO), 0x40_0000);
+        assert_eq!(large.as_leaf_of(Level::TWO, Level::ONE, 0x40_3000).0, 0x40_30E7 | 1 << 63);
+        assert_eq!(FirstStageEntry(0x40_00E7).as_leaf_of(Level::TWO, Level::ONE, 0x40_3000).0, 0x40_3067);
+        assert_eq!(FirstStageEntry(0x40_10E7).as_leaf_of(Level::THREE, Level::TWO, 0).0, 0x10E7);
+    }
+
+    /// `VTD_FR_FS_NON_CANONICAL` of QEMU: bits 63:47, or 63:56, are all alike.
+    #[test]
+    fn addresses_are_sign_extended() {
+        assert!(is_canonical(0x0000_7FFF_FFFF_FFFF, Level::FOUR));
+        assert!(!is_canonical(0x0000_8000_0000_0000, Level::FOUR));
+        assert!(is_canonical(0xFFFF_8000_0000_0000, Level::FOUR));
+        assert!(is_canonical(0x0000_8000_0000_0000, Level::FIVE));
+        assert!(!is_canonical(0x0100_0000_0000_0000, Level::FIVE));
+        assert!(is_canonical(u64::MAX, Level::FIVE));
     }
 }

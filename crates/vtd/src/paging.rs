@@ -4,6 +4,10 @@
 const STRIDE: u32 = 9;
 /// Bits of an address within a page.
 const PAGE_SHIFT: u32 = 12;
+/// PS, in entries of either stage above level 1: a page, not a table.
+pub(crate) const PAGE_SIZE: u64 = 1 << 7;
+/// Where entries of either stage hold an address, as wide as any host's can be.
+pub(crate) const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 /// A level of a page table: 1 holds pages, 5 is the highest there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +61,29 @@ impl Level {
     /// The level of the tables that entries of this level point to; `None` below level 1.
     pub const fn below(self) -> Option<Self> {
         Self::new(self.0 - 1)
+    }
+}
+
+/// What a mapping allows a device to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+impl Permission {
+    /// Whether reads are allowed.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+
+    /// Whether writes are allowed.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
     }
 }
 

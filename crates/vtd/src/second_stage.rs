@@ -2,35 +2,12 @@
 
 use crate::address_reserved;
 use crate::capability::Capability;
-use crate::paging::Level;
+use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-const PAGE_SIZE: u64 = 1 << 7;
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// One of the bits 61:52, which hardware ignores at every level.
 const MARK: u64 = 1 << 55;
-
-/// What a mapping allows a device to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permission {
-    /// Reads.
-    Read,
-    /// Writes.
-    Write,
-    /// Both.
-    ReadWrite,
-}
-
-impl Permission {
-    const fn bits(self) -> u64 {
-        match self {
-            Self::Read => READ,
-            Self::Write => WRITE,
-            Self::ReadWrite => READ | WRITE,
-        }
-    }
-}
 
 /// One second-stage entry of any level.
 ///
@@ -39,6 +16,11 @@ impl Permission {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecondStageEntry(pub u64);
 
+/// R and W of what a mapping allows.
+const fn rights(permission: Permission) -> u64 {
+    (if permission.reads() { READ } else { 0 }) | (if permission.writes() { WRITE } else { 0 })
+}
+
 impl SecondStageEntry {
     /// An entry that blocks everything.
     pub const BLOCKED: Self = Self(0);
@@ -46,7 +28,7 @@ impl SecondStageEntry {
     /// A leaf of `level` that maps `address`, which is aligned to the level's span.
     pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
         let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
-        Self(address & ADDRESS | permission.bits() | page_size)
+        Self(address & ADDRESS | rights(permission) | page_size)
     }
 
     /// An entry that points to the next table, allowing all that the table allows.
@@ -71,7 +53,7 @@ impl SecondStageEntry {
 
     /// Whether all of this is allowed.
     pub const fn allows(self, permission: Permission) -> bool {
-        self.0 & permission.bits() == permission.bits()
+        self.0 & rights(permission) == rights(permission)
     }
 
     /// Whether an entry of this level maps memory rather than naming a table.

@@ -2,7 +2,8 @@
 
 use machine::{ENTRIES, Frames, OldMemory, Range};
 use vtd::paging::Level;
-use vtd::second_stage::{Permission, SecondStageEntry};
+use vtd::paging::Permission;
+use vtd::second_stage::SecondStageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};

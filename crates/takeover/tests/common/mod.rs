@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
 use takeover::{Attachment, Failure, Limits, MapError, Surroundings, Takeover, Unit};
-use vtd::second_stage::Permission;
+use vtd::paging::Permission;
 use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
