@@ -29,7 +29,7 @@ pub(crate) const LARGEST_IMAGE: u64 = 512 << 10;
 
 /// What it is built for: this toolchain has its precompiled libraries, and everybody has this toolchain. The same source
 /// builds for `x86_64-unknown-none`.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Which of the capture kernel's builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +84,6 @@ fn compile(flavor: Flavor, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join(TARGET).join("release/capture"))
 }
 
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| paths::repository().join("target"), PathBuf::from)
 }

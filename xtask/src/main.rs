@@ -1,8 +1,8 @@
-//! Development tasks: setup, build, run, demo, test, compare.
+//! Development tasks: setup, build, run, demo, test, fuzz, compare.
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | `setup`, `build`, `run`, `demo`, `test`, `compare` | one task each |
+//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare` | one task each |
 //! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
 //! | `crash` | one crash from boot to reset, with `kernels`, `initramfs`, `files`, `tool` |
 //! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram` |
@@ -16,6 +16,7 @@ mod console;
 mod crash;
 mod demo;
 mod files;
+mod fuzz;
 mod gdb;
 mod initramfs;
 mod kernels;
@@ -45,6 +46,7 @@ enum Task {
     Run(run::Run),
     Demo(demo::Demo),
     Test(test::Test),
+    Fuzz(fuzz::Fuzz),
     Compare(compare::Compare),
 }
 
@@ -55,6 +57,7 @@ fn main() -> Result<()> {
         Task::Run(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Fuzz(task) => task.run(),
         Task::Compare(task) => task.run(),
     }
 }

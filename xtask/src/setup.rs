@@ -9,10 +9,11 @@ use crate::kernels::{self, Flavour, Kernel};
 use crate::process;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "alsa-utils",      // plays a sound in the guest: DMA that no panic ends
     "busybox-static",  // the guest's user space
     "crash",           // reader of dumps
+    "g++",             // compiles libFuzzer
     "kexec-tools",     // loads the capture kernel
     "makedumpfile",    // reader of dumps, and the reference for which pages belong in one
     "python3-drgn",    // reader of dumps

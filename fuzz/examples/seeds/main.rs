@@ -1,0 +1,32 @@
+//! Writes the seeds: for each fuzz target a few small inputs that are as real ones are, from which the fuzzer starts.
+//!
+//! ```console
+//! $ cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod core_header;
+mod dmar;
+mod dump;
+
+use std::path::Path;
+use std::{fs, io};
+
+/// An input and what it is called.
+type Seed = (&'static str, Vec<u8>);
+
+fn main() -> io::Result<()> {
+    write("dmar", dmar::seeds())?;
+    write("core_header", core_header::seeds())?;
+    write("dump", dump::seeds())
+}
+
+fn write(target: &str, seeds: Vec<Seed>) -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    fs::create_dir_all(&folder)?;
+    for (name, bytes) in seeds {
+        fs::write(folder.join(name), bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The core header, the notes it points to, VMCOREINFO in them, and which pages are chosen by what that says: all in a
+//! dead kernel's memory that is the fuzzer's bytes.
+
+#![no_main]
+
+use holdover_fuzz::Memory;
+use libfuzzer_sys::fuzz_target;
+use vmcore::{CoreHeader, Kernel, Level, Notes, Ram, Selection};
+
+/// Bytes of a bitmap that are filled at a time.
+const CHUNK: usize = 64;
+/// How many page frames are chosen from: the dead kernel may say that it had 2^52.
+const FRAMES: u64 = 1 << 12;
+
+fuzz_target!(|bytes: &[u8]| {
+    let memory = Memory::new(bytes);
+    let Ok(header) = CoreHeader::read(&memory, 0) else { return };
+    let Ok(notes) = Notes::read(&memory, &header) else { return };
+    let kernel = Kernel::new(notes.vmcoreinfo());
+    let _ = (kernel.utsname(&memory), kernel.unknown().count(), kernel.kaslr_offset());
+    for level in [0, 1, 31].into_iter().filter_map(Level::new) {
+        select(&memory, &kernel, header.ram(), level);
+    }
+});
+
+/// Chooses pages, first from front to back, then once more somewhere else.
+fn select(memory: &Memory, kernel: &Kernel, ram: &Ram, level: Level) {
+    let Ok(mut selection) = Selection::new(memory, kernel, ram, level) else { return };
+    for first in (0..FRAMES).step_by(CHUNK * 8).chain([0, u64::from(u32::MAX)]) {
+        let mut bitmap = [0; CHUNK];
+        let counts = selection.fill(first, &mut bitmap);
+        let kept: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
+        assert_eq!(counts.kept(), u64::from(kept), "{counts:?}");
+    }
+}
