@@ -14,6 +14,8 @@ use crate::console::say;
 
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
 const CHUNK: usize = 4096;
+/// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
+const PATIENCE: usize = 64;
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -101,6 +103,7 @@ impl<M: OldMemory> Content<'_, M> {
             Ok(pages) => pages,
             Err(error) => return Ended { statistics: Statistics::default(), error: Some(error) },
         };
+        pages.put_up_with(PATIENCE);
         match self.write_pages(&mut pages) {
             Ok(()) => pages.finish(),
             Err(error) => Ended { error: Some(error), ..pages.abandon() },

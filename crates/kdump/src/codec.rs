@@ -34,25 +34,48 @@ impl Codec {
     }
 }
 
-/// A codec with the memory it works in, used for one page after the other.
-pub(crate) enum Compressor {
-    None,
-    Zlib { zlib: zlib::Compressor, output: Box<Page> },
+/// What a dump stores of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// The page could not be read.
+    Missing,
+    /// It holds zeros only.
+    Zero,
+    /// This, which `codec` made of it.
+    Data {
+        /// How to read it.
+        codec: Codec,
+        /// What goes into the file.
+        data: &'a [u8],
+    },
 }
 
-impl Compressor {
-    pub(crate) fn new(codec: Codec) -> Self {
-        match codec {
-            Codec::None => Self::None,
-            Codec::Zlib => Self::Zlib { zlib: zlib::Compressor::new(), output: Box::new([0; BLOCK]) },
+/// Makes what is stored of one page after the other; holds the memory that a codec works in.
+pub struct Encoder(Compressor);
+
+impl Encoder {
+    /// Takes the memory that the codec needs.
+    pub fn new(codec: Codec) -> Self {
+        Self(match codec {
+            Codec::None => Compressor::None,
+            Codec::Zlib => Compressor::Zlib { zlib: zlib::Compressor::new(), output: Box::new([0; BLOCK]) },
+        })
+    }
+
+    /// What to store of a page.
+    pub fn encode<'a>(&'a mut self, page: &'a Page) -> Content<'a> {
+        if is_zero(page) {
+            return Content::Zero;
         }
+        let (codec, data) = self.compress(page);
+        Content::Data { codec, data }
     }
 
     /// The page's data as it goes to the file, and the codec to name in its descriptor.
     pub(crate) fn compress<'a>(&'a mut self, page: &'a Page) -> (Codec, &'a [u8]) {
-        match self {
-            Self::None => (Codec::None, page),
-            Self::Zlib { zlib, output } => match zlib.compress(page, output) {
+        match &mut self.0 {
+            Compressor::None => (Codec::None, page),
+            Compressor::Zlib { zlib, output } => match zlib.compress(page, output) {
                 Some(len) => (Codec::Zlib, &output[..len]),
                 None => (Codec::None, page),
             },
@@ -60,7 +83,19 @@ impl Compressor {
     }
 }
 
-/// Undoes any [`Compressor`].
+/// A codec with the memory it works in.
+enum Compressor {
+    None,
+    Zlib { zlib: zlib::Compressor, output: Box<Page> },
+}
+
+/// Whether a page holds zeros only.
+fn is_zero(page: &Page) -> bool {
+    // Most pages that are not zero show it early, so the look goes in small steps.
+    page.chunks_exact(64).all(|line| line.iter().fold(0, |or, byte| or | byte) == 0)
+}
+
+/// Undoes what any [`Encoder`] did.
 pub(crate) struct Decompressor(Box<DecompressorOxide>);
 
 impl Decompressor {

@@ -44,10 +44,11 @@ mod codec;
 pub mod layout;
 mod reader;
 mod stream;
+mod target;
 mod writer;
 mod zlib;
 
-pub use codec::Codec;
+pub use codec::{Codec, Content, Encoder};
 pub use layout::Utsname;
 pub use reader::{ReadError, Reader};
 pub use writer::{Bitmaps, Ended, Outcome, Pages, Statistics, WriteError, begin};

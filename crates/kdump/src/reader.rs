@@ -16,6 +16,9 @@ use crate::{BLOCK, Bitmap, Header, Page};
 /// Page frames that one block of a bitmap speaks for.
 const FRAMES_PER_BLOCK: u64 = 8 * BLOCK as u64;
 
+/// More page frames than a machine can have: physical addresses end at 52 bits (Intel SDM, volume 3, section 5.1.4).
+const FRAMES_LIMIT: u64 = 1 << (52 - machine::PAGE_SHIFT);
+
 /// More bytes of notes than any machine leaves: 4096 CPUs take less than two million.
 const NOTES_LIMIT: u64 = 16 << 20;
 
@@ -36,7 +39,7 @@ pub enum ReadError {
         /// Its value.
         value: u32,
     },
-    /// A part of the file lies outside it, or overlaps another.
+    /// A part of the file lies outside it.
     #[error("the {0} lie outside the file")]
     OutOfBounds(&'static str),
     /// The page is not among those that were kept.
@@ -172,7 +175,8 @@ impl<D: BlockDevice> Reader<D> {
         self.kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
         for block in 0..blocks {
             self.kept_before.push(self.kept);
-            self.kept += u64::from(count_ones(self.bits(Bitmap::Kept, block)?, FRAMES_PER_BLOCK as usize));
+            let frames = (self.header.frames - block * FRAMES_PER_BLOCK).min(FRAMES_PER_BLOCK) as usize;
+            self.kept += u64::from(count_ones(self.bits(Bitmap::Kept, block)?, frames));
         }
         Ok(())
     }
@@ -247,7 +251,7 @@ impl<D: BlockDevice> Reader<D> {
         while at < end {
             let len = (end - at).min(BLOCK as u64);
             let part = self.read_small(at, len as usize, &mut buffer)?;
-            bytes.extend_from_slice(part.unwrap_or_default());
+            bytes.extend_from_slice(part.ok_or(ReadError::OutOfBounds("notes"))?);
             at += len;
         }
         Ok(())
@@ -283,7 +287,7 @@ fn check_geometry(first: &DiskDumpHeader, frames: u64, size: u64) -> Result<Geom
         bitmap_blocks: first.bitmap_blocks.get() / 2,
     };
     let covered = u64::from(geometry.bitmap_blocks) * FRAMES_PER_BLOCK;
-    if frames > covered || geometry.descriptors() > size {
+    if frames > covered || frames > FRAMES_LIMIT || geometry.descriptors() > size {
         return Err(ReadError::OutOfBounds("bitmaps"));
     }
     Ok(geometry)

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use machine::BlockDevice;
 
+use crate::target::Target;
 use crate::{BLOCK, WriteError};
 
 /// Bytes in one write; what remains at the end of a stream is written in fewer.
@@ -41,7 +42,7 @@ impl Stream {
     /// Appends all of `bytes`, or nothing if there is no room for all.
     pub(crate) fn push<D: BlockDevice + ?Sized>(
         &mut self,
-        device: &mut D,
+        target: &mut Target<'_, D>,
         mut bytes: &[u8],
     ) -> Result<(), WriteError> {
         if bytes.len() as u64 > self.remaining() {
@@ -52,29 +53,35 @@ impl Stream {
             self.buffer.extend_from_slice(now);
             bytes = later;
             if self.buffer.len() == CHUNK {
-                self.write(device)?;
+                self.write(target)?;
             }
         }
         Ok(())
     }
 
     /// Fills what remains of the stream with zeros.
-    pub(crate) fn fill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
+    pub(crate) fn fill<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+    ) -> Result<(), WriteError> {
         while self.remaining() > 0 {
             let zeros = self.remaining().min(BLOCK as u64) as usize;
-            self.push(device, &[0; BLOCK][..zeros])?;
+            self.push(target, &[0; BLOCK][..zeros])?;
         }
-        self.close(device)
+        self.close(target)
     }
 
     /// Ends the stream: pads it to a whole block and writes what is left.
-    pub(crate) fn close<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
+    pub(crate) fn close<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+    ) -> Result<(), WriteError> {
         self.buffer.resize(self.buffer.len().next_multiple_of(BLOCK), 0);
-        if self.buffer.is_empty() { Ok(()) } else { self.write(device) }
+        if self.buffer.is_empty() { Ok(()) } else { self.write(target) }
     }
 
-    fn write<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<(), WriteError> {
-        device.write(self.start, &self.buffer)?;
+    fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
+        target.write(self.start, &self.buffer)?;
         self.start += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -113,13 +120,17 @@ impl ReadBack {
     /// Reads the next chunk; says whether there was one.
     fn refill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<bool, WriteError> {
         let len = (self.end - self.next).min(CHUNK as u64) as usize;
-        self.buffer.resize(len, 0);
-        self.used = 0;
-        if len > 0 {
-            device.read(self.next, &mut self.buffer)?;
+        // Nothing is handed out until it was read.
+        self.used = self.buffer.len();
+        if len == 0 {
+            return Ok(false);
         }
+        self.buffer.resize(len, 0);
+        self.used = len;
+        device.read(self.next, &mut self.buffer)?;
+        self.used = 0;
         self.next += len as u64;
-        Ok(len > 0)
+        Ok(true)
     }
 }
 

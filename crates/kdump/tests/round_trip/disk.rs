@@ -10,10 +10,14 @@ use machine::{BlockDevice, BlockError};
 #[derive(Clone)]
 pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
+    /// Its size as it tells it, which may be more than it has.
+    pub(crate) claimed: u64,
     /// How many more writes succeed.
     pub(crate) writes_left: usize,
     /// How many more writes and flushes succeed before one fails.
     pub(crate) calls_until_failure: Option<usize>,
+    /// Blocks that cannot be written.
+    pub(crate) bad: std::ops::Range<usize>,
     /// How often each block was written.
     pub(crate) written: Vec<u32>,
     /// Lengths of the writes, in order.
@@ -22,22 +26,17 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(blocks: usize) -> Self {
-        let bytes = vec![0xA5; blocks * BLOCK];
-        Self {
-            bytes,
-            writes_left: usize::MAX,
-            calls_until_failure: None,
-            written: vec![0; blocks],
-            lengths: Vec::new(),
-        }
+        Self::holding(vec![0xA5; blocks * BLOCK])
     }
 
     pub(crate) fn holding(bytes: Vec<u8>) -> Self {
         let blocks = bytes.len() / BLOCK;
         Self {
+            claimed: bytes.len() as u64,
             bytes,
             writes_left: usize::MAX,
             calls_until_failure: None,
+            bad: 0..0,
             written: vec![0; blocks],
             lengths: Vec::new(),
         }
@@ -68,7 +67,7 @@ impl Disk {
 
 impl BlockDevice for Disk {
     fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.claimed
     }
 
     fn block_size(&self) -> u32 {
@@ -85,7 +84,11 @@ impl BlockDevice for Disk {
         let range = self.range(offset, from.len(), BLOCK)?;
         self.call()?;
         self.writes_left = self.writes_left.checked_sub(1).ok_or(BlockError::Device(5))?;
-        for block in range.start / BLOCK..range.end / BLOCK {
+        let blocks = range.start / BLOCK..range.end / BLOCK;
+        if blocks.start < self.bad.end && self.bad.start < blocks.end {
+            return Err(BlockError::Device(9));
+        }
+        for block in blocks {
             self.written[block] += 1;
         }
         self.lengths.push(from.len());
@@ -136,6 +139,9 @@ pub(crate) fn bitmaps(frames: &[Frame]) -> (Vec<u8>, Vec<u8>) {
     (existing, pack(|frame| matches!(frame, Frame::Kept(_) | Frame::Unreadable)))
 }
 
+/// Complaints of the disk that do not end a dump here.
+pub(crate) const PATIENCE: usize = 10;
+
 /// Writes a dump of a made-up machine, page by page until `stop` pages were written or the disk is full.
 pub(crate) fn write(
     disk: &mut Disk,
@@ -163,6 +169,7 @@ pub(crate) fn try_write(
         stage.push(existing, kept)?;
     }
     let mut pages = stage.finish()?;
+    pages.put_up_with(PATIENCE);
     for _ in 0..stop {
         match pages.write_next(|pfn, page| fetch(&frames[pfn as usize], pfn, page)) {
             Ok(Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing)) => (),

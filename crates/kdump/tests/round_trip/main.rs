@@ -2,7 +2,7 @@
 
 mod disk;
 
-use disk::{Disk, Frame, NOTES, bitmaps, header, notes, try_write, write};
+use disk::{Disk, Frame, NOTES, PATIENCE, bitmaps, header, notes, try_write, write};
 use kdump::{BLOCK, Bitmap, Codec, Page, ReadError, Reader, WriteError, begin};
 use proptest::prelude::*;
 
@@ -154,6 +154,53 @@ fn one_late_complaint_of_the_disk_costs_no_page_that_was_written() {
 }
 
 #[test]
+fn a_bad_stretch_of_the_disk_costs_the_pages_in_it_and_no_others() {
+    let frames: Vec<_> = (0..200).map(page).collect();
+    let mut disk = Disk::new(256);
+    // Headers, bitmaps and descriptors take six blocks; writes have sixteen.
+    disk.bad = 6 + 40..6 + 41;
+    let ended = try_write(&mut disk, &frames, Codec::None, END).unwrap();
+    assert_eq!(ended.error, Some(WriteError::Device(machine::BlockError::Device(9))));
+    assert_eq!(ended.statistics.done, 200);
+    let mut reader = Reader::open(disk).unwrap();
+    assert!(!reader.is_complete());
+    let lost: Vec<_> = (0..200).filter(|pfn| read(&mut reader, *pfn).unwrap()[1] != *pfn as u8).collect();
+    assert_eq!(lost, (32..48).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_disk_that_is_bad_all_over_ends_the_dump_soon() {
+    let frames: Vec<_> = (0..2000u32).map(|byte| page(byte as u8)).collect();
+    let mut disk = Disk::new(2100);
+    disk.bad = 100..2100;
+    let ended = try_write(&mut disk, &frames, Codec::None, END).unwrap();
+    assert!(ended.statistics.done < 100 + 16 * PATIENCE as u64, "{ended:?}");
+    let mut reader = Reader::open(disk).unwrap();
+    assert_eq!(read(&mut reader, 50).unwrap()[1], 50);
+    assert_eq!(read(&mut reader, 1999), Err(ReadError::Missing(1999)));
+}
+
+#[test]
+fn bits_past_the_last_frame_count_as_no_pages() {
+    let mut disk = Disk::new(64);
+    write(&mut disk, &[page(1), page(2)], Codec::None, END).unwrap();
+    disk.bytes[3 * BLOCK..4 * BLOCK].fill(0xFF);
+    let mut reader = Reader::open(disk).unwrap();
+    assert_eq!(reader.pages(), 2);
+    assert_eq!(reader.next_set(Bitmap::Kept, 2), Ok(None));
+}
+
+#[test]
+fn more_page_frames_than_a_processor_can_address_are_refused() {
+    let mut disk = Disk::new(64);
+    write(&mut disk, &[page(1)], Codec::None, END).unwrap();
+    disk.bytes[436..440].copy_from_slice(&u32::MAX.to_le_bytes());
+    disk.bytes[4192..4200].copy_from_slice(&((1u64 << 40) + 1).to_le_bytes());
+    disk.claimed = 1 << 48;
+    assert_eq!(Reader::open(disk).err(), Some(ReadError::OutOfBounds("bitmaps")));
+}
+
+#[test]
 fn a_dump_that_was_not_written_to_its_end_cannot_be_finished() {
     let mut disk = Disk::new(64);
     let mut stage = begin(&mut disk, &header(8), &notes(), Codec::None).unwrap();
@@ -256,6 +303,7 @@ proptest! {
             disk.bytes[at] ^= byte;
         }
         disk.bytes.truncate(len * BLOCK);
+        disk.claimed = disk.bytes.len() as u64;
         read_everything(disk);
     }
 

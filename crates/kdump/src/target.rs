@@ -1,0 +1,51 @@
+//! The device that a dump is written to, and how many of its complaints are put up with.
+
+use machine::{BlockDevice, BlockError};
+
+/// A device, and what it complained of.
+///
+/// A complaint may be about a block that was queued long before, and one bad sector is no reason to lose the rest of a
+/// dump. So a write that met with one is offered once more; if the device has nothing better to say, those blocks are
+/// given up and the dump goes on, as often as `patience` allows.
+pub(crate) struct Target<'d, D: ?Sized> {
+    pub(crate) device: &'d mut D,
+    /// How many more complaints do not end the dump.
+    pub(crate) patience: usize,
+    /// What it complained of first.
+    pub(crate) complaint: Option<BlockError>,
+}
+
+impl<'d, D: BlockDevice + ?Sized> Target<'d, D> {
+    /// A device of which no complaint is put up with.
+    pub(crate) fn new(device: &'d mut D) -> Self {
+        Self { device, patience: 0, complaint: None }
+    }
+
+    /// Writes blocks; after a complaint that was put up with they may not be there.
+    pub(crate) fn write(&mut self, offset: u64, blocks: &[u8]) -> Result<(), BlockError> {
+        self.offer_twice(|device| device.write(offset, blocks))
+    }
+
+    /// Waits until all is durable that the device could store.
+    pub(crate) fn flush(&mut self) -> Result<(), BlockError> {
+        self.offer_twice(BlockDevice::flush)
+    }
+
+    fn offer_twice(
+        &mut self,
+        mut step: impl FnMut(&mut D) -> Result<(), BlockError>,
+    ) -> Result<(), BlockError> {
+        step(self.device)
+            .or_else(|error| self.put_up_with(error).and_then(|()| step(self.device)))
+            .or_else(|error| self.put_up_with(error))
+    }
+
+    /// Takes note of a complaint; gives it back if it ends the dump.
+    fn put_up_with(&mut self, error: BlockError) -> Result<(), BlockError> {
+        self.complaint.get_or_insert(error);
+        let lasting = !matches!(error, BlockError::Device(_));
+        let patience = self.patience.checked_sub(1).filter(|_| !lasting);
+        self.patience = patience.ok_or(error)?;
+        Ok(())
+    }
+}

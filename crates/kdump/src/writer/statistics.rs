@@ -1,0 +1,58 @@
+//! What became of the pages of a dump.
+
+use super::WriteError;
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds zeros only; all such pages share one place in the file.
+    Zero,
+    /// It was stored compressed.
+    Compressed,
+    /// It was stored as it is.
+    Raw,
+    /// Its memory could not be read; the dump names it as missing.
+    Missing,
+}
+
+/// Counts of a dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Pages that the second bitmap keeps.
+    pub pages: u64,
+    /// Of these, how many were dealt with so far: the sum of the four that follow.
+    pub done: u64,
+    /// Pages of zeros.
+    pub zero: u64,
+    /// Pages stored compressed.
+    pub compressed: u64,
+    /// Pages stored as they are.
+    pub raw: u64,
+    /// Pages whose memory could not be read.
+    pub missing: u64,
+    /// Bytes of page data in the file.
+    pub data_bytes: u64,
+    /// Length of the file in bytes, a multiple of [`BLOCK`](crate::BLOCK); 0 until it is finished or abandoned.
+    pub file_bytes: u64,
+}
+
+impl Statistics {
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        self.done += 1;
+        match outcome {
+            Outcome::Zero => self.zero += 1,
+            Outcome::Compressed => self.compressed += 1,
+            Outcome::Raw => self.raw += 1,
+            Outcome::Missing => self.missing += 1,
+        }
+    }
+}
+
+/// How the writing of pages ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What is in the file, whatever went wrong.
+    pub statistics: Statistics,
+    /// What went wrong first, if anything did.
+    pub error: Option<WriteError>,
+}
