@@ -18,13 +18,15 @@
 //! | [`habits`] | how a unit misbehaves |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports` | the machine as the capture kernel sees it |
-//! | [`scenario`], [`random`], [`damage`] | machines to build: described, made up, corrupted |
-//! | `old_kernel` | how the old kernel came to leave a machine so |
+//! | [`scenario`], [`damage`] | a machine and its damage, described |
+//! | [`random`] | descriptions made up |
+//! | `assemble`, `old_kernel` | how an old kernel came to leave a machine so |
 //! | [`trace`] | what happened, for people |
 
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod assemble;
 pub mod damage;
 pub mod habits;
 mod machine;
@@ -43,6 +45,6 @@ pub use crate::answer::{Access, Answer, Direction, Requester};
 pub use crate::machine::Machine;
 pub use crate::memory::Kind;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};
-pub use crate::scenario::Scenario;
+pub use crate::scenario::{Meddling, Scenario};
 pub use crate::witness::{Temperature, Violation};
-pub use crate::world::{Meddling, Own};
+pub use crate::world::Own;

@@ -3,10 +3,11 @@
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::Kind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
+use crate::scenario::Meddling;
 use crate::trace::Trace;
 use crate::walk::{Reached, Traits, Walker};
 use crate::witness::Violation;
-use crate::world::{Guard, Meddling, Own, World};
+use crate::world::{Guard, Own, World};
 use machine::Range;
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,37 +1,27 @@
-//! A description of a machine at the moment its kernel dies.
+//! A description of a machine at the moment its kernel dies: plain data, which [`crate::assemble`] makes a machine of.
+//!
+//! Everything has a default, so that a description names what matters to it: `Function { source, ..Function::default() }`.
 
 use crate::answer::{Access, Direction, Requester};
 use crate::damage::Damage;
 use crate::habits::Habits;
-use crate::machine::Machine;
-use crate::memory::{Kind, Memory};
-use crate::old_kernel::OldKernel;
-use crate::unit::Unit;
+use crate::memory::Kind;
 use crate::walk::Traits;
-use crate::witness::Engine;
-use crate::world::{Meddling, World};
-use fastrand::Rng;
 use machine::Range;
 use vtd::control::TableMode;
 use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
 
 /// A machine at the moment its kernel dies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scenario {
     /// All chance on the machine comes from here.
     pub seed: u64,
     /// What is where in physical memory.
     pub memory: Vec<(Range, Kind)>,
-    /// What the remapping unit can do.
-    pub traits: Traits,
-    /// How it behaves after the panic.
-    pub habits: Habits,
-    /// How the old kernel's tables are laid out: legacy or scalable.
-    pub mode: TableMode,
-    /// What the old kernel's invalidation queue was doing.
-    pub queue: OldQueue,
-    /// The old kernel's domains.
+    /// The remapping units.
+    pub units: Vec<UnitScenario>,
+    /// The old kernel's domains, which functions of several units may use.
     pub domains: Vec<Domain>,
     /// The functions that have a context entry.
     pub functions: Vec<Function>,
@@ -41,10 +31,35 @@ pub struct Scenario {
     pub meddling: Vec<Meddling>,
 }
 
-/// What the old kernel's invalidation queue was doing when it died.
+/// A remapping unit at the moment its kernel dies.
+#[derive(Clone, Debug, Default)]
+pub struct UnitScenario {
+    /// What it can do.
+    pub traits: Traits,
+    /// How it behaves after the panic.
+    pub habits: Habits,
+    /// How the old kernel's tables are laid out: legacy or scalable.
+    pub mode: TableMode,
+    /// What the old kernel's invalidation queue was doing.
+    pub queue: OldQueue,
+}
+
+/// A word of old memory that changes while the capture kernel reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meddling {
+    /// Just before this read of old memory, counted from one.
+    pub before_read: u64,
+    /// The word's address.
+    pub address: u64,
+    /// Its new value.
+    pub value: u64,
+}
+
+/// What the old kernel's invalidation queue was doing when it died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OldQueue {
     /// It was not used: invalidation by registers.
+    #[default]
     Off,
     /// All was done.
     Idle,
@@ -59,20 +74,45 @@ pub enum OldQueue {
 pub struct Domain {
     /// The domain-id.
     pub id: u16,
-    /// The width of its addresses.
+    /// Which tables translate its addresses.
+    pub stage: Stage,
+    /// The width of its addresses: in the first stage 48 or 57 bits, of which the upper half is negative.
     pub width: AddressWidth,
     /// What it maps.
     pub mappings: Vec<Mapping>,
-    /// Another domain of the same width, by index, whose tables below the top are linked in where there is room.
+    /// Another domain of the same stage and width, by index, whose tables below the top are linked in where there is
+    /// room.
     pub shares_with: Option<usize>,
 }
+
+impl Default for Domain {
+    fn default() -> Self {
+        let (stage, width) = (Stage::Second, AddressWidth::BITS_48);
+        Self { id: 1, stage, width, mappings: Vec::new(), shares_with: None }
+    }
+}
+
+/// Which tables translate a domain's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Second-stage tables.
+    Second,
+    /// First-stage tables, as processors use; in scalable mode only.
+    First,
+    /// First-stage tables of a guest, whose physical addresses the second-stage domain with this index translates. The
+    /// guest's tables are mapped there at [`GUEST_TABLES`].
+    Nested(usize),
+}
+
+/// Where guests of nested domains have their tables, in their own physical addresses: 1 GiB at 128 GiB.
+pub const GUEST_TABLES: Range = Range::new(0x20_0000_0000, 0x20_4000_0000);
 
 /// One page of some size that is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// I/O virtual address, aligned to the page.
     pub iova: u64,
-    /// Physical address, aligned to the page.
+    /// Physical address, aligned to the page; that of the guest in a nested domain.
     pub memory: u64,
     /// The page's size, as the level of its leaf.
     pub level: Level,
@@ -81,9 +121,11 @@ pub struct Mapping {
 }
 
 /// A function of a device, and what it goes on doing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Function {
-    /// Its source-id.
+    /// The unit that translates for it, by index: in whose device scope it is.
+    pub unit: usize,
+    /// Its source-id, or that of the bridge that speaks for it. Functions of two units have different ones.
     pub source: u16,
     /// What its context entry says.
     pub attached: Attached,
@@ -94,9 +136,9 @@ pub struct Function {
 }
 
 /// A process that a function works for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Its PASID, which is not [`RID_PASID`] and fits a directory of 128 entries.
+    /// Its PASID, which is not [`RID_PASID`] and has at most 20 bits.
     pub pasid: u32,
     /// What the PASID table says.
     pub attached: Attached,
@@ -116,41 +158,24 @@ pub enum Attached {
     PassThrough(u16),
 }
 
-impl Scenario {
-    /// Builds the machine: writes the tables, brings the unit up as the old kernel did, lets devices warm its caches.
-    ///
-    /// # Panics
-    ///
-    /// If the description cannot be built: mappings that overlap, too little memory for the tables.
-    pub fn machine(&self) -> Machine {
-        let mut old = OldKernel::new(self);
-        old.write_tables();
-        for damage in &self.damage {
-            damage.apply(&old.tables, &mut old.memory);
-        }
-        let mut unit = old.bring_up();
-        warm_up(&mut unit, &old.memory, self);
-        let engines = vec![self.engine(&unit, &old.memory)];
-        unit.die_with(self.habits.clone());
-        let mut world = World::new(old.memory, vec![unit], Rng::with_seed(self.seed));
-        world.engines = engines;
-        world.meddling.clone_from(&self.meddling);
-        Machine::new(world)
+impl Default for Attached {
+    fn default() -> Self {
+        Self::To(0)
     }
+}
 
-    /// All requesters, what is said of each, and where it reads and writes.
+impl Function {
+    /// Its requests without PASID and those for each process: what is said of them, and where they read and write.
     pub fn requesters(&self) -> impl Iterator<Item = (Requester, Attached, &[u64])> {
-        self.functions.iter().flat_map(|function| {
-            let source = function.source;
-            let own = (Requester { source, pasid: None }, function.attached, &function.works_at[..]);
-            let others = function.processes.iter().map(move |process| {
-                (Requester { source, pasid: Some(process.pasid) }, process.attached, &process.works_at[..])
-            });
-            std::iter::once(own).chain(others)
-        })
+        let source = self.source;
+        let own = (Requester { source, pasid: None }, self.attached, &self.works_at[..]);
+        let others = self.processes.iter().map(move |process| {
+            (Requester { source, pasid: Some(process.pasid) }, process.attached, &process.works_at[..])
+        });
+        std::iter::once(own).chain(others)
     }
 
-    /// Everything that devices do.
+    /// Everything that it does.
     pub fn accesses(&self) -> impl Iterator<Item = Access> + '_ {
         let both = [Direction::Read, Direction::Write];
         let both_ways =
@@ -159,16 +184,16 @@ impl Scenario {
             works_at.iter().flat_map(move |iova| both_ways(requester, *iova))
         })
     }
-
-    fn engine(&self, unit: &Unit, memory: &Memory) -> Engine {
-        let answered = |access| (access, unit.cold_answer(memory, access));
-        Engine { unit: 0, accesses: self.accesses().map(answered).collect() }
-    }
 }
 
-/// Lets devices fill the caches, and record a fault or two.
-fn warm_up(unit: &mut Unit, memory: &Memory, scenario: &Scenario) {
-    for access in scenario.accesses() {
-        unit.answer(memory, access);
+impl Scenario {
+    /// The functions that a unit translates for.
+    pub fn functions_of(&self, unit: usize) -> impl Iterator<Item = &Function> {
+        self.functions.iter().filter(move |function| function.unit == unit)
+    }
+
+    /// All requesters of a unit, what is said of each, and where it reads and writes.
+    pub fn requesters(&self, unit: usize) -> impl Iterator<Item = (Requester, Attached, &[u64])> {
+        self.functions_of(unit).flat_map(Function::requesters)
     }
 }

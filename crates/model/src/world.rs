@@ -2,6 +2,7 @@
 
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Kind, Memory};
+use crate::scenario::Meddling;
 use crate::trace::{Event, Trace};
 use crate::unit::Unit;
 use crate::witness::{Engine, Temperature, Violation};
@@ -28,17 +29,6 @@ pub struct Own {
     pub requester: Requester,
     /// The memory.
     pub memory: Range,
-}
-
-/// A word of old memory that changes while the capture kernel reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meddling {
-    /// Just before this read of old memory, counted from one.
-    pub before_read: u64,
-    /// The word's address.
-    pub address: u64,
-    /// Its new value.
-    pub value: u64,
 }
 
 /// The whole machine.

@@ -6,7 +6,7 @@ use model::scenario::Attached;
 use model::{Answer, Kind, Scenario};
 use std::collections::BTreeSet;
 
-const SIZE: Size = Size { domains: 5, functions: 8, runs: 6 };
+const SIZE: Size = Size { units: 3, domains: 5, functions: 8, runs: 6 };
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 #[test]
@@ -30,11 +30,14 @@ fn a_damaged_machine_that_is_left_alone_keeps_its_memory() {
 fn every_mapping_of_a_scenario_is_in_force() {
     for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)) {
         let machine = scenario.machine();
-        let reached: BTreeSet<u64> = machine.reached(0).iter().map(|reached| reached.memory.start).collect();
-        for (_, attached, _) in scenario.requesters() {
-            let Attached::To(domain) = attached else { continue };
-            let mut mappings = scenario.domains[domain].mappings.iter();
-            assert!(mappings.all(|mapping| reached.contains(&mapping.memory)));
+        for unit in 0..scenario.units.len() {
+            let reached: BTreeSet<u64> =
+                machine.reached(unit).iter().map(|reached| reached.memory.start).collect();
+            for (_, attached, _) in scenario.requesters(unit) {
+                let Attached::To(domain) = attached else { continue };
+                let mut mappings = scenario.domains[domain].mappings.iter();
+                assert!(mappings.all(|mapping| reached.contains(&mapping.memory)));
+            }
         }
     }
 }
@@ -42,11 +45,13 @@ fn every_mapping_of_a_scenario_is_in_force() {
 #[test]
 fn no_plausible_machine_reaches_the_capture_kernel_unless_it_passes_all() {
     for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)) {
-        let passes =
-            scenario.requesters().any(|(_, attached, _)| matches!(attached, Attached::PassThrough(_)));
         let machine = scenario.machine();
         machine.guard(Vec::new());
-        assert_eq!(machine.trespasses(0).is_empty(), !passes);
+        for unit in 0..scenario.units.len() {
+            let mut requesters = scenario.requesters(unit);
+            let passes = requesters.any(|(_, attached, _)| matches!(attached, Attached::PassThrough(_)));
+            assert_eq!(machine.trespasses(unit).is_empty(), !passes);
+        }
     }
 }
 

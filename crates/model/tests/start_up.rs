@@ -5,7 +5,7 @@
 
 use machine::{Frames, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
-use model::scenario::{Attached, Domain, Function, Mapping, OldQueue};
+use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Kind, Machine, Scenario, UnitRegisters, Violation};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -45,36 +45,44 @@ fn scenario() -> Scenario {
             (Range::new(0x100_0000, 0x110_0000), Kind::Capture),
             (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
         ],
-        traits: Traits {
-            capability: Capability::new()
-                .with_sagaw(2)
-                .with_mgaw(38)
-                .with_nd(6)
-                .with_fro(0x22)
-                .with_psi(true),
-            extended: ExtendedCapability::new().with_iro(0xF).with_qi(true).with_pt(true),
-            host_address_bits: 39,
-        },
-        habits: Chore::ALL
-            .into_iter()
-            .fold(Habits::default(), |habits, chore| habits.with(chore, Habit::After(0))),
-        mode: TableMode::LEGACY,
-        queue: OldQueue::Off,
+        units: vec![UnitScenario {
+            traits: Traits {
+                capability: Capability::new()
+                    .with_sagaw(2)
+                    .with_mgaw(38)
+                    .with_nd(6)
+                    .with_fro(0x22)
+                    .with_psi(true),
+                extended: ExtendedCapability::new().with_iro(0xF).with_qi(true).with_pt(true),
+                host_address_bits: 39,
+            },
+            habits: Chore::ALL
+                .into_iter()
+                .fold(Habits::default(), |habits, chore| habits.with(chore, Habit::After(0))),
+            mode: TableMode::LEGACY,
+            queue: OldQueue::Off,
+        }],
         domains: vec![Domain {
             id: 7,
             width: AddressWidth::BITS_39,
             mappings: vec![mapping],
-            shares_with: None,
+            ..Domain::default()
         }],
         functions: vec![Function {
             source: 0x0010,
             attached: Attached::To(0),
             works_at: vec![0x5678],
-            processes: Vec::new(),
+            ..Function::default()
         }],
-        damage: Vec::new(),
-        meddling: Vec::new(),
+        ..Scenario::default()
     }
+}
+
+/// The same machine with another unit.
+fn with(change: impl FnOnce(&mut UnitScenario)) -> Scenario {
+    let mut scenario = scenario();
+    change(&mut scenario.units[0]);
+    scenario
 }
 
 /// Tables that map 0x5000 to 0x45_6000 for function 00:02.0, published. Returns the root table and the lowest table.
@@ -192,8 +200,7 @@ fn what_is_not_published_is_not_seen_by_the_hardware() {
 
 #[test]
 fn what_is_in_the_write_buffer_is_not_seen_before_it_is_flushed() {
-    let mut scenario = scenario();
-    scenario.traits.capability.set_rwbf(true);
+    let scenario = with(|unit| unit.traits.capability.set_rwbf(true));
     let seen_early = (0..20).filter(|seed| {
         let machine = Scenario { seed: *seed, ..scenario.clone() }.machine();
         let mut frames = machine.frames(16);
@@ -234,8 +241,8 @@ fn turning_translation_off_is_a_violation_at_once() {
 
 #[test]
 fn a_chore_that_is_never_done_never_shows_in_the_status() {
-    let scenario = Scenario { habits: Habits::default().with(Chore::TakeRoot, Habit::Never), ..scenario() };
-    let machine = scenario.machine();
+    let stuck = Habits::default().with(Chore::TakeRoot, Habit::Never);
+    let machine = with(|unit| unit.habits = stuck).machine();
     let mut frames = machine.frames(16);
     let (root, _) = own_tables(&mut frames);
     take_root(&mut machine.registers(0), root);
@@ -246,9 +253,10 @@ fn a_chore_that_is_never_done_never_shows_in_the_status() {
 
 #[test]
 fn a_head_that_has_come_to_the_tail_does_not_say_that_all_is_done() {
-    let mut scenario = scenario();
-    scenario.habits = scenario.habits.with(Chore::FinishDescriptor, Habit::After(50));
-    let machine = scenario.machine();
+    let late = |unit: &mut UnitScenario| {
+        unit.habits = unit.habits.clone().with(Chore::FinishDescriptor, Habit::After(50));
+    };
+    let machine = with(late).machine();
     let mut frames = machine.frames(16);
     let mut registers = machine.registers(0);
     let (root, _) = own_tables(&mut frames);
@@ -274,7 +282,7 @@ fn take_root_with_queue(registers: &mut UnitRegisters, root: u64) {
 
 #[test]
 fn a_descriptor_that_makes_no_sense_stops_the_queue_there() {
-    let machine = Scenario { queue: OldQueue::Stopped, ..scenario() }.machine();
+    let machine = with(|unit| unit.queue = OldQueue::Stopped).machine();
     let registers = machine.registers(0);
     machine.run(20);
     assert_eq!(registers.read32(FSTS) & 0x10, 0x10);
@@ -283,7 +291,7 @@ fn a_descriptor_that_makes_no_sense_stops_the_queue_there() {
 
 #[test]
 fn the_old_kernels_waits_may_report_and_count_as_no_change() {
-    let machine = Scenario { queue: OldQueue::Busy(3), ..scenario() }.machine();
+    let machine = with(|unit| unit.queue = OldQueue::Busy(3)).machine();
     machine.run(100);
     assert_eq!(machine.registers(0).read64(IQH), machine.registers(0).read64(IQT));
     assert_eq!((machine.old_pages_changed(), machine.violations()), (vec![], vec![]));
@@ -293,7 +301,8 @@ fn the_old_kernels_waits_may_report_and_count_as_no_change() {
 #[test]
 fn superpages_keep_the_low_bits_of_the_address() {
     let mut scenario = scenario();
-    scenario.traits.capability = scenario.traits.capability.with_sagaw(8).with_mgaw(56).with_sslps(3);
+    let capability = &mut scenario.units[0].traits.capability;
+    *capability = capability.with_sagaw(8).with_mgaw(56).with_sslps(3);
     scenario.memory.push((Range::new(0x1_0000_0000, 0x1_8000_0000), Kind::Old));
     let iova = 0x01AB_CDEF_4000_0000;
     scenario.domains = vec![Domain {
@@ -308,7 +317,7 @@ fn superpages_keep_the_low_bits_of_the_address() {
                 permission: Permission::ReadWrite,
             },
         ],
-        shares_with: None,
+        ..Domain::default()
     }];
     let machine = scenario.machine();
     let answer = |iova| machine.answer(0, Access { iova, ..READ });
@@ -345,9 +354,9 @@ fn entries_that_hardware_refuses_are_refused_for_its_reasons() {
 /// Root words speak for half a bus, context entries have 32 bytes, PASID table entries 64; bit 10 of RTADDR says so.
 #[test]
 fn scalable_tables_are_read_as_the_specification_lays_them_out() {
-    let mut scenario = scenario();
-    scenario.traits.extended = scenario.traits.extended.with_smts(true).with_ssts(true);
-    let machine = scenario.machine();
+    let scalable =
+        |unit: &mut UnitScenario| unit.traits.extended = unit.traits.extended.with_smts(true).with_ssts(true);
+    let machine = with(scalable).machine();
     let mut frames = machine.frames(16);
     let (_, level1) = own_tables(&mut frames);
     let [root, context, directory, pasids, level3, level2] =

@@ -69,7 +69,7 @@ pub struct GlobalCommand {
 }
 
 /// Translation table mode: how the tables under RTADDR are read (11.4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableMode(pub u8);
 
 impl TableMode {

@@ -1,14 +1,15 @@
 //! Context entries, in either mode, and what hangs below them in scalable mode.
 
 use super::OldKernel;
-use crate::scenario::{Attached, Function, RID_PASID};
-use machine::PAGE_SIZE;
+use crate::scenario::{Attached, Function, RID_PASID, Stage};
+use machine::{ENTRIES, PAGE_SIZE};
 use vtd::context::{
     ContextEntry, ContextHigh, ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType,
 };
 use vtd::paging::AddressWidth;
 use vtd::pasid::{
-    PASID_ENTRY_WORDS, PasidDirectoryEntry, PasidDomain, PasidSecondStage, PasidTranslationType,
+    FirstStagePagingMode, PASID_ENTRY_WORDS, PasidDirectoryEntry, PasidDomain, PasidFirstStage,
+    PasidSecondStage, PasidTranslationType,
 };
 use vtd::root::ContextTablePointer;
 
@@ -16,71 +17,105 @@ use vtd::root::ContextTablePointer;
 const PASID_TABLE_BITS: u32 = 6;
 
 impl OldKernel<'_> {
-    pub(super) fn write_legacy_context(&mut self, function: &Function, tops: &[u64]) {
+    pub(super) fn write_legacy_context(&mut self, function: &Function) {
         let [bus, devfn] = function.source.to_be_bytes();
-        let table = self.context_table(u64::from(bus) * 2);
+        let table = self.context_table(function.unit, u64::from(bus) * 2);
         let low = ContextLow::new().with_present(true);
         let entry = match function.attached {
             Attached::To(index) => {
                 let domain = &self.scenario.domains[index];
                 ContextEntry {
-                    low: low.with_frame(tops[index] >> 12),
+                    low: low.with_frame(self.tops[index] >> 12),
                     high: ContextHigh::new().with_width(domain.width).with_domain(domain.id),
                 }
             }
             Attached::PassThrough(id) => ContextEntry {
                 low: low.with_translation(TranslationType::PASS_THROUGH),
-                high: ContextHigh::new().with_width(self.widest()).with_domain(id),
+                high: ContextHigh::new().with_width(self.widest(function.unit)).with_domain(id),
             },
         };
         self.write_words(table + u64::from(devfn) * 16, &[entry.low.into_bits(), entry.high.into_bits()]);
     }
 
-    pub(super) fn write_scalable_context(&mut self, function: &Function, tops: &[u64]) {
-        let table = self.context_table(u64::from(function.source >> 7));
-        let directory = self.pasid_page();
-        let rid_pasid = if self.scenario.traits.extended.rps() { RID_PASID } else { 0 };
+    pub(super) fn write_scalable_context(&mut self, function: &Function) {
+        let table = self.context_table(function.unit, u64::from(function.source >> 7));
+        let traits = &self.scenario.units[function.unit].traits;
+        let rid_pasid = if traits.extended.rps() { RID_PASID } else { 0 };
+        let size = directory_size(function);
+        let directory = self.pasid_directory(size);
         let low = ScalableContextLow::new()
             .with_present(true)
             .with_pasid_enabled(!function.processes.is_empty())
+            .with_directory_size(size)
             .with_frame(directory >> 12);
         let high = ScalableContextHigh::new().with_rid_pasid(rid_pasid);
         let at = table + u64::from(function.source & 0x7F) * 32;
         self.write_words(at, &[low.into_bits(), high.into_bits(), 0, 0]);
-        self.write_pasid(directory, rid_pasid, function.attached, tops);
+        self.write_pasid(directory, rid_pasid, function.attached);
         for process in &function.processes {
-            self.write_pasid(directory, process.pasid, process.attached, tops);
+            self.write_pasid(directory, process.pasid, process.attached);
         }
     }
 
-    fn write_pasid(&mut self, directory: u64, pasid: u32, attached: Attached, tops: &[u64]) {
+    fn write_pasid(&mut self, directory: u64, pasid: u32, attached: Attached) {
         let at = directory + u64::from(pasid >> PASID_TABLE_BITS) * 8;
         let known = PasidDirectoryEntry::from_bits(self.memory.read(at).unwrap_or(0));
         let table = if known.present() { known.table() } else { self.pasid_page() };
         self.memory
             .write(at, PasidDirectoryEntry::new().with_present(true).with_frame(table >> 12).into_bits());
-        let second = PasidSecondStage::new().with_present(true);
-        let (second, id) = match attached {
-            Attached::To(index) => {
-                let domain = &self.scenario.domains[index];
-                let second =
-                    second.with_translation(PasidTranslationType::SECOND_STAGE).with_width(domain.width);
-                (second.with_frame(tops[index] >> 12), domain.id)
-            }
-            Attached::PassThrough(id) => (second.with_translation(PasidTranslationType::PASS_THROUGH), id),
-        };
         let slot = u64::from(pasid) % (1 << PASID_TABLE_BITS) * PASID_ENTRY_WORDS as u64 * 8;
-        self.write_words(table + slot, &[second.into_bits(), PasidDomain::new().with_domain(id).into_bits()]);
+        let entry = self.pasid_entry(attached);
+        self.write_words(table + slot, &entry);
     }
 
-    /// The context table that a word of the root table names.
-    fn context_table(&mut self, root_word: u64) -> u64 {
-        if let Some(table) = self.tables.contexts.get(&root_word) {
+    /// The first three words of a PASID table entry.
+    fn pasid_entry(&self, attached: Attached) -> [u64; 3] {
+        let second = PasidSecondStage::new().with_present(true);
+        let (second, first, id) = match attached {
+            Attached::PassThrough(id) => {
+                (second.with_translation(PasidTranslationType::PASS_THROUGH), PasidFirstStage::new(), id)
+            }
+            Attached::To(index) => {
+                let id = self.scenario.domains[index].id;
+                match self.scenario.domains[index].stage {
+                    Stage::Second => (self.second_stage(index), PasidFirstStage::new(), id),
+                    Stage::First => {
+                        let second = second.with_translation(PasidTranslationType::FIRST_STAGE);
+                        (second, self.first_stage(index), id)
+                    }
+                    Stage::Nested(parent) => {
+                        let second = self.second_stage(parent).with_translation(PasidTranslationType::NESTED);
+                        (second, self.first_stage(index), id)
+                    }
+                }
+            }
+        };
+        [second.into_bits(), PasidDomain::new().with_domain(id).into_bits(), first.into_bits()]
+    }
+
+    fn second_stage(&self, domain: usize) -> PasidSecondStage {
+        PasidSecondStage::new()
+            .with_present(true)
+            .with_translation(PasidTranslationType::SECOND_STAGE)
+            .with_width(self.scenario.domains[domain].width)
+            .with_frame(self.tops[domain] >> 12)
+    }
+
+    fn first_stage(&self, domain: usize) -> PasidFirstStage {
+        let five = self.scenario.domains[domain].width == AddressWidth::BITS_57;
+        let mode = if five { FirstStagePagingMode::FIVE_LEVELS } else { FirstStagePagingMode::FOUR_LEVELS };
+        PasidFirstStage::new().with_mode(mode).with_frame(self.tops[domain] >> 12)
+    }
+
+    /// The context table that a word of a unit's root table names.
+    fn context_table(&mut self, unit: usize, root_word: u64) -> u64 {
+        if let Some(table) = self.tables.contexts.get(&(unit, root_word)) {
             return *table;
         }
         let table = self.page();
-        self.tables.contexts.insert(root_word, table);
-        self.memory.write(self.tables.root + root_word * 8, ContextTablePointer::to(table).into_bits());
+        self.tables.contexts.insert((unit, root_word), table);
+        let at = self.tables.roots[unit] + root_word * 8;
+        self.memory.write(at, ContextTablePointer::to(table).into_bits());
         table
     }
 
@@ -90,15 +125,29 @@ impl OldKernel<'_> {
         page
     }
 
-    /// The widest address width that the unit has: what pass-through entries of legacy mode carry.
-    fn widest(&self) -> AddressWidth {
-        let widths = [AddressWidth::BITS_57, AddressWidth::BITS_48];
-        let supported = |width: &AddressWidth| self.scenario.traits.capability.supports(*width);
-        widths.into_iter().find(supported).unwrap_or(AddressWidth::BITS_39)
+    /// A directory for this PDTS: pages in one piece.
+    fn pasid_directory(&mut self, size: u8) -> u64 {
+        let entries = ScalableContextLow::new().with_directory_size(size).directory_entries();
+        let pages = entries.div_ceil(ENTRIES) as u64;
+        let directory = self.pages(pages);
+        self.tables.pasids.extend((0..pages).map(|page| directory + page * PAGE_SIZE));
+        directory
     }
 
-    fn write_words(&mut self, at: u64, words: &[u64]) {
-        debug_assert!(at % PAGE_SIZE + words.len() as u64 * 8 <= PAGE_SIZE);
-        (at..).step_by(8).zip(words).for_each(|(at, word)| self.memory.write(at, *word));
+    /// The widest address width that a unit has: what pass-through entries of legacy mode carry.
+    fn widest(&self, unit: usize) -> AddressWidth {
+        let widths = [AddressWidth::BITS_57, AddressWidth::BITS_48];
+        let supported = |width: &AddressWidth| self.scenario.units[unit].traits.capability.supports(*width);
+        widths.into_iter().find(supported).unwrap_or(AddressWidth::BITS_39)
     }
+}
+
+/// PDTS of the smallest directory that a function's PASIDs fit.
+fn directory_size(function: &Function) -> u8 {
+    let largest = function.processes.iter().map(|process| process.pasid).max().unwrap_or(0);
+    let fits = |size: &u8| {
+        let entries = ScalableContextLow::new().with_directory_size(*size).directory_entries();
+        (largest >> PASID_TABLE_BITS) < entries as u32
+    };
+    (0..8).find(fits).unwrap_or(7)
 }

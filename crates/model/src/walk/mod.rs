@@ -21,7 +21,7 @@ pub use reach::Reached;
 pub(crate) use scalable::Directory;
 
 /// What one kind of unit can do, as far as a walk depends on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Traits {
     /// CAP.
     pub capability: Capability,

@@ -1,6 +1,5 @@
 //! A takeover on a modelled machine, and what every test asks of it afterwards.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
 use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
@@ -15,42 +14,42 @@ use vtd::paging::Permission;
 use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
-pub const REGISTERS: usize = 4096;
+pub(crate) const REGISTERS: usize = 4096;
 
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
-pub const PLENTY: usize = 1500;
+pub(crate) const PLENTY: usize = 1500;
 
 /// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
-pub const KEPT_FREE: [Range; 2] =
+pub(crate) const KEPT_FREE: [Range; 2] =
     [Range::new(0x7F00_0000, 0x7F10_0000), Range::new(0xC000_0000, 0xFEC0_0000)];
 
 /// How long one wait may take on the model, where each look at the clock takes 1 ms.
-pub const DEADLINE: Duration = Duration::from_millis(300);
+pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
 
 /// A takeover of a modelled machine.
-pub type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
+pub(crate) type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
 /// As many cases as the environment says, or `few`.
-pub fn cases(few: u32) -> ProptestConfig {
+pub(crate) fn cases(few: u32) -> ProptestConfig {
     let told = std::env::var_os("PROPTEST_CASES").is_some();
     let cases = if told { ProptestConfig::default().cases } else { few };
     ProptestConfig { cases, failure_persistence: None, max_shrink_time: 20_000, ..ProptestConfig::default() }
 }
 
 /// Machines as a kernel that worked left them.
-pub fn plausible() -> impl Strategy<Value = Scenario> {
+pub(crate) fn plausible() -> impl Strategy<Value = Scenario> {
     (any::<u64>(), 0..6_usize, 1..9_usize, 0..7_usize).prop_map(|(seed, domains, functions, runs)| {
-        Scenario::random(seed, Size { domains, functions, runs })
+        Scenario::random(seed, Size { units: 1, domains, functions, runs })
     })
 }
 
 /// Machines with some damage to their tables.
-pub fn damaged() -> impl Strategy<Value = Scenario> {
+pub(crate) fn damaged() -> impl Strategy<Value = Scenario> {
     (plausible(), any::<u64>(), 1..10_usize).prop_map(|(scenario, seed, count)| scenario.corrupt(seed, count))
 }
 
 /// Units of which some chores are slow and one or two are never done.
-pub fn stuck() -> impl Strategy<Value = Habits> {
+pub(crate) fn stuck() -> impl Strategy<Value = Habits> {
     let habit = prop_oneof![2 => Just(Habit::Never), 1 => (0..50_u32).prop_map(Habit::After)];
     let chore = prop::sample::select(Chore::ALL.to_vec());
     prop::collection::vec((chore, habit), 0..4).prop_map(|list| {
@@ -58,28 +57,34 @@ pub fn stuck() -> impl Strategy<Value = Habits> {
     })
 }
 
+/// The same machine whose units behave so.
+pub(crate) fn with_habits(mut scenario: Scenario, habits: &Habits) -> Scenario {
+    scenario.units.iter_mut().for_each(|unit| unit.habits.clone_from(habits));
+    scenario
+}
+
 /// Limits that suit the machines here.
 ///
 /// A model's look at a table costs a thousand times as much as a machine's.
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
 }
 
 /// What the capture kernel knows of a machine's memory.
-pub struct Layout {
+pub(crate) struct Layout {
     memory: Vec<Range>,
     own: Vec<Range>,
     host_address_bits: u32,
 }
 
 impl Layout {
-    pub fn of(machine: &Machine) -> Self {
+    pub(crate) fn of(machine: &Machine) -> Self {
         let (old, own) = (machine.ranges(Kind::Old), machine.ranges(Kind::Capture));
         let host_address_bits = machine.traits(0).host_address_bits;
         Self { memory: old.into_iter().chain(own.iter().copied()).collect(), own, host_address_bits }
     }
 
-    pub fn surroundings(&self) -> Surroundings<'_> {
+    pub(crate) fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             host_address_bits: self.host_address_bits,
             memory: &self.memory,
@@ -90,7 +95,7 @@ impl Layout {
 }
 
 /// Takes over the machine's unit through any ports: the machine's own, or some that have been tampered with.
-pub fn take_over_through<'c, R: Registers, C: Clock>(
+pub(crate) fn take_over_through<'c, R: Registers, C: Clock>(
     machine: &Machine,
     registers: R,
     old: &impl OldMemory,
@@ -105,7 +110,7 @@ pub fn take_over_through<'c, R: Registers, C: Clock>(
 }
 
 /// Takes over the machine's unit. From then on its devices may not reach the capture kernel's memory.
-pub fn take_over<'c>(
+pub(crate) fn take_over<'c>(
     machine: &Machine,
     frames: &mut impl Frames,
     clock: &'c Ticks,
@@ -119,13 +124,13 @@ pub fn take_over<'c>(
 
 /// A buffer of the capture kernel, mapped for a device.
 #[derive(Clone, Copy, Debug)]
-pub struct Buffer {
-    pub iova: Range,
-    pub memory: Range,
+pub(crate) struct Buffer {
+    pub(crate) iova: Range,
+    pub(crate) memory: Range,
 }
 
 /// The capture kernel's memory that is not table frames: `pages` of it, `index` chosen so that buffers do not overlap.
-pub fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
+pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
     let capture = machine.ranges(Kind::Capture)[0];
     let start = capture.end - capture.len() / 4 + index * 16 * PAGE_SIZE;
     Range::new(start, start + pages * PAGE_SIZE)
@@ -135,7 +140,7 @@ pub fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
 ///
 /// All of `sharing` use the same domain and may reach the buffers too: their requests cannot be told apart by
 /// tables that they share.
-pub fn attach(
+pub(crate) fn attach(
     machine: &Machine,
     taken: &mut Taken,
     frames: &mut impl Frames,
@@ -157,29 +162,29 @@ pub fn attach(
 }
 
 /// A function by index, followed by those that use its domain; a function without a context if there is none.
-pub fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> Vec<Requester> {
+pub(crate) fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> Vec<Requester> {
     const STRANGER: u16 = 0x00FF;
     let source = scenario.functions.get(index).map_or(STRANGER, |function| function.source);
     machine.sharing_before(0, Requester { source, pasid: None })
 }
 
 /// The violations as people read them.
-pub fn told(machine: &Machine) -> String {
+pub(crate) fn told(machine: &Machine) -> String {
     let lines: Vec<String> = machine.violations().iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
 
 /// Whether some access was answered otherwise than before the panic.
-pub fn broke_continuity(machine: &Machine) -> bool {
+pub(crate) fn broke_continuity(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Continuity { .. }))
 }
 
 /// Whether some access reached memory of the capture kernel.
-pub fn broke_isolation(machine: &Machine) -> bool {
+pub(crate) fn broke_isolation(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Isolation { .. }))
 }
 
 /// Whether software did something that the specification forbids.
-pub fn misused(machine: &Machine) -> bool {
+pub(crate) fn misused(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Misuse(_)))
 }

@@ -3,9 +3,9 @@
 //! Memory is bounded by construction here: the frames are as many as the budget says. Time and steps are counted by the
 //! model.
 
-mod common;
-
-use common::{DEADLINE, PLENTY, cases, damaged, limits, plausible, stuck, take_over, told};
+use crate::common::{
+    DEADLINE, PLENTY, cases, damaged, limits, plausible, stuck, take_over, told, with_habits,
+};
 use model::damage::{Damage, Harm, Victim};
 use model::random::Size;
 use model::{Machine, Meddling, Scenario, Violation};
@@ -44,7 +44,7 @@ proptest! {
 
     #[test]
     fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in stuck(), budget in 0..300_usize) {
-        let machine = Scenario { habits, ..scenario }.machine();
+        let machine = with_habits(scenario, &habits).machine();
         let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
         check(&machine, budget)?;
     }
@@ -64,7 +64,8 @@ proptest! {
 /// All entries of each of five levels name one table: 512^5 ways down.
 #[test]
 fn a_fan_out_built_to_explode_is_copied_once() {
-    let mut found = (0..1000).map(|seed| Scenario::random(seed, Size { domains: 1, functions: 2, runs: 2 }));
+    let mut found =
+        (0..1000).map(|seed| Scenario::random(seed, Size { units: 1, domains: 1, functions: 2, runs: 2 }));
     let five_levels = |scenario: &Scenario| {
         let widest = scenario.domains.iter().any(|domain| domain.width.0 == 3 && !domain.mappings.is_empty());
         widest && !scenario.functions.is_empty()

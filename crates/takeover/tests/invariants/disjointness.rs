@@ -1,9 +1,10 @@
 //! **disjointness**: an IOVA given to a new driver was not mapped by the old kernel in that domain, is no MSI address, no
 //! RMRR, no bridge window, and lies within the domain's width.
 
-mod common;
-
-use common::{Buffer, KEPT_FREE, PLENTY, Taken, attach, cases, limits, plausible, sharing, take_over};
+use crate::common::{
+    Buffer, KEPT_FREE, PLENTY, Taken, attach, broke_continuity, buffer, cases, limits, plausible, sharing,
+    take_over, told,
+};
 use machine::{PAGE_SIZE, Range};
 use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester};
 use proptest::prelude::*;
@@ -73,7 +74,7 @@ fn check_unmapping(
 /// An address that the old kernel had mapped, or a forbidden one, is found out.
 #[test]
 fn a_reused_address_is_found_out() {
-    let size = model::random::Size { domains: 3, functions: 5, runs: 5 };
+    let size = model::random::Size { units: 1, domains: 3, functions: 5, runs: 5 };
     let machine = (0..100)
         .map(|seed| model::Scenario::random(seed, size).machine())
         .find(|machine| machine.accesses().iter().any(|(_, answer)| matches!(answer, Answer::Memory(_))));
@@ -81,7 +82,7 @@ fn a_reused_address_is_found_out() {
     let (access, _) =
         machine.accesses().into_iter().find(|(_, answer)| matches!(answer, Answer::Memory(_))).unwrap();
     let page = access.iova & !(PAGE_SIZE - 1);
-    let memory = common::buffer(&machine, 0, 1);
+    let memory = buffer(&machine, 0, 1);
     let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, 0];
     for start in forbidden.into_iter().chain([page]) {
         let buffer = Buffer { iova: Range::new(start, start + PAGE_SIZE), memory };
@@ -108,7 +109,7 @@ proptest! {
         for buffer in &buffers {
             check_buffer(&machine, &sharing, buffer)?;
         }
-        prop_assert!(!common::broke_continuity(&machine), "{}", common::told(&machine));
+        prop_assert!(!broke_continuity(&machine), "{}", told(&machine));
         for buffer in &buffers {
             check_unmapping(&machine, &mut taken, &mut frames, &device, buffer)?;
         }

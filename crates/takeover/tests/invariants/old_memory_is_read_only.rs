@@ -3,10 +3,10 @@
 //! `OldMemory` has no write. What is left are the ways around it: frames that are none, and a unit that is told to write
 //! (the status of an invalidation wait). What the old kernel's own queue still writes is not the capture kernel's doing.
 
-mod common;
-
-use common::{PLENTY, attach, cases, damaged, limits, misused, plausible, sharing, stuck, take_over, told};
-use model::{Machine, Scenario};
+use crate::common::{
+    PLENTY, attach, cases, damaged, limits, misused, plausible, sharing, stuck, take_over, told, with_habits,
+};
+use model::Machine;
 use proptest::prelude::*;
 
 fn check(machine: &Machine) -> Result<(), TestCaseError> {
@@ -30,7 +30,7 @@ proptest! {
 
     #[test]
     fn whatever_the_damage_no_old_page_changes(scenario in damaged(), habits in stuck(), budget in 0..300_usize) {
-        let machine = Scenario { habits, ..scenario }.machine();
+        let machine = with_habits(scenario, &habits).machine();
         let (mut frames, clock) = (machine.frames(budget), machine.clock());
         let _ = take_over(&machine, &mut frames, &clock, &limits());
         machine.run(200);

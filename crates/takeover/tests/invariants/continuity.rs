@@ -4,10 +4,10 @@
 //! The model compares the answers between every two steps of the takeover; here is also compared, once it is done, what
 //! no device happened to ask for.
 
-mod common;
-
-use common::{PLENTY, attach, broke_continuity, cases, limits, plausible, sharing, stuck, take_over, told};
-use model::{Access, Answer, Direction, Kind, Machine, Scenario};
+use crate::common::{
+    PLENTY, attach, broke_continuity, cases, limits, plausible, sharing, stuck, take_over, told, with_habits,
+};
+use model::{Access, Answer, Direction, Kind, Machine};
 use proptest::prelude::*;
 
 /// Both ends of every leaf that any requester reached before, read and written.
@@ -57,7 +57,7 @@ proptest! {
     /// Whether it works or not, with commands that are late or never done.
     #[test]
     fn a_takeover_that_fails_leaves_the_answers_too(scenario in plausible(), habits in stuck()) {
-        let machine = Scenario { habits, ..scenario }.machine();
+        let machine = with_habits(scenario, &habits).machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
         let taken = take_over(&machine, &mut frames, &clock, &limits());
         machine.run(100);

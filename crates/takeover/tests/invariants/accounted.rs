@@ -1,9 +1,7 @@
 //! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
 //! its reason, and what the report says is so.
 
-mod common;
-
-use common::{PLENTY, cases, damaged, limits, plausible, take_over};
+use crate::common::{PLENTY, cases, damaged, limits, plausible, take_over};
 use model::scenario::Attached;
 use model::walk::Reached;
 use model::{Access, Answer, Direction, Kind, Machine, Requester};
@@ -149,8 +147,8 @@ proptest! {
         let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
         let report = taken.report();
         check(&machine, report)?;
-        prop_assert_eq!(report.contexts.len(), scenario.requesters().count());
-        for (requester, attached, _) in scenario.requesters() {
+        prop_assert_eq!(report.contexts.len(), scenario.requesters(0).count());
+        for (requester, attached, _) in scenario.requesters(0) {
             let found = report.contexts.iter().find(|context| of(context) == requester);
             let passes = matches!(attached, Attached::PassThrough(_));
             let wanted = if passes { Outcome::Fenced } else { Outcome::Duplicated };
@@ -183,7 +181,7 @@ fn a_report_that_embellishes_is_found_out() {
     use model::damage::{Damage, Harm, Victim};
     let into_capture =
         |which| Damage { table: Victim::Paging, which, word: 0, harm: Harm::PointAtForbidden(0) };
-    let size = model::random::Size { domains: 4, functions: 6, runs: 4 };
+    let size = model::random::Size { units: 1, domains: 4, functions: 6, runs: 4 };
     let lies_found = (0..40).filter(|seed| {
         let mut scenario = model::Scenario::random(*seed, size);
         scenario.damage = (0..8).map(into_capture).collect();

@@ -1,10 +1,7 @@
 //! One takeover from the panic to a driver's first buffer, to be read from top to bottom.
 
-mod common;
-
-use common::{PLENTY, buffer, limits, take_over, told};
-use model::habits::Habits;
-use model::scenario::{Attached, Domain, Function, Mapping, OldQueue};
+use crate::common::{PLENTY, buffer, limits, take_over, told};
+use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::trace::Event;
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Kind, Own, Requester, Scenario};
@@ -34,11 +31,11 @@ fn scenario() -> Scenario {
             page(0xFFFF_F000, 0x0765_4000, Permission::Write),
             page(0xFFF0_0000, 0x0333_3000, Permission::Read),
         ],
-        shares_with: None,
+        ..Domain::default()
     };
     let large =
         Mapping { iova: 0, memory: 0x0080_0000, level: Level::TWO, permission: Permission::ReadWrite };
-    let disk = Domain { id: 9, width: AddressWidth::BITS_39, mappings: vec![large], shares_with: None };
+    let disk = Domain { id: 9, width: AddressWidth::BITS_39, mappings: vec![large], ..Domain::default() };
     Scenario {
         seed: 4,
         memory: vec![
@@ -46,31 +43,32 @@ fn scenario() -> Scenario {
             (Range::new(0x0C00_0000, 0x0C40_0000), Kind::Capture),
             (Range::new(0x0C40_0000, 0x1000_0000), Kind::Old),
         ],
-        traits: Traits {
-            capability: Capability::from_bits(0x00D2_008C_2226_0206),
-            extended: ExtendedCapability::from_bits(0x00F0_0F4A),
-            host_address_bits: 39,
-        },
-        habits: Habits::default(),
-        mode: TableMode::LEGACY,
-        queue: OldQueue::Idle,
+        units: vec![UnitScenario {
+            traits: Traits {
+                capability: Capability::from_bits(0x00D2_008C_2226_0206),
+                extended: ExtendedCapability::from_bits(0x00F0_0F4A),
+                host_address_bits: 39,
+            },
+            mode: TableMode::LEGACY,
+            queue: OldQueue::Idle,
+            ..UnitScenario::default()
+        }],
         domains: vec![network, disk],
         functions: vec![
             Function {
                 source: NETWORK,
                 attached: Attached::To(0),
                 works_at: vec![0xFFFF_E800, 0xFFFF_F040],
-                processes: Vec::new(),
+                ..Function::default()
             },
             Function {
                 source: DISK,
                 attached: Attached::To(1),
                 works_at: vec![0x1000, 0x1F_FFF8],
-                processes: Vec::new(),
+                ..Function::default()
             },
         ],
-        damage: Vec::new(),
-        meddling: Vec::new(),
+        ..Scenario::default()
     }
 }
 

@@ -1,9 +1,9 @@
 //! **isolation**: after the swap no translation reaches memory that the capture kernel owns, except the mappings it made
 //! for its own devices.
 
-mod common;
-
-use common::{PLENTY, attach, broke_isolation, cases, damaged, limits, plausible, sharing, take_over, told};
+use crate::common::{
+    PLENTY, attach, broke_isolation, cases, damaged, limits, plausible, sharing, take_over, told,
+};
 use model::damage::{Damage, Harm, Victim};
 use model::{Machine, Scenario};
 use proptest::prelude::*;

@@ -2,9 +2,9 @@
 //!
 //! Between the takeover and the machine stand ports that do one thing wrong.
 
-mod common;
-
-use common::{PLENTY, broke_continuity, broke_isolation, limits, misused, take_over, take_over_through};
+use crate::common::{
+    PLENTY, broke_continuity, broke_isolation, limits, misused, take_over, take_over_through,
+};
 use machine::{Frames, OldMemory, Registers, Table, Unreadable};
 use model::random::Size;
 use model::scenario::OldQueue;
@@ -20,7 +20,8 @@ const SRTP: u64 = 1 << 30;
 
 /// Machines whose devices do DMA that is translated.
 fn machines() -> impl Iterator<Item = Scenario> {
-    let made_up = (0..30).map(|seed| Scenario::random(seed, Size { domains: 4, functions: 6, runs: 5 }));
+    let made_up =
+        (0..30).map(|seed| Scenario::random(seed, Size { units: 1, domains: 4, functions: 6, runs: 5 }));
     let reaches = |(access, answer): &(Access, Answer)| matches!(answer, Answer::Memory(address) if *address != access.iova);
     made_up.filter(move |scenario| scenario.machine().accesses().iter().any(reaches))
 }
@@ -200,9 +201,10 @@ fn tables_that_were_not_published_break_continuity() {
 
 /// Machines of legacy mode, without queued invalidation: a takeover uses the registers.
 fn machines_without_queue() -> impl Iterator<Item = Scenario> {
-    machines().filter(|scenario| scenario.mode == TableMode::LEGACY).map(|mut scenario| {
-        scenario.traits.extended.set_qi(false);
-        Scenario { queue: OldQueue::Off, ..scenario }
+    machines().filter(|scenario| scenario.units[0].mode == TableMode::LEGACY).map(|mut scenario| {
+        scenario.units[0].traits.extended.set_qi(false);
+        scenario.units[0].queue = OldQueue::Off;
+        scenario
     })
 }
 
@@ -245,7 +247,7 @@ fn trespassing(mut scenario: Scenario) -> Scenario {
         scenario.memory.iter().find(|(_, kind)| *kind == Kind::Capture).map_or(0, |(range, _)| range.start);
     let mappings = scenario.domains.iter_mut().flat_map(|domain| &mut domain.mappings);
     mappings.filter(|mapping| mapping.level == Level::ONE).for_each(|mapping| mapping.memory = own);
-    scenario.traits.capability.set_esrtps(false);
+    scenario.units[0].traits.capability.set_esrtps(false);
     scenario
 }
 
@@ -262,7 +264,7 @@ fn a_unit_that_is_told_to_write_to_old_memory_is_found_out() {
             instead
         }
     }
-    for scenario in machines().filter(|scenario| scenario.traits.extended.qi()) {
+    for scenario in machines().filter(|scenario| scenario.units[0].traits.extended.qi()) {
         let machine = scenario.machine();
         let tamper = WaitsReportToOldMemory { last_was_a_wait: false };
         let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };

@@ -1,0 +1,52 @@
+//! Makes a machine of a description: an old kernel works on it, and dies.
+
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::old_kernel::OldKernel;
+use crate::scenario::{Function, Scenario};
+use crate::unit::Unit;
+use crate::witness::Engine;
+use crate::world::World;
+use fastrand::Rng;
+
+impl Scenario {
+    /// Builds the machine: writes the tables, brings the units up as the old kernel did, lets devices warm their caches.
+    ///
+    /// # Panics
+    ///
+    /// If the description cannot be built: mappings that overlap, too little memory for the tables.
+    pub fn machine(&self) -> Machine {
+        let mut old = OldKernel::new(self);
+        old.write_tables();
+        old.suffer(&self.damage);
+        let mut units: Vec<Unit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
+        for (index, unit) in units.iter_mut().enumerate() {
+            warm_up(unit, &old.memory, self, index);
+        }
+        let engines = units.iter().enumerate().map(|(index, unit)| engine(unit, &old.memory, self, index));
+        let engines = engines.collect();
+        for (unit, description) in units.iter_mut().zip(&self.units) {
+            unit.die_with(description.habits.clone());
+        }
+        let mut world = World::new(old.memory, units, Rng::with_seed(self.seed));
+        world.engines = engines;
+        world.meddling.clone_from(&self.meddling);
+        Machine::new(world)
+    }
+}
+
+/// Lets the devices of a unit fill its caches, and record a fault or two.
+fn warm_up(unit: &mut Unit, memory: &Memory, scenario: &Scenario, index: usize) {
+    for access in scenario.functions_of(index).flat_map(Function::accesses) {
+        unit.answer(memory, access);
+    }
+}
+
+/// The devices of a unit, which go on with what they did.
+fn engine(unit: &Unit, memory: &Memory, scenario: &Scenario, index: usize) -> Engine {
+    let accesses = scenario.functions_of(index).flat_map(Function::accesses);
+    Engine {
+        unit: index,
+        accesses: accesses.map(|access| (access, unit.cold_answer(memory, access))).collect(),
+    }
+}

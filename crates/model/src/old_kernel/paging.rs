@@ -1,0 +1,112 @@
+//! Page tables of either stage.
+
+use super::OldKernel;
+use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
+use machine::PAGE_SIZE;
+use vtd::first_stage::FirstStageEntry;
+use vtd::paging::Level;
+use vtd::paging::Permission;
+use vtd::second_stage::SecondStageEntry;
+
+/// PS of a paging entry: a leaf above level 1.
+const PAGE: u64 = 1 << 7;
+
+/// Bits 61:52 of a paging entry mean nothing to hardware (9.7, 9.8).
+const IGNORED: u64 = 0x3FF << 52;
+
+impl OldKernel<'_> {
+    /// Writes a domain's tables and returns its top table, as entries name it.
+    pub(super) fn write_domain(&mut self, domain: &Domain) -> u64 {
+        let table = self.paging_table(domain.stage);
+        for mapping in &domain.mappings {
+            self.map(domain.stage, table, top(domain), mapping);
+        }
+        table
+    }
+
+    /// A new table as entries of this stage name it. Those of a guest are mapped in the second stage.
+    fn paging_table(&mut self, stage: Stage) -> u64 {
+        let page = self.page();
+        self.tables.paging.push(page);
+        let Stage::Nested(parent) = stage else { return page };
+        let guest = GUEST_TABLES.start + self.guest_tables.len() as u64 * PAGE_SIZE;
+        self.guest_tables.insert(guest, page);
+        let host = &self.scenario.domains[parent];
+        let permission = Permission::ReadWrite;
+        let mapping = Mapping { iova: guest, memory: page, level: Level::ONE, permission };
+        self.map(host.stage, self.tops[parent], top(host), &mapping);
+        guest
+    }
+
+    /// Where a table is that entries call by this name.
+    fn place(&self, table: u64) -> u64 {
+        self.guest_tables.get(&table).copied().unwrap_or(table)
+    }
+
+    fn map(&mut self, stage: Stage, mut table: u64, mut level: Level, mapping: &Mapping) {
+        while let Some(below) = level.below().filter(|_| level > mapping.level) {
+            let at = self.place(table) + level.index(mapping.iova) as u64 * 8;
+            let word = self.memory.read(at).unwrap_or(0);
+            assert!(!present(stage, word) || word & PAGE == 0, "mappings overlap at {:#x}", mapping.iova);
+            table = if present(stage, word) {
+                SecondStageEntry(word).address()
+            } else {
+                let table = self.paging_table(stage);
+                let entry = self.table_entry(stage, table);
+                self.memory.write(at, entry);
+                table
+            };
+            level = below;
+        }
+        let leaf = self.leaf(stage, level, mapping);
+        self.memory.write(self.place(table) + level.index(mapping.iova) as u64 * 8, leaf);
+    }
+
+    fn table_entry(&mut self, stage: Stage, table: u64) -> u64 {
+        let entry = match stage {
+            Stage::Second => SecondStageEntry::table(table).0,
+            Stage::First | Stage::Nested(_) => FirstStageEntry::table(table).0,
+        };
+        entry | self.some_of(IGNORED)
+    }
+
+    fn leaf(&mut self, stage: Stage, level: Level, mapping: &Mapping) -> u64 {
+        let entry = match stage {
+            Stage::Second => SecondStageEntry::leaf(level, mapping.memory, mapping.permission).0,
+            Stage::First | Stage::Nested(_) => {
+                FirstStageEntry::leaf(level, mapping.memory, mapping.permission).0
+            }
+        };
+        entry | self.some_of(IGNORED)
+    }
+
+    fn some_of(&mut self, bits: u64) -> u64 {
+        self.rng.u64(..) & bits
+    }
+
+    /// Links tables of other domains into top tables wherever those have nothing.
+    pub(super) fn link_shared_tables(&mut self) {
+        for (index, domain) in self.scenario.domains.iter().enumerate() {
+            let Some(&other) = domain.shares_with.and_then(|other| self.tops.get(other)) else { continue };
+            let (mine, theirs) = (self.place(self.tops[index]), self.place(other));
+            for at in (0..PAGE_SIZE).step_by(8) {
+                let word = |table| self.memory.read(table + at).unwrap_or(0);
+                if !present(domain.stage, word(mine)) {
+                    self.memory.write(mine + at, word(theirs));
+                }
+            }
+        }
+    }
+}
+
+fn present(stage: Stage, word: u64) -> bool {
+    match stage {
+        Stage::Second => SecondStageEntry(word).present(),
+        Stage::First | Stage::Nested(_) => FirstStageEntry(word).present(),
+    }
+}
+
+#[expect(clippy::expect_used, reason = "scenarios have widths of 39, 48 and 57 bits")]
+fn top(domain: &Domain) -> Level {
+    domain.width.top().expect("a width that has levels")
+}

@@ -1,0 +1,32 @@
+//! Damage made up at random.
+
+use crate::damage::{Damage, Harm, Victim};
+use crate::scenario::Scenario;
+use fastrand::Rng;
+
+impl Scenario {
+    /// The same machine with `count` pieces of damage made up from `seed`.
+    pub fn corrupt(mut self, seed: u64, count: usize) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        self.damage.extend((0..count).map(|_| damage(&mut rng)));
+        self
+    }
+}
+
+fn damage(rng: &mut Rng) -> Damage {
+    let table = match rng.u8(..8) {
+        0 => Victim::Root,
+        1 | 2 => Victim::Context,
+        3 => Victim::Pasid,
+        _ => Victim::Paging,
+    };
+    let harm = match rng.u8(..6) {
+        0 => Harm::Flip(rng.u32(..64)),
+        1 => Harm::Overwrite(rng.u64(..)),
+        2 => Harm::PointAtTable(rng.usize(..)),
+        3 => Harm::PointAtForbidden(rng.usize(..)),
+        4 => Harm::PointAnywhere(rng.u64(..) >> rng.u32(..32)),
+        _ => Harm::Spread,
+    };
+    Damage { table, which: rng.usize(..), word: rng.usize(..), harm }
+}

@@ -1,0 +1,61 @@
+//! Functions, what they are attached to, and where they do DMA.
+
+use super::domains::PASS_THROUGH;
+use super::{CAPTURE, Size, one_in, pick};
+use crate::scenario::{Attached, Domain, Function, Mapping, Process, UnitScenario};
+use crate::walk::is_interrupt;
+use fastrand::Rng;
+use std::collections::BTreeMap;
+
+pub(super) fn functions(
+    rng: &mut Rng,
+    units: &[UnitScenario],
+    domains: &[Domain],
+    size: Size,
+) -> Vec<Function> {
+    let mut functions: BTreeMap<u16, Function> = BTreeMap::new();
+    for _ in 0..rng.usize(1..=size.functions.max(1)) {
+        let source = u16::from_be_bytes([pick(rng, &[0, 0, 0, 1, 0x3A, 0x80, 0xFF]), rng.u8(..)]);
+        let unit = rng.usize(..units.len());
+        let Some(attached) = attached(rng, &units[unit], domains) else { continue };
+        let works_at = works_at(rng, attached, domains);
+        let processes = processes(rng, &units[unit], domains);
+        functions.insert(source, Function { unit, source, attached, works_at, processes });
+    }
+    functions.into_values().collect()
+}
+
+/// Some domain, or pass-through; none if there is none.
+fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Option<Attached> {
+    let pass = unit.traits.extended.pt() && one_in(rng, 6);
+    match (pass, domains.len()) {
+        (true, _) => Some(Attached::PassThrough(PASS_THROUGH)),
+        (false, 0) => None,
+        (false, count) => Some(Attached::To(rng.usize(..count))),
+    }
+}
+
+/// On units that know PASIDs, now and then a process or two; the directory for the largest PASID takes several pages.
+fn processes(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Vec<Process> {
+    if !unit.traits.extended.pasid() || rng.bool() {
+        return Vec::new();
+    }
+    let mut process = |pasid| {
+        let attached = attached(rng, unit, domains)?;
+        Some(Process { pasid, attached, works_at: works_at(rng, attached, domains) })
+    };
+    [1, 2 * 64 + 5].into_iter().filter_map(&mut process).collect()
+}
+
+/// Addresses within what is mapped, and one or two that are not.
+fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<u64> {
+    let Attached::To(domain) = attached else {
+        return vec![rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start), CAPTURE.end];
+    };
+    let inside = |mapping: &Mapping| mapping.iova + rng.u64(..mapping.level.span());
+    let mut works_at: Vec<u64> = domains[domain].mappings.iter().map(inside).collect();
+    rng.shuffle(&mut works_at);
+    works_at.truncate(8);
+    works_at.extend([rng.u64(..1 << 39), u64::MAX].into_iter().filter(|iova| !is_interrupt(*iova)));
+    works_at
+}

@@ -1,0 +1,67 @@
+//! Machines made up at random, as plausible as a kernel that worked: damage is [another matter](crate::damage).
+
+mod damage;
+mod domains;
+mod functions;
+mod units;
+
+use crate::memory::Kind;
+use crate::scenario::Scenario;
+use crate::walk::Traits;
+use fastrand::Rng;
+use machine::Range;
+
+/// How large made-up machines are at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Remapping units: one at least.
+    pub units: usize,
+    /// Domains.
+    pub domains: usize,
+    /// Functions with a context entry.
+    pub functions: usize,
+    /// Runs of neighbouring pages that a domain maps.
+    pub runs: usize,
+}
+
+/// The capture kernel's memory.
+const CAPTURE: Range = Range::new(0x200_0000, 0x280_0000);
+/// Where memory above 4 GiB starts, on machines that have it.
+const HIGH: u64 = 0x1_0000_0000;
+
+impl Scenario {
+    /// A machine made up from `seed`, at most of this size. One seed and size always make the same machine.
+    pub fn random(seed: u64, size: Size) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let units = units::units(&mut rng, size);
+        let common = units::common(&units);
+        let memory = memory(&common);
+        let domains = domains::domains(&mut rng, &common, &memory, size);
+        let functions = functions::functions(&mut rng, &units, &domains, size);
+        Self { seed, memory, units, domains, functions, ..Self::default() }
+    }
+}
+
+/// Some 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where that takes no more
+/// than one page to map.
+fn memory(traits: &Traits) -> Vec<(Range, Kind)> {
+    let mut memory = vec![
+        (Range::new(0, 0xA_0000), Kind::Old),
+        (Range::new(0x10_0000, CAPTURE.start), Kind::Old),
+        (CAPTURE, Kind::Capture),
+        (Range::new(CAPTURE.end, 0x480_0000), Kind::Old),
+        (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
+    ];
+    if traits.capability.sslps() == 0b11 {
+        memory.push((Range::new(HIGH, HIGH + (1 << 30)), Kind::Old));
+    }
+    memory
+}
+
+fn pick<T: Copy>(rng: &mut Rng, choices: &[T]) -> T {
+    choices[rng.usize(..choices.len())]
+}
+
+fn one_in(rng: &mut Rng, count: u32) -> bool {
+    rng.u32(..count) == 0
+}

@@ -1,0 +1,17 @@
+//! What must stay true of a takeover, whatever the machine: a file for each invariant of ARCHITECTURE.md.
+//!
+//! | file | what it checks |
+//! |---|---|
+//! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant by that name, on machines made up at random |
+//! | `witnesses` | that each of them can fail: takeovers that are tampered with are found out |
+//! | `step_by_step` | one takeover, to be read from top to bottom |
+
+mod accounted;
+mod bounded;
+mod common;
+mod continuity;
+mod disjointness;
+mod isolation;
+mod old_memory_is_read_only;
+mod step_by_step;
+mod witnesses;
