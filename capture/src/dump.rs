@@ -6,7 +6,8 @@ use core::time::Duration;
 use area::{Area, Seal, State};
 use kdump::{Codec, Ended, Header, NoteSegment, Statistics, Utsname, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
-use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Ram, Selection};
+use record::Record;
+use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes, Ram, Selection};
 use zerocopy::FromBytes;
 
 use crate::clock::Tsc;
@@ -48,9 +49,13 @@ pub(crate) fn write(
     area: Area<impl BlockDevice>,
     old: &impl OldMemory,
     header: &CoreHeader,
+    record: Record,
     level: Level,
 ) -> Result<Dumped, DumpError> {
-    let notes = Notes::read(old, header)?;
+    let mut notes = Notes::read(old, header)?;
+    if let Err(error) = add_record(&mut notes, record) {
+        say!("the dump goes without the record of the takeover: {error}");
+    }
     let kernel = Kernel::new(notes.vmcoreinfo());
     tell_kernel(&kernel, &notes);
     let mut content = Content {
@@ -74,6 +79,12 @@ impl Dumped {
     pub(crate) fn is_complete(&self) -> bool {
         self.seal.state == State::Complete
     }
+}
+
+/// Puts the takeover's record among the dead kernel's notes.
+fn add_record(notes: &mut Notes, record: Record) -> Result<(), vmcore::OutOfMemory> {
+    let content = record.encode().map_err(|record::OutOfMemory| vmcore::OutOfMemory)?;
+    notes.push(&Note { name: record::NOTE_NAME, kind: record::NOTE_TYPE, content: &content })
 }
 
 fn tell_kernel(kernel: &Kernel, notes: &Notes) {

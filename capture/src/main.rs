@@ -35,6 +35,7 @@ mod mutations;
 mod options;
 mod paging;
 mod pci;
+mod recording;
 mod remapping;
 mod report;
 mod reset;
@@ -74,14 +75,16 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     let mut remapping = take_over(&mut machine)?;
-    report::units(&remapping);
+    let record = recording::record(&remapping);
+    report::units(&record);
     let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
     let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
     let old = &machine.old;
     #[cfg(mutations)]
     let old = &mutations::DumpedMemory::new(old, &machine.header);
-    let dumped = dump::write(area, old, &machine.header, level)?;
-    report::dump(&remapping, &dumped);
+    let counts = record.counts();
+    let dumped = dump::write(area, old, &machine.header, record, level)?;
+    report::dump(counts, remapping.frames.used(), &dumped);
     Ok(())
 }
 

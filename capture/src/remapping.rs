@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use machine::{PAGE_SIZE, Range};
+use record::Register;
 use takeover::{AttachError, Attachment, Failure, Limits, Surroundings, Takeover, UnitError};
 use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
 use vtd::paging::Permission;
+use vtd::registers::{Access, FIXED};
 use vtd::source::SourceId;
 
 use crate::clock::Tsc;
@@ -33,6 +35,8 @@ pub(crate) struct Remapping {
     pub(crate) units: Vec<Unit>,
     /// Own frames for their tables.
     pub(crate) frames: FramePool,
+    /// Physical address bits of the machine; 0 if no table says.
+    pub(crate) host_address_bits: u32,
 }
 
 /// One remapping unit.
@@ -41,6 +45,8 @@ pub(crate) struct Unit {
     pub(crate) base: u64,
     /// Whose requests it translates.
     serves: Serves,
+    /// Its registers before anything was written to them; empty if they could not be read.
+    pub(crate) registers: Vec<Register>,
     /// What became of it.
     pub(crate) state: State,
 }
@@ -103,10 +109,25 @@ pub(crate) enum ReachError {
     Lost,
 }
 
+impl Unit {
+    fn new(drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool, surroundings: &Surroundings) -> Self {
+        let serves = Serves::new(drhd, &machine.devices);
+        let mut registers = Vec::new();
+        let state =
+            take_over(drhd, machine, frames, surroundings, &mut registers).unwrap_or_else(State::Lost);
+        Self { base: drhd.base, serves, registers, state }
+    }
+
+    /// PCI segment that it serves.
+    pub(crate) fn segment(&self) -> u16 {
+        self.serves.segment
+    }
+}
+
 impl Remapping {
     /// No units: every device reaches memory by physical addresses.
     pub(crate) fn none() -> Option<Self> {
-        Some(Self { units: Vec::new(), frames: FramePool::new(0)? })
+        Some(Self { units: Vec::new(), frames: FramePool::new(0)?, host_address_bits: 0 })
     }
 
     /// Takes over every unit whose translation is on. A unit for which that fails is left as it is.
@@ -124,13 +145,9 @@ impl Remapping {
             own: &own,
             kept_free: &kept_free,
         };
-        let units = dmar.units().map(|drhd| Unit {
-            base: drhd.base,
-            serves: Serves::new(&drhd, &machine.devices),
-            state: take_over(&drhd, machine, &mut frames, &surroundings).unwrap_or_else(State::Lost),
-        });
+        let units = dmar.units().map(|drhd| Unit::new(&drhd, machine, &mut frames, &surroundings));
         let units = units.collect();
-        Ok(Self { units, frames })
+        Ok(Self { units, frames, host_address_bits: dmar.host_address_bits() })
     }
 
     /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours.
@@ -163,17 +180,27 @@ fn take_over(
     machine: &mut Machine,
     frames: &mut FramePool,
     surroundings: &Surroundings,
+    found: &mut Vec<Register>,
 ) -> Result<State, LostError> {
     let limits = Limits::default();
     let size = drhd.register_bytes();
     let registers =
         UnitRegisters::map(&mut machine.space, Range::new(drhd.base, drhd.base.saturating_add(size)))?;
     let unit = takeover::Unit::new(registers, size as usize, &CLOCK, limits.deadline)?;
+    found.extend(
+        readable_registers()
+            .map(|register| Register { offset: register.offset as u16, value: unit.read(register) }),
+    );
     if !unit.status().tes() {
         return Ok(State::Off);
     }
     let unit = takeover::take_over(unit, &machine.old, frames, surroundings, &limits)?;
     Ok(State::TakenOver(Box::new(unit)))
+}
+
+/// The registers that say something when they are read.
+fn readable_registers() -> impl Iterator<Item = vtd::registers::Register> {
+    FIXED.into_iter().filter(|register| register.access != Access::WriteOnly)
 }
 
 /// I/O addresses that no driver may get: reserved memory regions, and what PCI takes for itself on the way to memory.

@@ -2,48 +2,54 @@
 
 use core::fmt;
 
-use takeover::{Outcome, Report};
+use record::{Context, Counts, Domain, List, Outcome, Queue, Record, State, Takeover, Unit};
+use vtd::fault::FaultRecord;
 
 use crate::console::say;
 use crate::dump::Dumped;
 use crate::exceptions;
-use crate::remapping::{Remapping, State, Unit};
 
 /// Hazards that are told one by one; serial lines are slow.
 const HAZARDS_TOLD: usize = 16;
 
-/// From good to bad.
-const OUTCOMES: [Outcome; 5] =
-    [Outcome::Duplicated, Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced, Outcome::Blocked];
-
 /// Says what became of each unit.
-pub(crate) fn units(remapping: &Remapping) {
-    for unit in &remapping.units {
+pub(crate) fn units(record: &Record) {
+    for unit in &record.units.listed {
         tell_unit(unit);
     }
+    tell_unlisted("units", &record.units);
     say!("takeover done");
 }
 
 fn tell_unit(unit: &Unit) {
     let base = unit.base;
     match &unit.state {
-        State::TakenOver(takeover) => tell_takeover(base, takeover.report()),
+        State::TakenOver(takeover) => tell_takeover(base, takeover),
         State::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
-        State::Lost(error) => say!("unit {base:#x}: {error}"),
+        State::Lost(why) => say!("unit {base:#x}: {why}"),
     }
 }
 
-fn tell_takeover(base: u64, report: &Report) {
-    say!("unit {base:#x}: root {:#x} -> {:#x}", report.found.root.into_bits(), report.root.into_bits());
-    for outcome in OUTCOMES {
-        tell_outcome(report, outcome);
+fn tell_takeover(base: u64, takeover: &Takeover) {
+    say!("unit {base:#x}: root {:#x} -> {:#x}", takeover.old_root, takeover.new_root);
+    for outcome in Outcome::ALL {
+        tell_outcome(takeover, outcome);
     }
-    for record in &report.found.fault_records {
-        say!("  fault recorded before: {record:?}");
+    tell_unlisted("contexts", &takeover.contexts);
+    tell_unlisted("domains", &takeover.domains);
+    if let Queue::Stuck { head, tail } = takeover.queue {
+        say!("  the invalidation queue had stopped at {head:#x} of {tail:#x}");
     }
-    let hazards = &report.hazards;
+    for &(low, high) in &takeover.faults.listed {
+        say!("  fault recorded before: {}", Fault(FaultRecord::from_words(low, high)));
+    }
+    tell_hazards(takeover);
+}
+
+fn tell_hazards(takeover: &Takeover) {
+    let hazards = &takeover.hazards;
     for hazard in hazards.listed.iter().take(HAZARDS_TOLD) {
-        say!("  {hazard}");
+        say!("  {}: {}: {}", hazard.place, hazard.what, hazard.outcome);
     }
     if hazards.count() > HAZARDS_TOLD as u64 {
         say!("  {} hazards in all", hazards.count());
@@ -51,82 +57,72 @@ fn tell_takeover(base: u64, report: &Report) {
 }
 
 /// Lists the devices and domains that ended this way.
-fn tell_outcome(report: &Report, outcome: Outcome) {
-    let devices = report.contexts.iter().filter(|context| context.outcome == outcome);
-    let devices = List(devices.map(|context| context.source));
-    let domains = report.domains.iter().filter(|domain| domain.outcome == outcome);
-    let domains = List(domains.map(|domain| Domain { id: domain.id, mappings: domain.leaves }));
-    match report.ended(outcome) {
-        (0, 0) => {}
-        (_, 0) => say!("  {outcome}: devices{devices}"),
-        (0, _) => say!("  {outcome}: domains{domains}"),
-        _ => say!("  {outcome}: devices{devices}, domains{domains}"),
+fn tell_outcome(takeover: &Takeover, outcome: Outcome) {
+    let contexts = takeover.contexts.listed.iter().filter(|context| context.outcome == outcome);
+    let domains = takeover.domains.listed.iter().filter(|domain| domain.outcome == outcome);
+    let (contexts, domains) = (Spaced(contexts.map(Context::requester)), Spaced(domains.map(DomainSize)));
+    match (contexts.is_empty(), domains.is_empty()) {
+        (true, true) => {}
+        (false, true) => say!("  {outcome}: devices{contexts}"),
+        (true, false) => say!("  {outcome}: domains{domains}"),
+        (false, false) => say!("  {outcome}: devices{contexts}, domains{domains}"),
+    }
+}
+
+fn tell_unlisted<T>(what: &str, list: &List<T>) {
+    if list.unlisted > 0 {
+        say!("  and {} {what} more", list.unlisted);
     }
 }
 
 /// A domain, as `id:mappings`.
-struct Domain {
-    id: u16,
-    mappings: u64,
+struct DomainSize<'a>(&'a Domain);
+
+impl fmt::Display for DomainSize<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}:{}", self.0.id, self.0.leaves)
+    }
 }
 
-impl fmt::Display for Domain {
+/// A recorded fault (VT-d specification, section 11.4.7).
+struct Fault(FaultRecord);
+
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}:{}", self.id, self.mappings)
+        let FaultRecord { high, .. } = self.0;
+        write!(f, "{} at {:#x}, reason {:#x}", high.source(), self.0.address(), high.reason().0)
     }
 }
 
 /// Things, each after a space.
-struct List<I>(I);
+struct Spaced<I>(I);
 
-impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for List<I> {
+impl<I: Iterator + Clone> Spaced<I> {
+    fn is_empty(&self) -> bool {
+        self.0.clone().next().is_none()
+    }
+}
+
+impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.clone().try_for_each(|item| write!(f, " {item}"))
     }
 }
 
-/// The counts of a whole run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    contexts_accepted: u64,
-    tables_duplicated: u64,
-    leaf_mappings: u64,
-    domains_reserved: u64,
-    hazards: u64,
-}
-
-impl Totals {
-    fn of(remapping: &Remapping) -> Self {
-        let mut totals = Self::default();
-        for unit in &remapping.units {
-            let State::TakenOver(takeover) = &unit.state else { continue };
-            let report = takeover.report();
-            totals.contexts_accepted += report.contexts_accepted();
-            totals.tables_duplicated += report.tables_duplicated;
-            totals.leaf_mappings += report.leaf_mappings();
-            totals.domains_reserved += report.domains_reserved();
-            totals.hazards += report.hazards.count();
-        }
-        totals
-    }
-}
-
 /// Says what was dumped: the summary, then the seal, which is the last word.
-pub(crate) fn dump(remapping: &Remapping, dumped: &Dumped) {
+pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     if let Some(error) = dumped.error {
         say!("the dump is not complete: {error}");
     }
-    let Totals { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } =
-        Totals::of(remapping);
+    let Counts { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = counts;
     say!(
         "summary contexts_accepted={contexts_accepted} tables_duplicated={tables_duplicated} \
          leaf_mappings={leaf_mappings} domains_reserved={domains_reserved} hazards={hazards} \
-         pages_kept={} pages_zero={} pages_missing={} pages_unknown={} frames_used={} nmis={}",
+         pages_kept={} pages_zero={} pages_missing={} pages_unknown={} frames_used={frames_used} nmis={}",
         dumped.written.pages,
         dumped.written.zero,
         dumped.written.missing,
         dumped.counts.unknown,
-        remapping.frames.used(),
         exceptions::nmi_count(),
     );
     let state = if dumped.is_complete() { "complete" } else { "partial" };
@@ -139,7 +135,11 @@ mod tests {
 
     #[test]
     fn a_list_goes_on_one_line() {
-        let domains = List([(2, 0), (0x1F, 4096)].into_iter().map(|(id, mappings)| Domain { id, mappings }));
-        assert_eq!(format!("domains{domains}"), "domains 0x2:0 0x1f:4096");
+        let domain = |id, leaves| {
+            let outcome = Outcome::Duplicated;
+            Domain { id, address_bits: 39, tables: 1, leaves, fenced: 0, outcome }
+        };
+        let domains = [domain(2, 0), domain(0x1F, 4096)];
+        assert_eq!(format!("domains{}", Spaced(domains.iter().map(DomainSize))), "domains 0x2:0 0x1f:4096");
     }
 }

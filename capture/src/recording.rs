@@ -1,0 +1,104 @@
+//! Makes the takeover's record, from which the console's report is printed and which goes into the dump.
+//!
+//! Every structure of the takeover's report is taken apart whole: what is added there must be told here.
+
+use record::{
+    Context, Counts, Domain, Entry, Hazard, Outcome, Place, Queue, Record, State, Takeover, Text, Unit,
+};
+use takeover::hazard::{Hazards, Place as HazardPlace};
+use takeover::report::{ContextReport, DomainReport};
+use takeover::swap::{Found, OldQueue};
+use takeover::{Report, hazard};
+
+use crate::remapping::{self, Remapping};
+
+/// What became of the units.
+pub(crate) fn record(remapping: &Remapping) -> Record {
+    Record {
+        writer: Text::new(env!("CARGO_PKG_VERSION")),
+        host_address_bits: remapping.host_address_bits,
+        units: remapping.units.iter().map(unit).collect(),
+    }
+}
+
+fn unit(unit: &remapping::Unit) -> Unit {
+    let state = match &unit.state {
+        remapping::State::TakenOver(unit) => State::TakenOver(takeover(unit.report())),
+        remapping::State::Off => State::Off,
+        remapping::State::Lost(error) => State::Lost(Text::new(error)),
+    };
+    let registers = unit.registers.iter().copied().collect();
+    Unit { base: unit.base, segment: unit.segment(), registers, state }
+}
+
+fn takeover(report: &Report) -> Takeover {
+    let Report { found, root, contexts, domains, hazards, tables_duplicated } = report;
+    // The registers before anything was written say the status, too.
+    let Found { status: _, root: old_root, faults: _, fault_records, queue } = found;
+    let faults = fault_records.iter().map(|fault| (fault.low.into_bits(), fault.high.into_bits()));
+    Takeover {
+        old_root: old_root.into_bits(),
+        new_root: root.into_bits(),
+        queue: old_queue(*queue),
+        faults: faults.collect(),
+        counts: Counts {
+            contexts_accepted: report.contexts_accepted(),
+            tables_duplicated: *tables_duplicated,
+            leaf_mappings: report.leaf_mappings(),
+            domains_reserved: report.domains_reserved(),
+            hazards: hazards.count(),
+        },
+        contexts: contexts.iter().map(context).collect(),
+        domains: domains.iter().map(domain).collect(),
+        hazards: listed_hazards(hazards),
+    }
+}
+
+fn old_queue(queue: OldQueue) -> Queue {
+    match queue {
+        OldQueue::Off => Queue::Off,
+        OldQueue::Drained => Queue::Drained,
+        OldQueue::Stuck { head, tail } => Queue::Stuck { head, tail },
+    }
+}
+
+fn context(context: &ContextReport) -> Context {
+    let ContextReport { source, pasid, entry, domain, outcome: end } = *context;
+    let entry = match entry {
+        takeover::Entry::Context(entry) => Entry::Context(entry.words()),
+        takeover::Entry::Pasid(entry) => Entry::Pasid(entry.words()),
+    };
+    Context { source: source.0, pasid, entry, domain, outcome: outcome(end) }
+}
+
+fn domain(domain: &DomainReport) -> Domain {
+    let DomainReport { id, width, tables, leaves, fenced, outcome: end } = *domain;
+    let address_bits = width.bits().unwrap_or(0);
+    Domain { id, address_bits, tables, leaves, fenced, outcome: outcome(end) }
+}
+
+fn listed_hazards(hazards: &Hazards) -> record::List<Hazard> {
+    let mut list: record::List<Hazard> = hazards.listed.iter().map(hazard).collect();
+    list.leave_out(hazards.unlisted);
+    list
+}
+
+fn hazard(hazard: &hazard::Hazard) -> Hazard {
+    let hazard::Hazard { place, danger, outcome: end } = *hazard;
+    let place = match place {
+        HazardPlace::Bus(bus) => Place::Bus(bus),
+        HazardPlace::Device(source) => Place::Device(source.0),
+        HazardPlace::Domain { id, iova } => Place::Domain { id, start: iova.start, end: iova.end },
+    };
+    Hazard { place, what: Text::new(danger), outcome: outcome(end) }
+}
+
+fn outcome(outcome: takeover::Outcome) -> Outcome {
+    match outcome {
+        takeover::Outcome::Duplicated => Outcome::Duplicated,
+        takeover::Outcome::Folded => Outcome::Folded,
+        takeover::Outcome::KeptInPlace => Outcome::KeptInPlace,
+        takeover::Outcome::Fenced => Outcome::Fenced,
+        takeover::Outcome::Blocked => Outcome::Blocked,
+    }
+}
