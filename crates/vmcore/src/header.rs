@@ -1,8 +1,9 @@
-//! The ELF core header that the kexec loader left for the capture kernel.
+//! The ELF core header that the kexec loader left for the capture kernel, or that a core file begins with.
 //!
 //! The loader lists in it each range of RAM of the kernel that may die (`PT_LOAD`) and each place where that kernel will
 //! leave notes (`PT_NOTE`), and passes its address as `elfcorehdr=`. Layouts: System V ABI, chapters 4 and 5; what
-//! Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`.
+//! Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`. In a core file (`/proc/vmcore`, QEMU's
+//! `dump-guest-memory`) the places are offsets in the file: then "memory" is the file.
 
 use alloc::vec::Vec;
 
@@ -12,8 +13,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{OutOfMemory, Ram};
 
-/// Most program headers that are read: 8192 processors, and as many ranges of memory.
-const MAX_PROGRAM_HEADERS: u16 = 16384;
+/// Most program headers that are read: 8192 processors, and the pieces that makedumpfile cuts 1 TiB into.
+const MAX_PROGRAM_HEADERS: u32 = 1 << 18;
+/// `PN_XNUM`: the number of program headers is in `sh_info` of section header 0 (System V ABI, "ELF Header").
+const MANY: u16 = 0xffff;
+/// Where `sh_info` is in a section header.
+const SECTION_INFO: u64 = 44;
 
 const IDENTITY: [u8; 7] = [0x7f, b'E', b'L', b'F', CLASS_64, LITTLE_ENDIAN, VERSION];
 const CLASS_64: u8 = 2;
@@ -75,7 +80,7 @@ pub enum HeaderError {
     #[error("core header with {count} entries")]
     TooLong {
         /// How many.
-        count: u16,
+        count: u32,
     },
     /// There is no memory for the list.
     #[error(transparent)]
@@ -94,6 +99,8 @@ pub struct Segment {
     /// Where the first byte is found now: the physical address itself, or a copy that the loader's code made of the
     /// first 640 KiB. In a core file, an offset.
     pub stored_at: u64,
+    /// How many bytes are found there: fewer than the range has, if the rest was left out of a core file.
+    pub stored_len: u64,
 }
 
 /// The core header: where the dead kernel's RAM and notes are.
@@ -111,7 +118,8 @@ impl CoreHeader {
     /// Entries that are empty or pass the end of the address space are left out.
     pub fn read(memory: &impl OldMemory, address: u64) -> Result<Self, HeaderError> {
         let header: FileHeader = read_struct(memory, address)?;
-        let count = header.check(address)?;
+        header.check(address)?;
+        let count = header.count(memory, address)?;
         let mut read = Self::default();
         for index in 0..count {
             read.add(&header.program_header(memory, address, index)?)?;
@@ -145,25 +153,37 @@ impl CoreHeader {
 }
 
 impl FileHeader {
-    /// Checks that this is what a loader writes, and counts its entries.
-    fn check(&self, address: u64) -> Result<u16, HeaderError> {
-        let count = self.program_header_count.get();
+    /// Checks that this is what a loader writes.
+    fn check(&self, address: u64) -> Result<(), HeaderError> {
         let known = self.identity == IDENTITY
             && self.kind.get() == TYPE_CORE
             && self.machine.get() == MACHINE_X86_64
             && usize::from(self.program_header_size.get()) == size_of::<ProgramHeader>();
-        match known {
-            false => Err(HeaderError::NoHeader { address }),
-            true if count > MAX_PROGRAM_HEADERS => Err(HeaderError::TooLong { count }),
-            true => Ok(count),
-        }
+        known.then_some(()).ok_or(HeaderError::NoHeader { address })
+    }
+
+    /// How many entries it has.
+    fn count(&self, memory: &impl OldMemory, address: u64) -> Result<u32, HeaderError> {
+        let count = match self.program_header_count.get() {
+            MANY => self.first_section_info(memory, address)?,
+            few => u32::from(few),
+        };
+        if count <= MAX_PROGRAM_HEADERS { Ok(count) } else { Err(HeaderError::TooLong { count }) }
+    }
+
+    /// `sh_info` of section header 0.
+    fn first_section_info(&self, memory: &impl OldMemory, address: u64) -> Result<u32, HeaderError> {
+        let section = address.checked_add(self.section_headers.get());
+        let info = section.and_then(|section| section.checked_add(SECTION_INFO));
+        let value: U32 = read_struct(memory, info.ok_or(HeaderError::NoHeader { address })?)?;
+        Ok(value.get())
     }
 
     fn program_header(
         &self,
         memory: &impl OldMemory,
         address: u64,
-        index: u16,
+        index: u32,
     ) -> Result<ProgramHeader, HeaderError> {
         let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
         let entry = address
@@ -180,6 +200,7 @@ impl ProgramHeader {
             physical: sized(self.physical_address, self.memory_size)?,
             virtual_start: self.virtual_address.get(),
             stored_at: self.offset.get(),
+            stored_len: self.file_size.get().min(self.memory_size.get()),
         })
     }
 }

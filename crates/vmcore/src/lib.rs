@@ -15,6 +15,9 @@
 //! the `struct page` of all RAM, a chunk of page frames at a time, and clears the bits of those that a dump level leaves
 //! out. Its memory does not grow with the machine.
 //!
+//! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
+//! memory through [`CoreFile`].
+//!
 //! # How a page is judged
 //!
 //! The first rule that fits decides, in this order:
@@ -47,6 +50,7 @@ extern crate alloc;
 
 mod array;
 mod bitmap;
+mod core_file;
 mod header;
 mod info;
 mod kernel;
@@ -59,6 +63,7 @@ mod ram;
 mod sections;
 mod select;
 
+pub use core_file::CoreFile;
 pub use header::{CoreHeader, HeaderError, Segment};
 pub use info::VmcoreInfo;
 pub use kernel::{Kernel, Utsname};

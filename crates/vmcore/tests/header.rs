@@ -76,6 +76,7 @@ fn the_header_of_the_kernel_loader_is_read() {
         physical: Range::new(0x1580_0000, 0x1803_0000),
         virtual_start: 0xffff_ffff_87c0_0000,
         stored_at: 0x1580_0000,
+        stored_len: 0x0283_0000,
     };
     assert_eq!(header.segments()[0], image);
 }
@@ -101,7 +102,28 @@ fn what_is_no_core_of_this_kind_of_machine_is_refused() {
 
 #[test]
 fn a_header_with_more_entries_than_any_machine_has_is_refused() {
-    assert_eq!(left_by_kexec_but(|words| words[7] = 0xffff), Err(HeaderError::TooLong { count: 0xffff }));
+    let result = left_by_kexec_but(|words| {
+        (words[7], words[5]) = (0xffff, 8 * 8);
+        words[8 + 5] = 0x4_0001 << 32;
+    });
+    assert_eq!(result, Err(HeaderError::TooLong { count: 0x4_0001 }));
+}
+
+/// From 65535 program headers on, their number is in the first section header (`PN_XNUM` in `elf.h`).
+#[test]
+fn a_number_of_entries_that_does_not_fit_is_read_from_the_first_section_header() {
+    let count = 70_000;
+    let mut words = LEFT_BY_KEXEC[..8].to_vec();
+    (words[5], words[7]) = (0x40, 0xffff);
+    words[4] = 0x80;
+    words.extend([0, 0, 0, 0, 0, count << 32, 0, 0]);
+    for index in 0..count {
+        words.extend([1, 0, 0, index << 13, 4096, 4096, 0]);
+    }
+    let mut memory = Memory::new(8 << 20);
+    memory.write(0x3000, words.iter().copied().map(u64::to_le_bytes).collect::<Vec<_>>().as_flattened());
+    let header = CoreHeader::read(&memory, 0x3000).unwrap();
+    assert_eq!((header.segments().len() as u64, header.ram().pages()), (count, count));
 }
 
 #[test]
