@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(kept <= frames, "{kept} of {frames} pages are kept");
     if let Ok(notes) = reader.notes() {
         assert!(notes.len() <= bytes.len().next_multiple_of(BLOCK));
-        let _ = kdump::vmcoreinfo(&notes);
+        let _ = vmcore::notes_in(&notes).count();
     }
     let _ = reader.vmcoreinfo();
     for bitmap in [Bitmap::Existing, Bitmap::Kept] {
