@@ -1,36 +1,12 @@
 //! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
-//!
-//! Memory is bounded by construction here: the frames are as many as the budget says. Time and steps are counted by the
-//! model.
 
-use crate::common::{
-    DEADLINE, PLENTY, cases, damaged, limits, plausible, stuck, take_over, told, with_habits,
-};
+use crate::common::{PLENTY, cases, damaged, holds, plausible, stuck, take_over, with_habits};
 use model::damage::{Damage, Harm, Victim};
 use model::random::Size;
-use model::{Machine, Meddling, Scenario, Violation};
+use model::{Meddling, Scenario};
 use proptest::prelude::*;
-
-/// Waits of a takeover: drain, queue off, queue on, proof, write buffer, root, contexts, translations, and back again.
-const WAITS: u32 = 14;
-
-/// Steps of a takeover: a few for each table that is copied or counted and each entry that is relinked, and the waits.
-fn step_limit(budget: usize) -> u64 {
-    let relinking = 4 * 512 * (budget as u64 + 1);
-    let counting = 4 * 4 * 512 * (budget as u64 + 1);
-    let contexts = 8 * 65536;
-    let waiting = 4 * u64::from(WAITS) * DEADLINE.as_millis() as u64;
-    relinking + counting + contexts + waiting
-}
-
-fn check(machine: &Machine, budget: usize) -> Result<(), TestCaseError> {
-    prop_assert!(machine.time() <= DEADLINE * WAITS, "{:?}", machine.time());
-    prop_assert!(machine.steps() <= step_limit(budget), "{} steps", machine.steps());
-    prop_assert!(machine.status(0).tes(), "translation is off");
-    let off = Violation::Misuse("translation was turned off");
-    prop_assert!(!machine.violations().contains(&off), "{}", told(machine));
-    Ok(())
-}
+use verdict::bounded::check;
+use verdict::limits;
 
 fn meddling() -> impl Strategy<Value = Vec<Meddling>> {
     let one = (1..200_u64, 0..0x480_0000_u64, any::<u64>());
@@ -46,7 +22,7 @@ proptest! {
     fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in stuck(), budget in 0..300_usize) {
         let machine = with_habits(scenario, &habits).machine();
         let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
-        check(&machine, budget)?;
+        holds(check(&machine, 0, budget))?;
     }
 
     #[test]
@@ -57,7 +33,7 @@ proptest! {
     ) {
         let machine = Scenario { meddling, ..scenario }.machine();
         let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
-        check(&machine, budget)?;
+        holds(check(&machine, 0, budget))?;
     }
 }
 

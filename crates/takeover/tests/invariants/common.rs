@@ -2,32 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
-use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
+use machine::{Frames, PAGE_SIZE, Range};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
-use model::{Kind, Machine, Own, Requester, Scenario, Ticks, UnitRegisters, Violation};
+use model::{Kind, Machine, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
-use std::time::Duration;
-use takeover::failure::{InForce, Reason};
-use takeover::{Attachment, Failure, Limits, MapError, Surroundings, Takeover, Unit};
+use takeover::{Attachment, Failure, Limits, MapError};
+use verdict::{Taken, Verdict};
 use vtd::paging::Permission;
 use vtd::source::SourceId;
 
-/// Bytes of a unit's registers.
-pub(crate) const REGISTERS: usize = 4096;
-
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
 pub(crate) const PLENTY: usize = 1500;
-
-/// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
-pub(crate) const KEPT_FREE: [Range; 2] =
-    [Range::new(0x7F00_0000, 0x7F10_0000), Range::new(0xC000_0000, 0xFEC0_0000)];
-
-/// How long one wait may take on the model, where each look at the clock takes 1 ms.
-pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
-
-/// A takeover of a modelled machine.
-pub(crate) type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
 /// As many cases as the environment says, or `few`.
 pub(crate) fn cases(few: u32) -> ProptestConfig {
@@ -63,52 +49,6 @@ pub(crate) fn with_habits(mut scenario: Scenario, habits: &Habits) -> Scenario {
     scenario
 }
 
-/// Limits that suit the machines here.
-///
-/// A model's look at a table costs a thousand times as much as a machine's.
-pub(crate) fn limits() -> Limits {
-    Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
-}
-
-/// What the capture kernel knows of a machine's memory.
-pub(crate) struct Layout {
-    memory: Vec<Range>,
-    own: Vec<Range>,
-    host_address_bits: u32,
-}
-
-impl Layout {
-    pub(crate) fn of(machine: &Machine) -> Self {
-        let (old, own) = (machine.ranges(Kind::Old), machine.ranges(Kind::Capture));
-        let host_address_bits = machine.traits(0).host_address_bits;
-        Self { memory: old.into_iter().chain(own.iter().copied()).collect(), own, host_address_bits }
-    }
-
-    pub(crate) fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings {
-            host_address_bits: self.host_address_bits,
-            memory: &self.memory,
-            own: &self.own,
-            kept_free: &KEPT_FREE,
-        }
-    }
-}
-
-/// Takes over the machine's unit through any ports: the machine's own, or some that have been tampered with.
-pub(crate) fn take_over_through<'c, R: Registers, C: Clock>(
-    machine: &Machine,
-    registers: R,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    clock: &'c C,
-    limits: &Limits,
-) -> Result<Takeover<'c, R, C>, Failure> {
-    let layout = Layout::of(machine);
-    let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let unit = Unit::new(registers, REGISTERS, clock, limits.deadline).map_err(no_unit)?;
-    takeover::take_over(unit, old, frames, &layout.surroundings(), limits)
-}
-
 /// Takes over the machine's unit. From then on its devices may not reach the capture kernel's memory.
 pub(crate) fn take_over<'c>(
     machine: &Machine,
@@ -116,8 +56,7 @@ pub(crate) fn take_over<'c>(
     clock: &'c Ticks,
     limits: &Limits,
 ) -> Result<Taken<'c>, Failure> {
-    let taken =
-        take_over_through(machine, machine.registers(0), &machine.old_memory(), frames, clock, limits)?;
+    let taken = verdict::take_over(machine, 0, frames, clock, limits)?;
     machine.guard(Vec::new());
     Ok(taken)
 }
@@ -168,23 +107,7 @@ pub(crate) fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> V
     machine.sharing_before(0, Requester { source, pasid: None })
 }
 
-/// The violations as people read them.
-pub(crate) fn told(machine: &Machine) -> String {
-    let lines: Vec<String> = machine.violations().iter().map(ToString::to_string).collect();
-    lines.join("\n")
-}
-
-/// Whether some access was answered otherwise than before the panic.
-pub(crate) fn broke_continuity(machine: &Machine) -> bool {
-    machine.violations().iter().any(|violation| matches!(violation, Violation::Continuity { .. }))
-}
-
-/// Whether some access reached memory of the capture kernel.
-pub(crate) fn broke_isolation(machine: &Machine) -> bool {
-    machine.violations().iter().any(|violation| matches!(violation, Violation::Isolation { .. }))
-}
-
-/// Whether software did something that the specification forbids.
-pub(crate) fn misused(machine: &Machine) -> bool {
-    machine.violations().iter().any(|violation| matches!(violation, Violation::Misuse(_)))
+/// A verdict as a property test wants it.
+pub(crate) fn holds(verdict: Verdict) -> Result<(), TestCaseError> {
+    verdict.map_err(TestCaseError::fail)
 }

@@ -1,14 +1,12 @@
 //! **disjointness**: an IOVA given to a new driver was not mapped by the old kernel in that domain, is no MSI address, no
 //! RMRR, no bridge window, and lies within the domain's width.
 
-use crate::common::{
-    Buffer, KEPT_FREE, PLENTY, Taken, attach, broke_continuity, buffer, cases, limits, plausible, sharing,
-    take_over, told,
-};
+use crate::common::{Buffer, PLENTY, attach, buffer, cases, plausible, sharing, take_over};
 use machine::{PAGE_SIZE, Range};
 use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester};
 use proptest::prelude::*;
 use takeover::Attachment;
+use verdict::{KEPT_FREE, Taken, continuity, limits, told};
 
 /// The interrupt window as the specification has it.
 const INTERRUPTS: Range = Range::new(0xFEE0_0000, 0xFEF0_0000);
@@ -109,7 +107,7 @@ proptest! {
         for buffer in &buffers {
             check_buffer(&machine, &sharing, buffer)?;
         }
-        prop_assert!(!broke_continuity(&machine), "{}", told(&machine));
+        prop_assert!(!continuity::is_broken(&machine), "{}", told(&machine));
         for buffer in &buffers {
             check_unmapping(&machine, &mut taken, &mut frames, &device, buffer)?;
         }

@@ -1,12 +1,12 @@
 //! **isolation**: after the swap no translation reaches memory that the capture kernel owns, except the mappings it made
 //! for its own devices.
 
-use crate::common::{
-    PLENTY, attach, broke_isolation, cases, damaged, limits, plausible, sharing, take_over, told,
-};
+use crate::common::{PLENTY, attach, cases, damaged, holds, plausible, sharing, take_over};
+use model::Scenario;
 use model::damage::{Damage, Harm, Victim};
-use model::{Machine, Scenario};
 use proptest::prelude::*;
+use verdict::isolation::check;
+use verdict::limits;
 
 /// A machine some of whose leaves have come to lead into the capture kernel's memory, where devices do DMA.
 fn trespassing() -> impl Strategy<Value = Scenario> {
@@ -16,23 +16,16 @@ fn trespassing() -> impl Strategy<Value = Scenario> {
     (plausible(), damage).prop_map(|(scenario, damage)| Scenario { damage, ..scenario })
 }
 
-fn check(machine: &Machine) -> Result<(), TestCaseError> {
-    prop_assert!(!broke_isolation(machine), "{}", told(machine));
-    let trespasses = machine.trespasses(0);
-    prop_assert!(trespasses.is_empty(), "{:x?}", trespasses.first());
-    Ok(())
-}
-
 fn take_over_and_check(scenario: &Scenario, budget: usize, pick: usize) -> Result<(), TestCaseError> {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(budget), machine.clock());
     let Ok(mut taken) = take_over(&machine, &mut frames, &clock, &limits()) else { return Ok(()) };
     machine.run(200);
-    check(&machine)?;
+    holds(check(&machine, 0))?;
     if budget == PLENTY {
         let _ = attach(&machine, &mut taken, &mut frames, &sharing(scenario, &machine, pick), &[1, 16]);
         machine.run(100);
-        check(&machine)?;
+        holds(check(&machine, 0))?;
     }
     Ok(())
 }

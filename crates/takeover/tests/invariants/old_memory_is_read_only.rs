@@ -3,11 +3,10 @@
 //! `OldMemory` has no write. What is left are the ways around it: frames that are none, and a unit that is told to write
 //! (the status of an invalidation wait). What the old kernel's own queue still writes is not the capture kernel's doing.
 
-use crate::common::{
-    PLENTY, attach, cases, damaged, limits, misused, plausible, sharing, stuck, take_over, told, with_habits,
-};
+use crate::common::{PLENTY, attach, cases, damaged, plausible, sharing, stuck, take_over, with_habits};
 use model::Machine;
 use proptest::prelude::*;
+use verdict::{limits, misused, told};
 
 fn check(machine: &Machine) -> Result<(), TestCaseError> {
     prop_assert_eq!(machine.old_pages_changed(), Vec::<u64>::new());

@@ -1,12 +1,13 @@
 //! One takeover from the panic to a driver's first buffer, to be read from top to bottom.
 
-use crate::common::{PLENTY, buffer, limits, take_over, told};
+use crate::common::{PLENTY, buffer, take_over};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::trace::Event;
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Kind, Own, Requester, Scenario};
 use takeover::Outcome;
 use takeover::attach::Inherited;
+use verdict::{limits, told};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::paging::Permission;

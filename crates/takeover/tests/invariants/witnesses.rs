@@ -2,14 +2,13 @@
 //!
 //! Between the takeover and the machine stand ports that do one thing wrong.
 
-use crate::common::{
-    PLENTY, broke_continuity, broke_isolation, limits, misused, take_over, take_over_through,
-};
+use crate::common::{PLENTY, take_over};
 use machine::{Frames, OldMemory, Registers, Table, Unreadable};
 use model::random::Size;
 use model::scenario::OldQueue;
 use model::{Access, Answer, Kind, OldRam, OwnFrames, Scenario, UnitRegisters};
 use std::cell::Cell;
+use verdict::{continuity, isolation, limits, misused, take_over_through};
 use vtd::control::TableMode;
 use vtd::paging::Level;
 
@@ -158,7 +157,14 @@ fn clearing_translation_enable_for_a_moment_is_found_out() {
             |offset, value| if offset == GCMD { vec![value & !(1 << 31), value] } else { vec![value] };
         let registers = TamperedRegisters { inner: machine.registers(0), tamper };
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let _ = take_over_through(&machine, registers, &machine.old_memory(), &mut frames, &clock, &limits());
+        let _ = take_over_through(
+            (&machine, 0),
+            registers,
+            &machine.old_memory(),
+            &mut frames,
+            &clock,
+            &limits(),
+        );
         assert!(misused(&machine));
     }
 }
@@ -173,9 +179,16 @@ fn clearing_translation_enable_instead_of_setting_the_root_pointer_breaks_contin
         };
         let registers = TamperedRegisters { inner: machine.registers(0), tamper };
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let _ = take_over_through(&machine, registers, &machine.old_memory(), &mut frames, &clock, &limits());
+        let _ = take_over_through(
+            (&machine, 0),
+            registers,
+            &machine.old_memory(),
+            &mut frames,
+            &clock,
+            &limits(),
+        );
         machine.run(50);
-        assert!(broke_continuity(&machine));
+        assert!(continuity::is_broken(&machine));
     }
 }
 
@@ -191,9 +204,9 @@ fn tables_that_were_not_published_break_continuity() {
         let machine = scenario.machine();
         let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper: NothingIsPublished };
         let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
-        let _ = take_over_through(&machine, registers, &old, &mut frames, &clock, &limits());
+        let _ = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
         machine.run(50);
-        broke_continuity(&machine)
+        continuity::is_broken(&machine)
     });
     // What is not published can still get to memory by chance, on a small machine perhaps all of it.
     assert!(found_out.count() * 10 >= machines_without_queue().count() * 9);
@@ -215,9 +228,9 @@ fn a_table_that_was_not_copied_breaks_continuity() {
         let machine = scenario.machine();
         let old = ForgetfulMemory { inner: machine.old_memory(), reads_left: Cell::new(read) };
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let _ = take_over_through(&machine, machine.registers(0), &old, &mut frames, &clock, &limits());
+        let _ = take_over_through((&machine, 0), machine.registers(0), &old, &mut frames, &clock, &limits());
         machine.run(50);
-        broke_continuity(&machine)
+        continuity::is_broken(&machine)
     };
     assert!(machines().all(|scenario| (0..10).any(|read| is_found_out(&scenario, read))));
 }
@@ -232,11 +245,17 @@ fn translations_that_were_not_forgotten_break_isolation() {
         };
         let registers = TamperedRegisters { inner: machine.registers(0), tamper: wrong_domain };
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let taken =
-            take_over_through(&machine, registers, &machine.old_memory(), &mut frames, &clock, &limits());
+        let taken = take_over_through(
+            (&machine, 0),
+            registers,
+            &machine.old_memory(),
+            &mut frames,
+            &clock,
+            &limits(),
+        );
         machine.guard(Vec::new());
         machine.run(100);
-        taken.is_ok() && broke_isolation(&machine)
+        taken.is_ok() && isolation::is_broken(&machine)
     });
     assert!(found_out.count() > 5);
 }
@@ -269,7 +288,7 @@ fn a_unit_that_is_told_to_write_to_old_memory_is_found_out() {
         let tamper = WaitsReportToOldMemory { last_was_a_wait: false };
         let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };
         let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
-        let _ = take_over_through(&machine, registers, &old, &mut frames, &clock, &limits());
+        let _ = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
         assert!(misused(&machine));
     }
 }

@@ -1,0 +1,128 @@
+//! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
+//! its reason, and what the report says is so.
+
+use model::walk::Reached;
+use model::{Access, Answer, Kind, Machine, Requester};
+use takeover::hazard::{Danger, Place};
+use takeover::report::ContextReport;
+use takeover::{Outcome, Report};
+
+use crate::{Verdict, ends, ensure};
+
+/// How many requesters and leaves are looked at one by one; damage can make very many of both.
+const SAMPLE: usize = 60;
+
+/// The report of the takeover of a unit is true.
+pub fn check(machine: &Machine, unit: usize, report: &Report) -> Verdict {
+    sample(&machine.requesters_before(unit)).try_for_each(|requester| check_listed(report, requester))?;
+    check_domains(report)?;
+    check_nothing_new(machine, unit)?;
+    sample(&report.contexts.iter().collect::<Vec<_>>())
+        .try_for_each(|context| check_context(machine, unit, report, context))
+}
+
+/// Whose requests a context is about.
+pub fn requester(context: &ContextReport) -> Requester {
+    Requester { source: context.source.0, pasid: context.pasid }
+}
+
+/// What became of one access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The answer is the same.
+    Same,
+    /// It is blocked, and had reached the capture kernel's memory.
+    Fenced,
+    /// It is blocked, and had reached something else.
+    Lost,
+    /// It reaches something else than before.
+    Changed,
+}
+
+impl Fate {
+    fn of(machine: &Machine, before: Answer, now: Answer) -> Self {
+        match (before, now) {
+            _ if before == now => Self::Same,
+            (Answer::Blocked(_), Answer::Blocked(_)) => Self::Same,
+            (Answer::Memory(address), Answer::Blocked(_)) if is_captures(machine, address) => Self::Fenced,
+            (_, Answer::Blocked(_)) => Self::Lost,
+            _ => Self::Changed,
+        }
+    }
+
+    /// Whether a context that ended so may have had this happen.
+    fn is_allowed_by(self, outcome: Outcome) -> bool {
+        match self {
+            Self::Same => outcome != Outcome::Blocked,
+            Self::Fenced => matches!(outcome, Outcome::Fenced | Outcome::Blocked),
+            Self::Lost => outcome == Outcome::Blocked,
+            Self::Changed => false,
+        }
+    }
+}
+
+fn is_captures(machine: &Machine, address: u64) -> bool {
+    machine.ranges(Kind::Capture).iter().any(|own| own.contains(address))
+}
+
+/// A device that had a context that made sense is listed, or was one of more than are looked at.
+fn check_listed(report: &Report, wanted: Requester) -> Verdict {
+    let listed = report.contexts.iter().filter(|context| requester(context) == wanted).count();
+    let hazard = |danger| report.hazards.listed.iter().any(|hazard| hazard.danger == danger);
+    let excused =
+        hazard(Danger::TooManyContexts) || hazard(Danger::OverBudget) || report.hazards.unlisted > 0;
+    ensure(listed == 1 || (listed == 0 && excused), || format!("{wanted:?} is listed {listed} times"))
+}
+
+/// Every domain-id of a listed context is that of a domain that is listed once.
+fn check_domains(report: &Report) -> Verdict {
+    report.contexts.iter().filter_map(|context| context.domain).try_for_each(|id| {
+        let listed = report.domains.iter().filter(|domain| domain.id == id).count();
+        ensure(listed == 1, || format!("domain {id:#x} is listed {listed} times"))
+    })
+}
+
+/// Whatever a device reaches now it reached before.
+fn check_nothing_new(machine: &Machine, unit: usize) -> Verdict {
+    accesses_to_some(&machine.reached(unit)).try_for_each(|access| {
+        let (before, now) = (machine.answer_before(unit, access), machine.answer(unit, access));
+        let nothing_new = matches!(now, Answer::Blocked(_)) || before == now;
+        ensure(nothing_new, || format!("{access} was {before}, is {now}"))
+    })
+}
+
+/// The context's outcome is what became of all that its device could reach, and has a reason if anything was lost.
+fn check_context(machine: &Machine, unit: usize, report: &Report, context: &ContextReport) -> Verdict {
+    let explained = context.outcome == Outcome::Duplicated || is_explained(report, context);
+    ensure(explained, || format!("{context:?} without a reason: {:?}", report.hazards.listed))?;
+    let leaves = machine.reached_before(unit, requester(context));
+    accesses_to_some(&leaves).try_for_each(|access| check_access(machine, unit, context, access))
+}
+
+fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access: Access) -> Verdict {
+    let (before, now) = (machine.answer_before(unit, access), machine.answer(unit, access));
+    let fate = Fate::of(machine, before, now);
+    let fine = fate.is_allowed_by(context.outcome) || matches!(before, Answer::Blocked(_));
+    ensure(fine, || {
+        format!("{access} was {before}, is {fate:?}, but {} is called {}", context.source, context.outcome)
+    })
+}
+
+/// Whether some hazard tells of this device, its bus or its domain.
+fn is_explained(report: &Report, context: &ContextReport) -> bool {
+    let about = |place: Place| match place {
+        Place::Bus(bus) => bus == context.source.bus(),
+        Place::Device(source) => source == context.source,
+        Place::Domain { id, .. } => Some(id) == context.domain || id == context.entry.domain(),
+    };
+    report.hazards.unlisted > 0 || report.hazards.listed.iter().any(|hazard| about(hazard.place))
+}
+
+fn accesses_to_some(leaves: &[Reached]) -> impl Iterator<Item = Access> {
+    sample(leaves).flat_map(|leaf| ends(&leaf))
+}
+
+/// Up to [`SAMPLE`] of a list, evenly.
+fn sample<T: Copy>(list: &[T]) -> impl Iterator<Item = T> + '_ {
+    list.iter().copied().step_by(list.len().div_ceil(SAMPLE).max(1))
+}

@@ -1,0 +1,78 @@
+//! Taking over a modelled machine.
+
+use machine::{Clock, Frames, OldMemory, Range, Registers};
+use model::{Kind, Machine, Ticks, UnitRegisters};
+use std::time::Duration;
+use takeover::failure::{InForce, Reason};
+use takeover::{Failure, Limits, Surroundings, Takeover, Unit};
+
+/// Bytes of a unit's registers.
+pub const REGISTERS: usize = 4096;
+
+/// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
+pub const KEPT_FREE: [Range; 2] =
+    [Range::new(0x7F00_0000, 0x7F10_0000), Range::new(0xC000_0000, 0xFEC0_0000)];
+
+/// How long one wait may take on the model, where each look at the clock takes 1 ms.
+pub const DEADLINE: Duration = Duration::from_millis(300);
+
+/// A takeover of a modelled machine's unit.
+pub type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
+
+/// Limits that suit modelled machines, whose look at a table costs a thousand times as much as a real one's.
+pub fn limits() -> Limits {
+    Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
+}
+
+/// What the capture kernel knows of a machine's memory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    memory: Vec<Range>,
+    own: Vec<Range>,
+    host_address_bits: u32,
+}
+
+impl Layout {
+    /// What is to be known of a machine by whoever takes over one of its units.
+    pub fn of(machine: &Machine, unit: usize) -> Self {
+        let (old, own) = (machine.ranges(Kind::Old), machine.ranges(Kind::Capture));
+        let host_address_bits = machine.traits(unit).host_address_bits;
+        Self { memory: old.into_iter().chain(own.iter().copied()).collect(), own, host_address_bits }
+    }
+
+    /// The same as a takeover wants it.
+    pub fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            host_address_bits: self.host_address_bits,
+            memory: &self.memory,
+            own: &self.own,
+            kept_free: &KEPT_FREE,
+        }
+    }
+}
+
+/// Takes over a unit of the machine through any ports: the machine's own, or some that have been tampered with.
+pub fn take_over_through<'c, R: Registers, C: Clock>(
+    (machine, unit): (&Machine, usize),
+    registers: R,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    clock: &'c C,
+    limits: &Limits,
+) -> Result<Takeover<'c, R, C>, Failure> {
+    let layout = Layout::of(machine, unit);
+    let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
+    let unit = Unit::new(registers, REGISTERS, clock, limits.deadline).map_err(no_unit)?;
+    takeover::take_over(unit, old, frames, &layout.surroundings(), limits)
+}
+
+/// Takes over a unit of the machine, through the machine's own ports.
+pub fn take_over<'c>(
+    machine: &Machine,
+    unit: usize,
+    frames: &mut impl Frames,
+    clock: &'c Ticks,
+    limits: &Limits,
+) -> Result<Taken<'c>, Failure> {
+    take_over_through((machine, unit), machine.registers(unit), &machine.old_memory(), frames, clock, limits)
+}

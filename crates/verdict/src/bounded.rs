@@ -1,0 +1,28 @@
+//! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
+//!
+//! Memory is bounded by construction: the frames are as many as the budget says. Time and steps are counted by the model.
+
+use model::{Machine, Violation};
+
+use crate::{DEADLINE, Verdict, ensure, told};
+
+/// Waits of a takeover: drain, queue off, queue on, proof, write buffer, root, contexts, translations, and back again.
+const WAITS: u32 = 14;
+
+/// The takeover of a unit, with at most `budget` frames, took no longer than it may, and translation is on.
+pub fn check(machine: &Machine, unit: usize, budget: usize) -> Verdict {
+    ensure(machine.time() <= DEADLINE * WAITS, || format!("took {:?}", machine.time()))?;
+    ensure(machine.steps() <= step_limit(budget), || format!("took {} steps", machine.steps()))?;
+    ensure(machine.status(unit).tes(), || "translation is off".into())?;
+    let off = Violation::Misuse("translation was turned off");
+    ensure(!machine.violations().contains(&off), || told(machine))
+}
+
+/// Steps of a takeover: a few for each table that is copied or counted and each entry that is relinked, and the waits.
+fn step_limit(budget: usize) -> u64 {
+    let relinking = 4 * 512 * (budget as u64 + 1);
+    let counting = 4 * 4 * 512 * (budget as u64 + 1);
+    let contexts = 8 * 65536;
+    let waiting = 4 * u64::from(WAITS) * DEADLINE.as_millis() as u64;
+    relinking + counting + contexts + waiting
+}
