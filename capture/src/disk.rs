@@ -1,5 +1,7 @@
 //! Finding the disk with the dump area. Nothing is written to any disk here.
 
+use alloc::vec::Vec;
+
 use area::{Area, OpenError};
 use machine::Range;
 use storage::virtio::{
@@ -19,7 +21,7 @@ use crate::mmio::Mmio;
 use crate::mutations::DeviceDma;
 use crate::options::Options;
 use crate::paging::AddressSpace;
-use crate::pci::{Device, Function};
+use crate::pci::{self, Device, Function};
 use crate::remapping::{Reach, ReachError, Remapping};
 
 /// Bytes that one request moves at most.
@@ -60,9 +62,11 @@ pub(crate) fn find_area(
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     devices.sort_by_key(|device| Some(device.function) != options.disk);
-    devices.iter_mut().filter(|device| is_disk(device)).find_map(|device| {
-        let function = device.function;
-        let opened = start(device, space, remapping, pool)
+    let disks: Vec<Device<Mmio>> = devices.iter().copied().filter(is_disk).collect();
+    disks.into_iter().find_map(|mut disk| {
+        let function = disk.function;
+        let aliases = pci::aliases(devices, function);
+        let opened = start(&mut disk, &aliases, space, remapping, pool)
             .and_then(|disk| Ok(Area::open(disk, options.area_offset, uuid)?));
         tell(function, opened)
     })
@@ -76,6 +80,7 @@ fn is_disk(device: &Device<Mmio>) -> bool {
 /// Brings a disk up: from here on the device uses our memory only.
 fn start(
     device: &mut Device<Mmio>,
+    aliases: &[Function],
     space: &mut AddressSpace,
     remapping: &mut Remapping,
     pool: Pool,
@@ -84,7 +89,7 @@ fn start(
     let mut transport = Transport::new(&capabilities, |structure| map(device, space, structure))?;
     let addressing = transport.addressing();
     let reach = match addressing {
-        Addressing::Platform => remapping.attach(device.function)?,
+        Addressing::Platform => remapping.attach(device.function, aliases)?,
         Addressing::Physical => Reach::Direct,
     };
     device.enable();

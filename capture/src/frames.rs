@@ -83,6 +83,13 @@ impl Frames for FramePool {
         unsafe { &mut *self.pointer(frame) }
     }
 
+    fn load(&self, frame: u64, index: usize) -> u64 {
+        let table: *mut u64 = self.pointer(frame).cast();
+        assert!(index < machine::ENTRIES);
+        // SAFETY: an aligned entry of a frame of this pool; atomic because hardware may be writing it.
+        unsafe { AtomicU64::from_ptr(table.add(index)) }.load(Ordering::Acquire)
+    }
+
     fn store(&mut self, frame: u64, index: usize, entry: u64) {
         let table: *mut u64 = self.pointer(frame).cast();
         assert!(index < machine::ENTRIES);
@@ -114,6 +121,7 @@ mod tests {
         pool.table_mut(first)[7] = 1;
         pool.store(first, 8, 2);
         assert_eq!(pool.table(first)[7..9], [1, 2]);
+        assert_eq!((pool.load(first, 8), pool.load(first, 9)), (2, 0));
         assert!(pool.allocate().is_some());
         assert_eq!((pool.available(), pool.allocate()), (0, None));
 

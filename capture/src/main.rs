@@ -90,10 +90,14 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
 
 /// Takes the remapping units over; a machine without any is dumped all the same.
 fn take_over(machine: &mut Machine) -> Result<Remapping, RemappingError> {
-    Remapping::take_over(machine).or_else(|error| {
+    let remapping = Remapping::take_over(machine).or_else(|error| {
         say!("{error}: nothing to take over");
         Remapping::none().ok_or(RemappingError::NoMemory)
-    })
+    })?;
+    if !remapping.table_is_sound {
+        say!("the DMAR table's checksum is wrong; it is used all the same");
+    }
+    Ok(remapping)
 }
 
 /// On a host there is nothing to capture.

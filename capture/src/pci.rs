@@ -4,11 +4,17 @@
 //! host bridges, which only ACPI's interpreted tables name, and no damaged bridge can lead it astray.
 //! (PCI Express base specification 6.0, chapter 7.)
 
+mod aliases;
+mod ats;
+
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
 use machine::{Range, Registers};
+
+pub(crate) use aliases::aliases;
+use vtd::source::SourceId;
 
 // Offsets in configuration space (section 7.5.1) and their bits.
 const VENDOR_ID: usize = 0x00;
@@ -41,6 +47,11 @@ pub(crate) struct Function {
 }
 
 impl Function {
+    /// The source-id of its requests.
+    pub(crate) fn source(self) -> SourceId {
+        SourceId::new(self.bus, self.devfn)
+    }
+
     /// Offset of its configuration space from that of bus 0.
     pub(crate) fn ecam_offset(self) -> u64 {
         u64::from(self.bus) << 20 | u64::from(self.devfn) << 12
@@ -192,17 +203,17 @@ fn window(base_and_limit: u32, base_upper: u64, limit_upper: u64) -> Range {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::cell::RefCell;
     use std::rc::Rc;
 
     /// A configuration space in memory.
     #[derive(Clone, Debug)]
-    struct Space(Rc<RefCell<Vec<u8>>>);
+    pub(super) struct Space(Rc<RefCell<Vec<u8>>>);
 
     impl Space {
-        fn new(fields: &[(usize, &[u8])]) -> Self {
+        pub(super) fn new(fields: &[(usize, &[u8])]) -> Self {
             let mut bytes = vec![0; CONFIG_SIZE];
             for (offset, field) in fields {
                 bytes[*offset..][..field.len()].copy_from_slice(field);

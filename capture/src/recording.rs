@@ -34,7 +34,15 @@ fn unit(unit: &remapping::Unit) -> Unit {
 fn takeover(report: &Report) -> Takeover {
     let Report { found, root, contexts, domains, hazards, tables_duplicated } = report;
     // The registers before anything was written say the status, too.
-    let Found { status: _, root: old_root, faults: _, fault_records, queue } = found;
+    let Found {
+        root: old_root,
+        fault_records,
+        queue,
+        status: _,
+        faults: _,
+        queue_error: _,
+        page_requests: _,
+    } = found;
     let faults = fault_records.iter().map(|fault| (fault.low.into_bits(), fault.high.into_bits()));
     Takeover {
         old_root: old_root.into_bits(),

@@ -1,13 +1,14 @@
 //! The machine's remapping units: taken over, and asked for addresses that devices can use.
 
+mod serves;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
 
-use machine::{PAGE_SIZE, Range};
+use machine::{Frames, PAGE_SIZE, Range};
 use record::Register;
-use takeover::{AttachError, Attachment, Failure, Limits, Surroundings, Takeover, UnitError};
-use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
+use takeover::{AttachError, Attachment, DeviceTlb, Failure, Limits, Surroundings, Takeover, UnitError};
+use vtd::dmar::{Dmar, DmarError, Drhd, Structure};
 use vtd::paging::Permission;
 use vtd::registers::{Access, FIXED};
 use vtd::source::SourceId;
@@ -21,7 +22,8 @@ use crate::mmio::Mmio as UnitRegisters;
 #[cfg(mutations)]
 use crate::mutations::UnitRegisters;
 use crate::paging::MapError;
-use crate::pci::{Bridge, Device, Function};
+use crate::pci::{Device, Function};
+use serves::{Serves, unit_of};
 
 /// The share of the reservation that tables for remapping units may take: a quarter.
 const BUDGET_DIVISOR: u64 = 4;
@@ -37,6 +39,8 @@ pub(crate) struct Remapping {
     pub(crate) frames: FramePool,
     /// Physical address bits of the machine; 0 if no table says.
     pub(crate) host_address_bits: u32,
+    /// Whether the checksum of the firmware's table is right; the table is used all the same.
+    pub(crate) table_is_sound: bool,
 }
 
 /// One remapping unit.
@@ -110,14 +114,6 @@ pub(crate) enum ReachError {
 }
 
 impl Unit {
-    fn new(drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool, surroundings: &Surroundings) -> Self {
-        let serves = Serves::new(drhd, &machine.devices);
-        let mut registers = Vec::new();
-        let state =
-            take_over(drhd, machine, frames, surroundings, &mut registers).unwrap_or_else(State::Lost);
-        Self { base: drhd.base, serves, registers, state }
-    }
-
     /// PCI segment that it serves.
     pub(crate) fn segment(&self) -> u16 {
         self.serves.segment
@@ -127,7 +123,8 @@ impl Unit {
 impl Remapping {
     /// No units: every device reaches memory by physical addresses.
     pub(crate) fn none() -> Option<Self> {
-        Some(Self { units: Vec::new(), frames: FramePool::new(0)?, host_address_bits: 0 })
+        let frames = FramePool::new(0)?;
+        Some(Self { units: Vec::new(), frames, host_address_bits: 0, table_is_sound: true })
     }
 
     /// Takes over every unit whose translation is on. A unit for which that fails is left as it is.
@@ -139,25 +136,39 @@ impl Remapping {
         let kept_free = kept_free(&dmar, machine);
         let memory: Vec<Range> = machine.old.ranges().iter().chain(&machine.own).copied().collect();
         let own = machine.own.clone();
-        let surroundings = Surroundings {
-            host_address_bits: dmar.host_address_bits(),
-            memory: &memory,
-            own: &own,
-            kept_free: &kept_free,
-        };
-        let units = dmar.units().map(|drhd| Unit::new(&drhd, machine, &mut frames, &surroundings));
-        let units = units.collect();
-        Ok(Self { units, frames, host_address_bits: dmar.host_address_bits() })
+        let serves: Vec<Serves> = dmar.units().map(|drhd| Serves::new(&drhd, &machine.devices)).collect();
+        let host_address_bits = dmar.host_address_bits();
+        let mut units = Vec::new();
+        for (index, drhd) in dmar.units().enumerate() {
+            let device_tlbs = device_tlbs(&machine.devices, &serves, index);
+            let surroundings = Surroundings {
+                host_address_bits,
+                memory: &memory,
+                own: &own,
+                kept_free: &kept_free,
+                device_tlbs: &device_tlbs,
+            };
+            let limits = limits(frames.available(), serves.len() - index);
+            let mut registers = Vec::new();
+            let state = take_over(&drhd, machine, &mut frames, &surroundings, &limits, &mut registers);
+            let state = state.unwrap_or_else(State::Lost);
+            units.push(Unit { base: drhd.base, serves: serves[index].clone(), registers, state });
+        }
+        Ok(Self { units, frames, host_address_bits, table_is_sound: dmar.is_sound() })
     }
 
-    /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours.
-    pub(crate) fn attach(&mut self, function: Function) -> Result<Reach, ReachError> {
+    /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours, and so do
+    /// the `aliases` under which its requests may come.
+    pub(crate) fn attach(&mut self, function: Function, aliases: &[Function]) -> Result<Reach, ReachError> {
         let Some(index) = self.unit_of(function) else { return Ok(Reach::Direct) };
-        let source = SourceId::new(function.bus, function.devfn);
+        let source = function.source();
+        let aliases: Vec<SourceId> = aliases.iter().map(|alias| alias.source()).collect();
         match &mut self.units[index].state {
             State::Off => Ok(Reach::Direct),
             State::Lost(_) => Err(ReachError::Lost),
-            State::TakenOver(unit) => Ok(Reach::Translated(index, unit.attach(source, &mut self.frames)?)),
+            State::TakenOver(unit) => {
+                Ok(Reach::Translated(index, unit.attach(source, &aliases, &mut self.frames)?))
+            }
         }
     }
 
@@ -168,11 +179,23 @@ impl Remapping {
         unit.map(attachment, memory.start, memory.len(), Permission::ReadWrite, &mut self.frames).ok()
     }
 
-    /// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
     fn unit_of(&self, function: Function) -> Option<usize> {
-        let named = self.units.iter().position(|unit| unit.serves.names(function));
-        named.or_else(|| self.units.iter().position(|unit| unit.serves.takes_rest_of(function.segment)))
+        unit_of(&self.units.iter().map(|unit| &unit.serves), function)
     }
+}
+
+/// The device-TLBs of the devices whose requests this unit translates.
+fn device_tlbs(devices: &[Device<Mmio>], serves: &[Serves], unit: usize) -> Vec<DeviceTlb> {
+    let own = devices.iter().filter(|device| unit_of(&serves.iter(), device.function) == Some(unit));
+    own.filter_map(Device::device_tlb).collect()
+}
+
+/// Bounds of the takeover of one unit when `frames` are left for it and those after it, `units` in all: half of the
+/// frames it may take as it needs them, of the other half those after it get a fair share each.
+fn limits(frames: usize, units: usize) -> Limits {
+    let limits = Limits::default();
+    let for_others = frames / 2 * (units - 1) / units;
+    Limits { spare_frames: limits.spare_frames + for_others, ..limits }
 }
 
 fn take_over(
@@ -180,13 +203,10 @@ fn take_over(
     machine: &mut Machine,
     frames: &mut FramePool,
     surroundings: &Surroundings,
+    limits: &Limits,
     found: &mut Vec<Register>,
 ) -> Result<State, LostError> {
-    let limits = Limits::default();
-    let size = drhd.register_bytes();
-    let registers =
-        UnitRegisters::map(&mut machine.space, Range::new(drhd.base, drhd.base.saturating_add(size)))?;
-    let unit = takeover::Unit::new(registers, size as usize, &CLOCK, limits.deadline)?;
+    let unit = find_unit(drhd, machine, limits)?;
     found.extend(
         readable_registers()
             .map(|register| Register { offset: register.offset as u16, value: unit.read(register) }),
@@ -194,8 +214,24 @@ fn take_over(
     if !unit.status().tes() {
         return Ok(State::Off);
     }
-    let unit = takeover::take_over(unit, &machine.old, frames, surroundings, &limits)?;
+    let unit = takeover::take_over(unit, &machine.old, frames, surroundings, limits)?;
     Ok(State::TakenOver(Box::new(unit)))
+}
+
+/// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
+fn find_unit(
+    drhd: &Drhd,
+    machine: &mut Machine,
+    limits: &Limits,
+) -> Result<takeover::Unit<'static, UnitRegisters, Tsc>, LostError> {
+    let mut open = |size: usize| -> Result<_, LostError> {
+        let range = Range::new(drhd.base, drhd.base.saturating_add(size as u64));
+        let registers = UnitRegisters::map(&mut machine.space, range)?;
+        Ok(takeover::Unit::new(registers, size, &CLOCK, limits.deadline)?)
+    };
+    let told = drhd.register_bytes() as usize;
+    let unit = open(told)?;
+    if unit.register_bytes() <= told { Ok(unit) } else { Ok(open(unit.register_bytes()).unwrap_or(unit)) }
 }
 
 /// The registers that say something when they are read.
@@ -218,125 +254,4 @@ fn kept_free(dmar: &Dmar, machine: &Machine) -> Vec<Range> {
     let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or(0);
     let hole = Range::new(low_end, FOUR_GIB);
     reserved.chain(windows).chain(claimed).chain([hole]).filter(|range| !range.is_empty()).collect()
-}
-
-/// Whose requests a unit translates (VT-d specification, section 8.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Serves {
-    segment: u16,
-    /// All that no unit names.
-    rest: bool,
-    /// The source-ids that are named.
-    named: Vec<RangeInclusive<SourceId>>,
-}
-
-impl Serves {
-    fn new(drhd: &Drhd, devices: &[Device<Mmio>]) -> Self {
-        let bridge_at = |source: SourceId| {
-            let function = Function { segment: drhd.segment, bus: source.bus(), devfn: source.devfn() };
-            devices.iter().find(|device| device.function == function)?.bridge()
-        };
-        let named = drhd.scopes.iter().filter_map(|scope| sources_of(&scope, bridge_at)).collect();
-        Self { segment: drhd.segment, rest: drhd.includes_all(), named }
-    }
-
-    fn names(&self, function: Function) -> bool {
-        let source = SourceId::new(function.bus, function.devfn);
-        self.segment == function.segment && self.named.iter().any(|range| range.contains(&source))
-    }
-
-    fn takes_rest_of(&self, segment: u16) -> bool {
-        self.rest && self.segment == segment
-    }
-}
-
-/// The source-ids that a device scope names: a function's, or those of all buses behind a bridge.
-fn sources_of(
-    scope: &DeviceScope,
-    bridge_at: impl Fn(SourceId) -> Option<Bridge>,
-) -> Option<RangeInclusive<SourceId>> {
-    let mut bus = scope.bus;
-    let mut place = None;
-    for (device, function) in scope.path() {
-        if let Some(above) = place {
-            bus = bridge_at(above)?.secondary_bus;
-        }
-        place = Some(SourceId::at(bus, device, function));
-    }
-    let source = place?;
-    match scope.kind {
-        ScopeType::ENDPOINT => Some(source..=source),
-        ScopeType::BRIDGE => {
-            let bridge = bridge_at(source)?;
-            Some(SourceId::new(bridge.secondary_bus, 0)..=SourceId::new(bridge.subordinate_bus, 0xFF))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A DMAR table with one DRHD structure of segment 0 with these flags and device scopes.
-    fn dmar(flags: u8, scopes: &[u8]) -> Vec<u8> {
-        let mut drhd = vec![0, 0, 16 + scopes.len() as u8, 0, flags, 0, 0, 0];
-        drhd.extend(0xFED9_0000u64.to_le_bytes());
-        drhd.extend(scopes);
-        let mut table = b"DMAR".to_vec();
-        table.resize(48, 0);
-        table.extend(drhd);
-        table[4] = table.len() as u8;
-        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
-        table
-    }
-
-    /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.
-    fn named(scopes: &[u8]) -> Vec<String> {
-        let bridge_at = |source: SourceId| {
-            let (secondary_bus, subordinate_bus) = match source.0 {
-                0x00E0 => (5, 7),
-                0x0510 => (6, 6),
-                _ => return None,
-            };
-            Some(Bridge { secondary_bus, subordinate_bus, windows: [Range::default(); 2] })
-        };
-        let table = dmar(0, scopes);
-        let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
-        let ranges = drhd.scopes.iter().filter_map(|scope| sources_of(&scope, bridge_at));
-        ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect()
-    }
-
-    #[test]
-    fn a_function_is_found_behind_the_bridges_of_its_path() {
-        let endpoint = [1, 8, 0, 0, 0, 0, 2, 0];
-        let behind_two_bridges = [1, 12, 0, 0, 0, 0, 0x1C, 0, 2, 0, 3, 1];
-        assert_eq!(named(&endpoint), ["00:02.0-00:02.0"]);
-        assert_eq!(named(&behind_two_bridges), ["06:03.1-06:03.1"]);
-    }
-
-    #[test]
-    fn a_bridge_speaks_for_all_buses_behind_it() {
-        assert_eq!(named(&[2, 8, 0, 0, 0, 0, 0x1C, 0]), ["05:00.0-07:1f.7"]);
-    }
-
-    #[test]
-    fn interrupt_controllers_and_paths_through_no_bridge_name_nothing() {
-        let io_apic = [3, 8, 0, 0, 0, 0xFF, 0, 0];
-        let no_bridge = [1, 10, 0, 0, 0, 0, 2, 0, 0, 0];
-        assert_eq!(named(&[io_apic.as_slice(), &no_bridge].concat()), [""; 0]);
-    }
-
-    #[test]
-    fn a_unit_serves_what_it_names_or_the_rest_of_its_segment() {
-        let function = Function { segment: 0, bus: 0, devfn: 0x10 };
-        let serves = |flags, scopes: &[u8]| {
-            let table = dmar(flags, scopes);
-            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
-        };
-        let (naming, rest) = (serves(0, &[1, 8, 0, 0, 0, 0, 2, 0]), serves(1, &[]));
-        assert!(naming.names(function) && !naming.takes_rest_of(0));
-        assert!(!rest.names(function) && rest.takes_rest_of(0) && !rest.takes_rest_of(1));
-        assert!(!naming.names(Function { segment: 1, ..function }));
-    }
 }

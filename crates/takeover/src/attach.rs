@@ -10,11 +10,13 @@ use vtd::source::SourceId;
 
 use crate::Surroundings;
 use crate::census::Context;
+use crate::device_tlb::{DeviceTlb, forget_domain, of_source};
 use crate::domain::{Domain, Unfit};
 use crate::duplicate::Duplicate;
 use crate::entry::{Entry, Slot};
 use crate::failure::{Failure, InForce};
 use crate::growth::{OutOfMemory, insert, push};
+use crate::hazard::{Danger, Outcome, Place};
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
 use crate::report::Report;
@@ -104,6 +106,8 @@ pub struct Takeover<'c, R, C> {
     domains: Vec<Domain>,
     ids: DomainIds,
     kept_free: Vec<Range>,
+    /// Those that answer when they are told to forget.
+    device_tlbs: Vec<DeviceTlb>,
     reserved_ranges: usize,
     report: Report,
 }
@@ -113,6 +117,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         unit: Unit<'c, R, C>,
         copy: Duplicate,
         swapped: Swapped,
+        device_tlbs: Vec<DeviceTlb>,
         surroundings: &Surroundings<'_>,
         reserved_ranges: usize,
     ) -> Result<Self, Failure> {
@@ -123,8 +128,18 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         let Swapped { found, root, invalidator } = swapped;
         let report =
             Report::new(found, root, &contexts, &domains, hazards, tables_duplicated).map_err(after)?;
-        let mut takeover =
-            Self { unit, invalidator, tables, contexts, domains, ids, kept_free, reserved_ranges, report };
+        let mut takeover = Self {
+            unit,
+            invalidator,
+            tables,
+            contexts,
+            domains,
+            ids,
+            kept_free,
+            device_tlbs,
+            reserved_ranges,
+            report,
+        };
         for domain in &mut takeover.domains {
             keep_free(&mut domain.space, &takeover.kept_free);
         }
@@ -156,18 +171,29 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty
     /// domain under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not
     /// its translations.
-    pub fn attach(&mut self, source: SourceId, frames: &mut impl Frames) -> Result<Attachment, AttachError> {
-        let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
-        let domain = match self.domain_of(source) {
+    ///
+    /// `aliases` are the other source-ids under which the device's requests come, the one nearest to the root last:
+    /// bridges to conventional buses speak for the devices behind them (3.4.1). All get the same domain. That of the
+    /// last alias that has one counts, since its source-id is what the unit sees.
+    pub fn attach(
+        &mut self,
+        source: SourceId,
+        aliases: &[SourceId],
+        frames: &mut impl Frames,
+    ) -> Result<Attachment, AttachError> {
+        let known = [source].iter().chain(aliases).rev().find_map(|source| self.domain_of(*source));
+        let domain = match known {
             Some(domain) => domain,
-            None => self.create_domain(source, slot)?,
+            None => self.create_domain()?,
         };
+        for source in [source].iter().chain(aliases) {
+            self.join(*source, domain, frames)?;
+        }
         let inherited = match self.report.domains.get(domain) {
             None => Inherited::Nothing,
             Some(old) if old.tables == 0 => Inherited::Addresses,
             Some(_) => Inherited::Tables,
         };
-        self.link(domain, slot, frames)?;
         Ok(Attachment { source, id: self.domains[domain].id, inherited, domain })
     }
 
@@ -215,18 +241,34 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         domain.clear(iova, frames);
         self.unit.flush_write_buffer().map_err(UnitError::from)?;
         self.invalidator.forget(&mut self.unit, frames, Scope::Domain(device.id))?;
+        let Self { unit, invalidator, contexts, device_tlbs, .. } = self;
+        forget_domain(device_tlbs, contexts, device.domain, unit, invalidator, frames)?;
         self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
     }
 
     /// The domain of a device's requests without PASID.
     fn domain_of(&self, source: SourceId) -> Option<usize> {
-        let first = self.contexts.partition_point(|context| context.source < source);
-        let of_source = self.contexts[first..].iter().take_while(|context| context.source == source);
-        of_source.filter(|context| context.pasid.is_none()).find_map(|context| context.domain)
+        let mut own = of_source(&self.contexts, source).filter(|context| context.pasid.is_none());
+        own.find_map(|context| context.domain)
     }
 
-    /// Makes an empty domain for a device that has none, of the fewest levels that the unit supports.
-    fn create_domain(&mut self, source: SourceId, slot: Slot) -> Result<usize, AttachError> {
+    /// Puts a source-id into a domain, unless it already works in another.
+    fn join(&mut self, source: SourceId, domain: usize, frames: &mut impl Frames) -> Result<(), AttachError> {
+        let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
+        match self.domain_of(source) {
+            Some(other) if other == domain => {}
+            Some(other) if self.domains[other].root.is_some() => {
+                let danger = Danger::AliasElsewhere(self.domains[other].id);
+                self.report.hazards.note(Place::Device(source), danger, Outcome::Duplicated);
+                return Ok(());
+            }
+            _ => self.remember(source, domain, slot)?,
+        }
+        self.link(domain, slot, frames)
+    }
+
+    /// Makes an empty domain, of the fewest levels that the unit supports.
+    fn create_domain(&mut self) -> Result<usize, AttachError> {
         let capability = self.unit.capability();
         let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
         let width =
@@ -237,7 +279,6 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         keep_free(&mut domain.space, &self.kept_free);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;
-        self.remember(source, index, slot)?;
         Ok(index)
     }
 

@@ -73,6 +73,12 @@ pub enum Danger {
     /// Two sets of tables had this domain-id; the later one got another.
     #[error("domain-id {0:#x} was in use for other tables")]
     DomainIdShared(u16),
+    /// The device was told to forget the translations that it keeps, and did not say that it had.
+    #[error("its device-TLB did not confirm that it is empty")]
+    DeviceTlbSilent,
+    /// The device's requests also come under this source-id, which the old kernel put into the domain with this id.
+    #[error("is an alias that is in domain {0:#x}")]
+    AliasElsewhere(u16),
     /// There are no frames left for a copy.
     #[error("no frames are left for a copy")]
     OverBudget,

@@ -92,7 +92,7 @@ mod tests {
     const OWN: [Range; 1] = [Range::new(0x2E00_0000, 0x2F00_0000)];
 
     fn surroundings() -> Surroundings<'static> {
-        Surroundings { host_address_bits: 39, memory: &MEMORY, own: &OWN, kept_free: &[] }
+        Surroundings { host_address_bits: 39, memory: &MEMORY, own: &OWN, kept_free: &[], device_tlbs: &[] }
     }
 
     fn with_large_pages(sslps: u8) -> Capability {

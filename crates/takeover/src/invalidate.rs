@@ -6,15 +6,17 @@ use vtd::control::{ContextCommand, Granularity, IotlbCommand};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
     ContextCacheInvalidation, Descriptor, IotlbInvalidation, PasidCacheInvalidation, QUEUE_OFFSET,
-    QueueAddress, Wait,
+    QueueAddress, QueueErrorRecord, Wait,
 };
 use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQH, IQT};
 
 use crate::failure::Reason;
-use crate::unit::{NoAnswer, Unit, UnitError};
+use crate::unit::{Unit, UnitError};
 
 /// Word of the status frame that waits write to.
 const STATUS: usize = 0;
+/// How many devices may leave requests of the old kernel unanswered before its queue is given up.
+const SILENT_DEVICES: usize = 16;
 
 /// What is to be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,22 @@ impl Invalidator {
         match self {
             Self::Registers => forget_by_registers(unit, scope),
             Self::Queue(queue) => queue.forget(unit, frames, scope),
+        }
+    }
+
+    /// Makes a device forget what it keeps itself, and returns when it says that it has. The unit must have
+    /// forgotten before, or the device could ask it again (6.5.2.5).
+    ///
+    /// Only a queue can tell a device.
+    pub(crate) fn forget_in_device<R: Registers, C: Clock>(
+        &mut self,
+        unit: &mut Unit<'_, R, C>,
+        frames: &mut impl Frames,
+        request: Descriptor,
+    ) -> Result<(), UnitError> {
+        match self {
+            Self::Registers => Err(UnitError::NoQueue),
+            Self::Queue(queue) => queue.forget_in_device(unit, frames, request),
         }
     }
 }
@@ -105,6 +123,33 @@ impl Queue {
         self.submit(unit, frames, &[translations.into()])
     }
 
+    /// A device that does not answer leaves the queue working for others: either the unit gives up on it (ITE), which
+    /// is cleared, or it keeps the queue waiting, which is then started anew.
+    fn forget_in_device<R: Registers, C: Clock>(
+        &mut self,
+        unit: &mut Unit<'_, R, C>,
+        frames: &mut impl Frames,
+        request: Descriptor,
+    ) -> Result<(), UnitError> {
+        let answer = self.submit(unit, frames, &[request]);
+        match answer {
+            Err(UnitError::QueueStopped(errors)) if !errors.iqe() => go_on_without_device(unit),
+            Err(_) => self.restart(unit, frames)?,
+            Ok(()) => {}
+        }
+        answer
+    }
+
+    fn restart<R: Registers, C: Clock>(
+        &mut self,
+        unit: &mut Unit<'_, R, C>,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        unit.queue_off()?;
+        self.tail = 0;
+        self.start(unit, frames)
+    }
+
     /// Context cache before PASID cache before translations: each is filled from the one before, so the next may
     /// only be emptied when the wait after the last has been executed (6.5.3).
     fn forget_contexts<R: Registers, C: Clock>(
@@ -154,16 +199,16 @@ impl Queue {
     ) -> Result<(), UnitError> {
         let mut stopped = FaultStatus::new();
         unit.wait("invalidation wait", "its status", |unit| {
-            stopped = queue_errors(unit.fault_status());
+            stopped = queue_stops(unit);
             stopped != FaultStatus::new() || frames.load(self.status, STATUS) as u32 == self.sequence
         })?;
         if stopped == FaultStatus::new() { Ok(()) } else { Err(UnitError::QueueStopped(stopped)) }
     }
 }
 
-/// The errors that stop a queue.
-pub(crate) fn queue_errors(status: FaultStatus) -> FaultStatus {
-    FaultStatus::from_bits(status.into_bits() & FaultStatus::QUEUE_ERRORS.into_bits())
+/// The errors upon which the queue has stopped. That a device answered in a wrong way (ICE) stops nothing.
+fn queue_stops<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> FaultStatus {
+    unit.fault_status().only(FaultStatus::QUEUE_STOPS)
 }
 
 fn forget_by_registers<R: Registers, C: Clock>(
@@ -209,9 +254,47 @@ fn done(granularity: Granularity, register: &'static str) -> Result<(), UnitErro
     if granularity == Granularity::RESERVED { Err(UnitError::NotInvalidated(register)) } else { Ok(()) }
 }
 
-/// Waits until the unit has fetched all that the old kernel queued, or has stopped fetching.
-pub(crate) fn drain<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Result<(), NoAnswer> {
-    let offset = |unit: &Unit<'_, R, C>, register| unit.read(register) & QUEUE_OFFSET;
-    let stopped = |unit: &Unit<'_, R, C>| queue_errors(unit.fault_status()) != FaultStatus::new();
-    unit.wait("IQH", "IQT", |unit| offset(unit, IQH) == offset(unit, IQT) || stopped(unit))
+/// Why a queue stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) errors: FaultStatus,
+    pub(crate) record: QueueErrorRecord,
+}
+
+/// Waits until the unit has fetched all that the old kernel queued, or has stopped for good; returns why it stopped
+/// last on the way, if it did.
+///
+/// A device that did not answer (ITE) costs the requests that waited for it; once that is cleared the rest is fetched.
+/// A descriptor that makes no sense (IQE) would have to be replaced, and old memory is not written (6.5.2.10).
+pub(crate) fn drain<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Option<Stop> {
+    let mut last = None;
+    for _ in 0..SILENT_DEVICES {
+        let errors = wait_for_head(unit);
+        if errors == FaultStatus::new() {
+            break;
+        }
+        last = Some(Stop { errors, record: unit.queue_error() });
+        if errors.iqe() {
+            break;
+        }
+        go_on_without_device(unit);
+    }
+    last
+}
+
+/// Waits until all is fetched or the queue has stopped; returns why it stopped.
+fn wait_for_head<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> FaultStatus {
+    let mut errors = FaultStatus::new();
+    // Late or done, both show in the registers.
+    let _ = unit.wait("IQH", "IQT", |unit| {
+        errors = queue_stops(unit);
+        let at_tail = unit.read(IQH) & QUEUE_OFFSET == unit.read(IQT) & QUEUE_OFFSET;
+        at_tail || errors != FaultStatus::new()
+    });
+    errors
+}
+
+/// Clears the error that a device did not answer: what waited for it is aborted, the rest goes on (6.5.2.10).
+fn go_on_without_device<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) {
+    unit.write(FSTS, u64::from(FaultStatus::new().with_ite(true).into_bits()));
 }

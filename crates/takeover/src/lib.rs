@@ -11,6 +11,7 @@
 //! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped. What
 //!    does not fit is folded into larger pages or kept in place.
 //! 4. [`swap`]: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
+//!    Devices that keep translations themselves are told to forget them ([`device_tlb`]).
 //! 5. [`attach`]: a device's new domain inherits the old one and gets I/O addresses that nobody used.
 //!
 //! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`]
@@ -29,6 +30,7 @@ extern crate alloc;
 pub mod attach;
 pub mod census;
 mod copies;
+pub mod device_tlb;
 pub mod domain;
 pub mod duplicate;
 mod entry;
@@ -49,6 +51,7 @@ mod tables;
 mod unit;
 
 pub use attach::{AttachError, Attachment, MapError, Takeover};
+pub use device_tlb::DeviceTlb;
 pub use entry::Entry;
 pub use failure::Failure;
 pub use hazard::Outcome;
@@ -72,7 +75,8 @@ pub fn take_over<'c, R: Registers, C: Clock>(
 ) -> Result<Takeover<'c, R, C>, Failure> {
     let census = census::take(&unit, old, frames, surroundings, limits)?;
     let plan = plan::make(&census, frames.available(), limits)?;
-    let copy = duplicate::duplicate(&unit, census, &plan, old, frames, surroundings, limits)?;
-    let swapped = swap::swap(&mut unit, &copy, frames)?;
-    Takeover::new(unit, copy, swapped, surroundings, limits.reserved_ranges)
+    let mut copy = duplicate::duplicate(&unit, census, &plan, old, frames, surroundings, limits)?;
+    let mut swapped = swap::swap(&mut unit, &copy, frames)?;
+    let device_tlbs = device_tlb::forget_all(&mut unit, &mut copy, &mut swapped, frames, surroundings);
+    Takeover::new(unit, copy, swapped, device_tlbs, surroundings, limits.reserved_ranges)
 }

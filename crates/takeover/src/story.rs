@@ -20,7 +20,7 @@ use vtd::source::SourceId;
 
 use crate::hazard::Danger;
 use crate::swap::OldQueue;
-use crate::{Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
+use crate::{DeviceTlb, Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
 
 /// Where the old kernel's tables start, and ours.
 const OLD: u64 = 0x100_0000;
@@ -187,6 +187,7 @@ impl Frames for Pool {
 struct Kernel {
     world: Shared,
     next: u64,
+    device_tlbs: Vec<DeviceTlb>,
 }
 
 impl Kernel {
@@ -198,7 +199,7 @@ impl Kernel {
         world.set(ECAP.offset, extended.with_iro(0x21).with_qi(true).with_pt(true).into_bits());
         // TE, RTPS, QIE, IRE, IRTPS: what Linux leaves.
         world.set(GSTS.offset, 0xC700_0000);
-        let mut kernel = Self { world, next: OLD };
+        let mut kernel = Self { world, next: OLD, device_tlbs: Vec::new() };
         let root = kernel.table();
         let rtaddr = RootTableAddress::new().with_mode(mode).with_frame(root >> 12);
         kernel.world.set(RTADDR.offset, rtaddr.into_bits());
@@ -277,7 +278,13 @@ impl Kernel {
         let unit =
             Unit::new(Port(self.world.clone()), 0x1000, &*self.world, Duration::from_millis(9)).unwrap();
         let (memory, own) = ([MEMORY], [OWN]);
-        let surroundings = Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[] };
+        let surroundings = Surroundings {
+            host_address_bits: 39,
+            memory: &memory,
+            own: &own,
+            kept_free: &[],
+            device_tlbs: &self.device_tlbs,
+        };
         let old = OldRam(self.world.clone());
         let limits = Limits { spare_frames: frames.available() - budget, ..Limits::default() };
         let taken = crate::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
@@ -337,7 +344,7 @@ fn a_legacy_unit_is_taken_over() {
     assert_eq!(*kernel.world.forgotten.borrow(), [DescriptorType::CONTEXT_CACHE, DescriptorType::IOTLB]);
     assert_eq!(kernel.world.get(GSTS.offset) & 0x8700_0000, 0x8700_0000 & !0x100_0000);
 
-    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (7, Inherited::Tables));
     let iova = taken.map(&disk, OWN.start, 0x3000, Permission::ReadWrite, &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova + 0x2000), Some(OWN.start + 0x2000));
@@ -363,7 +370,7 @@ fn a_bus_whose_root_entry_has_a_reserved_half_stays_blocked_until_a_driver_attac
     assert_eq!(hazards, [Danger::ReservedBits]);
     assert_eq!(kernel.reach(DISK, 0x1000), None);
 
-    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     let new_root = RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).address();
@@ -387,7 +394,7 @@ fn a_scalable_unit_is_taken_over() {
     let order = [DescriptorType::CONTEXT_CACHE, DescriptorType::PASID_CACHE, DescriptorType::IOTLB];
     assert_eq!(*kernel.world.forgotten.borrow(), order);
 
-    let sound = taken.attach(SOUND, &mut frames).unwrap();
+    let sound = taken.attach(SOUND, &[], &mut frames).unwrap();
     let iova = taken.map(&sound, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
     assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
     assert_eq!(kernel.reach(DISK, iova), None);
@@ -398,11 +405,11 @@ fn a_scalable_unit_is_taken_over() {
 fn a_stranger_gets_a_domain_of_its_own() {
     for kernel in [Kernel::legacy(), Kernel::scalable()] {
         let (mut taken, mut frames) = kernel.die();
-        let stranger = taken.attach(SOUND, &mut frames).unwrap();
+        let stranger = taken.attach(SOUND, &[], &mut frames).unwrap();
         assert_eq!(stranger.inherited, Inherited::Nothing);
         let iova = taken.map(&stranger, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
         assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
-        assert_eq!(taken.attach(SOUND, &mut frames).unwrap(), stranger);
+        assert_eq!(taken.attach(SOUND, &[], &mut frames).unwrap(), stranger);
     }
 }
 
@@ -421,7 +428,7 @@ fn pass_through_becomes_a_map_without_our_memory() {
         assert_eq!(kernel.reach(DISK, OWN.start), None);
         assert_eq!(kernel.reach(DISK, OWN.end - 1), None);
         assert_eq!(taken.report().domains[0].outcome, Outcome::Fenced);
-        let disk = taken.attach(DISK, &mut frames).unwrap();
+        let disk = taken.attach(DISK, &[], &mut frames).unwrap();
         let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
         assert!(iova >= MEMORY.end);
         assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
@@ -485,7 +492,7 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     let outcomes: Vec<Outcome> = taken.report().hazards.listed.iter().map(|hazard| hazard.outcome).collect();
     assert_eq!(outcomes, [Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced]);
 
-    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
     assert!(!Range::new(0x20_0000, 0x60_2000).contains(iova));
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
@@ -505,7 +512,7 @@ fn what_cannot_be_kept_is_blocked_and_said_so() {
     let (mut taken, mut frames) = kernel.die_with(5);
     assert_eq!(taken.report().contexts_accepted(), 1);
     assert_eq!(kernel.reach(DISK, 0x20_5123), None);
-    let disk = taken.attach(DISK, &mut frames).unwrap();
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (2, Inherited::Addresses));
     let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
     assert!(!Range::new(0x20_0000, 0x80_0000).contains(iova));

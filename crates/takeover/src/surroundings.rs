@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use machine::Range;
 
+use crate::device_tlb::DeviceTlb;
+
 /// The machine around a unit: what is memory, what is ours, what devices' addresses may not be.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
@@ -16,6 +18,8 @@ pub struct Surroundings<'a> {
     /// I/O addresses that are never given to a driver: RMRRs and the windows of PCI bridges. The interrupt window is
     /// always kept free.
     pub kept_free: &'a [Range],
+    /// The devices that keep translations themselves.
+    pub device_tlbs: &'a [DeviceTlb],
 }
 
 impl Surroundings<'_> {

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 
 use machine::{Clock, Frames, PAGE_SHIFT, Registers};
 use vtd::control::{GlobalStatus, RootTableAddress};
-use vtd::fault::{FaultRecord, FaultStatus};
-use vtd::queue::{QUEUE_OFFSET, QueueAddress};
+use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
+use vtd::queue::{QUEUE_OFFSET, QueueAddress, QueueErrorRecord};
 use vtd::registers::{IQH, IQT, RTADDR};
 
 use crate::duplicate::Duplicate;
 use crate::failure::{Failure, InForce, Reason};
-use crate::invalidate::{Invalidator, Queue, Scope, drain};
+use crate::invalidate::{Invalidator, Queue, Scope, Stop, drain};
 use crate::mode::Mode;
 use crate::unit::{Unit, UnitError};
 
@@ -31,6 +31,10 @@ pub struct Found {
     pub fault_records: Vec<FaultRecord>,
     /// The old invalidation queue.
     pub queue: OldQueue,
+    /// What the unit recorded of an error of that queue; its fields are valid with the bits of `faults`.
+    pub queue_error: QueueErrorRecord,
+    /// The old queue of page requests, which is left as it was found: the unit answers for us when it is full.
+    pub page_requests: PageRequestStatus,
 }
 
 /// In which state the old kernel's invalidation queue was when it was turned off.
@@ -65,13 +69,8 @@ pub fn swap<R: Registers, C: Clock>(
     copy: &Duplicate,
     frames: &mut impl Frames,
 ) -> Result<Swapped, Failure> {
-    let mut found = Found {
-        status: unit.status(),
-        root: unit.root_table(),
-        faults: unit.fault_status(),
-        fault_records: Vec::new(),
-        queue: stop_old_queue(unit).map_err(before)?,
-    };
+    let mut found = look(unit);
+    found.queue = stop_old_queue(unit, &mut found).map_err(before)?;
     let mode = copy.tables.mode;
     let mut invalidator = start_invalidator(unit, mode, frames)?;
     let root =
@@ -84,6 +83,18 @@ pub fn swap<R: Registers, C: Clock>(
     Ok(Swapped { found, root, invalidator })
 }
 
+fn look<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Found {
+    Found {
+        status: unit.status(),
+        root: unit.root_table(),
+        faults: unit.fault_status(),
+        fault_records: Vec::new(),
+        queue: OldQueue::Off,
+        queue_error: unit.queue_error(),
+        page_requests: unit.page_requests(),
+    }
+}
+
 fn before(error: impl Into<UnitError>) -> Failure {
     Failure { reason: Reason::Unit(error.into()), in_force: InForce::Old }
 }
@@ -92,16 +103,21 @@ fn after(error: UnitError) -> Failure {
     Failure { reason: Reason::Unit(error), in_force: InForce::New }
 }
 
-/// Lets the old kernel's queue finish what it can and turns it off.
+/// Lets the old kernel's queue finish what it can and turns it off; notes errors that it had meanwhile.
 ///
 /// A queue that has stopped with an error, or that does not finish, is turned off as it is: what was left in it is
 /// made up for when everything is forgotten.
-fn stop_old_queue<R: Registers, C: Clock>(unit: &mut Unit<'_, R, C>) -> Result<OldQueue, UnitError> {
-    if !unit.status().qies() {
+fn stop_old_queue<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    found: &mut Found,
+) -> Result<OldQueue, UnitError> {
+    if !found.status.qies() {
         return Ok(OldQueue::Off);
     }
-    // Late or stopped, both show in the registers.
-    let _ = drain(unit);
+    if let Some(Stop { errors, record }) = drain(unit) {
+        found.faults = found.faults.union(errors);
+        found.queue_error = record;
+    }
     let (head, tail) = (unit.read(IQH) & QUEUE_OFFSET, unit.read(IQT) & QUEUE_OFFSET);
     unit.queue_off()?;
     Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
@@ -117,7 +133,10 @@ fn start_invalidator<R: Registers, C: Clock>(
     let started = if unit.extended_capability().qi() { start_queue(unit, mode, frames)? } else { None };
     match (started, mode) {
         (Some(queue), _) => Ok(Invalidator::Queue(queue)),
-        (None, Mode::Legacy) => Ok(Invalidator::Registers),
+        (None, Mode::Legacy) => {
+            unit.check_iotlb().map_err(before)?;
+            Ok(Invalidator::Registers)
+        }
         (None, Mode::Scalable) => Err(before(UnitError::NoQueue)),
     }
 }

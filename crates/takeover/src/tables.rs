@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
 use vtd::capability::ExtendedCapability;
-use vtd::context::{ScalableContextHigh, ScalableContextLow};
+use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
 use vtd::root::ContextTablePointer;
 use vtd::source::SourceId;
@@ -73,6 +73,22 @@ impl Tables {
         match self.mode {
             Mode::Legacy => Ok(slot),
             Mode::Scalable => self.pasid_slot(slot, extended, frames),
+        }
+    }
+
+    /// Whether a device's entry lets it keep translations itself.
+    pub(crate) fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
+        let Some(table) = self.context_table(self.mode.root_word(source)) else { return false };
+        let word = frames.table(table)[self.mode.context_word(source)];
+        match self.mode {
+            Mode::Legacy => {
+                let entry = ContextLow::from_bits(word);
+                entry.present() && entry.translation() == TranslationType::DEVICE_TLB
+            }
+            Mode::Scalable => {
+                let entry = ScalableContextLow::from_bits(word);
+                entry.present() && entry.device_tlb()
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use core::time::Duration;
 use machine::{Clock, Registers, wait_until};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
-use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus};
+use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus, PageRequestStatus};
+use vtd::queue::QueueErrorRecord;
 use vtd::registers::{self, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
 
 use crate::growth::push;
@@ -68,12 +69,16 @@ pub struct Unit<'c, R, C> {
     deadline: Duration,
     capability: Capability,
     extended: ExtendedCapability,
+    /// Bytes of the block.
+    size: usize,
 }
 
 impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
-    /// The unit behind `registers`, a block of `size` bytes (the DMAR table's, at least a page).
+    /// The unit behind `registers`, a block of `size` bytes (at least a page, see
+    /// [`register_bytes`](Self::register_bytes)).
     ///
-    /// Only reads. `deadline` bounds each later wait.
+    /// Only reads. `deadline` bounds each later wait. What the capability registers place outside the block is done
+    /// without: fault records are not read, and invalidation is by queue only.
     pub fn new(registers: R, size: usize, clock: &'c C, deadline: Duration) -> Result<Self, UnitError> {
         let version = registers.read32(registers::VER.offset);
         if version == 0 || version == u32::MAX {
@@ -81,13 +86,22 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
         }
         let capability = Capability::from_bits(registers.read64(registers::CAP.offset));
         let extended = ExtendedCapability::from_bits(registers.read64(registers::ECAP.offset));
-        if extended.iotlb_offset() + IOTLB_FROM_IRO + 8 > size {
-            return Err(UnitError::Outside("IOTLB"));
-        }
-        if capability.fault_records_end() > size {
-            return Err(UnitError::Outside("FRCD"));
-        }
-        Ok(Self { registers, clock, deadline, capability, extended })
+        Ok(Self { registers, clock, deadline, capability, extended, size })
+    }
+
+    /// How many bytes from the start of the block the unit's registers take, as its capability registers say. Firmware
+    /// may have told of fewer.
+    pub fn register_bytes(&self) -> usize {
+        self.iotlb_end().max(self.capability.fault_records_end())
+    }
+
+    fn iotlb_end(&self) -> usize {
+        self.extended.iotlb_offset() + IOTLB_FROM_IRO + 8
+    }
+
+    /// Sees that the unit can be told by registers to forget translations.
+    pub(crate) fn check_iotlb(&self) -> Result<(), UnitError> {
+        if self.iotlb_end() <= self.size { Ok(()) } else { Err(UnitError::Outside("IOTLB")) }
     }
 
     /// CAP.
@@ -110,6 +124,19 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
         RootTableAddress::from_bits(self.read(registers::RTADDR))
     }
 
+    /// IQERCD: what is known of an error of the queue.
+    pub fn queue_error(&self) -> QueueErrorRecord {
+        QueueErrorRecord::from_bits(self.read(registers::IQERCD))
+    }
+
+    /// PRS: the state of the queue of page requests; all clear on units without.
+    pub fn page_requests(&self) -> PageRequestStatus {
+        if !self.extended.prs() {
+            return PageRequestStatus::new();
+        }
+        PageRequestStatus::from_bits(self.registers.read32(registers::PRS.offset))
+    }
+
     /// FSTS: pending faults and errors of the queue.
     pub fn fault_status(&self) -> FaultStatus {
         FaultStatus::from_bits(self.registers.read32(registers::FSTS.offset))
@@ -123,19 +150,29 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
         }
     }
 
-    /// Reads the first recorded faults and clears all, so that later ones are seen as new (11.4.7).
+    /// Reads the first recorded faults, in the order in which they were recorded, and clears all, so that later ones
+    /// are seen as new (11.4.7).
     ///
-    /// Ends early when there is no memory for a record; what is not listed is cleared all the same.
+    /// What is not listed, for want of memory or because there is more, is cleared all the same.
     pub fn take_faults(&mut self) -> Vec<FaultRecord> {
+        let status = self.fault_status();
+        let (first, count) = (usize::from(status.fri()), self.fault_records());
         let mut taken = Vec::new();
-        for index in 0..self.capability.fault_records() {
+        for index in (0..count).map(|offset| (first + offset) % count) {
             let record = self.take_fault(index);
             if let Some(record) = record.filter(|_| taken.len() < FAULT_RECORDS_READ) {
                 let _ = push(&mut taken, record);
             }
         }
-        self.write(registers::FSTS, u64::from(FaultStatus::new().with_pfo(true).into_bits()));
+        // Writing back what was set clears it: overflow of the records, the fault log's bits, errors of a queue.
+        self.write(registers::FSTS, u64::from(status.into_bits()));
         taken
+    }
+
+    /// How many fault records there are in the block.
+    fn fault_records(&self) -> usize {
+        let room = self.size.saturating_sub(self.capability.fault_record_offset());
+        self.capability.fault_records().min(room / FRCD_SIZE)
     }
 
     fn take_fault(&mut self, index: usize) -> Option<FaultRecord> {

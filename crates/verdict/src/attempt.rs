@@ -47,6 +47,7 @@ impl Layout {
             memory: &self.memory,
             own: &self.own,
             kept_free: &KEPT_FREE,
+            device_tlbs: &[],
         }
     }
 }

@@ -23,9 +23,11 @@ pub enum DmarError {
     /// The table says that it is longer than the bytes at hand, or shorter than its header.
     #[error("the DMAR table's length {0:#x} is impossible")]
     BadLength(u32),
-    /// The bytes do not sum up to zero.
-    #[error("the DMAR table's checksum is wrong")]
-    BadChecksum,
+    /// The bytes do not sum up to zero, and the structures make no sense either.
+    #[error(
+        "the DMAR table's checksum is wrong, and the structure at offset {0:#x} has an impossible length"
+    )]
+    Damaged(usize),
     /// A structure, at this offset, ends outside the table or inside its own header.
     #[error("the DMAR structure at offset {0:#x} has an impossible length")]
     BadStructure(usize),
@@ -38,7 +40,11 @@ pub struct Dmar<'a> {
 }
 
 impl<'a> Dmar<'a> {
-    /// Checks signature, length and checksum; `bytes` may be longer than the table.
+    /// Checks signature and length; `bytes` may be longer than the table.
+    ///
+    /// Firmware gets checksums wrong at times, and who does without the table does without DMA on a machine whose
+    /// translation is on. So a wrong one alone is no error ([`is_sound`](Self::is_sound) tells), but then every
+    /// structure must be well-formed.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DmarError> {
         if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
             return Err(DmarError::NotDmar);
@@ -46,10 +52,16 @@ impl<'a> Dmar<'a> {
         let length = u32_at(bytes, 4).unwrap_or(0);
         let table = bytes.get(..length as usize).filter(|table| table.len() >= HEADER);
         let table = table.ok_or(DmarError::BadLength(length))?;
-        match table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) {
-            0 => Ok(Self { bytes: table }),
-            _ => Err(DmarError::BadChecksum),
+        let dmar = Self { bytes: table };
+        match dmar.structures().find_map(Result::err) {
+            Some(DmarError::BadStructure(offset)) if !dmar.is_sound() => Err(DmarError::Damaged(offset)),
+            _ => Ok(dmar),
         }
+    }
+
+    /// Whether the table's bytes sum up to zero, as they should.
+    pub fn is_sound(&self) -> bool {
+        self.bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
     }
 
     /// HAW: physical address bits of the machine, 1 to 256.
@@ -415,10 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_checksum_is_refused() {
+    fn a_wrong_checksum_is_told_and_no_error_unless_structures_are_wrong_too() {
         let mut bytes = table(&[&QEMU_DRHD]);
-        bytes[60] ^= 1;
-        assert_eq!(Dmar::parse(&bytes).unwrap_err(), DmarError::BadChecksum);
+        assert!(Dmar::parse(&bytes).unwrap().is_sound());
+        bytes[9] ^= 1;
+        let dmar = Dmar::parse(&bytes).unwrap();
+        assert!(!dmar.is_sound());
+        assert_eq!(dmar.units().next().unwrap().base, 0xFED9_0000);
+        bytes[50] = 99;
+        assert_eq!(Dmar::parse(&bytes).unwrap_err(), DmarError::Damaged(48));
     }
 
     proptest! {

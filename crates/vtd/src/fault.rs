@@ -30,8 +30,32 @@ pub struct FaultStatus {
 }
 
 impl FaultStatus {
-    /// The errors that stop the invalidation queue.
+    /// The errors that the invalidation queue reports.
     pub const QUEUE_ERRORS: Self = Self::new().with_iqe(true).with_ice(true).with_ite(true);
+    /// Those of them upon which the queue fetches no more until they are cleared (6.5.2.10).
+    pub const QUEUE_STOPS: Self = Self::new().with_iqe(true).with_ite(true);
+
+    /// Those of these bits that are set in `mask` too.
+    pub const fn only(self, mask: Self) -> Self {
+        Self::from_bits(self.into_bits() & mask.into_bits())
+    }
+
+    /// The bits that are set in either.
+    pub const fn union(self, other: Self) -> Self {
+        Self::from_bits(self.into_bits() | other.into_bits())
+    }
+}
+
+/// PRS: the queue of page requests that devices make; write one to clear (11.4.11).
+#[bitfield(u32)]
+#[derive(PartialEq, Eq)]
+pub struct PageRequestStatus {
+    /// PPR: a page request has not been looked at.
+    pub pending: bool,
+    /// PRO: page requests were refused because the queue was full.
+    pub overflow: bool,
+    #[bits(30)]
+    __: u32,
 }
 
 /// FECTL: whether faults raise an interrupt (11.4.7). IECTL and PECTL have the same layout.
@@ -153,9 +177,17 @@ mod tests {
     #[test]
     fn status_bits_are_linuxs() {
         assert_eq!(FaultStatus::QUEUE_ERRORS.into_bits(), 0x70);
+        assert_eq!(FaultStatus::QUEUE_STOPS.into_bits(), 0x50);
         assert!(FaultStatus::from_bits(1).pfo());
         assert!(FaultStatus::from_bits(2).ppf());
         assert_eq!(FaultStatus::from_bits(0x4200).fri(), 0x42);
+    }
+
+    /// `DMA_PRS_*` of Linux.
+    #[test]
+    fn page_request_bits_are_linuxs() {
+        assert!(PageRequestStatus::from_bits(1).pending());
+        assert!(PageRequestStatus::from_bits(2).overflow());
     }
 
     /// `VTD_FRCD_*` of QEMU: F is bit 63, T bit 62, FR bits 39:32, SID bits 15:0 of the high half.

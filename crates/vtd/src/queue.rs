@@ -46,6 +46,23 @@ pub const QUEUE_OFFSET: u64 = 0x7_FFF0;
 /// ICS: bit 0 (IWC) says that a wait descriptor asked for an interrupt and completed; write one to clear (11.4.9).
 pub const WAIT_COMPLETED: u32 = 1;
 
+/// IQERCD: what is known of an error of the queue (11.4.9). Zero on units of revisions before 3.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct QueueErrorRecord {
+    /// IQEI: why the queue stopped; valid while FSTS.IQE is set.
+    #[bits(4)]
+    pub reason: u8,
+    #[bits(28)]
+    __: u32,
+    /// ITESID: the device that did not answer; valid while FSTS.ITE is set.
+    #[bits(16)]
+    pub silent: SourceId,
+    /// ICESID: the device that answered in a wrong way; valid while FSTS.ICE is set.
+    #[bits(16)]
+    pub confused: SourceId,
+}
+
 /// What a descriptor asks for: bits 3:0, and bits 11:9 above them (6.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorType(pub u8);
@@ -223,7 +240,7 @@ pub struct DeviceTlbInvalidation {
     /// PFSID, bits 3:0: source-id of the physical function.
     #[bits(4)]
     pub physical_low: u8,
-    /// MIP: how many invalidations the device takes at once.
+    /// MIP: how many invalidations the device takes at once; zero is 32.
     #[bits(5)]
     pub max_pending: u8,
     #[bits(11)]
@@ -242,6 +259,39 @@ impl DeviceTlbInvalidation {
     /// The descriptor that makes the device forget everything: size bit set, all address bits that count set.
     pub const fn of_everything(self) -> Descriptor {
         Descriptor::two(self.into_bits(), 0x7FFF_FFFF_FFFF_F001)
+    }
+}
+
+/// First word of an invalidation of a device's translations of one PASID (6.5.2.6).
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct PasidDeviceTlbInvalidation {
+    /// Type, low bits.
+    #[bits(4, default = DescriptorType::PASID_DEVICE_TLB.0)]
+    pub kind: u8,
+    /// MIP: how many invalidations the device takes at once; zero is 32.
+    #[bits(5)]
+    pub max_pending: u8,
+    #[bits(3)]
+    __: u8,
+    /// PFSID, bits 3:0: source-id of the physical function.
+    #[bits(4)]
+    pub physical_low: u8,
+    /// SID: source-id of the device.
+    #[bits(16)]
+    pub source: SourceId,
+    /// PASID.
+    #[bits(20)]
+    pub pasid: u32,
+    /// PFSID, bits 15:4.
+    #[bits(12)]
+    pub physical_high: u16,
+}
+
+impl PasidDeviceTlbInvalidation {
+    /// The descriptor that makes the device forget all of the PASID: size bit set, all address bits that count set.
+    pub const fn of_everything(self) -> Descriptor {
+        Descriptor::two(self.into_bits(), 0x7FFF_FFFF_FFFF_F800)
     }
 }
 
@@ -321,6 +371,24 @@ mod tests {
             all.of_everything(),
             Descriptor([0x0300 << 32 | 8 << 16 | 3, 0x7FFF_FFFF_FFFF_F001, 0, 0])
         );
+    }
+
+    /// `QI_DEV_EIOTLB_*` of Linux, whole address space: size is bit 11, the PASID starts at bit 32, the source-id at 16.
+    #[test]
+    fn a_device_tlb_invalidation_of_a_pasid_names_both() {
+        let all = PasidDeviceTlbInvalidation::new().with_source(SourceId(0x0300)).with_pasid(0xABCDE);
+        let all = all.with_max_pending(8).with_physical_low(0x1).with_physical_high(0x30);
+        let low = 0x030 << 52 | 0xABCDE << 32 | 0x0300 << 16 | 0x1 << 12 | 8 << 4 | 8;
+        assert_eq!(all.of_everything(), Descriptor([low, 0x7FFF_FFFF_FFFF_F800, 0, 0]));
+        assert_eq!(all.of_everything().kind(), DescriptorType::PASID_DEVICE_TLB);
+    }
+
+    /// `DMAR_IQER_REG_*` of Linux.
+    #[test]
+    fn the_error_record_names_the_devices_where_linux_finds_them() {
+        let record = QueueErrorRecord::from_bits(0x0300_0208_0000_0005);
+        assert_eq!(record.reason(), 5);
+        assert_eq!((record.silent(), record.confused()), (SourceId(0x0208), SourceId(0x0300)));
     }
 
     #[test]

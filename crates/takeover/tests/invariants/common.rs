@@ -91,7 +91,7 @@ pub(crate) fn attach(
         sharing.iter().map(|requester| Own { requester: *requester, memory: *memory }).collect::<Vec<_>>()
     };
     machine.guard(memory.iter().flat_map(own).collect());
-    let device = taken.attach(SourceId(sharing[0].source), frames).expect("a device can be attached");
+    let device = taken.attach(SourceId(sharing[0].source), &[], frames).expect("a device can be attached");
     let mut map = |memory: &Range| {
         let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, frames)?;
         Ok(Buffer { iova: Range::new(start, start + memory.len()), memory: *memory })

@@ -112,7 +112,7 @@ fn from_the_panic_to_a_drivers_first_buffer() {
 
     let memory = buffer(&machine, 0, 1);
     machine.guard(vec![Own { requester: Requester { source: DISK, pasid: None }, memory }]);
-    let disk = taken.attach(SourceId(DISK), &mut frames).unwrap();
+    let disk = taken.attach(SourceId(DISK), &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (9, Inherited::Tables));
 
     let iova = taken.map(&disk, memory.start, memory.len(), Permission::ReadWrite, &mut frames).unwrap();

@@ -1,0 +1,111 @@
+//! Under which source-ids the requests of a function come.
+//!
+//! A conventional bus carries no source-ids, so a bridge to one puts its own in the place of its devices': a bridge
+//! between conventional buses its own function number, a bridge from PCI Express number 0 of the bus behind it (VT-d
+//! specification, section 3.4.1; PCI Express to PCI bridge specification, section 2.3). Requests may pass several
+//! bridges. Devices that use other numbers by mistake of their makers are not known here.
+
+use alloc::vec::Vec;
+
+use machine::Registers;
+
+use super::{Device, Function};
+
+/// PCI Express capability (PCI Express base specification 6.0, section 7.5.3): its ID, its flags, the port's type.
+const EXPRESS: u8 = 0x10;
+const FLAGS: usize = 2;
+const ROOT_PORT: u16 = 4;
+const UPSTREAM_PORT: u16 = 5;
+const DOWNSTREAM_PORT: u16 = 6;
+const BRIDGE_TO_CONVENTIONAL: u16 = 7;
+
+/// More bridges one after another than there are buses: a loop.
+const MOST_BRIDGES: usize = 256;
+
+impl<R: Registers> Device<R> {
+    /// The type of a PCI Express port; `None` for a function of conventional PCI.
+    fn port_type(&self) -> Option<u16> {
+        let mut capabilities = storage::pci::capabilities(&self.config);
+        let (_, at) = capabilities.find(|(id, _)| *id == EXPRESS)?;
+        Some(self.config.read16(at + FLAGS) >> 4 & 0xF)
+    }
+
+    /// What this function, a bridge, makes of the source-ids of the functions behind it; `None` if it leaves them.
+    fn alias(&self) -> Option<Function> {
+        match self.port_type() {
+            Some(ROOT_PORT | UPSTREAM_PORT | DOWNSTREAM_PORT) => None,
+            Some(BRIDGE_TO_CONVENTIONAL) => {
+                let bus = self.bridge()?.secondary_bus;
+                Some(Function { bus, devfn: 0, ..self.function })
+            }
+            _ => Some(self.function),
+        }
+    }
+}
+
+/// The other source-ids of a function, the one nearest to the root last.
+pub(crate) fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> Vec<Function> {
+    let to_bus = |segment, bus| {
+        let leads = |device: &&Device<R>| {
+            device.function.segment == segment
+                && device.bridge().is_some_and(|bridge| bridge.secondary_bus == bus)
+        };
+        devices.iter().find(leads)
+    };
+    let parent = |below: Function| to_bus(below.segment, below.bus);
+    let bridges = core::iter::successors(parent(function), |bridge| parent(bridge.function));
+    bridges.take(MOST_BRIDGES).filter_map(Device::alias).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Space;
+    use super::*;
+
+    fn function(bus: u8, devfn: u8) -> Function {
+        Function { segment: 0, bus, devfn }
+    }
+
+    /// A bridge to this bus; `flags` are those of its PCI Express capability.
+    fn bridge(bus: u8, devfn: u8, secondary: u8, flags: Option<u8>) -> Device<Space> {
+        let list: u8 = if flags.is_some() { 0x10 } else { 0 };
+        let fields: [(usize, &[u8]); 5] = [
+            (0x06, &[list]),
+            (0x0E, &[1]),
+            (0x19, &[secondary, secondary]),
+            (0x34, &[0x40]),
+            (0x40, &[0x10, 0, flags.unwrap_or(0), 0]),
+        ];
+        Device { function: function(bus, devfn), config: Space::new(&fields) }
+    }
+
+    /// 00:1c.0 is a root port to bus 1, 01:00.0 a PCI Express to PCI bridge to bus 2, 02:03.0 a conventional bridge
+    /// to bus 3. As Linux's `pci_for_each_dma_alias` goes through them.
+    #[test]
+    fn bridges_to_conventional_buses_speak_for_the_devices_behind_them() {
+        let devices = [bridge(0, 0xE0, 1, Some(0x42)), bridge(1, 0, 2, Some(0x71)), bridge(2, 0x18, 3, None)];
+        assert_eq!(aliases(&devices, function(3, 0x08)), [function(2, 0x18), function(2, 0)]);
+        assert_eq!(aliases(&devices, function(2, 0x20)), [function(2, 0)]);
+        assert_eq!(aliases(&devices, function(1, 0)), []);
+        assert_eq!(aliases(&devices, function(0, 0x10)), []);
+    }
+
+    #[test]
+    fn a_bridge_from_conventional_pci_to_express_speaks_for_itself() {
+        let devices = [bridge(0, 0xF0, 5, Some(0x81))];
+        assert_eq!(aliases(&devices, function(5, 0)), [function(0, 0xF0)]);
+    }
+
+    #[test]
+    fn another_segments_bridge_speaks_for_nobody_here() {
+        let mut devices = [bridge(0, 0xF0, 5, None)];
+        devices[0].function.segment = 1;
+        assert_eq!(aliases(&devices, function(5, 0)), []);
+    }
+
+    #[test]
+    fn bridges_in_a_circle_come_to_an_end() {
+        let devices = [bridge(1, 0, 2, None), bridge(2, 0, 1, None)];
+        assert_eq!(aliases(&devices, function(1, 8)).len(), MOST_BRIDGES);
+    }
+}

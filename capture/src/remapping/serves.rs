@@ -1,0 +1,159 @@
+//! Which unit translates whose requests (VT-d specification, section 8.3).
+
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+use vtd::dmar::{DeviceScope, Drhd, ScopeType};
+use vtd::source::SourceId;
+
+use crate::mmio::Mmio;
+use crate::pci::{Bridge, Device, Function};
+
+/// Whose requests a unit translates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Serves {
+    pub(super) segment: u16,
+    /// All that no unit names.
+    rest: bool,
+    /// The source-ids that are named.
+    named: Vec<RangeInclusive<SourceId>>,
+}
+
+impl Serves {
+    /// Those that the table says; paths lead through the bridges among `devices`.
+    pub(super) fn new(drhd: &Drhd, devices: &[Device<Mmio>]) -> Self {
+        let bridge_at = |source: SourceId| {
+            let function = Function { segment: drhd.segment, bus: source.bus(), devfn: source.devfn() };
+            devices.iter().find(|device| device.function == function)?.bridge()
+        };
+        let named = drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)).collect();
+        Self { segment: drhd.segment, rest: drhd.includes_all(), named }
+    }
+
+    fn names(&self, function: Function) -> bool {
+        let source = function.source();
+        self.segment == function.segment && self.named.iter().any(|range| range.contains(&source))
+    }
+
+    fn takes_rest_of(&self, segment: u16) -> bool {
+        self.rest && self.segment == segment
+    }
+}
+
+/// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
+pub(super) fn unit_of<'a>(
+    units: &(impl Iterator<Item = &'a Serves> + Clone),
+    function: Function,
+) -> Option<usize> {
+    let named = units.clone().position(|serves| serves.names(function));
+    named.or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
+}
+
+/// The source-ids that a device scope names: a function's; for a bridge also those of all buses behind it.
+fn sources_of<F: Fn(SourceId) -> Option<Bridge>>(
+    scope: &DeviceScope,
+    bridge_at: F,
+) -> impl Iterator<Item = RangeInclusive<SourceId>> + use<F> {
+    let place = place_of(scope, &bridge_at);
+    let named = place.filter(|_| matches!(scope.kind, ScopeType::ENDPOINT | ScopeType::BRIDGE));
+    let bridge = named.filter(|_| scope.kind == ScopeType::BRIDGE).and_then(bridge_at);
+    let behind = bridge
+        .map(|bridge| SourceId::new(bridge.secondary_bus, 0)..=SourceId::new(bridge.subordinate_bus, 0xFF));
+    named.map(|source| source..=source).into_iter().chain(behind)
+}
+
+/// The source-id of what a scope's path leads to, if all on the way are bridges.
+fn place_of(scope: &DeviceScope, bridge_at: impl Fn(SourceId) -> Option<Bridge>) -> Option<SourceId> {
+    let mut bus = scope.bus;
+    let mut place = None;
+    for (device, function) in scope.path() {
+        if let Some(above) = place {
+            bus = bridge_at(above)?.secondary_bus;
+        }
+        place = Some(SourceId::at(bus, device, function));
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machine::Range;
+    use vtd::dmar::Dmar;
+
+    /// A DMAR table with one DRHD structure of segment 0 with these flags and device scopes.
+    fn dmar(flags: u8, scopes: &[u8]) -> Vec<u8> {
+        let mut drhd = vec![0, 0, 16 + scopes.len() as u8, 0, flags, 0, 0, 0];
+        drhd.extend(0xFED9_0000u64.to_le_bytes());
+        drhd.extend(scopes);
+        let mut table = b"DMAR".to_vec();
+        table.resize(48, 0);
+        table.extend(drhd);
+        table[4] = table.len() as u8;
+        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        table
+    }
+
+    /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.
+    fn named(scopes: &[u8]) -> Vec<String> {
+        let bridge_at = |source: SourceId| {
+            let (secondary_bus, subordinate_bus) = match source.0 {
+                0x00E0 => (5, 7),
+                0x0510 => (6, 6),
+                _ => return None,
+            };
+            Some(Bridge { secondary_bus, subordinate_bus, windows: [Range::default(); 2] })
+        };
+        let table = dmar(0, scopes);
+        let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
+        let ranges = drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at));
+        ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect()
+    }
+
+    #[test]
+    fn a_function_is_found_behind_the_bridges_of_its_path() {
+        let endpoint = [1, 8, 0, 0, 0, 0, 2, 0];
+        let behind_two_bridges = [1, 12, 0, 0, 0, 0, 0x1C, 0, 2, 0, 3, 1];
+        assert_eq!(named(&endpoint), ["00:02.0-00:02.0"]);
+        assert_eq!(named(&behind_two_bridges), ["06:03.1-06:03.1"]);
+    }
+
+    #[test]
+    fn a_bridge_is_named_with_all_buses_behind_it() {
+        assert_eq!(named(&[2, 8, 0, 0, 0, 0, 0x1C, 0]), ["00:1c.0-00:1c.0", "05:00.0-07:1f.7"]);
+    }
+
+    #[test]
+    fn interrupt_controllers_and_paths_through_no_bridge_name_nothing() {
+        let io_apic = [3, 8, 0, 0, 0, 0xFF, 0, 0];
+        let no_bridge = [1, 10, 0, 0, 0, 0, 2, 0, 0, 0];
+        assert_eq!(named(&[io_apic.as_slice(), &no_bridge].concat()), [""; 0]);
+    }
+
+    #[test]
+    fn a_unit_serves_what_it_names_or_the_rest_of_its_segment() {
+        let function = Function { segment: 0, bus: 0, devfn: 0x10 };
+        let serves = |flags, scopes: &[u8]| {
+            let table = dmar(flags, scopes);
+            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
+        };
+        let (naming, rest) = (serves(0, &[1, 8, 0, 0, 0, 0, 2, 0]), serves(1, &[]));
+        assert!(naming.names(function) && !naming.takes_rest_of(0));
+        assert!(!rest.names(function) && rest.takes_rest_of(0) && !rest.takes_rest_of(1));
+        assert!(!naming.names(Function { segment: 1, ..function }));
+    }
+
+    /// INCLUDE_PCI_ALL takes what is left, wherever it stands in the table.
+    #[test]
+    fn the_unit_that_names_a_function_comes_before_the_one_that_takes_the_rest() {
+        let serves = |flags, scopes: &[u8]| {
+            let table = dmar(flags, scopes);
+            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
+        };
+        let units = [serves(1, &[]), serves(0, &[1, 8, 0, 0, 0, 0, 2, 0])];
+        let function = Function { segment: 0, bus: 0, devfn: 0x10 };
+        assert_eq!(unit_of(&units.iter(), function), Some(1));
+        assert_eq!(unit_of(&units.iter(), Function { devfn: 0x18, ..function }), Some(0));
+        assert_eq!(unit_of(&units.iter(), Function { segment: 1, ..function }), None);
+    }
+}

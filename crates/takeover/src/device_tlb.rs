@@ -1,0 +1,129 @@
+//! Device-TLBs: translations that devices keep themselves (PCI Express ATS; chapter 4).
+//!
+//! Such a device asks the unit for translations, keeps them, and then makes requests with physical addresses, which
+//! the unit lets through unchecked. So once the unit itself has forgotten what the old tables said, these devices are
+//! told to forget it too, each on its own. One that does not confirm may go on using what it kept: as long as nothing
+//! was cut out that is what the new tables say as well, but memory of ours that an old mapping reached it can still
+//! reach. No table prevents that but one that blocks the device altogether, which would break off its work; so it is
+//! left, and told.
+//!
+//! Which devices these are is for two to say: the entry of a device, which allows it or not, and the device's own
+//! configuration, which the caller reads.
+
+use alloc::vec::Vec;
+
+use machine::{Clock, Frames, Registers};
+use vtd::capability::ExtendedCapability;
+use vtd::queue::{Descriptor, DeviceTlbInvalidation, PasidDeviceTlbInvalidation};
+use vtd::source::SourceId;
+
+use crate::Surroundings;
+use crate::census::Context;
+use crate::duplicate::Duplicate;
+use crate::growth::push;
+use crate::hazard::{Danger, Outcome, Place};
+use crate::invalidate::Invalidator;
+use crate::swap::Swapped;
+use crate::unit::{Unit, UnitError};
+
+/// A device that keeps translations, as its configuration says: its ATS capability is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceTlb {
+    /// The device.
+    pub source: SourceId,
+    /// The physical function that it is a part of: itself, unless it is a virtual one.
+    pub physical: SourceId,
+    /// How many invalidations it takes at once, 1 to 32.
+    pub depth: u8,
+}
+
+impl DeviceTlb {
+    /// The request to forget everything, of a PASID or of all requests without.
+    fn forget(self, pasid: Option<u32>, extended: ExtendedCapability) -> Descriptor {
+        // The field is reserved on units that do not take turns between functions of one device (6.5.2.5).
+        let physical = if extended.dit() { self.physical.0 } else { 0 };
+        // Five bits: 32 is zero.
+        let (depth, low, high) = (self.depth & 0x1F, (physical & 0xF) as u8, physical >> 4);
+        match pasid {
+            None => DeviceTlbInvalidation::new()
+                .with_source(self.source)
+                .with_max_pending(depth)
+                .with_physical_low(low)
+                .with_physical_high(high)
+                .of_everything(),
+            Some(pasid) => PasidDeviceTlbInvalidation::new()
+                .with_source(self.source)
+                .with_pasid(pasid)
+                .with_max_pending(depth)
+                .with_physical_low(low)
+                .with_physical_high(high)
+                .of_everything(),
+        }
+    }
+}
+
+/// Makes all device-TLBs of the unit's devices forget; returns those that did.
+pub(crate) fn forget_all<R: Registers, C: Clock>(
+    unit: &mut Unit<'_, R, C>,
+    copy: &mut Duplicate,
+    swapped: &mut Swapped,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+) -> Vec<DeviceTlb> {
+    let mut answering = Vec::new();
+    if !unit.extended_capability().dt() {
+        return answering;
+    }
+    for tlb in surroundings.device_tlbs {
+        if !copy.tables.allows_device_tlb(tlb.source, frames) {
+            continue;
+        }
+        let forgotten = forget_all_of(*tlb, &copy.contexts, unit, &mut swapped.invalidator, frames);
+        if forgotten.is_err() || push(&mut answering, *tlb).is_err() {
+            copy.hazards.note(Place::Device(tlb.source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+        }
+    }
+    answering
+}
+
+/// Makes one device forget what it keeps for requests without PASID and with each that its tables know.
+fn forget_all_of<R: Registers, C: Clock>(
+    tlb: DeviceTlb,
+    contexts: &[Context],
+    unit: &mut Unit<'_, R, C>,
+    invalidator: &mut Invalidator,
+    frames: &mut impl Frames,
+) -> Result<(), UnitError> {
+    let extended = unit.extended_capability();
+    invalidator.forget_in_device(unit, frames, tlb.forget(None, extended))?;
+    let pasids = of_source(contexts, tlb.source).filter_map(|context| context.pasid);
+    for pasid in pasids {
+        invalidator.forget_in_device(unit, frames, tlb.forget(Some(pasid), extended))?;
+    }
+    Ok(())
+}
+
+/// Makes the devices of a domain forget what they keep.
+pub(crate) fn forget_domain<R: Registers, C: Clock>(
+    tlbs: &[DeviceTlb],
+    contexts: &[Context],
+    domain: usize,
+    unit: &mut Unit<'_, R, C>,
+    invalidator: &mut Invalidator,
+    frames: &mut impl Frames,
+) -> Result<(), UnitError> {
+    let extended = unit.extended_capability();
+    for tlb in tlbs {
+        let of_domain = of_source(contexts, tlb.source).filter(|context| context.domain == Some(domain));
+        for context in of_domain {
+            invalidator.forget_in_device(unit, frames, tlb.forget(context.pasid, extended))?;
+        }
+    }
+    Ok(())
+}
+
+/// The contexts of one device; `contexts` are sorted by source-id.
+pub(crate) fn of_source(contexts: &[Context], source: SourceId) -> impl Iterator<Item = &Context> {
+    let first = contexts.partition_point(|context| context.source < source);
+    contexts[first..].iter().take_while(move |context| context.source == source)
+}
