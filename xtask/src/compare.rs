@@ -19,8 +19,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 
+use crate::emulator::Emulator;
 use crate::kernels::{Flavour, Kernel};
-use crate::qemu;
 use crate::scenario::Scenario;
 use crate::setup::Setup;
 use contender::Contender;
@@ -66,7 +66,7 @@ impl Compare {
         let stage = Stage::set(self.kernel)?;
         let measurements = self.measure(&stage)?;
         let comparison = Comparison {
-            qemu: qemu::version()?,
+            qemu: Emulator::Installed.version()?,
             kernel: Kernel::load(self.kernel)?.release,
             scenario: Scenario::plain(self.kernel),
             host_processors: thread::available_parallelism()?.get(),

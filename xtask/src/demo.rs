@@ -12,8 +12,9 @@ use crate::account::Account;
 use crate::build::{self, Flavor, Image};
 use crate::console::Echo;
 use crate::crash::{Crash, Evidence};
+use crate::emulator::Emulator;
 use crate::kernels::{Flavour, Kernel};
-use crate::qemu::{self, Watch};
+use crate::qemu::Watch;
 use crate::scenario::Scenario;
 use crate::setup::Setup;
 use crate::tool::Tool;
@@ -135,7 +136,7 @@ impl Stage {
         let seconds = |moment| timed.seconds_to(moment).context("the unwatched run did not come to its end");
         let problems = crashes.watched.problems.iter().chain(&crashes.readable.problems);
         Ok(Results {
-            qemu: qemu::version()?,
+            qemu: Emulator::Installed.version()?,
             kernel: Kernel::load(Flavour::Amd64)?.release,
             contexts_accepted: count("contexts_accepted")?,
             tables_duplicated: count("tables_duplicated")?,
@@ -198,7 +199,7 @@ Linux {kernel} panics with its IOMMU on, and Holdover ({image} KiB, in {reserved
 }
 
 fn witnesses(results: &Results) -> String {
-    let Findings { traced, remembered, readings } = &results.general_kernel;
+    let Findings { traced, remembered, readings, .. } = &results.general_kernel;
     let active: Vec<_> =
         traced.active_after_swap.iter().map(|(device, count)| format!("{device} {count}")).collect();
     let Remembered { pages_in_dump, pages_compared, pages_different, .. } = remembered;

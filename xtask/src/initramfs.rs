@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::kernels::{Flavour, Kernel};
 use crate::paths;
@@ -127,7 +127,7 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
             "snd_hda_codec_generic",
             "snd_hda_intel",
         ],
-        Flavour::Cloud => &["virtio_pci", "virtio_blk", "virtio_net"],
+        Flavour::Cloud | Flavour::Backports => &["virtio_pci", "virtio_blk", "virtio_net"],
     }
 }
 
@@ -146,8 +146,11 @@ fn resolve(modules: &Path, name: &str, archive: &mut Archive, order: &mut Vec<St
     if order.iter().any(|have| have == name) {
         return Ok(());
     }
-    let file = module_file(modules, name)?.with_context(|| format!("this kernel has no module {name}"))?;
-    let code = read(&file)?;
+    let Some(file) = module_file(modules, name)? else {
+        ensure!(is_built_in(modules, name)?, "this kernel has no module {name}");
+        return Ok(());
+    };
+    let code = read_module(&file)?;
     for dependency in dependencies(&code) {
         resolve(modules, &dependency, archive, order)?;
     }
@@ -164,11 +167,34 @@ fn module_file(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
             if let Some(found) = module_file(&path, name)? {
                 return Ok(Some(found));
             }
-        } else if path.file_stem().is_some_and(|stem| stem.to_string_lossy().replace('-', "_") == name) {
+        } else if module_name(&path) == name {
             return Ok(Some(path));
         }
     }
     Ok(None)
+}
+
+/// Whether what is a module elsewhere is a part of this kernel.
+fn is_built_in(modules: &Path, name: &str) -> Result<bool> {
+    let listed = fs::read_to_string(modules.join("modules.builtin"))?;
+    Ok(listed.lines().any(|line| module_name(Path::new(line)) == name))
+}
+
+/// The name of the module in a file, which ends in `.ko` or `.ko.xz`.
+fn module_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().replace('-', "_")
+}
+
+/// A module as `insmod` takes it: newer kernels come with compressed ones.
+fn read_module(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_none_or(|extension| extension != "xz") {
+        return read(file);
+    }
+    let output = Command::new("xz").args(["--decompress", "--stdout"]).arg(file).output();
+    let output = output.context("cannot start xz")?;
+    ensure!(output.status.success(), "cannot decompress {}", file.display());
+    Ok(output.stdout)
 }
 
 /// The modules that a module names in its `depends=` record.
@@ -233,6 +259,12 @@ mod tests {
         let module = b"\x7fELF\0alias=x\0depends=snd-hda-core,snd-pcm\0retpoline=Y\0";
         assert_eq!(dependencies(module), ["snd_hda_core", "snd_pcm"]);
         assert!(dependencies(b"license=GPL\0depends=\0").is_empty());
+    }
+
+    #[test]
+    fn a_modules_file_may_be_compressed_and_have_hyphens() {
+        assert_eq!(module_name(Path::new("kernel/sound/snd-hda-intel.ko")), "snd_hda_intel");
+        assert_eq!(module_name(Path::new("virtio_blk.ko.xz")), "virtio_blk");
     }
 
     #[test]

@@ -4,17 +4,20 @@
 //! |---|---|
 //! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare` | one task each |
 //! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
-//! | `crash` | one crash from boot to reset, with `kernels`, `initramfs`, `files`, `tool` |
+//! | `archive` | what is downloaded from Debian's archive: `kernels` and a newer `emulator` |
+//! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
 //! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram` |
 //! | `witness`, `account` | what others say of a crash, and what Holdover itself says |
 
 mod account;
+mod archive;
 mod build;
 mod bzimage;
 mod compare;
 mod console;
 mod crash;
 mod demo;
+mod emulator;
 mod files;
 mod fuzz;
 mod gdb;
@@ -26,6 +29,7 @@ mod process;
 mod qemu;
 mod qmp;
 mod ram;
+mod reserved;
 mod run;
 mod scenario;
 mod setup;

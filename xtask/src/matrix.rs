@@ -6,9 +6,13 @@ use crate::account::{Account, Seal};
 use crate::build::Image;
 use crate::console::{Echo, Line};
 use crate::crash::{Crash, Evidence};
+use crate::emulator::Emulator;
 use crate::kernels::Flavour;
 use crate::qemu::Watch;
-use crate::scenario::{Device, Disk, Mutation, Paging, Scenario, Start, Syscall, Translation};
+use crate::scenario::device::{Device, DiskPlace};
+use crate::scenario::mutation::Mutation;
+use crate::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
+use crate::scenario::{Disk, Paging, Reservation, Scenario, Start, Syscall};
 use crate::tool::{Collected, Tool};
 use crate::witness::{self, Judgement, Problem, Witness};
 
@@ -52,27 +56,97 @@ pub(crate) struct Built {
 /// Every row.
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = takeovers();
+    rows.extend(hardware());
     rows.push(pending_requests());
     rows.extend(mutations());
     rows.extend(bad_input());
     rows
 }
 
-/// Both kernels, both system calls, both depths of paging.
+/// Every mode, with and without translation, every depth of paging, below and above 4 GiB, spread over kernels and system
+/// calls; in the mode that Linux uses by itself, all of these. A reservation above 4 GiB comes with wide I/O addresses.
 fn takeovers() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for kernel in [Flavour::Amd64, Flavour::Cloud] {
-        for syscall in [Syscall::File, Syscall::Load] {
-            for paging in [Paging::FourLevel, Paging::FiveLevel] {
-                // Two processors in half of the rows: the notes of each belong in the dump.
-                let cpus = if paging == Paging::FiveLevel { 2 } else { 1 };
-                let scenario = Scenario { syscall, paging, cpus, ..Scenario::plain(kernel) };
-                let name = format!("{}-{}-{}level", kernel.name(), syscall.letter(), paging.levels());
-                rows.push(Row { name, scenario, expectation: Expectation::Takeover });
-            }
-        }
-    }
-    rows
+    use Flavour::{Amd64, Cloud};
+    use Mode::{Legacy, Scalable};
+    use Paging::{FiveLevel, FourLevel};
+    use Reservation::{High, Low};
+    use Syscall::{File, Load};
+    use Translation::{On, PassThrough};
+
+    let rows = [
+        (Amd64, File, Legacy, On, FourLevel, Low),
+        (Amd64, File, Legacy, On, FiveLevel, Low),
+        (Amd64, Load, Legacy, On, FourLevel, Low),
+        (Amd64, Load, Legacy, On, FiveLevel, Low),
+        (Cloud, File, Legacy, On, FourLevel, Low),
+        (Cloud, File, Legacy, On, FiveLevel, Low),
+        (Cloud, Load, Legacy, On, FourLevel, Low),
+        (Cloud, Load, Legacy, On, FiveLevel, Low),
+        (Cloud, Load, Legacy, On, FourLevel, High),
+        (Amd64, File, Legacy, On, FiveLevel, High),
+        (Amd64, Load, Legacy, PassThrough, FourLevel, Low),
+        (Cloud, File, Legacy, PassThrough, FiveLevel, Low),
+        (Cloud, File, Legacy, PassThrough, FourLevel, High),
+        (Amd64, Load, Legacy, PassThrough, FiveLevel, High),
+        (Amd64, File, Scalable, On, FourLevel, Low),
+        (Cloud, Load, Scalable, On, FiveLevel, Low),
+        (Cloud, File, Scalable, On, FourLevel, High),
+        (Amd64, Load, Scalable, On, FiveLevel, High),
+        (Cloud, Load, Scalable, PassThrough, FourLevel, Low),
+        (Amd64, File, Scalable, PassThrough, FiveLevel, Low),
+        (Amd64, Load, Scalable, PassThrough, FourLevel, High),
+        (Cloud, File, Scalable, PassThrough, FiveLevel, High),
+    ];
+    let row = |(kernel, syscall, mode, translation, paging, reservation)| {
+        let (memory_mib, width) = match reservation {
+            Low => (1024, Width::Bits39),
+            High => (5120, Width::Bits48),
+        };
+        // Two processors in half of the rows: the notes of each belong in the dump.
+        let cpus = if paging == FiveLevel { 2 } else { 1 };
+        let unit = Unit { translation, mode, width, ..Unit::PLAIN };
+        let plain = Scenario::plain(kernel);
+        Scenario { syscall, paging, unit, cpus, memory_mib, reservation, ..plain }
+    };
+    rows.map(row).map(|scenario| Row::takeover(&name_of(&scenario), scenario)).into()
+}
+
+/// What differs from Linux's own ways is named.
+fn name_of(scenario: &Scenario) -> String {
+    let Scenario { kernel, syscall, paging, unit, reservation, .. } = scenario;
+    let mut name = format!("{}-{}-{}level", kernel.name(), syscall.letter(), paging.levels());
+    let more = [
+        (unit.mode == Mode::Scalable, "-scalable"),
+        (unit.translation == Translation::PassThrough, "-pt"),
+        (*reservation == Reservation::High, "-high"),
+    ];
+    more.into_iter().filter(|(differs, _)| *differs).for_each(|(_, word)| name += word);
+    name
+}
+
+/// Other hardware and another kernel.
+fn hardware() -> Vec<Row> {
+    let unit = |unit: Unit| Scenario { unit, ..Scenario::plain(Flavour::Cloud) };
+    let disk_at = |disk_place| Scenario { disk_place, ..Scenario::plain(Flavour::Cloud) };
+    let first_stage = |kernel, paging| Scenario {
+        emulator: Emulator::Backports,
+        unit: Unit { mode: Mode::FirstStage, width: Width::Bits48, ..Unit::PLAIN },
+        paging,
+        ..Scenario::plain(kernel)
+    };
+    let newer =
+        |unit| Scenario { emulator: Emulator::Backports, unit, ..Scenario::plain(Flavour::Backports) };
+    let rows = [
+        ("caching-mode", unit(Unit { caching: Caching::Anything, ..Unit::PLAIN })),
+        ("interrupts-not-remapped", unit(Unit { interrupts: Interrupts::Plain, ..Unit::PLAIN })),
+        ("identity-table", unit(Unit { translation: Translation::Identity, ..Unit::PLAIN })),
+        ("disk-behind-pci-bridge", disk_at(DiskPlace::PciBridge)),
+        ("disk-behind-pcie-bridge", disk_at(DiskPlace::PcieToPciBridge)),
+        ("first-stage-amd64", first_stage(Flavour::Amd64, Paging::FourLevel)),
+        ("first-stage-backports", first_stage(Flavour::Backports, Paging::FiveLevel)),
+        ("x2apic-backports", newer(Unit { interrupts: Interrupts::X2apic, ..Unit::PLAIN })),
+    ];
+    rows.map(|(name, scenario)| Row::takeover(name, scenario)).into()
 }
 
 fn pending_requests() -> Row {
@@ -102,12 +176,12 @@ fn bad_input() -> Vec<Row> {
         ("no-crash", Scenario { start: Start::Exec, ..plain() }, Expectation::NoDump("elfcorehdr")),
         (
             "no-remapping-unit",
-            Scenario { translation: Translation::NoUnit, ..plain() },
+            Scenario { unit: Unit { translation: Translation::NoUnit, ..Unit::PLAIN }, ..plain() },
             Expectation::PlainDump("DMAR"),
         ),
         (
             "translation-off",
-            Scenario { translation: Translation::Off, ..plain() },
+            Scenario { unit: Unit { translation: Translation::Off, ..Unit::PLAIN }, ..plain() },
             Expectation::PlainDump("translation is off"),
         ),
         ("no-labelled-disk", Scenario { disk: Disk::OtherLabel, ..plain() }, Expectation::NoDump("no disk")),
@@ -122,6 +196,10 @@ fn bad_input() -> Vec<Row> {
 }
 
 impl Row {
+    fn takeover(name: &str, scenario: Scenario) -> Self {
+        Self { name: name.to_owned(), scenario, expectation: Expectation::Takeover }
+    }
+
     /// Lets it crash and returns what is wrong; fails if it did not come to its end.
     pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
         let image = if self.scenario.mutation.is_some() { &built.mutable_image } else { &built.image };
@@ -212,6 +290,16 @@ mod tests {
         let rows = rows();
         let names: BTreeSet<_> = rows.iter().map(|row| &row.name).collect();
         assert_eq!(names.len(), rows.len());
+    }
+
+    #[test]
+    fn every_combination_of_modes_paging_and_memory_is_a_row() {
+        let combination = |row: &Row| {
+            let Scenario { unit, paging, reservation, .. } = &row.scenario;
+            format!("{:?} {:?} {paging:?} {reservation:?}", unit.mode, unit.translation)
+        };
+        let combinations: BTreeSet<_> = takeovers().iter().map(combination).collect();
+        assert_eq!(combinations.len(), 2 * 2 * 2 * 2);
     }
 
     #[test]

@@ -13,10 +13,10 @@ use crate::files::Files;
 use crate::kernels::{Flavour, Kernel};
 use crate::process::{self, Killed};
 use crate::qmp::Qmp;
-use crate::scenario::{Device, Paging, Scenario, Translation};
+use crate::scenario::device::{BRIDGE_SLOT, Device, DiskPlace};
+use crate::scenario::unit::Interrupts;
+use crate::scenario::{Paging, Scenario};
 use crate::traffic::Traffic;
-
-const PROGRAM: &str = "qemu-system-x86_64";
 
 /// Every access through the remapping unit, every fault, and what software tells the unit to do.
 const TRACE_EVENTS: [&str; 6] = [
@@ -43,19 +43,13 @@ pub(crate) enum Watch {
     Memory,
 }
 
-/// QEMU's version, in its own words.
-pub(crate) fn version() -> Result<String> {
-    let said = process::stdout(Command::new(PROGRAM).arg("--version"))?;
-    Ok(said.lines().next().unwrap_or_default().to_owned())
-}
-
 /// A running machine; it ends when this is dropped.
 pub(crate) struct Machine {
     child: Killed,
     keyboard: ChildStdin,
     console: Console,
     qmp: Qmp,
-    _traffic: Traffic,
+    traffic: Traffic,
 }
 
 impl Machine {
@@ -70,19 +64,24 @@ impl Machine {
         File::create(files.slow_disk())?.set_len(SLOW_DISK_BYTES)?;
         let traffic = Traffic::prepare(files)?;
         let complaints = File::create(files.complaints())?;
-        let mut command = command(scenario, kernel, files, watch);
+        let mut command = command(scenario, kernel, files, watch)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
-        let mut child = Killed(command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?);
+        let mut child = Killed(command.spawn().context("cannot start QEMU")?);
         let keyboard = child.0.stdin.take().context("QEMU has no standard input")?;
         let serial = child.0.stdout.take().context("QEMU has no standard output")?;
         let console = Console::follow(serial, &files.console(), echo)?;
         let qmp = Qmp::connect(&qmp_socket(files)).with_context(|| complaint(files))?;
-        Ok(Self { child, keyboard, console, qmp, _traffic: traffic.start() })
+        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start() })
     }
 
     /// What the guest said so far.
     pub(crate) fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// What the guest's network card receives.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Waits until the guest has said something.
@@ -123,17 +122,11 @@ fn complaint(files: &Files) -> String {
     format!("QEMU did not start: {}", said.trim())
 }
 
-fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) -> Command {
-    let mut command = Command::new(PROGRAM);
+fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) -> Result<Command> {
+    let mut command = scenario.emulator.command()?;
     add_machine(&mut command, scenario, files);
     add_kernel(&mut command, scenario, kernel, files);
-    add_disk(
-        &mut command,
-        Device::DUMP_DISK,
-        &files.disk(),
-        "virtio-blk-pci,disable-legacy=on,iommu_platform=on",
-        "",
-    );
+    add_dump_disk(&mut command, scenario.disk_place, &files.disk());
     let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");
     add_disk(&mut command, Device::SLOW_DISK, &files.slow_disk(), "nvme,serial=slow", &throttle);
     add_network(&mut command, scenario.kernel, files);
@@ -148,30 +141,43 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
         command.args(["-chardev", &format!("socket,id=gdb,path={socket},server=on,wait=off")]);
         command.args(["-gdb", "chardev:gdb"]);
     }
-    command
+    Ok(command)
 }
 
 /// Processor, memory and the remapping unit; software emulation, which every machine has.
 fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
-    let cpu = match scenario.paging {
-        Paging::FourLevel => "max,la57=off",
-        Paging::FiveLevel => "max",
-    };
+    let mut cpu = "max".to_owned();
+    if scenario.paging == Paging::FourLevel {
+        cpu += ",la57=off";
+    }
+    if scenario.unit.interrupts == Interrupts::X2apic {
+        cpu += ",+x2apic";
+    }
     let size = scenario.memory_mib;
     let ram = path(&files.ram());
     command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
-    command.args(["-accel", "tcg", "-machine", "q35,memory-backend=ram", "-cpu", cpu]);
+    command.args(["-accel", "tcg", "-machine", "q35,memory-backend=ram", "-cpu", &cpu]);
     command.args(["-smp", &scenario.cpus.to_string(), "-m", &format!("{size}M")]);
     command.args(["-object", &format!("memory-backend-file,id=ram,share=on,size={size}M,mem-path={ram}")]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", path(&qmp_socket(files)))]);
-    if scenario.translation != Translation::NoUnit {
-        command.args(["-device", "intel-iommu,intremap=on"]);
+    if let Some(unit) = scenario.unit.device() {
+        command.args(["-device", &unit]);
     }
 }
 
 fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files: &Files) {
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(files.initramfs());
     command.args(["-append", &scenario.kernel_command_line()]);
+}
+
+/// The disk that takes the dump, and the bridge before it.
+fn add_dump_disk(command: &mut Command, place: DiskPlace, image: &Path) {
+    let mut model = "virtio-blk-pci,disable-legacy=on,iommu_platform=on".to_owned();
+    if let Some(bridge) = place.bridge() {
+        command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
+        model += ",bus=bridge";
+    }
+    add_disk(command, Device::DUMP_DISK, image, &model, "");
 }
 
 fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, drive_options: &str) {
@@ -185,7 +191,7 @@ fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, dr
 fn add_network(command: &mut Command, flavour: Flavour, files: &Files) {
     let model = match flavour {
         Flavour::Amd64 => "e1000e",
-        Flavour::Cloud => "virtio-net-pci,disable-legacy=on,iommu_platform=on",
+        Flavour::Cloud | Flavour::Backports => "virtio-net-pci,disable-legacy=on,iommu_platform=on",
     };
     let slot = Device::NETWORK.slot;
     let local = path(&Traffic::guest_end(files));

@@ -1,11 +1,14 @@
 //! The guest's memory, as the file that QEMU shares with the bench.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use machine::{PAGE_SIZE, Range};
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 /// How much is compared or copied at a time.
 const CHUNK: usize = 1 << 20;
@@ -67,38 +70,33 @@ impl Ram {
     pub(crate) fn changed_since(&self, earlier: &Self) -> Result<Vec<u64>> {
         ensure!(self.size == earlier.size, "two files of different machines");
         let mut changed = Vec::new();
-        for range in self.ranges() {
-            for start in (range.start..range.end).step_by(CHUNK) {
-                let size = CHUNK.min((range.end - start) as usize);
-                compare(start, &self.bytes(start, size)?, &earlier.bytes(start, size)?, &mut changed);
-            }
+        for start in &self.chunks()? | &earlier.chunks()? {
+            compare(self.address(start), &self.chunk(start)?, &earlier.chunk(start)?, &mut changed);
         }
         Ok(changed)
     }
 
     /// Writes all of memory into a new file, each address behind `base`; pages of zeros become holes.
     pub(crate) fn write_behind(&self, base: u64, file: &File) -> Result<()> {
-        for range in self.ranges() {
-            file.set_len(base + range.end)?;
-            for start in (range.start..range.end).step_by(CHUNK) {
-                write_nonzero(
-                    file,
-                    base + start,
-                    &self.bytes(start, CHUNK.min((range.end - start) as usize))?,
-                )?;
-            }
+        file.set_len(base + self.ranges().last().map_or(0, |range| range.end))?;
+        for start in self.chunks()? {
+            write_nonzero(file, base + self.address(start), &self.chunk(start)?)?;
         }
         Ok(())
     }
 
-    /// The only address in `region` at which `content` stands, `offset` bytes into a page.
-    pub(crate) fn find(&self, region: Range, offset: usize, content: &[u8]) -> Result<u64> {
-        let bytes = self.bytes(region.start, region.len() as usize)?;
-        let pages = (offset..bytes.len()).step_by(PAGE_SIZE as usize);
-        let found: Vec<_> = pages.filter(|&at| bytes[at..].starts_with(content)).collect();
+    /// The only address in `regions` at which `content` stands, `offset` bytes into a page.
+    pub(crate) fn find(&self, regions: &[Range], offset: usize, content: &[u8]) -> Result<u64> {
+        let mut found = Vec::new();
+        for region in regions {
+            let bytes = self.bytes(region.start, region.len() as usize)?;
+            let pages = (offset..bytes.len()).step_by(PAGE_SIZE as usize);
+            let hits = pages.filter(|&at| bytes[at..].starts_with(content));
+            found.extend(hits.map(|at| region.start + at as u64));
+        }
         match found[..] {
-            [at] => Ok(region.start + at as u64),
-            _ => bail!("found {} times in {region}, instead of once", found.len()),
+            [at] => Ok(at),
+            _ => bail!("found {} times in {regions:?}, instead of once", found.len()),
         }
     }
 
@@ -106,6 +104,40 @@ impl Ram {
         let mut bytes = vec![0; size];
         self.read(address, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The chunks of the file that hold anything, by their offsets: much of a large memory was never touched.
+    fn chunks(&self) -> Result<BTreeSet<u64>> {
+        let mut chunks = BTreeSet::new();
+        let mut at = 0;
+        while let Some(data) = past_hole(&self.file, at)? {
+            let chunk = data - data % CHUNK as u64;
+            chunks.insert(chunk);
+            at = chunk + CHUNK as u64;
+        }
+        Ok(chunks)
+    }
+
+    /// Reads a chunk of the file, which at the end may be shorter.
+    fn chunk(&self, start: u64) -> Result<Vec<u8>> {
+        let mut chunk = vec![0; CHUNK.min((self.size - start) as usize)];
+        self.file.read_exact_at(&mut chunk, start)?;
+        Ok(chunk)
+    }
+
+    /// The physical address of what is at an offset of the file.
+    fn address(&self, offset: u64) -> u64 {
+        let above = self.size > LARGEST_BELOW_HOLE && offset >= HOLE.start;
+        if above { offset + HOLE.len() } else { offset }
+    }
+}
+
+/// The first offset from `at` on that is not in a hole of a file; `None` if there is nothing more.
+fn past_hole(file: &File, at: u64) -> Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error).context("cannot look for the holes of a file of guest memory"),
     }
 }
 
@@ -120,11 +152,8 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let ram = Ram::open(from)?;
     let copy = File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
     copy.set_len(ram.size)?;
-    let mut chunk = vec![0; CHUNK];
-    for start in (0..ram.size).step_by(CHUNK) {
-        let part = &mut chunk[..CHUNK.min((ram.size - start) as usize)];
-        ram.file.read_exact_at(part, start)?;
-        write_nonzero(&copy, start, part)?;
+    for start in ram.chunks()? {
+        write_nonzero(&copy, start, &ram.chunk(start)?)?;
     }
     Ok(())
 }
@@ -170,7 +199,7 @@ mod tests {
     #[test]
     fn content_that_stands_at_two_places_is_not_taken_for_found() {
         let (_dir, ram) = ram(&[[1; 4096], [2; 4096], [2; 4096]]);
-        let all = Range::new(0, 0x3000);
+        let all = &[Range::new(0, 0x1000), Range::new(0x1000, 0x3000)];
         assert_eq!(ram.find(all, 0, &[1; 64]).unwrap(), 0);
         assert!(ram.find(all, 0, &[2; 64]).is_err());
         assert!(ram.find(all, 0, &[3; 64]).is_err());
@@ -188,5 +217,23 @@ mod tests {
         ram.read(0x1_0000_0000, &mut read).unwrap();
         assert_eq!(&read, b"above");
         assert!(ram.read(0x8000_0000, &mut read).is_err(), "the hole is not RAM");
+    }
+
+    #[test]
+    fn a_change_above_the_hole_is_found_at_its_address_and_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_len(5 << 30).unwrap();
+            file.write_all_at(content, 0x8000_5000).unwrap();
+            path
+        };
+        let (before, after) = (file("before", b"a"), file("after", b"b"));
+        let changed =
+            |after: &Path| Ram::open(after).unwrap().changed_since(&Ram::open(&before).unwrap()).unwrap();
+        assert_eq!(changed(&after), [0x1_0000_5000]);
+        copy(&before, &dir.path().join("copy")).unwrap();
+        assert!(changed(&dir.path().join("copy")).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::build::{self, Flavor};
 use crate::console::Echo;
 use crate::crash::Crash;
-use crate::qemu::{self, Watch};
+use crate::qemu::Watch;
 use crate::scenario::Scenario;
 use crate::tool::Tool;
 
@@ -31,7 +31,7 @@ pub(crate) struct Run {
 impl Run {
     /// Runs it to the reset.
     pub(crate) fn run(&self) -> Result<()> {
-        println!("{}", qemu::version()?);
+        println!("{}", self.scenario.emulator.version()?);
         let tool = Tool::build()?;
         let image = self.image.clone().map_or_else(|| self.build(), Ok)?;
         let (scenario, watch) = (&self.scenario, self.watch);

@@ -1,9 +1,17 @@
 //! What is varied from run to run: which kernel crashes on which machine, and how Holdover was loaded.
 
+pub(crate) mod device;
+pub(crate) mod mutation;
+pub(crate) mod unit;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::emulator::Emulator;
 use crate::kernels::Flavour;
+use device::DiskPlace;
+use mutation::Mutation;
+use unit::Unit;
 
 /// The system call through which `kexec` loads the capture kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -54,16 +62,14 @@ impl Paging {
     }
 }
 
-/// What the crashing kernel did with the remapping unit.
+/// Where the crash reservation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Translation {
-    /// Translates every device.
-    On,
-    /// Left it off (`intel_iommu=off`).
-    Off,
-    /// There is none.
-    NoUnit,
+pub(crate) enum Reservation {
+    /// Below 4 GiB.
+    Low,
+    /// Above 4 GiB, with a second one below for devices that reach no further.
+    High,
 }
 
 /// The disk that should take the dump.
@@ -88,32 +94,6 @@ pub(crate) enum Start {
     Exec,
 }
 
-/// A deliberate fault in the capture kernel, compiled into the image for tests only: a witness must notice it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Mutation {
-    /// One leaf table is not duplicated: its copy stays empty.
-    SkipTable,
-    /// A driver is given an I/O address that the old kernel uses.
-    ReuseIova,
-    /// Translation is off for a moment.
-    ClearTe,
-    /// One byte of the dump is wrong.
-    FlipByte,
-}
-
-impl Mutation {
-    /// Its name on the capture kernel's command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SkipTable => "skip-table",
-            Self::ReuseIova => "reuse-iova",
-            Self::ClearTe => "clear-te",
-            Self::FlipByte => "flip-byte",
-        }
-    }
-}
-
 /// One crash.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -126,12 +106,18 @@ pub(crate) struct Scenario {
     /// Levels of the processor's page tables
     #[arg(long, value_enum, default_value = "4")]
     pub(crate) paging: Paging,
-    /// What the crashing kernel did with the remapping unit
-    #[arg(long, value_enum, default_value = "on")]
-    pub(crate) translation: Translation,
+    /// The QEMU that is the machine
+    #[arg(long, value_enum, default_value = "installed")]
+    pub(crate) emulator: Emulator,
+    /// The remapping unit and its use
+    #[command(flatten)]
+    pub(crate) unit: Unit,
     /// The disk that should take the dump
     #[arg(long, value_enum, default_value = "labelled")]
     pub(crate) disk: Disk,
+    /// Where that disk is
+    #[arg(long, value_enum, default_value = "root-bus")]
+    pub(crate) disk_place: DiskPlace,
     /// How the capture kernel comes to run
     #[arg(long, value_enum, default_value = "panic")]
     pub(crate) start: Start,
@@ -144,6 +130,9 @@ pub(crate) struct Scenario {
     /// The crash reservation in MiB
     #[arg(long, default_value_t = 16)]
     pub(crate) reserved_mib: u64,
+    /// Where the crash reservation is
+    #[arg(long, value_enum, default_value = "low")]
+    pub(crate) reservation: Reservation,
     /// Deliberate fault in the capture kernel
     #[arg(long, value_enum)]
     pub(crate) mutation: Option<Mutation>,
@@ -156,63 +145,29 @@ impl Scenario {
             kernel,
             syscall: Syscall::File,
             paging: Paging::FourLevel,
-            translation: Translation::On,
+            emulator: Emulator::Installed,
+            unit: Unit::PLAIN,
             disk: Disk::Labelled,
+            disk_place: DiskPlace::RootBus,
             start: Start::Panic,
             cpus: 1,
             memory_mib: 1024,
             reserved_mib: 16,
+            reservation: Reservation::Low,
             mutation: None,
         }
     }
 
     /// The command line of the kernel that crashes.
     pub(crate) fn kernel_command_line(&self) -> String {
-        let iommu = if self.translation == Translation::On { "on" } else { "off" };
+        let iommu = self.unit.kernel_options();
         let reserved = self.reserved_mib;
+        let reserved = match self.reservation {
+            Reservation::Low => format!("crashkernel={reserved}M"),
+            Reservation::High => format!("crashkernel={reserved}M,high crashkernel={reserved}M,low"),
+        };
         // On a busy host, an emulated timer can tick too late for Linux's check of its interrupt, which ends in a panic.
         let options = "console=ttyS0 printk.devkmsg=on panic=1 no_timer_check";
-        format!("{options} intel_iommu={iommu} crashkernel={reserved}M")
-    }
-}
-
-/// A PCI function of the bench machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    /// What a person calls it.
-    pub(crate) name: &'static str,
-    /// Slot on bus 0; the function is always 0.
-    pub(crate) slot: u8,
-}
-
-impl Device {
-    /// The disk that takes the dump: the only device for which Holdover has a driver.
-    pub(crate) const DUMP_DISK: Self = Self { name: "virtio-blk (dump)", slot: 0x10 };
-    /// The throttled disk.
-    pub(crate) const SLOW_DISK: Self = Self { name: "NVMe", slot: 0x11 };
-    /// The network card.
-    pub(crate) const NETWORK: Self = Self { name: "network", slot: 0x12 };
-    /// The USB controller.
-    pub(crate) const USB: Self = Self { name: "UHCI", slot: 0x13 };
-    /// The sound controller.
-    pub(crate) const SOUND: Self = Self { name: "HDA", slot: 0x14 };
-
-    /// Every function of the bench that does DMA.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::DUMP_DISK, Self::SLOW_DISK, Self::NETWORK, Self::USB, Self::SOUND];
-
-    /// The source-id with which it asks the remapping unit.
-    pub(crate) const fn source_id(self) -> u16 {
-        (self.slot as u16) << 3
-    }
-
-    /// What a person calls the function with this source-id.
-    pub(crate) fn name_of(source_id: u16) -> String {
-        let known = Self::ALL.into_iter().find(|device| device.source_id() == source_id);
-        let [bus, function] = source_id.to_be_bytes();
-        known.map_or_else(
-            || format!("{bus:02x}:{:02x}.{}", function >> 3, function & 7),
-            |device| device.name.to_owned(),
-        )
+        format!("{options} {iommu} {reserved}")
     }
 }

@@ -5,6 +5,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use crate::archive::Suite;
+use crate::emulator::{self, Emulator};
 use crate::kernels::{self, Flavour, Kernel};
 use crate::process;
 
@@ -19,11 +21,12 @@ const PACKAGES: [&str; 9] = [
     "python3-drgn",    // reader of dumps
     "qemu-system-x86", // the machine
     "seabios",         // its firmware
+    "xz-utils",        // unpacks the modules of newer kernels
 ];
 
-const FLAVOURS: [Flavour; 2] = [Flavour::Amd64, Flavour::Cloud];
+const FLAVOURS: [Flavour; 3] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports];
 
-/// Installs (as root) or names what is missing, and downloads Debian's kernels.
+/// Installs (as root) or names what is missing, and downloads Debian's kernels and a newer QEMU.
 #[derive(Args, Default)]
 pub(crate) struct Setup {}
 
@@ -34,16 +37,21 @@ impl Setup {
         let packages: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
         let kernels: Vec<_> =
             FLAVOURS.into_iter().filter(|flavour| Kernel::load(*flavour).is_err()).collect();
-        if packages.is_empty() && kernels.is_empty() {
-            return Ok(());
-        }
+        let from = |suite| kernels.iter().any(|flavour| flavour.suite() == suite);
         // Old lists name packages that the archive has replaced since.
-        if is_root()? {
-            update_lists()?;
+        if (from(Suite::Installed) || !packages.is_empty()) && is_root()? {
+            Suite::Installed.update()?;
+        }
+        if from(Suite::Backports) || !emulator::is_here() {
+            Suite::Backports.update()?;
         }
         install(&packages)?;
-        for flavour in kernels {
-            println!("kernel {}", kernels::fetch(flavour)?.release);
+        for flavour in &kernels {
+            println!("kernel {}", kernels::fetch(*flavour)?.release);
+        }
+        if !emulator::is_here() {
+            emulator::fetch()?;
+            println!("{}", Emulator::Backports.version()?);
         }
         Ok(())
     }
@@ -71,11 +79,6 @@ fn install(packages: &[&str]) -> Result<()> {
         "--no-install-recommends",
     ]);
     process::run(apt.args(packages))
-}
-
-fn update_lists() -> Result<()> {
-    println!("updating apt's lists of packages");
-    process::run(Command::new("apt-get").args(["-q", "-q", "update"]))
 }
 
 fn is_root() -> Result<bool> {

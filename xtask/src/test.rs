@@ -10,10 +10,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::build::{self, Flavor};
+use crate::emulator::Emulator;
 use crate::matrix::{self, Built, Row};
 use crate::setup::Setup;
 use crate::tool::Tool;
-use crate::{paths, process, qemu};
+use crate::{paths, process};
 
 /// Guests at a time: the test is made for two processors.
 const GUESTS: usize = 2;
@@ -45,7 +46,9 @@ impl Test {
     /// Runs everything that was asked for; fails if anything failed.
     pub(crate) fn run(&self) -> Result<()> {
         Setup::default().run()?;
-        println!("{}", qemu::version()?);
+        for emulator in [Emulator::Installed, Emulator::Backports] {
+            println!("{}", emulator.version()?);
+        }
         let tally = Tally::default();
         self.check_sources(&tally);
         self.crash(&tally);

@@ -23,6 +23,7 @@ pub(crate) struct Cable {
 /// Frames on their way; they end when this is dropped.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
     sender: Option<JoinHandle<()>>,
 }
 
@@ -48,15 +49,17 @@ impl Traffic {
 impl Cable {
     /// Starts sending.
     pub(crate) fn start(self) -> Traffic {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let [stop, held] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (stopped, paused) = (Arc::clone(&stop), Arc::clone(&held));
         let sender = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                self.exchange();
+                if !paused.load(Ordering::Relaxed) {
+                    self.exchange();
+                }
                 thread::sleep(INTERVAL);
             }
         });
-        Traffic { stop, sender: Some(sender) }
+        Traffic { stop, held, sender: Some(sender) }
     }
 
     /// Drops what the guest sent and sends it a frame. A guest that does not listen (yet, or any more) loses it.
@@ -64,6 +67,18 @@ impl Cable {
         let mut dropped = [0; 2048];
         while self.socket.recv(&mut dropped).is_ok() {}
         let _ = self.socket.send_to(&broadcast(), &self.guest);
+    }
+}
+
+impl Traffic {
+    /// Sends nothing for a while.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Goes on sending.
+    pub(crate) fn resume(&self) {
+        self.held.store(false, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,12 @@
 //! The witnesses: they judge a crash by what was not written here: QEMU's trace, the guest's memory, other people's readers.
 
+mod copies;
 mod elf_core;
 mod memory;
 mod readers;
 mod tables;
 mod trace;
+mod writable;
 
 use std::{fmt, fs};
 
@@ -18,11 +20,13 @@ use crate::files::Files;
 use crate::kernels::Kernel;
 use crate::ram::Ram;
 use crate::tool::Tool;
+use copies::{Copied, Copies};
 pub(crate) use memory::Remembered;
 pub(crate) use readers::Readings;
 use tables::Tables;
 use trace::Trace;
 pub(crate) use trace::Traced;
+use writable::Writable;
 
 /// Who found something wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) enum Witness {
     Console,
     /// QEMU's trace.
     Trace,
+    /// The tables that Holdover left in the guest's memory.
+    Tables,
     /// The guest's memory.
     Memory,
     /// `makedumpfile`, `crash` and drgn.
@@ -57,6 +63,8 @@ impl fmt::Display for Problem {
 pub(crate) struct Findings {
     /// What QEMU's trace shows.
     pub(crate) traced: Traced,
+    /// What the tables in memory show.
+    pub(crate) copied: Copied,
     /// What memory shows.
     pub(crate) remembered: Remembered,
     /// What the readers show.
@@ -68,7 +76,12 @@ impl Findings {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let traced = self.traced.problems.iter().map(problem(Witness::Trace));
         let remembered = self.remembered.problems.iter().map(problem(Witness::Memory));
-        traced.chain(remembered).chain(self.readings.problems.iter().map(problem(Witness::Readers))).collect()
+        let copied = self.copied.problems.iter().map(problem(Witness::Tables));
+        traced
+            .chain(copied)
+            .chain(remembered)
+            .chain(self.readings.problems.iter().map(problem(Witness::Readers)))
+            .collect()
     }
 }
 
@@ -94,23 +107,25 @@ pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
 }
 
 fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
-    let files = &evidence.files;
+    let Evidence { files, reserved, disk, .. } = evidence;
+    let disk = *disk;
     let after = Ram::open(&files.ram())?;
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
     let before = Ram::open(&if files.snapshot().exists() { files.snapshot() } else { files.ram() })?;
     let trace = Trace::read(&files.trace(), account.panic)?;
     let dead = Tables::new(&before, trace.dead_root()?);
-    let writable = dead.writable_pages()?;
-    let case =
-        memory::Case { before: &before, after: &after, reserved: evidence.reserved, writable: &writable };
-    let remembered = case.judge(&files.dump())?;
+    let new = Tables::new(&after, trace.new_root().context("the root pointer was never swapped")?);
+    let writable = Writable::of(&dead, &trace.touched_by(&dead.untranslated()));
+    let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
+    let remembered = remembered.judge(&files.dump())?;
     let mut readings = read(evidence)?;
     let core = files.scratch("core");
-    elf_core::write(&before, evidence.reserved, &core)?;
-    let may_differ = |frame: u64| writable.contains(&(frame * PAGE_SIZE));
+    elf_core::write(&before, reserved, &core)?;
+    let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE);
     readers::compare_selection(files, &core, may_differ, &mut readings)?;
     let entered = evidence.entered.or(account.first_line).context("Holdover did not start")?;
-    Ok(Findings { traced: trace.judge(dead, evidence.reserved, entered)?, remembered, readings })
+    let traced = trace::Case { dead, reserved, disk, entered }.judge(&trace)?;
+    Ok(Findings { traced, copied: Copies { dead, new, reserved, disk }.judge(), remembered, readings })
 }
 
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.

@@ -8,9 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use machine::{PAGE_SIZE, Range};
+use machine::PAGE_SIZE;
 
 use crate::ram::Ram;
+use crate::reserved::Reserved;
 
 /// `e_ident`, `e_type` ET_CORE and `e_machine` EM_X86_64 of the header that Linux or kexec prepares.
 const MAGIC: [u8; 20] = [0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 62, 0];
@@ -54,8 +55,9 @@ impl Segment {
 }
 
 /// Writes the core of the kernel whose headers are somewhere in `reserved`.
-pub(crate) fn write(ram: &Ram, reserved: Range, core: &Path) -> Result<()> {
-    let headers = ram.find(reserved, 0, &MAGIC).context("cannot find the dead kernel's core header")?;
+pub(crate) fn write(ram: &Ram, reserved: &Reserved, core: &Path) -> Result<()> {
+    let headers =
+        ram.find(reserved.pieces(), 0, &MAGIC).context("cannot find the dead kernel's core header")?;
     let file = File::create(core).with_context(|| format!("cannot write {}", core.display()))?;
     write_headers(ram, headers, read_segments(ram, headers)?, &file)?;
     ram.write_behind(MEMORY, &file)

@@ -1,15 +1,17 @@
 //! The second witness: the guest's memory as a file. The dump must equal it, and old memory must have been left alone.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use blockfile::BlockFile;
 use kdump::{Bitmap, Reader};
-use machine::{PAGE_SIZE, Range};
+use machine::PAGE_SIZE;
 use serde::Serialize;
 
-use crate::ram::Ram;
+use super::writable::Writable;
+use crate::ram::{Page, Ram};
+use crate::reserved::Reserved;
 
 /// What the comparisons found, in pages.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,9 +40,9 @@ pub(crate) struct Case<'a> {
     /// Memory when the machine had reset.
     pub(crate) after: &'a Ram,
     /// Memory that is Holdover's.
-    pub(crate) reserved: Range,
-    /// Addresses of pages to which the dead kernel's tables let some device write.
-    pub(crate) writable: &'a HashSet<u64>,
+    pub(crate) reserved: &'a Reserved,
+    /// What may have changed.
+    pub(crate) writable: &'a Writable,
 }
 
 impl Case<'_> {
@@ -68,10 +70,12 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn compare_page(&self, address: u64, content: &[u8], found: &mut Remembered) {
+    fn compare_page(&self, address: u64, content: &Page, found: &mut Remembered) {
         match self.before.page(address) {
-            Ok(page) if page == content => {}
-            Ok(_) if self.writable.contains(&address) => found.pages_different_explained += 1,
+            Ok(page) if page == *content => {}
+            Ok(page) if self.writable.explains(address, &page, content) => {
+                found.pages_different_explained += 1;
+            }
             Ok(_) => found.different(&format!("the dump's page {address:#x} is not what was in memory")),
             Err(error) => found.different(&format!("the dump's page {address:#x}: {error}")),
         }
@@ -80,7 +84,13 @@ impl Case<'_> {
     fn compare_old_memory(&self, found: &mut Remembered) -> Result<()> {
         let changed = self.after.changed_since(self.before)?;
         let old: Vec<_> = changed.into_iter().filter(|&address| !self.reserved.contains(address)).collect();
-        let unexplained: Vec<_> = old.iter().filter(|&address| !self.writable.contains(address)).collect();
+        let mut unexplained = Vec::new();
+        for &address in &old {
+            let (before, after) = (self.before.page(address)?, self.after.page(address)?);
+            if !self.writable.explains(address, &before, &after) {
+                unexplained.push(address);
+            }
+        }
         found.old_memory_pages_changed = old.len() as u64;
         found.old_memory_pages_changed_unexplained = unexplained.len() as u64;
         if let Some(first) = unexplained.first() {

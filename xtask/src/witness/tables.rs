@@ -1,183 +1,109 @@
-//! What the dead kernel's tables say, walked by a reader of its own: nothing here is shared with the code under test.
+//! What the dead kernel's tables say, and those that Holdover put in their place, walked by a reader of its own: nothing
+//! here is shared with the code under test.
 //!
-//! Legacy mode only: root and context tables of 256 entries of 16 bytes, second-stage tables of 512 entries of 8 bytes
-//! (Intel VT-d specification, section 9 "Translation Structure Formats": 9.1 root, 9.3 context, 9.8 second-stage paging entries).
+//! Both modes of the Intel VT-d specification (revision 4.1), section 9 "Translation Structure Formats": `function` finds out
+//! how a function's requests are translated, `stage` walks page tables, `run` compares what they say.
+
+mod function;
+mod run;
+mod stage;
 
 use std::collections::HashSet;
 
-use anyhow::{Result, bail};
-use machine::PAGE_SIZE;
+use machine::{PAGE_SIZE, Range};
 
-use crate::ram::{Page, Ram};
+use crate::ram::Ram;
+pub(crate) use function::Way;
+pub(crate) use run::{Run, difference};
+pub(crate) use stage::Format;
 
+/// Bits of table entries that stand at the same place wherever they exist.
 const PRESENT: u64 = 1;
-/// A second-stage entry that allows neither reading nor writing is not present.
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
+/// Below 1 MiB, what is not RAM for a device, on every machine since the first.
+const VIDEO_AND_ROMS: Range = Range::new(0xa_0000, 0x10_0000);
+
+/// Where a root table is, and in which mode the unit reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// Its address.
+    pub(crate) address: u64,
+    /// Scalable mode, not legacy mode.
+    pub(crate) scalable: bool,
+}
+
 /// The tables below a root table in a file of guest memory.
+#[derive(Clone, Copy)]
 pub(crate) struct Tables<'a> {
     ram: &'a Ram,
-    root: u64,
-}
-
-/// What an I/O page leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    /// First I/O address.
-    pub(crate) iova: u64,
-    /// Physical address to which that one leads.
-    pub(crate) address: u64,
-    /// How many bytes are mapped alike.
-    pub(crate) len: u64,
-    /// Whether the device may write there.
-    pub(crate) writable: bool,
-}
-
-/// How a context entry has its requests translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Context {
-    /// By second-stage tables of this many levels at this address.
-    Tables { address: u64, levels: u32 },
-    /// Not at all: pass-through.
-    Untranslated,
+    root: Root,
 }
 
 impl<'a> Tables<'a> {
-    /// The tables of the root table at `root`.
-    pub(crate) fn new(ram: &'a Ram, root: u64) -> Self {
+    /// The tables of a root table.
+    pub(crate) fn new(ram: &'a Ram, root: Root) -> Self {
         Self { ram, root }
     }
 
     /// Where `iova` of the function `source` leads; `None` if the unit would refuse the request.
-    pub(crate) fn translate(&self, source: u16, iova: u64) -> Result<Option<u64>> {
-        Ok(match self.context(source)? {
-            None => None,
-            Some(Context::Untranslated) => Some(iova),
-            Some(Context::Tables { address, levels }) => self.walk(address, levels, iova)?,
-        })
+    pub(crate) fn translate(&self, source: u16, iova: u64) -> Option<u64> {
+        match self.way(source)? {
+            Way::Untranslated => Some(iova),
+            Way::Stage(stage) => self.walk(stage, iova),
+        }
     }
 
-    /// The functions that have a context entry.
-    pub(crate) fn functions(&self) -> Result<Vec<u16>> {
-        let mut present = Vec::new();
-        for bus in 0..=255_u16 {
-            if self.context_table(bus << 8)?.is_some() {
-                self.add_functions_of(bus, &mut present)?;
+    /// Everything that a function reaches, in order of I/O addresses; without translation, all memory.
+    pub(crate) fn runs(&self, source: u16) -> Vec<Run> {
+        match self.way(source) {
+            None => Vec::new(),
+            Some(Way::Stage(stage)) => self.runs_of(stage),
+            Some(Way::Untranslated) => {
+                let video = identity(VIDEO_AND_ROMS);
+                difference(&self.ram.ranges().into_iter().map(identity).collect::<Vec<_>>(), &[video])
             }
         }
-        Ok(present)
     }
 
-    /// Calls `visit` with every leaf mapping of every function. Functions that share tables are visited once.
-    pub(crate) fn each_mapping(&self, mut visit: impl FnMut(Mapping)) -> Result<()> {
-        let mut seen = HashSet::new();
-        for source in self.functions()? {
-            match self.context(source)? {
-                Some(Context::Tables { address, levels }) if seen.insert(address) => {
-                    self.visit_table(address, levels, 0, true, &mut visit)?;
-                }
-                Some(Context::Untranslated) => {
-                    bail!("function {source:#06x} is not translated: it may write anywhere")
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// The functions that reach memory untranslated.
+    pub(crate) fn untranslated(&self) -> Vec<u16> {
+        let functions = self.functions().into_iter();
+        functions.filter(|&source| self.way(source) == Some(Way::Untranslated)).collect()
     }
 
-    /// The page frames that some device may write, by address.
-    pub(crate) fn writable_pages(&self) -> Result<HashSet<u64>> {
-        let mut pages = HashSet::new();
-        self.each_mapping(|mapping| {
-            if mapping.writable {
-                pages.extend((mapping.address..mapping.address + mapping.len).step_by(PAGE_SIZE as usize));
-            }
-        })?;
-        Ok(pages)
+    /// The page frames that a translated function may write, by address.
+    pub(crate) fn writable_pages(&self) -> HashSet<u64> {
+        let runs = self.stages().into_iter().flat_map(|stage| self.runs_of(stage));
+        let writable = runs.filter(|run| run.writable);
+        writable.flat_map(|run| (run.address..run.address + run.len).step_by(PAGE_SIZE as usize)).collect()
     }
 
-    fn add_functions_of(&self, bus: u16, present: &mut Vec<u16>) -> Result<()> {
-        for source in (bus << 8)..=(bus << 8 | 0xff) {
-            if self.context(source)?.is_some() {
-                present.push(source);
-            }
-        }
-        Ok(())
+    /// The page frames in which first-stage tables stand: the unit notes in them what was accessed and written.
+    pub(crate) fn noted_pages(&self) -> HashSet<u64> {
+        let stages = self.stages().into_iter().filter(|stage| stage.format == Format::First);
+        stages.flat_map(|stage| self.tables_of(stage)).collect()
     }
 
-    fn context_table(&self, source: u16) -> Result<Option<u64>> {
-        let entry = self.ram.read_u64(self.root + u64::from(source >> 8) * 16)?;
-        Ok((entry & PRESENT != 0).then_some(entry & ADDRESS))
+    /// All page tables, each once however many functions share it.
+    fn stages(&self) -> HashSet<stage::Stage> {
+        let stage = |source| match self.way(source) {
+            Some(Way::Stage(stage)) => Some(stage),
+            _ => None,
+        };
+        self.functions().into_iter().filter_map(stage).collect()
     }
 
-    fn context(&self, source: u16) -> Result<Option<Context>> {
-        let Some(table) = self.context_table(source)? else { return Ok(None) };
-        let at = table + u64::from(source & 0xff) * 16;
-        context(self.ram.read_u64(at)?, self.ram.read_u64(at + 8)?)
-    }
-
-    fn walk(&self, table: u64, levels: u32, iova: u64) -> Result<Option<u64>> {
-        if iova >> (12 + 9 * levels) != 0 {
-            return Ok(None);
-        }
-        let mut address = table;
-        for level in (1..=levels).rev() {
-            let shift = 3 + 9 * level;
-            let entry = self.ram.read_u64(address + (iova >> shift) % 512 * 8)?;
-            if entry & (READ | WRITE) == 0 {
-                return Ok(None);
-            }
-            address = entry & ADDRESS;
-            if level == 1 || entry & LARGE != 0 {
-                return Ok(Some(address + iova % (1 << shift)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn visit_table(
-        &self,
-        table: u64,
-        level: u32,
-        start: u64,
-        writable: bool,
-        visit: &mut impl FnMut(Mapping),
-    ) -> Result<()> {
-        let shift = 3 + 9 * level;
-        for (index, entry) in (0..).zip(entries(&self.ram.page(table)?)) {
-            let (iova, writable) = (start + (index << shift), writable && entry & WRITE != 0);
-            if entry & (READ | WRITE) == 0 {
-                continue;
-            }
-            if level == 1 || entry & LARGE != 0 {
-                visit(Mapping { iova, address: entry & ADDRESS, len: 1 << shift, writable });
-            } else {
-                self.visit_table(entry & ADDRESS, level - 1, iova, writable, visit)?;
-            }
-        }
-        Ok(())
+    /// What the unit reads at an address; `None` where there is no memory, and it refuses the request.
+    fn word(&self, address: u64) -> Option<u64> {
+        self.ram.read_u64(address).ok()
     }
 }
 
-/// Decodes a context entry (VT-d specification, section 9.3): translation type in bits 3:2, width in bits 66:64.
-fn context(low: u64, high: u64) -> Result<Option<Context>> {
-    if low & PRESENT == 0 {
-        return Ok(None);
-    }
-    let levels = high as u32 % 8 + 2;
-    Ok(Some(match low >> 2 & 3 {
-        0 | 1 => Context::Tables { address: low & ADDRESS, levels },
-        2 => Context::Untranslated,
-        kind => bail!("a context entry of the reserved type {kind}"),
-    }))
-}
-
-fn entries(page: &Page) -> impl Iterator<Item = u64> {
-    let (entries, _) = page.as_chunks::<8>();
-    entries.iter().map(|bytes| u64::from_le_bytes(*bytes))
+fn identity(memory: Range) -> Run {
+    Run { iova: memory.start, address: memory.start, len: memory.len(), writable: true }
 }
 
 #[cfg(test)]
@@ -185,8 +111,13 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    /// Root at 0x1000, bus 0's context table at 0x2000, function 00:14.0 (0xa0) with three levels at 0x3000.
-    fn memory() -> HashMap<u64, u64> {
+    /// 00:14.0.
+    const SOURCE: u16 = 0xa0;
+    const LEGACY: Root = Root { address: 0x1000, scalable: false };
+    const SCALABLE: Root = Root { scalable: true, ..LEGACY };
+
+    /// Root at 0x1000, bus 0's context table at 0x2000, function 00:14.0 with three levels at 0x3000.
+    fn legacy() -> HashMap<u64, u64> {
         HashMap::from([
             (0x1000, 0x2001),             // root entry of bus 0: present
             (0x2000 + 0xa0 * 16, 0x3001), // context entry: present, translated
@@ -199,7 +130,38 @@ mod tests {
         ])
     }
 
-    fn with_tables<T>(memory: &HashMap<u64, u64>, judge: impl FnOnce(&Tables) -> T) -> T {
+    /// The same page tables under a PASID entry of RID_PASID 65, in the upper half of the bus.
+    fn scalable() -> HashMap<u64, u64> {
+        let mut memory = legacy();
+        memory.extend([
+            (0x1000, 0),
+            (0x1008, 0x6001), // upper half of bus 0's root entry: functions from 0x80 up
+            (0x6000 + 0x20 * 32, 0x7001), // context entry of 0xa0: directory at 0x7000, of 128 entries
+            (0x6008 + 0x20 * 32, 65), // RID_PASID
+            (0x7008, 0x8001), // directory entry of PASIDs 64 to 127
+            (0x8040, 0x3085), // PASID 65: present, width 1 (39 bits), second stage
+        ]);
+        memory
+    }
+
+    /// A PASID entry of the first stage: four levels at 0xb000, whose entries lead to the tables above.
+    fn first_stage() -> HashMap<u64, u64> {
+        let mut memory = scalable();
+        memory.extend([
+            (0x8040, 0x41),   // present, first stage
+            (0x8050, 0xb000), // four levels at 0xb000
+            (0xb000, 0x3007), // present, writable, for users
+            (0x3000 + 3 * 8, 0x4007),
+            (0x4000, 0x5007),
+            (0x4008, 0x20_0087),
+            (0x5000, 0x9005), // read-only
+            (0x5008, 0xa007),
+            (0x5010, 0xd003), // not for users
+        ]);
+        memory
+    }
+
+    fn with_tables<T>(memory: &HashMap<u64, u64>, root: Root, judge: impl FnOnce(&Tables) -> T) -> T {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = vec![0; 0x10000];
         for (&address, value) in memory {
@@ -207,32 +169,58 @@ mod tests {
         }
         std::fs::write(dir.path().join("ram"), bytes).unwrap();
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
-        judge(&Tables::new(&ram, 0x1000))
+        judge(&Tables::new(&ram, root))
     }
 
     #[test]
-    fn small_and_large_pages_are_walked_to_their_address() {
-        with_tables(&memory(), |tables| {
-            assert_eq!(tables.translate(0xa0, 0xc000_1234).unwrap(), Some(0xa234));
-            assert_eq!(tables.translate(0xa0, 0xc030_0010).unwrap(), Some(0x30_0010));
-        });
+    fn small_and_large_pages_are_walked_to_their_address_in_every_mode() {
+        for (memory, root) in [(legacy(), LEGACY), (scalable(), SCALABLE), (first_stage(), SCALABLE)] {
+            with_tables(&memory, root, |tables| {
+                assert_eq!(tables.functions(), [SOURCE]);
+                assert_eq!(tables.translate(SOURCE, 0xc000_1234), Some(0xa234));
+                assert_eq!(tables.translate(SOURCE, 0xc030_0010), Some(0x30_0010));
+            });
+        }
     }
 
     #[test]
     fn what_is_not_mapped_leads_nowhere() {
-        with_tables(&memory(), |tables| {
-            assert_eq!(tables.translate(0xa0, 0xc000_2000).unwrap(), None, "empty leaf entry");
-            assert_eq!(tables.translate(0xa0, 0).unwrap(), None, "empty entry further up");
-            assert_eq!(tables.translate(0xa8, 0xc000_1000).unwrap(), None, "no context entry");
-            assert_eq!(tables.translate(0x1a0, 0xc000_1000).unwrap(), None, "no bus");
-            assert_eq!(tables.translate(0xa0, 1 << 39).unwrap(), None, "past the width");
+        with_tables(&legacy(), LEGACY, |tables| {
+            assert_eq!(tables.translate(SOURCE, 0xc000_2000), None, "empty leaf entry");
+            assert_eq!(tables.translate(SOURCE, 0), None, "empty entry further up");
+            assert_eq!(tables.translate(0xa8, 0xc000_1000), None, "no context entry");
+            assert_eq!(tables.translate(0x1a0, 0xc000_1000), None, "no bus");
+            assert_eq!(tables.translate(SOURCE, 1 << 39), None, "past the width");
+        });
+        with_tables(&first_stage(), SCALABLE, |tables| {
+            assert_eq!(tables.translate(SOURCE, 0xc000_2000), None, "not for users");
+            assert_eq!(tables.translate(SOURCE, 0xffff_0000_c000_1234), None, "not canonical");
         });
     }
 
     #[test]
+    fn a_pointer_that_leaves_memory_leads_nowhere() {
+        for at in [0x1000, 0x2000 + 0xa0 * 16, 0x3000 + 3 * 8, 0x4000] {
+            let mut memory = legacy();
+            memory.insert(at, 0xfed0_0003);
+            with_tables(&memory, LEGACY, |tables| {
+                assert_eq!(tables.translate(SOURCE, 0xc000_1000), None);
+                assert!(tables.runs(SOURCE).iter().all(|run| run.address == 0x20_0000));
+            });
+        }
+    }
+
+    #[test]
+    fn a_pasid_past_the_end_of_its_directory_leads_nowhere() {
+        let mut memory = scalable();
+        memory.insert(0x6008 + 0x20 * 32, 128 << 6);
+        with_tables(&memory, SCALABLE, |tables| assert_eq!(tables.way(SOURCE), None));
+    }
+
+    #[test]
     fn only_pages_that_a_device_may_write_count_as_writable() {
-        with_tables(&memory(), |tables| {
-            let pages = tables.writable_pages().unwrap();
+        with_tables(&legacy(), LEGACY, |tables| {
+            let pages = tables.writable_pages();
             assert!(!pages.contains(&0x9000));
             assert!(pages.contains(&0xa000) && pages.contains(&0x20_0000) && pages.contains(&0x3f_f000));
             assert_eq!(pages.len(), 1 + 512);
@@ -241,18 +229,31 @@ mod tests {
 
     #[test]
     fn a_read_only_entry_further_up_makes_everything_below_read_only() {
-        let mut memory = memory();
+        let mut memory = legacy();
         memory.insert(0x3000 + 3 * 8, 0x4001);
-        with_tables(&memory, |tables| assert!(tables.writable_pages().unwrap().is_empty()));
+        with_tables(&memory, LEGACY, |tables| assert!(tables.writable_pages().is_empty()));
     }
 
     #[test]
-    fn a_pass_through_context_leads_everywhere_as_it_is() {
-        let mut memory = memory();
-        memory.insert(0x2000 + 0xa0 * 16, 0x9);
-        with_tables(&memory, |tables| {
-            assert_eq!(tables.translate(0xa0, 0x1234_5678).unwrap(), Some(0x1234_5678));
-            assert!(tables.writable_pages().is_err());
+    fn without_translation_all_memory_is_reached_as_it_is() {
+        let mut legacy = legacy();
+        legacy.insert(0x2000 + 0xa0 * 16, 0x9);
+        let mut scalable = scalable();
+        scalable.insert(0x8040, 0x101);
+        for (memory, root) in [(legacy, LEGACY), (scalable, SCALABLE)] {
+            with_tables(&memory, root, |tables| {
+                assert_eq!(tables.translate(SOURCE, 0x1234_5678), Some(0x1234_5678));
+                assert_eq!(tables.runs(SOURCE), [Run { iova: 0, address: 0, len: 0x10000, writable: true }]);
+                assert_eq!(tables.untranslated(), [SOURCE]);
+            });
+        }
+    }
+
+    #[test]
+    fn only_first_stage_tables_are_noted_in() {
+        with_tables(&first_stage(), SCALABLE, |tables| {
+            assert_eq!(tables.noted_pages(), HashSet::from([0xb000, 0x3000, 0x4000, 0x5000]));
         });
+        with_tables(&scalable(), SCALABLE, |tables| assert!(tables.noted_pages().is_empty()));
     }
 }

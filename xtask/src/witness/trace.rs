@@ -1,16 +1,17 @@
 //! The first witness: QEMU's trace of its remapping unit, which names every access, every fault and every command.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use machine::Range;
+use machine::PAGE_SIZE;
 use serde::Serialize;
 
-use super::tables::Tables;
-use crate::scenario::Device;
+use super::tables::{Root, Tables};
+use crate::reserved::Reserved;
+use crate::scenario::device::Device;
 
 /// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
 const TRANSLATION_ENABLE: u32 = 1 << 31;
@@ -28,11 +29,19 @@ enum Event {
     /// A device's request was translated; `mask` covers the offset within the page.
     Translated { source: u16, iova: u64, address: u64, mask: u64 },
     /// Software wrote the root table's address.
-    Root { address: u64 },
+    Root(Root),
     /// Software wrote the global command register.
     Command { status: u32, value: u32 },
     /// A request was refused, or something else went wrong.
-    Fault(String),
+    Fault(Fault),
+}
+
+/// A request that was refused, if it was that, in QEMU's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Whose request for which I/O page.
+    request: Option<(u16, u64)>,
+    words: String,
 }
 
 /// What the trace shows of the time from the panic on.
@@ -72,19 +81,49 @@ impl Trace {
     }
 
     /// The dead kernel's root table.
-    pub(crate) fn dead_root(&self) -> Result<u64> {
+    pub(crate) fn dead_root(&self) -> Result<Root> {
         self.before.iter().rev().find_map(Entry::root).context("the dead kernel set no root table")
     }
 
-    /// Counts faults from the panic on, and compares every access with the dead kernel's tables from when Holdover was
-    /// `entered`: until then other processors of the dying kernel may still map and unmap. Only `reserved` is Holdover's.
-    pub(crate) fn judge(&self, dead: Tables, reserved: Range, entered: SystemTime) -> Result<Traced> {
-        let mut judging = Judging::new(dead, reserved);
-        let entered = entered.duration_since(UNIX_EPOCH)?;
+    /// Holdover's root table, if it has set one.
+    pub(crate) fn new_root(&self) -> Option<Root> {
+        self.after.iter().rev().find_map(Entry::root)
+    }
+
+    /// The pages that some functions have used from the panic on, by address.
+    pub(crate) fn touched_by(&self, sources: &[u16]) -> HashSet<u64> {
+        let page = |entry: &Entry| match entry.event {
+            Event::Translated { source, iova, address, mask } if sources.contains(&source) => {
+                Some((address + (iova & mask)) & !(PAGE_SIZE - 1))
+            }
+            _ => None,
+        };
+        self.after.iter().filter_map(page).collect()
+    }
+}
+
+/// What the trace is judged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// What the dead kernel left.
+    pub(crate) dead: Tables<'a>,
+    /// Holdover's memory.
+    pub(crate) reserved: &'a Reserved,
+    /// Source-id of the dump's disk.
+    pub(crate) disk: u16,
+    /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
+    pub(crate) entered: SystemTime,
+}
+
+impl Case<'_> {
+    /// Counts faults from the panic on, and compares every access since Holdover started with the dead kernel's tables.
+    pub(crate) fn judge(self, trace: &Trace) -> Result<Traced> {
+        let entered = self.entered.duration_since(UNIX_EPOCH)?;
+        let mut judging = Judging::new(self);
         let unsettled =
             |entry: &&Entry| entry.at < entered && matches!(entry.event, Event::Translated { .. });
-        for entry in self.after.iter().filter(|entry| !unsettled(entry)) {
-            judging.hear(&entry.event)?;
+        for entry in trace.after.iter().filter(|entry| !unsettled(entry)) {
+            judging.hear(&entry.event);
         }
         Ok(judging.finish())
     }
@@ -92,8 +131,7 @@ impl Trace {
 
 /// The judgement while it is under way.
 struct Judging<'a> {
-    tables: Tables<'a>,
-    reserved: Range,
+    case: Case<'a>,
     /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
     known: HashMap<(u16, u64), Option<u64>>,
     swapped: bool,
@@ -102,35 +140,35 @@ struct Judging<'a> {
 }
 
 impl<'a> Judging<'a> {
-    fn new(tables: Tables<'a>, reserved: Range) -> Self {
+    fn new(case: Case<'a>) -> Self {
         let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
-        Self { tables, reserved, known, swapped: false, active, traced }
+        Self { case, known, swapped: false, active, traced }
     }
 
-    fn hear(&mut self, event: &Event) -> Result<()> {
+    fn hear(&mut self, event: &Event) {
         match event {
-            Event::Fault(what) => self.fault(what),
-            Event::Root { address } => self.swap(*address),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Root(root) => self.swap(*root),
             Event::Command { status, value } => self.command(*status, *value),
             Event::Translated { source, iova, address, mask } => {
-                let expected = self.expected(*source, *iova)?;
+                let expected = self.expected(*source, *iova);
                 self.translated(*source, *iova, address + (iova & mask), expected);
             }
         }
-        Ok(())
     }
 
-    fn fault(&mut self, what: &str) {
+    fn fault(&mut self, fault: &Fault) {
         self.traced.faults += 1;
         if self.traced.faults == 1 {
-            self.traced.problems.push(format!("first fault: {what}"));
+            self.traced.problems.push(format!("first fault: {}", fault.words));
         }
     }
 
-    fn swap(&mut self, root: u64) {
+    fn swap(&mut self, root: Root) {
         self.swapped = true;
-        if !self.reserved.contains(root) {
-            self.traced.problems.push(format!("the root table at {root:#x} is not in Holdover's memory"));
+        let address = root.address;
+        if !self.case.reserved.contains(address) {
+            self.traced.problems.push(format!("the root table at {address:#x} is not in Holdover's memory"));
         }
     }
 
@@ -140,18 +178,14 @@ impl<'a> Judging<'a> {
         }
     }
 
-    fn expected(&mut self, source: u16, iova: u64) -> Result<Option<u64>> {
-        if let Some(known) = self.known.get(&(source, iova)) {
-            return Ok(*known);
-        }
-        let answer = self.tables.translate(source, iova)?;
-        self.known.insert((source, iova), answer);
-        Ok(answer)
+    fn expected(&mut self, source: u16, iova: u64) -> Option<u64> {
+        let dead = self.case.dead;
+        *self.known.entry((source, iova)).or_insert_with(|| dead.translate(source, iova))
     }
 
     fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
-        let new_mapping =
-            self.swapped && source == Device::DUMP_DISK.source_id() && self.reserved.contains(address);
+        let Case { reserved, disk, .. } = self.case;
+        let new_mapping = self.swapped && source == disk && reserved.contains(address);
         match expected {
             Some(expected) if expected == address => self.unchanged(source),
             None if new_mapping => self.traced.new_translations += 1,
@@ -182,7 +216,7 @@ impl<'a> Judging<'a> {
         if !self.swapped {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
         }
-        let disk = Device::DUMP_DISK.source_id();
+        let disk = self.case.disk;
         let legacy = self.active.into_iter().filter(|(source, _)| *source != disk);
         self.traced.active_after_swap =
             legacy.map(|(source, count)| (Device::name_of(source), count)).collect();
@@ -196,9 +230,9 @@ impl<'a> Judging<'a> {
 }
 
 impl Entry {
-    fn root(&self) -> Option<u64> {
+    fn root(&self) -> Option<Root> {
         match self.event {
-            Event::Root { address } => Some(address),
+            Event::Root(root) => Some(root),
             _ => None,
         }
     }
@@ -217,13 +251,30 @@ fn event(name: &str, values: &str) -> Option<Event> {
     let words: Vec<_> = values.split_whitespace().collect();
     match name {
         "vtd_dmar_translate" => translated(&words),
-        "vtd_reg_dmar_root" => Some(Event::Root { address: number(after(&words, "addr")?)? }),
+        "vtd_reg_dmar_root" => root(&words),
         "vtd_reg_write_gcmd" => {
             let (status, value) = (number(after(&words, "status")?)?, number(after(&words, "value")?)?);
             Some(Event::Command { status: status as u32, value: value as u32 })
         }
-        _ => Some(Event::Fault(format!("{name} {values}"))),
+        _ => Some(Event::Fault(Fault { request: refused(name, &words), words: format!("{name} {values}") })),
     }
+}
+
+/// `addr 0x2665000 scalable 0`
+fn root(words: &[&str]) -> Option<Event> {
+    let address = number(after(words, "addr")?)?;
+    Some(Event::Root(Root { address, scalable: after(words, "scalable")? == "1" }))
+}
+
+/// `vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1`, or the record of it, `vtd_frr_new index 0 high 0x80000005000000a0 low
+/// 0x1000` (VT-d specification, section 11.4.14.1): source-id in bits 79:64.
+fn refused(name: &str, words: &[&str]) -> Option<(u16, u64)> {
+    let (source, address) = match name {
+        "vtd_dmar_fault" => (number(after(words, "sid")?)?, number(after(words, "addr")?)?),
+        "vtd_frr_new" => (number(after(words, "high")?)? & 0xffff, number(after(words, "low")?)?),
+        _ => return None,
+    };
+    Some((source as u16, address & !(PAGE_SIZE - 1)))
 }
 
 /// `dev 00:14.00 iova 0xfffff000 -> gpa 0x123000 mask 0xfff`
@@ -255,8 +306,11 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::ram::Ram;
+    use machine::Range;
 
     const HOLDOVER: Range = Range::new(0x3e00_0000, 0x3f00_0000);
+    const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, scalable: false });
+    const DISK: u16 = Device::DUMP_DISK.source_id();
 
     fn parsed(line: &str) -> Event {
         parse(line).unwrap().event
@@ -267,9 +321,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
-        let mut judging = Judging::new(Tables::new(&ram, 0), HOLDOVER);
+        let dead = Tables::new(&ram, Root { address: 0, scalable: false });
+        let reserved = &Reserved::at(HOLDOVER);
+        let mut judging = Judging::new(Case { dead, reserved, disk: DISK, entered: UNIX_EPOCH });
         for event in events {
-            judging.hear(event).unwrap();
+            judging.hear(event);
         }
         judging.finish()
     }
@@ -285,15 +341,19 @@ mod tests {
 
     #[test]
     fn whatever_else_the_unit_says_is_a_fault() {
-        let line = "77@1.000002:vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1";
-        assert_eq!(
-            parsed(line),
-            Event::Fault("vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1".to_owned())
-        );
-        assert!(matches!(
-            parsed("77@1.000002:vtd_err_dmar_translate dev 00:14.00 iova 0x0"),
-            Event::Fault(_)
-        ));
+        let request = |said: &str| match parsed(&format!("77@1.000002:{said}")) {
+            Event::Fault(fault) => fault.request,
+            other => panic!("{other:?} is no fault"),
+        };
+        assert_eq!(request("vtd_dmar_fault sid 0xa0 fault 5 addr 0x1234 write 1"), Some((0xa0, 0x1000)));
+        assert_eq!(request("vtd_frr_new index 0 high 0x80000005000000a0 low 0x1000"), Some((0xa0, 0x1000)));
+        assert_eq!(request("vtd_err_dmar_translate dev 00:14.00 iova 0x0"), None);
+    }
+
+    #[test]
+    fn a_root_table_is_of_one_mode() {
+        let line = "77@1.000002:vtd_reg_dmar_root addr 0x2665000 scalable 1";
+        assert_eq!(parsed(line), Event::Root(Root { address: 0x266_5000, scalable: true }));
     }
 
     #[test]
@@ -303,26 +363,24 @@ mod tests {
 
     #[test]
     fn clearing_translation_enable_is_noticed_and_setting_other_bits_is_not() {
-        let swap = Event::Root { address: HOLDOVER.start };
         let kept = Event::Command { status: 0xc700_0000, value: 0xc300_0000 };
         let cleared = Event::Command { status: 0xc700_0000, value: 0x4700_0000 };
         let off = "turned off";
-        assert!(!judged(&[swap.clone(), kept]).problems.join(" ").contains(off));
-        assert!(judged(&[swap, cleared]).problems.join(" ").contains(off));
+        assert!(!judged(&[SWAP, kept]).problems.join(" ").contains(off));
+        assert!(judged(&[SWAP, cleared]).problems.join(" ").contains(off));
     }
 
     #[test]
     fn an_address_that_led_nowhere_before_may_only_be_new_for_the_dumps_disk() {
-        let swap = Event::Root { address: HOLDOVER.start };
         let request = |device: Device| Event::Translated {
             source: device.source_id(),
             iova: 0x1000,
             address: HOLDOVER.start + 0x1000,
             mask: 0xfff,
         };
-        let disk = judged(&[swap.clone(), request(Device::DUMP_DISK)]);
+        let disk = judged(&[SWAP, request(Device::DUMP_DISK)]);
         assert_eq!((disk.new_translations, disk.translations_changed), (1, 0));
-        let sound = judged(&[swap, request(Device::SOUND)]);
+        let sound = judged(&[SWAP, request(Device::SOUND)]);
         assert_eq!((sound.new_translations, sound.translations_changed), (0, 1));
     }
 
@@ -342,7 +400,8 @@ mod tests {
         let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
         let changed = |entered| {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
-            trace.judge(dead, HOLDOVER, entered).unwrap().translations_changed
+            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: DISK, entered };
+            case.judge(&trace).unwrap().translations_changed
         };
         assert_eq!(changed(at(150)), 2);
         assert_eq!(changed(at(250)), 1);

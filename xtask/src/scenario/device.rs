@@ -1,0 +1,80 @@
+//! The PCI functions of the bench machine, and the source-ids with which they ask the remapping unit.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A PCI function of the bench machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// What a person calls it.
+    pub(crate) name: &'static str,
+    /// Slot on its bus; the function is always 0.
+    pub(crate) slot: u8,
+}
+
+impl Device {
+    /// The disk that takes the dump: the only device for which Holdover has a driver.
+    pub(crate) const DUMP_DISK: Self = Self { name: "virtio-blk (dump)", slot: 0x10 };
+    /// The throttled disk.
+    pub(crate) const SLOW_DISK: Self = Self { name: "NVMe", slot: 0x11 };
+    /// The network card.
+    pub(crate) const NETWORK: Self = Self { name: "network", slot: 0x12 };
+    /// The USB controller.
+    pub(crate) const USB: Self = Self { name: "UHCI", slot: 0x13 };
+    /// The sound controller.
+    pub(crate) const SOUND: Self = Self { name: "HDA", slot: 0x14 };
+
+    /// Every function of the bench that does DMA.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::DUMP_DISK, Self::SLOW_DISK, Self::NETWORK, Self::USB, Self::SOUND];
+
+    /// The source-id of a device on bus 0.
+    pub(crate) const fn source_id(self) -> u16 {
+        (self.slot as u16) << 3
+    }
+
+    /// What a person calls the function with this source-id.
+    pub(crate) fn name_of(source_id: u16) -> String {
+        let known = Self::ALL.into_iter().find(|device| device.source_id() == source_id);
+        let [bus, function] = source_id.to_be_bytes();
+        known.map_or_else(
+            || format!("{bus:02x}:{:02x}.{}", function >> 3, function & 7),
+            |device| device.name.to_owned(),
+        )
+    }
+}
+
+/// Slot of the bridge, if there is one.
+pub(crate) const BRIDGE_SLOT: u8 = 0x15;
+
+/// Where the dump's disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskPlace {
+    /// On the root bus, as all others.
+    RootBus,
+    /// Behind a conventional bridge, which speaks for it.
+    PciBridge,
+    /// Behind a bridge from PCI Express to conventional PCI, for which function 0 of the bus behind it speaks.
+    PcieToPciBridge,
+}
+
+impl DiskPlace {
+    /// The source-id of the disk's requests.
+    pub(crate) fn source_id(self) -> u16 {
+        match self {
+            Self::RootBus => Device::DUMP_DISK.source_id(),
+            Self::PciBridge => u16::from(BRIDGE_SLOT) << 3,
+            Self::PcieToPciBridge => 1 << 8,
+        }
+    }
+
+    /// QEMU's model of the bridge.
+    pub(crate) fn bridge(self) -> Option<&'static str> {
+        match self {
+            Self::RootBus => None,
+            Self::PciBridge => Some("pci-bridge,chassis_nr=1"),
+            Self::PcieToPciBridge => Some("pcie-pci-bridge"),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Mistakes that Holdover is told to make, so that one sees each witness object.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A deliberate fault in the capture kernel, compiled into the image for tests only: a witness must notice it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mutation {
+    /// One leaf table is not duplicated: its copy stays empty.
+    SkipTable,
+    /// A driver is given an I/O address that the old kernel uses.
+    ReuseIova,
+    /// Translation is off for a moment.
+    ClearTe,
+    /// One byte of the dump is wrong.
+    FlipByte,
+}
+
+impl Mutation {
+    /// Its name on the capture kernel's command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SkipTable => "skip-table",
+            Self::ReuseIova => "reuse-iova",
+            Self::ClearTe => "clear-te",
+            Self::FlipByte => "flip-byte",
+        }
+    }
+}
