@@ -19,6 +19,7 @@ impl Scenario {
         let mut old = OldKernel::new(self);
         old.write_tables();
         old.suffer(&self.damage);
+        old.overwrite(&self.words);
         let mut units: Vec<Unit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
         for (index, unit) in units.iter_mut().enumerate() {
             warm_up(unit, &old.memory, self, index);

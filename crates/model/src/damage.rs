@@ -1,21 +1,40 @@
 //! Damage to the old kernel's tables: what stray writes, bad memory or an attacker may have left.
 
-/// One piece of damage. Which table and entry it hits is told by numbers that wrap around, so any will do.
+/// One piece of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Which kind of table.
-    pub table: Victim,
-    /// Which one of them.
-    pub which: usize,
-    /// Which of its present words; if none is present, which word.
-    pub word: usize,
+    /// The word that is hit.
+    pub victim: Victim,
     /// What is done to it.
     pub harm: Harm,
 }
 
-/// Which kind of table is hit.
+/// A word of the old kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
+    /// A word of some table; the numbers wrap around, so any will do.
+    Some {
+        /// Which kind of table.
+        table: Table,
+        /// Which one of them.
+        which: usize,
+        /// Which of its present words; if none is present, which word.
+        word: usize,
+    },
+    /// The first word of the context entry of this source-id, if it has one.
+    Context(u16),
+    /// The entry that maps an I/O address, if one does.
+    Leaf {
+        /// The domain, by index.
+        domain: usize,
+        /// The address.
+        iova: u64,
+    },
+}
+
+/// A kind of table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
     /// A root table.
     Root,
     /// A context table.

@@ -46,5 +46,5 @@ pub use crate::machine::Machine;
 pub use crate::memory::Kind;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};
 pub use crate::scenario::{Meddling, Scenario};
-pub use crate::witness::{Temperature, Violation};
+pub use crate::witness::{Delivery, Temperature, Violation};
 pub use crate::world::Own;

@@ -6,7 +6,7 @@ use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
 use crate::scenario::Meddling;
 use crate::trace::Trace;
 use crate::walk::{Reached, Traits, Walker};
-use crate::witness::Violation;
+use crate::witness::{Delivery, Violation};
 use crate::world::{Guard, Own, World};
 use machine::Range;
 use std::cell::RefCell;
@@ -141,6 +141,11 @@ impl Machine {
         self.world.borrow().trace.clone()
     }
 
+    /// What devices did on their own since [`watch_deliveries`](Self::watch_deliveries) was called.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.world.borrow().deliveries.clone().unwrap_or_default()
+    }
+
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.world.borrow().steps
@@ -170,6 +175,11 @@ impl Machine {
     /// From now on no device may reach the capture kernel's memory but for `own`.
     pub fn guard(&self, own: Vec<Own>) {
         self.world.borrow_mut().guard = Guard::Up(own);
+    }
+
+    /// Keeps from now on what devices do on their own, two entries a step.
+    pub fn watch_deliveries(&self) {
+        self.world.borrow_mut().deliveries.get_or_insert_default();
     }
 
     /// A driver has reset this device: what it did before it does no more.

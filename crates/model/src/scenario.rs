@@ -27,6 +27,8 @@ pub struct Scenario {
     pub functions: Vec<Function>,
     /// What happened to the tables before the panic.
     pub damage: Vec<Damage>,
+    /// Words of old memory that were overwritten after that, by address: tables as somebody else wants them.
+    pub words: Vec<(u64, u64)>,
     /// What happens to them while the capture kernel reads.
     pub meddling: Vec<Meddling>,
 }

@@ -12,6 +12,19 @@ pub enum Temperature {
     Cold,
 }
 
+/// An access that a device made on its own, and what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The step in which it happened.
+    pub step: u64,
+    /// The access.
+    pub access: Access,
+    /// The answer before the panic.
+    pub before: Answer,
+    /// The answer now, from the caches as they were.
+    pub now: Answer,
+}
+
 /// Something that a takeover must not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {

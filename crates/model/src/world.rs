@@ -5,7 +5,7 @@ use crate::memory::{Kind, Memory};
 use crate::scenario::Meddling;
 use crate::trace::{Event, Trace};
 use crate::unit::Unit;
-use crate::witness::{Engine, Temperature, Violation};
+use crate::witness::{Delivery, Engine, Temperature, Violation};
 use fastrand::Rng;
 use machine::Range;
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) meddling: Vec<Meddling>,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
+    /// What devices did on their own, if somebody wants to know.
+    pub(crate) deliveries: Option<Vec<Delivery>>,
     pub(crate) rng: Rng,
     pub(crate) steps: u64,
     pub(crate) reads: u64,
@@ -63,6 +65,7 @@ impl World {
             meddling: Vec::new(),
             trace: Trace::default(),
             violations: Vec::new(),
+            deliveries: None,
             rng,
             steps: 0,
             reads: 0,
@@ -140,6 +143,9 @@ impl World {
         let Some(&(access, before)) = self.rng.choice(&engine.accesses) else { return };
         let unit = engine.unit;
         let now = self.units[unit].answer(&self.memory, access);
+        if let Some(deliveries) = &mut self.deliveries {
+            deliveries.push(Delivery { step: self.steps, access, before, now });
+        }
         self.judge(access, Temperature::Warm, before, now);
         self.judge_cold(unit, access, before);
     }

@@ -1,9 +1,10 @@
 //! Machines made up at random can be built, run, and are as plausible as they claim.
 
-use model::damage::{Damage, Harm, Victim};
+use machine::OldMemory;
+use model::damage::{Damage, Harm, Table, Victim};
 use model::random::Size;
 use model::scenario::Attached;
-use model::{Answer, Kind, Scenario};
+use model::{Answer, Direction, Kind, Requester, Scenario};
 use std::collections::BTreeSet;
 
 const SIZE: Size = Size { units: 3, domains: 5, functions: 8, runs: 6 };
@@ -74,9 +75,55 @@ fn devices_have_something_to_do() {
 fn tables_that_fan_out_are_searched_once_each() {
     let mut scenarios = SEEDS.map(|seed| Scenario::random(seed, SIZE));
     let mut scenario = scenarios.find(|scenario| !scenario.domains.is_empty()).unwrap();
-    let spread = |which| Damage { table: Victim::Paging, which, word: 0, harm: Harm::Spread };
+    let some = |which| Victim::Some { table: Table::Paging, which, word: 0 };
+    let spread = |which| Damage { victim: some(which), harm: Harm::Spread };
     scenario.damage = (0..20).map(spread).collect();
     let machine = scenario.machine();
     assert!(machine.reached(0).len() < 512 * 100);
     assert!(machine.ranges(Kind::Capture).len() == 1);
+}
+
+/// Aimed damage hits the entry that translates for one device or maps one address, whatever else there is.
+#[test]
+fn damage_that_is_aimed_hits_that_entry() {
+    let maps_nothing = |scenario: &Scenario| scenario.domains.iter().all(|domain| domain.mappings.is_empty());
+    for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)).filter(|scenario| !maps_nothing(scenario))
+    {
+        let domain = scenario.domains.iter().position(|domain| !domain.mappings.is_empty()).unwrap();
+        let mapping = scenario.domains[domain].mappings[0];
+        let users = scenario.functions.iter().filter(|function| function.attached == Attached::To(domain));
+        for function in users {
+            let access =
+                Requester { source: function.source, pasid: None }.access(mapping.iova, Direction::Read);
+            let answer = |victim| {
+                let damage = vec![Damage { victim, harm: Harm::Overwrite(0) }];
+                let machine = Scenario { damage, ..scenario.clone() }.machine();
+                machine.answer(function.unit, access)
+            };
+            let leaf = answer(Victim::Leaf { domain, iova: mapping.iova });
+            let context = answer(Victim::Context(function.source));
+            assert!(matches!((leaf, context), (Answer::Blocked(_), Answer::Blocked(_))), "{leaf} {context}");
+        }
+    }
+}
+
+#[test]
+fn overwritten_words_are_in_old_memory_only() {
+    let plain = Scenario::random(1, SIZE);
+    let words = vec![(0x5000, 7), (0x200_0000, 7)];
+    let machine = Scenario { words, ..plain }.machine();
+    assert_eq!(machine.old_memory().read_u64(0x5000), Ok(7));
+    assert!(machine.old_pages_changed().is_empty());
+}
+
+#[test]
+fn what_devices_do_is_kept_when_somebody_asks() {
+    let machine = Scenario::random(3, SIZE).machine();
+    machine.run(10);
+    assert!(machine.deliveries().is_empty());
+    machine.watch_deliveries();
+    machine.run(10);
+    let deliveries = machine.deliveries();
+    assert_eq!((deliveries.len(), deliveries[0].step), (20, 11));
+    assert!(deliveries.iter().all(|delivery| delivery.before == delivery.now));
 }

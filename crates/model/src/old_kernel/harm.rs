@@ -1,49 +1,110 @@
-//! What damage does to the tables that it hits.
+//! Which word of the old kernel's tables damage hits, and what it does to it.
 
-use super::OldTables;
-use crate::damage::{Damage, Harm, Victim};
-use crate::memory::Memory;
+use super::OldKernel;
+use super::paging::top;
+use crate::damage::{Damage, Harm, Table, Victim};
+use crate::memory::{Kind, Memory};
+use crate::scenario::Function;
 use machine::PAGE_SIZE;
+use vtd::control::TableMode;
+use vtd::second_stage::SecondStageEntry;
 
 /// Bits 51:12: where all entries have their address.
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
-impl OldTables {
-    /// Lets a piece of damage be done.
-    pub(super) fn suffer(&self, damage: &Damage, memory: &mut Memory) {
-        let Some(table) = self.victim(damage) else { return };
-        let at = word_of(damage, table, memory);
-        let word = memory.read(at).unwrap_or(0);
-        let aim = |address: u64| word & !ADDRESS | address & ADDRESS;
-        match damage.harm {
-            Harm::Flip(bit) => memory.write(at, word ^ 1_u64.rotate_left(bit)),
-            Harm::Overwrite(value) => memory.write(at, value),
-            Harm::PointAtTable(which) => memory.write(at, one_of(&self.paging, which).map_or(word, aim)),
-            Harm::PointAtForbidden(which) => {
-                memory.write(at, one_of(&self.forbidden, which).map_or(word, aim));
+impl OldKernel<'_> {
+    /// Lets damage be done to the tables.
+    pub(crate) fn suffer(&mut self, damage: &[Damage]) {
+        for Damage { victim, harm } in damage {
+            if let Some(at) = self.word_of(*victim) {
+                self.harm(at, *harm);
             }
-
-            Harm::PointAnywhere(address) => memory.write(at, aim(address)),
-            Harm::Spread => (table..table + PAGE_SIZE).step_by(8).for_each(|other| memory.write(other, word)),
         }
     }
 
-    fn victim(&self, damage: &Damage) -> Option<u64> {
-        match damage.table {
-            Victim::Root => one_of(&self.roots, damage.which),
-            Victim::Context => one_of(&self.contexts.values().copied().collect::<Vec<_>>(), damage.which),
-            Victim::Pasid => one_of(&self.pasids, damage.which),
-            Victim::Paging => one_of(&self.paging, damage.which),
+    /// Overwrites words of old memory.
+    pub(crate) fn overwrite(&mut self, words: &[(u64, u64)]) {
+        for &(address, word) in words {
+            if self.memory.kind(address) == Some(Kind::Old) {
+                self.memory.write(address & !7, word);
+            }
+        }
+    }
+
+    fn harm(&mut self, at: u64, harm: Harm) {
+        let word = self.memory.read(at).unwrap_or(0);
+        let aim = |address: u64| word & !ADDRESS | address & ADDRESS;
+        let new = match harm {
+            Harm::Flip(bit) => word ^ 1_u64.rotate_left(bit),
+            Harm::Overwrite(value) => value,
+            Harm::PointAtTable(which) => one_of(&self.tables.paging, which).map_or(word, aim),
+            Harm::PointAtForbidden(which) => one_of(&self.tables.forbidden, which).map_or(word, aim),
+            Harm::PointAnywhere(address) => aim(address),
+            Harm::Spread => return self.spread(at, word),
+        };
+        self.memory.write(at, new);
+    }
+
+    /// Copies a word all over its table.
+    fn spread(&mut self, at: u64, word: u64) {
+        words(at & !(PAGE_SIZE - 1)).for_each(|other| self.memory.write(other, word));
+    }
+
+    fn word_of(&self, victim: Victim) -> Option<u64> {
+        match victim {
+            Victim::Some { table, which, word } => {
+                Some(some_word(self.table(table, which)?, word, &self.memory))
+            }
+            Victim::Context(source) => self.context_of(source),
+            Victim::Leaf { domain, iova } => self.leaf_of(domain, iova),
+        }
+    }
+
+    fn table(&self, table: Table, which: usize) -> Option<u64> {
+        let tables = &self.tables;
+        match table {
+            Table::Root => one_of(&tables.roots, which),
+            Table::Context => one_of(&tables.contexts.values().copied().collect::<Vec<_>>(), which),
+            Table::Pasid => one_of(&tables.pasids, which),
+            Table::Paging => one_of(&tables.paging, which),
+        }
+    }
+
+    fn context_of(&self, source: u16) -> Option<u64> {
+        let Function { unit, .. } =
+            self.scenario.functions.iter().find(|function| function.source == source)?;
+        let [bus, devfn] = source.to_be_bytes().map(u64::from);
+        let (root_word, offset) = match self.scenario.units.get(*unit)?.mode {
+            TableMode::SCALABLE => (u64::from(source >> 7), (devfn & 0x7F) * 32),
+            _ => (bus * 2, devfn * 16),
+        };
+        Some(self.tables.contexts.get(&(*unit, root_word))? + offset)
+    }
+
+    /// Either stage has its leaf mark in the same bit.
+    fn leaf_of(&self, domain: usize, iova: u64) -> Option<u64> {
+        let (mut table, mut level) = (*self.tops.get(domain)?, top(self.scenario.domains.get(domain)?));
+        loop {
+            let at = self.place(table) + level.index(iova) as u64 * 8;
+            let entry = SecondStageEntry(self.memory.read(at)?);
+            match level.below() {
+                _ if entry.0 == 0 => return None,
+                Some(below) if !entry.is_leaf(level) => (table, level) = (entry.address(), below),
+                _ => return Some(at),
+            }
         }
     }
 }
 
-/// The word that damage hits in its table.
-fn word_of(damage: &Damage, table: u64, memory: &Memory) -> u64 {
-    let words = || (table..table + PAGE_SIZE).step_by(8);
-    let present: Vec<u64> = words().filter(|at| memory.read(*at).unwrap_or(0) != 0).collect();
-    let candidates = if present.is_empty() { words().collect() } else { present };
-    candidates[damage.word % candidates.len()]
+/// A word of a table: one that is present, if there are any.
+fn some_word(table: u64, which: usize, memory: &Memory) -> u64 {
+    let present: Vec<u64> = words(table).filter(|at| memory.read(*at).unwrap_or(0) != 0).collect();
+    let candidates = if present.is_empty() { words(table).collect() } else { present };
+    candidates[which % candidates.len()]
+}
+
+fn words(table: u64) -> impl Iterator<Item = u64> {
+    (table..table + PAGE_SIZE).step_by(8)
 }
 
 fn one_of(list: &[u64], which: usize) -> Option<u64> {

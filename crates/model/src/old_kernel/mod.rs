@@ -5,7 +5,6 @@ mod contexts;
 mod harm;
 mod paging;
 
-use crate::damage::Damage;
 use crate::memory::{Kind, Memory};
 use crate::scenario::{Scenario, Stage};
 use fastrand::Rng;
@@ -88,13 +87,6 @@ impl<'a> OldKernel<'a> {
         let forbidden = [Kind::Capture, Kind::Mmio].into_iter().flat_map(|kind| self.memory.ranges(kind));
         let last = self.scenario.memory.iter().map(|(range, _)| range.end).max().unwrap_or(0);
         self.tables.forbidden = forbidden.map(|range| range.start).chain([last + PAGE_SIZE]).collect();
-    }
-
-    /// Lets damage be done to the tables.
-    pub(crate) fn suffer(&mut self, damage: &[Damage]) {
-        for one in damage {
-            self.tables.suffer(one, &mut self.memory);
-        }
     }
 
     /// Tables of second-stage domains first: those of guests are mapped there.

@@ -39,7 +39,7 @@ impl OldKernel<'_> {
     }
 
     /// Where a table is that entries call by this name.
-    fn place(&self, table: u64) -> u64 {
+    pub(super) fn place(&self, table: u64) -> u64 {
         self.guest_tables.get(&table).copied().unwrap_or(table)
     }
 
@@ -107,6 +107,6 @@ fn present(stage: Stage, word: u64) -> bool {
 }
 
 #[expect(clippy::expect_used, reason = "scenarios have widths of 39, 48 and 57 bits")]
-fn top(domain: &Domain) -> Level {
+pub(super) fn top(domain: &Domain) -> Level {
     domain.width.top().expect("a width that has levels")
 }

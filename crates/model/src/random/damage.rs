@@ -1,6 +1,6 @@
 //! Damage made up at random.
 
-use crate::damage::{Damage, Harm, Victim};
+use crate::damage::{Damage, Harm, Table, Victim};
 use crate::scenario::Scenario;
 use fastrand::Rng;
 
@@ -15,10 +15,10 @@ impl Scenario {
 
 fn damage(rng: &mut Rng) -> Damage {
     let table = match rng.u8(..8) {
-        0 => Victim::Root,
-        1 | 2 => Victim::Context,
-        3 => Victim::Pasid,
-        _ => Victim::Paging,
+        0 => Table::Root,
+        1 | 2 => Table::Context,
+        3 => Table::Pasid,
+        _ => Table::Paging,
     };
     let harm = match rng.u8(..6) {
         0 => Harm::Flip(rng.u32(..64)),
@@ -28,5 +28,5 @@ fn damage(rng: &mut Rng) -> Damage {
         4 => Harm::PointAnywhere(rng.u64(..) >> rng.u32(..32)),
         _ => Harm::Spread,
     };
-    Damage { table, which: rng.usize(..), word: rng.usize(..), harm }
+    Damage { victim: Victim::Some { table, which: rng.usize(..), word: rng.usize(..) }, harm }
 }

@@ -49,9 +49,9 @@ proptest! {
 /// A report that calls everything duplicated although something was fenced or blocked is found out.
 #[test]
 fn a_report_that_embellishes_is_found_out() {
-    use model::damage::{Damage, Harm, Victim};
-    let into_capture =
-        |which| Damage { table: Victim::Paging, which, word: 0, harm: Harm::PointAtForbidden(0) };
+    use model::damage::{Damage, Harm, Table, Victim};
+    let some = |which| Victim::Some { table: Table::Paging, which, word: 0 };
+    let into_capture = |which| Damage { victim: some(which), harm: Harm::PointAtForbidden(0) };
     let size = model::random::Size { units: 1, domains: 4, functions: 6, runs: 4 };
     let lies_found = (0..40).filter(|seed| {
         let mut scenario = model::Scenario::random(*seed, size);

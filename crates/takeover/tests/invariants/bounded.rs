@@ -1,7 +1,7 @@
 //! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
 
 use crate::common::{PLENTY, cases, damaged, holds, plausible, stuck, take_over, with_habits};
-use model::damage::{Damage, Harm, Victim};
+use model::damage::{Damage, Harm, Table, Victim};
 use model::random::Size;
 use model::{Meddling, Scenario};
 use proptest::prelude::*;
@@ -47,7 +47,8 @@ fn a_fan_out_built_to_explode_is_copied_once() {
         widest && !scenario.functions.is_empty()
     };
     let scenario = found.find(five_levels).unwrap();
-    let spread = |which| Damage { table: Victim::Paging, which, word: 0, harm: Harm::Spread };
+    let some = |which| Victim::Some { table: Table::Paging, which, word: 0 };
+    let spread = |which| Damage { victim: some(which), harm: Harm::Spread };
     let machine = Scenario { damage: (0..20).map(spread).collect(), ..scenario }.machine();
     let clock = machine.clock();
     let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();

@@ -3,15 +3,15 @@
 
 use crate::common::{PLENTY, attach, cases, damaged, holds, plausible, sharing, take_over};
 use model::Scenario;
-use model::damage::{Damage, Harm, Victim};
+use model::damage::{Damage, Harm, Table, Victim};
 use proptest::prelude::*;
 use verdict::isolation::check;
 use verdict::limits;
 
 /// A machine some of whose leaves have come to lead into the capture kernel's memory, where devices do DMA.
 fn trespassing() -> impl Strategy<Value = Scenario> {
-    let into_capture =
-        |(which, word)| Damage { table: Victim::Paging, which, word, harm: Harm::PointAtForbidden(0) };
+    let some = |(which, word)| Victim::Some { table: Table::Paging, which, word };
+    let into_capture = move |word| Damage { victim: some(word), harm: Harm::PointAtForbidden(0) };
     let damage = prop::collection::vec((any::<usize>(), any::<usize>()).prop_map(into_capture), 1..6);
     (plausible(), damage).prop_map(|(scenario, damage)| Scenario { damage, ..scenario })
 }
