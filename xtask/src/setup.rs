@@ -11,7 +11,7 @@ use crate::kernels::{self, Flavour, Kernel};
 use crate::process;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "alsa-utils",      // plays a sound in the guest: DMA that no panic ends
     "busybox-static",  // the guest's user space
     "crash",           // reader of dumps
