@@ -19,12 +19,11 @@ mod text;
 mod words;
 
 use serde::{Deserialize, Serialize};
-use vtd::source::SourceId;
+use vtd::source::{Requester, SourceId};
 
 pub use encoding::{DecodeError, MAX_BYTES, OutOfMemory, VERSION};
 pub use list::List;
 pub use text::Text;
-pub use words::Requester;
 
 /// Name of the note, with its closing zero byte.
 pub const NOTE_NAME: &[u8] = b"HOLDOVER\0";

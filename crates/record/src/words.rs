@@ -6,25 +6,6 @@ use vtd::source::SourceId;
 
 use crate::{Outcome, Place};
 
-/// A device, or one of its PASIDs; written `BB:DD.F` or `BB:DD.F/PASID`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Requester {
-    /// The device.
-    pub source: SourceId,
-    /// PASID of the requests; `None` for those that carry none.
-    pub pasid: Option<u32>,
-}
-
-impl fmt::Display for Requester {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, pasid } = self;
-        match pasid {
-            Some(pasid) => write!(f, "{source}/{pasid:#x}"),
-            None => write!(f, "{source}"),
-        }
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,13 +33,6 @@ mod tests {
     extern crate std;
     use super::*;
     use std::string::ToString;
-
-    #[test]
-    fn a_pasid_is_told_beside_its_device() {
-        let device = Requester { source: SourceId(0xA0), pasid: None };
-        assert_eq!(device.to_string(), "00:14.0");
-        assert_eq!(Requester { pasid: Some(0x15), ..device }.to_string(), "00:14.0/0x15");
-    }
 
     #[test]
     fn places_are_told_as_people_write_them() {

@@ -59,6 +59,25 @@ impl fmt::Debug for SourceId {
     }
 }
 
+/// Whose requests: a device's that carry this PASID, or those that carry none. Printed as `BB:DD.F/PASID` or `BB:DD.F`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Requester {
+    /// The device.
+    pub source: SourceId,
+    /// PASID of the requests.
+    pub pasid: Option<u32>,
+}
+
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, pasid } = self;
+        match pasid {
+            Some(pasid) => write!(f, "{source}/{pasid:#x}"),
+            None => write!(f, "{source}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -69,5 +88,12 @@ mod tests {
     fn a_source_id_is_printed_as_lspci_does() {
         assert_eq!(SourceId(0x00FA).to_string(), "00:1f.2");
         assert_eq!(SourceId::at(0x3A, 0x1F, 7), SourceId(0x3AFF));
+    }
+
+    #[test]
+    fn a_pasid_is_told_beside_its_device() {
+        let device = Requester { source: SourceId(0xA0), pasid: None };
+        assert_eq!(device.to_string(), "00:14.0");
+        assert_eq!(Requester { pasid: Some(0x15), ..device }.to_string(), "00:14.0/0x15");
     }
 }

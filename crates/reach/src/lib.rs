@@ -1,0 +1,73 @@
+//! Which memory devices can reach: reads a remapping unit's tables as they lie in memory and lists everything in them.
+//!
+//! Two questions are answered, of any memory that can be read (a crash dump, a file, a model):
+//!
+//! 1. [`Tables::each_requester`]: which devices and PASIDs do root, context and PASID tables speak for, and by which
+//!    [`Route`] are their requests translated?
+//! 2. [`Tables::each_piece`]: which I/O addresses does a route lead where, with which rights?
+//!
+//! Nothing is decided or changed: this is for people who want to see. What cannot be read is told as
+//! [`Obstacle::Unreadable`] and never guessed. The tables are taken as hostile: a walk goes no deeper than the levels of the
+//! architecture, and looks at no more tables than a [`Budget`] has.
+//!
+//! Section numbers are those of the VT-d specification, revision 4.1.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod budget;
+mod obstacle;
+mod piece;
+mod requesters;
+mod route;
+mod stage;
+
+use machine::{ENTRIES, OldMemory, Table};
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::RootTableAddress;
+use vtd::second_stage::ReservedBits;
+
+pub use budget::{Budget, Spent};
+pub use obstacle::Obstacle;
+pub use piece::{Kind, Piece, Rights};
+pub use requesters::{Binding, Place};
+pub use route::Route;
+pub use stage::Root;
+
+/// What decides how a unit's tables are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// RTADDR.
+    pub root: RootTableAddress,
+    /// CAP.
+    pub capability: Capability,
+    /// ECAP.
+    pub extended: ExtendedCapability,
+    /// Physical address bits of the machine.
+    pub host_address_bits: u32,
+}
+
+/// The tables of a unit, in some memory.
+#[derive(Debug)]
+pub struct Tables<'m, M> {
+    memory: &'m M,
+    unit: Unit,
+    /// Bits that must be zero in second-stage entries.
+    reserved: ReservedBits,
+}
+
+impl<'m, M: OldMemory> Tables<'m, M> {
+    /// The tables of `unit` in `memory`.
+    pub fn new(memory: &'m M, unit: Unit) -> Self {
+        Self { memory, unit, reserved: ReservedBits::new(unit.host_address_bits, unit.capability) }
+    }
+
+    /// Copies a table.
+    fn table(&self, address: u64) -> Result<Table, Obstacle> {
+        let mut table = [0; ENTRIES];
+        match self.memory.read_table(address, &mut table) {
+            Ok(()) => Ok(table),
+            Err(_) => Err(Obstacle::Unreadable(address)),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where a stretch of I/O addresses leads.
+
+use vtd::paging::Level;
+
+use crate::Obstacle;
+
+/// A stretch of I/O addresses that lead alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// First I/O address; sign-extended if first-stage tables translate it.
+    pub iova: u64,
+    /// How many addresses, at least one; the last is `iova + (len - 1)`.
+    pub len: u64,
+    /// Where they lead.
+    pub kind: Kind,
+}
+
+/// Where I/O addresses lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To memory, or whatever else is at these physical addresses.
+    Memory {
+        /// Physical address to which the first leads.
+        address: u64,
+        /// What requests may do there.
+        rights: Rights,
+        /// Level of the leaf, the smaller of both stages; `None` in pass-through.
+        level: Option<Level>,
+    },
+    /// To a fault, or nobody knows where.
+    Obstacle(Obstacle),
+}
+
+/// What a translation allows: what the entries of all levels and stages allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rights {
+    /// Reads pass.
+    pub read: bool,
+    /// Writes pass.
+    pub write: bool,
+    /// User requests pass; if not, only privileged ones do (3.6.1).
+    pub user: bool,
+}
+
+impl Rights {
+    /// Everything is allowed.
+    pub const ALL: Self = Self { read: true, write: true, user: true };
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            read: self.read && other.read,
+            write: self.write && other.write,
+            user: self.user && other.user,
+        }
+    }
+
+    /// Whether nothing passes.
+    pub(crate) const fn is_none(self) -> bool {
+        !self.read && !self.write
+    }
+}
+
+impl core::fmt::Display for Rights {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let letters = [(self.read, 'r'), (self.write, 'w'), (!self.user, 's')];
+        let mut shown = letters.iter().filter(|(is_set, _)| *is_set);
+        shown.try_for_each(|(_, letter)| core::fmt::Write::write_char(f, *letter))
+    }
+}
+
+impl Piece {
+    /// Takes in the piece that follows, if it leads where this one goes on; says whether it did.
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let follows =
+            self.iova.checked_add(self.len) == Some(next.iova) && self.kind.after(self.len) == next.kind;
+        if follows {
+            self.len += next.len;
+        }
+        follows
+    }
+}
+
+impl Kind {
+    /// Where the addresses `len` further on lead, if all goes on alike.
+    fn after(self, len: u64) -> Self {
+        match self {
+            Self::Memory { address, rights, level } => {
+                Self::Memory { address: address.wrapping_add(len), rights, level }
+            }
+            same @ Self::Obstacle(_) => same,
+        }
+    }
+}

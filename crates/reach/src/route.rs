@@ -1,0 +1,126 @@
+//! By which tables requests are translated, and everything that these tables map.
+
+use machine::{OldMemory, PAGE_SIZE, Range};
+
+use crate::budget::{Budget, Spent};
+use crate::piece::{Kind, Piece, Rights};
+use crate::stage::{Node, Root, Stage, Walk};
+use crate::{Obstacle, Tables};
+
+/// By which tables requests are translated. Requesters of one route reach the same memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Route {
+    /// By none: I/O addresses are physical.
+    PassThrough,
+    /// By second-stage tables.
+    SecondStage(Root),
+    /// By first-stage tables.
+    FirstStage(Root),
+    /// By first-stage tables, whose addresses second-stage tables translate.
+    Nested {
+        /// The first stage; its address is translated by the second.
+        first: Root,
+        /// The second stage.
+        second: Root,
+    },
+}
+
+impl<M: OldMemory> Tables<'_, M> {
+    /// Tells where every I/O address leads that leads anywhere, in ascending order of translated bits: addresses that
+    /// are sign-extended come last.
+    ///
+    /// I/O addresses of interrupts are left out: no table translates them (3.14).
+    pub fn each_piece(
+        &self,
+        route: Route,
+        budget: &mut Budget,
+        visit: &mut dyn FnMut(Piece),
+    ) -> Result<(), Spent> {
+        let (first, last) = vtd::INTERRUPT_WINDOW;
+        let bits = self.translated_bits(route);
+        let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
+        for part in [Range::new(0, first.min(end)), Range::new(last + 1, end)] {
+            if !part.is_empty() {
+                self.pieces_within(route, part, budget, visit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bits of an I/O address mean something on a route.
+    fn translated_bits(&self, route: Route) -> u32 {
+        let unit = self.unit;
+        let guest_bits = unit.capability.guest_address_bits();
+        match route {
+            Route::PassThrough => unit.host_address_bits.min(guest_bits),
+            Route::SecondStage(root) => root.top.width().min(guest_bits),
+            Route::FirstStage(root) | Route::Nested { first: root, .. } => root.top.width(),
+        }
+    }
+
+    fn pieces_within(
+        &self,
+        route: Route,
+        within: Range,
+        budget: &mut Budget,
+        visit: &mut dyn FnMut(Piece),
+    ) -> Result<(), Spent> {
+        let (stage, root) = match route {
+            Route::PassThrough => {
+                let kind = Kind::Memory { address: within.start, rights: Rights::ALL, level: None };
+                visit(Piece { iova: within.start, len: within.len(), kind });
+                return Ok(());
+            }
+            Route::SecondStage(root) => {
+                let mut checked = |piece| apart_from_interrupts(piece, visit);
+                let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut checked };
+                return walk.descend(&Node::root(root), within);
+            }
+            Route::FirstStage(root) => (Stage::First { beneath: None }, root),
+            Route::Nested { first, second } => (Stage::First { beneath: Some(second) }, first),
+        };
+        let mut extended = |piece: Piece| {
+            apart_from_interrupts(Piece { iova: sign_extended(piece.iova, root), ..piece }, visit);
+        };
+        Walk { tables: self, stage, budget, visit: &mut extended }.descend(&Node::root(root), within)
+    }
+
+    /// Where the page at `address` of the second stage is.
+    pub(crate) fn host_page(
+        &self,
+        second: Root,
+        address: u64,
+        budget: &mut Budget,
+    ) -> Result<Result<u64, Obstacle>, Spent> {
+        let mut found = Err(Obstacle::TableUnmapped(address));
+        let mut remember = |piece: Piece| {
+            found = match piece.kind {
+                Kind::Memory { address, rights, .. } if rights.read => Ok(address),
+                Kind::Memory { .. } => Err(Obstacle::TableUnmapped(address)),
+                Kind::Obstacle(obstacle) => Err(obstacle),
+            }
+        };
+        let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut remember };
+        walk.descend(&Node::root(second), Range::new(address, address + PAGE_SIZE))?;
+        Ok(found)
+    }
+}
+
+/// The highest bit that is translated is repeated in all bits above (3.6).
+fn sign_extended(iova: u64, root: Root) -> u64 {
+    let unused = 64 - root.top.width();
+    ((iova << unused).cast_signed() >> unused).cast_unsigned()
+}
+
+/// Tells a piece without what leads to the interrupt window: such requests fault (7.1.3, LGN.4).
+fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
+    let Kind::Memory { address, rights, level } = piece.kind else { return visit(piece) };
+    let (first, last) = vtd::INTERRUPT_WINDOW;
+    let end = address + piece.len;
+    for part in [Range::new(address, end.min(first)), Range::new(address.max(last + 1), end)] {
+        if !part.is_empty() {
+            let iova = piece.iova + (part.start - address);
+            visit(Piece { iova, len: part.len(), kind: Kind::Memory { address: part.start, rights, level } });
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The tables of one stage, walked from the root down.
+
+use machine::{OldMemory, Range};
+use vtd::first_stage::FirstStageEntry;
+use vtd::paging::Level;
+use vtd::second_stage::{ReservedBits, SecondStageEntry};
+
+use crate::budget::{Budget, Spent};
+use crate::piece::{Kind, Piece, Rights};
+use crate::{Obstacle, Tables, Unit};
+
+/// The root of page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Root {
+    /// Address of the root table.
+    pub address: u64,
+    /// Its level.
+    pub top: Level,
+}
+
+/// Which kind of tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stage {
+    /// First-stage tables. Their addresses are physical, or those of the second stage beneath.
+    First {
+        /// The second stage.
+        beneath: Option<Root>,
+    },
+    /// Second-stage tables.
+    Second,
+}
+
+/// A table on the way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    address: u64,
+    level: Level,
+    /// First I/O address that it translates.
+    start: u64,
+    /// What all entries above allow.
+    rights: Rights,
+}
+
+/// What an entry says.
+enum Step {
+    Absent,
+    ReservedBits,
+    Table { address: u64, rights: Rights },
+    Page { address: u64, rights: Rights },
+}
+
+impl Node {
+    /// The table at the root, which translates from address 0 on.
+    pub(crate) fn root(root: Root) -> Self {
+        Self { address: root.address, level: root.top, start: 0, rights: Rights::ALL }
+    }
+}
+
+/// A walk through the tables of one stage.
+pub(crate) struct Walk<'w, 'm, M> {
+    pub(crate) tables: &'w Tables<'m, M>,
+    pub(crate) stage: Stage,
+    pub(crate) budget: &'w mut Budget,
+    pub(crate) visit: &'w mut dyn FnMut(Piece),
+}
+
+impl<M: OldMemory> Walk<'_, '_, M> {
+    /// Tells where all addresses `within` lead that this table translates.
+    ///
+    /// Goes no deeper than the level of the table, whatever the entries say.
+    pub(crate) fn descend(&mut self, node: &Node, within: Range) -> Result<(), Spent> {
+        let span = node.level.span();
+        let covered = Range::new(node.start, node.start + (span << 9)).intersection(within);
+        if covered.is_empty() {
+            return Ok(());
+        }
+        self.budget.take()?;
+        let table = match self.host_table(node)? {
+            Ok(table) => table,
+            Err(obstacle) => {
+                self.tell(covered, Kind::Obstacle(obstacle));
+                return Ok(());
+            }
+        };
+        let entries = node.level.index(covered.start)..=node.level.index(covered.end - 1);
+        for index in entries {
+            let start = node.start + index as u64 * span;
+            let entry = Entry { range: Range::new(start, start + span), level: node.level };
+            self.enter(&entry, self.step(table[index], node), within)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a table, whose address may be one of the second stage.
+    fn host_table(&mut self, node: &Node) -> Result<Result<machine::Table, Obstacle>, Spent> {
+        let address = match self.stage {
+            Stage::First { beneath: Some(second) } => {
+                match self.tables.host_page(second, node.address, self.budget)? {
+                    Ok(address) => address,
+                    Err(obstacle) => return Ok(Err(obstacle)),
+                }
+            }
+            _ => node.address,
+        };
+        Ok(self.tables.table(address))
+    }
+
+    /// Follows one entry.
+    fn enter(&mut self, entry: &Entry, step: Step, within: Range) -> Result<(), Spent> {
+        let covered = entry.range.intersection(within);
+        match (step, entry.level.below()) {
+            (Step::ReservedBits, _) => self.tell(covered, Kind::Obstacle(Obstacle::ReservedBits)),
+            (Step::Page { address, rights }, _) => {
+                let address = address + (covered.start - entry.range.start);
+                return self.tell_page(covered, address, rights, entry.level);
+            }
+            (Step::Table { address, rights }, Some(level)) => {
+                return self.descend(&Node { address, level, start: entry.range.start, rights }, within);
+            }
+            // An entry of level 1 is a page.
+            (Step::Absent, _) | (Step::Table { .. }, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Tells of a page, or of what the second stage makes of it.
+    fn tell_page(&mut self, iova: Range, address: u64, rights: Rights, level: Level) -> Result<(), Spent> {
+        let Stage::First { beneath: Some(second) } = self.stage else {
+            self.tell(iova, Kind::Memory { address, rights, level: Some(level) });
+            return Ok(());
+        };
+        let visit = &mut *self.visit;
+        let mut both = |piece: Piece| {
+            visit(Piece {
+                iova: iova.start + (piece.iova - address),
+                kind: restricted(piece.kind, rights, level),
+                ..piece
+            });
+        };
+        let within = Range::new(address, address + iova.len());
+        let mut walk =
+            Walk { tables: self.tables, stage: Stage::Second, budget: self.budget, visit: &mut both };
+        walk.descend(&Node::root(second), within)
+    }
+
+    fn tell(&mut self, iova: Range, kind: Kind) {
+        (self.visit)(Piece { iova: iova.start, len: iova.len(), kind });
+    }
+
+    fn step(&self, word: u64, node: &Node) -> Step {
+        match self.stage {
+            Stage::First { .. } => first_stage_step(FirstStageEntry(word), node, self.tables.unit),
+            Stage::Second => second_stage_step(SecondStageEntry(word), node, &self.tables.reserved),
+        }
+    }
+}
+
+/// An entry on the way: what it translates.
+struct Entry {
+    range: Range,
+    level: Level,
+}
+
+/// The rights of both stages, and the smaller of both pages.
+fn restricted(kind: Kind, by: Rights, first: Level) -> Kind {
+    match kind {
+        Kind::Memory { address, rights, level } => {
+            let level = level.map_or(first, |second| second.min(first));
+            Kind::Memory { address, rights: rights.and(by), level: Some(level) }
+        }
+        same @ Kind::Obstacle(_) => same,
+    }
+}
+
+fn second_stage_step(entry: SecondStageEntry, node: &Node, reserved: &ReservedBits) -> Step {
+    let level = node.level;
+    let rights = node.rights.and(Rights { read: entry.readable(), write: entry.writable(), user: true });
+    if rights.is_none() {
+        return Step::Absent;
+    }
+    if reserved.set_in(entry, level) != 0 {
+        return Step::ReservedBits;
+    }
+    let address = entry.address();
+    if entry.is_leaf(level) { Step::Page { address, rights } } else { Step::Table { address, rights } }
+}
+
+fn first_stage_step(entry: FirstStageEntry, node: &Node, unit: Unit) -> Step {
+    let level = node.level;
+    if !entry.present() {
+        return Step::Absent;
+    }
+    if entry.reserved_bits(level, unit.host_address_bits, unit.capability) != 0 {
+        return Step::ReservedBits;
+    }
+    let rights = node.rights.and(Rights { read: true, write: entry.writable(), user: entry.user() });
+    if entry.is_leaf(level) {
+        Step::Page { address: entry.page(level), rights }
+    } else {
+        Step::Table { address: entry.address(), rights }
+    }
+}

@@ -1,0 +1,144 @@
+//! What is listed, compared with what modelled hardware answers: the model walks the same tables with code of its own.
+
+#![expect(clippy::panic, reason = "a test stops at its first surprise")]
+
+use model::random::Size;
+use model::{Access, Answer, Direction, Machine, Requester, Scenario};
+use proptest::prelude::*;
+use reach::{Budget, Kind, Obstacle, Piece, Place, Route, Tables, Unit};
+use vtd::control::RootTableAddress;
+use vtd::registers::RTADDR;
+
+/// More tables than any machine here has, unless they form loops.
+const TABLES: u64 = 1 << 14;
+
+fn unit(machine: &Machine) -> Unit {
+    use machine::Registers;
+    let traits = machine.traits(0);
+    Unit {
+        root: RootTableAddress::from_bits(machine.registers(0).read64(RTADDR.offset)),
+        capability: traits.capability,
+        extended: traits.extended,
+        host_address_bits: traits.host_address_bits,
+    }
+}
+
+/// Who may do what, as it is listed; `whole` if nothing was unreadable or too much.
+struct Listed {
+    routes: Vec<(Requester, Route)>,
+    whole: bool,
+}
+
+fn requesters(tables: &Tables<'_, model::OldRam>) -> Listed {
+    let mut listed = Listed { routes: Vec::new(), whole: true };
+    let done =
+        tables.each_requester(&mut Budget::new(TABLES), &mut |place, binding| match (place, binding) {
+            (Place::Requester(who), Ok(binding)) => {
+                listed.routes.push((Requester { source: who.source.0, pasid: who.pasid }, binding.route));
+            }
+            (_, Err(obstacle)) => listed.whole &= !obstacle.is_unknown(),
+            (place, Ok(_)) => panic!("{place:?} is no requester"),
+        });
+    listed.whole &= done.is_ok();
+    listed
+}
+
+fn pieces(tables: &Tables<'_, model::OldRam>, route: Route) -> (Vec<Piece>, bool) {
+    let (mut pieces, mut whole) = (Vec::new(), true);
+    let done = tables.each_piece(route, &mut Budget::new(TABLES), &mut |piece| {
+        whole &= !matches!(piece.kind, Kind::Obstacle(Obstacle::Unreadable(_)));
+        pieces.push(piece);
+    });
+    (pieces, whole && done.is_ok())
+}
+
+/// Both ends of a piece, read and written, are answered as it says.
+fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result<(), TestCaseError> {
+    for offset in [0, piece.len - 1] {
+        for direction in [Direction::Read, Direction::Write] {
+            let answer = machine.answer_before(0, requester.access(piece.iova + offset, direction));
+            let expected = match piece.kind {
+                Kind::Memory { address, rights, .. } => {
+                    let allowed = if direction == Direction::Read { rights.read } else { rights.write };
+                    allowed.then_some(Answer::Memory(address + offset))
+                }
+                Kind::Obstacle(Obstacle::Unreadable(_)) => continue,
+                Kind::Obstacle(_) => None,
+            };
+            match expected {
+                Some(expected) => prop_assert_eq!(answer, expected, "{:?}", piece),
+                None => prop_assert!(matches!(answer, Answer::Blocked(_)), "{answer:?}: {piece:?}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn listed_answer(pieces: &[Piece], access: Access) -> Option<u64> {
+    let piece = pieces.iter().find(|piece| access.iova.wrapping_sub(piece.iova) < piece.len)?;
+    let Kind::Memory { address, rights, .. } = piece.kind else { return None };
+    let allowed = if access.direction == Direction::Read { rights.read } else { rights.write };
+    allowed.then_some(address + (access.iova - piece.iova))
+}
+
+fn check(machine: &Machine) -> Result<(), TestCaseError> {
+    let memory = machine.old_memory();
+    let tables = Tables::new(&memory, unit(machine));
+    let listed = requesters(&tables);
+    let mut known = machine.requesters_before(0);
+    known.sort_unstable();
+    let told: Vec<Requester> = listed.routes.iter().map(|(requester, _)| *requester).collect();
+    prop_assert!(!listed.whole || told == known, "{told:?} instead of {known:?}");
+    for (requester, route) in listed.routes {
+        let (pieces, whole) = pieces(&tables, route);
+        pieces.iter().try_for_each(|piece| check_piece(machine, requester, piece))?;
+        for leaf in machine.reached_before(0, requester).iter().filter(|_| whole) {
+            let access = requester.access(leaf.iova, Direction::Read);
+            let answer = machine.answer_before(0, access);
+            let told = listed_answer(&pieces, access).map(Answer::Memory);
+            prop_assert!(told.is_none_or(|told| told == answer), "{access}");
+            prop_assert!(told.is_some() || !matches!(answer, Answer::Memory(_)), "{access} is {answer:?}");
+        }
+    }
+    Ok(())
+}
+
+fn machines() -> impl Strategy<Value = Scenario> {
+    (any::<u64>(), 0..6_usize, 1..9_usize, 0..7_usize).prop_map(|(seed, domains, functions, runs)| {
+        Scenario::random(seed, Size { units: 1, domains, functions, runs })
+    })
+}
+
+fn cases(few: u32) -> ProptestConfig {
+    let told = std::env::var_os("PROPTEST_CASES").is_some();
+    let cases = if told { ProptestConfig::default().cases } else { few };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn everything_that_hardware_lets_pass_is_listed_and_nothing_else(scenario in machines()) {
+        check(&scenario.machine())?;
+    }
+
+    #[test]
+    fn damaged_tables_are_listed_as_hardware_takes_them(scenario in machines(), seed: u64, count in 1..10_usize) {
+        check(&scenario.corrupt(seed, count).machine())?;
+    }
+}
+
+#[test]
+fn the_machines_of_this_test_have_something_to_list() {
+    let count = |seed| {
+        let machine = Scenario::random(seed, Size { units: 1, domains: 5, functions: 8, runs: 6 }).machine();
+        let memory = machine.old_memory();
+        let tables = Tables::new(&memory, unit(&machine));
+        let routes = requesters(&tables).routes;
+        let pieces: usize = routes.iter().map(|(_, route)| pieces(&tables, *route).0.len()).sum();
+        (routes.len(), pieces)
+    };
+    let (requesters, pieces) = (0..20).map(count).reduce(|a, b| (a.0 + b.0, a.1 + b.1)).unwrap();
+    assert!(requesters > 20 && pieces > 200, "{requesters} requesters, {pieces} pieces");
+}
