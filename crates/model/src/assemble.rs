@@ -22,7 +22,7 @@ impl Scenario {
         old.overwrite(&self.words);
         let mut units: Vec<Unit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
         for (index, unit) in units.iter_mut().enumerate() {
-            warm_up(unit, &old.memory, self, index);
+            warm_up(unit, &mut old.memory, self, index);
         }
         let engines = units.iter().enumerate().map(|(index, unit)| engine(unit, &old.memory, self, index));
         let engines = engines.collect();
@@ -37,7 +37,7 @@ impl Scenario {
 }
 
 /// Lets the devices of a unit fill its caches, and record a fault or two.
-fn warm_up(unit: &mut Unit, memory: &Memory, scenario: &Scenario, index: usize) {
+fn warm_up(unit: &mut Unit, memory: &mut Memory, scenario: &Scenario, index: usize) {
     for access in scenario.functions_of(index).flat_map(Function::accesses) {
         unit.answer(memory, access);
     }

@@ -94,10 +94,12 @@ impl Machine {
     /// The requesters that used the same domain and tables as this one when the kernel died, itself first.
     pub fn sharing_before(&self, unit: usize, requester: Requester) -> Vec<Requester> {
         let others = self.before(unit, |walker| {
-            let context = walker.context(requester);
-            let same = |other: &Requester| {
-                *other != requester && context.is_ok() && walker.context(*other) == context
+            let of = |requester| {
+                let context = walker.context(requester).ok()?;
+                Some((context.domain, context.translation.roots()))
             };
+            let mine = of(requester);
+            let same = |other: &Requester| *other != requester && mine.is_some() && of(*other) == mine;
             walker.requesters().into_iter().filter(same).collect::<Vec<_>>()
         });
         std::iter::once(requester).chain(others).collect()

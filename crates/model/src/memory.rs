@@ -105,8 +105,13 @@ impl Memory {
     pub(crate) fn write32_by_unit(&mut self, address: u64, value: u32) {
         let (aligned, shift) = (address & !7, (address & 4) * 8);
         let word = self.read(aligned).unwrap_or(0) & !(0xFFFF_FFFF << shift) | u64::from(value) << shift;
-        self.write(aligned, word);
-        self.unit_stores.push((aligned, word));
+        self.write_by_unit(aligned, word);
+    }
+
+    /// Stores a word on behalf of a unit.
+    pub(crate) fn write_by_unit(&mut self, address: u64, word: u64) {
+        self.write(address, word);
+        self.unit_stores.push((address, word));
     }
 
     /// The stores by units since the last call.

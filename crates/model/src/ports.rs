@@ -209,13 +209,15 @@ impl OwnFrames {
         self.frames.get_mut(&frame).expect("a frame that was allocated")
     }
 
-    /// One step, in which units may have stored to frames.
+    /// One step, in which units may have stored to frames. What the processor has stored and not published prevails.
     fn step(&self) {
         let mut world = self.world.borrow_mut();
         world.step();
         for (address, word) in std::mem::take(&mut world.unit_stores) {
-            if let Some(frame) = self.frames.get(&(address & !(PAGE_SIZE - 1))) {
-                frame.seen.change((address % PAGE_SIZE / 8) as usize, word);
+            let index = (address % PAGE_SIZE / 8) as usize;
+            let frame = self.frames.get(&(address & !(PAGE_SIZE - 1)));
+            if let Some(frame) = frame.filter(|frame| !frame.dirty[index]) {
+                frame.seen.change(index, word);
             }
         }
     }

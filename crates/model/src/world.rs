@@ -142,7 +142,7 @@ impl World {
         let Some(engine) = self.rng.choice(&self.engines) else { return };
         let Some(&(access, before)) = self.rng.choice(&engine.accesses) else { return };
         let unit = engine.unit;
-        let now = self.units[unit].answer(&self.memory, access);
+        let now = self.units[unit].answer(&mut self.memory, access);
         if let Some(deliveries) = &mut self.deliveries {
             deliveries.push(Delivery { step: self.steps, access, before, now });
         }

@@ -3,9 +3,10 @@
 use machine::OldMemory;
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::Size;
-use model::scenario::Attached;
+use model::scenario::{Attached, Mapping, Stage};
 use model::{Answer, Direction, Kind, Requester, Scenario};
 use std::collections::BTreeSet;
+use vtd::paging::Permission;
 
 const SIZE: Size = Size { units: 3, domains: 5, functions: 8, runs: 6 };
 const SEEDS: std::ops::Range<u64> = 0..200;
@@ -36,11 +37,26 @@ fn every_mapping_of_a_scenario_is_in_force() {
                 machine.reached(unit).iter().map(|reached| reached.memory.start).collect();
             for (_, attached, _) in scenario.requesters(unit) {
                 let Attached::To(domain) = attached else { continue };
-                let mut mappings = scenario.domains[domain].mappings.iter();
-                assert!(mappings.all(|mapping| reached.contains(&mapping.memory)));
+                let mut memory = scenario.domains[domain]
+                    .mappings
+                    .iter()
+                    .filter_map(|mapping| host_memory(&scenario, domain, mapping));
+                assert!(memory.all(|address| reached.contains(&address)));
             }
         }
     }
+}
+
+/// The memory of a mapping, by way of the domain's host if it has one; none if between them they allow nothing.
+fn host_memory(scenario: &Scenario, domain: usize, mapping: &Mapping) -> Option<u64> {
+    let Stage::Nested(host) = scenario.domains[domain].stage else { return Some(mapping.memory) };
+    let holds = |host: &&Mapping| (host.iova..host.iova + host.level.span()).contains(&mapping.memory);
+    let host = scenario.domains[host].mappings.iter().find(holds).unwrap();
+    let allows = match (host.permission, mapping.permission) {
+        (Permission::Write, guest) => guest != Permission::Read,
+        _ => true,
+    };
+    allows.then_some(host.memory + mapping.memory - host.iova)
 }
 
 #[test]

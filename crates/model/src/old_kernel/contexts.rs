@@ -2,6 +2,7 @@
 
 use super::OldKernel;
 use crate::scenario::{Attached, Function, RID_PASID, Stage};
+use crate::walk::Traits;
 use machine::{ENTRIES, PAGE_SIZE};
 use vtd::context::{
     ContextEntry, ContextHigh, ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType,
@@ -39,7 +40,7 @@ impl OldKernel<'_> {
 
     pub(super) fn write_scalable_context(&mut self, function: &Function) {
         let table = self.context_table(function.unit, u64::from(function.source >> 7));
-        let traits = &self.scenario.units[function.unit].traits;
+        let traits = self.scenario.units[function.unit].traits;
         let rid_pasid = if traits.extended.rps() { RID_PASID } else { 0 };
         let size = directory_size(function);
         let directory = self.pasid_directory(size);
@@ -48,63 +49,65 @@ impl OldKernel<'_> {
             .with_pasid_enabled(!function.processes.is_empty())
             .with_directory_size(size)
             .with_frame(directory >> 12);
-        let high = ScalableContextHigh::new().with_rid_pasid(rid_pasid);
+        let privileged = traits.extended.rprivs() && self.rng.bool();
+        let high = ScalableContextHigh::new().with_rid_pasid(rid_pasid).with_rid_privileged(privileged);
         let at = table + u64::from(function.source & 0x7F) * 32;
         self.write_words(at, &[low.into_bits(), high.into_bits(), 0, 0]);
-        self.write_pasid(directory, rid_pasid, function.attached);
+        self.write_pasid(&traits, directory, rid_pasid, function.attached);
         for process in &function.processes {
-            self.write_pasid(directory, process.pasid, process.attached);
+            self.write_pasid(&traits, directory, process.pasid, process.attached);
         }
     }
 
-    fn write_pasid(&mut self, directory: u64, pasid: u32, attached: Attached) {
+    fn write_pasid(&mut self, traits: &Traits, directory: u64, pasid: u32, attached: Attached) {
         let at = directory + u64::from(pasid >> PASID_TABLE_BITS) * 8;
         let known = PasidDirectoryEntry::from_bits(self.memory.read(at).unwrap_or(0));
         let table = if known.present() { known.table() } else { self.pasid_page() };
         self.memory
             .write(at, PasidDirectoryEntry::new().with_present(true).with_frame(table >> 12).into_bits());
         let slot = u64::from(pasid) % (1 << PASID_TABLE_BITS) * PASID_ENTRY_WORDS as u64 * 8;
-        let entry = self.pasid_entry(attached);
+        let entry = self.pasid_entry(traits, attached);
         self.write_words(table + slot, &entry);
     }
 
     /// The first three words of a PASID table entry.
-    fn pasid_entry(&self, attached: Attached) -> [u64; 3] {
-        let second = PasidSecondStage::new().with_present(true);
-        let (second, first, id) = match attached {
-            Attached::PassThrough(id) => {
-                (second.with_translation(PasidTranslationType::PASS_THROUGH), PasidFirstStage::new(), id)
-            }
-            Attached::To(index) => {
-                let id = self.scenario.domains[index].id;
-                match self.scenario.domains[index].stage {
-                    Stage::Second => (self.second_stage(index), PasidFirstStage::new(), id),
-                    Stage::First => {
-                        let second = second.with_translation(PasidTranslationType::FIRST_STAGE);
-                        (second, self.first_stage(index), id)
-                    }
-                    Stage::Nested(parent) => {
-                        let second = self.second_stage(parent).with_translation(PasidTranslationType::NESTED);
-                        (second, self.first_stage(index), id)
-                    }
-                }
-            }
+    fn pasid_entry(&mut self, traits: &Traits, attached: Attached) -> [u64; 3] {
+        let id = match attached {
+            Attached::PassThrough(id) => id,
+            Attached::To(index) => self.scenario.domains[index].id,
         };
-        [second.into_bits(), PasidDomain::new().with_domain(id).into_bits(), first.into_bits()]
+        let domain = PasidDomain::new().with_domain(id).with_walk_snoop(traits.extended.smpwcs());
+        let (kind, first, second) = match attached {
+            Attached::PassThrough(_) => (PasidTranslationType::PASS_THROUGH, None, None),
+            Attached::To(index) => match self.scenario.domains[index].stage {
+                Stage::Second => (PasidTranslationType::SECOND_STAGE, None, Some(index)),
+                Stage::First => (PasidTranslationType::FIRST_STAGE, Some(index), None),
+                Stage::Nested(host) => (PasidTranslationType::NESTED, Some(index), Some(host)),
+            },
+        };
+        let first = first.map_or(PasidFirstStage::new(), |index| self.first_stage(traits, index));
+        let second = second.map_or(PasidSecondStage::new(), |index| self.second_stage(traits, index));
+        let second = second.with_present(true).with_translation(kind);
+        [second.into_bits(), domain.into_bits(), first.into_bits()]
     }
 
-    fn second_stage(&self, domain: usize) -> PasidSecondStage {
+    fn second_stage(&mut self, traits: &Traits, domain: usize) -> PasidSecondStage {
+        let marks = traits.extended.ssads() && traits.extended.smpwcs() && self.rng.bool();
         PasidSecondStage::new()
-            .with_present(true)
-            .with_translation(PasidTranslationType::SECOND_STAGE)
             .with_width(self.scenario.domains[domain].width)
+            .with_accessed_dirty(marks)
             .with_frame(self.tops[domain] >> 12)
     }
 
-    fn first_stage(&self, domain: usize) -> PasidFirstStage {
+    fn first_stage(&mut self, traits: &Traits, domain: usize) -> PasidFirstStage {
         let five = self.scenario.domains[domain].width == AddressWidth::BITS_57;
         let mode = if five { FirstStagePagingMode::FIVE_LEVELS } else { FirstStagePagingMode::FOUR_LEVELS };
-        PasidFirstStage::new().with_mode(mode).with_frame(self.tops[domain] >> 12)
+        PasidFirstStage::new()
+            .with_mode(mode)
+            .with_supervisor(traits.extended.srs())
+            .with_write_protect(traits.extended.srs() && self.rng.bool())
+            .with_extended_accessed(traits.extended.eafs() && self.rng.bool())
+            .with_frame(self.tops[domain] >> 12)
     }
 
     /// The context table that a word of a unit's root table names.

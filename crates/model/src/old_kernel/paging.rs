@@ -65,7 +65,7 @@ impl OldKernel<'_> {
     fn table_entry(&mut self, stage: Stage, table: u64) -> u64 {
         let entry = match stage {
             Stage::Second => SecondStageEntry::table(table).0,
-            Stage::First | Stage::Nested(_) => FirstStageEntry::table(table).0,
+            Stage::First | Stage::Nested(_) => self.used(FirstStageEntry::table(table)),
         };
         entry | self.some_of(IGNORED)
     }
@@ -74,10 +74,17 @@ impl OldKernel<'_> {
         let entry = match stage {
             Stage::Second => SecondStageEntry::leaf(level, mapping.memory, mapping.permission).0,
             Stage::First | Stage::Nested(_) => {
-                FirstStageEntry::leaf(level, mapping.memory, mapping.permission).0
+                self.used(FirstStageEntry::leaf(level, mapping.memory, mapping.permission))
             }
         };
         entry | self.some_of(IGNORED)
+    }
+
+    /// A first-stage entry that hardware has used, or not yet, if all units can note that in it.
+    fn used(&mut self, entry: FirstStageEntry) -> u64 {
+        let can_note = self.scenario.units.iter().all(|unit| unit.traits.extended.smpwcs());
+        let unused = if can_note { self.some_of(FirstStageEntry::USED) } else { 0 };
+        entry.0 & !unused
     }
 
     fn some_of(&mut self, bits: u64) -> u64 {

@@ -2,54 +2,106 @@
 
 use super::{Size, one_in, pick};
 use crate::memory::Kind;
-use crate::scenario::{Domain, Mapping, Stage};
+use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::walk::Traits;
 use fastrand::Rng;
 use machine::{PAGE_SIZE, Range};
 use std::collections::BTreeMap;
-use vtd::paging::Permission;
-use vtd::paging::{AddressWidth, Level};
+use vtd::first_stage::is_canonical;
+use vtd::paging::{AddressWidth, Level, Permission};
 
 /// The domain-id of pass-through, which no other domain has.
 pub(super) const PASS_THROUGH: u16 = 0xF;
 
+/// Domains for units that can all do this, on a machine with this memory.
 pub(super) fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], size: Size) -> Vec<Domain> {
-    let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
-    let widths: Vec<_> = widths.into_iter().filter(|width| traits.capability.supports(*width)).collect();
-    if widths.is_empty() {
-        return Vec::new();
-    }
     let mut ids: Vec<u16> =
         (1..traits.capability.domains().min(300) as u16).filter(|id| *id != PASS_THROUGH).collect();
     rng.shuffle(&mut ids);
     let mut domains: Vec<Domain> = Vec::new();
     for id in ids.into_iter().take(rng.usize(..=size.domains)) {
-        let width = pick(rng, &widths);
-        let mappings = mappings(rng, traits, width, memory, size);
-        let shares_with = domains.iter().position(|other| other.width == width).filter(|_| one_in(rng, 4));
-        domains.push(Domain { id, stage: Stage::Second, width, mappings, shares_with });
+        let stage = stage(rng, traits, &domains);
+        let Some(width) = width(rng, traits, stage) else { break };
+        let targets = targets(memory, &domains, stage);
+        let space = Space { stage, width };
+        let mappings = mappings(rng, traits, space, &targets, size);
+        let alike = |other: &Domain| other.width == width && other.stage == stage;
+        let shares_with = domains.iter().position(alike).filter(|_| one_in(rng, 4));
+        domains.push(Domain { id, stage, width, mappings, shares_with });
     }
     domains
 }
 
-/// Runs of neighbouring pages, none over another.
-fn mappings(
-    rng: &mut Rng,
-    traits: &Traits,
+/// The second stage, the first where all units have it, or the first through the second of a domain with mappings.
+fn stage(rng: &mut Rng, traits: &Traits, domains: &[Domain]) -> Stage {
+    let is_host =
+        |index: &usize| domains[*index].stage == Stage::Second && !domains[*index].mappings.is_empty();
+    let host = rng.choice((0..domains.len()).filter(is_host).collect::<Vec<_>>());
+    match (rng.u8(..3), host) {
+        (0, Some(host)) if traits.extended.nest() => Stage::Nested(host),
+        (1, _) if traits.extended.fsts() => Stage::First,
+        _ => Stage::Second,
+    }
+}
+
+fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
+    let widths: Vec<_> = match stage {
+        Stage::Second => [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57]
+            .into_iter()
+            .filter(|width| traits.capability.supports(*width))
+            .collect(),
+        _ if traits.capability.fs5lp() => vec![AddressWidth::BITS_48, AddressWidth::BITS_57],
+        _ => vec![AddressWidth::BITS_48],
+    };
+    rng.choice(widths)
+}
+
+/// What pages may be mapped to: old memory, or what the host of a guest maps.
+fn targets(memory: &[(Range, Kind)], domains: &[Domain], stage: Stage) -> Vec<Range> {
+    let Stage::Nested(host) = stage else {
+        return memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| *range).collect();
+    };
+    domains[host].mappings.iter().map(range_of).collect()
+}
+
+fn range_of(mapping: &Mapping) -> Range {
+    Range::new(mapping.iova, mapping.iova + mapping.level.span())
+}
+
+/// The addresses of a domain.
+#[derive(Clone, Copy)]
+struct Space {
+    stage: Stage,
     width: AddressWidth,
-    memory: &[(Range, Kind)],
-    size: Size,
-) -> Vec<Mapping> {
+}
+
+impl Space {
+    fn bits(self) -> u32 {
+        self.width.bits().unwrap_or(39)
+    }
+
+    /// Whether all of `range` can be translated.
+    fn holds(self, range: Range) -> bool {
+        let last = range.end - 1;
+        match (self.stage, self.width.top()) {
+            (Stage::Second, _) | (_, None) => last >> self.bits() == 0,
+            (_, Some(top)) => is_canonical(range.start, top) && is_canonical(last, top),
+        }
+    }
+}
+
+/// Runs of neighbouring pages, none over another.
+fn mappings(rng: &mut Rng, traits: &Traits, space: Space, targets: &[Range], size: Size) -> Vec<Mapping> {
     let mut taken: BTreeMap<u64, Mapping> = BTreeMap::new();
     for _ in 0..rng.usize(..=size.runs) {
-        let level = level(rng, traits);
-        let first = run_start(rng, width, level);
+        let level = level(rng, traits, space.stage);
+        let first = run_start(rng, space, level);
         let permission = pick(rng, &[Permission::Read, Permission::Write, Permission::ReadWrite]);
         for page in 0..rng.u64(1..9) {
-            let iova = first + page * level.span();
+            let iova = first.saturating_add(page * level.span());
             let mapping =
-                target(rng, memory, level).map(|memory| Mapping { iova, memory, level, permission });
-            if let Some(mapping) = mapping.filter(|mapping| is_free(&taken, mapping, width)) {
+                target(rng, targets, level).map(|memory| Mapping { iova, memory, level, permission });
+            if let Some(mapping) = mapping.filter(|mapping| is_free(&taken, mapping, space)) {
                 taken.insert(iova, mapping);
             }
         }
@@ -57,44 +109,53 @@ fn mappings(
     taken.into_values().collect()
 }
 
-fn level(rng: &mut Rng, traits: &Traits) -> Level {
-    match (rng.u8(..8), traits.capability.sslps()) {
-        (0, 0b11) => Level::THREE,
-        (0..=2, 0b01 | 0b11) => Level::TWO,
+/// Pages of 2 MiB are part of the first stage's format.
+fn level(rng: &mut Rng, traits: &Traits, stage: Stage) -> Level {
+    let capability = traits.capability;
+    let (large, huge) = match stage {
+        Stage::Second => (capability.sslps() & 0b01 != 0, capability.sslps() & 0b10 != 0),
+        Stage::First | Stage::Nested(_) => (true, capability.fs1gp()),
+    };
+    match rng.u8(..8) {
+        0 if huge => Level::THREE,
+        0..=2 if large => Level::TWO,
         _ => Level::ONE,
     }
 }
 
-/// Where kernels put things: near zero, below 4 GiB, at the end of the width, anywhere.
-fn run_start(rng: &mut Rng, width: AddressWidth, level: Level) -> u64 {
-    let end = 1_u64 << width.bits().unwrap_or(39);
+/// Where kernels put things: near zero, below 4 GiB, at the end of the width, anywhere; in the first stage also in the
+/// upper half.
+fn run_start(rng: &mut Rng, space: Space, level: Level) -> u64 {
+    let end = 1_u64 << space.bits();
     let near = rng.u64(..64) * level.span();
-    let start = match rng.u8(..4) {
+    let upper_half = !(end / 2 - 1);
+    let start = match rng.u8(..5) {
         0 => near,
         1 => 0xFFFF_F000_u64.saturating_sub(near),
         2 => end - PAGE_SIZE - near,
+        3 if space.stage != Stage::Second => upper_half + rng.u64(..end / 4),
         _ => rng.u64(..end),
     };
     start & !(level.span() - 1)
 }
 
-/// An aligned page of old memory of this size, if there is one.
-fn target(rng: &mut Rng, memory: &[(Range, Kind)], level: Level) -> Option<u64> {
+/// An aligned page of this size somewhere in `targets`, if there is one.
+fn target(rng: &mut Rng, targets: &[Range], level: Level) -> Option<u64> {
     let aligned = |range: &Range| {
         let first = range.start.next_multiple_of(level.span());
         (first, (range.end.saturating_sub(first)) / level.span())
     };
-    let old = memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| aligned(range));
-    let (first, pages) = rng.choice(old.filter(|(_, pages)| *pages > 0).collect::<Vec<_>>())?;
+    let fitting = targets.iter().map(aligned).filter(|(_, pages)| *pages > 0);
+    let (first, pages) = rng.choice(fitting.collect::<Vec<_>>())?;
     Some(first + rng.u64(..pages) * level.span())
 }
 
-/// Whether a mapping overlaps no other, ends within the width, and is not where interrupts are.
-fn is_free(taken: &BTreeMap<u64, Mapping>, mapping: &Mapping, width: AddressWidth) -> bool {
-    let range = |mapping: &Mapping| Range::new(mapping.iova, mapping.iova + mapping.level.span());
-    let wanted = range(mapping);
+/// Whether a mapping overlaps no other, can be translated, and is not where interrupts or the tables of guests are.
+fn is_free(taken: &BTreeMap<u64, Mapping>, mapping: &Mapping, space: Space) -> bool {
+    let Some(wanted) = Range::sized(mapping.iova, mapping.level.span()) else { return false };
     let interrupts = Range::new(vtd::INTERRUPT_WINDOW.0, vtd::INTERRUPT_WINDOW.1 + 1);
-    wanted.end <= 1 << width.bits().unwrap_or(39)
+    space.holds(wanted)
         && !wanted.overlaps(interrupts)
-        && !taken.values().any(|other| range(other).overlaps(wanted))
+        && !wanted.overlaps(GUEST_TABLES)
+        && !taken.values().any(|other| range_of(other).overlaps(wanted))
 }

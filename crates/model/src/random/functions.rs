@@ -2,10 +2,11 @@
 
 use super::domains::PASS_THROUGH;
 use super::{CAPTURE, Size, one_in, pick};
-use crate::scenario::{Attached, Domain, Function, Mapping, Process, UnitScenario};
+use crate::scenario::{Attached, Domain, Function, Mapping, Process, Stage, UnitScenario};
 use crate::walk::is_interrupt;
 use fastrand::Rng;
 use std::collections::BTreeMap;
+use vtd::control::TableMode;
 
 pub(super) fn functions(
     rng: &mut Rng,
@@ -25,14 +26,17 @@ pub(super) fn functions(
     functions.into_values().collect()
 }
 
-/// Some domain, or pass-through; none if there is none.
+/// Some domain whose tables the unit can walk, or pass-through; none if there is none.
 fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Option<Attached> {
-    let pass = unit.traits.extended.pt() && one_in(rng, 6);
-    match (pass, domains.len()) {
-        (true, _) => Some(Attached::PassThrough(PASS_THROUGH)),
-        (false, 0) => None,
-        (false, count) => Some(Attached::To(rng.usize(..count))),
+    if unit.traits.extended.pt() && one_in(rng, 6) {
+        return Some(Attached::PassThrough(PASS_THROUGH));
     }
+    let can_walk = |index: &usize| match domains[*index].stage {
+        Stage::Second => true,
+        Stage::First => unit.mode == TableMode::SCALABLE && unit.traits.extended.fsts(),
+        Stage::Nested(_) => unit.mode == TableMode::SCALABLE && unit.traits.extended.nest(),
+    };
+    rng.choice((0..domains.len()).filter(can_walk).collect::<Vec<_>>()).map(Attached::To)
 }
 
 /// On units that know PASIDs, now and then a process or two; the directory for the largest PASID takes several pages.
@@ -40,11 +44,12 @@ fn processes(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Vec<Proc
     if !unit.traits.extended.pasid() || rng.bool() {
         return Vec::new();
     }
+    let large = pick(rng, &[2 * 64 + 5, 32768, 0xF_FFFF]);
     let mut process = |pasid| {
         let attached = attached(rng, unit, domains)?;
         Some(Process { pasid, attached, works_at: works_at(rng, attached, domains) })
     };
-    [1, 2 * 64 + 5].into_iter().filter_map(&mut process).collect()
+    [1, large].into_iter().filter_map(&mut process).collect()
 }
 
 /// Addresses within what is mapped, and one or two that are not.

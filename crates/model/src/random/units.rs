@@ -40,7 +40,11 @@ fn traits(rng: &mut Rng, mode: TableMode, host_address_bits: u32) -> Traits {
         .with_dwd(true)
         .with_drd(true)
         .with_fro(0x22)
-        .with_nfr(pick(rng, &[0, 0, 7]));
+        .with_nfr(pick(rng, &[0, 0, 7]))
+        .with_fs1gp(scalable && rng.bool())
+        .with_fs5lp(scalable && rng.bool());
+    let first_stage = scalable && rng.bool();
+    let privileges = first_stage && rng.bool();
     let extended = ExtendedCapability::new()
         .with_c(one_in(rng, 3))
         .with_qi(scalable || !one_in(rng, 4))
@@ -49,7 +53,15 @@ fn traits(rng: &mut Rng, mode: TableMode, host_address_bits: u32) -> Traits {
         .with_sc(rng.bool())
         .with_smts(scalable)
         .with_ssts(scalable)
+        .with_fsts(first_stage)
+        .with_nest(first_stage && rng.bool())
+        .with_smpwcs(scalable && rng.bool())
+        .with_ssads(scalable && rng.bool())
+        .with_eafs(first_stage && rng.bool())
+        .with_srs(privileges)
+        .with_rprivs(privileges)
         .with_pasid(scalable && rng.bool())
+        .with_pss(19)
         .with_rps(scalable && rng.bool())
         .with_iro(0xF);
     Traits { capability, extended, host_address_bits }
@@ -67,8 +79,12 @@ fn shared(one: Traits, other: Traits) -> Traits {
         .with_nd(a.nd().min(b.nd()))
         .with_sagaw(a.sagaw() & b.sagaw())
         .with_mgaw(a.mgaw().min(b.mgaw()))
-        .with_sslps(a.sslps() & b.sslps());
-    Traits { capability, ..one }
+        .with_sslps(a.sslps() & b.sslps())
+        .with_fs1gp(a.fs1gp() && b.fs1gp())
+        .with_fs5lp(a.fs5lp() && b.fs5lp());
+    let (a, b) = (one.extended, other.extended);
+    let extended = a.with_fsts(a.fsts() && b.fsts()).with_nest(a.nest() && b.nest());
+    Traits { capability, extended, ..one }
 }
 
 fn queue(rng: &mut Rng, traits: &Traits) -> OldQueue {

@@ -1,7 +1,9 @@
 //! What a unit remembers of its tables (6.2), and how invalidations make it forget.
 //!
 //! Entries are tagged as the specification says: contexts by source-id, those of PASIDs by source-id and PASID,
-//! translations and paging structures of the second stage by domain-id alone. So two devices whose different tables carry one domain-id get each other's translations, as on hardware.
+//! translations and paging structures of the second stage by domain-id alone, those of the first stage and nested ones by
+//! domain-id and PASID. So two devices whose different tables carry one domain-id get each other's translations, as on
+//! hardware.
 //! Nothing is forgotten because memory changed; anything may be evicted at any time.
 
 use crate::answer::Requester;
@@ -25,17 +27,32 @@ pub(crate) struct Caches {
     tables: Vec<CachedTable>,
 }
 
+/// Whose a cached translation is (6.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Second { domain: u16 },
+    First { domain: u16, pasid: u32 },
+    Nested { domain: u16, pasid: u32 },
+}
+
+impl Tag {
+    fn domain(self) -> u16 {
+        let (Self::Second { domain } | Self::First { domain, .. } | Self::Nested { domain, .. }) = self;
+        domain
+    }
+}
+
 /// An IOTLB entry. Under caching mode it may say that there is no translation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cached {
-    pub(crate) domain: u16,
+    pub(crate) tag: Tag,
     pub(crate) page: Page,
 }
 
 /// A paging-structure cache entry: the table that translates the lower bits of addresses from `iova`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedTable {
-    pub(crate) domain: u16,
+    pub(crate) tag: Tag,
     pub(crate) iova: u64,
     pub(crate) table: Table,
 }
@@ -51,6 +68,11 @@ pub(crate) enum Forget {
         iova: u64,
         order: u32,
         depth: Depth,
+    },
+    /// Those of a PASID in a domain: first-stage and nested ones.
+    Pasid {
+        domain: u16,
+        pasid: u32,
     },
 }
 
@@ -102,11 +124,16 @@ impl Caches {
         self.pasids.insert(requester, context);
     }
 
-    pub(crate) fn page(&self, domain: u16, iova: u64) -> Option<Page> {
+    pub(crate) fn page(&self, tag: Tag, iova: u64) -> Option<Page> {
         self.pages
             .iter()
-            .find(|cached| cached.domain == domain && cached.page.contains(iova))
+            .find(|cached| cached.tag == tag && cached.page.contains(iova))
             .map(|cached| cached.page)
+    }
+
+    /// Forgets a page that says too little of how it was used.
+    pub(crate) fn drop_page(&mut self, tag: Tag, iova: u64) {
+        self.pages.retain(|cached| cached.tag != tag || !cached.page.contains(iova));
     }
 
     pub(crate) fn keep_page(&mut self, cached: Cached, rng: &mut Rng) {
@@ -114,8 +141,8 @@ impl Caches {
     }
 
     /// The lowest cached table on the way to `iova`.
-    pub(crate) fn table(&self, domain: u16, iova: u64) -> Option<Table> {
-        let on_the_way = |cached: &&CachedTable| cached.domain == domain && cached.covers(iova);
+    pub(crate) fn table(&self, tag: Tag, iova: u64) -> Option<Table> {
+        let on_the_way = |cached: &&CachedTable| cached.tag == tag && cached.covers(iova);
         self.tables.iter().filter(on_the_way).map(|cached| cached.table).min_by_key(|table| table.level)
     }
 
@@ -191,25 +218,30 @@ impl ForgetPasids {
 
 impl Forget {
     fn includes_page(self, cached: &Cached) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Domain(domain) => cached.domain == domain,
-            Self::Pages { domain, iova, order, .. } => {
-                let shift = (Level::ONE.shift() + order).max(cached.page.level.shift());
-                cached.domain == domain && same_above(shift, cached.page.iova, iova)
-            }
-        }
+        self.includes(cached.tag, cached.page.iova, cached.page.level.shift())
     }
 
     fn includes_table(self, cached: &CachedTable) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Domain(domain) => cached.domain == domain,
-            Self::Pages { depth: Depth::Leaves, .. } => false,
-            Self::Pages { domain, iova, order, .. } => {
-                let shift = (Level::ONE.shift() + order).max(cached.table.level.width());
-                cached.domain == domain && same_above(shift, cached.iova, iova)
+        let leaves_only = matches!(self, Self::Pages { depth: Depth::Leaves, .. });
+        !leaves_only && self.includes(cached.tag, cached.iova, cached.table.level.width())
+    }
+
+    /// Whether this includes what is cached of the addresses that equal `iova` above `shift`. Pages of a domain are
+    /// second-stage addresses: nested translations may depend on any of them.
+    fn includes(self, tag: Tag, cached: u64, shift: u32) -> bool {
+        match (self, tag) {
+            (Self::Everything, _) => true,
+            (Self::Domain(domain), _) | (Self::Pages { domain, .. }, Tag::Nested { .. }) => {
+                tag.domain() == domain
             }
+            (Self::Pages { domain, iova, order, .. }, Tag::Second { .. }) => {
+                let shift = (Level::ONE.shift() + order).max(shift);
+                tag.domain() == domain && same_above(shift, cached, iova)
+            }
+            (Self::Pasid { domain, pasid }, Tag::First { .. } | Tag::Nested { .. }) => {
+                tag == Tag::First { domain, pasid } || tag == Tag::Nested { domain, pasid }
+            }
+            (Self::Pages { .. }, Tag::First { .. }) | (Self::Pasid { .. }, Tag::Second { .. }) => false,
         }
     }
 }
@@ -238,8 +270,11 @@ mod tests {
     use crate::walk::Rights;
 
     fn page(domain: u16, iova: u64, level: Level) -> Cached {
-        Cached { domain, page: Page { iova, address: 0, level, rights: Rights::ALL } }
+        let page = Page { iova, address: 0, level, rights: Rights::ALL, noted: true };
+        Cached { tag: Tag::Second { domain }, page }
     }
+
+    const SEVEN: Tag = Tag::Second { domain: 7 };
 
     fn with(cached: Cached) -> Caches {
         Caches { pages: vec![cached], ..Caches::default() }
@@ -249,16 +284,29 @@ mod tests {
     fn a_page_selective_invalidation_forgets_a_superpage_that_holds_the_page() {
         let mut caches = with(page(7, 0x20_0000, Level::TWO));
         caches.forget(Forget::Pages { domain: 7, iova: 0x40_0000, order: 0, depth: Depth::Leaves });
-        assert!(caches.page(7, 0x20_1000).is_some());
+        assert!(caches.page(SEVEN, 0x20_1000).is_some());
         caches.forget(Forget::Pages { domain: 7, iova: 0x21_3000, order: 0, depth: Depth::Leaves });
-        assert!(caches.page(7, 0x20_1000).is_none());
+        assert!(caches.page(SEVEN, 0x20_1000).is_none());
     }
 
     #[test]
     fn a_domain_selective_invalidation_leaves_other_domains() {
         let mut caches = with(page(7, 0x1000, Level::ONE));
         caches.forget(Forget::Domain(8));
-        assert!(caches.page(7, 0x1FFF).is_some() && caches.page(8, 0x1FFF).is_none());
+        assert!(
+            caches.page(SEVEN, 0x1FFF).is_some() && caches.page(Tag::Second { domain: 8 }, 0x1FFF).is_none()
+        );
+    }
+
+    #[test]
+    fn a_first_stage_translation_is_forgotten_by_pasid_and_not_by_page() {
+        let tag = Tag::First { domain: 7, pasid: 3 };
+        let mut caches = with(Cached { tag, ..page(7, 0x1000, Level::ONE) });
+        caches.forget(Forget::Pages { domain: 7, iova: 0x1000, order: 0, depth: Depth::AllLevels });
+        caches.forget(Forget::Pasid { domain: 7, pasid: 4 });
+        assert!(caches.page(tag, 0x1000).is_some());
+        caches.forget(Forget::Pasid { domain: 7, pasid: 3 });
+        assert!(caches.page(tag, 0x1000).is_none());
     }
 
     #[test]

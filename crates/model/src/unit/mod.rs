@@ -6,6 +6,7 @@
 mod caches;
 mod commands;
 mod faults;
+mod lookup;
 mod queue;
 mod translate;
 

@@ -13,7 +13,7 @@ use vtd::control::{Granularity, InvalidateAddress, TableMode};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
     ContextCacheInvalidation, Descriptor, DescriptorType, IotlbInvalidation, PasidCacheInvalidation,
-    QUEUE_OFFSET, QueueAddress, WAIT_COMPLETED, Wait,
+    PasidIotlbInvalidation, QUEUE_OFFSET, QueueAddress, WAIT_COMPLETED, Wait,
 };
 use vtd::registers::{FSTS, ICS, IQA, IQH, IQT};
 
@@ -136,8 +136,10 @@ impl Unit {
                 forget_pasids(PasidCacheInvalidation::from_bits(low)).map(Request::Pasids)
             }
             DescriptorType::DEVICE_TLB if self.traits.extended.dt() => Some(Request::NothingHere),
-            // What is cached here is second-stage translations, which are not PASIDs'.
-            DescriptorType::INTERRUPT_ENTRY | DescriptorType::PASID_IOTLB => Some(Request::NothingHere),
+            DescriptorType::PASID_IOTLB if low & 0xFFF0_0000_0000_FFC0 == 0 => {
+                forget_of_pasid(PasidIotlbInvalidation::from_bits(low)).map(Request::Translations)
+            }
+            DescriptorType::INTERRUPT_ENTRY => Some(Request::NothingHere),
             DescriptorType::WAIT if low & 0xFFFF_FF00 == 0 && high.is_multiple_of(4) => {
                 Some(Request::Wait(Wait::from_bits(low), high))
             }
@@ -211,6 +213,14 @@ fn forget_pasids(wanted: PasidCacheInvalidation) -> Option<ForgetPasids> {
         PasidCacheInvalidation::GLOBAL => Some(ForgetPasids::Everything),
         _ => None,
     }
+}
+
+/// What an invalidation by PASID forgets (6.5.2.4): at least the pages that it names, here all of the PASID.
+fn forget_of_pasid(wanted: PasidIotlbInvalidation) -> Option<Forget> {
+    const ALL: u8 = 2;
+    const PAGES: u8 = 3;
+    let forget = Forget::Pasid { domain: wanted.domain(), pasid: wanted.pasid() };
+    matches!(wanted.granularity(), ALL | PAGES).then_some(forget)
 }
 
 fn read_descriptor(memory: &Memory, address: u64, bytes: u64) -> Option<Descriptor> {

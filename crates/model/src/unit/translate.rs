@@ -2,10 +2,10 @@
 //! cache, filling each.
 
 use super::Unit;
-use super::caches::{Cached, CachedTable};
-use crate::answer::{Access, Answer, Requester};
+use super::lookup::Lookup;
+use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
-use crate::walk::{Context, Device, Page, Table, Translation, is_interrupt};
+use crate::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
 use vtd::fault::FaultReason;
 
 impl Unit {
@@ -14,12 +14,13 @@ impl Unit {
         if self.status.tes() { self.walker(memory).answer(access) } else { Answer::Memory(access.iova) }
     }
 
-    /// The answer as the caches have it; what is looked up is cached, what is blocked is recorded.
-    pub(crate) fn answer(&mut self, memory: &Memory, access: Access) -> Answer {
+    /// The answer as the caches have it; what is looked up is cached, what is used is noted in the tables, what is blocked
+    /// is recorded.
+    pub(crate) fn answer(&mut self, memory: &mut Memory, access: Access) -> Answer {
         if !self.status.tes() {
             return Answer::Memory(access.iova);
         }
-        if is_interrupt(access.iova) {
+        if is_message(access) {
             return Answer::Interrupt;
         }
         let context = self.context(memory, access.requester());
@@ -58,33 +59,47 @@ impl Unit {
 
     fn translate(
         &mut self,
-        memory: &Memory,
+        memory: &mut Memory,
         context: Context,
         access: Access,
     ) -> Result<Answer, FaultReason> {
         self.walker(memory).check_width(context.translation, access.iova)?;
-        match context.translation {
-            Translation::PassThrough => Ok(Answer::Memory(access.iova)),
-            Translation::SecondStage(root) => {
-                self.page(memory, context.domain, root, access.iova)?.answer(access)
-            }
-        }
+        let mut trail = Trail::default();
+        let Some(page) = self.page(memory, context, access, &mut trail) else {
+            return Ok(Answer::Memory(access.iova));
+        };
+        let answer = page?.answer(access)?;
+        trail.check(access.direction)?;
+        note(memory, &trail.marks, access.direction);
+        Ok(answer)
     }
 
-    /// The page of `iova`: cached, or walked to from the lowest table that is cached.
-    fn page(&mut self, memory: &Memory, domain: u16, root: Table, iova: u64) -> Result<Page, FaultReason> {
-        if let Some(page) = self.caches.page(domain, iova) {
-            return Ok(page);
+    /// The page that an access is to. One that is cached as never written is walked to anew before it is written.
+    fn page(
+        &mut self,
+        memory: &Memory,
+        context: Context,
+        access: Access,
+        trail: &mut Trail,
+    ) -> Option<Result<Page, FaultReason>> {
+        let Self { traits, root, caches, rng, .. } = self;
+        let mut lookup = Lookup { walker: Walker { memory, traits, root: *root }, caches, rng };
+        let page = lookup.page(context, access.iova, trail)?;
+        let unwritten = |page: &Page| !page.noted && access.direction == Direction::Write;
+        if page.as_ref().is_ok_and(unwritten) && trail.marks.is_empty() {
+            lookup.drop_page(context, access.iova);
+            return lookup.page(context, access.iova, trail);
         }
-        let from = self.caches.table(domain, iova).unwrap_or(root);
-        let mut below = Vec::new();
-        let page = self.walker(memory).second_stage(from, iova, |table| below.push(table))?;
-        for &table in &below[1..] {
-            self.caches.keep_table(CachedTable { domain, iova, table }, &mut self.rng);
+        Some(page)
+    }
+}
+
+/// Sets in entries the bits that say how they were used.
+fn note(memory: &mut Memory, marks: &[Mark], direction: Direction) {
+    for mark in marks {
+        let due = mark.due(direction);
+        if let Some(word) = memory.read(mark.at).filter(|word| word & due != due) {
+            memory.write_by_unit(mark.at, word | due);
         }
-        if page.rights.any() || self.traits.capability.cm() {
-            self.caches.keep_page(Cached { domain, page }, &mut self.rng);
-        }
-        Ok(page)
     }
 }

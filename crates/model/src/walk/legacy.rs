@@ -1,6 +1,7 @@
 //! Legacy mode: root table → context table → second-stage tables (3.4.2, 3.4.3).
 
-use super::{Context, Rights, Table, Translation, Walker};
+use super::second_stage::Marks;
+use super::{Context, Rights, SecondStage, Table, Translation, Walker};
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::fault::FaultReason;
 use vtd::root::RootEntry;
@@ -20,7 +21,7 @@ impl Walker<'_> {
             _ => return Err(FaultReason::CONTEXT_INVALID),
         };
         let (domain, fault_disabled) = (entry.high.domain(), entry.low.fault_disabled());
-        Ok(Context { domain, fault_disabled, translation })
+        Ok(Context { domain, pasid: 0, fault_disabled, translation })
     }
 
     /// Where the context table of `bus` is.
@@ -56,7 +57,8 @@ impl Walker<'_> {
             .top()
             .filter(|_| self.traits.capability.supports(width))
             .ok_or(FaultReason::CONTEXT_INVALID)?;
-        Ok(Translation::SecondStage(Table { address: entry.table(), level, rights: Rights::ALL }))
+        let root = Table { address: entry.table(), level, rights: Rights::ALL };
+        Ok(Translation::SecondStage(SecondStage { root, marks: Marks::Off }))
     }
 
     fn pair(&self, address: u64) -> Option<(u64, u64)> {

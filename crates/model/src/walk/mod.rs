@@ -1,13 +1,19 @@
 //! What the tables in memory say, asked without any cache: the cold answer.
 //!
 //! A walk has three parts, as the caches have: from a source-id to its [`Device`], from there to the [`Context`] of its
-//! requests, with a PASID or without, and from there through the paging structures to a page ([`second_stage`]). The
-//! tables' mode decides how the first two look ([`legacy`], [`scalable`]).
+//! requests, with a PASID or without, and from there through the paging structures to a page ([`first_stage`],
+//! [`second_stage`], or the one through the other). The tables' mode decides how the first two look ([`legacy`],
+//! [`scalable`]).
+//!
+//! Hardware notes in some entries that it used them. What is to be noted is told by a walk's [`Trail`]; a cold answer
+//! only looks whether it could be.
 
+mod first_stage;
 mod legacy;
 mod reach;
 mod scalable;
 mod second_stage;
+mod trail;
 
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
@@ -17,8 +23,11 @@ use vtd::fault::FaultReason;
 use vtd::paging::Level;
 use vtd::second_stage::ReservedBits;
 
+pub(crate) use first_stage::FirstStage;
 pub use reach::Reached;
 pub(crate) use scalable::Directory;
+pub(crate) use second_stage::SecondStage;
+pub(crate) use trail::{Mark, Trail};
 
 /// What one kind of unit can do, as far as a walk depends on it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,18 +61,36 @@ pub(crate) enum Device {
 pub(crate) struct Context {
     /// The domain-id, which tags all that is cached of its translations.
     pub(crate) domain: u16,
+    /// The PASID that its requests are translated under, which tags what is cached of first-stage tables.
+    pub(crate) pasid: u32,
     /// Whether faults go unrecorded.
     pub(crate) fault_disabled: bool,
     pub(crate) translation: Translation,
 }
 
 /// How a requester's addresses are translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Translation {
     /// They are physical.
     PassThrough,
     /// Through second-stage tables.
-    SecondStage(Table),
+    SecondStage(SecondStage),
+    /// Through first-stage tables.
+    FirstStage(FirstStage),
+    /// Through first-stage tables whose addresses, those of the tables too, second-stage tables translate.
+    Nested(FirstStage, SecondStage),
+}
+
+impl Translation {
+    /// The tables that it starts at, first and second stage.
+    pub(crate) fn roots(self) -> [Option<Table>; 2] {
+        match self {
+            Self::PassThrough => [None, None],
+            Self::SecondStage(second) => [None, Some(second.root)],
+            Self::FirstStage(first) => [Some(first.root), None],
+            Self::Nested(first, second) => [Some(first.root), Some(second.root)],
+        }
+    }
 }
 
 /// A table that a walk has come to, and what all entries on the way to it allow.
@@ -86,7 +113,7 @@ pub struct Rights {
 impl Rights {
     pub(crate) const ALL: Self = Self { read: true, write: true };
 
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self { read: self.read && other.read, write: self.write && other.write }
     }
 
@@ -112,9 +139,29 @@ pub(crate) struct Page {
     pub(crate) address: u64,
     pub(crate) level: Level,
     pub(crate) rights: Rights,
+    /// Whether the tables say already all that is to be noted when it is written.
+    pub(crate) noted: bool,
 }
 
 impl Page {
+    /// All of memory, as physical addresses reach it.
+    pub(crate) fn identity(address: u64) -> Self {
+        let level = Level::FIVE;
+        let address = address & !(level.span() - 1);
+        Self { iova: address, address, level, rights: Rights::ALL, noted: true }
+    }
+
+    /// The same page, of which both addresses may lie somewhere within.
+    fn aligned(self) -> Self {
+        let within = self.level.span() - 1;
+        Self { iova: self.iova & !within, address: self.address & !within, ..self }
+    }
+
+    /// Where an address within the page ends up.
+    fn place(&self, iova: u64) -> u64 {
+        self.address | iova & (self.level.span() - 1)
+    }
+
     pub(crate) fn contains(&self, iova: u64) -> bool {
         iova & !(self.level.span() - 1) == self.iova
     }
@@ -122,7 +169,7 @@ impl Page {
     /// Where an access to this page ends up.
     pub(crate) fn answer(&self, access: Access) -> Result<Answer, FaultReason> {
         self.rights.check(access.direction)?;
-        let address = self.address | access.iova & (self.level.span() - 1);
+        let address = self.place(access.iova);
         if is_interrupt(address) { Err(INTERRUPT_OUTPUT) } else { Ok(Answer::Memory(address)) }
     }
 }
@@ -133,7 +180,12 @@ const PASID_IN_LEGACY_MODE: FaultReason = FaultReason(0x31);
 /// LGN.4: a page table led to the interrupt window (7.1.3).
 const INTERRUPT_OUTPUT: FaultReason = FaultReason(0x0E);
 
-/// Whether requests to `address` are messages to processors (3.14).
+/// Whether an access is a message to a processor (3.14): requests with PASID are translated as any other.
+pub(crate) fn is_message(access: Access) -> bool {
+    access.pasid.is_none() && is_interrupt(access.iova)
+}
+
+/// Whether an address is one of those by which processors are sent messages.
 pub(crate) fn is_interrupt(address: u64) -> bool {
     let (first, last) = vtd::INTERRUPT_WINDOW;
     (first..=last).contains(&address)
@@ -154,14 +206,43 @@ impl Walker<'_> {
     }
 
     fn translate(&self, access: Access) -> Result<Answer, FaultReason> {
-        if is_interrupt(access.iova) {
+        if is_message(access) {
             return Ok(Answer::Interrupt);
         }
         let context = self.context(access.requester())?;
         self.check_width(context.translation, access.iova)?;
-        match context.translation {
-            Translation::PassThrough => Ok(Answer::Memory(access.iova)),
-            Translation::SecondStage(table) => self.second_stage(table, access.iova, |_| ())?.answer(access),
+        let mut trail = Trail::default();
+        let page = self.page(context.translation, access.iova, &mut trail);
+        let Some(page) = page else { return Ok(Answer::Memory(access.iova)) };
+        let answer = page?.answer(access)?;
+        trail.check(access.direction)?;
+        Ok(answer)
+    }
+
+    /// The page that an address lies in; `None` in pass-through.
+    fn page(
+        &self,
+        translation: Translation,
+        iova: u64,
+        trail: &mut Trail,
+    ) -> Option<Result<Page, FaultReason>> {
+        match translation {
+            Translation::PassThrough => None,
+            Translation::SecondStage(second) => Some(self.second_stage(second, second.root, iova, trail)),
+            Translation::FirstStage(first) => Some(self.first_stage(
+                first,
+                first.root,
+                iova,
+                &mut |address, _| Ok(Page::identity(address)),
+                trail,
+            )),
+            Translation::Nested(first, second) => {
+                let mut host = |address: u64, trail: &mut Trail| {
+                    self.check_guest(second, address)?;
+                    self.second_stage(second, second.root, address, trail)
+                };
+                Some(self.first_stage(first, first.root, iova, &mut host, trail))
+            }
         }
     }
 
@@ -188,13 +269,26 @@ impl Walker<'_> {
         }
     }
 
-    /// Refuses addresses beyond the width of the tables, the unit, or in pass-through the machine (LGN.1).
+    /// Refuses addresses beyond the width of the tables, the unit, or in pass-through the machine (LGN.1), and in the
+    /// first stage those that are not canonical (SGN.1).
     pub(crate) fn check_width(&self, translation: Translation, iova: u64) -> Result<(), FaultReason> {
         let bits = match translation {
             Translation::PassThrough => self.traits.host_address_bits,
-            Translation::SecondStage(table) => table.level.width(),
+            Translation::SecondStage(second) => second.root.level.width(),
+            Translation::FirstStage(first) | Translation::Nested(first, _) => {
+                return first.check_canonical(iova);
+            }
         };
+        self.check_bits(bits, iova, FaultReason::ADDRESS_BEYOND_WIDTH)
+    }
+
+    /// Refuses a guest's physical addresses that its second stage does not translate (SFS.5).
+    pub(crate) fn check_guest(&self, second: SecondStage, address: u64) -> Result<(), FaultReason> {
+        self.check_bits(second.root.level.width(), address, first_stage::BEYOND_WIDTH)
+    }
+
+    fn check_bits(&self, bits: u32, address: u64, reason: FaultReason) -> Result<(), FaultReason> {
         let bits = bits.min(self.traits.capability.guest_address_bits());
-        if iova.checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(FaultReason::ADDRESS_BEYOND_WIDTH) }
+        if address.checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(reason) }
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that a requester can reach: each leaf of its tables, found once.
 
 use super::second_stage::Step;
-use super::{Device, Rights, Table, Translation, Walker};
+use super::{Device, FirstStage, Page, Rights, SecondStage, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
 use crate::memory::Kind;
 use machine::{ENTRIES, Range};
@@ -58,24 +58,36 @@ impl Walker<'_> {
     /// All memory that a requester reaches. Each table is entered once per level and rights, however many entries lead to
     /// it, so tables that form loops or fan out end too.
     pub(crate) fn reach(&self, requester: Requester) -> Vec<Reached> {
-        match self.context(requester).map(|context| context.translation) {
-            Err(_) => Vec::new(),
-            Ok(Translation::PassThrough) => self.all_memory(requester),
-            Ok(Translation::SecondStage(root)) => self.leaves(requester, root),
-        }
+        self.context(requester)
+            .map_or_else(|_| Vec::new(), |context| self.reach_by(requester, context.translation))
+    }
+
+    fn reach_by(&self, requester: Requester, translation: Translation) -> Vec<Reached> {
+        let pages = match translation {
+            Translation::PassThrough => return self.all_memory(requester),
+            Translation::SecondStage(second) => self.second_leaves(second),
+            Translation::FirstStage(first) => self.first_leaves(first, None),
+            Translation::Nested(first, second) => self.nested_leaves(first, second),
+        };
+        let reached = |page: Page| Reached {
+            requester,
+            iova: page.iova,
+            memory: Range::new(page.address, page.address + page.level.span()),
+            rights: page.rights,
+        };
+        pages.into_iter().map(reached).collect()
     }
 
     /// Everything that any requester reaches of which `is_wanted` says so. Tables that many requesters share are searched
     /// once.
     pub(crate) fn reach_of_all(&self, is_wanted: impl Fn(&Reached) -> bool) -> Vec<Reached> {
-        let mut known: BTreeMap<Option<Table>, Vec<Reached>> = BTreeMap::new();
+        let mut known: BTreeMap<Translation, Vec<Reached>> = BTreeMap::new();
         let mut found = Vec::new();
         for requester in self.requesters() {
-            let root = match self.context(requester).map(|context| context.translation) {
-                Ok(Translation::SecondStage(root)) => Some(root),
-                _ => None,
-            };
-            let reached = known.entry(root).or_insert_with(|| self.reach(requester));
+            let Ok(context) = self.context(requester) else { continue };
+            let reached = known
+                .entry(context.translation)
+                .or_insert_with(|| self.reach_by(requester, context.translation));
             found.extend(reached.iter().map(|reached| Reached { requester, ..*reached }).filter(&is_wanted));
         }
         found
@@ -87,26 +99,74 @@ impl Walker<'_> {
         ranges.map(|memory| Reached { requester, iova: memory.start, memory, rights: Rights::ALL }).collect()
     }
 
-    fn leaves(&self, requester: Requester, root: Table) -> Vec<Reached> {
-        let mut found = Vec::new();
-        let mut seen = BTreeSet::from([root]);
-        let mut open = vec![(root, 0)];
-        while let Some((table, iova)) = open.pop() {
-            for index in 0..ENTRIES {
-                let iova = iova | (index as u64) << table.level.shift();
-                match self.step(table, index) {
-                    Ok(Step::Down(next)) if next.rights.any() && seen.insert(next) => open.push((next, iova)),
-                    Ok(Step::Leaf { address, rights }) if rights.any() => {
-                        found.push(Reached { requester, iova, memory: span(address, table.level), rights });
-                    }
-                    _ => (),
-                }
+    fn second_leaves(&self, second: SecondStage) -> Vec<Page> {
+        leaves(second.root, |table, index| self.second_step(second, table, index, &mut Trail::default()).ok())
+    }
+
+    /// The leaves of first-stage tables as they say it, found through the host if there is one.
+    fn first_leaves(&self, first: FirstStage, host: Option<SecondStage>) -> Vec<Page> {
+        let mut host = |address, trail: &mut Trail| match host {
+            None => Ok(Page::identity(address)),
+            Some(second) => self.second_stage(second, second.root, address, trail),
+        };
+        let mut found = leaves(first.root, |table, index| {
+            self.first_step(first, table, index, &mut host, &mut Trail::default()).ok()
+        });
+        let unused = 64 - first.root.level.width();
+        let sign_extended = |iova: u64| ((iova << unused).cast_signed() >> unused).cast_unsigned();
+        for page in &mut found {
+            page.iova = sign_extended(page.iova);
+        }
+        found
+    }
+
+    /// The leaves of a guest, cut where those of its host are. Each guest's page is looked through once.
+    fn nested_leaves(&self, first: FirstStage, second: SecondStage) -> Vec<Page> {
+        let mut seen = BTreeSet::new();
+        let mut guests = self.first_leaves(first, Some(second));
+        guests.retain(|page| seen.insert((page.address, page.level, page.rights)));
+        guests.iter().flat_map(|guest| self.through_host(*guest, second)).collect()
+    }
+
+    fn through_host(&self, guest: Page, second: SecondStage) -> Vec<Page> {
+        let (mut found, mut offset) = (Vec::new(), 0);
+        while offset < guest.level.span() {
+            let address = guest.address + offset;
+            let host = self.second_stage(second, second.root, address, &mut Trail::default());
+            let level = host.map_or(Level::ONE, |page| page.level.min(guest.level));
+            if let Ok(host) = host {
+                let rights = guest.rights.and(host.rights);
+                let page = Page {
+                    iova: guest.iova + offset,
+                    address: host.place(address),
+                    level,
+                    rights,
+                    noted: true,
+                };
+                found.extend(Some(page.aligned()).filter(|page| page.rights.any()));
             }
+            offset += level.span();
         }
         found
     }
 }
 
-fn span(address: u64, level: Level) -> Range {
-    Range::new(address, address + level.span())
+/// All leaves under `root` that allow anything. Each table is entered once per level and rights.
+fn leaves(root: Table, mut step: impl FnMut(Table, usize) -> Option<Step>) -> Vec<Page> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::from([root]);
+    let mut open = vec![(root, 0)];
+    while let Some((table, iova)) = open.pop() {
+        for index in 0..ENTRIES {
+            let iova = iova | (index as u64) << table.level.shift();
+            match step(table, index) {
+                Some(Step::Down(next)) if next.rights.any() && seen.insert(next) => open.push((next, iova)),
+                Some(Step::Leaf { address, rights, noted }) if rights.any() => {
+                    found.push(Page { iova, address, level: table.level, rights, noted });
+                }
+                _ => (),
+            }
+        }
+    }
+    found
 }

@@ -1,9 +1,13 @@
-//! Scalable mode: root table → context table of half a bus → PASID directory → PASID table → second-stage tables (3.4.3).
+//! Scalable mode: root table → context table of half a bus → PASID directory → PASID table → tables of either
+//! stage, or both (3.4.3).
 
+use super::first_stage::{FirstStage, Privilege};
+use super::second_stage::{Marks, SecondStage};
 use super::{Context, Rights, Table, Translation, Walker};
 use machine::PAGE_SIZE;
 use vtd::context::{SCALABLE_CONTEXT_ENTRIES, ScalableContextEntry};
 use vtd::fault::FaultReason;
+use vtd::paging::Level;
 use vtd::pasid::{
     PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidTranslationType,
 };
@@ -25,6 +29,7 @@ const PASID_UNREADABLE: FaultReason = FaultReason(0x58);
 const PASID_NOT_PRESENT: FaultReason = FaultReason(0x59);
 const PASID_RESERVED: FaultReason = FaultReason(0x5A);
 const PASID_INVALID: FaultReason = FaultReason(0x5B);
+const SUPERVISOR_DISABLED: FaultReason = FaultReason(0x5D);
 
 /// Where the PASIDs of a function are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub(crate) struct Directory {
     entries: usize,
     /// The PASID of requests that carry none.
     own_pasid: u32,
+    /// Whether requests that carry none are made as a supervisor.
+    own_is_privileged: bool,
     pasids: Pasids,
     fault_disabled: bool,
 }
@@ -73,6 +80,7 @@ impl Walker<'_> {
             address: entry.low.directory(),
             entries: entry.low.directory_entries(),
             own_pasid: if self.traits.extended.rps() { entry.high.rid_pasid() } else { 0 },
+            own_is_privileged: self.traits.extended.rprivs() && entry.high.rid_privileged(),
             pasids: if entry.low.pasid_enabled() { Pasids::Enabled } else { Pasids::Disabled },
             fault_disabled: entry.low.fault_disabled(),
         })
@@ -87,6 +95,7 @@ impl Walker<'_> {
         if pasid.is_some() && directory.pasids == Pasids::Disabled {
             return Err(PASID_DISABLED);
         }
+        let privileged = pasid.is_none() && directory.own_is_privileged;
         let pasid = pasid.unwrap_or(directory.own_pasid) as usize;
         let table = self.pasid_table(directory, pasid / PASID_TABLE_ENTRIES)?;
         let at = table + (pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS * 8) as u64;
@@ -99,8 +108,9 @@ impl Walker<'_> {
         }
         Ok(Context {
             domain: entry.domain.domain(),
+            pasid: pasid as u32,
             fault_disabled: directory.fault_disabled || entry.second.fault_disabled(),
-            translation: self.pasid_translation(entry)?,
+            translation: self.pasid_translation(entry, privileged)?,
         })
     }
 
@@ -120,21 +130,56 @@ impl Walker<'_> {
         Ok(entry.table())
     }
 
-    fn pasid_translation(&self, entry: PasidEntry) -> Result<Translation, FaultReason> {
-        let (extended, capability) = (self.traits.extended, self.traits.capability);
+    fn pasid_translation(&self, entry: PasidEntry, privileged: bool) -> Result<Translation, FaultReason> {
+        let extended = self.traits.extended;
         match entry.second.translation() {
             PasidTranslationType::PASS_THROUGH if extended.pt() => Ok(Translation::PassThrough),
             PasidTranslationType::SECOND_STAGE if extended.ssts() => {
-                let width = entry.second.width();
-                let level = width.top().filter(|_| capability.supports(width)).ok_or(PASID_INVALID)?;
-                Ok(Translation::SecondStage(Table {
-                    address: entry.second_stage_table(),
-                    level,
-                    rights: Rights::ALL,
-                }))
+                Ok(Translation::SecondStage(self.second_stage_of(entry)?))
+            }
+            PasidTranslationType::FIRST_STAGE if extended.fsts() => {
+                Ok(Translation::FirstStage(self.first_stage_of(entry, privileged)?))
+            }
+            PasidTranslationType::NESTED if extended.nest() => {
+                Ok(Translation::Nested(self.first_stage_of(entry, privileged)?, self.second_stage_of(entry)?))
             }
             _ => Err(PASID_INVALID),
         }
+    }
+
+    fn second_stage_of(&self, entry: PasidEntry) -> Result<SecondStage, FaultReason> {
+        let width = entry.second.width();
+        let supported = width.top().filter(|_| self.traits.capability.supports(width));
+        let level = supported.ok_or(PASID_INVALID)?;
+        let marks = match entry.second.accessed_dirty() {
+            false => Marks::Off,
+            true if !self.traits.extended.ssads() => return Err(PASID_INVALID),
+            true if self.snoops(entry) => Marks::On,
+            true => Marks::Impossible,
+        };
+        let root = Table { address: entry.second_stage_table(), level, rights: Rights::ALL };
+        Ok(SecondStage { root, marks })
+    }
+
+    fn first_stage_of(&self, entry: PasidEntry, privileged: bool) -> Result<FirstStage, FaultReason> {
+        let level = entry.first.mode().top().ok_or(PASID_INVALID)?;
+        if level == Level::FIVE && !self.traits.capability.fs5lp() {
+            return Err(PASID_INVALID);
+        }
+        let privilege = match privileged {
+            false => Privilege::User,
+            true if !entry.first.supervisor() => return Err(SUPERVISOR_DISABLED),
+            true if entry.first.write_protect() => Privilege::BoundSupervisor,
+            true => Privilege::Supervisor,
+        };
+        let root = Table { address: entry.first_stage_table(), level, rights: Rights::ALL };
+        let extended_accessed = entry.first.extended_accessed();
+        Ok(FirstStage { root, extended_accessed, snoops: self.snoops(entry), privilege })
+    }
+
+    /// Whether page walks snoop the processor's caches.
+    fn snoops(&self, entry: PasidEntry) -> bool {
+        self.traits.extended.smpwcs() && entry.domain.walk_snoop()
     }
 
     /// The PASIDs of a function that have a table entry that makes sense, but for that of requests without one.

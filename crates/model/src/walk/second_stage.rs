@@ -1,59 +1,93 @@
 //! Second-stage tables: from an I/O virtual address to a page of 4 KiB, 2 MiB or 1 GiB (3.7).
 
-use super::{Page, Rights, Table, Walker};
+use super::{Mark, Page, Rights, Table, Trail, Walker};
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
-/// What one second-stage entry says.
+/// A and D (9.8), which hardware sets if SSADE says so.
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
+
+/// Second-stage tables, and what their PASID entry says of their use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SecondStage {
+    pub(crate) root: Table,
+    pub(crate) marks: Marks,
+}
+
+/// Whether hardware notes in entries that it used them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Marks {
+    Off,
+    /// SSADE.
+    On,
+    /// SSADE, but page walks do not snoop the processor's caches, so that nothing can be noted (3.10).
+    Impossible,
+}
+
+/// SSS.5: what is to be noted in an entry cannot be (7.1.3).
+const MARK_WITHOUT_SNOOP: FaultReason = FaultReason(0x7C);
+
+/// What one paging entry says.
 pub(super) enum Step {
     /// It names the next table.
     Down(Table),
-    /// It maps a page.
-    Leaf { address: u64, rights: Rights },
+    /// It maps a page; `noted` as in [`Page`].
+    Leaf { address: u64, rights: Rights, noted: bool },
+}
+
+impl SecondStage {
+    fn mark(&self, entry: SecondStageEntry, level: Level, at: u64) -> Mark {
+        let obstacle = (self.marks == Marks::Impossible).then_some(MARK_WITHOUT_SNOOP);
+        let wanted = if self.marks == Marks::Off { 0 } else { !entry.0 };
+        let dirty = if entry.is_leaf(level) { DIRTY } else { 0 };
+        Mark { at, for_use: wanted & ACCESSED, for_write: wanted & dirty, obstacle }
+    }
 }
 
 impl Walker<'_> {
-    /// Walks from `table` to the page of `iova`, showing every table on the way to `visit`.
+    /// Walks from `table` to the page of `iova`.
     pub(crate) fn second_stage(
         &self,
+        second: SecondStage,
         mut table: Table,
         iova: u64,
-        mut visit: impl FnMut(Table),
+        trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
         loop {
-            visit(table);
-            let index = table.level.index(iova);
-            match self.step(table, index)? {
+            trail.tables.push(table);
+            match self.second_step(second, table, table.level.index(iova), trail)? {
                 Step::Down(next) => table = next,
-                Step::Leaf { address, rights } => {
-                    let level = table.level;
-                    return Ok(Page { iova: iova & !(level.span() - 1), address, level, rights });
+                Step::Leaf { address, rights, noted } => {
+                    return Ok(Page { iova, address, level: table.level, rights, noted }.aligned());
                 }
             }
         }
     }
 
     /// Reads one entry. What is not present still leads to a page, one that allows nothing.
-    pub(super) fn step(&self, table: Table, index: usize) -> Result<Step, FaultReason> {
-        let word =
-            self.memory.read(table.address + index as u64 * 8).ok_or(FaultReason::PAGING_UNREADABLE)?;
-        let entry = SecondStageEntry(word);
+    pub(super) fn second_step(
+        &self,
+        second: SecondStage,
+        table: Table,
+        index: usize,
+        trail: &mut Trail,
+    ) -> Result<Step, FaultReason> {
+        let at = table.address + index as u64 * 8;
+        let entry = SecondStageEntry(self.memory.read(at).ok_or(FaultReason::PAGING_UNREADABLE)?);
         let rights = table.rights.and(Rights { read: entry.readable(), write: entry.writable() });
         if !entry.present() {
-            return Ok(Step::Leaf { address: 0, rights });
+            return Ok(Step::Leaf { address: 0, rights, noted: true });
         }
         if self.traits.reserved().set_in(entry, table.level) != 0 {
             return Err(FaultReason::PAGING_RESERVED);
         }
-        Ok(match below(entry, table.level) {
+        let mark = second.mark(entry, table.level, at);
+        trail.mark(mark);
+        Ok(match table.level.below().filter(|_| !entry.is_leaf(table.level)) {
             Some(level) => Step::Down(Table { address: entry.address(), level, rights }),
-            None => Step::Leaf { address: entry.address(), rights },
+            None => Step::Leaf { address: entry.address(), rights, noted: mark.for_write == 0 },
         })
     }
-}
-
-/// The level that a present entry leads down to; `None` if it is a leaf.
-fn below(entry: SecondStageEntry, level: Level) -> Option<Level> {
-    if entry.is_leaf(level) { None } else { level.below() }
 }

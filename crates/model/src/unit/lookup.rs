@@ -1,0 +1,96 @@
+//! Pages found by way of the IOTLB and the paging-structure cache, filling both.
+
+use super::caches::{Cached, CachedTable, Caches, Tag};
+use crate::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
+use fastrand::Rng;
+use vtd::fault::FaultReason;
+
+/// What a unit looks pages up with.
+pub(super) struct Lookup<'a> {
+    pub(super) walker: Walker<'a>,
+    pub(super) caches: &'a mut Caches,
+    pub(super) rng: &'a mut Rng,
+}
+
+impl Lookup<'_> {
+    /// The page that an address lies in; `None` in pass-through.
+    pub(super) fn page(
+        &mut self,
+        context: Context,
+        iova: u64,
+        trail: &mut Trail,
+    ) -> Option<Result<Page, FaultReason>> {
+        let Context { domain, pasid, .. } = context;
+        match context.translation {
+            Translation::PassThrough => None,
+            Translation::SecondStage(second) => Some(self.second(second, domain, iova, trail)),
+            Translation::FirstStage(first) => {
+                Some(self.first(first, None, Tag::First { domain, pasid }, iova, trail))
+            }
+            Translation::Nested(first, second) => {
+                Some(self.first(first, Some(second), Tag::Nested { domain, pasid }, iova, trail))
+            }
+        }
+    }
+
+    /// Forgets the page that an address lies in.
+    pub(super) fn drop_page(&mut self, context: Context, iova: u64) {
+        let Context { domain, pasid, .. } = context;
+        for tag in [Tag::Second { domain }, Tag::First { domain, pasid }, Tag::Nested { domain, pasid }] {
+            self.caches.drop_page(tag, iova);
+        }
+    }
+
+    fn second(
+        &mut self,
+        second: SecondStage,
+        domain: u16,
+        iova: u64,
+        trail: &mut Trail,
+    ) -> Result<Page, FaultReason> {
+        let tag = Tag::Second { domain };
+        if let Some(page) = self.caches.page(tag, iova) {
+            return Ok(page);
+        }
+        let from = self.caches.table(tag, iova).unwrap_or(second.root);
+        let page = self.walker.second_stage(second, from, iova, trail)?;
+        self.keep(tag, iova, trail, page);
+        Ok(page)
+    }
+
+    fn first(
+        &mut self,
+        first: FirstStage,
+        second: Option<SecondStage>,
+        tag: Tag,
+        iova: u64,
+        trail: &mut Trail,
+    ) -> Result<Page, FaultReason> {
+        if let Some(page) = self.caches.page(tag, iova) {
+            return Ok(page);
+        }
+        let from: Table = self.caches.table(tag, iova).unwrap_or(first.root);
+        let walker = self.walker;
+        let mut host = |address: u64, trail: &mut Trail| match (second, tag) {
+            (Some(second), Tag::Nested { domain, .. }) => {
+                walker.check_guest(second, address)?;
+                self.second(second, domain, address, trail)
+            }
+            _ => Ok(Page::identity(address)),
+        };
+        let page = walker.first_stage(first, from, iova, &mut host, trail)?;
+        self.keep(tag, iova, trail, page);
+        Ok(page)
+    }
+
+    /// Caches the tables below the first of a walk, and the page at its end unless it allows nothing; units in caching mode
+    /// cache that too (6.1).
+    fn keep(&mut self, tag: Tag, iova: u64, trail: &Trail, page: Page) {
+        for &table in trail.tables.iter().skip(1) {
+            self.caches.keep_table(CachedTable { tag, iova, table }, self.rng);
+        }
+        if page.rights.any() || self.walker.traits.capability.cm() {
+            self.caches.keep_page(Cached { tag, page }, self.rng);
+        }
+    }
+}
