@@ -51,7 +51,7 @@ fn every_mapping_of_a_scenario_is_in_force() {
 fn host_memory(scenario: &Scenario, domain: usize, mapping: &Mapping) -> Option<u64> {
     let Stage::Nested(host) = scenario.domains[domain].stage else { return Some(mapping.memory) };
     let holds = |host: &&Mapping| (host.iova..host.iova + host.level.span()).contains(&mapping.memory);
-    let host = scenario.domains[host].mappings.iter().find(holds).unwrap();
+    let host = scenario.domains[host].mappings.iter().find(holds)?;
     let allows = match (host.permission, mapping.permission) {
         (Permission::Write, guest) => guest != Permission::Read,
         _ => true,
