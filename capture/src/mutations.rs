@@ -119,7 +119,7 @@ impl<'a> DeviceDma<'a> {
         let dma::DeviceDma { remapping, reach: Reach::Translated(index, attachment) } = &mut self.0 else {
             return memory;
         };
-        let Remapping { units, frames } = &mut **remapping;
+        let Remapping { units, frames, .. } = &mut **remapping;
         let State::TakenOver(unit) = &mut units[*index].state else { return memory };
         let iova = Range::new(memory.device_address(), memory.device_address() + PAGE_SIZE);
         // This also makes the unit forget all that it knows of the domain.
