@@ -16,8 +16,11 @@ const CMD_LINE_PTR: usize = 0x228;
 const E820_TABLE: usize = 0x2d0;
 const E820_ENTRY_SIZE: usize = 20;
 const E820_MAX: usize = 128;
-/// E820 type of memory that may be used.
+// E820 types: memory that may be used, ACPI's tables, what ACPI keeps while the machine sleeps. Others hold no memory,
+// or memory that is the firmware's.
 const E820_RAM: u32 = 1;
+const E820_ACPI: u32 = 3;
+const E820_NVS: u32 = 4;
 
 /// A copy of what the boot loader handed over, taken before the memory it lies in is used for something else.
 pub(crate) struct BootParams {
@@ -56,10 +59,26 @@ impl BootParams {
 
     /// The memory that this kernel was given to use.
     pub(crate) fn usable(&self) -> impl Iterator<Item = Range> {
+        self.map().filter(|(_, kind)| *kind == E820_RAM).map(|(range, _)| range)
+    }
+
+    /// The memory in which ACPI has its own things.
+    pub(crate) fn acpi(&self) -> impl Iterator<Item = Range> {
+        self.map().filter(|(_, kind)| [E820_ACPI, E820_NVS].contains(kind)).map(|(range, _)| range)
+    }
+
+    /// What firmware keeps for itself: memory or registers.
+    pub(crate) fn kept_by_firmware(&self) -> impl Iterator<Item = Range> {
+        let others = |kind: &u32| ![E820_RAM, E820_ACPI, E820_NVS].contains(kind);
+        self.map().filter(move |(_, kind)| others(kind)).map(|(range, _)| range)
+    }
+
+    /// The memory map, with the type of each range.
+    fn map(&self) -> impl Iterator<Item = (Range, u32)> {
         let count = usize::from(self.page[E820_ENTRIES]).min(E820_MAX);
         (0..count).map(|index| E820_TABLE + index * E820_ENTRY_SIZE).filter_map(|entry| {
             let range = Range::sized(self.u64(entry), self.u64(entry + 8))?;
-            (self.u32(entry + 16) == E820_RAM).then_some(range)
+            Some((range, self.u32(entry + 16)))
         })
     }
 
@@ -100,12 +119,18 @@ mod tests {
     #[test]
     fn usable_memory_is_what_the_map_calls_ram() {
         let mut page = [0; SIZE];
-        page[0x1e8] = 2;
+        page[0x1e8] = 3;
         page[0x2d0..0x2d8].copy_from_slice(&0x1000u64.to_le_bytes());
         page[0x2d8..0x2e0].copy_from_slice(&0x2000u64.to_le_bytes());
         page[0x2e0] = 1;
+        page[0x2e4 + 8] = 9;
         page[0x2e4 + 16] = 2;
-        assert!(copied(&mut page, b"").usable().eq([Range::new(0x1000, 0x3000)]));
+        page[0x2f8 + 8] = 7;
+        page[0x2f8 + 16] = 4;
+        let params = copied(&mut page, b"");
+        assert!(params.usable().eq([Range::new(0x1000, 0x3000)]));
+        assert!(params.kept_by_firmware().eq([Range::new(0, 9)]));
+        assert!(params.acpi().eq([Range::new(0, 7)]));
     }
 
     #[test]

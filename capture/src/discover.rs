@@ -7,9 +7,10 @@ use vmcore::{CoreHeader, HeaderError};
 
 use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
+use crate::boot_params::BootParams;
 use crate::entry::Image;
 use crate::frames::FramePool;
-use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part};
+use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
 use crate::mmio::Mmio;
 use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
@@ -25,6 +26,10 @@ pub(crate) struct Machine {
     pub(crate) space: AddressSpace,
     /// Our own memory.
     pub(crate) own: Pieces,
+    /// What the loader put beside it: the core header, and copies of the dead kernel's memory.
+    pub(crate) loaded: Vec<Range>,
+    /// What the boot loader handed over.
+    pub(crate) params: &'static BootParams,
     /// The dead kernel's memory.
     pub(crate) old: OldRam,
     /// What the loader wrote down of the dead kernel.
@@ -62,7 +67,8 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
         reset::use_acpi(port, value);
     }
     let devices = tables.ecams().flat_map(|ecam| find_devices(&mut space, ecam)).collect();
-    Ok(Machine { space, own, old, header, tables, devices })
+    let loaded = loaded(&header);
+    Ok(Machine { space, own, loaded, params, old, header, tables, devices })
 }
 
 impl Machine {
@@ -70,6 +76,14 @@ impl Machine {
     pub(crate) fn reserved(&self) -> u64 {
         self.own.iter().map(|piece| piece.len()).sum()
     }
+}
+
+/// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
+/// kernel had in the first 640 KiB.
+fn loaded(header: &CoreHeader) -> Vec<Range> {
+    let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start);
+    let copies = copies.filter_map(|segment| Range::sized(segment.stored_at, segment.physical.len()));
+    copies.chain([header.place()]).map(pages_around).collect()
 }
 
 fn read_core_header(

@@ -35,6 +35,12 @@ fn whole_pages(range: Range) -> Range {
     Range::new(start, range.end & !(PAGE_SIZE - 1))
 }
 
+/// The pages that `range` touches.
+pub(crate) fn pages_around(range: Range) -> Range {
+    let end = range.end.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+    Range::new(range.start & !(PAGE_SIZE - 1), end)
+}
+
 /// Calls `found` with each part of `pages`, in whole pages, that nothing in `occupied` touches.
 pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut impl FnMut(Range)) {
     if let Some(taken) = occupied.iter().find(|taken| taken.overlaps(pages)) {

@@ -134,8 +134,9 @@ impl Remapping {
         let budget = machine.reserved() / PAGE_SIZE / BUDGET_DIVISOR;
         let mut frames = FramePool::new(budget as usize).ok_or(RemappingError::NoMemory)?;
         let kept_free = kept_free(&dmar, machine);
-        let memory: Vec<Range> = machine.old.ranges().iter().chain(&machine.own).copied().collect();
-        let own = machine.own.clone();
+        let memory = machine.old.ranges().iter().chain(&machine.own).copied();
+        let memory: Vec<Range> = memory.chain(machine.params.acpi()).collect();
+        let own: Vec<Range> = machine.own.iter().chain(&machine.loaded).copied().collect();
         let serves: Vec<Serves> = dmar.units().map(|drhd| Serves::new(&drhd, &machine.devices)).collect();
         let host_address_bits = dmar.host_address_bits();
         let mut units = Vec::new();
@@ -239,7 +240,8 @@ fn readable_registers() -> impl Iterator<Item = vtd::registers::Register> {
     FIXED.into_iter().filter(|register| register.access != Access::WriteOnly)
 }
 
-/// I/O addresses that no driver may get: reserved memory regions, and what PCI takes for itself on the way to memory.
+/// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on
+/// the way to memory.
 ///
 /// Between the end of low memory and 4 GiB are the host bridge's windows, which only ACPI's interpreted tables name.
 fn kept_free(dmar: &Dmar, machine: &Machine) -> Vec<Range> {
@@ -253,5 +255,7 @@ fn kept_free(dmar: &Dmar, machine: &Machine) -> Vec<Range> {
     let memory = machine.old.ranges().iter().chain(&machine.own);
     let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or(0);
     let hole = Range::new(low_end, FOUR_GIB);
-    reserved.chain(windows).chain(claimed).chain([hole]).filter(|range| !range.is_empty()).collect()
+    let firmware = machine.params.kept_by_firmware();
+    let all = reserved.chain(firmware).chain(windows).chain(claimed).chain([hole]);
+    all.filter(|range| !range.is_empty()).collect()
 }

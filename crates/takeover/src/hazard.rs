@@ -22,9 +22,10 @@ pub enum Outcome {
     Folded,
     /// The same translations, in the old kernel's checked tables.
     KeptInPlace,
-    /// All but what would have reached the capture kernel's memory, or was malformed and faulted already.
+    /// All but what would have reached the capture kernel's memory or no memory at all, or was malformed and faulted
+    /// already.
     Fenced,
-    /// Nothing is translated; requests fault.
+    /// Nothing is translated, or not all that was; requests fault.
     Blocked,
 }
 
@@ -55,6 +56,9 @@ pub enum Danger {
     /// A mapping reaches the capture kernel's memory at this address.
     #[error("maps the capture kernel's memory at {0:#x}")]
     ReachesOwnMemory(u64),
+    /// What is there is no memory, and in pass-through it could be reached; there are no large pages to map it with.
+    #[error("holds no memory, and is not mapped for want of large pages")]
+    NoMemory,
     /// A translation type that the unit does not have or that this code does not handle.
     #[error("translation type {} is not supported", .0.0)]
     UnsupportedType(TranslationType),

@@ -1,26 +1,38 @@
-//! What pass-through becomes: a map of the machine's memory to itself, without the capture kernel's.
+//! What pass-through becomes: a map of the machine's addresses to themselves, without the capture kernel's memory.
 //!
 //! In pass-through a device reaches whatever it names, the capture kernel included; and there are no I/O addresses
-//! that a driver could be given. Tables have neither flaw, and to the device they are the same.
+//! that a driver could be given. Tables have neither flaw, and to the device they are the same: they map all memory
+//! and, where large pages make that cheap, whatever else firmware and PCI tell of (registers of peers, memory that
+//! firmware keeps), each up to the boundary of a large page, since more may be there than was told.
 
-use machine::{ENTRIES, PAGE_SIZE, Range};
+use machine::{ENTRIES, Range};
+use vtd::INTERRUPT_WINDOW;
 use vtd::capability::Capability;
 use vtd::paging::Level;
 use vtd::second_stage::ReservedBits;
 
 use crate::Surroundings;
 
-/// A map of memory to itself, of the largest pages that the unit has.
+/// Where there is room, new mappings go above this: below may be more than firmware and PCI tell of.
+const CROWDED: Range = Range::new(0, 4 << 30);
+/// What must be left above.
+const ROOM: u64 = 1 << 30;
+/// Requests to these addresses are interrupts; no table may map them (3.14).
+const INTERRUPTS: Range = Range::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1 + 1);
+
+/// A map of addresses to themselves, of the largest pages that the unit has.
 #[derive(Clone, Copy)]
 pub(crate) struct Identity<'a> {
     surroundings: &'a Surroundings<'a>,
     reserved: ReservedBits,
+    /// Level of the largest pages.
+    largest: Level,
 }
 
 /// What an entry of the map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// There is no memory that may be mapped.
+    /// There is nothing that may be mapped.
     Nothing,
     /// All is mapped by one leaf.
     Leaf,
@@ -30,23 +42,23 @@ pub(crate) enum Piece {
 
 impl<'a> Identity<'a> {
     pub(crate) fn new(surroundings: &'a Surroundings<'a>, capability: Capability) -> Self {
-        Self { surroundings, reserved: ReservedBits::new(surroundings.host_address_bits, capability) }
+        let reserved = ReservedBits::new(surroundings.host_address_bits, capability);
+        let sizes = [Level::THREE, Level::TWO];
+        let largest = sizes.into_iter().find(|level| reserved.allow_leaf(*level)).unwrap_or(Level::ONE);
+        Self { surroundings, reserved, largest }
     }
 
     /// What the entry of this level is that covers the addresses from `base`.
-    ///
-    /// A page that is memory in part only is mapped: what else it may hold was reached before, too.
     pub(crate) fn piece(&self, level: Level, base: u64) -> Piece {
         let span = Range::new(base, base + level.span());
-        let memory = self.surroundings.memory;
-        if !memory.iter().any(|range| range.overlaps(span)) || self.surroundings.inside_own(span) {
+        if !self.ranges().any(|range| range.overlaps(span)) || self.is_cut_out(span) {
             return Piece::Nothing;
         }
-        let free = !self.surroundings.touches_own(span);
+        let free = !self.surroundings.touches_own(span) && !INTERRUPTS.overlaps(span);
         match level.below() {
             None if free => Piece::Leaf,
             None => Piece::Nothing,
-            Some(_) if free && self.reserved.allow_leaf(level) && self.is_memory(span) => Piece::Leaf,
+            Some(_) if free && self.reserved.allow_leaf(level) && self.is_mapped(span) => Piece::Leaf,
             Some(below) => Piece::Table(below),
         }
     }
@@ -71,16 +83,36 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// The ranges that were reachable, by whole pages.
+    /// What is mapped, but for what is cut out of it.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> + use<'a> {
-        let page = |address: u64| address & !(PAGE_SIZE - 1);
-        let outwards =
-            move |range: &Range| Range::new(page(range.start), page(range.end.saturating_add(PAGE_SIZE - 1)));
-        self.surroundings.memory.iter().map(outwards)
+        let granule = self.largest.span();
+        let bits = self.surroundings.host_address_bits;
+        let limit = 1u64.checked_shl(bits).unwrap_or(u64::MAX) & !(granule - 1);
+        let others = if self.largest == Level::ONE { &[] } else { self.surroundings.kept_free };
+        self.surroundings.memory.iter().chain(others).filter(|range| !range.is_empty()).map(move |range| {
+            let end = range.end.checked_next_multiple_of(granule).unwrap_or(limit);
+            Range::new(range.start & !(granule - 1), end.min(limit))
+        })
     }
 
-    fn is_memory(&self, span: Range) -> bool {
-        self.surroundings.memory.iter().any(|range| range.covers(span))
+    /// What was told of and is not mapped for want of large pages.
+    pub(crate) fn left_out(&self) -> &'a [Range] {
+        if self.largest == Level::ONE { self.surroundings.kept_free } else { &[] }
+    }
+
+    /// The addresses below those that new mappings should get, if there is room above in a domain that ends at `end`.
+    pub(crate) fn crowded(&self, end: u64) -> Range {
+        let memory = self.surroundings.memory.iter().map(|range| range.end).max().unwrap_or(0);
+        let crowded = Range::new(0, memory.max(CROWDED.end));
+        if end.saturating_sub(crowded.end) >= ROOM { crowded } else { Range::default() }
+    }
+
+    fn is_cut_out(&self, span: Range) -> bool {
+        self.surroundings.inside_own(span) || INTERRUPTS.covers(span)
+    }
+
+    fn is_mapped(&self, span: Range) -> bool {
+        self.ranges().any(|range| range.covers(span))
     }
 }
 
@@ -110,19 +142,56 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_not_mapped_and_half_pages_are() {
+    fn what_lies_beside_memory_is_mapped_to_the_end_of_a_large_page() {
         let surroundings = surroundings();
         let identity = Identity::new(&surroundings, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, 0x8000_0000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::THREE, 0x1_8000_0000), Piece::Leaf);
+        let identity = Identity::new(&surroundings, with_large_pages(0));
         assert_eq!(identity.piece(Level::ONE, 0x1_8000_0000), Piece::Leaf);
         assert_eq!(identity.piece(Level::ONE, 0x1_8000_1000), Piece::Nothing);
+    }
+
+    /// The window at 3 GiB holds registers of peers, and the interrupt addresses, which no table may map.
+    #[test]
+    fn peers_are_mapped_where_that_is_cheap_and_interrupts_never() {
+        let window = [Range::new(0xC000_0000, 0x1_0000_0000)];
+        let surroundings = Surroundings { kept_free: &window, ..surroundings() };
+        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Table(Level::TWO));
+        assert_eq!(identity.piece(Level::TWO, 0xFEA0_0000), Piece::Leaf);
+        assert_eq!(identity.piece(Level::ONE, 0xFEDF_F000), Piece::Leaf);
+        assert_eq!(identity.piece(Level::ONE, 0xFEE0_0000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::ONE, 0xFEEF_F000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::ONE, 0xFEF0_0000), Piece::Leaf);
+        assert_eq!(identity.left_out(), []);
+        let identity = Identity::new(&surroundings, with_large_pages(0));
+        assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Nothing);
+        assert_eq!(identity.left_out(), window);
+    }
+
+    #[test]
+    fn nothing_is_mapped_beyond_the_machines_addresses() {
+        let window = [Range::new(1 << 38, u64::MAX)];
+        let surroundings = Surroundings { kept_free: &window, ..surroundings() };
+        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        assert_eq!(identity.piece(Level::THREE, (1 << 39) - (1 << 30)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::THREE, 1 << 39), Piece::Nothing);
+    }
+
+    #[test]
+    fn new_mappings_go_above_memory_where_there_is_room() {
+        let surroundings = surroundings();
+        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        assert_eq!(identity.crowded(1 << 39), Range::new(0, 0x1_8000_0800));
+        assert_eq!(identity.crowded(0x1_8000_1000), Range::default());
     }
 
     #[test]
     fn the_tables_are_counted_before_they_are_made() {
         let surroundings = surroundings();
-        // The root, one table around the capture kernel's memory, two for the half page at the end.
-        assert_eq!(Identity::new(&surroundings, with_large_pages(0b11)).count(Level::THREE, 1000), 4);
+        // The root, and one table around the capture kernel's memory.
+        assert_eq!(Identity::new(&surroundings, with_large_pages(0b11)).count(Level::THREE, 1000), 2);
         // 2 GiB and 2 GiB and a page, in pages of 4 KiB; what holds only our memory needs no table.
         assert_eq!(
             Identity::new(&surroundings, with_large_pages(0)).count(Level::THREE, 9999),

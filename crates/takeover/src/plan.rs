@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::Limits;
-use crate::census::{Census, Domain, Translation};
+use crate::census::{Census, Domain};
 use crate::growth::{OutOfMemory, filled};
 
 /// How a domain is carried over.
@@ -60,9 +60,9 @@ fn treat(domain: &Domain, left: usize, remaining: usize) -> Treatment {
     }
     // One more than its upper tables, to look at those below.
     let wanted = domain.upper_tables.saturating_add(1);
-    match (domain.translation, (left / remaining) as u64) {
-        (Translation::Identity, _) | (_, 0 | 1) => Treatment::Block,
-        (Translation::Tables(_), share) => Treatment::Compact { frames: share.min(wanted) as usize },
+    match (left / remaining) as u64 {
+        0 | 1 => Treatment::Block,
+        share => Treatment::Compact { frames: share.min(wanted) as usize },
     }
 }
 

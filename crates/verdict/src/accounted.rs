@@ -50,10 +50,11 @@ impl Fate {
         }
     }
 
-    /// Whether a context that ended so may have had this happen.
-    fn is_allowed_by(self, outcome: Outcome) -> bool {
+    /// Whether a context that ended so may have had this happen. One that has a domain may be blocked in part only.
+    fn is_allowed_by(self, context: &ContextReport) -> bool {
+        let outcome = context.outcome;
         match self {
-            Self::Same => outcome != Outcome::Blocked,
+            Self::Same => outcome != Outcome::Blocked || context.domain.is_some(),
             Self::Fenced => matches!(outcome, Outcome::Fenced | Outcome::Blocked),
             Self::Lost => outcome == Outcome::Blocked,
             Self::Changed => false,
@@ -102,7 +103,7 @@ fn check_context(machine: &Machine, unit: usize, report: &Report, context: &Cont
 fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access: Access) -> Verdict {
     let (before, now) = (machine.answer_before(unit, access), machine.answer(unit, access));
     let fate = Fate::of(machine, before, now);
-    let fine = fate.is_allowed_by(context.outcome) || matches!(before, Answer::Blocked(_));
+    let fine = fate.is_allowed_by(context) || matches!(before, Answer::Blocked(_));
     ensure(fine, || {
         format!("{access} was {before}, is {fate:?}, but {} is called {}", context.source, context.outcome)
     })

@@ -106,6 +106,7 @@ pub struct Segment {
 /// The core header: where the dead kernel's RAM and notes are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreHeader {
+    place: Range,
     segments: Vec<Segment>,
     notes: Vec<Range>,
     ram: Ram,
@@ -120,12 +121,18 @@ impl CoreHeader {
         let header: FileHeader = read_struct(memory, address)?;
         header.check(address)?;
         let count = header.count(memory, address)?;
-        let mut read = Self::default();
+        let end = header.program_header_address(address, count)?;
+        let mut read = Self { place: Range::new(address, end), ..Self::default() };
         for index in 0..count {
             read.add(&header.program_header(memory, address, index)?)?;
         }
         read.ram = Ram::from_ranges(read.segments.iter().map(|segment| segment.physical))?;
         Ok(read)
+    }
+
+    /// Where the header itself lies, its program headers included.
+    pub fn place(&self) -> Range {
+        self.place
     }
 
     /// Ranges of RAM, as listed.
@@ -185,12 +192,15 @@ impl FileHeader {
         address: u64,
         index: u32,
     ) -> Result<ProgramHeader, HeaderError> {
+        Ok(read_struct(memory, self.program_header_address(address, index)?)?)
+    }
+
+    fn program_header_address(&self, address: u64, index: u32) -> Result<u64, HeaderError> {
         let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
-        let entry = address
+        address
             .checked_add(self.program_headers.get())
             .and_then(|first| first.checked_add(offset))
-            .ok_or(HeaderError::NoHeader { address })?;
-        Ok(read_struct(memory, entry)?)
+            .ok_or(HeaderError::NoHeader { address })
     }
 }
 

@@ -79,6 +79,7 @@ fn the_header_of_the_kernel_loader_is_read() {
         stored_len: 0x0283_0000,
     };
     assert_eq!(header.segments()[0], image);
+    assert_eq!(header.place(), Range::new(0x3000, 0x3000 + 64 + 5 * 56));
 }
 
 #[test]

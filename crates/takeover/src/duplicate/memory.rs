@@ -12,7 +12,7 @@ use crate::identity::{Identity, Piece};
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Makes the tables that pass-through becomes.
     pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
-        identity.ranges().for_each(|range| self.domain.space.reserve(range));
+        self.reserve_memory(identity);
         match self.map_pieces(identity, self.domain.top, 0) {
             Ok(table) => self.domain.root = Some(table),
             Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
@@ -21,11 +21,20 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         for own in self.surroundings.own.iter().filter(|own| own.overlaps(whole)) {
             self.note(own.intersection(whole), Danger::ReachesOwnMemory(own.start), Outcome::Fenced);
         }
+        for left_out in identity.left_out().iter().filter(|range| range.overlaps(whole)) {
+            self.note(left_out.intersection(whole), Danger::NoMemory, Outcome::Fenced);
+        }
+    }
+
+    /// Keeps what is or may be there out of use for new mappings.
+    fn reserve_memory(&mut self, identity: &Identity<'_>) {
+        identity.ranges().for_each(|range| self.domain.space.reserve(range));
+        self.domain.space.reserve(identity.crowded(self.domain.space.window().end));
     }
 
     /// Makes nothing, but keeps the addresses of memory out of use.
     pub(super) fn block_memory(&mut self, identity: &Identity<'_>) {
-        identity.ranges().for_each(|range| self.domain.space.reserve(range));
+        self.reserve_memory(identity);
         self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
     }
 
