@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 
 use crate::console::{Echo, Line};
+use crate::damage::{Damage, Wound};
 use crate::files::Files;
 use crate::gdb::Gdb;
 use crate::initramfs;
@@ -17,6 +18,8 @@ use crate::reserved::Reserved;
 use crate::scenario::unit::Translation;
 use crate::scenario::{Disk, Scenario, Start};
 use crate::tool::Tool;
+use crate::witness::tables::Tables;
+use crate::witness::trace::Trace;
 
 /// From power-on until Holdover is loaded, on a machine that does two such things at once.
 pub(crate) const BOOT: Duration = Duration::from_secs(240);
@@ -66,8 +69,16 @@ pub(crate) struct Evidence {
     pub(crate) reserved: Reserved,
     /// Source-id of the dump's disk.
     pub(crate) disk: u16,
-    /// When the machine was stopped at Holdover's first instruction, if it was.
-    pub(crate) entered: Option<SystemTime>,
+    /// The stop at Holdover's first instruction, if there was one.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// A stop between the dead kernel and Holdover.
+pub(crate) struct Stop {
+    /// When.
+    pub(crate) entered: SystemTime,
+    /// What was done to the dead kernel's tables.
+    pub(crate) wound: Option<Wound>,
 }
 
 impl Crash<'_> {
@@ -81,10 +92,10 @@ impl Crash<'_> {
         machine.wait_for(LOADED, BOOT)?;
         self.check_guest(&machine.console().lines())?;
         let reserved = Reserved::of(&machine.console().lines())?;
-        let entered = self.crash(&mut machine, &files, &reserved)?;
+        let stop = self.crash(&mut machine, &files, &reserved)?;
         let lines = machine.wait_for_reset(RESET)?;
         let Scenario { kernel, disk_place, .. } = *self.scenario;
-        Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_id(), entered })
+        Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_id(), stop })
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {
@@ -148,32 +159,46 @@ impl Crash<'_> {
         Ok(())
     }
 
-    /// Lets the guest crash; returns when it was stopped for its memory to be copied.
-    fn crash(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Option<SystemTime>> {
+    /// Lets the guest crash.
+    fn crash(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Option<Stop>> {
         if self.watch < Watch::Memory {
             machine.type_line("go")?;
             return Ok(None);
         }
-        let entry = entry_of(self.image)?.find(files, reserved)?;
-        let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
-        gdb.break_at(entry)?;
         // QEMU's trace does not show what passes a unit untranslated. What a card then receives before the swap would be a
         // change of memory that nobody can explain.
         let unseen = self.scenario.unit.translation == Translation::PassThrough;
         if unseen {
             machine.traffic().hold();
         }
-        machine.type_line("go")?;
-        gdb.run_to_breakpoint(ENTRY)?;
-        let entered = SystemTime::now();
-        ram::copy(&files.ram(), &files.snapshot())?;
-        gdb.detach()?;
+        let stop = self.stop_at_entry(machine, files, reserved)?;
         if unseen {
             machine.wait_for(TAKEN_OVER, ENTRY)?;
             machine.traffic().resume();
         }
-        Ok(Some(entered))
+        Ok(Some(stop))
     }
+
+    /// Lets the guest crash, and stops it between the dead kernel and Holdover to damage and to copy its memory.
+    fn stop_at_entry(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Stop> {
+        let entry = entry_of(self.image)?.find(files, reserved)?;
+        let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
+        gdb.break_at(entry)?;
+        machine.type_line("go")?;
+        gdb.run_to_breakpoint(ENTRY)?;
+        let entered = SystemTime::now();
+        let wound = self.scenario.damage.map(|damage| inflict(damage, files, reserved)).transpose()?;
+        ram::copy(&files.ram(), &files.snapshot())?;
+        gdb.detach()?;
+        Ok(Stop { entered, wound })
+    }
+}
+
+fn inflict(damage: Damage, files: &Files, reserved: &Reserved) -> Result<Wound> {
+    let ram = Ram::open_writable(&files.ram())?;
+    let trace = Trace::read(&files.trace(), SystemTime::now())?;
+    let iova = trace.lowest_iova(damage.victim().source_id()).context("the victim does no DMA")?;
+    damage.inflict(&ram, &Tables::new(&ram, trace.dead_root()?), reserved, iova)
 }
 
 /// The first instructions of an image's 64-bit entry.

@@ -6,7 +6,8 @@
 //! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
 //! | `archive` | what is downloaded from Debian's archive: `kernels` and a newer `emulator` |
 //! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
-//! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram` |
+//! | `damage` | what is done to a dead kernel's tables before the takeover |
+//! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram`, `reserved` |
 //! | `witness`, `account` | what others say of a crash, and what Holdover itself says |
 
 mod account;
@@ -16,6 +17,7 @@ mod bzimage;
 mod compare;
 mod console;
 mod crash;
+mod damage;
 mod demo;
 mod emulator;
 mod files;

@@ -6,6 +6,7 @@ use crate::account::{Account, Seal};
 use crate::build::Image;
 use crate::console::{Echo, Line};
 use crate::crash::{Crash, Evidence};
+use crate::damage::Damage;
 use crate::emulator::Emulator;
 use crate::kernels::Flavour;
 use crate::qemu::Watch;
@@ -24,6 +25,8 @@ pub(crate) enum Expectation {
     /// The same, with requests of the throttled disk answered after the swap. The machine is not stopped in this one: QEMU
     /// finishes all requests when it stops a machine.
     PendingRequests,
+    /// The same, with this damage: the victim is named in the report, and faults where nobody else does.
+    Damaged(Damage),
     /// An objection of this witness in these words: it must notice what was done wrong on purpose.
     Caught(Witness, &'static str),
     /// A complete dump without a takeover, and this line that says why.
@@ -59,6 +62,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(hardware());
     rows.push(pending_requests());
     rows.extend(mutations());
+    rows.extend(damages());
     rows.extend(bad_input());
     rows
 }
@@ -170,6 +174,30 @@ fn mutations() -> Vec<Row> {
     caught.map(row).into()
 }
 
+/// What is damaged between the panic and the takeover, each in a crash of its own. The general kernel has the devices that
+/// never rest.
+fn damages() -> Vec<Row> {
+    let deep = Unit { width: Width::Bits48, ..Unit::PLAIN };
+    let rows = [
+        (Damage::ContextBeyondMemory, Unit::PLAIN),
+        (Damage::ContextReservedBits, Unit::PLAIN),
+        (Damage::ContextWrongWidth, Unit::PLAIN),
+        (Damage::DiskContext, Unit::PLAIN),
+        (Damage::PasidTableInCaptureKernel, Unit { mode: Mode::Scalable, ..Unit::PLAIN }),
+        (Damage::TableInRegisters, Unit::PLAIN),
+        (Damage::TableInCaptureKernel, deep),
+        (Damage::TableLoop, Unit::PLAIN),
+        (Damage::PageInCaptureKernel, Unit::PLAIN),
+        (Damage::FanOut, deep),
+    ];
+    let row = |(damage, unit): (Damage, Unit)| Row {
+        name: format!("damage-{}", damage.name()),
+        scenario: Scenario { damage: Some(damage), unit, ..Scenario::plain(Flavour::Amd64) },
+        expectation: Expectation::Damaged(damage),
+    };
+    rows.map(row).into()
+}
+
 fn bad_input() -> Vec<Row> {
     let plain = || Scenario::plain(Flavour::Cloud);
     let rows = [
@@ -209,6 +237,7 @@ impl Row {
         match self.expectation {
             Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
             Expectation::PendingRequests => pending(&evidence, &built.tool),
+            Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
                 Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
             }
@@ -220,7 +249,7 @@ impl Row {
 
     fn watch(&self) -> Watch {
         match self.expectation {
-            Expectation::Takeover | Expectation::Caught(..) => Watch::Memory,
+            Expectation::Takeover | Expectation::Damaged(_) | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
             Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
         }
@@ -234,6 +263,31 @@ fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
         problems.push(Problem { witness: Witness::Trace, what });
     }
     Ok(problems)
+}
+
+/// That the victim is told of, and was at work: else its silence would show nothing.
+fn damaged(damage: Damage, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { findings, mut problems, .. } = witness::judge(evidence, tool)?;
+    let traced = &findings.traced;
+    let at_work = traced.faults_of_victim + traced.translations_of_victim > 0;
+    // The dump's disk rests until Holdover uses it.
+    if !at_work && damage.victim() != Device::DUMP_DISK {
+        let what = "the damaged tables were never used".to_owned();
+        problems.push(Problem { witness: Witness::Trace, what });
+    }
+    if let Some(outcome) = damage.outcome() {
+        problems.extend(reported(&evidence.lines, damage.victim(), outcome));
+    }
+    Ok(problems)
+}
+
+/// Complains if no line of Holdover has both the device and what became of it.
+fn reported(lines: &[Line], device: Device, outcome: &str) -> Option<Problem> {
+    let address = format!(" {}", device.address());
+    let mut spoken = lines.iter().filter_map(Line::holdover);
+    let told = spoken.any(|said| said.contains(outcome) && said.contains(&address));
+    let what = format!("Holdover does not say that{address} was {outcome}");
+    (!told).then_some(Problem { witness: Witness::Console, what })
 }
 
 /// Turns it round: what a mutation must show is an objection.

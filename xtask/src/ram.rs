@@ -26,6 +26,8 @@ pub(crate) type Page = [u8; PAGE_SIZE as usize];
 pub(crate) struct Ram {
     file: File,
     size: u64,
+    /// Words that are read otherwise than they are in the file.
+    overlaid: Vec<(u64, u64)>,
 }
 
 impl Ram {
@@ -33,7 +35,17 @@ impl Ram {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("no guest memory in {}", path.display()))?;
         let size = file.metadata()?.len();
-        Ok(Self { file, size })
+        Ok(Self { file, size, overlaid: Vec::new() })
+    }
+
+    /// Opens the RAM file of a machine that stands still, to write to it as well.
+    pub(crate) fn open_writable(path: &Path) -> Result<Self> {
+        Ok(Self { file: File::options().read(true).write(true).open(path)?, ..Self::open(path)? })
+    }
+
+    /// The same memory with other words at some addresses.
+    pub(crate) fn overlaid(self, words: &[(u64, u64)]) -> Self {
+        Self { overlaid: words.to_vec(), ..self }
     }
 
     /// The physical addresses at which there is RAM.
@@ -46,10 +58,28 @@ impl Ram {
 
     /// Reads memory that lies wholly in RAM.
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<()> {
-        let wanted = Range::sized(address, into.len() as u64).context("past the end of the address space")?;
+        self.file.read_exact_at(into, self.offset(address, into.len())?)?;
+        for (at, word) in &self.overlaid {
+            let place =
+                at.checked_sub(address).and_then(|start| into.get_mut(start as usize..)?.get_mut(..8));
+            if let Some(place) = place {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a little-endian 64-bit value.
+    pub(crate) fn write_u64(&self, address: u64, value: u64) -> Result<()> {
+        let bytes = value.to_le_bytes();
+        Ok(self.file.write_all_at(&bytes, self.offset(address, bytes.len())?)?)
+    }
+
+    /// Where in the file memory stands that lies wholly in RAM.
+    fn offset(&self, address: u64, len: usize) -> Result<u64> {
+        let wanted = Range::sized(address, len as u64).context("past the end of the address space")?;
         ensure!(self.ranges().iter().any(|range| range.covers(wanted)), "{wanted} is not RAM");
-        let hole = if address < HOLE.end { 0 } else { HOLE.len() };
-        Ok(self.file.read_exact_at(into, address - hole)?)
+        Ok(address - if address < HOLE.end { 0 } else { HOLE.len() })
     }
 
     /// Reads the page frame at `address`.
@@ -194,6 +224,15 @@ mod tests {
         copy(&dir.path().join("ram"), &dir.path().join("copy")).unwrap();
         let copied = Ram::open(&dir.path().join("copy")).unwrap();
         assert!(copied.changed_since(&original).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_overlaid_word_hides_what_is_in_the_file() {
+        let (_dir, ram) = ram(&[[0; 4096], [7; 4096]]);
+        let ram = ram.overlaid(&[(0x1008, 1)]);
+        assert_eq!(ram.read_u64(0x1008).unwrap(), 1);
+        assert_eq!(ram.page(0x1000).unwrap()[8..17], [1, 0, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(ram.read_u64(0x1010).unwrap(), 0x0707_0707_0707_0707);
     }
 
     #[test]

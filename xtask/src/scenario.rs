@@ -7,6 +7,7 @@ pub(crate) mod unit;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::damage::Damage;
 use crate::emulator::Emulator;
 use crate::kernels::Flavour;
 use device::DiskPlace;
@@ -136,6 +137,9 @@ pub(crate) struct Scenario {
     /// Deliberate fault in the capture kernel
     #[arg(long, value_enum)]
     pub(crate) mutation: Option<Mutation>,
+    /// Damage to the dead kernel's tables, if the machine is stopped for its memory to be copied
+    #[arg(long, value_enum)]
+    pub(crate) damage: Option<Damage>,
 }
 
 impl Scenario {
@@ -155,6 +159,7 @@ impl Scenario {
             reserved_mib: 16,
             reservation: Reservation::Low,
             mutation: None,
+            damage: None,
         }
     }
 

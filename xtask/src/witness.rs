@@ -4,8 +4,8 @@ mod copies;
 mod elf_core;
 mod memory;
 mod readers;
-mod tables;
-mod trace;
+pub(crate) mod tables;
+pub(crate) mod trace;
 mod writable;
 
 use std::{fmt, fs};
@@ -107,13 +107,15 @@ pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
 }
 
 fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
-    let Evidence { files, reserved, disk, .. } = evidence;
-    let disk = *disk;
-    let after = Ram::open(&files.ram())?;
+    let Evidence { files, reserved, disk, stop, .. } = evidence;
+    let (disk, wound) = (*disk, stop.as_ref().and_then(|stop| stop.wound.as_ref()));
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
-    let before = Ram::open(&if files.snapshot().exists() { files.snapshot() } else { files.ram() })?;
+    let before = if stop.is_some() { files.snapshot() } else { files.ram() };
+    // Devices must find what they found before the bench has damaged anything.
+    let sound = Ram::open(&before)?.overlaid(wound.map_or(&[], |wound| &wound.words));
+    let (before, after) = (Ram::open(&before)?, Ram::open(&files.ram())?);
     let trace = Trace::read(&files.trace(), account.panic)?;
-    let dead = Tables::new(&before, trace.dead_root()?);
+    let dead = Tables::new(&sound, trace.dead_root()?);
     let new = Tables::new(&after, trace.new_root().context("the root pointer was never swapped")?);
     let writable = Writable::of(&dead, &trace.touched_by(&dead.untranslated()));
     let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
@@ -123,9 +125,11 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     elf_core::write(&before, reserved, &core)?;
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE);
     readers::compare_selection(files, &core, may_differ, &mut readings)?;
-    let entered = evidence.entered.or(account.first_line).context("Holdover did not start")?;
-    let traced = trace::Case { dead, reserved, disk, entered }.judge(&trace)?;
-    Ok(Findings { traced, copied: Copies { dead, new, reserved, disk }.judge(), remembered, readings })
+    let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
+    let entered = entered.context("Holdover did not start")?;
+    let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
+    let copied = Copies { dead, new, reserved, disk, wound }.judge();
+    Ok(Findings { traced, copied, remembered, readings })
 }
 
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.

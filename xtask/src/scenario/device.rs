@@ -33,6 +33,11 @@ impl Device {
         (self.slot as u16) << 3
     }
 
+    /// Bus, device and function, as people write them.
+    pub(crate) fn address(self) -> String {
+        format!("00:{:02x}.0", self.slot)
+    }
+
     /// What a person calls the function with this source-id.
     pub(crate) fn name_of(source_id: u16) -> String {
         let known = Self::ALL.into_iter().find(|device| device.source_id() == source_id);

@@ -4,7 +4,8 @@
 use machine::Range;
 use serde::Serialize;
 
-use super::tables::{Run, Tables, difference};
+use super::tables::{Run, Tables, difference, without};
+use crate::damage::{Fate, Wound};
 use crate::reserved::Reserved;
 use crate::scenario::device::Device;
 
@@ -34,6 +35,8 @@ pub(crate) struct Copies<'a> {
     pub(crate) reserved: &'a Reserved,
     /// Source-id of the dump's disk.
     pub(crate) disk: u16,
+    /// What was damaged.
+    pub(crate) wound: Option<&'a Wound>,
 }
 
 impl Copies<'_> {
@@ -53,7 +56,7 @@ impl Copies<'_> {
     }
 
     fn compare(&self, source: u16, copied: &mut Copied) {
-        let (before, after) = (self.dead.runs(source), self.new.runs(source));
+        let Some([before, after]) = self.runs(source) else { return };
         copied.bytes_compared += bytes(&before);
         let (closed, open) = self.split(&before);
         copied.bytes_closed += bytes(&closed);
@@ -68,6 +71,17 @@ impl Copies<'_> {
         let (still_open, _) = self.split(&after);
         if source != self.disk {
             copied.complain(source, "reaches Holdover's memory in", &still_open);
+        }
+    }
+
+    /// What a function reached, and reaches; without what goes through damaged tables, which a witness does not follow: there
+    /// may be no end to them.
+    fn runs(&self, source: u16) -> Option<[Vec<Run>; 2]> {
+        let tables = [self.dead, self.new];
+        match self.wound.filter(|wound| wound.source == source) {
+            Some(wound) if wound.fate == Fate::Open => None,
+            Some(wound) => Some(tables.map(|tables| without(&tables.runs(source), wound.iovas))),
+            None => Some(tables.map(|tables| tables.runs(source))),
         }
     }
 

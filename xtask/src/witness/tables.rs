@@ -14,7 +14,7 @@ use machine::{PAGE_SIZE, Range};
 
 use crate::ram::Ram;
 pub(crate) use function::Way;
-pub(crate) use run::{Run, difference};
+pub(crate) use run::{Run, difference, without};
 pub(crate) use stage::Format;
 
 /// Bits of table entries that stand at the same place wherever they exist.

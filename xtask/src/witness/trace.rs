@@ -10,6 +10,7 @@ use machine::PAGE_SIZE;
 use serde::Serialize;
 
 use super::tables::{Root, Tables};
+use crate::damage::{Fate, Wound};
 use crate::reserved::Reserved;
 use crate::scenario::device::Device;
 
@@ -49,12 +50,16 @@ pub(crate) struct Fault {
 pub(crate) struct Traced {
     /// Requests that the unit refused, and errors that it noted.
     pub(crate) faults: u64,
+    /// Those of them that are due to damage that the bench has done.
+    pub(crate) faults_of_victim: u64,
     /// Requests of devices that were translated before the swap, while Holdover ran.
     pub(crate) translations_before_swap: u64,
     /// Requests of legacy devices after the swap: who, and how many.
     pub(crate) active_after_swap: BTreeMap<String, u64>,
     /// Requests whose answer was not the one that the dead kernel's tables give.
     pub(crate) translations_changed: u64,
+    /// Requests that went through damaged tables after the swap.
+    pub(crate) translations_of_victim: u64,
     /// Requests of the dump's disk for addresses that Holdover gave it.
     pub(crate) new_translations: u64,
     /// The first of each kind of trouble.
@@ -90,6 +95,15 @@ impl Trace {
         self.after.iter().rev().find_map(Entry::root)
     }
 
+    /// The lowest I/O page that a function has used before the panic: the sound controller's are the samples it plays.
+    pub(crate) fn lowest_iova(&self, source: u16) -> Option<u64> {
+        let used = self.before.iter().filter_map(|entry| match entry.event {
+            Event::Translated { source: user, iova, .. } if user == source => Some(iova & !(PAGE_SIZE - 1)),
+            _ => None,
+        });
+        used.min()
+    }
+
     /// The pages that some functions have used from the panic on, by address.
     pub(crate) fn touched_by(&self, sources: &[u16]) -> HashSet<u64> {
         let page = |entry: &Entry| match entry.event {
@@ -113,6 +127,8 @@ pub(crate) struct Case<'a> {
     pub(crate) disk: u16,
     /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
     pub(crate) entered: SystemTime,
+    /// What was damaged.
+    pub(crate) wound: Option<&'a Wound>,
 }
 
 impl Case<'_> {
@@ -159,7 +175,11 @@ impl<'a> Judging<'a> {
 
     fn fault(&mut self, fault: &Fault) {
         self.traced.faults += 1;
-        if self.traced.faults == 1 {
+        let wound = self.case.wound;
+        if fault.request.is_some_and(|(source, iova)| wound.is_some_and(|wound| wound.concerns(source, iova)))
+        {
+            self.traced.faults_of_victim += 1;
+        } else if self.traced.faults - self.traced.faults_of_victim == 1 {
             self.traced.problems.push(format!("first fault: {}", fault.words));
         }
     }
@@ -184,12 +204,28 @@ impl<'a> Judging<'a> {
     }
 
     fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
-        let Case { reserved, disk, .. } = self.case;
+        let Case { reserved, disk, wound, .. } = self.case;
         let new_mapping = self.swapped && source == disk && reserved.contains(address);
-        match expected {
-            Some(expected) if expected == address => self.unchanged(source),
-            None if new_mapping => self.traced.new_translations += 1,
-            _ => self.changed(source, iova, address, expected),
+        let wound = wound.filter(|wound| wound.concerns(source, iova));
+        match (expected, wound) {
+            (Some(expected), None) if expected == address => self.unchanged(source),
+            (None, _) | (_, Some(_)) if new_mapping => self.traced.new_translations += 1,
+            (_, Some(wound)) => self.through_damage(wound, iova, address),
+            (expected, None) => self.changed(source, iova, address, expected),
+        }
+    }
+
+    /// A request went through damaged tables: before the swap because the unit did not know yet.
+    fn through_damage(&mut self, wound: &Wound, iova: u64, address: u64) {
+        if !self.swapped {
+            self.traced.translations_before_swap += 1;
+            return;
+        }
+        self.traced.translations_of_victim += 1;
+        if wound.fate == Fate::Closed && self.traced.translations_of_victim == 1 {
+            let device = Device::name_of(wound.source);
+            let what = format!("{device} {iova:#x} still leads to {address:#x}, through damaged tables");
+            self.traced.problems.push(what);
         }
     }
 
@@ -318,12 +354,16 @@ mod tests {
 
     /// Judges events against the tables of a machine in which nothing is mapped.
     fn judged(events: &[Event]) -> Traced {
+        judged_with(events, None)
+    }
+
+    fn judged_with(events: &[Event], wound: Option<&Wound>) -> Traced {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
         let dead = Tables::new(&ram, Root { address: 0, scalable: false });
         let reserved = &Reserved::at(HOLDOVER);
-        let mut judging = Judging::new(Case { dead, reserved, disk: DISK, entered: UNIX_EPOCH });
+        let mut judging = Judging::new(Case { dead, reserved, disk: DISK, entered: UNIX_EPOCH, wound });
         for event in events {
             judging.hear(event);
         }
@@ -385,6 +425,35 @@ mod tests {
     }
 
     #[test]
+    fn only_the_victim_may_fault_and_only_where_it_was_hurt() {
+        let wound = Wound {
+            source: Device::SOUND.source_id(),
+            iovas: Range::new(0x1000, 0x2000),
+            fate: Fate::Closed,
+            words: Vec::new(),
+        };
+        let judged = |source, iova| {
+            let words = "a fault".to_owned();
+            judged_with(&[Event::Fault(Fault { request: Some((source, iova)), words })], Some(&wound))
+        };
+        let blames = |traced: Traced| traced.problems.join(" ").contains("a fault");
+        assert!(!blames(judged(wound.source, 0x1000)));
+        assert!(blames(judged(wound.source, 0x2000)));
+        assert!(blames(judged(DISK, 0x1000)));
+    }
+
+    #[test]
+    fn a_way_through_damaged_tables_must_be_closed_after_the_swap() {
+        let wound =
+            Wound { source: 0xa0, iovas: Range::new(0, 0x2000), fate: Fate::Closed, words: Vec::new() };
+        let request = Event::Translated { source: 0xa0, iova: 0x1000, address: 0x5000, mask: 0xfff };
+        let closed =
+            |events: &[Event]| !judged_with(events, Some(&wound)).problems.join(" ").contains("damaged");
+        assert!(closed(&[request.clone(), SWAP]));
+        assert!(!closed(&[SWAP, request]));
+    }
+
+    #[test]
     fn what_other_processors_of_the_dying_kernel_still_map_is_not_held_against_holdover() {
         let text = "1@100.000000:vtd_reg_dmar_root addr 0x0 scalable 0
 1@200.000000:vtd_dmar_translate dev 00:12.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
@@ -400,7 +469,7 @@ mod tests {
         let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
         let changed = |entered| {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
-            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: DISK, entered };
+            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: DISK, entered, wound: None };
             case.judge(&trace).unwrap().translations_changed
         };
         assert_eq!(changed(at(150)), 2);

@@ -33,7 +33,7 @@ impl Tables<'_> {
     }
 
     /// Address of the function's context entry. Root entries: sections 9.1 and 9.2 of the VT-d specification.
-    fn context_entry(&self, source: u16) -> Option<u64> {
+    pub(crate) fn context_entry(&self, source: u16) -> Option<u64> {
         let (bus, function) = (u64::from(source >> 8), u64::from(source & 0xff));
         let root_entry = self.root.address + bus * 16;
         let (half, index, size) =

@@ -56,6 +56,16 @@ impl Runs {
     }
 }
 
+/// The parts of runs that are for I/O addresses outside a range.
+pub(crate) fn without(runs: &[Run], iovas: machine::Range) -> Vec<Run> {
+    let outside = |run: &Run| {
+        let below = (run.iova < iovas.start).then(|| run.part(run.iova, run.end().min(iovas.start)));
+        let above = (run.end() > iovas.end).then(|| run.part(run.iova.max(iovas.end), run.end()));
+        below.into_iter().chain(above)
+    };
+    runs.iter().flat_map(outside).collect()
+}
+
 /// The parts of `runs` that `others` do not map likewise. Both are in order of their I/O addresses.
 pub(crate) fn difference(runs: &[Run], others: &[Run]) -> Vec<Run> {
     let mut left = Vec::new();
@@ -103,6 +113,15 @@ mod tests {
         let elsewhere = [run(0x1000, 0x1000, 0x2000), run(0x3000, 0x9000, 0x2000)];
         assert_eq!(difference(&these, &elsewhere), [run(0x3000, 0x3000, 0x2000)]);
         assert_eq!(difference(&these, &[]), these);
+    }
+
+    #[test]
+    fn a_range_of_io_addresses_can_be_left_out() {
+        let runs = [run(0x1000, 0x8000, 0x4000)];
+        let around = [run(0x1000, 0x8000, 0x1000), run(0x3000, 0xa000, 0x2000)];
+        assert_eq!(without(&runs, machine::Range::new(0x2000, 0x3000)), around);
+        assert_eq!(without(&runs, machine::Range::new(0, u64::MAX)), []);
+        assert_eq!(without(&runs, machine::Range::new(0, 0x1000)), runs);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Page tables of either format, from their top to the pages they map.
 
+use super::function::Way;
 use super::run::{Run, Runs};
 use super::{ADDRESS, PRESENT, READ, Tables, WRITE};
 use crate::ram::Page;
@@ -89,6 +90,20 @@ impl Tables<'_> {
             }
             step = Step { table: entry & ADDRESS, level: step.level - 1, ..step };
         }
+    }
+
+    /// Addresses of the page tables' entries on the way from a function's I/O address to its page.
+    pub(crate) fn path(&self, source: u16, iova: u64) -> Vec<u64> {
+        let Some(Way::Stage(stage)) = self.way(source) else { return Vec::new() };
+        let mut path = Vec::new();
+        let mut table = Some(stage.address);
+        for level in (1..=stage.levels).rev() {
+            let Some(at) = table.map(|table| table + (iova >> (3 + 9 * level)) % 512 * 8) else { break };
+            path.push(at);
+            table =
+                self.word(at).filter(|entry| stage.format.rights(*entry) != 0).map(|entry| entry & ADDRESS);
+        }
+        path
     }
 
     /// Everything that page tables map.
