@@ -1,20 +1,17 @@
 //! The dump: which pages, compressed, to the area; sealed when it is as good as it gets.
 
-use alloc::vec;
 use core::time::Duration;
 
 use area::{Area, Seal, State};
-use kdump::{Codec, Ended, Header, NoteSegment, Statistics, Utsname, WriteError};
+use engine::{Begun, Source};
+use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use record::Record;
-use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes, Ram, Selection};
-use zerocopy::FromBytes;
+use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 
 use crate::clock::Tsc;
 use crate::console::say;
 
-/// Bytes of a bitmap that are made at a time: 128 MiB of memory.
-const CHUNK: usize = 4096;
 /// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
 const PATIENCE: usize = 64;
 /// Time between two lines of progress.
@@ -58,20 +55,13 @@ pub(crate) fn write(
     }
     let kernel = Kernel::new(notes.vmcoreinfo());
     tell_kernel(&kernel, &notes);
-    let mut content = Content {
-        head: dump_header(old, &kernel, &notes, header.ram(), level),
-        notes: NoteSegment { bytes: notes.bytes(), vmcoreinfo: notes.vmcoreinfo_place() },
-        old,
-        ram: header.ram(),
-        selection: Selection::new(old, &kernel, header.ram(), level)?,
-        counts: Counts::default(),
-    };
+    let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     let mut dump = area.begin()?;
-    let Ended { statistics: written, error } = content.write_to(&mut dump);
+    let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source);
     let lacks_nothing = error.is_none() && written.missing == 0;
     let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
     let seal = dump.seal(outcome, written.file_bytes)?;
-    Ok(Dumped { counts: content.counts, written, error, seal })
+    Ok(Dumped { counts, written, error, seal })
 }
 
 impl Dumped {
@@ -97,79 +87,34 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
     }
 }
 
-/// What goes into a dump.
-struct Content<'a, M> {
-    head: Header,
-    notes: NoteSegment<'a>,
-    old: &'a M,
-    ram: &'a Ram,
-    selection: Selection<'a, M>,
-    counts: Counts,
-}
-
-impl<M: OldMemory> Content<'_, M> {
-    /// Writes what can be written; an error ends the dump where it came up.
-    fn write_to(&mut self, device: &mut impl BlockDevice) -> Ended {
-        let mut pages = match self.write_bitmaps(device) {
-            Ok(pages) => pages,
-            Err(error) => return Ended { statistics: Statistics::default(), error: Some(error) },
-        };
-        pages.put_up_with(PATIENCE);
-        match self.write_pages(&mut pages) {
-            Ok(()) => pages.finish(),
-            Err(error) => Ended { error: Some(error), ..pages.abandon() },
+/// Writes what can be written; an error ends the dump where it came up.
+fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>) -> (Counts, Ended) {
+    match source.begin(device, Codec::Zlib) {
+        Ok(Begun { pages, counts }) => {
+            say!("chose {} pages of {}", counts.kept(), counts.ram);
+            (counts, write_pages(pages, source.memory))
         }
-    }
-
-    /// Writes headers, notes and both bitmaps.
-    fn write_bitmaps<'d, D: BlockDevice>(
-        &mut self,
-        device: &'d mut D,
-    ) -> Result<kdump::Pages<'d, D>, WriteError> {
-        let mut bitmaps = kdump::begin(device, &self.head, &self.notes, Codec::Zlib)?;
-        let (mut existing, mut kept) = (vec![0; CHUNK], vec![0; CHUNK]);
-        for first_pfn in (0..self.head.frames).step_by(CHUNK * 8) {
-            let bytes = (self.head.frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
-            self.ram.fill(first_pfn, &mut existing[..bytes]);
-            self.counts += self.selection.fill(first_pfn, &mut kept[..bytes]);
-            bitmaps.push(&existing[..bytes], &kept[..bytes])?;
-        }
-        say!("chose {} pages of {}", self.counts.kept(), self.counts.ram);
-        bitmaps.finish()
-    }
-
-    fn write_pages(&self, pages: &mut kdump::Pages<impl BlockDevice>) -> Result<(), WriteError> {
-        let mut told = Tsc.now();
-        while pages.write_next(|pfn, page| self.old.read(pfn << PAGE_SHIFT, page))?.is_some() {
-            if Tsc.now().saturating_sub(told) >= PROGRESS {
-                told += PROGRESS;
-                let Statistics { done, pages, .. } = pages.statistics();
-                say!("dumped {done} of {pages} pages");
-            }
-        }
-        Ok(())
+        Err(error) => (Counts::default(), Ended { statistics: Statistics::default(), error: Some(error) }),
     }
 }
 
-fn dump_header(old: &impl OldMemory, kernel: &Kernel, notes: &Notes, ram: &Ram, level: Level) -> Header {
-    let info = notes.vmcoreinfo();
-    Header {
-        utsname: utsname(old, kernel, info.os_release()),
-        crashed_at: info.crash_time().and_then(|time| time.try_into().ok()).unwrap_or(0),
-        cpus: notes.processors() as u32,
-        frames: ram.end_pfn(),
-        phys_base: kernel.phys_base(),
-        dump_level: level.number(),
+/// Writes the pages that were chosen, all of them if that is possible.
+fn write_pages(mut pages: Pages<'_, impl BlockDevice>, old: &impl OldMemory) -> Ended {
+    pages.put_up_with(PATIENCE);
+    let mut told = Tsc.now();
+    loop {
+        match pages.write_next(|pfn, page| old.read(pfn << PAGE_SHIFT, page)) {
+            Ok(Some(_)) => tell_progress(&mut told, pages.statistics()),
+            Ok(None) => return pages.finish(),
+            Err(error) => return Ended { error: Some(error), ..pages.abandon() },
+        }
     }
 }
 
-/// The kernel's names as it had them; at least its release, if they cannot be read.
-fn utsname(old: &impl OldMemory, kernel: &Kernel, release: Option<&str>) -> Utsname {
-    let name = kdump::layout::Name::new;
-    kernel.utsname(old).and_then(|names| Utsname::read_from_bytes(names.as_bytes()).ok()).unwrap_or(Utsname {
-        sysname: name("Linux"),
-        release: name(release.unwrap_or_default()),
-        machine: name("x86_64"),
-        ..Utsname::default()
-    })
+/// Says how far the dump is, if it was not said a short while ago.
+fn tell_progress(told: &mut Duration, Statistics { done, pages, .. }: Statistics) {
+    if Tsc.now().saturating_sub(*told) >= PROGRESS {
+        *told += PROGRESS;
+        say!("dumped {done} of {pages} pages");
+    }
 }

@@ -1,18 +1,20 @@
 //! `holdover collect`: copies a dump out of its area into a file, and checks it on the way.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use area::{Area, Lack, ReadError, Seal, State};
 use blockfile::BlockFile;
+use dumpfile::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::area_device;
 use crate::report::{self, Report, row};
+use crate::unfinished::{IfExists, Unfinished};
 
 /// What the command is told.
 #[derive(clap::Args)]
@@ -44,14 +46,14 @@ struct About {
 /// Copies and checks the dump.
 pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
     let out = &arguments.out;
-    if out.exists() && !arguments.force {
-        bail!("{} exists; `--force` replaces it", out.display());
-    }
+    let if_exists = IfExists::from(arguments.force);
+    if_exists.check(out)?;
     let found = area_device::find(&arguments.area)?;
     let mut area = area_device::open(&found.device, found.label.uuid)?;
     let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
     let lack = lack(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
-    copy(&mut area, &seal, out)?;
+    let unfinished = Unfinished::create(out, if_exists)?;
+    copy(&mut area, &seal, unfinished)?;
     Ok(Collected { out: out.clone(), bytes: seal.dump_len, lack, about: about(out) })
 }
 
@@ -65,23 +67,20 @@ fn lack(seal: &Seal) -> Result<Option<Lack>> {
     }
 }
 
-/// Copies the dump to `out`, under another name until it is whole and safe.
-fn copy(area: &mut Area<BlockFile>, seal: &Seal, out: &Path) -> Result<()> {
-    let unfinished = beside(out, "unfinished");
-    let file = File::create(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
-    let copied = copy_bytes(area, seal, &file);
-    if let Err(ReadError::Checksum { .. }) = &copied {
-        let damaged = beside(out, "damaged");
-        fs::rename(&unfinished, &damaged)
-            .with_context(|| format!("cannot rename {}", unfinished.display()))?;
-        return copied.with_context(|| format!("what was read is in {}", damaged.display()));
+/// Copies the dump into a file that gets its name only when it is whole and safe.
+fn copy(area: &mut Area<BlockFile>, seal: &Seal, unfinished: Unfinished) -> Result<()> {
+    match copy_bytes(area, seal, unfinished.file()) {
+        Ok(()) => unfinished.keep(),
+        Err(error @ ReadError::Checksum { .. }) => {
+            let damaged = unfinished.set_aside("damaged")?;
+            Err(error).with_context(|| format!("what was read is in {}", damaged.display()))
+        }
+        Err(error) => {
+            let path = unfinished.path().display().to_string();
+            unfinished.discard();
+            Err(error).with_context(|| format!("cannot make {path}"))
+        }
     }
-    let kept = copied.map_err(anyhow::Error::from).and_then(|()| keep(&file, &unfinished, out));
-    if kept.is_err() {
-        // Nothing can be done if this fails as well.
-        let _ = fs::remove_file(&unfinished);
-    }
-    kept.with_context(|| format!("cannot make {}", out.display()))
 }
 
 fn copy_bytes(area: &mut Area<BlockFile>, seal: &Seal, file: &File) -> Result<(), ReadError<CopyError>> {
@@ -117,22 +116,6 @@ fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the file durable, then gives it its name, then makes the name durable.
-fn keep(file: &File, unfinished: &Path, out: &Path) -> Result<()> {
-    file.sync_all()?;
-    fs::rename(unfinished, out)?;
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(File::open(folder)?.sync_all()?)
-}
-
-/// A name in the same folder.
-fn beside(out: &Path, ending: &str) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(ending);
-    out.with_file_name(name)
-}
-
 /// A bar on standard error, if that is a terminal.
 fn progress(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::new(bytes);
@@ -144,9 +127,8 @@ fn progress(bytes: u64) -> ProgressBar {
 
 /// Reads back what the dump says of itself, if it can be read.
 fn about(dump: &Path) -> Option<About> {
-    let reader = kdump::Reader::open(BlockFile::open(dump).ok()?).ok()?;
-    let release = reader.header().utsname.release.as_str().to_owned();
-    Some(About { release, pages: reader.pages() })
+    let dump = Dump::open(dump).ok()?;
+    Some(About { release: dump.release().to_owned(), pages: dump.pages() })
 }
 
 /// What a person should know of a dump that lacks something.

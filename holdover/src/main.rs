@@ -11,9 +11,11 @@ mod doctor;
 mod format;
 mod kexec;
 mod load;
+mod makedump;
 mod report;
 mod signature;
 mod sysfs;
+mod unfinished;
 
 use std::process::ExitCode;
 
@@ -48,6 +50,8 @@ enum Command {
     Unload,
     /// Copy a dump out of its area, and check it
     Collect(collect::Arguments),
+    /// Make a small dump of an ELF core such as /proc/vmcore
+    Makedump(makedump::Arguments),
 }
 
 impl Command {
@@ -58,6 +62,7 @@ impl Command {
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
             Self::Collect(arguments) => Box::new(collect::run(arguments)?),
+            Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
         })
     }
 }

@@ -20,6 +20,17 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// All that there are.
+    pub const ALL: [Self; 2] = [Self::None, Self::Zlib];
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zlib => "zlib",
+        }
+    }
+
     /// The codec's flag in a page's descriptor and in the header's status.
     pub(crate) fn flag(self) -> u32 {
         match self {
@@ -30,7 +41,7 @@ impl Codec {
 
     /// The codec that a descriptor names, if it can be read here.
     pub(crate) fn named_by(flags: u32) -> Option<Self> {
-        [Self::None, Self::Zlib].into_iter().find(|codec| codec.flag() == flags)
+        Self::ALL.into_iter().find(|codec| codec.flag() == flags)
     }
 }
 

@@ -49,8 +49,13 @@ impl Ram {
 
     /// Whether this page frame is RAM.
     pub fn contains(&self, pfn: u64) -> bool {
+        self.next(pfn) == Some(pfn)
+    }
+
+    /// The first page frame at or after `pfn` that is RAM.
+    pub fn next(&self, pfn: u64) -> Option<u64> {
         let after = self.frames.partition_point(|range| range.end <= pfn);
-        self.frames.get(after).is_some_and(|range| range.contains(pfn))
+        self.frames.get(after).map(|range| range.start.max(pfn))
     }
 
     /// Sets bit `n` (the least significant bit of a byte comes first) where page frame `first_pfn + n` is RAM, clears

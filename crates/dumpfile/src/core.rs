@@ -1,0 +1,48 @@
+//! ELF cores of kernels: `/proc/vmcore`, copies of it, and what hypervisors write.
+
+use std::path::Path;
+
+use vmcore::{CoreFile, CoreHeader, Notes, Ram};
+
+use crate::{DumpError, FileView};
+
+/// An ELF core of a kernel.
+#[derive(Debug)]
+pub struct Core {
+    memory: CoreFile<FileView>,
+    header: CoreHeader,
+    notes: Notes,
+}
+
+impl Core {
+    /// Opens a core; reads its headers and notes.
+    pub fn open(path: &Path) -> Result<Self, DumpError> {
+        Self::new(FileView::open(path)?)
+    }
+
+    pub(crate) fn new(file: FileView) -> Result<Self, DumpError> {
+        let header = CoreHeader::read(&file, 0)?;
+        let notes = Notes::read(&file, &header)?;
+        Ok(Self { memory: CoreFile::new(file, &header)?, header, notes })
+    }
+
+    /// The dead kernel's memory.
+    pub fn memory(&self) -> &CoreFile<FileView> {
+        &self.memory
+    }
+
+    /// The dead kernel's RAM.
+    pub fn ram(&self) -> &Ram {
+        self.header.ram()
+    }
+
+    /// The dead kernel's notes.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// How many bytes the file lacks: its headers speak of more than it has.
+    pub fn lacking(&self) -> u64 {
+        self.memory.expected_len().saturating_sub(self.memory.file().len())
+    }
+}

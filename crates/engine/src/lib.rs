@@ -1,0 +1,114 @@
+//! The dump engine: brings a dead kernel's memory into a dump, the same way in the capture kernel and on a host.
+//!
+//! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. Here
+//! the two meet: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes of it what comes before
+//! the pages. The pages themselves are the caller's: one after the other, or on several processors.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+
+use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
+use machine::{BlockDevice, OldMemory};
+use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection};
+use zerocopy::FromBytes;
+
+/// Bytes of a bitmap that are made at a time: 128 MiB of memory.
+const CHUNK: usize = 4096;
+
+/// A dead kernel and what of it is to be dumped.
+#[derive(Debug)]
+pub struct Source<'a, M> {
+    /// Its memory.
+    pub memory: &'a M,
+    /// What is known of it.
+    pub kernel: &'a Kernel,
+    /// What it left to say, and what others added.
+    pub notes: &'a Notes,
+    /// Its RAM.
+    pub ram: &'a Ram,
+    /// Which pages to leave out.
+    pub level: Level,
+}
+
+/// A dump that has everything but its pages.
+pub struct Begun<'d, D: ?Sized> {
+    /// Takes the pages.
+    pub pages: Pages<'d, D>,
+    /// How many pages were left out, and why.
+    pub counts: Counts,
+}
+
+impl<M: OldMemory> Source<'_, M> {
+    /// What the dump's header says.
+    pub fn header(&self) -> Header {
+        let info = self.notes.vmcoreinfo();
+        Header {
+            utsname: self.utsname(),
+            crashed_at: info.crash_time().and_then(|time| time.try_into().ok()).unwrap_or(0),
+            cpus: u32::try_from(self.notes.processors()).unwrap_or(u32::MAX),
+            frames: self.ram.end_pfn(),
+            phys_base: self.kernel.phys_base(),
+            dump_level: self.level.number(),
+        }
+    }
+
+    /// Writes headers, notes and both bitmaps.
+    pub fn begin<'d, D: BlockDevice + ?Sized>(
+        &self,
+        device: &'d mut D,
+        codec: Codec,
+    ) -> Result<Begun<'d, D>, WriteError> {
+        let header = self.header();
+        let notes = NoteSegment { bytes: self.notes.bytes(), vmcoreinfo: self.notes.vmcoreinfo_place() };
+        let mut bitmaps = kdump::begin(device, &header, &notes, codec)?;
+        let mut counts = Counts::default();
+        self.choose(header.frames, |existing, kept, chosen| {
+            counts += chosen;
+            bitmaps.push(existing, kept)
+        })?;
+        Ok(Begun { pages: bitmaps.finish()?, counts })
+    }
+
+    /// Gives both bitmaps up to `frames`, piece by piece, each with the reasons why pages were left out.
+    fn choose(
+        &self,
+        frames: u64,
+        mut take: impl FnMut(&[u8], &[u8], Counts) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        let selection = Selection::new(self.memory, self.kernel, self.ram, self.level);
+        let mut selection = selection.map_err(|_| WriteError::OutOfMemory)?;
+        let (mut existing, mut kept) = (zeros()?, zeros()?);
+        for first_pfn in (0..frames).step_by(CHUNK * 8) {
+            let bytes = (frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
+            self.ram.fill(first_pfn, &mut existing[..bytes]);
+            let counts = selection.fill(first_pfn, &mut kept[..bytes]);
+            take(&existing[..bytes], &kept[..bytes], counts)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel's names as it had them; at least its release, if they cannot be read.
+    fn utsname(&self) -> Utsname {
+        let names = self.kernel.utsname(self.memory);
+        let names = names.and_then(|names| Utsname::read_from_bytes(names.as_bytes()).ok());
+        let name = kdump::layout::Name::new;
+        names.unwrap_or_else(|| Utsname {
+            sysname: name("Linux"),
+            release: name(self.notes.vmcoreinfo().os_release().unwrap_or_default()),
+            machine: name("x86_64"),
+            ..Utsname::default()
+        })
+    }
+}
+
+/// A piece of an empty bitmap.
+fn zeros() -> Result<Vec<u8>, WriteError> {
+    let mut piece = Vec::new();
+    piece.try_reserve_exact(CHUNK).map_err(|_| WriteError::OutOfMemory)?;
+    piece.resize(CHUNK, 0);
+    Ok(piece)
+}

@@ -1,0 +1,94 @@
+//! Pages that go through the pipeline together.
+
+use kdump::{BLOCK, Codec, Content, Encoder, Page, Pages, WriteError};
+use machine::{BlockDevice, OldMemory};
+use vmcore::CoreFile;
+
+/// Pages in a batch: read at once where they follow each other.
+const PAGES: usize = 64;
+
+/// Some kept pages: first their numbers, then their memory, then what is stored of them. Used again and again.
+pub(crate) struct Batch {
+    frames: Vec<u64>,
+    memory: Box<[Page]>,
+    items: Vec<Item>,
+    /// What is stored of all pages, one after the other.
+    data: Vec<u8>,
+}
+
+/// What is stored of one page.
+#[derive(Clone, Copy)]
+enum Item {
+    Missing,
+    Zero,
+    Data { codec: Codec, len: usize },
+}
+
+impl Batch {
+    /// An empty batch.
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: Vec::with_capacity(PAGES),
+            memory: vec![[0; BLOCK]; PAGES].into_boxed_slice(),
+            items: Vec::with_capacity(PAGES),
+            data: Vec::with_capacity(PAGES * BLOCK),
+        }
+    }
+
+    /// Takes the next kept pages; says whether there were any.
+    pub(crate) fn take<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) -> Result<bool, WriteError> {
+        self.frames.clear();
+        while self.frames.len() < PAGES
+            && let Some(pfn) = pages.next_frame()?
+        {
+            self.frames.push(pfn);
+        }
+        Ok(!self.frames.is_empty())
+    }
+
+    /// Reads the pages and makes what is stored of them.
+    pub(crate) fn encode(&mut self, memory: &CoreFile<impl OldMemory>, encoder: &mut Encoder) {
+        self.items.clear();
+        self.data.clear();
+        let mut done = 0;
+        for run in self.frames.chunk_by(|this, next| this + 1 == *next) {
+            let pages = &mut self.memory[done..done + run.len()];
+            let whole = memory.read(run[0] * BLOCK as u64, pages.as_flattened_mut()).is_ok();
+            for (pfn, page) in run.iter().zip(pages) {
+                let readable = whole || memory.read_page(*pfn, page).is_ok();
+                let content = if readable { encoder.encode(page) } else { Content::Missing };
+                self.items.push(append(&mut self.data, content));
+            }
+            done += run.len();
+        }
+    }
+
+    /// Hands the pages to the dump.
+    pub(crate) fn store<D: BlockDevice>(&self, pages: &mut Pages<'_, D>) -> Result<(), WriteError> {
+        let mut rest = &self.data[..];
+        for item in &self.items {
+            let content = match *item {
+                Item::Missing => Content::Missing,
+                Item::Zero => Content::Zero,
+                Item::Data { codec, len } => {
+                    let (data, later) = rest.split_at(len);
+                    rest = later;
+                    Content::Data { codec, data }
+                }
+            };
+            pages.store(content)?;
+        }
+        Ok(())
+    }
+}
+
+fn append(data: &mut Vec<u8>, content: Content<'_>) -> Item {
+    match content {
+        Content::Missing => Item::Missing,
+        Content::Zero => Item::Zero,
+        Content::Data { codec, data: bytes } => {
+            data.extend_from_slice(bytes);
+            Item::Data { codec, len: bytes.len() }
+        }
+    }
+}
