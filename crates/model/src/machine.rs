@@ -59,6 +59,16 @@ impl Machine {
         *self.world.borrow().units[unit].walker(&self.world.borrow().memory).traits
     }
 
+    /// The functions behind a unit that keep translations themselves.
+    pub fn device_tlbs(&self, unit: usize) -> Vec<u16> {
+        self.world.borrow().units[unit].device_tlbs().collect()
+    }
+
+    /// Whether such a function was told to forget what it keeps, and may have kept it all the same.
+    pub fn keeps_on(&self, unit: usize, source: u16) -> bool {
+        self.world.borrow().units[unit].keeps_on(source)
+    }
+
     /// A unit's status.
     pub fn status(&self, unit: usize) -> GlobalStatus {
         GlobalStatus::from_bits(self.world.borrow().units[unit].read32(vtd::registers::GSTS.offset))

@@ -67,8 +67,12 @@ pub enum OldQueue {
     Idle,
     /// So many waits were still to be done.
     Busy(u32),
-    /// It had stopped at a descriptor that it could not execute.
+    /// It had stopped at a descriptor that it could not execute (IQE).
     Stopped,
+    /// It had stopped because a device had not answered (ITE), with so many waits still to be done.
+    TimedOut(u32),
+    /// All was done, but a device had answered in a wrong way (ICE).
+    Garbled,
 }
 
 /// A domain: an address space with an id.
@@ -135,6 +139,21 @@ pub struct Function {
     pub works_at: Vec<u64>,
     /// The processes that it works for, each under a PASID of its own; in scalable mode only.
     pub processes: Vec<Process>,
+    /// Whether it keeps translations itself, on units that know device-TLBs.
+    pub device_tlb: Option<DeviceTlb>,
+}
+
+/// What a device that keeps translations itself does when it is told to forget them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceTlb {
+    /// It forgets them and says so.
+    Answers,
+    /// It keeps them; the unit waits for a while and gives up (ITE).
+    Silent,
+    /// It keeps them and says something that makes no sense (ICE); then the unit gives up.
+    Garbles,
+    /// It keeps them, and the unit waits for ever.
+    Stalls,
 }
 
 /// A process that a function works for.

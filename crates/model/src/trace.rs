@@ -1,6 +1,6 @@
 //! What happened on a machine, for people.
 
-use crate::answer::Access;
+use crate::answer::{Access, Bdf, Requester};
 use std::fmt;
 use vtd::control::GlobalStatus;
 use vtd::fault::FaultReason;
@@ -34,6 +34,16 @@ pub enum Event {
     ForgotPasids,
     /// The unit forgot translations.
     ForgotTranslations,
+    /// The unit told a device to forget what it keeps.
+    ToldDevice {
+        /// For which of its requests.
+        requester: Requester,
+    },
+    /// A device did not answer, and the queue stopped.
+    DeviceSilent {
+        /// Its source-id.
+        source: u16,
+    },
     /// A wait in the invalidation queue completed.
     Waited {
         /// Its status data.
@@ -104,6 +114,8 @@ impl fmt::Display for Event {
             Self::ForgotContexts => f.write_str("the unit forgets contexts"),
             Self::ForgotPasids => f.write_str("the unit forgets PASIDs"),
             Self::ForgotTranslations => f.write_str("the unit forgets translations"),
+            Self::ToldDevice { requester } => write!(f, "{} is told to forget", Bdf(requester.source)),
+            Self::DeviceSilent { source } => write!(f, "{} does not answer: the queue stops", Bdf(*source)),
             Self::Waited { data } => write!(f, "wait {data:#x} is done"),
             Self::QueueStopped { at } => write!(f, "the queue stops at {at:#x}"),
             Self::Fault { access, reason } => write!(f, "fault: {access}, reason {:#x}", reason.0),

@@ -146,7 +146,10 @@ impl World {
         if let Some(deliveries) = &mut self.deliveries {
             deliveries.push(Delivery { step: self.steps, access, before, now });
         }
-        self.judge(access, Temperature::Warm, before, now);
+        // What a device keeps although it was told to forget it is not for the unit to prevent.
+        if !self.units[unit].keeps_on(access.source) {
+            self.judge(access, Temperature::Warm, before, now);
+        }
         self.judge_cold(unit, access, before);
     }
 

@@ -37,11 +37,15 @@ fn every_mapping_of_a_scenario_is_in_force() {
                 machine.reached(unit).iter().map(|reached| reached.memory.start).collect();
             for (_, attached, _) in scenario.requesters(unit) {
                 let Attached::To(domain) = attached else { continue };
-                let mut memory = scenario.domains[domain]
-                    .mappings
-                    .iter()
-                    .filter_map(|mapping| host_memory(&scenario, domain, mapping));
-                assert!(memory.all(|address| reached.contains(&address)));
+                for mapping in &scenario.domains[domain].mappings {
+                    let memory = host_memory(&scenario, domain, mapping);
+                    let is_reached = memory.is_none_or(|address| reached.contains(&address));
+                    assert!(
+                        is_reached,
+                        "{mapping:x?} of {:x?}, seed {}",
+                        scenario.domains[domain].stage, scenario.seed
+                    );
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use model::{Access, Answer, Kind, Machine, Requester};
 use takeover::hazard::{Danger, Place};
 use takeover::report::ContextReport;
 use takeover::{Outcome, Report};
+use vtd::source::SourceId;
 
 use crate::{Verdict, ends, ensure};
 
@@ -16,6 +17,7 @@ const SAMPLE: usize = 60;
 pub fn check(machine: &Machine, unit: usize, report: &Report) -> Verdict {
     sample(&machine.requesters_before(unit)).try_for_each(|requester| check_listed(report, requester))?;
     check_domains(report)?;
+    check_device_tlbs(machine, unit, report)?;
     check_nothing_new(machine, unit)?;
     sample(&report.contexts.iter().collect::<Vec<_>>())
         .try_for_each(|context| check_context(machine, unit, report, context))
@@ -73,6 +75,21 @@ fn check_listed(report: &Report, wanted: Requester) -> Verdict {
     let excused =
         hazard(Danger::TooManyContexts) || hazard(Danger::OverBudget) || report.hazards.unlisted > 0;
     ensure(listed == 1 || (listed == 0 && excused), || format!("{wanted:?} is listed {listed} times"))
+}
+
+/// Each device that may have kept translations that it was told to forget is told of.
+fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict {
+    machine.device_tlbs(unit).into_iter().filter(|source| machine.keeps_on(unit, *source)).try_for_each(
+        |source| {
+            let mut hazards = report.hazards.listed.iter();
+            let told = hazards.any(|hazard| {
+                hazard.place == Place::Device(SourceId(source)) && hazard.danger == Danger::DeviceTlbSilent
+            });
+            ensure(told || report.hazards.unlisted > 0, || {
+                format!("nothing is said of the device-TLB of {}", SourceId(source))
+            })
+        },
+    )
 }
 
 /// Every domain-id of a listed context is that of a domain that is listed once.

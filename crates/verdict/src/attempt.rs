@@ -4,7 +4,8 @@ use machine::{Clock, Frames, OldMemory, Range, Registers};
 use model::{Kind, Machine, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
-use takeover::{Failure, Limits, Surroundings, Takeover, Unit};
+use takeover::{DeviceTlb, Failure, Limits, Surroundings, Takeover, Unit};
+use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
 pub const REGISTERS: usize = 4096;
@@ -30,6 +31,7 @@ pub struct Layout {
     memory: Vec<Range>,
     own: Vec<Range>,
     host_address_bits: u32,
+    device_tlbs: Vec<DeviceTlb>,
 }
 
 impl Layout {
@@ -37,7 +39,14 @@ impl Layout {
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(Kind::Old), machine.ranges(Kind::Capture));
         let host_address_bits = machine.traits(unit).host_address_bits;
-        Self { memory: old.into_iter().chain(own.iter().copied()).collect(), own, host_address_bits }
+        let tlb = |source| DeviceTlb { source: SourceId(source), physical: SourceId(source), depth: 1 };
+        let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();
+        Self {
+            memory: old.into_iter().chain(own.iter().copied()).collect(),
+            own,
+            host_address_bits,
+            device_tlbs,
+        }
     }
 
     /// The same as a takeover wants it.
@@ -47,7 +56,7 @@ impl Layout {
             memory: &self.memory,
             own: &self.own,
             kept_free: &KEPT_FREE,
-            device_tlbs: &[],
+            device_tlbs: &self.device_tlbs,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::scenario::{OldQueue, UnitScenario};
 use crate::unit::Unit;
 use fastrand::Rng;
 use vtd::control::{GlobalCommand, GlobalStatus, Granularity, RootTableAddress, TableMode};
+use vtd::fault::FaultStatus;
 use vtd::queue::{ContextCacheInvalidation, Descriptor, QueueAddress, Wait};
 use vtd::registers::{GCMD, GSTS, IQA, IQT, RTADDR};
 
@@ -25,6 +26,11 @@ impl OldKernel<'_> {
         self.command(&mut unit, |command| command.with_sirtp(true));
         self.command(&mut unit, |command| command.with_ire(true));
         self.command(&mut unit, |command| command.with_te(true));
+        for function in self.scenario.functions_of(index) {
+            if let Some(manner) = function.device_tlb {
+                unit.add_device_tlb(function.source, manner);
+            }
+        }
         unit
     }
 
@@ -58,8 +64,13 @@ impl OldKernel<'_> {
         self.let_finish(unit);
         let left = match description.queue {
             OldQueue::Off | OldQueue::Idle => return,
+            OldQueue::Garbled => return unit.fail_queue(FaultStatus::new().with_ice(true)),
             OldQueue::Busy(waits) => u64::from(waits),
             OldQueue::Stopped => 1,
+            OldQueue::TimedOut(waits) => {
+                unit.fail_queue(FaultStatus::new().with_ite(true));
+                u64::from(waits)
+            }
         };
         let wait = Wait::new().with_write(true).with_data(2).reporting_to(status);
         let stopper = Descriptor([u64::MAX, 0, 0, 0]);

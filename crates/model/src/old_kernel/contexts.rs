@@ -25,8 +25,10 @@ impl OldKernel<'_> {
         let entry = match function.attached {
             Attached::To(index) => {
                 let domain = &self.scenario.domains[index];
+                let keeps = function.device_tlb.is_some();
+                let kind = if keeps { TranslationType::DEVICE_TLB } else { TranslationType::TRANSLATED };
                 ContextEntry {
-                    low: low.with_frame(self.tops[index] >> 12),
+                    low: low.with_translation(kind).with_frame(self.tops[index] >> 12),
                     high: ContextHigh::new().with_width(domain.width).with_domain(domain.id),
                 }
             }
@@ -47,6 +49,7 @@ impl OldKernel<'_> {
         let low = ScalableContextLow::new()
             .with_present(true)
             .with_pasid_enabled(!function.processes.is_empty())
+            .with_device_tlb(function.device_tlb.is_some())
             .with_directory_size(size)
             .with_frame(directory >> 12);
         let privileged = traits.extended.rprivs() && self.rng.bool();

@@ -22,7 +22,7 @@ pub(super) fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], 
     for id in ids.into_iter().take(rng.usize(..=size.domains)) {
         let stage = stage(rng, traits, &domains);
         let Some(width) = width(rng, traits, stage) else { break };
-        let targets = targets(memory, &domains, stage);
+        let targets = targets(traits, memory, &domains, stage);
         let space = Space { stage, width };
         let mappings = mappings(rng, traits, space, &targets, size);
         let alike = |other: &Domain| other.width == width && other.stage == stage;
@@ -56,12 +56,13 @@ fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
     rng.choice(widths)
 }
 
-/// What pages may be mapped to: old memory, or what the host of a guest maps.
-fn targets(memory: &[(Range, Kind)], domains: &[Domain], stage: Stage) -> Vec<Range> {
+/// What pages may be mapped to: old memory, or what the host of a guest maps at addresses that entries can hold.
+fn targets(traits: &Traits, memory: &[(Range, Kind)], domains: &[Domain], stage: Stage) -> Vec<Range> {
     let Stage::Nested(host) = stage else {
         return memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| *range).collect();
     };
-    domains[host].mappings.iter().map(range_of).collect()
+    let mapped = domains[host].mappings.iter().map(range_of);
+    mapped.filter(|range| range.end <= 1 << traits.host_address_bits).collect()
 }
 
 fn range_of(mapping: &Mapping) -> Range {

@@ -2,7 +2,7 @@
 
 use super::domains::PASS_THROUGH;
 use super::{CAPTURE, Size, one_in, pick};
-use crate::scenario::{Attached, Domain, Function, Mapping, Process, Stage, UnitScenario};
+use crate::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, Process, Stage, UnitScenario};
 use crate::walk::is_interrupt;
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -21,7 +21,8 @@ pub(super) fn functions(
         let Some(attached) = attached(rng, &units[unit], domains) else { continue };
         let works_at = works_at(rng, attached, domains);
         let processes = processes(rng, &units[unit], domains);
-        functions.insert(source, Function { unit, source, attached, works_at, processes });
+        let device_tlb = device_tlb(rng, &units[unit]);
+        functions.insert(source, Function { unit, source, attached, works_at, processes, device_tlb });
     }
     functions.into_values().collect()
 }
@@ -37,6 +38,15 @@ fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Option<At
         Stage::Nested(_) => unit.mode == TableMode::SCALABLE && unit.traits.extended.nest(),
     };
     rng.choice((0..domains.len()).filter(can_walk).collect::<Vec<_>>()).map(Attached::To)
+}
+
+/// On units that know device-TLBs, now and then one, which mostly works.
+fn device_tlb(rng: &mut Rng, unit: &UnitScenario) -> Option<DeviceTlb> {
+    if !unit.traits.extended.dt() || rng.bool() {
+        return None;
+    }
+    let odd = [DeviceTlb::Silent, DeviceTlb::Garbles, DeviceTlb::Stalls];
+    Some(if one_in(rng, 6) { pick(rng, &odd) } else { DeviceTlb::Answers })
 }
 
 /// On units that know PASIDs, now and then a process or two; the directory for the largest PASID takes several pages.

@@ -45,9 +45,11 @@ fn traits(rng: &mut Rng, mode: TableMode, host_address_bits: u32) -> Traits {
         .with_fs5lp(scalable && rng.bool());
     let first_stage = scalable && rng.bool();
     let privileges = first_stage && rng.bool();
+    let queue = scalable || !one_in(rng, 4);
     let extended = ExtendedCapability::new()
         .with_c(one_in(rng, 3))
-        .with_qi(scalable || !one_in(rng, 4))
+        .with_qi(queue)
+        .with_dt(queue && one_in(rng, 3))
         .with_ir(true)
         .with_pt(!one_in(rng, 3))
         .with_sc(rng.bool())
@@ -91,9 +93,12 @@ fn queue(rng: &mut Rng, traits: &Traits) -> OldQueue {
     if !traits.extended.qi() {
         return OldQueue::Off;
     }
-    match rng.u8(..10) {
+    match rng.u8(..12) {
         0 => OldQueue::Off,
         1 | 2 => OldQueue::Busy(rng.u32(1..6)),
+        3 => OldQueue::Stopped,
+        4 => OldQueue::TimedOut(rng.u32(..4)),
+        5 => OldQueue::Garbled,
         _ => OldQueue::Idle,
     }
 }

@@ -65,7 +65,7 @@ impl Unit {
         if changed.qie() && value.qie() && tail != 0 {
             self.complain("the queue was turned on with a tail that is not zero");
         }
-        let stopped = self.fault_status() & FaultStatus::QUEUE_ERRORS.into_bits() != 0;
+        let stopped = self.fault_status() & FaultStatus::QUEUE_STOPS.into_bits() != 0;
         if changed.qie() && !value.qie() && !stopped && tail != self.get64(IQH.offset) {
             self.complain("the queue was turned off before it was empty");
         }

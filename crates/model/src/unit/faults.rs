@@ -15,6 +15,11 @@ impl Unit {
         stored.with_ppf(first.is_some()).with_fri(first.unwrap_or(0) as u8).into_bits()
     }
 
+    /// Lets the queue have had errors.
+    pub(crate) fn fail_queue(&mut self, errors: FaultStatus) {
+        self.set32(FSTS.offset, self.get32(FSTS.offset) | errors.into_bits());
+    }
+
     /// Clears what is written as one, of what can be cleared; a queue that had stopped goes on.
     pub(super) fn clear_faults(&mut self, value: u32) {
         self.set32(FSTS.offset, self.get32(FSTS.offset) & !value);
@@ -34,6 +39,8 @@ impl Unit {
         let high = FaultRecordHigh::new()
             .with_source(SourceId(access.source))
             .with_reason(reason)
+            .with_pasid_present(access.pasid.is_some())
+            .with_pasid(access.pasid.unwrap_or(0))
             .with_t1(access.direction == Direction::Read)
             .with_fault(true);
         let offset = self.record_offset(self.next_record);

@@ -5,6 +5,7 @@
 
 mod caches;
 mod commands;
+mod device_tlb;
 mod faults;
 mod lookup;
 mod queue;
@@ -16,6 +17,7 @@ use crate::trace::Event;
 use crate::walk::{Traits, Walker};
 use caches::{Caches, Forget, ForgetContexts, ForgetPasids};
 use commands::Command;
+use device_tlb::DeviceTlbs;
 use fastrand::Rng;
 use queue::Queue;
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
@@ -50,6 +52,7 @@ pub(crate) struct Unit {
     commands: Vec<Command>,
     queue: Queue,
     caches: Caches,
+    device_tlbs: DeviceTlbs,
     next_record: usize,
     habits: Habits,
     rng: Rng,
@@ -67,6 +70,7 @@ impl Unit {
             commands: Vec::new(),
             queue: Queue::default(),
             caches: Caches::default(),
+            device_tlbs: DeviceTlbs::default(),
             next_record: 0,
             habits,
             rng,

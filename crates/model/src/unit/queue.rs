@@ -5,15 +5,18 @@
 
 use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
 use super::{Countdown, Unit};
+use crate::answer::Requester;
 use crate::habits::Chore;
 use crate::memory::{Kind, Memory};
+use crate::scenario::DeviceTlb;
 use crate::trace::Event;
 use machine::Range;
 use vtd::control::{Granularity, InvalidateAddress, TableMode};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
-    ContextCacheInvalidation, Descriptor, DescriptorType, IotlbInvalidation, PasidCacheInvalidation,
-    PasidIotlbInvalidation, QUEUE_OFFSET, QueueAddress, WAIT_COMPLETED, Wait,
+    ContextCacheInvalidation, Descriptor, DescriptorType, DeviceTlbInvalidation, IotlbInvalidation,
+    PasidCacheInvalidation, PasidDeviceTlbInvalidation, PasidIotlbInvalidation, QUEUE_OFFSET, QueueAddress,
+    WAIT_COMPLETED, Wait,
 };
 use vtd::registers::{FSTS, ICS, IQA, IQH, IQT};
 
@@ -38,7 +41,9 @@ enum Request {
     Contexts(ForgetContexts),
     Pasids(ForgetPasids),
     Translations(Forget),
-    /// Device-TLBs and interrupt entries, of which this model has none.
+    /// What a device keeps.
+    InDevice(Requester),
+    /// Interrupt entries, of which this model has none.
     NothingHere,
     Wait(Wait, u64),
 }
@@ -74,7 +79,7 @@ impl Unit {
     /// Starts or ends the queue (6.5.2). What is in flight at the end takes effect, but reports nothing.
     pub(super) fn reset_queue(&mut self, memory: &mut Memory) {
         for one in std::mem::take(&mut self.queue).in_flight {
-            if !matches!(one.request, Request::Wait(..)) {
+            if !matches!(one.request, Request::Wait(..) | Request::InDevice(_)) {
                 self.carry_out(one.request, memory);
             }
         }
@@ -82,7 +87,7 @@ impl Unit {
     }
 
     fn advance_fetch(&mut self, memory: &Memory) {
-        let stopped = self.get32(FSTS.offset) & FaultStatus::QUEUE_ERRORS.into_bits() != 0;
+        let stopped = self.get32(FSTS.offset) & FaultStatus::QUEUE_STOPS.into_bits() != 0;
         let (head, tail) = (self.get64(IQH.offset), self.get64(IQT.offset) & QUEUE_OFFSET);
         if stopped || head == tail || self.queue.is_fenced() {
             return;
@@ -110,7 +115,7 @@ impl Unit {
             self.events.push(Event::QueueStopped { at: head });
             return;
         };
-        let left = self.countdown(Chore::FinishDescriptor);
+        let left = self.duration(request);
         self.queue.in_flight.push(InFlight { request, left });
         self.set64(IQH.offset, (head + step) % address.bytes());
     }
@@ -135,7 +140,15 @@ impl Unit {
             DescriptorType::PASID_CACHE if low & 0xFFF0_0000_0000_FFC0 == 0 && high == 0 => {
                 forget_pasids(PasidCacheInvalidation::from_bits(low)).map(Request::Pasids)
             }
-            DescriptorType::DEVICE_TLB if self.traits.extended.dt() => Some(Request::NothingHere),
+            DescriptorType::DEVICE_TLB if self.traits.extended.dt() => {
+                let source = DeviceTlbInvalidation::from_bits(low).source().0;
+                Some(Request::InDevice(Requester { source, pasid: None }))
+            }
+            DescriptorType::PASID_DEVICE_TLB if self.traits.extended.dt() => {
+                let wanted = PasidDeviceTlbInvalidation::from_bits(low);
+                let (source, pasid) = (wanted.source().0, Some(wanted.pasid()));
+                Some(Request::InDevice(Requester { source, pasid }))
+            }
             DescriptorType::PASID_IOTLB if low & 0xFFF0_0000_0000_FFC0 == 0 => {
                 forget_of_pasid(PasidIotlbInvalidation::from_bits(low)).map(Request::Translations)
             }
@@ -152,8 +165,31 @@ impl Unit {
             Request::Contexts(what) => self.forget_contexts_now(what, memory),
             Request::Pasids(what) => self.forget_pasids_now(what, memory),
             Request::Translations(what) => self.forget_now(what, memory),
+            Request::InDevice(requester) => self.ask_device(requester),
             Request::NothingHere => (),
             Request::Wait(wait, address) => self.report(wait, address, memory),
+        }
+    }
+
+    /// Tells a device to forget; if it does not answer, all waits are aborted and the queue stops (6.5.2.10).
+    fn ask_device(&mut self, requester: Requester) {
+        self.forget_in_device(requester);
+        if self.device_tlbs.manner(requester.source) != DeviceTlb::Answers {
+            self.queue.in_flight.retain(|one| !matches!(one.request, Request::Wait(..)));
+            self.give_device_up(requester.source);
+        }
+    }
+
+    /// How long a request takes from now.
+    fn duration(&mut self, request: Request) -> Countdown {
+        match request {
+            Request::InDevice(requester)
+                if self.device_tlbs.manner(requester.source) == DeviceTlb::Stalls =>
+            {
+                self.forget_in_device(requester);
+                Countdown(None)
+            }
+            _ => self.countdown(Chore::FinishDescriptor),
         }
     }
 

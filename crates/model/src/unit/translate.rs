@@ -24,7 +24,8 @@ impl Unit {
             return Answer::Interrupt;
         }
         let context = self.context(memory, access.requester());
-        let answer = context.and_then(|context| self.translate(memory, context, access));
+        let kept = self.translated(context, access);
+        let answer = kept.unwrap_or_else(|| self.translate(memory, context?, access));
         answer.unwrap_or_else(|reason| {
             if !context.is_ok_and(|context| context.fault_disabled) {
                 self.record(access, reason);
@@ -68,9 +69,13 @@ impl Unit {
         let Some(page) = self.page(memory, context, access, &mut trail) else {
             return Ok(Answer::Memory(access.iova));
         };
-        let answer = page?.answer(access)?;
+        let page = page?;
+        let answer = page.answer(access)?;
         trail.check(access.direction)?;
         note(memory, &trail.marks, access.direction);
+        if context.device_tlb {
+            self.device_tlbs.keep(access.requester(), page, &mut self.rng);
+        }
         Ok(answer)
     }
 

@@ -21,7 +21,8 @@ impl Walker<'_> {
             _ => return Err(FaultReason::CONTEXT_INVALID),
         };
         let (domain, fault_disabled) = (entry.high.domain(), entry.low.fault_disabled());
-        Ok(Context { domain, pasid: 0, fault_disabled, translation })
+        let device_tlb = entry.low.translation() == TranslationType::DEVICE_TLB;
+        Ok(Context { domain, pasid: 0, fault_disabled, device_tlb, translation })
     }
 
     /// Where the context table of `bus` is.

@@ -65,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) pasid: u32,
     /// Whether faults go unrecorded.
     pub(crate) fault_disabled: bool,
+    /// Whether the device may keep translations itself.
+    pub(crate) device_tlb: bool,
     pub(crate) translation: Translation,
 }
 

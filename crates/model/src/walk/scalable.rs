@@ -42,6 +42,7 @@ pub(crate) struct Directory {
     own_is_privileged: bool,
     pasids: Pasids,
     fault_disabled: bool,
+    device_tlb: bool,
 }
 
 /// Whether requests may carry PASIDs.
@@ -83,6 +84,7 @@ impl Walker<'_> {
             own_is_privileged: self.traits.extended.rprivs() && entry.high.rid_privileged(),
             pasids: if entry.low.pasid_enabled() { Pasids::Enabled } else { Pasids::Disabled },
             fault_disabled: entry.low.fault_disabled(),
+            device_tlb: entry.low.device_tlb() && self.traits.extended.dt(),
         })
     }
 
@@ -110,6 +112,7 @@ impl Walker<'_> {
             domain: entry.domain.domain(),
             pasid: pasid as u32,
             fault_disabled: directory.fault_disabled || entry.second.fault_disabled(),
+            device_tlb: directory.device_tlb,
             translation: self.pasid_translation(entry, privileged)?,
         })
     }
