@@ -13,6 +13,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`memory`] | physical memory as hardware finds it |
+//! | [`vast`] | tables too large to be stored |
 //! | [`walk`] | what the tables say, without caches |
 //! | `unit` | a remapping unit: registers, commands, caches, queue, fault records |
 //! | [`habits`] | how a unit misbehaves |
@@ -37,6 +38,7 @@ pub mod random;
 pub mod scenario;
 pub mod trace;
 mod unit;
+pub mod vast;
 pub mod walk;
 pub mod witness;
 mod world;

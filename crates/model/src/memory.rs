@@ -4,7 +4,8 @@
 //! [`OwnFrames`](crate::OwnFrames) keeps. On a platform whose write buffer needs flushing (CAP.RWBF, 6.8) what was
 //! published waits here until the buffer is drained.
 
-use machine::{ENTRIES, PAGE_SHIFT, Range, Table};
+use crate::vast::Vast;
+use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, Range, Table};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a range of physical addresses is.
@@ -23,6 +24,8 @@ pub enum Kind {
 pub struct Memory {
     ranges: Vec<(Range, Kind)>,
     pages: HashMap<u64, Box<Table>>,
+    /// What pages hold that are not stored.
+    vast: Option<Vast>,
     buffer: WriteBuffer,
     /// Stores by units, which processors must see, until somebody asks.
     unit_stores: Vec<(u64, u64)>,
@@ -42,6 +45,7 @@ impl Memory {
         Self {
             ranges,
             pages: HashMap::new(),
+            vast: None,
             buffer: WriteBuffer::Absent,
             unit_stores: Vec::new(),
             changes: 0,
@@ -51,6 +55,16 @@ impl Memory {
     /// Puts a write buffer between the processor and this memory.
     pub fn with_write_buffer(self) -> Self {
         Self { buffer: WriteBuffer::Holding(BTreeMap::new()), ..self }
+    }
+
+    /// Lets this memory hold tables that are computed.
+    pub(crate) fn with_vast(self, vast: Vast) -> Self {
+        Self { vast: Some(vast), ..self }
+    }
+
+    /// Whether what is at `address` is computed.
+    pub(crate) fn is_vast(&self, address: u64) -> bool {
+        self.vast.is_some_and(|vast| (vast.tables..vast.end()).contains(&address))
     }
 
     /// What is at `address`; `None` for a hole.
@@ -73,7 +87,8 @@ impl Memory {
         match self.kind(address)? {
             Kind::Mmio => None,
             Kind::Old | Kind::Capture => {
-                Some(self.pages.get(&(address >> PAGE_SHIFT)).map_or(0, |page| page[index(address)]))
+                let stored = self.pages.get(&(address >> PAGE_SHIFT)).map(|page| page[index(address)]);
+                Some(stored.or_else(|| self.vast?.word(address)).unwrap_or(0))
             }
         }
     }
@@ -88,13 +103,25 @@ impl Memory {
 
     /// Copies the page frame at `address`.
     pub fn page(&self, address: u64) -> Table {
-        self.pages.get(&(address >> PAGE_SHIFT)).map_or([0; ENTRIES], |page| **page)
+        match self.pages.get(&(address >> PAGE_SHIFT)) {
+            Some(page) => **page,
+            None => self.vast.and_then(|vast| vast.table(address)).unwrap_or([0; ENTRIES]),
+        }
+    }
+
+    /// Stores a whole page frame of RAM at once.
+    pub(crate) fn write_page(&mut self, address: u64, content: impl FnMut(usize) -> u64) {
+        self.pages.insert(address >> PAGE_SHIFT, Box::new(std::array::from_fn(content)));
+        self.changes += 1;
     }
 
     /// Stores an aligned word at once. Stores to no RAM are lost, as on a bus.
     pub fn write(&mut self, address: u64, value: u64) {
         if matches!(self.kind(address), Some(Kind::Old | Kind::Capture)) {
-            let page = self.pages.entry(address >> PAGE_SHIFT).or_insert_with(|| Box::new([0; ENTRIES]));
+            let vast = self.vast;
+            let unstored =
+                || vast.and_then(|vast| vast.table(address & !(PAGE_SIZE - 1))).unwrap_or([0; ENTRIES]);
+            let page = self.pages.entry(address >> PAGE_SHIFT).or_insert_with(|| Box::new(unstored()));
             let word = &mut page[index(address)];
             self.changes += u64::from(*word != value);
             *word = value;

@@ -226,16 +226,18 @@ impl OwnFrames {
     /// what is never published.
     fn step_and_evict(&mut self) {
         self.step();
-        let line = {
-            let mut world = self.world.borrow_mut();
-            let frame = world.rng.choice(self.frames.keys().copied());
-            frame
-                .filter(|_| world.rng.u8(..) == 0)
-                .map(|frame| (frame, world.rng.usize(..ENTRIES / LINE) * LINE))
-        };
-        if let Some((frame, first)) = line {
+        if let Some((frame, first)) = self.line_to_evict() {
             self.write_back(frame, first..first + LINE);
         }
+    }
+
+    fn line_to_evict(&self) -> Option<(u64, usize)> {
+        let rng = &mut self.world.borrow_mut().rng;
+        if rng.u8(..) != 0 {
+            return None;
+        }
+        let frame = rng.choice(self.frames.keys().copied())?;
+        Some((frame, rng.usize(..ENTRIES / LINE) * LINE))
     }
 
     fn write_back(&mut self, address: u64, entries: std::ops::Range<usize>) {
@@ -251,11 +253,8 @@ impl OwnFrames {
 
     /// Fills a frame's memory with junk.
     fn spoil(&self, frame: u64) {
-        let mut world = self.world.borrow_mut();
-        for index in 0..ENTRIES as u64 {
-            let junk = world.rng.u64(..);
-            world.memory.write(frame + index * 8, junk);
-        }
+        let World { memory, rng, .. } = &mut *self.world.borrow_mut();
+        memory.write_page(frame, |_| rng.u64(..));
     }
 }
 

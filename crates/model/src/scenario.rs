@@ -6,6 +6,7 @@ use crate::answer::{Access, Direction, Requester};
 use crate::damage::Damage;
 use crate::habits::Habits;
 use crate::memory::Kind;
+use crate::vast::Vast;
 use crate::walk::Traits;
 use machine::Range;
 use vtd::control::TableMode;
@@ -89,12 +90,14 @@ pub struct Domain {
     /// Another domain of the same stage and width, by index, whose tables below the top are linked in where there is
     /// room.
     pub shares_with: Option<usize>,
+    /// Tables that map very much, in place of all that; one domain of the machine may have some.
+    pub vast: Option<Vast>,
 }
 
 impl Default for Domain {
     fn default() -> Self {
         let (stage, width) = (Stage::Second, AddressWidth::BITS_48);
-        Self { id: 1, stage, width, mappings: Vec::new(), shares_with: None }
+        Self { id: 1, stage, width, mappings: Vec::new(), shares_with: None, vast: None }
     }
 }
 

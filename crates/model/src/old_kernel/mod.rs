@@ -43,6 +43,8 @@ pub(crate) struct OldKernel<'a> {
 impl<'a> OldKernel<'a> {
     pub(crate) fn new(scenario: &'a Scenario) -> Self {
         let memory = Memory::new(scenario.memory.clone());
+        let vast = scenario.domains.iter().find_map(|domain| domain.vast);
+        let memory = vast.map_or(memory.clone(), |vast| memory.with_vast(vast));
         let buffered = scenario.units.iter().any(|unit| unit.traits.capability.rwbf());
         Self {
             scenario,
@@ -68,7 +70,7 @@ impl<'a> OldKernel<'a> {
             let range = ranges[self.rng.usize(..ranges.len())];
             let start = range.start + self.rng.u64(..=range.len() / PAGE_SIZE - count) * PAGE_SIZE;
             let pages = || (start..start + count * PAGE_SIZE).step_by(PAGE_SIZE as usize);
-            if pages().all(|page| !self.used.contains(&page)) {
+            if pages().all(|page| !self.used.contains(&page) && !self.memory.is_vast(page)) {
                 self.used.extend(pages());
                 return start;
             }

@@ -17,6 +17,9 @@ const IGNORED: u64 = 0x3FF << 52;
 impl OldKernel<'_> {
     /// Writes a domain's tables and returns its top table, as entries name it.
     pub(super) fn write_domain(&mut self, domain: &Domain) -> u64 {
+        if let Some(vast) = domain.vast {
+            return vast.root();
+        }
         let table = self.paging_table(domain.stage);
         for mapping in &domain.mappings {
             self.map(domain.stage, table, top(domain), mapping);

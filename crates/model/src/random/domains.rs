@@ -27,7 +27,7 @@ pub(super) fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], 
         let mappings = mappings(rng, traits, space, &targets, size);
         let alike = |other: &Domain| other.width == width && other.stage == stage;
         let shares_with = domains.iter().position(alike).filter(|_| one_in(rng, 4));
-        domains.push(Domain { id, stage, width, mappings, shares_with });
+        domains.push(Domain { id, stage, width, mappings, shares_with, vast: None });
     }
     domains
 }

@@ -7,7 +7,7 @@
 //! Nothing is forgotten because memory changed; anything may be evicted at any time.
 
 use crate::answer::Requester;
-use crate::walk::{Context, Device, Page, Table};
+use crate::walk::{Context, Device, Page, Privilege, Table};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
@@ -27,18 +27,26 @@ pub(crate) struct Caches {
     tables: Vec<CachedTable>,
 }
 
-/// Whose a cached translation is (6.2.1).
+/// Whose a cached translation is (6.2.1). That of the first stage says what each privilege may do, which here is an entry
+/// for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     Second { domain: u16 },
-    First { domain: u16, pasid: u32 },
-    Nested { domain: u16, pasid: u32 },
+    First { domain: u16, pasid: u32, privilege: Privilege },
+    Nested { domain: u16, pasid: u32, privilege: Privilege },
 }
 
 impl Tag {
     fn domain(self) -> u16 {
         let (Self::Second { domain } | Self::First { domain, .. } | Self::Nested { domain, .. }) = self;
         domain
+    }
+
+    fn pasid(self) -> Option<u32> {
+        match self {
+            Self::Second { .. } => None,
+            Self::First { pasid, .. } | Self::Nested { pasid, .. } => Some(pasid),
+        }
     }
 }
 
@@ -238,10 +246,8 @@ impl Forget {
                 let shift = (Level::ONE.shift() + order).max(shift);
                 tag.domain() == domain && same_above(shift, cached, iova)
             }
-            (Self::Pasid { domain, pasid }, Tag::First { .. } | Tag::Nested { .. }) => {
-                tag == Tag::First { domain, pasid } || tag == Tag::Nested { domain, pasid }
-            }
-            (Self::Pages { .. }, Tag::First { .. }) | (Self::Pasid { .. }, Tag::Second { .. }) => false,
+            (Self::Pasid { domain, pasid }, _) => (tag.domain(), tag.pasid()) == (domain, Some(pasid)),
+            (Self::Pages { .. }, Tag::First { .. }) => false,
         }
     }
 }
@@ -300,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_first_stage_translation_is_forgotten_by_pasid_and_not_by_page() {
-        let tag = Tag::First { domain: 7, pasid: 3 };
+        let tag = Tag::First { domain: 7, pasid: 3, privilege: Privilege::User };
         let mut caches = with(Cached { tag, ..page(7, 0x1000, Level::ONE) });
         caches.forget(Forget::Pages { domain: 7, iova: 0x1000, order: 0, depth: Depth::AllLevels });
         caches.forget(Forget::Pasid { domain: 7, pasid: 4 });

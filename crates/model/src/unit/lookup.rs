@@ -20,23 +20,18 @@ impl Lookup<'_> {
         iova: u64,
         trail: &mut Trail,
     ) -> Option<Result<Page, FaultReason>> {
-        let Context { domain, pasid, .. } = context;
+        let tag = tag(context)?;
         match context.translation {
             Translation::PassThrough => None,
-            Translation::SecondStage(second) => Some(self.second(second, domain, iova, trail)),
-            Translation::FirstStage(first) => {
-                Some(self.first(first, None, Tag::First { domain, pasid }, iova, trail))
-            }
-            Translation::Nested(first, second) => {
-                Some(self.first(first, Some(second), Tag::Nested { domain, pasid }, iova, trail))
-            }
+            Translation::SecondStage(second) => Some(self.second(second, context.domain, iova, trail)),
+            Translation::FirstStage(first) => Some(self.first(first, None, tag, iova, trail)),
+            Translation::Nested(first, second) => Some(self.first(first, Some(second), tag, iova, trail)),
         }
     }
 
     /// Forgets the page that an address lies in.
     pub(super) fn drop_page(&mut self, context: Context, iova: u64) {
-        let Context { domain, pasid, .. } = context;
-        for tag in [Tag::Second { domain }, Tag::First { domain, pasid }, Tag::Nested { domain, pasid }] {
+        if let Some(tag) = tag(context) {
             self.caches.drop_page(tag, iova);
         }
     }
@@ -92,5 +87,16 @@ impl Lookup<'_> {
         if page.rights.any() || self.walker.traits.capability.cm() {
             self.caches.keep_page(Cached { tag, page }, self.rng);
         }
+    }
+}
+
+/// Whose the translations of a context are; nobody's in pass-through.
+fn tag(context: Context) -> Option<Tag> {
+    let Context { domain, pasid, .. } = context;
+    match context.translation {
+        Translation::PassThrough => None,
+        Translation::SecondStage(_) => Some(Tag::Second { domain }),
+        Translation::FirstStage(first) => Some(Tag::First { domain, pasid, privilege: first.privilege }),
+        Translation::Nested(first, _) => Some(Tag::Nested { domain, pasid, privilege: first.privilege }),
     }
 }

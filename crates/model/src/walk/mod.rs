@@ -23,7 +23,7 @@ use vtd::fault::FaultReason;
 use vtd::paging::Level;
 use vtd::second_stage::ReservedBits;
 
-pub(crate) use first_stage::FirstStage;
+pub(crate) use first_stage::{FirstStage, Privilege};
 pub use reach::Reached;
 pub(crate) use scalable::Directory;
 pub(crate) use second_stage::SecondStage;

@@ -3,6 +3,7 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant by that name, on machines made up at random |
+//! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of them can fail: takeovers that are tampered with are found out |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
 
@@ -14,4 +15,5 @@ mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;
 mod step_by_step;
+mod vast;
 mod witnesses;
