@@ -23,11 +23,12 @@ use crate::paging::{AddressSpace, MapError};
 use crate::remapping::{Reach, Remapping, State};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 4] = ["skip-table", "reuse-iova", "clear-te", "flip-byte"];
+const NAMES: [&str; 5] = ["skip-table", "reuse-iova", "clear-te", "flip-byte", "open-own"];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
 const CLEAR_TE: u8 = 3;
 const FLIP_BYTE: u8 = 4;
+const OPEN_OWN: u8 = 5;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
@@ -43,7 +44,8 @@ fn chosen(mistake: u8) -> bool {
     CHOSEN.load(Ordering::Relaxed) == mistake
 }
 
-/// A unit's registers. At the moment when the root table is swapped, a leaf table is emptied or translation turned off.
+/// A unit's registers. At the moment when the root table is swapped, a leaf table is emptied, our own memory mapped
+/// for a device, or translation turned off.
 #[derive(Debug)]
 pub(crate) struct UnitRegisters(Mmio);
 
@@ -56,6 +58,9 @@ impl UnitRegisters {
     fn before_swap(&mut self) {
         if chosen(SKIP_TABLE) {
             empty_a_leaf_table(self.0.read64(RTADDR.offset));
+        }
+        if chosen(OPEN_OWN) {
+            lead_into_own_memory(self.0.read64(RTADDR.offset));
         }
         if chosen(CLEAR_TE) {
             self.turn_translation_off_and_on();
@@ -182,16 +187,59 @@ impl OldMemory for DumpedMemory<'_> {
 
 /// Empties a leaf table of a device that does not rest: on the bench the last one before the chipset's own functions.
 fn empty_a_leaf_table(root: u64) {
-    let leaf = (0..0x1F << 3).rev().find_map(|devfn| Leaf::first_of(root, SourceId::new(0, devfn)));
-    if let Some(Leaf { table, .. }) = leaf {
+    if let Some(Leaf { table, .. }) = busy_leaf(root) {
         (0..ENTRIES).for_each(|index| set_entry(table, index, 0));
     }
 }
 
+/// Gives the same device a way to our root table, by an entry that leads nowhere yet.
+fn lead_into_own_memory(root: u64) {
+    let Some(Leaf { table, index, .. }) = busy_leaf(root) else { return };
+    let rights = entry(table, index) & !ADDRESS;
+    if let Some(free) = (0..ENTRIES).find(|&index| entry(table, index).trailing_zeros() >= 2) {
+        set_entry(table, free, root & ADDRESS | rights);
+    }
+}
+
+fn busy_leaf(root: u64) -> Option<Leaf> {
+    (0..0x1F << 3).rev().find_map(|devfn| Leaf::first_of(root, SourceId::new(0, devfn)))
+}
+
 /// The address in an entry of any table.
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+/// The entry of a page table maps a large page.
+const LARGE: u64 = 1 << 7;
 
-/// A leaf entry of second-stage tables in our own frames (VT-d specification, section 9.8).
+/// A function's page tables, and how many levels they have: root and context entries (sections 9.1 and 9.3).
+fn legacy_tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
+    let contexts = present(entry(root & ADDRESS, usize::from(source.bus()) * 2))?;
+    let context = usize::from(source.devfn()) * 2;
+    Some((present(entry(contexts, context))?, 2 + (entry(contexts, context + 1) & 7)))
+}
+
+/// The same in scalable mode, for requests without a PASID (sections 9.2 and 9.4 to 9.6).
+fn scalable_tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
+    let devfn = usize::from(source.devfn());
+    let contexts = present(entry(root & ADDRESS, usize::from(source.bus()) * 2 + devfn / 128))?;
+    let context = devfn % 128 * 4;
+    let pasid = entry(contexts, context + 1) as usize & 0xF_FFFF;
+    let pasids = present(entry(present(entry(contexts, context))?, pasid >> 6))?;
+    let low = entry(pasids, pasid % 64 * 8);
+    let first_stage = entry(pasids, pasid % 64 * 8 + 2);
+    match low >> 6 & 7 {
+        1 => Some((first_stage & ADDRESS, 4 + (first_stage >> 2 & 3))),
+        2 => Some((present(low)?, 2 + (low >> 2 & 7))),
+        _ => None,
+    }
+}
+
+/// Where a present entry leads.
+fn present(entry: u64) -> Option<u64> {
+    (entry & 1 == 1).then_some(entry & ADDRESS)
+}
+
+/// A leaf entry of page tables in our own frames, of either format: both have their rights in bits 1:0 (VT-d specification,
+/// sections 9.7 and 9.8).
 struct Leaf {
     table: u64,
     index: usize,
@@ -201,22 +249,22 @@ struct Leaf {
 impl Leaf {
     /// The first leaf entry of a function that maps a page for reading and writing.
     fn first_of(root: u64, source: SourceId) -> Option<Self> {
-        let contexts = entry(root & ADDRESS, usize::from(source.bus()) * 2);
-        let context = usize::from(source.devfn()) * 2;
-        if contexts & 1 == 0 || entry(contexts & ADDRESS, context) & 1 == 0 {
-            return None;
-        }
-        let table = entry(contexts & ADDRESS, context) & ADDRESS;
-        let levels = 2 + (entry(contexts & ADDRESS, context + 1) & 7);
+        /// Bits 11:10 of the root table's address: scalable mode.
+        const SCALABLE: u64 = 1 << 10;
+        let (table, levels) = match root & SCALABLE {
+            0 => legacy_tables(root, source)?,
+            _ => scalable_tables(root, source)?,
+        };
         Self::first_below(table, levels, 0)
     }
 
     fn first_below(table: u64, level: u64, iova: u64) -> Option<Self> {
         (0..ENTRIES).filter(|&index| entry(table, index) & 3 == 3).find_map(|index| {
             let iova = iova | (index as u64) << (12 + 9 * (level - 1));
-            match level {
-                1 => Some(Self { table, index, iova }),
-                _ => Self::first_below(entry(table, index) & ADDRESS, level - 1, iova),
+            match (level, entry(table, index) & LARGE) {
+                (1, _) => Some(Self { table, index, iova }),
+                (_, 0) => Self::first_below(entry(table, index) & ADDRESS, level - 1, iova),
+                _ => None,
             }
         })
     }

@@ -32,7 +32,7 @@ pub(crate) const LARGEST_IMAGE: u64 = 512 << 10;
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Which of the capture kernel's builds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flavor {
     /// The one that people load.
     #[default]

@@ -67,8 +67,8 @@ pub(crate) struct Evidence {
     pub(crate) lines: Vec<Line>,
     /// The crash reservation: the memory that is Holdover's.
     pub(crate) reserved: Reserved,
-    /// Source-id of the dump's disk.
-    pub(crate) disk: u16,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
     pub(crate) stop: Option<Stop>,
 }
@@ -95,7 +95,7 @@ impl Crash<'_> {
         let stop = self.crash(&mut machine, &files, &reserved)?;
         let lines = machine.wait_for_reset(RESET)?;
         let Scenario { kernel, disk_place, .. } = *self.scenario;
-        Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_id(), stop })
+        Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_ids(), stop })
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {

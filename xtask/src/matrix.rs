@@ -1,9 +1,11 @@
 //! Which crashes `cargo xtask test` runs, and what each must show.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
 use crate::account::{Account, Seal};
-use crate::build::Image;
+use crate::build::{Flavor, Image};
 use crate::console::{Echo, Line};
 use crate::crash::{Crash, Evidence};
 use crate::damage::Damage;
@@ -50,10 +52,8 @@ pub(crate) struct Row {
 pub(crate) struct Built {
     /// The host's command line.
     pub(crate) tool: Tool,
-    /// The capture kernel.
-    pub(crate) image: Image,
-    /// The capture kernel that can be told to do wrong.
-    pub(crate) mutable_image: Image,
+    /// The capture kernels that the rows ask for.
+    pub(crate) images: BTreeMap<Flavor, Image>,
 }
 
 /// Every row.
@@ -158,19 +158,27 @@ fn pending_requests() -> Row {
     Row { name: "pending-requests".to_owned(), scenario, expectation: Expectation::PendingRequests }
 }
 
-/// Each mistake must be noticed by the witness that is there for it. The general kernel has devices that never rest.
+/// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never
+/// rest.
 fn mutations() -> Vec<Row> {
+    let plain = Unit::PLAIN;
+    let scalable = Unit { mode: Mode::Scalable, ..plain };
+    let pass_through = Unit { translation: Translation::PassThrough, ..plain };
     let caught = [
-        (Mutation::SkipTable, Witness::Trace, "first fault"),
-        (Mutation::ReuseIova, Witness::Trace, "first changed translation"),
-        (Mutation::ClearTe, Witness::Trace, "translation was turned off"),
-        (Mutation::FlipByte, Witness::Memory, "is not what was in memory"),
+        ("", plain, Mutation::SkipTable, Witness::Trace, "first fault"),
+        ("-scalable", scalable, Mutation::SkipTable, Witness::Tables, "lost"),
+        ("", plain, Mutation::ReuseIova, Witness::Trace, "first changed translation"),
+        ("", plain, Mutation::ClearTe, Witness::Trace, "translation was turned off"),
+        ("", plain, Mutation::FlipByte, Witness::Memory, "is not what was in memory"),
+        ("-pt", pass_through, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
+        ("-scalable", scalable, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
     ];
-    let row = |(mutation, witness, objection): (Mutation, Witness, &'static str)| Row {
-        name: format!("mutation-{}", mutation.name()),
-        scenario: Scenario { mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) },
-        expectation: Expectation::Caught(witness, objection),
-    };
+    let row =
+        |(variant, unit, mutation, witness, objection): (&str, Unit, Mutation, Witness, &'static str)| {
+            let scenario = Scenario { unit, mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) };
+            let name = format!("mutation-{}{variant}", mutation.name());
+            Row { name, scenario, expectation: Expectation::Caught(witness, objection) }
+        };
     caught.map(row).into()
 }
 
@@ -230,7 +238,7 @@ impl Row {
 
     /// Lets it crash and returns what is wrong; fails if it did not come to its end.
     pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
-        let image = if self.scenario.mutation.is_some() { &built.mutable_image } else { &built.image };
+        let image = built.images.get(&self.flavor()).context("the capture kernel was not built")?;
         let (scenario, watch) = (&self.scenario, self.watch());
         let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
         let evidence = crash.run(&self.name)?;
@@ -245,6 +253,11 @@ impl Row {
             Expectation::PartialDump => partial_dump(&evidence, &built.tool),
             Expectation::NoDump(reason) => no_dump(&evidence, reason),
         }
+    }
+
+    /// The capture kernel that it needs: only one can be told to do wrong.
+    pub(crate) fn flavor(&self) -> Flavor {
+        if self.scenario.mutation.is_some() { Flavor::Mutations } else { Flavor::Release }
     }
 
     fn watch(&self) -> Watch {

@@ -18,9 +18,12 @@ use crate::scenario::unit::Interrupts;
 use crate::scenario::{Paging, Scenario};
 use crate::traffic::Traffic;
 
-/// Every access through the remapping unit, every fault, and what software tells the unit to do.
-const TRACE_EVENTS: [&str; 6] = [
+/// Every access through the remapping unit (the first event names pages, which may be large; the second and third exact
+/// addresses), every fault, and what software tells the unit to do.
+const TRACE_EVENTS: [&str; 8] = [
     "vtd_dmar_translate",
+    "vtd_iotlb_page_hit",
+    "vtd_iotlb_page_update",
     "vtd_dmar_fault*",
     "vtd_frr_new",
     "vtd_reg_dmar_root",

@@ -56,6 +56,11 @@ impl Ram {
         vec![Range::new(0, HOLE.start), Range::new(HOLE.end, HOLE.end + (self.size - HOLE.start))]
     }
 
+    /// Whether there is RAM at a physical address.
+    pub(crate) fn contains(&self, address: u64) -> bool {
+        self.ranges().iter().any(|range| range.contains(address))
+    }
+
     /// Reads memory that lies wholly in RAM.
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(into, self.offset(address, into.len())?)?;

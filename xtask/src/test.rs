@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from formatting to the crashes of the matrix.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,15 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::build::{self, Flavor};
+use crate::build;
 use crate::emulator::Emulator;
 use crate::matrix::{self, Built, Row};
 use crate::setup::Setup;
 use crate::tool::Tool;
 use crate::{paths, process};
-
-/// Guests at a time: the test is made for two processors.
-const GUESTS: usize = 2;
 
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
@@ -25,12 +23,15 @@ const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-tab
 /// Checks the sources, then crashes Linux in many ways and hears all witnesses
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Only what has this in its name
-    #[arg(long, value_name = "PART")]
-    only: Option<String>,
+    /// Only what has one of these in its name
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
     /// Only the most telling rows
     #[arg(long)]
     quick: bool,
+    /// Guests at a time; two keep two processors busy
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    guests: usize,
 }
 
 /// How many passed and failed so far.
@@ -78,11 +79,11 @@ impl Test {
         }
         let mut built = None;
         tally.take("build", || {
-            built = Some(build()?);
+            built = Some(build(&rows)?);
             Ok(Vec::new())
         });
         if let Some(built) = built {
-            crash_all(&rows, &built, tally);
+            crash_all(&rows, &built, self.guests, tally);
         }
     }
 
@@ -91,7 +92,7 @@ impl Test {
     }
 
     fn asks_for(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 }
 
@@ -122,16 +123,14 @@ fn cargo(arguments: &[&str]) -> Result<()> {
 }
 
 /// Builds what the crashes need; the size of the image is checked there.
-fn build() -> Result<Built> {
-    Ok(Built {
-        tool: Tool::build()?,
-        image: build::image(Flavor::Release)?,
-        mutable_image: build::image(Flavor::Mutations)?,
-    })
+fn build(rows: &[Row]) -> Result<Built> {
+    let flavors: BTreeSet<_> = rows.iter().map(Row::flavor).collect();
+    let images = flavors.into_iter().map(|flavor| Ok((flavor, build::image(flavor)?)));
+    Ok(Built { tool: Tool::build()?, images: images.collect::<Result<_>>()? })
 }
 
-/// Runs the rows, a few at a time.
-fn crash_all(rows: &[Row], built: &Built, tally: &Tally) {
+/// Runs the rows, so many at a time.
+fn crash_all(rows: &[Row], built: &Built, guests: usize, tally: &Tally) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -139,7 +138,7 @@ fn crash_all(rows: &[Row], built: &Built, tally: &Tally) {
         }
     };
     thread::scope(|scope| {
-        for _ in 0..GUESTS {
+        for _ in 0..guests {
             scope.spawn(work);
         }
     });

@@ -108,7 +108,7 @@ pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
 
 fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     let Evidence { files, reserved, disk, stop, .. } = evidence;
-    let (disk, wound) = (*disk, stop.as_ref().and_then(|stop| stop.wound.as_ref()));
+    let wound = stop.as_ref().and_then(|stop| stop.wound.as_ref());
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
     let before = if stop.is_some() { files.snapshot() } else { files.ram() };
     // Devices must find what they found before the bench has damaged anything.
@@ -117,7 +117,7 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     let trace = Trace::read(&files.trace(), account.panic)?;
     let dead = Tables::new(&sound, trace.dead_root()?);
     let new = Tables::new(&after, trace.new_root().context("the root pointer was never swapped")?);
-    let writable = Writable::of(&dead, &trace.touched_by(&dead.untranslated()));
+    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
     let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
     let remembered = remembered.judge(&files.dump())?;
     let mut readings = read(evidence)?;

@@ -65,12 +65,13 @@ pub(crate) enum DiskPlace {
 }
 
 impl DiskPlace {
-    /// The source-id of the disk's requests.
-    pub(crate) fn source_id(self) -> u16 {
+    /// The source-ids that the disk's requests can carry: its own, and those of the bridge which speaks for it.
+    pub(crate) fn source_ids(self) -> Vec<u16> {
+        let (disk, bridge, bus_behind) = (Device::DUMP_DISK.source_id(), u16::from(BRIDGE_SLOT) << 3, 1 << 8);
         match self {
-            Self::RootBus => Device::DUMP_DISK.source_id(),
-            Self::PciBridge => u16::from(BRIDGE_SLOT) << 3,
-            Self::PcieToPciBridge => 1 << 8,
+            Self::RootBus => vec![disk],
+            Self::PciBridge => vec![bus_behind | disk, bridge],
+            Self::PcieToPciBridge => vec![bus_behind | disk, bridge, bus_behind],
         }
     }
 

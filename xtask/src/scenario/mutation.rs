@@ -15,6 +15,8 @@ pub(crate) enum Mutation {
     ClearTe,
     /// One byte of the dump is wrong.
     FlipByte,
+    /// A device gets a way into the capture kernel's memory.
+    OpenOwn,
 }
 
 impl Mutation {
@@ -25,6 +27,7 @@ impl Mutation {
             Self::ReuseIova => "reuse-iova",
             Self::ClearTe => "clear-te",
             Self::FlipByte => "flip-byte",
+            Self::OpenOwn => "open-own",
         }
     }
 }

@@ -33,8 +33,8 @@ pub(crate) struct Copies<'a> {
     pub(crate) new: Tables<'a>,
     /// Holdover's memory.
     pub(crate) reserved: &'a Reserved,
-    /// Source-id of the dump's disk.
-    pub(crate) disk: u16,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: &'a [u16],
     /// What was damaged.
     pub(crate) wound: Option<&'a Wound>,
 }
@@ -47,7 +47,7 @@ impl Copies<'_> {
         for &source in &dead {
             self.compare(source, &mut copied);
         }
-        let unknown = new.iter().filter(|source| !dead.contains(source) && **source != self.disk);
+        let unknown = new.iter().filter(|source| !dead.contains(source) && !self.disk.contains(source));
         for &source in unknown {
             let name = Device::name_of(source);
             copied.problems.push(format!("{name} reaches memory now, which it did not before"));
@@ -61,16 +61,14 @@ impl Copies<'_> {
         let (closed, open) = self.split(&before);
         copied.bytes_closed += bytes(&closed);
         let lost = difference(&open, &after);
-        let added = difference(&after, &before);
-        let (own, foreign) = self.split(&added);
-        let trespasses = if source == self.disk { foreign } else { added };
         copied.bytes_lost += bytes(&lost);
-        copied.bytes_added += bytes(&own);
         copied.complain(source, "lost", &lost);
-        copied.complain(source, "gained", &trespasses);
-        let (still_open, _) = self.split(&after);
-        if source != self.disk {
-            copied.complain(source, "reaches Holdover's memory in", &still_open);
+        let (own, foreign) = self.split(&difference(&after, &self.dead.allowed(source)));
+        copied.bytes_added += bytes(&own);
+        copied.complain(source, "gained", &foreign);
+        if !self.disk.contains(&source) {
+            let (trespasses, _) = self.split(&after);
+            copied.complain(source, "reaches Holdover's memory in", &trespasses);
         }
     }
 

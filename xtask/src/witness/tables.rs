@@ -26,6 +26,9 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Below 1 MiB, what is not RAM for a device, on every machine since the first.
 const VIDEO_AND_ROMS: Range = Range::new(0xa_0000, 0x10_0000);
 
+/// What an address in a table can name.
+const ALL_ADDRESSES: Range = Range::new(0, 1 << 52);
+
 /// Where a root table is, and in which mode the unit reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
@@ -48,10 +51,10 @@ impl<'a> Tables<'a> {
         Self { ram, root }
     }
 
-    /// Where `iova` of the function `source` leads; `None` if the unit would refuse the request.
+    /// Where in memory `iova` of the function `source` leads; `None` if the unit would refuse the request, or nothing is there.
     pub(crate) fn translate(&self, source: u16, iova: u64) -> Option<u64> {
         match self.way(source)? {
-            Way::Untranslated => Some(iova),
+            Way::Untranslated => self.ram.contains(iova).then_some(iova),
             Way::Stage(stage) => self.walk(stage, iova),
         }
     }
@@ -62,9 +65,17 @@ impl<'a> Tables<'a> {
             None => Vec::new(),
             Some(Way::Stage(stage)) => self.runs_of(stage),
             Some(Way::Untranslated) => {
-                let video = identity(VIDEO_AND_ROMS);
-                difference(&self.ram.ranges().into_iter().map(identity).collect::<Vec<_>>(), &[video])
+                let memory: Vec<_> = self.ram.ranges().into_iter().map(identity).collect();
+                difference(&memory, &[identity(VIDEO_AND_ROMS)])
             }
+        }
+    }
+
+    /// Everything that the tables allow a function: without translation, also addresses where there is no memory.
+    pub(crate) fn allowed(&self, source: u16) -> Vec<Run> {
+        match self.way(source) {
+            Some(Way::Untranslated) => vec![identity(ALL_ADDRESSES)],
+            _ => self.runs(source),
         }
     }
 
@@ -242,7 +253,8 @@ mod tests {
         scalable.insert(0x8040, 0x101);
         for (memory, root) in [(legacy, LEGACY), (scalable, SCALABLE)] {
             with_tables(&memory, root, |tables| {
-                assert_eq!(tables.translate(SOURCE, 0x1234_5678), Some(0x1234_5678));
+                assert_eq!(tables.translate(SOURCE, 0x1234), Some(0x1234));
+                assert_eq!(tables.translate(SOURCE, 0x1234_5678), None, "nothing is there");
                 assert_eq!(tables.runs(SOURCE), [Run { iova: 0, address: 0, len: 0x10000, writable: true }]);
                 assert_eq!(tables.untranslated(), [SOURCE]);
             });

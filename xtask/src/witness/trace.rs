@@ -29,6 +29,8 @@ struct Entry {
 enum Event {
     /// A device's request was translated; `mask` covers the offset within the page.
     Translated { source: u16, iova: u64, address: u64, mask: u64 },
+    /// A device has used an address, exactly.
+    Used { source: u16, iova: u64 },
     /// Software wrote the root table's address.
     Root(Root),
     /// Software wrote the global command register.
@@ -104,12 +106,10 @@ impl Trace {
         used.min()
     }
 
-    /// The pages that some functions have used from the panic on, by address.
-    pub(crate) fn touched_by(&self, sources: &[u16]) -> HashSet<u64> {
+    /// The I/O pages that some functions have used from the panic on.
+    pub(crate) fn used_by(&self, sources: &[u16]) -> HashSet<u64> {
         let page = |entry: &Entry| match entry.event {
-            Event::Translated { source, iova, address, mask } if sources.contains(&source) => {
-                Some((address + (iova & mask)) & !(PAGE_SIZE - 1))
-            }
+            Event::Used { source, iova } if sources.contains(&source) => Some(iova & !(PAGE_SIZE - 1)),
             _ => None,
         };
         self.after.iter().filter_map(page).collect()
@@ -123,8 +123,8 @@ pub(crate) struct Case<'a> {
     pub(crate) dead: Tables<'a>,
     /// Holdover's memory.
     pub(crate) reserved: &'a Reserved,
-    /// Source-id of the dump's disk.
-    pub(crate) disk: u16,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: &'a [u16],
     /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
     pub(crate) entered: SystemTime,
     /// What was damaged.
@@ -163,6 +163,7 @@ impl<'a> Judging<'a> {
 
     fn hear(&mut self, event: &Event) {
         match event {
+            Event::Used { .. } => {}
             Event::Fault(fault) => self.fault(fault),
             Event::Root(root) => self.swap(*root),
             Event::Command { status, value } => self.command(*status, *value),
@@ -205,7 +206,7 @@ impl<'a> Judging<'a> {
 
     fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
         let Case { reserved, disk, wound, .. } = self.case;
-        let new_mapping = self.swapped && source == disk && reserved.contains(address);
+        let new_mapping = self.swapped && disk.contains(&source) && reserved.contains(address);
         let wound = wound.filter(|wound| wound.concerns(source, iova));
         match (expected, wound) {
             (Some(expected), None) if expected == address => self.unchanged(source),
@@ -253,7 +254,7 @@ impl<'a> Judging<'a> {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
         }
         let disk = self.case.disk;
-        let legacy = self.active.into_iter().filter(|(source, _)| *source != disk);
+        let legacy = self.active.into_iter().filter(|(source, _)| !disk.contains(source));
         self.traced.active_after_swap =
             legacy.map(|(source, count)| (Device::name_of(source), count)).collect();
         if self.traced.active_after_swap.is_empty() {
@@ -287,6 +288,7 @@ fn event(name: &str, values: &str) -> Option<Event> {
     let words: Vec<_> = values.split_whitespace().collect();
     match name {
         "vtd_dmar_translate" => translated(&words),
+        "vtd_iotlb_page_hit" | "vtd_iotlb_page_update" => used(&words),
         "vtd_reg_dmar_root" => root(&words),
         "vtd_reg_write_gcmd" => {
             let (status, value) = (number(after(&words, "status")?)?, number(after(&words, "value")?)?);
@@ -294,6 +296,12 @@ fn event(name: &str, values: &str) -> Option<Event> {
         }
         _ => Some(Event::Fault(Fault { request: refused(name, &words), words: format!("{name} {values}") })),
     }
+}
+
+/// `IOTLB page hit sid 0x90 iova 0x2d72040 slpte 0x2c00083 domain 0x2`
+fn used(words: &[&str]) -> Option<Event> {
+    let source = number(after(words, "sid")?)? as u16;
+    Some(Event::Used { source, iova: number(after(words, "iova")?)? })
 }
 
 /// `addr 0x2665000 scalable 0`
@@ -363,7 +371,7 @@ mod tests {
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
         let dead = Tables::new(&ram, Root { address: 0, scalable: false });
         let reserved = &Reserved::at(HOLDOVER);
-        let mut judging = Judging::new(Case { dead, reserved, disk: DISK, entered: UNIX_EPOCH, wound });
+        let mut judging = Judging::new(Case { dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
         for event in events {
             judging.hear(event);
         }
@@ -388,6 +396,12 @@ mod tests {
         assert_eq!(request("vtd_dmar_fault sid 0xa0 fault 5 addr 0x1234 write 1"), Some((0xa0, 0x1000)));
         assert_eq!(request("vtd_frr_new index 0 high 0x80000005000000a0 low 0x1000"), Some((0xa0, 0x1000)));
         assert_eq!(request("vtd_err_dmar_translate dev 00:14.00 iova 0x0"), None);
+    }
+
+    #[test]
+    fn what_the_cache_of_translations_is_asked_for_is_exact() {
+        let line = "77@1.000002:vtd_iotlb_page_hit IOTLB page hit sid 0x90 iova 0x2d72040 slpte 0x2c00083 domain 0x2";
+        assert_eq!(parsed(line), Event::Used { source: 0x90, iova: 0x2d7_2040 });
     }
 
     #[test]
@@ -469,7 +483,7 @@ mod tests {
         let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
         let changed = |entered| {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
-            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: DISK, entered, wound: None };
+            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: &[DISK], entered, wound: None };
             case.judge(&trace).unwrap().translations_changed
         };
         assert_eq!(changed(at(150)), 2);
