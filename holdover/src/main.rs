@@ -9,6 +9,7 @@ mod area_device;
 mod collect;
 mod doctor;
 mod format;
+mod inspect;
 mod kexec;
 mod load;
 mod makedump;
@@ -52,6 +53,8 @@ enum Command {
     Collect(collect::Arguments),
     /// Make a small dump of an ELF core such as /proc/vmcore
     Makedump(makedump::Arguments),
+    /// Show what the capture kernel found, and which memory devices could reach
+    Inspect(inspect::Arguments),
 }
 
 impl Command {
@@ -63,6 +66,7 @@ impl Command {
             Self::Unload => Box::new(load::unload()?),
             Self::Collect(arguments) => Box::new(collect::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
+            Self::Inspect(arguments) => inspect::run(arguments)?,
         })
     }
 }

@@ -11,8 +11,13 @@ const LACKING: u8 = 3;
 
 /// The result of a command.
 pub(crate) trait Report {
-    /// Rows of equally many cells; the first cell names what the row is about.
+    /// Rows of cells; the first cell names what the row is about.
     fn rows(&self) -> Vec<Vec<String>>;
+
+    /// What people read.
+    fn text(&self) -> String {
+        table(&self.rows())
+    }
 
     /// The same for programs.
     fn json(&self) -> Result<Value>;
@@ -28,13 +33,13 @@ pub(crate) fn show(report: &dyn Report, json: bool) -> Result<ExitCode> {
     if json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {
-        print!("{}", table(&report.rows()));
+        print!("{}", report.text());
     }
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(LACKING) })
 }
 
 /// Lays rows out in columns.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()

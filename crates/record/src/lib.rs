@@ -243,6 +243,14 @@ impl Outcome {
         [Self::Duplicated, Self::Folded, Self::KeptInPlace, Self::Fenced, Self::Blocked];
 }
 
+impl Unit {
+    /// What a register held, if it was read.
+    pub fn register(&self, register: vtd::registers::Register) -> Option<u64> {
+        let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);
+        found.map(|found| found.value)
+    }
+}
+
 impl Context {
     /// Whose requests.
     pub fn requester(&self) -> Requester {

@@ -59,6 +59,22 @@ impl<'a> Dmar<'a> {
         }
     }
 
+    /// As much of a damaged table as there is, whatever its length, checksum and structures say: for those who want to
+    /// see what is left of it.
+    pub fn salvage(bytes: &'a [u8]) -> Result<Self, DmarError> {
+        if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
+            return Err(DmarError::NotDmar);
+        }
+        let whole = Self { bytes };
+        let table = bytes.get(..whole.length() as usize).filter(|table| table.len() >= HEADER);
+        Ok(Self { bytes: table.unwrap_or(bytes) })
+    }
+
+    /// Bytes of the table, as its header says.
+    pub fn length(&self) -> u32 {
+        u32_at(self.bytes, 4).unwrap_or(0)
+    }
+
     /// Whether the table's bytes sum up to zero, as they should.
     pub fn is_sound(&self) -> bool {
         self.bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0
@@ -251,6 +267,13 @@ impl<'a> DeviceScopes<'a> {
     pub fn iter(&self) -> DeviceScopeIter<'a> {
         DeviceScopeIter { bytes: self.bytes }
     }
+
+    /// Whether every scope has a possible length.
+    pub fn is_sound(&self) -> bool {
+        let mut scopes = self.iter();
+        scopes.by_ref().for_each(drop);
+        scopes.bytes.is_empty()
+    }
 }
 
 impl<'a> IntoIterator for &DeviceScopes<'a> {
@@ -436,6 +459,31 @@ mod tests {
         assert_eq!(dmar.units().next().unwrap().base, 0xFED9_0000);
         bytes[50] = 99;
         assert_eq!(Dmar::parse(&bytes).unwrap_err(), DmarError::Damaged(48));
+    }
+
+    #[test]
+    fn what_is_left_of_a_cut_table_can_be_read() {
+        let mut bytes = table(&[&QEMU_DRHD, &RMRR]);
+        bytes.truncate(bytes.len() - 1);
+        assert_eq!(Dmar::parse(&bytes).unwrap_err(), DmarError::BadLength(104));
+        let dmar = Dmar::salvage(&bytes).unwrap();
+        assert_eq!((dmar.length(), dmar.is_sound(), dmar.units().count()), (104, false, 1));
+        assert_eq!(dmar.structures().last(), Some(Err(DmarError::BadStructure(72))));
+        assert_eq!(Dmar::salvage(b"DMAR").unwrap_err(), DmarError::NotDmar);
+    }
+
+    #[test]
+    fn a_scope_of_impossible_length_is_noticed() {
+        let sound = |scopes: &[u8]| {
+            let mut drhd = QEMU_DRHD[..16].to_vec();
+            drhd[2] += scopes.len() as u8 - 8;
+            drhd.extend(scopes);
+            let bytes = table(&[&drhd]);
+            Dmar::parse(&bytes).unwrap().units().next().unwrap().scopes.is_sound()
+        };
+        assert!(sound(&[3, 8, 0, 0, 0, 0xFF, 0, 0]));
+        assert!(!sound(&[3, 9, 0, 0, 0, 0xFF, 0, 0]));
+        assert!(!sound(&[3, 8, 0, 0, 0, 0xFF, 0, 0, 1]));
     }
 
     proptest! {

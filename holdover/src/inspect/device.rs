@@ -1,0 +1,94 @@
+//! A device as a person names it.
+
+use std::str::FromStr;
+
+use vtd::source::{Requester, SourceId};
+
+/// A device of a PCI segment, with one of its PASIDs or with all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceName {
+    segment: u16,
+    source: SourceId,
+    pasid: Option<u32>,
+}
+
+impl DeviceName {
+    /// Whether this device, behind a unit of this segment, is meant.
+    pub(crate) fn is(self, segment: u16, source: SourceId) -> bool {
+        self.segment == segment && self.source == source
+    }
+
+    /// Whether the device is on this bus of this segment.
+    pub(crate) fn is_on(self, segment: u16, bus: u8) -> bool {
+        self.segment == segment && self.source.bus() == bus
+    }
+
+    /// Whether requests of this requester, behind a unit of this segment, are meant.
+    pub(crate) fn means(self, segment: u16, requester: Requester) -> bool {
+        let pasid_fits = self.pasid.is_none() || self.pasid == requester.pasid;
+        self.is(segment, requester.source) && pasid_fits
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "a device is written like 00:14.0, 0000:00:14.0 or 00:14.0/0x5 with a PASID";
+        parse(text).ok_or(FORM)
+    }
+}
+
+fn parse(text: &str) -> Option<DeviceName> {
+    let (text, pasid) = match text.split_once('/') {
+        Some((device, pasid)) => (device, Some(hex(pasid.strip_prefix("0x").unwrap_or(pasid), 5, 0xF_FFFF)?)),
+        None => (text, None),
+    };
+    let (rest, function) = text.rsplit_once('.')?;
+    let (rest, device) = rest.rsplit_once(':')?;
+    let (segment, bus) = rest.split_once(':').unwrap_or(("0", rest));
+    let (bus, device, function) = (hex(bus, 2, 0xFF)?, hex(device, 2, 0x1F)?, hex(function, 1, 7)?);
+    let source = SourceId::at(bus as u8, device as u8, function as u8);
+    Some(DeviceName { segment: hex(segment, 4, 0xFFFF)? as u16, source, pasid })
+}
+
+/// Up to so many hexadecimal digits, for a number up to `last`.
+fn hex(digits: &str, most: usize, last: u32) -> Option<u32> {
+    let is_number = digits.len() <= most && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u32::from_str_radix(digits, 16).ok().filter(|number| is_number && *number <= last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(text: &str) -> (u16, u16, Option<u32>) {
+        let DeviceName { segment, source, pasid } = text.parse().unwrap();
+        (segment, source.0, pasid)
+    }
+
+    #[test]
+    fn a_device_is_named_as_lspci_does() {
+        assert_eq!(device("00:14.0"), (0, 0xA0, None));
+        assert_eq!(device("0001:3a:1f.7"), (1, 0x3AFF, None));
+        assert_eq!(device("00:14.0/0x15"), (0, 0xA0, Some(0x15)));
+        assert_eq!(device("00:14.0/fffff"), (0, 0xA0, Some(0xF_FFFF)));
+    }
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        for text in
+            ["", "00:14", "14.0", "00:20.0", "00:14.8", "100:14.0:0", "00:14.0/", "00:14.0/100000", "+0:14.0"]
+        {
+            assert!(text.parse::<DeviceName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_a_pasid_means_all_its_requests() {
+        let requester = Requester { source: SourceId(0xA0), pasid: Some(5) };
+        let means = |text: &str| text.parse::<DeviceName>().unwrap().means(0, requester);
+        assert!(means("00:14.0") && means("00:14.0/5"));
+        assert!(!means("00:14.0/6") && !means("0001:00:14.0") && !means("00:14.1"));
+    }
+}

@@ -1,0 +1,146 @@
+//! What devices could reach, as it is shown.
+
+use reach::{Binding, Kind, Obstacle, Piece, Place, Route};
+use serde::Serialize;
+use vtd::paging::Level;
+use vtd::source::Requester;
+
+use super::dump::DumpedMemory;
+use super::hex::Hex;
+use super::survey::{Survey, Surveyed};
+
+/// What the devices of a unit could reach.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReachView {
+    pub(crate) routes: Vec<RouteView>,
+    pub(crate) obstacles: Vec<ObstacleView>,
+    pub(crate) unlisted: u64,
+    /// There are more tables than were looked at.
+    pub(crate) cut: bool,
+    /// Whether everything that was asked for could be told.
+    pub(crate) whole: bool,
+}
+
+/// A way of translation, who uses it and where it leads.
+#[derive(Debug, Serialize)]
+pub(crate) struct RouteView {
+    pub(crate) users: Vec<UserView>,
+    pub(crate) translation: &'static str,
+    /// Root tables: of the first stage, of the second, of both.
+    pub(crate) tables: Vec<Hex>,
+    pub(crate) address_bits: Option<u32>,
+    pub(crate) readable_bytes: u64,
+    pub(crate) writable_bytes: u64,
+    pub(crate) runs: Vec<RunView>,
+    pub(crate) unlisted_runs: u64,
+}
+
+/// Who uses a way of translation.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserView {
+    pub(crate) device: String,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) domain: u16,
+    pub(crate) device_tlb: bool,
+    #[serde(skip)]
+    pub(crate) requester: Requester,
+}
+
+/// I/O addresses that lead alike.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunView {
+    pub(crate) iova: Hex,
+    pub(crate) bytes: u64,
+    pub(crate) physical: Option<Hex>,
+    pub(crate) rights: Option<String>,
+    pub(crate) page_bytes: Option<u64>,
+    /// Why they lead nowhere, or nobody knows where.
+    pub(crate) obstacle: Option<String>,
+}
+
+/// A place of which it is not said where its requests lead.
+#[derive(Debug, Serialize)]
+pub(crate) struct ObstacleView {
+    pub(crate) place: String,
+    pub(crate) what: String,
+}
+
+impl ReachView {
+    pub(crate) fn new(survey: Survey, memory: &DumpedMemory) -> Self {
+        let whole = survey.is_whole();
+        let Survey { routes, obstacles, unlisted, is_cut, has_gaps: _ } = survey;
+        let obstacle = |(place, obstacle): (Place, Obstacle)| ObstacleView {
+            place: told_place(place),
+            what: told(obstacle, memory),
+        };
+        Self {
+            routes: routes.into_iter().map(|surveyed| RouteView::new(surveyed, memory)).collect(),
+            obstacles: obstacles.into_iter().map(obstacle).collect(),
+            unlisted,
+            cut: is_cut,
+            whole,
+        }
+    }
+}
+
+impl RouteView {
+    fn new(surveyed: Surveyed, memory: &DumpedMemory) -> Self {
+        let Surveyed { route, users, runs } = surveyed;
+        let (translation, tables, address_bits) = match route {
+            Route::PassThrough => ("pass-through", vec![], None),
+            Route::SecondStage(root) => ("second stage", vec![root], Some(root.top.width())),
+            Route::FirstStage(root) => ("first stage", vec![root], Some(root.top.width())),
+            Route::Nested { first, second } => ("nested", vec![first, second], Some(first.top.width())),
+        };
+        Self {
+            users: users.into_iter().map(UserView::new).collect(),
+            translation,
+            tables: tables.into_iter().map(|root| Hex(root.address)).collect(),
+            address_bits,
+            readable_bytes: runs.readable,
+            writable_bytes: runs.writable,
+            runs: runs.listed.iter().map(|run| RunView::new(run, memory)).collect(),
+            unlisted_runs: runs.unlisted,
+        }
+    }
+}
+
+impl UserView {
+    fn new((requester, binding): (Requester, Binding)) -> Self {
+        let Binding { domain, device_tlb, route: _ } = binding;
+        let Requester { source, pasid } = requester;
+        Self { device: source.to_string(), pasid, domain, device_tlb, requester }
+    }
+}
+
+impl RunView {
+    fn new(run: &Piece, memory: &DumpedMemory) -> Self {
+        let (physical, rights, page_bytes, obstacle) = match run.kind {
+            Kind::Memory { address, rights, level } => {
+                (Some(Hex(address)), Some(rights.to_string()), level.map(Level::span), None)
+            }
+            Kind::Obstacle(obstacle) => (None, None, None, Some(told(obstacle, memory))),
+        };
+        Self { iova: Hex(run.iova), bytes: run.len, physical, rights, page_bytes, obstacle }
+    }
+}
+
+fn told_place(place: Place) -> String {
+    match place {
+        Place::Unit => "all devices".to_owned(),
+        Place::Bus(first) => format!("devices from {first} on, of this bus"),
+        Place::Pasids(first) => format!("PASIDs from {first} on"),
+        Place::Requester(requester) => requester.to_string(),
+    }
+}
+
+/// An obstacle; if something could not be read, also why.
+fn told(obstacle: Obstacle, memory: &DumpedMemory) -> String {
+    match obstacle {
+        Obstacle::Unreadable(address) => match memory.why_not(address) {
+            Some(reason) => format!("unknown: {obstacle}: {reason}"),
+            None => format!("unknown: {obstacle}"),
+        },
+        _ => format!("faults: {obstacle}"),
+    }
+}

@@ -1,0 +1,166 @@
+//! What the record says of a unit that was taken over, as it is shown.
+
+use record::{Context, Domain, Entry, Hazard, Queue, Takeover};
+use serde::Serialize;
+use vtd::context::{ContextEntry, TranslationType};
+use vtd::fault::FaultRecord;
+use vtd::pasid::{PasidEntry, PasidTranslationType};
+
+use super::hex::Hex;
+
+/// What became of a unit's contexts and domains.
+#[derive(Debug, Serialize)]
+pub(crate) struct TakeoverView {
+    pub(crate) old_root: Hex,
+    pub(crate) new_root: Hex,
+    pub(crate) queue: String,
+    pub(crate) faults: Vec<FaultView>,
+    pub(crate) contexts: Vec<ContextView>,
+    pub(crate) unlisted_contexts: u64,
+    pub(crate) domains: Vec<DomainView>,
+    pub(crate) unlisted_domains: u64,
+    pub(crate) hazards: Vec<HazardView>,
+    pub(crate) unlisted_hazards: u64,
+}
+
+/// A fault that was recorded before the takeover was done.
+#[derive(Debug, Serialize)]
+pub(crate) struct FaultView {
+    pub(crate) device: String,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) address: Hex,
+    pub(crate) reason: Hex,
+}
+
+/// An entry that said how a device's requests are translated.
+#[derive(Debug, Serialize)]
+pub(crate) struct ContextView {
+    pub(crate) device: String,
+    pub(crate) pasid: Option<u32>,
+    pub(crate) entry: Vec<Hex>,
+    pub(crate) translation: String,
+    /// Domain-id as it was found.
+    pub(crate) old_domain: u16,
+    /// Domain-id now; `None` if it was not carried over.
+    pub(crate) domain: Option<u16>,
+    pub(crate) outcome: String,
+}
+
+/// A domain.
+#[derive(Debug, Serialize)]
+pub(crate) struct DomainView {
+    pub(crate) id: u16,
+    pub(crate) address_bits: u32,
+    pub(crate) tables: u64,
+    pub(crate) leaves: u64,
+    pub(crate) fenced: u64,
+    pub(crate) outcome: String,
+}
+
+/// Something wrong or dangerous.
+#[derive(Debug, Serialize)]
+pub(crate) struct HazardView {
+    pub(crate) place: String,
+    pub(crate) what: String,
+    pub(crate) outcome: String,
+}
+
+impl TakeoverView {
+    pub(crate) fn new(takeover: &Takeover) -> Self {
+        let Takeover { old_root, new_root, queue, faults, counts: _, contexts, domains, hazards } = takeover;
+        Self {
+            old_root: Hex(*old_root),
+            new_root: Hex(*new_root),
+            queue: queue_state(*queue),
+            faults: faults.listed.iter().map(|&(low, high)| FaultView::new(low, high)).collect(),
+            contexts: contexts.listed.iter().map(ContextView::new).collect(),
+            unlisted_contexts: contexts.unlisted,
+            domains: domains.listed.iter().map(DomainView::new).collect(),
+            unlisted_domains: domains.unlisted,
+            hazards: hazards.listed.iter().map(HazardView::new).collect(),
+            unlisted_hazards: hazards.unlisted,
+        }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unlisted_contexts + self.unlisted_domains + self.unlisted_hazards == 0
+    }
+}
+
+fn queue_state(queue: Queue) -> String {
+    match queue {
+        Queue::Off => "off".to_owned(),
+        Queue::Drained => "drained".to_owned(),
+        Queue::Stuck { head, tail } => format!("stuck at {head:#x} of {tail:#x}"),
+    }
+}
+
+impl FaultView {
+    fn new(low: u64, high: u64) -> Self {
+        let record = FaultRecord::from_words(low, high);
+        Self {
+            device: record.high.source().to_string(),
+            pasid: record.high.pasid_present().then(|| record.high.pasid()),
+            address: Hex(record.address()),
+            reason: Hex(record.high.reason().0.into()),
+        }
+    }
+}
+
+impl ContextView {
+    fn new(context: &Context) -> Self {
+        let requester = context.requester();
+        let (entry, translation, old_domain) = match context.entry {
+            Entry::Context(words) => {
+                let entry = ContextEntry::from_words(words[0], words[1]);
+                (words.to_vec(), legacy_type(entry.low.translation()), entry.high.domain())
+            }
+            Entry::Pasid(words) => {
+                let entry = PasidEntry::from_words(words);
+                (words.to_vec(), pasid_type(entry.second.translation()), entry.domain.domain())
+            }
+        };
+        Self {
+            device: requester.source.to_string(),
+            pasid: requester.pasid,
+            entry: entry.into_iter().map(Hex).collect(),
+            translation,
+            old_domain,
+            domain: context.domain,
+            outcome: context.outcome.to_string(),
+        }
+    }
+}
+
+fn legacy_type(code: TranslationType) -> String {
+    match code {
+        TranslationType::TRANSLATED => "second stage".into(),
+        TranslationType::DEVICE_TLB => "second stage, device-TLB".into(),
+        TranslationType::PASS_THROUGH => "pass-through".into(),
+        TranslationType(other) => format!("type {other}"),
+    }
+}
+
+fn pasid_type(code: PasidTranslationType) -> String {
+    match code {
+        PasidTranslationType::FIRST_STAGE => "first stage".into(),
+        PasidTranslationType::SECOND_STAGE => "second stage".into(),
+        PasidTranslationType::NESTED => "nested".into(),
+        PasidTranslationType::PASS_THROUGH => "pass-through".into(),
+        PasidTranslationType(other) => format!("type {other}"),
+    }
+}
+
+impl DomainView {
+    fn new(domain: &Domain) -> Self {
+        let Domain { id, address_bits, tables, leaves, fenced, outcome } = *domain;
+        Self { id, address_bits, tables, leaves, fenced, outcome: outcome.to_string() }
+    }
+}
+
+impl HazardView {
+    fn new(hazard: &Hazard) -> Self {
+        let Hazard { place, what, outcome } = hazard;
+        Self { place: place.to_string(), what: what.to_string(), outcome: outcome.to_string() }
+    }
+}

@@ -1,0 +1,197 @@
+//! The walk through a unit's tables, and what of it is kept.
+
+use std::collections::BTreeMap;
+
+use machine::{OldMemory, PAGE_SIZE, Range};
+use reach::{Binding, Budget, Kind, Obstacle, Piece, Place, Route, Spent, Tables};
+use vtd::source::Requester;
+
+use super::device::DeviceName;
+
+/// Tables that are looked at for one unit: those of 8 TiB in pages of 4 KiB.
+const TABLES: u64 = 1 << 22;
+/// Requesters and obstacles that are kept.
+const ENTRIES: usize = 1 << 16;
+/// Runs that are kept of one route.
+const RUNS: usize = 1 << 20;
+
+/// What is asked for; nothing means everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Only this device.
+    pub(crate) device: Option<DeviceName>,
+    /// Only the page at this physical address.
+    pub(crate) address: Option<u64>,
+}
+
+/// What a unit's tables say.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// By each route of translation: who uses it, and where it leads.
+    pub(crate) routes: Vec<Surveyed>,
+    /// Places of which it is not said where their requests lead.
+    pub(crate) obstacles: Vec<(Place, Obstacle)>,
+    /// Requesters and obstacles that are not kept.
+    pub(crate) unlisted: u64,
+    /// There are more tables than were looked at.
+    pub(crate) is_cut: bool,
+    /// Some table of pages could not be read.
+    pub(crate) has_gaps: bool,
+}
+
+/// A route, who uses it, and where it leads.
+#[derive(Debug)]
+pub(crate) struct Surveyed {
+    pub(crate) route: Route,
+    pub(crate) users: Vec<(Requester, Binding)>,
+    pub(crate) runs: Runs,
+}
+
+/// Pieces that follow each other, as one; up to a limit.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    pub(crate) listed: Vec<Piece>,
+    pub(crate) unlisted: u64,
+    /// Bytes of I/O addresses that may be read.
+    pub(crate) readable: u64,
+    /// Bytes of I/O addresses that may be written.
+    pub(crate) writable: u64,
+    /// Some table could not be read.
+    has_gaps: bool,
+    /// The run that goes on.
+    open: Option<Piece>,
+}
+
+impl Survey {
+    /// Walks the tables of a unit of this segment.
+    pub(crate) fn take<M: OldMemory>(tables: &Tables<'_, M>, segment: u16, wanted: Wanted) -> Self {
+        let mut survey = Self::default();
+        let mut budget = Budget::new(TABLES);
+        let is_wanted = |place| is_wanted(place, segment, wanted.device);
+        let users = survey.find_users(tables, &mut budget, is_wanted);
+        for (route, users) in users {
+            let runs = survey.find_runs(tables, route, &mut budget, wanted.address);
+            if wanted.address.is_none() || runs.count() > 0 {
+                survey.routes.push(Surveyed { route, users, runs });
+            }
+        }
+        survey
+    }
+
+    /// Whether everything that was asked for could be told.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_unknown = |(_, obstacle): &(Place, Obstacle)| obstacle.is_unknown();
+        let all_listed = self.unlisted == 0 && self.routes.iter().all(|surveyed| surveyed.runs.unlisted == 0);
+        !self.is_cut && !self.has_gaps && all_listed && !self.obstacles.iter().any(is_unknown)
+    }
+
+    fn find_users<M: OldMemory>(
+        &mut self,
+        tables: &Tables<'_, M>,
+        budget: &mut Budget,
+        is_wanted: impl Fn(Place) -> bool,
+    ) -> BTreeMap<Route, Vec<(Requester, Binding)>> {
+        let mut users: BTreeMap<Route, Vec<_>> = BTreeMap::new();
+        let mut kept = 0;
+        let done = tables.each_requester(budget, &mut |place, binding| {
+            if !is_wanted(place) {
+                return;
+            }
+            if kept == ENTRIES {
+                self.unlisted += 1;
+                return;
+            }
+            kept += 1;
+            match (place, binding) {
+                (Place::Requester(requester), Ok(binding)) => {
+                    users.entry(binding.route).or_default().push((requester, binding));
+                }
+                (_, Err(obstacle)) => self.obstacles.push((place, obstacle)),
+                // Only requesters have bindings.
+                (_, Ok(_)) => {}
+            }
+        });
+        self.note_end(done);
+        users
+    }
+
+    fn find_runs<M: OldMemory>(
+        &mut self,
+        tables: &Tables<'_, M>,
+        route: Route,
+        budget: &mut Budget,
+        address: Option<u64>,
+    ) -> Runs {
+        let mut runs = Runs::default();
+        let page = address.map(|address| {
+            let start = address & !(PAGE_SIZE - 1);
+            Range::new(start, start.saturating_add(PAGE_SIZE))
+        });
+        let done = tables.each_piece(route, budget, &mut |piece| match page {
+            Some(page) => runs.push_part(piece, page),
+            None => runs.push(piece),
+        });
+        runs.close();
+        self.has_gaps |= runs.has_gaps;
+        self.note_end(done);
+        runs
+    }
+
+    fn note_end(&mut self, done: Result<(), Spent>) {
+        self.is_cut |= done.is_err();
+    }
+}
+
+fn is_wanted(place: Place, segment: u16, device: Option<DeviceName>) -> bool {
+    let Some(device) = device else { return true };
+    match place {
+        Place::Unit => true,
+        Place::Bus(first) => device.is_on(segment, first.bus()),
+        Place::Pasids(requester) => device.is(segment, requester.source),
+        Place::Requester(requester) => device.means(segment, requester),
+    }
+}
+
+impl Runs {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.listed.len() as u64 + self.unlisted
+    }
+
+    /// Adds a piece that follows those before.
+    fn push(&mut self, piece: Piece) {
+        match piece.kind {
+            Kind::Memory { rights, .. } => {
+                self.readable += if rights.read { piece.len } else { 0 };
+                self.writable += if rights.write { piece.len } else { 0 };
+            }
+            Kind::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
+        }
+        if !self.open.as_mut().is_some_and(|open| open.extend(&piece)) {
+            self.close();
+            self.open = Some(piece);
+        }
+    }
+
+    /// Adds the part of a piece that leads to `memory`; notes what may lead there unseen.
+    fn push_part(&mut self, piece: Piece, memory: Range) {
+        match piece.kind {
+            Kind::Memory { address, rights, level } => {
+                let part = Range::new(address, address + piece.len).intersection(memory);
+                if !part.is_empty() {
+                    let kind = Kind::Memory { address: part.start, rights, level };
+                    self.push(Piece { iova: piece.iova + (part.start - address), len: part.len(), kind });
+                }
+            }
+            Kind::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
+        }
+    }
+
+    fn close(&mut self) {
+        match self.open.take() {
+            Some(run) if self.listed.len() < RUNS => self.listed.push(run),
+            Some(_) => self.unlisted += 1,
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What is shown of a dump, as values: JSON for programs as it is, and for people [`text`](super::text).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use reach::Tables;
+use record::{State, Unit};
+use serde::Serialize;
+use serde_json::Value;
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::{GlobalStatus, RootTableAddress};
+use vtd::registers::{CAP, ECAP, GSTS, RTADDR};
+
+use super::dump::{Dump, DumpedMemory};
+use super::hex::Hex;
+use super::reached::ReachView;
+use super::recorded::TakeoverView;
+use super::survey::{Survey, Wanted};
+use super::{registers, text};
+use crate::report::Report;
+
+/// What is shown of a dump.
+#[derive(Debug, Serialize)]
+pub(crate) struct Inspected {
+    pub(crate) dump: PathBuf,
+    pub(crate) kernel: String,
+    /// Whether the dump was finished.
+    pub(crate) dump_complete: bool,
+    /// Version of the capture kernel.
+    pub(crate) holdover: String,
+    pub(crate) host_address_bits: u32,
+    pub(crate) counts: Counts,
+    pub(crate) units: Vec<UnitView>,
+    /// Units that the record leaves out.
+    pub(crate) unlisted_units: u64,
+    /// Whether everything that was asked for could be told.
+    pub(crate) whole: bool,
+    #[serde(skip)]
+    pub(crate) asked: Asked,
+}
+
+/// What was asked for decides what people are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Everything,
+    Device,
+    Address,
+}
+
+/// Counts of all units.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) contexts_accepted: u64,
+    pub(crate) tables_duplicated: u64,
+    pub(crate) leaf_mappings: u64,
+    pub(crate) domains_reserved: u64,
+    pub(crate) hazards: u64,
+}
+
+/// A remapping unit.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnitView {
+    pub(crate) base: Hex,
+    pub(crate) segment: u16,
+    pub(crate) state: &'static str,
+    /// Why it was not taken over.
+    pub(crate) why: Option<String>,
+    pub(crate) registers: Vec<RegisterView>,
+    pub(crate) takeover: Option<TakeoverView>,
+    /// What devices could reach; `None` if there were no tables to ask.
+    pub(crate) reach: Option<ReachView>,
+}
+
+/// A register as it was found.
+#[derive(Debug, Serialize)]
+pub(crate) struct RegisterView {
+    pub(crate) name: String,
+    pub(crate) value: Hex,
+    pub(crate) meaning: String,
+}
+
+/// Reads the record, and walks the tables of the units that are asked for.
+pub(crate) fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<Inspected> {
+    let record = &dump.record;
+    let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| unit.base == base));
+    let units: Vec<UnitView> =
+        chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, wanted)).collect();
+    if let (Some(base), true) = (base, units.is_empty()) {
+        bail!("the record names no remapping unit at {base:#x}");
+    }
+    let counts = record.counts();
+    Ok(Inspected {
+        dump: dump.path.clone(),
+        kernel: dump.release.clone(),
+        dump_complete: dump.is_complete,
+        holdover: record.writer.to_string(),
+        host_address_bits: record.host_address_bits,
+        counts: Counts {
+            contexts_accepted: counts.contexts_accepted,
+            tables_duplicated: counts.tables_duplicated,
+            leaf_mappings: counts.leaf_mappings,
+            domains_reserved: counts.domains_reserved,
+            hazards: counts.hazards,
+        },
+        whole: units.iter().all(UnitView::is_whole) && record.units.unlisted == 0,
+        units,
+        unlisted_units: record.units.unlisted,
+        asked: match (wanted.device, wanted.address) {
+            (_, Some(_)) => Asked::Address,
+            (Some(_), None) => Asked::Device,
+            (None, None) => Asked::Everything,
+        },
+    })
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = self;
+        write!(
+            f,
+            "{contexts_accepted} contexts accepted, {tables_duplicated} tables with {leaf_mappings} mappings \
+             duplicated, {domains_reserved} domain-ids reserved, {hazards} hazards"
+        )
+    }
+}
+
+impl UnitView {
+    fn new(unit: &Unit, host_address_bits: u32, memory: &DumpedMemory, wanted: Wanted) -> Self {
+        let (state, why, takeover) = match &unit.state {
+            State::TakenOver(takeover) => ("taken over", None, Some(takeover)),
+            State::Off => ("translation off", None, None),
+            State::Lost(why) => ("not taken over", Some(why.to_string()), None),
+        };
+        let tables = translating(unit, host_address_bits).map(|unit| Tables::new(memory, unit));
+        let survey = tables.map(|tables| Survey::take(&tables, unit.segment, wanted));
+        Self {
+            base: Hex(unit.base),
+            segment: unit.segment,
+            state,
+            why,
+            registers: unit.registers.listed.iter().map(RegisterView::new).collect(),
+            takeover: takeover.map(TakeoverView::new),
+            reach: survey.map(|survey| ReachView::new(survey, memory)),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        let takeover_is_whole = self.takeover.as_ref().is_none_or(TakeoverView::is_whole);
+        takeover_is_whole && self.reach.as_ref().is_none_or(|reach| reach.whole)
+    }
+}
+
+/// What decides how a unit's tables are read; `None` if its translation was off, or nothing is known of it.
+fn translating(unit: &Unit, host_address_bits: u32) -> Option<reach::Unit> {
+    let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
+    status.tes().then_some(reach::Unit {
+        root: RootTableAddress::from_bits(unit.register(RTADDR)?),
+        capability: Capability::from_bits(unit.register(CAP)?),
+        extended: ExtendedCapability::from_bits(unit.register(ECAP)?),
+        host_address_bits,
+    })
+}
+
+impl RegisterView {
+    fn new(found: &record::Register) -> Self {
+        let register = registers::at(found.offset);
+        Self {
+            name: register
+                .map_or_else(|| format!("{:#x}", found.offset), |register| register.name.to_owned()),
+            value: Hex(found.value),
+            meaning: register.map(|register| registers::meaning(register, found.value)).unwrap_or_default(),
+        }
+    }
+}
+
+impl Report for Inspected {
+    fn rows(&self) -> Vec<Vec<String>> {
+        text::head(self)
+    }
+
+    fn text(&self) -> String {
+        text::text(self)
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self)?)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
