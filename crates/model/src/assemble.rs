@@ -20,6 +20,7 @@ impl Scenario {
         old.write_tables();
         old.suffer(&self.damage);
         old.overwrite(&self.words);
+        let meddling = old.meddling(&self.stray);
         let mut units: Vec<Unit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
         for (index, unit) in units.iter_mut().enumerate() {
             warm_up(unit, &mut old.memory, self, index);
@@ -31,7 +32,7 @@ impl Scenario {
         }
         let mut world = World::new(old.memory, units, Rng::with_seed(self.seed));
         world.engines = engines;
-        world.meddling.clone_from(&self.meddling);
+        world.meddling = meddling.into_iter().chain(self.meddling.iter().copied()).collect();
         Machine::new(world)
     }
 }

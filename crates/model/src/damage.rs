@@ -52,7 +52,7 @@ pub enum Harm {
     Flip(u32),
     /// All of it is overwritten.
     Overwrite(u64),
-    /// Its address is replaced by that of a page table: loops, wrong levels, sharing.
+    /// Its address is replaced by that of another table, mostly a page table: loops, wrong levels, sharing.
     PointAtTable(usize),
     /// Its address is replaced by one where there is no old memory.
     PointAtForbidden(usize),

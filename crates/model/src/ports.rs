@@ -10,7 +10,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use vtd::registers::FIXED;
+use vtd::registers::{FIXED, Width};
 
 /// Entries in a line of the processor's cache.
 const LINE: usize = 8;
@@ -25,11 +25,20 @@ pub struct UnitRegisters {
 }
 
 impl UnitRegisters {
+    fn read(&self, offset: usize, width: Width) -> u64 {
+        let mut world = self.world.borrow_mut();
+        world.step();
+        world.units[self.unit].look(offset, width)
+    }
+
     fn write(&mut self, offset: usize, halves: &[u32], value: u64) {
         let mut world = self.world.borrow_mut();
         world.step();
         let step = world.steps;
         world.trace.add(step, Event::Wrote { register: name(offset), value });
+        if world.units[self.unit].is_deaf_to(offset) {
+            return;
+        }
         for (index, half) in halves.iter().enumerate() {
             world.units[self.unit].write32(offset + index * 4, *half);
         }
@@ -55,16 +64,11 @@ impl Registers for UnitRegisters {
     }
 
     fn read32(&self, offset: usize) -> u32 {
-        let mut world = self.world.borrow_mut();
-        world.step();
-        world.units[self.unit].read32(offset)
+        self.read(offset, Width::Bits32) as u32
     }
 
     fn read64(&self, offset: usize) -> u64 {
-        let mut world = self.world.borrow_mut();
-        world.step();
-        let unit = &world.units[self.unit];
-        u64::from(unit.read32(offset)) | u64::from(unit.read32(offset + 4)) << 32
+        self.read(offset, Width::Bits64)
     }
 
     fn write8(&mut self, _: usize, _: u8) {

@@ -31,6 +31,8 @@ pub struct Scenario {
     /// Words of old memory that were overwritten after that, by address: tables as somebody else wants them.
     pub words: Vec<(u64, u64)>,
     /// What happens to them while the capture kernel reads.
+    pub stray: Vec<Stray>,
+    /// The same, told by words of memory.
     pub meddling: Vec<Meddling>,
 }
 
@@ -45,6 +47,15 @@ pub struct UnitScenario {
     pub mode: TableMode,
     /// What the old kernel's invalidation queue was doing.
     pub queue: OldQueue,
+}
+
+/// Damage that is done while the capture kernel reads: DMA that has gone astray.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Just before this read of old memory, counted from one.
+    pub before_read: u64,
+    /// What is done.
+    pub damage: Damage,
 }
 
 /// A word of old memory that changes while the capture kernel reads.

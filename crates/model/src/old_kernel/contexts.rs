@@ -3,6 +3,7 @@
 use super::OldKernel;
 use crate::scenario::{Attached, Function, RID_PASID, Stage};
 use crate::walk::Traits;
+use fastrand::Rng;
 use machine::{ENTRIES, PAGE_SIZE};
 use vtd::context::{
     ContextEntry, ContextHigh, ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType,
@@ -74,7 +75,7 @@ impl OldKernel<'_> {
     }
 
     /// The first three words of a PASID table entry.
-    fn pasid_entry(&mut self, traits: &Traits, attached: Attached) -> [u64; 3] {
+    fn pasid_entry(&self, traits: &Traits, attached: Attached) -> [u64; 3] {
         let id = match attached {
             Attached::PassThrough(id) => id,
             Attached::To(index) => self.scenario.domains[index].id,
@@ -94,22 +95,27 @@ impl OldKernel<'_> {
         [second.into_bits(), domain.into_bits(), first.into_bits()]
     }
 
-    fn second_stage(&mut self, traits: &Traits, domain: usize) -> PasidSecondStage {
-        let marks = traits.extended.ssads() && traits.extended.smpwcs() && self.rng.bool();
+    /// What entries say of a domain's tables must be the same in all of them (6.2.3.1).
+    fn choice(&self, domain: usize, bit: u32) -> bool {
+        Rng::with_seed(self.scenario.seed ^ domain as u64).u32(..) >> bit & 1 != 0
+    }
+
+    fn second_stage(&self, traits: &Traits, domain: usize) -> PasidSecondStage {
+        let marks = traits.extended.ssads() && traits.extended.smpwcs() && self.choice(domain, 0);
         PasidSecondStage::new()
             .with_width(self.scenario.domains[domain].width)
             .with_accessed_dirty(marks)
             .with_frame(self.tops[domain] >> 12)
     }
 
-    fn first_stage(&mut self, traits: &Traits, domain: usize) -> PasidFirstStage {
+    fn first_stage(&self, traits: &Traits, domain: usize) -> PasidFirstStage {
         let five = self.scenario.domains[domain].width == AddressWidth::BITS_57;
         let mode = if five { FirstStagePagingMode::FIVE_LEVELS } else { FirstStagePagingMode::FOUR_LEVELS };
         PasidFirstStage::new()
             .with_mode(mode)
             .with_supervisor(traits.extended.srs())
-            .with_write_protect(traits.extended.srs() && self.rng.bool())
-            .with_extended_accessed(traits.extended.eafs() && self.rng.bool())
+            .with_write_protect(traits.extended.srs() && self.choice(domain, 1))
+            .with_extended_accessed(traits.extended.eafs() && self.choice(domain, 2))
             .with_frame(self.tops[domain] >> 12)
     }
 

@@ -4,7 +4,7 @@ use super::OldKernel;
 use super::paging::top;
 use crate::damage::{Damage, Harm, Table, Victim};
 use crate::memory::{Kind, Memory};
-use crate::scenario::Function;
+use crate::scenario::{Function, Meddling, Stray};
 use machine::PAGE_SIZE;
 use vtd::control::TableMode;
 use vtd::second_stage::SecondStageEntry;
@@ -15,11 +15,21 @@ const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 impl OldKernel<'_> {
     /// Lets damage be done to the tables.
     pub(crate) fn suffer(&mut self, damage: &[Damage]) {
-        for Damage { victim, harm } in damage {
-            if let Some(at) = self.word_of(*victim) {
-                self.harm(at, *harm);
+        for one in damage {
+            for (at, word) in self.consequences(*one) {
+                self.memory.write(at, word);
             }
         }
+    }
+
+    /// What stray DMA writes, and when.
+    pub(crate) fn meddling(&self, stray: &[Stray]) -> Vec<Meddling> {
+        let writes = |stray: &Stray| {
+            let before_read = stray.before_read;
+            let words = self.consequences(stray.damage).into_iter();
+            words.map(move |(address, value)| Meddling { before_read, address, value }).collect::<Vec<_>>()
+        };
+        stray.iter().flat_map(writes).collect()
     }
 
     /// Overwrites words of old memory.
@@ -31,23 +41,20 @@ impl OldKernel<'_> {
         }
     }
 
-    fn harm(&mut self, at: u64, harm: Harm) {
+    /// The words that a piece of damage changes, and what to.
+    fn consequences(&self, damage: Damage) -> Vec<(u64, u64)> {
+        let Some(at) = self.word_of(damage.victim) else { return Vec::new() };
         let word = self.memory.read(at).unwrap_or(0);
         let aim = |address: u64| word & !ADDRESS | address & ADDRESS;
-        let new = match harm {
+        let new = match damage.harm {
             Harm::Flip(bit) => word ^ 1_u64.rotate_left(bit),
             Harm::Overwrite(value) => value,
-            Harm::PointAtTable(which) => one_of(&self.tables.paging, which).map_or(word, aim),
+            Harm::PointAtTable(which) => one_of(&self.tables.all(), which).map_or(word, aim),
             Harm::PointAtForbidden(which) => one_of(&self.tables.forbidden, which).map_or(word, aim),
             Harm::PointAnywhere(address) => aim(address),
-            Harm::Spread => return self.spread(at, word),
+            Harm::Spread => return words(at & !(PAGE_SIZE - 1)).map(|other| (other, word)).collect(),
         };
-        self.memory.write(at, new);
-    }
-
-    /// Copies a word all over its table.
-    fn spread(&mut self, at: u64, word: u64) {
-        words(at & !(PAGE_SIZE - 1)).for_each(|other| self.memory.write(other, word));
+        vec![(at, new)]
     }
 
     fn word_of(&self, victim: Victim) -> Option<u64> {

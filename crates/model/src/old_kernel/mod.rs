@@ -27,6 +27,14 @@ pub(crate) struct OldTables {
     pub(crate) forbidden: Vec<u64>,
 }
 
+impl OldTables {
+    /// All of them, of every kind.
+    fn all(&self) -> Vec<u64> {
+        let contexts = self.contexts.values().copied();
+        [&self.paging, &self.pasids, &self.roots].into_iter().flatten().copied().chain(contexts).collect()
+    }
+}
+
 /// The old kernel at work.
 pub(crate) struct OldKernel<'a> {
     scenario: &'a Scenario,

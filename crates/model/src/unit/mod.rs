@@ -20,8 +20,9 @@ use commands::Command;
 use device_tlb::DeviceTlbs;
 use fastrand::Rng;
 use queue::Queue;
+use std::collections::BTreeMap;
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
-use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA, IQH, VER};
+use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA, IQH, VER, Width};
 
 /// Bytes of the register block: the fixed ones, and what floats lies within too.
 const BLOCK: usize = 4096;
@@ -55,6 +56,8 @@ pub(crate) struct Unit {
     device_tlbs: DeviceTlbs,
     next_record: usize,
     habits: Habits,
+    /// How often each register was read since the panic.
+    reads: BTreeMap<usize, u64>,
     rng: Rng,
     events: Vec<Event>,
 }
@@ -73,6 +76,7 @@ impl Unit {
             device_tlbs: DeviceTlbs::default(),
             next_record: 0,
             habits,
+            reads: BTreeMap::new(),
             rng,
             events: Vec::new(),
         };
@@ -109,6 +113,23 @@ impl Unit {
         if self.rng.u8(..) < 16 {
             self.caches.evict(&mut self.rng);
         }
+    }
+
+    /// Reads a register of 32 or 64 bits as the capture kernel sees it, which may be junk.
+    pub(crate) fn look(&mut self, offset: usize, width: Width) -> u64 {
+        let low = u64::from(self.read32(offset));
+        let value = match width {
+            Width::Bits32 => low,
+            Width::Bits64 => low | u64::from(self.read32(offset + 4)) << 32,
+        };
+        let reads = self.reads.entry(offset).or_default();
+        *reads += 1;
+        self.habits.seen(offset, *reads - 1, value)
+    }
+
+    /// Whether what the capture kernel writes to a register is lost.
+    pub(crate) fn is_deaf_to(&self, offset: usize) -> bool {
+        self.habits.loses(offset)
     }
 
     /// Reads a 32-bit register.
