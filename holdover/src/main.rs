@@ -15,6 +15,7 @@ mod load;
 mod makedump;
 mod report;
 mod signature;
+mod simulate;
 mod sysfs;
 mod unfinished;
 
@@ -55,6 +56,8 @@ enum Command {
     Makedump(makedump::Arguments),
     /// Show what the capture kernel found, and which memory devices could reach
     Inspect(inspect::Arguments),
+    /// Run a takeover on a software machine, and draw what happens
+    Simulate(simulate::Arguments),
 }
 
 impl Command {
@@ -67,6 +70,7 @@ impl Command {
             Self::Collect(arguments) => Box::new(collect::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
+            Self::Simulate(arguments) => Box::new(simulate::run(arguments)?),
         })
     }
 }
