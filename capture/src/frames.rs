@@ -63,6 +63,17 @@ impl Frames for FramePool {
         Some(frame)
     }
 
+    /// Of the frames that were never handed out; those that were released are apart.
+    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+        let first = self.unused;
+        let run = Range::sized(first, count as u64 * PAGE_SIZE).filter(|run| self.range().covers(*run))?;
+        self.unused = run.end;
+        for frame in (run.start..run.end).step_by(PAGE_SIZE as usize) {
+            self.table_mut(frame).fill(0);
+        }
+        Some(first)
+    }
+
     fn release(&mut self, frame: u64) {
         self.pointer(frame);
         self.released.push(frame);
@@ -129,6 +140,17 @@ mod tests {
         assert_eq!(pool.available(), 1);
         assert_eq!(pool.allocate(), Some(first));
         assert_eq!(*pool.table(first), [0; 512]);
+    }
+
+    #[test]
+    fn frames_of_a_run_lie_side_by_side() {
+        let mut pool = FramePool::new(5).unwrap();
+        let single = pool.allocate().unwrap();
+        let run = pool.allocate_run(3).unwrap();
+        assert_eq!(run, single + PAGE_SIZE);
+        assert_eq!((pool.available(), pool.allocate_run(2)), (1, None));
+        pool.release(run + PAGE_SIZE);
+        assert_eq!(pool.allocate(), Some(run + PAGE_SIZE));
     }
 
     #[test]

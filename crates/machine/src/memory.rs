@@ -48,6 +48,10 @@ pub trait Frames {
     /// Hands out a zeroed frame, or `None` when the budget is used up.
     fn allocate(&mut self) -> Option<u64>;
 
+    /// Hands out `count` zeroed frames of which each follows the one before, and returns the first; `None` if there are
+    /// no such, even though there may be as many apart. Each is a frame like any other, and released by itself.
+    fn allocate_run(&mut self, count: usize) -> Option<u64>;
+
     /// Takes back a frame that no hardware uses any more.
     fn release(&mut self, frame: u64);
 

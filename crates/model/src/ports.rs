@@ -255,6 +255,17 @@ impl OwnFrames {
         }
     }
 
+    /// Makes a frame that is not free any more a zeroed table.
+    fn hand_out(&mut self, frame: u64) {
+        self.step_and_evict();
+        self.spoil(frame);
+        let dirty = Box::new([true; ENTRIES]);
+        self.frames.insert(frame, Frame { seen: Versions::new(Box::new([0; ENTRIES])), dirty });
+        let mut world = self.world.borrow_mut();
+        let step = world.steps;
+        world.trace.add(step, Event::Allocated { frame });
+    }
+
     /// Fills a frame's memory with junk.
     fn spoil(&self, frame: u64) {
         let World { memory, rng, .. } = &mut *self.world.borrow_mut();
@@ -264,15 +275,21 @@ impl OwnFrames {
 
 impl Frames for OwnFrames {
     fn allocate(&mut self) -> Option<u64> {
-        self.step_and_evict();
         let frame = self.free.pop()?;
-        self.spoil(frame);
-        let dirty = Box::new([true; ENTRIES]);
-        self.frames.insert(frame, Frame { seen: Versions::new(Box::new([0; ENTRIES])), dirty });
-        let mut world = self.world.borrow_mut();
-        let step = world.steps;
-        world.trace.add(step, Event::Allocated { frame });
+        self.hand_out(frame);
         Some(frame)
+    }
+
+    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+        let mut free = self.free.clone();
+        free.sort_unstable();
+        let len = count as u64 * PAGE_SIZE;
+        let run = free.windows(count).find(|run| run[count - 1] - run[0] + PAGE_SIZE == len)?;
+        self.free.retain(|frame| !run.contains(frame));
+        for frame in run {
+            self.hand_out(*frame);
+        }
+        Some(run[0])
     }
 
     fn release(&mut self, frame: u64) {

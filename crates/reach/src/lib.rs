@@ -25,7 +25,6 @@ mod stage;
 use machine::{ENTRIES, OldMemory, Table};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
-use vtd::second_stage::ReservedBits;
 
 pub use budget::{Budget, Spent};
 pub use obstacle::Obstacle;
@@ -52,14 +51,12 @@ pub struct Unit {
 pub struct Tables<'m, M> {
     memory: &'m M,
     unit: Unit,
-    /// Bits that must be zero in second-stage entries.
-    reserved: ReservedBits,
 }
 
 impl<'m, M: OldMemory> Tables<'m, M> {
     /// The tables of `unit` in `memory`.
     pub fn new(memory: &'m M, unit: Unit) -> Self {
-        Self { memory, unit, reserved: ReservedBits::new(unit.host_address_bits, unit.capability) }
+        Self { memory, unit }
     }
 
     /// Copies a table.

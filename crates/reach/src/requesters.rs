@@ -305,6 +305,6 @@ fn second_stage(address: u64, width: AddressWidth, unit: Unit) -> Result<Root, O
 
 fn first_stage(entry: PasidEntry, unit: Unit) -> Result<Root, Obstacle> {
     let mode = entry.first.mode();
-    let top = mode.top().filter(|top| top.number() < 5 || unit.capability.fs5lp());
+    let top = mode.width().top().filter(|top| top.number() < 5 || unit.capability.fs5lp());
     Ok(Root { address: entry.first_stage_table(), top: top.ok_or(Obstacle::Width(mode.0))? })
 }

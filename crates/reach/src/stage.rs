@@ -3,7 +3,7 @@
 use machine::{OldMemory, Range};
 use vtd::first_stage::FirstStageEntry;
 use vtd::paging::Level;
-use vtd::second_stage::{ReservedBits, SecondStageEntry};
+use vtd::second_stage::SecondStageEntry;
 
 use crate::budget::{Budget, Spent};
 use crate::piece::{Kind, Piece, Rights};
@@ -150,7 +150,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     fn step(&self, word: u64, node: &Node) -> Step {
         match self.stage {
             Stage::First { .. } => first_stage_step(FirstStageEntry(word), node, self.tables.unit),
-            Stage::Second => second_stage_step(SecondStageEntry(word), node, &self.tables.reserved),
+            Stage::Second => second_stage_step(SecondStageEntry(word), node, self.tables.unit),
         }
     }
 }
@@ -172,13 +172,13 @@ fn restricted(kind: Kind, by: Rights, first: Level) -> Kind {
     }
 }
 
-fn second_stage_step(entry: SecondStageEntry, node: &Node, reserved: &ReservedBits) -> Step {
+fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: Unit) -> Step {
     let level = node.level;
     let rights = node.rights.and(Rights { read: entry.readable(), write: entry.writable(), user: true });
     if rights.is_none() {
         return Step::Absent;
     }
-    if reserved.set_in(entry, level) != 0 {
+    if entry.reserved_bits(level, unit.host_address_bits, unit.capability) != 0 {
         return Step::ReservedBits;
     }
     let address = entry.address();

@@ -4,21 +4,21 @@ use alloc::vec::Vec;
 
 use machine::{Clock, Frames, PAGE_SIZE, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
-use vtd::paging::AddressWidth;
 use vtd::paging::Permission;
 use vtd::source::SourceId;
 
 use crate::Surroundings;
-use crate::census::Context;
 use crate::device_tlb::{DeviceTlb, forget_domain, of_source};
 use crate::domain::{Domain, Unfit};
 use crate::duplicate::Duplicate;
 use crate::entry::{Entry, Slot};
 use crate::failure::{Failure, InForce};
+use crate::found::Context;
 use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::{Danger, Outcome, Place};
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
+use crate::judge::Abilities;
 use crate::report::Report;
 use crate::swap::Swapped;
 use crate::tables::Tables;
@@ -246,10 +246,13 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
     }
 
-    /// The domain of a device's requests without PASID.
+    /// The domain of a device's requests without PASID, if new mappings can be made in it.
+    ///
+    /// The addresses of a nested translation are a guest's, in tables that are not ours: such a device gets a new
+    /// domain. The guest's driver cannot have left anything that ours could go on with.
     fn domain_of(&self, source: SourceId) -> Option<usize> {
-        let mut own = of_source(&self.contexts, source).filter(|context| context.pasid.is_none());
-        own.find_map(|context| context.domain)
+        let usable = |context: &&Context| context.pasid.is_none() && !context.entry.is_nested();
+        of_source(&self.contexts, source).filter(usable).find_map(|context| context.domain)
     }
 
     /// Puts a source-id into a domain, unless it already works in another.
@@ -262,20 +265,22 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
                 self.report.hazards.note(Place::Device(source), danger, Outcome::Duplicated);
                 return Ok(());
             }
-            _ => self.remember(source, domain, slot)?,
+            _ => {
+                self.unlink(slot, frames)?;
+                self.remember(source, domain, slot)?;
+            }
         }
         self.link(domain, slot, frames)
     }
 
     /// Makes an empty domain, of the fewest levels that the unit supports.
     fn create_domain(&mut self) -> Result<usize, AttachError> {
-        let capability = self.unit.capability();
-        let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
-        let width =
-            widths.into_iter().find(|width| capability.supports(*width)).ok_or(AttachError::NoWidth)?;
+        let abilities = Abilities::of(&self.unit, self.tables.mode);
+        let stage = abilities.own_stage();
+        let width = abilities.widths(stage).next().ok_or(AttachError::NoWidth)?;
         let top = width.top().ok_or(AttachError::NoWidth)?;
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
-        let mut domain = Domain::empty(id, width, top, capability, self.reserved_ranges)?;
+        let mut domain = Domain::empty(id, stage, width, top, self.unit.capability(), self.reserved_ranges)?;
         keep_free(&mut domain.space, &self.kept_free);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;
@@ -284,21 +289,33 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
 
     /// Remembers a device's domain until it is attached again.
     fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
-        let Domain { width, id, .. } = self.domains[domain];
-        let entry = Entry::new(self.tables.mode, width, id);
+        let entry = Entry::new(self.tables.mode);
         let at = self.contexts.partition_point(|context| context.source < source);
-        insert(&mut self.contexts, at, Context { source, pasid: None, entry, domain: Some(domain), slot })
+        let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot };
+        insert(&mut self.contexts, at, context)
     }
 
     /// Sees to it that the device's requests go through its domain's tables.
     fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
-        let root = self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
+        self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
+        let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
         if frames.table(slot.table)[slot.word] & PRESENT != 0 {
             return Ok(());
         }
-        let Domain { id, width, .. } = self.domains[domain];
-        Entry::new(self.tables.mode, width, id).linked(root, width, id).store(slot, frames);
+        Entry::new(self.tables.mode).linked(link).store(slot, frames);
         Ok(self.entries_appeared(Scope::Everything, frames)?)
+    }
+
+    /// Blocks what an entry lets through, if there is one, before another takes its place: hardware may read the words
+    /// of an entry one by one (6.2.3.1).
+    fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if frames.table(slot.table)[slot.word] & PRESENT == 0 {
+            return Ok(());
+        }
+        frames.store(slot.table, slot.word, 0);
+        frames.publish(slot.table, slot.word..slot.word + 1);
+        self.unit.flush_write_buffer()?;
+        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
     }
 
     fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {

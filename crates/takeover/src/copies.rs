@@ -25,7 +25,7 @@ pub(crate) struct Copies {
 impl Copies {
     pub(crate) fn find(&self, table: u64, level: Level) -> Option<u64> {
         let key = key(table, level);
-        self.probe(key).find(|slot| slot.0 == key).map(|slot| slot.1)
+        self.position(key, key).and_then(|index| self.slots.get(index)).map(|slot| slot.1)
     }
 
     /// Remembers `frame` as the copy of a table that is not known yet, if there is room.
@@ -36,17 +36,24 @@ impl Copies {
         self.place(key(table, level), frame);
     }
 
-    fn probe(&self, key: u64) -> impl Iterator<Item = &(u64, u64)> {
-        let home = home(key, self.slots.len());
-        self.slots.iter().cycle().skip(home).take(PROBES.min(self.slots.len()))
+    /// Forgets a table whose copy is no more.
+    pub(crate) fn forget(&mut self, table: u64, level: Level) {
+        let key = key(table, level);
+        if let Some(slot) = self.position(key, key).and_then(|index| self.slots.get_mut(index)) {
+            *slot = (EMPTY, 0);
+            self.used -= 1;
+        }
+    }
+
+    /// Where, of the slots that `key` may be in, there is one that holds `wanted`.
+    fn position(&self, key: u64, wanted: u64) -> Option<usize> {
+        let len = self.slots.len();
+        let mut places = (0..PROBES.min(len)).map(|step| (home(key, len) + step) % len);
+        places.find(|index| self.slots.get(*index).is_some_and(|slot| slot.0 == wanted))
     }
 
     fn place(&mut self, key: u64, frame: u64) {
-        let len = self.slots.len();
-        let free = (0..PROBES.min(len))
-            .map(|step| (home(key, len) + step) % len)
-            .find(|index| self.slots.get(*index).is_some_and(|slot| slot.0 == EMPTY));
-        if let Some(slot) = free.and_then(|index| self.slots.get_mut(index)) {
+        if let Some(slot) = self.position(key, EMPTY).and_then(|index| self.slots.get_mut(index)) {
             *slot = (key, frame);
             self.used += 1;
         }
@@ -92,6 +99,17 @@ mod tests {
             copies.remember(table << 12, Level::ONE, table);
         }
         assert!((0..10_000).all(|table| copies.find(table << 12, Level::ONE) == Some(table)));
+    }
+
+    #[test]
+    fn a_table_that_was_forgotten_is_not_found_and_the_others_are() {
+        let mut copies = Copies::default();
+        (0..100).for_each(|table| copies.remember(table << 12, Level::TWO, table));
+        copies.forget(7 << 12, Level::TWO);
+        copies.forget(7 << 12, Level::ONE);
+        let found = (0..100).filter(|table| copies.find(table << 12, Level::TWO).is_some());
+        assert_eq!(found.count(), 99);
+        assert_eq!(copies.find(7 << 12, Level::TWO), None);
     }
 
     #[test]

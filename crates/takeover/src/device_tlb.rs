@@ -18,8 +18,8 @@ use vtd::queue::{Descriptor, DeviceTlbInvalidation, PasidDeviceTlbInvalidation};
 use vtd::source::SourceId;
 
 use crate::Surroundings;
-use crate::census::Context;
 use crate::duplicate::Duplicate;
+use crate::found::Context;
 use crate::growth::push;
 use crate::hazard::{Danger, Outcome, Place};
 use crate::invalidate::Invalidator;

@@ -2,10 +2,10 @@
 
 use machine::{Frames, PAGE_SIZE, Range};
 use vtd::capability::Capability;
-use vtd::paging::Permission;
-use vtd::paging::{AddressWidth, Level};
-use vtd::second_stage::SecondStageEntry;
+use vtd::paging::{AddressWidth, Level, Permission};
+use vtd::stage::Stage;
 
+use crate::entry::Link;
 use crate::growth::OutOfMemory;
 use crate::hazard::Outcome;
 use crate::tables::new_table;
@@ -15,6 +15,8 @@ use crate::tables::new_table;
 pub struct Domain {
     /// Domain-id.
     pub id: u16,
+    /// Format of the tables.
+    pub stage: Stage,
     /// Width of the tables.
     pub width: AddressWidth,
     /// Level of the root table.
@@ -45,18 +47,24 @@ pub(crate) enum Unfit {
 impl Domain {
     /// A domain without tables. Its I/O addresses are those that its width and the unit can translate, but for the
     /// first page: drivers and devices take address zero for none.
+    ///
+    /// Addresses of first-stage tables are sign-extended (3.6), with or without PASID. Drivers get those of the lower
+    /// half only: they are the same in tables, in devices, and in what people read. MGAW says nothing of the first
+    /// stage, but QEMU's unit takes it for the place of the sign.
     pub(crate) fn empty(
         id: u16,
+        stage: Stage,
         width: AddressWidth,
         top: Level,
         capability: Capability,
         reserved_ranges: usize,
     ) -> Result<Self, OutOfMemory> {
         let bits = top.width().min(capability.guest_address_bits());
+        let bits = if stage == Stage::First { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
         let space = iova::Space::new(Range::new(PAGE_SIZE, end), reserved_ranges).map_err(|_| OutOfMemory)?;
         let outcome = Outcome::Duplicated;
-        Ok(Self { id, width, top, root: None, space, tables: 0, leaves: 0, fenced: 0, outcome })
+        Ok(Self { id, stage, width, top, root: None, space, tables: 0, leaves: 0, fenced: 0, outcome })
     }
 
     /// The root table, which is made if there is none.
@@ -65,6 +73,11 @@ impl Domain {
             self.root = new_table(frames);
         }
         self.root
+    }
+
+    /// What an entry says that names these tables; `None` while there are none.
+    pub(crate) fn link(&self) -> Option<Link> {
+        Some(Link { stage: self.stage, root: self.root?, width: self.width, id: self.id })
     }
 
     /// Makes the tables that a mapping needs; changes no translation.
@@ -76,7 +89,7 @@ impl Domain {
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
             let table = self.leaf_table(piece.start, permission, frames)?;
-            if indices(piece).any(|index| SecondStageEntry(frames.table(table)[index]).present()) {
+            if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
         }
@@ -95,7 +108,7 @@ impl Domain {
             let Ok(table) = self.leaf_table(piece.start, permission, frames) else { return };
             let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
             for (index, address) in indices(piece).zip(addresses) {
-                frames.store(table, index, SecondStageEntry::leaf(Level::ONE, address, permission).0);
+                frames.store(table, index, self.stage.leaf(Level::ONE, address, permission).bits);
             }
             frames.publish(table, indices(piece));
         }
@@ -106,7 +119,7 @@ impl Domain {
         for piece in pieces(iova) {
             let Some(table) = self.find_leaf_table(piece.start, frames) else { continue };
             for index in indices(piece) {
-                frames.store(table, index, SecondStageEntry::BLOCKED.0);
+                frames.store(table, index, self.stage.blocked().bits);
             }
             frames.publish(table, indices(piece));
         }
@@ -116,8 +129,8 @@ impl Domain {
     fn find_leaf_table(&self, iova: u64, frames: &impl Frames) -> Option<u64> {
         let (mut table, mut level) = (self.root?, self.top);
         while let Some(below) = level.below() {
-            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
-            table = entry.address();
+            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
+            table = entry.table();
             if !entry.present() || entry.is_leaf(level) || entry.is_marked() {
                 return None;
             }
@@ -134,14 +147,14 @@ impl Domain {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
         let mut level = self.top;
         while let Some(below) = level.below() {
-            let entry = SecondStageEntry(frames.table(table)[level.index(iova)]);
+            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
             table = if !entry.present() {
-                add_table(table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
+                add_table(self.stage, table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
             } else if entry.is_leaf(level) || entry.is_marked() || !entry.allows(permission) {
                 let start = iova & !(level.span() - 1);
                 return Err(Unfit::Occupied(Range::new(start, start + level.span())));
             } else {
-                entry.address()
+                entry.table()
             };
             level = below;
         }
@@ -150,9 +163,9 @@ impl Domain {
 }
 
 /// Links a new table into a table that hardware may be walking.
-fn add_table(table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
+fn add_table(stage: Stage, table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
     let new = new_table(frames)?;
-    frames.store(table, index, SecondStageEntry::table(new).0);
+    frames.store(table, index, stage.table(new).bits);
     frames.publish(table, index..index + 1);
     Some(new)
 }

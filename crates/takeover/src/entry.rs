@@ -1,15 +1,12 @@
 //! The entry that decides how a device's requests are translated: a context entry in legacy mode, a PASID table
 //! entry in scalable mode. Both say much the same, in different words.
 
-use machine::{Clock, Frames, PAGE_SHIFT, Registers};
-use vtd::capability::{Capability, ExtendedCapability};
-use vtd::context::{ContextEntry, ContextHigh, ContextLow, TranslationType};
+use machine::{Frames, PAGE_SHIFT};
+use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
-use vtd::pasid::{PasidDomain, PasidEntry, PasidSecondStage, PasidTranslationType};
+use vtd::pasid::{FirstStagePagingMode, PasidEntry, PasidFirstStage, PasidSecondStage, PasidTranslationType};
+use vtd::stage::Stage;
 
-use crate::Unit;
-use crate::census::{Domain, Translation};
-use crate::hazard::Danger;
 use crate::mode::Mode;
 
 /// Words of the longer kind.
@@ -32,87 +29,28 @@ pub(crate) struct Slot {
     pub(crate) word: usize,
 }
 
-/// What a unit can do, as far as entries depend on it.
+/// Tables of our own that an entry can name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Abilities {
-    pub(crate) capability: Capability,
-    pub(crate) extended: ExtendedCapability,
-}
-
-impl Abilities {
-    pub(crate) fn of<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Self {
-        Self { capability: unit.capability(), extended: unit.extended_capability() }
-    }
-
-    /// The domain that a present entry puts its device into, if hardware accepts the entry (9.3, 9.6).
-    pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<Domain, Danger> {
-        if entry.has_reserved_bits(host_address_bits) {
-            return Err(Danger::ReservedBits);
-        }
-        let id = entry.domain();
-        if u32::from(id) >= self.capability.domains() {
-            return Err(Danger::DomainIdTooLarge(id));
-        }
-        let translation = match entry {
-            Entry::Context(entry) => self.context_translation(entry)?,
-            Entry::Pasid(entry) => self.pasid_translation(entry)?,
-        };
-        let width = self.width(entry);
-        let top = width.top().filter(|_| self.capability.supports(width));
-        let top = top.ok_or(Danger::UnsupportedWidth(width))?;
-        Ok(Domain { id, translation, width, top, tables: 0, upper_tables: 0 })
-    }
-
-    fn context_translation(self, entry: ContextEntry) -> Result<Translation, Danger> {
-        match entry.low.translation() {
-            TranslationType::TRANSLATED => Ok(Translation::Tables(entry.table())),
-            TranslationType::DEVICE_TLB if self.extended.dt() => Ok(Translation::Tables(entry.table())),
-            TranslationType::PASS_THROUGH if self.extended.pt() => Ok(Translation::Identity),
-            other => Err(Danger::UnsupportedType(other)),
-        }
-    }
-
-    fn pasid_translation(self, entry: PasidEntry) -> Result<Translation, Danger> {
-        match entry.second.translation() {
-            PasidTranslationType::SECOND_STAGE if self.extended.ssts() => {
-                Ok(Translation::Tables(entry.second_stage_table()))
-            }
-            PasidTranslationType::PASS_THROUGH if self.extended.pt() && self.extended.ssts() => {
-                Ok(Translation::Identity)
-            }
-            other => Err(Danger::UnsupportedPasidType(other)),
-        }
-    }
-
-    /// The width of an entry's tables. A PASID entry that passes through need not say any: its addresses are as
-    /// wide as the unit's widest tables.
-    fn width(self, entry: Entry) -> AddressWidth {
-        let widths = [AddressWidth::BITS_57, AddressWidth::BITS_48, AddressWidth::BITS_39];
-        let widest = widths.into_iter().find(|width| self.capability.supports(*width));
-        match entry {
-            Entry::Context(entry) => entry.high.width(),
-            Entry::Pasid(entry) => match (entry.second.translation(), widest) {
-                (PasidTranslationType::PASS_THROUGH, Some(widest)) => widest,
-                _ => entry.second.width(),
-            },
-        }
-    }
+pub(crate) struct Link {
+    pub(crate) stage: Stage,
+    pub(crate) root: u64,
+    pub(crate) width: AddressWidth,
+    /// Domain-id.
+    pub(crate) id: u16,
 }
 
 impl Entry {
-    /// A present entry of this mode for tables that translate all requests of a device.
-    pub(crate) fn new(mode: Mode, width: AddressWidth, domain: u16) -> Self {
+    /// An entry of this mode that passes all requests of a device through: to be linked to tables.
+    pub(crate) fn new(mode: Mode) -> Self {
         match mode {
             Mode::Legacy => Self::Context(ContextEntry {
-                low: ContextLow::new().with_present(true).with_translation(TranslationType::TRANSLATED),
-                high: ContextHigh::new().with_width(width).with_domain(domain),
+                low: ContextLow::new().with_present(true).with_translation(TranslationType::PASS_THROUGH),
+                ..ContextEntry::default()
             }),
             Mode::Scalable => Self::Pasid(PasidEntry {
                 second: PasidSecondStage::new()
                     .with_present(true)
-                    .with_width(width)
-                    .with_translation(PasidTranslationType::SECOND_STAGE),
-                domain: PasidDomain::new().with_domain(domain),
+                    .with_translation(PasidTranslationType::PASS_THROUGH),
                 ..PasidEntry::default()
             }),
         }
@@ -126,30 +64,32 @@ impl Entry {
         }
     }
 
-    fn has_reserved_bits(&self, host_address_bits: u32) -> bool {
+    /// Whether the entry's first stage is a guest's: its tables, and all they map, lie where the second stage says.
+    pub const fn is_nested(&self) -> bool {
+        match self {
+            Self::Context(_) => false,
+            Self::Pasid(entry) => entry.second.translation().0 == PasidTranslationType::NESTED.0,
+        }
+    }
+
+    pub(crate) fn has_reserved_bits(&self, host_address_bits: u32) -> bool {
         match self {
             Self::Context(entry) => entry.reserved_bits(host_address_bits) != (0, 0),
             Self::Pasid(entry) => entry.has_reserved_bits(host_address_bits),
         }
     }
 
-    /// The entry with these tables under this id; ignored bits stay, and so does the type unless it was pass-through.
-    pub(crate) fn linked(self, root: u64, width: AddressWidth, id: u16) -> Self {
-        let frame = root >> PAGE_SHIFT;
+    /// The entry with these tables; ignored bits stay, and so does the type unless it was pass-through.
+    ///
+    /// A nested entry keeps its first-stage pointer: it is an address of the guest's, so whatever the tables there
+    /// say or come to say, the device reaches no more than the second stage lets it (3.8).
+    pub(crate) fn linked(self, link: Link) -> Self {
         match self {
-            Self::Context(ContextEntry { low, high }) => {
-                let translation = match low.translation() {
-                    TranslationType::PASS_THROUGH => TranslationType::TRANSLATED,
-                    other => other,
-                };
-                let low = low.with_frame(frame).with_translation(translation);
-                Self::Context(ContextEntry { low, high: high.with_width(width).with_domain(id) })
-            }
-            Self::Pasid(entry) => {
-                let second = entry.second.with_translation(PasidTranslationType::SECOND_STAGE);
-                let second = second.with_frame(frame).with_width(width);
-                Self::Pasid(PasidEntry { second, domain: entry.domain.with_domain(id), ..entry })
-            }
+            Self::Context(entry) => Self::Context(link_context(entry, link)),
+            Self::Pasid(entry) => Self::Pasid(match entry.second.translation() {
+                PasidTranslationType::PASS_THROUGH => link_pasid(without_tables(entry, link.stage), link),
+                _ => link_pasid(entry, link),
+            }),
         }
     }
 
@@ -190,6 +130,44 @@ impl Entry {
         let (words, count) = self.words();
         store_words(&words[..count], slot, frames);
     }
+}
+
+fn link_context(entry: ContextEntry, link: Link) -> ContextEntry {
+    let translation = match entry.low.translation() {
+        TranslationType::PASS_THROUGH => TranslationType::TRANSLATED,
+        other => other,
+    };
+    let low = entry.low.with_frame(link.root >> PAGE_SHIFT).with_translation(translation);
+    ContextEntry { low, high: entry.high.with_width(link.width).with_domain(link.id) }
+}
+
+fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
+    let frame = link.root >> PAGE_SHIFT;
+    let domain = entry.domain.with_domain(link.id);
+    match link.stage {
+        Stage::First => {
+            let first = entry.first.with_frame(frame).with_mode(FirstStagePagingMode::of(link.width));
+            PasidEntry { first, domain, ..entry }
+        }
+        Stage::Second => {
+            PasidEntry { second: entry.second.with_frame(frame).with_width(link.width), domain, ..entry }
+        }
+    }
+}
+
+/// An entry that passed through, told to use tables of this stage. What hardware ignored in pass-through and would heed
+/// now (9.6) is cleared: pointers, widths, memory types, accessed and dirty bits.
+fn without_tables(entry: PasidEntry, stage: Stage) -> PasidEntry {
+    let translation = match stage {
+        Stage::First => PasidTranslationType::FIRST_STAGE,
+        Stage::Second => PasidTranslationType::SECOND_STAGE,
+    };
+    let second = PasidSecondStage::new()
+        .with_present(true)
+        .with_fault_disabled(entry.second.fault_disabled())
+        .with_translation(translation);
+    let first = PasidFirstStage::new().with_supervisor(entry.first.supervisor());
+    PasidEntry { second, first, domain: entry.domain.with_memory_types(false), ..entry }
 }
 
 /// Stores and publishes the words of an entry whose present bit is in its first word: that one last.

@@ -83,6 +83,10 @@ pub enum Danger {
     /// The device's requests also come under this source-id, which the old kernel put into the domain with this id.
     #[error("is an alias that is in domain {0:#x}")]
     AliasElsewhere(u16),
+    /// The first stage is a guest's: its tables lie in the guest's memory, where the guest's devices may write them. The
+    /// second stage, which was copied and checked, confines them and all they say.
+    #[error("first-stage tables are a guest's, confined by the second stage")]
+    GuestTables,
     /// There are no frames left for a copy.
     #[error("no frames are left for a copy")]
     OverBudget,

@@ -9,7 +9,7 @@ use machine::{ENTRIES, Range};
 use vtd::INTERRUPT_WINDOW;
 use vtd::capability::Capability;
 use vtd::paging::Level;
-use vtd::second_stage::ReservedBits;
+use vtd::stage::{ReservedBits, Stage};
 
 use crate::Surroundings;
 
@@ -41,8 +41,8 @@ pub(crate) enum Piece {
 }
 
 impl<'a> Identity<'a> {
-    pub(crate) fn new(surroundings: &'a Surroundings<'a>, capability: Capability) -> Self {
-        let reserved = ReservedBits::new(surroundings.host_address_bits, capability);
+    pub(crate) fn new(surroundings: &'a Surroundings<'a>, stage: Stage, capability: Capability) -> Self {
+        let reserved = ReservedBits::new(stage, surroundings.host_address_bits, capability);
         let sizes = [Level::THREE, Level::TWO];
         let largest = sizes.into_iter().find(|level| reserved.allow_leaf(*level)).unwrap_or(Level::ONE);
         Self { surroundings, reserved, largest }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn the_capture_kernels_memory_is_cut_out_of_a_large_page() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, 0), Piece::Table(Level::TWO));
         assert_eq!(identity.piece(Level::THREE, 0x4000_0000), Piece::Leaf);
         assert_eq!(identity.piece(Level::TWO, 0x2DE0_0000), Piece::Leaf);
@@ -144,10 +144,10 @@ mod tests {
     #[test]
     fn what_lies_beside_memory_is_mapped_to_the_end_of_a_large_page() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, 0x8000_0000), Piece::Nothing);
         assert_eq!(identity.piece(Level::THREE, 0x1_8000_0000), Piece::Leaf);
-        let identity = Identity::new(&surroundings, with_large_pages(0));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
         assert_eq!(identity.piece(Level::ONE, 0x1_8000_0000), Piece::Leaf);
         assert_eq!(identity.piece(Level::ONE, 0x1_8000_1000), Piece::Nothing);
     }
@@ -157,7 +157,7 @@ mod tests {
     fn peers_are_mapped_where_that_is_cheap_and_interrupts_never() {
         let window = [Range::new(0xC000_0000, 0x1_0000_0000)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
-        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Table(Level::TWO));
         assert_eq!(identity.piece(Level::TWO, 0xFEA0_0000), Piece::Leaf);
         assert_eq!(identity.piece(Level::ONE, 0xFEDF_F000), Piece::Leaf);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(identity.piece(Level::ONE, 0xFEEF_F000), Piece::Nothing);
         assert_eq!(identity.piece(Level::ONE, 0xFEF0_0000), Piece::Leaf);
         assert_eq!(identity.left_out(), []);
-        let identity = Identity::new(&surroundings, with_large_pages(0));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
         assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Nothing);
         assert_eq!(identity.left_out(), window);
     }
@@ -174,7 +174,7 @@ mod tests {
     fn nothing_is_mapped_beyond_the_machines_addresses() {
         let window = [Range::new(1 << 38, u64::MAX)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
-        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, (1 << 39) - (1 << 30)), Piece::Leaf);
         assert_eq!(identity.piece(Level::THREE, 1 << 39), Piece::Nothing);
     }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn new_mappings_go_above_memory_where_there_is_room() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
         assert_eq!(identity.crowded(1 << 39), Range::new(0, 0x1_8000_0800));
         assert_eq!(identity.crowded(0x1_8000_1000), Range::default());
     }
@@ -191,12 +191,18 @@ mod tests {
     fn the_tables_are_counted_before_they_are_made() {
         let surroundings = surroundings();
         // The root, and one table around the capture kernel's memory.
-        assert_eq!(Identity::new(&surroundings, with_large_pages(0b11)).count(Level::THREE, 1000), 2);
+        assert_eq!(
+            Identity::new(&surroundings, Stage::Second, with_large_pages(0b11)).count(Level::THREE, 1000),
+            2
+        );
         // 2 GiB and 2 GiB and a page, in pages of 4 KiB; what holds only our memory needs no table.
         assert_eq!(
-            Identity::new(&surroundings, with_large_pages(0)).count(Level::THREE, 9999),
+            Identity::new(&surroundings, Stage::Second, with_large_pages(0)).count(Level::THREE, 9999),
             1 + 5 + 2049 - 8
         );
-        assert_eq!(Identity::new(&surroundings, with_large_pages(0)).count(Level::THREE, 100), 101);
+        assert_eq!(
+            Identity::new(&surroundings, Stage::Second, with_large_pages(0)).count(Level::THREE, 100),
+            101
+        );
     }
 }

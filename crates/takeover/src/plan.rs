@@ -8,7 +8,8 @@
 use alloc::vec::Vec;
 
 use crate::Limits;
-use crate::census::{Census, Domain};
+use crate::census::Census;
+use crate::found::Domain;
 use crate::growth::{OutOfMemory, filled};
 
 /// How a domain is carried over.

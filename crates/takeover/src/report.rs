@@ -8,9 +8,9 @@ use vtd::control::RootTableAddress;
 use vtd::paging::AddressWidth;
 use vtd::source::SourceId;
 
-use crate::census::Context;
 use crate::domain::Domain;
 use crate::entry::Entry;
+use crate::found::Context;
 use crate::growth::{OutOfMemory, push};
 use crate::hazard::{Hazards, Outcome};
 use crate::swap::Found;
@@ -34,12 +34,14 @@ impl ContextReport {
     fn new(context: &Context, domains: &[Domain]) -> Self {
         let domain = context.domain.and_then(|index| domains.get(index));
         let carried = domain.filter(|domain| domain.root.is_some());
+        // Of a nested translation only the second stage is ours.
+        let least = if context.entry.is_nested() { Outcome::KeptInPlace } else { Outcome::Duplicated };
         Self {
             source: context.source,
             pasid: context.pasid,
             entry: context.entry,
             domain: carried.map(|domain| domain.id),
-            outcome: carried.map_or(Outcome::Blocked, |domain| domain.outcome),
+            outcome: carried.map_or(Outcome::Blocked, |domain| domain.outcome.max(least)),
         }
     }
 }

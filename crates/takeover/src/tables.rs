@@ -114,10 +114,11 @@ impl Tables {
         let high = ScalableContextHigh::from_bits(frames.table(context.table)[context.word + 1]);
         let pasid = if extended.rps() { high.rid_pasid() as usize } else { 0 };
         let index = pasid / PASID_TABLE_ENTRIES;
-        if index >= low.directory_entries().min(ENTRIES) {
+        if index >= low.directory_entries() {
             return Err(AttachError::NoPlace);
         }
-        let table = self.pasid_table_for(Slot { table: low.directory(), word: index }, frames)?;
+        let page = low.directory() + (index / ENTRIES) as u64 * PAGE_SIZE;
+        let table = self.pasid_table_for(Slot { table: page, word: index % ENTRIES }, frames)?;
         Ok(Slot { table, word: pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS })
     }
 
@@ -159,15 +160,28 @@ pub(crate) fn copy_table(
     frames: &mut impl Frames,
     surroundings: &Surroundings<'_>,
 ) -> Result<u64, Danger> {
+    let frame = frames.allocate().ok_or(Danger::OverBudget)?;
+    match read_table(address, frame, old, frames, surroundings) {
+        Ok(()) => Ok(frame),
+        Err(danger) => {
+            frames.release(frame);
+            Err(danger)
+        }
+    }
+}
+
+/// Copies an old table into this frame; if that fails, the frame holds anything.
+pub(crate) fn read_table(
+    address: u64,
+    frame: u64,
+    old: &impl OldMemory,
+    frames: &mut impl Frames,
+    surroundings: &Surroundings<'_>,
+) -> Result<(), Danger> {
     if surroundings.touches_own(Range::new(address, address.saturating_add(PAGE_SIZE))) {
         return Err(Danger::TableInOwnMemory(address));
     }
-    let frame = frames.allocate().ok_or(Danger::OverBudget)?;
-    if old.read_table(address, frames.table_mut(frame)).is_err() {
-        frames.release(frame);
-        return Err(Danger::TableUnreadable(address));
-    }
-    Ok(frame)
+    old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
 }
 
 /// An empty table, published.

@@ -71,9 +71,9 @@ fn is_captures(machine: &Machine, address: u64) -> bool {
 /// A device that had a context that made sense is listed, or was one of more than are looked at.
 fn check_listed(report: &Report, wanted: Requester) -> Verdict {
     let listed = report.contexts.iter().filter(|context| requester(context) == wanted).count();
-    let hazard = |danger| report.hazards.listed.iter().any(|hazard| hazard.danger == danger);
-    let excused =
-        hazard(Danger::TooManyContexts) || hazard(Danger::OverBudget) || report.hazards.unlisted > 0;
+    let hazard = |danger: Danger| report.hazards.listed.iter().any(|hazard| hazard.danger == danger);
+    let dangers = [Danger::TooManyContexts, Danger::OverBudget, Danger::PasidTooLarge];
+    let excused = dangers.into_iter().any(hazard) || report.hazards.unlisted > 0;
     ensure(listed == 1 || (listed == 0 && excused), || format!("{wanted:?} is listed {listed} times"))
 }
 
@@ -92,11 +92,12 @@ fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict
     )
 }
 
-/// Every domain-id of a listed context is that of a domain that is listed once.
+/// Every domain-id of a listed context is that of a domain that is listed. It may be that of several: hardware tells
+/// first-stage tables apart by PASID too (6.2.1).
 fn check_domains(report: &Report) -> Verdict {
     report.contexts.iter().filter_map(|context| context.domain).try_for_each(|id| {
         let listed = report.domains.iter().filter(|domain| domain.id == id).count();
-        ensure(listed == 1, || format!("domain {id:#x} is listed {listed} times"))
+        ensure(listed > 0, || format!("domain {id:#x} is not listed"))
     })
 }
 

@@ -26,20 +26,21 @@ pub struct FirstStageEntry(pub u64);
 impl FirstStageEntry {
     /// Bits that hardware sets when it uses an entry: A, D, and EA if the PASID entry's EAFE is set (3.6.2).
     pub const USED: u64 = ACCESSED | DIRTY | EXTENDED_ACCESSED;
+    pub(crate) const PRESENCE: u64 = PRESENT;
+    pub(crate) const RIGHTS: u64 = WRITE | USER;
 
     /// A leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
     ///
-    /// There are no write-only pages: all present ones can be read. A, D and EA are set: hardware that walks tables
-    /// without snooping the processor's caches faults where it would have to set them (3.10).
+    /// There are no write-only pages: all present ones can be read.
     pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
         let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
         let write = if permission.writes() { WRITE } else { 0 };
-        Self(address & ADDRESS | PRESENT | USER | Self::USED | write | page_size)
+        Self(address & ADDRESS | PRESENT | USER | write | page_size)
     }
 
-    /// An entry that points to the next table, allowing all that the table allows; A and EA are set.
+    /// An entry that points to the next table, allowing all that the table allows.
     pub const fn table(address: u64) -> Self {
-        Self(address & ADDRESS | PRESENT | WRITE | USER | ACCESSED | EXTENDED_ACCESSED)
+        Self(address & ADDRESS | PRESENT | WRITE | USER)
     }
 
     /// P: hardware looks at the rest of the entry.
@@ -93,11 +94,6 @@ impl FirstStageEntry {
         self.0 & ADDRESS & !(level.span() - 1)
     }
 
-    /// The same entry with another address.
-    pub const fn with_address(self, address: u64) -> Self {
-        Self(self.0 & !ADDRESS | address & ADDRESS)
-    }
-
     /// The mapping of `address` as a leaf of level `to`, with the rights and memory type of this leaf of level `from`.
     pub const fn as_leaf_of(self, from: Level, to: Level, address: u64) -> Self {
         let pat = self.0 & if from.number() == 1 { PAT } else { LARGE_PAT } != 0;
@@ -119,14 +115,14 @@ impl FirstStageEntry {
 }
 
 /// Reserved bits of entries that name tables.
-const fn table_mask(level: Level, haw: u32) -> u64 {
+pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
     let beyond = address_reserved(haw) & ADDRESS;
     // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
     if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
 }
 
 /// Reserved bits of leaves. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.
-const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
+pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = address_reserved(haw) & ADDRESS;
     match level.number() {
         1 => beyond,
@@ -153,14 +149,13 @@ mod tests {
     /// EA is bit 10 in tables 34 to 40.
     #[test]
     fn entries_are_laid_out_as_linux_writes_them() {
-        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1234_5000, Permission::ReadWrite).0, 0x1234_5467);
-        assert_eq!(FirstStageEntry::leaf(Level::TWO, 0x20_0000, Permission::Write).0, 0x20_04E7);
-        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1000, Permission::Read).0, 0x1465);
-        assert_eq!(FirstStageEntry::table(0x1000).0, 0x1427);
+        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1234_5000, Permission::ReadWrite).0, 0x1234_5007);
+        assert_eq!(FirstStageEntry::leaf(Level::TWO, 0x20_0000, Permission::Write).0, 0x20_0087);
+        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1000, Permission::Read).0, 0x1005);
+        assert_eq!(FirstStageEntry::table(0x1000).0, 0x1007);
         let entry = FirstStageEntry(0x1234_5067 | 1 << 63);
         assert!(entry.present() && entry.writable() && entry.user() && entry.accessed() && entry.dirty());
         assert!(FirstStageEntry(0x400).extended_accessed() && !FirstStageEntry(!0x467).present());
-        assert_eq!(entry.with_address(0x7000).0, 0x7067 | 1 << 63);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! | [`paging`] | levels and widths of page tables | 3.6, 3.7 |
 //! | [`first_stage`] | first-stage paging entries | 9.7 |
 //! | [`second_stage`] | second-stage paging entries | 9.8 |
+//! | [`stage`] | what both have in common | 3.6, 3.7 |
 //! | [`dmar`] | the ACPI table that names the units | 8 |
 
 #![no_std]
@@ -54,6 +55,7 @@ pub mod registers;
 pub mod root;
 pub mod second_stage;
 pub mod source;
+pub mod stage;
 
 /// Physical addresses that raise interrupts instead of reaching memory; requests to them are never translated
 /// through a page table (3.14). First and last byte.

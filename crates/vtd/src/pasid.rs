@@ -3,7 +3,7 @@
 use bitfield_struct::bitfield;
 
 use crate::address_reserved;
-use crate::paging::{AddressWidth, Level};
+use crate::paging::AddressWidth;
 
 /// Entries in a PASID table of one page.
 pub const PASID_TABLE_ENTRIES: usize = 64;
@@ -64,13 +64,14 @@ impl FirstStagePagingMode {
     /// Five levels.
     pub const FIVE_LEVELS: Self = Self(1);
 
-    /// Level of the root table; `None` for reserved codes.
-    pub const fn top(self) -> Option<Level> {
-        match self {
-            Self::FOUR_LEVELS => Some(Level::FOUR),
-            Self::FIVE_LEVELS => Some(Level::FIVE),
-            _ => None,
-        }
+    /// The same width as second-stage tables call it; one that no table has for reserved codes.
+    pub const fn width(self) -> AddressWidth {
+        AddressWidth(self.0.saturating_add(AddressWidth::BITS_48.0))
+    }
+
+    /// The mode of tables of this width: three levels there are none of.
+    pub const fn of(width: AddressWidth) -> Self {
+        if width.0 == AddressWidth::BITS_57.0 { Self::FIVE_LEVELS } else { Self::FOUR_LEVELS }
     }
 }
 
@@ -186,7 +187,10 @@ impl PasidEntry {
         self.first.frame() << 12
     }
 
-    /// Whether a reserved bit is set, which makes a present entry fault.
+    /// Whether a bit is set that is reserved on every unit, which makes a present entry fault.
+    ///
+    /// Fields of what a unit lacks are reserved too, but not on all units and in all revisions alike (AW of a unit
+    /// without second stage): they are left out.
     pub fn has_reserved_bits(self, haw: u32) -> bool {
         let second = self.second.into_bits() & (0xC20 | address_reserved(haw));
         let domain = self.domain.into_bits() & 0xF87F_0000;
@@ -215,6 +219,15 @@ mod tests {
         assert_eq!(PasidFirstStage::from_bits(1 << 2).mode(), FirstStagePagingMode::FIVE_LEVELS);
         assert!(PasidFirstStage::from_bits(1 << 4).write_protect());
         assert!(PasidFirstStage::from_bits(1 << 7).extended_accessed());
+    }
+
+    /// 9.6: FSPM 0 has four levels, 1 has five, the others are reserved.
+    #[test]
+    fn first_stage_modes_are_widths() {
+        let widths = [0, 1, 2, 3].map(|code| FirstStagePagingMode(code).width().bits());
+        assert_eq!(widths, [Some(48), Some(57), None, None]);
+        assert_eq!(FirstStagePagingMode::of(AddressWidth::BITS_57), FirstStagePagingMode::FIVE_LEVELS);
+        assert_eq!(FirstStagePagingMode::of(AddressWidth::BITS_48), FirstStagePagingMode::FOUR_LEVELS);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-/// One of the bits 61:52, which hardware ignores at every level.
-const MARK: u64 = 1 << 55;
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
 
 /// One second-stage entry of any level.
 ///
@@ -22,8 +22,10 @@ const fn rights(permission: Permission) -> u64 {
 }
 
 impl SecondStageEntry {
-    /// An entry that blocks everything.
-    pub const BLOCKED: Self = Self(0);
+    /// Bits that hardware sets when it uses an entry if the PASID entry's SSADE is set; else it ignores them (3.7.2).
+    pub const USED: u64 = ACCESSED | DIRTY;
+    pub(crate) const PRESENCE: u64 = READ | WRITE;
+    pub(crate) const RIGHTS: u64 = READ | WRITE;
 
     /// A leaf of `level` that maps `address`, which is aligned to the level's span.
     pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
@@ -66,94 +68,47 @@ impl SecondStageEntry {
         self.0 & ADDRESS
     }
 
-    /// The same entry, marked in a bit that hardware ignores.
-    pub const fn marked(self) -> Self {
-        Self(self.0 | MARK)
+    /// The mapping of `address` as a leaf of level `to`: rights, memory type and ignored bits stay.
+    pub const fn as_leaf_of(self, to: Level, address: u64) -> Self {
+        let page_size = if to.number() > 1 { PAGE_SIZE } else { 0 };
+        Self(self.0 & !(ADDRESS | PAGE_SIZE) | address & ADDRESS | page_size)
     }
 
-    /// The same entry without the mark.
-    pub const fn unmarked(self) -> Self {
-        Self(self.0 & !MARK)
-    }
-
-    /// Whether the entry is marked.
-    pub const fn is_marked(self) -> bool {
-        self.0 & MARK != 0
-    }
-
-    /// The same entry, allowing no more than an entry above it (3.7.1).
-    pub const fn restricted_by(self, above: Self) -> Self {
-        Self(self.0 & (above.0 | !(READ | WRITE)))
-    }
-
-    /// The same mapping as a leaf of this level: 1, or one at which the unit has large pages.
-    pub const fn as_leaf_of(self, level: Level) -> Self {
-        Self(if level.number() == 1 { self.0 & !PAGE_SIZE } else { self.0 | PAGE_SIZE })
-    }
-
-    /// The same entry with another address: permissions, memory type and ignored bits stay.
-    pub const fn with_address(self, address: u64) -> Self {
-        Self(self.0 & !ADDRESS | address & ADDRESS)
+    /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
+    /// make a present entry fault.
+    pub const fn reserved_bits(self, level: Level, haw: u32, capability: Capability) -> u64 {
+        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { table_mask(level, haw) }
     }
 }
 
-/// Which bits must be zero in present entries, by level, for one unit on one machine.
+/// Reserved bits of entries that name tables.
 ///
-/// Two bits are left out because revisions and units differ in them and a bit-for-bit copy is judged by hardware as
-/// its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient mapping).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReservedBits {
-    table: [u64; 6],
-    leaf: [u64; 6],
+/// Here and in leaves two bits are left out because revisions and units differ in them, and a bit-for-bit copy is judged
+/// by hardware as its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient mapping).
+pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
+    let beyond = address_reserved(haw) & ADDRESS;
+    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
+    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
 }
 
-impl ReservedBits {
-    /// The masks for a machine of `haw` physical address bits and a unit with these capabilities.
-    pub const fn new(haw: u32, capability: Capability) -> Self {
-        let beyond = address_reserved(haw) & ADDRESS;
-        let large = capability.sslps();
-        Self {
-            // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
-            table: [u64::MAX, beyond, beyond, beyond, beyond | PAGE_SIZE, beyond | PAGE_SIZE],
-            leaf: [
-                u64::MAX,
-                beyond,
-                beyond | large_leaf(large & 0b01 != 0, Level::TWO),
-                beyond | large_leaf(large & 0b10 != 0, Level::THREE),
-                PAGE_SIZE,
-                PAGE_SIZE,
-            ],
-        }
+/// Reserved bits of leaves: large ones must be aligned; where the unit has none, their page-size bit itself is reserved.
+pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
+    let beyond = address_reserved(haw) & ADDRESS;
+    let large = capability.sslps();
+    match level.number() {
+        1 => beyond,
+        2 if large & 0b01 != 0 => beyond | (level.span() - 1) & ADDRESS,
+        3 if large & 0b10 != 0 => beyond | (level.span() - 1) & ADDRESS,
+        _ => beyond | PAGE_SIZE,
     }
-
-    /// Reserved bits that are set in this entry; they make a present entry fault.
-    pub const fn set_in(&self, entry: SecondStageEntry, level: Level) -> u64 {
-        let masks = if entry.is_leaf(level) { &self.leaf } else { &self.table };
-        entry.0 & masks[level.number() as usize]
-    }
-
-    /// Whether the unit has leaves of this level.
-    pub const fn allow_leaf(&self, level: Level) -> bool {
-        level.number() == 1 || self.leaf[level.number() as usize] & PAGE_SIZE == 0
-    }
-
-    /// Mask for leaves of this level.
-    pub const fn leaf_mask(&self, level: Level) -> u64 {
-        self.leaf[level.number() as usize]
-    }
-}
-
-/// A large leaf must be aligned; where the unit has none, its page-size bit itself is reserved.
-const fn large_leaf(supported: bool, level: Level) -> u64 {
-    if supported { (level.span() - 1) & ADDRESS } else { PAGE_SIZE }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn masks(sslps: u8) -> ReservedBits {
-        ReservedBits::new(39, Capability::new().with_sslps(sslps))
+    fn reserved(bits: u64, level: Level, sslps: u8) -> u64 {
+        SecondStageEntry(bits).reserved_bits(level, 39, Capability::new().with_sslps(sslps))
     }
 
     /// `DMA_PTE_*` of Linux: read bit 0, write bit 1, large page bit 7.
@@ -170,38 +125,24 @@ mod tests {
     #[test]
     fn reserved_bits_are_qemus() {
         let beyond = 0x000F_FF80_0000_0000;
-        let all = SecondStageEntry(0x000F_FFFF_FFFF_F003);
-        assert_eq!(masks(3).set_in(all, Level::ONE), beyond);
-        assert_eq!(masks(3).set_in(all, Level::TWO), beyond);
-        assert_eq!(masks(3).set_in(SecondStageEntry(all.0 | 0x80), Level::TWO), beyond | 0x1F_F000);
-        assert_eq!(masks(3).set_in(SecondStageEntry(all.0 | 0x80), Level::THREE), beyond | 0x3FFF_F000);
-        assert_eq!(masks(3).set_in(SecondStageEntry(0x83), Level::FOUR), 0x80);
+        let all = 0x000F_FFFF_FFFF_F003;
+        assert_eq!(reserved(all, Level::ONE, 0b11), beyond);
+        assert_eq!(reserved(all, Level::TWO, 0b11), beyond);
+        assert_eq!(reserved(all | 0x80, Level::TWO, 0b11), beyond | 0x1F_F000);
+        assert_eq!(reserved(all | 0x80, Level::THREE, 0b11), beyond | 0x3FFF_F000);
+        assert_eq!(reserved(0x83, Level::FOUR, 0b11), 0x80);
     }
 
     #[test]
     fn a_large_page_that_the_unit_lacks_is_a_reserved_bit() {
-        assert_eq!(masks(0b01).set_in(SecondStageEntry(0x83), Level::TWO), 0);
-        assert_eq!(masks(0b01).set_in(SecondStageEntry(0x83), Level::THREE), 0x80);
-        assert!(masks(0b01).allow_leaf(Level::TWO) && !masks(0b01).allow_leaf(Level::THREE));
-        assert!(masks(0).allow_leaf(Level::ONE) && !masks(0b11).allow_leaf(Level::FOUR));
-    }
-
-    /// `VTD_SL_IGN_COM` of QEMU: bits 61:52 and 63 are ignored.
-    #[test]
-    fn the_mark_is_in_a_bit_that_hardware_ignores() {
-        let mark = SecondStageEntry(0).marked().0;
-        assert_eq!(mark & 0xBFF0_0000_0000_0000, mark);
-        assert!(SecondStageEntry(mark).is_marked() && !SecondStageEntry(mark | 3).unmarked().is_marked());
+        assert_eq!(reserved(0x83, Level::TWO, 0b01), 0);
+        assert_eq!(reserved(0x83, Level::THREE, 0b01), 0x80);
     }
 
     #[test]
-    fn permissions_of_two_levels_are_combined_by_and() {
-        assert_eq!(SecondStageEntry(0x5083).restricted_by(SecondStageEntry(0x1001)).0, 0x5081);
-    }
-
-    #[test]
-    fn a_new_address_keeps_all_other_bits() {
-        let entry = SecondStageEntry(0xFFFF_FFFF_FFFF_FFFF).with_address(0x5000);
-        assert_eq!(entry.0, 0xFFF0_0000_0000_5FFF);
+    fn a_leaf_of_another_size_keeps_all_but_address_and_size() {
+        let all = SecondStageEntry(u64::MAX);
+        assert_eq!(all.as_leaf_of(Level::ONE, 0x5000).0, 0xFFF0_0000_0000_5F7F);
+        assert_eq!(SecondStageEntry(3).as_leaf_of(Level::TWO, 0x20_0000).0, 0x20_0083);
     }
 }

@@ -87,7 +87,7 @@ impl OldKernel<'_> {
     fn used(&mut self, entry: FirstStageEntry) -> u64 {
         let can_note = self.scenario.units.iter().all(|unit| unit.traits.extended.smpwcs());
         let unused = if can_note { self.some_of(FirstStageEntry::USED) } else { 0 };
-        entry.0 & !unused
+        (entry.0 | FirstStageEntry::USED) & !unused
     }
 
     fn some_of(&mut self, bits: u64) -> u64 {

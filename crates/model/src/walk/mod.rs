@@ -21,7 +21,7 @@ use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
-use vtd::second_stage::ReservedBits;
+use vtd::stage::{ReservedBits, Stage};
 
 pub(crate) use first_stage::{FirstStage, Privilege};
 pub use reach::Reached;
@@ -43,7 +43,7 @@ pub struct Traits {
 impl Traits {
     /// Bits that must be zero in second-stage entries.
     pub(crate) fn reserved(&self) -> ReservedBits {
-        ReservedBits::new(self.host_address_bits, self.capability)
+        ReservedBits::new(Stage::Second, self.host_address_bits, self.capability)
     }
 }
 

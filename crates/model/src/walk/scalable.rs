@@ -165,7 +165,7 @@ impl Walker<'_> {
     }
 
     fn first_stage_of(&self, entry: PasidEntry, privileged: bool) -> Result<FirstStage, FaultReason> {
-        let level = entry.first.mode().top().ok_or(PASID_INVALID)?;
+        let level = entry.first.mode().width().top().ok_or(PASID_INVALID)?;
         if level == Level::FIVE && !self.traits.capability.fs5lp() {
             return Err(PASID_INVALID);
         }

@@ -4,6 +4,7 @@ use super::{Mark, Page, Rights, Table, Trail, Walker};
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
+use vtd::stage::Stage;
 
 /// A and D (9.8), which hardware sets if SSADE says so.
 const ACCESSED: u64 = 1 << 8;
@@ -80,7 +81,7 @@ impl Walker<'_> {
         if !entry.present() {
             return Ok(Step::Leaf { address: 0, rights, noted: true });
         }
-        if self.traits.reserved().set_in(entry, table.level) != 0 {
+        if self.traits.reserved().set_in(Stage::Second.entry(entry.0), table.level) != 0 {
             return Err(FaultReason::PAGING_RESERVED);
         }
         let mark = second.mark(entry, table.level, at);

@@ -2,11 +2,12 @@
 
 use machine::{ENTRIES, Frames, OldMemory};
 use vtd::paging::Level;
-use vtd::second_stage::SecondStageEntry;
+use vtd::stage::Stage;
 
-use super::{Domain, Taker, Translation};
+use super::Taker;
 use crate::Surroundings;
 use crate::copies::Copies;
+use crate::found::{Domain, Translation};
 use crate::identity::Identity;
 use crate::tables::copy_table;
 
@@ -38,14 +39,15 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn count(&mut self, domain: Domain, limit: u64) -> Count {
         match domain.translation {
             Translation::Identity => {
-                let identity = Identity::new(self.surroundings, self.abilities.capability);
+                let identity = Identity::new(self.surroundings, domain.stage, self.abilities.capability);
                 let all = identity.count(domain.top, limit);
                 Count { all, upper: all }
             }
             Translation::Tables(root) => {
                 let (old, frames, surroundings) = (self.old, &mut *self.frames, self.surroundings);
                 let (seen, count) = (Copies::default(), Count::default());
-                let mut counter = Counter { old, frames, surroundings, seen, count, limit };
+                let stage = domain.stage;
+                let mut counter = Counter { old, frames, surroundings, stage, seen, count, limit };
                 counter.visit(root, domain.top);
                 counter.count
             }
@@ -58,6 +60,7 @@ struct Counter<'a, M, F> {
     old: &'a M,
     frames: &'a mut F,
     surroundings: &'a Surroundings<'a>,
+    stage: Stage,
     seen: Copies,
     count: Count,
     limit: u64,
@@ -83,9 +86,9 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
 
     fn visit_entries(&mut self, copy: u64, level: Level, below: Level) {
         for index in 0..ENTRIES {
-            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            let entry = self.stage.entry(self.frames.table(copy)[index]);
             if entry.present() && !entry.is_leaf(level) {
-                self.visit(entry.address(), below);
+                self.visit(entry.table(), below);
             }
         }
     }

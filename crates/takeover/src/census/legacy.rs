@@ -5,6 +5,7 @@ use vtd::context::ContextEntry;
 
 use super::Taker;
 use crate::entry::{Entry, Slot};
+use crate::found::Context;
 use crate::growth::OutOfMemory;
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
@@ -16,7 +17,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let context = ContextEntry::from_words(words[word], words[word + 1]);
             let (entry, slot) = (Entry::Context(context), Slot { table, word });
             if context.low.present() {
-                self.list(mode.source(root_word, word), None, entry, slot)?;
+                let source = mode.source(root_word, word);
+                self.list(Context { source, pasid: None, entry, domain: None, tag: 0, slot })?;
             } else {
                 entry.blocked().fill(slot, self.frames);
             }

@@ -12,15 +12,14 @@ mod scalable;
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, OldMemory, Registers};
-use vtd::paging::{AddressWidth, Level};
 use vtd::root::ContextTablePointer;
-use vtd::source::SourceId;
 
-use crate::entry::{Abilities, Entry, Slot};
 use crate::failure::Reason;
+use crate::found::{Context, Domain, Translation};
 use crate::growth::{OutOfMemory, push};
 use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::ids::DomainIds;
+use crate::judge::Abilities;
 use crate::mode::Mode;
 use crate::tables::{Tables, copy_table};
 use crate::{Limits, Surroundings, Unit};
@@ -39,47 +38,6 @@ pub struct Census {
     pub(crate) ids: DomainIds,
 }
 
-/// A present entry that says how requests of a device are translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
-    /// Whose requests.
-    pub source: SourceId,
-    /// Those with this PASID; `None` for those without.
-    pub pasid: Option<u32>,
-    /// The entry as it was found.
-    pub entry: Entry,
-    /// Index of its domain in [`Census::domains`]; `None` if it is refused.
-    pub domain: Option<usize>,
-    /// Where its copy is.
-    pub(crate) slot: Slot,
-}
-
-/// How the devices of a domain reach memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Translation {
-    /// Through the tables under the root table at this address.
-    Tables(u64),
-    /// Their addresses are physical: pass-through.
-    Identity,
-}
-
-/// One translation under one domain-id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Domain {
-    /// Domain-id; another than the old kernel's if that was in use for another translation.
-    pub id: u16,
-    /// The old translation.
-    pub translation: Translation,
-    /// Width of the tables.
-    pub width: AddressWidth,
-    /// Level of the root table.
-    pub top: Level,
-    /// Tables that a copy takes: counted until there are more than frames.
-    pub tables: u64,
-    /// Those of them above level 1.
-    pub upper_tables: u64,
-}
-
 /// Takes the census of a unit. Nothing is changed but own frames.
 pub fn take<R: Registers, C: Clock>(
     unit: &Unit<'_, R, C>,
@@ -90,7 +48,7 @@ pub fn take<R: Registers, C: Clock>(
 ) -> Result<Census, Reason> {
     let mode = check_mode(unit)?;
     let root = copy_root(unit.root_table().address(), old, frames, surroundings)?;
-    let abilities = Abilities::of(unit);
+    let abilities = Abilities::of(unit, mode);
     let mut taker = Taker {
         old,
         frames,
@@ -193,30 +151,42 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     /// Lists a present entry, if there is room; otherwise its copy blocks.
-    fn list(
-        &mut self,
-        source: SourceId,
-        pasid: Option<u32>,
-        entry: Entry,
-        slot: Slot,
-    ) -> Result<(), OutOfMemory> {
+    fn list(&mut self, context: Context) -> Result<(), OutOfMemory> {
         if self.contexts.len() < self.limits.contexts {
-            self.domains.ids.mark(entry.domain());
-            return push(&mut self.contexts, Context { source, pasid, entry, domain: None, slot });
+            self.domains.ids.mark(context.entry.domain());
+            return push(&mut self.contexts, context);
         }
-        self.hazards.note(Place::Device(source), Danger::TooManyContexts, Outcome::Blocked);
-        entry.blocked().fill(slot, self.frames);
+        self.hazards.note(Place::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);
+        context.entry.blocked().fill(context.slot, self.frames);
         Ok(())
     }
 
     /// Puts all listed contexts into their domains, or refuses them.
+    ///
+    /// Pass-through comes last. It may share its domain-id with first-stage tables (6.2.3.1), of which there can be one
+    /// set for each process; if it becomes second-stage tables it must not, and is the one to get another id.
     fn sort_contexts(&mut self) -> Result<(), OutOfMemory> {
-        for context in &mut self.contexts {
-            let place = Place::Device(context.source);
-            match self.abilities.judge(context.entry, self.surroundings.host_address_bits) {
-                Ok(domain) => context.domain = self.domains.enter(domain, place, &mut self.hazards)?,
-                Err(danger) => self.hazards.note(place, danger, Outcome::Blocked),
+        let mut pass_through = Vec::new();
+        for index in 0..self.contexts.len() {
+            let Context { source, entry, .. } = self.contexts[index];
+            match self.abilities.judge(entry, self.surroundings.host_address_bits) {
+                Ok(found) if found.translation == Translation::Identity => {
+                    push(&mut pass_through, (index, found))?;
+                }
+                Ok(found) => self.enter(index, found)?,
+                Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
             }
+        }
+        pass_through.into_iter().try_for_each(|(index, found)| self.enter(index, found))
+    }
+
+    /// Puts a context into its domain.
+    fn enter(&mut self, index: usize, found: Domain) -> Result<(), OutOfMemory> {
+        let context = &mut self.contexts[index];
+        let place = Place::Device(context.source);
+        context.domain = self.domains.enter(found, context.tag, place, &mut self.hazards)?;
+        if context.domain.is_some() && context.entry.is_nested() {
+            self.hazards.note(place, Danger::GuestTables, Outcome::KeptInPlace);
         }
         Ok(())
     }

@@ -9,11 +9,37 @@ use vtd::source::SourceId;
 
 use super::Taker;
 use crate::entry::{Entry, Slot};
+use crate::found::Context;
 use crate::growth::OutOfMemory;
 use crate::hazard::{Danger, Outcome, Place};
+use crate::tables::read_table;
 
-/// PDTS of a directory that fills a page: 512 entries.
-const ONE_PAGE: u8 = 2;
+/// A copied PASID directory.
+#[derive(Clone, Copy)]
+struct Directory {
+    /// Its first frame; the others follow.
+    table: u64,
+    /// A power of two.
+    pages: usize,
+    /// PDTS: what the context entry says of its size.
+    size: u8,
+}
+
+impl Directory {
+    /// PDTS of a directory that fills a page: 512 entries. Each more doubles it.
+    const ONE_PAGE: u8 = 2;
+
+    /// A directory as small as the pages need be that are in use, but no larger than the old one.
+    fn of(table: u64, pages: usize, old: ScalableContextLow) -> Self {
+        let size = (Self::ONE_PAGE + pages.ilog2() as u8).min(old.directory_size());
+        Self { table, pages, size }
+    }
+
+    /// The frames that it takes.
+    fn frames(self) -> impl Iterator<Item = u64> {
+        (0..self.pages as u64).map(move |page| self.table + page * PAGE_SIZE)
+    }
+}
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Copies what the present entries of a copied context table name; all others block.
@@ -43,10 +69,10 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
         match self.copy_directory(source, entry) {
             Ok(directory) => {
-                self.tables.remember_pasid_table(directory)?;
+                directory.frames().try_for_each(|frame| self.tables.remember_pasid_table(frame))?;
                 self.visit_directory(source, self.rid_pasid(entry), directory)?;
-                let size = entry.low.directory_size().min(ONE_PAGE);
-                let low = entry.low.with_frame(directory / PAGE_SIZE).with_directory_size(size);
+                let frame = directory.table / PAGE_SIZE;
+                let low = entry.low.with_frame(frame).with_directory_size(directory.size);
                 Ok(ScalableContextEntry { low, ..entry })
             }
             Err(danger) => {
@@ -61,42 +87,70 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         if self.abilities.extended.rps() { entry.high.rid_pasid() } else { 0 }
     }
 
-    /// Copies the first page of a directory. Directories of several pages need memory in one piece, of which there
-    /// is none for sure: PASIDs from 32768 up are blocked.
-    fn copy_directory(&mut self, source: SourceId, entry: ScalableContextEntry) -> Result<u64, Danger> {
+    /// Copies a directory as far as it is in use, into frames in one piece. Where there are no such, PASIDs beyond the
+    /// first page are blocked.
+    fn copy_directory(&mut self, source: SourceId, entry: ScalableContextEntry) -> Result<Directory, Danger> {
         if entry.reserved_bits(self.surroundings.host_address_bits) != [0; 4] {
             return Err(Danger::ReservedBits);
         }
-        let directory = self.copy(entry.low.directory())?;
-        let entries = entry.low.directory_entries();
-        if entries < ENTRIES {
-            self.frames.table_mut(directory)[entries..].fill(0);
+        let used = self.pages_in_use(source, entry.low);
+        if used == 1 {
+            return self.copy_first_page(entry.low);
         }
-        if self.is_used_beyond_first_page(entry.low) {
+        let pages = used.next_power_of_two();
+        let Some(table) = self.frames.allocate_run(pages) else {
             self.hazards.note(Place::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
+            return self.copy_first_page(entry.low);
+        };
+        let directory = Directory::of(table, pages, entry.low);
+        for (page, frame) in directory.frames().enumerate() {
+            let old = entry.low.directory() + page as u64 * PAGE_SIZE;
+            if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings) {
+                self.frames.table_mut(frame).fill(0);
+                self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
+            }
         }
         Ok(directory)
     }
 
-    fn is_used_beyond_first_page(&mut self, entry: ScalableContextLow) -> bool {
-        let pages = entry.directory_entries().div_ceil(ENTRIES) as u64;
-        (1..pages).any(|page| {
-            let Ok(copy) = self.copy(entry.directory() + page * PAGE_SIZE) else { return true };
-            let present = |word: &u64| PasidDirectoryEntry::from_bits(*word).present();
-            let used = self.frames.table(copy).iter().any(present);
-            self.frames.release(copy);
-            used
-        })
+    fn copy_first_page(&mut self, entry: ScalableContextLow) -> Result<Directory, Danger> {
+        let table = self.copy(entry.directory())?;
+        let entries = entry.directory_entries().min(ENTRIES);
+        self.frames.table_mut(table)[entries..].fill(0);
+        Ok(Directory::of(table, 1, entry))
+    }
+
+    /// How many pages of a directory there are up to the last that has a present entry; at least one.
+    fn pages_in_use(&mut self, source: SourceId, entry: ScalableContextLow) -> usize {
+        let pages = entry.directory_entries().div_ceil(ENTRIES);
+        let in_use = |page: &usize| self.is_in_use(source, entry.directory() + *page as u64 * PAGE_SIZE);
+        (1..pages).rev().find(in_use).map_or(1, |last| last + 1)
+    }
+
+    /// Whether a page of a directory has a present entry. One that cannot be looked at has none.
+    fn is_in_use(&mut self, source: SourceId, page: u64) -> bool {
+        let copy = match self.copy(page) {
+            Ok(copy) => copy,
+            Err(danger) => {
+                self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
+                return false;
+            }
+        };
+        let present = |word: &u64| PasidDirectoryEntry::from_bits(*word).present();
+        let used = self.frames.table(copy).iter().any(present);
+        self.frames.release(copy);
+        used
     }
 
     fn visit_directory(
         &mut self,
         source: SourceId,
         rid_pasid: u32,
-        directory: u64,
+        directory: Directory,
     ) -> Result<(), OutOfMemory> {
-        for index in 0..ENTRIES {
-            let old = PasidDirectoryEntry::from_bits(self.frames.table(directory)[index]);
+        for index in 0..directory.pages * ENTRIES {
+            let page = directory.table + (index / ENTRIES) as u64 * PAGE_SIZE;
+            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[index % ENTRIES]);
             let mut new = PasidDirectoryEntry::new().with_fault_disabled(old.fault_disabled());
             match self.copy_pasid_table(old) {
                 Ok(Some(table)) => {
@@ -107,7 +161,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(None) => {}
                 Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
             }
-            self.frames.table_mut(directory)[index] = new.into_bits();
+            self.frames.table_mut(page)[index % ENTRIES] = new.into_bits();
         }
         Ok(())
     }
@@ -134,12 +188,13 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let slot = Slot { table, word: index * PASID_ENTRY_WORDS };
             let words = self.frames.table(table).as_chunks().0[index];
             let entry = PasidEntry::from_words(words);
-            let pasid = (directory_index * PASID_TABLE_ENTRIES + index) as u32;
-            if entry.second.present() {
-                let pasid = Some(pasid).filter(|pasid| *pasid != rid_pasid);
-                self.list(source, pasid, Entry::Pasid(entry), slot)?;
+            let tag = (directory_index * PASID_TABLE_ENTRIES + index) as u32;
+            let (present, entry) = (entry.second.present(), Entry::Pasid(entry));
+            if present {
+                let pasid = Some(tag).filter(|pasid| *pasid != rid_pasid);
+                self.list(Context { source, pasid, entry, domain: None, tag, slot })?;
             } else {
-                Entry::Pasid(entry).blocked().fill(slot, self.frames);
+                entry.blocked().fill(slot, self.frames);
             }
         }
         Ok(())

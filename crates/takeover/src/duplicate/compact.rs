@@ -4,41 +4,35 @@
 //! change it later. That is the price of not cutting its devices off, and the report says so. New mappings never go
 //! below a kept table: all its addresses are reserved.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Table};
+use machine::{ENTRIES, Frames, OldMemory, Range, Table};
 use vtd::paging::Level;
-use vtd::second_stage::SecondStageEntry;
+use vtd::stage::{PageEntry, Stage};
 
 use super::copier::Copier;
-use super::leaves::survey;
 use crate::hazard::{Danger, Outcome};
 use crate::tables::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// What a well-formed entry that names a table of this level becomes.
-    pub(super) fn compact(
-        &mut self,
-        entry: SecondStageEntry,
-        level: Level,
-        iova: u64,
-    ) -> Result<SecondStageEntry, Danger> {
+    pub(super) fn compact(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
         if level == Level::ONE {
             return self.compact_leaves(entry, iova);
         }
-        match self.copy(entry.address(), level, iova) {
-            Ok(copy) => Ok(entry.with_address(copy).unmarked()),
+        match self.copy(entry.table(), level, iova) {
+            Ok(copy) => Ok(self.fold(entry, copy, level)),
             Err(Danger::OverBudget) => self.keep(entry, level, iova),
             Err(danger) => Err(danger),
         }
     }
 
     /// Folds a table of level 1 into a larger page, keeps it, or copies it if something in it must be cut out.
-    fn compact_leaves(&mut self, entry: SecondStageEntry, iova: u64) -> Result<SecondStageEntry, Danger> {
-        let look = self.look(entry.address())?;
-        let found = survey(self.frames.table(look), self.reserved.leaf_mask(Level::ONE), self.own);
+    fn compact_leaves(&mut self, entry: PageEntry, iova: u64) -> Result<PageEntry, Danger> {
+        let look = self.look(entry.table())?;
+        let found = self.survey(look);
         if found.suspicious {
-            return self.adopt(look, iova).map(|copy| entry.with_address(copy).unmarked());
+            return self.adopt(look, iova).map(|copy| entry.with_table(copy).unmarked());
         }
-        let page = if self.reserved.allow_leaf(Level::TWO) { folded(self.frames.table(look)) } else { None };
+        let page = self.folded(look, Level::ONE);
         self.frames.release(look);
         self.domain.leaves += found.present;
         let span = Range::new(iova, iova + Level::TWO.span());
@@ -65,8 +59,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Leaves a table and all below it where they are, if nothing in them must be cut out.
-    fn keep(&mut self, entry: SecondStageEntry, level: Level, iova: u64) -> Result<SecondStageEntry, Danger> {
-        self.check_in_place(entry.address(), level)?;
+    fn keep(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
+        self.check_in_place(entry.table(), level)?;
         let span = Range::new(iova, iova + (1 << level.width()));
         self.domain.space.reserve(span);
         self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
@@ -92,22 +86,22 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     fn check_leaves_in_place(&mut self, look: u64) -> Result<(), Danger> {
-        let found = survey(self.frames.table(look), self.reserved.leaf_mask(Level::ONE), self.own);
+        let found = self.survey(look);
         self.domain.leaves += found.present;
         if !found.suspicious {
             return Ok(());
         }
-        self.frames.table(look).iter().try_for_each(|word| self.check_leaf(SecondStageEntry(*word)))
+        (0..ENTRIES).try_for_each(|index| self.check_leaf(self.entry(look, index)))
     }
 
     fn check_entries_in_place(&mut self, look: u64, level: Level, below: Level) -> Result<(), Danger> {
         for index in 0..ENTRIES {
-            let entry = SecondStageEntry(self.frames.table(look)[index]);
-            let target = Range::new(entry.address(), entry.address() + level.span());
+            let entry = self.entry(look, index);
+            let target = Range::new(entry.page(level), entry.page(level) + level.span());
             match entry {
                 _ if !entry.present() => {}
                 _ if self.reserved.set_in(entry, level) != 0 => return Err(Danger::ReservedBits),
-                _ if !entry.is_leaf(level) => self.check_in_place(entry.address(), below)?,
+                _ if !entry.is_leaf(level) => self.check_in_place(entry.table(), below)?,
                 _ if self.surroundings.touches_own(target) => {
                     return Err(Danger::ReachesOwnMemory(target.start));
                 }
@@ -122,13 +116,87 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         *self.looks_left = self.looks_left.checked_sub(1).ok_or(Danger::OverBudget)?;
         copy_table(table, self.old, self.frames, self.surroundings)
     }
+
+    /// What an entry becomes whose table of this level was copied: a larger page if the copy amounts to one, which sets
+    /// its frame free.
+    fn fold(&mut self, entry: PageEntry, copy: u64, level: Level) -> PageEntry {
+        let Some(page) = self.folded(copy, level) else { return entry.with_table(copy).unmarked() };
+        self.copies.forget(entry.table(), level);
+        self.frames.release(copy);
+        self.domain.tables -= 1;
+        page.restricted_by(entry)
+    }
+
+    /// The larger page that a table of this level amounts to, if the unit has such pages.
+    fn folded(&self, table: u64, level: Level) -> Option<PageEntry> {
+        let above = Level::new(level.number() + 1).filter(|above| self.reserved.allow_leaf(*above))?;
+        folded(self.frames.table(table), self.domain.stage, level, above)
+    }
 }
 
-/// The large page that a table of level 1 amounts to, if its pages follow each other and allow the same.
-fn folded(table: &Table) -> Option<SecondStageEntry> {
-    let first = SecondStageEntry(table[0]);
-    let aligned = first.address().is_multiple_of(Level::TWO.span());
-    let follows = |(index, word): (usize, &u64)| *word == first.0.wrapping_add(index as u64 * PAGE_SIZE);
-    let folds = first.present() && aligned && table.iter().enumerate().all(follows);
-    folds.then_some(first.as_leaf_of(Level::TWO).unmarked())
+/// The page of level `above` that a table of `level` amounts to, if all its entries are pages that follow each other
+/// and agree in rights, memory type and ignored bits.
+///
+/// They may differ in what hardware noted in them when it used them: nobody reads that any more. The large page counts
+/// as used wherever one of them was, since hardware may be unable to note more (3.10).
+fn folded(table: &Table, stage: Stage, level: Level, above: Level) -> Option<PageEntry> {
+    let first = stage.entry(table[0]);
+    let aligned = first.page(level).is_multiple_of(above.span());
+    if !first.present() || !first.is_leaf(level) || !aligned {
+        return None;
+    }
+    let mut page = first;
+    for (index, word) in table.iter().enumerate() {
+        let (entry, offset) = (stage.entry(*word), index as u64 * level.span());
+        if entry.unused().bits != first.unused().bits.wrapping_add(offset) {
+            return None;
+        }
+        page = page.used_like(entry);
+    }
+    Some(page.as_leaf_of(level, above, first.page(level)).unmarked())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of this level whose pages follow each other.
+    fn run(level: Level, first: u64) -> Table {
+        core::array::from_fn(|index| first + index as u64 * level.span())
+    }
+
+    #[test]
+    fn pages_that_follow_each_other_are_one() {
+        let fold = |stage, level, above, first| folded(&run(level, first), stage, level, above);
+        let small = fold(Stage::Second, Level::ONE, Level::TWO, 0x4020_0003);
+        assert_eq!(small, Some(Stage::Second.entry(0x4020_0083)));
+        let large = fold(Stage::Second, Level::TWO, Level::THREE, 0x4000_0083);
+        assert_eq!(large, Some(Stage::Second.entry(0x4000_0083)));
+        let typed = fold(Stage::First, Level::ONE, Level::TWO, 0x20_00E7);
+        assert_eq!(typed, Some(Stage::First.entry(0x20_10E7)));
+        assert_eq!(fold(Stage::First, Level::TWO, Level::THREE, 0x4020_0087), None);
+        assert_eq!(fold(Stage::First, Level::TWO, Level::THREE, 0x4000_0007), None);
+    }
+
+    #[test]
+    fn pages_that_differ_in_more_than_use_are_not_folded() {
+        for (bit, folds) in
+            [(1 << 1, false), (1 << 2, false), (1 << 4, false), (1 << 63, false), (1 << 5, true)]
+        {
+            let mut table = run(Level::ONE, 0x20_0007);
+            table[300] ^= bit;
+            let page = folded(&table, Stage::First, Level::ONE, Level::TWO);
+            assert_eq!(page.is_some(), folds, "{bit:#x}");
+        }
+    }
+
+    #[test]
+    fn a_folded_page_counts_as_used_where_one_of_its_parts_was() {
+        let mut table = run(Level::ONE, 0x20_0003);
+        table[7] |= 1 << 9;
+        assert_eq!(
+            folded(&table, Stage::Second, Level::ONE, Level::TWO).map(|page| page.bits),
+            Some(0x20_0283)
+        );
+    }
 }

@@ -2,13 +2,13 @@
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::paging::Level;
-use vtd::second_stage::{ReservedBits, SecondStageEntry};
+use vtd::stage::{PageEntry, ReservedBits};
 
 use super::leaves::Block;
 use crate::Surroundings;
-use crate::census::Translation;
 use crate::copies::Copies;
 use crate::domain::Domain;
+use crate::found::Translation;
 use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::identity::Identity;
 use crate::plan::Treatment;
@@ -77,6 +77,11 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(copy)
     }
 
+    /// An entry of a table in a frame of ours.
+    pub(super) fn entry(&self, table: u64, index: usize) -> PageEntry {
+        self.domain.stage.entry(self.frames.table(table)[index])
+    }
+
     pub(super) fn check_budget(&self) -> Result<(), Danger> {
         if self.frames.available() > self.spare { Ok(()) } else { Err(Danger::OverBudget) }
     }
@@ -84,23 +89,17 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Replaces each entry of a copied table by one that points to a copy.
     pub(super) fn copy_below(&mut self, copy: u64, level: Level, below: Level, base: u64) {
         for index in 0..ENTRIES {
-            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            let entry = self.entry(copy, index);
             if entry.present() {
                 let iova = base + index as u64 * level.span();
                 let kept = self.carry_over(entry, level, below, iova);
-                self.frames.table_mut(copy)[index] = kept.0;
+                self.frames.table_mut(copy)[index] = kept.bits;
             }
         }
     }
 
     /// What a present entry above level 1 becomes.
-    fn carry_over(
-        &mut self,
-        entry: SecondStageEntry,
-        level: Level,
-        below: Level,
-        iova: u64,
-    ) -> SecondStageEntry {
+    fn carry_over(&mut self, entry: PageEntry, level: Level, below: Level, iova: u64) -> PageEntry {
         let kept = if self.reserved.set_in(entry, level) != 0 {
             Err(Danger::ReservedBits)
         } else if entry.is_leaf(level) {
@@ -110,37 +109,27 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         };
         kept.unwrap_or_else(|danger| {
             self.cut(Range::new(iova, iova + level.span()), danger);
-            SecondStageEntry::BLOCKED
+            self.domain.stage.blocked()
         })
     }
 
     /// What a well-formed entry that names a table of this level becomes.
-    fn carry_table(
-        &mut self,
-        entry: SecondStageEntry,
-        level: Level,
-        iova: u64,
-    ) -> Result<SecondStageEntry, Danger> {
+    fn carry_table(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
         match self.treatment {
             Treatment::Compact { .. } => self.compact(entry, level, iova),
-            _ => self.copy(entry.address(), level, iova).map(|copy| entry.with_address(copy).unmarked()),
+            _ => self.copy(entry.table(), level, iova).map(|copy| entry.with_table(copy).unmarked()),
         }
     }
 
     /// What a well-formed leaf above level 1 becomes.
-    fn carry_large(
-        &mut self,
-        leaf: SecondStageEntry,
-        level: Level,
-        iova: u64,
-    ) -> Result<SecondStageEntry, Danger> {
-        let target = Range::new(leaf.address(), leaf.address() + level.span());
+    fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
+        let target = Range::new(leaf.page(level), leaf.page(level) + level.span());
         if self.surroundings.inside_own(target) {
             self.domain.fenced += 1;
             return Err(Danger::ReachesOwnMemory(target.start));
         }
         match level.below() {
-            Some(below) if self.surroundings.touches_own(target) => self.split(leaf, below, iova),
+            Some(below) if self.surroundings.touches_own(target) => self.split(leaf, level, below, iova),
             _ => {
                 self.domain.leaves += 1;
                 self.domain.space.reserve(Range::new(iova, iova + level.span()));
@@ -150,18 +139,19 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Maps what a large leaf maps by a table of smaller ones, without what reaches our memory.
-    fn split(&mut self, leaf: SecondStageEntry, level: Level, iova: u64) -> Result<SecondStageEntry, Danger> {
+    fn split(&mut self, leaf: PageEntry, level: Level, below: Level, iova: u64) -> Result<PageEntry, Danger> {
         self.check_budget()?;
         let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
-        for (index, slot) in self.frames.table_mut(table).iter_mut().enumerate() {
-            *slot = leaf.as_leaf_of(level).with_address(leaf.address() + index as u64 * level.span()).0;
+        let targets = (leaf.page(level)..).step_by(below.span() as usize);
+        for (slot, target) in self.frames.table_mut(table).iter_mut().zip(targets) {
+            *slot = leaf.as_leaf_of(level, below, target).bits;
         }
-        match level.below() {
+        match below.below() {
             None => self.check_leaves(table, iova),
-            Some(below) => self.copy_below(table, level, below, iova),
+            Some(lowest) => self.copy_below(table, below, lowest, iova),
         }
         self.frames.publish(table, 0..ENTRIES);
-        Ok(SecondStageEntry::table(table))
+        Ok(self.domain.stage.table(table))
     }
 
     /// Notes that these I/O addresses are not translated any more; they stay reserved.

@@ -2,7 +2,7 @@
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Table};
 use vtd::paging::Level;
-use vtd::second_stage::SecondStageEntry;
+use vtd::stage::{PageEntry, Stage};
 
 use super::copier::Copier;
 use crate::hazard::Danger;
@@ -10,7 +10,7 @@ use crate::hazard::Danger;
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Checks a copied table of level 1, which translates the addresses from `base`.
     pub(super) fn check_leaves(&mut self, copy: u64, base: u64) {
-        let found = survey(self.frames.table(copy), self.reserved.leaf_mask(Level::ONE), self.own);
+        let found = self.survey(copy);
         self.domain.leaves += found.present;
         self.reserve_leaves(copy, base, found.present);
         if found.suspicious {
@@ -18,11 +18,17 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
+    /// Looks at a table of level 1 in a frame of ours.
+    pub(super) fn survey(&self, table: u64) -> Survey {
+        let reserved = self.reserved.leaf_mask(Level::ONE);
+        survey(self.frames.table(table), self.domain.stage, reserved, self.own)
+    }
+
     fn reserve_leaves(&mut self, copy: u64, base: u64, present: u64) {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Range::new(base, base + Level::TWO.span()));
         }
-        for run in Runs::of(self.frames.table(copy)) {
+        for run in Runs::of(self.frames.table(copy), self.domain.stage) {
             self.domain.space.reserve(Range::new(base + run.start * PAGE_SIZE, base + run.end * PAGE_SIZE));
         }
     }
@@ -30,9 +36,9 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Clears the entries that have reserved bits or reach our memory.
     fn cut_leaves(&mut self, copy: u64, base: u64) {
         for index in 0..ENTRIES {
-            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            let entry = self.entry(copy, index);
             if let Err(danger) = self.check_leaf(entry) {
-                self.frames.table_mut(copy)[index] = SecondStageEntry::BLOCKED.0;
+                self.frames.table_mut(copy)[index] = self.domain.stage.blocked().bits;
                 self.domain.leaves -= 1;
                 self.domain.fenced += 1;
                 let iova = base + index as u64 * PAGE_SIZE;
@@ -41,8 +47,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    pub(super) fn check_leaf(&self, entry: SecondStageEntry) -> Result<(), Danger> {
-        let target = Range::new(entry.address(), entry.address() + PAGE_SIZE);
+    pub(super) fn check_leaf(&self, entry: PageEntry) -> Result<(), Danger> {
+        let target = Range::new(entry.table(), entry.table() + PAGE_SIZE);
         if !entry.present() {
             Ok(())
         } else if self.reserved.set_in(entry, Level::ONE) != 0 {
@@ -82,20 +88,22 @@ impl Block {
         Self { upper: range.start & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
     }
 
-    fn has(self, entry: SecondStageEntry) -> bool {
-        entry.0 & self.mask == self.upper
+    fn has(self, entry: u64) -> bool {
+        entry & self.mask == self.upper
     }
 }
 
 /// Looks at each entry once, without branches: in almost all tables nothing is wrong.
 ///
 /// Entries that are not present may raise suspicion, too; the second look is exact.
-pub(super) fn survey(table: &Table, reserved: u64, own: Block) -> Survey {
+fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
     let (mut present, mut set, mut ours) = (0, 0, 0);
+    // Of the two bits that can make an entry present, the second counts in second-stage tables only.
+    let second = stage.presence() & 0b10;
     for word in table {
-        present += (word | word >> 1) & 1;
+        present += (word | (word & second) >> 1) & 1;
         set |= word;
-        ours |= u64::from(own.has(SecondStageEntry(*word)));
+        ours |= u64::from(own.has(*word));
     }
     Survey { present, suspicious: set & reserved != 0 || ours != 0 }
 }
@@ -103,18 +111,19 @@ pub(super) fn survey(table: &Table, reserved: u64, own: Block) -> Survey {
 /// Runs of present entries in a table of level 1, as ranges of indices.
 struct Runs<'a> {
     table: &'a Table,
+    stage: Stage,
     next: usize,
 }
 
 impl<'a> Runs<'a> {
-    fn of(table: &'a Table) -> Self {
-        Self { table, next: 0 }
+    fn of(table: &'a Table, stage: Stage) -> Self {
+        Self { table, stage, next: 0 }
     }
 
     /// The first index from `self.next` on at which an entry is as wanted.
-    fn first_index(&self, wanted: fn(SecondStageEntry) -> bool) -> Option<usize> {
+    fn first_index(&self, wanted: fn(PageEntry) -> bool) -> Option<usize> {
         let rest = self.table.get(self.next..)?;
-        rest.iter().position(|word| wanted(SecondStageEntry(*word))).map(|offset| self.next + offset)
+        rest.iter().position(|word| wanted(self.stage.entry(*word))).map(|offset| self.next + offset)
     }
 }
 
@@ -122,7 +131,7 @@ impl Iterator for Runs<'_> {
     type Item = Range;
 
     fn next(&mut self) -> Option<Range> {
-        self.next = self.first_index(SecondStageEntry::present)?;
+        self.next = self.first_index(PageEntry::present)?;
         let start = self.next;
         self.next = self.first_index(|entry| !entry.present()).unwrap_or(ENTRIES);
         Some(Range::new(start as u64, self.next as u64))
@@ -138,7 +147,7 @@ mod tests {
     fn suspicion(entry: u64) -> bool {
         let mut table = [0; ENTRIES];
         table[300] = entry;
-        survey(&table, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
+        survey(&table, Stage::Second, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
     }
 
     #[test]
@@ -154,8 +163,8 @@ mod tests {
     #[test]
     fn memory_across_a_large_boundary_is_suspected_with_all_around_it() {
         let own = Block::around(Range::new(0xFFFF_F000, 0x1_0000_1000));
-        assert!(own.has(SecondStageEntry(0xFFFF_F003)) && own.has(SecondStageEntry(0x1_0000_0003)));
-        assert!(!Block::around(Range::new(0, 0)).has(SecondStageEntry(3)));
+        assert!(own.has(0xFFFF_F003) && own.has(0x1_0000_0003));
+        assert!(!Block::around(Range::new(0, 0)).has(3));
     }
 
     #[test]
@@ -165,7 +174,10 @@ mod tests {
             table[index] = 0x1001;
         }
         let runs = [Range::new(0, 2), Range::new(7, 8), Range::new(510, 512)];
-        assert!(Runs::of(&table).eq(runs));
-        assert_eq!(survey(&table, 0, Block::around(OWN)), Survey { present: 5, suspicious: false });
+        assert!(Runs::of(&table, Stage::Second).eq(runs));
+        assert_eq!(
+            survey(&table, Stage::Second, 0, Block::around(OWN)),
+            Survey { present: 5, suspicious: false }
+        );
     }
 }

@@ -1,9 +1,8 @@
 //! Pass-through: making the tables that it becomes.
 
 use machine::{ENTRIES, Frames, OldMemory, Range};
-use vtd::paging::Level;
-use vtd::paging::Permission;
-use vtd::second_stage::SecondStageEntry;
+use vtd::paging::{Level, Permission};
+use vtd::stage::PageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
@@ -45,24 +44,24 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         self.domain.tables += 1;
         for index in 0..ENTRIES {
             let entry = self.map_piece(identity, level, base + index as u64 * level.span());
-            self.frames.table_mut(table)[index] = entry.0;
+            self.frames.table_mut(table)[index] = entry.bits;
         }
         self.frames.publish(table, 0..ENTRIES);
         Ok(table)
     }
 
-    fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> SecondStageEntry {
+    fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> PageEntry {
         match identity.piece(level, base) {
-            Piece::Nothing => SecondStageEntry::BLOCKED,
+            Piece::Nothing => self.domain.stage.blocked(),
             Piece::Leaf => {
                 self.domain.leaves += 1;
-                SecondStageEntry::leaf(level, base, Permission::ReadWrite)
+                self.domain.stage.leaf(level, base, Permission::ReadWrite)
             }
             Piece::Table(below) => match self.map_pieces(identity, below, base) {
-                Ok(table) => SecondStageEntry::table(table),
+                Ok(table) => self.domain.stage.table(table),
                 Err(danger) => {
                     self.cut(Range::new(base, base + level.span()), danger);
-                    SecondStageEntry::BLOCKED
+                    self.domain.stage.blocked()
                 }
             },
         }

@@ -17,11 +17,12 @@ mod outline;
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, OldMemory, Registers};
-use vtd::second_stage::ReservedBits;
+use vtd::stage::ReservedBits;
 
-use crate::census::{Census, Context};
+use crate::census::Census;
 use crate::copies::Copies;
 use crate::domain::Domain;
+use crate::found::Context;
 use crate::growth::{OutOfMemory, push};
 use crate::hazard::Hazards;
 use crate::identity::Identity;
@@ -60,7 +61,8 @@ pub fn duplicate<R: Registers, C: Clock>(
     let mut domains = Vec::new();
     let mut looks_left = limits.looks;
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
-        let domain = Domain::empty(found.id, found.width, found.top, capability, limits.reserved_ranges)?;
+        let domain =
+            Domain::empty(found.id, found.stage, found.width, found.top, capability, limits.reserved_ranges)?;
         let spare = spare(*treatment, frames, limits);
         let mut copier = Copier {
             old,
@@ -68,7 +70,7 @@ pub fn duplicate<R: Registers, C: Clock>(
             surroundings,
             hazards: &mut hazards,
             own: Block::around(hull(surroundings.own)),
-            reserved: ReservedBits::new(surroundings.host_address_bits, capability),
+            reserved: ReservedBits::new(found.stage, surroundings.host_address_bits, capability),
             spare,
             treatment: *treatment,
             looks_left: &mut looks_left,
@@ -76,7 +78,7 @@ pub fn duplicate<R: Registers, C: Clock>(
             kept: Copies::default(),
             domain,
         };
-        copier.carry_over_domain(found.translation, &Identity::new(surroundings, capability));
+        copier.carry_over_domain(found.translation, &Identity::new(surroundings, found.stage, capability));
         push(&mut domains, copier.domain)?;
     }
     let copy =
@@ -103,8 +105,8 @@ impl Duplicate {
     fn link_contexts(&self, frames: &mut impl Frames) {
         for context in &self.contexts {
             let domain = context.domain.and_then(|index| self.domains.get(index));
-            let entry = match domain.and_then(|domain| Some((domain, domain.root?))) {
-                Some((domain, root)) => context.entry.linked(root, domain.width, domain.id),
+            let entry = match domain.and_then(Domain::link) {
+                Some(link) => context.entry.linked(link),
                 None => context.entry.blocked(),
             };
             entry.fill(context.slot, frames);

@@ -2,7 +2,7 @@
 
 use machine::{ENTRIES, Frames, OldMemory, Range};
 use vtd::paging::Level;
-use vtd::second_stage::SecondStageEntry;
+use vtd::stage::PageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
@@ -24,16 +24,16 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             return self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
         };
         for index in 0..ENTRIES {
-            let entry = SecondStageEntry(self.frames.table(copy)[index]);
+            let entry = self.entry(copy, index);
             self.outline_entry(entry, level, base + index as u64 * level.span());
         }
         self.frames.release(copy);
     }
 
-    fn outline_entry(&mut self, entry: SecondStageEntry, level: Level, iova: u64) {
+    fn outline_entry(&mut self, entry: PageEntry, level: Level, iova: u64) {
         match level.below() {
             _ if !entry.present() => {}
-            Some(below) if !entry.is_leaf(level) => self.outline(entry.address(), below, iova),
+            Some(below) if !entry.is_leaf(level) => self.outline(entry.table(), below, iova),
             _ => self.domain.space.reserve(Range::new(iova, iova + level.span())),
         }
     }

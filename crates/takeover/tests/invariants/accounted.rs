@@ -2,7 +2,8 @@
 //! its reason, and what the report says is so.
 
 use crate::common::{PLENTY, cases, damaged, holds, plausible, take_over};
-use model::scenario::Attached;
+use model::Scenario;
+use model::scenario::{Attached, Stage};
 use proptest::prelude::*;
 use takeover::Outcome;
 use verdict::accounted::{check, requester};
@@ -21,8 +22,11 @@ proptest! {
         prop_assert_eq!(report.contexts.len(), scenario.requesters(0).count());
         for (wanted, attached, _) in scenario.requesters(0) {
             let found = report.contexts.iter().find(|context| requester(context) == wanted);
-            let passes = matches!(attached, Attached::PassThrough(_));
-            let outcome = if passes { Outcome::Fenced } else { Outcome::Duplicated };
+            let outcome = match attached {
+                Attached::PassThrough(_) => Outcome::Fenced,
+                Attached::To(domain) if is_nested(&scenario, domain) => Outcome::KeptInPlace,
+                Attached::To(_) => Outcome::Duplicated,
+            };
             prop_assert_eq!(found.map(|context| context.outcome), Some(outcome), "{:?}", wanted);
         }
     }
@@ -44,6 +48,11 @@ proptest! {
             holds(check(&machine, 0, taken.report()))?;
         }
     }
+}
+
+/// Whether the first stage of a domain is a guest's, which stays where it is.
+fn is_nested(scenario: &Scenario, domain: usize) -> bool {
+    matches!(scenario.domains[domain].stage, Stage::Nested(_))
 }
 
 /// A report that calls everything duplicated although something was fenced or blocked is found out.

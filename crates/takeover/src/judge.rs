@@ -1,0 +1,97 @@
+//! Whether hardware accepts an entry, and which domain the entry then puts its device into (9.3, 9.6).
+
+use machine::{Clock, Registers};
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::context::{ContextEntry, TranslationType};
+use vtd::paging::AddressWidth;
+use vtd::pasid::{PasidEntry, PasidTranslationType};
+use vtd::stage::Stage;
+
+use crate::Unit;
+use crate::entry::Entry;
+use crate::found::{Domain, Translation};
+use crate::hazard::Danger;
+use crate::mode::Mode;
+
+/// What a unit can do, as far as entries depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    pub(crate) mode: Mode,
+    pub(crate) capability: Capability,
+    pub(crate) extended: ExtendedCapability,
+}
+
+impl Abilities {
+    pub(crate) fn of<R: Registers, C: Clock>(unit: &Unit<'_, R, C>, mode: Mode) -> Self {
+        Self { mode, capability: unit.capability(), extended: unit.extended_capability() }
+    }
+
+    /// The domain that a present entry puts its device into, if hardware accepts the entry.
+    pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<Domain, Danger> {
+        if entry.has_reserved_bits(host_address_bits) {
+            return Err(Danger::ReservedBits);
+        }
+        let id = entry.domain();
+        if u32::from(id) >= self.capability.domains() {
+            return Err(Danger::DomainIdTooLarge(id));
+        }
+        let (translation, stage, width) = match entry {
+            Entry::Context(entry) => (self.context_translation(entry)?, Stage::Second, entry.high.width()),
+            Entry::Pasid(entry) => self.pasid_translation(entry)?,
+        };
+        let top = width.top().filter(|_| self.supports(stage, width));
+        let top = top.ok_or(Danger::UnsupportedWidth(width))?;
+        Ok(Domain { id, translation, stage, width, top, tables: 0, upper_tables: 0 })
+    }
+
+    /// The format of tables that are made here: the second stage's, unless the unit has but the first.
+    pub(crate) fn own_stage(self) -> Stage {
+        match self.mode {
+            Mode::Scalable if !self.extended.ssts() && self.extended.fsts() => Stage::First,
+            _ => Stage::Second,
+        }
+    }
+
+    /// The widths of such tables that the unit has, ascending.
+    pub(crate) fn widths(self, stage: Stage) -> impl DoubleEndedIterator<Item = AddressWidth> {
+        let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
+        widths.into_iter().filter(move |width| self.supports(stage, *width))
+    }
+
+    fn supports(self, stage: Stage, width: AddressWidth) -> bool {
+        match (stage, width) {
+            (Stage::Second, width) => self.capability.supports(width),
+            (Stage::First, AddressWidth::BITS_48) => true,
+            (Stage::First, width) => width == AddressWidth::BITS_57 && self.capability.fs5lp(),
+        }
+    }
+
+    fn context_translation(self, entry: ContextEntry) -> Result<Translation, Danger> {
+        match entry.low.translation() {
+            TranslationType::TRANSLATED => Ok(Translation::Tables(entry.table())),
+            TranslationType::DEVICE_TLB if self.extended.dt() => Ok(Translation::Tables(entry.table())),
+            TranslationType::PASS_THROUGH if self.extended.pt() => Ok(Translation::Identity),
+            other => Err(Danger::UnsupportedType(other)),
+        }
+    }
+
+    fn pasid_translation(self, entry: PasidEntry) -> Result<(Translation, Stage, AddressWidth), Danger> {
+        let (first, second) = (self.extended.fsts(), self.extended.ssts());
+        let second_stage =
+            (Translation::Tables(entry.second_stage_table()), Stage::Second, entry.second.width());
+        match entry.second.translation() {
+            PasidTranslationType::FIRST_STAGE if first => {
+                Ok((Translation::Tables(entry.first_stage_table()), Stage::First, entry.first.mode().width()))
+            }
+            PasidTranslationType::SECOND_STAGE if second => Ok(second_stage),
+            PasidTranslationType::NESTED if first && second && self.extended.nest() => Ok(second_stage),
+            PasidTranslationType::PASS_THROUGH if self.extended.pt() => {
+                // Its entry need not say any width: its addresses are as wide as the unit's widest tables.
+                let stage = self.own_stage();
+                let widest = self.widths(stage).next_back().unwrap_or_default();
+                Ok((Translation::Identity, stage, widest))
+            }
+            other => Err(Danger::UnsupportedPasidType(other)),
+        }
+    }
+}

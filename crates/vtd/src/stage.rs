@@ -1,0 +1,295 @@
+//! What first- and second-stage tables have in common: one view for those who treat both alike.
+//!
+//! Both formats have 512 entries a table, the address and the page-size bit in the same places, and ignore bits 61:52.
+//! They differ in what makes an entry present, in the rights, and in the bits that hardware sets.
+
+use crate::capability::Capability;
+use crate::first_stage::{self, FirstStageEntry};
+use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::second_stage::{self, SecondStageEntry};
+
+/// One of the bits 61:52, which hardware ignores in both formats at every level.
+const MARK: u64 = 1 << 55;
+
+/// Which of the two formats the entries of a table have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The processor's format (9.7).
+    First,
+    /// The format of legacy mode and of hypervisors (9.8).
+    Second,
+}
+
+impl Stage {
+    /// An entry of this format.
+    pub const fn entry(self, bits: u64) -> PageEntry {
+        PageEntry { stage: self, bits }
+    }
+
+    /// An entry that blocks everything.
+    pub const fn blocked(self) -> PageEntry {
+        self.entry(0)
+    }
+
+    /// A leaf of `level` that maps `address`, which is aligned to the level's span.
+    ///
+    /// What hardware notes is noted already: where it walks tables without snooping the processor's caches, it faults
+    /// when it has to (3.10).
+    pub const fn leaf(self, level: Level, address: u64, permission: Permission) -> PageEntry {
+        let bits = match self {
+            Self::First => FirstStageEntry::leaf(level, address, permission).0,
+            Self::Second => SecondStageEntry::leaf(level, address, permission).0,
+        };
+        self.entry(bits | self.used())
+    }
+
+    /// An entry that points to the next table, allowing all that the table allows, marked used as leaves are.
+    pub const fn table(self, address: u64) -> PageEntry {
+        let bits = match self {
+            Self::First => FirstStageEntry::table(address).0,
+            Self::Second => SecondStageEntry::table(address).0,
+        };
+        self.entry(bits | self.used())
+    }
+
+    /// Bits of which any makes an entry present.
+    pub const fn presence(self) -> u64 {
+        match self {
+            Self::First => FirstStageEntry::PRESENCE,
+            Self::Second => SecondStageEntry::PRESENCE,
+        }
+    }
+
+    /// Bits that hardware may set when it uses an entry: they say what was used, and change no translation.
+    const fn used(self) -> u64 {
+        match self {
+            Self::First => FirstStageEntry::USED,
+            Self::Second => SecondStageEntry::USED,
+        }
+    }
+
+    /// Bits that say what an entry allows.
+    const fn rights(self) -> u64 {
+        match self {
+            Self::First => FirstStageEntry::RIGHTS,
+            Self::Second => SecondStageEntry::RIGHTS,
+        }
+    }
+}
+
+/// One entry of a page table of either stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageEntry {
+    /// Its format.
+    pub stage: Stage,
+    /// The entry.
+    pub bits: u64,
+}
+
+impl PageEntry {
+    const fn with_bits(self, bits: u64) -> Self {
+        Self { bits, ..self }
+    }
+
+    /// Whether hardware looks at the rest of the entry.
+    pub const fn present(self) -> bool {
+        self.bits & self.stage.presence() != 0
+    }
+
+    /// Whether requests without PASID may do all of this.
+    pub const fn allows(self, permission: Permission) -> bool {
+        match self.stage {
+            Stage::First => FirstStageEntry(self.bits).allows(permission),
+            Stage::Second => SecondStageEntry(self.bits).allows(permission),
+        }
+    }
+
+    /// Whether an entry of this level maps memory rather than naming a table.
+    pub const fn is_leaf(self, level: Level) -> bool {
+        level.number() == 1 || self.bits & PAGE_SIZE != 0
+    }
+
+    /// The next table, if this entry names one.
+    pub const fn table(self) -> u64 {
+        self.bits & ADDRESS
+    }
+
+    /// The first byte of the page that a well-formed leaf of this level maps.
+    pub const fn page(self, level: Level) -> u64 {
+        self.bits & ADDRESS & !(level.span() - 1)
+    }
+
+    /// An entry that names a table, naming another: rights and ignored bits stay.
+    pub const fn with_table(self, table: u64) -> Self {
+        self.with_bits(self.bits & !ADDRESS | table & ADDRESS)
+    }
+
+    /// The mapping of `address` by a leaf of level `to`, with all other properties of this leaf of level `from`. Above
+    /// level 1 the unit must have such pages.
+    pub const fn as_leaf_of(self, from: Level, to: Level, address: u64) -> Self {
+        self.with_bits(match self.stage {
+            Stage::First => FirstStageEntry(self.bits).as_leaf_of(from, to, address).0,
+            Stage::Second => SecondStageEntry(self.bits).as_leaf_of(to, address).0,
+        })
+    }
+
+    /// The same entry, allowing no more than an entry above it: rights of all levels are combined by AND (3.6.1, 3.7.1).
+    pub const fn restricted_by(self, above: Self) -> Self {
+        self.with_bits(self.bits & (above.bits | !self.stage.rights()))
+    }
+
+    /// The same entry without what hardware noted in it.
+    pub const fn unused(self) -> Self {
+        self.with_bits(self.bits & !self.stage.used())
+    }
+
+    /// The same entry, used wherever `other` was.
+    pub const fn used_like(self, other: Self) -> Self {
+        self.with_bits(self.bits | other.bits & self.stage.used())
+    }
+
+    /// The same entry, marked in a bit that hardware ignores.
+    pub const fn marked(self) -> Self {
+        self.with_bits(self.bits | MARK)
+    }
+
+    /// The same entry without the mark.
+    pub const fn unmarked(self) -> Self {
+        self.with_bits(self.bits & !MARK)
+    }
+
+    /// Whether the entry is marked.
+    pub const fn is_marked(self) -> bool {
+        self.bits & MARK != 0
+    }
+}
+
+/// Which bits must be zero in present entries, by level, for one unit on one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReservedBits {
+    /// In entries that name tables; level 1 has none.
+    table: [u64; 6],
+    leaf: [u64; 6],
+}
+
+impl ReservedBits {
+    /// The masks for a machine of `haw` physical address bits and a unit with these capabilities.
+    pub const fn new(stage: Stage, haw: u32, capability: Capability) -> Self {
+        let (mut table, mut leaf) = ([u64::MAX; 6], [u64::MAX; 6]);
+        let mut number = 1;
+        while let Some(level) = Level::new(number) {
+            (table[number as usize], leaf[number as usize]) = match stage {
+                Stage::First => {
+                    (first_stage::table_mask(level, haw), first_stage::leaf_mask(level, haw, capability))
+                }
+                Stage::Second => {
+                    (second_stage::table_mask(level, haw), second_stage::leaf_mask(level, haw, capability))
+                }
+            };
+            number += 1;
+        }
+        Self { table, leaf }
+    }
+
+    /// Reserved bits that are set in this entry; they make a present entry fault.
+    pub const fn set_in(&self, entry: PageEntry, level: Level) -> u64 {
+        let masks = if entry.is_leaf(level) { &self.leaf } else { &self.table };
+        entry.bits & masks[level.number() as usize]
+    }
+
+    /// Whether the unit has leaves of this level.
+    pub const fn allow_leaf(&self, level: Level) -> bool {
+        level.number() == 1 || self.leaf[level.number() as usize] & PAGE_SIZE == 0
+    }
+
+    /// Mask for leaves of this level.
+    pub const fn leaf_mask(&self, level: Level) -> u64 {
+        self.leaf[level.number() as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
+
+    /// Bits 61:52 are ignored by both formats (`VTD_FS_UPPER_IGNORED` and `VTD_SL_IGN_COM` of QEMU).
+    #[test]
+    fn the_mark_is_in_a_bit_that_hardware_ignores() {
+        for stage in STAGES {
+            let mark = stage.blocked().marked().bits;
+            assert_eq!(mark & 0x3FF0_0000_0000_0000, mark);
+            assert!(stage.entry(mark).is_marked() && !stage.entry(mark | 3).unmarked().is_marked());
+            assert!(!stage.entry(mark).present());
+        }
+    }
+
+    #[test]
+    fn rights_of_two_levels_are_combined_by_and() {
+        let second = |bits| Stage::Second.entry(bits);
+        let first = |bits| Stage::First.entry(bits);
+        assert_eq!(second(0x5083).restricted_by(second(0x1001)).bits, 0x5081);
+        assert_eq!(first(0x50E7).restricted_by(first(0x1003)).bits, 0x50E3);
+        assert_eq!(first(0x50E7).restricted_by(first(0x1005)).bits, 0x50E5);
+    }
+
+    /// A and D are bits 5 and 6 in first-stage entries, 8 and 9 in second-stage ones.
+    #[test]
+    fn what_hardware_noted_is_told_from_what_it_is_told() {
+        let (first, second) = (Stage::First.entry(0x567), Stage::Second.entry(0x303));
+        assert_eq!((first.unused().bits, second.unused().bits), (0x107, 3));
+        assert_eq!(Stage::First.entry(7).used_like(first).bits, 0x467);
+        assert_eq!(Stage::Second.entry(3).used_like(second).bits, 0x303);
+    }
+
+    /// 3.10: software sets A, D and EA beforehand.
+    #[test]
+    fn new_entries_need_no_note_of_their_use() {
+        assert_eq!(Stage::First.leaf(Level::ONE, 0x1000, Permission::Read).bits, 0x1465);
+        assert_eq!(Stage::First.table(0x1000).bits, 0x1467);
+        assert_eq!(Stage::Second.leaf(Level::TWO, 0x20_0000, Permission::Write).bits, 0x20_0382);
+        assert_eq!(Stage::Second.table(0x1000).bits, 0x1303);
+    }
+
+    #[test]
+    fn which_large_pages_there_are_is_the_units_business() {
+        let capability = Capability::new().with_sslps(0b10);
+        let (first, second) = (
+            ReservedBits::new(Stage::First, 46, capability),
+            ReservedBits::new(Stage::Second, 46, capability),
+        );
+        assert_eq!(
+            [Level::ONE, Level::TWO, Level::THREE].map(|level| first.allow_leaf(level)),
+            [true, true, false]
+        );
+        assert_eq!(
+            [Level::ONE, Level::TWO, Level::THREE].map(|level| second.allow_leaf(level)),
+            [true, false, true]
+        );
+        let huge = Capability::new().with_fs1gp(true);
+        assert!(ReservedBits::new(Stage::First, 46, huge).allow_leaf(Level::THREE));
+        assert!(!ReservedBits::new(Stage::First, 46, huge).allow_leaf(Level::FOUR));
+    }
+
+    #[test]
+    fn masks_by_level_are_those_of_the_formats() {
+        let capability = Capability::new().with_sslps(0b11).with_fs1gp(true);
+        for level in (1..=5).filter_map(Level::new) {
+            for bits in [u64::MAX, !PAGE_SIZE] {
+                let first = ReservedBits::new(Stage::First, 39, capability);
+                let expected = FirstStageEntry(bits).reserved_bits(level, 39, capability);
+                assert_eq!(first.set_in(Stage::First.entry(bits), level), expected);
+                let second = ReservedBits::new(Stage::Second, 39, capability);
+                let expected = SecondStageEntry(bits).reserved_bits(level, 39, capability);
+                assert_eq!(second.set_in(Stage::Second.entry(bits), level), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_pointer_keeps_its_other_bits() {
+        let entry = Stage::Second.entry(0xFFFF_FFFF_FFFF_FFFF).with_table(0x5000);
+        assert_eq!(entry.bits, 0xFFF0_0000_0000_5FFF);
+    }
+}
