@@ -42,7 +42,9 @@ extern crate std;
 
 mod codec;
 pub mod layout;
+mod lzo;
 mod reader;
+mod repeats;
 mod stream;
 mod target;
 mod writer;

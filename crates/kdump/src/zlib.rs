@@ -1,9 +1,7 @@
 //! Compresses one page as a zlib stream, fast.
 //!
 //! The stream (RFC 1950) holds a single deflate block with the fixed codes (RFC 1951, section 3.2.6). Repetitions are
-//! found greedily by one look into a table of where the same four bytes were last. There is nothing to build and nothing
-//! to clear per page, on which the libraries spend most of their instructions when the input is only 4 KiB. Instructions
-//! per page that is not zero (as callgrind counts them, a repeated instruction as often as it repeats), over the kept
+//! found greedily by [`Repeats`], and nothing is built or cleared per page. Instructions per page that is not zero (as callgrind counts them, a repeated instruction as often as it repeats), over the kept
 //! pages of two dead kernels, and size of the result:
 //!
 //! | compressor, level 1 | instructions | size |
@@ -14,16 +12,9 @@
 //! | zlib | 332,000 – 381,000 | 35 %, 25 % |
 //! | miniz_oxide | 500,000 – 535,000 | 36 %, 26 % |
 
-use alloc::boxed::Box;
-
+use crate::repeats::Repeats;
 use crate::{BLOCK, Page};
 
-/// Binary logarithm of the number of entries in the table of earlier places.
-const SLOT_BITS: u32 = 12;
-/// After so many bytes without a repetition, one more byte is passed over between two looks.
-const PATIENCE: usize = 32;
-/// Bytes that a repetition has at least here; the format would allow three, which rarely gains anything.
-const SHORTEST: usize = 4;
 /// Bytes that a repetition has at most (RFC 1951, section 3.2.5).
 const LONGEST: usize = 258;
 /// Compression method deflate, a window of 32 KiB, fastest algorithm (RFC 1950, section 2.2).
@@ -34,12 +25,7 @@ const BLOCK_HEADER: Code = Code { bits: 0b011, len: 3 };
 const END_OF_BLOCK: Code = Code { bits: 0, len: 7 };
 
 /// Compresses one page after the other, each as a zlib stream of its own.
-pub struct Compressor {
-    /// For each hash of four bytes, where they were last: [`origin`](Self::origin) plus the place within the page.
-    slots: Box<[u32; 1 << SLOT_BITS]>,
-    /// Grows with every page, so that entries left by earlier pages are recognized and need not be cleared.
-    origin: u32,
-}
+pub struct Compressor(Repeats);
 
 impl Default for Compressor {
     fn default() -> Self {
@@ -48,78 +34,28 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// Allocates the table: 16 KiB.
+    /// Allocates the table of earlier bytes: 16 KiB.
     pub fn new() -> Self {
-        Self { slots: Box::new([0; 1 << SLOT_BITS]), origin: 0 }
+        Self(Repeats::new())
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
     pub fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
-        self.forget();
+        self.0.forget();
         let mut bits = BitWriter::new(output);
         bits.put(STREAM_HEADER)?;
         bits.put(BLOCK_HEADER)?;
-        let (mut done, mut at) = (0, 0);
-        while let Some(four) = page.get(at..).and_then(|rest| rest.first_chunk::<SHORTEST>()) {
-            if let Some(earlier) = self.earlier(page, at, *four) {
-                let len = common_len(page, earlier, at);
-                bits.put_literals(page.get(done..at)?)?;
-                bits.put(*LENGTHS.get(len)?)?;
-                bits.put(distance(at - earlier))?;
-                at += len;
-                done = at;
-            } else {
-                at += 1 + (at - done) / PATIENCE;
-            }
+        let mut done = 0;
+        while let Some(repeat) = self.0.next(page, done, LONGEST) {
+            bits.put_literals(&page[done..repeat.at])?;
+            bits.put(*LENGTHS.get(repeat.len)?)?;
+            bits.put(distance(repeat.distance))?;
+            done = repeat.at + repeat.len;
         }
-        bits.put_literals(page.get(done..)?)?;
+        bits.put_literals(&page[done..])?;
         bits.put(END_OF_BLOCK)?;
         bits.finish(adler32(page))
     }
-
-    /// Makes all entries stale.
-    fn forget(&mut self) {
-        let next = self.origin.checked_add(BLOCK as u32).filter(|next| *next < u32::MAX - BLOCK as u32);
-        self.origin = next.unwrap_or_else(|| {
-            self.slots.fill(0);
-            BLOCK as u32
-        });
-    }
-
-    /// Where in the page the `four` bytes at `at` were last, and notes that they are here.
-    fn earlier(&mut self, page: &Page, at: usize, four: [u8; SHORTEST]) -> Option<usize> {
-        // Multiplicative hashing with the golden ratio: the upper bits depend on all four bytes.
-        let hash = u32::from_le_bytes(four).wrapping_mul(0x9E37_79B1) >> (u32::BITS - SLOT_BITS);
-        let slot = &mut self.slots[hash as usize];
-        let last = core::mem::replace(slot, self.origin + at as u32);
-        let earlier = last.checked_sub(self.origin)? as usize;
-        (page.get(earlier..)?.first_chunk() == Some(&four)).then_some(earlier)
-    }
-}
-
-/// How many bytes from `earlier` on equal those from `at` on, up to [`LONGEST`]; the first four do.
-fn common_len(page: &Page, earlier: usize, at: usize) -> usize {
-    let longest = LONGEST.min(BLOCK - at);
-    let mut len = SHORTEST;
-    while let (Some(left), Some(right)) = (eight(page, earlier + len), eight(page, at + len)) {
-        let difference = left ^ right;
-        if difference != 0 {
-            return longest.min(len + difference.trailing_zeros() as usize / 8);
-        }
-        len += 8;
-        if len >= longest {
-            return longest;
-        }
-    }
-    while len < longest && page[earlier + len] == page[at + len] {
-        len += 1;
-    }
-    len
-}
-
-/// Eight bytes as a little-endian number, if the page has as many.
-fn eight(page: &Page, at: usize) -> Option<u64> {
-    page.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// A code word followed by its extra bits, ready to be written from bit 0 on.
@@ -310,7 +246,7 @@ mod tests {
         let len = compressor.compress(&page, &mut first);
         assert_eq!(compressor.compress(&page, &mut second), len);
         assert_eq!(first, second);
-        compressor.origin = u32::MAX - BLOCK as u32;
+        compressor.0.origin = u32::MAX - BLOCK as u32;
         assert_eq!(compressor.compress(&page, &mut second), len);
         assert_eq!(first, second);
     }
