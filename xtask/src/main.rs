@@ -1,17 +1,19 @@
-//! Development tasks: setup, build, run, demo, test, fuzz, compare.
+//! Development tasks: setup, build, run, demo, test, fuzz, compare, bench-dump.
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare` | one task each |
+//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare`, `bench_dump` | one task each |
 //! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
 //! | `archive` | what is downloaded from Debian's archive: `kernels` and a newer `emulator` |
 //! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
 //! | `damage` | what is done to a dead kernel's tables before the takeover |
 //! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram`, `reserved` |
+//! | `spread` | many measurements in three numbers |
 //! | `witness`, `account` | what others say of a crash, and what Holdover itself says |
 
 mod account;
 mod archive;
+mod bench_dump;
 mod build;
 mod bzimage;
 mod compare;
@@ -35,6 +37,7 @@ mod reserved;
 mod run;
 mod scenario;
 mod setup;
+mod spread;
 mod test;
 mod tool;
 mod traffic;
@@ -54,6 +57,7 @@ enum Task {
     Test(test::Test),
     Fuzz(fuzz::Fuzz),
     Compare(compare::Compare),
+    BenchDump(bench_dump::BenchDump),
 }
 
 fn main() -> Result<()> {
@@ -65,5 +69,6 @@ fn main() -> Result<()> {
         Task::Test(task) => task.run(),
         Task::Fuzz(task) => task.run(),
         Task::Compare(task) => task.run(),
+        Task::BenchDump(task) => task.run(),
     }
 }

@@ -21,7 +21,7 @@ use crate::kernels::Kernel;
 use crate::ram::Ram;
 use crate::tool::Tool;
 use copies::{Copied, Copies};
-pub(crate) use memory::Remembered;
+pub(crate) use memory::{Remembered, kept_frames};
 pub(crate) use readers::Readings;
 use tables::Tables;
 use trace::Trace;

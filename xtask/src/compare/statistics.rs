@@ -4,14 +4,7 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::round::Measurement;
-
-/// The middle of some values, and how far they reach.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
+use crate::spread::Spread;
 
 /// How one contender did.
 #[derive(Clone, Debug, Serialize)]
@@ -29,18 +22,6 @@ pub(crate) struct Standing {
     pub(crate) holdover_takes: Spread,
     /// The same of the seconds per 10,000 pages.
     pub(crate) holdover_takes_per_page: Spread,
-}
-
-impl Spread {
-    /// `None` for no values.
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<_> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let upper = *values.get(middle)?;
-        let median = if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) };
-        Some(Self { median, min: *values.first()?, max: *values.last()? })
-    }
 }
 
 /// A count to calculate with.
@@ -87,14 +68,6 @@ mod tests {
         let times = Times { started: 0.1, ready: 0.2, complete: seconds };
         let dump = Dump { pages, bytes: pages * 1000 };
         Measurement { contender, run, reserved_mib: 16, loaded_bytes: 1, times, dump }
-    }
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
-        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]);
-        assert_eq!(spread, Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]).map(|spread| spread.median), Some(2.0));
-        assert_eq!(Spread::of([]), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::contender::Contender;
-use super::statistics::{Spread, Standing, float};
+use super::statistics::{Standing, float};
 use super::{CAVEAT, Comparison};
 
 /// Above this, others were at work on the host.
@@ -70,10 +70,4 @@ fn tell_ratio(standing: &Standing, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let Standing { contender, holdover_takes, holdover_takes_per_page, .. } = standing;
     writeln!(f, "Holdover's time is {holdover_takes} of {contender}'s; per page {holdover_takes_per_page}.")
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} – {:.2})", self.median, self.min, self.max)
-    }
 }

@@ -1,0 +1,211 @@
+//! `cargo xtask bench-dump`: how fast `holdover makedump` makes a dump of an ELF core, and makedumpfile of the same.
+//!
+//! Contenders take turns on one core, and their dumps must keep the same pages. What is measured is the time from a
+//! program's start to its end; dumps go to memory if there is enough, so that no disk is measured.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::files::Files;
+use crate::process;
+use crate::spread::Spread;
+use crate::tool::Tool;
+use crate::witness::kept_frames;
+
+/// What is dumped: all that can be left out is.
+const LEVEL: &str = "31";
+
+/// Measures `holdover makedump` against makedumpfile
+#[derive(Args)]
+pub(crate) struct BenchDump {
+    /// An ELF core of a kernel, such as a copy of /proc/vmcore
+    core: PathBuf,
+    /// Dumps by each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Who makes a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Maker {
+    Holdover,
+    Makedumpfile,
+}
+
+/// Who makes a dump, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Contender {
+    maker: Maker,
+    codec: &'static str,
+    threads: u32,
+}
+
+/// How a contender did.
+#[derive(Clone, Debug, Serialize)]
+struct Standing {
+    #[serde(flatten)]
+    contender: Contender,
+    seconds: Spread,
+    /// How long it took to choose pages.
+    choosing_seconds: Spread,
+    dump_bytes: u64,
+}
+
+impl Contender {
+    /// With makedumpfile's option for the codec.
+    const CODECS: [(&str, Option<&str>); 3] = [("zlib", Some("-c")), ("lzo", Some("-l")), ("none", None)];
+
+    fn all() -> impl Iterator<Item = Self> {
+        Self::CODECS.into_iter().flat_map(|(codec, _)| {
+            [(Maker::Holdover, 1), (Maker::Holdover, 2), (Maker::Makedumpfile, 1), (Maker::Makedumpfile, 2)]
+                .map(|(maker, threads)| Self { maker, codec, threads })
+        })
+    }
+
+    /// Makes a dump; returns how long the choice of pages took, in seconds.
+    fn make(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
+        match self.maker {
+            Maker::Holdover => self.make_with_holdover(tool, core, dump),
+            Maker::Makedumpfile => self.make_with_makedumpfile(core, dump),
+        }
+    }
+
+    fn make_with_holdover(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
+        let mut holdover = Command::new(tool.program());
+        holdover.args(["makedump", "--json", "--force", "-d", LEVEL, "--codec", self.codec]);
+        holdover.args(["--threads", &self.threads.to_string()]).arg(core).arg(dump);
+        let said: Value = serde_json::from_str(&process::stdout(&mut holdover)?)?;
+        said["choosing_seconds"].as_f64().context("`holdover makedump` does not say how long it chose pages")
+    }
+
+    fn make_with_makedumpfile(self, core: &Path, dump: &Path) -> Result<f64> {
+        let mut makedumpfile = Command::new("makedumpfile");
+        makedumpfile.args(["-f", "-d", LEVEL, "--message-level", "31"]);
+        makedumpfile.args(
+            Self::CODECS.iter().find(|(codec, _)| *codec == self.codec).and_then(|(_, option)| *option),
+        );
+        if self.threads > 1 {
+            makedumpfile.args(["--num-threads", &self.threads.to_string()]);
+        }
+        choosing_seconds(&process::stdout(makedumpfile.arg(core).arg(dump))?)
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (maker, threads) = (format!("{:?}", self.maker), self.threads);
+        let plural = if threads == 1 { "" } else { "s" };
+        write!(f, "{}, {maker}, {threads} thread{plural}", self.codec)
+    }
+}
+
+/// Sums up the passes in which makedumpfile chooses pages.
+fn choosing_seconds(said: &str) -> Result<f64> {
+    let passes = said.lines().filter(|line| line.starts_with("STEP [Excluding unnecessary pages]"));
+    let seconds = passes.filter_map(|line| line.split(": ").nth(1)?.split(' ').next()?.parse::<f64>().ok());
+    seconds.reduce(|sum, pass| sum + pass).context("makedumpfile does not say how long it chose pages")
+}
+
+impl BenchDump {
+    pub(crate) fn run(&self) -> Result<()> {
+        let tool = Tool::build()?;
+        let files = Files::new("bench-dump")?;
+        let mut runs: Vec<(Contender, Vec<Run>)> =
+            Contender::all().map(|contender| (contender, vec![])).collect();
+        for round in 1..=self.runs {
+            println!("round {round} of {}", self.runs);
+            for (contender, runs) in &mut runs {
+                runs.push(self.measure(*contender, &tool, &files)?);
+            }
+        }
+        let standings: Vec<_> =
+            runs.iter().filter_map(|(contender, runs)| standing(*contender, runs)).collect();
+        print!("{}", Table(&standings));
+        if let Some(path) = &self.json {
+            std::fs::write(path, serde_json::to_string_pretty(&standings)?)?;
+        }
+        Ok(())
+    }
+
+    fn measure(&self, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
+        let dump = files.scratch("dump");
+        let _ = std::fs::remove_file(&dump);
+        let start = Instant::now();
+        let choosing = contender.make(tool, &self.core, &dump)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.check(contender, &dump, files)?;
+        Ok(Run { seconds, choosing, bytes: dump.metadata()?.len() })
+    }
+
+    /// The first dump is what all others must be like.
+    fn check(&self, contender: Contender, dump: &Path, files: &Files) -> Result<()> {
+        let first = files.scratch("first");
+        if !first.exists() {
+            std::fs::copy(dump, &first)?;
+        }
+        ensure!(
+            kept_frames(dump)? == kept_frames(&first)?,
+            "{contender}: the dump of {} keeps other pages",
+            self.core.display()
+        );
+        Ok(())
+    }
+}
+
+/// One dump.
+struct Run {
+    seconds: f64,
+    choosing: f64,
+    bytes: u64,
+}
+
+fn standing(contender: Contender, runs: &[Run]) -> Option<Standing> {
+    Some(Standing {
+        contender,
+        seconds: Spread::of(runs.iter().map(|run| run.seconds))?,
+        choosing_seconds: Spread::of(runs.iter().map(|run| run.choosing))?,
+        dump_bytes: runs.first()?.bytes,
+    })
+}
+
+/// The results as a person wants to see them.
+struct Table<'a>(&'a [Standing]);
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nSeconds, median (least – most):\n")?;
+        writeln!(f, "| | dump | choosing pages, ms | bytes |\n|---|---:|---:|---:|")?;
+        for Standing { contender, seconds, choosing_seconds, dump_bytes } in self.0 {
+            let choosing = choosing_seconds.median * 1e3;
+            writeln!(f, "| {contender} | {seconds} | {choosing:.1} | {dump_bytes} |")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_passes_of_makedumpfile_are_summed_up() {
+        let said = "mmap() is available on the kernel.\n\
+            STEP [Checking for memory holes  ] : 0.000063 seconds\n\
+            STEP [Excluding unnecessary pages] : 0.015431 seconds\n\
+            STEP [Excluding unnecessary pages] : 0.004348 seconds\n\
+            STEP [Copying data               ] : 6.587904 seconds\n";
+        assert!((choosing_seconds(said).unwrap() - 0.019779).abs() < 1e-9);
+        assert!(choosing_seconds("").is_err());
+    }
+}
