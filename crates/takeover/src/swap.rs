@@ -77,7 +77,7 @@ pub fn swap<R: Registers, C: Clock>(
         RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root >> PAGE_SHIFT);
     load_root(unit, found.root, root)?;
     invalidator.forget(unit, frames, Scope::Everything).map_err(after)?;
-    check_root(unit, root).map_err(after)?;
+    check_root(unit, root)?;
     // Only now: a fault that the old tables caused until here is evidence as well.
     found.fault_records = unit.take_faults();
     Ok(Swapped { found, root, invalidator })
@@ -170,13 +170,15 @@ fn load_root<R: Registers, C: Clock>(
     })
 }
 
+/// A unit that does not show what was written may have taken anything, though it said that it took the root.
 fn check_root<R: Registers, C: Clock>(
     unit: &Unit<'_, R, C>,
     written: RootTableAddress,
-) -> Result<(), UnitError> {
+) -> Result<(), Failure> {
     let found = unit.read(RTADDR);
     if found == written.into_bits() {
         return Ok(());
     }
-    Err(UnitError::RootNotTaken { written: written.into_bits(), found })
+    let reason = UnitError::RootNotTaken { written: written.into_bits(), found }.into();
+    Err(Failure { reason, in_force: InForce::Unknown })
 }

@@ -13,12 +13,15 @@ pub(super) fn units(rng: &mut Rng, size: Size) -> Vec<UnitScenario> {
     let more = size.units.saturating_sub(1);
     let count = 1 + if one_in(rng, 3) { rng.usize(..=more) } else { 0 };
     let host_address_bits = pick(rng, &[39, 46, 52]);
-    (0..count).map(|_| unit(rng, host_address_bits)).collect()
+    // The write buffer is the machine's.
+    let buffered = one_in(rng, 6);
+    (0..count).map(|_| unit(rng, host_address_bits, buffered)).collect()
 }
 
-fn unit(rng: &mut Rng, host_address_bits: u32) -> UnitScenario {
+fn unit(rng: &mut Rng, host_address_bits: u32, buffered: bool) -> UnitScenario {
     let mode = if one_in(rng, 3) { TableMode::SCALABLE } else { TableMode::LEGACY };
-    let traits = traits(rng, mode, host_address_bits);
+    let mut traits = traits(rng, mode, host_address_bits);
+    traits.capability.set_rwbf(buffered);
     let queue = queue(rng, &traits);
     UnitScenario { traits, habits: habits(rng), mode, queue }
 }
@@ -32,7 +35,6 @@ fn traits(rng: &mut Rng, mode: TableMode, host_address_bits: u32) -> Traits {
         .with_sagaw(sagaw)
         .with_mgaw(bits - 1)
         .with_sslps(pick(rng, &[0b00, 0b01, 0b11]))
-        .with_rwbf(one_in(rng, 6))
         .with_cm(one_in(rng, 6))
         .with_esrtps(one_in(rng, 4))
         .with_psi(!one_in(rng, 4))

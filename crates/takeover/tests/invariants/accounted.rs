@@ -1,13 +1,16 @@
 //! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
 //! its reason, and what the report says is so.
 
-use crate::common::{PLENTY, cases, damaged, holds, plausible, take_over};
-use model::Scenario;
+use crate::common::{
+    PLENTY, cases, damaged, of_each, plausible, stuck, take_over, take_over_all, with_habits,
+};
 use model::scenario::{Attached, Stage};
+use model::{Machine, Scenario};
 use proptest::prelude::*;
-use takeover::Outcome;
+use takeover::failure::InForce;
+use takeover::{Outcome, Report};
 use verdict::accounted::{check, requester};
-use verdict::limits;
+use verdict::{Taken, limits};
 
 proptest! {
     #![proptest_config(cases(60))]
@@ -16,18 +19,10 @@ proptest! {
     fn on_a_plausible_machine_all_is_duplicated_and_pass_through_is_fenced(scenario in plausible()) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
-        let report = taken.report();
-        holds(check(&machine, 0, report))?;
-        prop_assert_eq!(report.contexts.len(), scenario.requesters(0).count());
-        for (wanted, attached, _) in scenario.requesters(0) {
-            let found = report.contexts.iter().find(|context| requester(context) == wanted);
-            let outcome = match attached {
-                Attached::PassThrough(_) => Outcome::Fenced,
-                Attached::To(domain) if is_nested(&scenario, domain) => Outcome::KeptInPlace,
-                Attached::To(_) => Outcome::Duplicated,
-            };
-            prop_assert_eq!(found.map(|context| context.outcome), Some(outcome), "{:?}", wanted);
+        let taken = take_over_all(&scenario, &machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
+        check_all(&scenario, &machine, &taken)?;
+        for (unit, taken) in taken.iter().enumerate() {
+            check_outcomes(&scenario, unit, taken.report())?;
         }
     }
 
@@ -35,8 +30,8 @@ proptest! {
     fn whatever_the_damage_the_report_is_true(scenario in damaged()) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        if let Ok(taken) = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits()) {
-            holds(check(&machine, 0, taken.report()))?;
+        if let Ok(taken) = take_over_all(&scenario, &machine, &mut machine.frames(PLENTY), &clock, &limits()) {
+            check_all(&scenario, &machine, &taken)?;
         }
     }
 
@@ -44,10 +39,46 @@ proptest! {
     fn however_few_the_frames_the_report_is_true(scenario in plausible(), budget in 0..120_usize) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        if let Ok(taken) = take_over(&machine, &mut machine.frames(budget), &clock, &limits()) {
-            holds(check(&machine, 0, taken.report()))?;
+        if let Ok(taken) = take_over_all(&scenario, &machine, &mut machine.frames(budget), &clock, &limits()) {
+            check_all(&scenario, &machine, &taken)?;
         }
     }
+
+    /// A failure says which tables the unit translates with, or that it does not know.
+    #[test]
+    fn whatever_is_stuck_a_failure_says_which_tables_are_in_force(scenario in plausible(), habits in stuck()) {
+        let machine = with_habits(scenario, &habits).machine();
+        let old = machine.root(0);
+        let clock = machine.clock();
+        let taken = take_over(&machine, &mut machine.frames(PLENTY), &clock, &limits());
+        machine.run(200);
+        let is_old = machine.root(0) == old;
+        match taken.map_err(|failure| failure.in_force) {
+            Ok(_) | Err(InForce::New) => prop_assert!(!is_old),
+            Err(InForce::Old) => prop_assert!(is_old),
+            Err(InForce::Unknown) => {}
+        }
+    }
+}
+
+fn check_all(scenario: &Scenario, machine: &Machine, taken: &[Taken]) -> Result<(), TestCaseError> {
+    of_each(scenario, |unit| check(machine, unit, taken[unit].report()))
+}
+
+/// Every requester is listed, as fenced if it was passed through, as kept in place if it is a guest's, otherwise as
+/// duplicated.
+fn check_outcomes(scenario: &Scenario, unit: usize, report: &Report) -> Result<(), TestCaseError> {
+    prop_assert_eq!(report.contexts.len(), scenario.requesters(unit).count());
+    for (wanted, attached, _) in scenario.requesters(unit) {
+        let found = report.contexts.iter().find(|context| requester(context) == wanted);
+        let outcome = match attached {
+            Attached::PassThrough(_) => Outcome::Fenced,
+            Attached::To(domain) if is_nested(scenario, domain) => Outcome::KeptInPlace,
+            Attached::To(_) => Outcome::Duplicated,
+        };
+        prop_assert_eq!(found.map(|context| context.outcome), Some(outcome), "{:?}", wanted);
+    }
+    Ok(())
 }
 
 /// Whether the first stage of a domain is a guest's, which stays where it is.

@@ -1,39 +1,32 @@
 //! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
 
-use crate::common::{PLENTY, cases, damaged, holds, plausible, stuck, take_over, with_habits};
+use crate::common::{
+    PLENTY, astray, cases, erratic, of_each, plausible, take_over, take_over_all, with_habits,
+};
+use model::Scenario;
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::Size;
-use model::{Meddling, Scenario};
 use proptest::prelude::*;
 use verdict::bounded::check;
 use verdict::limits;
 
-fn meddling() -> impl Strategy<Value = Vec<Meddling>> {
-    let one = (1..200_u64, 0..0x480_0000_u64, any::<u64>());
-    let one =
-        one.prop_map(|(before_read, address, value)| Meddling { before_read, address: address & !7, value });
-    prop::collection::vec(one, 0..20)
+fn check_all(scenario: &Scenario, budget: usize) -> Result<(), TestCaseError> {
+    let machine = scenario.machine();
+    let _ = take_over_all(scenario, &machine, &mut machine.frames(budget), &machine.clock(), &limits());
+    of_each(scenario, |unit| check(&machine, unit, budget))
 }
 
 proptest! {
     #![proptest_config(cases(80))]
 
     #[test]
-    fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in stuck(), budget in 0..300_usize) {
-        let machine = with_habits(scenario, &habits).machine();
-        let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
-        holds(check(&machine, 0, budget))?;
+    fn a_takeover_ends_in_time_whatever_is_stuck(scenario in plausible(), habits in erratic(), budget in 0..300_usize) {
+        check_all(&with_habits(scenario, &habits), budget)?;
     }
 
     #[test]
-    fn a_takeover_ends_in_time_whatever_the_damage(
-        scenario in damaged(),
-        meddling in meddling(),
-        budget in 0..PLENTY,
-    ) {
-        let machine = Scenario { meddling, ..scenario }.machine();
-        let _ = take_over(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
-        holds(check(&machine, 0, budget))?;
+    fn a_takeover_ends_in_time_whatever_the_damage(scenario in astray(), budget in 0..PLENTY) {
+        check_all(&scenario, budget)?;
     }
 }
 

@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
 use machine::{Frames, PAGE_SIZE, Range};
-use model::habits::{Chore, Habit, Habits};
+use model::habits::{Chore, Habit, Habits, Junk};
 use model::random::Size;
 use model::{Kind, Machine, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
 use verdict::{Taken, Verdict};
 use vtd::paging::Permission;
+use vtd::registers::{CCMD, FSTS, GCMD, GSTS, IQA, IQH, IQT, RTADDR};
 use vtd::source::SourceId;
 
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
@@ -24,9 +25,9 @@ pub(crate) fn cases(few: u32) -> ProptestConfig {
 
 /// Machines as a kernel that worked left them.
 pub(crate) fn plausible() -> impl Strategy<Value = Scenario> {
-    let size = (0..6_usize, 1..9_usize, 0..7_usize);
-    (any::<u64>(), size).prop_map(|(seed, (domains, functions, runs))| {
-        Scenario::random(seed, Size { units: 1, domains, functions, runs })
+    let size = (1..4_usize, 0..6_usize, 1..9_usize, 0..7_usize);
+    (any::<u64>(), size).prop_map(|(seed, (units, domains, functions, runs))| {
+        Scenario::random(seed, Size { units, domains, functions, runs })
     })
 }
 
@@ -35,13 +36,35 @@ pub(crate) fn damaged() -> impl Strategy<Value = Scenario> {
     (plausible(), any::<u64>(), 1..10_usize).prop_map(|(scenario, seed, count)| scenario.corrupt(seed, count))
 }
 
-/// Units of which some chores are slow and one or two are never done.
+/// The same, with more damage done while the tables are read.
+pub(crate) fn astray() -> impl Strategy<Value = Scenario> {
+    let reads = prop_oneof![Just(20), Just(100), Just(400)];
+    let stray = (any::<u64>(), 1..20_usize, reads);
+    (damaged(), stray).prop_map(|(scenario, (seed, count, reads))| scenario.astray(seed, count, reads))
+}
+
+/// Units of which some chores are slow and one or two are never done, and that lose what is written to a register or two.
 pub(crate) fn stuck() -> impl Strategy<Value = Habits> {
     let habit = prop_oneof![2 => Just(Habit::Never), 1 => (0..50_u32).prop_map(Habit::After)];
     let chore = prop::sample::select(Chore::ALL.to_vec());
-    prop::collection::vec((chore, habit), 0..4).prop_map(|list| {
-        list.into_iter().fold(Habits::default(), |habits, (chore, habit)| habits.with(chore, habit))
+    let deaf = prop::sample::select(vec![GCMD.offset, RTADDR.offset, IQA.offset, IQT.offset, CCMD.offset]);
+    let chores = prop::collection::vec((chore, habit), 0..4);
+    (chores, prop::option::weighted(0.2, deaf)).prop_map(|(list, deaf)| {
+        let habits = deaf.map_or(Habits::default(), |register| Habits::default().deaf_to(register));
+        list.into_iter().fold(habits, |habits, (chore, habit)| habits.with(chore, habit))
     })
+}
+
+/// The same, and registers that read as junk for a while. Those are not among them that alone say what the unit can do and
+/// where its tables are.
+pub(crate) fn erratic() -> impl Strategy<Value = Habits> {
+    let register =
+        prop::sample::select([GSTS, FSTS, CCMD, IQH, IQT].map(|register| register.offset).to_vec());
+    let value = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
+    let reads = (0..30_u64, 1..20_u64).prop_map(|(first, count)| first..first + count);
+    let junk = (register, reads, value).prop_map(|(register, reads, value)| Junk { register, reads, value });
+    (stuck(), prop::collection::vec(junk, 0..3))
+        .prop_map(|(habits, junk)| junk.into_iter().fold(habits, Habits::with_junk))
 }
 
 /// The same machine whose units behave so.
@@ -50,7 +73,7 @@ pub(crate) fn with_habits(mut scenario: Scenario, habits: &Habits) -> Scenario {
     scenario
 }
 
-/// Takes over the machine's unit. From then on its devices may not reach the capture kernel's memory.
+/// Takes over the machine's first unit. From then on its devices may not reach the capture kernel's memory.
 pub(crate) fn take_over<'c>(
     machine: &Machine,
     frames: &mut impl Frames,
@@ -60,6 +83,27 @@ pub(crate) fn take_over<'c>(
     let taken = verdict::take_over(machine, 0, frames, clock, limits)?;
     machine.guard(Vec::new());
     Ok(taken)
+}
+
+/// Takes over all of the machine's units, which share the frames. From then on no device may reach the capture kernel's
+/// memory. Ends at the first that cannot be taken over.
+pub(crate) fn take_over_all<'c>(
+    scenario: &Scenario,
+    machine: &Machine,
+    frames: &mut impl Frames,
+    clock: &'c Ticks,
+    limits: &Limits,
+) -> Result<Vec<Taken<'c>>, Failure> {
+    let units = 0..scenario.units.len();
+    let taken = units.map(|unit| verdict::take_over(machine, unit, frames, clock, limits));
+    let taken = taken.collect::<Result<Vec<_>, _>>()?;
+    machine.guard(Vec::new());
+    Ok(taken)
+}
+
+/// A question about each unit of a machine.
+pub(crate) fn of_each(scenario: &Scenario, check: impl Fn(usize) -> Verdict) -> Result<(), TestCaseError> {
+    (0..scenario.units.len()).try_for_each(|unit| holds(check(unit)))
 }
 
 /// A buffer of the capture kernel, mapped for a device.
@@ -76,7 +120,7 @@ pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
     Range::new(start, start + pages * PAGE_SIZE)
 }
 
-/// Attaches a device and maps buffers for it, each of one to sixteen pages.
+/// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
 ///
 /// All of `sharing` use the same domain and may reach the buffers too: their requests cannot be told apart by
 /// tables that they share.
@@ -101,11 +145,12 @@ pub(crate) fn attach(
     Ok((device, buffers?))
 }
 
-/// A function by index, followed by those that use its domain; a function without a context if there is none.
-pub(crate) fn sharing(scenario: &Scenario, machine: &Machine, index: usize) -> Vec<Requester> {
+/// A function by index, and the unit that it is behind; one without a context behind the first if there is none.
+pub(crate) fn function(scenario: &Scenario, index: usize) -> (usize, Requester) {
     const STRANGER: u16 = 0x00FF;
-    let source = scenario.functions.get(index).map_or(STRANGER, |function| function.source);
-    machine.sharing_before(0, Requester { source, pasid: None })
+    let function = scenario.functions.get(index).map(|function| (function.unit, function.source));
+    let (unit, source) = function.unwrap_or((0, STRANGER));
+    (unit, Requester { source, pasid: None })
 }
 
 /// A verdict as a property test wants it.

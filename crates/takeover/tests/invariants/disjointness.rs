@@ -1,7 +1,7 @@
 //! **disjointness**: an IOVA given to a new driver was not mapped by the old kernel in that domain, is no MSI address, no
 //! RMRR, no bridge window, and lies within the domain's width.
 
-use crate::common::{Buffer, PLENTY, attach, buffer, cases, plausible, sharing, take_over};
+use crate::common::{Buffer, PLENTY, attach, buffer, cases, function, plausible, take_over_all};
 use machine::{PAGE_SIZE, Range};
 use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester};
 use proptest::prelude::*;
@@ -29,17 +29,21 @@ fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
 }
 
 /// Nobody used these addresses, nobody may not use them, and they reach the buffer: what the first of `sharing` is told.
-fn check_buffer(machine: &Machine, sharing: &[Requester], buffer: &Buffer) -> Result<(), TestCaseError> {
+fn check_buffer(
+    (machine, unit): (&Machine, usize),
+    sharing: &[Requester],
+    buffer: &Buffer,
+) -> Result<(), TestCaseError> {
     let forbidden = KEPT_FREE.into_iter().chain([INTERRUPTS, Range::new(0, PAGE_SIZE)]);
     for range in forbidden {
         prop_assert!(!range.overlaps(buffer.iova), "{} is in {range}", buffer.iova);
     }
     for requester in sharing {
         for (access, memory) in accesses(*requester, buffer) {
-            let before = machine.answer_before(0, access);
+            let before = machine.answer_before(unit, access);
             prop_assert!(is_nowhere(machine, before), "{access} was {before}");
-            prop_assert_eq!(machine.answer(0, access), Answer::Memory(memory), "{}", access);
-            prop_assert_eq!(machine.access(0, access), Answer::Memory(memory), "{}, warm", access);
+            prop_assert_eq!(machine.answer(unit, access), Answer::Memory(memory), "{}", access);
+            prop_assert_eq!(machine.access(unit, access), Answer::Memory(memory), "{}, warm", access);
         }
     }
     Ok(())
@@ -54,17 +58,17 @@ fn check_overlaps(buffers: &[Buffer]) -> Result<(), TestCaseError> {
 
 /// What was unmapped is gone, warm and cold, but from a device that does not forget what it is told to.
 fn check_unmapping(
-    machine: &Machine,
+    (machine, unit): (&Machine, usize),
     taken: &mut Taken,
     frames: &mut OwnFrames,
     device: &Attachment,
     buffer: &Buffer,
 ) -> Result<(), TestCaseError> {
     prop_assert_eq!(taken.unmap(device, buffer.iova, frames), Ok(()));
-    let keeps_on = machine.keeps_on(0, device.source.0);
+    let keeps_on = machine.keeps_on(unit, device.source.0);
     for (access, _) in accesses(Requester { source: device.source.0, pasid: None }, buffer) {
-        prop_assert!(matches!(machine.answer(0, access), Answer::Blocked(_)), "{access}");
-        let warm = machine.access(0, access);
+        prop_assert!(matches!(machine.answer(unit, access), Answer::Blocked(_)), "{access}");
+        let warm = machine.access(unit, access);
         prop_assert!(keeps_on || matches!(warm, Answer::Blocked(_)), "{access}, warm");
     }
     prop_assert!(taken.unmap(device, buffer.iova, frames).is_err(), "unmapped twice");
@@ -86,7 +90,7 @@ fn a_reused_address_is_found_out() {
     let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, 0];
     for start in forbidden.into_iter().chain([page]) {
         let buffer = Buffer { iova: Range::new(start, start + PAGE_SIZE), memory };
-        assert!(check_buffer(&machine, &[access.requester()], &buffer).is_err(), "{start:#x}");
+        assert!(check_buffer((&machine, 0), &[access.requester()], &buffer).is_err(), "{start:#x}");
     }
 }
 
@@ -101,17 +105,18 @@ proptest! {
     ) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let mut taken = take_over(&machine, &mut frames, &clock, &limits()).unwrap();
-        let sharing = sharing(&scenario, &machine, pick);
+        let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+        let (unit, device) = function(&scenario, pick);
+        let sharing = machine.sharing_before(unit, device);
         // Faults would be recorded of what is asked before it is mapped.
-        let (device, buffers) = attach(&machine, &mut taken, &mut frames, &sharing, &pages)?;
+        let (device, buffers) = attach(&machine, &mut taken[unit], &mut frames, &sharing, &pages)?;
         check_overlaps(&buffers)?;
         for buffer in &buffers {
-            check_buffer(&machine, &sharing, buffer)?;
+            check_buffer((&machine, unit), &sharing, buffer)?;
         }
         prop_assert!(!continuity::is_broken(&machine), "{}", told(&machine));
         for buffer in &buffers {
-            check_unmapping(&machine, &mut taken, &mut frames, &device, buffer)?;
+            check_unmapping((&machine, unit), &mut taken[unit], &mut frames, &device, buffer)?;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! **isolation**: after the swap no translation reaches memory that the capture kernel owns, except the mappings it made
 //! for its own devices.
 
-use crate::common::{PLENTY, attach, cases, damaged, holds, plausible, sharing, take_over};
+use crate::common::{PLENTY, astray, attach, cases, damaged, function, of_each, plausible, take_over_all};
 use model::Scenario;
 use model::damage::{Damage, Harm, Table, Victim};
 use proptest::prelude::*;
@@ -16,18 +16,21 @@ fn trespassing() -> impl Strategy<Value = Scenario> {
     (plausible(), damage).prop_map(|(scenario, damage)| Scenario { damage, ..scenario })
 }
 
-fn take_over_and_check(scenario: &Scenario, budget: usize, pick: usize) -> Result<(), TestCaseError> {
+/// Takes all units over, and gives a device to a driver unless `pick` names none.
+fn take_over_and_check(scenario: &Scenario, budget: usize, pick: Option<usize>) -> Result<(), TestCaseError> {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(budget), machine.clock());
-    let Ok(mut taken) = take_over(&machine, &mut frames, &clock, &limits()) else { return Ok(()) };
+    let Ok(mut taken) = take_over_all(scenario, &machine, &mut frames, &clock, &limits()) else {
+        return Ok(());
+    };
     machine.run(200);
-    holds(check(&machine, 0))?;
-    if budget == PLENTY {
-        let _ = attach(&machine, &mut taken, &mut frames, &sharing(scenario, &machine, pick), &[1, 16]);
-        machine.run(100);
-        holds(check(&machine, 0))?;
-    }
-    Ok(())
+    of_each(scenario, |unit| check(&machine, unit))?;
+    let Some(pick) = pick else { return Ok(()) };
+    let (unit, device) = function(scenario, pick);
+    let sharing = machine.sharing_before(unit, device);
+    let _ = attach(&machine, &mut taken[unit], &mut frames, &sharing, &[1, 16]);
+    machine.run(100);
+    of_each(scenario, |unit| check(&machine, unit))
 }
 
 proptest! {
@@ -35,21 +38,27 @@ proptest! {
 
     #[test]
     fn no_device_reaches_the_capture_kernel(scenario in plausible(), pick in 0..9_usize) {
-        take_over_and_check(&scenario, PLENTY, pick)?;
+        take_over_and_check(&scenario, PLENTY, Some(pick))?;
     }
 
     #[test]
     fn leaves_into_the_capture_kernel_are_fenced(scenario in trespassing(), pick in 0..9_usize) {
-        take_over_and_check(&scenario, PLENTY, pick)?;
+        take_over_and_check(&scenario, PLENTY, Some(pick))?;
     }
 
     #[test]
     fn whatever_the_damage_no_device_reaches_the_capture_kernel(scenario in damaged(), pick in 0..9_usize) {
-        take_over_and_check(&scenario, PLENTY, pick)?;
+        take_over_and_check(&scenario, PLENTY, Some(pick))?;
+    }
+
+    /// Who shares a domain is not known of tables that change while they are read, so no device is given to a driver.
+    #[test]
+    fn whatever_goes_astray_meanwhile_no_device_reaches_the_capture_kernel(scenario in astray()) {
+        take_over_and_check(&scenario, PLENTY, None)?;
     }
 
     #[test]
     fn however_few_the_frames_no_device_reaches_the_capture_kernel(scenario in damaged(), budget in 0..80_usize) {
-        take_over_and_check(&scenario, budget, 0)?;
+        take_over_and_check(&scenario, budget, None)?;
     }
 }

@@ -3,7 +3,9 @@
 //! `OldMemory` has no write. What is left are the ways around it: frames that are none, and a unit that is told to write
 //! (the status of an invalidation wait). What the old kernel's own queue still writes is not the capture kernel's doing.
 
-use crate::common::{PLENTY, attach, cases, damaged, plausible, sharing, stuck, take_over, with_habits};
+use crate::common::{
+    PLENTY, astray, attach, cases, erratic, function, plausible, take_over_all, with_habits,
+};
 use model::Machine;
 use proptest::prelude::*;
 use verdict::{limits, misused, told};
@@ -20,18 +22,21 @@ proptest! {
     fn a_takeover_and_a_driver_change_no_old_page(scenario in plausible(), pick in 0..9_usize) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let mut taken = take_over(&machine, &mut frames, &clock, &limits()).unwrap();
-        attach(&machine, &mut taken, &mut frames, &sharing(&scenario, &machine, pick), &[1, 5])?;
+        let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+        let (unit, device) = function(&scenario, pick);
+        let sharing = machine.sharing_before(unit, device);
+        attach(&machine, &mut taken[unit], &mut frames, &sharing, &[1, 5])?;
         machine.run(200);
         check(&machine)?;
         prop_assert!(!misused(&machine), "{}", told(&machine));
     }
 
     #[test]
-    fn whatever_the_damage_no_old_page_changes(scenario in damaged(), habits in stuck(), budget in 0..300_usize) {
-        let machine = with_habits(scenario, &habits).machine();
+    fn whatever_the_damage_no_old_page_changes(scenario in astray(), habits in erratic(), budget in 0..300_usize) {
+        let scenario = with_habits(scenario, &habits);
+        let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(budget), machine.clock());
-        let _ = take_over(&machine, &mut frames, &clock, &limits());
+        let _ = take_over_all(&scenario, &machine, &mut frames, &clock, &limits());
         machine.run(200);
         check(&machine)?;
     }
