@@ -12,8 +12,9 @@ use crate::{paths, process};
 /// Where the archive's packages of a suite come from, for those that this machine is not set up for.
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The release that everything here is built for.
+/// The release that everything here is built for, and the one after it.
 const RELEASE: &str = "bookworm";
+const NEXT_RELEASE: &str = "trixie";
 
 /// Whose packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,16 +23,26 @@ pub(crate) enum Suite {
     Installed,
     /// Newer ones that were built for the same release; with lists of their own, of which the machine's `apt` knows nothing.
     Backports,
+    /// Those of the next release, likewise.
+    Next,
 }
 
 impl Suite {
     /// Gets the lists of the suite's packages.
     pub(crate) fn update(self) -> Result<()> {
         println!("updating {} lists of packages", self.owner());
-        if self == Self::Backports {
+        if self != Self::Installed {
             let line = |suite: &str| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
-            paths::made(private("lists/partial"))?;
-            fs::write(private("sources.list"), line(&format!("{RELEASE}-backports")) + &line(RELEASE))?;
+            let sources = match self {
+                Self::Next => line(NEXT_RELEASE),
+                _ => line(&format!("{RELEASE}-backports")) + &line(RELEASE),
+            };
+            for folder in ["lists/partial", "cache/archives/partial"] {
+                paths::made(self.private(folder))?;
+            }
+            fs::write(self.private("sources.list"), sources)?;
+            // Nothing is installed for this apt: it finds everything that a package needs.
+            fs::write(self.private("status"), "")?;
         }
         process::run(self.apt("apt-get").args(["-q", "-q", "update"]))
     }
@@ -68,6 +79,30 @@ impl Suite {
         Ok(tree)
     }
 
+    /// The folder with packages and everything that they need, down to the loader of programs.
+    pub(crate) fn unpacked_whole(self, packages: &[&str]) -> Result<PathBuf> {
+        let first = packages.first().context("no package is asked for")?;
+        let tree = paths::bench().join("packages").join(format!("{first}-whole_{}", self.version(first)?));
+        if tree.is_dir() {
+            return Ok(tree);
+        }
+        println!("downloading {} and what they need", packages.join(", "));
+        let status = format!("Dir::State::status={}", self.private("status").display());
+        let mut apt = self.apt("apt-get");
+        apt.args(["-q", "-q", "-y", "-o", &status, "-o", "Debug::NoLocking=1", "--no-install-recommends"]);
+        process::run(apt.args(["--download-only", "install"]).args(packages))?;
+        let unfinished = paths::made(tree.with_extension("unfinished"))?;
+        for archive in fs::read_dir(self.private("cache/archives"))? {
+            let archive = archive?.path();
+            if archive.extension().is_some_and(|extension| extension == "deb") {
+                unpack(&archive, &unfinished, &[])?;
+                fs::remove_file(&archive)?;
+            }
+        }
+        fs::rename(&unfinished, &tree)?;
+        Ok(tree)
+    }
+
     /// The version of a package that would be downloaded.
     fn version(self, package: &str) -> Result<String> {
         let shown = process::stdout(
@@ -97,7 +132,7 @@ impl Suite {
     /// A package as `apt` is asked for it: where it knows several releases, with the one that is meant.
     fn named(self, package: &str) -> String {
         match self {
-            Self::Installed => package.to_owned(),
+            Self::Installed | Self::Next => package.to_owned(),
             Self::Backports => format!("{package}/{RELEASE}-backports"),
         }
     }
@@ -107,12 +142,12 @@ impl Suite {
         let mut command = Command::new(program);
         // As root, apt drops its rights for downloads, and then cannot write to a folder that is not its own.
         command.args(["-o", "APT::Sandbox::User=root"]);
-        if self == Self::Backports {
+        if self != Self::Installed {
             let own = |option: &str, path: &Path| format!("{option}={}", path.display());
-            command.args(["-o", &own("Dir::Etc::sourcelist", &private("sources.list"))]);
+            command.args(["-o", &own("Dir::Etc::sourcelist", &self.private("sources.list"))]);
             command.args(["-o", "Dir::Etc::sourceparts=-"]);
-            command.args(["-o", &own("Dir::State::lists", &private("lists"))]);
-            command.args(["-o", &own("Dir::Cache", &private("cache"))]);
+            command.args(["-o", &own("Dir::State::lists", &self.private("lists"))]);
+            command.args(["-o", &own("Dir::Cache", &self.private("cache"))]);
         }
         command
     }
@@ -121,13 +156,14 @@ impl Suite {
         match self {
             Self::Installed => "this machine's",
             Self::Backports => "backports'",
+            Self::Next => "the next release's",
         }
     }
-}
 
-/// A file or folder of the lists that only the bench uses.
-fn private(path: &str) -> PathBuf {
-    paths::bench().join("apt").join(path)
+    /// A file or folder of the lists that only the bench uses.
+    fn private(self, path: &str) -> PathBuf {
+        paths::bench().join(format!("apt-{self:?}").to_lowercase()).join(path)
+    }
 }
 
 fn first_dependency(listed: &str) -> Option<String> {

@@ -9,6 +9,7 @@ use crate::archive::Suite;
 use crate::emulator::{self, Emulator};
 use crate::kernels::{self, Flavour, Kernel};
 use crate::process;
+use crate::witness::reader;
 
 /// Debian packages of the programs that the bench calls.
 const PACKAGES: [&str; 10] = [
@@ -26,7 +27,7 @@ const PACKAGES: [&str; 10] = [
 
 const FLAVOURS: [Flavour; 3] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports];
 
-/// Installs (as root) or names what is missing, and downloads Debian's kernels and a newer QEMU.
+/// Installs (as root) or names what is missing, and downloads Debian's kernels, a newer QEMU and newer readers.
 #[derive(Args, Default)]
 pub(crate) struct Setup {}
 
@@ -52,6 +53,9 @@ impl Setup {
         if !emulator::is_here() {
             emulator::fetch()?;
             println!("{}", Emulator::Backports.version()?);
+        }
+        if !reader::are_here() {
+            reader::fetch()?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod copies;
 mod elf_core;
 mod memory;
+pub(crate) mod reader;
 mod readers;
 pub(crate) mod tables;
 pub(crate) mod trace;
@@ -22,6 +23,7 @@ use crate::ram::Ram;
 use crate::tool::Tool;
 use copies::{Copied, Copies};
 pub(crate) use memory::{Remembered, kept_frames};
+pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
 use tables::Tables;
 use trace::Trace;
@@ -124,7 +126,8 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     let core = files.scratch("core");
     elf_core::write(&before, reserved, &core)?;
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE);
-    readers::compare_selection(files, &core, may_differ, &mut readings)?;
+    let programs = Readers::of(evidence.kernel)?;
+    readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
     let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
     let entered = entered.context("Holdover did not start")?;
     let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
@@ -133,18 +136,21 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
 }
 
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.
-pub(crate) fn read_log(files: &Files) -> Readings {
+pub(crate) fn read_log(programs: &Readers, files: &Files) -> Readings {
     let mut readings = Readings::default();
-    readers::read_log(files, &mut readings);
+    readers::read_log(programs, files, &mut readings);
     readings
 }
 
 /// Hears the readers only: there is a dump, but nothing was taken over.
 pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
-    let mut readings = read_log(&evidence.files);
+    let programs = Readers::of(evidence.kernel)?;
+    let mut readings = read_log(&programs, &evidence.files);
     if let Some(kernel) = Kernel::load(evidence.kernel)?.debug {
-        readers::read_with_crash(&evidence.files, &kernel, &mut readings);
-        readers::read_with_drgn(&evidence.files, &kernel, &mut readings);
+        if programs == Readers::Installed {
+            readers::read_with_crash(&evidence.files, &kernel, &mut readings);
+        }
+        readers::read_with_drgn(&programs, &evidence.files, &kernel, &mut readings);
     }
     Ok(readings)
 }

@@ -11,7 +11,7 @@ use machine::PAGE_SIZE;
 use serde::Serialize;
 
 use crate::files::Files;
-use crate::witness;
+use crate::witness::{self, Readers};
 
 /// A dump that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,7 +50,7 @@ fn used(file: &File) -> Result<u64> {
 /// Checks that the dump is complete and shows the panic.
 pub(crate) fn check(files: &Files) -> Result<Dump> {
     let path = files.dump();
-    let readings = witness::read_log(files);
+    let readings = witness::read_log(&Readers::Installed, files);
     if let Some(problem) = readings.problems.first() {
         bail!("{problem}");
     }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::memory::kept_frames;
+use super::reader::Readers;
 use crate::crash::PANIC;
 use crate::files::Files;
 use crate::process;
@@ -56,9 +57,9 @@ impl Readings {
 }
 
 /// Reads the kernel's log with `makedumpfile`.
-pub(crate) fn read_log(files: &Files, readings: &mut Readings) {
+pub(crate) fn read_log(programs: &Readers, files: &Files, readings: &mut Readings) {
     let log = files.scratch("log");
-    let mut makedumpfile = Command::new("makedumpfile");
+    let mut makedumpfile = programs.makedumpfile();
     makedumpfile.arg("--dump-dmesg").arg(files.dump()).arg(&log);
     let read =
         process::stdout_within(&mut makedumpfile, "", LIMIT).and_then(|_| Ok(fs::read_to_string(&log)?));
@@ -96,8 +97,8 @@ struct Tasks {
 }
 
 /// Has drgn list all tasks with their stacks.
-pub(crate) fn read_with_drgn(files: &Files, kernel: &Path, readings: &mut Readings) {
-    let Some(tasks) = readings.take("drgn", count_tasks(files, kernel)) else { return };
+pub(crate) fn read_with_drgn(programs: &Readers, files: &Files, kernel: &Path, readings: &mut Readings) {
+    let Some(tasks) = readings.take("drgn", count_tasks(programs, files, kernel)) else { return };
     if tasks.with_stack < tasks.tasks || tasks.tasks < 20 {
         let Tasks { tasks, with_stack } = tasks;
         readings.problems.push(format!("drgn finds {tasks} tasks, {with_stack} of them with a stack"));
@@ -105,10 +106,10 @@ pub(crate) fn read_with_drgn(files: &Files, kernel: &Path, readings: &mut Readin
     readings.drgn_tasks = Some(tasks.tasks);
 }
 
-fn count_tasks(files: &Files, kernel: &Path) -> Result<Tasks> {
+fn count_tasks(programs: &Readers, files: &Files, kernel: &Path) -> Result<Tasks> {
     let script = files.scratch("tasks.py");
     fs::write(&script, include_str!("tasks.py"))?;
-    let mut drgn = Command::new("drgn");
+    let mut drgn = programs.drgn();
     drgn.arg("-q").arg("-c").arg(files.dump()).arg("-s").arg(kernel).arg(script);
     let said = process::stdout_within(&mut drgn, "", LIMIT)?;
     serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
@@ -118,13 +119,14 @@ fn count_tasks(files: &Files, kernel: &Path) -> Result<Tasks> {
 ///
 /// Pages that devices may have written since the snapshot are left out: they may have become zero, or not zero any more.
 pub(crate) fn compare_selection(
+    programs: &Readers,
     files: &Files,
     core: &Path,
     may_differ: impl Fn(u64) -> bool,
     readings: &mut Readings,
 ) -> Result<()> {
     let reference = files.scratch("reference");
-    let mut makedumpfile = Command::new("makedumpfile");
+    let mut makedumpfile = programs.makedumpfile();
     makedumpfile.args(["-c", "-d", LEVEL]).arg(core).arg(&reference);
     process::stdout_within(&mut makedumpfile, "", LIMIT)
         .context("makedumpfile cannot read the reference core")?;
