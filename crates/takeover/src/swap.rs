@@ -76,8 +76,8 @@ pub fn swap<R: Registers, C: Clock>(
     let root =
         RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root >> PAGE_SHIFT);
     load_root(unit, found.root, root)?;
-    invalidator.forget(unit, frames, Scope::Everything).map_err(after)?;
     check_root(unit, root)?;
+    invalidator.forget(unit, frames, Scope::Everything).map_err(after)?;
     // Only now: a fault that the old tables caused until here is evidence as well.
     found.fault_records = unit.take_faults();
     Ok(Swapped { found, root, invalidator })

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
 use verdict::{Taken, Verdict};
 use vtd::paging::Permission;
-use vtd::registers::{CCMD, FSTS, GCMD, GSTS, IQA, IQH, IQT, RTADDR};
+use vtd::registers::{CCMD, FSTS, GSTS, IQA, IQH, IQT, RTADDR};
 use vtd::source::SourceId;
 
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
@@ -47,7 +47,7 @@ pub(crate) fn astray() -> impl Strategy<Value = Scenario> {
 pub(crate) fn stuck() -> impl Strategy<Value = Habits> {
     let habit = prop_oneof![2 => Just(Habit::Never), 1 => (0..50_u32).prop_map(Habit::After)];
     let chore = prop::sample::select(Chore::ALL.to_vec());
-    let deaf = prop::sample::select(vec![GCMD.offset, RTADDR.offset, IQA.offset, IQT.offset, CCMD.offset]);
+    let deaf = prop::sample::select(vec![RTADDR.offset, IQA.offset, IQT.offset, CCMD.offset]);
     let chores = prop::collection::vec((chore, habit), 0..4);
     (chores, prop::option::weighted(0.2, deaf)).prop_map(|(list, deaf)| {
         let habits = deaf.map_or(Habits::default(), |register| Habits::default().deaf_to(register));
