@@ -74,11 +74,13 @@ impl Notes {
     pub fn push(&mut self, note: &Note<'_>) -> Result<(), OutOfMemory> {
         let header = note.header().ok_or(OutOfMemory)?;
         self.bytes.try_reserve(usize::try_from(header.size()).map_err(|_| OutOfMemory)?)?;
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(&header.to_bytes());
         for part in [note.name, note.content] {
             self.bytes.extend_from_slice(part);
             self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         }
+        self.index(start, &header);
         Ok(())
     }
 
