@@ -6,8 +6,9 @@
 //! pages that were not written with zeros. An offset of zero means "this page is missing" to the readers: `crash` warns
 //! at its start that the dump is incomplete and reports such a page when it is asked for it (or takes it for zeros with
 //! `--zero_excluded`); libkdumpfile, and `drgn` with it, refuses it as a page of length 0; makedumpfile takes it for a
-//! page without content. All read the pages before it as usual. What opens at all depends on which pages those are. A
-//! page of a complete dump whose memory could not be read is left in the same way.
+//! page without content. All read the pages before it as usual. What opens at all depends on which pages those are:
+//! the kernel's image, its page tables and the processors' own areas must be among them, and those areas are at the end of
+//! memory. A page of a complete dump whose memory could not be read is left in the same way.
 
 mod bitmaps;
 mod headers;
