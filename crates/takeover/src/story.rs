@@ -13,8 +13,10 @@ use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{ContextCommand, IotlbCommand, RootTableAddress, TableMode};
 use vtd::paging::Level;
 use vtd::paging::Permission;
-use vtd::queue::{Descriptor, DescriptorType, QueueAddress};
-use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, IQA, IQH, IQT, RTADDR, VER};
+use vtd::queue::{
+    Descriptor, DescriptorType, DeviceTlbInvalidation, PasidDeviceTlbInvalidation, QueueAddress,
+};
+use vtd::registers::{CAP, CCMD, ECAP, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT, RTADDR, VER};
 use vtd::second_stage::SecondStageEntry;
 use vtd::source::SourceId;
 use vtd::stage::Stage;
@@ -23,6 +25,9 @@ use crate::hazard::Danger;
 use crate::swap::OldQueue;
 use crate::{DeviceTlb, Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
 
+mod aliases;
+mod device_tlbs;
+mod hardware;
 mod stages;
 
 /// Where the old kernel's tables start, and ours.
@@ -31,9 +36,13 @@ const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
 const MEMORY: Range = Range::new(0, 0x8000_0000);
 /// Where the unit has its IOTLB registers: a place that only ECAP tells.
 const IOTLB: usize = 0x218;
+/// Where it has four fault records.
+const FAULTS: usize = 0x400;
+/// QIE in the global command, QIES in the global status.
+const QUEUE_ON: u64 = 1 << 26;
 
 /// All that the ports share.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct World {
     registers: RefCell<BTreeMap<usize, u64>>,
     /// The old kernel's memory: just its tables.
@@ -44,6 +53,12 @@ struct World {
     forgotten: RefCell<Vec<DescriptorType>>,
     own: RefCell<BTreeMap<u64, Box<Table>>>,
     time: Cell<u64>,
+    /// What was written to registers, by offset, in order.
+    writes: RefCell<Vec<(usize, u64)>>,
+    /// What devices were told to forget: everything, or all of a PASID.
+    told: RefCell<Vec<(SourceId, Option<u32>)>>,
+    /// The device that does not answer.
+    silent: Cell<Option<SourceId>>,
 }
 
 type Shared = Rc<World>;
@@ -58,9 +73,9 @@ impl World {
     }
 
     fn write(&self, offset: usize, value: u64) {
+        self.writes.borrow_mut().push((offset, value));
         if offset == GCMD.offset {
-            // SRTP is answered by RTPS, which has the same bit.
-            self.set(GSTS.offset, value);
+            self.command(value);
         } else if offset == IQT.offset {
             self.execute(value);
         } else if offset == CCMD.offset {
@@ -71,8 +86,21 @@ impl World {
             self.set(offset, command.with_invalidate(false).with_done(command.request()).into_bits());
         } else if offset == FSTS.offset {
             self.set(offset, self.get(offset) & !value);
+            // What stopped the queue may be gone.
+            self.execute(self.get(IQT.offset));
+        } else if (FAULTS..FAULTS + 4 * FRCD_SIZE).contains(&offset) {
+            // F is the top bit of a record's last word of 32 bits.
+            self.set(offset - 4, self.get(offset - 4) & !(value << 32));
         } else {
             self.set(offset, value);
+        }
+    }
+
+    /// SRTP is answered by RTPS, which has the same bit; a queue that is turned off starts anew.
+    fn command(&self, value: u64) {
+        self.set(GSTS.offset, value);
+        if value & QUEUE_ON == 0 {
+            self.set(IQH.offset, 0);
         }
     }
 
@@ -81,22 +109,49 @@ impl World {
         self.set(IQT.offset, tail);
         let queue = QueueAddress::from_bits(self.get(IQA.offset));
         let step = queue.descriptor_bytes();
-        while self.get(IQH.offset) != tail && self.get(GSTS.offset) & 1 << 26 != 0 {
+        let own = self.own.borrow();
+        if !own.contains_key(&queue.address()) && !self.is_stopped() {
+            // The old kernel's queue.
+            self.set(IQH.offset, tail);
+        }
+        while self.get(IQH.offset) != tail && self.get(GSTS.offset) & QUEUE_ON != 0 && !self.is_stopped() {
             let head = self.get(IQH.offset);
             let at = (head / 8) as usize;
-            let own = self.own.borrow();
             let descriptor = Descriptor([own[&queue.address()][at], own[&queue.address()][at + 1], 0, 0]);
             match descriptor.kind() {
                 DescriptorType::WAIT => {
                     self.statuses.borrow_mut().insert(descriptor.0[1], descriptor.0[0] >> 32);
+                }
+                DescriptorType::DEVICE_TLB => {
+                    let request = DeviceTlbInvalidation::from_bits(descriptor.0[0]);
+                    self.tell(request.source(), None);
+                }
+                DescriptorType::PASID_DEVICE_TLB => {
+                    let request = PasidDeviceTlbInvalidation::from_bits(descriptor.0[0]);
+                    self.tell(request.source(), Some(request.pasid()));
                 }
                 kind => self.forgotten.borrow_mut().push(kind),
             }
             self.set(IQH.offset, (head + step) % PAGE_SIZE);
         }
     }
+
+    /// IQE or ITE is set.
+    fn is_stopped(&self) -> bool {
+        self.get(FSTS.offset) & 0x50 != 0
+    }
+
+    /// Tells a device to forget; if it does not answer, ITE is set and the device named (IQERCD, bits 47:32).
+    fn tell(&self, source: SourceId, pasid: Option<u32>) {
+        self.told.borrow_mut().push((source, pasid));
+        if self.silent.get() == Some(source) {
+            self.set(FSTS.offset, 0x40);
+            self.set(IQERCD.offset, u64::from(source.0) << 32);
+        }
+    }
 }
 
+#[derive(Debug)]
 struct Port(Shared);
 
 impl Registers for Port {
@@ -205,6 +260,7 @@ impl Kernel {
     fn new(mode: TableMode, extended: ExtendedCapability) -> Self {
         let world = Shared::default();
         let capability = Capability::new().with_nd(6).with_sagaw(0b0010).with_mgaw(38).with_sslps(0b11);
+        let capability = capability.with_fro((FAULTS / 16) as u16).with_nfr(3);
         world.set(VER.offset, 0x10);
         world.set(CAP.offset, capability.into_bits());
         world.set(ECAP.offset, extended.with_iro(0x21).with_qi(true).with_pt(true).into_bits());

@@ -1,0 +1,69 @@
+//! Devices that keep translations themselves.
+
+use super::*;
+use crate::hazard::{Hazard, Place};
+
+/// A second disk.
+const OTHER: SourceId = SourceId::at(0, 3, 0);
+
+fn tlb(source: SourceId) -> DeviceTlb {
+    DeviceTlb { source, physical: source, depth: 32 }
+}
+
+/// A kernel whose three devices are configured to keep translations; the entry of the sound card does not allow it.
+fn kernel() -> Kernel {
+    let mut kernel = Kernel::new(TableMode::LEGACY, ExtendedCapability::new().with_dt(true));
+    for (source, translation, id) in [(DISK, 1, 7), (OTHER, 1, 8), (SOUND, 0, 9)] {
+        let top = kernel.table();
+        kernel.map(top, Level::ONE, 0x1000, 0x5000);
+        kernel.legacy_context(source, translation, top, id);
+    }
+    kernel.device_tlbs = vec![tlb(DISK), tlb(OTHER), tlb(SOUND)];
+    kernel
+}
+
+/// They are told after the unit itself has forgotten, and again when a mapping of their domain ends.
+#[test]
+fn devices_that_keep_translations_are_told_to_forget() {
+    let kernel = kernel();
+    let (mut taken, mut frames) = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(DISK, None), (OTHER, None)]);
+    assert_eq!(taken.report().hazards.count(), 0);
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    taken.unmap(&disk, Range::new(iova, iova + 0x1000), &mut frames).unwrap();
+    assert_eq!(kernel.world.told.take(), [(DISK, None)]);
+}
+
+/// The one that does not answer is a hazard of its own. It is not told again, which would take as long again.
+#[test]
+fn a_device_that_does_not_answer_stops_nobody() {
+    let kernel = kernel();
+    kernel.world.silent.set(Some(DISK));
+    let (mut taken, mut frames) = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(DISK, None), (OTHER, None)]);
+    let hazard =
+        Hazard { place: Place::Device(DISK), danger: Danger::DeviceTlbSilent, outcome: Outcome::KeptInPlace };
+    assert_eq!(taken.report().hazards.listed, [hazard]);
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    taken.unmap(&disk, Range::new(iova, iova + 0x1000), &mut frames).unwrap();
+    assert_eq!(kernel.world.told.take(), []);
+}
+
+#[test]
+fn a_device_forgets_what_it_keeps_of_each_pasid() {
+    let extended = ExtendedCapability::new().with_smts(true).with_ssts(true).with_dt(true);
+    let mut kernel = Kernel::new(TableMode::SCALABLE, extended);
+    let top = kernel.table();
+    let directory = kernel.scalable_context(DISK, 2, top, 1);
+    let pasids = kernel.below(directory, 0, 1);
+    // PASID 5 has the same tables. DTE is bit 2 of the context entry.
+    kernel.set(pasids, 5 * 8, top | 2 << 6 | 1 << 2 | 1);
+    kernel.set(pasids, 5 * 8 + 1, 1);
+    let contexts = kernel.below(kernel.root(), 0, 1);
+    kernel.set(contexts, usize::from(DISK.devfn()) * 4, directory | 2 << 9 | 1 << 2 | 1);
+    kernel.device_tlbs = vec![tlb(DISK)];
+    let _ = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(DISK, None), (DISK, Some(5))]);
+}

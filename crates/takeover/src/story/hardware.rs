@@ -1,0 +1,146 @@
+//! Conditions in which a unit can be found.
+
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::registers::IRTA;
+
+use super::*;
+use crate::failure::InForce;
+use crate::{Failure, UnitError};
+
+/// Bits of the global command that turn something off when they are not repeated: TE, EAFL, QIE, IRE, CFI.
+const STICKY: u64 = 1 << 31 | 1 << 28 | QUEUE_ON | 1 << 25 | 1 << 23;
+/// Bits that start something besides a root pointer or a flush: SFL, SIRTP.
+const ONE_SHOT: u64 = 1 << 29 | 1 << 24;
+
+/// A kernel with one device, whose domain maps a page.
+fn kernel() -> Kernel {
+    let mut kernel = Kernel::legacy();
+    let top = kernel.table();
+    kernel.map(top, Level::ONE, 0x1000, 0x5000);
+    kernel.legacy_context(DISK, 0, top, 7);
+    kernel
+}
+
+/// Takes a unit over whose registers fill so many bytes.
+fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Failure> {
+    let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
+    let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world, Duration::from_millis(9)).unwrap();
+    let (memory, own) = ([MEMORY], [OWN]);
+    let surroundings =
+        Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
+    crate::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &Limits::default())
+}
+
+/// Interrupt remapping, compatibility-format interrupts and the fault log stay as they were; the queue is turned off
+/// just to be replaced.
+#[test]
+fn every_command_repeats_what_is_on() {
+    let kernel = kernel();
+    kernel.world.set(GSTS.offset, STICKY | 1 << 30 | 1 << 24);
+    let _ = kernel.die();
+    let writes = kernel.world.writes.borrow();
+    let commands: Vec<u64> =
+        writes.iter().filter(|(offset, _)| *offset == GCMD.offset).map(|(_, value)| *value).collect();
+    assert_eq!(commands, [STICKY & !QUEUE_ON, STICKY, STICKY | 1 << 30]);
+    assert!(commands.iter().all(|command| command & ONE_SHOT == 0));
+    assert!(writes.iter().all(|(offset, _)| *offset != IRTA.offset));
+}
+
+#[test]
+fn translation_that_is_off_leaves_nothing_to_inherit() {
+    let kernel = kernel();
+    kernel.world.set(GSTS.offset, 0x4700_0000);
+    let failure = die_in(&kernel, 0x1000).unwrap_err();
+    assert_eq!(failure, Failure::from(crate::failure::Reason::TranslationOff));
+    assert_eq!(kernel.world.writes.borrow()[..], []);
+}
+
+/// The ring of records starts at FRI. All are cleared, and so is the overflow bit, or no later fault would be recorded.
+#[test]
+fn faults_are_kept_in_their_order_and_cleared() {
+    let kernel = kernel();
+    // PFO, PPF; the first fault is in record 2.
+    kernel.world.set(FSTS.offset, 0x0203);
+    for (record, reason) in [(0, 5), (2, 6), (3, 2)] {
+        kernel.world.set(FAULTS + record * FRCD_SIZE, 0x1000 * reason);
+        kernel.world.set(FAULTS + record * FRCD_SIZE + 8, 1 << 63 | reason << 32 | u64::from(DISK.0));
+    }
+    let (taken, _) = kernel.die();
+    let found = &taken.report().found;
+    assert!(found.faults.pfo());
+    let reasons: Vec<u8> = found.fault_records.iter().map(|record| record.high.reason().0).collect();
+    assert_eq!(reasons, [6, 2, 5]);
+    assert_eq!(found.fault_records[0].address(), 0x6000);
+    assert!((0..4).all(|record| kernel.world.get(FAULTS + record * FRCD_SIZE + 8) >> 63 == 0));
+    assert_eq!(kernel.world.get(FSTS.offset) & 1, 0);
+}
+
+/// The firmware's table tells of one page; the unit has its records beyond it.
+#[test]
+fn fault_records_outside_the_block_are_not_looked_at() {
+    let kernel = kernel();
+    let capability = Capability::from_bits(kernel.world.get(CAP.offset)).with_fro(0x3FF).with_nfr(255);
+    kernel.world.set(CAP.offset, capability.into_bits());
+    let taken = die_in(&kernel, 0x1000).unwrap();
+    assert_eq!(taken.unit().register_bytes(), 0x3FF0 + 256 * FRCD_SIZE);
+    assert_eq!(taken.report().found.fault_records, []);
+}
+
+/// Without a queue the IOTLB registers would be needed: that is found out before anything is changed.
+#[test]
+fn without_queue_and_iotlb_registers_the_unit_is_left_alone() {
+    let kernel = kernel();
+    let extended = ExtendedCapability::from_bits(kernel.world.get(ECAP.offset)).with_iro(0x3FF);
+    kernel.world.set(ECAP.offset, extended.into_bits());
+    assert!(die_in(&kernel, 0x1000).is_ok());
+
+    let kernel = self::kernel();
+    kernel.world.set(ECAP.offset, extended.with_qi(false).into_bits());
+    kernel.world.set(GSTS.offset, 0xC300_0000);
+    let failure = die_in(&kernel, 0x1000).unwrap_err();
+    assert_eq!(failure.reason, UnitError::Outside("IOTLB").into());
+    assert_eq!(failure.in_force, InForce::Old);
+    assert_eq!(kernel.world.writes.borrow()[..], []);
+}
+
+/// ITE stops the queue until it is cleared; what came after it is executed then.
+#[test]
+fn an_old_queue_that_waits_for_a_silent_device_goes_on_without_it() {
+    let kernel = kernel();
+    kernel.world.set(FSTS.offset, 0x40);
+    kernel.world.set(IQERCD.offset, u64::from(SOUND.0) << 32);
+    kernel.world.set(IQH.offset, 0x40);
+    kernel.world.set(IQT.offset, 0x80);
+    let (taken, _) = kernel.die();
+    let found = &taken.report().found;
+    assert_eq!(found.queue, OldQueue::Drained);
+    assert!(found.faults.ite());
+    assert_eq!(found.queue_error.silent(), SOUND);
+}
+
+/// IQE cannot be mended without writing the old kernel's memory: the queue is replaced as it is.
+#[test]
+fn an_old_queue_that_met_a_senseless_descriptor_is_replaced() {
+    let kernel = kernel();
+    kernel.world.set(FSTS.offset, 0x10);
+    kernel.world.set(IQERCD.offset, 5);
+    kernel.world.set(IQH.offset, 0x40);
+    kernel.world.set(IQT.offset, 0x80);
+    let (taken, _) = kernel.die();
+    let found = &taken.report().found;
+    assert_eq!(found.queue, OldQueue::Stuck { head: 0x40, tail: 0x80 });
+    assert!(found.faults.iqe());
+    assert_eq!(found.queue_error.reason(), 5);
+    assert_eq!(kernel.reach(DISK, 0x1000), Some(0x5000));
+}
+
+/// ICE says that some device answered what nobody asked; the queue works on.
+#[test]
+fn an_answer_that_nobody_waits_for_stops_no_queue() {
+    let kernel = kernel();
+    kernel.world.set(FSTS.offset, 0x20);
+    let (taken, _) = kernel.die();
+    assert_eq!(taken.report().found.queue, OldQueue::Drained);
+    assert!(taken.report().found.faults.ice());
+    assert_eq!(kernel.world.get(FSTS.offset), 0);
+}
