@@ -52,6 +52,20 @@ impl Space {
         Ok(Self { window, reserved, allocated: Vec::new(), next: window.start, cursor: Cursor::default() })
     }
 
+    /// A space in which nothing is allocated and everything is reserved that is reserved or allocated here.
+    pub fn twin(&self) -> Result<Self, OutOfMemory> {
+        let reserved = self.reserved.twin()?;
+        let mut twin = Self {
+            window: self.window,
+            reserved,
+            allocated: Vec::new(),
+            next: self.next,
+            cursor: Cursor::default(),
+        };
+        self.allocated.iter().for_each(|range| twin.reserve(*range));
+        Ok(twin)
+    }
+
     /// The addresses that this space is about.
     pub fn window(&self) -> Range {
         self.window
@@ -158,6 +172,17 @@ mod tests {
         space.reserve(Range::new(start, start + 0x1000));
         space.release(Range::new(start, start + 0x1000)).unwrap();
         assert!(!space.is_free(Range::new(start, start + 0x1000)));
+    }
+
+    #[test]
+    fn a_twin_keeps_free_what_is_in_use_and_goes_its_own_way() {
+        let mut space = Space::new(Range::new(0, 0x4000), 8).unwrap();
+        space.reserve(Range::new(0, 0x1000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x1000));
+        let mut twin = space.twin().unwrap();
+        assert_eq!(twin.reserved(), [Range::new(0, 0x2000)]);
+        assert_eq!(twin.allocate(0x1000, 0x1000, ANYWHERE), Some(0x2000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x2000));
     }
 
     #[test]

@@ -25,6 +25,14 @@ impl Runs {
         Ok(Self { list, limit: limit.max(2), gaps_closed: 0 })
     }
 
+    /// The same set, apart from this one.
+    pub(crate) fn twin(&self) -> Result<Self, OutOfMemory> {
+        let mut list = Vec::new();
+        list.try_reserve_exact(self.list.len().max(2)).map_err(|_| OutOfMemory)?;
+        list.extend_from_slice(&self.list);
+        Ok(Self { list, limit: self.limit, gaps_closed: self.gaps_closed })
+    }
+
     pub(crate) fn list(&self) -> &[Range] {
         &self.list
     }

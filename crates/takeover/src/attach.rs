@@ -22,6 +22,7 @@ use crate::judge::Abilities;
 use crate::report::Report;
 use crate::swap::Swapped;
 use crate::tables::Tables;
+use crate::twin::twin;
 use crate::unit::{Unit, UnitError};
 
 /// In both kinds of entries, bit 0 of the first word says that there is one.
@@ -168,9 +169,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
 
     /// Gives a device to a driver.
     ///
-    /// A device with an old context keeps its domain with all translations in force. Any other gets a new, empty
-    /// domain under an unused id. A device whose domain had to be blocked keeps its addresses out of use, but not
-    /// its translations.
+    /// A device with an old context keeps its domain with all translations in force; if it shares that with others, it
+    /// gets a twin of it under an unused id. Any other device gets a new, empty domain. A device whose domain had to
+    /// be blocked keeps its addresses out of use, but not its translations.
     ///
     /// `aliases` are the other source-ids under which the device's requests come, the one nearest to the root last:
     /// bridges to conventional buses speak for the devices behind them (3.4.1). All get the same domain. That of the
@@ -181,20 +182,21 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         aliases: &[SourceId],
         frames: &mut impl Frames,
     ) -> Result<Attachment, AttachError> {
-        let known = [source].iter().chain(aliases).rev().find_map(|source| self.domain_of(*source));
-        let domain = match known {
-            Some(domain) => domain,
+        let sources = [source].into_iter().chain(aliases.iter().copied());
+        let domain = match sources.clone().rev().find_map(|source| self.domain_of(source)) {
+            Some(domain) => self.separate(domain, source, aliases, frames)?,
             None => self.create_domain()?,
         };
-        for source in [source].iter().chain(aliases) {
-            self.join(*source, domain, frames)?;
+        for source in sources {
+            self.join(source, domain, frames)?;
         }
-        let inherited = match self.report.domains.get(domain) {
-            None => Inherited::Nothing,
-            Some(old) if old.tables == 0 => Inherited::Addresses,
-            Some(_) => Inherited::Tables,
+        let Domain { id, tables, outcome, .. } = self.domains[domain];
+        let inherited = match (tables, outcome) {
+            (0, Outcome::Duplicated) => Inherited::Nothing,
+            (0, _) => Inherited::Addresses,
+            _ => Inherited::Tables,
         };
-        Ok(Attachment { source, id: self.domains[domain].id, inherited, domain })
+        Ok(Attachment { source, id, inherited, domain })
     }
 
     /// Maps `len` bytes from physical address `address` for a device and returns the I/O address.
@@ -271,6 +273,58 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             }
         }
         self.link(domain, slot, frames)
+    }
+
+    /// Sees to it that a device has its domain for itself and its aliases: what is mapped for its driver is for nobody
+    /// else. If others use the domain too, the device gets a twin of it. Returns the domain that it has then.
+    fn separate(
+        &mut self,
+        domain: usize,
+        source: SourceId,
+        aliases: &[SourceId],
+        frames: &mut impl Frames,
+    ) -> Result<usize, AttachError> {
+        let own = |context: &Context| {
+            context.pasid.is_none() && (context.source == source || aliases.contains(&context.source))
+        };
+        let in_domain = |context: &&Context| context.domain == Some(domain);
+        if self.contexts.iter().filter(in_domain).all(own) {
+            return Ok(domain);
+        }
+        let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
+        let Some(twin) = twin(&self.domains[domain], id, frames) else {
+            let danger = Danger::DomainShared(self.domains[domain].id);
+            self.report.hazards.note(Place::Device(source), danger, Outcome::KeptInPlace);
+            return Ok(domain);
+        };
+        let index = self.domains.len();
+        push(&mut self.domains, twin)?;
+        self.move_contexts(domain, index, own, frames)?;
+        Ok(index)
+    }
+
+    /// Makes entries that name one domain's tables name another's, which translate alike. Each word of an entry may be
+    /// seen before the others are: old and new tables under old and new id all give the same answers.
+    fn move_contexts(
+        &mut self,
+        from: usize,
+        to: usize,
+        moves: impl Fn(&Context) -> bool,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let link = self.domains[to].link();
+        for context in self.contexts.iter_mut().filter(|context| context.domain == Some(from)) {
+            if !moves(context) {
+                continue;
+            }
+            context.domain = Some(to);
+            let entry = Entry::load(self.tables.mode, context.slot, frames);
+            if let Some(link) = link.filter(|_| entry.is_present()) {
+                entry.linked(link).store(context.slot, frames);
+            }
+        }
+        self.unit.flush_write_buffer()?;
+        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
     }
 
     /// Makes an empty domain, of the fewest levels that the unit supports.

@@ -119,6 +119,22 @@ impl Entry {
         }
     }
 
+    /// The entry at this place.
+    pub(crate) fn load(mode: Mode, slot: Slot, frames: &impl Frames) -> Self {
+        let word = |offset| frames.load(slot.table, slot.word + offset);
+        match mode {
+            Mode::Legacy => Self::Context(ContextEntry::from_words(word(0), word(1))),
+            Mode::Scalable => Self::Pasid(PasidEntry::from_words(core::array::from_fn(word))),
+        }
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        match self {
+            Self::Context(entry) => entry.low.present(),
+            Self::Pasid(entry) => entry.second.present(),
+        }
+    }
+
     /// Writes the entry where no hardware uses it yet.
     pub(crate) fn fill(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();

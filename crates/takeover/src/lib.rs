@@ -50,6 +50,7 @@ mod story;
 mod surroundings;
 pub mod swap;
 mod tables;
+mod twin;
 mod unit;
 
 pub use attach::{AttachError, Attachment, MapError, Takeover};

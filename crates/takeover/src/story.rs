@@ -29,6 +29,7 @@ mod aliases;
 mod device_tlbs;
 mod hardware;
 mod stages;
+mod twins;
 
 /// Where the old kernel's tables start, and ours.
 const OLD: u64 = 0x100_0000;
