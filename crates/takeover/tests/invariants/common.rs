@@ -122,8 +122,7 @@ pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
 
 /// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
 ///
-/// All of `sharing` use the same domain and may reach the buffers too: their requests cannot be told apart by
-/// tables that they share.
+/// The others of `sharing` were in the same domain, and may not reach the buffers.
 pub(crate) fn attach(
     machine: &Machine,
     taken: &mut Taken,
@@ -132,10 +131,7 @@ pub(crate) fn attach(
     pages: &[u64],
 ) -> Result<(Attachment, Vec<Buffer>), MapError> {
     let memory: Vec<Range> = (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
-    let own = |memory: &Range| {
-        sharing.iter().map(|requester| Own { requester: *requester, memory: *memory }).collect::<Vec<_>>()
-    };
-    machine.guard(memory.iter().flat_map(own).collect());
+    machine.guard(memory.iter().map(|memory| Own { requester: sharing[0], memory: *memory }).collect());
     let device = taken.attach(SourceId(sharing[0].source), &[], frames).expect("a device can be attached");
     let mut map = |memory: &Range| {
         let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, frames)?;
