@@ -31,7 +31,9 @@ fn copy_tables(stage: Stage, root: u64, top: Level, frames: &mut impl Frames) ->
     let copy = copier.copy(root, top);
     if copy.is_none() {
         let Copier { frames, made, .. } = copier;
-        made.into_iter().for_each(|frame| frames.release(frame));
+        for frame in made {
+            frames.release(frame);
+        }
     }
     copy
 }
