@@ -192,13 +192,25 @@ fn empty_a_leaf_table(root: u64) {
     }
 }
 
-/// Gives the same device a way to our root table, by an entry that leads nowhere yet.
+/// Gives the same device a way to our root table, at the I/O address that equals its physical one.
 fn lead_into_own_memory(root: u64) {
-    let Some(Leaf { table, index, .. }) = busy_leaf(root) else { return };
-    let rights = entry(table, index) & !ADDRESS;
-    if let Some(free) = (0..ENTRIES).find(|&index| entry(table, index).trailing_zeros() >= 2) {
-        set_entry(table, free, root & ADDRESS | rights);
+    let own = root & ADDRESS;
+    let Some((mut table, mut level)) = busy_tables(root) else { return };
+    loop {
+        let shift = 3 + 9 * level;
+        let index = (own >> shift) as usize % ENTRIES;
+        let found = entry(table, index);
+        if found.trailing_zeros() >= 2 || level == 1 {
+            let large = if level == 1 { 0 } else { LARGE };
+            return set_entry(table, index, own >> shift << shift | large | RIGHTS);
+        }
+        (table, level) = (found & ADDRESS, level - 1);
     }
+}
+
+fn busy_tables(root: u64) -> Option<(u64, u64)> {
+    let busy = (0..0x1F << 3).rev().map(|devfn| SourceId::new(0, devfn));
+    busy.filter(|source| Leaf::first_of(root, *source).is_some()).find_map(|source| tables(root, source))
 }
 
 fn busy_leaf(root: u64) -> Option<Leaf> {
@@ -210,7 +222,20 @@ const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// The entry of a page table maps a large page.
 const LARGE: u64 = 1 << 7;
 
-/// A function's page tables, and how many levels they have: root and context entries (sections 9.1 and 9.3).
+/// Reading and writing, of the second stage; the first stage's user bit too.
+const RIGHTS: u64 = 0b111;
+
+/// A function's page tables, and how many levels they have.
+fn tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
+    /// Bits 11:10 of the root table's address: scalable mode.
+    const SCALABLE: u64 = 1 << 10;
+    match root & SCALABLE {
+        0 => legacy_tables(root, source),
+        _ => scalable_tables(root, source),
+    }
+}
+
+/// By root and context entries (sections 9.1 and 9.3).
 fn legacy_tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
     let contexts = present(entry(root & ADDRESS, usize::from(source.bus()) * 2))?;
     let context = usize::from(source.devfn()) * 2;
@@ -249,12 +274,7 @@ struct Leaf {
 impl Leaf {
     /// The first leaf entry of a function that maps a page for reading and writing.
     fn first_of(root: u64, source: SourceId) -> Option<Self> {
-        /// Bits 11:10 of the root table's address: scalable mode.
-        const SCALABLE: u64 = 1 << 10;
-        let (table, levels) = match root & SCALABLE {
-            0 => legacy_tables(root, source)?,
-            _ => scalable_tables(root, source)?,
-        };
+        let (table, levels) = tables(root, source)?;
         Self::first_below(table, levels, 0)
     }
 

@@ -3,8 +3,8 @@
 //! | modules | what they are for |
 //! |---|---|
 //! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare`, `bench_dump` | one task each |
-//! | `scenario`, `matrix` | what is varied, and which crashes the test runs |
-//! | `archive` | what is downloaded from Debian's archive: `kernels` and a newer `emulator` |
+//! | `scenario`, `row`, `matrix` | what is varied, what a crash must show, and which crashes the test runs |
+//! | `archive` | what is downloaded from Debian's archive: `kernels`, a newer `emulator` and newer readers |
 //! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
 //! | `damage` | what is done to a dead kernel's tables before the takeover |
 //! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram`, `reserved` |
@@ -34,6 +34,7 @@ mod qemu;
 mod qmp;
 mod ram;
 mod reserved;
+mod row;
 mod run;
 mod scenario;
 mod setup;

@@ -12,7 +12,8 @@ use clap::Args;
 
 use crate::build;
 use crate::emulator::Emulator;
-use crate::matrix::{self, Built, Row};
+use crate::matrix;
+use crate::row::{Built, Row};
 use crate::setup::Setup;
 use crate::tool::Tool;
 use crate::{paths, process};

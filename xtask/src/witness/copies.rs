@@ -66,10 +66,20 @@ impl Copies<'_> {
         let (own, foreign) = self.split(&difference(&after, &self.dead.allowed(source)));
         copied.bytes_added += bytes(&own);
         copied.complain(source, "gained", &foreign);
-        if !self.disk.contains(&source) {
-            let (trespasses, _) = self.split(&after);
-            copied.complain(source, "reaches Holdover's memory in", &trespasses);
+        copied.complain(source, "reaches Holdover's memory in", &self.trespasses(source, &after));
+    }
+
+    /// Ways into Holdover's memory that it did not make for the dump's disk.
+    ///
+    /// Whoever is in the disk's domain goes by the same tables, also by those entries that were made for the disk: at I/O
+    /// addresses at which the dead kernel's tables reached no memory.
+    fn trespasses(&self, source: u16, after: &[Run]) -> Vec<Run> {
+        let shares = |disk: &u16| self.new.way(*disk) == self.new.way(source);
+        let (mut inside, _) = self.split(after);
+        if self.disk.iter().any(shares) {
+            inside.retain(|run| self.dead.translate(source, run.iova).is_some());
         }
+        inside
     }
 
     /// What a function reached, and reaches; without what goes through damaged tables, which a witness does not follow: there

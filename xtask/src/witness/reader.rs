@@ -45,6 +45,11 @@ impl Readers {
         self.program("makedumpfile")
     }
 
+    /// Whether makedumpfile finds out which pages are free: 1.7.6 keeps all of Linux 6.12's, and says that it does not know it.
+    pub(crate) fn find_free_pages(&self) -> bool {
+        *self == Self::Installed
+    }
+
     /// drgn, a program in Python.
     pub(crate) fn drgn(&self) -> Command {
         match self {

@@ -135,10 +135,13 @@ pub(crate) fn compare_selection(
         these.difference(those).filter(|&&frame| !may_differ(frame)).copied().collect::<Vec<_>>()
     };
     let (missing, more) = (only(&reference, &dump), only(&dump, &reference));
-    if let Some(first) = missing.first() {
+    if let Some(first) = missing.first().filter(|_| programs.find_free_pages()) {
         readings
             .problems
             .push(format!("page frame {first:#x} should be in the dump, as makedumpfile has it"));
+    }
+    if let Some(first) = more.first().filter(|_| !programs.find_free_pages()) {
+        readings.problems.push(format!("page frame {first:#x} is not even in a dump of everything"));
     }
     readings.pages_only_in_reference = Some(missing.len() as u64);
     readings.pages_only_in_dump = Some(more.len() as u64);

@@ -1,0 +1,186 @@
+//! One row of the matrix: a crash, what it must show, and whether it did.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use crate::account::{Account, Seal};
+use crate::build::{Flavor, Image};
+use crate::console::{Echo, Line};
+use crate::crash::{Crash, Evidence};
+use crate::damage::Damage;
+use crate::qemu::Watch;
+use crate::scenario::Scenario;
+use crate::scenario::device::Device;
+use crate::tool::{Collected, Tool};
+use crate::witness::{self, Judgement, Problem, Witness};
+
+/// What a crash must show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Expectation {
+    /// A takeover and a complete dump to which no witness objects.
+    Takeover,
+    /// The same, with requests of the throttled disk answered after the swap. The machine is not stopped in this one: QEMU
+    /// finishes all requests when it stops a machine.
+    PendingRequests,
+    /// The same, with this damage: the victim is named in the report, and faults where nobody else does.
+    Damaged(Damage),
+    /// An objection of this witness in these words: it must notice what was done wrong on purpose.
+    Caught(Witness, &'static str),
+    /// A complete dump without a takeover, and this line that says why.
+    PlainDump(&'static str),
+    /// A dump that is sealed as partial.
+    PartialDump,
+    /// No dump, this line that says why, and a disk that nobody wrote to.
+    NoDump(&'static str),
+}
+
+/// One crash of the matrix.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// What a person calls it; also the folder that keeps its files.
+    pub(crate) name: String,
+    /// What happens.
+    pub(crate) scenario: Scenario,
+    /// What it must show.
+    pub(crate) expectation: Expectation,
+}
+
+/// What was built before any row can run.
+pub(crate) struct Built {
+    /// The host's command line.
+    pub(crate) tool: Tool,
+    /// The capture kernels that the rows ask for.
+    pub(crate) images: BTreeMap<Flavor, Image>,
+}
+
+impl Row {
+    /// A row that asks for a takeover to which nobody objects.
+    pub(crate) fn takeover(name: &str, scenario: Scenario) -> Self {
+        Self { name: name.to_owned(), scenario, expectation: Expectation::Takeover }
+    }
+
+    /// Lets it crash and returns what is wrong; fails if it did not come to its end.
+    pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
+        let image = built.images.get(&self.flavor()).context("the capture kernel was not built")?;
+        let (scenario, watch) = (&self.scenario, self.watch());
+        let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
+        let evidence = crash.run(&self.name)?;
+        match self.expectation {
+            Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
+            Expectation::PendingRequests => pending(&evidence, &built.tool),
+            Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
+            Expectation::Caught(witness, objection) => {
+                Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
+            }
+            Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
+            Expectation::PartialDump => partial_dump(&evidence, &built.tool),
+            Expectation::NoDump(reason) => no_dump(&evidence, reason),
+        }
+    }
+
+    /// The capture kernel that it needs: only one can be told to do wrong.
+    pub(crate) fn flavor(&self) -> Flavor {
+        if self.scenario.mutation.is_some() { Flavor::Mutations } else { Flavor::Release }
+    }
+
+    fn watch(&self) -> Watch {
+        match self.expectation {
+            Expectation::Takeover | Expectation::Damaged(_) | Expectation::Caught(..) => Watch::Memory,
+            Expectation::PendingRequests => Watch::Trace,
+            Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
+        }
+    }
+}
+
+fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { findings, mut problems, .. } = witness::judge(evidence, tool)?;
+    if !findings.traced.active_after_swap.contains_key(Device::SLOW_DISK.name) {
+        let what = "the throttled disk answered no request after the swap".to_owned();
+        problems.push(Problem { witness: Witness::Trace, what });
+    }
+    Ok(problems)
+}
+
+/// That the victim is told of, and was at work: else its silence would show nothing.
+fn damaged(damage: Damage, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { findings, mut problems, .. } = witness::judge(evidence, tool)?;
+    let traced = &findings.traced;
+    let at_work = traced.faults_of_victim + traced.translations_of_victim > 0;
+    // The dump's disk rests until Holdover uses it.
+    if !at_work && damage.victim() != Device::DUMP_DISK {
+        let what = "the damaged tables were never used".to_owned();
+        problems.push(Problem { witness: Witness::Trace, what });
+    }
+    if let Some(outcome) = damage.outcome() {
+        problems.extend(reported(&evidence.lines, damage.victim(), outcome));
+    }
+    Ok(problems)
+}
+
+/// Complains if no line of Holdover has both the device and what became of it.
+fn reported(lines: &[Line], device: Device, outcome: &str) -> Option<Problem> {
+    let address = format!(" {}", device.address());
+    let mut spoken = lines.iter().filter_map(Line::holdover);
+    let told = spoken.any(|said| said.contains(outcome) && said.contains(&address));
+    let what = format!("Holdover does not say that{address} was {outcome}");
+    (!told).then_some(Problem { witness: Witness::Console, what })
+}
+
+/// Turns it round: what a mutation must show is an objection.
+fn uncaught(witness: Witness, objection: &str, problems: &[Problem]) -> Vec<Problem> {
+    if problems.iter().any(|problem| problem.witness == witness && problem.what.contains(objection)) {
+        return Vec::new();
+    }
+    let what = format!("did not notice the mistake; objections of others: {}", problems.len());
+    vec![Problem { witness, what }]
+}
+
+fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Problem>> {
+    let unsealed = witness::check_seal(&account(evidence)?, Seal::Complete);
+    tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let readings = witness::read(evidence)?;
+    let unread = readings.problems.into_iter().map(|what| Problem { witness: Witness::Readers, what });
+    Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unread).collect())
+}
+
+fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let unsealed = witness::check_seal(&account(evidence)?, Seal::Partial);
+    let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let silent = collected == Collected::Whole;
+    let what = "`holdover collect` does not say that something is missing".to_owned();
+    let silent = silent.then_some(Problem { witness: Witness::Console, what });
+    Ok(unsealed.into_iter().chain(silent).collect())
+}
+
+fn no_dump(evidence: &Evidence, reason: &str) -> Result<Vec<Problem>> {
+    let written = !evidence.files.disk_is_untouched()?;
+    let what = "a disk was written to that Holdover was not given".to_owned();
+    let written = written.then_some(Problem { witness: Witness::Memory, what });
+    Ok(said(&evidence.lines, reason).into_iter().chain(written).collect())
+}
+
+/// Complains if Holdover did not say `reason`.
+fn said(lines: &[Line], reason: &str) -> Option<Problem> {
+    let mut spoken = lines.iter().filter_map(Line::holdover);
+    let what = format!("Holdover did not say `{reason}`");
+    (!spoken.any(|said| said.contains(reason))).then_some(Problem { witness: Witness::Console, what })
+}
+
+fn account(evidence: &Evidence) -> Result<Account> {
+    Account::of(&evidence.lines).context("the console shows no crash")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_that_only_another_witness_noticed_is_not_caught() {
+        let noticed = |witness| [Problem { witness, what: "a byte is wrong".to_owned() }];
+        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Memory)).is_empty());
+        assert!(!uncaught(Witness::Memory, "byte", &noticed(Witness::Trace)).is_empty());
+        assert!(!uncaught(Witness::Memory, "table", &noticed(Witness::Memory)).is_empty());
+        assert!(!uncaught(Witness::Memory, "byte", &[]).is_empty());
+    }
+}
