@@ -67,7 +67,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
         reset::use_acpi(port, value);
     }
     let devices = tables.ecams().flat_map(|ecam| find_devices(&mut space, ecam)).collect();
-    let loaded = loaded(&header);
+    let loaded = loaded(&header, &own);
     Ok(Machine { space, own, loaded, params, old, header, tables, devices })
 }
 
@@ -80,10 +80,20 @@ impl Machine {
 
 /// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
 /// kernel had in the first 640 KiB.
-fn loaded(header: &CoreHeader) -> Vec<Range> {
+fn loaded(header: &CoreHeader, own: &[Range]) -> Vec<Range> {
     let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start);
     let copies = copies.filter_map(|segment| Range::sized(segment.stored_at, segment.physical.len()));
-    copies.chain([header.place()]).map(pages_around).collect()
+    let filled: Vec<_> = copies.chain([header.place()]).map(pages_around).collect();
+    let ours: Vec<_> = own.iter().chain(&filled).copied().collect();
+    filled.into_iter().map(|range| with_padding(range, &ours)).collect()
+}
+
+/// What was loaded, up to where the next of our ranges begins: loaders set more aside than they fill.
+fn with_padding(loaded: Range, ours: &[Range]) -> Range {
+    const MOST: u64 = 1 << 20;
+    let next = ours.iter().map(|range| range.start).filter(|start| *start >= loaded.end).min();
+    let end = next.filter(|next| next - loaded.end < MOST).unwrap_or(loaded.end);
+    Range::new(loaded.start, end)
 }
 
 fn read_core_header(
@@ -149,4 +159,18 @@ fn find_devices(space: &mut AddressSpace, ecam: acpi::Ecam) -> Vec<Device<Mmio>>
     let first = u64::from(*ecam.buses().start()) << 20;
     let config = |function: pci::Function| all.part((function.ecam_offset() - first) as usize, CONFIG_SIZE);
     pci::scan(ecam.segment, ecam.buses(), config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_behind_what_was_loaded_belongs_to_it() {
+        let loaded = Range::new(0x5000, 0x6000);
+        let own = [Range::new(0x1000, 0x5000), Range::new(0x9000, 0xA000)];
+        assert_eq!(with_padding(loaded, &own), Range::new(0x5000, 0x9000));
+        assert_eq!(with_padding(loaded, &own[..1]), loaded);
+        assert_eq!(with_padding(loaded, &[Range::new(0x1000_0000, 0x2000_0000)]), loaded, "far away");
+    }
 }

@@ -83,7 +83,8 @@ impl Damage {
     pub(crate) fn victim(self) -> Device {
         match self {
             Self::DiskContext => Device::DUMP_DISK,
-            Self::ContextReservedBits | Self::TableInRegisters => Device::USB,
+            // It follows pointers: where it goes after a fault is known only if everything is closed.
+            Self::ContextReservedBits => Device::USB,
             Self::ContextWrongWidth => Device::NETWORK,
             _ => Device::SOUND,
         }

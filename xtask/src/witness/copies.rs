@@ -121,3 +121,84 @@ impl Copied {
 fn bytes(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.len).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::Root;
+    use super::*;
+    use crate::ram::Ram;
+
+    const SOUND: u16 = Device::SOUND.source_id();
+    const DISK: u16 = Device::DUMP_DISK.source_id();
+    /// Holdover's memory; the dead kernel's tables start at 0x1000.
+    const HOLDOVER: Range = Range::new(0x10_0000, 0x20_0000);
+    const NEW: u64 = 0x10_0000;
+
+    /// Root, context entry and three tables of a function, from `at` on; its page tables start at `at + 0x2000`.
+    fn tables(at: u64, source: u16, leaves: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let context = at + 0x1000 + u64::from(source) * 16;
+        let mut words = vec![(at, at + 0x1001), (context, at + 0x2001), (context + 8, 0x101)];
+        words.extend([(at + 0x2000, at + 0x3003), (at + 0x3000, at + 0x4003)]);
+        words.extend(leaves.iter().map(|(iova, page)| (at + 0x4000 + iova / 512, page | 3)));
+        words
+    }
+
+    /// What is wrong with the new tables, as one text.
+    fn judged(words: &[(u64, u64)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ram");
+        std::fs::File::create(&path).unwrap().set_len(HOLDOVER.end).unwrap();
+        let ram = Ram::open_writable(&path).unwrap();
+        for (at, word) in words {
+            ram.write_u64(*at, *word).unwrap();
+        }
+        let below = |address| Tables::new(&ram, Root { address, scalable: false });
+        let reserved = &Reserved::at(HOLDOVER);
+        let copies = Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
+        copies.judge().problems.join("; ")
+    }
+
+    #[test]
+    fn an_exact_copy_is_not_objected_to() {
+        let leaves = [(0x1000, 0x9_0000), (0x5000, 0x9_5000)];
+        assert_eq!(judged(&[tables(0x1000, SOUND, &leaves), tables(NEW, SOUND, &leaves)].concat()), "");
+    }
+
+    #[test]
+    fn a_mapping_that_is_lost_or_new_is_noticed() {
+        let before = tables(0x1000, SOUND, &[(0x1000, 0x9_0000)]);
+        let lost = [before.clone(), tables(NEW, SOUND, &[])].concat();
+        assert!(judged(&lost).contains("HDA lost 0x1000 bytes"));
+        let more = tables(NEW, SOUND, &[(0x1000, 0x9_0000), (0x2000, 0x9_5000)]);
+        assert!(judged(&[before, more].concat()).contains("HDA gained 0x1000 bytes"));
+    }
+
+    #[test]
+    fn only_the_dumps_disk_may_reach_holdovers_memory() {
+        let leaves = [(0x1000, HOLDOVER.start + 0x8_0000)];
+        let of = |source| judged(&[tables(0x1000, source, &[]), tables(NEW, source, &leaves)].concat());
+        assert_eq!(of(DISK), "");
+        assert!(of(SOUND).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
+    }
+
+    #[test]
+    fn a_way_into_holdovers_memory_may_be_closed() {
+        let inside = [(0x1000, HOLDOVER.start + 0x8_0000)];
+        assert_eq!(judged(&[tables(0x1000, SOUND, &inside), tables(NEW, SOUND, &[])].concat()), "");
+    }
+
+    #[test]
+    fn who_shares_the_disks_tables_shares_what_was_made_for_the_disk() {
+        let shared = |at, leaves: &[(u64, u64)]| {
+            let mut words = tables(at, DISK, leaves);
+            let context = at + 0x1000 + u64::from(SOUND) * 16;
+            words.extend([(context, at + 0x2001), (context + 8, 0x101)]);
+            words
+        };
+        let (old, inside) = ((0x1000, 0x9_0000), HOLDOVER.start + 0x8_0000);
+        let made = [shared(0x1000, &[old]), shared(NEW, &[old, (0x2000, inside)])].concat();
+        assert!(!judged(&made).contains("reaches"));
+        let reused = [shared(0x1000, &[old]), shared(NEW, &[(0x1000, inside)])].concat();
+        assert!(judged(&reused).contains("HDA reaches Holdover's memory"));
+    }
+}
