@@ -14,6 +14,9 @@ use crate::files::Files;
 /// Time between two frames: slow enough that the card's ring, which nobody empties after the panic, lasts for seconds.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// Time in which a frame gets to the guest's memory, on a machine that is busy with other things.
+const ARRIVAL: Duration = Duration::from_secs(1);
+
 /// A cable that is plugged in on the bench's side.
 pub(crate) struct Cable {
     socket: UnixDatagram,
@@ -71,9 +74,10 @@ impl Cable {
 }
 
 impl Traffic {
-    /// Sends nothing for a while.
+    /// Sends nothing until told to go on, and waits until a running guest has got what was sent.
     pub(crate) fn hold(&self) {
         self.held.store(true, Ordering::Relaxed);
+        thread::sleep(ARRIVAL);
     }
 
     /// Goes on sending.
