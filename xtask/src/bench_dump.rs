@@ -104,9 +104,13 @@ impl Contender {
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (maker, threads) = (format!("{:?}", self.maker), self.threads);
-        let plural = if threads == 1 { "" } else { "s" };
-        write!(f, "{}, {maker}, {threads} thread{plural}", self.codec)
+        let Self { maker, codec, threads } = self;
+        let maker = match maker {
+            Maker::Holdover => "Holdover",
+            Maker::Makedumpfile => "makedumpfile",
+        };
+        let plural = if *threads == 1 { "" } else { "s" };
+        write!(f, "{codec}, {maker}, {threads} thread{plural}")
     }
 }
 
