@@ -2,13 +2,15 @@
 //!
 //! Between the takeover and the machine stand ports that do one thing wrong.
 
-use crate::common::{PLENTY, take_over};
+use crate::common::{PLENTY, take_over, with_habits};
 use machine::{Frames, OldMemory, Registers, Table, Unreadable};
+use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
-use model::scenario::OldQueue;
+use model::scenario::{DeviceTlb, OldQueue};
 use model::{Access, Answer, Kind, OldRam, OwnFrames, Scenario, UnitRegisters};
 use std::cell::Cell;
-use verdict::{continuity, isolation, limits, misused, take_over_through};
+use takeover::Limits;
+use verdict::{DEADLINE, bounded, continuity, isolation, limits, misused, take_over_through};
 use vtd::control::TableMode;
 use vtd::paging::Level;
 
@@ -272,6 +274,46 @@ fn trespassing(mut scenario: Scenario) -> Scenario {
     mappings.filter(|mapping| mapping.level == Level::ONE).for_each(|mapping| mapping.memory = own);
     scenario.units[0].traits.capability.set_esrtps(false);
     scenario
+}
+
+/// Leaves into the capture kernel are fenced, but devices that keep translations are never told: descriptors for them
+/// (type 3) become ones for interrupt entries (type 4).
+#[test]
+fn a_device_that_is_not_told_to_forget_breaks_isolation() {
+    struct DevicesAreNotTold;
+    impl Tamper for DevicesAreNotTold {
+        fn store(&mut self, _: usize, entry: u64) -> u64 {
+            if entry & 0xE0F == 3 { 4 } else { entry }
+        }
+    }
+    let keeping = |mut scenario: Scenario| {
+        scenario.units[0].traits.extended.set_dt(true);
+        scenario.functions.iter_mut().for_each(|function| function.device_tlb = Some(DeviceTlb::Answers));
+        scenario
+    };
+    let with_queue = machines().filter(|scenario| scenario.units[0].traits.extended.qi());
+    let found_out = with_queue.map(trespassing).map(keeping).filter(|scenario| {
+        let machine = scenario.machine();
+        let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper: DevicesAreNotTold };
+        let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
+        let taken = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
+        machine.guard(Vec::new());
+        machine.run(200);
+        taken.is_ok() && isolation::is_broken(&machine)
+    });
+    assert!(found_out.count() > 3);
+}
+
+/// A takeover that waits twenty times as long as it may.
+#[test]
+fn waiting_too_long_is_found_out() {
+    let patient = Limits { deadline: DEADLINE * 20, ..limits() };
+    let stuck = Habits::default().with(Chore::TakeRoot, Habit::Never);
+    for scenario in machines().take(4) {
+        let machine = with_habits(scenario, &stuck).machine();
+        let _ = take_over(&machine, &mut machine.frames(PLENTY), &machine.clock(), &patient);
+        assert!(bounded::check(&machine, 0, PLENTY).is_err());
+    }
 }
 
 /// The status of a wait goes where the second word of its descriptor says: into old memory here.
