@@ -18,10 +18,14 @@ const OTHER: (u16, &[u8]) = (6, &[0; 8]);
 
 pub(crate) fn seeds() -> Vec<Seed> {
     vec![
-        ("qemu", table(&[DRHD])),
+        ("qemu", qemus()),
         ("server", table(&[DRHD_OF_TWO, DRHD, RMRR, ATSR, RHSA, ANDD, SATC])),
         ("newer", table(&[OTHER, DRHD])),
     ]
+}
+
+pub(crate) fn qemus() -> Vec<u8> {
+    table(&[DRHD])
 }
 
 fn table(structures: &[(u16, &[u8])]) -> Vec<u8> {

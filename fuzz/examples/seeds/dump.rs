@@ -2,7 +2,7 @@
 
 use crate::Seed;
 use kdump::layout::Name;
-use kdump::{Codec, Header, Page, Utsname, begin};
+use kdump::{Codec, Header, NoteSegment, Page, Utsname, begin};
 use machine::{BlockDevice, BlockError};
 
 /// Notes with one VMCOREINFO.
@@ -21,8 +21,9 @@ fn dump(codec: Codec, pages: usize) -> Vec<u8> {
     let utsname = Utsname { release: Name::new("6.1.0-56-amd64"), ..Utsname::default() };
     let header =
         Header { utsname, crashed_at: 1_700_000_000, cpus: 2, frames: 16, phys_base: 0, dump_level: 31 };
+    let notes = NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37) };
     let mut disk = Growing(Vec::new());
-    let mut bitmaps = begin(&mut disk, &header, NOTES, codec).expect("no disk error");
+    let mut bitmaps = begin(&mut disk, &header, &notes, codec).expect("no disk error");
     bitmaps.push(&[0xFF, 0x7F], &[0b10011, 0b100]).expect("no disk error");
     let mut stage = bitmaps.finish().expect("no disk error");
     for _ in 0..pages {

@@ -6,9 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod area;
 mod core_header;
 mod dmar;
 mod dump;
+mod firmware;
+mod record;
+mod scenario;
+mod takeover;
 
 use std::path::Path;
 use std::{fs, io};
@@ -19,7 +24,12 @@ type Seed = (&'static str, Vec<u8>);
 fn main() -> io::Result<()> {
     write("dmar", dmar::seeds())?;
     write("core_header", core_header::seeds())?;
-    write("dump", dump::seeds())
+    write("dump", dump::seeds())?;
+    write("area", area::seeds())?;
+    write("firmware", firmware::seeds())?;
+    write("record", record::seeds())?;
+    write("scenario", scenario::seeds())?;
+    write("takeover", takeover::seeds())
 }
 
 fn write(target: &str, seeds: Vec<Seed>) -> io::Result<()> {

@@ -1,0 +1,56 @@
+//! Areas as they are formatted and as a dump leaves them: of each label and seal the fields alone, then the dump.
+
+use crate::Seed;
+use area::{Area, BLOCK, DUMP_OFFSET, Label, Outcome};
+use machine::{BlockDevice, BlockError};
+use uuid::Uuid;
+
+/// Bytes of the disk: that of the fuzz target.
+const SIZE: u64 = DUMP_OFFSET + 16 * BLOCK;
+
+pub(crate) fn seeds() -> Vec<Seed> {
+    vec![("empty", area(0)), ("one_block", area(1)), ("three_blocks", area(3))]
+}
+
+/// An area with a dump of so many blocks.
+fn area(blocks: u64) -> Vec<u8> {
+    let mut disk = Disk(vec![0; SIZE as usize]);
+    let label = Label { uuid: Uuid::from_u128(7), length: SIZE, created: 1_700_000_000 };
+    let area = Area::format(&mut disk, 0, label).expect("the disk is large enough");
+    if blocks > 0 {
+        let mut dump = area.begin().expect("no disk error");
+        for index in (0..blocks).rev() {
+            dump.write(index * BLOCK, &[index as u8 + 1; BLOCK as usize]).expect("no disk error");
+        }
+        dump.seal(Outcome::Complete, blocks * BLOCK - 9).expect("no disk error");
+    }
+    let seal = (DUMP_OFFSET - BLOCK) as usize;
+    let dump = &disk.0[DUMP_OFFSET as usize..][..(blocks * BLOCK) as usize];
+    [&disk.0[16..56], &disk.0[seal + 16..seal + 16 + 480], dump].concat()
+}
+
+struct Disk(Vec<u8>);
+
+impl BlockDevice for Disk {
+    fn size(&self) -> u64 {
+        SIZE
+    }
+
+    fn block_size(&self) -> u32 {
+        BLOCK as u32
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        self.0[offset as usize..][..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! The example that `holdover simulate` has, and a file that is as short as can be.
+
+use crate::Seed;
+
+pub(crate) fn seeds() -> Vec<Seed> {
+    let least = "title = \"\"\nmemory = \"8M\"\nreservation = \"1M@2M\"\ndisk = \"00:01.0\"\n\
+                 damage = [\"page 0 of domain 1 points beyond memory\"]\n[unit]\nqueue = \"busy\"\nstuck = [\"take-root\"]\n\
+                 [[domain]]\nid = 1\nwidth = 48\nmap = [\"0 + 2M -> 4M r 2M\"]\n\
+                 [[device]]\nat = \"00:01.0\"\nname = \"\"\ndomain = \"pass-through\"\n";
+    vec![("example", simulation::EXAMPLE.into()), ("least", least.into())]
+}

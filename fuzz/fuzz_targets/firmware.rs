@@ -1,0 +1,46 @@
+//! What the capture kernel is handed when it starts: `boot_params`, the command line, and ACPI's tables, all in memory that
+//! is the fuzzer's bytes.
+//!
+//! The capture kernel is a program, not a library: its modules that need no hardware are taken in here as they are.
+
+#![no_main]
+
+extern crate alloc;
+
+#[allow(dead_code, unreachable_pub, reason = "the capture kernel uses all of it")]
+#[path = "../../capture/src/acpi.rs"]
+mod acpi;
+#[allow(dead_code, unreachable_pub, reason = "the capture kernel uses all of it")]
+#[path = "../../capture/src/boot_params.rs"]
+mod boot_params;
+
+use acpi::{Firmware, Tables};
+use boot_params::BootParams;
+use holdover_fuzz::Memory;
+use libfuzzer_sys::fuzz_target;
+use machine::{OldMemory, Unreadable};
+use vtd::dmar::Dmar;
+
+/// Most entries of the memory map that are read (`E820_MAX_ENTRIES_ZEROPAGE`).
+const MAP_ENTRIES: usize = 128;
+
+struct Rom<'a>(Memory<'a>);
+
+impl Firmware for Rom<'_> {
+    fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        self.0.read(address, into)
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let memory = Memory::new(bytes);
+    let params = BootParams::copy(0, |address, into| memory.read(address, into).is_ok());
+    assert!(params.command_line().len() <= bytes.len());
+    assert!(params.usable().count() <= MAP_ENTRIES);
+    let Some(root) = params.rsdp() else { return };
+    let Ok(tables) = Tables::find(&mut Rom(memory), root) else { return };
+    assert!(tables.ecams().all(|group| group.range().len() == group.buses().count() as u64 * (1 << 20)));
+    let _ = (tables.reset_register(), tables.pm_timer());
+    let dmar = tables.dmar.as_ref().map(|table| Dmar::parse(table.bytes()));
+    let _ = dmar.map(|dmar| dmar.map(|dmar| dmar.units().count()));
+});
