@@ -79,6 +79,7 @@ pub(crate) fn result(policy: Policy, machine: &Machine, deliveries: &[Delivery])
 pub(crate) fn judge(machine: &Machine, delivery: &Delivery) -> Traffic {
     let mut traffic = Traffic::default();
     let counter = match (delivery.before, delivery.now) {
+        (_, Answer::Memory(address)) if is(machine, Kind::Capture, address) => &mut traffic.astray,
         (before, now) if before == now => &mut traffic.as_before,
         (Answer::Blocked(_), Answer::Blocked(_)) => &mut traffic.as_before,
         (Answer::Memory(address), Answer::Blocked(_)) if is(machine, Kind::Capture, address) => {

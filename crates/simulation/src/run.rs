@@ -171,7 +171,7 @@ impl Run<'_> {
     }
 
     fn devices(&self, report: Option<&Report>) -> Vec<Device> {
-        let disk = self.disk().source;
+        let (disk, has_driver) = (self.disk().source, !self.own.is_empty());
         let mut devices: Vec<Device> = self
             .stage
             .file
@@ -182,12 +182,12 @@ impl Run<'_> {
                 at: device.at.get_ref().to_string(),
                 name: device.name.clone(),
                 domain: Some(self.domain_of(function.attached)),
-                purpose: if function.source == disk { Purpose::Disk } else { Purpose::Left },
+                purpose: if function.source == disk && has_driver { Purpose::Disk } else { Purpose::Left },
                 outcome: report.and_then(|report| outcome(report, function.source)),
                 traffic: self.traffic(function.source),
             })
             .collect();
-        if !devices.iter().any(|device| device.purpose == Purpose::Disk) {
+        if has_driver && !devices.iter().any(|device| device.purpose == Purpose::Disk) {
             devices.push(Device {
                 at: self.stage.file.disk.get_ref().to_string(),
                 name: "disk".into(),
@@ -254,7 +254,7 @@ impl Run<'_> {
         }
         let attached = scenario.functions.iter().find(|function| function.source == disk.source);
         let index = attached.map_or(domains.len(), |function| self.domain_of(function.attached));
-        if index == domains.len() {
+        if index == domains.len() && buffer.is_some() {
             domains.push(Domain {
                 id: None,
                 pass_through: false,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use machine::{PAGE_SIZE, Range};
 use model::habits::{Chore, Habit, Habits};
-use model::scenario::{Attached, Function, OldQueue, UnitScenario};
+use model::scenario::{Attached, DeviceTlb, Function, OldQueue, UnitScenario};
 use model::walk::Traits;
 use model::{Kind, Scenario};
 use toml::Spanned;
@@ -122,7 +122,11 @@ impl Check<'_> {
         };
         // Whoever has an address several times in the list works there as much more often.
         let works_at = device.dma.repeat(busy);
-        Ok(Function { source: source.0, attached, works_at, ..Function::default() })
+        let device_tlb = device.device_tlb.map(|habit| match habit {
+            file::DeviceTlb::Obeys => DeviceTlb::Answers,
+            file::DeviceTlb::KeepsSilent => DeviceTlb::Silent,
+        });
+        Ok(Function { source: source.0, attached, works_at, device_tlb, ..Function::default() })
     }
 
     /// The index of the domain with this id.
@@ -161,6 +165,7 @@ fn unit(file: &File) -> UnitScenario {
         .with_qi(file.unit.queue != Queue::None)
         .with_ir(true)
         .with_pt(true)
+        .with_dt(file.devices.iter().any(|device| device.device_tlb.is_some()))
         .with_smts(scalable)
         .with_ssts(scalable)
         .with_iro(0xF);

@@ -130,7 +130,7 @@ pub struct Traffic {
     pub fenced: u64,
     /// They reached memory before the panic, and are blocked.
     pub faulted: u64,
-    /// They reach something else than before the panic.
+    /// They reach something else than before the panic, or the capture kernel's memory.
     pub astray: u64,
     /// They are the new driver's, and reach its buffer.
     pub own: u64,

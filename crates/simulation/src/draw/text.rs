@@ -80,6 +80,9 @@ impl Page {
     fn moment(&mut self, simulation: &Simulation, moment: Moment) {
         let (name, words) = match moment {
             Moment::Before => ("BEFORE", "the kernel is dead, its tables are in force"),
+            Moment::After if simulation.failure.is_some() => {
+                ("AFTER", "the takeover gave up, translation was never off")
+            }
             Moment::After => ("AFTER", "checked copies are in force, translation was never off"),
         };
         let head = self.ink(Hue::Bold, name);

@@ -144,9 +144,21 @@ pub struct Device {
     /// Addresses at which it goes on reading and writing, as it knows them.
     #[serde(default)]
     pub dma: Vec<u64>,
+    /// Whether it keeps translations itself (ATS), and what it does when it is told to forget them.
+    pub device_tlb: Option<DeviceTlb>,
     /// How often it does, compared with others.
     #[serde(default = "once")]
     pub busy: Spanned<usize>,
+}
+
+/// A device that keeps translations itself, when it is told to forget them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceTlb {
+    /// It forgets them.
+    Obeys,
+    /// It says nothing, and keeps them.
+    KeepsSilent,
 }
 
 fn once() -> Spanned<usize> {

@@ -37,6 +37,9 @@ pub(super) fn draw(paper: &mut Paper, simulation: &Simulation, when: When, top: 
         When::Before => {
             ("Before", "The kernel is dead. Its tables are in its memory, and the remapping unit uses them.")
         }
+        When::After if simulation.failure.is_some() => {
+            ("After", "The takeover gave up. Translation was never off.")
+        }
         When::After => (
             "After",
             "The unit uses checked copies. Old translations are the same; the driver's are new, where nobody had any.",
