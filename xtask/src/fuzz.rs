@@ -8,17 +8,16 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::{build, paths, process};
+use crate::{build, parallel, paths, process};
 
 /// Campaigns at a time: the machines that run this have two processors at least.
-const CAMPAIGNS: usize = 2;
+pub(crate) const CAMPAIGNS: usize = 2;
 
 /// LLVM's coverage instrumentation as libFuzzer wants it, and every check that debug builds have.
 const FLAGS: [&str; 10] = [
@@ -60,13 +59,16 @@ impl Fuzz {
             targets.retain(|target| target.name == *wanted);
             ensure!(!targets.is_empty(), "no target is called {wanted}; there are {known}");
         }
-        let found = campaign_all(&targets, self.seconds, |target, result| match result {
+        let found = AtomicUsize::new(0);
+        parallel::for_each(&targets, CAMPAIGNS, |target| match target.campaign(self.seconds) {
             Ok(executions) => println!("ok    {:16} {executions:>12} inputs", target.name),
-            Err(error) => println!("FAIL  {:16} {error:#}", target.name),
+            Err(error) => {
+                found.fetch_add(1, Ordering::Relaxed);
+                println!("FAIL  {:16} {error:#}", target.name);
+            }
         });
-        if found > 0 {
-            bail!("{found} of {} campaigns found something", targets.len());
-        }
+        let found = found.into_inner();
+        ensure!(found == 0, "{found} of {} campaigns found something", targets.len());
         Ok(())
     }
 }
@@ -83,51 +85,17 @@ pub(crate) fn build() -> Result<Vec<Target>> {
     let folder = build::target_folder().join("fuzz");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--release",
-        "--bins",
-        "--target",
-        build::TARGET,
-        "--target-dir",
-    ]);
+    command.args(["build", "--quiet", "--release", "--bins", "--target", build::TARGET, "--target-dir"]);
     command.arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f")).current_dir(fuzz_folder());
     process::run(&mut command)?;
     let programs = folder.join(build::TARGET).join("release");
     Ok(names()?.into_iter().map(|name| Target { program: programs.join(&name), name }).collect())
 }
 
-/// Runs campaigns, a few at a time; calls `done` after each. How many found something?
-pub(crate) fn campaign_all(
-    targets: &[Target],
-    seconds: u32,
-    done: impl Fn(&Target, Result<u64>) + Sync,
-) -> usize {
-    let (waiting, found) = (Mutex::new(targets.iter()), Mutex::new(0));
-    let work = || {
-        loop {
-            let Some(target) = waiting.lock().ok().and_then(|mut waiting| waiting.next()) else { return };
-            let result = target.campaign(seconds);
-            if let (Err(_), Ok(mut found)) = (&result, found.lock()) {
-                *found += 1;
-            }
-            done(target, result);
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..CAMPAIGNS {
-            scope.spawn(work);
-        }
-    });
-    found.into_inner().unwrap_or(targets.len())
-}
-
 impl Target {
     /// Fuzzes for so many seconds, from the seeds and what earlier campaigns found worth keeping; tells how many inputs were
     /// tried. The error names the file with the input that the target did not survive.
-    fn campaign(&self, seconds: u32) -> Result<u64> {
+    pub(crate) fn campaign(&self, seconds: u32) -> Result<u64> {
         let [corpus, artifacts] =
             ["corpus", "artifacts"].map(|kind| paths::made(fuzz_folder().join(kind).join(&self.name)));
         let (corpus, artifacts) = (corpus?, artifacts?);
@@ -167,7 +135,7 @@ fn prefix(artifacts: &Path) -> OsString {
 }
 
 /// The names of the targets: one source each.
-fn names() -> Result<Vec<String>> {
+pub(crate) fn names() -> Result<Vec<String>> {
     let folder = fuzz_folder().join("fuzz_targets");
     let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
     let sources = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some());

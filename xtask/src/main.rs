@@ -28,6 +28,7 @@ mod gdb;
 mod initramfs;
 mod kernels;
 mod matrix;
+mod parallel;
 mod paths;
 mod process;
 mod qemu;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -12,14 +11,18 @@ use clap::Args;
 
 use crate::build;
 use crate::emulator::Emulator;
+use crate::fuzz;
 use crate::matrix;
 use crate::row::{Built, Row};
 use crate::setup::Setup;
 use crate::tool::Tool;
-use crate::{paths, process};
+use crate::{parallel, paths, process};
 
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 6;
 
 /// Checks the sources, then crashes Linux in many ways and hears all witnesses
 #[derive(Args)]
@@ -53,6 +56,7 @@ impl Test {
         }
         let tally = Tally::default();
         self.check_sources(&tally);
+        self.fuzz(&tally);
         self.crash(&tally);
         let (passed, failed) = (tally.passed.into_inner(), tally.failed.into_inner());
         println!("{passed} passed, {failed} failed");
@@ -73,6 +77,24 @@ impl Test {
         }
     }
 
+    /// Lets the fuzzer at everything that reads what others wrote.
+    fn fuzz(&self, tally: &Tally) {
+        let name = |target: &str| format!("fuzz-{target}");
+        let names = fuzz::names().unwrap_or_default();
+        if self.quick || !names.iter().any(|target| self.asks_for(&name(target))) {
+            return;
+        }
+        let mut targets = Vec::new();
+        tally.take("fuzz-build", || {
+            targets = fuzz::build()?;
+            Ok(Vec::new())
+        });
+        targets.retain(|target| self.asks_for(&name(&target.name)));
+        parallel::for_each(&targets, fuzz::CAMPAIGNS, |target| {
+            tally.take(&name(&target.name), || target.campaign(FUZZ_SECONDS).map(|_| Vec::new()));
+        });
+    }
+
     fn crash(&self, tally: &Tally) {
         let rows: Vec<_> = matrix::rows().into_iter().filter(|row| self.includes(row)).collect();
         if rows.is_empty() {
@@ -84,7 +106,9 @@ impl Test {
             Ok(Vec::new())
         });
         if let Some(built) = built {
-            crash_all(&rows, &built, self.guests, tally);
+            parallel::for_each(&rows, self.guests, |row| {
+                tally.take(&row.name, || Ok(row.problems(&built)?.iter().map(ToString::to_string).collect()));
+            });
         }
     }
 
@@ -128,19 +152,4 @@ fn build(rows: &[Row]) -> Result<Built> {
     let flavors: BTreeSet<_> = rows.iter().map(Row::flavor).collect();
     let images = flavors.into_iter().map(|flavor| Ok((flavor, build::image(flavor)?)));
     Ok(Built { tool: Tool::build()?, images: images.collect::<Result<_>>()? })
-}
-
-/// Runs the rows, so many at a time.
-fn crash_all(rows: &[Row], built: &Built, guests: usize, tally: &Tally) {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-            tally.take(&row.name, || Ok(row.problems(built)?.iter().map(ToString::to_string).collect()));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..guests {
-            scope.spawn(work);
-        }
-    });
 }
