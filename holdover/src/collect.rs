@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::area_device;
+use crate::inspect;
 use crate::report::{self, Report, row};
 use crate::unfinished::{IfExists, Unfinished};
 
@@ -34,13 +35,23 @@ pub(crate) struct Collected {
     out: PathBuf,
     bytes: u64,
     lack: Option<Lack>,
+    content: Content,
     about: Option<About>,
+}
+
+/// Whether the disk holds what the capture kernel wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    AsWritten,
+    BlocksDiffer,
 }
 
 /// What the dump says of itself.
 struct About {
     release: String,
     pages: u64,
+    /// What was taken over, if the dump says so.
+    takeover: Option<record::Counts>,
 }
 
 /// Copies and checks the dump.
@@ -53,8 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
     let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
     let lack = lack(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
     let unfinished = Unfinished::create(out, if_exists)?;
-    copy(&mut area, &seal, unfinished)?;
-    Ok(Collected { out: out.clone(), bytes: seal.dump_len, lack, about: about(out) })
+    let content = copy(&mut area, &seal, unfinished)?;
+    Ok(Collected { out: out.clone(), bytes: seal.dump_len, lack, content, about: about(out) })
 }
 
 /// What the dump lacks, if there is one.
@@ -67,10 +78,14 @@ fn lack(seal: &Seal) -> Result<Option<Lack>> {
     }
 }
 
-/// Copies the dump into a file that gets its name only when it is whole and safe.
-fn copy(area: &mut Area<BlockFile>, seal: &Seal, unfinished: Unfinished) -> Result<()> {
+/// Copies the dump into a file that gets its name only when it is as whole as can be, and safe.
+fn copy(area: &mut Area<BlockFile>, seal: &Seal, unfinished: Unfinished) -> Result<Content> {
     match copy_bytes(area, seal, unfinished.file()) {
-        Ok(()) => unfinished.keep(),
+        Ok(()) => unfinished.keep().map(|()| Content::AsWritten),
+        // Where the disk refused a block there is what was there before. Each page has a checksum of its own.
+        Err(ReadError::Checksum { .. }) if seal.state == State::Partial(Lack::Write) => {
+            unfinished.keep().map(|()| Content::BlocksDiffer)
+        }
         Err(error @ ReadError::Checksum { .. }) => {
             let damaged = unfinished.set_aside("damaged")?;
             Err(error).with_context(|| format!("what was read is in {}", damaged.display()))
@@ -128,7 +143,12 @@ fn progress(bytes: u64) -> ProgressBar {
 /// Reads back what the dump says of itself, if it can be read.
 fn about(dump: &Path) -> Option<About> {
     let dump = Dump::open(dump).ok()?;
-    Some(About { release: dump.release().to_owned(), pages: dump.pages() })
+    let record = inspect::find_record(dump.notes()).ok().flatten();
+    Some(About {
+        release: dump.release().to_owned(),
+        pages: dump.pages(),
+        takeover: record.map(|record| record.counts()),
+    })
 }
 
 /// What a person should know of a dump that lacks something.
@@ -142,7 +162,12 @@ fn explain(lack: Lack) -> &'static str {
 
 impl Collected {
     fn state(&self) -> &'static str {
-        self.lack.map_or("complete", explain)
+        match self.content {
+            Content::AsWritten => self.lack.map_or("complete", explain),
+            Content::BlocksDiffer => {
+                "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
+            }
+        }
     }
 }
 
@@ -157,6 +182,7 @@ impl Report for Collected {
             Some(about) => {
                 rows.push(row("kernel", about.release.escape_debug().to_string()));
                 rows.push(row("pages", about.pages.to_string()));
+                rows.extend(about.takeover.map(|counts| row("takeover", counts.to_string())));
             }
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
         }
@@ -171,6 +197,7 @@ impl Report for Collected {
             "bytes": self.bytes,
             "kernel": self.about.as_ref().map(|about| &about.release),
             "pages": self.about.as_ref().map(|about| about.pages),
+            "takeover": self.about.as_ref().and_then(|about| about.takeover),
         }))
     }
 

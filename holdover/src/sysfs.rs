@@ -92,7 +92,10 @@ fn is_function(name: &str) -> bool {
     let parts: Vec<&str> = name.split([':', '.']).collect();
     let lengths_fit = matches!(parts[..], [segment, bus, device, function]
         if hexadecimal(segment, 4) && hexadecimal(bus, 2) && hexadecimal(device, 2) && hexadecimal(function, 1));
-    lengths_fit && name.as_bytes().get(4) == Some(&b':') && name.as_bytes().get(10) == Some(&b'.')
+    lengths_fit
+        && [(4, b':'), (7, b':'), (10, b'.')]
+            .iter()
+            .all(|(at, separator)| name.as_bytes().get(*at) == Some(separator))
 }
 
 /// Checks a PCI function as a person writes it.
@@ -171,7 +174,9 @@ mod tests {
     #[test]
     fn functions_are_told_from_other_names() {
         assert!(is_function("10ab:3f:1e.7"));
-        for other in ["pci0000:00", "0000:00:04", "0000.00.04:0", "0000:00:04.00", "virtio0", ""] {
+        for other in
+            ["pci0000:00", "0000:00:04", "0000.00.04:0", "0000:00.04.0", "0000:00:04.00", "virtio0", ""]
+        {
             assert!(!is_function(other), "{other}");
         }
     }

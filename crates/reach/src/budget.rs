@@ -15,6 +15,19 @@ impl Budget {
         Self(tables)
     }
 
+    /// Sets apart up to `tables` of it for one walk, so that others are not left without; the walk's rest is
+    /// [given back](Self::give_back).
+    pub const fn lend(&mut self, tables: u64) -> Self {
+        let lent = if tables < self.0 { tables } else { self.0 };
+        self.0 -= lent;
+        Self(lent)
+    }
+
+    /// Takes back what a walk left over.
+    pub const fn give_back(&mut self, rest: Self) {
+        self.0 = self.0.saturating_add(rest.0);
+    }
+
     /// Takes one table.
     pub(crate) fn take(&mut self) -> Result<(), Spent> {
         self.0 = self.0.checked_sub(1).ok_or(Spent)?;

@@ -39,7 +39,9 @@ impl Write for Text {
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0.escape_debug(), f)
+        self.0.chars().try_for_each(|letter| {
+            if letter.is_control() { write!(f, "{}", letter.escape_default()) } else { f.write_char(letter) }
+        })
     }
 }
 
@@ -59,6 +61,6 @@ mod tests {
 
     #[test]
     fn a_terminals_commands_are_printed_as_what_they_are() {
-        assert_eq!(Text::new("\x1b[2J").to_string(), "\\u{1b}[2J");
+        assert_eq!(Text::new("\x1b[2J kernel's").to_string(), "\\u{1b}[2J kernel's");
     }
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use vtd::source::SourceId;
 
-use crate::{Outcome, Place};
+use crate::{Counts, Outcome, Place};
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,6 +13,17 @@ impl fmt::Display for Place {
             Self::Device(source) => write!(f, "device {}", SourceId(*source)),
             Self::Domain { id, start, end } => write!(f, "domain {id:#x}, {start:#x}..{end:#x}"),
         }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = self;
+        write!(
+            f,
+            "{contexts_accepted} contexts accepted, {tables_duplicated} tables with {leaf_mappings} mappings \
+             duplicated, {domains_reserved} domain-ids reserved, {hazards} hazards"
+        )
     }
 }
 

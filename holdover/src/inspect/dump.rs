@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use blockfile::BlockFile;
-use kdump::{Page, ReadError, Reader};
+use dumpfile::DumpError;
+use kdump::Page;
 use machine::{ENTRIES, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
 use record::Record;
 
@@ -33,28 +33,27 @@ pub(crate) struct DumpedMemory {
 
 /// Reads pages, and remembers some.
 struct Pages {
-    reader: Reader<BlockFile>,
+    file: dumpfile::Dump,
     cache: Vec<Option<(u64, Box<Page>)>>,
 }
 
 impl Dump {
     /// Opens a dump and reads the record in it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = BlockFile::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let reader = Reader::open(file).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::read(path, reader).with_context(|| format!("cannot inspect {}", path.display()))
+        let file = dumpfile::Dump::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::read(path, file).with_context(|| format!("cannot inspect {}", path.display()))
     }
 
-    fn read(path: &Path, mut reader: Reader<BlockFile>) -> Result<Self> {
-        let Some(record) = find_record(&reader.notes()?)? else {
+    fn read(path: &Path, file: dumpfile::Dump) -> Result<Self> {
+        let Some(record) = find_record(file.notes())? else {
             bail!("no record of a takeover is in it: another program wrote it, or an older Holdover");
         };
         Ok(Self {
             path: path.to_owned(),
-            release: reader.header().utsname.release.as_str().escape_debug().to_string(),
-            is_complete: reader.is_complete(),
+            release: file.release().escape_debug().to_string(),
+            is_complete: file.is_complete(),
             record,
-            memory: DumpedMemory::new(reader),
+            memory: DumpedMemory::new(file),
         })
     }
 }
@@ -67,27 +66,29 @@ pub(crate) fn find_record(notes: &[u8]) -> Result<Option<Record>, record::Decode
 }
 
 impl DumpedMemory {
-    fn new(reader: Reader<BlockFile>) -> Self {
+    fn new(file: dumpfile::Dump) -> Self {
         let cache = std::iter::repeat_with(|| None).take(CACHED).collect();
-        Self { pages: RefCell::new(Pages { reader, cache }) }
+        Self { pages: RefCell::new(Pages { file, cache }) }
     }
 
     /// Why the page at this address cannot be read, if so.
-    pub(crate) fn why_not(&self, address: u64) -> Option<ReadError> {
+    pub(crate) fn why_not(&self, address: u64) -> Option<DumpError> {
         self.pages.borrow_mut().page(address >> PAGE_SHIFT).err()
     }
 }
 
 impl Pages {
-    fn page(&mut self, pfn: u64) -> Result<&Page, ReadError> {
+    fn page(&mut self, pfn: u64) -> Result<&Page, DumpError> {
         let slot = &mut self.cache[pfn as usize % CACHED];
-        if slot.as_ref().is_none_or(|(cached, _)| *cached != pfn) {
-            let mut page = Box::new([0; kdump::BLOCK]);
-            self.reader.read_page(pfn, &mut page)?;
-            *slot = Some((pfn, page));
+        if slot.as_ref().is_some_and(|(cached, _)| *cached != pfn) {
+            *slot = None;
         }
-        // It was put there just now, unless it was there before.
-        slot.as_ref().map(|(_, page)| &**page).ok_or(ReadError::NotKept(pfn))
+        if let Some((_, page)) = slot {
+            return Ok(page);
+        }
+        let mut page = Box::new([0; kdump::BLOCK]);
+        self.file.read_page(pfn, &mut page)?;
+        Ok(&slot.insert((pfn, page)).1)
     }
 }
 

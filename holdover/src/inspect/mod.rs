@@ -30,6 +30,8 @@ use crate::report::Report;
 use device::DeviceName;
 use survey::Wanted;
 
+pub(crate) use dump::find_record;
+
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -8,8 +8,10 @@ use vtd::source::Requester;
 
 use super::device::DeviceName;
 
-/// Tables that are looked at for one unit: those of 8 TiB in pages of 4 KiB.
-const TABLES: u64 = 1 << 22;
+/// Tables that are looked at for one unit: those of 16 TiB in pages of 4 KiB.
+const TABLES: u64 = 1 << 23;
+/// Tables that are looked at for one route: where tables lead back to themselves, the others get their turn.
+const TABLES_OF_ROUTE: u64 = 1 << 21;
 /// Requesters and obstacles that are kept.
 const ENTRIES: usize = 1 << 16;
 /// Runs that are kept of one route.
@@ -127,10 +129,12 @@ impl Survey {
             let start = address & !(PAGE_SIZE - 1);
             Range::new(start, start.saturating_add(PAGE_SIZE))
         });
-        let done = tables.each_piece(route, budget, &mut |piece| match page {
+        let mut share = budget.lend(TABLES_OF_ROUTE);
+        let done = tables.each_piece(route, &mut share, &mut |piece| match page {
             Some(page) => runs.push_part(piece, page),
             None => runs.push(piece),
         });
+        budget.give_back(share);
         runs.close();
         self.has_gaps |= runs.has_gaps;
         self.note_end(done);

@@ -1,11 +1,10 @@
 //! What is shown of a dump, as values: JSON for programs as it is, and for people [`text`](super::text).
 
-use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use reach::Tables;
-use record::{State, Unit};
+use record::{Counts, State, Unit};
 use serde::Serialize;
 use serde_json::Value;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -48,16 +47,6 @@ pub(crate) enum Asked {
     Address,
 }
 
-/// Counts of all units.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Counts {
-    pub(crate) contexts_accepted: u64,
-    pub(crate) tables_duplicated: u64,
-    pub(crate) leaf_mappings: u64,
-    pub(crate) domains_reserved: u64,
-    pub(crate) hazards: u64,
-}
-
 /// A remapping unit.
 #[derive(Debug, Serialize)]
 pub(crate) struct UnitView {
@@ -89,20 +78,13 @@ pub(crate) fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<
     if let (Some(base), true) = (base, units.is_empty()) {
         bail!("the record names no remapping unit at {base:#x}");
     }
-    let counts = record.counts();
     Ok(Inspected {
         dump: dump.path.clone(),
         kernel: dump.release.clone(),
         dump_complete: dump.is_complete,
         holdover: record.writer.to_string(),
         host_address_bits: record.host_address_bits,
-        counts: Counts {
-            contexts_accepted: counts.contexts_accepted,
-            tables_duplicated: counts.tables_duplicated,
-            leaf_mappings: counts.leaf_mappings,
-            domains_reserved: counts.domains_reserved,
-            hazards: counts.hazards,
-        },
+        counts: record.counts(),
         whole: units.iter().all(UnitView::is_whole) && record.units.unlisted == 0,
         units,
         unlisted_units: record.units.unlisted,
@@ -112,17 +94,6 @@ pub(crate) fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<
             (None, None) => Asked::Everything,
         },
     })
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = self;
-        write!(
-            f,
-            "{contexts_accepted} contexts accepted, {tables_duplicated} tables with {leaf_mappings} mappings \
-             duplicated, {domains_reserved} domain-ids reserved, {hazards} hazards"
-        )
-    }
 }
 
 impl UnitView {

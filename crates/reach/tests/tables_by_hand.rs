@@ -1,0 +1,261 @@
+//! Tables whose words are written by hand, by the layouts of the VT-d specification (9.2 to 9.8).
+
+#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+use std::collections::BTreeMap;
+
+use machine::{OldMemory, Table, Unreadable};
+use proptest::prelude::*;
+use reach::{Budget, Kind, Obstacle, Place, Route, Spent, Tables, Unit};
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::RootTableAddress;
+use vtd::paging::Level;
+
+/// Pages of words; what was not written is zero, and pages from `END` on cannot be read.
+#[derive(Default)]
+struct Words(BTreeMap<u64, u64>);
+
+const END: u64 = 0x10_0000;
+
+impl OldMemory for Words {
+    fn read(&self, address: u64, _: &mut [u8]) -> Result<(), Unreadable> {
+        Err(Unreadable { address, len: 0 })
+    }
+
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        if address >= END {
+            return Err(Unreadable { address, len: 4096 });
+        }
+        for (at, word) in (address..).step_by(8).zip(into) {
+            *word = self.0.get(&at).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+/// Everything that a unit of scalable mode can have, on a machine of 46 bits.
+fn unit() -> Unit {
+    Unit {
+        root: RootTableAddress::from_bits(0x1400),
+        // SAGAW: 39, 48 and 57 bits; MGAW 48; SSLPS: 2 MiB and 1 GiB; FS1GP; FS5LP.
+        capability: Capability::from_bits(0b1110 << 8 | 47 << 16 | 3 << 34 | 1 << 56 | 1 << 60),
+        // PT, NEST, PASID, SMTS, SSTS, FSTS, RPS.
+        extended: ExtendedCapability::from_bits(
+            1 << 6 | 1 << 26 | 1 << 40 | 1 << 43 | 1 << 46 | 1 << 47 | 1 << 49,
+        ),
+        host_address_bits: 46,
+    }
+}
+
+/// 00:02.0 with this PASID table entry for its requests without PASID.
+fn device(entry: [u64; 3]) -> Words {
+    let mut words = BTreeMap::from([(0x1000, 0x2001), (0x2000 + 0x10 * 32, 0x3001), (0x3000, 0x4001)]);
+    words.extend((0x4000..).step_by(8).zip(entry));
+    Words(words)
+}
+
+/// The route of the only requester.
+fn route(words: &Words) -> Result<Route, Obstacle> {
+    let mut found = Vec::new();
+    let tables = Tables::new(words, unit());
+    tables.each_requester(&mut Budget::new(100), &mut |place, binding| found.push((place, binding))).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(matches!(found[0].0, Place::Requester(requester) if requester.to_string() == "00:02.0"));
+    found[0].1.map(|binding| binding.route)
+}
+
+/// Where the only requester's addresses lead: `iova+len->address rights level`, or what is in the way.
+fn reached(words: &Words) -> Vec<String> {
+    let mut found = Vec::new();
+    let tables = Tables::new(words, unit());
+    let done = tables.each_piece(route(words).unwrap(), &mut Budget::new(100), &mut |piece| {
+        found.push(match piece.kind {
+            Kind::Memory { address, rights, level } => {
+                let level = level.map_or(0, Level::number);
+                format!("{:#x}+{:#x}->{address:#x} {rights} {level}", piece.iova, piece.len)
+            }
+            Kind::Obstacle(obstacle) => format!("{:#x}+{:#x}: {obstacle}", piece.iova, piece.len),
+        });
+    });
+    done.unwrap();
+    found
+}
+
+/// PGTT 1 (first stage) or 3 (nested), AW 2 (48 bits); first stage of four levels at 0x5000, second stage at 0x9000.
+fn first_stage() -> Words {
+    device([1 << 6 | 1, 7, 0x5000])
+}
+
+fn nested() -> Words {
+    device([0x9000 | 3 << 6 | 2 << 2 | 1, 7, 0x5000])
+}
+
+#[test]
+fn first_stage_pages_have_the_rights_of_all_levels() {
+    let mut words = first_stage();
+    words.0.extend([
+        (0x5000, 0x6007),
+        (0x6000, 0x7007),
+        (0x6008, 0x4000_0087), // 1 GiB, user, writable
+        (0x7000, 0x8005),      // not writable from here on
+        (0x7008, 0x20_1087),   // 2 MiB; bit 12 is its PAT bit
+        (0x8000, 0xA007),
+        (0x8008, 0xB003), // no user requests
+    ]);
+    let expected = [
+        "0x0+0x1000->0xa000 r 1",
+        "0x1000+0x1000->0xb000 rs 1",
+        "0x200000+0x200000->0x200000 rw 2",
+        "0x40000000+0x40000000->0x40000000 rw 3",
+    ];
+    assert_eq!(reached(&words), expected);
+}
+
+#[test]
+fn the_upper_half_of_a_first_stage_is_sign_extended() {
+    let mut words = first_stage();
+    words.0.extend([(0x5000 + 511 * 8, 0x6007), (0x6000 + 511 * 8, 0x7007), (0x7000 + 511 * 8, 0xE0_0087)]);
+    assert_eq!(reached(&words), ["0xffffffffffe00000+0x200000->0xe00000 rw 2"]);
+}
+
+/// 3.8: the second stage translates where the first-stage tables are, and where they lead.
+#[test]
+fn nested_pages_go_through_both_stages() {
+    let mut words = nested();
+    words.0.extend([
+        // Second stage: guest 0..2 MiB in small pages, 2 MiB..4 MiB as one, read-only.
+        (0x9000, 0xA003),
+        (0xA000, 0xB003),
+        (0xB000, 0xC003),
+        (0xB008, 0xE0_0081),
+        (0xC000 + 0x5 * 8, 0x1_5003), // the first stage's tables
+        (0xC000 + 0x6 * 8, 0x1_6003),
+        (0xC000 + 0x7 * 8, 0x1_7003),
+        (0xC000 + 0x8 * 8, 0x1_8003),
+        (0xC000 + 0xD * 8, 0x1_9003), // a page
+        // First stage, where the second stage puts it.
+        (0x1_5000, 0x6007),
+        (0x1_6000, 0x7007),
+        (0x1_7000, 0x8007),
+        (0x1_7008, 0x20_0087), // 2 MiB over 2 MiB
+        (0x1_7010, 0x6_0007),  // a table that the second stage does not map
+        (0x1_8000, 0xD005),    // a page over a page
+        (0x1_8008, 0x5_0007),  // a page that the second stage does not map
+    ]);
+    let expected = [
+        "0x0+0x1000->0x19000 r 1",
+        "0x200000+0x200000->0xe00000 r 2",
+        "0x400000+0x200000: the first-stage table at 0x60000 is not mapped by the second stage",
+    ];
+    assert_eq!(reached(&words), expected);
+}
+
+#[test]
+fn a_large_first_stage_page_is_cut_as_the_second_stage_is() {
+    let mut words = nested();
+    words.0.extend([
+        (0x9000, 0xA003),
+        (0xA000, 0xB003),
+        (0xB000, 0xC003),
+        (0xC000 + 0x5 * 8, 0x1_5003),
+        (0xC000 + 0x6 * 8, 0x1_6003),
+        (0xC000 + 0x7 * 8, 0x1_7003),
+        (0x1_5000, 0x6007),
+        (0x1_6000, 0x7007),
+        (0x1_7000, 0x87), // guest 0..2 MiB
+    ]);
+    assert_eq!(
+        reached(&words),
+        ["0x5000+0x1000->0x15000 rw 1", "0x6000+0x1000->0x16000 rw 1", "0x7000+0x1000->0x17000 rw 1"]
+    );
+}
+
+#[test]
+fn reserved_bits_and_tables_outside_memory_are_told_where_they_are() {
+    let mut words = device([0x9000 | 2 << 6 | 2 << 2 | 1, 7, 0]);
+    words.0.extend([
+        (0x9000, 0xA003),
+        (0xA000, 0xB003),
+        (0xA008, END | 3),
+        (0xB000, 1 << 50 | 3),
+        (0xB008, 0x1083),
+    ]);
+    let expected = [
+        "0x0+0x200000: reserved bits are set",
+        "0x200000+0x200000: reserved bits are set",
+        "0x40000000+0x40000000: the table at 0x100000 cannot be read",
+    ];
+    assert_eq!(reached(&words), expected);
+}
+
+/// 3.14, 7.1.3: no table translates the interrupt window, and none may lead into it.
+#[test]
+fn interrupts_are_left_out_on_both_sides() {
+    let mut words = device([0x9000 | 2 << 6 | 2 << 2 | 1, 7, 0]);
+    // 1 GiB at 3 GiB leads to itself, and the one at 0 there as well.
+    words.0.extend([(0x9000, 0xA003), (0xA000, 0xC000_0083), (0xA018, 0xC000_0083)]);
+    let expected = [
+        "0x0+0x3ee00000->0xc0000000 rw 3",
+        "0x3ef00000+0x1100000->0xfef00000 rw 3",
+        "0xc0000000+0x3ee00000->0xc0000000 rw 3",
+        "0xfef00000+0x1100000->0xfef00000 rw 3",
+    ];
+    assert_eq!(reached(&words), expected);
+}
+
+#[test]
+fn what_the_unit_lacks_lets_nothing_pass() {
+    assert_eq!(route(&device([5 << 6 | 1, 7, 0])), Err(Obstacle::Type(5)));
+    assert_eq!(route(&device([2 << 6 | 1, 7, 0])), Err(Obstacle::Width(0)));
+    assert_eq!(route(&device([1 << 6 | 1, 7, 2 << 2])), Err(Obstacle::Width(2)));
+    assert_eq!(route(&device([1 << 6 | 1 << 10 | 1, 7, 0])), Err(Obstacle::ReservedBits));
+    assert_eq!(route(&device([0, 7, 0])), Err(Obstacle::NoPasidEntry));
+}
+
+#[test]
+fn a_walk_ends_with_its_budget() {
+    let mut words = device([0x9000 | 2 << 6 | 2 << 2 | 1, 7, 0]);
+    words.0.extend((0..512).map(|index| (0x9000 + index * 8, 0x9003)));
+    let (mut pieces, mut budget) = (0, Budget::new(1000));
+    let done =
+        Tables::new(&words, unit()).each_piece(route(&words).unwrap(), &mut budget, &mut |_| pieces += 1);
+    assert_eq!((done, budget), (Err(Spent), Budget::new(0)));
+    assert!(pieces < 1000 * 512);
+}
+
+#[test]
+fn one_walk_cannot_spend_the_budget_of_others() {
+    let mut all = Budget::new(10);
+    let share = all.lend(4);
+    assert_eq!((all, share), (Budget::new(6), Budget::new(4)));
+    all.give_back(Budget::new(3));
+    assert_eq!((all.lend(100), all), (Budget::new(9), Budget::new(0)));
+}
+
+proptest! {
+    #[test]
+    fn any_words_and_any_unit_are_survived(
+        words in prop::collection::vec((0..0x8000_u64 / 8, any::<u64>(), 0..0x10_u64), 0..200),
+        root: u64, capability: u64, extended: u64, host_address_bits in 0..70_u32,
+    ) {
+        // Half of the entries lead to a table nearby.
+        let near = |word: u64, page: u64| if word & 8 == 0 { word & 0xFFF | page << 12 } else { word };
+        let words = Words(words.into_iter().map(|(at, word, page)| (at * 8, near(word, page))).collect());
+        let unit = Unit {
+            root: RootTableAddress::from_bits(root & 0xFFF | (root >> 60) << 12),
+            capability: Capability::from_bits(capability),
+            extended: ExtendedCapability::from_bits(extended),
+            host_address_bits,
+        };
+        let tables = Tables::new(&words, unit);
+        let mut routes = Vec::new();
+        let _ = tables.each_requester(&mut Budget::new(300), &mut |_, binding| {
+            routes.extend(binding.ok().map(|binding| binding.route));
+        });
+        for route in routes.into_iter().take(20) {
+            let _ = tables.each_piece(route, &mut Budget::new(100), &mut |piece| {
+                assert!(piece.len > 0 && piece.iova.checked_add(piece.len - 1).is_some(), "{piece:?}");
+            });
+        }
+    }
+}
