@@ -1,7 +1,10 @@
 //! Domains that do not fit: runs of pages become larger ones, other tables stay where they are.
 //!
-//! A table that is kept is checked, but it stays in the old kernel's memory, where a device that runs wild could
-//! change it later. That is the price of not cutting its devices off, and the report says so. New mappings never go
+//! A table that is kept is checked, but on a copy that is thrown away: it stays in the old kernel's memory, and hardware
+//! reads what is there then. What protects the capture kernel's memory from a change in between, or ever after, is no more
+//! than what protected the old kernel's: no device is given the memory that page tables lie in, but one that passes
+//! through, or whose mappings are corrupt, reaches it. A second check would only move the moment, so there is none; the
+//! alternative is to cut the domain's devices off, and the report tells which domains depend on it. New mappings never go
 //! below a kept table: all its addresses are reserved.
 
 use machine::{ENTRIES, Frames, OldMemory, Range, Table};
@@ -67,8 +70,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(entry.marked())
     }
 
-    /// Checks a table, and all below it, without copying it for good. Each is checked once, those of level 1 but
-    /// for sharing.
+    /// Checks a table, and all below it, without copying it for good. Each that is well is checked once, those of
+    /// level 1 but for sharing.
     fn check_in_place(&mut self, table: u64, level: Level) -> Result<(), Danger> {
         if self.kept.find(table, level).is_some() {
             return Ok(());
@@ -79,7 +82,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             Some(below) => self.check_entries_in_place(look, level, below),
         };
         self.frames.release(look);
-        if level > Level::ONE {
+        if level > Level::ONE && checked.is_ok() {
             self.kept.remember(table, level, table);
         }
         checked

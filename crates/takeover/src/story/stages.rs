@@ -276,3 +276,22 @@ fn pasids_beyond_the_first_page_of_a_directory_are_carried_over() {
     assert_eq!(own[&table][40002 % 64 * 8], FIRST_STAGE);
     assert_eq!(taken.report().contexts[1].pasid, Some(40002));
 }
+
+/// A table that two places share, and that cannot be kept in the first, cannot be kept in the second.
+#[test]
+fn what_was_found_unfit_to_be_kept_stays_so() {
+    let mut kernel = Kernel::legacy();
+    let [top, good, shared, leaves] = [(); 4].map(|()| kernel.table());
+    for (index, below) in [good, shared, shared].into_iter().enumerate() {
+        kernel.set(top, index, below | 3);
+    }
+    kernel.set(good, 0, 0x4020_0083);
+    kernel.set(shared, 0, leaves | 3);
+    kernel.set(leaves, 0, OWN.start | 3);
+    kernel.legacy_context(DISK, 0, top, 2);
+    // Root, context table, and two for the domain.
+    let (taken, _) = kernel.die_with(4);
+    assert_eq!(kernel.reach(DISK, 0x1234), Some(0x4020_1234));
+    assert_eq!((kernel.reach(DISK, 1 << 30), kernel.reach(DISK, 2 << 30)), (None, None));
+    assert_eq!(dangers(&taken), [(Danger::ReachesOwnMemory(OWN.start), Outcome::Fenced)]);
+}
