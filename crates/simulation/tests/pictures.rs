@@ -8,7 +8,8 @@ use simulation::draw::{self, Ink};
 use simulation::{File, Simulation, Stage};
 
 fn run(text: &str) -> Simulation {
-    simulation::run(&Stage::set(File::parse(text).unwrap(), text).unwrap())
+    let file = File::parse(text).expect("the scenario is well formed");
+    simulation::run(&Stage::set(file, text).expect("the scenario can be set up"))
 }
 
 /// Numbers become `#`, however many columns they take.
