@@ -30,7 +30,7 @@ pub use budget::{Budget, Spent};
 pub use obstacle::Obstacle;
 pub use piece::{Kind, Piece, Rights};
 pub use requesters::{Binding, Place};
-pub use route::Route;
+pub use route::{FirstStage, Privilege, Route};
 pub use stage::Root;
 
 /// What decides how a unit's tables are read.

@@ -23,6 +23,9 @@ pub enum Obstacle {
     /// There is no entry for requests without PASID: they fault.
     #[error("no PASID entry for requests without PASID")]
     NoPasidEntry,
+    /// Requests are made as a supervisor, which the PASID entry does not allow: they fault.
+    #[error("supervisors' requests are not allowed")]
+    Supervisor,
     /// The second stage does not map the first-stage table at this address: requests fault.
     #[error("the first-stage table at {0:#x} is not mapped by the second stage")]
     TableUnmapped(u64),

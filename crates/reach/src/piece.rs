@@ -38,7 +38,7 @@ pub struct Rights {
     pub read: bool,
     /// Writes pass.
     pub write: bool,
-    /// User requests pass; if not, only privileged ones do (3.6.1).
+    /// Nothing more is asked; if not, only requests pass that say they are privileged (3.6.1).
     pub user: bool,
 }
 

@@ -12,7 +12,7 @@ use vtd::source::{Requester, SourceId};
 
 use crate::budget::{Budget, Spent};
 use crate::stage::Root;
-use crate::{Obstacle, Route, Tables, Unit};
+use crate::{FirstStage, Obstacle, Privilege, Route, Tables, Unit};
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,9 @@ impl<M: OldMemory> Tables<'_, M> {
         let directory_index = pasid as usize / PASID_TABLE_ENTRIES;
         budget.take()?;
         let binding = match self.pasid_entry(device, directory_index, pasid as usize % PASID_TABLE_ENTRIES) {
-            Ok(entry) if entry.second.present() => pasid_binding(entry, device, self.unit),
+            Ok(entry) if entry.second.present() => {
+                pasid_binding(entry, device, device.own_privilege(entry, self.unit), self.unit)
+            }
             Ok(_) => Err(Obstacle::NoPasidEntry),
             Err(obstacle) => Err(obstacle),
         };
@@ -231,7 +233,10 @@ impl<M: OldMemory> Tables<'_, M> {
             let entry = PasidEntry::from_words(*words);
             if entry.second.present() && pasid != self.own_pasid(device) {
                 let requester = Requester { source: device.source, pasid: Some(pasid) };
-                visit(Place::Requester(requester), pasid_binding(entry, device, self.unit));
+                visit(
+                    Place::Requester(requester),
+                    pasid_binding(entry, device, Ok(Privilege::User), self.unit),
+                );
             }
         }
     }
@@ -261,6 +266,17 @@ impl Device {
         Place::Pasids(Requester { source: self.source, pasid })
     }
 
+    /// As whom requests without PASID are made (9.4).
+    fn own_privilege(&self, entry: PasidEntry, unit: Unit) -> Result<Privilege, Obstacle> {
+        let privileged = unit.extended.rprivs() && self.context.high.rid_privileged();
+        match (privileged, entry.first.supervisor(), entry.first.write_protect()) {
+            (false, ..) => Ok(Privilege::User),
+            (true, false, _) => Err(Obstacle::Supervisor),
+            (true, true, false) => Ok(Privilege::Supervisor),
+            (true, true, true) => Ok(Privilege::BoundSupervisor),
+        }
+    }
+
     fn directory_page(&self, page: usize) -> u64 {
         self.context.low.directory().wrapping_add(page as u64 * PAGE_SIZE)
     }
@@ -280,17 +296,24 @@ fn legacy_binding(entry: ContextEntry, unit: Unit) -> Result<Binding, Obstacle> 
     Ok(Binding { domain: entry.high.domain(), device_tlb, route })
 }
 
-fn pasid_binding(entry: PasidEntry, device: &Device, unit: Unit) -> Result<Binding, Obstacle> {
+/// `privilege` counts only for the first stage.
+fn pasid_binding(
+    entry: PasidEntry,
+    device: &Device,
+    privilege: Result<Privilege, Obstacle>,
+    unit: Unit,
+) -> Result<Binding, Obstacle> {
     if entry.has_reserved_bits(unit.host_address_bits) {
         return Err(Obstacle::ReservedBits);
     }
     let second = || second_stage(entry.second_stage_table(), entry.second.width(), unit);
+    let first = || Ok(FirstStage { root: first_stage(entry, unit)?, privilege: privilege? });
     let extended = unit.extended;
     let route = match entry.second.translation() {
-        PasidTranslationType::FIRST_STAGE if extended.fsts() => Route::FirstStage(first_stage(entry, unit)?),
+        PasidTranslationType::FIRST_STAGE if extended.fsts() => Route::FirstStage(first()?),
         PasidTranslationType::SECOND_STAGE if extended.ssts() => Route::SecondStage(second()?),
         PasidTranslationType::NESTED if extended.nest() => {
-            Route::Nested { first: first_stage(entry, unit)?, second: second()? }
+            Route::Nested { first: first()?, second: second()? }
         }
         PasidTranslationType::PASS_THROUGH if extended.pt() => Route::PassThrough,
         other => return Err(Obstacle::Type(other.0)),

@@ -15,14 +15,34 @@ pub enum Route {
     /// By second-stage tables.
     SecondStage(Root),
     /// By first-stage tables.
-    FirstStage(Root),
+    FirstStage(FirstStage),
     /// By first-stage tables, whose addresses second-stage tables translate.
     Nested {
         /// The first stage; its address is translated by the second.
-        first: Root,
+        first: FirstStage,
         /// The second stage.
         second: Root,
     },
+}
+
+/// First-stage tables, and as whom requests go by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FirstStage {
+    /// The tables.
+    pub root: Root,
+    /// As whom requests are made.
+    pub privilege: Privilege,
+}
+
+/// As whom requests are made (3.6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Privilege {
+    /// As a user. A request with a PASID may say of itself that it is privileged.
+    User,
+    /// As a supervisor, whom read-only pages do not stop.
+    Supervisor,
+    /// As a supervisor, whom they do (WPE).
+    BoundSupervisor,
 }
 
 impl<M: OldMemory> Tables<'_, M> {
@@ -54,7 +74,7 @@ impl<M: OldMemory> Tables<'_, M> {
         match route {
             Route::PassThrough => unit.host_address_bits.min(guest_bits),
             Route::SecondStage(root) => root.top.width().min(guest_bits),
-            Route::FirstStage(root) | Route::Nested { first: root, .. } => root.top.width(),
+            Route::FirstStage(first) | Route::Nested { first, .. } => first.root.top.width(),
         }
     }
 
@@ -65,7 +85,7 @@ impl<M: OldMemory> Tables<'_, M> {
         budget: &mut Budget,
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
-        let (stage, root) = match route {
+        let (first, beneath) = match route {
             Route::PassThrough => {
                 let kind = Kind::Memory { address: within.start, rights: Rights::ALL, level: None };
                 visit(Piece { iova: within.start, len: within.len(), kind });
@@ -76,9 +96,11 @@ impl<M: OldMemory> Tables<'_, M> {
                 let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut checked };
                 return walk.descend(&Node::root(root), within);
             }
-            Route::FirstStage(root) => (Stage::First { beneath: None }, root),
-            Route::Nested { first, second } => (Stage::First { beneath: Some(second) }, first),
+            Route::FirstStage(first) => (first, None),
+            Route::Nested { first, second } => (first, Some(second)),
         };
+        let FirstStage { root, privilege } = first;
+        let stage = Stage::First { privilege, beneath };
         let mut extended = |piece: Piece| {
             apart_from_interrupts(Piece { iova: sign_extended(piece.iova, root), ..piece }, visit);
         };

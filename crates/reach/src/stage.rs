@@ -7,7 +7,7 @@ use vtd::second_stage::SecondStageEntry;
 
 use crate::budget::{Budget, Spent};
 use crate::piece::{Kind, Piece, Rights};
-use crate::{Obstacle, Tables, Unit};
+use crate::{Obstacle, Privilege, Tables, Unit};
 
 /// The root of page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +23,8 @@ pub struct Root {
 pub(crate) enum Stage {
     /// First-stage tables. Their addresses are physical, or those of the second stage beneath.
     First {
+        /// As whom requests are made.
+        privilege: Privilege,
         /// The second stage.
         beneath: Option<Root>,
     },
@@ -94,7 +96,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     /// Reads a table, whose address may be one of the second stage.
     fn host_table(&mut self, node: &Node) -> Result<Result<machine::Table, Obstacle>, Spent> {
         let address = match self.stage {
-            Stage::First { beneath: Some(second) } => {
+            Stage::First { beneath: Some(second), .. } => {
                 match self.tables.host_page(second, node.address, self.budget)? {
                     Ok(address) => address,
                     Err(obstacle) => return Ok(Err(obstacle)),
@@ -125,7 +127,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
 
     /// Tells of a page, or of what the second stage makes of it.
     fn tell_page(&mut self, iova: Range, address: u64, rights: Rights, level: Level) -> Result<(), Spent> {
-        let Stage::First { beneath: Some(second) } = self.stage else {
+        let Stage::First { beneath: Some(second), .. } = self.stage else {
             self.tell(iova, Kind::Memory { address, rights, level: Some(level) });
             return Ok(());
         };
@@ -149,7 +151,9 @@ impl<M: OldMemory> Walk<'_, '_, M> {
 
     fn step(&self, word: u64, node: &Node) -> Step {
         match self.stage {
-            Stage::First { .. } => first_stage_step(FirstStageEntry(word), node, self.tables.unit),
+            Stage::First { privilege, .. } => {
+                first_stage_step(FirstStageEntry(word), node, privilege, self.tables.unit)
+            }
             Stage::Second => second_stage_step(SecondStageEntry(word), node, self.tables.unit),
         }
     }
@@ -185,7 +189,7 @@ fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: Unit) -> Step {
     if entry.is_leaf(level) { Step::Page { address, rights } } else { Step::Table { address, rights } }
 }
 
-fn first_stage_step(entry: FirstStageEntry, node: &Node, unit: Unit) -> Step {
+fn first_stage_step(entry: FirstStageEntry, node: &Node, privilege: Privilege, unit: Unit) -> Step {
     let level = node.level;
     if !entry.present() {
         return Step::Absent;
@@ -193,10 +197,20 @@ fn first_stage_step(entry: FirstStageEntry, node: &Node, unit: Unit) -> Step {
     if entry.reserved_bits(level, unit.host_address_bits, unit.capability) != 0 {
         return Step::ReservedBits;
     }
-    let rights = node.rights.and(Rights { read: true, write: entry.writable(), user: entry.user() });
+    let rights = node.rights.and(first_stage_rights(entry, privilege));
     if entry.is_leaf(level) {
         Step::Page { address: entry.page(level), rights }
     } else {
         Step::Table { address: entry.address(), rights }
+    }
+}
+
+/// What a present entry allows (3.6.1).
+fn first_stage_rights(entry: FirstStageEntry, privilege: Privilege) -> Rights {
+    let write = entry.writable();
+    match privilege {
+        Privilege::User => Rights { read: true, write, user: entry.user() },
+        Privilege::Supervisor => Rights::ALL,
+        Privilege::BoundSupervisor => Rights { write, ..Rights::ALL },
     }
 }

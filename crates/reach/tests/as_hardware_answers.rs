@@ -5,7 +5,7 @@
 use model::random::Size;
 use model::{Access, Answer, Direction, Machine, Requester, Scenario};
 use proptest::prelude::*;
-use reach::{Budget, Kind, Obstacle, Piece, Place, Route, Tables, Unit};
+use reach::{Budget, Kind, Obstacle, Piece, Place, Rights, Route, Tables, Unit};
 use vtd::control::RootTableAddress;
 use vtd::registers::RTADDR;
 
@@ -59,8 +59,7 @@ fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result
             let answer = machine.answer_before(0, requester.access(piece.iova + offset, direction));
             let expected = match piece.kind {
                 Kind::Memory { address, rights, .. } => {
-                    let allowed = if direction == Direction::Read { rights.read } else { rights.write };
-                    allowed.then_some(Answer::Memory(address + offset))
+                    allows(rights, direction).then_some(Answer::Memory(address + offset))
                 }
                 Kind::Obstacle(Obstacle::Unreadable(_)) => continue,
                 Kind::Obstacle(_) => None,
@@ -74,11 +73,15 @@ fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result
     Ok(())
 }
 
+/// Requests of the model do not say that they are privileged.
+fn allows(rights: Rights, direction: Direction) -> bool {
+    rights.user && if direction == Direction::Read { rights.read } else { rights.write }
+}
+
 fn listed_answer(pieces: &[Piece], access: Access) -> Option<u64> {
     let piece = pieces.iter().find(|piece| access.iova.wrapping_sub(piece.iova) < piece.len)?;
     let Kind::Memory { address, rights, .. } = piece.kind else { return None };
-    let allowed = if access.direction == Direction::Read { rights.read } else { rights.write };
-    allowed.then_some(address + (access.iova - piece.iova))
+    allows(rights, access.direction).then_some(address + (access.iova - piece.iova))
 }
 
 fn check(machine: &Machine) -> Result<(), TestCaseError> {

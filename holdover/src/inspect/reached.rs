@@ -89,8 +89,10 @@ impl RouteView {
         let (translation, tables, address_bits) = match route {
             Route::PassThrough => ("pass-through", vec![], None),
             Route::SecondStage(root) => ("second stage", vec![root], Some(root.top.width())),
-            Route::FirstStage(root) => ("first stage", vec![root], Some(root.top.width())),
-            Route::Nested { first, second } => ("nested", vec![first, second], Some(first.top.width())),
+            Route::FirstStage(first) => ("first stage", vec![first.root], Some(first.root.top.width())),
+            Route::Nested { first, second } => {
+                ("nested", vec![first.root, second], Some(first.root.top.width()))
+            }
         };
         Self {
             users: users.into_iter().map(UserView::new).collect(),
