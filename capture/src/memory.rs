@@ -54,7 +54,7 @@ pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut i
 }
 
 /// The dead kernel's RAM, mapped read-only.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OldRam {
     /// Ascending and disjoint.
     ranges: Vec<Range>,

@@ -16,6 +16,7 @@ use vtd::source::SourceId;
 use crate::clock::Tsc;
 use crate::discover::Machine;
 use crate::frames::FramePool;
+use crate::memory::OldRam;
 use crate::mmio::Mmio;
 #[cfg(not(mutations))]
 use crate::mmio::Mmio as UnitRegisters;
@@ -41,6 +42,8 @@ pub(crate) struct Remapping {
     pub(crate) host_address_bits: u32,
     /// Whether the checksum of the firmware's table is right; the table is used all the same.
     pub(crate) table_is_sound: bool,
+    /// Where the dead kernel's tables are, of which some may be kept.
+    old: OldRam,
 }
 
 /// One remapping unit.
@@ -124,7 +127,13 @@ impl Remapping {
     /// No units: every device reaches memory by physical addresses.
     pub(crate) fn none() -> Option<Self> {
         let frames = FramePool::new(0)?;
-        Some(Self { units: Vec::new(), frames, host_address_bits: 0, table_is_sound: true })
+        Some(Self {
+            units: Vec::new(),
+            frames,
+            host_address_bits: 0,
+            table_is_sound: true,
+            old: OldRam::default(),
+        })
     }
 
     /// Takes over every unit whose translation is on. A unit for which that fails is left as it is.
@@ -155,7 +164,8 @@ impl Remapping {
             let state = state.unwrap_or_else(State::Lost);
             units.push(Unit { base: drhd.base, serves: serves[index].clone(), registers, state });
         }
-        Ok(Self { units, frames, host_address_bits, table_is_sound: dmar.is_sound() })
+        let table_is_sound = dmar.is_sound();
+        Ok(Self { units, frames, host_address_bits, table_is_sound, old: machine.old.clone() })
     }
 
     /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours, and so do
@@ -177,7 +187,8 @@ impl Remapping {
     pub(crate) fn map(&mut self, reach: &Reach, memory: Range) -> Option<u64> {
         let Reach::Translated(index, attachment) = reach else { return Some(memory.start) };
         let State::TakenOver(unit) = &mut self.units.get_mut(*index)?.state else { return None };
-        unit.map(attachment, memory.start, memory.len(), Permission::ReadWrite, &mut self.frames).ok()
+        unit.map(attachment, memory.start, memory.len(), Permission::ReadWrite, &self.old, &mut self.frames)
+            .ok()
     }
 
     fn unit_of(&self, function: Function) -> Option<usize> {

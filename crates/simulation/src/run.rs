@@ -108,7 +108,8 @@ impl Run<'_> {
         let sharing = machine.sharing_before(0, disk);
         machine.guard(sharing.into_iter().map(|requester| Own { requester, memory }).collect());
         let device = taken.attach(SourceId(disk.source), &[], frames).map_err(|error| error.to_string())?;
-        let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, frames);
+        let old = machine.old_memory();
+        let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, &old, frames);
         let iova = Range::new(start.map_err(|error| error.to_string())?, 0);
         let iova = Range::new(iova.start, iova.start + memory.len());
         machine.silence(disk.source);

@@ -2,19 +2,20 @@
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, PAGE_SIZE, Range, Registers};
+use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
 use vtd::paging::Permission;
 use vtd::source::SourceId;
+use vtd::stage::ReservedBits;
 
 use crate::Surroundings;
 use crate::device_tlb::{DeviceTlb, forget_domain, of_source};
-use crate::domain::{Domain, Unfit};
+use crate::domain::{Domain, Kept, Unfit};
 use crate::duplicate::Duplicate;
 use crate::entry::{Entry, Slot};
 use crate::failure::{Failure, InForce};
 use crate::found::Context;
-use crate::growth::{OutOfMemory, insert, push};
+use crate::growth::{OutOfMemory, filled, insert, push};
 use crate::hazard::{Danger, Outcome, Place};
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
@@ -106,6 +107,9 @@ pub struct Takeover<'c, R, C> {
     contexts: Vec<Context>,
     domains: Vec<Domain>,
     ids: DomainIds,
+    /// The capture kernel's memory.
+    own: Vec<Range>,
+    host_address_bits: u32,
     kept_free: Vec<Range>,
     /// Those that answer when they are told to forget.
     device_tlbs: Vec<DeviceTlb>,
@@ -124,6 +128,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     ) -> Result<Self, Failure> {
         let after = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
         let kept_free = kept_free(surroundings).map_err(after)?;
+        let own = filled(Range::default(), surroundings.own.len()).map_err(after)?;
         let tables_duplicated = copy.tables_duplicated();
         let Duplicate { contexts, domains, hazards, tables, ids } = copy;
         let Swapped { found, root, invalidator } = swapped;
@@ -136,11 +141,14 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             contexts,
             domains,
             ids,
+            own,
+            host_address_bits: surroundings.host_address_bits,
             kept_free,
             device_tlbs,
             reserved_ranges,
             report,
         };
+        takeover.own.copy_from_slice(surroundings.own);
         for domain in &mut takeover.domains {
             keep_free(&mut domain.space, &takeover.kept_free);
         }
@@ -203,21 +211,32 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     ///
     /// Both are multiples of the page size. The I/O address was never mapped by the old kernel in this domain, is no
     /// interrupt address and in no kept-free range. When this returns, the device can use it.
+    ///
+    /// Tables that were kept in place are read from `old` if the mapping goes into one: those on its path are copied.
     pub fn map(
         &mut self,
         device: &Attachment,
         address: u64,
         len: u64,
         permission: Permission,
+        old: &impl OldMemory,
         frames: &mut impl Frames,
     ) -> Result<u64, MapError> {
         let target = whole_pages(address, len)?;
+        let surroundings = Surroundings {
+            host_address_bits: self.host_address_bits,
+            own: &self.own,
+            memory: &[],
+            kept_free: &[],
+            device_tlbs: &[],
+        };
         let domain = &mut self.domains[device.domain];
+        let reserved = ReservedBits::new(domain.stage, self.host_address_bits, self.unit.capability());
+        let kept = Kept { old, surroundings, reserved };
         for _ in 0..TRIES {
-            let window = domain.space.window();
-            let start = domain.space.allocate(len, PAGE_SIZE, window).ok_or(MapError::NoAddress)?;
+            let start = domain.allocate(len).ok_or(MapError::NoAddress)?;
             let iova = Range::new(start, start + len);
-            match domain.prepare(iova, permission, frames) {
+            match domain.prepare(iova, permission, &kept, frames) {
                 Ok(()) => {
                     domain.fill(iova, target.start, permission, frames);
                     self.make_visible(device, frames)?;
@@ -372,7 +391,12 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
     }
 
+    /// After a mapping was made. Where the path to it was replaced by copies, hardware may still go the old way.
     fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if core::mem::take(&mut self.domains[device.domain].relinked) {
+            self.unit.flush_write_buffer()?;
+            return self.invalidator.forget(&mut self.unit, frames, Scope::Domain(device.id));
+        }
         self.entries_appeared(Scope::Domain(device.id), frames)
     }
 

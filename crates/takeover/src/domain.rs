@@ -1,14 +1,15 @@
 //! A domain with tables of our own: where new mappings go.
 
-use machine::{Frames, PAGE_SIZE, Range};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::capability::Capability;
 use vtd::paging::{AddressWidth, Level, Permission};
-use vtd::stage::Stage;
+use vtd::stage::{PageEntry, ReservedBits, Stage};
 
+use crate::Surroundings;
 use crate::entry::Link;
 use crate::growth::OutOfMemory;
-use crate::hazard::Outcome;
-use crate::tables::new_table;
+use crate::hazard::{Danger, Outcome};
+use crate::tables::{copy_table, new_table};
 
 /// A domain and its own tables.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Domain {
     pub root: Option<u64>,
     /// I/O addresses: what the old kernel mapped is reserved.
     pub space: iova::Space,
+    /// Where tables are kept in place: these addresses are the last that new mappings get.
+    pub(crate) kept: iova::Space,
+    /// A present entry was replaced since hardware's caches were told.
+    pub(crate) relinked: bool,
     /// Page tables that were copied.
     pub tables: u64,
     /// Leaf entries that map something.
@@ -33,6 +38,16 @@ pub struct Domain {
     pub fenced: u64,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+/// How many separate ranges of kept tables are told apart in a domain; beyond it gaps between them count as kept.
+const KEPT_RANGES: usize = 64;
+
+/// What is needed to copy a table that was kept in place.
+pub(crate) struct Kept<'a, M> {
+    pub(crate) old: &'a M,
+    pub(crate) surroundings: Surroundings<'a>,
+    pub(crate) reserved: ReservedBits,
 }
 
 /// Why a mapping cannot be where its addresses are free.
@@ -63,8 +78,22 @@ impl Domain {
         let bits = if stage == Stage::First { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
         let space = iova::Space::new(Range::new(PAGE_SIZE, end), reserved_ranges).map_err(|_| OutOfMemory)?;
+        let kept = iova::Space::new(space.window(), KEPT_RANGES).map_err(|_| OutOfMemory)?;
         let outcome = Outcome::Duplicated;
-        Ok(Self { id, stage, width, top, root: None, space, tables: 0, leaves: 0, fenced: 0, outcome })
+        Ok(Self {
+            id,
+            stage,
+            width,
+            top,
+            root: None,
+            space,
+            kept,
+            relinked: false,
+            tables: 0,
+            leaves: 0,
+            fenced: 0,
+            outcome,
+        })
     }
 
     /// The root table, which is made if there is none.
@@ -80,15 +109,31 @@ impl Domain {
         Some(Link { stage: self.stage, root: self.root?, width: self.width, id: self.id })
     }
 
+    /// Allocates I/O addresses, where tables are kept in place only if there are no others.
+    pub(crate) fn allocate(&mut self, len: u64) -> Option<u64> {
+        let window = self.space.window();
+        let mut start = window.start;
+        for kept in self.kept.reserved() {
+            let before = Range::new(start, kept.start);
+            if let Some(found) = self.space.allocate(len, PAGE_SIZE, before) {
+                return Some(found);
+            }
+            start = kept.end;
+        }
+        let after = self.space.allocate(len, PAGE_SIZE, Range::new(start, window.end));
+        after.or_else(|| self.space.allocate(len, PAGE_SIZE, window))
+    }
+
     /// Makes the tables that a mapping needs; changes no translation.
     pub(crate) fn prepare(
         &mut self,
         iova: Range,
         permission: Permission,
+        kept: &Kept<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
-            let table = self.leaf_table(piece.start, permission, frames)?;
+            let table = self.leaf_table(piece.start, permission, kept, frames)?;
             if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
@@ -105,7 +150,7 @@ impl Domain {
         frames: &mut impl Frames,
     ) {
         for piece in pieces(iova) {
-            let Ok(table) = self.leaf_table(piece.start, permission, frames) else { return };
+            let Some(table) = self.find_leaf_table(piece.start, frames) else { return };
             let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
             for (index, address) in indices(piece).zip(addresses) {
                 frames.store(table, index, self.stage.leaf(Level::ONE, address, permission).bits);
@@ -142,23 +187,82 @@ impl Domain {
     /// The table of level 1 for an address; missing tables on the way are made.
     ///
     /// Present entries above level 1 point to frames of our own, copies or made here, unless they are marked: those
-    /// point to tables that were kept in place.
-    fn leaf_table(&self, iova: u64, permission: Permission, frames: &mut impl Frames) -> Result<u64, Unfit> {
+    /// point to tables that were kept in place, which are copied now.
+    fn leaf_table(
+        &mut self,
+        iova: u64,
+        permission: Permission,
+        kept: &Kept<'_, impl OldMemory>,
+        frames: &mut impl Frames,
+    ) -> Result<u64, Unfit> {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
         let mut level = self.top;
         while let Some(below) = level.below() {
-            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
+            let index = level.index(iova);
+            let entry = self.stage.entry(frames.table(table)[index]);
+            let start = iova & !(level.span() - 1);
+            let occupied = Unfit::Occupied(Range::new(start, start + level.span()));
             table = if !entry.present() {
-                add_table(self.stage, table, level.index(iova), frames).ok_or(Unfit::OutOfFrames)?
-            } else if entry.is_leaf(level) || entry.is_marked() || !entry.allows(permission) {
-                let start = iova & !(level.span() - 1);
-                return Err(Unfit::Occupied(Range::new(start, start + level.span())));
+                add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)?
+            } else if entry.is_leaf(level) || !entry.allows(permission) {
+                return Err(occupied);
+            } else if entry.is_marked() {
+                let copy = kept.copy(entry, below, frames).map_err(|danger| match danger {
+                    Danger::OverBudget => Unfit::OutOfFrames,
+                    _ => occupied,
+                })?;
+                frames.store(table, index, entry.with_table(copy).unmarked().bits);
+                frames.publish(table, index..index + 1);
+                self.relinked = true;
+                copy
             } else {
                 entry.table()
             };
             level = below;
         }
         Ok(table)
+    }
+}
+
+impl<M: OldMemory> Kept<'_, M> {
+    /// Copies the table of this level that a marked entry names, and marks what the copy names in turn.
+    ///
+    /// It was well when it was kept, and the copy is checked again: the table may have changed since.
+    fn copy(&self, entry: PageEntry, level: Level, frames: &mut impl Frames) -> Result<u64, Danger> {
+        let copy = copy_table(entry.table(), self.old, frames, &self.surroundings)?;
+        for index in 0..ENTRIES {
+            let found = entry.stage.entry(frames.table(copy)[index]);
+            match self.carry_over(found, level) {
+                Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
+                Err(danger) => {
+                    frames.release(copy);
+                    return Err(danger);
+                }
+            }
+        }
+        frames.publish(copy, 0..ENTRIES);
+        Ok(copy)
+    }
+
+    /// What an entry of such a copy becomes.
+    fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
+        let table = Range::new(found.table(), found.table() + PAGE_SIZE);
+        let page = Range::new(found.page(level), found.page(level) + level.span());
+        if !found.present() {
+            Ok(found)
+        } else if self.reserved.set_in(found, level) != 0 {
+            Err(Danger::ReservedBits)
+        } else if found.is_leaf(level) {
+            if self.surroundings.touches_own(page) {
+                Err(Danger::ReachesOwnMemory(page.start))
+            } else {
+                Ok(found)
+            }
+        } else if self.surroundings.touches_own(table) {
+            Err(Danger::TableInOwnMemory(table.start))
+        } else {
+            Ok(found.marked())
+        }
     }
 }
 

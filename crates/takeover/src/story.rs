@@ -341,6 +341,11 @@ impl Kernel {
         directory
     }
 
+    /// What is left of it.
+    fn memory(&self) -> OldRam {
+        OldRam(self.world.clone())
+    }
+
     /// Dies, and is taken over with all the frames one could want.
     fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
         self.die_with((OWN.len() / PAGE_SIZE) as usize - 64)
@@ -425,7 +430,8 @@ fn a_legacy_unit_is_taken_over() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (7, Inherited::Tables));
-    let iova = taken.map(&disk, OWN.start, 0x3000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x3000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova + 0x2000), Some(OWN.start + 0x2000));
     assert_eq!(kernel.reach(DISK, 0xFFFF_F123), Some(0x1234_5123));
     taken.unmap(&disk, Range::new(iova, iova + 0x3000), &mut frames).unwrap();
@@ -450,7 +456,8 @@ fn a_bus_whose_root_entry_has_a_reserved_half_stays_blocked_until_a_driver_attac
     assert_eq!(kernel.reach(DISK, 0x1000), None);
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     let new_root = RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).address();
     assert_eq!(kernel.world.own.borrow()[&new_root][upper_half], 0);
@@ -474,7 +481,8 @@ fn a_scalable_unit_is_taken_over() {
     assert_eq!(*kernel.world.forgotten.borrow(), order);
 
     let sound = taken.attach(SOUND, &[], &mut frames).unwrap();
-    let iova = taken.map(&sound, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&sound, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
     assert_eq!(kernel.reach(DISK, iova), None);
 }
@@ -486,7 +494,9 @@ fn a_stranger_gets_a_domain_of_its_own() {
         let (mut taken, mut frames) = kernel.die();
         let stranger = taken.attach(SOUND, &[], &mut frames).unwrap();
         assert_eq!(stranger.inherited, Inherited::Nothing);
-        let iova = taken.map(&stranger, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+        let iova = taken
+            .map(&stranger, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap();
         assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
         assert_eq!(taken.attach(SOUND, &[], &mut frames).unwrap(), stranger);
     }
@@ -508,7 +518,9 @@ fn pass_through_becomes_a_map_without_our_memory() {
         assert_eq!(kernel.reach(DISK, OWN.end - 1), None);
         assert_eq!(taken.report().domains[0].outcome, Outcome::Fenced);
         let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-        let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+        let iova = taken
+            .map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap();
         assert!(iova >= MEMORY.end);
         assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     }
@@ -572,7 +584,8 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(outcomes, [Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced]);
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert!(!Range::new(0x20_0000, 0x60_2000).contains(iova));
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
@@ -593,7 +606,8 @@ fn what_cannot_be_kept_is_blocked_and_said_so() {
     assert_eq!(kernel.reach(DISK, 0x20_5123), None);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (2, Inherited::Addresses));
-    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert!(!Range::new(0x20_0000, 0x80_0000).contains(iova));
 }
 

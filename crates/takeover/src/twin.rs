@@ -17,13 +17,26 @@ use crate::growth::push;
 /// A domain that translates as `domain` does, under another id, in tables of its own; `None` if there are no frames or
 /// no memory for it. Tables that were kept in place stay there.
 pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Option<Domain> {
-    let space = domain.space.twin().ok()?;
+    let (space, kept) = (domain.space.twin().ok()?, domain.kept.twin().ok()?);
     let root = match domain.root {
         None => None,
         Some(root) => Some(copy_tables(domain.stage, root, domain.top, frames)?),
     };
     let Domain { stage, width, top, tables, leaves, fenced, outcome, .. } = *domain;
-    Some(Domain { id, stage, width, top, root, space, tables, leaves, fenced, outcome })
+    Some(Domain {
+        id,
+        stage,
+        width,
+        top,
+        root,
+        space,
+        kept,
+        relinked: false,
+        tables,
+        leaves,
+        fenced,
+        outcome,
+    })
 }
 
 fn copy_tables(stage: Stage, root: u64, top: Level, frames: &mut impl Frames) -> Option<u64> {

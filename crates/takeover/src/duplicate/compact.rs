@@ -4,8 +4,10 @@
 //! reads what is there then. What protects the capture kernel's memory from a change in between, or ever after, is no more
 //! than what protected the old kernel's: no device is given the memory that page tables lie in, but one that passes
 //! through, or whose mappings are corrupt, reaches it. A second check would only move the moment, so there is none; the
-//! alternative is to cut the domain's devices off, and the report tells which domains depend on it. New mappings never go
-//! below a kept table: all its addresses are reserved.
+//! alternative is to cut the domain's devices off, and the report tells which domains depend on it.
+//!
+//! New mappings stay clear of kept tables while other addresses are free. Where none are, those on the path are copied
+//! then, and checked again ([`Domain`](crate::domain::Domain)).
 
 use machine::{ENTRIES, Frames, OldMemory, Range, Table};
 use vtd::paging::Level;
@@ -36,11 +38,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             return self.adopt(look, iova).map(|copy| entry.with_table(copy).unmarked());
         }
         let page = self.folded(look, Level::ONE);
-        self.frames.release(look);
         self.domain.leaves += found.present;
+        self.reserve_leaves(look, iova, found.present);
+        self.frames.release(look);
         let span = Range::new(iova, iova + Level::TWO.span());
-        self.domain.space.reserve(span);
         let Some(page) = page else {
+            self.domain.kept.reserve(span);
             self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
             return Ok(entry.marked());
         };
@@ -63,23 +66,24 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     /// Leaves a table and all below it where they are, if nothing in them must be cut out.
     fn keep(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
-        self.check_in_place(entry.table(), level)?;
+        self.check_in_place(entry.table(), level, iova)?;
         let span = Range::new(iova, iova + (1 << level.width()));
-        self.domain.space.reserve(span);
+        self.domain.kept.reserve(span);
         self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
         Ok(entry.marked())
     }
 
-    /// Checks a table, and all below it, without copying it for good. Each that is well is checked once, those of
-    /// level 1 but for sharing.
-    fn check_in_place(&mut self, table: u64, level: Level) -> Result<(), Danger> {
+    /// Checks a table, which translates the addresses from `base`, and all below it, without copying it for good. Each
+    /// that is well is checked once, those of level 1 but for sharing.
+    fn check_in_place(&mut self, table: u64, level: Level, base: u64) -> Result<(), Danger> {
         if self.kept.find(table, level).is_some() {
+            self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
             return Ok(());
         }
         let look = self.look(table)?;
         let checked = match level.below() {
-            None => self.check_leaves_in_place(look),
-            Some(below) => self.check_entries_in_place(look, level, below),
+            None => self.check_leaves_in_place(look, base),
+            Some(below) => self.check_entries_in_place(look, level, below, base),
         };
         self.frames.release(look);
         if level > Level::ONE && checked.is_ok() {
@@ -88,27 +92,38 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         checked
     }
 
-    fn check_leaves_in_place(&mut self, look: u64) -> Result<(), Danger> {
+    fn check_leaves_in_place(&mut self, look: u64, base: u64) -> Result<(), Danger> {
         let found = self.survey(look);
         self.domain.leaves += found.present;
+        self.reserve_leaves(look, base, found.present);
         if !found.suspicious {
             return Ok(());
         }
         (0..ENTRIES).try_for_each(|index| self.check_leaf(self.entry(look, index)))
     }
 
-    fn check_entries_in_place(&mut self, look: u64, level: Level, below: Level) -> Result<(), Danger> {
+    fn check_entries_in_place(
+        &mut self,
+        look: u64,
+        level: Level,
+        below: Level,
+        base: u64,
+    ) -> Result<(), Danger> {
         for index in 0..ENTRIES {
             let entry = self.entry(look, index);
+            let iova = base + index as u64 * level.span();
             let target = Range::new(entry.page(level), entry.page(level) + level.span());
             match entry {
                 _ if !entry.present() => {}
                 _ if self.reserved.set_in(entry, level) != 0 => return Err(Danger::ReservedBits),
-                _ if !entry.is_leaf(level) => self.check_in_place(entry.table(), below)?,
+                _ if !entry.is_leaf(level) => self.check_in_place(entry.table(), below, iova)?,
                 _ if self.surroundings.touches_own(target) => {
                     return Err(Danger::ReachesOwnMemory(target.start));
                 }
-                _ => self.domain.leaves += 1,
+                _ => {
+                    self.domain.leaves += 1;
+                    self.domain.space.reserve(Range::new(iova, iova + level.span()));
+                }
             }
         }
         Ok(())

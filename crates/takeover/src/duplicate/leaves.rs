@@ -24,7 +24,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         survey(self.frames.table(table), self.domain.stage, reserved, self.own)
     }
 
-    fn reserve_leaves(&mut self, copy: u64, base: u64, present: u64) {
+    /// Reserves what a table of level 1 in a frame of ours maps, of which so many entries are present.
+    pub(super) fn reserve_leaves(&mut self, copy: u64, base: u64, present: u64) {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Range::new(base, base + Level::TWO.span()));
         }

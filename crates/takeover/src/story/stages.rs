@@ -94,7 +94,8 @@ fn first_stage_tables_are_taken_over() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (7, Inherited::Tables));
-    let iova = taken.map(&disk, OWN.start, 0x2000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x2000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova + 0x1000), Some(OWN.start + 0x1000));
     // MGAW is 39 bits: QEMU's unit sign-extends from there.
     assert_eq!(taken.addresses(&disk).window().end, 1 << 38);
@@ -190,7 +191,8 @@ fn a_nested_translation_keeps_its_first_stage() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!(disk.inherited, Inherited::Nothing);
-    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     assert_eq!(kernel.pasid_entry(DISK)[1..], [u64::from(disk.id), 0]);
     assert_eq!(taken.attach(DISK, &[], &mut frames).unwrap(), disk);
@@ -210,7 +212,9 @@ fn a_unit_without_second_stage_gets_first_stage_tables() {
     assert_eq!(kernel.pasid_entry(DISK)[2] & 0xFFF, 0);
     for source in [DISK, SOUND] {
         let device = taken.attach(source, &[], &mut frames).unwrap();
-        let iova = taken.map(&device, OWN.start, 0x1000, Permission::ReadWrite, &mut frames).unwrap();
+        let iova = taken
+            .map(&device, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap();
         assert_eq!(kernel.reach(source, iova), Some(OWN.start));
     }
     assert_eq!(kernel.pasid_entry(SOUND)[0], FIRST_STAGE);
@@ -275,6 +279,70 @@ fn pasids_beyond_the_first_page_of_a_directory_are_carried_over() {
     let table = own[&((new & !0xFFF) + PAGE_SIZE)][40002 / 64 - 512] & !0xFFF;
     assert_eq!(own[&table][40002 % 64 * 8], FIRST_STAGE);
     assert_eq!(taken.report().contexts[1].pasid, Some(40002));
+}
+
+/// A domain in which every address is below a table that is kept: a new mapping copies the table on its path, and the
+/// others stay. A table that came to reach our memory is left as it is.
+#[test]
+fn a_mapping_into_a_kept_table_copies_its_path() {
+    let mut kernel = Kernel::legacy();
+    let [top, below, leaves] = [(); 3].map(|()| kernel.table());
+    for index in 0..512 {
+        kernel.set(top, index, below | 3);
+        kernel.set(below, index, leaves | 3);
+    }
+    kernel.set(leaves, 5, 0x1234_5003);
+    kernel.legacy_context(DISK, 0, top, 2);
+    let (mut taken, mut frames) = kernel.die_with(4);
+    assert_eq!(taken.report().domains[0].outcome, Outcome::KeptInPlace, "{:?}", dangers(&taken));
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+    let before = frames.available();
+    kernel.world.forgotten.borrow_mut().clear();
+    let iova =
+        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    assert_eq!(before - frames.available(), 1);
+    assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
+    assert_eq!(kernel.reach(DISK, 0x5123), Some(0x1234_5123));
+    assert_eq!(kernel.reach(DISK, iova + Level::TWO.span()), None);
+    assert_eq!(kernel.reach(DISK, 0x5123 + Level::TWO.span()), Some(0x1234_5123));
+    assert_eq!(*kernel.world.forgotten.borrow(), [DescriptorType::IOTLB]);
+
+    kernel.world.old.borrow_mut().get_mut(&leaves).unwrap()[7] = OWN.start | 3;
+    let len = Level::TWO.span() - 5 * PAGE_SIZE;
+    let refused = taken.map(&disk, OWN.start, len, Permission::ReadWrite, &kernel.memory(), &mut frames);
+    assert_eq!(refused, Err(crate::MapError::NoAddress));
+    assert_eq!(before - frames.available(), 1);
+}
+
+/// What a kept table came to hold after it was checked does not get into a copy: the mapping is refused, and nothing
+/// else changes.
+#[test]
+fn a_kept_table_that_changed_for_the_worse_is_not_copied() {
+    const RESERVED: u64 = 1 << 45;
+    for changed in [OWN.start | 3, OWN.start | 0x83, RESERVED | 3, RESERVED | 0x83] {
+        let mut kernel = Kernel::legacy();
+        let [top, full, below, leaves] = [(); 4].map(|()| kernel.table());
+        for index in 0..512 {
+            kernel.set(top, index, below | 3);
+            kernel.set(full, index, 0x4020_0083);
+        }
+        kernel.set(top, 0, full | 3);
+        kernel.set(below, 0, leaves | 3);
+        kernel.set(leaves, 5, 0x1234_5003);
+        kernel.legacy_context(DISK, 0, top, 2);
+        // Root, context table, and two for the domain: `full` is copied, `below` is not.
+        let (mut taken, mut frames) = kernel.die_with(4);
+        assert_eq!(taken.report().domains[0].outcome, Outcome::KeptInPlace, "{:?}", dangers(&taken));
+        let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+        let before = frames.available();
+        let mut map =
+            || taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames);
+
+        kernel.world.old.borrow_mut().get_mut(&below).unwrap()[300] = changed;
+        assert_eq!(map(), Err(crate::MapError::NoAddress), "{changed:#x}");
+        assert_eq!(frames.available(), before);
+        assert_eq!(kernel.reach(DISK, 1 << 30 | 0x5123), Some(0x1234_5123));
+    }
 }
 
 /// A table that two places share, and that cannot be kept in the first, cannot be kept in the second.

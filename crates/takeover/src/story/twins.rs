@@ -19,8 +19,13 @@ fn kernels() -> [Kernel; 3] {
     [legacy, scalable, passing]
 }
 
-fn map(taken: &mut Takeover<'_, Port, World>, device: &Attachment, frames: &mut Pool) -> u64 {
-    taken.map(device, OWN.start, 0x1000, Permission::ReadWrite, frames).unwrap()
+fn map(
+    kernel: &Kernel,
+    taken: &mut Takeover<'_, Port, World>,
+    device: &Attachment,
+    frames: &mut Pool,
+) -> u64 {
+    taken.map(device, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), frames).unwrap()
 }
 
 /// It keeps all translations, under another id; what is mapped for it, the other does not reach. The other, which is
@@ -31,7 +36,7 @@ fn what_is_mapped_for_one_device_is_not_reached_by_another_of_its_domain() {
         let (mut taken, mut frames) = kernel.die();
         let disk = taken.attach(DISK, &[], &mut frames).unwrap();
         assert_eq!((disk.id, disk.inherited), (1, Inherited::Tables));
-        let iova = map(&mut taken, &disk, &mut frames);
+        let iova = map(&kernel, &mut taken, &disk, &mut frames);
         assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
         assert_eq!(kernel.reach(SOUND, iova), None);
         assert_eq!((kernel.reach(DISK, 0x1000), kernel.reach(SOUND, 0x1000)), (Some(0x1000), Some(0x1000)));
@@ -39,7 +44,7 @@ fn what_is_mapped_for_one_device_is_not_reached_by_another_of_its_domain() {
 
         let sound = taken.attach(SOUND, &[], &mut frames).unwrap();
         assert_eq!((sound.id, sound.inherited), (7, Inherited::Tables));
-        let iova = map(&mut taken, &sound, &mut frames);
+        let iova = map(&kernel, &mut taken, &sound, &mut frames);
         assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
     }
 }

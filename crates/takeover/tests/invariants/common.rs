@@ -134,7 +134,14 @@ pub(crate) fn attach(
     machine.guard(memory.iter().map(|memory| Own { requester: sharing[0], memory: *memory }).collect());
     let device = taken.attach(SourceId(sharing[0].source), &[], frames).expect("a device can be attached");
     let mut map = |memory: &Range| {
-        let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, frames)?;
+        let start = taken.map(
+            &device,
+            memory.start,
+            memory.len(),
+            Permission::ReadWrite,
+            &machine.old_memory(),
+            frames,
+        )?;
         Ok(Buffer { iova: Range::new(start, start + memory.len()), memory: *memory })
     };
     let buffers: Result<Vec<Buffer>, MapError> = memory.iter().map(&mut map).collect();

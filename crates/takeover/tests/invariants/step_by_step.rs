@@ -115,7 +115,9 @@ fn from_the_panic_to_a_drivers_first_buffer() {
     let disk = taken.attach(SourceId(DISK), &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (9, Inherited::Tables));
 
-    let iova = taken.map(&disk, memory.start, memory.len(), Permission::ReadWrite, &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, memory.start, memory.len(), Permission::ReadWrite, &machine.old_memory(), &mut frames)
+        .unwrap();
     assert!(iova >= 0x20_0000, "{iova:#x} was mapped by the old kernel");
     let read = |source| Access { source, pasid: None, iova: iova + 8, direction: Direction::Read };
     assert_eq!(machine.access(0, read(DISK)), Answer::Memory(memory.start + 8));

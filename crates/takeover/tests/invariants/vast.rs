@@ -1,13 +1,13 @@
 //! **bounded**: memory. Machines with so much mapped that their tables do not fit are taken over within the budget, a rung
 //! of the ladder at a time: exact copy, folded, kept in place, blocked.
 
-use crate::common::take_over;
-use machine::Range;
+use crate::common::{attach, take_over};
+use machine::{Frames, Range};
 use model::scenario::{Attached, Domain, Function, OldQueue, UnitScenario};
 use model::vast::{Order, Vast};
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Machine, Scenario};
-use takeover::{Limits, Outcome, Report};
+use model::{Access, Answer, Direction, Kind, Machine, Requester, Scenario};
+use takeover::{Limits, MapError, Outcome, Report};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::paging::Level;
 
@@ -149,4 +149,37 @@ fn a_table_that_reaches_the_capture_kernel_is_not_kept() {
     assert!(matches!(machine.answer(0, access), Answer::Blocked(_)));
     assert_eq!(machine.trespasses(0), []);
     assert_all_translate(&machine, 1 << 36);
+}
+
+/// All the addresses that the unit can translate are below tables that are kept, and one of them is free: a driver gets
+/// it for copies of the two tables on the way to it. All others translate as before, in the tables where they were.
+#[test]
+fn a_mapping_into_a_kept_subtree_copies_its_path_alone() {
+    const ALL: u64 = 512 * GIB;
+    let mut scenario = scenario(ALL, Order::Swapped);
+    scenario.functions[0].works_at.clear();
+    scenario.units[0].traits.capability = scenario.units[0].traits.capability.with_mgaw(38);
+    let (table, index) = (100_777, 5);
+    scenario.words = vec![(TABLES + table * 4096 + index * 8, 0)];
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(Limits::default().spare_frames + 6), machine.clock());
+    let limits = Limits { deadline: verdict::DEADLINE, ..Limits::default() };
+    let mut taken = take_over(&machine, &mut frames, &clock, &limits).expect("a takeover");
+    assert_eq!(outcomes(taken.report()), (Outcome::KeptInPlace, Outcome::KeptInPlace));
+
+    let before = frames.available();
+    let disk = Requester { source: DISK, pasid: None };
+    let (_, buffers) = attach(&machine, &mut taken, &mut frames, &[disk], &[1]).expect("the free page");
+    assert_eq!(before - frames.available(), 2);
+    assert_eq!(buffers[0].iova.start, table << 21 | index << 12);
+    let reached = machine.answer(0, disk.access(buffers[0].iova.start, Direction::Write));
+    assert_eq!(reached, Answer::Memory(buffers[0].memory.start));
+    for neighbour in [buffers[0].iova.start - 0x1000, buffers[0].iova.end] {
+        let access = disk.access(neighbour, Direction::Write);
+        assert_eq!(machine.answer(0, access), machine.answer_before(0, access));
+    }
+    assert_all_translate(&machine, ALL);
+    assert_eq!(machine.old_pages_changed(), []);
+    let full = attach(&machine, &mut taken, &mut frames, &[disk], &[1]);
+    assert_eq!(full.err(), Some(MapError::NoAddress));
 }
