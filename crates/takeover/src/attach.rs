@@ -13,7 +13,7 @@ use crate::device_tlb::{DeviceTlb, forget_domain, of_source};
 use crate::domain::{Domain, Kept, Unfit};
 use crate::duplicate::Duplicate;
 use crate::entry::{Entry, Slot};
-use crate::failure::{Failure, InForce};
+use crate::failure::{AttachError, Failure, InForce, MapError};
 use crate::found::Context;
 use crate::growth::{OutOfMemory, filled, insert, push};
 use crate::hazard::{Danger, Outcome, Place};
@@ -30,49 +30,6 @@ use crate::unit::{Unit, UnitError};
 const PRESENT: u64 = 1;
 /// How many places are tried for a mapping that does not fit where its addresses are free.
 const TRIES: usize = 16;
-
-/// Why a device cannot be given to a driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
-    /// No frame is left for a table.
-    #[error("no frames are left")]
-    OutOfFrames,
-    /// There is no memory for a list.
-    #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
-    /// The PASID of the device's requests is beyond its directory.
-    #[error("the device's RID_PASID is beyond its PASID directory")]
-    NoPlace,
-    /// Every domain-id is in use.
-    #[error("no domain-id is left")]
-    NoDomainId,
-    /// The unit supports no width of tables that is known.
-    #[error("the unit supports no known width of tables")]
-    NoWidth,
-    /// The unit did not answer.
-    #[error(transparent)]
-    Unit(#[from] UnitError),
-}
-
-/// Why memory cannot be mapped for a device, or unmapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MapError {
-    /// The physical range is empty, not made of whole pages, or beyond what entries can hold.
-    #[error("{0} is not a range of pages")]
-    NotPages(Range),
-    /// No I/O addresses are free in the domain.
-    #[error("no I/O addresses are free")]
-    NoAddress,
-    /// No frame is left for a table.
-    #[error("no frames are left")]
-    OutOfFrames,
-    /// The range was not mapped by [`Takeover::map`].
-    #[error("{0} was not mapped")]
-    NotMapped(Range),
-    /// The unit did not answer.
-    #[error(transparent)]
-    Unit(#[from] UnitError),
-}
 
 /// A device whose domain can be given mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

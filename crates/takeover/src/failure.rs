@@ -1,5 +1,7 @@
-//! Why a unit was not taken over, and which tables it translates with then.
+//! Why a unit was not taken over, and which tables it translates with then; why a device was not attached, or its memory not
+//! mapped.
 
+use machine::Range;
 use vtd::control::TableMode;
 
 use crate::growth::OutOfMemory;
@@ -72,4 +74,47 @@ impl From<OutOfMemory> for Failure {
     fn from(reason: OutOfMemory) -> Self {
         Reason::from(reason).into()
     }
+}
+
+/// Why a device cannot be given to a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// No frame is left for a table.
+    #[error("no frames are left")]
+    OutOfFrames,
+    /// There is no memory for a list.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// The PASID of the device's requests is beyond its directory.
+    #[error("the device's RID_PASID is beyond its PASID directory")]
+    NoPlace,
+    /// Every domain-id is in use.
+    #[error("no domain-id is left")]
+    NoDomainId,
+    /// The unit supports no width of tables that is known.
+    #[error("the unit supports no known width of tables")]
+    NoWidth,
+    /// The unit did not answer.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+}
+
+/// Why memory cannot be mapped for a device, or unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// The physical range is empty, not made of whole pages, or beyond what entries can hold.
+    #[error("{0} is not a range of pages")]
+    NotPages(Range),
+    /// No I/O addresses are free in the domain.
+    #[error("no I/O addresses are free")]
+    NoAddress,
+    /// No frame is left for a table.
+    #[error("no frames are left")]
+    OutOfFrames,
+    /// The range was not mapped by [`Takeover::map`](crate::Takeover::map).
+    #[error("{0} was not mapped")]
+    NotMapped(Range),
+    /// The unit did not answer.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
 }

@@ -53,10 +53,10 @@ mod tables;
 mod twin;
 mod unit;
 
-pub use attach::{AttachError, Attachment, MapError, Takeover};
+pub use attach::{Attachment, Takeover};
 pub use device_tlb::DeviceTlb;
 pub use entry::Entry;
-pub use failure::Failure;
+pub use failure::{AttachError, Failure, MapError};
 pub use hazard::Outcome;
 pub use report::Report;
 pub use surroundings::{Limits, Surroundings};

@@ -10,8 +10,8 @@ use vtd::root::ContextTablePointer;
 use vtd::source::SourceId;
 
 use crate::Surroundings;
-use crate::attach::AttachError;
 use crate::entry::{Slot, store_words};
+use crate::failure::AttachError;
 use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::Danger;
 use crate::mode::Mode;
