@@ -38,7 +38,7 @@ fn memcpy(bencher: Bencher<'_, '_>, leaves: usize) {
     let mut pool = Pool::new(old.0.len() + SPARE);
     bencher.counter(BytesCount::new(old.0.len() as u64 * PAGE_SIZE)).bench_local(|| {
         for (frame, table) in pool.raw().iter_mut().zip(black_box(&old.0)) {
-            black_box(frame).copy_from_slice(black_box(table));
+            black_box(&mut frame.0).copy_from_slice(black_box(&table.0));
         }
     });
 }

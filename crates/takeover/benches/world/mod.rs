@@ -19,8 +19,13 @@ const IOTLB: usize = 0x108;
 /// What lets a device read and write.
 pub(crate) const ALLOWED: u64 = 3;
 
+/// A table where real ones are: at the start of a page. How fast a processor copies depends on it.
+#[derive(Clone)]
+#[repr(align(4096))]
+pub(crate) struct Page(pub(crate) Table);
+
 /// A dead kernel's tables, one after another; the first is the root table.
-pub(crate) struct Tables(pub(crate) Vec<Table>);
+pub(crate) struct Tables(pub(crate) Vec<Page>);
 
 impl OldMemory for Tables {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
@@ -30,7 +35,7 @@ impl OldMemory for Tables {
     fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
         let index = address.wrapping_sub(OLD) / PAGE_SIZE;
         let table = self.0.get(index as usize).ok_or(Unreadable { address, len: PAGE_SIZE })?;
-        into.copy_from_slice(table);
+        into.copy_from_slice(&table.0);
         Ok(())
     }
 }
@@ -41,19 +46,19 @@ pub(crate) fn tables(leaves: usize) -> Tables {
     let middle = leaf_tables.div_ceil(ENTRIES);
     assert!(middle <= ENTRIES, "three levels map no more");
     let (contexts, top, first_middle, first_leaf) = (1, 2, 3, 3 + middle);
-    let mut tables = vec![[0; ENTRIES]; first_leaf + leaf_tables];
+    let mut tables = vec![Page([0; ENTRIES]); first_leaf + leaf_tables];
     let entry = |index: usize| OLD + index as u64 * PAGE_SIZE;
-    tables[0][0] = entry(contexts) | 1;
+    tables[0].0[0] = entry(contexts) | 1;
     // Device 2 of bus 0, domain 7, three levels.
-    (tables[contexts][0x20], tables[contexts][0x21]) = (entry(top) | 1, 7 << 8 | 1);
-    for (index, slot) in tables[top][..middle].iter_mut().enumerate() {
+    tables[contexts].0[0x20..0x22].copy_from_slice(&[entry(top) | 1, 7 << 8 | 1]);
+    for (index, slot) in tables[top].0[..middle].iter_mut().enumerate() {
         *slot = entry(first_middle + index) | ALLOWED;
     }
     for index in 0..leaf_tables {
-        tables[first_middle + index / ENTRIES][index % ENTRIES] = entry(first_leaf + index) | ALLOWED;
+        tables[first_middle + index / ENTRIES].0[index % ENTRIES] = entry(first_leaf + index) | ALLOWED;
     }
     for leaf in 0..leaves {
-        tables[first_leaf + leaf / ENTRIES][leaf % ENTRIES] = scattered(leaf as u64) | ALLOWED;
+        tables[first_leaf + leaf / ENTRIES].0[leaf % ENTRIES] = scattered(leaf as u64) | ALLOWED;
     }
     Tables(tables)
 }
@@ -65,7 +70,7 @@ pub(crate) fn scattered(leaf: u64) -> u64 {
 
 /// Frames in plain memory, used again for each takeover.
 pub(crate) struct Pool {
-    frames: Vec<Table>,
+    frames: Vec<Page>,
     used: usize,
     released: Vec<u64>,
 }
@@ -73,11 +78,11 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(count: usize) -> Self {
         // Not zero, so that the system has given the memory when it is measured.
-        Self { frames: vec![[1; ENTRIES]; count], used: 0, released: Vec::with_capacity(count) }
+        Self { frames: vec![Page([1; ENTRIES]); count], used: 0, released: Vec::with_capacity(count) }
     }
 
     /// All frames as they lie in memory.
-    pub(crate) fn raw(&mut self) -> &mut [Table] {
+    pub(crate) fn raw(&mut self) -> &mut [Page] {
         &mut self.frames
     }
 
@@ -93,7 +98,7 @@ impl Frames for Pool {
             self.used += 1;
             (self.used <= self.frames.len()).then_some(frame)
         })?;
-        self.frames[Self::index(frame)].fill(0);
+        self.table_mut(frame).fill(0);
         Some(frame)
     }
 
@@ -111,15 +116,15 @@ impl Frames for Pool {
     }
 
     fn table(&self, frame: u64) -> &Table {
-        &self.frames[Self::index(frame)]
+        &self.frames[Self::index(frame)].0
     }
 
     fn table_mut(&mut self, frame: u64) -> &mut Table {
-        &mut self.frames[Self::index(frame)]
+        &mut self.frames[Self::index(frame)].0
     }
 
     fn store(&mut self, frame: u64, index: usize, entry: u64) {
-        self.frames[Self::index(frame)][index] = entry;
+        self.table_mut(frame)[index] = entry;
     }
 
     // What this costs is the machine's business: it flushes caches.
