@@ -79,18 +79,22 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// The block around `range`; if that is empty, one where no address is.
+    /// The block around `range`; if that is empty, the upper half of all addresses, where no machine has memory.
     pub(super) fn around(range: Range) -> Self {
         if range.is_empty() {
-            return Self { upper: 1, mask: 0 };
+            return Self { upper: 1 << 51, mask: 1 << 51 };
         }
         let differing = (range.start ^ (range.end - 1)).max(PAGE_SIZE - 1);
         let mask = !(u64::MAX >> differing.leading_zeros());
         Self { upper: range.start & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
     }
 
-    fn has(self, entry: u64) -> bool {
-        entry & self.mask == self.upper
+    /// A number whose highest bit is set if the entry's address is in the block, and only then.
+    ///
+    /// The bits in which they differ are below 2^52; less one, only zero becomes larger than that. Of many entries these
+    /// numbers can be combined by OR, which vector units without comparisons of 64 bits (SSE2) do at full speed.
+    const fn sign(self, entry: u64) -> u64 {
+        ((entry ^ self.upper) & self.mask).wrapping_sub(1)
     }
 }
 
@@ -104,9 +108,9 @@ fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
     for word in table {
         present += (word | (word & second) >> 1) & 1;
         set |= word;
-        ours |= u64::from(own.has(*word));
+        ours |= own.sign(*word);
     }
-    Survey { present, suspicious: set & reserved != 0 || ours != 0 }
+    Survey { present, suspicious: set & reserved != 0 || ours >> 63 != 0 }
 }
 
 /// Runs of present entries in a table of level 1, as ranges of indices.
@@ -164,8 +168,9 @@ mod tests {
     #[test]
     fn memory_across_a_large_boundary_is_suspected_with_all_around_it() {
         let own = Block::around(Range::new(0xFFFF_F000, 0x1_0000_1000));
-        assert!(own.has(0xFFFF_F003) && own.has(0x1_0000_0003));
-        assert!(!Block::around(Range::new(0, 0)).has(3));
+        let has = |block: Block, entry| block.sign(entry) >> 63 != 0;
+        assert!(has(own, 0xFFFF_F003) && has(own, 0x1_0000_0003));
+        assert!(!has(Block::around(Range::new(0, 0)), 3));
     }
 
     #[test]
