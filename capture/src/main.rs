@@ -75,9 +75,11 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     let mut remapping = take_over(&mut machine)?;
-    let record = recording::record(&remapping);
-    report::units(&record);
+    let taken_over = recording::record(&remapping);
+    report::units(&taken_over);
     let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
+    let record = recording::record(&remapping);
+    report::attached(&taken_over, &record);
     let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
     let old = &machine.old;
     #[cfg(mutations)]

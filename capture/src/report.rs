@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use record::{Context, Counts, Domain, List, Outcome, Queue, Record, State, Takeover, Unit};
+use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, State, Takeover, Unit};
 use vtd::fault::FaultRecord;
 
 use crate::console::say;
@@ -48,12 +48,24 @@ fn tell_takeover(base: u64, takeover: &Takeover) {
 
 fn tell_hazards(takeover: &Takeover) {
     let hazards = &takeover.hazards;
-    for hazard in hazards.listed.iter().take(HAZARDS_TOLD) {
-        say!("  {}: {}: {}", hazard.place, hazard.what, hazard.outcome);
-    }
+    hazards.listed.iter().take(HAZARDS_TOLD).for_each(tell_hazard);
     if hazards.count() > HAZARDS_TOLD as u64 {
         say!("  {} hazards in all", hazards.count());
     }
+}
+
+/// Says what was dangerous in attaching devices: what the record tells since the takeover.
+pub(crate) fn attached(before: &Record, after: &Record) {
+    for (before, after) in before.units.listed.iter().zip(&after.units.listed) {
+        if let (State::TakenOver(before), State::TakenOver(after)) = (&before.state, &after.state) {
+            let known = before.hazards.listed.len();
+            after.hazards.listed.iter().skip(known).take(HAZARDS_TOLD).for_each(tell_hazard);
+        }
+    }
+}
+
+fn tell_hazard(hazard: &Hazard) {
+    say!("  {}: {}: {}", hazard.place, hazard.what, hazard.outcome);
 }
 
 /// Lists the devices and domains that ended this way.
