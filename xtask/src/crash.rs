@@ -25,8 +25,9 @@ use crate::witness::trace::Trace;
 pub(crate) const BOOT: Duration = Duration::from_secs(240);
 /// From the panic to Holdover's first instruction.
 const ENTRY: Duration = Duration::from_secs(60);
-/// From the panic to the reset. Holdover's own deadlines are far below.
-const RESET: Duration = Duration::from_secs(180);
+/// From the panic to the reset. Holdover's own deadlines are far below, but a blocked device that does not rest slows the whole
+/// emulated machine down: QEMU writes a line of trace for each of its faults.
+const RESET: Duration = Duration::from_secs(400);
 
 /// The dump's disk: far more than a dump needs, or less than any.
 pub(crate) const DISK_BYTES: u64 = 256 << 20;
