@@ -291,9 +291,15 @@ impl World {
         }
     }
 
+    /// Whether it says of requests in its hands that they are done: then it finds their descriptors used again.
+    fn lies(&self) -> bool {
+        matches!(self.model.fault, Fault::IndexJump(_) | Fault::JunkId(_) | Fault::Repeats)
+    }
+
     fn complete(&mut self, head: u16, chain: &[(u64, usize, bool)]) {
         let [(header, 16, false), data @ .., (status, 1, true)] = chain else {
-            panic!("no header, data and status: {chain:?}");
+            assert!(self.lies(), "no header, data and status: {chain:?}");
+            return self.answer(head, 0);
         };
         let header = self.device_read(*header, 16);
         let kind = u32::from_le_bytes(header[0..4].try_into().unwrap());
@@ -318,6 +324,7 @@ impl World {
             }
             (1, &[(_, _, false)]) => {}
             (4, []) if self.accepted & FLUSH != 0 => self.durable.clone_from(&self.disk),
+            _ if self.lies() => result = 1,
             _ => panic!("request of type {kind} with {data:?}"),
         }
         if self.model.features & SIZE_MAX != 0 {
