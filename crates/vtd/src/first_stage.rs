@@ -4,7 +4,7 @@
 
 use crate::address_reserved;
 use crate::capability::Capability;
-use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission, table_mask};
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -80,7 +80,7 @@ impl FirstStageEntry {
 
     /// Whether an entry of this level maps memory rather than naming a table.
     pub const fn is_leaf(self, level: Level) -> bool {
-        level.number() == 1 || self.0 & PAGE_SIZE != 0
+        paging::is_leaf(self.0, level)
     }
 
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf of level 1. Of
@@ -112,13 +112,6 @@ impl FirstStageEntry {
     pub const fn reserved_bits(self, level: Level, haw: u32, capability: Capability) -> u64 {
         self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { table_mask(level, haw) }
     }
-}
-
-/// Reserved bits of entries that name tables.
-pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
-    let beyond = address_reserved(haw) & ADDRESS;
-    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
-    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
 }
 
 /// Reserved bits of leaves. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.

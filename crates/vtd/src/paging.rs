@@ -1,5 +1,7 @@
 //! Levels and widths of page tables, which first and second stage share (3.6, 3.7).
 
+use crate::address_reserved;
+
 /// Bits of an address that one level translates.
 const STRIDE: u32 = 9;
 /// Bits of an address within a page.
@@ -8,6 +10,18 @@ const PAGE_SHIFT: u32 = 12;
 pub(crate) const PAGE_SIZE: u64 = 1 << 7;
 /// Where entries of either stage hold an address, as wide as any host's can be.
 pub(crate) const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// Whether an entry of either stage maps memory, at this level, rather than naming a table.
+pub(crate) const fn is_leaf(entry: u64, level: Level) -> bool {
+    level.number() == 1 || entry & PAGE_SIZE != 0
+}
+
+/// Reserved bits of entries of either stage that name tables, on a machine of `haw` physical address bits.
+pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
+    let beyond = address_reserved(haw) & ADDRESS;
+    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
+    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
+}
 
 /// A level of a page table: 1 holds pages, 5 is the highest there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 
 use crate::address_reserved;
 use crate::capability::Capability;
-use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission, table_mask};
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -60,7 +60,7 @@ impl SecondStageEntry {
 
     /// Whether an entry of this level maps memory rather than naming a table.
     pub const fn is_leaf(self, level: Level) -> bool {
-        level.number() == 1 || self.0 & PAGE_SIZE != 0
+        paging::is_leaf(self.0, level)
     }
 
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf.
@@ -81,17 +81,11 @@ impl SecondStageEntry {
     }
 }
 
-/// Reserved bits of entries that name tables.
-///
-/// Here and in leaves two bits are left out because revisions and units differ in them, and a bit-for-bit copy is judged
-/// by hardware as its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient mapping).
-pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
-    let beyond = address_reserved(haw) & ADDRESS;
-    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
-    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
-}
-
 /// Reserved bits of leaves: large ones must be aligned; where the unit has none, their page-size bit itself is reserved.
+///
+/// Here and in entries that name tables two bits are left out because revisions and units differ in them, and a bit-for-bit
+/// copy is judged by hardware as its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient
+/// mapping).
 pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = address_reserved(haw) & ADDRESS;
     let large = capability.sslps();

@@ -5,7 +5,7 @@
 
 use crate::capability::Capability;
 use crate::first_stage::{self, FirstStageEntry};
-use crate::paging::{ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 use crate::second_stage::{self, SecondStageEntry};
 
 /// One of the bits 61:52, which hardware ignores in both formats at every level.
@@ -106,7 +106,7 @@ impl PageEntry {
 
     /// Whether an entry of this level maps memory rather than naming a table.
     pub const fn is_leaf(self, level: Level) -> bool {
-        level.number() == 1 || self.bits & PAGE_SIZE != 0
+        paging::is_leaf(self.bits, level)
     }
 
     /// The next table, if this entry names one.
@@ -178,13 +178,10 @@ impl ReservedBits {
         let (mut table, mut leaf) = ([u64::MAX; 6], [u64::MAX; 6]);
         let mut number = 1;
         while let Some(level) = Level::new(number) {
-            (table[number as usize], leaf[number as usize]) = match stage {
-                Stage::First => {
-                    (first_stage::table_mask(level, haw), first_stage::leaf_mask(level, haw, capability))
-                }
-                Stage::Second => {
-                    (second_stage::table_mask(level, haw), second_stage::leaf_mask(level, haw, capability))
-                }
+            table[number as usize] = paging::table_mask(level, haw);
+            leaf[number as usize] = match stage {
+                Stage::First => first_stage::leaf_mask(level, haw, capability),
+                Stage::Second => second_stage::leaf_mask(level, haw, capability),
             };
             number += 1;
         }

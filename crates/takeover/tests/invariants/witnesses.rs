@@ -7,7 +7,7 @@ use machine::{Frames, OldMemory, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
-use model::{Access, Answer, Kind, OldRam, OwnFrames, Scenario, UnitRegisters};
+use model::{Access, Answer, Kind, Machine, OldRam, OwnFrames, Scenario, UnitRegisters};
 use std::cell::Cell;
 use takeover::Limits;
 use verdict::{DEADLINE, bounded, continuity, isolation, limits, misused, take_over_through};
@@ -155,22 +155,27 @@ fn an_untampered_takeover_is_clean() {
     }
 }
 
+/// Takes the machine over by registers whose writes go through `tamper`; says whether that succeeded.
+fn take_over_with_writes(machine: &Machine, tamper: impl FnMut(usize, u64) -> Vec<u64>) -> bool {
+    let registers = TamperedRegisters { inner: machine.registers(0), tamper };
+    let (old, mut frames, clock) = (machine.old_memory(), machine.frames(PLENTY), machine.clock());
+    take_over_through((machine, 0), registers, &old, &mut frames, &clock, &limits()).is_ok()
+}
+
+/// Takes the machine over with frames that are tampered with; says whether that succeeded.
+fn take_over_with_frames(machine: &Machine, tamper: impl Tamper) -> bool {
+    let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };
+    let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
+    take_over_through((machine, 0), registers, &old, &mut frames, &clock, &limits()).is_ok()
+}
+
 #[test]
 fn clearing_translation_enable_for_a_moment_is_found_out() {
     for scenario in machines() {
         let machine = scenario.machine();
         let tamper =
             |offset, value| if offset == GCMD { vec![value & !(1 << 31), value] } else { vec![value] };
-        let registers = TamperedRegisters { inner: machine.registers(0), tamper };
-        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let _ = take_over_through(
-            (&machine, 0),
-            registers,
-            &machine.old_memory(),
-            &mut frames,
-            &clock,
-            &limits(),
-        );
+        take_over_with_writes(&machine, tamper);
         assert!(misused(&machine));
     }
 }
@@ -183,16 +188,7 @@ fn clearing_translation_enable_instead_of_setting_the_root_pointer_breaks_contin
             let instead = offset == GCMD && value & SRTP != 0;
             vec![if instead { value & !(1 << 31 | SRTP) } else { value }]
         };
-        let registers = TamperedRegisters { inner: machine.registers(0), tamper };
-        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let _ = take_over_through(
-            (&machine, 0),
-            registers,
-            &machine.old_memory(),
-            &mut frames,
-            &clock,
-            &limits(),
-        );
+        take_over_with_writes(&machine, tamper);
         machine.run(50);
         assert!(continuity::is_broken(&machine));
     }
@@ -208,9 +204,7 @@ fn tables_that_were_not_published_break_continuity() {
     }
     let found_out = machines_without_queue().filter(|scenario| {
         let machine = scenario.machine();
-        let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper: NothingIsPublished };
-        let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
-        let _ = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
+        take_over_with_frames(&machine, NothingIsPublished);
         machine.run(50);
         continuity::is_broken(&machine)
     });
@@ -249,19 +243,10 @@ fn translations_that_were_not_forgotten_break_isolation() {
         let wrong_domain = |offset, value| {
             vec![if offset == IOTLB { value & !(0b11 << 60) | 0b10 << 60 | 0xFFFF << 32 } else { value }]
         };
-        let registers = TamperedRegisters { inner: machine.registers(0), tamper: wrong_domain };
-        let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let taken = take_over_through(
-            (&machine, 0),
-            registers,
-            &machine.old_memory(),
-            &mut frames,
-            &clock,
-            &limits(),
-        );
+        let taken = take_over_with_writes(&machine, wrong_domain);
         machine.guard(Vec::new());
         machine.run(100);
-        taken.is_ok() && isolation::is_broken(&machine)
+        taken && isolation::is_broken(&machine)
     });
     assert!(found_out.count() > 5);
 }
@@ -294,12 +279,10 @@ fn a_device_that_is_not_told_to_forget_breaks_isolation() {
     let with_queue = machines().filter(|scenario| scenario.units[0].traits.extended.qi());
     let found_out = with_queue.map(trespassing).map(keeping).filter(|scenario| {
         let machine = scenario.machine();
-        let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper: DevicesAreNotTold };
-        let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
-        let taken = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
+        let taken = take_over_with_frames(&machine, DevicesAreNotTold);
         machine.guard(Vec::new());
         machine.run(200);
-        taken.is_ok() && isolation::is_broken(&machine)
+        taken && isolation::is_broken(&machine)
     });
     assert!(found_out.count() > 3);
 }
@@ -332,9 +315,7 @@ fn a_unit_that_is_told_to_write_to_old_memory_is_found_out() {
     for scenario in machines().filter(|scenario| scenario.units[0].traits.extended.qi()) {
         let machine = scenario.machine();
         let tamper = WaitsReportToOldMemory { last_was_a_wait: false };
-        let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };
-        let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
-        let _ = take_over_through((&machine, 0), registers, &old, &mut frames, &clock, &limits());
+        take_over_with_frames(&machine, tamper);
         assert!(misused(&machine));
     }
 }
