@@ -39,9 +39,9 @@ fn unit() -> Unit {
         root: RootTableAddress::from_bits(0x1400),
         // SAGAW: 39, 48 and 57 bits; MGAW 48; SSLPS: 2 MiB and 1 GiB; FS1GP; FS5LP.
         capability: Capability::from_bits(0b1110 << 8 | 47 << 16 | 3 << 34 | 1 << 56 | 1 << 60),
-        // PT, NEST, PASID, SMTS, SSTS, FSTS, RPS.
+        // PT, NEST, PASID, SMTS, SSTS, FSTS, RPS, RPRIVS.
         extended: ExtendedCapability::from_bits(
-            1 << 6 | 1 << 26 | 1 << 40 | 1 << 43 | 1 << 46 | 1 << 47 | 1 << 49,
+            1 << 6 | 1 << 26 | 1 << 40 | 1 << 43 | 1 << 46 | 1 << 47 | 1 << 49 | 1 << 53,
         ),
         host_address_bits: 46,
     }
@@ -109,6 +109,22 @@ fn first_stage_pages_have_the_rights_of_all_levels() {
         "0x40000000+0x40000000->0x40000000 rw 3",
     ];
     assert_eq!(reached(&words), expected);
+}
+
+/// RID_PRIV makes requests without PASID privileged (9.4), which SRE allows and WPE binds to read-only pages (9.6).
+#[test]
+fn privileged_requests_go_by_what_the_pasid_entry_says_of_supervisors() {
+    let with = |supervisors: u64| {
+        let mut words = device([1 << 6 | 1, 7, 0x5000 | supervisors]);
+        // A page that is neither writable nor for users.
+        words.0.extend([(0x5000, 0x6007), (0x6000, 0x7007), (0x7000, 0x8007), (0x8000, 0xA001)]);
+        words.0.insert(0x2000 + 0x10 * 32 + 8, 1 << 20);
+        words
+    };
+    let (allowed, bound) = (1, 1 << 4);
+    assert_eq!(route(&with(0)), Err(Obstacle::Supervisor));
+    assert_eq!(reached(&with(allowed)), ["0x0+0x1000->0xa000 rw 1"]);
+    assert_eq!(reached(&with(allowed | bound)), ["0x0+0x1000->0xa000 r 1"]);
 }
 
 #[test]

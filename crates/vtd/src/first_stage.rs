@@ -2,9 +2,8 @@
 //!
 //! Addresses are sign-extended: those that are not canonical are blocked before any table is read (3.6).
 
-use crate::address_reserved;
 use crate::capability::Capability;
-use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission, table_mask};
+use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -110,13 +109,13 @@ impl FirstStageEntry {
     /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
     /// make a present entry fault.
     pub const fn reserved_bits(self, level: Level, haw: u32, capability: Capability) -> u64 {
-        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { table_mask(level, haw) }
+        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { paging::beyond(haw) }
     }
 }
 
-/// Reserved bits of leaves. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.
+/// Reserved bits of leaves; at levels 4 and 5, where nothing can be one, bit 7 itself. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.
 pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
-    let beyond = address_reserved(haw) & ADDRESS;
+    let beyond = paging::beyond(haw);
     match level.number() {
         1 => beyond,
         3 if !capability.fs1gp() => beyond | PAGE_SIZE,

@@ -16,11 +16,10 @@ pub(crate) const fn is_leaf(entry: u64, level: Level) -> bool {
     level.number() == 1 || entry & PAGE_SIZE != 0
 }
 
-/// Reserved bits of entries of either stage that name tables, on a machine of `haw` physical address bits.
-pub(crate) const fn table_mask(level: Level, haw: u32) -> u64 {
-    let beyond = address_reserved(haw) & ADDRESS;
-    // At levels 4 and 5 nothing can be a leaf: bit 7 is reserved. At 2 and 3 it makes the entry a leaf.
-    if level.number() > 3 { beyond | PAGE_SIZE } else { beyond }
+/// Bits of an address that a machine of `haw` physical address bits does not have: in entries of either stage that name
+/// tables, these are all that is reserved.
+pub(crate) const fn beyond(haw: u32) -> u64 {
+    address_reserved(haw) & ADDRESS
 }
 
 /// A level of a page table: 1 holds pages, 5 is the highest there is.

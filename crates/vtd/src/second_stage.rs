@@ -1,8 +1,7 @@
 //! Second-stage paging entries: what devices' addresses are translated with in legacy mode (9.8).
 
-use crate::address_reserved;
 use crate::capability::Capability;
-use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission, table_mask};
+use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -77,7 +76,7 @@ impl SecondStageEntry {
     /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
     /// make a present entry fault.
     pub const fn reserved_bits(self, level: Level, haw: u32, capability: Capability) -> u64 {
-        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { table_mask(level, haw) }
+        self.0 & if self.is_leaf(level) { leaf_mask(level, haw, capability) } else { paging::beyond(haw) }
     }
 }
 
@@ -87,7 +86,7 @@ impl SecondStageEntry {
 /// copy is judged by hardware as its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient
 /// mapping).
 pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
-    let beyond = address_reserved(haw) & ADDRESS;
+    let beyond = paging::beyond(haw);
     let large = capability.sslps();
     match level.number() {
         1 => beyond,

@@ -167,36 +167,35 @@ impl PageEntry {
 /// Which bits must be zero in present entries, by level, for one unit on one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservedBits {
-    /// In entries that name tables; level 1 has none.
-    table: [u64; 6],
+    /// In entries that name tables.
+    table: u64,
+    /// In leaves, by level.
     leaf: [u64; 6],
 }
 
 impl ReservedBits {
     /// The masks for a machine of `haw` physical address bits and a unit with these capabilities.
     pub const fn new(stage: Stage, haw: u32, capability: Capability) -> Self {
-        let (mut table, mut leaf) = ([u64::MAX; 6], [u64::MAX; 6]);
+        let mut leaf = [u64::MAX; 6];
         let mut number = 1;
         while let Some(level) = Level::new(number) {
-            table[number as usize] = paging::table_mask(level, haw);
             leaf[number as usize] = match stage {
                 Stage::First => first_stage::leaf_mask(level, haw, capability),
                 Stage::Second => second_stage::leaf_mask(level, haw, capability),
             };
             number += 1;
         }
-        Self { table, leaf }
+        Self { table: paging::beyond(haw), leaf }
     }
 
     /// Reserved bits that are set in this entry; they make a present entry fault.
     pub const fn set_in(&self, entry: PageEntry, level: Level) -> u64 {
-        let masks = if entry.is_leaf(level) { &self.leaf } else { &self.table };
-        entry.bits & masks[level.number() as usize]
+        entry.bits & if entry.is_leaf(level) { self.leaf_mask(level) } else { self.table }
     }
 
     /// Whether the unit has leaves of this level.
     pub const fn allow_leaf(&self, level: Level) -> bool {
-        level.number() == 1 || self.leaf[level.number() as usize] & PAGE_SIZE == 0
+        level.number() == 1 || self.leaf_mask(level) & PAGE_SIZE == 0
     }
 
     /// Mask for leaves of this level.
