@@ -76,7 +76,12 @@ impl Case<'_> {
             Ok(page) if self.writable.explains(address, &page, content) => {
                 found.pages_different_explained += 1;
             }
-            Ok(_) => found.different(&format!("the dump's page {address:#x} is not what was in memory")),
+            Ok(page) => {
+                let difference = difference(&page, content);
+                found.different(&format!(
+                    "the dump's page {address:#x} is not what was in memory: {difference}"
+                ));
+            }
             Err(error) => found.different(&format!("the dump's page {address:#x}: {error}")),
         }
     }
@@ -88,13 +93,15 @@ impl Case<'_> {
         for &address in &old {
             let (before, after) = (self.before.page(address)?, self.after.page(address)?);
             if !self.writable.explains(address, &before, &after) {
-                unexplained.push(address);
+                unexplained.push((address, difference(&before, &after)));
             }
         }
         found.old_memory_pages_changed = old.len() as u64;
         found.old_memory_pages_changed_unexplained = unexplained.len() as u64;
-        if let Some(first) = unexplained.first() {
-            found.problems.push(format!("old memory at {first:#x} changed, and no device may write there"));
+        if let Some((first, difference)) = unexplained.first() {
+            let what =
+                format!("old memory at {first:#x} changed, and no device may write there: {difference}");
+            found.problems.push(what);
         }
         Ok(())
     }
@@ -107,6 +114,16 @@ impl Remembered {
             self.problems.push(problem.to_owned());
         }
     }
+}
+
+/// Where two states of a page differ first and last, with the start of both: enough to know whose data it is.
+fn difference(before: &Page, after: &Page) -> String {
+    let differs = |&at: &usize| before[at] != after[at];
+    let first = (0..before.len()).find(differs).unwrap_or_default();
+    let last = (0..before.len()).rfind(differs).unwrap_or_default();
+    let shown = first..before.len().min(first + 16);
+    let [was, is] = [before, after].map(|page| &page[shown.clone()]);
+    format!("bytes {first:#x} to {last:#x}, from {was:02x?} to {is:02x?}")
 }
 
 /// The page frames that a dump keeps.

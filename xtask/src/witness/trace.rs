@@ -52,12 +52,26 @@ impl Trace {
         used.min()
     }
 
-    /// The I/O pages that some functions have used from the panic on.
+    /// The I/O pages that some functions may have used from the panic on. QEMU tells where an access begins and not how long it
+    /// is: in a large page, the end of a frame that a card receives may be one page on.
     pub(crate) fn used_by(&self, sources: &[u16]) -> HashSet<u64> {
         let page = |entry: &Entry| match entry.event {
             Event::Used { source, iova } if sources.contains(&source) => Some(iova & !(PAGE_SIZE - 1)),
             _ => None,
         };
-        self.after.iter().filter_map(page).collect()
+        self.after.iter().filter_map(page).flat_map(|page| [page, page.saturating_add(PAGE_SIZE)]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_may_run_into_the_next_page_and_no_further() {
+        let used = "77@1.000002:vtd_iotlb_page_hit IOTLB page hit sid 0x90 iova 0x3e81ec0 slpte 0x3e00083 domain 0x2";
+        let trace = Trace { before: Vec::new(), after: vec![parse(used).unwrap()] };
+        assert_eq!(trace.used_by(&[0x90]), HashSet::from([0x3e8_1000, 0x3e8_2000]));
+        assert_eq!(trace.used_by(&[0xa0]), HashSet::new());
     }
 }
