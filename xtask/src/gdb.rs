@@ -36,11 +36,23 @@ impl Gdb {
             stopped.starts_with("T05"),
             "the machine stopped for another reason than the breakpoint: {stopped}"
         );
+        self.wait_for_disks()?;
         Ok(self.stream.set_read_timeout(Some(ANSWER))?)
     }
 }
 
 impl<S: Read + Write> Gdb<S> {
+    /// Waits until memory stands still. QEMU says that the machine has stopped, then finishes all requests of its disks, and only
+    /// after that listens to the stub again.
+    fn wait_for_disks(&mut self) -> Result<()> {
+        let again = self.ask("?")?;
+        ensure!(
+            again.starts_with('T'),
+            "the debugger stub does not say why the machine stands still: {again}"
+        );
+        Ok(())
+    }
+
     /// Sets a breakpoint at a linear address; on QEMU this changes nothing in the guest's memory.
     pub(crate) fn break_at(&mut self, address: u64) -> Result<()> {
         self.expect_ok(&format!("Z0,{address:x},1"))
