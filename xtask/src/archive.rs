@@ -15,6 +15,8 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The release that everything here is built for, and the one after it.
 const RELEASE: &str = "bookworm";
 const NEXT_RELEASE: &str = "trixie";
+/// What will be the release after that: for programs that must know kernels newer than themselves.
+const TESTING: &str = "forky";
 
 /// Whose packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +27,8 @@ pub(crate) enum Suite {
     Backports,
     /// Those of the next release, likewise.
     Next,
+    /// Those of the release that is in the making, likewise.
+    Testing,
 }
 
 impl Suite {
@@ -35,6 +39,7 @@ impl Suite {
             let line = |suite: &str| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
             let sources = match self {
                 Self::Next => line(NEXT_RELEASE),
+                Self::Testing => line(TESTING),
                 _ => line(&format!("{RELEASE}-backports")) + &line(RELEASE),
             };
             for folder in ["lists/partial", "cache/archives/partial"] {
@@ -64,7 +69,7 @@ impl Suite {
     /// The same for packages that need each other: the folder is that of the first.
     pub(crate) fn unpacked_together(self, packages: &[&str], only: &[&str]) -> Result<PathBuf> {
         let first = packages.first().context("no package is asked for")?;
-        let tree = paths::bench().join("packages").join(format!("{first}_{}", self.version(first)?));
+        let tree = self.tree(first, first)?;
         if tree.is_dir() {
             return Ok(tree);
         }
@@ -82,7 +87,7 @@ impl Suite {
     /// The folder with packages and everything that they need, down to the loader of programs.
     pub(crate) fn unpacked_whole(self, packages: &[&str]) -> Result<PathBuf> {
         let first = packages.first().context("no package is asked for")?;
-        let tree = paths::bench().join("packages").join(format!("{first}-whole_{}", self.version(first)?));
+        let tree = self.tree(first, &format!("{first}-whole"))?;
         if tree.is_dir() {
             return Ok(tree);
         }
@@ -101,6 +106,13 @@ impl Suite {
         }
         fs::rename(&unfinished, &tree)?;
         Ok(tree)
+    }
+
+    /// The folder of this name for the present version of a package. A colon, which versions may have, would part a list of
+    /// folders in two.
+    fn tree(self, package: &str, name: &str) -> Result<PathBuf> {
+        let version = self.version(package)?.replace(':', "%3a");
+        Ok(paths::bench().join("packages").join(format!("{name}_{version}")))
     }
 
     /// The version of a package that would be downloaded.
@@ -132,7 +144,7 @@ impl Suite {
     /// A package as `apt` is asked for it: where it knows several releases, with the one that is meant.
     fn named(self, package: &str) -> String {
         match self {
-            Self::Installed | Self::Next => package.to_owned(),
+            Self::Installed | Self::Next | Self::Testing => package.to_owned(),
             Self::Backports => format!("{package}/{RELEASE}-backports"),
         }
     }
@@ -157,6 +169,7 @@ impl Suite {
             Self::Installed => "this machine's",
             Self::Backports => "backports'",
             Self::Next => "the next release's",
+            Self::Testing => "testing's",
         }
     }
 

@@ -61,6 +61,13 @@ impl Tool {
         Ok(formatted["uuid"].as_str().context("`holdover format` named no UUID")?.to_owned())
     }
 
+    /// Makes a dump of an ELF core.
+    pub(crate) fn makedump(&self, level: &str, core: &Path, dump: &Path) -> Result<()> {
+        let mut makedump = Command::new(&self.program);
+        makedump.args(["makedump", "--force", "--codec", "lzo", "-d", level]).arg(core).arg(dump);
+        process::stdout(&mut makedump).map(|_| ())
+    }
+
     /// Copies the dump out of a dump area.
     pub(crate) fn collect(&self, disk: &Path, dump: &Path) -> Result<Collected> {
         let mut collect = Command::new(&self.program);

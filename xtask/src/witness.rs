@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::account::{Account, Seal};
 use crate::crash::Evidence;
 use crate::files::Files;
-use crate::kernels::Kernel;
+use crate::kernels::{Flavour, Kernel};
 use crate::ram::Ram;
 use crate::tool::Tool;
 use copies::{Copied, Copies};
@@ -102,13 +102,13 @@ pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
     let account = Account::of(&evidence.lines)?;
     let unsealed = check_seal(&account, Seal::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
-    let findings = hear_all(evidence, &account)?;
+    let findings = hear_all(evidence, &account, tool)?;
     fs::write(evidence.files.findings(), serde_json::to_string_pretty(&findings)?)?;
     let problems = unsealed.into_iter().chain(findings.problems()).collect();
     Ok(Judgement { account, findings, problems })
 }
 
-fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
+fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findings> {
     let Evidence { files, reserved, disk, stop, .. } = evidence;
     let wound = stop.as_ref().and_then(|stop| stop.wound.as_ref());
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
@@ -124,10 +124,15 @@ fn hear_all(evidence: &Evidence, account: &Account) -> Result<Findings> {
     let remembered = remembered.judge(&files.dump())?;
     let mut readings = read(evidence)?;
     let core = files.scratch("core");
-    elf_core::write(&before, reserved, &core)?;
-    let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE);
     let programs = Readers::of(evidence.kernel)?;
+    let cut = elf_core::write(&before, reserved, &core)?;
+    let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
+    let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
+    // It is in newer kernels that page types have changed.
+    if evidence.kernel == Flavour::Backports {
+        readers::compare_levels(&programs, tool, files, &core, &mut readings)?;
+    }
     let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
     let entered = entered.context("Holdover did not start")?;
     let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;

@@ -3,6 +3,7 @@
 //! The dead kernel has prepared its headers in the crash reservation. Notes and segments name physical addresses there; in
 //! the core, all of memory stands behind the headers, and each address is moved by that distance.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -19,6 +20,7 @@ const HEADER: usize = 64;
 const SEGMENT: usize = 56;
 /// Offset of `e_phnum`, the number of segments.
 const SEGMENTS: usize = 56;
+const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 /// Where memory starts in the core: far behind any headers and notes.
 const MEMORY: u64 = 1 << 20;
@@ -43,6 +45,17 @@ impl Segment {
         self.word(32)
     }
 
+    /// The page frame within which this range of RAM ends, if it does not end with one.
+    fn cut_frame(&self) -> Option<u64> {
+        let end = self.physical_address().saturating_add(self.size());
+        (self.kind() == PT_LOAD && !end.is_multiple_of(PAGE_SIZE)).then_some(end / PAGE_SIZE)
+    }
+
+    /// `p_paddr`.
+    fn physical_address(&self) -> u64 {
+        self.word(24)
+    }
+
     fn word(&self, at: usize) -> u64 {
         let mut word = [0; 8];
         word.copy_from_slice(&self.bytes[at..at + 8]);
@@ -54,13 +67,17 @@ impl Segment {
     }
 }
 
-/// Writes the core of the kernel whose headers are somewhere in `reserved`.
-pub(crate) fn write(ram: &Ram, reserved: &Reserved, core: &Path) -> Result<()> {
+/// Writes the core of the kernel whose headers are somewhere in `reserved`. Returns the page frames within which ranges of RAM
+/// end.
+pub(crate) fn write(ram: &Ram, reserved: &Reserved, core: &Path) -> Result<BTreeSet<u64>> {
     let headers =
         ram.find(reserved.pieces(), 0, &MAGIC).context("cannot find the dead kernel's core header")?;
     let file = File::create(core).with_context(|| format!("cannot write {}", core.display()))?;
-    write_headers(ram, headers, read_segments(ram, headers)?, &file)?;
-    ram.write_behind(MEMORY, &file)
+    let segments = read_segments(ram, headers)?;
+    let cut = segments.iter().filter_map(Segment::cut_frame).collect();
+    write_headers(ram, headers, segments, &file)?;
+    ram.write_behind(MEMORY, &file)?;
+    Ok(cut)
 }
 
 fn read_segments(ram: &Ram, headers: u64) -> Result<Vec<Segment>> {
@@ -140,6 +157,20 @@ fn moved(mut segment: Segment) -> Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_ranges_of_memory_that_end_within_a_page_cut_one() {
+        let segment = |kind: u8, address, size| {
+            let mut segment = Segment { bytes: [0; SEGMENT] };
+            segment.bytes[0] = kind;
+            segment.set_word(24, address);
+            segment.set_word(32, size);
+            segment.cut_frame()
+        };
+        assert_eq!(segment(1, 0x1000, 0x9ec00), Some(0x9f));
+        assert_eq!(segment(1, 0x1000, 0x9e000), None);
+        assert_eq!(segment(4, 0x1000, 0x9ec00), None);
+    }
 
     #[test]
     fn notes_end_at_the_first_without_a_name() {

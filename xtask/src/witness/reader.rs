@@ -11,8 +11,11 @@ use crate::archive::Suite;
 use crate::kernels::Flavour;
 use crate::paths;
 
-/// The newer ones, unpacked with everything that they need.
-const PACKAGES: [&str; 2] = ["python3-drgn", "makedumpfile"];
+/// The newer ones, each of which is unpacked with everything that it needs.
+const DRGN: (Suite, &str) = (Suite::Next, "python3-drgn");
+/// Linux 6.12 keeps a page's type in the top byte of `_mapcount`. makedumpfile 1.7.6, the next release's, takes that for
+/// flags, and every page for one of the slab allocator: it leaves out no free page. 1.7.7 and later know it.
+const MAKEDUMPFILE: (Suite, &str) = (Suite::Testing, "makedumpfile");
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Which programs read.
@@ -20,15 +23,15 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub(crate) enum Readers {
     /// Those of this machine: makedumpfile 1.7.2, crash 8.0.2, drgn 0.0.22.
     Installed,
-    /// Those of the next release in this folder: makedumpfile 1.7.6 and drgn 0.0.31. (crash 8.0.2 does not open a dump of
-    /// Linux 6.12.)
-    Next(PathBuf),
+    /// Newer ones: makedumpfile 1.7.8 and drgn 0.0.31. (crash 8.0.2 does not open a dump of Linux 6.12.)
+    Newer(Trees),
 }
 
-/// Where the unpacked ones are.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    tree: PathBuf,
+/// Where the newer ones are unpacked, each in a folder of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trees {
+    drgn: PathBuf,
+    makedumpfile: PathBuf,
 }
 
 impl Readers {
@@ -36,17 +39,20 @@ impl Readers {
     pub(crate) fn of(kernel: Flavour) -> Result<Self> {
         match kernel {
             Flavour::Amd64 | Flavour::Cloud => Ok(Self::Installed),
-            Flavour::Backports => Ok(Self::Next(unpacked()?)),
+            Flavour::Backports => Ok(Self::Newer(unpacked()?)),
         }
     }
 
     /// makedumpfile.
     pub(crate) fn makedumpfile(&self) -> Command {
-        self.program("makedumpfile")
+        match self {
+            Self::Installed => Command::new("makedumpfile"),
+            Self::Newer(trees) => unpacked_program(&trees.makedumpfile, "makedumpfile"),
+        }
     }
 
-    /// Whether makedumpfile finds out which pages are free: 1.7.6 keeps all of Linux 6.12's, and says that it does not know it.
-    pub(crate) fn find_free_pages(&self) -> bool {
+    /// Whether makedumpfile loses the last page of a range of RAM that ends within it, as it did up to 1.7.5.
+    pub(crate) fn lose_cut_pages(&self) -> bool {
         *self == Self::Installed
     }
 
@@ -54,26 +60,21 @@ impl Readers {
     pub(crate) fn drgn(&self) -> Command {
         match self {
             Self::Installed => Command::new("drgn"),
-            Self::Next(tree) => {
-                let mut python = self.program("python3");
-                python.env("PYTHONHOME", tree.join("usr")).arg(tree.join("usr/bin/drgn"));
+            Self::Newer(Trees { drgn, .. }) => {
+                let mut python = unpacked_program(drgn, "python3");
+                python.env("PYTHONHOME", drgn.join("usr")).arg(drgn.join("usr/bin/drgn"));
                 python
             }
         }
     }
+}
 
-    /// An unpacked program runs by its own loader, with its own libraries.
-    fn program(&self, name: &str) -> Command {
-        match self {
-            Self::Installed => Command::new(name),
-            Self::Next(tree) => {
-                let libraries = tree.join(LIBRARIES);
-                let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-                command.arg("--library-path").arg(libraries).arg(tree.join("usr/bin").join(name));
-                command
-            }
-        }
-    }
+/// An unpacked program runs by its own loader, with its own libraries.
+fn unpacked_program(tree: &Path, name: &str) -> Command {
+    let libraries = tree.join(LIBRARIES);
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(libraries).arg(tree.join("usr/bin").join(name));
+    command
 }
 
 /// Whether the newer ones are here.
@@ -83,17 +84,24 @@ pub(crate) fn are_here() -> bool {
 
 /// Downloads and unpacks the newer ones.
 pub(crate) fn fetch() -> Result<()> {
-    Suite::Next.update()?;
-    let tree = Suite::Next.unpacked_whole(&PACKAGES)?;
-    fs::write(record(), serde_json::to_string_pretty(&Record { tree })?)?;
+    let unpacked = |(suite, package): (Suite, &str)| {
+        suite.update()?;
+        suite.unpacked_whole(&[package])
+    };
+    let trees = Trees { drgn: unpacked(DRGN)?, makedumpfile: unpacked(MAKEDUMPFILE)? };
+    fs::write(record(), serde_json::to_string_pretty(&trees)?)?;
     Ok(())
 }
 
-fn unpacked() -> Result<PathBuf> {
+fn unpacked() -> Result<Trees> {
     let missing = "the newer readers are not here: `cargo xtask setup` downloads them";
-    let Record { tree } = serde_json::from_str(&fs::read_to_string(record()).context(missing)?)?;
-    ensure!(tree.join(Path::new("usr/bin/drgn")).is_file(), missing);
-    Ok(tree)
+    let trees: Trees = fs::read_to_string(record())
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .context(missing)?;
+    let programs = [trees.drgn.join("usr/bin/drgn"), trees.makedumpfile.join("usr/bin/makedumpfile")];
+    ensure!(programs.iter().all(|program| program.is_file()), missing);
+    Ok(trees)
 }
 
 fn record() -> PathBuf {
