@@ -85,9 +85,7 @@ fn name_of(scenario: &Scenario) -> String {
 /// Other hardware and another kernel.
 fn hardware() -> Vec<Row> {
     let unit = |unit: Unit| Scenario { unit, ..Scenario::plain(Flavour::Cloud) };
-    // Its one table for all of memory is of small pages: room for a twin of it, which the dump's disk gets.
     let identity = Unit { translation: Translation::Identity, ..Unit::PLAIN };
-    let identity = Scenario { reserved_mib: 32, ..unit(identity) };
     let disk_at = |disk_place| Scenario { disk_place, ..Scenario::plain(Flavour::Cloud) };
     let first_stage = |kernel, paging| Scenario {
         emulator: Emulator::Backports,
@@ -100,7 +98,7 @@ fn hardware() -> Vec<Row> {
     let rows = [
         ("caching-mode", unit(Unit { caching: Caching::Anything, ..Unit::PLAIN })),
         ("interrupts-not-remapped", unit(Unit { interrupts: Interrupts::Plain, ..Unit::PLAIN })),
-        ("identity-table", identity),
+        ("identity-table", unit(identity)),
         ("disk-behind-pci-bridge", disk_at(DiskPlace::PciBridge)),
         ("disk-behind-pcie-bridge", disk_at(DiskPlace::PcieToPciBridge)),
         ("first-stage-amd64", first_stage(Flavour::Amd64, Paging::FourLevel)),

@@ -9,8 +9,9 @@ use vtd::source::SourceId;
 use vtd::stage::ReservedBits;
 
 use crate::Surroundings;
+use crate::borrowed::Lender;
 use crate::device_tlb::{DeviceTlb, forget_domain, of_source};
-use crate::domain::{Domain, Kept, Unfit};
+use crate::domain::{Domain, Unfit};
 use crate::duplicate::Duplicate;
 use crate::entry::{Entry, Slot};
 use crate::failure::{AttachError, Failure, InForce, MapError};
@@ -152,6 +153,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             Some(domain) => self.separate(domain, source, aliases, frames)?,
             None => self.create_domain()?,
         };
+        self.domains[domain].given = true;
         for source in sources {
             self.join(source, domain, frames)?;
         }
@@ -189,11 +191,11 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         };
         let domain = &mut self.domains[device.domain];
         let reserved = ReservedBits::new(domain.stage, self.host_address_bits, self.unit.capability());
-        let kept = Kept { old, surroundings, reserved };
+        let lender = Lender { old, surroundings, reserved };
         for _ in 0..TRIES {
             let start = domain.allocate(len).ok_or(MapError::NoAddress)?;
             let iova = Range::new(start, start + len);
-            match domain.prepare(iova, permission, &kept, frames) {
+            match domain.prepare(iova, permission, &lender, frames) {
                 Ok(()) => {
                     domain.fill(iova, target.start, permission, frames);
                     self.make_visible(device, frames)?;
@@ -253,6 +255,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
 
     /// Sees to it that a device has its domain for itself and its aliases: what is mapped for its driver is for nobody
     /// else. If others use the domain too, the device gets a twin of it. Returns the domain that it has then.
+    ///
+    /// Whoever is in a domain that was given to a driver before has an alias in common with that driver's device: requests
+    /// of both look alike to the unit, so they share what is mapped for either.
     fn separate(
         &mut self,
         domain: usize,
@@ -264,16 +269,12 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             context.pasid.is_none() && (context.source == source || aliases.contains(&context.source))
         };
         let in_domain = |context: &&Context| context.domain == Some(domain);
-        if self.contexts.iter().filter(in_domain).all(own) {
+        if self.domains[domain].given || self.contexts.iter().filter(in_domain).all(own) {
             return Ok(domain);
         }
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
-        let Some(twin) = twin(&self.domains[domain], id, frames) else {
-            let danger = Danger::DomainShared(self.domains[domain].id);
-            self.report.hazards.note(Place::Device(source), danger, Outcome::KeptInPlace);
-            return Ok(domain);
-        };
         let index = self.domains.len();
+        let twin = twin(&self.domains[domain], id, frames)?;
         push(&mut self.domains, twin)?;
         self.move_contexts(domain, index, own, frames)?;
         Ok(index)

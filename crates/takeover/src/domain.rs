@@ -1,15 +1,15 @@
 //! A domain with tables of our own: where new mappings go.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use machine::{Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::capability::Capability;
 use vtd::paging::{AddressWidth, Level, Permission};
-use vtd::stage::{PageEntry, ReservedBits, Stage};
+use vtd::stage::Stage;
 
-use crate::Surroundings;
+use crate::borrowed::Lender;
 use crate::entry::Link;
 use crate::growth::OutOfMemory;
 use crate::hazard::{Danger, Outcome};
-use crate::tables::{copy_table, new_table};
+use crate::tables::new_table;
 
 /// A domain and its own tables.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Domain {
     pub(crate) kept: iova::Space,
     /// A present entry was replaced since hardware's caches were told.
     pub(crate) relinked: bool,
+    /// A driver's device has the domain for itself and its aliases.
+    pub(crate) given: bool,
     /// Page tables that were copied.
     pub tables: u64,
     /// Leaf entries that map something.
@@ -42,13 +44,6 @@ pub struct Domain {
 
 /// How many separate ranges of kept tables are told apart in a domain; beyond it gaps between them count as kept.
 const KEPT_RANGES: usize = 64;
-
-/// What is needed to copy a table that was kept in place.
-pub(crate) struct Kept<'a, M> {
-    pub(crate) old: &'a M,
-    pub(crate) surroundings: Surroundings<'a>,
-    pub(crate) reserved: ReservedBits,
-}
 
 /// Why a mapping cannot be where its addresses are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +84,7 @@ impl Domain {
             space,
             kept,
             relinked: false,
+            given: false,
             tables: 0,
             leaves: 0,
             fenced: 0,
@@ -129,11 +125,11 @@ impl Domain {
         &mut self,
         iova: Range,
         permission: Permission,
-        kept: &Kept<'_, impl OldMemory>,
+        lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
-            let table = self.leaf_table(piece.start, permission, kept, frames)?;
+            let table = self.leaf_table(piece.start, permission, lender, frames)?;
             if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
@@ -186,13 +182,13 @@ impl Domain {
 
     /// The table of level 1 for an address; missing tables on the way are made.
     ///
-    /// Present entries above level 1 point to frames of our own, copies or made here, unless they are marked: those
-    /// point to tables that were kept in place, which are copied now.
+    /// Present entries above level 1 point to tables of this domain alone, copies or made here, unless they are marked:
+    /// those point to [borrowed](crate::borrowed) tables, which are copied now.
     fn leaf_table(
         &mut self,
         iova: u64,
         permission: Permission,
-        kept: &Kept<'_, impl OldMemory>,
+        lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<u64, Unfit> {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
@@ -207,7 +203,7 @@ impl Domain {
             } else if entry.is_leaf(level) || !entry.allows(permission) {
                 return Err(occupied);
             } else if entry.is_marked() {
-                let copy = kept.copy(entry, below, frames).map_err(|danger| match danger {
+                let copy = lender.copy(entry, below, frames).map_err(|danger| match danger {
                     Danger::OverBudget => Unfit::OutOfFrames,
                     _ => occupied,
                 })?;
@@ -221,48 +217,6 @@ impl Domain {
             level = below;
         }
         Ok(table)
-    }
-}
-
-impl<M: OldMemory> Kept<'_, M> {
-    /// Copies the table of this level that a marked entry names, and marks what the copy names in turn.
-    ///
-    /// It was well when it was kept, and the copy is checked again: the table may have changed since.
-    fn copy(&self, entry: PageEntry, level: Level, frames: &mut impl Frames) -> Result<u64, Danger> {
-        let copy = copy_table(entry.table(), self.old, frames, &self.surroundings)?;
-        for index in 0..ENTRIES {
-            let found = entry.stage.entry(frames.table(copy)[index]);
-            match self.carry_over(found, level) {
-                Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
-                Err(danger) => {
-                    frames.release(copy);
-                    return Err(danger);
-                }
-            }
-        }
-        frames.publish(copy, 0..ENTRIES);
-        Ok(copy)
-    }
-
-    /// What an entry of such a copy becomes.
-    fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
-        let table = Range::new(found.table(), found.table() + PAGE_SIZE);
-        let page = Range::new(found.page(level), found.page(level) + level.span());
-        if !found.present() {
-            Ok(found)
-        } else if self.reserved.set_in(found, level) != 0 {
-            Err(Danger::ReservedBits)
-        } else if found.is_leaf(level) {
-            if self.surroundings.touches_own(page) {
-                Err(Danger::ReachesOwnMemory(page.start))
-            } else {
-                Ok(found)
-            }
-        } else if self.surroundings.touches_own(table) {
-            Err(Danger::TableInOwnMemory(table.start))
-        } else {
-            Ok(found.marked())
-        }
     }
 }
 

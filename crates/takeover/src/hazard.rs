@@ -80,10 +80,6 @@ pub enum Danger {
     /// The device was told to forget the translations that it keeps, and did not say that it had.
     #[error("its device-TLB did not confirm that it is empty")]
     DeviceTlbSilent,
-    /// The device shares its domain with others, and there were no frames for tables of its own: what is mapped for it,
-    /// they reach too.
-    #[error("shares domain {0:#x} with others, for want of frames")]
-    DomainShared(u16),
     /// The device's requests also come under this source-id, which the old kernel put into the domain with this id.
     #[error("is an alias that is in domain {0:#x}")]
     AliasElsewhere(u16),

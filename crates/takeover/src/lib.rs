@@ -28,6 +28,7 @@
 extern crate alloc;
 
 pub mod attach;
+mod borrowed;
 pub mod census;
 mod copies;
 pub mod device_tlb;

@@ -397,7 +397,8 @@ impl Kernel {
                 return entry.present().then_some(entry.page(level) | iova & (level.span() - 1));
             }
             kept |= entry.is_marked();
-            table = if kept { old.get(&entry.table())? } else { follow(entry.bits)? };
+            let kept_table = old.get(&entry.table()).filter(|_| kept);
+            table = follow(entry.bits).or(kept_table)?;
         }
         None
     }

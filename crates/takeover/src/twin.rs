@@ -1,29 +1,27 @@
-//! A domain's twin: the same translations in tables of its own, for a device that shares its domain with others.
+//! A domain's twin: the same translations under another id, for a device that shares its domain with others.
 //!
 //! What is mapped for a driver must be reached by the driver's device alone. Where the old kernel put several devices
 //! into one domain (in pass-through all of them), the device that is attached therefore gets a twin. That is legal at
-//! any moment for the reason that makes the swap legal: both translate alike.
+//! any moment for the reason that makes the swap legal: both translate alike. They share their tables until one of them is
+//! given a mapping ([`borrowed`](crate::borrowed)).
 
-use alloc::vec::Vec;
+use machine::Frames;
 
-use machine::{ENTRIES, Frames};
-use vtd::paging::Level;
-use vtd::stage::Stage;
-
-use crate::copies::Copies;
+use crate::borrowed::share;
 use crate::domain::Domain;
-use crate::growth::push;
+use crate::failure::AttachError;
+use crate::growth::OutOfMemory;
 
-/// A domain that translates as `domain` does, under another id, in tables of its own; `None` if there are no frames or
-/// no memory for it. Tables that were kept in place stay there.
-pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Option<Domain> {
-    let (space, kept) = (domain.space.twin().ok()?, domain.kept.twin().ok()?);
+/// A domain that translates as `domain` does, under another id.
+pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result<Domain, AttachError> {
+    let space = domain.space.twin().map_err(|_| OutOfMemory)?;
+    let kept = domain.kept.twin().map_err(|_| OutOfMemory)?;
     let root = match domain.root {
         None => None,
-        Some(root) => Some(copy_tables(domain.stage, root, domain.top, frames)?),
+        Some(root) => Some(share(domain.stage, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?),
     };
     let Domain { stage, width, top, tables, leaves, fenced, outcome, .. } = *domain;
-    Some(Domain {
+    Ok(Domain {
         id,
         stage,
         width,
@@ -32,61 +30,10 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Option
         space,
         kept,
         relinked: false,
+        given: false,
         tables,
         leaves,
         fenced,
         outcome,
     })
-}
-
-fn copy_tables(stage: Stage, root: u64, top: Level, frames: &mut impl Frames) -> Option<u64> {
-    let mut copier = Copier { stage, frames, copies: Copies::default(), made: Vec::new() };
-    let copy = copier.copy(root, top);
-    if copy.is_none() {
-        let Copier { frames, made, .. } = copier;
-        for frame in made {
-            frames.release(frame);
-        }
-    }
-    copy
-}
-
-/// Copies tables of our own, shared ones once.
-struct Copier<'a, F> {
-    stage: Stage,
-    frames: &'a mut F,
-    copies: Copies,
-    made: Vec<u64>,
-}
-
-impl<F: Frames> Copier<'_, F> {
-    fn copy(&mut self, table: u64, level: Level) -> Option<u64> {
-        if let Some(copy) = self.copies.find(table, level) {
-            return Some(copy);
-        }
-        let copy = self.allocate()?;
-        for index in 0..ENTRIES {
-            let entry = self.stage.entry(self.frames.load(table, index));
-            let kept = match level.below() {
-                Some(below) if entry.present() && !entry.is_leaf(level) && !entry.is_marked() => {
-                    entry.with_table(self.copy(entry.table(), below)?)
-                }
-                _ => entry,
-            };
-            self.frames.table_mut(copy)[index] = kept.bits;
-        }
-        self.frames.publish(copy, 0..ENTRIES);
-        self.copies.remember(table, level, copy);
-        Some(copy)
-    }
-
-    /// A frame that is given back if the whole does not come about.
-    fn allocate(&mut self) -> Option<u64> {
-        let frame = self.frames.allocate()?;
-        if push(&mut self.made, frame).is_err() {
-            self.frames.release(frame);
-            return None;
-        }
-        Some(frame)
-    }
 }

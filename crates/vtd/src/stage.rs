@@ -109,6 +109,11 @@ impl PageEntry {
         paging::is_leaf(self.bits, level)
     }
 
+    /// Whether a present entry of this level names a table.
+    pub const fn names_table(self, level: Level) -> bool {
+        self.present() && !self.is_leaf(level)
+    }
+
     /// The next table, if this entry names one.
     pub const fn table(self) -> u64 {
         self.bits & ADDRESS

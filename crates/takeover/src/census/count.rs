@@ -87,7 +87,7 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
     fn visit_entries(&mut self, copy: u64, level: Level, below: Level) {
         for index in 0..ENTRIES {
             let entry = self.stage.entry(self.frames.table(copy)[index]);
-            if entry.present() && !entry.is_leaf(level) {
+            if entry.names_table(level) {
                 self.visit(entry.table(), below);
             }
         }

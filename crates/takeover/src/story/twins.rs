@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::attach::Attachment;
+use crate::failure::AttachError;
 
 /// A disk and a sound card in one domain.
 fn kernels() -> [Kernel; 3] {
@@ -59,17 +60,57 @@ fn the_unit_forgets_where_a_device_was_when_it_gets_a_domain_of_its_own() {
     assert_eq!(kernel.world.forgotten.take(), [DescriptorType::CONTEXT_CACHE, DescriptorType::IOTLB]);
 }
 
-/// There is a dump even so; that others reach what the disk reaches is told.
+/// Three tables on the path of a mapping, of which the twin has the uppermost from the start: it takes one frame, the mapping
+/// two, and each of the two domains takes its own. What is done to one afterwards, the other does not notice.
 #[test]
-fn without_frames_for_a_twin_the_domain_stays_shared() {
+fn domains_share_their_tables_until_one_of_them_is_given_a_mapping() {
+    for kernel in kernels() {
+        let (mut taken, mut frames) = kernel.die();
+        let taken_by = |frames: &Pool, before: usize| before - frames.available();
+        let before = frames.available();
+        let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+        assert_eq!(taken_by(&frames, before), 1);
+        let on_disk = map(&kernel, &mut taken, &disk, &mut frames);
+        assert_eq!(taken_by(&frames, before), 3);
+        let sound = taken.attach(SOUND, &[], &mut frames).unwrap();
+        let on_sound = map(&kernel, &mut taken, &sound, &mut frames);
+        assert_eq!(taken_by(&frames, before), 5);
+
+        assert_eq!(on_disk, on_sound, "they do not know of each other");
+        let page = Range::new(on_disk, on_disk + PAGE_SIZE);
+        taken.unmap(&disk, page, &mut frames).unwrap();
+        assert_eq!((kernel.reach(DISK, on_disk), kernel.reach(SOUND, on_disk)), (None, Some(OWN.start)));
+        taken.unmap(&sound, page, &mut frames).unwrap();
+        assert_eq!(kernel.reach(SOUND, on_disk), None);
+        assert_eq!((kernel.reach(DISK, 0x1000), kernel.reach(SOUND, 0x1000)), (Some(0x1000), Some(0x1000)));
+    }
+}
+
+/// A twin that cannot be had is no reason to let others reach what is mapped.
+#[test]
+fn without_a_frame_for_a_twin_the_device_is_not_attached() {
     let [kernel, ..] = kernels();
     let (mut taken, mut frames) = kernel.die();
-    let before = frames.available();
-    while frames.available() > 2 {
-        frames.allocate();
-    }
-    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    assert_eq!(disk.id, 7);
-    assert_eq!(frames.available(), 2, "of {before}: what was begun is given back");
-    assert_eq!(taken.report().hazards.listed.last().unwrap().danger, Danger::DomainShared(7));
+    while frames.allocate().is_some() {}
+    assert_eq!(taken.attach(DISK, &[], &mut frames), Err(AttachError::OutOfFrames));
+    assert_eq!((kernel.reach(DISK, 0x1000), kernel.reach(SOUND, 0x1000)), (Some(0x1000), Some(0x1000)));
+}
+
+/// Two disks behind one bridge, whose source-id is all that the unit sees of either: the second joins the first, or the
+/// first would not reach any more what is mapped for it.
+#[test]
+fn devices_with_an_alias_in_common_share_the_domain_that_either_was_given() {
+    const BRIDGE: SourceId = SourceId::at(0, 30, 0);
+    const OTHER: SourceId = SourceId::at(1, 1, 0);
+    let [mut kernel, ..] = kernels();
+    let top = kernel.table();
+    kernel.legacy_context(BRIDGE, 0, top, 3);
+    let (mut taken, mut frames) = kernel.die();
+    let first = taken.attach(SourceId::at(1, 0, 0), &[BRIDGE], &mut frames).unwrap();
+    let of_first = map(&kernel, &mut taken, &first, &mut frames);
+    let second = taken.attach(OTHER, &[BRIDGE], &mut frames).unwrap();
+    let of_second = map(&kernel, &mut taken, &second, &mut frames);
+    assert_eq!(second.id, first.id);
+    assert_ne!(of_first, of_second);
+    assert!([of_first, of_second].iter().all(|iova| kernel.reach(BRIDGE, *iova) == Some(OWN.start)));
 }

@@ -5,6 +5,7 @@
 use machine::{Frames, PAGE_SIZE, Range};
 use model::habits::{Chore, Habit, Habits, Junk};
 use model::random::Size;
+use model::scenario::{Attached, Stage};
 use model::{Kind, Machine, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
@@ -154,6 +155,17 @@ pub(crate) fn function(scenario: &Scenario, index: usize) -> (usize, Requester) 
     let function = scenario.functions.get(index).map(|function| (function.unit, function.source));
     let (unit, source) = function.unwrap_or((0, STRANGER));
     (unit, Requester { source, pasid: None })
+}
+
+/// Whether a function's addresses are a guest's. Given to a driver it gets a new domain: the guest is as dead as its host, and
+/// nothing goes on.
+pub(crate) fn is_guests(scenario: &Scenario, requester: Requester) -> bool {
+    let nested = |attached| match attached {
+        Attached::To(domain) => matches!(scenario.domains[domain].stage, Stage::Nested(_)),
+        Attached::PassThrough(_) => false,
+    };
+    let mut requesters = (0..scenario.units.len()).flat_map(|unit| scenario.requesters(unit));
+    requesters.any(|(other, attached, _)| other == requester && nested(attached))
 }
 
 /// A verdict as a property test wants it.

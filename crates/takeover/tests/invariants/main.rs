@@ -3,6 +3,7 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant by that name, on machines made up at random |
+//! | `twins` | isolation among devices that shared a domain, each given to a driver |
 //! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of them can fail: takeovers that are tampered with are found out |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
@@ -15,5 +16,6 @@ mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;
 mod step_by_step;
+mod twins;
 mod vast;
 mod witnesses;

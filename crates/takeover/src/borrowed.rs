@@ -1,0 +1,101 @@
+//! Tables that a domain uses but does not own: kept in place in the old kernel's memory, or shared with a twin.
+//!
+//! Entries that name such tables are marked, in a bit that hardware ignores. Nobody writes them: a new mapping below one
+//! copies those on its path, and marks what the copies name in turn. So a twin costs a copy of one table, and whatever is
+//! mapped in one of two domains that share tables is in tables of its own, which the other does not reach.
+
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use vtd::paging::Level;
+use vtd::stage::{PageEntry, ReservedBits, Stage};
+
+use crate::Surroundings;
+use crate::hazard::Danger;
+use crate::tables::copy_table;
+
+/// What is needed to copy a borrowed table.
+pub(crate) struct Lender<'a, M> {
+    pub(crate) old: &'a M,
+    pub(crate) surroundings: Surroundings<'a>,
+    pub(crate) reserved: ReservedBits,
+}
+
+impl<M: OldMemory> Lender<'_, M> {
+    /// Copies the table of this level that a marked entry names, and marks what the copy names in turn. In our own memory
+    /// are those that are shared, elsewhere those that were kept.
+    pub(crate) fn copy(
+        &self,
+        entry: PageEntry,
+        level: Level,
+        frames: &mut impl Frames,
+    ) -> Result<u64, Danger> {
+        let table = entry.table();
+        if self.surroundings.touches_own(Range::new(table, table + PAGE_SIZE)) {
+            copy_shared(entry.stage, table, level, frames).ok_or(Danger::OverBudget)
+        } else {
+            self.copy_kept(entry, level, frames)
+        }
+    }
+
+    /// A kept table was well when it was kept, and the copy is checked again: the table may have changed since.
+    fn copy_kept(&self, entry: PageEntry, level: Level, frames: &mut impl Frames) -> Result<u64, Danger> {
+        let copy = copy_table(entry.table(), self.old, frames, &self.surroundings)?;
+        for index in 0..ENTRIES {
+            let found = entry.stage.entry(frames.table(copy)[index]);
+            match self.carry_over(found, level) {
+                Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
+                Err(danger) => {
+                    frames.release(copy);
+                    return Err(danger);
+                }
+            }
+        }
+        frames.publish(copy, 0..ENTRIES);
+        Ok(copy)
+    }
+
+    /// What an entry of such a copy becomes.
+    fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
+        let table = Range::new(found.table(), found.table() + PAGE_SIZE);
+        let page = Range::new(found.page(level), found.page(level) + level.span());
+        if !found.present() {
+            Ok(found)
+        } else if self.reserved.set_in(found, level) != 0 {
+            Err(Danger::ReservedBits)
+        } else if found.is_leaf(level) {
+            if self.surroundings.touches_own(page) {
+                Err(Danger::ReachesOwnMemory(page.start))
+            } else {
+                Ok(found)
+            }
+        } else if self.surroundings.touches_own(table) {
+            Err(Danger::TableInOwnMemory(table.start))
+        } else {
+            Ok(found.marked())
+        }
+    }
+}
+
+/// Copies a root table of our own, and lets the copy and the original share all that they name.
+pub(crate) fn share(stage: Stage, root: u64, top: Level, frames: &mut impl Frames) -> Option<u64> {
+    let copy = copy_shared(stage, root, top, frames)?;
+    for index in 0..ENTRIES {
+        let entry = stage.entry(frames.load(root, index));
+        if entry.names_table(top) {
+            frames.store(root, index, entry.marked().bits);
+        }
+    }
+    frames.publish(root, 0..ENTRIES);
+    Some(copy)
+}
+
+/// Copies a table of our own, which hardware may be walking, and marks what the copy names.
+fn copy_shared(stage: Stage, table: u64, level: Level, frames: &mut impl Frames) -> Option<u64> {
+    let copy = frames.allocate()?;
+    for index in 0..ENTRIES {
+        let entry = stage.entry(frames.load(table, index));
+        let entry = if entry.names_table(level) { entry.marked() } else { entry };
+        frames.table_mut(copy)[index] = entry.bits;
+    }
+    frames.publish(copy, 0..ENTRIES);
+    Some(copy)
+}
