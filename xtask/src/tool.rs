@@ -68,6 +68,21 @@ impl Tool {
         process::stdout(&mut makedump).map(|_| ())
     }
 
+    /// What `holdover inspect --json` prints of a dump: all, or who reaches the page at an address. Whether something is
+    /// missing is in it.
+    pub(crate) fn inspect(&self, dump: &Path, page: Option<u64>) -> Result<String> {
+        let mut inspect = Command::new(&self.program);
+        inspect.args(["inspect", "--json"]).arg(dump);
+        if let Some(page) = page {
+            inspect.args(["--address", &format!("{page:#x}")]);
+        }
+        let output = inspect.output()?;
+        match output.status.code() {
+            Some(0 | 3) => Ok(String::from_utf8(output.stdout)?),
+            _ => bail!("`holdover inspect`: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        }
+    }
+
     /// Copies the dump out of a dump area.
     pub(crate) fn collect(&self, disk: &Path, dump: &Path) -> Result<Collected> {
         let mut collect = Command::new(&self.program);

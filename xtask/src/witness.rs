@@ -2,6 +2,7 @@
 
 mod copies;
 mod elf_core;
+mod inspected;
 mod memory;
 pub(crate) mod reader;
 mod readers;
@@ -22,6 +23,7 @@ use crate::kernels::{Flavour, Kernel};
 use crate::ram::Ram;
 use crate::tool::Tool;
 use copies::{Copied, Copies};
+use inspected::Inspected;
 pub(crate) use memory::{Remembered, kept_frames};
 pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
@@ -39,6 +41,8 @@ pub(crate) enum Witness {
     Trace,
     /// The tables that Holdover left in the guest's memory.
     Tables,
+    /// The dead kernel's tables, against what `holdover inspect` says of the dump.
+    Inspection,
     /// The guest's memory.
     Memory,
     /// `makedumpfile`, `crash` and drgn.
@@ -67,6 +71,8 @@ pub(crate) struct Findings {
     pub(crate) traced: Traced,
     /// What the tables in memory show.
     pub(crate) copied: Copied,
+    /// What `holdover inspect` shows; `None` where there may be no end to the dead kernel's tables.
+    pub(crate) inspected: Option<Inspected>,
     /// What memory shows.
     pub(crate) remembered: Remembered,
     /// What the readers show.
@@ -79,8 +85,10 @@ impl Findings {
         let traced = self.traced.problems.iter().map(problem(Witness::Trace));
         let remembered = self.remembered.problems.iter().map(problem(Witness::Memory));
         let copied = self.copied.problems.iter().map(problem(Witness::Tables));
+        let inspected = self.inspected.iter().flat_map(|inspected| &inspected.problems);
         traced
             .chain(copied)
+            .chain(inspected.map(problem(Witness::Inspection)))
             .chain(remembered)
             .chain(self.readings.problems.iter().map(problem(Witness::Readers)))
             .collect()
@@ -117,15 +125,27 @@ fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findi
     let sound = Ram::open(&before)?.overlaid(wound.map_or(&[], |wound| &wound.words));
     let (before, after) = (Ram::open(&before)?, Ram::open(&files.ram())?);
     let trace = Trace::read(&files.trace(), account.panic)?;
-    let dead = Tables::new(&sound, trace.dead_root()?);
-    let new = Tables::new(&after, trace.new_root().context("the root pointer was never swapped")?);
+    let roots = [trace.dead_root()?, trace.new_root().context("the root pointer was never swapped")?];
+    let [dead, new] = [Tables::new(&sound, roots[0]), Tables::new(&after, roots[1])];
     let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
     let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
     let remembered = remembered.judge(&files.dump())?;
+    let readings = read_all(evidence, tool, &before, &writable)?;
+    let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
+    let entered = entered.context("Holdover did not start")?;
+    let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
+    let copied = Copies { dead, new, reserved, disk, wound }.judge();
+    let inspected = inspected::Case { dead, roots, account, wound }.judge(tool, &files.dump())?;
+    Ok(Findings { traced, copied, inspected, remembered, readings })
+}
+
+/// Hears the readers, and makedumpfile on the memory of which the dump was made.
+fn read_all(evidence: &Evidence, tool: &Tool, before: &Ram, writable: &Writable) -> Result<Readings> {
+    let Evidence { files, reserved, .. } = evidence;
     let mut readings = read(evidence)?;
     let core = files.scratch("core");
     let programs = Readers::of(evidence.kernel)?;
-    let cut = elf_core::write(&before, reserved, &core)?;
+    let cut = elf_core::write(before, reserved, &core)?;
     let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
@@ -133,11 +153,7 @@ fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findi
     if evidence.kernel == Flavour::Backports {
         readers::compare_levels(&programs, tool, files, &core, &mut readings)?;
     }
-    let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
-    let entered = entered.context("Holdover did not start")?;
-    let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
-    let copied = Copies { dead, new, reserved, disk, wound }.judge();
-    Ok(Findings { traced, copied, remembered, readings })
+    Ok(readings)
 }
 
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.

@@ -35,18 +35,20 @@ impl Device {
 
     /// Bus, device and function, as people write them.
     pub(crate) fn address(self) -> String {
-        format!("00:{:02x}.0", self.slot)
+        address_of(self.source_id())
     }
 
     /// What a person calls the function with this source-id.
     pub(crate) fn name_of(source_id: u16) -> String {
         let known = Self::ALL.into_iter().find(|device| device.source_id() == source_id);
-        let [bus, function] = source_id.to_be_bytes();
-        known.map_or_else(
-            || format!("{bus:02x}:{:02x}.{}", function >> 3, function & 7),
-            |device| device.name.to_owned(),
-        )
+        known.map_or_else(|| address_of(source_id), |device| device.name.to_owned())
     }
+}
+
+/// Bus, device and function of a source-id, as people write them.
+pub(crate) fn address_of(source_id: u16) -> String {
+    let [bus, function] = source_id.to_be_bytes();
+    format!("{bus:02x}:{:02x}.{}", function >> 3, function & 7)
 }
 
 /// Slot of the bridge, if there is one.

@@ -1,7 +1,6 @@
 //! The tables that Holdover left in its memory, compared with the dead kernel's: mapping by mapping, not just where devices
 //! happened to go.
 
-use machine::Range;
 use serde::Serialize;
 
 use super::tables::{Run, Tables, difference, without};
@@ -87,15 +86,11 @@ impl Copies<'_> {
 
     /// The parts of runs that lead into Holdover's memory, and the others.
     fn split(&self, runs: &[Run]) -> (Vec<Run>, Vec<Run>) {
-        let inside: Vec<_> = runs.iter().flat_map(|run| self.inside(*run)).collect();
+        let pieces = self.reserved.pieces();
+        let inside = |run: &Run| pieces.iter().filter_map(|piece| run.leading_to(*piece)).collect::<Vec<_>>();
+        let inside: Vec<_> = runs.iter().flat_map(inside).collect();
         let outside = difference(runs, &inside);
         (inside, outside)
-    }
-
-    fn inside(&self, run: Run) -> Vec<Run> {
-        let whole = Range::new(run.address, run.address + run.len);
-        let parts = self.reserved.pieces().iter().map(|piece| whole.intersection(*piece));
-        parts.filter(|part| !part.is_empty()).map(|part| run.leading_to(part)).collect()
     }
 }
 
@@ -116,9 +111,11 @@ fn bytes(runs: &[Run]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use machine::Range;
+
     use super::super::tables::Root;
+    use super::super::tables::made::{context, legacy, with_ram};
     use super::*;
-    use crate::ram::Ram;
 
     const SOUND: u16 = Device::SOUND.source_id();
     const DISK: u16 = Device::DUMP_DISK.source_id();
@@ -126,49 +123,36 @@ mod tests {
     const HOLDOVER: Range = Range::new(0x10_0000, 0x20_0000);
     const NEW: u64 = 0x10_0000;
 
-    /// Root, context entry and three tables of a function, from `at` on; its page tables start at `at + 0x2000`.
-    fn tables(at: u64, source: u16, leaves: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let context = at + 0x1000 + u64::from(source) * 16;
-        let mut words = vec![(at, at + 0x1001), (context, at + 0x2001), (context + 8, 0x101)];
-        words.extend([(at + 0x2000, at + 0x3003), (at + 0x3000, at + 0x4003)]);
-        words.extend(leaves.iter().map(|(iova, page)| (at + 0x4000 + iova / 512, page | 3)));
-        words
-    }
-
     /// What is wrong with the new tables, as one text.
     fn judged(words: &[(u64, u64)]) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ram");
-        std::fs::File::create(&path).unwrap().set_len(HOLDOVER.end).unwrap();
-        let ram = Ram::open_writable(&path).unwrap();
-        for (at, word) in words {
-            ram.write_u64(*at, *word).unwrap();
-        }
-        let below = |address| Tables::new(&ram, Root { address, scalable: false });
-        let reserved = &Reserved::at(HOLDOVER);
-        let copies = Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
-        copies.judge().problems.join("; ")
+        with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
+            let below = |address| Tables::new(ram, Root { address, scalable: false });
+            let reserved = &Reserved::at(HOLDOVER);
+            let copies =
+                Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
+            copies.judge().problems.join("; ")
+        })
     }
 
     #[test]
     fn an_exact_copy_is_not_objected_to() {
         let leaves = [(0x1000, 0x9_0000), (0x5000, 0x9_5000)];
-        assert_eq!(judged(&[tables(0x1000, SOUND, &leaves), tables(NEW, SOUND, &leaves)].concat()), "");
+        assert_eq!(judged(&[legacy(0x1000, SOUND, &leaves), legacy(NEW, SOUND, &leaves)].concat()), "");
     }
 
     #[test]
     fn a_mapping_that_is_lost_or_new_is_noticed() {
-        let before = tables(0x1000, SOUND, &[(0x1000, 0x9_0000)]);
-        let lost = [before.clone(), tables(NEW, SOUND, &[])].concat();
+        let before = legacy(0x1000, SOUND, &[(0x1000, 0x9_0000)]);
+        let lost = [before.clone(), legacy(NEW, SOUND, &[])].concat();
         assert!(judged(&lost).contains("HDA lost 0x1000 bytes"));
-        let more = tables(NEW, SOUND, &[(0x1000, 0x9_0000), (0x2000, 0x9_5000)]);
+        let more = legacy(NEW, SOUND, &[(0x1000, 0x9_0000), (0x2000, 0x9_5000)]);
         assert!(judged(&[before, more].concat()).contains("HDA gained 0x1000 bytes"));
     }
 
     #[test]
     fn only_the_dumps_disk_may_reach_holdovers_memory() {
         let leaves = [(0x1000, HOLDOVER.start + 0x8_0000)];
-        let of = |source| judged(&[tables(0x1000, source, &[]), tables(NEW, source, &leaves)].concat());
+        let of = |source| judged(&[legacy(0x1000, source, &[]), legacy(NEW, source, &leaves)].concat());
         assert_eq!(of(DISK), "");
         assert!(of(SOUND).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
     }
@@ -176,15 +160,14 @@ mod tests {
     #[test]
     fn a_way_into_holdovers_memory_may_be_closed() {
         let inside = [(0x1000, HOLDOVER.start + 0x8_0000)];
-        assert_eq!(judged(&[tables(0x1000, SOUND, &inside), tables(NEW, SOUND, &[])].concat()), "");
+        assert_eq!(judged(&[legacy(0x1000, SOUND, &inside), legacy(NEW, SOUND, &[])].concat()), "");
     }
 
     #[test]
     fn who_was_in_the_disks_domain_may_not_reach_what_was_made_for_the_disk() {
         let shared = |at, leaves: &[(u64, u64)]| {
-            let mut words = tables(at, DISK, leaves);
-            let context = at + 0x1000 + u64::from(SOUND) * 16;
-            words.extend([(context, at + 0x2001), (context + 8, 0x101)]);
+            let mut words = legacy(at, DISK, leaves);
+            words.extend(context(at, SOUND));
             words
         };
         let (old, inside) = ((0x1000, 0x9_0000), HOLDOVER.start + 0x8_0000);

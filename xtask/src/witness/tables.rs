@@ -5,6 +5,8 @@
 //! how a function's requests are translated, `stage` walks page tables, `run` compares what they say.
 
 mod function;
+#[cfg(test)]
+pub(crate) mod made;
 mod run;
 mod stage;
 
@@ -36,6 +38,13 @@ pub(crate) struct Root {
     pub(crate) address: u64,
     /// Scalable mode, not legacy mode.
     pub(crate) scalable: bool,
+}
+
+impl Root {
+    /// The register that holds it: RTADDR, whose bit 10 selects scalable mode (section 11.4.5).
+    pub(crate) fn register(self) -> u64 {
+        self.address | u64::from(self.scalable) << 10
+    }
 }
 
 /// The tables below a root table in a file of guest memory.
@@ -173,14 +182,7 @@ mod tests {
     }
 
     fn with_tables<T>(memory: &HashMap<u64, u64>, root: Root, judge: impl FnOnce(&Tables) -> T) -> T {
-        let dir = tempfile::tempdir().unwrap();
-        let mut bytes = vec![0; 0x10000];
-        for (&address, value) in memory {
-            bytes[address as usize..address as usize + 8].copy_from_slice(&value.to_le_bytes());
-        }
-        std::fs::write(dir.path().join("ram"), bytes).unwrap();
-        let ram = Ram::open(&dir.path().join("ram")).unwrap();
-        judge(&Tables::new(&ram, root))
+        made::with_ram(0x10000, memory.clone(), |ram| judge(&Tables::new(ram, root)))
     }
 
     #[test]

@@ -24,10 +24,11 @@ impl Run {
         Self { iova: start, address: self.address + (start - self.iova), len: end - start, ..self }
     }
 
-    /// The part that leads to these physical addresses, which lie in what it leads to.
-    pub(crate) fn leading_to(self, addresses: machine::Range) -> Self {
-        let start = self.iova + (addresses.start - self.address);
-        self.part(start, start + addresses.len())
+    /// The part that leads to these physical addresses.
+    pub(crate) fn leading_to(self, addresses: machine::Range) -> Option<Self> {
+        let part = machine::Range::new(self.address, self.address + self.len).intersection(addresses);
+        let start = self.iova + part.start.saturating_sub(self.address);
+        (!part.is_empty()).then(|| self.part(start, start + part.len()))
     }
 
     /// Whether both lead to the same addresses where they overlap.
