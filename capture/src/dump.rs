@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use area::{Area, Seal, State};
-use engine::{Begun, Source};
+use engine::{Begun, Source, Wanted};
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use record::Record;
@@ -92,23 +92,35 @@ fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>) 
     match source.begin(device, Codec::Zlib) {
         Ok(Begun { pages, counts }) => {
             say!("chose {} pages of {}", counts.kept(), counts.ram);
-            (counts, write_pages(pages, source.memory))
+            (counts, write_pages(pages, source))
         }
         Err(error) => (Counts::default(), Ended { statistics: Statistics::default(), error: Some(error) }),
     }
 }
 
 /// Writes the pages that were chosen, all of them if that is possible.
-fn write_pages(mut pages: Pages<'_, impl BlockDevice>, old: &impl OldMemory) -> Ended {
+fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
     pages.put_up_with(PATIENCE);
     let mut told = Tsc.now();
-    loop {
-        match pages.write_next(|pfn, page| old.read(pfn << PAGE_SHIFT, page)) {
-            Ok(Some(_)) => tell_progress(&mut told, pages.statistics()),
-            Ok(None) => return pages.finish(),
-            Err(error) => return Ended { error: Some(error), ..pages.abandon() },
-        }
+    match source.in_passes(&mut pages, |pages, wanted| write_pass(pages, source.memory, wanted, &mut told)) {
+        Ok(()) => pages.finish(),
+        Err(error) => Ended { error: Some(error), ..pages.abandon() },
     }
+}
+
+/// Writes the pages that are wanted now.
+fn write_pass(
+    pages: &mut Pages<'_, impl BlockDevice>,
+    old: &impl OldMemory,
+    wanted: Wanted<'_>,
+    told: &mut Duration,
+) -> Result<(), WriteError> {
+    while pages.write_next(&mut *wanted, |pfn, page| old.read(pfn << PAGE_SHIFT, page))?.is_some() {
+        tell_progress(told, pages.statistics());
+    }
+    let Statistics { done, pages, data_bytes, .. } = pages.statistics();
+    say!("stored {done} of {pages} pages in {} KiB", data_bytes >> 10);
+    Ok(())
 }
 
 /// Says how far the dump is, if it was not said a short while ago.

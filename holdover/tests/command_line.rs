@@ -82,7 +82,7 @@ fn write_page(pages: &mut Pages<Dump<BlockFile>>, byte: u8) {
         page.fill(byte);
         Ok(())
     };
-    pages.write_next(fill).unwrap();
+    pages.write_next(|_| true, fill).unwrap();
 }
 
 fn stderr(output: &Output) -> String {

@@ -149,7 +149,7 @@ impl Bench {
             *page = memory.page(pfn);
             Ok(())
         };
-        while pages.write_next(read).unwrap().is_some() {}
+        while pages.write_next(|_| true, read).unwrap().is_some() {}
         assert_eq!(pages.finish().error, None);
         Self { folder }
     }

@@ -13,7 +13,7 @@ use crate::window::Window;
 use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
 
 /// Bytes that are read at once where much is read.
-const CHUNK: u64 = 64 << 10;
+pub(crate) const CHUNK: u64 = 64 << 10;
 
 /// A dump area whose labels were found and agree.
 pub struct Area<D> {
@@ -194,7 +194,7 @@ impl<D: BlockDevice> Area<D> {
     ) -> Result<(), ReadError<E>> {
         let mut buffer = vec![0; CHUNK as usize];
         let mut sum = Sum::default();
-        for chunk in chunks(seal) {
+        for chunk in seal.written.runs(0..u64::MAX, CHUNK / BLOCK) {
             let bytes = &mut buffer[..((chunk.end - chunk.start) * BLOCK) as usize];
             let offset = chunk.start * BLOCK;
             self.window.read(DUMP_OFFSET + offset, bytes)?;
@@ -207,14 +207,6 @@ impl<D: BlockDevice> Area<D> {
         }
         Ok(())
     }
-}
-
-/// The written blocks in runs of at most [`CHUNK`] bytes.
-fn chunks(seal: &Seal) -> impl Iterator<Item = core::ops::Range<u64>> {
-    let step = CHUNK / BLOCK;
-    seal.written.iter().flat_map(move |extent| {
-        extent.clone().step_by(step as usize).map(move |start| start..extent.end.min(start + step))
-    })
 }
 
 fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Result<(), OpenError> {

@@ -1,7 +1,11 @@
 //! A dump that is being written.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use machine::{BlockDevice, BlockError, Range};
 
+use crate::area::CHUNK;
 use crate::seal::{Lack, Seal, State};
 use crate::sum::Sum;
 use crate::window::Window;
@@ -19,7 +23,7 @@ pub enum Outcome {
 /// A dump that is being written: a device whose offset 0 is the dump's first byte.
 ///
 /// Blocks may be written in several streams and more than once. Writing a block again costs reading it back, because its
-/// old contribution must come out of the checksum: fit for the header that is written last, not for bulk. At most
+/// old contribution must come out of the checksum: fit for headers and tables that are filled in later, not for bulk. At most
 /// [`MAX_EXTENTS`](crate::MAX_EXTENTS) separate extents can be under way at a time.
 ///
 /// Dropped unsealed, the area goes on reading *in progress*.
@@ -30,13 +34,15 @@ pub struct Dump<D> {
     /// The seal as it would be written now.
     seal: Seal,
     capacity: u64,
+    /// For blocks that are read back.
+    old: Vec<u8>,
     /// An access failed, so there is no saying what lies on the disk.
     failed: bool,
 }
 
 impl<D: BlockDevice> Dump<D> {
     pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64) -> Self {
-        Self { area, seal, capacity, failed: false }
+        Self { area, seal, capacity, old: vec![0; CHUNK as usize], failed: false }
     }
 
     /// Makes everything durable, then writes the seal and makes it durable too.
@@ -66,7 +72,7 @@ impl<D: BlockDevice> Dump<D> {
 
     /// The part of the area that holds the dump.
     fn window(&mut self) -> Window<&mut Window<D>> {
-        Window::new(&mut self.area, Range::new(DUMP_OFFSET, DUMP_OFFSET + self.capacity))
+        Window::new(&mut self.area, bounds(self.capacity))
     }
 
     /// Writes, and accounts for it only if the device took it: whoever tries again is not counted twice.
@@ -86,16 +92,20 @@ impl<D: BlockDevice> Dump<D> {
 
     /// The checksum without those of `blocks` that were written before.
     fn sum_without(&mut self, blocks: core::ops::Range<u64>) -> Result<Sum, BlockError> {
-        let mut sum = self.seal.sum;
-        for index in blocks {
-            if self.seal.written.contain(index) {
-                let mut old = [0; BLOCK as usize];
-                self.window().read(index * BLOCK, &mut old)?;
-                sum.remove(index, &old);
-            }
+        let Self { area, seal, capacity, old, .. } = self;
+        let (mut window, mut sum) = (Window::new(area, bounds(*capacity)), seal.sum);
+        for run in seal.written.runs(blocks, CHUNK / BLOCK) {
+            let bytes = &mut old[..((run.end - run.start) * BLOCK) as usize];
+            window.read(run.start * BLOCK, bytes)?;
+            sum.remove_all(run.start, bytes);
         }
         Ok(sum)
     }
+}
+
+/// Where in the area the dump is.
+fn bounds(capacity: u64) -> Range {
+    Range::new(DUMP_OFFSET, DUMP_OFFSET + capacity)
 }
 
 impl<D: BlockDevice> BlockDevice for Dump<D> {

@@ -39,6 +39,16 @@ impl Extents {
         self.as_slice().iter().any(|extent| extent.start <= block && block < extent.end)
     }
 
+    /// Those of `blocks` that are in, in ascending runs of at most `most`.
+    pub(crate) fn runs(&self, blocks: Blocks<u64>, most: u64) -> impl Iterator<Item = Blocks<u64>> {
+        let inside =
+            self.iter().map(move |extent| extent.start.max(blocks.start)..extent.end.min(blocks.end));
+        inside.flat_map(move |part| {
+            let end = part.end;
+            part.step_by(most as usize).map(move |start| start..end.min(start + most))
+        })
+    }
+
     /// How many blocks are in.
     pub fn blocks(&self) -> u64 {
         self.as_slice().iter().map(|extent| extent.end - extent.start).sum()
@@ -130,6 +140,9 @@ mod tests {
             prop_assert_eq!(&held, &model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(extents.blocks(), model.len() as u64);
             prop_assert!((0..70).all(|block| extents.contain(block) == model.contains(&block)));
+            let runs: Vec<_> = extents.runs(10..50, 4).collect();
+            prop_assert!(runs.iter().all(|run| (1..=4).contains(&(run.end - run.start))));
+            prop_assert!(runs.into_iter().flatten().eq(held.into_iter().filter(|block| (10..50).contains(block))));
             prop_assert!(extents.iter().zip(extents.iter().skip(1)).all(|(a, b)| a.end < b.start));
         }
     }

@@ -45,8 +45,15 @@ impl Sum {
     }
 
     /// Takes out block number `index`, which was put in with this content.
-    pub(crate) fn remove(&mut self, index: u64, content: &Block) {
+    fn remove(&mut self, index: u64, content: &Block) {
         self.0 = self.0.wrapping_sub(contribution(index, content));
+    }
+
+    /// Takes out the blocks from number `first` on, which were put in with this content.
+    pub(crate) fn remove_all(&mut self, first: u64, bytes: &[u8]) {
+        for (index, block) in (first..).zip(bytes.as_chunks().0) {
+            self.remove(index, block);
+        }
     }
 }
 

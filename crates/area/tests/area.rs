@@ -235,6 +235,20 @@ fn a_write_that_was_refused_and_tried_again_counts_once() {
     }
 }
 
+/// More than is read back at once, over a gap, and not from its beginning.
+#[test]
+fn a_table_that_was_written_again_counts_once() {
+    let mut disk = formatted();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &vec![1; 20 * 4096]).unwrap();
+    dump.write(22 * 4096, &vec![2; 20 * 4096]).unwrap();
+    dump.write(2 * 4096, &vec![3; 38 * 4096]).unwrap();
+    let seal = dump.seal(Outcome::Complete, 42 * 4096).unwrap();
+    assert_eq!((seal.state, seal.written.blocks()), (State::Complete, 42));
+    let bytes = collect(&mut disk).unwrap();
+    assert_eq!([1, 2, 39, 40].map(|block| bytes[block * 4096]), [1, 3, 3, 2]);
+}
+
 #[test]
 fn a_new_block_that_was_refused_is_not_part_of_the_dump() {
     let mut disk = formatted();

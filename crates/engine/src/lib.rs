@@ -2,7 +2,8 @@
 //!
 //! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. Here
 //! the two meet: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes of it what comes before
-//! the pages. The pages themselves are the caller's: one after the other, or on several processors.
+//! the pages. The pages themselves are the caller's: one after the other, or on several processors. In which order,
+//! [`Source::in_passes`] says: what a reader needs to open the dump at all comes first.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -13,7 +14,7 @@ use alloc::vec::Vec;
 
 use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
 use machine::{BlockDevice, OldMemory};
-use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection};
+use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
 
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
@@ -33,6 +34,9 @@ pub struct Source<'a, M> {
     /// Which pages to leave out.
     pub level: Level,
 }
+
+/// Tells by its page frame number whether a page is wanted in a pass.
+pub type Wanted<'w> = &'w mut dyn FnMut(u64) -> bool;
 
 /// A dump that has everything but its pages.
 pub struct Begun<'d, D: ?Sized> {
@@ -71,6 +75,22 @@ impl<M: OldMemory> Source<'_, M> {
             bitmaps.push(existing, kept)
         })?;
         Ok(Begun { pages: bitmaps.finish()?, counts })
+    }
+
+    /// Has all pages written: first those that a reader cannot do without, then the others.
+    ///
+    /// `write` is to write the pages that are wanted by their page frame number, in one pass. The first error ends it.
+    pub fn in_passes<D: BlockDevice + ?Sized>(
+        &self,
+        pages: &mut Pages<'_, D>,
+        mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        // Without memory to tell them apart, pages come as they lie.
+        if let Ok(mut vital) = Vital::new(self.memory, self.kernel, self.ram) {
+            write(pages, &mut |pfn| vital.contains(pfn))?;
+            pages.next_pass()?;
+        }
+        write(pages, &mut |_| true)
     }
 
     /// Gives both bitmaps up to `frames`, piece by piece, each with the reasons why pages were left out.

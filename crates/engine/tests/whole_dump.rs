@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
+mod disk;
+
+use disk::Disk;
 use engine::{Begun, Source};
 use kdump::{Bitmap, Codec, Reader};
-use machine::{BlockDevice, BlockError, OldMemory, PAGE_SIZE, Range, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
 const INFO: &[u8] = b"OSRELEASE=6.1.0-test\nCRASHTIME=1795330431\n";
@@ -29,33 +32,6 @@ impl OldMemory for Memory {
     }
 }
 
-/// A disk in memory.
-struct Disk(Vec<u8>);
-
-impl BlockDevice for Disk {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn block_size(&self) -> u32 {
-        4096
-    }
-
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
-        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
-        self.0[offset as usize..][..from.len()].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), BlockError> {
-        Ok(())
-    }
-}
-
 /// Notes as a kernel on two processors would leave them.
 fn notes() -> Notes {
     let mut notes = Notes::read(&Memory, &CoreHeader::default()).unwrap();
@@ -74,7 +50,11 @@ fn what_is_known_of_a_kernel_is_what_the_dump_says_of_it() {
     let source = Source { memory: &Memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
     let Begun { mut pages, counts } = source.begin(&mut disk, Codec::Zlib).unwrap();
     assert_eq!((counts.ram, counts.kept(), counts.unknown), (ram.pages(), ram.pages(), ram.pages()));
-    while pages.write_next(|pfn, page| Memory.read(pfn * PAGE_SIZE, page)).unwrap().is_some() {}
+    let written = source.in_passes(&mut pages, |pages, wanted| {
+        while pages.write_next(&mut *wanted, |pfn, page| Memory.read(pfn * PAGE_SIZE, page))?.is_some() {}
+        Ok(())
+    });
+    assert_eq!(written, Ok(()));
     let ended = pages.finish();
     assert_eq!((ended.error, ended.statistics.missing), (None, 1));
 

@@ -9,12 +9,13 @@
 //!                bitmap 1           one bit per page frame: it exists
 //!                bitmap 2           one bit per page frame: it was kept
 //!                descriptors        one per kept page, ascending: where its data is, how long, which codec
-//!                data               the pages
+//!                data               the pages, in any order
 //! ```
 //!
-//! A block has 4096 bytes. Everything is written in whole blocks and once only, but for block 0: it first says
-//! *incomplete* and is written again when the last page is safe. What memory the writer needs does not depend on the size
-//! of the machine: bitmaps come in pieces, and the second pass reads them back from the device.
+//! A block has 4096 bytes. Everything is written in whole blocks and once only, but for two parts. Block 0 first says
+//! *incomplete* and is written again when the last page is safe. Descriptors are written again by each pass over the pages
+//! that stores some of those that they speak for. What memory the writer needs does not depend on the size of the machine:
+//! bitmaps come in pieces, and they and the descriptors are read back from the device.
 //!
 //! Writing reads as the story, one type per stage:
 //!
@@ -26,7 +27,10 @@
 //! let mut bitmaps = begin(disk, &header, &notes, Codec::Zlib)?;
 //! bitmaps.push(&[0b1111_1111], &[0b0000_0101])?; // eight frames exist, the first and the third are kept
 //! let mut pages = bitmaps.finish()?;
-//! while pages.write_next(|pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
+//! // A dump that is cut short has the first page frames rather than the others.
+//! while pages.write_next(|pfn| pfn < 2, |pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
+//! pages.next_pass()?;
+//! while pages.write_next(|_| true, |pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
 //! let ended = pages.finish();
 //! # ended.error.map_or(Ok(()), Err) }
 //! ```
@@ -53,7 +57,7 @@ mod zlib;
 pub use codec::{Codec, Content, Encoder};
 pub use layout::Utsname;
 pub use reader::{ReadError, Reader};
-pub use writer::{Bitmaps, Ended, Outcome, Pages, Statistics, WriteError, begin};
+pub use writer::{Bitmaps, Ended, Frame, Outcome, Pages, Statistics, WriteError, begin};
 pub use zlib::Compressor as PageCompressor;
 
 /// Bytes in a block of the file, and in a page.

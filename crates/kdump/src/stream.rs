@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::BlockDevice;
+use machine::{BlockDevice, Range};
 
 use crate::target::Target;
 use crate::{BLOCK, WriteError};
@@ -88,7 +88,7 @@ impl Stream {
     }
 }
 
-/// One stream read back in the same order.
+/// A part of the file, read back from its beginning to its end.
 pub(crate) struct ReadBack {
     buffer: Vec<u8>,
     /// How much of `buffer` was handed out.
@@ -99,9 +99,16 @@ pub(crate) struct ReadBack {
 }
 
 impl ReadBack {
-    /// What a stream wrote to the blocks from `start` to `end`.
-    pub(crate) fn new(start: u64, end: u64) -> Result<Self, WriteError> {
-        Ok(Self { buffer: buffer()?, used: 0, next: start, end })
+    /// What was written to the blocks of `place`.
+    pub(crate) fn new(place: Range) -> Result<Self, WriteError> {
+        Ok(Self { buffer: buffer()?, used: 0, next: place.start, end: place.end })
+    }
+
+    /// Begins anew, at another place.
+    pub(crate) fn restart(&mut self, place: Range) {
+        self.buffer.clear();
+        *self =
+            Self { buffer: core::mem::take(&mut self.buffer), used: 0, next: place.start, end: place.end };
     }
 
     /// The next eight bytes as a little-endian number, `None` at the end.

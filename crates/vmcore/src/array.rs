@@ -7,7 +7,7 @@ use machine::{OldMemory, Range};
 
 use crate::page::PageLayout;
 use crate::sections::Sections;
-use crate::{AddressSpace, Kernel, Mapping, OutOfMemory};
+use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
 
 /// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
 /// free memory in vain, since the first page of a free block speaks for up to 1024.
@@ -55,6 +55,19 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
             None => self.space.read(self.memory, address, into).ok()?,
         }
         Some((self.layout, into))
+    }
+
+    /// Virtual addresses of the `struct page` of all RAM, if the arrays of all sections are parts of one.
+    pub(crate) fn place(&mut self, ram: &Ram) -> Option<Range> {
+        let size = self.layout.size as u64;
+        let (first, end) = (ram.next(0)?, ram.end_pfn());
+        let start = self.array(self.sections.of(first))?;
+        let last = self.array(self.sections.of(end - 1))?;
+        let place = Range::new(
+            start.checked_add(first.checked_mul(size)?)?,
+            start.checked_add(end.checked_mul(size)?)?,
+        );
+        (start == last).then_some(place)
     }
 
     /// Where `len` bytes of virtual memory are, if they are in one piece.

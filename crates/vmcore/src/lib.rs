@@ -63,6 +63,8 @@ mod paging;
 mod ram;
 mod sections;
 mod select;
+mod vital;
+mod walk;
 
 pub use core_file::CoreFile;
 pub use header::{CoreHeader, HeaderError, Segment};
@@ -74,6 +76,7 @@ pub use notes::Notes;
 pub use paging::{AddressSpace, Mapping, Unmapped};
 pub use ram::Ram;
 pub use select::{Counts, Selection};
+pub use vital::Vital;
 
 /// There was not enough memory for a list whose length the dead kernel's data gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,6 +12,8 @@ pub(crate) const MAX_ORDER: u32 = 18;
 const MAX_SIZE: usize = 1024;
 /// Bit 0 of `compound_head`: this page is a tail.
 const TAIL: u64 = 1;
+/// Bits of `flags` that are flags on every x86-64 kernel: zone, node and section are far above (`page-flags-layout.h`).
+const FLAGS: u64 = (1 << 24) - 1;
 /// Bit 0 of `mapping`: the page is anonymous (`PAGE_MAPPING_ANON`).
 const ANONYMOUS: u64 = 1;
 
@@ -150,6 +152,21 @@ impl PageLayout {
         }
         let order = if page.flags & self.head == 0 { 0 } else { self.compound_order(pfn, next) };
         self.reason(level, &page, next).map(|reason| Exclusion { reason, order })
+    }
+
+    /// The one flag that is set in this `struct page`, if there is just one among those that every page has.
+    pub(crate) fn only_flag(&self, page: &[u8]) -> Option<u64> {
+        Some(word(page, self.flags) & FLAGS).filter(|flag| flag.is_power_of_two())
+    }
+
+    /// How many pages from `pfn` on are of the slab allocator's, or have one of `flags` set; 0 if this one is neither.
+    pub(crate) fn kernels_own(&self, flags: u64, pfn: u64, page: &[u8], next: &[u8]) -> u64 {
+        let page = self.decode(page);
+        match () {
+            () if page.compound_head & TAIL != 0 => 0,
+            () if self.is_slab(&page) && page.flags & self.head != 0 => 1 << self.compound_order(pfn, next),
+            () => u64::from(self.is_slab(&page) || page.flags & flags != 0),
+        }
     }
 
     fn decode(&self, page: &[u8]) -> Page {

@@ -3,8 +3,9 @@
 //! Intel SDM volume 3, section 4.5: 4-level and 5-level paging. Addresses in the kernel image need no tables: the image is
 //! one piece, in virtual as in physical memory.
 
-use machine::{OldMemory, PAGE_SIZE};
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
 
+use crate::walk::Target;
 use crate::{Unknown, VmcoreInfo};
 
 /// Where the kernel image is mapped before randomization moves it (`__START_KERNEL_map`).
@@ -110,23 +111,48 @@ impl AddressSpace {
     fn walk(&self, memory: &impl OldMemory, address: u64) -> Option<Mapping> {
         let mut table = self.root;
         for level in (1..=self.levels).rev() {
-            let size = PAGE_SIZE << (9 * (level - 1));
+            let size = span(level);
             let index = address / size % 512;
             let entry = memory.read_u64(table + index * 8).ok()?;
-            match entry {
-                _ if entry & PRESENT == 0 => return None,
-                _ if is_leaf(entry, level) => return Some(self.leaf(entry, address, size)),
-                _ => table = entry & self.address,
+            match self.target(entry, level)? {
+                Target::Memory(page) => {
+                    let offset = address % size;
+                    return Some(Mapping { physical: page.start + offset, len: size - offset });
+                }
+                Target::Table { address, .. } => table = address,
             }
         }
         None
     }
 
-    /// Where `address` leads by an entry that maps a page of `size` bytes.
-    fn leaf(&self, entry: u64, address: u64, size: u64) -> Mapping {
-        let offset = address % size;
-        Mapping { physical: (entry & self.address & !(size - 1)) + offset, len: size - offset }
+    /// Physical address of the top-level table; it is a part of the kernel image.
+    pub(crate) fn root(&self) -> u64 {
+        self.root
     }
+
+    /// What an entry of a table at `level` leads to, if it is present.
+    pub(crate) fn target(&self, entry: u64, level: u32) -> Option<Target> {
+        let (address, size) = (entry & self.address, span(level));
+        let leaf = || Range::sized(address & !(size - 1), size).map(Target::Memory);
+        match entry {
+            _ if entry & PRESENT == 0 => None,
+            _ if is_leaf(entry, level) => leaf(),
+            _ => Some(Target::Table { address, level: level - 1 }),
+        }
+    }
+
+    /// First virtual address that entry `index` translates of a table at `level` that starts with `start`; those of the
+    /// upper half of the top-level table are extended by ones.
+    pub(crate) fn address_of_entry(&self, start: u64, level: u32, index: usize) -> u64 {
+        let unused = 64 - (PAGE_SHIFT + 9 * self.levels);
+        let address = start | (index as u64 * span(level));
+        (address << unused).cast_signed().wrapping_shr(unused).cast_unsigned()
+    }
+}
+
+/// Bytes that an entry of a table at `level` spans.
+fn span(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (level - 1))
 }
 
 fn is_leaf(entry: u64, level: u32) -> bool {

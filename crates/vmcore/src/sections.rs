@@ -41,6 +41,12 @@ impl Sections {
         Ok(sections)
     }
 
+    /// Virtual address of the table's first level. Linux takes it from the memory that is mapped directly
+    /// (`mm/sparse.c`, `memory_present`).
+    pub(crate) fn roots(&self) -> u64 {
+        self.roots
+    }
+
     /// The section that `pfn` is in.
     pub(crate) fn of(&self, pfn: u64) -> u64 {
         pfn >> self.frames_shift

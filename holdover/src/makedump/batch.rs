@@ -1,6 +1,7 @@
 //! Pages that go through the pipeline together.
 
-use kdump::{BLOCK, Codec, Content, Encoder, Page, Pages, WriteError};
+use engine::Wanted;
+use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::CoreFile;
 
@@ -9,7 +10,7 @@ const PAGES: usize = 64;
 
 /// Some kept pages: first their numbers, then their memory, then what is stored of them. Used again and again.
 pub(crate) struct Batch {
-    frames: Vec<u64>,
+    frames: Vec<Frame>,
     memory: Box<[Page]>,
     items: Vec<Item>,
     /// What is stored of all pages, one after the other.
@@ -35,13 +36,17 @@ impl Batch {
         }
     }
 
-    /// Takes the next kept pages; says whether there were any.
-    pub(crate) fn take<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) -> Result<bool, WriteError> {
+    /// Takes the next pages that are wanted; says whether there were any.
+    pub(crate) fn take<D: BlockDevice>(
+        &mut self,
+        pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
+    ) -> Result<bool, WriteError> {
         self.frames.clear();
         while self.frames.len() < PAGES
-            && let Some(pfn) = pages.next_frame()?
+            && let Some(frame) = pages.next_frame(&mut *wanted)?
         {
-            self.frames.push(pfn);
+            self.frames.push(frame);
         }
         Ok(!self.frames.is_empty())
     }
@@ -51,11 +56,11 @@ impl Batch {
         self.items.clear();
         self.data.clear();
         let mut done = 0;
-        for run in self.frames.chunk_by(|this, next| this + 1 == *next) {
+        for run in self.frames.chunk_by(|this, next| this.pfn() + 1 == next.pfn()) {
             let pages = &mut self.memory[done..done + run.len()];
-            let whole = memory.read(run[0] * BLOCK as u64, pages.as_flattened_mut()).is_ok();
-            for (pfn, page) in run.iter().zip(pages) {
-                let readable = whole || memory.read_page(*pfn, page).is_ok();
+            let whole = memory.read(run[0].pfn() * BLOCK as u64, pages.as_flattened_mut()).is_ok();
+            for (frame, page) in run.iter().zip(pages) {
+                let readable = whole || memory.read_page(frame.pfn(), page).is_ok();
                 let content = if readable { encoder.encode(page) } else { Content::Missing };
                 self.items.push(append(&mut self.data, content));
             }
@@ -64,9 +69,9 @@ impl Batch {
     }
 
     /// Hands the pages to the dump.
-    pub(crate) fn store<D: BlockDevice>(&self, pages: &mut Pages<'_, D>) -> Result<(), WriteError> {
+    pub(crate) fn store<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) -> Result<(), WriteError> {
         let mut rest = &self.data[..];
-        for item in &self.items {
+        for (frame, item) in self.frames.drain(..).zip(&self.items) {
             let content = match *item {
                 Item::Missing => Content::Missing,
                 Item::Zero => Content::Zero,
@@ -76,7 +81,7 @@ impl Batch {
                     Content::Data { codec, data }
                 }
             };
-            pages.store(content)?;
+            pages.store(frame, content)?;
         }
         Ok(())
     }

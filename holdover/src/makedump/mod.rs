@@ -127,7 +127,9 @@ impl Making<'_> {
         let bar = progress(pages.statistics().pages);
         let threads = self.arguments.threads.unwrap_or_else(all_processors);
         let (memory, codec) = (self.source.memory, self.arguments.codec);
-        let stored = pipeline::write_pages(pages, memory, codec, threads, |done| bar.set_position(done));
+        let stored = self.source.in_passes(pages, |pages, wanted| {
+            pipeline::write_pages(pages, wanted, memory, codec, threads, |done| bar.set_position(done))
+        });
         bar.finish_and_clear();
         stored
     }

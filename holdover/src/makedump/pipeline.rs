@@ -10,6 +10,7 @@ use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
 
+use engine::Wanted;
 use kdump::{Codec, Encoder, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::CoreFile;
@@ -19,31 +20,33 @@ use super::batch::Batch;
 /// Batches in a lane.
 const DEPTH: usize = 4;
 
-/// Writes all kept pages; calls `progress` with the number of those done.
+/// Writes the pages that are wanted now; calls `progress` with the number of all those done.
 pub(crate) fn write_pages<D: BlockDevice>(
     pages: &mut Pages<'_, D>,
+    wanted: Wanted<'_>,
     memory: &CoreFile<impl OldMemory + Sync>,
     codec: Codec,
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
     if threads.get() == 1 {
-        return write_alone(pages, memory, codec, progress);
+        return write_alone(pages, wanted, memory, codec, progress);
     }
     thread::scope(|scope| {
         let lanes = (0..threads.get()).map(|_| Lane::start(scope, memory, codec)).collect();
-        Lanes { lanes, busy: VecDeque::new() }.write(pages, progress)
+        Lanes { lanes, busy: VecDeque::new() }.write(pages, wanted, progress)
     })
 }
 
 fn write_alone<D: BlockDevice>(
     pages: &mut Pages<'_, D>,
+    wanted: Wanted<'_>,
     memory: &CoreFile<impl OldMemory>,
     codec: Codec,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
     let (mut batch, mut encoder) = (Batch::new(), Encoder::new(codec));
-    while batch.take(pages)? {
+    while batch.take(pages, wanted)? {
         batch.encode(memory, &mut encoder);
         batch.store(pages)?;
         progress(pages.statistics().done);
@@ -89,16 +92,17 @@ impl Lanes {
     fn write<D: BlockDevice>(
         &mut self,
         pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
         progress: impl Fn(u64),
     ) -> Result<(), WriteError> {
         for slot in 0..self.lanes.len() * DEPTH {
-            self.send(slot % self.lanes.len(), Batch::new(), pages)?;
+            self.send(slot % self.lanes.len(), Batch::new(), pages, wanted)?;
         }
         while let Some(lane) = self.busy.pop_front() {
-            let Ok(batch) = self.lanes[lane].from.recv() else { return Err(WriteError::Unfinished) };
+            let Ok(mut batch) = self.lanes[lane].from.recv() else { return Err(WriteError::Unfinished) };
             batch.store(pages)?;
             progress(pages.statistics().done);
-            self.send(lane, batch, pages)?;
+            self.send(lane, batch, pages, wanted)?;
         }
         Ok(())
     }
@@ -109,8 +113,9 @@ impl Lanes {
         lane: usize,
         mut batch: Batch,
         pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
     ) -> Result<(), WriteError> {
-        if batch.take(pages)? && self.lanes[lane].to.send(batch).is_ok() {
+        if batch.take(pages, wanted)? && self.lanes[lane].to.send(batch).is_ok() {
             self.busy.push_back(lane);
         }
         Ok(())

@@ -6,18 +6,21 @@
 //! pages that were not written with zeros. An offset of zero means "this page is missing" to the readers: `crash` warns
 //! at its start that the dump is incomplete and reports such a page when it is asked for it (or takes it for zeros with
 //! `--zero_excluded`); libkdumpfile, and `drgn` with it, refuses it as a page of length 0; makedumpfile takes it for a
-//! page without content. All read the pages before it as usual. What opens at all depends on which pages those are:
-//! the kernel's image, its page tables and the processors' own areas must be among them, and those areas are at the end of
-//! memory. A page of a complete dump whose memory could not be read is left in the same way.
+//! page without content. All read the other pages as usual. What opens at all depends on which pages those are:
+//! the kernel's image, its page tables and the processors' own areas must be among them, which is why there is a pass for
+//! them before all others. A page of a complete dump whose memory could not be read is left in the same way.
 
 mod bitmaps;
 mod headers;
+mod kept;
 mod pages;
 mod statistics;
+mod table;
 
 use machine::{BlockDevice, BlockError};
 
 pub use self::bitmaps::Bitmaps;
+pub use self::kept::Frame;
 pub use self::pages::Pages;
 pub use self::statistics::{Ended, Outcome, Statistics};
 use crate::codec::Codec;
@@ -41,6 +44,9 @@ pub enum WriteError {
     /// More bits were given than the machine has page frames, or the two bitmaps were given in unequal parts.
     #[error("the bitmaps do not have one bit per page frame")]
     WrongBitmap,
+    /// Pages were not stored in the order in which they were handed out.
+    #[error("pages were stored out of order")]
+    WrongOrder,
     /// Finished before every kept page was written.
     #[error("not every page was written")]
     Unfinished,

@@ -1,13 +1,14 @@
-//! Third stage: the kept pages, in ascending order.
+//! Third stage: the kept pages, in one pass or in several.
 
-use machine::{BlockDevice, Unreadable};
-use zerocopy::IntoBytes;
+use machine::{BlockDevice, Range, Unreadable};
 
+use super::kept::{Frame, KeptFrames};
+use super::table::Table;
 use super::{Ended, File, Outcome, Statistics, WriteError, headers};
 use crate::codec::{Codec, Content, Encoder};
-use crate::layout::{self, Descriptor, Geometry};
-use crate::stream::{ReadBack, Stream};
-use crate::{BLOCK, Bitmap, Page};
+use crate::layout::{self, Descriptor};
+use crate::stream::Stream;
+use crate::{BLOCK, Page};
 
 /// Complaints of the device that are put up with at the end in any case: without its descriptors a dump is worth nothing.
 const LAST_COMPLAINTS: usize = 8;
@@ -15,8 +16,12 @@ const LAST_COMPLAINTS: usize = 8;
 /// Takes the pages, one after the other.
 ///
 /// [`write_next`](Self::write_next) does all there is to do for a page. Whoever compresses on several processors asks for
-/// page frame numbers with [`next_frame`](Self::next_frame), gives each processor an [`Encoder`], and hands the results over
+/// page frames with [`next_frame`](Self::next_frame), gives each processor an [`Encoder`], and hands the results over
 /// with [`store`](Self::store).
+///
+/// A dump that is cut short has the pages that were stored first, so the important ones should be: a pass goes through all
+/// kept pages in ascending order and stores those that are wanted now; [`next_pass`](Self::next_pass) starts over with those
+/// that are left. Each pass beyond the first reads and writes the descriptors once more.
 pub struct Pages<'d, D: ?Sized> {
     kept: KeptFrames,
     store: Store<'d, D>,
@@ -32,7 +37,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
             return Err(WriteError::Full);
         }
         let store = Store {
-            descriptors: Stream::new(geometry.descriptors(), data)?,
+            table: Table::new(Range::new(geometry.descriptors(), data))?,
             data: Stream::new(data, file.end)?,
             file,
             codec,
@@ -49,30 +54,49 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         self.store.file.target.patience = complaints;
     }
 
-    /// Writes the next kept page, which `read` fetches by its page frame number; `None` after the last.
+    /// Writes the next page that [`next_frame`](Self::next_frame) gives; `read` fetches it by its page frame number. `None`
+    /// at the end of the pass.
     ///
     /// A page that `read` cannot fetch is counted and named as missing. After an error, [`abandon`](Self::abandon) keeps
     /// what was written before.
     pub fn write_next(
         &mut self,
+        wanted: impl FnMut(u64) -> bool,
         read: impl FnOnce(u64, &mut Page) -> Result<(), Unreadable>,
     ) -> Result<Option<Outcome>, WriteError> {
-        let Some(pfn) = self.next_frame()? else { return Ok(None) };
-        let content = match read(pfn, &mut self.page) {
+        let Some(frame) = self.next_frame(wanted)? else { return Ok(None) };
+        let content = match read(frame.pfn(), &mut self.page) {
             Ok(()) => self.encoder.encode(&self.page),
             Err(Unreadable { .. }) => Content::Missing,
         };
-        self.store.append(content).map(Some)
+        self.store.append(frame, content).map(Some)
     }
 
-    /// Page frame number of the next kept page; `None` after the last.
-    pub fn next_frame(&mut self) -> Result<Option<u64>, WriteError> {
-        self.kept.next(self.store.file.target.device)
+    /// The next page frame that is kept, was not stored in an earlier pass, and is wanted by its number; `None` at the end of
+    /// the pass.
+    pub fn next_frame(&mut self, mut wanted: impl FnMut(u64) -> bool) -> Result<Option<Frame>, WriteError> {
+        while let Some(frame) = self.kept.next(self.store.file.target.device)? {
+            if wanted(frame.pfn()) {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
     }
 
-    /// Stores the content of the first page that [`next_frame`](Self::next_frame) named and that was not stored yet.
-    pub fn store(&mut self, content: Content<'_>) -> Result<Outcome, WriteError> {
-        self.store.append(content)
+    /// Stores the content of a page. Pages come in the order in which [`next_frame`](Self::next_frame) named them, all of them
+    /// before the next pass.
+    pub fn store(&mut self, frame: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
+        self.store.append(frame, content)
+    }
+
+    /// Starts over with the pages that were not wanted. Those that were missing get another chance too.
+    pub fn next_pass(&mut self) -> Result<(), WriteError> {
+        let Store { file, table, statistics, .. } = &mut self.store;
+        table.end_pass(&mut file.target)?;
+        table.restart();
+        self.kept.restart(table.place());
+        statistics.done -= core::mem::take(&mut statistics.missing);
+        Ok(())
     }
 
     /// Counts so far.
@@ -103,7 +127,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
 /// Where pages go.
 struct Store<'d, D: ?Sized> {
     file: File<'d, D>,
-    descriptors: Stream,
+    table: Table,
     data: Stream,
     codec: Codec,
     /// The descriptor that all pages of zeros share, once there is one.
@@ -112,7 +136,7 @@ struct Store<'d, D: ?Sized> {
 }
 
 impl<D: BlockDevice + ?Sized> Store<'_, D> {
-    fn append(&mut self, content: Content<'_>) -> Result<Outcome, WriteError> {
+    fn append(&mut self, Frame { index, .. }: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
         let (outcome, descriptor) = match content {
             Content::Missing => (Outcome::Missing, Descriptor::default()),
             Content::Zero => (Outcome::Zero, self.zeros()?),
@@ -121,7 +145,7 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
                 (outcome, self.append_data(codec, data)?)
             }
         };
-        self.descriptors.push(&mut self.file.target, descriptor.as_bytes())?;
+        self.table.put(&mut self.file.target, index, descriptor)?;
         self.statistics.count(outcome);
         Ok(outcome)
     }
@@ -154,7 +178,7 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
     fn close(&mut self) -> Result<(), WriteError> {
         let target = &mut self.file.target;
         target.patience = target.patience.max(LAST_COMPLAINTS);
-        let descriptors = self.descriptors.fill(target);
+        let descriptors = self.table.end_pass(target);
         let data = self.data.close(target);
         self.statistics.file_bytes = self.data.position();
         let flushed = target.flush();
@@ -174,33 +198,5 @@ impl<D: BlockDevice + ?Sized> File<'_, D> {
         marked.and_then(|()| Ok(self.target.flush()?)).inspect_err(|_| {
             let _ = headers::write_first_block(&mut self.target, &incomplete);
         })
-    }
-}
-
-/// The kept page frames, read back from the second bitmap.
-struct KeptFrames {
-    bits: ReadBack,
-    /// Bits of the current word that were not yet returned.
-    word: u64,
-    /// Page frame number of the first bit after the current word.
-    next_word: u64,
-}
-
-impl KeptFrames {
-    fn new(geometry: Geometry) -> Result<Self, WriteError> {
-        let start = geometry.bitmap(Bitmap::Kept);
-        Ok(Self { bits: ReadBack::new(start, start + geometry.bitmap_len())?, word: 0, next_word: 0 })
-    }
-
-    /// Page frame number of the next page; `None` after the last.
-    fn next<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<Option<u64>, WriteError> {
-        while self.word == 0 {
-            let Some(word) = self.bits.next_word(device)? else { return Ok(None) };
-            self.word = word;
-            self.next_word += 64;
-        }
-        let bit = u64::from(self.word.trailing_zeros());
-        self.word &= self.word - 1;
-        Ok(Some(self.next_word - 64 + bit))
     }
 }

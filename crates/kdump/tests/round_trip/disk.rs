@@ -1,7 +1,7 @@
 //! A disk in memory that keeps the rules of `BlockDevice`, and dumps written to it.
 
 use kdump::{
-    BLOCK, Codec, Ended, Header, NoteSegment, Outcome, Page, Statistics, Utsname, WriteError, begin,
+    BLOCK, Codec, Ended, Header, NoteSegment, Outcome, Page, Pages, Statistics, Utsname, WriteError, begin,
     layout::Name,
 };
 use machine::{BlockDevice, BlockError};
@@ -18,6 +18,8 @@ pub(crate) struct Disk {
     pub(crate) calls_until_failure: Option<usize>,
     /// Blocks that cannot be written.
     pub(crate) bad: std::ops::Range<usize>,
+    /// Blocks that cannot be read.
+    pub(crate) unreadable: std::ops::Range<usize>,
     /// How often each block was written.
     pub(crate) written: Vec<u32>,
     /// Lengths of the writes, in order.
@@ -37,6 +39,7 @@ impl Disk {
             writes_left: usize::MAX,
             calls_until_failure: None,
             bad: 0..0,
+            unreadable: 0..0,
             written: vec![0; blocks],
             lengths: Vec::new(),
         }
@@ -76,6 +79,9 @@ impl BlockDevice for Disk {
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
         let range = self.range(offset, into.len(), 512)?;
+        if self.unreadable.contains(&(range.start / BLOCK)) {
+            return Err(BlockError::Device(11));
+        }
         into.copy_from_slice(&self.bytes[range]);
         Ok(())
     }
@@ -163,6 +169,35 @@ pub(crate) fn try_write(
     codec: Codec,
     stop: usize,
 ) -> Result<Ended, WriteError> {
+    write_in_passes(disk, frames, codec, stop, |_| true)
+}
+
+/// The same in two passes, the first of which takes the pages that are wanted.
+pub(crate) fn write_in_passes(
+    disk: &mut Disk,
+    frames: &[Frame],
+    codec: Codec,
+    stop: usize,
+    wanted: impl Fn(u64) -> bool,
+) -> Result<Ended, WriteError> {
+    let mut pages = begin_pages(disk, frames, codec)?;
+    let mut left = stop;
+    let written = write_pass(&mut pages, frames, &mut left, wanted)
+        .and_then(|()| if left > 0 { pages.next_pass() } else { Ok(()) })
+        .and_then(|()| write_pass(&mut pages, frames, &mut left, |_| true));
+    Ok(match written {
+        Err(error) => Ended { error: Some(error), ..pages.abandon() },
+        Ok(()) if left == 0 => pages.abandon(),
+        Ok(()) => pages.finish(),
+    })
+}
+
+/// Writes all that comes before the pages.
+pub(crate) fn begin_pages<'d>(
+    disk: &'d mut Disk,
+    frames: &[Frame],
+    codec: Codec,
+) -> Result<Pages<'d, Disk>, WriteError> {
     let (existing, kept) = bitmaps(frames);
     let mut stage = begin(disk, &header(frames.len() as u64), &notes(), codec)?;
     for (existing, kept) in existing.chunks(3).zip(kept.chunks(3)) {
@@ -170,14 +205,23 @@ pub(crate) fn try_write(
     }
     let mut pages = stage.finish()?;
     pages.put_up_with(PATIENCE);
-    for _ in 0..stop {
-        match pages.write_next(|pfn, page| fetch(&frames[pfn as usize], pfn, page)) {
-            Ok(Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing)) => (),
-            Ok(None) => return Ok(pages.finish()),
-            Err(error) => return Ok(Ended { error: Some(error), ..pages.abandon() }),
-        }
+    Ok(pages)
+}
+
+/// Writes the wanted pages, at most `left` of them.
+fn write_pass(
+    pages: &mut Pages<'_, Disk>,
+    frames: &[Frame],
+    left: &mut usize,
+    wanted: impl Fn(u64) -> bool,
+) -> Result<(), WriteError> {
+    while *left > 0
+        && let Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing) =
+            pages.write_next(&wanted, |pfn, page| fetch(&frames[pfn as usize], pfn, page))?
+    {
+        *left -= 1;
     }
-    Ok(pages.abandon())
+    Ok(())
 }
 
 fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {

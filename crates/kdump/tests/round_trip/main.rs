@@ -1,6 +1,7 @@
 //! What the writer wrote, the reader reads; what happens when it was cut short; what lies where.
 
 mod disk;
+mod passes;
 
 use disk::{Disk, Frame, NOTES, PATIENCE, bitmaps, header, notes, try_write, write};
 use kdump::{BLOCK, Bitmap, Codec, Page, ReadError, Reader, WriteError, begin};

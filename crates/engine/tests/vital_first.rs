@@ -1,0 +1,51 @@
+//! A dump that is cut short has the pages that a reader cannot do without.
+
+mod disk;
+#[path = "../../vmcore/tests/support/mod.rs"]
+mod machine_by_hand;
+
+use disk::Disk;
+use engine::{Begun, Source};
+use kdump::{Codec, ReadError, Reader, WriteError};
+use machine::{OldMemory, PAGE_SIZE, Range};
+use machine_by_hand::{COMMON, UP_TO_6_2};
+use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
+
+/// A frame at the end of memory that the kernel maps where vmalloc's areas are.
+const STACK: u64 = 0x7fff;
+const FRAMES: u64 = 0x8000;
+
+fn machine_with_a_stack() -> machine_by_hand::Memory {
+    let mut memory = machine_by_hand::machine(1);
+    for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
+        memory.write_u64(at, entry);
+    }
+    memory.write_u64(0x10_2000, (STACK * PAGE_SIZE) | 1);
+    // No two pages are alike, so that none costs less room than another.
+    (0x1000..FRAMES).for_each(|pfn| memory.write_u64(pfn * PAGE_SIZE + 0xff0, pfn));
+    memory
+}
+
+#[test]
+fn a_page_that_readers_need_is_there_though_the_device_ends_long_before_it() {
+    let memory = machine_with_a_stack();
+    let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();
+    let info = [COMMON, UP_TO_6_2].concat();
+    notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
+    let kernel = Kernel::new(notes.vmcoreinfo());
+    let ram = Ram::from_ranges([Range::new(0, FRAMES * PAGE_SIZE)].into_iter()).unwrap();
+    let source = Source { memory: &memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::NOTHING };
+    let mut disk = Disk(vec![0xA5; 2 << 20]);
+    let Begun { mut pages, .. } = source.begin(&mut disk, Codec::None).unwrap();
+    let written = source.in_passes(&mut pages, |pages, wanted| {
+        while pages.write_next(&mut *wanted, |pfn, page| memory.read(pfn * PAGE_SIZE, page))?.is_some() {}
+        Ok(())
+    });
+    assert_eq!(written, Err(WriteError::Full));
+    pages.abandon();
+
+    let (mut dump, mut page) = (Reader::open(disk).unwrap(), [0; kdump::BLOCK]);
+    assert_eq!(dump.read_page(STACK, &mut page), Ok(()));
+    assert_eq!(page[0xff0..0xff2], [0xff, 0x7f]);
+    assert_eq!(dump.read_page(STACK - 1, &mut page), Err(ReadError::Missing(STACK - 1)));
+}

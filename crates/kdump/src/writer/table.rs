@@ -1,0 +1,125 @@
+//! The descriptors of all kept pages, which several passes fill in.
+
+use alloc::vec::Vec;
+
+use machine::{BlockDevice, Range};
+use zerocopy::IntoBytes;
+
+use super::WriteError;
+use crate::layout::{DESCRIPTOR_LEN, Descriptor};
+use crate::target::Target;
+
+/// Bytes of the table that are in memory at a time: whole blocks of whole descriptors.
+const WINDOW: u64 = 5 * 3 * 4096;
+
+const _: () = assert!(WINDOW.is_multiple_of(DESCRIPTOR_LEN as u64));
+
+/// The table of descriptors, of which one window is in memory; in each pass it moves from the beginning to the end.
+///
+/// After the first pass the whole table is on the device, with zeros for the pages that have no place yet. Later passes read
+/// a window back where they have something to add.
+pub(super) struct Table {
+    /// Where the table is in the file, in whole blocks.
+    place: Range,
+    /// Where the window begins.
+    at: u64,
+    /// The descriptors there; empty until one of them is put in.
+    window: Vec<u8>,
+    pass: Pass,
+}
+
+/// What is on the device behind the window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Nothing of this dump.
+    First,
+    /// What the pass before left.
+    Later,
+}
+
+impl Table {
+    pub(super) fn new(place: Range) -> Result<Self, WriteError> {
+        let mut window = Vec::new();
+        window.try_reserve_exact(WINDOW as usize).map_err(|_| WriteError::OutOfMemory)?;
+        Ok(Self { place, at: place.start, window, pass: Pass::First })
+    }
+
+    /// Where the table is in the file.
+    pub(super) fn place(&self) -> Range {
+        self.place
+    }
+
+    /// Puts in the descriptor of the kept page with that number; numbers ascend within a pass.
+    pub(super) fn put<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+        index: u64,
+        descriptor: Descriptor,
+    ) -> Result<(), WriteError> {
+        let offset = index * DESCRIPTOR_LEN as u64;
+        self.move_to(target, self.place.start + offset / WINDOW * WINDOW)?;
+        self.load(target)?;
+        let start = (offset % WINDOW) as usize;
+        let slot = self.window.get_mut(start..start + DESCRIPTOR_LEN).ok_or(WriteError::WrongOrder)?;
+        slot.copy_from_slice(descriptor.as_bytes());
+        Ok(())
+    }
+
+    /// Writes what this pass has not written yet: afterwards all of the table is on the device.
+    pub(super) fn end_pass<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+    ) -> Result<(), WriteError> {
+        self.move_to(target, self.place.end.max(self.at))
+    }
+
+    /// Goes back to the beginning, after the end of a pass.
+    pub(super) fn restart(&mut self) {
+        self.at = self.place.start;
+        self.pass = Pass::Later;
+    }
+
+    /// Moves the window forward; what it leaves behind is on the device.
+    fn move_to<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+        to: u64,
+    ) -> Result<(), WriteError> {
+        if to < self.at {
+            return Err(WriteError::WrongOrder);
+        }
+        while self.at < to {
+            if self.pass == Pass::First {
+                self.load(target)?;
+            }
+            self.write(target)?;
+            self.at = if self.pass == Pass::First { self.at + WINDOW } else { to };
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the window holds what belongs there.
+    fn load<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
+        if !self.window.is_empty() {
+            return Ok(());
+        }
+        let len = Range::new(self.at, self.place.end).len().min(WINDOW);
+        self.window.resize(len as usize, 0);
+        if self.pass == Pass::Later
+            && let Err(error) = target.device.read(self.at, &mut self.window)
+        {
+            // What was not read must not be written.
+            self.window.clear();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
+        if !self.window.is_empty() {
+            target.write(self.at, &self.window)?;
+            self.window.clear();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Which pages a reader of the dump needs before all others.
+//!
+//! A dump may end before its last page: the disk is too small, or dies. What was written until then is worth something if a
+//! debugger opens it, and for that it takes the kernel's image, its page tables, what they map (modules, stacks, areas of
+//! processors), the early allocations (the first areas of processors, `mem_section`) and the slab allocator's objects
+//! (tasks). These are a small part of a machine's memory, and lie all over it.
+//!
+//! Vital are therefore
+//!
+//! - frames that the kernel's page tables map anywhere but in the direct map of all memory and in the array of
+//!   `struct page`, and the tables themselves;
+//! - frames of the slab allocator's, and *reserved* ones, which were allocated before there was any other allocator.
+//!   VMCOREINFO does not give `PG_reserved`; it is the one flag that is set of the frame of the top-level page table, which is
+//!   a part of the image;
+//!
+//! without those of the array of `struct page`, which grows with the machine, and which is not needed to list tasks.
+//!
+//! All of this decides on the order of pages only, so a wrong guess costs a complete dump nothing.
+
+use alloc::vec::Vec;
+
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+
+use crate::array::{GULP, PageArray};
+use crate::bitmap;
+use crate::walk::{Entry, Target, Walker, Way};
+use crate::{AddressSpace, Kernel, OutOfMemory, Ram};
+
+/// Bytes of bitmap that are kept: 32 GiB of memory. Page tables lead to anywhere, so there is a walk for each window.
+const WINDOW: usize = 1 << 20;
+
+/// Tells vital pages from others; cheap for page frames that ascend.
+#[derive(Debug)]
+pub struct Vital<'a, M> {
+    ram: &'a Ram,
+    finder: Option<Finder<'a, M>>,
+    /// First page frame that `bits` stands for, once they were filled.
+    first: Option<u64>,
+    bits: Vec<u8>,
+}
+
+impl<'a, M: OldMemory> Vital<'a, M> {
+    /// Takes the same memory for any machine of more than 32 GiB.
+    pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram) -> Result<Self, OutOfMemory> {
+        let len = ram.end_pfn().div_ceil(8).min(WINDOW as u64) as usize;
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(len)?;
+        bits.resize(len, 0);
+        Ok(Self { ram, finder: Finder::new(memory, kernel, ram)?, first: None, bits })
+    }
+
+    /// Whether readers need this page frame before others. None is vital if nothing is known of the kernel.
+    pub fn contains(&mut self, pfn: u64) -> bool {
+        let Some(finder) = &mut self.finder else { return false };
+        let first = pfn - pfn % (WINDOW as u64 * 8);
+        if self.first != Some(first) {
+            self.bits.fill(0);
+            finder.find(&mut Window { first, bits: &mut self.bits }, self.ram);
+            self.first = Some(first);
+        }
+        let bit = (pfn - first) as usize;
+        self.bits.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
+    }
+}
+
+/// What it takes to find vital pages.
+#[derive(Debug)]
+struct Finder<'a, M> {
+    walker: Walker<'a, M>,
+    pages: PageArray<'a, M>,
+    /// Where all of memory is mapped, in virtual addresses.
+    direct: Range,
+    /// Where the array of `struct page` is.
+    array: Range,
+    /// `PG_reserved`, or nothing.
+    reserved: u64,
+}
+
+impl<'a, M: OldMemory> Finder<'a, M> {
+    /// `None` if the kernel's description does not suffice.
+    fn new(memory: &'a M, kernel: &'a Kernel, ram: &Ram) -> Result<Option<Self>, OutOfMemory> {
+        let Some(mut pages) = PageArray::new(memory, kernel)? else { return Ok(None) };
+        let Ok(space) = kernel.address_space() else { return Ok(None) };
+        let Some(direct) = direct_map(memory, kernel, ram) else { return Ok(None) };
+        let array = pages.place(ram).unwrap_or_default();
+        let reserved = reserved_flag(&mut pages, space).unwrap_or(0);
+        Ok(Some(Self { walker: Walker::new(memory, space)?, pages, direct, array, reserved }))
+    }
+
+    fn find(&mut self, window: &mut Window<'_>, ram: &Ram) {
+        for frames in ram.within(window.frames()) {
+            self.find_by_page(frames, window);
+        }
+        let Self { walker, direct, array, .. } = self;
+        walker.walk(|Entry { address, target }| match target {
+            Target::Memory(memory) if array.contains(address) => window.clear(memory),
+            Target::Memory(memory) if !direct.contains(address) => window.set(memory),
+            Target::Memory(_) => Way::On,
+            Target::Table { address: table, level } => {
+                window.set(Range::new(table, table + PAGE_SIZE));
+                // These would only tell of frames that are mapped directly.
+                if level == 1 && direct.contains(address) { Way::On } else { Way::Down }
+            }
+        });
+    }
+
+    /// Looks at the `struct page` of page frames, all of them RAM.
+    fn find_by_page(&mut self, frames: Range, window: &mut Window<'_>) {
+        let mut start = frames.start;
+        while start < frames.end {
+            let end = (start / GULP + 1).saturating_mul(GULP).min(frames.end);
+            start = self.find_in_gulp(Range::new(start, end), window).max(end);
+        }
+    }
+
+    /// The same for those of one gulp; returns the page frame to go on with.
+    fn find_in_gulp(&mut self, frames: Range, window: &mut Window<'_>) -> u64 {
+        let reserved = self.reserved;
+        let Some((layout, pages)) = self.pages.read(frames) else { return frames.end };
+        let mut pfn = frames.start;
+        while pfn < frames.end {
+            let at = (pfn - frames.start) as usize * layout.size;
+            let Some((page, next)) = pages.get(at..).and_then(|rest| rest.split_at_checked(layout.size))
+            else {
+                break;
+            };
+            let len = layout.kernels_own(reserved, pfn, page, next);
+            window.set_frames(Range::new(pfn, pfn + len));
+            pfn += len.max(1);
+        }
+        pfn
+    }
+}
+
+/// Where the kernel maps all of its memory, one after the other.
+///
+/// It is where the table of sections is, less that table's physical address; a gibibyte's multiple even where address space
+/// randomization moves it (`arch/x86/mm/kaslr.c`).
+fn direct_map(memory: &impl OldMemory, kernel: &Kernel, ram: &Ram) -> Option<Range> {
+    const ALIGNMENT: u64 = 1 << 30;
+    let (space, sections) = (kernel.address_space().ok()?, kernel.sections.as_ref().ok()?);
+    let found = space.translate(memory, sections.roots()).ok()?;
+    let start = sections.roots().checked_sub(found.physical)?;
+    let len = ram.end_pfn().checked_mul(PAGE_SIZE)?;
+    Range::sized(start, len).filter(|_| start.is_multiple_of(ALIGNMENT))
+}
+
+fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace) -> Option<u64> {
+    let pfn = space.root() >> PAGE_SHIFT;
+    let (layout, page) = pages.read(Range::new(pfn, pfn + 1))?;
+    layout.only_flag(page)
+}
+
+/// A part of a bitmap of page frames.
+struct Window<'b> {
+    first: u64,
+    bits: &'b mut [u8],
+}
+
+impl Window<'_> {
+    fn frames(&self) -> Range {
+        bitmap::window(self.first, self.bits)
+    }
+
+    fn set_frames(&mut self, frames: Range) {
+        let inside = frames.intersection(self.frames());
+        if !inside.is_empty() {
+            bitmap::set(self.bits, inside.start - self.first, inside.end - self.first);
+        }
+    }
+
+    /// Marks memory as vital.
+    fn set(&mut self, memory: Range) -> Way {
+        self.set_frames(frames_of(memory));
+        Way::On
+    }
+
+    /// Marks memory as not vital.
+    fn clear(&mut self, memory: Range) -> Way {
+        let inside = frames_of(memory).intersection(self.frames());
+        if !inside.is_empty() {
+            bitmap::clear(self.bits, inside.start - self.first, inside.end - self.first);
+        }
+        Way::On
+    }
+}
+
+/// The page frames of whole pages of memory.
+fn frames_of(memory: Range) -> Range {
+    Range::new(memory.start >> PAGE_SHIFT, memory.end >> PAGE_SHIFT)
+}

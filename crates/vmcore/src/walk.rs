@@ -1,0 +1,110 @@
+//! The dead kernel's page tables, gone through from end to end.
+//!
+//! What the tables say is an allegation like all of its memory: a walk goes down no deeper than there are levels, and
+//! reads a limited number of tables.
+
+use alloc::vec::Vec;
+
+use machine::{ENTRIES, OldMemory, Range, Table};
+
+use crate::{AddressSpace, OutOfMemory};
+
+/// Most tables that a walk reads: those of 128 GiB in pages of 4 KiB.
+const MOST_TABLES: u32 = 1 << 16;
+/// First entry of the top-level table that belongs to the kernel: the others are a process's.
+const KERNEL_HALF: usize = ENTRIES / 2;
+
+/// An entry that is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// First virtual address that it translates.
+    pub(crate) address: u64,
+    /// What it leads to.
+    pub(crate) target: Target,
+}
+
+/// What an entry leads to, by physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The memory that it maps.
+    Memory(Range),
+    /// A table of a lower level; level 1 is the lowest.
+    Table { address: u64, level: u32 },
+}
+
+/// Where a walk goes from an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Into the table that it leads to, if there is one.
+    Down,
+    /// To the entry after it.
+    On,
+}
+
+/// Goes through the tables as often as it is asked to.
+#[derive(Debug)]
+pub(crate) struct Walker<'a, M> {
+    memory: &'a M,
+    space: &'a AddressSpace,
+    /// A copy of a table for each level.
+    tables: Vec<Table>,
+}
+
+impl<'a, M: OldMemory> Walker<'a, M> {
+    pub(crate) fn new(memory: &'a M, space: &'a AddressSpace) -> Result<Self, OutOfMemory> {
+        let (mut tables, levels) = (Vec::new(), space.levels() as usize);
+        tables.try_reserve_exact(levels)?;
+        tables.resize(levels, [0; ENTRIES]);
+        Ok(Self { memory, space, tables })
+    }
+
+    /// Shows every present entry for the kernel's addresses to `visit`, which says where to go from there.
+    ///
+    /// Of neighbours that lead to the same place only the first is shown: a kernel that watches its accesses to memory
+    /// (KASAN) maps terabytes of addresses to a single page.
+    pub(crate) fn walk(&mut self, visit: impl FnMut(Entry) -> Way) {
+        let Self { memory, space, tables } = self;
+        let mut walk = Walk { memory: *memory, space, visit, tables_left: MOST_TABLES };
+        walk.go_through(tables, space.root(), KERNEL_HALF, 0);
+    }
+}
+
+/// One walk under way.
+struct Walk<'a, M, V> {
+    memory: &'a M,
+    space: &'a AddressSpace,
+    visit: V,
+    tables_left: u32,
+}
+
+impl<M: OldMemory, V: FnMut(Entry) -> Way> Walk<'_, M, V> {
+    /// Goes through a table from entry `first` on; its entry 0 translates virtual address `start`. There is a copy left for
+    /// each level from this one down.
+    fn go_through(&mut self, copies: &mut [Table], table: u64, first: usize, start: u64) {
+        let level = copies.len() as u32;
+        let Some((copy, copies_below)) = copies.split_first_mut() else { return };
+        if !self.may_read(table, copy) {
+            return;
+        }
+        let mut last = None;
+        for (index, &word) in copy.iter().enumerate().skip(first) {
+            let address = self.space.address_of_entry(start, level, index);
+            let target = self.space.target(word, level);
+            if target.is_none() || target == core::mem::replace(&mut last, target) {
+                continue;
+            }
+            if let Some(target) = target
+                && (self.visit)(Entry { address, target }) == Way::Down
+                && let Target::Table { address: table, .. } = target
+            {
+                self.go_through(copies_below, table, 0, address);
+            }
+        }
+    }
+
+    fn may_read(&mut self, table: u64, into: &mut Table) -> bool {
+        let left = self.tables_left.checked_sub(1);
+        self.tables_left = left.unwrap_or(0);
+        left.is_some() && self.memory.read_table(table, into).is_ok()
+    }
+}
