@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
-use machine::{Frames, PAGE_SIZE, Range, Table};
+use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, Range, Table};
 
 use crate::heap::Pages;
 
@@ -48,6 +48,11 @@ impl FramePool {
         Some(frame)
     }
 
+    /// A frame as its last user left it.
+    fn take(&mut self) -> Option<u64> {
+        self.released.pop().or_else(|| self.next_unused())
+    }
+
     /// A pointer to a frame of this pool that was handed out; any other frame is a bug.
     fn pointer(&self, frame: u64) -> *mut Table {
         let ours = self.range().start <= frame && frame < self.unused && frame.is_multiple_of(PAGE_SIZE);
@@ -58,9 +63,21 @@ impl FramePool {
 
 impl Frames for FramePool {
     fn allocate(&mut self) -> Option<u64> {
-        let frame = self.released.pop().or_else(|| self.next_unused())?;
+        let frame = self.take()?;
         self.table_mut(frame).fill(0);
         Some(frame)
+    }
+
+    /// Without filling it with zeros first, which takes as long as the copy.
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+        let frame = self.take().ok_or(CopyError::OutOfFrames)?;
+        match old.read_table(address, self.table_mut(frame)) {
+            Ok(()) => Ok(frame),
+            Err(unreadable) => {
+                self.release(frame);
+                Err(unreadable.into())
+            }
+        }
     }
 
     /// Of the frames that were never handed out; those that were released are apart.
@@ -124,6 +141,7 @@ impl Frames for FramePool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use machine::Unreadable;
 
     #[test]
     fn the_pool_hands_out_zeroed_frames_up_to_its_budget() {
@@ -140,6 +158,37 @@ mod tests {
         assert_eq!(pool.available(), 1);
         assert_eq!(pool.allocate(), Some(first));
         assert_eq!(*pool.table(first), [0; 512]);
+    }
+
+    /// A page of sevens at address 0, and nothing else.
+    struct Sevens;
+
+    impl OldMemory for Sevens {
+        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+            Err(Unreadable { address, len: into.len() as u64 })
+        }
+
+        fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+            into[..100].fill(7);
+            if address > 0 {
+                return Err(Unreadable { address, len: PAGE_SIZE });
+            }
+            into.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_copy_that_failed_left_in_a_frame_is_not_seen() {
+        let mut pool = FramePool::new(1).unwrap();
+        let unreadable = Unreadable { address: 0x1000, len: PAGE_SIZE };
+        assert_eq!(pool.allocate_copy(&Sevens, 0x1000), Err(CopyError::Unreadable(unreadable)));
+        let frame = pool.allocate().unwrap();
+        assert_eq!(*pool.table(frame), [0; 512]);
+        assert_eq!(pool.allocate_copy(&Sevens, 0), Err(CopyError::OutOfFrames));
+        pool.release(frame);
+        assert_eq!(pool.allocate_copy(&Sevens, 0), Ok(frame));
+        assert_eq!(*pool.table(frame), [7; 512]);
     }
 
     #[test]

@@ -25,6 +25,6 @@ mod registers;
 pub use block::{BlockDevice, BlockError};
 pub use clock::{Clock, TimedOut, wait_until};
 pub use dma::{Dma, DmaMemory};
-pub use memory::{ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
+pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
 pub use range::Range;
 pub use registers::Registers;

@@ -20,6 +20,17 @@ pub struct Unreadable {
     pub len: u64,
 }
 
+/// Why there is no copy of a page frame of old memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// The budget is used up.
+    #[error("no frames are left")]
+    OutOfFrames,
+    /// The page frame cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+}
+
 /// The dead kernel's memory, by physical address: can be read, cannot be written, holds allegations only.
 ///
 /// Devices may still be writing to it, so what is read twice may differ: copy first, then check the copy.
@@ -27,7 +38,7 @@ pub trait OldMemory {
     /// Copies memory from `address` into `into`; `into` is unspecified after an error.
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
 
-    /// Copies a page frame of 64-bit entries.
+    /// Copies a page frame of 64-bit entries; every word of `into` is written unless this fails.
     fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable>;
 
     /// Reads a little-endian 64-bit value.
@@ -47,6 +58,21 @@ pub trait OldMemory {
 pub trait Frames {
     /// Hands out a zeroed frame, or `None` when the budget is used up.
     fn allocate(&mut self) -> Option<u64>;
+
+    /// Hands out a frame that holds a copy of the old page frame at `address`.
+    ///
+    /// This is the one way to a frame that was not zeroed: what it held before is never seen, because
+    /// [`OldMemory::read_table`] writes all of it or fails, and then the frame is handed to nobody.
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+        let frame = self.allocate().ok_or(CopyError::OutOfFrames)?;
+        match old.read_table(address, self.table_mut(frame)) {
+            Ok(()) => Ok(frame),
+            Err(unreadable) => {
+                self.release(frame);
+                Err(unreadable.into())
+            }
+        }
+    }
 
     /// Hands out `count` zeroed frames of which each follows the one before, and returns the first; `None` if there are
     /// no such, even though there may be as many apart. Each is a frame like any other, and released by itself.

@@ -12,6 +12,8 @@ const PROBES: usize = 32;
 const FIRST_SLOTS: usize = 64;
 /// No table: a key always has a level in its low bits.
 const EMPTY: u64 = 0;
+/// A table that was forgotten: a search goes on behind it, and it makes room for another.
+const FORGOTTEN: u64 = 0xFFF;
 
 /// A map from (address, level) of an old table to a frame. It may forget, never err.
 ///
@@ -24,8 +26,8 @@ pub(crate) struct Copies {
 
 impl Copies {
     pub(crate) fn find(&self, table: u64, level: Level) -> Option<u64> {
-        let key = key(table, level);
-        self.position(key, key).and_then(|index| self.slots.get(index)).map(|slot| slot.1)
+        let found = self.slots.get(self.place(key(table, level))?)?;
+        Some(found.1)
     }
 
     /// Remembers `frame` as the copy of a table that is not known yet, if there is room.
@@ -33,51 +35,49 @@ impl Copies {
         if self.used * 2 >= self.slots.len() {
             self.grow();
         }
-        self.place(key(table, level), frame);
+        self.insert(key(table, level), frame);
     }
 
     /// Forgets a table whose copy is no more.
     pub(crate) fn forget(&mut self, table: u64, level: Level) {
-        let key = key(table, level);
-        if let Some(slot) = self.position(key, key).and_then(|index| self.slots.get_mut(index)) {
-            *slot = (EMPTY, 0);
-            self.used -= 1;
+        if let Some(place) = self.place(key(table, level)) {
+            self.slots[place].0 = FORGOTTEN;
         }
     }
 
-    /// Where, of the slots that `key` may be in, there is one that holds `wanted`.
-    fn position(&self, key: u64, wanted: u64) -> Option<usize> {
-        let len = self.slots.len();
-        let mut places = (0..PROBES.min(len)).map(|step| (home(key, len) + step) % len);
-        places.find(|index| self.slots.get(*index).is_some_and(|slot| slot.0 == wanted))
+    /// Where `key` is, if it is known: before the first empty slot on its way.
+    fn place(&self, key: u64) -> Option<usize> {
+        let way = self.way(key).map(|place| (place, self.slots[place].0));
+        way.take_while(|(_, known)| *known != EMPTY).find(|(_, known)| *known == key).map(|found| found.0)
     }
 
-    fn place(&mut self, key: u64, frame: u64) {
-        if let Some(slot) = self.position(key, EMPTY).and_then(|index| self.slots.get_mut(index)) {
-            *slot = (key, frame);
-            self.used += 1;
+    fn insert(&mut self, key: u64, frame: u64) {
+        let free = |place: &usize| matches!(self.slots[*place].0, EMPTY | FORGOTTEN);
+        if let Some(place) = self.way(key).find(free) {
+            self.used += usize::from(self.slots[place].0 == EMPTY);
+            self.slots[place] = (key, frame);
         }
     }
 
+    /// The slots that a key may be in, the likeliest first. Multiplicative hashing: the upper half is well mixed.
+    fn way(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
+        let (len, home) = (self.slots.len(), (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize);
+        (0..PROBES.min(len)).map(move |step| (home + step) & (len - 1))
+    }
+
+    /// Twice as many slots: always a power of two.
     fn grow(&mut self) {
         let Ok(slots) = filled((EMPTY, 0), (self.slots.len() * 2).max(FIRST_SLOTS)) else { return };
         let old = core::mem::replace(&mut self.slots, slots);
         self.used = 0;
-        for (key, frame) in old.into_iter().filter(|slot| slot.0 != EMPTY) {
-            self.place(key, frame);
-        }
+        let known = old.into_iter().filter(|slot| !matches!(slot.0, EMPTY | FORGOTTEN));
+        known.for_each(|(key, frame)| self.insert(key, frame));
     }
 }
 
 /// Tables are page-aligned: the level fits below the address.
 fn key(table: u64, level: Level) -> u64 {
     table | u64::from(level.number())
-}
-
-/// Where the search for `key` starts: multiplicative hashing, of which the upper half is well mixed.
-fn home(key: u64, len: usize) -> usize {
-    let mixed = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    if len == 0 { 0 } else { (mixed >> 32) as usize % len }
 }
 
 #[cfg(test)]
@@ -107,6 +107,7 @@ mod tests {
         (0..100).for_each(|table| copies.remember(table << 12, Level::TWO, table));
         copies.forget(7 << 12, Level::TWO);
         copies.forget(7 << 12, Level::ONE);
+        copies.forget(7 << 12, Level::TWO);
         let found = (0..100).filter(|table| copies.find(table << 12, Level::TWO).is_some());
         assert_eq!(found.count(), 99);
         assert_eq!(copies.find(7 << 12, Level::TWO), None);

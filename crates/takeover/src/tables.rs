@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
 use vtd::capability::ExtendedCapability;
 use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
@@ -160,14 +160,11 @@ pub(crate) fn copy_table(
     frames: &mut impl Frames,
     surroundings: &Surroundings<'_>,
 ) -> Result<u64, Danger> {
-    let frame = frames.allocate().ok_or(Danger::OverBudget)?;
-    match read_table(address, frame, old, frames, surroundings) {
-        Ok(()) => Ok(frame),
-        Err(danger) => {
-            frames.release(frame);
-            Err(danger)
-        }
-    }
+    check_place(address, surroundings)?;
+    frames.allocate_copy(old, address).map_err(|error| match error {
+        CopyError::OutOfFrames => Danger::OverBudget,
+        CopyError::Unreadable(_) => Danger::TableUnreadable(address),
+    })
 }
 
 /// Copies an old table into this frame; if that fails, the frame holds anything.
@@ -178,10 +175,13 @@ pub(crate) fn read_table(
     frames: &mut impl Frames,
     surroundings: &Surroundings<'_>,
 ) -> Result<(), Danger> {
-    if surroundings.touches_own(Range::new(address, address.saturating_add(PAGE_SIZE))) {
-        return Err(Danger::TableInOwnMemory(address));
-    }
+    check_place(address, surroundings)?;
     old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
+}
+
+fn check_place(address: u64, surroundings: &Surroundings<'_>) -> Result<(), Danger> {
+    let table = Range::new(address, address.saturating_add(PAGE_SIZE));
+    if surroundings.touches_own(table) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
 }
 
 /// An empty table, published.

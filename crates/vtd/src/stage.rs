@@ -60,6 +60,12 @@ impl Stage {
         }
     }
 
+    /// The index of the first present entry of a table at `from` or after it.
+    pub fn next_present(self, table: &[u64], from: usize) -> Option<usize> {
+        let rest = table.get(from..)?;
+        rest.iter().position(|word| self.entry(*word).present()).map(|offset| from + offset)
+    }
+
     /// Bits that hardware may set when it uses an entry: they say what was used, and change no translation.
     const fn used(self) -> u64 {
         match self {
@@ -224,6 +230,15 @@ mod tests {
             assert!(stage.entry(mark).is_marked() && !stage.entry(mark | 3).unmarked().is_marked());
             assert!(!stage.entry(mark).present());
         }
+    }
+
+    #[test]
+    fn present_entries_are_found_one_after_another() {
+        let table = [0, 0x1001, 0x1002, 0x1000, 0x1001];
+        let found = |stage: Stage| (0..=5).map(move |from| stage.next_present(&table, from));
+        assert!(found(Stage::Second).eq([Some(1), Some(1), Some(2), Some(4), Some(4), None]));
+        assert!(found(Stage::First).eq([Some(1), Some(1), Some(4), Some(4), Some(4), None]));
+        assert_eq!(Stage::First.next_present(&table, 6), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use machine::{Clock, CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
 use takeover::{Limits, Report, Surroundings, Unit};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{ContextCommand, IotlbCommand};
@@ -86,6 +86,14 @@ impl Pool {
         &mut self.frames
     }
 
+    fn take(&mut self) -> Option<u64> {
+        self.released.pop().or_else(|| {
+            let frame = OWN.start + self.used as u64 * PAGE_SIZE;
+            self.used += 1;
+            (self.used <= self.frames.len()).then_some(frame)
+        })
+    }
+
     fn index(frame: u64) -> usize {
         ((frame - OWN.start) / PAGE_SIZE) as usize
     }
@@ -93,13 +101,14 @@ impl Pool {
 
 impl Frames for Pool {
     fn allocate(&mut self) -> Option<u64> {
-        let frame = self.released.pop().or_else(|| {
-            let frame = OWN.start + self.used as u64 * PAGE_SIZE;
-            self.used += 1;
-            (self.used <= self.frames.len()).then_some(frame)
-        })?;
+        let frame = self.take()?;
         self.table_mut(frame).fill(0);
         Some(frame)
+    }
+
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+        let frame = self.take().ok_or(CopyError::OutOfFrames)?;
+        old.read_table(address, self.table_mut(frame)).map(|()| frame).map_err(CopyError::from)
     }
 
     /// Scalable mode's large directories want runs; there are none here.

@@ -1,6 +1,6 @@
 //! How many tables a copy of each domain would take.
 
-use machine::{ENTRIES, Frames, OldMemory};
+use machine::{Frames, OldMemory};
 use vtd::paging::Level;
 use vtd::stage::Stage;
 
@@ -85,11 +85,13 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
     }
 
     fn visit_entries(&mut self, copy: u64, level: Level, below: Level) {
-        for index in 0..ENTRIES {
+        let mut next = 0;
+        while let Some(index) = self.stage.next_present(self.frames.table(copy), next) {
             let entry = self.stage.entry(self.frames.table(copy)[index]);
             if entry.names_table(level) {
                 self.visit(entry.table(), below);
             }
+            next = index + 1;
         }
     }
 }

@@ -88,13 +88,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     /// Replaces each entry of a copied table by one that points to a copy.
     pub(super) fn copy_below(&mut self, copy: u64, level: Level, below: Level, base: u64) {
-        for index in 0..ENTRIES {
-            let entry = self.entry(copy, index);
-            if entry.present() {
-                let iova = base + index as u64 * level.span();
-                let kept = self.carry_over(entry, level, below, iova);
-                self.frames.table_mut(copy)[index] = kept.bits;
-            }
+        let mut next = 0;
+        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy), next) {
+            let iova = base + index as u64 * level.span();
+            let kept = self.carry_over(self.entry(copy, index), level, below, iova);
+            self.frames.table_mut(copy)[index] = kept.bits;
+            next = index + 1;
         }
     }
 

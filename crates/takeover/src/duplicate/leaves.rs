@@ -102,15 +102,22 @@ impl Block {
 ///
 /// Entries that are not present may raise suspicion, too; the second look is exact.
 fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
-    let (mut present, mut set, mut ours) = (0, 0, 0);
-    // Of the two bits that can make an entry present, the second counts in second-stage tables only.
-    let second = stage.presence() & 0b10;
+    let (mut all, mut any, mut ours) = (u64::MAX, 0, 0);
     for word in table {
-        present += (word | (word & second) >> 1) & 1;
-        set |= word;
+        all &= word;
+        any |= word;
         ours |= own.sign(*word);
     }
-    Survey { present, suspicious: set & reserved != 0 || ours >> 63 != 0 }
+    let full = all & stage.presence() != 0;
+    let present = if full { ENTRIES as u64 } else { present_in(table, stage) };
+    Survey { present, suspicious: any & reserved != 0 || ours >> 63 != 0 }
+}
+
+/// How many entries are present.
+fn present_in(table: &Table, stage: Stage) -> u64 {
+    // Of the two bits that can make an entry present, the second counts in second-stage tables only.
+    let second = stage.presence() & 0b10;
+    table.iter().map(|word| (word | (word & second) >> 1) & 1).sum()
 }
 
 /// Runs of present entries in a table of level 1, as ranges of indices.
@@ -124,21 +131,15 @@ impl<'a> Runs<'a> {
     fn of(table: &'a Table, stage: Stage) -> Self {
         Self { table, stage, next: 0 }
     }
-
-    /// The first index from `self.next` on at which an entry is as wanted.
-    fn first_index(&self, wanted: fn(PageEntry) -> bool) -> Option<usize> {
-        let rest = self.table.get(self.next..)?;
-        rest.iter().position(|word| wanted(self.stage.entry(*word))).map(|offset| self.next + offset)
-    }
 }
 
 impl Iterator for Runs<'_> {
     type Item = Range;
 
     fn next(&mut self) -> Option<Range> {
-        self.next = self.first_index(PageEntry::present)?;
-        let start = self.next;
-        self.next = self.first_index(|entry| !entry.present()).unwrap_or(ENTRIES);
+        let start = self.stage.next_present(self.table, self.next)?;
+        let length = self.table[start..].iter().position(|word| !self.stage.entry(*word).present());
+        self.next = length.map_or(ENTRIES, |length| start + length);
         Some(Range::new(start as u64, self.next as u64))
     }
 }
