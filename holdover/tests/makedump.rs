@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -114,7 +115,7 @@ fn wrong_pages(dump: &mut Dump) -> Vec<u64> {
 #[test]
 fn every_page_of_the_core_is_in_the_dump_with_any_codec() {
     let bench = Bench::new();
-    for codec in kdump::Codec::ALL.map(kdump::Codec::name) {
+    for codec in kdump::Codec::ALL.iter().map(|codec| codec.name()) {
         let output = bench.run(&["--codec", codec, "core", codec]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let said = json(&output);
@@ -135,6 +136,22 @@ fn a_core_is_itself_a_dump_that_can_be_read() {
     assert_eq!(dump.next_page(0).unwrap(), Some(FIRST_PFN));
     assert_eq!(vmcore::notes_in(dump.notes()).count(), 2);
     assert!(wrong_pages(&mut dump).is_empty());
+}
+
+#[test]
+fn an_elf_core_holds_the_same_pages_and_can_be_dumped_again() {
+    let bench = Bench::new();
+    assert_eq!(json(&bench.run(&["--elf", "core", "elf"]))["complete"], Value::from(true));
+    assert_eq!(bench.run(&["elf", "again"]).status.code(), Some(0));
+    for name in ["elf", "again"] {
+        let mut dump = Dump::open(&bench.path(name)).unwrap();
+        assert!(dump.is_complete());
+        assert_eq!((dump.release(), dump.vmcoreinfo().text()), ("6.1.0-test", INFO));
+        assert_eq!((dump.pages(), vmcore::notes_in(dump.notes()).count()), (PAGES, 2));
+        assert!(wrong_pages(&mut dump).is_empty(), "{name}");
+    }
+    let elf = fs::metadata(bench.path("elf")).unwrap();
+    assert!(elf.blocks() * 512 < elf.len() * 3 / 4, "zeros take no room");
 }
 
 #[test]
@@ -159,6 +176,18 @@ fn a_core_that_was_cut_short_makes_a_dump_that_says_so() {
     assert!(said["state"].as_str().unwrap().contains("cut short by"), "{said}");
     let mut dump = Dump::open(&bench.path("out")).unwrap();
     assert!(!dump.is_complete());
+    assert_eq!(wrong_pages(&mut dump), (FIRST_PFN + 500..FIRST_PFN + 600).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_could_not_be_read_is_not_in_an_elf_core() {
+    let bench = Bench::new();
+    bench.edit(|bytes| bytes.truncate(MEMORY + 500 * BLOCK + 77));
+    let output = bench.run(&["--elf", "core", "out"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(json(&output)["missing"], Value::from(100));
+    let mut dump = Dump::open(&bench.path("out")).unwrap();
+    assert_eq!(dump.pages(), 500);
     assert_eq!(wrong_pages(&mut dump), (FIRST_PFN + 500..FIRST_PFN + 600).collect::<Vec<_>>());
 }
 
@@ -211,14 +240,16 @@ fn a_file_in_the_way_is_replaced_only_when_asked() {
 fn a_disk_that_is_full_leaves_no_dump_that_looks_complete() {
     let bench = Bench::new();
     let holdover = env!("CARGO_BIN_EXE_holdover");
-    let script = format!("trap '' XFSZ; ulimit -f 400; exec {holdover} makedump --codec none core out");
-    let mut shell = Command::new("bash");
-    let output = shell.current_dir(&bench.folder).args(["-c", &script]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
-    assert!(!bench.path("out").exists());
+    for form in ["--elf", "--codec none"] {
+        let script = format!("trap '' XFSZ; ulimit -f 400; exec {holdover} makedump {form} core out");
+        let mut shell = Command::new("bash");
+        let output = shell.current_dir(&bench.folder).args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
+        assert!(!bench.path("out").exists());
+        assert!(!Dump::open(&bench.path("out.unfinished")).is_ok_and(|dump| dump.is_complete()), "{form}");
+    }
     let mut dump = Dump::open(&bench.path("out.unfinished")).unwrap();
-    assert!(!dump.is_complete());
     assert!(wrong_pages(&mut dump).len() < PAGES as usize, "what was written can be read");
 }
 

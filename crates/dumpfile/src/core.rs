@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vmcore::{CoreFile, CoreHeader, Notes, Ram};
+use vmcore::{CoreFile, CoreHeader, Notes, Ram, Segment};
 
 use crate::{DumpError, FileView};
 
@@ -29,6 +29,11 @@ impl Core {
     /// The dead kernel's memory.
     pub fn memory(&self) -> &CoreFile<FileView> {
         &self.memory
+    }
+
+    /// The ranges of memory that its header lists.
+    pub fn segments(&self) -> &[Segment] {
+        self.header.segments()
     }
 
     /// The dead kernel's RAM.

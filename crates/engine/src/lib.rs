@@ -13,7 +13,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 
 use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
-use machine::{BlockDevice, OldMemory};
+use machine::{BlockDevice, OldMemory, PAGE_SIZE, Range};
 use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
 
@@ -93,6 +93,19 @@ impl<M: OldMemory> Source<'_, M> {
         write(pages, &mut |_| true)
     }
 
+    /// The page frames that belong in the dump: for those who have room for a list of them.
+    pub fn kept(&self) -> Result<(Ram, Counts), WriteError> {
+        let (mut runs, mut counts, mut first_pfn) = (Vec::new(), Counts::default(), 0);
+        self.choose(self.ram.end_pfn(), |_, kept, chosen| {
+            counts += chosen;
+            add_runs(&mut runs, first_pfn, kept)?;
+            first_pfn += kept.len() as u64 * 8;
+            Ok(())
+        })?;
+        let kept = Ram::from_ranges(runs.into_iter()).map_err(|_| WriteError::OutOfMemory)?;
+        Ok((kept, counts))
+    }
+
     /// Gives both bitmaps up to `frames`, piece by piece, each with the reasons why pages were left out.
     fn choose(
         &self,
@@ -123,6 +136,23 @@ impl<M: OldMemory> Source<'_, M> {
             ..Utsname::default()
         })
     }
+}
+
+/// Adds the physical addresses of a bitmap's pages to a list.
+fn add_runs(runs: &mut Vec<Range>, first_pfn: u64, bitmap: &[u8]) -> Result<(), WriteError> {
+    for (pfn, byte) in (first_pfn..).step_by(8).zip(bitmap) {
+        for pfn in (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| pfn + bit) {
+            let page = Range::new(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
+            match runs.last_mut() {
+                Some(last) if last.end == page.start => last.end = page.end,
+                _ => {
+                    runs.try_reserve(1).map_err(|_| WriteError::OutOfMemory)?;
+                    runs.push(page);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A piece of an empty bitmap.

@@ -106,7 +106,7 @@ enum Compressor {
 }
 
 /// Whether a page holds zeros only.
-fn is_zero(page: &Page) -> bool {
+pub fn is_zero(page: &Page) -> bool {
     // Most pages that are not zero show it early, so the look goes in small steps.
     page.chunks_exact(64).all(|line| line.iter().fold(0, |or, byte| or | byte) == 0)
 }

@@ -54,7 +54,7 @@ mod target;
 mod writer;
 mod zlib;
 
-pub use codec::{Codec, Content, Encoder};
+pub use codec::{Codec, Content, Encoder, is_zero};
 pub use layout::Utsname;
 pub use reader::{ReadError, Reader};
 pub use writer::{Bitmaps, Ended, Frame, Outcome, Pages, Statistics, WriteError, begin};

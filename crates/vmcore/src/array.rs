@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use machine::{OldMemory, Range};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::page::PageLayout;
 use crate::sections::Sections;
@@ -24,8 +25,14 @@ pub(crate) struct PageArray<'a, M> {
     section: Option<(u64, Option<u64>)>,
     /// The translation made last, and of what: a large page holds the array of a whole section.
     mapping: (u64, Mapping),
-    buffer: Vec<u8>,
+    buffer: Vec<CacheLine>,
 }
+
+/// A piece of a buffer. It is aligned because AMD's processors copy four times as slowly to where no cache line begins
+/// (`rep movsb`, in which an operating system copies from a file).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C, align(64))]
+struct CacheLine([u8; 64]);
 
 impl<'a, M: OldMemory> PageArray<'a, M> {
     /// `None` if the kernel's description does not suffice.
@@ -35,9 +42,9 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
             return Ok(None);
         };
         let mut buffer = vec![];
-        let size = GULP as usize * layout.size;
-        buffer.try_reserve_exact(size)?;
-        buffer.resize(size, 0);
+        let lines = (GULP as usize * layout.size).div_ceil(size_of::<CacheLine>());
+        buffer.try_reserve_exact(lines)?;
+        buffer.resize(lines, CacheLine([0; 64]));
         Ok(Some(Self { memory, space, sections, layout, section: None, mapping: NOWHERE, buffer }))
     }
 
@@ -49,7 +56,7 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         let address = array.checked_add(frames.start.checked_mul(size)?)?;
         let len = (frames.end.next_multiple_of(2) - frames.start) * size;
         let physical = self.physical(address, len);
-        let into = self.buffer.get_mut(..len as usize)?;
+        let into = self.buffer.as_mut_bytes().get_mut(..len as usize)?;
         match physical {
             Some(physical) => self.memory.read(physical, into).ok()?,
             None => self.space.read(self.memory, address, into).ok()?,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use machine::{OldMemory, Range, Unreadable};
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::{OutOfMemory, Ram};
 
@@ -28,11 +28,13 @@ const TYPE_CORE: u16 = 4;
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+/// `p_flags` of all memory, as in `/proc/vmcore`.
+const READ_WRITE_EXECUTE: u32 = 7;
 
 /// `Elf64_Ehdr`.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct FileHeader {
+pub(crate) struct FileHeader {
     identity: [u8; 7],
     padding: [u8; 9],
     kind: U16,
@@ -53,7 +55,7 @@ struct FileHeader {
 /// `Elf64_Phdr`.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-struct ProgramHeader {
+pub(crate) struct ProgramHeader {
     kind: U32,
     flags: U32,
     offset: U64,
@@ -160,6 +162,21 @@ impl CoreHeader {
 }
 
 impl FileHeader {
+    /// A core's, whose program headers follow at once.
+    pub(crate) fn new(program_headers: u16) -> Self {
+        Self {
+            identity: IDENTITY,
+            kind: TYPE_CORE.into(),
+            machine: MACHINE_X86_64.into(),
+            version: u32::from(VERSION).into(),
+            program_headers: (size_of::<Self>() as u64).into(),
+            size: (size_of::<Self>() as u16).into(),
+            program_header_size: (size_of::<ProgramHeader>() as u16).into(),
+            program_header_count: program_headers.into(),
+            ..Self::new_zeroed()
+        }
+    }
+
     /// Checks that this is what a loader writes.
     fn check(&self, address: u64) -> Result<(), HeaderError> {
         let known = self.identity == IDENTITY
@@ -205,6 +222,29 @@ impl FileHeader {
 }
 
 impl ProgramHeader {
+    pub(crate) fn of_notes(place: Range) -> Self {
+        Self {
+            kind: PT_NOTE.into(),
+            offset: place.start.into(),
+            file_size: place.len().into(),
+            memory_size: place.len().into(),
+            ..Self::new_zeroed()
+        }
+    }
+
+    pub(crate) fn of_memory(segment: &Segment) -> Self {
+        Self {
+            kind: PT_LOAD.into(),
+            flags: READ_WRITE_EXECUTE.into(),
+            offset: segment.stored_at.into(),
+            virtual_address: segment.virtual_start.into(),
+            physical_address: segment.physical.start.into(),
+            file_size: segment.stored_len.into(),
+            memory_size: segment.physical.len().into(),
+            ..Self::new_zeroed()
+        }
+    }
+
     fn segment(&self) -> Option<Segment> {
         Some(Segment {
             physical: sized(self.physical_address, self.memory_size)?,

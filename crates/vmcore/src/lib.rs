@@ -16,7 +16,7 @@
 //! out. Its memory does not grow with the machine.
 //!
 //! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
-//! memory through [`CoreFile`].
+//! memory through [`CoreFile`]. [`CoreLayout`] says where what would lie in a new one that holds the pages of a selection.
 //!
 //! # How a page is judged
 //!
@@ -52,6 +52,7 @@ extern crate alloc;
 mod array;
 mod bitmap;
 mod core_file;
+mod core_layout;
 mod header;
 mod info;
 mod kernel;
@@ -67,6 +68,7 @@ mod vital;
 mod walk;
 
 pub use core_file::CoreFile;
+pub use core_layout::{CoreLayout, TooManyPieces};
 pub use header::{CoreHeader, HeaderError, Segment};
 pub use info::VmcoreInfo;
 pub use kernel::{Kernel, Utsname};

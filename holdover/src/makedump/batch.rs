@@ -1,9 +1,12 @@
 //! Pages that go through the pipeline together.
 
 use engine::Wanted;
-use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Pages, WriteError};
+use kdump::{BLOCK, Codec, Content, Encoder, Frame, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::CoreFile;
+use zerocopy::IntoBytes;
+
+use super::aligned::{self, AlignedPage};
 
 /// Pages in a batch: read at once where they follow each other.
 const PAGES: usize = 64;
@@ -11,7 +14,7 @@ const PAGES: usize = 64;
 /// Some kept pages: first their numbers, then their memory, then what is stored of them. Used again and again.
 pub(crate) struct Batch {
     frames: Vec<Frame>,
-    memory: Box<[Page]>,
+    memory: Box<[AlignedPage]>,
     items: Vec<Item>,
     /// What is stored of all pages, one after the other.
     data: Vec<u8>,
@@ -30,7 +33,7 @@ impl Batch {
     pub(crate) fn new() -> Self {
         Self {
             frames: Vec::with_capacity(PAGES),
-            memory: vec![[0; BLOCK]; PAGES].into_boxed_slice(),
+            memory: aligned::pages(PAGES),
             items: Vec::with_capacity(PAGES),
             data: Vec::with_capacity(PAGES * BLOCK),
         }
@@ -58,8 +61,8 @@ impl Batch {
         let mut done = 0;
         for run in self.frames.chunk_by(|this, next| this.pfn() + 1 == next.pfn()) {
             let pages = &mut self.memory[done..done + run.len()];
-            let whole = memory.read(run[0].pfn() * BLOCK as u64, pages.as_flattened_mut()).is_ok();
-            for (frame, page) in run.iter().zip(pages) {
+            let whole = memory.read(run[0].pfn() * BLOCK as u64, pages.as_mut_bytes()).is_ok();
+            for (frame, AlignedPage(page)) in run.iter().zip(pages) {
                 let readable = whole || memory.read_page(frame.pfn(), page).is_ok();
                 let content = if readable { encoder.encode(page) } else { Content::Missing };
                 self.items.push(append(&mut self.data, content));

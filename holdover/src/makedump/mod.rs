@@ -1,10 +1,13 @@
 //! `holdover makedump`: makes a small dump of an ELF core, as makedumpfile does.
 
+mod aligned;
 mod batch;
+mod elf;
 mod made;
 mod output;
 mod pipeline;
 
+use std::fs::File;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
@@ -31,6 +34,9 @@ pub(crate) struct Arguments {
     /// How to compress pages
     #[arg(long, default_value = "zlib", value_parser = parse_codec)]
     codec: Codec,
+    /// Write an ELF core, which is not compressed
+    #[arg(long, conflicts_with = "codec")]
+    elf: bool,
     /// How many processors read and compress [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
@@ -45,8 +51,11 @@ pub(crate) struct Arguments {
 }
 
 fn parse_codec(text: &str) -> Result<Codec, String> {
-    let names = Codec::ALL.map(Codec::name).join(", ");
-    Codec::ALL.into_iter().find(|codec| codec.name() == text).ok_or_else(|| format!("there are {names}"))
+    let all = Codec::ALL.iter().copied();
+    all.clone().find(|codec| codec.name() == text).ok_or_else(|| {
+        let names: Vec<_> = all.map(Codec::name).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 fn parse_level(text: &str) -> Result<Level, String> {
@@ -68,11 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
     };
     check_notes(&core).with_context(|| format!("{input} cannot be made a dump of"))?;
     let unfinished = Unfinished::create(&arguments.out, arguments.force.into())?;
-    let mut output = Output::new(unfinished.file());
-    let made = Making { source, arguments, lacks: lacks(&core) }.write(&mut output);
-    // The host says better than the format what was wrong.
-    let host = output.into_error();
-    match made.map_err(|error| host.map_or(error.into(), anyhow::Error::from)) {
+    match (Making { source, core: &core, arguments, lacks: lacks(&core) }).write(unfinished.file()) {
         Ok(made) => unfinished.keep().map(|()| made),
         Err(error) => {
             let left = unfinished.path().display();
@@ -102,24 +107,56 @@ fn lacks(core: &Core) -> Vec<String> {
 /// A dump in the making.
 struct Making<'a> {
     source: Source<'a, vmcore::CoreFile<dumpfile::FileView>>,
+    core: &'a Core,
     arguments: &'a Arguments,
     lacks: Vec<String>,
 }
 
+/// What was written.
+struct Written {
+    counts: Counts,
+    /// How long it took to choose pages.
+    choosing: Duration,
+    statistics: Statistics,
+}
+
 impl Making<'_> {
-    fn write(mut self, output: &mut Output<'_>) -> Result<Made, WriteError> {
+    fn write(mut self, file: &File) -> anyhow::Result<Made> {
+        let start = Instant::now();
+        let written = if self.arguments.elf { self.write_elf(file)? } else { self.write_compressed(file)? };
+        self.lacks.extend(not_read(written.statistics));
+        Ok(self.made(written, start.elapsed()))
+    }
+
+    fn write_elf(&self, file: &File) -> anyhow::Result<Written> {
+        let bar = progress(0);
+        let show = |statistics: Statistics| {
+            bar.set_length(statistics.pages);
+            bar.set_position(statistics.done);
+        };
+        let written = elf::write(&self.source, self.core.segments(), file, show);
+        bar.finish_and_clear();
+        written
+    }
+
+    fn write_compressed(&self, file: &File) -> anyhow::Result<Written> {
+        let mut output = Output::new(file);
+        let written = self.write_pages(&mut output);
+        // The host says better than the format what was wrong.
+        let host = output.into_error();
+        written.map_err(|error| host.map_or(error.into(), anyhow::Error::from))
+    }
+
+    fn write_pages(&self, output: &mut Output<'_>) -> Result<Written, WriteError> {
         let start = Instant::now();
         let Begun { mut pages, counts } = self.source.begin(output, self.arguments.codec)?;
         let choosing = start.elapsed();
         let stored = self.store(&mut pages);
-        let missing = pages.statistics().missing;
-        if missing > 0 {
-            self.lacks.push(format!("{missing} pages could not be read"));
-        }
-        let whole = stored.is_ok() && self.lacks.is_empty();
+        let missing = not_read(pages.statistics());
+        let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();
         let ended = if whole { pages.finish() } else { pages.abandon() };
         stored.and(ended.error.map_or(Ok(()), Err))?;
-        Ok(self.made(counts, ended.statistics, choosing, start.elapsed()))
+        Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
     /// Stores all kept pages, and shows how far it is.
@@ -134,18 +171,23 @@ impl Making<'_> {
         stored
     }
 
-    fn made(self, counts: Counts, written: Statistics, choosing: Duration, took: Duration) -> Made {
+    fn made(self, Written { counts, choosing, statistics }: Written, took: Duration) -> Made {
         Made {
             out: self.arguments.out.clone(),
             release: self.source.header().utsname.release.as_str().escape_debug().to_string(),
             counts,
-            written,
+            written: statistics,
             lacks: self.lacks,
             unknown: self.source.kernel.unknown().map(|unknown| unknown.to_string()).collect(),
             choosing,
             took,
         }
     }
+}
+
+/// What a dump lacks because its memory could not be read.
+fn not_read(statistics: Statistics) -> Option<String> {
+    (statistics.missing > 0).then(|| format!("{} pages could not be read", statistics.missing))
 }
 
 fn all_processors() -> NonZero<usize> {

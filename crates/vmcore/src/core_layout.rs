@@ -1,0 +1,157 @@
+//! Where everything lies in an ELF core that is to hold some of a dead kernel's memory.
+//!
+//! ```text
+//! Elf64_Ehdr │ Elf64_Phdr: notes, pieces of memory │ room for more │ notes │ pages, from a multiple of 4096 on
+//! ```
+//!
+//! Pages that are left out are in no segment: a reader who asks for one learns that it is not there. A page is stored once,
+//! also where segments overlap: the kernel image has virtual addresses besides those of the memory that it lies in.
+
+use alloc::vec::Vec;
+
+use machine::{PAGE_SHIFT, PAGE_SIZE, Range};
+use zerocopy::IntoBytes;
+
+use crate::header::{FileHeader, ProgramHeader};
+use crate::{OutOfMemory, Ram, Segment};
+
+/// Most segments of a new core: the format counts in 16 bits, of which the highest value has another meaning (`PN_XNUM`).
+const MOST_SEGMENTS: usize = 60_000;
+/// Room for segments that are cut in two because a page could not be read.
+const ROOM: usize = 4_000;
+
+/// The layout of an ELF core.
+#[derive(Clone, Debug)]
+pub struct CoreLayout<'a> {
+    /// The dead kernel's segments: they give memory its virtual addresses.
+    segments: &'a [Segment],
+    /// What is stored, ascending and disjoint.
+    pieces: Vec<Piece>,
+    notes: Range,
+}
+
+/// A range of memory that is stored in one piece.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    physical: Range,
+    /// Offset of its first byte.
+    stored_at: u64,
+}
+
+/// More pages could not be read, here and there, than a core has room to say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unreadable pages leave the memory in too many pieces for an ELF core")]
+pub struct TooManyPieces;
+
+impl<'a> CoreLayout<'a> {
+    /// Finds a place for the page frames `kept` of memory that lies in `segments`, and for notes.
+    ///
+    /// Where that is in too many pieces, the smallest gaps between them are stored too.
+    pub fn new(segments: &'a [Segment], kept: &Ram, notes_len: usize) -> Result<Self, OutOfMemory> {
+        let mut layout = Self { segments, pieces: Vec::new(), notes: Range::default() };
+        let mut gap = 0;
+        layout.place(kept, gap)?;
+        while layout.pieces_in_segments() > MOST_SEGMENTS {
+            gap = 2 * gap + PAGE_SIZE;
+            layout.place(kept, gap)?;
+        }
+        let headers = 1 + layout.pieces_in_segments() + ROOM;
+        let notes_at = (size_of::<FileHeader>() + headers * size_of::<ProgramHeader>()) as u64;
+        layout.notes = Range::new(notes_at, notes_at + notes_len as u64);
+        let first_page = layout.notes.end.next_multiple_of(PAGE_SIZE);
+        for piece in &mut layout.pieces {
+            piece.stored_at += first_page;
+        }
+        Ok(layout)
+    }
+
+    /// Gives each piece its place after the one before; gaps of `gap` bytes and less do not part pieces.
+    fn place(&mut self, kept: &Ram, gap: u64) -> Result<(), OutOfMemory> {
+        self.pieces.clear();
+        let mut end = 0;
+        for physical in kept.ranges() {
+            match self.pieces.last_mut() {
+                Some(last) if physical.start - last.physical.end <= gap => last.physical.end = physical.end,
+                _ => {
+                    self.pieces.try_reserve(1)?;
+                    self.pieces.push(Piece { physical, stored_at: end });
+                }
+            }
+            end = self.pieces.last().map_or(0, |last| last.stored_at + last.physical.len());
+        }
+        Ok(())
+    }
+
+    fn pieces_in_segments(&self) -> usize {
+        self.segments.iter().map(|segment| overlapping(&self.pieces, segment.physical).count()).sum()
+    }
+
+    /// Where the notes begin.
+    pub fn notes_at(&self) -> u64 {
+        self.notes.start
+    }
+
+    /// Where a page frame is stored, if it is.
+    pub fn page_at(&self, pfn: u64) -> Option<u64> {
+        let address = pfn.checked_mul(PAGE_SIZE)?;
+        let after = self.pieces.partition_point(|piece| piece.physical.end <= address);
+        let piece = self.pieces.get(after).filter(|piece| piece.physical.contains(address))?;
+        Some(piece.stored_at + (address - piece.physical.start))
+    }
+
+    /// Size of the core in bytes.
+    pub fn size(&self) -> u64 {
+        self.pieces.last().map_or(self.notes.end, |last| last.stored_at + last.physical.len())
+    }
+
+    /// The core's header and program headers, which say nothing of the page frames `missing`.
+    pub fn headers(&self, missing: &Ram) -> Result<Vec<u8>, TooManyPieces> {
+        let pieces: Vec<_> = self.pieces.iter().flat_map(|piece| piece.without(missing)).collect();
+        let mut loads: Vec<_> = self.segments.iter().flat_map(|segment| parts(&pieces, segment)).collect();
+        // Some readers take the first segment's place for the end of all headers.
+        loads.sort_unstable_by_key(|load| load.stored_at);
+        let count = u16::try_from(1 + loads.len()).map_err(|_| TooManyPieces)?;
+        let mut bytes = FileHeader::new(count).as_bytes().to_vec();
+        bytes.extend(ProgramHeader::of_notes(self.notes).as_bytes());
+        for load in &loads {
+            bytes.extend(ProgramHeader::of_memory(load).as_bytes());
+        }
+        if bytes.len() as u64 <= self.notes.start { Ok(bytes) } else { Err(TooManyPieces) }
+    }
+}
+
+impl Piece {
+    /// What is left of it without some page frames.
+    fn without(self, missing: &Ram) -> impl Iterator<Item = Self> {
+        let Self { physical, stored_at } = self;
+        let frames = Range::new(physical.start >> PAGE_SHIFT, physical.end >> PAGE_SHIFT);
+        let end = Range::new(frames.end, frames.end);
+        let mut start = physical.start;
+        missing.within(frames).chain([end]).filter_map(move |hole| {
+            let left = Range::new(start, hole.start << PAGE_SHIFT);
+            start = hole.end << PAGE_SHIFT;
+            let stored_at = stored_at + (left.start - physical.start);
+            (!left.is_empty()).then_some(Self { physical: left, stored_at })
+        })
+    }
+}
+
+/// Those of some pieces that have a part in `physical`.
+fn overlapping(pieces: &[Piece], physical: Range) -> impl Iterator<Item = &Piece> {
+    let first = pieces.partition_point(|piece| piece.physical.end <= physical.start);
+    pieces[first..].iter().take_while(move |piece| piece.physical.start < physical.end)
+}
+
+/// The parts of a segment that are stored.
+fn parts(pieces: &[Piece], segment: &Segment) -> impl Iterator<Item = Segment> {
+    let whole = *segment;
+    overlapping(pieces, whole.physical).map(move |piece| {
+        let physical = piece.physical.intersection(whole.physical);
+        Segment {
+            physical,
+            virtual_start: whole.virtual_start.wrapping_add(physical.start - whole.physical.start),
+            stored_at: piece.stored_at + (physical.start - piece.physical.start),
+            stored_len: physical.len(),
+        }
+    })
+}

@@ -1,0 +1,116 @@
+//! A dump in the form of an ELF core: like `/proc/vmcore`, with the pages that were chosen.
+//!
+//! Pages full of zeros become holes in the file. The header is written last: until then it is no core.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use anyhow::Result;
+use engine::Source;
+use kdump::{BLOCK, Page, Statistics};
+use machine::{OldMemory, Range};
+use vmcore::{CoreFile, CoreLayout, Ram, Segment};
+use zerocopy::IntoBytes;
+
+use super::Written;
+use super::aligned::{self, AlignedPage};
+
+/// Pages that are read at once where they follow each other.
+const BATCH: usize = 64;
+
+/// Writes a core of what `source` chooses of memory that lies in `segments`; calls `progress` with the number of pages that
+/// are done.
+pub(super) fn write<M: OldMemory>(
+    source: &Source<'_, CoreFile<M>>,
+    segments: &[Segment],
+    file: &File,
+    progress: impl Fn(Statistics),
+) -> Result<Written> {
+    let start = Instant::now();
+    let (kept, counts) = source.kept()?;
+    let choosing = start.elapsed();
+    let notes = source.notes.bytes();
+    let layout = CoreLayout::new(segments, &kept, notes.len())?;
+    let statistics = Statistics { pages: kept.pages(), ..Statistics::default() };
+    let mut pages = Pages { memory: source.memory, file, layout, statistics, missing: Vec::new() };
+    pages.copy(&kept, progress)?;
+    file.write_all_at(notes, pages.layout.notes_at())?;
+    Ok(Written { counts, choosing, statistics: pages.finish()? })
+}
+
+/// The pages on their way into the core.
+struct Pages<'a, M> {
+    memory: &'a CoreFile<M>,
+    file: &'a File,
+    layout: CoreLayout<'a>,
+    statistics: Statistics,
+    /// Physical addresses of pages that could not be read.
+    missing: Vec<Range>,
+}
+
+impl<M: OldMemory> Pages<'_, M> {
+    fn copy(&mut self, kept: &Ram, progress: impl Fn(Statistics)) -> Result<()> {
+        let mut room = aligned::pages(BATCH);
+        for run in kept.ranges() {
+            for address in (run.start..run.end).step_by(BATCH * BLOCK) {
+                let pages = ((run.end - address) / BLOCK as u64).min(BATCH as u64) as usize;
+                self.copy_batch(address, &mut room[..pages])?;
+                progress(self.statistics);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies pages that follow each other.
+    fn copy_batch(&mut self, address: u64, pages: &mut [AlignedPage]) -> Result<()> {
+        if self.memory.read(address, pages.as_mut_bytes()).is_ok() {
+            return self.store(address, pages);
+        }
+        for (address, page) in (address..).step_by(BLOCK).zip(pages) {
+            match self.memory.read_page(address / BLOCK as u64, &mut page.0) {
+                Ok(()) => self.store(address, std::slice::from_ref(page))?,
+                Err(_) => self.miss(address),
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, address: u64) {
+        self.missing.push(Range::new(address, address + BLOCK as u64));
+        self.statistics.missing += 1;
+        self.statistics.done += 1;
+    }
+
+    /// Writes what is not zero of pages that follow each other.
+    fn store(&mut self, address: u64, pages: &[AlignedPage]) -> Result<()> {
+        let mut at = self.layout.page_at(address / BLOCK as u64).unwrap_or_default();
+        let is_zero = |page: &AlignedPage| kdump::is_zero(&page.0);
+        for alike in pages.chunk_by(|this, next| is_zero(this) == is_zero(next)) {
+            let len = alike.len() as u64;
+            self.statistics.done += len;
+            if alike.first().is_some_and(is_zero) {
+                self.statistics.zero += len;
+            } else {
+                self.file.write_all_at(alike.as_bytes(), at)?;
+                self.statistics.raw += len;
+                self.statistics.data_bytes += alike.as_bytes().len() as u64;
+            }
+            at += len * size_of::<Page>() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes the header, which does not tell of what is missing.
+    fn finish(mut self) -> Result<Statistics> {
+        self.statistics.file_bytes = self.layout.size();
+        let missing = Ram::from_ranges(self.missing.into_iter())?;
+        let headers = self.layout.headers(&missing)?;
+        let sized = self.file.set_len(self.statistics.file_bytes);
+        sized
+            .and_then(|()| self.file.write_all_at(&headers, 0))
+            .map_err(io::Error::into)
+            .map(|()| self.statistics)
+    }
+}
