@@ -15,6 +15,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = takeovers();
     rows.extend(hardware());
     rows.push(pending_requests());
+    rows.push(made_dumps());
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
@@ -111,6 +112,12 @@ fn hardware() -> Vec<Row> {
 fn pending_requests() -> Row {
     let scenario = Scenario::plain(Flavour::Cloud);
     Row { name: "pending-requests".to_owned(), scenario, expectation: Expectation::PendingRequests }
+}
+
+/// The kernel whose debug information is here: `crash` and drgn need it.
+fn made_dumps() -> Row {
+    let scenario = Scenario::plain(Flavour::Cloud);
+    Row { name: "made-dumps".to_owned(), scenario, expectation: Expectation::MadeDumps }
 }
 
 /// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never

@@ -23,7 +23,9 @@ pub(crate) enum Expectation {
     /// The same, with requests of the throttled disk answered after the swap. The machine is not stopped in this one: QEMU
     /// finishes all requests when it stops a machine.
     PendingRequests,
-    /// The same, with this damage: the victim is named in the report, and faults where nobody else does.
+    /// The same, and dumps that `holdover makedump` makes of the same memory, to which no reader objects.
+    MadeDumps,
+    /// A takeover and a complete dump, with this damage: the victim is named in the report, and faults where nobody else does.
     Damaged(Damage),
     /// An objection of this witness in these words: it must notice what was done wrong on purpose.
     Caught(Witness, &'static str),
@@ -69,6 +71,7 @@ impl Row {
         match self.expectation {
             Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
             Expectation::PendingRequests => pending(&evidence, &built.tool),
+            Expectation::MadeDumps => made_dumps(&evidence, &built.tool),
             Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
                 Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
@@ -86,7 +89,10 @@ impl Row {
 
     fn watch(&self) -> Watch {
         match self.expectation {
-            Expectation::Takeover | Expectation::Damaged(_) | Expectation::Caught(..) => Watch::Memory,
+            Expectation::Takeover
+            | Expectation::MadeDumps
+            | Expectation::Damaged(_)
+            | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
             Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
         }
@@ -99,6 +105,16 @@ fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
         let what = "the throttled disk answered no request after the swap".to_owned();
         problems.push(Problem { witness: Witness::Trace, what });
     }
+    Ok(problems)
+}
+
+fn unread(what: String) -> Problem {
+    Problem { witness: Witness::Readers, what }
+}
+
+fn made_dumps(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
+    problems.extend(witness::read_made(evidence, tool)?.problems.into_iter().map(unread));
     Ok(problems)
 }
 
@@ -140,7 +156,7 @@ fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Prob
     let unsealed = witness::check_seal(&account(evidence)?, Seal::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
     let readings = witness::read(evidence)?;
-    let unread = readings.problems.into_iter().map(|what| Problem { witness: Witness::Readers, what });
+    let unread = readings.problems.into_iter().map(unread);
     Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unread).collect())
 }
 

@@ -12,17 +12,20 @@ use crate::process;
 use crate::witness::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 10] = [
-    "alsa-utils",      // plays a sound in the guest: DMA that no panic ends
-    "busybox-static",  // the guest's user space
-    "crash",           // reader of dumps
-    "g++",             // compiles libFuzzer
-    "kexec-tools",     // loads the capture kernel
-    "makedumpfile",    // reader of dumps, and the reference for which pages belong in one
-    "python3-drgn",    // reader of dumps
-    "qemu-system-x86", // the machine
-    "seabios",         // its firmware
-    "xz-utils",        // unpacks the modules of newer kernels
+const PACKAGES: [&str; 13] = [
+    "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
+    "binutils",             // looks into kernels
+    "busybox-static",       // the guest's user space
+    "crash",                // reader of dumps
+    "g++",                  // compiles libFuzzer
+    "gdb",                  // indexes kernels for `crash`
+    "kexec-tools",          // loads the capture kernel
+    "makedumpfile",         // reader of dumps, and the reference for which pages belong in one
+    "python3-drgn",         // reader of dumps
+    "python3-libkdumpfile", // reader of dumps
+    "qemu-system-x86",      // the machine
+    "seabios",              // its firmware
+    "xz-utils",             // unpacks the modules of newer kernels
 ];
 
 const FLAVOURS: [Flavour; 3] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports];
@@ -49,6 +52,10 @@ impl Setup {
         install(&packages)?;
         for flavour in &kernels {
             println!("kernel {}", kernels::fetch(*flavour)?.release);
+        }
+        // The only one that `crash` opens.
+        if let Some(debug) = Kernel::load(Flavour::Cloud)?.debug {
+            kernels::index(&debug)?;
         }
         if !emulator::is_here() {
             emulator::fetch()?;

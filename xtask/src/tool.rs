@@ -62,9 +62,9 @@ impl Tool {
     }
 
     /// Makes a dump of an ELF core.
-    pub(crate) fn makedump(&self, level: &str, core: &Path, dump: &Path) -> Result<()> {
+    pub(crate) fn makedump(&self, codec: &str, level: &str, core: &Path, dump: &Path) -> Result<()> {
         let mut makedump = Command::new(&self.program);
-        makedump.args(["makedump", "--force", "--codec", "lzo", "-d", level]).arg(core).arg(dump);
+        makedump.args(["makedump", "--force", "--codec", codec, "-d", level]).arg(core).arg(dump);
         process::stdout(&mut makedump).map(|_| ())
     }
 

@@ -149,6 +149,10 @@ fn read_all(evidence: &Evidence, tool: &Tool, before: &Ram, writable: &Writable)
     let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
+    with_readers(evidence, |case| {
+        readers::Sample::of(case, before, may_differ)?.read_with_kdumpfile(&mut readings);
+        Ok(())
+    })?;
     // It is in newer kernels that page types have changed.
     if evidence.kernel == Flavour::Backports {
         readers::compare_levels(&programs, tool, files, &core, &mut readings)?;
@@ -159,21 +163,38 @@ fn read_all(evidence: &Evidence, tool: &Tool, before: &Ram, writable: &Writable)
 /// Hears only the reader that shows the dead kernel's log, which every dump must have.
 pub(crate) fn read_log(programs: &Readers, files: &Files) -> Readings {
     let mut readings = Readings::default();
-    readers::read_log(programs, files, &mut readings);
+    readers::Case { dump: &files.dump(), programs, kernel: None, files }.read_log(&mut readings);
     readings
 }
 
 /// Hears the readers only: there is a dump, but nothing was taken over.
 pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
-    let programs = Readers::of(evidence.kernel)?;
-    let mut readings = read_log(&programs, &evidence.files);
-    if let Some(kernel) = Kernel::load(evidence.kernel)?.debug {
-        if programs == Readers::Installed {
-            readers::read_with_crash(&evidence.files, &kernel, &mut readings);
-        }
-        readers::read_with_drgn(&programs, &evidence.files, &kernel, &mut readings);
-    }
-    Ok(readings)
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        case.read(&mut readings);
+        Ok(readings)
+    })
+}
+
+/// Hears the readers on dumps that `holdover makedump` makes of the memory of which the dump was made.
+pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let Evidence { files, reserved, .. } = evidence;
+    let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
+    elf_core::write(&before, reserved, &core)?;
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        let case = readers::Case { dump: &core, ..case };
+        readers::read_made(case, tool, &before, &mut readings)?;
+        Ok(readings)
+    })
+}
+
+/// Opens the dump's case for the programs that know its kernel.
+fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
+    let programs = &Readers::of(evidence.kernel)?;
+    let kernel = Kernel::load(evidence.kernel)?.debug;
+    let files = &evidence.files;
+    read(readers::Case { dump: &files.dump(), programs, kernel: kernel.as_deref(), files })
 }
 
 /// Checks that Holdover itself says that it has come to the end that was expected: an early exit is no pass.

@@ -1,28 +1,28 @@
 //! The third witness: the programs that people open dumps with.
 
-use std::collections::BTreeSet;
+mod made;
+mod pages;
+mod selection;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::memory::kept_frames;
 use super::reader::Readers;
 use crate::crash::PANIC;
 use crate::files::Files;
 use crate::process;
-use crate::tool::Tool;
+pub(crate) use made::read_made;
+pub(crate) use pages::Sample;
+pub(crate) use selection::{compare_levels, compare_selection};
 
 /// No reader needs more than a small part of this, unless the dump leads it astray.
 const LIMIT: Duration = Duration::from_secs(180);
-
-/// The level whose pages are compared: everything that can be left out is.
-const LEVEL: &str = "31";
-/// Levels that leave out one kind of pages each. (1 is about pages' content, and changes no bitmap.)
-const SINGLE_LEVELS: [&str; 5] = ["0", "2", "4", "8", "16"];
 
 /// What the readers found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,6 +39,8 @@ pub(crate) struct Readings {
     pub(crate) pages_only_in_reference: Option<u64>,
     /// Pages that the dump keeps and makedumpfile does not.
     pub(crate) pages_only_in_dump: Option<u64>,
+    /// Pages of which each reader returned what was in memory, of all dumps that it opened.
+    pub(crate) pages_returned: BTreeMap<&'static str, usize>,
     /// What is wrong.
     #[serde(skip)]
     pub(crate) problems: Vec<String>,
@@ -59,31 +61,87 @@ impl Readings {
     }
 }
 
-/// Reads the kernel's log with `makedumpfile`.
-pub(crate) fn read_log(programs: &Readers, files: &Files, readings: &mut Readings) {
-    let log = files.scratch("log");
-    let mut makedumpfile = programs.makedumpfile();
-    makedumpfile.arg("--dump-dmesg").arg(files.dump()).arg(&log);
-    let read =
-        process::stdout_within(&mut makedumpfile, "", LIMIT).and_then(|_| Ok(fs::read_to_string(&log)?));
-    let Some(text) = readings.take("makedumpfile --dump-dmesg", read) else { return };
-    readings.expect("the log", &text, PANIC);
-    readings.log = text.lines().skip_while(|line| !line.contains(PANIC)).map(str::to_owned).collect();
+/// A dump, and what it is read with.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// The dump.
+    pub(crate) dump: &'a Path,
+    /// The programs.
+    pub(crate) programs: &'a Readers,
+    /// The dead kernel with debug information, if there is any.
+    pub(crate) kernel: Option<&'a Path>,
+    /// Where files can be kept for a while.
+    pub(crate) files: &'a Files,
 }
 
-/// Has `crash` show the backtrace, the log and the system.
-pub(crate) fn read_with_crash(files: &Files, kernel: &Path, readings: &mut Readings) {
-    let mut crash = Command::new("crash");
-    crash.args(["-s", "--no_scroll"]).arg(kernel).arg(files.dump());
-    let output = process::stdout_within(&mut crash, "bt\nlog\nsys\nquit\n", LIMIT);
-    let Some(output) = readings.take("crash", output) else {
-        readings.crash_reads = Some(false);
-        return;
-    };
-    readings.backtrace = backtrace(&output);
-    let wanted = ["sysrq_handle_crash", PANIC, "bench: loaded", "RELEASE: ", "PANIC: "];
-    let shown = wanted.map(|wanted| readings.expect("crash", &output, wanted));
-    readings.crash_reads = Some(shown.into_iter().all(|shown| shown));
+impl Case<'_> {
+    /// Has every program show what people look for first.
+    pub(crate) fn read(&self, readings: &mut Readings) {
+        self.read_log(readings);
+        if let Some(kernel) = self.kernel {
+            if *self.programs == Readers::Installed {
+                self.read_with_crash(kernel, readings);
+            }
+            self.read_with_drgn(kernel, readings);
+        }
+    }
+
+    /// Reads the kernel's log with `makedumpfile`.
+    pub(crate) fn read_log(&self, readings: &mut Readings) {
+        let log = self.files.scratch("log");
+        let mut makedumpfile = self.programs.makedumpfile();
+        makedumpfile.args(["-f", "--dump-dmesg"]).arg(self.dump).arg(&log);
+        let read =
+            process::stdout_within(&mut makedumpfile, "", LIMIT).and_then(|_| Ok(fs::read_to_string(&log)?));
+        let Some(text) = readings.take("makedumpfile --dump-dmesg", read) else { return };
+        readings.expect("the log", &text, PANIC);
+        readings.log = text.lines().skip_while(|line| !line.contains(PANIC)).map(str::to_owned).collect();
+    }
+
+    /// Has `crash` show the backtrace, the log and the system.
+    fn read_with_crash(&self, kernel: &Path, readings: &mut Readings) {
+        let output = self.crash(kernel, "bt\nlog\nsys\n");
+        let Some(output) = readings.take("crash", output) else {
+            readings.crash_reads = Some(false);
+            return;
+        };
+        readings.backtrace = backtrace(&output);
+        let wanted = ["sysrq_handle_crash", PANIC, "bench: loaded", "RELEASE: ", "PANIC: "];
+        let shown = wanted.map(|wanted| readings.expect("crash", &output, wanted));
+        readings.crash_reads = Some(shown.into_iter().all(|shown| shown));
+    }
+
+    /// Has `crash` do what these lines say.
+    fn crash(&self, kernel: &Path, commands: &str) -> Result<String> {
+        let mut crash = Command::new("crash");
+        crash.args(["-s", "--no_scroll"]).arg(kernel).arg(self.dump);
+        process::stdout_within(&mut crash, &format!("{commands}quit\n"), LIMIT)
+    }
+
+    /// Has drgn list all tasks with their stacks.
+    fn read_with_drgn(&self, kernel: &Path, readings: &mut Readings) {
+        let Some(tasks) = readings.take("drgn", self.count_tasks(kernel)) else { return };
+        if tasks.with_stack < tasks.tasks || tasks.tasks < 20 {
+            let Tasks { tasks, with_stack } = tasks;
+            readings.problems.push(format!("drgn finds {tasks} tasks, {with_stack} of them with a stack"));
+        }
+        readings.drgn_tasks = Some(tasks.tasks);
+    }
+
+    fn count_tasks(&self, kernel: &Path) -> Result<Tasks> {
+        let script = self.script("tasks.py", include_str!("readers/tasks.py"))?;
+        let mut drgn = self.programs.drgn();
+        drgn.arg("-q").arg("-c").arg(self.dump).arg("-s").arg(kernel).arg(script);
+        let said = process::stdout_within(&mut drgn, "", LIMIT)?;
+        serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
+    }
+
+    /// Makes a script a file.
+    fn script(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let script = self.files.scratch(name);
+        fs::write(&script, text)?;
+        Ok(script)
+    }
 }
 
 /// The part of `crash`'s output that `bt` has printed: from the task to the first line of the log.
@@ -97,87 +155,6 @@ fn backtrace(output: &str) -> Vec<String> {
 struct Tasks {
     tasks: u64,
     with_stack: u64,
-}
-
-/// Has drgn list all tasks with their stacks.
-pub(crate) fn read_with_drgn(programs: &Readers, files: &Files, kernel: &Path, readings: &mut Readings) {
-    let Some(tasks) = readings.take("drgn", count_tasks(programs, files, kernel)) else { return };
-    if tasks.with_stack < tasks.tasks || tasks.tasks < 20 {
-        let Tasks { tasks, with_stack } = tasks;
-        readings.problems.push(format!("drgn finds {tasks} tasks, {with_stack} of them with a stack"));
-    }
-    readings.drgn_tasks = Some(tasks.tasks);
-}
-
-fn count_tasks(programs: &Readers, files: &Files, kernel: &Path) -> Result<Tasks> {
-    let script = files.scratch("tasks.py");
-    fs::write(&script, include_str!("tasks.py"))?;
-    let mut drgn = programs.drgn();
-    drgn.arg("-q").arg("-c").arg(files.dump()).arg("-s").arg(kernel).arg(script);
-    let said = process::stdout_within(&mut drgn, "", LIMIT)?;
-    serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
-}
-
-/// Compares the dump's pages with those that `makedumpfile` keeps of the same memory.
-///
-/// What may differ is not compared.
-pub(crate) fn compare_selection(
-    programs: &Readers,
-    files: &Files,
-    core: &Path,
-    may_differ: impl Fn(u64) -> bool,
-    readings: &mut Readings,
-) -> Result<()> {
-    let reference = kept_by_makedumpfile(programs, files, core, LEVEL)?;
-    let dump = kept_frames(&files.dump())?;
-    let only = |these: &BTreeSet<u64>, those: &BTreeSet<u64>| {
-        these.difference(those).filter(|&&frame| !may_differ(frame)).copied().collect::<Vec<_>>()
-    };
-    let (missing, more) = (only(&reference, &dump), only(&dump, &reference));
-    if let Some(first) = missing.first() {
-        readings
-            .problems
-            .push(format!("page frame {first:#x} should be in the dump, as makedumpfile has it"));
-    }
-    if let Some(first) = more.first() {
-        readings.problems.push(format!("page frame {first:#x} is in the dump, and makedumpfile left it out"));
-    }
-    readings.pages_only_in_reference = Some(missing.len() as u64);
-    readings.pages_only_in_dump = Some(more.len() as u64);
-    Ok(())
-}
-
-/// Compares the pages that `holdover makedump` and `makedumpfile` keep of the same memory, at levels that each leave out one
-/// kind of pages.
-pub(crate) fn compare_levels(
-    programs: &Readers,
-    tool: &Tool,
-    files: &Files,
-    core: &Path,
-    readings: &mut Readings,
-) -> Result<()> {
-    for level in SINGLE_LEVELS {
-        let dump = files.scratch("dump");
-        tool.makedump(level, core, &dump)?;
-        if kept_frames(&dump)? != kept_by_makedumpfile(programs, files, core, level)? {
-            readings.problems.push(format!("level {level}: `holdover makedump` keeps other pages"));
-        }
-    }
-    Ok(())
-}
-
-fn kept_by_makedumpfile(
-    programs: &Readers,
-    files: &Files,
-    core: &Path,
-    level: &str,
-) -> Result<BTreeSet<u64>> {
-    let reference = files.scratch("reference");
-    let mut makedumpfile = programs.makedumpfile();
-    makedumpfile.args(["-f", "-l", "-d", level]).arg(core).arg(&reference);
-    process::stdout_within(&mut makedumpfile, "", LIMIT)
-        .context("makedumpfile cannot read the reference core")?;
-    kept_frames(&reference)
 }
 
 #[cfg(test)]

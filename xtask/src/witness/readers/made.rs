@@ -1,0 +1,45 @@
+//! Dumps that `holdover makedump` makes of the machine's memory: every reader must open them, whatever the codec.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use super::super::memory::kept_frames;
+use super::pages::Sample;
+use super::selection::{LEVEL, refilter};
+use super::{Case, Readings};
+use crate::ram::Ram;
+use crate::tool::Tool;
+
+/// Those that readers of every age know.
+const CODECS: [&str; 3] = ["zlib", "lzo", "none"];
+/// Leaves out zeros and free pages, so that makedumpfile finds more to leave out.
+const COARSE: &str = "17";
+
+/// Makes dumps of a core, and has all readers read them. `case` is of the core, and `memory` what that is of.
+pub(crate) fn read_made(case: Case, tool: &Tool, memory: &Ram, readings: &mut Readings) -> Result<()> {
+    ensure!(case.kernel.is_some(), "`crash` and drgn need a kernel with debug information");
+    let reference = case.files.scratch("reference");
+    refilter(case.programs, case.dump, &reference, LEVEL)?;
+    for codec in CODECS {
+        let dump = case.files.scratch(&format!("made-{codec}"));
+        tool.makedump(codec, COARSE, case.dump, &dump)?;
+        let case = Case { dump: &dump, ..case };
+        let refiltered = refilter_again(case, &reference);
+        if let Some(refiltered) = readings.take(&format!("makedumpfile on {codec}"), refiltered) {
+            let case = Case { dump: &refiltered, ..case };
+            Sample::of(case, memory, |_| false)?.read_with_kdumpfile(readings);
+        }
+        case.read(readings);
+        Sample::of(case, memory, |_| false)?.read(readings);
+    }
+    Ok(())
+}
+
+/// What makedumpfile leaves of a dump must be what it leaves of the core.
+fn refilter_again(case: Case, reference: &Path) -> Result<PathBuf> {
+    let refiltered = case.files.scratch("refiltered");
+    refilter(case.programs, case.dump, &refiltered, LEVEL)?;
+    ensure!(kept_frames(&refiltered)? == kept_frames(reference)?, "other pages are left than of the core");
+    Ok(refiltered)
+}
