@@ -47,10 +47,33 @@ pub(crate) struct Found {
     pub(crate) label: Label,
 }
 
-/// Finds the dump area of that name, and checks it as the capture kernel will.
+impl Found {
+    /// The area on a device.
+    fn at(device: &Path) -> Result<Self> {
+        Ok(Self { device: device.to_owned(), label: label(device)? })
+    }
+
+    /// Other areas of the same UUID, on copies of the disk.
+    pub(crate) fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = &'a Path> {
+        let is_copy = |other: &&Self| {
+            other.label.uuid == self.label.uuid && !sysfs::are_same(&other.device, &self.device)
+        };
+        all.iter().filter(is_copy).map(|other| other.device.as_path())
+    }
+
+    /// What a person should know of a copy of this area.
+    pub(crate) fn warning(&self, copy: &Path) -> String {
+        let (device, copy) = (self.device.display(), copy.display());
+        format!(
+            "{copy} has the same label and UUID as {device}, and could get the dump; give it another with `holdover format --force {copy}`"
+        )
+    }
+}
+
+/// Finds the dump area of that name, and checks it as the capture kernel will. Of copies of a disk it is the first by name.
 pub(crate) fn find(name: &Name) -> Result<Found> {
     let found = match name {
-        Name::Device(device) => Found { device: device.clone(), label: label(device)? },
+        Name::Device(device) => Found::at(device)?,
         Name::Uuid(uuid) => all()?
             .into_iter()
             .find(|found| found.label.uuid == *uuid)
@@ -58,6 +81,28 @@ pub(crate) fn find(name: &Name) -> Result<Found> {
     };
     open(&found.device, found.label.uuid)?;
     Ok(found)
+}
+
+/// The same; refuses a UUID that more than one disk has.
+pub(crate) fn find_only(name: &Name) -> Result<Found> {
+    let found = find(name)?;
+    if let Name::Uuid(_) = name {
+        only(&found, &all()?)?;
+    }
+    Ok(found)
+}
+
+/// Refuses an area that has copies: a person must say which is meant.
+fn only(found: &Found, all: &[Found]) -> Result<()> {
+    match found.copies(all).next() {
+        Some(copy) => bail!(
+            "{} is on {} and on {}; name the device",
+            found.label.uuid,
+            found.device.display(),
+            copy.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// All dump areas on disks and partitions that can be read, without devices that are made of others.
@@ -97,5 +142,25 @@ pub(crate) fn open_to_format(device: &Path) -> Result<BlockFile> {
             device.display()
         ),
         Err(error) => Err(error).with_context(|| format!("cannot write {}", device.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(device: &str, uuid: u128) -> Found {
+        let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
+        Found { device: device.into(), label }
+    }
+
+    #[test]
+    fn a_copy_of_a_disk_is_told_from_the_disk_and_from_other_areas() {
+        let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
+        assert_eq!(all[0].copies(&all).collect::<Vec<_>>(), [Path::new("/dev/vdc")]);
+        assert_eq!(all[1].copies(&all).count(), 0);
+        assert!(only(&all[1], &all).is_ok());
+        let refused = only(&all[0], &all).unwrap_err().to_string();
+        assert!(refused.contains("is on /dev/vda and on /dev/vdc; name the device"), "{refused}");
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
     let out = &arguments.out;
     let if_exists = IfExists::from(arguments.force);
     if_exists.check(out)?;
-    let found = area_device::find(&arguments.area)?;
+    let found = area_device::find_only(&arguments.area)?;
     let mut area = area_device::open(&found.device, found.label.uuid)?;
     let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
     let lack = lack(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;

@@ -123,6 +123,9 @@ fn area(areas: &[area_device::Found]) -> Check {
     };
     let room = report::size(first.label.capacity());
     let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
+    if let Some(copy) = first.copies(areas).next() {
+        return Check::missing(WHAT, found, first.warning(copy));
+    }
     match sysfs::locate(&first.device).map(|location| location.function) {
         Ok(Some(function)) => match function.objection() {
             None => Check::ok(WHAT, format!("{found}, behind {}", function.address)),
@@ -188,6 +191,15 @@ mod tests {
         assert_eq!(translation(&["dmar0".into()], true).state, State::Ok);
         assert!(translation(&[], true).remedy.contains("intel_iommu=on"));
         assert!(translation(&[], false).remedy.contains("firmware"));
+    }
+
+    #[test]
+    fn a_copy_of_the_dump_area_is_a_danger() {
+        let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
+        let on = |device: &str| area_device::Found { device: device.into(), label };
+        let check = area(&[on("/dev/vda"), on("/dev/vdb")]);
+        assert_eq!(check.state, State::Missing);
+        assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);
     }
 
     #[test]

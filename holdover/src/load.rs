@@ -60,6 +60,7 @@ pub(crate) struct Loaded {
     image: PathBuf,
     device: PathBuf,
     command_line: String,
+    warnings: Vec<String>,
 }
 
 /// Loads the capture kernel.
@@ -87,7 +88,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     };
     let command_line = command_line.compose();
     kexec::load(&arguments.image, &command_line, arguments.syscall)?;
-    Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line })
+    let all = area_device::all()?;
+    let warnings = found.copies(&all).map(|copy| found.warning(copy)).collect();
+    Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line, warnings })
 }
 
 /// Refuses an area that the capture kernel will refuse for where it begins on its disk.
@@ -121,15 +124,22 @@ fn serial_console(command_line: &str) -> Option<&str> {
 
 impl Report for Loaded {
     fn rows(&self) -> Vec<Vec<String>> {
-        vec![
+        let mut rows = vec![
             row("loaded", self.image.display().to_string()),
             row("dump area on", self.device.display().to_string()),
             row("command line", &self.command_line),
-        ]
+        ];
+        rows.extend(self.warnings.iter().map(|warning| row("warning", warning)));
+        rows
     }
 
     fn json(&self) -> Result<Value> {
-        Ok(json!({ "image": self.image, "device": self.device, "command_line": self.command_line }))
+        Ok(json!({
+            "image": self.image,
+            "device": self.device,
+            "command_line": self.command_line,
+            "warnings": self.warnings,
+        }))
     }
 }
 

@@ -54,6 +54,15 @@ impl Function {
     }
 }
 
+/// Whether two paths name one device.
+pub(crate) fn are_same(one: &Path, other: &Path) -> bool {
+    let number = |device: &Path| {
+        let metadata = device.metadata().ok()?;
+        metadata.file_type().is_block_device().then(|| metadata.rdev())
+    };
+    one == other || number(one).is_some_and(|one| number(other) == Some(one))
+}
+
 /// Finds a block device in `/sys` by its number, whatever it is called in `/dev`.
 pub(crate) fn locate(device: &Path) -> Result<Location> {
     let metadata = device.metadata().with_context(|| format!("cannot find {}", device.display()))?;

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use area::{Area, Dump, Outcome, read_label};
 use blockfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Pages, Statistics, Utsname, begin, layout::Name};
+use machine::{BlockDevice, BlockError};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,17 +50,52 @@ impl Bench {
 
     /// Writes a dump as the capture kernel does; returns its length.
     fn dump(&self, outcome: Outcome) -> u64 {
+        self.dump_through(|file| file, outcome)
+    }
+
+    /// The same, through a disk that is made of the file.
+    fn dump_through<D: BlockDevice>(&self, disk: impl FnOnce(BlockFile) -> D, outcome: Outcome) -> u64 {
         let mut file = BlockFile::open_exclusive(&self.disk()).unwrap();
         let uuid = read_label(&mut file, 0).unwrap().uuid;
-        let mut dump = Area::open(file, 0, uuid).unwrap().begin().unwrap();
+        let mut dump = Area::open(disk(file), 0, uuid).unwrap().begin().unwrap();
         let statistics = write_pages(&mut dump, outcome);
         dump.seal(outcome, statistics.file_bytes).unwrap();
         statistics.file_bytes
     }
 }
 
+/// A disk that complains once, late, of something that it had queued.
+struct Complaining {
+    file: BlockFile,
+    flushes: u32,
+}
+
+impl BlockDevice for Complaining {
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn block_size(&self) -> u32 {
+        self.file.block_size()
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        self.file.read(offset, into)
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        self.file.write(offset, from)
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        self.flushes += 1;
+        // The first is the one that says that a dump has begun.
+        if self.flushes == 2 { Err(BlockError::Device(1)) } else { self.file.flush() }
+    }
+}
+
 /// Writes eight pages, the last of them only if the dump is to be complete.
-fn write_pages(dump: &mut Dump<BlockFile>, outcome: Outcome) -> Statistics {
+fn write_pages<D: BlockDevice>(dump: &mut Dump<D>, outcome: Outcome) -> Statistics {
     let utsname = Utsname { release: Name::new("6.1.0-test"), ..Utsname::default() };
     let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 1 << 17, phys_base: 0, dump_level: 31 };
     let mut bitmaps = begin(dump, &header, &NoteSegment::default(), Codec::Zlib).unwrap();
@@ -77,7 +113,7 @@ fn write_pages(dump: &mut Dump<BlockFile>, outcome: Outcome) -> Statistics {
     ended.statistics
 }
 
-fn write_page(pages: &mut Pages<Dump<BlockFile>>, byte: u8) {
+fn write_page<D: BlockDevice>(pages: &mut Pages<Dump<D>>, byte: u8) {
     let fill = |_, page: &mut Page| {
         page.fill(byte);
         Ok(())
@@ -183,6 +219,18 @@ fn a_damaged_dump_never_gets_the_name_that_was_asked_for() {
     assert!(stderr(&output).contains("checksum"), "{}", stderr(&output));
     assert!(!bench.path("vmcore").exists());
     assert!(bench.path("vmcore.damaged").exists());
+}
+
+#[test]
+fn a_block_that_the_disk_refused_makes_a_dump_partial_and_not_damaged() {
+    let bench = Bench::formatted();
+    let len = bench.dump_through(|file| Complaining { file, flushes: 0 }, Outcome::Partial);
+    flip_byte(&bench.disk(), (area::DUMP_OFFSET + len - 4096) as usize);
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("some blocks are not what was written"), "{said}");
+    assert!(bench.path("vmcore").exists() && !bench.path("vmcore.damaged").exists());
 }
 
 #[test]
