@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
-use area::{Area, Label, read_label};
+use area::{Area, Damage, Label, OpenError, read_label};
 use blockfile::BlockFile;
 use uuid::Uuid;
 
-use crate::sysfs;
+use crate::{report, sysfs};
 
 /// How a person names a dump area.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +74,9 @@ impl Found {
 pub(crate) fn find(name: &Name) -> Result<Found> {
     let found = match name {
         Name::Device(device) => Found::at(device)?,
-        Name::Uuid(uuid) => all()?
-            .into_iter()
-            .find(|found| found.label.uuid == *uuid)
-            .ok_or_else(|| anyhow!("no disk has dump area {uuid}; `holdover format` makes one"))?,
+        Name::Uuid(uuid) => all()?.into_iter().find(|found| found.label.uuid == *uuid).ok_or_else(|| {
+            anyhow!("no disk that you may read has dump area {uuid}; `holdover doctor` shows what there is")
+        })?,
     };
     open(&found.device, found.label.uuid)?;
     Ok(found)
@@ -125,9 +124,21 @@ fn open_device(device: &Path) -> Result<BlockFile> {
     BlockFile::open(device).with_context(|| format!("cannot read {}", device.display()))
 }
 
-fn refused(device: &Path, error: &area::OpenError) -> anyhow::Error {
+/// Only where there is no label is `holdover format` good advice: elsewhere there may be a dump.
+fn refused(device: &Path, error: &OpenError) -> anyhow::Error {
     let device = device.display();
-    anyhow!("{device} is not a dump area ({error}); `holdover format {device}` makes it one")
+    match error {
+        OpenError::Label(Damage::NoMagic) => {
+            anyhow!("{device} is not a dump area; `holdover format {device}` makes it one")
+        }
+        OpenError::Length { length } => {
+            let length = report::size(*length);
+            anyhow!(
+                "{device} has the label of a dump area of {length}, which does not fit: was it cut, or copied in part?"
+            )
+        }
+        _ => anyhow!("{device} is a dump area that cannot be used: {error}"),
+    }
 }
 
 /// Opens a device to make a dump area of it.

@@ -93,7 +93,7 @@ fn copy(area: &mut Area<BlockFile>, seal: &Seal, unfinished: Unfinished) -> Resu
         Err(error) => {
             let path = unfinished.path().display().to_string();
             unfinished.discard();
-            Err(error).with_context(|| format!("cannot make {path}"))
+            Err(error).with_context(|| format!("cannot make {path}; the dump is still in its area"))
         }
     }
 }

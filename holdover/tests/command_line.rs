@@ -256,6 +256,10 @@ fn collect_refuses_what_is_no_area_and_does_not_replace_a_file() {
     let bench = Bench::new();
     let output = bench.run(&["collect", "disk", "vmcore"]);
     assert!(stderr(&output).contains("`holdover format disk` makes it one"), "{}", stderr(&output));
+    let formatted = Bench::formatted();
+    fs::File::options().write(true).open(formatted.disk()).unwrap().set_len(AREA_LEN / 2).unwrap();
+    let said = stderr(&formatted.run(&["collect", "disk", "vmcore"]));
+    assert!(said.contains("was it cut") && !said.contains("format"), "{said}");
     fs::write(bench.path("vmcore"), "precious").unwrap();
     let output = bench.run(&["collect", "disk", "vmcore"]);
     assert!(stderr(&output).contains("`--force` replaces it"), "{}", stderr(&output));

@@ -335,7 +335,11 @@ fn dumps_of_others_and_damaged_records_are_refused_with_a_reason() {
     let bench = Bench::new(&Memory::legacy(), &[], None);
     let output = bench.run(&["vmcore"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no record of a takeover"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("only dumps that Holdover's capture kernel wrote"),
+        "{}",
+        stderr(&output)
+    );
     let mut damaged = note(record([unit(ROOT)]));
     damaged[24] = 9;
     let output = Bench::new(&Memory::legacy(), &damaged, None).run(&["vmcore"]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vmcore::{CoreFile, CoreHeader, Notes, Ram, Segment};
 
-use crate::{DumpError, FileView};
+use crate::{DumpError, FileView, Format};
 
 /// An ELF core of a kernel.
 #[derive(Debug)]
@@ -17,7 +17,11 @@ pub struct Core {
 impl Core {
     /// Opens a core; reads its headers and notes.
     pub fn open(path: &Path) -> Result<Self, DumpError> {
-        Self::new(FileView::open(path)?)
+        let file = FileView::open(path)?;
+        match Format::of(&file)? {
+            Format::Elf => Self::new(file),
+            Format::Kdump => Err(DumpError::Compressed),
+        }
     }
 
     pub(crate) fn new(file: FileView) -> Result<Self, DumpError> {

@@ -19,6 +19,17 @@ pub enum Format {
 }
 
 impl Format {
+    /// That of a file, as its first bytes tell.
+    pub(crate) fn of(file: &FileView) -> Result<Self, DumpError> {
+        let mut magic = [0; 8];
+        file.read(0, &mut magic).map_err(|_| DumpError::NotADump)?;
+        match &magic {
+            b"KDUMP   " => Ok(Self::Kdump),
+            [0x7f, b'E', b'L', b'F', ..] => Ok(Self::Elf),
+            _ => Err(DumpError::NotADump),
+        }
+    }
+
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -41,15 +52,12 @@ enum Content {
 }
 
 impl Dump {
-    /// Opens a dump; the file's first bytes tell of which format it is.
+    /// Opens a dump of either format.
     pub fn open(path: &Path) -> Result<Self, DumpError> {
         let file = FileView::open(path)?;
-        let mut magic = [0; 8];
-        file.read(0, &mut magic).map_err(|_| DumpError::NotADump)?;
-        match &magic {
-            b"KDUMP   " => Self::open_kdump(BlockFile::open(path)?),
-            [0x7f, b'E', b'L', b'F', ..] => Self::open_elf(file),
-            _ => Err(DumpError::NotADump),
+        match Format::of(&file)? {
+            Format::Kdump => Self::open_kdump(BlockFile::open(path)?),
+            Format::Elf => Self::open_elf(file),
         }
     }
 

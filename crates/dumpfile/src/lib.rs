@@ -22,6 +22,9 @@ pub enum DumpError {
     /// It begins like neither kind of dump.
     #[error("neither an ELF core of an x86-64 kernel nor a kdump-compressed dump")]
     NotADump,
+    /// It is a kdump-compressed dump, where an ELF core was asked for.
+    #[error("it is a kdump-compressed dump already, and no ELF core")]
+    Compressed,
     /// It begins like an ELF core and is none that can be read.
     #[error(transparent)]
     Core(#[from] vmcore::HeaderError),

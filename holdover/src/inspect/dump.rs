@@ -46,7 +46,9 @@ impl Dump {
 
     fn read(path: &Path, file: dumpfile::Dump) -> Result<Self> {
         let Some(record) = find_record(file.notes())? else {
-            bail!("no record of a takeover is in it: another program wrote it, or an older Holdover");
+            bail!(
+                "no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one"
+            );
         };
         Ok(Self {
             path: path.to_owned(),

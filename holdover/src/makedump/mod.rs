@@ -80,8 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
     match (Making { source, core: &core, arguments, lacks: lacks(&core) }).write(unfinished.file()) {
         Ok(made) => unfinished.keep().map(|()| made),
         Err(error) => {
-            let left = unfinished.path().display();
-            Err(error.context(format!("cannot write all of {left}, which is marked as incomplete")))
+            let (out, left) = (arguments.out.display(), unfinished.path().display());
+            Err(error.context(format!("cannot make {out}; {left} has a part of it, marked as incomplete")))
         }
     }
 }
