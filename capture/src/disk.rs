@@ -18,7 +18,7 @@ use crate::dma::DeviceDma;
 use crate::dma::SharedMemory;
 use crate::mmio::Mmio;
 #[cfg(mutations)]
-use crate::mutations::DeviceDma;
+use crate::mutations::dma::DeviceDma;
 use crate::options::Options;
 use crate::paging::AddressSpace;
 use crate::pci::{self, Device, Function};

@@ -83,7 +83,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
     let old = &machine.old;
     #[cfg(mutations)]
-    let old = &mutations::DumpedMemory::new(old, &machine.header);
+    let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
     let counts = record.counts();
     let dumped = dump::write(area, old, &machine.header, record, level)?;
     report::dump(counts, remapping.frames.used(), &dumped);

@@ -21,7 +21,7 @@ use crate::mmio::Mmio;
 #[cfg(not(mutations))]
 use crate::mmio::Mmio as UnitRegisters;
 #[cfg(mutations)]
-use crate::mutations::UnitRegisters;
+use crate::mutations::unit::UnitRegisters;
 use crate::paging::MapError;
 use crate::pci::{Device, Function};
 use serves::{Serves, unit_of};

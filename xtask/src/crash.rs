@@ -29,9 +29,8 @@ const ENTRY: Duration = Duration::from_secs(60);
 /// emulated machine down: QEMU writes a line of trace for each of its faults.
 const RESET: Duration = Duration::from_secs(400);
 
-/// The dump's disk: far more than a dump needs, or less than any.
+/// The dump's disk: far more than a dump needs.
 pub(crate) const DISK_BYTES: u64 = 256 << 20;
-const SMALL_DISK_BYTES: u64 = 4 << 20;
 
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
@@ -111,7 +110,11 @@ impl Crash<'_> {
 
     /// Makes the dump's disk and returns the UUID of its label.
     fn make_disk(&self, files: &Files) -> Result<String> {
-        let bytes = if self.scenario.disk == Disk::TooSmall { SMALL_DISK_BYTES } else { DISK_BYTES };
+        let bytes = match self.scenario.disk {
+            Disk::Labelled | Disk::OtherLabel => DISK_BYTES,
+            Disk::Tight => 26 << 20,
+            Disk::TooSmall => 4 << 20,
+        };
         File::create(files.disk())?.set_len(bytes)?;
         let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
         files.remember_disk()?;

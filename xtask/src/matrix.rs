@@ -184,6 +184,11 @@ fn bad_input() -> Vec<Row> {
         ),
         ("no-labelled-disk", Scenario { disk: Disk::OtherLabel, ..plain() }, Expectation::NoDump("no disk")),
         ("disk-too-small", Scenario { disk: Disk::TooSmall, ..plain() }, Expectation::PartialDump),
+        (
+            "disk-tight",
+            Scenario { disk: Disk::Tight, memory_mib: 5120, ..plain() },
+            Expectation::ReadablePartialDump,
+        ),
     ];
     let row = |(name, scenario, expectation): (&str, Scenario, Expectation)| Row {
         name: name.to_owned(),

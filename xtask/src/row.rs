@@ -33,6 +33,8 @@ pub(crate) enum Expectation {
     PlainDump(&'static str),
     /// A dump that is sealed as partial.
     PartialDump,
+    /// The same, which the readers open nevertheless: log, backtrace, and every task with its stack.
+    ReadablePartialDump,
     /// No dump, this line that says why, and a disk that nobody wrote to.
     NoDump(&'static str),
 }
@@ -78,6 +80,7 @@ impl Row {
             }
             Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
             Expectation::PartialDump => partial_dump(&evidence, &built.tool),
+            Expectation::ReadablePartialDump => readable_partial_dump(&evidence, &built.tool),
             Expectation::NoDump(reason) => no_dump(&evidence, reason),
         }
     }
@@ -94,7 +97,10 @@ impl Row {
             | Expectation::Damaged(_)
             | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
-            Expectation::PlainDump(_) | Expectation::PartialDump | Expectation::NoDump(_) => Watch::Console,
+            Expectation::PlainDump(_)
+            | Expectation::PartialDump
+            | Expectation::ReadablePartialDump
+            | Expectation::NoDump(_) => Watch::Console,
         }
     }
 }
@@ -155,9 +161,12 @@ fn uncaught(witness: Witness, objection: &str, problems: &[Problem]) -> Vec<Prob
 fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Problem>> {
     let unsealed = witness::check_seal(&account(evidence)?, Seal::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
-    let readings = witness::read(evidence)?;
-    let unread = readings.problems.into_iter().map(unread);
-    Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unread).collect())
+    Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unreadable(evidence)?).collect())
+}
+
+/// What readers of the collected dump complain of.
+fn unreadable(evidence: &Evidence) -> Result<impl Iterator<Item = Problem>> {
+    Ok(witness::read(evidence)?.problems.into_iter().map(unread))
 }
 
 fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
@@ -167,6 +176,12 @@ fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let what = "`holdover collect` does not say that something is missing".to_owned();
     let silent = silent.then_some(Problem { witness: Witness::Console, what });
     Ok(unsealed.into_iter().chain(silent).collect())
+}
+
+fn readable_partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let mut problems = partial_dump(evidence, tool)?;
+    problems.extend(unreadable(evidence)?);
+    Ok(problems)
 }
 
 fn no_dump(evidence: &Evidence, reason: &str) -> Result<Vec<Problem>> {

@@ -81,6 +81,8 @@ pub(crate) enum Disk {
     Labelled,
     /// Carries the label, but the dump does not fit.
     TooSmall,
+    /// Carries the label; the pages that readers need fit, the dump of a machine of several GiB does not.
+    Tight,
     /// Carries another label than the one that was named when Holdover was loaded.
     OtherLabel,
 }

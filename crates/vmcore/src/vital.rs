@@ -24,7 +24,7 @@ use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
 use crate::array::{GULP, PageArray};
 use crate::bitmap;
 use crate::walk::{Entry, Target, Walker, Way};
-use crate::{AddressSpace, Kernel, OutOfMemory, Ram};
+use crate::{AddressSpace, Kernel, Level, OutOfMemory, Ram};
 
 /// Bytes of bitmap that are kept: 32 GiB of memory. Page tables lead to anywhere, so there is a walk for each window.
 const WINDOW: usize = 1 << 20;
@@ -124,9 +124,14 @@ impl<'a, M: OldMemory> Finder<'a, M> {
             else {
                 break;
             };
-            let len = layout.kernels_own(reserved, pfn, page, next);
-            window.set_frames(Range::new(pfn, pfn + len));
-            pfn += len.max(1);
+            // What could be left out at some level is nothing that readers need, and often the first of many.
+            let left_out = layout.judge(Level::ALL, pfn, page, next).map(|exclusion| 1 << exclusion.order);
+            let len = left_out.unwrap_or_else(|| {
+                let len = layout.kernels_own(reserved, pfn, page, next);
+                window.set_frames(Range::new(pfn, pfn + len));
+                len.max(1)
+            });
+            pfn += len;
         }
         pfn
     }

@@ -81,7 +81,7 @@ fn what_was_allocated_before_there_were_allocators_is_vital_but_for_the_array_of
     let mut memory = machine_with_vmalloc();
     describe(&mut memory, 1, &[RESERVED]);
     describe(&mut memory, 0x7000, &[RESERVED, IN_USE, RESERVED]);
-    describe(&mut memory, ARRAYS >> 12, &[RESERVED; 0x400]);
+    describe(&mut memory, ARRAYS >> 12, &vec![RESERVED; 0x400]);
     assert_eq!(vital(&memory, 0x1_0000), with_tables([1, 0x7000, 0x7002]));
 }
 
@@ -144,7 +144,7 @@ impl OldMemory for Maze {
             return self.sound.read_table(address, into);
         }
         for (index, entry) in (0..).zip(into) {
-            *entry = self.first_odd + (index % 7 << 12) | PRESENT;
+            *entry = (self.first_odd + ((index % 7) << 12)) | PRESENT;
         }
         Ok(())
     }

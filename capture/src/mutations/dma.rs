@@ -1,0 +1,53 @@
+//! The mistake in handing out memory.
+
+use machine::{Dma, DmaMemory, PAGE_SIZE, Range};
+
+use super::tables::Leaf;
+use super::{REUSE_IOVA, chosen, stop};
+use crate::dma::{self, SharedMemory};
+use crate::remapping::{Reach, Remapping, State};
+
+/// Memory for one device's driver. One page of it gets an I/O address at which the dead kernel had mapped something.
+pub(crate) struct DeviceDma<'a>(dma::DeviceDma<'a>);
+
+impl<'a> DeviceDma<'a> {
+    /// Memory for the device that reaches it so.
+    pub(crate) fn new(remapping: &'a mut Remapping, reach: Reach) -> Self {
+        Self(dma::DeviceDma::new(remapping, reach))
+    }
+
+    /// Puts one page where the dead kernel's driver had one of its own.
+    fn reuse(&mut self, memory: SharedMemory) -> SharedMemory {
+        let dma::DeviceDma { remapping, reach: Reach::Translated(index, attachment) } = &mut self.0 else {
+            return memory;
+        };
+        let Remapping { units, frames, .. } = &mut **remapping;
+        let State::TakenOver(unit) = &mut units[*index].state else { return memory };
+        let iova = Range::new(memory.device_address(), memory.device_address() + PAGE_SIZE);
+        // This also makes the unit forget all that it knows of the domain.
+        if unit.unmap(attachment, iova, frames).is_err() {
+            return memory;
+        }
+        match Leaf::first_of(unit.report().root.into_bits(), attachment.source) {
+            Some(leaf) => {
+                let iova = leaf.take_over(memory.physical().start);
+                memory.moved_to(iova)
+            }
+            None => memory,
+        }
+    }
+}
+
+impl Dma for DeviceDma<'_> {
+    type Memory = SharedMemory;
+
+    fn allocate(&mut self, len: usize) -> Option<SharedMemory> {
+        let memory = self.0.allocate(len)?;
+        if chosen(REUSE_IOVA) && memory.size() as u64 == PAGE_SIZE {
+            // Once is enough.
+            stop();
+            return Some(self.reuse(memory));
+        }
+        Some(memory)
+    }
+}
