@@ -2,7 +2,7 @@
 
 use machine::OldMemory;
 use model::damage::{Damage, Harm, Table, Victim};
-use model::random::Size;
+use model::random::{RESERVED_MEMORY, Size};
 use model::scenario::{Attached, Mapping, Stage};
 use model::{Answer, Direction, Kind, Requester, Scenario};
 use std::collections::BTreeSet;
@@ -146,4 +146,16 @@ fn what_devices_do_is_kept_when_somebody_asks() {
     let deliveries = machine.deliveries();
     assert_eq!((deliveries.len(), deliveries[0].step), (20, 11));
     assert!(deliveries.iter().all(|delivery| delivery.before == delivery.now));
+}
+
+/// Some domains map memory of the firmware's as it is, and devices work there.
+#[test]
+fn firmware_has_its_memory_mapped() {
+    let works_there = |seed| {
+        let accesses = Scenario::random(seed, SIZE).machine().accesses();
+        accesses.into_iter().any(|(access, answer)| {
+            RESERVED_MEMORY.contains(access.iova) && answer == Answer::Memory(access.iova)
+        })
+    };
+    assert!(SEEDS.filter(|seed| works_there(*seed)).count() > 10);
 }

@@ -93,7 +93,11 @@ impl Entry {
         }
     }
 
-    /// What is left of an entry that blocks its device: whether that is worth a fault record.
+    /// What is left of an entry that blocks its device: whether that is worth a fault record, as the old kernel said.
+    ///
+    /// A device that is blocked goes on asking, maybe for ever. Its faults are recorded all the same: once the takeover has
+    /// read the records that were evidence nobody is short of them, no interrupt is taken, and whoever watches the unit
+    /// sees what became of the device.
     pub(crate) fn blocked(self) -> Self {
         match self {
             Self::Context(entry) => {

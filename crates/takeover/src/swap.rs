@@ -130,30 +130,38 @@ fn start_invalidator<R: Registers, C: Clock>(
     mode: Mode,
     frames: &mut impl Frames,
 ) -> Result<Invalidator, Failure> {
-    let started = if unit.extended_capability().qi() { start_queue(unit, mode, frames)? } else { None };
+    let qi = unit.extended_capability().qi();
+    let started = if qi { start_queue(unit, mode, frames)? } else { Err(UnitError::NoQueue) };
     match (started, mode) {
-        (Some(queue), _) => Ok(Invalidator::Queue(queue)),
-        (None, Mode::Legacy) => {
+        (Ok(queue), _) => Ok(Invalidator::Queue(queue)),
+        (Err(_), Mode::Legacy) => {
             unit.check_iotlb().map_err(before)?;
-            Ok(Invalidator::Registers)
+            let mut registers = Invalidator::Registers;
+            // As a proof that they work: it is legal at any time, and the new root pointer may need it.
+            registers.forget(unit, frames, Scope::Everything).map_err(before)?;
+            Ok(registers)
         }
-        (None, Mode::Scalable) => Err(before(UnitError::NoQueue)),
+        (Err(error), Mode::Scalable) => Err(before(error)),
     }
 }
 
+/// A queue that works, or why there is none; then it is off. Fails if the unit can be given no other command.
 fn start_queue<R: Registers, C: Clock>(
     unit: &mut Unit<'_, R, C>,
     mode: Mode,
     frames: &mut impl Frames,
-) -> Result<Option<Queue>, Failure> {
+) -> Result<Result<Queue, UnitError>, Failure> {
     // Scalable mode demands wide descriptors (6.5.2).
     let mut queue = Queue::new(QueueAddress::new().with_wide(mode == Mode::Scalable), frames)?;
-    if queue.start(unit, frames).is_ok() {
-        return Ok(Some(queue));
+    match queue.start(unit, frames) {
+        Ok(()) => Ok(Ok(queue)),
+        Err(UnitError::NoAnswer(late)) if late.is_of_command() => Err(before(late)),
+        Err(error) => {
+            // While a queue is on, the registers refuse (6.5.1).
+            unit.queue_off().map_err(before)?;
+            Ok(Err(error))
+        }
     }
-    // While a queue is on, the registers refuse (6.5.1).
-    unit.queue_off().map_err(before)?;
-    Ok(None)
 }
 
 /// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go

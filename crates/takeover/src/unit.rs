@@ -30,6 +30,16 @@ pub struct NoAnswer {
     pub limit: Duration,
 }
 
+/// The register that tells what became of global commands.
+const STATUS: &str = "GSTS";
+
+impl NoAnswer {
+    /// Whether a global command was not done: software must give no other before (11.4.4).
+    pub(crate) fn is_of_command(&self) -> bool {
+        self.register == STATUS
+    }
+}
+
 /// A unit cannot be used, or does not do what it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -261,6 +271,6 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
         done: impl Fn(GlobalStatus) -> bool,
     ) -> Result<(), NoAnswer> {
         self.write(registers::GCMD, u64::from(command.into_bits()));
-        self.wait("GSTS", wanted, |unit| done(unit.status()))
+        self.wait(STATUS, wanted, |unit| done(unit.status()))
     }
 }

@@ -1,6 +1,7 @@
 //! Taking over a modelled machine.
 
 use machine::{Clock, Frames, OldMemory, Range, Registers};
+use model::random::RESERVED_MEMORY;
 use model::{Kind, Machine, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
@@ -11,8 +12,7 @@ use vtd::source::SourceId;
 pub const REGISTERS: usize = 4096;
 
 /// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
-pub const KEPT_FREE: [Range; 2] =
-    [Range::new(0x7F00_0000, 0x7F10_0000), Range::new(0xC000_0000, 0xFEC0_0000)];
+pub const KEPT_FREE: [Range; 2] = [RESERVED_MEMORY, Range::new(0xC000_0000, 0xFEC0_0000)];
 
 /// How long one wait may take on the model, where each look at the clock takes 1 ms.
 pub const DEADLINE: Duration = Duration::from_millis(300);

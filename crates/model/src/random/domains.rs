@@ -1,6 +1,6 @@
 //! Domains and what they map.
 
-use super::{Size, one_in, pick};
+use super::{RESERVED_MEMORY, Size, one_in, pick};
 use crate::memory::Kind;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::walk::Traits;
@@ -91,7 +91,7 @@ impl Space {
     }
 }
 
-/// Runs of neighbouring pages, none over another.
+/// Runs of neighbouring pages, none over another, and memory that firmware wants mapped.
 fn mappings(rng: &mut Rng, traits: &Traits, space: Space, targets: &[Range], size: Size) -> Vec<Mapping> {
     let mut taken: BTreeMap<u64, Mapping> = BTreeMap::new();
     for _ in 0..rng.usize(..=size.runs) {
@@ -107,7 +107,20 @@ fn mappings(rng: &mut Rng, traits: &Traits, space: Space, targets: &[Range], siz
             }
         }
     }
+    // A guest knows nothing of the host's firmware.
+    if !matches!(space.stage, Stage::Nested(_)) && one_in(rng, 4) {
+        let free = reserved_memory().filter(|mapping| is_free(&taken, mapping, space));
+        let free: Vec<Mapping> = free.collect();
+        taken.extend(free.into_iter().map(|mapping| (mapping.iova, mapping)));
+    }
     taken.into_values().collect()
+}
+
+/// What firmware has told the kernel to map for some device, as it is: an RMRR (8.4).
+fn reserved_memory() -> impl Iterator<Item = Mapping> {
+    let pages = (RESERVED_MEMORY.start..RESERVED_MEMORY.end).step_by(PAGE_SIZE as usize);
+    let (level, permission) = (Level::ONE, Permission::ReadWrite);
+    pages.map(move |page| Mapping { iova: page, memory: page, level, permission })
 }
 
 /// Pages of 2 MiB are part of the first stage's format.

@@ -26,6 +26,8 @@ pub struct Size {
 
 /// The capture kernel's memory.
 const CAPTURE: Range = Range::new(0x200_0000, 0x280_0000);
+/// Memory of the firmware's, for which the DMAR table has an RMRR: some domains map it as it is.
+pub const RESERVED_MEMORY: Range = Range::new(0x7F00_0000, 0x7F01_0000);
 /// Where memory above 4 GiB starts, on machines that have it.
 const HIGH: u64 = 0x1_0000_0000;
 

@@ -93,7 +93,7 @@ fn a_report_that_embellishes_is_found_out() {
     let some = |which| Victim::Some { table: Table::Paging, which, word: 0 };
     let into_capture = |which| Damage { victim: some(which), harm: Harm::PointAtForbidden(0) };
     let size = model::random::Size { units: 1, domains: 4, functions: 6, runs: 4 };
-    let lies_found = (0..40).filter(|seed| {
+    let lies_found = (0..100).filter(|seed| {
         let mut scenario = model::Scenario::random(*seed, size);
         scenario.damage = (0..8).map(into_capture).collect();
         let machine = scenario.machine();

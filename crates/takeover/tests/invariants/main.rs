@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant by that name, on machines made up at random |
 //! | `twins` | isolation among devices that shared a domain, each given to a driver |
+//! | `deadlines` | registers that never answer, one by one |
 //! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of them can fail: takeovers that are tampered with are found out |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
@@ -12,6 +13,7 @@ mod accounted;
 mod bounded;
 mod common;
 mod continuity;
+mod deadlines;
 mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;

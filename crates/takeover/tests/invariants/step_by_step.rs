@@ -22,7 +22,7 @@ const NETWORK: u16 = 0x0010;
 const DISK: u16 = 0x00FA;
 
 /// 256 MiB, 4 of them the capture kernel's; a unit like QEMU's.
-fn scenario() -> Scenario {
+pub(crate) fn scenario() -> Scenario {
     let page = |iova, memory, permission| Mapping { iova, memory, level: Level::ONE, permission };
     let network = Domain {
         id: 7,
