@@ -14,10 +14,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::files::Files;
+use crate::kernels::Flavour;
 use crate::process;
 use crate::spread::Spread;
 use crate::tool::Tool;
-use crate::witness::kept_frames;
+use crate::witness::{Readers, kept_frames};
 
 /// What is dumped: all that can be left out is.
 const LEVEL: &str = "31";
@@ -40,7 +41,23 @@ pub(crate) struct BenchDump {
 #[serde(rename_all = "lowercase")]
 enum Maker {
     Holdover,
-    Makedumpfile,
+    Makedumpfile(#[serde(skip)] Reference),
+}
+
+/// Which makedumpfile, with its options for a codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reference {
+    /// This machine's.
+    Installed(&'static [&'static str]),
+    /// The newest, for what this machine's does not know.
+    Newer(&'static [&'static str]),
+}
+
+/// A codec, and who else knows it.
+#[derive(Clone, Copy)]
+struct Codec {
+    name: &'static str,
+    reference: Option<Reference>,
 }
 
 /// Who makes a dump, and how.
@@ -63,13 +80,22 @@ struct Standing {
 }
 
 impl Contender {
-    /// With makedumpfile's option for the codec.
-    const CODECS: [(&str, Option<&str>); 3] = [("zlib", Some("-c")), ("lzo", Some("-l")), ("none", None)];
+    const CODECS: [Codec; 5] = [
+        Codec { name: "zlib", reference: Some(Reference::Installed(&["-c"])) },
+        Codec { name: "lzo", reference: Some(Reference::Installed(&["-l"])) },
+        Codec { name: "none", reference: Some(Reference::Installed(&[])) },
+        Codec { name: "zstd", reference: Some(Reference::Newer(&["-z"])) },
+        Codec { name: "snappy", reference: None },
+    ];
 
     fn all() -> impl Iterator<Item = Self> {
-        Self::CODECS.into_iter().flat_map(|(codec, _)| {
-            [(Maker::Holdover, 1), (Maker::Holdover, 2), (Maker::Makedumpfile, 1), (Maker::Makedumpfile, 2)]
-                .map(|(maker, threads)| Self { maker, codec, threads })
+        let with_threads = |maker, codec| [1, 2].map(|threads| Self { maker, codec, threads });
+        Self::CODECS.into_iter().flat_map(move |codec| {
+            let reference = codec.reference.map(Maker::Makedumpfile);
+            [Some(Maker::Holdover), reference]
+                .into_iter()
+                .flatten()
+                .flat_map(move |maker| with_threads(maker, codec.name))
         })
     }
 
@@ -77,7 +103,7 @@ impl Contender {
     fn make(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
         match self.maker {
             Maker::Holdover => self.make_with_holdover(tool, core, dump),
-            Maker::Makedumpfile => self.make_with_makedumpfile(core, dump),
+            Maker::Makedumpfile(reference) => self.make_with_makedumpfile(reference, core, dump),
         }
     }
 
@@ -89,12 +115,13 @@ impl Contender {
         said["choosing_seconds"].as_f64().context("`holdover makedump` does not say how long it chose pages")
     }
 
-    fn make_with_makedumpfile(self, core: &Path, dump: &Path) -> Result<f64> {
-        let mut makedumpfile = Command::new("makedumpfile");
-        makedumpfile.args(["-f", "-d", LEVEL, "--message-level", "31"]);
-        makedumpfile.args(
-            Self::CODECS.iter().find(|(codec, _)| *codec == self.codec).and_then(|(_, option)| *option),
-        );
+    fn make_with_makedumpfile(self, reference: Reference, core: &Path, dump: &Path) -> Result<f64> {
+        let (programs, options) = match reference {
+            Reference::Installed(options) => (Readers::Installed, options),
+            Reference::Newer(options) => (Readers::of(Flavour::Backports)?, options),
+        };
+        let mut makedumpfile = programs.makedumpfile();
+        makedumpfile.args(["-f", "-d", LEVEL, "--message-level", "31"]).args(options);
         if self.threads > 1 {
             makedumpfile.args(["--num-threads", &self.threads.to_string()]);
         }
@@ -107,7 +134,7 @@ impl fmt::Display for Contender {
         let Self { maker, codec, threads } = self;
         let maker = match maker {
             Maker::Holdover => "Holdover",
-            Maker::Makedumpfile => "makedumpfile",
+            Maker::Makedumpfile(_) => "makedumpfile",
         };
         let plural = if *threads == 1 { "" } else { "s" };
         write!(f, "{codec}, {maker}, {threads} thread{plural}")

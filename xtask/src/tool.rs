@@ -68,6 +68,13 @@ impl Tool {
         process::stdout(&mut makedump).map(|_| ())
     }
 
+    /// Makes an ELF core of an ELF core.
+    pub(crate) fn make_elf(&self, level: &str, core: &Path, smaller: &Path) -> Result<()> {
+        let mut makedump = Command::new(&self.program);
+        makedump.args(["makedump", "--force", "--elf", "-d", level]).arg(core).arg(smaller);
+        process::stdout(&mut makedump).map(|_| ())
+    }
+
     /// What `holdover inspect --json` prints of a dump: all, or who reaches the page at an address. Whether something is
     /// missing is in it.
     pub(crate) fn inspect(&self, dump: &Path, page: Option<u64>) -> Result<String> {

@@ -1,13 +1,15 @@
 //! How a single page becomes smaller, and comes back.
 //!
-//! A page is compressed on its own; one that does not shrink is stored as it is. The format knows zlib, LZO, snappy
-//! and zstd. What is written here is what every reader understands: Debian 12's makedumpfile knows neither snappy nor zstd.
+//! A page is compressed on its own; one that does not shrink is stored as it is. zlib and LZO, which every reader
+//! understands, are there everywhere; snappy and zstd, by their libraries, only on a host (feature `host`).
 
 use alloc::boxed::Box;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
+#[cfg(feature = "host")]
+use crate::libraries;
 use crate::{BLOCK, Page, layout, lzo, zlib};
 
 /// A way to compress pages.
@@ -19,11 +21,25 @@ pub enum Codec {
     Zlib,
     /// LZO1X: larger than zlib, and faster.
     Lzo,
+    /// snappy: larger than LZO, and faster.
+    #[cfg(feature = "host")]
+    Snappy,
+    /// zstd (RFC 8878): smaller than zlib.
+    #[cfg(feature = "host")]
+    Zstd,
 }
 
 impl Codec {
     /// All that there are.
-    pub const ALL: [Self; 3] = [Self::None, Self::Zlib, Self::Lzo];
+    pub const ALL: &[Self] = &[
+        Self::None,
+        Self::Zlib,
+        Self::Lzo,
+        #[cfg(feature = "host")]
+        Self::Snappy,
+        #[cfg(feature = "host")]
+        Self::Zstd,
+    ];
 
     /// As people call it.
     pub fn name(self) -> &'static str {
@@ -31,6 +47,10 @@ impl Codec {
             Self::None => "none",
             Self::Zlib => "zlib",
             Self::Lzo => "lzo",
+            #[cfg(feature = "host")]
+            Self::Snappy => "snappy",
+            #[cfg(feature = "host")]
+            Self::Zstd => "zstd",
         }
     }
 
@@ -40,12 +60,16 @@ impl Codec {
             Self::None => 0,
             Self::Zlib => layout::ZLIB,
             Self::Lzo => layout::LZO,
+            #[cfg(feature = "host")]
+            Self::Snappy => layout::SNAPPY,
+            #[cfg(feature = "host")]
+            Self::Zstd => layout::ZSTD,
         }
     }
 
     /// The codec that a descriptor names, if it can be read here.
     pub(crate) fn named_by(flags: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|codec| codec.flag() == flags)
+        Self::ALL.iter().copied().find(|codec| codec.flag() == flags)
     }
 }
 
@@ -75,6 +99,10 @@ impl Encoder {
             Codec::None => Compressor::None,
             Codec::Zlib => Compressor::Zlib(zlib::Compressor::new(), Box::new([0; BLOCK])),
             Codec::Lzo => Compressor::Lzo(lzo::Compressor::new(), Box::new([0; BLOCK])),
+            #[cfg(feature = "host")]
+            Codec::Snappy => Compressor::Snappy(libraries::Snappy::new()),
+            #[cfg(feature = "host")]
+            Codec::Zstd => Compressor::Zstd(libraries::Zstd::new(), Box::new([0; BLOCK])),
         })
     }
 
@@ -93,6 +121,12 @@ impl Encoder {
             Compressor::None => return (Codec::None, page),
             Compressor::Zlib(zlib, output) => (Codec::Zlib, zlib.compress(page, output), output),
             Compressor::Lzo(lzo, output) => (Codec::Lzo, lzo.compress(page, output), output),
+            #[cfg(feature = "host")]
+            Compressor::Snappy(snappy) => {
+                return snappy.compress(page).map_or((Codec::None, page), |data| (Codec::Snappy, data));
+            }
+            #[cfg(feature = "host")]
+            Compressor::Zstd(zstd, output) => (Codec::Zstd, zstd.compress(page, output), output),
         };
         len.map_or((Codec::None, page), |len| (codec, &output[..len]))
     }
@@ -103,6 +137,10 @@ enum Compressor {
     None,
     Zlib(zlib::Compressor, Box<Page>),
     Lzo(lzo::Compressor, Box<Page>),
+    #[cfg(feature = "host")]
+    Snappy(libraries::Snappy),
+    #[cfg(feature = "host")]
+    Zstd(libraries::Zstd, Box<Page>),
 }
 
 /// Whether a page holds zeros only.
@@ -112,11 +150,19 @@ pub fn is_zero(page: &Page) -> bool {
 }
 
 /// Undoes what any [`Encoder`] did.
-pub(crate) struct Decompressor(Box<DecompressorOxide>);
+pub(crate) struct Decompressor {
+    inflate: Box<DecompressorOxide>,
+    #[cfg(feature = "host")]
+    zstd: libraries::Unzstd,
+}
 
 impl Decompressor {
     pub(crate) fn new() -> Self {
-        Self(Box::default())
+        Self {
+            inflate: Box::default(),
+            #[cfg(feature = "host")]
+            zstd: libraries::Unzstd::new(),
+        }
     }
 
     /// Restores a page from any bytes; says whether they were a whole page, checksum included.
@@ -127,14 +173,18 @@ impl Decompressor {
             }
             Codec::Zlib => self.inflate(data, page),
             Codec::Lzo => lzokay::decompress::decompress(data, page) == Ok(BLOCK),
+            #[cfg(feature = "host")]
+            Codec::Snappy => libraries::unsnap(data, page) == Some(BLOCK),
+            #[cfg(feature = "host")]
+            Codec::Zstd => self.zstd.decompress(data, page) == Some(BLOCK),
         }
     }
 
     fn inflate(&mut self, data: &[u8], page: &mut Page) -> bool {
-        self.0.init();
+        self.inflate.init();
         let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
             | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, _, written) = decompress(&mut self.0, data, page, 0, flags);
+        let (status, _, written) = decompress(&mut self.inflate, data, page, 0, flags);
         status == TINFLStatus::Done && written == BLOCK
     }
 }

@@ -46,6 +46,8 @@ extern crate std;
 
 mod codec;
 pub mod layout;
+#[cfg(feature = "host")]
+mod libraries;
 mod lzo;
 mod reader;
 mod repeats;

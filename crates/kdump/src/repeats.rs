@@ -1,7 +1,7 @@
 //! Finds what a page repeats of itself: one look into a table of where the same four bytes were last.
 //!
-//! There is nothing to build and nothing to clear per page, on which compression libraries spend most of their
-//! instructions when the input is only 4 KiB.
+//! There is nothing to build per page, on which compression libraries spend most of their instructions when the input is only
+//! 4 KiB. The table is so small that to clear it costs less than to tell the entries of earlier pages apart did.
 
 use alloc::boxed::Box;
 
@@ -10,16 +10,15 @@ use crate::{BLOCK, Page};
 /// Binary logarithm of the number of entries in the table of earlier places.
 const SLOT_BITS: u32 = 12;
 /// After so many bytes without a repetition, one more byte is passed over between two looks.
-const PATIENCE: usize = 32;
+const PATIENCE: usize = 16;
 /// Bytes that a repetition has at least; what the formats save by shorter ones is rarely worth the look.
 const SHORTEST: usize = 4;
 
 /// The table, used for one page after the other.
 pub(crate) struct Repeats {
-    /// For each hash of four bytes, where they were last: [`origin`](Self::origin) plus the place within the page.
-    slots: Box<[u32; 1 << SLOT_BITS]>,
-    /// Grows with every page, so that entries left by earlier pages are recognized and need not be cleared.
-    pub(crate) origin: u32,
+    /// For each hash of four bytes, where in the page they were last. 0 also stands for nowhere: whether the bytes are there is
+    /// looked up in any case.
+    slots: Box<[u16; 1 << SLOT_BITS]>,
 }
 
 /// Bytes that were there before.
@@ -34,18 +33,14 @@ pub(crate) struct Repeat {
 }
 
 impl Repeats {
-    /// Allocates the table: 16 KiB.
+    /// Allocates the table: 8 KiB.
     pub(crate) fn new() -> Self {
-        Self { slots: Box::new([0; 1 << SLOT_BITS]), origin: 0 }
+        Self { slots: Box::new([0; 1 << SLOT_BITS]) }
     }
 
-    /// Makes all entries stale: what follows is another page.
+    /// Forgets all places: what follows is another page.
     pub(crate) fn forget(&mut self) {
-        let next = self.origin.checked_add(BLOCK as u32).filter(|next| *next < u32::MAX - BLOCK as u32);
-        self.origin = next.unwrap_or_else(|| {
-            self.slots.fill(0);
-            BLOCK as u32
-        });
+        self.slots.fill(0);
     }
 
     /// The next repetition in the bytes from `literals` on, of `longest` bytes at most; `None` if there is no more.
@@ -67,10 +62,8 @@ impl Repeats {
     fn earlier(&mut self, page: &Page, at: usize, four: [u8; SHORTEST]) -> Option<usize> {
         // Multiplicative hashing with the golden ratio: the upper bits depend on all four bytes.
         let hash = u32::from_le_bytes(four).wrapping_mul(0x9E37_79B1) >> (u32::BITS - SLOT_BITS);
-        let slot = &mut self.slots[hash as usize];
-        let last = core::mem::replace(slot, self.origin + at as u32);
-        let earlier = last.checked_sub(self.origin)? as usize;
-        (page.get(earlier..)?.first_chunk() == Some(&four)).then_some(earlier)
+        let earlier = usize::from(core::mem::replace(&mut self.slots[hash as usize], at as u16));
+        (earlier < at && page.get(earlier..)?.first_chunk() == Some(&four)).then_some(earlier)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Compresses one page as a zlib stream, fast.
 //!
 //! The stream (RFC 1950) holds a single deflate block with the fixed codes (RFC 1951, section 3.2.6). Repetitions are
-//! found greedily by [`Repeats`], and nothing is built or cleared per page. Instructions per page that is not zero (as callgrind counts them, a repeated instruction as often as it repeats), over the kept
-//! pages of two dead kernels, and size of the result:
+//! found greedily by [`Repeats`], and nothing is built per page. Instructions per page that is not zero (as callgrind counts
+//! them, a repeated instruction as often as it repeats), over the kept pages of two dead kernels, and size of the result:
 //!
 //! | compressor, level 1 | instructions | size |
 //! |---|---:|---:|
@@ -34,7 +34,7 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// Allocates the table of earlier bytes: 16 KiB.
+    /// Allocates the table of earlier bytes: 8 KiB.
     pub fn new() -> Self {
         Self(Repeats::new())
     }
@@ -244,9 +244,6 @@ mod tests {
         page[..8].copy_from_slice(b"original");
         let (mut first, mut second) = ([0; BLOCK], [0; BLOCK]);
         let len = compressor.compress(&page, &mut first);
-        assert_eq!(compressor.compress(&page, &mut second), len);
-        assert_eq!(first, second);
-        compressor.0.origin = u32::MAX - BLOCK as u32;
         assert_eq!(compressor.compress(&page, &mut second), len);
         assert_eq!(first, second);
     }

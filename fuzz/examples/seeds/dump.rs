@@ -11,6 +11,9 @@ const NOTES: &[u8] = b"\x0b\0\0\0\x0d\0\0\0\0\0\0\0VMCOREINFO\0\0PAGESIZE=4096\0
 pub(crate) fn seeds() -> Vec<Seed> {
     vec![
         ("zlib", dump(Codec::Zlib, usize::MAX)),
+        ("lzo", dump(Codec::Lzo, usize::MAX)),
+        ("snappy", dump(Codec::Snappy, usize::MAX)),
+        ("zstd", dump(Codec::Zstd, usize::MAX)),
         ("raw", dump(Codec::None, usize::MAX)),
         ("cut_short", dump(Codec::Zlib, 1)),
     ]

@@ -31,7 +31,11 @@ pub(crate) struct Arguments {
     /// Which pages to leave out, in makedumpfile's numbering: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
     #[arg(short = 'd', long, default_value = "31", value_parser = parse_level)]
     level: Level,
-    /// How to compress pages
+    /// How to compress pages: none, zlib, lzo, snappy or zstd
+    ///
+    /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand snappy and zstd;
+    /// Debian's makedumpfile knows no snappy, and zstd since Debian 13. lzo and snappy are the fastest, zstd makes the
+    /// smallest dumps.
     #[arg(long, default_value = "zlib", value_parser = parse_codec)]
     codec: Codec,
     /// Write an ELF core, which is not compressed

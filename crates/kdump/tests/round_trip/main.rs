@@ -238,7 +238,7 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn codec() -> impl Strategy<Value = Codec> {
-    prop::sample::select(&Codec::ALL)
+    prop::sample::select(Codec::ALL)
 }
 
 /// All that a reader can be asked; returns what pages it gave.

@@ -13,6 +13,8 @@ use crate::tool::Tool;
 
 /// Those that readers of every age know.
 const CODECS: [&str; 3] = ["zlib", "lzo", "none"];
+/// Those that Debian 12's makedumpfile does not know.
+const NEWER_CODECS: [&str; 2] = ["snappy", "zstd"];
 /// Leaves out zeros and free pages, so that makedumpfile finds more to leave out.
 const COARSE: &str = "17";
 
@@ -33,6 +35,21 @@ pub(crate) fn read_made(case: Case, tool: &Tool, memory: &Ram, readings: &mut Re
         case.read(readings);
         Sample::of(case, memory, |_| false)?.read(readings);
     }
+    for codec in NEWER_CODECS {
+        let dump = case.files.scratch(&format!("made-{codec}"));
+        tool.makedump(codec, COARSE, case.dump, &dump)?;
+        Sample::of(Case { dump: &dump, ..case }, memory, |_| false)?.read(readings);
+    }
+    read_elf(case, tool, &reference, readings)
+}
+
+/// Makes an ELF core of a core: all readers read it, and makedumpfile finds in it what it finds in the one it was made of.
+fn read_elf(case: Case, tool: &Tool, reference: &Path, readings: &mut Readings) -> Result<()> {
+    let core = case.files.scratch("made-elf");
+    tool.make_elf(COARSE, case.dump, &core)?;
+    let case = Case { dump: &core, ..case };
+    readings.take("makedumpfile on an ELF core", refilter_again(case, reference));
+    case.read(readings);
     Ok(())
 }
 

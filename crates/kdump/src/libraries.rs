@@ -1,0 +1,62 @@
+//! snappy and zstd: codecs whose libraries need a host.
+
+use alloc::boxed::Box;
+
+use crate::{BLOCK, Page};
+
+/// As makedumpfile compresses with zstd.
+const ZSTD_LEVEL: zstd_safe::CompressionLevel = 1;
+
+/// Most bytes that snappy makes of a page: 32, and a sixth more than it has (`MaxCompressedLength` of the format's own library).
+const SNAPPY_ROOM: usize = 32 + BLOCK + BLOCK / 6;
+
+/// Compresses pages with snappy.
+pub(crate) struct Snappy {
+    encoder: Box<snap::raw::Encoder>,
+    output: Box<[u8; SNAPPY_ROOM]>,
+}
+
+impl Snappy {
+    pub(crate) fn new() -> Self {
+        Self { encoder: Box::new(snap::raw::Encoder::new()), output: Box::new([0; SNAPPY_ROOM]) }
+    }
+
+    /// What `page` becomes; `None` if that is not smaller.
+    pub(crate) fn compress(&mut self, page: &Page) -> Option<&[u8]> {
+        let len = self.encoder.compress(page, &mut self.output[..]).ok()?;
+        self.output.get(..len).filter(|data| data.len() < BLOCK)
+    }
+}
+
+/// Restores a page; returns its length.
+pub(crate) fn unsnap(data: &[u8], page: &mut Page) -> Option<usize> {
+    snap::raw::Decoder::new().decompress(data, page).ok()
+}
+
+/// Compresses pages with zstd.
+pub(crate) struct Zstd(zstd_safe::CCtx<'static>);
+
+impl Zstd {
+    pub(crate) fn new() -> Self {
+        Self(zstd_safe::CCtx::create())
+    }
+
+    /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
+    pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
+        self.0.compress(&mut output[..], page, ZSTD_LEVEL).ok().filter(|len| *len < BLOCK)
+    }
+}
+
+/// Restores pages that were compressed with zstd.
+pub(crate) struct Unzstd(zstd_safe::DCtx<'static>);
+
+impl Unzstd {
+    pub(crate) fn new() -> Self {
+        Self(zstd_safe::DCtx::create())
+    }
+
+    /// Restores a page; returns its length.
+    pub(crate) fn decompress(&mut self, data: &[u8], page: &mut Page) -> Option<usize> {
+        self.0.decompress(&mut page[..], data).ok()
+    }
+}
