@@ -4,7 +4,7 @@ use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits};
 
-use super::leaves::Block;
+use super::survey::Block;
 use crate::Surroundings;
 use crate::copies::Copies;
 use crate::domain::Domain;

@@ -1,10 +1,11 @@
 //! Checking copied tables of level 1: most of the work of a takeover.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Table};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::paging::Level;
-use vtd::stage::{PageEntry, Stage};
+use vtd::stage::PageEntry;
 
 use super::copier::Copier;
+use super::survey::{Runs, Survey, survey};
 use crate::hazard::Danger;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
@@ -59,132 +60,5 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         } else {
             Ok(())
         }
-    }
-}
-
-/// What a look at a table of level 1 shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Survey {
-    pub(super) present: u64,
-    /// Some entry may be wrong; if not set, none is.
-    pub(super) suspicious: bool,
-}
-
-/// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in
-/// its upper bits, which a processor compares for many entries at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    upper: u64,
-    mask: u64,
-}
-
-impl Block {
-    /// The block around `range`; if that is empty, the upper half of all addresses, where no machine has memory.
-    pub(super) fn around(range: Range) -> Self {
-        if range.is_empty() {
-            return Self { upper: 1 << 51, mask: 1 << 51 };
-        }
-        let differing = (range.start ^ (range.end - 1)).max(PAGE_SIZE - 1);
-        let mask = !(u64::MAX >> differing.leading_zeros());
-        Self { upper: range.start & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
-    }
-
-    /// A number whose highest bit is set if the entry's address is in the block, and only then.
-    ///
-    /// The bits in which they differ are below 2^52; less one, only zero becomes larger than that. Of many entries these
-    /// numbers can be combined by OR, which vector units without comparisons of 64 bits (SSE2) do at full speed.
-    const fn sign(self, entry: u64) -> u64 {
-        ((entry ^ self.upper) & self.mask).wrapping_sub(1)
-    }
-}
-
-/// Looks at each entry once, without branches: in almost all tables nothing is wrong.
-///
-/// Entries that are not present may raise suspicion, too; the second look is exact.
-fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
-    let (mut all, mut any, mut ours) = (u64::MAX, 0, 0);
-    for word in table {
-        all &= word;
-        any |= word;
-        ours |= own.sign(*word);
-    }
-    let full = all & stage.presence() != 0;
-    let present = if full { ENTRIES as u64 } else { present_in(table, stage) };
-    Survey { present, suspicious: any & reserved != 0 || ours >> 63 != 0 }
-}
-
-/// How many entries are present.
-fn present_in(table: &Table, stage: Stage) -> u64 {
-    // Of the two bits that can make an entry present, the second counts in second-stage tables only.
-    let second = stage.presence() & 0b10;
-    table.iter().map(|word| (word | (word & second) >> 1) & 1).sum()
-}
-
-/// Runs of present entries in a table of level 1, as ranges of indices.
-struct Runs<'a> {
-    table: &'a Table,
-    stage: Stage,
-    next: usize,
-}
-
-impl<'a> Runs<'a> {
-    fn of(table: &'a Table, stage: Stage) -> Self {
-        Self { table, stage, next: 0 }
-    }
-}
-
-impl Iterator for Runs<'_> {
-    type Item = Range;
-
-    fn next(&mut self) -> Option<Range> {
-        let start = self.stage.next_present(self.table, self.next)?;
-        let length = self.table[start..].iter().position(|word| !self.stage.entry(*word).present());
-        self.next = length.map_or(ENTRIES, |length| start + length);
-        Some(Range::new(start as u64, self.next as u64))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWN: Range = Range::new(0x2E00_0000, 0x2F00_0000);
-
-    fn suspicion(entry: u64) -> bool {
-        let mut table = [0; ENTRIES];
-        table[300] = entry;
-        survey(&table, Stage::Second, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
-    }
-
-    #[test]
-    fn every_address_of_ours_raises_suspicion() {
-        for address in (OWN.start..OWN.end).step_by(PAGE_SIZE as usize) {
-            assert!(suspicion(address | 3 | 1 << 63));
-        }
-        assert!(!suspicion(OWN.end | 3));
-        assert!(!suspicion((OWN.start - PAGE_SIZE) | 3));
-        assert!(suspicion(1 << 45 | 3));
-    }
-
-    #[test]
-    fn memory_across_a_large_boundary_is_suspected_with_all_around_it() {
-        let own = Block::around(Range::new(0xFFFF_F000, 0x1_0000_1000));
-        let has = |block: Block, entry| block.sign(entry) >> 63 != 0;
-        assert!(has(own, 0xFFFF_F003) && has(own, 0x1_0000_0003));
-        assert!(!has(Block::around(Range::new(0, 0)), 3));
-    }
-
-    #[test]
-    fn runs_of_present_entries_are_found_to_the_last() {
-        let mut table = [0; ENTRIES];
-        for index in [0, 1, 7, 510, 511] {
-            table[index] = 0x1001;
-        }
-        let runs = [Range::new(0, 2), Range::new(7, 8), Range::new(510, 512)];
-        assert!(Runs::of(&table, Stage::Second).eq(runs));
-        assert_eq!(
-            survey(&table, Stage::Second, 0, Block::around(OWN)),
-            Survey { present: 5, suspicious: false }
-        );
     }
 }

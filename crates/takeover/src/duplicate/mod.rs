@@ -13,6 +13,7 @@ mod copier;
 mod leaves;
 mod memory;
 mod outline;
+mod survey;
 
 use alloc::vec::Vec;
 
@@ -31,7 +32,7 @@ use crate::plan::{Plan, Treatment};
 use crate::tables::Tables;
 use crate::{Limits, Surroundings, Unit};
 use copier::{Copier, hull};
-use leaves::Block;
+use survey::Block;
 
 /// A second set of tables that translates as the old one does.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::registers::IRTA;
 
+use super::world::{OldRam, QUEUE_ON};
 use super::*;
 use crate::failure::InForce;
 use crate::{Failure, UnitError};

@@ -1,5 +1,7 @@
 //! The translation types of scalable mode: first stage, nested, and hardware that has but the first stage.
 
+use vtd::capability::Capability;
+
 use super::*;
 
 /// Upper levels of first-stage tables.

@@ -1,0 +1,150 @@
+//! Which domain a device's requests go through: its old one, a twin of that, or a new one.
+
+use machine::{Clock, Frames, Registers};
+use vtd::source::SourceId;
+
+use super::{Takeover, keep_free};
+use crate::device_tlb::of_source;
+use crate::domain::Domain;
+use crate::entry::{Entry, Slot};
+use crate::failure::AttachError;
+use crate::found::Context;
+use crate::growth::{OutOfMemory, insert, push};
+use crate::hazard::{Danger, Outcome, Place};
+use crate::invalidate::Scope;
+use crate::judge::Abilities;
+use crate::twin::twin;
+use crate::unit::UnitError;
+
+/// In both kinds of entries, bit 0 of the first word says that there is one.
+const PRESENT: u64 = 1;
+
+impl<R: Registers, C: Clock> Takeover<'_, R, C> {
+    /// The domain of a device's requests without PASID, if new mappings can be made in it.
+    ///
+    /// The addresses of a nested translation are a guest's, in tables that are not ours: such a device gets a new
+    /// domain. The guest's driver cannot have left anything that ours could go on with.
+    pub(super) fn domain_of(&self, source: SourceId) -> Option<usize> {
+        let usable = |context: &&Context| context.pasid.is_none() && !context.entry.is_nested();
+        of_source(&self.contexts, source).filter(usable).find_map(|context| context.domain)
+    }
+
+    /// Puts a source-id into a domain, unless it already works in another.
+    pub(super) fn join(
+        &mut self,
+        source: SourceId,
+        domain: usize,
+        frames: &mut impl Frames,
+    ) -> Result<(), AttachError> {
+        let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
+        match self.domain_of(source) {
+            Some(other) if other == domain => {}
+            Some(other) if self.domains[other].root.is_some() => {
+                let danger = Danger::AliasElsewhere(self.domains[other].id);
+                self.report.hazards.note(Place::Device(source), danger, Outcome::Duplicated);
+                return Ok(());
+            }
+            _ => {
+                self.unlink(slot, frames)?;
+                self.remember(source, domain, slot)?;
+            }
+        }
+        self.link(domain, slot, frames)
+    }
+
+    /// Sees to it that a device has its domain for itself and its aliases: what is mapped for its driver is for nobody
+    /// else. If others use the domain too, the device gets a twin of it. Returns the domain that it has then.
+    ///
+    /// Whoever is in a domain that was given to a driver before has an alias in common with that driver's device: requests
+    /// of both look alike to the unit, so they share what is mapped for either.
+    pub(super) fn separate(
+        &mut self,
+        domain: usize,
+        source: SourceId,
+        aliases: &[SourceId],
+        frames: &mut impl Frames,
+    ) -> Result<usize, AttachError> {
+        let own = |context: &Context| {
+            context.pasid.is_none() && (context.source == source || aliases.contains(&context.source))
+        };
+        let in_domain = |context: &&Context| context.domain == Some(domain);
+        if self.domains[domain].given || self.contexts.iter().filter(in_domain).all(own) {
+            return Ok(domain);
+        }
+        let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
+        let index = self.domains.len();
+        let twin = twin(&self.domains[domain], id, frames)?;
+        push(&mut self.domains, twin)?;
+        self.move_contexts(domain, index, own, frames)?;
+        Ok(index)
+    }
+
+    /// Makes entries that name one domain's tables name another's, which translate alike. Each word of an entry may be
+    /// seen before the others are: old and new tables under old and new id all give the same answers.
+    fn move_contexts(
+        &mut self,
+        from: usize,
+        to: usize,
+        moves: impl Fn(&Context) -> bool,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let link = self.domains[to].link();
+        for context in self.contexts.iter_mut().filter(|context| context.domain == Some(from)) {
+            if !moves(context) {
+                continue;
+            }
+            context.domain = Some(to);
+            let entry = Entry::load(self.tables.mode, context.slot, frames);
+            if let Some(link) = link.filter(|_| entry.is_present()) {
+                entry.linked(link).store(context.slot, frames);
+            }
+        }
+        self.unit.flush_write_buffer()?;
+        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
+    }
+
+    /// Makes an empty domain, of the fewest levels that the unit supports.
+    pub(super) fn create_domain(&mut self) -> Result<usize, AttachError> {
+        let abilities = Abilities::of(&self.unit, self.tables.mode);
+        let stage = abilities.own_stage();
+        let width = abilities.widths(stage).next().ok_or(AttachError::NoWidth)?;
+        let top = width.top().ok_or(AttachError::NoWidth)?;
+        let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
+        let mut domain = Domain::empty(id, stage, width, top, self.unit.capability(), self.reserved_ranges)?;
+        keep_free(&mut domain.space, &self.kept_free);
+        let index = self.domains.len();
+        push(&mut self.domains, domain)?;
+        Ok(index)
+    }
+
+    /// Remembers a device's domain until it is attached again.
+    fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
+        let entry = Entry::new(self.tables.mode);
+        let at = self.contexts.partition_point(|context| context.source < source);
+        let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot };
+        insert(&mut self.contexts, at, context)
+    }
+
+    /// Sees to it that the device's requests go through its domain's tables.
+    fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
+        self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
+        let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
+        if frames.table(slot.table)[slot.word] & PRESENT != 0 {
+            return Ok(());
+        }
+        Entry::new(self.tables.mode).linked(link).store(slot, frames);
+        Ok(self.entries_appeared(Scope::Everything, frames)?)
+    }
+
+    /// Blocks what an entry lets through, if there is one, before another takes its place: hardware may read the words
+    /// of an entry one by one (6.2.3.1).
+    fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if frames.table(slot.table)[slot.word] & PRESENT == 0 {
+            return Ok(());
+        }
+        frames.store(slot.table, slot.word, 0);
+        frames.publish(slot.table, slot.word..slot.word + 1);
+        self.unit.flush_write_buffer()?;
+        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
+    }
+}

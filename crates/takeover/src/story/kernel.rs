@@ -1,0 +1,182 @@
+//! The old kernel of the stories: writes tables into its memory, and dies.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::time::Duration;
+
+use machine::{ENTRIES, Frames, PAGE_SIZE};
+use vtd::capability::{Capability, ExtendedCapability};
+use vtd::control::{RootTableAddress, TableMode};
+use vtd::paging::{Level, Permission};
+use vtd::registers::{CAP, ECAP, GSTS, RTADDR, VER};
+use vtd::second_stage::SecondStageEntry;
+use vtd::source::SourceId;
+use vtd::stage::Stage;
+
+use crate::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
+
+use super::world::{FAULTS, MEMORY, OLD, OWN, OldRam, Pool, Port, Shared, World};
+
+/// The old kernel at work: writes tables into its memory.
+pub(super) struct Kernel {
+    pub(super) world: Shared,
+    pub(super) next: u64,
+    pub(super) device_tlbs: Vec<DeviceTlb>,
+}
+
+impl Kernel {
+    pub(super) fn new(mode: TableMode, extended: ExtendedCapability) -> Self {
+        let world = Shared::default();
+        let capability = Capability::new().with_nd(6).with_sagaw(0b0010).with_mgaw(38).with_sslps(0b11);
+        let capability = capability.with_fro((FAULTS / 16) as u16).with_nfr(3);
+        world.set(VER.offset, 0x10);
+        world.set(CAP.offset, capability.into_bits());
+        world.set(ECAP.offset, extended.with_iro(0x21).with_qi(true).with_pt(true).into_bits());
+        // TE, RTPS, QIE, IRE, IRTPS: what Linux leaves.
+        world.set(GSTS.offset, 0xC700_0000);
+        let mut kernel = Self { world, next: OLD, device_tlbs: Vec::new() };
+        let root = kernel.table();
+        let rtaddr = RootTableAddress::new().with_mode(mode).with_frame(root >> 12);
+        kernel.world.set(RTADDR.offset, rtaddr.into_bits());
+        kernel
+    }
+
+    pub(super) fn legacy() -> Self {
+        Self::new(TableMode::LEGACY, ExtendedCapability::new())
+    }
+
+    pub(super) fn scalable() -> Self {
+        Self::new(TableMode::SCALABLE, ExtendedCapability::new().with_smts(true).with_ssts(true))
+    }
+
+    pub(super) fn root(&self) -> u64 {
+        RootTableAddress::from_bits(self.world.get(RTADDR.offset)).address()
+    }
+
+    pub(super) fn table(&mut self) -> u64 {
+        let table = self.next;
+        self.next += PAGE_SIZE;
+        self.world.old.borrow_mut().insert(table, Box::new([0; ENTRIES]));
+        table
+    }
+
+    pub(super) fn set(&mut self, table: u64, word: usize, value: u64) {
+        self.world.old.borrow_mut().get_mut(&table).unwrap()[word] = value;
+    }
+
+    /// The table that an entry points to, made if there is none.
+    pub(super) fn below(&mut self, table: u64, word: usize, flags: u64) -> u64 {
+        let entry = self.world.old.borrow()[&table][word];
+        if entry != 0 {
+            return entry & !0xFFF;
+        }
+        let below = self.table();
+        self.set(table, word, below | flags);
+        below
+    }
+
+    /// Maps one page or large page in second-stage tables of three levels.
+    pub(super) fn map(&mut self, top: u64, level: Level, iova: u64, memory: u64) {
+        let leaf = SecondStageEntry::leaf(level, memory, Permission::ReadWrite).0;
+        self.map_through(&[Level::THREE, Level::TWO], 3, top, (level, iova), leaf);
+    }
+
+    /// Sets the entry for an address at a level, in tables of these levels and below, whose entries have these flags.
+    pub(super) fn map_through(
+        &mut self,
+        uppers: &[Level],
+        flags: u64,
+        top: u64,
+        place: (Level, u64),
+        leaf: u64,
+    ) {
+        let (mut table, (level, iova)) = (top, place);
+        for above in uppers.iter().filter(|above| **above > level) {
+            table = self.below(table, above.index(iova), flags);
+        }
+        self.set(table, level.index(iova), leaf);
+    }
+
+    pub(super) fn legacy_context(&mut self, source: SourceId, translation: u64, top: u64, domain: u16) {
+        let contexts = self.below(self.root(), usize::from(source.bus()) * 2, 1);
+        self.set(contexts, usize::from(source.devfn()) * 2, top | translation << 2 | 1);
+        self.set(contexts, usize::from(source.devfn()) * 2 + 1, u64::from(domain) << 8 | 1);
+    }
+
+    /// A context entry whose PASID 0 is of this type (PGTT); returns its directory.
+    pub(super) fn scalable_context(&mut self, source: SourceId, kind: u64, top: u64, domain: u16) -> u64 {
+        let half = usize::from(source.devfn() >> 7);
+        let contexts = self.below(self.root(), usize::from(source.bus()) * 2 + half, 1);
+        let (directory, _second_page) = (self.table(), self.table());
+        self.set(contexts, usize::from(source.devfn() & 0x7F) * 4, directory | 2 << 9 | 1);
+        let pasids = self.below(directory, 0, 1);
+        self.set(pasids, 0, top | kind << 6 | 1 << 2 | 1);
+        self.set(pasids, 1, domain.into());
+        directory
+    }
+
+    /// What is left of it.
+    pub(super) fn memory(&self) -> OldRam {
+        OldRam(self.world.clone())
+    }
+
+    /// Dies, and is taken over with all the frames one could want.
+    pub(super) fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
+        self.die_with((OWN.len() / PAGE_SIZE) as usize - 64)
+    }
+
+    /// Dies, and is taken over with just so many frames for tables.
+    pub(super) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
+        let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
+        let unit =
+            Unit::new(Port(self.world.clone()), 0x1000, &*self.world, Duration::from_millis(9)).unwrap();
+        let (memory, own) = ([MEMORY], [OWN]);
+        let surroundings = Surroundings {
+            host_address_bits: 39,
+            memory: &memory,
+            own: &own,
+            kept_free: &[],
+            device_tlbs: &self.device_tlbs,
+        };
+        let old = OldRam(self.world.clone());
+        let limits = Limits { spare_frames: frames.available() - budget, ..Limits::default() };
+        let taken = crate::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
+        (taken, frames)
+    }
+
+    /// Where the unit now takes a device's address: through what was published, and old tables only where they are
+    /// marked.
+    pub(super) fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
+        let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
+        let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
+        let follow = |entry: u64| own.get(&(entry & 0x000F_FFFF_FFFF_F000)).filter(|_| entry & 3 != 0);
+        let (mut table, stage, top) = if root.mode() == TableMode::LEGACY {
+            let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2])?;
+            (follow(contexts[usize::from(source.devfn()) * 2])?, Stage::Second, Level::THREE)
+        } else {
+            let half = usize::from(source.devfn() >> 7);
+            let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2 + half])?;
+            let directory = follow(contexts[usize::from(source.devfn() & 0x7F) * 4])?;
+            let pasid = follow(directory[0])?;
+            match pasid[0] >> 6 & 7 {
+                1 => {
+                    (own.get(&(pasid[2] & !0xFFF))?, Stage::First, Level::new((pasid[2] >> 2 & 3) as u8 + 4)?)
+                }
+                _ => (follow(pasid[0])?, Stage::Second, Level::new((pasid[0] >> 2 & 7) as u8 + 2)?),
+            }
+        };
+        for level in (1..=top.number()).rev().filter_map(Level::new) {
+            let entry = stage.entry(table[level.index(iova)]);
+            if entry.is_leaf(level) || !entry.present() {
+                return entry.present().then_some(entry.page(level) | iova & (level.span() - 1));
+            }
+            kept |= entry.is_marked();
+            let kept_table = old.get(&entry.table()).filter(|_| kept);
+            table = follow(entry.bits).or(kept_table)?;
+        }
+        None
+    }
+}
+
+pub(super) const DISK: SourceId = SourceId::at(0, 2, 0);
+/// A device of the upper half of its bus, which in scalable mode has a context table of its own.
+pub(super) const SOUND: SourceId = SourceId::at(0, 31, 3);

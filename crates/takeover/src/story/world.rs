@@ -1,0 +1,234 @@
+//! The machine of the stories: a unit that does at once what it is told, old memory, own frames.
+
+use alloc::rc::Rc;
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::cell::{Cell, RefCell};
+use core::ops::Range as Indices;
+use core::time::Duration;
+
+use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use vtd::control::{ContextCommand, IotlbCommand};
+use vtd::queue::{
+    Descriptor, DescriptorType, DeviceTlbInvalidation, PasidDeviceTlbInvalidation, QueueAddress,
+};
+use vtd::registers::{CCMD, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT};
+use vtd::source::SourceId;
+
+/// Where the old kernel's tables start, and ours.
+pub(super) const OLD: u64 = 0x100_0000;
+pub(super) const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
+pub(super) const MEMORY: Range = Range::new(0, 0x8000_0000);
+/// Where the unit has its IOTLB registers: a place that only ECAP tells.
+pub(super) const IOTLB: usize = 0x218;
+/// Where it has four fault records.
+pub(super) const FAULTS: usize = 0x400;
+/// QIE in the global command, QIES in the global status.
+pub(super) const QUEUE_ON: u64 = 1 << 26;
+
+/// All that the ports share.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) registers: RefCell<BTreeMap<usize, u64>>,
+    /// The old kernel's memory: just its tables.
+    pub(super) old: RefCell<BTreeMap<u64, Box<Table>>>,
+    /// What waits wrote.
+    pub(super) statuses: RefCell<BTreeMap<u64, u64>>,
+    /// What has been invalidated, in order.
+    pub(super) forgotten: RefCell<Vec<DescriptorType>>,
+    pub(super) own: RefCell<BTreeMap<u64, Box<Table>>>,
+    pub(super) time: Cell<u64>,
+    /// What was written to registers, by offset, in order.
+    pub(super) writes: RefCell<Vec<(usize, u64)>>,
+    /// What devices were told to forget: everything, or all of a PASID.
+    pub(super) told: RefCell<Vec<(SourceId, Option<u32>)>>,
+    /// The device that does not answer.
+    pub(super) silent: Cell<Option<SourceId>>,
+}
+
+pub(super) type Shared = Rc<World>;
+
+impl World {
+    pub(super) fn get(&self, offset: usize) -> u64 {
+        self.registers.borrow().get(&offset).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set(&self, offset: usize, value: u64) {
+        self.registers.borrow_mut().insert(offset, value);
+    }
+
+    pub(super) fn write(&self, offset: usize, value: u64) {
+        self.writes.borrow_mut().push((offset, value));
+        if offset == GCMD.offset {
+            self.command(value);
+        } else if offset == IQT.offset {
+            self.execute(value);
+        } else if offset == CCMD.offset {
+            let command = ContextCommand::from_bits(value);
+            self.set(offset, command.with_invalidate(false).with_done(command.request()).into_bits());
+        } else if offset == IOTLB {
+            let command = IotlbCommand::from_bits(value);
+            self.set(offset, command.with_invalidate(false).with_done(command.request()).into_bits());
+        } else if offset == FSTS.offset {
+            self.set(offset, self.get(offset) & !value);
+            // What stopped the queue may be gone.
+            self.execute(self.get(IQT.offset));
+        } else if (FAULTS..FAULTS + 4 * FRCD_SIZE).contains(&offset) {
+            // F is the top bit of a record's last word of 32 bits.
+            self.set(offset - 4, self.get(offset - 4) & !(value << 32));
+        } else {
+            self.set(offset, value);
+        }
+    }
+
+    /// SRTP is answered by RTPS, which has the same bit; a queue that is turned off starts anew.
+    pub(super) fn command(&self, value: u64) {
+        self.set(GSTS.offset, value);
+        if value & QUEUE_ON == 0 {
+            self.set(IQH.offset, 0);
+        }
+    }
+
+    /// Executes descriptors up to the new tail, as they were published.
+    pub(super) fn execute(&self, tail: u64) {
+        self.set(IQT.offset, tail);
+        let queue = QueueAddress::from_bits(self.get(IQA.offset));
+        let step = queue.descriptor_bytes();
+        let own = self.own.borrow();
+        if !own.contains_key(&queue.address()) && !self.is_stopped() {
+            // The old kernel's queue.
+            self.set(IQH.offset, tail);
+        }
+        while self.get(IQH.offset) != tail && self.get(GSTS.offset) & QUEUE_ON != 0 && !self.is_stopped() {
+            let head = self.get(IQH.offset);
+            let at = (head / 8) as usize;
+            let descriptor = Descriptor([own[&queue.address()][at], own[&queue.address()][at + 1], 0, 0]);
+            match descriptor.kind() {
+                DescriptorType::WAIT => {
+                    self.statuses.borrow_mut().insert(descriptor.0[1], descriptor.0[0] >> 32);
+                }
+                DescriptorType::DEVICE_TLB => {
+                    let request = DeviceTlbInvalidation::from_bits(descriptor.0[0]);
+                    self.tell(request.source(), None);
+                }
+                DescriptorType::PASID_DEVICE_TLB => {
+                    let request = PasidDeviceTlbInvalidation::from_bits(descriptor.0[0]);
+                    self.tell(request.source(), Some(request.pasid()));
+                }
+                kind => self.forgotten.borrow_mut().push(kind),
+            }
+            self.set(IQH.offset, (head + step) % PAGE_SIZE);
+        }
+    }
+
+    /// IQE or ITE is set.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.get(FSTS.offset) & 0x50 != 0
+    }
+
+    /// Tells a device to forget; if it does not answer, ITE is set and the device named (IQERCD, bits 47:32).
+    pub(super) fn tell(&self, source: SourceId, pasid: Option<u32>) {
+        self.told.borrow_mut().push((source, pasid));
+        if self.silent.get() == Some(source) {
+            self.set(FSTS.offset, 0x40);
+            self.set(IQERCD.offset, u64::from(source.0) << 32);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Port(pub(super) Shared);
+
+impl Registers for Port {
+    fn read8(&self, _: usize) -> u8 {
+        unreachable!("units have no such registers")
+    }
+    fn read16(&self, _: usize) -> u16 {
+        unreachable!("units have no such registers")
+    }
+    fn read32(&self, offset: usize) -> u32 {
+        self.0.get(offset) as u32
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        self.0.get(offset)
+    }
+    fn write8(&mut self, _: usize, _: u8) {
+        unreachable!("units have no such registers")
+    }
+    fn write16(&mut self, _: usize, _: u16) {
+        unreachable!("units have no such registers")
+    }
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.0.write(offset, value.into());
+    }
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.0.write(offset, value);
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> Duration {
+        self.time.set(self.time.get() + 1);
+        Duration::from_millis(self.time.get())
+    }
+}
+
+pub(super) struct OldRam(pub(super) Shared);
+
+impl OldMemory for OldRam {
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Unreadable> {
+        unreachable!("tables are read whole")
+    }
+
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        let error = Unreadable { address, len: PAGE_SIZE };
+        *into = **self.0.old.borrow().get(&address).ok_or(error)?;
+        Ok(())
+    }
+}
+
+/// Own frames; the unit sees what was published.
+pub(super) struct Pool {
+    pub(super) world: Shared,
+    pub(super) tables: BTreeMap<u64, Box<Table>>,
+}
+
+impl Frames for Pool {
+    fn allocate(&mut self) -> Option<u64> {
+        let mut frames = (OWN.start..OWN.end).step_by(PAGE_SIZE as usize);
+        let frame = frames.find(|frame| !self.tables.contains_key(frame))?;
+        self.tables.insert(frame, Box::new([0; ENTRIES]));
+        Some(frame)
+    }
+    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+        let starts = (OWN.start..OWN.end - count as u64 * PAGE_SIZE).step_by(PAGE_SIZE as usize);
+        let run = |start: u64| (0..count as u64).map(move |page| start + page * PAGE_SIZE);
+        let start =
+            starts.into_iter().find(|start| run(*start).all(|frame| !self.tables.contains_key(&frame)))?;
+        run(start).for_each(|frame| drop(self.tables.insert(frame, Box::new([0; ENTRIES]))));
+        Some(start)
+    }
+    fn release(&mut self, frame: u64) {
+        self.tables.remove(&frame);
+    }
+    fn available(&self) -> usize {
+        (OWN.len() / PAGE_SIZE) as usize - self.tables.len()
+    }
+    fn table(&self, frame: u64) -> &Table {
+        &self.tables[&frame]
+    }
+    fn table_mut(&mut self, frame: u64) -> &mut Table {
+        self.tables.get_mut(&frame).unwrap()
+    }
+    fn load(&self, frame: u64, index: usize) -> u64 {
+        let status = self.world.statuses.borrow().get(&(frame + index as u64 * 8)).copied();
+        status.unwrap_or(self.tables[&frame][index])
+    }
+    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+        self.table_mut(frame)[index] = entry;
+    }
+    fn publish(&mut self, frame: u64, entries: Indices<usize>) {
+        let mut own = self.world.own.borrow_mut();
+        let published = own.entry(frame).or_insert_with(|| Box::new([!0; ENTRIES]));
+        published[entries.clone()].copy_from_slice(&self.tables[&frame][entries]);
+    }
+}
