@@ -11,6 +11,7 @@ use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 
 use crate::clock::Tsc;
 use crate::console::say;
+use crate::disk::DumpDisk;
 
 /// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
 const PATIENCE: usize = 64;
@@ -26,6 +27,8 @@ pub(crate) struct Dumped {
     pub(crate) written: Statistics,
     /// What went wrong, if the dump is not complete.
     pub(crate) error: Option<WriteError>,
+    /// How long the processor had nothing to do but to wait for the disk.
+    pub(crate) disk_wait: Duration,
     /// The seal on the disk.
     pub(crate) seal: Seal,
 }
@@ -43,7 +46,7 @@ pub(crate) enum DumpError {
 
 /// Writes the dump to the area and seals it.
 pub(crate) fn write(
-    area: Area<impl BlockDevice>,
+    area: Area<DumpDisk>,
     old: &impl OldMemory,
     header: &CoreHeader,
     record: Record,
@@ -60,8 +63,9 @@ pub(crate) fn write(
     let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source);
     let lacks_nothing = error.is_none() && written.missing == 0;
     let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
+    let disk_wait = dump.device().waited();
     let seal = dump.seal(outcome, written.file_bytes)?;
-    Ok(Dumped { counts, written, error, seal })
+    Ok(Dumped { counts, written, error, disk_wait, seal })
 }
 
 impl Dumped {

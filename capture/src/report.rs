@@ -130,11 +130,13 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     say!(
         "summary contexts_accepted={contexts_accepted} tables_duplicated={tables_duplicated} \
          leaf_mappings={leaf_mappings} domains_reserved={domains_reserved} hazards={hazards} \
-         pages_kept={} pages_zero={} pages_missing={} pages_unknown={} frames_used={frames_used} nmis={}",
+         pages_kept={} pages_zero={} pages_missing={} pages_unknown={} disk_wait_ms={} \
+         frames_used={frames_used} nmis={}",
         dumped.written.pages,
         dumped.written.zero,
         dumped.written.missing,
         dumped.counts.unknown,
+        dumped.disk_wait.as_millis(),
         exceptions::nmi_count(),
     );
     let state = if dumped.is_complete() { "complete" } else { "partial" };

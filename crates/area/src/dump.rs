@@ -58,6 +58,11 @@ impl<D: BlockDevice> Dump<D> {
         Ok(self.seal)
     }
 
+    /// The disk, to be asked and not to be changed.
+    pub fn device(&self) -> &D {
+        self.area.device()
+    }
+
     fn state(&self, outcome: Outcome, dump_len: u64) -> State {
         if self.failed {
             State::Partial(Lack::Write)

@@ -16,6 +16,11 @@ impl<D: BlockDevice> Window<D> {
         Self { device, bounds }
     }
 
+    /// The whole device.
+    pub(crate) fn device(&self) -> &D {
+        &self.device
+    }
+
     /// Where on the device `len` bytes at `offset` of the window lie, if they do.
     pub(crate) fn locate(&self, offset: u64, len: usize) -> Result<Range, BlockError> {
         let len = len as u64;

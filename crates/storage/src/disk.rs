@@ -79,11 +79,13 @@ pub struct Disk<P: Controller, C: Clock> {
     untold: Option<BlockError>,
     /// Why the disk is not used any more.
     dead: Option<BlockError>,
+    /// Time spent on waiting for the device.
+    waited: Duration,
 }
 
 impl<P: Controller, C: Clock> Disk<P, C> {
     pub(crate) fn new(controller: P, slots: Slots<P::Memory>, geometry: Geometry, clock: C) -> Self {
-        Self { controller, slots, geometry, clock, untold: None, dead: None }
+        Self { controller, slots, geometry, clock, untold: None, dead: None, waited: Duration::ZERO }
     }
 
     /// What the disk is like.
@@ -94,6 +96,11 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     /// How many requests of which size can be in flight; fewer than were asked for if memory or the device's queue was short.
     pub fn pool(&self) -> Pool {
         Pool { slots: self.slots.count(), slot_size: self.geometry.piece }
+    }
+
+    /// How long calls have waited for the device altogether: whoever writes a lot has this time to gain from a faster disk.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Surfaces what has gone wrong since the last call.
@@ -161,12 +168,14 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     }
 
     fn wait_for_completion(&mut self) -> Result<(), BlockError> {
+        let start = self.clock.now();
         let Self { controller, clock, .. } = self;
         let mut answer = Ok(None);
         let waited = wait_until(clock, REQUEST_LIMIT, || {
             answer = controller.poll();
             answer != Ok(None)
         });
+        self.waited += self.clock.now().saturating_sub(start);
         if waited.is_err() {
             return Err(self.give_up(BlockError::TimedOut));
         }

@@ -8,6 +8,8 @@
 
 mod fake;
 
+use std::time::Duration;
+
 use fake::{ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeDisk, Fault, Model, POOL, RO, SIZE_MAX, Shared, VERSION_1};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
@@ -86,6 +88,15 @@ fn a_device_that_looks_by_itself_is_not_rung_for() {
         disk.flush().unwrap();
     }
     assert!(world.borrow().notifications <= 2);
+}
+
+#[test]
+fn only_waiting_for_the_device_counts_as_waiting() {
+    let (_, mut disk) = started(Model::default());
+    disk.write(0, &[1; 4096]).unwrap();
+    assert_eq!(disk.waited(), Duration::ZERO, "a slot was free");
+    disk.read(0, &mut [0; 4096]).unwrap();
+    assert!(disk.waited() > Duration::ZERO);
 }
 
 #[test]
