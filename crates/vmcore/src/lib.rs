@@ -13,7 +13,8 @@
 //! [`CoreHeader`] lists RAM and notes; [`Notes`] merges the notes and finds [`VmcoreInfo`] among them; [`Kernel`] draws
 //! from it how this kernel's virtual addresses translate and what its `struct page` looks like; [`Selection`] goes through
 //! the `struct page` of all RAM, a chunk of page frames at a time, and clears the bits of those that a dump level leaves
-//! out. Its memory does not grow with the machine.
+//! out. [`Vital`] tells which of the pages that are kept a reader needs before all others. The memory of neither grows with
+//! the machine.
 //!
 //! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
 //! memory through [`CoreFile`]. [`CoreLayout`] says where what would lie in a new one that holds the pages of a selection.
