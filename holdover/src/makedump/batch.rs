@@ -16,7 +16,7 @@ pub(crate) struct Batch {
     frames: Vec<Frame>,
     memory: Box<[AlignedPage]>,
     items: Vec<Item>,
-    /// What is stored of all pages, one after the other.
+    /// What is stored of pages that became smaller, one after the other.
     data: Vec<u8>,
 }
 
@@ -25,7 +25,12 @@ pub(crate) struct Batch {
 enum Item {
     Missing,
     Zero,
-    Data { codec: Codec, len: usize },
+    /// The page as it is.
+    Raw,
+    Data {
+        codec: Codec,
+        len: usize,
+    },
 }
 
 impl Batch {
@@ -74,10 +79,12 @@ impl Batch {
     /// Hands the pages to the dump.
     pub(crate) fn store<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) -> Result<(), WriteError> {
         let mut rest = &self.data[..];
-        for (frame, item) in self.frames.drain(..).zip(&self.items) {
+        let read = self.frames.drain(..).zip(&self.memory);
+        for ((frame, AlignedPage(page)), item) in read.zip(&self.items) {
             let content = match *item {
                 Item::Missing => Content::Missing,
                 Item::Zero => Content::Zero,
+                Item::Raw => Content::Data { codec: Codec::None, data: page },
                 Item::Data { codec, len } => {
                     let (data, later) = rest.split_at(len);
                     rest = later;
@@ -94,6 +101,7 @@ fn append(data: &mut Vec<u8>, content: Content<'_>) -> Item {
     match content {
         Content::Missing => Item::Missing,
         Content::Zero => Item::Zero,
+        Content::Data { codec: Codec::None, .. } => Item::Raw,
         Content::Data { codec, data: bytes } => {
             data.extend_from_slice(bytes);
             Item::Data { codec, len: bytes.len() }

@@ -3,7 +3,6 @@
 //! Pages full of zeros become holes in the file. The header is written last: until then it is no core.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
@@ -107,10 +106,8 @@ impl<M: OldMemory> Pages<'_, M> {
         self.statistics.file_bytes = self.layout.size();
         let missing = Ram::from_ranges(self.missing.into_iter())?;
         let headers = self.layout.headers(&missing)?;
-        let sized = self.file.set_len(self.statistics.file_bytes);
-        sized
-            .and_then(|()| self.file.write_all_at(&headers, 0))
-            .map_err(io::Error::into)
-            .map(|()| self.statistics)
+        self.file.set_len(self.statistics.file_bytes)?;
+        self.file.write_all_at(&headers, 0)?;
+        Ok(self.statistics)
     }
 }
