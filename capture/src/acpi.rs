@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use machine::{Range, Unreadable};
 
 /// Bytes in the header of every table (section 5.2.6).
@@ -17,14 +18,14 @@ const LONGEST: usize = 1 << 20;
 const MOST_TABLES: usize = 256;
 
 /// Reads physical memory of the firmware.
-pub(crate) trait Firmware {
+pub trait Firmware {
     /// Copies memory from `address` into `into`.
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
 }
 
 /// Why there are no ACPI tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AcpiError {
+pub enum AcpiError {
     /// Something could not be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -34,39 +35,42 @@ pub(crate) enum AcpiError {
     /// A table's length is impossible.
     #[error("the ACPI table at {0:#x} has an impossible length")]
     Length(u64),
+    /// There is no memory for a copy of the table.
+    #[error("no memory for the ACPI table at {0:#x}")]
+    OutOfMemory(u64),
 }
 
 /// The tables that matter here.
 #[derive(Debug, Default)]
-pub(crate) struct Tables {
+pub struct Tables {
     /// DMA remapping reporting.
-    pub(crate) dmar: Option<Table>,
+    pub dmar: Option<Table>,
     /// Memory-mapped configuration space.
-    pub(crate) mcfg: Option<Table>,
+    pub mcfg: Option<Table>,
     /// Fixed ACPI description.
-    pub(crate) fadt: Option<Table>,
+    pub fadt: Option<Table>,
 }
 
 /// A copy of one table.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     bytes: Vec<u8>,
 }
 
 /// A group of PCI buses and where their configuration space is (PCI firmware specification 3.3, table 4-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ecam {
+pub struct Ecam {
     /// Address of the configuration space of bus 0, whether or not it is one of the group.
     base: u64,
     /// PCI segment group.
-    pub(crate) segment: u16,
+    pub segment: u16,
     first_bus: u8,
     last_bus: u8,
 }
 
 impl Tables {
     /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read is as good as absent.
-    pub(crate) fn find(firmware: &mut impl Firmware, rsdp: u64) -> Result<Self, AcpiError> {
+    pub fn find(firmware: &mut impl Firmware, rsdp: u64) -> Result<Self, AcpiError> {
         let mut tables = Self::default();
         for address in listed_tables(firmware, rsdp)? {
             let Ok(table) = Table::read(firmware, address) else { continue };
@@ -81,14 +85,14 @@ impl Tables {
     }
 
     /// The groups of buses that MCFG lists.
-    pub(crate) fn ecams(&self) -> impl Iterator<Item = Ecam> {
+    pub fn ecams(&self) -> impl Iterator<Item = Ecam> {
         const ENTRIES: usize = 44;
         let entries = self.mcfg.as_ref().and_then(|table| table.bytes.get(ENTRIES..)).unwrap_or_default();
         entries.as_chunks().0.iter().filter_map(Ecam::decode)
     }
 
     /// The reset register's I/O port and the value to write (section 4.8.3.6); `None` if it is not in I/O space.
-    pub(crate) fn reset_register(&self) -> Option<(u16, u8)> {
+    pub fn reset_register(&self) -> Option<(u16, u8)> {
         const FLAGS: usize = 112;
         const RESET_REG_SUP: u32 = 1 << 10;
         const RESET_REG: usize = 116;
@@ -100,7 +104,7 @@ impl Tables {
     }
 
     /// The power-management timer's I/O port (section 4.8.3.3).
-    pub(crate) fn pm_timer(&self) -> Option<u16> {
+    pub fn pm_timer(&self) -> Option<u16> {
         const PM_TMR_BLK: usize = 76;
         const X_PM_TMR_BLK: usize = 208;
         let fadt = self.fadt.as_ref()?;
@@ -118,13 +122,15 @@ impl Table {
         if !(HEADER..=LONGEST).contains(&length) {
             return Err(AcpiError::Length(address));
         }
-        let mut bytes = alloc::vec![0; length];
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| AcpiError::OutOfMemory(address))?;
+        bytes.resize(length, 0);
         firmware.read(address, &mut bytes)?;
         Ok(Self { bytes })
     }
 
     /// The whole table, header included.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -154,19 +160,19 @@ impl Ecam {
     }
 
     /// The buses of the group.
-    pub(crate) fn buses(self) -> core::ops::RangeInclusive<u8> {
+    pub fn buses(self) -> core::ops::RangeInclusive<u8> {
         self.first_bus..=self.last_bus
     }
 
     /// The addresses of the configuration space of all its buses, one mebibyte each.
-    pub(crate) fn range(self) -> Range {
+    pub fn range(self) -> Range {
         let bus = |number: u8| self.base + (u64::from(number) << 20);
         Range::new(bus(self.first_bus), bus(self.last_bus) + (1 << 20))
     }
 }
 
 /// The addresses that the root pointer's extended table lists, or its old one (sections 5.2.5, 5.2.7, 5.2.8).
-fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<Vec<u64>, AcpiError> {
+fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64, MOST_TABLES>, AcpiError> {
     let mut root = [0; 36];
     firmware.read(rsdp, &mut root)?;
     if &root[..8] != b"RSD PTR " || checksum(&root[..20]) != 0 {

@@ -23,14 +23,14 @@ const E820_ACPI: u32 = 3;
 const E820_NVS: u32 = 4;
 
 /// A copy of what the boot loader handed over, taken before the memory it lies in is used for something else.
-pub(crate) struct BootParams {
+pub struct BootParams {
     page: [u8; SIZE],
     command_line: ArrayVec<u8, COMMAND_LINE>,
 }
 
 impl BootParams {
     /// Copies `boot_params` and the command line it points to, through `read(address, into)`.
-    pub(crate) fn copy(address: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
+    pub fn copy(address: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
         let mut params = Self { page: [0; SIZE], command_line: ArrayVec::new() };
         if !read(address, &mut params.page) {
             params.page = [0; SIZE];
@@ -48,27 +48,27 @@ impl BootParams {
     }
 
     /// The command line; empty if it is not text.
-    pub(crate) fn command_line(&self) -> &str {
+    pub fn command_line(&self) -> &str {
         core::str::from_utf8(&self.command_line).unwrap_or_default()
     }
 
     /// Address of ACPI's root pointer; `None` if the boot loader did not say.
-    pub(crate) fn rsdp(&self) -> Option<u64> {
+    pub fn rsdp(&self) -> Option<u64> {
         Some(self.u64(ACPI_RSDP_ADDR)).filter(|&address| address != 0)
     }
 
     /// The memory that this kernel was given to use.
-    pub(crate) fn usable(&self) -> impl Iterator<Item = Range> {
+    pub fn usable(&self) -> impl Iterator<Item = Range> {
         self.map().filter(|(_, kind)| *kind == E820_RAM).map(|(range, _)| range)
     }
 
     /// The memory in which ACPI has its own things.
-    pub(crate) fn acpi(&self) -> impl Iterator<Item = Range> {
+    pub fn acpi(&self) -> impl Iterator<Item = Range> {
         self.map().filter(|(_, kind)| [E820_ACPI, E820_NVS].contains(kind)).map(|(range, _)| range)
     }
 
     /// What firmware keeps for itself: memory or registers.
-    pub(crate) fn kept_by_firmware(&self) -> impl Iterator<Item = Range> {
+    pub fn kept_by_firmware(&self) -> impl Iterator<Item = Range> {
         let others = |kind: &u32| ![E820_RAM, E820_ACPI, E820_NVS].contains(kind);
         self.map().filter(move |(_, kind)| others(kind)).map(|(range, _)| range)
     }

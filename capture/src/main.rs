@@ -14,9 +14,7 @@
 
 extern crate alloc;
 
-mod acpi;
 mod boot;
-mod boot_params;
 mod clock;
 mod console;
 mod copy;
@@ -32,9 +30,7 @@ mod memory;
 mod mmio;
 #[cfg(mutations)]
 mod mutations;
-mod options;
 mod paging;
-mod pci;
 mod recording;
 mod remapping;
 mod report;
@@ -42,6 +38,7 @@ mod reset;
 #[cfg(freestanding)]
 mod runtime;
 
+use capture::{acpi, boot_params, options, pci};
 use vmcore::Level;
 
 use crate::console::say;

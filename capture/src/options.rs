@@ -1,30 +1,30 @@
 //! The command line's options; ARCHITECTURE.md lists them.
 
-use crate::console::Serial;
 use crate::pci::Function;
+use crate::serial::Serial;
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options<'a> {
+pub struct Options<'a> {
     /// `elfcorehdr=`: address of the dead kernel's core header.
-    pub(crate) elfcorehdr: Option<u64>,
+    pub elfcorehdr: Option<u64>,
     /// `acpi_rsdp=`: address of ACPI's root pointer.
-    pub(crate) acpi_rsdp: Option<u64>,
+    pub acpi_rsdp: Option<u64>,
     /// `holdover.area=`: the dump area's UUID.
-    pub(crate) area: Option<&'a str>,
+    pub area: Option<&'a str>,
     /// The offset of its label on the disk, in bytes.
-    pub(crate) area_offset: u64,
+    pub area_offset: u64,
     /// `holdover.disk=`: the disk's PCI function.
-    pub(crate) disk: Option<Function>,
+    pub disk: Option<Function>,
     /// `holdover.level=`: which pages to leave out.
-    pub(crate) level: Option<u8>,
+    pub level: Option<u8>,
     /// `console=`: the last serial port named.
-    pub(crate) console: Option<Serial>,
+    pub console: Option<Serial>,
 }
 
 impl<'a> Options<'a> {
     /// Reads the options; words that are not understood are somebody else's.
-    pub(crate) fn parse(command_line: &'a str) -> Self {
+    pub fn parse(command_line: &'a str) -> Self {
         let mut options = Self::default();
         for (key, value) in command_line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
             options.set(key, value);

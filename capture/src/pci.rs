@@ -13,7 +13,7 @@ use core::str::FromStr;
 
 use machine::{Range, Registers};
 
-pub(crate) use aliases::aliases;
+pub use aliases::aliases;
 use vtd::source::SourceId;
 
 // Offsets in configuration space (section 7.5.1) and their bits.
@@ -33,27 +33,27 @@ const MULTI_FUNCTION: u8 = 1 << 7;
 const BRIDGE_HEADER: u8 = 1;
 
 /// Bytes in a function's configuration space.
-pub(crate) const CONFIG_SIZE: usize = 4096;
+pub const CONFIG_SIZE: usize = 4096;
 
 /// Where a function is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Function {
+pub struct Function {
     /// Segment group.
-    pub(crate) segment: u16,
+    pub segment: u16,
     /// Bus number.
-    pub(crate) bus: u8,
+    pub bus: u8,
     /// Device (bits 7 to 3) and function (bits 2 to 0).
-    pub(crate) devfn: u8,
+    pub devfn: u8,
 }
 
 impl Function {
     /// The source-id of its requests.
-    pub(crate) fn source(self) -> SourceId {
+    pub fn source(self) -> SourceId {
         SourceId::new(self.bus, self.devfn)
     }
 
     /// Offset of its configuration space from that of bus 0.
-    pub(crate) fn ecam_offset(self) -> u64 {
+    pub fn ecam_offset(self) -> u64 {
         u64::from(self.bus) << 20 | u64::from(self.devfn) << 12
     }
 }
@@ -66,7 +66,7 @@ impl fmt::Display for Function {
 
 /// The text is not of the form `SSSS:BB:DD.F`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoFunction;
+pub struct NoFunction;
 
 impl FromStr for Function {
     type Err = NoFunction;
@@ -90,15 +90,15 @@ impl FromStr for Function {
 
 /// A function that is there, and its configuration space.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Device<R> {
+pub struct Device<R> {
     /// Where it is.
-    pub(crate) function: Function,
+    pub function: Function,
     /// Its configuration space, [`CONFIG_SIZE`] bytes.
-    pub(crate) config: R,
+    pub config: R,
 }
 
 /// Finds the functions on `buses` of `segment`; `open` gives access to a function's configuration space.
-pub(crate) fn scan<R: Registers>(
+pub fn scan<R: Registers>(
     segment: u16,
     buses: impl Iterator<Item = u8>,
     open: impl Fn(Function) -> Option<R>,
@@ -126,12 +126,12 @@ fn functions_of<R: Registers>(
 
 impl<R: Registers> Device<R> {
     /// Vendor and device identification.
-    pub(crate) fn id(&self) -> (u16, u16) {
+    pub fn id(&self) -> (u16, u16) {
         (self.config.read16(VENDOR_ID), self.config.read16(DEVICE_ID))
     }
 
     /// The address in memory space that base address register `index` holds; `None` if it is not for memory or empty.
-    pub(crate) fn bar(&self, index: usize) -> Option<u64> {
+    pub fn bar(&self, index: usize) -> Option<u64> {
         const IO: u32 = 1;
         const TYPE: u32 = 0b110;
         const SIXTY_FOUR: u32 = 0b100;
@@ -147,7 +147,7 @@ impl<R: Registers> Device<R> {
     ///
     /// Their sizes cannot be read without changing registers of a device at work. But each is a power of two and divides
     /// the address, so the largest that it can be is known.
-    pub(crate) fn claimed(&self) -> impl Iterator<Item = Range> {
+    pub fn claimed(&self) -> impl Iterator<Item = Range> {
         const LARGEST: u64 = 16 << 30;
         (0..6).filter_map(|index| self.bar(index)).filter_map(|address| {
             let largest = 1 << address.trailing_zeros();
@@ -156,7 +156,7 @@ impl<R: Registers> Device<R> {
     }
 
     /// The bus behind this function and the windows of memory addresses that it forwards, if it is a bridge.
-    pub(crate) fn bridge(&self) -> Option<Bridge> {
+    pub fn bridge(&self) -> Option<Bridge> {
         let upper = |offset| u64::from(self.config.read32(offset));
         self.is_bridge().then(|| Bridge {
             secondary_bus: self.config.read8(SECONDARY_BUS),
@@ -173,7 +173,7 @@ impl<R: Registers> Device<R> {
     }
 
     /// Lets the device answer in memory space and do DMA.
-    pub(crate) fn enable(&mut self) {
+    pub fn enable(&mut self) {
         let command = self.config.read16(COMMAND);
         self.config.write16(COMMAND, command | COMMAND_MEMORY_AND_MASTER);
     }
@@ -185,13 +185,13 @@ impl<R: Registers> Device<R> {
 
 /// What a bridge between PCI buses forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bridge {
+pub struct Bridge {
     /// The bus behind it.
-    pub(crate) secondary_bus: u8,
+    pub secondary_bus: u8,
     /// The last of the buses behind it.
-    pub(crate) subordinate_bus: u8,
+    pub subordinate_bus: u8,
     /// Memory addresses that it takes for devices behind it: not prefetchable, prefetchable. Empty when closed.
-    pub(crate) windows: [Range; 2],
+    pub windows: [Range; 2],
 }
 
 /// A bridge's window from its base and limit registers (sections 7.5.1.3.8 to 7.5.1.3.10), in units of 1 MiB.

@@ -1,21 +1,11 @@
 //! What the capture kernel is handed when it starts: `boot_params`, the command line, and ACPI's tables, all in memory that
 //! is the fuzzer's bytes.
-//!
-//! The capture kernel is a program, not a library: its modules that need no hardware are taken in here as they are.
 
 #![no_main]
 
-extern crate alloc;
-
-#[allow(dead_code, unreachable_pub, reason = "the capture kernel uses all of it")]
-#[path = "../../capture/src/acpi.rs"]
-mod acpi;
-#[allow(dead_code, unreachable_pub, reason = "the capture kernel uses all of it")]
-#[path = "../../capture/src/boot_params.rs"]
-mod boot_params;
-
-use acpi::{Firmware, Tables};
-use boot_params::BootParams;
+use capture::acpi::{Firmware, Tables};
+use capture::boot_params::BootParams;
+use capture::options::Options;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use machine::{OldMemory, Unreadable};
@@ -36,6 +26,10 @@ fuzz_target!(|bytes: &[u8]| {
     let memory = Memory::new(bytes);
     let params = BootParams::copy(0, |address, into| memory.read(address, into).is_ok());
     assert!(params.command_line().len() <= bytes.len());
+    let options = Options::parse(params.command_line());
+    assert!(
+        options.level.is_none_or(|level| level <= 31) && (options.area.is_some() || options.area_offset == 0)
+    );
     assert!(params.usable().count() <= MAP_ENTRIES);
     let Some(root) = params.rsdp() else { return };
     let Ok(tables) = Tables::find(&mut Rom(memory), root) else { return };

@@ -44,7 +44,7 @@ impl<R: Registers> Device<R> {
 }
 
 /// The other source-ids of a function, the one nearest to the root last.
-pub(crate) fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> Vec<Function> {
+pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> Vec<Function> {
     let to_bus = |segment, bus| {
         let leads = |device: &&Device<R>| {
             device.function.segment == segment

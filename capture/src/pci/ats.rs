@@ -19,7 +19,7 @@ const ENABLE: u16 = 1 << 15;
 
 impl<R: Registers> Device<R> {
     /// What the unit needs to know to tell this function to forget translations, if it keeps any.
-    pub(crate) fn device_tlb(&self) -> Option<DeviceTlb> {
+    pub fn device_tlb(&self) -> Option<DeviceTlb> {
         let ats = self.extended_capability(ATS)?;
         if self.config.read16(ats + CONTROL) & ENABLE == 0 {
             return None;

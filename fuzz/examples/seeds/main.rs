@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod area;
+mod core_file;
 mod core_header;
 mod dmar;
 mod dump;
 mod firmware;
+mod pci;
+mod reach;
 mod record;
 mod scenario;
 mod takeover;
@@ -24,6 +27,9 @@ type Seed = (&'static str, Vec<u8>);
 fn main() -> io::Result<()> {
     write("dmar", dmar::seeds())?;
     write("core_header", core_header::seeds())?;
+    write("core_file", core_file::seeds())?;
+    write("pci", pci::seeds())?;
+    write("reach", reach::seeds())?;
     write("dump", dump::seeds())?;
     write("area", area::seeds())?;
     write("firmware", firmware::seeds())?;

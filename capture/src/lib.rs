@@ -1,0 +1,16 @@
+//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, and the
+//! configuration space of PCI functions.
+//!
+//! All of it was written by others, the dead kernel among them, and is read through closures and traits: it can be given
+//! anything in a test, and to a fuzzer.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod acpi;
+pub mod boot_params;
+pub mod options;
+pub mod pci;
+pub mod serial;

@@ -1,0 +1,61 @@
+//! The configuration space of two PCI functions, a bridge perhaps and what is behind it: lists of capabilities may lead
+//! anywhere, and bridges to each other.
+
+#![no_main]
+
+use capture::pci::{self, CONFIG_SIZE, Function};
+use libfuzzer_sys::fuzz_target;
+use machine::Registers;
+
+/// Configuration space with the fuzzer's bytes at its beginning, and zeros behind.
+#[derive(Clone)]
+struct Space([u8; CONFIG_SIZE]);
+
+impl Space {
+    fn new(bytes: &[u8]) -> Self {
+        let mut space = [0; CONFIG_SIZE];
+        let len = bytes.len().min(CONFIG_SIZE);
+        space[..len].copy_from_slice(&bytes[..len]);
+        Self(space)
+    }
+
+    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
+        *self.0[offset..].first_chunk().expect("an offset within configuration space")
+    }
+}
+
+impl Registers for Space {
+    fn read8(&self, offset: usize) -> u8 {
+        u8::from_le_bytes(self.at(offset))
+    }
+    fn read16(&self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.at(offset))
+    }
+    fn read32(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.at(offset))
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.at(offset))
+    }
+    fn write8(&mut self, _: usize, _: u8) {}
+    fn write16(&mut self, _: usize, _: u16) {}
+    fn write32(&mut self, _: usize, _: u32) {}
+    fn write64(&mut self, _: usize, _: u64) {}
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let [first, second] = [first, second].map(Space::new);
+    let open = |function: Function| match (function.bus, function.devfn) {
+        (0, 8) => Some(first.clone()),
+        (1, 8) => Some(second.clone()),
+        _ => None,
+    };
+    let devices = pci::scan(0, 0..=1, open);
+    for device in &devices {
+        let claimed = (0..8).filter_map(|index| device.bar(index)).count() + device.claimed().count();
+        assert!(claimed <= 12);
+        let _ = (device.id(), device.bridge(), device.device_tlb());
+        assert!(pci::aliases(&devices, device.function).len() <= 256);
+    }
+});
