@@ -123,17 +123,18 @@ pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
 
 /// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
 ///
-/// The others of `sharing` were in the same domain, and may not reach the buffers.
+/// The others of `sharing` were in the same domain, and may not reach the buffers. On a damaged machine it may be that the device
+/// cannot be attached: its RID_PASID can have come to lie beyond its directory.
 pub(crate) fn attach(
     machine: &Machine,
     taken: &mut Taken,
     frames: &mut impl Frames,
     sharing: &[Requester],
     pages: &[u64],
-) -> Result<(Attachment, Vec<Buffer>), MapError> {
+) -> Result<(Attachment, Vec<Buffer>), TestCaseError> {
     let memory: Vec<Range> = (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
     machine.guard(memory.iter().map(|memory| Own { requester: sharing[0], memory: *memory }).collect());
-    let device = taken.attach(SourceId(sharing[0].source), &[], frames).expect("a device can be attached");
+    let device = taken.attach(SourceId(sharing[0].source), &[], frames)?;
     let mut map = |memory: &Range| {
         let start = taken.map(
             &device,
