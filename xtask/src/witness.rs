@@ -130,7 +130,7 @@ fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findi
     let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
     let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
     let remembered = remembered.judge(&files.dump())?;
-    let readings = read_all(evidence, tool, &before, &writable)?;
+    let readings = read_all(evidence, tool, [&before, &after], &writable)?;
     let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
     let entered = entered.context("Holdover did not start")?;
     let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
@@ -140,7 +140,12 @@ fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findi
 }
 
 /// Hears the readers, and makedumpfile on the memory of which the dump was made.
-fn read_all(evidence: &Evidence, tool: &Tool, before: &Ram, writable: &Writable) -> Result<Readings> {
+fn read_all(
+    evidence: &Evidence,
+    tool: &Tool,
+    [before, after]: [&Ram; 2],
+    writable: &Writable,
+) -> Result<Readings> {
     let Evidence { files, reserved, .. } = evidence;
     let mut readings = read(evidence)?;
     let core = files.scratch("core");
@@ -150,7 +155,11 @@ fn read_all(evidence: &Evidence, tool: &Tool, before: &Ram, writable: &Writable)
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
     with_readers(evidence, |case| {
-        readers::Sample::of(case, before, may_differ)?.read_with_kdumpfile(&mut readings);
+        let safe = readers::Sample::of(case, before, may_differ)?;
+        // Where devices may write all of memory there are no such pages, but most of it is as it was.
+        let changed = |frame: u64| before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok();
+        let sample = if safe.is_empty() { readers::Sample::of(case, before, changed)? } else { safe };
+        sample.read_with_kdumpfile(&mut readings);
         Ok(())
     })?;
     // It is in newer kernels that page types have changed.

@@ -32,6 +32,11 @@ impl<'a> Sample<'a> {
         Ok(Self { case, memory, frames: frames.step_by(STEP).collect() })
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// Has every program read them that can be asked for pages.
     pub(crate) fn read(&self, readings: &mut Readings) {
         self.read_with_kdumpfile(readings);
