@@ -35,7 +35,7 @@ pub(crate) use dump::find_record;
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A dump that Holdover wrote
+    /// A dump that Holdover's capture kernel wrote
     #[arg(required_unless_present = "dmar")]
     dump: Option<PathBuf>,
     /// Only the remapping unit whose registers are at this physical address
