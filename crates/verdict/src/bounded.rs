@@ -4,7 +4,7 @@
 
 use model::{Machine, Violation};
 
-use crate::{DEADLINE, Verdict, ensure, told};
+use crate::{DEADLINE, Verdict, ensure, limits, told};
 
 /// Waits of a takeover: drain, queue off, queue on, proof, write buffer, root, contexts, translations, and back again.
 const WAITS: u32 = 14;
@@ -18,11 +18,12 @@ pub fn check(machine: &Machine, unit: usize, budget: usize) -> Verdict {
     ensure(!machine.violations().contains(&off), || told(machine))
 }
 
-/// Steps of a takeover: a few for each table that is copied or counted and each entry that is relinked, and the waits.
+/// Steps of a takeover: a few for each table that is copied or counted or looked at, for each entry of it, and the waits.
 fn step_limit(budget: usize) -> u64 {
     let relinking = 4 * 512 * (budget as u64 + 1);
     let counting = 4 * 4 * 512 * (budget as u64 + 1);
+    let looking = 2 * 512 * u64::from(limits().looks);
     let contexts = 8 * 65536;
     let waiting = 4 * u64::from(WAITS) * DEADLINE.as_millis() as u64;
-    relinking + counting + contexts + waiting
+    relinking + counting + looking + contexts + waiting
 }
