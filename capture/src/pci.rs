@@ -98,13 +98,22 @@ pub struct Device<R> {
 }
 
 /// Finds the functions on `buses` of `segment`; `open` gives access to a function's configuration space.
+///
+/// Garbage there may look like more functions than there is memory for: then the first ones are all.
 pub fn scan<R: Registers>(
     segment: u16,
     buses: impl Iterator<Item = u8>,
     open: impl Fn(Function) -> Option<R>,
 ) -> Vec<Device<R>> {
     let slots = buses.flat_map(|bus| (0..32).map(move |slot| Function { segment, bus, devfn: slot << 3 }));
-    slots.flat_map(|first| functions_of(first, &open)).collect()
+    let mut found = Vec::new();
+    for device in slots.flat_map(|first| functions_of(first, &open)) {
+        if found.try_reserve(1).is_err() {
+            break;
+        }
+        found.push(device);
+    }
+    found
 }
 
 /// The functions of the device whose function 0 is `first`.

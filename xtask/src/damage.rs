@@ -83,9 +83,8 @@ impl Damage {
     pub(crate) fn victim(self) -> Device {
         match self {
             Self::DiskContext => Device::DUMP_DISK,
-            // It follows pointers: where it goes after a fault is known only if everything is closed.
-            Self::ContextReservedBits => Device::USB,
-            Self::ContextWrongWidth => Device::NETWORK,
+            // The USB controller would do, but it asks again so often that the emulator is busy with its faults for minutes.
+            Self::ContextReservedBits | Self::ContextWrongWidth => Device::NETWORK,
             _ => Device::SOUND,
         }
     }

@@ -70,7 +70,7 @@ impl Test {
         let checks: [(&str, &[&str]); 3] = [
             ("format", &["fmt", "--all", "--check"]),
             ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-            ("unit-tests", &["test", "--workspace"]),
+            ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
         ];
         for (name, arguments) in checks.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, || cargo(arguments).map(|()| Vec::new()));

@@ -10,6 +10,9 @@
 //! [`Obstacle::Unreadable`] and never guessed. The tables are taken as hostile: a walk goes no deeper than the levels of the
 //! architecture, and looks at no more tables than a [`Budget`] has.
 //!
+//! What is listed is what entries allow. Hardware that has to note in an entry that it was used, and cannot, blocks the request
+//! all the same (3.10): that is not told, so that nothing is left out that a device may have reached.
+//!
 //! Section numbers are those of the VT-d specification, revision 4.1.
 
 #![no_std]

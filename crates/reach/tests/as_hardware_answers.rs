@@ -7,10 +7,15 @@ use model::{Access, Answer, Direction, Machine, Requester, Scenario};
 use proptest::prelude::*;
 use reach::{Budget, Kind, Obstacle, Piece, Place, Rights, Route, Tables, Unit};
 use vtd::control::RootTableAddress;
+use vtd::fault::FaultReason;
 use vtd::registers::RTADDR;
 
 /// More tables than any machine here has, unless they form loops.
 const TABLES: u64 = 1 << 14;
+
+/// Why a request is blocked that all entries allow: hardware cannot note in them that they were used (7.1.3, conditions SFS and
+/// SSS of accessed and dirty bits). What is listed does not go into that.
+const CANNOT_NOTE: [FaultReason; 3] = [FaultReason(0x77), FaultReason(0x7C), FaultReason(0x90)];
 
 fn unit(machine: &Machine) -> Unit {
     use machine::Registers;
@@ -65,12 +70,16 @@ fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result
                 Kind::Obstacle(_) => None,
             };
             match expected {
-                Some(expected) => prop_assert_eq!(answer, expected, "{:?}", piece),
+                Some(expected) => prop_assert!(is_as_listed(answer, expected), "{answer:?}: {piece:?}"),
                 None => prop_assert!(matches!(answer, Answer::Blocked(_)), "{answer:?}: {piece:?}"),
             }
         }
     }
     Ok(())
+}
+
+fn is_as_listed(answer: Answer, listed: Answer) -> bool {
+    answer == listed || matches!(answer, Answer::Blocked(reason) if CANNOT_NOTE.contains(&reason))
 }
 
 /// Requests of the model do not say that they are privileged.
@@ -99,7 +108,7 @@ fn check(machine: &Machine) -> Result<(), TestCaseError> {
             let access = requester.access(leaf.iova, Direction::Read);
             let answer = machine.answer_before(0, access);
             let told = listed_answer(&pieces, access).map(Answer::Memory);
-            prop_assert!(told.is_none_or(|told| told == answer), "{access}");
+            prop_assert!(told.is_none_or(|told| is_as_listed(answer, told)), "{access}");
             prop_assert!(told.is_some() || !matches!(answer, Answer::Memory(_)), "{access} is {answer:?}");
         }
     }
