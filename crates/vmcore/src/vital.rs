@@ -28,6 +28,8 @@ use crate::{AddressSpace, Kernel, Level, OutOfMemory, Ram};
 
 /// Bytes of bitmap that are kept: 32 GiB of memory. Page tables lead to anywhere, so there is a walk for each window.
 const WINDOW: usize = 1 << 20;
+/// How many times over page tables may map the memory of a window: a kernel maps most of it once, besides directly.
+const TIMES_OVER: u64 = 16;
 
 /// Tells vital pages from others; cheap for page frames that ascend.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl<'a, M: OldMemory> Vital<'a, M> {
         let first = pfn - pfn % (WINDOW as u64 * 8);
         if self.first != Some(first) {
             self.bits.fill(0);
-            finder.find(&mut Window { first, bits: &mut self.bits }, self.ram);
+            finder.find(&mut Window::new(first, &mut self.bits), self.ram);
             self.first = Some(first);
         }
         let bit = (pfn - first) as usize;
@@ -160,9 +162,16 @@ fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace
 struct Window<'b> {
     first: u64,
     bits: &'b mut [u8],
+    /// Frames of which page tables may still tell. Tables that map the same gibibytes again and again would take minutes.
+    left: u64,
 }
 
-impl Window<'_> {
+impl<'b> Window<'b> {
+    fn new(first: u64, bits: &'b mut [u8]) -> Self {
+        let left = bits.len() as u64 * 8 * TIMES_OVER;
+        Self { first, bits, left }
+    }
+
     fn frames(&self) -> Range {
         bitmap::window(self.first, self.bits)
     }
@@ -176,17 +185,30 @@ impl Window<'_> {
 
     /// Marks memory as vital.
     fn set(&mut self, memory: Range) -> Way {
-        self.set_frames(frames_of(memory));
+        let inside = self.mapped(memory);
+        self.set_frames(inside);
         Way::On
     }
 
     /// Marks memory as not vital.
     fn clear(&mut self, memory: Range) -> Way {
-        let inside = frames_of(memory).intersection(self.frames());
+        let inside = self.mapped(memory);
         if !inside.is_empty() {
             bitmap::clear(self.bits, inside.start - self.first, inside.end - self.first);
         }
         Way::On
+    }
+
+    /// What of mapped memory is in the window; nothing if too much was mapped before.
+    fn mapped(&mut self, memory: Range) -> Range {
+        let inside = frames_of(memory).intersection(self.frames());
+        match self.left.checked_sub(inside.len()) {
+            Some(left) => {
+                self.left = left;
+                inside
+            }
+            None => Range::default(),
+        }
     }
 }
 

@@ -117,6 +117,24 @@ fn frames_in_more_than_one_window_are_found_whatever_is_asked_first() {
     assert_eq!(asked, [true, false, true, false, true, false]);
 }
 
+/// Two gibibytes in turn, so often that the 32 GiB of a window are mapped sixteen times over.
+#[test]
+fn what_is_mapped_after_the_same_memory_was_mapped_too_often_is_not_looked_at() {
+    let mut memory = machine(300);
+    memory.write_u64(VMALLOC, TABLES[0] | PRESENT);
+    memory.write_u64(VMALLOC + 8, TABLES[1] | PRESENT);
+    for entry in 0..512 {
+        memory.write_u64(TABLES[0] + entry * 8, (entry % 2 + 2) << 30 | PRESENT | LARGE);
+    }
+    memory.write_u64(TABLES[1], 5 << 30 | PRESENT | LARGE);
+    let text = [COMMON, UP_TO_6_2].concat();
+    let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
+    let ram = Ram::from_ranges([Range::new(0, 300 << 27)].into_iter()).unwrap();
+    let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();
+    let asked = [1, 2, 3, 4, 5].map(|gibibyte| vital.contains((gibibyte << 18) + 1));
+    assert_eq!(asked, [false, true, true, false, false]);
+}
+
 #[test]
 fn nothing_is_vital_of_a_kernel_of_which_nothing_is_known() {
     let (memory, kernel) = (machine_with_vmalloc(), Kernel::new(VmcoreInfo::new(b"")));
