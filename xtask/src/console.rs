@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 /// Whether the person at the terminal sees the console as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,23 @@ impl Line {
         (0..).zip(texts).map(|(second, text)| Self { at: at(second), text: (*text).to_owned() }).collect()
     }
 }
+
+/// The machine runs, and says nothing any more.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    /// For how long.
+    pub(crate) silence: Duration,
+    /// The last lines.
+    pub(crate) tail: String,
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing on the console for {} s\n{}", self.silence.as_secs(), self.tail)
+    }
+}
+
+impl std::error::Error for Silence {}
 
 /// The lines so far, and a thread that adds to them until the console closes.
 pub(crate) struct Console {
@@ -92,19 +109,30 @@ impl Console {
     ///
     /// Fails at the limit, and as soon as the console closes; the error shows the last lines.
     pub(crate) fn wait_for(&self, wanted: &str, limit: Duration) -> Result<Line> {
-        let deadline = Instant::now() + limit;
+        self.wait_for_talker(wanted, limit, limit)
+    }
+
+    /// Like [`wait_for`](Self::wait_for), but fails with [`Silence`] when there was no line at all for so long.
+    pub(crate) fn wait_for_talker(&self, wanted: &str, limit: Duration, silence: Duration) -> Result<Line> {
+        let start = Instant::now();
+        let (mut known, mut heard) = (0, start);
         let mut state = self.shared.lock();
         loop {
             if let Some(line) = state.lines.iter().find(|line| line.text.contains(wanted)) {
                 return Ok(line.clone());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.closed {
-                bail!("the machine ended before `{wanted}` was on its console\n{}", Tail(&state.lines));
+            let tail = Tail(&state.lines);
+            ensure!(!state.closed, "the machine ended before `{wanted}` was on its console\n{tail}");
+            ensure!(
+                start.elapsed() < limit,
+                "no `{wanted}` on the console within {} s\n{tail}",
+                limit.as_secs()
+            );
+            if state.lines.len() > known {
+                (known, heard) = (state.lines.len(), Instant::now());
             }
-            if left.is_zero() {
-                bail!("no `{wanted}` on the console within {} s\n{}", limit.as_secs(), Tail(&state.lines));
-            }
+            ensure!(heard.elapsed() < silence, Silence { silence, tail: tail.to_string() });
+            let left = limit.saturating_sub(start.elapsed()).min(silence.saturating_sub(heard.elapsed()));
             state = self.shared.wait(state, left);
         }
     }
@@ -174,6 +202,19 @@ mod tests {
     fn a_console_that_closes_early_is_an_error_with_its_last_lines() {
         let error = console("last words\n").wait_for("sealed", SOON).unwrap_err().to_string();
         assert!(error.contains("ended before `sealed`") && error.contains("last words"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_that_says_nothing_any_more_is_told_from_one_that_is_slow() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::follow(reader, file.path(), Echo::Hidden).unwrap();
+        writer.write_all(b"hello\n").unwrap();
+        let brief = Duration::from_millis(50);
+        let silent = console.wait_for_talker("never", SOON, brief).unwrap_err();
+        assert!(silent.is::<Silence>() && silent.to_string().contains("hello"), "{silent}");
+        let slow = console.wait_for("never", brief).unwrap_err();
+        assert!(!slow.is::<Silence>(), "{slow}");
     }
 
     #[test]

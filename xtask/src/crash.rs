@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::boot::{self, Booted};
 use crate::console::{Echo, Line};
 use crate::damage::{Damage, Wound};
 use crate::files::Files;
@@ -21,8 +22,6 @@ use crate::tool::Tool;
 use crate::witness::tables::Tables;
 use crate::witness::trace::Trace;
 
-/// From power-on until Holdover is loaded, on a machine that does two such things at once.
-pub(crate) const BOOT: Duration = Duration::from_secs(240);
 /// From the panic to Holdover's first instruction.
 const ENTRY: Duration = Duration::from_secs(60);
 /// From the panic to the reset. Holdover's own deadlines are far below, but a blocked device that does not rest slows the whole
@@ -35,8 +34,6 @@ pub(crate) const DISK_BYTES: u64 = 256 << 20;
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
 
-/// The line with which the guest's init tells that Holdover is loaded, and that it waits for the bench.
-pub(crate) const LOADED: &str = "bench: loaded";
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 
@@ -84,18 +81,20 @@ pub(crate) struct Stop {
 impl Crash<'_> {
     /// Runs it; its files are kept under `name`. Fails unless the machine has reset itself at the end.
     pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
-        let files = Files::new(name)?;
-        let kernel = Kernel::load(self.scenario.kernel)?;
-        let area = self.make_disk(&files)?;
-        self.write_initramfs(&kernel, &files, &area)?;
-        let mut machine = Machine::start(self.scenario, &kernel, &files, self.watch, self.echo)?;
-        machine.wait_for(LOADED, BOOT)?;
+        let Booted { files, mut machine, .. } = boot::boot(name, |files| self.start(files))?;
         self.check_guest(&machine.console().lines())?;
         let reserved = Reserved::of(&machine.console().lines())?;
         let stop = self.crash(&mut machine, &files, &reserved)?;
         let lines = machine.wait_for_reset(RESET)?;
         let Scenario { kernel, disk_place, .. } = *self.scenario;
         Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_ids(), stop })
+    }
+
+    fn start(&self, files: &Files) -> Result<Machine> {
+        let kernel = Kernel::load(self.scenario.kernel)?;
+        let area = self.make_disk(files)?;
+        self.write_initramfs(&kernel, files, &area)?;
+        Machine::start(self.scenario, &kernel, files, self.watch, self.echo)
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {

@@ -14,6 +14,7 @@
 mod account;
 mod archive;
 mod bench_dump;
+mod boot;
 mod build;
 mod bzimage;
 mod compare;

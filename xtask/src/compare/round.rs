@@ -11,9 +11,10 @@ use super::contender::Contender;
 use super::dump::{self, Dump};
 use super::statistics::float;
 use super::stock::{self, Stock};
+use crate::boot::{self, Booted};
 use crate::build::{self, Flavor, Image};
 use crate::console::{Echo, Line};
-use crate::crash::{BOOT, DISK_BYTES, LOADED, PANIC};
+use crate::crash::{DISK_BYTES, PANIC};
 use crate::files::Files;
 use crate::initramfs;
 use crate::kernels::{Flavour, Kernel};
@@ -78,8 +79,7 @@ impl Stage {
 
     /// Lets Linux crash once, and checks the dump.
     pub(crate) fn crash(&self, contender: Contender, run: u32) -> Result<Measurement> {
-        let files = Files::new(&format!("compare-{}", contender.name()))?;
-        let lines = self.crash_into(contender, &files)?;
+        let (files, lines) = self.crash_into(contender)?;
         let times = Times::of(contender, &lines).with_context(|| format!("{contender}: no complete dump"))?;
         if contender == Contender::Holdover {
             self.tool.collect(&files.disk(), &files.dump())?;
@@ -92,16 +92,20 @@ impl Stage {
         Ok(Measurement { contender, run, reserved_mib, loaded_bytes, times, dump })
     }
 
-    fn crash_into(&self, contender: Contender, files: &Files) -> Result<Vec<Line>> {
+    fn crash_into(&self, contender: Contender) -> Result<(Files, Vec<Line>)> {
+        let name = format!("compare-{}", contender.name());
+        let Booted { files, mut machine, loaded } = boot::boot(&name, |files| self.start(contender, files))?;
+        ensure!(loaded.text.contains("crash=1"), "the guest could not load {contender}: see its console");
+        machine.type_line("go")?;
+        Ok((files, machine.wait_for_reset(RESET)?))
+    }
+
+    fn start(&self, contender: Contender, files: &Files) -> Result<Machine> {
         File::create(files.disk())?.set_len(DISK_BYTES)?;
         self.write_initramfs(contender, files)?;
         let reserved_mib = contender.reserved_mib();
         let scenario = Scenario { reserved_mib, ..Scenario::plain(self.flavour) };
-        let mut machine = Machine::start(&scenario, &self.kernel, files, Watch::Console, Echo::Hidden)?;
-        let loaded = machine.wait_for(LOADED, BOOT)?;
-        ensure!(loaded.text.contains("crash=1"), "the guest could not load {contender}: see its console");
-        machine.type_line("go")?;
-        machine.wait_for_reset(RESET)
+        Machine::start(&scenario, &self.kernel, files, Watch::Console, Echo::Hidden)
     }
 
     /// Every guest has the files of all contenders, so that the dead kernels' memories are alike.
