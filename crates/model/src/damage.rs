@@ -23,6 +23,8 @@ pub enum Victim {
     },
     /// The first word of the context entry of this source-id, if it has one.
     Context(u16),
+    /// The word of the scalable-mode context entry of this source-id that holds RID_PASID, if it has one.
+    RidPasid(u16),
     /// The entry that maps an I/O address, if one does.
     Leaf {
         /// The domain, by index.

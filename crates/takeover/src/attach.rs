@@ -80,7 +80,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         let kept_free = kept_free(surroundings).map_err(after)?;
         let own = filled(Range::default(), surroundings.own.len()).map_err(after)?;
         let tables_duplicated = copy.tables_duplicated();
-        let Duplicate { contexts, domains, hazards, tables, ids } = copy;
+        let Duplicate { contexts, domains, hazards, tables, mut ids } = copy;
+        // The unit has forgotten what it had cached under others (6.5.3): those of refused contexts are nobody's any more.
+        ids.keep_only(domains.iter().map(|domain| domain.id));
         let Swapped { found, root, invalidator } = swapped;
         let report =
             Report::new(found, root, &contexts, &domains, hazards, tables_duplicated).map_err(after)?;

@@ -85,8 +85,8 @@ pub enum AttachError {
     /// There is no memory for a list.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-    /// The PASID of the device's requests is beyond its directory.
-    #[error("the device's RID_PASID is beyond its PASID directory")]
+    /// RID_PASID is beyond the device's PASID directory, and within it every PASID is in use.
+    #[error("the device's PASID directory has no place for requests without PASID")]
     NoPlace,
     /// Every domain-id is in use.
     #[error("no domain-id is left")]

@@ -68,6 +68,9 @@ pub enum Danger {
     /// PASIDs are in use that lie beyond the first page of the directory.
     #[error("PASIDs from 32768 up are in use")]
     PasidTooLarge,
+    /// The entry for requests without PASID would be beyond the directory: they faulted already.
+    #[error("RID_PASID {0:#x} is beyond the PASID directory")]
+    RidPasidTooLarge(u32),
     /// A width that the unit does not have.
     #[error("address width {} is not supported", .0.0)]
     UnsupportedWidth(AddressWidth),

@@ -30,6 +30,12 @@ impl DomainIds {
         }
     }
 
+    /// Makes all ids but these unused: for when hardware has forgotten everything, and its tables name these only.
+    pub(crate) fn keep_only(&mut self, ids: impl Iterator<Item = u16>) {
+        self.used.fill(0);
+        [0].into_iter().chain(ids).for_each(|id| self.mark(id));
+    }
+
     /// Marks and returns an id that was unused.
     pub(crate) fn take_unused(&mut self) -> Option<u16> {
         let word = self.used.iter().position(|word| *word != u64::MAX)?;
@@ -50,6 +56,14 @@ mod tests {
         ids.mark(1);
         let taken: Vec<u16> = core::iter::from_fn(|| ids.take_unused()).collect();
         assert_eq!(taken, (2..16).collect::<Vec<u16>>());
+    }
+
+    #[test]
+    fn ids_that_are_not_kept_can_be_taken_again_but_never_zero() {
+        let mut ids = DomainIds::new(16).unwrap();
+        (0..16).for_each(|id| ids.mark(id));
+        ids.keep_only([1, 3].into_iter());
+        assert_eq!((ids.take_unused(), ids.take_unused()), (Some(2), Some(4)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod aliases;
 mod device_tlbs;
 mod hardware;
 mod kernel;
+mod pasids;
 mod stages;
 mod twins;
 mod world;

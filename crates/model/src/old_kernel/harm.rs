@@ -4,7 +4,7 @@ use super::OldKernel;
 use super::paging::top;
 use crate::damage::{Damage, Harm, Table, Victim};
 use crate::memory::{Kind, Memory};
-use crate::scenario::{Function, Meddling, Stray};
+use crate::scenario::{Meddling, Stray};
 use machine::PAGE_SIZE;
 use vtd::control::TableMode;
 use vtd::second_stage::SecondStageEntry;
@@ -63,6 +63,7 @@ impl OldKernel<'_> {
                 Some(some_word(self.table(table, which)?, word, &self.memory))
             }
             Victim::Context(source) => self.context_of(source),
+            Victim::RidPasid(source) => self.rid_pasid_of(source),
             Victim::Leaf { domain, iova } => self.leaf_of(domain, iova),
         }
     }
@@ -78,14 +79,25 @@ impl OldKernel<'_> {
     }
 
     fn context_of(&self, source: u16) -> Option<u64> {
-        let Function { unit, .. } =
-            self.scenario.functions.iter().find(|function| function.source == source)?;
+        let (unit, mode) = self.unit_of(source)?;
         let [bus, devfn] = source.to_be_bytes().map(u64::from);
-        let (root_word, offset) = match self.scenario.units.get(*unit)?.mode {
+        let (root_word, offset) = match mode {
             TableMode::SCALABLE => (u64::from(source >> 7), (devfn & 0x7F) * 32),
             _ => (bus * 2, devfn * 16),
         };
-        Some(self.tables.contexts.get(&(*unit, root_word))? + offset)
+        Some(self.tables.contexts.get(&(unit, root_word))? + offset)
+    }
+
+    fn rid_pasid_of(&self, source: u16) -> Option<u64> {
+        self.unit_of(source).filter(|(_, mode)| *mode == TableMode::SCALABLE)?;
+        Some(self.context_of(source)? + 8)
+    }
+
+    /// The unit that translates for a function, and its mode.
+    fn unit_of(&self, source: u16) -> Option<(usize, TableMode)> {
+        let mut functions = self.scenario.functions.iter();
+        let unit = functions.find(|function| function.source == source)?.unit;
+        Some((unit, self.scenario.units.get(unit)?.mode))
     }
 
     /// Either stage has its leaf mark in the same bit.

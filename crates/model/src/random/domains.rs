@@ -11,7 +11,7 @@ use vtd::first_stage::is_canonical;
 use vtd::paging::{AddressWidth, Level, Permission};
 
 /// The domain-id of pass-through, which no other domain has.
-pub(super) const PASS_THROUGH: u16 = 0xF;
+pub const PASS_THROUGH: u16 = 0xF;
 
 /// Domains for units that can all do this, on a machine with this memory.
 pub(super) fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], size: Size) -> Vec<Domain> {

@@ -5,6 +5,8 @@ mod domains;
 mod functions;
 mod units;
 
+pub use domains::PASS_THROUGH;
+
 use crate::memory::Kind;
 use crate::scenario::Scenario;
 use crate::walk::Traits;

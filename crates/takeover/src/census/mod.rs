@@ -152,8 +152,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     /// Lists a present entry, if there is room; otherwise its copy blocks.
     fn list(&mut self, context: Context) -> Result<(), OutOfMemory> {
+        self.domains.ids.mark(context.entry.domain());
         if self.contexts.len() < self.limits.contexts {
-            self.domains.ids.mark(context.entry.domain());
             return push(&mut self.contexts, context);
         }
         self.hazards.note(Place::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);

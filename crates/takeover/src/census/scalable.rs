@@ -3,8 +3,8 @@
 //! Requests without PASID are translated as those with the context entry's RID_PASID.
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE};
-use vtd::context::{ScalableContextEntry, ScalableContextLow};
-use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry};
+use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow};
+use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
 use vtd::source::SourceId;
 
 use super::Taker;
@@ -33,6 +33,16 @@ impl Directory {
     fn of(table: u64, pages: usize, old: ScalableContextLow) -> Self {
         let size = (Self::ONE_PAGE + pages.ilog2() as u8).min(old.directory_size());
         Self { table, pages, size }
+    }
+
+    /// How many there are for PASID tables.
+    fn entries(self) -> usize {
+        ScalableContextLow::new().with_directory_size(self.size).directory_entries()
+    }
+
+    /// The frame that holds an entry, and which it is in there.
+    fn place(self, entry: usize) -> (u64, usize) {
+        (self.table + (entry / ENTRIES) as u64 * PAGE_SIZE, entry % ENTRIES)
     }
 
     /// The frames that it takes.
@@ -73,7 +83,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 self.visit_directory(source, self.rid_pasid(entry), directory)?;
                 let frame = directory.table / PAGE_SIZE;
                 let low = entry.low.with_frame(frame).with_directory_size(directory.size);
-                Ok(ScalableContextEntry { low, ..entry })
+                Ok(ScalableContextEntry { low, high: self.high_within(source, entry, directory), ..entry })
             }
             Err(danger) => {
                 self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
@@ -85,6 +95,40 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// The PASID of requests without one; zero on units that know no other.
     fn rid_pasid(&self, entry: ScalableContextEntry) -> u32 {
         if self.abilities.extended.rps() { entry.high.rid_pasid() } else { 0 }
+    }
+
+    /// The second word of a copied context entry: as it was, unless RID_PASID lies beyond the copied directory.
+    ///
+    /// Requests without PASID then fault whatever the tables say, and no entry could be made for a driver's device. With a
+    /// PASID in its place that nobody uses they fault still, until there is one; the device's other PASIDs keep theirs.
+    fn high_within(
+        &mut self,
+        source: SourceId,
+        old: ScalableContextEntry,
+        copy: Directory,
+    ) -> ScalableContextHigh {
+        let pasid = self.rid_pasid(old);
+        let table = pasid as usize / PASID_TABLE_ENTRIES;
+        if table >= old.low.directory_entries() {
+            self.hazards.note(Place::Device(source), Danger::RidPasidTooLarge(pasid), Outcome::Fenced);
+        }
+        match self.unused_pasid(copy).filter(|_| table >= copy.entries()) {
+            Some(unused) => old.high.with_rid_pasid(unused),
+            None => old.high,
+        }
+    }
+
+    /// The lowest PASID for which a copied directory has no present entry.
+    fn unused_pasid(&self, directory: Directory) -> Option<u32> {
+        let pasids = 0..directory.entries() * PASID_TABLE_ENTRIES;
+        pasids.into_iter().find(|pasid| !self.is_used(directory, *pasid)).map(|pasid| pasid as u32)
+    }
+
+    fn is_used(&self, directory: Directory, pasid: usize) -> bool {
+        let (page, entry) = directory.place(pasid / PASID_TABLE_ENTRIES);
+        let table = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
+        let word = pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS;
+        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table())[word]).present()
     }
 
     /// Copies a directory as far as it is in use, into frames in one piece. Where there are no such, PASIDs beyond the
@@ -149,8 +193,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         directory: Directory,
     ) -> Result<(), OutOfMemory> {
         for index in 0..directory.pages * ENTRIES {
-            let page = directory.table + (index / ENTRIES) as u64 * PAGE_SIZE;
-            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[index % ENTRIES]);
+            let (page, entry) = directory.place(index);
+            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
             let mut new = PasidDirectoryEntry::new().with_fault_disabled(old.fault_disabled());
             match self.copy_pasid_table(old) {
                 Ok(Some(table)) => {
@@ -161,7 +205,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(None) => {}
                 Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
             }
-            self.frames.table_mut(page)[index % ENTRIES] = new.into_bits();
+            self.frames.table_mut(page)[entry] = new.into_bits();
         }
         Ok(())
     }

@@ -48,6 +48,12 @@ impl Kernel {
         Self::new(TableMode::SCALABLE, ExtendedCapability::new().with_smts(true).with_ssts(true))
     }
 
+    /// Changes what the unit can do.
+    pub(super) fn has(&self, capability: impl Fn(Capability) -> Capability) {
+        let old = Capability::from_bits(self.world.get(CAP.offset));
+        self.world.set(CAP.offset, capability(old).into_bits());
+    }
+
     pub(super) fn root(&self) -> u64 {
         RootTableAddress::from_bits(self.world.get(RTADDR.offset)).address()
     }
@@ -104,14 +110,29 @@ impl Kernel {
 
     /// A context entry whose PASID 0 is of this type (PGTT); returns its directory.
     pub(super) fn scalable_context(&mut self, source: SourceId, kind: u64, top: u64, domain: u16) -> u64 {
-        let half = usize::from(source.devfn() >> 7);
-        let contexts = self.below(self.root(), usize::from(source.bus()) * 2 + half, 1);
+        let (contexts, word) = self.scalable_place(source);
         let (directory, _second_page) = (self.table(), self.table());
-        self.set(contexts, usize::from(source.devfn() & 0x7F) * 4, directory | 2 << 9 | 1);
+        self.set(contexts, word, directory | 2 << 9 | 1);
         let pasids = self.below(directory, 0, 1);
         self.set(pasids, 0, top | kind << 6 | 1 << 2 | 1);
         self.set(pasids, 1, domain.into());
         directory
+    }
+
+    /// Sets the first three words of a PASID's entry.
+    pub(super) fn set_pasid(&mut self, directory: u64, pasid: usize, words: [u64; 3]) {
+        let page = directory + pasid as u64 / (64 * ENTRIES as u64) * PAGE_SIZE;
+        let table = self.below(page, pasid / 64 % ENTRIES, 1);
+        for (index, word) in words.into_iter().enumerate() {
+            self.set(table, pasid % 64 * 8 + index, word);
+        }
+    }
+
+    /// The context table of a device in scalable mode, and the first word of its entry there.
+    pub(super) fn scalable_place(&mut self, source: SourceId) -> (u64, usize) {
+        let half = usize::from(source.devfn() >> 7);
+        let contexts = self.below(self.root(), usize::from(source.bus()) * 2 + half, 1);
+        (contexts, usize::from(source.devfn() & 0x7F) * 4)
     }
 
     /// What is left of it.
@@ -155,8 +176,10 @@ impl Kernel {
         } else {
             let half = usize::from(source.devfn() >> 7);
             let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2 + half])?;
-            let directory = follow(contexts[usize::from(source.devfn() & 0x7F) * 4])?;
-            let pasid = follow(directory[0])?;
+            let context = &contexts[usize::from(source.devfn() & 0x7F) * 4..];
+            let rid_pasid = (context[1] & 0xF_FFFF) as usize;
+            let pasids = follow(*follow(context[0])?.get(rid_pasid / 64)?)?;
+            let pasid = &pasids[rid_pasid % 64 * 8..];
             match pasid[0] >> 6 & 7 {
                 1 => {
                     (own.get(&(pasid[2] & !0xFFF))?, Stage::First, Level::new((pasid[2] >> 2 & 3) as u8 + 4)?)

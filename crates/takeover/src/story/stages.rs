@@ -1,7 +1,5 @@
 //! The translation types of scalable mode: first stage, nested, and hardware that has but the first stage.
 
-use vtd::capability::Capability;
-
 use super::*;
 
 /// Upper levels of first-stage tables.
@@ -24,11 +22,6 @@ impl Kernel {
         Self::new(TableMode::SCALABLE, ExtendedCapability::new().with_smts(true).with_fsts(true))
     }
 
-    fn has(&self, capability: impl Fn(Capability) -> Capability) {
-        let old = Capability::from_bits(self.world.get(CAP.offset));
-        self.world.set(CAP.offset, capability(old).into_bits());
-    }
-
     /// Maps one page or large page in first-stage tables of four levels.
     fn map_first(&mut self, top: u64, level: Level, iova: u64, memory: u64) {
         let page_size = if level == Level::ONE { 0 } else { 0x80 };
@@ -40,14 +33,6 @@ impl Kernel {
         let directory = self.scalable_context(source, 0, 0, 0);
         self.set_pasid(directory, 0, words);
         directory
-    }
-
-    fn set_pasid(&mut self, directory: u64, pasid: usize, words: [u64; 3]) {
-        let table =
-            self.below(directory + (pasid as u64 / 64 * 8) / PAGE_SIZE * PAGE_SIZE, pasid / 64 % 512, 1);
-        for (index, word) in words.into_iter().enumerate() {
-            self.set(table, pasid % 64 * 8 + index, word);
-        }
     }
 
     /// A context entry whose requests go through these first-stage tables.
@@ -258,29 +243,6 @@ fn a_domain_that_does_not_fit_is_folded_into_the_largest_pages() {
     assert_eq!(kernel.reach(DISK, 0x1F_F123), Some(0x301F_F123));
     let root = kernel.world.own.borrow()[&(kernel.pasid_entry(DISK)[2] & !0xFFF)][0] & !0xFFF;
     assert_eq!(kernel.world.own.borrow()[&root][1], gib | 0xE7);
-}
-
-/// A directory of two pages in which PASID 40000 is in use is copied whole, into frames side by side.
-#[test]
-fn pasids_beyond_the_first_page_of_a_directory_are_carried_over() {
-    let mut kernel = Kernel::with_both_stages();
-    let (top, other) = (kernel.table(), kernel.table());
-    kernel.map_first(top, Level::ONE, 0x1000, 0x5000);
-    kernel.map_first(other, Level::ONE, 0x1000, 0x6000);
-    let directory = kernel.first_stage_context(DISK, top, 1);
-    let contexts = kernel.below(kernel.root(), 0, 1);
-    // Two pages: PDTS 3.
-    kernel.set(contexts, usize::from(DISK.devfn()) * 4, directory | 3 << 9 | 1);
-    kernel.set_pasid(directory, 40002, [FIRST_STAGE, 1, other]);
-    let (taken, _) = kernel.die();
-    assert!(dangers(&taken).is_empty(), "{:?}", dangers(&taken));
-    assert_eq!(taken.report().contexts_accepted(), 2);
-    let own = kernel.world.own.borrow();
-    let new = own[&(own[&kernel.root()][0] & !0xFFF)][usize::from(DISK.devfn()) * 4];
-    assert_eq!(new & 0xFFF, 3 << 9 | 1);
-    let table = own[&((new & !0xFFF) + PAGE_SIZE)][40002 / 64 - 512] & !0xFFF;
-    assert_eq!(own[&table][40002 % 64 * 8], FIRST_STAGE);
-    assert_eq!(taken.report().contexts[1].pasid, Some(40002));
 }
 
 /// A domain in which every address is below a table that is kept: a new mapping copies the table on its path, and the

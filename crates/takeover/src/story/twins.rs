@@ -96,6 +96,32 @@ fn without_a_frame_for_a_twin_the_device_is_not_attached() {
     assert_eq!((kernel.reach(DISK, 0x1000), kernel.reach(SOUND, 0x1000)), (Some(0x1000), Some(0x1000)));
 }
 
+/// A unit with 16 domain-ids, all named by contexts. Those of refused contexts are nobody's once the unit has forgotten what
+/// it had cached under them.
+#[test]
+fn a_twin_gets_the_id_of_a_context_that_was_refused_when_there_is_no_other() {
+    const RESERVED_TYPE: u64 = 3;
+    let crowded = |kind: u64| {
+        let [mut kernel, ..] = kernels();
+        kernel.has(|capability| capability.with_nd(0));
+        for id in (1..16).filter(|id| *id != 7) {
+            let top = kernel.table();
+            kernel.legacy_context(SourceId::at(3, id as u8, 0), kind, top, id);
+        }
+        kernel
+    };
+    let kernel = crowded(RESERVED_TYPE);
+    let (mut taken, mut frames) = kernel.die();
+    let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+    assert_eq!((disk.id, disk.inherited), (1, Inherited::Tables));
+    let iova = map(&kernel, &mut taken, &disk, &mut frames);
+    assert_eq!((kernel.reach(DISK, iova), kernel.reach(SOUND, iova)), (Some(OWN.start), None));
+
+    let kernel = crowded(0);
+    let (mut taken, mut frames) = kernel.die();
+    assert_eq!(taken.attach(DISK, &[], &mut frames), Err(AttachError::NoDomainId));
+}
+
 /// Two disks behind one bridge, whose source-id is all that the unit sees of either: the second joins the first, or the
 /// first would not reach any more what is mapped for it.
 #[test]

@@ -123,8 +123,7 @@ pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
 
 /// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
 ///
-/// The others of `sharing` were in the same domain, and may not reach the buffers. On a damaged machine it may be that the device
-/// cannot be attached: its RID_PASID can have come to lie beyond its directory.
+/// The others of `sharing` were in the same domain, and may not reach the buffers.
 pub(crate) fn attach(
     machine: &Machine,
     taken: &mut Taken,

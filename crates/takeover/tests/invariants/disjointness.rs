@@ -3,7 +3,8 @@
 
 use crate::common::{Buffer, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all};
 use machine::{PAGE_SIZE, Range};
-use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester};
+use model::damage::{Damage, Harm, Victim};
+use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester, Scenario};
 use proptest::prelude::*;
 use takeover::Attachment;
 use verdict::{KEPT_FREE, Taken, continuity, limits, told};
@@ -16,6 +17,16 @@ fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Acce
     let pages = (buffer.iova.start..buffer.iova.end).zip(buffer.memory.start..).step_by(PAGE_SIZE as usize);
     let both = [Direction::Read, Direction::Write];
     pages.flat_map(move |(iova, memory)| both.map(|direction| (requester.access(iova, direction), memory)))
+}
+
+/// Machines whose devices in scalable mode have a RID_PASID that lies beyond most directories.
+fn misdirected() -> impl Strategy<Value = Scenario> {
+    (plausible(), prop::sample::select(vec![0x2001, 0x1_2345, 0xF_FFFE])).prop_map(|(mut scenario, pasid)| {
+        let victims = scenario.functions.iter().map(|function| Victim::RidPasid(function.source));
+        let harm = Harm::Overwrite(pasid);
+        scenario.damage.extend(victims.map(|victim| Damage { victim, harm }));
+        scenario
+    })
 }
 
 /// Whether an answer led nowhere: it was blocked, or passed through to where there is neither memory nor a register.
@@ -82,7 +93,7 @@ fn check_unmapping(
 fn a_reused_address_is_found_out() {
     let size = model::random::Size { units: 1, domains: 3, functions: 5, runs: 5 };
     let machine = (0..100)
-        .map(|seed| model::Scenario::random(seed, size).machine())
+        .map(|seed| Scenario::random(seed, size).machine())
         .find(|machine| machine.accesses().iter().any(|(_, answer)| matches!(answer, Answer::Memory(_))));
     let machine = machine.unwrap();
     let (access, _) =
@@ -101,7 +112,7 @@ proptest! {
 
     #[test]
     fn new_addresses_are_nobody_elses(
-        scenario in plausible(),
+        scenario in prop_oneof![1 => plausible(), 1 => misdirected()],
         pick in 0..9_usize,
         pages in prop::collection::vec(1..17_u64, 1..12),
     ) {

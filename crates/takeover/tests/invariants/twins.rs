@@ -5,12 +5,15 @@
 
 use crate::common::{Buffer, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all};
 use machine::{Frames, Range};
-use model::{Access, Answer, Direction, Machine, Own, OwnFrames, Requester};
+use model::damage::{Damage, Harm, Victim};
+use model::random::PASS_THROUGH;
+use model::scenario::{Attached, Domain, Function};
+use model::{Access, Answer, Direction, Machine, Own, OwnFrames, Requester, Scenario};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use takeover::Attachment;
 use verdict::{Taken, continuity, isolation, limits};
-use vtd::paging::Permission;
+use vtd::paging::{AddressWidth, Permission};
 use vtd::source::SourceId;
 
 /// What happens next.
@@ -28,6 +31,25 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let map = (any::<usize>(), 1..17_u64).prop_map(|(device, pages)| Turn::Map { device, pages });
     let attach = any::<usize>().prop_map(|device| Turn::Attach { device });
     prop::collection::vec(prop_oneof![3 => map, 3 => attach, 1 => Just(Turn::Unmap)], 1..12)
+}
+
+/// Machines whose units have 16 domain-ids, of which the old kernel used all, some in contexts that came to be refused.
+fn crowded() -> impl Strategy<Value = Scenario> {
+    /// Of legacy mode: present, and of a type that is none. In scalable mode it names a directory at address zero.
+    const REFUSED: Harm = Harm::Overwrite(0xD);
+    plausible().prop_map(|mut scenario| {
+        (1..).zip(&mut scenario.domains).for_each(|(id, domain)| domain.id = id);
+        let used = scenario.domains.len() as u16 + 1;
+        for id in used..PASS_THROUGH {
+            let (unit, source) = (usize::from(id) % scenario.units.len(), 0x0500 + id);
+            let attached = Attached::To(scenario.domains.len());
+            scenario.domains.push(Domain { id, width: AddressWidth::BITS_39, ..Domain::default() });
+            scenario.functions.push(Function { unit, source, attached, ..Function::default() });
+            scenario.damage.push(Damage { victim: Victim::Context(source), harm: REFUSED });
+        }
+        scenario.units.iter_mut().for_each(|unit| unit.traits.capability.set_nd(0));
+        scenario
+    })
 }
 
 /// Devices of one domain that are given to drivers.
@@ -145,7 +167,11 @@ proptest! {
     #![proptest_config(cases(150))]
 
     #[test]
-    fn what_is_mapped_for_one_device_no_other_reaches(scenario in plausible(), pick in 0..9_usize, turns in turns()) {
+    fn what_is_mapped_for_one_device_no_other_reaches(
+        scenario in prop_oneof![3 => plausible(), 1 => crowded()],
+        pick in 0..9_usize,
+        turns in turns(),
+    ) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
         let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
