@@ -14,6 +14,9 @@ const PATIENCE: usize = 16;
 /// Bytes that a repetition has at least; what the formats save by shorter ones is rarely worth the look.
 const SHORTEST: usize = 4;
 
+/// A page is given up if an eighth of its bytes so far, less this many, was not saved.
+const GRACE: usize = 256;
+
 /// The table, used for one page after the other.
 pub(crate) struct Repeats {
     /// For each hash of four bytes, where in the page they were last. 0 also stands for nowhere: whether the bytes are there is
@@ -65,6 +68,15 @@ impl Repeats {
         let earlier = usize::from(core::mem::replace(&mut self.slots[hash as usize], at as u16));
         (earlier < at && page.get(earlier..)?.first_chunk() == Some(&four)).then_some(earlier)
     }
+}
+
+/// Whether it is worth while to go on with a page of which `done` bytes became `len`; `None` if not.
+///
+/// Pages of which next to nothing is saved cost more time than all others. A page of noise that ends in zeros is not given up for
+/// its noise, unless that is nearly all of it.
+#[inline]
+pub(crate) fn still_worthwhile(done: usize, len: usize) -> Option<()> {
+    (len + done / 8 <= done + GRACE).then_some(())
 }
 
 /// How many bytes from `earlier` on equal those from `at` on, up to `longest`; the first four do.

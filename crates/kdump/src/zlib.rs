@@ -12,7 +12,7 @@
 //! | zlib | 332,000 – 381,000 | 35 %, 25 % |
 //! | miniz_oxide | 500,000 – 535,000 | 36 %, 26 % |
 
-use crate::repeats::Repeats;
+use crate::repeats::{Repeats, still_worthwhile};
 use crate::{BLOCK, Page};
 
 /// Bytes that a repetition has at most (RFC 1951, section 3.2.5).
@@ -43,17 +43,20 @@ impl Compressor {
     pub fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
         self.0.forget();
         let mut bits = BitWriter::new(output);
-        bits.put(STREAM_HEADER)?;
-        bits.put(BLOCK_HEADER)?;
+        bits.add(STREAM_HEADER);
+        bits.add(BLOCK_HEADER);
+        bits.flush()?;
         let mut done = 0;
         while let Some(repeat) = self.0.next(page, done, LONGEST) {
             bits.put_literals(&page[done..repeat.at])?;
-            bits.put(*LENGTHS.get(repeat.len)?)?;
-            bits.put(distance(repeat.distance))?;
+            bits.add(*LENGTHS.get(repeat.len)?);
+            bits.add(distance(repeat.distance));
+            bits.flush()?;
             done = repeat.at + repeat.len;
+            still_worthwhile(done, bits.len)?;
         }
         bits.put_literals(&page[done..])?;
-        bits.put(END_OF_BLOCK)?;
+        bits.add(END_OF_BLOCK);
         bits.finish(adler32(page))
     }
 }
@@ -136,7 +139,7 @@ struct BitWriter<'o> {
     output: &'o mut Page,
     /// Bytes in `output`.
     len: usize,
-    /// Less than 32 bits that are not yet in `output`.
+    /// Bits that are not yet in `output`: less than eight after [`flush`](Self::flush).
     bits: u64,
     count: u32,
 }
@@ -146,22 +149,46 @@ impl<'o> BitWriter<'o> {
         Self { output, len: 0, bits: 0, count: 0 }
     }
 
-    /// Appends a code; `None` if the output is full.
-    fn put(&mut self, code: Code) -> Option<()> {
-        self.bits |= u64::from(code.bits) << self.count;
+    /// Appends a code. There is room for 56 bits until they are flushed: four literals, or a length and a distance.
+    #[inline]
+    fn add(&mut self, code: Code) {
+        self.bits |= u64::from(code.bits) << (self.count % u64::BITS);
         self.count += code.len;
-        if self.count >= 32 {
-            *self.output.get_mut(self.len..)?.first_chunk_mut()? = (self.bits as u32).to_le_bytes();
-            self.len += 4;
-            self.bits >>= 32;
-            self.count -= 32;
-        }
+    }
+
+    /// Moves all whole bytes to the output; `None` if it is nearly full.
+    ///
+    /// Always stores eight bytes, however many are whole: to ask first would cost more than the store.
+    #[inline]
+    fn flush(&mut self) -> Option<()> {
+        *self.output.get_mut(self.len..)?.first_chunk_mut()? = self.bits.to_le_bytes();
+        let whole = self.count / 8;
+        self.len += whole as usize;
+        self.bits >>= whole * 8 % u64::BITS;
+        self.count %= 8;
         Some(())
     }
 
     /// Appends bytes as they are.
+    #[inline]
     fn put_literals(&mut self, bytes: &[u8]) -> Option<()> {
-        bytes.iter().try_for_each(|byte| self.put(LITERALS[usize::from(*byte)]))
+        // None of their codes is shorter than a byte.
+        if self.len + bytes.len() >= BLOCK {
+            return None;
+        }
+        let (fours, rest) = bytes.as_chunks::<4>();
+        for four in fours {
+            self.put_few_literals(four)?;
+        }
+        self.put_few_literals(rest)
+    }
+
+    #[inline]
+    fn put_few_literals(&mut self, bytes: &[u8]) -> Option<()> {
+        for byte in bytes {
+            self.add(LITERALS[usize::from(*byte)]);
+        }
+        self.flush()
     }
 
     /// Fills up the last byte and appends the checksum, highest byte first; returns the length of it all.

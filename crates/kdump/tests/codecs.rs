@@ -7,6 +7,7 @@
 )]
 
 use kdump::{BLOCK, Codec, Content, Encoder, Page};
+use proptest::prelude::*;
 
 /// Text that repeats itself a little, as much of a kernel's memory does.
 fn text() -> Page {
@@ -44,6 +45,18 @@ fn what_shrinks_is_stored_in_the_codec_that_was_asked_for() {
     }
 }
 
+/// Pages of which little is saved are given up early, but not for a beginning that does not shrink.
+#[test]
+fn noise_before_zeros_is_not_given_up() {
+    for codec in Codec::ALL.iter().filter(|codec| **codec != Codec::None) {
+        let mut page = noise();
+        page[BLOCK / 2..].fill(0);
+        let (named, data) = stored(*codec, &page);
+        assert_eq!(named, *codec);
+        assert!(data.len() < BLOCK * 5 / 8, "{codec:?}: {} bytes", data.len());
+    }
+}
+
 /// By RFC 1950, RFC 8878, snappy's `format_description.txt` and the kernel's `Documentation/staging/lzo.rst`.
 #[test]
 fn streams_are_those_of_their_formats() {
@@ -55,4 +68,62 @@ fn streams_are_those_of_their_formats() {
     assert_eq!(snappy[..2], [0x80, 0x20], "4096 as a varint");
     let (_, lzo) = stored(Codec::Lzo, &text());
     assert_eq!(lzo[lzo.len() - 3..], [0x11, 0, 0], "the end");
+}
+
+/// A part of a page: new bytes, or a repetition of earlier ones.
+#[derive(Clone, Debug)]
+enum Part {
+    Noise(Vec<u8>),
+    Repeat { distance: usize, len: usize },
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    let noise = prop_oneof![4 => 0usize..24, 1 => 0usize..600];
+    let noise = noise.prop_flat_map(|len| prop::collection::vec(any::<u8>(), len)).prop_map(Part::Noise);
+    let len = prop_oneof![4 => 1usize..40, 1 => 1usize..2000];
+    let distance = prop_oneof![4 => 1usize..80, 1 => 1usize..BLOCK];
+    let repeat = (distance, len).prop_map(|(distance, len)| Part::Repeat { distance, len });
+    prop_oneof![noise, repeat]
+}
+
+fn assembled(parts: &[Part]) -> Page {
+    let mut bytes = Vec::new();
+    for part in parts {
+        match part {
+            Part::Noise(noise) => bytes.extend(noise),
+            Part::Repeat { distance, len } => {
+                for _ in 0..*len {
+                    bytes.push(bytes.len().checked_sub(*distance).map_or(0, |at| bytes[at]));
+                }
+            }
+        }
+    }
+    bytes.resize(BLOCK, 0);
+    bytes.try_into().unwrap()
+}
+
+/// What a library that has nothing to do with the compressors of this crate makes of their data.
+fn restored(codec: Codec, data: &[u8]) -> Vec<u8> {
+    let mut page = vec![0; BLOCK];
+    match codec {
+        Codec::Zlib => return miniz_oxide::inflate::decompress_to_vec_zlib(data).unwrap(),
+        Codec::Lzo => assert_eq!(lzokay::decompress::decompress(data, &mut page), Ok(BLOCK)),
+        _ => page.copy_from_slice(data),
+    }
+    page
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn libraries_restore_what_own_compressors_made(
+        parts in prop::collection::vec(part(), 1..200),
+        codec in prop::sample::select(&[Codec::Zlib, Codec::Lzo]),
+    ) {
+        let page = assembled(&parts);
+        prop_assume!(!kdump::is_zero(&page));
+        let (named, data) = stored(codec, &page);
+        prop_assert_eq!(restored(named, &data), page.to_vec());
+    }
 }
