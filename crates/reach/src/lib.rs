@@ -18,9 +18,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod binding;
 mod budget;
 mod obstacle;
+mod pasids;
 mod piece;
+mod place;
 mod requesters;
 mod route;
 mod stage;
@@ -29,10 +32,11 @@ use machine::{ENTRIES, OldMemory, Table};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
+pub use binding::Binding;
 pub use budget::{Budget, Spent};
 pub use obstacle::Obstacle;
 pub use piece::{Kind, Piece, Rights};
-pub use requesters::{Binding, Place};
+pub use place::Place;
 pub use route::{FirstStage, Privilege, Route};
 pub use stage::Root;
 
