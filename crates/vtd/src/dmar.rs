@@ -5,14 +5,19 @@
 //! any bytes: a structure whose length is impossible ends it with [`DmarError::BadStructure`], a structure that is
 //! too short for its type is [`Structure::Unknown`].
 
-use crate::source::SourceId;
+mod bytes;
+mod scope;
+mod structure;
+
+pub use scope::{DeviceScope, DeviceScopeIter, DeviceScopes, ScopeType};
+pub use structure::{Andd, Drhd, Rhsa, Rmrr, Scoped, Structure};
+
+use bytes::{u8_at, u16_at, u32_at};
 
 /// Bytes before the first structure (8.1).
 const HEADER: usize = 48;
 /// Bytes of a structure's type and length.
 const STRUCTURE_HEADER: usize = 4;
-/// Bytes of a device scope before its path (8.3.1).
-const SCOPE_HEADER: usize = 6;
 
 /// Why bytes are not a DMAR table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,257 +132,11 @@ impl<'a> Iterator for Structures<'a> {
     }
 }
 
-/// One remapping structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Structure<'a> {
-    /// A remapping unit (8.3).
-    Drhd(Drhd<'a>),
-    /// Memory that devices use behind the system's back (8.4).
-    Rmrr(Rmrr<'a>),
-    /// Root ports whose devices may cache translations (8.5).
-    Atsr(Scoped<'a>),
-    /// The proximity domain of a unit (8.6).
-    Rhsa(Rhsa),
-    /// A device that ACPI names (8.7).
-    Andd(Andd<'a>),
-    /// Integrated devices that cache translations (8.8).
-    Satc(Scoped<'a>),
-    /// A type not named here, or a structure too short for its type.
-    Unknown {
-        /// The type.
-        kind: u16,
-        /// All its bytes, type and length included.
-        bytes: &'a [u8],
-    },
-}
-
-impl<'a> Structure<'a> {
-    fn decode(bytes: &'a [u8]) -> Self {
-        let kind = u16_at(bytes, 0).unwrap_or(u16::MAX);
-        Self::known(kind, bytes).unwrap_or(Self::Unknown { kind, bytes })
-    }
-
-    fn known(kind: u16, bytes: &'a [u8]) -> Option<Self> {
-        Some(match kind {
-            0 => Self::Drhd(Drhd {
-                flags: u8_at(bytes, 4)?,
-                size: u8_at(bytes, 5)?,
-                segment: u16_at(bytes, 6)?,
-                base: u64_at(bytes, 8)?,
-                scopes: scopes(bytes, 16)?,
-            }),
-            1 => Self::Rmrr(Rmrr {
-                segment: u16_at(bytes, 6)?,
-                base: u64_at(bytes, 8)?,
-                limit: u64_at(bytes, 16)?,
-                scopes: scopes(bytes, 24)?,
-            }),
-            2 => Self::Atsr(Scoped::decode(bytes)?),
-            3 => Self::Rhsa(Rhsa { base: u64_at(bytes, 8)?, proximity: u32_at(bytes, 16)? }),
-            4 => Self::Andd(Andd { device: u8_at(bytes, 7)?, name: name(bytes.get(8..)?) }),
-            5 => Self::Satc(Scoped::decode(bytes)?),
-            _ => return None,
-        })
-    }
-}
-
-/// DRHD: a remapping unit, its registers and whom it serves (8.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drhd<'a> {
-    /// Bit 0: INCLUDE_PCI_ALL.
-    pub flags: u8,
-    /// SIZE: the registers occupy `2^SIZE` pages, in the low four bits.
-    pub size: u8,
-    /// PCI segment.
-    pub segment: u16,
-    /// Physical address of the registers.
-    pub base: u64,
-    /// The devices it serves, unless it serves all that no other unit names.
-    pub scopes: DeviceScopes<'a>,
-}
-
-impl Drhd<'_> {
-    /// INCLUDE_PCI_ALL: it serves all devices of the segment that no other unit names.
-    pub const fn includes_all(&self) -> bool {
-        self.flags & 1 != 0
-    }
-
-    /// Bytes that the registers occupy.
-    pub const fn register_bytes(&self) -> u64 {
-        4096 << (self.size & 0xF)
-    }
-}
-
-/// RMRR: memory that firmware's devices use; it stays mapped to itself (8.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rmrr<'a> {
-    /// PCI segment.
-    pub segment: u16,
-    /// First byte.
-    pub base: u64,
-    /// Last byte.
-    pub limit: u64,
-    /// The devices that use it.
-    pub scopes: DeviceScopes<'a>,
-}
-
-/// ATSR and SATC: flags, segment and devices (8.5, 8.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scoped<'a> {
-    /// ATSR: bit 0 is ALL_PORTS. SATC: bit 0 is ATC_REQUIRED.
-    pub flags: u8,
-    /// PCI segment.
-    pub segment: u16,
-    /// The devices.
-    pub scopes: DeviceScopes<'a>,
-}
-
-impl<'a> Scoped<'a> {
-    fn decode(bytes: &'a [u8]) -> Option<Self> {
-        Some(Self { flags: u8_at(bytes, 4)?, segment: u16_at(bytes, 6)?, scopes: scopes(bytes, 8)? })
-    }
-}
-
-/// RHSA: proximity domain of a unit (8.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rhsa {
-    /// Physical address of the unit's registers.
-    pub base: u64,
-    /// Proximity domain.
-    pub proximity: u32,
-}
-
-/// ANDD: a device in the ACPI namespace (8.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Andd<'a> {
-    /// Number that device scopes refer to.
-    pub device: u8,
-    /// Its ACPI path, without the closing zero.
-    pub name: &'a [u8],
-}
-
-/// The device scopes of a structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceScopes<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> DeviceScopes<'a> {
-    /// The scopes in the table's order, up to the first whose length is impossible.
-    pub fn iter(&self) -> DeviceScopeIter<'a> {
-        DeviceScopeIter { bytes: self.bytes }
-    }
-
-    /// Whether every scope has a possible length.
-    pub fn is_sound(&self) -> bool {
-        let mut scopes = self.iter();
-        scopes.by_ref().for_each(drop);
-        scopes.bytes.is_empty()
-    }
-}
-
-impl<'a> IntoIterator for &DeviceScopes<'a> {
-    type Item = DeviceScope<'a>;
-    type IntoIter = DeviceScopeIter<'a>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-/// Walks the device scopes of a structure.
-#[derive(Clone, Debug)]
-pub struct DeviceScopeIter<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Iterator for DeviceScopeIter<'a> {
-    type Item = DeviceScope<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = usize::from(u8_at(self.bytes, 1)?);
-        let scope = self.bytes.get(..length).filter(|scope| scope.len() >= SCOPE_HEADER)?;
-        self.bytes = self.bytes.get(length..)?;
-        Some(DeviceScope {
-            kind: ScopeType(u8_at(scope, 0)?),
-            enumeration_id: u8_at(scope, 4)?,
-            bus: u8_at(scope, 5)?,
-            path: scope.get(SCOPE_HEADER..)?,
-        })
-    }
-}
-
-/// What a device scope names (8.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScopeType(pub u8);
-
-impl ScopeType {
-    /// One PCI function.
-    pub const ENDPOINT: Self = Self(1);
-    /// A PCI bridge and everything behind it.
-    pub const BRIDGE: Self = Self(2);
-    /// An I/O APIC.
-    pub const IOAPIC: Self = Self(3);
-    /// A timer that sends MSIs.
-    pub const HPET: Self = Self(4);
-    /// A device in the ACPI namespace.
-    pub const NAMESPACE: Self = Self(5);
-}
-
-/// A device or bridge, named by a path from a bus (8.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceScope<'a> {
-    /// What is named.
-    pub kind: ScopeType,
-    /// I/O APIC id, HPET number or ANDD number.
-    pub enumeration_id: u8,
-    /// Bus on which the path starts.
-    pub bus: u8,
-    path: &'a [u8],
-}
-
-impl<'a> DeviceScope<'a> {
-    /// Device and function numbers from the start bus downwards; all but the last are bridges.
-    pub fn path(&self) -> impl Iterator<Item = (u8, u8)> + use<'a> {
-        self.path.chunks_exact(2).filter_map(|hop| Some((*hop.first()?, *hop.get(1)?)))
-    }
-
-    /// The source-id, if the path has a single hop and therefore depends on no bridge's configuration.
-    pub fn source(&self) -> Option<SourceId> {
-        let mut path = self.path();
-        let (device, function) = path.next()?;
-        path.next().is_none().then(|| SourceId::at(self.bus, device, function))
-    }
-}
-
-fn scopes(bytes: &[u8], offset: usize) -> Option<DeviceScopes<'_>> {
-    Some(DeviceScopes { bytes: bytes.get(offset..)? })
-}
-
-fn name(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or(bytes)
-}
-
-fn u8_at(bytes: &[u8], offset: usize) -> Option<u8> {
-    bytes.get(offset).copied()
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(offset..)?.first_chunk()?))
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
+    use crate::source::SourceId;
     use proptest::prelude::*;
     use std::vec::Vec;
 
