@@ -30,6 +30,12 @@ impl fmt::Display for Spread {
     }
 }
 
+/// A count to calculate with.
+#[expect(clippy::cast_precision_loss, reason = "counts of pages and bytes are far below 2^52")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

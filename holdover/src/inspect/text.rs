@@ -2,18 +2,38 @@
 
 use std::fmt::Write;
 
+use anyhow::Result;
+use serde_json::Value;
 use vtd::source::Requester;
 
 use super::reached::{ReachView, RouteView, RunView};
 use super::recorded::TakeoverView;
 use super::view::{Asked, Inspected, UnitView};
-use crate::report::{row, size, table};
+use crate::report::{Report, row, size, table};
 
 /// Runs of one device that are shown; JSON has all.
 const RUNS_SHOWN: usize = 1000;
 
+impl Report for Inspected {
+    fn rows(&self) -> Vec<Vec<String>> {
+        head(self)
+    }
+
+    fn text(&self) -> String {
+        text(self)
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self)?)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole
+    }
+}
+
 /// Everything that was asked for.
-pub(crate) fn text(inspected: &Inspected) -> String {
+fn text(inspected: &Inspected) -> String {
     let mut text = table(&head(inspected));
     for unit in &inspected.units {
         let parts = match inspected.asked {
@@ -30,7 +50,7 @@ pub(crate) fn text(inspected: &Inspected) -> String {
 }
 
 /// What the dump is, and the takeover in one line.
-pub(crate) fn head(inspected: &Inspected) -> Vec<Vec<String>> {
+fn head(inspected: &Inspected) -> Vec<Vec<String>> {
     let Inspected { dump, kernel, holdover, counts, .. } = inspected;
     let state = if inspected.dump_complete { "" } else { ", incomplete" };
     let mut rows = vec![

@@ -1,4 +1,4 @@
-//! What is shown of a dump, as values: JSON for programs as it is, and for people [`text`](super::text).
+//! What is shown of a dump, as values: JSON for programs as it is; [`text`](super::text) is made of it for people.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use reach::Tables;
 use record::{Counts, State, Unit};
 use serde::Serialize;
-use serde_json::Value;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::registers::{CAP, ECAP, GSTS, RTADDR};
@@ -15,9 +14,8 @@ use super::dump::{Dump, DumpedMemory};
 use super::hex::Hex;
 use super::reached::ReachView;
 use super::recorded::TakeoverView;
+use super::registers;
 use super::survey::{Survey, Wanted};
-use super::{registers, text};
-use crate::report::Report;
 
 /// What is shown of a dump.
 #[derive(Debug, Serialize)]
@@ -142,23 +140,5 @@ impl RegisterView {
             value: Hex(found.value),
             meaning: register.map(|register| registers::meaning(register, found.value)).unwrap_or_default(),
         }
-    }
-}
-
-impl Report for Inspected {
-    fn rows(&self) -> Vec<Vec<String>> {
-        text::head(self)
-    }
-
-    fn text(&self) -> String {
-        text::text(self)
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(serde_json::to_value(self)?)
-    }
-
-    fn is_whole(&self) -> bool {
-        self.whole
     }
 }

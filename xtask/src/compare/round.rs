@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::dump::{self, Dump};
-use super::statistics::float;
 use super::stock::{self, Stock};
 use crate::boot::{self, Booted};
 use crate::build::{self, Flavor, Image};
@@ -20,6 +19,7 @@ use crate::initramfs;
 use crate::kernels::{Flavour, Kernel};
 use crate::qemu::{Machine, Watch};
 use crate::scenario::Scenario;
+use crate::spread::float;
 use crate::tool::Tool;
 
 /// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.

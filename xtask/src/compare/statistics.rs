@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::round::Measurement;
-use crate::spread::Spread;
+use crate::spread::{Spread, float};
 
 /// How one contender did.
 #[derive(Clone, Debug, Serialize)]
@@ -22,12 +22,6 @@ pub(crate) struct Standing {
     pub(crate) holdover_takes: Spread,
     /// The same of the seconds per 10,000 pages.
     pub(crate) holdover_takes_per_page: Spread,
-}
-
-/// A count to calculate with.
-#[expect(clippy::cast_precision_loss, reason = "counts of pages and bytes are far below 2^52")]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
 }
 
 /// The standing of every contender that was measured.

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::contender::Contender;
-use super::statistics::{Standing, float};
+use super::statistics::Standing;
 use super::{CAVEAT, Comparison};
+use crate::spread::float;
 
 /// Above this, others were at work on the host.
 const BUSY: f64 = 0.5;

@@ -32,6 +32,14 @@ impl Tables<'_> {
         buses.flat_map(|bus| bus..=bus | 0xff).filter(|&source| self.way(source).is_some()).collect()
     }
 
+    /// Addresses of the page tables' entries on the way from a function's I/O address to its page.
+    pub(crate) fn path(&self, source: u16, iova: u64) -> Vec<u64> {
+        match self.way(source) {
+            Some(Way::Stage(stage)) => self.path_of(stage, iova),
+            _ => Vec::new(),
+        }
+    }
+
     /// Address of the function's context entry. Root entries: sections 9.1 and 9.2 of the VT-d specification.
     pub(crate) fn context_entry(&self, source: u16) -> Option<u64> {
         let (bus, function) = (u64::from(source >> 8), u64::from(source & 0xff));

@@ -1,6 +1,5 @@
 //! Page tables of either format, from their top to the pages they map.
 
-use super::function::Way;
 use super::run::{Run, Runs};
 use super::{ADDRESS, PRESENT, READ, Tables, WRITE};
 use crate::ram::Page;
@@ -92,9 +91,8 @@ impl Tables<'_> {
         }
     }
 
-    /// Addresses of the page tables' entries on the way from a function's I/O address to its page.
-    pub(crate) fn path(&self, source: u16, iova: u64) -> Vec<u64> {
-        let Some(Way::Stage(stage)) = self.way(source) else { return Vec::new() };
+    /// Addresses of the entries on the way from an I/O address to its page.
+    pub(super) fn path_of(&self, stage: Stage, iova: u64) -> Vec<u64> {
         let mut path = Vec::new();
         let mut table = Some(stage.address);
         for level in (1..=stage.levels).rev() {
