@@ -4,6 +4,24 @@
 //! [reserved](Space::reserve): what the dead kernel mapped, MSI windows, RMRRs. Then the drivers
 //! [allocate](Space::allocate) from what is left.
 //!
+//! ```
+//! use iova::Space;
+//! use machine::Range;
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let mut space = Space::new(Range::new(0x1000, 1 << 39), 8192)?;
+//! space.reserve(Range::new(0x1000, 0x9000)); // the dead kernel mapped it
+//! space.reserve(Range::new(0xFEE0_0000, 0xFEF0_0000)); // interrupts
+//!
+//! let window = space.window();
+//! assert_eq!(space.allocate(0x4000, 0x1000, window), Some(0x9000));
+//! assert_eq!(space.allocate(0x1000, 0x1000, window), Some(0xD000));
+//! space.release(Range::new(0x9000, 0xD000))?;
+//! assert!(space.is_free(Range::new(0x9000, 0xD000)));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Two sorted lists hold all there is to know: the reserved ranges, which only ever grow together, and the live
 //! allocations, which come and go. A search walks both at once from where the last one succeeded (next fit), so the
 //! usual allocation costs no more than looking at two list entries; page tables are walked in address order, so the

@@ -17,10 +17,51 @@
 //! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`]
 //! says what became of each context, domain and hazard.
 //!
+//! A capture kernel brings its registers, its clock, the old memory and frames for tables, behind the traits of `machine`:
+//!
+//! ```
+//! # use core::{error::Error, time::Duration};
+//! # use machine::{Clock, Frames, OldMemory, Range, Registers};
+//! use takeover::{Limits, Surroundings, Unit, take_over};
+//! use vtd::{paging::Permission, source::SourceId};
+//!
+//! /// Takes over the unit behind `registers`, and returns where the disk at 00:02.0 finds `buffer`.
+//! fn accept<C: Clock>(
+//!     registers: impl Registers,
+//!     clock: &C,
+//!     old: &impl OldMemory,
+//!     frames: &mut impl Frames,
+//!     surroundings: &Surroundings<'_>,
+//!     buffer: Range,
+//! ) -> Result<u64, Box<dyn Error>> {
+//!     let unit = Unit::new(registers, 4096, clock, Duration::from_secs(1))?;
+//!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default())?;
+//!     for hazard in &taken.report().hazards.listed {
+//!         println!("{hazard}"); // such as "device 00:1f.3: reserved bits are set: blocked"
+//!     }
+//!     let disk = taken.attach(SourceId::at(0, 2, 0), &[], frames)?;
+//!     Ok(taken.map(&disk, buffer.start, buffer.len(), Permission::ReadWrite, old, frames)?)
+//! }
+//! # let size = model::random::Size { units: 1, domains: 3, functions: 5, runs: 5 };
+//! # let machine = model::Scenario::random(1, size).machine();
+//! # let own = machine.ranges(model::Kind::Capture);
+//! # let memory = [machine.ranges(model::Kind::Old), own.clone()].concat();
+//! # let surroundings = Surroundings {
+//! #     host_address_bits: machine.traits(0).host_address_bits,
+//! #     memory: &memory,
+//! #     own: &own,
+//! #     kept_free: &[],
+//! #     device_tlbs: &[],
+//! # };
+//! # let (registers, clock, mut frames) = (machine.registers(0), machine.clock(), machine.frames(500));
+//! # let buffer = Range::new(own[0].end - 0x4000, own[0].end);
+//! # accept(registers, &clock, &machine.old_memory(), &mut frames, &surroundings, buffer).unwrap();
+//! ```
+//!
 //! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied
 //! into a frame of our own before it is looked at, and only the copy is used, but for what is kept in place for want
-//! of frames. Every walk is bounded by the
-//! levels of the architecture and the frames there are, every wait by [`Limits::deadline`].
+//! of frames. Every walk is bounded by the levels of the architecture and the frames there are, every wait by
+//! [`Limits::deadline`].
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -16,6 +16,29 @@
 //! out. [`Vital`] tells which of the pages that are kept a reader needs before all others. The memory of neither grows with
 //! the machine.
 //!
+//! ```
+//! # use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Selection};
+//! # fn choose(
+//! #     memory: &impl machine::OldMemory,
+//! #     elfcorehdr: u64,
+//! #     mut write: impl FnMut(&[u8]),
+//! # ) -> Result<(), Box<dyn core::error::Error>> {
+//! let header = CoreHeader::read(memory, elfcorehdr)?;
+//! let notes = Notes::read(memory, &header)?;
+//! let kernel = Kernel::new(notes.vmcoreinfo());
+//! let level = Level::new(31).ok_or("levels go from 0 to 31")?;
+//! let mut selection = Selection::new(memory, &kernel, header.ram(), level)?;
+//! let mut bitmap = [0; 4096]; // 128 MiB of memory at a time
+//! let mut counts = Counts::default();
+//! for first_pfn in (0..header.ram().end_pfn()).step_by(8 * bitmap.len()) {
+//!     counts += selection.fill(first_pfn, &mut bitmap);
+//!     write(&bitmap);
+//! }
+//! println!("{} pages are kept, {} of them because nothing is known of them", counts.kept(), counts.unknown);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
 //! memory through [`CoreFile`]. [`CoreLayout`] says where what would lie in a new one that holds the pages of a selection.
 //!

@@ -7,6 +7,19 @@
 //! revision 4.1. Codes that hardware or memory supplies are newtypes with named constants, never enums: the next
 //! revision may define another value, and a dead kernel's memory may hold any.
 //!
+//! ```
+//! use vtd::context::{ContextEntry, TranslationType};
+//!
+//! // A context entry of legacy mode as it lies in memory: domain 7, translated by three levels of tables.
+//! let entry = ContextEntry::from_words(0x1234_5001, 0x0701);
+//! assert!(entry.low.present());
+//! assert_eq!(entry.low.translation(), TranslationType::TRANSLATED);
+//! assert_eq!((entry.table(), entry.high.domain()), (0x1234_5000, 7));
+//! assert_eq!(entry.high.width().bits(), Some(39));
+//! // On a machine of 39 physical address bits, hardware takes no offence at it.
+//! assert_eq!(entry.reserved_bits(39), (0, 0));
+//! ```
+//!
 //! | module | what it lays out | section |
 //! |---|---|---|
 //! | [`registers`] | where each register is, how wide, how accessed | 11.4 |
