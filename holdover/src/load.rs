@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::area_device;
+use crate::area_device::{self, Found};
 use crate::kexec::{self, Syscall};
 use crate::report::{Report, row};
 use crate::sysfs::{self, Location};
@@ -86,11 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
         console: serial_console(&running),
         append: arguments.append.as_deref(),
     };
-    let command_line = command_line.compose();
-    kexec::load(&arguments.image, &command_line, arguments.syscall)?;
-    let all = area_device::all()?;
-    let warnings = found.copies(&all).map(|copy| found.warning(copy)).collect();
-    Ok(Loaded { image: arguments.image.clone(), device: found.device, command_line, warnings })
+    let loaded = Loaded::new(arguments.image.clone(), &found, command_line.compose(), &area_device::all()?);
+    kexec::load(&loaded.image, &loaded.command_line, arguments.syscall)?;
+    Ok(loaded)
 }
 
 /// Refuses an area that the capture kernel will refuse for where it begins on its disk.
@@ -120,6 +118,14 @@ fn disk_function(location: &Location) -> Result<String> {
 /// The last serial console of the running kernel: the capture kernel speaks there too.
 fn serial_console(command_line: &str) -> Option<&str> {
     command_line.split_ascii_whitespace().rfind(|option| option.starts_with("console=ttyS"))
+}
+
+impl Loaded {
+    /// `all` are the dump areas of this host: a copy of the one that was found could get the dump.
+    fn new(image: PathBuf, found: &Found, command_line: String, all: &[Found]) -> Self {
+        let warnings = found.copies(all).map(|copy| found.warning(copy)).collect();
+        Self { image, device: found.device.clone(), command_line, warnings }
+    }
 }
 
 impl Report for Loaded {
@@ -186,6 +192,25 @@ mod tests {
     fn an_area_that_begins_within_a_block_is_refused_before_the_crash() {
         assert!(check_start(Path::new("/dev/vda1"), 1 << 20).is_ok());
         assert!(check_start(Path::new("/dev/vda1"), 63 * 512).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_the_dumps_disk_is_warned_of_in_words_and_in_json() {
+        let found = |device: &str, uuid| {
+            let label = area::Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
+            Found { device: device.into(), label }
+        };
+        let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
+        let warnings = |area| {
+            let loaded = Loaded::new("image".into(), area, String::new(), &all);
+            let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
+            (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
+        };
+        let (said, json) = warnings(&all[0]);
+        assert_eq!(json, json!(said));
+        assert_eq!(said.len(), 1);
+        assert!(said[0].starts_with("/dev/vdc has the same label and UUID as /dev/vda"), "{}", said[0]);
+        assert_eq!(warnings(&all[1]), (vec![], json!([])));
     }
 
     #[test]
