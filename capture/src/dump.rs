@@ -15,7 +15,7 @@ use crate::disk::DumpDisk;
 
 /// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
 const PATIENCE: usize = 64;
-/// Time between two lines of progress.
+/// Time between two lines of progress, each of which tells of pages that are safe.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What was dumped.
@@ -105,8 +105,8 @@ fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>) 
 /// Writes the pages that were chosen, all of them if that is possible.
 fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
     pages.put_up_with(PATIENCE);
-    let mut told = Tsc.now();
-    match source.in_passes(&mut pages, |pages, wanted| write_pass(pages, source.memory, wanted, &mut told)) {
+    let mut saved = Tsc.now();
+    match source.in_passes(&mut pages, |pages, wanted| write_pass(pages, source.memory, wanted, &mut saved)) {
         Ok(()) => pages.finish(),
         Err(error) => Ended { error: Some(error), ..pages.abandon() },
     }
@@ -117,20 +117,23 @@ fn write_pass(
     pages: &mut Pages<'_, impl BlockDevice>,
     old: &impl OldMemory,
     wanted: Wanted<'_>,
-    told: &mut Duration,
+    saved: &mut Duration,
 ) -> Result<(), WriteError> {
     while pages.write_next(&mut *wanted, |pfn, page| old.read(pfn << PAGE_SHIFT, page))?.is_some() {
-        tell_progress(told, pages.statistics());
+        if Tsc.now().saturating_sub(*saved) >= PROGRESS {
+            save(pages)?;
+            *saved = Tsc.now();
+        }
     }
     let Statistics { done, pages, data_bytes, .. } = pages.statistics();
     say!("stored {done} of {pages} pages in {} KiB", data_bytes >> 10);
     Ok(())
 }
 
-/// Says how far the dump is, if it was not said a short while ago.
-fn tell_progress(told: &mut Duration, Statistics { done, pages, .. }: Statistics) {
-    if Tsc.now().saturating_sub(*told) >= PROGRESS {
-        *told += PROGRESS;
-        say!("dumped {done} of {pages} pages");
-    }
+/// Makes safe what was stored, for who knows how long the machine lasts, and says how far the dump is.
+fn save(pages: &mut Pages<'_, impl BlockDevice>) -> Result<(), WriteError> {
+    pages.save()?;
+    let Statistics { done, pages, .. } = pages.statistics();
+    say!("dumped {done} of {pages} pages");
+    Ok(())
 }

@@ -34,9 +34,18 @@ pub(crate) struct Arguments {
 pub(crate) struct Collected {
     out: PathBuf,
     bytes: u64,
-    lack: Option<Lack>,
+    ending: Ending,
     content: Content,
     about: Option<About>,
+}
+
+/// How a dump ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Complete,
+    Partial(Lack),
+    /// The machine was reset, or lost its power, before the dump was sealed.
+    CutOff,
 }
 
 /// Whether the disk holds what the capture kernel wrote.
@@ -44,6 +53,8 @@ pub(crate) struct Collected {
 enum Content {
     AsWritten,
     BlocksDiffer,
+    /// As far as it was safe when the dump was cut off: so many pages.
+    Pages(u64),
 }
 
 /// What the dump says of itself.
@@ -62,40 +73,55 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
     let found = area_device::find_only(&arguments.area)?;
     let mut area = area_device::open(&found.device, found.label.uuid)?;
     let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
-    let lack = lack(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
+    let ending = ending(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
     let unfinished = Unfinished::create(out, if_exists)?;
-    let content = copy(&mut area, &seal, unfinished)?;
-    Ok(Collected { out: out.clone(), bytes: seal.dump_len, lack, content, about: about(out) })
+    let content = copy(&mut area, &seal, ending, unfinished)?;
+    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about: about(out) })
 }
 
-/// What the dump lacks, if there is one.
-fn lack(seal: &Seal) -> Result<Option<Lack>> {
+/// How the dump ended, if there is one.
+fn ending(seal: &Seal) -> Result<Ending> {
     match seal.state {
-        State::Complete => Ok(None),
-        State::Partial(lack) => Ok(Some(lack)),
+        State::Complete => Ok(Ending::Complete),
+        State::Partial(lack) => Ok(Ending::Partial(lack)),
+        State::InProgress if seal.dump_len > 0 => Ok(Ending::CutOff),
+        State::InProgress => Err(anyhow!("a dump was begun and cut off before anything of it was safe")),
         State::Empty => Err(anyhow!("nothing was dumped since it was formatted")),
-        State::InProgress => Err(anyhow!("a dump was begun and cut off before it was sealed")),
     }
 }
 
 /// Copies the dump into a file that gets its name only when it is as whole as can be, and safe.
-fn copy(area: &mut Area<BlockFile>, seal: &Seal, unfinished: Unfinished) -> Result<Content> {
-    match copy_bytes(area, seal, unfinished.file()) {
-        Ok(()) => unfinished.keep().map(|()| Content::AsWritten),
+fn copy(area: &mut Area<BlockFile>, seal: &Seal, ending: Ending, unfinished: Unfinished) -> Result<Content> {
+    match (copy_bytes(area, seal, unfinished.file()), ending) {
+        // Descriptors may have been written again since.
+        (Ok(()) | Err(ReadError::Checksum { .. }), Ending::CutOff) => match name_missing(&unfinished, seal) {
+            Ok(pages) => unfinished.keep().map(|()| Content::Pages(pages)),
+            Err(error) => Err(error.context(set_aside(unfinished)?)),
+        },
+        (Ok(()), _) => unfinished.keep().map(|()| Content::AsWritten),
         // Where the disk refused a block there is what was there before. Each page has a checksum of its own.
-        Err(ReadError::Checksum { .. }) if seal.state == State::Partial(Lack::Write) => {
+        (Err(ReadError::Checksum { .. }), Ending::Partial(Lack::Write)) => {
             unfinished.keep().map(|()| Content::BlocksDiffer)
         }
-        Err(error @ ReadError::Checksum { .. }) => {
-            let damaged = unfinished.set_aside("damaged")?;
-            Err(error).with_context(|| format!("what was read is in {}", damaged.display()))
-        }
-        Err(error) => {
+        (Err(error @ ReadError::Checksum { .. }), _) => Err(error).context(set_aside(unfinished)?),
+        (Err(error), _) => {
             let path = unfinished.path().display().to_string();
             unfinished.discard();
             Err(error).with_context(|| format!("cannot make {path}; the dump is still in its area"))
         }
     }
+}
+
+/// Keeps what is no good under another name, and says which.
+fn set_aside(unfinished: Unfinished) -> Result<String> {
+    let damaged = unfinished.set_aside("damaged")?;
+    Ok(format!("what was read is in {}", damaged.display()))
+}
+
+/// Makes a dump that was cut off one that can be read, and counts its pages.
+fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64> {
+    let file = BlockFile::open_exclusive(unfinished.path())?;
+    Ok(kdump::name_missing(file, |data| seal.holds(data))?)
 }
 
 fn copy_bytes(area: &mut Area<BlockFile>, seal: &Seal, file: &File) -> Result<(), ReadError<CopyError>> {
@@ -162,11 +188,23 @@ fn explain(lack: Lack) -> &'static str {
 
 impl Collected {
     fn state(&self) -> &'static str {
-        match self.content {
-            Content::AsWritten => self.lack.map_or("complete", explain),
-            Content::BlocksDiffer => {
+        match (self.content, self.ending) {
+            (Content::BlocksDiffer, _) => {
                 "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
             }
+            (_, Ending::Complete) => "complete",
+            (_, Ending::Partial(lack)) => explain(lack),
+            (_, Ending::CutOff) => {
+                "partial: the machine was reset or lost its power while the dump was written"
+            }
+        }
+    }
+
+    /// How many of the pages that were to be kept are there, if not all that were written.
+    fn pages(&self, about: &About) -> String {
+        match self.content {
+            Content::Pages(there) => format!("{there} of {}", about.pages),
+            Content::AsWritten | Content::BlocksDiffer => about.pages.to_string(),
         }
     }
 }
@@ -181,7 +219,7 @@ impl Report for Collected {
         match &self.about {
             Some(about) => {
                 rows.push(row("kernel", about.release.escape_debug().to_string()));
-                rows.push(row("pages", about.pages.to_string()));
+                rows.push(row("pages", self.pages(about)));
                 rows.extend(about.takeover.map(|counts| row("takeover", counts.to_string())));
             }
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
@@ -192,7 +230,7 @@ impl Report for Collected {
     fn json(&self) -> Result<Value> {
         Ok(json!({
             "path": self.out,
-            "complete": self.lack.is_none(),
+            "complete": self.ending == Ending::Complete,
             "state": self.state(),
             "bytes": self.bytes,
             "kernel": self.about.as_ref().map(|about| &about.release),
@@ -202,6 +240,6 @@ impl Report for Collected {
     }
 
     fn is_whole(&self) -> bool {
-        self.lack.is_none() && self.about.is_some()
+        self.ending == Ending::Complete && self.about.is_some()
     }
 }

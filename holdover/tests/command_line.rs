@@ -94,13 +94,18 @@ impl BlockDevice for Complaining {
     }
 }
 
-/// Writes eight pages, the last of them only if the dump is to be complete.
-fn write_pages<D: BlockDevice>(dump: &mut Dump<D>, outcome: Outcome) -> Statistics {
+/// Writes all of a dump of eight pages but these.
+fn begin_pages<D: BlockDevice>(dump: &mut Dump<D>) -> Pages<'_, Dump<D>> {
     let utsname = Utsname { release: Name::new("6.1.0-test"), ..Utsname::default() };
     let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 1 << 17, phys_base: 0, dump_level: 31 };
     let mut bitmaps = begin(dump, &header, &NoteSegment::default(), Codec::Zlib).unwrap();
     bitmaps.push(&[0xFF], &[0xFF]).unwrap();
-    let mut pages = bitmaps.finish().unwrap();
+    bitmaps.finish().unwrap()
+}
+
+/// Writes eight pages, the last of them only if the dump is to be complete.
+fn write_pages<D: BlockDevice>(dump: &mut Dump<D>, outcome: Outcome) -> Statistics {
+    let mut pages = begin_pages(dump);
     for pfn in 0..7 {
         write_page(&mut pages, pfn);
     }
@@ -241,8 +246,28 @@ fn an_area_without_a_dump_says_so() {
     assert!(stderr(&output).contains("nothing was dumped"), "{}", stderr(&output));
     drop(bench_with_open_dump(&bench));
     let output = bench.run(&["collect", "disk", "vmcore"]);
-    assert!(stderr(&output).contains("cut off"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cut off before anything of it was safe"), "{}", stderr(&output));
     assert!(!bench.path("vmcore").exists());
+}
+
+#[test]
+fn a_dump_that_was_cut_off_is_collected_as_far_as_it_was_safe() {
+    let bench = Bench::formatted();
+    let mut dump = bench_with_open_dump(&bench);
+    let mut pages = begin_pages(&mut dump);
+    (0..3).for_each(|pfn| write_page(&mut pages, pfn));
+    pages.save().unwrap();
+    write_page(&mut pages, 3);
+    drop(dump);
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("partial: the machine was reset") && said.contains("3 of 8"), "{said}");
+    let mut dump = kdump::Reader::open(BlockFile::open(&bench.path("vmcore")).unwrap()).unwrap();
+    let mut page = [9; kdump::BLOCK];
+    assert_eq!((dump.read_page(2, &mut page), page[7]), (Ok(()), 2));
+    assert_eq!(dump.read_page(3, &mut page), Err(kdump::ReadError::Missing(3)));
+    assert!(!dump.is_complete());
 }
 
 fn bench_with_open_dump(bench: &Bench) -> Dump<BlockFile> {

@@ -26,7 +26,8 @@ pub enum Outcome {
 /// old contribution must come out of the checksum: fit for headers and tables that are filled in later, not for bulk. At most
 /// [`MAX_EXTENTS`](crate::MAX_EXTENTS) separate extents can be under way at a time.
 ///
-/// Dropped unsealed, the area goes on reading *in progress*.
+/// Unsealed, the area goes on reading *in progress*: what was flushed last is recorded and can be collected, whatever
+/// becomes of the machine. It costs each flush one more.
 #[must_use = "a dump counts only when it is sealed"]
 pub struct Dump<D> {
     /// The whole area.
@@ -61,6 +62,16 @@ impl<D: BlockDevice> Dump<D> {
     /// The disk, to be asked and not to be changed.
     pub fn device(&self) -> &D {
         self.area.device()
+    }
+
+    /// Records what is durable by now. After an error there is no saying what is: then the record before it stays.
+    fn record_progress(&mut self) -> Result<(), BlockError> {
+        if self.failed {
+            return Ok(());
+        }
+        self.seal.dump_len = self.seal.written.end() * BLOCK;
+        self.area.write(SEAL_OFFSET, &self.seal.encode())?;
+        self.area.flush()
     }
 
     fn state(&self, outcome: Outcome, dump_len: u64) -> State {
@@ -136,7 +147,7 @@ impl<D: BlockDevice> BlockDevice for Dump<D> {
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        let flushed = self.area.flush();
+        let flushed = self.area.flush().and_then(|()| self.record_progress());
         self.failed |= flushed.is_err();
         flushed
     }

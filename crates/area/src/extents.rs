@@ -36,7 +36,18 @@ impl Extents {
 
     /// Whether `block` is in.
     pub fn contain(&self, block: u64) -> bool {
-        self.as_slice().iter().any(|extent| extent.start <= block && block < extent.end)
+        self.contain_all(block..block.saturating_add(1))
+    }
+
+    /// Whether all of these blocks are in.
+    pub fn contain_all(&self, blocks: Blocks<u64>) -> bool {
+        let holds = |extent: &Extent| extent.start <= blocks.start && blocks.end <= extent.end;
+        blocks.is_empty() || self.as_slice().iter().any(holds)
+    }
+
+    /// The first block after all that are in; 0 if none is.
+    pub fn end(&self) -> u64 {
+        self.as_slice().last().map_or(0, |last| last.end)
     }
 
     /// Those of `blocks` that are in, in ascending runs of at most `most`.
@@ -140,6 +151,9 @@ mod tests {
             prop_assert_eq!(&held, &model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(extents.blocks(), model.len() as u64);
             prop_assert!((0..70).all(|block| extents.contain(block) == model.contains(&block)));
+            prop_assert_eq!(extents.end(), model.last().map_or(0, |last| last + 1));
+            let all_in = |start: u64, end: u64| (start..end).all(|block| model.contains(&block));
+            prop_assert!((0..70).all(|start| extents.contain_all(start..40) == all_in(start, 40)));
             let runs: Vec<_> = extents.runs(10..50, 4).collect();
             prop_assert!(runs.iter().all(|run| (1..=4).contains(&(run.end - run.start))));
             prop_assert!(runs.into_iter().flatten().eq(held.into_iter().filter(|block| (10..50).contains(block))));

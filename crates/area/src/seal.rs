@@ -2,6 +2,7 @@
 
 use core::mem::offset_of;
 
+use machine::Range;
 use uuid::Uuid;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -19,7 +20,8 @@ const VERSION: u32 = 1;
 pub enum State {
     /// The area was formatted and holds no dump.
     Empty,
-    /// A dump was begun and never sealed: the capture kernel was interrupted.
+    /// A dump was begun and never sealed: the capture kernel was interrupted. What the seal tells of is there, but blocks that
+    /// were written again after the last flush may hold the new content: the checksum need not match.
     InProgress,
     /// A dump was sealed that lacks something.
     Partial(Lack),
@@ -104,6 +106,11 @@ impl State {
 }
 
 impl Seal {
+    /// Whether all bytes of a part of the dump were written.
+    pub fn holds(&self, part: Range) -> bool {
+        self.written.contain_all(part.start / BLOCK..part.end.div_ceil(BLOCK))
+    }
+
     /// A seal over no bytes.
     pub(crate) fn over_nothing(state: State, uuid: Uuid, sequence: u64) -> Self {
         Self { state, uuid, sequence, dump_len: 0, written: Extents::default(), sum: Sum::default() }

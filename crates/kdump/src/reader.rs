@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{BlockDevice, BlockError};
+use machine::{BlockDevice, BlockError, Range};
 use zerocopy::FromBytes;
 
 use crate::codec::{Codec, Decompressor};
@@ -162,6 +162,12 @@ impl<D: BlockDevice> Reader<D> {
         let data =
             self.read_small(descriptor.offset.get(), len, &mut buffer)?.ok_or(ReadError::Damaged(pfn))?;
         if self.decompressor.decompress(codec, data, page) { Ok(()) } else { Err(ReadError::Damaged(pfn)) }
+    }
+
+    /// Where the descriptors of all kept pages are to be; the file may end before.
+    pub(crate) fn table(&self) -> Range {
+        let start = self.geometry.descriptors();
+        Range::new(start, start.saturating_add(self.kept.saturating_mul(DESCRIPTOR_LEN as u64)))
     }
 
     /// Hands the device back.

@@ -71,7 +71,7 @@ impl Stream {
         self.close(target)
     }
 
-    /// Ends the stream: pads it to a whole block and writes what is left.
+    /// Writes what is in hand, padded to a whole block; what may follow begins with the next one.
     pub(crate) fn close<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,

@@ -89,10 +89,19 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         self.store.append(frame, content)
     }
 
-    /// Starts over with the pages that were not wanted. Those that were missing get another chance too.
+    /// Makes the pages that were stored so far durable, with all that it takes to find them: they are there whatever comes
+    /// later. Each time costs a flush, and up to a block of room.
+    pub fn save(&mut self) -> Result<(), WriteError> {
+        self.store.save()
+    }
+
+    /// Starts over with the pages that were not wanted; those that were stored are safe. Those that were missing get another
+    /// chance too.
     pub fn next_pass(&mut self) -> Result<(), WriteError> {
-        let Store { file, table, statistics, .. } = &mut self.store;
+        let Store { file, table, data, statistics, .. } = &mut self.store;
         table.end_pass(&mut file.target)?;
+        data.close(&mut file.target)?;
+        file.target.flush()?;
         table.restart();
         self.kept.restart(table.place());
         statistics.done -= core::mem::take(&mut statistics.missing);
@@ -172,6 +181,13 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
             flags: codec.flag().into(),
             page_flags: 0.into(),
         })
+    }
+
+    fn save(&mut self) -> Result<(), WriteError> {
+        let target = &mut self.file.target;
+        self.table.save(target)?;
+        self.data.close(target)?;
+        Ok(target.flush()?)
     }
 
     /// Writes out what is in hand and makes it durable; goes on after an error and returns the first.

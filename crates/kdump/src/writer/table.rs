@@ -73,6 +73,14 @@ impl Table {
         self.move_to(target, self.place.end.max(self.at))
     }
 
+    /// Writes what was put in so far; the window stays where it is.
+    pub(super) fn save<D: BlockDevice + ?Sized>(&self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
+        if !self.window.is_empty() {
+            target.write(self.at, &self.window)?;
+        }
+        Ok(())
+    }
+
     /// Goes back to the beginning, after the end of a pass.
     pub(super) fn restart(&mut self) {
         self.at = self.place.start;
@@ -116,10 +124,8 @@ impl Table {
     }
 
     fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
-        if !self.window.is_empty() {
-            target.write(self.at, &self.window)?;
-            self.window.clear();
-        }
+        self.save(target)?;
+        self.window.clear();
         Ok(())
     }
 }

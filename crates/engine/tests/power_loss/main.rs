@@ -1,0 +1,151 @@
+//! A machine that is reset, or loses its power, at any moment while its dump is written.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
+
+mod disk;
+#[path = "../../../vmcore/tests/support/mod.rs"]
+mod machine_by_hand;
+#[path = "../disk/mod.rs"]
+mod plain;
+
+use area::{Area, Label, Outcome, Seal, State};
+use disk::Disk;
+use engine::{Begun, Source};
+use kdump::{BLOCK, Codec, ReadError, Reader};
+use machine::{BlockDevice, OldMemory, PAGE_SIZE, Range};
+use machine_by_hand::{COMMON, UP_TO_6_2};
+use uuid::Uuid;
+use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
+
+const UUID: Uuid = Uuid::from_u128(7);
+const SIZE: u64 = 4 << 20;
+/// Page frames from here on are not the kernel's own, but for the last one, a stack.
+const OTHERS: u64 = 0x4000;
+const END: u64 = 0x4400;
+const STACK: u64 = END - 1;
+/// After so many pages what was stored is made durable.
+const SAVED: u64 = 150;
+
+/// A dead machine. Pages that are not the kernel's own hold their number, and `seed`.
+fn machine(seed: u64) -> machine_by_hand::Memory {
+    let mut memory = machine_by_hand::machine(1);
+    for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
+        memory.write_u64(at, entry);
+    }
+    memory.write_u64(0x10_2000, (STACK * PAGE_SIZE) | 1);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for pfn in OTHERS..END {
+        // Some pages are stored as they are: these have no checksum of their own.
+        let len = if pfn.is_multiple_of(8) { BLOCK } else { 8 };
+        let bytes: Vec<u8> = core::iter::repeat_with(|| random.u8(..)).take(len).collect();
+        memory.write(pfn * PAGE_SIZE, &bytes);
+    }
+    memory
+}
+
+fn ram() -> Ram {
+    let ranges = [Range::new(0, 0x11 << 16), Range::new(OTHERS * PAGE_SIZE, END * PAGE_SIZE)];
+    Ram::from_ranges(ranges.into_iter()).unwrap()
+}
+
+/// A dump that was written to the end, step by step.
+struct Written {
+    disk: Disk,
+    /// After how many steps how many pages were said to be safe.
+    saved: Vec<(usize, u64)>,
+    memory: machine_by_hand::Memory,
+}
+
+/// Writes the dump of a machine over whatever `platter` holds, and has pages made safe now and then.
+fn write(platter: Vec<u8>, seed: u64) -> Written {
+    let (mut disk, memory) = (Disk::holding(platter), machine(seed));
+    let steps = disk.count.clone();
+    let mut saved = Vec::new();
+    let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();
+    let info = [COMMON, UP_TO_6_2].concat();
+    notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
+    let (kernel, ram) = (Kernel::new(notes.vmcoreinfo()), ram());
+    let source = Source { memory: &memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::NOTHING };
+    let mut dump = Area::open(&mut disk, 0, UUID).unwrap().begin().unwrap();
+    let Begun { mut pages, .. } = source.begin(&mut dump, Codec::Zlib).unwrap();
+    let written = source.in_passes(&mut pages, |pages, wanted| {
+        // What earlier passes stored.
+        saved.push((steps.get(), pages.statistics().done));
+        while pages.write_next(&mut *wanted, |pfn, page| memory.read(pfn * PAGE_SIZE, page))?.is_some() {
+            if pages.statistics().done.is_multiple_of(SAVED) {
+                pages.save()?;
+                saved.push((steps.get(), pages.statistics().done));
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(written, Ok(()));
+    let ended = pages.finish();
+    assert_eq!(ended.error, None);
+    let seal = dump.seal(Outcome::Complete, ended.statistics.file_bytes).unwrap();
+    assert_eq!(seal.state, State::Complete);
+    Written { disk, saved, memory }
+}
+
+/// A dump as it is found after the power went.
+struct Found {
+    seal: Seal,
+    reader: Reader<plain::Disk>,
+}
+
+/// Takes out of the area what a person would get; `None` if that is nothing.
+fn collect(platter: Vec<u8>) -> Option<Found> {
+    let mut area = Area::open(plain::Disk(platter), 0, UUID).unwrap();
+    let seal = area.read_seal().unwrap();
+    let mut file = plain::Disk(vec![0; seal.dump_len as usize]);
+    let read = area.read_dump(&seal, |offset, bytes| file.write(offset, bytes));
+    if seal.dump_len == 0 {
+        assert_eq!((seal.state, read), (State::InProgress, Ok(())));
+        return None;
+    }
+    if seal.state == State::InProgress {
+        kdump::name_missing(&mut file, |data| seal.holds(data)).unwrap();
+    } else {
+        assert_eq!((seal.state, read), (State::Complete, Ok(())));
+    }
+    Some(Found { seal, reader: Reader::open(file).unwrap() })
+}
+
+impl Found {
+    /// How many pages are there, each of them as it was in memory.
+    fn check(&mut self, memory: &machine_by_hand::Memory) -> u64 {
+        assert_eq!(self.reader.is_complete(), self.seal.state == State::Complete);
+        let (mut pages, mut page, mut expected) = (0, [0; BLOCK], [0; BLOCK]);
+        for pfn in (0..END).filter(|pfn| ram().contains(*pfn)) {
+            match self.reader.read_page(pfn, &mut page) {
+                Ok(()) => pages += 1,
+                Err(missing) => {
+                    assert_eq!(missing, ReadError::Missing(pfn));
+                    continue;
+                }
+            }
+            memory.read(pfn * PAGE_SIZE, &mut expected).unwrap();
+            assert!(page == expected, "page {pfn:#x}");
+        }
+        pages
+    }
+}
+
+/// The area holds an older dump of the same machine, which must not shine through.
+#[test]
+fn whenever_the_power_goes_the_dump_has_what_was_said_to_be_safe_and_nothing_wrong() {
+    let mut disk = plain::Disk(vec![0; SIZE as usize]);
+    Area::format(&mut disk, 0, Label { uuid: UUID, length: SIZE, created: 0 }).unwrap();
+    let older = write(disk.0, 1);
+    let older_steps = older.disk.count.get();
+    let Written { disk, saved, memory } = write(older.disk.after_power_loss(older_steps, || false), 2);
+    let mut random = fastrand::Rng::with_seed(3);
+    // The older dump is declared void by a write and a flush.
+    for steps in 2..=disk.count.get() {
+        let chance = random.f32();
+        let found = collect(disk.after_power_loss(steps, || random.f32() < chance));
+        let safe = saved.iter().rev().find(|(at, _)| *at <= steps).map_or(0, |(_, pages)| *pages);
+        let there = found.map_or(0, |mut found| found.check(&memory));
+        assert!(there >= safe, "after {steps} steps {there} pages of {safe}");
+    }
+}
