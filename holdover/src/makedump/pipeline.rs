@@ -1,15 +1,15 @@
 //! Pages on their way from memory to the dump, on one or on several processors.
 //!
-//! Whoever called hands out batches of page frame numbers and stores what comes back. Workers read and compress. Each
-//! worker has a lane of its own, and lanes are served in turn, so batches come back in the order in which they left
-//! without being sorted. A lane holds a few batches at most: memory is bounded, and neither side waits while the other
-//! has work.
+//! Whoever called takes batches of pages, hands them out, and stores what comes back in the order in which they left.
+//! Workers read and compress. As long as the batch to be stored next is not ready, the caller does a worker's work: there are
+//! as many threads as processors, and none waits while there is work. Few batches are under way at a time, so memory is
+//! bounded.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use engine::Wanted;
 use kdump::{Codec, Encoder, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
@@ -17,8 +17,10 @@ use vmcore::CoreFile;
 
 use super::batch::Batch;
 
-/// Batches in a lane.
-const DEPTH: usize = 4;
+/// Batches that wait for each processor to take them on.
+const WAITING: usize = 2;
+/// Most batches under way for each processor: what is ready may have to wait for one that takes long.
+const UNDER_WAY: usize = 8;
 
 /// Writes the pages that are wanted now; calls `progress` with the number of all those done.
 pub(crate) fn write_pages<D: BlockDevice>(
@@ -29,95 +31,118 @@ pub(crate) fn write_pages<D: BlockDevice>(
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
-    if threads.get() == 1 {
-        return write_alone(pages, wanted, memory, codec, progress);
-    }
     thread::scope(|scope| {
-        let lanes = (0..threads.get()).map(|_| Lane::start(scope, memory, codec)).collect();
-        Lanes { lanes, busy: VecDeque::new() }.write(pages, wanted, progress)
+        let mut pipeline = Pipeline::start(scope, memory, codec, threads.get());
+        let mut encoder = Encoder::new(codec);
+        loop {
+            pipeline.hand_out(pages, wanted)?;
+            pipeline.collect();
+            if let Some(mut batch) = pipeline.first_ready() {
+                batch.store(pages)?;
+                pipeline.spare.push(batch);
+                progress(pages.statistics().done);
+            } else if let Ok(mut job) = pipeline.waiting.try_recv() {
+                job.batch.encode(memory, &mut encoder);
+                pipeline.put(job);
+            } else if !pipeline.wait()? {
+                return Ok(());
+            }
+        }
     })
 }
 
-fn write_alone<D: BlockDevice>(
-    pages: &mut Pages<'_, D>,
-    wanted: Wanted<'_>,
-    memory: &CoreFile<impl OldMemory>,
-    codec: Codec,
-    progress: impl Fn(u64),
-) -> Result<(), WriteError> {
-    let (mut batch, mut encoder) = (Batch::new(), Encoder::new(codec));
-    while batch.take(pages, wanted)? {
-        batch.encode(memory, &mut encoder);
-        batch.store(pages)?;
-        progress(pages.statistics().done);
-    }
-    Ok(())
+/// Where the batches are.
+struct Pipeline {
+    threads: usize,
+    /// For whoever is free.
+    jobs: Sender<Job>,
+    waiting: Receiver<Job>,
+    results: Receiver<Job>,
+    /// The batches under way in the order in which they are to be stored; those that are ready.
+    line: VecDeque<Option<Batch>>,
+    /// Number of the first batch in the line.
+    first: usize,
+    /// Batches for reuse.
+    spare: Vec<Batch>,
 }
 
-/// The way to a worker and back.
-struct Lane {
-    to: SyncSender<Batch>,
-    from: Receiver<Batch>,
+/// A batch and its number.
+struct Job {
+    number: usize,
+    batch: Batch,
 }
 
-impl Lane {
+impl Pipeline {
+    /// Starts a worker for each thread but the caller.
     fn start<'s, 'e, M: OldMemory + Sync>(
         scope: &'s Scope<'s, 'e>,
         memory: &'e CoreFile<M>,
         codec: Codec,
+        threads: usize,
     ) -> Self {
-        let (to, jobs) = sync_channel::<Batch>(DEPTH);
-        let (results, from) = sync_channel(DEPTH);
-        scope.spawn(move || {
-            let mut encoder = Encoder::new(codec);
-            for mut batch in jobs {
-                batch.encode(memory, &mut encoder);
-                if results.send(batch).is_err() {
-                    return;
+        let ((jobs, waiting), (done, results)) = (unbounded::<Job>(), unbounded());
+        for _ in 1..threads {
+            let (waiting, done) = (waiting.clone(), done.clone());
+            scope.spawn(move || {
+                let mut encoder = Encoder::new(codec);
+                for mut job in waiting {
+                    job.batch.encode(memory, &mut encoder);
+                    if done.send(job).is_err() {
+                        return;
+                    }
                 }
+            });
+        }
+        Self { threads, jobs, waiting, results, line: VecDeque::new(), first: 0, spare: Vec::new() }
+    }
+
+    /// Takes the next pages, as many batches as may wait.
+    fn hand_out<D: BlockDevice>(
+        &mut self,
+        pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
+    ) -> Result<(), WriteError> {
+        while self.jobs.len() < self.threads * WAITING && self.line.len() < self.threads * UNDER_WAY {
+            let mut batch = self.spare.pop().unwrap_or_else(Batch::new);
+            if !batch.take(pages, wanted)? {
+                self.spare.push(batch);
+                break;
             }
-        });
-        Self { to, from }
-    }
-}
-
-/// All workers, and where the batches are.
-struct Lanes {
-    lanes: Vec<Lane>,
-    /// Which lanes hold a batch, in the order in which they got it.
-    busy: VecDeque<usize>,
-}
-
-impl Lanes {
-    fn write<D: BlockDevice>(
-        &mut self,
-        pages: &mut Pages<'_, D>,
-        wanted: Wanted<'_>,
-        progress: impl Fn(u64),
-    ) -> Result<(), WriteError> {
-        for slot in 0..self.lanes.len() * DEPTH {
-            self.send(slot % self.lanes.len(), Batch::new(), pages, wanted)?;
-        }
-        while let Some(lane) = self.busy.pop_front() {
-            let Ok(mut batch) = self.lanes[lane].from.recv() else { return Err(WriteError::Unfinished) };
-            batch.store(pages)?;
-            progress(pages.statistics().done);
-            self.send(lane, batch, pages, wanted)?;
+            let job = Job { number: self.first + self.line.len(), batch };
+            self.jobs.send(job).map_err(|_| WriteError::Unfinished)?;
+            self.line.push_back(None);
         }
         Ok(())
     }
 
-    /// Sends the next pages down a lane, if there are any left.
-    fn send<D: BlockDevice>(
-        &mut self,
-        lane: usize,
-        mut batch: Batch,
-        pages: &mut Pages<'_, D>,
-        wanted: Wanted<'_>,
-    ) -> Result<(), WriteError> {
-        if batch.take(pages, wanted)? && self.lanes[lane].to.send(batch).is_ok() {
-            self.busy.push_back(lane);
+    /// Puts what came back in its place.
+    fn collect(&mut self) {
+        while let Ok(job) = self.results.try_recv() {
+            self.put(job);
         }
-        Ok(())
+    }
+
+    fn put(&mut self, Job { number, batch }: Job) {
+        if let Some(place) = self.line.get_mut(number - self.first) {
+            *place = Some(batch);
+        }
+    }
+
+    /// The first batch of the line, if it is ready.
+    fn first_ready(&mut self) -> Option<Batch> {
+        let batch = self.line.front_mut()?.take()?;
+        self.line.pop_front();
+        self.first += 1;
+        Some(batch)
+    }
+
+    /// Waits for a batch; says whether one is under way.
+    fn wait(&mut self) -> Result<bool, WriteError> {
+        if self.line.is_empty() {
+            return Ok(false);
+        }
+        let job = self.results.recv().map_err(|_| WriteError::Unfinished)?;
+        self.put(job);
+        Ok(true)
     }
 }
