@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use machine::{OldMemory, Range};
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::page::PageLayout;
 use crate::sections::Sections;
@@ -13,6 +13,9 @@ use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
 /// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
 /// free memory in vain, since the first page of a free block speaks for up to 1024.
 pub(crate) const GULP: u64 = 64;
+/// Most page frames whose `struct page` are read at a time where gulp follows gulp, as they do where memory is in use: an
+/// operating system takes as long to be asked for a page as to copy it.
+const MOST: u64 = 8 * GULP;
 
 /// The dead kernel's `struct page`, by page frame number.
 #[derive(Debug)]
@@ -26,11 +29,13 @@ pub(crate) struct PageArray<'a, M> {
     /// The translation made last, and of what: a large page holds the array of a whole section.
     mapping: (u64, Mapping),
     buffer: Vec<CacheLine>,
+    /// The page frames whose `struct page` are in `buffer`.
+    buffered: Range,
 }
 
 /// A piece of a buffer. It is aligned because AMD's processors copy four times as slowly to where no cache line begins
 /// (`rep movsb`, in which an operating system copies from a file).
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 struct CacheLine([u8; 64]);
 
@@ -42,26 +47,58 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
             return Ok(None);
         };
         let mut buffer = vec![];
-        let lines = (GULP as usize * layout.size).div_ceil(size_of::<CacheLine>());
+        let lines = (MOST as usize * layout.size).div_ceil(size_of::<CacheLine>());
         buffer.try_reserve_exact(lines)?;
         buffer.resize(lines, CacheLine([0; 64]));
-        Ok(Some(Self { memory, space, sections, layout, section: None, mapping: NOWHERE, buffer }))
+        Ok(Some(Self {
+            memory,
+            space,
+            sections,
+            layout,
+            section: None,
+            mapping: NOWHERE,
+            buffer,
+            buffered: Range::default(),
+        }))
     }
 
-    /// Copies the `struct page` of page frames that lie in one gulp, and of the one after them if they end with an even
-    /// one: it may be the head of a compound page, whose first tail says more.
+    /// The `struct page` of page frames that lie in one gulp, and of the one after them if they end with an even one: it may
+    /// be the head of a compound page, whose first tail says more.
     pub(crate) fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, &[u8])> {
+        let frames = Range::new(frames.start, frames.end.next_multiple_of(2));
+        if !self.buffered.covers(frames) {
+            self.load(frames)?;
+        }
+        let at = |pfn: u64| (pfn - self.buffered.start) as usize * self.layout.size;
+        let pages = self.buffer.as_bytes().get(at(frames.start)..at(frames.end))?;
+        Some((self.layout, pages))
+    }
+
+    /// Copies the `struct page` of page frames; of ever more at a time, as long as these are the next ones.
+    fn load(&mut self, frames: Range) -> Option<()> {
+        let next = self.buffered.end == frames.start;
+        let ahead = if next { (2 * self.buffered.len()).min(MOST) } else { 0 };
+        let section_end = self.sections.end(self.sections.of(frames.start));
+        let end = frames.start.saturating_add(ahead).min(section_end).max(frames.end);
+        self.buffered = Range::default();
+        let more = Range::new(frames.start, end);
+        let loaded = if self.copy(more).is_some() { more } else { self.copy(frames).map(|()| frames)? };
+        self.buffered = loaded;
+        Some(())
+    }
+
+    /// Copies the `struct page` of page frames of one section to the start of the buffer.
+    fn copy(&mut self, frames: Range) -> Option<()> {
         let array = self.array(self.sections.of(frames.start))?;
         let size = self.layout.size as u64;
         let address = array.checked_add(frames.start.checked_mul(size)?)?;
-        let len = (frames.end.next_multiple_of(2) - frames.start) * size;
+        let len = frames.len() * size;
         let physical = self.physical(address, len);
         let into = self.buffer.as_mut_bytes().get_mut(..len as usize)?;
         match physical {
-            Some(physical) => self.memory.read(physical, into).ok()?,
-            None => self.space.read(self.memory, address, into).ok()?,
+            Some(physical) => self.memory.read(physical, into).ok(),
+            None => self.space.read(self.memory, address, into).ok(),
         }
-        Some((self.layout, into))
     }
 
     /// Virtual addresses of the `struct page` of all RAM, if the arrays of all sections are parts of one.

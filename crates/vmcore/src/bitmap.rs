@@ -29,9 +29,10 @@ fn for_each_byte(bitmap: &mut [u8], start: u64, end: u64, mut change: impl FnMut
         return;
     }
     let (first, last) = ((start / 8) as usize, ((end - 1) / 8) as usize);
-    for (index, byte) in bitmap.iter_mut().enumerate().take(last + 1).skip(first) {
-        let from = if index == first { 0xff << (start % 8) } else { 0xff };
-        let to = if index == last { 0xff >> (7 - (end - 1) % 8) } else { 0xff };
+    let Some(bytes) = bitmap.get_mut(first..=last) else { return };
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let from = if index == 0 { 0xff << (start % 8) } else { 0xff };
+        let to = if index == last - first { 0xff >> (7 - (end - 1) % 8) } else { 0xff };
         change(byte, from & to);
     }
 }

@@ -40,11 +40,11 @@ pub(crate) struct Exclusion {
 pub(crate) struct PageLayout {
     /// Bytes in a `struct page`.
     pub(crate) size: usize,
-    flags: usize,
-    mapping: usize,
-    mapcount: usize,
-    private: usize,
-    compound_head: usize,
+    flags: Offset,
+    mapping: Offset,
+    mapcount: Offset,
+    private: Offset,
+    compound_head: Offset,
     /// Flags of the head of a compound page.
     head: u64,
     slab: Mark,
@@ -53,6 +53,18 @@ pub(crate) struct PageLayout {
     compound: Result<Compound, Unknown>,
     offline: Option<u32>,
     poisoned: Option<u64>,
+}
+
+/// Where in a `struct page` a field is; small, so that one comparison tells whether a copy of the structure has it.
+#[derive(Clone, Copy, Debug)]
+struct Offset(u16);
+
+impl Offset {
+    /// `None` if the copy is cut short before the end of the field.
+    fn read<const N: usize>(self, bytes: &[u8]) -> Option<[u8; N]> {
+        let start = usize::from(self.0);
+        bytes.get(start..start + N)?.first_chunk().copied()
+    }
 }
 
 /// A type of page, told by a flag or by a value of `_mapcount`.
@@ -86,20 +98,18 @@ struct FreeMarks {
 #[derive(Clone, Copy, Debug)]
 enum Compound {
     /// Two bytes in the first tail (up to 6.5).
-    Bytes { order: usize, destructor: usize, hugetlb: Option<u8> },
+    Bytes { order: Offset, destructor: Offset, hugetlb: Option<u8> },
     /// The first tail's flags: the order in the low byte, and a flag (6.6 to 6.8).
     TailFlags { hugetlb: u64 },
     /// The order as before, the mark in the head's `_mapcount` (since 6.9).
     HeadMapcount { hugetlb: u32 },
 }
 
-/// The fields of a `struct page`.
+/// The fields of a `struct page` that most rules look at. It is no tail.
 struct Page {
     flags: u64,
     mapping: u64,
     mapcount: u32,
-    private: u64,
-    compound_head: u64,
 }
 
 impl PageLayout {
@@ -137,17 +147,14 @@ impl PageLayout {
     }
 
     /// Judges page frame `pfn` by its `struct page`, and the one after it; either may be cut short.
-    pub(crate) fn judge(&self, level: Level, pfn: u64, page: &[u8], next: &[u8]) -> Option<Exclusion> {
-        let page = self.decode(page);
-        if page.compound_head & TAIL != 0 {
-            return None;
-        }
+    pub(crate) fn judge(&self, level: Level, pfn: u64, bytes: &[u8], next: &[u8]) -> Option<Exclusion> {
+        let page = self.decode(bytes)?;
         if level.leaves_out_free()
             && let Ok(free) = &self.free
             && free.marks(&page)
             && !self.is_slab(&page)
         {
-            let order = free.order(&page).filter(|&order| is_aligned(pfn, order));
+            let order = free.order(&page, word(bytes, self.private)).filter(|&order| is_aligned(pfn, order));
             return order.map(|order| Exclusion { reason: Reason::Free, order });
         }
         let order = if page.flags & self.head == 0 { 0 } else { self.compound_order(pfn, next) };
@@ -161,22 +168,21 @@ impl PageLayout {
 
     /// How many pages from `pfn` on are of the slab allocator's, or have one of `flags` set; 0 if this one is neither.
     pub(crate) fn kernels_own(&self, flags: u64, pfn: u64, page: &[u8], next: &[u8]) -> u64 {
-        let page = self.decode(page);
+        let Some(page) = self.decode(page) else { return 0 };
         match () {
-            () if page.compound_head & TAIL != 0 => 0,
             () if self.is_slab(&page) && page.flags & self.head != 0 => 1 << self.compound_order(pfn, next),
             () => u64::from(self.is_slab(&page) || page.flags & flags != 0),
         }
     }
 
-    fn decode(&self, page: &[u8]) -> Page {
-        Page {
+    /// `None` if it is a tail.
+    fn decode(&self, page: &[u8]) -> Option<Page> {
+        let head = word(page, self.compound_head) & TAIL == 0;
+        head.then(|| Page {
             flags: word(page, self.flags),
             mapping: word(page, self.mapping),
             mapcount: half_word(page, self.mapcount),
-            private: word(page, self.private),
-            compound_head: word(page, self.compound_head),
-        }
+        })
     }
 
     /// The rules for pages that are in use, in their order.
@@ -217,7 +223,7 @@ impl PageLayout {
         }
         match self.compound {
             Ok(Compound::Bytes { destructor, hugetlb, .. }) => {
-                hugetlb.is_some() && next.get(destructor).copied() == hugetlb
+                hugetlb.is_some() && destructor.read(next).map(u8::from_le_bytes) == hugetlb
             }
             Ok(Compound::TailFlags { hugetlb }) => word(next, self.flags) & hugetlb != 0,
             Ok(Compound::HeadMapcount { hugetlb }) => page.mapcount == hugetlb,
@@ -228,7 +234,7 @@ impl PageLayout {
     /// The order of a compound page by its first tail; 0 if it makes no sense.
     fn compound_order(&self, pfn: u64, next: &[u8]) -> u32 {
         let order = match self.compound {
-            Ok(Compound::Bytes { order, .. }) => next.get(order).copied().map_or(0, u32::from),
+            Ok(Compound::Bytes { order, .. }) => order.read(next).map_or(0, |[order]| u32::from(order)),
             Ok(Compound::TailFlags { .. } | Compound::HeadMapcount { .. }) => {
                 (word(next, self.flags) & 0xff) as u32
             }
@@ -267,9 +273,9 @@ impl FreeMarks {
     }
 
     /// The order of the block that a marked page starts, if it makes sense.
-    fn order(&self, page: &Page) -> Option<u32> {
+    fn order(&self, page: &Page, private: u64) -> Option<u32> {
         if page.mapcount == self.buddy {
-            return u32::try_from(page.private).ok().filter(|&order| order < self.orders);
+            return u32::try_from(private).ok().filter(|&order| order < self.orders);
         }
         Some(self.orders - 1)
     }
@@ -319,16 +325,15 @@ fn is_aligned(pfn: u64, order: u32) -> bool {
 }
 
 /// An offset at which `len` bytes lie inside a structure of `size` bytes.
-fn inside(offset: Option<usize>, size: usize, len: usize) -> Option<usize> {
-    offset.filter(|&offset| offset.checked_add(len).is_some_and(|end| end <= size))
+fn inside(offset: Option<usize>, size: usize, len: usize) -> Option<Offset> {
+    let offset = offset.filter(|&offset| offset.checked_add(len).is_some_and(|end| end <= size))?;
+    u16::try_from(offset).ok().map(Offset)
 }
 
-fn word(bytes: &[u8], offset: usize) -> u64 {
-    let found = bytes.get(offset..).and_then(|rest| rest.first_chunk());
-    found.map_or(0, |&bytes| u64::from_le_bytes(bytes))
+fn word(bytes: &[u8], offset: Offset) -> u64 {
+    offset.read(bytes).map_or(0, u64::from_le_bytes)
 }
 
-fn half_word(bytes: &[u8], offset: usize) -> u32 {
-    let found = bytes.get(offset..).and_then(|rest| rest.first_chunk());
-    found.map_or(0, |&bytes| u32::from_le_bytes(bytes))
+fn half_word(bytes: &[u8], offset: Offset) -> u32 {
+    offset.read(bytes).map_or(0, u32::from_le_bytes)
 }

@@ -52,6 +52,11 @@ impl Sections {
         pfn >> self.frames_shift
     }
 
+    /// First page frame after a section.
+    pub(crate) fn end(&self, section: u64) -> u64 {
+        (section + 1) << self.frames_shift
+    }
+
     /// Virtual address of the `struct page`, of `page_size` bytes, of page frame 0, if this section's array started there:
     /// add `pfn * page_size`. `None` if the section has no array, or the table cannot be read.
     pub(crate) fn array(&self, space: &AddressSpace, memory: &impl OldMemory, section: u64) -> Option<u64> {
