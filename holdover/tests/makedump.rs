@@ -17,6 +17,33 @@ const PAGES: u64 = 600;
 const MEMORY: usize = 0x1000;
 const FIRST_PFN: u64 = 0x100;
 const INFO: &[u8] = b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\n";
+/// All that it takes to judge pages, as 6.1 gives it; the table of sections lies where there is no memory.
+const WHOLE_INFO: &[u8] = b"OSRELEASE=6.1.0-test
+PAGESIZE=4096
+NUMBER(phys_base)=0
+SYMBOL(swapper_pg_dir)=ffffffff80001000
+SYMBOL(mem_section)=ffff888000005000
+LENGTH(mem_section)=2048
+SIZE(mem_section)=16
+OFFSET(mem_section.section_mem_map)=0
+NUMBER(SECTION_SIZE_BITS)=27
+SIZE(page)=64
+OFFSET(page.flags)=0
+OFFSET(page.mapping)=24
+OFFSET(page._mapcount)=48
+OFFSET(page.private)=40
+OFFSET(page.compound_head)=8
+OFFSET(page.compound_dtor)=16
+OFFSET(page.compound_order)=17
+LENGTH(zone.free_area)=11
+NUMBER(PG_lru)=4
+NUMBER(PG_private)=13
+NUMBER(PG_swapcache)=10
+NUMBER(PG_swapbacked)=19
+NUMBER(PG_slab)=9
+NUMBER(PG_head_mask)=65536
+NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129
+";
 
 struct Bench {
     folder: TempDir,
@@ -70,7 +97,11 @@ fn page(pfn: u64) -> Page {
 
 /// An ELF core with two notes and one segment.
 fn core() -> Vec<u8> {
-    let notes = [note(b"CORE\0", 1, &[0; 336]), note(b"VMCOREINFO\0", 0, INFO)].concat();
+    core_with(INFO)
+}
+
+fn core_with(info: &[u8]) -> Vec<u8> {
+    let notes = [note(b"CORE\0", 1, &[0; 336]), note(b"VMCOREINFO\0", 0, info)].concat();
     let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
     bytes.resize(16, 0);
     bytes.extend(0x0000_0001_003e_0004u64.to_le_bytes());
@@ -204,6 +235,25 @@ fn a_damaged_note_makes_a_dump_that_says_so() {
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(json(&output)["state"].as_str().unwrap().contains("notes are damaged"));
     assert!(!Dump::open(&bench.path("out")).unwrap().is_complete());
+}
+
+#[test]
+fn a_core_that_ends_before_its_memory_is_refused_as_cut_short() {
+    let bench = Bench::new();
+    bench.edit(|bytes| bytes.truncate(0x100));
+    assert!(bench.fail(&["core", "out"]).contains("cut short by 2.35 MiB, and VMCOREINFO is lost"));
+    bench.edit(|bytes| bytes.truncate(0x50));
+    assert!(bench.fail(&["core", "out"]).contains("not even its headers are within its 80 bytes"));
+}
+
+#[test]
+fn pages_whose_description_is_not_in_the_core_are_kept_and_the_dump_says_why() {
+    let bench = Bench::new();
+    fs::write(bench.path("core"), core_with(WHOLE_INFO)).unwrap();
+    let said = json(&bench.run(&["core", "out"]));
+    assert_eq!((&said["pages"], &said["unknown"]), (&PAGES.into(), &PAGES.into()));
+    let why = format!("what describes {PAGES} pages could not be read");
+    assert_eq!(said["unknown_facts"], Value::from(vec![why]));
 }
 
 #[test]

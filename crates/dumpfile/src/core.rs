@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vmcore::{CoreFile, CoreHeader, Notes, Ram, Segment};
+use vmcore::{CoreFile, CoreHeader, HeaderError, Notes, Ram, Segment};
 
 use crate::{DumpError, FileView, Format};
 
@@ -25,7 +25,10 @@ impl Core {
     }
 
     pub(crate) fn new(file: FileView) -> Result<Self, DumpError> {
-        let header = CoreHeader::read(&file, 0)?;
+        let header = CoreHeader::read(&file, 0).map_err(|error| match error {
+            HeaderError::Unreadable(_) => DumpError::HeaderCut { len: file.len() },
+            other => other.into(),
+        })?;
         let notes = Notes::read(&file, &header)?;
         Ok(Self { memory: CoreFile::new(file, &header)?, header, notes })
     }

@@ -25,6 +25,12 @@ pub enum DumpError {
     /// It is a kdump-compressed dump, where an ELF core was asked for.
     #[error("it is a kdump-compressed dump already, and no ELF core")]
     Compressed,
+    /// It begins like an ELF core and ends within its headers.
+    #[error("the core was cut short: not even its headers are within its {len} bytes")]
+    HeaderCut {
+        /// How many bytes it has.
+        len: u64,
+    },
     /// It begins like an ELF core and is none that can be read.
     #[error(transparent)]
     Core(#[from] vmcore::HeaderError),

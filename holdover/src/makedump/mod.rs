@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use dumpfile::Core;
 use engine::{Begun, Source};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -94,18 +94,26 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
 fn check_notes(core: &Core) -> anyhow::Result<()> {
     let notes = core.notes();
     ensure!(core.ram().pages() > 0, "it lists no memory");
-    let lost = notes.vmcoreinfo().text().is_empty();
-    ensure!(!lost || notes.damaged() == 0, "its notes are damaged, and VMCOREINFO is lost with them");
-    ensure!(!lost, "it has no VMCOREINFO; is it a kernel's?");
-    Ok(())
+    if !notes.vmcoreinfo().text().is_empty() {
+        return Ok(());
+    }
+    if let Some(cut) = cut_short(core) {
+        bail!("{cut}, and VMCOREINFO is lost with that");
+    }
+    ensure!(notes.damaged() == 0, "its notes are damaged, and VMCOREINFO is lost with them");
+    bail!("it has no VMCOREINFO; is it a kernel's?")
+}
+
+fn cut_short(core: &Core) -> Option<String> {
+    let bytes = core.lacking();
+    (bytes > 0).then(|| format!("the core was cut short by {}", report::size(bytes)))
 }
 
 /// What is not as it should be with the core.
 fn lacks(core: &Core) -> Vec<String> {
-    let (bytes, notes) = (core.lacking(), core.notes().damaged());
-    let cut = (bytes > 0).then(|| format!("the core was cut short by {}", report::size(bytes)));
+    let notes = core.notes().damaged();
     let damaged = (notes > 0).then(|| format!("{notes} of the core's notes are damaged"));
-    cut.into_iter().chain(damaged).collect()
+    cut_short(core).into_iter().chain(damaged).collect()
 }
 
 /// A dump in the making.
@@ -175,14 +183,22 @@ impl Making<'_> {
         stored
     }
 
+    /// What costs the dump exclusions.
+    fn unknown(&self, counts: Counts) -> Vec<String> {
+        let facts: Vec<_> = self.source.kernel.unknown().map(|unknown| unknown.to_string()).collect();
+        let unread = facts.is_empty() && counts.unknown > 0;
+        let unread = unread.then(|| format!("what describes {} pages could not be read", counts.unknown));
+        facts.into_iter().chain(unread).collect()
+    }
+
     fn made(self, Written { counts, choosing, statistics }: Written, took: Duration) -> Made {
         Made {
             out: self.arguments.out.clone(),
             release: self.source.header().utsname.release.as_str().escape_debug().to_string(),
             counts,
             written: statistics,
+            unknown: self.unknown(counts),
             lacks: self.lacks,
-            unknown: self.source.kernel.unknown().map(|unknown| unknown.to_string()).collect(),
             choosing,
             took,
         }
