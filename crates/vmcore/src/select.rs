@@ -85,7 +85,7 @@ struct Run {
 }
 
 impl<'a, M: OldMemory> Selection<'a, M> {
-    /// Prepares to go through the memory of `kernel`; takes one page or so however large that is.
+    /// Prepares to go through the memory of `kernel`; takes 36 KiB or so however large that is.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram, level: Level) -> Result<Self, OutOfMemory> {
         let run = Run { end: 0, reason: Reason::Free };
         Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: 0 })
