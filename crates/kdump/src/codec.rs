@@ -19,7 +19,7 @@ pub enum Codec {
     None,
     /// zlib (RFC 1950).
     Zlib,
-    /// LZO1X: larger than zlib, and faster.
+    /// LZO1X: a little larger than zlib, and faster.
     Lzo,
     /// snappy: larger than LZO, and faster.
     #[cfg(feature = "host")]

@@ -127,11 +127,11 @@ mod tests {
     #[test]
     fn instructions_are_those_of_the_description() {
         let mut page = [0; BLOCK];
-        page[..14].copy_from_slice(b"abcdXabcdefghi");
-        // 5 literals; 4 bytes from 5 back; 5 literals and one zero, which is repeated to the end; no literals; the end.
-        let mut expected = b"\x16abcdX\x70\x00".to_vec();
-        expected.extend(b"\x03efghi\0");
-        expected.extend([0x20].into_iter().chain([0; 15]).chain([(4081 - 33 - 15 * 255) as u8, 0, 0]));
+        page[..18].copy_from_slice(b"abcdefXabcdefghijk");
+        // 7 literals; 6 bytes from 7 back; 5 literals and one zero, which is repeated to the end; no literals; the end.
+        let mut expected = b"\x18abcdefX\xb8\x00".to_vec();
+        expected.extend(b"\x03ghijk\0");
+        expected.extend([0x20].into_iter().chain([0; 15]).chain([(4077 - 33 - 15 * 255) as u8, 0, 0]));
         expected.extend([0x11, 0, 0]);
         assert_eq!(compressed(&page), expected);
     }
