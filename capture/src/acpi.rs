@@ -16,6 +16,11 @@ const HEADER: usize = 36;
 const LONGEST: usize = 1 << 20;
 /// No root table lists more tables.
 const MOST_TABLES: usize = 256;
+/// Groups of buses that are looked at; large machines have some tens.
+const MOST_ECAMS: usize = 256;
+/// Bytes of a bus's configuration space; ECAM gives the bus number just these address bits (PCI Express base
+/// specification 6.0, table 7-1).
+const BUS: u64 = 1 << 20;
 
 /// Reads physical memory of the firmware.
 pub trait Firmware {
@@ -88,7 +93,7 @@ impl Tables {
     pub fn ecams(&self) -> impl Iterator<Item = Ecam> {
         const ENTRIES: usize = 44;
         let entries = self.mcfg.as_ref().and_then(|table| table.bytes.get(ENTRIES..)).unwrap_or_default();
-        entries.as_chunks().0.iter().filter_map(Ecam::decode)
+        entries.as_chunks().0.iter().filter_map(Ecam::decode).take(MOST_ECAMS)
     }
 
     /// The reset register's I/O port and the value to write (section 4.8.3.6); `None` if it is not in I/O space.
@@ -155,7 +160,8 @@ impl Ecam {
     fn decode(entry: &[u8; 16]) -> Option<Self> {
         let [b0, b1, b2, b3, b4, b5, b6, b7, s0, s1, first_bus, last_bus, ..] = *entry;
         let base = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
-        let sound = first_bus <= last_bus && base != 0 && base.checked_add(1 << 28).is_some();
+        let possible = base != 0 && base.is_multiple_of(BUS) && base.checked_add(256 * BUS).is_some();
+        let sound = first_bus <= last_bus && possible;
         sound.then_some(Self { base, segment: u16::from_le_bytes([s0, s1]), first_bus, last_bus })
     }
 
@@ -166,8 +172,8 @@ impl Ecam {
 
     /// The addresses of the configuration space of all its buses, one mebibyte each.
     pub fn range(self) -> Range {
-        let bus = |number: u8| self.base + (u64::from(number) << 20);
-        Range::new(bus(self.first_bus), bus(self.last_bus) + (1 << 20))
+        let bus = |number: u8| self.base + u64::from(number) * BUS;
+        Range::new(bus(self.first_bus), bus(self.last_bus) + BUS)
     }
 }
 
@@ -254,6 +260,25 @@ mod tests {
         assert_eq!((ecam.range(), ecam.buses()), (Range::new(0xB000_0000, 0xC000_0000), 0..=255));
         assert_eq!(tables.reset_register(), Some((0xCF9, 0xF)));
         assert_eq!(tables.pm_timer(), Some(0x608));
+    }
+
+    /// Mapping one takes page tables, and looking through it time.
+    #[test]
+    fn groups_of_buses_that_cannot_be_are_passed_over_and_their_number_is_bounded() {
+        let mcfg = |entries: &[[u8; 16]]| {
+            let bytes = [&[0; 44], entries.as_flattened()].concat();
+            Tables { mcfg: Some(Table { bytes }), ..Tables::default() }
+        };
+        let entry = |base: u64, buses: [u8; 2]| {
+            let mut entry = [0; 16];
+            entry[..8].copy_from_slice(&base.to_le_bytes());
+            entry[10..12].copy_from_slice(&buses);
+            entry
+        };
+        let wrong = [entry(0xB000_1000, [0, 255]), entry(0, [0, 1]), entry(0xB000_0000, [2, 1])];
+        assert_eq!(mcfg(&[&wrong[..], &[entry(0xB000_0000, [0, 0])]].concat()).ecams().count(), 1);
+        assert_eq!(mcfg(&[entry(u64::MAX << 20, [0, 255])]).ecams().count(), 0);
+        assert_eq!(mcfg(&vec![entry(0xB000_0000, [0, 255]); 9000]).ecams().count(), MOST_ECAMS);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use machine::{Range, Unreadable};
-use vmcore::{CoreHeader, HeaderError};
+use machine::{PAGE_SIZE, Range, Unreadable};
+use vmcore::{CoreHeader, HeaderError, Ram};
 
 use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
@@ -16,6 +16,9 @@ use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
 use crate::pci::{self, CONFIG_SIZE, Device};
 use crate::{clock, copy, reset};
+
+/// The share of the reservation that our own page tables may take: a quarter.
+const TABLES_DIVISOR: usize = 4;
 
 /// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
 const CORE_HEADER: u64 = 1 << 20;
@@ -66,7 +69,8 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     if let Some((port, value)) = tables.reset_register() {
         reset::use_acpi(port, value);
     }
-    let devices = tables.ecams().flat_map(|ecam| find_devices(&mut space, ecam)).collect();
+    let mut devices = Vec::new();
+    tables.ecams().for_each(|ecam| find_devices(&mut space, ecam, &mut devices));
     let loaded = loaded(&header, &own);
     Ok(Machine { space, own, loaded, params, old, header, tables, devices })
 }
@@ -114,24 +118,30 @@ fn map_foreign(space: &mut AddressSpace, own: &[Range], range: Range) {
 
 /// The tables that stay: they map the dead kernel's memory too.
 fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldRam), MapError> {
-    let count = tables_needed(header, Features::of_this_processor());
-    let frames = FramePool::new(count).ok_or(MapError::NoFrame)?;
+    let features = Features::of_this_processor();
+    let frames = FramePool::new(tables_needed(own, header.ram(), features)).ok_or(MapError::NoFrame)?;
     let image = Image::running();
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
     let mut space = boot::own_tables(frames, &image, &free)?;
-    let old = OldRam::map(&mut space, header.ram().ranges(), own);
+    let addresses = Range::new(0, features.limit);
+    let ram = header.ram().ranges().map(|range| range.intersection(addresses));
+    let old = OldRam::map(&mut space, ram, own);
     // SAFETY: it maps the image and the heap, as the first tables did.
     unsafe { space.activate() };
     Ok((space, old))
 }
 
 /// Frames for tables: for our own memory and for registers, for the ends of each range of RAM at each level, and for the
-/// middle if pages are no larger than what one table spans.
-fn tables_needed(header: &CoreHeader, features: Features) -> usize {
-    const OWN_AND_REGISTERS: usize = 64;
-    let ranges = header.ram().ranges().count();
-    let gibibytes = header.ram().ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
-    OWN_AND_REGISTERS + ranges * 6 + if features.largest < 3 { gibibytes } else { gibibytes >> 9 }
+/// middle if pages are no larger than what one table spans. More than their share only a lie asks for: then a part of the dead
+/// kernel's memory is not mapped.
+fn tables_needed(own: &[Range], ram: &Ram, features: Features) -> usize {
+    // The largest machines have some forty remapping units, each in a corner of its own.
+    const OWN_AND_REGISTERS: usize = 192;
+    let ranges = ram.ranges().count();
+    let gibibytes = ram.ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
+    let middle = if features.largest < 3 { gibibytes } else { gibibytes >> 9 };
+    let most = own.iter().map(|piece| piece.len() / PAGE_SIZE).sum::<u64>() as usize / TABLES_DIVISOR;
+    (OWN_AND_REGISTERS + ranges * 6 + middle).min(most)
 }
 
 /// The firmware's memory, mapped as it is read.
@@ -154,16 +164,27 @@ fn find_tables(space: &mut AddressSpace, own: &[Range], rsdp: Option<u64>) -> ac
     rsdp.and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp).ok()).unwrap_or_default()
 }
 
-fn find_devices(space: &mut AddressSpace, ecam: acpi::Ecam) -> Vec<Device<Mmio>> {
-    let Ok(all) = Mmio::map(space, ecam.range()) else { return Vec::new() };
+fn find_devices(space: &mut AddressSpace, ecam: acpi::Ecam, devices: &mut Vec<Device<Mmio>>) {
+    let Ok(all) = Mmio::map(space, ecam.range()) else { return };
     let first = u64::from(*ecam.buses().start()) << 20;
     let config = |function: pci::Function| all.part((function.ecam_offset() - first) as usize, CONFIG_SIZE);
-    pci::scan(ecam.segment, ecam.buses(), config)
+    pci::scan(ecam.segment, ecam.buses(), config, devices);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_tables_take_what_the_machine_needs_and_no_more_than_their_share() {
+        let own = [Range::new(1 << 20, 17 << 20)];
+        let tables = |gibibytes: u64, largest| {
+            let ram = Ram::from_ranges([Range::new(0, gibibytes << 30)].into_iter()).unwrap();
+            tables_needed(&own, &ram, Features { levels: 4, largest, limit: 1 << 46 })
+        };
+        assert_eq!((tables(1, 3), tables(512, 3), tables(512, 2)), (198, 199, 710));
+        assert_eq!((tables(1 << 16, 2), tables(1 << 22, 3)), (1024, 1024));
+    }
 
     #[test]
     fn padding_behind_what_was_loaded_belongs_to_it() {

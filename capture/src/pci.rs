@@ -18,6 +18,8 @@ use vtd::source::SourceId;
 
 // Offsets in configuration space (section 7.5.1) and their bits.
 const VENDOR_ID: usize = 0x00;
+/// What is read where nothing is: ones, or zeros where what should be configuration space is not.
+const NO_VENDOR: [u16; 2] = [0xFFFF, 0];
 const DEVICE_ID: usize = 0x02;
 const COMMAND: usize = 0x04;
 const HEADER_TYPE: usize = 0x0E;
@@ -31,6 +33,9 @@ const PREFETCHABLE_LIMIT_UPPER: usize = 0x2C;
 const COMMAND_MEMORY_AND_MASTER: u16 = 0b110;
 const MULTI_FUNCTION: u8 = 1 << 7;
 const BRIDGE_HEADER: u8 = 1;
+
+/// Functions of all segments that are taken note of. Machines with thousands of virtual functions have fewer.
+pub const MOST_FUNCTIONS: usize = 1 << 14;
 
 /// Bytes in a function's configuration space.
 pub const CONFIG_SIZE: usize = 4096;
@@ -97,23 +102,22 @@ pub struct Device<R> {
     pub config: R,
 }
 
-/// Finds the functions on `buses` of `segment`; `open` gives access to a function's configuration space.
+/// Adds to `found` the functions on `buses` of `segment`; `open` gives access to a function's configuration space.
 ///
-/// Garbage there may look like more functions than there is memory for: then the first ones are all.
+/// Garbage there may look like any number of functions: the first ones are all, so that memory is left for the rest.
 pub fn scan<R: Registers>(
     segment: u16,
     buses: impl Iterator<Item = u8>,
     open: impl Fn(Function) -> Option<R>,
-) -> Vec<Device<R>> {
+    found: &mut Vec<Device<R>>,
+) {
     let slots = buses.flat_map(|bus| (0..32).map(move |slot| Function { segment, bus, devfn: slot << 3 }));
-    let mut found = Vec::new();
     for device in slots.flat_map(|first| functions_of(first, &open)) {
-        if found.try_reserve(1).is_err() {
+        if found.len() == MOST_FUNCTIONS || found.try_reserve(1).is_err() {
             break;
         }
         found.push(device);
     }
-    found
 }
 
 /// The functions of the device whose function 0 is `first`.
@@ -122,7 +126,7 @@ fn functions_of<R: Registers>(
     open: impl Fn(Function) -> Option<R>,
 ) -> impl Iterator<Item = Device<R>> {
     let present = move |function| {
-        let config = open(function).filter(|config| config.read16(VENDOR_ID) != 0xFFFF)?;
+        let config = open(function).filter(|config| !NO_VENDOR.contains(&config.read16(VENDOR_ID)))?;
         Some(Device { function, config })
     };
     let device = present(first);
@@ -283,17 +287,26 @@ pub(super) mod tests {
 
     #[test]
     fn other_functions_are_looked_for_where_function_0_says_there_are_some() {
-        let open = |function: Function| {
-            let single: (usize, &[u8]) = (HEADER_TYPE, &[0]);
-            let several: (usize, &[u8]) = (HEADER_TYPE, &[0x80]);
-            match (function.bus, function.devfn) {
-                (0, 0x08 | 0x09) | (1, 0x01) => Some(Space::new(&[single])),
-                (1, 0x18 | 0x1F) => Some(Space::new(&[several])),
-                _ => Some(Space::new(&[(0, &[0xFF; 4])])),
-            }
+        let vendor: (usize, &[u8]) = (VENDOR_ID, &[0x86, 0x80]);
+        let open = |function: Function| match (function.bus, function.devfn) {
+            (0, 0x08 | 0x09) | (1, 0x01) => Some(Space::new(&[vendor])),
+            (1, 0x18 | 0x1F) => Some(Space::new(&[vendor, (HEADER_TYPE, &[0x80])])),
+            (1, _) => Some(Space::new(&[])),
+            _ => Some(Space::new(&[(VENDOR_ID, &[0xFF; 4])])),
         };
-        let found: Vec<_> = scan(0, 0..=1, open).iter().map(|device| device.function.to_string()).collect();
+        let mut found = Vec::new();
+        scan(0, 0..=1, open, &mut found);
+        let found: Vec<_> = found.iter().map(|device| device.function.to_string()).collect();
         assert_eq!(found, ["0000:00:01.0", "0000:01:03.0", "0000:01:03.7"]);
+    }
+
+    #[test]
+    fn garbage_that_looks_like_functions_everywhere_is_bounded() {
+        let everywhere = Space::new(&[(VENDOR_ID, &[0x55; CONFIG_SIZE])]);
+        everywhere.write(HEADER_TYPE, &[0x80]);
+        let mut found = Vec::new();
+        (0..2).for_each(|segment| scan(segment, 0..=255, |_| Some(everywhere.clone()), &mut found));
+        assert_eq!(found.len(), MOST_FUNCTIONS);
     }
 
     #[test]

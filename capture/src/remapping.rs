@@ -29,6 +29,9 @@ use serves::{Serves, unit_of};
 /// The share of the reservation that tables for remapping units may take: a quarter.
 const BUDGET_DIVISOR: u64 = 4;
 
+/// Units that are looked at; the largest machines have some forty.
+const MOST_UNITS: usize = 256;
+
 /// The clock by which units are waited for.
 static CLOCK: Tsc = Tsc;
 
@@ -146,10 +149,11 @@ impl Remapping {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         let memory: Vec<Range> = memory.chain(machine.params.acpi()).collect();
         let own: Vec<Range> = machine.own.iter().chain(&machine.loaded).copied().collect();
-        let serves: Vec<Serves> = dmar.units().map(|drhd| Serves::new(&drhd, &machine.devices)).collect();
+        let drhds = || dmar.units().take(MOST_UNITS);
+        let serves: Vec<Serves> = drhds().map(|drhd| Serves::new(&drhd, &machine.devices)).collect();
         let host_address_bits = dmar.host_address_bits();
         let mut units = Vec::new();
-        for (index, drhd) in dmar.units().enumerate() {
+        for (index, drhd) in drhds().enumerate() {
             let device_tlbs = device_tlbs(&machine.devices, &serves, index);
             let surroundings = Surroundings {
                 host_address_bits,

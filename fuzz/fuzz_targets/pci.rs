@@ -51,7 +51,8 @@ fuzz_target!(|bytes: &[u8]| {
         (1, 8) => Some(second.clone()),
         _ => None,
     };
-    let devices = pci::scan(0, 0..=1, open);
+    let mut devices = Vec::new();
+    pci::scan(0, 0..=1, open, &mut devices);
     for device in &devices {
         let claimed = (0..8).filter_map(|index| device.bar(index)).count() + device.claimed().count();
         assert!(claimed <= 12);

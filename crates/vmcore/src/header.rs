@@ -17,6 +17,8 @@ use crate::{OutOfMemory, Ram};
 const MAX_PROGRAM_HEADERS: u32 = 1 << 18;
 /// `PN_XNUM`: the number of program headers is in `sh_info` of section header 0 (System V ABI, "ELF Header").
 const MANY: u16 = 0xffff;
+/// First physical address that no processor has (Intel SDM volume 3, section 4.1.4).
+const PHYSICAL_END: u64 = 1 << 52;
 /// Where `sh_info` is in a section header.
 const SECTION_INFO: u64 = 44;
 
@@ -118,7 +120,7 @@ impl CoreHeader {
     /// Reads the header at `address`. It lies in the capture kernel's own region, not in the dead kernel's RAM, so
     /// `memory` is any view that reaches it.
     ///
-    /// Entries that are empty or pass the end of the address space are left out.
+    /// Entries that are empty or pass the end of physical addresses are left out.
     pub fn read(memory: &impl OldMemory, address: u64) -> Result<Self, HeaderError> {
         let header: FileHeader = read_struct(memory, address)?;
         header.check(address)?;
@@ -247,7 +249,8 @@ impl ProgramHeader {
 
     fn segment(&self) -> Option<Segment> {
         Some(Segment {
-            physical: sized(self.physical_address, self.memory_size)?,
+            physical: sized(self.physical_address, self.memory_size)
+                .filter(|range| range.end <= PHYSICAL_END)?,
             virtual_start: self.virtual_address.get(),
             stored_at: self.offset.get(),
             stored_len: self.file_size.get().min(self.memory_size.get()),
