@@ -27,7 +27,7 @@ pub enum Outcome {
 /// [`MAX_EXTENTS`](crate::MAX_EXTENTS) separate extents can be under way at a time.
 ///
 /// Unsealed, the area goes on reading *in progress*: what was flushed last is recorded and can be collected, whatever
-/// becomes of the machine. It costs each flush one more.
+/// becomes of the machine. It costs a flush one more.
 #[must_use = "a dump counts only when it is sealed"]
 pub struct Dump<D> {
     /// The whole area.
@@ -35,6 +35,8 @@ pub struct Dump<D> {
     /// The seal as it would be written now.
     seal: Seal,
     capacity: u64,
+    /// How many blocks the seal on the disk tells of.
+    recorded: u64,
     /// For blocks that are read back.
     old: Vec<u8>,
     /// An access failed, so there is no saying what lies on the disk.
@@ -43,7 +45,7 @@ pub struct Dump<D> {
 
 impl<D: BlockDevice> Dump<D> {
     pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64) -> Self {
-        Self { area, seal, capacity, old: vec![0; CHUNK as usize], failed: false }
+        Self { area, seal, capacity, recorded: 0, old: vec![0; CHUNK as usize], failed: false }
     }
 
     /// Makes everything durable, then writes the seal and makes it durable too.
@@ -64,11 +66,14 @@ impl<D: BlockDevice> Dump<D> {
         self.area.device()
     }
 
-    /// Records what is durable by now. After an error there is no saying what is: then the record before it stays.
+    /// Records what is durable by now, if that is more than before. After an error there is no saying what is: then the
+    /// record before it stays.
     fn record_progress(&mut self) -> Result<(), BlockError> {
-        if self.failed {
+        let blocks = self.seal.written.blocks();
+        if self.failed || blocks == self.recorded {
             return Ok(());
         }
+        self.recorded = blocks;
         self.seal.dump_len = self.seal.written.end() * BLOCK;
         self.area.write(SEAL_OFFSET, &self.seal.encode())?;
         self.area.flush()

@@ -6,7 +6,7 @@ mod disk;
 
 use area::{Area, Damage, Dump, FormatError, Label, Lack, OpenError, Outcome, ReadError, SealError, State};
 use disk::Disk;
-use machine::{BlockDevice, BlockError};
+use machine::{BlockDevice, BlockError, Range};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -176,6 +176,39 @@ fn an_older_dump_is_void_before_the_first_byte_of_a_new_one() {
     let mut disk = disk.after_power_loss(|_| false);
     assert_eq!(state(&mut disk), State::InProgress);
     assert_eq!(open(&mut disk).read_seal().unwrap().sequence, 2);
+}
+
+#[test]
+fn what_was_flushed_is_collected_though_the_dump_was_never_sealed() {
+    let mut disk = dumped(10);
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &[1; 4096]).unwrap();
+    dump.write(2 * 4096, &[2; 8192]).unwrap();
+    dump.flush().unwrap();
+    dump.write(5 * 4096, &[3; 4096]).unwrap();
+    drop(dump);
+    let mut disk = disk.after_power_loss(|_| true);
+    let seal = open(&mut disk).read_seal().unwrap();
+    assert_eq!((seal.state, seal.dump_len, seal.written.blocks()), (State::InProgress, 4 * 4096, 3));
+    let part = |start: u64, end: u64| seal.holds(Range::new(start * 4096 + 1, end * 4096 - 1));
+    assert!(part(2, 4) && !part(1, 3) && !part(3, 5));
+    assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096], [2; 4096], [2; 4096]].concat());
+}
+
+/// What is on the disk then, nobody knows.
+#[test]
+fn after_a_failed_write_nothing_more_is_recorded_as_safe() {
+    let mut disk = formatted();
+    let late_error = disk.late_error.clone();
+    let mut dump = open(&mut disk).begin().unwrap();
+    dump.write(0, &[1; 4096]).unwrap();
+    dump.flush().unwrap();
+    late_error.set(true);
+    dump.write(4096, &[2; 4096]).unwrap_err();
+    dump.write(4096, &[2; 4096]).unwrap();
+    dump.flush().unwrap();
+    drop(dump);
+    assert_eq!(open(&mut disk).read_seal().unwrap().dump_len, 4096);
 }
 
 #[test]
