@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use dumpfile::Dump;
+use fixtures::note::note;
 use kdump::{BLOCK, Page};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -115,16 +116,6 @@ fn core_with(info: &[u8]) -> Vec<u8> {
     bytes.extend(notes);
     bytes.resize(MEMORY, 0);
     bytes.extend((FIRST_PFN..FIRST_PFN + PAGES).flat_map(page));
-    bytes
-}
-
-fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
-    let words = [name.len() as u32, content.len() as u32, kind];
-    let mut bytes = words.map(u32::to_le_bytes).as_flattened().to_vec();
-    for part in [name, content] {
-        bytes.extend(part);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
     bytes
 }
 

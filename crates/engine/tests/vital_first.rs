@@ -1,22 +1,18 @@
 //! A dump that is cut short has the pages that a reader cannot do without.
 
-mod disk;
-#[path = "../../vmcore/tests/support/mod.rs"]
-mod machine_by_hand;
-
-use disk::Disk;
 use engine::{Begun, Source};
+use fixtures::info::UP_TO_6_2;
+use fixtures::{Disk, Memory, kernel};
 use kdump::{Codec, ReadError, Reader, WriteError};
 use machine::{OldMemory, PAGE_SIZE, Range};
-use machine_by_hand::{COMMON, UP_TO_6_2};
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
 /// A frame at the end of memory that the kernel maps where vmalloc's areas are.
 const STACK: u64 = 0x7fff;
 const FRAMES: u64 = 0x8000;
 
-fn machine_with_a_stack() -> machine_by_hand::Memory {
-    let mut memory = machine_by_hand::machine(1);
+fn machine_with_a_stack() -> Memory {
+    let mut memory = kernel::machine(1);
     for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
         memory.write_u64(at, entry);
     }
@@ -30,7 +26,7 @@ fn machine_with_a_stack() -> machine_by_hand::Memory {
 fn a_page_that_readers_need_is_there_though_the_device_ends_long_before_it() {
     let memory = machine_with_a_stack();
     let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();
-    let info = [COMMON, UP_TO_6_2].concat();
+    let info = kernel::vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
     let kernel = Kernel::new(notes.vmcoreinfo());
     let ram = Ram::from_ranges([Range::new(0, FRAMES * PAGE_SIZE)].into_iter()).unwrap();

@@ -2,10 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod disk;
-
-use disk::Disk;
 use engine::{Begun, Source};
+use fixtures::Disk;
 use kdump::{Bitmap, Codec, Reader};
 use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};

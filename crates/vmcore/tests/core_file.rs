@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
 use machine::{OldMemory, Unreadable};
 use proptest::prelude::*;
-use support::Memory;
 use vmcore::{CoreFile, CoreHeader};
 
 /// A `PT_LOAD`: offset, physical address, bytes in the file, bytes in memory.

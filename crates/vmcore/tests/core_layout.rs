@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
 use machine::{OldMemory, PAGE_SIZE, Range};
 use proptest::prelude::*;
-use support::Memory;
 use vmcore::{CoreFile, CoreHeader, CoreLayout, Ram, Segment, TooManyPieces};
 
 const NOTES: &[u8] = b"some notes";

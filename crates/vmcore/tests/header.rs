@@ -1,10 +1,8 @@
 //! Core headers as loaders leave them, and as they should not be.
 
-mod support;
-
+use fixtures::Memory;
 use machine::Range;
 use proptest::prelude::*;
-use support::Memory;
 use vmcore::{CoreHeader, HeaderError, Ram, Segment};
 
 /// What `kexec -s` left for a Debian 6.1 kernel on a machine with 1 GiB: the crash region is 0x32000000..0x3e000000.

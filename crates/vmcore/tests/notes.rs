@@ -2,28 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
+use fixtures::note::note;
 use machine::Range;
 use proptest::prelude::*;
-use support::Memory;
 use vmcore::{CoreHeader, Note, Notes, VmcoreInfo, notes_in};
 
 const HEADER: u64 = 0x1000;
 const FIRST: u64 = 0x2000;
 const SECOND: u64 = 0x3000;
 const INFO: u64 = 0x4000;
-
-/// A note as the kernel writes it: three words, then name and content, each padded to four bytes.
-fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
-    let words = [name.len() as u32, content.len() as u32, kind];
-    let mut bytes = words.map(u32::to_le_bytes).as_flattened().to_vec();
-    for part in [name, content] {
-        bytes.extend(part);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    bytes
-}
 
 /// A core header that lists places of notes.
 fn header(memory: &mut Memory, places: &[Range]) -> CoreHeader {

@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
 use machine::Range;
 use proptest::prelude::*;
-use support::Memory;
 use vmcore::{AddressSpace, Mapping, Unknown, Unmapped, VmcoreInfo};
 
 const PRESENT: u64 = 1;

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
+use fixtures::info::*;
+use fixtures::kernel::*;
 use machine::{PAGE_SIZE, Range};
 use proptest::prelude::*;
-use support::*;
 use vmcore::{Counts, Kernel, Level, Ram, Selection, Unknown, VmcoreInfo};
 
 const DIALECTS: [&str; 5] = [UP_TO_6_2, UP_TO_6_5, UP_TO_6_8, UP_TO_6_11, SINCE_7_1];
@@ -16,7 +16,7 @@ const SECTION: u64 = 32768;
 const HERE: u64 = 4096;
 
 fn kernel(dialect: &str) -> Kernel {
-    Kernel::new(VmcoreInfo::new([COMMON, dialect].concat().as_bytes()))
+    Kernel::new(VmcoreInfo::new(vmcoreinfo(dialect).as_bytes()))
 }
 
 fn level(number: u8) -> Level {
@@ -298,7 +298,7 @@ fn without_a_fact_what_depends_on_it_is_kept_and_the_fact_is_named() {
     let cache = Page { flags: LRU, ..IN_USE };
     describe(&mut memory, HERE, &[buddy(UP_TO_6_2, 1), IN_USE, cache, Page { mapping: 1, ..IN_USE }]);
     let without = |line: &str| {
-        let text = [COMMON, UP_TO_6_2].concat();
+        let text = vmcoreinfo(UP_TO_6_2);
         let text = text.lines().filter(|other| !other.starts_with(line)).collect::<Vec<_>>().join("\n");
         let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
         (left_out(&memory, &kernel, 31), kernel.unknown().map(|Unknown(name)| name).collect::<Vec<_>>())
@@ -376,7 +376,7 @@ proptest! {
         for (at, word) in (0..1 << 20).step_by(8).zip(words.iter().cycle()) {
             memory.write_u64(at, if word % 3 == 0 { word & 0xf_f0ff | 1 } else { *word });
         }
-        let text: String = [COMMON, UP_TO_6_2].concat().lines().zip(&numbers).map(|(line, number)| {
+        let text: String = vmcoreinfo(UP_TO_6_2).lines().zip(&numbers).map(|(line, number)| {
             let (key, value) = line.split_once('=').unwrap();
             if number % 8 == 0 { format!("{key}={number}\n") } else { format!("{key}={value}\n") }
         }).collect();

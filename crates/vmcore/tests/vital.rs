@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod support;
-
+use fixtures::Memory;
+use fixtures::info::UP_TO_6_2;
+use fixtures::kernel::{ARRAYS, HEAD, IN_USE, Page, SLAB, TAIL, describe, machine, vmcoreinfo};
 use std::cell::Cell;
 
 use machine::{OldMemory, Range, Table, Unreadable};
 use proptest::prelude::*;
-use support::{ARRAYS, COMMON, HEAD, IN_USE, Memory, Page, SLAB, TAIL, UP_TO_6_2, describe, machine};
 use vmcore::{Kernel, Ram, Vital, VmcoreInfo};
 
 const PRESENT: u64 = 1;
@@ -24,7 +24,7 @@ const OTHER_TABLES: [u64; 3] = [2, 3, 4];
 
 /// All page frames below `end` that are vital.
 fn vital(memory: &impl OldMemory, end: u64) -> Vec<u64> {
-    let text = [COMMON, UP_TO_6_2].concat();
+    let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
     let ram = Ram::from_ranges([Range::new(0, end << 12)].into_iter()).unwrap();
     let mut vital = Vital::new(memory, &kernel, &ram).unwrap();
@@ -109,7 +109,7 @@ fn frames_in_more_than_one_window_are_found_whatever_is_asked_first() {
     memory.write_u64(TABLES[0], TABLES[1] | PRESENT);
     memory.write_u64(TABLES[1], TABLES[2] | PRESENT);
     memory.write_u64(TABLES[2], 0x9_0000_0000 | PRESENT);
-    let text = [COMMON, UP_TO_6_2].concat();
+    let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
     let ram = Ram::from_ranges([Range::new(0, 300 << 27)].into_iter()).unwrap();
     let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();
@@ -127,7 +127,7 @@ fn what_is_mapped_after_the_same_memory_was_mapped_too_often_is_not_looked_at() 
         memory.write_u64(TABLES[0] + entry * 8, (entry % 2 + 2) << 30 | PRESENT | LARGE);
     }
     memory.write_u64(TABLES[1], 5 << 30 | PRESENT | LARGE);
-    let text = [COMMON, UP_TO_6_2].concat();
+    let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
     let ram = Ram::from_ranges([Range::new(0, 300 << 27)].into_iter()).unwrap();
     let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();

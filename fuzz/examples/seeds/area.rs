@@ -2,7 +2,8 @@
 
 use crate::Seed;
 use area::{Area, BLOCK, DUMP_OFFSET, Label, Outcome};
-use machine::{BlockDevice, BlockError};
+use fixtures::Disk;
+use machine::BlockDevice;
 use uuid::Uuid;
 
 /// Bytes of the disk: that of the fuzz target.
@@ -27,30 +28,4 @@ fn area(blocks: u64) -> Vec<u8> {
     let seal = (DUMP_OFFSET - BLOCK) as usize;
     let dump = &disk.0[DUMP_OFFSET as usize..][..(blocks * BLOCK) as usize];
     [&disk.0[16..56], &disk.0[seal + 16..seal + 16 + 480], dump].concat()
-}
-
-struct Disk(Vec<u8>);
-
-impl BlockDevice for Disk {
-    fn size(&self) -> u64 {
-        SIZE
-    }
-
-    fn block_size(&self) -> u32 {
-        BLOCK as u32
-    }
-
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
-        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
-        self.0[offset as usize..][..from.len()].copy_from_slice(from);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), BlockError> {
-        Ok(())
-    }
 }

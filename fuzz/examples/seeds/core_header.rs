@@ -4,6 +4,8 @@
 //! to itself, where entry 0 maps the first GiB.
 
 use crate::Seed;
+use fixtures::info::{FACTS, SINCE_7_1, UP_TO_6_2};
+use fixtures::note::note;
 
 /// Where the notes start, the table of sections, the page table.
 const NOTES: usize = 0x100;
@@ -12,59 +14,17 @@ const TABLE: usize = 0x1000;
 /// Page frames 40 to 55 are RAM: so their `struct page` lie between the table's entries.
 const FIRST: usize = 40;
 
-/// As 6.1 gives them; the kernel image is mapped to address 0.
-const COMMON: &str = "\
-OSRELEASE=6.1.0-56-amd64
-PAGESIZE=4096
+/// Where the kernel's tables are: its image is mapped to address 0.
+const PLACES: &str = "\
 SYMBOL(init_uts_ns)=ffffffff80000f00
-OFFSET(uts_namespace.name)=0
 SYMBOL(swapper_pg_dir)=ffffffff80001000
 SYMBOL(mem_section)=ffff888000000e00
-LENGTH(mem_section)=2048
-SIZE(mem_section)=16
-OFFSET(mem_section.section_mem_map)=0
-NUMBER(SECTION_SIZE_BITS)=27
-SIZE(page)=64
-OFFSET(page.flags)=0
-OFFSET(page._refcount)=52
-OFFSET(page.mapping)=24
-OFFSET(page._mapcount)=48
-OFFSET(page.private)=40
-LENGTH(zone.free_area)=11
-NUMBER(PG_lru)=4
-NUMBER(PG_private)=13
-NUMBER(PG_swapcache)=10
-NUMBER(PG_swapbacked)=19
-NUMBER(PG_hwpoison)=22
-NUMBER(PG_head_mask)=65536
-NUMBER(phys_base)=0
-NUMBER(pgtable_l5_enabled)=0
-KERNELOFFSET=6c00000
-NUMBER(sme_mask)=0
-";
-/// How 5.10 to 6.2 mark types of pages, and how 6.12 and later do.
-const OLD_TYPES: &str = "\
-OFFSET(page.compound_head)=8
-OFFSET(page.compound_dtor)=16
-OFFSET(page.compound_order)=17
-NUMBER(PG_slab)=9
-NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129
-NUMBER(HUGETLB_PAGE_DTOR)=2
-NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257
-";
-const NEW_TYPES: &str = "\
-OFFSET(page.compound_info)=8
-NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)=-184549376
-NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-268435456
-NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE)=-201326592
-NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-251658240
-NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)=-150994944
 ";
 
 pub(crate) fn seeds() -> Vec<Seed> {
     vec![
-        ("6_1", kernel(OLD_TYPES, &[(0, -129, 2), (4, -1, 0), (4, -1, 0), (1 << 22, -1, 0)])),
-        ("7_1", kernel(NEW_TYPES, &[(0, -268_435_456, 1), (1 << 16, -1, 0), (0, -251_658_240, 0)])),
+        ("6_1", kernel(UP_TO_6_2, &[(0, -129, 2), (4, -1, 0), (4, -1, 0), (1 << 22, -1, 0)])),
+        ("7_1", kernel(SINCE_7_1, &[(0, -268_435_456, 1), (1 << 16, -1, 0), (0, -251_658_240, 0)])),
     ]
 }
 
@@ -72,7 +32,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
 fn kernel(types: &str, pages: &[(u64, i32, u64)]) -> Vec<u8> {
     let mut memory = vec![0; 0x2000];
     let notes =
-        [note(b"CORE\0", 1, &[0; 336]), note(b"VMCOREINFO\0", 0, [COMMON, types].concat().as_bytes())];
+        [note(b"CORE\0", 1, &[0; 336]), note(b"VMCOREINFO\0", 0, [PLACES, FACTS, types].concat().as_bytes())];
     put(&mut memory, 0, &core_header(notes.concat().len() + 12));
     put(&mut memory, NOTES, &notes.concat());
     put_word(&mut memory, SECTIONS, 0xFFFF_8880_0000_0E10);
@@ -98,15 +58,6 @@ fn core_header(note_bytes: usize) -> Vec<u8> {
     let (ram, len) = (FIRST as u64 * 4096, 16 * 4096);
     bytes.extend([4, NOTES as u64, 0, 0, 0, note_bytes as u64, 0].map(u64::to_le_bytes).concat());
     bytes.extend([1, ram, 0xFFFF_8880_0000_0000 + ram, ram, len, len, 4096].map(u64::to_le_bytes).concat());
-    bytes
-}
-
-fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
-    let mut bytes = [name.len() as u32, content.len() as u32, kind].map(u32::to_le_bytes).concat();
-    for part in [name, content] {
-        bytes.extend(part);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
     bytes
 }
 

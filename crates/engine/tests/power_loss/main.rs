@@ -3,17 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
 mod disk;
-#[path = "../../../vmcore/tests/support/mod.rs"]
-mod machine_by_hand;
-#[path = "../disk/mod.rs"]
-mod plain;
 
 use area::{Area, Label, Outcome, Seal, State};
 use disk::Disk;
 use engine::{Begun, Source};
+use fixtures::info::UP_TO_6_2;
+use fixtures::{Memory, kernel};
 use kdump::{BLOCK, Codec, ReadError, Reader};
 use machine::{BlockDevice, OldMemory, PAGE_SIZE, Range};
-use machine_by_hand::{COMMON, UP_TO_6_2};
 use uuid::Uuid;
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
@@ -27,8 +24,8 @@ const STACK: u64 = END - 1;
 const SAVED: u64 = 150;
 
 /// A dead machine. Pages that are not the kernel's own hold their number, and `seed`.
-fn machine(seed: u64) -> machine_by_hand::Memory {
-    let mut memory = machine_by_hand::machine(1);
+fn machine(seed: u64) -> Memory {
+    let mut memory = kernel::machine(1);
     for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
         memory.write_u64(at, entry);
     }
@@ -53,7 +50,7 @@ struct Written {
     disk: Disk,
     /// After how many steps how many pages were said to be safe.
     saved: Vec<(usize, u64)>,
-    memory: machine_by_hand::Memory,
+    memory: Memory,
 }
 
 /// Writes the dump of a machine over whatever `platter` holds, and has pages made safe now and then.
@@ -62,7 +59,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     let steps = disk.count.clone();
     let mut saved = Vec::new();
     let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();
-    let info = [COMMON, UP_TO_6_2].concat();
+    let info = kernel::vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
     let (kernel, ram) = (Kernel::new(notes.vmcoreinfo()), ram());
     let source = Source { memory: &memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::NOTHING };
@@ -90,14 +87,14 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
 /// A dump as it is found after the power went.
 struct Found {
     seal: Seal,
-    reader: Reader<plain::Disk>,
+    reader: Reader<fixtures::Disk>,
 }
 
 /// Takes out of the area what a person would get; `None` if that is nothing.
 fn collect(platter: Vec<u8>) -> Option<Found> {
-    let mut area = Area::open(plain::Disk(platter), 0, UUID).unwrap();
+    let mut area = Area::open(fixtures::Disk(platter), 0, UUID).unwrap();
     let seal = area.read_seal().unwrap();
-    let mut file = plain::Disk(vec![0; seal.dump_len as usize]);
+    let mut file = fixtures::Disk(vec![0; seal.dump_len as usize]);
     let read = area.read_dump(&seal, |offset, bytes| file.write(offset, bytes));
     if seal.dump_len == 0 {
         assert_eq!((seal.state, read), (State::InProgress, Ok(())));
@@ -113,7 +110,7 @@ fn collect(platter: Vec<u8>) -> Option<Found> {
 
 impl Found {
     /// How many pages are there, each of them as it was in memory.
-    fn check(&mut self, memory: &machine_by_hand::Memory) -> u64 {
+    fn check(&mut self, memory: &Memory) -> u64 {
         assert_eq!(self.reader.is_complete(), self.seal.state == State::Complete);
         let (mut pages, mut page, mut expected) = (0, [0; BLOCK], [0; BLOCK]);
         for pfn in (0..END).filter(|pfn| ram().contains(*pfn)) {
@@ -134,7 +131,7 @@ impl Found {
 /// The area holds an older dump of the same machine, which must not shine through.
 #[test]
 fn whenever_the_power_goes_the_dump_has_what_was_said_to_be_safe_and_nothing_wrong() {
-    let mut disk = plain::Disk(vec![0; SIZE as usize]);
+    let mut disk = fixtures::Disk(vec![0; SIZE as usize]);
     Area::format(&mut disk, 0, Label { uuid: UUID, length: SIZE, created: 0 }).unwrap();
     let older = write(disk.0, 1);
     let older_steps = older.disk.count.get();

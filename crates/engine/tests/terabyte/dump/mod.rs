@@ -2,14 +2,14 @@
 
 mod disk;
 mod machine;
-#[path = "../../../../vmcore/tests/support/mod.rs"]
-mod support;
 
 use std::time::{Duration, Instant};
 
 use ::machine::{OldMemory, PAGE_SIZE, Range};
 use disk::Disk;
 use engine::{Begun, Source};
+use fixtures::info::UP_TO_6_2;
+use fixtures::kernel::vmcoreinfo;
 use kdump::{Codec, Ended};
 pub(crate) use machine::{Array, Machine};
 use peak_alloc::PeakAlloc;
@@ -40,7 +40,7 @@ pub(crate) fn dump(machine: &Machine, codec: Codec) -> Dumped {
     ALLOCATED.reset_peak_usage();
     let start = Instant::now();
     let mut notes = Notes::read(machine, &CoreHeader::default()).unwrap();
-    let info = [support::COMMON, support::UP_TO_6_2].concat();
+    let info = vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
     let kernel = Kernel::new(notes.vmcoreinfo());
     let ram = Ram::from_ranges([Range::new(0, machine.frames * PAGE_SIZE)].into_iter()).unwrap();
