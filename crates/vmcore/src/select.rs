@@ -6,7 +6,7 @@ use machine::{OldMemory, Range};
 
 use crate::array::{GULP, PageArray};
 use crate::bitmap;
-use crate::page::{MAX_ORDER, Reason};
+use crate::page::{Exclusion, MAX_ORDER, Reason};
 use crate::{Kernel, Level, OutOfMemory, Ram};
 
 /// How many pages there were and why some are left out.
@@ -80,6 +80,7 @@ pub struct Selection<'a, M> {
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
+    start: u64,
     end: u64,
     reason: Reason,
 }
@@ -87,7 +88,7 @@ struct Run {
 impl<'a, M: OldMemory> Selection<'a, M> {
     /// Prepares to go through the memory of `kernel`; takes 36 KiB or so however large that is.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram, level: Level) -> Result<Self, OutOfMemory> {
-        let run = Run { end: 0, reason: Reason::Free };
+        let run = Run { start: 0, end: 0, reason: Reason::Free };
         Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: 0 })
     }
 
@@ -97,7 +98,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         let ram = self.ram;
         let mut chunk = Chunk::new(ram, first_pfn, bitmap);
         let frames = Range::new(self.resume(first_pfn), chunk.frames.end);
-        chunk.leave_out(Range::new(first_pfn, self.run.end), self.run.reason);
+        chunk.leave_out(Run { start: first_pfn, ..self.run });
         for frames in ram.within(frames) {
             self.examine(frames, &mut chunk);
         }
@@ -140,18 +141,24 @@ impl<'a, M: OldMemory> Selection<'a, M> {
     fn judge(&mut self, frames: Range, chunk: &mut Chunk<'_>) -> Option<()> {
         let (layout, pages) = self.pages.as_mut()?.read(frames)?;
         let mut pfn = frames.start;
+        let mut run = Run { start: pfn, end: pfn, reason: self.run.reason };
         while pfn < frames.end {
             let at = (pfn - frames.start) as usize * layout.size;
             let (page, next) = pages.get(at..)?.split_at_checked(layout.size)?;
-            let Some(exclusion) = layout.judge(self.level, pfn, page, next) else {
+            let Some(Exclusion { reason, order }) = layout.judge(self.level, pfn, page, next) else {
                 pfn += 1;
                 continue;
             };
-            let end = pfn + (1 << exclusion.order);
-            chunk.leave_out(Range::new(pfn, end), exclusion.reason);
-            self.run = Run { end, reason: exclusion.reason };
-            pfn = end;
+            // Pages of a kind are often neighbours, and left out at once.
+            if run.end != pfn || run.reason != reason {
+                chunk.leave_out(run);
+                run = Run { start: pfn, end: pfn, reason };
+            }
+            run.end += 1 << order;
+            pfn = run.end;
         }
+        chunk.leave_out(run);
+        self.run = run;
         Some(())
     }
 }
@@ -178,8 +185,8 @@ impl<'b> Chunk<'b> {
         Self { frames: bitmap::window(first_pfn, bitmap), bitmap, counts }
     }
 
-    fn leave_out(&mut self, frames: Range, reason: Reason) {
-        let inside = frames.intersection(self.frames);
+    fn leave_out(&mut self, Run { start, end, reason }: Run) {
+        let inside = Range::new(start, end).intersection(self.frames);
         if !inside.is_empty() {
             let first = self.frames.start;
             *self.counts.of(reason) += bitmap::clear(self.bitmap, inside.start - first, inside.end - first);

@@ -57,5 +57,7 @@ impl<D: BlockDevice + ?Sized> File<'_, D> {
 }
 
 fn ones(bits: &[u8]) -> u64 {
-    bits.iter().map(|byte| u64::from(byte.count_ones())).sum()
+    let (words, rest) = bits.as_chunks();
+    let in_words = words.iter().map(|word| u64::from_le_bytes(*word).count_ones());
+    in_words.chain(rest.iter().map(|byte| byte.count_ones())).map(u64::from).sum()
 }
