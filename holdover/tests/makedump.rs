@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use dumpfile::Dump;
+use fixtures::info;
+use fixtures::kernel::vmcoreinfo;
 use fixtures::note::note;
 use kdump::{BLOCK, Page};
 use serde_json::Value;
@@ -18,33 +20,6 @@ const PAGES: u64 = 600;
 const MEMORY: usize = 0x1000;
 const FIRST_PFN: u64 = 0x100;
 const INFO: &[u8] = b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\n";
-/// All that it takes to judge pages, as 6.1 gives it; the table of sections lies where there is no memory.
-const WHOLE_INFO: &[u8] = b"OSRELEASE=6.1.0-test
-PAGESIZE=4096
-NUMBER(phys_base)=0
-SYMBOL(swapper_pg_dir)=ffffffff80001000
-SYMBOL(mem_section)=ffff888000005000
-LENGTH(mem_section)=2048
-SIZE(mem_section)=16
-OFFSET(mem_section.section_mem_map)=0
-NUMBER(SECTION_SIZE_BITS)=27
-SIZE(page)=64
-OFFSET(page.flags)=0
-OFFSET(page.mapping)=24
-OFFSET(page._mapcount)=48
-OFFSET(page.private)=40
-OFFSET(page.compound_head)=8
-OFFSET(page.compound_dtor)=16
-OFFSET(page.compound_order)=17
-LENGTH(zone.free_area)=11
-NUMBER(PG_lru)=4
-NUMBER(PG_private)=13
-NUMBER(PG_swapcache)=10
-NUMBER(PG_swapbacked)=19
-NUMBER(PG_slab)=9
-NUMBER(PG_head_mask)=65536
-NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129
-";
 
 struct Bench {
     folder: TempDir,
@@ -240,7 +215,9 @@ fn a_core_that_ends_before_its_memory_is_refused_as_cut_short() {
 #[test]
 fn pages_whose_description_is_not_in_the_core_are_kept_and_the_dump_says_why() {
     let bench = Bench::new();
-    fs::write(bench.path("core"), core_with(WHOLE_INFO)).unwrap();
+    // What it speaks of lies below the core's memory.
+    let info = vmcoreinfo(info::UP_TO_6_2);
+    fs::write(bench.path("core"), core_with(info.as_bytes())).unwrap();
     let said = json(&bench.run(&["core", "out"]));
     assert_eq!((&said["pages"], &said["unknown"]), (&PAGES.into(), &PAGES.into()));
     let why = format!("what describes {PAGES} pages could not be read");
