@@ -93,7 +93,7 @@ fn ending(seal: &Seal) -> Result<Ending> {
 /// Copies the dump into a file that gets its name only when it is as whole as can be, and safe.
 fn copy(area: &mut Area<BlockFile>, seal: &Seal, ending: Ending, unfinished: Unfinished) -> Result<Content> {
     match (copy_bytes(area, seal, unfinished.file()), ending) {
-        // Descriptors may have been written again since.
+        // Descriptors may have been written again since the seal was.
         (Ok(()) | Err(ReadError::Checksum { .. }), Ending::CutOff) => match name_missing(&unfinished, seal) {
             Ok(pages) => unfinished.keep().map(|()| Content::Pages(pages)),
             Err(error) => Err(error.context(set_aside(unfinished)?)),
@@ -127,12 +127,12 @@ fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64> {
 fn copy_bytes(area: &mut Area<BlockFile>, seal: &Seal, file: &File) -> Result<(), ReadError<CopyError>> {
     let progress = progress(seal.dump_len);
     file.set_len(seal.dump_len).map_err(|error| ReadError::Sink(CopyError(error)))?;
-    area.read_dump(seal, |offset, bytes| {
+    let copied = area.read_dump(seal, |offset, bytes| {
         progress.set_position(offset + bytes.len() as u64);
         write_sparse(file, offset, bytes).map_err(CopyError)
-    })?;
+    });
     progress.finish_and_clear();
-    Ok(())
+    copied
 }
 
 /// An error of the file that a dump is copied to.
