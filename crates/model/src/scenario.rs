@@ -1,4 +1,4 @@
-//! A description of a machine at the moment its kernel dies: plain data, which [`crate::assemble`] makes a machine of.
+//! A description of a machine at the moment its kernel dies: plain data, which [`Scenario::machine`] makes a machine of.
 //!
 //! Everything has a default, so that a description names what matters to it: `Function { source, ..Function::default() }`.
 

@@ -1,11 +1,11 @@
 //! What the tables in memory say, asked without any cache: the cold answer.
 //!
-//! A walk has three parts, as the caches have: from a source-id to its [`Device`], from there to the [`Context`] of its
-//! requests, with a PASID or without, and from there through the paging structures to a page ([`first_stage`],
-//! [`second_stage`], or the one through the other). The tables' mode decides how the first two look ([`legacy`],
-//! [`scalable`]).
+//! A walk has three parts, as the caches have: from a source-id to its `Device`, from there to the `Context` of its
+//! requests, with a PASID or without, and from there through the paging structures to a page (`first_stage`,
+//! `second_stage`, or the one through the other). The tables' mode decides how the first two look (`legacy`,
+//! `scalable`).
 //!
-//! Hardware notes in some entries that it used them. What is to be noted is told by a walk's [`Trail`]; a cold answer
+//! Hardware notes in some entries that it used them. What is to be noted is told by a walk's `Trail`; a cold answer
 //! only looks whether it could be.
 
 mod first_stage;
