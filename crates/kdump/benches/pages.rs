@@ -1,4 +1,5 @@
-//! How fast, and how small, one page after the other becomes: the compressor of this crate and libraries at their fastest level.
+//! How fast, and how small, one page after the other becomes: the codecs of this crate, and libraries that make zlib's format at their
+//! fastest level.
 //!
 //! `cargo bench -p kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in the environment it
 //! measures the pages of that dump. Before the times it prints how much is left of the pages.
@@ -10,7 +11,7 @@ use std::sync::LazyLock;
 use blockfile::BlockFile;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use kdump::{BLOCK, Bitmap, Page, PageCompressor, Reader};
+use kdump::{BLOCK, Bitmap, Codec, Content, Encoder, Page, Reader, is_zero};
 use libdeflater::CompressionLvl;
 use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
@@ -26,6 +27,9 @@ const LEVEL: i32 = 1;
 /// A window of 32 KiB, as every zlib stream may use.
 const WINDOW_BITS: u8 = 15;
 
+/// Codecs of this crate that compress.
+const CODECS: [Codec; 4] = [Codec::Zlib, Codec::Lzo, Codec::Snappy, Codec::Zstd];
+
 /// Compresses a page and returns how many bytes it takes; `None` if it does not become smaller.
 type Compress = Box<dyn FnMut(&Page, &mut Page) -> Option<usize>>;
 
@@ -36,7 +40,9 @@ static SAMPLE: LazyLock<Vec<Page>> = LazyLock::new(|| match std::env::var_os("KD
 
 fn main() {
     println!("{} pages; of 1000 bytes are left:", SAMPLE.len());
-    tell_size("this crate", ours());
+    for codec in CODECS {
+        tell_size(codec.name(), ours(codec));
+    }
     tell_size("libdeflate", libdeflate());
     tell_size("zlib-rs", zlib_rs());
     tell_size("miniz_oxide", miniz_oxide());
@@ -47,9 +53,11 @@ fn tell_size(name: &str, mut compress: Compress) {
     println!("    {name:<12} {}", compress_all(&mut compress) * 1000 / sample_bytes());
 }
 
-#[divan::bench(name = "this crate")]
-fn bench_ours(bencher: Bencher) {
-    bench(bencher, ours());
+#[divan::bench(name = "this crate", args = CODECS.map(Codec::name))]
+fn bench_ours(bencher: Bencher, name: &str) {
+    if let Some(codec) = CODECS.into_iter().find(|codec| codec.name() == name) {
+        bench(bencher, ours(codec));
+    }
 }
 
 #[divan::bench(name = "libdeflate")]
@@ -82,9 +90,12 @@ fn compress_all(compress: &mut Compress) -> usize {
     SAMPLE.iter().map(|page| compress(black_box(page), &mut output).unwrap_or(BLOCK)).sum()
 }
 
-fn ours() -> Compress {
-    let mut compressor = PageCompressor::new();
-    Box::new(move |page, output| compressor.compress(page, output))
+fn ours(codec: Codec) -> Compress {
+    let mut encoder = Encoder::new(codec);
+    Box::new(move |page, _| match encoder.encode(page) {
+        Content::Data { data, .. } => Some(data.len()),
+        Content::Zero | Content::Missing => None,
+    })
 }
 
 fn libdeflate() -> Compress {
@@ -113,14 +124,16 @@ fn miniz_oxide() -> Compress {
     })
 }
 
-/// Pages of a dump, spread evenly over it.
+/// Pages of a dump that are not empty, spread evenly over it.
 fn dumped(dump: &Path) -> Vec<Page> {
     let file = BlockFile::open(dump).expect("KDUMP_PAGES names a file");
     let mut dump = Reader::open(file).expect("KDUMP_PAGES names a dump");
     let mut frames = Vec::new();
     let mut next = 0;
     while let Some(frame) = dump.next_set(Bitmap::Kept, next).expect("the dump's bitmap can be read") {
-        frames.push(frame);
+        if !is_zero(&read(&mut dump, frame)) {
+            frames.push(frame);
+        }
         next = frame + 1;
     }
     let chosen = frames.iter().step_by(frames.len().div_ceil(PAGES).max(1));

@@ -62,7 +62,6 @@ pub use interrupted::name_missing;
 pub use layout::Utsname;
 pub use reader::{ReadError, Reader};
 pub use writer::{Bitmaps, Ended, Frame, Outcome, Pages, Statistics, WriteError, begin};
-pub use zlib::Compressor as PageCompressor;
 
 /// Bytes in a block of the file, and in a page.
 pub const BLOCK: usize = 4096;

@@ -19,22 +19,15 @@ const BLOCK_HEADER: Code = Code { bits: 0b011, len: 3 };
 const END_OF_BLOCK: Code = Code { bits: 0, len: 7 };
 
 /// Compresses one page after the other, each as a zlib stream of its own.
-pub struct Compressor(Repeats);
-
-impl Default for Compressor {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub(crate) struct Compressor(Repeats);
 
 impl Compressor {
-    /// Allocates the table of earlier bytes: 8 KiB.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Repeats::new())
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
-    pub fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
+    pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
         self.0.forget();
         let mut bits = BitWriter::new(output);
         bits.add(STREAM_HEADER);
