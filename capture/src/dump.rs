@@ -106,9 +106,20 @@ fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>) 
 fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
     pages.put_up_with(PATIENCE);
     let mut saved = Tsc.now();
-    match source.in_passes(&mut pages, |pages, wanted| write_pass(pages, source.memory, wanted, &mut saved)) {
+    let written = source.in_passes(&mut pages, |pages, wanted| {
+        tell_vital(pages.statistics());
+        write_pass(pages, source.memory, wanted, &mut saved)
+    });
+    match written {
         Ok(()) => pages.finish(),
         Err(error) => Ended { error: Some(error), ..pages.abandon() },
+    }
+}
+
+/// Says that the pages of the first pass, which readers cannot do without, are safe, once they are.
+fn tell_vital(Statistics { done, pages, .. }: Statistics) {
+    if done > 0 {
+        say!("vital pages are safe: {done} of {pages}");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::qemu::{self, Machine, Watch};
 use crate::ram::{self, Ram};
 use crate::reserved::Reserved;
 use crate::scenario::unit::Translation;
-use crate::scenario::{Disk, Scenario, Start};
+use crate::scenario::{Disk, End, Scenario, Start};
 use crate::tool::Tool;
 use crate::witness::tables::Tables;
 use crate::witness::trace::Trace;
@@ -39,6 +39,9 @@ pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 
 /// The line with which Holdover says that the units are its own.
 const TAKEN_OVER: &str = "takeover done";
+
+/// The line with which Holdover says that a dump can be read by now.
+const VITAL_SAFE: &str = "vital pages are safe";
 
 /// What to run, and how closely to look.
 pub(crate) struct Crash<'a> {
@@ -79,15 +82,25 @@ pub(crate) struct Stop {
 }
 
 impl Crash<'_> {
-    /// Runs it; its files are kept under `name`. Fails unless the machine has reset itself at the end.
+    /// Runs it; its files are kept under `name`. Fails unless the machine has ended as it should.
     pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
         let Booted { files, mut machine, .. } = boot::boot(name, |files| self.start(files))?;
         self.check_guest(&machine.console().lines())?;
         let reserved = Reserved::of(&machine.console().lines())?;
         let stop = self.crash(&mut machine, &files, &reserved)?;
-        let lines = machine.wait_for_reset(RESET)?;
+        let lines = self.end(machine)?;
         let Scenario { kernel, disk_place, .. } = *self.scenario;
         Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_ids(), stop })
+    }
+
+    fn end(&self, machine: Machine) -> Result<Vec<Line>> {
+        match self.scenario.end {
+            End::Reset => machine.wait_for_reset(RESET),
+            End::PowerCut => {
+                machine.wait_for(VITAL_SAFE, RESET)?;
+                Ok(machine.cut_power())
+            }
+        }
     }
 
     fn start(&self, files: &Files) -> Result<Machine> {

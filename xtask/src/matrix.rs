@@ -7,7 +7,7 @@ use crate::row::{Expectation, Row};
 use crate::scenario::device::DiskPlace;
 use crate::scenario::mutation::Mutation;
 use crate::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
-use crate::scenario::{Disk, Paging, Reservation, Scenario, Start, Syscall};
+use crate::scenario::{Disk, End, Paging, Reservation, Scenario, Start, Syscall};
 use crate::witness::Witness;
 
 /// Every row.
@@ -188,6 +188,11 @@ fn bad_input() -> Vec<Row> {
             "disk-tight",
             Scenario { disk: Disk::Tight, memory_mib: 5120, ..plain() },
             Expectation::ReadablePartialDump,
+        ),
+        (
+            "power-cut",
+            Scenario { end: End::PowerCut, memory_mib: 5120, ..plain() },
+            Expectation::ReadableCutOffDump,
         ),
     ];
     let row = |(name, scenario, expectation): (&str, Scenario, Expectation)| Row {

@@ -99,6 +99,12 @@ impl Machine {
             .context("the machine has ended")
     }
 
+    /// Ends QEMU at once, whatever it is doing.
+    pub(crate) fn cut_power(self) -> Vec<Line> {
+        drop(self.child);
+        self.console.finish()
+    }
+
     /// Waits until the guest has reset itself, which ends QEMU.
     pub(crate) fn wait_for_reset(mut self, limit: Duration) -> Result<Vec<Line>> {
         let status = process::wait_within(&mut self.child.0, limit)?;

@@ -35,6 +35,8 @@ pub(crate) enum Expectation {
     PartialDump,
     /// The same, which the readers open nevertheless: log, backtrace, and every task with its stack.
     ReadablePartialDump,
+    /// A dump that was cut off before it was sealed, which the readers open just so.
+    ReadableCutOffDump,
     /// No dump, this line that says why, and a disk that nobody wrote to.
     NoDump(&'static str),
 }
@@ -81,6 +83,7 @@ impl Row {
             Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
             Expectation::PartialDump => partial_dump(&evidence, &built.tool),
             Expectation::ReadablePartialDump => readable_partial_dump(&evidence, &built.tool),
+            Expectation::ReadableCutOffDump => readable_cut_off_dump(&evidence, &built.tool),
             Expectation::NoDump(reason) => no_dump(&evidence, reason),
         }
     }
@@ -100,6 +103,7 @@ impl Row {
             Expectation::PlainDump(_)
             | Expectation::PartialDump
             | Expectation::ReadablePartialDump
+            | Expectation::ReadableCutOffDump
             | Expectation::NoDump(_) => Watch::Console,
         }
     }
@@ -171,17 +175,27 @@ fn unreadable(evidence: &Evidence) -> Result<impl Iterator<Item = Problem>> {
 
 fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let unsealed = witness::check_seal(&account(evidence)?, Seal::Partial);
+    Ok(unsealed.into_iter().chain(collected_whole(evidence, tool)?).collect())
+}
+
+/// Collects the dump, and complains if nothing is said to be missing.
+fn collected_whole(evidence: &Evidence, tool: &Tool) -> Result<Option<Problem>> {
     let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
-    let silent = collected == Collected::Whole;
     let what = "`holdover collect` does not say that something is missing".to_owned();
-    let silent = silent.then_some(Problem { witness: Witness::Console, what });
-    Ok(unsealed.into_iter().chain(silent).collect())
+    Ok((collected == Collected::Whole).then_some(Problem { witness: Witness::Console, what }))
 }
 
 fn readable_partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let mut problems = partial_dump(evidence, tool)?;
     problems.extend(unreadable(evidence)?);
     Ok(problems)
+}
+
+fn readable_cut_off_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let late = account(evidence)?.sealed.map(|_| "the dump was sealed before the power went".to_owned());
+    let late = late.map(|what| Problem { witness: Witness::Console, what });
+    let whole = collected_whole(evidence, tool)?;
+    Ok(late.into_iter().chain(whole).chain(unreadable(evidence)?).collect())
 }
 
 fn no_dump(evidence: &Evidence, reason: &str) -> Result<Vec<Problem>> {

@@ -29,7 +29,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs it to the reset.
+    /// Runs it to its end.
     pub(crate) fn run(&self) -> Result<()> {
         println!("{}", self.scenario.emulator.version()?);
         let tool = Tool::build()?;
@@ -37,7 +37,7 @@ impl Run {
         let (scenario, watch) = (&self.scenario, self.watch);
         let crash = Crash { scenario, image: &image, tool: &tool, watch, echo: Echo::Shown };
         let evidence = crash.run(&self.name)?;
-        println!("reset; files are in {}", evidence.files.kept().display());
+        println!("the machine has ended; files are in {}", evidence.files.kept().display());
         Ok(())
     }
 

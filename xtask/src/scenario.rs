@@ -97,6 +97,16 @@ pub(crate) enum Start {
     Exec,
 }
 
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    /// Holdover resets it.
+    Reset,
+    /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
+    PowerCut,
+}
+
 /// One crash.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -124,6 +134,9 @@ pub(crate) struct Scenario {
     /// How the capture kernel comes to run
     #[arg(long, value_enum, default_value = "panic")]
     pub(crate) start: Start,
+    /// How the machine ends
+    #[arg(long, value_enum, default_value = "reset")]
+    pub(crate) end: End,
     /// Processors
     #[arg(long, default_value_t = 1)]
     pub(crate) cpus: u32,
@@ -156,6 +169,7 @@ impl Scenario {
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
+            end: End::Reset,
             cpus: 1,
             memory_mib: 1024,
             reserved_mib: 16,
