@@ -33,14 +33,20 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Gives memory to the heap.
+/// Clears memory and gives it to the heap.
+///
+/// Clearing is for machines that are emulated: the loader's last code lies in there, and an emulator keeps its translation
+/// of it. A store beside such code then takes ten times as long as others do, until one overwrites it.
 ///
 /// # Safety
 ///
 /// `memory` is mapped at its physical address, writable, used by nothing else, and stays so.
 pub(crate) unsafe fn claim(memory: Range) {
+    let (start, len) = (memory.start as *mut u8, memory.len() as usize);
+    // SAFETY: the caller's promise is the callee's condition.
+    unsafe { start.write_bytes(0, len) };
     // SAFETY: the caller's promise is the callee's condition. Memory too small to be of use is left alone.
-    let _ = unsafe { HEAP.0.claim(memory.start as *mut u8, memory.len() as usize) };
+    let _ = unsafe { HEAP.0.claim(start, len) };
 }
 
 /// Physically contiguous page frames of our own memory, for tables and buffers that hardware reads. Never given back.
