@@ -22,8 +22,8 @@
 //!
 //! **Complete.** [`Area::begin`] replaces the seal of an older dump with *in progress* before the first byte of the new one
 //! is written, and [`Dump::seal`] writes the final seal after everything else is durable. In between, an interruption
-//! leaves *in progress*, with what was flushed last. A [`Seal`] records which blocks were written and a [`Sum`] over them, so the host also
-//! notices a disk that lied.
+//! leaves *in progress*, with what was flushed last. A [`Seal`] records which blocks were written and a [`Sum`] over them,
+//! so the host also notices a disk that lied.
 //!
 //! | who | calls |
 //! |---|---|

@@ -13,10 +13,7 @@ const FRAMES: u64 = 0x8000;
 
 fn machine_with_a_stack() -> Memory {
     let mut memory = kernel::machine(1);
-    for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
-        memory.write_u64(at, entry);
-    }
-    memory.write_u64(0x10_2000, (STACK * PAGE_SIZE) | 1);
+    kernel::map_stack(&mut memory, STACK);
     // No two pages are alike, so that none costs less room than another.
     (0x1000..FRAMES).for_each(|pfn| memory.write_u64(pfn * PAGE_SIZE + 0xff0, pfn));
     memory

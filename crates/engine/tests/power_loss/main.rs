@@ -26,10 +26,7 @@ const SAVED: u64 = 150;
 /// A dead machine. Pages that are not the kernel's own hold their number, and `seed`.
 fn machine(seed: u64) -> Memory {
     let mut memory = kernel::machine(1);
-    for (at, entry) in [(0x1000 + 402 * 8, 0x10_0001), (0x10_0000, 0x10_1001), (0x10_1000, 0x10_2001)] {
-        memory.write_u64(at, entry);
-    }
-    memory.write_u64(0x10_2000, (STACK * PAGE_SIZE) | 1);
+    kernel::map_stack(&mut memory, STACK);
     let mut random = fastrand::Rng::with_seed(seed);
     for pfn in OTHERS..END {
         // Some pages are stored as they are: these have no checksum of their own.

@@ -98,10 +98,9 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
     /// Starts over with the pages that were not wanted; those that were stored are safe. Those that were missing get another
     /// chance too.
     pub fn next_pass(&mut self) -> Result<(), WriteError> {
-        let Store { file, table, data, statistics, .. } = &mut self.store;
-        table.end_pass(&mut file.target)?;
-        data.close(&mut file.target)?;
-        file.target.flush()?;
+        self.store.table.end_pass(&mut self.store.file.target)?;
+        self.store.save()?;
+        let Store { table, statistics, .. } = &mut self.store;
         table.restart();
         self.kept.restart(table.place());
         statistics.done -= core::mem::take(&mut statistics.missing);
