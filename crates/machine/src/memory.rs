@@ -41,6 +41,12 @@ pub trait OldMemory {
     /// Copies a page frame of 64-bit entries; every word of `into` is written unless this fails.
     fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable>;
 
+    /// Copies the page frame of that number as a dump stores it. Memory that knows of frames of which only a part is RAM has
+    /// zeros for the rest.
+    fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
+        self.read(pfn.saturating_mul(PAGE_SIZE), page)
+    }
+
     /// Reads a little-endian 64-bit value.
     fn read_u64(&self, address: u64) -> Result<u64, Unreadable> {
         let mut bytes = [0; 8];

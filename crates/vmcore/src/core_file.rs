@@ -52,23 +52,6 @@ impl<F: OldMemory> CoreFile<F> {
             .unwrap_or(0)
     }
 
-    /// Copies a page; what of it is no RAM reads as zeros, as with makedumpfile. At least a part must be RAM.
-    pub fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
-        let frame = Unreadable { address: pfn.saturating_mul(PAGE_SIZE), len: PAGE_SIZE };
-        if self.read(frame.address, page).is_ok() {
-            return Ok(());
-        }
-        let whole = Range::sized(frame.address, PAGE_SIZE).ok_or(frame)?;
-        page.fill(0);
-        let mut parts = self.within(whole).peekable();
-        parts.peek().ok_or(frame)?;
-        for part in parts {
-            let (start, end) = (part.start - whole.start, part.end - whole.start);
-            self.read(part.start, &mut page[start as usize..end as usize])?;
-        }
-        Ok(())
-    }
-
     /// The parts of `whole` that the file has, in ascending order.
     fn within(&self, whole: Range) -> impl Iterator<Item = Range> {
         let first = self.pieces.partition_point(|piece| piece.physical.end <= whole.start);
@@ -104,6 +87,23 @@ impl<F: OldMemory> OldMemory for CoreFile<F> {
             }
             _ => Err(Unreadable { address, len: PAGE_SIZE }),
         }
+    }
+
+    /// What of a page is no RAM reads as zeros, as with makedumpfile. At least a part must be RAM.
+    fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
+        let frame = Unreadable { address: pfn.saturating_mul(PAGE_SIZE), len: PAGE_SIZE };
+        if self.read(frame.address, page).is_ok() {
+            return Ok(());
+        }
+        let whole = Range::sized(frame.address, PAGE_SIZE).ok_or(frame)?;
+        page.fill(0);
+        let mut parts = self.within(whole).peekable();
+        parts.peek().ok_or(frame)?;
+        for part in parts {
+            let (start, end) = (part.start - whole.start, part.end - whole.start);
+            self.read(part.start, &mut page[start as usize..end as usize])?;
+        }
+        Ok(())
     }
 }
 

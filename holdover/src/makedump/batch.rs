@@ -3,7 +3,6 @@
 use engine::Wanted;
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
-use vmcore::CoreFile;
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
@@ -60,7 +59,7 @@ impl Batch {
     }
 
     /// Reads the pages and makes what is stored of them.
-    pub(crate) fn encode(&mut self, memory: &CoreFile<impl OldMemory>, encoder: &mut Encoder) {
+    pub(crate) fn encode(&mut self, memory: &impl OldMemory, encoder: &mut Encoder) {
         self.items.clear();
         self.data.clear();
         let mut done = 0;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use engine::Source;
 use kdump::{BLOCK, Page, Statistics};
 use machine::{OldMemory, Range};
-use vmcore::{CoreFile, CoreLayout, Ram, Segment};
+use vmcore::{CoreLayout, Ram, Segment};
 use zerocopy::IntoBytes;
 
 use super::Written;
@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 /// Writes a core of what `source` chooses of memory that lies in `segments`; calls `progress` with the number of pages that
 /// are done.
 pub(super) fn write<M: OldMemory>(
-    source: &Source<'_, CoreFile<M>>,
+    source: &Source<'_, M>,
     segments: &[Segment],
     file: &File,
     progress: impl Fn(Statistics),
@@ -41,7 +41,7 @@ pub(super) fn write<M: OldMemory>(
 
 /// The pages on their way into the core.
 struct Pages<'a, M> {
-    memory: &'a CoreFile<M>,
+    memory: &'a M,
     file: &'a File,
     layout: CoreLayout<'a>,
     statistics: Statistics,

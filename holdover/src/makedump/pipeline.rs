@@ -13,7 +13,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use engine::Wanted;
 use kdump::{Codec, Encoder, Pages, WriteError};
 use machine::{BlockDevice, OldMemory};
-use vmcore::CoreFile;
 
 use super::batch::Batch;
 
@@ -26,7 +25,7 @@ const UNDER_WAY: usize = 8;
 pub(crate) fn write_pages<D: BlockDevice>(
     pages: &mut Pages<'_, D>,
     wanted: Wanted<'_>,
-    memory: &CoreFile<impl OldMemory + Sync>,
+    memory: &(impl OldMemory + Sync),
     codec: Codec,
     threads: NonZero<usize>,
     progress: impl Fn(u64),
@@ -76,7 +75,7 @@ impl Pipeline {
     /// Starts a worker for each thread but the caller.
     fn start<'s, 'e, M: OldMemory + Sync>(
         scope: &'s Scope<'s, 'e>,
-        memory: &'e CoreFile<M>,
+        memory: &'e M,
         codec: Codec,
         threads: usize,
     ) -> Self {
