@@ -17,7 +17,7 @@ use crate::qemu::{self, Machine, Watch};
 use crate::ram::{self, Ram};
 use crate::reserved::Reserved;
 use crate::scenario::unit::Translation;
-use crate::scenario::{Disk, End, Scenario, Start};
+use crate::scenario::{Disk, End, MemoryUse, Scenario, Start};
 use crate::tool::Tool;
 use crate::witness::tables::Tables;
 use crate::witness::trace::Trace;
@@ -30,6 +30,9 @@ const RESET: Duration = Duration::from_secs(400);
 
 /// The dump's disk: far more than a dump needs.
 pub(crate) const DISK_BYTES: u64 = 256 << 20;
+
+/// What the guest gives back where its memory is used in every way.
+const BALLOON_MIB: u64 = 32;
 
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
@@ -86,6 +89,9 @@ impl Crash<'_> {
     pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
         let Booted { files, mut machine, .. } = boot::boot(name, |files| self.start(files))?;
         self.check_guest(&machine.console().lines())?;
+        if self.scenario.memory_use == MemoryUse::EveryKind {
+            machine.take_memory(BALLOON_MIB)?;
+        }
         let reserved = Reserved::of(&machine.console().lines())?;
         let stop = self.crash(&mut machine, &files, &reserved)?;
         let lines = self.end(machine)?;
@@ -111,7 +117,7 @@ impl Crash<'_> {
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {
-        let mut archive = initramfs::base(self.scenario.kernel, kernel)?;
+        let mut archive = initramfs::base(self.scenario.kernel, kernel, self.scenario.memory_use)?;
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
         archive.add("bin/holdover", &fs::read(self.tool.program())?);

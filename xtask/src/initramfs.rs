@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::kernels::{Flavour, Kernel};
 use crate::paths;
+use crate::scenario::MemoryUse;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -95,10 +96,10 @@ impl Archive {
     }
 }
 
-/// Everything in the guest that does not depend on the scenario but on the kernel.
-pub(crate) fn base(flavour: Flavour, kernel: &Kernel) -> Result<Archive> {
+/// Everything in the guest that depends on the kernel and on what it does with its memory.
+pub(crate) fn base(flavour: Flavour, kernel: &Kernel, memory_use: MemoryUse) -> Result<Archive> {
     let mut archive = Archive::default();
-    archive.add("init", &read(&paths::repository().join("guest/init"))?);
+    archive.add("init", &guest_file("init")?);
     for folder in ["proc", "sys", "dev", "tmp"] {
         archive.add_folder(Path::new(folder));
     }
@@ -108,9 +109,21 @@ pub(crate) fn base(flavour: Flavour, kernel: &Kernel) -> Result<Archive> {
         archive.copy_program("aplay")?;
         archive.copy_tree(Path::new("/usr/share/alsa"))?;
     }
-    add_modules(&mut archive, kernel, wanted_modules(flavour))?;
+    let mut modules = wanted_modules(flavour).to_vec();
+    if memory_use == MemoryUse::EveryKind {
+        archive.add("scenario/memory", &guest_file("use-memory")?);
+        modules.extend(MEMORY_MODULES);
+    }
+    add_modules(&mut archive, kernel, &modules)?;
     Ok(archive)
 }
+
+fn guest_file(name: &str) -> Result<Vec<u8>> {
+    read(&paths::repository().join("guest").join(name))
+}
+
+/// What `guest/use-memory` needs: a disk in memory, and the driver of the device that takes memory away.
+const MEMORY_MODULES: [&str; 2] = ["brd", "virtio_balloon"];
 
 /// Modules for the devices of the bench, in an order that works: the sound codec before its controller.
 fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {

@@ -7,7 +7,7 @@ use crate::row::{Expectation, Row};
 use crate::scenario::device::DiskPlace;
 use crate::scenario::mutation::Mutation;
 use crate::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
-use crate::scenario::{Disk, End, Paging, Reservation, Scenario, Start, Syscall};
+use crate::scenario::{Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall};
 use crate::witness::Witness;
 
 /// Every row.
@@ -16,6 +16,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(hardware());
     rows.push(pending_requests());
     rows.push(made_dumps());
+    rows.extend(every_kind_of_page());
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
@@ -118,6 +119,16 @@ fn pending_requests() -> Row {
 fn made_dumps() -> Row {
     let scenario = Scenario::plain(Flavour::Cloud);
     Row { name: "made-dumps".to_owned(), scenario, expectation: Expectation::MadeDumps }
+}
+
+/// The kernels that know memory errors, one for each way in which types of pages are told.
+fn every_kind_of_page() -> Vec<Row> {
+    let row = |kernel: Flavour| {
+        let scenario = Scenario { memory_use: MemoryUse::EveryKind, ..Scenario::plain(kernel) };
+        let name = format!("every-kind-of-page-{}", kernel.name());
+        Row { name, scenario, expectation: Expectation::EveryLevel }
+    };
+    [Flavour::Amd64, Flavour::Backports].map(row).into()
 }
 
 /// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never

@@ -13,9 +13,9 @@ use crate::files::Files;
 use crate::kernels::{Flavour, Kernel};
 use crate::process::{self, Killed};
 use crate::qmp::Qmp;
-use crate::scenario::device::{BRIDGE_SLOT, Device, DiskPlace};
+use crate::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
 use crate::scenario::unit::Interrupts;
-use crate::scenario::{Paging, Scenario};
+use crate::scenario::{MemoryUse, Paging, Scenario};
 use crate::traffic::Traffic;
 
 /// Every access through the remapping unit (the first event names pages, which may be large; the second and third exact
@@ -53,6 +53,7 @@ pub(crate) struct Machine {
     console: Console,
     qmp: Qmp,
     traffic: Traffic,
+    memory_mib: u64,
 }
 
 impl Machine {
@@ -74,7 +75,8 @@ impl Machine {
         let serial = child.0.stdout.take().context("QEMU has no standard output")?;
         let console = Console::follow(serial, &files.console(), echo)?;
         let qmp = Qmp::connect(&qmp_socket(files)).with_context(|| complaint(files))?;
-        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start() })
+        let memory_mib = scenario.memory_mib;
+        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start(), memory_mib })
     }
 
     /// What the guest said so far.
@@ -90,6 +92,11 @@ impl Machine {
     /// Waits until the guest has said something.
     pub(crate) fn wait_for(&self, wanted: &str, limit: Duration) -> Result<Line> {
         self.console.wait_for(wanted, limit)
+    }
+
+    /// Has the guest give back so much of its memory.
+    pub(crate) fn take_memory(&mut self, mib: u64) -> Result<()> {
+        self.qmp.shrink_memory_to((self.memory_mib - mib) << 20)
     }
 
     /// Types a line on the guest's serial console.
@@ -141,6 +148,9 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     add_network(&mut command, scenario.kernel, files);
     if scenario.kernel == Flavour::Amd64 {
         add_usb_and_sound(&mut command);
+    }
+    if scenario.memory_use == MemoryUse::EveryKind {
+        command.args(["-device", &format!("virtio-balloon-pci,addr={BALLOON_SLOT:#x}")]);
     }
     if watch >= Watch::Trace {
         add_trace(&mut command, &files.trace());

@@ -1,4 +1,4 @@
-//! QEMU's machine protocol, as far as the bench needs it: to learn why the machine ended.
+//! QEMU's machine protocol, as far as the bench needs it: to take memory from the guest, and to learn why the machine ended.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -6,29 +6,50 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 /// How long QEMU may take until its sockets exist.
 const START: Duration = Duration::from_secs(10);
 
-/// An open connection, on which events arrive.
+/// How long a guest may take to give memory back.
+const BALLOON: Duration = Duration::from_secs(60);
+
+/// An open connection, on which answers and events arrive.
 pub(crate) struct Qmp {
-    events: BufReader<UnixStream>,
+    messages: BufReader<UnixStream>,
 }
 
 impl Qmp {
     /// Connects, and says what QEMU waits to hear before it sends events.
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let mut stream = connect_within(socket, START)?;
+        let stream = connect_within(socket, START)?;
         stream.set_read_timeout(Some(START))?;
-        writeln!(stream, r#"{{"execute": "qmp_capabilities"}}"#)?;
-        Ok(Self { events: BufReader::new(stream) })
+        let mut qmp = Self { messages: BufReader::new(stream) };
+        qmp.execute(&json!({ "execute": "qmp_capabilities" }))?;
+        Ok(qmp)
+    }
+
+    /// Has the guest's balloon grow until so many bytes of memory are left.
+    pub(crate) fn shrink_memory_to(&mut self, bytes: u64) -> Result<()> {
+        self.execute(&json!({ "execute": "balloon", "arguments": { "value": bytes } }))?;
+        let start = Instant::now();
+        while self.execute(&json!({ "execute": "query-balloon" }))?["actual"] != bytes {
+            ensure!(start.elapsed() < BALLOON, "the guest does not give its memory back");
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Has QEMU do something, and returns its answer; events on the way are lost.
+    fn execute(&mut self, command: &Value) -> Result<Value> {
+        writeln!(self.messages.get_mut(), "{command}")?;
+        answer(&mut self.messages)
     }
 
     /// Why the machine ended, in QEMU's words; asks for all events up to then.
     pub(crate) fn shutdown_reason(&mut self) -> Result<String> {
-        shutdown_reason(&mut self.events)
+        shutdown_reason(&mut self.messages)
     }
 }
 
@@ -46,9 +67,27 @@ pub(crate) fn connect_within(socket: &Path, limit: Duration) -> Result<UnixStrea
     }
 }
 
-fn shutdown_reason(events: impl BufRead) -> Result<String> {
-    for line in events.lines() {
-        let message: Value = serde_json::from_str(&line?).context("QEMU sent something that is not JSON")?;
+/// The next message; `None` if there is none any more.
+fn next_message(messages: &mut impl BufRead) -> Result<Option<Value>> {
+    let mut line = String::new();
+    if messages.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    serde_json::from_str(&line).context("QEMU sent something that is not JSON")
+}
+
+fn answer(messages: &mut impl BufRead) -> Result<Value> {
+    while let Some(mut message) = next_message(messages)? {
+        ensure!(message["error"].is_null(), "QEMU refuses: {}", message["error"]);
+        if let Some(answer) = message.get_mut("return") {
+            return Ok(answer.take());
+        }
+    }
+    bail!("QEMU ended without an answer")
+}
+
+fn shutdown_reason(messages: &mut impl BufRead) -> Result<String> {
+    while let Some(message) = next_message(messages)? {
         if message["event"] == "SHUTDOWN" {
             return Ok(message["data"]["reason"].as_str().unwrap_or("unknown").to_owned());
         }
@@ -67,11 +106,20 @@ mod tests {
 {"timestamp": {}, "event": "RTC_CHANGE", "data": {"offset": 1}}
 {"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}
 "#;
-        assert_eq!(shutdown_reason(events.as_slice()).unwrap(), "guest-reset");
+        assert_eq!(shutdown_reason(&mut events.as_slice()).unwrap(), "guest-reset");
     }
 
     #[test]
     fn a_machine_that_was_killed_gives_no_reason() {
-        assert!(shutdown_reason(b"{\"return\": {}}\n".as_slice()).is_err());
+        assert!(shutdown_reason(&mut b"{\"return\": {}}\n".as_slice()).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_found_behind_events_and_a_refusal_is_an_error() {
+        let messages = b"{\"event\": \"BALLOON_CHANGE\"}\n{\"return\": {\"actual\": 5}}\n{\"error\": {\"desc\": \"no\"}}\n";
+        let mut messages = messages.as_slice();
+        assert_eq!(answer(&mut messages).unwrap()["actual"], 5);
+        assert!(answer(&mut messages).unwrap_err().to_string().contains("no"));
+        assert!(answer(&mut messages).is_err(), "nothing follows");
     }
 }

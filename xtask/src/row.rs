@@ -25,6 +25,8 @@ pub(crate) enum Expectation {
     PendingRequests,
     /// The same, and dumps that `holdover makedump` makes of the same memory, to which no reader objects.
     MadeDumps,
+    /// The same, and `holdover makedump` and makedumpfile keep the same pages of that memory at every level.
+    EveryLevel,
     /// A takeover and a complete dump, with this damage: the victim is named in the report, and faults where nobody else does.
     Damaged(Damage),
     /// An objection of this witness in these words: it must notice what was done wrong on purpose.
@@ -76,6 +78,7 @@ impl Row {
             Expectation::Takeover => Ok(witness::judge(&evidence, &built.tool)?.problems),
             Expectation::PendingRequests => pending(&evidence, &built.tool),
             Expectation::MadeDumps => made_dumps(&evidence, &built.tool),
+            Expectation::EveryLevel => every_level(&evidence, &built.tool),
             Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
                 Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
@@ -97,6 +100,7 @@ impl Row {
         match self.expectation {
             Expectation::Takeover
             | Expectation::MadeDumps
+            | Expectation::EveryLevel
             | Expectation::Damaged(_)
             | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
@@ -125,6 +129,12 @@ fn unread(what: String) -> Problem {
 fn made_dumps(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
     problems.extend(witness::read_made(evidence, tool)?.problems.into_iter().map(unread));
+    Ok(problems)
+}
+
+fn every_level(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
+    problems.extend(witness::compare_every_level(evidence, tool)?.problems.into_iter().map(unread));
     Ok(problems)
 }
 

@@ -107,6 +107,16 @@ pub(crate) enum End {
     PowerCut,
 }
 
+/// What the crashing Linux has done with its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MemoryUse {
+    /// Next to nothing.
+    Idle,
+    /// Pages of every kind that a dump may leave out are in use: huge, cached, poisoned, offline, given back by a balloon.
+    EveryKind,
+}
+
 /// One crash.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -143,6 +153,9 @@ pub(crate) struct Scenario {
     /// RAM in MiB
     #[arg(long, default_value_t = 1024)]
     pub(crate) memory_mib: u64,
+    /// What the crashing Linux has done with it
+    #[arg(long, value_enum, default_value = "idle")]
+    pub(crate) memory_use: MemoryUse,
     /// The crash reservation in MiB
     #[arg(long, default_value_t = 16)]
     pub(crate) reserved_mib: u64,
@@ -172,6 +185,7 @@ impl Scenario {
             end: End::Reset,
             cpus: 1,
             memory_mib: 1024,
+            memory_use: MemoryUse::Idle,
             reserved_mib: 16,
             reservation: Reservation::Low,
             mutation: None,

@@ -61,11 +61,11 @@ impl Tool {
         Ok(formatted["uuid"].as_str().context("`holdover format` named no UUID")?.to_owned())
     }
 
-    /// Makes a dump of an ELF core.
-    pub(crate) fn makedump(&self, codec: &str, level: &str, core: &Path, dump: &Path) -> Result<()> {
+    /// Makes a dump of an ELF core; returns what it says of it.
+    pub(crate) fn makedump(&self, codec: &str, level: &str, core: &Path, dump: &Path) -> Result<Value> {
         let mut makedump = Command::new(&self.program);
-        makedump.args(["makedump", "--force", "--codec", codec, "-d", level]).arg(core).arg(dump);
-        process::stdout(&mut makedump).map(|_| ())
+        makedump.args(["makedump", "--json", "--force", "--codec", codec, "-d", level]).arg(core).arg(dump);
+        Ok(serde_json::from_str(&process::stdout(&mut makedump)?)?)
     }
 
     /// Makes an ELF core of an ELF core.

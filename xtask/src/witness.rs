@@ -198,6 +198,16 @@ pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
     })
 }
 
+/// Compares `holdover makedump` and makedumpfile at every level, on the memory of which the dump was made.
+pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let Evidence { files, reserved, .. } = evidence;
+    let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
+    elf_core::write(&before, reserved, &core)?;
+    let mut readings = Readings::default();
+    readers::compare_every_level(&Readers::of(evidence.kernel)?, tool, files, &core, &mut readings)?;
+    Ok(readings)
+}
+
 /// Opens the dump's case for the programs that know its kernel.
 fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
     let programs = &Readers::of(evidence.kernel)?;

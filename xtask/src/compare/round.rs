@@ -18,7 +18,7 @@ use crate::files::Files;
 use crate::initramfs;
 use crate::kernels::{Flavour, Kernel};
 use crate::qemu::{Machine, Watch};
-use crate::scenario::Scenario;
+use crate::scenario::{MemoryUse, Scenario};
 use crate::spread::float;
 use crate::tool::Tool;
 
@@ -110,7 +110,7 @@ impl Stage {
 
     /// Every guest has the files of all contenders, so that the dead kernels' memories are alike.
     fn write_initramfs(&self, contender: Contender, files: &Files) -> Result<()> {
-        let mut archive = initramfs::base(self.flavour, &self.kernel)?;
+        let mut archive = initramfs::base(self.flavour, &self.kernel, MemoryUse::Idle)?;
         archive.add("capture", &fs::read(&self.image.path)?);
         archive.add("bin/holdover", &fs::read(self.tool.program())?);
         self.stock.add_to(&mut archive);

@@ -53,6 +53,8 @@ pub(crate) fn address_of(source_id: u16) -> String {
 
 /// Slot of the bridge, if there is one.
 pub(crate) const BRIDGE_SLOT: u8 = 0x15;
+/// Slot of the device that takes memory from the guest, if there is one. Linux does not have its requests translated.
+pub(crate) const BALLOON_SLOT: u8 = 0x16;
 
 /// Where the dump's disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]

@@ -19,7 +19,7 @@ use crate::files::Files;
 use crate::process;
 pub(crate) use made::read_made;
 pub(crate) use pages::Sample;
-pub(crate) use selection::{compare_levels, compare_selection};
+pub(crate) use selection::{compare_every_level, compare_levels, compare_selection};
 
 /// No reader needs more than a small part of this, unless the dump leads it astray.
 const LIMIT: Duration = Duration::from_secs(180);

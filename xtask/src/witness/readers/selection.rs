@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::super::memory::kept_frames;
 use super::super::reader::Readers;
@@ -15,7 +16,9 @@ use crate::tool::Tool;
 /// The level whose pages are compared: everything that can be left out is.
 pub(super) const LEVEL: &str = "31";
 /// Levels that leave out one kind of pages each. (1 is about pages' content, and changes no bitmap.)
-const SINGLE_LEVELS: [&str; 5] = ["0", "2", "4", "8", "16"];
+const SINGLE_LEVELS: [u8; 5] = [0, 2, 4, 8, 16];
+/// Why pages are left out, in the words of `holdover makedump`.
+const KINDS: [&str; 6] = ["free", "cache", "private_cache", "user", "poisoned", "offline"];
 
 /// Compares the dump's pages with those that `makedumpfile` keeps of the same memory.
 ///
@@ -56,13 +59,44 @@ pub(crate) fn compare_levels(
     readings: &mut Readings,
 ) -> Result<()> {
     for level in SINGLE_LEVELS {
-        let dump = files.scratch("dump");
-        tool.makedump("lzo", level, core, &dump)?;
-        if kept_frames(&dump)? != kept_by_makedumpfile(programs, files, core, level)? {
-            readings.problems.push(format!("level {level}: `holdover makedump` keeps other pages"));
-        }
+        compare_level(programs, tool, files, core, level, readings)?;
     }
     Ok(())
+}
+
+/// The same at every level, of a memory in which pages of every kind are in use.
+pub(crate) fn compare_every_level(
+    programs: &Readers,
+    tool: &Tool,
+    files: &Files,
+    core: &Path,
+    readings: &mut Readings,
+) -> Result<()> {
+    let mut left_out = Value::Null;
+    // Level 1 is about pages' content, and changes no bitmap.
+    for level in (0..=30).step_by(2) {
+        left_out = compare_level(programs, tool, files, core, level, readings)?;
+    }
+    let absent = KINDS.into_iter().filter(|kind| left_out[kind].as_u64().is_none_or(|pages| pages == 0));
+    readings.problems.extend(absent.map(|kind| format!("the last level leaves out no {kind} pages")));
+    Ok(())
+}
+
+/// Returns how many pages of which kind `holdover makedump` says that it leaves out.
+fn compare_level(
+    programs: &Readers,
+    tool: &Tool,
+    files: &Files,
+    core: &Path,
+    level: u8,
+    readings: &mut Readings,
+) -> Result<Value> {
+    let (dump, level) = (files.scratch("dump"), level.to_string());
+    let mut said = tool.makedump("lzo", &level, core, &dump)?;
+    if kept_frames(&dump)? != kept_by_makedumpfile(programs, files, core, &level)? {
+        readings.problems.push(format!("level {level}: `holdover makedump` keeps other pages"));
+    }
+    Ok(said["left_out"].take())
 }
 
 fn kept_by_makedumpfile(
