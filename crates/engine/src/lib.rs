@@ -140,15 +140,14 @@ impl<M: OldMemory> Source<'_, M> {
 
 /// Adds the physical addresses of a bitmap's pages to a list.
 fn add_runs(runs: &mut Vec<Range>, first_pfn: u64, bitmap: &[u8]) -> Result<(), WriteError> {
-    for (pfn, byte) in (first_pfn..).step_by(8).zip(bitmap) {
-        for pfn in (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| pfn + bit) {
-            let page = Range::new(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
-            match runs.last_mut() {
-                Some(last) if last.end == page.start => last.end = page.end,
-                _ => {
-                    runs.try_reserve(1).map_err(|_| WriteError::OutOfMemory)?;
-                    runs.push(page);
-                }
+    let bits = bitmap.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+    for (pfn, _) in (first_pfn..).zip(bits).filter(|(_, is_kept)| *is_kept) {
+        let page = Range::new(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
+        match runs.last_mut() {
+            Some(last) if last.end == page.start => last.end = page.end,
+            _ => {
+                runs.try_reserve(1).map_err(|_| WriteError::OutOfMemory)?;
+                runs.push(page);
             }
         }
     }

@@ -3,7 +3,6 @@
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::Kind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
-use crate::scenario::Meddling;
 use crate::trace::Trace;
 use crate::walk::{Reached, Traits, Walker};
 use crate::witness::{Delivery, Violation};
@@ -201,11 +200,6 @@ impl Machine {
             .engines
             .iter_mut()
             .for_each(|engine| engine.accesses.retain(|(access, _)| access.source != source));
-    }
-
-    /// Lets words of old memory change while they are read.
-    pub fn meddle(&self, meddling: Vec<Meddling>) {
-        self.world.borrow_mut().meddling = meddling;
     }
 
     /// Lets a device make an access now: the answer that it gets, warm.

@@ -6,7 +6,6 @@ mod membership;
 use alloc::vec::Vec;
 
 use machine::{Clock, Frames, Range, Registers};
-use vtd::INTERRUPT_WINDOW;
 use vtd::source::SourceId;
 
 use crate::Surroundings;
@@ -15,11 +14,12 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::{AttachError, Failure, InForce};
 use crate::found::Context;
-use crate::growth::{OutOfMemory, filled, push};
+use crate::growth::{OutOfMemory, collected};
 use crate::hazard::Outcome;
 use crate::ids::DomainIds;
 use crate::invalidate::{Invalidator, Scope};
 use crate::report::Report;
+use crate::surroundings::INTERRUPTS;
 use crate::swap::Swapped;
 use crate::tables::Tables;
 use crate::unit::{Unit, UnitError};
@@ -76,17 +76,21 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         surroundings: &Surroundings<'_>,
         reserved_ranges: usize,
     ) -> Result<Self, Failure> {
-        let after = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
-        let kept_free = kept_free(surroundings).map_err(after)?;
-        let own = filled(Range::default(), surroundings.own.len()).map_err(after)?;
         let tables_duplicated = copy.tables_duplicated();
-        let Duplicate { contexts, domains, hazards, tables, mut ids } = copy;
+        let Duplicate { contexts, mut domains, hazards, tables, mut ids } = copy;
         // The unit has forgotten what it had cached under others (6.5.3): those of refused contexts are nobody's any more.
         ids.keep_only(domains.iter().map(|domain| domain.id));
         let Swapped { found, root, invalidator } = swapped;
+        let after = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
         let report =
             Report::new(found, root, &contexts, &domains, hazards, tables_duplicated).map_err(after)?;
-        let mut takeover = Self {
+        let own = collected(surroundings.own.iter().copied()).map_err(after)?;
+        let kept_free =
+            collected(surroundings.kept_free.iter().copied().chain([INTERRUPTS])).map_err(after)?;
+        for domain in &mut domains {
+            keep_free(&mut domain.space, &kept_free);
+        }
+        Ok(Self {
             unit,
             invalidator,
             tables,
@@ -99,12 +103,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             device_tlbs,
             reserved_ranges,
             report,
-        };
-        takeover.own.copy_from_slice(surroundings.own);
-        for domain in &mut takeover.domains {
-            keep_free(&mut domain.space, &takeover.kept_free);
-        }
-        Ok(takeover)
+        })
     }
 
     /// What was found and what became of it.
@@ -115,11 +114,6 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// The unit.
     pub fn unit(&self) -> &Unit<'c, R, C> {
         &self.unit
-    }
-
-    /// The unit, to read and clear faults.
-    pub fn unit_mut(&mut self) -> &mut Unit<'c, R, C> {
-        &mut self.unit
     }
 
     /// I/O addresses of a device's domain: what was mapped, and what is mapped now.
@@ -169,15 +163,6 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         }
         Ok(())
     }
-}
-
-fn kept_free(surroundings: &Surroundings<'_>) -> Result<Vec<Range>, OutOfMemory> {
-    let mut ranges = Vec::new();
-    let (first, last) = INTERRUPT_WINDOW;
-    for range in surroundings.kept_free.iter().chain([&Range::new(first, last + 1)]) {
-        push(&mut ranges, *range)?;
-    }
-    Ok(ranges)
 }
 
 fn keep_free(space: &mut iova::Space, ranges: &[Range]) {

@@ -181,9 +181,6 @@ impl Domain {
     }
 
     /// The table of level 1 for an address; missing tables on the way are made.
-    ///
-    /// Present entries above level 1 point to tables of this domain alone, copies or made here, unless they are marked:
-    /// those point to [borrowed](crate::borrowed) tables, which are copied now.
     fn leaf_table(
         &mut self,
         iova: u64,
@@ -196,28 +193,48 @@ impl Domain {
         while let Some(below) = level.below() {
             let index = level.index(iova);
             let entry = self.stage.entry(frames.table(table)[index]);
-            let start = iova & !(level.span() - 1);
-            let occupied = Unfit::Occupied(Range::new(start, start + level.span()));
-            table = if !entry.present() {
-                add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)?
+            let next = if !entry.present() {
+                add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)
             } else if entry.is_leaf(level) || !entry.allows(permission) {
-                return Err(occupied);
+                Err(occupied(iova, level))
             } else if entry.is_marked() {
-                let copy = lender.copy(entry, below, frames).map_err(|danger| match danger {
+                self.relink(table, index, below, lender, frames).map_err(|danger| match danger {
                     Danger::OverBudget => Unfit::OutOfFrames,
-                    _ => occupied,
-                })?;
-                frames.store(table, index, entry.with_table(copy).unmarked().bits);
-                frames.publish(table, index..index + 1);
-                self.relinked = true;
-                copy
+                    _ => occupied(iova, level),
+                })
             } else {
-                entry.table()
+                Ok(entry.table())
             };
-            level = below;
+            (table, level) = (next?, below);
         }
         Ok(table)
     }
+
+    /// Has the marked entry at `index` name a copy of its table, which is of level `below`.
+    ///
+    /// Present entries above level 1 point to tables of this domain alone, copies or made here, unless they are marked:
+    /// those point to [borrowed](crate::borrowed) tables, which others use too.
+    fn relink(
+        &mut self,
+        table: u64,
+        index: usize,
+        below: Level,
+        lender: &Lender<'_, impl OldMemory>,
+        frames: &mut impl Frames,
+    ) -> Result<u64, Danger> {
+        let entry = self.stage.entry(frames.table(table)[index]);
+        let copy = lender.copy(entry, below, frames)?;
+        frames.store(table, index, entry.with_table(copy).unmarked().bits);
+        frames.publish(table, index..index + 1);
+        self.relinked = true;
+        Ok(copy)
+    }
+}
+
+/// The addresses around `iova` that one entry of this level speaks of are in use.
+fn occupied(iova: u64, level: Level) -> Unfit {
+    let start = iova & !(level.span() - 1);
+    Unfit::Occupied(Range::new(start, start + level.span()))
 }
 
 /// Links a new table into a table that hardware may be walking.

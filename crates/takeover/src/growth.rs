@@ -21,6 +21,15 @@ pub(crate) fn insert<T>(list: &mut Vec<T>, index: usize, item: T) -> Result<(), 
     Ok(())
 }
 
+/// A list of what there is.
+pub(crate) fn collected<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
+    let mut list = Vec::new();
+    for item in items {
+        push(&mut list, item)?;
+    }
+    Ok(list)
+}
+
 /// A list of `len` copies of `item`.
 pub(crate) fn filled<T: Clone>(item: T, len: usize) -> Result<Vec<T>, OutOfMemory> {
     let mut list = Vec::new();

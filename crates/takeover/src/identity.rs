@@ -6,19 +6,16 @@
 //! firmware keeps), each up to the boundary of a large page, since more may be there than was told.
 
 use machine::{ENTRIES, Range};
-use vtd::INTERRUPT_WINDOW;
 use vtd::capability::Capability;
 use vtd::paging::Level;
 use vtd::stage::{ReservedBits, Stage};
 
-use crate::Surroundings;
+use crate::surroundings::{INTERRUPTS, Surroundings};
 
 /// Where there is room, new mappings go above this: below may be more than firmware and PCI tell of.
 const CROWDED: Range = Range::new(0, 4 << 30);
 /// What must be left above.
 const ROOM: u64 = 1 << 30;
-/// Requests to these addresses are interrupts; no table may map them (3.14).
-const INTERRUPTS: Range = Range::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1 + 1);
 
 /// A map of addresses to themselves, of the largest pages that the unit has.
 #[derive(Clone, Copy)]

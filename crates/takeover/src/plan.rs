@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use crate::Limits;
 use crate::census::Census;
 use crate::found::Domain;
-use crate::growth::{OutOfMemory, filled};
+use crate::growth::{OutOfMemory, collected, filled};
 
 /// How a domain is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +68,7 @@ fn treat(domain: &Domain, left: usize, remaining: usize) -> Treatment {
 }
 
 fn by_size(census: &Census) -> Result<Vec<usize>, OutOfMemory> {
-    let mut order = filled(0, census.domains.len())?;
-    for (index, slot) in order.iter_mut().enumerate() {
-        *slot = index;
-    }
+    let mut order = collected(0..census.domains.len())?;
     order.sort_unstable_by_key(|index| census.domains[*index].tables);
     Ok(order)
 }

@@ -11,7 +11,7 @@ use vtd::source::SourceId;
 use crate::domain::Domain;
 use crate::entry::Entry;
 use crate::found::Context;
-use crate::growth::{OutOfMemory, push};
+use crate::growth::{OutOfMemory, collected};
 use crate::hazard::{Hazards, Outcome};
 use crate::swap::Found;
 
@@ -96,15 +96,9 @@ impl Report {
         hazards: Hazards,
         tables_duplicated: u64,
     ) -> Result<Self, OutOfMemory> {
-        let mut report =
-            Self { found, root, contexts: Vec::new(), domains: Vec::new(), hazards, tables_duplicated };
-        for context in contexts {
-            push(&mut report.contexts, ContextReport::new(context, domains))?;
-        }
-        for domain in domains {
-            push(&mut report.domains, DomainReport::new(domain))?;
-        }
-        Ok(report)
+        let contexts = collected(contexts.iter().map(|context| ContextReport::new(context, domains)))?;
+        let domains = collected(domains.iter().map(DomainReport::new))?;
+        Ok(Self { found, root, contexts, domains, hazards, tables_duplicated })
     }
 
     /// Contexts that were carried over.

@@ -3,8 +3,12 @@
 use core::time::Duration;
 
 use machine::Range;
+use vtd::INTERRUPT_WINDOW;
 
 use crate::device_tlb::DeviceTlb;
+
+/// Requests to these addresses are interrupts; no table may map them (3.14).
+pub(crate) const INTERRUPTS: Range = Range::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1 + 1);
 
 /// The machine around a unit: what is memory, what is ours, what devices' addresses may not be.
 #[derive(Clone, Copy, Debug)]

@@ -164,7 +164,7 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
     /// are seen as new (11.4.7).
     ///
     /// What is not listed, for want of memory or because there is more, is cleared all the same.
-    pub fn take_faults(&mut self) -> Vec<FaultRecord> {
+    pub(crate) fn take_faults(&mut self) -> Vec<FaultRecord> {
         let status = self.fault_status();
         let (first, count) = (usize::from(status.fri()), self.fault_records());
         let mut taken = Vec::new();

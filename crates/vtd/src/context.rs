@@ -5,8 +5,6 @@ use bitfield_struct::bitfield;
 use crate::address_reserved;
 use crate::paging::AddressWidth;
 
-/// Entries in a legacy context table: one per devfn.
-pub const CONTEXT_ENTRIES: usize = 256;
 /// Entries in a scalable context table: one per devfn of half a bus.
 pub const SCALABLE_CONTEXT_ENTRIES: usize = 128;
 

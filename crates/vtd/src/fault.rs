@@ -58,18 +58,6 @@ pub struct PageRequestStatus {
     __: u32,
 }
 
-/// FECTL: whether faults raise an interrupt (11.4.7). IECTL and PECTL have the same layout.
-#[bitfield(u32)]
-#[derive(PartialEq, Eq)]
-pub struct EventControl {
-    #[bits(30)]
-    __: u32,
-    /// IP: an interrupt is pending (read only).
-    pub pending: bool,
-    /// IM: no interrupt is sent.
-    pub masked: bool,
-}
-
 /// Why a request was blocked (7.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultReason(pub u8);

@@ -4,9 +4,6 @@ use bitfield_struct::bitfield;
 
 use crate::address_reserved;
 
-/// Entries in a root table: one per bus.
-pub const ROOT_ENTRIES: usize = 256;
-
 /// One word of a root entry: a pointer to a context table.
 ///
 /// A legacy entry uses the low word only (9.1). A scalable entry has one word for devfn 0–127 and one for 128–255

@@ -15,13 +15,16 @@ pub(super) fn units(rng: &mut Rng, size: Size) -> Vec<UnitScenario> {
     let host_address_bits = pick(rng, &[39, 46, 52]);
     // The write buffer is the machine's.
     let buffered = one_in(rng, 6);
-    (0..count).map(|_| unit(rng, host_address_bits, buffered)).collect()
+    let mut units: Vec<_> = (0..count).map(|_| unit(rng, host_address_bits)).collect();
+    for unit in &mut units {
+        unit.traits.capability.set_rwbf(buffered);
+    }
+    units
 }
 
-fn unit(rng: &mut Rng, host_address_bits: u32, buffered: bool) -> UnitScenario {
+fn unit(rng: &mut Rng, host_address_bits: u32) -> UnitScenario {
     let mode = if one_in(rng, 3) { TableMode::SCALABLE } else { TableMode::LEGACY };
-    let mut traits = traits(rng, mode, host_address_bits);
-    traits.capability.set_rwbf(buffered);
+    let traits = traits(rng, mode, host_address_bits);
     let queue = queue(rng, &traits);
     UnitScenario { traits, habits: habits(rng), mode, queue }
 }

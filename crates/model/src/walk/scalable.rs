@@ -38,11 +38,18 @@ pub(crate) struct Directory {
     entries: usize,
     /// The PASID of requests that carry none.
     own_pasid: u32,
-    /// Whether requests that carry none are made as a supervisor.
-    own_is_privileged: bool,
+    /// As whom requests that carry none are made.
+    own_role: Role,
     pasids: Pasids,
     fault_disabled: bool,
     device_tlb: bool,
+}
+
+/// As whom a request is made (RID_PRIV, 9.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    User,
+    Supervisor,
 }
 
 /// Whether requests may carry PASIDs.
@@ -81,11 +88,17 @@ impl Walker<'_> {
             address: entry.low.directory(),
             entries: entry.low.directory_entries(),
             own_pasid: if self.traits.extended.rps() { entry.high.rid_pasid() } else { 0 },
-            own_is_privileged: self.traits.extended.rprivs() && entry.high.rid_privileged(),
+            own_role: self.own_role(entry),
             pasids: if entry.low.pasid_enabled() { Pasids::Enabled } else { Pasids::Disabled },
             fault_disabled: entry.low.fault_disabled(),
             device_tlb: entry.low.device_tlb() && self.traits.extended.dt(),
         })
+    }
+
+    /// As whom requests are made that carry no PASID.
+    fn own_role(&self, entry: ScalableContextEntry) -> Role {
+        let privileged = self.traits.extended.rprivs() && entry.high.rid_privileged();
+        if privileged { Role::Supervisor } else { Role::User }
     }
 
     /// Follows directory and PASID table to what is said of a PASID.
@@ -97,7 +110,7 @@ impl Walker<'_> {
         if pasid.is_some() && directory.pasids == Pasids::Disabled {
             return Err(PASID_DISABLED);
         }
-        let privileged = pasid.is_none() && directory.own_is_privileged;
+        let role = if pasid.is_none() { directory.own_role } else { Role::User };
         let pasid = pasid.unwrap_or(directory.own_pasid) as usize;
         let table = self.pasid_table(directory, pasid / PASID_TABLE_ENTRIES)?;
         let at = table + (pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS * 8) as u64;
@@ -113,7 +126,7 @@ impl Walker<'_> {
             pasid: pasid as u32,
             fault_disabled: directory.fault_disabled || entry.second.fault_disabled(),
             device_tlb: directory.device_tlb,
-            translation: self.pasid_translation(entry, privileged)?,
+            translation: self.pasid_translation(entry, role)?,
         })
     }
 
@@ -133,7 +146,7 @@ impl Walker<'_> {
         Ok(entry.table())
     }
 
-    fn pasid_translation(&self, entry: PasidEntry, privileged: bool) -> Result<Translation, FaultReason> {
+    fn pasid_translation(&self, entry: PasidEntry, role: Role) -> Result<Translation, FaultReason> {
         let extended = self.traits.extended;
         match entry.second.translation() {
             PasidTranslationType::PASS_THROUGH if extended.pt() => Ok(Translation::PassThrough),
@@ -141,10 +154,10 @@ impl Walker<'_> {
                 Ok(Translation::SecondStage(self.second_stage_of(entry)?))
             }
             PasidTranslationType::FIRST_STAGE if extended.fsts() => {
-                Ok(Translation::FirstStage(self.first_stage_of(entry, privileged)?))
+                Ok(Translation::FirstStage(self.first_stage_of(entry, role)?))
             }
             PasidTranslationType::NESTED if extended.nest() => {
-                Ok(Translation::Nested(self.first_stage_of(entry, privileged)?, self.second_stage_of(entry)?))
+                Ok(Translation::Nested(self.first_stage_of(entry, role)?, self.second_stage_of(entry)?))
             }
             _ => Err(PASID_INVALID),
         }
@@ -164,16 +177,16 @@ impl Walker<'_> {
         Ok(SecondStage { root, marks })
     }
 
-    fn first_stage_of(&self, entry: PasidEntry, privileged: bool) -> Result<FirstStage, FaultReason> {
+    fn first_stage_of(&self, entry: PasidEntry, role: Role) -> Result<FirstStage, FaultReason> {
         let level = entry.first.mode().width().top().ok_or(PASID_INVALID)?;
         if level == Level::FIVE && !self.traits.capability.fs5lp() {
             return Err(PASID_INVALID);
         }
-        let privilege = match privileged {
-            false => Privilege::User,
-            true if !entry.first.supervisor() => return Err(SUPERVISOR_DISABLED),
-            true if entry.first.write_protect() => Privilege::BoundSupervisor,
-            true => Privilege::Supervisor,
+        let privilege = match role {
+            Role::User => Privilege::User,
+            Role::Supervisor if !entry.first.supervisor() => return Err(SUPERVISOR_DISABLED),
+            Role::Supervisor if entry.first.write_protect() => Privilege::BoundSupervisor,
+            Role::Supervisor => Privilege::Supervisor,
         };
         let root = Table { address: entry.first_stage_table(), level, rights: Rights::ALL };
         let extended_accessed = entry.first.extended_accessed();

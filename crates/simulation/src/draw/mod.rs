@@ -1,5 +1,6 @@
 //! Pictures of a simulation: for a terminal and for a page.
 
+mod moment;
 mod svg;
 mod text;
 mod words;

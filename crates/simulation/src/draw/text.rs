@@ -1,8 +1,9 @@
 //! The picture for a terminal: 100 columns of text, in colour if the reader wants that.
 
-use super::words::{count, lines, met, shortened, size};
 use machine::Range;
 
+use super::moment::{MOST, Moment, Row, State};
+use super::words::{count, lines, met, shortened, size};
 use crate::values::{Device, Domain, Mapping, Purpose, Simulation, Traffic};
 
 /// Whether there are colours.
@@ -29,8 +30,6 @@ enum Hue {
 const WIDTH: usize = 100;
 /// Cells of the bar that stands for memory.
 const CELLS: u64 = 64;
-/// Most mappings of a domain that are shown.
-const MOST: usize = 6;
 
 /// Draws a simulation for a terminal.
 pub fn text(simulation: &Simulation, ink: Ink) -> String {
@@ -42,12 +41,6 @@ pub fn text(simulation: &Simulation, ink: Ink) -> String {
     page.policies(simulation);
     page.remarks(simulation);
     page.text
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    Before,
-    After,
 }
 
 struct Page {
@@ -99,13 +92,7 @@ impl Page {
         let devices: Vec<&Device> =
             simulation.devices.iter().filter(|device| device.domain == Some(index)).collect();
         let mut rows: Vec<String> = vec![self.domain_name(domain, moment)];
-        let mut mappings: Vec<(&Mapping, bool)> =
-            domain.old.iter().take(MOST).map(|mapping| (mapping, false)).collect();
-        if moment == Moment::After {
-            mappings.extend(domain.new.iter().map(|mapping| (mapping, true)));
-        }
-        mappings.sort_by_key(|(mapping, _)| mapping.iova.start);
-        rows.extend(mappings.iter().map(|(mapping, is_new)| self.mapping(mapping, *is_new, moment)));
+        rows.extend(moment.rows(domain).into_iter().map(|row| self.mapping(row)));
         if domain.old.len() > MOST {
             rows.push(format!("  and {} more", domain.old.len() - MOST));
         }
@@ -144,14 +131,12 @@ impl Page {
         format!("{} {}", self.ink(Hue::Bold, &name), self.ink(hue, outcome))
     }
 
-    fn mapping(&self, mapping: &Mapping, is_new: bool, moment: Moment) -> String {
-        let works = if moment == Moment::Before { mapping.before } else { mapping.after };
-        let (hue, arrow) = match (is_new, works) {
-            (true, _) => (Hue::Own, "─▶"),
-            (false, true) => (Hue::Old, "─▶"),
-            (false, false) => (Hue::Bad, "─✗"),
+    fn mapping(&self, Row { mapping, state }: Row<'_>) -> String {
+        let (hue, arrow, note) = match state {
+            State::New => (Hue::Own, "─▶", "  the driver's"),
+            State::InForce => (Hue::Old, "─▶", ""),
+            State::Broken => (Hue::Bad, "─✗", ""),
         };
-        let note = if is_new { "  the driver's" } else { "" };
         let (iova, len) = (format!("{:#x}", mapping.iova.start), size(mapping.iova.len()));
         self.ink(hue, &format!("  {iova:>12} {len:>8} {arrow} {:#x}{note}", mapping.memory.start))
     }
@@ -180,11 +165,10 @@ impl Page {
     /// One cell of memory: reached by devices or not, the dead kernel's or ours.
     fn cell(&self, simulation: &Simulation, cell: u64, moment: Moment) -> String {
         let place = place_of(simulation, cell);
-        let is_reached = |mapping: &Mapping, works: bool| works && mapping.memory.overlaps(place);
-        let works = |mapping: &Mapping| if moment == Moment::Before { mapping.before } else { mapping.after };
+        let is_reached = |mapping: &Mapping| moment.is_in_force(mapping) && mapping.memory.overlaps(place);
         let mut old = simulation.domains.iter().flat_map(|domain| &domain.old);
         let is_own = simulation.reservation.overlaps(place);
-        let reaches = old.any(|mapping| is_reached(mapping, works(mapping)));
+        let reaches = old.any(is_reached);
         match (is_own, reaches) {
             (true, _) => self.ink(Hue::Own, "▓"),
             (false, true) => self.ink(Hue::Old, "█"),

@@ -1,37 +1,46 @@
 //! Damage to entries that there are.
 
 use model::damage::{Damage, Harm, Victim};
-use model::scenario::Domain;
+use model::scenario::{Domain, Mapping};
+use toml::Spanned;
 
 use super::{Check, HOLE, MOST_MEMORY, REGISTERS};
-use crate::file::{Aim, Entry, Error, File};
+use crate::file::{self, Aim, Entry, Error, File};
 
 /// An address bit that no memory of the machine has.
 const BEYOND: u32 = 45;
 
 impl Check<'_> {
     pub(super) fn damage(self, file: &File, domains: &[Domain]) -> Result<Vec<Damage>, Error> {
-        file.damage
-            .iter()
-            .map(|damage| {
-                let victim = match damage.get_ref().entry {
-                    Entry::Context(source) => {
-                        let known = file.devices.iter().any(|device| *device.at.get_ref() == source);
-                        self.ensure(damage, known, format!("there is no device {source}"))?;
-                        Victim::Context(source.0)
-                    }
-                    Entry::Page { iova, domain } => {
-                        let domain = self.domain(file, damage, domain)?;
-                        let mapped = domains[domain].mappings.iter().any(|mapping| {
-                            (mapping.iova..mapping.iova + mapping.level.span()).contains(&iova)
-                        });
-                        self.ensure(damage, mapped, format!("{iova:#x} is not mapped there"))?;
-                        Victim::Leaf { domain, iova }
-                    }
-                };
-                Ok(Damage { victim, harm: harm(file, damage.get_ref().aim) })
-            })
-            .collect()
+        let damaged = file.damage.iter().map(|damage| {
+            let victim = self.victim(file, damage, domains)?;
+            Ok(Damage { victim, harm: harm(file, damage.get_ref().aim) })
+        });
+        damaged.collect()
+    }
+
+    /// The entry that is damaged, which must be there.
+    fn victim(
+        self,
+        file: &File,
+        damage: &Spanned<file::Damage>,
+        domains: &[Domain],
+    ) -> Result<Victim, Error> {
+        match damage.get_ref().entry {
+            Entry::Context(source) => {
+                let known = file.devices.iter().any(|device| *device.at.get_ref() == source);
+                self.ensure(damage, known, format!("there is no device {source}"))?;
+                Ok(Victim::Context(source.0))
+            }
+            Entry::Page { iova, domain } => {
+                let domain = self.domain(file, damage, domain)?;
+                let maps =
+                    |mapping: &Mapping| (mapping.iova..mapping.iova + mapping.level.span()).contains(&iova);
+                let mapped = domains[domain].mappings.iter().any(maps);
+                self.ensure(damage, mapped, format!("{iova:#x} is not mapped there"))?;
+                Ok(Victim::Leaf { domain, iova })
+            }
+        }
     }
 }
 

@@ -8,9 +8,9 @@ mod timeline;
 
 use paper::Paper;
 
+use super::moment::Moment;
 use super::words;
 use crate::values::Simulation;
-use panel::When;
 
 /// Width of the page, and of its margins.
 const WIDTH: u32 = 1080;
@@ -22,8 +22,8 @@ const LINE: usize = 130;
 pub fn svg(simulation: &Simulation) -> String {
     let mut paper = Paper::default();
     let mut y = heading(&mut paper, simulation);
-    y = panel::draw(&mut paper, simulation, When::Before, y);
-    y = panel::draw(&mut paper, simulation, When::After, y + 24);
+    y = panel::draw(&mut paper, simulation, Moment::Before, y);
+    y = panel::draw(&mut paper, simulation, Moment::After, y + 24);
     y = timeline::draw(&mut paper, simulation, y + 28);
     y = comparison::draw(&mut paper, simulation, y + 28);
     y = remarks(&mut paper, simulation, y + 12);

@@ -2,18 +2,10 @@
 
 use super::paper::{Paper, Point};
 use super::{MARGIN, WIDTH};
+use crate::draw::moment::{MOST, Moment, Row, State};
 use crate::draw::words;
-use crate::values::{Device, Domain, Mapping, Purpose, Simulation};
+use crate::values::{Device, Domain, Purpose, Simulation};
 use machine::Range;
-
-/// Which moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
-    /// The kernel has just died.
-    Before,
-    /// The takeover is done.
-    After,
-}
 
 /// Left edges and widths of the columns.
 const DEVICES: (u32, u32) = (MARGIN + 16, 168);
@@ -26,21 +18,19 @@ const ROW: u32 = 20;
 const HEAD: u32 = 26;
 const GAP: u32 = 14;
 const DEVICE: u32 = 42;
-/// Most mappings of a domain that are shown.
-const MOST: usize = 6;
 /// Least height of all domains together: memory is drawn beside them.
 const LEAST: u32 = 230;
 
 /// Draws the machine; returns where the panel ends.
-pub(super) fn draw(paper: &mut Paper, simulation: &Simulation, when: When, top: u32) -> u32 {
-    let (title, sub) = match when {
-        When::Before => {
+pub(super) fn draw(paper: &mut Paper, simulation: &Simulation, moment: Moment, top: u32) -> u32 {
+    let (title, sub) = match moment {
+        Moment::Before => {
             ("Before", "The kernel is dead. Its tables are in its memory, and the remapping unit uses them.")
         }
-        When::After if simulation.failure.is_some() => {
+        Moment::After if simulation.failure.is_some() => {
             ("After", "The takeover gave up. Translation was never off.")
         }
-        When::After => (
+        Moment::After => (
             "After",
             "The unit uses checked copies. Old translations are the same; the driver's are new, where nobody had any.",
         ),
@@ -52,13 +42,13 @@ pub(super) fn draw(paper: &mut Paper, simulation: &Simulation, when: When, top: 
     paper.text("sub", (MARGIN + 92, top + 26), sub);
     captions(paper, top + 50);
     let memory = Memory::new(simulation, body);
-    memory.draw(paper, simulation, when);
+    memory.draw(paper, simulation, moment);
     let mut y = body.0 + (body.1 - domains_height) / 2;
     for (index, domain) in simulation.domains.iter().enumerate() {
-        draw_domain(paper, simulation, (index, domain), when, y, &memory);
+        draw_domain(paper, simulation, (index, domain), moment, y, &memory);
         y += height(simulation, domain) + GAP;
     }
-    draw_unit(paper, &memory, simulation, when, body);
+    draw_unit(paper, &memory, simulation, moment, body);
     top + body.1 + 76
 }
 
@@ -90,19 +80,19 @@ fn draw_domain(
     paper: &mut Paper,
     simulation: &Simulation,
     (index, domain): (usize, &Domain),
-    when: When,
+    moment: Moment,
     y: u32,
     memory: &Memory,
 ) {
     let height = height(simulation, domain);
-    let exists = when == When::After || domain.id.is_some();
+    let exists = moment == Moment::After || domain.id.is_some();
     let middle = y + height / 2;
     let devices = users(simulation, index).count() as u32;
     let mut device_y = (middle + 4).saturating_sub(devices * (DEVICE + 8) / 2);
     for device in users(simulation, index) {
-        draw_device(paper, device, when, device_y);
+        draw_device(paper, device, moment, device_y);
         let from = (DEVICES.0 + DEVICES.1, device_y + DEVICE / 2);
-        let is_blocked = when == When::After && device.outcome.as_deref() == Some("blocked");
+        let is_blocked = moment == Moment::After && device.outcome.as_deref() == Some("blocked");
         if exists {
             paper.curve(if is_blocked { "badline" } else { "oldline" }, from, (SPACES.0, middle));
         }
@@ -110,20 +100,20 @@ fn draw_domain(
     }
     if exists {
         paper.rect("box", (SPACES.0, y), (SPACES.1, height), 6);
-        draw_head(paper, domain, when, y);
-        draw_rows(paper, domain, when, y + HEAD, memory);
+        draw_head(paper, domain, moment, y);
+        draw_rows(paper, domain, moment, y + HEAD, memory);
     }
 }
 
-fn draw_head(paper: &mut Paper, domain: &Domain, when: When, y: u32) {
+fn draw_head(paper: &mut Paper, domain: &Domain, moment: Moment, y: u32) {
     let name = match domain.id {
-        _ if domain.pass_through && when == When::Before => "pass-through: all of memory".to_owned(),
+        _ if domain.pass_through && moment == Moment::Before => "pass-through: all of memory".to_owned(),
         _ if domain.pass_through => "pass-through, now a map".to_owned(),
         Some(id) => format!("domain {id}"),
         None => "a new domain".to_owned(),
     };
     paper.text("name", (SPACES.0 + 10, y + 18), &name);
-    if let Some(outcome) = domain.outcome.as_ref().filter(|_| when == When::After) {
+    if let Some(outcome) = domain.outcome.as_ref().filter(|_| moment == Moment::After) {
         paper.text(class_of(outcome), (SPACES.0 + SPACES.1 - 74, y + 18), outcome);
     }
 }
@@ -136,14 +126,9 @@ fn class_of(outcome: &str) -> &'static str {
     }
 }
 
-/// Mappings by address; new ones stand where they are in the address space.
-fn draw_rows(paper: &mut Paper, domain: &Domain, when: When, mut y: u32, memory: &Memory) {
-    let old = domain.old.iter().take(MOST).map(|mapping| (mapping, false));
-    let new = domain.new.iter().filter(|_| when == When::After).map(|mapping| (mapping, true));
-    let mut rows: Vec<(&Mapping, bool)> = old.chain(new).collect();
-    rows.sort_by_key(|(mapping, _)| mapping.iova.start);
-    for (mapping, is_new) in rows {
-        draw_row(paper, mapping, is_new, when, y, memory);
+fn draw_rows(paper: &mut Paper, domain: &Domain, moment: Moment, mut y: u32, memory: &Memory) {
+    for row in moment.rows(domain) {
+        draw_row(paper, row, y, memory);
         y += ROW;
     }
     let unseen = domain.old.len().saturating_sub(MOST);
@@ -152,22 +137,20 @@ fn draw_rows(paper: &mut Paper, domain: &Domain, when: When, mut y: u32, memory:
     }
 }
 
-fn draw_row(paper: &mut Paper, mapping: &Mapping, is_new: bool, when: When, y: u32, memory: &Memory) {
-    let works = if when == When::Before { mapping.before } else { mapping.after };
-    let (chip, line) = match (is_new, works) {
-        (true, _) => ("ownchip", "ownline"),
-        (false, true) => ("oldchip", "oldline"),
-        (false, false) => ("badchip", "badline"),
+fn draw_row(paper: &mut Paper, Row { mapping, state }: Row<'_>, y: u32, memory: &Memory) {
+    let (chip, line, dot, what) = match state {
+        State::New => ("ownchip", "ownline", "owndot", "  new"),
+        State::InForce => ("oldchip", "oldline", "olddot", ""),
+        State::Broken => ("badchip", "badline", "", ""),
     };
     paper.rect(chip, (SPACES.0 + 8, y), (SPACES.1 - 16, ROW - 4), 3);
-    let what = if is_new { "  new" } else { "" };
     let label = format!("{:#x}  {}{what}", mapping.iova.start, words::size(mapping.iova.len()));
     paper.text("code", (SPACES.0 + 16, y + 12), &label);
     let from = (SPACES.0 + SPACES.1 - 8, y + ROW / 2 - 2);
     match memory.place(mapping.memory) {
-        Some(to) if works => {
+        Some(to) if state != State::Broken => {
             paper.curve(line, from, to);
-            paper.dot(if is_new { "owndot" } else { "olddot" }, to, 4);
+            paper.dot(dot, to, 4);
         }
         Some((_, to)) => {
             let stop = (MEMORY.0 - 22, to);
@@ -182,16 +165,16 @@ fn draw_row(paper: &mut Paper, mapping: &Mapping, is_new: bool, when: When, y: u
     }
 }
 
-fn draw_device(paper: &mut Paper, device: &Device, when: When, y: u32) {
-    let is_own = when == When::After && device.purpose == Purpose::Disk;
+fn draw_device(paper: &mut Paper, device: &Device, moment: Moment, y: u32) {
+    let is_own = moment == Moment::After && device.purpose == Purpose::Disk;
     paper.rect(if is_own { "ownchip" } else { "chip" }, (DEVICES.0, y), (DEVICES.1, DEVICE), 6);
     paper.text("name", (DEVICES.0 + 10, y + 17), &words::shortened(&device.name, 20));
     paper.text("code", (DEVICES.0 + 10, y + 33), &device.at);
-    let state = match (when, device.purpose) {
-        (When::After, Purpose::Disk) => "driver",
+    let state = match (moment, device.purpose) {
+        (Moment::After, Purpose::Disk) => "driver",
         _ => "goes on",
     };
-    let is_blocked = when == When::After && device.outcome.as_deref() == Some("blocked");
+    let is_blocked = moment == Moment::After && device.outcome.as_deref() == Some("blocked");
     let (class, state) = if is_blocked { ("worse", "blocked") } else { ("good", state) };
     paper.text(class, (DEVICES.0 + 92, y + 33), state);
 }
@@ -200,7 +183,7 @@ fn draw_unit(
     paper: &mut Paper,
     memory: &Memory,
     simulation: &Simulation,
-    when: When,
+    moment: Moment,
     (y, height): (u32, u32),
 ) {
     paper.rect("unit", (UNIT.0, y), (UNIT.1, height), 6);
@@ -211,12 +194,12 @@ fn draw_unit(
     );
     let from = (UNIT.0 + UNIT.1, y + height - 14);
     let [old, own] = memory.roots(simulation);
-    match when {
-        When::Before => paper.curve("rootline", from, old),
-        When::After if simulation.tables.roots[0] == simulation.tables.roots[1] => {
+    match moment {
+        Moment::Before => paper.curve("rootline", from, old),
+        Moment::After if simulation.tables.roots[0] == simulation.tables.roots[1] => {
             paper.curve("rootline", from, old);
         }
-        When::After => {
+        Moment::After => {
             paper.curve("staleline", from, old);
             paper.curve("rootline", from, own);
         }
@@ -258,30 +241,31 @@ impl Memory {
         Self { pieces }
     }
 
-    fn draw(&self, paper: &mut Paper, simulation: &Simulation, when: When) {
+    fn draw(&self, paper: &mut Paper, simulation: &Simulation, moment: Moment) {
         for piece in &self.pieces {
-            let class = match (piece.is_own, when) {
+            let class = match (piece.is_own, moment) {
                 (false, _) => "oldram",
-                (true, When::Before) => "ownram",
-                (true, When::After) => "fencedram",
+                (true, Moment::Before) => "ownram",
+                (true, Moment::After) => "fencedram",
             };
             paper.rect(class, (MEMORY.0, piece.y), (MEMORY.1, piece.height), 4);
             let whose = if piece.is_own { "capture kernel" } else { "dead kernel" };
             let words = format!("{whose}, {}", words::size(piece.range.len()));
             paper.text("note", (MEMORY.0 + 28, piece.y + 15), &words);
         }
-        self.draw_tables(paper, simulation, when);
+        self.draw_tables(paper, simulation, moment);
     }
 
-    fn draw_tables(&self, paper: &mut Paper, simulation: &Simulation, when: When) {
+    fn draw_tables(&self, paper: &mut Paper, simulation: &Simulation, moment: Moment) {
         let tables = &simulation.tables;
         let [old, own] = self.roots(simulation);
-        let class = if when == When::Before { "table" } else { "stale" };
+        let class = if moment == Moment::Before { "table" } else { "stale" };
         let is_swapped = tables.roots[0] != tables.roots[1];
         let still = if is_swapped { class } else { "table" };
-        let note = if when == When::Before { format!("{} tables", tables.old) } else { "untouched".into() };
+        let note =
+            if moment == Moment::Before { format!("{} tables", tables.old) } else { "untouched".into() };
         draw_pages(paper, old, tables.old, still, &note);
-        if when == When::After && is_swapped {
+        if moment == Moment::After && is_swapped {
             draw_pages(paper, own, tables.own, "table", &format!("{} copies", tables.own));
         }
     }
