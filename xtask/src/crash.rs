@@ -11,13 +11,14 @@ use crate::console::{Echo, Line};
 use crate::damage::{Damage, Wound};
 use crate::files::Files;
 use crate::gdb::Gdb;
-use crate::initramfs;
+use crate::initramfs::{self, Archive};
 use crate::kernels::{Flavour, Kernel};
 use crate::qemu::{self, Machine, Watch};
 use crate::ram::{self, Ram};
 use crate::reserved::Reserved;
 use crate::scenario::unit::Translation;
-use crate::scenario::{Disk, End, MemoryUse, Scenario, Start};
+use crate::scenario::{Capture, Disk, End, MemoryUse, Scenario, Start};
+use crate::stock::{self, UserSpace};
 use crate::tool::Tool;
 use crate::witness::tables::Tables;
 use crate::witness::trace::Trace;
@@ -46,11 +47,29 @@ const TAKEN_OVER: &str = "takeover done";
 /// The line with which Holdover says that a dump can be read by now.
 const VITAL_SAFE: &str = "vital pages are safe";
 
+/// Names of the dumps that a stock crash kernel makes of its /proc/vmcore, in the folder of its disk.
+pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
+/// Name of makedumpfile's.
+pub(crate) const REFERENCE: &str = "makedumpfile";
+
+/// Runs in a stock crash kernel, whose memory Holdover's command line has to share with everything else: 64 MiB of addresses
+/// are all it gets.
+const MAKE_DUMPS: &str = "\
+set -e -o pipefail
+say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
+mount -t ext4 /dev/vda /mnt
+makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
+ulimit -v 65536
+holdover makedump -d 31 /proc/vmcore /mnt/holdover | say_lines
+holdover makedump -d 31 --elf /proc/vmcore /mnt/holdover.elf | say_lines
+umount /mnt
+";
+
 /// What to run, and how closely to look.
 pub(crate) struct Crash<'a> {
     /// The machine and what happens on it.
     pub(crate) scenario: &'a Scenario,
-    /// The capture kernel.
+    /// Holdover, the capture kernel.
     pub(crate) image: &'a Path,
     /// The host's command line.
     pub(crate) tool: &'a Tool,
@@ -111,19 +130,37 @@ impl Crash<'_> {
 
     fn start(&self, files: &Files) -> Result<Machine> {
         let kernel = Kernel::load(self.scenario.kernel)?;
-        let area = self.make_disk(files)?;
-        self.write_initramfs(&kernel, files, &area)?;
+        self.write_initramfs(&kernel, files)?;
         Machine::start(self.scenario, &kernel, files, self.watch, self.echo)
     }
 
-    fn write_initramfs(&self, kernel: &Kernel, files: &Files, area: &str) -> Result<()> {
+    fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
         let mut archive = initramfs::base(self.scenario.kernel, kernel, self.scenario.memory_use)?;
-        let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
-        archive.add("capture", &image);
-        archive.add("bin/holdover", &fs::read(self.tool.program())?);
-        archive.add("scenario/load", self.load_command(area).as_bytes());
+        self.tool.add_to(&mut archive)?;
+        let load = match self.scenario.capture {
+            Capture::Holdover => self.add_holdover(&mut archive, files)?,
+            Capture::Stock => self.add_stock(kernel, &mut archive, files)?,
+        };
+        archive.add("scenario/load", load.as_bytes());
         archive.add("scenario/crash", self.crash_command().as_bytes());
         Ok(fs::write(files.initramfs(), archive.finish())?)
+    }
+
+    /// Makes Holdover and its disk ready; returns the command that loads it in the guest.
+    fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
+        let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
+        archive.add("capture", &image);
+        Ok(self.load_command(&self.make_disk(files)?))
+    }
+
+    /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
+    fn add_stock(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
+        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        stock::make_file_system(&files.disk())?;
+        let user_space = UserSpace::new()?.with_makedumpfile()?.with_holdover(self.tool)?;
+        archive.add("capture", &stock::image(kernel)?);
+        archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
+        Ok(stock::load_command("/capture", "/initramfs"))
     }
 
     /// Makes the dump's disk and returns the UUID of its label.
@@ -201,9 +238,17 @@ impl Crash<'_> {
         Ok(Some(stop))
     }
 
+    /// That of the kernel that takes the dump.
+    fn entry(&self) -> Result<Entry> {
+        match self.scenario.capture {
+            Capture::Holdover => entry_of(self.image),
+            Capture::Stock => entry_of(&Kernel::load(self.scenario.kernel)?.image),
+        }
+    }
+
     /// Lets the guest crash, and stops it between the dead kernel and Holdover to damage and to copy its memory.
     fn stop_at_entry(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Stop> {
-        let entry = entry_of(self.image)?.find(files, reserved)?;
+        let entry = self.entry()?.find(files, reserved)?;
         let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
         gdb.break_at(entry)?;
         machine.type_line("go")?;

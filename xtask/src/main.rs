@@ -6,6 +6,7 @@
 //! | `scenario`, `row`, `matrix` | what is varied, what a crash must show, and which crashes the test runs |
 //! | `archive` | what is downloaded from Debian's archive: `kernels`, a newer `emulator` and newer readers |
 //! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
+//! | `stock` | stock kdump, which a crash can load in Holdover's place |
 //! | `damage` | what is done to a dead kernel's tables before the takeover |
 //! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram`, `reserved` |
 //! | `spread` | many measurements in three numbers |
@@ -41,6 +42,7 @@ mod run;
 mod scenario;
 mod setup;
 mod spread;
+mod stock;
 mod test;
 mod tool;
 mod traffic;

@@ -7,7 +7,8 @@ use crate::row::{Expectation, Row};
 use crate::scenario::device::DiskPlace;
 use crate::scenario::mutation::Mutation;
 use crate::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
-use crate::scenario::{Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall};
+use crate::scenario::{Capture, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall};
+use crate::stock;
 use crate::witness::Witness;
 
 /// Every row.
@@ -17,6 +18,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.push(pending_requests());
     rows.push(made_dumps());
     rows.extend(every_kind_of_page());
+    rows.push(proc_vmcore());
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
@@ -129,6 +131,16 @@ fn every_kind_of_page() -> Vec<Row> {
         Row { name, scenario, expectation: Expectation::EveryLevel }
     };
     [Flavour::Amd64, Flavour::Backports].map(row).into()
+}
+
+/// The same kernel takes the dump as stock kdump does it.
+fn proc_vmcore() -> Row {
+    let stock = Scenario {
+        capture: Capture::Stock,
+        reserved_mib: stock::RESERVED_MIB,
+        ..Scenario::plain(Flavour::Cloud)
+    };
+    Row { name: "proc-vmcore".to_owned(), scenario: stock, expectation: Expectation::StockDumps }
 }
 
 /// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never

@@ -12,6 +12,7 @@ use crate::damage::Damage;
 use crate::qemu::Watch;
 use crate::scenario::Scenario;
 use crate::scenario::device::Device;
+use crate::stock;
 use crate::tool::{Collected, Tool};
 use crate::witness::{self, Judgement, Problem, Witness};
 
@@ -27,6 +28,8 @@ pub(crate) enum Expectation {
     MadeDumps,
     /// The same, and `holdover makedump` and makedumpfile keep the same pages of that memory at every level.
     EveryLevel,
+    /// Dumps that a stock crash kernel makes of its `/proc/vmcore`, to which no reader objects.
+    StockDumps,
     /// A takeover and a complete dump, with this damage: the victim is named in the report, and faults where nobody else does.
     Damaged(Damage),
     /// An objection of this witness in these words: it must notice what was done wrong on purpose.
@@ -79,6 +82,7 @@ impl Row {
             Expectation::PendingRequests => pending(&evidence, &built.tool),
             Expectation::MadeDumps => made_dumps(&evidence, &built.tool),
             Expectation::EveryLevel => every_level(&evidence, &built.tool),
+            Expectation::StockDumps => stock_dumps(&evidence),
             Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
                 Ok(uncaught(witness, objection, &witness::judge(&evidence, &built.tool)?.problems))
@@ -101,6 +105,7 @@ impl Row {
             Expectation::Takeover
             | Expectation::MadeDumps
             | Expectation::EveryLevel
+            | Expectation::StockDumps
             | Expectation::Damaged(_)
             | Expectation::Caught(..) => Watch::Memory,
             Expectation::PendingRequests => Watch::Trace,
@@ -136,6 +141,17 @@ fn every_level(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
     problems.extend(witness::compare_every_level(evidence, tool)?.problems.into_iter().map(unread));
     Ok(problems)
+}
+
+/// What the crash kernel's init and the readers complain of.
+fn stock_dumps(evidence: &Evidence) -> Result<Vec<Problem>> {
+    let mut said = evidence.lines.iter().filter_map(Line::bench);
+    if !evidence.lines.iter().any(|line| line.text.contains(stock::COMPLETE)) {
+        let complaint =
+            said.rfind(|said| said.starts_with("no dump")).unwrap_or("the crash kernel made no dump");
+        return Ok(vec![Problem { witness: Witness::Console, what: complaint.to_owned() }]);
+    }
+    Ok(witness::read_stock(evidence)?.problems.into_iter().map(unread).collect())
 }
 
 /// That the victim is told of, and was at work: else its silence would show nothing.

@@ -97,6 +97,16 @@ pub(crate) enum Start {
     Exec,
 }
 
+/// Which kernel takes the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Capture {
+    /// Holdover.
+    Holdover,
+    /// Debian's own, in which `holdover makedump` and makedumpfile make dumps of `/proc/vmcore`.
+    Stock,
+}
+
 /// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -123,6 +133,9 @@ pub(crate) struct Scenario {
     /// Which of Debian's kernels crashes
     #[arg(long, value_enum, default_value = "cloud")]
     pub(crate) kernel: Flavour,
+    /// Which kernel takes the dump; a stock one wants a reservation of 256 MiB
+    #[arg(long, value_enum, default_value = "holdover")]
+    pub(crate) capture: Capture,
     /// System call that loads Holdover
     #[arg(long, value_enum, default_value = "file")]
     pub(crate) syscall: Syscall,
@@ -175,6 +188,7 @@ impl Scenario {
     pub(crate) fn plain(kernel: Flavour) -> Self {
         Self {
             kernel,
+            capture: Capture::Holdover,
             syscall: Syscall::File,
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,

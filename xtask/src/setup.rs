@@ -12,11 +12,12 @@ use crate::process;
 use crate::witness::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "busybox-static",       // the guest's user space
     "crash",                // reader of dumps
+    "e2fsprogs",            // the file system to which stock kdump's kernel writes
     "g++",                  // compiles libFuzzer
     "gdb",                  // indexes kernels for `crash`
     "kexec-tools",          // loads the capture kernel

@@ -1,11 +1,13 @@
 //! Holdover's own command line: built to run in the guest too, where there are no libraries.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::initramfs::Archive;
 use crate::{paths, process};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -51,6 +53,13 @@ impl Tool {
     /// The program's file.
     pub(crate) fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Puts it into a guest's initial RAM file system.
+    pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
+        let program = fs::read(&self.program).with_context(|| format!("no {}", self.program.display()))?;
+        archive.add("bin/holdover", &program);
+        Ok(())
     }
 
     /// Makes a disk image a dump area and returns its UUID.

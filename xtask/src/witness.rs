@@ -208,6 +208,17 @@ pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Re
     Ok(readings)
 }
 
+/// Hears the readers on the dumps that a stock crash kernel has made of its `/proc/vmcore`.
+pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
+    let files = &evidence.files;
+    let (before, after) = (Ram::open(&files.snapshot())?, Ram::open(&files.ram())?);
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        readers::read_stock(case, [&before, &after], &mut readings)?;
+        Ok(readings)
+    })
+}
+
 /// Opens the dump's case for the programs that know its kernel.
 fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
     let programs = &Readers::of(evidence.kernel)?;

@@ -2,18 +2,36 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::stock;
 
 /// A way to get a dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     /// Holdover, zlib.
     Holdover,
-    /// Debian's kernel and makedumpfile, zlib.
-    StockZlib,
-    /// Debian's kernel and makedumpfile, LZO.
-    StockLzo,
+    /// Stock kdump: Debian's kernel and makedumpfile.
+    Makedumpfile(Codec),
+    /// Debian's kernel and `holdover makedump`.
+    Makedump(Codec),
+}
+
+/// How pages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Zlib,
+    Lzo,
+}
+
+impl Codec {
+    /// Its name, as `holdover makedump` takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Zlib => "zlib",
+            Self::Lzo => "lzo",
+        }
+    }
 }
 
 /// Parts of the console lines that tell how far the capture kernel is; each comes after the one before.
@@ -29,22 +47,28 @@ pub(crate) struct Marks {
 
 impl Contender {
     /// All, in the order in which they take turns.
-    pub(crate) const ALL: [Self; 3] = [Self::Holdover, Self::StockZlib, Self::StockLzo];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Holdover,
+        Self::Makedumpfile(Codec::Zlib),
+        Self::Makedump(Codec::Zlib),
+        Self::Makedumpfile(Codec::Lzo),
+        Self::Makedump(Codec::Lzo),
+    ];
 
     /// Its name in file names.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> String {
         match self {
-            Self::Holdover => "holdover",
-            Self::StockZlib => "stock-zlib",
-            Self::StockLzo => "stock-lzo",
+            Self::Holdover => "holdover".to_owned(),
+            Self::Makedumpfile(codec) => format!("stock-{}", codec.name()),
+            Self::Makedump(codec) => format!("stock-makedump-{}", codec.name()),
         }
     }
 
-    /// The crash reservation that it is given: what Holdover asks for, and the least that distributions reserve.
+    /// The crash reservation that it is given: what Holdover asks for, and what distributions reserve.
     pub(crate) fn reserved_mib(self) -> u64 {
         match self {
             Self::Holdover => 16,
-            Self::StockZlib | Self::StockLzo => 256,
+            Self::Makedumpfile(_) | Self::Makedump(_) => stock::RESERVED_MIB,
         }
     }
 
@@ -54,10 +78,10 @@ impl Contender {
             Self::Holdover => {
                 Marks { started: "holdover: [", ready: "] takeover done", complete: "] sealed complete" }
             }
-            Self::StockZlib | Self::StockLzo => Marks {
+            Self::Makedumpfile(_) | Self::Makedump(_) => Marks {
                 started: "Linux version ",
                 ready: "bench: crash kernel's init",
-                complete: "bench: dump complete",
+                complete: stock::COMPLETE,
             },
         }
     }
@@ -65,10 +89,16 @@ impl Contender {
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Holdover => "Holdover, zlib",
-            Self::StockZlib => "stock kdump, zlib",
-            Self::StockLzo => "stock kdump, lzo",
+        f.pad(&match self {
+            Self::Holdover => "Holdover, zlib".to_owned(),
+            Self::Makedumpfile(codec) => format!("stock kdump, {}", codec.name()),
+            Self::Makedump(codec) => format!("stock kdump, holdover makedump, {}", codec.name()),
         })
+    }
+}
+
+impl Serialize for Contender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
     }
 }

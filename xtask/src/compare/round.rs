@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::contender::Contender;
 use super::dump::{self, Dump};
-use super::stock::{self, Stock};
+use super::stock::{Stock, load_command};
 use crate::boot::{self, Booted};
 use crate::build::{self, Flavor, Image};
 use crate::console::{Echo, Line};
@@ -20,6 +20,7 @@ use crate::kernels::{Flavour, Kernel};
 use crate::qemu::{Machine, Watch};
 use crate::scenario::{MemoryUse, Scenario};
 use crate::spread::float;
+use crate::stock;
 use crate::tool::Tool;
 
 /// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.
@@ -73,7 +74,7 @@ impl Stage {
     pub(crate) fn set(flavour: Flavour) -> Result<Self> {
         let kernel = Kernel::load(flavour)?;
         let (tool, image) = (Tool::build()?, build::image(Flavor::Release)?);
-        let stock = Stock::new(&kernel)?;
+        let stock = Stock::new(&kernel, &tool)?;
         Ok(Self { flavour, kernel, tool, image, stock })
     }
 
@@ -81,15 +82,21 @@ impl Stage {
     pub(crate) fn crash(&self, contender: Contender, run: u32) -> Result<Measurement> {
         let (files, lines) = self.crash_into(contender)?;
         let times = Times::of(contender, &lines).with_context(|| format!("{contender}: no complete dump"))?;
-        if contender == Contender::Holdover {
-            self.tool.collect(&files.disk(), &files.dump())?;
-        } else {
-            dump::trim(&files.disk(), &files.dump())?;
-        }
+        self.take_dump(contender, &files)?;
         let dump = dump::check(&files).with_context(|| format!("{contender}: the dump is not good"))?;
         let reserved_mib = contender.reserved_mib();
         let loaded_bytes = self.loaded_bytes(contender);
         Ok(Measurement { contender, run, reserved_mib, loaded_bytes, times, dump })
+    }
+
+    /// Makes the dump on the disk a file.
+    fn take_dump(&self, contender: Contender, files: &Files) -> Result<()> {
+        let (disk, dump) = (files.disk(), files.dump());
+        match contender {
+            Contender::Holdover => self.tool.collect(&disk, &dump).map(|_| ()),
+            Contender::Makedumpfile(_) => dump::trim(&disk, &dump),
+            Contender::Makedump(_) => stock::take_file(&disk, "vmcore", &dump),
+        }
     }
 
     fn crash_into(&self, contender: Contender) -> Result<(Files, Vec<Line>)> {
@@ -102,6 +109,9 @@ impl Stage {
 
     fn start(&self, contender: Contender, files: &Files) -> Result<Machine> {
         File::create(files.disk())?.set_len(DISK_BYTES)?;
+        if let Contender::Makedump(_) = contender {
+            stock::make_file_system(&files.disk())?;
+        }
         self.write_initramfs(contender, files)?;
         let reserved_mib = contender.reserved_mib();
         let scenario = Scenario { reserved_mib, ..Scenario::plain(self.flavour) };
@@ -112,7 +122,7 @@ impl Stage {
     fn write_initramfs(&self, contender: Contender, files: &Files) -> Result<()> {
         let mut archive = initramfs::base(self.flavour, &self.kernel, MemoryUse::Idle)?;
         archive.add("capture", &fs::read(&self.image.path)?);
-        archive.add("bin/holdover", &fs::read(self.tool.program())?);
+        self.tool.add_to(&mut archive)?;
         self.stock.add_to(&mut archive);
         archive
             .add("scenario/load", (FEW_ASIDE.to_owned() + &self.load_command(contender, files)?).as_bytes());
@@ -122,7 +132,7 @@ impl Stage {
 
     fn load_command(&self, contender: Contender, files: &Files) -> Result<String> {
         if contender != Contender::Holdover {
-            return Ok(stock::load_command(contender));
+            return Ok(load_command(contender));
         }
         let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
         Ok(format!("holdover load --image /capture --area {area} --syscall file\n"))
@@ -131,7 +141,7 @@ impl Stage {
     fn loaded_bytes(&self, contender: Contender) -> u64 {
         match contender {
             Contender::Holdover => self.image.bytes,
-            Contender::StockZlib | Contender::StockLzo => self.stock.loaded_bytes(),
+            Contender::Makedumpfile(_) | Contender::Makedump(_) => self.stock.loaded_bytes(contender),
         }
     }
 }
@@ -165,12 +175,13 @@ impl Measurement {
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (contender, seconds) = (self.contender, self.times.complete);
-        write!(f, "{contender:<18} complete after {seconds:.2} s, {} pages", self.dump.pages)
+        write!(f, "{contender:<34} complete after {seconds:.2} s, {} pages", self.dump.pages)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::contender::Codec;
     use super::*;
 
     #[test]
@@ -184,7 +195,7 @@ mod tests {
             "[    2.0] bench: dump complete",
         ]);
         let expected = Times { started: 1.0, ready: 2.0, complete: 4.0 };
-        assert_eq!(Times::of(Contender::StockLzo, &lines), Some(expected));
+        assert_eq!(Times::of(Contender::Makedumpfile(Codec::Lzo), &lines), Some(expected));
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn standing(contender: Contender, measurements: &[Measurement]) -> Option<Standi
 
 #[cfg(test)]
 mod tests {
+    use super::super::contender::Codec;
     use super::super::dump::Dump;
     use super::super::round::Times;
     use super::*;
@@ -68,9 +69,9 @@ mod tests {
     fn ratios_are_those_of_runs_that_followed_each_other() {
         let measurements = [
             measured(Contender::Holdover, 1, 1.0, 10_000),
-            measured(Contender::StockZlib, 1, 4.0, 20_000),
+            measured(Contender::Makedumpfile(Codec::Zlib), 1, 4.0, 20_000),
             measured(Contender::Holdover, 2, 3.0, 10_000),
-            measured(Contender::StockZlib, 2, 4.0, 20_000),
+            measured(Contender::Makedumpfile(Codec::Zlib), 2, 4.0, 20_000),
         ];
         let standings = standings(&measurements);
         assert_eq!(standings.len(), 2, "nobody measured LZO");

@@ -35,8 +35,9 @@ impl Comparison {
         writeln!(f, "Host: {host_processors} processors, load {host_load_before} before the first run.")?;
         writeln!(
             f,
-            "Stock kdump: the same kernel, busybox and makedumpfile, dump straight to the raw disk."
+            "Stock kdump: the same kernel, busybox, and makedumpfile, which writes straight to the raw disk,"
         )?;
+        writeln!(f, "or `holdover makedump`, which writes to an ext4 file system.")?;
         writeln!(f, "Runs of each, in turn: {runs}. Seconds after the panic line, median (least – most):\n")
     }
 }

@@ -131,6 +131,46 @@ pub(crate) fn kept_frames(dump: &Path) -> Result<BTreeSet<u64>> {
     frames(&mut open(dump)?)
 }
 
+/// Whether a page of memory is not the same in two states.
+pub(crate) fn differ(before: &Ram, after: &Ram, frame: u64) -> bool {
+    before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok()
+}
+
+/// In what two dumps of the same memory differ, but for the content of pages that may.
+pub(crate) fn compare_dumps(
+    dump: &Path,
+    reference: &Path,
+    may_differ: impl Fn(u64) -> bool,
+) -> Result<Vec<String>> {
+    let (mut dump, mut reference) = (open(dump)?, open(reference)?);
+    let (ours, theirs) = (frames(&mut dump)?, frames(&mut reference)?);
+    let mut problems = Vec::new();
+    let mut expect = |what: &str, holds: bool| {
+        if !holds {
+            problems.push(format!("the dump {what}"));
+        }
+    };
+    expect("says that it is not complete", dump.is_complete());
+    expect("has another header than the reference", dump.header() == reference.header());
+    expect("has other notes than the reference", dump.notes()? == reference.notes()?);
+    expect("has another VMCOREINFO than the reference", dump.vmcoreinfo()? == reference.vmcoreinfo()?);
+    let alone = ours.symmetric_difference(&theirs).next();
+    problems.extend(alone.map(|frame| format!("page frame {frame:#x} is in one of both dumps only")));
+    for frame in ours.intersection(&theirs).copied().filter(|&frame| !may_differ(frame)) {
+        if content(&mut dump, frame)? != content(&mut reference, frame)? {
+            problems.push(format!("page frame {frame:#x} is not the same as in the reference"));
+            break;
+        }
+    }
+    Ok(problems)
+}
+
+fn content(dump: &mut Reader<BlockFile>, frame: u64) -> Result<Page> {
+    let mut page = [0; PAGE_SIZE as usize];
+    dump.read_page(frame, &mut page).with_context(|| format!("page frame {frame:#x}"))?;
+    Ok(page)
+}
+
 fn open(dump: &Path) -> Result<Reader<BlockFile>> {
     let file = BlockFile::open(dump).with_context(|| format!("no dump in {}", dump.display()))?;
     Reader::open(file).with_context(|| format!("{} cannot be read", dump.display()))

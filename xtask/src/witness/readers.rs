@@ -3,6 +3,7 @@
 mod made;
 mod pages;
 mod selection;
+mod stock;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::process;
 pub(crate) use made::read_made;
 pub(crate) use pages::Sample;
 pub(crate) use selection::{compare_every_level, compare_levels, compare_selection};
+pub(crate) use stock::read_stock;
 
 /// No reader needs more than a small part of this, unless the dump leads it astray.
 const LIMIT: Duration = Duration::from_secs(180);

@@ -54,7 +54,7 @@ fn read_elf(case: Case, tool: &Tool, reference: &Path, readings: &mut Readings) 
 }
 
 /// What makedumpfile leaves of a dump must be what it leaves of the core.
-fn refilter_again(case: Case, reference: &Path) -> Result<PathBuf> {
+pub(super) fn refilter_again(case: Case, reference: &Path) -> Result<PathBuf> {
     let refiltered = case.files.scratch("refiltered");
     refilter(case.programs, case.dump, &refiltered, LEVEL)?;
     ensure!(kept_frames(&refiltered)? == kept_frames(reference)?, "other pages are left than of the core");
