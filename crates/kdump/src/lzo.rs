@@ -12,6 +12,8 @@
 //! A length that does not fit goes on in bytes of its own, each zero standing for 255. The very first literals are told in
 //! another way. Of the libraries under a licence that allows it, the only one that compresses LZO manages 11 MB/s.
 
+#![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
+
 use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
 
@@ -21,6 +23,8 @@ const FIRST_LITERALS: usize = 17;
 const MOST_FIRST_LITERALS: usize = 238;
 /// Most literals that a repetition before them can tell.
 const FEW_LITERALS: usize = 3;
+/// Literals that are copied at once; more are rare.
+const SOME_LITERALS: usize = 16;
 /// What the length of a run of literals is counted from.
 const LITERALS_BASE: usize = 3;
 /// Most of them that an instruction of one byte can tell.
@@ -49,67 +53,89 @@ impl Compressor {
         self.0.forget();
         let mut bytes = Bytes { output, len: 0 };
         let mut done = 0;
-        while let Some(repeat) = self.0.next(page, done, BLOCK) {
-            bytes.put_literals(&page[done..repeat.at])?;
+        while let Some(repeat) = self.0.next(page, done) {
+            bytes.put_literals(&page[done..], repeat.at - done)?;
             bytes.put_repeat(repeat)?;
             done = repeat.at + repeat.len;
         }
-        bytes.put_literals(&page[done..])?;
-        bytes.put(&END)?;
+        bytes.put_literals(&page[done..], BLOCK - done)?;
+        bytes.put(END, END.len())?;
         Some(bytes.len).filter(|len| *len < BLOCK)
     }
 }
 
 /// What was written so far.
+///
+/// Most of what is appended is short, of a length that the processor does not foresee. Copying always as much as it may be, and
+/// counting what it is, takes less time than a loop or a function that copies any length.
 struct Bytes<'o> {
     output: &'o mut Page,
     len: usize,
 }
 
 impl Bytes<'_> {
-    /// Appends bytes; `None` if the output is full.
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.len + bytes.len();
-        self.output.get_mut(self.len..end)?.copy_from_slice(bytes);
+    /// Appends the first `len` of `N` bytes; `None` if the output is nearly full.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: [u8; N], len: usize) -> Option<()> {
+        *self.output.get_mut(self.len..)?.first_chunk_mut()? = bytes;
+        self.len += len;
+        Some(())
+    }
+
+    /// Appends the first `len` bytes of the `rest` of a page.
+    #[inline(always)]
+    fn put_literals(&mut self, rest: &[u8], len: usize) -> Option<()> {
+        let Some(some) = rest.first_chunk::<SOME_LITERALS>().filter(|some| len <= some.len() && self.len > 0)
+        else {
+            return self.put_many(&rest[..len]);
+        };
+        if len > FEW_LITERALS {
+            self.put([(len - LITERALS_BASE) as u8], 1)?;
+            return self.put(*some, len);
+        }
+        // The two lowest bits of the byte before the last are for this in both forms of a repetition.
+        self.output[self.len - 2] |= len as u8;
+        self.put(*some.first_chunk::<4>()?, len)
+    }
+
+    /// Appends literals as they come at the ends of a page, or when they are too many to be foreseen.
+    fn put_many(&mut self, literals: &[u8]) -> Option<()> {
+        match literals.len() {
+            0 => return Some(()),
+            len @ ..=MOST_FIRST_LITERALS if self.len == 0 => self.put([(FIRST_LITERALS + len) as u8], 1)?,
+            len @ ..=FEW_LITERALS => self.output[self.len - 2] |= len as u8,
+            len @ ..=SHORT_LITERALS => self.put([(len - LITERALS_BASE) as u8], 1)?,
+            len => self.put_long(0, len - SHORT_LITERALS)?,
+        }
+        let end = self.len + literals.len();
+        self.output.get_mut(self.len..end)?.copy_from_slice(literals);
         self.len = end;
         Some(())
     }
 
-    fn put_literals(&mut self, literals: &[u8]) -> Option<()> {
-        match literals.len() {
-            0 => return Some(()),
-            len @ ..=MOST_FIRST_LITERALS if self.len == 0 => self.put(&[(FIRST_LITERALS + len) as u8])?,
-            // The two lowest bits of the byte before the last are for this in both forms of a repetition.
-            len @ ..=FEW_LITERALS => self.output[self.len - 2] |= len as u8,
-            len @ ..=SHORT_LITERALS => self.put(&[(len - LITERALS_BASE) as u8])?,
-            len => self.put_long(0, len - SHORT_LITERALS)?,
-        }
-        self.put(literals)
-    }
-
-    #[inline]
+    #[inline(always)]
     fn put_repeat(&mut self, Repeat { distance, len, .. }: Repeat) -> Option<()> {
         let back = distance - 1;
+        if len > LONG_FITTING {
+            self.put_long(LONG_REPEAT, len - LONG_FITTING)?;
+            return self.put(((back << 2) as u16).to_le_bytes(), 2);
+        }
+        // Both forms, of which one is chosen without a branch.
+        let short = (len.wrapping_sub(1) << 5 | (back & 7) << 2 | (back >> 3) << 8, 2);
+        let long = (usize::from(LONG_REPEAT) | (len - LONG_BASE) | back << 10, 3);
         let (short_len, short_distance) = SHORT_REPEAT;
-        if len <= short_len && distance <= short_distance {
-            return self.put(&[((len - 1) << 5 | (back & 7) << 2) as u8, (back >> 3) as u8]);
-        }
-        match len {
-            ..=LONG_FITTING => self.put(&[LONG_REPEAT | (len - LONG_BASE) as u8])?,
-            _ => self.put_long(LONG_REPEAT, len - LONG_FITTING)?,
-        }
-        self.put(&((back << 2) as u16).to_le_bytes())
+        let (form, bytes) = if len <= short_len && distance <= short_distance { short } else { long };
+        self.put((form as u32).to_le_bytes(), bytes)
     }
 
     /// Appends an instruction and a length that does not fit into it.
     fn put_long(&mut self, instruction: u8, mut len: usize) -> Option<()> {
-        self.put(&[instruction])?;
+        self.put([instruction], 1)?;
         while len > 255 {
-            self.put(&[0])?;
+            self.put([0], 1)?;
             len -= 255;
         }
-        self.put(&[len as u8])
+        self.put([len as u8], 1)
     }
 }
 
@@ -127,11 +153,11 @@ mod tests {
     #[test]
     fn instructions_are_those_of_the_description() {
         let mut page = [0; BLOCK];
-        page[..18].copy_from_slice(b"abcdefXabcdefghijk");
-        // 7 literals; 6 bytes from 7 back; 5 literals and one zero, which is repeated to the end; no literals; the end.
-        let mut expected = b"\x18abcdefX\xb8\x00".to_vec();
-        expected.extend(b"\x03ghijk\0");
-        expected.extend([0x20].into_iter().chain([0; 15]).chain([(4077 - 33 - 15 * 255) as u8, 0, 0]));
+        page[..19].copy_from_slice(b"abcdefXYabcdefghijk");
+        // 8 literals; 6 bytes from 8 back; 5 literals and two zeros, which are repeated to the end; no literals; the end.
+        let mut expected = b"\x19abcdefXY\xbc\x00".to_vec();
+        expected.extend(b"\x04ghijk\0\0");
+        expected.extend([0x20].into_iter().chain([0; 15]).chain([(4075 - 33 - 15 * 255) as u8, 4, 0]));
         expected.extend([0x11, 0, 0]);
         assert_eq!(compressed(&page), expected);
     }

@@ -4,11 +4,13 @@
 //! found greedily by [`Repeats`], and nothing is built per page. What it costs and what it saves, and libraries beside it, shows
 //! `cargo bench -p kdump`.
 
-use crate::repeats::Repeats;
+use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
 
 /// Bytes that a repetition has at most (RFC 1951, section 3.2.5).
 const LONGEST: usize = 258;
+/// Bytes that it has at least.
+const SHORTEST: usize = 3;
 /// A page is given up if an eighth of its bytes so far, less this many, was not saved.
 const GRACE: usize = 256;
 /// Compression method deflate, a window of 32 KiB, fastest algorithm (RFC 1950, section 2.2).
@@ -34,11 +36,9 @@ impl Compressor {
         bits.add(BLOCK_HEADER);
         bits.flush()?;
         let mut done = 0;
-        while let Some(repeat) = self.0.next(page, done, LONGEST) {
+        while let Some(repeat) = self.0.next(page, done) {
             bits.put_literals(&page[done..repeat.at])?;
-            bits.add(*LENGTHS.get(repeat.len)?);
-            bits.add(distance(repeat.distance));
-            bits.flush()?;
+            bits.put_repeat(repeat)?;
             done = repeat.at + repeat.len;
             still_worthwhile(done, bits.len)?;
         }
@@ -184,6 +184,23 @@ impl<'o> BitWriter<'o> {
         for byte in bytes {
             self.add(LITERALS[usize::from(*byte)]);
         }
+        self.flush()
+    }
+
+    /// Appends a repetition, in pieces if it is long.
+    #[inline]
+    fn put_repeat(&mut self, repeat: Repeat) -> Option<()> {
+        let distance = distance(repeat.distance);
+        let mut len = repeat.len;
+        while len > LONGEST {
+            let piece = LONGEST.min(len - SHORTEST);
+            self.add(LENGTHS[piece]);
+            self.add(distance);
+            self.flush()?;
+            len -= piece;
+        }
+        self.add(*LENGTHS.get(len)?);
+        self.add(distance);
         self.flush()
     }
 
