@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use crate::repeats::Repeats;
 use crate::{BLOCK, Page};
 
 /// Stores literals as they are, which makes it twice as fast as level 1, makedumpfile's; its pages are a seventh larger, and still
@@ -35,16 +36,24 @@ pub(crate) fn unsnap(data: &[u8], page: &mut Page) -> Option<usize> {
 }
 
 /// Compresses pages with zstd.
-pub(crate) struct Zstd(zstd_safe::CCtx<'static>);
+pub(crate) struct Zstd {
+    repeats: Repeats,
+    context: zstd_safe::CCtx<'static>,
+}
 
 impl Zstd {
     pub(crate) fn new() -> Self {
-        Self(zstd_safe::CCtx::create())
+        Self { repeats: Repeats::new(), context: zstd_safe::CCtx::create() }
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
+    ///
+    /// A page in which the quick search finds nothing is left alone: a quarter of a kernel's pages are such, the library takes eight
+    /// times as long to look at them, and saves a thirtieth.
     pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
-        self.0.compress(&mut output[..], page, ZSTD_LEVEL).ok().filter(|len| *len < BLOCK)
+        self.repeats.forget();
+        self.repeats.next(page, 0)?;
+        self.context.compress(&mut output[..], page, ZSTD_LEVEL).ok().filter(|len| *len < BLOCK)
     }
 }
 
