@@ -67,9 +67,9 @@ impl Repeats {
     #[inline(always)]
     fn again(&self, page: &Page, literals: usize) -> Option<(usize, usize)> {
         let difference = difference(page, literals, self.distance)?;
-        let skip = six_zeros(difference)?;
+        let skip = (0..=8 - KNOWN).find(|skip| known(difference >> (skip * 8)) == 0)?;
         let behind = difference & (u64::MAX << (skip * 8));
-        Some((literals + skip, end(page, literals, self.distance, behind)))
+        Some((literals + skip as usize, end(page, literals, self.distance, behind)))
     }
 
     /// Where the table knows bytes from `literals` on to repeat earlier ones, and where that ends; notes their distance.
@@ -99,17 +99,6 @@ fn known(eight: u64) -> u64 {
 /// Where the table notes eight bytes: multiplicative hashing with the golden ratio, whose upper bits depend on all of them.
 fn hash(eight: u64) -> usize {
     (known(eight).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SLOT_BITS)) as usize
-}
-
-/// The first of eight bytes, beginning with the lowest, from which on six are zero.
-#[inline(always)]
-fn six_zeros(eight: u64) -> Option<usize> {
-    const LOW_BITS: u64 = 0x7F7F_7F7F_7F7F_7F7F;
-    // The highest bit of each byte tells whether it is zero.
-    let zeros = !(((eight & LOW_BITS) + LOW_BITS) | eight | LOW_BITS);
-    let twos = zeros & zeros >> 8;
-    let sixes = twos & twos >> 16 & twos >> 32;
-    (sixes != 0).then_some(sixes.trailing_zeros() as usize / 8)
 }
 
 /// Where the bytes from `at` on stop to equal those in a distance before them; the first eight have a `difference`.
@@ -174,14 +163,5 @@ mod tests {
     fn a_repetition_begins_before_the_bytes_that_the_table_knows() {
         let bytes = b"0123456789abcdefghij-01234-789abcdefg!";
         assert_eq!(first(bytes, 1, 8), Some(Repeat { at: 27, distance: 20, len: 10 }));
-    }
-
-    #[test]
-    fn six_zeros_are_found_where_they_begin() {
-        assert_eq!(six_zeros(0), Some(0));
-        assert_eq!(six_zeros(0x0000_0000_0000_0101), Some(2));
-        assert_eq!(six_zeros(0x0100_0000_0000_0001), Some(1));
-        assert_eq!(six_zeros(0x0000_0000_0001_0000), None);
-        assert_eq!(six_zeros(u64::MAX), None);
     }
 }
