@@ -89,11 +89,17 @@ impl Tables {
         Ok(tables)
     }
 
-    /// The groups of buses that MCFG lists.
+    /// The groups of buses that MCFG lists, and of those that share a bus the first.
     pub fn ecams(&self) -> impl Iterator<Item = Ecam> {
         const ENTRIES: usize = 44;
         let entries = self.mcfg.as_ref().and_then(|table| table.bytes.get(ENTRIES..)).unwrap_or_default();
-        entries.as_chunks().0.iter().filter_map(Ecam::decode).take(MOST_ECAMS)
+        let mut ecams = ArrayVec::<Ecam, MOST_ECAMS>::new();
+        for ecam in entries.as_chunks().0.iter().filter_map(Ecam::decode) {
+            if !ecams.is_full() && !ecams.iter().any(|known| known.shares_bus(ecam)) {
+                ecams.push(ecam);
+            }
+        }
+        ecams.into_iter()
     }
 
     /// The reset register's I/O port and the value to write (section 4.8.3.6); `None` if it is not in I/O space.
@@ -163,6 +169,11 @@ impl Ecam {
         let possible = base != 0 && base.is_multiple_of(BUS) && base.checked_add(256 * BUS).is_some();
         let sound = first_bus <= last_bus && possible;
         sound.then_some(Self { base, segment: u16::from_le_bytes([s0, s1]), first_bus, last_bus })
+    }
+
+    fn shares_bus(self, other: Self) -> bool {
+        let overlaps = self.first_bus <= other.last_bus && other.first_bus <= self.last_bus;
+        self.segment == other.segment && overlaps
     }
 
     /// The buses of the group.
@@ -262,23 +273,40 @@ mod tests {
         assert_eq!(tables.pm_timer(), Some(0x608));
     }
 
+    /// An entry of MCFG for buses of a segment group.
+    fn entry(base: u64, segment: u16, buses: [u8; 2]) -> [u8; 16] {
+        let mut entry = [0; 16];
+        entry[..8].copy_from_slice(&base.to_le_bytes());
+        entry[8..10].copy_from_slice(&segment.to_le_bytes());
+        entry[10..12].copy_from_slice(&buses);
+        entry
+    }
+
+    /// Segment group and buses of what is taken from these entries of MCFG.
+    fn taken(entries: &[[u8; 16]]) -> Vec<(u16, core::ops::RangeInclusive<u8>)> {
+        let bytes = [&[0; 44], entries.as_flattened()].concat();
+        let tables = Tables { mcfg: Some(Table { bytes }), ..Tables::default() };
+        tables.ecams().map(|ecam| (ecam.segment, ecam.buses())).collect()
+    }
+
     /// Mapping one takes page tables, and looking through it time.
     #[test]
     fn groups_of_buses_that_cannot_be_are_passed_over_and_their_number_is_bounded() {
-        let mcfg = |entries: &[[u8; 16]]| {
-            let bytes = [&[0; 44], entries.as_flattened()].concat();
-            Tables { mcfg: Some(Table { bytes }), ..Tables::default() }
-        };
-        let entry = |base: u64, buses: [u8; 2]| {
-            let mut entry = [0; 16];
-            entry[..8].copy_from_slice(&base.to_le_bytes());
-            entry[10..12].copy_from_slice(&buses);
-            entry
-        };
-        let wrong = [entry(0xB000_1000, [0, 255]), entry(0, [0, 1]), entry(0xB000_0000, [2, 1])];
-        assert_eq!(mcfg(&[&wrong[..], &[entry(0xB000_0000, [0, 0])]].concat()).ecams().count(), 1);
-        assert_eq!(mcfg(&[entry(u64::MAX << 20, [0, 255])]).ecams().count(), 0);
-        assert_eq!(mcfg(&vec![entry(0xB000_0000, [0, 255]); 9000]).ecams().count(), MOST_ECAMS);
+        let wrong = [entry(0xB000_1000, 0, [0, 255]), entry(0, 0, [0, 1]), entry(0xB000_0000, 0, [2, 1])];
+        assert_eq!(taken(&[&wrong[..], &[entry(0xB000_0000, 0, [0, 0])]].concat()), [(0, 0..=0)]);
+        assert_eq!(taken(&[entry(u64::MAX << 20, 0, [0, 255])]), []);
+        let many: Vec<_> = (0..9000).map(|segment| entry(0xB000_0000, segment, [0, 255])).collect();
+        assert_eq!(taken(&many).len(), MOST_ECAMS);
+    }
+
+    /// Its functions would be found, and their windows kept free, once for each time.
+    #[test]
+    fn a_bus_that_is_listed_twice_is_looked_at_once() {
+        let (one, other) = (0xB000_0000, 0xC000_0000);
+        let twice = [entry(one, 0, [0, 255]), entry(other, 0, [255, 255]), entry(other, 1, [0, 255])];
+        assert_eq!(taken(&twice), [(0, 0..=255), (1, 0..=255)]);
+        let apart = [entry(one, 0, [0, 127]), entry(other, 0, [128, 255])];
+        assert_eq!(taken(&apart), [(0, 0..=127), (0, 128..=255)]);
     }
 
     #[test]

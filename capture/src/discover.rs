@@ -8,6 +8,7 @@ use vmcore::{CoreHeader, HeaderError, Ram};
 use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
 use crate::boot_params::BootParams;
+use crate::budget::Share;
 use crate::entry::Image;
 use crate::frames::FramePool;
 use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
@@ -16,9 +17,6 @@ use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
 use crate::pci::{self, CONFIG_SIZE, Device};
 use crate::{clock, copy, reset};
-
-/// The share of the reservation that our own page tables may take: a quarter.
-const TABLES_DIVISOR: usize = 4;
 
 /// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
 const CORE_HEADER: u64 = 1 << 20;
@@ -78,8 +76,13 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
 impl Machine {
     /// How much memory was reserved for this kernel, in bytes.
     pub(crate) fn reserved(&self) -> u64 {
-        self.own.iter().map(|piece| piece.len()).sum()
+        total(&self.own)
     }
+}
+
+/// Bytes in all of these ranges.
+fn total(ranges: &[Range]) -> u64 {
+    ranges.iter().map(|range| range.len()).sum()
 }
 
 /// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
@@ -123,9 +126,7 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
     let image = Image::running();
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
     let mut space = boot::own_tables(frames, &image, &free)?;
-    let addresses = Range::new(0, features.limit);
-    let ram = header.ram().ranges().map(|range| range.intersection(addresses));
-    let old = OldRam::map(&mut space, ram, own);
+    let old = OldRam::map(&mut space, header.ram().ranges(), own);
     // SAFETY: it maps the image and the heap, as the first tables did.
     unsafe { space.activate() };
     Ok((space, old))
@@ -140,8 +141,8 @@ fn tables_needed(own: &[Range], ram: &Ram, features: Features) -> usize {
     let ranges = ram.ranges().count();
     let gibibytes = ram.ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
     let middle = if features.largest < 3 { gibibytes } else { gibibytes >> 9 };
-    let most = own.iter().map(|piece| piece.len() / PAGE_SIZE).sum::<u64>() as usize / TABLES_DIVISOR;
-    (OWN_AND_REGISTERS + ranges * 6 + middle).min(most)
+    let most = Share::PAGE_TABLES.of(total(own)) / PAGE_SIZE;
+    (OWN_AND_REGISTERS + ranges * 6 + middle).min(most as usize)
 }
 
 /// The firmware's memory, mapped as it is read.

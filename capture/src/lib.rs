@@ -1,5 +1,5 @@
-//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, and the
-//! configuration space of PCI functions.
+//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, the
+//! configuration space of PCI functions, and which remapping unit translates for which of them.
 //!
 //! All of it was written by others, the dead kernel among them, and is read through closures and traits: it can be given
 //! anything in a test, and to a fuzzer.
@@ -14,3 +14,4 @@ pub mod boot_params;
 pub mod options;
 pub mod pci;
 pub mod serial;
+pub mod units;

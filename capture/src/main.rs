@@ -15,6 +15,7 @@
 extern crate alloc;
 
 mod boot;
+mod budget;
 mod clock;
 mod console;
 mod copy;
@@ -38,7 +39,7 @@ mod reset;
 #[cfg(freestanding)]
 mod runtime;
 
-use capture::{acpi, boot_params, options, pci};
+use capture::{acpi, boot_params, options, pci, units};
 use vmcore::Level;
 
 use crate::console::say;

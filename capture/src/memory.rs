@@ -63,11 +63,13 @@ pub(crate) struct OldRam {
 impl OldRam {
     /// The memory in `ranges`, which ascend and are disjoint, without what is our own; maps it read-only.
     ///
-    /// What cannot be mapped cannot be read: that costs the dump those pages, and nothing else.
+    /// What cannot be mapped cannot be read: that costs the dump those pages, and nothing else. Of a range that goes beyond
+    /// the processor's addresses the part below is mapped.
     pub(crate) fn map(space: &mut AddressSpace, ranges: impl Iterator<Item = Range>, own: &[Range]) -> Self {
         let mut old = Vec::new();
+        let addresses = space.addresses();
         for range in ranges {
-            for_each_free_part(range, own, &mut |part| {
+            for_each_free_part(range.intersection(addresses), own, &mut |part| {
                 if space.map(part, Access::ReadOnly).is_ok() {
                     old.push(part);
                 }
@@ -155,5 +157,16 @@ mod tests {
         }
         assert_eq!(old.read_table(start + 2 * PAGE_SIZE, &mut [0; 512]), Ok(()));
         assert!(old.read_table(start + PAGE_SIZE, &mut [0; 512]).is_err());
+    }
+
+    #[test]
+    fn of_memory_beyond_the_processors_addresses_only_the_part_below_is_there() {
+        let features = Features { levels: 4, largest: 3, limit: 1 << 40 };
+        let mut space = AddressSpace::new(FramePool::new(16).unwrap(), features).unwrap();
+        let below = Range::new(0, 1 << 30);
+        let across = Range::new((1 << 40) - (1 << 30), (1 << 40) + (1 << 30));
+        let beyond = Range::new(1 << 50, u64::MAX);
+        let old = OldRam::map(&mut space, [below, across, beyond].into_iter(), &[]);
+        assert_eq!(old.ranges(), [below, Range::new(across.start, 1 << 40)]);
     }
 }

@@ -100,6 +100,11 @@ impl AddressSpace {
         Ok(Self { frames, features, root })
     }
 
+    /// The addresses that can be mapped.
+    pub(crate) fn addresses(&self) -> Range {
+        Range::new(0, self.features.limit)
+    }
+
     /// Maps all pages that `range` touches to themselves, in the largest pages that fit.
     ///
     /// What is mapped already for the same use stays; for another use it is an error, and pages before it are mapped.
@@ -108,7 +113,7 @@ impl AddressSpace {
             range.start & !(PAGE_SIZE - 1),
             range.end.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1),
         );
-        if pages.end > self.features.limit {
+        if !self.addresses().covers(pages) {
             return Err(MapError::TooHigh(range));
         }
         self.fill(self.root, self.features.levels, pages, access)

@@ -216,14 +216,14 @@ fn window(base_and_limit: u32, base_upper: u64, limit_upper: u64) -> Range {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::cell::RefCell;
     use std::rc::Rc;
 
     /// A configuration space in memory.
     #[derive(Clone, Debug)]
-    pub(super) struct Space(Rc<RefCell<Vec<u8>>>);
+    pub(crate) struct Space(Rc<RefCell<Vec<u8>>>);
 
     impl Space {
         pub(super) fn new(fields: &[(usize, &[u8])]) -> Self {

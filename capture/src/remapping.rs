@@ -1,7 +1,5 @@
 //! The machine's remapping units: taken over, and asked for addresses that devices can use.
 
-mod serves;
-
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -13,6 +11,7 @@ use vtd::paging::Permission;
 use vtd::registers::{Access, FIXED};
 use vtd::source::SourceId;
 
+use crate::budget::Share;
 use crate::clock::Tsc;
 use crate::discover::Machine;
 use crate::frames::FramePool;
@@ -24,13 +23,7 @@ use crate::mmio::Mmio as UnitRegisters;
 use crate::mutations::unit::UnitRegisters;
 use crate::paging::MapError;
 use crate::pci::{Device, Function};
-use serves::{Serves, unit_of};
-
-/// The share of the reservation that tables for remapping units may take: a quarter.
-const BUDGET_DIVISOR: u64 = 4;
-
-/// Units that are looked at; the largest machines have some forty.
-const MOST_UNITS: usize = 256;
+use crate::units::{self, Serves, unit_of};
 
 /// The clock by which units are waited for.
 static CLOCK: Tsc = Tsc;
@@ -60,6 +53,9 @@ pub(crate) struct Unit {
     /// What became of it.
     pub(crate) state: State,
 }
+
+/// A unit that was found.
+type UnitFound = takeover::Unit<'static, UnitRegisters, Tsc>;
 
 /// What became of a unit.
 pub(crate) enum State {
@@ -143,33 +139,17 @@ impl Remapping {
     pub(crate) fn take_over(machine: &mut Machine) -> Result<Self, RemappingError> {
         let table = machine.tables.dmar.take().ok_or(RemappingError::NoTable)?;
         let dmar = Dmar::parse(table.bytes())?;
-        let budget = machine.reserved() / PAGE_SIZE / BUDGET_DIVISOR;
+        let budget = Share::UNIT_TABLES.of(machine.reserved()) / PAGE_SIZE;
         let mut frames = FramePool::new(budget as usize).ok_or(RemappingError::NoMemory)?;
-        let kept_free = kept_free(&dmar, machine);
-        let memory = machine.old.ranges().iter().chain(&machine.own).copied();
-        let memory: Vec<Range> = memory.chain(machine.params.acpi()).collect();
-        let own: Vec<Range> = machine.own.iter().chain(&machine.loaded).copied().collect();
-        let drhds = || dmar.units().take(MOST_UNITS);
-        let serves: Vec<Serves> = drhds().map(|drhd| Serves::new(&drhd, &machine.devices)).collect();
-        let host_address_bits = dmar.host_address_bits();
-        let mut units = Vec::new();
-        for (index, drhd) in drhds().enumerate() {
-            let device_tlbs = device_tlbs(&machine.devices, &serves, index);
-            let surroundings = Surroundings {
-                host_address_bits,
-                memory: &memory,
-                own: &own,
-                kept_free: &kept_free,
-                device_tlbs: &device_tlbs,
-            };
-            let limits = limits(frames.available(), serves.len() - index);
-            let mut registers = Vec::new();
-            let state = take_over(&drhd, machine, &mut frames, &surroundings, &limits, &mut registers);
-            let state = state.unwrap_or_else(State::Lost);
-            units.push(Unit { base: drhd.base, serves: serves[index].clone(), registers, state });
-        }
-        let table_is_sound = dmar.is_sound();
-        Ok(Self { units, frames, host_address_bits, table_is_sound, old: machine.old.clone() })
+        let known = Known::of(machine, &dmar);
+        let units = units::units(&dmar).enumerate();
+        Ok(Self {
+            units: units.map(|(index, drhd)| known.take_over(index, &drhd, machine, &mut frames)).collect(),
+            frames,
+            host_address_bits: known.host_address_bits,
+            table_is_sound: dmar.is_sound(),
+            old: machine.old.clone(),
+        })
     }
 
     /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours, and so do
@@ -200,10 +180,54 @@ impl Remapping {
     }
 }
 
-/// The device-TLBs of the devices whose requests this unit translates.
-fn device_tlbs(devices: &[Device<Mmio>], serves: &[Serves], unit: usize) -> Vec<DeviceTlb> {
-    let own = devices.iter().filter(|device| unit_of(&serves.iter(), device.function) == Some(unit));
-    own.filter_map(Device::device_tlb).collect()
+/// What is known of the machine around its units.
+struct Known {
+    host_address_bits: u32,
+    /// The machine's memory.
+    memory: Vec<Range>,
+    /// What of it is ours.
+    own: Vec<Range>,
+    /// I/O addresses that no driver may get.
+    kept_free: Vec<Range>,
+    /// Whose requests each unit translates.
+    serves: Vec<Serves>,
+}
+
+impl Known {
+    fn of(machine: &Machine, dmar: &Dmar) -> Self {
+        let memory = machine.old.ranges().iter().chain(&machine.own).copied();
+        Self {
+            host_address_bits: dmar.host_address_bits(),
+            memory: memory.chain(machine.params.acpi()).collect(),
+            own: machine.own.iter().chain(&machine.loaded).copied().collect(),
+            kept_free: kept_free(dmar, machine),
+            serves: units::units(dmar).map(|drhd| Serves::new(&drhd, &machine.devices)).collect(),
+        }
+    }
+
+    /// Takes over the unit that `drhd` describes, which is `index` in the order of the table.
+    fn take_over(&self, index: usize, drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool) -> Unit {
+        let device_tlbs = self.device_tlbs(&machine.devices, index);
+        let surroundings = Surroundings {
+            host_address_bits: self.host_address_bits,
+            memory: &self.memory,
+            own: &self.own,
+            kept_free: &self.kept_free,
+            device_tlbs: &device_tlbs,
+        };
+        let limits = limits(frames.available(), self.serves.len() - index);
+        let (registers, state) = match find_unit(drhd, machine, &limits) {
+            Ok(unit) => (read_all(&unit), take_over(unit, &machine.old, frames, &surroundings, &limits)),
+            Err(error) => (Vec::new(), State::Lost(error)),
+        };
+        Unit { base: drhd.base, serves: self.serves[index].clone(), registers, state }
+    }
+
+    /// The device-TLBs of the devices whose requests this unit translates.
+    fn device_tlbs(&self, devices: &[Device<Mmio>], unit: usize) -> Vec<DeviceTlb> {
+        let own = devices.iter().filter(|device| unit_of(&self.serves.iter(), device.function) == Some(unit));
+        own.filter_map(Device::device_tlb).collect()
+    }
 }
 
 /// Bounds of the takeover of one unit when `frames` are left for it and those after it, `units` in all: half of the
@@ -215,31 +239,23 @@ fn limits(frames: usize, units: usize) -> Limits {
 }
 
 fn take_over(
-    drhd: &Drhd,
-    machine: &mut Machine,
+    unit: UnitFound,
+    old: &OldRam,
     frames: &mut FramePool,
     surroundings: &Surroundings,
     limits: &Limits,
-    found: &mut Vec<Register>,
-) -> Result<State, LostError> {
-    let unit = find_unit(drhd, machine, limits)?;
-    found.extend(
-        readable_registers()
-            .map(|register| Register { offset: register.offset as u16, value: unit.read(register) }),
-    );
+) -> State {
     if !unit.status().tes() {
-        return Ok(State::Off);
+        return State::Off;
     }
-    let unit = takeover::take_over(unit, &machine.old, frames, surroundings, limits)?;
-    Ok(State::TakenOver(Box::new(unit)))
+    match takeover::take_over(unit, old, frames, surroundings, limits) {
+        Ok(unit) => State::TakenOver(Box::new(unit)),
+        Err(error) => State::Lost(error.into()),
+    }
 }
 
 /// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
-fn find_unit(
-    drhd: &Drhd,
-    machine: &mut Machine,
-    limits: &Limits,
-) -> Result<takeover::Unit<'static, UnitRegisters, Tsc>, LostError> {
+fn find_unit(drhd: &Drhd, machine: &mut Machine, limits: &Limits) -> Result<UnitFound, LostError> {
     let mut open = |size: usize| -> Result<_, LostError> {
         let range = Range::new(drhd.base, drhd.base.saturating_add(size as u64));
         let registers = UnitRegisters::map(&mut machine.space, range)?;
@@ -250,9 +266,10 @@ fn find_unit(
     if unit.register_bytes() <= told { Ok(unit) } else { Ok(open(unit.register_bytes()).unwrap_or(unit)) }
 }
 
-/// The registers that say something when they are read.
-fn readable_registers() -> impl Iterator<Item = vtd::registers::Register> {
-    FIXED.into_iter().filter(|register| register.access != Access::WriteOnly)
+/// What the registers say that say something when they are read.
+fn read_all(unit: &UnitFound) -> Vec<Register> {
+    let readable = FIXED.into_iter().filter(|register| register.access != Access::WriteOnly);
+    readable.map(|register| Register { offset: register.offset as u16, value: unit.read(register) }).collect()
 }
 
 /// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on

@@ -1,18 +1,27 @@
-//! Which unit translates whose requests (VT-d specification, section 8.3).
+//! The remapping units of the firmware's table, and which of them translates whose requests (VT-d specification, section 8.3).
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use vtd::dmar::{DeviceScope, Drhd, ScopeType};
+use machine::Registers;
+use vtd::dmar::{DeviceScope, Dmar, Drhd, ScopeType};
 use vtd::source::SourceId;
 
-use crate::mmio::Mmio;
 use crate::pci::{Bridge, Device, Function};
+
+/// Units that are looked at; the largest machines have some forty.
+pub const MOST_UNITS: usize = 256;
+
+/// The units that the table lists, in its order; those past the bound are left as they are.
+pub fn units<'a>(dmar: &Dmar<'a>) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
+    dmar.units().take(MOST_UNITS)
+}
 
 /// Whose requests a unit translates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Serves {
-    pub(super) segment: u16,
+pub struct Serves {
+    /// PCI segment group.
+    pub segment: u16,
     /// All that no unit names.
     rest: bool,
     /// The source-ids that are named.
@@ -21,7 +30,7 @@ pub(super) struct Serves {
 
 impl Serves {
     /// Those that the table says; paths lead through the bridges among `devices`.
-    pub(super) fn new(drhd: &Drhd, devices: &[Device<Mmio>]) -> Self {
+    pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Self {
         let bridge_at = |source: SourceId| {
             let function = Function { segment: drhd.segment, bus: source.bus(), devfn: source.devfn() };
             devices.iter().find(|device| device.function == function)?.bridge()
@@ -41,10 +50,7 @@ impl Serves {
 }
 
 /// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
-pub(super) fn unit_of<'a>(
-    units: &(impl Iterator<Item = &'a Serves> + Clone),
-    function: Function,
-) -> Option<usize> {
+pub fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
     let named = units.clone().position(|serves| serves.names(function));
     named.or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
 }
@@ -78,20 +84,32 @@ fn place_of(scope: &DeviceScope, bridge_at: impl Fn(SourceId) -> Option<Bridge>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pci::tests::Space;
     use machine::Range;
-    use vtd::dmar::Dmar;
 
-    /// A DMAR table with one DRHD structure of segment 0 with these flags and device scopes.
-    fn dmar(flags: u8, scopes: &[u8]) -> Vec<u8> {
+    /// A DRHD structure of segment 0 with these flags and device scopes.
+    fn drhd(flags: u8, scopes: &[u8]) -> Vec<u8> {
         let mut drhd = vec![0, 0, 16 + scopes.len() as u8, 0, flags, 0, 0, 0];
         drhd.extend(0xFED9_0000u64.to_le_bytes());
         drhd.extend(scopes);
+        drhd
+    }
+
+    /// A DMAR table with these structures.
+    fn dmar(structures: &[u8]) -> Vec<u8> {
         let mut table = b"DMAR".to_vec();
         table.resize(48, 0);
-        table.extend(drhd);
-        table[4] = table.len() as u8;
+        table.extend(structures);
+        let len = table.len() as u32;
+        table[4..8].copy_from_slice(&len.to_le_bytes());
         table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
         table
+    }
+
+    /// Whose requests a unit with these flags and device scopes translates, on a machine of no known devices.
+    fn serves(flags: u8, scopes: &[u8]) -> Serves {
+        let table = dmar(&drhd(flags, scopes));
+        Serves::new::<Space>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[])
     }
 
     /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.
@@ -104,10 +122,17 @@ mod tests {
             };
             Some(Bridge { secondary_bus, subordinate_bus, windows: [Range::default(); 2] })
         };
-        let table = dmar(0, scopes);
+        let table = dmar(&drhd(0, scopes));
         let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
         let ranges = drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at));
         ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect()
+    }
+
+    /// A megabyte of table lists tens of thousands; each takes page tables, time, and a share of the frames.
+    #[test]
+    fn no_more_units_are_looked_at_than_machines_have() {
+        let of = |count: usize| units(&Dmar::parse(&dmar(&drhd(1, &[]).repeat(count))).unwrap()).count();
+        assert_eq!((of(0), of(40), of(256), of(60_000)), (0, 40, 256, 256));
     }
 
     #[test]
@@ -133,10 +158,6 @@ mod tests {
     #[test]
     fn a_unit_serves_what_it_names_or_the_rest_of_its_segment() {
         let function = Function { segment: 0, bus: 0, devfn: 0x10 };
-        let serves = |flags, scopes: &[u8]| {
-            let table = dmar(flags, scopes);
-            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
-        };
         let (naming, rest) = (serves(0, &[1, 8, 0, 0, 0, 0, 2, 0]), serves(1, &[]));
         assert!(naming.names(function) && !naming.takes_rest_of(0));
         assert!(!rest.names(function) && rest.takes_rest_of(0) && !rest.takes_rest_of(1));
@@ -146,10 +167,6 @@ mod tests {
     /// INCLUDE_PCI_ALL takes what is left, wherever it stands in the table.
     #[test]
     fn the_unit_that_names_a_function_comes_before_the_one_that_takes_the_rest() {
-        let serves = |flags, scopes: &[u8]| {
-            let table = dmar(flags, scopes);
-            Serves::new(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[])
-        };
         let units = [serves(1, &[]), serves(0, &[1, 8, 0, 0, 0, 0, 2, 0])];
         let function = Function { segment: 0, bus: 0, devfn: 0x10 };
         assert_eq!(unit_of(&units.iter(), function), Some(1));
