@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-use machine::{BlockDevice, BlockError, Clock, DmaMemory, Range, wait_until};
+use machine::{BlockDevice, BlockError, Clock, Dma, DmaMemory, Range, wait_until};
 
 use crate::slots::{Pool, Request, Slots};
 
-/// Longest wait for a disk to complete anything at all. Disks retry bad sectors and empty their caches for many seconds.
+/// Longest wait for a disk that has completed something to complete more. Disks retry bad sectors and empty their caches for
+/// many seconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Code of [`BlockError::Device`] when a device answered what it was not asked.
@@ -43,20 +44,20 @@ pub struct Completion {
 
 /// What a disk is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// Size in bytes, a multiple of `block_size`.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Bytes in a block: a power of two from 512 to 4096.
-    pub block_size: u32,
+    pub(crate) block_size: u32,
     /// Bytes that one request moves at most; a multiple of `block_size`, at most the size of a slot.
-    pub piece: usize,
+    pub(crate) piece: usize,
     /// When a write is durable.
-    pub durability: Durability,
+    pub(crate) durability: Durability,
 }
 
 /// When a completed write survives a loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// At once: the disk has no volatile cache.
     OnCompletion,
     /// Once a flush has completed.
@@ -67,7 +68,8 @@ pub enum Durability {
 ///
 /// Writes are copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
 /// for those in flight that touch the same bytes. The error of a queued write surfaces once, at the next call. A
-/// disk that completes nothing for 30 seconds, or answers what was not asked, is stopped and not used any more.
+/// disk that completes nothing for 30 seconds, or answers what was not asked, is stopped and not used any more; so is one
+/// that completes nothing at all within the patience that it was started with.
 ///
 /// Dropping a disk stops its device, for the memory that they share goes too. Flush it before.
 pub struct Disk<P: Controller, C: Clock> {
@@ -75,6 +77,8 @@ pub struct Disk<P: Controller, C: Clock> {
     slots: Slots<P::Memory>,
     geometry: Geometry,
     clock: C,
+    /// Longest wait for the next completion.
+    limit: Duration,
     /// First error of a queued write that nobody was told of.
     untold: Option<BlockError>,
     /// Why the disk is not used any more.
@@ -84,13 +88,23 @@ pub struct Disk<P: Controller, C: Clock> {
 }
 
 impl<P: Controller, C: Clock> Disk<P, C> {
-    pub(crate) fn new(controller: P, slots: Slots<P::Memory>, geometry: Geometry, clock: C) -> Self {
-        Self { controller, slots, geometry, clock, untold: None, dead: None, waited: Duration::ZERO }
+    /// A disk that is to complete its first request within `patience`.
+    pub(crate) fn new(
+        controller: P,
+        slots: Slots<P::Memory>,
+        geometry: Geometry,
+        clock: C,
+        patience: Duration,
+    ) -> Self {
+        let waited = Duration::ZERO;
+        Self { controller, slots, geometry, clock, limit: patience, untold: None, dead: None, waited }
     }
 
-    /// What the disk is like.
-    pub fn geometry(&self) -> Geometry {
-        self.geometry
+    /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is memory for.
+    ///
+    /// Until then one request at a time is in flight: enough to find out what is on the disk.
+    pub fn fill_pool(&mut self, dma: &mut impl Dma<Memory = P::Memory>) {
+        self.slots.fill(dma);
     }
 
     /// How many requests of which size can be in flight; fewer than were asked for if memory or the device's queue was short.
@@ -171,7 +185,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         let start = self.clock.now();
         let Self { controller, clock, .. } = self;
         let mut answer = Ok(None);
-        let waited = wait_until(clock, REQUEST_LIMIT, || {
+        let waited = wait_until(clock, self.limit, || {
             answer = controller.poll();
             answer != Ok(None)
         });
@@ -203,6 +217,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         let Some(request) = self.slots.finish(slot, result) else {
             return Err(self.give_up(BlockError::Device(UNASKED)));
         };
+        self.limit = REQUEST_LIMIT;
         if let (Request::Write(_), Err(error)) = (request, result) {
             self.untold.get_or_insert(error);
         }

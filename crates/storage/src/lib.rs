@@ -21,6 +21,7 @@
 //! 2. The caller maps them; [`virtio::Transport::new`] takes them.
 //! 3. [`virtio::Transport::addressing`] says which addresses the device wants; the caller has a [`machine::Dma`] for these.
 //! 4. [`virtio::start`] resets the device, which ends what the old kernel had asked of it, and hands back a [`Disk`].
+//! 5. [`Disk::fill_pool`] takes the memory that many requests in flight need, once this is known to be the right disk.
 //!
 //! Everything that a device says is checked before it is used as an index, a length or a size.
 
@@ -34,7 +35,7 @@ pub mod pci;
 mod slots;
 pub mod virtio;
 
-pub use disk::{Completion, Controller, Disk, Durability, Geometry, UNASKED};
+pub use disk::{Completion, Controller, Disk, UNASKED};
 pub use slots::{Pool, Request};
 
 /// Whether a driver here runs the PCI function with these IDs.

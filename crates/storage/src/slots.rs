@@ -37,6 +37,8 @@ impl Request {
 /// Buffers that a device can reach, each free or given to the device with a request.
 pub(crate) struct Slots<M> {
     slots: Vec<Slot<M>>,
+    /// How many there may be, and how large they are.
+    pool: Pool,
 }
 
 struct Slot<M> {
@@ -52,10 +54,22 @@ enum State {
 }
 
 impl<M: DmaMemory> Slots<M> {
-    /// Takes memory for `pool.slots` slots, or for as many as there is memory for.
-    pub(crate) fn allocate(dma: &mut impl Dma<Memory = M>, pool: Pool) -> Self {
-        let buffers = (0..pool.slots).map_while(|_| dma.allocate(pool.slot_size));
-        Self { slots: buffers.map(|buffer| Slot { buffer, state: State::Free(Ok(())) }).collect() }
+    /// Takes memory for the first slot of a pool; `None` if there is none.
+    pub(crate) fn first(dma: &mut impl Dma<Memory = M>, pool: Pool) -> Option<Self> {
+        let mut slots = Self { slots: Vec::new(), pool };
+        slots.add(dma)?;
+        Some(slots)
+    }
+
+    /// Takes memory for the rest of the pool, or for as much of it as there is memory for.
+    pub(crate) fn fill(&mut self, dma: &mut impl Dma<Memory = M>) {
+        while self.slots.len() < self.pool.slots && self.add(dma).is_some() {}
+    }
+
+    fn add(&mut self, dma: &mut impl Dma<Memory = M>) -> Option<()> {
+        let buffer = dma.allocate(self.pool.slot_size)?;
+        self.slots.push(Slot { buffer, state: State::Free(Ok(())) });
+        Some(())
     }
 
     /// How many slots there are, free or not.

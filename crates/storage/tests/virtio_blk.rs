@@ -10,11 +10,16 @@ mod fake;
 
 use std::time::Duration;
 
-use fake::{ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeDisk, Fault, Model, POOL, RO, SIZE_MAX, Shared, VERSION_1};
+use fake::{
+    ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeDisk, Fault, Model, PATIENCE, POOL, RO, SIZE_MAX, Shared, VERSION_1,
+};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use storage::virtio::{Addressing, SHORT, StartError};
 use storage::{Pool, UNASKED};
+
+/// More than anything takes besides waiting for a deadline.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 fn started(model: Model) -> (Shared, FakeDisk) {
     let world = fake::machine(model);
@@ -24,10 +29,6 @@ fn started(model: Model) -> (Shared, FakeDisk) {
 
 fn faulty(fault: Fault) -> (Shared, FakeDisk) {
     started(Model { fault, ..Model::default() })
-}
-
-fn start_error(model: Model) -> Option<StartError> {
-    fake::start(&fake::machine(model), POOL).err()
 }
 
 /// The whole life of a disk, as section 3.1.1 of the specification orders it:
@@ -207,11 +208,43 @@ fn a_disk_too_large_for_an_offset_is_refused() {
 }
 
 #[test]
-fn a_device_that_does_not_reset_is_left_after_the_deadline() {
-    let stuck = start_error(Model { fault: Fault::StuckReset, ..Model::default() });
-    assert!(matches!(stuck, Some(StartError::Stuck(_))));
-    let unsettled = start_error(Model { fault: Fault::NeverSettles, ..Model::default() });
-    assert!(matches!(unsettled, Some(StartError::Stuck(_))));
+fn a_device_that_does_not_get_ready_is_left_when_patience_ends() {
+    for fault in [Fault::StuckReset, Fault::NeverSettles] {
+        let world = fake::machine(Model { fault, ..Model::default() });
+        assert!(matches!(fake::start(&world, POOL).err(), Some(StartError::Stuck(_))));
+        assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&fake::elapsed(&world)), "{fault:?}");
+    }
+}
+
+/// Whoever looks for a disk among many does not lose much on one that is dead.
+#[test]
+fn a_disk_that_never_completed_anything_is_left_when_patience_ends() {
+    let (world, mut disk) = faulty(Fault::DeadAfter(0));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert_eq!(world.borrow().status, 0, "it was reset");
+    drop(disk);
+    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&fake::elapsed(&world)));
+}
+
+/// It may be at work on a bad sector.
+#[test]
+fn a_disk_that_has_completed_something_is_given_more_time() {
+    let (world, mut disk) = faulty(Fault::DeadAfter(1));
+    assert_eq!(disk.read(0, &mut [0; 512]), Ok(()));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert!(fake::elapsed(&world) >= Duration::from_secs(30));
+}
+
+/// Until it is known to be the right one: the memory of those that were tried is not given back.
+#[test]
+fn a_disk_takes_little_memory_at_first() {
+    let world = fake::machine(Model::default());
+    let (queue, requests, slot) = (4096, 4096, 4096);
+    fake::limit_memory(&world, queue + requests + slot);
+    let mut disk = fake::start_lean(&world, POOL).unwrap();
+    assert_eq!(disk.pool().slots, 1);
+    disk.write(0, &[7; 4 * 4096]).unwrap();
+    disk.read(4096, &mut [0; 4096]).unwrap();
 }
 
 #[test]

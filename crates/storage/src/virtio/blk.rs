@@ -92,6 +92,8 @@ impl Capabilities {
 
 /// Brings a disk up (3.1.1): whatever the device was doing for somebody else ends here.
 ///
+/// At most `pool.slots` requests will be in flight, one at first ([`Disk::fill_pool`]).
+///
 /// `dma` hands out addresses of the kind `addressing`; a device that wants the other kind is refused, for it would
 /// write to memory that is not the driver's.
 pub fn start<R: Registers, D: Dma, C: Clock>(
@@ -107,9 +109,10 @@ pub fn start<R: Registers, D: Dma, C: Clock>(
     let parts = bring_up(&mut transport, dma, addressing, &clock, pool);
     transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
     let Parts { queue, doorbell, requests, slots, geometry } = parts?;
-    let expected = vec![0; slots.count()];
+    let patience = transport.patience();
+    let expected = vec![0; requests.size() / request::STRIDE];
     let controller = Blk { transport, queue, doorbell, requests, expected };
-    Ok(Disk::new(controller, slots, geometry, clock))
+    Ok(Disk::new(controller, slots, geometry, clock, patience))
 }
 
 /// What a disk is made of besides its registers.
@@ -135,10 +138,7 @@ fn bring_up<R: Registers, D: Dma>(
     let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
     let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
     let requests = dma.allocate(most.slots * request::STRIDE).ok_or(StartError::NoMemory)?;
-    let slots = Slots::allocate(dma, most);
-    if slots.count() == 0 {
-        return Err(StartError::NoMemory);
-    }
+    let slots = Slots::first(dma, most).ok_or(StartError::NoMemory)?;
     let doorbell = transport.enable_queue(size, queue.addresses()).ok_or(StartError::Queue)?;
     Ok(Parts { queue, doorbell, requests, slots, geometry })
 }

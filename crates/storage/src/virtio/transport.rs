@@ -6,9 +6,6 @@ use machine::{Clock, Registers, TimedOut, wait_until};
 
 use crate::pci;
 
-/// Longest wait for a device to have reset itself, or to show a configuration that it is not changing.
-const RESET_LIMIT: Duration = Duration::from_secs(5);
-
 /// Where on the device's BARs one of its structures lies (4.1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Structure {
@@ -129,6 +126,7 @@ pub struct Transport<R> {
     device: R,
     notify_multiplier: u32,
     notify_length: u32,
+    patience: Duration,
 }
 
 /// Where a queue is notified.
@@ -187,8 +185,12 @@ impl Structure {
 
 impl<R: Registers> Transport<R> {
     /// Takes the structures as `map` maps them. `map` answers `None` for what does not lie inside a memory BAR.
+    ///
+    /// `patience` is the longest wait for the device to have reset itself, to show a configuration that it is not changing,
+    /// and to complete its first request.
     pub fn new(
         capabilities: &Capabilities,
+        patience: Duration,
         mut map: impl FnMut(Structure) -> Option<R>,
     ) -> Result<Self, TransportError> {
         let mut map = |structure| map(structure).ok_or(TransportError::Unmapped(structure));
@@ -198,7 +200,13 @@ impl<R: Registers> Transport<R> {
             device: map(capabilities.device)?,
             notify_multiplier: capabilities.notify_multiplier,
             notify_length: capabilities.notify.length,
+            patience,
         })
+    }
+
+    /// The longest wait for each of the device's first steps.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Which addresses the device is to be given.
@@ -222,7 +230,7 @@ impl<R: Registers> Transport<R> {
     /// Resets the device: it forgets its queues and stops touching memory (2.4, 4.1.4.3.1).
     pub(super) fn reset(&mut self, clock: &impl Clock) -> Result<(), TimedOut> {
         self.common.write8(common::DEVICE_STATUS, 0);
-        wait_until(clock, RESET_LIMIT, || self.status().is_empty())
+        wait_until(clock, self.patience, || self.status().is_empty())
     }
 
     /// The status bits that are set, of those that are known here.
@@ -283,7 +291,7 @@ impl<R: Registers> Transport<R> {
         mut read: impl FnMut(&R) -> T,
     ) -> Result<T, TimedOut> {
         let mut value = read(&self.device);
-        wait_until(clock, RESET_LIMIT, || {
+        wait_until(clock, self.patience, || {
             let before = self.generation();
             value = read(&self.device);
             self.generation() == before

@@ -156,10 +156,25 @@ pub(crate) type FakeDisk = Disk<virtio::Blk<Block, Memory>, FakeClock>;
 /// A pool that a test runs out of soon.
 pub(crate) const POOL: Pool = Pool { slots: 5, slot_size: 4096 };
 
-/// Brings the disk of a machine up as the capture kernel does.
-pub(crate) fn start(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
+/// How long a disk may take for its first steps.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Brings the disk of a machine up as the capture kernel does, to find out what is on it.
+pub(crate) fn start_lean(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
     let dma = &mut FakeDma(world.clone());
     virtio::start(transport(world), dma, Addressing::Platform, FakeClock(world.clone()), pool)
+}
+
+/// Brings the disk of a machine up as the capture kernel does, to write a dump to it.
+pub(crate) fn start(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
+    let mut disk = start_lean(world, pool)?;
+    disk.fill_pool(&mut FakeDma(world.clone()));
+    Ok(disk)
+}
+
+/// How long the machine has been at it.
+pub(crate) fn elapsed(world: &Shared) -> Duration {
+    Duration::from_millis(world.borrow().milliseconds)
 }
 
 /// Makes the disk claim to have so many sectors.
@@ -180,7 +195,7 @@ pub(crate) fn transport(world: &Shared) -> Transport<Block> {
         notify_multiplier: 4,
         device: structure(0x2000, 0x1000),
     };
-    Transport::new(&capabilities, |structure| {
+    Transport::new(&capabilities, PATIENCE, |structure| {
         let kind = match structure.offset {
             0 => Kind::Common,
             0x2000 => Kind::Device,
