@@ -2,10 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
-mod disk;
-
 use area::{Area, Damage, Dump, FormatError, Label, Lack, OpenError, Outcome, ReadError, SealError, State};
-use disk::Disk;
+use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -26,15 +24,20 @@ fn label() -> Label {
 
 thread_local! {
     /// Made once for the many cases of a property.
-    static FORMATTED: Disk = {
-        let mut disk = Disk::filled(DISK, FOREIGN);
+    static FORMATTED: Vec<u8> = {
+        let mut disk = Disk::holding(vec![FOREIGN; DISK]);
         Area::format(&mut disk, OFFSET, label()).unwrap();
-        disk
+        flushed(&disk)
     };
 }
 
 fn formatted() -> Disk {
-    FORMATTED.with(Disk::clone)
+    Disk::holding(FORMATTED.with(Vec::clone))
+}
+
+/// What of a disk is durable now.
+fn flushed(disk: &Disk) -> Vec<u8> {
+    disk.after_power_loss(usize::MAX, || false)
 }
 
 fn open(disk: &mut Disk) -> Area<&mut Disk> {
@@ -96,22 +99,22 @@ fn a_sealed_dump_is_read_back_complete() {
 
 #[test]
 fn labels_seal_and_dump_lie_where_the_layout_says() {
-    let disk = dumped(10);
+    let platter = flushed(&dumped(10));
     let (first, last) = (OFFSET as usize, (OFFSET + LENGTH) as usize - 4096);
-    assert_eq!(&disk.platter[first..first + 8], b"HOLDAREA");
-    assert_eq!(&disk.platter[last..last + 8], b"HOLDAREA");
-    assert_eq!(&disk.platter[DUMP - 4096..DUMP - 4088], b"HOLDSEAL");
-    assert_eq!(disk.platter[DUMP..DUMP + DUMP_LEN as usize], expected(10));
-    assert!(disk.platter[..first].iter().chain(&disk.platter[last + 4096..]).all(|&byte| byte == FOREIGN));
+    assert_eq!(&platter[first..first + 8], b"HOLDAREA");
+    assert_eq!(&platter[last..last + 8], b"HOLDAREA");
+    assert_eq!(&platter[DUMP - 4096..DUMP - 4088], b"HOLDSEAL");
+    assert_eq!(platter[DUMP..DUMP + DUMP_LEN as usize], expected(10));
+    assert!(platter[..first].iter().chain(&platter[last + 4096..]).all(|&byte| byte == FOREIGN));
 }
 
 #[test]
 fn opening_writes_nothing() {
     let mut disk = dumped(10);
-    disk.writes.clear();
+    let steps = disk.count.get();
     open(&mut disk).read_seal().unwrap();
     assert_eq!(Area::open(&mut disk, OFFSET, Uuid::nil()).err(), Some(OpenError::OtherArea { found: UUID }));
-    assert!(disk.writes.is_empty());
+    assert_eq!(disk.count.get(), steps);
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn an_area_is_not_found_where_it_is_not() {
 #[test]
 fn an_area_on_a_disk_that_has_become_smaller_is_refused() {
     let mut disk = formatted();
-    disk.platter.truncate((OFFSET + LENGTH) as usize - 4096);
+    disk.now.truncate((OFFSET + LENGTH) as usize - 4096);
     assert_eq!(Area::open(&mut disk, OFFSET, UUID).err(), Some(OpenError::Length { length: LENGTH }));
 }
 
@@ -148,7 +151,7 @@ fn an_area_that_somebody_else_has_taken_is_refused() {
         ("RAID 1.0 superblock or GPT copy at the end", LENGTH as usize - 512, OpenError::LabelsDiffer),
     ] {
         let mut disk = formatted();
-        disk.platter[OFFSET as usize + at] ^= 1;
+        disk.now[OFFSET as usize + at] ^= 1;
         assert_eq!(Area::open(&mut disk, OFFSET, UUID).err(), Some(error), "{owner}");
     }
 }
@@ -162,9 +165,9 @@ fn a_place_that_is_no_good_is_not_formatted() {
         (DISK as u64 - LENGTH + 4096, LENGTH, FormatError::DoesNotFit),
         (4096, u64::MAX - 4095, FormatError::DoesNotFit),
     ] {
-        let mut disk = Disk::filled(DISK, FOREIGN);
+        let mut disk = Disk::holding(vec![FOREIGN; DISK]);
         assert_eq!(Area::format(&mut disk, offset, Label { length, ..label() }).err(), Some(error));
-        assert!(disk.writes.is_empty());
+        assert_eq!(disk.count.get(), 0, "nothing was written");
     }
 }
 
@@ -173,7 +176,7 @@ fn an_older_dump_is_void_before_the_first_byte_of_a_new_one() {
     let mut disk = dumped(10);
     let dump = open(&mut disk).begin().unwrap();
     drop(dump);
-    let mut disk = disk.after_power_loss(|_| false);
+    let mut disk = Disk::holding(flushed(&disk));
     assert_eq!(state(&mut disk), State::InProgress);
     assert_eq!(open(&mut disk).read_seal().unwrap().sequence, 2);
 }
@@ -187,7 +190,7 @@ fn what_was_flushed_is_collected_though_the_dump_was_never_sealed() {
     dump.flush().unwrap();
     dump.write(5 * 4096, &[3; 4096]).unwrap();
     drop(dump);
-    let mut disk = disk.after_power_loss(|_| true);
+    let mut disk = Disk::holding(disk.after_power_loss(usize::MAX, || true));
     let seal = open(&mut disk).read_seal().unwrap();
     assert_eq!((seal.state, seal.dump_len, seal.written.blocks()), (State::InProgress, 4 * 4096, 3));
     let part = |start: u64, end: u64| seal.holds(Range::new(start * 4096 + 1, end * 4096 - 1));
@@ -318,13 +321,13 @@ fn a_dump_that_outgrew_the_area_is_partial() {
 #[test]
 fn a_seal_that_is_torn_or_another_areas_is_refused() {
     let mut disk = dumped(10);
-    disk.platter[DUMP - 4096 + 300] ^= 1;
+    disk.now[DUMP - 4096 + 300] ^= 1;
     assert_eq!(open(&mut disk).read_seal(), Err(SealError::Damaged(Damage::Checksum)));
 
-    let (mut disk, mut other) = (dumped(10), Disk::filled(DISK, 0));
+    let (mut disk, mut other) = (dumped(10), Disk::holding(vec![0; DISK]));
     let uuid = Uuid::from_u128(9);
     Area::format(&mut other, OFFSET, Label { uuid, ..label() }).unwrap();
-    disk.platter[DUMP - 4096..DUMP].copy_from_slice(&other.platter[DUMP - 4096..DUMP]);
+    disk.now[DUMP - 4096..DUMP].copy_from_slice(&other.now[DUMP - 4096..DUMP]);
     assert_eq!(open(&mut disk).read_seal(), Err(SealError::OtherArea { found: uuid }));
     assert!(open(&mut disk).begin().is_ok(), "and does not stand in the way of the next dump");
 }
@@ -332,7 +335,7 @@ fn a_seal_that_is_torn_or_another_areas_is_refused() {
 #[test]
 fn blocks_that_changed_places_are_noticed() {
     let mut disk = dumped(10);
-    let (left, right) = disk.platter[DUMP..].split_at_mut(4096);
+    let (left, right) = disk.now[DUMP..].split_at_mut(4096);
     left.swap_with_slice(&mut right[..4096]);
     assert!(matches!(collect(&mut disk), Err(ReadError::Checksum { .. })));
 }
@@ -355,7 +358,6 @@ proptest! {
         dump_len in any::<u64>(),
     ) {
         let mut disk = formatted();
-        disk.writes.clear();
         let mut dump = open(&mut disk).begin().unwrap();
         for (offset, len) in writes {
             let aligned = offset % 4096 == 0 && len % 4096 == 0;
@@ -366,26 +368,27 @@ proptest! {
         let seal = dump.seal(Outcome::Complete, dump_len).unwrap();
         prop_assert_eq!(open(&mut disk).read_seal(), Ok(seal));
         let area = OFFSET + area::DUMP_OFFSET - 4096..OFFSET + LENGTH - 4096;
-        prop_assert!(disk.writes.iter().all(|&(at, len)| area.start <= at && at + len as u64 <= area.end));
+        prop_assert!(disk.writes().all(|write| area.start <= write.start && write.end <= area.end));
     }
 
     /// The power goes after any number of steps, and any of the sectors that were not flushed are lost.
     #[test]
     fn an_interrupted_dump_never_reads_as_complete(steps in 0_usize..16, lost in prop::collection::vec(any::<bool>(), 256)) {
         let mut disk = dumped(10);
-        disk.power = Some(steps);
-        let sealed = open(&mut disk).begin().and_then(|mut dump| {
-            write_dump(&mut dump, 100)?;
-            dump.seal(Outcome::Complete, DUMP_LEN)
-        });
-        let mut disk = disk.after_power_loss(|sector| !lost[sector % lost.len()]);
+        let cut = disk.count.get() + steps;
+        let mut dump = open(&mut disk).begin().unwrap();
+        write_dump(&mut dump, 100).unwrap();
+        dump.seal(Outcome::Complete, DUMP_LEN).unwrap();
+        let sealed = disk.count.get() <= cut;
+        let mut lost = lost.into_iter().cycle();
+        let mut disk = Disk::holding(disk.after_power_loss(cut, || lost.next() == Some(false)));
         match open(&mut disk).read_seal().map(|seal| seal.state) {
             Ok(State::Complete) => {
                 let dump = collect(&mut disk).unwrap();
                 prop_assert!(dump == expected(10) || dump == expected(100), "one dump or the other, whole");
             }
             Ok(State::Empty) | Err(SealError::Device(_)) => prop_assert!(false, "neither can come about"),
-            _ => prop_assert!(sealed.is_err()),
+            _ => prop_assert!(!sealed),
         }
     }
 
@@ -393,7 +396,7 @@ proptest! {
     #[test]
     fn a_dump_that_a_disk_changed_is_noticed(at in 0_usize..8 * 4096, flip in 1_u8..) {
         let mut disk = dumped(10);
-        disk.platter[DUMP + at] ^= flip;
+        disk.now[DUMP + at] ^= flip;
         let noticed = matches!(collect(&mut disk), Err(ReadError::Checksum { .. }));
         prop_assert!(noticed);
     }

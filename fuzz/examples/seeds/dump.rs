@@ -19,6 +19,17 @@ pub(crate) fn seeds() -> Vec<Seed> {
     ]
 }
 
+/// Dumps of which blocks are missing: the first eight bytes say which of the first 64 are there.
+pub(crate) fn unfinished_seeds() -> Vec<Seed> {
+    let with = |there: u64, dump: Vec<u8>| [&there.to_le_bytes()[..], &dump].concat();
+    vec![
+        ("all", with(u64::MAX, dump(Codec::Zlib, usize::MAX))),
+        ("some", with(!(1 << 5), dump(Codec::None, usize::MAX))),
+        ("none", with(0, dump(Codec::Lzo, usize::MAX))),
+        ("cut_short", with(u64::MAX, dump(Codec::Zlib, 1))),
+    ]
+}
+
 /// Sixteen page frames, of which four are kept; the dump ends after `pages` of them.
 fn dump(codec: Codec, pages: usize) -> Vec<u8> {
     let utsname = Utsname { release: Name::new("6.1.0-56-amd64"), ..Utsname::default() };

@@ -35,7 +35,8 @@ fn main() -> io::Result<()> {
     write("firmware", firmware::seeds())?;
     write("record", record::seeds())?;
     write("scenario", scenario::seeds())?;
-    write("takeover", takeover::seeds())
+    write("takeover", takeover::seeds())?;
+    write("unfinished", dump::unfinished_seeds())
 }
 
 fn write(target: &str, seeds: Vec<Seed>) -> io::Result<()> {

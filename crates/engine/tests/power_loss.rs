@@ -2,13 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-mod disk;
-
 use area::{Area, Label, Outcome, Seal, State};
-use disk::Disk;
 use engine::{Begun, Source};
 use fixtures::info::UP_TO_6_2;
-use fixtures::{Memory, kernel};
+use fixtures::{CachedDisk, Memory, kernel};
 use kdump::{BLOCK, Codec, ReadError, Reader};
 use machine::{BlockDevice, OldMemory, PAGE_SIZE, Range};
 use uuid::Uuid;
@@ -44,7 +41,7 @@ fn ram() -> Ram {
 
 /// A dump that was written to the end, step by step.
 struct Written {
-    disk: Disk,
+    disk: CachedDisk,
     /// After how many steps how many pages were said to be safe.
     saved: Vec<(usize, u64)>,
     memory: Memory,
@@ -52,7 +49,7 @@ struct Written {
 
 /// Writes the dump of a machine over whatever `platter` holds, and has pages made safe now and then.
 fn write(platter: Vec<u8>, seed: u64) -> Written {
-    let (mut disk, memory) = (Disk::holding(platter), machine(seed));
+    let (mut disk, memory) = (CachedDisk::holding(platter), machine(seed));
     let steps = disk.count.clone();
     let mut saved = Vec::new();
     let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();

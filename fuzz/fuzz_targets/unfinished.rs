@@ -1,0 +1,45 @@
+//! A dump that the capture kernel did not finish: whatever is in it, and whatever of it is said to be there, what is named as
+//! missing is no more than that.
+//!
+//! The first eight bytes say which blocks are there, by their number modulo 64; the others are the file.
+
+#![no_main]
+
+use fixtures::Disk;
+use kdump::{BLOCK, Bitmap, Reader, name_missing};
+use libfuzzer_sys::fuzz_target;
+use machine::Range;
+
+/// How many pages are read: a file may say that it has 2^40.
+const PAGES: usize = 64;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((there, file)) = bytes.split_first_chunk() else { return };
+    let there = u64::from_le_bytes(*there);
+    let mut disk = Disk(file.to_vec());
+    disk.0.resize(file.len().next_multiple_of(BLOCK), 0);
+    let Ok(pages) = name_missing(&mut disk, |data| holds(there, data)) else { return };
+    let once = disk.clone();
+    assert_eq!(name_missing(&mut disk, |data| holds(there, data)), Ok(pages), "a second time");
+    assert!(disk.0 == once.0, "a second time");
+    check(Reader::open(disk).expect("it could be opened before"), pages);
+});
+
+/// Whether all blocks that the bytes `data` touch are there.
+fn holds(there: u64, data: Range) -> bool {
+    assert!(data.len() <= BLOCK as u64, "a page's data is no longer than a page");
+    let mut blocks = data.start / BLOCK as u64..data.end.div_ceil(BLOCK as u64);
+    blocks.all(|block| there >> (block % 64) & 1 == 1)
+}
+
+/// The dump is marked as incomplete, and no more than `pages` of its pages can be read.
+fn check(mut reader: Reader<Disk>, pages: u64) {
+    assert!(!reader.is_complete());
+    let (mut next, mut read) = (0, 0);
+    for _ in 0..PAGES {
+        let Ok(Some(pfn)) = reader.next_set(Bitmap::Kept, next) else { break };
+        read += u64::from(reader.read_page(pfn, &mut [0; BLOCK]).is_ok());
+        next = pfn + 1;
+    }
+    assert!(read <= pages, "{read} of {pages}");
+}
