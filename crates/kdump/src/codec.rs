@@ -97,50 +97,48 @@ impl Encoder {
     pub fn new(codec: Codec) -> Self {
         Self(match codec {
             Codec::None => Compressor::None,
-            Codec::Zlib => Compressor::Zlib(zlib::Compressor::new(), Box::new([0; BLOCK])),
-            Codec::Lzo => Compressor::Lzo(lzo::Compressor::new(), Box::new([0; BLOCK])),
+            Codec::Zlib => Compressor::Zlib(zlib::Compressor::new()),
+            Codec::Lzo => Compressor::Lzo(lzo::Compressor::new()),
             #[cfg(feature = "host")]
             Codec::Snappy => Compressor::Snappy(libraries::Snappy::new()),
             #[cfg(feature = "host")]
-            Codec::Zstd => Compressor::Zstd(libraries::Zstd::new(), Box::new([0; BLOCK])),
+            Codec::Zstd => Compressor::Zstd(libraries::Zstd::new()),
         })
     }
 
-    /// What to store of a page.
-    pub fn encode<'a>(&'a mut self, page: &'a Page) -> Content<'a> {
+    /// What to store of a page, made in `room` unless it is the page as it is.
+    pub fn encode<'a>(&mut self, page: &'a Page, room: &'a mut Page) -> Content<'a> {
         if is_zero(page) {
             return Content::Zero;
         }
-        let (codec, data) = self.compress(page);
+        let (codec, data) = self.compress(page, room);
         Content::Data { codec, data }
     }
 
     /// The page's data as it goes to the file, and the codec to name in its descriptor.
-    pub(crate) fn compress<'a>(&'a mut self, page: &'a Page) -> (Codec, &'a [u8]) {
-        let (codec, len, output) = match &mut self.0 {
-            Compressor::None => return (Codec::None, page),
-            Compressor::Zlib(zlib, output) => (Codec::Zlib, zlib.compress(page, output), output),
-            Compressor::Lzo(lzo, output) => (Codec::Lzo, lzo.compress(page, output), output),
+    pub(crate) fn compress<'a>(&mut self, page: &'a Page, room: &'a mut Page) -> (Codec, &'a [u8]) {
+        let (codec, len) = match &mut self.0 {
+            Compressor::None => (Codec::None, None),
+            Compressor::Zlib(zlib) => (Codec::Zlib, zlib.compress(page, room)),
+            Compressor::Lzo(lzo) => (Codec::Lzo, lzo.compress(page, room)),
             #[cfg(feature = "host")]
-            Compressor::Snappy(snappy) => {
-                return snappy.compress(page).map_or((Codec::None, page), |data| (Codec::Snappy, data));
-            }
+            Compressor::Snappy(snappy) => (Codec::Snappy, snappy.compress(page, room)),
             #[cfg(feature = "host")]
-            Compressor::Zstd(zstd, output) => (Codec::Zstd, zstd.compress(page, output), output),
+            Compressor::Zstd(zstd) => (Codec::Zstd, zstd.compress(page, room)),
         };
-        len.map_or((Codec::None, page), |len| (codec, &output[..len]))
+        len.map_or((Codec::None, page), |len| (codec, &room[..len]))
     }
 }
 
-/// A codec with the memory it works in, and room for what it makes.
+/// A codec with the memory it works in.
 enum Compressor {
     None,
-    Zlib(zlib::Compressor, Box<Page>),
-    Lzo(lzo::Compressor, Box<Page>),
+    Zlib(zlib::Compressor),
+    Lzo(lzo::Compressor),
     #[cfg(feature = "host")]
     Snappy(libraries::Snappy),
     #[cfg(feature = "host")]
-    Zstd(libraries::Zstd, Box<Page>),
+    Zstd(libraries::Zstd),
 }
 
 /// Whether a page holds zeros only.

@@ -23,10 +23,11 @@ impl Snappy {
         Self { encoder: Box::new(snap::raw::Encoder::new()), output: Box::new([0; SNAPPY_ROOM]) }
     }
 
-    /// What `page` becomes; `None` if that is not smaller.
-    pub(crate) fn compress(&mut self, page: &Page) -> Option<&[u8]> {
-        let len = self.encoder.compress(page, &mut self.output[..]).ok()?;
-        self.output.get(..len).filter(|data| data.len() < BLOCK)
+    /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
+    pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
+        let len = self.encoder.compress(page, &mut self.output[..]).ok().filter(|len| *len < BLOCK)?;
+        output[..len].copy_from_slice(&self.output[..len]);
+        Some(len)
     }
 }
 

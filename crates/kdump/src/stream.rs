@@ -34,6 +34,18 @@ impl Stream {
         self.start + self.buffer.len() as u64
     }
 
+    /// Gives away what may still follow, after [`close`](Self::close).
+    pub(crate) fn take_rest(&mut self) -> Range {
+        let rest = Range::new(self.position(), self.end);
+        self.start = self.end;
+        rest
+    }
+
+    /// Goes on with what is left of what was given away.
+    pub(crate) fn give_back(&mut self, rest: Range) {
+        (self.start, self.end) = (rest.start, rest.end);
+    }
+
     /// How many bytes may still follow.
     pub(crate) fn remaining(&self) -> u64 {
         self.end - self.position()

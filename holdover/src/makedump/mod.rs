@@ -6,6 +6,7 @@ mod elf;
 mod made;
 mod output;
 mod pipeline;
+mod worker;
 
 use std::fs::File;
 use std::num::NonZero;
@@ -22,6 +23,7 @@ use vmcore::{Counts, Kernel, Level};
 
 use self::made::Made;
 use self::output::Output;
+use self::worker::Route;
 use crate::report;
 use crate::unfinished::Unfinished;
 
@@ -152,32 +154,34 @@ impl Making<'_> {
     }
 
     fn write_compressed(&self, file: &File) -> anyhow::Result<Written> {
-        let mut output = Output::new(file);
-        let written = self.write_pages(&mut output);
+        let output = Output::new(file);
+        let written = self.write_pages(&output);
         // The host says better than the format what was wrong.
         let host = output.into_error();
         written.map_err(|error| host.map_or(error.into(), anyhow::Error::from))
     }
 
-    fn write_pages(&self, output: &mut Output<'_>) -> Result<Written, WriteError> {
+    fn write_pages(&self, output: &Output<'_>) -> Result<Written, WriteError> {
         let start = Instant::now();
-        let Begun { mut pages, counts } = self.source.begin(output, self.arguments.codec)?;
+        let mut device = output;
+        let Begun { mut pages, counts } = self.source.begin(&mut device, self.arguments.codec)?;
         let choosing = start.elapsed();
-        let stored = self.store(&mut pages);
+        let stored = self.store(&mut pages, output);
         let missing = not_read(pages.statistics());
         let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();
         let ended = if whole { pages.finish() } else { pages.abandon() };
         stored.and(ended.error.map_or(Ok(()), Err))?;
+        output.set_len(ended.statistics.file_bytes)?;
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
     /// Stores all kept pages, and shows how far it is.
-    fn store(&self, pages: &mut Pages<'_, Output<'_>>) -> Result<(), WriteError> {
+    fn store(&self, pages: &mut Pages<'_, &Output<'_>>, output: &Output<'_>) -> Result<(), WriteError> {
         let bar = progress(pages.statistics().pages);
         let threads = self.arguments.threads.unwrap_or_else(all_processors);
-        let (memory, codec) = (self.source.memory, self.arguments.codec);
+        let route = Route { memory: self.source.memory, codec: self.arguments.codec, output };
         let stored = self.source.in_passes(pages, |pages, wanted| {
-            pipeline::write_pages(pages, wanted, memory, codec, threads, |done| bar.set_position(done))
+            pipeline::write_pages(pages, wanted, &route, threads, |done| bar.set_position(done))
         });
         bar.finish_and_clear();
         stored

@@ -1,147 +1,177 @@
 //! Pages on their way from memory to the dump, on one or on several processors.
 //!
-//! Whoever called takes batches of pages, hands them out, and stores what comes back in the order in which they left.
-//! Workers read and compress. As long as the batch to be stored next is not ready, the caller does a worker's work: there are
-//! as many threads as processors, and none waits while there is work. Few batches are under way at a time, so memory is
-//! bounded.
+//! Whoever called takes batches of pages, hands them out, and notes where they are in the order in which they left. Workers
+//! read, compress and write them, each where the file has room next: data lies in another order with each run, which no reader
+//! minds, for descriptors say where it is. As long as the first batch of the line is not done, the caller does a worker's
+//! work: there are as many threads as processors, and none waits while there is work.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::thread::{self, Scope};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use engine::Wanted;
-use kdump::{Codec, Encoder, Pages, WriteError};
+use kdump::{Pages, Room, WriteError};
 use machine::{BlockDevice, OldMemory};
 
 use super::batch::Batch;
+use super::worker::{Route, Worker};
 
 /// Batches that wait for each processor to take them on.
 const WAITING: usize = 2;
-/// Most batches under way for each processor: what is ready may have to wait for one that takes long.
-const UNDER_WAY: usize = 8;
+/// Most batches under way for each processor: what is done may have to wait for one that takes long.
+const UNDER_WAY: usize = 32;
 
 /// Writes the pages that are wanted now; calls `progress` with the number of all those done.
-pub(crate) fn write_pages<D: BlockDevice>(
+///
+/// `pages` are those of a dump in the route's output.
+pub(super) fn write_pages<D: BlockDevice>(
     pages: &mut Pages<'_, D>,
     wanted: Wanted<'_>,
-    memory: &(impl OldMemory + Sync),
-    codec: Codec,
+    route: &Route<'_, impl OldMemory + Sync>,
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
-    thread::scope(|scope| {
-        let mut pipeline = Pipeline::start(scope, memory, codec, threads.get());
-        let mut encoder = Encoder::new(codec);
-        loop {
-            pipeline.hand_out(pages, wanted)?;
-            pipeline.collect();
-            if let Some(mut batch) = pipeline.first_ready() {
-                batch.store(pages)?;
-                pipeline.spare.push(batch);
-                progress(pages.statistics().done);
-            } else if let Ok(mut job) = pipeline.waiting.try_recv() {
-                job.batch.encode(memory, &mut encoder);
-                pipeline.put(job);
-            } else if !pipeline.wait()? {
-                return Ok(());
+    pages.with_room(|pages, room| {
+        thread::scope(|scope| {
+            let mut line = Line::start(scope, route, room, threads.get());
+            let mut worker = Worker::new(route, room);
+            while line.hand_out(pages, wanted)? {
+                if let Some(mut batch) = line.next_done(&mut worker)? {
+                    batch.place(pages)?;
+                    line.spare.push(batch);
+                    progress(pages.statistics().done);
+                }
             }
-        }
+            Ok(())
+        })
     })
 }
 
-/// Where the batches are.
-struct Pipeline {
+/// The batches under way.
+struct Line {
     threads: usize,
     /// For whoever is free.
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
-    results: Receiver<Job>,
-    /// The batches under way in the order in which they are to be stored; those that are ready.
-    line: VecDeque<Option<Batch>>,
-    /// Number of the first batch in the line.
-    first: usize,
+    /// What comes of each, in the order in which they left. Nothing comes if the thread that had it is gone.
+    results: VecDeque<Receiver<Outcome>>,
     /// Batches for reuse.
     spare: Vec<Batch>,
 }
 
-/// A batch and its number.
+/// A batch to be written, and where to tell that it is.
 struct Job {
-    number: usize,
     batch: Batch,
+    done: Sender<Outcome>,
 }
 
-impl Pipeline {
+type Outcome = Result<Batch, WriteError>;
+
+impl Job {
+    fn run(mut self, worker: &mut Worker<'_, impl OldMemory>) {
+        let written = worker.work(&mut self.batch).map(|()| self.batch);
+        // After an error somewhere else nobody listens.
+        let _ = self.done.send(written);
+    }
+}
+
+impl Line {
     /// Starts a worker for each thread but the caller.
     fn start<'s, 'e, M: OldMemory + Sync>(
         scope: &'s Scope<'s, 'e>,
-        memory: &'e M,
-        codec: Codec,
+        route: &'e Route<'e, M>,
+        room: &'e Room,
         threads: usize,
     ) -> Self {
-        let ((jobs, waiting), (done, results)) = (unbounded::<Job>(), unbounded());
+        let (jobs, waiting) = unbounded::<Job>();
         for _ in 1..threads {
-            let (waiting, done) = (waiting.clone(), done.clone());
+            let waiting = waiting.clone();
             scope.spawn(move || {
-                let mut encoder = Encoder::new(codec);
-                for mut job in waiting {
-                    job.batch.encode(memory, &mut encoder);
-                    if done.send(job).is_err() {
-                        return;
-                    }
-                }
+                let mut worker = Worker::new(route, room);
+                waiting.iter().for_each(|job| job.run(&mut worker));
             });
         }
-        Self { threads, jobs, waiting, results, line: VecDeque::new(), first: 0, spare: Vec::new() }
+        Self { threads, jobs, waiting, results: VecDeque::new(), spare: Vec::new() }
     }
 
-    /// Takes the next pages, as many batches as may wait.
+    /// Takes the next pages, as many batches as may wait; says whether any are under way.
     fn hand_out<D: BlockDevice>(
         &mut self,
         pages: &mut Pages<'_, D>,
         wanted: Wanted<'_>,
-    ) -> Result<(), WriteError> {
-        while self.jobs.len() < self.threads * WAITING && self.line.len() < self.threads * UNDER_WAY {
+    ) -> Result<bool, WriteError> {
+        while self.jobs.len() < self.threads * WAITING && self.results.len() < self.threads * UNDER_WAY {
             let mut batch = self.spare.pop().unwrap_or_else(Batch::new);
             if !batch.take(pages, wanted)? {
                 self.spare.push(batch);
                 break;
             }
-            let job = Job { number: self.first + self.line.len(), batch };
-            self.jobs.send(job).map_err(|_| WriteError::Unfinished)?;
-            self.line.push_back(None);
+            let (done, result) = bounded(1);
+            self.jobs.send(Job { batch, done }).map_err(|_| WriteError::Unfinished)?;
+            self.results.push_back(result);
         }
-        Ok(())
+        Ok(!self.results.is_empty())
     }
 
-    /// Puts what came back in its place.
-    fn collect(&mut self) {
-        while let Ok(job) = self.results.try_recv() {
-            self.put(job);
+    /// The first batch of the line, if it is done. If not, does the work of another; waits if there is none.
+    fn next_done(&mut self, worker: &mut Worker<'_, impl OldMemory>) -> Result<Option<Batch>, WriteError> {
+        let Some(first) = self.results.front() else { return Ok(None) };
+        if first.is_empty()
+            && let Ok(job) = self.waiting.try_recv()
+        {
+            job.run(worker);
+            return Ok(None);
+        }
+        let outcome = first.recv().map_err(|_| WriteError::Unfinished)?;
+        self.results.pop_front();
+        outcome.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kdump::{Codec, Header, NoteSegment, Utsname};
+    use machine::{Table, Unreadable};
+
+    use super::super::output::Output;
+    use super::*;
+
+    /// Memory with one page frame that nobody may read.
+    struct Trap {
+        address: u64,
+    }
+
+    impl OldMemory for Trap {
+        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+            let read = address..address + into.len() as u64;
+            assert!(!read.contains(&self.address), "this read is a mistake");
+            Ok(())
+        }
+
+        fn read_table(&self, address: u64, _: &mut Table) -> Result<(), Unreadable> {
+            Err(Unreadable { address, len: 4096 })
         }
     }
 
-    fn put(&mut self, Job { number, batch }: Job) {
-        if let Some(place) = self.line.get_mut(number - self.first) {
-            *place = Some(batch);
-        }
+    /// Writes a dump of 800 pages of memory of which one is a trap.
+    fn write_with_trap(threads: usize) -> Result<(), WriteError> {
+        let file = tempfile::tempfile().unwrap();
+        let output = Output::new(&file);
+        let utsname = Utsname::default();
+        let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 800, phys_base: 0, dump_level: 0 };
+        let mut device = &output;
+        let mut bitmaps = kdump::begin(&mut device, &header, &NoteSegment::default(), Codec::Zlib)?;
+        bitmaps.push(&[0xFF; 100], &[0xFF; 100])?;
+        let route = Route { memory: &Trap { address: 99 * 4096 }, codec: Codec::Zlib, output: &output };
+        let threads = NonZero::new(threads).unwrap();
+        write_pages(&mut bitmaps.finish()?, &mut |_| true, &route, threads, |_| ())
     }
 
-    /// The first batch of the line, if it is ready.
-    fn first_ready(&mut self) -> Option<Batch> {
-        let batch = self.line.front_mut()?.take()?;
-        self.line.pop_front();
-        self.first += 1;
-        Some(batch)
-    }
-
-    /// Waits for a batch; says whether one is under way.
-    fn wait(&mut self) -> Result<bool, WriteError> {
-        if self.line.is_empty() {
-            return Ok(false);
+    #[test]
+    fn a_thread_that_panics_leaves_nobody_waiting() {
+        for threads in [1, 2, 3, 8] {
+            assert!(std::panic::catch_unwind(|| write_with_trap(threads)).is_err(), "{threads} threads");
         }
-        let job = self.results.recv().map_err(|_| WriteError::Unfinished)?;
-        self.put(job);
-        Ok(true)
     }
 }

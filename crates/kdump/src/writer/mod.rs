@@ -14,6 +14,7 @@ mod bitmaps;
 mod headers;
 mod kept;
 mod pages;
+mod room;
 mod statistics;
 mod table;
 
@@ -22,6 +23,7 @@ use machine::{BlockDevice, BlockError};
 pub use self::bitmaps::Bitmaps;
 pub use self::kept::Frame;
 pub use self::pages::Pages;
+pub use self::room::{Place, Room};
 pub use self::statistics::{Ended, Outcome, Statistics};
 use crate::codec::Codec;
 use crate::layout::{DiskDumpHeader, Geometry};

@@ -1,8 +1,11 @@
 //! Third stage: the kept pages, in one pass or in several.
 
+use alloc::boxed::Box;
+
 use machine::{BlockDevice, Range, Unreadable};
 
 use super::kept::{Frame, KeptFrames};
+use super::room::{Place, Room};
 use super::table::Table;
 use super::{Ended, File, Outcome, Statistics, WriteError, headers};
 use crate::codec::{Codec, Content, Encoder};
@@ -15,9 +18,9 @@ const LAST_COMPLAINTS: usize = 8;
 
 /// Takes the pages, one after the other.
 ///
-/// [`write_next`](Self::write_next) does all there is to do for a page. Whoever compresses on several processors asks for
-/// page frames with [`next_frame`](Self::next_frame), gives each processor an [`Encoder`], and hands the results over
-/// with [`store`](Self::store).
+/// [`write_next`](Self::write_next) does all there is to do for a page. Several processors share the work like this: one asks for
+/// page frames with [`next_frame`](Self::next_frame), each has an [`Encoder`] and writes what that makes to
+/// [room of its own](Self::with_room), and then the first says with [`place`](Self::place) where the pages are.
 ///
 /// A dump that is cut short has the pages that were stored first, so the important ones should be: a pass goes through all
 /// kept pages in ascending order and stores those that are wanted now; [`next_pass`](Self::next_pass) starts over with those
@@ -27,6 +30,8 @@ pub struct Pages<'d, D: ?Sized> {
     store: Store<'d, D>,
     encoder: Encoder,
     page: Page,
+    /// Where the encoder puts what it makes of a page.
+    smaller: Box<Page>,
 }
 
 impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
@@ -44,7 +49,8 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
             zeros: None,
             statistics: Statistics { pages, ..Statistics::default() },
         };
-        Ok(Self { kept: KeptFrames::new(geometry)?, store, encoder: Encoder::new(codec), page: [0; BLOCK] })
+        let (kept, encoder) = (KeptFrames::new(geometry)?, Encoder::new(codec));
+        Ok(Self { kept, store, encoder, page: [0; BLOCK], smaller: Box::new([0; BLOCK]) })
     }
 
     /// From now on, so many complaints of the device do not end the dump (none, if this is not called).
@@ -66,7 +72,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
     ) -> Result<Option<Outcome>, WriteError> {
         let Some(frame) = self.next_frame(wanted)? else { return Ok(None) };
         let content = match read(frame.pfn(), &mut self.page) {
-            Ok(()) => self.encoder.encode(&self.page),
+            Ok(()) => self.encoder.encode(&self.page, &mut self.smaller),
             Err(Unreadable { .. }) => Content::Missing,
         };
         self.store.append(frame, content).map(Some)
@@ -83,10 +89,28 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         Ok(None)
     }
 
-    /// Stores the content of a page. Pages come in the order in which [`next_frame`](Self::next_frame) named them, all of them
-    /// before the next pass.
-    pub fn store(&mut self, frame: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
-        self.store.append(frame, content)
+    /// Lets `write` have the rest of the file, for data that it writes there without this type. Data of
+    /// [`write_next`](Self::write_next) finds no room meanwhile.
+    ///
+    /// Afterwards the data ends with a whole block, of which the last bytes may never have been written.
+    pub fn with_room(
+        &mut self,
+        write: impl FnOnce(&mut Self, &Room) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        // There would be no room for it later.
+        self.store.zeros()?;
+        let Store { data, file, .. } = &mut self.store;
+        data.close(&mut file.target)?;
+        let room = Room::new(data.take_rest());
+        let written = write(self, &room);
+        self.store.data.give_back(room.free());
+        written
+    }
+
+    /// Takes note of where a page is. Pages come in the order in which [`next_frame`](Self::next_frame) named them, all of them
+    /// before the next pass, and after their data was written: a dump that is cut short names no place that holds nothing.
+    pub fn place(&mut self, frame: Frame, place: Place) -> Result<Outcome, WriteError> {
+        self.store.put(frame, place)
     }
 
     /// Makes the pages that were stored so far durable, with all that it takes to find them: they are there whatever comes
@@ -144,13 +168,24 @@ struct Store<'d, D: ?Sized> {
 }
 
 impl<D: BlockDevice + ?Sized> Store<'_, D> {
-    fn append(&mut self, Frame { index, .. }: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
-        let (outcome, descriptor) = match content {
-            Content::Missing => (Outcome::Missing, Descriptor::default()),
-            Content::Zero => (Outcome::Zero, self.zeros()?),
-            Content::Data { codec, data } => {
+    /// Stores a page behind those before.
+    fn append(&mut self, frame: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
+        let place = content.at(self.data.position());
+        if let Content::Data { data, .. } = content {
+            self.data.push(&mut self.file.target, data)?;
+        }
+        self.put(frame, place)
+    }
+
+    /// Makes the descriptor of a page.
+    fn put(&mut self, Frame { index, .. }: Frame, place: Place) -> Result<Outcome, WriteError> {
+        let (outcome, descriptor) = match place {
+            Place::Missing => (Outcome::Missing, Descriptor::default()),
+            Place::Zero => (Outcome::Zero, self.zeros()?),
+            Place::Data { codec, offset, len } => {
+                self.statistics.data_bytes += len as u64;
                 let outcome = if codec == Codec::None { Outcome::Raw } else { Outcome::Compressed };
-                (outcome, self.append_data(codec, data)?)
+                (outcome, descriptor(codec, offset, len))
             }
         };
         self.table.put(&mut self.file.target, index, descriptor)?;
@@ -163,23 +198,13 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
         if let Some(zeros) = self.zeros {
             return Ok(zeros);
         }
-        let mut encoder = Encoder::new(self.codec);
-        let (codec, data) = encoder.compress(&[0; BLOCK]);
-        let zeros = self.append_data(codec, data)?;
-        self.zeros = Some(zeros);
-        Ok(zeros)
-    }
-
-    fn append_data(&mut self, codec: Codec, data: &[u8]) -> Result<Descriptor, WriteError> {
-        let offset = self.data.position();
+        let mut smaller = Box::new([0; BLOCK]);
+        let (codec, data) = Encoder::new(self.codec).compress(&[0; BLOCK], &mut smaller);
+        let zeros = descriptor(codec, self.data.position(), data.len());
         self.data.push(&mut self.file.target, data)?;
         self.statistics.data_bytes += data.len() as u64;
-        Ok(Descriptor {
-            offset: offset.into(),
-            size: (data.len() as u32).into(),
-            flags: codec.flag().into(),
-            page_flags: 0.into(),
-        })
+        self.zeros = Some(zeros);
+        Ok(zeros)
     }
 
     fn save(&mut self) -> Result<(), WriteError> {
@@ -198,6 +223,15 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
         self.statistics.file_bytes = self.data.position();
         let flushed = target.flush();
         descriptors.and(data).and(flushed.map_err(WriteError::Device))
+    }
+}
+
+fn descriptor(codec: Codec, offset: u64, len: usize) -> Descriptor {
+    Descriptor {
+        offset: offset.into(),
+        size: (len as u32).into(),
+        flags: codec.flag().into(),
+        page_flags: 0.into(),
     }
 }
 

@@ -224,7 +224,7 @@ fn write_pass(
     Ok(())
 }
 
-fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
+pub(crate) fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
     match frame {
         Frame::Kept(content) => page.copy_from_slice(&content[..]),
         Frame::Unreadable => return Err(machine::Unreadable { address: pfn * 4096, len: 4096 }),

@@ -2,6 +2,7 @@
 
 mod disk;
 mod passes;
+mod room;
 
 use disk::{Disk, Frame, NOTES, PATIENCE, bitmaps, header, notes, try_write, write};
 use kdump::{BLOCK, Bitmap, Codec, Page, ReadError, Reader, WriteError, begin};

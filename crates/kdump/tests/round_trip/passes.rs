@@ -1,6 +1,6 @@
 //! Dumps in two passes: what was wanted first is there first, and in the end everything is.
 
-use kdump::{Bitmap, Codec, Content, Reader, WriteError};
+use kdump::{Bitmap, Codec, Place, Reader, WriteError};
 use proptest::prelude::*;
 
 use crate::disk::{Disk, Frame, begin_pages, write_in_passes};
@@ -113,8 +113,8 @@ fn pages_out_of_order_are_refused_where_their_descriptors_are_gone() {
     let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
     let first = pages.next_frame(|_| true).unwrap().unwrap();
     let later = pages.next_frame(|pfn| pfn > 3000).unwrap().unwrap();
-    pages.store(later, Content::Zero).unwrap();
-    assert_eq!(pages.store(first, Content::Zero), Err(WriteError::WrongOrder));
+    pages.place(later, Place::Zero).unwrap();
+    assert_eq!(pages.place(first, Place::Zero), Err(WriteError::WrongOrder));
 }
 
 proptest! {

@@ -1,0 +1,120 @@
+//! Dumps of which others than the writer bring the data.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
+
+use kdump::{Codec, Content, Encoder, Ended, Place, Reader, Room, WriteError};
+use proptest::prelude::*;
+
+use crate::disk::{Disk, Frame, begin_pages, fetch, try_write};
+use crate::{BLOCK, END, frame, page, read, read_everything};
+
+/// Writes a dump of a made-up machine, whose pages come to the file by themselves, so many at once and the last ones first.
+fn write_in_room(disk: &mut Disk, frames: &[Frame], codec: Codec, at_once: usize) -> Ended {
+    let mut pages = begin_pages(disk, frames, codec).unwrap();
+    let mut kept = Vec::new();
+    while let Some(frame) = pages.next_frame(|_| true).unwrap() {
+        kept.push(frame);
+    }
+    let mut data = Vec::new();
+    let written = pages.with_room(|pages, room| {
+        let batches = kept.chunks(at_once).rev();
+        let batches: Vec<_> = batches.map(|batch| bring(batch, frames, codec, room, &mut data)).collect();
+        let places = batches.into_iter().rev().flatten();
+        kept.into_iter().zip(places).try_for_each(|(frame, place)| pages.place(frame, place).map(|_| ()))
+    });
+    assert_eq!(written, Ok(()));
+    let ended = pages.finish();
+    for (offset, bytes) in data {
+        disk.bytes[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+    }
+    ended
+}
+
+/// Takes room for some pages; tells where they are.
+fn bring(
+    batch: &[kdump::Frame],
+    frames: &[Frame],
+    codec: Codec,
+    room: &Room,
+    data: &mut Vec<(u64, Vec<u8>)>,
+) -> Vec<Place> {
+    let (mut content, mut smaller) = ([0; BLOCK], [0; BLOCK]);
+    let mut encoder = Encoder::new(codec);
+    let mut bytes = Vec::new();
+    let mut place = |frame: &kdump::Frame| {
+        let read = fetch(&frames[frame.pfn() as usize], frame.pfn(), &mut content);
+        let made = if read.is_ok() { encoder.encode(&content, &mut smaller) } else { Content::Missing };
+        let place = made.at(bytes.len() as u64);
+        if let Content::Data { data, .. } = made {
+            bytes.extend_from_slice(data);
+        }
+        place
+    };
+    let places: Vec<_> = batch.iter().map(&mut place).collect();
+    let start = room.take(bytes.len() as u64).unwrap();
+    data.push((start, bytes));
+    places.into_iter().map(|place| moved(place, start)).collect()
+}
+
+fn moved(place: Place, by: u64) -> Place {
+    match place {
+        Place::Data { codec, offset, len } => Place::Data { codec, offset: offset + by, len },
+        Place::Missing | Place::Zero => place,
+    }
+}
+
+#[test]
+fn room_is_given_to_one_only_and_ends_with_the_device() {
+    let frames = [page(1)];
+    // Headers, bitmaps and descriptors take five blocks, the page of zeros one.
+    let mut disk = Disk::new(5 + 1 + 2);
+    let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
+    let written = pages.with_room(|_, room| {
+        assert_eq!(
+            [100, 4096, 0].map(|len| room.take(len)),
+            [6 * 4096, 6 * 4096 + 100, 7 * 4096 + 100].map(Ok)
+        );
+        assert_eq!(room.take(4096 - 100 + 1), Err(WriteError::Full));
+        assert_eq!(room.take(u64::MAX), Err(WriteError::Full));
+        assert_eq!(room.take(4096 - 100), Ok(7 * 4096 + 100));
+        Ok(())
+    });
+    assert_eq!(written, Ok(()));
+    assert_eq!(pages.abandon().statistics.file_bytes, 8 * 4096);
+}
+
+#[test]
+fn what_the_writer_stores_itself_does_not_get_into_room_of_others() {
+    let frames = [page(1), page(2)];
+    let mut disk = Disk::new(5 + 1 + 16);
+    let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
+    let write = |pages: &mut kdump::Pages<'_, Disk>| {
+        pages.write_next(|_| true, |pfn, page| fetch(&frames[pfn as usize], pfn, page))
+    };
+    let written = pages.with_room(|pages, room| {
+        assert_eq!(write(pages), Err(WriteError::Full));
+        room.take(4097).map(|_| ())
+    });
+    assert_eq!(written, Ok(()));
+    write(&mut pages).unwrap();
+    assert_eq!(pages.abandon().statistics.file_bytes, (5 + 1 + 2 + 1) * 4096);
+    let mut reader = Reader::open(disk).unwrap();
+    assert!(read(&mut reader, 1).is_ok_and(|page| page[1] == 2));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn who_brings_the_data_and_in_which_order_changes_nothing_that_a_reader_reads(
+        frames in prop::collection::vec(frame(), 1..80), at_once in 1usize..20, codec in prop::sample::select(Codec::ALL),
+    ) {
+        let (mut stream, mut room) = (Disk::new(128), Disk::new(128));
+        let one = try_write(&mut stream, &frames, codec, END).unwrap();
+        let many = write_in_room(&mut room, &frames, codec, at_once);
+        prop_assert_eq!(one.error, many.error);
+        let counts = |ended: Ended| (ended.statistics.done, ended.statistics.missing, ended.statistics.zero, ended.statistics.raw);
+        prop_assert_eq!(counts(one), counts(many));
+        prop_assert_eq!(read_everything(stream), read_everything(room));
+    }
+}
