@@ -13,6 +13,15 @@ use crate::clock::Tsc;
 use crate::console::say;
 use crate::disk::DumpDisk;
 
+/// What is asked of a dump.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    /// Which pages to leave out.
+    pub(crate) level: Level,
+    /// How to compress the others.
+    pub(crate) codec: Codec,
+}
+
 /// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
 const PATIENCE: usize = 64;
 /// Time between two lines of progress, each of which tells of pages that are safe.
@@ -50,7 +59,7 @@ pub(crate) fn write(
     old: &impl OldMemory,
     header: &CoreHeader,
     record: Record,
-    level: Level,
+    Form { level, codec }: Form,
 ) -> Result<Dumped, DumpError> {
     let mut notes = Notes::read(old, header)?;
     if let Err(error) = add_record(&mut notes, record) {
@@ -60,7 +69,7 @@ pub(crate) fn write(
     tell_kernel(&kernel, &notes);
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     let mut dump = area.begin()?;
-    let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source);
+    let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source, codec);
     let lacks_nothing = error.is_none() && written.missing == 0;
     let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
     let disk_wait = dump.device().waited();
@@ -92,8 +101,12 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
 }
 
 /// Writes what can be written; an error ends the dump where it came up.
-fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>) -> (Counts, Ended) {
-    match source.begin(device, Codec::Zlib) {
+fn write_to(
+    device: &mut impl BlockDevice,
+    source: &Source<'_, impl OldMemory>,
+    codec: Codec,
+) -> (Counts, Ended) {
+    match source.begin(device, codec) {
         Ok(Begun { pages, counts }) => {
             say!("chose {} pages of {}", counts.kept(), counts.ram);
             (counts, write_pages(pages, source))

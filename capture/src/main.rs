@@ -40,11 +40,12 @@ mod reset;
 mod runtime;
 
 use capture::{acpi, boot_params, options, pci, units};
+use kdump::Codec;
 use vmcore::Level;
 
 use crate::console::say;
 use crate::discover::{DiscoverError, Machine};
-use crate::dump::DumpError;
+use crate::dump::{DumpError, Form};
 use crate::options::Options;
 use crate::paging::MapError;
 use crate::remapping::{Remapping, RemappingError};
@@ -79,11 +80,12 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let record = recording::record(&remapping);
     report::attached(&taken_over, &record);
     let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
+    let form = Form { level, codec: options.codec.unwrap_or(Codec::Zlib) };
     let old = &machine.old;
     #[cfg(mutations)]
     let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
     let counts = record.counts();
-    let dumped = dump::write(area, old, &machine.header, record, level)?;
+    let dumped = dump::write(area, old, &machine.header, record, form)?;
     report::dump(counts, remapping.frames.used(), &dumped);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The command line's options; ARCHITECTURE.md lists them.
 
+use kdump::Codec;
+
 use crate::pci::Function;
 use crate::serial::Serial;
 
@@ -18,6 +20,8 @@ pub struct Options<'a> {
     pub disk: Option<Function>,
     /// `holdover.level=`: which pages to leave out.
     pub level: Option<u8>,
+    /// `holdover.codec=`: how to compress pages.
+    pub codec: Option<Codec>,
     /// `console=`: the last serial port named.
     pub console: Option<Serial>,
 }
@@ -40,6 +44,7 @@ impl<'a> Options<'a> {
             "holdover.area" => self.set_area(value),
             "holdover.disk" => self.disk = value.parse().ok(),
             "holdover.level" => self.level = value.parse().ok().filter(|level| *level <= 31),
+            "holdover.codec" => self.codec = Codec::named(value, Codec::EVERYWHERE),
             "console" => self.console = Serial::named(value).or(self.console),
             _ => {}
         }
@@ -89,9 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn a_codec_is_one_that_needs_no_operating_system() {
+        assert_eq!(Options::parse("holdover.codec=lzo").codec, Some(Codec::Lzo));
+        assert_eq!(Options::parse("holdover.codec=zstd").codec, None);
+    }
+
+    #[test]
     fn nonsense_is_no_option() {
-        let options =
-            Options::parse("elfcorehdr= holdover.level=32 holdover.disk=x console=tty0 elfcorehdr=0xK");
+        let options = Options::parse(
+            "elfcorehdr= holdover.level=32 holdover.disk=x holdover.codec= console=tty0 elfcorehdr=0xK",
+        );
         assert_eq!(options, Options::default());
         assert_eq!(number("99999999999999999G"), None);
     }

@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kdump::Codec;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::area_device::{self, Found};
+use crate::codec;
 use crate::kexec::{self, Syscall};
 use crate::report::{Report, row};
 use crate::sysfs::{self, Location};
@@ -27,6 +29,11 @@ pub(crate) struct Arguments {
     /// Which pages to leave out, in makedumpfile's numbering
     #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u8).range(0..=31))]
     level: u8,
+    /// How to compress pages: none, zlib or lzo
+    ///
+    /// Every reader understands these. lzo is faster, zlib makes smaller dumps.
+    #[arg(long, default_value = "zlib", value_parser = codec::in_capture_kernel)]
+    codec: Codec,
     /// The system call that loads
     #[arg(long, value_enum, default_value_t = Syscall::File)]
     syscall: Syscall,
@@ -41,6 +48,7 @@ struct CommandLine<'a> {
     offset: u64,
     disk: &'a str,
     level: u8,
+    codec: Codec,
     console: Option<&'a str>,
     append: Option<&'a str>,
 }
@@ -50,6 +58,7 @@ impl CommandLine<'_> {
         let mut options = vec![format!("holdover.area={}@{}", self.uuid, self.offset)];
         options.push(format!("holdover.disk={}", self.disk));
         options.push(format!("holdover.level={}", self.level));
+        options.push(format!("holdover.codec={}", self.codec.name()));
         options.extend(self.console.into_iter().chain(self.append).map(str::to_owned));
         options.join(" ")
     }
@@ -83,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
         offset: location.offset,
         disk: &disk,
         level: arguments.level,
+        codec: arguments.codec,
         console: serial_console(&running),
         append: arguments.append.as_deref(),
     };
@@ -180,11 +190,12 @@ mod tests {
             offset: 1 << 20,
             disk: "0000:00:04.0",
             level: 31,
+            codec: Codec::Lzo,
             console: serial_console("quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200 ro"),
             append: Some("a=b c"),
         };
         let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
-             holdover.level=31 console=ttyS0,115200 a=b c";
+             holdover.level=31 holdover.codec=lzo console=ttyS0,115200 a=b c";
         assert_eq!(command_line.compose(), expected);
     }
 

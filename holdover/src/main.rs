@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod area_device;
+mod codec;
 mod collect;
 mod doctor;
 mod format;

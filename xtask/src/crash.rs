@@ -160,7 +160,7 @@ impl Crash<'_> {
         let user_space = UserSpace::new()?.with_makedumpfile()?.with_holdover(self.tool)?;
         archive.add("capture", &stock::image(kernel)?);
         archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
-        Ok(stock::load_command("/capture", "/initramfs"))
+        Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))
     }
 
     /// Makes the dump's disk and returns the UUID of its label.
@@ -192,7 +192,10 @@ impl Crash<'_> {
                     .mutation
                     .map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
                 let append = append.unwrap_or_default();
-                format!("holdover load --image /capture --area {area} --syscall {name} {append}\n")
+                let codec = self.scenario.codec.name();
+                format!(
+                    "holdover load --image /capture --area {area} --syscall {name} --codec {codec} {append}\n"
+                )
             }
         }
     }

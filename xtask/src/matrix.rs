@@ -7,7 +7,7 @@ use crate::row::{Expectation, Row};
 use crate::scenario::device::DiskPlace;
 use crate::scenario::mutation::Mutation;
 use crate::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
-use crate::scenario::{Capture, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall};
+use crate::scenario::{Capture, Codec, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall};
 use crate::stock;
 use crate::witness::Witness;
 
@@ -19,6 +19,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.push(made_dumps());
     rows.extend(every_kind_of_page());
     rows.push(proc_vmcore());
+    rows.extend(codecs());
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
@@ -133,7 +134,18 @@ fn every_kind_of_page() -> Vec<Row> {
     [Flavour::Amd64, Flavour::Backports].map(row).into()
 }
 
-/// The same kernel takes the dump as stock kdump does it.
+/// Those that nobody gets who does not ask for them.
+fn codecs() -> Vec<Row> {
+    let row = |codec: Codec| {
+        let scenario = Scenario { codec, ..Scenario::plain(Flavour::Cloud) };
+        let name = format!("codec-{}", codec.name());
+        Row { name, scenario, expectation: Expectation::Compressed(codec) }
+    };
+    [Codec::Lzo, Codec::None].map(row).into()
+}
+
+/// The same kernel takes the dump as stock kdump does it. (By the other system call, a range of RAM ends within a page, which
+/// makedumpfile loses.)
 fn proc_vmcore() -> Row {
     let stock = Scenario {
         capture: Capture::Stock,

@@ -10,8 +10,8 @@ use crate::console::{Echo, Line};
 use crate::crash::{Crash, Evidence};
 use crate::damage::Damage;
 use crate::qemu::Watch;
-use crate::scenario::Scenario;
 use crate::scenario::device::Device;
+use crate::scenario::{Codec, Scenario};
 use crate::stock;
 use crate::tool::{Collected, Tool};
 use crate::witness::{self, Judgement, Problem, Witness};
@@ -28,6 +28,8 @@ pub(crate) enum Expectation {
     MadeDumps,
     /// The same, and `holdover makedump` and makedumpfile keep the same pages of that memory at every level.
     EveryLevel,
+    /// The same, with pages that are compressed in this way.
+    Compressed(Codec),
     /// Dumps that a stock crash kernel makes of its `/proc/vmcore`, to which no reader objects.
     StockDumps,
     /// A takeover and a complete dump, with this damage: the victim is named in the report, and faults where nobody else does.
@@ -82,6 +84,7 @@ impl Row {
             Expectation::PendingRequests => pending(&evidence, &built.tool),
             Expectation::MadeDumps => made_dumps(&evidence, &built.tool),
             Expectation::EveryLevel => every_level(&evidence, &built.tool),
+            Expectation::Compressed(codec) => compressed(codec, &evidence, &built.tool),
             Expectation::StockDumps => stock_dumps(&evidence),
             Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
@@ -105,6 +108,7 @@ impl Row {
             Expectation::Takeover
             | Expectation::MadeDumps
             | Expectation::EveryLevel
+            | Expectation::Compressed(_)
             | Expectation::StockDumps
             | Expectation::Damaged(_)
             | Expectation::Caught(..) => Watch::Memory,
@@ -140,6 +144,15 @@ fn made_dumps(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
 fn every_level(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
     problems.extend(witness::compare_every_level(evidence, tool)?.problems.into_iter().map(unread));
+    Ok(problems)
+}
+
+fn compressed(codec: Codec, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let Judgement { mut problems, .. } = witness::judge(evidence, tool)?;
+    let named = witness::codec_of(&evidence.files.dump())?;
+    if named != Some(codec) {
+        problems.push(unread(format!("the dump's header names {named:?} as its codec")));
+    }
     Ok(problems)
 }
 

@@ -42,6 +42,29 @@ impl Syscall {
     }
 }
 
+/// How the dump's pages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Codec {
+    /// Not at all.
+    None,
+    /// By zlib.
+    Zlib,
+    /// By LZO.
+    Lzo,
+}
+
+impl Codec {
+    /// Its name, as Holdover's command line takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zlib => "zlib",
+            Self::Lzo => "lzo",
+        }
+    }
+}
+
 /// Levels of the processor's page tables in the crashing kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 pub(crate) enum Paging {
@@ -139,6 +162,9 @@ pub(crate) struct Scenario {
     /// System call that loads Holdover
     #[arg(long, value_enum, default_value = "file")]
     pub(crate) syscall: Syscall,
+    /// How Holdover compresses the dump's pages
+    #[arg(long, value_enum, default_value = "zlib")]
+    pub(crate) codec: Codec,
     /// Levels of the processor's page tables
     #[arg(long, value_enum, default_value = "4")]
     pub(crate) paging: Paging,
@@ -190,6 +216,7 @@ impl Scenario {
             kernel,
             capture: Capture::Holdover,
             syscall: Syscall::File,
+            codec: Codec::Zlib,
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,
             unit: Unit::PLAIN,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::initramfs::{self, Archive};
 use crate::kernels::Kernel;
+use crate::scenario::Syscall;
 use crate::tool::Tool;
 use crate::{paths, process};
 
@@ -29,9 +30,10 @@ const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 printk.devkmsg=on panic=1 no_timer_check \
     intel_iommu=on reset_devices nr_cpus=1";
 
-/// Runs in the guest: loads a kernel and a first user space that lie there under these names.
-pub(crate) fn load_command(kernel: &str, initramfs: &str) -> String {
-    format!("kexec -s -p {kernel} --initrd={initramfs} --command-line='{COMMAND_LINE}'\n")
+/// Runs in the guest: by this system call, loads a kernel and a first user space that lie there under these names.
+pub(crate) fn load_command(syscall: Syscall, kernel: &str, initramfs: &str) -> String {
+    let letter = syscall.letter();
+    format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{COMMAND_LINE}'\n")
 }
 
 /// A first user space under construction.

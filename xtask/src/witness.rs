@@ -24,7 +24,7 @@ use crate::ram::Ram;
 use crate::tool::Tool;
 use copies::{Copied, Copies};
 use inspected::Inspected;
-pub(crate) use memory::{Remembered, kept_frames};
+pub(crate) use memory::{Remembered, codec_of, kept_frames};
 pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
 use tables::Tables;

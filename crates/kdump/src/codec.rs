@@ -30,6 +30,9 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Those that need no operating system, and that every reader understands.
+    pub const EVERYWHERE: &[Self] = &[Self::None, Self::Zlib, Self::Lzo];
+
     /// All that there are.
     pub const ALL: &[Self] = &[
         Self::None,
@@ -52,6 +55,11 @@ impl Codec {
             #[cfg(feature = "host")]
             Self::Zstd => "zstd",
         }
+    }
+
+    /// The one of these that people call so.
+    pub fn named(name: &str, these: &[Self]) -> Option<Self> {
+        these.iter().copied().find(|codec| codec.name() == name)
     }
 
     /// The codec's flag in a page's descriptor and in the header's status.

@@ -24,8 +24,8 @@ use vmcore::{Counts, Kernel, Level};
 use self::made::Made;
 use self::output::Output;
 use self::worker::Route;
-use crate::report;
 use crate::unfinished::Unfinished;
+use crate::{codec, report};
 
 /// What the command is told.
 #[derive(clap::Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand snappy and zstd;
     /// Debian's makedumpfile knows no snappy, and zstd since Debian 13. lzo and snappy are the fastest, zstd makes the
     /// smallest dumps.
-    #[arg(long, default_value = "zlib", value_parser = parse_codec)]
+    #[arg(long, default_value = "zlib", value_parser = codec::any)]
     codec: Codec,
     /// Write an ELF core, which is not compressed
     #[arg(long, conflicts_with = "codec")]
@@ -54,14 +54,6 @@ pub(crate) struct Arguments {
     input: PathBuf,
     /// The dump to make; it appears under this name only when it is whole
     out: PathBuf,
-}
-
-fn parse_codec(text: &str) -> Result<Codec, String> {
-    let all = Codec::ALL.iter().copied();
-    all.clone().find(|codec| codec.name() == text).ok_or_else(|| {
-        let names: Vec<_> = all.map(Codec::name).collect();
-        format!("there are {}", names.join(", "))
-    })
 }
 
 fn parse_level(text: &str) -> Result<Level, String> {

@@ -4,34 +4,18 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::scenario::Codec;
 use crate::stock;
 
 /// A way to get a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// Holdover, zlib.
-    Holdover,
+    /// Holdover.
+    Holdover(Codec),
     /// Stock kdump: Debian's kernel and makedumpfile.
     Makedumpfile(Codec),
     /// Debian's kernel and `holdover makedump`.
     Makedump(Codec),
-}
-
-/// How pages are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codec {
-    Zlib,
-    Lzo,
-}
-
-impl Codec {
-    /// Its name, as `holdover makedump` takes it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Zlib => "zlib",
-            Self::Lzo => "lzo",
-        }
-    }
 }
 
 /// Parts of the console lines that tell how far the capture kernel is; each comes after the one before.
@@ -47,8 +31,9 @@ pub(crate) struct Marks {
 
 impl Contender {
     /// All, in the order in which they take turns.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Holdover,
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Holdover(Codec::Zlib),
+        Self::Holdover(Codec::Lzo),
         Self::Makedumpfile(Codec::Zlib),
         Self::Makedump(Codec::Zlib),
         Self::Makedumpfile(Codec::Lzo),
@@ -58,16 +43,25 @@ impl Contender {
     /// Its name in file names.
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Holdover => "holdover".to_owned(),
+            Self::Holdover(codec) => format!("holdover-{}", codec.name()),
             Self::Makedumpfile(codec) => format!("stock-{}", codec.name()),
             Self::Makedump(codec) => format!("stock-makedump-{}", codec.name()),
+        }
+    }
+
+    /// Holdover, compressing as this one does.
+    pub(crate) fn opponent(self) -> Self {
+        match self {
+            Self::Holdover(codec) | Self::Makedumpfile(codec) | Self::Makedump(codec) => {
+                Self::Holdover(codec)
+            }
         }
     }
 
     /// The crash reservation that it is given: what Holdover asks for, and what distributions reserve.
     pub(crate) fn reserved_mib(self) -> u64 {
         match self {
-            Self::Holdover => 16,
+            Self::Holdover(_) => 16,
             Self::Makedumpfile(_) | Self::Makedump(_) => stock::RESERVED_MIB,
         }
     }
@@ -75,7 +69,7 @@ impl Contender {
     /// The lines that are timed.
     pub(crate) fn marks(self) -> Marks {
         match self {
-            Self::Holdover => {
+            Self::Holdover(_) => {
                 Marks { started: "holdover: [", ready: "] takeover done", complete: "] sealed complete" }
             }
             Self::Makedumpfile(_) | Self::Makedump(_) => Marks {
@@ -90,7 +84,7 @@ impl Contender {
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&match self {
-            Self::Holdover => "Holdover, zlib".to_owned(),
+            Self::Holdover(codec) => format!("Holdover, {}", codec.name()),
             Self::Makedumpfile(codec) => format!("stock kdump, {}", codec.name()),
             Self::Makedump(codec) => format!("stock kdump, holdover makedump, {}", codec.name()),
         })

@@ -93,7 +93,7 @@ impl Stage {
     fn take_dump(&self, contender: Contender, files: &Files) -> Result<()> {
         let (disk, dump) = (files.disk(), files.dump());
         match contender {
-            Contender::Holdover => self.tool.collect(&disk, &dump).map(|_| ()),
+            Contender::Holdover(_) => self.tool.collect(&disk, &dump).map(|_| ()),
             Contender::Makedumpfile(_) => dump::trim(&disk, &dump),
             Contender::Makedump(_) => stock::take_file(&disk, "vmcore", &dump),
         }
@@ -131,16 +131,15 @@ impl Stage {
     }
 
     fn load_command(&self, contender: Contender, files: &Files) -> Result<String> {
-        if contender != Contender::Holdover {
-            return Ok(load_command(contender));
-        }
+        let Contender::Holdover(codec) = contender else { return Ok(load_command(contender)) };
         let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
-        Ok(format!("holdover load --image /capture --area {area} --syscall file\n"))
+        let codec = codec.name();
+        Ok(format!("holdover load --image /capture --area {area} --syscall file --codec {codec}\n"))
     }
 
     fn loaded_bytes(&self, contender: Contender) -> u64 {
         match contender {
-            Contender::Holdover => self.image.bytes,
+            Contender::Holdover(_) => self.image.bytes,
             Contender::Makedumpfile(_) | Contender::Makedump(_) => self.stock.loaded_bytes(contender),
         }
     }
@@ -181,8 +180,8 @@ impl fmt::Display for Measurement {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contender::Codec;
     use super::*;
+    use crate::scenario::Codec;
 
     #[test]
     fn the_first_kernels_own_start_is_not_taken_for_the_crash_kernels() {
@@ -206,6 +205,6 @@ mod tests {
             "holdover: [0.100] takeover done",
             "holdover: [2.000] sealed partial bytes=4096",
         ]);
-        assert_eq!(Times::of(Contender::Holdover, &lines), None);
+        assert_eq!(Times::of(Contender::Holdover(Codec::Zlib), &lines), None);
     }
 }

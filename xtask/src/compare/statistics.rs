@@ -18,7 +18,7 @@ pub(crate) struct Standing {
     pub(crate) seconds_per_10000_pages: Spread,
     pub(crate) pages_in_dump: Spread,
     pub(crate) dump_bytes: Spread,
-    /// Holdover's time from panic to complete, divided by this one's of the same run.
+    /// Holdover's time from panic to complete with the same codec, divided by this one's of the same run.
     pub(crate) holdover_takes: Spread,
     /// The same of the seconds per 10,000 pages.
     pub(crate) holdover_takes_per_page: Spread,
@@ -33,7 +33,7 @@ fn standing(contender: Contender, measurements: &[Measurement]) -> Option<Standi
     let of = |contender| measurements.iter().filter(move |measured| measured.contender == contender);
     let over = |value: fn(&Measurement) -> f64| Spread::of(of(contender).map(value));
     let ratio = |value: fn(&Measurement) -> f64| {
-        let pairs = of(Contender::Holdover).zip(of(contender));
+        let pairs = of(contender.opponent()).zip(of(contender));
         Spread::of(pairs.map(|(ours, theirs)| value(ours) / value(theirs)))
     };
     let first = of(contender).next()?;
@@ -54,10 +54,10 @@ fn standing(contender: Contender, measurements: &[Measurement]) -> Option<Standi
 
 #[cfg(test)]
 mod tests {
-    use super::super::contender::Codec;
     use super::super::dump::Dump;
     use super::super::round::Times;
     use super::*;
+    use crate::scenario::Codec;
 
     fn measured(contender: Contender, run: u32, seconds: f64, pages: u64) -> Measurement {
         let times = Times { started: 0.1, ready: 0.2, complete: seconds };
@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn ratios_are_those_of_runs_that_followed_each_other() {
         let measurements = [
-            measured(Contender::Holdover, 1, 1.0, 10_000),
+            measured(Contender::Holdover(Codec::Zlib), 1, 1.0, 10_000),
             measured(Contender::Makedumpfile(Codec::Zlib), 1, 4.0, 20_000),
-            measured(Contender::Holdover, 2, 3.0, 10_000),
+            measured(Contender::Holdover(Codec::Zlib), 2, 3.0, 10_000),
             measured(Contender::Makedumpfile(Codec::Zlib), 2, 4.0, 20_000),
         ];
         let standings = standings(&measurements);

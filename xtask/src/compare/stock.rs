@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 
-use super::contender::{Codec, Contender};
+use super::contender::Contender;
 use crate::initramfs::Archive;
 use crate::kernels::Kernel;
+use crate::scenario::{Codec, Syscall};
 use crate::stock::{self, UserSpace};
 use crate::tool::Tool;
 
@@ -45,14 +46,14 @@ impl Stock {
 
 /// Runs in the guest.
 pub(crate) fn load_command(contender: Contender) -> String {
-    stock::load_command("/stock/kernel", &format!("/stock/{}", contender.name()))
+    stock::load_command(Syscall::File, "/stock/kernel", &format!("/stock/{}", contender.name()))
 }
 
 /// A first user space that writes the dump as this contender does; `None` for the one that has no user space.
 fn initramfs(contender: Contender, kernel: &Kernel, tool: &Tool) -> Result<Option<Vec<u8>>> {
     let user_space = UserSpace::new()?;
     let initramfs = match contender {
-        Contender::Holdover => return Ok(None),
+        Contender::Holdover(_) => return Ok(None),
         Contender::Makedumpfile(codec) => {
             user_space.with_makedumpfile()?.writing(kernel, &makedumpfile(codec))?
         }
@@ -63,6 +64,7 @@ fn initramfs(contender: Contender, kernel: &Kernel, tool: &Tool) -> Result<Optio
 
 fn makedumpfile(codec: Codec) -> String {
     let option = match codec {
+        Codec::None => "",
         Codec::Zlib => "-c",
         Codec::Lzo => "-l",
     };

@@ -67,9 +67,12 @@ fn tell_standings(standings: &[Standing], f: &mut fmt::Formatter<'_>) -> fmt::Re
 }
 
 fn tell_ratio(standing: &Standing, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if standing.contender == Contender::Holdover {
+    if let Contender::Holdover(_) = standing.contender {
         return Ok(());
     }
     let Standing { contender, holdover_takes, holdover_takes_per_page, .. } = standing;
-    writeln!(f, "Holdover's time is {holdover_takes} of {contender}'s; per page {holdover_takes_per_page}.")
+    writeln!(
+        f,
+        "Holdover's time with the same codec is {holdover_takes} of {contender}'s; per page {holdover_takes_per_page}."
+    )
 }

@@ -1,6 +1,8 @@
 //! The second witness: the guest's memory as a file. The dump must equal it, and old memory must have been left alone.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -12,6 +14,7 @@ use serde::Serialize;
 use super::writable::Writable;
 use crate::ram::{Page, Ram};
 use crate::reserved::Reserved;
+use crate::scenario::Codec;
 
 /// What the comparisons found, in pages.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -129,6 +132,21 @@ fn difference(before: &Page, after: &Page) -> String {
 /// The page frames that a dump keeps.
 pub(crate) fn kept_frames(dump: &Path) -> Result<BTreeSet<u64>> {
     frames(&mut open(dump)?)
+}
+
+/// The codec that the header of a dump names; `None` if it is none that Holdover was asked for.
+///
+/// makedumpfile, `diskdump_mod.h`: `status` follows `signature`, `header_version`, `utsname` and `timestamp`, and has
+/// `DUMP_DH_COMPRESSED_ZLIB` (1) or `DUMP_DH_COMPRESSED_LZO` (2).
+pub(crate) fn codec_of(dump: &Path) -> Result<Option<Codec>> {
+    let mut status = [0; 4];
+    File::open(dump)?.read_exact_at(&mut status, 424)?;
+    Ok(match u32::from_le_bytes(status) {
+        0 => Some(Codec::None),
+        1 => Some(Codec::Zlib),
+        2 => Some(Codec::Lzo),
+        _ => None,
+    })
 }
 
 /// Whether a page of memory is not the same in two states.
