@@ -1,7 +1,10 @@
 //! `cargo xtask bench-dump`: how fast `holdover makedump` makes a dump of an ELF core, and makedumpfile of the same.
 //!
 //! Contenders take turns on one core, and their dumps must keep the same pages. What is measured is the time from a
-//! program's start to its end; dumps go to memory if there is enough, so that no disk is measured.
+//! program's start to its end; dumps go to memory if there is enough, so that no disk is measured. Such files are of pages of 4 KiB,
+//! for each of which Linux takes as long as a compressor; a folder can be named in which it is otherwise.
+
+mod gain;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,8 +14,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use self::gain::Gain;
 use crate::files::Files;
 use crate::kernels::Flavour;
 use crate::process;
@@ -31,6 +35,9 @@ pub(crate) struct BenchDump {
     /// Dumps by each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Where dumps are made [default: in memory, if there is enough]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -99,6 +106,14 @@ impl Contender {
         })
     }
 
+    fn is_ours(&self) -> bool {
+        self.maker == Maker::Holdover
+    }
+
+    fn is_reference(&self) -> bool {
+        !self.is_ours()
+    }
+
     /// Makes a dump; returns how long the choice of pages took, in seconds.
     fn make(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
         match self.maker {
@@ -162,15 +177,17 @@ impl BenchDump {
         }
         let standings: Vec<_> =
             runs.iter().filter_map(|(contender, runs)| standing(*contender, runs)).collect();
-        print!("{}", Table(&standings));
+        let gains = Gain::all(&runs);
+        print!("{}{}", Table(&standings), gain::Table(&gains));
         if let Some(path) = &self.json {
-            std::fs::write(path, serde_json::to_string_pretty(&standings)?)?;
+            let results = json!({ "dumps": standings, "gains": gains });
+            std::fs::write(path, serde_json::to_string_pretty(&results)?)?;
         }
         Ok(())
     }
 
     fn measure(&self, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
-        let dump = files.scratch("dump");
+        let dump = self.folder.as_ref().map_or_else(|| files.scratch("dump"), |folder| folder.join("dump"));
         let (choosing, seconds) =
             self.make(contender, tool, &dump).or_else(|error| match contender.maker {
                 Maker::Holdover => Err(error),
@@ -178,12 +195,13 @@ impl BenchDump {
                 Maker::Makedumpfile(_) => self.make(contender, tool, &dump),
             })?;
         self.check(contender, &dump, files)?;
-        Ok(Run { seconds, choosing, bytes: dump.metadata()?.len() })
+        let bytes = dump.metadata()?.len();
+        std::fs::remove_file(&dump)?;
+        Ok(Run { seconds, choosing, bytes })
     }
 
     /// Makes a dump; returns how long the choice of pages took, and all of it, in seconds.
     fn make(&self, contender: Contender, tool: &Tool, dump: &Path) -> Result<(f64, f64)> {
-        let _ = std::fs::remove_file(dump);
         let start = Instant::now();
         let choosing = contender.make(tool, &self.core, dump)?;
         Ok((choosing, start.elapsed().as_secs_f64()))
