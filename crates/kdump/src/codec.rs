@@ -21,7 +21,7 @@ pub enum Codec {
     Zlib,
     /// LZO1X: a little larger than zlib, and faster.
     Lzo,
-    /// snappy: larger than LZO, and faster.
+    /// snappy: about as large as LZO, and slower.
     #[cfg(feature = "host")]
     Snappy,
     /// zstd (RFC 8878): smaller than zlib.

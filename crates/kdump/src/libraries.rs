@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use crate::repeats::Repeats;
 use crate::{BLOCK, Page};
 
-/// Stores literals as they are, which makes it twice as fast as level 1, makedumpfile's; its pages are a seventh larger, and still
+/// Stores literals as they are, which makes it twice as fast as level 1, makedumpfile's; its pages are a sixth larger, and still
 /// smaller than zlib's at its fastest.
 const ZSTD_LEVEL: zstd_safe::CompressionLevel = -1;
 
