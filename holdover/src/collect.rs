@@ -169,7 +169,7 @@ fn progress(bytes: u64) -> ProgressBar {
 /// Reads back what the dump says of itself, if it can be read.
 fn about(dump: &Path) -> Option<About> {
     let dump = Dump::open(dump).ok()?;
-    let record = inspect::find_record(dump.notes()).ok().flatten();
+    let record = inspect::find_record(dump.notes().bytes()).ok().flatten();
     Some(About {
         release: dump.release().to_owned(),
         pages: dump.pages(),

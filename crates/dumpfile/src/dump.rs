@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use blockfile::BlockFile;
-use kdump::{Bitmap, Page, Reader};
-use machine::OldMemory;
-use vmcore::VmcoreInfo;
+use kdump::Page;
+use machine::{OldMemory, Unreadable};
+use vmcore::{Kernel, Level, Note, Notes, Ram, Segment, VmcoreInfo};
 
-use crate::{Core, DumpError, FileView};
+use crate::compressed::Compressed;
+use crate::core::Core;
+use crate::{DumpError, FileView};
 
 /// What kind of file a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +21,9 @@ pub enum Format {
 
 impl Format {
     /// That of a file, as its first bytes tell.
-    pub(crate) fn of(file: &FileView) -> Result<Self, DumpError> {
+    fn of(file: &FileView) -> Result<Self, DumpError> {
         let mut magic = [0; 8];
-        file.read(0, &mut magic).map_err(|_| DumpError::NotADump)?;
+        OldMemory::read(file, 0, &mut magic).map_err(|_| DumpError::NotADump)?;
         match &magic {
             b"KDUMP   " => Ok(Self::Kdump),
             [0x7f, b'E', b'L', b'F', ..] => Ok(Self::Elf),
@@ -39,38 +40,56 @@ impl Format {
     }
 }
 
-/// An open dump of either format.
+/// What a dump lacks that it should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// So many bytes at the end of a core.
+    Bytes(u64),
+    /// The last records of a flattened file.
+    Records,
+    /// Whatever its writer had no time or room for.
+    Unfinished,
+    /// So many places of notes are damaged.
+    Notes(usize),
+}
+
+/// An open dump of either format: the dead kernel's memory, as far as it was dumped.
+///
+/// Several threads may read it at once.
 pub struct Dump {
     content: Content,
-    notes: Vec<u8>,
-    vmcoreinfo: Vec<u8>,
+    notes: Notes,
+    lacks_records: bool,
 }
 
 enum Content {
-    Kdump(Box<Reader<BlockFile>>),
+    Kdump(Box<Compressed>),
     Elf(Core),
 }
 
 impl Dump {
-    /// Opens a dump of either format.
+    /// Opens a dump of either format, flattened or not.
     pub fn open(path: &Path) -> Result<Self, DumpError> {
         let file = FileView::open(path)?;
-        match Format::of(&file)? {
-            Format::Kdump => Self::open_kdump(BlockFile::open(path)?),
-            Format::Elf => Self::open_elf(file),
-        }
+        let lacks_records = file.lacks_records();
+        Self::of(file)
+            .map_err(|error| if lacks_records { DumpError::RecordsCut(error.into()) } else { error })
     }
 
-    fn open_kdump(file: BlockFile) -> Result<Self, DumpError> {
-        let mut reader = Reader::open(file)?;
-        let (notes, vmcoreinfo) = (reader.notes()?, reader.vmcoreinfo()?);
-        Ok(Self { content: Content::Kdump(Box::new(reader)), notes, vmcoreinfo })
-    }
-
-    fn open_elf(file: FileView) -> Result<Self, DumpError> {
-        let core = Core::new(file)?;
-        let (notes, vmcoreinfo) = (core.notes().bytes().to_vec(), core.notes().vmcoreinfo().text().to_vec());
-        Ok(Self { content: Content::Elf(core), notes, vmcoreinfo })
+    fn of(file: FileView) -> Result<Self, DumpError> {
+        let lacks_records = file.lacks_records();
+        let (content, notes) = match Format::of(&file)? {
+            Format::Kdump => {
+                let dump = Compressed::open(file)?;
+                let notes = notes_of(&dump)?;
+                (Content::Kdump(Box::new(dump)), notes)
+            }
+            Format::Elf => {
+                let (core, notes) = Core::open(file)?;
+                (Content::Elf(core), notes)
+            }
+        };
+        Ok(Self { content, notes, lacks_records })
     }
 
     /// Which format it has.
@@ -81,53 +100,126 @@ impl Dump {
         }
     }
 
+    /// What it lacks, as far as its headers tell.
+    pub fn lacks(&self) -> impl Iterator<Item = Lack> {
+        let (bytes, unfinished) = match &self.content {
+            Content::Kdump(dump) => (0, !dump.reader().is_complete()),
+            Content::Elf(core) => (core.lacking(), false),
+        };
+        let damaged = self.notes.damaged();
+        let lacks = [
+            (bytes > 0).then_some(Lack::Bytes(bytes)),
+            self.lacks_records.then_some(Lack::Records),
+            unfinished.then_some(Lack::Unfinished),
+            (damaged > 0).then_some(Lack::Notes(damaged)),
+        ];
+        lacks.into_iter().flatten()
+    }
+
     /// Whether nothing says that something is missing.
     pub fn is_complete(&self) -> bool {
-        match &self.content {
-            Content::Kdump(reader) => reader.is_complete(),
-            Content::Elf(core) => core.lacking() == 0 && core.notes().damaged() == 0,
-        }
+        self.lacks().next().is_none()
     }
 
     /// How many pages it holds, or should hold.
     pub fn pages(&self) -> u64 {
         match &self.content {
-            Content::Kdump(reader) => reader.pages(),
-            Content::Elf(core) => core.ram().pages(),
+            Content::Kdump(dump) => dump.reader().pages(),
+            Content::Elf(core) => core.header.ram().pages(),
         }
     }
 
-    /// The ELF notes; [`vmcore::notes_in`] takes them apart.
-    pub fn notes(&self) -> &[u8] {
+    /// What was left out of it, as far as it says so.
+    pub fn level(&self) -> Level {
+        match &self.content {
+            Content::Kdump(dump) => Level::new(dump.reader().header().dump_level & Level::ALL.number()),
+            Content::Elf(_) => None,
+        }
+        .unwrap_or(Level::NOTHING)
+    }
+
+    /// The ELF notes.
+    pub fn notes(&self) -> &Notes {
         &self.notes
     }
 
     /// VMCOREINFO; empty if there is none.
     pub fn vmcoreinfo(&self) -> VmcoreInfo<'_> {
-        VmcoreInfo::new(&self.vmcoreinfo)
+        self.notes.vmcoreinfo()
     }
 
     /// The kernel's release, as `uname -r` gave it; empty if it is not known.
     pub fn release(&self) -> &str {
         match &self.content {
-            Content::Kdump(reader) => reader.header().utsname.release.as_str(),
+            Content::Kdump(dump) => dump.reader().header().utsname.release.as_str(),
             Content::Elf(_) => self.vmcoreinfo().os_release().unwrap_or_default(),
         }
     }
 
-    /// The first page frame at or after `pfn` that it holds, or should hold.
-    pub fn next_page(&mut self, pfn: u64) -> Result<Option<u64>, DumpError> {
-        match &mut self.content {
-            Content::Kdump(reader) => Ok(reader.next_set(Bitmap::Kept, pfn)?),
-            Content::Elf(core) => Ok(core.ram().next(pfn)),
+    /// The dead kernel's RAM, whether it is in the dump or was left out.
+    pub fn ram(&self) -> Result<Ram, DumpError> {
+        match &self.content {
+            Content::Kdump(dump) => dump.ram(),
+            Content::Elf(core) => Ok(core.header.ram().clone()),
         }
     }
 
-    /// Reads the page with that page frame number.
-    pub fn read_page(&mut self, pfn: u64, page: &mut Page) -> Result<(), DumpError> {
-        match &mut self.content {
-            Content::Kdump(reader) => Ok(reader.read_page(pfn, page)?),
-            Content::Elf(core) => Ok(core.memory().read_page(pfn, page)?),
+    /// Ranges of that RAM with their virtual addresses.
+    pub fn segments(&self, kernel: &Kernel, ram: &Ram) -> Result<Vec<Segment>, DumpError> {
+        match &self.content {
+            Content::Kdump(dump) => Ok(kernel.segments(&**dump, ram)?),
+            Content::Elf(core) => Ok(core.header.segments().to_vec()),
         }
     }
+
+    /// The first page frame at or after `pfn` that it holds, or should hold.
+    pub fn next_page(&self, pfn: u64) -> Result<Option<u64>, DumpError> {
+        match &self.content {
+            Content::Kdump(dump) => Ok(dump.next_page(pfn)?),
+            Content::Elf(core) => Ok(core.header.ram().next(pfn)),
+        }
+    }
+
+    /// Why the page with that page frame number cannot be read, if so.
+    pub fn check_page(&self, pfn: u64) -> Result<(), DumpError> {
+        match &self.content {
+            Content::Kdump(dump) => Ok(dump.check(pfn)?),
+            Content::Elf(core) => Ok(core.memory.read_page(pfn, &mut [0; kdump::BLOCK])?),
+        }
+    }
+}
+
+/// The memory of either format.
+impl OldMemory for Dump {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        match &self.content {
+            Content::Kdump(dump) => dump.read(address, into),
+            Content::Elf(core) => core.memory.read(address, into),
+        }
+    }
+
+    fn read_page(&self, pfn: u64, page: &mut Page) -> Result<(), Unreadable> {
+        match &self.content {
+            Content::Kdump(dump) => dump.read_page(pfn, page),
+            Content::Elf(core) => core.memory.read_page(pfn, page),
+        }
+    }
+
+    fn keep_saved(&self, first_pfn: u64, bits: &mut [u8]) {
+        match &self.content {
+            Content::Kdump(dump) => dump.keep_saved(first_pfn, bits),
+            Content::Elf(core) => core.memory.keep_saved(first_pfn, bits),
+        }
+    }
+}
+
+/// The notes of a kdump-compressed dump, and VMCOREINFO where its header says that it is.
+fn notes_of(dump: &Compressed) -> Result<Notes, DumpError> {
+    let mut reader = dump.reader().clone();
+    let mut notes = Notes::from_bytes(&reader.notes()?)?;
+    let info = reader.vmcoreinfo()?;
+    if notes.vmcoreinfo_place().is_none() && !info.is_empty() {
+        notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: &info })?;
+    }
+    Ok(notes)
 }

@@ -1,17 +1,18 @@
 //! Crash dumps as files of the host.
 //!
-//! [`Core`] is an ELF core such as `/proc/vmcore`: a whole machine's memory. [`Dump`] is either such a core or a
-//! kdump-compressed dump, whatever the file turns out to be, for those who only want to know what it says.
+//! [`Dump`] is a dead kernel's memory and what is said of it, whatever the file turns out to be: an ELF core such as
+//! `/proc/vmcore`, a whole machine's memory; or a kdump-compressed dump. Either may be flattened.
 
 #![forbid(unsafe_code)]
 
+mod compressed;
 mod core;
 mod dump;
+mod flattened;
 mod view;
 
-pub use crate::core::Core;
-pub use crate::dump::{Dump, Format};
-pub use crate::view::FileView;
+pub use crate::dump::{Dump, Format, Lack};
+use crate::view::FileView;
 
 /// Why a dump could not be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +23,15 @@ pub enum DumpError {
     /// It begins like neither kind of dump.
     #[error("neither an ELF core of an x86-64 kernel nor a kdump-compressed dump")]
     NotADump,
-    /// It is a kdump-compressed dump, where an ELF core was asked for.
-    #[error("it is a kdump-compressed dump already, and no ELF core")]
-    Compressed,
+    /// It begins like a flattened file, and its records cannot be followed.
+    #[error("flattened file whose record at byte {at} is damaged")]
+    BadRecord {
+        /// Offset of the record.
+        at: u64,
+    },
+    /// The last records of a flattened file are missing, and nothing can be read without them.
+    #[error("the flattened file was cut short, and cannot be read without what is missing: {0}")]
+    RecordsCut(Box<DumpError>),
     /// It begins like an ELF core and ends within its headers.
     #[error("the core was cut short: not even its headers are within its {len} bytes")]
     HeaderCut {
@@ -37,6 +44,9 @@ pub enum DumpError {
     /// It begins like a kdump-compressed dump and is none that can be read, or the page is not there.
     #[error(transparent)]
     Kdump(#[from] kdump::ReadError),
+    /// Its first bitmap makes no sense.
+    #[error("its RAM is in more pieces than that of any machine")]
+    Scattered,
     /// The page is not in the core.
     #[error(transparent)]
     Unreadable(#[from] machine::Unreadable),
@@ -47,6 +57,12 @@ pub enum DumpError {
 
 impl From<vmcore::OutOfMemory> for DumpError {
     fn from(_: vmcore::OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl From<std::collections::TryReserveError> for DumpError {
+    fn from(_: std::collections::TryReserveError) -> Self {
         Self::OutOfMemory
     }
 }

@@ -119,6 +119,7 @@ impl<M: OldMemory> Source<'_, M> {
             let bytes = (frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
             self.ram.fill(first_pfn, &mut existing[..bytes]);
             let counts = selection.fill(first_pfn, &mut kept[..bytes]);
+            self.memory.keep_saved(first_pfn, &mut kept[..bytes]);
             take(&existing[..bytes], &kept[..bytes], counts)?;
         }
         Ok(())

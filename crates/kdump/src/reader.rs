@@ -4,6 +4,8 @@
 //! it becomes an offset or a length. Hostile bytes give an error, never a panic. Memory is taken for one number per block of a
 //! bitmap that lies wholly on the device, and for notes of a sensible size.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use machine::{BlockDevice, BlockError, Range};
@@ -18,6 +20,9 @@ const FRAMES_PER_BLOCK: u64 = 8 * BLOCK as u64;
 
 /// More page frames than a machine can have: physical addresses end at 52 bits (Intel SDM, volume 3, section 5.1.4).
 const FRAMES_LIMIT: u64 = 1 << (52 - machine::PAGE_SHIFT);
+
+/// Descriptors that are read together: whole ones in whole blocks.
+const DESCRIPTORS: usize = 3 * BLOCK / DESCRIPTOR_LEN;
 
 /// More bytes of notes than any machine leaves: 4096 CPUs take less than two million.
 const NOTES_LIMIT: u64 = 16 << 20;
@@ -39,6 +44,9 @@ pub enum ReadError {
         /// Its value.
         value: u32,
     },
+    /// It is one of several.
+    #[error("one of the files of a split dump: `makedumpfile --reassemble` joins them to one")]
+    Split,
     /// A part of the file lies outside it.
     #[error("the {0} lie outside the file")]
     OutOfBounds(&'static str),
@@ -56,7 +64,7 @@ pub enum ReadError {
     OutOfMemory,
 }
 
-/// An open dump.
+/// An open dump. Its clones, on clones of the device, share what it took to open it: each thread can have one.
 pub struct Reader<D> {
     device: D,
     header: Header,
@@ -65,11 +73,13 @@ pub struct Reader<D> {
     notes: Extent,
     vmcoreinfo: Extent,
     /// For each block of the second bitmap, how many pages are kept before it.
-    kept_before: Vec<u64>,
+    kept_before: Arc<Vec<u64>>,
     /// How many pages are kept altogether.
     kept: u64,
     /// Blocks of the bitmaps looked at last.
     cached: [CachedBlock; 2],
+    /// Descriptors looked at last.
+    descriptors: Box<CachedDescriptors>,
     decompressor: Decompressor,
 }
 
@@ -86,6 +96,47 @@ struct CachedBlock {
     bits: Page,
 }
 
+impl CachedBlock {
+    const EMPTY: Self = Self { index: None, bits: [0; BLOCK] };
+}
+
+/// Descriptors that follow each other in the file.
+struct CachedDescriptors {
+    /// Number of the first one, among those of all kept pages.
+    first: u64,
+    bytes: [u8; DESCRIPTORS * DESCRIPTOR_LEN],
+    /// How many of the bytes are from the file.
+    len: usize,
+}
+
+impl CachedDescriptors {
+    const EMPTY: Self = Self { first: 0, bytes: [0; DESCRIPTORS * DESCRIPTOR_LEN], len: 0 };
+
+    fn get(&self, index: u64) -> Option<Descriptor> {
+        let at = usize::try_from(index.checked_sub(self.first)?).ok()?.checked_mul(DESCRIPTOR_LEN)?;
+        let bytes = self.bytes[..self.len].get(at..)?;
+        Descriptor::read_from_prefix(bytes).ok().map(|(descriptor, _)| descriptor)
+    }
+}
+
+impl<D: Clone> Clone for Reader<D> {
+    fn clone(&self) -> Self {
+        Self {
+            device: self.device.clone(),
+            header: self.header.clone(),
+            complete: self.complete,
+            geometry: self.geometry,
+            notes: self.notes,
+            vmcoreinfo: self.vmcoreinfo,
+            kept_before: Arc::clone(&self.kept_before),
+            kept: self.kept,
+            cached: [CachedBlock::EMPTY; 2],
+            descriptors: Box::new(CachedDescriptors::EMPTY),
+            decompressor: Decompressor::new(),
+        }
+    }
+}
+
 impl<D: BlockDevice> Reader<D> {
     /// Opens a dump: checks its headers and counts its pages.
     pub fn open(mut device: D) -> Result<Self, ReadError> {
@@ -99,9 +150,10 @@ impl<D: BlockDevice> Reader<D> {
             geometry,
             notes: Extent { start: sub.offset_note.get(), len: sub.size_note.get() },
             vmcoreinfo: Extent { start: sub.offset_vmcoreinfo.get(), len: sub.size_vmcoreinfo.get() },
-            kept_before: Vec::new(),
+            kept_before: Arc::default(),
             kept: 0,
-            cached: [const { CachedBlock { index: None, bits: [0; BLOCK] } }; 2],
+            cached: [CachedBlock::EMPTY; 2],
+            descriptors: Box::new(CachedDescriptors::EMPTY),
             decompressor: Decompressor::new(),
         };
         reader.count_pages()?;
@@ -135,17 +187,29 @@ impl<D: BlockDevice> Reader<D> {
 
     /// The first page frame at or after `pfn` whose bit is set; `None` if there is none.
     pub fn next_set(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<u64>, ReadError> {
-        let mut at = pfn;
-        while at < self.header.frames {
-            let bits = self.bits(bitmap, at / FRAMES_PER_BLOCK)?;
-            let found = first_set(bits, (at % FRAMES_PER_BLOCK) as u32);
-            let block_start = at / FRAMES_PER_BLOCK * FRAMES_PER_BLOCK;
-            if let Some(bit) = found {
-                return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < self.header.frames));
-            }
-            at = block_start + FRAMES_PER_BLOCK;
+        self.find(bitmap, pfn, |byte| byte)
+    }
+
+    /// The first page frames at or after `pfn` that follow each other and whose bits are set; `None` if there are none.
+    pub fn next_run(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<Range>, ReadError> {
+        let Some(start) = self.next_set(bitmap, pfn)? else { return Ok(None) };
+        let end = self.find(bitmap, start, |byte| !byte)?;
+        Ok(Some(Range::new(start, end.unwrap_or(self.header.frames))))
+    }
+
+    /// Clears those of some bits that are not set in a bitmap; the first is page frame `first_pfn`'s, a multiple of 8.
+    pub fn retain(&mut self, bitmap: Bitmap, first_pfn: u64, bits: &mut [u8]) -> Result<(), ReadError> {
+        let (mut pfn, mut rest) = (first_pfn, bits);
+        while !rest.is_empty() && pfn < self.header.frames {
+            let from = (pfn % FRAMES_PER_BLOCK / 8) as usize;
+            let (now, later) = rest.split_at_mut(rest.len().min(BLOCK - from));
+            let block = self.bits(bitmap, pfn / FRAMES_PER_BLOCK)?;
+            now.iter_mut().zip(&block[from..]).for_each(|(bits, set)| *bits &= set);
+            pfn = (pfn / FRAMES_PER_BLOCK + 1) * FRAMES_PER_BLOCK;
+            rest = later;
         }
-        Ok(None)
+        rest.fill(0);
+        Ok(())
     }
 
     /// Reads the page with that page frame number.
@@ -178,13 +242,30 @@ impl<D: BlockDevice> Reader<D> {
     /// Fills `kept_before`.
     fn count_pages(&mut self) -> Result<(), ReadError> {
         let blocks = self.header.frames.div_ceil(FRAMES_PER_BLOCK);
-        self.kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
+        let mut kept_before = Vec::new();
+        kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
         for block in 0..blocks {
-            self.kept_before.push(self.kept);
+            kept_before.push(self.kept);
             let frames = (self.header.frames - block * FRAMES_PER_BLOCK).min(FRAMES_PER_BLOCK) as usize;
             self.kept += u64::from(count_ones(self.bits(Bitmap::Kept, block)?, frames));
         }
+        self.kept_before = Arc::new(kept_before);
         Ok(())
+    }
+
+    /// The first page frame at or after `pfn` of whose bit `seen` makes a set one.
+    fn find(&mut self, bitmap: Bitmap, pfn: u64, seen: impl Fn(u8) -> u8) -> Result<Option<u64>, ReadError> {
+        let mut at = pfn;
+        while at < self.header.frames {
+            let bits = self.bits(bitmap, at / FRAMES_PER_BLOCK)?;
+            let found = first_set(bits, (at % FRAMES_PER_BLOCK) as u32, &seen);
+            let block_start = at / FRAMES_PER_BLOCK * FRAMES_PER_BLOCK;
+            if let Some(bit) = found {
+                return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < self.header.frames));
+            }
+            at = block_start + FRAMES_PER_BLOCK;
+        }
+        Ok(None)
     }
 
     /// The descriptor of a kept page.
@@ -199,12 +280,30 @@ impl<D: BlockDevice> Reader<D> {
             return Err(not_kept);
         }
         let index = before + u64::from(count_ones(bits, bit));
+        if let Some(descriptor) = self.descriptors.get(index) {
+            return Ok(descriptor);
+        }
+        self.load_descriptors(index)?;
+        self.descriptors.get(index).ok_or(ReadError::OutOfBounds("descriptors"))
+    }
+
+    /// Reads the descriptors around one, or that one alone, if others cannot be read.
+    fn load_descriptors(&mut self, index: u64) -> Result<(), ReadError> {
+        let together = index - index % DESCRIPTORS as u64;
+        self.descriptors.len = 0;
+        let start = self.geometry.descriptors() + together * DESCRIPTOR_LEN as u64;
+        let len = self.device.size().saturating_sub(start).min(self.descriptors.bytes.len() as u64) as usize;
+        if self.device.read(start, &mut self.descriptors.bytes[..len]).is_ok() {
+            (self.descriptors.first, self.descriptors.len) = (together, len);
+            return Ok(());
+        }
         let mut buffer = [0; 2 * BLOCK];
-        let offset = self.geometry.descriptors() + index * DESCRIPTOR_LEN as u64;
-        let bytes = self
-            .read_small(offset, DESCRIPTOR_LEN, &mut buffer)?
-            .ok_or(ReadError::OutOfBounds("descriptors"))?;
-        Descriptor::read_from_bytes(bytes).map_err(|_| ReadError::OutOfBounds("descriptors"))
+        let at = self.geometry.descriptors() + index * DESCRIPTOR_LEN as u64;
+        let bytes = self.read_small(at, DESCRIPTOR_LEN, &mut buffer)?;
+        let bytes = bytes.ok_or(ReadError::OutOfBounds("descriptors"))?;
+        self.descriptors.bytes[..DESCRIPTOR_LEN].copy_from_slice(bytes);
+        (self.descriptors.first, self.descriptors.len) = (index, DESCRIPTOR_LEN);
+        Ok(())
     }
 
     /// A block of a bitmap; `index` is below the number of its blocks.
@@ -278,7 +377,9 @@ fn read_headers<D: BlockDevice>(device: &mut D) -> Result<(DiskDumpHeader, SubHe
     }
     expect("version", first.header_version.get(), layout::VERSION)?;
     expect("block size", first.block_size.get(), BLOCK as u32)?;
-    expect("split", second.split.get(), 0)?;
+    if second.split.get() != 0 {
+        return Err(ReadError::Split);
+    }
     Ok((first, second))
 }
 
@@ -310,11 +411,12 @@ fn header(first: &DiskDumpHeader, sub: &SubHeader) -> Header {
     }
 }
 
-/// The lowest bit at or after `from` that is set.
-fn first_set(bits: &Page, from: u32) -> Option<u32> {
+/// The lowest bit at or after `from` that is set in what `seen` makes of the bytes.
+fn first_set(bits: &Page, from: u32, seen: impl Fn(u8) -> u8) -> Option<u32> {
     let first_byte = from / 8;
-    let masked = bits.get(first_byte as usize)? & (0xFF << (from % 8));
-    let rest = bits.iter().enumerate().skip(first_byte as usize + 1).map(|(at, byte)| (at as u32, *byte));
+    let masked = seen(*bits.get(first_byte as usize)?) & (0xFF << (from % 8));
+    let rest =
+        bits.iter().enumerate().skip(first_byte as usize + 1).map(|(at, byte)| (at as u32, seen(*byte)));
     let mut bytes = core::iter::once((first_byte, masked)).chain(rest);
     bytes.find(|(_, byte)| *byte != 0).map(|(at, byte)| at * 8 + byte.trailing_zeros())
 }

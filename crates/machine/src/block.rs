@@ -27,7 +27,7 @@ pub trait BlockDevice {
     /// Size in bytes.
     fn size(&self) -> u64;
 
-    /// Bytes in a block: a power of two from 512 to 4096.
+    /// Bytes in a block: a power of two from 512 to 4096, or 1 of a file that is read by bytes.
     fn block_size(&self) -> u32;
 
     /// Reads blocks; sees every write that was queued before.

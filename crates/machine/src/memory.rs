@@ -39,13 +39,22 @@ pub trait OldMemory {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
 
     /// Copies a page frame of 64-bit entries; every word of `into` is written unless this fails.
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable>;
+    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        let mut bytes = [[0; 8]; ENTRIES];
+        self.read(address, bytes.as_flattened_mut())?;
+        *into = bytes.map(u64::from_le_bytes);
+        Ok(())
+    }
 
     /// Copies the page frame of that number as a dump stores it. Memory that knows of frames of which only a part is RAM has
     /// zeros for the rest.
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
         self.read(pfn.saturating_mul(PAGE_SIZE), page)
     }
+
+    /// Clears the bits of page frames that were left out on purpose when this memory was saved: they are not missing. Bit `n`,
+    /// the least significant of a byte first, is that of page frame `first_pfn + n`; `first_pfn` is a multiple of 8.
+    fn keep_saved(&self, _first_pfn: u64, _bits: &mut [u8]) {}
 
     /// Reads a little-endian 64-bit value.
     fn read_u64(&self, address: u64) -> Result<u64, Unreadable> {

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
 
-use crate::{CoreHeader, OutOfMemory};
+use crate::bitmap;
+use crate::{CoreHeader, OutOfMemory, Ram};
 
 /// Memory by physical address, as a core file holds it.
 ///
@@ -14,6 +15,8 @@ pub struct CoreFile<F> {
     file: F,
     /// In ascending order, disjoint.
     pieces: Vec<Piece>,
+    /// What segments have in memory and not in the file: it was left out when the file was written.
+    left_out: Ram,
 }
 
 /// A range of memory that is in the file in one piece.
@@ -35,7 +38,11 @@ impl<F: OldMemory> CoreFile<F> {
         }
         pieces.sort_unstable();
         make_disjoint(&mut pieces);
-        Ok(Self { file, pieces })
+        let left_out = header
+            .segments()
+            .iter()
+            .map(|segment| Range { start: segment.physical.start + segment.stored_len, ..segment.physical });
+        Ok(Self { file, pieces, left_out: Ram::from_ranges(left_out)? })
     }
 
     /// The file.
@@ -104,6 +111,16 @@ impl<F: OldMemory> OldMemory for CoreFile<F> {
             self.read(part.start, &mut page[start as usize..end as usize])?;
         }
         Ok(())
+    }
+
+    fn keep_saved(&self, first_pfn: u64, bits: &mut [u8]) {
+        let left_out = self.left_out.within(bitmap::window(first_pfn, bits));
+        for pfn in left_out.flat_map(|frames| frames.start..frames.end) {
+            let is_here = self.within(Range::new(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE)).next().is_some();
+            if !is_here {
+                bitmap::clear(bits, pfn - first_pfn, pfn - first_pfn + 1);
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a dump needs to know of the kernel that died, drawn from its VMCOREINFO.
 
-use machine::OldMemory;
+use alloc::vec::Vec;
+
+use machine::{OldMemory, PAGE_SIZE, Range};
 
 use crate::page::PageLayout;
 use crate::sections::Sections;
-use crate::{AddressSpace, Unknown, VmcoreInfo};
+use crate::{AddressSpace, OutOfMemory, Ram, Segment, Unknown, VmcoreInfo};
 
 /// Bytes in a field of `struct new_utsname` (`__NEW_UTS_LEN` + 1).
 const UTS_FIELD: usize = 65;
@@ -76,6 +78,37 @@ impl Kernel {
         let mut fields = [[0; UTS_FIELD]; 6];
         self.address_space().ok()?.read(memory, self.uts?, fields.as_flattened_mut()).ok()?;
         Some(Utsname { fields })
+    }
+
+    /// Where the kernel maps all of its memory, one after the other.
+    ///
+    /// It is where the table of sections is, less that table's physical address; a gibibyte's multiple even where address space
+    /// randomization moves it (`arch/x86/mm/kaslr.c`).
+    pub(crate) fn direct_map(&self, memory: &impl OldMemory, ram: &Ram) -> Option<Range> {
+        const ALIGNMENT: u64 = 1 << 30;
+        let (space, sections) = (self.address_space().ok()?, self.sections.as_ref().ok()?);
+        let found = space.translate(memory, sections.roots()).ok()?;
+        let start = sections.roots().checked_sub(found.physical)?;
+        let len = ram.end_pfn().checked_mul(PAGE_SIZE)?;
+        Range::sized(start, len).filter(|_| start.is_multiple_of(ALIGNMENT))
+    }
+
+    /// RAM as a core header lists it, where there is none: with the virtual addresses of the map of all memory, or those from 0
+    /// on if that is not found.
+    pub fn segments(&self, memory: &impl OldMemory, ram: &Ram) -> Result<Vec<Segment>, OutOfMemory> {
+        let direct = self.direct_map(memory, ram).unwrap_or_default();
+        let mut segments = Vec::new();
+        for physical in ram.ranges() {
+            let virtual_start = direct.start.wrapping_add(physical.start);
+            segments.try_reserve(1)?;
+            segments.push(Segment {
+                physical,
+                virtual_start,
+                stored_at: physical.start,
+                stored_len: physical.len(),
+            });
+        }
+        Ok(segments)
     }
 
     /// The facts that are missing: each costs the dump some or all exclusions.

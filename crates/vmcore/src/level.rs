@@ -1,5 +1,7 @@
 //! Dump levels, in makedumpfile's numbers.
 
+use core::ops::BitOr;
+
 use crate::page::Reason;
 
 /// What a dump leaves out, as a sum of makedumpfile's numbers: 1 pages full of zeroes, 2 cache, 4 private cache, 8 user
@@ -43,5 +45,14 @@ impl Level {
 
     pub(crate) fn leaves_out_free(self) -> bool {
         self.0 & 16 != 0
+    }
+}
+
+/// What is left out by one or the other.
+impl BitOr for Level {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use machine::{OldMemory, Range};
 
-use crate::note::{HEADER_BYTES, Note, NoteHeader};
+use crate::note::{HEADER_BYTES, Note, NoteHeader, notes_in};
 use crate::{CoreHeader, OutOfMemory, VmcoreInfo};
 
 /// Most bytes of notes that are kept: enough for 8192 processors.
@@ -39,6 +39,18 @@ impl Notes {
                 notes.damaged += 1;
             }
         }
+        Ok(notes)
+    }
+
+    /// Takes the notes of a dump; what follows a damaged one is lost.
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, OutOfMemory> {
+        let mut notes = Self::default();
+        for note in notes_in(bytes) {
+            notes.push(&note)?;
+        }
+        bytes = bytes.get(notes.bytes.len()..).unwrap_or_default();
+        let next = bytes.first_chunk().map_or(0, |header| NoteHeader::parse(header).name_size);
+        notes.damaged = usize::from(next != 0);
         Ok(notes)
     }
 

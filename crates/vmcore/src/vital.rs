@@ -83,7 +83,7 @@ impl<'a, M: OldMemory> Finder<'a, M> {
     fn new(memory: &'a M, kernel: &'a Kernel, ram: &Ram) -> Result<Option<Self>, OutOfMemory> {
         let Some(mut pages) = PageArray::new(memory, kernel)? else { return Ok(None) };
         let Ok(space) = kernel.address_space() else { return Ok(None) };
-        let Some(direct) = direct_map(memory, kernel, ram) else { return Ok(None) };
+        let Some(direct) = kernel.direct_map(memory, ram) else { return Ok(None) };
         let array = pages.place(ram).unwrap_or_default();
         let reserved = reserved_flag(&mut pages, space).unwrap_or(0);
         Ok(Some(Self { walker: Walker::new(memory, space)?, pages, direct, array, reserved }))
@@ -137,19 +137,6 @@ impl<'a, M: OldMemory> Finder<'a, M> {
         }
         pfn
     }
-}
-
-/// Where the kernel maps all of its memory, one after the other.
-///
-/// It is where the table of sections is, less that table's physical address; a gibibyte's multiple even where address space
-/// randomization moves it (`arch/x86/mm/kaslr.c`).
-fn direct_map(memory: &impl OldMemory, kernel: &Kernel, ram: &Ram) -> Option<Range> {
-    const ALIGNMENT: u64 = 1 << 30;
-    let (space, sections) = (kernel.address_space().ok()?, kernel.sections.as_ref().ok()?);
-    let found = space.translate(memory, sections.roots()).ok()?;
-    let start = sections.roots().checked_sub(found.physical)?;
-    let len = ram.end_pfn().checked_mul(PAGE_SIZE)?;
-    Range::sized(start, len).filter(|_| start.is_multiple_of(ALIGNMENT))
 }
 
 fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace) -> Option<u64> {

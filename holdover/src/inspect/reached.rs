@@ -1,11 +1,11 @@
 //! What devices could reach, as it is shown.
 
+use machine::PAGE_SHIFT;
 use reach::{Binding, Kind, Obstacle, Piece, Place, Route};
 use serde::Serialize;
 use vtd::paging::Level;
 use vtd::source::Requester;
 
-use super::dump::DumpedMemory;
 use super::hex::Hex;
 use super::survey::{Survey, Surveyed};
 
@@ -66,7 +66,7 @@ pub(crate) struct ObstacleView {
 }
 
 impl ReachView {
-    pub(crate) fn new(survey: Survey, memory: &DumpedMemory) -> Self {
+    pub(crate) fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
         let whole = survey.is_whole();
         let Survey { routes, obstacles, unlisted, is_cut, has_gaps: _ } = survey;
         let obstacle = |(place, obstacle): (Place, Obstacle)| ObstacleView {
@@ -84,7 +84,7 @@ impl ReachView {
 }
 
 impl RouteView {
-    fn new(surveyed: Surveyed, memory: &DumpedMemory) -> Self {
+    fn new(surveyed: Surveyed, memory: &dumpfile::Dump) -> Self {
         let Surveyed { route, users, runs } = surveyed;
         let (translation, tables, address_bits) = match route {
             Route::PassThrough => ("pass-through", vec![], None),
@@ -116,7 +116,7 @@ impl UserView {
 }
 
 impl RunView {
-    fn new(run: &Piece, memory: &DumpedMemory) -> Self {
+    fn new(run: &Piece, memory: &dumpfile::Dump) -> Self {
         let (physical, rights, page_bytes, obstacle) = match run.kind {
             Kind::Memory { address, rights, level } => {
                 (Some(Hex(address)), Some(rights.to_string()), level.map(Level::span), None)
@@ -137,11 +137,11 @@ fn told_place(place: Place) -> String {
 }
 
 /// An obstacle; if something could not be read, also why.
-fn told(obstacle: Obstacle, memory: &DumpedMemory) -> String {
+fn told(obstacle: Obstacle, memory: &dumpfile::Dump) -> String {
     match obstacle {
-        Obstacle::Unreadable(address) => match memory.why_not(address) {
-            Some(reason) => format!("unknown: {obstacle}: {reason}"),
-            None => format!("unknown: {obstacle}"),
+        Obstacle::Unreadable(address) => match memory.check_page(address >> PAGE_SHIFT) {
+            Err(reason) => format!("unknown: {obstacle}: {reason}"),
+            Ok(()) => format!("unknown: {obstacle}"),
         },
         _ => format!("faults: {obstacle}"),
     }

@@ -10,7 +10,7 @@ use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::registers::{CAP, ECAP, GSTS, RTADDR};
 
-use super::dump::{Dump, DumpedMemory};
+use super::dump::Dump;
 use super::hex::Hex;
 use super::reached::ReachView;
 use super::recorded::TakeoverView;
@@ -95,7 +95,7 @@ pub(crate) fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<
 }
 
 impl UnitView {
-    fn new(unit: &Unit, host_address_bits: u32, memory: &DumpedMemory, wanted: Wanted) -> Self {
+    fn new(unit: &Unit, host_address_bits: u32, memory: &dumpfile::Dump, wanted: Wanted) -> Self {
         let (state, why, takeover) = match &unit.state {
             State::TakenOver(takeover) => ("taken over", None, Some(takeover)),
             State::Off => ("translation off", None, None),

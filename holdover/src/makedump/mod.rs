@@ -1,4 +1,4 @@
-//! `holdover makedump`: makes a small dump of an ELF core, as makedumpfile does.
+//! `holdover makedump`: makes a small dump of an ELF core or of a larger dump, as makedumpfile does.
 
 mod aligned;
 mod batch;
@@ -10,16 +10,16 @@ mod worker;
 
 use std::fs::File;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use dumpfile::Core;
+use dumpfile::{Dump, DumpError, Format, Lack};
 use engine::{Begun, Source};
 use indicatif::{ProgressBar, ProgressStyle};
 use kdump::{Codec, Pages, Statistics, WriteError};
-use vmcore::{Counts, Kernel, Level};
+use vmcore::{Counts, Kernel, Level, Ram};
 
 use self::made::Made;
 use self::output::Output;
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// Replace a file of the name OUT
     #[arg(long)]
     force: bool,
-    /// The ELF core, such as /proc/vmcore
+    /// An ELF core, such as /proc/vmcore, or a kdump-compressed dump, of which more is to be left out
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The dump to make; it appears under this name only when it is whole
@@ -64,18 +64,20 @@ fn parse_level(text: &str) -> Result<Level, String> {
 /// Makes the dump.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
     let input = arguments.input.display();
-    let core = Core::open(&arguments.input).with_context(|| format!("cannot read {input}"))?;
-    let kernel = Kernel::new(core.notes().vmcoreinfo());
+    let (dump, ram) = open(&arguments.input).with_context(|| format!("cannot read {input}"))?;
+    check_notes(&dump, &ram).with_context(|| format!("{input} cannot be made a dump of"))?;
+    let kernel = Kernel::new(dump.vmcoreinfo());
     let source = Source {
-        memory: core.memory(),
+        memory: &dump,
         kernel: &kernel,
-        notes: core.notes(),
-        ram: core.ram(),
-        level: arguments.level,
+        notes: dump.notes(),
+        ram: &ram,
+        // What was left out before is left out for good, which is to be told.
+        level: arguments.level | dump.level(),
     };
-    check_notes(&core).with_context(|| format!("{input} cannot be made a dump of"))?;
+    let lacks = dump.lacks().map(|lack| told(lack, dump.format())).collect();
     let unfinished = Unfinished::create(&arguments.out, arguments.force.into())?;
-    match (Making { source, core: &core, arguments, lacks: lacks(&core) }).write(unfinished.file()) {
+    match (Making { source, arguments, lacks }).write(unfinished.file()) {
         Ok(made) => unfinished.keep().map(|()| made),
         Err(error) => {
             let (out, left) = (arguments.out.display(), unfinished.path().display());
@@ -84,36 +86,42 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
     }
 }
 
+fn open(input: &Path) -> Result<(Dump, Ram), DumpError> {
+    let dump = Dump::open(input)?;
+    let ram = dump.ram()?;
+    Ok((dump, ram))
+}
+
 /// Without VMCOREINFO no reader finds its way through the memory.
-fn check_notes(core: &Core) -> anyhow::Result<()> {
-    let notes = core.notes();
-    ensure!(core.ram().pages() > 0, "it lists no memory");
-    if !notes.vmcoreinfo().text().is_empty() {
+fn check_notes(dump: &Dump, ram: &Ram) -> anyhow::Result<()> {
+    ensure!(ram.pages() > 0, "it lists no memory");
+    if !dump.vmcoreinfo().text().is_empty() {
         return Ok(());
     }
-    if let Some(cut) = cut_short(core) {
-        bail!("{cut}, and VMCOREINFO is lost with that");
+    match dump.lacks().next() {
+        Some(Lack::Notes(_)) => bail!("its notes are damaged, and VMCOREINFO is lost with them"),
+        Some(lack) => bail!("{}, and VMCOREINFO is lost with that", told(lack, dump.format())),
+        None => bail!("it has no VMCOREINFO; is it a kernel's?"),
     }
-    ensure!(notes.damaged() == 0, "its notes are damaged, and VMCOREINFO is lost with them");
-    bail!("it has no VMCOREINFO; is it a kernel's?")
 }
 
-fn cut_short(core: &Core) -> Option<String> {
-    let bytes = core.lacking();
-    (bytes > 0).then(|| format!("the core was cut short by {}", report::size(bytes)))
-}
-
-/// What is not as it should be with the core.
-fn lacks(core: &Core) -> Vec<String> {
-    let notes = core.notes().damaged();
-    let damaged = (notes > 0).then(|| format!("{notes} of the core's notes are damaged"));
-    cut_short(core).into_iter().chain(damaged).collect()
+/// What is not as it should be with the input.
+fn told(lack: Lack, format: Format) -> String {
+    let input = match format {
+        Format::Elf => "core",
+        Format::Kdump => "dump",
+    };
+    match lack {
+        Lack::Bytes(bytes) => format!("the {input} was cut short by {}", report::size(bytes)),
+        Lack::Records => format!("the flattened {input} was cut short"),
+        Lack::Unfinished => format!("the {input} that it is made of is partial"),
+        Lack::Notes(count) => format!("{count} of the {input}'s notes are damaged"),
+    }
 }
 
 /// A dump in the making.
 struct Making<'a> {
-    source: Source<'a, vmcore::CoreFile<dumpfile::FileView>>,
-    core: &'a Core,
+    source: Source<'a, Dump>,
     arguments: &'a Arguments,
     lacks: Vec<String>,
 }
@@ -140,7 +148,8 @@ impl Making<'_> {
             bar.set_length(statistics.pages);
             bar.set_position(statistics.done);
         };
-        let written = elf::write(&self.source, self.core.segments(), file, show);
+        let Source { memory, kernel, ram, .. } = self.source;
+        let written = elf::write(&self.source, &memory.segments(kernel, ram)?, file, show);
         bar.finish_and_clear();
         written
     }

@@ -1,0 +1,195 @@
+//! Flattened files: dumps that went through a pipe, as `makedumpfile -F` and QEMU write them.
+//!
+//! A pipe cannot go back, so each piece of the dump says where it belongs. All numbers are big-endian:
+//!
+//! ```text
+//! 4096 bytes   "makedumpfile", padded with zeros to 16 bytes; type 1; version 1; zeros
+//! record …     where the piece belongs (8 bytes), its length (8 bytes), the piece
+//! last record  -1, -1
+//! ```
+//!
+//! Pieces come in any order, and a later one replaces what an earlier one said: block 0 of a dump is written again at its end.
+//! What no piece speaks of is zero.
+
+use std::collections::{BinaryHeap, TryReserveError};
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::os::unix::fs::FileExt;
+
+use machine::Range;
+
+use crate::DumpError;
+
+/// `signature` of `struct makedumpfile_header`.
+pub(crate) const SIGNATURE: [u8; 16] = *b"makedumpfile\0\0\0\0";
+/// The only `type` that there is (`TYPE_FLAT_HEADER`).
+const TYPE: u64 = 1;
+/// Where the first record begins (`MAX_SIZE_MDF_HEADER`).
+const FIRST_RECORD: u64 = 4096;
+/// Bytes of a record before its piece (`struct makedumpfile_data_header`).
+const RECORD_HEADER: u64 = 16;
+/// Both numbers of the last record (`END_FLAG_FLAT_HEADER`, -1).
+const END: u64 = u64::MAX;
+/// No file is longer: offsets have a sign.
+const LONGEST: u64 = i64::MAX as u64;
+
+/// Where the pieces of a flattened dump are.
+#[derive(Debug)]
+pub(crate) struct Flattened {
+    /// Ascending, disjoint.
+    pieces: Vec<Piece>,
+    is_whole: bool,
+}
+
+/// A piece of the dump. One that comes later in the flattened file is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Piece {
+    /// Offset of its first byte in the flattened file.
+    stored_at: u64,
+    /// Where it belongs.
+    place: Range,
+}
+
+impl Flattened {
+    /// Looks through the records of a file of `len` bytes.
+    pub(crate) fn read(mut file: &File, len: u64) -> Result<Self, DumpError> {
+        file.rewind()?;
+        let mut records = Records::begin(file, len)?;
+        let mut pieces = Vec::new();
+        let is_whole = loop {
+            match records.next()? {
+                Record::Piece(piece) => push(&mut pieces, piece)?,
+                Record::End => break true,
+                Record::Cut => break false,
+            }
+        };
+        Ok(Self { pieces: arrange(pieces)?, is_whole })
+    }
+
+    /// Bytes of the dump.
+    pub(crate) fn len(&self) -> u64 {
+        self.pieces.last().map_or(0, |piece| piece.place.end)
+    }
+
+    /// Whether the last record says that it is the last.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Reads bytes of the dump. If records are missing, what no piece speaks of is not known.
+    pub(crate) fn read_at(&self, file: &File, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+        while !into.is_empty() {
+            let after = self.pieces.partition_point(|piece| piece.place.end <= offset);
+            let piece = self.pieces.get(after).ok_or(ErrorKind::UnexpectedEof)?;
+            let until = if piece.place.contains(offset) { piece.place.end } else { piece.place.start };
+            let (now, later) = into.split_at_mut((until - offset).min(into.len() as u64) as usize);
+            match offset.checked_sub(piece.place.start) {
+                Some(skip) => file.read_exact_at(now, piece.stored_at + skip)?,
+                None if self.is_whole => now.fill(0),
+                None => return Err(ErrorKind::UnexpectedEof.into()),
+            }
+            (offset, into) = (offset + now.len() as u64, later);
+        }
+        Ok(())
+    }
+}
+
+/// What comes next in a flattened file.
+enum Record {
+    Piece(Piece),
+    /// The end, as it should be.
+    End,
+    /// The end of the file.
+    Cut,
+}
+
+/// The records of a flattened file.
+struct Records<'f> {
+    file: BufReader<&'f File>,
+    /// Bytes of the file.
+    len: u64,
+    /// Where the next one begins.
+    at: u64,
+}
+
+impl<'f> Records<'f> {
+    fn begin(file: &'f File, len: u64) -> Result<Self, DumpError> {
+        let mut records = Self { file: BufReader::new(file), len, at: FIRST_RECORD };
+        let mut header = [0; FIRST_RECORD as usize];
+        let read = len >= FIRST_RECORD && records.file.read_exact(&mut header).is_ok();
+        let kind = header[SIGNATURE.len()..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        if read && kind == Some(TYPE) { Ok(records) } else { Err(DumpError::BadRecord { at: 0 }) }
+    }
+
+    fn next(&mut self) -> Result<Record, DumpError> {
+        let bad = DumpError::BadRecord { at: self.at };
+        let stored_at = self.at.saturating_add(RECORD_HEADER);
+        if stored_at > self.len {
+            return Ok(Record::Cut);
+        }
+        let mut words = [[0; 8]; 2];
+        self.file.read_exact(words.as_flattened_mut())?;
+        let [start, len] = words.map(u64::from_be_bytes);
+        if [start, len] == [END; 2] {
+            return Ok(Record::End);
+        }
+        Range::sized(start, len).filter(|place| !place.is_empty() && place.end <= LONGEST).ok_or(bad)?;
+        self.file.seek_relative(len.cast_signed())?;
+        self.at = stored_at.saturating_add(len);
+        let stored = self.at.min(self.len) - stored_at;
+        Ok(Record::Piece(Piece { stored_at, place: Range::new(start, start + stored) }))
+    }
+}
+
+/// Puts pieces, which come in any order, in theirs; where they overlap, the later one is what counts.
+fn arrange(mut pieces: Vec<Piece>) -> Result<Vec<Piece>, TryReserveError> {
+    pieces.sort_unstable_by_key(|piece| piece.place.start);
+    let mut coming = pieces.iter().peekable();
+    // Those that have begun, the latest at the top.
+    let mut begun = BinaryHeap::new();
+    let (mut arranged, mut at) = (Vec::new(), 0);
+    loop {
+        while let Some(piece) = coming.next_if(|piece| piece.place.start <= at) {
+            begun.try_reserve(1)?;
+            begun.push(*piece);
+        }
+        let next = coming.peek().map(|piece| piece.place.start);
+        match begun.peek() {
+            Some(latest) if latest.place.end <= at => {
+                begun.pop();
+            }
+            Some(latest) => {
+                let end = next.unwrap_or(LONGEST).min(latest.place.end);
+                push(&mut arranged, latest.part(Range::new(at, end)))?;
+                at = end;
+            }
+            None => match next {
+                Some(start) => at = start,
+                None => return Ok(arranged),
+            },
+        }
+    }
+}
+
+impl Piece {
+    fn part(self, place: Range) -> Self {
+        Self { stored_at: self.stored_at + (place.start - self.place.start), place }
+    }
+
+    /// Whether `next` goes on where this one ends, in the dump as in the file.
+    fn goes_on_with(self, next: Self) -> bool {
+        self.place.end == next.place.start && self.stored_at + self.place.len() == next.stored_at
+    }
+}
+
+/// Adds a piece, or makes the last one longer.
+fn push(pieces: &mut Vec<Piece>, piece: Piece) -> Result<(), TryReserveError> {
+    match pieces.last_mut() {
+        Some(last) if last.goes_on_with(piece) => last.place.end = piece.place.end,
+        _ => {
+            pieces.try_reserve(1)?;
+            pieces.push(piece);
+        }
+    }
+    Ok(())
+}
