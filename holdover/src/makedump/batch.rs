@@ -4,8 +4,8 @@ use engine::Wanted;
 use kdump::{Frame, Pages, Place, WriteError};
 use machine::BlockDevice;
 
-/// Pages in a batch: read at once where they follow each other. With what they become, they fit into a processor's own cache.
-pub(super) const PAGES: usize = 16;
+/// Pages in a batch: read at once where they follow each other. They and what they become fit into a processor's own cache.
+pub(super) const PAGES: usize = 32;
 
 /// Some kept pages: first their numbers, then where they are in the dump. Used again and again.
 pub(super) struct Batch {
