@@ -14,7 +14,8 @@
 //!
 //! A block has 4096 bytes. Everything is written in whole blocks and once only, but for two parts. Block 0 first says
 //! *incomplete* and is written again when the last page is safe. Descriptors are written again by each pass over the pages
-//! that stores some of those that they speak for, and so that nothing is lost with the power ([`Pages::save`]). What memory
+//! that stores some of those that they speak for, and so that nothing is lost with the power ([`Pages::save`]). Who brings data
+//! to room of their own ([`Pages::with_room`]) may write it in any pieces. What memory
 //! the writer needs does not depend on the size of the machine:
 //! bitmaps come in pieces, and they and the descriptors are read back from the device.
 //!
