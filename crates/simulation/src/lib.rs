@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A [`File`] describes a machine in a dozen lines; [`Stage::set`] makes sure that there can be such a machine;
-//! [`run`] lets its kernel die, takes the machine over, and says in values what happened. Drawing is a pure function of
+//! [`run()`] lets its kernel die, takes the machine over, and says in values what happened. Drawing is a pure function of
 //! these values.
 
 #![forbid(unsafe_code)]

@@ -41,7 +41,7 @@ fn dump(codec: Codec, pages: usize) -> Vec<u8> {
     bitmaps.push(&[0xFF, 0x7F], &[0b10011, 0b100]).expect("no disk error");
     let mut stage = bitmaps.finish().expect("no disk error");
     for _ in 0..pages {
-        if stage.write_next(|_| true, |pfn, page| fill(pfn, page)).expect("no disk error").is_none() {
+        if stage.write_next(|_| true, fill).expect("no disk error").is_none() {
             stage.finish();
             return disk.0;
         }
