@@ -52,14 +52,14 @@ pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
 /// Name of makedumpfile's.
 pub(crate) const REFERENCE: &str = "makedumpfile";
 
-/// Runs in a stock crash kernel, whose memory Holdover's command line has to share with everything else: 64 MiB of addresses
+/// Runs in a stock crash kernel, whose memory Holdover's command line has to share with everything else: 32 MiB of addresses
 /// are all it gets.
 const MAKE_DUMPS: &str = "\
 set -e -o pipefail
 say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
 mount -t ext4 /dev/vda /mnt
 makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
-ulimit -v 65536
+ulimit -v 32768
 holdover makedump -d 31 /proc/vmcore /mnt/holdover | say_lines
 holdover makedump -d 31 --elf /proc/vmcore /mnt/holdover.elf | say_lines
 umount /mnt
