@@ -193,3 +193,74 @@ fn push(pieces: &mut Vec<Piece>, piece: Piece) -> Result<(), TryReserveError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A flattened file of pieces: where each belongs, and its bytes.
+    fn flattened(pieces: &[(u64, Vec<u8>)]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut bytes = SIGNATURE.to_vec();
+        bytes.extend([1u64, 1].map(u64::to_be_bytes).as_flattened());
+        bytes.resize(4096, 0);
+        for (at, piece) in pieces {
+            bytes.extend([*at, piece.len() as u64].map(u64::to_be_bytes).as_flattened());
+            bytes.extend(piece);
+        }
+        bytes.extend([0xFF; 16]);
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    fn read(file: &File) -> Flattened {
+        Flattened::read(file, file.metadata().unwrap().len()).unwrap()
+    }
+
+    #[test]
+    fn pieces_that_follow_each_other_nowhere_are_read_in_one_go() {
+        let file = flattened(&[(6, vec![3; 2]), (0, vec![1; 4])]);
+        let mut bytes = [9; 8];
+        read(&file).read_at(&file, 0, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 3, 3]);
+        assert!(read(&file).read_at(&file, 1, &mut bytes).is_err(), "it ends before");
+    }
+
+    fn pieces() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+        prop::collection::vec((0u64..64, prop::collection::vec(1u8.., 1..24)), 0..24)
+    }
+
+    proptest! {
+        /// The plain file is what writing one piece after the other makes of it.
+        #[test]
+        fn what_is_read_is_what_unpacking_would_write(pieces in pieces(), cut in 0u64..200) {
+            let mut plain = vec![];
+            for (at, piece) in &pieces {
+                let (start, end) = (*at as usize, *at as usize + piece.len());
+                plain.resize(plain.len().max(end), 0);
+                plain[start..end].copy_from_slice(piece);
+            }
+            let file = flattened(&pieces);
+            let whole = read(&file);
+            let mut bytes = vec![0xEE; plain.len()];
+            prop_assert!(whole.is_whole() && whole.len() == plain.len() as u64);
+            whole.read_at(&file, 0, &mut bytes).unwrap();
+            prop_assert_eq!(&bytes, &plain);
+
+            // Of a file that was cut short, what is read was in it.
+            let len = file.metadata().unwrap().len();
+            let cut = Flattened::read(&file, len.saturating_sub(cut + 1).max(4096)).unwrap();
+            prop_assert!(!cut.is_whole());
+            for at in 0..plain.len() as u64 {
+                let mut byte = [0];
+                if cut.read_at(&file, at, &mut byte).is_ok() {
+                    prop_assert!(byte[0] != 0, "no zeros are made up");
+                }
+            }
+        }
+    }
+}

@@ -89,6 +89,17 @@ fn a_page_that_two_segments_share_is_put_together_from_both() {
     assert_eq!(halves(&memory, 1), Ok([0x2000, 0x5800]));
 }
 
+/// As makedumpfile writes ELF cores: a segment is longer in memory by the pages that were left out.
+#[test]
+fn what_a_segment_has_in_memory_only_was_left_out_unless_another_has_it() {
+    let memory = open(0x10000, &[[0x2000, 0x1000, 0x1800, 0x5000], [0x6000, 0x4000, 0x1000, 0x1000]]);
+    let mut bits = [0xFF; 2];
+    memory.keep_saved(0, &mut bits);
+    assert_eq!(bits, [0b1101_0111, 0xFF], "pages 3 and 5");
+    memory.keep_saved(8, &mut bits);
+    assert_eq!(bits, [0b1101_0111, 0xFF]);
+}
+
 #[test]
 fn a_file_that_was_cut_short_lacks_what_was_cut_off() {
     let memory = open(0x3000, &[[0x2000, 0x1000, 0x2000, 0x2000]]);

@@ -11,6 +11,7 @@ mod core_file;
 mod core_header;
 mod dmar;
 mod dump;
+mod dumpfile;
 mod firmware;
 mod pci;
 mod reach;
@@ -31,6 +32,7 @@ fn main() -> io::Result<()> {
     write("pci", pci::seeds())?;
     write("reach", reach::seeds())?;
     write("dump", dump::seeds())?;
+    write("dumpfile", dumpfile::seeds())?;
     write("area", area::seeds())?;
     write("firmware", firmware::seeds())?;
     write("record", record::seeds())?;

@@ -277,6 +277,16 @@ proptest! {
                 let set = reader.next_set(which, pfn as u64).unwrap() == Some(pfn as u64);
                 prop_assert_eq!(set, bits[pfn / 8] >> (pfn % 8) & 1 == 1);
             }
+            let (mut all, mut runs) = (vec![0xFF; bits.len() + 1], vec![0; bits.len() + 1]);
+            reader.retain(which, 0, &mut all).unwrap();
+            prop_assert_eq!(&all[..bits.len()], &bits[..]);
+            let mut pfn = 0;
+            while let Some(run) = reader.clone().next_run(which, pfn).unwrap() {
+                prop_assert!(run.start >= pfn && run.start < run.end);
+                (run.start..run.end).for_each(|pfn| runs[pfn as usize / 8] |= 1 << (pfn % 8));
+                pfn = run.end;
+            }
+            prop_assert_eq!(runs, all);
         }
     }
 

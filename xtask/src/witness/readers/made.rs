@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::super::memory::kept_frames;
+use super::super::memory::{compare_dumps, kept_frames};
 use super::pages::Sample;
 use super::selection::{LEVEL, refilter};
 use super::{Case, Readings};
@@ -29,6 +29,9 @@ pub(crate) fn read_made(case: Case, tool: &Tool, memory: &Ram, readings: &mut Re
         let case = Case { dump: &dump, ..case };
         let refiltered = refilter_again(case, &reference);
         if let Some(refiltered) = readings.take(&format!("makedumpfile on {codec}"), refiltered) {
+            let ours = case.files.scratch("refiltered-by-holdover");
+            tool.makedump("zlib", LEVEL, case.dump, &ours)?;
+            readings.problems.extend(compare_dumps(&ours, &refiltered, |_| false)?);
             let case = Case { dump: &refiltered, ..case };
             Sample::of(case, memory, |_| false)?.read_with_kdumpfile(readings);
         }
