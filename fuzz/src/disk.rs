@@ -34,8 +34,8 @@ impl BlockDevice for Disk<'_> {
         let end = offset.checked_add(into.len() as u64).filter(|end| *end <= self.size());
         end.ok_or(BlockError::OutOfBounds)?;
         let held = self.bytes.get(offset as usize..).unwrap_or_default();
-        let (held, zeros) = into.split_at_mut(held.len().min(into.len()));
-        held.copy_from_slice(&self.bytes[offset as usize..][..held.len()]);
+        let (there, zeros) = into.split_at_mut(held.len().min(into.len()));
+        there.copy_from_slice(&held[..there.len()]);
         zeros.fill(0);
         Ok(())
     }
