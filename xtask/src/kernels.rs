@@ -48,9 +48,9 @@ impl Flavour {
         }
     }
 
-    /// The same for its debug information. The other flavour's is three times as large and shows nothing more.
-    fn debug_meta_package(self) -> Option<&'static str> {
-        (self != Self::Amd64).then_some("linux-image-cloud-amd64-dbg")
+    /// Whether its debug information is downloaded. The other flavour's is three times as large and shows nothing more.
+    fn has_debug(self) -> bool {
+        self != Self::Amd64
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn fetch(flavour: Flavour) -> Result<Kernel> {
     let release =
         package.strip_prefix("linux-image-").context("a kernel package with another name")?.to_owned();
     let tree = suite.unpacked(&package, &[])?;
-    let debug = flavour.debug_meta_package().map(|meta| fetch_debug(suite, meta, &release)).transpose()?;
+    let debug = flavour.has_debug().then(|| fetch_debug(suite, &release)).transpose()?;
     let kernel = Kernel {
         image: tree.join("boot").join(format!("vmlinuz-{release}")),
         modules: modules(&tree, &release),
@@ -120,9 +120,10 @@ fn modules(tree: &Path, release: &str) -> PathBuf {
     if older.is_dir() { older } else { newer }
 }
 
-fn fetch_debug(suite: Suite, meta: &str, release: &str) -> Result<PathBuf> {
+/// The debug information of just that kernel: the meta package for it may be a release ahead, for signed kernels come later.
+fn fetch_debug(suite: Suite, release: &str) -> Result<PathBuf> {
     let kernel = format!("./usr/lib/debug/boot/vmlinux-{release}");
-    let tree = suite.unpacked(&suite.dependency(meta)?, &[&kernel])?;
+    let tree = suite.unpacked(&format!("linux-image-{release}-dbg"), &[&kernel])?;
     Ok(tree.join(kernel))
 }
 
