@@ -1,8 +1,8 @@
-//! Development tasks: setup, build, run, demo, test, fuzz, compare, bench-dump.
+//! Development tasks: setup, build, run, demo, test, fuzz, core, compare, bench-dump.
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `compare`, `bench_dump` | one task each |
+//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` | one task each |
 //! | `scenario`, `row`, `matrix` | what is varied, what a crash must show, and which crashes the test runs |
 //! | `archive` | what is downloaded from Debian's archive: `kernels`, a newer `emulator` and newer readers |
 //! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
@@ -20,6 +20,7 @@ mod build;
 mod bzimage;
 mod compare;
 mod console;
+mod core;
 mod crash;
 mod damage;
 mod demo;
@@ -61,6 +62,7 @@ enum Task {
     Demo(demo::Demo),
     Test(test::Test),
     Fuzz(fuzz::Fuzz),
+    Core(core::Core),
     Compare(compare::Compare),
     BenchDump(bench_dump::BenchDump),
 }
@@ -73,6 +75,7 @@ fn main() -> Result<()> {
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Fuzz(task) => task.run(),
+        Task::Core(task) => task.run(),
         Task::Compare(task) => task.run(),
         Task::BenchDump(task) => task.run(),
     }

@@ -10,6 +10,7 @@ pub(crate) mod tables;
 pub(crate) mod trace;
 mod writable;
 
+use std::path::Path;
 use std::{fmt, fs};
 
 use anyhow::{Context, Result};
@@ -185,11 +186,16 @@ pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
     })
 }
 
+/// Writes the memory of which the dump was made as an ELF core.
+pub(crate) fn write_core(Evidence { files, reserved, .. }: &Evidence, core: &Path) -> Result<()> {
+    elf_core::write(&Ram::open(&files.snapshot())?, reserved, core).map(|_| ())
+}
+
 /// Hears the readers on dumps that `holdover makedump` makes of the memory of which the dump was made.
 pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
-    let Evidence { files, reserved, .. } = evidence;
+    let files = &evidence.files;
     let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
-    elf_core::write(&before, reserved, &core)?;
+    write_core(evidence, &core)?;
     let mut readings = Readings::default();
     with_readers(evidence, |case| {
         let case = readers::Case { dump: &core, ..case };
@@ -200,9 +206,8 @@ pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
 
 /// Compares `holdover makedump` and makedumpfile at every level, on the memory of which the dump was made.
 pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
-    let Evidence { files, reserved, .. } = evidence;
-    let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
-    elf_core::write(&before, reserved, &core)?;
+    let (files, core) = (&evidence.files, evidence.files.scratch("core"));
+    write_core(evidence, &core)?;
     let mut readings = Readings::default();
     readers::compare_every_level(&Readers::of(evidence.kernel)?, tool, files, &core, &mut readings)?;
     Ok(readings)

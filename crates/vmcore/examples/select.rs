@@ -1,27 +1,37 @@
-//! Selects pages from a file of a machine's RAM: `select RAM ELFCOREHDR LEVEL [BITMAP]`.
+//! Selects pages from an ELF core: `select CORE LEVEL [BITMAP]`.
 //!
 //! Prints counts and the time it took; writes the bitmap of kept pages to the file BITMAP.
-
-mod support;
 
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use support::{RamFile, number};
-use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Selection};
+use machine::{OldMemory, Unreadable};
+use vmcore::{CoreFile, CoreHeader, Counts, Kernel, Level, Notes, Selection};
 
 /// Bytes of bitmap that are made at a time; one stands for eight page frames.
 const CHUNK: usize = 32 << 10;
 
+/// A file in memory: reading it takes no time that should count.
+struct Loaded(Vec<u8>);
+
+impl OldMemory for Loaded {
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        let found = self.0.get(offset as usize..).and_then(|rest| rest.get(..into.len()));
+        into.copy_from_slice(found.ok_or(Unreadable { address: offset, len: into.len() as u64 })?);
+        Ok(())
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [ram_path, header, level, output @ ..] = arguments.as_slice() else {
-        bail!("usage: select RAM ELFCOREHDR LEVEL [BITMAP]");
+    let [path, level, output @ ..] = arguments.as_slice() else {
+        bail!("usage: select CORE LEVEL [BITMAP]");
     };
-    let memory = RamFile::open(ram_path)?;
-    let level = u8::try_from(number(level)?).ok().and_then(Level::new).context("levels go from 0 to 31")?;
-    let header = CoreHeader::read(&memory, number(header)?)?;
-    let notes = Notes::read(&memory, &header)?;
+    let level = level.parse().ok().and_then(Level::new).context("levels go from 0 to 31")?;
+    let file = Loaded(std::fs::read(path).with_context(|| path.clone())?);
+    let header = CoreHeader::read(&file, 0)?;
+    let notes = Notes::read(&file, &header)?;
+    let memory = CoreFile::new(file, &header)?;
     let kernel = Kernel::new(notes.vmcoreinfo());
     describe(&memory, &header, &notes, &kernel);
 
@@ -34,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(memory: &RamFile, header: &CoreHeader, notes: &Notes, kernel: &Kernel) {
+fn describe(memory: &CoreFile<Loaded>, header: &CoreHeader, notes: &Notes, kernel: &Kernel) {
     println!("RAM: {:?}", header.ram().ranges().collect::<Vec<_>>());
     println!("notes: {} processors, {} damaged", notes.processors(), notes.damaged());
     println!("release: {:?}", kernel.utsname(memory).as_ref().and_then(|names| names.release()));
@@ -44,7 +54,7 @@ fn describe(memory: &RamFile, header: &CoreHeader, notes: &Notes, kernel: &Kerne
 }
 
 fn select(
-    memory: &RamFile,
+    memory: &CoreFile<Loaded>,
     header: &CoreHeader,
     kernel: &Kernel,
     level: Level,

@@ -62,9 +62,9 @@
 //!
 //! # Comparing with makedumpfile
 //!
-//! On a file of a machine's RAM, `examples/select.rs` writes the bitmap of kept pages, and `examples/core.rs` the ELF core
-//! that makedumpfile needs to make a dump of the same memory. The second bitmap of that dump is to be the same. A page
-//! that differs can have three reasons: makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of it
+//! On an ELF core of a machine's memory, which `cargo xtask core` makes, `examples/select.rs` writes the bitmap of kept pages. The
+//! second bitmap of a dump that makedumpfile makes of the same core is to be the same. A page that differs can have three
+//! reasons: makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of it
 //! belongs to the range; makedumpfile before 1.7.7 finds no free page of Linux 6.12, since it takes the type of a page, which
 //! is a number there, for flags; and where the memory is damaged, a free block out of line with its order is kept here.
 
