@@ -40,8 +40,12 @@ const LONG_FITTING: usize = 33;
 /// Ends a stream.
 const END: [u8; 3] = [0b0001_0001, 0, 0];
 
+/// After so many bytes without a repetition, fewer places are looked at. With twice as many LZO takes an eighth more time, and
+/// saves 3 % of what it stores.
+const PATIENCE: usize = 16;
+
 /// Compresses one page after the other, each as a stream of its own.
-pub(crate) struct Compressor(Repeats);
+pub(crate) struct Compressor(Repeats<PATIENCE>);
 
 impl Compressor {
     pub(crate) fn new() -> Self {

@@ -16,16 +16,16 @@ use alloc::boxed::Box;
 use crate::{BLOCK, Page};
 
 /// Binary logarithm of the number of entries in the table of earlier places.
-const SLOT_BITS: u32 = 11;
+const SLOT_BITS: u32 = 10;
 /// Only places that are a multiple of this are looked up: what a kernel keeps in memory begins at even addresses.
 const STEP: usize = 2;
-/// After so many bytes without a repetition, one more step is passed over between two looks.
-const PATIENCE: usize = 32;
 /// Bytes of a repetition that the table knows. Shorter ones save little, and take as much time as long ones.
 const KNOWN: u32 = 6;
 
 /// The table, used for one page after the other.
-pub(crate) struct Repeats {
+///
+/// After `PATIENCE` bytes without a repetition, one more step is passed over between two looks: less is faster, and finds less.
+pub(crate) struct Repeats<const PATIENCE: usize = 32> {
     /// For each hash of some bytes, where in the page they were last. 0 also stands for nowhere: whether the bytes are there is
     /// looked up in any case.
     slots: Box<[u16; 1 << SLOT_BITS]>,
@@ -44,8 +44,8 @@ pub(crate) struct Repeat {
     pub(crate) len: usize,
 }
 
-impl Repeats {
-    /// Allocates the table: 4 KiB.
+impl<const PATIENCE: usize> Repeats<PATIENCE> {
+    /// Allocates the table: 2 KiB.
     pub(crate) fn new() -> Self {
         Self { slots: Box::new([0; 1 << SLOT_BITS]), distance: size_of::<u64>() }
     }
@@ -148,7 +148,9 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut page = core::array::from_fn(|_| random.u8(..));
         page[..bytes.len()].copy_from_slice(bytes);
-        Repeats { distance, ..Repeats::new() }.next(&page, literals)
+        let mut repeats: Repeats = Repeats::new();
+        repeats.distance = distance;
+        repeats.next(&page, literals)
     }
 
     #[test]
