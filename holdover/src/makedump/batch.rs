@@ -4,8 +4,8 @@ use engine::Wanted;
 use kdump::{Frame, Pages, Place, WriteError};
 use machine::BlockDevice;
 
-/// Pages in a batch: read at once where they follow each other. They and what they become fit into a processor's own cache.
-pub(super) const PAGES: usize = 32;
+/// Pages in a batch: enough that their data is worth a write or two.
+const PAGES: usize = 256;
 
 /// Some kept pages: first their numbers, then where they are in the dump. Used again and again.
 pub(super) struct Batch {

@@ -2,6 +2,7 @@
 
 mod aligned;
 mod batch;
+mod chunk;
 mod elf;
 mod made;
 mod output;

@@ -1,11 +1,13 @@
 //! The dump's file, which grows as it is written.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use machine::{BlockDevice, BlockError};
+use machine::{BlockDevice, BlockError, Range};
+use rustix::fs::{Advice, fadvise};
 
 /// As large as files get.
 const SIZE: u64 = 1 << 62;
@@ -29,9 +31,15 @@ impl<'f> Output<'f> {
         self.error.into_inner()
     }
 
-    /// Writes pieces of data that lie apart, one behind the other.
-    pub(crate) fn write_pieces(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> Result<(), BlockError> {
-        self.check(write_all_vectored_at(self.file, offset, pieces))
+    /// Writes data.
+    pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.check(self.file.write_all_at(data, offset))
+    }
+
+    /// Has Linux begin to bring a part of the file to the disk, if it is on one: what waits until the end takes as long again.
+    pub(crate) fn begin_to_sync(&self, part: Range) {
+        // A hint. Of what is not needed in memory Linux begins to write what is new.
+        let _ = fadvise(self.file, part.start, NonZero::new(part.len()), Advice::DontNeed);
     }
 
     /// Makes the file this long.
@@ -48,23 +56,6 @@ impl<'f> Output<'f> {
     }
 }
 
-fn write_all_vectored_at(file: &File, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-    // Empty pieces at the beginning would look like a file that takes no more.
-    IoSlice::advance_slices(&mut pieces, 0);
-    while !pieces.is_empty() {
-        match rustix::io::pwritev(file, pieces, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(len) => {
-                IoSlice::advance_slices(&mut pieces, len);
-                offset += len as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 impl BlockDevice for &Output<'_> {
     fn size(&self) -> u64 {
         SIZE
@@ -79,7 +70,7 @@ impl BlockDevice for &Output<'_> {
     }
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
-        self.check(self.file.write_all_at(from, offset))
+        self.write_at(offset, from)
     }
 
     /// [`Unfinished::keep`](crate::unfinished::Unfinished::keep) makes all of it durable at once.

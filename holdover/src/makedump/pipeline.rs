@@ -20,7 +20,7 @@ use super::worker::{Route, Worker};
 /// Batches that wait for each processor to take them on.
 const WAITING: usize = 2;
 /// Most batches under way for each processor: what is done may have to wait for one that takes long.
-const UNDER_WAY: usize = 32;
+const UNDER_WAY: usize = 8;
 
 /// Writes the pages that are wanted now; calls `progress` with the number of all those done.
 ///

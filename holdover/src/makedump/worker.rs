@@ -1,16 +1,16 @@
 //! What each processor does: it reads pages, compresses them, and writes them while its own cache has them.
-//!
-//! Nobody copies what was compressed, and no other processor needs to see it.
-
-use std::io::IoSlice;
 
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Room, WriteError};
 use machine::OldMemory;
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
-use super::batch::{self, Batch};
+use super::batch::Batch;
+use super::chunk::Chunk;
 use super::output::Output;
+
+/// Pages that are read at once where they follow each other. They and a chunk fit into a processor's own cache.
+const AT_ONCE: usize = 32;
 
 /// Where pages come from, how they are stored, and where they go.
 pub(super) struct Route<'a, M> {
@@ -21,45 +21,36 @@ pub(super) struct Route<'a, M> {
 
 /// Brings batches of pages from memory into the dump.
 pub(super) struct Worker<'a, M> {
-    route: &'a Route<'a, M>,
-    /// Of the output.
-    room: &'a Room,
+    memory: &'a M,
     encoder: Encoder,
     pages: Box<[AlignedPage]>,
-    /// Room for what each page becomes.
-    smaller: Box<[AlignedPage]>,
+    /// Room for what a page becomes.
+    smaller: Box<Page>,
+    chunk: Chunk<'a>,
 }
 
 impl<'a, M: OldMemory> Worker<'a, M> {
+    /// `room` is that of the route's output.
     pub(super) fn new(route: &'a Route<'a, M>, room: &'a Room) -> Self {
-        let [pages, smaller] = [(); 2].map(|()| aligned::pages(batch::PAGES));
-        Self { route, room, encoder: Encoder::new(route.codec), pages, smaller }
+        Self {
+            memory: route.memory,
+            encoder: Encoder::new(route.codec),
+            pages: aligned::pages(AT_ONCE),
+            smaller: Box::new([0; BLOCK]),
+            chunk: Chunk::new(route.output, room),
+        }
     }
 
     /// Writes the pages of a batch, and notes where they are.
     pub(super) fn work(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
-        let Self { route: Route { output, .. }, room, .. } = *self;
-        let contents = self.encode(&batch.frames);
-        let mut data: Vec<_> = contents.iter().map(|content| IoSlice::new(bytes(content))).collect();
-        let len = data.iter().map(|bytes| bytes.len() as u64).sum();
-        let mut offset = room.take(len)?;
-        output.write_pieces(offset, &mut data)?;
-        for content in contents {
-            batch.places.push(content.at(offset));
-            offset += bytes(&content).len() as u64;
+        let Self { memory, encoder, pages, smaller, chunk } = self;
+        for frames in batch.frames.chunks(AT_ONCE) {
+            for page in read(*memory, frames, pages) {
+                let content = page.map_or(Content::Missing, |page| encoder.encode(page, smaller));
+                batch.places.push(chunk.put(content)?);
+            }
         }
-        Ok(())
-    }
-
-    /// Reads pages and makes of each what is stored.
-    fn encode(&mut self, frames: &[Frame]) -> Vec<Content<'_>> {
-        let Self { route, encoder, pages, smaller, .. } = self;
-        let read = read(route.memory, frames, pages).into_iter().zip(smaller);
-        read.map(|(page, AlignedPage(room))| match page {
-            Some(page) => encoder.encode(page, room),
-            None => Content::Missing,
-        })
-        .collect()
+        chunk.write()
     }
 }
 
@@ -80,11 +71,4 @@ fn read<'a>(
         room = later;
     }
     pages
-}
-
-fn bytes<'a>(content: &Content<'a>) -> &'a [u8] {
-    match content {
-        Content::Data { data, .. } => data,
-        Content::Missing | Content::Zero => &[],
-    }
 }

@@ -105,7 +105,7 @@ fn an_elf_core_of_a_dump_holds_the_same_pages() {
 
 #[test]
 fn a_dump_that_was_cut_short_or_is_damaged_makes_one_that_says_so() {
-    let bench = Bench::with_dump(&["--codec", "none"]);
+    let bench = Bench::with_dump(&["--codec", "none", "--threads", "1"]);
     // Somewhere in the data, which pages of zeros share, and in a descriptor.
     bench.change("dump", |bytes| bytes.truncate(bytes.len() - 100 * BLOCK - 1));
     bench.change("dump", |bytes| bytes[DESCRIPTORS + DESCRIPTOR..][..8].fill(0));

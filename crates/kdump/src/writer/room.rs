@@ -49,14 +49,23 @@ impl Room {
         Self { next: free.start.into(), end: free.end }
     }
 
-    /// Takes `len` bytes, which nobody else gets; returns the offset of the first.
-    pub fn take(&self, len: u64) -> Result<u64, WriteError> {
-        let after = |next: u64| next.checked_add(len).filter(|after| *after <= self.end);
-        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).map_err(|_| WriteError::Full)
+    /// Takes what is free up to the next multiple of `size`, itself a multiple of 4096: whole blocks, which nobody else gets.
+    pub fn take(&self, size: u64) -> Result<Range, WriteError> {
+        let end = |next: u64| (next / size + 1).checked_mul(size).map_or(self.end, |end| end.min(self.end));
+        let after = |next: u64| Some(end(next)).filter(|after| *after > next);
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        taken.map(|start| Range::new(start, end(start))).map_err(|_| WriteError::Full)
     }
 
-    /// The whole blocks of which nothing was taken.
+    /// Takes back the end of what was taken, as far as it is whole blocks and nobody has taken what follows.
+    pub fn give_back(&self, unused: Range) {
+        let start = unused.start.next_multiple_of(BLOCK as u64);
+        // If somebody has, a hole remains in the file.
+        let _ = self.next.compare_exchange(unused.end, start, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The blocks that nobody has taken.
     pub(super) fn free(&self) -> Range {
-        Range::new(self.next.load(Ordering::Relaxed).next_multiple_of(BLOCK as u64), self.end)
+        Range::new(self.next.load(Ordering::Relaxed), self.end)
     }
 }

@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
 use kdump::{Codec, Content, Encoder, Ended, Place, Reader, Room, WriteError};
+use machine::Range;
 use proptest::prelude::*;
 
 use crate::disk::{Disk, Frame, begin_pages, fetch, try_write};
 use crate::{BLOCK, END, frame, page, read, read_everything};
+
+/// What is taken of the file at a time.
+const PIECE: u64 = 4 * 4096;
 
 /// Writes a dump of a made-up machine, whose pages come to the file by themselves, so many at once and the last ones first.
 fn write_in_room(disk: &mut Disk, frames: &[Frame], codec: Codec, at_once: usize) -> Ended {
@@ -39,48 +43,46 @@ fn bring(
     data: &mut Vec<(u64, Vec<u8>)>,
 ) -> Vec<Place> {
     let (mut content, mut smaller) = ([0; BLOCK], [0; BLOCK]);
-    let mut encoder = Encoder::new(codec);
-    let mut bytes = Vec::new();
+    let (mut encoder, mut piece) = (Encoder::new(codec), Range::default());
     let mut place = |frame: &kdump::Frame| {
         let read = fetch(&frames[frame.pfn() as usize], frame.pfn(), &mut content);
         let made = if read.is_ok() { encoder.encode(&content, &mut smaller) } else { Content::Missing };
-        let place = made.at(bytes.len() as u64);
-        if let Content::Data { data, .. } = made {
-            bytes.extend_from_slice(data);
+        if piece.len() < BLOCK as u64 {
+            piece = room.take(PIECE).unwrap();
+        }
+        let place = made.at(piece.start);
+        if let Content::Data { data: bytes, .. } = made {
+            data.push((piece.start, bytes.to_vec()));
+            piece.start += bytes.len() as u64;
         }
         place
     };
-    let places: Vec<_> = batch.iter().map(&mut place).collect();
-    let start = room.take(bytes.len() as u64).unwrap();
-    data.push((start, bytes));
-    places.into_iter().map(|place| moved(place, start)).collect()
-}
-
-fn moved(place: Place, by: u64) -> Place {
-    match place {
-        Place::Data { codec, offset, len } => Place::Data { codec, offset: offset + by, len },
-        Place::Missing | Place::Zero => place,
-    }
+    let places = batch.iter().map(&mut place).collect();
+    room.give_back(piece);
+    places
 }
 
 #[test]
 fn room_is_given_to_one_only_and_ends_with_the_device() {
     let frames = [page(1)];
     // Headers, bitmaps and descriptors take five blocks, the page of zeros one.
-    let mut disk = Disk::new(5 + 1 + 2);
+    let mut disk = Disk::new(13);
     let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
+    let blocks = |blocks: core::ops::Range<u64>| Ok(Range::new(blocks.start * 4096, blocks.end * 4096));
     let written = pages.with_room(|_, room| {
-        assert_eq!(
-            [100, 4096, 0].map(|len| room.take(len)),
-            [6 * 4096, 6 * 4096 + 100, 7 * 4096 + 100].map(Ok)
-        );
-        assert_eq!(room.take(4096 - 100 + 1), Err(WriteError::Full));
-        assert_eq!(room.take(u64::MAX), Err(WriteError::Full));
-        assert_eq!(room.take(4096 - 100), Ok(7 * 4096 + 100));
+        assert_eq!(room.take(PIECE), blocks(6..8), "up to a multiple of four blocks");
+        assert_eq!(room.take(PIECE), blocks(8..12));
+        room.give_back(Range::new(10 * 4096 - 1, 12 * 4096));
+        assert_eq!(room.take(PIECE), blocks(10..12), "what nobody has used");
+        assert_eq!(room.take(PIECE), blocks(12..13), "up to the device's end");
+        assert_eq!(room.take(PIECE), Err(WriteError::Full));
+        assert_eq!(room.take(1 << 63), Err(WriteError::Full));
+        room.give_back(Range::new(8 * 4096, 12 * 4096));
+        assert_eq!(room.take(PIECE), Err(WriteError::Full), "somebody has what follows");
         Ok(())
     });
     assert_eq!(written, Ok(()));
-    assert_eq!(pages.abandon().statistics.file_bytes, 8 * 4096);
+    assert_eq!(pages.abandon().statistics.file_bytes, 13 * 4096);
 }
 
 #[test]
@@ -93,7 +95,9 @@ fn what_the_writer_stores_itself_does_not_get_into_room_of_others() {
     };
     let written = pages.with_room(|pages, room| {
         assert_eq!(write(pages), Err(WriteError::Full));
-        room.take(4097).map(|_| ())
+        let taken = room.take(PIECE)?;
+        room.give_back(Range::new(taken.start + 4097, taken.end));
+        Ok(())
     });
     assert_eq!(written, Ok(()));
     write(&mut pages).unwrap();
