@@ -5,28 +5,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 
 use crate::{paths, process};
 
 /// Where the archive's packages of a suite come from, for those that this machine is not set up for.
 const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The release that everything here is built for, and the one after it.
+/// The release that everything here is built for.
 const RELEASE: &str = "bookworm";
-const NEXT_RELEASE: &str = "trixie";
-/// What will be the release after that: for programs that must know kernels newer than themselves.
+/// The release that is in the making: for the newest kernel, and for programs that must know newer kernels than this machine's do.
 const TESTING: &str = "forky";
 
 /// Whose packages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
     /// Those that `apt` on this machine knows.
     Installed,
     /// Newer ones that were built for the same release; with lists of their own, of which the machine's `apt` knows nothing.
     Backports,
-    /// Those of the next release, likewise.
-    Next,
     /// Those of the release that is in the making, likewise.
     Testing,
 }
@@ -38,7 +34,6 @@ impl Suite {
         if self != Self::Installed {
             let line = |suite: &str| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
             let sources = match self {
-                Self::Next => line(NEXT_RELEASE),
                 Self::Testing => line(TESTING),
                 _ => line(&format!("{RELEASE}-backports")) + &line(RELEASE),
             };
@@ -144,7 +139,7 @@ impl Suite {
     /// A package as `apt` is asked for it: where it knows several releases, with the one that is meant.
     fn named(self, package: &str) -> String {
         match self {
-            Self::Installed | Self::Next | Self::Testing => package.to_owned(),
+            Self::Installed | Self::Testing => package.to_owned(),
             Self::Backports => format!("{package}/{RELEASE}-backports"),
         }
     }
@@ -168,7 +163,6 @@ impl Suite {
         match self {
             Self::Installed => "this machine's",
             Self::Backports => "backports'",
-            Self::Next => "the next release's",
             Self::Testing => "testing's",
         }
     }

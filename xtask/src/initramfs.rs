@@ -140,7 +140,7 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
             "snd_hda_codec_generic",
             "snd_hda_intel",
         ],
-        Flavour::Cloud | Flavour::Backports => &["virtio_pci", "virtio_blk", "virtio_net"],
+        Flavour::Cloud | Flavour::Backports | Flavour::Testing => &["virtio_pci", "virtio_blk", "virtio_net"],
     }
 }
 

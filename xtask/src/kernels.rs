@@ -20,6 +20,8 @@ pub(crate) enum Flavour {
     Cloud,
     /// The same kernel from backports: Linux 6.12.
     Backports,
+    /// The same kernel of the release that is in the making: the newest that Debian carries.
+    Testing,
 }
 
 impl Flavour {
@@ -29,6 +31,7 @@ impl Flavour {
             Self::Amd64 => "amd64",
             Self::Cloud => "cloud",
             Self::Backports => "backports",
+            Self::Testing => "testing",
         }
     }
 
@@ -37,6 +40,7 @@ impl Flavour {
         match self {
             Self::Amd64 | Self::Cloud => Suite::Installed,
             Self::Backports => Suite::Backports,
+            Self::Testing => Suite::Testing,
         }
     }
 
@@ -44,8 +48,20 @@ impl Flavour {
     fn meta_package(self) -> &'static str {
         match self {
             Self::Amd64 => "linux-image-amd64",
-            Self::Cloud | Self::Backports => "linux-image-cloud-amd64",
+            Self::Cloud | Self::Backports | Self::Testing => "linux-image-cloud-amd64",
         }
+    }
+
+    /// The packages in which the files of a release are: newer kernels are in three, on which the one that is named depends.
+    fn packages(self, release: &str) -> Vec<String> {
+        let parts: &[&str] = if self == Self::Testing { &["binary", "base", "modules"] } else { &["image"] };
+        parts.iter().map(|part| format!("linux-{part}-{release}")).collect()
+    }
+
+    /// Where its debug information is within its package.
+    fn debug_file(self, release: &str) -> String {
+        let place = if self == Self::Testing { "lib/modules/{}/vmlinux" } else { "boot/vmlinux-{}" };
+        format!("./usr/lib/debug/{}", place.replace("{}", release))
     }
 
     /// Whether its debug information is downloaded. The other flavour's is three times as large and shows nothing more.
@@ -100,17 +116,21 @@ pub(crate) fn fetch(flavour: Flavour) -> Result<Kernel> {
     let package = suite.dependency(flavour.meta_package())?;
     let release =
         package.strip_prefix("linux-image-").context("a kernel package with another name")?.to_owned();
-    let tree = suite.unpacked(&package, &[])?;
-    let debug = flavour.has_debug().then(|| fetch_debug(suite, &release)).transpose()?;
-    let kernel = Kernel {
-        image: tree.join("boot").join(format!("vmlinuz-{release}")),
-        modules: modules(&tree, &release),
-        release,
-        debug,
-    };
+    let packages = flavour.packages(&release);
+    let tree = suite.unpacked_together(&packages.iter().map(String::as_str).collect::<Vec<_>>(), &[])?;
+    let debug = flavour.has_debug().then(|| fetch_debug(flavour, &release)).transpose()?;
+    let modules = modules(&tree, &release);
+    let image = image(&tree, &modules, &release);
+    let kernel = Kernel { release, image, modules, debug };
     ensure!(kernel.image.is_file(), "{package} has no {}", kernel.image.display());
     fs::write(record(flavour), serde_json::to_string_pretty(&kernel)?)?;
     Ok(kernel)
+}
+
+/// The compressed kernel, which newer packages have beside its modules.
+fn image(tree: &Path, modules: &Path, release: &str) -> PathBuf {
+    let older = tree.join("boot").join(format!("vmlinuz-{release}"));
+    if older.is_file() { older } else { modules.join("vmlinuz") }
 }
 
 /// The folder of modules, which newer packages have under `usr`.
@@ -121,9 +141,9 @@ fn modules(tree: &Path, release: &str) -> PathBuf {
 }
 
 /// The debug information of just that kernel: the meta package for it may be a release ahead, for signed kernels come later.
-fn fetch_debug(suite: Suite, release: &str) -> Result<PathBuf> {
-    let kernel = format!("./usr/lib/debug/boot/vmlinux-{release}");
-    let tree = suite.unpacked(&format!("linux-image-{release}-dbg"), &[&kernel])?;
+fn fetch_debug(flavour: Flavour, release: &str) -> Result<PathBuf> {
+    let kernel = flavour.debug_file(release);
+    let tree = flavour.suite().unpacked(&format!("linux-image-{release}-dbg"), &[&kernel])?;
     Ok(tree.join(kernel))
 }
 

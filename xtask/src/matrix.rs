@@ -131,7 +131,7 @@ fn every_kind_of_page() -> Vec<Row> {
         let name = format!("every-kind-of-page-{}", kernel.name());
         Row { name, scenario, expectation: Expectation::EveryLevel }
     };
-    [Flavour::Amd64, Flavour::Backports].map(row).into()
+    [Flavour::Amd64, Flavour::Backports, Flavour::Testing].map(row).into()
 }
 
 /// Those that nobody gets who does not ask for them.

@@ -210,7 +210,9 @@ fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, dr
 fn add_network(command: &mut Command, flavour: Flavour, files: &Files) {
     let model = match flavour {
         Flavour::Amd64 => "e1000e",
-        Flavour::Cloud | Flavour::Backports => "virtio-net-pci,disable-legacy=on,iommu_platform=on",
+        Flavour::Cloud | Flavour::Backports | Flavour::Testing => {
+            "virtio-net-pci,disable-legacy=on,iommu_platform=on"
+        }
     };
     let slot = Device::NETWORK.slot;
     let local = path(&Traffic::guest_end(files));

@@ -164,7 +164,7 @@ fn read_all(
         Ok(())
     })?;
     // It is in newer kernels that page types have changed.
-    if evidence.kernel == Flavour::Backports {
+    if matches!(evidence.kernel, Flavour::Backports | Flavour::Testing) {
         readers::compare_levels(&programs, tool, files, &core, &mut readings)?;
     }
     Ok(readings)

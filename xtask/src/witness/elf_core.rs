@@ -20,6 +20,9 @@ const HEADER: usize = 64;
 const SEGMENT: usize = 56;
 /// Offset of `e_phnum`, the number of segments.
 const SEGMENTS: usize = 56;
+/// A field of `struct page`, of which bit 0 tells tails of compound pages, as Linux has called it since 7.1 and before. makedumpfile
+/// 1.7.8 knows the old name only, takes tails for pages of their own by the new one, and leaves some of the slab allocator's out.
+const RENAMED: [&[u8]; 2] = [b"OFFSET(page.compound_info)", b"OFFSET(page.compound_head)"];
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 /// Where memory starts in the core: far behind any headers and notes.
@@ -100,6 +103,7 @@ fn write_headers(ram: &Ram, headers: u64, segments: Vec<Segment>, file: &File) -
     for note in &notes {
         all_notes.extend(content(ram, note)?);
     }
+    rename(&mut all_notes, RENAMED);
     let count = 1 + memory.len();
     let table_end = (HEADER + count * SEGMENT) as u64;
     ensure!(table_end + (all_notes.len() as u64) < MEMORY, "the dead kernel's notes are unreasonably long");
@@ -143,6 +147,13 @@ fn trimmed(notes: &[u8]) -> &[u8] {
     &notes[..end]
 }
 
+/// Replaces a name in the notes by another one of the same length.
+fn rename(notes: &mut [u8], [new, old]: [&[u8]; 2]) {
+    if let Some(at) = notes.windows(new.len()).position(|bytes| bytes == new) {
+        notes[at..at + old.len()].copy_from_slice(old);
+    }
+}
+
 fn place(segment: &mut Segment, offset: u64, size: u64) {
     segment.set_word(8, offset);
     segment.set_word(32, size);
@@ -170,6 +181,14 @@ mod tests {
         assert_eq!(segment(1, 0x1000, 0x9ec00), Some(0x9f));
         assert_eq!(segment(1, 0x1000, 0x9e000), None);
         assert_eq!(segment(4, 0x1000, 0x9ec00), None);
+    }
+
+    #[test]
+    fn a_renamed_field_gets_the_name_that_makedumpfile_knows() {
+        let mut notes = b"OFFSET(page.flags)=0\nOFFSET(page.compound_info)=8\nSIZE(page)=64\n".to_vec();
+        rename(&mut notes, RENAMED);
+        assert_eq!(notes, b"OFFSET(page.flags)=0\nOFFSET(page.compound_head)=8\nSIZE(page)=64\n");
+        rename(&mut notes, RENAMED);
     }
 
     #[test]

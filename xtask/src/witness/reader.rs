@@ -11,11 +11,13 @@ use crate::archive::Suite;
 use crate::kernels::Flavour;
 use crate::paths;
 
-/// The newer ones, each of which is unpacked with everything that it needs.
-const DRGN: (Suite, &str) = (Suite::Next, "python3-drgn");
-/// Linux 6.12 keeps a page's type in the top byte of `_mapcount`. makedumpfile 1.7.6, the next release's, takes that for
+/// Where the newer ones come from; each is unpacked with everything that it needs.
+///
+/// Linux 6.12 keeps a page's type in the top byte of `_mapcount`. makedumpfile 1.7.6, that of Debian 13, takes that for
 /// flags, and every page for one of the slab allocator: it leaves out no free page. 1.7.7 and later know it.
-const MAKEDUMPFILE: (Suite, &str) = (Suite::Testing, "makedumpfile");
+const SUITE: Suite = Suite::Testing;
+const DRGN: &str = "python3-drgn";
+const MAKEDUMPFILE: &str = "makedumpfile";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Which programs read.
@@ -23,7 +25,7 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub(crate) enum Readers {
     /// Those of this machine: makedumpfile 1.7.2, crash 8.0.2, drgn 0.0.22.
     Installed,
-    /// Newer ones: makedumpfile 1.7.8 and drgn 0.0.31. (crash 8.0.2 does not open a dump of Linux 6.12.)
+    /// Newer ones: makedumpfile 1.7.8 and drgn 0.3.0. (crash 8.0.2 does not open a dump of Linux 6.12.)
     Newer(Trees),
 }
 
@@ -39,7 +41,7 @@ impl Readers {
     pub(crate) fn of(kernel: Flavour) -> Result<Self> {
         match kernel {
             Flavour::Amd64 | Flavour::Cloud => Ok(Self::Installed),
-            Flavour::Backports => Ok(Self::Newer(unpacked()?)),
+            Flavour::Backports | Flavour::Testing => Ok(Self::Newer(unpacked()?)),
         }
     }
 
@@ -84,10 +86,8 @@ pub(crate) fn are_here() -> bool {
 
 /// Downloads and unpacks the newer ones.
 pub(crate) fn fetch() -> Result<()> {
-    let unpacked = |(suite, package): (Suite, &str)| {
-        suite.update()?;
-        suite.unpacked_whole(&[package])
-    };
+    SUITE.update()?;
+    let unpacked = |package| SUITE.unpacked_whole(&[package]);
     let trees = Trees { drgn: unpacked(DRGN)?, makedumpfile: unpacked(MAKEDUMPFILE)? };
     fs::write(record(), serde_json::to_string_pretty(&trees)?)?;
     Ok(())
