@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use machine::{BlockDevice, BlockError, OldMemory, Unreadable};
 
+use window::Windows;
+
 use crate::DumpError;
 use crate::flattened::{self, Flattened};
 
@@ -19,7 +21,28 @@ const READ_ONLY: BlockError = BlockError::Device(30);
 pub(crate) struct FileView {
     file: Arc<File>,
     len: u64,
-    flattened: Option<Arc<Flattened>>,
+    way: Way,
+}
+
+/// How to come to a file's bytes.
+#[derive(Clone, Debug)]
+enum Way {
+    /// By read(2).
+    Plain,
+    /// By read(2), where the pieces of the dump are.
+    Flattened(Arc<Flattened>),
+    /// Through windows.
+    Windows(Arc<Windows>),
+}
+
+impl Way {
+    fn to(file: &File, len: u64) -> Result<Self, DumpError> {
+        let mut signature = [0; flattened::SIGNATURE.len()];
+        if file.read_exact_at(&mut signature, 0).is_ok() && signature == flattened::SIGNATURE {
+            return Ok(Self::Flattened(Flattened::read(file, len)?.into()));
+        }
+        Ok(Windows::of(file, len).map_or(Self::Plain, |windows| Self::Windows(windows.into())))
+    }
 }
 
 impl FileView {
@@ -27,11 +50,9 @@ impl FileView {
     pub(crate) fn open(path: &Path) -> Result<Self, DumpError> {
         let mut file = File::open(path)?;
         let len = file.seek(SeekFrom::End(0))?;
-        let mut signature = [0; flattened::SIGNATURE.len()];
-        let is_flattened = file.read_exact_at(&mut signature, 0).is_ok() && signature == flattened::SIGNATURE;
-        let flattened = is_flattened.then(|| Flattened::read(&file, len)).transpose()?.map(Arc::new);
-        let len = flattened.as_ref().map_or(len, |flattened| flattened.len());
-        Ok(Self { file: Arc::new(file), len, flattened })
+        let way = Way::to(&file, len)?;
+        let len = if let Way::Flattened(flattened) = &way { flattened.len() } else { len };
+        Ok(Self { file: Arc::new(file), len, way })
     }
 
     /// Size in bytes.
@@ -41,13 +62,17 @@ impl FileView {
 
     /// Whether it is a flattened file whose last records are missing.
     pub(crate) fn lacks_records(&self) -> bool {
-        self.flattened.as_ref().is_some_and(|flattened| !flattened.is_whole())
+        matches!(&self.way, Way::Flattened(flattened) if !flattened.is_whole())
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        match &self.flattened {
-            Some(flattened) => flattened.read_at(&self.file, offset, into),
-            None => self.file.read_exact_at(into, offset),
+        match &self.way {
+            Way::Plain => self.file.read_exact_at(into, offset),
+            Way::Flattened(flattened) => flattened.read_at(&self.file, offset, into),
+            Way::Windows(windows) => {
+                let read = windows.read_at(&self.file, offset, into);
+                read.or_else(|_| self.file.read_exact_at(into, offset))
+            }
         }
     }
 }
