@@ -1,12 +1,14 @@
 //! `cargo xtask bench-dump`: how fast `holdover makedump` makes a dump of an ELF core, and makedumpfile of the same.
 //!
 //! Contenders take turns on one core, and their dumps must keep the same pages. What is measured is the time from a
-//! program's start to its end; dumps go to memory if there is enough, so that no disk is measured. Such files are of pages of 4 KiB,
-//! for each of which Linux takes as long as a compressor; a folder can be named in which it is otherwise.
+//! program's start until its dump is safe: makedumpfile leaves that to whoever wants it. Dumps go to memory if there is enough, so
+//! that no disk is measured. Such files are of pages of 4 KiB, for each of which Linux takes as long as a compressor; a folder can be
+//! named in which it is otherwise.
 
 mod gain;
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -209,6 +211,7 @@ impl BenchDump {
     fn make(&self, contender: Contender, tool: &Tool, dump: &Path) -> Result<(f64, f64)> {
         let start = Instant::now();
         let choosing = contender.make(tool, &self.core, dump)?;
+        File::open(dump)?.sync_all()?;
         Ok((choosing, start.elapsed().as_secs_f64()))
     }
 

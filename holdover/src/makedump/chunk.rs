@@ -12,8 +12,6 @@ use super::output::Output;
 
 /// Bytes of a piece. It begins at a multiple of this, where a large page may begin too.
 const SIZE: usize = 256 << 10;
-/// Bytes that Linux is asked to bring to the disk at a time, while there is more to write.
-const STRETCH: u64 = 4 << 20;
 
 /// A piece of the file, as it is to be.
 pub(super) struct Chunk<'a> {
@@ -58,10 +56,6 @@ impl<'a> Chunk<'a> {
 
     fn begin_next(&mut self) -> Result<(), WriteError> {
         self.write()?;
-        let end = self.place.end;
-        if end.is_multiple_of(STRETCH) {
-            self.output.begin_to_sync(Range::new(end.saturating_sub(STRETCH), end));
-        }
         self.place = self.room.take(SIZE as u64)?;
         (self.written, self.filled) = (0, 0);
         Ok(())

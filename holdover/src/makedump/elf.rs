@@ -13,8 +13,8 @@ use machine::{OldMemory, Range};
 use vmcore::{CoreLayout, Ram, Segment};
 use zerocopy::IntoBytes;
 
-use super::Written;
 use super::aligned::{self, AlignedPage};
+use super::{Written, output};
 
 /// Pages that are read at once where they follow each other.
 const BATCH: usize = 64;
@@ -92,7 +92,7 @@ impl<M: OldMemory> Pages<'_, M> {
             if alike.first().is_some_and(is_zero) {
                 self.statistics.zero += len;
             } else {
-                self.file.write_all_at(alike.as_bytes(), at)?;
+                output::write_at(self.file, at, alike.as_bytes())?;
                 self.statistics.raw += len;
                 self.statistics.data_bytes += alike.as_bytes().len() as u64;
             }

@@ -6,12 +6,14 @@ use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError};
 use rustix::fs::{Advice, fadvise};
 
 /// As large as files get.
 const SIZE: u64 = 1 << 62;
 const BLOCK: u32 = 4096;
+/// Bytes that Linux is asked to bring to the disk at a time, while there is more to write.
+const STRETCH: u64 = 4 << 20;
 
 /// A file as a device without end; keeps the host's first error in its own words. Threads share it.
 #[derive(Debug)]
@@ -33,13 +35,7 @@ impl<'f> Output<'f> {
 
     /// Writes data.
     pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
-        self.check(self.file.write_all_at(data, offset))
-    }
-
-    /// Has Linux begin to bring a part of the file to the disk, if it is on one: what waits until the end takes as long again.
-    pub(crate) fn begin_to_sync(&self, part: Range) {
-        // A hint. Of what is not needed in memory Linux begins to write what is new.
-        let _ = fadvise(self.file, part.start, NonZero::new(part.len()), Advice::DontNeed);
+        self.check(write_at(self.file, offset, data))
     }
 
     /// Makes the file this long.
@@ -54,6 +50,21 @@ impl<'f> Output<'f> {
             BlockError::Device(code)
         })
     }
+}
+
+/// Writes data to a file that is written more or less from its beginning to its end.
+///
+/// Whenever a stretch of it is full, Linux begins to bring that to the disk, if it is on one: to wait for all of it at the end takes
+/// as long as writing it did.
+pub(super) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    file.write_all_at(data, offset)?;
+    // No page begins in a block's last bytes if it does not end there.
+    let end = (offset + data.len() as u64).next_multiple_of(BLOCK.into()) / STRETCH * STRETCH;
+    if end > offset {
+        // A hint: of what is not needed in memory, Linux begins to write what is new.
+        let _ = fadvise(file, end - STRETCH, NonZero::new(STRETCH), Advice::DontNeed);
+    }
+    Ok(())
 }
 
 impl BlockDevice for &Output<'_> {
