@@ -55,9 +55,9 @@ impl Setup {
         }
         install(&packages)?;
         kernels.into_iter().try_for_each(fetch)?;
-        // The only one that `crash` opens.
-        if let Some(debug) = Kernel::load(Flavour::Cloud)?.debug {
-            kernels::index(&debug)?;
+        // Those that `crash` opens.
+        for flavour in [Flavour::Cloud, Flavour::Backports] {
+            Kernel::load(flavour)?.debug.iter().try_for_each(|debug| kernels::index(debug))?;
         }
         if !emulator::is_here() {
             emulator::fetch()?;

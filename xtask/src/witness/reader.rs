@@ -16,6 +16,7 @@ use crate::paths;
 /// Linux 6.12 keeps a page's type in the top byte of `_mapcount`. makedumpfile 1.7.6, that of Debian 13, takes that for
 /// flags, and every page for one of the slab allocator: it leaves out no free page. 1.7.7 and later know it.
 const SUITE: Suite = Suite::Testing;
+const CRASH: &str = "crash";
 const DRGN: &str = "python3-drgn";
 const MAKEDUMPFILE: &str = "makedumpfile";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -25,13 +26,14 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub(crate) enum Readers {
     /// Those of this machine: makedumpfile 1.7.2, crash 8.0.2, drgn 0.0.22.
     Installed,
-    /// Newer ones: makedumpfile 1.7.8 and drgn 0.3.0. (crash 8.0.2 does not open a dump of Linux 6.12.)
+    /// Newer ones: makedumpfile 1.7.8, crash 9.0.2 and drgn 0.3.0.
     Newer(Trees),
 }
 
 /// Where the newer ones are unpacked, each in a folder of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trees {
+    crash: Option<PathBuf>,
     drgn: PathBuf,
     makedumpfile: PathBuf,
 }
@@ -41,7 +43,9 @@ impl Readers {
     pub(crate) fn of(kernel: Flavour) -> Result<Self> {
         match kernel {
             Flavour::Amd64 | Flavour::Cloud => Ok(Self::Installed),
-            Flavour::Backports | Flavour::Testing => Ok(Self::Newer(unpacked()?)),
+            Flavour::Backports => Ok(Self::Newer(unpacked()?)),
+            // With Linux 7.2 crash 9.0.2 ends while it starts: "invalid structure member offset: module_num_gpl_syms".
+            Flavour::Testing => Ok(Self::Newer(Trees { crash: None, ..unpacked()? })),
         }
     }
 
@@ -50,6 +54,14 @@ impl Readers {
         match self {
             Self::Installed => Command::new("makedumpfile"),
             Self::Newer(trees) => unpacked_program(&trees.makedumpfile, "makedumpfile"),
+        }
+    }
+
+    /// `crash`, if there is one that knows the kernel.
+    pub(crate) fn crash(&self) -> Option<Command> {
+        match self {
+            Self::Installed => Some(Command::new("crash")),
+            Self::Newer(trees) => trees.crash.as_ref().map(|tree| unpacked_program(tree, "crash")),
         }
     }
 
@@ -88,7 +100,8 @@ pub(crate) fn are_here() -> bool {
 pub(crate) fn fetch() -> Result<()> {
     SUITE.update()?;
     let unpacked = |package| SUITE.unpacked_whole(&[package]);
-    let trees = Trees { drgn: unpacked(DRGN)?, makedumpfile: unpacked(MAKEDUMPFILE)? };
+    let [drgn, makedumpfile] = [unpacked(DRGN)?, unpacked(MAKEDUMPFILE)?];
+    let trees = Trees { crash: Some(unpacked(CRASH)?), drgn, makedumpfile };
     fs::write(record(), serde_json::to_string_pretty(&trees)?)?;
     Ok(())
 }
@@ -99,7 +112,12 @@ fn unpacked() -> Result<Trees> {
         .ok()
         .and_then(|text| serde_json::from_str(&text).ok())
         .context(missing)?;
-    let programs = [trees.drgn.join("usr/bin/drgn"), trees.makedumpfile.join("usr/bin/makedumpfile")];
+    let crash = trees.crash.as_ref().context(missing)?;
+    let programs = [
+        crash.join("usr/bin/crash"),
+        trees.drgn.join("usr/bin/drgn"),
+        trees.makedumpfile.join("usr/bin/makedumpfile"),
+    ];
     ensure!(programs.iter().all(|program| program.is_file()), missing);
     Ok(trees)
 }

@@ -8,7 +8,6 @@ mod stock;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -81,7 +80,7 @@ impl Case<'_> {
     pub(crate) fn read(&self, readings: &mut Readings) {
         self.read_log(readings);
         if let Some(kernel) = self.kernel {
-            if *self.programs == Readers::Installed {
+            if self.programs.crash().is_some() {
                 self.read_with_crash(kernel, readings);
             }
             self.read_with_drgn(kernel, readings);
@@ -115,7 +114,7 @@ impl Case<'_> {
 
     /// Has `crash` do what these lines say.
     fn crash(&self, kernel: &Path, commands: &str) -> Result<String> {
-        let mut crash = Command::new("crash");
+        let mut crash = self.programs.crash().context("there is none that knows this kernel")?;
         crash.args(["-s", "--no_scroll"]).arg(kernel).arg(self.dump);
         process::stdout_within(&mut crash, &format!("{commands}quit\n"), LIMIT)
     }
