@@ -65,6 +65,23 @@ impl fmt::Display for Silence {
 
 impl std::error::Error for Silence {}
 
+/// The machine has ended too soon.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// What was expected of it.
+    pub(crate) wanted: String,
+    /// The last lines.
+    pub(crate) tail: String,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the machine ended before `{}` was on its console\n{}", self.wanted, self.tail)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// The lines so far, and a thread that adds to them until the console closes.
 pub(crate) struct Console {
     shared: Arc<Shared>,
@@ -107,7 +124,7 @@ impl Console {
 
     /// Waits for a line with `wanted` in it, among those already there or to come.
     ///
-    /// Fails at the limit, and as soon as the console closes; the error shows the last lines.
+    /// Fails at the limit, and with [`Ended`] as soon as the console closes; the error shows the last lines.
     pub(crate) fn wait_for(&self, wanted: &str, limit: Duration) -> Result<Line> {
         self.wait_for_talker(wanted, limit, limit)
     }
@@ -122,7 +139,7 @@ impl Console {
                 return Ok(line.clone());
             }
             let tail = Tail(&state.lines);
-            ensure!(!state.closed, "the machine ended before `{wanted}` was on its console\n{tail}");
+            ensure!(!state.closed, Ended { wanted: wanted.to_owned(), tail: tail.to_string() });
             ensure!(
                 start.elapsed() < limit,
                 "no `{wanted}` on the console within {} s\n{tail}",
