@@ -2,12 +2,17 @@
 
 use alloc::boxed::Box;
 
+use zstd_safe::CParameter;
+
 use crate::repeats::Repeats;
 use crate::{BLOCK, Page};
 
 /// Stores literals as they are, which makes it twice as fast as level 1, makedumpfile's; its pages are a sixth larger, and still
 /// smaller than zlib's at its fastest.
-const ZSTD_LEVEL: zstd_safe::CompressionLevel = -1;
+const ZSTD_LEVEL: CParameter = CParameter::CompressionLevel(-1);
+/// Binary logarithm of the entries of its table, which is cleared for each page: a fifteenth of the time less than with its own
+/// choice for 4 KiB, and pages a hundredth larger.
+const ZSTD_TABLE: CParameter = CParameter::HashLog(10);
 
 /// Most bytes that snappy makes of a page: 32, and a sixth more than it has (`MaxCompressedLength` of the format's own library).
 const SNAPPY_ROOM: usize = 32 + BLOCK + BLOCK / 6;
@@ -44,7 +49,10 @@ pub(crate) struct Zstd {
 
 impl Zstd {
     pub(crate) fn new() -> Self {
-        Self { repeats: Repeats::new(), context: zstd_safe::CCtx::create() }
+        let mut context = zstd_safe::CCtx::create();
+        // What it does not take stays as the library would have it: slower, not wrong.
+        let _ = [ZSTD_LEVEL, ZSTD_TABLE].map(|parameter| context.set_parameter(parameter));
+        Self { repeats: Repeats::new(), context }
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
@@ -54,7 +62,7 @@ impl Zstd {
     pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
         self.repeats.forget();
         self.repeats.next(page, 0)?;
-        self.context.compress(&mut output[..], page, ZSTD_LEVEL).ok().filter(|len| *len < BLOCK)
+        self.context.compress2(&mut output[..], page).ok().filter(|len| *len < BLOCK)
     }
 }
 
