@@ -10,10 +10,13 @@ use crate::page::PageLayout;
 use crate::sections::Sections;
 use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
 
-/// Page frames whose `struct page` are read at a time: those in one page. Reading more would copy most of what describes
-/// free memory in vain, since the first page of a free block speaks for up to 1024.
+/// Page frames that are judged together: their `struct page` are in one page.
 pub(crate) const GULP: u64 = 64;
-/// Most page frames whose `struct page` are read at a time where gulp follows gulp, as they do where memory is in use: an
+/// Page frames whose `struct page` are read where those before them were not looked at: two, for the first may be the head of a
+/// compound page. Reading more would copy most of what describes free memory in vain: the first page of a free block speaks
+/// for up to 1024.
+const FEW: u64 = 2;
+/// Most page frames whose `struct page` are read at a time where one follows the other, as they do where memory is in use: an
 /// operating system takes as long to be asked for a page as to copy it.
 const MOST: u64 = 8 * GULP;
 
@@ -62,28 +65,29 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         }))
     }
 
-    /// The `struct page` of page frames that lie in one gulp, and of the one after them if they end with an even one: it may
-    /// be the head of a compound page, whose first tail says more.
-    pub(crate) fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, &[u8])> {
-        let frames = Range::new(frames.start, frames.end.next_multiple_of(2));
-        if !self.buffered.covers(frames) {
-            self.load(frames)?;
+    /// The `struct page` of the first of these page frames, which lie in one gulp, and how many of them that are. If the last is
+    /// even, the one after it is there too: it may be the head of a compound page, whose first tail says more.
+    pub(crate) fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, Range, &[u8])> {
+        if !self.buffered.contains(frames.start) {
+            self.load(frames.start)?;
         }
+        let frames = Range::new(frames.start, frames.end.min(self.buffered.end));
         let at = |pfn: u64| (pfn - self.buffered.start) as usize * self.layout.size;
-        let pages = self.buffer.as_bytes().get(at(frames.start)..at(frames.end))?;
-        Some((self.layout, pages))
+        // All that is buffered ends with an odd page frame.
+        let pages = self.buffer.as_bytes().get(at(frames.start)..at(frames.end.next_multiple_of(2)))?;
+        Some((self.layout, frames, pages))
     }
 
-    /// Copies the `struct page` of page frames; of ever more at a time, as long as these are the next ones.
-    fn load(&mut self, frames: Range) -> Option<()> {
-        let next = self.buffered.end == frames.start;
-        let ahead = if next { (2 * self.buffered.len()).min(MOST) } else { 0 };
-        let section_end = self.sections.end(self.sections.of(frames.start));
-        let end = frames.start.saturating_add(ahead).min(section_end).max(frames.end);
+    /// Copies the `struct page` of page frames from `start` on; of ever more at a time, as long as these are the next ones.
+    fn load(&mut self, start: u64) -> Option<()> {
+        let next = self.buffered.end == start;
+        let ahead = if next { (2 * self.buffered.len()).clamp(GULP, MOST) } else { FEW };
+        let few = Range::new(start, start.checked_add(1)?.next_multiple_of(FEW));
+        let section_end = self.sections.end(self.sections.of(start));
+        let end = start.saturating_add(ahead).min(section_end) / FEW * FEW;
+        let more = Range::new(start, end.max(few.end));
         self.buffered = Range::default();
-        let more = Range::new(frames.start, end);
-        let loaded = if self.copy(more).is_some() { more } else { self.copy(frames).map(|()| frames)? };
-        self.buffered = loaded;
+        self.buffered = if self.copy(more).is_some() { more } else { self.copy(few).map(|()| few)? };
         Some(())
     }
 

@@ -131,15 +131,22 @@ impl<'a, M: OldMemory> Selection<'a, M> {
 
     /// Judges page frames of one gulp.
     fn examine_gulp(&mut self, mut gulp: Range, chunk: &mut Chunk<'_>) {
-        gulp.start = gulp.start.max(self.run.end);
-        if !gulp.is_empty() && self.judge(gulp, chunk).is_none() {
-            chunk.keep_unknown(gulp);
+        loop {
+            gulp.start = gulp.start.max(self.run.end);
+            if gulp.is_empty() {
+                return;
+            }
+            match self.judge(gulp, chunk) {
+                Some(judged) => gulp.start = judged,
+                None => return chunk.keep_unknown(gulp),
+            }
         }
     }
 
-    /// Judges page frames outside the current run; `None` if their `struct page` cannot be read.
-    fn judge(&mut self, frames: Range, chunk: &mut Chunk<'_>) -> Option<()> {
-        let (layout, pages) = self.pages.as_mut()?.read(frames)?;
+    /// Judges the first of page frames outside the current run; returns which is the next, or `None` if their `struct page` cannot
+    /// be read.
+    fn judge(&mut self, gulp: Range, chunk: &mut Chunk<'_>) -> Option<u64> {
+        let (layout, frames, pages) = self.pages.as_mut()?.read(gulp)?;
         let mut pfn = frames.start;
         let mut run = Run { start: pfn, end: pfn, reason: self.run.reason };
         while pfn < frames.end {
@@ -159,7 +166,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         }
         chunk.leave_out(run);
         self.run = run;
-        Some(())
+        Some(frames.end)
     }
 }
 

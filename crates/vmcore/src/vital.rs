@@ -111,14 +111,14 @@ impl<'a, M: OldMemory> Finder<'a, M> {
         let mut start = frames.start;
         while start < frames.end {
             let end = (start / GULP + 1).saturating_mul(GULP).min(frames.end);
-            start = self.find_in_gulp(Range::new(start, end), window).max(end);
+            start = self.find_in_gulp(Range::new(start, end), window).max(start + 1);
         }
     }
 
-    /// The same for those of one gulp; returns the page frame to go on with.
-    fn find_in_gulp(&mut self, frames: Range, window: &mut Window<'_>) -> u64 {
+    /// The same for the first of one gulp; returns the page frame to go on with.
+    fn find_in_gulp(&mut self, gulp: Range, window: &mut Window<'_>) -> u64 {
         let reserved = self.reserved;
-        let Some((layout, pages)) = self.pages.read(frames) else { return frames.end };
+        let Some((layout, frames, pages)) = self.pages.read(gulp) else { return gulp.end };
         let mut pfn = frames.start;
         while pfn < frames.end {
             let at = (pfn - frames.start) as usize * layout.size;
@@ -141,7 +141,7 @@ impl<'a, M: OldMemory> Finder<'a, M> {
 
 fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace) -> Option<u64> {
     let pfn = space.root() >> PAGE_SHIFT;
-    let (layout, page) = pages.read(Range::new(pfn, pfn + 1))?;
+    let (layout, _, page) = pages.read(Range::new(pfn, pfn + 1))?;
     layout.only_flag(page)
 }
 
