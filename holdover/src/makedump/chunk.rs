@@ -1,7 +1,7 @@
 //! What a processor writes: pieces of the file of its own, in which one page's data follows the other's.
 //!
-//! Few large writes, each from where it begins in a page of the host's to where it ends in one, are what Linux takes fastest: less
-//! than half the time of what the pages are written one by one in, on file systems that keep a file in large pages.
+//! Linux is fastest at few large writes that begin where its own pages do. On file systems that keep files in large pages they take
+//! less than half the time of writing what each page has become by itself.
 
 use kdump::{BLOCK, Content, Place, Room, WriteError};
 use machine::Range;

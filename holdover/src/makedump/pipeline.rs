@@ -1,7 +1,7 @@
 //! Pages on their way from memory to the dump, on one or on several processors.
 //!
 //! Whoever called takes batches of pages, hands them out, and notes where they are in the order in which they left. Workers
-//! read, compress and write them, each where the file has room next: data lies in another order with each run, which no reader
+//! read, compress and write them, each to pieces of the file of its own: data lies in another order with each run, which no reader
 //! minds, for descriptors say where it is. As long as the first batch of the line is not done, the caller does a worker's
 //! work: there are as many threads as processors, and none waits while there is work.
 
