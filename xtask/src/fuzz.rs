@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: coverage-guided fuzzing of everything that reads what others wrote, for a bounded time.
 //!
 //! The targets are those of `fuzz/`, laid out so that `cargo fuzz` knows them too. Here they are built by the stable
-//! toolchain: LLVM's coverage instrumentation needs no other, and none of the code is unsafe, so that nothing would be won
+//! toolchain: LLVM's coverage instrumentation needs no other, and none of the code that they reach is unsafe, so that nothing would be won
 //! by an address sanitizer.
 
 use std::ffi::OsString;
