@@ -50,6 +50,9 @@ impl Windows {
             let window = self.open(file, offset)?;
             let read = window.read(offset, into);
             self.idle().push(window);
+            if read == 0 {
+                return Err(io::Error::other("a window does not show what it was opened for"));
+            }
             (offset, into) = (offset + read as u64, &mut into[read..]);
         }
         Ok(())
