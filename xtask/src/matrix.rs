@@ -124,10 +124,12 @@ fn made_dumps() -> Row {
     Row { name: "made-dumps".to_owned(), scenario, expectation: Expectation::MadeDumps }
 }
 
-/// The kernels that know memory errors, one for each way in which types of pages are told.
+/// The kernels that know memory errors, one for each way in which types of pages are told. QEMU 7.2 now and then makes of the flags
+/// that `cmpxchg16b` leaves what no processor has, of which newer kernels die while they boot.
 fn every_kind_of_page() -> Vec<Row> {
     let row = |kernel: Flavour| {
-        let scenario = Scenario { memory_use: MemoryUse::EveryKind, ..Scenario::plain(kernel) };
+        let emulator = if kernel == Flavour::Amd64 { Emulator::Installed } else { Emulator::Backports };
+        let scenario = Scenario { emulator, memory_use: MemoryUse::EveryKind, ..Scenario::plain(kernel) };
         let name = format!("every-kind-of-page-{}", kernel.name());
         Row { name, scenario, expectation: Expectation::EveryLevel }
     };
