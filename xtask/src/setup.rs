@@ -50,7 +50,7 @@ impl Setup {
         if from(Suite::Backports) || !emulator::is_here() {
             Suite::Backports.update()?;
         }
-        if from(Suite::Testing) {
+        if from(Suite::Testing) || !reader::are_here() {
             Suite::Testing.update()?;
         }
         install(&packages)?;

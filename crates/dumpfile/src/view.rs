@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use machine::{BlockDevice, BlockError, OldMemory, Unreadable};
-
 use window::Windows;
 
 use crate::DumpError;

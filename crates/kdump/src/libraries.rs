@@ -10,8 +10,8 @@ use crate::{BLOCK, Page};
 /// Stores literals as they are, which makes it twice as fast as level 1, makedumpfile's; its pages are a sixth larger, and still
 /// smaller than zlib's at its fastest.
 const ZSTD_LEVEL: CParameter = CParameter::CompressionLevel(-1);
-/// Binary logarithm of the entries of its table, which is cleared for each page: a fifteenth of the time less than with its own
-/// choice for 4 KiB, and pages a hundredth larger.
+/// Binary logarithm of the entries of its table, which is cleared for each page: faster than with its own choice for 4 KiB, and pages a
+/// hundredth larger.
 const ZSTD_TABLE: CParameter = CParameter::HashLog(10);
 
 /// Most bytes that snappy makes of a page: 32, and a sixth more than it has (`MaxCompressedLength` of the format's own library).

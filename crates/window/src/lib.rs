@@ -132,7 +132,8 @@ mod tests {
         for (offset, len) in
             [(bytes.len() as u64 - 3, 4), (bytes.len() as u64, 1), (1 << 40, 1), (u64::MAX, 2)]
         {
-            assert!(windows.read_at(file.as_file(), offset, &mut vec![0; len]).is_err(), "{offset:#x}");
+            let said = windows.read_at(file.as_file(), offset, &mut vec![0; len]).unwrap_err();
+            assert_eq!(said.kind(), io::ErrorKind::UnexpectedEof, "{offset:#x}");
         }
     }
 

@@ -96,9 +96,8 @@ pub(crate) fn are_here() -> bool {
     unpacked().is_ok()
 }
 
-/// Downloads and unpacks the newer ones.
+/// Downloads and unpacks the newer ones, by lists that are up to date.
 pub(crate) fn fetch() -> Result<()> {
-    SUITE.update()?;
     let unpacked = |package| SUITE.unpacked_whole(&[package]);
     let [drgn, makedumpfile] = [unpacked(DRGN)?, unpacked(MAKEDUMPFILE)?];
     let trees = Trees { crash: Some(unpacked(CRASH)?), drgn, makedumpfile };
