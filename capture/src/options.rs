@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn a_codec_is_one_that_needs_no_operating_system() {
         assert_eq!(Options::parse("holdover.codec=lzo").codec, Some(Codec::Lzo));
-        assert_eq!(Options::parse("holdover.codec=zstd").codec, None);
+        assert_eq!(Options::parse("holdover.codec=zstd").codec, Some(Codec::Zstd));
+        assert_eq!(Options::parse("holdover.codec=snappy").codec, None);
     }
 
     #[test]

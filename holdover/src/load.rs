@@ -29,9 +29,10 @@ pub(crate) struct Arguments {
     /// Which pages to leave out, in makedumpfile's numbering
     #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u8).range(0..=31))]
     level: u8,
-    /// How to compress pages: none, zlib or lzo
+    /// How to compress pages: none, zlib, lzo or zstd
     ///
-    /// Every reader understands these. lzo is faster, zlib makes smaller dumps.
+    /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand zstd, makedumpfile since
+    /// Debian 13. lzo is the fastest, zstd makes the smallest dumps.
     #[arg(long, default_value = "zlib", value_parser = codec::in_capture_kernel)]
     codec: Codec,
     /// The system call that loads

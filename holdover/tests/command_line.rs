@@ -296,9 +296,9 @@ fn load_checks_its_options_before_it_touches_anything() {
     let bench = Bench::formatted();
     let output = bench.run(&["load", "--image", "image", "--area", "disk", "--level", "32"]);
     assert_eq!(output.status.code(), Some(2));
-    let output = bench.run(&["load", "--image", "image", "--area", "disk", "--codec", "zstd"]);
+    let output = bench.run(&["load", "--image", "image", "--area", "disk", "--codec", "snappy"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("there are none, zlib, lzo"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("there are none, zlib, lzo, zstd"), "{}", stderr(&output));
     let output = bench.run(&["load", "--image", "image", "--area", "disk", "--disk", "4.0"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("0000:00:04.0"), "{}", stderr(&output));

@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 use self::gain::Gain;
 use crate::files::Files;
 use crate::kernels::Flavour;
-use crate::process;
 use crate::spread::Spread;
 use crate::tool::Tool;
 use crate::witness::{Readers, kept_frames};
+use crate::{process, scenario};
 
 /// What is dumped: all that can be left out is.
 const LEVEL: &str = "31";
@@ -141,7 +141,7 @@ impl Contender {
     fn make_with_makedumpfile(self, reference: Reference, core: &Path, dump: &Path) -> Result<f64> {
         let (programs, options) = match reference {
             Reference::Installed(options) => (Readers::Installed, options),
-            Reference::Newer(options) => (Readers::of(Flavour::Backports)?, options),
+            Reference::Newer(options) => (Readers::of(Flavour::Cloud, scenario::Codec::Zstd)?, options),
         };
         let mut makedumpfile = programs.makedumpfile();
         makedumpfile.args(["-f", "-d", LEVEL, "--message-level", "31"]).args(options);

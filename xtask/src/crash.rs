@@ -17,7 +17,7 @@ use crate::qemu::{self, Machine, Watch};
 use crate::ram::{self, Ram};
 use crate::reserved::Reserved;
 use crate::scenario::unit::Translation;
-use crate::scenario::{Capture, Disk, End, MemoryUse, Scenario, Start};
+use crate::scenario::{Capture, Codec, Disk, End, MemoryUse, Scenario, Start};
 use crate::stock::{self, UserSpace};
 use crate::tool::Tool;
 use crate::witness::tables::Tables;
@@ -83,6 +83,8 @@ pub(crate) struct Crash<'a> {
 pub(crate) struct Evidence {
     /// Which kernel crashed.
     pub(crate) kernel: Flavour,
+    /// How its dump is compressed.
+    pub(crate) codec: Codec,
     /// The files, the dump disk among them.
     pub(crate) files: Files,
     /// The console.
@@ -114,8 +116,8 @@ impl Crash<'_> {
         let reserved = Reserved::of(&machine.console().lines())?;
         let stop = self.crash(&mut machine, &files, &reserved)?;
         let lines = self.end(machine)?;
-        let Scenario { kernel, disk_place, .. } = *self.scenario;
-        Ok(Evidence { kernel, files, lines, reserved, disk: disk_place.source_ids(), stop })
+        let Scenario { kernel, codec, disk_place, .. } = *self.scenario;
+        Ok(Evidence { kernel, codec, files, lines, reserved, disk: disk_place.source_ids(), stop })
     }
 
     fn end(&self, machine: Machine) -> Result<Vec<Line>> {

@@ -143,7 +143,7 @@ fn codecs() -> Vec<Row> {
         let name = format!("codec-{}", codec.name());
         Row { name, scenario, expectation: Expectation::Compressed(codec) }
     };
-    [Codec::Lzo, Codec::None].map(row).into()
+    [Codec::Lzo, Codec::Zstd, Codec::None].map(row).into()
 }
 
 /// The same kernel takes the dump as stock kdump does it. (By the other system call, a range of RAM ends within a page, which

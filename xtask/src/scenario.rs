@@ -52,6 +52,8 @@ pub(crate) enum Codec {
     Zlib,
     /// By LZO.
     Lzo,
+    /// By zstd.
+    Zstd,
 }
 
 impl Codec {
@@ -61,6 +63,7 @@ impl Codec {
             Self::None => "none",
             Self::Zlib => "zlib",
             Self::Lzo => "lzo",
+            Self::Zstd => "zstd",
         }
     }
 }

@@ -150,11 +150,11 @@ fn read_all(
     let Evidence { files, reserved, .. } = evidence;
     let mut readings = read(evidence)?;
     let core = files.scratch("core");
-    let programs = Readers::of(evidence.kernel)?;
+    let programs = &programs(evidence)?;
     let cut = elf_core::write(before, reserved, &core)?;
     let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
-    readers::compare_selection(&programs, files, &core, may_differ, &mut readings)?;
+    readers::compare_selection(programs, files, &core, may_differ, &mut readings)?;
     with_readers(evidence, |case| {
         let safe = readers::Sample::of(case, before, may_differ)?;
         // Where devices may write all of memory there are no such pages, but most of it is as it was.
@@ -165,7 +165,7 @@ fn read_all(
     })?;
     // It is in newer kernels that page types have changed.
     if matches!(evidence.kernel, Flavour::Backports | Flavour::Testing) {
-        readers::compare_levels(&programs, tool, files, &core, &mut readings)?;
+        readers::compare_levels(programs, tool, files, &core, &mut readings)?;
     }
     Ok(readings)
 }
@@ -209,7 +209,7 @@ pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Re
     let (files, core) = (&evidence.files, evidence.files.scratch("core"));
     write_core(evidence, &core)?;
     let mut readings = Readings::default();
-    readers::compare_every_level(&Readers::of(evidence.kernel)?, tool, files, &core, &mut readings)?;
+    readers::compare_every_level(&programs(evidence)?, tool, files, &core, &mut readings)?;
     Ok(readings)
 }
 
@@ -224,9 +224,14 @@ pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
     })
 }
 
-/// Opens the dump's case for the programs that know its kernel.
+/// The programs that know the kernel and the dump's codec.
+fn programs(evidence: &Evidence) -> Result<Readers> {
+    Readers::of(evidence.kernel, evidence.codec)
+}
+
+/// Opens the dump's case for these.
 fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
-    let programs = &Readers::of(evidence.kernel)?;
+    let programs = &programs(evidence)?;
     let kernel = Kernel::load(evidence.kernel)?.debug;
     let files = &evidence.files;
     read(readers::Case { dump: &files.dump(), programs, kernel: kernel.as_deref(), files })

@@ -1,5 +1,5 @@
-//! How fast, and how small, one page after the other becomes: the codecs of this crate, and libraries that make zlib's format at their
-//! fastest level.
+//! How fast, and how small, one page after the other becomes: the codecs of this crate, and libraries that make the formats of zlib and
+//! zstd at their fastest levels.
 //!
 //! `cargo bench -p kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in the environment it
 //! measures the pages of that dump. Before the times it prints how much is left of the pages.
@@ -17,6 +17,7 @@ use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
 };
 use zlib_rs::{Deflate, DeflateFlush, Status};
+use zstd_safe::CParameter;
 
 /// Pages that are measured, 16 MiB: more than the processor's caches hold.
 const PAGES: usize = 4096;
@@ -28,7 +29,10 @@ const LEVEL: i32 = 1;
 const WINDOW_BITS: u8 = 15;
 
 /// Codecs of this crate that compress.
-const CODECS: [Codec; 4] = [Codec::Zlib, Codec::Lzo, Codec::Snappy, Codec::Zstd];
+const CODECS: [Codec; 4] = [Codec::Zlib, Codec::Lzo, Codec::Zstd, Codec::Snappy];
+
+/// Levels of zstd's library: makedumpfile's, and one that stores literals as they are, as this crate does.
+const ZSTD_LEVELS: [i32; 2] = [1, -1];
 
 /// Compresses a page and returns how many bytes it takes; `None` if it does not become smaller.
 type Compress = Box<dyn FnMut(&Page, &mut Page) -> Option<usize>>;
@@ -46,6 +50,9 @@ fn main() {
     tell_size("libdeflate", libdeflate());
     tell_size("zlib-rs", zlib_rs());
     tell_size("miniz_oxide", miniz_oxide());
+    for level in ZSTD_LEVELS {
+        tell_size(&format!("libzstd {level}"), libzstd(level));
+    }
     divan::main();
 }
 
@@ -73,6 +80,11 @@ fn bench_zlib_rs(bencher: Bencher) {
 #[divan::bench(name = "miniz_oxide")]
 fn bench_miniz_oxide(bencher: Bencher) {
     bench(bencher, miniz_oxide());
+}
+
+#[divan::bench(name = "libzstd", args = ZSTD_LEVELS)]
+fn bench_libzstd(bencher: Bencher, level: i32) {
+    bench(bencher, libzstd(level));
 }
 
 fn bench(bencher: Bencher, mut compress: Compress) {
@@ -122,6 +134,13 @@ fn miniz_oxide() -> Compress {
         let (status, _, len) = compress(&mut compressor, page, output, TDEFLFlush::Finish);
         (status == TDEFLStatus::Done).then_some(len)
     })
+}
+
+fn libzstd(level: i32) -> Compress {
+    let mut context = zstd_safe::CCtx::create();
+    let set = context.set_parameter(CParameter::CompressionLevel(level));
+    assert!(set.is_ok(), "the library has this level");
+    Box::new(move |page, output| context.compress2(&mut output[..], page).ok())
 }
 
 /// Pages of a dump that are not empty, spread evenly over it.

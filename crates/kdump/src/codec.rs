@@ -1,7 +1,7 @@
 //! How a single page becomes smaller, and comes back.
 //!
-//! A page is compressed on its own; one that does not shrink is stored as it is. zlib and LZO, which every reader
-//! understands, are there everywhere; snappy and zstd, by their libraries, only on a host (feature `host`).
+//! A page is compressed on its own; one that does not shrink is stored as it is. What a kernel can do without an operating system is
+//! there everywhere; snappy, and reading zstd, take libraries that need a host (feature `host`).
 
 use alloc::boxed::Box;
 
@@ -10,7 +10,7 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
 #[cfg(feature = "host")]
 use crate::libraries;
-use crate::{BLOCK, Page, layout, lzo, zlib};
+use crate::{BLOCK, Page, layout, lzo, zlib, zstd};
 
 /// A way to compress pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,27 +21,25 @@ pub enum Codec {
     Zlib,
     /// LZO1X: a little larger than zlib, and faster.
     Lzo,
+    /// zstd (RFC 8878): smaller than zlib, and as fast.
+    Zstd,
     /// snappy: about as large as LZO, and slower.
     #[cfg(feature = "host")]
     Snappy,
-    /// zstd (RFC 8878): smaller than zlib.
-    #[cfg(feature = "host")]
-    Zstd,
 }
 
 impl Codec {
-    /// Those that need no operating system, and that every reader understands.
-    pub const EVERYWHERE: &[Self] = &[Self::None, Self::Zlib, Self::Lzo];
+    /// Those that need no operating system to make.
+    pub const EVERYWHERE: &[Self] = &[Self::None, Self::Zlib, Self::Lzo, Self::Zstd];
 
     /// All that there are.
     pub const ALL: &[Self] = &[
         Self::None,
         Self::Zlib,
         Self::Lzo,
+        Self::Zstd,
         #[cfg(feature = "host")]
         Self::Snappy,
-        #[cfg(feature = "host")]
-        Self::Zstd,
     ];
 
     /// As people call it.
@@ -50,10 +48,9 @@ impl Codec {
             Self::None => "none",
             Self::Zlib => "zlib",
             Self::Lzo => "lzo",
+            Self::Zstd => "zstd",
             #[cfg(feature = "host")]
             Self::Snappy => "snappy",
-            #[cfg(feature = "host")]
-            Self::Zstd => "zstd",
         }
     }
 
@@ -68,16 +65,19 @@ impl Codec {
             Self::None => 0,
             Self::Zlib => layout::ZLIB,
             Self::Lzo => layout::LZO,
+            Self::Zstd => layout::ZSTD,
             #[cfg(feature = "host")]
             Self::Snappy => layout::SNAPPY,
-            #[cfg(feature = "host")]
-            Self::Zstd => layout::ZSTD,
         }
     }
 
     /// The codec that a descriptor names, if it can be read here.
     pub(crate) fn named_by(flags: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|codec| codec.flag() == flags)
+        Self::ALL.iter().copied().find(|codec| codec.flag() == flags && codec.is_read_here())
+    }
+
+    fn is_read_here(self) -> bool {
+        cfg!(feature = "host") || self != Self::Zstd
     }
 }
 
@@ -107,10 +107,9 @@ impl Encoder {
             Codec::None => Compressor::None,
             Codec::Zlib => Compressor::Zlib(zlib::Compressor::new()),
             Codec::Lzo => Compressor::Lzo(lzo::Compressor::new()),
+            Codec::Zstd => Compressor::Zstd(zstd::Compressor::new()),
             #[cfg(feature = "host")]
             Codec::Snappy => Compressor::Snappy(libraries::Snappy::new()),
-            #[cfg(feature = "host")]
-            Codec::Zstd => Compressor::Zstd(libraries::Zstd::new()),
         })
     }
 
@@ -129,10 +128,9 @@ impl Encoder {
             Compressor::None => (Codec::None, None),
             Compressor::Zlib(zlib) => (Codec::Zlib, zlib.compress(page, room)),
             Compressor::Lzo(lzo) => (Codec::Lzo, lzo.compress(page, room)),
+            Compressor::Zstd(zstd) => (Codec::Zstd, zstd.compress(page, room)),
             #[cfg(feature = "host")]
             Compressor::Snappy(snappy) => (Codec::Snappy, snappy.compress(page, room)),
-            #[cfg(feature = "host")]
-            Compressor::Zstd(zstd) => (Codec::Zstd, zstd.compress(page, room)),
         };
         len.map_or((Codec::None, page), |len| (codec, &room[..len]))
     }
@@ -143,10 +141,9 @@ enum Compressor {
     None,
     Zlib(zlib::Compressor),
     Lzo(lzo::Compressor),
+    Zstd(zstd::Compressor),
     #[cfg(feature = "host")]
     Snappy(libraries::Snappy),
-    #[cfg(feature = "host")]
-    Zstd(libraries::Zstd),
 }
 
 /// Whether a page holds zeros only.
@@ -180,9 +177,11 @@ impl Decompressor {
             Codec::Zlib => self.inflate(data, page),
             Codec::Lzo => lzokay::decompress::decompress(data, page) == Ok(BLOCK),
             #[cfg(feature = "host")]
-            Codec::Snappy => libraries::unsnap(data, page) == Some(BLOCK),
-            #[cfg(feature = "host")]
             Codec::Zstd => self.zstd.decompress(data, page) == Some(BLOCK),
+            #[cfg(feature = "host")]
+            Codec::Snappy => libraries::unsnap(data, page) == Some(BLOCK),
+            #[cfg(not(feature = "host"))]
+            Codec::Zstd => false,
         }
     }
 

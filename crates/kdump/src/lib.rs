@@ -46,6 +46,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bits;
 mod codec;
 mod interrupted;
 pub mod layout;
@@ -58,6 +59,7 @@ mod stream;
 mod target;
 mod writer;
 mod zlib;
+mod zstd;
 
 pub use codec::{Codec, Content, Encoder, is_zero};
 pub use interrupted::name_missing;

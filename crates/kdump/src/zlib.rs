@@ -4,6 +4,7 @@
 //! found greedily by [`Repeats`], and nothing is built per page. What it costs and what it saves, and libraries beside it, shows
 //! `cargo bench -p kdump`.
 
+use crate::bits::{BitWriter, Bits};
 use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
 
@@ -14,11 +15,11 @@ const SHORTEST: usize = 3;
 /// A page is given up if an eighth of its bytes so far, less this many, was not saved.
 const GRACE: usize = 256;
 /// Compression method deflate, a window of 32 KiB, fastest algorithm (RFC 1950, section 2.2).
-const STREAM_HEADER: Code = Code { bits: 0x0178, len: 16 };
+const STREAM_HEADER: Bits = Bits { bits: 0x0178, len: 16 };
 /// Last block, fixed codes (RFC 1951, section 3.2.3).
-const BLOCK_HEADER: Code = Code { bits: 0b011, len: 3 };
+const BLOCK_HEADER: Bits = Bits { bits: 0b011, len: 3 };
 /// Symbol 256.
-const END_OF_BLOCK: Code = Code { bits: 0, len: 7 };
+const END_OF_BLOCK: Bits = Bits { bits: 0, len: 7 };
 
 /// Compresses one page after the other, each as a zlib stream of its own.
 pub(crate) struct Compressor(Repeats);
@@ -31,7 +32,7 @@ impl Compressor {
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
     pub(crate) fn compress(&mut self, page: &Page, output: &mut Page) -> Option<usize> {
         self.0.forget();
-        let mut bits = BitWriter::new(output);
+        let mut bits = BitWriter::new(output, 0);
         bits.add(STREAM_HEADER);
         bits.add(BLOCK_HEADER);
         bits.flush()?;
@@ -40,11 +41,12 @@ impl Compressor {
             bits.put_literals(&page[done..repeat.at])?;
             bits.put_repeat(repeat)?;
             done = repeat.at + repeat.len;
-            still_worthwhile(done, bits.len)?;
+            still_worthwhile(done, bits.len())?;
         }
         bits.put_literals(&page[done..])?;
         bits.add(END_OF_BLOCK);
-        bits.finish(adler32(page))
+        // The checksum's highest byte comes first.
+        bits.finish(&adler32(page).to_be_bytes())
     }
 }
 
@@ -57,15 +59,8 @@ fn still_worthwhile(done: usize, len: usize) -> Option<()> {
     (len + done / 8 <= done + GRACE).then_some(())
 }
 
-/// A code word followed by its extra bits, ready to be written from bit 0 on.
-#[derive(Clone, Copy)]
-struct Code {
-    bits: u32,
-    len: u32,
-}
-
 /// Codes of the bytes.
-static LITERALS: [Code; 256] = {
+static LITERALS: [Bits; 256] = {
     let mut table = [END_OF_BLOCK; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -76,7 +71,7 @@ static LITERALS: [Code; 256] = {
 };
 
 /// Codes of the lengths of repetitions with their extra bits; those below 3 do not exist.
-static LENGTHS: [Code; LONGEST + 1] = {
+static LENGTHS: [Bits; LONGEST + 1] = {
     let mut table = [END_OF_BLOCK; LONGEST + 1];
     let (mut symbol, mut len) = (257, 3);
     while len < LONGEST {
@@ -85,7 +80,7 @@ static LENGTHS: [Code; LONGEST + 1] = {
         let mut extra = 0;
         while extra < 1 << extra_len && len < LONGEST {
             let code = fixed_code(symbol);
-            table[len] = Code { bits: code.bits | extra << code.len, len: code.len + extra_len };
+            table[len] = code.and_then(Bits { bits: extra, len: extra_len });
             extra += 1;
             len += 1;
         }
@@ -96,7 +91,7 @@ static LENGTHS: [Code; LONGEST + 1] = {
 };
 
 /// The fixed code of a literal or length symbol (RFC 1951, section 3.2.6).
-const fn fixed_code(symbol: u32) -> Code {
+const fn fixed_code(symbol: u32) -> Bits {
     match symbol {
         0..144 => huffman(0b0011_0000 + symbol, 8),
         144..256 => huffman(0b1_1001_0000 + symbol - 144, 9),
@@ -106,17 +101,17 @@ const fn fixed_code(symbol: u32) -> Code {
 }
 
 /// A code word: alone among all numbers, it is written with its highest bit first (RFC 1951, section 3.1.1).
-const fn huffman(word: u32, len: u32) -> Code {
-    Code { bits: word.reverse_bits() >> (u32::BITS - len), len }
+const fn huffman(word: u32, len: u32) -> Bits {
+    Bits { bits: word.reverse_bits() >> (u32::BITS - len), len }
 }
 
 /// The code of a distance with its extra bits: two symbols for each number of those (RFC 1951, section 3.2.5).
-fn distance(distance: usize) -> Code {
+fn distance(distance: usize) -> Bits {
     let from_one = distance as u32 - 1;
     let extra_len = from_one.checked_ilog2().unwrap_or(0).saturating_sub(1);
     let symbol = 2 * extra_len + (from_one >> extra_len);
     let extra = from_one & ((1 << extra_len) - 1);
-    Code { bits: DISTANCES[symbol as usize % 32] | extra << 5, len: 5 + extra_len }
+    Bits { bits: DISTANCES[symbol as usize % 32] | extra << 5, len: 5 + extra_len }
 }
 
 /// Code words of the distance symbols, five bits each.
@@ -130,46 +125,12 @@ static DISTANCES: [u32; 32] = {
     table
 };
 
-/// Bits on their way into bytes, the first into bit 0.
-struct BitWriter<'o> {
-    output: &'o mut Page,
-    /// Bytes in `output`.
-    len: usize,
-    /// Bits that are not yet in `output`: less than eight after [`flush`](Self::flush).
-    bits: u64,
-    count: u32,
-}
-
-impl<'o> BitWriter<'o> {
-    fn new(output: &'o mut Page) -> Self {
-        Self { output, len: 0, bits: 0, count: 0 }
-    }
-
-    /// Appends a code. There is room for 56 bits until they are flushed: four literals, or a length and a distance.
-    #[inline]
-    fn add(&mut self, code: Code) {
-        self.bits |= u64::from(code.bits) << (self.count % u64::BITS);
-        self.count += code.len;
-    }
-
-    /// Moves all whole bytes to the output; `None` if it is nearly full.
-    ///
-    /// Always stores eight bytes, however many are whole: to ask first would cost more than the store.
-    #[inline]
-    fn flush(&mut self) -> Option<()> {
-        *self.output.get_mut(self.len..)?.first_chunk_mut()? = self.bits.to_le_bytes();
-        let whole = self.count / 8;
-        self.len += whole as usize;
-        self.bits >>= whole * 8 % u64::BITS;
-        self.count %= 8;
-        Some(())
-    }
-
+impl BitWriter<'_> {
     /// Appends bytes as they are.
     #[inline]
     fn put_literals(&mut self, bytes: &[u8]) -> Option<()> {
         // None of their codes is shorter than a byte.
-        if self.len + bytes.len() >= BLOCK {
+        if self.len() + bytes.len() >= BLOCK {
             return None;
         }
         let (fours, rest) = bytes.as_chunks::<4>();
@@ -202,15 +163,6 @@ impl<'o> BitWriter<'o> {
         self.add(*LENGTHS.get(len)?);
         self.add(distance);
         self.flush()
-    }
-
-    /// Fills up the last byte and appends the checksum, highest byte first; returns the length of it all.
-    fn finish(self, checksum: u32) -> Option<usize> {
-        let bytes = self.count.div_ceil(8) as usize;
-        let (last, rest) = self.output.get_mut(self.len..)?.split_at_mut_checked(bytes)?;
-        last.copy_from_slice(&self.bits.to_le_bytes()[..bytes]);
-        *rest.first_chunk_mut()? = checksum.to_be_bytes();
-        Some(self.len + bytes + 4).filter(|len| *len < BLOCK)
     }
 }
 
@@ -264,7 +216,7 @@ mod tests {
     /// Values from the tables of RFC 1951, section 3.2.5, and code words from section 3.2.6, lowest bit first.
     #[test]
     fn codes_are_those_of_the_tables() {
-        let pair = |code: Code| (code.bits, code.len);
+        let pair = |code: Bits| (code.bits, code.len);
         assert_eq!(pair(LITERALS[0]), (0b0000_1100, 8));
         assert_eq!(pair(LITERALS[255]), (0b1_1111_1111, 9));
         assert_eq!(pair(LENGTHS[3]), (0b100_0000, 7));

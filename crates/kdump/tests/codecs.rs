@@ -108,6 +108,9 @@ fn restored(codec: Codec, data: &[u8]) -> Vec<u8> {
     match codec {
         Codec::Zlib => return miniz_oxide::inflate::decompress_to_vec_zlib(data).unwrap(),
         Codec::Lzo => assert_eq!(lzokay::decompress::decompress(data, &mut page), Ok(BLOCK)),
+        Codec::Zstd => {
+            zstd_safe::decompress(&mut page[..], data).unwrap();
+        }
         _ => page.copy_from_slice(data),
     }
     page
@@ -119,11 +122,37 @@ proptest! {
     #[test]
     fn libraries_restore_what_own_compressors_made(
         parts in prop::collection::vec(part(), 1..200),
-        codec in prop::sample::select(&[Codec::Zlib, Codec::Lzo]),
+        codec in prop::sample::select(&[Codec::Zlib, Codec::Lzo, Codec::Zstd]),
     ) {
         let page = assembled(&parts);
         prop_assume!(!kdump::is_zero(&page));
         let (named, data) = stored(codec, &page);
         prop_assert_eq!(restored(named, &data), page.to_vec());
+    }
+}
+
+/// zstd's frames say how many literals, repetitions and bytes there are in different ways, and choose a code by the number of repetitions.
+#[test]
+fn zstd_s_library_restores_frames_of_any_shape() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut noise = |len| std::iter::repeat_with(|| random.u8(..)).take(len).collect::<Vec<_>>();
+    let repeat = |distance, len| Part::Repeat { distance, len };
+    let lone = |literals: Vec<u8>, distance, len| vec![Part::Noise(literals), repeat(distance, len)];
+    let many = |count, mut literals: Box<dyn FnMut() -> Vec<u8>>, distance, len| {
+        (0..count).flat_map(|_| lone(literals(), distance, len)).collect::<Vec<_>>()
+    };
+    let mut pages = vec![assembled(&lone(vec![1], 1, BLOCK)), assembled(&[Part::Noise(noise(2100))])];
+    for count in [2, 62, 63, 64, 65, 126, 127, 128, 129, 255, 256, 300] {
+        let (mut byte, mut fresh) = (0u8, fastrand::Rng::with_seed(count));
+        let differing = move || {
+            byte = byte.wrapping_add(fresh.u8(1..));
+            vec![byte]
+        };
+        pages.push(assembled(&[lone(noise(64), 64, 8), many(count, Box::new(differing), 64, 10)].concat()));
+    }
+    for page in pages {
+        let (codec, data) = stored(Codec::Zstd, &page);
+        assert_eq!(codec, Codec::Zstd);
+        assert_eq!(restored(codec, &data), page.to_vec());
     }
 }

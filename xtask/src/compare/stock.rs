@@ -67,6 +67,7 @@ fn makedumpfile(codec: Codec) -> String {
         Codec::None => "",
         Codec::Zlib => "-c",
         Codec::Lzo => "-l",
+        Codec::Zstd => "-z",
     };
     format!("makedumpfile {option} -d 31 --message-level 4 -f /proc/vmcore /dev/vda\n")
 }

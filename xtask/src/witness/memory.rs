@@ -145,6 +145,7 @@ pub(crate) fn codec_of(dump: &Path) -> Result<Option<Codec>> {
         0 => Some(Codec::None),
         1 => Some(Codec::Zlib),
         2 => Some(Codec::Lzo),
+        32 => Some(Codec::Zstd),
         _ => None,
     })
 }

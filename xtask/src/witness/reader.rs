@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Suite;
 use crate::kernels::Flavour;
 use crate::paths;
+use crate::scenario::Codec;
 
 /// Where the newer ones come from; each is unpacked with everything that it needs.
 ///
@@ -39,13 +40,14 @@ pub(crate) struct Trees {
 }
 
 impl Readers {
-    /// Those that know a kernel.
-    pub(crate) fn of(kernel: Flavour) -> Result<Self> {
-        match kernel {
-            Flavour::Amd64 | Flavour::Cloud => Ok(Self::Installed),
-            Flavour::Backports => Ok(Self::Newer(unpacked()?)),
+    /// Those that know a kernel and a codec.
+    pub(crate) fn of(kernel: Flavour, codec: Codec) -> Result<Self> {
+        match (kernel, codec) {
             // With Linux 7.2 crash 9.0.2 ends while it starts: "invalid structure member offset: module_num_gpl_syms".
-            Flavour::Testing => Ok(Self::Newer(Trees { crash: None, ..unpacked()? })),
+            (Flavour::Testing, _) => Ok(Self::Newer(Trees { crash: None, ..unpacked()? })),
+            // Debian 12 builds makedumpfile without zstd.
+            (Flavour::Backports, _) | (_, Codec::Zstd) => Ok(Self::Newer(unpacked()?)),
+            (Flavour::Amd64 | Flavour::Cloud, _) => Ok(Self::Installed),
         }
     }
 
