@@ -119,7 +119,7 @@ fn write_to(
 fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
     pages.put_up_with(PATIENCE);
     let mut saved = Tsc.now();
-    let written = source.in_passes(&mut pages, |pages, wanted| {
+    let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
         tell_vital(pages.statistics());
         write_pass(pages, source.memory, wanted, &mut saved)
     });

@@ -3,7 +3,7 @@
 //! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. Here
 //! the two meet: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes of it what comes before
 //! the pages. The pages themselves are the caller's: one after the other, or on several processors. In which order,
-//! [`Source::in_passes`] says: what a reader needs to open the dump at all comes first.
+//! [`in_passes`] says: what a reader needs to open the dump at all comes first.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -77,20 +77,9 @@ impl<M: OldMemory> Source<'_, M> {
         Ok(Begun { pages: bitmaps.finish()?, counts })
     }
 
-    /// Has all pages written: first those that a reader cannot do without, then the others.
-    ///
-    /// `write` is to write the pages that are wanted by their page frame number, in one pass. The first error ends it.
-    pub fn in_passes<D: BlockDevice + ?Sized>(
-        &self,
-        pages: &mut Pages<'_, D>,
-        mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
-    ) -> Result<(), WriteError> {
-        // Without memory to tell them apart, pages come as they lie.
-        if let Ok(mut vital) = Vital::new(self.memory, self.kernel, self.ram) {
-            write(pages, &mut |pfn| vital.contains(pfn))?;
-            pages.next_pass()?;
-        }
-        write(pages, &mut |_| true)
+    /// Finds what a reader cannot do without. Another processor may do that while pages are chosen. `None` without memory for it.
+    pub fn vital(&self) -> Option<Vital<'_, M>> {
+        Vital::new(self.memory, self.kernel, self.ram).ok()
     }
 
     /// The page frames that belong in the dump: for those who have room for a list of them.
@@ -137,6 +126,22 @@ impl<M: OldMemory> Source<'_, M> {
             ..Utsname::default()
         })
     }
+}
+
+/// Has all pages written: first those that a reader cannot do without, then the others; as they lie, if it is not known which
+/// those are.
+///
+/// `write` is to write the pages that are wanted by their page frame number, in one pass. The first error ends it.
+pub fn in_passes<D: BlockDevice + ?Sized>(
+    pages: &mut Pages<'_, D>,
+    vital: Option<Vital<'_, impl OldMemory>>,
+    mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
+) -> Result<(), WriteError> {
+    if let Some(mut vital) = vital {
+        write(pages, &mut |pfn| vital.contains(pfn))?;
+        pages.next_pass()?;
+    }
+    write(pages, &mut |_| true)
 }
 
 /// Adds the physical addresses of a bitmap's pages to a list.

@@ -59,7 +59,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     let source = Source { memory: &memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::NOTHING };
     let mut dump = Area::open(&mut disk, 0, UUID).unwrap().begin().unwrap();
     let Begun { mut pages, .. } = source.begin(&mut dump, Codec::Zlib).unwrap();
-    let written = source.in_passes(&mut pages, |pages, wanted| {
+    let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
         // What earlier passes stored.
         saved.push((steps.get(), pages.statistics().done));
         while pages.write_next(&mut *wanted, |pfn, page| memory.read(pfn * PAGE_SIZE, page))?.is_some() {

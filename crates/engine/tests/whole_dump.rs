@@ -48,7 +48,7 @@ fn what_is_known_of_a_kernel_is_what_the_dump_says_of_it() {
     let source = Source { memory: &Memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
     let Begun { mut pages, counts } = source.begin(&mut disk, Codec::Zlib).unwrap();
     assert_eq!((counts.ram, counts.kept(), counts.unknown), (ram.pages(), ram.pages(), ram.pages()));
-    let written = source.in_passes(&mut pages, |pages, wanted| {
+    let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
         while pages.write_next(&mut *wanted, |pfn, page| Memory.read(pfn * PAGE_SIZE, page))?.is_some() {}
         Ok(())
     });

@@ -36,32 +36,39 @@ const TIMES_OVER: u64 = 16;
 pub struct Vital<'a, M> {
     ram: &'a Ram,
     finder: Option<Finder<'a, M>>,
-    /// First page frame that `bits` stands for, once they were filled.
-    first: Option<u64>,
+    /// First page frame that `bits` stands for.
+    first: u64,
     bits: Vec<u8>,
 }
 
 impl<'a, M: OldMemory> Vital<'a, M> {
-    /// Takes the same memory for any machine of more than 32 GiB.
+    /// Finds those of the first 32 GiB; others are found when they are asked for. Takes the same memory for any larger machine.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram) -> Result<Self, OutOfMemory> {
         let len = ram.end_pfn().div_ceil(8).min(WINDOW as u64) as usize;
         let mut bits = Vec::new();
         bits.try_reserve_exact(len)?;
         bits.resize(len, 0);
-        Ok(Self { ram, finder: Finder::new(memory, kernel, ram)?, first: None, bits })
+        let mut vital = Self { ram, finder: Finder::new(memory, kernel, ram)?, first: 0, bits };
+        vital.find_from(0);
+        Ok(vital)
     }
 
     /// Whether readers need this page frame before others. None is vital if nothing is known of the kernel.
     pub fn contains(&mut self, pfn: u64) -> bool {
-        let Some(finder) = &mut self.finder else { return false };
         let first = pfn - pfn % (WINDOW as u64 * 8);
-        if self.first != Some(first) {
-            self.bits.fill(0);
-            finder.find(&mut Window::new(first, &mut self.bits), self.ram);
-            self.first = Some(first);
+        if self.first != first {
+            self.find_from(first);
         }
         let bit = (pfn - first) as usize;
         self.bits.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
+    }
+
+    fn find_from(&mut self, first: u64) {
+        self.bits.fill(0);
+        if let Some(finder) = &mut self.finder {
+            finder.find(&mut Window::new(first, &mut self.bits), self.ram);
+        }
+        self.first = first;
     }
 }
 

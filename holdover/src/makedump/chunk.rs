@@ -1,13 +1,15 @@
 //! What a processor writes: pieces of the file of its own, in which one page's data follows the other's.
 //!
 //! Linux is fastest at few large writes that begin where its own pages do. On file systems that keep files in large pages they take
-//! less than half the time of writing what each page has become by itself.
+//! less than half the time of writing what each page has become by itself. So a piece is written when it is full, and jobs end when
+//! the last piece is written that has data of theirs.
 
 use kdump::{BLOCK, Content, Place, Room, WriteError};
 use machine::Range;
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
+use super::job::Job;
 use super::output::Output;
 
 /// Bytes of a piece. It begins at a multiple of this, where a large page may begin too.
@@ -24,16 +26,18 @@ pub(super) struct Chunk<'a> {
     /// How many of its bytes are written, and how many there are.
     written: usize,
     filled: usize,
+    /// Jobs whose data is written when these are.
+    jobs: Vec<Job>,
 }
 
 impl<'a> Chunk<'a> {
     /// One without room in the file: it gets some when it is needed.
     pub(super) fn new(output: &'a Output<'a>, room: &'a Room) -> Self {
         let bytes = aligned::pages(SIZE / BLOCK);
-        Self { output, room, place: Range::default(), bytes, written: 0, filled: 0 }
+        Self { output, room, place: Range::default(), bytes, written: 0, filled: 0, jobs: Vec::new() }
     }
 
-    /// Takes the content of a page; tells where it will be once [`write`](Self::write) is done.
+    /// Takes the content of a page; tells where it will be once its job has ended.
     pub(super) fn put(&mut self, content: Content<'_>) -> Result<Place, WriteError> {
         let Content::Data { data, .. } = content else { return Ok(content.at(0)) };
         if data.len() as u64 > self.free().len() {
@@ -46,11 +50,28 @@ impl<'a> Chunk<'a> {
         Ok(place)
     }
 
+    /// Ends a job when all that was put is written: now, if it is.
+    pub(super) fn end(&mut self, job: Job) {
+        if self.written == self.filled {
+            job.end(Ok(()));
+        } else {
+            self.jobs.push(job);
+        }
+    }
+
     /// Writes what is not written yet.
     pub(super) fn write(&mut self) -> Result<(), WriteError> {
+        let written = self.bring();
+        self.jobs.drain(..).for_each(|job| job.end(written));
+        written
+    }
+
+    fn bring(&mut self) -> Result<(), WriteError> {
         let new = &self.bytes.as_bytes()[self.written..self.filled];
-        self.output.write_at(self.place.start + self.written as u64, new)?;
-        self.written = self.filled;
+        if !new.is_empty() {
+            self.output.write_at(self.place.start + self.written as u64, new)?;
+            self.written = self.filled;
+        }
         Ok(())
     }
 
@@ -71,5 +92,50 @@ impl<'a> Chunk<'a> {
 impl Drop for Chunk<'_> {
     fn drop(&mut self) {
         self.room.give_back(self.free());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kdump::{Codec, Header, NoteSegment, Utsname};
+
+    use super::super::batch::Batch;
+    use super::*;
+
+    #[test]
+    fn a_job_ends_when_its_data_is_in_the_file_and_no_sooner() {
+        let file = tempfile::tempfile().unwrap();
+        let output = Output::new(&file);
+        let header = Header {
+            utsname: Utsname::default(),
+            crashed_at: 0,
+            cpus: 1,
+            frames: 8,
+            phys_base: 0,
+            dump_level: 0,
+        };
+        let mut device = &output;
+        let bitmaps = kdump::begin(&mut device, &header, &NoteSegment::default(), Codec::None).unwrap();
+        let mut pages = bitmaps.finish().unwrap();
+        let written = pages.with_room(|_, room| {
+            let mut chunk = Chunk::new(&output, room);
+            let (job, outcome) = Job::new(Batch::new());
+            chunk.put(Content::Zero)?;
+            chunk.end(job);
+            assert!(outcome.try_recv().is_ok(), "nothing was to be written");
+
+            let len = file.metadata().unwrap().len();
+            let (job, outcome) = Job::new(Batch::new());
+            let place = chunk.put(Content::Data { codec: Codec::None, data: &[0xA5; BLOCK] })?;
+            chunk.end(job);
+            assert!(outcome.try_recv().is_err(), "it ended before it was written");
+            assert_eq!(file.metadata().unwrap().len(), len);
+            chunk.write()?;
+            assert!(outcome.try_recv().is_ok());
+            let Place::Data { offset, .. } = place else { unreachable!("it has data") };
+            assert_eq!(file.metadata().unwrap().len(), offset + BLOCK as u64);
+            Ok(())
+        });
+        assert_eq!(written, Ok(()));
     }
 }

@@ -4,6 +4,7 @@ mod aligned;
 mod batch;
 mod chunk;
 mod elf;
+mod job;
 mod made;
 mod output;
 mod pipeline;
@@ -11,8 +12,9 @@ mod worker;
 
 use std::fs::File;
 use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -20,7 +22,7 @@ use dumpfile::{Dump, DumpError, Format, Lack};
 use engine::{Begun, Source};
 use indicatif::{ProgressBar, ProgressStyle};
 use kdump::{Codec, Pages, Statistics, WriteError};
-use vmcore::{Counts, Kernel, Level, Ram};
+use vmcore::{Counts, Kernel, Level, Ram, Vital};
 
 use self::made::Made;
 use self::output::Output;
@@ -127,6 +129,14 @@ struct Making<'a> {
     lacks: Vec<String>,
 }
 
+/// A dump that has everything but its pages, and what it takes to store them.
+struct Prepared<'s, 'd, 'o> {
+    begun: Begun<'d, &'o Output<'o>>,
+    vital: Option<Vital<'s, Dump>>,
+    /// How long it took to choose pages.
+    choosing: Duration,
+}
+
 /// What was written.
 struct Written {
     counts: Counts,
@@ -164,11 +174,11 @@ impl Making<'_> {
     }
 
     fn write_pages(&self, output: &Output<'_>) -> Result<Written, WriteError> {
-        let start = Instant::now();
+        let threads = self.arguments.threads.unwrap_or_else(all_processors);
         let mut device = output;
-        let Begun { mut pages, counts } = self.source.begin(&mut device, self.arguments.codec)?;
-        let choosing = start.elapsed();
-        let stored = self.store(&mut pages, output);
+        let Prepared { begun, vital, choosing } = self.prepare(&mut device, threads)?;
+        let Begun { mut pages, counts } = begun;
+        let stored = self.store(&mut pages, vital, output, threads);
         let missing = not_read(pages.statistics());
         let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();
         let ended = if whole { pages.finish() } else { pages.abandon() };
@@ -177,14 +187,33 @@ impl Making<'_> {
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
+    /// Chooses pages, and finds out which readers cannot do without: another thread does that meanwhile, if there may be one.
+    fn prepare<'d, 'o>(
+        &self,
+        device: &'d mut &'o Output<'o>,
+        threads: NonZero<usize>,
+    ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
+        thread::scope(|scope| {
+            let vital = (threads.get() > 1).then(|| scope.spawn(|| self.source.vital()));
+            let start = Instant::now();
+            let begun = self.source.begin(device, self.arguments.codec)?;
+            let choosing = start.elapsed();
+            let vital = vital.map_or_else(|| Ok(self.source.vital()), ScopedJoinHandle::join);
+            Ok(Prepared { begun, vital: vital.unwrap_or_else(|panic| resume_unwind(panic)), choosing })
+        })
+    }
+
     /// Stores all kept pages, and shows how far it is.
-    fn store(&self, pages: &mut Pages<'_, &Output<'_>>, output: &Output<'_>) -> Result<(), WriteError> {
+    fn store(
+        &self,
+        pages: &mut Pages<'_, &Output<'_>>,
+        vital: Option<Vital<'_, Dump>>,
+        output: &Output<'_>,
+        threads: NonZero<usize>,
+    ) -> Result<(), WriteError> {
         let bar = progress(pages.statistics().pages);
-        let threads = self.arguments.threads.unwrap_or_else(all_processors);
         let route = Route { memory: self.source.memory, codec: self.arguments.codec, output };
-        let stored = self.source.in_passes(pages, |pages, wanted| {
-            pipeline::write_pages(pages, wanted, &route, threads, |done| bar.set_position(done))
-        });
+        let stored = pipeline::write_pages(pages, vital, &route, threads, |done| bar.set_position(done));
         bar.finish_and_clear();
         stored
     }

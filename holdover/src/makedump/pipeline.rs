@@ -1,7 +1,7 @@
 //! Pages on their way from memory to the dump, on one or on several processors.
 //!
 //! Whoever called takes batches of pages, hands them out, and notes where they are in the order in which they left. Workers
-//! read, compress and write them, each to pieces of the file of its own: data lies in another order with each run, which no reader
+//! read and compress them, each for pieces of the file of its own: data lies in another order with each run, which no reader
 //! minds, for descriptors say where it is. As long as the first batch of the line is not done, the caller does a worker's
 //! work: there are as many threads as processors, and none waits while there is work.
 
@@ -9,47 +9,42 @@ use std::collections::VecDeque;
 use std::num::NonZero;
 use std::thread::{self, Scope};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use engine::Wanted;
 use kdump::{Pages, Room, WriteError};
 use machine::{BlockDevice, OldMemory};
+use vmcore::Vital;
 
 use super::batch::Batch;
+use super::job::{Job, Outcome};
 use super::worker::{Route, Worker};
 
 /// Batches that wait for each processor to take them on.
-const WAITING: usize = 2;
-/// Most batches under way for each processor: what is done may have to wait for one that takes long.
-const UNDER_WAY: usize = 8;
+const WAITING: usize = 8;
+/// Most batches under way for each processor: what is done may have to wait for one that takes long, and for its piece of the file to be
+/// full.
+const UNDER_WAY: usize = 32;
 
-/// Writes the pages that are wanted now; calls `progress` with the number of all those done.
+/// Writes all pages, the vital ones first; calls `progress` with the number of those done.
 ///
 /// `pages` are those of a dump in the route's output.
-pub(super) fn write_pages<D: BlockDevice>(
+pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
     pages: &mut Pages<'_, D>,
-    wanted: Wanted<'_>,
-    route: &Route<'_, impl OldMemory + Sync>,
+    vital: Option<Vital<'_, M>>,
+    route: &Route<'_, M>,
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
     pages.with_room(|pages, room| {
         thread::scope(|scope| {
             let mut line = Line::start(scope, route, room, threads.get());
-            let mut worker = Worker::new(route, room);
-            while line.hand_out(pages, wanted)? {
-                if let Some(mut batch) = line.next_done(&mut worker)? {
-                    batch.place(pages)?;
-                    line.spare.push(batch);
-                    progress(pages.statistics().done);
-                }
-            }
-            Ok(())
+            engine::in_passes(pages, vital, |pages, wanted| line.write_pass(pages, wanted, &progress))
         })
     })
 }
 
 /// The batches under way.
-struct Line {
+struct Line<'e, M> {
     threads: usize,
     /// For whoever is free.
     jobs: Sender<Job>,
@@ -58,41 +53,42 @@ struct Line {
     results: VecDeque<Receiver<Outcome>>,
     /// Batches for reuse.
     spare: Vec<Batch>,
+    /// The caller's own.
+    worker: Worker<'e, M>,
 }
 
-/// A batch to be written, and where to tell that it is.
-struct Job {
-    batch: Batch,
-    done: Sender<Outcome>,
-}
-
-type Outcome = Result<Batch, WriteError>;
-
-impl Job {
-    fn run(mut self, worker: &mut Worker<'_, impl OldMemory>) {
-        let written = worker.work(&mut self.batch).map(|()| self.batch);
-        // After an error somewhere else nobody listens.
-        let _ = self.done.send(written);
-    }
-}
-
-impl Line {
+impl<'e, M: OldMemory + Sync> Line<'e, M> {
     /// Starts a worker for each thread but the caller.
-    fn start<'s, 'e, M: OldMemory + Sync>(
-        scope: &'s Scope<'s, 'e>,
-        route: &'e Route<'e, M>,
-        room: &'e Room,
-        threads: usize,
-    ) -> Self {
-        let (jobs, waiting) = unbounded::<Job>();
+    fn start<'s>(scope: &'s Scope<'s, 'e>, route: &'e Route<'e, M>, room: &'e Room, threads: usize) -> Self {
+        let (jobs, waiting) = unbounded();
         for _ in 1..threads {
             let waiting = waiting.clone();
             scope.spawn(move || {
                 let mut worker = Worker::new(route, room);
-                waiting.iter().for_each(|job| job.run(&mut worker));
+                while let Some(job) = next(&waiting, &mut worker) {
+                    worker.work(job);
+                }
             });
         }
-        Self { threads, jobs, waiting, results: VecDeque::new(), spare: Vec::new() }
+        let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room));
+        Self { threads, jobs, waiting, results, spare, worker }
+    }
+
+    /// Writes the pages that are wanted now.
+    fn write_pass<D: BlockDevice>(
+        &mut self,
+        pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
+        progress: impl Fn(u64),
+    ) -> Result<(), WriteError> {
+        while self.hand_out(pages, wanted)? {
+            if let Some(mut batch) = self.next_done()? {
+                batch.place(pages)?;
+                self.spare.push(batch);
+                progress(pages.statistics().done);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next pages, as many batches as may wait; says whether any are under way.
@@ -107,26 +103,35 @@ impl Line {
                 self.spare.push(batch);
                 break;
             }
-            let (done, result) = bounded(1);
-            self.jobs.send(Job { batch, done }).map_err(|_| WriteError::Unfinished)?;
+            let (job, result) = Job::new(batch);
+            self.jobs.send(job).map_err(|_| WriteError::Unfinished)?;
             self.results.push_back(result);
         }
         Ok(!self.results.is_empty())
     }
 
     /// The first batch of the line, if it is done. If not, does the work of another; waits if there is none.
-    fn next_done(&mut self, worker: &mut Worker<'_, impl OldMemory>) -> Result<Option<Batch>, WriteError> {
+    fn next_done(&mut self) -> Result<Option<Batch>, WriteError> {
         let Some(first) = self.results.front() else { return Ok(None) };
-        if first.is_empty()
-            && let Ok(job) = self.waiting.try_recv()
-        {
-            job.run(worker);
-            return Ok(None);
+        if first.is_empty() {
+            if let Ok(job) = self.waiting.try_recv() {
+                self.worker.work(job);
+                return Ok(None);
+            }
+            self.worker.rest();
         }
         let outcome = first.recv().map_err(|_| WriteError::Unfinished)?;
         self.results.pop_front();
         outcome.map(Some)
     }
+}
+
+/// The next job for a worker, which rests while it has none; `None` when there will be no more.
+fn next(waiting: &Receiver<Job>, worker: &mut Worker<'_, impl OldMemory>) -> Option<Job> {
+    waiting.try_recv().ok().or_else(|| {
+        worker.rest();
+        waiting.recv().ok()
+    })
 }
 
 #[cfg(test)]
@@ -165,7 +170,7 @@ mod tests {
         bitmaps.push(&[0xFF; 100], &[0xFF; 100])?;
         let route = Route { memory: &Trap { address: 99 * 4096 }, codec: Codec::Zlib, output: &output };
         let threads = NonZero::new(threads).unwrap();
-        write_pages(&mut bitmaps.finish()?, &mut |_| true, &route, threads, |_| ())
+        write_pages(&mut bitmaps.finish()?, None, &route, threads, |_| ())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What each processor does: it reads pages, compresses them, and writes them while its own cache has them.
+//! What each processor does: it reads pages, compresses them, and makes pieces of the file of them.
 
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Room, WriteError};
 use machine::OldMemory;
@@ -7,9 +7,10 @@ use zerocopy::IntoBytes;
 use super::aligned::{self, AlignedPage};
 use super::batch::Batch;
 use super::chunk::Chunk;
+use super::job::Job;
 use super::output::Output;
 
-/// Pages that are read at once where they follow each other. They and a chunk fit into a processor's own cache.
+/// Pages that are read at once where they follow each other. They and a piece of the file fit into a processor's own cache.
 const AT_ONCE: usize = 32;
 
 /// Where pages come from, how they are stored, and where they go.
@@ -41,8 +42,22 @@ impl<'a, M: OldMemory> Worker<'a, M> {
         }
     }
 
-    /// Writes the pages of a batch, and notes where they are.
-    pub(super) fn work(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
+    /// Does a job, which ends when its pages are written: later than this, as a rule.
+    pub(super) fn work(&mut self, mut job: Job) {
+        match self.put(&mut job.batch) {
+            Ok(()) => self.chunk.end(job),
+            Err(error) => job.end(Err(error)),
+        }
+    }
+
+    /// Writes what was put so far: there is nothing else to do.
+    pub(super) fn rest(&mut self) {
+        // Who waits for it is told of an error.
+        let _ = self.chunk.write();
+    }
+
+    /// Puts the pages of a batch into the file, and notes where they will be.
+    fn put(&mut self, batch: &mut Batch) -> Result<(), WriteError> {
         let Self { memory, encoder, pages, smaller, chunk } = self;
         for frames in batch.frames.chunks(AT_ONCE) {
             for page in read(*memory, frames, pages) {
@@ -50,7 +65,7 @@ impl<'a, M: OldMemory> Worker<'a, M> {
                 batch.places.push(chunk.put(content)?);
             }
         }
-        chunk.write()
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn dump(machine: &Machine, codec: Codec) -> Dumped {
     let Begun { mut pages, .. } = source.begin(&mut disk, codec).unwrap();
     let choosing = start.elapsed();
     let mut passes = Vec::new();
-    let written = source.in_passes(&mut pages, |pages, wanted| {
+    let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
         while pages.write_next(&mut *wanted, |pfn, page| machine.read(pfn * PAGE_SIZE, page))?.is_some() {}
         passes.push(start.elapsed());
         Ok(())
