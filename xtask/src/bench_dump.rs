@@ -4,6 +4,10 @@
 //! program's start until its dump is safe: makedumpfile leaves that to whoever wants it. Dumps go to memory if there is enough, so
 //! that no disk is measured. Such files are of pages of 4 KiB, for each of which Linux takes as long as a compressor; a folder can be
 //! named in which it is otherwise.
+//!
+//! Two processors of a virtual machine are seldom equally fast, for their host has other work. So what one thread does is measured on
+//! each, and its speed is the mean of both: else two threads would be compared with the faster one or the slower one, by chance. What two
+//! threads could do at best is told by two programs with one thread each, at the same time.
 
 mod gain;
 
@@ -11,9 +15,10 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -69,13 +74,28 @@ struct Codec {
     reference: Option<Reference>,
 }
 
+/// What works at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Crew {
+    /// One program with one thread, on each processor in turn.
+    OneThread,
+    /// One program with two threads.
+    TwoThreads,
+    /// Two programs with one thread each, and a dump of its own.
+    TwoPrograms,
+}
+
 /// Who makes a dump, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Contender {
     maker: Maker,
     codec: &'static str,
-    threads: u32,
+    crew: Crew,
 }
+
+/// The processors that are used.
+const PROCESSORS: [&str; 2] = ["0", "1"];
 
 /// How a contender did.
 #[derive(Clone, Debug, Serialize)]
@@ -98,14 +118,17 @@ impl Contender {
     ];
 
     fn all() -> impl Iterator<Item = Self> {
-        let with_threads = |maker, codec| [1, 2].map(|threads| Self { maker, codec, threads });
-        Self::CODECS.into_iter().flat_map(move |codec| {
-            let reference = codec.reference.map(Maker::Makedumpfile);
-            [Some(Maker::Holdover), reference]
-                .into_iter()
-                .flatten()
-                .flat_map(move |maker| with_threads(maker, codec.name))
+        Self::CODECS.into_iter().flat_map(|Codec { name, reference }| {
+            let contender = |maker| move |crew| Self { maker, codec: name, crew };
+            let ours = [Crew::OneThread, Crew::TwoThreads, Crew::TwoPrograms].map(contender(Maker::Holdover));
+            let theirs = reference.map(Maker::Makedumpfile);
+            let theirs = theirs.map(|maker| [Crew::OneThread, Crew::TwoThreads].map(contender(maker)));
+            ours.into_iter().chain(theirs.into_iter().flatten())
         })
+    }
+
+    fn threads(&self) -> u32 {
+        if self.crew == Crew::TwoThreads { 2 } else { 1 }
     }
 
     fn is_ours(&self) -> bool {
@@ -119,48 +142,66 @@ impl Contender {
     /// How often it is asked for a dump: makedumpfile aborts now and then if it has threads ("libgcc_s.so.1 must be installed for
     /// pthread_exit to work").
     fn attempts(self) -> u32 {
-        if self.is_reference() && self.threads > 1 { 8 } else { 1 }
+        if self.is_reference() && self.threads() > 1 { 8 } else { 1 }
     }
 
-    /// Makes a dump; returns how long the choice of pages took, in seconds.
-    fn make(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
+    /// Makes a dump on these processors; returns how long the choice of pages took, in seconds.
+    fn make(self, tool: &Tool, processors: &str, core: &Path, dump: &Path) -> Result<f64> {
         match self.maker {
-            Maker::Holdover => self.make_with_holdover(tool, core, dump),
-            Maker::Makedumpfile(reference) => self.make_with_makedumpfile(reference, core, dump),
+            Maker::Holdover => {
+                let mut command = on(processors, &self.holdover(tool));
+                let said: Value = serde_json::from_str(&process::stdout(command.arg(core).arg(dump))?)?;
+                let choosing = said["choosing_seconds"].as_f64();
+                choosing.context("`holdover makedump` does not say how long it chose pages")
+            }
+            Maker::Makedumpfile(reference) => {
+                let mut command = on(processors, &self.makedumpfile(reference)?);
+                choosing_seconds(&process::stdout(command.arg(core).arg(dump))?)
+            }
         }
     }
 
-    fn make_with_holdover(self, tool: &Tool, core: &Path, dump: &Path) -> Result<f64> {
+    fn holdover(self, tool: &Tool) -> Command {
         let mut holdover = Command::new(tool.program());
         holdover.args(["makedump", "--json", "--force", "-d", LEVEL, "--codec", self.codec]);
-        holdover.args(["--threads", &self.threads.to_string()]).arg(core).arg(dump);
-        let said: Value = serde_json::from_str(&process::stdout(&mut holdover)?)?;
-        said["choosing_seconds"].as_f64().context("`holdover makedump` does not say how long it chose pages")
+        holdover.args(["--threads", &self.threads().to_string()]);
+        holdover
     }
 
-    fn make_with_makedumpfile(self, reference: Reference, core: &Path, dump: &Path) -> Result<f64> {
+    fn makedumpfile(self, reference: Reference) -> Result<Command> {
         let (programs, options) = match reference {
             Reference::Installed(options) => (Readers::Installed, options),
             Reference::Newer(options) => (Readers::of(Flavour::Cloud, scenario::Codec::Zstd)?, options),
         };
         let mut makedumpfile = programs.makedumpfile();
         makedumpfile.args(["-f", "-d", LEVEL, "--message-level", "31"]).args(options);
-        if self.threads > 1 {
-            makedumpfile.args(["--num-threads", &self.threads.to_string()]);
+        if self.threads() > 1 {
+            makedumpfile.args(["--num-threads", &self.threads().to_string()]);
         }
-        choosing_seconds(&process::stdout(makedumpfile.arg(core).arg(dump))?)
+        Ok(makedumpfile)
     }
+}
+
+/// A program that keeps to some processors.
+fn on(processors: &str, program: &Command) -> Command {
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--cpu-list", processors]).arg(program.get_program()).args(program.get_args());
+    taskset
 }
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { maker, codec, threads } = self;
+        let Self { maker, codec, crew } = self;
         let maker = match maker {
             Maker::Holdover => "Holdover",
             Maker::Makedumpfile(_) => "makedumpfile",
         };
-        let plural = if *threads == 1 { "" } else { "s" };
-        write!(f, "{codec}, {maker}, {threads} thread{plural}")
+        let crew = match crew {
+            Crew::OneThread => "1 thread",
+            Crew::TwoThreads => "2 threads",
+            Crew::TwoPrograms => "2 programs",
+        };
+        write!(f, "{codec}, {maker}, {crew}")
     }
 }
 
@@ -195,24 +236,42 @@ impl BenchDump {
     }
 
     fn measure(&self, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
-        let dump = self.folder.as_ref().map_or_else(|| files.scratch("dump"), |folder| folder.join("dump"));
-        let mut made = self.make(contender, tool, &dump);
-        for _ in 1..contender.attempts() {
-            made = made.or_else(|_| self.make(contender, tool, &dump));
+        let both = PROCESSORS.join(",");
+        let run = |processors: &str| self.run_on(processors, contender, tool, files);
+        match contender.crew {
+            Crew::OneThread => {
+                let [first, second] = PROCESSORS.map(run);
+                Ok(Run::mean(&first?, &second?))
+            }
+            Crew::TwoThreads => run(&both),
+            Crew::TwoPrograms => thread::scope(|scope| {
+                let [first, second] = PROCESSORS.map(|processor| scope.spawn(move || run(processor)));
+                let [first, second] =
+                    [first, second].map(|run| run.join().map_err(|_| anyhow!("a thread panicked")));
+                Ok(Run::together(&first??, &second??))
+            }),
         }
-        let (choosing, seconds) = made?;
+    }
+
+    /// Makes a dump on these processors, and removes it.
+    fn run_on(&self, processors: &str, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
+        let name = format!("dump-{processors}");
+        let dump = self.folder.as_ref().map_or_else(|| files.scratch(&name), |folder| folder.join(&name));
+        let make = || {
+            let start = Instant::now();
+            let choosing = contender.make(tool, processors, &self.core, &dump)?;
+            File::open(&dump)?.sync_all()?;
+            anyhow::Ok((choosing, start.elapsed().as_secs_f64()))
+        };
+        let mut outcome = make();
+        for _ in 1..contender.attempts() {
+            outcome = outcome.or_else(|_| make());
+        }
+        let (choosing, seconds) = outcome?;
         self.check(contender, &dump, files)?;
         let bytes = dump.metadata()?.len();
         std::fs::remove_file(&dump)?;
         Ok(Run { seconds, choosing, bytes })
-    }
-
-    /// Makes a dump; returns how long the choice of pages took, and all of it, in seconds.
-    fn make(&self, contender: Contender, tool: &Tool, dump: &Path) -> Result<(f64, f64)> {
-        let start = Instant::now();
-        let choosing = contender.make(tool, &self.core, dump)?;
-        File::open(dump)?.sync_all()?;
-        Ok((choosing, start.elapsed().as_secs_f64()))
     }
 
     /// The first dump is what all others must be like.
@@ -237,6 +296,27 @@ struct Run {
     bytes: u64,
 }
 
+impl Run {
+    /// Of the mean speed of two.
+    fn mean(first: &Self, second: &Self) -> Self {
+        Self {
+            seconds: harmonic_mean(first.seconds, second.seconds),
+            choosing: harmonic_mean(first.choosing, second.choosing),
+            bytes: first.bytes,
+        }
+    }
+
+    /// Each of two that were made at the same time: half of their time.
+    fn together(first: &Self, second: &Self) -> Self {
+        let Self { seconds, choosing, bytes } = Self::mean(first, second);
+        Self { seconds: seconds / 2.0, choosing: choosing / 2.0, bytes }
+    }
+}
+
+fn harmonic_mean(first: f64, second: f64) -> f64 {
+    2.0 / (first.recip() + second.recip())
+}
+
 fn standing(contender: Contender, runs: &[Run]) -> Option<Standing> {
     Some(Standing {
         contender,
@@ -251,7 +331,7 @@ struct Table<'a>(&'a [Standing]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nSeconds, median (least – most):\n")?;
+        writeln!(f, "\nSeconds for a dump, median (least – most):\n")?;
         writeln!(f, "| | dump | choosing pages, ms | bytes |\n|---|---:|---:|---:|")?;
         for Standing { contender, seconds, choosing_seconds, dump_bytes } in self.0 {
             let choosing = choosing_seconds.median * 1e3;
@@ -264,6 +344,15 @@ impl fmt::Display for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_speed_of_two_is_their_mean() {
+        let run = |seconds| Run { seconds, choosing: seconds / 10.0, bytes: 1 };
+        // One dump in a second and one in three are two thirds of a dump in a second, each.
+        let mean = Run::mean(&run(1.0), &run(3.0));
+        assert!((mean.seconds - 1.5).abs() < 1e-9 && (mean.choosing - 0.15).abs() < 1e-9);
+        assert!((Run::together(&run(1.0), &run(3.0)).seconds - 0.75).abs() < 1e-9);
+    }
 
     #[test]
     fn the_passes_of_makedumpfile_are_summed_up() {

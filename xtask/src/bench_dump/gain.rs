@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Contender, Run};
+use super::{Contender, Crew, Run};
 use crate::spread::Spread;
 
 /// The ratios with one codec, round by round; `None` where nobody is there to compare with.
@@ -17,6 +17,8 @@ pub(super) struct Gain {
     choosing: Option<Spread>,
     /// Two threads' speed, with one thread's as one.
     two_threads: Option<Spread>,
+    /// The same of two programs: what the machine allows.
+    two_programs: Option<Spread>,
 }
 
 impl Gain {
@@ -30,12 +32,17 @@ impl Gain {
     fn of(runs: &OneCodec) -> Self {
         let whole = |run: &Run| run.seconds;
         let choosing = |run: &Run| run.choosing;
-        let ours = runs.times(Contender::is_ours, 1, whole);
+        let ours = |crew| runs.times(Contender::is_ours, crew, whole);
+        let one_thread = ours(Crew::OneThread);
         Self {
             codec: runs.codec,
-            one_thread: ratios(&runs.best_reference(whole), &ours),
-            choosing: ratios(&runs.best_reference(choosing), &runs.times(Contender::is_ours, 1, choosing)),
-            two_threads: ratios(&ours, &runs.times(Contender::is_ours, 2, whole)),
+            one_thread: ratios(&runs.best_reference(whole), &one_thread),
+            choosing: ratios(
+                &runs.best_reference(choosing),
+                &runs.times(Contender::is_ours, Crew::OneThread, choosing),
+            ),
+            two_threads: ratios(&one_thread, &ours(Crew::TwoThreads)),
+            two_programs: ratios(&one_thread, &ours(Crew::TwoPrograms)),
         }
     }
 }
@@ -48,14 +55,15 @@ struct OneCodec<'a> {
 
 impl OneCodec<'_> {
     /// A time of each round of some contender.
-    fn times(&self, who: fn(&Contender) -> bool, threads: u32, time: fn(&Run) -> f64) -> Vec<f64> {
+    fn times(&self, who: fn(&Contender) -> bool, crew: Crew, time: fn(&Run) -> f64) -> Vec<f64> {
         let mut with_codec = self.runs.iter().filter(|(contender, _)| contender.codec == self.codec);
-        let found = with_codec.find(|(contender, _)| who(contender) && contender.threads == threads);
+        let found = with_codec.find(|(contender, _)| who(contender) && contender.crew == crew);
         found.map(|(_, runs)| runs.iter().map(time).collect()).unwrap_or_default()
     }
 
     fn best_reference(&self, time: fn(&Run) -> f64) -> Vec<f64> {
-        let [one, two] = [1, 2].map(|threads| self.times(Contender::is_reference, threads, time));
+        let [one, two] =
+            [Crew::OneThread, Crew::TwoThreads].map(|crew| self.times(Contender::is_reference, crew, time));
         one.into_iter().zip(two).map(|(one, two)| one.min(two)).collect()
     }
 }
@@ -70,11 +78,12 @@ pub(super) struct Table<'a>(pub(super) &'a [Gain]);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nHow many times as fast, median (least – most):\n")?;
-        writeln!(f, "| | as makedumpfile | choosing pages | two threads as one |\n|---|---:|---:|---:|")?;
-        for Gain { codec, one_thread, choosing, two_threads } in self.0 {
-            let [one_thread, choosing, two_threads] =
-                [one_thread, choosing, two_threads].map(|spread| cell(spread.as_ref()));
-            writeln!(f, "| {codec} | {one_thread} | {choosing} | {two_threads} |")?;
+        writeln!(f, "| | as makedumpfile | choosing pages | two threads as one | two programs as one |")?;
+        writeln!(f, "|---|---:|---:|---:|---:|")?;
+        for Gain { codec, one_thread, choosing, two_threads, two_programs } in self.0 {
+            let [one_thread, choosing, two_threads, two_programs] =
+                [one_thread, choosing, two_threads, two_programs].map(|spread| cell(spread.as_ref()));
+            writeln!(f, "| {codec} | {one_thread} | {choosing} | {two_threads} | {two_programs} |")?;
         }
         Ok(())
     }
@@ -89,26 +98,28 @@ mod tests {
     use super::super::{Maker, Reference};
     use super::*;
 
-    fn measured(maker: Maker, codec: &'static str, threads: u32, seconds: [f64; 2]) -> (Contender, Vec<Run>) {
+    fn measured(maker: Maker, codec: &'static str, crew: Crew, seconds: [f64; 2]) -> (Contender, Vec<Run>) {
         let runs = seconds.map(|seconds| Run { seconds, choosing: seconds / 10.0, bytes: 0 });
-        (Contender { maker, codec, threads }, runs.into())
+        (Contender { maker, codec, crew }, runs.into())
     }
 
     #[test]
     fn rounds_are_compared_one_by_one_with_makedumpfiles_best() {
         let reference = Maker::Makedumpfile(Reference::Installed(&[]));
         let runs = [
-            measured(Maker::Holdover, "zlib", 1, [1.0, 2.0]),
-            measured(Maker::Holdover, "zlib", 2, [0.5, 2.0]),
-            measured(reference, "zlib", 1, [6.0, 8.0]),
-            measured(reference, "zlib", 2, [5.0, 16.0]),
-            measured(Maker::Holdover, "snappy", 1, [1.0, 1.0]),
+            measured(Maker::Holdover, "zlib", Crew::OneThread, [1.0, 2.0]),
+            measured(Maker::Holdover, "zlib", Crew::TwoThreads, [0.5, 2.0]),
+            measured(Maker::Holdover, "zlib", Crew::TwoPrograms, [0.5, 0.5]),
+            measured(reference, "zlib", Crew::OneThread, [6.0, 8.0]),
+            measured(reference, "zlib", Crew::TwoThreads, [5.0, 16.0]),
+            measured(Maker::Holdover, "snappy", Crew::OneThread, [1.0, 1.0]),
         ];
         let [zlib, snappy] = &Gain::all(&runs)[..] else { panic!("two codecs") };
         let spread = |min, max| Some(Spread { median: f64::midpoint(min, max), min, max });
         assert_eq!(zlib.one_thread, spread(4.0, 5.0));
         assert_eq!(zlib.choosing, spread(4.0, 5.0));
         assert_eq!(zlib.two_threads, spread(1.0, 2.0));
+        assert_eq!(zlib.two_programs, spread(2.0, 4.0));
         assert_eq!((snappy.one_thread, snappy.two_threads), (None, None));
     }
 }
