@@ -1,6 +1,7 @@
 //! `holdover makedump`: makes a small dump of an ELF core or of a larger dump, as makedumpfile does.
 
 mod aligned;
+mod aside;
 mod batch;
 mod chunk;
 mod elf;
@@ -194,7 +195,7 @@ impl Making<'_> {
         threads: NonZero<usize>,
     ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
         thread::scope(|scope| {
-            let vital = (threads.get() > 1).then(|| scope.spawn(|| self.source.vital()));
+            let vital = (threads.get() > 1).then(|| aside::spawn(scope, || self.source.vital()));
             let start = Instant::now();
             let begun = self.source.begin(device, self.arguments.codec)?;
             let choosing = start.elapsed();

@@ -15,6 +15,7 @@ use kdump::{Pages, Room, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::Vital;
 
+use super::aside;
 use super::batch::Batch;
 use super::job::{Job, Outcome};
 use super::worker::{Route, Worker};
@@ -63,7 +64,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
             let waiting = waiting.clone();
-            scope.spawn(move || {
+            aside::spawn(scope, move || {
                 let mut worker = Worker::new(route, room);
                 while let Some(job) = next(&waiting, &mut worker) {
                     worker.work(job);

@@ -95,7 +95,7 @@ fn cell(spread: Option<&Spread>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Maker, Reference};
+    use super::super::contender::{Maker, Reference};
     use super::*;
 
     fn measured(maker: Maker, codec: &'static str, crew: Crew, seconds: [f64; 2]) -> (Contender, Vec<Run>) {
