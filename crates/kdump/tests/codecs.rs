@@ -142,7 +142,7 @@ fn zstd_s_library_restores_frames_of_any_shape() {
         (0..count).flat_map(|_| lone(literals(), distance, len)).collect::<Vec<_>>()
     };
     let mut pages = vec![assembled(&lone(vec![1], 1, BLOCK)), assembled(&[Part::Noise(noise(2100))])];
-    for count in [2, 62, 63, 64, 65, 126, 127, 128, 129, 255, 256, 300] {
+    for count in 2..300 {
         let (mut byte, mut fresh) = (0u8, fastrand::Rng::with_seed(count));
         let differing = move || {
             byte = byte.wrapping_add(fresh.u8(1..));
