@@ -194,9 +194,9 @@ impl Making<'_> {
         device: &'d mut &'o Output<'o>,
         threads: NonZero<usize>,
     ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
+        let start = Instant::now();
         thread::scope(|scope| {
             let vital = (threads.get() > 1).then(|| aside::spawn(scope, || self.source.vital()));
-            let start = Instant::now();
             let begun = self.source.begin(device, self.arguments.codec)?;
             let choosing = start.elapsed();
             let vital = vital.map_or_else(|| Ok(self.source.vital()), ScopedJoinHandle::join);
