@@ -1,7 +1,7 @@
 //! Threads that begin on a processor of their own.
 //!
-//! Linux often lets a new thread wait on the processor of its maker, and moves it only milliseconds later: above all in virtual machines, where
-//! a processor that sleeps looks as if the host had taken it away.
+//! Linux sometimes lets a new thread wait on the processor of its maker, and moves it only milliseconds later: on the virtual machine
+//! of the benchmarks more often than not.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 

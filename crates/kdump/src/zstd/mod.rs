@@ -35,8 +35,8 @@ const MOST_SEQUENCES: usize = BLOCK / 6;
 /// Numbers of sequences below this take one byte (section 3.1.1.3.2.1).
 const FEW_SEQUENCES: usize = 128;
 
-/// So many bytes without a repetition are looked at more closely than for other codecs, for who chooses zstd wants small dumps: 3 to 4 %
-/// less is stored than with a quarter of it.
+/// So many bytes without a repetition are looked at more closely than for other codecs, for who chooses zstd wants small dumps: 4 % less
+/// is stored than with a quarter of it.
 const PATIENCE: usize = 128;
 
 /// Compresses one page after the other, each as a frame of its own.
