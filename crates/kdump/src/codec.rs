@@ -21,7 +21,7 @@ pub enum Codec {
     Zlib,
     /// LZO1X: a little larger than zlib, and faster.
     Lzo,
-    /// zstd (RFC 8878): smaller than zlib, and as fast.
+    /// zstd (RFC 8878): smaller than zlib, and a little slower.
     Zstd,
     /// snappy: about as large as LZO, and slower.
     #[cfg(feature = "host")]
