@@ -11,20 +11,21 @@
 
 mod contender;
 mod gain;
+mod processors;
 
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use self::contender::{Contender, Crew};
 use self::gain::Gain;
+use self::processors::Processors;
 use crate::files::Files;
 use crate::spread::Spread;
 use crate::tool::Tool;
@@ -46,9 +47,6 @@ pub(crate) struct BenchDump {
     json: Option<PathBuf>,
 }
 
-/// The processors that are used.
-const PROCESSORS: [&str; 2] = ["0", "1"];
-
 /// How a contender did.
 #[derive(Clone, Debug, Serialize)]
 struct Standing {
@@ -64,12 +62,13 @@ impl BenchDump {
     pub(crate) fn run(&self) -> Result<()> {
         let tool = Tool::build()?;
         let files = Files::new("bench-dump")?;
+        let processors = Processors::two()?;
         let mut runs: Vec<(Contender, Vec<Run>)> =
             Contender::all().map(|contender| (contender, vec![])).collect();
         for round in 1..=self.runs {
             println!("round {round} of {}", self.runs);
             for (contender, runs) in &mut runs {
-                runs.push(self.measure(*contender, &tool, &files)?);
+                runs.push(self.measure(*contender, &tool, &files, &processors)?);
             }
         }
         let standings: Vec<_> =
@@ -83,31 +82,33 @@ impl BenchDump {
         Ok(())
     }
 
-    fn measure(&self, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
-        let both = PROCESSORS.join(",");
-        let run = |processors: &str| self.run_on(processors, contender, tool, files);
+    fn measure(
+        &self,
+        contender: Contender,
+        tool: &Tool,
+        files: &Files,
+        processors: &[Processors; 2],
+    ) -> Result<Run> {
+        let run = |name: &str| self.make(name, contender, tool, files);
+        let [first, second] = processors;
         match contender.crew {
-            Crew::OneThread => {
-                let [first, second] = PROCESSORS.map(run);
-                Ok(Run::mean(&first?, &second?))
+            Crew::OneThread => Ok(Run::mean(&first.run(|| run("first"))?, &second.run(|| run("second"))?)),
+            Crew::TwoThreads => first.and(second).run(|| run("both")),
+            Crew::TwoPrograms => {
+                let (first, second) =
+                    processors::together(|| first.run(|| run("first")), || second.run(|| run("second")));
+                Ok(Run::together(&first?, &second?))
             }
-            Crew::TwoThreads => run(&both),
-            Crew::TwoPrograms => thread::scope(|scope| {
-                let [first, second] = PROCESSORS.map(|processor| scope.spawn(move || run(processor)));
-                let [first, second] =
-                    [first, second].map(|run| run.join().map_err(|_| anyhow!("a thread panicked")));
-                Ok(Run::together(&first??, &second??))
-            }),
         }
     }
 
-    /// Makes a dump on these processors, and removes it.
-    fn run_on(&self, processors: &str, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
-        let name = format!("dump-{processors}");
+    /// Makes a dump, and removes it.
+    fn make(&self, name: &str, contender: Contender, tool: &Tool, files: &Files) -> Result<Run> {
+        let name = format!("dump-{name}");
         let dump = self.folder.as_ref().map_or_else(|| files.scratch(&name), |folder| folder.join(&name));
         let make = || {
             let start = Instant::now();
-            let choosing = contender.make(tool, processors, &self.core, &dump)?;
+            let choosing = contender.make(tool, &self.core, &dump)?;
             File::open(&dump)?.sync_all()?;
             anyhow::Ok((choosing, start.elapsed().as_secs_f64()))
         };

@@ -31,9 +31,10 @@ pub(crate) struct Marks {
 
 impl Contender {
     /// All, in the order in which they take turns.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Holdover(Codec::Zlib),
         Self::Holdover(Codec::Lzo),
+        Self::Holdover(Codec::Zstd),
         Self::Makedumpfile(Codec::Zlib),
         Self::Makedump(Codec::Zlib),
         Self::Makedumpfile(Codec::Lzo),
@@ -51,11 +52,13 @@ impl Contender {
 
     /// Holdover, compressing as this one does.
     pub(crate) fn opponent(self) -> Self {
-        match self {
-            Self::Holdover(codec) | Self::Makedumpfile(codec) | Self::Makedump(codec) => {
-                Self::Holdover(codec)
-            }
-        }
+        Self::Holdover(self.codec())
+    }
+
+    /// How the dump's pages are compressed.
+    pub(crate) fn codec(self) -> Codec {
+        let (Self::Holdover(codec) | Self::Makedumpfile(codec) | Self::Makedump(codec)) = self;
+        codec
     }
 
     /// The crash reservation that it is given: what Holdover asks for, and what distributions reserve.

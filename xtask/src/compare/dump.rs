@@ -48,9 +48,9 @@ fn used(file: &File) -> Result<u64> {
 }
 
 /// Checks that the dump is complete and shows the panic.
-pub(crate) fn check(files: &Files) -> Result<Dump> {
+pub(crate) fn check(files: &Files, readers: &Readers) -> Result<Dump> {
     let path = files.dump();
-    let readings = witness::read_log(&Readers::Installed, files);
+    let readings = witness::read_log(readers, files);
     if let Some(problem) = readings.problems.first() {
         bail!("{problem}");
     }

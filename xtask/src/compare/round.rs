@@ -22,6 +22,7 @@ use crate::scenario::{MemoryUse, Scenario};
 use crate::spread::float;
 use crate::stock;
 use crate::tool::Tool;
+use crate::witness::Readers;
 
 /// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.
 const RESET: Duration = Duration::from_secs(300);
@@ -83,7 +84,9 @@ impl Stage {
         let (files, lines) = self.crash_into(contender)?;
         let times = Times::of(contender, &lines).with_context(|| format!("{contender}: no complete dump"))?;
         self.take_dump(contender, &files)?;
-        let dump = dump::check(&files).with_context(|| format!("{contender}: the dump is not good"))?;
+        let readers = Readers::of(self.flavour, contender.codec())?;
+        let dump =
+            dump::check(&files, &readers).with_context(|| format!("{contender}: the dump is not good"))?;
         let reserved_mib = contender.reserved_mib();
         let loaded_bytes = self.loaded_bytes(contender);
         Ok(Measurement { contender, run, reserved_mib, loaded_bytes, times, dump })

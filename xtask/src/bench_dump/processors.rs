@@ -1,0 +1,72 @@
+//! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that.
+
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Some processors.
+#[derive(Clone, Debug)]
+pub(super) struct Processors(CpuSet);
+
+impl Processors {
+    /// Two processors, one by one.
+    pub(super) fn two() -> Result<[Self; 2]> {
+        let usable = sched_getaffinity(None)?;
+        let mut numbers = (0..CpuSet::MAX_CPU).filter(|&number| usable.is_set(number)).map(Self::only);
+        let two = numbers.next().zip(numbers.next()).map(Into::into);
+        two.context("two threads are measured: that needs two processors")
+    }
+
+    fn only(number: usize) -> Self {
+        let mut set = CpuSet::new();
+        set.set(number);
+        Self(set)
+    }
+
+    /// These and others.
+    pub(super) fn and(&self, others: &Self) -> Self {
+        let mut all = self.0;
+        (0..CpuSet::MAX_CPU).filter(|&number| others.0.is_set(number)).for_each(|number| all.set(number));
+        Self(all)
+    }
+
+    /// Does some work here and nowhere else, with all programs that it starts.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                sched_setaffinity(None, &self.0).context("this processor cannot be had")?;
+                work()
+            });
+            there.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+        })
+    }
+}
+
+/// Does two things at the same time.
+pub(super) fn together<T: Send>(
+    first: impl FnOnce() -> Result<T> + Send,
+    second: impl FnOnce() -> Result<T> + Send,
+) -> (Result<T>, Result<T>) {
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        (first.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))), second)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_run_keeps_to_its_processors() {
+        let mut usable = sched_getaffinity(None).unwrap();
+        let one = Processors::only((0..CpuSet::MAX_CPU).find(|&number| usable.is_set(number)).unwrap());
+        let there = one.run(|| Ok(sched_getaffinity(None)?)).unwrap();
+        assert_eq!((there, there.count()), (one.0, 1));
+        assert_eq!(one.and(&one).0, one.0);
+        usable.clear();
+        assert!(Processors(usable).run(|| Ok(())).is_err(), "there is no processor to run on");
+    }
+}
