@@ -5,8 +5,8 @@
 //! to address 0; here it is moved to where it was loaded. SSE is turned on because `core` was compiled to use it.
 //!
 //! Devices of the dead kernel go on raising interrupts, which nobody will ever serve. The task priority keeps them from the
-//! processor (Intel SDM volume 3, section 12.8.6): to one with interrupts off they would stay pending, for which QEMU's emulator looks
-//! again and again, at a third of the time of a dump.
+//! processor (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Without that they would stay pending, since interrupts
+//! are off, and QEMU's emulator would look for one again and again, which takes a third of the time of a dump.
 
 use machine::{PAGE_SIZE, Range};
 
