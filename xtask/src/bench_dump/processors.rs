@@ -1,6 +1,6 @@
 //! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that.
 
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -38,7 +38,7 @@ impl Processors {
                 sched_setaffinity(None, &self.0).context("this processor cannot be had")?;
                 work()
             });
-            there.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+            end(there)
         })
     }
 }
@@ -51,8 +51,13 @@ pub(super) fn together<T: Send>(
     thread::scope(|scope| {
         let first = scope.spawn(first);
         let second = second();
-        (first.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked"))), second)
+        (end(first), second)
     })
+}
+
+/// What comes of a thread.
+fn end<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
 }
 
 #[cfg(test)]
