@@ -27,6 +27,7 @@ use self::contender::{Contender, Crew};
 use self::gain::Gain;
 use self::processors::Processors;
 use crate::files::Files;
+use crate::parallel;
 use crate::spread::Spread;
 use crate::tool::Tool;
 use crate::witness::kept_frames;
@@ -96,7 +97,7 @@ impl BenchDump {
             Crew::TwoThreads => first.and(second).run(|| run("both")),
             Crew::TwoPrograms => {
                 let (first, second) =
-                    processors::together(|| first.run(|| run("first")), || second.run(|| run("second")));
+                    parallel::both(|| first.run(|| run("first")), || second.run(|| run("second")));
                 Ok(Run::together(&first?, &second?))
             }
         }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -14,6 +13,7 @@ use crate::console::Echo;
 use crate::crash::{Crash, Evidence};
 use crate::emulator::Emulator;
 use crate::kernels::{Flavour, Kernel};
+use crate::parallel;
 use crate::qemu::Watch;
 use crate::scenario::Scenario;
 use crate::setup::Setup;
@@ -101,11 +101,10 @@ impl Stage {
     /// The two crashes that are watched run side by side, the one that is timed runs alone.
     fn crash_all(&self) -> Result<Crashes> {
         println!("crashing two kernels under the eyes of the witnesses");
-        let (watched, readable) = thread::scope(|scope| {
-            let watched = scope.spawn(|| self.judge(Flavour::Amd64, "demo-amd64"));
-            let readable = self.judge(Flavour::Cloud, "demo-cloud");
-            (watched.join().unwrap_or_else(|_| Err(anyhow!("a thread of the bench panicked"))), readable)
-        });
+        let (watched, readable) = parallel::both(
+            || self.judge(Flavour::Amd64, "demo-amd64"),
+            || self.judge(Flavour::Cloud, "demo-cloud"),
+        );
         println!("crashing the general kernel once more, unwatched, for the times");
         let timed = self.crash(Flavour::Amd64, Watch::Console, "demo-timed")?;
         Ok(Crashes { watched: watched?, readable: readable?, timed: Account::of(&timed.lines)? })

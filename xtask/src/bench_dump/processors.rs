@@ -1,12 +1,14 @@
 //! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that.
 
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::parallel;
+
 /// Some processors.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Processors(CpuSet);
 
 impl Processors {
@@ -38,26 +40,9 @@ impl Processors {
                 sched_setaffinity(None, &self.0).context("this processor cannot be had")?;
                 work()
             });
-            end(there)
+            parallel::end(there)
         })
     }
-}
-
-/// Does two things at the same time.
-pub(super) fn together<T: Send>(
-    first: impl FnOnce() -> Result<T> + Send,
-    second: impl FnOnce() -> Result<T> + Send,
-) -> (Result<T>, Result<T>) {
-    thread::scope(|scope| {
-        let first = scope.spawn(first);
-        let second = second();
-        (end(first), second)
-    })
-}
-
-/// What comes of a thread.
-fn end<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
 }
 
 #[cfg(test)]
