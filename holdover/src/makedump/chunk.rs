@@ -13,7 +13,7 @@ use super::job::Job;
 use super::output::Output;
 
 /// Bytes of a piece. It begins at a multiple of this, where a large page may begin too.
-const SIZE: usize = 256 << 10;
+pub(super) const SIZE: usize = 256 << 10;
 
 /// A piece of the file, as it is to be.
 pub(super) struct Chunk<'a> {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_job_ends_when_its_data_is_in_the_file_and_no_sooner() {
         let file = tempfile::tempfile().unwrap();
-        let output = Output::new(&file);
+        let output = Output::new(&file, 0);
         let header = Header {
             utsname: Utsname::default(),
             crashed_at: 0,

@@ -13,8 +13,9 @@ use machine::{OldMemory, Range};
 use vmcore::{CoreLayout, Ram, Segment};
 use zerocopy::IntoBytes;
 
+use super::Written;
 use super::aligned::{self, AlignedPage};
-use super::{Written, output};
+use super::growing::Growing;
 
 /// Pages that are read at once where they follow each other.
 const BATCH: usize = 64;
@@ -33,7 +34,14 @@ pub(super) fn write<M: OldMemory>(
     let notes = source.notes.bytes();
     let layout = CoreLayout::new(segments, &kept, notes.len())?;
     let statistics = Statistics { pages: kept.pages(), ..Statistics::default() };
-    let mut pages = Pages { memory: source.memory, file, layout, statistics, missing: Vec::new() };
+    let mut pages = Pages {
+        memory: source.memory,
+        file,
+        data: Growing::new(file, 0),
+        layout,
+        statistics,
+        missing: Vec::new(),
+    };
     pages.copy(&kept, progress)?;
     file.write_all_at(notes, pages.layout.notes_at())?;
     Ok(Written { counts, choosing, statistics: pages.finish()? })
@@ -43,6 +51,7 @@ pub(super) fn write<M: OldMemory>(
 struct Pages<'a, M> {
     memory: &'a M,
     file: &'a File,
+    data: Growing<'a>,
     layout: CoreLayout<'a>,
     statistics: Statistics,
     /// Physical addresses of pages that could not be read.
@@ -92,7 +101,7 @@ impl<M: OldMemory> Pages<'_, M> {
             if alike.first().is_some_and(is_zero) {
                 self.statistics.zero += len;
             } else {
-                output::write_at(self.file, at, alike.as_bytes())?;
+                self.data.write_at(at, alike.as_bytes())?;
                 self.statistics.raw += len;
                 self.statistics.data_bytes += alike.as_bytes().len() as u64;
             }

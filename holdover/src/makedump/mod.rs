@@ -5,6 +5,7 @@ mod aside;
 mod batch;
 mod chunk;
 mod elf;
+mod growing;
 mod job;
 mod made;
 mod output;
@@ -25,6 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kdump::{Codec, Pages, Statistics, WriteError};
 use vmcore::{Counts, Kernel, Level, Ram, Vital};
 
+use self::aside::Apart;
 use self::made::Made;
 use self::output::Output;
 use self::worker::Route;
@@ -167,7 +169,7 @@ impl Making<'_> {
     }
 
     fn write_compressed(&self, file: &File) -> anyhow::Result<Written> {
-        let output = Output::new(file);
+        let output = Output::new(file, pipeline::open_bytes(self.threads()));
         let written = self.write_pages(&output);
         // The host says better than the format what was wrong.
         let host = output.into_error();
@@ -175,7 +177,7 @@ impl Making<'_> {
     }
 
     fn write_pages(&self, output: &Output<'_>) -> Result<Written, WriteError> {
-        let threads = self.arguments.threads.unwrap_or_else(all_processors);
+        let threads = self.threads();
         let mut device = output;
         let Prepared { begun, vital, choosing } = self.prepare(&mut device, threads)?;
         let Begun { mut pages, counts } = begun;
@@ -188,6 +190,10 @@ impl Making<'_> {
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
+    fn threads(&self) -> NonZero<usize> {
+        self.arguments.threads.unwrap_or_else(all_processors)
+    }
+
     /// Chooses pages, and finds out which readers cannot do without: another thread does that meanwhile, if there may be one.
     fn prepare<'d, 'o>(
         &self,
@@ -195,8 +201,9 @@ impl Making<'_> {
         threads: NonZero<usize>,
     ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
         let start = Instant::now();
+        let mut apart = Apart::new();
         thread::scope(|scope| {
-            let vital = (threads.get() > 1).then(|| aside::spawn(scope, || self.source.vital()));
+            let vital = (threads.get() > 1).then(|| apart.spawn(scope, || self.source.vital()));
             let begun = self.source.begin(device, self.arguments.codec)?;
             let choosing = start.elapsed();
             let vital = vital.map_or_else(|| Ok(self.source.vital()), ScopedJoinHandle::join);

@@ -2,30 +2,29 @@
 
 use std::fs::File;
 use std::io;
-use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use machine::{BlockDevice, BlockError};
-use rustix::fs::{Advice, fadvise};
+
+use super::growing::Growing;
 
 /// As large as files get.
 const SIZE: u64 = 1 << 62;
 const BLOCK: u32 = 4096;
-/// Bytes that Linux is asked to bring to the disk at a time, while there is more to write.
-const STRETCH: u64 = 4 << 20;
 
 /// A file as a device without end; keeps the host's first error in its own words. Threads share it.
 #[derive(Debug)]
 pub(crate) struct Output<'f> {
     file: &'f File,
+    pages: Growing<'f>,
     error: OnceLock<io::Error>,
 }
 
 impl<'f> Output<'f> {
-    /// Writes to `file` from its beginning on.
-    pub(crate) fn new(file: &'f File) -> Self {
-        Self { file, error: OnceLock::new() }
+    /// Writes to `file` from its beginning on; of the pages' data, as much as `open` bytes may be missing before what was written last.
+    pub(crate) fn new(file: &'f File, open: u64) -> Self {
+        Self { file, pages: Growing::new(file, open), error: OnceLock::new() }
     }
 
     /// What the host said when something first went wrong.
@@ -33,9 +32,9 @@ impl<'f> Output<'f> {
         self.error.into_inner()
     }
 
-    /// Writes data.
+    /// Writes data of pages.
     pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
-        self.check(write_at(self.file, offset, data))
+        self.check(self.pages.write_at(offset, data))
     }
 
     /// Makes the file this long.
@@ -52,21 +51,6 @@ impl<'f> Output<'f> {
     }
 }
 
-/// Writes data to a file that is written more or less from its beginning to its end.
-///
-/// Whenever a stretch of it is full, Linux begins to bring that to the disk, if it is on one: to wait for all of it at the end takes
-/// as long as writing it did.
-pub(super) fn write_at(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    file.write_all_at(data, offset)?;
-    // No page begins in a block's last bytes if it does not end there.
-    let end = (offset + data.len() as u64).next_multiple_of(BLOCK.into()) / STRETCH * STRETCH;
-    if end > offset {
-        // A hint: of what is not needed in memory, Linux begins to write what is new.
-        let _ = fadvise(file, end - STRETCH, NonZero::new(STRETCH), Advice::DontNeed);
-    }
-    Ok(())
-}
-
 impl BlockDevice for &Output<'_> {
     fn size(&self) -> u64 {
         SIZE
@@ -81,7 +65,7 @@ impl BlockDevice for &Output<'_> {
     }
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
-        self.write_at(offset, from)
+        self.check(self.file.write_all_at(from, offset))
     }
 
     /// [`Unfinished::keep`](crate::unfinished::Unfinished::keep) makes all of it durable at once.

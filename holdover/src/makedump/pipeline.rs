@@ -15,8 +15,9 @@ use kdump::{Pages, Room, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::Vital;
 
-use super::aside;
+use super::aside::Apart;
 use super::batch::Batch;
+use super::chunk;
 use super::job::{Job, Outcome};
 use super::worker::{Route, Worker};
 
@@ -25,6 +26,13 @@ const WAITING: usize = 8;
 /// Most batches under way for each processor: what is done may have to wait for one that takes long, and for its piece of the file to be
 /// full.
 const UNDER_WAY: usize = 32;
+/// Pieces of the file that a thread begins, as a rule, while another fills one.
+const AHEAD: u64 = 4;
+
+/// Bytes of the file before what was written last that threads may still be busy with: while one fills a piece, others begin new ones.
+pub(super) fn open_bytes(threads: NonZero<usize>) -> u64 {
+    (threads.get() - 1) as u64 * AHEAD * chunk::SIZE as u64
+}
 
 /// Writes all pages, the vital ones first; calls `progress` with the number of those done.
 ///
@@ -36,9 +44,10 @@ pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
+    let mut apart = Apart::new();
     pages.with_room(|pages, room| {
         thread::scope(|scope| {
-            let mut line = Line::start(scope, route, room, threads.get());
+            let mut line = Line::start(scope, &mut apart, route, room, threads.get());
             engine::in_passes(pages, vital, |pages, wanted| line.write_pass(pages, wanted, &progress))
         })
     })
@@ -60,12 +69,18 @@ struct Line<'e, M> {
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
     /// Starts a worker for each thread but the caller.
-    fn start<'s>(scope: &'s Scope<'s, 'e>, route: &'e Route<'e, M>, room: &'e Room, threads: usize) -> Self {
+    fn start<'s>(
+        scope: &'s Scope<'s, 'e>,
+        apart: &mut Apart,
+        route: &'e Route<'e, M>,
+        room: &'e Room,
+        threads: usize,
+    ) -> Self {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
-            let waiting = waiting.clone();
-            aside::spawn(scope, move || {
-                let mut worker = Worker::new(route, room);
+            // A thread's first touch of memory would wait for whoever maps some.
+            let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room));
+            apart.spawn(scope, move || {
                 while let Some(job) = next(&waiting, &mut worker) {
                     worker.work(job);
                 }
@@ -163,7 +178,7 @@ mod tests {
     /// Writes a dump of 800 pages of memory of which one is a trap.
     fn write_with_trap(threads: usize) -> Result<(), WriteError> {
         let file = tempfile::tempfile().unwrap();
-        let output = Output::new(&file);
+        let output = Output::new(&file, 0);
         let utsname = Utsname::default();
         let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 800, phys_base: 0, dump_level: 0 };
         let mut device = &output;
