@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::build;
@@ -20,6 +20,13 @@ use crate::{parallel, paths, process};
 
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
+
+/// What checks the sources: arguments for cargo.
+const SOURCES: [(&str, &[&str]); 3] = [
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
+];
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 6;
@@ -50,13 +57,15 @@ struct Tally {
 impl Test {
     /// Runs everything that was asked for; fails if anything failed.
     pub(crate) fn run(&self) -> Result<()> {
+        let targets = fuzz::names()?;
+        self.check_parts(&targets)?;
         Setup::default().run()?;
         for emulator in [Emulator::Installed, Emulator::Backports] {
             println!("{}", emulator.version()?);
         }
         let tally = Tally::default();
         self.check_sources(&tally);
-        self.fuzz(&tally);
+        self.fuzz(&targets, &tally);
         self.crash(&tally);
         let (passed, failed) = (tally.passed.into_inner(), tally.failed.into_inner());
         println!("{passed} passed, {failed} failed");
@@ -66,22 +75,28 @@ impl Test {
         Ok(())
     }
 
+    /// Each part that was asked for is one of something: else it would be left out in silence.
+    fn check_parts(&self, targets: &[String]) -> Result<()> {
+        let sources = SOURCES.map(|(name, _)| name.to_owned());
+        let rows = matrix::rows().into_iter().map(|row| row.name);
+        let names: Vec<_> =
+            sources.into_iter().chain(targets.iter().map(|target| fuzz_name(target))).chain(rows).collect();
+        for part in &self.only {
+            let known = names.iter().any(|name| name.contains(part.as_str()));
+            ensure!(known, "{part} is in no name; there are {}", names.join(", "));
+        }
+        Ok(())
+    }
+
     fn check_sources(&self, tally: &Tally) {
-        let checks: [(&str, &[&str]); 3] = [
-            ("format", &["fmt", "--all", "--check"]),
-            ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-            ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
-        ];
-        for (name, arguments) in checks.into_iter().filter(|(name, _)| self.asks_for(name)) {
+        for (name, arguments) in SOURCES.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, || cargo(arguments).map(|()| Vec::new()));
         }
     }
 
     /// Lets the fuzzer at everything that reads what others wrote.
-    fn fuzz(&self, tally: &Tally) {
-        let name = |target: &str| format!("fuzz-{target}");
-        let names = fuzz::names().unwrap_or_default();
-        if self.quick || !names.iter().any(|target| self.asks_for(&name(target))) {
+    fn fuzz(&self, names: &[String], tally: &Tally) {
+        if self.quick || !names.iter().any(|target| self.asks_for(&fuzz_name(target))) {
             return;
         }
         let mut targets = Vec::new();
@@ -89,9 +104,9 @@ impl Test {
             targets = fuzz::build()?;
             Ok(Vec::new())
         });
-        targets.retain(|target| self.asks_for(&name(&target.name)));
+        targets.retain(|target| self.asks_for(&fuzz_name(&target.name)));
         parallel::for_each(&targets, fuzz::CAMPAIGNS, |target| {
-            tally.take(&name(&target.name), || target.campaign(FUZZ_SECONDS).map(|_| Vec::new()));
+            tally.take(&fuzz_name(&target.name), || target.campaign(FUZZ_SECONDS).map(|_| Vec::new()));
         });
     }
 
@@ -142,6 +157,10 @@ impl Tally {
     }
 }
 
+fn fuzz_name(target: &str) -> String {
+    format!("fuzz-{target}")
+}
+
 fn cargo(arguments: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     process::run(Command::new(cargo).args(arguments).current_dir(paths::repository()))
@@ -152,4 +171,20 @@ fn build(rows: &[Row]) -> Result<Built> {
     let flavors: BTreeSet<_> = rows.iter().map(Row::flavor).collect();
     let images = flavors.into_iter().map(|flavor| Ok((flavor, build::image(flavor)?)));
     Ok(Built { tool: Tool::build()?, images: images.collect::<Result<_>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_in_no_name_is_told_of() {
+        let check = |parts: &[&str]| {
+            let only = parts.iter().map(|&part| part.to_owned()).collect();
+            Test { only, quick: false, guests: 1 }.check_parts(&["kdump".to_owned()])
+        };
+        assert!(check(&[]).is_ok());
+        assert!(check(&["lints", "fuzz-kdump", "amd64"]).is_ok());
+        assert!(check(&["lints", "fuzz-tea"]).unwrap_err().to_string().starts_with("fuzz-tea is in no name"));
+    }
 }
