@@ -24,7 +24,7 @@ pub(super) struct Growing<'f> {
 }
 
 impl<'f> Growing<'f> {
-    /// Begins with what is written first. What is before that, others write, and bring to the disk.
+    /// Its beginning is what is written first: what lies before that is not asked for.
     pub(super) fn new(file: &'f File, open: u64) -> Self {
         Self { file, open, next: AtomicU64::new(0) }
     }
@@ -40,8 +40,9 @@ impl<'f> Growing<'f> {
         Ok(())
     }
 
-    /// What is to come to the disk now that `len` bytes were written. There are no holes in it: a file system that notes places in runs
-    /// would have to note some for each hole, and to clear up when they are filled.
+    /// What is to come to the disk now that `len` bytes were written. It has no holes, as a rule. Each would make two runs of blocks of one:
+    /// ext4 keeps four of these in the inode, and frees the block for more of them when holes are filled, which on a disk that is
+    /// told of what is free (`discard`) let all threads wait for milliseconds.
     fn full(&self, offset: u64, len: u64) -> Range {
         let _ = self.next.compare_exchange(0, offset, Ordering::Relaxed, Ordering::Relaxed);
         let end = (offset + len).saturating_sub(self.open) / STRETCH * STRETCH;

@@ -26,7 +26,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kdump::{Codec, Pages, Statistics, WriteError};
 use vmcore::{Counts, Kernel, Level, Ram, Vital};
 
-use self::aside::Apart;
 use self::made::Made;
 use self::output::Output;
 use self::worker::Route;
@@ -169,15 +168,15 @@ impl Making<'_> {
     }
 
     fn write_compressed(&self, file: &File) -> anyhow::Result<Written> {
-        let output = Output::new(file, pipeline::open_bytes(self.threads()));
-        let written = self.write_pages(&output);
+        let threads = self.arguments.threads.unwrap_or_else(all_processors);
+        let output = Output::new(file, pipeline::open_bytes(threads));
+        let written = self.write_pages(&output, threads);
         // The host says better than the format what was wrong.
         let host = output.into_error();
         written.map_err(|error| host.map_or(error.into(), anyhow::Error::from))
     }
 
-    fn write_pages(&self, output: &Output<'_>) -> Result<Written, WriteError> {
-        let threads = self.threads();
+    fn write_pages(&self, output: &Output<'_>, threads: NonZero<usize>) -> Result<Written, WriteError> {
         let mut device = output;
         let Prepared { begun, vital, choosing } = self.prepare(&mut device, threads)?;
         let Begun { mut pages, counts } = begun;
@@ -190,10 +189,6 @@ impl Making<'_> {
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
-    fn threads(&self) -> NonZero<usize> {
-        self.arguments.threads.unwrap_or_else(all_processors)
-    }
-
     /// Chooses pages, and finds out which readers cannot do without: another thread does that meanwhile, if there may be one.
     fn prepare<'d, 'o>(
         &self,
@@ -201,9 +196,8 @@ impl Making<'_> {
         threads: NonZero<usize>,
     ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
         let start = Instant::now();
-        let mut apart = Apart::new();
         thread::scope(|scope| {
-            let vital = (threads.get() > 1).then(|| apart.spawn(scope, || self.source.vital()));
+            let vital = (threads.get() > 1).then(|| aside::spawn(scope, || self.source.vital()));
             let begun = self.source.begin(device, self.arguments.codec)?;
             let choosing = start.elapsed();
             let vital = vital.map_or_else(|| Ok(self.source.vital()), ScopedJoinHandle::join);

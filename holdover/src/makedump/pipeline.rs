@@ -15,7 +15,7 @@ use kdump::{Pages, Room, WriteError};
 use machine::{BlockDevice, OldMemory};
 use vmcore::Vital;
 
-use super::aside::Apart;
+use super::aside;
 use super::batch::Batch;
 use super::chunk;
 use super::job::{Job, Outcome};
@@ -44,10 +44,9 @@ pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
     threads: NonZero<usize>,
     progress: impl Fn(u64),
 ) -> Result<(), WriteError> {
-    let mut apart = Apart::new();
     pages.with_room(|pages, room| {
         thread::scope(|scope| {
-            let mut line = Line::start(scope, &mut apart, route, room, threads.get());
+            let mut line = Line::start(scope, route, room, threads.get());
             engine::in_passes(pages, vital, |pages, wanted| line.write_pass(pages, wanted, &progress))
         })
     })
@@ -69,18 +68,12 @@ struct Line<'e, M> {
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
     /// Starts a worker for each thread but the caller.
-    fn start<'s>(
-        scope: &'s Scope<'s, 'e>,
-        apart: &mut Apart,
-        route: &'e Route<'e, M>,
-        room: &'e Room,
-        threads: usize,
-    ) -> Self {
+    fn start<'s>(scope: &'s Scope<'s, 'e>, route: &'e Route<'e, M>, room: &'e Room, threads: usize) -> Self {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
             // A thread's first touch of memory would wait for whoever maps some.
             let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room));
-            apart.spawn(scope, move || {
+            aside::spawn(scope, move || {
                 while let Some(job) = next(&waiting, &mut worker) {
                     worker.work(job);
                 }
