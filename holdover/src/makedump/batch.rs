@@ -4,8 +4,8 @@ use engine::Wanted;
 use kdump::{Frame, Pages, Place, WriteError};
 use machine::BlockDevice;
 
-/// Pages in a batch: enough that their data is worth a write or two.
-const PAGES: usize = 256;
+/// Pages in a batch: many, for each is handed over, and few, for at the end of a pass others wait until the last one is done.
+const PAGES: usize = 64;
 
 /// Some kept pages: first their numbers, then where they are in the dump. Used again and again.
 pub(super) struct Batch {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use machine::Range;
@@ -19,34 +20,46 @@ pub(super) struct Growing<'f> {
     file: &'f File,
     /// Bytes before what was written last of which some may not be written yet.
     open: u64,
-    /// Where the part begins that Linux was not asked for yet; 0 until something is written.
+    /// Where the first data is. What is before that is others', who write it more than once.
+    first: OnceLock<u64>,
+    /// Where the part begins that Linux was not asked for yet.
     next: AtomicU64,
 }
 
 impl<'f> Growing<'f> {
-    /// Its beginning is what is written first: what lies before that is not asked for.
+    /// Grows from what is written first.
     pub(super) fn new(file: &'f File, open: u64) -> Self {
-        Self { file, open, next: AtomicU64::new(0) }
+        Self { file, open, first: OnceLock::new(), next: AtomicU64::new(0) }
     }
 
     /// Writes data. Whenever a stretch is full, Linux begins to bring that to the disk, if the file is on one.
     pub(super) fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)?;
-        let full = self.full(offset, data.len() as u64);
-        if let Some(len) = NonZero::new(full.len()) {
-            // A hint: of what is not needed in memory, Linux begins to write what is new.
-            let _ = fadvise(self.file, full.start, Some(len), Advice::DontNeed);
-        }
+        self.bring(self.full(offset, data.len() as u64));
         Ok(())
+    }
+
+    /// Has Linux begin with everything else, too: there is little to come.
+    pub(super) fn bring_rest(&self) {
+        let first = self.first.get().copied().unwrap_or_default();
+        self.bring(Range::new(0, first));
+        self.bring(Range::new(self.next.load(Ordering::Relaxed).max(first), i64::MAX as u64));
     }
 
     /// What is to come to the disk now that `len` bytes were written. It has no holes, as a rule. Each would make two runs of blocks of one:
     /// ext4 keeps four of these in the inode, and frees the block for more of them when holes are filled, which on a disk that is
     /// told of what is free (`discard`) let all threads wait for milliseconds.
     fn full(&self, offset: u64, len: u64) -> Range {
-        let _ = self.next.compare_exchange(0, offset, Ordering::Relaxed, Ordering::Relaxed);
+        let first = *self.first.get_or_init(|| offset);
         let end = (offset + len).saturating_sub(self.open) / STRETCH * STRETCH;
-        Range::new(self.next.fetch_max(end, Ordering::Relaxed), end)
+        Range::new(self.next.fetch_max(end, Ordering::Relaxed).max(first), end)
+    }
+
+    fn bring(&self, range: Range) {
+        if let Some(len) = NonZero::new(range.len()) {
+            // A hint: of what is not needed in memory, Linux begins to write what is new.
+            let _ = fadvise(self.file, range.start, Some(len), Advice::DontNeed);
+        }
     }
 }
 

@@ -37,6 +37,11 @@ impl<'f> Output<'f> {
         self.check(self.pages.write_at(offset, data))
     }
 
+    /// Says that nearly all is written.
+    pub(crate) fn bring_rest(&self) {
+        self.pages.bring_rest();
+    }
+
     /// Makes the file this long.
     pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {
         self.check(self.file.set_len(len))

@@ -19,13 +19,14 @@ use super::aside;
 use super::batch::Batch;
 use super::chunk;
 use super::job::{Job, Outcome};
+use super::output::Output;
 use super::worker::{Route, Worker};
 
 /// Batches that wait for each processor to take them on.
-const WAITING: usize = 8;
+const WAITING: usize = 24;
 /// Most batches under way for each processor: what is done may have to wait for one that takes long, and for its piece of the file to be
 /// full.
-const UNDER_WAY: usize = 32;
+const UNDER_WAY: usize = 128;
 /// Pieces of the file that a thread begins, as a rule, while another fills one.
 const AHEAD: u64 = 4;
 
@@ -46,7 +47,7 @@ pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
 ) -> Result<(), WriteError> {
     pages.with_room(|pages, room| {
         thread::scope(|scope| {
-            let mut line = Line::start(scope, route, room, threads.get());
+            let mut line = Line::start(scope, route, room, threads.get(), pages.statistics().pages);
             engine::in_passes(pages, vital, |pages, wanted| line.write_pass(pages, wanted, &progress))
         })
     })
@@ -55,6 +56,8 @@ pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
 /// The batches under way.
 struct Line<'e, M> {
     threads: usize,
+    /// Pages that were not handed out yet.
+    left: u64,
     /// For whoever is free.
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
@@ -64,11 +67,18 @@ struct Line<'e, M> {
     spare: Vec<Batch>,
     /// The caller's own.
     worker: Worker<'e, M>,
+    output: &'e Output<'e>,
 }
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
     /// Starts a worker for each thread but the caller.
-    fn start<'s>(scope: &'s Scope<'s, 'e>, route: &'e Route<'e, M>, room: &'e Room, threads: usize) -> Self {
+    fn start<'s>(
+        scope: &'s Scope<'s, 'e>,
+        route: &'e Route<'e, M>,
+        room: &'e Room,
+        threads: usize,
+        left: u64,
+    ) -> Self {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
             // A thread's first touch of memory would wait for whoever maps some.
@@ -80,7 +90,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
             });
         }
         let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room));
-        Self { threads, jobs, waiting, results, spare, worker }
+        Self { threads, left, jobs, waiting, results, spare, worker, output: route.output }
     }
 
     /// Writes the pages that are wanted now.
@@ -111,6 +121,10 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
             if !batch.take(pages, wanted)? {
                 self.spare.push(batch);
                 break;
+            }
+            self.left = self.left.saturating_sub(batch.frames.len() as u64);
+            if self.left == 0 {
+                self.output.bring_rest();
             }
             let (job, result) = Job::new(batch);
             self.jobs.send(job).map_err(|_| WriteError::Unfinished)?;
@@ -148,7 +162,6 @@ mod tests {
     use kdump::{Codec, Header, NoteSegment, Utsname};
     use machine::{Table, Unreadable};
 
-    use super::super::output::Output;
     use super::*;
 
     /// Memory with one page frame that nobody may read.
