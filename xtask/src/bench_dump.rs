@@ -7,7 +7,8 @@
 //!
 //! Two processors of a virtual machine are seldom equally fast, for their host has other work. So what one thread does is measured on
 //! each, and its speed is the mean of both: else two threads would be compared with the faster one or the slower one, by chance. What two
-//! threads could do at best is told by two programs with one thread each, at the same time.
+//! threads could do at best is told by two programs with one thread each, at the same time. And how fast they would be if processors
+//! did not change their speed from dump to dump, by the time in which they computed.
 
 mod contender;
 mod gain;
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::json;
 
@@ -40,6 +42,10 @@ pub(crate) struct BenchDump {
     /// Dumps by each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// How pages are compressed
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values = Contender::codecs())]
+    #[arg(value_parser = PossibleValuesParser::new(Contender::codecs()))]
+    codec: Vec<String>,
     /// Where dumps are made [default: in memory, if there is enough]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -65,7 +71,7 @@ impl BenchDump {
         let files = Files::new("bench-dump")?;
         let processors = Processors::two()?;
         let mut runs: Vec<(Contender, Vec<Run>)> =
-            Contender::all().map(|contender| (contender, vec![])).collect();
+            Contender::with(&self.codec).map(|contender| (contender, vec![])).collect();
         for round in 1..=self.runs {
             println!("round {round} of {}", self.runs);
             for (contender, runs) in &mut runs {
@@ -108,20 +114,21 @@ impl BenchDump {
         let name = format!("dump-{name}");
         let dump = self.folder.as_ref().map_or_else(|| files.scratch(&name), |folder| folder.join(&name));
         let make = || {
-            let start = Instant::now();
+            let (start, processor) = (Instant::now(), processors::time()?);
             let choosing = contender.make(tool, &self.core, &dump)?;
             File::open(&dump)?.sync_all()?;
-            anyhow::Ok((choosing, start.elapsed().as_secs_f64()))
+            anyhow::Ok((choosing, start.elapsed().as_secs_f64(), processors::time()? - processor))
         };
         let mut outcome = make();
         for _ in 1..contender.attempts() {
             outcome = outcome.or_else(|_| make());
         }
-        let (choosing, seconds) = outcome?;
+        let (choosing, seconds, processor) = outcome?;
+        let idle = seconds - processor / f64::from(contender.threads());
         self.check(contender, &dump, files)?;
         let bytes = dump.metadata()?.len();
         std::fs::remove_file(&dump)?;
-        Ok(Run { seconds, choosing, bytes })
+        Ok(Run { seconds, processor, idle, choosing, bytes })
     }
 
     /// The first dump is what all others must be like.
@@ -142,6 +149,10 @@ impl BenchDump {
 /// One dump.
 struct Run {
     seconds: f64,
+    /// Seconds in which processors worked for it. Of programs that run at the same time these cannot be told apart.
+    processor: f64,
+    /// What of `seconds` was something else, for each thread.
+    idle: f64,
     choosing: f64,
     bytes: u64,
 }
@@ -151,6 +162,8 @@ impl Run {
     fn mean(first: &Self, second: &Self) -> Self {
         Self {
             seconds: harmonic_mean(first.seconds, second.seconds),
+            processor: f64::midpoint(first.processor, second.processor),
+            idle: f64::midpoint(first.idle, second.idle),
             choosing: harmonic_mean(first.choosing, second.choosing),
             bytes: first.bytes,
         }
@@ -158,8 +171,8 @@ impl Run {
 
     /// Each of two that were made at the same time: half of their time.
     fn together(first: &Self, second: &Self) -> Self {
-        let Self { seconds, choosing, bytes } = Self::mean(first, second);
-        Self { seconds: seconds / 2.0, choosing: choosing / 2.0, bytes }
+        let mean = Self::mean(first, second);
+        Self { seconds: mean.seconds / 2.0, choosing: mean.choosing / 2.0, ..mean }
     }
 }
 
@@ -197,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_speed_of_two_is_their_mean() {
-        let run = |seconds| Run { seconds, choosing: seconds / 10.0, bytes: 1 };
+        let run =
+            |seconds| Run { seconds, processor: seconds, idle: 0.0, choosing: seconds / 10.0, bytes: 1 };
         // One dump in a second and one in three are two thirds of a dump in a second, each.
         let mean = Run::mean(&run(1.0), &run(3.0));
         assert!((mean.seconds - 1.5).abs() < 1e-9 && (mean.choosing - 0.15).abs() < 1e-9);

@@ -69,8 +69,15 @@ impl Contender {
         Codec { name: "snappy", reference: None },
     ];
 
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        Self::CODECS.into_iter().flat_map(|Codec { name, reference }| {
+    /// All codecs by name.
+    pub(super) fn codecs() -> [&'static str; Self::CODECS.len()] {
+        Self::CODECS.map(|codec| codec.name)
+    }
+
+    /// All who use one of these codecs.
+    pub(super) fn with(codecs: &[String]) -> impl Iterator<Item = Self> {
+        let wanted = |codec: &Codec| codecs.iter().any(|name| name == codec.name);
+        Self::CODECS.into_iter().filter(wanted).flat_map(|Codec { name, reference }| {
             let contender = |maker| move |crew| Self { maker, codec: name, crew };
             let ours = [Crew::OneThread, Crew::TwoThreads, Crew::TwoPrograms].map(contender(Maker::Holdover));
             let theirs = reference.map(Maker::Makedumpfile);
@@ -79,7 +86,7 @@ impl Contender {
         })
     }
 
-    fn threads(&self) -> u32 {
+    pub(super) fn threads(&self) -> u32 {
         if self.crew == Crew::TwoThreads { 2 } else { 1 }
     }
 

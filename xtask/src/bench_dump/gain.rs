@@ -17,6 +17,8 @@ pub(super) struct Gain {
     choosing: Option<Spread>,
     /// Two threads' speed, with one thread's as one.
     two_threads: Option<Spread>,
+    /// The same, if processors worked as long for two as for one: what else they do is all that counts.
+    at_one_speed: Option<Spread>,
     /// The same of two programs: what the machine allows.
     two_programs: Option<Spread>,
 }
@@ -42,6 +44,7 @@ impl Gain {
                 &runs.times(Contender::is_ours, Crew::OneThread, choosing),
             ),
             two_threads: ratios(&one_thread, &ours(Crew::TwoThreads)),
+            at_one_speed: runs.at_one_speed(),
             two_programs: ratios(&one_thread, &ours(Crew::TwoPrograms)),
         }
     }
@@ -61,6 +64,14 @@ impl OneCodec<'_> {
         found.map(|(_, runs)| runs.iter().map(time).collect()).unwrap_or_default()
     }
 
+    fn at_one_speed(&self) -> Option<Spread> {
+        let ours = |crew, time| self.times(Contender::is_ours, crew, time);
+        let [one, two] = [Crew::OneThread, Crew::TwoThreads].map(|crew| ours(crew, |run| run.idle));
+        let work = ours(Crew::OneThread, |run| run.processor);
+        let ratios = work.iter().zip(one.iter().zip(&two));
+        Spread::of(ratios.map(|(work, (one, two))| (work + one) / (work / 2.0 + two)))
+    }
+
     fn best_reference(&self, time: fn(&Run) -> f64) -> Vec<f64> {
         let [one, two] =
             [Crew::OneThread, Crew::TwoThreads].map(|crew| self.times(Contender::is_reference, crew, time));
@@ -78,12 +89,15 @@ pub(super) struct Table<'a>(pub(super) &'a [Gain]);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nHow many times as fast, median (least – most):\n")?;
-        writeln!(f, "| | as makedumpfile | choosing pages | two threads as one | two programs as one |")?;
-        writeln!(f, "|---|---:|---:|---:|---:|")?;
-        for Gain { codec, one_thread, choosing, two_threads, two_programs } in self.0 {
-            let [one_thread, choosing, two_threads, two_programs] =
-                [one_thread, choosing, two_threads, two_programs].map(|spread| cell(spread.as_ref()));
-            writeln!(f, "| {codec} | {one_thread} | {choosing} | {two_threads} | {two_programs} |")?;
+        writeln!(
+            f,
+            "| | as makedumpfile | choosing pages | two threads as one | at one speed | two programs as one |"
+        )?;
+        writeln!(f, "|---|---:|---:|---:|---:|---:|")?;
+        for Gain { codec, one_thread, choosing, two_threads, at_one_speed, two_programs } in self.0 {
+            let cells = [one_thread, choosing, two_threads, at_one_speed, two_programs]
+                .map(|spread| cell(spread.as_ref()));
+            writeln!(f, "| {codec} | {} |", cells.join(" | "))?;
         }
         Ok(())
     }
@@ -99,7 +113,14 @@ mod tests {
     use super::*;
 
     fn measured(maker: Maker, codec: &'static str, crew: Crew, seconds: [f64; 2]) -> (Contender, Vec<Run>) {
-        let runs = seconds.map(|seconds| Run { seconds, choosing: seconds / 10.0, bytes: 0 });
+        let run = |seconds| Run {
+            seconds,
+            processor: seconds / 2.0,
+            idle: seconds / 2.0,
+            choosing: seconds / 10.0,
+            bytes: 0,
+        };
+        let runs = seconds.map(run);
         (Contender { maker, codec, crew }, runs.into())
     }
 
@@ -119,6 +140,7 @@ mod tests {
         assert_eq!(zlib.one_thread, spread(4.0, 5.0));
         assert_eq!(zlib.choosing, spread(4.0, 5.0));
         assert_eq!(zlib.two_threads, spread(1.0, 2.0));
+        assert_eq!(zlib.at_one_speed, spread(4.0 / 3.0, 2.0));
         assert_eq!(zlib.two_programs, spread(2.0, 4.0));
         assert_eq!((snappy.one_thread, snappy.two_threads), (None, None));
     }

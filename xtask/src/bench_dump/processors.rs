@@ -1,8 +1,12 @@
-//! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that.
+//! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that. And tells how long
+//! processors worked.
 
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::parallel;
@@ -43,6 +47,13 @@ impl Processors {
             parallel::end(there)
         })
     }
+}
+
+/// Seconds in which processors worked for programs that were started and have ended.
+pub(super) fn time() -> Result<f64> {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let microseconds = (used.user_time() + used.system_time()).num_microseconds();
+    Ok(Duration::from_micros(microseconds.try_into()?).as_secs_f64())
 }
 
 #[cfg(test)]
