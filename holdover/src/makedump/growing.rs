@@ -77,6 +77,7 @@ mod tests {
         assert_eq!(full.map(Range::len), [0, STRETCH / 2, STRETCH, 0]);
         assert_eq!(full[1], Range::new(begin, STRETCH));
         assert_eq!(full[2], Range::new(STRETCH, 2 * STRETCH));
+        assert!(growing.full(begin, 1).is_empty(), "this one is late");
         assert_eq!(growing.full(5 * STRETCH, STRETCH), Range::new(2 * STRETCH, 5 * STRETCH));
     }
 }
