@@ -15,6 +15,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod address;
 mod block;
 mod clock;
 mod dma;
@@ -22,9 +23,10 @@ mod memory;
 mod range;
 mod registers;
 
+pub use address::{IoAddress, PhysicalAddress};
 pub use block::{BlockDevice, BlockError};
 pub use clock::{Clock, TimedOut, wait_until};
 pub use dma::{Dma, DmaMemory};
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
-pub use range::Range;
+pub use range::{Position, Range};
 pub use registers::Registers;

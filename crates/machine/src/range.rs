@@ -1,70 +1,88 @@
-//! Half-open ranges of addresses.
+//! Half-open ranges, each of one kind of thing.
 
 use core::fmt;
 
-/// A half-open range of addresses, `start..end`, physical or I/O virtual as the context says.
+/// What a range can be of: addresses of one kind, or plain numbers, in their order.
+pub trait Position: Copy + Ord {
+    /// The position `count` after this one; `None` past the last there is.
+    fn checked_add(self, count: u64) -> Option<Self>;
+
+    /// How many positions there are from `start` up to this one; 0 if this one comes first.
+    fn count_since(self, start: Self) -> u64;
+}
+
+impl Position for u64 {
+    fn checked_add(self, count: u64) -> Option<Self> {
+        self.checked_add(count)
+    }
+
+    fn count_since(self, start: Self) -> u64 {
+        self.saturating_sub(start)
+    }
+}
+
+/// A half-open range, `start..end`, of whatever `T` counts: physical addresses, I/O addresses, or plain numbers.
 ///
 /// A range whose `end` is not above its `start` is empty. Unlike `core::ops::Range` it is `Copy` and ordered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Range {
-    /// First address inside.
-    pub start: u64,
-    /// First address after.
-    pub end: u64,
+pub struct Range<T = u64> {
+    /// First one inside.
+    pub start: T,
+    /// First one after.
+    pub end: T,
 }
 
-impl Range {
+impl<T> Range<T> {
     /// The range from `start` up to, not including, `end`.
-    pub const fn new(start: u64, end: u64) -> Self {
+    pub const fn new(start: T, end: T) -> Self {
         Self { start, end }
     }
+}
 
-    /// The `len` addresses from `start`; `None` if they would pass the end of the address space.
-    pub const fn sized(start: u64, len: u64) -> Option<Self> {
-        match start.checked_add(len) {
-            Some(end) => Some(Self { start, end }),
-            None => None,
-        }
+impl<T: Position> Range<T> {
+    /// The range of `len` from `start`; `None` if it would pass the last position there is.
+    pub fn sized(start: T, len: u64) -> Option<Self> {
+        Some(Self { start, end: start.checked_add(len)? })
     }
 
-    /// How many addresses lie inside.
-    pub const fn len(self) -> u64 {
-        self.end.saturating_sub(self.start)
+    /// How many lie inside.
+    pub fn len(self) -> u64 {
+        self.end.count_since(self.start)
     }
 
-    /// Whether no address lies inside.
-    pub const fn is_empty(self) -> bool {
+    /// Whether nothing lies inside.
+    pub fn is_empty(self) -> bool {
         self.end <= self.start
     }
 
-    /// Whether `address` lies inside.
-    pub const fn contains(self, address: u64) -> bool {
-        self.start <= address && address < self.end
+    /// Whether `one` lies inside.
+    pub fn contains(self, one: T) -> bool {
+        self.start <= one && one < self.end
     }
 
-    /// Whether every address of `other` lies inside.
-    pub const fn covers(self, other: Self) -> bool {
+    /// Whether all of `other` lies inside.
+    pub fn covers(self, other: Self) -> bool {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)
     }
 
-    /// Whether an address lies in both.
-    pub const fn overlaps(self, other: Self) -> bool {
+    /// Whether something lies in both.
+    pub fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && !other.is_empty() && self.start < other.end && other.start < self.end
     }
 
-    /// The addresses that lie in both; empty if there are none.
+    /// What lies in both; empty if there is nothing.
     pub fn intersection(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), end: self.end.min(other.end) }
     }
 }
 
-impl fmt::Debug for Range {
+impl<T: fmt::LowerHex> fmt::Debug for Range<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}..{:#x}", self.start, self.end)
     }
 }
 
-impl fmt::Display for Range {
+impl<T: fmt::LowerHex> fmt::Display for Range<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
