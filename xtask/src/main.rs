@@ -2,55 +2,26 @@
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` | one task each |
-//! | `scenario`, `row`, `matrix` | what is varied, what a crash must show, and which crashes the test runs |
-//! | `archive` | what is downloaded from Debian's archive: `kernels`, a newer `emulator` and newer readers |
-//! | `crash` | one crash from boot to reset, with `initramfs`, `files`, `tool` |
-//! | `stock` | stock kdump, which a crash can load in Holdover's place |
-//! | `damage` | what is done to a dead kernel's tables before the takeover |
-//! | `qemu` | the machine, with `console`, `qmp`, `gdb`, `traffic`, `ram`, `reserved` |
-//! | `spread` | many measurements in three numbers |
-//! | `witness`, `account` | what others say of a crash, and what Holdover itself says |
+//! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` |
+//! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `tool`, `stock` kdump |
+//! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
+//! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |
+//! | [`witnesses`] | what others than Holdover say of a crash, and what Holdover itself says |
+//! | `paths`, `process`, `parallel` | what all of these use |
 
-mod account;
-mod archive;
-mod bench_dump;
-mod boot;
-mod build;
-mod bzimage;
-mod compare;
-mod console;
-mod core;
-mod crash;
-mod damage;
-mod demo;
-mod emulator;
-mod files;
-mod fuzz;
-mod gdb;
-mod initramfs;
-mod kernels;
-mod matrix;
+mod crashes;
+mod guests;
+mod machines;
 mod parallel;
 mod paths;
 mod process;
-mod qemu;
-mod qmp;
-mod ram;
-mod reserved;
-mod row;
-mod run;
-mod scenario;
-mod setup;
-mod spread;
-mod stock;
-mod test;
-mod tool;
-mod traffic;
-mod witness;
+mod tasks;
+mod witnesses;
 
 use anyhow::Result;
 use clap::Parser;
+
+use tasks::{bench_dump, build, compare, core, demo, fuzz, run, setup, test};
 
 /// Development tasks of Holdover
 #[derive(Parser)]

@@ -1,0 +1,7 @@
+//! Crashes: one from boot to reset, and the matrix of those that the test runs with what each must show.
+
+pub(crate) mod boot;
+pub(crate) mod crash;
+pub(crate) mod damage;
+pub(crate) mod matrix;
+pub(crate) mod row;

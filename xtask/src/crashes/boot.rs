@@ -1,0 +1,94 @@
+//! From power-on until the guest has loaded a capture kernel and waits for the bench.
+//!
+//! Until then nothing of Holdover's capture kernel has run. Once in some hundred boots, emulated Linux stalls on the way and says
+//! nothing any more, or dies of what no processor does (a fault at an instruction that cannot have it, with flags that there are not).
+//! Such a boot is done once more, and told of.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::machines::console::{Ended, Line, Silence};
+use crate::machines::files::Files;
+use crate::machines::qemu::Machine;
+
+/// The line with which the guest's init tells that the capture kernel is loaded, and that it waits for the bench.
+const LOADED: &str = "bench: loaded";
+
+/// The longest that it may take, on a machine that does two such things at once.
+const LIMIT: Duration = Duration::from_secs(240);
+/// The longest that a booting Linux is silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A machine that waits for the bench.
+pub(crate) struct Booted {
+    /// Its files.
+    pub(crate) files: Files,
+    /// It itself.
+    pub(crate) machine: Machine,
+    /// What it said of loading the capture kernel.
+    pub(crate) loaded: Line,
+}
+
+/// Boots the machine that `start` makes of a fresh set of files, which are kept under `name`.
+pub(crate) fn boot(name: &str, start: impl Fn(&Files) -> Result<Machine>) -> Result<Booted> {
+    unless_failed_twice(name, || {
+        let files = Files::new(name)?;
+        let machine = start(&files)?;
+        let loaded = machine.console().wait_for_talker(LOADED, LIMIT, SILENCE)?;
+        Ok(Booted { files, machine, loaded })
+    })
+}
+
+fn unless_failed_twice<T>(name: &str, boot: impl Fn() -> Result<T>) -> Result<T> {
+    boot().or_else(|error| {
+        ensure!(error.is::<Silence>() || error.is::<Ended>(), error);
+        eprintln!(
+            "note  {name}: Linux did not come to load the capture kernel, and boots once more: {error}"
+        );
+        boot()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use anyhow::bail;
+
+    use super::*;
+
+    /// How often a boot is tried that ends in `error` for the first `failures` times, and what comes of it.
+    fn tried(failures: u32, error: impl Fn() -> anyhow::Error) -> (u32, Result<()>) {
+        let count = Cell::new(0);
+        let result = unless_failed_twice("test", || {
+            count.set(count.get() + 1);
+            if count.get() <= failures {
+                bail!(error())
+            }
+            Ok(())
+        });
+        (count.get(), result)
+    }
+
+    fn silence() -> anyhow::Error {
+        Silence { silence: SILENCE, tail: String::new() }.into()
+    }
+
+    fn end() -> anyhow::Error {
+        Ended { wanted: LOADED.to_owned(), tail: String::new() }.into()
+    }
+
+    #[test]
+    fn a_boot_that_stalled_or_died_is_done_once_more_but_no_third_time() {
+        for error in [silence, end] {
+            assert!(matches!(tried(1, error), (2, Ok(()))));
+            assert!(matches!(tried(2, error), (2, Err(_))));
+        }
+    }
+
+    #[test]
+    fn a_boot_that_failed_in_another_way_is_not_done_again() {
+        assert!(matches!(tried(1, || anyhow::anyhow!("QEMU did not start")), (1, Err(_))));
+    }
+}

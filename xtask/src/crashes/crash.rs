@@ -1,0 +1,303 @@
+//! One crash from beginning to end: boot, load Holdover, panic, watch, and keep what the witnesses need.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::crashes::boot::{self, Booted};
+use crate::crashes::damage::{Damage, Wound};
+use crate::guests::initramfs::{self, Archive};
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::stock::{self, UserSpace};
+use crate::guests::tool::Tool;
+use crate::machines::console::{Echo, Line};
+use crate::machines::files::Files;
+use crate::machines::gdb::Gdb;
+use crate::machines::qemu::{self, Machine, Watch};
+use crate::machines::ram::{self, Ram};
+use crate::machines::reserved::Reserved;
+use crate::machines::scenario::unit::Translation;
+use crate::machines::scenario::{Capture, Codec, Disk, End, MemoryUse, Scenario, Start};
+use crate::witnesses::tables::Tables;
+use crate::witnesses::trace::Trace;
+
+/// From the panic to Holdover's first instruction.
+const ENTRY: Duration = Duration::from_secs(60);
+/// From the panic to the reset. Holdover's own deadlines are far below, but a blocked device that does not rest slows the whole
+/// emulated machine down: QEMU writes a line of trace for each of its faults.
+const RESET: Duration = Duration::from_secs(400);
+
+/// The dump's disk: far more than a dump needs.
+pub(crate) const DISK_BYTES: u64 = 256 << 20;
+
+/// What the guest gives back where its memory is used in every way.
+const BALLOON_MIB: u64 = 32;
+
+/// The label of no disk.
+const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
+
+/// The line with which a Linux dies.
+pub(crate) const PANIC: &str = "Kernel panic - not syncing";
+
+/// The line with which Holdover says that the units are its own.
+const TAKEN_OVER: &str = "takeover done";
+
+/// The line with which Holdover says that a dump can be read by now.
+const VITAL_SAFE: &str = "vital pages are safe";
+
+/// Names of the dumps that a stock crash kernel makes of its /proc/vmcore, in the folder of its disk.
+pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
+/// Name of makedumpfile's.
+pub(crate) const REFERENCE: &str = "makedumpfile";
+
+/// Runs in a stock crash kernel, whose memory Holdover's command line has to share with everything else: 32 MiB of addresses
+/// are all it gets.
+const MAKE_DUMPS: &str = "\
+set -e -o pipefail
+say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
+mount -t ext4 /dev/vda /mnt
+makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
+ulimit -v 32768
+holdover makedump -d 31 /proc/vmcore /mnt/holdover | say_lines
+holdover makedump -d 31 --elf /proc/vmcore /mnt/holdover.elf | say_lines
+umount /mnt
+";
+
+/// What to run, and how closely to look.
+pub(crate) struct Crash<'a> {
+    /// The machine and what happens on it.
+    pub(crate) scenario: &'a Scenario,
+    /// Holdover, the capture kernel.
+    pub(crate) image: &'a Path,
+    /// The host's command line.
+    pub(crate) tool: &'a Tool,
+    /// How much is observed.
+    pub(crate) watch: Watch,
+    /// Whether the console is shown.
+    pub(crate) echo: Echo,
+}
+
+/// What a crash left behind.
+pub(crate) struct Evidence {
+    /// Which kernel crashed.
+    pub(crate) kernel: Flavour,
+    /// How its dump is compressed.
+    pub(crate) codec: Codec,
+    /// The files, the dump disk among them.
+    pub(crate) files: Files,
+    /// The console.
+    pub(crate) lines: Vec<Line>,
+    /// The crash reservation: the memory that is Holdover's.
+    pub(crate) reserved: Reserved,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: Vec<u16>,
+    /// The stop at Holdover's first instruction, if there was one.
+    pub(crate) stop: Option<Stop>,
+}
+
+/// A stop between the dead kernel and Holdover.
+pub(crate) struct Stop {
+    /// When.
+    pub(crate) entered: SystemTime,
+    /// What was done to the dead kernel's tables.
+    pub(crate) wound: Option<Wound>,
+}
+
+impl Crash<'_> {
+    /// Runs it; its files are kept under `name`. Fails unless the machine has ended as it should.
+    pub(crate) fn run(&self, name: &str) -> Result<Evidence> {
+        let Booted { files, mut machine, .. } = boot::boot(name, |files| self.start(files))?;
+        self.check_guest(&machine.console().lines())?;
+        if self.scenario.memory_use == MemoryUse::EveryKind {
+            machine.take_memory(BALLOON_MIB)?;
+        }
+        let reserved = Reserved::of(&machine.console().lines())?;
+        let stop = self.crash(&mut machine, &files, &reserved)?;
+        let lines = self.end(machine)?;
+        let Scenario { kernel, codec, disk_place, .. } = *self.scenario;
+        Ok(Evidence { kernel, codec, files, lines, reserved, disk: disk_place.source_ids(), stop })
+    }
+
+    fn end(&self, machine: Machine) -> Result<Vec<Line>> {
+        match self.scenario.end {
+            End::Reset => machine.wait_for_reset(RESET),
+            End::PowerCut => {
+                machine.wait_for(VITAL_SAFE, RESET)?;
+                Ok(machine.cut_power())
+            }
+        }
+    }
+
+    fn start(&self, files: &Files) -> Result<Machine> {
+        let kernel = Kernel::load(self.scenario.kernel)?;
+        self.write_initramfs(&kernel, files)?;
+        Machine::start(self.scenario, &kernel, files, self.watch, self.echo)
+    }
+
+    fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
+        let mut archive = initramfs::base(self.scenario.kernel, kernel, self.scenario.memory_use)?;
+        self.tool.add_to(&mut archive)?;
+        let load = match self.scenario.capture {
+            Capture::Holdover => self.add_holdover(&mut archive, files)?,
+            Capture::Stock => self.add_stock(kernel, &mut archive, files)?,
+        };
+        archive.add("scenario/load", load.as_bytes());
+        archive.add("scenario/crash", self.crash_command().as_bytes());
+        Ok(fs::write(files.initramfs(), archive.finish())?)
+    }
+
+    /// Makes Holdover and its disk ready; returns the command that loads it in the guest.
+    fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
+        let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
+        archive.add("capture", &image);
+        Ok(self.load_command(&self.make_disk(files)?))
+    }
+
+    /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
+    fn add_stock(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
+        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        stock::make_file_system(&files.disk())?;
+        let user_space = UserSpace::new()?.with_makedumpfile()?.with_holdover(self.tool)?;
+        archive.add("capture", &stock::image(kernel)?);
+        archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
+        Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))
+    }
+
+    /// Makes the dump's disk and returns the UUID of its label.
+    fn make_disk(&self, files: &Files) -> Result<String> {
+        let bytes = match self.scenario.disk {
+            Disk::Labelled | Disk::OtherLabel => DISK_BYTES,
+            Disk::Tight => 26 << 20,
+            Disk::TooSmall => 4 << 20,
+        };
+        File::create(files.disk())?.set_len(bytes)?;
+        let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
+        files.remember_disk()?;
+        Ok(area)
+    }
+
+    /// Runs in the guest. What `holdover load` refuses to do is done with `kexec` itself.
+    fn load_command(&self, area: &str) -> String {
+        let syscall = self.scenario.syscall;
+        let (letter, name) = (syscall.letter(), syscall.name());
+        match (self.scenario.start, self.scenario.disk) {
+            (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
+            (Start::Panic, Disk::OtherLabel) => {
+                let options = format!("console=ttyS0 holdover.area={OTHER_AREA}");
+                format!("kexec -{letter} -p /capture --command-line='{options}'\n")
+            }
+            (Start::Panic, _) => {
+                let append = self
+                    .scenario
+                    .mutation
+                    .map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
+                let append = append.unwrap_or_default();
+                let codec = self.scenario.codec.name();
+                format!(
+                    "holdover load --image /capture --area {area} --syscall {name} --codec {codec} {append}\n"
+                )
+            }
+        }
+    }
+
+    /// Runs in the guest.
+    fn crash_command(&self) -> &'static str {
+        match self.scenario.start {
+            Start::Panic => "echo c > /proc/sysrq-trigger\n",
+            Start::Exec => "kexec -e\n",
+        }
+    }
+
+    /// Checks that the guest is the one that was asked for.
+    fn check_guest(&self, lines: &[Line]) -> Result<()> {
+        let said = |wanted: &str| lines.iter().filter_map(Line::bench).find(|said| said.starts_with(wanted));
+        let kernel = said("kernel").unwrap_or_default();
+        let paging = format!("paging {}", self.scenario.paging.levels());
+        ensure!(kernel.ends_with(&paging), "the guest does not have {paging}: {kernel}");
+        let loaded = said("loaded").unwrap_or_default();
+        let wanted = if self.scenario.start == Start::Panic { "crash=1" } else { "exec=1" };
+        let complaint = said("load:").unwrap_or("the loader said nothing");
+        ensure!(loaded.contains(wanted), "the guest could not load the capture kernel: {complaint}");
+        Ok(())
+    }
+
+    /// Lets the guest crash.
+    fn crash(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Option<Stop>> {
+        if self.watch < Watch::Memory {
+            machine.type_line("go")?;
+            return Ok(None);
+        }
+        // QEMU's trace does not show what passes a unit untranslated. What a card then receives before the swap would be a
+        // change of memory that nobody can explain.
+        let unseen = self.scenario.unit.translation == Translation::PassThrough;
+        if unseen {
+            machine.traffic().hold();
+        }
+        let stop = self.stop_at_entry(machine, files, reserved)?;
+        if unseen {
+            machine.wait_for(TAKEN_OVER, ENTRY)?;
+            machine.traffic().resume();
+        }
+        Ok(Some(stop))
+    }
+
+    /// That of the kernel that takes the dump.
+    fn entry(&self) -> Result<Entry> {
+        match self.scenario.capture {
+            Capture::Holdover => entry_of(self.image),
+            Capture::Stock => entry_of(&Kernel::load(self.scenario.kernel)?.image),
+        }
+    }
+
+    /// Lets the guest crash, and stops it between the dead kernel and Holdover to damage and to copy its memory.
+    fn stop_at_entry(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Stop> {
+        let entry = self.entry()?.find(files, reserved)?;
+        let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
+        gdb.break_at(entry)?;
+        machine.type_line("go")?;
+        gdb.run_to_breakpoint(ENTRY)?;
+        let entered = SystemTime::now();
+        let wound = self.scenario.damage.map(|damage| inflict(damage, files, reserved)).transpose()?;
+        ram::copy(&files.ram(), &files.snapshot())?;
+        gdb.detach()?;
+        Ok(Stop { entered, wound })
+    }
+}
+
+fn inflict(damage: Damage, files: &Files, reserved: &Reserved) -> Result<Wound> {
+    let ram = Ram::open_writable(&files.ram())?;
+    let trace = Trace::read(&files.trace(), SystemTime::now())?;
+    let iova = trace.lowest_iova(damage.victim().source_id()).context("the victim does no DMA")?;
+    damage.inflict(&ram, &Tables::new(&ram, trace.dead_root()?), reserved, iova)
+}
+
+/// The first instructions of an image's 64-bit entry.
+struct Entry {
+    code: Vec<u8>,
+}
+
+/// Reads the instructions at the 64-bit entry of a bzImage: 0x200 bytes into the payload, which follows the set-up sectors.
+///
+/// Linux, Documentation/arch/x86/boot.rst: `setup_sects` at 0x1f1 (0 means 4), "64-bit Boot Protocol".
+fn entry_of(image: &Path) -> Result<Entry> {
+    let image = fs::read(image)?;
+    let sectors = match image.get(0x1f1) {
+        Some(0) => 4,
+        Some(&sectors) => usize::from(sectors),
+        None => 0,
+    };
+    let start = (sectors + 1) * 512 + 0x200;
+    let code = image.get(start..start + 256).context("the image is too short for a bzImage")?;
+    Ok(Entry { code: code.to_vec() })
+}
+
+impl Entry {
+    /// Physical address of the loaded entry.
+    fn find(&self, files: &Files, reserved: &Reserved) -> Result<u64> {
+        Ram::open(&files.ram())?
+            .find(reserved.pieces(), 0x200, &self.code)
+            .context("cannot find the loaded capture kernel in memory")
+    }
+}

@@ -1,0 +1,266 @@
+//! Which crashes `cargo xtask test` runs, and what each must show.
+
+use crate::crashes::damage::Damage;
+use crate::crashes::row::{Expectation, Row};
+use crate::guests::kernels::Flavour;
+use crate::guests::stock;
+use crate::machines::emulator::Emulator;
+use crate::machines::scenario::device::DiskPlace;
+use crate::machines::scenario::mutation::Mutation;
+use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
+use crate::machines::scenario::{
+    Capture, Codec, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
+};
+use crate::witnesses::Witness;
+
+/// Every row.
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = takeovers();
+    rows.extend(hardware());
+    rows.push(pending_requests());
+    rows.push(made_dumps());
+    rows.extend(every_kind_of_page());
+    rows.push(proc_vmcore());
+    rows.extend(codecs());
+    rows.extend(mutations());
+    rows.extend(damages());
+    rows.extend(bad_input());
+    rows
+}
+
+/// Every mode, with and without translation, every depth of paging, below and above 4 GiB, spread over kernels and system
+/// calls; in the mode that Linux uses by itself, all of these. A reservation above 4 GiB comes with wide I/O addresses.
+fn takeovers() -> Vec<Row> {
+    use Flavour::{Amd64, Cloud};
+    use Mode::{Legacy, Scalable};
+    use Paging::{FiveLevel, FourLevel};
+    use Reservation::{High, Low};
+    use Syscall::{File, Load};
+    use Translation::{On, PassThrough};
+
+    let rows = [
+        (Amd64, File, Legacy, On, FourLevel, Low),
+        (Amd64, File, Legacy, On, FiveLevel, Low),
+        (Amd64, Load, Legacy, On, FourLevel, Low),
+        (Amd64, Load, Legacy, On, FiveLevel, Low),
+        (Cloud, File, Legacy, On, FourLevel, Low),
+        (Cloud, File, Legacy, On, FiveLevel, Low),
+        (Cloud, Load, Legacy, On, FourLevel, Low),
+        (Cloud, Load, Legacy, On, FiveLevel, Low),
+        (Cloud, Load, Legacy, On, FourLevel, High),
+        (Amd64, File, Legacy, On, FiveLevel, High),
+        (Amd64, Load, Legacy, PassThrough, FourLevel, Low),
+        (Cloud, File, Legacy, PassThrough, FiveLevel, Low),
+        (Cloud, File, Legacy, PassThrough, FourLevel, High),
+        (Amd64, Load, Legacy, PassThrough, FiveLevel, High),
+        (Amd64, File, Scalable, On, FourLevel, Low),
+        (Cloud, Load, Scalable, On, FiveLevel, Low),
+        (Cloud, File, Scalable, On, FourLevel, High),
+        (Amd64, Load, Scalable, On, FiveLevel, High),
+        (Cloud, Load, Scalable, PassThrough, FourLevel, Low),
+        (Amd64, File, Scalable, PassThrough, FiveLevel, Low),
+        (Amd64, Load, Scalable, PassThrough, FourLevel, High),
+        (Cloud, File, Scalable, PassThrough, FiveLevel, High),
+    ];
+    let row = |(kernel, syscall, mode, translation, paging, reservation)| {
+        let (memory_mib, width) = match reservation {
+            Low => (1024, Width::Bits39),
+            High => (5120, Width::Bits48),
+        };
+        // Two processors in half of the rows: the notes of each belong in the dump.
+        let cpus = if paging == FiveLevel { 2 } else { 1 };
+        let unit = Unit { translation, mode, width, ..Unit::PLAIN };
+        let plain = Scenario::plain(kernel);
+        Scenario { syscall, paging, unit, cpus, memory_mib, reservation, ..plain }
+    };
+    rows.map(row).map(|scenario| Row::takeover(&name_of(&scenario), scenario)).into()
+}
+
+/// What differs from Linux's own ways is named.
+fn name_of(scenario: &Scenario) -> String {
+    let Scenario { kernel, syscall, paging, unit, reservation, .. } = scenario;
+    let mut name = format!("{}-{}-{}level", kernel.name(), syscall.letter(), paging.levels());
+    let more = [
+        (unit.mode == Mode::Scalable, "-scalable"),
+        (unit.translation == Translation::PassThrough, "-pt"),
+        (*reservation == Reservation::High, "-high"),
+    ];
+    more.into_iter().filter(|(differs, _)| *differs).for_each(|(_, word)| name += word);
+    name
+}
+
+/// Other hardware and another kernel.
+fn hardware() -> Vec<Row> {
+    let unit = |unit: Unit| Scenario { unit, ..Scenario::plain(Flavour::Cloud) };
+    let identity = Unit { translation: Translation::Identity, ..Unit::PLAIN };
+    let disk_at = |disk_place| Scenario { disk_place, ..Scenario::plain(Flavour::Cloud) };
+    let first_stage = |kernel, paging| Scenario {
+        emulator: Emulator::Backports,
+        unit: Unit { mode: Mode::FirstStage, width: Width::Bits48, ..Unit::PLAIN },
+        paging,
+        ..Scenario::plain(kernel)
+    };
+    let newer =
+        |unit| Scenario { emulator: Emulator::Backports, unit, ..Scenario::plain(Flavour::Backports) };
+    let rows = [
+        ("caching-mode", unit(Unit { caching: Caching::Anything, ..Unit::PLAIN })),
+        ("interrupts-not-remapped", unit(Unit { interrupts: Interrupts::Plain, ..Unit::PLAIN })),
+        ("identity-table", unit(identity)),
+        ("disk-behind-pci-bridge", disk_at(DiskPlace::PciBridge)),
+        ("disk-behind-pcie-bridge", disk_at(DiskPlace::PcieToPciBridge)),
+        ("first-stage-amd64", first_stage(Flavour::Amd64, Paging::FourLevel)),
+        ("first-stage-backports", first_stage(Flavour::Backports, Paging::FiveLevel)),
+        ("x2apic-backports", newer(Unit { interrupts: Interrupts::X2apic, ..Unit::PLAIN })),
+    ];
+    rows.map(|(name, scenario)| Row::takeover(name, scenario)).into()
+}
+
+fn pending_requests() -> Row {
+    let scenario = Scenario::plain(Flavour::Cloud);
+    Row { name: "pending-requests".to_owned(), scenario, expectation: Expectation::PendingRequests }
+}
+
+/// The kernel whose debug information is here: `crash` and drgn need it.
+fn made_dumps() -> Row {
+    let scenario = Scenario::plain(Flavour::Cloud);
+    Row { name: "made-dumps".to_owned(), scenario, expectation: Expectation::MadeDumps }
+}
+
+/// The kernels that know memory errors, one for each way in which types of pages are told. QEMU 7.2 now and then makes of the flags
+/// that `cmpxchg16b` leaves what no processor has, of which newer kernels die while they boot.
+fn every_kind_of_page() -> Vec<Row> {
+    let row = |kernel: Flavour| {
+        let emulator = if kernel == Flavour::Amd64 { Emulator::Installed } else { Emulator::Backports };
+        let scenario = Scenario { emulator, memory_use: MemoryUse::EveryKind, ..Scenario::plain(kernel) };
+        let name = format!("every-kind-of-page-{}", kernel.name());
+        Row { name, scenario, expectation: Expectation::EveryLevel }
+    };
+    [Flavour::Amd64, Flavour::Backports, Flavour::Testing].map(row).into()
+}
+
+/// Those that nobody gets who does not ask for them.
+fn codecs() -> Vec<Row> {
+    let row = |codec: Codec| {
+        let scenario = Scenario { codec, ..Scenario::plain(Flavour::Cloud) };
+        let name = format!("codec-{}", codec.name());
+        Row { name, scenario, expectation: Expectation::Compressed(codec) }
+    };
+    [Codec::Lzo, Codec::Zstd, Codec::None].map(row).into()
+}
+
+/// The same kernel takes the dump as stock kdump does it. (By the other system call, a range of RAM ends within a page, which
+/// makedumpfile loses.)
+fn proc_vmcore() -> Row {
+    let stock = Scenario {
+        capture: Capture::Stock,
+        reserved_mib: stock::RESERVED_MIB,
+        ..Scenario::plain(Flavour::Cloud)
+    };
+    Row { name: "proc-vmcore".to_owned(), scenario: stock, expectation: Expectation::StockDumps }
+}
+
+/// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never
+/// rest.
+fn mutations() -> Vec<Row> {
+    let plain = Unit::PLAIN;
+    let scalable = Unit { mode: Mode::Scalable, ..plain };
+    let pass_through = Unit { translation: Translation::PassThrough, ..plain };
+    let caught = [
+        ("", plain, Mutation::SkipTable, Witness::Trace, "first fault"),
+        ("-scalable", scalable, Mutation::SkipTable, Witness::Tables, "lost"),
+        ("", plain, Mutation::ReuseIova, Witness::Trace, "first changed translation"),
+        ("", plain, Mutation::ClearTe, Witness::Trace, "translation was turned off"),
+        ("", plain, Mutation::FlipByte, Witness::Memory, "is not what was in memory"),
+        ("-pt", pass_through, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
+        ("-scalable", scalable, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
+    ];
+    let row =
+        |(variant, unit, mutation, witness, objection): (&str, Unit, Mutation, Witness, &'static str)| {
+            let scenario = Scenario { unit, mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) };
+            let name = format!("mutation-{}{variant}", mutation.name());
+            Row { name, scenario, expectation: Expectation::Caught(witness, objection) }
+        };
+    caught.map(row).into()
+}
+
+/// What is damaged between the panic and the takeover, each in a crash of its own. The general kernel has the devices that
+/// never rest.
+fn damages() -> Vec<Row> {
+    let deep = Unit { width: Width::Bits48, ..Unit::PLAIN };
+    let rows = [
+        (Damage::ContextBeyondMemory, Unit::PLAIN),
+        (Damage::ContextReservedBits, Unit::PLAIN),
+        (Damage::ContextWrongWidth, Unit::PLAIN),
+        (Damage::DiskContext, Unit::PLAIN),
+        (Damage::PasidTableInCaptureKernel, Unit { mode: Mode::Scalable, ..Unit::PLAIN }),
+        (Damage::TableInRegisters, Unit::PLAIN),
+        (Damage::TableInCaptureKernel, deep),
+        (Damage::TableLoop, Unit::PLAIN),
+        (Damage::PageInCaptureKernel, Unit::PLAIN),
+        (Damage::FanOut, deep),
+    ];
+    let row = |(damage, unit): (Damage, Unit)| Row {
+        name: format!("damage-{}", damage.name()),
+        scenario: Scenario { damage: Some(damage), unit, ..Scenario::plain(Flavour::Amd64) },
+        expectation: Expectation::Damaged(damage),
+    };
+    rows.map(row).into()
+}
+
+fn bad_input() -> Vec<Row> {
+    let plain = || Scenario::plain(Flavour::Cloud);
+    let rows = [
+        ("no-crash", Scenario { start: Start::Exec, ..plain() }, Expectation::NoDump("elfcorehdr")),
+        (
+            "no-remapping-unit",
+            Scenario { unit: Unit { translation: Translation::NoUnit, ..Unit::PLAIN }, ..plain() },
+            Expectation::PlainDump("DMAR"),
+        ),
+        (
+            "translation-off",
+            Scenario { unit: Unit { translation: Translation::Off, ..Unit::PLAIN }, ..plain() },
+            Expectation::PlainDump("translation is off"),
+        ),
+        ("no-labelled-disk", Scenario { disk: Disk::OtherLabel, ..plain() }, Expectation::NoDump("no disk")),
+        ("disk-too-small", Scenario { disk: Disk::TooSmall, ..plain() }, Expectation::PartialDump),
+        (
+            "disk-tight",
+            Scenario { disk: Disk::Tight, memory_mib: 5120, ..plain() },
+            Expectation::ReadablePartialDump,
+        ),
+        (
+            "power-cut",
+            Scenario { end: End::PowerCut, memory_mib: 5120, ..plain() },
+            Expectation::ReadableCutOffDump,
+        ),
+    ];
+    let row = |(name, scenario, expectation): (&str, Scenario, Expectation)| Row {
+        name: name.to_owned(),
+        scenario,
+        expectation,
+    };
+    rows.map(row).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_rows_share_a_name() {
+        let rows = rows();
+        let names: BTreeSet<_> = rows.iter().map(|row| &row.name).collect();
+        assert_eq!(names.len(), rows.len());
+    }
+
+    #[test]
+    fn every_combination_of_modes_paging_and_memory_is_a_row() {
+        let combination = |row: &Row| {
+            let Scenario { unit, paging, reservation, .. } = &row.scenario;
+            format!("{:?} {:?} {paging:?} {reservation:?}", unit.mode, unit.translation)
+        };
+        let combinations: BTreeSet<_> = takeovers().iter().map(combination).collect();
+        assert_eq!(combinations.len(), 2 * 2 * 2 * 2);
+    }
+}

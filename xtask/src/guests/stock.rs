@@ -1,0 +1,133 @@
+//! Stock kdump: Debian's own kernel as crash kernel, with a first user space that holds nothing but what writes the dump.
+//!
+//! What distributions load takes longer: their initial RAM file systems hold a whole init system and many drivers.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guests::initramfs::{self, Archive};
+use crate::guests::kernels::Kernel;
+use crate::guests::tool::Tool;
+use crate::machines::scenario::Syscall;
+use crate::{paths, process};
+
+/// MiB of memory that it is given: the least that distributions reserve.
+pub(crate) const RESERVED_MIB: u64 = 256;
+
+/// The line with which its init tells that the dump is on the disk.
+pub(crate) const COMPLETE: &str = "bench: dump complete";
+
+/// Drivers of the disk that takes the dump.
+const DISK: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Drivers of [`make_file_system`]'s file system; the second is asked for by the first, but only by name.
+const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
+
+/// What Debian's kdump-tools pass on and append, without what only a whole system needs. Fewer lines on the console save
+/// time, but the kernel's first one (a notice) is wanted, as early as it can be had.
+const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 printk.devkmsg=on panic=1 no_timer_check \
+    intel_iommu=on reset_devices nr_cpus=1";
+
+/// Runs in the guest: by this system call, loads a kernel and a first user space that lie there under these names.
+pub(crate) fn load_command(syscall: Syscall, kernel: &str, initramfs: &str) -> String {
+    let letter = syscall.letter();
+    format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{COMMAND_LINE}'\n")
+}
+
+/// A first user space under construction.
+pub(crate) struct UserSpace {
+    archive: Archive,
+    modules: Vec<&'static str>,
+}
+
+impl UserSpace {
+    /// One that starts the disk, and has no program yet that could write a dump.
+    pub(crate) fn new() -> Result<Self> {
+        let mut archive = Archive::default();
+        let init = paths::repository().join("guest/stock-init");
+        archive.add("init", &fs::read(&init).with_context(|| format!("no {}", init.display()))?);
+        for folder in ["proc", "sys", "dev", "tmp", "mnt"] {
+            archive.add_folder(Path::new(folder));
+        }
+        archive.copy_program("busybox")?;
+        Ok(Self { archive, modules: DISK.into() })
+    }
+
+    /// Adds makedumpfile.
+    pub(crate) fn with_makedumpfile(mut self) -> Result<Self> {
+        self.archive.copy_program("makedumpfile")?;
+        Ok(self)
+    }
+
+    /// Adds Holdover's command line, and the file system to which it writes.
+    pub(crate) fn with_holdover(mut self, tool: &Tool) -> Result<Self> {
+        tool.add_to(&mut self.archive)?;
+        self.modules.extend(FILE_SYSTEM);
+        Ok(self)
+    }
+
+    /// The archive of one that writes the dump with these commands.
+    pub(crate) fn writing(mut self, kernel: &Kernel, commands: &str) -> Result<Vec<u8>> {
+        initramfs::add_modules(&mut self.archive, kernel, &self.modules)?;
+        self.archive.add("scenario/dump", commands.as_bytes());
+        Ok(self.archive.finish())
+    }
+}
+
+/// Makes a file system for dumps on a disk image.
+pub(crate) fn make_file_system(disk: &Path) -> Result<()> {
+    let mut make = Command::new("/sbin/mke2fs");
+    make.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=0"]).arg(disk);
+    process::stdout(&mut make).map(|_| ())
+}
+
+/// Copies a file of that name out of such a file system.
+pub(crate) fn take_file(disk: &Path, name: &str, to: &Path) -> Result<()> {
+    let request = format!("dump /{name} {}", to.display());
+    process::stdout(Command::new("/sbin/debugfs").args(["-R", &request]).arg(disk))?;
+    let size = to.metadata().map_or(0, |file| file.len());
+    ensure!(size > 0, "the crash kernel's disk has no {name}");
+    Ok(())
+}
+
+/// The kernel's image, as `kexec` takes it.
+pub(crate) fn image(kernel: &Kernel) -> Result<Vec<u8>> {
+    fs::read(&kernel.image).with_context(|| format!("no {}", kernel.image.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A disk image with a file system on it.
+    fn disk(folder: &tempfile::TempDir) -> PathBuf {
+        let disk = folder.path().join("disk");
+        File::create(&disk).unwrap().set_len(4 << 20).unwrap();
+        make_file_system(&disk).unwrap();
+        disk
+    }
+
+    #[test]
+    fn a_file_comes_back_out_of_the_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, file) = (disk(&folder), folder.path().join("file"));
+        fs::write(&file, "content").unwrap();
+        let mut write = Command::new("/sbin/debugfs");
+        write.args(["-w", "-R", &format!("write {} vmcore", file.display())]).arg(&disk);
+        process::stdout(&mut write).unwrap();
+        let back = folder.path().join("back");
+        take_file(&disk, "vmcore", &back).unwrap();
+        assert_eq!(fs::read(back).unwrap(), b"content");
+    }
+
+    #[test]
+    fn a_file_that_is_not_in_the_file_system_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(take_file(&disk(&folder), "vmcore", &folder.path().join("back")).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! Holdover's own command line: built to run in the guest too, where there are no libraries.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::guests::initramfs::Archive;
+use crate::{paths, process};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The built program.
+#[derive(Clone, Debug)]
+pub(crate) struct Tool {
+    program: PathBuf,
+}
+
+/// What `holdover collect` says of the dump that it copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Collected {
+    /// Nothing is missing.
+    Whole,
+    /// It says itself that something is missing.
+    Lacking,
+}
+
+impl Tool {
+    /// Builds it, linked statically, in a target folder of its own: other flags would rebuild everything in the shared one.
+    pub(crate) fn build() -> Result<Self> {
+        let folder = paths::bench().join("tool");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "holdover",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ]);
+        build.arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+        process::run(build.current_dir(paths::repository()))?;
+        let program = folder.join(TARGET).join("release/holdover");
+        ensure!(program.is_file(), "cargo built no {}", program.display());
+        Ok(Self { program })
+    }
+
+    /// The program's file.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Puts it into a guest's initial RAM file system.
+    pub(crate) fn add_to(&self, archive: &mut Archive) -> Result<()> {
+        let program = fs::read(&self.program).with_context(|| format!("no {}", self.program.display()))?;
+        archive.add("bin/holdover", &program);
+        Ok(())
+    }
+
+    /// Makes a disk image a dump area and returns its UUID.
+    pub(crate) fn format(&self, disk: &Path) -> Result<String> {
+        let mut format = Command::new(&self.program);
+        let said = process::stdout(format.args(["--json", "format"]).arg(disk))?;
+        let formatted: Value = serde_json::from_str(&said).context("`holdover format` printed no JSON")?;
+        Ok(formatted["uuid"].as_str().context("`holdover format` named no UUID")?.to_owned())
+    }
+
+    /// Makes a dump of an ELF core; returns what it says of it.
+    pub(crate) fn makedump(&self, codec: &str, level: &str, core: &Path, dump: &Path) -> Result<Value> {
+        let mut makedump = Command::new(&self.program);
+        makedump.args(["makedump", "--json", "--force", "--codec", codec, "-d", level]).arg(core).arg(dump);
+        Ok(serde_json::from_str(&process::stdout(&mut makedump)?)?)
+    }
+
+    /// Makes an ELF core of an ELF core.
+    pub(crate) fn make_elf(&self, level: &str, core: &Path, smaller: &Path) -> Result<()> {
+        let mut makedump = Command::new(&self.program);
+        makedump.args(["makedump", "--force", "--elf", "-d", level]).arg(core).arg(smaller);
+        process::stdout(&mut makedump).map(|_| ())
+    }
+
+    /// What `holdover inspect --json` prints of a dump: all, or who reaches the page at an address. Whether something is
+    /// missing is in it.
+    pub(crate) fn inspect(&self, dump: &Path, page: Option<u64>) -> Result<String> {
+        let mut inspect = Command::new(&self.program);
+        inspect.args(["inspect", "--json"]).arg(dump);
+        if let Some(page) = page {
+            inspect.args(["--address", &format!("{page:#x}")]);
+        }
+        let output = inspect.output()?;
+        match output.status.code() {
+            Some(0 | 3) => Ok(String::from_utf8(output.stdout)?),
+            _ => bail!("`holdover inspect`: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        }
+    }
+
+    /// Copies the dump out of a dump area.
+    pub(crate) fn collect(&self, disk: &Path, dump: &Path) -> Result<Collected> {
+        let mut collect = Command::new(&self.program);
+        let output = collect.arg("collect").arg(disk).arg(dump).output()?;
+        match output.status.code() {
+            Some(0) => Ok(Collected::Whole),
+            Some(3) => Ok(Collected::Lacking),
+            _ => bail!("{}", String::from_utf8_lossy(&output.stderr).trim()),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The machine that a guest runs on: which scenario, which QEMU, and what the bench reads and controls of it.
+
+pub(crate) mod console;
+pub(crate) mod emulator;
+pub(crate) mod files;
+pub(crate) mod gdb;
+pub(crate) mod qemu;
+mod qmp;
+pub(crate) mod ram;
+pub(crate) mod reserved;
+pub(crate) mod scenario;
+mod traffic;

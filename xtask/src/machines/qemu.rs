@@ -1,0 +1,247 @@
+//! The machine: QEMU with a remapping unit and devices that do DMA, built from a scenario.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::machines::console::{Console, Echo, Line};
+use crate::machines::files::Files;
+use crate::machines::qmp::Qmp;
+use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
+use crate::machines::scenario::unit::Interrupts;
+use crate::machines::scenario::{MemoryUse, Paging, Scenario};
+use crate::machines::traffic::Traffic;
+use crate::process::{self, Killed};
+
+/// Every access through the remapping unit (the first event names pages, which may be large; the second and third exact
+/// addresses), every fault, and what software tells the unit to do.
+const TRACE_EVENTS: [&str; 8] = [
+    "vtd_dmar_translate",
+    "vtd_iotlb_page_hit",
+    "vtd_iotlb_page_update",
+    "vtd_dmar_fault*",
+    "vtd_frr_new",
+    "vtd_reg_dmar_root",
+    "vtd_reg_write_gcmd",
+    "vtd_err*",
+];
+
+/// Bytes per second of the throttled disk: its readers always wait for more than that.
+const SLOW_DISK_RATE: u32 = 1_000_000;
+const SLOW_DISK_BYTES: u64 = 64 << 20;
+
+/// How much of a run is observed. Observing costs time: only an unobserved run may be timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Watch {
+    /// Nothing but the console.
+    Console,
+    /// Also QEMU's trace of the remapping unit.
+    Trace,
+    /// Also memory at the instant between the dead kernel and Holdover, where the machine is stopped for a moment.
+    Memory,
+}
+
+/// A running machine; it ends when this is dropped.
+pub(crate) struct Machine {
+    child: Killed,
+    keyboard: ChildStdin,
+    console: Console,
+    qmp: Qmp,
+    traffic: Traffic,
+    memory_mib: u64,
+}
+
+impl Machine {
+    /// Starts the machine of `scenario` with the RAM file, disks and initial RAM file system in `files`.
+    pub(crate) fn start(
+        scenario: &Scenario,
+        kernel: &Kernel,
+        files: &Files,
+        watch: Watch,
+        echo: Echo,
+    ) -> Result<Self> {
+        File::create(files.slow_disk())?.set_len(SLOW_DISK_BYTES)?;
+        let traffic = Traffic::prepare(files)?;
+        let complaints = File::create(files.complaints())?;
+        let mut command = command(scenario, kernel, files, watch)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+        let mut child = Killed(command.spawn().context("cannot start QEMU")?);
+        let keyboard = child.0.stdin.take().context("QEMU has no standard input")?;
+        let serial = child.0.stdout.take().context("QEMU has no standard output")?;
+        let console = Console::follow(serial, &files.console(), echo)?;
+        let qmp = Qmp::connect(&qmp_socket(files)).with_context(|| complaint(files))?;
+        let memory_mib = scenario.memory_mib;
+        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start(), memory_mib })
+    }
+
+    /// What the guest said so far.
+    pub(crate) fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// What the guest's network card receives.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Waits until the guest has said something.
+    pub(crate) fn wait_for(&self, wanted: &str, limit: Duration) -> Result<Line> {
+        self.console.wait_for(wanted, limit)
+    }
+
+    /// Has the guest give back so much of its memory.
+    pub(crate) fn take_memory(&mut self, mib: u64) -> Result<()> {
+        self.qmp.shrink_memory_to((self.memory_mib - mib) << 20)
+    }
+
+    /// Types a line on the guest's serial console.
+    pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.keyboard, "{line}")
+            .and_then(|()| self.keyboard.flush())
+            .context("the machine has ended")
+    }
+
+    /// Ends QEMU at once, whatever it is doing.
+    pub(crate) fn cut_power(self) -> Vec<Line> {
+        drop(self.child);
+        self.console.finish()
+    }
+
+    /// Waits until the guest has reset itself, which ends QEMU.
+    pub(crate) fn wait_for_reset(mut self, limit: Duration) -> Result<Vec<Line>> {
+        let status = process::wait_within(&mut self.child.0, limit)?;
+        let status = status.with_context(|| format!("no reset within {} s", limit.as_secs()))?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        let reason = self.qmp.shutdown_reason()?;
+        ensure!(reason == "guest-reset", "the machine ended for another reason than a reset: {reason}");
+        Ok(self.console.finish())
+    }
+}
+
+/// Socket of the debugger stub.
+pub(crate) fn gdb_socket(files: &Files) -> std::path::PathBuf {
+    files.scratch("gdb")
+}
+
+fn qmp_socket(files: &Files) -> std::path::PathBuf {
+    files.scratch("qmp")
+}
+
+/// QEMU's own words on why it did not start.
+fn complaint(files: &Files) -> String {
+    let said = std::fs::read_to_string(files.complaints()).unwrap_or_default();
+    format!("QEMU did not start: {}", said.trim())
+}
+
+fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) -> Result<Command> {
+    let mut command = scenario.emulator.command()?;
+    add_machine(&mut command, scenario, files);
+    add_kernel(&mut command, scenario, kernel, files);
+    add_dump_disk(&mut command, scenario.disk_place, &files.disk());
+    let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");
+    add_disk(&mut command, Device::SLOW_DISK, &files.slow_disk(), "nvme,serial=slow", &throttle);
+    add_network(&mut command, scenario.kernel, files);
+    if scenario.kernel == Flavour::Amd64 {
+        add_usb_and_sound(&mut command);
+    }
+    if scenario.memory_use == MemoryUse::EveryKind {
+        command.args(["-device", &format!("virtio-balloon-pci,addr={BALLOON_SLOT:#x}")]);
+    }
+    if watch >= Watch::Trace {
+        add_trace(&mut command, &files.trace());
+    }
+    if watch >= Watch::Memory {
+        let socket = path(&gdb_socket(files));
+        command.args(["-chardev", &format!("socket,id=gdb,path={socket},server=on,wait=off")]);
+        command.args(["-gdb", "chardev:gdb"]);
+    }
+    Ok(command)
+}
+
+/// Processor, memory and the remapping unit; software emulation, which every machine has.
+fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
+    let mut cpu = "max".to_owned();
+    if scenario.paging == Paging::FourLevel {
+        cpu += ",la57=off";
+    }
+    if scenario.unit.interrupts == Interrupts::X2apic {
+        cpu += ",+x2apic";
+    }
+    let size = scenario.memory_mib;
+    let ram = path(&files.ram());
+    command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+    command.args(["-accel", "tcg", "-machine", "q35,memory-backend=ram", "-cpu", &cpu]);
+    command.args(["-smp", &scenario.cpus.to_string(), "-m", &format!("{size}M")]);
+    command.args(["-object", &format!("memory-backend-file,id=ram,share=on,size={size}M,mem-path={ram}")]);
+    command.args(["-qmp", &format!("unix:{},server=on,wait=off", path(&qmp_socket(files)))]);
+    if let Some(unit) = scenario.unit.device() {
+        command.args(["-device", &unit]);
+    }
+}
+
+fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files: &Files) {
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(files.initramfs());
+    command.args(["-append", &scenario.kernel_command_line()]);
+}
+
+/// The disk that takes the dump, and the bridge before it.
+fn add_dump_disk(command: &mut Command, place: DiskPlace, image: &Path) {
+    let mut model = "virtio-blk-pci,disable-legacy=on,iommu_platform=on".to_owned();
+    if let Some(bridge) = place.bridge() {
+        command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
+        model += ",bus=bridge";
+    }
+    add_disk(command, Device::DUMP_DISK, image, &model, "");
+}
+
+fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, drive_options: &str) {
+    let slot = device.slot;
+    let image = path(image);
+    command.args(["-drive", &format!("if=none,id=disk{slot},format=raw,file={image}{drive_options}")]);
+    command.args(["-device", &format!("{model},drive=disk{slot},addr={slot:#x}")]);
+}
+
+/// The card has no boot ROM: the package with those need not be installed.
+fn add_network(command: &mut Command, flavour: Flavour, files: &Files) {
+    let model = match flavour {
+        Flavour::Amd64 => "e1000e",
+        Flavour::Cloud | Flavour::Backports | Flavour::Testing => {
+            "virtio-net-pci,disable-legacy=on,iommu_platform=on"
+        }
+    };
+    let slot = Device::NETWORK.slot;
+    let local = path(&Traffic::guest_end(files));
+    let remote = path(&Traffic::bench_end(files));
+    let ends = format!("local.type=unix,local.path={local},remote.type=unix,remote.path={remote}");
+    command.args(["-netdev", &format!("dgram,id=network,{ends}")]);
+    command.args(["-device", &format!("{model},netdev=network,romfile=,addr={slot:#x}")]);
+}
+
+fn add_usb_and_sound(command: &mut Command) {
+    let (usb, sound) = (Device::USB.slot, Device::SOUND.slot);
+    command.args([
+        "-device",
+        &format!("piix3-usb-uhci,id=usb,addr={usb:#x}"),
+        "-device",
+        "usb-tablet,bus=usb.0",
+    ]);
+    command.args(["-audiodev", "none,id=audio", "-device", &format!("intel-hda,id=sound,addr={sound:#x}")]);
+    command.args(["-device", "hda-duplex,bus=sound.0,audiodev=audio"]);
+}
+
+fn add_trace(command: &mut Command, file: &Path) {
+    command.args(["-msg", "timestamp=on"]).arg("-D").arg(file);
+    for event in TRACE_EVENTS {
+        command.args(["-trace", event]);
+    }
+}
+
+/// A path as an option's value, in which QEMU wants commas doubled.
+fn path(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}

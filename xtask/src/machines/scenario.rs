@@ -1,0 +1,252 @@
+//! What is varied from run to run: which kernel crashes on which machine, and how Holdover was loaded.
+
+pub(crate) mod device;
+pub(crate) mod mutation;
+pub(crate) mod unit;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::crashes::damage::Damage;
+use crate::guests::kernels::Flavour;
+use crate::machines::emulator::Emulator;
+use device::DiskPlace;
+use mutation::Mutation;
+use unit::Unit;
+
+/// The system call through which `kexec` loads the capture kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Syscall {
+    /// `kexec_file_load`, `kexec -s`: the old kernel takes the image apart.
+    File,
+    /// `kexec_load`, `kexec -c`: the tool does.
+    Load,
+}
+
+impl Syscall {
+    /// The letter with which `kexec` is asked for it.
+    pub(crate) fn letter(self) -> &'static str {
+        match self {
+            Self::File => "s",
+            Self::Load => "c",
+        }
+    }
+
+    /// The word with which `holdover load` is asked for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Load => "load",
+        }
+    }
+}
+
+/// How the dump's pages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Codec {
+    /// Not at all.
+    None,
+    /// By zlib.
+    Zlib,
+    /// By LZO.
+    Lzo,
+    /// By zstd.
+    Zstd,
+}
+
+impl Codec {
+    /// Its name, as Holdover's command line takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zlib => "zlib",
+            Self::Lzo => "lzo",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Levels of the processor's page tables in the crashing kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub(crate) enum Paging {
+    /// 48-bit virtual addresses.
+    #[value(name = "4")]
+    FourLevel,
+    /// 57-bit virtual addresses.
+    #[value(name = "5")]
+    FiveLevel,
+}
+
+impl Paging {
+    /// How many.
+    pub(crate) fn levels(self) -> u8 {
+        match self {
+            Self::FourLevel => 4,
+            Self::FiveLevel => 5,
+        }
+    }
+}
+
+/// Where the crash reservation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reservation {
+    /// Below 4 GiB.
+    Low,
+    /// Above 4 GiB, with a second one below for devices that reach no further.
+    High,
+}
+
+/// The disk that should take the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Disk {
+    /// Carries Holdover's label and is large enough.
+    Labelled,
+    /// Carries the label, but the dump does not fit.
+    TooSmall,
+    /// Carries the label; the pages that readers need fit, the dump of a machine of several GiB does not.
+    Tight,
+    /// Carries another label than the one that was named when Holdover was loaded.
+    OtherLabel,
+}
+
+/// How the capture kernel comes to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Start {
+    /// The old kernel panics.
+    Panic,
+    /// `kexec -e`, as an ordinary reboot into it: there is no crash, and no dead kernel's memory.
+    Exec,
+}
+
+/// Which kernel takes the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Capture {
+    /// Holdover.
+    Holdover,
+    /// Debian's own, in which `holdover makedump` and makedumpfile make dumps of `/proc/vmcore`.
+    Stock,
+}
+
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    /// Holdover resets it.
+    Reset,
+    /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
+    PowerCut,
+}
+
+/// What the crashing Linux has done with its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MemoryUse {
+    /// Next to nothing.
+    Idle,
+    /// Pages of every kind that a dump may leave out are in use: huge, cached, poisoned, offline, given back by a balloon.
+    EveryKind,
+}
+
+/// One crash.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct Scenario {
+    /// Which of Debian's kernels crashes
+    #[arg(long, value_enum, default_value = "cloud")]
+    pub(crate) kernel: Flavour,
+    /// Which kernel takes the dump; a stock one wants a reservation of 256 MiB
+    #[arg(long, value_enum, default_value = "holdover")]
+    pub(crate) capture: Capture,
+    /// System call that loads Holdover
+    #[arg(long, value_enum, default_value = "file")]
+    pub(crate) syscall: Syscall,
+    /// How Holdover compresses the dump's pages
+    #[arg(long, value_enum, default_value = "zlib")]
+    pub(crate) codec: Codec,
+    /// Levels of the processor's page tables
+    #[arg(long, value_enum, default_value = "4")]
+    pub(crate) paging: Paging,
+    /// The QEMU that is the machine
+    #[arg(long, value_enum, default_value = "installed")]
+    pub(crate) emulator: Emulator,
+    /// The remapping unit and its use
+    #[command(flatten)]
+    pub(crate) unit: Unit,
+    /// The disk that should take the dump
+    #[arg(long, value_enum, default_value = "labelled")]
+    pub(crate) disk: Disk,
+    /// Where that disk is
+    #[arg(long, value_enum, default_value = "root-bus")]
+    pub(crate) disk_place: DiskPlace,
+    /// How the capture kernel comes to run
+    #[arg(long, value_enum, default_value = "panic")]
+    pub(crate) start: Start,
+    /// How the machine ends
+    #[arg(long, value_enum, default_value = "reset")]
+    pub(crate) end: End,
+    /// Processors
+    #[arg(long, default_value_t = 1)]
+    pub(crate) cpus: u32,
+    /// RAM in MiB
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) memory_mib: u64,
+    /// What the crashing Linux has done with it
+    #[arg(long, value_enum, default_value = "idle")]
+    pub(crate) memory_use: MemoryUse,
+    /// The crash reservation in MiB
+    #[arg(long, default_value_t = 16)]
+    pub(crate) reserved_mib: u64,
+    /// Where the crash reservation is
+    #[arg(long, value_enum, default_value = "low")]
+    pub(crate) reservation: Reservation,
+    /// Deliberate fault in the capture kernel
+    #[arg(long, value_enum)]
+    pub(crate) mutation: Option<Mutation>,
+    /// Damage to the dead kernel's tables, if the machine is stopped for its memory to be copied
+    #[arg(long, value_enum)]
+    pub(crate) damage: Option<Damage>,
+}
+
+impl Scenario {
+    /// The plain case for a kernel, from which the others differ in one field or two.
+    pub(crate) fn plain(kernel: Flavour) -> Self {
+        Self {
+            kernel,
+            capture: Capture::Holdover,
+            syscall: Syscall::File,
+            codec: Codec::Zlib,
+            paging: Paging::FourLevel,
+            emulator: Emulator::Installed,
+            unit: Unit::PLAIN,
+            disk: Disk::Labelled,
+            disk_place: DiskPlace::RootBus,
+            start: Start::Panic,
+            end: End::Reset,
+            cpus: 1,
+            memory_mib: 1024,
+            memory_use: MemoryUse::Idle,
+            reserved_mib: 16,
+            reservation: Reservation::Low,
+            mutation: None,
+            damage: None,
+        }
+    }
+
+    /// The command line of the kernel that crashes.
+    pub(crate) fn kernel_command_line(&self) -> String {
+        let iommu = self.unit.kernel_options();
+        let reserved = self.reserved_mib;
+        let reserved = match self.reservation {
+            Reservation::Low => format!("crashkernel={reserved}M"),
+            Reservation::High => format!("crashkernel={reserved}M,high crashkernel={reserved}M,low"),
+        };
+        // On a busy host, an emulated timer can tick too late for Linux's check of its interrupt, which ends in a panic.
+        let options = "console=ttyS0 printk.devkmsg=on panic=1 no_timer_check";
+        format!("{options} {iommu} {reserved}")
+    }
+}

@@ -1,0 +1,12 @@
+//! The tasks of `cargo xtask`, one module each.
+
+pub(crate) mod bench_dump;
+pub(crate) mod build;
+pub(crate) mod compare;
+pub(crate) mod core;
+pub(crate) mod demo;
+pub(crate) mod fuzz;
+pub(crate) mod run;
+pub(crate) mod setup;
+mod spread;
+pub(crate) mod test;

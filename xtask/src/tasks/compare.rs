@@ -1,0 +1,108 @@
+//! `cargo xtask compare`: how long after the panic the dump is finished, with Holdover and with stock kdump at its best.
+//!
+//! The same Linux dies on the same machine each time, with the same programs running and the same files in its memory. Only
+//! what was loaded to take over differs, and the crash reservation that it needs. Runs take turns, one guest at a time,
+//! observed by nothing but the console: what is measured is the host's time of its lines.
+
+mod contender;
+mod dump;
+mod round;
+mod statistics;
+mod stock;
+mod table;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
+
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::machines::emulator::Emulator;
+use crate::machines::scenario::Scenario;
+use crate::tasks::setup::Setup;
+use contender::Contender;
+use round::{Measurement, Stage};
+use statistics::Standing;
+
+/// What the absolute times are worth.
+const CAVEAT: &str = "The machine is emulated in software: only the ratios of these times mean something.";
+
+/// Measures the time from the panic to the finished dump, Holdover against stock kdump
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// Which of Debian's kernels crashes, and is stock kdump's crash kernel
+    #[arg(long, value_enum, default_value = "cloud")]
+    kernel: Flavour,
+    /// Crashes with each
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Everything that was measured, and on what.
+#[derive(Serialize)]
+struct Comparison {
+    qemu: String,
+    kernel: String,
+    scenario: Scenario,
+    host_processors: usize,
+    /// How many programs wanted a processor in the minute before the first run; more than a few tenths distort the times.
+    host_load_before: f64,
+    caveat: &'static str,
+    standings: Vec<Standing>,
+    measurements: Vec<Measurement>,
+}
+
+impl Compare {
+    /// Measures, prints the table, and writes the JSON.
+    pub(crate) fn run(&self) -> Result<()> {
+        Setup::default().run()?;
+        let host_load_before = host_load()?;
+        let stage = Stage::set(self.kernel)?;
+        let measurements = self.measure(&stage)?;
+        let comparison = Comparison {
+            qemu: Emulator::Installed.version()?,
+            kernel: Kernel::load(self.kernel)?.release,
+            scenario: Scenario::plain(self.kernel),
+            host_processors: thread::available_parallelism()?.get(),
+            host_load_before,
+            caveat: CAVEAT,
+            standings: statistics::standings(&measurements),
+            measurements,
+        };
+        print!("{comparison}");
+        self.json.as_ref().map_or(Ok(()), |file| comparison.write(file))
+    }
+
+    /// All contenders in turn, so that whatever disturbs the host for a while disturbs each of them.
+    fn measure(&self, stage: &Stage) -> Result<Vec<Measurement>> {
+        let mut measurements = Vec::new();
+        for run in 1..=self.runs {
+            for contender in Contender::ALL {
+                let measurement = stage.crash(contender, run)?;
+                println!("run {run} of {}: {measurement}", self.runs);
+                measurements.push(measurement);
+            }
+        }
+        Ok(measurements)
+    }
+}
+
+impl Comparison {
+    fn write(&self, file: &PathBuf) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// The load average of the last minute.
+fn host_load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let first = text.split_whitespace().next().unwrap_or_default();
+    first.parse().with_context(|| format!("/proc/loadavg begins with `{first}`"))
+}

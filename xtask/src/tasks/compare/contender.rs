@@ -1,0 +1,101 @@
+//! Who is compared: what is loaded to take over after the panic, and by which lines one sees how far it is.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::guests::stock;
+use crate::machines::scenario::Codec;
+
+/// A way to get a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// Holdover.
+    Holdover(Codec),
+    /// Stock kdump: Debian's kernel and makedumpfile.
+    Makedumpfile(Codec),
+    /// Debian's kernel and `holdover makedump`.
+    Makedump(Codec),
+}
+
+/// Parts of the console lines that tell how far the capture kernel is; each comes after the one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    /// Its first line.
+    pub(crate) started: &'static str,
+    /// It can begin to look for pages: Holdover has taken over the remapping units, Linux has reached user space.
+    pub(crate) ready: &'static str,
+    /// The whole dump is on the disk.
+    pub(crate) complete: &'static str,
+}
+
+impl Contender {
+    /// All, in the order in which they take turns.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Holdover(Codec::Zlib),
+        Self::Holdover(Codec::Lzo),
+        Self::Holdover(Codec::Zstd),
+        Self::Makedumpfile(Codec::Zlib),
+        Self::Makedump(Codec::Zlib),
+        Self::Makedumpfile(Codec::Lzo),
+        Self::Makedump(Codec::Lzo),
+    ];
+
+    /// Its name in file names.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Holdover(codec) => format!("holdover-{}", codec.name()),
+            Self::Makedumpfile(codec) => format!("stock-{}", codec.name()),
+            Self::Makedump(codec) => format!("stock-makedump-{}", codec.name()),
+        }
+    }
+
+    /// Holdover, compressing as this one does.
+    pub(crate) fn opponent(self) -> Self {
+        Self::Holdover(self.codec())
+    }
+
+    /// How the dump's pages are compressed.
+    pub(crate) fn codec(self) -> Codec {
+        let (Self::Holdover(codec) | Self::Makedumpfile(codec) | Self::Makedump(codec)) = self;
+        codec
+    }
+
+    /// The crash reservation that it is given: what Holdover asks for, and what distributions reserve.
+    pub(crate) fn reserved_mib(self) -> u64 {
+        match self {
+            Self::Holdover(_) => 16,
+            Self::Makedumpfile(_) | Self::Makedump(_) => stock::RESERVED_MIB,
+        }
+    }
+
+    /// The lines that are timed.
+    pub(crate) fn marks(self) -> Marks {
+        match self {
+            Self::Holdover(_) => {
+                Marks { started: "holdover: [", ready: "] takeover done", complete: "] sealed complete" }
+            }
+            Self::Makedumpfile(_) | Self::Makedump(_) => Marks {
+                started: "Linux version ",
+                ready: "bench: crash kernel's init",
+                complete: stock::COMPLETE,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&match self {
+            Self::Holdover(codec) => format!("Holdover, {}", codec.name()),
+            Self::Makedumpfile(codec) => format!("stock kdump, {}", codec.name()),
+            Self::Makedump(codec) => format!("stock kdump, holdover makedump, {}", codec.name()),
+        })
+    }
+}
+
+impl Serialize for Contender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask setup`: everything that the bench needs and the repository does not have.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::guests::archive::Suite;
+use crate::guests::kernels::{self, Flavour, Kernel};
+use crate::machines::emulator::{self, Emulator};
+use crate::process;
+use crate::witnesses::reader;
+
+/// Debian packages of the programs that the bench calls.
+const PACKAGES: [&str; 14] = [
+    "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
+    "binutils",             // looks into kernels
+    "busybox-static",       // the guest's user space
+    "crash",                // reader of dumps
+    "e2fsprogs",            // the file system to which stock kdump's kernel writes
+    "g++",                  // compiles libFuzzer
+    "gdb",                  // indexes kernels for `crash`
+    "kexec-tools",          // loads the capture kernel
+    "makedumpfile",         // reader of dumps, and the reference for which pages belong in one
+    "python3-drgn",         // reader of dumps
+    "python3-libkdumpfile", // reader of dumps
+    "qemu-system-x86",      // the machine
+    "seabios",              // its firmware
+    "xz-utils",             // unpacks the modules of newer kernels
+];
+
+const FLAVOURS: [Flavour; 4] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports, Flavour::Testing];
+
+/// Installs (as root) or names what is missing, and downloads Debian's kernels, a newer QEMU and newer readers.
+#[derive(Args, Default)]
+pub(crate) struct Setup {}
+
+impl Setup {
+    /// Makes this machine ready for `demo` and `test`; asks nothing of the network if it is already.
+    #[expect(clippy::unused_self, reason = "every task is run in the same way")]
+    pub(crate) fn run(&self) -> Result<()> {
+        let packages: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+        let kernels: Vec<_> =
+            FLAVOURS.into_iter().filter(|flavour| Kernel::load(*flavour).is_err()).collect();
+        let from = |suite| kernels.iter().any(|flavour| flavour.suite() == suite);
+        // Old lists name packages that the archive has replaced since.
+        if (from(Suite::Installed) || !packages.is_empty()) && is_root()? {
+            Suite::Installed.update()?;
+        }
+        if from(Suite::Backports) || !emulator::is_here() {
+            Suite::Backports.update()?;
+        }
+        if from(Suite::Testing) || !reader::are_here() {
+            Suite::Testing.update()?;
+        }
+        install(&packages)?;
+        kernels.into_iter().try_for_each(fetch)?;
+        // Those that `crash` opens.
+        for flavour in [Flavour::Cloud, Flavour::Backports] {
+            Kernel::load(flavour)?.debug.iter().try_for_each(|debug| kernels::index(debug))?;
+        }
+        if !emulator::is_here() {
+            emulator::fetch()?;
+            println!("{}", Emulator::Backports.version()?);
+        }
+        if !reader::are_here() {
+            reader::fetch()?;
+        }
+        Ok(())
+    }
+}
+
+/// Downloads a kernel. Without that of a release in the making, whose packages change, all but its own rows of the test works.
+fn fetch(flavour: Flavour) -> Result<()> {
+    match kernels::fetch(flavour) {
+        Err(error) if flavour == Flavour::Testing => println!("kernel of testing: {error:#}"),
+        fetched => println!("kernel {}", fetched?.release),
+    }
+    Ok(())
+}
+
+fn installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    process::stdout(&mut query).is_ok_and(|status| status == "installed")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let command = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    ensure!(is_root()?, "programs are missing; this installs them:\n  sudo {command}");
+    println!("installing {}", packages.join(" "));
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-q",
+        "-q",
+        "-y",
+        "install",
+        "--no-install-recommends",
+    ]);
+    process::run(apt.args(packages))
+}
+
+fn is_root() -> Result<bool> {
+    Ok(process::stdout(Command::new("id").arg("-u"))?.trim() == "0")
+}

@@ -1,0 +1,190 @@
+//! `cargo xtask test`: everything that must hold, from formatting to the crashes of the matrix.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+
+use crate::crashes::matrix;
+use crate::crashes::row::{Built, Row};
+use crate::guests::tool::Tool;
+use crate::machines::emulator::Emulator;
+use crate::tasks::build;
+use crate::tasks::fuzz;
+use crate::tasks::setup::Setup;
+use crate::{parallel, paths, process};
+
+/// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
+const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
+
+/// What checks the sources: arguments for cargo.
+const SOURCES: [(&str, &[&str]); 3] = [
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
+];
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 6;
+
+/// Checks the sources, then crashes Linux in many ways and hears all witnesses
+#[derive(Args)]
+pub(crate) struct Test {
+    /// Only what has one of these in its name
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only the most telling rows
+    #[arg(long)]
+    quick: bool,
+    /// Guests at a time; two keep two processors busy
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    guests: usize,
+}
+
+/// How many passed and failed so far.
+#[derive(Default)]
+struct Tally {
+    passed: AtomicUsize,
+    failed: AtomicUsize,
+    /// One report at a time.
+    printing: Mutex<()>,
+}
+
+impl Test {
+    /// Runs everything that was asked for; fails if anything failed.
+    pub(crate) fn run(&self) -> Result<()> {
+        let targets = fuzz::names()?;
+        self.check_parts(&targets)?;
+        Setup::default().run()?;
+        for emulator in [Emulator::Installed, Emulator::Backports] {
+            println!("{}", emulator.version()?);
+        }
+        let tally = Tally::default();
+        self.check_sources(&tally);
+        self.fuzz(&targets, &tally);
+        self.crash(&tally);
+        let (passed, failed) = (tally.passed.into_inner(), tally.failed.into_inner());
+        println!("{passed} passed, {failed} failed");
+        if failed > 0 || passed == 0 {
+            bail!("not everything holds");
+        }
+        Ok(())
+    }
+
+    /// Each part that was asked for is one of something: else it would be left out in silence.
+    fn check_parts(&self, targets: &[String]) -> Result<()> {
+        let sources = SOURCES.map(|(name, _)| name.to_owned());
+        let rows = matrix::rows().into_iter().map(|row| row.name);
+        let names: Vec<_> =
+            sources.into_iter().chain(targets.iter().map(|target| fuzz_name(target))).chain(rows).collect();
+        for part in &self.only {
+            let known = names.iter().any(|name| name.contains(part.as_str()));
+            ensure!(known, "{part} is in no name; there are {}", names.join(", "));
+        }
+        Ok(())
+    }
+
+    fn check_sources(&self, tally: &Tally) {
+        for (name, arguments) in SOURCES.into_iter().filter(|(name, _)| self.asks_for(name)) {
+            tally.take(name, || cargo(arguments).map(|()| Vec::new()));
+        }
+    }
+
+    /// Lets the fuzzer at everything that reads what others wrote.
+    fn fuzz(&self, names: &[String], tally: &Tally) {
+        if self.quick || !names.iter().any(|target| self.asks_for(&fuzz_name(target))) {
+            return;
+        }
+        let mut targets = Vec::new();
+        tally.take("fuzz-build", || {
+            targets = fuzz::build()?;
+            Ok(Vec::new())
+        });
+        targets.retain(|target| self.asks_for(&fuzz_name(&target.name)));
+        parallel::for_each(&targets, fuzz::CAMPAIGNS, |target| {
+            tally.take(&fuzz_name(&target.name), || target.campaign(FUZZ_SECONDS).map(|_| Vec::new()));
+        });
+    }
+
+    fn crash(&self, tally: &Tally) {
+        let rows: Vec<_> = matrix::rows().into_iter().filter(|row| self.includes(row)).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let mut built = None;
+        tally.take("build", || {
+            built = Some(build(&rows)?);
+            Ok(Vec::new())
+        });
+        if let Some(built) = built {
+            parallel::for_each(&rows, self.guests, |row| {
+                tally.take(&row.name, || Ok(row.problems(&built)?.iter().map(ToString::to_string).collect()));
+            });
+        }
+    }
+
+    fn includes(&self, row: &Row) -> bool {
+        self.asks_for(&row.name) && (!self.quick || QUICK.contains(&row.name.as_str()))
+    }
+
+    fn asks_for(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+impl Tally {
+    /// Does something, prints how it went, and counts it. What it returns is wrong.
+    fn take(&self, name: &str, work: impl FnOnce() -> Result<Vec<String>>) {
+        let start = Instant::now();
+        let problems = work().unwrap_or_else(|error| vec![format!("{error:#}")]);
+        let count = if problems.is_empty() { &self.passed } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.report(name, start.elapsed(), &problems);
+    }
+
+    fn report(&self, name: &str, took: Duration, problems: &[String]) {
+        // A thread that panicked while printing has left at worst a torn line.
+        let _one_at_a_time = self.printing.lock();
+        let mark = if problems.is_empty() { "ok  " } else { "FAIL" };
+        println!("{mark}  {name:24} {:6.1} s", took.as_secs_f64());
+        for problem in problems {
+            println!("      {problem}");
+        }
+    }
+}
+
+fn fuzz_name(target: &str) -> String {
+    format!("fuzz-{target}")
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    process::run(Command::new(cargo).args(arguments).current_dir(paths::repository()))
+}
+
+/// Builds what the crashes need; the size of the image is checked there.
+fn build(rows: &[Row]) -> Result<Built> {
+    let flavors: BTreeSet<_> = rows.iter().map(Row::flavor).collect();
+    let images = flavors.into_iter().map(|flavor| Ok((flavor, build::image(flavor)?)));
+    Ok(Built { tool: Tool::build()?, images: images.collect::<Result<_>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_in_no_name_is_told_of() {
+        let check = |parts: &[&str]| {
+            let only = parts.iter().map(|&part| part.to_owned()).collect();
+            Test { only, quick: false, guests: 1 }.check_parts(&["kdump".to_owned()])
+        };
+        assert!(check(&[]).is_ok());
+        assert!(check(&["lints", "fuzz-kdump", "amd64"]).is_ok());
+        assert!(check(&["lints", "fuzz-tea"]).unwrap_err().to_string().starts_with("fuzz-tea is in no name"));
+    }
+}

@@ -1,0 +1,254 @@
+//! The witnesses: they judge a crash by what was not written here: QEMU's trace, the guest's memory, other people's readers.
+
+pub(crate) mod account;
+mod copies;
+mod elf_core;
+mod inspected;
+mod memory;
+pub(crate) mod reader;
+mod readers;
+pub(crate) mod tables;
+pub(crate) mod trace;
+mod writable;
+
+use std::path::Path;
+use std::{fmt, fs};
+
+use anyhow::{Context, Result};
+use machine::PAGE_SIZE;
+use serde::Serialize;
+
+use crate::crashes::crash::Evidence;
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::tool::Tool;
+use crate::machines::files::Files;
+use crate::machines::ram::Ram;
+use crate::witnesses::account::{Account, Seal};
+use copies::{Copied, Copies};
+use inspected::Inspected;
+pub(crate) use memory::{Remembered, codec_of, kept_frames};
+pub(crate) use reader::Readers;
+pub(crate) use readers::Readings;
+use tables::Tables;
+use trace::Trace;
+pub(crate) use trace::Traced;
+use writable::Writable;
+
+/// Who found something wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Witness {
+    /// What Holdover itself said.
+    Console,
+    /// QEMU's trace.
+    Trace,
+    /// The tables that Holdover left in the guest's memory.
+    Tables,
+    /// The dead kernel's tables, against what `holdover inspect` says of the dump.
+    Inspection,
+    /// The guest's memory.
+    Memory,
+    /// `makedumpfile`, `crash` and drgn.
+    Readers,
+}
+
+/// Something that is wrong, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Who.
+    pub(crate) witness: Witness,
+    /// What.
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} witness: {}", self.witness, self.what)
+    }
+}
+
+/// Everything that the witnesses found in a crash that was watched down to its memory.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Findings {
+    /// What QEMU's trace shows.
+    pub(crate) traced: Traced,
+    /// What the tables in memory show.
+    pub(crate) copied: Copied,
+    /// What `holdover inspect` shows; `None` where there may be no end to the dead kernel's tables.
+    pub(crate) inspected: Option<Inspected>,
+    /// What memory shows.
+    pub(crate) remembered: Remembered,
+    /// What the readers show.
+    pub(crate) readings: Readings,
+}
+
+impl Findings {
+    /// Everything that is wrong.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let traced = self.traced.problems.iter().map(problem(Witness::Trace));
+        let remembered = self.remembered.problems.iter().map(problem(Witness::Memory));
+        let copied = self.copied.problems.iter().map(problem(Witness::Tables));
+        let inspected = self.inspected.iter().flat_map(|inspected| &inspected.problems);
+        traced
+            .chain(copied)
+            .chain(inspected.map(problem(Witness::Inspection)))
+            .chain(remembered)
+            .chain(self.readings.problems.iter().map(problem(Witness::Readers)))
+            .collect()
+    }
+}
+
+/// A crash in which Holdover should have taken over the remapping unit, and what was said of it.
+pub(crate) struct Judgement {
+    /// What Holdover said.
+    pub(crate) account: Account,
+    /// What the witnesses said.
+    pub(crate) findings: Findings,
+    /// Everything that is wrong.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Collects the dump and hears all witnesses; keeps their findings beside the other files of the run.
+pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
+    let account = Account::of(&evidence.lines)?;
+    let unsealed = check_seal(&account, Seal::Complete);
+    tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let findings = hear_all(evidence, &account, tool)?;
+    fs::write(evidence.files.findings(), serde_json::to_string_pretty(&findings)?)?;
+    let problems = unsealed.into_iter().chain(findings.problems()).collect();
+    Ok(Judgement { account, findings, problems })
+}
+
+fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findings> {
+    let Evidence { files, reserved, disk, stop, .. } = evidence;
+    let wound = stop.as_ref().and_then(|stop| stop.wound.as_ref());
+    // A machine that was not stopped at Holdover's start has only one state of memory to show.
+    let before = if stop.is_some() { files.snapshot() } else { files.ram() };
+    // Devices must find what they found before the bench has damaged anything.
+    let sound = Ram::open(&before)?.overlaid(wound.map_or(&[], |wound| &wound.words));
+    let (before, after) = (Ram::open(&before)?, Ram::open(&files.ram())?);
+    let trace = Trace::read(&files.trace(), account.panic)?;
+    let roots = [trace.dead_root()?, trace.new_root().context("the root pointer was never swapped")?];
+    let [dead, new] = [Tables::new(&sound, roots[0]), Tables::new(&after, roots[1])];
+    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
+    let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
+    let remembered = remembered.judge(&files.dump())?;
+    let readings = read_all(evidence, tool, [&before, &after], &writable)?;
+    let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
+    let entered = entered.context("Holdover did not start")?;
+    let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
+    let copied = Copies { dead, new, reserved, disk, wound }.judge();
+    let inspected = inspected::Case { dead, roots, account, wound }.judge(tool, &files.dump())?;
+    Ok(Findings { traced, copied, inspected, remembered, readings })
+}
+
+/// Hears the readers, and makedumpfile on the memory of which the dump was made.
+fn read_all(
+    evidence: &Evidence,
+    tool: &Tool,
+    [before, after]: [&Ram; 2],
+    writable: &Writable,
+) -> Result<Readings> {
+    let Evidence { files, reserved, .. } = evidence;
+    let mut readings = read(evidence)?;
+    let core = files.scratch("core");
+    let programs = &programs(evidence)?;
+    let cut = elf_core::write(before, reserved, &core)?;
+    let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
+    let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
+    readers::compare_selection(programs, files, &core, may_differ, &mut readings)?;
+    with_readers(evidence, |case| {
+        let safe = readers::Sample::of(case, before, may_differ)?;
+        // Where devices may write all of memory there are no such pages, but most of it is as it was.
+        let changed = |frame: u64| before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok();
+        let sample = if safe.is_empty() { readers::Sample::of(case, before, changed)? } else { safe };
+        sample.read_with_kdumpfile(&mut readings);
+        Ok(())
+    })?;
+    // It is in newer kernels that page types have changed.
+    if matches!(evidence.kernel, Flavour::Backports | Flavour::Testing) {
+        readers::compare_levels(programs, tool, files, &core, &mut readings)?;
+    }
+    Ok(readings)
+}
+
+/// Hears only the reader that shows the dead kernel's log, which every dump must have.
+pub(crate) fn read_log(programs: &Readers, files: &Files) -> Readings {
+    let mut readings = Readings::default();
+    readers::Case { dump: &files.dump(), programs, kernel: None, files }.read_log(&mut readings);
+    readings
+}
+
+/// Hears the readers only: there is a dump, but nothing was taken over.
+pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        case.read(&mut readings);
+        Ok(readings)
+    })
+}
+
+/// Writes the memory of which the dump was made as an ELF core.
+pub(crate) fn write_core(Evidence { files, reserved, .. }: &Evidence, core: &Path) -> Result<()> {
+    elf_core::write(&Ram::open(&files.snapshot())?, reserved, core).map(|_| ())
+}
+
+/// Hears the readers on dumps that `holdover makedump` makes of the memory of which the dump was made.
+pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let files = &evidence.files;
+    let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
+    write_core(evidence, &core)?;
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        let case = readers::Case { dump: &core, ..case };
+        readers::read_made(case, tool, &before, &mut readings)?;
+        Ok(readings)
+    })
+}
+
+/// Compares `holdover makedump` and makedumpfile at every level, on the memory of which the dump was made.
+pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let (files, core) = (&evidence.files, evidence.files.scratch("core"));
+    write_core(evidence, &core)?;
+    let mut readings = Readings::default();
+    readers::compare_every_level(&programs(evidence)?, tool, files, &core, &mut readings)?;
+    Ok(readings)
+}
+
+/// Hears the readers on the dumps that a stock crash kernel has made of its `/proc/vmcore`.
+pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
+    let files = &evidence.files;
+    let (before, after) = (Ram::open(&files.snapshot())?, Ram::open(&files.ram())?);
+    let mut readings = Readings::default();
+    with_readers(evidence, |case| {
+        readers::read_stock(case, [&before, &after], &mut readings)?;
+        Ok(readings)
+    })
+}
+
+/// The programs that know the kernel and the dump's codec.
+fn programs(evidence: &Evidence) -> Result<Readers> {
+    Readers::of(evidence.kernel, evidence.codec)
+}
+
+/// Opens the dump's case for these.
+fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
+    let programs = &programs(evidence)?;
+    let kernel = Kernel::load(evidence.kernel)?.debug;
+    let files = &evidence.files;
+    read(readers::Case { dump: &files.dump(), programs, kernel: kernel.as_deref(), files })
+}
+
+/// Checks that Holdover itself says that it has come to the end that was expected: an early exit is no pass.
+pub(crate) fn check_seal(account: &Account, wanted: Seal) -> Option<Problem> {
+    let sealed = account.sealed.map(|sealed| sealed.seal);
+    let what = match sealed {
+        Some(seal) if seal == wanted => return None,
+        Some(seal) => format!("the dump was sealed as {seal:?}, not as {wanted:?}"),
+        None => "no dump was sealed".to_owned(),
+    };
+    Some(Problem { witness: Witness::Console, what })
+}
+
+fn problem(witness: Witness) -> impl Fn(&String) -> Problem {
+    move |what| Problem { witness, what: what.clone() }
+}

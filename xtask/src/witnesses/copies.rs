@@ -1,0 +1,177 @@
+//! The tables that Holdover left in its memory, compared with the dead kernel's: mapping by mapping, not just where devices
+//! happened to go.
+
+use serde::Serialize;
+
+use super::tables::{Run, Tables, difference, without};
+use crate::crashes::damage::{Fate, Wound};
+use crate::machines::reserved::Reserved;
+use crate::machines::scenario::device::Device;
+
+/// What the comparison found, in bytes of I/O addresses.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Copied {
+    /// Mapped by the dead kernel's tables, over all functions.
+    pub(crate) bytes_compared: u64,
+    /// Mapped by the dead kernel, and now not, or to somewhere else. Ways into Holdover's memory are not counted.
+    pub(crate) bytes_lost: u64,
+    /// Ways into Holdover's memory that the dead kernel's tables had, and that are closed now.
+    pub(crate) bytes_closed: u64,
+    /// Mapped now and not by the dead kernel: only the dump's disk may have such, into Holdover's memory.
+    pub(crate) bytes_added: u64,
+    /// The first of each kind of trouble.
+    #[serde(skip)]
+    pub(crate) problems: Vec<String>,
+}
+
+/// Two sets of tables, and what may differ.
+pub(crate) struct Copies<'a> {
+    /// What the dead kernel left.
+    pub(crate) dead: Tables<'a>,
+    /// What is in force at the end.
+    pub(crate) new: Tables<'a>,
+    /// Holdover's memory.
+    pub(crate) reserved: &'a Reserved,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: &'a [u16],
+    /// What was damaged.
+    pub(crate) wound: Option<&'a Wound>,
+}
+
+impl Copies<'_> {
+    /// Compares what every function reaches.
+    pub(crate) fn judge(&self) -> Copied {
+        let mut copied = Copied::default();
+        let (dead, new) = (self.dead.functions(), self.new.functions());
+        for &source in &dead {
+            self.compare(source, &mut copied);
+        }
+        let unknown = new.iter().filter(|source| !dead.contains(source) && !self.disk.contains(source));
+        for &source in unknown {
+            let name = Device::name_of(source);
+            copied.problems.push(format!("{name} reaches memory now, which it did not before"));
+        }
+        copied
+    }
+
+    fn compare(&self, source: u16, copied: &mut Copied) {
+        let Some([before, after]) = self.runs(source) else { return };
+        copied.bytes_compared += bytes(&before);
+        let (closed, open) = self.split(&before);
+        copied.bytes_closed += bytes(&closed);
+        let lost = difference(&open, &after);
+        copied.bytes_lost += bytes(&lost);
+        copied.complain(source, "lost", &lost);
+        let (own, foreign) = self.split(&difference(&after, &self.dead.allowed(source)));
+        copied.bytes_added += bytes(&own);
+        copied.complain(source, "gained", &foreign);
+        copied.complain(source, "reaches Holdover's memory in", &self.trespasses(source, &after));
+    }
+
+    /// Ways into Holdover's memory: only the dump's disk has any, also where others were in its domain.
+    fn trespasses(&self, source: u16, after: &[Run]) -> Vec<Run> {
+        if self.disk.contains(&source) { Vec::new() } else { self.split(after).0 }
+    }
+
+    /// What a function reached, and reaches; without what goes through damaged tables, which a witness does not follow: there
+    /// may be no end to them.
+    fn runs(&self, source: u16) -> Option<[Vec<Run>; 2]> {
+        let tables = [self.dead, self.new];
+        match self.wound.filter(|wound| wound.source == source) {
+            Some(wound) if wound.fate == Fate::Open => None,
+            Some(wound) => Some(tables.map(|tables| without(&tables.runs(source), wound.iovas))),
+            None => Some(tables.map(|tables| tables.runs(source))),
+        }
+    }
+
+    /// The parts of runs that lead into Holdover's memory, and the others.
+    fn split(&self, runs: &[Run]) -> (Vec<Run>, Vec<Run>) {
+        let pieces = self.reserved.pieces();
+        let inside = |run: &Run| pieces.iter().filter_map(|piece| run.leading_to(*piece)).collect::<Vec<_>>();
+        let inside: Vec<_> = runs.iter().flat_map(inside).collect();
+        let outside = difference(runs, &inside);
+        (inside, outside)
+    }
+}
+
+impl Copied {
+    /// Tells of the first such run.
+    fn complain(&mut self, source: u16, what: &str, runs: &[Run]) {
+        if let Some(Run { iova, address, len, .. }) = runs.first() {
+            let (name, all) = (Device::name_of(source), bytes(runs));
+            let first = format!("first {len:#x} from {iova:#x}, which led to {address:#x}");
+            self.problems.push(format!("{name} {what} {all:#x} bytes: {first}"));
+        }
+    }
+}
+
+fn bytes(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| run.len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use machine::Range;
+
+    use super::super::tables::Root;
+    use super::super::tables::made::{context, legacy, with_ram};
+    use super::*;
+
+    const SOUND: u16 = Device::SOUND.source_id();
+    const DISK: u16 = Device::DUMP_DISK.source_id();
+    /// Holdover's memory; the dead kernel's tables start at 0x1000.
+    const HOLDOVER: Range = Range::new(0x10_0000, 0x20_0000);
+    const NEW: u64 = 0x10_0000;
+
+    /// What is wrong with the new tables, as one text.
+    fn judged(words: &[(u64, u64)]) -> String {
+        with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
+            let below = |address| Tables::new(ram, Root { address, scalable: false });
+            let reserved = &Reserved::at(HOLDOVER);
+            let copies =
+                Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
+            copies.judge().problems.join("; ")
+        })
+    }
+
+    #[test]
+    fn an_exact_copy_is_not_objected_to() {
+        let leaves = [(0x1000, 0x9_0000), (0x5000, 0x9_5000)];
+        assert_eq!(judged(&[legacy(0x1000, SOUND, &leaves), legacy(NEW, SOUND, &leaves)].concat()), "");
+    }
+
+    #[test]
+    fn a_mapping_that_is_lost_or_new_is_noticed() {
+        let before = legacy(0x1000, SOUND, &[(0x1000, 0x9_0000)]);
+        let lost = [before.clone(), legacy(NEW, SOUND, &[])].concat();
+        assert!(judged(&lost).contains("HDA lost 0x1000 bytes"));
+        let more = legacy(NEW, SOUND, &[(0x1000, 0x9_0000), (0x2000, 0x9_5000)]);
+        assert!(judged(&[before, more].concat()).contains("HDA gained 0x1000 bytes"));
+    }
+
+    #[test]
+    fn only_the_dumps_disk_may_reach_holdovers_memory() {
+        let leaves = [(0x1000, HOLDOVER.start + 0x8_0000)];
+        let of = |source| judged(&[legacy(0x1000, source, &[]), legacy(NEW, source, &leaves)].concat());
+        assert_eq!(of(DISK), "");
+        assert!(of(SOUND).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
+    }
+
+    #[test]
+    fn a_way_into_holdovers_memory_may_be_closed() {
+        let inside = [(0x1000, HOLDOVER.start + 0x8_0000)];
+        assert_eq!(judged(&[legacy(0x1000, SOUND, &inside), legacy(NEW, SOUND, &[])].concat()), "");
+    }
+
+    #[test]
+    fn who_was_in_the_disks_domain_may_not_reach_what_was_made_for_the_disk() {
+        let shared = |at, leaves: &[(u64, u64)]| {
+            let mut words = legacy(at, DISK, leaves);
+            words.extend(context(at, SOUND));
+            words
+        };
+        let (old, inside) = ((0x1000, 0x9_0000), HOLDOVER.start + 0x8_0000);
+        let made = [shared(0x1000, &[old]), shared(NEW, &[old, (0x2000, inside)])].concat();
+        assert!(judged(&made).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
+    }
+}

@@ -1,0 +1,301 @@
+//! What a trace says of a takeover: faults, translations that changed, and who was at work.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::super::tables::{Root, Tables};
+use super::Trace;
+use super::event::{Entry, Event, Fault};
+use crate::crashes::damage::{Fate, Wound};
+use crate::machines::reserved::Reserved;
+use crate::machines::scenario::device::Device;
+
+/// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
+const TRANSLATION_ENABLE: u32 = 1 << 31;
+
+/// What the trace shows of the time from the panic on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Traced {
+    /// Requests that the unit refused, and errors that it noted.
+    pub(crate) faults: u64,
+    /// Those of them that are due to damage that the bench has done.
+    pub(crate) faults_of_victim: u64,
+    /// Requests of devices that were translated before the swap, while Holdover ran.
+    pub(crate) translations_before_swap: u64,
+    /// Requests of legacy devices after the swap: who, and how many.
+    pub(crate) active_after_swap: BTreeMap<String, u64>,
+    /// Requests whose answer was not the one that the dead kernel's tables give.
+    pub(crate) translations_changed: u64,
+    /// Requests that went through damaged tables after the swap.
+    pub(crate) translations_of_victim: u64,
+    /// Requests of the dump's disk for addresses that Holdover gave it.
+    pub(crate) new_translations: u64,
+    /// The first of each kind of trouble.
+    #[serde(skip)]
+    pub(crate) problems: Vec<String>,
+}
+
+/// What the trace is judged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    /// What the dead kernel left.
+    pub(crate) dead: Tables<'a>,
+    /// Holdover's memory.
+    pub(crate) reserved: &'a Reserved,
+    /// Source-ids of the dump's disk.
+    pub(crate) disk: &'a [u16],
+    /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
+    pub(crate) entered: SystemTime,
+    /// What was damaged.
+    pub(crate) wound: Option<&'a Wound>,
+}
+
+impl Case<'_> {
+    /// Counts faults from the panic on, and compares every access since Holdover started with the dead kernel's tables.
+    pub(crate) fn judge(self, trace: &Trace) -> Result<Traced> {
+        let entered = self.entered.duration_since(UNIX_EPOCH)?;
+        let mut judging = Judging::new(self);
+        let unsettled =
+            |entry: &&Entry| entry.at < entered && matches!(entry.event, Event::Translated { .. });
+        for entry in trace.after.iter().filter(|entry| !unsettled(entry)) {
+            judging.hear(&entry.event);
+        }
+        Ok(judging.finish())
+    }
+}
+
+/// The judgement while it is under way.
+struct Judging<'a> {
+    case: Case<'a>,
+    /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
+    known: HashMap<(u16, u64), Option<u64>>,
+    swapped: bool,
+    active: BTreeMap<u16, u64>,
+    traced: Traced,
+}
+
+impl<'a> Judging<'a> {
+    fn new(case: Case<'a>) -> Self {
+        let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
+        Self { case, known, swapped: false, active, traced }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Used { .. } => {}
+            Event::Fault(fault) => self.fault(fault),
+            Event::Root(root) => self.swap(*root),
+            Event::Command { status, value } => self.command(*status, *value),
+            Event::Translated { source, iova, address, mask } => {
+                let expected = self.expected(*source, *iova);
+                self.translated(*source, *iova, address + (iova & mask), expected);
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        self.traced.faults += 1;
+        let wound = self.case.wound;
+        if fault.request.is_some_and(|(source, iova)| wound.is_some_and(|wound| wound.concerns(source, iova)))
+        {
+            self.traced.faults_of_victim += 1;
+        } else if self.traced.faults - self.traced.faults_of_victim == 1 {
+            self.traced.problems.push(format!("first fault: {}", fault.words));
+        }
+    }
+
+    fn swap(&mut self, root: Root) {
+        self.swapped = true;
+        let address = root.address;
+        if !self.case.reserved.contains(address) {
+            self.traced.problems.push(format!("the root table at {address:#x} is not in Holdover's memory"));
+        }
+    }
+
+    fn command(&mut self, status: u32, value: u32) {
+        if status & TRANSLATION_ENABLE != 0 && value & TRANSLATION_ENABLE == 0 {
+            self.traced.problems.push(format!("translation was turned off by command {value:#x}"));
+        }
+    }
+
+    fn expected(&mut self, source: u16, iova: u64) -> Option<u64> {
+        let dead = self.case.dead;
+        *self.known.entry((source, iova)).or_insert_with(|| dead.translate(source, iova))
+    }
+
+    fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
+        let Case { reserved, disk, wound, .. } = self.case;
+        let new_mapping = self.swapped && disk.contains(&source) && reserved.contains(address);
+        let wound = wound.filter(|wound| wound.concerns(source, iova));
+        match (expected, wound) {
+            (Some(expected), None) if expected == address => self.unchanged(source),
+            (None, _) | (_, Some(_)) if new_mapping => self.traced.new_translations += 1,
+            (_, Some(wound)) => self.through_damage(wound, iova, address),
+            (expected, None) => self.changed(source, iova, address, expected),
+        }
+    }
+
+    /// A request went through damaged tables: before the swap because the unit did not know yet.
+    fn through_damage(&mut self, wound: &Wound, iova: u64, address: u64) {
+        if !self.swapped {
+            self.traced.translations_before_swap += 1;
+            return;
+        }
+        self.traced.translations_of_victim += 1;
+        if wound.fate == Fate::Closed && self.traced.translations_of_victim == 1 {
+            let device = Device::name_of(wound.source);
+            let what = format!("{device} {iova:#x} still leads to {address:#x}, through damaged tables");
+            self.traced.problems.push(what);
+        }
+    }
+
+    fn unchanged(&mut self, source: u16) {
+        if self.swapped {
+            *self.active.entry(source).or_default() += 1;
+        } else {
+            self.traced.translations_before_swap += 1;
+        }
+    }
+
+    fn changed(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
+        self.traced.translations_changed += 1;
+        if self.traced.translations_changed == 1 {
+            let before = expected.map_or("nowhere".to_owned(), |address| format!("to {address:#x}"));
+            let device = Device::name_of(source);
+            let first =
+                format!("first changed translation: {device} {iova:#x} led {before}, now to {address:#x}");
+            self.traced.problems.push(first);
+        }
+    }
+
+    fn finish(mut self) -> Traced {
+        if !self.swapped {
+            self.traced.problems.push("the root pointer was never swapped".to_owned());
+        }
+        let disk = self.case.disk;
+        let legacy = self.active.into_iter().filter(|(source, _)| !disk.contains(source));
+        self.traced.active_after_swap =
+            legacy.map(|(source, count)| (Device::name_of(source), count)).collect();
+        if self.traced.active_after_swap.is_empty() {
+            self.traced
+                .problems
+                .push("no legacy device was active after the swap: nothing was shown".to_owned());
+        }
+        self.traced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use machine::Range;
+
+    use super::*;
+    use crate::machines::ram::Ram;
+
+    const HOLDOVER: Range = Range::new(0x3e00_0000, 0x3f00_0000);
+    const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, scalable: false });
+    const DISK: u16 = Device::DUMP_DISK.source_id();
+
+    /// Judges events against the tables of a machine in which nothing is mapped.
+    fn judged(events: &[Event]) -> Traced {
+        judged_with(events, None)
+    }
+
+    fn judged_with(events: &[Event], wound: Option<&Wound>) -> Traced {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
+        let ram = Ram::open(&dir.path().join("ram")).unwrap();
+        let dead = Tables::new(&ram, Root { address: 0, scalable: false });
+        let reserved = &Reserved::at(HOLDOVER);
+        let mut judging = Judging::new(Case { dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
+        for event in events {
+            judging.hear(event);
+        }
+        judging.finish()
+    }
+
+    #[test]
+    fn clearing_translation_enable_is_noticed_and_setting_other_bits_is_not() {
+        let kept = Event::Command { status: 0xc700_0000, value: 0xc300_0000 };
+        let cleared = Event::Command { status: 0xc700_0000, value: 0x4700_0000 };
+        let off = "turned off";
+        assert!(!judged(&[SWAP, kept]).problems.join(" ").contains(off));
+        assert!(judged(&[SWAP, cleared]).problems.join(" ").contains(off));
+    }
+
+    #[test]
+    fn an_address_that_led_nowhere_before_may_only_be_new_for_the_dumps_disk() {
+        let request = |device: Device| Event::Translated {
+            source: device.source_id(),
+            iova: 0x1000,
+            address: HOLDOVER.start + 0x1000,
+            mask: 0xfff,
+        };
+        let disk = judged(&[SWAP, request(Device::DUMP_DISK)]);
+        assert_eq!((disk.new_translations, disk.translations_changed), (1, 0));
+        let sound = judged(&[SWAP, request(Device::SOUND)]);
+        assert_eq!((sound.new_translations, sound.translations_changed), (0, 1));
+    }
+
+    #[test]
+    fn only_the_victim_may_fault_and_only_where_it_was_hurt() {
+        let wound = Wound {
+            source: Device::SOUND.source_id(),
+            iovas: Range::new(0x1000, 0x2000),
+            fate: Fate::Closed,
+            words: Vec::new(),
+        };
+        let judged = |source, iova| {
+            let words = "a fault".to_owned();
+            judged_with(&[Event::Fault(Fault { request: Some((source, iova)), words })], Some(&wound))
+        };
+        let blames = |traced: Traced| traced.problems.join(" ").contains("a fault");
+        assert!(!blames(judged(wound.source, 0x1000)));
+        assert!(blames(judged(wound.source, 0x2000)));
+        assert!(blames(judged(DISK, 0x1000)));
+    }
+
+    #[test]
+    fn a_way_through_damaged_tables_must_be_closed_after_the_swap() {
+        let wound =
+            Wound { source: 0xa0, iovas: Range::new(0, 0x2000), fate: Fate::Closed, words: Vec::new() };
+        let request = Event::Translated { source: 0xa0, iova: 0x1000, address: 0x5000, mask: 0xfff };
+        let closed =
+            |events: &[Event]| !judged_with(events, Some(&wound)).problems.join(" ").contains("damaged");
+        assert!(closed(&[request.clone(), SWAP]));
+        assert!(!closed(&[SWAP, request]));
+    }
+
+    #[test]
+    fn what_other_processors_of_the_dying_kernel_still_map_is_not_held_against_holdover() {
+        let text = "1@100.000000:vtd_reg_dmar_root addr 0x0 scalable 0
+1@200.000000:vtd_dmar_translate dev 00:12.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
+1@300.000000:vtd_dmar_translate dev 00:12.00 iova 0x2000 -> gpa 0x6000 mask 0xfff
+";
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            dir.path().join(name)
+        };
+        let ram = Ram::open(&file("ram", &[0; 4096])).unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
+        let changed = |entered| {
+            let dead = Tables::new(&ram, trace.dead_root().unwrap());
+            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: &[DISK], entered, wound: None };
+            case.judge(&trace).unwrap().translations_changed
+        };
+        assert_eq!(changed(at(150)), 2);
+        assert_eq!(changed(at(250)), 1);
+    }
+
+    #[test]
+    fn a_crash_without_a_swap_is_no_takeover() {
+        assert!(judged(&[]).problems.iter().any(|problem| problem.contains("never swapped")));
+    }
+}
