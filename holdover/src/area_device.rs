@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail};
 use area::{Area, Damage, Label, OpenError, read_label};
-use blockfile::BlockFile;
+use dumpfile::BlockFile;
 use uuid::Uuid;
 
 use crate::{report, sysfs};

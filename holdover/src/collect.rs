@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use area::{Area, Lack, ReadError, Seal, State};
-use blockfile::BlockFile;
-use dumpfile::Dump;
+use dumpfile::{BlockFile, Dump};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use area::{Area, Dump, Outcome, read_label};
-use blockfile::BlockFile;
+use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Pages, Statistics, Utsname, begin, layout::Name};
 use machine::{BlockDevice, BlockError};
 use serde_json::Value;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Output};
 
-use blockfile::BlockFile;
+use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Utsname, begin, layout::Name};
 use record::{
     Context, Counts, Domain, Entry, Hazard, Outcome, Place, Queue, Record, Register, State, Takeover, Text,

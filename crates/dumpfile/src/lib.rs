@@ -3,14 +3,17 @@
 //! [`Dump`] is a dead kernel's memory and what is said of it, whatever the file turns out to be: an ELF core such as
 //! `/proc/vmcore`, a whole machine's memory; or a kdump-compressed dump. Either may be flattened.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod blockfile;
 mod compressed;
 mod core;
 mod dump;
 mod flattened;
 mod view;
+mod window;
 
+pub use crate::blockfile::BlockFile;
 pub use crate::dump::{Dump, Format, Lack};
 use crate::view::FileView;
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use machine::{BlockDevice, BlockError, OldMemory, Unreadable};
-use window::Windows;
 
 use crate::DumpError;
 use crate::flattened::{self, Flattened};
+use crate::window::Windows;
 
 /// `EROFS`: what the host says to who writes where that cannot be.
 const READ_ONLY: BlockError = BlockError::Device(30);

@@ -8,9 +8,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use blockfile::BlockFile;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use fixtures::Disk;
 use kdump::{BLOCK, Bitmap, Codec, Content, Encoder, Page, Reader, is_zero};
 use libdeflater::CompressionLvl;
 use miniz_oxide::deflate::core::{
@@ -145,8 +145,9 @@ fn libzstd(level: i32) -> Compress {
 
 /// Pages of a dump that are not empty, spread evenly over it.
 fn dumped(dump: &Path) -> Vec<Page> {
-    let file = BlockFile::open(dump).expect("KDUMP_PAGES names a file");
-    let mut dump = Reader::open(file).expect("KDUMP_PAGES names a dump");
+    let mut bytes = std::fs::read(dump).expect("KDUMP_PAGES names a file");
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    let mut dump = Reader::open(Disk(bytes)).expect("KDUMP_PAGES names a dump");
     let mut frames = Vec::new();
     let mut next = 0;
     while let Some(frame) = dump.next_set(Bitmap::Kept, next).expect("the dump's bitmap can be read") {
@@ -159,7 +160,7 @@ fn dumped(dump: &Path) -> Vec<Page> {
     chosen.map(|&frame| read(&mut dump, frame)).collect()
 }
 
-fn read(dump: &mut Reader<BlockFile>, frame: u64) -> Page {
+fn read(dump: &mut Reader<Disk>, frame: u64) -> Page {
     let mut page = [0; BLOCK];
     dump.read_page(frame, &mut page).expect("the dump's pages can be read");
     page

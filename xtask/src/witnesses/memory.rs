@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use blockfile::BlockFile;
+use dumpfile::BlockFile;
 use kdump::{Bitmap, Reader};
 use machine::PAGE_SIZE;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use blockfile::BlockFile;
+use dumpfile::BlockFile;
 use kdump::Reader;
 use machine::PAGE_SIZE;
 use serde::Serialize;

@@ -4,6 +4,7 @@
 //! A window is mapped once for all of its pages. Files on disks are read as fast by read(2) (BENCHMARKS.md), which moreover tells
 //! errors where a mapping ends the program.
 
+#[expect(unsafe_code, reason = "the one adapter on the host: what is mapped is no memory of the language's")]
 mod mapping;
 
 use std::fs::File;
@@ -14,14 +15,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use machine::Range;
 use rustix::fs::{PROC_SUPER_MAGIC, fstatfs};
 
-use crate::mapping::Mapping;
+use self::mapping::Mapping;
 
 /// Bytes of a window, which begins at a multiple of this.
 const WINDOW: u64 = 4 << 20;
 
 /// A file's windows. Threads share them: each has at most one at a time.
 #[derive(Debug)]
-pub struct Windows {
+pub(crate) struct Windows {
     /// Bytes of the file.
     len: u64,
     /// Windows that nobody looks through now.
@@ -32,7 +33,7 @@ pub struct Windows {
 
 impl Windows {
     /// Those of a file of `len` bytes, if it is one that is better mapped: one of the kernel's.
-    pub fn of(file: &File, len: u64) -> Option<Self> {
+    pub(crate) fn of(file: &File, len: u64) -> Option<Self> {
         let is_the_kernels = fstatfs(file).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC);
         is_the_kernels.then(|| Self::new(len))
     }
@@ -42,7 +43,7 @@ impl Windows {
     }
 
     /// Reads from `file`, at `offset`. It may fail where read(2) does not: not all kernels can map all of their files.
-    pub fn read_at(&self, file: &File, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_at(&self, file: &File, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
         while !into.is_empty() {
             if offset >= self.len {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -1,7 +1,5 @@
 //! A file, or a disk of the host, as a [`BlockDevice`]: how tools on the host reach dump areas and dumps.
 
-#![forbid(unsafe_code)]
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
