@@ -5,27 +5,15 @@
 
 #![forbid(unsafe_code)]
 
-mod area_device;
-mod codec;
-mod collect;
-mod doctor;
-mod format;
-mod inspect;
-mod kexec;
-mod load;
-mod makedump;
-mod report;
-mod signature;
 mod simulate;
-mod sysfs;
-mod unfinished;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-
-use crate::report::Report;
+use host::areas::format;
+use host::report::{self, Report};
+use host::{collect, doctor, inspect, load, makedump};
 
 /// Prepares a host for crash dumps with the IOMMU on, and fetches the dumps.
 #[derive(Parser)]

@@ -17,7 +17,7 @@ const LAST_MESSAGES: usize = 5;
 
 /// The system call that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Syscall {
+pub enum Syscall {
     /// `kexec_file_load`: the running kernel takes the image apart, and checks its signature if it wants one
     File,
     /// `kexec_load`: the tool takes the image apart
@@ -34,17 +34,17 @@ impl Syscall {
 }
 
 /// Bytes reserved for a crash kernel.
-pub(crate) fn reserved() -> Result<u64> {
+pub fn reserved() -> Result<u64> {
     sysfs::number(Path::new(CRASH_SIZE)).context("this kernel cannot load a crash kernel")
 }
 
 /// Whether a crash kernel is loaded.
-pub(crate) fn is_loaded() -> Result<bool> {
+pub fn is_loaded() -> Result<bool> {
     Ok(sysfs::number(Path::new(CRASH_LOADED))? != 0)
 }
 
 /// Loads `image`, to be started by a panic.
-pub(crate) fn load(image: &Path, command_line: &str, syscall: Syscall) -> Result<()> {
+pub fn load(image: &Path, command_line: &str, syscall: Syscall) -> Result<()> {
     let mut kexec = Command::new("kexec");
     kexec.arg("-p").arg(syscall.option()).arg(format!("--command-line={command_line}")).arg(image);
     run(kexec)?;
@@ -55,7 +55,7 @@ pub(crate) fn load(image: &Path, command_line: &str, syscall: Syscall) -> Result
 }
 
 /// Removes the loaded crash kernel.
-pub(crate) fn unload() -> Result<()> {
+pub fn unload() -> Result<()> {
     let mut kexec = Command::new("kexec");
     kexec.args(["-p", "-u"]);
     run(kexec)
@@ -84,7 +84,7 @@ fn last_messages() -> String {
 /// Checks that a file is a kernel that kexec can load.
 ///
 /// The boot protocol of Linux on x86 (Documentation/arch/x86/boot.rst) has "HdrS" at 0x202.
-pub(crate) fn check_image(image: &Path) -> Result<()> {
+pub fn check_image(image: &Path) -> Result<()> {
     let bytes = fs::read(image).with_context(|| {
         format!("cannot read {}; `cargo xtask build` makes the capture kernel's image", image.display())
     })?;

@@ -11,20 +11,20 @@ const SECTOR: u64 = 512;
 
 /// Where a disk or a partition is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Location {
+pub struct Location {
     /// The kernel's name of the whole disk.
-    pub(crate) disk: String,
+    pub disk: String,
     /// Byte on the whole disk at which the device begins.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// PCI function of the disk, if it has one.
-    pub(crate) function: Option<Function>,
+    pub function: Option<Function>,
 }
 
 /// A PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Function {
+pub struct Function {
     /// `SSSS:BB:DD.F`.
-    pub(crate) address: String,
+    pub address: String,
     /// Who made it.
     vendor: u16,
     /// What it is.
@@ -46,7 +46,7 @@ impl Function {
     }
 
     /// Says why the capture kernel could not use the function, if that is so.
-    pub(crate) fn objection(&self) -> Option<String> {
+    pub fn objection(&self) -> Option<String> {
         let Self { address, vendor, device } = self;
         let objection =
             || format!("the capture kernel has no driver for {address} ({vendor:04x}:{device:04x})");
@@ -55,7 +55,7 @@ impl Function {
 }
 
 /// Whether two paths name one device.
-pub(crate) fn are_same(one: &Path, other: &Path) -> bool {
+pub fn are_same(one: &Path, other: &Path) -> bool {
     let number = |device: &Path| {
         let metadata = device.metadata().ok()?;
         metadata.file_type().is_block_device().then(|| metadata.rdev())
@@ -64,7 +64,7 @@ pub(crate) fn are_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Finds a block device in `/sys` by its number, whatever it is called in `/dev`.
-pub(crate) fn locate(device: &Path) -> Result<Location> {
+pub fn locate(device: &Path) -> Result<Location> {
     let metadata = device.metadata().with_context(|| format!("cannot find {}", device.display()))?;
     if !metadata.file_type().is_block_device() {
         bail!(
@@ -108,7 +108,7 @@ fn is_function(name: &str) -> bool {
 }
 
 /// Checks a PCI function as a person writes it.
-pub(crate) fn parse_function(text: &str) -> Result<String, String> {
+pub fn parse_function(text: &str) -> Result<String, String> {
     if is_function(text) {
         Ok(text.to_owned())
     } else {
@@ -117,7 +117,7 @@ pub(crate) fn parse_function(text: &str) -> Result<String, String> {
 }
 
 /// The devices of all disks and partitions, by the kernel's names.
-pub(crate) fn block_devices() -> Result<Vec<PathBuf>> {
+pub fn block_devices() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir("/sys/class/block").context("cannot list disks; is /sys mounted?")?;
     let mut devices: Vec<PathBuf> =
         entries.map(|entry| Ok(Path::new("/dev").join(entry?.file_name()))).collect::<Result<_>>()?;
@@ -126,7 +126,7 @@ pub(crate) fn block_devices() -> Result<Vec<PathBuf>> {
 }
 
 /// Reads a file that holds one number.
-pub(crate) fn number(path: &Path) -> Result<u64> {
+pub fn number(path: &Path) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     text.trim().parse().with_context(|| format!("{} holds no number: {text:?}", path.display()))
 }

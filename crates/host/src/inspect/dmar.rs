@@ -17,7 +17,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// A decoded table.
 #[derive(Debug, Serialize)]
-pub(crate) struct Decoded {
+pub struct Decoded {
     host_address_bits: u32,
     interrupt_remapping: bool,
     structures: Vec<StructureView>,
@@ -49,7 +49,7 @@ struct ScopeView {
 }
 
 /// Decodes the table in a file.
-pub(crate) fn run(path: &Path) -> Result<Decoded> {
+pub fn run(path: &Path) -> Result<Decoded> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;

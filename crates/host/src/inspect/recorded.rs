@@ -10,63 +10,63 @@ use super::hex::Hex;
 
 /// What became of a unit's contexts and domains.
 #[derive(Debug, Serialize)]
-pub(crate) struct TakeoverView {
-    pub(crate) old_root: Hex,
-    pub(crate) new_root: Hex,
-    pub(crate) queue: String,
-    pub(crate) faults: Vec<FaultView>,
-    pub(crate) contexts: Vec<ContextView>,
-    pub(crate) unlisted_contexts: u64,
-    pub(crate) domains: Vec<DomainView>,
-    pub(crate) unlisted_domains: u64,
-    pub(crate) hazards: Vec<HazardView>,
-    pub(crate) unlisted_hazards: u64,
+pub struct TakeoverView {
+    pub old_root: Hex,
+    pub new_root: Hex,
+    pub queue: String,
+    pub faults: Vec<FaultView>,
+    pub contexts: Vec<ContextView>,
+    pub unlisted_contexts: u64,
+    pub domains: Vec<DomainView>,
+    pub unlisted_domains: u64,
+    pub hazards: Vec<HazardView>,
+    pub unlisted_hazards: u64,
 }
 
 /// A fault that was recorded before the takeover was done.
 #[derive(Debug, Serialize)]
-pub(crate) struct FaultView {
-    pub(crate) device: String,
-    pub(crate) pasid: Option<u32>,
-    pub(crate) address: Hex,
-    pub(crate) reason: Hex,
+pub struct FaultView {
+    pub device: String,
+    pub pasid: Option<u32>,
+    pub address: Hex,
+    pub reason: Hex,
 }
 
 /// An entry that said how a device's requests are translated.
 #[derive(Debug, Serialize)]
-pub(crate) struct ContextView {
-    pub(crate) device: String,
-    pub(crate) pasid: Option<u32>,
-    pub(crate) entry: Vec<Hex>,
-    pub(crate) translation: String,
+pub struct ContextView {
+    pub device: String,
+    pub pasid: Option<u32>,
+    pub entry: Vec<Hex>,
+    pub translation: String,
     /// Domain-id as it was found.
-    pub(crate) old_domain: u16,
+    pub old_domain: u16,
     /// Domain-id now; `None` if it was not carried over.
-    pub(crate) domain: Option<u16>,
-    pub(crate) outcome: String,
+    pub domain: Option<u16>,
+    pub outcome: String,
 }
 
 /// A domain.
 #[derive(Debug, Serialize)]
-pub(crate) struct DomainView {
-    pub(crate) id: u16,
-    pub(crate) address_bits: u32,
-    pub(crate) tables: u64,
-    pub(crate) leaves: u64,
-    pub(crate) fenced: u64,
-    pub(crate) outcome: String,
+pub struct DomainView {
+    pub id: u16,
+    pub address_bits: u32,
+    pub tables: u64,
+    pub leaves: u64,
+    pub fenced: u64,
+    pub outcome: String,
 }
 
 /// Something wrong or dangerous.
 #[derive(Debug, Serialize)]
-pub(crate) struct HazardView {
-    pub(crate) place: String,
-    pub(crate) what: String,
-    pub(crate) outcome: String,
+pub struct HazardView {
+    pub place: String,
+    pub what: String,
+    pub outcome: String,
 }
 
 impl TakeoverView {
-    pub(crate) fn new(takeover: &Takeover) -> Self {
+    pub fn new(takeover: &Takeover) -> Self {
         let Takeover { old_root, new_root, queue, faults, counts: _, contexts, domains, hazards } = takeover;
         Self {
             old_root: Hex(*old_root),
@@ -82,7 +82,7 @@ impl TakeoverView {
         }
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         self.unlisted_contexts + self.unlisted_domains + self.unlisted_hazards == 0
     }
 }

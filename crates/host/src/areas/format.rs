@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::signature;
+use crate::areas;
 use crate::report::{self, Report, row};
-use crate::{area_device, signature};
 
 /// What the command is told.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Disk, partition or file; all that is on it is lost
     device: PathBuf,
     /// Overwrite what looks used
@@ -26,7 +27,7 @@ pub(crate) struct Arguments {
 
 /// A new dump area.
 #[derive(Serialize)]
-pub(crate) struct Formatted {
+pub struct Formatted {
     uuid: Uuid,
     device: PathBuf,
     bytes: u64,
@@ -34,9 +35,9 @@ pub(crate) struct Formatted {
 }
 
 /// Makes the device a dump area.
-pub(crate) fn run(arguments: &Arguments) -> Result<Formatted> {
+pub fn run(arguments: &Arguments) -> Result<Formatted> {
     let device = &arguments.device;
-    let mut file = area_device::open_to_format(device)?;
+    let mut file = areas::open_to_format(device)?;
     if let Some(found) = signature::find(&mut file)?.filter(|_| !arguments.force) {
         bail!("{} holds {found}; `--force` overwrites it", device.display());
     }

@@ -34,7 +34,7 @@ use crate::{codec, report};
 
 /// What the command is told.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Which pages to leave out, in makedumpfile's numbering: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
     #[arg(short = 'd', long, default_value = "31", value_parser = parse_level)]
     level: Level,
@@ -67,7 +67,7 @@ fn parse_level(text: &str) -> Result<Level, String> {
 }
 
 /// Makes the dump.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Made> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<Made> {
     let input = arguments.input.display();
     let (dump, ram) = open(&arguments.input).with_context(|| format!("cannot read {input}"))?;
     check_notes(&dump, &ram).with_context(|| format!("{input} cannot be made a dump of"))?;

@@ -29,7 +29,7 @@ const SIGNATURES: &[(&str, usize, &[u8])] = &[
 ];
 
 /// What a device seems to hold; `None` if its beginning and its end are zeros.
-pub(crate) fn find(device: &mut impl BlockDevice) -> Result<Option<String>> {
+pub fn find(device: &mut impl BlockDevice) -> Result<Option<String>> {
     let size = device.size();
     let len = size.min(LOOK);
     let first = read(device, 0, len)?;

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 /// A number that is written in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Hex(pub(crate) u64);
+pub struct Hex(pub u64);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,7 +21,7 @@ impl Serialize for Hex {
 }
 
 /// Reads an address, in hexadecimal with or without `0x`.
-pub(crate) fn parse(text: &str) -> Result<u64, String> {
+pub fn parse(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u64::from_str_radix(digits, 16)
         .map_err(|_| "an address is written in hexadecimal, like 0xfed90000".into())

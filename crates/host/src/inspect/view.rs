@@ -19,27 +19,27 @@ use super::survey::{Survey, Wanted};
 
 /// What is shown of a dump.
 #[derive(Debug, Serialize)]
-pub(crate) struct Inspected {
-    pub(crate) dump: PathBuf,
-    pub(crate) kernel: String,
+pub struct Inspected {
+    pub dump: PathBuf,
+    pub kernel: String,
     /// Whether the dump was finished.
-    pub(crate) dump_complete: bool,
+    pub dump_complete: bool,
     /// Version of the capture kernel.
-    pub(crate) holdover: String,
-    pub(crate) host_address_bits: u32,
-    pub(crate) counts: Counts,
-    pub(crate) units: Vec<UnitView>,
+    pub holdover: String,
+    pub host_address_bits: u32,
+    pub counts: Counts,
+    pub units: Vec<UnitView>,
     /// Units that the record leaves out.
-    pub(crate) unlisted_units: u64,
+    pub unlisted_units: u64,
     /// Whether everything that was asked for could be told.
-    pub(crate) whole: bool,
+    pub whole: bool,
     #[serde(skip)]
-    pub(crate) asked: Asked,
+    pub asked: Asked,
 }
 
 /// What was asked for decides what people are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     Everything,
     Device,
     Address,
@@ -47,28 +47,28 @@ pub(crate) enum Asked {
 
 /// A remapping unit.
 #[derive(Debug, Serialize)]
-pub(crate) struct UnitView {
-    pub(crate) base: Hex,
-    pub(crate) segment: u16,
-    pub(crate) state: &'static str,
+pub struct UnitView {
+    pub base: Hex,
+    pub segment: u16,
+    pub state: &'static str,
     /// Why it was not taken over.
-    pub(crate) why: Option<String>,
-    pub(crate) registers: Vec<RegisterView>,
-    pub(crate) takeover: Option<TakeoverView>,
+    pub why: Option<String>,
+    pub registers: Vec<RegisterView>,
+    pub takeover: Option<TakeoverView>,
     /// What devices could reach; `None` if there were no tables to ask.
-    pub(crate) reach: Option<ReachView>,
+    pub reach: Option<ReachView>,
 }
 
 /// A register as it was found.
 #[derive(Debug, Serialize)]
-pub(crate) struct RegisterView {
-    pub(crate) name: String,
-    pub(crate) value: Hex,
-    pub(crate) meaning: String,
+pub struct RegisterView {
+    pub name: String,
+    pub value: Hex,
+    pub meaning: String,
 }
 
 /// Reads the record, and walks the tables of the units that are asked for.
-pub(crate) fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<Inspected> {
+pub fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<Inspected> {
     let record = &dump.record;
     let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| unit.base == base));
     let units: Vec<UnitView> =

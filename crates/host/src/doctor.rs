@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::report::{self, Report};
-use crate::{area_device, kexec, sysfs};
+use crate::{areas, kexec, sysfs};
 
 /// The least reservation that Holdover is tested with.
 const RESERVATION: u64 = 16 << 20;
 
 /// The result of all checks.
-pub(crate) struct Diagnosis {
+pub struct Diagnosis {
     checks: Vec<Check>,
 }
 
@@ -47,7 +47,7 @@ impl Check {
 }
 
 /// Looks at everything.
-pub(crate) fn run() -> Result<Diagnosis> {
+pub fn run() -> Result<Diagnosis> {
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0)),
         translation(
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<Diagnosis> {
         ),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(&read("/proc/sys/kernel/kexec_load_disabled"), &read("/sys/kernel/security/lockdown")),
-        area(&area_device::all()?),
+        area(&areas::all()?),
         capture_kernel(kexec::is_loaded().unwrap_or(false)),
     ];
     Ok(Diagnosis { checks })
@@ -112,7 +112,7 @@ fn permission(disabled: &str, lockdown: &str) -> Check {
     Check::ok(WHAT, "yes")
 }
 
-fn area(areas: &[area_device::Found]) -> Check {
+fn area(areas: &[areas::Found]) -> Check {
     const WHAT: &str = "dump area";
     let Some(first) = areas.first() else {
         return Check::missing(
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
-        let on = |device: &str| area_device::Found { device: device.into(), label };
+        let on = |device: &str| areas::Found { device: device.into(), label };
         let check = area(&[on("/dev/vda"), on("/dev/vdb")]);
         assert_eq!(check.state, State::Missing);
         assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);

@@ -11,17 +11,17 @@ use dumpfile::{BlockFile, Dump};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::area_device;
+use crate::areas;
 use crate::inspect;
 use crate::report::{self, Report, row};
 use crate::unfinished::{IfExists, Unfinished};
 
 /// What the command is told.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The dump area: its UUID, its device, or a file
     #[arg(value_name = "UUID|DEVICE")]
-    area: area_device::Name,
+    area: areas::Name,
     /// The file to make; it appears under this name only when it is whole
     out: PathBuf,
     /// Replace a file of that name
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 }
 
 /// A collected dump.
-pub(crate) struct Collected {
+pub struct Collected {
     out: PathBuf,
     bytes: u64,
     ending: Ending,
@@ -65,12 +65,12 @@ struct About {
 }
 
 /// Copies and checks the dump.
-pub(crate) fn run(arguments: &Arguments) -> Result<Collected> {
+pub fn run(arguments: &Arguments) -> Result<Collected> {
     let out = &arguments.out;
     let if_exists = IfExists::from(arguments.force);
     if_exists.check(out)?;
-    let found = area_device::find_only(&arguments.area)?;
-    let mut area = area_device::open(&found.device, found.label.uuid)?;
+    let found = areas::find_only(&arguments.area)?;
+    let mut area = areas::open(&found.device, found.label.uuid)?;
     let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
     let ending = ending(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
     let unfinished = Unfinished::create(out, if_exists)?;

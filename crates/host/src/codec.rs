@@ -3,12 +3,12 @@
 use kdump::Codec;
 
 /// Any codec.
-pub(crate) fn any(name: &str) -> Result<Codec, String> {
+pub fn any(name: &str) -> Result<Codec, String> {
     among(Codec::ALL, name)
 }
 
 /// One that the capture kernel knows.
-pub(crate) fn in_capture_kernel(name: &str) -> Result<Codec, String> {
+pub fn in_capture_kernel(name: &str) -> Result<Codec, String> {
     among(Codec::EVERYWHERE, name)
 }
 

@@ -6,7 +6,7 @@ use vtd::source::{Requester, SourceId};
 
 /// A device of a PCI segment, with one of its PASIDs or with all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct DeviceName {
+pub struct DeviceName {
     segment: u16,
     source: SourceId,
     pasid: Option<u32>,
@@ -14,17 +14,17 @@ pub(crate) struct DeviceName {
 
 impl DeviceName {
     /// Whether this device, behind a unit of this segment, is meant.
-    pub(crate) fn is(self, segment: u16, source: SourceId) -> bool {
+    pub fn is(self, segment: u16, source: SourceId) -> bool {
         self.segment == segment && self.source == source
     }
 
     /// Whether the device is on this bus of this segment.
-    pub(crate) fn is_on(self, segment: u16, bus: u8) -> bool {
+    pub fn is_on(self, segment: u16, bus: u8) -> bool {
         self.segment == segment && self.source.bus() == bus
     }
 
     /// Whether requests of this requester, behind a unit of this segment, are meant.
-    pub(crate) fn means(self, segment: u16, requester: Requester) -> bool {
+    pub fn means(self, segment: u16, requester: Requester) -> bool {
         let pasid_fits = self.pasid.is_none() || self.pasid == requester.pasid;
         self.is(segment, requester.source) && pasid_fits
     }

@@ -1,5 +1,8 @@
 //! Finds dump areas among the disks of this host.
 
+pub mod format;
+mod signature;
+
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,7 @@ use crate::{report, sysfs};
 
 /// How a person names a dump area.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub enum Name {
     /// By the UUID in its label, wherever it is.
     Uuid(Uuid),
     /// By its device.
@@ -40,11 +43,11 @@ impl fmt::Display for Name {
 
 /// A dump area and the device that is it.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub struct Found {
     /// The device.
-    pub(crate) device: PathBuf,
+    pub device: PathBuf,
     /// What its label says.
-    pub(crate) label: Label,
+    pub label: Label,
 }
 
 impl Found {
@@ -54,7 +57,7 @@ impl Found {
     }
 
     /// Other areas of the same UUID, on copies of the disk.
-    pub(crate) fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = &'a Path> {
+    pub fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = &'a Path> {
         let is_copy = |other: &&Self| {
             other.label.uuid == self.label.uuid && !sysfs::are_same(&other.device, &self.device)
         };
@@ -62,7 +65,7 @@ impl Found {
     }
 
     /// What a person should know of a copy of this area.
-    pub(crate) fn warning(&self, copy: &Path) -> String {
+    pub fn warning(&self, copy: &Path) -> String {
         let (device, copy) = (self.device.display(), copy.display());
         format!(
             "{copy} has the same label and UUID as {device}, and could get the dump; give it another with `holdover format --force {copy}`"
@@ -71,7 +74,7 @@ impl Found {
 }
 
 /// Finds the dump area of that name, and checks it as the capture kernel will. Of copies of a disk it is the first by name.
-pub(crate) fn find(name: &Name) -> Result<Found> {
+pub fn find(name: &Name) -> Result<Found> {
     let found = match name {
         Name::Device(device) => Found::at(device)?,
         Name::Uuid(uuid) => all()?.into_iter().find(|found| found.label.uuid == *uuid).ok_or_else(|| {
@@ -83,7 +86,7 @@ pub(crate) fn find(name: &Name) -> Result<Found> {
 }
 
 /// The same; refuses a UUID that more than one disk has.
-pub(crate) fn find_only(name: &Name) -> Result<Found> {
+pub fn find_only(name: &Name) -> Result<Found> {
     let found = find(name)?;
     if let Name::Uuid(_) = name {
         only(&found, &all()?)?;
@@ -105,18 +108,18 @@ fn only(found: &Found, all: &[Found]) -> Result<()> {
 }
 
 /// All dump areas on disks and partitions that can be read, without devices that are made of others.
-pub(crate) fn all() -> Result<Vec<Found>> {
+pub fn all() -> Result<Vec<Found>> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     Ok(devices.filter_map(|device| label(&device).ok().map(|label| Found { device, label })).collect())
 }
 
 /// Opens the area on a device to be read.
-pub(crate) fn open(device: &Path, uuid: Uuid) -> Result<Area<BlockFile>> {
+pub fn open(device: &Path, uuid: Uuid) -> Result<Area<BlockFile>> {
     Area::open(open_device(device)?, 0, uuid).map_err(|error| refused(device, &error))
 }
 
 /// Reads the label on a device.
-pub(crate) fn label(device: &Path) -> Result<Label> {
+pub fn label(device: &Path) -> Result<Label> {
     read_label(&mut open_device(device)?, 0).map_err(|error| refused(device, &error))
 }
 
@@ -142,7 +145,7 @@ fn refused(device: &Path, error: &OpenError) -> anyhow::Error {
 }
 
 /// Opens a device to make a dump area of it.
-pub(crate) fn open_to_format(device: &Path) -> Result<BlockFile> {
+pub fn open_to_format(device: &Path) -> Result<BlockFile> {
     match BlockFile::open_exclusive(device) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {

@@ -11,7 +11,7 @@ use vmcore::Counts;
 use crate::report::{self, Report, row};
 
 /// A dump that was made.
-pub(crate) struct Made {
+pub struct Made {
     pub(super) out: PathBuf,
     pub(super) release: String,
     pub(super) counts: Counts,

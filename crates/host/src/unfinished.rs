@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 /// A file on its way: `OUT.unfinished` until [`keep`](Self::keep).
 #[derive(Debug)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     file: File,
     path: PathBuf,
     out: PathBuf,
@@ -16,7 +16,7 @@ pub(crate) struct Unfinished {
 
 /// What to do if there is a file of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfExists {
+pub enum IfExists {
     Refuse,
     Replace,
 }
@@ -30,7 +30,7 @@ impl From<bool> for IfExists {
 
 impl IfExists {
     /// Refuses a name that is taken, if that is to be.
-    pub(crate) fn check(self, out: &Path) -> Result<()> {
+    pub fn check(self, out: &Path) -> Result<()> {
         if self == Self::Refuse && out.exists() {
             bail!("{} exists; `--force` replaces it", out.display());
         }
@@ -40,7 +40,7 @@ impl IfExists {
 
 impl Unfinished {
     /// Makes an empty file beside `out`, in place of what an earlier attempt left there.
-    pub(crate) fn create(out: &Path, if_exists: IfExists) -> Result<Self> {
+    pub fn create(out: &Path, if_exists: IfExists) -> Result<Self> {
         if_exists.check(out)?;
         let path = beside(out, "unfinished");
         let file = make(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -48,30 +48,30 @@ impl Unfinished {
     }
 
     /// The file, open for reading and writing.
-    pub(crate) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Its present name.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes the file durable, then gives it its name, then makes the name durable.
-    pub(crate) fn keep(self) -> Result<()> {
+    pub fn keep(self) -> Result<()> {
         let kept = self.file.sync_all().and_then(|()| self.rename(&self.out));
         kept.with_context(|| format!("cannot make {}", self.out.display()))
     }
 
     /// Gives it a name that says it is no good, and tells that name.
-    pub(crate) fn set_aside(self, ending: &str) -> Result<PathBuf> {
+    pub fn set_aside(self, ending: &str) -> Result<PathBuf> {
         let aside = beside(&self.out, ending);
         self.rename(&aside).with_context(|| format!("cannot rename {}", self.path.display()))?;
         Ok(aside)
     }
 
     /// Removes it.
-    pub(crate) fn discard(self) {
+    pub fn discard(self) {
         // Nothing can be done if this fails as well.
         let _ = fs::remove_file(&self.path);
     }

@@ -6,22 +6,22 @@ use anyhow::{Context, Result, bail};
 use record::Record;
 
 /// An open dump.
-pub(crate) struct Dump {
+pub struct Dump {
     /// Its file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Release of the kernel that died.
-    pub(crate) release: String,
+    pub release: String,
     /// Whether it was finished.
-    pub(crate) is_complete: bool,
+    pub is_complete: bool,
     /// What the capture kernel found and did.
-    pub(crate) record: Record,
+    pub record: Record,
     /// The dead kernel's memory, as far as it was dumped.
-    pub(crate) memory: dumpfile::Dump,
+    pub memory: dumpfile::Dump,
 }
 
 impl Dump {
     /// Opens a dump and reads the record in it.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let file = dumpfile::Dump::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::read(path, file).with_context(|| format!("cannot inspect {}", path.display()))
     }
@@ -43,7 +43,7 @@ impl Dump {
 }
 
 /// Finds the record among a dump's notes.
-pub(crate) fn find_record(notes: &[u8]) -> Result<Option<Record>, record::DecodeError> {
+pub fn find_record(notes: &[u8]) -> Result<Option<Record>, record::DecodeError> {
     let mut notes = vmcore::notes_in(notes);
     let note = notes.find(|note| note.name == record::NOTE_NAME && note.kind == record::NOTE_TYPE);
     note.map(|note| Record::decode(note.content)).transpose()

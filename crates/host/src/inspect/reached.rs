@@ -11,62 +11,62 @@ use super::survey::{Survey, Surveyed};
 
 /// What the devices of a unit could reach.
 #[derive(Debug, Serialize)]
-pub(crate) struct ReachView {
-    pub(crate) routes: Vec<RouteView>,
-    pub(crate) obstacles: Vec<ObstacleView>,
-    pub(crate) unlisted: u64,
+pub struct ReachView {
+    pub routes: Vec<RouteView>,
+    pub obstacles: Vec<ObstacleView>,
+    pub unlisted: u64,
     /// There are more tables than were looked at.
-    pub(crate) cut: bool,
+    pub cut: bool,
     /// Whether everything that was asked for could be told.
-    pub(crate) whole: bool,
+    pub whole: bool,
 }
 
 /// A way of translation, who uses it and where it leads.
 #[derive(Debug, Serialize)]
-pub(crate) struct RouteView {
-    pub(crate) users: Vec<UserView>,
-    pub(crate) translation: &'static str,
+pub struct RouteView {
+    pub users: Vec<UserView>,
+    pub translation: &'static str,
     /// Root tables: of the first stage, of the second, of both.
-    pub(crate) tables: Vec<Hex>,
-    pub(crate) address_bits: Option<u32>,
-    pub(crate) readable_bytes: u64,
-    pub(crate) writable_bytes: u64,
-    pub(crate) runs: Vec<RunView>,
-    pub(crate) unlisted_runs: u64,
+    pub tables: Vec<Hex>,
+    pub address_bits: Option<u32>,
+    pub readable_bytes: u64,
+    pub writable_bytes: u64,
+    pub runs: Vec<RunView>,
+    pub unlisted_runs: u64,
 }
 
 /// Who uses a way of translation.
 #[derive(Debug, Serialize)]
-pub(crate) struct UserView {
-    pub(crate) device: String,
-    pub(crate) pasid: Option<u32>,
-    pub(crate) domain: u16,
-    pub(crate) device_tlb: bool,
+pub struct UserView {
+    pub device: String,
+    pub pasid: Option<u32>,
+    pub domain: u16,
+    pub device_tlb: bool,
     #[serde(skip)]
-    pub(crate) requester: Requester,
+    pub requester: Requester,
 }
 
 /// I/O addresses that lead alike.
 #[derive(Debug, Serialize)]
-pub(crate) struct RunView {
-    pub(crate) iova: Hex,
-    pub(crate) bytes: u64,
-    pub(crate) physical: Option<Hex>,
-    pub(crate) rights: Option<String>,
-    pub(crate) page_bytes: Option<u64>,
+pub struct RunView {
+    pub iova: Hex,
+    pub bytes: u64,
+    pub physical: Option<Hex>,
+    pub rights: Option<String>,
+    pub page_bytes: Option<u64>,
     /// Why they lead nowhere, or nobody knows where.
-    pub(crate) obstacle: Option<String>,
+    pub obstacle: Option<String>,
 }
 
 /// A place of which it is not said where its requests lead.
 #[derive(Debug, Serialize)]
-pub(crate) struct ObstacleView {
-    pub(crate) place: String,
-    pub(crate) what: String,
+pub struct ObstacleView {
+    pub place: String,
+    pub what: String,
 }
 
 impl ReachView {
-    pub(crate) fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
+    pub fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
         let whole = survey.is_whole();
         let Survey { routes, obstacles, unlisted, is_cut, has_gaps: _ } = survey;
         let obstacle = |(place, obstacle): (Place, Obstacle)| ObstacleView {

@@ -30,11 +30,11 @@ use crate::report::Report;
 use device::DeviceName;
 use survey::Wanted;
 
-pub(crate) use dump::find_record;
+pub use dump::find_record;
 
 /// What the command is told.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// A dump that Holdover's capture kernel wrote
     #[arg(required_unless_present = "dmar")]
     dump: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
 }
 
 /// Reads and walks what was asked for.
-pub(crate) fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
+pub fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
     match (&arguments.dmar, &arguments.dump) {
         (Some(table), _) => Ok(Box::new(dmar::run(table)?)),
         (None, Some(dump)) => {

@@ -8,7 +8,7 @@ use kdump::Codec;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::area_device::{self, Found};
+use crate::areas::{self, Found};
 use crate::codec;
 use crate::kexec::{self, Syscall};
 use crate::report::{Report, row};
@@ -16,13 +16,13 @@ use crate::sysfs::{self, Location};
 
 /// What the command is told.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// The capture kernel, a bzImage
     #[arg(long, value_name = "PATH")]
     image: PathBuf,
     /// The dump area: its UUID, or its device
     #[arg(long, value_name = "UUID|DEVICE")]
-    area: area_device::Name,
+    area: areas::Name,
     /// PCI function of the area's disk, if it cannot be found in /sys
     #[arg(long, value_name = "SSSS:BB:DD.F", value_parser = sysfs::parse_function)]
     disk: Option<String>,
@@ -66,7 +66,7 @@ impl CommandLine<'_> {
 }
 
 /// What was loaded.
-pub(crate) struct Loaded {
+pub struct Loaded {
     image: PathBuf,
     device: PathBuf,
     command_line: String,
@@ -74,12 +74,12 @@ pub(crate) struct Loaded {
 }
 
 /// Loads the capture kernel.
-pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
+pub fn run(arguments: &Arguments) -> Result<Loaded> {
     if kexec::reserved()? == 0 {
         bail!("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M");
     }
     kexec::check_image(&arguments.image)?;
-    let found = area_device::find(&arguments.area)?;
+    let found = areas::find(&arguments.area)?;
     let location = sysfs::locate(&found.device)?;
     check_start(&found.device, location.offset)?;
     let disk = match &arguments.disk {
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
         console: serial_console(&running),
         append: arguments.append.as_deref(),
     };
-    let loaded = Loaded::new(arguments.image.clone(), &found, command_line.compose(), &area_device::all()?);
+    let loaded = Loaded::new(arguments.image.clone(), &found, command_line.compose(), &areas::all()?);
     kexec::load(&loaded.image, &loaded.command_line, arguments.syscall)?;
     Ok(loaded)
 }
@@ -161,10 +161,10 @@ impl Report for Loaded {
 }
 
 /// The capture kernel was removed.
-pub(crate) struct Unloaded;
+pub struct Unloaded;
 
 /// Removes the loaded capture kernel.
-pub(crate) fn unload() -> Result<Unloaded> {
+pub fn unload() -> Result<Unloaded> {
     kexec::unload()?;
     Ok(Unloaded)
 }
