@@ -3,6 +3,7 @@
 //! | modules | what they are for |
 //! |---|---|
 //! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` |
+//! | [`sources`] | what is claimed of the sources, and needs no guest: `walls` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `tool`, `stock` kdump |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
 //! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |
@@ -15,6 +16,7 @@ mod machines;
 mod parallel;
 mod paths;
 mod process;
+mod sources;
 mod tasks;
 mod witnesses;
 

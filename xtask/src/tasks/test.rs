@@ -13,6 +13,7 @@ use crate::crashes::matrix;
 use crate::crashes::row::{Built, Row};
 use crate::guests::tool::Tool;
 use crate::machines::emulator::Emulator;
+use crate::sources::walls;
 use crate::tasks::build;
 use crate::tasks::fuzz;
 use crate::tasks::setup::Setup;
@@ -27,6 +28,11 @@ const SOURCES: [(&str, &[&str]); 3] = [
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
 ];
+
+type Check = fn() -> Result<Vec<String>>;
+
+/// What compares the sources with what is claimed of them: each returns what is wrong.
+const CLAIMS: [(&str, Check); 1] = [("walls", walls::problems)];
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 6;
@@ -77,10 +83,11 @@ impl Test {
 
     /// Each part that was asked for is one of something: else it would be left out in silence.
     fn check_parts(&self, targets: &[String]) -> Result<()> {
-        let sources = SOURCES.map(|(name, _)| name.to_owned());
+        let sources = SOURCES.map(|(name, _)| name).into_iter().chain(CLAIMS.map(|(name, _)| name));
+        let sources = sources.map(str::to_owned);
         let rows = matrix::rows().into_iter().map(|row| row.name);
         let names: Vec<_> =
-            sources.into_iter().chain(targets.iter().map(|target| fuzz_name(target))).chain(rows).collect();
+            sources.chain(targets.iter().map(|target| fuzz_name(target))).chain(rows).collect();
         for part in &self.only {
             let known = names.iter().any(|name| name.contains(part.as_str()));
             ensure!(known, "{part} is in no name; there are {}", names.join(", "));
@@ -91,6 +98,9 @@ impl Test {
     fn check_sources(&self, tally: &Tally) {
         for (name, arguments) in SOURCES.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, || cargo(arguments).map(|()| Vec::new()));
+        }
+        for (name, problems) in CLAIMS.into_iter().filter(|(name, _)| self.asks_for(name)) {
+            tally.take(name, problems);
         }
     }
 

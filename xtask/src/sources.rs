@@ -1,0 +1,7 @@
+//! Checks of the sources that need no guest: the walls between the rooms, packages for others, programs without an operating
+//! system.
+
+mod architecture;
+mod imports;
+mod members;
+pub(crate) mod walls;
