@@ -216,64 +216,14 @@ fn window(base_and_limit: u32, base_upper: u64, limit_upper: u64) -> Range {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    /// A configuration space in memory.
-    #[derive(Clone, Debug)]
-    pub(crate) struct Space(Rc<RefCell<Vec<u8>>>);
-
-    impl Space {
-        pub(super) fn new(fields: &[(usize, &[u8])]) -> Self {
-            let mut bytes = vec![0; CONFIG_SIZE];
-            for (offset, field) in fields {
-                bytes[*offset..][..field.len()].copy_from_slice(field);
-            }
-            Self(Rc::new(RefCell::new(bytes)))
-        }
-
-        fn read<const N: usize>(&self, offset: usize) -> [u8; N] {
-            *self.0.borrow()[offset..].first_chunk().unwrap()
-        }
-
-        fn write(&self, offset: usize, value: &[u8]) {
-            self.0.borrow_mut()[offset..][..value.len()].copy_from_slice(value);
-        }
-    }
-
-    impl Registers for Space {
-        fn read8(&self, offset: usize) -> u8 {
-            u8::from_le_bytes(self.read(offset))
-        }
-        fn read16(&self, offset: usize) -> u16 {
-            u16::from_le_bytes(self.read(offset))
-        }
-        fn read32(&self, offset: usize) -> u32 {
-            u32::from_le_bytes(self.read(offset))
-        }
-        fn read64(&self, offset: usize) -> u64 {
-            u64::from_le_bytes(self.read(offset))
-        }
-        fn write8(&mut self, offset: usize, value: u8) {
-            self.write(offset, &value.to_le_bytes());
-        }
-        fn write16(&mut self, offset: usize, value: u16) {
-            self.write(offset, &value.to_le_bytes());
-        }
-        fn write32(&mut self, offset: usize, value: u32) {
-            self.write(offset, &value.to_le_bytes());
-        }
-        fn write64(&mut self, offset: usize, value: u64) {
-            self.write(offset, &value.to_le_bytes());
-        }
-    }
+    use fixtures::ConfigSpace;
 
     const PLACE: Function = Function { segment: 0, bus: 0, devfn: 0xF8 };
 
-    fn device(fields: &[(usize, &[u8])]) -> Device<Space> {
-        Device { function: PLACE, config: Space::new(fields) }
+    fn device(fields: &[(usize, &[u8])]) -> Device<ConfigSpace> {
+        Device { function: PLACE, config: ConfigSpace::new(fields) }
     }
 
     #[test]
@@ -289,10 +239,10 @@ pub(crate) mod tests {
     fn other_functions_are_looked_for_where_function_0_says_there_are_some() {
         let vendor: (usize, &[u8]) = (VENDOR_ID, &[0x86, 0x80]);
         let open = |function: Function| match (function.bus, function.devfn) {
-            (0, 0x08 | 0x09) | (1, 0x01) => Some(Space::new(&[vendor])),
-            (1, 0x18 | 0x1F) => Some(Space::new(&[vendor, (HEADER_TYPE, &[0x80])])),
-            (1, _) => Some(Space::new(&[])),
-            _ => Some(Space::new(&[(VENDOR_ID, &[0xFF; 4])])),
+            (0, 0x08 | 0x09) | (1, 0x01) => Some(ConfigSpace::new(&[vendor])),
+            (1, 0x18 | 0x1F) => Some(ConfigSpace::new(&[vendor, (HEADER_TYPE, &[0x80])])),
+            (1, _) => Some(ConfigSpace::new(&[])),
+            _ => Some(ConfigSpace::new(&[(VENDOR_ID, &[0xFF; 4])])),
         };
         let mut found = Vec::new();
         scan(0, 0..=1, open, &mut found);
@@ -302,8 +252,8 @@ pub(crate) mod tests {
 
     #[test]
     fn garbage_that_looks_like_functions_everywhere_is_bounded() {
-        let everywhere = Space::new(&[(VENDOR_ID, &[0x55; CONFIG_SIZE])]);
-        everywhere.write(HEADER_TYPE, &[0x80]);
+        let everywhere = ConfigSpace::new(&[(VENDOR_ID, &[0x55; CONFIG_SIZE])]);
+        everywhere.put(HEADER_TYPE, &[0x80]);
         let mut found = Vec::new();
         (0..2).for_each(|segment| scan(segment, 0..=255, |_| Some(everywhere.clone()), &mut found));
         assert_eq!(found.len(), MOST_FUNCTIONS);

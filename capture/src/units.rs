@@ -84,7 +84,7 @@ fn place_of(scope: &DeviceScope, bridge_at: impl Fn(SourceId) -> Option<Bridge>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pci::tests::Space;
+    use fixtures::ConfigSpace;
     use machine::Range;
 
     /// A DRHD structure of segment 0 with these flags and device scopes.
@@ -109,7 +109,7 @@ mod tests {
     /// Whose requests a unit with these flags and device scopes translates, on a machine of no known devices.
     fn serves(flags: u8, scopes: &[u8]) -> Serves {
         let table = dmar(&drhd(flags, scopes));
-        Serves::new::<Space>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[])
+        Serves::new::<ConfigSpace>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[])
     }
 
     /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.

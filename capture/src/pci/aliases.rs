@@ -59,15 +59,15 @@ pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> Vec<F
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Space;
     use super::*;
+    use fixtures::ConfigSpace;
 
     fn function(bus: u8, devfn: u8) -> Function {
         Function { segment: 0, bus, devfn }
     }
 
     /// A bridge to this bus; `flags` are those of its PCI Express capability.
-    fn bridge(bus: u8, devfn: u8, secondary: u8, flags: Option<u8>) -> Device<Space> {
+    fn bridge(bus: u8, devfn: u8, secondary: u8, flags: Option<u8>) -> Device<ConfigSpace> {
         let list: u8 = if flags.is_some() { 0x10 } else { 0 };
         let fields: [(usize, &[u8]); 5] = [
             (0x06, &[list]),
@@ -76,7 +76,7 @@ mod tests {
             (0x34, &[0x40]),
             (0x40, &[0x10, 0, flags.unwrap_or(0), 0]),
         ];
-        Device { function: function(bus, devfn), config: Space::new(&fields) }
+        Device { function: function(bus, devfn), config: ConfigSpace::new(&fields) }
     }
 
     /// 00:1c.0 is a root port to bus 1, 01:00.0 a PCI Express to PCI bridge to bus 2, 02:03.0 a conventional bridge

@@ -44,18 +44,18 @@ impl<R: Registers> Device<R> {
 #[cfg(test)]
 mod tests {
     use super::super::Function;
-    use super::super::tests::Space;
     use super::*;
+    use fixtures::ConfigSpace;
     use vtd::source::SourceId;
 
     /// A function with an AER capability, and after it ATS with this control register.
-    fn device(control: u8, depth: u8) -> Device<Space> {
+    fn device(control: u8, depth: u8) -> Device<ConfigSpace> {
         let fields: [(usize, &[u8]); 3] = [
             (0x100, &[0x01, 0, 0x01, 0x15]),
             (0x150, &[0x0F, 0, 0x01, 0x15]),
             (0x154, &[depth | 0x20, 0, 0, control]),
         ];
-        Device { function: Function { segment: 0, bus: 3, devfn: 8 }, config: Space::new(&fields) }
+        Device { function: Function { segment: 0, bus: 3, devfn: 8 }, config: ConfigSpace::new(&fields) }
     }
 
     /// `PCI_ATS_CAP_QDEP`, `PCI_ATS_CTRL_ENABLE` and `PCI_EXT_CAP_ID_ATS` of Linux. The second capability follows itself.
@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_function_without_extended_capabilities_has_none() {
-        let absent = Device { function: device(0, 0).function, config: Space::new(&[(0x100, &[0xFF; 4])]) };
+        let absent =
+            Device { function: device(0, 0).function, config: ConfigSpace::new(&[(0x100, &[0xFF; 4])]) };
         assert_eq!(absent.device_tlb(), None);
     }
 }
