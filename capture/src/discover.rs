@@ -15,8 +15,8 @@ use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
 use crate::mmio::Mmio;
 use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
-use crate::pci::{self, CONFIG_SIZE, Device};
 use crate::{clock, copy, reset};
+use pci::{self, CONFIG_SIZE, Device};
 
 /// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
 const CORE_HEADER: u64 = 1 << 20;

@@ -23,8 +23,8 @@ use crate::mmio::Mmio;
 use crate::mutations::dma::DeviceDma;
 use crate::options::Options;
 use crate::paging::AddressSpace;
-use crate::pci::{self, Device};
 use crate::remapping::{Reach, ReachError, Remapping};
+use pci::{self, Device};
 
 /// Bytes that one request moves at most.
 const SLOT_SIZE: usize = 64 << 10;

@@ -12,6 +12,5 @@ extern crate alloc;
 pub mod acpi;
 pub mod boot_params;
 pub mod options;
-pub mod pci;
 pub mod serial;
 pub mod units;

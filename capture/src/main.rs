@@ -39,7 +39,7 @@ mod reset;
 #[cfg(freestanding)]
 mod runtime;
 
-use capture::{acpi, boot_params, options, pci, units};
+use capture::{acpi, boot_params, options, units};
 use kdump::Codec;
 use vmcore::Level;
 

@@ -2,8 +2,8 @@
 
 use kdump::Codec;
 
-use crate::pci::Function;
 use crate::serial::Serial;
+use pci::Function;
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

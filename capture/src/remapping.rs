@@ -22,8 +22,8 @@ use crate::mmio::Mmio as UnitRegisters;
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
 use crate::paging::MapError;
-use crate::pci::{Device, Function};
 use crate::units::{self, Serves, unit_of};
+use pci::{Device, Function};
 
 /// The clock by which units are waited for.
 static CLOCK: Tsc = Tsc;

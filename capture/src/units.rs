@@ -7,7 +7,7 @@ use machine::Registers;
 use vtd::dmar::{DeviceScope, Dmar, Drhd, ScopeType};
 use vtd::source::SourceId;
 
-use crate::pci::{Bridge, Device, Function};
+use pci::{Bridge, Device, Function};
 
 /// Units that are looked at; the largest machines have some forty.
 pub const MOST_UNITS: usize = 256;

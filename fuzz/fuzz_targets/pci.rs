@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use capture::pci::{self, CONFIG_SIZE, Function};
 use libfuzzer_sys::fuzz_target;
 use machine::Registers;
+use pci::{CONFIG_SIZE, Function};
 
 /// Configuration space with the fuzzer's bytes at its beginning, and zeros behind.
 #[derive(Clone)]

@@ -31,7 +31,6 @@
 extern crate alloc;
 
 mod disk;
-pub mod pci;
 mod slots;
 pub mod virtio;
 

@@ -25,7 +25,7 @@ const MOST_BRIDGES: usize = 256;
 impl<R: Registers> Device<R> {
     /// The type of a PCI Express port; `None` for a function of conventional PCI.
     fn port_type(&self) -> Option<u16> {
-        let mut capabilities = storage::pci::capabilities(&self.config);
+        let mut capabilities = crate::capabilities::capabilities(&self.config);
         let (_, at) = capabilities.find(|(id, _)| *id == EXPRESS)?;
         Some(self.config.read16(at + FLAGS) >> 4 & 0xF)
     }

@@ -4,8 +4,14 @@
 //! host bridges, which only ACPI's interpreted tables name, and no damaged bridge can lead it astray.
 //! (PCI Express base specification 6.0, chapter 7.)
 
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
 mod aliases;
 mod ats;
+pub mod capabilities;
+
+extern crate alloc;
 
 use alloc::vec::Vec;
 use core::fmt;
