@@ -8,7 +8,8 @@
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
-use machine::{Range, Unreadable};
+use machine::Unreadable;
+use pci::Ecam;
 
 /// Bytes in the header of every table (section 5.2.6).
 const HEADER: usize = 36;
@@ -18,9 +19,6 @@ const LONGEST: usize = 1 << 20;
 const MOST_TABLES: usize = 256;
 /// Groups of buses that are looked at; large machines have some tens.
 const MOST_ECAMS: usize = 256;
-/// Bytes of a bus's configuration space; ECAM gives the bus number just these address bits (PCI Express base
-/// specification 6.0, table 7-1).
-const BUS: u64 = 1 << 20;
 
 /// Reads physical memory of the firmware.
 pub trait Firmware {
@@ -60,17 +58,6 @@ pub struct Tables {
 #[derive(Debug)]
 pub struct Table {
     bytes: Vec<u8>,
-}
-
-/// A group of PCI buses and where their configuration space is (PCI firmware specification 3.3, table 4-3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ecam {
-    /// Address of the configuration space of bus 0, whether or not it is one of the group.
-    base: u64,
-    /// PCI segment group.
-    pub segment: u16,
-    first_bus: u8,
-    last_bus: u8,
 }
 
 impl Tables {
@@ -162,32 +149,6 @@ impl Table {
     }
 }
 
-impl Ecam {
-    fn decode(entry: &[u8; 16]) -> Option<Self> {
-        let [b0, b1, b2, b3, b4, b5, b6, b7, s0, s1, first_bus, last_bus, ..] = *entry;
-        let base = u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]);
-        let possible = base != 0 && base.is_multiple_of(BUS) && base.checked_add(256 * BUS).is_some();
-        let sound = first_bus <= last_bus && possible;
-        sound.then_some(Self { base, segment: u16::from_le_bytes([s0, s1]), first_bus, last_bus })
-    }
-
-    fn shares_bus(self, other: Self) -> bool {
-        let overlaps = self.first_bus <= other.last_bus && other.first_bus <= self.last_bus;
-        self.segment == other.segment && overlaps
-    }
-
-    /// The buses of the group.
-    pub fn buses(self) -> core::ops::RangeInclusive<u8> {
-        self.first_bus..=self.last_bus
-    }
-
-    /// The addresses of the configuration space of all its buses, one mebibyte each.
-    pub fn range(self) -> Range {
-        let bus = |number: u8| self.base + u64::from(number) * BUS;
-        Range::new(bus(self.first_bus), bus(self.last_bus) + BUS)
-    }
-}
-
 /// The addresses that the root pointer's extended table lists, or its old one (sections 5.2.5, 5.2.7, 5.2.8).
 fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64, MOST_TABLES>, AcpiError> {
     let mut root = [0; 36];
@@ -213,6 +174,7 @@ fn checksum(bytes: &[u8]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use machine::Range;
 
     struct Rom(Vec<u8>);
 

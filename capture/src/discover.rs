@@ -16,7 +16,7 @@ use crate::mmio::Mmio;
 use crate::options::Options;
 use crate::paging::{Access, AddressSpace, Features, MapError};
 use crate::{clock, copy, reset};
-use pci::{self, CONFIG_SIZE, Device};
+use pci::{CONFIG_SIZE, Device, Ecam};
 
 /// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
 const CORE_HEADER: u64 = 1 << 20;
@@ -165,10 +165,9 @@ fn find_tables(space: &mut AddressSpace, own: &[Range], rsdp: Option<u64>) -> ac
     rsdp.and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp).ok()).unwrap_or_default()
 }
 
-fn find_devices(space: &mut AddressSpace, ecam: acpi::Ecam, devices: &mut Vec<Device<Mmio>>) {
+fn find_devices(space: &mut AddressSpace, ecam: Ecam, devices: &mut Vec<Device<Mmio>>) {
     let Ok(all) = Mmio::map(space, ecam.range()) else { return };
-    let first = u64::from(*ecam.buses().start()) << 20;
-    let config = |function: pci::Function| all.part((function.ecam_offset() - first) as usize, CONFIG_SIZE);
+    let config = |function| all.part(ecam.offset_of(function)?, CONFIG_SIZE);
     pci::scan(ecam.segment, ecam.buses(), config, devices);
 }
 

@@ -24,7 +24,7 @@ use crate::mutations::dma::DeviceDma;
 use crate::options::Options;
 use crate::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
-use pci::{self, Device};
+use pci::Device;
 
 /// Bytes that one request moves at most.
 const SLOT_SIZE: usize = 64 << 10;
@@ -76,8 +76,8 @@ pub(crate) fn find_area(
 }
 
 fn is_disk(device: &Device<Mmio>) -> bool {
-    let (vendor, id) = device.id();
-    storage::has_driver(vendor, id)
+    let identity = device.identity();
+    storage::has_driver(identity.vendor, identity.device)
 }
 
 impl DiskError {
@@ -144,7 +144,7 @@ impl Search<'_> {
         let addressing = transport.addressing();
         let reach = match addressing {
             Addressing::Platform => {
-                let aliases = pci::aliases(self.devices, device.function);
+                let aliases = pci::aliases(self.devices, device.function).collect::<Vec<_>>();
                 self.remapping.attach(device.function, &aliases)?
             }
             Addressing::Physical => Reach::Direct,

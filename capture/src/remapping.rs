@@ -22,7 +22,7 @@ use crate::mmio::Mmio as UnitRegisters;
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
 use crate::paging::MapError;
-use crate::units::{self, Serves, unit_of};
+use crate::units::{self, Serves, source_of, unit_of};
 use pci::{Device, Function};
 
 /// The clock by which units are waited for.
@@ -156,8 +156,8 @@ impl Remapping {
     /// the `aliases` under which its requests may come.
     pub(crate) fn attach(&mut self, function: Function, aliases: &[Function]) -> Result<Reach, ReachError> {
         let Some(index) = self.unit_of(function) else { return Ok(Reach::Direct) };
-        let source = function.source();
-        let aliases: Vec<SourceId> = aliases.iter().map(|alias| alias.source()).collect();
+        let source = source_of(function);
+        let aliases: Vec<SourceId> = aliases.iter().map(|alias| source_of(*alias)).collect();
         match &mut self.units[index].state {
             State::Off => Ok(Reach::Direct),
             State::Lost(_) => Err(ReachError::Lost),
@@ -226,7 +226,7 @@ impl Known {
     /// The device-TLBs of the devices whose requests this unit translates.
     fn device_tlbs(&self, devices: &[Device<Mmio>], unit: usize) -> Vec<DeviceTlb> {
         let own = devices.iter().filter(|device| unit_of(&self.serves.iter(), device.function) == Some(unit));
-        own.filter_map(Device::device_tlb).collect()
+        own.filter_map(units::device_tlb).collect()
     }
 }
 

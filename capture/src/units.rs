@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use machine::Registers;
+use takeover::DeviceTlb;
 use vtd::dmar::{DeviceScope, Dmar, Drhd, ScopeType};
 use vtd::source::SourceId;
 
@@ -32,7 +33,7 @@ impl Serves {
     /// Those that the table says; paths lead through the bridges among `devices`.
     pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Self {
         let bridge_at = |source: SourceId| {
-            let function = Function { segment: drhd.segment, bus: source.bus(), devfn: source.devfn() };
+            let function = Function::from_requester_id(drhd.segment, source.0);
             devices.iter().find(|device| device.function == function)?.bridge()
         };
         let named = drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)).collect();
@@ -40,7 +41,7 @@ impl Serves {
     }
 
     fn names(&self, function: Function) -> bool {
-        let source = function.source();
+        let source = source_of(function);
         self.segment == function.segment && self.named.iter().any(|range| range.contains(&source))
     }
 
@@ -53,6 +54,18 @@ impl Serves {
 pub fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
     let named = units.clone().position(|serves| serves.names(function));
     named.or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
+}
+
+/// The source-id of a function's requests, as units know them.
+pub fn source_of(function: Function) -> SourceId {
+    SourceId(function.requester_id())
+}
+
+/// What a unit needs to know to tell a device to forget translations, if the device keeps any now.
+pub fn device_tlb<R: Registers>(device: &Device<R>) -> Option<DeviceTlb> {
+    let ats = device.ats().filter(|ats| ats.enabled)?;
+    let source = source_of(device.function);
+    Some(DeviceTlb { source, physical: source, depth: ats.queue_depth })
 }
 
 /// The source-ids that a device scope names: a function's; for a bridge also those of all buses behind it.
@@ -162,6 +175,17 @@ mod tests {
         assert!(naming.names(function) && !naming.takes_rest_of(0));
         assert!(!rest.names(function) && rest.takes_rest_of(0) && !rest.takes_rest_of(1));
         assert!(!naming.names(Function { segment: 1, ..function }));
+    }
+
+    /// 03:01.0 has ATS with this control register, enabled by bit 15.
+    #[test]
+    fn a_device_keeps_translations_while_ats_is_enabled() {
+        let device = |control| {
+            let config = ConfigSpace::new(&[(0x100, &[0x0F, 0, 0x01, 0, 0x24, 0, 0, control])]);
+            Device { function: Function { segment: 0, bus: 3, devfn: 8 }, config }
+        };
+        let tlb = DeviceTlb { source: SourceId(0x0308), physical: SourceId(0x0308), depth: 4 };
+        assert_eq!((device_tlb(&device(0x80)), device_tlb(&device(0))), (Some(tlb), None));
     }
 
     /// INCLUDE_PCI_ALL takes what is left, wherever it stands in the table.

@@ -1,5 +1,5 @@
-//! The configuration space of two PCI functions, a bridge perhaps and what is behind it: lists of capabilities may lead
-//! anywhere, and bridges to each other.
+//! The configuration space of two PCI functions, of which one may be a bridge to the other: lists of capabilities may lead
+//! anywhere, bridges to each other, and virtual functions past the last bus.
 
 #![no_main]
 
@@ -56,7 +56,11 @@ fuzz_target!(|bytes: &[u8]| {
     for device in &devices {
         let claimed = (0..8).filter_map(|index| device.bar(index)).count() + device.claimed().count();
         assert!(claimed <= 12);
-        let _ = (device.id(), device.bridge(), device.device_tlb());
-        assert!(pci::aliases(&devices, device.function).len() <= 256);
+        let _ = (device.identity(), device.bridge());
+        assert!(device.ats().is_none_or(|ats| (1..=32).contains(&ats.queue_depth)));
+        if let Some(sr_iov) = device.sr_iov() {
+            assert!(sr_iov.virtual_functions().is_sorted_by(|one, next| one < next));
+        }
+        assert!(pci::aliases(&devices, device.function).count() <= 256);
     }
 });

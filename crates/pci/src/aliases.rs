@@ -1,36 +1,46 @@
-//! Under which source-ids the requests of a function come.
+//! The other functions in whose name a function's requests may come.
 //!
-//! A conventional bus carries no source-ids, so a bridge to one puts its own in the place of its devices': a bridge
-//! between conventional buses its own function number, a bridge from PCI Express number 0 of the bus behind it (VT-d
-//! specification, section 3.4.1; PCI Express to PCI bridge specification, section 2.3). Requests may pass several
+//! A conventional bus carries no requester IDs, so a bridge to one puts its own in the place of its devices': a bridge
+//! between conventional buses its own function number, a bridge from PCI Express number 0 of the bus behind it (PCI
+//! Express to PCI bridge specification, section 2.3; VT-d specification, section 3.4.1). Requests may pass several
 //! bridges. Devices that use other numbers by mistake of their makers are not known here.
 
-use alloc::vec::Vec;
-
+use bitfield_struct::bitfield;
 use machine::Registers;
 
-use super::{Device, Function};
+use crate::{Device, Function, capabilities};
 
-/// PCI Express capability (PCI Express base specification 6.0, section 7.5.3): its ID, its flags, the port's type.
+/// PCI Express capability (7.5.3): its ID, and its flags (7.5.3.2): 16 bits, read-only.
 const EXPRESS: u8 = 0x10;
 const FLAGS: usize = 2;
-const ROOT_PORT: u16 = 4;
-const UPSTREAM_PORT: u16 = 5;
-const DOWNSTREAM_PORT: u16 = 6;
-const BRIDGE_TO_CONVENTIONAL: u16 = 7;
+
+#[bitfield(u16)]
+struct Flags {
+    #[bits(4)]
+    version: u8,
+    /// What kind of port the function is.
+    #[bits(4)]
+    port_type: u8,
+    others: u8,
+}
+
+// Codes of `Flags::port_type` (7.5.3.2).
+const ROOT_PORT: u8 = 4;
+const UPSTREAM_PORT: u8 = 5;
+const DOWNSTREAM_PORT: u8 = 6;
+const BRIDGE_TO_CONVENTIONAL: u8 = 7;
 
 /// More bridges one after another than there are buses: a loop.
 const MOST_BRIDGES: usize = 256;
 
 impl<R: Registers> Device<R> {
     /// The type of a PCI Express port; `None` for a function of conventional PCI.
-    fn port_type(&self) -> Option<u16> {
-        let mut capabilities = crate::capabilities::capabilities(&self.config);
-        let (_, at) = capabilities.find(|(id, _)| *id == EXPRESS)?;
-        Some(self.config.read16(at + FLAGS) >> 4 & 0xF)
+    fn port_type(&self) -> Option<u8> {
+        let (_, at) = capabilities::standard(&self.config).find(|(id, _)| *id == EXPRESS)?;
+        Some(Flags::from_bits(self.config.read16(at + FLAGS)).port_type())
     }
 
-    /// What this function, a bridge, makes of the source-ids of the functions behind it; `None` if it leaves them.
+    /// In whose name this bridge passes on the requests of functions behind it; `None` if it leaves their own.
     fn alias(&self) -> Option<Function> {
         match self.port_type() {
             Some(ROOT_PORT | UPSTREAM_PORT | DOWNSTREAM_PORT) => None,
@@ -43,24 +53,28 @@ impl<R: Registers> Device<R> {
     }
 }
 
-/// The other source-ids of a function, the one nearest to the root last.
-pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> Vec<Function> {
-    let to_bus = |segment, bus| {
+/// The other functions in whose name the requests of `function` may come, the one nearest to the root last.
+pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> impl Iterator<Item = Function> {
+    let to_bus = move |segment, bus| {
         let leads = |device: &&Device<R>| {
             device.function.segment == segment
                 && device.bridge().is_some_and(|bridge| bridge.secondary_bus == bus)
         };
         devices.iter().find(leads)
     };
-    let parent = |below: Function| to_bus(below.segment, below.bus);
-    let bridges = core::iter::successors(parent(function), |bridge| parent(bridge.function));
-    bridges.take(MOST_BRIDGES).filter_map(Device::alias).collect()
+    let parent = move |below: Function| to_bus(below.segment, below.bus);
+    let bridges = core::iter::successors(parent(function), move |bridge| parent(bridge.function));
+    bridges.take(MOST_BRIDGES).filter_map(Device::alias)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use fixtures::ConfigSpace;
+
+    fn found(devices: &[Device<ConfigSpace>], function: Function) -> Vec<Function> {
+        aliases(devices, function).collect()
+    }
 
     fn function(bus: u8, devfn: u8) -> Function {
         Function { segment: 0, bus, devfn }
@@ -84,28 +98,28 @@ mod tests {
     #[test]
     fn bridges_to_conventional_buses_speak_for_the_devices_behind_them() {
         let devices = [bridge(0, 0xE0, 1, Some(0x42)), bridge(1, 0, 2, Some(0x71)), bridge(2, 0x18, 3, None)];
-        assert_eq!(aliases(&devices, function(3, 0x08)), [function(2, 0x18), function(2, 0)]);
-        assert_eq!(aliases(&devices, function(2, 0x20)), [function(2, 0)]);
-        assert_eq!(aliases(&devices, function(1, 0)), []);
-        assert_eq!(aliases(&devices, function(0, 0x10)), []);
+        assert_eq!(found(&devices, function(3, 0x08)), [function(2, 0x18), function(2, 0)]);
+        assert_eq!(found(&devices, function(2, 0x20)), [function(2, 0)]);
+        assert_eq!(found(&devices, function(1, 0)), []);
+        assert_eq!(found(&devices, function(0, 0x10)), []);
     }
 
     #[test]
     fn a_bridge_from_conventional_pci_to_express_speaks_for_itself() {
         let devices = [bridge(0, 0xF0, 5, Some(0x81))];
-        assert_eq!(aliases(&devices, function(5, 0)), [function(0, 0xF0)]);
+        assert_eq!(found(&devices, function(5, 0)), [function(0, 0xF0)]);
     }
 
     #[test]
     fn another_segments_bridge_speaks_for_nobody_here() {
         let mut devices = [bridge(0, 0xF0, 5, None)];
         devices[0].function.segment = 1;
-        assert_eq!(aliases(&devices, function(5, 0)), []);
+        assert_eq!(found(&devices, function(5, 0)), []);
     }
 
     #[test]
     fn bridges_in_a_circle_come_to_an_end() {
         let devices = [bridge(1, 0, 2, None), bridge(2, 0, 1, None)];
-        assert_eq!(aliases(&devices, function(1, 8)).len(), MOST_BRIDGES);
+        assert_eq!(found(&devices, function(1, 8)).len(), MOST_BRIDGES);
     }
 }

@@ -1,52 +1,65 @@
-//! Which functions keep translations in TLBs of their own (PCI Express base specification 6.0, section 7.8.8).
+//! Address Translation Services: whether a function keeps translations in a TLB of its own (10.5.1).
 
+use bitfield_struct::bitfield;
 use machine::Registers;
-use takeover::DeviceTlb;
 
-use super::{CONFIG_SIZE, Device};
+use crate::Device;
 
-/// First of the extended capabilities, and their IDs (section 7.6.3).
-const FIRST: usize = 0x100;
-const ATS: u16 = 0x0F;
-/// No more fit into configuration space; a longer list goes in circles.
-const MOST: usize = (CONFIG_SIZE - FIRST) / 4;
-
-// Offsets from the ATS capability.
+/// The extended capability's ID, and its size in bytes.
+const ID: u16 = 0x0F;
+const SIZE: usize = 8;
+/// ATS capability register (10.5.1.2): 16 bits, read-only.
 const CAPABILITY: usize = 4;
-const QUEUE_DEPTH: u16 = 0x1F;
+/// ATS control register (10.5.1.3): 16 bits, read-write.
 const CONTROL: usize = 6;
-const ENABLE: u16 = 1 << 15;
+
+#[bitfield(u16)]
+struct Capability {
+    /// Invalidation requests that the function takes before it must be waited for; 0 stands for 32.
+    #[bits(5)]
+    queue_depth: u8,
+    #[bits(11)]
+    others: u16,
+}
+
+#[bitfield(u16)]
+struct Control {
+    /// The smallest translation unit.
+    #[bits(5)]
+    unit: u8,
+    #[bits(10)]
+    others: u16,
+    /// The function may ask for translations and keep them.
+    enable: bool,
+}
+
+/// What a function's ATS capability says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ats {
+    /// Whether the function may keep translations now.
+    pub enabled: bool,
+    /// Invalidation requests that the function takes at once, 1 to 32.
+    pub queue_depth: u8,
+}
 
 impl<R: Registers> Device<R> {
-    /// What the unit needs to know to tell this function to forget translations, if it keeps any.
-    pub fn device_tlb(&self) -> Option<DeviceTlb> {
-        let ats = self.extended_capability(ATS)?;
-        if self.config.read16(ats + CONTROL) & ENABLE == 0 {
-            return None;
-        }
-        let source = self.function.source();
-        let depth = match self.config.read16(ats + CAPABILITY) & QUEUE_DEPTH {
+    /// What the function's ATS capability says, if it has one.
+    pub fn ats(&self) -> Option<Ats> {
+        let at = self.extended_capability(ID, SIZE)?;
+        let control = Control::from_bits(self.config.read16(at + CONTROL));
+        let queue_depth = match Capability::from_bits(self.config.read16(at + CAPABILITY)).queue_depth() {
             0 => 32,
-            depth => depth as u8,
+            depth => depth,
         };
-        Some(DeviceTlb { source, physical: source, depth })
-    }
-
-    /// The offset of an extended capability that has eight bytes or more.
-    fn extended_capability(&self, id: u16) -> Option<usize> {
-        let follow = |at: usize| (FIRST..=CONFIG_SIZE - 8).contains(&at).then_some(at);
-        let next = |at: &usize| follow((self.config.read32(*at) >> 20) as usize & !0b11);
-        let mut list = core::iter::successors(follow(FIRST), next).take(MOST);
-        list.find(|at| self.config.read32(*at) as u16 == id)
+        Some(Ats { enabled: control.enable(), queue_depth })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Function;
     use super::*;
+    use crate::Function;
     use fixtures::ConfigSpace;
-    use vtd::source::SourceId;
 
     /// A function with an AER capability, and after it ATS with this control register.
     fn device(control: u8, depth: u8) -> Device<ConfigSpace> {
@@ -61,16 +74,21 @@ mod tests {
     /// `PCI_ATS_CAP_QDEP`, `PCI_ATS_CTRL_ENABLE` and `PCI_EXT_CAP_ID_ATS` of Linux. The second capability follows itself.
     #[test]
     fn a_function_keeps_translations_while_ats_is_enabled() {
-        let tlb = |depth| DeviceTlb { source: SourceId(0x0308), physical: SourceId(0x0308), depth };
-        assert_eq!(device(0x80, 4).device_tlb(), Some(tlb(4)));
-        assert_eq!(device(0x80, 0).device_tlb(), Some(tlb(32)));
-        assert_eq!(device(0x00, 4).device_tlb(), None);
+        let ats = |enabled, queue_depth| Some(Ats { enabled, queue_depth });
+        assert_eq!(device(0x80, 4).ats(), ats(true, 4));
+        assert_eq!(device(0x80, 0).ats(), ats(true, 32));
+        assert_eq!(device(0x00, 4).ats(), ats(false, 4));
     }
 
     #[test]
     fn a_function_without_extended_capabilities_has_none() {
-        let absent =
-            Device { function: device(0, 0).function, config: ConfigSpace::new(&[(0x100, &[0xFF; 4])]) };
-        assert_eq!(absent.device_tlb(), None);
+        let config = ConfigSpace::new(&[(0x100, &[0xFF; 4])]);
+        assert_eq!(Device { config, ..device(0, 0) }.ats(), None);
+    }
+
+    #[test]
+    fn a_capability_that_configuration_space_cuts_off_is_none() {
+        let config = ConfigSpace::new(&[(0x100, &[0x01, 0, 0xC1, 0xFF]), (0xFFC, &[0x0F, 0, 0x01, 0])]);
+        assert_eq!(Device { config, ..device(0, 0) }.ats(), None);
     }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::panic, reason = "accesses that a test does not expect stop it")]
 
 use machine::Registers;
-use pci::capabilities::capabilities;
+use pci::capabilities;
 use proptest::prelude::*;
 use storage::virtio::{Capabilities, Structure, TransportError};
 
@@ -69,7 +69,7 @@ fn the_structures_of_a_real_device_are_found() {
         device: structure(0x2000),
     };
     assert_eq!(Capabilities::find_blk(&qemu()), Ok(expected));
-    let ids: Vec<_> = capabilities(&qemu()).collect();
+    let ids: Vec<_> = capabilities::standard(&qemu()).collect();
     assert_eq!(ids, [(0x11, 0x98), (9, 0x84), (9, 0x70), (9, 0x60), (9, 0x50), (9, 0x40)]);
 }
 
@@ -84,7 +84,7 @@ fn a_function_without_a_list_has_no_capabilities() {
 fn a_list_in_circles_ends() {
     let mut configuration = qemu();
     configuration.0[0x41] = 0x98;
-    assert_eq!(capabilities(&configuration).count(), 48);
+    assert_eq!(capabilities::standard(&configuration).count(), 48);
     assert!(Capabilities::find_blk(&configuration).is_ok());
 }
 

@@ -1,9 +1,9 @@
-//! A bridge and a function with ATS behind it.
+//! A bridge, and a function with ATS and virtual functions behind it.
 
 use crate::Seed;
 
 /// Bytes of the bridge's configuration space, and of the function's.
-const HALF: usize = 0x180;
+const HALF: usize = 0x1A0;
 
 pub(crate) fn seeds() -> Vec<Seed> {
     vec![("behind_a_bridge", [bridge(), function()].concat())]
@@ -22,13 +22,16 @@ fn bridge() -> Vec<u8> {
     space
 }
 
-/// A function with a 64-bit base address register, and ATS (section 7.8.8) turned on.
+/// A function with a 64-bit base address register, ATS (section 10.5.1) turned on, and three virtual functions (section
+/// 9.3.3).
 fn function() -> Vec<u8> {
     let mut space = vec![0; HALF];
     put(&mut space, 0x00, &[0xF4, 0x1A, 0x42, 0x10]);
     put(&mut space, 0x10, &[0x0C, 0, 0, 0xFE, 1]);
     put(&mut space, 0x100, &[0x01, 0, 0x01, 0x15]);
-    put(&mut space, 0x150, &[0x0F, 0, 0x01, 0, 0x24, 0, 0, 0x80]);
+    put(&mut space, 0x150, &[0x0F, 0, 0x01, 0x16, 0x24, 0, 0, 0x80]);
+    put(&mut space, 0x160, &[0x10, 0, 0x01, 0]);
+    put(&mut space, 0x168, &[0x09, 0, 0, 0, 64, 0, 64, 0, 3, 0, 0, 0, 0x80, 0, 2, 0]);
     space
 }
 

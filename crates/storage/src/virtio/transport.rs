@@ -149,7 +149,7 @@ impl Capabilities {
     /// its order of preference: the first that can be right is taken.
     pub(super) fn find(configuration: &impl Registers, device_length: u32) -> Result<Self, TransportError> {
         let first = |wanted: u8, size: usize, length: u32| {
-            capabilities::capabilities(configuration)
+            capabilities::standard(configuration)
                 .filter(|&(id, _)| id == VENDOR_SPECIFIC)
                 .filter(|&(_, at)| configuration.read8(at + capability::TYPE) == wanted)
                 .find_map(|(_, at)| Some((at, Structure::read(configuration, at, size, length)?)))
@@ -168,7 +168,7 @@ impl Capabilities {
 impl Structure {
     /// Reads the capability of `size` bytes at `at`, if it is whole and tells of at least `length` bytes.
     fn read(configuration: &impl Registers, at: usize, size: usize, length: u32) -> Option<Self> {
-        let inside = at + size <= capabilities::CONFIGURATION_SIZE;
+        let inside = at + size <= capabilities::STANDARD_SIZE;
         if !inside || usize::from(configuration.read8(at + capability::LENGTH)) < size {
             return None;
         }
