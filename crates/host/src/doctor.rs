@@ -126,9 +126,9 @@ fn area(areas: &[areas::Found]) -> Check {
     if let Some(copy) = first.copies(areas).next() {
         return Check::missing(WHAT, found, first.warning(copy));
     }
-    match sysfs::locate(&first.device).map(|location| location.function) {
-        Ok(Some(function)) => match function.objection() {
-            None => Check::ok(WHAT, format!("{found}, behind {}", function.address)),
+    match sysfs::locate(&first.device).map(|location| location.controller) {
+        Ok(Some(controller)) => match controller.objection() {
+            None => Check::ok(WHAT, format!("{found}, behind {}", controller.function)),
             Some(objection) => Check::missing(WHAT, found, format!("{objection}; choose another disk")),
         },
         _ => Check::missing(WHAT, found, "its disk is behind no PCI function; choose another disk"),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kdump::Codec;
+use pci::Function;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -24,8 +25,8 @@ pub struct Arguments {
     #[arg(long, value_name = "UUID|DEVICE")]
     area: areas::Name,
     /// PCI function of the area's disk, if it cannot be found in /sys
-    #[arg(long, value_name = "SSSS:BB:DD.F", value_parser = sysfs::parse_function)]
-    disk: Option<String>,
+    #[arg(long, value_name = "SSSS:BB:DD.F")]
+    disk: Option<Function>,
     /// Which pages to leave out, in makedumpfile's numbering
     #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u8).range(0..=31))]
     level: u8,
@@ -47,7 +48,7 @@ pub struct Arguments {
 struct CommandLine<'a> {
     uuid: Uuid,
     offset: u64,
-    disk: &'a str,
+    disk: Function,
     level: u8,
     codec: Codec,
     console: Option<&'a str>,
@@ -83,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<Loaded> {
     let location = sysfs::locate(&found.device)?;
     check_start(&found.device, location.offset)?;
     let disk = match &arguments.disk {
-        Some(disk) => disk.clone(),
+        Some(disk) => *disk,
         None => disk_function(&location)?,
     };
     let running =
@@ -91,7 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<Loaded> {
     let command_line = CommandLine {
         uuid: found.label.uuid,
         offset: location.offset,
-        disk: &disk,
+        disk,
         level: arguments.level,
         codec: arguments.codec,
         console: serial_console(&running),
@@ -116,13 +117,13 @@ fn check_start(device: &Path, offset: u64) -> Result<()> {
 }
 
 /// The function behind which the capture kernel will find the disk.
-fn disk_function(location: &Location) -> Result<String> {
-    let function = location.function.as_ref().with_context(|| {
+fn disk_function(location: &Location) -> Result<Function> {
+    let controller = location.controller.as_ref().with_context(|| {
         format!("{} has no PCI function in /sys; name the one it is behind with --disk", location.disk)
     })?;
-    match function.objection() {
+    match controller.objection() {
         Some(objection) => bail!("{objection}; make a dump area on another disk with `holdover format`"),
-        None => Ok(function.address.clone()),
+        None => Ok(controller.function),
     }
 }
 
@@ -189,7 +190,7 @@ mod tests {
         let command_line = CommandLine {
             uuid: Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
             offset: 1 << 20,
-            disk: "0000:00:04.0",
+            disk: Function { segment: 0, bus: 0, devfn: 4 << 3 },
             level: 31,
             codec: Codec::Lzo,
             console: serial_console("quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200 ro"),

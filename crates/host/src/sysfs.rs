@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use pci::{Class, Function, Identity};
 
 /// Bytes in the unit in which the kernel counts, whatever the disk's own sectors are.
 const SECTOR: u64 = 512;
@@ -16,40 +17,37 @@ pub struct Location {
     pub disk: String,
     /// Byte on the whole disk at which the device begins.
     pub offset: u64,
-    /// PCI function of the disk, if it has one.
-    pub function: Option<Function>,
+    /// Its controller, if that is a PCI function.
+    pub controller: Option<Controller>,
 }
 
-/// A PCI function.
+/// The controller of a disk: a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// `SSSS:BB:DD.F`.
-    pub address: String,
-    /// Who made it.
-    vendor: u16,
-    /// What it is.
-    device: u16,
+pub struct Controller {
+    /// Where it is.
+    pub function: Function,
+    /// What it says that it is.
+    identity: Identity,
 }
 
-impl Function {
+impl Controller {
     /// Reads a function's directory in `/sys/devices`; `None` if it is none.
     fn read(directory: &Path) -> Option<Self> {
-        let address = name(directory);
-        let id = |file| {
+        let function = function_named(&name(directory))?;
+        let number = |file| {
             let text = fs::read_to_string(directory.join(file)).ok()?;
-            u16::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+            u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
         };
-        if !is_function(&address) {
-            return None;
-        }
-        Some(Self { address, vendor: id("vendor")?, device: id("device")? })
+        let id = |file| number(file).and_then(|id| u16::try_from(id).ok());
+        let class = Class::from_code(number("class")?);
+        Some(Self { function, identity: Identity { vendor: id("vendor")?, device: id("device")?, class } })
     }
 
-    /// Says why the capture kernel could not use the function, if that is so.
+    /// Says why the capture kernel could not use the controller, if that is so.
     pub fn objection(&self) -> Option<String> {
-        let Self { address, vendor, device } = self;
+        let Self { function, identity: Identity { vendor, device, .. } } = self;
         let objection =
-            || format!("the capture kernel has no driver for {address} ({vendor:04x}:{device:04x})");
+            || format!("the capture kernel has no driver for {function} ({vendor:04x}:{device:04x})");
         (!storage::has_driver(*vendor, *device)).then(objection)
     }
 }
@@ -86,34 +84,17 @@ fn locate_entry(entry: &Path) -> Result<Location> {
     if disk.join("dm").exists() || disk.join("md").exists() {
         bail!("{} is not a disk of its own but made of others; use a partition of a disk", name(disk));
     }
-    Ok(Location { disk: name(disk), offset, function: function(disk) })
+    Ok(Location { disk: name(disk), offset, controller: controller(disk) })
 }
 
 /// The PCI function closest to the disk on its way from the root.
-fn function(disk: &Path) -> Option<Function> {
-    disk.ancestors().find_map(Function::read)
+fn controller(disk: &Path) -> Option<Controller> {
+    disk.ancestors().find_map(Controller::read)
 }
 
-/// Whether a name is that of a PCI function: `0000:00:04.0`.
-fn is_function(name: &str) -> bool {
-    let hexadecimal =
-        |part: &str, len| part.len() == len && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let parts: Vec<&str> = name.split([':', '.']).collect();
-    let lengths_fit = matches!(parts[..], [segment, bus, device, function]
-        if hexadecimal(segment, 4) && hexadecimal(bus, 2) && hexadecimal(device, 2) && hexadecimal(function, 1));
-    lengths_fit
-        && [(4, b':'), (7, b':'), (10, b'.')]
-            .iter()
-            .all(|(at, separator)| name.as_bytes().get(*at) == Some(separator))
-}
-
-/// Checks a PCI function as a person writes it.
-pub fn parse_function(text: &str) -> Result<String, String> {
-    if is_function(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("a PCI function is written like 0000:00:04.0".into())
-    }
+/// The PCI function whose directory has this name: `0000:00:04.0`. Linux writes all digits.
+fn function_named(name: &str) -> Option<Function> {
+    name.parse().ok().filter(|function: &Function| function.to_string() == name)
 }
 
 /// The devices of all disks and partitions, by the kernel's names.
@@ -145,9 +126,10 @@ mod tests {
         fs::create_dir_all(&partition).unwrap();
         fs::write(partition.join("partition"), "1\n").unwrap();
         fs::write(partition.join("start"), "2048\n").unwrap();
-        for function in partition.ancestors().filter(|folder| is_function(&name(folder))) {
+        for function in partition.ancestors().filter(|folder| function_named(&name(folder)).is_some()) {
             fs::write(function.join("vendor"), "0x1af4\n").unwrap();
             fs::write(function.join("device"), "0x1042\n").unwrap();
+            fs::write(function.join("class"), "0x010000\n").unwrap();
         }
         partition
     }
@@ -159,34 +141,45 @@ mod tests {
         let location = locate_entry(&partition).unwrap();
         assert_eq!(location.disk, "vda");
         assert_eq!(location.offset, 1 << 20);
-        let function = location.function.clone().unwrap();
-        assert_eq!((function.address.as_str(), function.objection()), ("0000:01:00.0", None));
+        let controller = location.controller.clone().unwrap();
+        assert_eq!(
+            (controller.function.to_string().as_str(), controller.objection()),
+            ("0000:01:00.0", None)
+        );
         let whole = locate_entry(partition.parent().unwrap()).unwrap();
-        assert_eq!((whole.offset, whole.function), (0, location.function));
+        assert_eq!((whole.offset, whole.controller), (0, location.controller));
     }
 
     #[test]
     fn a_disk_without_a_function_has_none_and_one_made_of_others_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let partition = partition(root.path(), "virtual/block/loop0");
-        assert_eq!(locate_entry(&partition).unwrap().function, None);
+        assert_eq!(locate_entry(&partition).unwrap().controller, None);
         fs::create_dir(partition.parent().unwrap().join("md")).unwrap();
         assert!(locate_entry(&partition).unwrap_err().to_string().contains("made of others"));
     }
 
     #[test]
     fn a_function_without_a_driver_is_objected_to() {
-        let function = Function { address: "0000:00:1f.2".into(), vendor: 0x1af4, device: 0x1000 };
-        assert!(function.objection().unwrap().contains("1af4:1000"));
+        let function = "0000:00:1f.2".parse().unwrap();
+        let identity = Identity { vendor: 0x1af4, device: 0x1000, class: Class::from_code(0x020000) };
+        assert!(Controller { function, identity }.objection().unwrap().contains("1af4:1000"));
     }
 
     #[test]
     fn functions_are_told_from_other_names() {
-        assert!(is_function("10ab:3f:1e.7"));
-        for other in
-            ["pci0000:00", "0000:00:04", "0000.00.04:0", "0000:00.04.0", "0000:00:04.00", "virtio0", ""]
-        {
-            assert!(!is_function(other), "{other}");
+        assert!(function_named("10ab:3f:1e.7").is_some());
+        for other in [
+            "pci0000:00",
+            "0000:00:04",
+            "0000.00.04:0",
+            "0000:00.04.0",
+            "0000:00:04.00",
+            "0:0:4.0",
+            "virtio0",
+            "",
+        ] {
+            assert_eq!(function_named(other), None, "{other}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use pci::Function;
 use vtd::source::{Requester, SourceId};
 
 /// A device of a PCI segment, with one of its PASIDs or with all.
@@ -41,21 +42,18 @@ impl FromStr for DeviceName {
 
 fn parse(text: &str) -> Option<DeviceName> {
     let (text, pasid) = match text.split_once('/') {
-        Some((device, pasid)) => (device, Some(hex(pasid.strip_prefix("0x").unwrap_or(pasid), 5, 0xF_FFFF)?)),
+        Some((device, pasid)) => (device, Some(parse_pasid(pasid.strip_prefix("0x").unwrap_or(pasid))?)),
         None => (text, None),
     };
-    let (rest, function) = text.rsplit_once('.')?;
-    let (rest, device) = rest.rsplit_once(':')?;
-    let (segment, bus) = rest.split_once(':').unwrap_or(("0", rest));
-    let (bus, device, function) = (hex(bus, 2, 0xFF)?, hex(device, 2, 0x1F)?, hex(function, 1, 7)?);
-    let source = SourceId::at(bus as u8, device as u8, function as u8);
-    Some(DeviceName { segment: hex(segment, 4, 0xFFFF)? as u16, source, pasid })
+    let function = text.parse().or_else(|_| Function::in_segment(0, text)).ok()?;
+    let source = SourceId(function.requester_id());
+    Some(DeviceName { segment: function.segment, source, pasid })
 }
 
-/// Up to so many hexadecimal digits, for a number up to `last`.
-fn hex(digits: &str, most: usize, last: u32) -> Option<u32> {
-    let is_number = digits.len() <= most && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    u32::from_str_radix(digits, 16).ok().filter(|number| is_number && *number <= last)
+/// Reads a PASID: 20 bits, in up to five hexadecimal digits.
+fn parse_pasid(digits: &str) -> Option<u32> {
+    let is_number = digits.len() <= 5 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u32::from_str_radix(digits, 16).ok().filter(|_| is_number)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A PCI function as people write it: `00:1f.2`.
 
-use serde::Deserialize;
 use std::fmt;
+
+use pci::Function;
+use serde::Deserialize;
 
 /// A source-id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -17,16 +19,9 @@ impl TryFrom<String> for Source {
 }
 
 impl Source {
-    /// Reads bus, device and function: hexadecimal, the last below 8.
+    /// Reads bus, device and function, `BB:DD.F`.
     pub(super) fn read(text: &str) -> Option<Self> {
-        let (bus, rest) = text.split_once(':')?;
-        let (device, function) = rest.split_once('.')?;
-        let part = |text: &str, end: u8| {
-            u8::from_str_radix(text, 16).ok().filter(|number| *number < end && text.len() <= 2)
-        };
-        let bus = u8::from_str_radix(bus, 16).ok().filter(|_| bus.len() == 2)?;
-        let devfn = part(device, 32)? << 3 | part(function, 8)?;
-        Some(Self(u16::from_be_bytes([bus, devfn])))
+        Function::in_segment(0, text).ok().map(|function| Self(function.requester_id()))
     }
 }
 
