@@ -87,8 +87,6 @@ mod judge;
 mod mode;
 pub mod plan;
 pub mod report;
-#[cfg(test)]
-mod story;
 mod surroundings;
 pub mod swap;
 mod tables;

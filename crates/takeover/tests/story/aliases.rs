@@ -1,7 +1,7 @@
 //! Devices behind bridges to conventional buses: their requests come under the bridge's source-id.
 
 use super::*;
-use crate::hazard::{Hazard, Place};
+use takeover::hazard::{Hazard, Place};
 
 /// A disk on bus 2, behind a PCI Express to PCI bridge that speaks for it as 02:00.0.
 const BEHIND: SourceId = SourceId::at(2, 3, 0);

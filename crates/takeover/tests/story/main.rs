@@ -1,9 +1,11 @@
 //! Takeovers of a small machine, told step by step.
 //!
-//! The unit here does what it is told at once; late, stuck and forgetful ones are the model's, in `tests/`.
+//! The unit here does at once what it is told. Late, stuck and forgetful ones are the model's, in `tests/invariants/`.
 
-use alloc::{collections::BTreeMap, vec, vec::Vec};
-use core::time::Duration;
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machine::{Frames, PAGE_SIZE, Range};
 use vtd::capability::ExtendedCapability;
@@ -13,9 +15,9 @@ use vtd::queue::{DescriptorType, QueueAddress};
 use vtd::registers::{CAP, ECAP, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT, RTADDR};
 use vtd::source::SourceId;
 
-use crate::hazard::Danger;
-use crate::swap::OldQueue;
-use crate::{DeviceTlb, Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
+use takeover::hazard::Danger;
+use takeover::swap::OldQueue;
+use takeover::{DeviceTlb, Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
 
 mod aliases;
 mod device_tlbs;

@@ -5,8 +5,8 @@ use vtd::registers::IRTA;
 
 use super::world::{OldRam, QUEUE_ON};
 use super::*;
-use crate::failure::InForce;
-use crate::{Failure, UnitError};
+use takeover::failure::InForce;
+use takeover::{Failure, UnitError};
 
 /// Bits of the global command that turn something off when they are not repeated: TE, EAFL, QIE, IRE, CFI.
 const STICKY: u64 = 1 << 31 | 1 << 28 | QUEUE_ON | 1 << 25 | 1 << 23;
@@ -29,7 +29,7 @@ fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Fai
     let (memory, own) = ([MEMORY], [OWN]);
     let surroundings =
         Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
-    crate::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &Limits::default())
+    takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &Limits::default())
 }
 
 /// Interrupt remapping, compatibility-format interrupts and the fault log stay as they were; the queue is turned off
@@ -52,7 +52,7 @@ fn translation_that_is_off_leaves_nothing_to_inherit() {
     let kernel = kernel();
     kernel.world.set(GSTS.offset, 0x4700_0000);
     let failure = die_in(&kernel, 0x1000).unwrap_err();
-    assert_eq!(failure, Failure::from(crate::failure::Reason::TranslationOff));
+    assert_eq!(failure, Failure::from(takeover::failure::Reason::TranslationOff));
     assert_eq!(kernel.world.writes.borrow()[..], []);
 }
 

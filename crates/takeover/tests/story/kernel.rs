@@ -1,7 +1,7 @@
 //! The old kernel of the stories: writes tables into its memory, and dies.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
-use core::time::Duration;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use machine::{ENTRIES, Frames, PAGE_SIZE};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -12,19 +12,19 @@ use vtd::second_stage::SecondStageEntry;
 use vtd::source::SourceId;
 use vtd::stage::Stage;
 
-use crate::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
+use takeover::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
 
 use super::world::{FAULTS, MEMORY, OLD, OWN, OldRam, Pool, Port, Shared, World};
 
 /// The old kernel at work: writes tables into its memory.
-pub(super) struct Kernel {
-    pub(super) world: Shared,
-    pub(super) next: u64,
-    pub(super) device_tlbs: Vec<DeviceTlb>,
+pub(crate) struct Kernel {
+    pub(crate) world: Shared,
+    pub(crate) next: u64,
+    pub(crate) device_tlbs: Vec<DeviceTlb>,
 }
 
 impl Kernel {
-    pub(super) fn new(mode: TableMode, extended: ExtendedCapability) -> Self {
+    pub(crate) fn new(mode: TableMode, extended: ExtendedCapability) -> Self {
         let world = Shared::default();
         let capability = Capability::new().with_nd(6).with_sagaw(0b0010).with_mgaw(38).with_sslps(0b11);
         let capability = capability.with_fro((FAULTS / 16) as u16).with_nfr(3);
@@ -40,37 +40,37 @@ impl Kernel {
         kernel
     }
 
-    pub(super) fn legacy() -> Self {
+    pub(crate) fn legacy() -> Self {
         Self::new(TableMode::LEGACY, ExtendedCapability::new())
     }
 
-    pub(super) fn scalable() -> Self {
+    pub(crate) fn scalable() -> Self {
         Self::new(TableMode::SCALABLE, ExtendedCapability::new().with_smts(true).with_ssts(true))
     }
 
     /// Changes what the unit can do.
-    pub(super) fn has(&self, capability: impl Fn(Capability) -> Capability) {
+    pub(crate) fn has(&self, capability: impl Fn(Capability) -> Capability) {
         let old = Capability::from_bits(self.world.get(CAP.offset));
         self.world.set(CAP.offset, capability(old).into_bits());
     }
 
-    pub(super) fn root(&self) -> u64 {
+    pub(crate) fn root(&self) -> u64 {
         RootTableAddress::from_bits(self.world.get(RTADDR.offset)).address()
     }
 
-    pub(super) fn table(&mut self) -> u64 {
+    pub(crate) fn table(&mut self) -> u64 {
         let table = self.next;
         self.next += PAGE_SIZE;
         self.world.old.borrow_mut().insert(table, Box::new([0; ENTRIES]));
         table
     }
 
-    pub(super) fn set(&mut self, table: u64, word: usize, value: u64) {
+    pub(crate) fn set(&mut self, table: u64, word: usize, value: u64) {
         self.world.old.borrow_mut().get_mut(&table).unwrap()[word] = value;
     }
 
     /// The table that an entry points to, made if there is none.
-    pub(super) fn below(&mut self, table: u64, word: usize, flags: u64) -> u64 {
+    pub(crate) fn below(&mut self, table: u64, word: usize, flags: u64) -> u64 {
         let entry = self.world.old.borrow()[&table][word];
         if entry != 0 {
             return entry & !0xFFF;
@@ -81,13 +81,13 @@ impl Kernel {
     }
 
     /// Maps one page or large page in second-stage tables of three levels.
-    pub(super) fn map(&mut self, top: u64, level: Level, iova: u64, memory: u64) {
+    pub(crate) fn map(&mut self, top: u64, level: Level, iova: u64, memory: u64) {
         let leaf = SecondStageEntry::leaf(level, memory, Permission::ReadWrite).0;
         self.map_through(&[Level::THREE, Level::TWO], 3, top, (level, iova), leaf);
     }
 
     /// Sets the entry for an address at a level, in tables of these levels and below, whose entries have these flags.
-    pub(super) fn map_through(
+    pub(crate) fn map_through(
         &mut self,
         uppers: &[Level],
         flags: u64,
@@ -102,14 +102,14 @@ impl Kernel {
         self.set(table, level.index(iova), leaf);
     }
 
-    pub(super) fn legacy_context(&mut self, source: SourceId, translation: u64, top: u64, domain: u16) {
+    pub(crate) fn legacy_context(&mut self, source: SourceId, translation: u64, top: u64, domain: u16) {
         let contexts = self.below(self.root(), usize::from(source.bus()) * 2, 1);
         self.set(contexts, usize::from(source.devfn()) * 2, top | translation << 2 | 1);
         self.set(contexts, usize::from(source.devfn()) * 2 + 1, u64::from(domain) << 8 | 1);
     }
 
     /// A context entry whose PASID 0 is of this type (PGTT); returns its directory.
-    pub(super) fn scalable_context(&mut self, source: SourceId, kind: u64, top: u64, domain: u16) -> u64 {
+    pub(crate) fn scalable_context(&mut self, source: SourceId, kind: u64, top: u64, domain: u16) -> u64 {
         let (contexts, word) = self.scalable_place(source);
         let (directory, _second_page) = (self.table(), self.table());
         self.set(contexts, word, directory | 2 << 9 | 1);
@@ -120,7 +120,7 @@ impl Kernel {
     }
 
     /// Sets the first three words of a PASID's entry.
-    pub(super) fn set_pasid(&mut self, directory: u64, pasid: usize, words: [u64; 3]) {
+    pub(crate) fn set_pasid(&mut self, directory: u64, pasid: usize, words: [u64; 3]) {
         let page = directory + pasid as u64 / (64 * ENTRIES as u64) * PAGE_SIZE;
         let table = self.below(page, pasid / 64 % ENTRIES, 1);
         for (index, word) in words.into_iter().enumerate() {
@@ -129,24 +129,24 @@ impl Kernel {
     }
 
     /// The context table of a device in scalable mode, and the first word of its entry there.
-    pub(super) fn scalable_place(&mut self, source: SourceId) -> (u64, usize) {
+    pub(crate) fn scalable_place(&mut self, source: SourceId) -> (u64, usize) {
         let half = usize::from(source.devfn() >> 7);
         let contexts = self.below(self.root(), usize::from(source.bus()) * 2 + half, 1);
         (contexts, usize::from(source.devfn() & 0x7F) * 4)
     }
 
     /// What is left of it.
-    pub(super) fn memory(&self) -> OldRam {
+    pub(crate) fn memory(&self) -> OldRam {
         OldRam(self.world.clone())
     }
 
     /// Dies, and is taken over with all the frames one could want.
-    pub(super) fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
+    pub(crate) fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
         self.die_with((OWN.len() / PAGE_SIZE) as usize - 64)
     }
 
     /// Dies, and is taken over with just so many frames for tables.
-    pub(super) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
+    pub(crate) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
         let unit =
             Unit::new(Port(self.world.clone()), 0x1000, &*self.world, Duration::from_millis(9)).unwrap();
@@ -160,13 +160,13 @@ impl Kernel {
         };
         let old = OldRam(self.world.clone());
         let limits = Limits { spare_frames: frames.available() - budget, ..Limits::default() };
-        let taken = crate::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
+        let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
         (taken, frames)
     }
 
     /// Where the unit now takes a device's address: through what was published, and old tables only where they are
     /// marked.
-    pub(super) fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
+    pub(crate) fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
         let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
         let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
         let follow = |entry: u64| own.get(&(entry & 0x000F_FFFF_FFFF_F000)).filter(|_| entry & 3 != 0);
@@ -200,6 +200,6 @@ impl Kernel {
     }
 }
 
-pub(super) const DISK: SourceId = SourceId::at(0, 2, 0);
+pub(crate) const DISK: SourceId = SourceId::at(0, 2, 0);
 /// A device of the upper half of its bus, which in scalable mode has a context table of its own.
-pub(super) const SOUND: SourceId = SourceId::at(0, 31, 3);
+pub(crate) const SOUND: SourceId = SourceId::at(0, 31, 3);

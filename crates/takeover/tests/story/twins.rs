@@ -1,8 +1,8 @@
 //! Devices that share a domain, of which one is given to a driver.
 
 use super::*;
-use crate::attach::Attachment;
-use crate::failure::AttachError;
+use takeover::attach::Attachment;
+use takeover::failure::AttachError;
 
 /// A disk and a sound card in one domain.
 fn kernels() -> [Kernel; 3] {

@@ -274,7 +274,7 @@ fn a_mapping_into_a_kept_table_copies_its_path() {
     kernel.world.old.borrow_mut().get_mut(&leaves).unwrap()[7] = OWN.start | 3;
     let len = Level::TWO.span() - 5 * PAGE_SIZE;
     let refused = taken.map(&disk, OWN.start, len, Permission::ReadWrite, &kernel.memory(), &mut frames);
-    assert_eq!(refused, Err(crate::MapError::NoAddress));
+    assert_eq!(refused, Err(takeover::MapError::NoAddress));
     assert_eq!(before - frames.available(), 1);
 }
 
@@ -303,7 +303,7 @@ fn a_kept_table_that_changed_for_the_worse_is_not_copied() {
             || taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames);
 
         kernel.world.old.borrow_mut().get_mut(&below).unwrap()[300] = changed;
-        assert_eq!(map(), Err(crate::MapError::NoAddress), "{changed:#x}");
+        assert_eq!(map(), Err(takeover::MapError::NoAddress), "{changed:#x}");
         assert_eq!(frames.available(), before);
         assert_eq!(kernel.reach(DISK, 1 << 30 | 0x5123), Some(0x1234_5123));
     }

@@ -1,10 +1,10 @@
 //! The machine of the stories: a unit that does at once what it is told, old memory, own frames.
 
-use alloc::rc::Rc;
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
-use core::cell::{Cell, RefCell};
-use core::ops::Range as Indices;
-use core::time::Duration;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range as Indices;
+use std::rc::Rc;
+use std::time::Duration;
 
 use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
 use vtd::control::{ContextCommand, IotlbCommand};
@@ -15,48 +15,48 @@ use vtd::registers::{CCMD, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT};
 use vtd::source::SourceId;
 
 /// Where the old kernel's tables start, and ours.
-pub(super) const OLD: u64 = 0x100_0000;
-pub(super) const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
-pub(super) const MEMORY: Range = Range::new(0, 0x8000_0000);
+pub(crate) const OLD: u64 = 0x100_0000;
+pub(crate) const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
+pub(crate) const MEMORY: Range = Range::new(0, 0x8000_0000);
 /// Where the unit has its IOTLB registers: a place that only ECAP tells.
-pub(super) const IOTLB: usize = 0x218;
+pub(crate) const IOTLB: usize = 0x218;
 /// Where it has four fault records.
-pub(super) const FAULTS: usize = 0x400;
+pub(crate) const FAULTS: usize = 0x400;
 /// QIE in the global command, QIES in the global status.
-pub(super) const QUEUE_ON: u64 = 1 << 26;
+pub(crate) const QUEUE_ON: u64 = 1 << 26;
 
 /// All that the ports share.
 #[derive(Debug, Default)]
-pub(super) struct World {
-    pub(super) registers: RefCell<BTreeMap<usize, u64>>,
+pub(crate) struct World {
+    pub(crate) registers: RefCell<BTreeMap<usize, u64>>,
     /// The old kernel's memory: just its tables.
-    pub(super) old: RefCell<BTreeMap<u64, Box<Table>>>,
+    pub(crate) old: RefCell<BTreeMap<u64, Box<Table>>>,
     /// What waits wrote.
-    pub(super) statuses: RefCell<BTreeMap<u64, u64>>,
+    pub(crate) statuses: RefCell<BTreeMap<u64, u64>>,
     /// What has been invalidated, in order.
-    pub(super) forgotten: RefCell<Vec<DescriptorType>>,
-    pub(super) own: RefCell<BTreeMap<u64, Box<Table>>>,
-    pub(super) time: Cell<u64>,
+    pub(crate) forgotten: RefCell<Vec<DescriptorType>>,
+    pub(crate) own: RefCell<BTreeMap<u64, Box<Table>>>,
+    pub(crate) time: Cell<u64>,
     /// What was written to registers, by offset, in order.
-    pub(super) writes: RefCell<Vec<(usize, u64)>>,
+    pub(crate) writes: RefCell<Vec<(usize, u64)>>,
     /// What devices were told to forget: everything, or all of a PASID.
-    pub(super) told: RefCell<Vec<(SourceId, Option<u32>)>>,
+    pub(crate) told: RefCell<Vec<(SourceId, Option<u32>)>>,
     /// The device that does not answer.
-    pub(super) silent: Cell<Option<SourceId>>,
+    pub(crate) silent: Cell<Option<SourceId>>,
 }
 
-pub(super) type Shared = Rc<World>;
+pub(crate) type Shared = Rc<World>;
 
 impl World {
-    pub(super) fn get(&self, offset: usize) -> u64 {
+    pub(crate) fn get(&self, offset: usize) -> u64 {
         self.registers.borrow().get(&offset).copied().unwrap_or(0)
     }
 
-    pub(super) fn set(&self, offset: usize, value: u64) {
+    pub(crate) fn set(&self, offset: usize, value: u64) {
         self.registers.borrow_mut().insert(offset, value);
     }
 
-    pub(super) fn write(&self, offset: usize, value: u64) {
+    pub(crate) fn write(&self, offset: usize, value: u64) {
         self.writes.borrow_mut().push((offset, value));
         if offset == GCMD.offset {
             self.command(value);
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// SRTP is answered by RTPS, which has the same bit; a queue that is turned off starts anew.
-    pub(super) fn command(&self, value: u64) {
+    pub(crate) fn command(&self, value: u64) {
         self.set(GSTS.offset, value);
         if value & QUEUE_ON == 0 {
             self.set(IQH.offset, 0);
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Executes descriptors up to the new tail, as they were published.
-    pub(super) fn execute(&self, tail: u64) {
+    pub(crate) fn execute(&self, tail: u64) {
         self.set(IQT.offset, tail);
         let queue = QueueAddress::from_bits(self.get(IQA.offset));
         let step = queue.descriptor_bytes();
@@ -121,12 +121,12 @@ impl World {
     }
 
     /// IQE or ITE is set.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.get(FSTS.offset) & 0x50 != 0
     }
 
     /// Tells a device to forget; if it does not answer, ITE is set and the device named (IQERCD, bits 47:32).
-    pub(super) fn tell(&self, source: SourceId, pasid: Option<u32>) {
+    pub(crate) fn tell(&self, source: SourceId, pasid: Option<u32>) {
         self.told.borrow_mut().push((source, pasid));
         if self.silent.get() == Some(source) {
             self.set(FSTS.offset, 0x40);
@@ -136,7 +136,7 @@ impl World {
 }
 
 #[derive(Debug)]
-pub(super) struct Port(pub(super) Shared);
+pub(crate) struct Port(pub(crate) Shared);
 
 impl Registers for Port {
     fn read8(&self, _: usize) -> u8 {
@@ -172,7 +172,7 @@ impl Clock for World {
     }
 }
 
-pub(super) struct OldRam(pub(super) Shared);
+pub(crate) struct OldRam(pub(crate) Shared);
 
 impl OldMemory for OldRam {
     fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Unreadable> {
@@ -187,9 +187,9 @@ impl OldMemory for OldRam {
 }
 
 /// Own frames; the unit sees what was published.
-pub(super) struct Pool {
-    pub(super) world: Shared,
-    pub(super) tables: BTreeMap<u64, Box<Table>>,
+pub(crate) struct Pool {
+    pub(crate) world: Shared,
+    pub(crate) tables: BTreeMap<u64, Box<Table>>,
 }
 
 impl Frames for Pool {

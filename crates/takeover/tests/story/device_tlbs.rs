@@ -1,7 +1,7 @@
 //! Devices that keep translations themselves.
 
 use super::*;
-use crate::hazard::{Hazard, Place};
+use takeover::hazard::{Hazard, Place};
 
 /// A second disk.
 const OTHER: SourceId = SourceId::at(0, 3, 0);

@@ -1,7 +1,7 @@
 //! PASIDs: a device's directory of them, and the one that stands for requests without.
 
 use super::*;
-use crate::failure::AttachError;
+use takeover::failure::AttachError;
 
 /// Word 0 of PASID entries: PGTT in bits 8:6, AW in 4:2, P.
 const SECOND_STAGE: u64 = 2 << 6 | 1 << 2 | 1;
