@@ -7,8 +7,7 @@ use record::{
 };
 use takeover::hazard::{Hazards, Place as HazardPlace};
 use takeover::report::{ContextReport, DomainReport};
-use takeover::swap::{Found, OldQueue};
-use takeover::{Report, hazard};
+use takeover::{Found, OldQueue, Report, hazard};
 
 use crate::remapping::{self, Remapping};
 

@@ -216,7 +216,7 @@ impl Known {
             device_tlbs: &device_tlbs,
         };
         let limits = limits(frames.available(), self.serves.len() - index);
-        let (registers, state) = match find_unit(drhd, machine, &limits) {
+        let (registers, state) = match find_unit(drhd, machine) {
             Ok(unit) => (read_all(&unit), take_over(unit, &machine.old, frames, &surroundings, &limits)),
             Err(error) => (Vec::new(), State::Lost(error)),
         };
@@ -250,16 +250,16 @@ fn take_over(
     }
     match takeover::take_over(unit, old, frames, surroundings, limits) {
         Ok(unit) => State::TakenOver(Box::new(unit)),
-        Err(error) => State::Lost(error.into()),
+        Err(refusal) => State::Lost(refusal.failure.into()),
     }
 }
 
 /// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
-fn find_unit(drhd: &Drhd, machine: &mut Machine, limits: &Limits) -> Result<UnitFound, LostError> {
+fn find_unit(drhd: &Drhd, machine: &mut Machine) -> Result<UnitFound, LostError> {
     let mut open = |size: usize| -> Result<_, LostError> {
         let range = Range::new(drhd.base, drhd.base.saturating_add(size as u64));
         let registers = UnitRegisters::map(&mut machine.space, range)?;
-        Ok(takeover::Unit::new(registers, size, &CLOCK, limits.deadline)?)
+        Ok(takeover::Unit::new(registers, size, &CLOCK)?)
     };
     let told = drhd.register_bytes() as usize;
     let unit = open(told)?;

@@ -7,7 +7,7 @@ mod telling;
 use machine::{PAGE_SIZE, Range};
 use model::trace::Event;
 use model::{Access, Answer, Direction, Kind, Machine, Own, Requester};
-use takeover::{Limits, Unit, census};
+use takeover::{Limits, Resources, Unit, census};
 use verdict::{Layout, Taken};
 use vtd::paging::Permission;
 use vtd::source::SourceId;
@@ -55,11 +55,14 @@ fn census_steps(stage: &Stage) -> u64 {
     machine.run(WATCH);
     let (clock, layout) = (machine.clock(), Layout::of(&machine, 0));
     let limits = limits(stage);
-    let unit = Unit::new(machine.registers(0), verdict::REGISTERS, &clock, limits.deadline);
+    let unit = Unit::new(machine.registers(0), verdict::REGISTERS, &clock);
     if let Ok(unit) = unit {
         let mut frames = machine.frames(stage.budget);
         // Should it fail, so does the takeover: it says why.
-        let _ = census::take(&unit, &machine.old_memory(), &mut frames, &layout.surroundings(), &limits);
+        let (old, surroundings) = (machine.old_memory(), layout.surroundings());
+        let mut resources =
+            Resources { old: &old, frames: &mut frames, surroundings: &surroundings, limits: &limits };
+        let _ = census::take(&unit, &mut resources);
     }
     machine.steps() - WATCH
 }

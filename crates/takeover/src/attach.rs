@@ -8,21 +8,19 @@ use alloc::vec::Vec;
 use machine::{Clock, Frames, Range, Registers};
 use vtd::source::SourceId;
 
-use crate::Surroundings;
-use crate::device_tlb::DeviceTlb;
+use crate::command::CommandedUnit;
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
-use crate::failure::{AttachError, Failure, InForce};
+use crate::failure::AttachError;
 use crate::found::Context;
 use crate::growth::{OutOfMemory, collected};
 use crate::hazard::Outcome;
 use crate::ids::DomainIds;
-use crate::invalidate::{Invalidator, Scope};
+use crate::own::OwnMemory;
 use crate::report::Report;
-use crate::surroundings::INTERRUPTS;
-use crate::swap::Swapped;
+use crate::surroundings::{DeviceTlb, INTERRUPTS, Limits, Surroundings};
 use crate::tables::Tables;
-use crate::unit::{Unit, UnitError};
+use crate::unit::Unit;
 
 /// A device whose domain can be given mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,60 +48,70 @@ pub enum Inherited {
 /// A unit that was taken over.
 #[derive(Debug)]
 pub struct Takeover<'c, R, C> {
-    unit: Unit<'c, R, C>,
-    invalidator: Invalidator,
+    unit: CommandedUnit<'c, R, C>,
     tables: Tables,
     /// Devices that have or had a context, by source-id.
     contexts: Vec<Context>,
     domains: Vec<Domain>,
     ids: DomainIds,
-    /// The capture kernel's memory.
-    own: Vec<Range>,
-    host_address_bits: u32,
-    kept_free: Vec<Range>,
+    keep: Keep,
     /// Those that answer when they are told to forget.
     device_tlbs: Vec<DeviceTlb>,
-    reserved_ranges: usize,
     report: Report,
 }
 
+/// What is kept of the surroundings after a takeover.
+#[derive(Debug)]
+pub(crate) struct Keep {
+    /// The capture kernel's memory.
+    own: Vec<Range>,
+    /// I/O addresses that no driver gets.
+    free: Vec<Range>,
+    host_address_bits: u32,
+    /// How many ranges of I/O addresses are told apart in a domain.
+    reserved_ranges: usize,
+}
+
+impl Keep {
+    pub(crate) fn new(surroundings: &Surroundings<'_>, limits: &Limits) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            own: collected(surroundings.own.iter().copied())?,
+            free: collected(surroundings.kept_free.iter().copied().chain([INTERRUPTS]))?,
+            host_address_bits: surroundings.host_address_bits,
+            reserved_ranges: limits.reserved_ranges,
+        })
+    }
+
+    fn own_memory(&self) -> OwnMemory<'_> {
+        OwnMemory(&self.own)
+    }
+
+    /// Keeps addresses that no driver gets out of use.
+    fn reserve_in(&self, space: &mut iova::Space) {
+        self.free.iter().for_each(|range| space.reserve(*range));
+    }
+}
+
+/// What makes a unit's tables our own.
+pub(crate) struct Replaced {
+    /// The tables now in force.
+    pub(crate) copy: Duplicate,
+    /// Device-TLBs that answer when they are told to forget.
+    pub(crate) device_tlbs: Vec<DeviceTlb>,
+    pub(crate) keep: Keep,
+    pub(crate) report: Report,
+}
+
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
-    pub(crate) fn new(
-        unit: Unit<'c, R, C>,
-        copy: Duplicate,
-        swapped: Swapped,
-        device_tlbs: Vec<DeviceTlb>,
-        surroundings: &Surroundings<'_>,
-        reserved_ranges: usize,
-    ) -> Result<Self, Failure> {
-        let tables_duplicated = copy.tables_duplicated();
-        let Duplicate { contexts, mut domains, hazards, tables, mut ids } = copy;
+    pub(crate) fn new(unit: CommandedUnit<'c, R, C>, replaced: Replaced) -> Self {
+        let Replaced { copy, device_tlbs, keep, report } = replaced;
+        let Duplicate { contexts, mut domains, tables, mut ids, .. } = copy;
         // The unit has forgotten what it had cached under others (6.5.3): those of refused contexts are nobody's any more.
         ids.keep_only(domains.iter().map(|domain| domain.id));
-        let Swapped { found, root, invalidator } = swapped;
-        let after = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
-        let report =
-            Report::new(found, root, &contexts, &domains, hazards, tables_duplicated).map_err(after)?;
-        let own = collected(surroundings.own.iter().copied()).map_err(after)?;
-        let kept_free =
-            collected(surroundings.kept_free.iter().copied().chain([INTERRUPTS])).map_err(after)?;
         for domain in &mut domains {
-            keep_free(&mut domain.space, &kept_free);
+            keep.reserve_in(&mut domain.space);
         }
-        Ok(Self {
-            unit,
-            invalidator,
-            tables,
-            contexts,
-            domains,
-            ids,
-            own,
-            host_address_bits: surroundings.host_address_bits,
-            kept_free,
-            device_tlbs,
-            reserved_ranges,
-            report,
-        })
+        Self { unit, tables, contexts, domains, ids, keep, device_tlbs, report }
     }
 
     /// What was found and what became of it.
@@ -113,7 +121,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
 
     /// The unit.
     pub fn unit(&self) -> &Unit<'c, R, C> {
-        &self.unit
+        &self.unit.unit
     }
 
     /// I/O addresses of a device's domain: what was mapped, and what is mapped now.
@@ -152,21 +160,5 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             _ => Inherited::Tables,
         };
         Ok(Attachment { source, id, inherited, domain })
-    }
-
-    /// After entries became present: a unit in caching mode may hold that they are not (6.1), a unit that buffers
-    /// writes may not see them yet (6.8). No other needs to be told.
-    fn entries_appeared(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
-        self.unit.flush_write_buffer()?;
-        if self.unit.capability().cm() {
-            self.invalidator.forget(&mut self.unit, frames, scope)?;
-        }
-        Ok(())
-    }
-}
-
-fn keep_free(space: &mut iova::Space, ranges: &[Range]) {
-    for range in ranges {
-        space.reserve(*range);
     }
 }

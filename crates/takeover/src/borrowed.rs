@@ -8,14 +8,15 @@ use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits, Stage};
 
-use crate::Surroundings;
 use crate::hazard::Danger;
+use crate::mark::Mark;
+use crate::own::OwnMemory;
 use crate::tables::copy_table;
 
 /// What is needed to copy a borrowed table.
 pub(crate) struct Lender<'a, M> {
     pub(crate) old: &'a M,
-    pub(crate) surroundings: Surroundings<'a>,
+    pub(crate) own: OwnMemory<'a>,
     pub(crate) reserved: ReservedBits,
 }
 
@@ -29,7 +30,7 @@ impl<M: OldMemory> Lender<'_, M> {
         frames: &mut impl Frames,
     ) -> Result<u64, Danger> {
         let table = entry.table();
-        if self.surroundings.touches_own(Range::new(table, table + PAGE_SIZE)) {
+        if self.own.touches(Range::new(table, table + PAGE_SIZE)) {
             copy_shared(entry.stage, table, level, frames).ok_or(Danger::OverBudget)
         } else {
             self.copy_kept(entry, level, frames)
@@ -38,7 +39,7 @@ impl<M: OldMemory> Lender<'_, M> {
 
     /// A kept table was well when it was kept, and the copy is checked again: the table may have changed since.
     fn copy_kept(&self, entry: PageEntry, level: Level, frames: &mut impl Frames) -> Result<u64, Danger> {
-        let copy = copy_table(entry.table(), self.old, frames, &self.surroundings)?;
+        let copy = copy_table(entry.table(), self.old, frames, self.own)?;
         for index in 0..ENTRIES {
             let found = entry.stage.entry(frames.table(copy)[index]);
             match self.carry_over(found, level) {
@@ -62,12 +63,8 @@ impl<M: OldMemory> Lender<'_, M> {
         } else if self.reserved.set_in(found, level) != 0 {
             Err(Danger::ReservedBits)
         } else if found.is_leaf(level) {
-            if self.surroundings.touches_own(page) {
-                Err(Danger::ReachesOwnMemory(page.start))
-            } else {
-                Ok(found)
-            }
-        } else if self.surroundings.touches_own(table) {
+            if self.own.touches(page) { Err(Danger::ReachesOwnMemory(page.start)) } else { Ok(found) }
+        } else if self.own.touches(table) {
             Err(Danger::TableInOwnMemory(table.start))
         } else {
             Ok(found.marked())

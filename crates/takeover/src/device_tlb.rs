@@ -17,25 +17,13 @@ use vtd::capability::ExtendedCapability;
 use vtd::queue::{Descriptor, DeviceTlbInvalidation, PasidDeviceTlbInvalidation};
 use vtd::source::SourceId;
 
-use crate::Surroundings;
+use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::found::Context;
 use crate::growth::push;
 use crate::hazard::{Danger, Outcome, Place};
-use crate::invalidate::Invalidator;
-use crate::swap::Swapped;
-use crate::unit::{Unit, UnitError};
-
-/// A device that keeps translations, as its configuration says: its ATS capability is switched on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceTlb {
-    /// The device.
-    pub source: SourceId,
-    /// The physical function that it is a part of: itself, unless it is a virtual one.
-    pub physical: SourceId,
-    /// How many invalidations it takes at once, 1 to 32.
-    pub depth: u8,
-}
+use crate::surroundings::DeviceTlb;
+use crate::unit::UnitError;
 
 impl DeviceTlb {
     /// The request to forget everything, of a PASID or of all requests without.
@@ -64,21 +52,20 @@ impl DeviceTlb {
 
 /// Makes all device-TLBs of the unit's devices forget; returns those that did.
 pub(crate) fn forget_all<R: Registers, C: Clock>(
-    unit: &mut Unit<'_, R, C>,
+    unit: &mut CommandedUnit<'_, R, C>,
     copy: &mut Duplicate,
-    swapped: &mut Swapped,
+    tlbs: &[DeviceTlb],
     frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
 ) -> Vec<DeviceTlb> {
     let mut answering = Vec::new();
-    if !unit.extended_capability().dt() {
+    if !unit.unit.extended_capability().dt() {
         return answering;
     }
-    for tlb in surroundings.device_tlbs {
+    for tlb in tlbs {
         if !copy.tables.allows_device_tlb(tlb.source, frames) {
             continue;
         }
-        let forgotten = forget_all_of(*tlb, &copy.contexts, unit, &mut swapped.invalidator, frames);
+        let forgotten = forget_all_of(*tlb, &copy.contexts, unit, frames);
         if forgotten.is_err() || push(&mut answering, *tlb).is_err() {
             copy.hazards.note(Place::Device(tlb.source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
         }
@@ -90,36 +77,31 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
 fn forget_all_of<R: Registers, C: Clock>(
     tlb: DeviceTlb,
     contexts: &[Context],
-    unit: &mut Unit<'_, R, C>,
-    invalidator: &mut Invalidator,
+    unit: &mut CommandedUnit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
-    let extended = unit.extended_capability();
-    invalidator.forget_in_device(unit, frames, tlb.forget(None, extended))?;
     let pasids = of_source(contexts, tlb.source).filter_map(|context| context.pasid);
-    for pasid in pasids {
-        invalidator.forget_in_device(unit, frames, tlb.forget(Some(pasid), extended))?;
-    }
-    Ok(())
+    [None].into_iter().chain(pasids.map(Some)).try_for_each(|pasid| forget(tlb, pasid, unit, frames))
 }
 
-/// Makes the devices of a domain forget what they keep.
-pub(crate) fn forget_domain<R: Registers, C: Clock>(
-    tlbs: &[DeviceTlb],
-    contexts: &[Context],
-    domain: usize,
-    unit: &mut Unit<'_, R, C>,
-    invalidator: &mut Invalidator,
+/// Makes a device forget what it keeps for the requests of these contexts.
+pub(crate) fn forget_contexts<'a, R: Registers, C: Clock>(
+    tlb: DeviceTlb,
+    mut contexts: impl Iterator<Item = &'a Context>,
+    unit: &mut CommandedUnit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
-    let extended = unit.extended_capability();
-    for tlb in tlbs {
-        let of_domain = of_source(contexts, tlb.source).filter(|context| context.domain == Some(domain));
-        for context in of_domain {
-            invalidator.forget_in_device(unit, frames, tlb.forget(context.pasid, extended))?;
-        }
-    }
-    Ok(())
+    contexts.try_for_each(|context| forget(tlb, context.pasid, unit, frames))
+}
+
+fn forget<R: Registers, C: Clock>(
+    tlb: DeviceTlb,
+    pasid: Option<u32>,
+    unit: &mut CommandedUnit<'_, R, C>,
+    frames: &mut impl Frames,
+) -> Result<(), UnitError> {
+    let request = tlb.forget(pasid, unit.unit.extended_capability());
+    unit.forget_in_device(request, frames)
 }
 
 /// The contexts of one device; `contexts` are sorted by source-id.

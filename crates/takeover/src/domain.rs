@@ -7,25 +7,27 @@ use vtd::stage::Stage;
 
 use crate::borrowed::Lender;
 use crate::entry::Link;
+use crate::found::Format;
 use crate::growth::OutOfMemory;
 use crate::hazard::{Danger, Outcome};
+use crate::mark::Mark;
 use crate::tables::new_table;
 
 /// A domain and its own tables.
 #[derive(Debug)]
-pub struct Domain {
+pub(crate) struct Domain {
     /// Domain-id.
-    pub id: u16,
+    pub(crate) id: u16,
     /// Format of the tables.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// Width of the tables.
-    pub width: AddressWidth,
+    pub(crate) width: AddressWidth,
     /// Level of the root table.
-    pub top: Level,
+    pub(crate) top: Level,
     /// Root table; `None` while the domain is blocked.
-    pub root: Option<u64>,
+    pub(crate) root: Option<u64>,
     /// I/O addresses: what the old kernel mapped is reserved.
-    pub space: iova::Space,
+    pub(crate) space: iova::Space,
     /// Where tables are kept in place: these addresses are the last that new mappings get.
     pub(crate) kept: iova::Space,
     /// A present entry was replaced since hardware's caches were told.
@@ -33,13 +35,13 @@ pub struct Domain {
     /// A driver's device has the domain for itself and its aliases.
     pub(crate) given: bool,
     /// Page tables that were copied.
-    pub tables: u64,
+    pub(crate) tables: u64,
     /// Leaf entries that map something.
-    pub leaves: u64,
+    pub(crate) leaves: u64,
     /// Leaf entries that were cut out.
-    pub fenced: u64,
+    pub(crate) fenced: u64,
     /// What became of it.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// How many separate ranges of kept tables are told apart in a domain; beyond it gaps between them count as kept.
@@ -63,12 +65,11 @@ impl Domain {
     /// stage, but QEMU's unit takes it for the place of the sign.
     pub(crate) fn empty(
         id: u16,
-        stage: Stage,
-        width: AddressWidth,
-        top: Level,
+        format: Format,
         capability: Capability,
         reserved_ranges: usize,
     ) -> Result<Self, OutOfMemory> {
+        let Format { stage, width, top } = format;
         let bits = top.width().min(capability.guest_address_bits());
         let bits = if stage == Stage::First { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);

@@ -1,11 +1,14 @@
 //! Why a unit was not taken over, and which tables it translates with then; why a device was not attached, or its memory not
 //! mapped.
 
+use core::error::Error;
+use core::fmt;
+
 use machine::Range;
 use vtd::control::TableMode;
 
 use crate::growth::OutOfMemory;
-use crate::unit::UnitError;
+use crate::unit::{Unit, UnitError};
 
 /// Which tables a unit translates with after a takeover failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,34 @@ impl Failure {
             InForce::New => "the new tables are in force",
             InForce::Unknown => "which tables are in force is not known",
         }
+    }
+}
+
+/// A unit that was not taken over, and what is left of the attempt.
+pub struct Refusal<'c, R, C> {
+    /// Why, and which tables the unit now translates with.
+    pub failure: Failure,
+    /// The unit, as it was given.
+    pub unit: Unit<'c, R, C>,
+}
+
+impl<R, C> fmt::Debug for Refusal<'_, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.failure, f)
+    }
+}
+
+impl<R, C> fmt::Display for Refusal<'_, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.failure, f)
+    }
+}
+
+impl<R, C> Error for Refusal<'_, R, C> {}
+
+impl<R, C> From<Refusal<'_, R, C>> for Failure {
+    fn from(refusal: Refusal<'_, R, C>) -> Self {
+        refusal.failure
     }
 }
 

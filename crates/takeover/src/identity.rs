@@ -51,7 +51,7 @@ impl<'a> Identity<'a> {
         if !self.ranges().any(|range| range.overlaps(span)) || self.is_cut_out(span) {
             return Piece::Nothing;
         }
-        let free = !self.surroundings.touches_own(span) && !INTERRUPTS.overlaps(span);
+        let free = !self.surroundings.own_memory().touches(span) && !INTERRUPTS.overlaps(span);
         match level.below() {
             None if free => Piece::Leaf,
             None => Piece::Nothing,
@@ -105,7 +105,7 @@ impl<'a> Identity<'a> {
     }
 
     fn is_cut_out(&self, span: Range) -> bool {
-        self.surroundings.inside_own(span) || INTERRUPTS.covers(span)
+        self.surroundings.own_memory().covers(span) || INTERRUPTS.covers(span)
     }
 
     fn is_mapped(&self, span: Range) -> bool {

@@ -1,17 +1,17 @@
 //! Whether hardware accepts an entry, and which domain the entry then puts its device into (9.3, 9.6).
 
-use machine::{Clock, Registers};
+use machine::Registers;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
 use vtd::stage::Stage;
 
-use crate::Unit;
 use crate::entry::Entry;
-use crate::found::{Domain, Translation};
+use crate::found::{Format, OldDomain, Translation};
 use crate::hazard::Danger;
 use crate::mode::Mode;
+use crate::unit::Unit;
 
 /// What a unit can do, as far as entries depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +22,12 @@ pub(crate) struct Abilities {
 }
 
 impl Abilities {
-    pub(crate) fn of<R: Registers, C: Clock>(unit: &Unit<'_, R, C>, mode: Mode) -> Self {
+    pub(crate) fn of<R: Registers, C>(unit: &Unit<'_, R, C>, mode: Mode) -> Self {
         Self { mode, capability: unit.capability(), extended: unit.extended_capability() }
     }
 
     /// The domain that a present entry puts its device into, if hardware accepts the entry.
-    pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<Domain, Danger> {
+    pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<OldDomain, Danger> {
         if entry.has_reserved_bits(host_address_bits) {
             return Err(Danger::ReservedBits);
         }
@@ -41,19 +41,27 @@ impl Abilities {
         };
         let top = width.top().filter(|_| self.supports(stage, width));
         let top = top.ok_or(Danger::UnsupportedWidth(width))?;
-        Ok(Domain { id, translation, stage, width, top, tables: 0, upper_tables: 0 })
+        let format = Format { stage, width, top };
+        Ok(OldDomain { id, translation, format, tables: 0, upper_tables: 0 })
     }
 
     /// The format of tables that are made here: the second stage's, unless the unit has but the first.
-    pub(crate) fn own_stage(self) -> Stage {
+    fn own_stage(self) -> Stage {
         match self.mode {
             Mode::Scalable if !self.extended.ssts() && self.extended.fsts() => Stage::First,
             _ => Stage::Second,
         }
     }
 
+    /// The tables that a new domain gets: of the fewest levels that the unit supports.
+    pub(crate) fn own_format(self) -> Option<Format> {
+        let stage = self.own_stage();
+        let width = self.widths(stage).next()?;
+        Some(Format { stage, width, top: width.top()? })
+    }
+
     /// The widths of such tables that the unit has, ascending.
-    pub(crate) fn widths(self, stage: Stage) -> impl DoubleEndedIterator<Item = AddressWidth> {
+    fn widths(self, stage: Stage) -> impl DoubleEndedIterator<Item = AddressWidth> {
         let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
         widths.into_iter().filter(move |width| self.supports(stage, *width))
     }

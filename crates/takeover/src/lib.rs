@@ -20,9 +20,9 @@
 //! A capture kernel brings its registers, its clock, the old memory and frames for tables, behind the traits of `machine`:
 //!
 //! ```
-//! # use core::{error::Error, time::Duration};
+//! # use core::error::Error;
 //! # use machine::{Clock, Frames, OldMemory, Range, Registers};
-//! use takeover::{Limits, Surroundings, Unit, take_over};
+//! use takeover::{Failure, Limits, Surroundings, Unit, take_over};
 //! use vtd::{paging::Permission, source::SourceId};
 //!
 //! /// Takes over the unit behind `registers`, and returns where the disk at 00:02.0 finds `buffer`.
@@ -34,8 +34,8 @@
 //!     surroundings: &Surroundings<'_>,
 //!     buffer: Range,
 //! ) -> Result<u64, Box<dyn Error>> {
-//!     let unit = Unit::new(registers, 4096, clock, Duration::from_secs(1))?;
-//!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default())?;
+//!     let unit = Unit::new(registers, 4096, clock)?;
+//!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default()).map_err(Failure::from)?;
 //!     for hazard in &taken.report().hazards.listed {
 //!         println!("{hazard}"); // such as "device 00:1f.3: reserved bits are set: blocked"
 //!     }
@@ -71,38 +71,48 @@ extern crate alloc;
 pub mod attach;
 mod borrowed;
 pub mod census;
+mod command;
 mod copies;
-pub mod device_tlb;
-pub mod domain;
-pub mod duplicate;
+mod device_tlb;
+mod domain;
+mod duplicate;
 mod entry;
 pub mod failure;
-pub mod found;
+mod found;
 mod growth;
 pub mod hazard;
 mod identity;
 mod ids;
 mod invalidate;
 mod judge;
+mod mark;
 mod mode;
-pub mod plan;
+mod own;
+mod plan;
+mod queue;
 pub mod report;
+mod resources;
 mod surroundings;
-pub mod swap;
+mod swap;
 mod tables;
 mod twin;
 mod unit;
 
-pub use attach::{Attachment, Takeover};
-pub use device_tlb::DeviceTlb;
+pub use attach::{Attachment, Inherited, Takeover};
 pub use entry::Entry;
-pub use failure::{AttachError, Failure, MapError};
+pub use failure::{AttachError, Failure, MapError, Refusal};
+pub use found::{Found, OldQueue};
 pub use hazard::Outcome;
 pub use report::Report;
-pub use surroundings::{Limits, Surroundings};
+pub use resources::Resources;
+pub use surroundings::{DeviceTlb, Limits, Surroundings};
 pub use unit::{NoAnswer, Unit, UnitError};
 
 use machine::{Clock, Frames, OldMemory, Registers};
+
+use attach::{Keep, Replaced};
+use command::CommandedUnit;
+use failure::InForce;
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
@@ -110,16 +120,32 @@ use machine::{Clock, Frames, OldMemory, Registers};
 /// says which tables are in force: the old ones unless the unit stopped answering halfway. The frames stay taken,
 /// since the unit may be using them.
 pub fn take_over<'c, R: Registers, C: Clock>(
-    mut unit: Unit<'c, R, C>,
+    unit: Unit<'c, R, C>,
     old: &impl OldMemory,
     frames: &mut impl Frames,
     surroundings: &Surroundings<'_>,
     limits: &Limits,
-) -> Result<Takeover<'c, R, C>, Failure> {
-    let census = census::take(&unit, old, frames, surroundings, limits)?;
-    let plan = plan::make(&census, frames.available(), limits)?;
-    let mut copy = duplicate::duplicate(&unit, census, &plan, old, frames, surroundings, limits)?;
-    let mut swapped = swap::swap(&mut unit, &copy, frames)?;
-    let device_tlbs = device_tlb::forget_all(&mut unit, &mut copy, &mut swapped, frames, surroundings);
-    Takeover::new(unit, copy, swapped, device_tlbs, surroundings, limits.reserved_ranges)
+) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
+    let mut unit = CommandedUnit::new(unit, limits.deadline);
+    match replace_tables(&mut unit, Resources { old, frames, surroundings, limits }) {
+        Ok(replaced) => Ok(Takeover::new(unit, replaced)),
+        Err(failure) => Err(Refusal { failure, unit: unit.unit }),
+    }
+}
+
+/// Makes the unit translate with tables of our own.
+fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
+    unit: &mut CommandedUnit<'_, R, C>,
+    mut resources: Resources<'_, M, F>,
+) -> Result<Replaced, Failure> {
+    let keep = Keep::new(resources.surroundings, resources.limits)?;
+    let census = census::take(&unit.unit, &mut resources)?;
+    let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
+    let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
+    let Resources { frames, surroundings, .. } = resources;
+    let swapped = swap::swap(unit, &copy, frames)?;
+    let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
+    let report = Report::new(swapped.found, swapped.root, &mut copy)
+        .map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
+    Ok(Replaced { copy, device_tlbs, keep, report })
 }

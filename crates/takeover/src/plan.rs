@@ -7,14 +7,14 @@
 
 use alloc::vec::Vec;
 
-use crate::Limits;
 use crate::census::Census;
-use crate::found::Domain;
+use crate::found::OldDomain;
 use crate::growth::{OutOfMemory, collected, filled};
+use crate::surroundings::Limits;
 
 /// How a domain is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
+pub(crate) enum Treatment {
     /// Every table is copied.
     Duplicate,
     /// Upper tables are copied, at most so many; what is below them is folded or kept in place.
@@ -28,16 +28,16 @@ pub enum Treatment {
 
 /// A treatment for each domain of a census, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// One for each of [`Census::domains`].
-    pub treatments: Vec<Treatment>,
+    pub(crate) treatments: Vec<Treatment>,
 }
 
 /// Gives frames to the smallest domains first, so that a giant one cannot take all the others down, and shares what
 /// is left among those that do not fit.
 ///
 /// `available` frames are there; [`Limits::spare_frames`] of them are not for copies.
-pub fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
+pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
     let mut left = available.saturating_sub(limits.spare_frames);
     let mut treatments = filled(Treatment::Block, census.domains.len())?;
     let order = by_size(census)?;
@@ -55,7 +55,7 @@ pub fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, 
 }
 
 /// What can be done for a domain while `left` frames are left for it and those after it, `remaining` in all.
-fn treat(domain: &Domain, left: usize, remaining: usize) -> Treatment {
+fn treat(domain: &OldDomain, left: usize, remaining: usize) -> Treatment {
     if domain.tables <= left as u64 {
         return Treatment::Duplicate;
     }

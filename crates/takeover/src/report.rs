@@ -9,11 +9,11 @@ use vtd::paging::AddressWidth;
 use vtd::source::SourceId;
 
 use crate::domain::Domain;
+use crate::duplicate::Duplicate;
 use crate::entry::Entry;
-use crate::found::Context;
+use crate::found::{Context, Found};
 use crate::growth::{OutOfMemory, collected};
 use crate::hazard::{Hazards, Outcome};
-use crate::swap::Found;
 
 /// One present entry of the old kernel that said how requests are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +88,21 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a takeover that was made with this copy; the hazards become the report's.
     pub(crate) fn new(
         found: Found,
         root: RootTableAddress,
-        contexts: &[Context],
-        domains: &[Domain],
-        hazards: Hazards,
-        tables_duplicated: u64,
+        copy: &mut Duplicate,
     ) -> Result<Self, OutOfMemory> {
-        let contexts = collected(contexts.iter().map(|context| ContextReport::new(context, domains)))?;
-        let domains = collected(domains.iter().map(DomainReport::new))?;
-        Ok(Self { found, root, contexts, domains, hazards, tables_duplicated })
+        let contexts = copy.contexts.iter().map(|context| ContextReport::new(context, &copy.domains));
+        Ok(Self {
+            found,
+            root,
+            contexts: collected(contexts)?,
+            domains: collected(copy.domains.iter().map(DomainReport::new))?,
+            hazards: core::mem::take(&mut copy.hazards),
+            tables_duplicated: copy.tables_duplicated(),
+        })
     }
 
     /// Contexts that were carried over.

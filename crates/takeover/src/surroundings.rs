@@ -4,8 +4,9 @@ use core::time::Duration;
 
 use machine::Range;
 use vtd::INTERRUPT_WINDOW;
+use vtd::source::SourceId;
 
-use crate::device_tlb::DeviceTlb;
+use crate::own::OwnMemory;
 
 /// Requests to these addresses are interrupts; no table may map them (3.14).
 pub(crate) const INTERRUPTS: Range = Range::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1 + 1);
@@ -26,16 +27,22 @@ pub struct Surroundings<'a> {
     pub device_tlbs: &'a [DeviceTlb],
 }
 
-impl Surroundings<'_> {
-    /// Whether `range` touches the capture kernel's memory.
-    pub(crate) fn touches_own(&self, range: Range) -> bool {
-        self.own.iter().any(|own| own.overlaps(range))
+impl<'a> Surroundings<'a> {
+    /// The capture kernel's own memory.
+    pub(crate) fn own_memory(&self) -> OwnMemory<'a> {
+        OwnMemory(self.own)
     }
+}
 
-    /// Whether `range` lies wholly in the capture kernel's memory.
-    pub(crate) fn inside_own(&self, range: Range) -> bool {
-        self.own.iter().any(|own| own.covers(range))
-    }
+/// A device that keeps translations, as its configuration says: its ATS capability is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceTlb {
+    /// The device.
+    pub source: SourceId,
+    /// The physical function that it is a part of: itself, unless it is a virtual one.
+    pub physical: SourceId,
+    /// How many invalidations it takes at once, 1 to 32.
+    pub depth: u8,
 }
 
 /// Bounds of a takeover.

@@ -2,19 +2,19 @@
 
 use alloc::vec::Vec;
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE};
 use vtd::capability::ExtendedCapability;
 use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
 use vtd::root::ContextTablePointer;
 use vtd::source::SourceId;
 
-use crate::Surroundings;
 use crate::entry::{Slot, store_words};
 use crate::failure::AttachError;
 use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::Danger;
 use crate::mode::Mode;
+use crate::own::OwnMemory;
 
 /// Root, context and PASID tables in own frames.
 #[derive(Debug)]
@@ -158,9 +158,9 @@ pub(crate) fn copy_table(
     address: u64,
     old: &impl OldMemory,
     frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
+    own: OwnMemory<'_>,
 ) -> Result<u64, Danger> {
-    check_place(address, surroundings)?;
+    own.refuse_table(address)?;
     frames.allocate_copy(old, address).map_err(|error| match error {
         CopyError::OutOfFrames => Danger::OverBudget,
         CopyError::Unreadable(_) => Danger::TableUnreadable(address),
@@ -173,15 +173,10 @@ pub(crate) fn read_table(
     frame: u64,
     old: &impl OldMemory,
     frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
+    own: OwnMemory<'_>,
 ) -> Result<(), Danger> {
-    check_place(address, surroundings)?;
+    own.refuse_table(address)?;
     old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
-}
-
-fn check_place(address: u64, surroundings: &Surroundings<'_>) -> Result<(), Danger> {
-    let table = Range::new(address, address.saturating_add(PAGE_SIZE));
-    if surroundings.touches_own(table) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
 }
 
 /// An empty table, published.

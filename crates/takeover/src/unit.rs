@@ -1,14 +1,13 @@
-//! One remapping unit: its capabilities, and its registers with their rules.
+//! One remapping unit: what its registers say.
 //!
-//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off.
-//! Whatever is waited for has a deadline.
+//! Nothing here changes what the unit does; commands are those of a [`CommandedUnit`](crate::command::CommandedUnit).
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use machine::{Clock, Registers, wait_until};
+use machine::Registers;
 use vtd::capability::{Capability, ExtendedCapability};
-use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
+use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus, PageRequestStatus};
 use vtd::queue::QueueErrorRecord;
 use vtd::registers::{self, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
@@ -31,7 +30,7 @@ pub struct NoAnswer {
 }
 
 /// The register that tells what became of global commands.
-const STATUS: &str = "GSTS";
+pub(crate) const STATUS: &str = "GSTS";
 
 impl NoAnswer {
     /// Whether a global command was not done: software must give no other before (11.4.4).
@@ -76,27 +75,26 @@ pub enum UnitError {
 pub struct Unit<'c, R, C> {
     registers: R,
     clock: &'c C,
-    deadline: Duration,
     capability: Capability,
     extended: ExtendedCapability,
     /// Bytes of the block.
     size: usize,
 }
 
-impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
+impl<'c, R: Registers, C> Unit<'c, R, C> {
     /// The unit behind `registers`, a block of `size` bytes (at least a page, see
     /// [`register_bytes`](Self::register_bytes)).
     ///
-    /// Only reads. `deadline` bounds each later wait. What the capability registers place outside the block is done
-    /// without: fault records are not read, and invalidation is by queue only.
-    pub fn new(registers: R, size: usize, clock: &'c C, deadline: Duration) -> Result<Self, UnitError> {
+    /// Only reads; `clock` is for the waits of a takeover. What the capability registers place outside the block is
+    /// done without: fault records are not read, and invalidation is by queue only.
+    pub fn new(registers: R, size: usize, clock: &'c C) -> Result<Self, UnitError> {
         let version = registers.read32(registers::VER.offset);
         if version == 0 || version == u32::MAX {
             return Err(UnitError::NotThere(version));
         }
         let capability = Capability::from_bits(registers.read64(registers::CAP.offset));
         let extended = ExtendedCapability::from_bits(registers.read64(registers::ECAP.offset));
-        Ok(Self { registers, clock, deadline, capability, extended, size })
+        Ok(Self { registers, clock, capability, extended, size })
     }
 
     /// How many bytes from the start of the block the unit's registers take, as its capability registers say. Firmware
@@ -112,6 +110,11 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
     /// Sees that the unit can be told by registers to forget translations.
     pub(crate) fn check_iotlb(&self) -> Result<(), UnitError> {
         if self.iotlb_end() <= self.size { Ok(()) } else { Err(UnitError::Outside("IOTLB")) }
+    }
+
+    /// The clock by which the unit is waited for.
+    pub(crate) fn clock(&self) -> &'c C {
+        self.clock
     }
 
     /// CAP.
@@ -213,64 +216,5 @@ impl<'c, R: Registers, C: Clock> Unit<'c, R, C> {
     /// Reads the IOTLB invalidate register.
     pub(crate) fn read_iotlb(&self) -> u64 {
         self.registers.read64(self.extended.iotlb_offset() + IOTLB_FROM_IRO)
-    }
-
-    /// Waits until `done`, a question to this unit and to nothing else, is true.
-    pub(crate) fn wait(
-        &self,
-        register: &'static str,
-        wanted: &'static str,
-        mut done: impl FnMut(&Self) -> bool,
-    ) -> Result<(), NoAnswer> {
-        wait_until(self.clock, self.deadline, || done(self)).map_err(|late| NoAnswer {
-            register,
-            wanted,
-            limit: late.limit,
-        })
-    }
-
-    /// Turns the invalidation queue on.
-    pub(crate) fn queue_on(&mut self) -> Result<(), NoAnswer> {
-        let command = self.keep().with_qie(true);
-        self.command(command, "QIES", |status| status.qies())
-    }
-
-    /// Turns the invalidation queue off.
-    pub(crate) fn queue_off(&mut self) -> Result<(), NoAnswer> {
-        let command = self.keep().with_qie(false);
-        self.command(command, "QIES clear", |status| !status.qies())
-    }
-
-    /// Makes the unit read its tables from `root` (6.6): RTADDR alone changes nothing, SRTP does.
-    pub(crate) fn set_root(&mut self, root: RootTableAddress) -> Result<(), NoAnswer> {
-        self.write(registers::RTADDR, root.into_bits());
-        let command = self.keep().with_srtp(true);
-        self.command(command, "RTPS", |status| status.rtps())
-    }
-
-    /// Lets table changes arrive in memory on units that buffer the processor's writes (6.8).
-    pub(crate) fn flush_write_buffer(&mut self) -> Result<(), NoAnswer> {
-        if !self.capability.rwbf() {
-            return Ok(());
-        }
-        let command = self.keep().with_wbf(true);
-        self.command(command, "WBFS clear", |status| !status.wbfs())
-    }
-
-    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong
-    /// about it: only units whose translation is on are ever given commands.
-    fn keep(&self) -> GlobalCommand {
-        self.status().keep().with_te(true)
-    }
-
-    /// Gives one command; software must wait for its status before the next (11.4.4).
-    fn command(
-        &mut self,
-        command: GlobalCommand,
-        wanted: &'static str,
-        done: impl Fn(GlobalStatus) -> bool,
-    ) -> Result<(), NoAnswer> {
-        self.write(registers::GCMD, u64::from(command.into_bits()));
-        self.wait(STATUS, wanted, |unit| done(unit.status()))
     }
 }

@@ -72,8 +72,8 @@ pub fn take_over_through<'c, R: Registers, C: Clock>(
 ) -> Result<Takeover<'c, R, C>, Failure> {
     let layout = Layout::of(machine, unit);
     let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let unit = Unit::new(registers, REGISTERS, clock, limits.deadline).map_err(no_unit)?;
-    takeover::take_over(unit, old, frames, &layout.surroundings(), limits)
+    let unit = Unit::new(registers, REGISTERS, clock).map_err(no_unit)?;
+    Ok(takeover::take_over(unit, old, frames, &layout.surroundings(), limits)?)
 }
 
 /// Takes over a unit of the machine, through the machine's own ports.

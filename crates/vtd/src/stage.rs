@@ -8,9 +8,6 @@ use crate::first_stage::{self, FirstStageEntry};
 use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 use crate::second_stage::{self, SecondStageEntry};
 
-/// One of the bits 61:52, which hardware ignores in both formats at every level.
-const MARK: u64 = 1 << 55;
-
 /// Which of the two formats the entries of a table have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
@@ -158,21 +155,6 @@ impl PageEntry {
     pub const fn used_like(self, other: Self) -> Self {
         self.with_bits(self.bits | other.bits & self.stage.used())
     }
-
-    /// The same entry, marked in a bit that hardware ignores.
-    pub const fn marked(self) -> Self {
-        self.with_bits(self.bits | MARK)
-    }
-
-    /// The same entry without the mark.
-    pub const fn unmarked(self) -> Self {
-        self.with_bits(self.bits & !MARK)
-    }
-
-    /// Whether the entry is marked.
-    pub const fn is_marked(self) -> bool {
-        self.bits & MARK != 0
-    }
 }
 
 /// Which bits must be zero in present entries, by level, for one unit on one machine.
@@ -218,19 +200,6 @@ impl ReservedBits {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STAGES: [Stage; 2] = [Stage::First, Stage::Second];
-
-    /// Bits 61:52 are ignored by both formats (`VTD_FS_UPPER_IGNORED` and `VTD_SL_IGN_COM` of QEMU).
-    #[test]
-    fn the_mark_is_in_a_bit_that_hardware_ignores() {
-        for stage in STAGES {
-            let mark = stage.blocked().marked().bits;
-            assert_eq!(mark & 0x3FF0_0000_0000_0000, mark);
-            assert!(stage.entry(mark).is_marked() && !stage.entry(mark | 3).unmarked().is_marked());
-            assert!(!stage.entry(mark).present());
-        }
-    }
 
     #[test]
     fn present_entries_are_found_one_after_another() {

@@ -216,7 +216,7 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
     pool.released.clear();
     let clock = Watch(Instant::now());
     let limits = Limits::default();
-    let unit = Unit::new(Obedient::new(), 0x1000, &clock, limits.deadline).expect("a unit");
+    let unit = Unit::new(Obedient::new(), 0x1000, &clock).expect("a unit");
     let surroundings = Surroundings {
         host_address_bits: 46,
         memory: &[Range::new(0, 1 << 41)],

@@ -5,9 +5,8 @@ use vtd::paging::Permission;
 use vtd::stage::ReservedBits;
 
 use super::{Attachment, Takeover};
-use crate::Surroundings;
 use crate::borrowed::Lender;
-use crate::device_tlb::forget_domain;
+use crate::device_tlb::{forget_contexts, of_source};
 use crate::domain::Unfit;
 use crate::failure::MapError;
 use crate::invalidate::Scope;
@@ -33,16 +32,10 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<u64, MapError> {
         let target = whole_pages(address, len)?;
-        let surroundings = Surroundings {
-            host_address_bits: self.host_address_bits,
-            own: &self.own,
-            memory: &[],
-            kept_free: &[],
-            device_tlbs: &[],
-        };
         let domain = &mut self.domains[device.domain];
-        let reserved = ReservedBits::new(domain.stage, self.host_address_bits, self.unit.capability());
-        let lender = Lender { old, surroundings, reserved };
+        let capability = self.unit.unit.capability();
+        let reserved = ReservedBits::new(domain.stage, self.keep.host_address_bits, capability);
+        let lender = Lender { old, own: self.keep.own_memory(), reserved };
         for _ in 0..TRIES {
             let start = domain.allocate(len).ok_or(MapError::NoAddress)?;
             let iova = Range::new(start, start + len);
@@ -70,20 +63,21 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             return Err(MapError::NotMapped(iova));
         }
         domain.clear(iova, frames);
-        self.unit.flush_write_buffer().map_err(UnitError::from)?;
-        self.invalidator.forget(&mut self.unit, frames, Scope::Domain(device.id))?;
-        let Self { unit, invalidator, contexts, device_tlbs, .. } = self;
-        forget_domain(device_tlbs, contexts, device.domain, unit, invalidator, frames)?;
+        self.unit.entries_changed(Scope::Domain(device.id), frames)?;
+        for tlb in &self.device_tlbs {
+            let of_domain =
+                of_source(&self.contexts, tlb.source).filter(|context| context.domain == Some(device.domain));
+            forget_contexts(*tlb, of_domain, &mut self.unit, frames)?;
+        }
         self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
     }
 
     /// After a mapping was made. Where the path to it was replaced by copies, hardware may still go the old way.
     fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {
         if core::mem::take(&mut self.domains[device.domain].relinked) {
-            self.unit.flush_write_buffer()?;
-            return self.invalidator.forget(&mut self.unit, frames, Scope::Domain(device.id));
+            return self.unit.entries_changed(Scope::Domain(device.id), frames);
         }
-        self.entries_appeared(Scope::Domain(device.id), frames)
+        self.unit.entries_appeared(Scope::Domain(device.id), frames)
     }
 }
 

@@ -3,7 +3,7 @@
 use machine::{Clock, Frames, Registers};
 use vtd::source::SourceId;
 
-use super::{Takeover, keep_free};
+use super::Takeover;
 use crate::device_tlb::of_source;
 use crate::domain::Domain;
 use crate::entry::{Entry, Slot};
@@ -36,7 +36,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         domain: usize,
         frames: &mut impl Frames,
     ) -> Result<(), AttachError> {
-        let slot = self.tables.slot(source, self.unit.extended_capability(), frames)?;
+        let slot = self.tables.slot(source, self.unit.unit.extended_capability(), frames)?;
         match self.domain_of(source) {
             Some(other) if other == domain => {}
             Some(other) if self.domains[other].root.is_some() => {
@@ -99,19 +99,16 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
                 entry.linked(link).store(context.slot, frames);
             }
         }
-        self.unit.flush_write_buffer()?;
-        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
+        self.unit.entries_changed(Scope::Everything, frames)
     }
 
     /// Makes an empty domain, of the fewest levels that the unit supports.
     pub(super) fn create_domain(&mut self) -> Result<usize, AttachError> {
-        let abilities = Abilities::of(&self.unit, self.tables.mode);
-        let stage = abilities.own_stage();
-        let width = abilities.widths(stage).next().ok_or(AttachError::NoWidth)?;
-        let top = width.top().ok_or(AttachError::NoWidth)?;
+        let abilities = Abilities::of(&self.unit.unit, self.tables.mode);
+        let format = abilities.own_format().ok_or(AttachError::NoWidth)?;
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
-        let mut domain = Domain::empty(id, stage, width, top, self.unit.capability(), self.reserved_ranges)?;
-        keep_free(&mut domain.space, &self.kept_free);
+        let mut domain = Domain::empty(id, format, abilities.capability, self.keep.reserved_ranges)?;
+        self.keep.reserve_in(&mut domain.space);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;
         Ok(index)
@@ -133,7 +130,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             return Ok(());
         }
         Entry::new(self.tables.mode).linked(link).store(slot, frames);
-        Ok(self.entries_appeared(Scope::Everything, frames)?)
+        Ok(self.unit.entries_appeared(Scope::Everything, frames)?)
     }
 
     /// Blocks what an entry lets through, if there is one, before another takes its place: hardware may read the words
@@ -144,7 +141,6 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         }
         frames.store(slot.table, slot.word, 0);
         frames.publish(slot.table, slot.word..slot.word + 1);
-        self.unit.flush_write_buffer()?;
-        self.invalidator.forget(&mut self.unit, frames, Scope::Everything)
+        self.unit.entries_changed(Scope::Everything, frames)
     }
 }

@@ -5,10 +5,10 @@ use vtd::paging::Level;
 use vtd::stage::Stage;
 
 use super::Taker;
-use crate::Surroundings;
 use crate::copies::Copies;
-use crate::found::{Domain, Translation};
+use crate::found::{OldDomain, Translation};
 use crate::identity::Identity;
+use crate::own::OwnMemory;
 use crate::tables::copy_table;
 
 /// How often as many tables as there are frames are read to count them, over all domains. Those that come after are
@@ -36,19 +36,25 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
     }
 
-    fn count(&mut self, domain: Domain, limit: u64) -> Count {
+    fn count(&mut self, domain: OldDomain, limit: u64) -> Count {
         match domain.translation {
             Translation::Identity => {
-                let identity = Identity::new(self.surroundings, domain.stage, self.abilities.capability);
-                let all = identity.count(domain.top, limit);
+                let capability = self.abilities.capability;
+                let identity = Identity::new(self.surroundings, domain.format.stage, capability);
+                let all = identity.count(domain.format.top, limit);
                 Count { all, upper: all }
             }
             Translation::Tables(root) => {
-                let (old, frames, surroundings) = (self.old, &mut *self.frames, self.surroundings);
-                let (seen, count) = (Copies::default(), Count::default());
-                let stage = domain.stage;
-                let mut counter = Counter { old, frames, surroundings, stage, seen, count, limit };
-                counter.visit(root, domain.top);
+                let mut counter = Counter {
+                    old: self.old,
+                    frames: self.frames,
+                    own: self.surroundings.own_memory(),
+                    stage: domain.format.stage,
+                    seen: Copies::default(),
+                    count: Count::default(),
+                    limit,
+                };
+                counter.visit(root, domain.format.top);
                 counter.count
             }
         }
@@ -59,7 +65,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 struct Counter<'a, M, F> {
     old: &'a M,
     frames: &'a mut F,
-    surroundings: &'a Surroundings<'a>,
+    own: OwnMemory<'a>,
     stage: Stage,
     seen: Copies,
     count: Count,
@@ -78,7 +84,7 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
         let Some(below) = level.below() else { return };
         self.count.upper += 1;
         // A table that cannot be read is met again, and reported, when it should be copied.
-        if let Ok(copy) = copy_table(address, self.old, self.frames, self.surroundings) {
+        if let Ok(copy) = copy_table(address, self.old, self.frames, self.own) {
             self.visit_entries(copy, level, below);
             self.frames.release(copy);
         }

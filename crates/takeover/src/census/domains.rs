@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use vtd::stage::Stage;
 
-use crate::found::{Domain, Translation};
+use crate::found::{OldDomain, Translation};
 use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::ids::DomainIds;
@@ -19,7 +19,7 @@ type Tag = (u16, Option<u32>);
 /// The domains met so far. All ids of the old kernel are marked before the first is entered.
 pub(super) struct Domains {
     pub(super) ids: DomainIds,
-    pub(super) list: Vec<Domain>,
+    pub(super) list: Vec<OldDomain>,
     /// Which domain of the list has a tag of the old kernel's; ascending.
     by_tag: Vec<(Tag, usize)>,
     /// Domains of the list that kept their id; ascending by id and translation.
@@ -38,12 +38,12 @@ impl Domains {
     /// Finds or makes the domain with this id and this translation, whose requests hardware caches under `pasid`.
     pub(super) fn enter(
         &mut self,
-        domain: Domain,
+        domain: OldDomain,
         pasid: u32,
         place: Place,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
-        let tag = (domain.id, Some(pasid).filter(|_| domain.stage == Stage::First));
+        let tag = (domain.id, Some(pasid).filter(|_| domain.format.stage == Stage::First));
         match self.owner(tag) {
             Some(index) if self.is(index, &domain) => Ok(Some(index)),
             Some(_) => self.enter_renamed(domain, place, hazards),
@@ -69,7 +69,7 @@ impl Domains {
     }
 
     /// The domain with this translation that kept this id, which may be known under another PASID.
-    fn find_or_append(&mut self, domain: Domain) -> Result<usize, OutOfMemory> {
+    fn find_or_append(&mut self, domain: OldDomain) -> Result<usize, OutOfMemory> {
         let key = (domain.id, domain.translation);
         let at = self.kept.partition_point(|known| (known.0, known.1) < key);
         let same =
@@ -85,7 +85,7 @@ impl Domains {
     /// uses.
     fn enter_renamed(
         &mut self,
-        domain: Domain,
+        domain: OldDomain,
         place: Place,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
@@ -102,16 +102,16 @@ impl Domains {
         };
         hazards.note(place, shared, Outcome::Duplicated);
         push(&mut self.renamed, (domain.id, self.list.len()))?;
-        self.append(Domain { id, ..domain }).map(Some)
+        self.append(OldDomain { id, ..domain }).map(Some)
     }
 
-    fn append(&mut self, domain: Domain) -> Result<usize, OutOfMemory> {
+    fn append(&mut self, domain: OldDomain) -> Result<usize, OutOfMemory> {
         push(&mut self.list, domain)?;
         Ok(self.list.len() - 1)
     }
 
-    fn is(&self, index: usize, domain: &Domain) -> bool {
+    fn is(&self, index: usize, domain: &OldDomain) -> bool {
         let known = &self.list[index];
-        (known.translation, known.stage, known.width) == (domain.translation, domain.stage, domain.width)
+        (known.translation, known.format) == (domain.translation, domain.format)
     }
 }

@@ -11,47 +11,55 @@ mod scalable;
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, OldMemory, Registers};
+use machine::{Frames, OldMemory, Registers};
+use vtd::control::RootTableAddress;
 use vtd::root::ContextTablePointer;
 
 use crate::failure::Reason;
-use crate::found::{Context, Domain, Translation};
+use crate::found::{Context, OldDomain, Translation};
 use crate::growth::{OutOfMemory, push};
 use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::ids::DomainIds;
 use crate::judge::Abilities;
 use crate::mode::Mode;
+use crate::resources::Resources;
+use crate::surroundings::{Limits, Surroundings};
 use crate::tables::{Tables, copy_table};
-use crate::{Limits, Surroundings, Unit};
+use crate::unit::Unit;
 use domains::Domains;
 
 /// What a unit translates.
 #[derive(Debug)]
 pub struct Census {
+    /// What RTADDR holds.
+    pub(crate) old_root: RootTableAddress,
+    pub(crate) abilities: Abilities,
     /// What is translated for whom, by source-id.
-    pub contexts: Vec<Context>,
+    pub(crate) contexts: Vec<Context>,
     /// Domains, in the order in which their first device was met.
-    pub domains: Vec<Domain>,
+    pub(crate) domains: Vec<OldDomain>,
     /// What was wrong so far.
-    pub hazards: Hazards,
+    pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
 }
 
 /// Takes the census of a unit. Nothing is changed but own frames.
-pub fn take<R: Registers, C: Clock>(
+pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
     unit: &Unit<'_, R, C>,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
-    limits: &Limits,
+    resources: &mut Resources<'_, M, F>,
 ) -> Result<Census, Reason> {
-    let mode = check_mode(unit)?;
-    let root = copy_root(unit.root_table().address(), old, frames, surroundings)?;
+    let Resources { old, ref mut frames, surroundings, limits } = *resources;
+    if !unit.status().tes() {
+        return Err(Reason::TranslationOff);
+    }
+    let old_root = unit.root_table();
+    let mode = Mode::of(old_root.mode()).ok_or(Reason::Mode(old_root.mode()))?;
+    let root = copy_table(old_root.address(), old, *frames, surroundings.own_memory()).map_err(root_lost)?;
     let abilities = Abilities::of(unit, mode);
     let mut taker = Taker {
         old,
-        frames,
+        frames: *frames,
         surroundings,
         limits,
         abilities,
@@ -64,28 +72,17 @@ pub fn take<R: Registers, C: Clock>(
     taker.sort_contexts()?;
     taker.count_tables();
     let Taker { contexts, domains, hazards, tables, .. } = taker;
-    Ok(Census { contexts, domains: domains.list, hazards, tables, ids: domains.ids })
+    let Domains { list: domains, ids, .. } = domains;
+    Ok(Census { old_root, abilities, contexts, domains, hazards, tables, ids })
 }
 
-fn check_mode<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Result<Mode, Reason> {
-    if !unit.status().tes() {
-        return Err(Reason::TranslationOff);
-    }
-    let mode = unit.root_table().mode();
-    Mode::of(mode).ok_or(Reason::Mode(mode))
-}
-
-fn copy_root(
-    address: u64,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
-) -> Result<u64, Reason> {
-    copy_table(address, old, frames, surroundings).map_err(|danger| match danger {
+/// Why a takeover is refused whose root table cannot be copied.
+fn root_lost(danger: Danger) -> Reason {
+    match danger {
         Danger::TableInOwnMemory(address) => Reason::RootInOwnMemory(address),
         Danger::TableUnreadable(address) => Reason::RootUnreadable(address),
         _ => Reason::OutOfFrames,
-    })
+    }
 }
 
 /// Walks root and context tables, in own copies, in the order of source-ids.
@@ -147,7 +144,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     fn copy(&mut self, table: u64) -> Result<u64, Danger> {
-        copy_table(table, self.old, self.frames, self.surroundings)
+        copy_table(table, self.old, self.frames, self.surroundings.own_memory())
     }
 
     /// Lists a present entry, if there is room; otherwise its copy blocks.
@@ -181,7 +178,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     /// Puts a context into its domain.
-    fn enter(&mut self, index: usize, found: Domain) -> Result<(), OutOfMemory> {
+    fn enter(&mut self, index: usize, found: OldDomain) -> Result<(), OutOfMemory> {
         let context = &mut self.contexts[index];
         let place = Place::Device(context.source);
         context.domain = self.domains.enter(found, context.tag, place, &mut self.hazards)?;

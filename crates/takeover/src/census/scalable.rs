@@ -149,7 +149,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let directory = Directory::of(table, pages, entry.low);
         for (page, frame) in directory.frames().enumerate() {
             let old = entry.low.directory() + page as u64 * PAGE_SIZE;
-            if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings) {
+            if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings.own_memory())
+            {
                 self.frames.table_mut(frame).fill(0);
                 self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
             }

@@ -15,6 +15,7 @@ use vtd::stage::{PageEntry, Stage};
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
+use crate::mark::Mark;
 use crate::tables::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
@@ -117,7 +118,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
                 _ if !entry.present() => {}
                 _ if self.reserved.set_in(entry, level) != 0 => return Err(Danger::ReservedBits),
                 _ if !entry.is_leaf(level) => self.check_in_place(entry.table(), below, iova)?,
-                _ if self.surroundings.touches_own(target) => {
+                _ if self.own.touches(target) => {
                     return Err(Danger::ReachesOwnMemory(target.start));
                 }
                 _ => {
@@ -132,7 +133,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Copies a table to look at it; the copy is to be released.
     pub(super) fn look(&mut self, table: u64) -> Result<u64, Danger> {
         *self.looks_left = self.looks_left.checked_sub(1).ok_or(Danger::OverBudget)?;
-        copy_table(table, self.old, self.frames, self.surroundings)
+        copy_table(table, self.old, self.frames, self.own)
     }
 
     /// What an entry becomes whose table of this level was copied: a larger page if the copy amounts to one, which sets

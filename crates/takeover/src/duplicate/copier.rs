@@ -1,16 +1,17 @@
 //! Copying the tables of one domain.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use machine::{ENTRIES, Frames, OldMemory, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits};
 
 use super::survey::Block;
-use crate::Surroundings;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Translation;
 use crate::hazard::{Danger, Hazards, Outcome, Place};
 use crate::identity::Identity;
+use crate::mark::Mark;
+use crate::own::OwnMemory;
 use crate::plan::Treatment;
 use crate::tables::copy_table;
 
@@ -18,10 +19,10 @@ use crate::tables::copy_table;
 pub(super) struct Copier<'a, M, F> {
     pub(super) old: &'a M,
     pub(super) frames: &'a mut F,
-    pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) hazards: &'a mut Hazards,
+    pub(super) own: OwnMemory<'a>,
     /// Around the capture kernel's memory.
-    pub(super) own: Block,
+    pub(super) own_block: Block,
     pub(super) reserved: ReservedBits,
     /// How far this domain may use the frames up.
     pub(super) spare: usize,
@@ -66,7 +67,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             return Ok(copy);
         }
         self.check_budget()?;
-        let copy = copy_table(table, self.old, self.frames, self.surroundings)?;
+        let copy = copy_table(table, self.old, self.frames, self.own)?;
         self.domain.tables += 1;
         match level.below() {
             None => self.check_leaves(copy, base),
@@ -123,12 +124,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// What a well-formed leaf above level 1 becomes.
     fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
         let target = Range::new(leaf.page(level), leaf.page(level) + level.span());
-        if self.surroundings.inside_own(target) {
+        if self.own.covers(target) {
             self.domain.fenced += 1;
             return Err(Danger::ReachesOwnMemory(target.start));
         }
         match level.below() {
-            Some(below) if self.surroundings.touches_own(target) => self.split(leaf, level, below, iova),
+            Some(below) if self.own.touches(target) => self.split(leaf, level, below, iova),
             _ => {
                 self.domain.leaves += 1;
                 self.domain.space.reserve(Range::new(iova, iova + level.span()));
@@ -164,11 +165,4 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         self.domain.outcome = self.domain.outcome.max(outcome);
         self.hazards.note(Place::Domain { id: self.domain.id, iova }, danger, outcome);
     }
-}
-
-/// The smallest range that holds all of them.
-pub(super) fn hull(ranges: &[Range]) -> Range {
-    let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-    let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-    Range::new(start & !(PAGE_SIZE - 1), end)
 }

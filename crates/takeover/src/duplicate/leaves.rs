@@ -22,7 +22,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Looks at a table of level 1 in a frame of ours.
     pub(super) fn survey(&self, table: u64) -> Survey {
         let reserved = self.reserved.leaf_mask(Level::ONE);
-        survey(self.frames.table(table), self.domain.stage, reserved, self.own)
+        survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
     }
 
     /// Reserves what a table of level 1 in a frame of ours maps, of which so many entries are present.
@@ -55,7 +55,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             Ok(())
         } else if self.reserved.set_in(entry, Level::ONE) != 0 {
             Err(Danger::ReservedBits)
-        } else if self.surroundings.touches_own(target) {
+        } else if self.own.touches(target) {
             Err(Danger::ReachesOwnMemory(target.start))
         } else {
             Ok(())

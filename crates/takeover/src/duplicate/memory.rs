@@ -17,7 +17,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
         }
         let whole = self.whole();
-        for own in self.surroundings.own.iter().filter(|own| own.overlaps(whole)) {
+        for own in self.own.0.iter().filter(|own| own.overlaps(whole)) {
             self.note(own.intersection(whole), Danger::ReachesOwnMemory(own.start), Outcome::Fenced);
         }
         for left_out in identity.left_out().iter().filter(|range| range.overlaps(whole)) {

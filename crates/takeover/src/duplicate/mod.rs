@@ -17,7 +17,8 @@ mod survey;
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, OldMemory, Registers};
+use machine::{Frames, OldMemory};
+use vtd::control::RootTableAddress;
 use vtd::stage::ReservedBits;
 
 use crate::census::Census;
@@ -29,62 +30,64 @@ use crate::hazard::Hazards;
 use crate::identity::Identity;
 use crate::ids::DomainIds;
 use crate::plan::{Plan, Treatment};
+use crate::resources::Resources;
+use crate::surroundings::Limits;
 use crate::tables::Tables;
-use crate::{Limits, Surroundings, Unit};
-use copier::{Copier, hull};
+use copier::Copier;
 use survey::Block;
 
 /// A second set of tables that translates as the old one does.
 #[derive(Debug)]
-pub struct Duplicate {
+pub(crate) struct Duplicate {
+    /// What RTADDR held.
+    pub(crate) old_root: RootTableAddress,
     /// Present context entries, by source-id.
-    pub contexts: Vec<Context>,
+    pub(crate) contexts: Vec<Context>,
     /// Domains, in the census's order.
-    pub domains: Vec<Domain>,
+    pub(crate) domains: Vec<Domain>,
     /// What was wrong.
-    pub hazards: Hazards,
+    pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
 }
 
 /// Copies the tables of each domain as the plan says and publishes the copies; the unit does not know of them yet.
-pub fn duplicate<R: Registers, C: Clock>(
-    unit: &Unit<'_, R, C>,
+pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     census: Census,
     plan: &Plan,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    surroundings: &Surroundings<'_>,
-    limits: &Limits,
+    resources: &mut Resources<'_, M, F>,
 ) -> Result<Duplicate, OutOfMemory> {
-    let capability = unit.capability();
+    let Resources { old, ref mut frames, surroundings, limits } = *resources;
+    let capability = census.abilities.capability;
+    let own = surroundings.own_memory();
     let mut hazards = census.hazards;
     let mut domains = Vec::new();
     let mut looks_left = limits.looks;
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
-        let domain =
-            Domain::empty(found.id, found.stage, found.width, found.top, capability, limits.reserved_ranges)?;
-        let spare = spare(*treatment, frames, limits);
+        let spare = spare(*treatment, *frames, limits);
         let mut copier = Copier {
             old,
-            frames,
-            surroundings,
+            frames: *frames,
+            own,
+            own_block: Block::around(own.hull()),
             hazards: &mut hazards,
-            own: Block::around(hull(surroundings.own)),
-            reserved: ReservedBits::new(found.stage, surroundings.host_address_bits, capability),
+            reserved: ReservedBits::new(found.format.stage, surroundings.host_address_bits, capability),
             spare,
             treatment: *treatment,
             looks_left: &mut looks_left,
             copies: Copies::default(),
             kept: Copies::default(),
-            domain,
+            domain: Domain::empty(found.id, found.format, capability, limits.reserved_ranges)?,
         };
-        copier.carry_over_domain(found.translation, &Identity::new(surroundings, found.stage, capability));
+        copier.carry_over_domain(
+            found.translation,
+            &Identity::new(surroundings, found.format.stage, capability),
+        );
         push(&mut domains, copier.domain)?;
     }
-    let copy =
-        Duplicate { contexts: census.contexts, domains, hazards, tables: census.tables, ids: census.ids };
-    copy.link_contexts(frames);
+    let Census { old_root, contexts, tables, ids, .. } = census;
+    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids };
+    copy.link_contexts(*frames);
     Ok(copy)
 }
 
@@ -98,7 +101,7 @@ fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
 
 impl Duplicate {
     /// How many tables of all kinds were copied.
-    pub fn tables_duplicated(&self) -> u64 {
+    pub(crate) fn tables_duplicated(&self) -> u64 {
         self.tables.count() + self.domains.iter().map(|domain| domain.tables).sum::<u64>()
     }
 

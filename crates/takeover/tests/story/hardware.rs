@@ -3,6 +3,7 @@
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::registers::IRTA;
 
+use super::kernel::DEADLINE;
 use super::world::{OldRam, QUEUE_ON};
 use super::*;
 use takeover::failure::InForce;
@@ -25,11 +26,12 @@ fn kernel() -> Kernel {
 /// Takes a unit over whose registers fill so many bytes.
 fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Failure> {
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
-    let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world, Duration::from_millis(9)).unwrap();
+    let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
     let (memory, own) = ([MEMORY], [OWN]);
     let surroundings =
         Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
-    takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &Limits::default())
+    let limits = Limits { deadline: DEADLINE, ..Limits::default() };
+    Ok(takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &limits)?)
 }
 
 /// Interrupt remapping, compatibility-format interrupts and the fault log stay as they were; the queue is turned off

@@ -16,6 +16,11 @@ use takeover::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
 
 use super::world::{FAULTS, MEMORY, OLD, OWN, OldRam, Pool, Port, Shared, World};
 
+/// How long a unit may take to answer: nine looks at the clock.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(9);
+/// The bit, which hardware ignores, of entries that name tables which a domain does not own.
+const MARK: u64 = 1 << 55;
+
 /// The old kernel at work: writes tables into its memory.
 pub(crate) struct Kernel {
     pub(crate) world: Shared,
@@ -148,8 +153,7 @@ impl Kernel {
     /// Dies, and is taken over with just so many frames for tables.
     pub(crate) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
-        let unit =
-            Unit::new(Port(self.world.clone()), 0x1000, &*self.world, Duration::from_millis(9)).unwrap();
+        let unit = Unit::new(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
         let (memory, own) = ([MEMORY], [OWN]);
         let surroundings = Surroundings {
             host_address_bits: 39,
@@ -159,7 +163,8 @@ impl Kernel {
             device_tlbs: &self.device_tlbs,
         };
         let old = OldRam(self.world.clone());
-        let limits = Limits { spare_frames: frames.available() - budget, ..Limits::default() };
+        let limits =
+            Limits { deadline: DEADLINE, spare_frames: frames.available() - budget, ..Limits::default() };
         let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
         (taken, frames)
     }
@@ -192,7 +197,7 @@ impl Kernel {
             if entry.is_leaf(level) || !entry.present() {
                 return entry.present().then_some(entry.page(level) | iova & (level.span() - 1));
             }
-            kept |= entry.is_marked();
+            kept |= entry.bits & MARK != 0;
             let kept_table = old.get(&entry.table()).filter(|_| kept);
             table = follow(entry.bits).or(kept_table)?;
         }

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use machine::{Frames, PAGE_SIZE, Range};
 use vtd::capability::ExtendedCapability;
@@ -16,8 +15,7 @@ use vtd::registers::{CAP, ECAP, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, I
 use vtd::source::SourceId;
 
 use takeover::hazard::Danger;
-use takeover::swap::OldQueue;
-use takeover::{DeviceTlb, Limits, Outcome, Surroundings, Takeover, Unit, attach::Inherited};
+use takeover::{DeviceTlb, Inherited, Limits, OldQueue, Outcome, Surroundings, Takeover, Unit};
 
 mod aliases;
 mod device_tlbs;

@@ -1,0 +1,94 @@
+//! A unit that is commanded: its registers with their rules, and the way in which it is told to forget.
+//!
+//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off.
+//! Whatever is waited for has a deadline.
+
+use core::time::Duration;
+
+use machine::{Clock, Registers, wait_until};
+use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
+use vtd::registers::{self, Register};
+
+use crate::queue::Queue;
+use crate::unit::{NoAnswer, STATUS, Unit};
+
+/// A unit that is commanded.
+#[derive(Debug)]
+pub(crate) struct CommandedUnit<'c, R, C> {
+    pub(crate) unit: Unit<'c, R, C>,
+    /// Bounds each wait.
+    deadline: Duration,
+    /// The queue by which the unit is told to forget; `None` while it is told by registers.
+    pub(crate) queue: Option<Queue>,
+}
+
+impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
+    /// A unit that is told to forget by registers, and has `deadline` for each answer.
+    pub(crate) fn new(unit: Unit<'c, R, C>, deadline: Duration) -> Self {
+        Self { unit, deadline, queue: None }
+    }
+
+    /// Writes a register at a fixed place.
+    pub(crate) fn write(&mut self, register: Register, value: u64) {
+        self.unit.write(register, value);
+    }
+
+    /// Waits until `done`, a question to this unit and to nothing else, is true.
+    pub(crate) fn wait(
+        &self,
+        register: &'static str,
+        wanted: &'static str,
+        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
+    ) -> Result<(), NoAnswer> {
+        wait_until(self.unit.clock(), self.deadline, || done(&self.unit)).map_err(|late| NoAnswer {
+            register,
+            wanted,
+            limit: late.limit,
+        })
+    }
+
+    /// Turns the invalidation queue on.
+    pub(crate) fn queue_on(&mut self) -> Result<(), NoAnswer> {
+        let command = self.keep().with_qie(true);
+        self.command(command, "QIES", |status| status.qies())
+    }
+
+    /// Turns the invalidation queue off.
+    pub(crate) fn queue_off(&mut self) -> Result<(), NoAnswer> {
+        let command = self.keep().with_qie(false);
+        self.command(command, "QIES clear", |status| !status.qies())
+    }
+
+    /// Makes the unit read its tables from `root` (6.6): RTADDR alone changes nothing, SRTP does.
+    pub(crate) fn set_root(&mut self, root: RootTableAddress) -> Result<(), NoAnswer> {
+        self.write(registers::RTADDR, root.into_bits());
+        let command = self.keep().with_srtp(true);
+        self.command(command, "RTPS", |status| status.rtps())
+    }
+
+    /// Lets table changes arrive in memory on units that buffer the processor's writes (6.8).
+    pub(crate) fn flush_write_buffer(&mut self) -> Result<(), NoAnswer> {
+        if !self.unit.capability().rwbf() {
+            return Ok(());
+        }
+        let command = self.keep().with_wbf(true);
+        self.command(command, "WBFS clear", |status| !status.wbfs())
+    }
+
+    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong
+    /// about it: only units whose translation is on are ever given commands.
+    fn keep(&self) -> GlobalCommand {
+        self.unit.status().keep().with_te(true)
+    }
+
+    /// Gives one command; software must wait for its status before the next (11.4.4).
+    fn command(
+        &mut self,
+        command: GlobalCommand,
+        wanted: &'static str,
+        done: impl Fn(GlobalStatus) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.write(registers::GCMD, u64::from(command.into_bits()));
+        self.wait(STATUS, wanted, |unit| done(unit.status()))
+    }
+}
