@@ -1,4 +1,4 @@
-//! A dump of any kind as a file, flattened too: opening it gives an answer, and of its pages what the file has of them.
+//! A dump of any kind as a file, flattened too: it can be opened or is refused, and its pages are read as far as the file has them.
 
 #![no_main]
 

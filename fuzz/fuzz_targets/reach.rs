@@ -1,4 +1,4 @@
-//! A remapping unit's tables, listed by whoever reads a dump: all in a dead kernel's memory that is the fuzzer's bytes.
+//! Lists everything in a remapping unit's tables, as a reader of a dump does; the dead kernel's memory is the fuzzer's bytes.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The takeover's record, as a dump has it: what can be read can be written, and is then read the same.
+//! The takeover's record, as a dump has it: a record that can be decoded can be encoded, and decodes to the same again.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A scenario file: it is refused with a line that it has, or there can be such a machine.
+//! A scenario file: either it is refused, with the number of one of its lines, or the machine that it describes can exist.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Takeovers of machines whose tables are the fuzzer's: which machine the first bytes say, and each eleven bytes after them
-//! are a word that some table has instead of its own.
+//! Takeovers of machines whose tables are the fuzzer's: the first bytes select the machine, and each eleven bytes after them
+//! replace a word of some table.
 //!
 //! Whatever the tables say, the takeover ends in time, keeps the capture kernel's memory to itself, writes no old memory,
 //! and says truly what became of each part.

@@ -1,7 +1,7 @@
-//! A dump that the capture kernel did not finish: whatever is in it, and whatever of it is said to be there, what is named as
-//! missing is no more than that.
+//! A dump that the capture kernel did not finish, whatever it contains and whichever of its blocks are there: to name its missing
+//! pages a second time changes nothing, and afterwards no more pages can be read than were counted.
 //!
-//! The first eight bytes say which blocks are there, by their number modulo 64; the others are the file.
+//! The first eight bytes say which blocks are there, by their number modulo 64; the rest is the file.
 
 #![no_main]
 

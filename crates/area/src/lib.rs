@@ -15,10 +15,10 @@
 //! Offsets count from the start of the area, which is a whole disk, a partition, or a stretch in the middle of a disk.
 //! Everything is little-endian, and is read and written in multiples of 4096 bytes.
 //!
-//! **Whose bytes.** [`Area::open`] only reads. It wants both labels, the UUID that the capture kernel was given when it was
-//! loaded, a length that fits the disk, and zeros in the reserved blocks: whoever has since put a file system, a
-//! swap area, a RAID member or a volume manager there has written over one of these. Whatever is written later goes through
-//! a window that checks every offset against the area.
+//! **Whose bytes.** [`Area::open`] only reads. It requires both labels, the UUID that the capture kernel was given when it was
+//! loaded, a length that fits the disk, and zeros in the reserved blocks: a file system, a swap area, a RAID member or a volume
+//! manager that has been put there since overwrites one of these. Every later write goes through a window that checks its offset
+//! against the area.
 //!
 //! **Complete.** [`Area::begin`] replaces the seal of an older dump with *in progress* before the first byte of the new one
 //! is written, and [`Dump::seal`] writes the final seal after everything else is durable. In between, an interruption

@@ -1,4 +1,4 @@
-//! A stretch of a device, as a device of its own: the one way in which this crate reaches a disk.
+//! A stretch of a device, as a device of its own: this crate reaches a disk in no other way.
 
 use machine::{BlockDevice, BlockError, Range};
 

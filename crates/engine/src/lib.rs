@@ -1,9 +1,9 @@
 //! The dump engine: brings a dead kernel's memory into a dump, the same way in the capture kernel and on a host.
 //!
-//! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. Here
-//! the two meet: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes of it what comes before
-//! the pages. The pages themselves are the caller's: one after the other, or on several processors. In which order,
-//! [`in_passes`] says: what a reader needs to open the dump at all comes first.
+//! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. This
+//! crate joins them: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes what comes before the
+//! pages. The caller writes the pages, one after the other or on several processors, in the order that [`in_passes`] gives:
+//! what a reader needs to open the dump at all comes first.
 
 #![no_std]
 #![forbid(unsafe_code)]

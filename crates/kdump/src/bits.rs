@@ -1,4 +1,4 @@
-//! Bits on their way into bytes, the first into bit 0, as zlib and zstd have them.
+//! Gathers bits into bytes, the first into bit 0, as zlib and zstd want them.
 
 use crate::{BLOCK, Page};
 

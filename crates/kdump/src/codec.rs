@@ -1,7 +1,7 @@
-//! How a single page becomes smaller, and comes back.
+//! Compresses and decompresses a single page.
 //!
-//! A page is compressed on its own; one that does not shrink is stored as it is. What a kernel can do without an operating system is
-//! there everywhere; snappy, and reading zstd, take libraries that need a host (feature `host`).
+//! Each page is compressed on its own; a page that does not shrink is stored as it is. zlib, LZO and writing zstd need no operating
+//! system; snappy and reading zstd take libraries that need a host (feature `host`).
 
 use alloc::boxed::Box;
 

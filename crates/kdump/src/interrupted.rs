@@ -1,7 +1,7 @@
-//! A dump whose writer was interrupted, made one that readers can read.
+//! Repairs a dump whose writer was interrupted, so that readers can read it.
 //!
-//! Descriptors reach a disk when the disk likes, before or after the data that they speak of. So some of them may name
-//! places where no data is, or be old in one half and new in the other.
+//! A disk may store descriptors before or after the data that they describe. Some of them may therefore name places without
+//! data, or be old in one half and new in the other.
 
 use machine::{BlockDevice, Range};
 use zerocopy::FromBytes;

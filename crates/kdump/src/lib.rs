@@ -12,14 +12,13 @@
 //!                data               the pages, in any order
 //! ```
 //!
-//! A block has 4096 bytes. Everything is written in whole blocks and once only, but for two parts. Block 0 first says
-//! *incomplete* and is written again when the last page is safe. Descriptors are written again by each pass over the pages
-//! that stores some of those that they speak for, and so that nothing is lost with the power ([`Pages::save`]). Who brings data
-//! to room of their own ([`Pages::with_room`]) may write it in any pieces. What memory
-//! the writer needs does not depend on the size of the machine:
-//! bitmaps come in pieces, and they and the descriptors are read back from the device.
+//! A block has 4096 bytes. The writer writes whole blocks, and each of them once, with two exceptions. Block 0 first says
+//! *incomplete* and is written again when the last page is safe. A block of descriptors is written again by each pass that stores
+//! some of its pages, and by [`Pages::save`], which makes safe what there is. A caller that writes pages' data itself
+//! ([`Pages::with_room`]) may do so in pieces of any size. The memory that the writer needs does not depend on the size of the
+//! machine: bitmaps come in pieces, and the writer reads them and the descriptors back from the device.
 //!
-//! Writing reads as the story, one type per stage:
+//! There is a type for each stage of writing:
 //!
 //! ```
 //! # use kdump::{Codec, Header, NoteSegment, Utsname, WriteError, begin};

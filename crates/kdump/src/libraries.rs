@@ -1,4 +1,4 @@
-//! snappy, and how zstd is read: what takes libraries that need a host.
+//! snappy, and reading zstd: codecs by libraries that need a host.
 
 use alloc::boxed::Box;
 

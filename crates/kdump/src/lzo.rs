@@ -1,6 +1,6 @@
 //! Compresses one page in the format of LZO1X, very fast.
 //!
-//! What the bytes mean stands in the kernel's `Documentation/staging/lzo.rst`. Instructions of four kinds are written:
+//! The kernel's `Documentation/staging/lzo.rst` says what the bytes mean. The compressor writes instructions of four kinds:
 //!
 //! | instruction | means |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | `001lllll` [0 …] `DDDDDDss DDDDDDDD` | a longer repetition, up to 16 KiB back; 0 to 3 literals follow |
 //! | `00010001 0 0` | the end |
 //!
-//! A length that does not fit goes on in bytes of its own, each zero standing for 255. The very first literals are told in
-//! another way. Of the libraries under a licence that allows it, the only one that compresses LZO manages 11 MB/s.
+//! A length that does not fit continues in further bytes, each zero standing for 255. The very first literals have a form of
+//! their own. Only one library under a suitable licence compresses LZO, at 11 MB/s.
 
 #![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
 

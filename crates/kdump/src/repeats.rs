@@ -1,13 +1,13 @@
 //! Finds what a page repeats of itself, fast.
 //!
-//! Much of a kernel's memory is arrays of structures that differ in a few bytes. So it is looked first whether the last repetition
-//! goes on after a byte or two, and only then in a table of where the same six bytes were last. There is nothing to build per page,
-//! on which compression libraries spend most of their instructions when the input is only 4 KiB. The table is so small that to
-//! clear it costs less than to tell the entries of earlier pages apart did.
+//! Much of a kernel's memory is arrays of structures that differ in a few bytes. The search therefore tries first whether the last
+//! repetition goes on after a byte or two, and only then looks into a table of where the same six bytes were last. It builds
+//! nothing per page; compression libraries spend most of their instructions on that when the input is only 4 KiB. The table is so small
+//! that clearing it costs less than telling the entries of earlier pages apart.
 //!
-//! What takes time is the number of repetitions, for each waits for the end of the one before: the processor foresees neither where
-//! one begins nor how long it is. So short ones are passed over, and where a repetition ends is asked of the bytes behind
-//! those that are at hand, not of those where it was found to begin: a processor that guessed right is there already.
+//! Time goes with the number of repetitions, because each waits for the end of the one before: the processor predicts neither where
+//! one begins nor how long it is. The search therefore passes over short ones, and looks for the end of a repetition in the
+//! bytes that follow those at hand, whatever it found in these: a processor that predicted this branch does not wait.
 
 #![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
 

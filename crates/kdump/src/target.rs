@@ -1,4 +1,4 @@
-//! The device that a dump is written to, and how many of its complaints are put up with.
+//! The device that a dump is written to, and how many of its errors are tolerated.
 
 use machine::{BlockDevice, BlockError};
 

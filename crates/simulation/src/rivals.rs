@@ -1,4 +1,4 @@
-//! What devices would have met if the hardware had not been accepted: the reason for all this.
+//! What devices would have met if the hardware had not been accepted: the reason for a takeover.
 
 use machine::{ENTRIES, Frames, Registers};
 use model::{Answer, Delivery, Kind, Machine};

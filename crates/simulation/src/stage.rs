@@ -1,4 +1,4 @@
-//! From what a file says to a machine that can be built: whatever could not be is an error with its line.
+//! Turns what a file says into a machine that can be built; what cannot be built is an error with its line.
 
 mod damage;
 pub(crate) mod domains;

@@ -40,7 +40,7 @@
 //! ```
 //!
 //! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
-//! memory through [`CoreFile`]. [`CoreLayout`] says where what would lie in a new one that holds the pages of a selection.
+//! memory through [`CoreFile`]. [`CoreLayout`] lays out a new core file that holds the pages of a selection.
 //!
 //! # How a page is judged
 //!
@@ -62,9 +62,9 @@
 //!
 //! # Comparing with makedumpfile
 //!
-//! On an ELF core of a machine's memory, which `cargo xtask core` makes, `examples/select.rs` writes the bitmap of kept pages. The
-//! second bitmap of a dump that makedumpfile makes of the same core is to be the same. A page that differs can have three
-//! reasons: makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of it
+//! `examples/select.rs` reads an ELF core of a machine's memory, which `cargo xtask core` makes, and writes the bitmap of kept pages. The
+//! second bitmap of a dump that makedumpfile makes of the same core must be the same. There are three reasons for which a page may
+//! differ: makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of it
 //! belongs to the range; makedumpfile before 1.7.7 finds no free page of Linux 6.12, since it takes the type of a page, which
 //! is a number there, for flags; and where the memory is damaged, a free block out of line with its order is kept here.
 

@@ -1,7 +1,7 @@
 //! Which pages a reader of the dump needs before all others.
 //!
 //! A dump may end before its last page: the disk is too small, or dies. What was written until then is worth something if a
-//! debugger opens it, and for that it takes the kernel's image, its page tables, what they map (modules, stacks, areas of
+//! debugger opens it. A debugger needs the kernel's image, its page tables, what they map (modules, stacks, areas of
 //! processors), the early allocations (the first areas of processors, `mem_section`) and the slab allocator's objects
 //! (tasks). These are a small part of a machine's memory, and lie all over it.
 //!

@@ -1,4 +1,4 @@
-//! The dead kernel's page tables, gone through from end to end.
+//! Walks the dead kernel's page tables from end to end.
 //!
 //! What the tables say is an allegation like all of its memory: a walk goes down no deeper than there are levels, and
 //! reads a limited number of tables.

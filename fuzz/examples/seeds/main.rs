@@ -1,4 +1,4 @@
-//! Writes the seeds: for each fuzz target a few small inputs that are as real ones are, from which the fuzzer starts.
+//! Writes the seeds: for each fuzz target a few small, realistic inputs from which the fuzzer starts.
 //!
 //! ```console
 //! $ cargo run --manifest-path fuzz/Cargo.toml --example seeds

@@ -1,4 +1,4 @@
-//! The example that `holdover simulate` has, and a file that is as short as can be.
+//! The example of `holdover simulate`, and the shortest file that describes a machine.
 
 use crate::Seed;
 

@@ -1,4 +1,4 @@
-//! Where the data of a page is, if others than [`Pages`](super::Pages) bring it to the file.
+//! Where the data of a page is, if the caller and not [`Pages`](super::Pages) writes it to the file.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

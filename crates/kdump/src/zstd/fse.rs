@@ -1,9 +1,9 @@
 //! Finite state entropy: the codes of sequences (section 4.1).
 //!
-//! A decoder is always in one of some states, a power of two of them. Each belongs to a symbol, and to a frequent one belong more of
-//! them. The state says which symbol comes, and with bits of the stream it becomes the next. An encoder goes back from
-//! the last symbol to the first: for a symbol it takes that of its states from which a decoder may come to the present one,
-//! and writes the bits that tell this from others where that decoder may come to.
+//! A decoder is always in one of 2^n states. Each state belongs to a symbol; a frequent symbol has several states. The state
+//! names the symbol, and bits of the stream select the next state. An encoder runs backwards, from the last symbol to the
+//! first: among the states of a symbol it takes the one from which the decoder can reach the state that comes after it, and writes
+//! the bits that select this state.
 
 use crate::bits::Bits;
 

@@ -1,8 +1,8 @@
 //! Compresses one page as a zstd frame, fast.
 //!
-//! The frame (RFC 8878, to which all section numbers belong) has a single block: first literals, as they are, then what is
-//! repeated behind how many of these. That part, which the format calls sequences, takes three codes. To make them for each page is what
-//! libraries spend half of their time on; here there are two sets to choose from, made once.
+//! The frame (RFC 8878; all section numbers are of that) has a single block: first the literals, uncompressed, then the
+//! sequences, each of which says how many literals come next and which repetition follows them. Sequences need three codes. Libraries
+//! spend half of their time on making these codes for each page; this encoder chooses between two sets that were made once.
 
 mod codes;
 mod fse;

@@ -1,4 +1,4 @@
-//! Damage to entries that there are.
+//! Checks damage: the entry that is damaged must exist.
 
 use model::damage::{Damage, Harm, Victim};
 use model::scenario::{Domain, Mapping};

@@ -1,4 +1,4 @@
-//! Domains that can be: their mappings are whole pages, within their width, none over another, and few enough to draw.
+//! Checks domains: their mappings are whole pages within the domain's width, do not overlap, and are few enough to draw.
 
 use std::collections::BTreeSet;
 
