@@ -71,7 +71,7 @@ pub enum OpenError {
     Device(#[from] BlockError),
 }
 
-/// Why there is no telling how far a dump got.
+/// Why it is unknown how far a dump got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The seal is damaged; a dump was interrupted while it was written.
@@ -102,7 +102,7 @@ pub enum ReadError<E> {
     /// The disk failed.
     #[error(transparent)]
     Device(#[from] BlockError),
-    /// Whoever the dump was read for failed.
+    /// The receiver of the dump's bytes failed.
     #[error("{0}")]
     Sink(E),
 }

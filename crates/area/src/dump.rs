@@ -11,7 +11,7 @@ use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
 
-/// What whoever wrote a dump thinks of it.
+/// The writer's own verdict on a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything that belongs in the dump was handed over.

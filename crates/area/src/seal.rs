@@ -20,8 +20,8 @@ const VERSION: u32 = 1;
 pub enum State {
     /// The area was formatted and holds no dump.
     Empty,
-    /// A dump was begun and never sealed: the capture kernel was interrupted. What the seal tells of is there, but blocks that
-    /// were written again after the last flush may hold the new content: the checksum need not match.
+    /// A dump was begun and never sealed: the capture kernel was interrupted. The blocks that the seal lists are there, but those
+    /// that were written again after the last flush may hold the new content: the checksum need not match.
     InProgress,
     /// A dump was sealed that lacks something.
     Partial(Lack),

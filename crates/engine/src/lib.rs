@@ -77,12 +77,13 @@ impl<M: OldMemory> Source<'_, M> {
         Ok(Begun { pages: bitmaps.finish()?, counts })
     }
 
-    /// Finds what a reader cannot do without. Another processor may do that while pages are chosen. `None` without memory for it.
+    /// Finds what a reader cannot do without, perhaps on another processor while pages are chosen. `None` if there is no memory for
+    /// it.
     pub fn vital(&self) -> Option<Vital<'_, M>> {
         Vital::new(self.memory, self.kernel, self.ram).ok()
     }
 
-    /// The page frames that belong in the dump: for those who have room for a list of them.
+    /// Lists the page frames that belong in the dump, for callers with memory for such a list.
     pub fn kept(&self) -> Result<(Ram, Counts), WriteError> {
         let (mut runs, mut counts, mut first_pfn) = (Vec::new(), Counts::default(), 0);
         self.choose(self.ram.end_pfn(), |_, kept, chosen| {
@@ -128,10 +129,10 @@ impl<M: OldMemory> Source<'_, M> {
     }
 }
 
-/// Has all pages written: first those that a reader cannot do without, then the others; as they lie, if it is not known which
-/// those are.
+/// Has all pages written: first those that a reader cannot do without, then the others. If it is not known which those are, all
+/// pages in ascending order.
 ///
-/// `write` is to write the pages that are wanted by their page frame number, in one pass. The first error ends it.
+/// `write` writes, in one pass, the pages whose page frame numbers are wanted. The first error ends it.
 pub fn in_passes<D: BlockDevice + ?Sized>(
     pages: &mut Pages<'_, D>,
     vital: Option<Vital<'_, impl OldMemory>>,

@@ -15,7 +15,7 @@ const WINDOW: usize = 3 * BLOCK;
 
 const _: () = assert!(WINDOW.is_multiple_of(DESCRIPTOR_LEN));
 
-/// Names every page as missing of which `is_there` says that the bytes of its data are not, and marks the dump as incomplete.
+/// Names each page as missing whose data is not there, according to `is_there`, and marks the dump as incomplete.
 ///
 /// Returns how many pages are there.
 pub fn name_missing<D: BlockDevice>(device: D, is_there: impl Fn(Range) -> bool) -> Result<u64, ReadError> {

@@ -114,7 +114,7 @@ fn end(page: &Page, mut at: usize, distance: usize, mut difference: u64) -> usiz
     at + difference.trailing_zeros() as usize / 8
 }
 
-/// The same for the last bytes of the page, of which there are less than eight.
+/// The same for the last bytes of the page, fewer than eight.
 #[inline(never)]
 fn last_end(page: &Page, at: usize, distance: usize) -> usize {
     at + (at..BLOCK).take_while(|at| page[*at] == page[at - distance]).count()

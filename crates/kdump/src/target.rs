@@ -2,26 +2,26 @@
 
 use machine::{BlockDevice, BlockError};
 
-/// A device, and what it complained of.
+/// A device, and the errors that it reported.
 ///
-/// A complaint may be about a block that was queued long before, and one bad sector is no reason to lose the rest of a
-/// dump. So a write that met with one is offered once more; if the device has nothing better to say, those blocks are
-/// given up and the dump goes on, as often as `patience` allows.
+/// An error may concern a block that was queued long before, and one bad sector is no reason to lose the rest of a dump. A
+/// write that ends in an error is therefore tried once more; if it fails again, its blocks are given up and the dump goes on, as
+/// often as `patience` allows.
 pub(crate) struct Target<'d, D: ?Sized> {
     pub(crate) device: &'d mut D,
-    /// How many more complaints do not end the dump.
+    /// How many more errors are tolerated.
     pub(crate) patience: usize,
-    /// What it complained of first.
+    /// The first error.
     pub(crate) complaint: Option<BlockError>,
 }
 
 impl<'d, D: BlockDevice + ?Sized> Target<'d, D> {
-    /// A device of which no complaint is put up with.
+    /// A device whose first error ends the dump.
     pub(crate) fn new(device: &'d mut D) -> Self {
         Self { device, patience: 0, complaint: None }
     }
 
-    /// Writes blocks; after a complaint that was put up with they may not be there.
+    /// Writes blocks; after an error that was tolerated they may not be there.
     pub(crate) fn write(&mut self, offset: u64, blocks: &[u8]) -> Result<(), BlockError> {
         self.offer_twice(|device| device.write(offset, blocks))
     }
@@ -40,7 +40,7 @@ impl<'d, D: BlockDevice + ?Sized> Target<'d, D> {
             .or_else(|error| self.put_up_with(error))
     }
 
-    /// Takes note of a complaint; gives it back if it ends the dump.
+    /// Notes an error, and returns it if it ends the dump.
     fn put_up_with(&mut self, error: BlockError) -> Result<(), BlockError> {
         self.complaint.get_or_insert(error);
         let lasting = !matches!(error, BlockError::Device(_));

@@ -50,10 +50,10 @@ impl Compressor {
     }
 }
 
-/// Whether it is worth while to go on with a page of which `done` bytes became `len`; `None` if not.
+/// Decides whether to go on with a page whose first `done` bytes became `len`; `None` if not.
 ///
-/// A literal takes as long as a repetition, so pages of which next to nothing is saved cost the most. A page of noise that ends in
-/// zeros is not given up for its noise, unless that is nearly all of it.
+/// A literal takes as long as a repetition, so pages that hardly shrink cost the most. A page of noise that ends in zeros is given
+/// up only if the noise is nearly all of it.
 #[inline]
 fn still_worthwhile(done: usize, len: usize) -> Option<()> {
     (len + done / 8 <= done + GRACE).then_some(())
@@ -169,9 +169,9 @@ impl BitWriter<'_> {
 /// Adler-32 of a page (RFC 1950, section 8.2), 64 bytes at a time.
 ///
 /// With `a` the sum of all bytes so far and `b` the sum of all `a`, eight bytes x0 … x7 add `8a + 8x0 + 7x1 + … + 1x7` to
-/// `b`. Bytes are taken as four numbers of 16 bits, which are summed up over eight times eight bytes, as are the sums so far; a
-/// multiplication sums these, weighted, in its uppermost 16 bits. None of the sums overflows (the weighted one is 40,800 at most),
-/// nor do `a` and `b` over a page, so the remainders are taken once at the end.
+/// `b`. The loop adds bytes as four numbers of 16 bits, over eight times eight bytes, and likewise the sums so far; a multiplication
+/// then adds up these numbers, weighted, in its uppermost 16 bits. No sum overflows (the weighted one is at most 40,800), and neither
+/// do `a` and `b` over a page, so the remainders are taken once at the end.
 fn adler32(page: &Page) -> u32 {
     const LANES: u64 = 0x00FF_00FF_00FF_00FF;
     const ONES: u64 = 0x0001_0001_0001_0001;

@@ -43,7 +43,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes sure that there can be such a machine; `text` is what `file` was read from.
+    /// Checks that the machine can exist; `text` is what `file` was read from.
     pub fn set(file: File, text: &str) -> Result<Self, Error> {
         let check = Check { text };
         let memory = check.memory(&file)?;
@@ -58,7 +58,7 @@ impl Stage {
     }
 }
 
-/// Says no with the line in which something stands.
+/// The checks of a file: an error names its line in the text.
 #[derive(Clone, Copy)]
 struct Check<'a> {
     text: &'a str,
@@ -120,7 +120,7 @@ impl Check<'_> {
             file::Attached::PassThrough => Attached::PassThrough(unused_id(file)),
             file::Attached::To(id) => Attached::To(self.domain(file, &device.domain, id)?),
         };
-        // Whoever has an address several times in the list works there as much more often.
+        // A device works more often at an address that it has several times in its list.
         let works_at = device.dma.repeat(busy);
         let device_tlb = device.device_tlb.map(|habit| match habit {
             file::DeviceTlb::Obeys => DeviceTlb::Answers,

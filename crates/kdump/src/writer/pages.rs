@@ -89,10 +89,10 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         Ok(None)
     }
 
-    /// Lets `write` have the rest of the file, for data that it writes there without this type. Data of
-    /// [`write_next`](Self::write_next) finds no room meanwhile.
+    /// Hands the rest of the file to `write`, which writes data there by itself. [`write_next`](Self::write_next) finds no room
+    /// meanwhile.
     ///
-    /// Afterwards the data ends with a whole block, of which the last bytes may never have been written.
+    /// Afterwards the data ends with a whole block, whose last bytes may never have been written.
     pub fn with_room(
         &mut self,
         write: impl FnOnce(&mut Self, &Room) -> Result<(), WriteError>,

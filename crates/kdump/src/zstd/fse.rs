@@ -189,7 +189,7 @@ impl Description {
         }
     }
 
-    /// How many zeros follow the first, in twos of bits of which only the last is less than three.
+    /// Adds how many zeros follow the first: in pairs of bits, all of them three except the last.
     const fn add_zeros(&mut self, mut zeros: usize) {
         while zeros >= 3 {
             self.add(3, 2);

@@ -35,8 +35,8 @@ const MOST_SEQUENCES: usize = BLOCK / 6;
 /// Numbers of sequences below this take one byte (section 3.1.1.3.2.1).
 const FEW_SEQUENCES: usize = 128;
 
-/// So many bytes without a repetition are looked at more closely than for other codecs, for who chooses zstd wants small dumps: 4 % less
-/// is stored than with a quarter of it.
+/// After this many bytes without a repetition the search looks at fewer places. Other codecs give up sooner; whoever chooses
+/// zstd wants small dumps, and a quarter of this would store 4 % more.
 const PATIENCE: usize = 128;
 
 /// Compresses one page after the other, each as a frame of its own.

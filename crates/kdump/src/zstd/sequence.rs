@@ -24,7 +24,7 @@ pub(super) struct Numbers {
     pub(super) distance: Number,
 }
 
-/// A number, as a symbol of a code and as many bits as tell it from others of that symbol.
+/// A number: a symbol of a code, and the bits that tell it from other numbers with that symbol.
 #[derive(Clone, Copy)]
 pub(super) struct Number {
     pub(super) symbol: u8,
