@@ -1,19 +1,29 @@
 //! `holdover`, the command line for a host that uses Holdover.
 //!
-//! One module per command. A command returns its result as a value that can be shown as a table or as JSON; here is where it
-//! is shown, and where the exit status is decided.
+//! The library `host` does the work, and `simulation` that of `holdover simulate`. There is one module for each command: it reads
+//! the command's arguments, calls the library, and shows the value that comes back as a table or as JSON. The first
+//! module that a new command needs is there, the second here.
 
 #![forbid(unsafe_code)]
 
+mod codec;
+mod collect;
+mod doctor;
+mod format;
+mod inspect;
+mod load;
+mod makedump;
+mod progress;
+mod report;
 mod simulate;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use host::areas::format;
-use host::report::{self, Report};
-use host::{collect, doctor, inspect, load, makedump};
+use host::doctor::diagnose;
+
+use crate::report::Report;
 
 /// Prepares a host for crash dumps with the IOMMU on, and fetches the dumps.
 #[derive(Parser)]
@@ -52,7 +62,7 @@ enum Command {
 impl Command {
     fn run(&self) -> Result<Box<dyn Report>> {
         Ok(match self {
-            Self::Doctor => Box::new(doctor::run()?),
+            Self::Doctor => Box::new(diagnose()?),
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),

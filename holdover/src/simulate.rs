@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use host::report::Report;
 use serde_json::Value;
 use simulation::draw::{self, Ink};
 use simulation::{File, Simulation, Stage};
+
+use crate::report::Report;
 
 /// No scenario is longer, in bytes.
 const LONGEST: u64 = 1 << 20;

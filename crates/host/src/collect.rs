@@ -1,150 +1,235 @@
-//! `holdover collect`: copies a dump out of its area into a file, and checks it on the way.
+//! Copies a dump out of its area into a file, and checks it on the way.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use area::{Area, Lack, ReadError, Seal, State};
+pub use area::Lack;
+use area::{Area, ReadError, Seal, SealError, State};
 use dumpfile::{BlockFile, Dump};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
 
-use crate::areas;
+use crate::areas::{self, AreaError, AreaName};
 use crate::inspect;
-use crate::report::{self, Report, row};
-use crate::unfinished::{IfExists, Unfinished};
+use crate::progress::Progress;
+use crate::unfinished::{IfExists, OutputError, Unfinished};
 
-/// What the command is told.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// The dump area: its UUID, its device, or a file
-    #[arg(value_name = "UUID|DEVICE")]
-    area: areas::Name,
-    /// The file to make; it appears under this name only when it is whole
-    out: PathBuf,
-    /// Replace a file of that name
-    #[arg(long)]
-    force: bool,
+/// Which dump to collect, and where it goes.
+#[derive(Clone, Debug)]
+pub struct CollectRequest {
+    /// The dump area: on a disk, a partition or in a file.
+    pub area: AreaName,
+    /// The file to make; it appears under this name only when it is whole.
+    pub out: PathBuf,
+    /// What to do if there is a file of that name.
+    pub if_exists: IfExists,
 }
 
 /// A collected dump.
+#[derive(Debug)]
 pub struct Collected {
-    out: PathBuf,
-    bytes: u64,
-    ending: Ending,
-    content: Content,
-    about: Option<About>,
+    /// Its file.
+    pub out: PathBuf,
+    /// Its length in the area.
+    pub bytes: u64,
+    /// How its writing ended.
+    pub ending: Ending,
+    /// Whether the area held what was written.
+    pub content: AreaContent,
+    /// What it says of itself; `None` if it cannot be read as a dump.
+    pub about: Option<AboutDump>,
 }
 
-/// How a dump ended.
+impl Collected {
+    /// Whether everything that was to be dumped is in the file, and can be read.
+    pub fn is_whole(&self) -> bool {
+        self.ending == Ending::Complete && self.about.is_some()
+    }
+}
+
+/// How the writing of a dump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub enum Ending {
+    /// Everything was written.
     Complete,
+    /// Something was not.
     Partial(Lack),
     /// The machine was reset, or lost its power, before the dump was sealed.
     CutOff,
 }
 
-/// Whether the disk holds what the capture kernel wrote.
+/// Whether an area holds what the capture kernel wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+pub enum AreaContent {
+    /// It does.
     AsWritten,
+    /// The disk refused some blocks, and they hold something else.
     BlocksDiffer,
     /// As far as it was safe when the dump was cut off: so many pages.
     Pages(u64),
 }
 
-/// What the dump says of itself.
-struct About {
-    release: String,
-    pages: u64,
+/// What a dump says of itself.
+#[derive(Debug)]
+pub struct AboutDump {
+    /// Release of the kernel that died.
+    pub release: String,
+    /// Pages that were to be kept.
+    pub pages: u64,
     /// What was taken over, if the dump says so.
-    takeover: Option<record::Counts>,
+    pub takeover: Option<record::Counts>,
 }
 
-/// Copies and checks the dump.
-pub fn run(arguments: &Arguments) -> Result<Collected> {
-    let out = &arguments.out;
-    let if_exists = IfExists::from(arguments.force);
-    if_exists.check(out)?;
-    let found = areas::find_only(&arguments.area)?;
-    let mut area = areas::open(&found.device, found.label.uuid)?;
-    let seal = area.read_seal().with_context(|| format!("{} holds no dump", found.device.display()))?;
-    let ending = ending(&seal).with_context(|| format!("{} holds no dump", found.device.display()))?;
-    let unfinished = Unfinished::create(out, if_exists)?;
-    let content = copy(&mut area, &seal, ending, unfinished)?;
-    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about: about(out) })
+/// Why a dump was not collected. It is still in its area.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The dump area was not found, or cannot be used.
+    #[error(transparent)]
+    Area(#[from] AreaError),
+    /// The file cannot be made.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The area has no dump.
+    #[error("{device} holds no dump")]
+    NoDump {
+        /// The area's device.
+        device: PathBuf,
+        /// Why not.
+        source: NoDump,
+    },
+    /// The dump is not what the capture kernel wrote. It was copied, and does not have the name that was asked for.
+    #[error("what was read is in {path}")]
+    Damaged {
+        /// The name that it has.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DumpDamage,
+    },
+    /// The disk failed, or the file.
+    #[error("cannot make {path}; the dump is still in its area")]
+    Copy {
+        /// The name under which the file was begun.
+        path: PathBuf,
+        /// What failed.
+        source: ReadError<io::Error>,
+    },
 }
 
-/// How the dump ended, if there is one.
-fn ending(seal: &Seal) -> Result<Ending> {
-    match seal.state {
-        State::Complete => Ok(Ending::Complete),
-        State::Partial(lack) => Ok(Ending::Partial(lack)),
-        State::InProgress if seal.dump_len > 0 => Ok(Ending::CutOff),
-        State::InProgress => Err(anyhow!("a dump was begun and cut off before anything of it was safe")),
-        State::Empty => Err(anyhow!("nothing was dumped since it was formatted")),
+/// Why an area has no dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoDump {
+    /// The seal, which tells of a dump, cannot be read.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The machine was reset too early.
+    #[error("a dump was begun and cut off before anything of it was safe")]
+    CutOff,
+    /// No kernel panicked, or none that would have dumped to this area.
+    #[error("nothing was dumped since it was formatted")]
+    Empty,
+}
+
+/// What is wrong with a dump that was copied.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpDamage {
+    /// Its checksum differs.
+    #[error(transparent)]
+    Checksum(ReadError<io::Error>),
+    /// It was cut off, and its file cannot be opened to say in it what is missing.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// It was cut off, and does not even have what tells pages apart.
+    #[error(transparent)]
+    Unreadable(#[from] kdump::ReadError),
+}
+
+/// Copies and checks a dump. The steps of `progress` are bytes.
+pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Collected, CollectError> {
+    let out = &request.out;
+    request.if_exists.check(out)?;
+    let found = areas::find_only(&request.area)?;
+    let mut area = found.open()?;
+    let no_dump = |source| CollectError::NoDump { device: found.device.clone(), source };
+    let seal = area.read_seal().map_err(|error| no_dump(error.into()))?;
+    let ending = Ending::of(&seal).map_err(no_dump)?;
+    let unfinished = Unfinished::create(out, request.if_exists)?;
+    let copied = copy(&mut area, &seal, unfinished.file(), progress);
+    let content = finish(copied, &seal, ending, unfinished)?;
+    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about: AboutDump::read(out) })
+}
+
+impl Ending {
+    /// How the dump ended, if there is one.
+    fn of(seal: &Seal) -> Result<Self, NoDump> {
+        match seal.state {
+            State::Complete => Ok(Self::Complete),
+            State::Partial(lack) => Ok(Self::Partial(lack)),
+            State::InProgress if seal.dump_len > 0 => Ok(Self::CutOff),
+            State::InProgress => Err(NoDump::CutOff),
+            State::Empty => Err(NoDump::Empty),
+        }
     }
 }
 
-/// Copies the dump into a file that gets its name only when it is as whole as can be, and safe.
-fn copy(area: &mut Area<BlockFile>, seal: &Seal, ending: Ending, unfinished: Unfinished) -> Result<Content> {
-    match (copy_bytes(area, seal, unfinished.file()), ending) {
+/// Gives a copied dump its name when it is as whole as can be, and safe.
+fn finish(
+    copied: Result<(), ReadError<io::Error>>,
+    seal: &Seal,
+    ending: Ending,
+    unfinished: Unfinished,
+) -> Result<AreaContent, CollectError> {
+    let content = match (copied, ending) {
         // Descriptors may have been written again since the seal was.
         (Ok(()) | Err(ReadError::Checksum { .. }), Ending::CutOff) => match name_missing(&unfinished, seal) {
-            Ok(pages) => unfinished.keep().map(|()| Content::Pages(pages)),
-            Err(error) => Err(error.context(set_aside(unfinished)?)),
+            Ok(pages) => AreaContent::Pages(pages),
+            Err(damage) => return Err(set_aside(unfinished, damage)),
         },
-        (Ok(()), _) => unfinished.keep().map(|()| Content::AsWritten),
+        (Ok(()), _) => AreaContent::AsWritten,
         // Where the disk refused a block there is what was there before. Each page has a checksum of its own.
-        (Err(ReadError::Checksum { .. }), Ending::Partial(Lack::Write)) => {
-            unfinished.keep().map(|()| Content::BlocksDiffer)
+        (Err(ReadError::Checksum { .. }), Ending::Partial(Lack::Write)) => AreaContent::BlocksDiffer,
+        (Err(error @ ReadError::Checksum { .. }), _) => {
+            return Err(set_aside(unfinished, DumpDamage::Checksum(error)));
         }
-        (Err(error @ ReadError::Checksum { .. }), _) => Err(error).context(set_aside(unfinished)?),
-        (Err(error), _) => {
-            let path = unfinished.path().display().to_string();
+        (Err(source), _) => {
+            let path = unfinished.path().to_owned();
             unfinished.discard();
-            Err(error).with_context(|| format!("cannot make {path}; the dump is still in its area"))
+            return Err(CollectError::Copy { path, source });
         }
-    }
+    };
+    unfinished.keep()?;
+    Ok(content)
 }
 
 /// Keeps what is no good under another name, and says which.
-fn set_aside(unfinished: Unfinished) -> Result<String> {
-    let damaged = unfinished.set_aside("damaged")?;
-    Ok(format!("what was read is in {}", damaged.display()))
+fn set_aside(unfinished: Unfinished, source: DumpDamage) -> CollectError {
+    match unfinished.set_aside("damaged") {
+        Ok(path) => CollectError::Damaged { path, source },
+        Err(error) => error.into(),
+    }
 }
 
 /// Makes a dump that was cut off one that can be read, and counts its pages.
-fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64> {
+fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64, DumpDamage> {
     let file = BlockFile::open_exclusive(unfinished.path())?;
     Ok(kdump::name_missing(file, |data| seal.holds(data))?)
 }
 
-fn copy_bytes(area: &mut Area<BlockFile>, seal: &Seal, file: &File) -> Result<(), ReadError<CopyError>> {
-    let progress = progress(seal.dump_len);
-    file.set_len(seal.dump_len).map_err(|error| ReadError::Sink(CopyError(error)))?;
+/// Copies the dump into a fresh file.
+fn copy(
+    area: &mut Area<BlockFile>,
+    seal: &Seal,
+    file: &File,
+    progress: &dyn Progress,
+) -> Result<(), ReadError<io::Error>> {
+    file.set_len(seal.dump_len).map_err(ReadError::Sink)?;
+    progress.begin(seal.dump_len);
     let copied = area.read_dump(seal, |offset, bytes| {
-        progress.set_position(offset + bytes.len() as u64);
-        write_sparse(file, offset, bytes).map_err(CopyError)
+        progress.advance_to(offset + bytes.len() as u64);
+        write_sparse(file, offset, bytes)
     });
-    progress.finish_and_clear();
+    progress.end();
     copied
 }
-
-/// An error of the file that a dump is copied to.
-#[derive(Debug)]
-struct CopyError(io::Error);
-
-impl std::fmt::Display for CopyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for CopyError {}
 
 /// Writes bytes to a fresh file, without those blocks that are zeros and so are there already.
 fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -156,89 +241,15 @@ fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A bar on standard error, if that is a terminal.
-fn progress(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style = ProgressStyle::with_template(
-        "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-    );
-    style.map_or(bar.clone(), |style| bar.with_style(style))
-}
-
-/// Reads back what the dump says of itself, if it can be read.
-fn about(dump: &Path) -> Option<About> {
-    let dump = Dump::open(dump).ok()?;
-    let record = inspect::find_record(dump.notes().bytes()).ok().flatten();
-    Some(About {
-        release: dump.release().to_owned(),
-        pages: dump.pages(),
-        takeover: record.map(|record| record.counts()),
-    })
-}
-
-/// What a person should know of a dump that lacks something.
-fn explain(lack: Lack) -> &'static str {
-    match lack {
-        Lack::Content => "partial: the capture kernel could not store everything",
-        Lack::Write => "partial: the disk reported an error while the dump was written",
-        Lack::Gap => "partial: parts of the dump were never written",
-    }
-}
-
-impl Collected {
-    fn state(&self) -> &'static str {
-        match (self.content, self.ending) {
-            (Content::BlocksDiffer, _) => {
-                "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
-            }
-            (_, Ending::Complete) => "complete",
-            (_, Ending::Partial(lack)) => explain(lack),
-            (_, Ending::CutOff) => {
-                "partial: the machine was reset or lost its power while the dump was written"
-            }
-        }
-    }
-
-    /// How many of the pages that were to be kept are there, if not all that were written.
-    fn pages(&self, about: &About) -> String {
-        match self.content {
-            Content::Pages(there) => format!("{there} of {}", about.pages),
-            Content::AsWritten | Content::BlocksDiffer => about.pages.to_string(),
-        }
-    }
-}
-
-impl Report for Collected {
-    fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![
-            row("dump", self.out.display().to_string()),
-            row("state", self.state()),
-            row("size", report::size(self.bytes)),
-        ];
-        match &self.about {
-            Some(about) => {
-                rows.push(row("kernel", about.release.escape_debug().to_string()));
-                rows.push(row("pages", self.pages(about)));
-                rows.extend(about.takeover.map(|counts| row("takeover", counts.to_string())));
-            }
-            None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
-        }
-        rows
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(json!({
-            "path": self.out,
-            "complete": self.ending == Ending::Complete,
-            "state": self.state(),
-            "bytes": self.bytes,
-            "kernel": self.about.as_ref().map(|about| &about.release),
-            "pages": self.about.as_ref().map(|about| about.pages),
-            "takeover": self.about.as_ref().and_then(|about| about.takeover),
-        }))
-    }
-
-    fn is_whole(&self) -> bool {
-        self.ending == Ending::Complete && self.about.is_some()
+impl AboutDump {
+    /// Reads back what the dump says of itself, if it can be read.
+    fn read(dump: &Path) -> Option<Self> {
+        let dump = Dump::open(dump).ok()?;
+        let record = inspect::find_record(dump.notes().bytes()).ok().flatten();
+        Some(Self {
+            release: dump.release().to_owned(),
+            pages: dump.pages(),
+            takeover: record.map(|record| record.counts()),
+        })
     }
 }

@@ -1,53 +1,65 @@
-//! `holdover doctor`: checks whether this host is ready for a crash, and says what to do where it is not.
+//! Checks whether this host is ready for a crash, and says what to do where it is not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use crate::report::{self, Report};
-use crate::{areas, kexec, sysfs};
+use crate::areas::{self, AreaError, FoundArea};
+use crate::{Bytes, kexec, sysfs};
 
 /// The least reservation that Holdover is tested with.
 const RESERVATION: u64 = 16 << 20;
 
-/// The result of all checks.
+/// What was found of everything that a host needs.
+#[derive(Debug)]
 pub struct Diagnosis {
-    checks: Vec<Check>,
+    /// All checks, always in this order.
+    pub checks: Vec<Check>,
+}
+
+impl Diagnosis {
+    /// Whether a crash would be dumped.
+    pub fn is_ready(&self) -> bool {
+        self.checks.iter().all(|check| check.state == CheckState::Ok)
+    }
 }
 
 /// One thing that a host needs.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Check {
-    what: &'static str,
-    state: State,
+pub struct Check {
+    /// What is needed.
+    pub what: &'static str,
+    /// Whether it is there.
+    pub state: CheckState,
     /// What was found.
-    found: String,
-    /// What to do about it; empty if it is well.
-    remedy: String,
+    pub found: String,
+    /// What to do about it; empty if nothing is to be done.
+    pub remedy: String,
 }
 
+/// Whether what a host needs is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub enum CheckState {
+    /// It is, and can be used.
     Ok,
+    /// It is not, or cannot be used.
     Missing,
 }
 
 impl Check {
     fn ok(what: &'static str, found: impl Into<String>) -> Self {
-        Self { what, state: State::Ok, found: found.into(), remedy: String::new() }
+        Self { what, state: CheckState::Ok, found: found.into(), remedy: String::new() }
     }
 
     fn missing(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what, state: State::Missing, found: found.into(), remedy: remedy.into() }
+        Self { what, state: CheckState::Missing, found: found.into(), remedy: remedy.into() }
     }
 }
 
-/// Looks at everything.
-pub fn run() -> Result<Diagnosis> {
+/// Checks everything that a host needs. Without the rights of root it sees less, and says so.
+pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0)),
         translation(
@@ -67,11 +79,11 @@ fn reservation(bytes: u64) -> Check {
     if bytes < RESERVATION {
         Check::missing(
             WHAT,
-            report::size(bytes),
+            Bytes(bytes).to_string(),
             "add crashkernel=16M to the kernel's command line and restart",
         )
     } else {
-        Check::ok(WHAT, report::size(bytes))
+        Check::ok(WHAT, Bytes(bytes).to_string())
     }
 }
 
@@ -112,7 +124,7 @@ fn permission(disabled: &str, lockdown: &str) -> Check {
     Check::ok(WHAT, "yes")
 }
 
-fn area(areas: &[areas::Found]) -> Check {
+fn area(areas: &[FoundArea]) -> Check {
     const WHAT: &str = "dump area";
     let Some(first) = areas.first() else {
         return Check::missing(
@@ -121,10 +133,10 @@ fn area(areas: &[areas::Found]) -> Check {
             "make one with `holdover format DEVICE` (as root)",
         );
     };
-    let room = report::size(first.label.capacity());
+    let room = Bytes(first.label.capacity());
     let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
     if let Some(copy) = first.copies(areas).next() {
-        return Check::missing(WHAT, found, first.warning(copy));
+        return Check::missing(WHAT, found, copy.to_string());
     }
     match sysfs::locate(&first.device).map(|location| location.controller) {
         Ok(Some(controller)) => match controller.objection() {
@@ -158,37 +170,19 @@ fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
-impl Report for Diagnosis {
-    fn rows(&self) -> Vec<Vec<String>> {
-        let row = |check: &Check| {
-            let state = if check.state == State::Ok { "OK" } else { "missing" };
-            vec![check.what.to_owned(), state.to_owned(), check.found.clone(), check.remedy.clone()]
-        };
-        self.checks.iter().map(row).collect()
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(json!({ "ready": self.is_whole(), "checks": self.checks }))
-    }
-
-    fn is_whole(&self) -> bool {
-        self.checks.iter().all(|check| check.state == State::Ok)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_reservation_below_16_mib_is_too_small() {
-        assert_eq!(reservation((16 << 20) - 1).state, State::Missing);
-        assert_eq!(reservation(16 << 20).state, State::Ok);
+        assert_eq!(reservation((16 << 20) - 1).state, CheckState::Missing);
+        assert_eq!(reservation(16 << 20).state, CheckState::Ok);
     }
 
     #[test]
     fn translation_that_is_off_is_told_from_hardware_without() {
-        assert_eq!(translation(&["dmar0".into()], true).state, State::Ok);
+        assert_eq!(translation(&["dmar0".into()], true).state, CheckState::Ok);
         assert!(translation(&[], true).remedy.contains("intel_iommu=on"));
         assert!(translation(&[], false).remedy.contains("firmware"));
     }
@@ -196,17 +190,17 @@ mod tests {
     #[test]
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
-        let on = |device: &str| areas::Found { device: device.into(), label };
+        let on = |device: &str| FoundArea { device: device.into(), label };
         let check = area(&[on("/dev/vda"), on("/dev/vdb")]);
-        assert_eq!(check.state, State::Missing);
+        assert_eq!(check.state, CheckState::Missing);
         assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);
     }
 
     #[test]
     fn a_kernel_that_loads_nothing_or_signed_images_only_is_noticed() {
-        assert_eq!(permission("0\n", "[none] integrity confidentiality\n").state, State::Ok);
-        assert_eq!(permission("", "").state, State::Ok);
-        assert_eq!(permission("1\n", "").state, State::Missing);
+        assert_eq!(permission("0\n", "[none] integrity confidentiality\n").state, CheckState::Ok);
+        assert_eq!(permission("", "").state, CheckState::Ok);
+        assert_eq!(permission("1\n", "").state, CheckState::Missing);
         assert!(permission("0\n", "none [integrity] confidentiality\n").remedy.contains("sign"));
     }
 
@@ -214,8 +208,8 @@ mod tests {
     fn kexec_is_looked_for_in_every_folder_of_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = || [PathBuf::from("/nowhere"), folder.path().to_owned()].into_iter();
-        assert_eq!(tool(path()).state, State::Missing);
+        assert_eq!(tool(path()).state, CheckState::Missing);
         fs::write(folder.path().join("kexec"), "").unwrap();
-        assert_eq!(tool(path()).state, State::Ok);
+        assert_eq!(tool(path()).state, CheckState::Ok);
     }
 }

@@ -1,47 +1,93 @@
-//! `holdover load`: finds the dump area and its disk, and has the capture kernel loaded.
+//! Finds the dump area and its disk, and has the capture kernel loaded; removes it again.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use anyhow::{Context, Result, bail};
-use kdump::Codec;
-use pci::Function;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::areas::{self, Found};
-use crate::codec;
-use crate::kexec::{self, Syscall};
-use crate::report::{Report, row};
-use crate::sysfs::{self, Location};
+use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea};
+use crate::kexec;
+use crate::sysfs::{self, Location, SysfsError};
 
-/// What the command is told.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// The capture kernel, a bzImage
-    #[arg(long, value_name = "PATH")]
-    image: PathBuf,
-    /// The dump area: its UUID, or its device
-    #[arg(long, value_name = "UUID|DEVICE")]
-    area: areas::Name,
-    /// PCI function of the area's disk, if it cannot be found in /sys
-    #[arg(long, value_name = "SSSS:BB:DD.F")]
-    disk: Option<Function>,
-    /// Which pages to leave out, in makedumpfile's numbering
-    #[arg(long, default_value_t = 31, value_parser = clap::value_parser!(u8).range(0..=31))]
-    level: u8,
-    /// How to compress pages: none, zlib, lzo or zstd
-    ///
-    /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand zstd, makedumpfile since
-    /// Debian 13. lzo is the fastest, zstd makes the smallest dumps.
-    #[arg(long, default_value = "zlib", value_parser = codec::in_capture_kernel)]
-    codec: Codec,
-    /// The system call that loads
-    #[arg(long, value_enum, default_value_t = Syscall::File)]
-    syscall: Syscall,
-    /// More options for the capture kernel's command line
-    #[arg(long, value_name = "OPTIONS")]
-    append: Option<String>,
+pub use crate::kexec::{KexecError, KexecSyscall};
+pub use kdump::Codec;
+pub use pci::Function;
+pub use vmcore::Level;
+
+/// What to load, and what to tell it.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    /// The capture kernel, a bzImage.
+    pub image: PathBuf,
+    /// Where dumps go.
+    pub area: AreaName,
+    /// PCI function of the area's disk; `None` takes the one that `/sys` names.
+    pub disk: Option<Function>,
+    /// Which pages to leave out.
+    pub level: Level,
+    /// How to compress pages: one of [`Codec::EVERYWHERE`], which the capture kernel knows.
+    pub codec: Codec,
+    /// The system call that loads.
+    pub syscall: KexecSyscall,
+    /// More options for the capture kernel's command line.
+    pub append: Option<String>,
+}
+
+/// Why the capture kernel was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no memory for it.
+    #[error("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M")]
+    NothingReserved,
+    /// The image cannot be loaded, or kexec failed.
+    #[error(transparent)]
+    Kexec(#[from] KexecError),
+    /// The dump area cannot be used.
+    #[error(transparent)]
+    Area(#[from] AreaError),
+    /// The area's disk cannot be found.
+    #[error(transparent)]
+    Disk(#[from] SysfsError),
+    /// The area's partition begins within a block.
+    #[error(
+        "{device} begins at byte {offset} of its disk, which is not a multiple of {}; make a partition that begins at a whole \
+         mebibyte",
+        area::BLOCK
+    )]
+    Misaligned {
+        /// The area's device.
+        device: PathBuf,
+        /// Where it begins on its disk.
+        offset: u64,
+    },
+    /// The area's disk is not a PCI function's.
+    #[error("{disk} has no PCI function in /sys; name the one it is behind with --disk")]
+    NoFunction {
+        /// The kernel's name of the disk.
+        disk: String,
+    },
+    /// The capture kernel has no driver for the area's disk.
+    #[error("{objection}; make a dump area on another disk with `holdover format`")]
+    NoDriver {
+        /// Which function it is, and why it cannot be used.
+        objection: String,
+    },
+    /// The running kernel's command line, which names its serial console, cannot be read.
+    #[error("cannot read the command line; is /proc mounted?")]
+    NoCommandLine(#[source] io::Error),
+}
+
+/// What was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The capture kernel.
+    pub image: PathBuf,
+    /// The dump area's device.
+    pub device: PathBuf,
+    /// The capture kernel's command line.
+    pub command_line: String,
+    /// Other devices that could get the dump.
+    pub copies: Vec<AreaCopy>,
 }
 
 /// The capture kernel's command line.
@@ -66,63 +112,66 @@ impl CommandLine<'_> {
     }
 }
 
-/// What was loaded.
-pub struct Loaded {
-    image: PathBuf,
-    device: PathBuf,
-    command_line: String,
-    warnings: Vec<String>,
-}
-
-/// Loads the capture kernel.
-pub fn run(arguments: &Arguments) -> Result<Loaded> {
+/// Has the running kernel load the capture kernel, to be started by a panic.
+pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     if kexec::reserved()? == 0 {
-        bail!("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M");
+        return Err(LoadError::NothingReserved);
     }
-    kexec::check_image(&arguments.image)?;
-    let found = areas::find(&arguments.area)?;
+    kexec::check_image(&request.image)?;
+    let found = areas::find(&request.area)?;
     let location = sysfs::locate(&found.device)?;
     check_start(&found.device, location.offset)?;
-    let disk = match &arguments.disk {
-        Some(disk) => *disk,
-        None => disk_function(&location)?,
+    let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
+    let loaded = Loaded {
+        image: request.image.clone(),
+        command_line: command_line(request, &found, &location, &running)?,
+        copies: found.copies(&areas::all()?).collect(),
+        device: found.device,
     };
-    let running =
-        fs::read_to_string("/proc/cmdline").context("cannot read the command line; is /proc mounted?")?;
+    kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
+    Ok(loaded)
+}
+
+/// What the capture kernel is told; `running` is what the running kernel was told.
+fn command_line(
+    request: &LoadRequest,
+    found: &FoundArea,
+    location: &Location,
+    running: &str,
+) -> Result<String, LoadError> {
+    let disk = request.disk.map_or_else(|| disk_function(location), Ok)?;
     let command_line = CommandLine {
         uuid: found.label.uuid,
         offset: location.offset,
         disk,
-        level: arguments.level,
-        codec: arguments.codec,
-        console: serial_console(&running),
-        append: arguments.append.as_deref(),
+        level: request.level.number(),
+        codec: request.codec,
+        console: serial_console(running),
+        append: request.append.as_deref(),
     };
-    let loaded = Loaded::new(arguments.image.clone(), &found, command_line.compose(), &areas::all()?);
-    kexec::load(&loaded.image, &loaded.command_line, arguments.syscall)?;
-    Ok(loaded)
+    Ok(command_line.compose())
+}
+
+/// Has the running kernel remove the capture kernel: from then on a panic is not dumped.
+pub fn unload() -> Result<(), KexecError> {
+    kexec::unload()
 }
 
 /// Refuses an area that the capture kernel will refuse for where it begins on its disk.
-fn check_start(device: &Path, offset: u64) -> Result<()> {
+fn check_start(device: &Path, offset: u64) -> Result<(), LoadError> {
     if offset.is_multiple_of(area::BLOCK) {
         return Ok(());
     }
-    bail!(
-        "{} begins at byte {offset} of its disk, which is not a multiple of {}; make a partition that begins at a whole \
-         mebibyte",
-        device.display(),
-        area::BLOCK
-    )
+    Err(LoadError::Misaligned { device: device.to_owned(), offset })
 }
 
 /// The function behind which the capture kernel will find the disk.
-fn disk_function(location: &Location) -> Result<Function> {
-    let controller = location.controller.as_ref().with_context(|| {
-        format!("{} has no PCI function in /sys; name the one it is behind with --disk", location.disk)
-    })?;
+fn disk_function(location: &Location) -> Result<Function, LoadError> {
+    let Some(controller) = &location.controller else {
+        return Err(LoadError::NoFunction { disk: location.disk.clone() });
+    };
     match controller.objection() {
-        Some(objection) => bail!("{objection}; make a dump area on another disk with `holdover format`"),
+        Some(objection) => Err(LoadError::NoDriver { objection }),
         None => Ok(controller.function),
     }
 }
@@ -130,54 +179,6 @@ fn disk_function(location: &Location) -> Result<Function> {
 /// The last serial console of the running kernel: the capture kernel speaks there too.
 fn serial_console(command_line: &str) -> Option<&str> {
     command_line.split_ascii_whitespace().rfind(|option| option.starts_with("console=ttyS"))
-}
-
-impl Loaded {
-    /// `all` are the dump areas of this host: a copy of the one that was found could get the dump.
-    fn new(image: PathBuf, found: &Found, command_line: String, all: &[Found]) -> Self {
-        let warnings = found.copies(all).map(|copy| found.warning(copy)).collect();
-        Self { image, device: found.device.clone(), command_line, warnings }
-    }
-}
-
-impl Report for Loaded {
-    fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![
-            row("loaded", self.image.display().to_string()),
-            row("dump area on", self.device.display().to_string()),
-            row("command line", &self.command_line),
-        ];
-        rows.extend(self.warnings.iter().map(|warning| row("warning", warning)));
-        rows
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(json!({
-            "image": self.image,
-            "device": self.device,
-            "command_line": self.command_line,
-            "warnings": self.warnings,
-        }))
-    }
-}
-
-/// The capture kernel was removed.
-pub struct Unloaded;
-
-/// Removes the loaded capture kernel.
-pub fn unload() -> Result<Unloaded> {
-    kexec::unload()?;
-    Ok(Unloaded)
-}
-
-impl Report for Unloaded {
-    fn rows(&self) -> Vec<Vec<String>> {
-        vec![row("unloaded", "a panic will not be dumped; `holdover load` loads again")]
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(json!({ "loaded": false }))
-    }
 }
 
 #[cfg(test)]
@@ -205,25 +206,6 @@ mod tests {
     fn an_area_that_begins_within_a_block_is_refused_before_the_crash() {
         assert!(check_start(Path::new("/dev/vda1"), 1 << 20).is_ok());
         assert!(check_start(Path::new("/dev/vda1"), 63 * 512).is_err());
-    }
-
-    #[test]
-    fn a_copy_of_the_dumps_disk_is_warned_of_in_words_and_in_json() {
-        let found = |device: &str, uuid| {
-            let label = area::Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
-            Found { device: device.into(), label }
-        };
-        let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
-        let warnings = |area| {
-            let loaded = Loaded::new("image".into(), area, String::new(), &all);
-            let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
-            (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
-        };
-        let (said, json) = warnings(&all[0]);
-        assert_eq!(json, json!(said));
-        assert_eq!(said.len(), 1);
-        assert!(said[0].starts_with("/dev/vdc has the same label and UUID as /dev/vda"), "{}", said[0]);
-        assert_eq!(warnings(&all[1]), (vec![], json!([])));
     }
 
     #[test]

@@ -3,29 +3,85 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::{io, num};
 
-use anyhow::{Context, Result, bail};
 use pci::{Class, Function, Identity};
 
 /// Bytes in the unit in which the kernel counts, whatever the disk's own sectors are.
 const SECTOR: u64 = 512;
 
+/// Why `/sys` does not tell what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SysfsError {
+    /// There is no such device.
+    #[error("cannot find {device}")]
+    NoDevice {
+        /// The path that was given.
+        device: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// It is a file, or something else.
+    #[error("{device} is not a block device: the capture kernel finds disks and partitions only")]
+    NotABlockDevice {
+        /// The path that was given.
+        device: PathBuf,
+    },
+    /// The kernel has the device, and `/sys` does not.
+    #[error("cannot find {entry}; is /sys mounted?")]
+    NoEntry {
+        /// The device's entry in `/sys`.
+        entry: String,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// It is a device of the device mapper's, or a RAID.
+    #[error("{disk} is not a disk of its own but made of others; use a partition of a disk")]
+    MadeOfOthers {
+        /// The kernel's name of it.
+        disk: String,
+    },
+    /// There is no list of disks.
+    #[error("cannot list disks; is /sys mounted?")]
+    NoList(#[source] io::Error),
+    /// A file in `/sys` cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// A file in `/sys` has something else in it than one number.
+    #[error("{path} holds no number: {text:?}")]
+    NoNumber {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        text: String,
+        /// What is wrong with it.
+        source: num::ParseIntError,
+    },
+}
+
+type Result<T> = std::result::Result<T, SysfsError>;
+
 /// Where a disk or a partition is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
+pub(crate) struct Location {
     /// The kernel's name of the whole disk.
-    pub disk: String,
+    pub(crate) disk: String,
     /// Byte on the whole disk at which the device begins.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its controller, if that is a PCI function.
-    pub controller: Option<Controller>,
+    pub(crate) controller: Option<Controller>,
 }
 
 /// The controller of a disk: a PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Controller {
+pub(crate) struct Controller {
     /// Where it is.
-    pub function: Function,
+    pub(crate) function: Function,
     /// What it says that it is.
     identity: Identity,
 }
@@ -44,7 +100,7 @@ impl Controller {
     }
 
     /// Says why the capture kernel could not use the controller, if that is so.
-    pub fn objection(&self) -> Option<String> {
+    pub(crate) fn objection(&self) -> Option<String> {
         let Self { function, identity: Identity { vendor, device, .. } } = self;
         let objection =
             || format!("the capture kernel has no driver for {function} ({vendor:04x}:{device:04x})");
@@ -53,7 +109,7 @@ impl Controller {
 }
 
 /// Whether two paths name one device.
-pub fn are_same(one: &Path, other: &Path) -> bool {
+pub(crate) fn are_same(one: &Path, other: &Path) -> bool {
     let number = |device: &Path| {
         let metadata = device.metadata().ok()?;
         metadata.file_type().is_block_device().then(|| metadata.rdev())
@@ -62,18 +118,21 @@ pub fn are_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Finds a block device in `/sys` by its number, whatever it is called in `/dev`.
-pub fn locate(device: &Path) -> Result<Location> {
-    let metadata = device.metadata().with_context(|| format!("cannot find {}", device.display()))?;
+pub(crate) fn locate(device: &Path) -> Result<Location> {
+    let device = device.to_owned();
+    let metadata = match device.metadata() {
+        Ok(metadata) => metadata,
+        Err(source) => return Err(SysfsError::NoDevice { device, source }),
+    };
     if !metadata.file_type().is_block_device() {
-        bail!(
-            "{} is not a block device: the capture kernel finds disks and partitions only",
-            device.display()
-        );
+        return Err(SysfsError::NotABlockDevice { device });
     }
     let number = metadata.rdev();
     let entry = format!("/sys/dev/block/{}:{}", libc::major(number), libc::minor(number));
-    let entry = fs::canonicalize(&entry).with_context(|| format!("cannot find {entry}; is /sys mounted?"))?;
-    locate_entry(&entry)
+    match fs::canonicalize(&entry) {
+        Ok(entry) => locate_entry(&entry),
+        Err(source) => Err(SysfsError::NoEntry { entry, source }),
+    }
 }
 
 /// Reads a device's directory in `/sys/devices`.
@@ -82,7 +141,7 @@ fn locate_entry(entry: &Path) -> Result<Location> {
     let disk = if is_partition { entry.parent().unwrap_or(entry) } else { entry };
     let offset = if is_partition { number(&entry.join("start"))? * SECTOR } else { 0 };
     if disk.join("dm").exists() || disk.join("md").exists() {
-        bail!("{} is not a disk of its own but made of others; use a partition of a disk", name(disk));
+        return Err(SysfsError::MadeOfOthers { disk: name(disk) });
     }
     Ok(Location { disk: name(disk), offset, controller: controller(disk) })
 }
@@ -98,18 +157,21 @@ fn function_named(name: &str) -> Option<Function> {
 }
 
 /// The devices of all disks and partitions, by the kernel's names.
-pub fn block_devices() -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir("/sys/class/block").context("cannot list disks; is /sys mounted?")?;
-    let mut devices: Vec<PathBuf> =
-        entries.map(|entry| Ok(Path::new("/dev").join(entry?.file_name()))).collect::<Result<_>>()?;
+pub(crate) fn block_devices() -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir("/sys/class/block").map_err(SysfsError::NoList)?;
+    let names = entries.map(|entry| entry.map(|entry| Path::new("/dev").join(entry.file_name())));
+    let mut devices = names.collect::<io::Result<Vec<_>>>().map_err(SysfsError::NoList)?;
     devices.sort();
     Ok(devices)
 }
 
 /// Reads a file that holds one number.
-pub fn number(path: &Path) -> Result<u64> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    text.trim().parse().with_context(|| format!("{} holds no number: {text:?}", path.display()))
+pub(crate) fn number(path: &Path) -> Result<u64> {
+    let path = path.to_owned();
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|source| SysfsError::NoNumber { path, text, source }),
+        Err(source) => Err(SysfsError::Read { path, source }),
+    }
 }
 
 fn name(path: &Path) -> String {

@@ -4,35 +4,55 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+/// Why a file was not made. Where one is in the way, nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// A file of that name is there.
+    #[error("{out} exists; `--force` replaces it")]
+    Exists {
+        /// The name that is taken.
+        out: PathBuf,
+    },
+    /// It cannot be made, or be made durable.
+    #[error("cannot make {path}")]
+    Make {
+        /// Its name.
+        path: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// It is no good, and cannot be given a name that says so.
+    #[error("cannot rename {path}")]
+    Rename {
+        /// The name that it has.
+        path: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+}
 
 /// A file on its way: `OUT.unfinished` until [`keep`](Self::keep).
 #[derive(Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     file: File,
     path: PathBuf,
     out: PathBuf,
 }
 
-/// What to do if there is a file of that name.
+/// What to do if a file has the name that the new one is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfExists {
+    /// Leave it, and make nothing.
     Refuse,
+    /// Replace it once the new one is whole.
     Replace,
-}
-
-impl From<bool> for IfExists {
-    /// By the switch `--force`.
-    fn from(force: bool) -> Self {
-        if force { Self::Replace } else { Self::Refuse }
-    }
 }
 
 impl IfExists {
     /// Refuses a name that is taken, if that is to be.
-    pub fn check(self, out: &Path) -> Result<()> {
+    pub(crate) fn check(self, out: &Path) -> Result<(), OutputError> {
         if self == Self::Refuse && out.exists() {
-            bail!("{} exists; `--force` replaces it", out.display());
+            return Err(OutputError::Exists { out: out.to_owned() });
         }
         Ok(())
     }
@@ -40,38 +60,42 @@ impl IfExists {
 
 impl Unfinished {
     /// Makes an empty file beside `out`, in place of what an earlier attempt left there.
-    pub fn create(out: &Path, if_exists: IfExists) -> Result<Self> {
+    pub(crate) fn create(out: &Path, if_exists: IfExists) -> Result<Self, OutputError> {
         if_exists.check(out)?;
         let path = beside(out, "unfinished");
-        let file = make(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { file, path, out: out.to_owned() })
+        match make(&path) {
+            Ok(file) => Ok(Self { file, path, out: out.to_owned() }),
+            Err(source) => Err(OutputError::Make { path, source }),
+        }
     }
 
     /// The file, open for reading and writing.
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Its present name.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes the file durable, then gives it its name, then makes the name durable.
-    pub fn keep(self) -> Result<()> {
+    pub(crate) fn keep(self) -> Result<(), OutputError> {
         let kept = self.file.sync_all().and_then(|()| self.rename(&self.out));
-        kept.with_context(|| format!("cannot make {}", self.out.display()))
+        kept.map_err(|source| OutputError::Make { path: self.out, source })
     }
 
-    /// Gives it a name that says it is no good, and tells that name.
-    pub fn set_aside(self, ending: &str) -> Result<PathBuf> {
+    /// Gives it a name that says that it is no good, and returns that name.
+    pub(crate) fn set_aside(self, ending: &str) -> Result<PathBuf, OutputError> {
         let aside = beside(&self.out, ending);
-        self.rename(&aside).with_context(|| format!("cannot rename {}", self.path.display()))?;
-        Ok(aside)
+        match self.rename(&aside) {
+            Ok(()) => Ok(aside),
+            Err(source) => Err(OutputError::Rename { path: self.path, source }),
+        }
     }
 
     /// Removes it.
-    pub fn discard(self) {
+    pub(crate) fn discard(self) {
         // Nothing can be done if this fails as well.
         let _ = fs::remove_file(&self.path);
     }

@@ -1,80 +1,136 @@
-//! `holdover format`: makes a disk, a partition or a file a dump area.
+//! Makes a disk, a partition or a file a dump area.
 
-use std::fs;
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, SystemTimeError};
+use std::{fs, io};
 
-use anyhow::{Context, Result, bail};
 use area::{Area, Label};
-use machine::BlockDevice;
+use dumpfile::BlockFile;
+use machine::{BlockDevice, BlockError};
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::signature;
-use crate::areas;
-use crate::report::{self, Report, row};
 
-/// What the command is told.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Disk, partition or file; all that is on it is lost
-    device: PathBuf,
-    /// Overwrite what looks used
-    #[arg(long)]
-    force: bool,
+/// Where the kernel has a random UUID for everyone who reads it.
+const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
+
+/// What to do with a device that looks used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfUsed {
+    /// Leave it as it is.
+    Refuse,
+    /// Overwrite what is on it.
+    Overwrite,
 }
 
 /// A new dump area.
-#[derive(Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Formatted {
-    uuid: Uuid,
-    device: PathBuf,
-    bytes: u64,
-    capacity: u64,
+    /// Its UUID, which is random.
+    pub uuid: Uuid,
+    /// The disk, partition or file that it is.
+    pub device: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Bytes of the largest dump that it holds.
+    pub capacity: u64,
 }
 
-/// Makes the device a dump area.
-pub fn run(arguments: &Arguments) -> Result<Formatted> {
-    let device = &arguments.device;
-    let mut file = areas::open_to_format(device)?;
-    if let Some(found) = signature::find(&mut file)?.filter(|_| !arguments.force) {
-        bail!("{} holds {found}; `--force` overwrites it", device.display());
+/// Why a device was not made a dump area. Nothing was written unless it is `Format`.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// Somebody uses it.
+    #[error("{device} is in use: mounted, or part of a swap, RAID or LVM device")]
+    Busy {
+        /// The device.
+        device: PathBuf,
+    },
+    /// There is no such device.
+    #[error(
+        "there is no {device}; name a disk or a partition, or make a file with `truncate -s 1G {device}`"
+    )]
+    NoDevice {
+        /// The path that was given.
+        device: PathBuf,
+    },
+    /// The host refuses to open it.
+    #[error("cannot write {device}")]
+    Open {
+        /// The device.
+        device: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// Whether it is used cannot be told.
+    #[error("cannot read the device")]
+    Read(#[source] BlockError),
+    /// It looks used.
+    #[error("{device} holds {found}; `--force` overwrites it")]
+    Used {
+        /// The device.
+        device: PathBuf,
+        /// What seems to be on it.
+        found: String,
+    },
+    /// The kernel gives no random UUID.
+    #[error("cannot read {RANDOM_UUID}; is /proc mounted?")]
+    NoUuid(#[source] io::Error),
+    /// What the kernel gives is no UUID.
+    #[error("{RANDOM_UUID} holds no UUID")]
+    BadUuid(#[source] uuid::Error),
+    /// The host's clock is wrong.
+    #[error("the clock is before 1970")]
+    Clock(#[source] SystemTimeError),
+    /// The device is too small, or failed.
+    #[error("cannot format {device}")]
+    Format {
+        /// The device.
+        device: PathBuf,
+        /// What is wrong with it.
+        source: area::FormatError,
+    },
+}
+
+/// Makes all of a device a dump area. What was on it is lost.
+pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> {
+    let mut file = open_to_format(device)?;
+    let found = signature::find(&mut file).map_err(FormatError::Read)?;
+    if let (Some(found), IfUsed::Refuse) = (found, if_used) {
+        return Err(FormatError::Used { device: device.to_owned(), found });
     }
     let length = file.size() / area::BLOCK * area::BLOCK;
     let label = Label { uuid: random_uuid()?, length, created: now()? };
-    let area = Area::format(file, 0, label).with_context(|| format!("cannot format {}", device.display()))?;
-    let capacity = area.label().capacity();
-    Ok(Formatted { uuid: label.uuid, device: device.clone(), bytes: length, capacity })
+    let device = device.to_owned();
+    match Area::format(file, 0, label) {
+        Ok(area) => {
+            Ok(Formatted { uuid: label.uuid, device, bytes: length, capacity: area.label().capacity() })
+        }
+        Err(source) => Err(FormatError::Format { device, source }),
+    }
+}
+
+/// Opens a device to make a dump area of it.
+fn open_to_format(device: &Path) -> Result<BlockFile, FormatError> {
+    BlockFile::open_exclusive(device).map_err(|source| {
+        let device = device.to_owned();
+        match source.kind() {
+            ErrorKind::ResourceBusy => FormatError::Busy { device },
+            ErrorKind::NotFound => FormatError::NoDevice { device },
+            _ => FormatError::Open { device, source },
+        }
+    })
 }
 
 /// A random UUID by the kernel.
-fn random_uuid() -> Result<Uuid> {
-    const SOURCE: &str = "/proc/sys/kernel/random/uuid";
-    let text =
-        fs::read_to_string(SOURCE).with_context(|| format!("cannot read {SOURCE}; is /proc mounted?"))?;
-    text.trim().parse().with_context(|| format!("{SOURCE} holds no UUID"))
+fn random_uuid() -> Result<Uuid, FormatError> {
+    let text = fs::read_to_string(RANDOM_UUID).map_err(FormatError::NoUuid)?;
+    text.trim().parse().map_err(FormatError::BadUuid)
 }
 
 /// Seconds since 1970.
-fn now() -> Result<u64> {
-    Ok(SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .context("the clock is before 1970")?
-        .as_secs())
-}
-
-impl Report for Formatted {
-    fn rows(&self) -> Vec<Vec<String>> {
-        vec![
-            row("dump area", self.uuid.to_string()),
-            row("device", self.device.display().to_string()),
-            row("room for a dump", report::size(self.capacity)),
-            row("next", format!("holdover load --image IMAGE --area {}", self.uuid)),
-        ]
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(serde_json::to_value(self)?)
-    }
+fn now() -> Result<u64, FormatError> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(since.map_err(FormatError::Clock)?.as_secs())
 }

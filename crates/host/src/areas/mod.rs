@@ -1,38 +1,40 @@
-//! Finds dump areas among the disks of this host.
+//! Dump areas among the disks of this host: makes them, and finds them by UUID or by device.
 
-pub mod format;
+mod format;
 mod signature;
 
-use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
-use anyhow::{Context, Result, anyhow, bail};
-use area::{Area, Damage, Label, OpenError, read_label};
+use area::{Area, Damage, OpenError, read_label};
 use dumpfile::BlockFile;
 use uuid::Uuid;
 
-use crate::{report, sysfs};
+pub use self::format::{FormatError, Formatted, IfUsed, format};
+use crate::Bytes;
+use crate::sysfs::{self, SysfsError};
+pub use area::Label;
 
 /// How a person names a dump area.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum AreaName {
     /// By the UUID in its label, wherever it is.
     Uuid(Uuid),
-    /// By its device.
+    /// By its device: a disk, a partition or a file.
     Device(PathBuf),
 }
 
-impl FromStr for Name {
+impl FromStr for AreaName {
     type Err = std::convert::Infallible;
 
+    /// Takes whatever is no UUID for a device.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(text.parse().map_or_else(|_| Self::Device(text.into()), Self::Uuid))
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for AreaName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uuid(uuid) => uuid.fmt(f),
@@ -41,140 +43,185 @@ impl fmt::Display for Name {
     }
 }
 
+/// Why a dump area was not found, or cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AreaError {
+    /// No disk has it.
+    #[error("no disk that you may read has dump area {uuid}; `holdover doctor` shows what there is")]
+    NotFound {
+        /// The UUID that was asked for.
+        uuid: Uuid,
+    },
+    /// More than one disk has it.
+    #[error("{uuid} is on {first} and on {copy}; name the device")]
+    Ambiguous {
+        /// The UUID that was asked for.
+        uuid: Uuid,
+        /// The first device that has it.
+        first: PathBuf,
+        /// Another one.
+        copy: PathBuf,
+    },
+    /// The host refuses to open the device.
+    #[error("cannot read {device}")]
+    Open {
+        /// The device.
+        device: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The device has no label.
+    #[error("{device} is not a dump area; `holdover format {device}` makes it one")]
+    NoArea {
+        /// The device.
+        device: PathBuf,
+    },
+    /// The device is shorter than its label says.
+    #[error(
+        "{device} has the label of a dump area of {length}, which does not fit: was it cut, or copied in part?"
+    )]
+    Cut {
+        /// The device.
+        device: PathBuf,
+        /// The length that its label says.
+        length: Bytes,
+    },
+    /// The device has a label, and something is wrong.
+    #[error("{device} is a dump area that cannot be used: {reason}")]
+    Unusable {
+        /// The device.
+        device: PathBuf,
+        /// What is wrong.
+        reason: OpenError,
+    },
+    /// The disks cannot be listed.
+    #[error(transparent)]
+    Disks(#[from] SysfsError),
+}
+
+impl AreaError {
+    /// Only where there is no label is `holdover format` good advice: elsewhere there may be a dump.
+    fn refused(device: &Path, reason: OpenError) -> Self {
+        let device = device.to_owned();
+        match reason {
+            OpenError::Label(Damage::NoMagic) => Self::NoArea { device },
+            OpenError::Length { length } => Self::Cut { device, length: Bytes(length) },
+            _ => Self::Unusable { device, reason },
+        }
+    }
+}
+
 /// A dump area and the device that is it.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundArea {
     /// The device.
     pub device: PathBuf,
     /// What its label says.
     pub label: Label,
 }
 
-impl Found {
-    /// The area on a device.
-    fn at(device: &Path) -> Result<Self> {
-        Ok(Self { device: device.to_owned(), label: label(device)? })
-    }
+/// Two devices with one label, either of which could get the dump. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AreaCopy {
+    /// The device that is meant.
+    pub device: PathBuf,
+    /// The other one.
+    pub copy: PathBuf,
+}
 
-    /// Other areas of the same UUID, on copies of the disk.
-    pub fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = &'a Path> {
-        let is_copy = |other: &&Self| {
-            other.label.uuid == self.label.uuid && !sysfs::are_same(&other.device, &self.device)
-        };
-        all.iter().filter(is_copy).map(|other| other.device.as_path())
-    }
-
-    /// What a person should know of a copy of this area.
-    pub fn warning(&self, copy: &Path) -> String {
-        let (device, copy) = (self.device.display(), copy.display());
-        format!(
+impl fmt::Display for AreaCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (device, copy) = (self.device.display(), self.copy.display());
+        write!(
+            f,
             "{copy} has the same label and UUID as {device}, and could get the dump; give it another with `holdover format --force {copy}`"
         )
     }
 }
 
+impl FoundArea {
+    /// The area on a device.
+    fn at(device: &Path) -> Result<Self, AreaError> {
+        let label = read_label(&mut open_device(device)?, 0);
+        let label = label.map_err(|reason| AreaError::refused(device, reason))?;
+        Ok(Self { device: device.to_owned(), label })
+    }
+
+    /// Which of these areas have the same UUID: they are on copies of the disk.
+    pub fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = AreaCopy> {
+        let is_copy = |other: &&Self| {
+            other.label.uuid == self.label.uuid && !sysfs::are_same(&other.device, &self.device)
+        };
+        let copies = all.iter().filter(is_copy);
+        copies.map(|other| AreaCopy { device: self.device.clone(), copy: other.device.clone() })
+    }
+
+    /// Opens the area to read from it.
+    pub(crate) fn open(&self) -> Result<Area<BlockFile>, AreaError> {
+        let area = Area::open(open_device(&self.device)?, 0, self.label.uuid);
+        area.map_err(|reason| AreaError::refused(&self.device, reason))
+    }
+
+    /// Refuses an area that has copies: a person must say which is meant.
+    fn check_only(&self, all: &[Self]) -> Result<(), AreaError> {
+        match self.copies(all).next() {
+            Some(AreaCopy { device, copy }) => {
+                Err(AreaError::Ambiguous { uuid: self.label.uuid, first: device, copy })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Finds the dump area of that name, and checks it as the capture kernel will. Of copies of a disk it is the first by name.
-pub fn find(name: &Name) -> Result<Found> {
+pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
     let found = match name {
-        Name::Device(device) => Found::at(device)?,
-        Name::Uuid(uuid) => all()?.into_iter().find(|found| found.label.uuid == *uuid).ok_or_else(|| {
-            anyhow!("no disk that you may read has dump area {uuid}; `holdover doctor` shows what there is")
-        })?,
+        AreaName::Device(device) => FoundArea::at(device)?,
+        AreaName::Uuid(uuid) => {
+            let found = all()?.into_iter().find(|found| found.label.uuid == *uuid);
+            found.ok_or(AreaError::NotFound { uuid: *uuid })?
+        }
     };
-    open(&found.device, found.label.uuid)?;
+    found.open()?;
     Ok(found)
 }
 
-/// The same; refuses a UUID that more than one disk has.
-pub fn find_only(name: &Name) -> Result<Found> {
+/// Finds the dump area of that name as [`find`] does; refuses a UUID that more than one disk has.
+pub fn find_only(name: &AreaName) -> Result<FoundArea, AreaError> {
     let found = find(name)?;
-    if let Name::Uuid(_) = name {
-        only(&found, &all()?)?;
+    if let AreaName::Uuid(_) = name {
+        found.check_only(&all()?)?;
     }
     Ok(found)
-}
-
-/// Refuses an area that has copies: a person must say which is meant.
-fn only(found: &Found, all: &[Found]) -> Result<()> {
-    match found.copies(all).next() {
-        Some(copy) => bail!(
-            "{} is on {} and on {}; name the device",
-            found.label.uuid,
-            found.device.display(),
-            copy.display()
-        ),
-        None => Ok(()),
-    }
 }
 
 /// All dump areas on disks and partitions that can be read, without devices that are made of others.
-pub fn all() -> Result<Vec<Found>> {
+pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
-    Ok(devices.filter_map(|device| label(&device).ok().map(|label| Found { device, label })).collect())
+    Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())
 }
 
-/// Opens the area on a device to be read.
-pub fn open(device: &Path, uuid: Uuid) -> Result<Area<BlockFile>> {
-    Area::open(open_device(device)?, 0, uuid).map_err(|error| refused(device, &error))
-}
-
-/// Reads the label on a device.
-pub fn label(device: &Path) -> Result<Label> {
-    read_label(&mut open_device(device)?, 0).map_err(|error| refused(device, &error))
-}
-
-fn open_device(device: &Path) -> Result<BlockFile> {
-    BlockFile::open(device).with_context(|| format!("cannot read {}", device.display()))
-}
-
-/// Only where there is no label is `holdover format` good advice: elsewhere there may be a dump.
-fn refused(device: &Path, error: &OpenError) -> anyhow::Error {
-    let device = device.display();
-    match error {
-        OpenError::Label(Damage::NoMagic) => {
-            anyhow!("{device} is not a dump area; `holdover format {device}` makes it one")
-        }
-        OpenError::Length { length } => {
-            let length = report::size(*length);
-            anyhow!(
-                "{device} has the label of a dump area of {length}, which does not fit: was it cut, or copied in part?"
-            )
-        }
-        _ => anyhow!("{device} is a dump area that cannot be used: {error}"),
-    }
-}
-
-/// Opens a device to make a dump area of it.
-pub fn open_to_format(device: &Path) -> Result<BlockFile> {
-    match BlockFile::open_exclusive(device) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-            bail!("{} is in use: mounted, or part of a swap, RAID or LVM device", device.display())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "there is no {0}; name a disk or a partition, or make a file with `truncate -s 1G {0}`",
-            device.display()
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", device.display())),
-    }
+fn open_device(device: &Path) -> Result<BlockFile, AreaError> {
+    BlockFile::open(device).map_err(|source| AreaError::Open { device: device.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(device: &str, uuid: u128) -> Found {
+    fn found(device: &str, uuid: u128) -> FoundArea {
         let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
-        Found { device: device.into(), label }
+        FoundArea { device: device.into(), label }
     }
 
     #[test]
     fn a_copy_of_a_disk_is_told_from_the_disk_and_from_other_areas() {
         let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
-        assert_eq!(all[0].copies(&all).collect::<Vec<_>>(), [Path::new("/dev/vdc")]);
+        let copies: Vec<_> = all[0].copies(&all).map(|copy| copy.copy).collect();
+        assert_eq!(copies, [Path::new("/dev/vdc")]);
         assert_eq!(all[1].copies(&all).count(), 0);
-        assert!(only(&all[1], &all).is_ok());
-        let refused = only(&all[0], &all).unwrap_err().to_string();
+        assert!(all[1].check_only(&all).is_ok());
+        let refused = all[0].check_only(&all).unwrap_err().to_string();
         assert!(refused.contains("is on /dev/vda and on /dev/vdc; name the device"), "{refused}");
     }
 }

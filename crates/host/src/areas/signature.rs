@@ -1,7 +1,6 @@
-//! Whether a device looks used: what was found on it must not be overwritten by accident.
+//! Tells whether a device looks used, so that nothing on it is overwritten by accident.
 
-use anyhow::{Context, Result};
-use machine::BlockDevice;
+use machine::{BlockDevice, BlockError};
 
 /// How much is looked at, at the beginning and at the end of a device.
 const LOOK: u64 = 1 << 20;
@@ -29,7 +28,7 @@ const SIGNATURES: &[(&str, usize, &[u8])] = &[
 ];
 
 /// What a device seems to hold; `None` if its beginning and its end are zeros.
-pub fn find(device: &mut impl BlockDevice) -> Result<Option<String>> {
+pub(super) fn find(device: &mut impl BlockDevice) -> Result<Option<String>, BlockError> {
     let size = device.size();
     let len = size.min(LOOK);
     let first = read(device, 0, len)?;
@@ -51,8 +50,8 @@ fn position(bytes: &[u8]) -> Option<u64> {
     bytes.iter().position(|byte| *byte != 0).map(|at| at as u64)
 }
 
-fn read(device: &mut impl BlockDevice, offset: u64, len: u64) -> Result<Vec<u8>> {
+fn read(device: &mut impl BlockDevice, offset: u64, len: u64) -> Result<Vec<u8>, BlockError> {
     let mut bytes = vec![0; len as usize];
-    device.read(offset, &mut bytes).context("cannot read the device")?;
+    device.read(offset, &mut bytes)?;
     Ok(bytes)
 }

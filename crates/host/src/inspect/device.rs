@@ -1,4 +1,4 @@
-//! A device as a person names it.
+//! Devices as people name them.
 
 use std::str::FromStr;
 
@@ -15,17 +15,17 @@ pub struct DeviceName {
 
 impl DeviceName {
     /// Whether this device, behind a unit of this segment, is meant.
-    pub fn is(self, segment: u16, source: SourceId) -> bool {
+    pub(super) fn is(self, segment: u16, source: SourceId) -> bool {
         self.segment == segment && self.source == source
     }
 
     /// Whether the device is on this bus of this segment.
-    pub fn is_on(self, segment: u16, bus: u8) -> bool {
+    pub(super) fn is_on(self, segment: u16, bus: u8) -> bool {
         self.segment == segment && self.source.bus() == bus
     }
 
     /// Whether requests of this requester, behind a unit of this segment, are meant.
-    pub fn means(self, segment: u16, requester: Requester) -> bool {
+    pub(super) fn means(self, segment: u16, requester: Requester) -> bool {
         let pasid_fits = self.pasid.is_none() || self.pasid == requester.pasid;
         self.is(segment, requester.source) && pasid_fits
     }

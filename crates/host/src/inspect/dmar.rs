@@ -1,62 +1,96 @@
-//! `holdover inspect --dmar`: the firmware's table of remapping units.
+//! Decodes the firmware's table of remapping units (ACPI DMAR, VT-d 8).
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
 use vtd::dmar::{DeviceScope, DeviceScopes, Dmar, DmarError, ScopeType, Structure};
 
 use super::hex::Hex;
-use crate::report::{Report, row, table};
 
 /// No DMAR table is longer, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// A decoded table.
 #[derive(Debug, Serialize)]
-pub struct Decoded {
-    host_address_bits: u32,
-    interrupt_remapping: bool,
-    structures: Vec<StructureView>,
+pub struct DecodedDmar {
+    /// Width of physical addresses.
+    pub host_address_bits: u32,
+    /// Whether the platform remaps interrupts.
+    pub interrupt_remapping: bool,
+    /// Its structures, in their order.
+    pub structures: Vec<StructureView>,
     /// What is wrong with it.
-    damage: Vec<String>,
+    pub damage: Vec<String>,
 }
 
-/// A remapping structure.
+/// Why a table was not decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum DmarFileError {
+    /// Its file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// It is no DMAR table.
+    #[error("{path} cannot be decoded")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DmarError,
+    },
+}
+
+/// A remapping structure. Fields have the names and meanings of the specification (VT-d 8.3 and on).
 #[derive(Debug, Serialize)]
 #[serde(tag = "structure", rename_all = "UPPERCASE")]
-enum StructureView {
+#[expect(missing_docs, reason = "the specification describes the fields")]
+pub enum StructureView {
+    /// DMA remapping hardware unit.
     Drhd { base: Hex, segment: u16, register_bytes: u64, include_pci_all: bool, scopes: Vec<ScopeView> },
+    /// Reserved memory region; `limit` is its last byte.
     Rmrr { base: Hex, limit: Hex, segment: u16, scopes: Vec<ScopeView> },
+    /// Root ports that support ATS.
     Atsr { segment: u16, all_ports: bool, scopes: Vec<ScopeView> },
+    /// Proximity domain of a unit.
     Rhsa { base: Hex, proximity_domain: u32 },
+    /// ACPI name-space device.
     Andd { device: u8, name: String },
+    /// SoC-integrated address translation cache.
     Satc { segment: u16, required: bool, scopes: Vec<ScopeView> },
+    /// A structure of another type, as bytes in hexadecimal.
     Unknown { kind: u16, bytes: String },
 }
 
 /// What a device scope names.
 #[derive(Debug, Serialize)]
-struct ScopeView {
-    kind: String,
+pub struct ScopeView {
+    /// What kind of device it is.
+    pub kind: String,
     /// I/O APIC id, HPET number or ANDD number.
-    enumeration_id: u8,
+    pub enumeration_id: u8,
     /// Bus of the first hop, then device and function of each: `00:1c.0/02.0`.
-    path: String,
+    pub path: String,
 }
 
 /// Decodes the table in a file.
-pub fn run(path: &Path) -> Result<Decoded> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
-    Decoded::new(&bytes).with_context(|| format!("{} cannot be decoded", path.display()))
+pub fn decode_dmar(path: &Path) -> Result<DecodedDmar, DmarFileError> {
+    let bytes = read(path).map_err(|source| DmarFileError::Read { path: path.to_owned(), source })?;
+    DecodedDmar::new(&bytes).map_err(|source| DmarFileError::Decode { path: path.to_owned(), source })
 }
 
-impl Decoded {
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl DecodedDmar {
     fn new(bytes: &[u8]) -> Result<Self, DmarError> {
         let dmar = Dmar::salvage(bytes)?;
         let mut decoded = Self {
@@ -143,31 +177,8 @@ impl StructureView {
         }
     }
 
-    /// Name, place and properties.
-    fn cells(&self) -> [String; 3] {
-        let segment = |segment: &u16| format!("segment {segment:04x}");
-        let (name, place, about) = match self {
-            Self::Drhd { base, segment: of, include_pci_all, .. } => {
-                let rest = if *include_pci_all { ", and all that no other unit names" } else { "" };
-                ("DRHD", base.to_string(), segment(of) + rest)
-            }
-            Self::Rmrr { base, limit, segment: of, .. } => ("RMRR", format!("{base}-{limit}"), segment(of)),
-            Self::Atsr { segment: of, all_ports, .. } => {
-                ("ATSR", String::new(), segment(of) + if *all_ports { ", all ports" } else { "" })
-            }
-            Self::Rhsa { base, proximity_domain } => {
-                ("RHSA", base.to_string(), format!("proximity domain {proximity_domain}"))
-            }
-            Self::Andd { device, name } => ("ANDD", format!("device {device}"), name.clone()),
-            Self::Satc { segment: of, required, .. } => {
-                ("SATC", String::new(), segment(of) + if *required { ", required" } else { "" })
-            }
-            Self::Unknown { kind, bytes } => ("unknown", format!("type {kind}"), bytes.clone()),
-        };
-        [name.to_owned(), place, about]
-    }
-
-    fn scopes(&self) -> &[ScopeView] {
+    /// What the structure is for, if it names devices.
+    pub fn scopes(&self) -> &[ScopeView] {
         match self {
             Self::Drhd { scopes, .. }
             | Self::Rmrr { scopes, .. }
@@ -198,42 +209,5 @@ impl ScopeView {
             enumeration_id: scope.enumeration_id,
             path: format!("{:02x}:{}", scope.bus, hops.join("/")),
         }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        let id = match self.kind.as_str() {
-            "I/O APIC" | "HPET" | "ACPI device" => format!("number {}", self.enumeration_id),
-            _ => String::new(),
-        };
-        vec![String::new(), format!("{} {}", self.kind, self.path), id]
-    }
-}
-
-impl Report for Decoded {
-    fn rows(&self) -> Vec<Vec<String>> {
-        let remapping = if self.interrupt_remapping { "yes" } else { "no" };
-        let mut rows = vec![
-            row("physical address bits", self.host_address_bits.to_string()),
-            row("interrupt remapping", remapping),
-        ];
-        rows.extend(self.damage.iter().map(|damage| row("damaged", damage)));
-        rows
-    }
-
-    fn text(&self) -> String {
-        let structures = self.structures.iter().flat_map(|structure| {
-            let scopes = structure.scopes().iter().map(ScopeView::cells);
-            std::iter::once(structure.cells().to_vec()).chain(scopes)
-        });
-        let structures: Vec<_> = structures.collect();
-        format!("{}\n{}", table(&self.rows()), table(&structures))
-    }
-
-    fn json(&self) -> Result<Value> {
-        Ok(serde_json::to_value(self)?)
-    }
-
-    fn is_whole(&self) -> bool {
-        self.damage.is_empty()
     }
 }

@@ -2,36 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use record::Record;
+use record::{DecodeError, Record};
 
-/// An open dump.
-pub struct Dump {
+use super::{InspectError, RecordError};
+
+/// An open dump with a record.
+pub(super) struct RecordedDump {
     /// Its file.
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// Release of the kernel that died.
-    pub release: String,
+    pub(super) release: String,
     /// Whether it was finished.
-    pub is_complete: bool,
+    pub(super) is_complete: bool,
     /// What the capture kernel found and did.
-    pub record: Record,
+    pub(super) record: Record,
     /// The dead kernel's memory, as far as it was dumped.
-    pub memory: dumpfile::Dump,
+    pub(super) memory: dumpfile::Dump,
 }
 
-impl Dump {
+impl RecordedDump {
     /// Opens a dump and reads the record in it.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = dumpfile::Dump::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::read(path, file).with_context(|| format!("cannot inspect {}", path.display()))
+    pub(super) fn open(path: &Path) -> Result<Self, InspectError> {
+        let file = dumpfile::Dump::open(path)
+            .map_err(|source| InspectError::Read { dump: path.to_owned(), source })?;
+        Self::read(path, file).map_err(|source| InspectError::NoRecord { dump: path.to_owned(), source })
     }
 
-    fn read(path: &Path, file: dumpfile::Dump) -> Result<Self> {
-        let Some(record) = find_record(file.notes().bytes())? else {
-            bail!(
-                "no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one"
-            );
-        };
+    fn read(path: &Path, file: dumpfile::Dump) -> Result<Self, RecordError> {
+        let record = find_record(file.notes().bytes())?.ok_or(RecordError::Missing)?;
         Ok(Self {
             path: path.to_owned(),
             release: file.release().escape_debug().to_string(),
@@ -43,7 +41,7 @@ impl Dump {
 }
 
 /// Finds the record among a dump's notes.
-pub fn find_record(notes: &[u8]) -> Result<Option<Record>, record::DecodeError> {
+pub(crate) fn find_record(notes: &[u8]) -> Result<Option<Record>, DecodeError> {
     let mut notes = vmcore::notes_in(notes);
     let note = notes.find(|note| note.name == record::NOTE_NAME && note.kind == record::NOTE_TYPE);
     note.map(|note| Record::decode(note.content)).transpose()

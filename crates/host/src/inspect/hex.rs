@@ -1,10 +1,11 @@
-//! Addresses as people and programs read them: hexadecimal. JSON has no numbers of 64 bits that all readers keep exact.
+//! Addresses as people and programs read them: in hexadecimal. JSON has no numbers of 64 bits that all readers keep exact.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// A number that is written in hexadecimal.
+/// A number that is written in hexadecimal, and read with or without `0x`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hex(pub u64);
 
@@ -20,11 +21,14 @@ impl Serialize for Hex {
     }
 }
 
-/// Reads an address, in hexadecimal with or without `0x`.
-pub fn parse(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16)
-        .map_err(|_| "an address is written in hexadecimal, like 0xfed90000".into())
+impl FromStr for Hex {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let number = u64::from_str_radix(digits, 16);
+        number.map(Self).map_err(|_| "an address is written in hexadecimal, like 0xfed90000")
+    }
 }
 
 #[cfg(test)]
@@ -33,8 +37,9 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_they_are_written() {
-        assert_eq!(parse(&Hex(0xFED9_0000).to_string()), Ok(0xFED9_0000));
-        assert_eq!(parse("fed90000"), Ok(0xFED9_0000));
+        let parse = |text: &str| text.parse::<Hex>();
+        assert_eq!(parse(&Hex(0xFED9_0000).to_string()), Ok(Hex(0xFED9_0000)));
+        assert_eq!(parse("fed90000"), Ok(Hex(0xFED9_0000)));
         assert!(parse("0x").is_err() && parse("-1").is_err() && parse("0x1_0000").is_err());
     }
 }

@@ -1,13 +1,13 @@
-//! `holdover inspect`: what the capture kernel found and did, and which memory devices could reach when the kernel died.
+//! Shows what the capture kernel found and did, and which memory devices could reach when the kernel died.
 //!
-//! The first is the record in the dump's notes, the second is walked anew in the dead kernel's own tables, as they lie in
+//! The first is the record in the dump's notes. The second is walked anew in the dead kernel's own tables, as they lie in
 //! the dump.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `dump` | the record and the memory in a dump |
 //! | `survey` | the walk, and what of it is kept |
-//! | `view`, `recorded`, `reached` | what is shown, for programs; `text` shows the same to people |
+//! | `view`, `recorded`, `reached` | what is shown, as values that [`serde`] writes |
 //! | `registers` | what the bits of registers mean |
 //! | `dmar` | the firmware's table of remapping units |
 
@@ -19,48 +19,78 @@ mod reached;
 mod recorded;
 mod registers;
 mod survey;
-mod text;
 mod view;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use dumpfile::DumpError;
+use record::DecodeError;
 
-use crate::report::Report;
-use device::DeviceName;
-use survey::Wanted;
+use self::dump::RecordedDump;
+use self::survey::Wanted;
 
-pub use dump::find_record;
+pub use self::device::DeviceName;
+pub use self::dmar::{DecodedDmar, DmarFileError, ScopeView, StructureView, decode_dmar};
+pub(crate) use self::dump::find_record;
+pub use self::hex::Hex;
+pub use self::reached::{ObstacleView, ReachView, RouteView, RunView, UserView};
+pub use self::recorded::{ContextView, DomainView, FaultView, HazardView, TakeoverView};
+pub use self::view::{Asked, Inspected, RegisterView, UnitView};
 
-/// What the command is told.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// A dump that Holdover's capture kernel wrote
-    #[arg(required_unless_present = "dmar")]
-    dump: Option<PathBuf>,
-    /// Only the remapping unit whose registers are at this physical address
-    #[arg(long, value_name = "BASE", value_parser = hex::parse)]
-    unit: Option<u64>,
-    /// Which memory this device could reach
-    #[arg(long, value_name = "[SSSS:]BB:DD.F[/PASID]")]
-    device: Option<DeviceName>,
-    /// Which devices could reach the page at this physical address
-    #[arg(long, value_name = "PHYSICAL", value_parser = hex::parse)]
-    address: Option<u64>,
-    /// Decode an ACPI DMAR table, such as /sys/firmware/acpi/tables/DMAR, instead of a dump
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "unit", "device", "address"])]
-    dmar: Option<PathBuf>,
+/// What to show of a dump: everything, or the part that is named.
+#[derive(Clone, Debug)]
+pub struct InspectRequest {
+    /// A dump that Holdover's capture kernel wrote.
+    pub dump: PathBuf,
+    /// Only the remapping unit whose registers are at this physical address.
+    pub unit: Option<Hex>,
+    /// Only what this device could reach.
+    pub device: Option<DeviceName>,
+    /// Only who could reach the page at this physical address.
+    pub address: Option<Hex>,
 }
 
-/// Reads and walks what was asked for.
-pub fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
-    match (&arguments.dmar, &arguments.dump) {
-        (Some(table), _) => Ok(Box::new(dmar::run(table)?)),
-        (None, Some(dump)) => {
-            let wanted = Wanted { device: arguments.device, address: arguments.address };
-            let inspected = view::inspect(&dump::Dump::open(dump)?, arguments.unit, wanted)?;
-            Ok(Box::new(inspected))
-        }
-        (None, None) => bail!("name a dump, or a DMAR table with --dmar"),
-    }
+/// Why a dump cannot be inspected.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It cannot be read, or is no dump.
+    #[error("cannot read {dump}")]
+    Read {
+        /// Its file.
+        dump: PathBuf,
+        /// What is wrong with it.
+        source: DumpError,
+    },
+    /// It is a dump, and cannot be inspected.
+    #[error("cannot inspect {dump}")]
+    NoRecord {
+        /// Its file.
+        dump: PathBuf,
+        /// What is wrong with its record.
+        source: RecordError,
+    },
+    /// No unit of the record is where the request says.
+    #[error("the record names no remapping unit at {base}")]
+    NoUnit {
+        /// The physical address that was asked for.
+        base: Hex,
+    },
+}
+
+/// What is wrong with the record in a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Something else made the dump.
+    #[error("no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one")]
+    Missing,
+    /// Another version of Holdover wrote it, or it is damaged.
+    #[error(transparent)]
+    Undecodable(#[from] DecodeError),
+}
+
+/// Reads the record in a dump, and walks the tables of the units that are asked for.
+pub fn inspect(request: &InspectRequest) -> Result<Inspected, InspectError> {
+    let dump = RecordedDump::open(&request.dump)?;
+    let wanted = Wanted { device: request.device, address: request.address.map(|Hex(address)| address) };
+    Inspected::new(&dump, request.unit, wanted)
 }

@@ -12,8 +12,11 @@ use super::survey::{Survey, Surveyed};
 /// What the devices of a unit could reach.
 #[derive(Debug, Serialize)]
 pub struct ReachView {
+    /// Where requests lead, and whose.
     pub routes: Vec<RouteView>,
+    /// Where they do not lead anywhere, or nobody knows where.
     pub obstacles: Vec<ObstacleView>,
+    /// Users and obstacles that are not listed.
     pub unlisted: u64,
     /// There are more tables than were looked at.
     pub cut: bool,
@@ -24,24 +27,36 @@ pub struct ReachView {
 /// A way of translation, who uses it and where it leads.
 #[derive(Debug, Serialize)]
 pub struct RouteView {
+    /// Who uses it.
     pub users: Vec<UserView>,
+    /// Which stages translate.
     pub translation: &'static str,
     /// Root tables: of the first stage, of the second, of both.
     pub tables: Vec<Hex>,
+    /// Width of I/O addresses; `None` in pass-through.
     pub address_bits: Option<u32>,
+    /// Bytes of I/O addresses that may be read.
     pub readable_bytes: u64,
+    /// Bytes of I/O addresses that may be written.
     pub writable_bytes: u64,
+    /// Where the I/O addresses lead, in their order.
     pub runs: Vec<RunView>,
+    /// Runs that are not listed.
     pub unlisted_runs: u64,
 }
 
 /// Who uses a way of translation.
 #[derive(Debug, Serialize)]
 pub struct UserView {
+    /// Bus, device and function: `00:14.0`.
     pub device: String,
+    /// PASID of its requests, if they have one.
     pub pasid: Option<u32>,
+    /// Domain-id, as it was found.
     pub domain: u16,
+    /// Whether the device may keep translations itself (ATS).
     pub device_tlb: bool,
+    /// The device and the PASID as one.
     #[serde(skip)]
     pub requester: Requester,
 }
@@ -49,10 +64,15 @@ pub struct UserView {
 /// I/O addresses that lead alike.
 #[derive(Debug, Serialize)]
 pub struct RunView {
+    /// The first I/O address.
     pub iova: Hex,
+    /// How many bytes.
     pub bytes: u64,
+    /// The first physical address, if they lead to memory.
     pub physical: Option<Hex>,
+    /// What may be done there.
     pub rights: Option<String>,
+    /// Size of the pages that map them; `None` if no table does.
     pub page_bytes: Option<u64>,
     /// Why they lead nowhere, or nobody knows where.
     pub obstacle: Option<String>,
@@ -61,12 +81,14 @@ pub struct RunView {
 /// A place of which it is not said where its requests lead.
 #[derive(Debug, Serialize)]
 pub struct ObstacleView {
+    /// Whose requests.
     pub place: String,
+    /// What is known.
     pub what: String,
 }
 
 impl ReachView {
-    pub fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
+    pub(super) fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
         let whole = survey.is_whole();
         let Survey { routes, obstacles, unlisted, is_cut, has_gaps: _ } = survey;
         let obstacle = |(place, obstacle): (Place, Obstacle)| ObstacleView {

@@ -11,62 +11,90 @@ use super::hex::Hex;
 /// What became of a unit's contexts and domains.
 #[derive(Debug, Serialize)]
 pub struct TakeoverView {
+    /// Physical address of the root table that the dead kernel left.
     pub old_root: Hex,
+    /// Physical address of the root table that replaced it.
     pub new_root: Hex,
+    /// What became of the dead kernel's invalidation queue.
     pub queue: String,
+    /// Faults that were recorded before the takeover was done.
     pub faults: Vec<FaultView>,
+    /// Entries that said how devices' requests are translated.
     pub contexts: Vec<ContextView>,
+    /// Entries that are not listed.
     pub unlisted_contexts: u64,
+    /// Domains that these entries named.
     pub domains: Vec<DomainView>,
+    /// Domains that are not listed.
     pub unlisted_domains: u64,
+    /// What was wrong or dangerous.
     pub hazards: Vec<HazardView>,
+    /// Hazards that are not listed.
     pub unlisted_hazards: u64,
 }
 
 /// A fault that was recorded before the takeover was done.
 #[derive(Debug, Serialize)]
 pub struct FaultView {
+    /// Bus, device and function: `00:14.0`.
     pub device: String,
+    /// PASID of the request, if it had one.
     pub pasid: Option<u32>,
+    /// Address of the page that was asked for.
     pub address: Hex,
+    /// Why it faulted, in the specification's numbers (VT-d 7.1.3).
     pub reason: Hex,
 }
 
 /// An entry that said how a device's requests are translated.
 #[derive(Debug, Serialize)]
 pub struct ContextView {
+    /// Bus, device and function: `00:14.0`.
     pub device: String,
+    /// PASID of the requests that it is for, if they have one.
     pub pasid: Option<u32>,
+    /// Its words, as they were found.
     pub entry: Vec<Hex>,
+    /// Which stages it has translate.
     pub translation: String,
     /// Domain-id as it was found.
     pub old_domain: u16,
     /// Domain-id now; `None` if it was not carried over.
     pub domain: Option<u16>,
+    /// What became of it.
     pub outcome: String,
 }
 
 /// A domain.
 #[derive(Debug, Serialize)]
 pub struct DomainView {
+    /// Its id.
     pub id: u16,
+    /// Width of its I/O addresses.
     pub address_bits: u32,
+    /// Tables that were duplicated for it.
     pub tables: u64,
+    /// Mappings in these.
     pub leaves: u64,
+    /// Mappings that were left out, for they led to the capture kernel's memory.
     pub fenced: u64,
+    /// What became of it.
     pub outcome: String,
 }
 
 /// Something wrong or dangerous.
 #[derive(Debug, Serialize)]
 pub struct HazardView {
+    /// Where it was found.
     pub place: String,
+    /// What it is.
     pub what: String,
+    /// What was done about it.
     pub outcome: String,
 }
 
 impl TakeoverView {
-    pub fn new(takeover: &Takeover) -> Self {
+    pub(super) fn new(takeover: &Takeover) -> Self {
         let Takeover { old_root, new_root, queue, faults, counts: _, contexts, domains, hazards } = takeover;
         Self {
             old_root: Hex(*old_root),
@@ -82,7 +110,7 @@ impl TakeoverView {
         }
     }
 
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.unlisted_contexts + self.unlisted_domains + self.unlisted_hazards == 0
     }
 }

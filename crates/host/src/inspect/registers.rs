@@ -8,12 +8,12 @@ use vtd::queue::QueueAddress;
 use vtd::registers::{self, Register};
 
 /// The register at this offset, if the specification has one there.
-pub fn at(offset: u16) -> Option<Register> {
+pub(super) fn at(offset: u16) -> Option<Register> {
     registers::FIXED.into_iter().find(|register| register.offset == usize::from(offset))
 }
 
 /// What a register's value means; empty if its name says it all.
-pub fn meaning(register: Register, value: u64) -> String {
+pub(super) fn meaning(register: Register, value: u64) -> String {
     match register {
         registers::VER => version(Version::from_bits(value as u32)),
         registers::CAP => capability(Capability::from_bits(value)),

@@ -19,45 +19,45 @@ const RUNS: usize = 1 << 20;
 
 /// What is asked for; nothing means everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// Only this device.
-    pub device: Option<DeviceName>,
+    pub(super) device: Option<DeviceName>,
     /// Only the page at this physical address.
-    pub address: Option<u64>,
+    pub(super) address: Option<u64>,
 }
 
 /// What a unit's tables say.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(super) struct Survey {
     /// By each route of translation: who uses it, and where it leads.
-    pub routes: Vec<Surveyed>,
+    pub(super) routes: Vec<Surveyed>,
     /// Places of which it is not said where their requests lead.
-    pub obstacles: Vec<(Place, Obstacle)>,
+    pub(super) obstacles: Vec<(Place, Obstacle)>,
     /// Requesters and obstacles that are not kept.
-    pub unlisted: u64,
+    pub(super) unlisted: u64,
     /// There are more tables than were looked at.
-    pub is_cut: bool,
+    pub(super) is_cut: bool,
     /// Some table of pages could not be read.
-    pub has_gaps: bool,
+    pub(super) has_gaps: bool,
 }
 
 /// A route, who uses it, and where it leads.
 #[derive(Debug)]
-pub struct Surveyed {
-    pub route: Route,
-    pub users: Vec<(Requester, Binding)>,
-    pub runs: Runs,
+pub(super) struct Surveyed {
+    pub(super) route: Route,
+    pub(super) users: Vec<(Requester, Binding)>,
+    pub(super) runs: Runs,
 }
 
 /// Pieces that follow each other, as one; up to a limit.
 #[derive(Debug, Default)]
-pub struct Runs {
-    pub listed: Vec<Piece>,
-    pub unlisted: u64,
+pub(super) struct Runs {
+    pub(super) listed: Vec<Piece>,
+    pub(super) unlisted: u64,
     /// Bytes of I/O addresses that may be read.
-    pub readable: u64,
+    pub(super) readable: u64,
     /// Bytes of I/O addresses that may be written.
-    pub writable: u64,
+    pub(super) writable: u64,
     /// Some table could not be read.
     has_gaps: bool,
     /// The run that goes on.
@@ -66,7 +66,7 @@ pub struct Runs {
 
 impl Survey {
     /// Walks the tables of a unit of this segment.
-    pub fn take<M: OldMemory>(tables: &Tables<'_, M>, segment: u16, wanted: Wanted) -> Self {
+    pub(super) fn take<M: OldMemory>(tables: &Tables<'_, M>, segment: u16, wanted: Wanted) -> Self {
         let mut survey = Self::default();
         let mut budget = Budget::new(TABLES);
         let is_wanted = |place| is_wanted(place, segment, wanted.device);
@@ -81,7 +81,7 @@ impl Survey {
     }
 
     /// Whether everything that was asked for could be told.
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let is_unknown = |(_, obstacle): &(Place, Obstacle)| obstacle.is_unknown();
         let all_listed = self.unlisted == 0 && self.routes.iter().all(|surveyed| surveyed.runs.unlisted == 0);
         !self.is_cut && !self.has_gaps && all_listed && !self.obstacles.iter().any(is_unknown)
@@ -158,7 +158,7 @@ fn is_wanted(place: Place, segment: u16, device: Option<DeviceName>) -> bool {
 
 impl Runs {
     /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.listed.len() as u64 + self.unlisted
     }
 

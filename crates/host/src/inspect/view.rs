@@ -1,8 +1,7 @@
-//! What is shown of a dump, as values: JSON for programs as it is; [`text`](super::text) is made of it for people.
+//! What is shown of a dump, as values that are written as JSON as they are.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
 use reach::Tables;
 use record::{Counts, State, Unit};
 use serde::Serialize;
@@ -10,7 +9,8 @@ use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::registers::{CAP, ECAP, GSTS, RTADDR};
 
-use super::dump::Dump;
+use super::InspectError;
+use super::dump::RecordedDump;
 use super::hex::Hex;
 use super::reached::ReachView;
 use super::recorded::TakeoverView;
@@ -20,19 +20,25 @@ use super::survey::{Survey, Wanted};
 /// What is shown of a dump.
 #[derive(Debug, Serialize)]
 pub struct Inspected {
+    /// Its file.
     pub dump: PathBuf,
+    /// Release of the kernel that died.
     pub kernel: String,
     /// Whether the dump was finished.
     pub dump_complete: bool,
     /// Version of the capture kernel.
     pub holdover: String,
+    /// Width of physical addresses.
     pub host_address_bits: u32,
+    /// What was taken over, of all units.
     pub counts: Counts,
+    /// The remapping units that were asked for.
     pub units: Vec<UnitView>,
     /// Units that the record leaves out.
     pub unlisted_units: u64,
     /// Whether everything that was asked for could be told.
     pub whole: bool,
+    /// What was asked for: of the rest, programs are told, and people are not.
     #[serde(skip)]
     pub asked: Asked,
 }
@@ -40,20 +46,28 @@ pub struct Inspected {
 /// What was asked for decides what people are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
+    /// All that there is.
     Everything,
+    /// What one device could reach.
     Device,
+    /// Who could reach one page.
     Address,
 }
 
 /// A remapping unit.
 #[derive(Debug, Serialize)]
 pub struct UnitView {
+    /// Physical address of its registers.
     pub base: Hex,
+    /// PCI segment of its devices.
     pub segment: u16,
+    /// Whether it was taken over.
     pub state: &'static str,
     /// Why it was not taken over.
     pub why: Option<String>,
+    /// Its registers as they were found.
     pub registers: Vec<RegisterView>,
+    /// What became of its contexts and domains; `None` if it was not taken over.
     pub takeover: Option<TakeoverView>,
     /// What devices could reach; `None` if there were no tables to ask.
     pub reach: Option<ReachView>,
@@ -62,36 +76,47 @@ pub struct UnitView {
 /// A register as it was found.
 #[derive(Debug, Serialize)]
 pub struct RegisterView {
+    /// Its name in the specification, or its offset if that has none.
     pub name: String,
+    /// What it held.
     pub value: Hex,
+    /// The names of what was set, or empty.
     pub meaning: String,
 }
 
-/// Reads the record, and walks the tables of the units that are asked for.
-pub fn inspect(dump: &Dump, base: Option<u64>, wanted: Wanted) -> Result<Inspected> {
-    let record = &dump.record;
-    let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| unit.base == base));
-    let units: Vec<UnitView> =
-        chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, wanted)).collect();
-    if let (Some(base), true) = (base, units.is_empty()) {
-        bail!("the record names no remapping unit at {base:#x}");
+impl Inspected {
+    /// Shows the record, and walks the tables of the units that are asked for.
+    pub(super) fn new(dump: &RecordedDump, base: Option<Hex>, wanted: Wanted) -> Result<Self, InspectError> {
+        let record = &dump.record;
+        let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| Hex(unit.base) == base));
+        let units: Vec<UnitView> =
+            chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, wanted)).collect();
+        if let (Some(base), true) = (base, units.is_empty()) {
+            return Err(InspectError::NoUnit { base });
+        }
+        Ok(Self {
+            dump: dump.path.clone(),
+            kernel: dump.release.clone(),
+            dump_complete: dump.is_complete,
+            holdover: record.writer.to_string(),
+            host_address_bits: record.host_address_bits,
+            counts: record.counts(),
+            whole: units.iter().all(UnitView::is_whole) && record.units.unlisted == 0,
+            units,
+            unlisted_units: record.units.unlisted,
+            asked: Asked::of(wanted),
+        })
     }
-    Ok(Inspected {
-        dump: dump.path.clone(),
-        kernel: dump.release.clone(),
-        dump_complete: dump.is_complete,
-        holdover: record.writer.to_string(),
-        host_address_bits: record.host_address_bits,
-        counts: record.counts(),
-        whole: units.iter().all(UnitView::is_whole) && record.units.unlisted == 0,
-        units,
-        unlisted_units: record.units.unlisted,
-        asked: match (wanted.device, wanted.address) {
-            (_, Some(_)) => Asked::Address,
-            (Some(_), None) => Asked::Device,
-            (None, None) => Asked::Everything,
-        },
-    })
+}
+
+impl Asked {
+    fn of(wanted: Wanted) -> Self {
+        match (wanted.device, wanted.address) {
+            (_, Some(_)) => Self::Address,
+            (Some(_), None) => Self::Device,
+            (None, None) => Self::Everything,
+        }
+    }
 }
 
 impl UnitView {

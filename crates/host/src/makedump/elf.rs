@@ -6,27 +6,28 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use anyhow::Result;
 use engine::Source;
 use kdump::{BLOCK, Page, Statistics};
 use machine::{OldMemory, Range};
 use vmcore::{CoreLayout, Ram, Segment};
 use zerocopy::IntoBytes;
 
-use super::Written;
 use super::aligned::{self, AlignedPage};
 use super::growing::Growing;
+use super::{MakingError, Written};
+use crate::progress::Progress;
 
 /// Pages that are read at once where they follow each other.
 const BATCH: usize = 64;
 
-/// Writes a core of what `source` chooses of memory that lies in `segments`; calls `progress` with the number of pages that
-/// are done.
+type Result<T> = std::result::Result<T, MakingError>;
+
+/// Writes a core of what `source` chooses of memory that lies in `segments`. The steps of `progress` are pages.
 pub(super) fn write<M: OldMemory>(
     source: &Source<'_, M>,
     segments: &[Segment],
     file: &File,
-    progress: impl Fn(Statistics),
+    progress: &dyn Progress,
 ) -> Result<Written> {
     let start = Instant::now();
     let (kept, counts) = source.kept()?;
@@ -42,7 +43,10 @@ pub(super) fn write<M: OldMemory>(
         statistics,
         missing: Vec::new(),
     };
-    pages.copy(&kept, progress)?;
+    progress.begin(statistics.pages);
+    let copied = pages.copy(&kept, progress);
+    progress.end();
+    copied?;
     file.write_all_at(notes, pages.layout.notes_at())?;
     Ok(Written { counts, choosing, statistics: pages.finish()? })
 }
@@ -59,13 +63,13 @@ struct Pages<'a, M> {
 }
 
 impl<M: OldMemory> Pages<'_, M> {
-    fn copy(&mut self, kept: &Ram, progress: impl Fn(Statistics)) -> Result<()> {
+    fn copy(&mut self, kept: &Ram, progress: &dyn Progress) -> Result<()> {
         let mut room = aligned::pages(BATCH);
         for run in kept.ranges() {
             for address in (run.start..run.end).step_by(BATCH * BLOCK) {
                 let pages = ((run.end - address) / BLOCK as u64).min(BATCH as u64) as usize;
                 self.copy_batch(address, &mut room[..pages])?;
-                progress(self.statistics);
+                progress.advance_to(self.statistics.done);
             }
         }
         Ok(())

@@ -8,15 +8,15 @@ use super::batch::Batch;
 /// A batch, and where to tell that its pages are in the file.
 pub(super) struct Job {
     pub(super) batch: Batch,
-    done: Sender<Outcome>,
+    done: Sender<WrittenBatch>,
 }
 
 /// The batch, unless writing its pages has failed.
-pub(super) type Outcome = Result<Batch, WriteError>;
+pub(super) type WrittenBatch = Result<Batch, WriteError>;
 
 impl Job {
     /// A job, and what comes of it: nothing, if it is lost.
-    pub(super) fn new(batch: Batch) -> (Self, Receiver<Outcome>) {
+    pub(super) fn new(batch: Batch) -> (Self, Receiver<WrittenBatch>) {
         let (done, outcome) = bounded(1);
         (Self { batch, done }, outcome)
     }

@@ -1,99 +1,104 @@
-//! What `holdover makedump` says of the dump that it made.
+//! What is said of the dump that was made.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use dumpfile::{Format, Lack};
 use kdump::Statistics;
-use serde_json::{Value, json};
-use vmcore::Counts;
+use vmcore::{Counts, Unknown};
 
-use crate::report::{self, Report, row};
+use crate::Bytes;
 
 /// A dump that was made.
-pub struct Made {
-    pub(super) out: PathBuf,
-    pub(super) release: String,
-    pub(super) counts: Counts,
-    pub(super) written: Statistics,
-    /// What the dump lacks, because the core lacks it.
-    pub(super) lacks: Vec<String>,
-    /// What costs the dump exclusions.
-    pub(super) unknown: Vec<String>,
+#[derive(Debug)]
+pub struct MadeDump {
+    /// Its file.
+    pub out: PathBuf,
+    /// Release of the kernel that died.
+    pub release: String,
+    /// How many pages there were, and how many were left out for which reason.
+    pub counts: Counts,
+    /// How many pages were written, and how.
+    pub written: Statistics,
+    /// What the dump lacks, because the input lacks it.
+    pub lacks: Vec<MadeLack>,
+    /// Why pages were kept that should have been left out.
+    pub kept_more: Vec<KeptMore>,
     /// How long it took to choose pages.
-    pub(super) choosing: Duration,
+    pub choosing: Duration,
     /// How long it took altogether.
-    pub(super) took: Duration,
+    pub took: Duration,
 }
 
-impl Made {
-    fn state(&self) -> String {
-        if self.lacks.is_empty() {
-            "complete".to_owned()
-        } else {
-            format!("partial: {}", self.lacks.join(", "))
-        }
+impl MadeDump {
+    /// Whether it has all that was to be kept.
+    pub fn is_complete(&self) -> bool {
+        self.lacks.is_empty()
     }
 
     /// Memory that was dumped in a second, in MB.
-    fn rate(&self) -> u128 {
+    pub fn rate(&self) -> u128 {
         let bytes = u128::from(self.written.done) * kdump::BLOCK as u128;
         bytes / self.took.as_micros().max(1)
     }
+}
 
-    /// Why pages were left out, and of how many.
-    fn reasons(&self) -> [(&'static str, u64); 6] {
-        let counts = &self.counts;
-        [
-            ("free", counts.free),
-            ("cache", counts.cache),
-            ("private_cache", counts.private_cache),
-            ("user", counts.user),
-            ("poisoned", counts.poisoned),
-            ("offline", counts.offline),
-        ]
+/// What a dump lacks that was made of another. Its text says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeLack {
+    /// What the input, which has this format, lacked before.
+    Input(Lack, Format),
+    /// Pages that could not be read.
+    Unread {
+        /// How many.
+        pages: u64,
+    },
+}
+
+impl MadeLack {
+    /// What a dump lacks because its memory could not be read.
+    pub(super) fn unread(statistics: Statistics) -> Option<Self> {
+        (statistics.missing > 0).then_some(Self::Unread { pages: statistics.missing })
     }
 }
 
-impl Report for Made {
-    fn rows(&self) -> Vec<Vec<String>> {
-        let Statistics { pages, zero, .. } = self.written;
-        let reasons = self.reasons().map(|(reason, pages)| format!("{} {pages}", reason.replace('_', " ")));
-        let mut rows = vec![
-            row("dump", self.out.display().to_string()),
-            row("state", self.state()),
-            row("size", report::size(self.written.file_bytes)),
-            row("kernel", self.release.clone()),
-            row("pages", format!("{pages} of {}, {zero} of them zeros", self.counts.ram)),
-            row("left out", reasons.join(", ")),
-            row("time", format!("{:.2} s, {} MB/s", self.took.as_secs_f64(), self.rate())),
-        ];
-        rows.extend(self.unknown.iter().map(|unknown| row("kept more", format!("because {unknown}"))));
-        rows
+impl fmt::Display for MadeLack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lack, format) = match *self {
+            Self::Input(lack, format) => (lack, format),
+            Self::Unread { pages } => return write!(f, "{pages} pages could not be read"),
+        };
+        let input = match format {
+            Format::Elf => "core",
+            Format::Kdump => "dump",
+        };
+        match lack {
+            Lack::Bytes(bytes) => write!(f, "the {input} was cut short by {}", Bytes(bytes)),
+            Lack::Records => write!(f, "the flattened {input} was cut short"),
+            Lack::Unfinished => write!(f, "the {input} that it is made of is partial"),
+            Lack::Notes(count) => write!(f, "{count} of the {input}'s notes are damaged"),
+        }
     }
+}
 
-    fn json(&self) -> Result<Value> {
-        let reasons: serde_json::Map<_, _> =
-            self.reasons().into_iter().map(|(reason, pages)| (reason.to_owned(), json!(pages))).collect();
-        Ok(json!({
-            "path": self.out,
-            "complete": self.is_whole(),
-            "state": self.state(),
-            "bytes": self.written.file_bytes,
-            "kernel": self.release,
-            "pages": self.written.pages,
-            "zero": self.written.zero,
-            "missing": self.written.missing,
-            "ram": self.counts.ram,
-            "left_out": reasons,
-            "unknown": self.counts.unknown,
-            "unknown_facts": self.unknown,
-            "choosing_seconds": self.choosing.as_secs_f64(),
-            "seconds": self.took.as_secs_f64(),
-        }))
-    }
+/// Why a dump has pages that should have been left out. Its text says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptMore {
+    /// VMCOREINFO does not say something that tells them from others.
+    Unknown(Unknown),
+    /// What describes them could not be read.
+    Undescribed {
+        /// How many pages that are.
+        pages: u64,
+    },
+}
 
-    fn is_whole(&self) -> bool {
-        self.lacks.is_empty()
+impl fmt::Display for KeptMore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(unknown) => unknown.fmt(f),
+            Self::Undescribed { pages } => write!(f, "what describes {pages} pages could not be read"),
+        }
     }
 }

@@ -1,4 +1,12 @@
-//! `holdover makedump`: makes a small dump of an ELF core or of a larger dump, as makedumpfile does.
+//! Makes a small dump of an ELF core or of a larger dump, as makedumpfile does.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `elf` | writes the dump as an ELF core |
+//! | `pipeline`, `worker`, `batch`, `job` | bring pages from memory into a kdump-compressed dump, on all processors |
+//! | `chunk`, `output`, `growing` | the file, as the pipeline writes it |
+//! | `aligned`, `aside` | what makes copying and starting threads fast |
+//! | `made` | what is said of the dump that was made |
 
 mod aligned;
 mod aside;
@@ -13,80 +21,148 @@ mod pipeline;
 mod worker;
 
 use std::fs::File;
+use std::io;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use dumpfile::{Dump, DumpError, Format, Lack};
+use dumpfile::{Dump, DumpError};
 use engine::{Begun, Source};
-use indicatif::{ProgressBar, ProgressStyle};
-use kdump::{Codec, Pages, Statistics, WriteError};
-use vmcore::{Counts, Kernel, Level, Ram, Vital};
+use kdump::{Pages, Statistics, WriteError};
+use vmcore::{Counts, Kernel, OutOfMemory, Ram, TooManyPieces, Vital};
 
-use self::made::Made;
+pub use self::made::{KeptMore, MadeDump, MadeLack};
 use self::output::Output;
 use self::worker::Route;
-use crate::unfinished::Unfinished;
-use crate::{codec, report};
+use crate::progress::Progress;
+use crate::unfinished::{IfExists, OutputError, Unfinished};
 
-/// What the command is told.
-#[derive(clap::Args)]
-pub struct Arguments {
-    /// Which pages to leave out, in makedumpfile's numbering: the sum of 1 zero, 2 cache, 4 private cache, 8 user, 16 free
-    #[arg(short = 'd', long, default_value = "31", value_parser = parse_level)]
-    level: Level,
-    /// How to compress pages: none, zlib, lzo, snappy or zstd
-    ///
-    /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand snappy and zstd;
-    /// Debian's makedumpfile knows no snappy, and zstd since Debian 13. lzo and snappy are the fastest, zstd makes the
-    /// smallest dumps.
-    #[arg(long, default_value = "zlib", value_parser = codec::any)]
-    codec: Codec,
-    /// Write an ELF core, which is not compressed
-    #[arg(long, conflicts_with = "codec")]
-    elf: bool,
-    /// How many processors read and compress [default: all]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZero<usize>>,
-    /// Replace a file of the name OUT
-    #[arg(long)]
-    force: bool,
-    /// An ELF core, such as /proc/vmcore, or a kdump-compressed dump, of which more is to be left out
-    #[arg(value_name = "IN")]
-    input: PathBuf,
-    /// The dump to make; it appears under this name only when it is whole
-    out: PathBuf,
+pub use kdump::Codec;
+pub use vmcore::Level;
+
+/// What to make a dump of, and which kind.
+#[derive(Clone, Debug)]
+pub struct MakedumpRequest {
+    /// An ELF core, such as `/proc/vmcore`, or a kdump-compressed dump, of which more is to be left out.
+    pub input: PathBuf,
+    /// The dump to make; it appears under this name only when it is whole.
+    pub out: PathBuf,
+    /// What to do if there is a file of that name.
+    pub if_exists: IfExists,
+    /// Which pages to leave out.
+    pub level: Level,
+    /// How the dump is stored.
+    pub form: Form,
+    /// How many processors read and compress; `None` means all.
+    pub threads: Option<NonZero<usize>>,
 }
 
-fn parse_level(text: &str) -> Result<Level, String> {
-    let level = text.parse().ok().and_then(Level::new);
-    level.ok_or_else(|| "levels go from 0 to 31".to_owned())
+/// How a dump is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In the kdump-compressed format, with pages compressed by this codec.
+    Compressed(Codec),
+    /// As an ELF core, which is not compressed.
+    Elf,
 }
 
-/// Makes the dump.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Made> {
-    let input = arguments.input.display();
-    let (dump, ram) = open(&arguments.input).with_context(|| format!("cannot read {input}"))?;
-    check_notes(&dump, &ram).with_context(|| format!("{input} cannot be made a dump of"))?;
+/// Why a dump was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakedumpError {
+    /// The input cannot be read, or is no dump.
+    #[error("cannot read {input}")]
+    Read {
+        /// The input.
+        input: PathBuf,
+        /// What is wrong with it.
+        source: DumpError,
+    },
+    /// The input lacks what no dump can do without.
+    #[error("{input} cannot be made a dump of")]
+    Unfit {
+        /// The input.
+        input: PathBuf,
+        /// What it lacks.
+        source: Unfit,
+    },
+    /// The dump's file cannot be made.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Something failed on the way.
+    #[error("cannot make {out}; {unfinished} has a part of it, marked as incomplete")]
+    Failed {
+        /// The name that was asked for.
+        out: PathBuf,
+        /// The name under which the file was begun.
+        unfinished: PathBuf,
+        /// What failed.
+        source: MakingError,
+    },
+}
+
+/// Why a dump can be made of no part of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is empty.
+    #[error("it lists no memory")]
+    NoMemory,
+    /// Damaged notes come before those with VMCOREINFO, without which no reader finds its way through the memory.
+    #[error("its notes are damaged, and VMCOREINFO is lost with them")]
+    NotesDamaged,
+    /// VMCOREINFO is in the part that is missing.
+    #[error("{0}, and VMCOREINFO is lost with that")]
+    Cut(MadeLack),
+    /// It never had one.
+    #[error("it has no VMCOREINFO; is it a kernel's?")]
+    NoVmcoreinfo,
+}
+
+/// What failed while a dump was written.
+#[derive(Debug, thiserror::Error)]
+pub enum MakingError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] io::Error),
+    /// The writer of the kdump-compressed format.
+    #[error(transparent)]
+    Format(#[from] WriteError),
+    /// The input.
+    #[error(transparent)]
+    Input(#[from] DumpError),
+    /// Pages that could not be read split the core into more pieces than its header has room for.
+    #[error(transparent)]
+    TooManyPieces(#[from] TooManyPieces),
+    /// There is no memory for lists of pages.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
+/// Makes the dump. The steps of `progress` are pages.
+pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<MadeDump, MakedumpError> {
+    let input = &request.input;
+    let (dump, ram) = open(input).map_err(|source| MakedumpError::Read { input: input.clone(), source })?;
+    check(&dump, &ram).map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
     let kernel = Kernel::new(dump.vmcoreinfo());
     let source = Source {
         memory: &dump,
         kernel: &kernel,
         notes: dump.notes(),
         ram: &ram,
-        // What was left out before is left out for good, which is to be told.
-        level: arguments.level | dump.level(),
+        // The input does not have what was left out of it before: the dump's header says so too.
+        level: request.level | dump.level(),
     };
-    let lacks = dump.lacks().map(|lack| told(lack, dump.format())).collect();
-    let unfinished = Unfinished::create(&arguments.out, arguments.force.into())?;
-    match (Making { source, arguments, lacks }).write(unfinished.file()) {
-        Ok(made) => unfinished.keep().map(|()| made),
-        Err(error) => {
-            let (out, left) = (arguments.out.display(), unfinished.path().display());
-            Err(error.context(format!("cannot make {out}; {left} has a part of it, marked as incomplete")))
+    let lacks = dump.lacks().map(|lack| MadeLack::Input(lack, dump.format())).collect();
+    let unfinished = Unfinished::create(&request.out, request.if_exists)?;
+    match (Making { source, request, lacks, progress }).write(unfinished.file()) {
+        Ok(made) => {
+            unfinished.keep()?;
+            Ok(made)
+        }
+        Err(source) => {
+            let (out, unfinished) = (request.out.clone(), unfinished.path().to_owned());
+            Err(MakedumpError::Failed { out, unfinished, source })
         }
     }
 }
@@ -97,38 +173,27 @@ fn open(input: &Path) -> Result<(Dump, Ram), DumpError> {
     Ok((dump, ram))
 }
 
-/// Without VMCOREINFO no reader finds its way through the memory.
-fn check_notes(dump: &Dump, ram: &Ram) -> anyhow::Result<()> {
-    ensure!(ram.pages() > 0, "it lists no memory");
+/// Checks that there is memory, and VMCOREINFO: without that no reader finds its way through the memory.
+fn check(dump: &Dump, ram: &Ram) -> Result<(), Unfit> {
+    if ram.pages() == 0 {
+        return Err(Unfit::NoMemory);
+    }
     if !dump.vmcoreinfo().text().is_empty() {
         return Ok(());
     }
-    match dump.lacks().next() {
-        Some(Lack::Notes(_)) => bail!("its notes are damaged, and VMCOREINFO is lost with them"),
-        Some(lack) => bail!("{}, and VMCOREINFO is lost with that", told(lack, dump.format())),
-        None => bail!("it has no VMCOREINFO; is it a kernel's?"),
-    }
-}
-
-/// What is not as it should be with the input.
-fn told(lack: Lack, format: Format) -> String {
-    let input = match format {
-        Format::Elf => "core",
-        Format::Kdump => "dump",
-    };
-    match lack {
-        Lack::Bytes(bytes) => format!("the {input} was cut short by {}", report::size(bytes)),
-        Lack::Records => format!("the flattened {input} was cut short"),
-        Lack::Unfinished => format!("the {input} that it is made of is partial"),
-        Lack::Notes(count) => format!("{count} of the {input}'s notes are damaged"),
-    }
+    Err(match dump.lacks().next() {
+        Some(dumpfile::Lack::Notes(_)) => Unfit::NotesDamaged,
+        Some(lack) => Unfit::Cut(MadeLack::Input(lack, dump.format())),
+        None => Unfit::NoVmcoreinfo,
+    })
 }
 
 /// A dump in the making.
 struct Making<'a> {
     source: Source<'a, Dump>,
-    arguments: &'a Arguments,
-    lacks: Vec<String>,
+    request: &'a MakedumpRequest,
+    lacks: Vec<MadeLack>,
+    progress: &'a dyn Progress,
 }
 
 /// A dump that has everything but its pages, and what it takes to store them.
@@ -148,93 +213,91 @@ struct Written {
 }
 
 impl Making<'_> {
-    fn write(mut self, file: &File) -> anyhow::Result<Made> {
+    fn write(mut self, file: &File) -> Result<MadeDump, MakingError> {
         let start = Instant::now();
-        let written = if self.arguments.elf { self.write_elf(file)? } else { self.write_compressed(file)? };
-        self.lacks.extend(not_read(written.statistics));
+        let written = match self.request.form {
+            Form::Elf => self.write_elf(file)?,
+            Form::Compressed(codec) => self.write_compressed(file, codec)?,
+        };
+        self.lacks.extend(MadeLack::unread(written.statistics));
         Ok(self.made(written, start.elapsed()))
     }
 
-    fn write_elf(&self, file: &File) -> anyhow::Result<Written> {
-        let bar = progress(0);
-        let show = |statistics: Statistics| {
-            bar.set_length(statistics.pages);
-            bar.set_position(statistics.done);
-        };
+    fn write_elf(&self, file: &File) -> Result<Written, MakingError> {
         let Source { memory, kernel, ram, .. } = self.source;
-        let written = elf::write(&self.source, &memory.segments(kernel, ram)?, file, show);
-        bar.finish_and_clear();
-        written
+        elf::write(&self.source, &memory.segments(kernel, ram)?, file, self.progress)
     }
 
-    fn write_compressed(&self, file: &File) -> anyhow::Result<Written> {
-        let threads = self.arguments.threads.unwrap_or_else(all_processors);
+    fn write_compressed(&self, file: &File, codec: Codec) -> Result<Written, MakingError> {
+        let threads = self.request.threads.unwrap_or_else(all_processors);
         let output = Output::new(file, pipeline::open_bytes(threads));
-        let written = self.write_pages(&output, threads);
+        let route = Route { memory: self.source.memory, codec, output: &output };
+        let written = self.write_pages(&route, threads);
         // The host says better than the format what was wrong.
         let host = output.into_error();
-        written.map_err(|error| host.map_or(error.into(), anyhow::Error::from))
+        written.map_err(|error| host.map_or(error.into(), MakingError::from))
     }
 
-    fn write_pages(&self, output: &Output<'_>, threads: NonZero<usize>) -> Result<Written, WriteError> {
-        let mut device = output;
-        let Prepared { begun, vital, choosing } = self.prepare(&mut device, threads)?;
+    fn write_pages(&self, route: &Route<'_, Dump>, threads: NonZero<usize>) -> Result<Written, WriteError> {
+        let mut device = route.output;
+        let Prepared { begun, vital, choosing } = self.prepare(&mut device, route.codec, threads)?;
         let Begun { mut pages, counts } = begun;
-        let stored = self.store(&mut pages, vital, output, threads);
-        let missing = not_read(pages.statistics());
+        let stored = self.store(&mut pages, vital, route, threads);
+        let missing = MadeLack::unread(pages.statistics());
         let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();
         let ended = if whole { pages.finish() } else { pages.abandon() };
         stored.and(ended.error.map_or(Ok(()), Err))?;
-        output.set_len(ended.statistics.file_bytes)?;
+        route.output.set_len(ended.statistics.file_bytes)?;
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
-    /// Chooses pages, and finds out which readers cannot do without: another thread does that meanwhile, if there may be one.
+    /// Chooses pages. Meanwhile another thread, if there may be one, finds the pages without which no reader opens the dump.
     fn prepare<'d, 'o>(
         &self,
         device: &'d mut &'o Output<'o>,
+        codec: Codec,
         threads: NonZero<usize>,
     ) -> Result<Prepared<'_, 'd, 'o>, WriteError> {
-        let start = Instant::now();
+        let (source, start) = (&self.source, Instant::now());
         thread::scope(|scope| {
-            let vital = (threads.get() > 1).then(|| aside::spawn(scope, || self.source.vital()));
-            let begun = self.source.begin(device, self.arguments.codec)?;
+            let vital = (threads.get() > 1).then(|| aside::spawn(scope, || source.vital()));
+            let begun = source.begin(device, codec)?;
             let choosing = start.elapsed();
-            let vital = vital.map_or_else(|| Ok(self.source.vital()), ScopedJoinHandle::join);
+            let vital = vital.map_or_else(|| Ok(source.vital()), ScopedJoinHandle::join);
             Ok(Prepared { begun, vital: vital.unwrap_or_else(|panic| resume_unwind(panic)), choosing })
         })
     }
 
-    /// Stores all kept pages, and shows how far it is.
+    /// Stores all kept pages, and shows how many are stored.
     fn store(
         &self,
         pages: &mut Pages<'_, &Output<'_>>,
         vital: Option<Vital<'_, Dump>>,
-        output: &Output<'_>,
+        route: &Route<'_, Dump>,
         threads: NonZero<usize>,
     ) -> Result<(), WriteError> {
-        let bar = progress(pages.statistics().pages);
-        let route = Route { memory: self.source.memory, codec: self.arguments.codec, output };
-        let stored = pipeline::write_pages(pages, vital, &route, threads, |done| bar.set_position(done));
-        bar.finish_and_clear();
+        let progress = self.progress;
+        progress.begin(pages.statistics().pages);
+        let stored = pipeline::write_pages(pages, vital, route, threads, |done| progress.advance_to(done));
+        progress.end();
         stored
     }
 
     /// What costs the dump exclusions.
-    fn unknown(&self, counts: Counts) -> Vec<String> {
-        let facts: Vec<_> = self.source.kernel.unknown().map(|unknown| unknown.to_string()).collect();
-        let unread = facts.is_empty() && counts.unknown > 0;
-        let unread = unread.then(|| format!("what describes {} pages could not be read", counts.unknown));
-        facts.into_iter().chain(unread).collect()
+    fn kept_more(&self, counts: Counts) -> Vec<KeptMore> {
+        let facts: Vec<_> = self.source.kernel.unknown().map(KeptMore::Unknown).collect();
+        let undescribed = facts.is_empty() && counts.unknown > 0;
+        let undescribed = undescribed.then_some(KeptMore::Undescribed { pages: counts.unknown });
+        facts.into_iter().chain(undescribed).collect()
     }
 
-    fn made(self, Written { counts, choosing, statistics }: Written, took: Duration) -> Made {
-        Made {
-            out: self.arguments.out.clone(),
+    fn made(self, Written { counts, choosing, statistics }: Written, took: Duration) -> MadeDump {
+        MadeDump {
+            out: self.request.out.clone(),
             release: self.source.header().utsname.release.as_str().escape_debug().to_string(),
             counts,
             written: statistics,
-            unknown: self.unknown(counts),
+            kept_more: self.kept_more(counts),
             lacks: self.lacks,
             choosing,
             took,
@@ -242,18 +305,6 @@ impl Making<'_> {
     }
 }
 
-/// What a dump lacks because its memory could not be read.
-fn not_read(statistics: Statistics) -> Option<String> {
-    (statistics.missing > 0).then(|| format!("{} pages could not be read", statistics.missing))
-}
-
 fn all_processors() -> NonZero<usize> {
     thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
-}
-
-/// A bar on standard error, if that is a terminal.
-fn progress(pages: u64) -> ProgressBar {
-    let bar = ProgressBar::new(pages);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages  {per_sec}  {eta} left");
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

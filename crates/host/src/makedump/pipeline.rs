@@ -18,7 +18,7 @@ use vmcore::Vital;
 use super::aside;
 use super::batch::Batch;
 use super::chunk;
-use super::job::{Job, Outcome};
+use super::job::{Job, WrittenBatch};
 use super::output::Output;
 use super::worker::{Route, Worker};
 
@@ -62,7 +62,7 @@ struct Line<'e, M> {
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
     /// What comes of each, in the order in which they left. Nothing comes if the thread that had it is gone.
-    results: VecDeque<Receiver<Outcome>>,
+    results: VecDeque<Receiver<WrittenBatch>>,
     /// Batches for reuse.
     spare: Vec<Batch>,
     /// The caller's own.

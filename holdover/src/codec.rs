@@ -1,14 +1,14 @@
 //! Codecs as the command line names them.
 
-use kdump::Codec;
+use host::makedump::Codec;
 
 /// Any codec.
-pub fn any(name: &str) -> Result<Codec, String> {
+pub(crate) fn any(name: &str) -> Result<Codec, String> {
     among(Codec::ALL, name)
 }
 
 /// One that the capture kernel knows.
-pub fn in_capture_kernel(name: &str) -> Result<Codec, String> {
+pub(crate) fn in_capture_kernel(name: &str) -> Result<Codec, String> {
     among(Codec::EVERYWHERE, name)
 }
 

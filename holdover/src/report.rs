@@ -10,7 +10,7 @@ use serde_json::Value;
 const LACKING: u8 = 3;
 
 /// The result of a command.
-pub trait Report {
+pub(crate) trait Report {
     /// Rows of cells; the first cell names what the row is about.
     fn rows(&self) -> Vec<Vec<String>>;
 
@@ -29,7 +29,7 @@ pub trait Report {
 }
 
 /// Prints a report, and says what exit status it means.
-pub fn show(report: &dyn Report, json: bool) -> Result<ExitCode> {
+pub(crate) fn show(report: &dyn Report, json: bool) -> Result<ExitCode> {
     if json {
         println!("{}", serde_json::to_string_pretty(&report.json()?)?);
     } else {
@@ -39,7 +39,7 @@ pub fn show(report: &dyn Report, json: bool) -> Result<ExitCode> {
 }
 
 /// Lays rows out in columns.
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell: &String| cell.chars().count()).max()
@@ -57,13 +57,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Bytes as people read them.
-pub fn size(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
-}
-
 /// A row of two cells.
-pub fn row(name: &str, value: impl Into<String>) -> Vec<String> {
+pub(crate) fn row(name: &str, value: impl Into<String>) -> Vec<String> {
     vec![name.to_owned(), value.into()]
 }
 

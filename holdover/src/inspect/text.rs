@@ -3,13 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use host::Bytes;
+use host::inspect::{Asked, Inspected, ReachView, RouteView, RunView, TakeoverView, UnitView, UserView};
 use serde_json::Value;
-use vtd::source::Requester;
 
-use super::reached::{ReachView, RouteView, RunView};
-use super::recorded::TakeoverView;
-use super::view::{Asked, Inspected, UnitView};
-use crate::report::{Report, row, size, table};
+use crate::report::{Report, row, table};
 
 /// Runs of one device that are shown; JSON has all.
 const RUNS_SHOWN: usize = 1000;
@@ -158,7 +156,7 @@ fn summary(unit: &UnitView) -> String {
     let rows = reach.routes.iter().flat_map(|route| {
         route.users.iter().map(|user| {
             let runs = route.runs.len() as u64 + route.unlisted_runs;
-            let sizes = [route.readable_bytes, route.writable_bytes].map(size);
+            let sizes = [route.readable_bytes, route.writable_bytes].map(|bytes| Bytes(bytes).to_string());
             let [readable, writable] = sizes;
             let (requester, how) = (user.requester.to_string(), way(route));
             vec![requester, format!("{:#x}", user.domain), how, readable, writable, runs.to_string()]
@@ -205,10 +203,8 @@ fn mappers(unit: &UnitView) -> String {
     let rows: Vec<_> = reach
         .routes
         .iter()
-        .flat_map(|route| route.users.iter().map(move |user| (user.requester, user.domain, route)))
-        .flat_map(|(requester, domain, route)| {
-            route.runs.iter().map(move |run| mapper_cells(requester, domain, route, run))
-        })
+        .flat_map(|route| route.users.iter().map(move |user| (user, route)))
+        .flat_map(|(user, route)| route.runs.iter().map(move |run| mapper_cells(user, route, run)))
         .collect();
     let found = if rows.is_empty() {
         "  No device could reach it\n".to_owned()
@@ -222,8 +218,8 @@ fn mappers(unit: &UnitView) -> String {
     [found, obstacles(reach)].concat()
 }
 
-fn mapper_cells(requester: Requester, domain: u16, route: &RouteView, run: &RunView) -> Vec<String> {
-    let mut cells = vec![requester.to_string(), format!("{domain:#x}"), way(route)];
+fn mapper_cells(user: &UserView, route: &RouteView, run: &RunView) -> Vec<String> {
+    let mut cells = vec![user.requester.to_string(), format!("{:#x}", user.domain), way(route)];
     cells.extend(run_cells(run));
     cells
 }
@@ -238,9 +234,9 @@ fn run_cells(run: &RunView) -> Vec<String> {
     vec![
         iova,
         format!("{:#x}-{:#x}", physical.0, physical.0.wrapping_add(last)),
-        size(run.bytes),
+        Bytes(run.bytes).to_string(),
         run.rights.clone().unwrap_or_default(),
-        run.page_bytes.map(size).unwrap_or_default(),
+        run.page_bytes.map(|bytes| Bytes(bytes).to_string()).unwrap_or_default(),
     ]
 }
 

@@ -1,0 +1,92 @@
+//! `holdover collect`: copies a dump out of its area into a file, and says how whole it is.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use host::areas::AreaName;
+use host::collect::{self, AboutDump, AreaContent, CollectError, CollectRequest, Collected, Ending, Lack};
+use host::{Bytes, IfExists};
+use serde_json::{Value, json};
+
+use crate::progress::Bar;
+use crate::report::{Report, row};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The dump area: its UUID, its device, or a file
+    #[arg(value_name = "UUID|DEVICE")]
+    area: AreaName,
+    /// The file to make; it appears under this name only when it is whole
+    out: PathBuf,
+    /// Replace a file of that name
+    #[arg(long)]
+    force: bool,
+}
+
+/// Copies and checks the dump.
+pub(crate) fn run(arguments: &Arguments) -> Result<Collected, CollectError> {
+    let request = CollectRequest {
+        area: arguments.area.clone(),
+        out: arguments.out.clone(),
+        if_exists: if arguments.force { IfExists::Replace } else { IfExists::Refuse },
+    };
+    collect::collect(&request, &Bar::of_bytes())
+}
+
+/// How the dump ended, and what it lacks.
+fn state(collected: &Collected) -> &'static str {
+    match (collected.content, collected.ending) {
+        (AreaContent::BlocksDiffer, _) => {
+            "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
+        }
+        (_, Ending::Complete) => "complete",
+        (_, Ending::Partial(Lack::Content)) => "partial: the capture kernel could not store everything",
+        (_, Ending::Partial(Lack::Write)) => "partial: the disk reported an error while the dump was written",
+        (_, Ending::Partial(Lack::Gap)) => "partial: parts of the dump were never written",
+        (_, Ending::CutOff) => "partial: the machine was reset or lost its power while the dump was written",
+    }
+}
+
+/// How many of the pages that were to be kept are there, if not all that were written.
+fn pages(content: AreaContent, about: &AboutDump) -> String {
+    match content {
+        AreaContent::Pages(there) => format!("{there} of {}", about.pages),
+        AreaContent::AsWritten | AreaContent::BlocksDiffer => about.pages.to_string(),
+    }
+}
+
+impl Report for Collected {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![
+            row("dump", self.out.display().to_string()),
+            row("state", state(self)),
+            row("size", Bytes(self.bytes).to_string()),
+        ];
+        match &self.about {
+            Some(about) => {
+                rows.push(row("kernel", about.release.escape_debug().to_string()));
+                rows.push(row("pages", pages(self.content, about)));
+                rows.extend(about.takeover.map(|counts| row("takeover", counts.to_string())));
+            }
+            None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
+        }
+        rows
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({
+            "path": self.out,
+            "complete": self.ending == Ending::Complete,
+            "state": state(self),
+            "bytes": self.bytes,
+            "kernel": self.about.as_ref().map(|about| &about.release),
+            "pages": self.about.as_ref().map(|about| about.pages),
+            "takeover": self.about.as_ref().and_then(|about| about.takeover),
+        }))
+    }
+
+    fn is_whole(&self) -> bool {
+        Self::is_whole(self)
+    }
+}

@@ -1,0 +1,146 @@
+//! `holdover load` and `holdover unload`: have the capture kernel loaded, and removed.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::builder::TypedValueParser;
+use host::areas::AreaName;
+use host::load::{self, Codec, Function, KexecError, KexecSyscall, Level, LoadError, LoadRequest, Loaded};
+use serde_json::{Value, json};
+
+use crate::codec;
+use crate::report::{Report, row};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The capture kernel, a bzImage
+    #[arg(long, value_name = "PATH")]
+    image: PathBuf,
+    /// The dump area: its UUID, or its device
+    #[arg(long, value_name = "UUID|DEVICE")]
+    area: AreaName,
+    /// PCI function of the area's disk, if it cannot be found in /sys
+    #[arg(long, value_name = "SSSS:BB:DD.F")]
+    disk: Option<Function>,
+    /// Which pages to leave out, in makedumpfile's numbering
+    #[arg(long, default_value = "31", value_parser = level())]
+    level: Level,
+    /// How to compress pages: none, zlib, lzo or zstd
+    ///
+    /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand zstd, makedumpfile since
+    /// Debian 13. lzo is the fastest, zstd makes the smallest dumps.
+    #[arg(long, default_value = "zlib", value_parser = codec::in_capture_kernel)]
+    codec: Codec,
+    /// The system call that loads
+    #[arg(long, value_enum, default_value_t = Syscall::File)]
+    syscall: Syscall,
+    /// More options for the capture kernel's command line
+    #[arg(long, value_name = "OPTIONS")]
+    append: Option<String>,
+}
+
+/// The system call that loads.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Syscall {
+    /// `kexec_file_load`: the running kernel takes the image apart, and checks its signature if it wants one
+    File,
+    /// `kexec_load`: the tool takes the image apart
+    Load,
+}
+
+impl From<Syscall> for KexecSyscall {
+    fn from(syscall: Syscall) -> Self {
+        match syscall {
+            Syscall::File => Self::File,
+            Syscall::Load => Self::Load,
+        }
+    }
+}
+
+/// Reads a level.
+fn level() -> impl TypedValueParser<Value = Level> {
+    let number = clap::value_parser!(u8).range(0..=i64::from(Level::ALL.number()));
+    number.try_map(|number| Level::new(number).ok_or("levels go from 0 to 31"))
+}
+
+/// Loads the capture kernel.
+pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
+    load::load(&LoadRequest {
+        image: arguments.image.clone(),
+        area: arguments.area.clone(),
+        disk: arguments.disk,
+        level: arguments.level,
+        codec: arguments.codec,
+        syscall: arguments.syscall.into(),
+        append: arguments.append.clone(),
+    })
+}
+
+impl Report for Loaded {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![
+            row("loaded", self.image.display().to_string()),
+            row("dump area on", self.device.display().to_string()),
+            row("command line", &self.command_line),
+        ];
+        rows.extend(self.copies.iter().map(|copy| row("warning", copy.to_string())));
+        rows
+    }
+
+    fn json(&self) -> Result<Value> {
+        let warnings: Vec<_> = self.copies.iter().map(ToString::to_string).collect();
+        Ok(json!({
+            "image": self.image,
+            "device": self.device,
+            "command_line": self.command_line,
+            "warnings": warnings,
+        }))
+    }
+}
+
+/// The capture kernel was removed.
+pub(crate) struct Unloaded;
+
+/// Removes the loaded capture kernel.
+pub(crate) fn unload() -> Result<Unloaded, KexecError> {
+    load::unload().map(|()| Unloaded)
+}
+
+impl Report for Unloaded {
+    fn rows(&self) -> Vec<Vec<String>> {
+        vec![row("unloaded", "a panic will not be dumped; `holdover load` loads again")]
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({ "loaded": false }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::areas::{FoundArea, Label};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_dumps_disk_is_warned_of_in_words_and_in_json() {
+        let found = |device: &str, uuid| {
+            let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
+            FoundArea { device: device.into(), label }
+        };
+        let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
+        let warnings = |area: &FoundArea| {
+            let (copies, device) = (area.copies(&all).collect(), area.device.clone());
+            let loaded = Loaded { image: "image".into(), device, command_line: String::new(), copies };
+            let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
+            (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
+        };
+        let (said, json) = warnings(&all[0]);
+        assert_eq!(json, json!(said));
+        assert_eq!(said.len(), 1);
+        assert!(said[0].starts_with("/dev/vdc has the same label and UUID as /dev/vda"), "{}", said[0]);
+        assert_eq!(warnings(&all[1]), (vec![], json!([])));
+    }
+}
