@@ -7,13 +7,13 @@ use core::ptr::NonNull;
 use machine::{Range, Table};
 
 use crate::boot_params::BootParams;
-use crate::entry::Image;
-use crate::frames::FramePool;
-use crate::heap::{self, Pages};
-use crate::memory::{self, Pieces};
 use crate::options::Options;
-use crate::paging::{Access, AddressSpace, Features, MapError};
-use crate::{console, copy, exceptions};
+use crate::platform::entry::Image;
+use crate::platform::frames::FramePool;
+use crate::platform::heap::{self, Pages};
+use crate::platform::memory::{self, Pieces};
+use crate::platform::paging::{Access, AddressSpace, Features, MapError};
+use crate::platform::{console, copy, exceptions};
 
 /// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces, unless they lie gibibytes apart.
 const FIRST_TABLES: usize = 32;

@@ -9,13 +9,13 @@ use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
 use crate::boot_params::BootParams;
 use crate::budget::Share;
-use crate::entry::Image;
-use crate::frames::FramePool;
-use crate::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
-use crate::mmio::Mmio;
 use crate::options::Options;
-use crate::paging::{Access, AddressSpace, Features, MapError};
-use crate::{clock, copy, reset};
+use crate::platform::entry::Image;
+use crate::platform::frames::FramePool;
+use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
+use crate::platform::mmio::Mmio;
+use crate::platform::paging::{Access, AddressSpace, Features, MapError};
+use crate::platform::{clock, copy, reset};
 use pci::{CONFIG_SIZE, Device, Ecam};
 
 /// Bytes from the start of the core header that are mapped to read it: more than the longest needs.

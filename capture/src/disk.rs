@@ -12,17 +12,17 @@ use storage::{Disk, Pool};
 use uuid::Uuid;
 
 use crate::budget::Share;
-use crate::clock::Tsc;
-use crate::console::say;
 use crate::discover::Machine;
 #[cfg(not(mutations))]
 use crate::dma::DeviceDma;
 use crate::dma::SharedMemory;
-use crate::mmio::Mmio;
 #[cfg(mutations)]
 use crate::mutations::dma::DeviceDma;
 use crate::options::Options;
-use crate::paging::AddressSpace;
+use crate::platform::clock::Tsc;
+use crate::platform::console::say;
+use crate::platform::mmio::Mmio;
+use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
 use pci::Device;
 

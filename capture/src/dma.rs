@@ -4,7 +4,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use machine::{Dma, DmaMemory, PAGE_SIZE};
 
-use crate::heap::Pages;
+use crate::platform::heap::Pages;
 use crate::remapping::{Reach, Remapping};
 
 /// Hands out own memory to one device's driver.

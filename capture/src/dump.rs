@@ -9,9 +9,9 @@ use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use record::Record;
 use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 
-use crate::clock::Tsc;
-use crate::console::say;
 use crate::disk::DumpDisk;
+use crate::platform::clock::Tsc;
+use crate::platform::console::say;
 
 /// What is asked of a dump.
 #[derive(Clone, Copy, Debug)]

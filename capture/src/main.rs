@@ -16,38 +16,26 @@ extern crate alloc;
 
 mod boot;
 mod budget;
-mod clock;
-mod console;
-mod copy;
 mod discover;
 mod disk;
 mod dma;
 mod dump;
-mod entry;
-mod exceptions;
-mod frames;
-mod heap;
-mod memory;
-mod mmio;
 #[cfg(mutations)]
 mod mutations;
-mod paging;
+mod platform;
 mod recording;
 mod remapping;
 mod report;
-mod reset;
-#[cfg(freestanding)]
-mod runtime;
 
 use capture::{acpi, boot_params, options, units};
 use kdump::Codec;
 use vmcore::Level;
 
-use crate::console::say;
 use crate::discover::{DiscoverError, Machine};
 use crate::dump::{DumpError, Form};
 use crate::options::Options;
-use crate::paging::MapError;
+use crate::platform::console::say;
+use crate::platform::paging::MapError;
 use crate::remapping::{Remapping, RemappingError};
 
 /// Why there is no dump.

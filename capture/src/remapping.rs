@@ -12,16 +12,16 @@ use vtd::registers::{Access, FIXED};
 use vtd::source::SourceId;
 
 use crate::budget::Share;
-use crate::clock::Tsc;
 use crate::discover::Machine;
-use crate::frames::FramePool;
-use crate::memory::OldRam;
-use crate::mmio::Mmio;
-#[cfg(not(mutations))]
-use crate::mmio::Mmio as UnitRegisters;
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
-use crate::paging::MapError;
+use crate::platform::clock::Tsc;
+use crate::platform::frames::FramePool;
+use crate::platform::memory::OldRam;
+use crate::platform::mmio::Mmio;
+#[cfg(not(mutations))]
+use crate::platform::mmio::Mmio as UnitRegisters;
+use crate::platform::paging::MapError;
 use crate::units::{self, Serves, source_of, unit_of};
 use pci::{Device, Function};
 

@@ -5,9 +5,9 @@ use core::fmt;
 use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, State, Takeover, Unit};
 use vtd::fault::FaultRecord;
 
-use crate::console::say;
 use crate::dump::Dumped;
-use crate::exceptions;
+use crate::platform::console::say;
+use crate::platform::exceptions;
 
 /// Hazards that are told one by one; serial lines are slow.
 const HAZARDS_TOLD: usize = 16;

@@ -4,7 +4,7 @@ use machine::{OldMemory, Table, Unreadable};
 use vmcore::CoreHeader;
 
 use super::{FLIP_BYTE, chosen};
-use crate::memory::OldRam;
+use crate::platform::memory::OldRam;
 
 /// The dead kernel's memory, with one byte of its code changed.
 pub(crate) struct DumpedMemory<'a> {

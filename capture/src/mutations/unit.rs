@@ -7,9 +7,9 @@ use vtd::control::{GlobalCommand, GlobalStatus};
 use vtd::registers::{GCMD, GSTS, RTADDR};
 
 use super::{CLEAR_TE, OPEN_OWN, SKIP_TABLE, chosen, tables};
-use crate::clock::Tsc;
-use crate::mmio::Mmio;
-use crate::paging::{AddressSpace, MapError};
+use crate::platform::clock::Tsc;
+use crate::platform::mmio::Mmio;
+use crate::platform::paging::{AddressSpace, MapError};
 
 /// A unit's registers. At the moment when the root table is swapped, a leaf table is emptied, our own memory mapped
 /// for a device, or translation turned off.

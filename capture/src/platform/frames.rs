@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
 use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, Range, Table};
 
-use crate::heap::Pages;
+use crate::platform::heap::Pages;
 
 /// Bytes in a line of the processor's cache, on every x86-64 processor.
 const CACHE_LINE: usize = 64;

@@ -12,7 +12,7 @@ use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
 use x86_64::structures::paging::PhysFrame;
 
-use crate::frames::FramePool;
+use crate::platform::frames::FramePool;
 
 // Bits of an entry at every level (SDM volume 3, section 4.5).
 const PRESENT: u64 = 1 << 0;

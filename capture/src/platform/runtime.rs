@@ -2,8 +2,8 @@
 
 use core::panic::PanicInfo;
 
-use crate::console::say;
-use crate::{clock, reset};
+use crate::platform::console::say;
+use crate::platform::{clock, reset};
 
 /// The first line of Rust: `entry.rs` comes here.
 #[unsafe(no_mangle)]

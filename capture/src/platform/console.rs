@@ -11,11 +11,11 @@ use capture::serial::{BASE_RATE, Serial};
 use machine::{Clock, wait_until};
 use x86_64::instructions::port::Port;
 
-use crate::clock::Tsc;
+use crate::platform::clock::Tsc;
 
 /// Prints a line `holdover: [seconds] text` on the console.
 macro_rules! say {
-    ($($argument:tt)*) => { $crate::console::line(format_args!($($argument)*)) };
+    ($($argument:tt)*) => { $crate::platform::console::line(format_args!($($argument)*)) };
 }
 pub(crate) use say;
 

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
 
-use crate::copy;
-use crate::paging::{Access, AddressSpace};
+use crate::platform::copy;
+use crate::platform::paging::{Access, AddressSpace};
 
 /// Most pieces that our own memory may be in; smaller ones are left out if there are more.
 const MOST_PIECES: usize = 8;
@@ -121,8 +121,8 @@ impl OldMemory for Mapped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::FramePool;
-    use crate::paging::Features;
+    use crate::platform::frames::FramePool;
+    use crate::platform::paging::Features;
 
     #[test]
     fn our_memory_is_whole_pages_above_the_low_mebibyte_without_what_is_occupied() {

@@ -18,9 +18,9 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-use crate::console::say;
-use crate::entry::Image;
-use crate::{copy, reset};
+use crate::platform::console::say;
+use crate::platform::entry::Image;
+use crate::platform::{copy, reset};
 
 /// Vectors that the architecture defines (Intel SDM volume 3, table 6-1).
 const VECTORS: usize = 32;

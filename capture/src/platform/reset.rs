@@ -7,7 +7,7 @@ use machine::wait_until;
 use x86_64::instructions::{port::Port, tables};
 use x86_64::structures::DescriptorTablePointer;
 
-use crate::clock::Tsc;
+use crate::platform::clock::Tsc;
 
 /// How long a way to reset gets to show its effect.
 const EFFECT: Duration = Duration::from_millis(100);

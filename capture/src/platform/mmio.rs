@@ -2,7 +2,7 @@
 
 use machine::{Range, Registers};
 
-use crate::paging::{Access, AddressSpace, MapError};
+use crate::platform::paging::{Access, AddressSpace, MapError};
 
 /// A block of registers, mapped uncached.
 #[derive(Clone, Copy, Debug)]
