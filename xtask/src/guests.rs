@@ -1,7 +1,8 @@
 //! What a guest runs: Debian's kernels from the archive, an initial RAM file system, Holdover or stock kdump to take the dump.
 
 pub(crate) mod archive;
-pub(crate) mod bzimage;
+mod bzimage;
+pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
 pub(crate) mod stock;

@@ -2,6 +2,7 @@
 //! system.
 
 mod architecture;
+pub(crate) mod freestanding;
 mod imports;
 mod members;
 pub(crate) mod walls;

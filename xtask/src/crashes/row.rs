@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 
 use crate::crashes::crash::{Crash, Evidence};
 use crate::crashes::damage::Damage;
+use crate::guests::image::{Image, Variant};
 use crate::guests::stock;
 use crate::guests::tool::{Collected, Tool};
 use crate::machines::console::{Echo, Line};
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::Device;
 use crate::machines::scenario::{Codec, Scenario};
-use crate::tasks::build::{Flavor, Image};
 use crate::witnesses::account::{Account, Seal};
 use crate::witnesses::{self, Judgement, Problem, Witness};
 
@@ -64,7 +64,7 @@ pub(crate) struct Built {
     /// The host's command line.
     pub(crate) tool: Tool,
     /// The capture kernels that the rows ask for.
-    pub(crate) images: BTreeMap<Flavor, Image>,
+    pub(crate) images: BTreeMap<Variant, Image>,
 }
 
 impl Row {
@@ -75,7 +75,7 @@ impl Row {
 
     /// Lets it crash and returns what is wrong; fails if it did not come to its end.
     pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
-        let image = built.images.get(&self.flavor()).context("the capture kernel was not built")?;
+        let image = built.images.get(&self.image()).context("the capture kernel was not built")?;
         let (scenario, watch) = (&self.scenario, self.watch());
         let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
         let evidence = crash.run(&self.name)?;
@@ -99,8 +99,8 @@ impl Row {
     }
 
     /// The capture kernel that it needs: only one can be told to do wrong.
-    pub(crate) fn flavor(&self) -> Flavor {
-        if self.scenario.mutation.is_some() { Flavor::Mutations } else { Flavor::Release }
+    pub(crate) fn image(&self) -> Variant {
+        if self.scenario.mutation.is_some() { Variant::Mutations } else { Variant::Release }
     }
 
     fn watch(&self) -> Watch {

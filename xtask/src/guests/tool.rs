@@ -7,10 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::cargo::{TARGET, cargo};
 use crate::guests::initramfs::Archive;
 use crate::{paths, process};
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The built program.
 #[derive(Clone, Debug)]
@@ -31,20 +30,10 @@ impl Tool {
     /// Builds it, linked statically, in a target folder of its own: other flags would rebuild everything in the shared one.
     pub(crate) fn build() -> Result<Self> {
         let folder = paths::bench().join("tool");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "holdover",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ]);
-        build.arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-        process::run(build.current_dir(paths::repository()))?;
+        let mut build =
+            cargo(&["build", "--quiet", "--release", "--package", "holdover", "--target", TARGET]);
+        build.arg("--target-dir").arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+        process::run(&mut build)?;
         let program = folder.join(TARGET).join("release/holdover");
         ensure!(program.is_file(), "cargo built no {}", program.display());
         Ok(Self { program })

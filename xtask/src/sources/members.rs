@@ -12,6 +12,10 @@ use crate::paths;
 /// One crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
+    /// The name of its package.
+    pub(crate) package: String,
+    /// The name of its library in code; empty if it has none.
+    pub(crate) library: String,
     /// Its folder, such as `crates/vtd`.
     pub(crate) folder: String,
     /// The rooms that its manifest lists in `[dependencies]`.
@@ -56,8 +60,17 @@ impl Member {
             dependencies: normal.into_iter().map(|(room, _)| room).collect(),
             no_std: sources.iter().all(|sources| sources.no_std),
             forbids_unsafe: sources.iter().all(|sources| sources.forbids_unsafe),
+            package: package.name.to_string(),
+            library: code_name(package),
             folder,
         })
+    }
+}
+
+impl Member {
+    /// Whether it is a library for everybody that does without an operating system.
+    pub(crate) fn is_freestanding_library(&self) -> bool {
+        self.no_std && self.folder.starts_with("crates/")
     }
 }
 
@@ -70,7 +83,7 @@ fn is_root(target: &Target) -> bool {
 fn in_repository(used: &Dependency, names: &BTreeMap<PathBuf, String>) -> Option<(String, String)> {
     let folder = used.path.as_ref()?.as_std_path();
     let name = used.rename.clone().or_else(|| names.get(folder).cloned())?;
-    Some((folder.file_name()?.to_str()?.to_owned(), name.replace('-', "_")))
+    Some((folder.file_name()?.to_str()?.to_owned(), name))
 }
 
 /// The folder of a package's manifest.
@@ -79,8 +92,8 @@ fn folder(package: &Package) -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
-/// The name of a package's library, without which nobody can use it.
+/// The name of a package's library in code; empty if it has none.
 fn code_name(package: &Package) -> String {
     let library = package.targets.iter().find(|target| target.is_lib());
-    library.map_or_else(String::new, |library| library.name.clone())
+    library.map_or_else(String::new, |library| library.name.replace('-', "_"))
 }

@@ -88,7 +88,8 @@ mod tests {
 
     fn library(folder: &str, dependencies: &[&str]) -> Member {
         let (dependencies, imports) = (names(dependencies), names(dependencies));
-        Member { folder: folder.to_owned(), dependencies, imports, no_std: true, forbids_unsafe: true }
+        let (folder, package, library) = (folder.to_owned(), String::new(), String::new());
+        Member { folder, package, library, dependencies, imports, no_std: true, forbids_unsafe: true }
     }
 
     /// A table and crates that agree.

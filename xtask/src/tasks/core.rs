@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::crashes::crash::Crash;
+use crate::guests::image::{self, Variant};
 use crate::guests::tool::Tool;
 use crate::machines::console::Echo;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
-use crate::tasks::build::{self, Flavor};
 use crate::witnesses;
 
 /// Crashes a Linux of your choice and writes its memory as the ELF core that /proc/vmcore would be.
@@ -26,7 +26,7 @@ pub(crate) struct Core {
 impl Core {
     /// Writes it; the machine is stopped for that between the dead kernel and Holdover.
     pub(crate) fn run(&self) -> Result<()> {
-        let (tool, image) = (Tool::build()?, build::image(Flavor::Release)?.path);
+        let (tool, image) = (Tool::build()?, image::build(Variant::Release)?.path);
         println!("crashing a machine for its memory");
         let (scenario, watch) = (&self.scenario, Watch::Memory);
         let crash = Crash { scenario, image: &image, tool: &tool, watch, echo: Echo::Hidden };

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::crashes::crash::{Crash, Evidence};
+use crate::guests::image::{self, Image, Variant};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::console::Echo;
@@ -15,7 +16,6 @@ use crate::machines::emulator::Emulator;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
 use crate::parallel;
-use crate::tasks::build::{self, Flavor, Image};
 use crate::tasks::setup::Setup;
 use crate::witnesses::account::Account;
 use crate::witnesses::{self, Findings, Judgement, Remembered};
@@ -84,7 +84,7 @@ impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         Setup::default().run()?;
         println!("building the capture kernel and the host's tool");
-        let stage = Stage { tool: Tool::build()?, image: build::image(Flavor::Release)? };
+        let stage = Stage { tool: Tool::build()?, image: image::build(Variant::Release)? };
         let results = stage.results(&stage.crash_all()?)?;
         print!("{}", story(&results));
         if let Some(file) = &self.json {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::tasks::build;
+use crate::cargo::{TARGET, cargo, target_folder};
 use crate::{parallel, paths, process};
 
 /// Campaigns at a time: the machines that run this have two processors at least.
@@ -83,13 +83,15 @@ pub(crate) struct Target {
 
 /// Builds all targets, in a target folder of their own because of the flags.
 pub(crate) fn build() -> Result<Vec<Target>> {
-    let folder = build::target_folder().join("fuzz");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--release", "--bins", "--target", build::TARGET, "--target-dir"]);
-    command.arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f")).current_dir(fuzz_folder());
+    let folder = target_folder().join("fuzz");
+    let mut command = cargo(&["build", "--quiet", "--release", "--bins", "--target", TARGET]);
+    command
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+        .current_dir(fuzz_folder());
     process::run(&mut command)?;
-    let programs = folder.join(build::TARGET).join("release");
+    let programs = folder.join(TARGET).join("release");
     Ok(names()?.into_iter().map(|name| Target { program: programs.join(&name), name }).collect())
 }
 

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::crashes::crash::Crash;
+use crate::guests::image::{self, Variant};
 use crate::guests::tool::Tool;
 use crate::machines::console::Echo;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
-use crate::tasks::build::{self, Flavor};
 
 /// Crashes a Linux of your choice and shows its console; judges nothing.
 #[derive(Args)]
@@ -42,7 +42,7 @@ impl Run {
     }
 
     fn build(&self) -> Result<PathBuf> {
-        let flavor = if self.scenario.mutation.is_some() { Flavor::Mutations } else { Flavor::Release };
-        Ok(build::image(flavor)?.path)
+        let flavor = if self.scenario.mutation.is_some() { Variant::Mutations } else { Variant::Release };
+        Ok(image::build(flavor)?.path)
     }
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from formatting to the crashes of the matrix.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,15 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
+use crate::cargo::cargo;
 use crate::crashes::matrix;
 use crate::crashes::row::{Built, Row};
+use crate::guests::image;
 use crate::guests::tool::Tool;
 use crate::machines::emulator::Emulator;
-use crate::sources::walls;
-use crate::tasks::build;
+use crate::sources::{freestanding, walls};
 use crate::tasks::fuzz;
 use crate::tasks::setup::Setup;
-use crate::{parallel, paths, process};
+use crate::{parallel, process};
 
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
@@ -32,7 +32,7 @@ const SOURCES: [(&str, &[&str]); 3] = [
 type Check = fn() -> Result<Vec<String>>;
 
 /// What compares the sources with what is claimed of them: each returns what is wrong.
-const CLAIMS: [(&str, Check); 1] = [("walls", walls::problems)];
+const CLAIMS: [(&str, Check); 2] = [("walls", walls::problems), ("freestanding", freestanding::problems)];
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 6;
@@ -97,7 +97,7 @@ impl Test {
 
     fn check_sources(&self, tally: &Tally) {
         for (name, arguments) in SOURCES.into_iter().filter(|(name, _)| self.asks_for(name)) {
-            tally.take(name, || cargo(arguments).map(|()| Vec::new()));
+            tally.take(name, || process::run(&mut cargo(arguments)).map(|()| Vec::new()));
         }
         for (name, problems) in CLAIMS.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, problems);
@@ -171,15 +171,10 @@ fn fuzz_name(target: &str) -> String {
     format!("fuzz-{target}")
 }
 
-fn cargo(arguments: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    process::run(Command::new(cargo).args(arguments).current_dir(paths::repository()))
-}
-
 /// Builds what the crashes need; the size of the image is checked there.
 fn build(rows: &[Row]) -> Result<Built> {
-    let flavors: BTreeSet<_> = rows.iter().map(Row::flavor).collect();
-    let images = flavors.into_iter().map(|flavor| Ok((flavor, build::image(flavor)?)));
+    let variants: BTreeSet<_> = rows.iter().map(Row::image).collect();
+    let images = variants.into_iter().map(|variant| Ok((variant, image::build(variant)?)));
     Ok(Built { tool: Tool::build()?, images: images.collect::<Result<_>>()? })
 }
 

@@ -12,6 +12,7 @@ use super::dump::{self, Dump};
 use super::stock::{Stock, load_command};
 use crate::crashes::boot::{self, Booted};
 use crate::crashes::crash::{DISK_BYTES, PANIC};
+use crate::guests::image::{self, Image, Variant};
 use crate::guests::initramfs;
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::stock;
@@ -20,7 +21,6 @@ use crate::machines::console::{Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qemu::{Machine, Watch};
 use crate::machines::scenario::{MemoryUse, Scenario};
-use crate::tasks::build::{self, Flavor, Image};
 use crate::tasks::spread::float;
 use crate::witnesses::Readers;
 
@@ -74,7 +74,7 @@ impl Stage {
     /// Builds Holdover and prepares stock kdump.
     pub(crate) fn set(flavour: Flavour) -> Result<Self> {
         let kernel = Kernel::load(flavour)?;
-        let (tool, image) = (Tool::build()?, build::image(Flavor::Release)?);
+        let (tool, image) = (Tool::build()?, image::build(Variant::Release)?);
         let stock = Stock::new(&kernel, &tool)?;
         Ok(Self { flavour, kernel, tool, image, stock })
     }
