@@ -1,11 +1,20 @@
-//! Addresses: what the memory controller knows, and what a device says to its remapping unit, are different types.
+//! Positions, each kind a type of its own: an address of one kind is no address of another, no page frame's number, and no
+//! place on a disk.
+//!
+//! | type | counts | of |
+//! |---|---|---|
+//! | [`PhysicalAddress`] | bytes | memory, as the processor and the memory controller name it |
+//! | [`IoAddress`] | bytes | what a device may reach, as its requests name it |
+//! | [`VirtualAddress`] | bytes | memory, as a kernel's page tables name it |
+//! | [`Pfn`] | page frames | memory |
+//! | [`ByteOffset`] | bytes | a disk, a dump area, or a file |
 
 use core::fmt;
 
-use crate::Position;
+use crate::{PAGE_SHIFT, PAGE_SIZE, Position, Range};
 
-/// Makes a 64-bit address a type of its own.
-macro_rules! address {
+/// Makes a 64-bit number that names a place a type of its own.
+macro_rules! position {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,35 +22,35 @@ macro_rules! address {
         pub struct $name(u64);
 
         impl $name {
-            /// The address with this number.
-            pub const fn new(address: u64) -> Self {
-                Self(address)
+            /// The one with this number.
+            pub const fn new(number: u64) -> Self {
+                Self(number)
             }
 
-            /// The address's number, as hardware tables and registers hold it.
+            /// Its number, as hardware tables, registers and files hold it.
             pub const fn get(self) -> u64 {
                 self.0
             }
 
-            /// The address `bytes` after this one, or the last one there is.
-            pub const fn saturating_add(self, bytes: u64) -> Self {
-                Self(self.0.saturating_add(bytes))
+            /// The one `count` after this, or the last there is.
+            pub const fn saturating_add(self, count: u64) -> Self {
+                Self(self.0.saturating_add(count))
             }
 
-            /// Whether the address is a multiple of `size`.
+            /// Whether its number is a multiple of `size`.
             pub const fn is_aligned(self, size: u64) -> bool {
                 self.0.is_multiple_of(size)
             }
 
-            /// The last multiple of `size`, a power of two, that is not after this address.
+            /// The last multiple of `size`, a power of two, that is not after this one.
             pub const fn align_down(self, size: u64) -> Self {
                 Self(self.0 & !(size - 1))
             }
         }
 
         impl Position for $name {
-            fn checked_add(self, bytes: u64) -> Option<Self> {
-                self.0.checked_add(bytes).map(Self)
+            fn checked_add(self, count: u64) -> Option<Self> {
+                self.0.checked_add(count).map(Self)
             }
 
             fn count_since(self, start: Self) -> u64 {
@@ -50,14 +59,14 @@ macro_rules! address {
         }
 
         impl From<u64> for $name {
-            fn from(address: u64) -> Self {
-                Self(address)
+            fn from(number: u64) -> Self {
+                Self(number)
             }
         }
 
         impl From<$name> for u64 {
-            fn from(address: $name) -> Self {
-                address.0
+            fn from(position: $name) -> Self {
+                position.0
             }
         }
 
@@ -81,14 +90,62 @@ macro_rules! address {
     };
 }
 
-address! {
+position! {
     /// A physical address: where a byte lies for the processor, and for a device that no unit translates for.
     PhysicalAddress
 }
 
-address! {
+position! {
     /// An I/O address: what a device puts into its requests, before a remapping unit translates it.
     IoAddress
+}
+
+position! {
+    /// A virtual address: what a kernel's page tables translate.
+    VirtualAddress
+}
+
+position! {
+    /// A page frame number: how many page frames of [`PAGE_SIZE`] bytes lie before this one in physical memory.
+    Pfn
+}
+
+position! {
+    /// An offset in bytes from the start of a disk, a dump area, or a file.
+    ByteOffset
+}
+
+impl PhysicalAddress {
+    /// The page frame that the address lies in.
+    pub const fn pfn(self) -> Pfn {
+        Pfn(self.0 >> PAGE_SHIFT)
+    }
+}
+
+impl Pfn {
+    /// The address of the frame's first byte, or the last address there is if no memory goes so far.
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress(self.0.saturating_mul(PAGE_SIZE))
+    }
+}
+
+impl Range<PhysicalAddress> {
+    /// The page frames of memory that begins and ends with whole ones; without the last, if only a part of it lies inside.
+    pub const fn frames(self) -> Range<Pfn> {
+        Range::new(self.start.pfn(), self.end.pfn())
+    }
+
+    /// All page frames of which a part lies inside.
+    pub const fn touched_frames(self) -> Range<Pfn> {
+        Range::new(self.start.pfn(), Pfn(self.end.0.div_ceil(PAGE_SIZE)))
+    }
+}
+
+impl Range<Pfn> {
+    /// The memory of these page frames.
+    pub const fn memory(self) -> Range<PhysicalAddress> {
+        Range::new(self.start.address(), self.end.address())
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +165,14 @@ mod tests {
         let address = IoAddress::new(0x1_2345);
         assert_eq!(address.align_down(0x1000), IoAddress::new(0x1_2000));
         assert!(address.align_down(0x1000).is_aligned(0x1000) && !address.is_aligned(0x1000));
+    }
+
+    #[test]
+    fn memory_that_ends_within_a_page_frame_touches_it() {
+        let memory = Range::<PhysicalAddress>::from(0x1800..0x3001);
+        assert_eq!(memory.frames(), Range::from(1..3));
+        assert_eq!(memory.touched_frames(), Range::from(1..4));
+        assert_eq!(memory.touched_frames().memory(), Range::from(0x1000..0x4000));
+        assert_eq!(Pfn::new(u64::MAX).address(), PhysicalAddress::new(u64::MAX));
     }
 }

@@ -23,7 +23,7 @@ mod memory;
 mod range;
 mod registers;
 
-pub use address::{IoAddress, PhysicalAddress};
+pub use address::{ByteOffset, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
 pub use block::{BlockDevice, BlockError};
 pub use clock::{Clock, TimedOut, wait_until};
 pub use dma::{Dma, DmaMemory};

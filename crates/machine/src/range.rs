@@ -21,7 +21,7 @@ impl Position for u64 {
     }
 }
 
-/// A half-open range, `start..end`, of whatever `T` counts: physical addresses, I/O addresses, or plain numbers.
+/// A half-open range, `start..end`, of whatever `T` counts: addresses of one kind, page frames, bytes of a file.
 ///
 /// A range whose `end` is not above its `start` is empty. Unlike `core::ops::Range` it is `Copy` and ordered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,13 @@ impl<T: Position> Range<T> {
     /// What lies in both; empty if there is nothing.
     pub fn intersection(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), end: self.end.min(other.end) }
+    }
+}
+
+/// The range between two numbers.
+impl<T: From<u64>> From<core::ops::Range<u64>> for Range<T> {
+    fn from(numbers: core::ops::Range<u64>) -> Self {
+        Self { start: numbers.start.into(), end: numbers.end.into() }
     }
 }
 
