@@ -5,8 +5,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use machine::{OldMemory, Unreadable};
-use vmcore::{CoreFile, CoreHeader, Counts, Kernel, Level, Notes, Selection};
+use machine::Unreadable;
+use vmcore::{CoreFile, CoreHeader, Counts, Kernel, Level, Medium, Notes, Selection};
 
 /// Bytes of bitmap that are made at a time; one stands for eight page frames.
 const CHUNK: usize = 32 << 10;
@@ -14,8 +14,8 @@ const CHUNK: usize = 32 << 10;
 /// A file in memory: reading it takes no time that should count.
 struct Loaded(Vec<u8>);
 
-impl OldMemory for Loaded {
-    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+impl Medium for Loaded {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
         let found = self.0.get(offset as usize..).and_then(|rest| rest.get(..into.len()));
         into.copy_from_slice(found.ok_or(Unreadable { address: offset, len: into.len() as u64 })?);
         Ok(())

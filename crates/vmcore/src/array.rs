@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use machine::{OldMemory, Range};
+use machine::{OldMemory, Pfn, PhysicalAddress, Position, Range, VirtualAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::page::PageLayout;
@@ -28,12 +28,12 @@ pub(crate) struct PageArray<'a, M> {
     sections: &'a Sections,
     pub(crate) layout: &'a PageLayout,
     /// The section looked up last, and where its array is.
-    section: Option<(u64, Option<u64>)>,
+    section: Option<(u64, Option<VirtualAddress>)>,
     /// The translation made last, and of what: a large page holds the array of a whole section.
-    mapping: (u64, Mapping),
+    mapping: (VirtualAddress, Mapping),
     buffer: Vec<CacheLine>,
     /// The page frames whose `struct page` are in `buffer`.
-    buffered: Range,
+    buffered: Range<Pfn>,
 }
 
 /// A piece of a buffer. It is aligned because AMD's processors copy four times as slowly to where no cache line begins
@@ -67,24 +67,25 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
 
     /// The `struct page` of the first of these page frames, which lie in one gulp, and how many of them that are. If the last is
     /// even, the one after it is there too: it may be the head of a compound page, whose first tail says more.
-    pub(crate) fn read(&mut self, frames: Range) -> Option<(&'a PageLayout, Range, &[u8])> {
+    pub(crate) fn read(&mut self, frames: Range<Pfn>) -> Option<(&'a PageLayout, Range<Pfn>, &[u8])> {
         if !self.buffered.contains(frames.start) {
             self.load(frames.start)?;
         }
         let frames = Range::new(frames.start, frames.end.min(self.buffered.end));
-        let at = |pfn: u64| (pfn - self.buffered.start) as usize * self.layout.size;
+        let at = |pfn: Pfn| pfn.count_since(self.buffered.start) as usize * self.layout.size;
         // All that is buffered ends with an odd page frame.
-        let pages = self.buffer.as_bytes().get(at(frames.start)..at(frames.end.next_multiple_of(2)))?;
+        let end = frames.end.saturating_add(1).align_down(2);
+        let pages = self.buffer.as_bytes().get(at(frames.start)..at(end))?;
         Some((self.layout, frames, pages))
     }
 
     /// Copies the `struct page` of page frames from `start` on; of ever more at a time, as long as these are the next ones.
-    fn load(&mut self, start: u64) -> Option<()> {
+    fn load(&mut self, start: Pfn) -> Option<()> {
         let next = self.buffered.end == start;
         let ahead = if next { (2 * self.buffered.len()).clamp(GULP, MOST) } else { FEW };
-        let few = Range::new(start, start.checked_add(1)?.next_multiple_of(FEW));
+        let few = Range::new(start, start.align_down(FEW).checked_add(FEW)?);
         let section_end = self.sections.end(self.sections.of(start));
-        let end = start.saturating_add(ahead).min(section_end) / FEW * FEW;
+        let end = start.saturating_add(ahead).min(section_end).align_down(FEW);
         let more = Range::new(start, end.max(few.end));
         self.buffered = Range::default();
         self.buffered = if self.copy(more).is_some() { more } else { self.copy(few).map(|()| few)? };
@@ -92,41 +93,38 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
     }
 
     /// Copies the `struct page` of page frames of one section to the start of the buffer.
-    fn copy(&mut self, frames: Range) -> Option<()> {
+    fn copy(&mut self, frames: Range<Pfn>) -> Option<()> {
         let array = self.array(self.sections.of(frames.start))?;
         let size = self.layout.size as u64;
-        let address = array.checked_add(frames.start.checked_mul(size)?)?;
+        let address = page_at(array, frames.start, size)?;
         let len = frames.len() * size;
         let physical = self.physical(address, len);
         let into = self.buffer.as_mut_bytes().get_mut(..len as usize)?;
         match physical {
-            Some(physical) => self.memory.read(physical, into).ok(),
+            Some(physical) => self.memory.read(physical.get(), into).ok(),
             None => self.space.read(self.memory, address, into).ok(),
         }
     }
 
     /// Virtual addresses of the `struct page` of all RAM, if the arrays of all sections are parts of one.
-    pub(crate) fn place(&mut self, ram: &Ram) -> Option<Range> {
+    pub(crate) fn place(&mut self, ram: &Ram) -> Option<Range<VirtualAddress>> {
         let size = self.layout.size as u64;
-        let (first, end) = (ram.next(0)?, ram.end_pfn());
+        let (first, end) = (Pfn::new(ram.next(0)?), Pfn::new(ram.end_pfn()));
         let start = self.array(self.sections.of(first))?;
-        let last = self.array(self.sections.of(end - 1))?;
-        let place = Range::new(
-            start.checked_add(first.checked_mul(size)?)?,
-            start.checked_add(end.checked_mul(size)?)?,
-        );
+        let last = self.array(self.sections.of(Pfn::new(ram.end_pfn() - 1)))?;
+        let place = Range::new(page_at(start, first, size)?, page_at(start, end, size)?);
         (start == last).then_some(place)
     }
 
     /// Where `len` bytes of virtual memory are, if they are in one piece.
-    fn physical(&mut self, address: u64, len: u64) -> Option<u64> {
+    fn physical(&mut self, address: VirtualAddress, len: u64) -> Option<PhysicalAddress> {
         if translated(self.mapping, address, len).is_none() {
             self.mapping = (address, self.space.translate(self.memory, address).ok()?);
         }
         translated(self.mapping, address, len)
     }
 
-    fn array(&mut self, section: u64) -> Option<u64> {
+    fn array(&mut self, section: u64) -> Option<VirtualAddress> {
         match self.section {
             Some((known, array)) if known == section => array,
             _ => {
@@ -139,10 +137,20 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
 }
 
 /// A translation of nothing.
-const NOWHERE: (u64, Mapping) = (0, Mapping { physical: 0, len: 0 });
+const NOWHERE: (VirtualAddress, Mapping) =
+    (VirtualAddress::new(0), Mapping { physical: PhysicalAddress::new(0), len: 0 });
 
 /// Where `len` bytes from `address` are, if all lie in what was translated from `start` on.
-fn translated((start, mapping): (u64, Mapping), address: u64, len: u64) -> Option<u64> {
-    let offset = address.checked_sub(start)?;
-    (offset.checked_add(len)? <= mapping.len).then(|| mapping.physical + offset)
+fn translated(
+    (start, mapping): (VirtualAddress, Mapping),
+    address: VirtualAddress,
+    len: u64,
+) -> Option<PhysicalAddress> {
+    let offset = address.get().checked_sub(start.get())?;
+    (offset.checked_add(len)? <= mapping.len).then(|| mapping.physical.saturating_add(offset))
+}
+
+/// Where the `struct page`, of `size` bytes, of a page frame is in an array whose first one is page frame 0's.
+fn page_at(array: VirtualAddress, pfn: Pfn, size: u64) -> Option<VirtualAddress> {
+    array.checked_add(pfn.get().checked_mul(size)?)
 }

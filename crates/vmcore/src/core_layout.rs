@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{PAGE_SHIFT, PAGE_SIZE, Range};
+use machine::{ByteOffset, PAGE_SIZE, Pfn, PhysicalAddress, Position, Range};
 use zerocopy::IntoBytes;
 
 use crate::header::{FileHeader, ProgramHeader};
@@ -27,13 +27,13 @@ pub struct CoreLayout<'a> {
     segments: &'a [Segment],
     /// What is stored, ascending and disjoint.
     pieces: Vec<Piece>,
-    notes: Range,
+    notes: Range<ByteOffset>,
 }
 
 /// A range of memory that is stored in one piece.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    physical: Range,
+    physical: Range<PhysicalAddress>,
     /// Offset of its first byte.
     stored_at: u64,
 }
@@ -57,8 +57,8 @@ impl<'a> CoreLayout<'a> {
         }
         let headers = 1 + layout.pieces_in_segments() + ROOM;
         let notes_at = (size_of::<FileHeader>() + headers * size_of::<ProgramHeader>()) as u64;
-        layout.notes = Range::new(notes_at, notes_at + notes_len as u64);
-        let first_page = layout.notes.end.next_multiple_of(PAGE_SIZE);
+        layout.notes = Range::from(notes_at..notes_at + notes_len as u64);
+        let first_page = layout.notes.end.get().next_multiple_of(PAGE_SIZE);
         for piece in &mut layout.pieces {
             piece.stored_at += first_page;
         }
@@ -71,7 +71,9 @@ impl<'a> CoreLayout<'a> {
         let mut end = 0;
         for physical in kept.ranges() {
             match self.pieces.last_mut() {
-                Some(last) if physical.start - last.physical.end <= gap => last.physical.end = physical.end,
+                Some(last) if physical.start.count_since(last.physical.end) <= gap => {
+                    last.physical.end = physical.end
+                }
                 _ => {
                     self.pieces.try_reserve(1)?;
                     self.pieces.push(Piece { physical, stored_at: end });
@@ -88,20 +90,20 @@ impl<'a> CoreLayout<'a> {
 
     /// Where the notes begin.
     pub fn notes_at(&self) -> u64 {
-        self.notes.start
+        self.notes.start.get()
     }
 
     /// Where a page frame is stored, if it is.
     pub fn page_at(&self, pfn: u64) -> Option<u64> {
-        let address = pfn.checked_mul(PAGE_SIZE)?;
+        let address = Pfn::new(pfn).address();
         let after = self.pieces.partition_point(|piece| piece.physical.end <= address);
         let piece = self.pieces.get(after).filter(|piece| piece.physical.contains(address))?;
-        Some(piece.stored_at + (address - piece.physical.start))
+        Some(piece.stored_at + address.count_since(piece.physical.start))
     }
 
     /// Size of the core in bytes.
     pub fn size(&self) -> u64 {
-        self.pieces.last().map_or(self.notes.end, |last| last.stored_at + last.physical.len())
+        self.pieces.last().map_or(self.notes.end.get(), |last| last.stored_at + last.physical.len())
     }
 
     /// The core's header and program headers, which say nothing of the page frames `missing`.
@@ -116,7 +118,7 @@ impl<'a> CoreLayout<'a> {
         for load in &loads {
             bytes.extend(ProgramHeader::of_memory(load).as_bytes());
         }
-        if bytes.len() as u64 <= self.notes.start { Ok(bytes) } else { Err(TooManyPieces) }
+        if bytes.len() as u64 <= self.notes.start.get() { Ok(bytes) } else { Err(TooManyPieces) }
     }
 }
 
@@ -124,20 +126,20 @@ impl Piece {
     /// What is left of it without some page frames.
     fn without(self, missing: &Ram) -> impl Iterator<Item = Self> {
         let Self { physical, stored_at } = self;
-        let frames = Range::new(physical.start >> PAGE_SHIFT, physical.end >> PAGE_SHIFT);
+        let frames = physical.frames();
         let end = Range::new(frames.end, frames.end);
         let mut start = physical.start;
         missing.within(frames).chain([end]).filter_map(move |hole| {
-            let left = Range::new(start, hole.start << PAGE_SHIFT);
-            start = hole.end << PAGE_SHIFT;
-            let stored_at = stored_at + (left.start - physical.start);
+            let left = Range::new(start, hole.start.address());
+            start = hole.end.address();
+            let stored_at = stored_at + left.start.count_since(physical.start);
             (!left.is_empty()).then_some(Self { physical: left, stored_at })
         })
     }
 }
 
 /// Those of some pieces that have a part in `physical`.
-fn overlapping(pieces: &[Piece], physical: Range) -> impl Iterator<Item = &Piece> {
+fn overlapping(pieces: &[Piece], physical: Range<PhysicalAddress>) -> impl Iterator<Item = &Piece> {
     let first = pieces.partition_point(|piece| piece.physical.end <= physical.start);
     pieces[first..].iter().take_while(move |piece| piece.physical.start < physical.end)
 }
@@ -147,10 +149,11 @@ fn parts(pieces: &[Piece], segment: &Segment) -> impl Iterator<Item = Segment> {
     let whole = *segment;
     overlapping(pieces, whole.physical).map(move |piece| {
         let physical = piece.physical.intersection(whole.physical);
+        let offset = physical.start.count_since(whole.physical.start);
         Segment {
             physical,
-            virtual_start: whole.virtual_start.wrapping_add(physical.start - whole.physical.start),
-            stored_at: piece.stored_at + (physical.start - piece.physical.start),
+            virtual_start: whole.virtual_start.get().wrapping_add(offset).into(),
+            stored_at: piece.stored_at + physical.start.count_since(piece.physical.start),
             stored_len: physical.len(),
         }
     })

@@ -3,22 +3,22 @@
 //! The loader lists in it each range of RAM of the kernel that may die (`PT_LOAD`) and each place where that kernel will
 //! leave notes (`PT_NOTE`), and passes its address as `elfcorehdr=`. Layouts: System V ABI, chapters 4 and 5; what
 //! Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`. In a core file (`/proc/vmcore`, QEMU's
-//! `dump-guest-memory`) the places are offsets in the file: then "memory" is the file.
+//! `dump-guest-memory`) the places are offsets in the file.
 
 use alloc::vec::Vec;
 
-use machine::{OldMemory, Range, Unreadable};
+use machine::{ByteOffset, PhysicalAddress, Position, Range, Unreadable, VirtualAddress};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::{OutOfMemory, Ram};
+use crate::{Medium, OutOfMemory, Ram};
 
 /// Most program headers that are read: 8192 processors, and the pieces that makedumpfile cuts 1 TiB into.
 const MAX_PROGRAM_HEADERS: u32 = 1 << 18;
 /// `PN_XNUM`: the number of program headers is in `sh_info` of section header 0 (System V ABI, "ELF Header").
 const MANY: u16 = 0xffff;
 /// First physical address that no processor has (Intel SDM volume 3, section 4.1.4).
-const PHYSICAL_END: u64 = 1 << 52;
+const PHYSICAL_END: PhysicalAddress = PhysicalAddress::new(1 << 52);
 /// Where `sh_info` is in a section header.
 const SECTION_INFO: u64 = 44;
 
@@ -71,7 +71,7 @@ pub(crate) struct ProgramHeader {
 /// Why there is no usable core header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// The memory it should lie in cannot be read.
+    /// The place where it should lie cannot be read.
     #[error("core header: {0}")]
     Unreadable(#[from] Unreadable),
     /// What lies there is no ELF64 core header for x86-64.
@@ -97,9 +97,9 @@ pub enum HeaderError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Physical addresses of it while the kernel lived.
-    pub physical: Range,
+    pub physical: Range<PhysicalAddress>,
     /// The kernel's virtual address of the first byte.
-    pub virtual_start: u64,
+    pub virtual_start: VirtualAddress,
     /// Where the first byte is found now: the physical address itself, or a copy that the loader's code made of the
     /// first 640 KiB. In a core file, an offset.
     pub stored_at: u64,
@@ -107,35 +107,42 @@ pub struct Segment {
     pub stored_len: u64,
 }
 
+impl Segment {
+    /// First address after those whose bytes are found.
+    pub(crate) fn stored_end(&self) -> PhysicalAddress {
+        self.physical.start.saturating_add(self.stored_len)
+    }
+}
+
 /// The core header: where the dead kernel's RAM and notes are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreHeader {
-    place: Range,
+    place: Range<u64>,
     segments: Vec<Segment>,
-    notes: Vec<Range>,
+    notes: Vec<Range<u64>>,
     ram: Ram,
 }
 
 impl CoreHeader {
-    /// Reads the header at `address`. It lies in the capture kernel's own region, not in the dead kernel's RAM, so
-    /// `memory` is any view that reaches it.
+    /// Reads the header at a place of `medium`. Where a loader left it, it lies in the capture kernel's own region, not in the
+    /// dead kernel's RAM, so that takes a view of memory that reaches it; a core file has it at its beginning.
     ///
     /// Entries that are empty or pass the end of physical addresses are left out.
-    pub fn read(memory: &impl OldMemory, address: u64) -> Result<Self, HeaderError> {
-        let header: FileHeader = read_struct(memory, address)?;
+    pub fn read(medium: &impl Medium, address: u64) -> Result<Self, HeaderError> {
+        let header: FileHeader = read_struct(medium, address)?;
         header.check(address)?;
-        let count = header.count(memory, address)?;
+        let count = header.count(medium, address)?;
         let end = header.program_header_address(address, count)?;
         let mut read = Self { place: Range::new(address, end), ..Self::default() };
         for index in 0..count {
-            read.add(&header.program_header(memory, address, index)?)?;
+            read.add(&header.program_header(medium, address, index)?)?;
         }
         read.ram = Ram::from_ranges(read.segments.iter().map(|segment| segment.physical))?;
         Ok(read)
     }
 
-    /// Where the header itself lies, its program headers included.
-    pub fn place(&self) -> Range {
+    /// Where the header itself lies in its medium, its program headers included.
+    pub fn place(&self) -> Range<u64> {
         self.place
     }
 
@@ -144,8 +151,8 @@ impl CoreHeader {
         &self.segments
     }
 
-    /// Where notes are stored: in the dead kernel's memory, or in a core file.
-    pub fn notes(&self) -> &[Range] {
+    /// Where notes are stored, in the dead kernel's memory or in a core file.
+    pub fn notes(&self) -> &[Range<u64>] {
         &self.notes
     }
 
@@ -189,29 +196,29 @@ impl FileHeader {
     }
 
     /// How many entries it has.
-    fn count(&self, memory: &impl OldMemory, address: u64) -> Result<u32, HeaderError> {
+    fn count(&self, medium: &impl Medium, address: u64) -> Result<u32, HeaderError> {
         let count = match self.program_header_count.get() {
-            MANY => self.first_section_info(memory, address)?,
+            MANY => self.first_section_info(medium, address)?,
             few => u32::from(few),
         };
         if count <= MAX_PROGRAM_HEADERS { Ok(count) } else { Err(HeaderError::TooLong { count }) }
     }
 
     /// `sh_info` of section header 0.
-    fn first_section_info(&self, memory: &impl OldMemory, address: u64) -> Result<u32, HeaderError> {
+    fn first_section_info(&self, medium: &impl Medium, address: u64) -> Result<u32, HeaderError> {
         let section = address.checked_add(self.section_headers.get());
         let info = section.and_then(|section| section.checked_add(SECTION_INFO));
-        let value: U32 = read_struct(memory, info.ok_or(HeaderError::NoHeader { address })?)?;
+        let value: U32 = read_struct(medium, info.ok_or(HeaderError::NoHeader { address })?)?;
         Ok(value.get())
     }
 
     fn program_header(
         &self,
-        memory: &impl OldMemory,
+        medium: &impl Medium,
         address: u64,
         index: u32,
     ) -> Result<ProgramHeader, HeaderError> {
-        Ok(read_struct(memory, self.program_header_address(address, index)?)?)
+        Ok(read_struct(medium, self.program_header_address(address, index)?)?)
     }
 
     fn program_header_address(&self, address: u64, index: u32) -> Result<u64, HeaderError> {
@@ -224,10 +231,10 @@ impl FileHeader {
 }
 
 impl ProgramHeader {
-    pub(crate) fn of_notes(place: Range) -> Self {
+    pub(crate) fn of_notes(place: Range<ByteOffset>) -> Self {
         Self {
             kind: PT_NOTE.into(),
-            offset: place.start.into(),
+            offset: place.start.get().into(),
             file_size: place.len().into(),
             memory_size: place.len().into(),
             ..Self::new_zeroed()
@@ -239,8 +246,8 @@ impl ProgramHeader {
             kind: PT_LOAD.into(),
             flags: READ_WRITE_EXECUTE.into(),
             offset: segment.stored_at.into(),
-            virtual_address: segment.virtual_start.into(),
-            physical_address: segment.physical.start.into(),
+            virtual_address: segment.virtual_start.get().into(),
+            physical_address: segment.physical.start.get().into(),
             file_size: segment.stored_len.into(),
             memory_size: segment.physical.len().into(),
             ..Self::new_zeroed()
@@ -250,17 +257,17 @@ impl ProgramHeader {
     fn segment(&self) -> Option<Segment> {
         Some(Segment {
             physical: sized(self.physical_address, self.memory_size)
-                .filter(|range| range.end <= PHYSICAL_END)?,
-            virtual_start: self.virtual_address.get(),
+                .filter(|range: &Range<PhysicalAddress>| range.end <= PHYSICAL_END)?,
+            virtual_start: self.virtual_address.get().into(),
             stored_at: self.offset.get(),
             stored_len: self.file_size.get().min(self.memory_size.get()),
         })
     }
 }
 
-/// The `len` addresses from `start`, if there are any and all exist.
-fn sized(start: U64, len: U64) -> Option<Range> {
-    Range::sized(start.get(), len.get()).filter(|range| !range.is_empty())
+/// The `len` addresses or bytes from `start`, if there are any and all exist.
+fn sized<T: Position + From<u64>>(start: U64, len: U64) -> Option<Range<T>> {
+    Range::sized(T::from(start.get()), len.get()).filter(|range| !range.is_empty())
 }
 
 fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), OutOfMemory> {
@@ -271,8 +278,8 @@ fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-fn read_struct<T: FromBytes + IntoBytes>(memory: &impl OldMemory, address: u64) -> Result<T, Unreadable> {
+fn read_struct<T: FromBytes + IntoBytes>(medium: &impl Medium, place: u64) -> Result<T, Unreadable> {
     let mut value = T::new_zeroed();
-    memory.read(address, value.as_mut_bytes())?;
+    medium.read_at(place, value.as_mut_bytes())?;
     Ok(value)
 }

@@ -3,6 +3,8 @@
 //! Lines of text, `KEY=value`, described in `Documentation/admin-guide/kdump/vmcoreinfo.rst`. Symbols are hexadecimal
 //! without a prefix, all other numbers decimal.
 
+use machine::VirtualAddress;
+
 /// The text of VMCOREINFO; a lookup finds the key's first line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmcoreInfo<'a> {
@@ -20,9 +22,9 @@ impl<'a> VmcoreInfo<'a> {
         self.text
     }
 
-    /// Virtual address of a symbol: `SYMBOL(name)`.
-    pub fn symbol(self, name: &str) -> Option<u64> {
-        hexadecimal(self.entry("SYMBOL", name)?)
+    /// Where a symbol is: `SYMBOL(name)`.
+    pub fn symbol(self, name: &str) -> Option<VirtualAddress> {
+        hexadecimal(self.entry("SYMBOL", name)?).map(VirtualAddress::new)
     }
 
     /// Offset of a field in bytes: `OFFSET(struct.field)`.

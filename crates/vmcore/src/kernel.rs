@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{OldMemory, PAGE_SIZE, Range};
+use machine::{OldMemory, PAGE_SIZE, Position, Range, VirtualAddress};
 
 use crate::page::PageLayout;
 use crate::sections::Sections;
@@ -40,7 +40,7 @@ impl Utsname {
 #[derive(Clone, Debug)]
 pub struct Kernel {
     space: Result<AddressSpace, Unknown>,
-    uts: Option<u64>,
+    uts: Option<VirtualAddress>,
     kaslr_offset: Option<u64>,
     pub(crate) sections: Result<Sections, Unknown>,
     pub(crate) page: Result<PageLayout, Unknown>,
@@ -84,13 +84,13 @@ impl Kernel {
     ///
     /// It is where the table of sections is, less that table's physical address; a gibibyte's multiple even where address space
     /// randomization moves it (`arch/x86/mm/kaslr.c`).
-    pub(crate) fn direct_map(&self, memory: &impl OldMemory, ram: &Ram) -> Option<Range> {
+    pub(crate) fn direct_map(&self, memory: &impl OldMemory, ram: &Ram) -> Option<Range<VirtualAddress>> {
         const ALIGNMENT: u64 = 1 << 30;
         let (space, sections) = (self.address_space().ok()?, self.sections.as_ref().ok()?);
         let found = space.translate(memory, sections.roots()).ok()?;
-        let start = sections.roots().checked_sub(found.physical)?;
+        let start = VirtualAddress::new(sections.roots().get().checked_sub(found.physical.get())?);
         let len = ram.end_pfn().checked_mul(PAGE_SIZE)?;
-        Range::sized(start, len).filter(|_| start.is_multiple_of(ALIGNMENT))
+        Range::sized(start, len).filter(|_| start.is_aligned(ALIGNMENT))
     }
 
     /// RAM as a core header lists it, where there is none: with the virtual addresses of the map of all memory, or those from 0
@@ -99,12 +99,12 @@ impl Kernel {
         let direct = self.direct_map(memory, ram).unwrap_or_default();
         let mut segments = Vec::new();
         for physical in ram.ranges() {
-            let virtual_start = direct.start.wrapping_add(physical.start);
+            let virtual_start = direct.start.get().wrapping_add(physical.start.get()).into();
             segments.try_reserve(1)?;
             segments.push(Segment {
                 physical,
                 virtual_start,
-                stored_at: physical.start,
+                stored_at: physical.start.get(),
                 stored_len: physical.len(),
             });
         }
@@ -121,6 +121,6 @@ impl Kernel {
 }
 
 /// Where the initial namespace keeps its names.
-fn uts_address(info: VmcoreInfo<'_>) -> Option<u64> {
+fn uts_address(info: VmcoreInfo<'_>) -> Option<VirtualAddress> {
     info.symbol("init_uts_ns")?.checked_add(info.offset("uts_namespace.name")? as u64)
 }

@@ -1,7 +1,7 @@
 //! A dead kernel's memory: core header, notes, VMCOREINFO, and which pages are worth keeping.
 //!
 //! Everything is read through [`machine::OldMemory`], the same way in the capture kernel and in a host's tool, and nothing
-//! read is trusted: it is an allegation of a kernel that has just failed.
+//! that is read is trusted: it is an allegation of a kernel that has just failed.
 //!
 //! # From a header to a selection
 //!
@@ -81,6 +81,7 @@ mod header;
 mod info;
 mod kernel;
 mod level;
+mod medium;
 mod note;
 mod notes;
 mod page;
@@ -97,6 +98,7 @@ pub use header::{CoreHeader, HeaderError, Segment};
 pub use info::VmcoreInfo;
 pub use kernel::{Kernel, Utsname};
 pub use level::Level;
+pub use medium::Medium;
 pub use note::{Note, notes_in};
 pub use notes::Notes;
 pub use paging::{AddressSpace, Mapping, Unmapped};

@@ -5,10 +5,10 @@
 
 use alloc::vec::Vec;
 
-use machine::{OldMemory, Range};
+use machine::Range;
 
 use crate::note::{HEADER_BYTES, Note, NoteHeader, notes_in};
-use crate::{CoreHeader, OutOfMemory, VmcoreInfo};
+use crate::{CoreHeader, Medium, OutOfMemory, VmcoreInfo};
 
 /// Most bytes of notes that are kept: enough for 8192 processors.
 const MAX_BYTES: usize = 4 << 20;
@@ -32,10 +32,10 @@ impl Notes {
     ///
     /// A place whose notes run past its end, cannot be read, or would pass the limit gives what came before, and counts as
     /// damaged.
-    pub fn read(memory: &impl OldMemory, header: &CoreHeader) -> Result<Self, OutOfMemory> {
+    pub fn read(medium: &impl Medium, header: &CoreHeader) -> Result<Self, OutOfMemory> {
         let mut notes = Self::default();
         for &place in header.notes() {
-            if !notes.add_all(memory, place)? {
+            if !notes.add_all(medium, place)? {
                 notes.damaged += 1;
             }
         }
@@ -97,13 +97,13 @@ impl Notes {
     }
 
     /// Appends the notes in `place`; says whether they ended as they should.
-    fn add_all(&mut self, memory: &impl OldMemory, mut place: Range) -> Result<bool, OutOfMemory> {
+    fn add_all(&mut self, medium: &impl Medium, mut place: Range<u64>) -> Result<bool, OutOfMemory> {
         while place.len() >= HEADER_BYTES {
-            let Some(header) = read_header(memory, place.start) else { return Ok(false) };
+            let Some(header) = read_header(medium, place.start) else { return Ok(false) };
             if header.name_size == 0 {
                 return Ok(true);
             }
-            if header.size() > place.len() || !self.copy(memory, place.start, &header)? {
+            if header.size() > place.len() || !self.copy(medium, place.start, &header)? {
                 return Ok(false);
             }
             place.start += header.size();
@@ -112,19 +112,14 @@ impl Notes {
     }
 
     /// Appends one note; says whether it could be read and fits.
-    fn copy(
-        &mut self,
-        memory: &impl OldMemory,
-        address: u64,
-        header: &NoteHeader,
-    ) -> Result<bool, OutOfMemory> {
+    fn copy(&mut self, medium: &impl Medium, place: u64, header: &NoteHeader) -> Result<bool, OutOfMemory> {
         let (start, size) = (self.bytes.len(), header.size() as usize);
         if size > MAX_BYTES.saturating_sub(start) {
             return Ok(false);
         }
         self.bytes.try_reserve(size)?;
         self.bytes.resize(start + size, 0);
-        let read = memory.read(address, &mut self.bytes[start..]).is_ok();
+        let read = medium.read_at(place, &mut self.bytes[start..]).is_ok();
         if read {
             self.index(start, header);
         } else {
@@ -146,8 +141,8 @@ impl Notes {
     }
 }
 
-fn read_header(memory: &impl OldMemory, address: u64) -> Option<NoteHeader> {
+fn read_header(medium: &impl Medium, place: u64) -> Option<NoteHeader> {
     let mut bytes = [0; HEADER_BYTES as usize];
-    memory.read(address, &mut bytes).ok()?;
+    medium.read_at(place, &mut bytes).ok()?;
     Some(NoteHeader::parse(&bytes))
 }

@@ -4,6 +4,8 @@
 //! 6.11, the top byte since), or in the second `struct page` of a compound page. Each form is known by what VMCOREINFO
 //! gives for it (`kernel/vmcore_info.c`, `include/linux/page-flags.h`).
 
+use machine::Pfn;
+
 use crate::{Level, Unknown, VmcoreInfo};
 
 /// Largest order that is believed: 1 GiB, the largest page of x86-64. Every run of pages is aligned to its size.
@@ -147,7 +149,7 @@ impl PageLayout {
     }
 
     /// Judges page frame `pfn` by its `struct page`, and the one after it; either may be cut short.
-    pub(crate) fn judge(&self, level: Level, pfn: u64, bytes: &[u8], next: &[u8]) -> Option<Exclusion> {
+    pub(crate) fn judge(&self, level: Level, pfn: Pfn, bytes: &[u8], next: &[u8]) -> Option<Exclusion> {
         let page = self.decode(bytes)?;
         if level.leaves_out_free()
             && let Ok(free) = &self.free
@@ -167,7 +169,7 @@ impl PageLayout {
     }
 
     /// How many pages from `pfn` on are of the slab allocator's, or have one of `flags` set; 0 if this one is neither.
-    pub(crate) fn kernels_own(&self, flags: u64, pfn: u64, page: &[u8], next: &[u8]) -> u64 {
+    pub(crate) fn kernels_own(&self, flags: u64, pfn: Pfn, page: &[u8], next: &[u8]) -> u64 {
         let Some(page) = self.decode(page) else { return 0 };
         match () {
             () if self.is_slab(&page) && page.flags & self.head != 0 => 1 << self.compound_order(pfn, next),
@@ -232,7 +234,7 @@ impl PageLayout {
     }
 
     /// The order of a compound page by its first tail; 0 if it makes no sense.
-    fn compound_order(&self, pfn: u64, next: &[u8]) -> u32 {
+    fn compound_order(&self, pfn: Pfn, next: &[u8]) -> u32 {
         let order = match self.compound {
             Ok(Compound::Bytes { order, .. }) => order.read(next).map_or(0, |[order]| u32::from(order)),
             Ok(Compound::TailFlags { .. } | Compound::HeadMapcount { .. }) => {
@@ -320,8 +322,8 @@ fn mapcount_value(info: VmcoreInfo<'_>, name: &str) -> Option<u32> {
     info.number(name).map(|value| value.cast_unsigned() as u32)
 }
 
-fn is_aligned(pfn: u64, order: u32) -> bool {
-    pfn.trailing_zeros() >= order
+fn is_aligned(pfn: Pfn, order: u32) -> bool {
+    pfn.get().trailing_zeros() >= order
 }
 
 /// An offset at which `len` bytes lie inside a structure of `size` bytes.

@@ -3,7 +3,7 @@
 //! Intel SDM volume 3, section 4.5: 4-level and 5-level paging. Addresses in the kernel image need no tables: the image is
 //! one piece, in virtual as in physical memory.
 
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range, VirtualAddress};
 
 use crate::walk::Target;
 use crate::{Unknown, VmcoreInfo};
@@ -26,14 +26,14 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 #[error("virtual address {0:#x} leads to no memory")]
 pub struct Unmapped(
     /// The address.
-    pub u64,
+    pub VirtualAddress,
 );
 
 /// Where a virtual address leads, and for how many bytes from there on physical memory is contiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The physical address.
-    pub physical: u64,
+    pub physical: PhysicalAddress,
     /// Bytes up to the end of the mapped page; at least 1.
     pub len: u64,
 }
@@ -45,7 +45,7 @@ pub struct AddressSpace {
     phys_base: u64,
     image_size: u64,
     /// Physical address of the top-level table.
-    root: u64,
+    root: PhysicalAddress,
     /// 4 or 5.
     levels: u32,
     /// Bits of an entry that are an address: without the memory encryption bit.
@@ -62,7 +62,9 @@ impl AddressSpace {
         Ok(Self {
             phys_base,
             image_size: size.unwrap_or(IMAGE_SIZE).min(IMAGE_START.wrapping_neg()),
-            root: root.wrapping_sub(IMAGE_START).wrapping_add(phys_base) & ADDRESS,
+            root: PhysicalAddress::new(
+                root.get().wrapping_sub(IMAGE_START).wrapping_add(phys_base) & ADDRESS,
+            ),
             levels: if info.number("pgtable_l5_enabled").unwrap_or(0) == 0 { 4 } else { 5 },
             address: ADDRESS & !info.number("sme_mask").unwrap_or(0).cast_unsigned(),
         })
@@ -79,45 +81,50 @@ impl AddressSpace {
     }
 
     /// Translates a virtual address; reads at most one entry of each level.
-    pub fn translate(&self, memory: &impl OldMemory, address: u64) -> Result<Mapping, Unmapped> {
-        let offset = address.wrapping_sub(IMAGE_START);
+    pub fn translate(&self, memory: &impl OldMemory, address: VirtualAddress) -> Result<Mapping, Unmapped> {
+        let offset = address.get().wrapping_sub(IMAGE_START);
         if offset < self.image_size {
-            let physical = offset.wrapping_add(self.phys_base) & !(1 << 63);
+            let physical = PhysicalAddress::new(offset.wrapping_add(self.phys_base) & !(1 << 63));
             return Ok(Mapping { physical, len: self.image_size - offset });
         }
         self.walk(memory, address).ok_or(Unmapped(address))
     }
 
     /// Copies from virtual memory, one translation for each page that is mapped as one.
-    pub fn read(&self, memory: &impl OldMemory, address: u64, into: &mut [u8]) -> Result<(), Unmapped> {
+    pub fn read(
+        &self,
+        memory: &impl OldMemory,
+        address: VirtualAddress,
+        into: &mut [u8],
+    ) -> Result<(), Unmapped> {
         let (mut address, mut rest) = (address, into);
         while !rest.is_empty() {
             let mapping = self.translate(memory, address)?;
             let len = mapping.len.min(rest.len() as u64);
             let (now, later) = rest.split_at_mut(len as usize);
-            memory.read(mapping.physical, now).map_err(|_| Unmapped(address))?;
-            (address, rest) = (address.wrapping_add(len), later);
+            memory.read(mapping.physical.get(), now).map_err(|_| Unmapped(address))?;
+            (address, rest) = (address.get().wrapping_add(len).into(), later);
         }
         Ok(())
     }
 
     /// Reads a little-endian 64-bit value from virtual memory.
-    pub fn read_u64(&self, memory: &impl OldMemory, address: u64) -> Result<u64, Unmapped> {
+    pub fn read_u64(&self, memory: &impl OldMemory, address: VirtualAddress) -> Result<u64, Unmapped> {
         let mut bytes = [0; 8];
         self.read(memory, address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn walk(&self, memory: &impl OldMemory, address: u64) -> Option<Mapping> {
+    fn walk(&self, memory: &impl OldMemory, address: VirtualAddress) -> Option<Mapping> {
         let mut table = self.root;
         for level in (1..=self.levels).rev() {
             let size = span(level);
-            let index = address / size % 512;
-            let entry = memory.read_u64(table + index * 8).ok()?;
+            let index = address.get() / size % 512;
+            let entry = memory.read_u64(table.get() + index * 8).ok()?;
             match self.target(entry, level)? {
                 Target::Memory(page) => {
-                    let offset = address % size;
-                    return Some(Mapping { physical: page.start + offset, len: size - offset });
+                    let offset = address.get() % size;
+                    return Some(Mapping { physical: page.start.saturating_add(offset), len: size - offset });
                 }
                 Target::Table { address, .. } => table = address,
             }
@@ -125,15 +132,15 @@ impl AddressSpace {
         None
     }
 
-    /// Physical address of the top-level table; it is a part of the kernel image.
-    pub(crate) fn root(&self) -> u64 {
+    /// Where the top-level table is; it is a part of the kernel image.
+    pub(crate) fn root(&self) -> PhysicalAddress {
         self.root
     }
 
     /// What an entry of a table at `level` leads to, if it is present.
     pub(crate) fn target(&self, entry: u64, level: u32) -> Option<Target> {
-        let (address, size) = (entry & self.address, span(level));
-        let leaf = || Range::sized(address & !(size - 1), size).map(Target::Memory);
+        let (address, size) = (PhysicalAddress::new(entry & self.address), span(level));
+        let leaf = || Range::sized(address.align_down(size), size).map(Target::Memory);
         match entry {
             _ if entry & PRESENT == 0 => None,
             _ if is_leaf(entry, level) => leaf(),
@@ -143,10 +150,10 @@ impl AddressSpace {
 
     /// First virtual address that entry `index` translates of a table at `level` that starts with `start`; those of the
     /// upper half of the top-level table are extended by ones.
-    pub(crate) fn address_of_entry(&self, start: u64, level: u32, index: usize) -> u64 {
+    pub(crate) fn address_of_entry(&self, start: VirtualAddress, level: u32, index: usize) -> VirtualAddress {
         let unused = 64 - (PAGE_SHIFT + 9 * self.levels);
-        let address = start | (index as u64 * span(level));
-        (address << unused).cast_signed().wrapping_shr(unused).cast_unsigned()
+        let address = start.get() | (index as u64 * span(level));
+        (address << unused).cast_signed().wrapping_shr(unused).cast_unsigned().into()
     }
 }
 

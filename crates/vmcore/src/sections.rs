@@ -5,7 +5,7 @@
 //! in the low bits (`include/linux/mmzone.h`, `CONFIG_SPARSEMEM_EXTREME`). With `CONFIG_SPARSEMEM_VMEMMAP` the arrays are
 //! parts of one that is mapped sparsely; the table says the same.
 
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE};
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Pfn, Position, VirtualAddress};
 
 use crate::{AddressSpace, Unknown, VmcoreInfo};
 
@@ -18,7 +18,7 @@ const ARRAY: u64 = !(PAGE_SIZE - 1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sections {
     /// Virtual address of the first level: pointers to pages of entries.
-    roots: u64,
+    roots: VirtualAddress,
     /// How many pointers.
     root_count: u64,
     /// Bytes in an entry, `struct mem_section`.
@@ -43,32 +43,37 @@ impl Sections {
 
     /// Virtual address of the table's first level. Linux takes it from the memory that is mapped directly
     /// (`mm/sparse.c`, `memory_present`).
-    pub(crate) fn roots(&self) -> u64 {
+    pub(crate) fn roots(&self) -> VirtualAddress {
         self.roots
     }
 
     /// The section that `pfn` is in.
-    pub(crate) fn of(&self, pfn: u64) -> u64 {
-        pfn >> self.frames_shift
+    pub(crate) fn of(&self, pfn: Pfn) -> u64 {
+        pfn.get() >> self.frames_shift
     }
 
     /// First page frame after a section.
-    pub(crate) fn end(&self, section: u64) -> u64 {
-        (section + 1) << self.frames_shift
+    pub(crate) fn end(&self, section: u64) -> Pfn {
+        Pfn::new((section + 1) << self.frames_shift)
     }
 
     /// Virtual address of the `struct page`, of `page_size` bytes, of page frame 0, if this section's array started there:
     /// add `pfn * page_size`. `None` if the section has no array, or the table cannot be read.
-    pub(crate) fn array(&self, space: &AddressSpace, memory: &impl OldMemory, section: u64) -> Option<u64> {
+    pub(crate) fn array(
+        &self,
+        space: &AddressSpace,
+        memory: &impl OldMemory,
+        section: u64,
+    ) -> Option<VirtualAddress> {
         let per_root = PAGE_SIZE / self.entry_size;
         let root = section / per_root;
         if root >= self.root_count {
             return None;
         }
         let entries = space.read_u64(memory, self.roots.checked_add(root * 8)?).ok()?;
-        let entry = entries.checked_add(section % per_root * self.entry_size)?;
+        let entry = VirtualAddress::new(entries).checked_add(section % per_root * self.entry_size)?;
         let array = space.read_u64(memory, entry.checked_add(self.array_offset)?).ok()?;
-        (entries != 0 && array & PRESENT != 0).then_some(array & ARRAY)
+        (entries != 0 && array & PRESENT != 0).then_some(VirtualAddress::new(array & ARRAY))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ops::AddAssign;
 
-use machine::{OldMemory, Range};
+use machine::{OldMemory, Pfn, Position, Range};
 
 use crate::array::{GULP, PageArray};
 use crate::bitmap;
@@ -75,21 +75,28 @@ pub struct Selection<'a, M> {
     /// The run of pages that was left out last; it may reach into the next chunk.
     run: Run,
     /// Where the last chunk ended.
-    next: u64,
+    next: Pfn,
 }
 
+/// Page frames that are left out for one reason.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    start: u64,
-    end: u64,
+    frames: Range<Pfn>,
     reason: Reason,
+}
+
+impl Run {
+    /// An empty run at `start`.
+    fn nothing(start: Pfn, reason: Reason) -> Self {
+        Self { frames: Range::new(start, start), reason }
+    }
 }
 
 impl<'a, M: OldMemory> Selection<'a, M> {
     /// Prepares to go through the memory of `kernel`; takes 36 KiB or so however large that is.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram, level: Level) -> Result<Self, OutOfMemory> {
-        let run = Run { start: 0, end: 0, reason: Reason::Free };
-        Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: 0 })
+        let run = Run::nothing(Pfn::default(), Reason::Free);
+        Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: Pfn::default() })
     }
 
     /// Sets bit `n` of `bitmap` (the least significant bit of a byte comes first) where page frame `first_pfn + n` is kept,
@@ -97,8 +104,8 @@ impl<'a, M: OldMemory> Selection<'a, M> {
     pub fn fill(&mut self, first_pfn: u64, bitmap: &mut [u8]) -> Counts {
         let ram = self.ram;
         let mut chunk = Chunk::new(ram, first_pfn, bitmap);
-        let frames = Range::new(self.resume(first_pfn), chunk.frames.end);
-        chunk.leave_out(Run { start: first_pfn, ..self.run });
+        let frames = Range::new(self.resume(chunk.frames.start), chunk.frames.end);
+        chunk.leave_out(self.run);
         for frames in ram.within(frames) {
             self.examine(frames, &mut chunk);
         }
@@ -107,16 +114,16 @@ impl<'a, M: OldMemory> Selection<'a, M> {
     }
 
     /// Where to start so that the run that `pfn` may be in is known.
-    fn resume(&mut self, pfn: u64) -> u64 {
+    fn resume(&mut self, pfn: Pfn) -> Pfn {
         if pfn == self.next {
             return pfn;
         }
-        self.run.end = 0;
-        pfn >> MAX_ORDER << MAX_ORDER
+        self.run.frames.end = Pfn::default();
+        pfn.align_down(1 << MAX_ORDER)
     }
 
     /// Judges page frames, all of them RAM.
-    fn examine(&mut self, mut frames: Range, chunk: &mut Chunk<'_>) {
+    fn examine(&mut self, mut frames: Range<Pfn>, chunk: &mut Chunk<'_>) {
         match &self.pages {
             None if self.level.looks_at_types() => chunk.keep_unknown(frames),
             Some(pages) if pages.layout.concerns(self.level) => {
@@ -130,9 +137,9 @@ impl<'a, M: OldMemory> Selection<'a, M> {
     }
 
     /// Judges page frames of one gulp.
-    fn examine_gulp(&mut self, mut gulp: Range, chunk: &mut Chunk<'_>) {
+    fn examine_gulp(&mut self, mut gulp: Range<Pfn>, chunk: &mut Chunk<'_>) {
         loop {
-            gulp.start = gulp.start.max(self.run.end);
+            gulp.start = gulp.start.max(self.run.frames.end);
             if gulp.is_empty() {
                 return;
             }
@@ -145,24 +152,24 @@ impl<'a, M: OldMemory> Selection<'a, M> {
 
     /// Judges the first of page frames outside the current run; returns which is the next, or `None` if their `struct page` cannot
     /// be read.
-    fn judge(&mut self, gulp: Range, chunk: &mut Chunk<'_>) -> Option<u64> {
+    fn judge(&mut self, gulp: Range<Pfn>, chunk: &mut Chunk<'_>) -> Option<Pfn> {
         let (layout, frames, pages) = self.pages.as_mut()?.read(gulp)?;
         let mut pfn = frames.start;
-        let mut run = Run { start: pfn, end: pfn, reason: self.run.reason };
+        let mut run = Run::nothing(pfn, self.run.reason);
         while pfn < frames.end {
-            let at = (pfn - frames.start) as usize * layout.size;
+            let at = pfn.count_since(frames.start) as usize * layout.size;
             let (page, next) = pages.get(at..)?.split_at_checked(layout.size)?;
             let Some(Exclusion { reason, order }) = layout.judge(self.level, pfn, page, next) else {
-                pfn += 1;
+                pfn = pfn.saturating_add(1);
                 continue;
             };
             // Pages of a kind are often neighbours, and left out at once.
-            if run.end != pfn || run.reason != reason {
+            if run.frames.end != pfn || run.reason != reason {
                 chunk.leave_out(run);
-                run = Run { start: pfn, end: pfn, reason };
+                run = Run::nothing(pfn, reason);
             }
-            run.end += 1 << order;
-            pfn = run.end;
+            pfn = pfn.saturating_add(1 << order);
+            run.frames.end = pfn;
         }
         chunk.leave_out(run);
         self.run = run;
@@ -170,9 +177,9 @@ impl<'a, M: OldMemory> Selection<'a, M> {
     }
 }
 
-/// Takes page frames off the front, up to the next multiple of `step`.
-fn take(frames: &mut Range, step: u64) -> Range {
-    let middle = (frames.start / step + 1) * step;
+/// Takes page frames off the front, up to the next multiple of `step`, a power of two.
+fn take(frames: &mut Range<Pfn>, step: u64) -> Range<Pfn> {
+    let middle = frames.start.align_down(step).saturating_add(step);
     let front = Range::new(frames.start, middle.min(frames.end));
     frames.start = front.end;
     front
@@ -180,7 +187,7 @@ fn take(frames: &mut Range, step: u64) -> Range {
 
 /// A part of a bitmap, the page frames it stands for, and what was found out of them.
 struct Chunk<'b> {
-    frames: Range,
+    frames: Range<Pfn>,
     bitmap: &'b mut [u8],
     counts: Counts,
 }
@@ -189,19 +196,18 @@ impl<'b> Chunk<'b> {
     /// All RAM is kept to start with.
     fn new(ram: &Ram, first_pfn: u64, bitmap: &'b mut [u8]) -> Self {
         let counts = Counts { ram: ram.fill(first_pfn, bitmap), ..Counts::default() };
-        Self { frames: bitmap::window(first_pfn, bitmap), bitmap, counts }
+        Self { frames: bitmap::window(Pfn::new(first_pfn), bitmap), bitmap, counts }
     }
 
-    fn leave_out(&mut self, Run { start, end, reason }: Run) {
-        let inside = Range::new(start, end).intersection(self.frames);
+    fn leave_out(&mut self, Run { frames, reason }: Run) {
+        let inside = frames.intersection(self.frames);
         if !inside.is_empty() {
-            let first = self.frames.start;
-            *self.counts.of(reason) += bitmap::clear(self.bitmap, inside.start - first, inside.end - first);
+            *self.counts.of(reason) += bitmap::clear(self.bitmap, self.frames.start, inside);
         }
     }
 
     /// Page frames, all of them RAM, stay as they are because nothing is known of them.
-    fn keep_unknown(&mut self, frames: Range) {
+    fn keep_unknown(&mut self, frames: Range<Pfn>) {
         self.counts.unknown += frames.intersection(self.frames).len();
     }
 }

@@ -19,7 +19,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range};
+use machine::{OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Position, Range, VirtualAddress};
 
 use crate::array::{GULP, PageArray};
 use crate::bitmap;
@@ -37,7 +37,7 @@ pub struct Vital<'a, M> {
     ram: &'a Ram,
     finder: Option<Finder<'a, M>>,
     /// First page frame that `bits` stands for.
-    first: u64,
+    first: Pfn,
     bits: Vec<u8>,
 }
 
@@ -48,22 +48,23 @@ impl<'a, M: OldMemory> Vital<'a, M> {
         let mut bits = Vec::new();
         bits.try_reserve_exact(len)?;
         bits.resize(len, 0);
-        let mut vital = Self { ram, finder: Finder::new(memory, kernel, ram)?, first: 0, bits };
-        vital.find_from(0);
+        let mut vital = Self { ram, finder: Finder::new(memory, kernel, ram)?, first: Pfn::default(), bits };
+        vital.find_from(Pfn::default());
         Ok(vital)
     }
 
     /// Whether readers need this page frame before others. None is vital if nothing is known of the kernel.
     pub fn contains(&mut self, pfn: u64) -> bool {
-        let first = pfn - pfn % (WINDOW as u64 * 8);
+        let pfn = Pfn::new(pfn);
+        let first = pfn.align_down(WINDOW as u64 * 8);
         if self.first != first {
             self.find_from(first);
         }
-        let bit = (pfn - first) as usize;
+        let bit = pfn.count_since(first) as usize;
         self.bits.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
     }
 
-    fn find_from(&mut self, first: u64) {
+    fn find_from(&mut self, first: Pfn) {
         self.bits.fill(0);
         if let Some(finder) = &mut self.finder {
             finder.find(&mut Window::new(first, &mut self.bits), self.ram);
@@ -77,10 +78,10 @@ impl<'a, M: OldMemory> Vital<'a, M> {
 struct Finder<'a, M> {
     walker: Walker<'a, M>,
     pages: PageArray<'a, M>,
-    /// Where all of memory is mapped, in virtual addresses.
-    direct: Range,
+    /// Where all of memory is mapped.
+    direct: Range<VirtualAddress>,
     /// Where the array of `struct page` is.
-    array: Range,
+    array: Range<VirtualAddress>,
     /// `PG_reserved`, or nothing.
     reserved: u64,
 }
@@ -106,7 +107,7 @@ impl<'a, M: OldMemory> Finder<'a, M> {
             Target::Memory(memory) if !direct.contains(address) => window.set(memory),
             Target::Memory(_) => Way::On,
             Target::Table { address: table, level } => {
-                window.set(Range::new(table, table + PAGE_SIZE));
+                window.set(Range::new(table, table.saturating_add(PAGE_SIZE)));
                 // These would only tell of frames that are mapped directly.
                 if level == 1 && direct.contains(address) { Way::On } else { Way::Down }
             }
@@ -114,21 +115,21 @@ impl<'a, M: OldMemory> Finder<'a, M> {
     }
 
     /// Looks at the `struct page` of page frames, all of them RAM.
-    fn find_by_page(&mut self, frames: Range, window: &mut Window<'_>) {
+    fn find_by_page(&mut self, frames: Range<Pfn>, window: &mut Window<'_>) {
         let mut start = frames.start;
         while start < frames.end {
-            let end = (start / GULP + 1).saturating_mul(GULP).min(frames.end);
-            start = self.find_in_gulp(Range::new(start, end), window).max(start + 1);
+            let end = start.align_down(GULP).saturating_add(GULP).min(frames.end);
+            start = self.find_in_gulp(Range::new(start, end), window).max(start.saturating_add(1));
         }
     }
 
     /// The same for the first of one gulp; returns the page frame to go on with.
-    fn find_in_gulp(&mut self, gulp: Range, window: &mut Window<'_>) -> u64 {
+    fn find_in_gulp(&mut self, gulp: Range<Pfn>, window: &mut Window<'_>) -> Pfn {
         let reserved = self.reserved;
         let Some((layout, frames, pages)) = self.pages.read(gulp) else { return gulp.end };
         let mut pfn = frames.start;
         while pfn < frames.end {
-            let at = (pfn - frames.start) as usize * layout.size;
+            let at = pfn.count_since(frames.start) as usize * layout.size;
             let Some((page, next)) = pages.get(at..).and_then(|rest| rest.split_at_checked(layout.size))
             else {
                 break;
@@ -137,65 +138,65 @@ impl<'a, M: OldMemory> Finder<'a, M> {
             let left_out = layout.judge(Level::ALL, pfn, page, next).map(|exclusion| 1 << exclusion.order);
             let len = left_out.unwrap_or_else(|| {
                 let len = layout.kernels_own(reserved, pfn, page, next);
-                window.set_frames(Range::new(pfn, pfn + len));
+                window.set_frames(Range::new(pfn, pfn.saturating_add(len)));
                 len.max(1)
             });
-            pfn += len;
+            pfn = pfn.saturating_add(len);
         }
         pfn
     }
 }
 
 fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace) -> Option<u64> {
-    let pfn = space.root() >> PAGE_SHIFT;
-    let (layout, _, page) = pages.read(Range::new(pfn, pfn + 1))?;
+    let pfn = space.root().pfn();
+    let (layout, _, page) = pages.read(Range::new(pfn, pfn.saturating_add(1)))?;
     layout.only_flag(page)
 }
 
 /// A part of a bitmap of page frames.
 struct Window<'b> {
-    first: u64,
+    first: Pfn,
     bits: &'b mut [u8],
     /// Frames of which page tables may still tell. Tables that map the same gibibytes again and again would take minutes.
     left: u64,
 }
 
 impl<'b> Window<'b> {
-    fn new(first: u64, bits: &'b mut [u8]) -> Self {
+    fn new(first: Pfn, bits: &'b mut [u8]) -> Self {
         let left = bits.len() as u64 * 8 * TIMES_OVER;
         Self { first, bits, left }
     }
 
-    fn frames(&self) -> Range {
+    fn frames(&self) -> Range<Pfn> {
         bitmap::window(self.first, self.bits)
     }
 
-    fn set_frames(&mut self, frames: Range) {
+    fn set_frames(&mut self, frames: Range<Pfn>) {
         let inside = frames.intersection(self.frames());
         if !inside.is_empty() {
-            bitmap::set(self.bits, inside.start - self.first, inside.end - self.first);
+            bitmap::set(self.bits, self.first, inside);
         }
     }
 
     /// Marks memory as vital.
-    fn set(&mut self, memory: Range) -> Way {
+    fn set(&mut self, memory: Range<PhysicalAddress>) -> Way {
         let inside = self.mapped(memory);
         self.set_frames(inside);
         Way::On
     }
 
     /// Marks memory as not vital.
-    fn clear(&mut self, memory: Range) -> Way {
+    fn clear(&mut self, memory: Range<PhysicalAddress>) -> Way {
         let inside = self.mapped(memory);
         if !inside.is_empty() {
-            bitmap::clear(self.bits, inside.start - self.first, inside.end - self.first);
+            bitmap::clear(self.bits, self.first, inside);
         }
         Way::On
     }
 
-    /// What of mapped memory is in the window; nothing if too much was mapped before.
-    fn mapped(&mut self, memory: Range) -> Range {
-        let inside = frames_of(memory).intersection(self.frames());
+    /// What of mapped memory, whole pages, is in the window; nothing if too much was mapped before.
+    fn mapped(&mut self, memory: Range<PhysicalAddress>) -> Range<Pfn> {
+        let inside = memory.frames().intersection(self.frames());
         match self.left.checked_sub(inside.len()) {
             Some(left) => {
                 self.left = left;
@@ -204,9 +205,4 @@ impl<'b> Window<'b> {
             None => Range::default(),
         }
     }
-}
-
-/// The page frames of whole pages of memory.
-fn frames_of(memory: Range) -> Range {
-    Range::new(memory.start >> PAGE_SHIFT, memory.end >> PAGE_SHIFT)
 }

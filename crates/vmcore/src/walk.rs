@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{ENTRIES, OldMemory, Range, Table};
+use machine::{ENTRIES, OldMemory, PhysicalAddress, Range, Table, VirtualAddress};
 
 use crate::{AddressSpace, OutOfMemory};
 
@@ -17,19 +17,19 @@ const KERNEL_HALF: usize = ENTRIES / 2;
 /// An entry that is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// First virtual address that it translates.
-    pub(crate) address: u64,
+    /// First address that it translates.
+    pub(crate) address: VirtualAddress,
     /// What it leads to.
     pub(crate) target: Target,
 }
 
-/// What an entry leads to, by physical address.
+/// What an entry leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The memory that it maps.
-    Memory(Range),
+    Memory(Range<PhysicalAddress>),
     /// A table of a lower level; level 1 is the lowest.
-    Table { address: u64, level: u32 },
+    Table { address: PhysicalAddress, level: u32 },
 }
 
 /// Where a walk goes from an entry.
@@ -65,7 +65,7 @@ impl<'a, M: OldMemory> Walker<'a, M> {
     pub(crate) fn walk(&mut self, visit: impl FnMut(Entry) -> Way) {
         let Self { memory, space, tables } = self;
         let mut walk = Walk { memory: *memory, space, visit, tables_left: MOST_TABLES };
-        walk.go_through(tables, space.root(), KERNEL_HALF, 0);
+        walk.go_through(tables, space.root(), KERNEL_HALF, VirtualAddress::default());
     }
 }
 
@@ -78,9 +78,15 @@ struct Walk<'a, M, V> {
 }
 
 impl<M: OldMemory, V: FnMut(Entry) -> Way> Walk<'_, M, V> {
-    /// Goes through a table from entry `first` on; its entry 0 translates virtual address `start`. There is a copy left for
-    /// each level from this one down.
-    fn go_through(&mut self, copies: &mut [Table], table: u64, first: usize, start: u64) {
+    /// Goes through a table from entry `first` on; its entry 0 translates `start`. There is a copy left for each level from
+    /// this one down.
+    fn go_through(
+        &mut self,
+        copies: &mut [Table],
+        table: PhysicalAddress,
+        first: usize,
+        start: VirtualAddress,
+    ) {
         let level = copies.len() as u32;
         let Some((copy, copies_below)) = copies.split_first_mut() else { return };
         if !self.may_read(table, copy) {
@@ -102,9 +108,9 @@ impl<M: OldMemory, V: FnMut(Entry) -> Way> Walk<'_, M, V> {
         }
     }
 
-    fn may_read(&mut self, table: u64, into: &mut Table) -> bool {
+    fn may_read(&mut self, table: PhysicalAddress, into: &mut Table) -> bool {
         let left = self.tables_left.checked_sub(1);
         self.tables_left = left.unwrap_or(0);
-        left.is_some() && self.memory.read_table(table, into).is_ok()
+        left.is_some() && self.memory.read_table(table.get(), into).is_ok()
     }
 }

@@ -10,11 +10,12 @@ use vmcore::{CoreFile, CoreHeader, CoreLayout, Ram, Segment, TooManyPieces};
 const NOTES: &[u8] = b"some notes";
 
 fn segment(start: u64, end: u64, virtual_start: u64) -> Segment {
-    Segment { physical: Range::new(start, end), virtual_start, stored_at: start, stored_len: end - start }
+    let virtual_start = virtual_start.into();
+    Segment { physical: Range::from(start..end), virtual_start, stored_at: start, stored_len: end - start }
 }
 
 fn frames(ranges: &[(u64, u64)]) -> Ram {
-    Ram::from_ranges(ranges.iter().map(|(start, end)| Range::new(start * PAGE_SIZE, end * PAGE_SIZE)))
+    Ram::from_ranges(ranges.iter().map(|(start, end)| Range::from(start * PAGE_SIZE..end * PAGE_SIZE)))
         .unwrap()
 }
 
@@ -24,7 +25,7 @@ fn written(layout: &CoreLayout<'_>, kept: &Ram, missing: &Ram) -> Memory {
     file.write(0, &layout.headers(missing).unwrap());
     file.write(layout.notes_at(), NOTES);
     for range in kept.ranges() {
-        for address in (range.start..range.end).step_by(PAGE_SIZE as usize) {
+        for address in (range.start.get()..range.end.get()).step_by(PAGE_SIZE as usize) {
             file.write_u64(layout.page_at(address / PAGE_SIZE).unwrap(), address);
         }
     }
@@ -42,8 +43,8 @@ fn kept_pages_are_found_again_and_others_are_not_there() {
     assert_eq!(header.notes(), [Range::sized(layout.notes_at(), NOTES.len() as u64).unwrap()]);
     let places = header.segments().iter().map(|segment| (segment.physical, segment.virtual_start));
     let expected = [
-        (Range::new(0x2000, 0x4000), 0xffff_8880_0000_2000),
-        (Range::new(0x6000, 0x7000), 0xffff_8880_0000_6000),
+        (Range::from(0x2000..0x4000), 0xffff_8880_0000_2000.into()),
+        (Range::from(0x6000..0x7000), 0xffff_8880_0000_6000.into()),
     ];
     assert!(places.eq(expected));
     let core = CoreFile::new(file, &header).unwrap();
@@ -59,8 +60,9 @@ fn the_kernel_image_keeps_its_addresses_and_is_stored_once() {
     let layout = CoreLayout::new(&segments, &kept, 0).unwrap();
     let header = CoreHeader::read(&written(&layout, &kept, &Ram::default()), 0).unwrap();
     let [memory, image] = header.segments() else { panic!("two segments") };
-    assert_eq!((memory.physical, memory.stored_len), (Range::new(0x2000, 0x4000), 0x2000));
-    assert_eq!((image.physical, image.virtual_start), (Range::new(0x3000, 0x4000), 0xffff_ffff_8100_0000));
+    assert_eq!((memory.physical, memory.stored_len), (Range::from(0x2000..0x4000), 0x2000));
+    assert_eq!(image.physical, Range::from(0x3000..0x4000));
+    assert_eq!(image.virtual_start, 0xffff_ffff_8100_0000.into());
     assert_eq!(image.stored_at, memory.stored_at + PAGE_SIZE);
     assert_eq!(layout.size(), memory.stored_at + 2 * PAGE_SIZE);
 }
@@ -70,7 +72,7 @@ fn a_range_that_ends_within_a_page_does_so_in_the_core() {
     let segments = [segment(0x1000, 0x2c00, 0)];
     let layout = CoreLayout::new(&segments, &frames(&[(1, 3)]), 0).unwrap();
     let header = CoreHeader::read(&written(&layout, &Ram::default(), &Ram::default()), 0).unwrap();
-    assert_eq!(header.segments()[0].physical, Range::new(0x1000, 0x2c00));
+    assert_eq!(header.segments()[0].physical, Range::from(0x1000..0x2c00));
 }
 
 /// A page more than fit, each with a gap after it: the gaps are stored as well.

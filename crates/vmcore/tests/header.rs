@@ -67,23 +67,23 @@ fn left_by_kexec_but(change: impl Fn(&mut [u64; 43])) -> Result<CoreHeader, Head
 #[test]
 fn the_header_of_the_kernel_loader_is_read() {
     let header = read(&LEFT_BY_KEXEC).unwrap();
-    let notes = [Range::new(0x3e83_9400, 0x3e83_9570), Range::new(0x019b_4000, 0x019b_5024)];
+    let notes = [Range::from(0x3e83_9400..0x3e83_9570), Range::from(0x019b_4000..0x019b_5024)];
     assert_eq!(header.notes(), notes);
     assert_eq!(header.segments().len(), 3);
     let image = Segment {
-        physical: Range::new(0x1580_0000, 0x1803_0000),
-        virtual_start: 0xffff_ffff_87c0_0000,
+        physical: Range::from(0x1580_0000..0x1803_0000),
+        virtual_start: 0xffff_ffff_87c0_0000.into(),
         stored_at: 0x1580_0000,
         stored_len: 0x0283_0000,
     };
     assert_eq!(header.segments()[0], image);
-    assert_eq!(header.place(), Range::new(0x3000, 0x3000 + 64 + 5 * 56));
+    assert_eq!(header.place(), Range::from(0x3000..0x3000 + 64 + 5 * 56));
 }
 
 #[test]
 fn the_kernel_image_which_is_listed_twice_counts_once() {
     let ram = read(&LEFT_BY_KEXEC).unwrap().ram().clone();
-    let ranges = [Range::new(0x10_0000, 0x3200_0000), Range::new(0x3e00_0000, 0x3ffd_2000)];
+    let ranges = [Range::from(0x10_0000..0x3200_0000), Range::from(0x3e00_0000..0x3ffd_2000)];
     assert_eq!(ram.ranges().collect::<Vec<_>>(), ranges);
     assert_eq!(ram.pages(), 212_690);
     assert_eq!(ram.end_pfn(), 0x3ffd2);
@@ -145,15 +145,15 @@ fn a_segment_that_passes_the_end_of_physical_addresses_is_left_out() {
 
 #[test]
 fn a_page_that_is_ram_in_part_is_ram() {
-    let ranges = [Range::new(0x1000, 0x9fc00), Range::new(0xa_0800, 0xa_0900)];
+    let ranges = [Range::from(0x1000..0x9fc00), Range::from(0xa_0800..0xa_0900)];
     let ram = Ram::from_ranges(ranges.into_iter()).unwrap();
-    assert_eq!(ram.ranges().collect::<Vec<_>>(), [Range::new(0x1000, 0xa_1000)]);
+    assert_eq!(ram.ranges().collect::<Vec<_>>(), [Range::from(0x1000..0xa_1000)]);
 }
 
 #[test]
 fn the_bitmap_of_ram_has_its_lowest_bit_first() {
     let ram =
-        Ram::from_ranges([Range::new(0x1000, 0x3000), Range::new(0xa000, 0x1_2000)].into_iter()).unwrap();
+        Ram::from_ranges([Range::from(0x1000..0x3000), Range::from(0xa000..0x1_2000)].into_iter()).unwrap();
     let mut bitmap = [0xff; 3];
     assert_eq!(ram.fill(0, &mut bitmap), 10);
     assert_eq!(bitmap, [0b0000_0110, 0b1111_1100, 0b0000_0011]);
@@ -176,10 +176,10 @@ proptest! {
 
     #[test]
     fn merged_ranges_hold_the_same_pages(ranges in prop::collection::vec((0..200u64, 0..20u64), 0..30)) {
-        let ranges: Vec<_> = ranges.iter().map(|&(start, len)| Range::new(start * 1024, (start + len) * 1024)).collect();
+        let ranges: Vec<_> = ranges.iter().map(|&(start, len)| Range::from(start * 1024..(start + len) * 1024)).collect();
         let ram = Ram::from_ranges(ranges.iter().copied()).unwrap();
         for pfn in 0..60 {
-            let page = Range::new(pfn * 4096, (pfn + 1) * 4096);
+            let page = Range::from(pfn * 4096..(pfn + 1) * 4096);
             prop_assert_eq!(ram.contains(pfn), ranges.iter().any(|range| range.overlaps(page)));
         }
     }

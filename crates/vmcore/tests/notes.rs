@@ -14,7 +14,7 @@ const SECOND: u64 = 0x3000;
 const INFO: u64 = 0x4000;
 
 /// A core header that lists places of notes.
-fn header(memory: &mut Memory, places: &[Range]) -> CoreHeader {
+fn header(memory: &mut Memory, places: &[Range<u64>]) -> CoreHeader {
     let mut words = vec![0x0001_0102_464c_457f, 0, 0x0000_0001_003e_0004, 0, 0x40, 0, 0x0038_0040_0000_0000];
     words.push(places.len() as u64);
     for place in places {
@@ -31,7 +31,7 @@ fn read(parts: &[(u64, Vec<u8>)], len: u64) -> Notes {
     for (address, bytes) in parts {
         memory.write(*address, bytes);
     }
-    let places: Vec<_> = parts.iter().map(|(address, _)| Range::new(*address, *address + len)).collect();
+    let places: Vec<_> = parts.iter().map(|(address, _)| Range::from(*address..*address + len)).collect();
     let header = header(&mut memory, &places);
     Notes::read(&memory, &header).unwrap()
 }
@@ -126,7 +126,7 @@ fn values_are_read_as_the_kernel_prints_them() {
         LENGTH(zone.free_area)=11\nNUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)=-129\nKERNELOFFSET=6c00000\nCRASHTIME=1795330431\n";
     let info = VmcoreInfo::new(text.as_bytes());
     assert_eq!(info.page_size(), Some(4096));
-    assert_eq!(info.symbol("prb"), Some(0xffff_ffff_8966_22c0));
+    assert_eq!(info.symbol("prb"), Some(0xffff_ffff_8966_22c0.into()));
     assert_eq!(info.offset("page.lru"), Some(8));
     assert_eq!(info.size("page"), Some(64));
     assert_eq!(info.length("zone.free_area"), Some(11));

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
 use fixtures::Memory;
-use machine::Range;
+use machine::{Position, Range, VirtualAddress};
 use proptest::prelude::*;
 use vmcore::{AddressSpace, Mapping, Unknown, Unmapped, VmcoreInfo};
 
@@ -12,7 +12,7 @@ const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 
 /// Tables are at 0x1000 times their level; the address 0x…123456789abc has these indices in them.
-const ADDRESS: u64 = 0xffff_9234_5678_9abc;
+const ADDRESS: VirtualAddress = VirtualAddress::new(0xffff_9234_5678_9abc);
 const INDEX: [u64; 5] = [0x189, 0xb3, 0xd1, 0x124, 0x1ff];
 
 fn space(more: &str) -> AddressSpace {
@@ -36,7 +36,7 @@ fn tables(leaf: usize, entry: u64) -> Memory {
 #[test]
 fn four_levels_lead_to_a_small_page() {
     let memory = tables(1, 0x77_7000 | NO_EXECUTE | 0x63);
-    let mapping = Mapping { physical: 0x77_7abc, len: 0x544 };
+    let mapping = Mapping { physical: 0x77_7abc.into(), len: 0x544 };
     assert_eq!(space("").translate(&memory, ADDRESS), Ok(mapping));
 }
 
@@ -45,15 +45,18 @@ fn five_levels_lead_to_the_same_page() {
     let memory = tables(1, 0x77_7000 | PRESENT);
     let space = space("NUMBER(pgtable_l5_enabled)=1\n");
     assert_eq!(space.levels(), 5);
-    assert_eq!(space.translate(&memory, ADDRESS), Ok(Mapping { physical: 0x77_7abc, len: 0x544 }));
+    assert_eq!(space.translate(&memory, ADDRESS), Ok(Mapping { physical: 0x77_7abc.into(), len: 0x544 }));
 }
 
 #[test]
 fn large_pages_of_2_mib_and_1_gib_are_followed() {
     let memory = tables(2, 0x1240_0000 | PRESENT | LARGE | 1 << 12);
-    assert_eq!(space("").translate(&memory, ADDRESS), Ok(Mapping { physical: 0x1258_9abc, len: 0x7_6544 }));
+    assert_eq!(
+        space("").translate(&memory, ADDRESS),
+        Ok(Mapping { physical: 0x1258_9abc.into(), len: 0x7_6544 })
+    );
     let memory = tables(3, 0x1_4000_0000 | PRESENT | LARGE);
-    let mapping = Mapping { physical: 0x1_5678_9abc, len: 0x2987_6544 };
+    let mapping = Mapping { physical: 0x1_5678_9abc.into(), len: 0x2987_6544 };
     assert_eq!(space("").translate(&memory, ADDRESS), Ok(mapping));
 }
 
@@ -76,7 +79,7 @@ fn the_encryption_bit_is_no_part_of_an_address() {
     let encrypted = 1 << 47;
     let memory = tables(1, 0x77_7000 | encrypted | PRESENT);
     let space = space("NUMBER(sme_mask)=140737488355328\n");
-    assert_eq!(space.translate(&memory, ADDRESS), Ok(Mapping { physical: 0x77_7abc, len: 0x544 }));
+    assert_eq!(space.translate(&memory, ADDRESS), Ok(Mapping { physical: 0x77_7abc.into(), len: 0x544 }));
 }
 
 #[test]
@@ -85,11 +88,11 @@ fn the_image_needs_no_tables() {
     let space = AddressSpace::new(VmcoreInfo::new(text)).unwrap();
     let memory = Memory::new(0);
     // Debian's 6.1.0-56 cloud kernel: `_stext` at 0xffffffff87c00000, and the image at 0x15800000 by its core header.
-    let mapping = space.translate(&memory, 0xffff_ffff_87c0_0000).unwrap();
-    assert_eq!(mapping.physical, 0x1580_0000);
+    let mapping = space.translate(&memory, 0xffff_ffff_87c0_0000.into()).unwrap();
+    assert_eq!(mapping.physical, 0x1580_0000.into());
     assert_eq!(
-        space.translate(&memory, 0xffff_ffff_c000_0000),
-        Err(Unmapped(0xffff_ffff_c000_0000)),
+        space.translate(&memory, 0xffff_ffff_c000_0000.into()),
+        Err(Unmapped(0xffff_ffff_c000_0000.into())),
         "modules"
     );
 }
@@ -101,11 +104,14 @@ fn reading_goes_on_in_the_next_page_and_stops_where_memory_does() {
     memory.write(0x10_0ffe, &[1, 2]);
     memory.write(0x8000, &[3, 4]);
     let (space, mut bytes) = (space(""), [0; 4]);
-    let end_of_page = ADDRESS | 0xfff;
-    space.read(&memory, end_of_page - 1, &mut bytes).unwrap();
+    let end_of_page = ADDRESS.get() | 0xfff;
+    space.read(&memory, (end_of_page - 1).into(), &mut bytes).unwrap();
     assert_eq!(bytes, [1, 2, 3, 4]);
-    memory.punch(Range::new(0x8000, 0x9000));
-    assert_eq!(space.read(&memory, end_of_page - 1, &mut bytes), Err(Unmapped(end_of_page + 1)));
+    memory.punch(Range::from(0x8000..0x9000));
+    assert_eq!(
+        space.read(&memory, (end_of_page - 1).into(), &mut bytes),
+        Err(Unmapped((end_of_page + 1).into()))
+    );
 }
 
 #[test]
@@ -134,11 +140,11 @@ proptest! {
             u8::from(five)
         );
         let space = AddressSpace::new(VmcoreInfo::new(text.as_bytes())).unwrap();
-        if let Ok(mapping) = space.translate(&memory, address) {
+        if let Ok(mapping) = space.translate(&memory, address.into()) {
             prop_assert!(mapping.len > 0);
             prop_assert!(mapping.physical.checked_add(mapping.len).is_some());
         }
         let mut bytes = [0; 9000];
-        let _ = space.read(&memory, address, &mut bytes);
+        let _ = space.read(&memory, address.into(), &mut bytes);
     }
 }

@@ -25,12 +25,12 @@ fn level(number: u8) -> Level {
 
 /// RAM from page frame 1024 on, so that pages and page tables of the kernel are in it.
 fn ram(sections: u64) -> Ram {
-    Ram::from_ranges([Range::new(1024 * PAGE_SIZE, sections * SECTION * PAGE_SIZE)].into_iter()).unwrap()
+    Ram::from_ranges([Range::from(1024 * PAGE_SIZE..sections * SECTION * PAGE_SIZE)].into_iter()).unwrap()
 }
 
 /// The page frames that `level` leaves out of a small machine.
 fn left_out(memory: &Memory, kernel: &Kernel, number: u8) -> Vec<u64> {
-    let ram = Ram::from_ranges([Range::new(1024 << 12, (HERE + 2048) << 12)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(1024 << 12..(HERE + 2048) << 12)].into_iter()).unwrap();
     let (bitmap, counts) = select(memory, kernel, &ram, level(number), SECTION);
     let left_out: Vec<_> = (1024..ram.end_pfn()).filter(|&pfn| !is_set(&bitmap, pfn)).collect();
     assert_eq!(counts.ram - counts.kept(), left_out.len() as u64);
@@ -273,7 +273,7 @@ fn a_chunk_may_end_between_a_head_and_its_tails() {
 fn holes_are_in_no_bitmap_and_in_no_count() {
     let mut memory = machine(1);
     describe(&mut memory, HERE, &[buddy(UP_TO_6_2, 4)]);
-    let parts = [Range::new(1024 << 12, (HERE + 3) << 12), Range::new((HERE + 9) << 12, SECTION << 12)];
+    let parts = [Range::from(1024 << 12..(HERE + 3) << 12), Range::from((HERE + 9) << 12..SECTION << 12)];
     let ram = Ram::from_ranges(parts.into_iter()).unwrap();
     let (bitmap, counts) = select(&memory, &kernel(UP_TO_6_2), &ram, Level::ALL, SECTION);
     assert_eq!((counts.ram, counts.free), (SECTION - 1024 - 6, 16 - 6));
@@ -285,7 +285,7 @@ fn holes_are_in_no_bitmap_and_in_no_count() {
 fn pages_whose_description_cannot_be_read_are_kept_and_counted() {
     let mut memory = machine(2);
     describe(&mut memory, HERE, &[buddy(UP_TO_6_2, 10); 1]);
-    memory.punch(Range::new(ARRAYS + 8192 * 64 + 5, ARRAYS + 8192 * 64 + 6));
+    memory.punch(Range::from(ARRAYS + 8192 * 64 + 5..ARRAYS + 8192 * 64 + 6));
     memory.write_u64(0x6010, 0);
     let (_, counts) = select(&memory, &kernel(UP_TO_6_2), &ram(2), Level::ALL, SECTION);
     assert_eq!(counts.free, 1024);
@@ -354,7 +354,7 @@ proptest! {
     ) {
         let mut memory = machine(1);
         describe(&mut memory, 1024, &pages);
-        let ram = Ram::from_ranges([Range::new(1000 * PAGE_SIZE, 3072 * PAGE_SIZE)].into_iter()).unwrap();
+        let ram = Ram::from_ranges([Range::from(1000 * PAGE_SIZE..3072 * PAGE_SIZE)].into_iter()).unwrap();
         let kernel = kernel(UP_TO_6_2);
         let (whole, counts) = select(&memory, &kernel, &ram, level(number), SECTION);
         let set: u64 = whole.iter().map(|byte| u64::from(byte.count_ones())).sum();
@@ -381,7 +381,7 @@ proptest! {
             if number % 8 == 0 { format!("{key}={number}\n") } else { format!("{key}={value}\n") }
         }).collect();
         let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
-        let ram = Ram::from_ranges([Range::new(0, 1 << 30)].into_iter()).unwrap();
+        let ram = Ram::from_ranges([Range::from(0..1 << 30)].into_iter()).unwrap();
         let (bitmap, counts) = select(&memory, &kernel, &ram, level(number), SECTION);
         let set: u64 = bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum();
         prop_assert_eq!(counts.kept(), set);

@@ -26,7 +26,7 @@ const OTHER_TABLES: [u64; 3] = [2, 3, 4];
 fn vital(memory: &impl OldMemory, end: u64) -> Vec<u64> {
     let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
-    let ram = Ram::from_ranges([Range::new(0, end << 12)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..end << 12)].into_iter()).unwrap();
     let mut vital = Vital::new(memory, &kernel, &ram).unwrap();
     (0..end).filter(|pfn| vital.contains(*pfn)).collect()
 }
@@ -111,7 +111,7 @@ fn frames_in_more_than_one_window_are_found_whatever_is_asked_first() {
     memory.write_u64(TABLES[2], 0x9_0000_0000 | PRESENT);
     let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
-    let ram = Ram::from_ranges([Range::new(0, 300 << 27)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..300 << 27)].into_iter()).unwrap();
     let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();
     let asked = [0x90_0000, 0x90_0001, 2, 5, 0x90_0000, u64::MAX].map(|pfn| vital.contains(pfn));
     assert_eq!(asked, [true, false, true, false, true, false]);
@@ -129,7 +129,7 @@ fn what_is_mapped_after_the_same_memory_was_mapped_too_often_is_not_looked_at() 
     memory.write_u64(TABLES[1], 5 << 30 | PRESENT | LARGE);
     let text = vmcoreinfo(UP_TO_6_2);
     let kernel = Kernel::new(VmcoreInfo::new(text.as_bytes()));
-    let ram = Ram::from_ranges([Range::new(0, 300 << 27)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..300 << 27)].into_iter()).unwrap();
     let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();
     let asked = [1, 2, 3, 4, 5].map(|gibibyte| vital.contains((gibibyte << 18) + 1));
     assert_eq!(asked, [false, true, true, false, false]);
@@ -138,7 +138,7 @@ fn what_is_mapped_after_the_same_memory_was_mapped_too_often_is_not_looked_at() 
 #[test]
 fn nothing_is_vital_of_a_kernel_of_which_nothing_is_known() {
     let (memory, kernel) = (machine_with_vmalloc(), Kernel::new(VmcoreInfo::new(b"")));
-    let ram = Ram::from_ranges([Range::new(0, 1 << 28)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..1 << 28)].into_iter()).unwrap();
     let mut vital = Vital::new(&memory, &kernel, &ram).unwrap();
     assert!((0..0x1_0000).all(|pfn| !vital.contains(pfn)));
 }
