@@ -88,7 +88,7 @@ fn total(ranges: &[Range]) -> u64 {
 /// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
 /// kernel had in the first 640 KiB.
 fn loaded(header: &CoreHeader, own: &[Range]) -> Vec<Range> {
-    let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start);
+    let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start.get());
     let copies = copies.filter_map(|segment| Range::sized(segment.stored_at, segment.physical.len()));
     let filled: Vec<_> = copies.chain([header.place()]).map(pages_around).collect();
     let ours: Vec<_> = own.iter().chain(&filled).copied().collect();
@@ -126,7 +126,8 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
     let image = Image::running();
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
     let mut space = boot::own_tables(frames, &image, &free)?;
-    let old = OldRam::map(&mut space, header.ram().ranges(), own);
+    let ram = header.ram().ranges().map(|range| Range::new(range.start.get(), range.end.get()));
+    let old = OldRam::map(&mut space, ram, own);
     // SAFETY: it maps the image and the heap, as the first tables did.
     unsafe { space.activate() };
     Ok((space, old))
@@ -179,7 +180,7 @@ mod tests {
     fn page_tables_take_what_the_machine_needs_and_no_more_than_their_share() {
         let own = [Range::new(1 << 20, 17 << 20)];
         let tables = |gibibytes: u64, largest| {
-            let ram = Ram::from_ranges([Range::new(0, gibibytes << 30)].into_iter()).unwrap();
+            let ram = Ram::from_ranges([Range::from(0..gibibytes << 30)].into_iter()).unwrap();
             tables_needed(&own, &ram, Features { levels: 4, largest, limit: 1 << 46 })
         };
         assert_eq!((tables(1, 3), tables(512, 3), tables(512, 2)), (198, 199, 710));

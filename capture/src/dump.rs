@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use area::{Area, Seal, State};
+use area::{Area, Completeness, Seal, State};
 use engine::{Begun, Source, Wanted};
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
@@ -71,9 +71,9 @@ pub(crate) fn write(
     let mut dump = area.begin()?;
     let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source, codec);
     let lacks_nothing = error.is_none() && written.missing == 0;
-    let outcome = if lacks_nothing { area::Outcome::Complete } else { area::Outcome::Partial };
+    let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
     let disk_wait = dump.device().waited();
-    let seal = dump.seal(outcome, written.file_bytes)?;
+    let seal = dump.seal(completeness, written.file_bytes)?;
     Ok(Dumped { counts, written, error, disk_wait, seal })
 }
 

@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(core) = CoreFile::new(Memory::new(bytes), &header) else { return };
     let _ = core.expected_len();
     for segment in header.segments() {
-        let first = segment.physical.start & !(PAGE_SIZE - 1);
+        let first = segment.physical.start.align_down(PAGE_SIZE).get();
         for page in 0..PAGES {
             let Some(address) = first.checked_add(page * PAGE_SIZE) else { break };
             let mut content = [0; PAGE_SIZE as usize];

@@ -8,7 +8,7 @@
 use fixtures::Disk;
 use kdump::{BLOCK, Bitmap, Reader, name_missing};
 use libfuzzer_sys::fuzz_target;
-use machine::Range;
+use machine::{ByteOffset, Range};
 
 /// How many pages are read: a file may say that it has 2^40.
 const PAGES: usize = 64;
@@ -26,9 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// Whether all blocks that the bytes `data` touch are there.
-fn holds(there: u64, data: Range) -> bool {
+fn holds(there: u64, data: Range<ByteOffset>) -> bool {
     assert!(data.len() <= BLOCK as u64, "a page's data is no longer than a page");
-    let mut blocks = data.start / BLOCK as u64..data.end.div_ceil(BLOCK as u64);
+    let mut blocks = data.start.get() / BLOCK as u64..data.end.get().div_ceil(BLOCK as u64);
     blocks.all(|block| there >> (block % 64) & 1 == 1)
 }
 

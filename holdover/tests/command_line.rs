@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use area::{Area, Dump, Outcome, read_label};
+use area::{Area, Completeness, Dump, read_label};
 use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Pages, Statistics, Utsname, begin, layout::Name};
 use machine::{BlockDevice, BlockError};
@@ -49,17 +49,21 @@ impl Bench {
     }
 
     /// Writes a dump as the capture kernel does; returns its length.
-    fn dump(&self, outcome: Outcome) -> u64 {
-        self.dump_through(|file| file, outcome)
+    fn dump(&self, completeness: Completeness) -> u64 {
+        self.dump_through(|file| file, completeness)
     }
 
     /// The same, through a disk that is made of the file.
-    fn dump_through<D: BlockDevice>(&self, disk: impl FnOnce(BlockFile) -> D, outcome: Outcome) -> u64 {
+    fn dump_through<D: BlockDevice>(
+        &self,
+        disk: impl FnOnce(BlockFile) -> D,
+        completeness: Completeness,
+    ) -> u64 {
         let mut file = BlockFile::open_exclusive(&self.disk()).unwrap();
         let uuid = read_label(&mut file, 0).unwrap().uuid;
         let mut dump = Area::open(disk(file), 0, uuid).unwrap().begin().unwrap();
-        let statistics = write_pages(&mut dump, outcome);
-        dump.seal(outcome, statistics.file_bytes).unwrap();
+        let statistics = write_pages(&mut dump, completeness);
+        dump.seal(completeness, statistics.file_bytes).unwrap();
         statistics.file_bytes
     }
 }
@@ -104,12 +108,12 @@ fn begin_pages<D: BlockDevice>(dump: &mut Dump<D>) -> Pages<'_, Dump<D>> {
 }
 
 /// Writes eight pages, the last of them only if the dump is to be complete.
-fn write_pages<D: BlockDevice>(dump: &mut Dump<D>, outcome: Outcome) -> Statistics {
+fn write_pages<D: BlockDevice>(dump: &mut Dump<D>, completeness: Completeness) -> Statistics {
     let mut pages = begin_pages(dump);
     for pfn in 0..7 {
         write_page(&mut pages, pfn);
     }
-    if outcome == Outcome::Partial {
+    if completeness == Completeness::Partial {
         return pages.abandon().statistics;
     }
     write_page(&mut pages, 7);
@@ -190,7 +194,7 @@ fn format_says_how_to_make_a_file_that_is_not_there() {
 #[test]
 fn a_complete_dump_is_collected_byte_for_byte_and_sparse() {
     let bench = Bench::formatted();
-    let len = bench.dump(Outcome::Complete);
+    let len = bench.dump(Completeness::Complete);
     let output = bench.run(&["collect", "disk", "vmcore", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report = json(&output);
@@ -207,7 +211,7 @@ fn a_complete_dump_is_collected_byte_for_byte_and_sparse() {
 #[test]
 fn a_partial_dump_is_collected_with_a_clear_word_and_its_own_exit_status() {
     let bench = Bench::formatted();
-    bench.dump(Outcome::Partial);
+    bench.dump(Completeness::Partial);
     let output = bench.run(&["collect", "disk", "vmcore"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stdout).contains("partial: the capture kernel"));
@@ -217,7 +221,7 @@ fn a_partial_dump_is_collected_with_a_clear_word_and_its_own_exit_status() {
 #[test]
 fn a_damaged_dump_never_gets_the_name_that_was_asked_for() {
     let bench = Bench::formatted();
-    let len = bench.dump(Outcome::Complete);
+    let len = bench.dump(Completeness::Complete);
     flip_byte(&bench.disk(), (area::DUMP_OFFSET + len - 4096) as usize);
     let output = bench.run(&["collect", "disk", "vmcore"]);
     assert_eq!(output.status.code(), Some(1));
@@ -229,7 +233,7 @@ fn a_damaged_dump_never_gets_the_name_that_was_asked_for() {
 #[test]
 fn a_block_that_the_disk_refused_makes_a_dump_partial_and_not_damaged() {
     let bench = Bench::formatted();
-    let len = bench.dump_through(|file| Complaining { file, flushes: 0 }, Outcome::Partial);
+    let len = bench.dump_through(|file| Complaining { file, flushes: 0 }, Completeness::Partial);
     flip_byte(&bench.disk(), (area::DUMP_OFFSET + len - 4096) as usize);
     let output = bench.run(&["collect", "disk", "vmcore"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));

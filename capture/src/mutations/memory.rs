@@ -17,8 +17,8 @@ impl<'a> DumpedMemory<'a> {
     pub(crate) fn new(old: &'a OldRam, header: &CoreHeader) -> Self {
         /// Where Linux maps its image, code first.
         const IMAGE: u64 = 0xFFFF_FFFF_8000_0000;
-        let image = header.segments().iter().find(|segment| segment.virtual_start >= IMAGE);
-        Self { old, code: image.map(|segment| segment.physical.start).filter(|_| chosen(FLIP_BYTE)) }
+        let image = header.segments().iter().find(|segment| segment.virtual_start >= IMAGE.into());
+        Self { old, code: image.map(|segment| segment.physical.start.get()).filter(|_| chosen(FLIP_BYTE)) }
     }
 }
 

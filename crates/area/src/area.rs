@@ -2,10 +2,10 @@
 
 use alloc::vec;
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
-use crate::label::{Label, Place};
+use crate::label::{Label, LabelCopy};
 use crate::record::Damage;
 use crate::seal::{Seal, State};
 use crate::sum::Sum;
@@ -114,7 +114,7 @@ pub fn read_label(device: &mut impl BlockDevice, offset: u64) -> Result<Label, O
     }
     let mut block = [0; BLOCK as usize];
     device.read(offset, &mut block)?;
-    let label = Label::decode(&block, Place::First).map_err(OpenError::Label)?;
+    let label = Label::decode(&block, LabelCopy::First).map_err(OpenError::Label)?;
     let end = offset.checked_add(label.length);
     if label.capacity() < BLOCK || end.is_none_or(|end| end > device.size()) {
         return Err(OpenError::Length { length: label.length });
@@ -133,13 +133,14 @@ impl<D: BlockDevice> Area<D> {
         if label.capacity() < BLOCK {
             return Err(FormatError::TooShort);
         }
-        let bounds = Range::sized(offset, label.length).filter(|bounds| bounds.end <= device.size());
+        let bounds = Range::sized(ByteOffset::new(offset), label.length);
+        let bounds = bounds.filter(|bounds| bounds.end.get() <= device.size());
         let mut window = Window::new(device, bounds.ok_or(FormatError::DoesNotFit)?);
         window.write(0, &vec![0; SEAL_OFFSET as usize])?;
         window.write(SEAL_OFFSET, &Seal::over_nothing(State::Empty, label.uuid, 0).encode())?;
-        window.write(label.length - BLOCK, &label.encode(Place::Last))?;
+        window.write(label.length - BLOCK, &label.encode(LabelCopy::Last))?;
         window.flush()?;
-        window.write(0, &label.encode(Place::First))?;
+        window.write(0, &label.encode(LabelCopy::First))?;
         window.flush()?;
         Ok(Self { window, label })
     }
@@ -150,7 +151,7 @@ impl<D: BlockDevice> Area<D> {
         if label.uuid != uuid {
             return Err(OpenError::OtherArea { found: label.uuid });
         }
-        let mut window = Window::new(device, Range::new(offset, offset + label.length));
+        let mut window = Window::new(device, Range::from(offset..offset + label.length));
         check_last_label(&mut window, &label)?;
         check_reserved(&mut window)?;
         Ok(Self { window, label })
@@ -212,7 +213,7 @@ impl<D: BlockDevice> Area<D> {
 fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Result<(), OpenError> {
     let mut block: Block = [0; BLOCK as usize];
     window.read(first.length - BLOCK, &mut block)?;
-    match Label::decode(&block, Place::Last) {
+    match Label::decode(&block, LabelCopy::Last) {
         Ok(last) if last == *first => Ok(()),
         _ => Err(OpenError::LabelsDiffer),
     }

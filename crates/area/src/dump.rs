@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError, ByteOffset, Range};
 
 use crate::area::CHUNK;
 use crate::seal::{Lack, Seal, State};
@@ -13,7 +13,7 @@ use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
 
 /// The writer's own verdict on a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Completeness {
     /// Everything that belongs in the dump was handed over.
     Complete,
     /// Something that belongs in the dump is missing.
@@ -50,11 +50,11 @@ impl<D: BlockDevice> Dump<D> {
 
     /// Makes everything durable, then writes the seal and makes it durable too.
     ///
-    /// The seal says [`State::Complete`] only if the outcome does, every write succeeded and `0..dump_len` was written
+    /// The seal says [`State::Complete`] only if `completeness` does, every write succeeded and `0..dump_len` was written
     /// without a gap; otherwise it says what is lacking. The seal that was written is returned: judge by that one.
-    pub fn seal(mut self, outcome: Outcome, dump_len: u64) -> Result<Seal, BlockError> {
+    pub fn seal(mut self, completeness: Completeness, dump_len: u64) -> Result<Seal, BlockError> {
         self.failed |= self.area.flush().is_err();
-        self.seal.state = self.state(outcome, dump_len);
+        self.seal.state = self.state(completeness, dump_len);
         self.seal.dump_len = dump_len.min(self.capacity);
         self.area.write(SEAL_OFFSET, &self.seal.encode())?;
         self.area.flush()?;
@@ -79,12 +79,12 @@ impl<D: BlockDevice> Dump<D> {
         self.area.flush()
     }
 
-    fn state(&self, outcome: Outcome, dump_len: u64) -> State {
+    fn state(&self, completeness: Completeness, dump_len: u64) -> State {
         if self.failed {
             State::Partial(Lack::Write)
         } else if !self.seal.written.cover_first(dump_len.div_ceil(BLOCK)) {
             State::Partial(Lack::Gap)
-        } else if outcome == Outcome::Partial {
+        } else if completeness == Completeness::Partial {
             State::Partial(Lack::Content)
         } else {
             State::Complete
@@ -125,8 +125,8 @@ impl<D: BlockDevice> Dump<D> {
 }
 
 /// Where in the area the dump is.
-fn bounds(capacity: u64) -> Range {
-    Range::new(DUMP_OFFSET, DUMP_OFFSET + capacity)
+fn bounds(capacity: u64) -> Range<ByteOffset> {
+    Range::from(DUMP_OFFSET..DUMP_OFFSET + capacity)
 }
 
 impl<D: BlockDevice> BlockDevice for Dump<D> {

@@ -28,12 +28,12 @@ pub struct Label {
 
 /// Which of the two copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum LabelCopy {
     First,
     Last,
 }
 
-impl Place {
+impl LabelCopy {
     const fn code(self) -> u32 {
         match self {
             Self::First => 1,
@@ -66,7 +66,7 @@ impl Label {
     }
 
     /// Lays out the copy for `place`.
-    pub(crate) fn encode(&self, place: Place) -> Block {
+    pub(crate) fn encode(&self, place: LabelCopy) -> Block {
         let layout = Layout {
             version: VERSION.into(),
             place: place.code().into(),
@@ -78,7 +78,7 @@ impl Label {
     }
 
     /// Reads the copy for `place`.
-    pub(crate) fn decode(block: &Block, place: Place) -> Result<Self, Damage> {
+    pub(crate) fn decode(block: &Block, place: LabelCopy) -> Result<Self, Damage> {
         let layout: Layout = record::decode(MAGIC, block)?;
         let length = layout.length.get();
         if layout.version != VERSION || layout.place != place.code() || !length.is_multiple_of(BLOCK) {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn fields_lie_where_the_layout_says() {
-        let block = LABEL.encode(Place::Last);
+        let block = LABEL.encode(LabelCopy::Last);
         assert_eq!(&block[0..8], b"HOLDAREA");
         assert_eq!(block[16..24], [1, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(block[24..40], *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff");
@@ -111,17 +111,17 @@ mod tests {
 
     #[test]
     fn a_copy_is_refused_in_the_others_place() {
-        assert_eq!(Label::decode(&LABEL.encode(Place::First), Place::First), Ok(LABEL));
-        assert_eq!(Label::decode(&LABEL.encode(Place::Last), Place::First), Err(Damage::Unknown));
+        assert_eq!(Label::decode(&LABEL.encode(LabelCopy::First), LabelCopy::First), Ok(LABEL));
+        assert_eq!(Label::decode(&LABEL.encode(LabelCopy::Last), LabelCopy::First), Err(Damage::Unknown));
     }
 
     #[test]
     fn a_change_anywhere_in_the_block_is_noticed() {
-        let good = LABEL.encode(Place::First);
+        let good = LABEL.encode(LabelCopy::First);
         for at in 0..good.len() {
             let mut bad = good;
             bad[at] ^= 0x10;
-            assert!(Label::decode(&bad, Place::First).is_err(), "byte {at}");
+            assert!(Label::decode(&bad, LabelCopy::First).is_err(), "byte {at}");
         }
     }
 }

@@ -47,7 +47,7 @@ mod sum;
 mod window;
 
 pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label};
-pub use dump::{Dump, Outcome};
+pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use label::Label;
 pub use record::Damage;

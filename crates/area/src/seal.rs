@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use machine::Range;
+use machine::{ByteOffset, Range};
 use uuid::Uuid;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -107,8 +107,8 @@ impl State {
 
 impl Seal {
     /// Whether all bytes of a part of the dump were written.
-    pub fn holds(&self, part: Range) -> bool {
-        self.written.contain_all(part.start / BLOCK..part.end.div_ceil(BLOCK))
+    pub fn holds(&self, part: Range<ByteOffset>) -> bool {
+        self.written.contain_all(part.start.get() / BLOCK..part.end.get().div_ceil(BLOCK))
     }
 
     /// A seal over no bytes.

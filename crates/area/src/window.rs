@@ -1,18 +1,18 @@
 //! A stretch of a device, as a device of its own: this crate reaches a disk in no other way.
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError, ByteOffset, Position, Range};
 
 use crate::BLOCK;
 
 /// A stretch of `device` whose offset 0 is the stretch's first byte. Nothing outside is read or written.
 pub(crate) struct Window<D> {
     device: D,
-    bounds: Range,
+    bounds: Range<ByteOffset>,
 }
 
 impl<D: BlockDevice> Window<D> {
     /// The bytes of `device` that lie in `bounds`.
-    pub(crate) fn new(device: D, bounds: Range) -> Self {
+    pub(crate) fn new(device: D, bounds: Range<ByteOffset>) -> Self {
         Self { device, bounds }
     }
 
@@ -22,7 +22,7 @@ impl<D: BlockDevice> Window<D> {
     }
 
     /// Where on the device `len` bytes at `offset` of the window lie, if they do.
-    pub(crate) fn locate(&self, offset: u64, len: usize) -> Result<Range, BlockError> {
+    pub(crate) fn locate(&self, offset: u64, len: usize) -> Result<Range<ByteOffset>, BlockError> {
         let len = len as u64;
         if !offset.is_multiple_of(BLOCK) || !len.is_multiple_of(BLOCK) {
             return Err(BlockError::Misaligned);
@@ -47,12 +47,12 @@ impl<D: BlockDevice> BlockDevice for Window<D> {
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
         let place = self.locate(offset, into.len())?;
-        self.device.read(place.start, into)
+        self.device.read(place.start.get(), into)
     }
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
         let place = self.locate(offset, from.len())?;
-        self.device.write(place.start, from)
+        self.device.write(place.start.get(), from)
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
-use area::{Area, Damage, Dump, FormatError, Label, Lack, OpenError, Outcome, ReadError, SealError, State};
+use area::{
+    Area, Completeness, Damage, Dump, FormatError, Label, Lack, OpenError, ReadError, SealError, State,
+};
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
 use proptest::prelude::*;
@@ -73,7 +75,7 @@ fn dumped(fill: u8) -> Disk {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     write_dump(&mut dump, fill).unwrap();
-    assert_eq!(dump.seal(Outcome::Complete, DUMP_LEN).unwrap().state, State::Complete);
+    assert_eq!(dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state, State::Complete);
     disk
 }
 
@@ -193,7 +195,7 @@ fn what_was_flushed_is_collected_though_the_dump_was_never_sealed() {
     let mut disk = Disk::holding(disk.after_power_loss(usize::MAX, || true));
     let seal = open(&mut disk).read_seal().unwrap();
     assert_eq!((seal.state, seal.dump_len, seal.written.blocks()), (State::InProgress, 4 * 4096, 3));
-    let part = |start: u64, end: u64| seal.holds(Range::new(start * 4096 + 1, end * 4096 - 1));
+    let part = |start: u64, end: u64| seal.holds(Range::from(start * 4096 + 1..end * 4096 - 1));
     assert!(part(2, 4) && !part(1, 3) && !part(3, 5));
     assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096], [2; 4096], [2; 4096]].concat());
 }
@@ -220,7 +222,7 @@ fn a_dump_with_a_gap_is_not_complete() {
     let mut dump = open(&mut disk).begin().unwrap();
     dump.write(0, &[1; 4096]).unwrap();
     dump.write(8192, &[2; 4096]).unwrap();
-    let seal = dump.seal(Outcome::Complete, 3 * 4096).unwrap();
+    let seal = dump.seal(Completeness::Complete, 3 * 4096).unwrap();
     assert_eq!(seal.state, State::Partial(Lack::Gap));
     assert_eq!(
         collect(&mut disk).unwrap(),
@@ -234,7 +236,7 @@ fn a_dump_whose_last_block_is_missing_is_not_complete() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     dump.write(0, &[1; 4096]).unwrap();
-    assert_eq!(dump.seal(Outcome::Complete, 4097).unwrap().state, State::Partial(Lack::Gap));
+    assert_eq!(dump.seal(Completeness::Complete, 4097).unwrap().state, State::Partial(Lack::Gap));
 }
 
 /// A queued write fails, and the disk says so only when it is asked for something else.
@@ -250,7 +252,7 @@ fn a_write_that_failed_late_makes_the_dump_partial() {
         write_dump(&mut dump, 10).unwrap();
         late_error.set(true);
         assert_eq!(ask(&mut dump), Err(BlockError::Device(5)));
-        assert_eq!(dump.seal(Outcome::Complete, DUMP_LEN).unwrap().state, State::Partial(Lack::Write));
+        assert_eq!(dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state, State::Partial(Lack::Write));
     }
 }
 
@@ -265,7 +267,7 @@ fn a_write_that_was_refused_and_tried_again_counts_once() {
         dump.write(again, &[0xaa; 8192]).unwrap_err();
         dump.write(again, &[0xaa; 8192]).unwrap();
         dump.write(8 * 4096, &[0xbb; 4096]).unwrap();
-        dump.seal(Outcome::Complete, 9 * 4096).unwrap();
+        dump.seal(Completeness::Complete, 9 * 4096).unwrap();
         let bytes = collect(&mut disk).unwrap();
         assert_eq!(bytes[again as usize..][..8192], [0xaa; 8192]);
     }
@@ -279,7 +281,7 @@ fn a_table_that_was_written_again_counts_once() {
     dump.write(0, &vec![1; 20 * 4096]).unwrap();
     dump.write(22 * 4096, &vec![2; 20 * 4096]).unwrap();
     dump.write(2 * 4096, &vec![3; 38 * 4096]).unwrap();
-    let seal = dump.seal(Outcome::Complete, 42 * 4096).unwrap();
+    let seal = dump.seal(Completeness::Complete, 42 * 4096).unwrap();
     assert_eq!((seal.state, seal.written.blocks()), (State::Complete, 42));
     let bytes = collect(&mut disk).unwrap();
     assert_eq!([1, 2, 39, 40].map(|block| bytes[block * 4096]), [1, 3, 3, 2]);
@@ -293,7 +295,7 @@ fn a_new_block_that_was_refused_is_not_part_of_the_dump() {
     dump.write(0, &[1; 4096]).unwrap();
     late_error.set(true);
     dump.write(4096, &[2; 4096]).unwrap_err();
-    assert_eq!(dump.seal(Outcome::Complete, 8192).unwrap().written.blocks(), 1);
+    assert_eq!(dump.seal(Completeness::Complete, 8192).unwrap().written.blocks(), 1);
     assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096]].concat());
 }
 
@@ -302,7 +304,7 @@ fn a_dump_that_was_called_partial_is_partial() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     write_dump(&mut dump, 10).unwrap();
-    assert_eq!(dump.seal(Outcome::Partial, DUMP_LEN).unwrap().state, State::Partial(Lack::Content));
+    assert_eq!(dump.seal(Completeness::Partial, DUMP_LEN).unwrap().state, State::Partial(Lack::Content));
     assert_eq!(state(&mut disk), State::Partial(Lack::Content));
     assert_eq!(collect(&mut disk).unwrap(), expected(10));
 }
@@ -313,7 +315,7 @@ fn a_dump_that_outgrew_the_area_is_partial() {
     let mut dump = open(&mut disk).begin().unwrap();
     dump.write(0, &vec![1; CAPACITY as usize]).unwrap();
     assert_eq!(dump.write(CAPACITY, &[2; 4096]), Err(BlockError::OutOfBounds));
-    let seal = dump.seal(Outcome::Complete, CAPACITY + 4096).unwrap();
+    let seal = dump.seal(Completeness::Complete, CAPACITY + 4096).unwrap();
     assert_eq!((seal.state, seal.dump_len), (State::Partial(Lack::Write), CAPACITY));
     assert_eq!(open(&mut disk).read_seal(), Ok(seal));
 }
@@ -365,10 +367,10 @@ proptest! {
             prop_assert_eq!(dump.write(offset, &vec![1; len]).is_ok(), aligned && inside);
             let _ = dump.read(offset, &mut vec![0; len]);
         }
-        let seal = dump.seal(Outcome::Complete, dump_len).unwrap();
+        let seal = dump.seal(Completeness::Complete, dump_len).unwrap();
         prop_assert_eq!(open(&mut disk).read_seal(), Ok(seal));
-        let area = OFFSET + area::DUMP_OFFSET - 4096..OFFSET + LENGTH - 4096;
-        prop_assert!(disk.writes().all(|write| area.start <= write.start && write.end <= area.end));
+        let area = Range::from(OFFSET + area::DUMP_OFFSET - 4096..OFFSET + LENGTH - 4096);
+        prop_assert!(disk.writes().all(|write| area.covers(write)));
     }
 
     /// The power goes after any number of steps, and any of the sectors that were not flushed are lost.
@@ -378,7 +380,7 @@ proptest! {
         let cut = disk.count.get() + steps;
         let mut dump = open(&mut disk).begin().unwrap();
         write_dump(&mut dump, 100).unwrap();
-        dump.seal(Outcome::Complete, DUMP_LEN).unwrap();
+        dump.seal(Completeness::Complete, DUMP_LEN).unwrap();
         let sealed = disk.count.get() <= cut;
         let mut lost = lost.into_iter().cycle();
         let mut disk = Disk::holding(disk.after_power_loss(cut, || lost.next() == Some(false)));

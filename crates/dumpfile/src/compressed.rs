@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kdump::{Bitmap, Page, ReadError, Reader};
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Range, Unreadable};
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Unreadable};
 use vmcore::Ram;
 
 use crate::{DumpError, FileView};
@@ -38,8 +38,8 @@ impl Compressed {
                 return Err(DumpError::Scattered);
             }
             ranges.try_reserve(1)?;
-            ranges.push(Range::new(run.start << PAGE_SHIFT, run.end << PAGE_SHIFT));
-            next = run.end;
+            ranges.push(run.memory());
+            next = run.end.get();
         }
         Ok(Ram::from_ranges(ranges.into_iter())?)
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kdump::Page;
 use machine::{OldMemory, Unreadable};
-use vmcore::{Kernel, Level, Note, Notes, Ram, Segment, VmcoreInfo};
+use vmcore::{Kernel, Level, Medium, Note, Notes, Ram, Segment, VmcoreInfo};
 
 use crate::compressed::Compressed;
 use crate::core::Core;
@@ -23,7 +23,7 @@ impl Format {
     /// That of a file, as its first bytes tell.
     fn of(file: &FileView) -> Result<Self, DumpError> {
         let mut magic = [0; 8];
-        OldMemory::read(file, 0, &mut magic).map_err(|_| DumpError::NotADump)?;
+        file.read_at(0, &mut magic).map_err(|_| DumpError::NotADump)?;
         match &magic {
             b"KDUMP   " => Ok(Self::Kdump),
             [0x7f, b'E', b'L', b'F', ..] => Ok(Self::Elf),

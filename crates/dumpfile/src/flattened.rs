@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek};
 use std::os::unix::fs::FileExt;
 
-use machine::Range;
+use machine::{ByteOffset, Position, Range};
 
 use crate::DumpError;
 
@@ -31,7 +31,7 @@ const RECORD_HEADER: u64 = 16;
 /// Both numbers of the last record (`END_FLAG_FLAT_HEADER`, -1).
 const END: u64 = u64::MAX;
 /// No file is longer: offsets have a sign.
-const LONGEST: u64 = i64::MAX as u64;
+const LONGEST: ByteOffset = ByteOffset::new(i64::MAX as u64);
 
 /// Where the pieces of a flattened dump are.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Piece {
     /// Offset of its first byte in the flattened file.
     stored_at: u64,
     /// Where it belongs.
-    place: Range,
+    place: Range<ByteOffset>,
 }
 
 impl Flattened {
@@ -68,7 +68,7 @@ impl Flattened {
 
     /// Bytes of the dump.
     pub(crate) fn len(&self) -> u64 {
-        self.pieces.last().map_or(0, |piece| piece.place.end)
+        self.pieces.last().map_or(0, |piece| piece.place.end.get())
     }
 
     /// Whether the last record says that it is the last.
@@ -77,18 +77,20 @@ impl Flattened {
     }
 
     /// Reads bytes of the dump. If records are missing, what no piece speaks of is not known.
-    pub(crate) fn read_at(&self, file: &File, mut offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_at(&self, file: &File, offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+        let mut offset = ByteOffset::new(offset);
         while !into.is_empty() {
             let after = self.pieces.partition_point(|piece| piece.place.end <= offset);
             let piece = self.pieces.get(after).ok_or(ErrorKind::UnexpectedEof)?;
             let until = if piece.place.contains(offset) { piece.place.end } else { piece.place.start };
-            let (now, later) = into.split_at_mut((until - offset).min(into.len() as u64) as usize);
-            match offset.checked_sub(piece.place.start) {
+            let len = until.count_since(offset).min(into.len() as u64);
+            let (now, later) = into.split_at_mut(len as usize);
+            match offset.get().checked_sub(piece.place.start.get()) {
                 Some(skip) => file.read_exact_at(now, piece.stored_at + skip)?,
                 None if self.is_whole => now.fill(0),
                 None => return Err(ErrorKind::UnexpectedEof.into()),
             }
-            (offset, into) = (offset + now.len() as u64, later);
+            (offset, into) = (offset.saturating_add(len), later);
         }
         Ok(())
     }
@@ -133,11 +135,12 @@ impl<'f> Records<'f> {
         if [start, len] == [END; 2] {
             return Ok(Record::End);
         }
-        Range::sized(start, len).filter(|place| !place.is_empty() && place.end <= LONGEST).ok_or(bad)?;
+        let place = Range::sized(ByteOffset::new(start), len);
+        place.filter(|place| !place.is_empty() && place.end <= LONGEST).ok_or(bad)?;
         self.file.seek_relative(len.cast_signed())?;
         self.at = stored_at.saturating_add(len);
         let stored = self.at.min(self.len) - stored_at;
-        Ok(Record::Piece(Piece { stored_at, place: Range::new(start, start + stored) }))
+        Ok(Record::Piece(Piece { stored_at, place: Range::from(start..start + stored) }))
     }
 }
 
@@ -147,7 +150,7 @@ fn arrange(mut pieces: Vec<Piece>) -> Result<Vec<Piece>, TryReserveError> {
     let mut coming = pieces.iter().peekable();
     // Those that have begun, the latest at the top.
     let mut begun = BinaryHeap::new();
-    let (mut arranged, mut at) = (Vec::new(), 0);
+    let (mut arranged, mut at) = (Vec::new(), ByteOffset::default());
     loop {
         while let Some(piece) = coming.next_if(|piece| piece.place.start <= at) {
             begun.try_reserve(1)?;
@@ -172,8 +175,8 @@ fn arrange(mut pieces: Vec<Piece>) -> Result<Vec<Piece>, TryReserveError> {
 }
 
 impl Piece {
-    fn part(self, place: Range) -> Self {
-        Self { stored_at: self.stored_at + (place.start - self.place.start), place }
+    fn part(self, place: Range<ByteOffset>) -> Self {
+        Self { stored_at: self.stored_at + place.start.count_since(self.place.start), place }
     }
 
     /// Whether `next` goes on where this one ends, in the dump as in the file.

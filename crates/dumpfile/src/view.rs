@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use machine::{BlockDevice, BlockError, OldMemory, Unreadable};
+use machine::{BlockDevice, BlockError, Unreadable};
+use vmcore::Medium;
 
 use crate::DumpError;
 use crate::flattened::{self, Flattened};
@@ -64,7 +65,7 @@ impl FileView {
         matches!(&self.way, Way::Flattened(flattened) if !flattened.is_whole())
     }
 
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    fn copy(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         match &self.way {
             Way::Plain => self.file.read_exact_at(into, offset),
             Way::Flattened(flattened) => flattened.read_at(&self.file, offset, into),
@@ -76,10 +77,10 @@ impl FileView {
     }
 }
 
-impl OldMemory for FileView {
-    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+impl Medium for FileView {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
         let unreadable = Unreadable { address: offset, len: into.len() as u64 };
-        self.read_at(offset, into).map_err(|_| unreadable)
+        self.copy(offset, into).map_err(|_| unreadable)
     }
 }
 
@@ -94,7 +95,7 @@ impl BlockDevice for FileView {
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
-        self.read_at(offset, into).map_err(|error| match error.raw_os_error() {
+        self.copy(offset, into).map_err(|error| match error.raw_os_error() {
             Some(code) => BlockError::Device(code.cast_unsigned()),
             None => BlockError::OutOfBounds,
         })

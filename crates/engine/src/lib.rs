@@ -13,7 +13,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 
 use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
-use machine::{BlockDevice, OldMemory, PAGE_SIZE, Range};
+use machine::{BlockDevice, OldMemory, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
 
@@ -145,11 +145,11 @@ pub fn in_passes<D: BlockDevice + ?Sized>(
     write(pages, &mut |_| true)
 }
 
-/// Adds the physical addresses of a bitmap's pages to a list.
-fn add_runs(runs: &mut Vec<Range>, first_pfn: u64, bitmap: &[u8]) -> Result<(), WriteError> {
+/// Adds the memory of a bitmap's pages to a list.
+fn add_runs(runs: &mut Vec<Range<PhysicalAddress>>, first_pfn: u64, bitmap: &[u8]) -> Result<(), WriteError> {
     let bits = bitmap.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     for (pfn, _) in (first_pfn..).zip(bits).filter(|(_, is_kept)| *is_kept) {
-        let page = Range::new(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
+        let page = Range::<Pfn>::from(pfn..pfn + 1).memory();
         match runs.last_mut() {
             Some(last) if last.end == page.start => last.end = page.end,
             _ => {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-use area::{Area, Label, Outcome, Seal, State};
+use area::{Area, Completeness, Label, Seal, State};
 use engine::{Begun, Source};
 use fixtures::info::UP_TO_6_2;
 use fixtures::{CachedDisk, Memory, kernel};
@@ -35,7 +35,7 @@ fn machine(seed: u64) -> Memory {
 }
 
 fn ram() -> Ram {
-    let ranges = [Range::new(0, 0x11 << 16), Range::new(OTHERS * PAGE_SIZE, END * PAGE_SIZE)];
+    let ranges = [Range::from(0..0x11 << 16), Range::from(OTHERS * PAGE_SIZE..END * PAGE_SIZE)];
     Ram::from_ranges(ranges.into_iter()).unwrap()
 }
 
@@ -73,7 +73,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     assert_eq!(written, Ok(()));
     let ended = pages.finish();
     assert_eq!(ended.error, None);
-    let seal = dump.seal(Outcome::Complete, ended.statistics.file_bytes).unwrap();
+    let seal = dump.seal(Completeness::Complete, ended.statistics.file_bytes).unwrap();
     assert_eq!(seal.state, State::Complete);
     Written { disk, saved, memory }
 }

@@ -26,7 +26,7 @@ fn a_page_that_readers_need_is_there_though_the_device_ends_long_before_it() {
     let info = kernel::vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
     let kernel = Kernel::new(notes.vmcoreinfo());
-    let ram = Ram::from_ranges([Range::new(0, FRAMES * PAGE_SIZE)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..FRAMES * PAGE_SIZE)].into_iter()).unwrap();
     let source = Source { memory: &memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::NOTHING };
     let mut disk = Disk(vec![0xA5; 2 << 20]);
     let Begun { mut pages, .. } = source.begin(&mut disk, Codec::None).unwrap();

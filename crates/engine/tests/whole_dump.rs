@@ -43,7 +43,7 @@ fn notes() -> Notes {
 fn what_is_known_of_a_kernel_is_what_the_dump_says_of_it() {
     let (notes, mut disk) = (notes(), Disk(vec![0xA5; 8 << 20]));
     let kernel = Kernel::new(notes.vmcoreinfo());
-    let ranges = [Range::new(0x3000, 0x20_0000), Range::new(0x800_0000, FRAMES * PAGE_SIZE)];
+    let ranges = [Range::from(0x3000..0x20_0000), Range::from(0x800_0000..FRAMES * PAGE_SIZE)];
     let ram = Ram::from_ranges(ranges.into_iter()).unwrap();
     let source = Source { memory: &Memory, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
     let Begun { mut pages, counts } = source.begin(&mut disk, Codec::Zlib).unwrap();

@@ -3,7 +3,7 @@
 //! A disk may store descriptors before or after the data that they describe. Some of them may therefore name places without
 //! data, or be old in one half and new in the other.
 
-use machine::{BlockDevice, Range};
+use machine::{BlockDevice, ByteOffset, Range};
 use zerocopy::FromBytes;
 
 use crate::layout::{self, DESCRIPTOR_LEN, Descriptor, DiskDumpHeader};
@@ -18,15 +18,18 @@ const _: () = assert!(WINDOW.is_multiple_of(DESCRIPTOR_LEN));
 /// Names each page as missing whose data is not there, according to `is_there`, and marks the dump as incomplete.
 ///
 /// Returns how many pages are there.
-pub fn name_missing<D: BlockDevice>(device: D, is_there: impl Fn(Range) -> bool) -> Result<u64, ReadError> {
+pub fn name_missing<D: BlockDevice>(
+    device: D,
+    is_there: impl Fn(Range<ByteOffset>) -> bool,
+) -> Result<u64, ReadError> {
     let reader = Reader::open(device)?;
-    let table = reader.table();
+    let (start, end) = (reader.table().start.get(), reader.table().end.get());
     let mut device = reader.into_device();
     mark_incomplete(&mut device)?;
     let mut there = 0;
     let mut window = [0; WINDOW];
-    for start in (table.start..table.end.min(device.size())).step_by(WINDOW) {
-        let part = Range::new(start, table.end).len().min(WINDOW as u64) as usize;
+    for start in (start..end.min(device.size())).step_by(WINDOW) {
+        let part = (end - start).min(WINDOW as u64) as usize;
         // The rest of its last block is padding.
         let blocks = part.next_multiple_of(BLOCK).min((device.size() - start) as usize);
         device.read(start, &mut window[..blocks])?;
@@ -43,9 +46,9 @@ pub fn name_missing<D: BlockDevice>(device: D, is_there: impl Fn(Range) -> bool)
 }
 
 /// Clears a descriptor whose page is not there; returns how many pages are, 1 or 0.
-fn keep_or_clear(bytes: &mut [u8], is_there: impl Fn(Range) -> bool) -> u64 {
+fn keep_or_clear(bytes: &mut [u8], is_there: impl Fn(Range<ByteOffset>) -> bool) -> u64 {
     let descriptor = Descriptor::read_from_bytes(bytes).unwrap_or_default();
-    let data = Range::sized(descriptor.offset.get(), descriptor.size.get().into());
+    let data = Range::sized(ByteOffset::new(descriptor.offset.get()), descriptor.size.get().into());
     let sound = descriptor.offset != 0
         && (1..=BLOCK as u32).contains(&descriptor.size.get())
         && Codec::named_by(descriptor.flags.get()).is_some();

@@ -64,7 +64,7 @@ pub use codec::{Codec, Content, Encoder, is_zero};
 pub use interrupted::name_missing;
 pub use layout::Utsname;
 pub use reader::{ReadError, Reader};
-pub use writer::{Bitmaps, Ended, Frame, Outcome, Pages, Place, Room, Statistics, WriteError, begin};
+pub use writer::{Bitmaps, Ended, Frame, PageOutcome, PagePlace, Pages, Room, Statistics, WriteError, begin};
 
 /// Bytes in a block of the file, and in a page.
 pub const BLOCK: usize = 4096;

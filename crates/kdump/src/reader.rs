@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError, ByteOffset, Pfn, Range};
 use zerocopy::FromBytes;
 
 use crate::codec::{Codec, Decompressor};
@@ -191,10 +191,10 @@ impl<D: BlockDevice> Reader<D> {
     }
 
     /// The first page frames at or after `pfn` that follow each other and whose bits are set; `None` if there are none.
-    pub fn next_run(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<Range>, ReadError> {
+    pub fn next_run(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<Range<Pfn>>, ReadError> {
         let Some(start) = self.next_set(bitmap, pfn)? else { return Ok(None) };
         let end = self.find(bitmap, start, |byte| !byte)?;
-        Ok(Some(Range::new(start, end.unwrap_or(self.header.frames))))
+        Ok(Some(Range::from(start..end.unwrap_or(self.header.frames))))
     }
 
     /// Clears those of some bits that are not set in a bitmap; the first is page frame `first_pfn`'s, a multiple of 8.
@@ -229,8 +229,8 @@ impl<D: BlockDevice> Reader<D> {
     }
 
     /// Where the descriptors of all kept pages are to be; the file may end before.
-    pub(crate) fn table(&self) -> Range {
-        let start = self.geometry.descriptors();
+    pub(crate) fn table(&self) -> Range<ByteOffset> {
+        let start = ByteOffset::new(self.geometry.descriptors());
         Range::new(start, start.saturating_add(self.kept.saturating_mul(DESCRIPTOR_LEN as u64)))
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{BlockDevice, Range};
+use machine::{BlockDevice, ByteOffset, Position, Range};
 
 use crate::target::Target;
 use crate::{BLOCK, WriteError};
@@ -18,37 +18,37 @@ pub(crate) struct Stream {
     /// Not yet written; room for a chunk.
     buffer: Vec<u8>,
     /// Where the first byte of `buffer` goes.
-    start: u64,
+    start: ByteOffset,
     /// End of the part of the file that this stream may fill, a multiple of the block size.
-    end: u64,
+    end: ByteOffset,
 }
 
 impl Stream {
-    /// A stream into the blocks from `start` to `end`.
-    pub(crate) fn new(start: u64, end: u64) -> Result<Self, WriteError> {
-        Ok(Self { buffer: buffer()?, start, end })
+    /// A stream into these blocks.
+    pub(crate) fn new(blocks: Range<ByteOffset>) -> Result<Self, WriteError> {
+        Ok(Self { buffer: buffer()?, start: blocks.start, end: blocks.end })
     }
 
     /// Where the next byte goes.
-    pub(crate) fn position(&self) -> u64 {
-        self.start + self.buffer.len() as u64
+    pub(crate) fn position(&self) -> ByteOffset {
+        self.start.saturating_add(self.buffer.len() as u64)
     }
 
     /// Gives away what may still follow, after [`close`](Self::close).
-    pub(crate) fn take_rest(&mut self) -> Range {
+    pub(crate) fn take_rest(&mut self) -> Range<ByteOffset> {
         let rest = Range::new(self.position(), self.end);
         self.start = self.end;
         rest
     }
 
     /// Goes on with what is left of what was given away.
-    pub(crate) fn give_back(&mut self, rest: Range) {
+    pub(crate) fn give_back(&mut self, rest: Range<ByteOffset>) {
         (self.start, self.end) = (rest.start, rest.end);
     }
 
     /// How many bytes may still follow.
     pub(crate) fn remaining(&self) -> u64 {
-        self.end - self.position()
+        self.end.count_since(self.position())
     }
 
     /// Appends all of `bytes`, or nothing if there is no room for all.
@@ -93,8 +93,8 @@ impl Stream {
     }
 
     fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
-        target.write(self.start, &self.buffer)?;
-        self.start += self.buffer.len() as u64;
+        target.write(self.start.get(), &self.buffer)?;
+        self.start = self.position();
         self.buffer.clear();
         Ok(())
     }
@@ -106,21 +106,20 @@ pub(crate) struct ReadBack {
     /// How much of `buffer` was handed out.
     used: usize,
     /// Where the byte after `buffer` is.
-    next: u64,
-    end: u64,
+    next: ByteOffset,
+    end: ByteOffset,
 }
 
 impl ReadBack {
     /// What was written to the blocks of `place`.
-    pub(crate) fn new(place: Range) -> Result<Self, WriteError> {
+    pub(crate) fn new(place: Range<ByteOffset>) -> Result<Self, WriteError> {
         Ok(Self { buffer: buffer()?, used: 0, next: place.start, end: place.end })
     }
 
     /// Begins anew, at another place.
-    pub(crate) fn restart(&mut self, place: Range) {
+    pub(crate) fn restart(&mut self, place: Range<ByteOffset>) {
         self.buffer.clear();
-        *self =
-            Self { buffer: core::mem::take(&mut self.buffer), used: 0, next: place.start, end: place.end };
+        (self.used, self.next, self.end) = (0, place.start, place.end);
     }
 
     /// The next eight bytes as a little-endian number, `None` at the end.
@@ -138,7 +137,7 @@ impl ReadBack {
 
     /// Reads the next chunk; says whether there was one.
     fn refill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<bool, WriteError> {
-        let len = (self.end - self.next).min(CHUNK as u64) as usize;
+        let len = self.end.count_since(self.next).min(CHUNK as u64) as usize;
         // Nothing is handed out until it was read.
         self.used = self.buffer.len();
         if len == 0 {
@@ -146,9 +145,9 @@ impl ReadBack {
         }
         self.buffer.resize(len, 0);
         self.used = len;
-        device.read(self.next, &mut self.buffer)?;
+        device.read(self.next.get(), &mut self.buffer)?;
         self.used = 0;
-        self.next += len as u64;
+        self.next = self.next.saturating_add(len as u64);
         Ok(true)
     }
 }

@@ -72,7 +72,7 @@ impl<'a> CoreLayout<'a> {
         for physical in kept.ranges() {
             match self.pieces.last_mut() {
                 Some(last) if physical.start.count_since(last.physical.end) <= gap => {
-                    last.physical.end = physical.end
+                    last.physical.end = physical.end;
                 }
                 _ => {
                     self.pieces.try_reserve(1)?;

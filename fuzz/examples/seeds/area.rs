@@ -1,7 +1,7 @@
 //! Areas as they are formatted and as a dump leaves them: of each label and seal the fields alone, then the dump.
 
 use crate::Seed;
-use area::{Area, BLOCK, DUMP_OFFSET, Label, Outcome};
+use area::{Area, BLOCK, DUMP_OFFSET, Label, Completeness};
 use fixtures::Disk;
 use machine::BlockDevice;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ fn area(blocks: u64) -> Vec<u8> {
         for index in (0..blocks).rev() {
             dump.write(index * BLOCK, &[index as u8 + 1; BLOCK as usize]).expect("no disk error");
         }
-        dump.seal(Outcome::Complete, blocks * BLOCK - 9).expect("no disk error");
+        dump.seal(Completeness::Complete, blocks * BLOCK - 9).expect("no disk error");
     }
     let seal = (DUMP_OFFSET - BLOCK) as usize;
     let dump = &disk.0[DUMP_OFFSET as usize..][..(blocks * BLOCK) as usize];

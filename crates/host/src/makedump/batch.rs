@@ -1,7 +1,7 @@
 //! Pages that go through the pipeline together.
 
 use engine::Wanted;
-use kdump::{Frame, Pages, Place, WriteError};
+use kdump::{Frame, PagePlace, Pages, WriteError};
 use machine::BlockDevice;
 
 /// Pages in a batch: many, for each is handed over, and few, for at the end of a pass others wait until the last one is done.
@@ -10,7 +10,7 @@ const PAGES: usize = 64;
 /// Some kept pages: first their numbers, then where they are in the dump. Used again and again.
 pub(super) struct Batch {
     pub(super) frames: Vec<Frame>,
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<PagePlace>,
 }
 
 impl Batch {

@@ -4,8 +4,8 @@
 //! less than half the time of writing what each page has become by itself. So a piece is written when it is full, and jobs end when
 //! the last piece is written that has data of theirs.
 
-use kdump::{BLOCK, Content, Place, Room, WriteError};
-use machine::Range;
+use kdump::{BLOCK, Content, PagePlace, Room, WriteError};
+use machine::{ByteOffset, Range};
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
@@ -21,7 +21,7 @@ pub(super) struct Chunk<'a> {
     /// Of the output.
     room: &'a Room,
     /// Where it is in the file.
-    place: Range,
+    place: Range<ByteOffset>,
     bytes: Box<[AlignedPage]>,
     /// How many of its bytes are written, and how many there are.
     written: usize,
@@ -38,8 +38,8 @@ impl<'a> Chunk<'a> {
     }
 
     /// Takes the content of a page; tells where it will be once its job has ended.
-    pub(super) fn put(&mut self, content: Content<'_>) -> Result<Place, WriteError> {
-        let Content::Data { data, .. } = content else { return Ok(content.at(0)) };
+    pub(super) fn put(&mut self, content: Content<'_>) -> Result<PagePlace, WriteError> {
+        let Content::Data { data, .. } = content else { return Ok(content.at(ByteOffset::default())) };
         if data.len() as u64 > self.free().len() {
             self.begin_next()?;
         }
@@ -69,7 +69,7 @@ impl<'a> Chunk<'a> {
     fn bring(&mut self) -> Result<(), WriteError> {
         let new = &self.bytes.as_bytes()[self.written..self.filled];
         if !new.is_empty() {
-            self.output.write_at(self.place.start + self.written as u64, new)?;
+            self.output.write_at(self.place.start.saturating_add(self.written as u64).get(), new)?;
             self.written = self.filled;
         }
         Ok(())
@@ -83,8 +83,8 @@ impl<'a> Chunk<'a> {
     }
 
     /// What is left of its room.
-    fn free(&self) -> Range {
-        Range::new(self.place.start + self.filled as u64, self.place.end)
+    fn free(&self) -> Range<ByteOffset> {
+        Range::new(self.place.start.saturating_add(self.filled as u64), self.place.end)
     }
 }
 
@@ -132,8 +132,8 @@ mod tests {
             assert_eq!(file.metadata().unwrap().len(), len);
             chunk.write()?;
             assert!(outcome.try_recv().is_ok());
-            let Place::Data { offset, .. } = place else { unreachable!("it has data") };
-            assert_eq!(file.metadata().unwrap().len(), offset + BLOCK as u64);
+            let PagePlace::Data { offset, .. } = place else { unreachable!("it has data") };
+            assert_eq!(file.metadata().unwrap().len(), offset.get() + BLOCK as u64);
             Ok(())
         });
         assert_eq!(written, Ok(()));

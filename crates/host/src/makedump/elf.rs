@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use engine::Source;
 use kdump::{BLOCK, Page, Statistics};
-use machine::{OldMemory, Range};
+use machine::{OldMemory, PhysicalAddress, Range};
 use vmcore::{CoreLayout, Ram, Segment};
 use zerocopy::IntoBytes;
 
@@ -58,16 +58,17 @@ struct Pages<'a, M> {
     data: Growing<'a>,
     layout: CoreLayout<'a>,
     statistics: Statistics,
-    /// Physical addresses of pages that could not be read.
-    missing: Vec<Range>,
+    /// Pages that could not be read.
+    missing: Vec<Range<PhysicalAddress>>,
 }
 
 impl<M: OldMemory> Pages<'_, M> {
     fn copy(&mut self, kept: &Ram, progress: &dyn Progress) -> Result<()> {
         let mut room = aligned::pages(BATCH);
         for run in kept.ranges() {
-            for address in (run.start..run.end).step_by(BATCH * BLOCK) {
-                let pages = ((run.end - address) / BLOCK as u64).min(BATCH as u64) as usize;
+            let (start, end) = (run.start.get(), run.end.get());
+            for address in (start..end).step_by(BATCH * BLOCK) {
+                let pages = ((end - address) / BLOCK as u64).min(BATCH as u64) as usize;
                 self.copy_batch(address, &mut room[..pages])?;
                 progress.advance_to(self.statistics.done);
             }
@@ -90,7 +91,7 @@ impl<M: OldMemory> Pages<'_, M> {
     }
 
     fn miss(&mut self, address: u64) {
-        self.missing.push(Range::new(address, address + BLOCK as u64));
+        self.missing.push(Range::from(address..address + BLOCK as u64));
         self.statistics.missing += 1;
         self.statistics.done += 1;
     }

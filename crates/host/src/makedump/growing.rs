@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use machine::Range;
+use machine::{ByteOffset, Range};
 use rustix::fs::{Advice, fadvise};
 
 /// Bytes that Linux is asked to bring to the disk at a time, while there is more to write.
@@ -42,23 +42,23 @@ impl<'f> Growing<'f> {
     /// Has Linux begin with everything else, too: there is little to come.
     pub(super) fn bring_rest(&self) {
         let first = self.first.get().copied().unwrap_or_default();
-        self.bring(Range::new(0, first));
-        self.bring(Range::new(self.next.load(Ordering::Relaxed).max(first), i64::MAX as u64));
+        self.bring(Range::from(0..first));
+        self.bring(Range::from(self.next.load(Ordering::Relaxed).max(first)..i64::MAX as u64));
     }
 
     /// What is to come to the disk now that `len` bytes were written. It has no holes, as a rule. Each would make two runs of blocks of one:
     /// ext4 keeps four of these in the inode, and frees the block for more of them when holes are filled, which on a disk that is
     /// told of what is free (`discard`) let all threads wait for milliseconds.
-    fn full(&self, offset: u64, len: u64) -> Range {
+    fn full(&self, offset: u64, len: u64) -> Range<ByteOffset> {
         let first = *self.first.get_or_init(|| offset);
         let end = (offset + len).saturating_sub(self.open) / STRETCH * STRETCH;
-        Range::new(self.next.fetch_max(end, Ordering::Relaxed).max(first), end)
+        Range::from(self.next.fetch_max(end, Ordering::Relaxed).max(first)..end)
     }
 
-    fn bring(&self, range: Range) {
+    fn bring(&self, range: Range<ByteOffset>) {
         if let Some(len) = NonZero::new(range.len()) {
             // A hint: of what is not needed in memory, Linux begins to write what is new.
-            let _ = fadvise(self.file, range.start, Some(len), Advice::DontNeed);
+            let _ = fadvise(self.file, range.start.get(), Some(len), Advice::DontNeed);
         }
     }
 }
@@ -75,9 +75,9 @@ mod tests {
         let written = [(begin, STRETCH / 2), (STRETCH, STRETCH), (3 * STRETCH, 1), (2 * STRETCH, STRETCH)];
         let full = written.map(|(offset, len)| growing.full(offset, len));
         assert_eq!(full.map(Range::len), [0, STRETCH / 2, STRETCH, 0]);
-        assert_eq!(full[1], Range::new(begin, STRETCH));
-        assert_eq!(full[2], Range::new(STRETCH, 2 * STRETCH));
+        assert_eq!(full[1], Range::from(begin..STRETCH));
+        assert_eq!(full[2], Range::from(STRETCH..2 * STRETCH));
         assert!(growing.full(begin, 1).is_empty(), "this one is late");
-        assert_eq!(growing.full(5 * STRETCH, STRETCH), Range::new(2 * STRETCH, 5 * STRETCH));
+        assert_eq!(growing.full(5 * STRETCH, STRETCH), Range::from(2 * STRETCH..5 * STRETCH));
     }
 }

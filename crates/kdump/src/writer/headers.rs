@@ -1,6 +1,6 @@
 //! The first block, the sub header and the notes.
 
-use machine::BlockDevice;
+use machine::{BlockDevice, Range};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::WriteError;
@@ -19,7 +19,7 @@ pub(super) fn write<D: BlockDevice + ?Sized>(
     geometry: Geometry,
 ) -> Result<(), WriteError> {
     write_first_block(target, first_block)?;
-    let mut stream = Stream::new(BLOCK as u64, geometry.bitmap(Bitmap::Existing))?;
+    let mut stream = Stream::new(Range::from(BLOCK as u64..geometry.bitmap(Bitmap::Existing)))?;
     stream.push(target, sub_header.as_bytes())?;
     stream.push(target, notes)?;
     stream.close(target)

@@ -1,6 +1,6 @@
 //! The kept page frames that have no place in the file yet.
 
-use machine::{BlockDevice, Range};
+use machine::{BlockDevice, ByteOffset, Range};
 
 use super::WriteError;
 use crate::Bitmap;
@@ -26,7 +26,7 @@ impl Frame {
 pub(super) struct KeptFrames {
     bits: ReadBack,
     /// The bitmap's place in the file.
-    bitmap: Range,
+    bitmap: Range<ByteOffset>,
     /// Bits of the current word that were not yet returned.
     word: u64,
     /// Page frame number of the first bit after the current word.
@@ -40,13 +40,13 @@ pub(super) struct KeptFrames {
 impl KeptFrames {
     pub(super) fn new(geometry: Geometry) -> Result<Self, WriteError> {
         let start = geometry.bitmap(Bitmap::Kept);
-        let bitmap = Range::new(start, start + geometry.bitmap_len());
+        let bitmap = Range::from(start..start + geometry.bitmap_len());
         let (bits, descriptors) = (ReadBack::new(bitmap)?, ReadBack::new(Range::default())?);
         Ok(Self { bits, bitmap, word: 0, next_word: 0, next_index: 0, descriptors })
     }
 
     /// Starts over, without the frames that have a descriptor in the table at `descriptors`.
-    pub(super) fn restart(&mut self, descriptors: Range) {
+    pub(super) fn restart(&mut self, descriptors: Range<ByteOffset>) {
         self.bits.restart(self.bitmap);
         self.descriptors.restart(descriptors);
         (self.word, self.next_word, self.next_index) = (0, 0, 0);

@@ -18,13 +18,13 @@ mod room;
 mod statistics;
 mod table;
 
-use machine::{BlockDevice, BlockError};
+use machine::{BlockDevice, BlockError, Range};
 
 pub use self::bitmaps::Bitmaps;
 pub use self::kept::Frame;
 pub use self::pages::Pages;
-pub use self::room::{Place, Room};
-pub use self::statistics::{Ended, Outcome, Statistics};
+pub use self::room::{PagePlace, Room};
+pub use self::statistics::{Ended, PageOutcome, Statistics};
 use crate::codec::Codec;
 use crate::layout::{DiskDumpHeader, Geometry};
 use crate::stream::Stream;
@@ -81,7 +81,8 @@ pub fn begin<'d, D: BlockDevice + ?Sized>(
     let first_block = headers::disk_dump_header(header, geometry, codec);
     let mut target = Target::new(device);
     headers::write(&mut target, &first_block, &headers::sub_header(header, notes), notes.bytes, geometry)?;
-    let stream = |which| Stream::new(geometry.bitmap(which), geometry.bitmap(which) + geometry.bitmap_len());
+    let bitmap = |which| geometry.bitmap(which)..geometry.bitmap(which) + geometry.bitmap_len();
+    let stream = |which| Stream::new(Range::from(bitmap(which)));
     Ok(Bitmaps {
         existing: stream(Bitmap::Existing)?,
         kept: stream(Bitmap::Kept)?,

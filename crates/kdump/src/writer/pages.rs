@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 
-use machine::{BlockDevice, Range, Unreadable};
+use machine::{BlockDevice, ByteOffset, Range, Unreadable};
 
 use super::kept::{Frame, KeptFrames};
-use super::room::{Place, Room};
-use super::table::Table;
-use super::{Ended, File, Outcome, Statistics, WriteError, headers};
+use super::room::{PagePlace, Room};
+use super::table::DescriptorTable;
+use super::{Ended, File, PageOutcome, Statistics, WriteError, headers};
 use crate::codec::{Codec, Content, Encoder};
 use crate::layout::{self, Descriptor};
 use crate::stream::Stream;
@@ -42,8 +42,8 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
             return Err(WriteError::Full);
         }
         let store = Store {
-            table: Table::new(Range::new(geometry.descriptors(), data))?,
-            data: Stream::new(data, file.end)?,
+            table: DescriptorTable::new(Range::from(geometry.descriptors()..data))?,
+            data: Stream::new(Range::from(data..file.end))?,
             file,
             codec,
             zeros: None,
@@ -69,7 +69,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         &mut self,
         wanted: impl FnMut(u64) -> bool,
         read: impl FnOnce(u64, &mut Page) -> Result<(), Unreadable>,
-    ) -> Result<Option<Outcome>, WriteError> {
+    ) -> Result<Option<PageOutcome>, WriteError> {
         let Some(frame) = self.next_frame(wanted)? else { return Ok(None) };
         let content = match read(frame.pfn(), &mut self.page) {
             Ok(()) => self.encoder.encode(&self.page, &mut self.smaller),
@@ -109,7 +109,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
 
     /// Takes note of where a page is. Pages come in the order in which [`next_frame`](Self::next_frame) named them, all of them
     /// before the next pass, and after their data was written: a dump that is cut short names no place that holds nothing.
-    pub fn place(&mut self, frame: Frame, place: Place) -> Result<Outcome, WriteError> {
+    pub fn place(&mut self, frame: Frame, place: PagePlace) -> Result<PageOutcome, WriteError> {
         self.store.put(frame, place)
     }
 
@@ -159,7 +159,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
 /// Where pages go.
 struct Store<'d, D: ?Sized> {
     file: File<'d, D>,
-    table: Table,
+    table: DescriptorTable,
     data: Stream,
     codec: Codec,
     /// The descriptor that all pages of zeros share, once there is one.
@@ -169,7 +169,7 @@ struct Store<'d, D: ?Sized> {
 
 impl<D: BlockDevice + ?Sized> Store<'_, D> {
     /// Stores a page behind those before.
-    fn append(&mut self, frame: Frame, content: Content<'_>) -> Result<Outcome, WriteError> {
+    fn append(&mut self, frame: Frame, content: Content<'_>) -> Result<PageOutcome, WriteError> {
         let place = content.at(self.data.position());
         if let Content::Data { data, .. } = content {
             self.data.push(&mut self.file.target, data)?;
@@ -178,13 +178,13 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
     }
 
     /// Makes the descriptor of a page.
-    fn put(&mut self, Frame { index, .. }: Frame, place: Place) -> Result<Outcome, WriteError> {
+    fn put(&mut self, Frame { index, .. }: Frame, place: PagePlace) -> Result<PageOutcome, WriteError> {
         let (outcome, descriptor) = match place {
-            Place::Missing => (Outcome::Missing, Descriptor::default()),
-            Place::Zero => (Outcome::Zero, self.zeros()?),
-            Place::Data { codec, offset, len } => {
+            PagePlace::Missing => (PageOutcome::Missing, Descriptor::default()),
+            PagePlace::Zero => (PageOutcome::Zero, self.zeros()?),
+            PagePlace::Data { codec, offset, len } => {
                 self.statistics.data_bytes += len as u64;
-                let outcome = if codec == Codec::None { Outcome::Raw } else { Outcome::Compressed };
+                let outcome = if codec == Codec::None { PageOutcome::Raw } else { PageOutcome::Compressed };
                 (outcome, descriptor(codec, offset, len))
             }
         };
@@ -220,15 +220,15 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
         target.patience = target.patience.max(LAST_COMPLAINTS);
         let descriptors = self.table.end_pass(target);
         let data = self.data.close(target);
-        self.statistics.file_bytes = self.data.position();
+        self.statistics.file_bytes = self.data.position().get();
         let flushed = target.flush();
         descriptors.and(data).and(flushed.map_err(WriteError::Device))
     }
 }
 
-fn descriptor(codec: Codec, offset: u64, len: usize) -> Descriptor {
+fn descriptor(codec: Codec, offset: ByteOffset, len: usize) -> Descriptor {
     Descriptor {
-        offset: offset.into(),
+        offset: offset.get().into(),
         size: (len as u32).into(),
         flags: codec.flag().into(),
         page_flags: 0.into(),

@@ -2,25 +2,25 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use machine::Range;
+use machine::{ByteOffset, Range};
 
 use super::WriteError;
 use crate::BLOCK;
 use crate::codec::{Codec, Content};
 
-/// What a dump has of a page.
+/// Where a dump has a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Nothing.
+pub enum PagePlace {
+    /// Nowhere.
     Missing,
-    /// It holds zeros only, as others do.
+    /// Where the others are that hold zeros only.
     Zero,
     /// Its data, which `codec` made, is in the file.
     Data {
         /// How to read it.
         codec: Codec,
         /// Where in the file it begins.
-        offset: u64,
+        offset: ByteOffset,
         /// Bytes, 4096 at most.
         len: usize,
     },
@@ -28,11 +28,11 @@ pub enum Place {
 
 impl Content<'_> {
     /// Where a page of this content is, if its data begins at `offset`.
-    pub fn at(self, offset: u64) -> Place {
+    pub fn at(self, offset: ByteOffset) -> PagePlace {
         match self {
-            Self::Missing => Place::Missing,
-            Self::Zero => Place::Zero,
-            Self::Data { codec, data } => Place::Data { codec, offset, len: data.len() },
+            Self::Missing => PagePlace::Missing,
+            Self::Zero => PagePlace::Zero,
+            Self::Data { codec, data } => PagePlace::Data { codec, offset, len: data.len() },
         }
     }
 }
@@ -45,27 +45,27 @@ pub struct Room {
 }
 
 impl Room {
-    pub(super) fn new(free: Range) -> Self {
-        Self { next: free.start.into(), end: free.end }
+    pub(super) fn new(free: Range<ByteOffset>) -> Self {
+        Self { next: free.start.get().into(), end: free.end.get() }
     }
 
     /// Takes what is free up to the next multiple of `size`, itself a multiple of 4096: whole blocks, which nobody else gets.
-    pub fn take(&self, size: u64) -> Result<Range, WriteError> {
+    pub fn take(&self, size: u64) -> Result<Range<ByteOffset>, WriteError> {
         let end = |next: u64| (next / size + 1).checked_mul(size).map_or(self.end, |end| end.min(self.end));
         let after = |next: u64| Some(end(next)).filter(|after| *after > next);
         let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
-        taken.map(|start| Range::new(start, end(start))).map_err(|_| WriteError::Full)
+        taken.map(|start| Range::from(start..end(start))).map_err(|_| WriteError::Full)
     }
 
     /// Takes back the end of what was taken, as far as it is whole blocks and nobody has taken what follows.
-    pub fn give_back(&self, unused: Range) {
-        let start = unused.start.next_multiple_of(BLOCK as u64);
+    pub fn give_back(&self, unused: Range<ByteOffset>) {
+        let (start, end) = (unused.start.get().next_multiple_of(BLOCK as u64), unused.end.get());
         // If somebody has, a hole remains in the file.
-        let _ = self.next.compare_exchange(unused.end, start, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.next.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The blocks that nobody has taken.
-    pub(super) fn free(&self) -> Range {
-        Range::new(self.next.load(Ordering::Relaxed), self.end)
+    pub(super) fn free(&self) -> Range<ByteOffset> {
+        Range::from(self.next.load(Ordering::Relaxed)..self.end)
     }
 }

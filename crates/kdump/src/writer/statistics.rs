@@ -4,7 +4,7 @@ use super::WriteError;
 
 /// What became of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PageOutcome {
     /// It holds zeros only; all such pages share one place in the file.
     Zero,
     /// It was stored compressed.
@@ -37,13 +37,13 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) fn count(&mut self, outcome: Outcome) {
+    pub(super) fn count(&mut self, outcome: PageOutcome) {
         self.done += 1;
         match outcome {
-            Outcome::Zero => self.zero += 1,
-            Outcome::Compressed => self.compressed += 1,
-            Outcome::Raw => self.raw += 1,
-            Outcome::Missing => self.missing += 1,
+            PageOutcome::Zero => self.zero += 1,
+            PageOutcome::Compressed => self.compressed += 1,
+            PageOutcome::Raw => self.raw += 1,
+            PageOutcome::Missing => self.missing += 1,
         }
     }
 }

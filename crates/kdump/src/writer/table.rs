@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{BlockDevice, Range};
+use machine::{BlockDevice, ByteOffset, Range};
 use zerocopy::IntoBytes;
 
 use super::WriteError;
@@ -18,11 +18,11 @@ const _: () = assert!(WINDOW.is_multiple_of(DESCRIPTOR_LEN as u64));
 ///
 /// After the first pass the whole table is on the device, with zeros for the pages that have no place yet. Later passes read
 /// a window back where they have something to add.
-pub(super) struct Table {
+pub(super) struct DescriptorTable {
     /// Where the table is in the file, in whole blocks.
-    place: Range,
+    place: Range<ByteOffset>,
     /// Where the window begins.
-    at: u64,
+    at: ByteOffset,
     /// The descriptors there; empty until one of them is put in.
     window: Vec<u8>,
     pass: Pass,
@@ -37,15 +37,15 @@ enum Pass {
     Later,
 }
 
-impl Table {
-    pub(super) fn new(place: Range) -> Result<Self, WriteError> {
+impl DescriptorTable {
+    pub(super) fn new(place: Range<ByteOffset>) -> Result<Self, WriteError> {
         let mut window = Vec::new();
         window.try_reserve_exact(WINDOW as usize).map_err(|_| WriteError::OutOfMemory)?;
         Ok(Self { place, at: place.start, window, pass: Pass::First })
     }
 
     /// Where the table is in the file.
-    pub(super) fn place(&self) -> Range {
+    pub(super) fn place(&self) -> Range<ByteOffset> {
         self.place
     }
 
@@ -57,7 +57,7 @@ impl Table {
         descriptor: Descriptor,
     ) -> Result<(), WriteError> {
         let offset = index * DESCRIPTOR_LEN as u64;
-        self.move_to(target, self.place.start + offset / WINDOW * WINDOW)?;
+        self.move_to(target, self.place.start.saturating_add(offset / WINDOW * WINDOW))?;
         self.load(target)?;
         let start = (offset % WINDOW) as usize;
         let slot = self.window.get_mut(start..start + DESCRIPTOR_LEN).ok_or(WriteError::WrongOrder)?;
@@ -76,7 +76,7 @@ impl Table {
     /// Writes what was put in so far; the window stays where it is.
     pub(super) fn save<D: BlockDevice + ?Sized>(&self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
         if !self.window.is_empty() {
-            target.write(self.at, &self.window)?;
+            target.write(self.at.get(), &self.window)?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Table {
     fn move_to<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,
-        to: u64,
+        to: ByteOffset,
     ) -> Result<(), WriteError> {
         if to < self.at {
             return Err(WriteError::WrongOrder);
@@ -101,7 +101,7 @@ impl Table {
                 self.load(target)?;
             }
             self.write(target)?;
-            self.at = if self.pass == Pass::First { self.at + WINDOW } else { to };
+            self.at = if self.pass == Pass::First { self.at.saturating_add(WINDOW) } else { to };
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Table {
         let len = Range::new(self.at, self.place.end).len().min(WINDOW);
         self.window.resize(len as usize, 0);
         if self.pass == Pass::Later
-            && let Err(error) = target.device.read(self.at, &mut self.window)
+            && let Err(error) = target.device.read(self.at.get(), &mut self.window)
         {
             // What was not read must not be written.
             self.window.clear();

@@ -1,8 +1,8 @@
 //! A disk in memory that keeps the rules of `BlockDevice`, and dumps written to it.
 
 use kdump::{
-    BLOCK, Codec, Ended, Header, NoteSegment, Outcome, Page, Pages, Statistics, Utsname, WriteError, begin,
-    layout::Name,
+    BLOCK, Codec, Ended, Header, NoteSegment, Page, PageOutcome, Pages, Statistics, Utsname, WriteError,
+    begin, layout::Name,
 };
 use machine::{BlockDevice, BlockError};
 
@@ -216,7 +216,7 @@ fn write_pass(
     wanted: impl Fn(u64) -> bool,
 ) -> Result<(), WriteError> {
     while *left > 0
-        && let Some(Outcome::Zero | Outcome::Compressed | Outcome::Raw | Outcome::Missing) =
+        && let Some(PageOutcome::Zero | PageOutcome::Compressed | PageOutcome::Raw | PageOutcome::Missing) =
             pages.write_next(&wanted, |pfn, page| fetch(&frames[pfn as usize], pfn, page))?
     {
         *left -= 1;

@@ -282,9 +282,10 @@ proptest! {
             prop_assert_eq!(&all[..bits.len()], &bits[..]);
             let mut pfn = 0;
             while let Some(run) = reader.clone().next_run(which, pfn).unwrap() {
-                prop_assert!(run.start >= pfn && run.start < run.end);
-                (run.start..run.end).for_each(|pfn| runs[pfn as usize / 8] |= 1 << (pfn % 8));
+                let run = run.start.get()..run.end.get();
+                prop_assert!(run.start >= pfn && !run.is_empty());
                 pfn = run.end;
+                run.for_each(|pfn| runs[pfn as usize / 8] |= 1 << (pfn % 8));
             }
             prop_assert_eq!(runs, all);
         }

@@ -1,6 +1,7 @@
 //! Dumps in two passes: what was wanted first is there first, and in the end everything is.
 
-use kdump::{Bitmap, Codec, Place, Reader, WriteError};
+use kdump::{Bitmap, Codec, PagePlace, Reader, WriteError};
+use machine::Range;
 use proptest::prelude::*;
 
 use crate::disk::{Disk, Frame, begin_pages, write_in_passes};
@@ -86,7 +87,8 @@ fn pages_whose_data_is_not_there_are_named_as_missing() {
     disk.bytes[descriptors + 2 * 24 + 8..][..4].fill(0);
     disk.bytes[descriptors + 3 * 24 + 12..][..4].fill(0xff);
     disk.bytes[descriptors + 4 * 24..][..8].fill(0xff);
-    let there = kdump::name_missing(&mut disk, |data| data.end < 1 << 32 && !data.contains(lost)).unwrap();
+    let is_there = |data: Range<_>| data.end < (1 << 32).into() && !data.contains(lost.into());
+    let there = kdump::name_missing(&mut disk, is_there).unwrap();
     assert_eq!(there, 200 - 4);
     let mut reader = Reader::open(disk).unwrap();
     assert!(!reader.is_complete());
@@ -113,8 +115,8 @@ fn pages_out_of_order_are_refused_where_their_descriptors_are_gone() {
     let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
     let first = pages.next_frame(|_| true).unwrap().unwrap();
     let later = pages.next_frame(|pfn| pfn > 3000).unwrap().unwrap();
-    pages.place(later, Place::Zero).unwrap();
-    assert_eq!(pages.place(first, Place::Zero), Err(WriteError::WrongOrder));
+    pages.place(later, PagePlace::Zero).unwrap();
+    assert_eq!(pages.place(first, PagePlace::Zero), Err(WriteError::WrongOrder));
 }
 
 proptest! {

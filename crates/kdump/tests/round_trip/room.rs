@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-use kdump::{Codec, Content, Encoder, Ended, Place, Reader, Room, WriteError};
+use kdump::{Codec, Content, Encoder, Ended, PagePlace, Reader, Room, WriteError};
 use machine::Range;
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn bring(
     codec: Codec,
     room: &Room,
     data: &mut Vec<(u64, Vec<u8>)>,
-) -> Vec<Place> {
+) -> Vec<PagePlace> {
     let (mut content, mut smaller) = ([0; BLOCK], [0; BLOCK]);
     let (mut encoder, mut piece) = (Encoder::new(codec), Range::default());
     let mut place = |frame: &kdump::Frame| {
@@ -52,8 +52,8 @@ fn bring(
         }
         let place = made.at(piece.start);
         if let Content::Data { data: bytes, .. } = made {
-            data.push((piece.start, bytes.to_vec()));
-            piece.start += bytes.len() as u64;
+            data.push((piece.start.get(), bytes.to_vec()));
+            piece.start = piece.start.saturating_add(bytes.len() as u64);
         }
         place
     };
@@ -68,16 +68,16 @@ fn room_is_given_to_one_only_and_ends_with_the_device() {
     // Headers, bitmaps and descriptors take five blocks, the page of zeros one.
     let mut disk = Disk::new(13);
     let mut pages = begin_pages(&mut disk, &frames, Codec::None).unwrap();
-    let blocks = |blocks: core::ops::Range<u64>| Ok(Range::new(blocks.start * 4096, blocks.end * 4096));
+    let blocks = |blocks: core::ops::Range<u64>| Ok(Range::from(blocks.start * 4096..blocks.end * 4096));
     let written = pages.with_room(|_, room| {
         assert_eq!(room.take(PIECE), blocks(6..8), "up to a multiple of four blocks");
         assert_eq!(room.take(PIECE), blocks(8..12));
-        room.give_back(Range::new(10 * 4096 - 1, 12 * 4096));
+        room.give_back(Range::from(10 * 4096 - 1..12 * 4096));
         assert_eq!(room.take(PIECE), blocks(10..12), "what nobody has used");
         assert_eq!(room.take(PIECE), blocks(12..13), "up to the device's end");
         assert_eq!(room.take(PIECE), Err(WriteError::Full));
         assert_eq!(room.take(1 << 63), Err(WriteError::Full));
-        room.give_back(Range::new(8 * 4096, 12 * 4096));
+        room.give_back(Range::from(8 * 4096..12 * 4096));
         assert_eq!(room.take(PIECE), Err(WriteError::Full), "somebody has what follows");
         Ok(())
     });
@@ -96,7 +96,7 @@ fn what_the_writer_stores_itself_does_not_get_into_room_of_others() {
     let written = pages.with_room(|pages, room| {
         assert_eq!(write(pages), Err(WriteError::Full));
         let taken = room.take(PIECE)?;
-        room.give_back(Range::new(taken.start + 4097, taken.end));
+        room.give_back(Range::new(taken.start.saturating_add(4097), taken.end));
         Ok(())
     });
     assert_eq!(written, Ok(()));

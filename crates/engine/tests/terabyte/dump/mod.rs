@@ -43,7 +43,7 @@ pub(crate) fn dump(machine: &Machine, codec: Codec) -> Dumped {
     let info = vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
     let kernel = Kernel::new(notes.vmcoreinfo());
-    let ram = Ram::from_ranges([Range::new(0, machine.frames * PAGE_SIZE)].into_iter()).unwrap();
+    let ram = Ram::from_ranges([Range::from(0..machine.frames * PAGE_SIZE)].into_iter()).unwrap();
     let source = Source { memory: machine, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
     let Begun { mut pages, .. } = source.begin(&mut disk, codec).unwrap();
     let choosing = start.elapsed();
