@@ -5,5 +5,6 @@ mod bzimage;
 pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
+mod mirror;
 pub(crate) mod stock;
 pub(crate) mod tool;

@@ -6,11 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::mirror::Mirror;
 use crate::{paths, process};
 
-/// Where the archive's packages of a suite come from, for those that this machine is not set up for.
-const MIRROR: &str = "http://deb.debian.org/debian";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The release that everything here is built for.
 const RELEASE: &str = "bookworm";
 /// The release that is in the making: for the newest kernel, and for programs that must know newer kernels than this machine's do.
@@ -32,10 +30,10 @@ impl Suite {
     pub(crate) fn update(self) -> Result<()> {
         println!("updating {} lists of packages", self.owner());
         if self != Self::Installed {
-            let line = |suite: &str| format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
+            let mirror = Mirror::of_this_machine()?;
             let sources = match self {
-                Self::Testing => line(TESTING),
-                _ => line(&format!("{RELEASE}-backports")) + &line(RELEASE),
+                Self::Testing => mirror.source(TESTING),
+                _ => mirror.source(&format!("{RELEASE}-backports")) + &mirror.source(RELEASE),
             };
             for folder in ["lists/partial", "cache/archives/partial"] {
                 paths::made(self.private(folder))?;
