@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use machine::{Dma, DmaMemory, PAGE_SIZE};
+use machine::{Dma, DmaMemory, IoAddress, PAGE_SIZE};
 
 use crate::platform::heap::Pages;
 use crate::remapping::{Reach, Remapping};
@@ -25,7 +25,7 @@ impl<'a> DeviceDma<'a> {
 /// Own memory that a device may read and write at any time. It is never used for anything else again.
 pub(crate) struct SharedMemory {
     pages: Pages,
-    device_address: u64,
+    device_address: IoAddress,
 }
 
 impl Dma for DeviceDma<'_> {
@@ -35,7 +35,7 @@ impl Dma for DeviceDma<'_> {
         let pages = Pages::allocate(len.div_ceil(PAGE_SIZE as usize).max(1))?;
         // SAFETY: the pages are ours, and no device knows of them yet.
         unsafe { pages.start().write_bytes(0, pages.range().len() as usize) };
-        let device_address = self.remapping.map(&self.reach, pages.range())?;
+        let device_address = self.remapping.map(&self.reach, pages.range())?.into();
         Some(SharedMemory { pages, device_address })
     }
 }
@@ -48,7 +48,7 @@ impl SharedMemory {
     }
 
     /// The same memory at another address of the device.
-    pub(crate) fn moved_to(self, device_address: u64) -> Self {
+    pub(crate) fn moved_to(self, device_address: IoAddress) -> Self {
         Self { device_address, ..self }
     }
 }
@@ -69,7 +69,7 @@ impl SharedMemory {
 }
 
 impl DmaMemory for SharedMemory {
-    fn device_address(&self) -> u64 {
+    fn device_address(&self) -> IoAddress {
         self.device_address
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let mut bytes = [1; 8192];
         memory.read(0, &mut bytes);
         assert_eq!((memory.size(), bytes), (8192, [0; 8192]));
-        assert_eq!(memory.device_address(), memory.pages.range().start);
+        assert_eq!(memory.device_address().get(), memory.pages.range().start);
     }
 
     #[test]

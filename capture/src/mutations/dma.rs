@@ -23,7 +23,8 @@ impl<'a> DeviceDma<'a> {
         };
         let Remapping { units, frames, .. } = &mut **remapping;
         let State::TakenOver(unit) = &mut units[*index].state else { return memory };
-        let iova = Range::new(memory.device_address(), memory.device_address() + PAGE_SIZE);
+        let start = memory.device_address().get();
+        let iova = Range::new(start, start + PAGE_SIZE);
         // This also makes the unit forget all that it knows of the domain.
         if unit.unmap(attachment, iova, frames).is_err() {
             return memory;
@@ -31,7 +32,7 @@ impl<'a> DeviceDma<'a> {
         match Leaf::first_of(unit.report().root.into_bits(), attachment.source) {
             Some(leaf) => {
                 let iova = leaf.take_over(memory.physical().start);
-                memory.moved_to(iova)
+                memory.moved_to(iova.into())
             }
             None => memory,
         }

@@ -1,5 +1,7 @@
 //! Memory that the processor and a device share.
 
+use crate::IoAddress;
+
 /// Hands a driver memory that its device can reach.
 ///
 /// The driver knows nothing of remapping: it is told the address under which its device finds the memory.
@@ -16,8 +18,8 @@ pub trait Dma {
 /// Accesses of up to eight aligned bytes are single and in program order with [`fence`](Self::fence). Offsets outside
 /// the block are a driver's bug and may panic; nothing that a device wrote may be used as an offset unchecked.
 pub trait DmaMemory {
-    /// Address of the first byte as the device sees it.
-    fn device_address(&self) -> u64;
+    /// Address of the first byte as the device says it: its physical address, if no unit translates for the device.
+    fn device_address(&self) -> IoAddress;
     /// Size in bytes.
     fn size(&self) -> usize;
     /// Copies out what is there now.

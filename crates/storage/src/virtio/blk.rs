@@ -218,9 +218,13 @@ impl<R, M: DmaMemory> Blk<R, M> {
     }
 
     fn segments(&self, slot: usize) -> (Segment, Segment) {
-        let address = self.requests.device_address() + (slot * request::STRIDE) as u64;
+        let address = self.requests.device_address().saturating_add((slot * request::STRIDE) as u64);
         let header = Segment { address, len: request::HEADER_SIZE as u32, access: Access::Reads };
-        let status = Segment { address: address + request::STATUS as u64, len: 1, access: Access::Writes };
+        let status = Segment {
+            address: address.saturating_add(request::STATUS as u64),
+            len: 1,
+            access: Access::Writes,
+        };
         (header, status)
     }
 

@@ -3,7 +3,7 @@
 //! Slot `n` owns descriptors `3n`, `3n + 1` and `3n + 2`, so nothing has to be allocated, and the one number that the
 //! device hands back, the first descriptor of a chain, says which slot it is.
 
-use machine::{Dma, DmaMemory};
+use machine::{Dma, DmaMemory, IoAddress};
 
 use super::transport::QueueAddresses;
 
@@ -29,8 +29,8 @@ const NO_NOTIFY: u16 = 1;
 /// A stretch of memory that one descriptor describes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
-    /// Address as the device sees it.
-    pub(super) address: u64,
+    /// Where the device finds it.
+    pub(super) address: IoAddress,
     /// Size in bytes.
     pub(super) len: u32,
     /// Who writes it.
@@ -78,8 +78,8 @@ impl<M: DmaMemory> Queue<M> {
         let start = self.memory.device_address();
         QueueAddresses {
             descriptors: start,
-            available: start + available_offset(self.size) as u64,
-            used: start + used_offset(self.size) as u64,
+            available: start.saturating_add(available_offset(self.size) as u64),
+            used: start.saturating_add(used_offset(self.size) as u64),
         }
     }
 
@@ -129,7 +129,7 @@ fn descriptor(segment: &Segment, next: Option<u16>) -> [u8; DESCRIPTOR_SIZE] {
     let write = if segment.access == Access::Writes { DESCRIPTOR_WRITE } else { 0 };
     let flags = write | next.map_or(0, |_| DESCRIPTOR_NEXT);
     let mut bytes = [0; DESCRIPTOR_SIZE];
-    bytes[0..8].copy_from_slice(&segment.address.to_le_bytes());
+    bytes[0..8].copy_from_slice(&segment.address.get().to_le_bytes());
     bytes[8..12].copy_from_slice(&segment.len.to_le_bytes());
     bytes[12..14].copy_from_slice(&flags.to_le_bytes());
     bytes[14..16].copy_from_slice(&next.unwrap_or(0).to_le_bytes());

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{Clock, Registers, TimedOut, wait_until};
+use machine::{Clock, IoAddress, Registers, TimedOut, wait_until};
 use pci::capabilities;
 
 /// Where on the device's BARs one of its structures lies (4.1.4).
@@ -137,9 +137,9 @@ pub(super) struct Doorbell {
 /// Device addresses of the parts of a queue (2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueueAddresses {
-    pub(super) descriptors: u64,
-    pub(super) available: u64,
-    pub(super) used: u64,
+    pub(super) descriptors: IoAddress,
+    pub(super) available: IoAddress,
+    pub(super) used: IoAddress,
 }
 
 impl Capabilities {
@@ -303,7 +303,8 @@ impl<R: Registers> Transport<R> {
     }
 
     /// Writes a 64-bit field, as two of 32 bits, which every device takes (4.1.3.1).
-    fn write64(&mut self, offset: usize, value: u64) {
+    fn write64(&mut self, offset: usize, value: IoAddress) {
+        let value = value.get();
         self.common.write32(offset, value as u32);
         self.common.write32(offset + 4, (value >> 32) as u32);
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use machine::{Clock, Dma, DmaMemory, Registers};
+use machine::{Clock, Dma, DmaMemory, IoAddress, Registers};
 use storage::virtio::{Addressing, Capabilities, StartError, Structure, Transport};
 use storage::{Disk, Pool, virtio};
 
@@ -536,8 +536,8 @@ impl Memory {
 }
 
 impl DmaMemory for Memory {
-    fn device_address(&self) -> u64 {
-        self.world.borrow().regions[self.region].base
+    fn device_address(&self) -> IoAddress {
+        self.world.borrow().regions[self.region].base.into()
     }
 
     fn size(&self) -> usize {
