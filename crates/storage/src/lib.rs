@@ -31,6 +31,7 @@
 extern crate alloc;
 
 mod disk;
+mod register;
 mod slots;
 pub mod virtio;
 
@@ -39,5 +40,5 @@ pub use slots::{Pool, Request};
 
 /// Whether a driver here runs the PCI function with these IDs.
 pub fn has_driver(vendor: u16, device: u16) -> bool {
-    vendor == virtio::VENDOR && virtio::BLOCK_DEVICES.contains(&device)
+    virtio::is_disk(vendor, device)
 }

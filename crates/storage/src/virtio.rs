@@ -2,12 +2,13 @@
 
 mod blk;
 mod queue;
+mod spec;
 mod transport;
 
 pub use blk::{Blk, SHORT, StartError, start};
 pub use transport::{Addressing, Capabilities, Structure, Transport, TransportError};
 
-/// Vendor ID of all virtio functions (4.1.2).
-pub const VENDOR: u16 = 0x1af4;
-/// Device IDs of a virtio disk: one that also speaks the older interface, and one that does not (4.1.2.1, 4.1.2.3).
-pub const BLOCK_DEVICES: [u16; 2] = [0x1001, 0x1042];
+/// Whether a function is a virtio disk.
+pub(crate) fn is_disk(vendor: u16, device: u16) -> bool {
+    vendor == spec::VENDOR && spec::BLOCK_DEVICES.contains(&device)
+}

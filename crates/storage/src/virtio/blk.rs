@@ -6,34 +6,21 @@ use alloc::vec::Vec;
 use machine::{BlockError, Clock, Dma, DmaMemory, Registers, TimedOut};
 
 use super::queue::{Access, CHAIN, Queue, Segment, Used};
-use super::transport::{Addressing, Capabilities, Doorbell, Features, Status, Transport, TransportError};
+use super::spec::{Features, RequestHeader, SECTOR, STATUS_OK, Status, block, kind};
+use super::transport::{Addressing, Capabilities, Doorbell, Transport, TransportError};
 use crate::disk::{Completion, Controller, Disk, Durability, Geometry, UNASKED};
 use crate::slots::{Pool, Request, Slots};
 
-/// `struct virtio_blk_config` (5.2.4): offsets in bytes.
-mod configuration {
-    pub(super) const CAPACITY: usize = 0;
-    pub(super) const SIZE_MAX: usize = 8;
-    pub(super) const BLK_SIZE: usize = 20;
-    pub(super) const SIZE: u32 = 24;
-}
-
-/// `struct virtio_blk_req` (5.2.6), apart from its data: a header that the device reads and a status that it writes.
+/// What a slot has besides its buffer: the header of its request, and behind it the status.
 mod request {
-    pub(super) const TYPE_IN: u32 = 0;
-    pub(super) const TYPE_OUT: u32 = 1;
-    pub(super) const TYPE_FLUSH: u32 = 4;
-    pub(super) const HEADER_SIZE: usize = 16;
-    pub(super) const STATUS_OK: u8 = 0;
-    /// No device says this: it is there before the device has said anything.
-    pub(super) const STATUS_NONE: u8 = 0xff;
-    /// Where the status lies behind the header, and how far apart the slots are.
-    pub(super) const STATUS: usize = 16;
+    /// Where the status is.
+    pub(super) const STATUS: usize = size_of::<super::RequestHeader>();
+    /// Bytes between two slots.
     pub(super) const STRIDE: usize = 32;
+    /// A status that no device says: it is there before the device has said anything.
+    pub(super) const STATUS_NONE: u8 = 0xff;
 }
 
-/// The unit of sectors, whatever the block size is (5.2.6).
-const SECTOR: u64 = 512;
 /// The one size of blocks when the device does not tell.
 const DEFAULT_BLOCK_SIZE: u32 = 512;
 /// What this driver can make use of, on top of what it needs.
@@ -86,7 +73,7 @@ pub struct Blk<R, M> {
 impl Capabilities {
     /// Reads from the configuration space of a virtio block device where its structures are.
     pub fn find_blk(configuration: &impl Registers) -> Result<Self, TransportError> {
-        Self::find(configuration, configuration::SIZE)
+        Self::find(configuration, block::SIZE)
     }
 }
 
@@ -175,12 +162,10 @@ struct Configuration {
 
 impl Configuration {
     fn read(device: &impl Registers) -> Self {
-        let low = device.read32(configuration::CAPACITY);
-        let high = device.read32(configuration::CAPACITY + 4);
         Self {
-            sectors: u64::from(high) << 32 | u64::from(low),
-            size_max: device.read32(configuration::SIZE_MAX),
-            blk_size: device.read32(configuration::BLK_SIZE),
+            sectors: block::CAPACITY.read(device).0,
+            size_max: block::SIZE_MAX.read(device),
+            blk_size: block::BLK_SIZE.read(device),
         }
     }
 
@@ -210,16 +195,14 @@ fn queue_size(most: u16, pool: Pool) -> Option<u16> {
 
 impl<R, M: DmaMemory> Blk<R, M> {
     fn put_header(&mut self, slot: usize, kind: u32, sector: u64) {
-        let mut header = [0; request::HEADER_SIZE];
-        header[0..4].copy_from_slice(&kind.to_le_bytes());
-        header[8..16].copy_from_slice(&sector.to_le_bytes());
-        self.requests.write(slot * request::STRIDE, &header);
+        let header = RequestHeader::new().with_kind(kind).with_sector(sector);
+        self.requests.write(slot * request::STRIDE, &header.into_bits().to_le_bytes());
         self.requests.write(slot * request::STRIDE + request::STATUS, &[request::STATUS_NONE]);
     }
 
     fn segments(&self, slot: usize) -> (Segment, Segment) {
         let address = self.requests.device_address().saturating_add((slot * request::STRIDE) as u64);
-        let header = Segment { address, len: request::HEADER_SIZE as u32, access: Access::Reads };
+        let header = Segment { address, len: size_of::<RequestHeader>() as u32, access: Access::Reads };
         let status = Segment {
             address: address.saturating_add(request::STATUS as u64),
             len: 1,
@@ -240,8 +223,8 @@ impl<R, M: DmaMemory> Blk<R, M> {
         self.requests.read(slot * request::STRIDE + request::STATUS, &mut status);
         let result = match status {
             // Some devices leave the status out of the count.
-            [request::STATUS_OK] if used.len + 1 < expected => Err(BlockError::Device(SHORT)),
-            [request::STATUS_OK] => Ok(()),
+            [STATUS_OK] if used.len + 1 < expected => Err(BlockError::Device(SHORT)),
+            [STATUS_OK] => Ok(()),
             [status] => Err(BlockError::Device(status.into())),
         };
         Ok(Completion { slot, result })
@@ -253,9 +236,9 @@ impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
 
     fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
         let (kind, access) = match request {
-            Request::Read(_) => (request::TYPE_IN, Access::Writes),
-            Request::Write(_) => (request::TYPE_OUT, Access::Reads),
-            Request::Flush => (request::TYPE_FLUSH, Access::Reads),
+            Request::Read(_) => (kind::IN, Access::Writes),
+            Request::Write(_) => (kind::OUT, Access::Reads),
+            Request::Flush => (kind::FLUSH, Access::Reads),
         };
         let range = request.range();
         let data = Segment { address: buffer.device_address(), len: range.len() as u32, access };

@@ -5,6 +5,9 @@ use core::time::Duration;
 use machine::{Clock, IoAddress, Registers, TimedOut, wait_until};
 use pci::capabilities;
 
+use super::spec::{Features, Status, capability, common};
+use crate::register::Halves;
+
 /// Where on the device's BARs one of its structures lies (4.1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Structure {
@@ -38,75 +41,6 @@ pub enum TransportError {
     /// The caller could not map a structure.
     #[error("{0:?} could not be mapped")]
     Unmapped(Structure),
-}
-
-/// Capability ID of a vendor's own capabilities, which these are.
-const VENDOR_SPECIFIC: u8 = 0x09;
-
-/// Fields of `struct virtio_pci_cap` (4.1.4).
-mod capability {
-    pub(super) const LENGTH: usize = 2;
-    pub(super) const TYPE: usize = 3;
-    pub(super) const BAR: usize = 4;
-    pub(super) const OFFSET: usize = 8;
-    pub(super) const STRUCTURE_LENGTH: usize = 12;
-    pub(super) const SIZE: usize = 16;
-    /// Only in that of the notification structure.
-    pub(super) const NOTIFY_MULTIPLIER: usize = 16;
-    pub(super) const NOTIFY_SIZE: usize = 20;
-
-    pub(super) const TYPE_COMMON: u8 = 1;
-    pub(super) const TYPE_NOTIFY: u8 = 2;
-    pub(super) const TYPE_DEVICE: u8 = 4;
-}
-
-/// `struct virtio_pci_common_cfg` (4.1.4.3): offsets in bytes; the width is in the name of the access.
-mod common {
-    pub(super) const DEVICE_FEATURE_SELECT: usize = 0;
-    pub(super) const DEVICE_FEATURE: usize = 4;
-    pub(super) const DRIVER_FEATURE_SELECT: usize = 8;
-    pub(super) const DRIVER_FEATURE: usize = 12;
-    pub(super) const DEVICE_STATUS: usize = 20;
-    pub(super) const CONFIG_GENERATION: usize = 21;
-    pub(super) const QUEUE_SELECT: usize = 22;
-    pub(super) const QUEUE_SIZE: usize = 24;
-    pub(super) const QUEUE_ENABLE: usize = 28;
-    pub(super) const QUEUE_NOTIFY_OFF: usize = 30;
-    pub(super) const QUEUE_DESC: usize = 32;
-    pub(super) const QUEUE_DRIVER: usize = 40;
-    pub(super) const QUEUE_DEVICE: usize = 48;
-    pub(super) const SIZE: u32 = 56;
-}
-
-bitflags::bitflags! {
-    /// Device status (2.1).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) struct Status: u8 {
-        const ACKNOWLEDGE = 1;
-        const DRIVER = 2;
-        const DRIVER_OK = 4;
-        const FEATURES_OK = 8;
-        const FAILED = 128;
-    }
-
-    /// Features of any device (6) and of block devices (5.2.3).
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(super) struct Features: u64 {
-        /// The device limits the size of a segment.
-        const BLK_SIZE_MAX = 1 << 1;
-        /// The disk cannot be written.
-        const BLK_RO = 1 << 5;
-        /// The configuration tells the block size.
-        const BLK_BLK_SIZE = 1 << 6;
-        /// There is a cache, and a request to empty it.
-        const BLK_FLUSH = 1 << 9;
-        /// The device keeps to version 1 of the specification.
-        const VERSION_1 = 1 << 32;
-        /// The device reaches memory as other devices do, through whatever remaps their accesses.
-        const ACCESS_PLATFORM = 1 << 33;
-        /// The device is real hardware, which needs real barriers.
-        const ORDER_PLATFORM = 1 << 36;
-    }
 }
 
 /// Which addresses a device is to be given (6, `VIRTIO_F_ACCESS_PLATFORM`).
@@ -150,17 +84,17 @@ impl Capabilities {
     pub(super) fn find(configuration: &impl Registers, device_length: u32) -> Result<Self, TransportError> {
         let first = |wanted: u8, size: usize, length: u32| {
             capabilities::standard(configuration)
-                .filter(|&(id, _)| id == VENDOR_SPECIFIC)
-                .filter(|&(_, at)| configuration.read8(at + capability::TYPE) == wanted)
+                .filter(|&(id, _)| id == capability::VENDOR_SPECIFIC)
+                .filter(|&(_, at)| capability::TYPE.of(at).read(configuration) == wanted)
                 .find_map(|(_, at)| Some((at, Structure::read(configuration, at, size, length)?)))
         };
-        let (_, common) = first(capability::TYPE_COMMON, capability::SIZE, common::SIZE)
+        let (_, common) = first(capability::COMMON, capability::SIZE, common::SIZE)
             .ok_or(TransportError::Missing("common configuration"))?;
-        let (at, notify) = first(capability::TYPE_NOTIFY, capability::NOTIFY_SIZE, 2)
+        let (at, notify) = first(capability::NOTIFY, capability::NOTIFY_SIZE, 2)
             .ok_or(TransportError::Missing("notification"))?;
-        let (_, device) = first(capability::TYPE_DEVICE, capability::SIZE, device_length)
+        let (_, device) = first(capability::DEVICE, capability::SIZE, device_length)
             .ok_or(TransportError::Missing("device configuration"))?;
-        let notify_multiplier = configuration.read32(at + capability::NOTIFY_MULTIPLIER);
+        let notify_multiplier = capability::NOTIFY_MULTIPLIER.of(at).read(configuration);
         Ok(Self { common, notify, notify_multiplier, device })
     }
 }
@@ -169,13 +103,13 @@ impl Structure {
     /// Reads the capability of `size` bytes at `at`, if it is whole and tells of at least `length` bytes.
     fn read(configuration: &impl Registers, at: usize, size: usize, length: u32) -> Option<Self> {
         let inside = at + size <= capabilities::STANDARD_SIZE;
-        if !inside || usize::from(configuration.read8(at + capability::LENGTH)) < size {
+        if !inside || usize::from(capability::LENGTH.of(at).read(configuration)) < size {
             return None;
         }
         let structure = Self {
-            bar: configuration.read8(at + capability::BAR),
-            offset: configuration.read32(at + capability::OFFSET),
-            length: configuration.read32(at + capability::STRUCTURE_LENGTH),
+            bar: capability::BAR.of(at).read(configuration),
+            offset: capability::OFFSET.of(at).read(configuration),
+            length: capability::STRUCTURE_LENGTH.of(at).read(configuration),
         };
         (structure.bar < 6 && structure.offset.is_multiple_of(4) && structure.length >= length)
             .then_some(structure)
@@ -219,60 +153,61 @@ impl<R: Registers> Transport<R> {
 
     /// The features that the device offers, of those that are known here.
     pub(super) fn offered(&mut self) -> Features {
-        self.common.write32(common::DEVICE_FEATURE_SELECT, 0);
-        let low = self.common.read32(common::DEVICE_FEATURE);
-        self.common.write32(common::DEVICE_FEATURE_SELECT, 1);
-        let high = self.common.read32(common::DEVICE_FEATURE);
+        common::DEVICE_FEATURE_SELECT.write(&mut self.common, 0);
+        let low = common::DEVICE_FEATURE.read(&self.common);
+        common::DEVICE_FEATURE_SELECT.write(&mut self.common, 1);
+        let high = common::DEVICE_FEATURE.read(&self.common);
         Features::from_bits_truncate(u64::from(high) << 32 | u64::from(low))
     }
 
     /// Resets the device: it forgets its queues and stops touching memory (2.4, 4.1.4.3.1).
     pub(super) fn reset(&mut self, clock: &impl Clock) -> Result<(), TimedOut> {
-        self.common.write8(common::DEVICE_STATUS, 0);
+        common::DEVICE_STATUS.write(&mut self.common, 0);
         wait_until(clock, self.patience, || self.status().is_empty())
     }
 
     /// The status bits that are set, of those that are known here.
     pub(super) fn status(&self) -> Status {
-        Status::from_bits_retain(self.common.read8(common::DEVICE_STATUS))
+        Status::from_bits_retain(common::DEVICE_STATUS.read(&self.common))
     }
 
     /// Sets status bits on top of those that are set.
     pub(super) fn advance(&mut self, status: Status) {
         let status = self.status() | status;
-        self.common.write8(common::DEVICE_STATUS, status.bits());
+        common::DEVICE_STATUS.write(&mut self.common, status.bits());
     }
 
     /// Accepts features; whether the device is content shows in its status.
     pub(super) fn accept(&mut self, features: Features) {
         let bits = features.bits();
-        self.common.write32(common::DRIVER_FEATURE_SELECT, 0);
-        self.common.write32(common::DRIVER_FEATURE, bits as u32);
-        self.common.write32(common::DRIVER_FEATURE_SELECT, 1);
-        self.common.write32(common::DRIVER_FEATURE, (bits >> 32) as u32);
+        common::DRIVER_FEATURE_SELECT.write(&mut self.common, 0);
+        common::DRIVER_FEATURE.write(&mut self.common, bits as u32);
+        common::DRIVER_FEATURE_SELECT.write(&mut self.common, 1);
+        common::DRIVER_FEATURE.write(&mut self.common, (bits >> 32) as u32);
     }
 
     /// Entries that queue 0 can have; 0 if there is no such queue.
     pub(super) fn queue_size(&mut self) -> u16 {
-        self.common.write16(common::QUEUE_SELECT, 0);
-        self.common.read16(common::QUEUE_SIZE)
+        common::QUEUE_SELECT.write(&mut self.common, 0);
+        common::QUEUE_SIZE.read(&self.common)
     }
 
     /// Sets queue 0 up and enables it (4.1.5.1.3). `None` if its doorbell is outside the notification structure.
     pub(super) fn enable_queue(&mut self, size: u16, addresses: QueueAddresses) -> Option<Doorbell> {
-        self.common.write16(common::QUEUE_SELECT, 0);
-        self.common.write16(common::QUEUE_SIZE, size);
-        self.write64(common::QUEUE_DESC, addresses.descriptors);
-        self.write64(common::QUEUE_DRIVER, addresses.available);
-        self.write64(common::QUEUE_DEVICE, addresses.used);
+        common::QUEUE_SELECT.write(&mut self.common, 0);
+        common::QUEUE_SIZE.write(&mut self.common, size);
+        let Self { common, .. } = self;
+        common::QUEUE_DESC.write(common, Halves(addresses.descriptors.get()));
+        common::QUEUE_DRIVER.write(common, Halves(addresses.available.get()));
+        common::QUEUE_DEVICE.write(common, Halves(addresses.used.get()));
         let doorbell = self.doorbell()?;
-        self.common.write16(common::QUEUE_ENABLE, 1);
+        common::QUEUE_ENABLE.write(&mut self.common, 1);
         Some(doorbell)
     }
 
     /// Where the selected queue is notified (4.1.4.4).
     fn doorbell(&self) -> Option<Doorbell> {
-        let number = u32::from(self.common.read16(common::QUEUE_NOTIFY_OFF));
+        let number = u32::from(common::QUEUE_NOTIFY_OFF.read(&self.common));
         let offset = number.checked_mul(self.notify_multiplier)?;
         let inside = offset.is_multiple_of(2) && offset.checked_add(2)? <= self.notify_length;
         inside.then_some(Doorbell { offset: offset as usize })
@@ -299,13 +234,6 @@ impl<R: Registers> Transport<R> {
     }
 
     fn generation(&self) -> u8 {
-        self.common.read8(common::CONFIG_GENERATION)
-    }
-
-    /// Writes a 64-bit field, as two of 32 bits, which every device takes (4.1.3.1).
-    fn write64(&mut self, offset: usize, value: IoAddress) {
-        let value = value.get();
-        self.common.write32(offset, value as u32);
-        self.common.write32(offset + 4, (value >> 32) as u32);
+        common::CONFIG_GENERATION.read(&self.common)
     }
 }
