@@ -1,30 +1,26 @@
 //! Finding the disk with the dump area. Nothing is written to any disk here.
 
+mod access;
+
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use area::{Area, OpenError};
-use machine::{BlockError, Range};
-use storage::virtio::{
-    self, Addressing, Blk, Capabilities, StartError, Structure, Transport, TransportError,
-};
-use storage::{Disk, Pool};
+use area::Area;
+use machine::BlockError;
+use pci::{Device, Function};
+use storage::{Allowance, AnyDisk, Pool, StartError};
 use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::discover::Machine;
-#[cfg(not(mutations))]
-use crate::dma::DeviceDma;
-use crate::dma::SharedMemory;
-#[cfg(mutations)]
-use crate::mutations::dma::DeviceDma;
 use crate::options::Options;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
-use crate::remapping::{Reach, ReachError, Remapping};
-use pci::Device;
+use crate::remapping::{ReachError, Remapping};
+
+use access::FunctionAccess;
 
 /// Bytes that one request moves at most.
 const SLOT_SIZE: usize = 64 << 10;
@@ -37,19 +33,26 @@ const HASTE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A disk that can be dumped to.
-pub(crate) type DumpDisk = Disk<Blk<Mmio, SharedMemory>, Tsc>;
+pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, Tsc>;
 
 /// Why a disk is not the one.
 #[derive(Debug, thiserror::Error)]
 enum DiskError {
     #[error(transparent)]
-    Transport(#[from] TransportError),
+    Disk(#[from] storage::OpenError<ReachError>),
     #[error(transparent)]
-    Reach(#[from] ReachError),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error(transparent)]
-    Area(#[from] OpenError),
+    Area(#[from] area::OpenError),
+}
+
+impl DiskError {
+    /// Whether the disk might have answered if it had been given more time.
+    fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Disk(storage::OpenError::Start(StartError::Stuck(_)))
+                | Self::Area(area::OpenError::Device(BlockError::TimedOut))
+        )
+    }
 }
 
 /// Looks for the area that the command line names: on the disk it names, then on all others that there is a driver for, and
@@ -67,27 +70,15 @@ pub(crate) fn find_area(
     let slots = Share::DISK_BUFFERS.of(machine.reserved()) as usize / SLOT_SIZE;
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
-    devices.sort_by_key(|device| Some(device.function) != options.disk);
-    let mut search = Search { space, devices, remapping, pool, offset: options.area_offset, uuid };
-    let mut disks: Vec<Device<Mmio>> = search.devices.iter().copied().filter(is_disk).collect();
-    let mut silent = Vec::new();
-    let found = disks.iter_mut().find_map(|disk| search.look_at(disk, HASTE, &mut silent));
-    found.or_else(|| silent.iter_mut().find_map(|disk| search.look_at(disk, PATIENCE, &mut Vec::new())))
+    let disks = disks(devices, options.disk);
+    Search { space, devices, remapping, pool, offset: options.area_offset, uuid }.find(disks)
 }
 
-fn is_disk(device: &Device<Mmio>) -> bool {
-    let identity = device.identity();
-    storage::has_driver(identity.vendor, identity.device)
-}
-
-impl DiskError {
-    /// Whether the disk might have answered if it had been given more time.
-    fn is_silence(&self) -> bool {
-        matches!(
-            self,
-            Self::Start(StartError::Stuck(_)) | Self::Area(OpenError::Device(BlockError::TimedOut))
-        )
-    }
+/// The functions that there is a driver for, the one at `first` before the others.
+fn disks(devices: &[Device<Mmio>], first: Option<Function>) -> impl Iterator<Item = Device<Mmio>> {
+    let named = devices.iter().filter(move |device| Some(device.function) == first);
+    let others = devices.iter().filter(move |device| Some(device.function) != first);
+    named.chain(others).filter(|device| storage::has_driver(device.identity())).copied()
 }
 
 /// What is looked for, and with what.
@@ -102,60 +93,38 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Tells whether a disk holds the area. One that does not answer in time is added to `silent`.
-    fn look_at(
-        &mut self,
-        disk: &mut Device<Mmio>,
-        patience: Duration,
-        silent: &mut Vec<Device<Mmio>>,
-    ) -> Option<Area<DumpDisk>> {
-        let function = disk.function;
-        match self.open(disk, patience) {
-            Ok(area) => {
-                say!("disk {function} holds area {}", area.label().uuid);
-                Some(area)
-            }
-            Err(error) => {
-                say!("disk {function}: {error}");
-                silent.extend(error.is_silence().then_some(*disk));
-                None
+    /// Tries all disks, and those that were silent once more.
+    fn find(&mut self, disks: impl Iterator<Item = Device<Mmio>>) -> Option<Area<DumpDisk>> {
+        let mut silent = Vec::new();
+        for disk in disks {
+            match self.look_at(disk, HASTE) {
+                Ok(area) => return Some(area),
+                Err(error) if error.is_silence() && silent.try_reserve(1).is_ok() => silent.push(disk),
+                Err(_) => {}
             }
         }
+        silent.into_iter().find_map(|disk| self.look_at(disk, PATIENCE).ok())
+    }
+
+    /// Opens the area on a disk, and tells what came of it.
+    fn look_at(&mut self, disk: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
+        let function = disk.function;
+        let opened = self.open(disk, patience);
+        match &opened {
+            Ok(area) => say!("disk {function} holds area {}", area.label().uuid),
+            Err(error) => say!("disk {function}: {error}"),
+        }
+        opened
     }
 
     /// Opens the area on a disk. Memory for many requests is taken only if its label is the right one, for it is not given back.
-    fn open(&mut self, device: &mut Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
-        let (mut disk, reach) = self.start(device, patience)?;
+    fn open(&mut self, device: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
+        let Self { space, devices, remapping, pool, .. } = self;
+        let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
+        let mut disk = storage::open(&mut access, Tsc, Allowance { pool: *pool, patience })?;
         if area::read_label(&mut disk, self.offset)?.uuid == self.uuid {
-            disk.fill_pool(&mut DeviceDma::new(self.remapping, reach));
+            disk.fill_pool(&mut access);
         }
         Ok(Area::open(disk, self.offset, self.uuid)?)
     }
-
-    /// Brings a disk up: from here on the device uses our memory only.
-    fn start(
-        &mut self,
-        device: &mut Device<Mmio>,
-        patience: Duration,
-    ) -> Result<(DumpDisk, Reach), DiskError> {
-        let capabilities = Capabilities::find_blk(&device.config)?;
-        let mut transport =
-            Transport::new(&capabilities, patience, |structure| map(device, self.space, structure))?;
-        let addressing = transport.addressing();
-        let reach = match addressing {
-            Addressing::Platform => {
-                let aliases = pci::aliases(self.devices, device.function).collect::<Vec<_>>();
-                self.remapping.attach(device.function, &aliases)?
-            }
-            Addressing::Physical => Reach::Direct,
-        };
-        device.enable();
-        let mut dma = DeviceDma::new(self.remapping, reach);
-        Ok((virtio::start(transport, &mut dma, addressing, Tsc, self.pool)?, reach))
-    }
-}
-
-fn map(device: &Device<Mmio>, space: &mut AddressSpace, structure: Structure) -> Option<Mmio> {
-    let start = device.bar(structure.bar.into())?.checked_add(structure.offset.into())?;
-    Mmio::map(space, Range::sized(start, structure.length.into())?).ok()
 }

@@ -104,7 +104,7 @@ impl Controller {
         let Self { function, identity: Identity { vendor, device, .. } } = self;
         let objection =
             || format!("the capture kernel has no driver for {function} ({vendor:04x}:{device:04x})");
-        (!storage::has_driver(*vendor, *device)).then(objection)
+        (!storage::has_driver(self.identity)).then(objection)
     }
 }
 

@@ -30,8 +30,8 @@ const UPSTREAM_PORT: u8 = 5;
 const DOWNSTREAM_PORT: u8 = 6;
 const BRIDGE_TO_CONVENTIONAL: u8 = 7;
 
-/// More bridges one after another than there are buses: a loop.
-const MOST_BRIDGES: usize = 256;
+/// As many aliases a function can have: more bridges one after another than there are buses are a loop.
+pub const MOST: usize = 256;
 
 impl<R: Registers> Device<R> {
     /// The type of a PCI Express port; `None` for a function of conventional PCI.
@@ -64,7 +64,7 @@ pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> impl 
     };
     let parent = move |below: Function| to_bus(below.segment, below.bus);
     let bridges = core::iter::successors(parent(function), move |bridge| parent(bridge.function));
-    bridges.take(MOST_BRIDGES).filter_map(Device::alias)
+    bridges.take(MOST).filter_map(Device::alias)
 }
 
 #[cfg(test)]
@@ -120,6 +120,6 @@ mod tests {
     #[test]
     fn bridges_in_a_circle_come_to_an_end() {
         let devices = [bridge(1, 0, 2, None), bridge(2, 0, 1, None)];
-        assert_eq!(found(&devices, function(1, 8)).len(), MOST_BRIDGES);
+        assert_eq!(found(&devices, function(1, 8)).len(), MOST);
     }
 }

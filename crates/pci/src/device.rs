@@ -115,6 +115,30 @@ impl Identity {
     }
 }
 
+/// Which functions a driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// One device of one vendor, whatever class it says.
+    Ids {
+        /// Who made it.
+        vendor: u16,
+        /// Which of the vendor's devices it is.
+        device: u16,
+    },
+    /// All that are driven in the standard way of a class.
+    Class(Class),
+}
+
+impl Match {
+    /// Whether a function that says this of itself is one.
+    pub fn fits(self, identity: Identity) -> bool {
+        match self {
+            Self::Ids { vendor, device } => (vendor, device) == (identity.vendor, identity.device),
+            Self::Class(class) => class == identity.class,
+        }
+    }
+}
+
 impl<R: Registers> Device<R> {
     /// What the function says that it is.
     pub fn identity(&self) -> Identity {
@@ -177,6 +201,18 @@ mod tests {
         let class = Class { base: 1, sub: 8, interface: 2 };
         assert_eq!(device.identity(), Identity { vendor: 0x1B36, device: 0x10, class });
         assert_eq!(Class::from_code(0x010802), class);
+    }
+
+    #[test]
+    fn a_driver_runs_a_device_by_its_ids_or_by_its_class() {
+        let nvme = Class::from_code(0x010802);
+        let identity = Identity { vendor: 0x8086, device: 0x0A54, class: nvme };
+        assert!(
+            Match::Class(nvme).fits(identity) && !Match::Class(Class::from_code(0x010601)).fits(identity)
+        );
+        assert!(Match::Ids { vendor: 0x8086, device: 0x0A54 }.fits(identity));
+        assert!(!Match::Ids { vendor: 0x8086, device: 0x0A55 }.fits(identity));
+        assert!(!Match::Ids { vendor: 0x1AF4, device: 0x0A54 }.fits(identity));
     }
 
     #[test]

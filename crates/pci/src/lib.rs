@@ -35,7 +35,7 @@ pub mod sriov;
 pub use aliases::aliases;
 pub use ats::Ats;
 pub use bridge::Bridge;
-pub use device::{Class, Device, Identity};
+pub use device::{Class, Device, Identity, Match};
 pub use ecam::Ecam;
 pub use function::{Function, NoFunction};
 pub use scan::scan;

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use machine::{BlockDevice, BlockError, Clock, Dma, DmaMemory, Range, wait_until};
 
+use crate::access::DeviceAccess;
+use crate::error::OpenError;
 use crate::slots::{Pool, Request, Slots};
 
 /// Longest wait for a disk that has completed something to complete more. Disks retry bad sectors and empty their caches for
@@ -41,6 +43,23 @@ pub struct Completion {
     /// How the request ended.
     pub result: Result<(), BlockError>,
 }
+
+/// A device that a driver has brought up, ready for requests.
+pub(crate) struct Started<P: Controller> {
+    pub(crate) controller: P,
+    pub(crate) slots: Slots<P::Memory>,
+    pub(crate) geometry: Geometry,
+}
+
+impl<P: Controller> Started<P> {
+    /// The same with what `wrap` makes of the controller.
+    pub(crate) fn map<Q: Controller<Memory = P::Memory>>(self, wrap: impl FnOnce(P) -> Q) -> Started<Q> {
+        Started { controller: wrap(self.controller), slots: self.slots, geometry: self.geometry }
+    }
+}
+
+/// What a driver's `start` hands back.
+pub(crate) type StartResult<P, A> = Result<Started<P>, OpenError<<A as DeviceAccess>::Refusal>>;
 
 /// What a disk is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +108,8 @@ pub struct Disk<P: Controller, C: Clock> {
 
 impl<P: Controller, C: Clock> Disk<P, C> {
     /// A disk that is to complete its first request within `patience`.
-    pub(crate) fn new(
-        controller: P,
-        slots: Slots<P::Memory>,
-        geometry: Geometry,
-        clock: C,
-        patience: Duration,
-    ) -> Self {
+    pub(crate) fn new(started: Started<P>, clock: C, patience: Duration) -> Self {
+        let Started { controller, slots, geometry } = started;
         let waited = Duration::ZERO;
         Self { controller, slots, geometry, clock, limit: patience, untold: None, dead: None, waited }
     }

@@ -10,18 +10,15 @@
 //!         ▲
 //!     Controller         what differs: how a request is put to the device and how its answer is found
 //!         ▲
-//!   virtio::Blk          (NVMe and AHCI will stand beside it)
+//!    virtio::Blk         one for each kind of controller
 //! ```
 //!
-//! A driver sees its device through [`machine::Registers`], shares memory with it through [`machine::Dma`], and takes the
-//! time from [`machine::Clock`]. Where registers are mapped and what lies between the device and memory is the caller's
-//! business:
+//! [`open`] makes a disk of a PCI function. Which driver runs which function is said in one table, in `drivers.rs`;
+//! [`has_driver`] asks it too, for whoever only wants to know. A driver sees its device through [`DeviceAccess`]:
+//! configuration space, registers, memory to share. Where registers are mapped and what lies between the device and memory
+//! is the business of whoever opens the disk, and so is the time, of [`machine::Clock`].
 //!
-//! 1. [`virtio::Capabilities::find_blk`] reads from configuration space where the device's register blocks are.
-//! 2. The caller maps them; [`virtio::Transport::new`] takes them.
-//! 3. [`virtio::Transport::addressing`] says which addresses the device wants; the caller has a [`machine::Dma`] for these.
-//! 4. [`virtio::start`] resets the device, which ends what the old kernel had asked of it, and hands back a [`Disk`].
-//! 5. [`Disk::fill_pool`] takes the memory that many requests in flight need, once this is known to be the right disk.
+//! A new driver is a module with a controller, a line in the table, and nothing else.
 //!
 //! Everything that a device says is checked before it is used as an index, a length or a size.
 
@@ -30,15 +27,19 @@
 
 extern crate alloc;
 
+#[macro_use]
+mod table;
+
+mod access;
 mod disk;
+mod drivers;
+mod error;
 mod register;
 mod slots;
 pub mod virtio;
 
+pub use access::{Addressing, Allowance, BarRange, DeviceAccess};
 pub use disk::{Completion, Controller, Disk, UNASKED};
+pub use drivers::{AnyController, AnyDisk, has_driver, open};
+pub use error::{OpenError, StartError};
 pub use slots::{Pool, Request};
-
-/// Whether a driver here runs the PCI function with these IDs.
-pub fn has_driver(vendor: u16, device: u16) -> bool {
-    virtio::is_disk(vendor, device)
-}

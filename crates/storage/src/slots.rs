@@ -67,6 +67,7 @@ impl<M: DmaMemory> Slots<M> {
     }
 
     fn add(&mut self, dma: &mut impl Dma<Memory = M>) -> Option<()> {
+        self.slots.try_reserve(1).ok()?;
         let buffer = dma.allocate(self.pool.slot_size)?;
         self.slots.push(Slot { buffer, state: State::Free(Ok(())) });
         Some(())

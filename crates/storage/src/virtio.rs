@@ -5,10 +5,6 @@ mod queue;
 mod spec;
 mod transport;
 
-pub use blk::{Blk, SHORT, StartError, start};
-pub use transport::{Addressing, Capabilities, Structure, Transport, TransportError};
-
-/// Whether a function is a virtio disk.
-pub(crate) fn is_disk(vendor: u16, device: u16) -> bool {
-    vendor == spec::VENDOR && spec::BLOCK_DEVICES.contains(&device)
-}
+pub use blk::{Blk, SHORT};
+pub(crate) use blk::{DRIVEN, start};
+pub use transport::Capabilities;

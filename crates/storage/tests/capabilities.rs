@@ -5,7 +5,8 @@
 use machine::Registers;
 use pci::capabilities;
 use proptest::prelude::*;
-use storage::virtio::{Capabilities, Structure, TransportError};
+use storage::virtio::Capabilities;
+use storage::{BarRange, StartError};
 
 /// Configuration space; reading outside it or unaligned stops the test.
 struct Configuration([u8; 256]);
@@ -61,7 +62,7 @@ fn qemu() -> Configuration {
 
 #[test]
 fn the_structures_of_a_real_device_are_found() {
-    let structure = |offset| Structure { bar: 4, offset, length: 0x1000 };
+    let structure = |offset| BarRange { bar: 4, offset, length: 0x1000 };
     let expected = Capabilities {
         common: structure(0),
         notify: structure(0x3000),
@@ -77,7 +78,7 @@ fn the_structures_of_a_real_device_are_found() {
 fn a_function_without_a_list_has_no_capabilities() {
     let mut configuration = qemu();
     configuration.0[0x06] = 0;
-    assert_eq!(Capabilities::find_blk(&configuration), Err(TransportError::Missing("common configuration")));
+    assert_eq!(Capabilities::find_blk(&configuration), Err(StartError::Missing("common configuration")));
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_structure_that_cannot_be_right_is_passed_over() {
     ] {
         let mut configuration = qemu();
         configuration.0[at] = byte;
-        assert_eq!(Capabilities::find_blk(&configuration), Err(TransportError::Missing(missing)), "{at:#x}");
+        assert_eq!(Capabilities::find_blk(&configuration), Err(StartError::Missing(missing)), "{at:#x}");
     }
 }
 

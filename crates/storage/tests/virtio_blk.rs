@@ -11,12 +11,13 @@ mod fake;
 use std::time::Duration;
 
 use fake::{
-    ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeDisk, Fault, Model, PATIENCE, POOL, RO, SIZE_MAX, Shared, VERSION_1,
+    ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeAccess, FakeDisk, Fault, Model, PATIENCE, POOL, RO, SIZE_MAX,
+    Shared, VERSION_1,
 };
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
-use storage::virtio::{Addressing, SHORT, StartError};
-use storage::{Pool, UNASKED};
+use storage::virtio::SHORT;
+use storage::{Addressing, OpenError, Pool, StartError, UNASKED};
 
 /// More than anything takes besides waiting for a deadline.
 const A_MOMENT: Duration = Duration::from_millis(500);
@@ -33,19 +34,21 @@ fn faulty(fault: Fault) -> (Shared, FakeDisk) {
 
 /// The whole life of a disk, as section 3.1.1 of the specification orders it:
 ///
-/// 1. reset, which ends what the old kernel had running;
-/// 2. ACKNOWLEDGE, DRIVER;
-/// 3. features: the low half, then both; FEATURES_OK;
-/// 4. a queue of 16 entries, which holds 5 chains of 3;
-/// 5. DRIVER_OK;
-/// 6. writes, of which up to 5 are in flight; a read that sees them; a flush that makes them durable.
+/// 1. the device gets memory, at addresses of the kind that it wants;
+/// 2. reset, which ends what the old kernel had running;
+/// 3. ACKNOWLEDGE, DRIVER;
+/// 4. features: the low half, then both; FEATURES_OK;
+/// 5. a queue of 16 entries, which holds 5 chains of 3;
+/// 6. DRIVER_OK;
+/// 7. writes, of which up to 5 are in flight; a read that sees them; a flush that makes them durable.
 #[test]
 fn a_disk_is_brought_up_written_read_and_flushed() {
     let (world, mut disk) = started(Model::default());
     let trace = world.borrow().trace.join("\n");
     assert_eq!(
         trace,
-        "status = 0x00\n\
+        "attached: Platform\n\
+         status = 0x00\n\
          status = 0x01\n\
          status = 0x03\n\
          features = 0x240\n\
@@ -181,10 +184,7 @@ fn a_disk_that_cannot_be_used_is_refused_for_a_reason() {
         (Model { features: features | RO, ..ok.clone() }, StartError::ReadOnly),
         (Model { features: features & !VERSION_1, ..ok.clone() }, StartError::Features),
         (Model { fault: Fault::RefusesFeatures, ..ok.clone() }, StartError::Features),
-        (
-            Model { features: features & !ACCESS_PLATFORM, ..ok.clone() },
-            StartError::Addressing(Addressing::Physical),
-        ),
+        (Model { fault: Fault::TurnsPhysical, ..ok.clone() }, StartError::Addressing(Addressing::Physical)),
         (Model { blk_size: 520, ..ok.clone() }, StartError::Geometry),
         (Model { blk_size: 8192, ..ok.clone() }, StartError::Geometry),
         (Model { features: features | SIZE_MAX, size_max: 511, ..ok.clone() }, StartError::Geometry),
@@ -197,6 +197,31 @@ fn a_disk_that_cannot_be_used_is_refused_for_a_reason() {
         assert_ne!(world.borrow().status & 0x80, 0, "FAILED is set");
         assert_eq!(world.borrow().status & 0x04, 0, "DRIVER_OK is not");
     }
+}
+
+#[test]
+fn a_device_that_passes_by_whatever_remaps_is_given_physical_addresses() {
+    let (world, _disk) = started(Model { features: VERSION_1, ..Model::default() });
+    assert_eq!(world.borrow().trace[0], "attached: Physical");
+}
+
+#[test]
+fn a_function_without_a_driver_is_left_alone() {
+    let world = fake::machine(Model::default());
+    let mut access = FakeAccess::new(&world);
+    access.config.put(0x02, &[0x41, 0x10]);
+    assert_eq!(fake::open(&mut access, POOL).err(), Some(OpenError::NoDriver));
+    assert!(world.borrow().trace.is_empty());
+}
+
+#[test]
+fn registers_that_are_nowhere_are_an_error_before_the_device_is_touched() {
+    let world = fake::machine(Model::default());
+    let mut access = FakeAccess::new(&world);
+    access.config.put(0x54, &[0x00]);
+    let error = fake::open(&mut access, POOL).err().unwrap();
+    assert_eq!(error.to_string(), "0x1000 bytes at 0x2000 of BAR 0 could not be mapped");
+    assert!(world.borrow().trace.is_empty());
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! The virtio block device (section 5.2).
 
-use alloc::vec;
 use alloc::vec::Vec;
 
-use machine::{BlockError, Clock, Dma, DmaMemory, Registers, TimedOut};
+use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
+use pci::Match;
 
 use super::queue::{Access, CHAIN, Queue, Segment, Used};
-use super::spec::{Features, RequestHeader, SECTOR, STATUS_OK, Status, block, kind};
-use super::transport::{Addressing, Capabilities, Doorbell, Transport, TransportError};
-use crate::disk::{Completion, Controller, Disk, Durability, Geometry, UNASKED};
+use super::spec::{
+    BLOCK, Features, RequestHeader, SECTOR, STATUS_OK, Status, TRANSITIONAL_BLOCK, VENDOR, block, kind,
+};
+use super::transport::{Capabilities, Doorbell, Transport};
+use crate::access::{Addressing, Allowance, DeviceAccess};
+use crate::disk::{Completion, Controller, Durability, Geometry, StartResult, Started, UNASKED};
+use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 
 /// What a slot has besides its buffer: the header of its request, and behind it the status.
@@ -30,36 +34,14 @@ const USEFUL: Features = Features::BLK_SIZE_MAX
     .union(Features::ACCESS_PLATFORM)
     .union(Features::ORDER_PLATFORM);
 
+/// The functions that this driver runs.
+pub(crate) const DRIVEN: [Match; 2] =
+    [Match::Ids { vendor: VENDOR, device: TRANSITIONAL_BLOCK }, Match::Ids { vendor: VENDOR, device: BLOCK }];
+
 /// Code of [`BlockError::Device`] when a read was answered with fewer bytes than were asked for.
 pub const SHORT: u32 = 0xffff_0002;
 
-/// Why a disk cannot be used. The device was left reset or marked as failed: it has no queue to work on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// The device did not reset itself, or never stopped changing its configuration.
-    #[error("the device does not answer: {0}")]
-    Stuck(#[from] TimedOut),
-    /// The device does not speak version 1, or refuses the features that were accepted.
-    #[error("the device and the driver cannot agree on features")]
-    Features,
-    /// The device takes addresses of another kind than memory was provided for.
-    #[error("the device wants addresses of another kind: {0:?}")]
-    Addressing(Addressing),
-    /// The disk cannot be written.
-    #[error("the disk is read-only")]
-    ReadOnly,
-    /// The device tells of sizes that cannot be.
-    #[error("the device tells of impossible sizes")]
-    Geometry,
-    /// The device has no queue that holds a request, or no doorbell for it.
-    #[error("the device has no usable queue")]
-    Queue,
-    /// There is no memory to share with the device.
-    #[error("no memory to share with the device")]
-    NoMemory,
-}
-
-/// A virtio block device as a [`Controller`]. [`start`] makes one.
+/// A virtio block device as a [`Controller`].
 pub struct Blk<R, M> {
     transport: Transport<R>,
     queue: Queue<M>,
@@ -72,34 +54,31 @@ pub struct Blk<R, M> {
 
 impl Capabilities {
     /// Reads from the configuration space of a virtio block device where its structures are.
-    pub fn find_blk(configuration: &impl Registers) -> Result<Self, TransportError> {
+    pub fn find_blk(configuration: &impl Registers) -> Result<Self, StartError> {
         Self::find(configuration, block::SIZE)
     }
 }
 
 /// Brings a disk up (3.1.1): whatever the device was doing for somebody else ends here.
 ///
-/// At most `pool.slots` requests will be in flight, one at first ([`Disk::fill_pool`]).
-///
-/// `dma` hands out addresses of the kind `addressing`; a device that wants the other kind is refused, for it would
+/// The device is asked again after the reset which addresses it wants. One that changed its mind is refused: it would
 /// write to memory that is not the driver's.
-pub fn start<R: Registers, D: Dma, C: Clock>(
-    mut transport: Transport<R>,
-    dma: &mut D,
-    addressing: Addressing,
-    clock: C,
-    pool: Pool,
-) -> Result<Disk<Blk<R, D::Memory>, C>, StartError> {
-    transport.reset(&clock)?;
+pub(crate) fn start<A: DeviceAccess>(
+    access: &mut A,
+    clock: &impl Clock,
+    allowance: Allowance,
+) -> StartResult<Blk<A::Registers, A::Memory>, A> {
+    let capabilities = Capabilities::find_blk(access.config())?;
+    let mut transport = Transport::map(access, &capabilities, allowance.patience)?;
+    let addressing = transport.addressing();
+    access.attach(addressing).map_err(OpenError::Attach)?;
+    transport.reset(clock).map_err(StartError::from)?;
     transport.advance(Status::ACKNOWLEDGE);
     transport.advance(Status::DRIVER);
-    let parts = bring_up(&mut transport, dma, addressing, &clock, pool);
+    let parts = bring_up(&mut transport, access, addressing, clock, allowance.pool);
     transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
-    let Parts { queue, doorbell, requests, slots, geometry } = parts?;
-    let patience = transport.patience();
-    let expected = vec![0; requests.size() / request::STRIDE];
-    let controller = Blk { transport, queue, doorbell, requests, expected };
-    Ok(Disk::new(controller, slots, geometry, clock, patience))
+    let Parts { queue, doorbell, requests, expected, slots, geometry } = parts?;
+    Ok(Started { controller: Blk { transport, queue, doorbell, requests, expected }, slots, geometry })
 }
 
 /// What a disk is made of besides its registers.
@@ -107,6 +86,7 @@ struct Parts<M> {
     queue: Queue<M>,
     doorbell: Doorbell,
     requests: M,
+    expected: Vec<u32>,
     slots: Slots<M>,
     geometry: Geometry,
 }
@@ -125,9 +105,17 @@ fn bring_up<R: Registers, D: Dma>(
     let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
     let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
     let requests = dma.allocate(most.slots * request::STRIDE).ok_or(StartError::NoMemory)?;
+    let expected = zeros(most.slots).ok_or(StartError::NoMemory)?;
     let slots = Slots::first(dma, most).ok_or(StartError::NoMemory)?;
     let doorbell = transport.enable_queue(size, queue.addresses()).ok_or(StartError::Queue)?;
-    Ok(Parts { queue, doorbell, requests, slots, geometry })
+    Ok(Parts { queue, doorbell, requests, expected, slots, geometry })
+}
+
+fn zeros(count: usize) -> Option<Vec<u32>> {
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(count).ok()?;
+    zeros.resize(count, 0);
+    Some(zeros)
 }
 
 fn negotiate<R: Registers>(

@@ -6,8 +6,10 @@ use bitfield_struct::bitfield;
 
 /// Vendor ID of all virtio functions (4.1.2).
 pub(super) const VENDOR: u16 = 0x1af4;
-/// Device IDs of a disk: one that also speaks the older interface, and one that does not (4.1.2.1, 4.1.2.3).
-pub(super) const BLOCK_DEVICES: [u16; 2] = [0x1001, 0x1042];
+/// Device ID of a disk (4.1.2.1).
+pub(super) const BLOCK: u16 = 0x1042;
+/// Device ID of a disk that also speaks the interface before version 1 (4.1.2.3).
+pub(super) const TRANSITIONAL_BLOCK: u16 = 0x1001;
 
 /// `struct virtio_pci_cap` (4.1.4): which part of a BAR holds a structure. Offsets are from the capability's first byte.
 pub(super) mod capability {

@@ -6,59 +6,30 @@ use machine::{Clock, IoAddress, Registers, TimedOut, wait_until};
 use pci::capabilities;
 
 use super::spec::{Features, Status, capability, common};
+use crate::access::{Addressing, BarRange, DeviceAccess};
+use crate::error::StartError;
 use crate::register::Halves;
-
-/// Where on the device's BARs one of its structures lies (4.1.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Structure {
-    /// Index of the BAR, 0 to 5.
-    pub bar: u8,
-    /// Byte offset from the start of the BAR. Whether it lies inside the BAR is for whoever maps it to check.
-    pub offset: u32,
-    /// Size in bytes; at least what the structure needs.
-    pub length: u32,
-}
 
 /// Where a device's structures are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// The common configuration (4.1.4.3).
-    pub common: Structure,
+    pub common: BarRange,
     /// Where queues are notified (4.1.4.4).
-    pub notify: Structure,
+    pub notify: BarRange,
     /// Bytes between the notification addresses of two queues.
     pub notify_multiplier: u32,
     /// What is particular to the kind of device (4.1.4.6).
-    pub device: Structure,
-}
-
-/// Why a function is no virtio device that can be driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransportError {
-    /// There is no usable capability for a structure.
-    #[error("no usable capability for the {0} structure")]
-    Missing(&'static str),
-    /// The caller could not map a structure.
-    #[error("{0:?} could not be mapped")]
-    Unmapped(Structure),
-}
-
-/// Which addresses a device is to be given (6, `VIRTIO_F_ACCESS_PLATFORM`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// Those that any PCI device in its place would be given: I/O addresses, if they are remapped.
-    Platform,
-    /// Physical addresses: the device, being the hypervisor, passes by whatever remaps.
-    Physical,
+    pub device: BarRange,
 }
 
 /// The registers of one device.
-pub struct Transport<R> {
+pub(super) struct Transport<R> {
     common: R,
     notify: R,
     device: R,
     notify_multiplier: u32,
-    notify_length: u32,
+    notify_length: u64,
     patience: Duration,
 }
 
@@ -81,52 +52,47 @@ impl Capabilities {
     ///
     /// `device_length` is what the kind of device needs of its own structure. A device may offer several of a type, in
     /// its order of preference: the first that can be right is taken.
-    pub(super) fn find(configuration: &impl Registers, device_length: u32) -> Result<Self, TransportError> {
+    pub(super) fn find(configuration: &impl Registers, device_length: u32) -> Result<Self, StartError> {
         let first = |wanted: u8, size: usize, length: u32| {
             capabilities::standard(configuration)
                 .filter(|&(id, _)| id == capability::VENDOR_SPECIFIC)
                 .filter(|&(_, at)| capability::TYPE.of(at).read(configuration) == wanted)
-                .find_map(|(_, at)| Some((at, Structure::read(configuration, at, size, length)?)))
+                .find_map(|(_, at)| Some((at, read_structure(configuration, at, size, length)?)))
         };
         let (_, common) = first(capability::COMMON, capability::SIZE, common::SIZE)
-            .ok_or(TransportError::Missing("common configuration"))?;
+            .ok_or(StartError::Missing("common configuration"))?;
         let (at, notify) = first(capability::NOTIFY, capability::NOTIFY_SIZE, 2)
-            .ok_or(TransportError::Missing("notification"))?;
+            .ok_or(StartError::Missing("notification"))?;
         let (_, device) = first(capability::DEVICE, capability::SIZE, device_length)
-            .ok_or(TransportError::Missing("device configuration"))?;
+            .ok_or(StartError::Missing("device configuration"))?;
         let notify_multiplier = capability::NOTIFY_MULTIPLIER.of(at).read(configuration);
         Ok(Self { common, notify, notify_multiplier, device })
     }
 }
 
-impl Structure {
-    /// Reads the capability of `size` bytes at `at`, if it is whole and tells of at least `length` bytes.
-    fn read(configuration: &impl Registers, at: usize, size: usize, length: u32) -> Option<Self> {
-        let inside = at + size <= capabilities::STANDARD_SIZE;
-        if !inside || usize::from(capability::LENGTH.of(at).read(configuration)) < size {
-            return None;
-        }
-        let structure = Self {
-            bar: capability::BAR.of(at).read(configuration),
-            offset: capability::OFFSET.of(at).read(configuration),
-            length: capability::STRUCTURE_LENGTH.of(at).read(configuration),
-        };
-        (structure.bar < 6 && structure.offset.is_multiple_of(4) && structure.length >= length)
-            .then_some(structure)
+/// Reads the capability of `size` bytes at `at`, if it is whole and tells of at least `length` bytes.
+fn read_structure(configuration: &impl Registers, at: usize, size: usize, length: u32) -> Option<BarRange> {
+    let inside = at + size <= capabilities::STANDARD_SIZE;
+    if !inside || usize::from(capability::LENGTH.of(at).read(configuration)) < size {
+        return None;
     }
+    let offset = capability::OFFSET.of(at).read(configuration);
+    let told = capability::STRUCTURE_LENGTH.of(at).read(configuration);
+    let bar = capability::BAR.of(at).read(configuration);
+    let range = BarRange { bar, offset: offset.into(), length: told.into() };
+    (bar < 6 && offset.is_multiple_of(4) && told >= length).then_some(range)
 }
 
 impl<R: Registers> Transport<R> {
-    /// Takes the structures as `map` maps them. `map` answers `None` for what does not lie inside a memory BAR.
+    /// Maps the structures of a device.
     ///
-    /// `patience` is the longest wait for the device to have reset itself, to show a configuration that it is not changing,
-    /// and to complete its first request.
-    pub fn new(
+    /// `patience` is the longest wait for the device to have reset itself, and to show a configuration that it is not changing.
+    pub(super) fn map<A: DeviceAccess<Registers = R>>(
+        access: &mut A,
         capabilities: &Capabilities,
         patience: Duration,
-        mut map: impl FnMut(Structure) -> Option<R>,
-    ) -> Result<Self, TransportError> {
-        let mut map = |structure| map(structure).ok_or(TransportError::Unmapped(structure));
+    ) -> Result<Self, StartError> {
+        let mut map = |range| access.map(range).ok_or(StartError::Unmapped(range));
         Ok(Self {
             common: map(capabilities.common)?,
             notify: map(capabilities.notify)?,
@@ -137,13 +103,8 @@ impl<R: Registers> Transport<R> {
         })
     }
 
-    /// The longest wait for each of the device's first steps.
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
-    }
-
-    /// Which addresses the device is to be given.
-    pub fn addressing(&mut self) -> Addressing {
+    /// Which addresses the device is to be given (6, `VIRTIO_F_ACCESS_PLATFORM`).
+    pub(super) fn addressing(&mut self) -> Addressing {
         if self.offered().contains(Features::ACCESS_PLATFORM) {
             Addressing::Platform
         } else {
@@ -207,9 +168,9 @@ impl<R: Registers> Transport<R> {
 
     /// Where the selected queue is notified (4.1.4.4).
     fn doorbell(&self) -> Option<Doorbell> {
-        let number = u32::from(common::QUEUE_NOTIFY_OFF.read(&self.common));
-        let offset = number.checked_mul(self.notify_multiplier)?;
-        let inside = offset.is_multiple_of(2) && offset.checked_add(2)? <= self.notify_length;
+        let number = u64::from(common::QUEUE_NOTIFY_OFF.read(&self.common));
+        let offset = number * u64::from(self.notify_multiplier);
+        let inside = offset.is_multiple_of(2) && offset + 2 <= self.notify_length;
         inside.then_some(Doorbell { offset: offset as usize })
     }
 

@@ -7,12 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use fixtures::ConfigSpace;
 use machine::{Clock, Dma, DmaMemory, IoAddress, Registers};
-use storage::virtio::{Addressing, Capabilities, StartError, Structure, Transport};
-use storage::{Disk, Pool, virtio};
+use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Pool, StartError};
 
 /// Bit 32, `VIRTIO_F_VERSION_1`.
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -35,6 +36,8 @@ pub(crate) enum Fault {
     StuckReset,
     /// FEATURES_OK does not stay set.
     RefusesFeatures,
+    /// It wants physical addresses, once it was given others.
+    TurnsPhysical,
     /// The configuration changes at every look.
     NeverSettles,
     /// Nothing completes after so many requests.
@@ -151,7 +154,7 @@ pub(crate) fn machine(model: Model) -> Shared {
     }))
 }
 
-pub(crate) type FakeDisk = Disk<virtio::Blk<Block, Memory>, FakeClock>;
+pub(crate) type FakeDisk = AnyDisk<FakeAccess, FakeClock>;
 
 /// A pool that a test runs out of soon.
 pub(crate) const POOL: Pool = Pool { slots: 5, slot_size: 4096 };
@@ -161,15 +164,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Brings the disk of a machine up as the capture kernel does, to find out what is on it.
 pub(crate) fn start_lean(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
-    let dma = &mut FakeDma(world.clone());
-    virtio::start(transport(world), dma, Addressing::Platform, FakeClock(world.clone()), pool)
+    open(&mut FakeAccess::new(world), pool).map_err(|error| match error {
+        OpenError::Start(error) => error,
+        OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
+    })
 }
 
 /// Brings the disk of a machine up as the capture kernel does, to write a dump to it.
 pub(crate) fn start(world: &Shared, pool: Pool) -> Result<FakeDisk, StartError> {
     let mut disk = start_lean(world, pool)?;
-    disk.fill_pool(&mut FakeDma(world.clone()));
+    disk.fill_pool(&mut FakeAccess { attached: true, ..FakeAccess::new(world) });
     Ok(disk)
+}
+
+/// Opens the function that `access` is to.
+pub(crate) fn open(access: &mut FakeAccess, pool: Pool) -> Result<FakeDisk, OpenError<Infallible>> {
+    let clock = FakeClock(access.world.clone());
+    storage::open(access, clock, Allowance { pool, patience: PATIENCE })
 }
 
 /// How long the machine has been at it.
@@ -185,26 +196,6 @@ pub(crate) fn claim_sectors(world: &Shared, sectors: u64) {
 /// Leaves memory for so many bytes.
 pub(crate) fn limit_memory(world: &Shared, bytes: usize) {
     world.borrow_mut().memory_left = bytes;
-}
-
-pub(crate) fn transport(world: &Shared) -> Transport<Block> {
-    let structure = |offset, length| Structure { bar: 4, offset, length };
-    let capabilities = Capabilities {
-        common: structure(0, 0x1000),
-        notify: structure(0x3000, 64),
-        notify_multiplier: 4,
-        device: structure(0x2000, 0x1000),
-    };
-    Transport::new(&capabilities, PATIENCE, |structure| {
-        let kind = match structure.offset {
-            0 => Kind::Common,
-            0x2000 => Kind::Device,
-            0x3000 => Kind::Notify,
-            _ => return None,
-        };
-        Some(Block { world: world.clone(), kind })
-    })
-    .unwrap()
 }
 
 impl World {
@@ -498,21 +489,68 @@ impl Registers for Block {
     }
 }
 
-/// Hands out memory whose device addresses have nothing to do with where it is.
-pub(crate) struct FakeDma(pub(crate) Shared);
+/// The disk's PCI function. Device addresses of memory have nothing to do with where it is.
+pub(crate) struct FakeAccess {
+    world: Shared,
+    pub(crate) config: ConfigSpace,
+    attached: bool,
+}
 
-impl Dma for FakeDma {
+impl FakeAccess {
+    pub(crate) fn new(world: &Shared) -> Self {
+        let config = ConfigSpace::new(&[
+            (0x00, &[0xf4, 0x1a, 0x42, 0x10, 0x07, 0x05, 0x10, 0x00]),
+            (0x34, &[0x40]),
+            (0x40, &[0x09, 0x50, 0x10, 0x01, 4, 0, 0, 0, 0, 0x00, 0, 0, 0, 0x10, 0, 0]),
+            (0x50, &[0x09, 0x60, 0x10, 0x04, 4, 0, 0, 0, 0, 0x20, 0, 0, 0, 0x10, 0, 0]),
+            (0x60, &[0x09, 0x00, 0x14, 0x02, 4, 0, 0, 0, 0, 0x30, 0, 0, 64, 0, 0, 0, 4, 0, 0, 0]),
+        ]);
+        Self { world: world.clone(), config, attached: false }
+    }
+}
+
+impl DeviceAccess for FakeAccess {
+    type Registers = Block;
+    type Refusal = Infallible;
+
+    fn config(&self) -> &impl Registers {
+        &self.config
+    }
+
+    fn map(&mut self, range: BarRange) -> Option<Block> {
+        let kind = match (range.bar, range.offset) {
+            (4, 0) => Kind::Common,
+            (4, 0x2000) => Kind::Device,
+            (4, 0x3000) => Kind::Notify,
+            _ => return None,
+        };
+        Some(Block { world: self.world.clone(), kind })
+    }
+
+    fn attach(&mut self, addressing: Addressing) -> Result<(), Infallible> {
+        self.attached = true;
+        let mut world = self.world.borrow_mut();
+        world.trace.push(format!("attached: {addressing:?}"));
+        if world.model.fault == Fault::TurnsPhysical {
+            world.model.features &= !ACCESS_PLATFORM;
+        }
+        Ok(())
+    }
+}
+
+impl Dma for FakeAccess {
     type Memory = Memory;
 
     fn allocate(&mut self, len: usize) -> Option<Memory> {
-        let mut world = self.0.borrow_mut();
+        assert!(self.attached, "no memory before the device is attached");
+        let mut world = self.world.borrow_mut();
         let len = len.next_multiple_of(4096);
         world.memory_left = world.memory_left.checked_sub(len)?;
         let region = world.regions.len();
         let base = 0x12_7000_0000 + ((region as u64) << 24);
         let (driver, device) = (vec![0; len], vec![0; len]);
         world.regions.push(Region { base, driver, device, stores: Vec::new(), loads: Vec::new() });
-        Some(Memory { world: self.0.clone(), region })
+        Some(Memory { world: self.world.clone(), region })
     }
 }
 

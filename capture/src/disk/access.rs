@@ -1,0 +1,66 @@
+//! What a disk's driver is given of its function.
+
+use arrayvec::ArrayVec;
+use machine::{Dma, Range, Registers};
+use pci::Device;
+use storage::{Addressing, BarRange, DeviceAccess};
+
+#[cfg(not(mutations))]
+use crate::dma::DeviceDma;
+use crate::dma::SharedMemory;
+#[cfg(mutations)]
+use crate::mutations::dma::DeviceDma;
+use crate::platform::mmio::Mmio;
+use crate::platform::paging::AddressSpace;
+use crate::remapping::{Reach, ReachError, Remapping};
+
+/// A disk's function, and the machine as far as its driver needs it.
+pub(crate) struct FunctionAccess<'a> {
+    /// The function.
+    pub(crate) device: Device<Mmio>,
+    /// All functions, among which are the bridges in front of this one.
+    pub(crate) devices: &'a [Device<Mmio>],
+    /// Where registers are mapped.
+    pub(crate) space: &'a mut AddressSpace,
+    /// What may stand between the device and memory.
+    pub(crate) remapping: &'a mut Remapping,
+    /// How the device reaches memory, once it is attached.
+    pub(crate) reach: Option<Reach>,
+}
+
+impl DeviceAccess for FunctionAccess<'_> {
+    type Registers = Mmio;
+    type Refusal = ReachError;
+
+    fn config(&self) -> &impl Registers {
+        &self.device.config
+    }
+
+    fn map(&mut self, range: BarRange) -> Option<Mmio> {
+        let start = self.device.bar(range.bar.into())?.checked_add(range.offset)?;
+        Mmio::map(self.space, Range::sized(start, range.length)?).ok()
+    }
+
+    fn attach(&mut self, addressing: Addressing) -> Result<(), ReachError> {
+        let reach = match addressing {
+            Addressing::Platform => {
+                let function = self.device.function;
+                let aliases: ArrayVec<_, { pci::aliases::MOST }> =
+                    pci::aliases(self.devices, function).collect();
+                self.remapping.attach(function, &aliases)?
+            }
+            Addressing::Physical => Reach::Direct,
+        };
+        self.device.enable();
+        self.reach = Some(reach);
+        Ok(())
+    }
+}
+
+impl Dma for FunctionAccess<'_> {
+    type Memory = SharedMemory;
+
+    fn allocate(&mut self, len: usize) -> Option<SharedMemory> {
+        DeviceDma::new(self.remapping, self.reach?).allocate(len)
+    }
+}

@@ -1,0 +1,51 @@
+//! The one door to disk drivers: which function has a driver, and a disk made of one that has.
+
+use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
+use pci::{Identity, Match};
+
+use crate::access::{Allowance, DeviceAccess};
+use crate::disk::{Completion, Controller, Disk, StartResult};
+use crate::error::OpenError;
+use crate::slots::Request;
+use crate::virtio;
+
+drivers! {
+    /// The virtio block device.
+    VirtioBlk: virtio::Blk;
+}
+
+/// A disk of whichever driver runs the function that `A` gives access to.
+pub type AnyDisk<A, C> = Disk<AnyController<<A as DeviceAccess>::Registers, <A as Dma>::Memory>, C>;
+
+/// Whether a driver runs the function that says this of itself.
+pub fn has_driver(identity: Identity) -> bool {
+    DRIVEN.iter().flat_map(|driven| driven.iter()).any(|driven| driven.fits(identity))
+}
+
+/// Brings the disk behind a function up: whatever the device was doing for somebody else ends here.
+///
+/// One request at a time will be in flight at first, and the whole pool once [`Disk::fill_pool`] has taken its memory. Nothing
+/// is written to the disk.
+pub fn open<A: DeviceAccess, C: Clock>(
+    access: &mut A,
+    clock: C,
+    allowance: Allowance,
+) -> Result<AnyDisk<A, C>, OpenError<A::Refusal>> {
+    let started = start(access, &clock, allowance)?;
+    Ok(Disk::new(started, clock, allowance.patience))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pci::Class;
+
+    /// `virtio-blk-pci` with and without the older interface; a network card is none.
+    #[test]
+    fn virtio_disks_have_a_driver() {
+        let class = Class::from_code(0x010000);
+        let virtio = |device| has_driver(Identity { vendor: 0x1AF4, device, class });
+        assert!(virtio(0x1001) && virtio(0x1042));
+        assert!(!virtio(0x1000) && !virtio(0x1041));
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a disk cannot be used.
+
+use machine::TimedOut;
+
+use crate::access::{Addressing, BarRange};
+
+/// Why a function cannot be opened as a disk; `E` is why it could not be given memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError<E: core::error::Error> {
+    /// No driver here runs the function.
+    #[error("there is no driver for it")]
+    NoDriver,
+    /// The device could not be given memory.
+    #[error(transparent)]
+    Attach(E),
+    /// The driver could not bring the device up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a driver cannot bring its device up. The device was not touched, or left without anything to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Configuration space does not say where a structure is.
+    #[error("no usable capability for the {0} structure")]
+    Missing(&'static str),
+    /// Registers could not be mapped.
+    #[error("{0} could not be mapped")]
+    Unmapped(BarRange),
+    /// The device did not reset itself, or never stopped changing its configuration.
+    #[error("the device does not answer: {0}")]
+    Stuck(#[from] TimedOut),
+    /// The device speaks no version that the driver knows, or refuses the features that were accepted.
+    #[error("the device and the driver cannot agree on features")]
+    Features,
+    /// The device takes addresses of another kind than memory was provided for.
+    #[error("the device wants addresses of another kind: {0:?}")]
+    Addressing(Addressing),
+    /// The disk cannot be written.
+    #[error("the disk is read-only")]
+    ReadOnly,
+    /// The device tells of sizes that cannot be.
+    #[error("the device tells of impossible sizes")]
+    Geometry,
+    /// The device has no queue that holds a request, or no doorbell for it.
+    #[error("the device has no usable queue")]
+    Queue,
+    /// There is no memory to share with the device.
+    #[error("no memory to share with the device")]
+    NoMemory,
+}

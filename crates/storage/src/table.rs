@@ -1,0 +1,51 @@
+//! How the table of drivers becomes an enum, a list and a choice.
+
+/// Makes of the table of drivers, a line each, what has to know them all.
+///
+/// A line names a variant, the driver's module and its [`Controller`](crate::Controller), generic in registers and memory.
+/// The module has `DRIVEN`, the functions that it runs, and `start`, which makes of one a
+/// [`Started`](crate::disk::Started) controller. The first line that fits a function gets it.
+macro_rules! drivers {
+    ($($(#[$doc:meta])* $name:ident: $driver:ident::$controller:ident;)+) => {
+        /// The functions that the drivers run, in the order of the table.
+        const DRIVEN: &[&[Match]] = &[$(&$driver::DRIVEN),+];
+
+        /// The controller of a disk, whichever driver runs it.
+        pub enum AnyController<R, M> {
+            $($(#[$doc])* $name($driver::$controller<R, M>),)+
+        }
+
+        /// Has the first driver that runs the function bring it up.
+        fn start<A: DeviceAccess>(
+            access: &mut A,
+            clock: &impl Clock,
+            allowance: Allowance,
+        ) -> StartResult<AnyController<A::Registers, A::Memory>, A> {
+            let identity = Identity::read(access.config());
+            $(if $driver::DRIVEN.iter().any(|driven| driven.fits(identity)) {
+                return Ok($driver::start(access, clock, allowance)?.map(AnyController::$name));
+            })+
+            Err(OpenError::NoDriver)
+        }
+
+        impl<R: Registers, M: DmaMemory> Controller for AnyController<R, M> {
+            type Memory = M;
+
+            fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
+                match self { $(Self::$name(driver) => driver.submit(slot, request, buffer),)+ }
+            }
+
+            fn notify(&mut self) {
+                match self { $(Self::$name(driver) => driver.notify(),)+ }
+            }
+
+            fn poll(&mut self) -> Result<Option<Completion>, BlockError> {
+                match self { $(Self::$name(driver) => driver.poll(),)+ }
+            }
+
+            fn stop(&mut self, clock: &impl Clock) {
+                match self { $(Self::$name(driver) => driver.stop(clock),)+ }
+            }
+        }
+    };
+}
