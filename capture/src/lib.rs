@@ -1,5 +1,5 @@
-//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, the
-//! configuration space of PCI functions, and which remapping unit translates for which of them.
+//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, and which
+//! remapping unit translates for which PCI functions.
 //!
 //! All of it was written by others, the dead kernel among them, and is read through closures and traits: it can be given
 //! anything in a test, and to a fuzzer.
