@@ -1,6 +1,6 @@
 //! Codecs as the command line names them.
 
-use host::makedump::Codec;
+use host::Codec;
 
 /// Any codec.
 pub(crate) fn any(name: &str) -> Result<Codec, String> {

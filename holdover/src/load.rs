@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::load::{self, Codec, Function, KexecError, KexecSyscall, Level, LoadError, LoadRequest, Loaded};
+use host::load::{self, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded};
+use host::{Codec, Function, Level};
 use serde_json::{Value, json};
 
 use crate::codec;

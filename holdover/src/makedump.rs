@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use host::makedump::{self, Codec, Form, Level, MadeDump, MadeLack, MakedumpError, MakedumpRequest};
-use host::{Bytes, IfExists};
+use host::makedump::{self, DumpForm, MadeDump, MadeLack, MakedumpError, MakedumpRequest};
+use host::{Bytes, Codec, IfExists, Level};
 use serde_json::{Map, Value, json};
 
 use crate::codec;
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<MadeDump, MakedumpError> {
         out: arguments.out.clone(),
         if_exists: if arguments.force { IfExists::Replace } else { IfExists::Refuse },
         level: arguments.level,
-        form: if arguments.elf { Form::Elf } else { Form::Compressed(arguments.codec) },
+        form: if arguments.elf { DumpForm::Elf } else { DumpForm::Compressed(arguments.codec) },
         threads: arguments.threads,
     };
     makedump::makedump(&request, &Bar::of_pages())

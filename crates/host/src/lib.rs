@@ -37,8 +37,8 @@
 //! Make a dump of a core, without what is rarely missed:
 //!
 //! ```no_run
-//! use host::IfExists;
-//! use host::makedump::{Form, Level, MakedumpRequest, makedump};
+//! use host::makedump::{DumpForm, MakedumpRequest, makedump};
+//! use host::{Codec, IfExists, Level};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let request = MakedumpRequest {
@@ -46,7 +46,7 @@
 //!     out: "/var/crash/vmcore".into(),
 //!     if_exists: IfExists::Refuse,
 //!     level: Level::ALL,
-//!     form: Form::Compressed(host::makedump::Codec::Lzo),
+//!     form: DumpForm::Compressed(Codec::Lzo),
 //!     threads: None,
 //! };
 //! let made = makedump(&request, &())?;
@@ -70,6 +70,9 @@ mod sysfs;
 mod unfinished;
 
 pub use bytes::Bytes;
+pub use kdump::Codec;
+pub use pci::Function;
 pub use progress::Progress;
 pub use sysfs::SysfsError;
 pub use unfinished::{IfExists, OutputError};
+pub use vmcore::Level;

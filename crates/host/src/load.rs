@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use kdump::Codec;
+use pci::Function;
 use uuid::Uuid;
+use vmcore::Level;
 
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea};
 use crate::kexec;
 use crate::sysfs::{self, Location, SysfsError};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
-pub use kdump::Codec;
-pub use pci::Function;
-pub use vmcore::Level;
 
 /// What to load, and what to tell it.
 #[derive(Clone, Debug)]

@@ -11,10 +11,11 @@ use area::{Area, Damage, OpenError, read_label};
 use dumpfile::BlockFile;
 use uuid::Uuid;
 
+pub use area::Label;
+
 pub use self::format::{FormatError, Formatted, IfUsed, format};
 use crate::Bytes;
 use crate::sysfs::{self, SysfsError};
-pub use area::Label;
 
 /// How a person names a dump area.
 #[derive(Clone, Debug, PartialEq, Eq)]

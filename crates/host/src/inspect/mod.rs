@@ -27,7 +27,7 @@ use dumpfile::DumpError;
 use record::DecodeError;
 
 use self::dump::RecordedDump;
-use self::survey::Wanted;
+use self::survey::SurveyScope;
 
 pub use self::device::DeviceName;
 pub use self::dmar::{DecodedDmar, DmarFileError, ScopeView, StructureView, decode_dmar};
@@ -91,6 +91,6 @@ pub enum RecordError {
 /// Reads the record in a dump, and walks the tables of the units that are asked for.
 pub fn inspect(request: &InspectRequest) -> Result<Inspected, InspectError> {
     let dump = RecordedDump::open(&request.dump)?;
-    let wanted = Wanted { device: request.device, address: request.address.map(|Hex(address)| address) };
-    Inspected::new(&dump, request.unit, wanted)
+    let scope = SurveyScope { device: request.device, address: request.address.map(|Hex(address)| address) };
+    Inspected::new(&dump, request.unit, scope)
 }

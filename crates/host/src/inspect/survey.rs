@@ -19,7 +19,7 @@ const RUNS: usize = 1 << 20;
 
 /// What is asked for; nothing means everything.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct SurveyScope {
     /// Only this device.
     pub(super) device: Option<DeviceName>,
     /// Only the page at this physical address.
@@ -66,14 +66,14 @@ pub(super) struct Runs {
 
 impl Survey {
     /// Walks the tables of a unit of this segment.
-    pub(super) fn take<M: OldMemory>(tables: &Tables<'_, M>, segment: u16, wanted: Wanted) -> Self {
+    pub(super) fn take<M: OldMemory>(tables: &Tables<'_, M>, segment: u16, scope: SurveyScope) -> Self {
         let mut survey = Self::default();
         let mut budget = Budget::new(TABLES);
-        let is_wanted = |place| is_wanted(place, segment, wanted.device);
+        let is_wanted = |place| is_wanted(place, segment, scope.device);
         let users = survey.find_users(tables, &mut budget, is_wanted);
         for (route, users) in users {
-            let runs = survey.find_runs(tables, route, &mut budget, wanted.address);
-            if wanted.address.is_none() || runs.count() > 0 {
+            let runs = survey.find_runs(tables, route, &mut budget, scope.address);
+            if scope.address.is_none() || runs.count() > 0 {
                 survey.routes.push(Surveyed { route, users, runs });
             }
         }

@@ -15,7 +15,7 @@ use super::hex::Hex;
 use super::reached::ReachView;
 use super::recorded::TakeoverView;
 use super::registers;
-use super::survey::{Survey, Wanted};
+use super::survey::{Survey, SurveyScope};
 
 /// What is shown of a dump.
 #[derive(Debug, Serialize)]
@@ -86,11 +86,15 @@ pub struct RegisterView {
 
 impl Inspected {
     /// Shows the record, and walks the tables of the units that are asked for.
-    pub(super) fn new(dump: &RecordedDump, base: Option<Hex>, wanted: Wanted) -> Result<Self, InspectError> {
+    pub(super) fn new(
+        dump: &RecordedDump,
+        base: Option<Hex>,
+        scope: SurveyScope,
+    ) -> Result<Self, InspectError> {
         let record = &dump.record;
         let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| Hex(unit.base) == base));
         let units: Vec<UnitView> =
-            chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, wanted)).collect();
+            chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, scope)).collect();
         if let (Some(base), true) = (base, units.is_empty()) {
             return Err(InspectError::NoUnit { base });
         }
@@ -104,14 +108,14 @@ impl Inspected {
             whole: units.iter().all(UnitView::is_whole) && record.units.unlisted == 0,
             units,
             unlisted_units: record.units.unlisted,
-            asked: Asked::of(wanted),
+            asked: Asked::of(scope),
         })
     }
 }
 
 impl Asked {
-    fn of(wanted: Wanted) -> Self {
-        match (wanted.device, wanted.address) {
+    fn of(scope: SurveyScope) -> Self {
+        match (scope.device, scope.address) {
             (_, Some(_)) => Self::Address,
             (Some(_), None) => Self::Device,
             (None, None) => Self::Everything,
@@ -120,14 +124,14 @@ impl Asked {
 }
 
 impl UnitView {
-    fn new(unit: &Unit, host_address_bits: u32, memory: &dumpfile::Dump, wanted: Wanted) -> Self {
+    fn new(unit: &Unit, host_address_bits: u32, memory: &dumpfile::Dump, scope: SurveyScope) -> Self {
         let (state, why, takeover) = match &unit.state {
             State::TakenOver(takeover) => ("taken over", None, Some(takeover)),
             State::Off => ("translation off", None, None),
             State::Lost(why) => ("not taken over", Some(why.to_string()), None),
         };
         let tables = translating(unit, host_address_bits).map(|unit| Tables::new(memory, unit));
-        let survey = tables.map(|tables| Survey::take(&tables, unit.segment, wanted));
+        let survey = tables.map(|tables| Survey::take(&tables, unit.segment, scope));
         Self {
             base: Hex(unit.base),
             segment: unit.segment,

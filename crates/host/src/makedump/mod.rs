@@ -30,17 +30,14 @@ use std::time::{Duration, Instant};
 
 use dumpfile::{Dump, DumpError};
 use engine::{Begun, Source};
-use kdump::{Pages, Statistics, WriteError};
-use vmcore::{Counts, Kernel, OutOfMemory, Ram, TooManyPieces, Vital};
+use kdump::{Codec, Pages, Statistics, WriteError};
+use vmcore::{Counts, Kernel, Level, OutOfMemory, Ram, TooManyPieces, Vital};
 
 pub use self::made::{KeptMore, MadeDump, MadeLack};
 use self::output::Output;
 use self::worker::Route;
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
-
-pub use kdump::Codec;
-pub use vmcore::Level;
 
 /// What to make a dump of, and which kind.
 #[derive(Clone, Debug)]
@@ -54,14 +51,14 @@ pub struct MakedumpRequest {
     /// Which pages to leave out.
     pub level: Level,
     /// How the dump is stored.
-    pub form: Form,
+    pub form: DumpForm,
     /// How many processors read and compress; `None` means all.
     pub threads: Option<NonZero<usize>>,
 }
 
 /// How a dump is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum DumpForm {
     /// In the kdump-compressed format, with pages compressed by this codec.
     Compressed(Codec),
     /// As an ELF core, which is not compressed.
@@ -216,8 +213,8 @@ impl Making<'_> {
     fn write(mut self, file: &File) -> Result<MadeDump, MakingError> {
         let start = Instant::now();
         let written = match self.request.form {
-            Form::Elf => self.write_elf(file)?,
-            Form::Compressed(codec) => self.write_compressed(file, codec)?,
+            DumpForm::Elf => self.write_elf(file)?,
+            DumpForm::Compressed(codec) => self.write_compressed(file, codec)?,
         };
         self.lacks.extend(MadeLack::unread(written.statistics));
         Ok(self.made(written, start.elapsed()))
