@@ -1,4 +1,4 @@
-//! A file, or a disk of the host, as a [`BlockDevice`]: how tools on the host reach dump areas and dumps.
+//! A file, or a disk of the host, as a [`BlockDevice`]. Programs on the host reach dump areas and dumps through it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -23,7 +23,7 @@ impl BlockFile {
         Self::with(OpenOptions::new().read(true), path)
     }
 
-    /// Opens for reading and writing. A disk is opened for us alone: that fails with [`io::ErrorKind::ResourceBusy`] if it,
+    /// Opens for reading and writing. A disk is opened exclusively, which fails with [`io::ErrorKind::ResourceBusy`] if it,
     /// or a partition on it, is mounted or part of something that is in use.
     pub fn open_exclusive(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();

@@ -1,7 +1,9 @@
-//! Crash dumps as files of the host.
+//! Files of the host behind the traits of `machine`: crash dumps, and block devices.
 //!
-//! [`Dump`] is a dead kernel's memory and what is said of it, whatever the file turns out to be: an ELF core such as
-//! `/proc/vmcore`, a whole machine's memory; or a kdump-compressed dump. Either may be flattened.
+//! [`Dump`] is a dead kernel's memory and what a dump says of it. The file may be an ELF core, such as `/proc/vmcore`, or a
+//! kdump-compressed dump, flattened or not. [`BlockFile`] is a file or a disk as a block device, such as one with a dump area.
+//!
+//! Files of the kernel's are read through parts of them that are mapped. The module that maps is the only one with `unsafe`.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A file's bytes, read where they are asked for.
+//! A file's bytes, read in the way that is best for the file.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use crate::DumpError;
 use crate::flattened::{self, Flattened};
 use crate::window::Windows;
 
-/// `EROFS`: what the host says to who writes where that cannot be.
+/// `EROFS`, the error number for a write to what can only be read.
 const READ_ONLY: BlockError = BlockError::Device(30);
 
 /// A file whose offsets are taken for addresses; of a flattened one, those in the dump that was flattened. Clones share it.
@@ -24,7 +24,7 @@ pub(crate) struct FileView {
     way: Way,
 }
 
-/// How to come to a file's bytes.
+/// How a file's bytes are read.
 #[derive(Clone, Debug)]
 enum Way {
     /// By read(2).

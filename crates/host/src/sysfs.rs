@@ -1,4 +1,4 @@
-//! What `/sys` tells of disks: which whole disk a device is part of, from which byte on, and behind which PCI function.
+//! Finds in `/sys` where a disk or a partition is: the whole disk, the byte at which it begins, and the PCI function behind which it is.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,4 +1,4 @@
-//! A file that gets its name only when it is whole and safe.
+//! Files that get their name only when they are whole and safe on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

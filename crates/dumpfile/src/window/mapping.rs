@@ -1,4 +1,4 @@
-//! A part of a file, mapped for reading: the adapter to what the language knows nothing of.
+//! Parts of files, mapped for reading: the only module for the host with `unsafe`.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -10,8 +10,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A part of a file in this program's memory.
 ///
-/// What is in there may change at any time: devices may still be writing to a dead kernel's memory. So there are no references to
-/// it, it is only copied.
+/// Its content may change at any time, because devices may still write to a dead kernel's memory. So there is no reference to it: it
+/// is only copied.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     part: Range,

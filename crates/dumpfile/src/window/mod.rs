@@ -1,8 +1,8 @@
 //! Reads a file through windows: parts of it that are mapped, one after the other.
 //!
-//! For each page that is read(2) from `/proc/vmcore`, Linux maps a page of the old kernel's memory, copies it, and unmaps it again.
-//! A window is mapped once for all of its pages. Files on disks are read as fast by read(2) (BENCHMARKS.md), which moreover tells
-//! errors where a mapping ends the program.
+//! When a program reads `/proc/vmcore` by read(2), Linux maps each page of the old kernel's memory, copies it, and unmaps it again.
+//! A window is mapped once for all of its pages. Files on disks are read by read(2), which is as fast (BENCHMARKS.md) and returns
+//! an error where a mapping would end the program.
 
 #[expect(unsafe_code, reason = "the one adapter on the host: what is mapped is no memory of the language's")]
 mod mapping;
@@ -20,19 +20,19 @@ use self::mapping::Mapping;
 /// Bytes of a window, which begins at a multiple of this.
 const WINDOW: u64 = 4 << 20;
 
-/// A file's windows. Threads share them: each has at most one at a time.
+/// The windows of a file. Threads share them; each thread uses at most one at a time.
 #[derive(Debug)]
 pub(crate) struct Windows {
     /// Bytes of the file.
     len: u64,
-    /// Windows that nobody looks through now.
+    /// Windows that no thread uses now.
     idle: Mutex<Vec<Mapping>>,
     /// Whether the file can be mapped, as far as is known.
     works: AtomicBool,
 }
 
 impl Windows {
-    /// Those of a file of `len` bytes, if it is one that is better mapped: one of the kernel's.
+    /// Windows for a file of `len` bytes; `None` if read(2) is as good, as for all files but those of the kernel in `/proc`.
     pub(crate) fn of(file: &File, len: u64) -> Option<Self> {
         let is_the_kernels = fstatfs(file).is_ok_and(|system| system.f_type == PROC_SUPER_MAGIC);
         is_the_kernels.then(|| Self::new(len))
@@ -59,7 +59,7 @@ impl Windows {
         Ok(())
     }
 
-    /// The window that shows `offset`: one that is idle, or a new one in place of one that shows something else.
+    /// Returns a window that shows `offset`: an idle one, or a new one, for which an idle one that shows something else is given up.
     fn open(&self, file: &File, offset: u64) -> io::Result<Mapping> {
         let shows = |window: &Mapping| window.part().contains(offset);
         let idle = {
@@ -76,7 +76,7 @@ impl Windows {
         }
         let start = offset - offset % WINDOW;
         let part = Range::new(start, self.len.min(start + WINDOW));
-        // What fails once is not tried for each page.
+        // Mapping is not tried again for each page once it failed.
         Mapping::new(file, part).inspect_err(|_| self.works.store(false, Ordering::Relaxed))
     }
 

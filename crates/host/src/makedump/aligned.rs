@@ -3,8 +3,8 @@
 use kdump::{BLOCK, Page};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Room for a page. It is aligned because AMD's processors copy four times as slowly to where no cache line begins
-/// (`rep movsb`, in which Linux copies from a file).
+/// Room for a page. It begins with a cache line: to anywhere else, AMD's processors copy four times as slowly by `rep movsb`, with
+/// which Linux copies from a file.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub(super) struct AlignedPage(pub(super) Page);

@@ -1,13 +1,13 @@
 //! Threads that begin on a processor of their own.
 //!
-//! Linux sometimes lets a new thread wait on the processor of its maker, and moves it only milliseconds later: on the virtual machine
-//! of the benchmarks more often than not.
+//! Linux sometimes lets a new thread wait on the processor of the thread that made it, and moves it milliseconds later. On the
+//! virtual machine of the benchmarks this happens more often than not.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-/// Starts a thread, at once and on another processor, if there is one.
+/// Starts a thread at once, on another processor if there is one.
 pub(super) fn spawn<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
     work: impl FnOnce() -> T + Send + 's,
@@ -17,12 +17,12 @@ pub(super) fn spawn<'s, T: Send + 's>(
         leave(here);
         work()
     });
-    // It cannot leave before it runs.
+    // The new thread cannot move before it runs.
     thread::yield_now();
     thread
 }
 
-/// Moves to another processor; later Linux may move the thread to any. Without leave to do that, it stays.
+/// Moves this thread to another processor, from where Linux may move it on. The thread stays if the host does not allow that.
 fn leave(processor: usize) {
     if sched_getcpu() != processor {
         return;

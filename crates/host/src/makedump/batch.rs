@@ -4,10 +4,11 @@ use engine::Wanted;
 use kdump::{Frame, PagePlace, Pages, WriteError};
 use machine::BlockDevice;
 
-/// Pages in a batch: many, for each is handed over, and few, for at the end of a pass others wait until the last one is done.
+/// Pages in a batch. Handing a batch over costs time, so it has many; at the end of a pass all threads wait for the last batch, so it
+/// does not have more.
 const PAGES: usize = 64;
 
-/// Some kept pages: first their numbers, then where they are in the dump. Used again and again.
+/// Some kept pages: their numbers, and where they are in the dump once they are stored. The pipeline uses a batch again and again.
 pub(super) struct Batch {
     pub(super) frames: Vec<Frame>,
     pub(super) places: Vec<PagePlace>,
@@ -19,7 +20,7 @@ impl Batch {
         Self { frames: Vec::with_capacity(PAGES), places: Vec::with_capacity(PAGES) }
     }
 
-    /// Takes the next pages that are wanted; says whether there were any.
+    /// Takes the next pages that are wanted; returns whether there were any.
     pub(super) fn take<D: BlockDevice>(
         &mut self,
         pages: &mut Pages<'_, D>,
@@ -33,7 +34,7 @@ impl Batch {
         Ok(!self.frames.is_empty())
     }
 
-    /// Tells the dump where the pages are, and is empty again.
+    /// Tells the dump where the pages are, and empties the batch.
     pub(super) fn place<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) -> Result<(), WriteError> {
         for (frame, place) in self.frames.drain(..).zip(self.places.drain(..)) {
             pages.place(frame, place)?;

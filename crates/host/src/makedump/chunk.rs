@@ -1,8 +1,8 @@
-//! What a processor writes: pieces of the file of its own, in which one page's data follows the other's.
+//! Pieces of the file. Each thread fills a piece of its own, in which the data of one page follows that of another.
 //!
-//! Linux is fastest at few large writes that begin where its own pages do. On file systems that keep files in large pages they take
-//! less than half the time of writing what each page has become by itself. So a piece is written when it is full, and jobs end when
-//! the last piece is written that has data of theirs.
+//! Linux is fastest at few large writes that begin where its own pages begin. On file systems that keep files in large pages, such
+//! writes take less than half the time of one write for each page of the dump. So a thread writes a piece when it is full, and a job
+//! ends when the last piece that has data of it is written.
 
 use kdump::{BLOCK, Content, PagePlace, Room, WriteError};
 use machine::{ByteOffset, Range};
@@ -12,13 +12,13 @@ use super::aligned::{self, AlignedPage};
 use super::job::Job;
 use super::output::Output;
 
-/// Bytes of a piece. It begins at a multiple of this, where a large page may begin too.
+/// Bytes of a piece, which begins at a multiple of this: there a large page of the file system may begin too.
 pub(super) const SIZE: usize = 256 << 10;
 
-/// A piece of the file, as it is to be.
+/// A piece of the file that is being filled.
 pub(super) struct Chunk<'a> {
     output: &'a Output<'a>,
-    /// Of the output.
+    /// The room of the output, from which pieces are taken.
     room: &'a Room,
     /// Where it is in the file.
     place: Range<ByteOffset>,
@@ -26,18 +26,18 @@ pub(super) struct Chunk<'a> {
     /// How many of its bytes are written, and how many there are.
     written: usize,
     filled: usize,
-    /// Jobs whose data is written when these are.
+    /// Jobs that end when all these bytes are written.
     jobs: Vec<Job>,
 }
 
 impl<'a> Chunk<'a> {
-    /// One without room in the file: it gets some when it is needed.
+    /// A piece without room in the file: it takes some when the first data comes.
     pub(super) fn new(output: &'a Output<'a>, room: &'a Room) -> Self {
         let bytes = aligned::pages(SIZE / BLOCK);
         Self { output, room, place: Range::default(), bytes, written: 0, filled: 0, jobs: Vec::new() }
     }
 
-    /// Takes the content of a page; tells where it will be once its job has ended.
+    /// Takes the content of a page; returns where it will be in the file once its job has ended.
     pub(super) fn put(&mut self, content: Content<'_>) -> Result<PagePlace, WriteError> {
         let Content::Data { data, .. } = content else { return Ok(content.at(ByteOffset::default())) };
         if data.len() as u64 > self.free().len() {
@@ -50,7 +50,7 @@ impl<'a> Chunk<'a> {
         Ok(place)
     }
 
-    /// Ends a job when all that was put is written: now, if it is.
+    /// Ends a job as soon as all data that was put is written, which may be now.
     pub(super) fn end(&mut self, job: Job) {
         if self.written == self.filled {
             job.end(Ok(()));
@@ -82,13 +82,13 @@ impl<'a> Chunk<'a> {
         Ok(())
     }
 
-    /// What is left of its room.
+    /// The part of its room that is not filled.
     fn free(&self) -> Range<ByteOffset> {
         Range::new(self.place.start.saturating_add(self.filled as u64), self.place.end)
     }
 }
 
-/// Others may use what is left.
+/// Gives back the room that is not filled.
 impl Drop for Chunk<'_> {
     fn drop(&mut self) {
         self.room.give_back(self.free());

@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 
 type Result<T> = std::result::Result<T, MakingError>;
 
-/// Writes a core of what `source` chooses of memory that lies in `segments`. The steps of `progress` are pages.
+/// Writes a core of the pages that `source` chooses, of memory that lies in `segments`. The steps of `progress` are pages.
 pub(super) fn write<M: OldMemory>(
     source: &Source<'_, M>,
     segments: &[Segment],
@@ -96,7 +96,7 @@ impl<M: OldMemory> Pages<'_, M> {
         self.statistics.done += 1;
     }
 
-    /// Writes what is not zero of pages that follow each other.
+    /// Writes those of pages that follow each other that are not full of zeros.
     fn store(&mut self, address: u64, pages: &[AlignedPage]) -> Result<()> {
         let mut at = self.layout.page_at(address / BLOCK as u64).unwrap_or_default();
         let is_zero = |page: &AlignedPage| kdump::is_zero(&page.0);
@@ -115,7 +115,7 @@ impl<M: OldMemory> Pages<'_, M> {
         Ok(())
     }
 
-    /// Writes the header, which does not tell of what is missing.
+    /// Writes the header, which leaves out the pages that are missing.
     fn finish(mut self) -> Result<Statistics> {
         self.statistics.file_bytes = self.layout.size();
         let missing = Ram::from_ranges(self.missing.into_iter())?;

@@ -1,5 +1,5 @@
-//! A file that is written more or less from its beginning to its end, and comes to the disk meanwhile: to wait for all of it at the end
-//! takes as long as writing it did.
+//! A file that grows roughly from its beginning to its end. Linux writes it to the disk meanwhile: if it began at the end, waiting for
+//! the disk would take as long again as making the dump.
 
 use std::fs::File;
 use std::io;
@@ -11,44 +11,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use machine::{ByteOffset, Range};
 use rustix::fs::{Advice, fadvise};
 
-/// Bytes that Linux is asked to bring to the disk at a time, while there is more to write.
+/// Bytes of a stretch: as many as Linux is asked to bring to the disk at a time.
 const STRETCH: u64 = 4 << 20;
 
 /// A file that grows. Threads share it.
 #[derive(Debug)]
 pub(super) struct Growing<'f> {
     file: &'f File,
-    /// Bytes before what was written last of which some may not be written yet.
+    /// How far before the last byte that was written there may be bytes that are not written yet.
     open: u64,
-    /// Where the first data is. What is before that is others', who write it more than once.
+    /// Where the first data is. The bytes before it are written more than once, by others.
     first: OnceLock<u64>,
-    /// Where the part begins that Linux was not asked for yet.
+    /// Where the part begins for which Linux was not asked yet.
     next: AtomicU64,
 }
 
 impl<'f> Growing<'f> {
-    /// Grows from what is written first.
+    /// A file that grows from where the first data is written.
     pub(super) fn new(file: &'f File, open: u64) -> Self {
         Self { file, open, first: OnceLock::new(), next: AtomicU64::new(0) }
     }
 
-    /// Writes data. Whenever a stretch is full, Linux begins to bring that to the disk, if the file is on one.
+    /// Writes data. Whenever a stretch is full, asks Linux to bring it to the disk, if the file is on one.
     pub(super) fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset)?;
         self.bring(self.full(offset, data.len() as u64));
         Ok(())
     }
 
-    /// Has Linux begin with everything else, too: there is little to come.
+    /// Asks Linux to bring everything else to the disk, too: little is still to be written.
     pub(super) fn bring_rest(&self) {
         let first = self.first.get().copied().unwrap_or_default();
         self.bring(Range::from(0..first));
         self.bring(Range::from(self.next.load(Ordering::Relaxed).max(first)..i64::MAX as u64));
     }
 
-    /// What is to come to the disk now that `len` bytes were written. It has no holes, as a rule. Each would make two runs of blocks of one:
-    /// ext4 keeps four of these in the inode, and frees the block for more of them when holes are filled, which on a disk that is
-    /// told of what is free (`discard`) let all threads wait for milliseconds.
+    /// The stretches that are full now that `len` bytes were written, and may go to the disk.
+    ///
+    /// As a rule they have no holes, because a hole splits a run of blocks in two. ext4 keeps four runs in the inode and takes a block for
+    /// more; when the holes are filled, it frees that block again. On a disk that is told what is free (`discard`) all threads then
+    /// waited for milliseconds.
     fn full(&self, offset: u64, len: u64) -> Range<ByteOffset> {
         let first = *self.first.get_or_init(|| offset);
         let end = (offset + len).saturating_sub(self.open) / STRETCH * STRETCH;
@@ -57,7 +59,7 @@ impl<'f> Growing<'f> {
 
     fn bring(&self, range: Range<ByteOffset>) {
         if let Some(len) = NonZero::new(range.len()) {
-            // A hint: of what is not needed in memory, Linux begins to write what is new.
+            // A hint that the range is not needed in memory: Linux then begins to write the part of it that is not on the disk.
             let _ = fadvise(self.file, range.start.get(), Some(len), Advice::DontNeed);
         }
     }

@@ -1,29 +1,29 @@
-//! A batch that somebody works on.
+//! Batches that a thread works on.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kdump::WriteError;
 
 use super::batch::Batch;
 
-/// A batch, and where to tell that its pages are in the file.
+/// A batch, and the channel through which it comes back when its pages are in the file.
 pub(super) struct Job {
     pub(super) batch: Batch,
     done: Sender<WrittenBatch>,
 }
 
-/// The batch, unless writing its pages has failed.
+/// A batch whose pages are in the file, or why they are not.
 pub(super) type WrittenBatch = Result<Batch, WriteError>;
 
 impl Job {
-    /// A job, and what comes of it: nothing, if it is lost.
+    /// A job, and where its batch comes back. Nothing comes if the thread that has the job is gone.
     pub(super) fn new(batch: Batch) -> (Self, Receiver<WrittenBatch>) {
         let (done, outcome) = bounded(1);
         (Self { batch, done }, outcome)
     }
 
-    /// Tells that it is done, or why not.
+    /// Sends the batch back, or the reason why its pages are not written.
     pub(super) fn end(self, written: Result<(), WriteError>) {
-        // After an error somewhere else nobody listens.
+        // After an error elsewhere nobody receives it.
         let _ = self.done.send(written.map(|()| self.batch));
     }
 }

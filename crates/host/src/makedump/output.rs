@@ -9,11 +9,11 @@ use machine::{BlockDevice, BlockError};
 
 use super::growing::Growing;
 
-/// As large as files get.
+/// Size of the device: larger than any file becomes.
 const SIZE: u64 = 1 << 62;
 const BLOCK: u32 = 4096;
 
-/// A file as a device without end; keeps the host's first error in its own words. Threads share it.
+/// A file as a device without end. It keeps the first error of the host, which says more than the device's. Threads share it.
 #[derive(Debug)]
 pub(crate) struct Output<'f> {
     file: &'f File,
@@ -22,22 +22,22 @@ pub(crate) struct Output<'f> {
 }
 
 impl<'f> Output<'f> {
-    /// Writes to `file` from its beginning on; of the pages' data, as much as `open` bytes may be missing before what was written last.
+    /// Writes to `file` from its beginning on. Up to `open` bytes before the last data that was written, some may not be written yet.
     pub(crate) fn new(file: &'f File, open: u64) -> Self {
         Self { file, pages: Growing::new(file, open), error: OnceLock::new() }
     }
 
-    /// What the host said when something first went wrong.
+    /// The first error of the host.
     pub(crate) fn into_error(self) -> Option<io::Error> {
         self.error.into_inner()
     }
 
-    /// Writes data of pages.
+    /// Writes pages' data.
     pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), BlockError> {
         self.check(self.pages.write_at(offset, data))
     }
 
-    /// Says that nearly all is written.
+    /// Asks Linux to bring everything to the disk: nearly all is written.
     pub(crate) fn bring_rest(&self) {
         self.pages.bring_rest();
     }

@@ -1,9 +1,9 @@
 //! Pages on their way from memory to the dump, on one or on several processors.
 //!
-//! Whoever called takes batches of pages, hands them out, and notes where they are in the order in which they left. Workers
-//! read and compress them, each for pieces of the file of its own: data lies in another order with each run, which no reader
-//! minds, for descriptors say where it is. As long as the first batch of the line is not done, the caller does a worker's
-//! work: there are as many threads as processors, and none waits while there is work.
+//! The calling thread takes batches of pages and hands them out. It gets them back in the same order, and notes where their pages are.
+//! Workers read and compress pages, each into pieces of the file of its own. So the data lies in another order with each run; no
+//! reader minds, because descriptors say where it is. While the first batch of the line is not done, the calling thread does
+//! a worker's work: there are as many threads as processors, and none waits while there is work.
 
 use std::collections::VecDeque;
 use std::num::NonZero;
@@ -22,15 +22,15 @@ use super::job::{Job, WrittenBatch};
 use super::output::Output;
 use super::worker::{Route, Worker};
 
-/// Batches that wait for each processor to take them on.
+/// Batches that wait in the line for each thread.
 const WAITING: usize = 24;
-/// Most batches under way for each processor: what is done may have to wait for one that takes long, and for its piece of the file to be
-/// full.
+/// The most batches under way for each thread. One that is done may wait for an earlier one that takes long, and until its piece of the
+/// file is full.
 const UNDER_WAY: usize = 128;
 /// Pieces of the file that a thread begins, as a rule, while another fills one.
 const AHEAD: u64 = 4;
 
-/// Bytes of the file before what was written last that threads may still be busy with: while one fills a piece, others begin new ones.
+/// How far before the last byte that was written other threads may still fill pieces: while one fills a piece, others begin new ones.
 pub(super) fn open_bytes(threads: NonZero<usize>) -> u64 {
     (threads.get() - 1) as u64 * AHEAD * chunk::SIZE as u64
 }
@@ -58,20 +58,20 @@ struct Line<'e, M> {
     threads: usize,
     /// Pages that were not handed out yet.
     left: u64,
-    /// For whoever is free.
+    /// Where jobs are handed out, to whichever worker is free.
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
-    /// What comes of each, in the order in which they left. Nothing comes if the thread that had it is gone.
+    /// Where each batch comes back, in the order in which they were handed out. Nothing comes from a thread that is gone.
     results: VecDeque<Receiver<WrittenBatch>>,
     /// Batches for reuse.
     spare: Vec<Batch>,
-    /// The caller's own.
+    /// The calling thread's own.
     worker: Worker<'e, M>,
     output: &'e Output<'e>,
 }
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
-    /// Starts a worker for each thread but the caller.
+    /// Starts a thread with a worker for each but the calling thread.
     fn start<'s>(
         scope: &'s Scope<'s, 'e>,
         route: &'e Route<'e, M>,
@@ -81,7 +81,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
     ) -> Self {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
-            // A thread's first touch of memory would wait for whoever maps some.
+            // The worker's memory is made here: a new thread's first use of memory would wait for threads that map some.
             let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room));
             aside::spawn(scope, move || {
                 while let Some(job) = next(&waiting, &mut worker) {
@@ -110,7 +110,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         Ok(())
     }
 
-    /// Takes the next pages, as many batches as may wait; says whether any are under way.
+    /// Takes the next pages, as many batches as may wait; returns whether any are under way.
     fn hand_out<D: BlockDevice>(
         &mut self,
         pages: &mut Pages<'_, D>,
@@ -133,7 +133,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         Ok(!self.results.is_empty())
     }
 
-    /// The first batch of the line, if it is done. If not, does the work of another; waits if there is none.
+    /// Returns the first batch of the line, if it is done. If not, does the job of another; waits if there is none.
     fn next_done(&mut self) -> Result<Option<Batch>, WriteError> {
         let Some(first) = self.results.front() else { return Ok(None) };
         if first.is_empty() {
@@ -149,7 +149,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
     }
 }
 
-/// The next job for a worker, which rests while it has none; `None` when there will be no more.
+/// Returns the next job for a worker, which rests while there is none; `None` when no more will come.
 fn next(waiting: &Receiver<Job>, worker: &mut Worker<'_, impl OldMemory>) -> Option<Job> {
     waiting.try_recv().ok().or_else(|| {
         worker.rest();

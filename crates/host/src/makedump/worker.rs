@@ -1,4 +1,4 @@
-//! What each processor does: it reads pages, compresses them, and makes pieces of the file of them.
+//! The work of each thread: it reads pages, compresses them, and fills pieces of the file with them.
 
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Room, WriteError};
 use machine::OldMemory;
@@ -10,7 +10,7 @@ use super::chunk::Chunk;
 use super::job::Job;
 use super::output::Output;
 
-/// Pages that are read at once where they follow each other. They and a piece of the file fit into a processor's own cache.
+/// Pages that are read at once where they follow each other. Together with a piece of the file they fit into a processor's own cache.
 const AT_ONCE: usize = 32;
 
 /// Where pages come from, how they are stored, and where they go.
@@ -25,13 +25,13 @@ pub(super) struct Worker<'a, M> {
     memory: &'a M,
     encoder: Encoder,
     pages: Box<[AlignedPage]>,
-    /// Room for what a page becomes.
+    /// Room for a compressed page.
     smaller: Box<Page>,
     chunk: Chunk<'a>,
 }
 
 impl<'a, M: OldMemory> Worker<'a, M> {
-    /// `room` is that of the route's output.
+    /// A worker with a piece of its own. `room` is the room of the route's output.
     pub(super) fn new(route: &'a Route<'a, M>, room: &'a Room) -> Self {
         Self {
             memory: route.memory,
@@ -42,7 +42,7 @@ impl<'a, M: OldMemory> Worker<'a, M> {
         }
     }
 
-    /// Does a job, which ends when its pages are written: later than this, as a rule.
+    /// Does a job. It ends when its pages are written, which is later as a rule.
     pub(super) fn work(&mut self, mut job: Job) {
         match self.put(&mut job.batch) {
             Ok(()) => self.chunk.end(job),
@@ -50,9 +50,9 @@ impl<'a, M: OldMemory> Worker<'a, M> {
         }
     }
 
-    /// Writes what was put so far: there is nothing else to do.
+    /// Writes the data that was put so far, because there is nothing else to do.
     pub(super) fn rest(&mut self) {
-        // Who waits for it is told of an error.
+        // An error goes to the jobs whose data it is.
         let _ = self.chunk.write();
     }
 
