@@ -1,8 +1,10 @@
 //! `holdover`, the command line for a host that uses Holdover.
 //!
-//! The library `host` does the work, and `simulation` that of `holdover simulate`. There is one module for each command: it reads
-//! the command's arguments, calls the library, and shows the value that comes back as a table or as JSON. The first
-//! module that a new command needs is there, the second here.
+//! The library `host` does the work, except for `holdover simulate`, which is in `simulation`. Each command has a module here: it
+//! reads the command's arguments, calls the library, and shows the value that comes back as a table or as JSON. `main` decides
+//! the exit status.
+//!
+//! A new command is a module of `host`, a module here, and a line in [`Command`] with one in its `run`.
 
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,114 @@
+//! Collects dumps as a program that is not `holdover` does.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use area::{Area, Completeness, DUMP_OFFSET};
+use dumpfile::BlockFile;
+use host::areas::{self, AreaName, IfUsed};
+use host::collect::{CollectError, CollectRequest, Collected, NoDump, collect};
+use host::{IfExists, Progress};
+use machine::BlockDevice;
+use tempfile::TempDir;
+
+/// Bytes of the dump.
+const LEN: usize = 3 << 20;
+
+/// A folder with a file that is a dump area.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        File::create(bench.path("disk")).unwrap().set_len(8 << 20).unwrap();
+        areas::format(&bench.path("disk"), IfUsed::Refuse).unwrap();
+        bench
+    }
+
+    /// With something in it that is as long as a dump.
+    fn with_dump() -> Self {
+        let bench = Self::new();
+        let uuid = areas::find(&AreaName::Device(bench.path("disk"))).unwrap().label.uuid;
+        let disk = BlockFile::open_exclusive(&bench.path("disk")).unwrap();
+        let mut dump = Area::open(disk, 0, uuid).unwrap().begin().unwrap();
+        dump.write(0, &vec![7; LEN]).unwrap();
+        dump.seal(Completeness::Complete, LEN as u64).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn collect(&self, progress: &dyn Progress) -> Result<Collected, CollectError> {
+        let (area, out) = (AreaName::Device(self.path("disk")), self.path("vmcore"));
+        collect(&CollectRequest { area, out, if_exists: IfExists::Refuse }, progress)
+    }
+}
+
+/// What was shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Begin(u64),
+    Done(u64),
+    End,
+}
+
+#[derive(Default)]
+struct Recorder(RefCell<Vec<Shown>>);
+
+impl Progress for Recorder {
+    fn begin(&self, steps: u64) {
+        self.0.borrow_mut().push(Shown::Begin(steps));
+    }
+
+    fn advance_to(&self, done: u64) {
+        self.0.borrow_mut().push(Shown::Done(done));
+    }
+
+    fn end(&self) {
+        self.0.borrow_mut().push(Shown::End);
+    }
+}
+
+#[test]
+fn progress_begins_advances_to_the_last_byte_and_ends() {
+    let bench = Bench::with_dump();
+    let recorder = Recorder::default();
+    let collected = bench.collect(&recorder).unwrap();
+    assert_eq!(collected.bytes, LEN as u64);
+    assert!(collected.about.is_none() && !collected.is_whole(), "sevens are no dump");
+    let shown = recorder.0.into_inner();
+    assert_eq!(shown[0], Shown::Begin(LEN as u64));
+    assert_eq!(shown[shown.len() - 2..], [Shown::Done(LEN as u64), Shown::End]);
+    let is_between = |shown: &Shown| matches!(shown, Shown::Done(_));
+    assert!(shown[1..shown.len() - 1].iter().all(is_between) && shown.len() > 3);
+}
+
+#[test]
+fn progress_ends_when_the_dump_is_damaged_too() {
+    let bench = Bench::with_dump();
+    let mut disk = fs::read(bench.path("disk")).unwrap();
+    disk[DUMP_OFFSET as usize + 5] ^= 1;
+    fs::write(bench.path("disk"), disk).unwrap();
+    let recorder = Recorder::default();
+    let Err(CollectError::Damaged { path, source }) = bench.collect(&recorder) else {
+        panic!("it is damaged");
+    };
+    assert_eq!(path, bench.path("vmcore.damaged"));
+    assert!(source.to_string().contains("checksum"), "{source}");
+    assert_eq!(recorder.0.into_inner().last(), Some(&Shown::End));
+}
+
+#[test]
+fn an_area_without_a_dump_is_told_by_type_and_with_its_reason() {
+    let error = Bench::new().collect(&()).unwrap_err();
+    assert!(matches!(error, CollectError::NoDump { source: NoDump::Empty, .. }), "{error:?}");
+    assert_eq!(error.source().unwrap().to_string(), "nothing was dumped since it was formatted");
+}
