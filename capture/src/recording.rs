@@ -95,7 +95,9 @@ fn hazard(hazard: &hazard::Hazard) -> Hazard {
     let place = match place {
         HazardPlace::Bus(bus) => Place::Bus(bus),
         HazardPlace::Device(source) => Place::Device(source.0),
-        HazardPlace::Domain { id, iova } => Place::Domain { id, start: iova.start, end: iova.end },
+        HazardPlace::Domain { id, iova } => {
+            Place::Domain { id, start: iova.start.get(), end: iova.end.get() }
+        }
     };
     Hazard { place, what: Text::new(danger), outcome: outcome(end) }
 }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use machine::{Frames, PAGE_SIZE, Range};
+use machine::{Frames, IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use record::Register;
 use takeover::{AttachError, Attachment, DeviceTlb, Failure, Limits, Surroundings, Takeover, UnitError};
 use vtd::dmar::{Dmar, DmarError, Drhd, Structure};
@@ -171,8 +171,9 @@ impl Remapping {
     pub(crate) fn map(&mut self, reach: &Reach, memory: Range) -> Option<u64> {
         let Reach::Translated(index, attachment) = reach else { return Some(memory.start) };
         let State::TakenOver(unit) = &mut self.units.get_mut(*index)?.state else { return None };
-        unit.map(attachment, memory.start, memory.len(), Permission::ReadWrite, &self.old, &mut self.frames)
-            .ok()
+        let memory = Range::from(memory.start..memory.end);
+        let iova = unit.map(attachment, memory, Permission::ReadWrite, &self.old, &mut self.frames);
+        iova.ok().map(IoAddress::get)
     }
 
     fn unit_of(&self, function: Function) -> Option<usize> {
@@ -184,11 +185,11 @@ impl Remapping {
 struct Known {
     host_address_bits: u32,
     /// The machine's memory.
-    memory: Vec<Range>,
+    memory: Vec<Range<PhysicalAddress>>,
     /// What of it is ours.
-    own: Vec<Range>,
+    own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
-    kept_free: Vec<Range>,
+    kept_free: Vec<Range<IoAddress>>,
     /// Whose requests each unit translates.
     serves: Vec<Serves>,
 }
@@ -198,9 +199,9 @@ impl Known {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         Self {
             host_address_bits: dmar.host_address_bits(),
-            memory: memory.chain(machine.params.acpi()).collect(),
-            own: machine.own.iter().chain(&machine.loaded).copied().collect(),
-            kept_free: kept_free(dmar, machine),
+            memory: memory.chain(machine.params.acpi()).map(typed).collect(),
+            own: machine.own.iter().chain(&machine.loaded).copied().map(typed).collect(),
+            kept_free: kept_free(dmar, machine).into_iter().map(typed).collect(),
             serves: units::units(dmar).map(|drhd| Serves::new(&drhd, &machine.devices)).collect(),
         }
     }
@@ -270,6 +271,11 @@ fn find_unit(drhd: &Drhd, machine: &mut Machine) -> Result<UnitFound, LostError>
 fn read_all(unit: &UnitFound) -> Vec<Register> {
     let readable = FIXED.into_iter().filter(|register| register.access != Access::WriteOnly);
     readable.map(|register| Register { offset: register.offset as u16, value: unit.read(register) }).collect()
+}
+
+/// A range of numbers as one of addresses of some kind.
+fn typed<T: From<u64>>(range: Range) -> Range<T> {
+    Range::from(range.start..range.end)
 }
 
 /// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on

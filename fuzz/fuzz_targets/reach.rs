@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use machine::Position;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use reach::{Budget, Kind, Place, Tables, Unit};
@@ -39,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = tables.each_piece(route, &mut Budget::new(TABLES), &mut |piece| {
             assert!(piece.len > 0 && piece.iova.checked_add(piece.len - 1).is_some(), "{piece:?}");
             if let Kind::Memory { address, .. } = piece.kind {
-                assert!(address + piece.len <= 1 << HOST_ADDRESS_BITS, "{piece:?}");
+                assert!(address.get() + piece.len <= 1 << HOST_ADDRESS_BITS, "{piece:?}");
             }
         });
     }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use divan::{Bencher, black_box};
-use machine::Range;
+use machine::{IoAddress, Range};
 use range_alloc::RangeAllocator;
 use rangemap::RangeSet;
 use vm_allocator::{AddressAllocator, AllocPolicy, RangeInclusive};
@@ -47,25 +47,30 @@ trait Allocator: Sized {
     fn release(&mut self, range: Range);
 }
 
+/// A range of numbers as this crate wants it: of I/O addresses.
+fn io(range: Range) -> Range<IoAddress> {
+    Range::from(range.start..range.end)
+}
+
 /// This crate.
 struct Iova(iova::Space);
 
 impl Allocator for Iova {
     fn among(used: &[Range]) -> Self {
-        let mut space = iova::Space::new(WINDOW, used.len()).expect("memory");
+        let mut space = iova::Space::new(io(WINDOW), used.len()).expect("memory");
         for range in used {
-            space.reserve(*range);
+            space.reserve(io(*range));
         }
         Self(space)
     }
 
     fn allocate(&mut self, len: u64) -> Range {
-        let start = self.0.allocate(len, PAGE, WINDOW).expect("room");
+        let start = self.0.allocate(len, PAGE, io(WINDOW)).expect("room").get();
         Range::new(start, start + len)
     }
 
     fn release(&mut self, range: Range) {
-        self.0.release(range).expect("what was allocated");
+        self.0.release(io(range)).expect("what was allocated");
     }
 }
 

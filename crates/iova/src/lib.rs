@@ -6,18 +6,18 @@
 //!
 //! ```
 //! use iova::Space;
-//! use machine::Range;
+//! use machine::{IoAddress, Range};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let mut space = Space::new(Range::new(0x1000, 1 << 39), 8192)?;
-//! space.reserve(Range::new(0x1000, 0x9000)); // the dead kernel mapped it
-//! space.reserve(Range::new(0xFEE0_0000, 0xFEF0_0000)); // interrupts
+//! let mut space = Space::new(Range::from(0x1000..1 << 39), 8192)?;
+//! space.reserve(Range::from(0x1000..0x9000)); // the dead kernel mapped it
+//! space.reserve(Range::from(0xFEE0_0000..0xFEF0_0000)); // interrupts
 //!
 //! let window = space.window();
-//! assert_eq!(space.allocate(0x4000, 0x1000, window), Some(0x9000));
-//! assert_eq!(space.allocate(0x1000, 0x1000, window), Some(0xD000));
-//! space.release(Range::new(0x9000, 0xD000))?;
-//! assert!(space.is_free(Range::new(0x9000, 0xD000)));
+//! assert_eq!(space.allocate(0x4000, 0x1000, window), Some(IoAddress::new(0x9000)));
+//! assert_eq!(space.allocate(0x1000, 0x1000, window), Some(IoAddress::new(0xD000)));
+//! space.release(Range::from(0x9000..0xD000))?;
+//! assert!(space.is_free(Range::from(0x9000..0xD000)));
 //! # Ok(())
 //! # }
 //! ```
@@ -35,7 +35,7 @@ extern crate alloc;
 mod runs;
 
 use alloc::vec::Vec;
-use machine::Range;
+use machine::{IoAddress, Range};
 use runs::{Cursor, Runs};
 
 /// There is not even memory for a space with nothing in it.
@@ -46,17 +46,17 @@ pub struct OutOfMemory;
 /// A range was released that was not allocated, or not as this range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} was not allocated")]
-pub struct NotAllocated(pub Range);
+pub struct NotAllocated(pub Range<IoAddress>);
 
 /// Which I/O virtual addresses of one domain are in use.
 #[derive(Debug)]
 pub struct Space {
-    window: Range,
+    window: Range<IoAddress>,
     reserved: Runs,
     /// Live allocations: sorted, disjoint, each as it was handed out.
-    allocated: Vec<Range>,
+    allocated: Vec<Range<IoAddress>>,
     /// Where the next search starts, and what lies there.
-    next: u64,
+    next: IoAddress,
     cursor: Cursor,
 }
 
@@ -65,7 +65,7 @@ impl Space {
     /// reserved ranges (at least two).
     ///
     /// It takes 16 bytes for each separate reserved range, as they come, and for each live allocation.
-    pub fn new(window: Range, limit: usize) -> Result<Self, OutOfMemory> {
+    pub fn new(window: Range<IoAddress>, limit: usize) -> Result<Self, OutOfMemory> {
         let reserved = Runs::new(limit)?;
         Ok(Self { window, reserved, allocated: Vec::new(), next: window.start, cursor: Cursor::default() })
     }
@@ -85,7 +85,7 @@ impl Space {
     }
 
     /// The addresses that this space is about.
-    pub fn window(&self) -> Range {
+    pub fn window(&self) -> Range<IoAddress> {
         self.window
     }
 
@@ -94,7 +94,7 @@ impl Space {
     /// Ranges may come in any order, overlap and repeat; ascending ones are cheapest. Addresses outside the window are
     /// ignored. This cannot fail: when the limit is reached, or memory is, the smallest gaps between reserved ranges are
     /// reserved too, which is always on the safe side, and [`gaps_closed`](Self::gaps_closed) counts them.
-    pub fn reserve(&mut self, range: Range) {
+    pub fn reserve(&mut self, range: Range<IoAddress>) {
         self.reserved.insert(range.intersection(self.window));
     }
 
@@ -102,7 +102,7 @@ impl Space {
     ///
     /// `align` is a power of two. `None` if there is no such place, if `len` is zero, or if there is no memory to
     /// remember the allocation in.
-    pub fn allocate(&mut self, len: u64, align: u64, within: Range) -> Option<u64> {
+    pub fn allocate(&mut self, len: u64, align: u64, within: Range<IoAddress>) -> Option<IoAddress> {
         let area = within.intersection(self.window);
         if len == 0 || !align.is_power_of_two() || area.is_empty() {
             return None;
@@ -116,25 +116,25 @@ impl Space {
     }
 
     /// Gives back an allocation, as a whole. What is reserved stays reserved.
-    pub fn release(&mut self, range: Range) -> Result<(), NotAllocated> {
+    pub fn release(&mut self, range: Range<IoAddress>) -> Result<(), NotAllocated> {
         let found = self.allocated.binary_search(&range).map_err(|_| NotAllocated(range))?;
         self.allocated.remove(found);
         Ok(())
     }
 
     /// Whether every address of `range` is inside the window and neither reserved nor allocated.
-    pub fn is_free(&self, range: Range) -> bool {
+    pub fn is_free(&self, range: Range<IoAddress>) -> bool {
         let mut cursor = Cursor::default();
         self.window.covers(range) && cursor.obstacle(self.reserved.list(), &self.allocated, range).is_none()
     }
 
     /// The reserved ranges: ascending, none touching the next.
-    pub fn reserved(&self) -> &[Range] {
+    pub fn reserved(&self) -> &[Range<IoAddress>] {
         self.reserved.list()
     }
 
     /// The live allocations, ascending.
-    pub fn allocated(&self) -> &[Range] {
+    pub fn allocated(&self) -> &[Range<IoAddress>] {
         &self.allocated
     }
 
@@ -144,14 +144,14 @@ impl Space {
     }
 
     /// Searches `area` from where the last search ended, then what is before that.
-    fn find_from_last(&mut self, len: u64, align: u64, area: Range) -> Option<u64> {
+    fn find_from_last(&mut self, len: u64, align: u64, area: Range<IoAddress>) -> Option<IoAddress> {
         let resumed = Range::new(self.next.max(area.start), area.end);
         self.find(len, align, resumed).or_else(|| self.find(len, align, area))
     }
 
     /// First fit in `area`; leaves the cursor there.
-    fn find(&mut self, len: u64, align: u64, area: Range) -> Option<u64> {
-        let mut start = area.start.checked_next_multiple_of(align)?;
+    fn find(&mut self, len: u64, align: u64, area: Range<IoAddress>) -> Option<IoAddress> {
+        let mut start = next_multiple(area.start, align)?;
         loop {
             let wanted = Range::sized(start, len)?;
             if !area.covers(wanted) {
@@ -159,66 +159,75 @@ impl Space {
             }
             match self.cursor.obstacle(self.reserved.list(), &self.allocated, wanted) {
                 None => return Some(start),
-                Some(obstacle) => start = obstacle.end.checked_next_multiple_of(align)?,
+                Some(obstacle) => start = next_multiple(obstacle.end, align)?,
             }
         }
     }
+}
+
+/// The first multiple of `align` that is not before `address`, if there is one.
+fn next_multiple(address: IoAddress, align: u64) -> Option<IoAddress> {
+    address.get().checked_next_multiple_of(align).map(IoAddress::new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ANYWHERE: Range = Range::new(0, u64::MAX);
+    const fn range(start: u64, end: u64) -> Range<IoAddress> {
+        Range::new(IoAddress::new(start), IoAddress::new(end))
+    }
+
+    const ANYWHERE: Range<IoAddress> = range(0, u64::MAX);
 
     #[test]
     fn what_was_reserved_is_never_handed_out_nor_released() {
-        let mut space = Space::new(Range::new(0, 0x4000), 8).unwrap();
-        space.reserve(Range::new(0x1000, 0x3000));
-        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0));
-        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x3000));
+        let mut space = Space::new(range(0, 0x4000), 8).unwrap();
+        space.reserve(range(0x1000, 0x3000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0)));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0x3000)));
         assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), None);
-        assert!(space.release(Range::new(0x1000, 0x2000)).is_err());
-        assert_eq!(space.release(Range::new(0, 0x1000)), Ok(()));
-        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0));
+        assert!(space.release(range(0x1000, 0x2000)).is_err());
+        assert_eq!(space.release(range(0, 0x1000)), Ok(()));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0)));
     }
 
     #[test]
     fn a_reservation_over_a_live_allocation_outlives_it() {
-        let mut space = Space::new(Range::new(0, 0x2000), 8).unwrap();
+        let mut space = Space::new(range(0, 0x2000), 8).unwrap();
         let start = space.allocate(0x1000, 0x1000, ANYWHERE).unwrap();
-        space.reserve(Range::new(start, start + 0x1000));
-        space.release(Range::new(start, start + 0x1000)).unwrap();
-        assert!(!space.is_free(Range::new(start, start + 0x1000)));
+        space.reserve(Range::new(start, start.saturating_add(0x1000)));
+        space.release(Range::new(start, start.saturating_add(0x1000))).unwrap();
+        assert!(!space.is_free(Range::new(start, start.saturating_add(0x1000))));
     }
 
     #[test]
     fn a_twin_keeps_free_what_is_in_use_and_goes_its_own_way() {
-        let mut space = Space::new(Range::new(0, 0x4000), 8).unwrap();
-        space.reserve(Range::new(0, 0x1000));
-        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x1000));
+        let mut space = Space::new(range(0, 0x4000), 8).unwrap();
+        space.reserve(range(0, 0x1000));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0x1000)));
         let mut twin = space.twin().unwrap();
-        assert_eq!(twin.reserved(), [Range::new(0, 0x2000)]);
-        assert_eq!(twin.allocate(0x1000, 0x1000, ANYWHERE), Some(0x2000));
-        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(0x2000));
+        assert_eq!(twin.reserved(), [range(0, 0x2000)]);
+        assert_eq!(twin.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0x2000)));
+        assert_eq!(space.allocate(0x1000, 0x1000, ANYWHERE), Some(IoAddress::new(0x2000)));
     }
 
     #[test]
     fn a_request_that_makes_no_sense_is_refused() {
-        let mut space = Space::new(Range::new(0, 1 << 48), 8).unwrap();
+        let mut space = Space::new(range(0, 1 << 48), 8).unwrap();
         assert_eq!(space.allocate(0, 0x1000, ANYWHERE), None);
         assert_eq!(space.allocate(0x1000, 0x1001, ANYWHERE), None);
         assert_eq!(space.allocate(u64::MAX, 1, ANYWHERE), None);
-        assert_eq!(space.allocate(0x1000, 1 << 63, Range::new(1, u64::MAX)), None);
-        assert_eq!(space.allocate(0x1000, 0x1000, Range::new(5, 3)), None);
+        assert_eq!(space.allocate(0x1000, 1 << 63, range(1, u64::MAX)), None);
+        assert_eq!(space.allocate(0x1000, 0x1000, range(5, 3)), None);
     }
 
     #[test]
     fn an_allocation_stays_inside_the_range_asked_for() {
-        let mut space = Space::new(Range::new(0, 1 << 48), 8).unwrap();
-        let low = Range::new(0x10_0000, 0x10_2000);
-        assert_eq!(space.allocate(0x2000, 0x1000, low), Some(0x10_0000));
+        let mut space = Space::new(range(0, 1 << 48), 8).unwrap();
+        let low = range(0x10_0000, 0x10_2000);
+        assert_eq!(space.allocate(0x2000, 0x1000, low), Some(IoAddress::new(0x10_0000)));
         assert_eq!(space.allocate(0x1000, 0x1000, low), None);
-        assert_eq!(space.allocate(0x1000, 0x20_0000, ANYWHERE), Some(0x20_0000));
+        assert_eq!(space.allocate(0x1000, 0x20_0000, ANYWHERE), Some(IoAddress::new(0x20_0000)));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::OutOfMemory;
 use alloc::vec::Vec;
-use machine::Range;
+use machine::{IoAddress, Range};
 
 /// Which part of the gaps is closed when the list is full: enough that closing costs each insertion little.
 const CLOSE_ONE_IN: usize = 16;
@@ -12,7 +12,7 @@ const CLOSE_ONE_IN: usize = 16;
 /// When there is no room for one more range it becomes a superset of what was inserted.
 #[derive(Debug)]
 pub(crate) struct Runs {
-    list: Vec<Range>,
+    list: Vec<Range<IoAddress>>,
     limit: usize,
     gaps_closed: u64,
 }
@@ -33,7 +33,7 @@ impl Runs {
         Ok(Self { list, limit: self.limit, gaps_closed: self.gaps_closed })
     }
 
-    pub(crate) fn list(&self) -> &[Range] {
+    pub(crate) fn list(&self) -> &[Range<IoAddress>] {
         &self.list
     }
 
@@ -42,7 +42,7 @@ impl Runs {
     }
 
     /// Adds every address of `range`.
-    pub(crate) fn insert(&mut self, range: Range) {
+    pub(crate) fn insert(&mut self, range: Range<IoAddress>) {
         if range.is_empty() {
             return;
         }
@@ -56,8 +56,8 @@ impl Runs {
     }
 
     /// Index of the first run that ends at or after the start of `range`.
-    fn first_touching(&self, range: Range) -> usize {
-        let before = |run: &Range| run.end < range.start;
+    fn first_touching(&self, range: Range<IoAddress>) -> usize {
+        let before = |run: &Range<IoAddress>| run.end < range.start;
         match self.list.split_last() {
             // In ascending order, as page tables are walked, only the last run matters.
             Some((last, _)) if last.start <= range.start => self.list.len() - usize::from(!before(last)),
@@ -66,14 +66,14 @@ impl Runs {
     }
 
     /// Replaces the `runs`, all of which touch `range`, by their union with it.
-    fn absorb(&mut self, runs: core::ops::Range<usize>, range: Range) {
+    fn absorb(&mut self, runs: core::ops::Range<usize>, range: Range<IoAddress>) {
         let (first, last) = (self.list[runs.start], self.list[runs.end - 1]);
         self.list[runs.start] = Range::new(first.start.min(range.start), last.end.max(range.end));
         self.list.drain(runs.start + 1..runs.end);
     }
 
     /// Inserts a `range` that touches no run.
-    fn insert_apart(&mut self, at: usize, range: Range) {
+    fn insert_apart(&mut self, at: usize, range: Range<IoAddress>) {
         if self.has_room() {
             self.list.insert(at, range);
         } else {
@@ -126,7 +126,7 @@ impl Runs {
 }
 
 /// Binary logarithm of the gap between two neighbours.
-fn gap_class(previous: Range, run: Range) -> usize {
+fn gap_class(previous: Range<IoAddress>, run: Range<IoAddress>) -> usize {
     Range::new(previous.end, run.start).len().checked_ilog2().unwrap_or(0) as usize
 }
 
@@ -141,10 +141,10 @@ impl Cursor {
     /// Moves to `wanted` and returns what overlaps it, if anything does.
     pub(crate) fn obstacle(
         &mut self,
-        reserved: &[Range],
-        allocated: &[Range],
-        wanted: Range,
-    ) -> Option<Range> {
+        reserved: &[Range<IoAddress>],
+        allocated: &[Range<IoAddress>],
+        wanted: Range<IoAddress>,
+    ) -> Option<Range<IoAddress>> {
         self.reserved = first_ending_after(reserved, wanted.start, self.reserved);
         self.allocated = first_ending_after(allocated, wanted.start, self.allocated);
         let candidates = [reserved.get(self.reserved), allocated.get(self.allocated)];
@@ -153,7 +153,7 @@ impl Cursor {
 }
 
 /// Index of the first range in the sorted `list` that ends after `address`; `guess` or the one after it, most times.
-fn first_ending_after(list: &[Range], address: u64, guess: usize) -> usize {
+fn first_ending_after(list: &[Range<IoAddress>], address: IoAddress, guess: usize) -> usize {
     let before = |index: usize| list.get(index).is_some_and(|run| run.end <= address);
     let at_or_after = |index: usize| index <= list.len() && (index == 0 || before(index - 1));
     let is_it = |index: &usize| at_or_after(*index) && !before(*index);
@@ -167,10 +167,14 @@ fn first_ending_after(list: &[Range], address: u64, guess: usize) -> usize {
 mod tests {
     use super::*;
 
+    const fn range(start: u64, end: u64) -> Range<IoAddress> {
+        Range::new(IoAddress::new(start), IoAddress::new(end))
+    }
+
     fn runs(limit: usize, ranges: &[(u64, u64)]) -> Runs {
         let mut runs = Runs::new(limit).unwrap();
         for &(start, end) in ranges {
-            runs.insert(Range::new(start, end));
+            runs.insert(range(start, end));
         }
         runs
     }
@@ -178,27 +182,27 @@ mod tests {
     #[test]
     fn neighbours_and_overlaps_become_one_run() {
         let runs = runs(8, &[(10, 20), (30, 40), (20, 25), (24, 31), (50, 60)]);
-        assert_eq!(runs.list(), [Range::new(10, 40), Range::new(50, 60)]);
+        assert_eq!(runs.list(), [range(10, 40), range(50, 60)]);
     }
 
     #[test]
     fn a_full_list_closes_its_smallest_gap() {
         let runs = runs(3, &[(0, 10), (100, 110), (112, 120), (300, 310)]);
-        assert_eq!(runs.list(), [Range::new(0, 10), Range::new(100, 120), Range::new(300, 310)]);
+        assert_eq!(runs.list(), [range(0, 10), range(100, 120), range(300, 310)]);
         assert_eq!(runs.gaps_closed(), 1);
     }
 
     #[test]
     fn closing_gaps_can_make_the_range_that_did_not_fit_superfluous() {
         let runs = runs(2, &[(0, 10), (20, 30), (14, 16)]);
-        assert_eq!(runs.list(), [Range::new(0, 30)]);
+        assert_eq!(runs.list(), [range(0, 30)]);
     }
 
     #[test]
     fn no_more_memory_is_taken_than_the_limit_says() {
         let mut runs = Runs::new(100).unwrap();
         for start in 0..100_000 {
-            runs.insert(Range::new(start * 4, start * 4 + 1));
+            runs.insert(range(start * 4, start * 4 + 1));
             assert!(runs.list().len() <= 100 && runs.list.capacity() <= 100);
         }
     }

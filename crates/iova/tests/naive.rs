@@ -1,26 +1,30 @@
 //! The space against the plainest model there is: one mark per address.
 
 use iova::Space;
-use machine::Range;
+use machine::{IoAddress, Range};
 use proptest::prelude::*;
 
 const SIZE: u64 = 256;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Reserve(Range),
-    Allocate { len: u64, align: u64, within: Range },
+    Reserve(Range<IoAddress>),
+    Allocate { len: u64, align: u64, within: Range<IoAddress> },
     Release(usize),
 }
 
-fn range() -> impl Strategy<Value = Range> {
-    (0..SIZE + 20, 0..40_u64).prop_map(|(start, len)| Range::new(start, start + len))
+const fn io(start: u64, end: u64) -> Range<IoAddress> {
+    Range::new(IoAddress::new(start), IoAddress::new(end))
+}
+
+fn range() -> impl Strategy<Value = Range<IoAddress>> {
+    (0..SIZE + 20, 0..40_u64).prop_map(|(start, len)| io(start, start + len))
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         range().prop_map(Step::Reserve),
-        (0..20_u64, 0..5_u32, prop_oneof![Just(Range::new(0, u64::MAX)), range()])
+        (0..20_u64, 0..5_u32, prop_oneof![Just(io(0, u64::MAX)), range()])
             .prop_map(|(len, order, within)| Step::Allocate { len, align: 1 << order, within }),
         any::<usize>().prop_map(Step::Release),
     ]
@@ -28,38 +32,38 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// One mark per address, and the allocations in the order they were made.
 struct Naive {
-    window: Range,
+    window: Range<IoAddress>,
     reserved: Vec<bool>,
-    live: Vec<Range>,
+    live: Vec<Range<IoAddress>>,
 }
 
 impl Naive {
-    fn new(window: Range) -> Self {
+    fn new(window: Range<IoAddress>) -> Self {
         Self { window, reserved: vec![false; SIZE as usize], live: Vec::new() }
     }
 
-    fn reserve(&mut self, range: Range) {
-        (range.start..range.end.min(SIZE)).for_each(|address| self.reserved[address as usize] = true);
+    fn reserve(&mut self, range: Range<IoAddress>) {
+        (range.start.get()..range.end.get().min(SIZE))
+            .for_each(|address| self.reserved[address as usize] = true);
     }
 
-    fn is_free(&self, range: Range) -> bool {
-        let free =
-            |address| !self.reserved[address as usize] && !self.live.iter().any(|l| l.contains(address));
-        self.window.covers(range) && (range.start..range.end).all(free)
+    fn is_free(&self, range: Range<IoAddress>) -> bool {
+        let free = |address| {
+            !self.reserved[address as usize] && !self.live.iter().any(|l| l.contains(IoAddress::new(address)))
+        };
+        self.window.covers(range) && (range.start.get()..range.end.get()).all(free)
     }
 
-    fn fits(&self, len: u64, align: u64, within: Range) -> bool {
+    fn fits(&self, len: u64, align: u64, within: Range<IoAddress>) -> bool {
         let area = within.intersection(self.window);
         let aligned = |start: &u64| start.is_multiple_of(align);
-        let fits = |start| {
-            area.covers(Range::new(start, start + len)) && self.is_free(Range::new(start, start + len))
-        };
-        len > 0 && (area.start..area.end).filter(aligned).any(fits)
+        let fits = |start| area.covers(io(start, start + len)) && self.is_free(io(start, start + len));
+        len > 0 && (area.start.get()..area.end.get()).filter(aligned).any(fits)
     }
 }
 
 /// Runs `steps` on both and compares after each. The space may fail to find what there is only if it closed gaps.
-fn run(window: Range, limit: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn run(window: Range<IoAddress>, limit: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut space = Space::new(window, limit).expect("memory");
     let mut naive = Naive::new(window);
     for step in steps {
@@ -81,15 +85,15 @@ fn allocate(
     naive: &mut Naive,
     len: u64,
     align: u64,
-    within: Range,
+    within: Range<IoAddress>,
 ) -> Result<(), TestCaseError> {
     let Some(start) = space.allocate(len, align, within) else {
         prop_assert!(space.gaps_closed() > 0 || !naive.fits(len, align, within), "there was room");
         return Ok(());
     };
-    let range = Range::new(start, start + len);
+    let range = io(start.get(), start.get() + len);
     prop_assert!(
-        start % align == 0 && within.covers(range) && naive.is_free(range),
+        start.is_aligned(align) && within.covers(range) && naive.is_free(range),
         "{range} is not to be had"
     );
     naive.live.push(range);
@@ -98,7 +102,7 @@ fn allocate(
 
 fn release(space: &mut Space, naive: &mut Naive, pick: usize) -> Result<(), TestCaseError> {
     if naive.live.is_empty() {
-        prop_assert!(space.release(Range::new(0, 1)).is_err());
+        prop_assert!(space.release(io(0, 1)).is_err());
         return Ok(());
     }
     let range = naive.live.swap_remove(pick % naive.live.len());
@@ -111,8 +115,8 @@ fn release(space: &mut Space, naive: &mut Naive, pick: usize) -> Result<(), Test
 fn check(space: &Space, naive: &Naive, limit: usize) -> Result<(), TestCaseError> {
     prop_assert!(space.reserved().len() <= limit);
     prop_assert!(space.reserved().windows(2).all(|pair| pair[0].end < pair[1].start), "sorted and apart");
-    for address in naive.window.start..naive.window.end {
-        let one = Range::new(address, address + 1);
+    for address in naive.window.start.get()..naive.window.end.get() {
+        let one = io(address, address + 1);
         prop_assert!(!space.is_free(one) || naive.is_free(one), "{address} is in use");
         prop_assert!(
             space.gaps_closed() > 0 || space.is_free(one) == naive.is_free(one),
@@ -128,7 +132,7 @@ proptest! {
         from in 0..40_u64,
         steps in prop::collection::vec(step(), 0..80),
     ) {
-        run(Range::new(from, SIZE), 1000, steps)?;
+        run(io(from, SIZE), 1000, steps)?;
     }
 
     #[test]
@@ -136,6 +140,6 @@ proptest! {
         limit in 2..6_usize,
         steps in prop::collection::vec(step(), 0..80),
     ) {
-        run(Range::new(0, SIZE), limit, steps)?;
+        run(io(0, SIZE), limit, steps)?;
     }
 }

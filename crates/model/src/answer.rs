@@ -1,5 +1,6 @@
 //! What a device asks of the hardware, and what it is told.
 
+use machine::{IoAddress, PhysicalAddress};
 use std::fmt;
 use vtd::fault::FaultReason;
 
@@ -20,7 +21,7 @@ pub struct Access {
     /// For which process: the PASID that the request carries, if any.
     pub pasid: Option<u32>,
     /// Where: the I/O virtual address.
-    pub iova: u64,
+    pub iova: IoAddress,
     /// What.
     pub direction: Direction,
 }
@@ -36,8 +37,8 @@ pub struct Requester {
 
 impl Requester {
     /// One access of this requester.
-    pub fn access(self, iova: u64, direction: Direction) -> Access {
-        Access { source: self.source, pasid: self.pasid, iova, direction }
+    pub fn access(self, iova: impl Into<IoAddress>, direction: Direction) -> Access {
+        Access { source: self.source, pasid: self.pasid, iova: iova.into(), direction }
     }
 }
 
@@ -48,11 +49,18 @@ impl Access {
     }
 }
 
+impl Answer {
+    /// The answer to an access whose address nobody translates.
+    pub(crate) fn untranslated(access: Access) -> Self {
+        Self::Memory(PhysicalAddress::new(access.iova.get()))
+    }
+}
+
 /// What became of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It reaches this physical address.
-    Memory(u64),
+    Memory(PhysicalAddress),
     /// It was a message to a processor, not to memory (3.14).
     Interrupt,
     /// It was blocked.

@@ -1,5 +1,7 @@
 //! Damage to the old kernel's tables: what stray writes, bad memory or an attacker may have left.
 
+use machine::IoAddress;
+
 /// One piece of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -30,7 +32,7 @@ pub enum Victim {
         /// The domain, by index.
         domain: usize,
         /// The address.
-        iova: u64,
+        iova: IoAddress,
     },
 }
 

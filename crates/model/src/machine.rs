@@ -7,7 +7,7 @@ use crate::trace::Trace;
 use crate::walk::{Reached, Traits, Walker};
 use crate::witness::{Delivery, Violation};
 use crate::world::{Guard, Own, World};
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Machine {
 /// What can be known of the machine without asking it.
 impl Machine {
     /// The ranges of memory of one kind.
-    pub fn ranges(&self, kind: Kind) -> Vec<Range> {
+    pub fn ranges(&self, kind: Kind) -> Vec<Range<PhysicalAddress>> {
         self.world.borrow().memory.ranges(kind).collect()
     }
 
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// Where the root table is that a unit uses now.
-    pub fn root(&self, unit: usize) -> u64 {
+    pub fn root(&self, unit: usize) -> PhysicalAddress {
         let world = self.world.borrow();
         world.units[unit].walker(&world.memory).root.address()
     }
@@ -128,7 +128,7 @@ impl Machine {
     /// What devices can reach now of the capture kernel's memory and is not [theirs](Self::guard).
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
-        let capture: Vec<Range> = world.memory.ranges(Kind::Capture).collect();
+        let capture: Vec<Range<PhysicalAddress>> = world.memory.ranges(Kind::Capture).collect();
         let theirs = |reached: &Reached| world.is_own(reached.requester, reached.memory.start);
         let trespasses = |reached: &Reached| {
             capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)
@@ -137,7 +137,7 @@ impl Machine {
     }
 
     /// The pages of old memory that differ from what they were, other than by what devices and units may do.
-    pub fn old_pages_changed(&self) -> Vec<u64> {
+    pub fn old_pages_changed(&self) -> Vec<PhysicalAddress> {
         let world = self.world.borrow();
         world.memory.old_pages_changed(&world.before)
     }

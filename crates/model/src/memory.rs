@@ -5,7 +5,7 @@
 //! published waits here until the buffer is drained.
 
 use crate::vast::Vast;
-use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, Range, Table};
+use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range, Table};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a range of physical addresses is.
@@ -22,13 +22,13 @@ pub enum Kind {
 /// Physical memory: sparse pages of 64-bit words over ranges of some [`Kind`]; all else is a hole.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    ranges: Vec<(Range, Kind)>,
+    ranges: Vec<(Range<PhysicalAddress>, Kind)>,
     pages: HashMap<u64, Box<Table>>,
     /// What pages hold that are not stored.
     vast: Option<Vast>,
     buffer: WriteBuffer,
     /// Stores by units, which processors must see, until somebody asks.
-    unit_stores: Vec<(u64, u64)>,
+    unit_stores: Vec<(PhysicalAddress, u64)>,
     changes: u64,
 }
 
@@ -36,12 +36,12 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 enum WriteBuffer {
     Absent,
-    Holding(BTreeMap<u64, u64>),
+    Holding(BTreeMap<PhysicalAddress, u64>),
 }
 
 impl Memory {
     /// Zeroed memory over `ranges`, which do not overlap.
-    pub fn new(ranges: Vec<(Range, Kind)>) -> Self {
+    pub fn new(ranges: Vec<(Range<PhysicalAddress>, Kind)>) -> Self {
         Self {
             ranges,
             pages: HashMap::new(),
@@ -63,65 +63,65 @@ impl Memory {
     }
 
     /// Whether what is at `address` is computed.
-    pub(crate) fn is_vast(&self, address: u64) -> bool {
-        self.vast.is_some_and(|vast| (vast.tables..vast.end()).contains(&address))
+    pub(crate) fn is_vast(&self, address: PhysicalAddress) -> bool {
+        self.vast.is_some_and(|vast| Range::new(vast.tables, vast.end()).contains(address))
     }
 
     /// What is at `address`; `None` for a hole.
-    pub fn kind(&self, address: u64) -> Option<Kind> {
+    pub fn kind(&self, address: PhysicalAddress) -> Option<Kind> {
         self.ranges.iter().find(|(range, _)| range.contains(address)).map(|(_, kind)| *kind)
     }
 
     /// The ranges of one kind.
-    pub fn ranges(&self, kind: Kind) -> impl Iterator<Item = Range> + '_ {
+    pub fn ranges(&self, kind: Kind) -> impl Iterator<Item = Range<PhysicalAddress>> + '_ {
         self.ranges.iter().filter(move |(_, k)| *k == kind).map(|(range, _)| *range)
     }
 
     /// Whether every byte of `range` is of this kind.
-    pub fn is(&self, range: Range, kind: Kind) -> bool {
+    pub fn is(&self, range: Range<PhysicalAddress>, kind: Kind) -> bool {
         self.ranges(kind).any(|whole| whole.covers(range))
     }
 
     /// The aligned word at `address` as hardware finds it; `None` where there is no RAM.
-    pub fn read(&self, address: u64) -> Option<u64> {
+    pub fn read(&self, address: PhysicalAddress) -> Option<u64> {
         match self.kind(address)? {
             Kind::Mmio => None,
             Kind::Old | Kind::Capture => {
-                let stored = self.pages.get(&(address >> PAGE_SHIFT)).map(|page| page[index(address)]);
+                let stored = self.pages.get(&frame(address)).map(|page| page[index(address)]);
                 Some(stored.or_else(|| self.vast?.word(address)).unwrap_or(0))
             }
         }
     }
 
     /// Copies bytes that may start and end anywhere in RAM; `None` if they leave it.
-    pub fn read_bytes(&self, address: u64, into: &mut [u8]) -> Option<()> {
-        for (at, byte) in (address..).zip(into) {
-            *byte = self.read(at & !7)?.to_le_bytes()[(at % 8) as usize];
+    pub fn read_bytes(&self, address: PhysicalAddress, into: &mut [u8]) -> Option<()> {
+        for (at, byte) in (address.get()..).zip(into) {
+            *byte = self.read(PhysicalAddress::new(at & !7))?.to_le_bytes()[(at % 8) as usize];
         }
         Some(())
     }
 
     /// Copies the page frame at `address`.
-    pub fn page(&self, address: u64) -> Table {
-        match self.pages.get(&(address >> PAGE_SHIFT)) {
+    pub fn page(&self, address: PhysicalAddress) -> Table {
+        match self.pages.get(&frame(address)) {
             Some(page) => **page,
             None => self.vast.and_then(|vast| vast.table(address)).unwrap_or([0; ENTRIES]),
         }
     }
 
     /// Stores a whole page frame of RAM at once.
-    pub(crate) fn write_page(&mut self, address: u64, content: impl FnMut(usize) -> u64) {
-        self.pages.insert(address >> PAGE_SHIFT, Box::new(std::array::from_fn(content)));
+    pub(crate) fn write_page(&mut self, address: PhysicalAddress, content: impl FnMut(usize) -> u64) {
+        self.pages.insert(frame(address), Box::new(std::array::from_fn(content)));
         self.changes += 1;
     }
 
     /// Stores an aligned word at once. Stores to no RAM are lost, as on a bus.
-    pub fn write(&mut self, address: u64, value: u64) {
+    pub fn write(&mut self, address: PhysicalAddress, value: u64) {
         if matches!(self.kind(address), Some(Kind::Old | Kind::Capture)) {
             let vast = self.vast;
             let unstored =
-                || vast.and_then(|vast| vast.table(address & !(PAGE_SIZE - 1))).unwrap_or([0; ENTRIES]);
-            let page = self.pages.entry(address >> PAGE_SHIFT).or_insert_with(|| Box::new(unstored()));
+                || vast.and_then(|vast| vast.table(address.align_down(PAGE_SIZE))).unwrap_or([0; ENTRIES]);
+            let page = self.pages.entry(frame(address)).or_insert_with(|| Box::new(unstored()));
             let word = &mut page[index(address)];
             self.changes += u64::from(*word != value);
             *word = value;
@@ -129,20 +129,20 @@ impl Memory {
     }
 
     /// Stores half a word on behalf of a unit; units snoop, so processors see it too.
-    pub(crate) fn write32_by_unit(&mut self, address: u64, value: u32) {
-        let (aligned, shift) = (address & !7, (address & 4) * 8);
+    pub(crate) fn write32_by_unit(&mut self, address: PhysicalAddress, value: u32) {
+        let (aligned, shift) = (address.align_down(8), (address.get() & 4) * 8);
         let word = self.read(aligned).unwrap_or(0) & !(0xFFFF_FFFF << shift) | u64::from(value) << shift;
         self.write_by_unit(aligned, word);
     }
 
     /// Stores a word on behalf of a unit.
-    pub(crate) fn write_by_unit(&mut self, address: u64, word: u64) {
+    pub(crate) fn write_by_unit(&mut self, address: PhysicalAddress, word: u64) {
         self.write(address, word);
         self.unit_stores.push((address, word));
     }
 
     /// The stores by units since the last call.
-    pub(crate) fn take_unit_stores(&mut self) -> Vec<(u64, u64)> {
+    pub(crate) fn take_unit_stores(&mut self) -> Vec<(PhysicalAddress, u64)> {
         std::mem::take(&mut self.unit_stores)
     }
 
@@ -152,7 +152,7 @@ impl Memory {
     }
 
     /// Stores an aligned word that a processor wrote back: it arrives now, or when the write buffer is drained.
-    pub fn post(&mut self, address: u64, value: u64) {
+    pub fn post(&mut self, address: PhysicalAddress, value: u64) {
         match &mut self.buffer {
             WriteBuffer::Absent => self.write(address, value),
             WriteBuffer::Holding(posted) => {
@@ -171,12 +171,16 @@ impl Memory {
     }
 
     /// The pages of the old kernel that differ between `self` and `other`, by address, ascending.
-    pub fn old_pages_changed(&self, other: &Self) -> Vec<u64> {
-        let frames = self.pages.keys().chain(other.pages.keys()).map(|frame| frame << PAGE_SHIFT);
-        let differs = |address: &u64| {
+    pub fn old_pages_changed(&self, other: &Self) -> Vec<PhysicalAddress> {
+        let frames = self
+            .pages
+            .keys()
+            .chain(other.pages.keys())
+            .map(|frame| PhysicalAddress::new(frame << PAGE_SHIFT));
+        let differs = |address: &PhysicalAddress| {
             self.kind(*address) == Some(Kind::Old) && self.page(*address) != other.page(*address)
         };
-        let mut changed: Vec<u64> = frames.filter(differs).collect();
+        let mut changed: Vec<PhysicalAddress> = frames.filter(differs).collect();
         changed.sort_unstable();
         changed.dedup();
         changed
@@ -184,8 +188,13 @@ impl Memory {
 }
 
 /// Index of the word at `address` within its page.
-fn index(address: u64) -> usize {
-    (address >> 3) as usize % ENTRIES
+fn index(address: PhysicalAddress) -> usize {
+    (address.get() >> 3) as usize % ENTRIES
+}
+
+/// The number of the page frame that `address` lies in.
+fn frame(address: PhysicalAddress) -> u64 {
+    address.get() >> PAGE_SHIFT
 }
 
 #[cfg(test)]
@@ -194,36 +203,39 @@ mod tests {
 
     fn memory() -> Memory {
         Memory::new(vec![
-            (Range::new(0, 0x8000), Kind::Old),
-            (Range::new(0x8000, 0xA000), Kind::Capture),
-            (Range::new(0x10000, 0x11000), Kind::Mmio),
+            (Range::from(0..0x8000), Kind::Old),
+            (Range::from(0x8000..0xA000), Kind::Capture),
+            (Range::from(0x10000..0x11000), Kind::Mmio),
         ])
     }
 
     #[test]
     fn there_is_nothing_to_read_in_holes_and_registers() {
         let mut memory = memory();
-        memory.write(0x10000, 7);
-        memory.write(0xF000, 7);
-        assert_eq!((memory.read(0x10000), memory.read(0xF000), memory.read(0x8000)), (None, None, Some(0)));
+        memory.write(0x10000.into(), 7);
+        memory.write(0xF000.into(), 7);
+        assert_eq!(
+            (memory.read(0x10000.into()), memory.read(0xF000.into()), memory.read(0x8000.into())),
+            (None, None, Some(0))
+        );
     }
 
     #[test]
     fn what_is_in_the_write_buffer_has_not_arrived() {
         let mut memory = memory().with_write_buffer();
-        memory.post(0x8000, 7);
-        assert_eq!(memory.read(0x8000), Some(0));
+        memory.post(0x8000.into(), 7);
+        assert_eq!(memory.read(0x8000.into()), Some(0));
         memory.drain();
-        assert_eq!(memory.read(0x8000), Some(7));
+        assert_eq!(memory.read(0x8000.into()), Some(7));
     }
 
     #[test]
     fn changed_pages_of_the_old_kernel_are_found_and_others_are_not_counted() {
         let before = memory();
         let mut after = before.clone();
-        after.write(0x3008, 1);
-        after.write(0x9000, 1);
-        after.write(0x5000, 0);
-        assert_eq!(after.old_pages_changed(&before), [0x3000]);
+        after.write(0x3008.into(), 1);
+        after.write(0x9000.into(), 1);
+        after.write(0x5000.into(), 0);
+        assert_eq!(after.old_pages_changed(&before), [PhysicalAddress::new(0x3000)]);
     }
 }

@@ -5,7 +5,9 @@
 use crate::memory::Kind;
 use crate::trace::Event;
 use crate::world::World;
-use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use machine::{
+    Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
+};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -100,9 +102,9 @@ impl OldMemory for OldRam {
         world.step();
         world.before_reading();
         let error = Unreadable { address, len: into.len() as u64 };
-        let range = Range::sized(address, error.len).ok_or(error)?;
+        let range = Range::sized(PhysicalAddress::new(address), error.len).ok_or(error)?;
         let readable = range.is_empty() || world.memory.is(range, Kind::Old);
-        if readable { world.memory.read_bytes(address, into).ok_or(error) } else { Err(error) }
+        if readable { world.memory.read_bytes(range.start, into).ok_or(error) } else { Err(error) }
     }
 
     fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
@@ -110,11 +112,11 @@ impl OldMemory for OldRam {
         world.step();
         world.before_reading();
         let error = Unreadable { address, len: PAGE_SIZE };
-        let range = Range::sized(address, PAGE_SIZE).ok_or(error)?;
+        let range = Range::sized(PhysicalAddress::new(address), PAGE_SIZE).ok_or(error)?;
         if !address.is_multiple_of(PAGE_SIZE) || !world.memory.is(range, Kind::Old) {
             return Err(error);
         }
-        *into = world.memory.page(address);
+        *into = world.memory.page(range.start);
         Ok(())
     }
 }
@@ -194,8 +196,9 @@ impl OwnFrames {
     pub(crate) fn new(world: Shared, budget: usize) -> Self {
         let mut free: Vec<u64> = {
             let world = world.borrow();
-            let frames =
-                |range: Range| (range.start..range.end - range.len() / 4).step_by(PAGE_SIZE as usize);
+            let frames = |range: Range<PhysicalAddress>| {
+                (range.start.get()..range.end.get() - range.len() / 4).step_by(PAGE_SIZE as usize)
+            };
             world.memory.ranges(Kind::Capture).flat_map(frames).collect()
         };
         world.borrow_mut().rng.shuffle(&mut free);
@@ -218,8 +221,8 @@ impl OwnFrames {
         let mut world = self.world.borrow_mut();
         world.step();
         for (address, word) in std::mem::take(&mut world.unit_stores) {
-            let index = (address % PAGE_SIZE / 8) as usize;
-            let frame = self.frames.get(&(address & !(PAGE_SIZE - 1)));
+            let index = (address.get() % PAGE_SIZE / 8) as usize;
+            let frame = self.frames.get(&address.align_down(PAGE_SIZE).get());
             if let Some(frame) = frame.filter(|frame| !frame.dirty[index]) {
                 frame.seen.change(index, word);
             }
@@ -250,7 +253,7 @@ impl OwnFrames {
         for index in entries {
             if std::mem::take(&mut frame.dirty[index]) {
                 let entry = frame.seen.latest().table[index];
-                world.borrow_mut().memory.post(address + index as u64 * 8, entry);
+                world.borrow_mut().memory.post((address + index as u64 * 8).into(), entry);
             }
         }
     }
@@ -263,13 +266,13 @@ impl OwnFrames {
         self.frames.insert(frame, Frame { seen: Versions::new(Box::new([0; ENTRIES])), dirty });
         let mut world = self.world.borrow_mut();
         let step = world.steps;
-        world.trace.add(step, Event::Allocated { frame });
+        world.trace.add(step, Event::Allocated { frame: frame.into() });
     }
 
     /// Fills a frame's memory with junk.
     fn spoil(&self, frame: u64) {
         let World { memory, rng, .. } = &mut *self.world.borrow_mut();
-        memory.write_page(frame, |_| rng.u64(..));
+        memory.write_page(frame.into(), |_| rng.u64(..));
     }
 }
 
@@ -299,7 +302,7 @@ impl Frames for OwnFrames {
         self.free.push(frame);
         let mut world = self.world.borrow_mut();
         let step = world.steps;
-        world.trace.add(step, Event::Released { frame });
+        world.trace.add(step, Event::Released { frame: frame.into() });
     }
 
     fn available(&self) -> usize {

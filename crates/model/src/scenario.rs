@@ -8,7 +8,7 @@ use crate::habits::Habits;
 use crate::memory::Kind;
 use crate::vast::Vast;
 use crate::walk::Traits;
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::TableMode;
 use vtd::paging::Permission;
 use vtd::paging::{AddressWidth, Level};
@@ -19,7 +19,7 @@ pub struct Scenario {
     /// All chance on the machine comes from here.
     pub seed: u64,
     /// What is where in physical memory.
-    pub memory: Vec<(Range, Kind)>,
+    pub memory: Vec<(Range<PhysicalAddress>, Kind)>,
     /// The remapping units.
     pub units: Vec<UnitScenario>,
     /// The old kernel's domains, which functions of several units may use.
@@ -29,7 +29,7 @@ pub struct Scenario {
     /// What happened to the tables before the panic.
     pub damage: Vec<Damage>,
     /// Words of old memory that were overwritten after that, by address: tables as somebody else wants them.
-    pub words: Vec<(u64, u64)>,
+    pub words: Vec<(PhysicalAddress, u64)>,
     /// What happens to them while the capture kernel reads.
     pub stray: Vec<Stray>,
     /// The same, told by words of memory.
@@ -64,7 +64,7 @@ pub struct Meddling {
     /// Just before this read of old memory, counted from one.
     pub before_read: u64,
     /// The word's address.
-    pub address: u64,
+    pub address: PhysicalAddress,
     /// Its new value.
     pub value: u64,
 }
@@ -124,16 +124,18 @@ pub enum Stage {
     Nested(usize),
 }
 
-/// Where guests of nested domains have their tables, in their own physical addresses: 1 GiB at 128 GiB.
-pub const GUEST_TABLES: Range = Range::new(0x20_0000_0000, 0x20_4000_0000);
+/// Where guests of nested domains have their tables, in their own physical addresses, which are I/O addresses of the second
+/// stage: 1 GiB at 128 GiB.
+pub const GUEST_TABLES: Range<IoAddress> =
+    Range::new(IoAddress::new(0x20_0000_0000), IoAddress::new(0x20_4000_0000));
 
 /// One page of some size that is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// I/O virtual address, aligned to the page.
-    pub iova: u64,
+    pub iova: IoAddress,
     /// Physical address, aligned to the page; that of the guest in a nested domain.
-    pub memory: u64,
+    pub memory: PhysicalAddress,
     /// The page's size, as the level of its leaf.
     pub level: Level,
     /// What it allows.
@@ -150,7 +152,7 @@ pub struct Function {
     /// What its context entry says.
     pub attached: Attached,
     /// Where it reads and writes.
-    pub works_at: Vec<u64>,
+    pub works_at: Vec<IoAddress>,
     /// The processes that it works for, each under a PASID of its own; in scalable mode only.
     pub processes: Vec<Process>,
     /// Whether it keeps translations itself, on units that know device-TLBs.
@@ -178,7 +180,7 @@ pub struct Process {
     /// What the PASID table says.
     pub attached: Attached,
     /// Where the function reads and writes on its behalf.
-    pub works_at: Vec<u64>,
+    pub works_at: Vec<IoAddress>,
 }
 
 /// The PASID of requests without one, on units that have a choice.
@@ -201,7 +203,7 @@ impl Default for Attached {
 
 impl Function {
     /// Its requests without PASID and those for each process: what is said of them, and where they read and write.
-    pub fn requesters(&self) -> impl Iterator<Item = (Requester, Attached, &[u64])> {
+    pub fn requesters(&self) -> impl Iterator<Item = (Requester, Attached, &[IoAddress])> {
         let source = self.source;
         let own = (Requester { source, pasid: None }, self.attached, &self.works_at[..]);
         let others = self.processes.iter().map(move |process| {
@@ -228,7 +230,7 @@ impl Scenario {
     }
 
     /// All requesters of a unit, what is said of each, and where it reads and writes.
-    pub fn requesters(&self, unit: usize) -> impl Iterator<Item = (Requester, Attached, &[u64])> {
+    pub fn requesters(&self, unit: usize) -> impl Iterator<Item = (Requester, Attached, &[IoAddress])> {
         self.functions_of(unit).flat_map(Function::requesters)
     }
 }

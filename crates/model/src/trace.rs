@@ -1,6 +1,7 @@
 //! What happened on a machine, for people.
 
 use crate::answer::{Access, Bdf, Requester};
+use machine::PhysicalAddress;
 use std::fmt;
 use vtd::control::GlobalStatus;
 use vtd::fault::FaultReason;
@@ -21,7 +22,7 @@ pub enum Event {
     /// The unit took a new root table.
     RootTaken {
         /// Where it is.
-        address: u64,
+        address: PhysicalAddress,
     },
     /// The unit turned something on or off.
     Switched {
@@ -69,12 +70,12 @@ pub enum Event {
     /// A frame was handed to the capture kernel.
     Allocated {
         /// Its address.
-        frame: u64,
+        frame: PhysicalAddress,
     },
     /// A frame was given back.
     Released {
         /// Its address.
-        frame: u64,
+        frame: PhysicalAddress,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Page tables so large that they are computed when they are read, not stored.
 
-use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, Table};
+use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Position, Table};
 use vtd::paging::{Level, Permission};
 use vtd::second_stage::SecondStageEntry;
 
@@ -10,9 +10,9 @@ pub struct Vast {
     /// How many pages are mapped.
     pub pages: u64,
     /// Physical address of the first table; those of level 1 come first, the top table last.
-    pub tables: u64,
+    pub tables: PhysicalAddress,
     /// Physical address of the first page that is mapped.
-    pub memory: u64,
+    pub memory: PhysicalAddress,
     /// Level of the top table.
     pub top: Level,
     /// In which order the pages lie in memory.
@@ -34,35 +34,37 @@ impl Vast {
         self.pages.div_ceil(1 << (level.width() - PAGE_SHIFT))
     }
 
-    fn first(&self, level: Level) -> u64 {
-        level.below().map_or(self.tables, |below| self.first(below) + self.count(below) * PAGE_SIZE)
+    fn first(&self, level: Level) -> PhysicalAddress {
+        level
+            .below()
+            .map_or(self.tables, |below| self.first(below).saturating_add(self.count(below) * PAGE_SIZE))
     }
 
     /// Where the top table is.
-    pub fn root(&self) -> u64 {
+    pub fn root(&self) -> PhysicalAddress {
         self.first(self.top)
     }
 
     /// The first address after the tables.
-    pub fn end(&self) -> u64 {
-        self.root() + self.count(self.top) * PAGE_SIZE
+    pub fn end(&self) -> PhysicalAddress {
+        self.root().saturating_add(self.count(self.top) * PAGE_SIZE)
     }
 
     /// The table at an address; none if it is not among these.
-    pub(crate) fn table(&self, address: u64) -> Option<Table> {
+    pub(crate) fn table(&self, address: PhysicalAddress) -> Option<Table> {
         let (level, number) = self.find(address)?;
         let entry = |index| self.entry(level, number * ENTRIES as u64 + index as u64);
         Some(std::array::from_fn(entry))
     }
 
     /// The word at an address.
-    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn word(&self, address: PhysicalAddress) -> Option<u64> {
         let (level, number) = self.find(address)?;
-        Some(self.entry(level, number * ENTRIES as u64 + address % PAGE_SIZE / 8))
+        Some(self.entry(level, number * ENTRIES as u64 + address.get() % PAGE_SIZE / 8))
     }
 
     /// Which table of which level holds an address.
-    fn find(&self, address: u64) -> Option<(Level, u64)> {
+    fn find(&self, address: PhysicalAddress) -> Option<(Level, u64)> {
         let mut level = self.top;
         if address >= self.end() {
             return None;
@@ -70,18 +72,19 @@ impl Vast {
         while address < self.first(level) {
             level = level.below()?;
         }
-        Some((level, (address - self.first(level)) / PAGE_SIZE))
+        Some((level, address.count_since(self.first(level)) / PAGE_SIZE))
     }
 
     /// The entry with this number, counted over all tables of its level.
     fn entry(&self, level: Level, number: u64) -> u64 {
         match level.below() {
             Some(below) if number < self.count(below) => {
-                SecondStageEntry::table(self.first(below) + number * PAGE_SIZE).0
+                SecondStageEntry::table(self.first(below).saturating_add(number * PAGE_SIZE)).0
             }
             None if number < self.pages => {
                 let page = if self.order == Order::Swapped { number ^ 1 } else { number };
-                SecondStageEntry::leaf(Level::ONE, self.memory + page * PAGE_SIZE, Permission::ReadWrite).0
+                let memory = self.memory.saturating_add(page * PAGE_SIZE);
+                SecondStageEntry::leaf(Level::ONE, memory, Permission::ReadWrite).0
             }
             _ => 0,
         }
@@ -97,17 +100,17 @@ mod tests {
     fn each_table_names_those_below_it() {
         let vast = Vast {
             pages: 3 << 18,
-            tables: 0x100_0000,
-            memory: 0x1_0000_0000,
+            tables: PhysicalAddress::new(0x100_0000),
+            memory: PhysicalAddress::new(0x1_0000_0000),
             top: Level::THREE,
             order: Order::Swapped,
         };
         let tables = |number: u64| 0x100_0000 + number * 0x1000;
-        assert_eq!((vast.root(), vast.end()), (tables(1539), tables(1540)));
+        assert_eq!((vast.root(), vast.end()), (tables(1539).into(), tables(1540).into()));
         let root = vast.table(vast.root()).unwrap();
         assert_eq!(root[..4], [tables(1536) | 3, tables(1537) | 3, tables(1538) | 3, 0]);
-        assert_eq!(vast.word(tables(1537) + 8), Some(tables(513) | 3));
-        assert_eq!(vast.word(tables(513)), Some(0x1_0000_0003 + (513 * 512 + 1) * 0x1000));
-        assert_eq!((vast.table(tables(1540)), vast.word(0xFF_FFF8)), (None, None));
+        assert_eq!(vast.word((tables(1537) + 8).into()), Some(tables(513) | 3));
+        assert_eq!(vast.word(tables(513).into()), Some(0x1_0000_0003 + (513 * 512 + 1) * 0x1000));
+        assert_eq!((vast.table(tables(1540).into()), vast.word(0xFF_FFF8.into())), (None, None));
     }
 }

@@ -1,6 +1,7 @@
 //! Watching devices: each access is compared with what it was told before the panic.
 
 use crate::answer::{Access, Answer};
+use machine::PhysicalAddress;
 use std::fmt;
 
 /// Whether an answer came from a unit's caches or from the tables alone.
@@ -46,7 +47,7 @@ pub enum Violation {
         /// Who let it.
         temperature: Temperature,
         /// Which memory.
-        address: u64,
+        address: PhysicalAddress,
     },
     /// Software did something that the specification forbids.
     Misuse(&'static str),

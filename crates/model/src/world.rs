@@ -7,7 +7,7 @@ use crate::trace::{Event, Trace};
 use crate::unit::Unit;
 use crate::witness::{Delivery, Engine, Temperature, Violation};
 use fastrand::Rng;
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 use std::time::Duration;
 
 /// How many different violations are kept; one is too many.
@@ -28,7 +28,7 @@ pub struct Own {
     /// Whose requests.
     pub requester: Requester,
     /// The memory.
-    pub memory: Range,
+    pub memory: Range<PhysicalAddress>,
 }
 
 /// The whole machine.
@@ -50,7 +50,7 @@ pub(crate) struct World {
     pub(crate) reads: u64,
     pub(crate) time: Duration,
     /// Stores by units to the capture kernel's memory, which its processor has yet to see.
-    pub(crate) unit_stores: Vec<(u64, u64)>,
+    pub(crate) unit_stores: Vec<(PhysicalAddress, u64)>,
     swept_at: u64,
 }
 
@@ -176,13 +176,13 @@ impl World {
     }
 
     /// The address, if an access reached memory of the capture kernel that is not for this device.
-    fn trespass(&self, requester: Requester, answer: Answer) -> Option<u64> {
+    fn trespass(&self, requester: Requester, answer: Answer) -> Option<PhysicalAddress> {
         let Answer::Memory(address) = answer else { return None };
         let guarded = self.guard != Guard::Down && self.memory.kind(address) == Some(Kind::Capture);
         (guarded && !self.is_own(requester, address)).then_some(address)
     }
 
-    pub(crate) fn is_own(&self, requester: Requester, address: u64) -> bool {
+    pub(crate) fn is_own(&self, requester: Requester, address: PhysicalAddress) -> bool {
         match &self.guard {
             Guard::Down => false,
             Guard::Up(own) => {

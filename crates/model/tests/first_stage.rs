@@ -16,7 +16,7 @@ const HIGH: u64 = 0xFFFF_8000_0000_7000;
 const LARGE: u64 = 0x7FFF_FFE0_0000;
 
 fn page(iova: u64, memory: u64, permission: Permission) -> Mapping {
-    Mapping { iova, memory, level: Level::ONE, permission }
+    Mapping { iova: iova.into(), memory: memory.into(), level: Level::ONE, permission }
 }
 
 /// A machine whose device uses domain 0, of `stage`; domain 1 is its host, if it has one.
@@ -39,8 +39,8 @@ fn scenario(stage: Stage, mappings: Vec<Mapping>) -> Scenario {
     Scenario {
         seed: 3,
         memory: vec![
-            (Range::new(0, 0x100_0000), Kind::Old),
-            (Range::new(0x100_0000, 0x110_0000), Kind::Capture),
+            (Range::from(0..0x100_0000), Kind::Old),
+            (Range::from(0x100_0000..0x110_0000), Kind::Capture),
         ],
         units: vec![UnitScenario {
             traits: Traits { capability, extended, host_address_bits: 46 },
@@ -54,8 +54,12 @@ fn scenario(stage: Stage, mappings: Vec<Mapping>) -> Scenario {
 }
 
 fn first_stage() -> Machine {
-    let large =
-        Mapping { iova: LARGE, memory: 0x40_0000, level: Level::TWO, permission: Permission::ReadWrite };
+    let large = Mapping {
+        iova: LARGE.into(),
+        memory: 0x40_0000.into(),
+        level: Level::TWO,
+        permission: Permission::ReadWrite,
+    };
     let mappings =
         vec![page(LOW, 0x12_3000, Permission::Read), page(HIGH, 0x45_6000, Permission::ReadWrite), large];
     scenario(Stage::First, mappings).machine()
@@ -63,7 +67,7 @@ fn first_stage() -> Machine {
 
 /// What the device is told, cold; warm it is told the same, twice.
 fn ask(machine: &Machine, iova: u64, direction: Direction) -> Answer {
-    let access = Access { source: DEVICE, pasid: None, iova, direction };
+    let access = Access { source: DEVICE, pasid: None, iova: iova.into(), direction };
     let cold = machine.answer(0, access);
     assert_eq!([machine.access(0, access), machine.access(0, access)], [cold, cold], "{access}");
     cold
@@ -72,9 +76,9 @@ fn ask(machine: &Machine, iova: u64, direction: Direction) -> Answer {
 #[test]
 fn addresses_are_sign_extended_and_pages_are_of_two_sizes() {
     let machine = first_stage();
-    assert_eq!(ask(&machine, LOW + 0x678, Direction::Read), Answer::Memory(0x12_3678));
-    assert_eq!(ask(&machine, HIGH + 8, Direction::Write), Answer::Memory(0x45_6008));
-    assert_eq!(ask(&machine, LARGE + 0x12_3456, Direction::Write), Answer::Memory(0x52_3456));
+    assert_eq!(ask(&machine, LOW + 0x678, Direction::Read), Answer::Memory(0x12_3678.into()));
+    assert_eq!(ask(&machine, HIGH + 8, Direction::Write), Answer::Memory(0x45_6008.into()));
+    assert_eq!(ask(&machine, LARGE + 0x12_3456, Direction::Write), Answer::Memory(0x52_3456.into()));
     assert_eq!(ask(&machine, 0x8000_0000_0000, Direction::Read), Answer::Blocked(FaultReason(0x80)));
     assert!(matches!(ask(&machine, LOW, Direction::Write), Answer::Blocked(_)));
     assert!(matches!(ask(&machine, LOW + 0x1000, Direction::Read), Answer::Blocked(_)));
@@ -86,7 +90,7 @@ fn leaf(machine: &Machine, iova: u64) -> u64 {
     let old = machine.old_memory();
     let word = |address: u64| old.read_u64(address).expect("a table in memory");
     let frame = |word: u64| word & 0x000F_FFFF_FFFF_F000;
-    let context = frame(word(machine.root(0)));
+    let context = frame(word(machine.root(0).get()));
     let directory = frame(word(context + u64::from(DEVICE) * 32));
     let mut entry = word(frame(word(directory)) + 16);
     for shift in [39, 30, 21, 12] {
@@ -120,12 +124,12 @@ fn what_a_guest_maps_goes_through_its_host() {
         page(0x5000, 0x55_5000, Permission::ReadWrite),
     ];
     let machine = scenario(Stage::Nested(1), mappings).machine();
-    assert_eq!(ask(&machine, LOW + 4, Direction::Write), Answer::Memory(0x20_0004));
-    assert_eq!(ask(&machine, HIGH + 4, Direction::Read), Answer::Memory(0x30_0004));
+    assert_eq!(ask(&machine, LOW + 4, Direction::Write), Answer::Memory(0x20_0004.into()));
+    assert_eq!(ask(&machine, HIGH + 4, Direction::Read), Answer::Memory(0x30_0004.into()));
     assert!(matches!(ask(&machine, HIGH + 4, Direction::Write), Answer::Blocked(_)));
     assert!(matches!(ask(&machine, 0x5000, Direction::Read), Answer::Blocked(_)));
     let mut reached: Vec<(u64, u64)> =
-        machine.reached(0).iter().map(|reached| (reached.iova, reached.memory.start)).collect();
+        machine.reached(0).iter().map(|reached| (reached.iova.get(), reached.memory.start.get())).collect();
     reached.sort_unstable();
     assert_eq!(reached, [(LOW, 0x20_0000), (HIGH, 0x30_0000)]);
 }

@@ -1,6 +1,6 @@
 //! Machines made up at random can be built, run, and are as plausible as they claim.
 
-use machine::OldMemory;
+use machine::{IoAddress, OldMemory, PhysicalAddress, Position};
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::{RESERVED_MEMORY, Size};
 use model::scenario::{Attached, Mapping, Stage};
@@ -33,7 +33,7 @@ fn every_mapping_of_a_scenario_is_in_force() {
     for scenario in SEEDS.map(|seed| Scenario::random(seed, SIZE)) {
         let machine = scenario.machine();
         for unit in 0..scenario.units.len() {
-            let reached: BTreeSet<u64> =
+            let reached: BTreeSet<PhysicalAddress> =
                 machine.reached(unit).iter().map(|reached| reached.memory.start).collect();
             for (_, attached, _) in scenario.requesters(unit) {
                 let Attached::To(domain) = attached else { continue };
@@ -52,15 +52,16 @@ fn every_mapping_of_a_scenario_is_in_force() {
 }
 
 /// The memory of a mapping, by way of the domain's host if it has one; none if between them they allow nothing.
-fn host_memory(scenario: &Scenario, domain: usize, mapping: &Mapping) -> Option<u64> {
+fn host_memory(scenario: &Scenario, domain: usize, mapping: &Mapping) -> Option<PhysicalAddress> {
     let Stage::Nested(host) = scenario.domains[domain].stage else { return Some(mapping.memory) };
-    let holds = |host: &&Mapping| (host.iova..host.iova + host.level.span()).contains(&mapping.memory);
+    let guest = IoAddress::new(mapping.memory.get());
+    let holds = |host: &&Mapping| host.level.entry_span(host.iova).contains(guest);
     let host = scenario.domains[host].mappings.iter().find(holds)?;
     let allows = match (host.permission, mapping.permission) {
         (Permission::Write, guest) => guest != Permission::Read,
         _ => true,
     };
-    allows.then_some(host.memory + mapping.memory - host.iova)
+    allows.then_some(host.memory.saturating_add(guest.count_since(host.iova)))
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn damage_that_is_aimed_hits_that_entry() {
 #[test]
 fn overwritten_words_are_in_old_memory_only() {
     let plain = Scenario::random(1, SIZE);
-    let words = vec![(0x5000, 7), (0x200_0000, 7)];
+    let words = vec![(0x5000.into(), 7), (0x200_0000.into(), 7)];
     let machine = Scenario { words, ..plain }.machine();
     assert_eq!(machine.old_memory().read_u64(0x5000), Ok(7));
     assert!(machine.old_pages_changed().is_empty());
@@ -154,7 +155,8 @@ fn firmware_has_its_memory_mapped() {
     let works_there = |seed| {
         let accesses = Scenario::random(seed, SIZE).machine().accesses();
         accesses.into_iter().any(|(access, answer)| {
-            RESERVED_MEMORY.contains(access.iova) && answer == Answer::Memory(access.iova)
+            let address = PhysicalAddress::new(access.iova.get());
+            RESERVED_MEMORY.contains(address) && answer == Answer::Memory(address)
         })
     };
     assert!(SEEDS.filter(|seed| works_there(*seed)).count() > 10);

@@ -3,7 +3,7 @@
 //! Register offsets and table words here are numbers from the specification, not from the `vtd` crate, so that a layout
 //! that is wrong there cannot cancel out between the model and what is tested on it.
 
-use machine::{Frames, Range, Registers};
+use machine::{Frames, IoAddress, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::walk::Traits;
@@ -32,18 +32,23 @@ const SRTP: u32 = 1 << 30;
 const QIE: u32 = 1 << 26;
 
 /// Function 00:02.0 reads at 0x5678.
-const READ: Access = Access { source: 0x0010, pasid: None, iova: 0x5678, direction: Direction::Read };
+const READ: Access =
+    Access { source: 0x0010, pasid: None, iova: IoAddress::new(0x5678), direction: Direction::Read };
 
 /// A unit of three levels before one function, which maps 0x5000 to 0x12_3000 for reading. No queue, prompt habits.
 fn scenario() -> Scenario {
-    let mapping =
-        Mapping { iova: 0x5000, memory: 0x12_3000, level: Level::ONE, permission: Permission::Read };
+    let mapping = Mapping {
+        iova: 0x5000.into(),
+        memory: 0x12_3000.into(),
+        level: Level::ONE,
+        permission: Permission::Read,
+    };
     Scenario {
         seed: 1,
         memory: vec![
-            (Range::new(0, 0x100_0000), Kind::Old),
-            (Range::new(0x100_0000, 0x110_0000), Kind::Capture),
-            (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
+            (Range::from(0..0x100_0000), Kind::Old),
+            (Range::from(0x100_0000..0x110_0000), Kind::Capture),
+            (Range::from(0xFEB0_0000..0xFEC0_0000), Kind::Mmio),
         ],
         units: vec![UnitScenario {
             traits: Traits {
@@ -71,7 +76,7 @@ fn scenario() -> Scenario {
         functions: vec![Function {
             source: 0x0010,
             attached: Attached::To(0),
-            works_at: vec![0x5678],
+            works_at: vec![0x5678.into()],
             ..Function::default()
         }],
         ..Scenario::default()
@@ -133,8 +138,8 @@ fn a_unit_from_the_panic_to_its_own_queue() {
     let machine = scenario().machine();
     let mut registers = machine.registers(0);
     let mut frames = machine.frames(16);
-    let old = Answer::Memory(0x12_3678);
-    let new = Answer::Memory(0x45_6678);
+    let old = Answer::Memory(0x12_3678.into());
+    let new = Answer::Memory(0x45_6678.into());
 
     assert_eq!(registers.read32(GSTS), 0xC300_0000);
     assert_eq!(machine.access(0, READ), old);
@@ -191,11 +196,11 @@ fn what_is_not_published_is_not_seen_by_the_hardware() {
     let mut frames = machine.frames(16);
     let (root, level1) = own_tables(&mut frames);
     take_root(&mut machine.registers(0), root);
-    let access = Access { iova: 0x6000, ..READ };
+    let access = Access { iova: 0x6000.into(), ..READ };
     frames.table_mut(level1)[6] = 0x78_9001;
     assert!(matches!(machine.answer(0, access), Answer::Blocked(_)));
     frames.publish(level1, 6..7);
-    assert_eq!(machine.answer(0, access), Answer::Memory(0x78_9000));
+    assert_eq!(machine.answer(0, access), Answer::Memory(0x78_9000.into()));
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn what_is_in_the_write_buffer_is_not_seen_before_it_is_flushed() {
         machine.registers(0).write64(RTADDR, root);
         machine.registers(0).write32(GCMD, KEEP | SRTP);
         machine.run(1);
-        machine.answer(0, READ) == Answer::Memory(0x45_6678)
+        machine.answer(0, READ) == Answer::Memory(0x45_6678.into())
     });
     assert!(seen_early.count() < 20);
 }
@@ -248,7 +253,7 @@ fn a_chore_that_is_never_done_never_shows_in_the_status() {
     take_root(&mut machine.registers(0), root);
     machine.run(10_000);
     assert_eq!(machine.registers(0).read32(GSTS) & SRTP, 0);
-    assert_eq!(machine.answer(0, READ), Answer::Memory(0x12_3678));
+    assert_eq!(machine.answer(0, READ), Answer::Memory(0x12_3678.into()));
 }
 
 #[test]
@@ -266,13 +271,13 @@ fn a_head_that_has_come_to_the_tail_does_not_say_that_all_is_done() {
     registers.write64(IQA, queue);
     command(&mut registers, KEEP | QIE);
     take_root_with_queue(&mut registers, root);
-    assert_eq!(machine.access(0, READ), Answer::Memory(0x12_3678));
+    assert_eq!(machine.access(0, READ), Answer::Memory(0x12_3678.into()));
     registers.write64(IQT, 0x20);
     machine.run(10);
     assert_eq!(registers.read64(IQH), 0x20);
-    assert_eq!(machine.access(0, READ), Answer::Memory(0x12_3678));
+    assert_eq!(machine.access(0, READ), Answer::Memory(0x12_3678.into()));
     machine.run(100);
-    assert_eq!(machine.access(0, READ), Answer::Memory(0x45_6678));
+    assert_eq!(machine.access(0, READ), Answer::Memory(0x45_6678.into()));
 }
 
 fn take_root_with_queue(registers: &mut UnitRegisters, root: u64) {
@@ -303,16 +308,21 @@ fn superpages_keep_the_low_bits_of_the_address() {
     let mut scenario = scenario();
     let capability = &mut scenario.units[0].traits.capability;
     *capability = capability.with_sagaw(8).with_mgaw(56).with_sslps(3);
-    scenario.memory.push((Range::new(0x1_0000_0000, 0x1_8000_0000), Kind::Old));
+    scenario.memory.push((Range::from(0x1_0000_0000..0x1_8000_0000), Kind::Old));
     let iova = 0x01AB_CDEF_4000_0000;
     scenario.domains = vec![Domain {
         id: 7,
         width: AddressWidth::BITS_57,
         mappings: vec![
-            Mapping { iova, memory: 0x1_4000_0000, level: Level::THREE, permission: Permission::ReadWrite },
             Mapping {
-                iova: 0x40_0000,
-                memory: 0x60_0000,
+                iova: iova.into(),
+                memory: 0x1_4000_0000.into(),
+                level: Level::THREE,
+                permission: Permission::ReadWrite,
+            },
+            Mapping {
+                iova: 0x40_0000.into(),
+                memory: 0x60_0000.into(),
                 level: Level::TWO,
                 permission: Permission::ReadWrite,
             },
@@ -320,9 +330,9 @@ fn superpages_keep_the_low_bits_of_the_address() {
         ..Domain::default()
     }];
     let machine = scenario.machine();
-    let answer = |iova| machine.answer(0, Access { iova, ..READ });
-    assert_eq!(answer(iova + 0x2345_6789), Answer::Memory(0x1_6345_6789));
-    assert_eq!(answer(0x41_2345), Answer::Memory(0x61_2345));
+    let answer = |iova: u64| machine.answer(0, Access { iova: iova.into(), ..READ });
+    assert_eq!(answer(iova + 0x2345_6789), Answer::Memory(0x1_6345_6789.into()));
+    assert_eq!(answer(0x41_2345), Answer::Memory(0x61_2345.into()));
     assert_eq!(answer(0x60_0000), Answer::Blocked(FaultReason::READ));
     assert_eq!(answer(1 << 57), Answer::Blocked(FaultReason::ADDRESS_BEYOND_WIDTH));
     assert_eq!(answer(0xFEE0_1000), Answer::Interrupt);
@@ -372,7 +382,7 @@ fn scalable_tables_are_read_as_the_specification_lays_them_out() {
     ];
     fill(&mut frames, &entries);
     take_root(&mut machine.registers(0), root | 1 << 10);
-    assert_eq!(machine.answer(0, READ), Answer::Memory(0x45_6678));
+    assert_eq!(machine.answer(0, READ), Answer::Memory(0x45_6678.into()));
     let of_process = Access { pasid: Some(0), ..READ };
     assert_eq!(machine.answer(0, of_process), Answer::Blocked(FaultReason(0x45)), "PASIDE is clear");
     let upper_half = Access { source: 0x0090, ..READ };

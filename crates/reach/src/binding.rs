@@ -1,5 +1,6 @@
 //! What an entry says of the requests that it is for.
 
+use machine::PhysicalAddress;
 use vtd::context::{ContextEntry, ScalableContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
@@ -58,7 +59,7 @@ pub(crate) fn of_pasid(
     Ok(Binding { domain: entry.domain.domain(), device_tlb: context.low.device_tlb(), route })
 }
 
-fn second_stage(address: u64, width: AddressWidth, unit: Unit) -> Result<Root, Obstacle> {
+fn second_stage(address: PhysicalAddress, width: AddressWidth, unit: Unit) -> Result<Root, Obstacle> {
     let top = width.top().filter(|_| unit.capability.supports(width));
     Ok(Root { address, top: top.ok_or(Obstacle::Width(width.0))? })
 }

@@ -28,7 +28,7 @@ mod requesters;
 mod route;
 mod stage;
 
-use machine::{ENTRIES, OldMemory, Table};
+use machine::{ENTRIES, OldMemory, PhysicalAddress, Table};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
@@ -67,9 +67,9 @@ impl<'m, M: OldMemory> Tables<'m, M> {
     }
 
     /// Copies a table.
-    fn table(&self, address: u64) -> Result<Table, Obstacle> {
+    fn table(&self, address: PhysicalAddress) -> Result<Table, Obstacle> {
         let mut table = [0; ENTRIES];
-        match self.memory.read_table(address, &mut table) {
+        match self.memory.read_table(address.get(), &mut table) {
             Ok(()) => Ok(table),
             Err(_) => Err(Obstacle::Unreadable(address)),
         }

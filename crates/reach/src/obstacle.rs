@@ -1,5 +1,6 @@
 //! Why requests lead nowhere, or nobody can say where.
 
+use machine::{IoAddress, PhysicalAddress};
 use vtd::control::TableMode;
 
 /// Why it is not told where requests lead.
@@ -7,7 +8,7 @@ use vtd::control::TableMode;
 pub enum Obstacle {
     /// The table at this physical address could not be read: hardware may have read it.
     #[error("the table at {0:#x} cannot be read")]
-    Unreadable(u64),
+    Unreadable(PhysicalAddress),
     /// The tables are of a mode that blocks everything, or of none that is defined.
     #[error("translation table mode {} lets nothing pass", .0.0)]
     Mode(TableMode),
@@ -28,7 +29,7 @@ pub enum Obstacle {
     Supervisor,
     /// The second stage does not map the first-stage table at this address: requests fault.
     #[error("the first-stage table at {0:#x} is not mapped by the second stage")]
-    TableUnmapped(u64),
+    TableUnmapped(IoAddress),
 }
 
 impl Obstacle {

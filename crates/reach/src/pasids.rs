@@ -1,6 +1,6 @@
 //! Whose requests a device's PASID directory and PASID tables speak for, in scalable mode (3.4.3).
 
-use machine::{ENTRIES, OldMemory, PAGE_SIZE};
+use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress};
 use vtd::context::ScalableContextEntry;
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry};
 use vtd::source::{Requester, SourceId};
@@ -38,8 +38,8 @@ impl Device {
         }
     }
 
-    fn directory_page(&self, page: usize) -> u64 {
-        self.context.low.directory().wrapping_add(page as u64 * PAGE_SIZE)
+    fn directory_page(&self, page: usize) -> PhysicalAddress {
+        self.context.low.directory().saturating_add(page as u64 * PAGE_SIZE)
     }
 }
 

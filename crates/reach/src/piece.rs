@@ -1,5 +1,6 @@
 //! Where a stretch of I/O addresses leads.
 
+use machine::{IoAddress, PhysicalAddress, Position};
 use vtd::paging::Level;
 
 use crate::Obstacle;
@@ -8,7 +9,7 @@ use crate::Obstacle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// First I/O address; sign-extended if first-stage tables translate it.
-    pub iova: u64,
+    pub iova: IoAddress,
     /// How many addresses, at least one; the last is `iova + (len - 1)`.
     pub len: u64,
     /// Where they lead.
@@ -21,7 +22,7 @@ pub enum Kind {
     /// To memory, or whatever else is at these physical addresses.
     Memory {
         /// Physical address to which the first leads.
-        address: u64,
+        address: PhysicalAddress,
         /// What requests may do there.
         rights: Rights,
         /// Level of the leaf, the smaller of both stages; `None` in pass-through.
@@ -85,7 +86,7 @@ impl Kind {
     fn after(self, len: u64) -> Self {
         match self {
             Self::Memory { address, rights, level } => {
-                Self::Memory { address: address.wrapping_add(len), rights, level }
+                Self::Memory { address: address.saturating_add(len), rights, level }
             }
             same @ Self::Obstacle(_) => same,
         }

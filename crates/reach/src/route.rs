@@ -1,6 +1,7 @@
 //! By which tables requests are translated, and everything that these tables map.
 
-use machine::{OldMemory, PAGE_SIZE, Range};
+use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
+use vtd::INTERRUPT_WINDOW;
 
 use crate::budget::{Budget, Spent};
 use crate::piece::{Kind, Piece, Rights};
@@ -56,10 +57,10 @@ impl<M: OldMemory> Tables<'_, M> {
         budget: &mut Budget,
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
-        let (first, last) = vtd::INTERRUPT_WINDOW;
         let bits = self.translated_bits(route);
-        let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
-        for part in [Range::new(0, first.min(end)), Range::new(last + 1, end)] {
+        let end = IoAddress::new(1u64.checked_shl(bits).unwrap_or(u64::MAX));
+        let below = Range::new(IoAddress::default(), INTERRUPT_WINDOW.start.min(end));
+        for part in [below, Range::new(INTERRUPT_WINDOW.end, end)] {
             if !part.is_empty() {
                 self.pieces_within(route, part, budget, visit)?;
             }
@@ -81,13 +82,14 @@ impl<M: OldMemory> Tables<'_, M> {
     fn pieces_within(
         &self,
         route: Route,
-        within: Range,
+        within: Range<IoAddress>,
         budget: &mut Budget,
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
         let (first, beneath) = match route {
             Route::PassThrough => {
-                let kind = Kind::Memory { address: within.start, rights: Rights::ALL, level: None };
+                let address = PhysicalAddress::new(within.start.get());
+                let kind = Kind::Memory { address, rights: Rights::ALL, level: None };
                 visit(Piece { iova: within.start, len: within.len(), kind });
                 return Ok(());
             }
@@ -111,9 +113,9 @@ impl<M: OldMemory> Tables<'_, M> {
     pub(crate) fn host_page(
         &self,
         second: Root,
-        address: u64,
+        address: IoAddress,
         budget: &mut Budget,
-    ) -> Result<Result<u64, Obstacle>, Spent> {
+    ) -> Result<Result<PhysicalAddress, Obstacle>, Spent> {
         let mut found = Err(Obstacle::TableUnmapped(address));
         let mut remember = |piece: Piece| {
             found = match piece.kind {
@@ -123,25 +125,26 @@ impl<M: OldMemory> Tables<'_, M> {
             }
         };
         let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut remember };
-        walk.descend(&Node::root(second), Range::new(address, address + PAGE_SIZE))?;
+        walk.descend(&Node::root(second), Range::new(address, address.saturating_add(PAGE_SIZE)))?;
         Ok(found)
     }
 }
 
 /// The highest bit that is translated is repeated in all bits above (3.6).
-fn sign_extended(iova: u64, root: Root) -> u64 {
+fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
     let unused = 64 - root.top.width();
-    ((iova << unused).cast_signed() >> unused).cast_unsigned()
+    IoAddress::new(((iova.get() << unused).cast_signed() >> unused).cast_unsigned())
 }
 
 /// Tells a piece without what leads to the interrupt window: such requests fault (7.1.3, LGN.4).
 fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
     let Kind::Memory { address, rights, level } = piece.kind else { return visit(piece) };
-    let (first, last) = vtd::INTERRUPT_WINDOW;
-    let end = address + piece.len;
-    for part in [Range::new(address, end.min(first)), Range::new(address.max(last + 1), end)] {
+    let interrupts = Range::<PhysicalAddress>::from(INTERRUPT_WINDOW.start.get()..INTERRUPT_WINDOW.end.get());
+    let end = address.saturating_add(piece.len);
+    for part in [Range::new(address, end.min(interrupts.start)), Range::new(address.max(interrupts.end), end)]
+    {
         if !part.is_empty() {
-            let iova = piece.iova + (part.start - address);
+            let iova = piece.iova.saturating_add(part.start.count_since(address));
             visit(Piece { iova, len: part.len(), kind: Kind::Memory { address: part.start, rights, level } });
         }
     }

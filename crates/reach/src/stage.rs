@@ -1,6 +1,6 @@
 //! The tables of one stage, walked from the root down.
 
-use machine::{OldMemory, Range};
+use machine::{IoAddress, OldMemory, PhysicalAddress, Position, Range};
 use vtd::first_stage::FirstStageEntry;
 use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
@@ -12,8 +12,8 @@ use crate::{Obstacle, Privilege, Tables, Unit};
 /// The root of page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Root {
-    /// Address of the root table.
-    pub address: u64,
+    /// Address of the root table; of a nested first stage, the guest's.
+    pub address: PhysicalAddress,
     /// Its level.
     pub top: Level,
 }
@@ -35,10 +35,10 @@ pub(crate) enum Stage {
 /// A table on the way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
-    address: u64,
+    address: PhysicalAddress,
     level: Level,
     /// First I/O address that it translates.
-    start: u64,
+    start: IoAddress,
     /// What all entries above allow.
     rights: Rights,
 }
@@ -47,14 +47,14 @@ pub(crate) struct Node {
 enum Step {
     Absent,
     ReservedBits,
-    Table { address: u64, rights: Rights },
-    Page { address: u64, rights: Rights },
+    Table { address: PhysicalAddress, rights: Rights },
+    Page { address: PhysicalAddress, rights: Rights },
 }
 
 impl Node {
     /// The table at the root, which translates from address 0 on.
     pub(crate) fn root(root: Root) -> Self {
-        Self { address: root.address, level: root.top, start: 0, rights: Rights::ALL }
+        Self { address: root.address, level: root.top, start: IoAddress::default(), rights: Rights::ALL }
     }
 }
 
@@ -70,9 +70,8 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     /// Tells where all addresses `within` lead that this table translates.
     ///
     /// Goes no deeper than the level of the table, whatever the entries say.
-    pub(crate) fn descend(&mut self, node: &Node, within: Range) -> Result<(), Spent> {
-        let span = node.level.span();
-        let covered = Range::new(node.start, node.start + (span << 9)).intersection(within);
+    pub(crate) fn descend(&mut self, node: &Node, within: Range<IoAddress>) -> Result<(), Spent> {
+        let covered = node.level.table_span(node.start).intersection(within);
         if covered.is_empty() {
             return Ok(());
         }
@@ -84,10 +83,10 @@ impl<M: OldMemory> Walk<'_, '_, M> {
                 return Ok(());
             }
         };
-        let entries = node.level.index(covered.start)..=node.level.index(covered.end - 1);
+        let entries = node.level.index(covered.start)..=node.level.index(last_of(covered));
         for index in entries {
-            let start = node.start + index as u64 * span;
-            let entry = Entry { range: Range::new(start, start + span), level: node.level };
+            let start = node.level.address_at(node.start, index);
+            let entry = Entry { range: node.level.entry_span(start), level: node.level };
             self.enter(&entry, self.step(table[index], node), within)?;
         }
         Ok(())
@@ -97,7 +96,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     fn host_table(&mut self, node: &Node) -> Result<Result<machine::Table, Obstacle>, Spent> {
         let address = match self.stage {
             Stage::First { beneath: Some(second), .. } => {
-                match self.tables.host_page(second, node.address, self.budget)? {
+                match self.tables.host_page(second, guest(node.address), self.budget)? {
                     Ok(address) => address,
                     Err(obstacle) => return Ok(Err(obstacle)),
                 }
@@ -108,12 +107,12 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     }
 
     /// Follows one entry.
-    fn enter(&mut self, entry: &Entry, step: Step, within: Range) -> Result<(), Spent> {
+    fn enter(&mut self, entry: &Entry, step: Step, within: Range<IoAddress>) -> Result<(), Spent> {
         let covered = entry.range.intersection(within);
         match (step, entry.level.below()) {
             (Step::ReservedBits, _) => self.tell(covered, Kind::Obstacle(Obstacle::ReservedBits)),
             (Step::Page { address, rights }, _) => {
-                let address = address + (covered.start - entry.range.start);
+                let address = address.saturating_add(covered.start.count_since(entry.range.start));
                 return self.tell_page(covered, address, rights, entry.level);
             }
             (Step::Table { address, rights }, Some(level)) => {
@@ -126,26 +125,33 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     }
 
     /// Tells of a page, or of what the second stage makes of it.
-    fn tell_page(&mut self, iova: Range, address: u64, rights: Rights, level: Level) -> Result<(), Spent> {
+    fn tell_page(
+        &mut self,
+        iova: Range<IoAddress>,
+        address: PhysicalAddress,
+        rights: Rights,
+        level: Level,
+    ) -> Result<(), Spent> {
         let Stage::First { beneath: Some(second), .. } = self.stage else {
             self.tell(iova, Kind::Memory { address, rights, level: Some(level) });
             return Ok(());
         };
         let visit = &mut *self.visit;
+        let address = guest(address);
         let mut both = |piece: Piece| {
             visit(Piece {
-                iova: iova.start + (piece.iova - address),
+                iova: iova.start.saturating_add(piece.iova.count_since(address)),
                 kind: restricted(piece.kind, rights, level),
                 ..piece
             });
         };
-        let within = Range::new(address, address + iova.len());
+        let within = Range::new(address, address.saturating_add(iova.len()));
         let mut walk =
             Walk { tables: self.tables, stage: Stage::Second, budget: self.budget, visit: &mut both };
         walk.descend(&Node::root(second), within)
     }
 
-    fn tell(&mut self, iova: Range, kind: Kind) {
+    fn tell(&mut self, iova: Range<IoAddress>, kind: Kind) {
         (self.visit)(Piece { iova: iova.start, len: iova.len(), kind });
     }
 
@@ -159,9 +165,19 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     }
 }
 
+/// What a guest calls physical is an I/O address of the second stage beneath.
+fn guest(address: PhysicalAddress) -> IoAddress {
+    IoAddress::new(address.get())
+}
+
+/// The last address of a range that is not empty.
+fn last_of(range: Range<IoAddress>) -> IoAddress {
+    IoAddress::new(range.end.get() - 1)
+}
+
 /// An entry on the way: what it translates.
 struct Entry {
-    range: Range,
+    range: Range<IoAddress>,
     level: Level,
 }
 

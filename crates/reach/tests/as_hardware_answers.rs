@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, reason = "a test stops at its first surprise")]
 
+use machine::{PhysicalAddress, Position};
 use model::random::Size;
 use model::{Access, Answer, Direction, Machine, Requester, Scenario};
 use proptest::prelude::*;
@@ -61,10 +62,11 @@ fn pieces(tables: &Tables<'_, model::OldRam>, route: Route) -> (Vec<Piece>, bool
 fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result<(), TestCaseError> {
     for offset in [0, piece.len - 1] {
         for direction in [Direction::Read, Direction::Write] {
-            let answer = machine.answer_before(0, requester.access(piece.iova + offset, direction));
+            let answer =
+                machine.answer_before(0, requester.access(piece.iova.saturating_add(offset), direction));
             let expected = match piece.kind {
                 Kind::Memory { address, rights, .. } => {
-                    allows(rights, direction).then_some(Answer::Memory(address + offset))
+                    allows(rights, direction).then_some(Answer::Memory(address.saturating_add(offset)))
                 }
                 Kind::Obstacle(Obstacle::Unreadable(_)) => continue,
                 Kind::Obstacle(_) => None,
@@ -87,10 +89,12 @@ fn allows(rights: Rights, direction: Direction) -> bool {
     rights.user && if direction == Direction::Read { rights.read } else { rights.write }
 }
 
-fn listed_answer(pieces: &[Piece], access: Access) -> Option<u64> {
-    let piece = pieces.iter().find(|piece| access.iova.wrapping_sub(piece.iova) < piece.len)?;
+fn listed_answer(pieces: &[Piece], access: Access) -> Option<PhysicalAddress> {
+    let piece = pieces
+        .iter()
+        .find(|piece| piece.iova <= access.iova && access.iova.count_since(piece.iova) < piece.len)?;
     let Kind::Memory { address, rights, .. } = piece.kind else { return None };
-    allows(rights, access.direction).then_some(address + (access.iova - piece.iova))
+    allows(rights, access.direction).then_some(address.saturating_add(access.iova.count_since(piece.iova)))
 }
 
 fn check(machine: &Machine) -> Result<(), TestCaseError> {

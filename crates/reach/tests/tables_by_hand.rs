@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, Table, Unreadable};
+use machine::{OldMemory, Position, Table, Unreadable};
 use proptest::prelude::*;
 use reach::{Budget, Kind, Obstacle, Place, Route, Spent, Tables, Unit};
 use vtd::capability::{Capability, ExtendedCapability};

@@ -1,6 +1,6 @@
 //! What devices would have met if the hardware had not been accepted: the reason for a takeover.
 
-use machine::{ENTRIES, Frames, Registers};
+use machine::{ENTRIES, Frames, PhysicalAddress, Registers};
 use model::{Answer, Delivery, Kind, Machine};
 use vtd::control::{ContextCommand, GlobalStatus, Granularity, IotlbCommand, RootTableAddress, TableMode};
 use vtd::registers::{CCMD, GCMD, GSTS, IOTLB_FROM_IRO, RTADDR};
@@ -93,7 +93,7 @@ pub(crate) fn judge(machine: &Machine, delivery: &Delivery) -> Traffic {
 }
 
 impl Landing {
-    fn place(&mut self, machine: &Machine, address: u64) -> &mut u64 {
+    fn place(&mut self, machine: &Machine, address: PhysicalAddress) -> &mut u64 {
         if is(machine, Kind::Old, address) {
             &mut self.old_memory
         } else if is(machine, Kind::Capture, address) {
@@ -104,6 +104,6 @@ impl Landing {
     }
 }
 
-fn is(machine: &Machine, kind: Kind, address: u64) -> bool {
+fn is(machine: &Machine, kind: Kind, address: PhysicalAddress) -> bool {
     machine.ranges(kind).iter().any(|range| range.contains(address))
 }

@@ -4,7 +4,7 @@ mod devices;
 mod domains;
 mod telling;
 
-use machine::{PAGE_SIZE, Range};
+use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::trace::Event;
 use model::{Access, Answer, Direction, Kind, Machine, Own, Requester};
 use takeover::{Limits, Resources, Unit, census};
@@ -100,24 +100,28 @@ impl Run<'_> {
     }
 
     /// The capture kernel's memory that its disk is to reach.
-    fn buffer(&self) -> Range {
+    fn buffer(&self) -> Range<PhysicalAddress> {
         let own = self.machine.ranges(Kind::Capture).first().copied().unwrap_or_default();
-        let start = (own.end - own.len() / 4) & !(PAGE_SIZE - 1);
-        Range::new(start, start + BUFFER_PAGES * PAGE_SIZE)
+        let start = own.start.saturating_add(own.len() - own.len() / 4).align_down(PAGE_SIZE);
+        Range::new(start, start.saturating_add(BUFFER_PAGES * PAGE_SIZE))
     }
 
     /// Gives the disk to its driver, which resets it and starts to work; returns the I/O addresses of its buffer.
-    fn attach(&mut self, taken: &mut Taken, frames: &mut model::OwnFrames) -> Result<Range, String> {
+    fn attach(
+        &mut self,
+        taken: &mut Taken,
+        frames: &mut model::OwnFrames,
+    ) -> Result<Range<IoAddress>, String> {
         let (machine, memory, disk) = (self.machine, self.buffer(), self.disk());
         let sharing = machine.sharing_before(0, disk);
         machine.guard(sharing.into_iter().map(|requester| Own { requester, memory }).collect());
         let device = taken.attach(SourceId(disk.source), &[], frames).map_err(|error| error.to_string())?;
         let old = machine.old_memory();
-        let start = taken.map(&device, memory.start, memory.len(), Permission::ReadWrite, &old, frames);
-        let iova = Range::new(start.map_err(|error| error.to_string())?, 0);
-        let iova = Range::new(iova.start, iova.start + memory.len());
+        let start = taken.map(&device, memory, Permission::ReadWrite, &old, frames);
+        let start = start.map_err(|error| error.to_string())?;
+        let iova = Range::new(start, start.saturating_add(memory.len()));
         machine.silence(disk.source);
-        let pages = (iova.start..iova.end).step_by(PAGE_SIZE as usize).cycle();
+        let pages = (0..BUFFER_PAGES).map(|page| start.saturating_add(page * PAGE_SIZE)).cycle();
         for page in pages.take(USES * BUFFER_PAGES as usize) {
             let access = disk.access(page, Direction::Write);
             self.own.push((access, machine.access(0, access)));

@@ -5,7 +5,7 @@ pub(crate) mod domains;
 
 use std::collections::BTreeSet;
 
-use machine::{PAGE_SIZE, Range};
+use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, DeviceTlb, Function, OldQueue, UnitScenario};
 use model::walk::Traits;
@@ -19,9 +19,10 @@ use crate::file::{self, Error, File, Mode, Queue, Source, line_of};
 /// Physical address bits of the machine.
 const HOST_ADDRESS_BITS: u32 = 39;
 /// Memory ends at 3 GiB and goes on at 4 GiB, as on most machines.
-const HOLE: Range = Range::new(3 << 30, 4 << 30);
+const HOLE: Range<PhysicalAddress> = Range::new(PhysicalAddress::new(3 << 30), PhysicalAddress::new(4 << 30));
 /// Some device's registers.
-const REGISTERS: Range = Range::new(0xFEB0_0000, 0xFEC0_0000);
+const REGISTERS: Range<PhysicalAddress> =
+    Range::new(PhysicalAddress::new(0xFEB0_0000), PhysicalAddress::new(0xFEC0_0000));
 /// The least memory that the capture kernel, and the old kernel beside it, can do with.
 const LEAST: u64 = 1 << 20;
 /// Most memory that a machine has here.
@@ -74,18 +75,18 @@ impl Check<'_> {
     }
 
     /// The old kernel's memory around the capture kernel's, and some device registers in the hole below 4 GiB.
-    fn memory(self, file: &File) -> Result<Vec<(Range, Kind)>, Error> {
+    fn memory(self, file: &File) -> Result<Vec<(Range<PhysicalAddress>, Kind)>, Error> {
         let size = file.memory.get_ref().0;
         self.ensure(&file.memory, size.is_multiple_of(PAGE_SIZE), "memory is made of pages of 4 KiB")?;
         self.ensure(&file.memory, (4 * LEAST..=MOST_MEMORY).contains(&size), "memory has 4 MiB to 256 GiB")?;
         let reservation = file.reservation.get_ref();
         let ram = ram(size);
-        let capture = Range::sized(reservation.start, reservation.size)
+        let capture = Range::sized(PhysicalAddress::new(reservation.start), reservation.size)
             .filter(|capture| ram.iter().any(|range| range.covers(*capture)))
             .ok_or_else(|| {
                 self.refuse(&file.reservation, "the reservation lies outside the machine's memory")
             })?;
-        let whole = capture.start.is_multiple_of(PAGE_SIZE) && capture.len().is_multiple_of(PAGE_SIZE);
+        let whole = capture.start.is_aligned(PAGE_SIZE) && capture.len().is_multiple_of(PAGE_SIZE);
         self.ensure(&file.reservation, whole, "a reservation is made of pages of 4 KiB")?;
         let enough = capture.len() >= LEAST && size - capture.len() >= LEAST;
         self.ensure(&file.reservation, enough, "either kernel needs 1 MiB at least")?;
@@ -121,7 +122,7 @@ impl Check<'_> {
             file::Attached::To(id) => Attached::To(self.domain(file, &device.domain, id)?),
         };
         // A device works more often at an address that it has several times in its list.
-        let works_at = device.dma.repeat(busy);
+        let works_at = device.dma.repeat(busy).into_iter().map(IoAddress::new).collect();
         let device_tlb = device.device_tlb.map(|habit| match habit {
             file::DeviceTlb::Obeys => DeviceTlb::Answers,
             file::DeviceTlb::KeepsSilent => DeviceTlb::Silent,
@@ -137,9 +138,9 @@ impl Check<'_> {
 }
 
 /// Where `size` bytes of memory are.
-pub(crate) fn ram(size: u64) -> Vec<Range> {
-    let low = size.min(HOLE.start);
-    let ranges = [Range::new(0, low), Range::new(HOLE.end, HOLE.end + size - low)];
+pub(crate) fn ram(size: u64) -> Vec<Range<PhysicalAddress>> {
+    let low = size.min(HOLE.start.get());
+    let ranges = [Range::from(0..low), Range::new(HOLE.end, HOLE.end.saturating_add(size - low))];
     ranges.into_iter().filter(|range| !range.is_empty()).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use serde::{Serialize, Serializer};
 
 /// A takeover that was simulated.
@@ -14,10 +14,10 @@ pub struct Simulation {
     pub story: String,
     /// The machine's memory.
     #[serde(serialize_with = "ranges")]
-    pub memory: Vec<Range>,
+    pub memory: Vec<Range<PhysicalAddress>>,
     /// The capture kernel's memory.
     #[serde(serialize_with = "range")]
-    pub reservation: Range,
+    pub reservation: Range<PhysicalAddress>,
     /// The form of the tables: legacy or scalable.
     pub mode: &'static str,
     /// The devices: those of the file, and the disk.
@@ -87,10 +87,10 @@ pub struct Domain {
 pub struct Mapping {
     /// I/O addresses.
     #[serde(serialize_with = "range")]
-    pub iova: Range,
+    pub iova: Range<IoAddress>,
     /// Physical addresses.
     #[serde(serialize_with = "range")]
-    pub memory: Range,
+    pub memory: Range<PhysicalAddress>,
     /// Whether it led there before the panic.
     pub before: bool,
     /// Whether it leads there after the takeover.
@@ -101,7 +101,8 @@ pub struct Mapping {
 #[derive(Clone, Debug, Serialize)]
 pub struct Tables {
     /// Addresses of the old root table and of the one in force at the end.
-    pub roots: [u64; 2],
+    #[serde(serialize_with = "roots")]
+    pub roots: [PhysicalAddress; 2],
     /// How many the old kernel had, roughly: damage is not followed.
     pub old: u64,
     /// How many frames of the capture kernel hold tables of its own.
@@ -197,10 +198,14 @@ pub struct Landing {
     pub elsewhere: u64,
 }
 
-fn range<S: Serializer>(range: &Range, serializer: S) -> Result<S::Ok, S::Error> {
-    [range.start, range.end].serialize(serializer)
+fn range<S: Serializer, T: Copy + Into<u64>>(range: &Range<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    [range.start.into(), range.end.into()].serialize(serializer)
 }
 
-fn ranges<S: Serializer>(ranges: &[Range], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(ranges.iter().map(|range| [range.start, range.end]))
+fn roots<S: Serializer>(roots: &[PhysicalAddress; 2], serializer: S) -> Result<S::Ok, S::Error> {
+    roots.map(PhysicalAddress::get).serialize(serializer)
+}
+
+fn ranges<S: Serializer>(ranges: &[Range<PhysicalAddress>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ranges.iter().map(|range| [range.start.get(), range.end.get()]))
 }

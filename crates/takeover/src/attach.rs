@@ -5,7 +5,8 @@ mod membership;
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, Range, Registers};
+use machine::{Clock, Frames, IoAddress, PhysicalAddress, Range, Registers};
+use vtd::INTERRUPT_WINDOW;
 use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
@@ -18,7 +19,7 @@ use crate::hazard::Outcome;
 use crate::ids::DomainIds;
 use crate::own::OwnMemory;
 use crate::report::Report;
-use crate::surroundings::{DeviceTlb, INTERRUPTS, Limits, Surroundings};
+use crate::surroundings::{DeviceTlb, Limits, Surroundings};
 use crate::tables::Tables;
 use crate::unit::Unit;
 
@@ -64,9 +65,9 @@ pub struct Takeover<'c, R, C> {
 #[derive(Debug)]
 pub(crate) struct Keep {
     /// The capture kernel's memory.
-    own: Vec<Range>,
+    own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver gets.
-    free: Vec<Range>,
+    free: Vec<Range<IoAddress>>,
     host_address_bits: u32,
     /// How many ranges of I/O addresses are told apart in a domain.
     reserved_ranges: usize,
@@ -76,7 +77,7 @@ impl Keep {
     pub(crate) fn new(surroundings: &Surroundings<'_>, limits: &Limits) -> Result<Self, OutOfMemory> {
         Ok(Self {
             own: collected(surroundings.own.iter().copied())?,
-            free: collected(surroundings.kept_free.iter().copied().chain([INTERRUPTS]))?,
+            free: collected(surroundings.kept_free.iter().copied().chain([INTERRUPT_WINDOW]))?,
             host_address_bits: surroundings.host_address_bits,
             reserved_ranges: limits.reserved_ranges,
         })

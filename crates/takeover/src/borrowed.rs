@@ -4,7 +4,7 @@
 //! copies those on its path, and marks what the copies name in turn. So a twin costs a copy of one table, and whatever is
 //! mapped in one of two domains that share tables is in tables of its own, which the other does not reach.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits, Stage};
 
@@ -28,9 +28,9 @@ impl<M: OldMemory> Lender<'_, M> {
         entry: PageEntry,
         level: Level,
         frames: &mut impl Frames,
-    ) -> Result<u64, Danger> {
+    ) -> Result<PhysicalAddress, Danger> {
         let table = entry.table();
-        if self.own.touches(Range::new(table, table + PAGE_SIZE)) {
+        if self.own.touches(page_at(table)) {
             copy_shared(entry.stage, table, level, frames).ok_or(Danger::OverBudget)
         } else {
             self.copy_kept(entry, level, frames)
@@ -38,26 +38,30 @@ impl<M: OldMemory> Lender<'_, M> {
     }
 
     /// A kept table was well when it was kept, and the copy is checked again: the table may have changed since.
-    fn copy_kept(&self, entry: PageEntry, level: Level, frames: &mut impl Frames) -> Result<u64, Danger> {
+    fn copy_kept(
+        &self,
+        entry: PageEntry,
+        level: Level,
+        frames: &mut impl Frames,
+    ) -> Result<PhysicalAddress, Danger> {
         let copy = copy_table(entry.table(), self.old, frames, self.own)?;
         for index in 0..ENTRIES {
-            let found = entry.stage.entry(frames.table(copy)[index]);
+            let found = entry.stage.entry(frames.table(copy.get())[index]);
             match self.carry_over(found, level) {
-                Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
+                Ok(carried) => frames.table_mut(copy.get())[index] = carried.bits,
                 Err(danger) => {
-                    frames.release(copy);
+                    frames.release(copy.get());
                     return Err(danger);
                 }
             }
         }
-        frames.publish(copy, 0..ENTRIES);
+        frames.publish(copy.get(), 0..ENTRIES);
         Ok(copy)
     }
 
     /// What an entry of such a copy becomes.
     fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
-        let table = Range::new(found.table(), found.table() + PAGE_SIZE);
-        let page = Range::new(found.page(level), found.page(level) + level.span());
+        let (table, page) = (page_at(found.table()), found.target(level));
         if !found.present() {
             Ok(found)
         } else if self.reserved.set_in(found, level) != 0 {
@@ -73,26 +77,41 @@ impl<M: OldMemory> Lender<'_, M> {
 }
 
 /// Copies a root table of our own, and lets the copy and the original share all that they name.
-pub(crate) fn share(stage: Stage, root: u64, top: Level, frames: &mut impl Frames) -> Option<u64> {
+pub(crate) fn share(
+    stage: Stage,
+    root: PhysicalAddress,
+    top: Level,
+    frames: &mut impl Frames,
+) -> Option<PhysicalAddress> {
     let copy = copy_shared(stage, root, top, frames)?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(root, index));
+        let entry = stage.entry(frames.load(root.get(), index));
         if entry.names_table(top) {
-            frames.store(root, index, entry.marked().bits);
+            frames.store(root.get(), index, entry.marked().bits);
         }
     }
-    frames.publish(root, 0..ENTRIES);
+    frames.publish(root.get(), 0..ENTRIES);
     Some(copy)
 }
 
 /// Copies a table of our own, which hardware may be walking, and marks what the copy names.
-fn copy_shared(stage: Stage, table: u64, level: Level, frames: &mut impl Frames) -> Option<u64> {
+fn copy_shared(
+    stage: Stage,
+    table: PhysicalAddress,
+    level: Level,
+    frames: &mut impl Frames,
+) -> Option<PhysicalAddress> {
     let copy = frames.allocate()?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(table, index));
+        let entry = stage.entry(frames.load(table.get(), index));
         let entry = if entry.names_table(level) { entry.marked() } else { entry };
         frames.table_mut(copy)[index] = entry.bits;
     }
     frames.publish(copy, 0..ENTRIES);
-    Some(copy)
+    Some(PhysicalAddress::new(copy))
+}
+
+/// The memory of the table at `address`.
+fn page_at(address: PhysicalAddress) -> Range<PhysicalAddress> {
+    Range::new(address, address.saturating_add(PAGE_SIZE))
 }

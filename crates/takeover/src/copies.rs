@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::growth::filled;
+use machine::PhysicalAddress;
 use vtd::paging::Level;
+
+use crate::growth::filled;
 
 /// How far an entry may lie from its place. What a dead kernel left could be made of collisions; then a table is
 /// copied twice, which is as exact, rather than searched for without end.
@@ -25,21 +27,21 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    pub(crate) fn find(&self, table: u64, level: Level) -> Option<u64> {
+    pub(crate) fn find(&self, table: PhysicalAddress, level: Level) -> Option<PhysicalAddress> {
         let found = self.slots.get(self.place(key(table, level))?)?;
-        Some(found.1)
+        Some(PhysicalAddress::new(found.1))
     }
 
     /// Remembers `frame` as the copy of a table that is not known yet, if there is room.
-    pub(crate) fn remember(&mut self, table: u64, level: Level, frame: u64) {
+    pub(crate) fn remember(&mut self, table: PhysicalAddress, level: Level, frame: PhysicalAddress) {
         if self.used * 2 >= self.slots.len() {
             self.grow();
         }
-        self.insert(key(table, level), frame);
+        self.insert(key(table, level), frame.get());
     }
 
     /// Forgets a table whose copy is no more.
-    pub(crate) fn forget(&mut self, table: u64, level: Level) {
+    pub(crate) fn forget(&mut self, table: PhysicalAddress, level: Level) {
         if let Some(place) = self.place(key(table, level)) {
             self.slots[place].0 = FORGOTTEN;
         }
@@ -76,45 +78,49 @@ impl Copies {
 }
 
 /// Tables are page-aligned: the level fits below the address.
-fn key(table: u64, level: Level) -> u64 {
-    table | u64::from(level.number())
+fn key(table: PhysicalAddress, level: Level) -> u64 {
+    table.get() | u64::from(level.number())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frame(number: u64) -> PhysicalAddress {
+        PhysicalAddress::new(number << 12)
+    }
+
     #[test]
     fn one_page_at_two_levels_is_two_tables() {
         let mut copies = Copies::default();
-        copies.remember(0x1000, Level::ONE, 7);
-        assert_eq!(copies.find(0x1000, Level::ONE), Some(7));
-        assert_eq!(copies.find(0x1000, Level::TWO), None);
+        copies.remember(PhysicalAddress::new(0x1000), Level::ONE, frame(7));
+        assert_eq!(copies.find(PhysicalAddress::new(0x1000), Level::ONE), Some(frame(7)));
+        assert_eq!(copies.find(PhysicalAddress::new(0x1000), Level::TWO), None);
     }
 
     #[test]
     fn tables_that_lie_side_by_side_are_all_remembered() {
         let mut copies = Copies::default();
         for table in 0..10_000 {
-            copies.remember(table << 12, Level::ONE, table);
+            copies.remember(frame(table), Level::ONE, frame(table));
         }
-        assert!((0..10_000).all(|table| copies.find(table << 12, Level::ONE) == Some(table)));
+        assert!((0..10_000).all(|table| copies.find(frame(table), Level::ONE) == Some(frame(table))));
     }
 
     #[test]
     fn a_table_that_was_forgotten_is_not_found_and_the_others_are() {
         let mut copies = Copies::default();
-        (0..100).for_each(|table| copies.remember(table << 12, Level::TWO, table));
-        copies.forget(7 << 12, Level::TWO);
-        copies.forget(7 << 12, Level::ONE);
-        copies.forget(7 << 12, Level::TWO);
-        let found = (0..100).filter(|table| copies.find(table << 12, Level::TWO).is_some());
+        (0..100).for_each(|table| copies.remember(frame(table), Level::TWO, frame(table)));
+        copies.forget(frame(7), Level::TWO);
+        copies.forget(frame(7), Level::ONE);
+        copies.forget(frame(7), Level::TWO);
+        let found = (0..100).filter(|table| copies.find(frame(*table), Level::TWO).is_some());
         assert_eq!(found.count(), 99);
-        assert_eq!(copies.find(7 << 12, Level::TWO), None);
+        assert_eq!(copies.find(frame(7), Level::TWO), None);
     }
 
     #[test]
     fn an_empty_map_finds_nothing() {
-        assert_eq!(Copies::default().find(0, Level::FIVE), None);
+        assert_eq!(Copies::default().find(frame(0), Level::FIVE), None);
     }
 }

@@ -1,6 +1,6 @@
 //! A domain with tables of our own: where new mappings go.
 
-use machine::{Frames, OldMemory, PAGE_SIZE, Range};
+use machine::{Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 use vtd::capability::Capability;
 use vtd::paging::{AddressWidth, Level, Permission};
 use vtd::stage::Stage;
@@ -25,7 +25,7 @@ pub(crate) struct Domain {
     /// Level of the root table.
     pub(crate) top: Level,
     /// Root table; `None` while the domain is blocked.
-    pub(crate) root: Option<u64>,
+    pub(crate) root: Option<PhysicalAddress>,
     /// I/O addresses: what the old kernel mapped is reserved.
     pub(crate) space: iova::Space,
     /// Where tables are kept in place: these addresses are the last that new mappings get.
@@ -51,7 +51,7 @@ const KEPT_RANGES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
     /// These addresses cannot be mapped as wanted without changing what the old kernel mapped.
-    Occupied(Range),
+    Occupied(Range<IoAddress>),
     /// There are no frames for tables.
     OutOfFrames,
 }
@@ -73,7 +73,8 @@ impl Domain {
         let bits = top.width().min(capability.guest_address_bits());
         let bits = if stage == Stage::First { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
-        let space = iova::Space::new(Range::new(PAGE_SIZE, end), reserved_ranges).map_err(|_| OutOfMemory)?;
+        let space =
+            iova::Space::new(Range::from(PAGE_SIZE..end), reserved_ranges).map_err(|_| OutOfMemory)?;
         let kept = iova::Space::new(space.window(), KEPT_RANGES).map_err(|_| OutOfMemory)?;
         let outcome = Outcome::Duplicated;
         Ok(Self {
@@ -94,7 +95,7 @@ impl Domain {
     }
 
     /// The root table, which is made if there is none.
-    pub(crate) fn root_table(&mut self, frames: &mut impl Frames) -> Option<u64> {
+    pub(crate) fn root_table(&mut self, frames: &mut impl Frames) -> Option<PhysicalAddress> {
         if self.root.is_none() {
             self.root = new_table(frames);
         }
@@ -107,7 +108,7 @@ impl Domain {
     }
 
     /// Allocates I/O addresses, where tables are kept in place only if there are no others.
-    pub(crate) fn allocate(&mut self, len: u64) -> Option<u64> {
+    pub(crate) fn allocate(&mut self, len: u64) -> Option<IoAddress> {
         let window = self.space.window();
         let mut start = window.start;
         for kept in self.kept.reserved() {
@@ -124,14 +125,14 @@ impl Domain {
     /// Makes the tables that a mapping needs; changes no translation.
     pub(crate) fn prepare(
         &mut self,
-        iova: Range,
+        iova: Range<IoAddress>,
         permission: Permission,
         lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
             let table = self.leaf_table(piece.start, permission, lender, frames)?;
-            if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
+            if indices(piece).any(|index| self.stage.entry(frames.table(table.get())[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
         }
@@ -141,37 +142,38 @@ impl Domain {
     /// Stores the leaves of a prepared mapping.
     pub(crate) fn fill(
         &mut self,
-        iova: Range,
-        target: u64,
+        iova: Range<IoAddress>,
+        target: PhysicalAddress,
         permission: Permission,
         frames: &mut impl Frames,
     ) {
         for piece in pieces(iova) {
             let Some(table) = self.find_leaf_table(piece.start, frames) else { return };
-            let addresses = (target + (piece.start - iova.start)..).step_by(PAGE_SIZE as usize);
+            let first = target.saturating_add(piece.start.count_since(iova.start));
+            let addresses = (0..).map(|page| first.saturating_add(page * PAGE_SIZE));
             for (index, address) in indices(piece).zip(addresses) {
-                frames.store(table, index, self.stage.leaf(Level::ONE, address, permission).bits);
+                frames.store(table.get(), index, self.stage.leaf(Level::ONE, address, permission).bits);
             }
-            frames.publish(table, indices(piece));
+            frames.publish(table.get(), indices(piece));
         }
     }
 
     /// Clears the leaves of a mapping; its tables stay for the next one.
-    pub(crate) fn clear(&mut self, iova: Range, frames: &mut impl Frames) {
+    pub(crate) fn clear(&mut self, iova: Range<IoAddress>, frames: &mut impl Frames) {
         for piece in pieces(iova) {
             let Some(table) = self.find_leaf_table(piece.start, frames) else { continue };
             for index in indices(piece) {
-                frames.store(table, index, self.stage.blocked().bits);
+                frames.store(table.get(), index, self.stage.blocked().bits);
             }
-            frames.publish(table, indices(piece));
+            frames.publish(table.get(), indices(piece));
         }
     }
 
     /// The table of level 1 for an address, if there is one.
-    fn find_leaf_table(&self, iova: u64, frames: &impl Frames) -> Option<u64> {
+    fn find_leaf_table(&self, iova: IoAddress, frames: &impl Frames) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (self.root?, self.top);
         while let Some(below) = level.below() {
-            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
+            let entry = self.stage.entry(frames.table(table.get())[level.index(iova)]);
             table = entry.table();
             if !entry.present() || entry.is_leaf(level) || entry.is_marked() {
                 return None;
@@ -184,16 +186,16 @@ impl Domain {
     /// The table of level 1 for an address; missing tables on the way are made.
     fn leaf_table(
         &mut self,
-        iova: u64,
+        iova: IoAddress,
         permission: Permission,
         lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
-    ) -> Result<u64, Unfit> {
+    ) -> Result<PhysicalAddress, Unfit> {
         let mut table = self.root.ok_or(Unfit::OutOfFrames)?;
         let mut level = self.top;
         while let Some(below) = level.below() {
             let index = level.index(iova);
-            let entry = self.stage.entry(frames.table(table)[index]);
+            let entry = self.stage.entry(frames.table(table.get())[index]);
             let next = if !entry.present() {
                 add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)
             } else if entry.is_leaf(level) || !entry.allows(permission) {
@@ -217,46 +219,49 @@ impl Domain {
     /// those point to [borrowed](crate::borrowed) tables, which others use too.
     fn relink(
         &mut self,
-        table: u64,
+        table: PhysicalAddress,
         index: usize,
         below: Level,
         lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
-    ) -> Result<u64, Danger> {
-        let entry = self.stage.entry(frames.table(table)[index]);
+    ) -> Result<PhysicalAddress, Danger> {
+        let entry = self.stage.entry(frames.table(table.get())[index]);
         let copy = lender.copy(entry, below, frames)?;
-        frames.store(table, index, entry.with_table(copy).unmarked().bits);
-        frames.publish(table, index..index + 1);
+        frames.store(table.get(), index, entry.with_table(copy).unmarked().bits);
+        frames.publish(table.get(), index..index + 1);
         self.relinked = true;
         Ok(copy)
     }
 }
 
 /// The addresses around `iova` that one entry of this level speaks of are in use.
-fn occupied(iova: u64, level: Level) -> Unfit {
-    let start = iova & !(level.span() - 1);
-    Unfit::Occupied(Range::new(start, start + level.span()))
+fn occupied(iova: IoAddress, level: Level) -> Unfit {
+    Unfit::Occupied(level.entry_span(iova.align_down(level.span())))
 }
 
 /// Links a new table into a table that hardware may be walking.
-fn add_table(stage: Stage, table: u64, index: usize, frames: &mut impl Frames) -> Option<u64> {
+fn add_table(
+    stage: Stage,
+    table: PhysicalAddress,
+    index: usize,
+    frames: &mut impl Frames,
+) -> Option<PhysicalAddress> {
     let new = new_table(frames)?;
-    frames.store(table, index, stage.table(new).bits);
-    frames.publish(table, index..index + 1);
+    frames.store(table.get(), index, stage.table(new).bits);
+    frames.publish(table.get(), index..index + 1);
     Some(new)
 }
 
 /// A range of I/O addresses, cut where one table of level 1 ends and the next begins.
-fn pieces(iova: Range) -> impl Iterator<Item = Range> {
-    let span = Level::TWO.span();
-    let first = iova.start & !(span - 1);
-    (first..iova.end)
-        .step_by(span as usize)
-        .map(move |start| Range::new(start, start + span).intersection(iova))
+fn pieces(iova: Range<IoAddress>) -> impl Iterator<Item = Range<IoAddress>> {
+    let first = Level::ONE.table_span(iova.start.align_down(Level::TWO.span()));
+    let next = |piece: &Range<IoAddress>| Some(Level::ONE.table_span(piece.end));
+    let pieces = core::iter::successors(Some(first), next);
+    pieces.map(move |piece| piece.intersection(iova)).take_while(|piece| !piece.is_empty())
 }
 
 /// Indices of a piece's pages in its table of level 1.
-fn indices(piece: Range) -> core::ops::Range<usize> {
+fn indices(piece: Range<IoAddress>) -> core::ops::Range<usize> {
     let first = Level::ONE.index(piece.start);
     first..first + (piece.len() / PAGE_SIZE) as usize
 }

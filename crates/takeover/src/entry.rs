@@ -1,7 +1,7 @@
 //! The entry that decides how a device's requests are translated: a context entry in legacy mode, a PASID table
 //! entry in scalable mode. Both say much the same, in different words.
 
-use machine::{Frames, PAGE_SHIFT};
+use machine::{Frames, PAGE_SHIFT, PhysicalAddress};
 use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{FirstStagePagingMode, PasidEntry, PasidFirstStage, PasidSecondStage, PasidTranslationType};
@@ -24,7 +24,7 @@ pub enum Entry {
 /// Where an entry is in own frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    pub(crate) table: u64,
+    pub(crate) table: PhysicalAddress,
     /// First word.
     pub(crate) word: usize,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
     pub(crate) stage: Stage,
-    pub(crate) root: u64,
+    pub(crate) root: PhysicalAddress,
     pub(crate) width: AddressWidth,
     /// Domain-id.
     pub(crate) id: u16,
@@ -125,7 +125,7 @@ impl Entry {
 
     /// The entry at this place.
     pub(crate) fn load(mode: Mode, slot: Slot, frames: &impl Frames) -> Self {
-        let word = |offset| frames.load(slot.table, slot.word + offset);
+        let word = |offset| frames.load(slot.table.get(), slot.word + offset);
         match mode {
             Mode::Legacy => Self::Context(ContextEntry::from_words(word(0), word(1))),
             Mode::Scalable => Self::Pasid(PasidEntry::from_words(core::array::from_fn(word))),
@@ -142,7 +142,7 @@ impl Entry {
     /// Writes the entry where no hardware uses it yet.
     pub(crate) fn fill(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
-        frames.table_mut(slot.table)[slot.word..slot.word + count].copy_from_slice(&words[..count]);
+        frames.table_mut(slot.table.get())[slot.word..slot.word + count].copy_from_slice(&words[..count]);
     }
 
     /// Writes the entry where there was none, and where hardware may be reading: the word that makes it present last.
@@ -157,12 +157,12 @@ fn link_context(entry: ContextEntry, link: Link) -> ContextEntry {
         TranslationType::PASS_THROUGH => TranslationType::TRANSLATED,
         other => other,
     };
-    let low = entry.low.with_frame(link.root >> PAGE_SHIFT).with_translation(translation);
+    let low = entry.low.with_frame(link.root.get() >> PAGE_SHIFT).with_translation(translation);
     ContextEntry { low, high: entry.high.with_width(link.width).with_domain(link.id) }
 }
 
 fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
-    let frame = link.root >> PAGE_SHIFT;
+    let frame = link.root.get() >> PAGE_SHIFT;
     let domain = entry.domain.with_domain(link.id);
     match link.stage {
         Stage::First => {
@@ -195,9 +195,9 @@ pub(crate) fn store_words(words: &[u64], slot: Slot, frames: &mut impl Frames) {
     for (offset, word) in words.iter().enumerate().rev() {
         let at = slot.word + offset;
         if offset == 0 {
-            frames.publish(slot.table, at + 1..at + words.len());
+            frames.publish(slot.table.get(), at + 1..at + words.len());
         }
-        frames.store(slot.table, at, *word);
+        frames.store(slot.table.get(), at, *word);
     }
-    frames.publish(slot.table, slot.word..slot.word + 1);
+    frames.publish(slot.table.get(), slot.word..slot.word + 1);
 }

@@ -4,7 +4,7 @@
 use core::error::Error;
 use core::fmt;
 
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::TableMode;
 
 use crate::growth::OutOfMemory;
@@ -32,10 +32,10 @@ pub enum Reason {
     Mode(TableMode),
     /// The root table is not in the machine's memory.
     #[error("the root table at {0:#x} is not in memory")]
-    RootUnreadable(u64),
+    RootUnreadable(PhysicalAddress),
     /// The root table is in the capture kernel's memory.
     #[error("the root table at {0:#x} is in the capture kernel's memory")]
-    RootInOwnMemory(u64),
+    RootInOwnMemory(PhysicalAddress),
     /// There are not enough frames for root and context tables, or for the queue.
     #[error("no frames are left")]
     OutOfFrames,
@@ -135,7 +135,7 @@ pub enum AttachError {
 pub enum MapError {
     /// The physical range is empty, not made of whole pages, or beyond what entries can hold.
     #[error("{0} is not a range of pages")]
-    NotPages(Range),
+    NotPages(Range<PhysicalAddress>),
     /// No I/O addresses are free in the domain.
     #[error("no I/O addresses are free")]
     NoAddress,
@@ -144,7 +144,7 @@ pub enum MapError {
     OutOfFrames,
     /// The range was not mapped by [`Takeover::map`](crate::Takeover::map).
     #[error("{0} was not mapped")]
-    NotMapped(Range),
+    NotMapped(Range<IoAddress>),
     /// The unit did not answer.
     #[error(transparent)]
     Unit(#[from] UnitError),

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::PhysicalAddress;
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
 use vtd::paging::{AddressWidth, Level};
@@ -67,7 +68,7 @@ pub(crate) struct Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Translation {
     /// Through the tables under the root table at this address. In nested translation these are the second stage's.
-    Tables(u64),
+    Tables(PhysicalAddress),
     /// Their addresses are physical: pass-through.
     Identity,
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::discriminant;
 
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::context::TranslationType;
 use vtd::paging::AddressWidth;
 use vtd::pasid::PasidTranslationType;
@@ -49,13 +49,13 @@ pub enum Danger {
     ReservedBits,
     /// The table at this address is not in the machine's memory.
     #[error("the table at {0:#x} is not in memory")]
-    TableUnreadable(u64),
+    TableUnreadable(PhysicalAddress),
     /// The table at this address is in the capture kernel's memory.
     #[error("the table at {0:#x} is in the capture kernel's memory")]
-    TableInOwnMemory(u64),
+    TableInOwnMemory(PhysicalAddress),
     /// A mapping reaches the capture kernel's memory at this address.
     #[error("maps the capture kernel's memory at {0:#x}")]
-    ReachesOwnMemory(u64),
+    ReachesOwnMemory(PhysicalAddress),
     /// What is there is no memory, and in pass-through it could be reached; there are no large pages to map it with.
     #[error("holds no memory, and is not mapped for want of large pages")]
     NoMemory,
@@ -110,7 +110,7 @@ pub enum Place {
         /// Domain-id, as it is now.
         id: u16,
         /// I/O addresses.
-        iova: Range,
+        iova: Range<IoAddress>,
     },
 }
 

@@ -5,15 +5,16 @@
 //! and, where large pages make that cheap, whatever else firmware and PCI tell of (registers of peers, memory that
 //! firmware keeps), each up to the boundary of a large page, since more may be there than was told.
 
-use machine::{ENTRIES, Range};
+use machine::{ENTRIES, IoAddress, PhysicalAddress, Position, Range};
+use vtd::INTERRUPT_WINDOW;
 use vtd::capability::Capability;
 use vtd::paging::Level;
 use vtd::stage::{ReservedBits, Stage};
 
-use crate::surroundings::{INTERRUPTS, Surroundings};
+use crate::surroundings::Surroundings;
 
 /// Where there is room, new mappings go above this: below may be more than firmware and PCI tell of.
-const CROWDED: Range = Range::new(0, 4 << 30);
+const CROWDED: Range<IoAddress> = Range::new(IoAddress::new(0), IoAddress::new(4 << 30));
 /// What must be left above.
 const ROOM: u64 = 1 << 30;
 
@@ -46,12 +47,13 @@ impl<'a> Identity<'a> {
     }
 
     /// What the entry of this level is that covers the addresses from `base`.
-    pub(crate) fn piece(&self, level: Level, base: u64) -> Piece {
-        let span = Range::new(base, base + level.span());
+    pub(crate) fn piece(&self, level: Level, base: IoAddress) -> Piece {
+        let span = level.entry_span(base);
         if !self.ranges().any(|range| range.overlaps(span)) || self.is_cut_out(span) {
             return Piece::Nothing;
         }
-        let free = !self.surroundings.own_memory().touches(span) && !INTERRUPTS.overlaps(span);
+        let free =
+            !self.surroundings.own_memory().touches(same_memory(span)) && !INTERRUPT_WINDOW.overlaps(span);
         match level.below() {
             None if free => Piece::Leaf,
             None => Piece::Nothing,
@@ -63,14 +65,14 @@ impl<'a> Identity<'a> {
     /// How many tables the map takes under a root of this level: counted to one more than `limit`.
     pub(crate) fn count(&self, top: Level, limit: u64) -> u64 {
         let mut count = 0;
-        self.count_below(top, 0, limit, &mut count);
+        self.count_below(top, IoAddress::new(0), limit, &mut count);
         count
     }
 
-    fn count_below(&self, level: Level, base: u64, limit: u64, count: &mut u64) {
+    fn count_below(&self, level: Level, base: IoAddress, limit: u64, count: &mut u64) {
         *count += 1;
-        for index in 0..ENTRIES as u64 {
-            let base = base + index * level.span();
+        for index in 0..ENTRIES {
+            let base = level.address_at(base, index);
             if *count > limit {
                 return;
             }
@@ -81,44 +83,60 @@ impl<'a> Identity<'a> {
     }
 
     /// What is mapped, but for what is cut out of it.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> + use<'a> {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<IoAddress>> + use<'a> {
         let granule = self.largest.span();
         let bits = self.surroundings.host_address_bits;
-        let limit = 1u64.checked_shl(bits).unwrap_or(u64::MAX) & !(granule - 1);
+        let limit = IoAddress::new(1u64.checked_shl(bits).unwrap_or(u64::MAX)).align_down(granule);
         let others = if self.largest == Level::ONE { &[] } else { self.surroundings.kept_free };
-        self.surroundings.memory.iter().chain(others).filter(|range| !range.is_empty()).map(move |range| {
-            let end = range.end.checked_next_multiple_of(granule).unwrap_or(limit);
-            Range::new(range.start & !(granule - 1), end.min(limit))
+        let memory = self.surroundings.memory.iter().map(|range| same_addresses(*range));
+        memory.chain(others.iter().copied()).filter(|range| !range.is_empty()).map(move |range| {
+            let end = range.end.get().checked_next_multiple_of(granule).map_or(limit, IoAddress::new);
+            Range::new(range.start.align_down(granule), end.min(limit))
         })
     }
 
     /// What was told of and is not mapped for want of large pages.
-    pub(crate) fn left_out(&self) -> &'a [Range] {
+    pub(crate) fn left_out(&self) -> &'a [Range<IoAddress>] {
         if self.largest == Level::ONE { self.surroundings.kept_free } else { &[] }
     }
 
     /// The addresses below those that new mappings should get, if there is room above in a domain that ends at `end`.
-    pub(crate) fn crowded(&self, end: u64) -> Range {
-        let memory = self.surroundings.memory.iter().map(|range| range.end).max().unwrap_or(0);
-        let crowded = Range::new(0, memory.max(CROWDED.end));
-        if end.saturating_sub(crowded.end) >= ROOM { crowded } else { Range::default() }
+    pub(crate) fn crowded(&self, end: IoAddress) -> Range<IoAddress> {
+        let memory = self.surroundings.memory.iter().map(|range| same_addresses(*range).end);
+        let crowded = Range::new(CROWDED.start, memory.fold(CROWDED.end, IoAddress::max));
+        if end.count_since(crowded.end) >= ROOM { crowded } else { Range::default() }
     }
 
-    fn is_cut_out(&self, span: Range) -> bool {
-        self.surroundings.own_memory().covers(span) || INTERRUPTS.covers(span)
+    fn is_cut_out(&self, span: Range<IoAddress>) -> bool {
+        self.surroundings.own_memory().covers(same_memory(span)) || INTERRUPT_WINDOW.covers(span)
     }
 
-    fn is_mapped(&self, span: Range) -> bool {
+    fn is_mapped(&self, span: Range<IoAddress>) -> bool {
         self.ranges().any(|range| range.covers(span))
     }
+}
+
+/// The I/O addresses of memory that is mapped to itself.
+pub(crate) fn same_addresses(memory: Range<PhysicalAddress>) -> Range<IoAddress> {
+    Range::from(memory.start.get()..memory.end.get())
+}
+
+/// The memory at I/O addresses that are mapped to themselves.
+fn same_memory(addresses: Range<IoAddress>) -> Range<PhysicalAddress> {
+    Range::from(addresses.start.get()..addresses.end.get())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MEMORY: [Range; 2] = [Range::new(0, 0x8000_0000), Range::new(0x1_0000_0000, 0x1_8000_0800)];
-    const OWN: [Range; 1] = [Range::new(0x2E00_0000, 0x2F00_0000)];
+    const MEMORY: [Range<PhysicalAddress>; 2] =
+        [memory(0, 0x8000_0000), memory(0x1_0000_0000, 0x1_8000_0800)];
+    const OWN: [Range<PhysicalAddress>; 1] = [memory(0x2E00_0000, 0x2F00_0000)];
+
+    const fn memory(start: u64, end: u64) -> Range<PhysicalAddress> {
+        Range::new(PhysicalAddress::new(start), PhysicalAddress::new(end))
+    }
 
     fn surroundings() -> Surroundings<'static> {
         Surroundings { host_address_bits: 39, memory: &MEMORY, own: &OWN, kept_free: &[], device_tlbs: &[] }
@@ -132,56 +150,56 @@ mod tests {
     fn the_capture_kernels_memory_is_cut_out_of_a_large_page() {
         let surroundings = surroundings();
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
-        assert_eq!(identity.piece(Level::THREE, 0), Piece::Table(Level::TWO));
-        assert_eq!(identity.piece(Level::THREE, 0x4000_0000), Piece::Leaf);
-        assert_eq!(identity.piece(Level::TWO, 0x2DE0_0000), Piece::Leaf);
-        assert_eq!(identity.piece(Level::TWO, 0x2E00_0000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0)), Piece::Table(Level::TWO));
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x4000_0000)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::TWO, IoAddress::new(0x2DE0_0000)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::TWO, IoAddress::new(0x2E00_0000)), Piece::Nothing);
     }
 
     #[test]
     fn what_lies_beside_memory_is_mapped_to_the_end_of_a_large_page() {
         let surroundings = surroundings();
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
-        assert_eq!(identity.piece(Level::THREE, 0x8000_0000), Piece::Nothing);
-        assert_eq!(identity.piece(Level::THREE, 0x1_8000_0000), Piece::Leaf);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x8000_0000)), Piece::Nothing);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x1_8000_0000)), Piece::Leaf);
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
-        assert_eq!(identity.piece(Level::ONE, 0x1_8000_0000), Piece::Leaf);
-        assert_eq!(identity.piece(Level::ONE, 0x1_8000_1000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0x1_8000_0000)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0x1_8000_1000)), Piece::Nothing);
     }
 
     /// The window at 3 GiB holds registers of peers, and the interrupt addresses, which no table may map.
     #[test]
     fn peers_are_mapped_where_that_is_cheap_and_interrupts_never() {
-        let window = [Range::new(0xC000_0000, 0x1_0000_0000)];
+        let window = [Range::from(0xC000_0000..0x1_0000_0000)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
-        assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Table(Level::TWO));
-        assert_eq!(identity.piece(Level::TWO, 0xFEA0_0000), Piece::Leaf);
-        assert_eq!(identity.piece(Level::ONE, 0xFEDF_F000), Piece::Leaf);
-        assert_eq!(identity.piece(Level::ONE, 0xFEE0_0000), Piece::Nothing);
-        assert_eq!(identity.piece(Level::ONE, 0xFEEF_F000), Piece::Nothing);
-        assert_eq!(identity.piece(Level::ONE, 0xFEF0_0000), Piece::Leaf);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0xC000_0000)), Piece::Table(Level::TWO));
+        assert_eq!(identity.piece(Level::TWO, IoAddress::new(0xFEA0_0000)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEDF_F000)), Piece::Leaf);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEE0_0000)), Piece::Nothing);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEEF_F000)), Piece::Nothing);
+        assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEF0_0000)), Piece::Leaf);
         assert_eq!(identity.left_out(), []);
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
-        assert_eq!(identity.piece(Level::THREE, 0xC000_0000), Piece::Nothing);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(0xC000_0000)), Piece::Nothing);
         assert_eq!(identity.left_out(), window);
     }
 
     #[test]
     fn nothing_is_mapped_beyond_the_machines_addresses() {
-        let window = [Range::new(1 << 38, u64::MAX)];
+        let window = [Range::from(1 << 38..u64::MAX)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
-        assert_eq!(identity.piece(Level::THREE, (1 << 39) - (1 << 30)), Piece::Leaf);
-        assert_eq!(identity.piece(Level::THREE, 1 << 39), Piece::Nothing);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new((1 << 39) - (1 << 30))), Piece::Leaf);
+        assert_eq!(identity.piece(Level::THREE, IoAddress::new(1 << 39)), Piece::Nothing);
     }
 
     #[test]
     fn new_mappings_go_above_memory_where_there_is_room() {
         let surroundings = surroundings();
         let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
-        assert_eq!(identity.crowded(1 << 39), Range::new(0, 0x1_8000_0800));
-        assert_eq!(identity.crowded(0x1_8000_1000), Range::default());
+        assert_eq!(identity.crowded(IoAddress::new(1 << 39)), Range::from(0..0x1_8000_0800));
+        assert_eq!(identity.crowded(IoAddress::new(0x1_8000_1000)), Range::default());
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //!
 //! ```
 //! # use core::error::Error;
-//! # use machine::{Clock, Frames, OldMemory, Range, Registers};
+//! # use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
 //! use takeover::{Failure, Limits, Surroundings, Unit, take_over};
 //! use vtd::{paging::Permission, source::SourceId};
 //!
@@ -32,15 +32,15 @@
 //!     old: &impl OldMemory,
 //!     frames: &mut impl Frames,
 //!     surroundings: &Surroundings<'_>,
-//!     buffer: Range,
-//! ) -> Result<u64, Box<dyn Error>> {
+//!     buffer: Range<PhysicalAddress>,
+//! ) -> Result<IoAddress, Box<dyn Error>> {
 //!     let unit = Unit::new(registers, 4096, clock)?;
 //!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default()).map_err(Failure::from)?;
 //!     for hazard in &taken.report().hazards.listed {
 //!         println!("{hazard}"); // such as "device 00:1f.3: reserved bits are set: blocked"
 //!     }
 //!     let disk = taken.attach(SourceId::at(0, 2, 0), &[], frames)?;
-//!     Ok(taken.map(&disk, buffer.start, buffer.len(), Permission::ReadWrite, old, frames)?)
+//!     Ok(taken.map(&disk, buffer, Permission::ReadWrite, old, frames)?)
 //! }
 //! # let size = model::random::Size { units: 1, domains: 3, functions: 5, runs: 5 };
 //! # let machine = model::Scenario::random(1, size).machine();
@@ -54,7 +54,7 @@
 //! #     device_tlbs: &[],
 //! # };
 //! # let (registers, clock, mut frames) = (machine.registers(0), machine.clock(), machine.frames(500));
-//! # let buffer = Range::new(own[0].end - 0x4000, own[0].end);
+//! # let buffer = Range::from(own[0].end.get() - 0x4000..own[0].end.get());
 //! # accept(registers, &clock, &machine.old_memory(), &mut frames, &surroundings, buffer).unwrap();
 //! ```
 //!

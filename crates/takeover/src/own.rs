@@ -1,34 +1,34 @@
 //! The capture kernel's own memory: what no inherited translation may reach, and no inherited table may lie in.
 
-use machine::{PAGE_SIZE, Range};
+use machine::{PAGE_SIZE, PhysicalAddress, Range};
 
 use crate::hazard::Danger;
 
 /// The capture kernel's own memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnMemory<'a>(pub(crate) &'a [Range]);
+pub(crate) struct OwnMemory<'a>(pub(crate) &'a [Range<PhysicalAddress>]);
 
 impl OwnMemory<'_> {
     /// Whether some of `memory` is ours.
-    pub(crate) fn touches(self, memory: Range) -> bool {
+    pub(crate) fn touches(self, memory: Range<PhysicalAddress>) -> bool {
         self.0.iter().any(|own| own.overlaps(memory))
     }
 
     /// Whether all of `memory` is ours.
-    pub(crate) fn covers(self, memory: Range) -> bool {
+    pub(crate) fn covers(self, memory: Range<PhysicalAddress>) -> bool {
         self.0.iter().any(|own| own.covers(memory))
     }
 
     /// Refuses an old kernel's table that lies where only ours can be.
-    pub(crate) fn refuse_table(self, address: u64) -> Result<(), Danger> {
+    pub(crate) fn refuse_table(self, address: PhysicalAddress) -> Result<(), Danger> {
         let table = Range::new(address, address.saturating_add(PAGE_SIZE));
         if self.touches(table) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
     }
 
     /// The smallest range of whole pages that holds all of it.
-    pub(crate) fn hull(self) -> Range {
-        let start = self.0.iter().map(|range| range.start).min().unwrap_or(0);
-        let end = self.0.iter().map(|range| range.end).max().unwrap_or(0);
-        Range::new(start & !(PAGE_SIZE - 1), end)
+    pub(crate) fn hull(self) -> Range<PhysicalAddress> {
+        let start = self.0.iter().map(|range| range.start).min().unwrap_or_default();
+        let end = self.0.iter().map(|range| range.end).max().unwrap_or_default();
+        Range::new(start.align_down(PAGE_SIZE), end)
     }
 }

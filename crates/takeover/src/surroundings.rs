@@ -2,14 +2,10 @@
 
 use core::time::Duration;
 
-use machine::Range;
-use vtd::INTERRUPT_WINDOW;
+use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::source::SourceId;
 
 use crate::own::OwnMemory;
-
-/// Requests to these addresses are interrupts; no table may map them (3.14).
-pub(crate) const INTERRUPTS: Range = Range::new(INTERRUPT_WINDOW.0, INTERRUPT_WINDOW.1 + 1);
 
 /// The machine around a unit: what is memory, what is ours, what devices' addresses may not be.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +13,12 @@ pub struct Surroundings<'a> {
     /// Physical address bits of the machine: the DMAR table's host address width.
     pub host_address_bits: u32,
     /// The machine's memory: what pass-through becomes a map of.
-    pub memory: &'a [Range],
+    pub memory: &'a [Range<PhysicalAddress>],
     /// The capture kernel's own memory, which no inherited translation may reach and no inherited table may lie in.
-    pub own: &'a [Range],
+    pub own: &'a [Range<PhysicalAddress>],
     /// I/O addresses that are never given to a driver: RMRRs and the windows of PCI bridges. The interrupt window is
     /// always kept free.
-    pub kept_free: &'a [Range],
+    pub kept_free: &'a [Range<IoAddress>],
     /// The devices that keep translations themselves.
     pub device_tlbs: &'a [DeviceTlb],
 }

@@ -40,7 +40,7 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     let mode = copy.tables.mode;
     start_invalidation(unit, mode, frames)?;
     let root =
-        RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root >> PAGE_SHIFT);
+        RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root.get() >> PAGE_SHIFT);
     load_root(unit, copy.old_root, root)?;
     check_root(&unit.unit, root)?;
     unit.forget(Scope::Everything, frames).map_err(after)?;

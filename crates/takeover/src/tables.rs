@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress};
 use vtd::capability::ExtendedCapability;
 use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
@@ -20,15 +20,15 @@ use crate::own::OwnMemory;
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) mode: Mode,
-    pub(crate) root: u64,
+    pub(crate) root: PhysicalAddress,
     /// Context tables, by the word of the root table that points to them.
-    contexts: Vec<(usize, u64)>,
+    contexts: Vec<(usize, PhysicalAddress)>,
     /// PASID directories and PASID tables.
-    pasid: Vec<u64>,
+    pasid: Vec<PhysicalAddress>,
 }
 
 impl Tables {
-    pub(crate) fn new(mode: Mode, root: u64) -> Self {
+    pub(crate) fn new(mode: Mode, root: PhysicalAddress) -> Self {
         Self { mode, root, contexts: Vec::new(), pasid: Vec::new() }
     }
 
@@ -38,17 +38,21 @@ impl Tables {
     }
 
     /// The context table that a word of the root table points to.
-    fn context_table(&self, root_word: usize) -> Option<u64> {
+    fn context_table(&self, root_word: usize) -> Option<PhysicalAddress> {
         let index = self.contexts.binary_search_by_key(&root_word, |known| known.0).ok()?;
         self.contexts.get(index).map(|known| known.1)
     }
 
-    pub(crate) fn remember_context_table(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+    pub(crate) fn remember_context_table(
+        &mut self,
+        root_word: usize,
+        table: PhysicalAddress,
+    ) -> Result<(), OutOfMemory> {
         let at = self.contexts.partition_point(|known| known.0 < root_word);
         insert(&mut self.contexts, at, (root_word, table))
     }
 
-    pub(crate) fn remember_pasid_table(&mut self, table: u64) -> Result<(), OutOfMemory> {
+    pub(crate) fn remember_pasid_table(&mut self, table: PhysicalAddress) -> Result<(), OutOfMemory> {
         push(&mut self.pasid, table)
     }
 
@@ -56,7 +60,7 @@ impl Tables {
     pub(crate) fn publish(&self, frames: &mut impl Frames) {
         let contexts = self.contexts.iter().map(|known| known.1);
         for table in self.pasid.iter().copied().chain(contexts).chain([self.root]) {
-            frames.publish(table, 0..ENTRIES);
+            frames.publish(table.get(), 0..ENTRIES);
         }
     }
 
@@ -79,7 +83,7 @@ impl Tables {
     /// Whether a device's entry lets it keep translations itself.
     pub(crate) fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
         let Some(table) = self.context_table(self.mode.root_word(source)) else { return false };
-        let word = frames.table(table)[self.mode.context_word(source)];
+        let word = frames.table(table.get())[self.mode.context_word(source)];
         match self.mode {
             Mode::Legacy => {
                 let entry = ContextLow::from_bits(word);
@@ -92,7 +96,11 @@ impl Tables {
         }
     }
 
-    fn context_table_for(&mut self, root_word: usize, frames: &mut impl Frames) -> Result<u64, AttachError> {
+    fn context_table_for(
+        &mut self,
+        root_word: usize,
+        frames: &mut impl Frames,
+    ) -> Result<PhysicalAddress, AttachError> {
         if let Some(table) = self.context_table(root_word) {
             return Ok(table);
         }
@@ -111,13 +119,13 @@ impl Tables {
         frames: &mut impl Frames,
     ) -> Result<Slot, AttachError> {
         let low = self.directory_for(context, frames)?;
-        let high = ScalableContextHigh::from_bits(frames.table(context.table)[context.word + 1]);
+        let high = ScalableContextHigh::from_bits(frames.table(context.table.get())[context.word + 1]);
         let pasid = if extended.rps() { high.rid_pasid() as usize } else { 0 };
         let index = pasid / PASID_TABLE_ENTRIES;
         if index >= low.directory_entries() {
             return Err(AttachError::NoPlace);
         }
-        let page = low.directory() + (index / ENTRIES) as u64 * PAGE_SIZE;
+        let page = low.directory().saturating_add((index / ENTRIES) as u64 * PAGE_SIZE);
         let table = self.pasid_table_for(Slot { table: page, word: index % ENTRIES }, frames)?;
         Ok(Slot { table, word: pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS })
     }
@@ -128,26 +136,30 @@ impl Tables {
         slot: Slot,
         frames: &mut impl Frames,
     ) -> Result<ScalableContextLow, AttachError> {
-        let old = ScalableContextLow::from_bits(frames.table(slot.table)[slot.word]);
+        let old = ScalableContextLow::from_bits(frames.table(slot.table.get())[slot.word]);
         if old.present() {
             return Ok(old);
         }
         let directory = new_table(frames).ok_or(AttachError::OutOfFrames)?;
         self.remember_pasid_table(directory)?;
-        let new = ScalableContextLow::new().with_present(true).with_frame(directory >> PAGE_SHIFT);
+        let new = ScalableContextLow::new().with_present(true).with_frame(directory.get() >> PAGE_SHIFT);
         store_words(&[new.into_bits(), 0, 0, 0], slot, frames);
         Ok(new)
     }
 
     /// The PASID table that the directory entry at this place names, which is made if there is none.
-    fn pasid_table_for(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<u64, AttachError> {
-        let old = PasidDirectoryEntry::from_bits(frames.table(slot.table)[slot.word]);
+    fn pasid_table_for(
+        &mut self,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<PhysicalAddress, AttachError> {
+        let old = PasidDirectoryEntry::from_bits(frames.table(slot.table.get())[slot.word]);
         if old.present() {
             return Ok(old.table());
         }
         let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
         self.remember_pasid_table(table)?;
-        let new = PasidDirectoryEntry::new().with_present(true).with_frame(table >> PAGE_SHIFT);
+        let new = PasidDirectoryEntry::new().with_present(true).with_frame(table.get() >> PAGE_SHIFT);
         store_words(&[new.into_bits()], slot, frames);
         Ok(table)
     }
@@ -155,13 +167,14 @@ impl Tables {
 
 /// Copies an old table into a frame of our own, unless it lies where no table of the old kernel can.
 pub(crate) fn copy_table(
-    address: u64,
+    address: PhysicalAddress,
     old: &impl OldMemory,
     frames: &mut impl Frames,
     own: OwnMemory<'_>,
-) -> Result<u64, Danger> {
+) -> Result<PhysicalAddress, Danger> {
     own.refuse_table(address)?;
-    frames.allocate_copy(old, address).map_err(|error| match error {
+    let copy = frames.allocate_copy(old, address.get());
+    copy.map(PhysicalAddress::new).map_err(|error| match error {
         CopyError::OutOfFrames => Danger::OverBudget,
         CopyError::Unreadable(_) => Danger::TableUnreadable(address),
     })
@@ -169,19 +182,19 @@ pub(crate) fn copy_table(
 
 /// Copies an old table into this frame; if that fails, the frame holds anything.
 pub(crate) fn read_table(
-    address: u64,
-    frame: u64,
+    address: PhysicalAddress,
+    frame: PhysicalAddress,
     old: &impl OldMemory,
     frames: &mut impl Frames,
     own: OwnMemory<'_>,
 ) -> Result<(), Danger> {
     own.refuse_table(address)?;
-    old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
+    old.read_table(address.get(), frames.table_mut(frame.get())).map_err(|_| Danger::TableUnreadable(address))
 }
 
 /// An empty table, published.
-pub(crate) fn new_table(frames: &mut impl Frames) -> Option<u64> {
+pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
     let table = frames.allocate()?;
     frames.publish(table, 0..ENTRIES);
-    Some(table)
+    Some(PhysicalAddress::new(table))
 }

@@ -1,6 +1,7 @@
 //! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
 //! its reason, and what the report says is so.
 
+use machine::PhysicalAddress;
 use model::walk::Reached;
 use model::{Access, Answer, Kind, Machine, Requester};
 use takeover::hazard::{Danger, Place};
@@ -64,7 +65,7 @@ impl Fate {
     }
 }
 
-fn is_captures(machine: &Machine, address: u64) -> bool {
+fn is_captures(machine: &Machine, address: PhysicalAddress) -> bool {
     machine.ranges(Kind::Capture).iter().any(|own| own.contains(address))
 }
 

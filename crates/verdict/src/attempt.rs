@@ -1,6 +1,6 @@
 //! Taking over a modelled machine.
 
-use machine::{Clock, Frames, OldMemory, Range, Registers};
+use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
 use model::random::RESERVED_MEMORY;
 use model::{Kind, Machine, Ticks, UnitRegisters};
 use std::time::Duration;
@@ -12,7 +12,10 @@ use vtd::source::SourceId;
 pub const REGISTERS: usize = 4096;
 
 /// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
-pub const KEPT_FREE: [Range; 2] = [RESERVED_MEMORY, Range::new(0xC000_0000, 0xFEC0_0000)];
+pub const KEPT_FREE: [Range<IoAddress>; 2] = [
+    Range::new(IoAddress::new(RESERVED_MEMORY.start.get()), IoAddress::new(RESERVED_MEMORY.end.get())),
+    Range::new(IoAddress::new(0xC000_0000), IoAddress::new(0xFEC0_0000)),
+];
 
 /// How long one wait may take on the model, where each look at the clock takes 1 ms.
 pub const DEADLINE: Duration = Duration::from_millis(300);
@@ -28,8 +31,8 @@ pub fn limits() -> Limits {
 /// What the capture kernel knows of a machine's memory.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    memory: Vec<Range>,
-    own: Vec<Range>,
+    memory: Vec<Range<PhysicalAddress>>,
+    own: Vec<Range<PhysicalAddress>>,
     host_address_bits: u32,
     device_tlbs: Vec<DeviceTlb>,
 }

@@ -44,7 +44,7 @@ fn ensure(holds: bool, wrong: impl FnOnce() -> String) -> Verdict {
 
 /// Both ends of a leaf, read and written.
 fn ends(leaf: &Reached) -> impl Iterator<Item = Access> + use<> {
-    let (requester, ends) = (leaf.requester, [leaf.iova, leaf.iova + leaf.memory.len() - 1]);
+    let (requester, ends) = (leaf.requester, [leaf.iova, leaf.iova.saturating_add(leaf.memory.len() - 1)]);
     let both = [Direction::Read, Direction::Write];
     ends.into_iter().flat_map(move |iova| both.map(|direction| requester.access(iova, direction)))
 }

@@ -1,5 +1,7 @@
 //! Context entries: one per device and function, naming its domain and tables (9.3, 9.4).
 
+use machine::PhysicalAddress;
+
 use bitfield_struct::bitfield;
 
 use crate::address_reserved;
@@ -78,8 +80,8 @@ impl ContextEntry {
     }
 
     /// Physical address of the second-stage root table.
-    pub const fn table(self) -> u64 {
-        self.low.frame() << 12
+    pub const fn table(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.low.frame() << 12)
     }
 
     /// Reserved bits that are set in the low and the high word; they make a present entry fault.
@@ -120,8 +122,8 @@ impl ScalableContextLow {
     }
 
     /// Physical address of the PASID directory.
-    pub const fn directory(self) -> u64 {
-        self.frame() << 12
+    pub const fn directory(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.frame() << 12)
     }
 }
 
@@ -179,7 +181,7 @@ mod tests {
         let entry = ContextEntry::from_words(0x1234_5000 | 1 << 2 | 1, 0x42 << 8 | 2);
         assert!(entry.low.present() && !entry.low.fault_disabled());
         assert_eq!(entry.low.translation(), TranslationType::DEVICE_TLB);
-        assert_eq!(entry.table(), 0x1234_5000);
+        assert_eq!(entry.table(), PhysicalAddress::new(0x1234_5000));
         assert_eq!(entry.high.width(), AddressWidth::BITS_48);
         assert_eq!(entry.high.domain(), 0x42);
         assert_eq!(entry.reserved_bits(39), (0, 0));

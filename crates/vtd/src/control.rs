@@ -1,6 +1,8 @@
 //! Registers that command a unit: global command and status, root table address, register-based invalidation,
 //! protected memory, interrupt remapping table address (11.4.4–11.4.6, 11.4.8, 11.4.10).
 
+use machine::PhysicalAddress;
+
 use bitfield_struct::bitfield;
 
 /// GSTS: what is on (11.4.4). Its bits are those of [`GlobalCommand`].
@@ -99,8 +101,8 @@ pub struct RootTableAddress {
 
 impl RootTableAddress {
     /// Physical address of the root table.
-    pub const fn address(self) -> u64 {
-        self.frame() << 12
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.frame() << 12)
     }
 }
 
@@ -247,7 +249,7 @@ mod tests {
     fn scalable_mode_is_bit_ten_of_the_root_table_address() {
         let rtaddr = RootTableAddress::from_bits(0x1_2345_6000 | 1 << 10);
         assert_eq!(rtaddr.mode(), TableMode::SCALABLE);
-        assert_eq!(rtaddr.address(), 0x1_2345_6000);
+        assert_eq!(rtaddr.address(), PhysicalAddress::new(0x1_2345_6000));
     }
 
     /// `DMA_CCMD_*` and `DMA_TLB_*` of Linux, `VTD_*_A` of QEMU.

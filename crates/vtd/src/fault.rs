@@ -1,5 +1,7 @@
 //! Faults as a unit records them: status, event control, fault records, reasons (chapter 7, 11.4.7).
 
+use machine::IoAddress;
+
 use bitfield_struct::bitfield;
 
 use crate::source::SourceId;
@@ -152,8 +154,8 @@ impl FaultRecord {
     }
 
     /// The page whose access faulted.
-    pub const fn address(self) -> u64 {
-        self.low.frame() << 12
+    pub const fn address(self) -> IoAddress {
+        IoAddress::new(self.low.frame() << 12)
     }
 }
 
@@ -185,7 +187,7 @@ mod tests {
         assert!(record.high.fault() && record.high.t1());
         assert_eq!(record.high.reason(), FaultReason::READ);
         assert_eq!(record.high.source(), SourceId(0x00FA));
-        assert_eq!(record.address(), 0xFFFF_E000);
+        assert_eq!(record.address(), IoAddress::new(0xFFFF_E000));
     }
 
     /// `dma_frcd_pasid_value`, `dma_frcd_pasid_present` of Linux, which read the record in words of 32 bits.

@@ -2,6 +2,8 @@
 //!
 //! Addresses are sign-extended: those that are not canonical are blocked before any table is read (3.6).
 
+use machine::{IoAddress, PhysicalAddress};
+
 use crate::capability::Capability;
 use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 
@@ -31,15 +33,15 @@ impl FirstStageEntry {
     /// A leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
     ///
     /// There are no write-only pages: all present ones can be read.
-    pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
+    pub const fn leaf(level: Level, address: PhysicalAddress, permission: Permission) -> Self {
         let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
         let write = if permission.writes() { WRITE } else { 0 };
-        Self(address & ADDRESS | PRESENT | USER | write | page_size)
+        Self(address.get() & ADDRESS | PRESENT | USER | write | page_size)
     }
 
     /// An entry that points to the next table, allowing all that the table allows.
-    pub const fn table(address: u64) -> Self {
-        Self(address & ADDRESS | PRESENT | WRITE | USER)
+    pub const fn table(address: PhysicalAddress) -> Self {
+        Self(address.get() & ADDRESS | PRESENT | WRITE | USER)
     }
 
     /// P: hardware looks at the rest of the entry.
@@ -84,17 +86,17 @@ impl FirstStageEntry {
 
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf of level 1. Of
     /// larger leaves bit 12 is the PAT bit: see [`page`](Self::page).
-    pub const fn address(self) -> u64 {
-        self.0 & ADDRESS
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.0 & ADDRESS)
     }
 
     /// The first byte of the page that a leaf of this level maps.
-    pub const fn page(self, level: Level) -> u64 {
-        self.0 & ADDRESS & !(level.span() - 1)
+    pub const fn page(self, level: Level) -> PhysicalAddress {
+        PhysicalAddress::new(self.0 & ADDRESS & !(level.span() - 1))
     }
 
     /// The mapping of `address` as a leaf of level `to`, with the rights and memory type of this leaf of level `from`.
-    pub const fn as_leaf_of(self, from: Level, to: Level, address: u64) -> Self {
+    pub const fn as_leaf_of(self, from: Level, to: Level, address: PhysicalAddress) -> Self {
         let pat = self.0 & if from.number() == 1 { PAT } else { LARGE_PAT } != 0;
         let rest = self.0 & !(ADDRESS | PAGE_SIZE);
         let shape = match (to.number(), pat) {
@@ -103,7 +105,7 @@ impl FirstStageEntry {
             (_, false) => PAGE_SIZE,
             (_, true) => PAGE_SIZE | LARGE_PAT,
         };
-        Self(rest | address & ADDRESS | shape)
+        Self(rest | address.get() & ADDRESS | shape)
     }
 
     /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
@@ -126,8 +128,9 @@ pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) ->
 
 /// Whether tables with a root of this level translate `address`: its upper bits equal the highest that is translated
 /// (3.6).
-pub const fn is_canonical(address: u64, top: Level) -> bool {
+pub const fn is_canonical(address: IoAddress, top: Level) -> bool {
     let unused = 64 - top.width();
+    let address = address.get();
     ((address << unused).cast_signed() >> unused).cast_unsigned() == address
 }
 
@@ -141,10 +144,19 @@ mod tests {
     /// EA is bit 10 in tables 34 to 40.
     #[test]
     fn entries_are_laid_out_as_linux_writes_them() {
-        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1234_5000, Permission::ReadWrite).0, 0x1234_5007);
-        assert_eq!(FirstStageEntry::leaf(Level::TWO, 0x20_0000, Permission::Write).0, 0x20_0087);
-        assert_eq!(FirstStageEntry::leaf(Level::ONE, 0x1000, Permission::Read).0, 0x1005);
-        assert_eq!(FirstStageEntry::table(0x1000).0, 0x1007);
+        assert_eq!(
+            FirstStageEntry::leaf(Level::ONE, PhysicalAddress::new(0x1234_5000), Permission::ReadWrite).0,
+            0x1234_5007
+        );
+        assert_eq!(
+            FirstStageEntry::leaf(Level::TWO, PhysicalAddress::new(0x20_0000), Permission::Write).0,
+            0x20_0087
+        );
+        assert_eq!(
+            FirstStageEntry::leaf(Level::ONE, PhysicalAddress::new(0x1000), Permission::Read).0,
+            0x1005
+        );
+        assert_eq!(FirstStageEntry::table(PhysicalAddress::new(0x1000)).0, 0x1007);
         let entry = FirstStageEntry(0x1234_5067 | 1 << 63);
         assert!(entry.present() && entry.writable() && entry.user() && entry.accessed() && entry.dirty());
         assert!(FirstStageEntry(0x400).extended_accessed() && !FirstStageEntry(!0x467).present());
@@ -185,22 +197,31 @@ mod tests {
     #[test]
     fn the_memory_type_moves_with_the_size_of_the_page() {
         let small = FirstStageEntry(0x20_0000 | 0xFF);
-        assert_eq!(small.as_leaf_of(Level::ONE, Level::TWO, 0x20_0000).0, 0x20_10FF);
+        assert_eq!(small.as_leaf_of(Level::ONE, Level::TWO, PhysicalAddress::new(0x20_0000)).0, 0x20_10FF);
         let large = FirstStageEntry(0x40_10E7 | 1 << 63);
-        assert_eq!(large.page(Level::TWO), 0x40_0000);
-        assert_eq!(large.as_leaf_of(Level::TWO, Level::ONE, 0x40_3000).0, 0x40_30E7 | 1 << 63);
-        assert_eq!(FirstStageEntry(0x40_00E7).as_leaf_of(Level::TWO, Level::ONE, 0x40_3000).0, 0x40_3067);
-        assert_eq!(FirstStageEntry(0x40_10E7).as_leaf_of(Level::THREE, Level::TWO, 0).0, 0x10E7);
+        assert_eq!(large.page(Level::TWO), PhysicalAddress::new(0x40_0000));
+        assert_eq!(
+            large.as_leaf_of(Level::TWO, Level::ONE, PhysicalAddress::new(0x40_3000)).0,
+            0x40_30E7 | 1 << 63
+        );
+        assert_eq!(
+            FirstStageEntry(0x40_00E7).as_leaf_of(Level::TWO, Level::ONE, PhysicalAddress::new(0x40_3000)).0,
+            0x40_3067
+        );
+        assert_eq!(
+            FirstStageEntry(0x40_10E7).as_leaf_of(Level::THREE, Level::TWO, PhysicalAddress::new(0)).0,
+            0x10E7
+        );
     }
 
     /// `VTD_FR_FS_NON_CANONICAL` of QEMU: bits 63:47, or 63:56, are all alike.
     #[test]
     fn addresses_are_sign_extended() {
-        assert!(is_canonical(0x0000_7FFF_FFFF_FFFF, Level::FOUR));
-        assert!(!is_canonical(0x0000_8000_0000_0000, Level::FOUR));
-        assert!(is_canonical(0xFFFF_8000_0000_0000, Level::FOUR));
-        assert!(is_canonical(0x0000_8000_0000_0000, Level::FIVE));
-        assert!(!is_canonical(0x0100_0000_0000_0000, Level::FIVE));
-        assert!(is_canonical(u64::MAX, Level::FIVE));
+        assert!(is_canonical(IoAddress::new(0x0000_7FFF_FFFF_FFFF), Level::FOUR));
+        assert!(!is_canonical(IoAddress::new(0x0000_8000_0000_0000), Level::FOUR));
+        assert!(is_canonical(IoAddress::new(0xFFFF_8000_0000_0000), Level::FOUR));
+        assert!(is_canonical(IoAddress::new(0x0000_8000_0000_0000), Level::FIVE));
+        assert!(!is_canonical(IoAddress::new(0x0100_0000_0000_0000), Level::FIVE));
+        assert!(is_canonical(IoAddress::new(u64::MAX), Level::FIVE));
     }
 }

@@ -70,9 +70,12 @@ pub mod second_stage;
 pub mod source;
 pub mod stage;
 
-/// Physical addresses that raise interrupts instead of reaching memory; requests to them are never translated
-/// through a page table (3.14). First and last byte.
-pub const INTERRUPT_WINDOW: (u64, u64) = (0xFEE0_0000, 0xFEEF_FFFF);
+use machine::{IoAddress, Range};
+
+/// Addresses that raise interrupts instead of reaching memory; requests to them are never translated through a page
+/// table (3.14).
+pub const INTERRUPT_WINDOW: Range<IoAddress> =
+    Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
 
 /// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.
 ///

@@ -1,5 +1,7 @@
 //! Levels and widths of page tables, which first and second stage share (3.6, 3.7).
 
+use machine::{IoAddress, Range};
+
 use crate::address_reserved;
 
 /// Bits of an address that one level translates.
@@ -66,9 +68,24 @@ impl Level {
         self.shift() + STRIDE
     }
 
+    /// The addresses, from `start`, that one entry of this level translates.
+    pub const fn entry_span(self, start: IoAddress) -> Range<IoAddress> {
+        Range::new(start, start.saturating_add(self.span()))
+    }
+
+    /// The addresses, from `start`, that a table of this level and those below it translate.
+    pub const fn table_span(self, start: IoAddress) -> Range<IoAddress> {
+        Range::new(start, start.saturating_add(1 << self.width()))
+    }
+
+    /// The first address that the entry at `index` translates, in a table that translates those from `start`.
+    pub const fn address_at(self, start: IoAddress, index: usize) -> IoAddress {
+        start.saturating_add(index as u64 * self.span())
+    }
+
     /// Which of the 512 entries translates this address.
-    pub const fn index(self, address: u64) -> usize {
-        (address >> self.shift() & 0x1FF) as usize
+    pub const fn index(self, address: IoAddress) -> usize {
+        (address.get() >> self.shift() & 0x1FF) as usize
     }
 
     /// The level of the tables that entries of this level point to; `None` below level 1.
@@ -141,11 +158,11 @@ mod tests {
     #[test]
     fn each_level_takes_its_nine_bits() {
         let address = 0x0000_FF80_4020_3FFF;
-        assert_eq!(Level::FIVE.index(address), 0);
-        assert_eq!(Level::FOUR.index(address), 0x1FF);
-        assert_eq!(Level::THREE.index(address), 1);
-        assert_eq!(Level::TWO.index(address), 1);
-        assert_eq!(Level::ONE.index(address), 3);
+        assert_eq!(Level::FIVE.index(IoAddress::new(address)), 0);
+        assert_eq!(Level::FOUR.index(IoAddress::new(address)), 0x1FF);
+        assert_eq!(Level::THREE.index(IoAddress::new(address)), 1);
+        assert_eq!(Level::TWO.index(IoAddress::new(address)), 1);
+        assert_eq!(Level::ONE.index(IoAddress::new(address)), 3);
         assert_eq!(Level::TWO.span(), 2 << 20);
         assert_eq!(Level::THREE.span(), 1 << 30);
     }

@@ -1,5 +1,7 @@
 //! PASID directory and PASID table entries of scalable mode (9.5, 9.6).
 
+use machine::PhysicalAddress;
+
 use bitfield_struct::bitfield;
 
 use crate::address_reserved;
@@ -27,8 +29,8 @@ pub struct PasidDirectoryEntry {
 
 impl PasidDirectoryEntry {
     /// Physical address of the PASID table.
-    pub const fn table(self) -> u64 {
-        self.frame() << 12
+    pub const fn table(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.frame() << 12)
     }
 
     /// Reserved bits that are set; they make a present entry fault.
@@ -178,13 +180,13 @@ impl PasidEntry {
     }
 
     /// Physical address of the second-stage root table.
-    pub const fn second_stage_table(self) -> u64 {
-        self.second.frame() << 12
+    pub const fn second_stage_table(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.second.frame() << 12)
     }
 
     /// Physical address of the first-stage root table.
-    pub const fn first_stage_table(self) -> u64 {
-        self.first.frame() << 12
+    pub const fn first_stage_table(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.first.frame() << 12)
     }
 
     /// Whether a bit is set that is reserved on every unit, which makes a present entry fault.

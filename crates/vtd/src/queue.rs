@@ -3,6 +3,8 @@
 //! A queue of 128-bit descriptors is for legacy mode; scalable mode demands 256-bit ones, whose upper half is zero in
 //! all that software here submits. Head and tail count bytes and step by the size of a descriptor.
 
+use machine::PhysicalAddress;
+
 use bitfield_struct::bitfield;
 
 use crate::control::Granularity;
@@ -25,8 +27,8 @@ pub struct QueueAddress {
 
 impl QueueAddress {
     /// Physical address of the queue.
-    pub const fn address(self) -> u64 {
-        self.frame() << 12
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.frame() << 12)
     }
 
     /// Bytes of the queue.
@@ -318,8 +320,8 @@ pub struct Wait {
 
 impl Wait {
     /// The descriptor that reports to `address`, which is a multiple of four.
-    pub const fn reporting_to(self, address: u64) -> Descriptor {
-        Descriptor::two(self.into_bits(), address & !3)
+    pub const fn reporting_to(self, address: PhysicalAddress) -> Descriptor {
+        Descriptor::two(self.into_bits(), address.get() & !3)
     }
 }
 
@@ -332,7 +334,7 @@ mod tests {
     #[test]
     fn queue_registers_are_qemus() {
         let iqa = QueueAddress::from_bits(0x1_2345_6000 | 0x800 | 2);
-        assert_eq!(iqa.address(), 0x1_2345_6000);
+        assert_eq!(iqa.address(), PhysicalAddress::new(0x1_2345_6000));
         assert_eq!((iqa.bytes(), iqa.descriptor_bytes()), (16384, 32));
         assert_eq!(QueueAddress::from_bits(0).descriptor_bytes(), 16);
     }
@@ -349,7 +351,11 @@ mod tests {
         assert_eq!(Descriptor::from(iotlb), Descriptor([0xD2, 0, 0, 0]));
         let pasid = PasidCacheInvalidation::new().with_granularity(PasidCacheInvalidation::GLOBAL);
         assert_eq!(Descriptor::from(pasid), Descriptor([0x37, 0, 0, 0]));
-        let wait = Wait::new().with_write(true).with_fence(true).with_data(2).reporting_to(0x5008);
+        let wait = Wait::new()
+            .with_write(true)
+            .with_fence(true)
+            .with_data(2)
+            .reporting_to(PhysicalAddress::new(0x5008));
         assert_eq!(wait, Descriptor([0x2_0000_0065, 0x5008, 0, 0]));
         let domain = ContextCacheInvalidation::from_bits(3 << 48 | 0x1234 << 32 | 0x42 << 16 | 0x31);
         assert_eq!((domain.source(), domain.domain(), domain.function_mask()), (SourceId(0x1234), 0x42, 3));

@@ -1,5 +1,7 @@
 //! Root entries: one per bus, naming its context tables (9.1, 9.2).
 
+use machine::PhysicalAddress;
+
 use bitfield_struct::bitfield;
 
 use crate::address_reserved;
@@ -22,13 +24,13 @@ pub struct ContextTablePointer {
 
 impl ContextTablePointer {
     /// Physical address of the context table.
-    pub const fn address(self) -> u64 {
-        self.frame() << 12
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.frame() << 12)
     }
 
     /// A present pointer to the table at `address`, whose low twelve bits are dropped.
-    pub const fn to(address: u64) -> Self {
-        Self::new().with_present(true).with_frame(address >> 12)
+    pub const fn to(address: PhysicalAddress) -> Self {
+        Self::new().with_present(true).with_frame(address.get() >> 12)
     }
 
     /// Reserved bits that are set; they make a present pointer fault.
@@ -62,9 +64,9 @@ mod tests {
     fn a_root_entry_is_laid_out_as_qemu_reads_it() {
         let entry = RootEntry::from_words(0x0012_3456_7001, 0);
         assert!(entry.low.present());
-        assert_eq!(entry.low.address(), 0x0012_3456_7000);
+        assert_eq!(entry.low.address(), PhysicalAddress::new(0x0012_3456_7000));
         assert_eq!(entry.low.reserved_bits(39), 0);
         assert_eq!(RootEntry::from_words(0x80_0000_0003, 0).low.reserved_bits(39), 0x80_0000_0002);
-        assert_eq!(ContextTablePointer::to(0x5000).into_bits(), 0x5001);
+        assert_eq!(ContextTablePointer::to(PhysicalAddress::new(0x5000)).into_bits(), 0x5001);
     }
 }

@@ -1,5 +1,7 @@
 //! Second-stage paging entries: what devices' addresses are translated with in legacy mode (9.8).
 
+use machine::PhysicalAddress;
+
 use crate::capability::Capability;
 use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
 
@@ -27,14 +29,14 @@ impl SecondStageEntry {
     pub(crate) const RIGHTS: u64 = READ | WRITE;
 
     /// A leaf of `level` that maps `address`, which is aligned to the level's span.
-    pub const fn leaf(level: Level, address: u64, permission: Permission) -> Self {
+    pub const fn leaf(level: Level, address: PhysicalAddress, permission: Permission) -> Self {
         let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
-        Self(address & ADDRESS | rights(permission) | page_size)
+        Self(address.get() & ADDRESS | rights(permission) | page_size)
     }
 
     /// An entry that points to the next table, allowing all that the table allows.
-    pub const fn table(address: u64) -> Self {
-        Self(address & ADDRESS | READ | WRITE)
+    pub const fn table(address: PhysicalAddress) -> Self {
+        Self(address.get() & ADDRESS | READ | WRITE)
     }
 
     /// Whether reads are allowed.
@@ -63,14 +65,14 @@ impl SecondStageEntry {
     }
 
     /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf.
-    pub const fn address(self) -> u64 {
-        self.0 & ADDRESS
+    pub const fn address(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.0 & ADDRESS)
     }
 
     /// The mapping of `address` as a leaf of level `to`: rights, memory type and ignored bits stay.
-    pub const fn as_leaf_of(self, to: Level, address: u64) -> Self {
+    pub const fn as_leaf_of(self, to: Level, address: PhysicalAddress) -> Self {
         let page_size = if to.number() > 1 { PAGE_SIZE } else { 0 };
-        Self(self.0 & !(ADDRESS | PAGE_SIZE) | address & ADDRESS | page_size)
+        Self(self.0 & !(ADDRESS | PAGE_SIZE) | address.get() & ADDRESS | page_size)
     }
 
     /// Reserved bits that are set, on a machine of `haw` physical address bits and a unit with these capabilities; they
@@ -107,9 +109,18 @@ mod tests {
     /// `DMA_PTE_*` of Linux: read bit 0, write bit 1, large page bit 7.
     #[test]
     fn entries_are_laid_out_as_linux_writes_them() {
-        assert_eq!(SecondStageEntry::leaf(Level::ONE, 0x1234_5000, Permission::ReadWrite).0, 0x1234_5003);
-        assert_eq!(SecondStageEntry::leaf(Level::TWO, 0x20_0000, Permission::Write).0, 0x20_0082);
-        assert_eq!(SecondStageEntry::leaf(Level::ONE, 0x1000, Permission::Read).0, 0x1001);
+        assert_eq!(
+            SecondStageEntry::leaf(Level::ONE, PhysicalAddress::new(0x1234_5000), Permission::ReadWrite).0,
+            0x1234_5003
+        );
+        assert_eq!(
+            SecondStageEntry::leaf(Level::TWO, PhysicalAddress::new(0x20_0000), Permission::Write).0,
+            0x20_0082
+        );
+        assert_eq!(
+            SecondStageEntry::leaf(Level::ONE, PhysicalAddress::new(0x1000), Permission::Read).0,
+            0x1001
+        );
         assert!(!SecondStageEntry(1 << 2).present());
         assert!(!SecondStageEntry(0x1003).is_leaf(Level::TWO));
     }
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn a_leaf_of_another_size_keeps_all_but_address_and_size() {
         let all = SecondStageEntry(u64::MAX);
-        assert_eq!(all.as_leaf_of(Level::ONE, 0x5000).0, 0xFFF0_0000_0000_5F7F);
-        assert_eq!(SecondStageEntry(3).as_leaf_of(Level::TWO, 0x20_0000).0, 0x20_0083);
+        assert_eq!(all.as_leaf_of(Level::ONE, PhysicalAddress::new(0x5000)).0, 0xFFF0_0000_0000_5F7F);
+        assert_eq!(SecondStageEntry(3).as_leaf_of(Level::TWO, PhysicalAddress::new(0x20_0000)).0, 0x20_0083);
     }
 }

@@ -3,6 +3,8 @@
 //! Both formats have 512 entries a table, the address and the page-size bit in the same places, and ignore bits 61:52.
 //! They differ in what makes an entry present, in the rights, and in the bits that hardware sets.
 
+use machine::{PhysicalAddress, Range};
+
 use crate::capability::Capability;
 use crate::first_stage::{self, FirstStageEntry};
 use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
@@ -32,7 +34,7 @@ impl Stage {
     ///
     /// What hardware notes is noted already: where it walks tables without snooping the processor's caches, it faults
     /// when it has to (3.10).
-    pub const fn leaf(self, level: Level, address: u64, permission: Permission) -> PageEntry {
+    pub const fn leaf(self, level: Level, address: PhysicalAddress, permission: Permission) -> PageEntry {
         let bits = match self {
             Self::First => FirstStageEntry::leaf(level, address, permission).0,
             Self::Second => SecondStageEntry::leaf(level, address, permission).0,
@@ -41,7 +43,7 @@ impl Stage {
     }
 
     /// An entry that points to the next table, allowing all that the table allows, marked used as leaves are.
-    pub const fn table(self, address: u64) -> PageEntry {
+    pub const fn table(self, address: PhysicalAddress) -> PageEntry {
         let bits = match self {
             Self::First => FirstStageEntry::table(address).0,
             Self::Second => SecondStageEntry::table(address).0,
@@ -118,23 +120,29 @@ impl PageEntry {
     }
 
     /// The next table, if this entry names one.
-    pub const fn table(self) -> u64 {
-        self.bits & ADDRESS
+    pub const fn table(self) -> PhysicalAddress {
+        PhysicalAddress::new(self.bits & ADDRESS)
     }
 
     /// The first byte of the page that a well-formed leaf of this level maps.
-    pub const fn page(self, level: Level) -> u64 {
-        self.bits & ADDRESS & !(level.span() - 1)
+    pub const fn page(self, level: Level) -> PhysicalAddress {
+        PhysicalAddress::new(self.bits & ADDRESS & !(level.span() - 1))
+    }
+
+    /// The memory that a well-formed leaf of this level maps.
+    pub const fn target(self, level: Level) -> Range<PhysicalAddress> {
+        let start = self.page(level);
+        Range::new(start, start.saturating_add(level.span()))
     }
 
     /// An entry that names a table, naming another: rights and ignored bits stay.
-    pub const fn with_table(self, table: u64) -> Self {
-        self.with_bits(self.bits & !ADDRESS | table & ADDRESS)
+    pub const fn with_table(self, table: PhysicalAddress) -> Self {
+        self.with_bits(self.bits & !ADDRESS | table.get() & ADDRESS)
     }
 
     /// The mapping of `address` by a leaf of level `to`, with all other properties of this leaf of level `from`. Above
     /// level 1 the unit must have such pages.
-    pub const fn as_leaf_of(self, from: Level, to: Level, address: u64) -> Self {
+    pub const fn as_leaf_of(self, from: Level, to: Level, address: PhysicalAddress) -> Self {
         self.with_bits(match self.stage {
             Stage::First => FirstStageEntry(self.bits).as_leaf_of(from, to, address).0,
             Stage::Second => SecondStageEntry(self.bits).as_leaf_of(to, address).0,
@@ -231,10 +239,16 @@ mod tests {
     /// 3.10: software sets A, D and EA beforehand.
     #[test]
     fn new_entries_need_no_note_of_their_use() {
-        assert_eq!(Stage::First.leaf(Level::ONE, 0x1000, Permission::Read).bits, 0x1465);
-        assert_eq!(Stage::First.table(0x1000).bits, 0x1467);
-        assert_eq!(Stage::Second.leaf(Level::TWO, 0x20_0000, Permission::Write).bits, 0x20_0382);
-        assert_eq!(Stage::Second.table(0x1000).bits, 0x1303);
+        assert_eq!(
+            Stage::First.leaf(Level::ONE, PhysicalAddress::new(0x1000), Permission::Read).bits,
+            0x1465
+        );
+        assert_eq!(Stage::First.table(PhysicalAddress::new(0x1000)).bits, 0x1467);
+        assert_eq!(
+            Stage::Second.leaf(Level::TWO, PhysicalAddress::new(0x20_0000), Permission::Write).bits,
+            0x20_0382
+        );
+        assert_eq!(Stage::Second.table(PhysicalAddress::new(0x1000)).bits, 0x1303);
     }
 
     #[test]
@@ -274,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_table_pointer_keeps_its_other_bits() {
-        let entry = Stage::Second.entry(0xFFFF_FFFF_FFFF_FFFF).with_table(0x5000);
+        let entry = Stage::Second.entry(0xFFFF_FFFF_FFFF_FFFF).with_table(PhysicalAddress::new(0x5000));
         assert_eq!(entry.bits, 0xFFF0_0000_0000_5FFF);
     }
 }

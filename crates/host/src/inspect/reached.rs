@@ -119,7 +119,7 @@ impl RouteView {
         Self {
             users: users.into_iter().map(UserView::new).collect(),
             translation,
-            tables: tables.into_iter().map(|root| Hex(root.address)).collect(),
+            tables: tables.into_iter().map(|root| Hex(root.address.get())).collect(),
             address_bits,
             readable_bytes: runs.readable,
             writable_bytes: runs.writable,
@@ -141,11 +141,11 @@ impl RunView {
     fn new(run: &Piece, memory: &dumpfile::Dump) -> Self {
         let (physical, rights, page_bytes, obstacle) = match run.kind {
             Kind::Memory { address, rights, level } => {
-                (Some(Hex(address)), Some(rights.to_string()), level.map(Level::span), None)
+                (Some(Hex(address.get())), Some(rights.to_string()), level.map(Level::span), None)
             }
             Kind::Obstacle(obstacle) => (None, None, None, Some(told(obstacle, memory))),
         };
-        Self { iova: Hex(run.iova), bytes: run.len, physical, rights, page_bytes, obstacle }
+        Self { iova: Hex(run.iova.get()), bytes: run.len, physical, rights, page_bytes, obstacle }
     }
 }
 
@@ -161,7 +161,7 @@ fn told_place(place: Place) -> String {
 /// An obstacle; if something could not be read, also why.
 fn told(obstacle: Obstacle, memory: &dumpfile::Dump) -> String {
     match obstacle {
-        Obstacle::Unreadable(address) => match memory.check_page(address >> PAGE_SHIFT) {
+        Obstacle::Unreadable(address) => match memory.check_page(address.get() >> PAGE_SHIFT) {
             Err(reason) => format!("unknown: {obstacle}: {reason}"),
             Ok(()) => format!("unknown: {obstacle}"),
         },

@@ -129,7 +129,7 @@ impl FaultView {
         Self {
             device: record.high.source().to_string(),
             pasid: record.high.pasid_present().then(|| record.high.pasid()),
-            address: Hex(record.address()),
+            address: Hex(record.address().get()),
             reason: Hex(record.high.reason().0.into()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, PAGE_SIZE, Range};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 use reach::{Binding, Budget, Kind, Obstacle, Piece, Place, Route, Spent, Tables};
 use vtd::source::Requester;
 
@@ -126,7 +126,7 @@ impl Survey {
     ) -> Runs {
         let mut runs = Runs::default();
         let page = address.map(|address| {
-            let start = address & !(PAGE_SIZE - 1);
+            let start = PhysicalAddress::new(address).align_down(PAGE_SIZE);
             Range::new(start, start.saturating_add(PAGE_SIZE))
         });
         let mut share = budget.lend(TABLES_OF_ROUTE);
@@ -178,13 +178,17 @@ impl Runs {
     }
 
     /// Adds the part of a piece that leads to `memory`; notes what may lead there unseen.
-    fn push_part(&mut self, piece: Piece, memory: Range) {
+    fn push_part(&mut self, piece: Piece, memory: Range<PhysicalAddress>) {
         match piece.kind {
             Kind::Memory { address, rights, level } => {
-                let part = Range::new(address, address + piece.len).intersection(memory);
+                let part = Range::new(address, address.saturating_add(piece.len)).intersection(memory);
                 if !part.is_empty() {
                     let kind = Kind::Memory { address: part.start, rights, level };
-                    self.push(Piece { iova: piece.iova + (part.start - address), len: part.len(), kind });
+                    self.push(Piece {
+                        iova: piece.iova.saturating_add(part.start.count_since(address)),
+                        len: part.len(),
+                        kind,
+                    });
                 }
             }
             Kind::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),

@@ -17,7 +17,7 @@ impl OldKernel<'_> {
         let rng = Rng::with_seed(self.scenario.seed ^ 0x0717 ^ (index as u64) << 32);
         let mut unit = Unit::new(description.traits, Habits::default(), rng);
         let root = RootTableAddress::new()
-            .with_frame(self.tables.roots[index] >> 12)
+            .with_frame(self.tables.roots[index].get() >> 12)
             .with_mode(description.mode)
             .into_bits();
         write64(&mut unit, RTADDR.offset, root);
@@ -53,7 +53,7 @@ impl OldKernel<'_> {
         }
         let (queue, status) = (self.page(), self.page());
         let wide = description.mode == TableMode::SCALABLE;
-        let address = QueueAddress::new().with_frame(queue >> 12).with_wide(wide);
+        let address = QueueAddress::new().with_frame(queue.get() >> 12).with_wide(wide);
         let step = address.descriptor_bytes();
         write64(unit, IQA.offset, address.into_bits());
         self.command(unit, |command| command.with_qie(true));
@@ -82,8 +82,10 @@ impl OldKernel<'_> {
     fn submit(&mut self, queue: QueueAddress, slots: std::ops::Range<u64>, descriptor: Descriptor) {
         let step = queue.descriptor_bytes();
         for slot in slots {
-            let words = (queue.address() + slot * step..).step_by(8).zip(descriptor.0);
-            words.take(step as usize / 8).for_each(|(at, word)| self.memory.write(at, word));
+            let first = queue.address().saturating_add(slot * step);
+            for (offset, word) in (0..step).step_by(8).zip(descriptor.0) {
+                self.memory.write(first.saturating_add(offset), word);
+            }
         }
     }
 }

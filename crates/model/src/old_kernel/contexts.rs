@@ -4,7 +4,7 @@ use super::OldKernel;
 use crate::scenario::{Attached, Function, RID_PASID, Stage};
 use crate::walk::Traits;
 use fastrand::Rng;
-use machine::{ENTRIES, PAGE_SIZE};
+use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress};
 use vtd::context::{
     ContextEntry, ContextHigh, ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType,
 };
@@ -29,7 +29,7 @@ impl OldKernel<'_> {
                 let keeps = function.device_tlb.is_some();
                 let kind = if keeps { TranslationType::DEVICE_TLB } else { TranslationType::TRANSLATED };
                 ContextEntry {
-                    low: low.with_translation(kind).with_frame(self.tops[index] >> 12),
+                    low: low.with_translation(kind).with_frame(self.tops[index].get() >> 12),
                     high: ContextHigh::new().with_width(domain.width).with_domain(domain.id),
                 }
             }
@@ -38,7 +38,10 @@ impl OldKernel<'_> {
                 high: ContextHigh::new().with_width(self.widest(function.unit)).with_domain(id),
             },
         };
-        self.write_words(table + u64::from(devfn) * 16, &[entry.low.into_bits(), entry.high.into_bits()]);
+        self.write_words(
+            table.saturating_add(u64::from(devfn) * 16),
+            &[entry.low.into_bits(), entry.high.into_bits()],
+        );
     }
 
     pub(super) fn write_scalable_context(&mut self, function: &Function) {
@@ -52,10 +55,10 @@ impl OldKernel<'_> {
             .with_pasid_enabled(!function.processes.is_empty())
             .with_device_tlb(function.device_tlb.is_some())
             .with_directory_size(size)
-            .with_frame(directory >> 12);
+            .with_frame(directory.get() >> 12);
         let privileged = traits.extended.rprivs() && self.rng.bool();
         let high = ScalableContextHigh::new().with_rid_pasid(rid_pasid).with_rid_privileged(privileged);
-        let at = table + u64::from(function.source & 0x7F) * 32;
+        let at = table.saturating_add(u64::from(function.source & 0x7F) * 32);
         self.write_words(at, &[low.into_bits(), high.into_bits(), 0, 0]);
         self.write_pasid(&traits, directory, rid_pasid, function.attached);
         for process in &function.processes {
@@ -63,15 +66,17 @@ impl OldKernel<'_> {
         }
     }
 
-    fn write_pasid(&mut self, traits: &Traits, directory: u64, pasid: u32, attached: Attached) {
-        let at = directory + u64::from(pasid >> PASID_TABLE_BITS) * 8;
+    fn write_pasid(&mut self, traits: &Traits, directory: PhysicalAddress, pasid: u32, attached: Attached) {
+        let at = directory.saturating_add(u64::from(pasid >> PASID_TABLE_BITS) * 8);
         let known = PasidDirectoryEntry::from_bits(self.memory.read(at).unwrap_or(0));
         let table = if known.present() { known.table() } else { self.pasid_page() };
-        self.memory
-            .write(at, PasidDirectoryEntry::new().with_present(true).with_frame(table >> 12).into_bits());
+        self.memory.write(
+            at,
+            PasidDirectoryEntry::new().with_present(true).with_frame(table.get() >> 12).into_bits(),
+        );
         let slot = u64::from(pasid) % (1 << PASID_TABLE_BITS) * PASID_ENTRY_WORDS as u64 * 8;
         let entry = self.pasid_entry(traits, attached);
-        self.write_words(table + slot, &entry);
+        self.write_words(table.saturating_add(slot), &entry);
     }
 
     /// The first three words of a PASID table entry.
@@ -105,7 +110,7 @@ impl OldKernel<'_> {
         PasidSecondStage::new()
             .with_width(self.scenario.domains[domain].width)
             .with_accessed_dirty(marks)
-            .with_frame(self.tops[domain] >> 12)
+            .with_frame(self.tops[domain].get() >> 12)
     }
 
     fn first_stage(&self, traits: &Traits, domain: usize) -> PasidFirstStage {
@@ -116,33 +121,33 @@ impl OldKernel<'_> {
             .with_supervisor(traits.extended.srs())
             .with_write_protect(traits.extended.srs() && self.choice(domain, 1))
             .with_extended_accessed(traits.extended.eafs() && self.choice(domain, 2))
-            .with_frame(self.tops[domain] >> 12)
+            .with_frame(self.tops[domain].get() >> 12)
     }
 
     /// The context table that a word of a unit's root table names.
-    fn context_table(&mut self, unit: usize, root_word: u64) -> u64 {
+    fn context_table(&mut self, unit: usize, root_word: u64) -> PhysicalAddress {
         if let Some(table) = self.tables.contexts.get(&(unit, root_word)) {
             return *table;
         }
         let table = self.page();
         self.tables.contexts.insert((unit, root_word), table);
-        let at = self.tables.roots[unit] + root_word * 8;
+        let at = self.tables.roots[unit].saturating_add(root_word * 8);
         self.memory.write(at, ContextTablePointer::to(table).into_bits());
         table
     }
 
-    fn pasid_page(&mut self) -> u64 {
+    fn pasid_page(&mut self) -> PhysicalAddress {
         let page = self.page();
         self.tables.pasids.push(page);
         page
     }
 
     /// A directory for this PDTS: pages in one piece.
-    fn pasid_directory(&mut self, size: u8) -> u64 {
+    fn pasid_directory(&mut self, size: u8) -> PhysicalAddress {
         let entries = ScalableContextLow::new().with_directory_size(size).directory_entries();
         let pages = entries.div_ceil(ENTRIES) as u64;
         let directory = self.pages(pages);
-        self.tables.pasids.extend((0..pages).map(|page| directory + page * PAGE_SIZE));
+        self.tables.pasids.extend((0..pages).map(|page| directory.saturating_add(page * PAGE_SIZE)));
         directory
     }
 

@@ -5,7 +5,7 @@ use super::paging::top;
 use crate::damage::{Damage, Harm, Table, Victim};
 use crate::memory::{Kind, Memory};
 use crate::scenario::{Meddling, Stray};
-use machine::PAGE_SIZE;
+use machine::{IoAddress, PAGE_SIZE, PhysicalAddress};
 use vtd::control::TableMode;
 use vtd::second_stage::SecondStageEntry;
 
@@ -33,31 +33,31 @@ impl OldKernel<'_> {
     }
 
     /// Overwrites words of old memory.
-    pub(crate) fn overwrite(&mut self, words: &[(u64, u64)]) {
+    pub(crate) fn overwrite(&mut self, words: &[(PhysicalAddress, u64)]) {
         for &(address, word) in words {
             if self.memory.kind(address) == Some(Kind::Old) {
-                self.memory.write(address & !7, word);
+                self.memory.write(address.align_down(8), word);
             }
         }
     }
 
     /// The words that a piece of damage changes, and what to.
-    fn consequences(&self, damage: Damage) -> Vec<(u64, u64)> {
+    fn consequences(&self, damage: Damage) -> Vec<(PhysicalAddress, u64)> {
         let Some(at) = self.word_of(damage.victim) else { return Vec::new() };
         let word = self.memory.read(at).unwrap_or(0);
-        let aim = |address: u64| word & !ADDRESS | address & ADDRESS;
+        let aim = |address: PhysicalAddress| word & !ADDRESS | address.get() & ADDRESS;
         let new = match damage.harm {
             Harm::Flip(bit) => word ^ 1_u64.rotate_left(bit),
             Harm::Overwrite(value) => value,
             Harm::PointAtTable(which) => one_of(&self.tables.all(), which).map_or(word, aim),
             Harm::PointAtForbidden(which) => one_of(&self.tables.forbidden, which).map_or(word, aim),
-            Harm::PointAnywhere(address) => aim(address),
-            Harm::Spread => return words(at & !(PAGE_SIZE - 1)).map(|other| (other, word)).collect(),
+            Harm::PointAnywhere(address) => aim(address.into()),
+            Harm::Spread => return words(at.align_down(PAGE_SIZE)).map(|other| (other, word)).collect(),
         };
         vec![(at, new)]
     }
 
-    fn word_of(&self, victim: Victim) -> Option<u64> {
+    fn word_of(&self, victim: Victim) -> Option<PhysicalAddress> {
         match victim {
             Victim::Some { table, which, word } => {
                 Some(some_word(self.table(table, which)?, word, &self.memory))
@@ -68,7 +68,7 @@ impl OldKernel<'_> {
         }
     }
 
-    fn table(&self, table: Table, which: usize) -> Option<u64> {
+    fn table(&self, table: Table, which: usize) -> Option<PhysicalAddress> {
         let tables = &self.tables;
         match table {
             Table::Root => one_of(&tables.roots, which),
@@ -78,19 +78,19 @@ impl OldKernel<'_> {
         }
     }
 
-    fn context_of(&self, source: u16) -> Option<u64> {
+    fn context_of(&self, source: u16) -> Option<PhysicalAddress> {
         let (unit, mode) = self.unit_of(source)?;
         let [bus, devfn] = source.to_be_bytes().map(u64::from);
         let (root_word, offset) = match mode {
             TableMode::SCALABLE => (u64::from(source >> 7), (devfn & 0x7F) * 32),
             _ => (bus * 2, devfn * 16),
         };
-        Some(self.tables.contexts.get(&(unit, root_word))? + offset)
+        Some(self.tables.contexts.get(&(unit, root_word))?.saturating_add(offset))
     }
 
-    fn rid_pasid_of(&self, source: u16) -> Option<u64> {
+    fn rid_pasid_of(&self, source: u16) -> Option<PhysicalAddress> {
         self.unit_of(source).filter(|(_, mode)| *mode == TableMode::SCALABLE)?;
-        Some(self.context_of(source)? + 8)
+        Some(self.context_of(source)?.saturating_add(8))
     }
 
     /// The unit that translates for a function, and its mode.
@@ -101,10 +101,10 @@ impl OldKernel<'_> {
     }
 
     /// Either stage has its leaf mark in the same bit.
-    fn leaf_of(&self, domain: usize, iova: u64) -> Option<u64> {
+    fn leaf_of(&self, domain: usize, iova: IoAddress) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (*self.tops.get(domain)?, top(self.scenario.domains.get(domain)?));
         loop {
-            let at = self.place(table) + level.index(iova) as u64 * 8;
+            let at = self.place(table).saturating_add(level.index(iova) as u64 * 8);
             let entry = SecondStageEntry(self.memory.read(at)?);
             match level.below() {
                 _ if entry.0 == 0 => return None,
@@ -116,16 +116,17 @@ impl OldKernel<'_> {
 }
 
 /// A word of a table: one that is present, if there are any.
-fn some_word(table: u64, which: usize, memory: &Memory) -> u64 {
-    let present: Vec<u64> = words(table).filter(|at| memory.read(*at).unwrap_or(0) != 0).collect();
+fn some_word(table: PhysicalAddress, which: usize, memory: &Memory) -> PhysicalAddress {
+    let present: Vec<PhysicalAddress> =
+        words(table).filter(|at| memory.read(*at).unwrap_or(0) != 0).collect();
     let candidates = if present.is_empty() { words(table).collect() } else { present };
     candidates[which % candidates.len()]
 }
 
-fn words(table: u64) -> impl Iterator<Item = u64> {
-    (table..table + PAGE_SIZE).step_by(8)
+fn words(table: PhysicalAddress) -> impl Iterator<Item = PhysicalAddress> {
+    (0..PAGE_SIZE).step_by(8).map(move |offset| table.saturating_add(offset))
 }
 
-fn one_of(list: &[u64], which: usize) -> Option<u64> {
+fn one_of(list: &[PhysicalAddress], which: usize) -> Option<PhysicalAddress> {
     list.get(which % list.len().max(1)).copied()
 }

@@ -8,7 +8,7 @@ mod paging;
 use crate::memory::{Kind, Memory};
 use crate::scenario::{Scenario, Stage};
 use fastrand::Rng;
-use machine::{PAGE_SIZE, Range};
+use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
 
@@ -16,20 +16,20 @@ use vtd::control::TableMode;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OldTables {
     /// The root table of each unit.
-    pub(crate) roots: Vec<u64>,
+    pub(crate) roots: Vec<PhysicalAddress>,
     /// The context tables, by unit and word of the root table that names each.
-    pub(crate) contexts: BTreeMap<(usize, u64), u64>,
+    pub(crate) contexts: BTreeMap<(usize, u64), PhysicalAddress>,
     /// Pages of PASID directories and tables.
-    pub(crate) pasids: Vec<u64>,
+    pub(crate) pasids: Vec<PhysicalAddress>,
     /// The page tables.
-    pub(crate) paging: Vec<u64>,
+    pub(crate) paging: Vec<PhysicalAddress>,
     /// The capture kernel's memory, a register block and a hole: addresses that no table should name.
-    pub(crate) forbidden: Vec<u64>,
+    pub(crate) forbidden: Vec<PhysicalAddress>,
 }
 
 impl OldTables {
     /// All of them, of every kind.
-    fn all(&self) -> Vec<u64> {
+    fn all(&self) -> Vec<PhysicalAddress> {
         let contexts = self.contexts.values().copied();
         [&self.paging, &self.pasids, &self.roots].into_iter().flatten().copied().chain(contexts).collect()
     }
@@ -41,11 +41,11 @@ pub(crate) struct OldKernel<'a> {
     pub(crate) memory: Memory,
     tables: OldTables,
     /// The top table of each domain, as entries name it.
-    tops: Vec<u64>,
+    tops: Vec<PhysicalAddress>,
     /// Where the tables of guests are, by their guests' physical addresses.
-    guest_tables: BTreeMap<u64, u64>,
+    guest_tables: BTreeMap<PhysicalAddress, PhysicalAddress>,
     rng: Rng,
-    used: BTreeSet<u64>,
+    used: BTreeSet<PhysicalAddress>,
 }
 
 impl<'a> OldKernel<'a> {
@@ -61,23 +61,24 @@ impl<'a> OldKernel<'a> {
             tops: Vec::new(),
             guest_tables: BTreeMap::new(),
             rng: Rng::with_seed(scenario.seed ^ 0x01D),
-            used: [0].into(),
+            used: [PhysicalAddress::default()].into(),
         }
     }
 
     /// A page of old memory that nothing uses yet.
-    fn page(&mut self) -> u64 {
+    fn page(&mut self) -> PhysicalAddress {
         self.pages(1)
     }
 
     /// So many pages in one piece that nothing uses yet.
-    fn pages(&mut self, count: u64) -> u64 {
-        let fits = |range: &Range| range.len() >= count * PAGE_SIZE;
-        let ranges: Vec<Range> = self.memory.ranges(Kind::Old).filter(fits).collect();
+    fn pages(&mut self, count: u64) -> PhysicalAddress {
+        let fits = |range: &Range<PhysicalAddress>| range.len() >= count * PAGE_SIZE;
+        let ranges: Vec<Range<PhysicalAddress>> = self.memory.ranges(Kind::Old).filter(fits).collect();
         loop {
             let range = ranges[self.rng.usize(..ranges.len())];
-            let start = range.start + self.rng.u64(..=range.len() / PAGE_SIZE - count) * PAGE_SIZE;
-            let pages = || (start..start + count * PAGE_SIZE).step_by(PAGE_SIZE as usize);
+            let skipped = self.rng.u64(..=range.len() / PAGE_SIZE - count);
+            let start = range.start.saturating_add(skipped * PAGE_SIZE);
+            let pages = || (0..count).map(|page| start.saturating_add(page * PAGE_SIZE));
             if pages().all(|page| !self.used.contains(&page) && !self.memory.is_vast(page)) {
                 self.used.extend(pages());
                 return start;
@@ -95,14 +96,15 @@ impl<'a> OldKernel<'a> {
             }
         }
         let forbidden = [Kind::Capture, Kind::Mmio].into_iter().flat_map(|kind| self.memory.ranges(kind));
-        let last = self.scenario.memory.iter().map(|(range, _)| range.end).max().unwrap_or(0);
-        self.tables.forbidden = forbidden.map(|range| range.start).chain([last + PAGE_SIZE]).collect();
+        let last = self.scenario.memory.iter().map(|(range, _)| range.end).max().unwrap_or_default();
+        self.tables.forbidden =
+            forbidden.map(|range| range.start).chain([last.saturating_add(PAGE_SIZE)]).collect();
     }
 
     /// Tables of second-stage domains first: those of guests are mapped there.
     fn write_domains(&mut self) {
         let domains = &self.scenario.domains;
-        self.tops = domains.iter().map(|_| 0).collect();
+        self.tops = domains.iter().map(|_| PhysicalAddress::default()).collect();
         let (guests, hosts): (Vec<usize>, Vec<usize>) =
             (0..domains.len()).partition(|index| matches!(domains[*index].stage, Stage::Nested(_)));
         for index in hosts.into_iter().chain(guests) {
@@ -111,8 +113,10 @@ impl<'a> OldKernel<'a> {
         self.link_shared_tables();
     }
 
-    fn write_words(&mut self, at: u64, words: &[u64]) {
-        debug_assert!(at % PAGE_SIZE + words.len() as u64 * 8 <= PAGE_SIZE);
-        (at..).step_by(8).zip(words).for_each(|(at, word)| self.memory.write(at, *word));
+    fn write_words(&mut self, at: PhysicalAddress, words: &[u64]) {
+        debug_assert!(at.get() % PAGE_SIZE + words.len() as u64 * 8 <= PAGE_SIZE);
+        for (index, word) in words.iter().enumerate() {
+            self.memory.write(at.saturating_add(index as u64 * 8), *word);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::OldKernel;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
-use machine::PAGE_SIZE;
+use machine::{PAGE_SIZE, PhysicalAddress};
 use vtd::first_stage::FirstStageEntry;
 use vtd::paging::Level;
 use vtd::paging::Permission;
@@ -16,7 +16,7 @@ const IGNORED: u64 = 0x3FF << 52;
 
 impl OldKernel<'_> {
     /// Writes a domain's tables and returns its top table, as entries name it.
-    pub(super) fn write_domain(&mut self, domain: &Domain) -> u64 {
+    pub(super) fn write_domain(&mut self, domain: &Domain) -> PhysicalAddress {
         if let Some(vast) = domain.vast {
             return vast.root();
         }
@@ -28,27 +28,28 @@ impl OldKernel<'_> {
     }
 
     /// A new table as entries of this stage name it. Those of a guest are mapped in the second stage.
-    fn paging_table(&mut self, stage: Stage) -> u64 {
+    fn paging_table(&mut self, stage: Stage) -> PhysicalAddress {
         let page = self.page();
         self.tables.paging.push(page);
         let Stage::Nested(parent) = stage else { return page };
-        let guest = GUEST_TABLES.start + self.guest_tables.len() as u64 * PAGE_SIZE;
+        let iova = GUEST_TABLES.start.saturating_add(self.guest_tables.len() as u64 * PAGE_SIZE);
+        let guest = PhysicalAddress::new(iova.get());
         self.guest_tables.insert(guest, page);
         let host = &self.scenario.domains[parent];
         let permission = Permission::ReadWrite;
-        let mapping = Mapping { iova: guest, memory: page, level: Level::ONE, permission };
+        let mapping = Mapping { iova, memory: page, level: Level::ONE, permission };
         self.map(host.stage, self.tops[parent], top(host), &mapping);
         guest
     }
 
     /// Where a table is that entries call by this name.
-    pub(super) fn place(&self, table: u64) -> u64 {
+    pub(super) fn place(&self, table: PhysicalAddress) -> PhysicalAddress {
         self.guest_tables.get(&table).copied().unwrap_or(table)
     }
 
-    fn map(&mut self, stage: Stage, mut table: u64, mut level: Level, mapping: &Mapping) {
+    fn map(&mut self, stage: Stage, mut table: PhysicalAddress, mut level: Level, mapping: &Mapping) {
         while let Some(below) = level.below().filter(|_| level > mapping.level) {
-            let at = self.place(table) + level.index(mapping.iova) as u64 * 8;
+            let at = self.place(table).saturating_add(level.index(mapping.iova) as u64 * 8);
             let word = self.memory.read(at).unwrap_or(0);
             assert!(!present(stage, word) || word & PAGE == 0, "mappings overlap at {:#x}", mapping.iova);
             table = if present(stage, word) {
@@ -62,10 +63,10 @@ impl OldKernel<'_> {
             level = below;
         }
         let leaf = self.leaf(stage, level, mapping);
-        self.memory.write(self.place(table) + level.index(mapping.iova) as u64 * 8, leaf);
+        self.memory.write(self.place(table).saturating_add(level.index(mapping.iova) as u64 * 8), leaf);
     }
 
-    fn table_entry(&mut self, stage: Stage, table: u64) -> u64 {
+    fn table_entry(&mut self, stage: Stage, table: PhysicalAddress) -> u64 {
         let entry = match stage {
             Stage::Second => SecondStageEntry::table(table).0,
             Stage::First | Stage::Nested(_) => self.used(FirstStageEntry::table(table)),
@@ -100,9 +101,9 @@ impl OldKernel<'_> {
             let Some(&other) = domain.shares_with.and_then(|other| self.tops.get(other)) else { continue };
             let (mine, theirs) = (self.place(self.tops[index]), self.place(other));
             for at in (0..PAGE_SIZE).step_by(8) {
-                let word = |table| self.memory.read(table + at).unwrap_or(0);
+                let word = |table: PhysicalAddress| self.memory.read(table.saturating_add(at)).unwrap_or(0);
                 if !present(domain.stage, word(mine)) {
-                    self.memory.write(mine + at, word(theirs));
+                    self.memory.write(mine.saturating_add(at), word(theirs));
                 }
             }
         }

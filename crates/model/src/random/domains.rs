@@ -5,7 +5,7 @@ use crate::memory::Kind;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::walk::Traits;
 use fastrand::Rng;
-use machine::{PAGE_SIZE, Range};
+use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use std::collections::BTreeMap;
 use vtd::first_stage::is_canonical;
 use vtd::paging::{AddressWidth, Level, Permission};
@@ -14,7 +14,12 @@ use vtd::paging::{AddressWidth, Level, Permission};
 pub const PASS_THROUGH: u16 = 0xF;
 
 /// Domains for units that can all do this, on a machine with this memory.
-pub(super) fn domains(rng: &mut Rng, traits: &Traits, memory: &[(Range, Kind)], size: Size) -> Vec<Domain> {
+pub(super) fn domains(
+    rng: &mut Rng,
+    traits: &Traits,
+    memory: &[(Range<PhysicalAddress>, Kind)],
+    size: Size,
+) -> Vec<Domain> {
     let mut ids: Vec<u16> =
         (1..traits.capability.domains().min(300) as u16).filter(|id| *id != PASS_THROUGH).collect();
     rng.shuffle(&mut ids);
@@ -57,16 +62,23 @@ fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
 }
 
 /// What pages may be mapped to: old memory, or what the host of a guest maps at addresses that entries can hold.
-fn targets(traits: &Traits, memory: &[(Range, Kind)], domains: &[Domain], stage: Stage) -> Vec<Range> {
+fn targets(
+    traits: &Traits,
+    memory: &[(Range<PhysicalAddress>, Kind)],
+    domains: &[Domain],
+    stage: Stage,
+) -> Vec<Range<PhysicalAddress>> {
     let Stage::Nested(host) = stage else {
         return memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| *range).collect();
     };
     let mapped = domains[host].mappings.iter().map(range_of);
-    mapped.filter(|range| range.end <= 1 << traits.host_address_bits).collect()
+    let mapped = mapped.map(|range| Range::from(range.start.get()..range.end.get()));
+    let end = PhysicalAddress::new(1 << traits.host_address_bits);
+    mapped.filter(|range: &Range<PhysicalAddress>| range.end <= end).collect()
 }
 
-fn range_of(mapping: &Mapping) -> Range {
-    Range::new(mapping.iova, mapping.iova + mapping.level.span())
+fn range_of(mapping: &Mapping) -> Range<IoAddress> {
+    mapping.level.entry_span(mapping.iova)
 }
 
 /// The addresses of a domain.
@@ -82,18 +94,24 @@ impl Space {
     }
 
     /// Whether all of `range` can be translated.
-    fn holds(self, range: Range) -> bool {
-        let last = range.end - 1;
+    fn holds(self, range: Range<IoAddress>) -> bool {
+        let last = IoAddress::new(range.end.get() - 1);
         match (self.stage, self.width.top()) {
-            (Stage::Second, _) | (_, None) => last >> self.bits() == 0,
+            (Stage::Second, _) | (_, None) => last.get() >> self.bits() == 0,
             (_, Some(top)) => is_canonical(range.start, top) && is_canonical(last, top),
         }
     }
 }
 
 /// Runs of neighbouring pages, none over another, and memory that firmware wants mapped.
-fn mappings(rng: &mut Rng, traits: &Traits, space: Space, targets: &[Range], size: Size) -> Vec<Mapping> {
-    let mut taken: BTreeMap<u64, Mapping> = BTreeMap::new();
+fn mappings(
+    rng: &mut Rng,
+    traits: &Traits,
+    space: Space,
+    targets: &[Range<PhysicalAddress>],
+    size: Size,
+) -> Vec<Mapping> {
+    let mut taken: BTreeMap<IoAddress, Mapping> = BTreeMap::new();
     for _ in 0..rng.usize(..=size.runs) {
         let level = level(rng, traits, space.stage);
         let first = run_start(rng, space, level);
@@ -118,9 +136,9 @@ fn mappings(rng: &mut Rng, traits: &Traits, space: Space, targets: &[Range], siz
 
 /// What firmware has told the kernel to map for some device, as it is: an RMRR (8.4).
 fn reserved_memory() -> impl Iterator<Item = Mapping> {
-    let pages = (RESERVED_MEMORY.start..RESERVED_MEMORY.end).step_by(PAGE_SIZE as usize);
+    let pages = (RESERVED_MEMORY.start.get()..RESERVED_MEMORY.end.get()).step_by(PAGE_SIZE as usize);
     let (level, permission) = (Level::ONE, Permission::ReadWrite);
-    pages.map(move |page| Mapping { iova: page, memory: page, level, permission })
+    pages.map(move |page| Mapping { iova: page.into(), memory: page.into(), level, permission })
 }
 
 /// Pages of 2 MiB are part of the first stage's format.
@@ -139,7 +157,7 @@ fn level(rng: &mut Rng, traits: &Traits, stage: Stage) -> Level {
 
 /// Where kernels put things: near zero, below 4 GiB, at the end of the width, anywhere; in the first stage also in the
 /// upper half.
-fn run_start(rng: &mut Rng, space: Space, level: Level) -> u64 {
+fn run_start(rng: &mut Rng, space: Space, level: Level) -> IoAddress {
     let end = 1_u64 << space.bits();
     let near = rng.u64(..64) * level.span();
     let upper_half = !(end / 2 - 1);
@@ -150,26 +168,25 @@ fn run_start(rng: &mut Rng, space: Space, level: Level) -> u64 {
         3 if space.stage != Stage::Second => upper_half + rng.u64(..end / 4),
         _ => rng.u64(..end),
     };
-    start & !(level.span() - 1)
+    IoAddress::new(start).align_down(level.span())
 }
 
 /// An aligned page of this size somewhere in `targets`, if there is one.
-fn target(rng: &mut Rng, targets: &[Range], level: Level) -> Option<u64> {
-    let aligned = |range: &Range| {
-        let first = range.start.next_multiple_of(level.span());
-        (first, (range.end.saturating_sub(first)) / level.span())
+fn target(rng: &mut Rng, targets: &[Range<PhysicalAddress>], level: Level) -> Option<PhysicalAddress> {
+    let aligned = |range: &Range<PhysicalAddress>| {
+        let first = range.start.get().next_multiple_of(level.span());
+        (first, range.end.get().saturating_sub(first) / level.span())
     };
     let fitting = targets.iter().map(aligned).filter(|(_, pages)| *pages > 0);
     let (first, pages) = rng.choice(fitting.collect::<Vec<_>>())?;
-    Some(first + rng.u64(..pages) * level.span())
+    Some(PhysicalAddress::new(first + rng.u64(..pages) * level.span()))
 }
 
 /// Whether a mapping overlaps no other, can be translated, and is not where interrupts or the tables of guests are.
-fn is_free(taken: &BTreeMap<u64, Mapping>, mapping: &Mapping, space: Space) -> bool {
+fn is_free(taken: &BTreeMap<IoAddress, Mapping>, mapping: &Mapping, space: Space) -> bool {
     let Some(wanted) = Range::sized(mapping.iova, mapping.level.span()) else { return false };
-    let interrupts = Range::new(vtd::INTERRUPT_WINDOW.0, vtd::INTERRUPT_WINDOW.1 + 1);
     space.holds(wanted)
-        && !wanted.overlaps(interrupts)
+        && !vtd::INTERRUPT_WINDOW.overlaps(wanted)
         && !wanted.overlaps(GUEST_TABLES)
         && !taken.values().any(|other| range_of(other).overlaps(wanted))
 }

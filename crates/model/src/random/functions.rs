@@ -5,6 +5,7 @@ use super::{CAPTURE, Size, one_in, pick};
 use crate::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, Process, Stage, UnitScenario};
 use crate::walk::is_interrupt;
 use fastrand::Rng;
+use machine::IoAddress;
 use std::collections::BTreeMap;
 use vtd::control::TableMode;
 
@@ -63,14 +64,16 @@ fn processes(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Vec<Proc
 }
 
 /// Addresses within what is mapped, and one or two that are not.
-fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<u64> {
+fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<IoAddress> {
     let Attached::To(domain) = attached else {
-        return vec![rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start), CAPTURE.end];
+        let addresses = [rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start.get()), CAPTURE.end.get()];
+        return addresses.map(IoAddress::new).into();
     };
-    let inside = |mapping: &Mapping| mapping.iova + rng.u64(..mapping.level.span());
-    let mut works_at: Vec<u64> = domains[domain].mappings.iter().map(inside).collect();
+    let inside = |mapping: &Mapping| mapping.iova.saturating_add(rng.u64(..mapping.level.span()));
+    let mut works_at: Vec<IoAddress> = domains[domain].mappings.iter().map(inside).collect();
     rng.shuffle(&mut works_at);
     works_at.truncate(8);
-    works_at.extend([rng.u64(..1 << 39), u64::MAX].into_iter().filter(|iova| !is_interrupt(*iova)));
+    let others = [rng.u64(..1 << 39), u64::MAX].into_iter().filter(|iova| !is_interrupt(*iova));
+    works_at.extend(others.map(IoAddress::new));
     works_at
 }

@@ -11,7 +11,7 @@ use crate::memory::Kind;
 use crate::scenario::Scenario;
 use crate::walk::Traits;
 use fastrand::Rng;
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 
 /// How large made-up machines are at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,9 +27,11 @@ pub struct Size {
 }
 
 /// The capture kernel's memory.
-const CAPTURE: Range = Range::new(0x200_0000, 0x280_0000);
+const CAPTURE: Range<PhysicalAddress> =
+    Range::new(PhysicalAddress::new(0x200_0000), PhysicalAddress::new(0x280_0000));
 /// Memory of the firmware's, for which the DMAR table has an RMRR: some domains map it as it is.
-pub const RESERVED_MEMORY: Range = Range::new(0x7F00_0000, 0x7F01_0000);
+pub const RESERVED_MEMORY: Range<PhysicalAddress> =
+    Range::new(PhysicalAddress::new(0x7F00_0000), PhysicalAddress::new(0x7F01_0000));
 /// Where memory above 4 GiB starts, on machines that have it.
 const HIGH: u64 = 0x1_0000_0000;
 
@@ -48,16 +50,16 @@ impl Scenario {
 
 /// Some 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where that takes no more
 /// than one page to map.
-fn memory(traits: &Traits) -> Vec<(Range, Kind)> {
+fn memory(traits: &Traits) -> Vec<(Range<PhysicalAddress>, Kind)> {
     let mut memory = vec![
-        (Range::new(0, 0xA_0000), Kind::Old),
-        (Range::new(0x10_0000, CAPTURE.start), Kind::Old),
+        (Range::from(0..0xA_0000), Kind::Old),
+        (Range::from(0x10_0000..CAPTURE.start.get()), Kind::Old),
         (CAPTURE, Kind::Capture),
-        (Range::new(CAPTURE.end, 0x480_0000), Kind::Old),
-        (Range::new(0xFEB0_0000, 0xFEC0_0000), Kind::Mmio),
+        (Range::from(CAPTURE.end.get()..0x480_0000), Kind::Old),
+        (Range::from(0xFEB0_0000..0xFEC0_0000), Kind::Mmio),
     ];
     if traits.capability.sslps() == 0b11 {
-        memory.push((Range::new(HIGH, HIGH + (1 << 30)), Kind::Old));
+        memory.push((Range::from(HIGH..HIGH + (1 << 30)), Kind::Old));
     }
     memory
 }

@@ -9,6 +9,7 @@
 use crate::answer::Requester;
 use crate::walk::{Context, Device, Page, Privilege, Table};
 use fastrand::Rng;
+use machine::IoAddress;
 use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
@@ -61,7 +62,7 @@ pub(crate) struct Cached {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedTable {
     pub(crate) tag: Tag,
-    pub(crate) iova: u64,
+    pub(crate) iova: IoAddress,
     pub(crate) table: Table,
 }
 
@@ -73,7 +74,7 @@ pub(crate) enum Forget {
     /// `2^order` pages from `iova`; with `leaves_only` tables on the way stay cached.
     Pages {
         domain: u16,
-        iova: u64,
+        iova: IoAddress,
         order: u32,
         depth: Depth,
     },
@@ -132,7 +133,7 @@ impl Caches {
         self.pasids.insert(requester, context);
     }
 
-    pub(crate) fn page(&self, tag: Tag, iova: u64) -> Option<Page> {
+    pub(crate) fn page(&self, tag: Tag, iova: IoAddress) -> Option<Page> {
         self.pages
             .iter()
             .find(|cached| cached.tag == tag && cached.page.contains(iova))
@@ -140,7 +141,7 @@ impl Caches {
     }
 
     /// Forgets a page that says too little of how it was used.
-    pub(crate) fn drop_page(&mut self, tag: Tag, iova: u64) {
+    pub(crate) fn drop_page(&mut self, tag: Tag, iova: IoAddress) {
         self.pages.retain(|cached| cached.tag != tag || !cached.page.contains(iova));
     }
 
@@ -149,7 +150,7 @@ impl Caches {
     }
 
     /// The lowest cached table on the way to `iova`.
-    pub(crate) fn table(&self, tag: Tag, iova: u64) -> Option<Table> {
+    pub(crate) fn table(&self, tag: Tag, iova: IoAddress) -> Option<Table> {
         let on_the_way = |cached: &&CachedTable| cached.tag == tag && cached.covers(iova);
         self.tables.iter().filter(on_the_way).map(|cached| cached.table).min_by_key(|table| table.level)
     }
@@ -185,8 +186,8 @@ impl Caches {
 }
 
 impl CachedTable {
-    fn covers(&self, iova: u64) -> bool {
-        iova >> self.table.level.width() == self.iova >> self.table.level.width()
+    fn covers(&self, iova: IoAddress) -> bool {
+        iova.get() >> self.table.level.width() == self.iova.get() >> self.table.level.width()
     }
 }
 
@@ -236,7 +237,7 @@ impl Forget {
 
     /// Whether this includes what is cached of the addresses that equal `iova` above `shift`. Pages of a domain are
     /// second-stage addresses: nested translations may depend on any of them.
-    fn includes(self, tag: Tag, cached: u64, shift: u32) -> bool {
+    fn includes(self, tag: Tag, cached: IoAddress, shift: u32) -> bool {
         match (self, tag) {
             (Self::Everything, _) => true,
             (Self::Domain(domain), _) | (Self::Pages { domain, .. }, Tag::Nested { .. }) => {
@@ -252,8 +253,8 @@ impl Forget {
     }
 }
 
-fn same_above(shift: u32, a: u64, b: u64) -> bool {
-    a.checked_shr(shift) == b.checked_shr(shift)
+fn same_above(shift: u32, a: IoAddress, b: IoAddress) -> bool {
+    a.get().checked_shr(shift) == b.get().checked_shr(shift)
 }
 
 /// Adds to a full cache in place of any other entry.
@@ -274,9 +275,11 @@ fn drop_one<T>(entries: &mut Vec<T>, rng: &mut Rng) {
 mod tests {
     use super::*;
     use crate::walk::Rights;
+    use machine::PhysicalAddress;
 
-    fn page(domain: u16, iova: u64, level: Level) -> Cached {
-        let page = Page { iova, address: 0, level, rights: Rights::ALL, noted: true };
+    fn page(domain: u16, iova: IoAddress, level: Level) -> Cached {
+        let page =
+            Page { iova, address: PhysicalAddress::default(), level, rights: Rights::ALL, noted: true };
         Cached { tag: Tag::Second { domain }, page }
     }
 
@@ -288,31 +291,32 @@ mod tests {
 
     #[test]
     fn a_page_selective_invalidation_forgets_a_superpage_that_holds_the_page() {
-        let mut caches = with(page(7, 0x20_0000, Level::TWO));
-        caches.forget(Forget::Pages { domain: 7, iova: 0x40_0000, order: 0, depth: Depth::Leaves });
-        assert!(caches.page(SEVEN, 0x20_1000).is_some());
-        caches.forget(Forget::Pages { domain: 7, iova: 0x21_3000, order: 0, depth: Depth::Leaves });
-        assert!(caches.page(SEVEN, 0x20_1000).is_none());
+        let mut caches = with(page(7, 0x20_0000.into(), Level::TWO));
+        caches.forget(Forget::Pages { domain: 7, iova: 0x40_0000.into(), order: 0, depth: Depth::Leaves });
+        assert!(caches.page(SEVEN, 0x20_1000.into()).is_some());
+        caches.forget(Forget::Pages { domain: 7, iova: 0x21_3000.into(), order: 0, depth: Depth::Leaves });
+        assert!(caches.page(SEVEN, 0x20_1000.into()).is_none());
     }
 
     #[test]
     fn a_domain_selective_invalidation_leaves_other_domains() {
-        let mut caches = with(page(7, 0x1000, Level::ONE));
+        let mut caches = with(page(7, 0x1000.into(), Level::ONE));
         caches.forget(Forget::Domain(8));
         assert!(
-            caches.page(SEVEN, 0x1FFF).is_some() && caches.page(Tag::Second { domain: 8 }, 0x1FFF).is_none()
+            caches.page(SEVEN, 0x1FFF.into()).is_some()
+                && caches.page(Tag::Second { domain: 8 }, 0x1FFF.into()).is_none()
         );
     }
 
     #[test]
     fn a_first_stage_translation_is_forgotten_by_pasid_and_not_by_page() {
         let tag = Tag::First { domain: 7, pasid: 3, privilege: Privilege::User };
-        let mut caches = with(Cached { tag, ..page(7, 0x1000, Level::ONE) });
-        caches.forget(Forget::Pages { domain: 7, iova: 0x1000, order: 0, depth: Depth::AllLevels });
+        let mut caches = with(Cached { tag, ..page(7, 0x1000.into(), Level::ONE) });
+        caches.forget(Forget::Pages { domain: 7, iova: 0x1000.into(), order: 0, depth: Depth::AllLevels });
         caches.forget(Forget::Pasid { domain: 7, pasid: 4 });
-        assert!(caches.page(tag, 0x1000).is_some());
+        assert!(caches.page(tag, 0x1000.into()).is_some());
         caches.forget(Forget::Pasid { domain: 7, pasid: 3 });
-        assert!(caches.page(tag, 0x1000).is_none());
+        assert!(caches.page(tag, 0x1000.into()).is_none());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Unit {
             .with_t1(access.direction == Direction::Read)
             .with_fault(true);
         let offset = self.record_offset(self.next_record);
-        self.set64(offset, FaultRecordLow::new().with_frame(access.iova >> 12).into_bits());
+        self.set64(offset, FaultRecordLow::new().with_frame(access.iova.get() >> 12).into_bits());
         self.set64(offset + 8, high.into_bits());
         self.next_record = (self.next_record + 1) % self.records();
     }

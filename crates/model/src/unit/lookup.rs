@@ -3,6 +3,7 @@
 use super::caches::{Cached, CachedTable, Caches, Tag};
 use crate::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
 use fastrand::Rng;
+use machine::IoAddress;
 use vtd::fault::FaultReason;
 
 /// What a unit looks pages up with.
@@ -17,7 +18,7 @@ impl Lookup<'_> {
     pub(super) fn page(
         &mut self,
         context: Context,
-        iova: u64,
+        iova: IoAddress,
         trail: &mut Trail,
     ) -> Option<Result<Page, FaultReason>> {
         let tag = tag(context)?;
@@ -30,7 +31,7 @@ impl Lookup<'_> {
     }
 
     /// Forgets the page that an address lies in.
-    pub(super) fn drop_page(&mut self, context: Context, iova: u64) {
+    pub(super) fn drop_page(&mut self, context: Context, iova: IoAddress) {
         if let Some(tag) = tag(context) {
             self.caches.drop_page(tag, iova);
         }
@@ -40,7 +41,7 @@ impl Lookup<'_> {
         &mut self,
         second: SecondStage,
         domain: u16,
-        iova: u64,
+        iova: IoAddress,
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
         let tag = Tag::Second { domain };
@@ -58,7 +59,7 @@ impl Lookup<'_> {
         first: FirstStage,
         second: Option<SecondStage>,
         tag: Tag,
-        iova: u64,
+        iova: IoAddress,
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
         if let Some(page) = self.caches.page(tag, iova) {
@@ -66,7 +67,7 @@ impl Lookup<'_> {
         }
         let from: Table = self.caches.table(tag, iova).unwrap_or(first.root);
         let walker = self.walker;
-        let mut host = |address: u64, trail: &mut Trail| match (second, tag) {
+        let mut host = |address: IoAddress, trail: &mut Trail| match (second, tag) {
             (Some(second), Tag::Nested { domain, .. }) => {
                 walker.check_guest(second, address)?;
                 self.second(second, domain, address, trail)
@@ -80,7 +81,7 @@ impl Lookup<'_> {
 
     /// Caches the tables below the first of a walk, and the page at its end unless it allows nothing; units in caching mode
     /// cache that too (6.1).
-    fn keep(&mut self, tag: Tag, iova: u64, trail: &Trail, page: Page) {
+    fn keep(&mut self, tag: Tag, iova: IoAddress, trail: &Trail, page: Page) {
         for &table in trail.tables.iter().skip(1) {
             self.caches.keep_table(CachedTable { tag, iova, table }, self.rng);
         }

@@ -10,7 +10,7 @@ use crate::habits::Chore;
 use crate::memory::{Kind, Memory};
 use crate::scenario::DeviceTlb;
 use crate::trace::Event;
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::{Granularity, InvalidateAddress, TableMode};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
@@ -45,7 +45,7 @@ enum Request {
     InDevice(Requester),
     /// Interrupt entries, of which this model has none.
     NothingHere,
-    Wait(Wait, u64),
+    Wait(Wait, PhysicalAddress),
 }
 
 impl Queue {
@@ -106,7 +106,7 @@ impl Unit {
         let step = address.descriptor_bytes();
         // Scalable mode demands wide descriptors (6.5.2).
         let fits = address.wide() || self.root.mode() != TableMode::SCALABLE;
-        let fetched = read_descriptor(memory, address.address() + head, step).filter(|_| fits);
+        let fetched = read_descriptor(memory, address.address().saturating_add(head), step).filter(|_| fits);
         let request = fetched
             .filter(|_| head.is_multiple_of(step) && head < address.bytes())
             .and_then(|d| self.decode(d));
@@ -154,7 +154,7 @@ impl Unit {
             }
             DescriptorType::INTERRUPT_ENTRY => Some(Request::NothingHere),
             DescriptorType::WAIT if low & 0xFFFF_FF00 == 0 && high.is_multiple_of(4) => {
-                Some(Request::Wait(Wait::from_bits(low), high))
+                Some(Request::Wait(Wait::from_bits(low), high.into()))
             }
             _ => None,
         }
@@ -194,10 +194,10 @@ impl Unit {
     }
 
     /// Writes a wait's status, and complains if the capture kernel's queue writes to memory that is not its own.
-    fn report(&mut self, wait: Wait, address: u64, memory: &mut Memory) {
+    fn report(&mut self, wait: Wait, address: PhysicalAddress, memory: &mut Memory) {
         if wait.write() {
             let queue = QueueAddress::from_bits(self.get64(IQA.offset)).address();
-            let own = |at| memory.is(Range::new(at, at + 4), Kind::Capture);
+            let own = |at: PhysicalAddress| memory.is(Range::new(at, at.saturating_add(4)), Kind::Capture);
             if own(queue) && !own(address) {
                 self.complain("a wait reports to memory that is not the capture kernel's");
             }
@@ -219,7 +219,7 @@ impl Unit {
             Granularity::SELECTIVE if !capability.psi() => Some(Forget::Domain(domain)),
             Granularity::SELECTIVE if pages.address_mask() <= capability.mamv() => {
                 let order = pages.address_mask().into();
-                Some(Forget::Pages { domain, iova: pages.frame() << 12, order, depth })
+                Some(Forget::Pages { domain, iova: IoAddress::new(pages.frame() << 12), order, depth })
             }
             _ => None,
         }
@@ -259,10 +259,10 @@ fn forget_of_pasid(wanted: PasidIotlbInvalidation) -> Option<Forget> {
     matches!(wanted.granularity(), ALL | PAGES).then_some(forget)
 }
 
-fn read_descriptor(memory: &Memory, address: u64, bytes: u64) -> Option<Descriptor> {
+fn read_descriptor(memory: &Memory, address: PhysicalAddress, bytes: u64) -> Option<Descriptor> {
     let mut words = [0; 4];
-    for (at, word) in (address..address + bytes).step_by(8).zip(&mut words) {
-        *word = memory.read(at)?;
+    for (offset, word) in (0..bytes).step_by(8).zip(&mut words) {
+        *word = memory.read(address.saturating_add(offset))?;
     }
     Some(Descriptor(words))
 }

@@ -11,14 +11,14 @@ use vtd::fault::FaultReason;
 impl Unit {
     /// The answer of a unit without caches.
     pub(crate) fn cold_answer(&self, memory: &Memory, access: Access) -> Answer {
-        if self.status.tes() { self.walker(memory).answer(access) } else { Answer::Memory(access.iova) }
+        if self.status.tes() { self.walker(memory).answer(access) } else { Answer::untranslated(access) }
     }
 
     /// The answer as the caches have it; what is looked up is cached, what is used is noted in the tables, what is blocked
     /// is recorded.
     pub(crate) fn answer(&mut self, memory: &mut Memory, access: Access) -> Answer {
         if !self.status.tes() {
-            return Answer::Memory(access.iova);
+            return Answer::untranslated(access);
         }
         if is_message(access) {
             return Answer::Interrupt;
@@ -67,7 +67,7 @@ impl Unit {
         self.walker(memory).check_width(context.translation, access.iova)?;
         let mut trail = Trail::default();
         let Some(page) = self.page(memory, context, access, &mut trail) else {
-            return Ok(Answer::Memory(access.iova));
+            return Ok(Answer::untranslated(access));
         };
         let page = page?;
         let answer = page.answer(access)?;

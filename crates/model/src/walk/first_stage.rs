@@ -3,6 +3,7 @@
 
 use super::second_stage::Step;
 use super::{Mark, Page, Rights, Table, Trail, Walker};
+use machine::{IoAddress, PhysicalAddress};
 use vtd::fault::FaultReason;
 use vtd::first_stage::{FirstStageEntry, is_canonical};
 use vtd::paging::Level;
@@ -37,7 +38,7 @@ pub(crate) enum Privilege {
 }
 
 impl FirstStage {
-    pub(super) fn check_canonical(&self, address: u64) -> Result<(), FaultReason> {
+    pub(super) fn check_canonical(&self, address: IoAddress) -> Result<(), FaultReason> {
         if is_canonical(address, self.root.level) { Ok(()) } else { Err(NOT_CANONICAL) }
     }
 
@@ -52,7 +53,7 @@ impl FirstStage {
     }
 
     /// What is to be noted in a present entry at `at`, on a page of the host that allows so much.
-    fn mark(&self, entry: FirstStageEntry, level: Level, at: u64, host: Rights) -> Mark {
+    fn mark(&self, entry: FirstStageEntry, level: Level, at: PhysicalAddress, host: Rights) -> Mark {
         let extended = if self.extended_accessed { EXTENDED_ACCESSED } else { 0 };
         let obstacle = match host.write {
             _ if !self.snoops => Some(MARK_WITHOUT_SNOOP),
@@ -70,7 +71,7 @@ const DIRTY: u64 = 1 << 6;
 const EXTENDED_ACCESSED: u64 = 1 << 10;
 
 /// How a guest's physical address is translated: by itself, or by the second stage.
-pub(crate) type Host<'a> = &'a mut dyn FnMut(u64, &mut Trail) -> Result<Page, FaultReason>;
+pub(crate) type Host<'a> = &'a mut dyn FnMut(IoAddress, &mut Trail) -> Result<Page, FaultReason>;
 
 impl Walker<'_> {
     /// Walks from `table` to the page of `iova`; `host` translates what the tables say.
@@ -78,7 +79,7 @@ impl Walker<'_> {
         &self,
         first: FirstStage,
         mut table: Table,
-        iova: u64,
+        iova: IoAddress,
         host: Host<'_>,
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
@@ -87,7 +88,14 @@ impl Walker<'_> {
             match self.first_step(first, table, table.level.index(iova), host, trail)? {
                 Step::Down(next) => table = next,
                 Step::Leaf { rights, .. } if !rights.any() => {
-                    return Ok(Page { iova, address: 0, level: table.level, rights, noted: true }.aligned());
+                    return Ok(Page {
+                        iova,
+                        address: PhysicalAddress::default(),
+                        level: table.level,
+                        rights,
+                        noted: true,
+                    }
+                    .aligned());
                 }
                 Step::Leaf { address, rights, noted } => {
                     let guest = Page { iova, address, level: table.level, rights, noted }.aligned();
@@ -106,7 +114,7 @@ impl Walker<'_> {
         host: Host<'_>,
         trail: &mut Trail,
     ) -> Result<Step, FaultReason> {
-        let guest_at = table.address + index as u64 * 8;
+        let guest_at = as_guest(table.address.saturating_add(index as u64 * 8));
         let mut below = Trail::default();
         let page = host(guest_at, &mut below)?;
         trail.take_marks(below);
@@ -117,7 +125,7 @@ impl Walker<'_> {
         let entry = FirstStageEntry(self.memory.read(at).ok_or(ENTRY_UNREADABLE)?);
         let rights = table.rights.and(first.rights(entry));
         if !entry.present() {
-            return Ok(Step::Leaf { address: 0, rights, noted: true });
+            return Ok(Step::Leaf { address: PhysicalAddress::default(), rights, noted: true });
         }
         if entry.reserved_bits(table.level, self.traits.host_address_bits, self.traits.capability) != 0 {
             return Err(ENTRY_RESERVED);
@@ -132,12 +140,17 @@ impl Walker<'_> {
 }
 
 /// The page that an address in a guest's page lies in, seen through the host.
-fn through(guest: Page, iova: u64, host: Host<'_>, trail: &mut Trail) -> Result<Page, FaultReason> {
-    let address = guest.place(iova);
+fn through(guest: Page, iova: IoAddress, host: Host<'_>, trail: &mut Trail) -> Result<Page, FaultReason> {
+    let address = as_guest(guest.place(iova));
     let mut below = Trail::default();
     let page = host(address, &mut below)?;
     trail.take_marks(below);
     let level = guest.level.min(page.level);
     let (rights, noted) = (guest.rights.and(page.rights), guest.noted && page.noted);
     Ok(Page { iova, address: page.place(address), level, rights, noted }.aligned())
+}
+
+/// What first-stage tables call physical, as whatever is beneath translates it.
+pub(super) fn as_guest(address: PhysicalAddress) -> IoAddress {
+    IoAddress::new(address.get())
 }

@@ -2,6 +2,7 @@
 
 use super::second_stage::Marks;
 use super::{Context, Rights, SecondStage, Table, Translation, Walker};
+use machine::PhysicalAddress;
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::fault::FaultReason;
 use vtd::root::RootEntry;
@@ -26,9 +27,10 @@ impl Walker<'_> {
     }
 
     /// Where the context table of `bus` is.
-    pub(super) fn context_table(&self, bus: u8) -> Result<u64, FaultReason> {
-        let (low, high) =
-            self.pair(self.root.address() + u64::from(bus) * 16).ok_or(FaultReason::ROOT_UNREADABLE)?;
+    pub(super) fn context_table(&self, bus: u8) -> Result<PhysicalAddress, FaultReason> {
+        let (low, high) = self
+            .pair(self.root.address().saturating_add(u64::from(bus) * 16))
+            .ok_or(FaultReason::ROOT_UNREADABLE)?;
         let entry = RootEntry::from_words(low, high);
         if !entry.low.present() {
             return Err(FaultReason::ROOT_NOT_PRESENT);
@@ -40,8 +42,9 @@ impl Walker<'_> {
     }
 
     /// The present and well-formed context entry of `devfn`.
-    fn context_entry(&self, table: u64, devfn: u8) -> Result<ContextEntry, FaultReason> {
-        let words = self.pair(table + u64::from(devfn) * 16).ok_or(FaultReason::CONTEXT_UNREADABLE)?;
+    fn context_entry(&self, table: PhysicalAddress, devfn: u8) -> Result<ContextEntry, FaultReason> {
+        let words =
+            self.pair(table.saturating_add(u64::from(devfn) * 16)).ok_or(FaultReason::CONTEXT_UNREADABLE)?;
         let entry = ContextEntry::from_words(words.0, words.1);
         if !entry.low.present() {
             return Err(FaultReason::CONTEXT_NOT_PRESENT);
@@ -62,7 +65,7 @@ impl Walker<'_> {
         Ok(Translation::SecondStage(SecondStage { root, marks: Marks::Off }))
     }
 
-    fn pair(&self, address: u64) -> Option<(u64, u64)> {
-        Some((self.memory.read(address)?, self.memory.read(address + 8)?))
+    fn pair(&self, address: PhysicalAddress) -> Option<(u64, u64)> {
+        Some((self.memory.read(address)?, self.memory.read(address.saturating_add(8))?))
     }
 }

@@ -17,6 +17,7 @@ mod trail;
 
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
+use machine::{IoAddress, PhysicalAddress};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::fault::FaultReason;
@@ -98,7 +99,7 @@ impl Translation {
 /// A table that a walk has come to, and what all entries on the way to it allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Table {
-    pub(crate) address: u64,
+    pub(crate) address: PhysicalAddress,
     pub(crate) level: Level,
     pub(crate) rights: Rights,
 }
@@ -137,8 +138,8 @@ impl Rights {
 /// A page of some size that a walk ended at: what the IOTLB holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
-    pub(crate) iova: u64,
-    pub(crate) address: u64,
+    pub(crate) iova: IoAddress,
+    pub(crate) address: PhysicalAddress,
     pub(crate) level: Level,
     pub(crate) rights: Rights,
     /// Whether the tables say already all that is to be noted when it is written.
@@ -147,32 +148,32 @@ pub(crate) struct Page {
 
 impl Page {
     /// All of memory, as physical addresses reach it.
-    pub(crate) fn identity(address: u64) -> Self {
+    pub(crate) fn identity(address: IoAddress) -> Self {
         let level = Level::FIVE;
-        let address = address & !(level.span() - 1);
-        Self { iova: address, address, level, rights: Rights::ALL, noted: true }
+        let iova = address.align_down(level.span());
+        Self { iova, address: PhysicalAddress::new(iova.get()), level, rights: Rights::ALL, noted: true }
     }
 
     /// The same page, of which both addresses may lie somewhere within.
     fn aligned(self) -> Self {
-        let within = self.level.span() - 1;
-        Self { iova: self.iova & !within, address: self.address & !within, ..self }
+        let size = self.level.span();
+        Self { iova: self.iova.align_down(size), address: self.address.align_down(size), ..self }
     }
 
     /// Where an address within the page ends up.
-    fn place(&self, iova: u64) -> u64 {
-        self.address | iova & (self.level.span() - 1)
+    fn place(&self, iova: IoAddress) -> PhysicalAddress {
+        PhysicalAddress::new(self.address.get() | iova.get() & (self.level.span() - 1))
     }
 
-    pub(crate) fn contains(&self, iova: u64) -> bool {
-        iova & !(self.level.span() - 1) == self.iova
+    pub(crate) fn contains(&self, iova: IoAddress) -> bool {
+        iova.align_down(self.level.span()) == self.iova
     }
 
     /// Where an access to this page ends up.
     pub(crate) fn answer(&self, access: Access) -> Result<Answer, FaultReason> {
         self.rights.check(access.direction)?;
         let address = self.place(access.iova);
-        if is_interrupt(address) { Err(INTERRUPT_OUTPUT) } else { Ok(Answer::Memory(address)) }
+        if is_interrupt(address.get()) { Err(INTERRUPT_OUTPUT) } else { Ok(Answer::Memory(address)) }
     }
 }
 
@@ -184,13 +185,12 @@ const INTERRUPT_OUTPUT: FaultReason = FaultReason(0x0E);
 
 /// Whether an access is a message to a processor (3.14): requests with PASID are translated as any other.
 pub(crate) fn is_message(access: Access) -> bool {
-    access.pasid.is_none() && is_interrupt(access.iova)
+    access.pasid.is_none() && is_interrupt(access.iova.get())
 }
 
 /// Whether an address is one of those by which processors are sent messages.
 pub(crate) fn is_interrupt(address: u64) -> bool {
-    let (first, last) = vtd::INTERRUPT_WINDOW;
-    (first..=last).contains(&address)
+    vtd::INTERRUPT_WINDOW.contains(address.into())
 }
 
 /// A unit's view of the tables, all caches aside.
@@ -215,7 +215,7 @@ impl Walker<'_> {
         self.check_width(context.translation, access.iova)?;
         let mut trail = Trail::default();
         let page = self.page(context.translation, access.iova, &mut trail);
-        let Some(page) = page else { return Ok(Answer::Memory(access.iova)) };
+        let Some(page) = page else { return Ok(Answer::untranslated(access)) };
         let answer = page?.answer(access)?;
         trail.check(access.direction)?;
         Ok(answer)
@@ -225,7 +225,7 @@ impl Walker<'_> {
     fn page(
         &self,
         translation: Translation,
-        iova: u64,
+        iova: IoAddress,
         trail: &mut Trail,
     ) -> Option<Result<Page, FaultReason>> {
         match translation {
@@ -239,7 +239,7 @@ impl Walker<'_> {
                 trail,
             )),
             Translation::Nested(first, second) => {
-                let mut host = |address: u64, trail: &mut Trail| {
+                let mut host = |address: IoAddress, trail: &mut Trail| {
                     self.check_guest(second, address)?;
                     self.second_stage(second, second.root, address, trail)
                 };
@@ -273,7 +273,7 @@ impl Walker<'_> {
 
     /// Refuses addresses beyond the width of the tables, the unit, or in pass-through the machine (LGN.1), and in the
     /// first stage those that are not canonical (SGN.1).
-    pub(crate) fn check_width(&self, translation: Translation, iova: u64) -> Result<(), FaultReason> {
+    pub(crate) fn check_width(&self, translation: Translation, iova: IoAddress) -> Result<(), FaultReason> {
         let bits = match translation {
             Translation::PassThrough => self.traits.host_address_bits,
             Translation::SecondStage(second) => second.root.level.width(),
@@ -285,12 +285,12 @@ impl Walker<'_> {
     }
 
     /// Refuses a guest's physical addresses that its second stage does not translate (SFS.5).
-    pub(crate) fn check_guest(&self, second: SecondStage, address: u64) -> Result<(), FaultReason> {
+    pub(crate) fn check_guest(&self, second: SecondStage, address: IoAddress) -> Result<(), FaultReason> {
         self.check_bits(second.root.level.width(), address, first_stage::BEYOND_WIDTH)
     }
 
-    fn check_bits(&self, bits: u32, address: u64, reason: FaultReason) -> Result<(), FaultReason> {
+    fn check_bits(&self, bits: u32, address: IoAddress, reason: FaultReason) -> Result<(), FaultReason> {
         let bits = bits.min(self.traits.capability.guest_address_bits());
-        if address.checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(reason) }
+        if address.get().checked_shr(bits).unwrap_or(0) == 0 { Ok(()) } else { Err(reason) }
     }
 }

@@ -1,10 +1,11 @@
 //! Everything that a requester can reach: each leaf of its tables, found once.
 
+use super::first_stage::as_guest;
 use super::second_stage::Step;
 use super::{Device, FirstStage, Page, Rights, SecondStage, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
 use crate::memory::Kind;
-use machine::{ENTRIES, Range};
+use machine::{ENTRIES, IoAddress, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
 use vtd::paging::Level;
@@ -18,9 +19,9 @@ pub struct Reached {
     /// Who.
     pub requester: Requester,
     /// An I/O virtual address that leads there; the same table may be entered under others too.
-    pub iova: u64,
+    pub iova: IoAddress,
     /// The memory.
-    pub memory: Range,
+    pub memory: Range<PhysicalAddress>,
     /// What it may do there.
     pub rights: Rights,
 }
@@ -72,7 +73,7 @@ impl Walker<'_> {
         let reached = |page: Page| Reached {
             requester,
             iova: page.iova,
-            memory: Range::new(page.address, page.address + page.level.span()),
+            memory: Range::new(page.address, page.address.saturating_add(page.level.span())),
             rights: page.rights,
         };
         pages.into_iter().map(reached).collect()
@@ -96,7 +97,11 @@ impl Walker<'_> {
     /// All there is in pass-through: RAM, as far as it counts here.
     fn all_memory(&self, requester: Requester) -> Vec<Reached> {
         let ranges = [Kind::Old, Kind::Capture].into_iter().flat_map(|kind| self.memory.ranges(kind));
-        ranges.map(|memory| Reached { requester, iova: memory.start, memory, rights: Rights::ALL }).collect()
+        let reached = |memory: Range<PhysicalAddress>| {
+            let iova = IoAddress::new(memory.start.get());
+            Reached { requester, iova, memory, rights: Rights::ALL }
+        };
+        ranges.map(reached).collect()
     }
 
     fn second_leaves(&self, second: SecondStage) -> Vec<Page> {
@@ -113,7 +118,9 @@ impl Walker<'_> {
             self.first_step(first, table, index, &mut host, &mut Trail::default()).ok()
         });
         let unused = 64 - first.root.level.width();
-        let sign_extended = |iova: u64| ((iova << unused).cast_signed() >> unused).cast_unsigned();
+        let sign_extended = |iova: IoAddress| {
+            IoAddress::new(((iova.get() << unused).cast_signed() >> unused).cast_unsigned())
+        };
         for page in &mut found {
             page.iova = sign_extended(page.iova);
         }
@@ -131,13 +138,13 @@ impl Walker<'_> {
     fn through_host(&self, guest: Page, second: SecondStage) -> Vec<Page> {
         let (mut found, mut offset) = (Vec::new(), 0);
         while offset < guest.level.span() {
-            let address = guest.address + offset;
+            let address = as_guest(guest.address.saturating_add(offset));
             let host = self.second_stage(second, second.root, address, &mut Trail::default());
             let level = host.map_or(Level::ONE, |page| page.level.min(guest.level));
             if let Ok(host) = host {
                 let rights = guest.rights.and(host.rights);
                 let page = Page {
-                    iova: guest.iova + offset,
+                    iova: guest.iova.saturating_add(offset),
                     address: host.place(address),
                     level,
                     rights,
@@ -155,10 +162,10 @@ impl Walker<'_> {
 fn leaves(root: Table, mut step: impl FnMut(Table, usize) -> Option<Step>) -> Vec<Page> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::from([root]);
-    let mut open = vec![(root, 0)];
+    let mut open = vec![(root, IoAddress::default())];
     while let Some((table, iova)) = open.pop() {
         for index in 0..ENTRIES {
-            let iova = iova | (index as u64) << table.level.shift();
+            let iova = table.level.address_at(iova, index);
             match step(table, index) {
                 Some(Step::Down(next)) if next.rights.any() && seen.insert(next) => open.push((next, iova)),
                 Some(Step::Leaf { address, rights, noted }) if rights.any() => {

@@ -4,7 +4,7 @@
 use super::first_stage::{FirstStage, Privilege};
 use super::second_stage::{Marks, SecondStage};
 use super::{Context, Rights, Table, Translation, Walker};
-use machine::PAGE_SIZE;
+use machine::{PAGE_SIZE, PhysicalAddress};
 use vtd::context::{SCALABLE_CONTEXT_ENTRIES, ScalableContextEntry};
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
@@ -34,7 +34,7 @@ const SUPERVISOR_DISABLED: FaultReason = FaultReason(0x5D);
 /// Where the PASIDs of a function are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Directory {
-    address: u64,
+    address: PhysicalAddress,
     entries: usize,
     /// The PASID of requests that carry none.
     own_pasid: u32,
@@ -61,8 +61,8 @@ enum Pasids {
 
 impl Walker<'_> {
     /// The context table that speaks for a function: each half of a bus has one.
-    pub(super) fn half_bus_table(&self, source: u16) -> Result<u64, FaultReason> {
-        let at = self.root.address() + u64::from(source >> 7) * 8;
+    pub(super) fn half_bus_table(&self, source: u16) -> Result<PhysicalAddress, FaultReason> {
+        let at = self.root.address().saturating_add(u64::from(source >> 7) * 8);
         let entry = ContextTablePointer::from_bits(self.memory.read(at).ok_or(ROOT_UNREADABLE)?);
         if !entry.present() {
             return Err(ROOT_NOT_PRESENT);
@@ -76,7 +76,8 @@ impl Walker<'_> {
     /// Follows root and context table to the PASID directory of a function.
     pub(super) fn directory(&self, source: u16) -> Result<Directory, FaultReason> {
         let index = u64::from(source) % SCALABLE_CONTEXT_ENTRIES as u64;
-        let words = self.words(self.half_bus_table(source)? + index * 32).ok_or(CONTEXT_UNREADABLE)?;
+        let words =
+            self.words(self.half_bus_table(source)?.saturating_add(index * 32)).ok_or(CONTEXT_UNREADABLE)?;
         let entry = ScalableContextEntry::from_words(words);
         if !entry.low.present() {
             return Err(CONTEXT_NOT_PRESENT);
@@ -113,7 +114,8 @@ impl Walker<'_> {
         let role = if pasid.is_none() { directory.own_role } else { Role::User };
         let pasid = pasid.unwrap_or(directory.own_pasid) as usize;
         let table = self.pasid_table(directory, pasid / PASID_TABLE_ENTRIES)?;
-        let at = table + (pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS * 8) as u64;
+        let slot = pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS;
+        let at = table.saturating_add(slot as u64 * 8);
         let entry = PasidEntry::from_words(self.words(at).ok_or(PASID_UNREADABLE)?);
         if !entry.second.present() {
             return Err(PASID_NOT_PRESENT);
@@ -131,11 +133,12 @@ impl Walker<'_> {
     }
 
     /// Where the PASID table is that the directory names at `index`.
-    fn pasid_table(&self, directory: Directory, index: usize) -> Result<u64, FaultReason> {
+    fn pasid_table(&self, directory: Directory, index: usize) -> Result<PhysicalAddress, FaultReason> {
         if index >= directory.entries {
             return Err(PASID_TOO_LARGE);
         }
-        let word = self.memory.read(directory.address + index as u64 * 8).ok_or(DIRECTORY_UNREADABLE)?;
+        let at = directory.address.saturating_add(index as u64 * 8);
+        let word = self.memory.read(at).ok_or(DIRECTORY_UNREADABLE)?;
         let entry = PasidDirectoryEntry::from_bits(word);
         if !entry.present() {
             return Err(DIRECTORY_NOT_PRESENT);
@@ -209,11 +212,11 @@ impl Walker<'_> {
         others.filter(|pasid| self.pasid_context(directory, Some(*pasid)).is_ok()).collect()
     }
 
-    fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
-        debug_assert!(address % PAGE_SIZE + N as u64 * 8 <= PAGE_SIZE);
+    fn words<const N: usize>(&self, address: PhysicalAddress) -> Option<[u64; N]> {
+        debug_assert!(address.get() % PAGE_SIZE + N as u64 * 8 <= PAGE_SIZE);
         let mut words = [0; N];
-        for (at, word) in (address..).step_by(8).zip(&mut words) {
-            *word = self.memory.read(at)?;
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.memory.read(address.saturating_add(index as u64 * 8))?;
         }
         Some(words)
     }

@@ -1,6 +1,7 @@
 //! Second-stage tables: from an I/O virtual address to a page of 4 KiB, 2 MiB or 1 GiB (3.7).
 
 use super::{Mark, Page, Rights, Table, Trail, Walker};
+use machine::{IoAddress, PhysicalAddress};
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
@@ -35,11 +36,11 @@ pub(super) enum Step {
     /// It names the next table.
     Down(Table),
     /// It maps a page; `noted` as in [`Page`].
-    Leaf { address: u64, rights: Rights, noted: bool },
+    Leaf { address: PhysicalAddress, rights: Rights, noted: bool },
 }
 
 impl SecondStage {
-    fn mark(&self, entry: SecondStageEntry, level: Level, at: u64) -> Mark {
+    fn mark(&self, entry: SecondStageEntry, level: Level, at: PhysicalAddress) -> Mark {
         let obstacle = (self.marks == Marks::Impossible).then_some(MARK_WITHOUT_SNOOP);
         let wanted = if self.marks == Marks::Off { 0 } else { !entry.0 };
         let dirty = if entry.is_leaf(level) { DIRTY } else { 0 };
@@ -53,7 +54,7 @@ impl Walker<'_> {
         &self,
         second: SecondStage,
         mut table: Table,
-        iova: u64,
+        iova: IoAddress,
         trail: &mut Trail,
     ) -> Result<Page, FaultReason> {
         loop {
@@ -75,11 +76,11 @@ impl Walker<'_> {
         index: usize,
         trail: &mut Trail,
     ) -> Result<Step, FaultReason> {
-        let at = table.address + index as u64 * 8;
+        let at = table.address.saturating_add(index as u64 * 8);
         let entry = SecondStageEntry(self.memory.read(at).ok_or(FaultReason::PAGING_UNREADABLE)?);
         let rights = table.rights.and(Rights { read: entry.readable(), write: entry.writable() });
         if !entry.present() {
-            return Ok(Step::Leaf { address: 0, rights, noted: true });
+            return Ok(Step::Leaf { address: PhysicalAddress::default(), rights, noted: true });
         }
         if self.traits.reserved().set_in(Stage::Second.entry(entry.0), table.level) != 0 {
             return Err(FaultReason::PAGING_RESERVED);

@@ -2,6 +2,7 @@
 
 use super::Table;
 use crate::answer::Direction;
+use machine::PhysicalAddress;
 use vtd::fault::FaultReason;
 
 /// The way of a walk.
@@ -17,7 +18,7 @@ pub(crate) struct Trail {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// Where the entry is.
-    pub(crate) at: u64,
+    pub(crate) at: PhysicalAddress,
     /// Bits that are missing for a use of any kind.
     pub(crate) for_use: u64,
     /// Bits that are missing for a write.

@@ -1,6 +1,6 @@
 //! The picture for a terminal: 100 columns of text, in colour if the reader wants that.
 
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 
 use super::moment::{MOST, Moment, Row, State};
 use super::words::{count, lines, met, shortened, size};
@@ -237,7 +237,7 @@ fn columns(words: impl Iterator<Item = String>) -> String {
 }
 
 /// The memory that a cell of the bar stands for. The capture kernel's has an eighth of them, so that it is seen.
-fn place_of(simulation: &Simulation, cell: u64) -> Range {
+fn place_of(simulation: &Simulation, cell: u64) -> Range<PhysicalAddress> {
     const OWN: u64 = CELLS / 8;
     let own = simulation.reservation;
     let all: u64 = simulation.memory.iter().map(|range| range.len()).sum();
@@ -251,16 +251,17 @@ fn place_of(simulation: &Simulation, cell: u64) -> Range {
 }
 
 /// How many bytes of memory lie below an address.
-fn below(simulation: &Simulation, address: u64) -> u64 {
-    simulation.memory.iter().map(|range| range.intersection(Range::new(0, address)).len()).sum()
+fn below(simulation: &Simulation, address: PhysicalAddress) -> u64 {
+    let below = Range::new(PhysicalAddress::default(), address);
+    simulation.memory.iter().map(|range| range.intersection(below).len()).sum()
 }
 
 /// The addresses of so many bytes of memory after the first `offset`, as far as they are in one piece.
-fn address_range(simulation: &Simulation, mut offset: u64, len: u64) -> Range {
+fn address_range(simulation: &Simulation, mut offset: u64, len: u64) -> Range<PhysicalAddress> {
     for range in &simulation.memory {
         if offset < range.len() {
-            let start = range.start + offset;
-            return Range::new(start, range.end.min(start + len));
+            let start = range.start.saturating_add(offset);
+            return Range::new(start, range.end.min(start.saturating_add(len)));
         }
         offset -= range.len();
     }

@@ -1,6 +1,6 @@
 //! What became of address spaces and of what they mapped.
 
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use model::scenario::{self, Attached, Function};
 use model::{Answer, Direction, Kind, Requester};
 use takeover::Report;
@@ -12,7 +12,7 @@ use crate::values::{Domain, Mapping};
 impl Run<'_> {
     /// Those of the file, pass-through if there is such, and the disk's if it is new. `buffer` is where the driver's buffer
     /// is mapped, if it is.
-    pub(super) fn domains(&self, report: Option<&Report>, buffer: Option<Range>) -> Vec<Domain> {
+    pub(super) fn domains(&self, report: Option<&Report>, buffer: Option<Range<IoAddress>>) -> Vec<Domain> {
         let scenario = &self.stage.scenario;
         let old = scenario.domains.iter().enumerate();
         let mut domains: Vec<Domain> =
@@ -70,8 +70,8 @@ impl Run<'_> {
             _ => page.memory,
         };
         Mapping {
-            iova: Range::new(page.iova, page.iova + page.level.span()),
-            memory: Range::new(memory, memory + page.level.span()),
+            iova: page.level.entry_span(page.iova),
+            memory: Range::new(memory, memory.saturating_add(page.level.span())),
             before: matches!(before, Answer::Memory(_)),
             after: before == now,
         }
@@ -85,15 +85,16 @@ impl Run<'_> {
             Attached::PassThrough(id) => Some(id),
             Attached::To(_) => None,
         });
-        let leads_there = |address| {
+        let leads_there = |address: PhysicalAddress| {
+            let iova = IoAddress::new(address.get());
             let answer =
-                |requester: Requester| self.machine.answer(0, requester.access(address, Direction::Read));
+                |requester: Requester| self.machine.answer(0, requester.access(iova, Direction::Read));
             requester.map(answer) == Some(Answer::Memory(address))
         };
         let memory = [Kind::Old, Kind::Capture].into_iter().flat_map(|kind| self.machine.ranges(kind));
         let mut old: Vec<Mapping> = memory
             .map(|range| Mapping {
-                iova: range,
+                iova: Range::from(range.start.get()..range.end.get()),
                 memory: range,
                 before: true,
                 after: leads_there(range.start),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use machine::Range;
+use machine::{IoAddress, PhysicalAddress, Range};
 use model::trace::Event;
 use takeover::Report;
 
@@ -18,7 +18,7 @@ impl Run<'_> {
         &self,
         report: Option<&Report>,
         failure: Option<String>,
-        buffer: &Result<Range, String>,
+        buffer: &Result<Range<IoAddress>, String>,
     ) -> Simulation {
         let file = &self.stage.file;
         let mut policies = vec![self.accepted()];
@@ -78,7 +78,7 @@ impl Run<'_> {
     }
 }
 
-fn reservation(file: &File) -> Range {
+fn reservation(file: &File) -> Range<PhysicalAddress> {
     let reservation = file.reservation.get_ref();
-    Range::new(reservation.start, reservation.start + reservation.size)
+    Range::from(reservation.start..reservation.start + reservation.size)
 }

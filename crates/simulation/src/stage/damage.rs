@@ -1,5 +1,6 @@
 //! Checks damage: the entry that is damaged must exist.
 
+use machine::IoAddress;
 use model::damage::{Damage, Harm, Victim};
 use model::scenario::{Domain, Mapping};
 use toml::Spanned;
@@ -34,8 +35,8 @@ impl Check<'_> {
             }
             Entry::Page { iova, domain } => {
                 let domain = self.domain(file, damage, domain)?;
-                let maps =
-                    |mapping: &Mapping| (mapping.iova..mapping.iova + mapping.level.span()).contains(&iova);
+                let iova = IoAddress::new(iova);
+                let maps = |mapping: &Mapping| mapping.level.entry_span(mapping.iova).contains(iova);
                 let mapped = domains[domain].mappings.iter().any(maps);
                 self.ensure(damage, mapped, format!("{iova:#x} is not mapped there"))?;
                 Ok(Victim::Leaf { domain, iova })
@@ -46,9 +47,9 @@ impl Check<'_> {
 
 fn harm(file: &File, aim: Aim) -> Harm {
     match aim {
-        Aim::BeyondMemory => Harm::PointAnywhere(HOLE.end + MOST_MEMORY),
+        Aim::BeyondMemory => Harm::PointAnywhere(HOLE.end.get() + MOST_MEMORY),
         Aim::CaptureKernel => Harm::PointAnywhere(file.reservation.get_ref().start),
-        Aim::Registers => Harm::PointAnywhere(REGISTERS.start),
+        Aim::Registers => Harm::PointAnywhere(REGISTERS.start.get()),
         Aim::ReservedBits => Harm::Flip(BEYOND),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use machine::{PAGE_SIZE, Range};
+use machine::{IoAddress, PAGE_SIZE, Range};
 use model::scenario;
 use toml::Spanned;
+use vtd::INTERRUPT_WINDOW;
 use vtd::paging::{AddressWidth, Level, Permission};
 
 use super::{Check, HOST_ADDRESS_BITS};
@@ -38,7 +39,7 @@ impl Check<'_> {
             57 => AddressWidth::BITS_57,
             other => return Err(self.refuse(&domain.width, format!("{other} is no width: 39, 48 or 57 is"))),
         };
-        let mut taken: Vec<Range> = Vec::new();
+        let mut taken: Vec<Range<IoAddress>> = Vec::new();
         let mut mappings = Vec::new();
         for mapping in &domain.map {
             let range = self.range(mapping, *domain.width.get_ref())?;
@@ -53,7 +54,7 @@ impl Check<'_> {
     }
 
     /// The I/O addresses of a mapping that can be.
-    fn range(self, place: &Spanned<Mapping>, width: u32) -> Result<Range, Error> {
+    fn range(self, place: &Spanned<Mapping>, width: u32) -> Result<Range<IoAddress>, Error> {
         let mapping = place.get_ref();
         let aligned =
             [mapping.iova, mapping.size, mapping.memory].iter().all(|it| it.is_multiple_of(mapping.page));
@@ -63,12 +64,14 @@ impl Check<'_> {
             format!("addresses and sizes are multiples of {:#x} here", mapping.page),
         )?;
         self.ensure(place, mapping.size > 0, "a mapping of nothing")?;
-        let inside =
-            |start, bits: u32| Range::sized(start, mapping.size).filter(|range| range.end <= 1 << bits);
+        let inside = |start, bits: u32| {
+            let range = Range::sized(IoAddress::new(start), mapping.size)?;
+            Some(range).filter(|range| range.end.get() <= 1 << bits)
+        };
         let memory = inside(mapping.memory, HOST_ADDRESS_BITS);
         self.ensure(place, memory.is_some(), format!("memory has addresses of {HOST_ADDRESS_BITS} bits"))?;
-        let (first, last) = vtd::INTERRUPT_WINDOW;
-        let range = inside(mapping.iova, width).filter(|range| !range.overlaps(Range::new(first, last + 1)));
+        let (first, last) = (INTERRUPT_WINDOW.start, INTERRUPT_WINDOW.end.get() - 1);
+        let range = inside(mapping.iova, width).filter(|range| !range.overlaps(INTERRUPT_WINDOW));
         let what = format!("the domain has addresses of {width} bits, without {first:#x} to {last:#x}");
         range.ok_or_else(|| self.refuse(place, what))
     }
@@ -88,8 +91,8 @@ fn pages(mapping: &Mapping) -> impl Iterator<Item = scenario::Mapping> + use<> {
         Rights::ReadWrite => Permission::ReadWrite,
     };
     (0..size).step_by(page as usize).map(move |offset| scenario::Mapping {
-        iova: iova + offset,
-        memory: memory + offset,
+        iova: (iova + offset).into(),
+        memory: (memory + offset).into(),
         level,
         permission,
     })
@@ -106,7 +109,7 @@ pub(crate) fn tables_of(domain: &scenario::Domain) -> u64 {
     let levels = (1..=top.number()).filter_map(Level::new);
     let tables = |level: Level| {
         let below = domain.mappings.iter().filter(|mapping| mapping.level <= level);
-        below.map(|mapping| mapping.iova >> level.width()).collect::<BTreeSet<_>>().len()
+        below.map(|mapping| mapping.iova.get() >> level.width()).collect::<BTreeSet<_>>().len()
     };
     levels.map(|level| tables(level).max(usize::from(level == top)) as u64).sum()
 }

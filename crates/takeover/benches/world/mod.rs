@@ -219,8 +219,8 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
     let unit = Unit::new(Obedient::new(), 0x1000, &clock).expect("a unit");
     let surroundings = Surroundings {
         host_address_bits: 46,
-        memory: &[Range::new(0, 1 << 41)],
-        own: &[OWN],
+        memory: &[Range::from(0..1 << 41)],
+        own: &[Range::from(OWN.start..OWN.end)],
         kept_free: &[],
         device_tlbs: &[],
     };

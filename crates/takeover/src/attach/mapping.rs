@@ -1,6 +1,6 @@
 //! Memory for a device's driver: mapped where the old kernel mapped nothing, and unmapped again.
 
-use machine::{Clock, Frames, OldMemory, PAGE_SIZE, Range, Registers};
+use machine::{Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
 use vtd::paging::Permission;
 use vtd::stage::ReservedBits;
 
@@ -16,32 +16,31 @@ use crate::unit::UnitError;
 const TRIES: usize = 16;
 
 impl<R: Registers, C: Clock> Takeover<'_, R, C> {
-    /// Maps `len` bytes from physical address `address` for a device and returns the I/O address.
+    /// Maps `memory` for a device and returns the I/O address of its first byte.
     ///
-    /// Both are multiples of the page size. The I/O address was never mapped by the old kernel in this domain, is no
-    /// interrupt address and in no kept-free range. When this returns, the device can use it.
+    /// It consists of whole pages. The I/O addresses were never mapped by the old kernel in this domain, are no
+    /// interrupt addresses and in no kept-free range. When this returns, the device can use them.
     ///
     /// Tables that were kept in place are read from `old` if the mapping goes into one: those on its path are copied.
     pub fn map(
         &mut self,
         device: &Attachment,
-        address: u64,
-        len: u64,
+        memory: Range<PhysicalAddress>,
         permission: Permission,
         old: &impl OldMemory,
         frames: &mut impl Frames,
-    ) -> Result<u64, MapError> {
-        let target = whole_pages(address, len)?;
+    ) -> Result<IoAddress, MapError> {
+        check_pages(memory)?;
         let domain = &mut self.domains[device.domain];
         let capability = self.unit.unit.capability();
         let reserved = ReservedBits::new(domain.stage, self.keep.host_address_bits, capability);
         let lender = Lender { old, own: self.keep.own_memory(), reserved };
         for _ in 0..TRIES {
-            let start = domain.allocate(len).ok_or(MapError::NoAddress)?;
-            let iova = Range::new(start, start + len);
+            let start = domain.allocate(memory.len()).ok_or(MapError::NoAddress)?;
+            let iova = Range::new(start, start.saturating_add(memory.len()));
             match domain.prepare(iova, permission, &lender, frames) {
                 Ok(()) => {
-                    domain.fill(iova, target.start, permission, frames);
+                    domain.fill(iova, memory.start, permission, frames);
                     self.make_visible(device, frames)?;
                     return Ok(start);
                 }
@@ -55,7 +54,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     pub fn unmap(
         &mut self,
         device: &Attachment,
-        iova: Range,
+        iova: Range<IoAddress>,
         frames: &mut impl Frames,
     ) -> Result<(), MapError> {
         let domain = &mut self.domains[device.domain];
@@ -82,7 +81,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
 }
 
 /// Gives addresses back after they turned out not to fit, and keeps the culprits from being tried again.
-fn give_up(space: &mut iova::Space, iova: Range, unfit: Unfit) -> Result<(), MapError> {
+fn give_up(space: &mut iova::Space, iova: Range<IoAddress>, unfit: Unfit) -> Result<(), MapError> {
     space.release(iova).map_err(|error| MapError::NotMapped(error.0))?;
     match unfit {
         Unfit::Occupied(range) => {
@@ -93,12 +92,12 @@ fn give_up(space: &mut iova::Space, iova: Range, unfit: Unfit) -> Result<(), Map
     }
 }
 
-fn whole_pages(address: u64, len: u64) -> Result<Range, MapError> {
-    let range = Range::sized(address, len).ok_or(MapError::NotPages(Range::new(address, u64::MAX)))?;
-    let aligned = address.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
-    if range.is_empty() || !aligned || range.end > 1 << 52 {
-        Err(MapError::NotPages(range))
+/// Memory that entries can map: whole pages, below the 52 bits that an entry holds of an address.
+fn check_pages(memory: Range<PhysicalAddress>) -> Result<(), MapError> {
+    let aligned = memory.start.is_aligned(PAGE_SIZE) && memory.end.is_aligned(PAGE_SIZE);
+    if memory.is_empty() || !aligned || memory.end.get() > 1 << 52 {
+        Err(MapError::NotPages(memory))
     } else {
-        Ok(range)
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! How many tables a copy of each domain would take.
 
-use machine::{Frames, OldMemory};
+use machine::{Frames, OldMemory, PhysicalAddress};
 use vtd::paging::Level;
 use vtd::stage::Stage;
 
@@ -74,26 +74,26 @@ struct Counter<'a, M, F> {
 
 impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
     /// Counts the table at `address` and those below it, each once, until there are more than the limit.
-    fn visit(&mut self, address: u64, level: Level) {
+    fn visit(&mut self, address: PhysicalAddress, level: Level) {
         let counted = if level == Level::ONE { self.count.all } else { self.count.upper };
         if counted > self.limit || self.seen.find(address, level).is_some() {
             return;
         }
-        self.seen.remember(address, level, 0);
+        self.seen.remember(address, level, address);
         self.count.all += 1;
         let Some(below) = level.below() else { return };
         self.count.upper += 1;
         // A table that cannot be read is met again, and reported, when it should be copied.
         if let Ok(copy) = copy_table(address, self.old, self.frames, self.own) {
             self.visit_entries(copy, level, below);
-            self.frames.release(copy);
+            self.frames.release(copy.get());
         }
     }
 
-    fn visit_entries(&mut self, copy: u64, level: Level, below: Level) {
+    fn visit_entries(&mut self, copy: PhysicalAddress, level: Level, below: Level) {
         let mut next = 0;
-        while let Some(index) = self.stage.next_present(self.frames.table(copy), next) {
-            let entry = self.stage.entry(self.frames.table(copy)[index]);
+        while let Some(index) = self.stage.next_present(self.frames.table(copy.get()), next) {
+            let entry = self.stage.entry(self.frames.table(copy.get())[index]);
             if entry.names_table(level) {
                 self.visit(entry.table(), below);
             }

@@ -1,6 +1,6 @@
 //! Context tables of legacy mode: an entry a device (9.3).
 
-use machine::{ENTRIES, Frames, OldMemory};
+use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress};
 use vtd::context::ContextEntry;
 
 use super::Taker;
@@ -10,10 +10,14 @@ use crate::growth::OutOfMemory;
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Lists the present entries of a copied context table; all others block.
-    pub(super) fn visit_legacy(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+    pub(super) fn visit_legacy(
+        &mut self,
+        root_word: usize,
+        table: PhysicalAddress,
+    ) -> Result<(), OutOfMemory> {
         let mode = self.tables.mode;
         for word in (0..ENTRIES).step_by(mode.context_words()) {
-            let words = self.frames.table(table);
+            let words = self.frames.table(table.get());
             let context = ContextEntry::from_words(words[word], words[word + 1]);
             let (entry, slot) = (Entry::Context(context), Slot { table, word });
             if context.low.present() {

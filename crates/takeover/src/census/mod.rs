@@ -11,7 +11,7 @@ mod scalable;
 
 use alloc::vec::Vec;
 
-use machine::{Frames, OldMemory, Registers};
+use machine::{Frames, OldMemory, PhysicalAddress, Registers};
 use vtd::control::RootTableAddress;
 use vtd::root::ContextTablePointer;
 
@@ -114,7 +114,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     ContextTablePointer::new()
                 }
             };
-            let root = self.frames.table_mut(self.tables.root);
+            let root = self.frames.table_mut(self.tables.root.get());
             root[word] = new.into_bits();
             if let Some(reserved) = self.tables.mode.reserved_root_word(word) {
                 root[reserved] = 0;
@@ -123,8 +123,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         Ok(())
     }
 
-    fn copy_context_table(&mut self, root_word: usize) -> Result<Option<u64>, Danger> {
-        let root = self.frames.table(self.tables.root);
+    fn copy_context_table(&mut self, root_word: usize) -> Result<Option<PhysicalAddress>, Danger> {
+        let root = self.frames.table(self.tables.root.get());
         let old = ContextTablePointer::from_bits(root[root_word]);
         let reserved = self.tables.mode.reserved_root_word(root_word).map_or(0, |word| root[word]);
         if !old.present() {
@@ -136,14 +136,14 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         self.copy(old.address()).map(Some)
     }
 
-    fn visit_context_table(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+    fn visit_context_table(&mut self, root_word: usize, table: PhysicalAddress) -> Result<(), OutOfMemory> {
         match self.tables.mode {
             Mode::Legacy => self.visit_legacy(root_word, table),
             Mode::Scalable => self.visit_scalable(root_word, table),
         }
     }
 
-    fn copy(&mut self, table: u64) -> Result<u64, Danger> {
+    fn copy(&mut self, table: PhysicalAddress) -> Result<PhysicalAddress, Danger> {
         copy_table(table, self.old, self.frames, self.surroundings.own_memory())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Requests without PASID are translated as those with the context entry's RID_PASID.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress};
 use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
 use vtd::source::SourceId;
@@ -18,11 +18,16 @@ use crate::tables::read_table;
 #[derive(Clone, Copy)]
 struct Directory {
     /// Its first frame; the others follow.
-    table: u64,
+    table: PhysicalAddress,
     /// A power of two.
     pages: usize,
     /// PDTS: what the context entry says of its size.
     size: u8,
+}
+
+/// The page at `index` of a directory that starts at `first`.
+fn page_of(first: PhysicalAddress, index: usize) -> PhysicalAddress {
+    first.saturating_add(index as u64 * PAGE_SIZE)
 }
 
 impl Directory {
@@ -30,7 +35,7 @@ impl Directory {
     const ONE_PAGE: u8 = 2;
 
     /// A directory as small as the pages need be that are in use, but no larger than the old one.
-    fn of(table: u64, pages: usize, old: ScalableContextLow) -> Self {
+    fn of(table: PhysicalAddress, pages: usize, old: ScalableContextLow) -> Self {
         let size = (Self::ONE_PAGE + pages.ilog2() as u8).min(old.directory_size());
         Self { table, pages, size }
     }
@@ -41,27 +46,31 @@ impl Directory {
     }
 
     /// The frame that holds an entry, and which it is in there.
-    fn place(self, entry: usize) -> (u64, usize) {
-        (self.table + (entry / ENTRIES) as u64 * PAGE_SIZE, entry % ENTRIES)
+    fn place(self, entry: usize) -> (PhysicalAddress, usize) {
+        (page_of(self.table, entry / ENTRIES), entry % ENTRIES)
     }
 
     /// The frames that it takes.
-    fn frames(self) -> impl Iterator<Item = u64> {
-        (0..self.pages as u64).map(move |page| self.table + page * PAGE_SIZE)
+    fn frames(self) -> impl Iterator<Item = PhysicalAddress> {
+        (0..self.pages).map(move |page| page_of(self.table, page))
     }
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Copies what the present entries of a copied context table name; all others block.
-    pub(super) fn visit_scalable(&mut self, root_word: usize, table: u64) -> Result<(), OutOfMemory> {
+    pub(super) fn visit_scalable(
+        &mut self,
+        root_word: usize,
+        table: PhysicalAddress,
+    ) -> Result<(), OutOfMemory> {
         let mode = self.tables.mode;
         for word in (0..ENTRIES).step_by(mode.context_words()) {
-            let words = self.frames.table(table);
+            let words = self.frames.table(table.get());
             let entry = [words[word], words[word + 1], words[word + 2], words[word + 3]];
             let entry = ScalableContextEntry::from_words(entry);
             let kept = self.visit_device(mode.source(root_word, word), entry)?;
             let kept = [kept.low.into_bits(), kept.high.into_bits(), 0, 0];
-            self.frames.table_mut(table)[word..word + 4].copy_from_slice(&kept);
+            self.frames.table_mut(table.get())[word..word + 4].copy_from_slice(&kept);
         }
         Ok(())
     }
@@ -81,7 +90,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             Ok(directory) => {
                 directory.frames().try_for_each(|frame| self.tables.remember_pasid_table(frame))?;
                 self.visit_directory(source, self.rid_pasid(entry), directory)?;
-                let frame = directory.table / PAGE_SIZE;
+                let frame = directory.table.get() / PAGE_SIZE;
                 let low = entry.low.with_frame(frame).with_directory_size(directory.size);
                 Ok(ScalableContextEntry { low, high: self.high_within(source, entry, directory), ..entry })
             }
@@ -126,9 +135,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     fn is_used(&self, directory: Directory, pasid: usize) -> bool {
         let (page, entry) = directory.place(pasid / PASID_TABLE_ENTRIES);
-        let table = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
+        let table = PasidDirectoryEntry::from_bits(self.frames.table(page.get())[entry]);
         let word = pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS;
-        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table())[word]).present()
+        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table().get())[word]).present()
     }
 
     /// Copies a directory as far as it is in use, into frames in one piece. Where there are no such, PASIDs beyond the
@@ -146,12 +155,12 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             self.hazards.note(Place::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
             return self.copy_first_page(entry.low);
         };
-        let directory = Directory::of(table, pages, entry.low);
+        let directory = Directory::of(PhysicalAddress::new(table), pages, entry.low);
         for (page, frame) in directory.frames().enumerate() {
-            let old = entry.low.directory() + page as u64 * PAGE_SIZE;
+            let old = page_of(entry.low.directory(), page);
             if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings.own_memory())
             {
-                self.frames.table_mut(frame).fill(0);
+                self.frames.table_mut(frame.get()).fill(0);
                 self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
             }
         }
@@ -161,19 +170,19 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn copy_first_page(&mut self, entry: ScalableContextLow) -> Result<Directory, Danger> {
         let table = self.copy(entry.directory())?;
         let entries = entry.directory_entries().min(ENTRIES);
-        self.frames.table_mut(table)[entries..].fill(0);
+        self.frames.table_mut(table.get())[entries..].fill(0);
         Ok(Directory::of(table, 1, entry))
     }
 
     /// How many pages of a directory there are up to the last that has a present entry; at least one.
     fn pages_in_use(&mut self, source: SourceId, entry: ScalableContextLow) -> usize {
         let pages = entry.directory_entries().div_ceil(ENTRIES);
-        let in_use = |page: &usize| self.is_in_use(source, entry.directory() + *page as u64 * PAGE_SIZE);
+        let in_use = |page: &usize| self.is_in_use(source, page_of(entry.directory(), *page));
         (1..pages).rev().find(in_use).map_or(1, |last| last + 1)
     }
 
     /// Whether a page of a directory has a present entry. One that cannot be looked at has none.
-    fn is_in_use(&mut self, source: SourceId, page: u64) -> bool {
+    fn is_in_use(&mut self, source: SourceId, page: PhysicalAddress) -> bool {
         let copy = match self.copy(page) {
             Ok(copy) => copy,
             Err(danger) => {
@@ -182,8 +191,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             }
         };
         let present = |word: &u64| PasidDirectoryEntry::from_bits(*word).present();
-        let used = self.frames.table(copy).iter().any(present);
-        self.frames.release(copy);
+        let used = self.frames.table(copy.get()).iter().any(present);
+        self.frames.release(copy.get());
         used
     }
 
@@ -195,23 +204,23 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         for index in 0..directory.pages * ENTRIES {
             let (page, entry) = directory.place(index);
-            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
+            let old = PasidDirectoryEntry::from_bits(self.frames.table(page.get())[entry]);
             let mut new = PasidDirectoryEntry::new().with_fault_disabled(old.fault_disabled());
             match self.copy_pasid_table(old) {
                 Ok(Some(table)) => {
                     self.tables.remember_pasid_table(table)?;
                     self.visit_pasid_table(source, rid_pasid, index, table)?;
-                    new = old.with_frame(table / PAGE_SIZE);
+                    new = old.with_frame(table.get() / PAGE_SIZE);
                 }
                 Ok(None) => {}
                 Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
             }
-            self.frames.table_mut(page)[entry] = new.into_bits();
+            self.frames.table_mut(page.get())[entry] = new.into_bits();
         }
         Ok(())
     }
 
-    fn copy_pasid_table(&mut self, old: PasidDirectoryEntry) -> Result<Option<u64>, Danger> {
+    fn copy_pasid_table(&mut self, old: PasidDirectoryEntry) -> Result<Option<PhysicalAddress>, Danger> {
         if !old.present() {
             return Ok(None);
         }
@@ -227,11 +236,11 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         source: SourceId,
         rid_pasid: u32,
         directory_index: usize,
-        table: u64,
+        table: PhysicalAddress,
     ) -> Result<(), OutOfMemory> {
         for index in 0..PASID_TABLE_ENTRIES {
             let slot = Slot { table, word: index * PASID_ENTRY_WORDS };
-            let words = self.frames.table(table).as_chunks().0[index];
+            let words = self.frames.table(table.get()).as_chunks().0[index];
             let entry = PasidEntry::from_words(words);
             let tag = (directory_index * PASID_TABLE_ENTRIES + index) as u32;
             let (present, entry) = (entry.second.present(), Entry::Pasid(entry));

@@ -9,7 +9,7 @@
 //! New mappings stay clear of kept tables while other addresses are free. Where none are, those on the path are copied
 //! then, and checked again ([`Domain`](crate::domain::Domain)).
 
-use machine::{ENTRIES, Frames, OldMemory, Range, Table};
+use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Table};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, Stage};
 
@@ -20,7 +20,12 @@ use crate::tables::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// What a well-formed entry that names a table of this level becomes.
-    pub(super) fn compact(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
+    pub(super) fn compact(
+        &mut self,
+        entry: PageEntry,
+        level: Level,
+        iova: IoAddress,
+    ) -> Result<PageEntry, Danger> {
         if level == Level::ONE {
             return self.compact_leaves(entry, iova);
         }
@@ -32,7 +37,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Folds a table of level 1 into a larger page, keeps it, or copies it if something in it must be cut out.
-    fn compact_leaves(&mut self, entry: PageEntry, iova: u64) -> Result<PageEntry, Danger> {
+    fn compact_leaves(&mut self, entry: PageEntry, iova: IoAddress) -> Result<PageEntry, Danger> {
         let look = self.look(entry.table())?;
         let found = self.survey(look);
         if found.suspicious {
@@ -41,8 +46,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         let page = self.folded(look, Level::ONE);
         self.domain.leaves += found.present;
         self.reserve_leaves(look, iova, found.present);
-        self.frames.release(look);
-        let span = Range::new(iova, iova + Level::TWO.span());
+        self.frames.release(look.get());
+        let span = Level::ONE.table_span(iova);
         let Some(page) = page else {
             self.domain.kept.reserve(span);
             self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
@@ -53,22 +58,22 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Makes a copy that was only looked at part of the domain's tables.
-    fn adopt(&mut self, look: u64, iova: u64) -> Result<u64, Danger> {
+    fn adopt(&mut self, look: PhysicalAddress, iova: IoAddress) -> Result<PhysicalAddress, Danger> {
         // The frame is taken already.
         if self.frames.available() < self.spare {
-            self.frames.release(look);
+            self.frames.release(look.get());
             return Err(Danger::OverBudget);
         }
         self.domain.tables += 1;
         self.check_leaves(look, iova);
-        self.frames.publish(look, 0..ENTRIES);
+        self.frames.publish(look.get(), 0..ENTRIES);
         Ok(look)
     }
 
     /// Leaves a table and all below it where they are, if nothing in them must be cut out.
-    fn keep(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
+    fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         self.check_in_place(entry.table(), level, iova)?;
-        let span = Range::new(iova, iova + (1 << level.width()));
+        let span = level.table_span(iova);
         self.domain.kept.reserve(span);
         self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
         Ok(entry.marked())
@@ -76,9 +81,14 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     /// Checks a table, which translates the addresses from `base`, and all below it, without copying it for good. Each
     /// that is well is checked once, those of level 1 but for sharing.
-    fn check_in_place(&mut self, table: u64, level: Level, base: u64) -> Result<(), Danger> {
+    fn check_in_place(
+        &mut self,
+        table: PhysicalAddress,
+        level: Level,
+        base: IoAddress,
+    ) -> Result<(), Danger> {
         if self.kept.find(table, level).is_some() {
-            self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
+            self.domain.space.reserve(level.table_span(base));
             return Ok(());
         }
         let look = self.look(table)?;
@@ -86,14 +96,14 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             None => self.check_leaves_in_place(look, base),
             Some(below) => self.check_entries_in_place(look, level, below, base),
         };
-        self.frames.release(look);
+        self.frames.release(look.get());
         if level > Level::ONE && checked.is_ok() {
             self.kept.remember(table, level, table);
         }
         checked
     }
 
-    fn check_leaves_in_place(&mut self, look: u64, base: u64) -> Result<(), Danger> {
+    fn check_leaves_in_place(&mut self, look: PhysicalAddress, base: IoAddress) -> Result<(), Danger> {
         let found = self.survey(look);
         self.domain.leaves += found.present;
         self.reserve_leaves(look, base, found.present);
@@ -105,15 +115,15 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     fn check_entries_in_place(
         &mut self,
-        look: u64,
+        look: PhysicalAddress,
         level: Level,
         below: Level,
-        base: u64,
+        base: IoAddress,
     ) -> Result<(), Danger> {
         for index in 0..ENTRIES {
             let entry = self.entry(look, index);
-            let iova = base + index as u64 * level.span();
-            let target = Range::new(entry.page(level), entry.page(level) + level.span());
+            let iova = level.address_at(base, index);
+            let target = entry.target(level);
             match entry {
                 _ if !entry.present() => {}
                 _ if self.reserved.set_in(entry, level) != 0 => return Err(Danger::ReservedBits),
@@ -123,7 +133,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
                 }
                 _ => {
                     self.domain.leaves += 1;
-                    self.domain.space.reserve(Range::new(iova, iova + level.span()));
+                    self.domain.space.reserve(level.entry_span(iova));
                 }
             }
         }
@@ -131,25 +141,25 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Copies a table to look at it; the copy is to be released.
-    pub(super) fn look(&mut self, table: u64) -> Result<u64, Danger> {
+    pub(super) fn look(&mut self, table: PhysicalAddress) -> Result<PhysicalAddress, Danger> {
         *self.looks_left = self.looks_left.checked_sub(1).ok_or(Danger::OverBudget)?;
         copy_table(table, self.old, self.frames, self.own)
     }
 
     /// What an entry becomes whose table of this level was copied: a larger page if the copy amounts to one, which sets
     /// its frame free.
-    fn fold(&mut self, entry: PageEntry, copy: u64, level: Level) -> PageEntry {
+    fn fold(&mut self, entry: PageEntry, copy: PhysicalAddress, level: Level) -> PageEntry {
         let Some(page) = self.folded(copy, level) else { return entry.with_table(copy).unmarked() };
         self.copies.forget(entry.table(), level);
-        self.frames.release(copy);
+        self.frames.release(copy.get());
         self.domain.tables -= 1;
         page.restricted_by(entry)
     }
 
     /// The larger page that a table of this level amounts to, if the unit has such pages.
-    fn folded(&self, table: u64, level: Level) -> Option<PageEntry> {
+    fn folded(&self, table: PhysicalAddress, level: Level) -> Option<PageEntry> {
         let above = Level::new(level.number() + 1).filter(|above| self.reserved.allow_leaf(*above))?;
-        folded(self.frames.table(table), self.domain.stage, level, above)
+        folded(self.frames.table(table.get()), self.domain.stage, level, above)
     }
 }
 
@@ -160,7 +170,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 /// as used wherever one of them was, since hardware may be unable to note more (3.10).
 fn folded(table: &Table, stage: Stage, level: Level, above: Level) -> Option<PageEntry> {
     let first = stage.entry(table[0]);
-    let aligned = first.page(level).is_multiple_of(above.span());
+    let aligned = first.page(level).is_aligned(above.span());
     if !first.present() || !first.is_leaf(level) || !aligned {
         return None;
     }

@@ -1,6 +1,6 @@
 //! Copying the tables of one domain.
 
-use machine::{ENTRIES, Frames, OldMemory, Range};
+use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits};
 
@@ -46,24 +46,29 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    fn copy_from(&mut self, root: u64) {
-        match self.copy(root, self.domain.top, 0) {
+    fn copy_from(&mut self, root: PhysicalAddress) {
+        match self.copy(root, self.domain.top, IoAddress::new(0)) {
             Ok(frame) => self.domain.root = Some(frame),
             Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
         }
     }
 
     /// All I/O addresses of the domain.
-    pub(super) fn whole(&self) -> Range {
-        Range::new(0, 1 << self.domain.top.width())
+    pub(super) fn whole(&self) -> Range<IoAddress> {
+        self.domain.top.table_span(IoAddress::new(0))
     }
 
     /// Copies a table, which translates the addresses from `base`, and all below it; returns the copy.
-    pub(super) fn copy(&mut self, table: u64, level: Level, base: u64) -> Result<u64, Danger> {
+    pub(super) fn copy(
+        &mut self,
+        table: PhysicalAddress,
+        level: Level,
+        base: IoAddress,
+    ) -> Result<PhysicalAddress, Danger> {
         if let Some(copy) = self.copies.find(table, level) {
             // Not walked again: tables that share all they can would take exponential time. Reserving too much is
             // safe.
-            self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
+            self.domain.space.reserve(level.table_span(base));
             return Ok(copy);
         }
         self.check_budget()?;
@@ -73,14 +78,14 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             None => self.check_leaves(copy, base),
             Some(below) => self.copy_below(copy, level, below, base),
         }
-        self.frames.publish(copy, 0..ENTRIES);
+        self.frames.publish(copy.get(), 0..ENTRIES);
         self.copies.remember(table, level, copy);
         Ok(copy)
     }
 
     /// An entry of a table in a frame of ours.
-    pub(super) fn entry(&self, table: u64, index: usize) -> PageEntry {
-        self.domain.stage.entry(self.frames.table(table)[index])
+    pub(super) fn entry(&self, table: PhysicalAddress, index: usize) -> PageEntry {
+        self.domain.stage.entry(self.frames.table(table.get())[index])
     }
 
     pub(super) fn check_budget(&self) -> Result<(), Danger> {
@@ -88,18 +93,18 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Replaces each entry of a copied table by one that points to a copy.
-    pub(super) fn copy_below(&mut self, copy: u64, level: Level, below: Level, base: u64) {
+    pub(super) fn copy_below(&mut self, copy: PhysicalAddress, level: Level, below: Level, base: IoAddress) {
         let mut next = 0;
-        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy), next) {
-            let iova = base + index as u64 * level.span();
+        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy.get()), next) {
+            let iova = level.address_at(base, index);
             let kept = self.carry_over(self.entry(copy, index), level, below, iova);
-            self.frames.table_mut(copy)[index] = kept.bits;
+            self.frames.table_mut(copy.get())[index] = kept.bits;
             next = index + 1;
         }
     }
 
     /// What a present entry above level 1 becomes.
-    fn carry_over(&mut self, entry: PageEntry, level: Level, below: Level, iova: u64) -> PageEntry {
+    fn carry_over(&mut self, entry: PageEntry, level: Level, below: Level, iova: IoAddress) -> PageEntry {
         let kept = if self.reserved.set_in(entry, level) != 0 {
             Err(Danger::ReservedBits)
         } else if entry.is_leaf(level) {
@@ -108,13 +113,13 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             self.carry_table(entry, below, iova)
         };
         kept.unwrap_or_else(|danger| {
-            self.cut(Range::new(iova, iova + level.span()), danger);
+            self.cut(level.entry_span(iova), danger);
             self.domain.stage.blocked()
         })
     }
 
     /// What a well-formed entry that names a table of this level becomes.
-    fn carry_table(&mut self, entry: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
+    fn carry_table(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         match self.treatment {
             Treatment::Compact { .. } => self.compact(entry, level, iova),
             _ => self.copy(entry.table(), level, iova).map(|copy| entry.with_table(copy).unmarked()),
@@ -122,8 +127,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// What a well-formed leaf above level 1 becomes.
-    fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: u64) -> Result<PageEntry, Danger> {
-        let target = Range::new(leaf.page(level), leaf.page(level) + level.span());
+    fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
+        let target = leaf.target(level);
         if self.own.covers(target) {
             self.domain.fenced += 1;
             return Err(Danger::ReachesOwnMemory(target.start));
@@ -132,36 +137,43 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             Some(below) if self.own.touches(target) => self.split(leaf, level, below, iova),
             _ => {
                 self.domain.leaves += 1;
-                self.domain.space.reserve(Range::new(iova, iova + level.span()));
+                self.domain.space.reserve(level.entry_span(iova));
                 Ok(leaf)
             }
         }
     }
 
     /// Maps what a large leaf maps by a table of smaller ones, without what reaches our memory.
-    fn split(&mut self, leaf: PageEntry, level: Level, below: Level, iova: u64) -> Result<PageEntry, Danger> {
+    fn split(
+        &mut self,
+        leaf: PageEntry,
+        level: Level,
+        below: Level,
+        iova: IoAddress,
+    ) -> Result<PageEntry, Danger> {
         self.check_budget()?;
         let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
-        let targets = (leaf.page(level)..).step_by(below.span() as usize);
-        for (slot, target) in self.frames.table_mut(table).iter_mut().zip(targets) {
+        for (index, slot) in self.frames.table_mut(table).iter_mut().enumerate() {
+            let target = leaf.page(level).saturating_add(index as u64 * below.span());
             *slot = leaf.as_leaf_of(level, below, target).bits;
         }
+        let table = PhysicalAddress::new(table);
         match below.below() {
             None => self.check_leaves(table, iova),
             Some(lowest) => self.copy_below(table, below, lowest, iova),
         }
-        self.frames.publish(table, 0..ENTRIES);
+        self.frames.publish(table.get(), 0..ENTRIES);
         Ok(self.domain.stage.table(table))
     }
 
     /// Notes that these I/O addresses are not translated any more; they stay reserved.
-    pub(super) fn cut(&mut self, iova: Range, danger: Danger) {
+    pub(super) fn cut(&mut self, iova: Range<IoAddress>, danger: Danger) {
         self.domain.space.reserve(iova);
         let lost = danger == Danger::OverBudget;
         self.note(iova, danger, if lost { Outcome::Blocked } else { Outcome::Fenced });
     }
 
-    pub(super) fn note(&mut self, iova: Range, danger: Danger, outcome: Outcome) {
+    pub(super) fn note(&mut self, iova: Range<IoAddress>, danger: Danger, outcome: Outcome) {
         self.domain.outcome = self.domain.outcome.max(outcome);
         self.hazards.note(Place::Domain { id: self.domain.id, iova }, danger, outcome);
     }

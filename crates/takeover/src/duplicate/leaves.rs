@@ -1,6 +1,6 @@
 //! Checking copied tables of level 1: most of the work of a takeover.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, Range};
+use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
 use vtd::paging::Level;
 use vtd::stage::PageEntry;
 
@@ -10,7 +10,7 @@ use crate::hazard::Danger;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Checks a copied table of level 1, which translates the addresses from `base`.
-    pub(super) fn check_leaves(&mut self, copy: u64, base: u64) {
+    pub(super) fn check_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) {
         let found = self.survey(copy);
         self.domain.leaves += found.present;
         self.reserve_leaves(copy, base, found.present);
@@ -20,37 +20,38 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Looks at a table of level 1 in a frame of ours.
-    pub(super) fn survey(&self, table: u64) -> Survey {
+    pub(super) fn survey(&self, table: PhysicalAddress) -> Survey {
         let reserved = self.reserved.leaf_mask(Level::ONE);
-        survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
+        survey(self.frames.table(table.get()), self.domain.stage, reserved, self.own_block)
     }
 
     /// Reserves what a table of level 1 in a frame of ours maps, of which so many entries are present.
-    pub(super) fn reserve_leaves(&mut self, copy: u64, base: u64, present: u64) {
+    pub(super) fn reserve_leaves(&mut self, copy: PhysicalAddress, base: IoAddress, present: u64) {
         if present == ENTRIES as u64 {
-            return self.domain.space.reserve(Range::new(base, base + Level::TWO.span()));
+            return self.domain.space.reserve(Level::ONE.table_span(base));
         }
-        for run in Runs::of(self.frames.table(copy), self.domain.stage) {
-            self.domain.space.reserve(Range::new(base + run.start * PAGE_SIZE, base + run.end * PAGE_SIZE));
+        for run in Runs::of(self.frames.table(copy.get()), self.domain.stage) {
+            let at = |index| Level::ONE.address_at(base, index);
+            self.domain.space.reserve(Range::new(at(run.start), at(run.end)));
         }
     }
 
     /// Clears the entries that have reserved bits or reach our memory.
-    fn cut_leaves(&mut self, copy: u64, base: u64) {
+    fn cut_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) {
         for index in 0..ENTRIES {
             let entry = self.entry(copy, index);
             if let Err(danger) = self.check_leaf(entry) {
-                self.frames.table_mut(copy)[index] = self.domain.stage.blocked().bits;
+                self.frames.table_mut(copy.get())[index] = self.domain.stage.blocked().bits;
                 self.domain.leaves -= 1;
                 self.domain.fenced += 1;
-                let iova = base + index as u64 * PAGE_SIZE;
-                self.cut(Range::new(iova, iova + PAGE_SIZE), danger);
+                let iova = Level::ONE.address_at(base, index);
+                self.cut(Level::ONE.entry_span(iova), danger);
             }
         }
     }
 
     pub(super) fn check_leaf(&self, entry: PageEntry) -> Result<(), Danger> {
-        let target = Range::new(entry.table(), entry.table() + PAGE_SIZE);
+        let target = entry.target(Level::ONE);
         if !entry.present() {
             Ok(())
         } else if self.reserved.set_in(entry, Level::ONE) != 0 {

@@ -1,24 +1,27 @@
 //! Pass-through: making the tables that it becomes.
 
-use machine::{ENTRIES, Frames, OldMemory, Range};
+use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
 use vtd::paging::{Level, Permission};
 use vtd::stage::PageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
-use crate::identity::{Identity, Piece};
+use crate::identity::{Identity, Piece, same_addresses};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Makes the tables that pass-through becomes.
     pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
         self.reserve_memory(identity);
-        match self.map_pieces(identity, self.domain.top, 0) {
+        match self.map_pieces(identity, self.domain.top, IoAddress::new(0)) {
             Ok(table) => self.domain.root = Some(table),
             Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
         }
         let whole = self.whole();
-        for own in self.own.0.iter().filter(|own| own.overlaps(whole)) {
-            self.note(own.intersection(whole), Danger::ReachesOwnMemory(own.start), Outcome::Fenced);
+        for (memory, own) in self.own.0.iter().map(|own| (own, same_addresses(*own))) {
+            if own.overlaps(whole) {
+                let danger = Danger::ReachesOwnMemory(memory.start);
+                self.note(own.intersection(whole), danger, Outcome::Fenced);
+            }
         }
         for left_out in identity.left_out().iter().filter(|range| range.overlaps(whole)) {
             self.note(left_out.intersection(whole), Danger::NoMemory, Outcome::Fenced);
@@ -38,29 +41,34 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Makes the table of an identity map that covers the addresses from `base`, and all below it.
-    fn map_pieces(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> Result<u64, Danger> {
+    fn map_pieces(
+        &mut self,
+        identity: &Identity<'_>,
+        level: Level,
+        base: IoAddress,
+    ) -> Result<PhysicalAddress, Danger> {
         self.check_budget()?;
         let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
         self.domain.tables += 1;
         for index in 0..ENTRIES {
-            let entry = self.map_piece(identity, level, base + index as u64 * level.span());
+            let entry = self.map_piece(identity, level, level.address_at(base, index));
             self.frames.table_mut(table)[index] = entry.bits;
         }
         self.frames.publish(table, 0..ENTRIES);
-        Ok(table)
+        Ok(PhysicalAddress::new(table))
     }
 
-    fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: u64) -> PageEntry {
+    fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: IoAddress) -> PageEntry {
         match identity.piece(level, base) {
             Piece::Nothing => self.domain.stage.blocked(),
             Piece::Leaf => {
                 self.domain.leaves += 1;
-                self.domain.stage.leaf(level, base, Permission::ReadWrite)
+                self.domain.stage.leaf(level, PhysicalAddress::new(base.get()), Permission::ReadWrite)
             }
             Piece::Table(below) => match self.map_pieces(identity, below, base) {
                 Ok(table) => self.domain.stage.table(table),
                 Err(danger) => {
-                    self.cut(Range::new(base, base + level.span()), danger);
+                    self.cut(level.entry_span(base), danger);
                     self.domain.stage.blocked()
                 }
             },

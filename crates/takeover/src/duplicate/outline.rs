@@ -1,6 +1,6 @@
 //! Domains that are too large to copy: which I/O addresses to keep out of use.
 
-use machine::{ENTRIES, Frames, OldMemory, Range};
+use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
 use vtd::paging::Level;
 use vtd::stage::PageEntry;
 
@@ -9,32 +9,32 @@ use crate::hazard::{Danger, Outcome};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Copies nothing, but keeps the mapped I/O addresses out of use.
-    pub(super) fn block(&mut self, root: u64) {
-        self.outline(root, self.domain.top, 0);
+    pub(super) fn block(&mut self, root: PhysicalAddress) {
+        self.outline(root, self.domain.top, IoAddress::new(0));
         self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
     }
 
     /// Reserves what a table maps, to the nearest 2 MiB, or all it could map when too many tables were read.
-    fn outline(&mut self, table: u64, level: Level, base: u64) {
+    fn outline(&mut self, table: PhysicalAddress, level: Level, base: IoAddress) {
         let copy = match level.below() {
             Some(_) => self.look(table),
             None => Err(Danger::OverBudget),
         };
         let Ok(copy) = copy else {
-            return self.domain.space.reserve(Range::new(base, base + (1 << level.width())));
+            return self.domain.space.reserve(level.table_span(base));
         };
         for index in 0..ENTRIES {
             let entry = self.entry(copy, index);
-            self.outline_entry(entry, level, base + index as u64 * level.span());
+            self.outline_entry(entry, level, level.address_at(base, index));
         }
-        self.frames.release(copy);
+        self.frames.release(copy.get());
     }
 
-    fn outline_entry(&mut self, entry: PageEntry, level: Level, iova: u64) {
+    fn outline_entry(&mut self, entry: PageEntry, level: Level, iova: IoAddress) {
         match level.below() {
             _ if !entry.present() => {}
             Some(below) if !entry.is_leaf(level) => self.outline(entry.table(), below, iova),
-            _ => self.domain.space.reserve(Range::new(iova, iova + level.span())),
+            _ => self.domain.space.reserve(level.entry_span(iova)),
         }
     }
 }

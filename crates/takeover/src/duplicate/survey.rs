@@ -1,6 +1,6 @@
 //! Looking at a table of level 1 as a whole, as fast as memory gives it.
 
-use machine::{ENTRIES, PAGE_SIZE, Range, Table};
+use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress, Range, Table};
 use vtd::stage::Stage;
 
 /// What a look at a table of level 1 shows.
@@ -21,13 +21,14 @@ pub(super) struct Block {
 
 impl Block {
     /// The block around `range`; if that is empty, the upper half of all addresses, where no machine has memory.
-    pub(super) fn around(range: Range) -> Self {
+    pub(super) fn around(range: Range<PhysicalAddress>) -> Self {
         if range.is_empty() {
             return Self { upper: 1 << 51, mask: 1 << 51 };
         }
-        let differing = (range.start ^ (range.end - 1)).max(PAGE_SIZE - 1);
+        let (first, last) = (range.start.get(), range.end.get() - 1);
+        let differing = (first ^ last).max(PAGE_SIZE - 1);
         let mask = !(u64::MAX >> differing.leading_zeros());
-        Self { upper: range.start & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
+        Self { upper: first & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
     }
 
     /// A number whose highest bit is set if the entry's address is in the block, and only then.
@@ -75,13 +76,13 @@ impl<'a> Runs<'a> {
 }
 
 impl Iterator for Runs<'_> {
-    type Item = Range;
+    type Item = core::ops::Range<usize>;
 
-    fn next(&mut self) -> Option<Range> {
+    fn next(&mut self) -> Option<Self::Item> {
         let start = self.stage.next_present(self.table, self.next)?;
         let length = self.table[start..].iter().position(|word| !self.stage.entry(*word).present());
         self.next = length.map_or(ENTRIES, |length| start + length);
-        Some(Range::new(start as u64, self.next as u64))
+        Some(start..self.next)
     }
 }
 
@@ -89,7 +90,8 @@ impl Iterator for Runs<'_> {
 mod tests {
     use super::*;
 
-    const OWN: Range = Range::new(0x2E00_0000, 0x2F00_0000);
+    const OWN: Range<PhysicalAddress> =
+        Range::new(PhysicalAddress::new(0x2E00_0000), PhysicalAddress::new(0x2F00_0000));
 
     fn suspicion(entry: u64) -> bool {
         let mut table = [0; ENTRIES];
@@ -99,20 +101,20 @@ mod tests {
 
     #[test]
     fn every_address_of_ours_raises_suspicion() {
-        for address in (OWN.start..OWN.end).step_by(PAGE_SIZE as usize) {
+        for address in (OWN.start.get()..OWN.end.get()).step_by(PAGE_SIZE as usize) {
             assert!(suspicion(address | 3 | 1 << 63));
         }
-        assert!(!suspicion(OWN.end | 3));
-        assert!(!suspicion((OWN.start - PAGE_SIZE) | 3));
+        assert!(!suspicion(OWN.end.get() | 3));
+        assert!(!suspicion((OWN.start.get() - PAGE_SIZE) | 3));
         assert!(suspicion(1 << 45 | 3));
     }
 
     #[test]
     fn memory_across_a_large_boundary_is_suspected_with_all_around_it() {
-        let own = Block::around(Range::new(0xFFFF_F000, 0x1_0000_1000));
+        let own = Block::around(Range::from(0xFFFF_F000..0x1_0000_1000));
         let has = |block: Block, entry| block.sign(entry) >> 63 != 0;
         assert!(has(own, 0xFFFF_F003) && has(own, 0x1_0000_0003));
-        assert!(!has(Block::around(Range::new(0, 0)), 3));
+        assert!(!has(Block::around(Range::from(0..0)), 3));
     }
 
     #[test]
@@ -121,7 +123,7 @@ mod tests {
         for index in [0, 1, 7, 510, 511] {
             table[index] = 0x1001;
         }
-        let runs = [Range::new(0, 2), Range::new(7, 8), Range::new(510, 512)];
+        let runs = [0..2, 7..8, 510..512];
         assert!(Runs::of(&table, Stage::Second).eq(runs));
         assert_eq!(
             survey(&table, Stage::Second, 0, Block::around(OWN)),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
-use machine::{Frames, PAGE_SIZE, Range};
+use machine::{Frames, IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::habits::{Chore, Habit, Habits, Junk};
 use model::random::Size;
 use model::scenario::{Attached, Stage};
@@ -110,15 +110,16 @@ pub(crate) fn of_each(scenario: &Scenario, check: impl Fn(usize) -> Verdict) -> 
 /// A buffer of the capture kernel, mapped for a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffer {
-    pub(crate) iova: Range,
-    pub(crate) memory: Range,
+    pub(crate) iova: Range<IoAddress>,
+    pub(crate) memory: Range<PhysicalAddress>,
 }
 
 /// The capture kernel's memory that is not table frames: `pages` of it, `index` chosen so that buffers do not overlap.
-pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range {
+pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range<PhysicalAddress> {
     let capture = machine.ranges(Kind::Capture)[0];
-    let start = capture.end - capture.len() / 4 + index * 16 * PAGE_SIZE;
-    Range::new(start, start + pages * PAGE_SIZE)
+    let free = capture.len() - capture.len() / 4;
+    let start = capture.start.saturating_add(free + index * 16 * PAGE_SIZE);
+    Range::new(start, start.saturating_add(pages * PAGE_SIZE))
 }
 
 /// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
@@ -131,19 +132,13 @@ pub(crate) fn attach(
     sharing: &[Requester],
     pages: &[u64],
 ) -> Result<(Attachment, Vec<Buffer>), TestCaseError> {
-    let memory: Vec<Range> = (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
+    let memory: Vec<Range<PhysicalAddress>> =
+        (0..).zip(pages).map(|(index, pages)| buffer(machine, index, *pages)).collect();
     machine.guard(memory.iter().map(|memory| Own { requester: sharing[0], memory: *memory }).collect());
     let device = taken.attach(SourceId(sharing[0].source), &[], frames)?;
-    let mut map = |memory: &Range| {
-        let start = taken.map(
-            &device,
-            memory.start,
-            memory.len(),
-            Permission::ReadWrite,
-            &machine.old_memory(),
-            frames,
-        )?;
-        Ok(Buffer { iova: Range::new(start, start + memory.len()), memory: *memory })
+    let mut map = |memory: &Range<PhysicalAddress>| {
+        let start = taken.map(&device, *memory, Permission::ReadWrite, &machine.old_memory(), frames)?;
+        Ok(Buffer { iova: Range::new(start, start.saturating_add(memory.len())), memory: *memory })
     };
     let buffers: Result<Vec<Buffer>, MapError> = memory.iter().map(&mut map).collect();
     Ok((device, buffers?))

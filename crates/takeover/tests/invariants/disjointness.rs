@@ -2,7 +2,7 @@
 //! RMRR, no bridge window, and lies within the domain's width.
 
 use crate::common::{Buffer, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all};
-use machine::{PAGE_SIZE, Range};
+use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::damage::{Damage, Harm, Victim};
 use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester, Scenario};
 use proptest::prelude::*;
@@ -10,11 +10,14 @@ use takeover::Attachment;
 use verdict::{KEPT_FREE, Taken, continuity, limits, told};
 
 /// The interrupt window as the specification has it.
-const INTERRUPTS: Range = Range::new(0xFEE0_0000, 0xFEF0_0000);
+const INTERRUPTS: Range<IoAddress> = Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
 
 /// Every page of a buffer under its I/O address, read and written, and the memory it should reach.
-fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
-    let pages = (buffer.iova.start..buffer.iova.end).zip(buffer.memory.start..).step_by(PAGE_SIZE as usize);
+fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, PhysicalAddress)> {
+    let Buffer { iova, memory } = *buffer;
+    let offsets = (0..iova.len()).step_by(PAGE_SIZE as usize);
+    let pages =
+        offsets.map(move |offset| (iova.start.saturating_add(offset), memory.start.saturating_add(offset)));
     let both = [Direction::Read, Direction::Write];
     pages.flat_map(move |(iova, memory)| both.map(|direction| (requester.access(iova, direction), memory)))
 }
@@ -46,7 +49,7 @@ fn check_buffer(
     sharing: &[Requester],
     buffer: &Buffer,
 ) -> Result<(), TestCaseError> {
-    let forbidden = KEPT_FREE.into_iter().chain([INTERRUPTS, Range::new(0, PAGE_SIZE)]);
+    let forbidden = KEPT_FREE.into_iter().chain([INTERRUPTS, Range::from(0..PAGE_SIZE)]);
     for range in forbidden {
         prop_assert!(!range.overlaps(buffer.iova), "{} is in {range}", buffer.iova);
     }
@@ -98,11 +101,11 @@ fn a_reused_address_is_found_out() {
     let machine = machine.unwrap();
     let (access, _) =
         machine.accesses().into_iter().find(|(_, answer)| matches!(answer, Answer::Memory(_))).unwrap();
-    let page = access.iova & !(PAGE_SIZE - 1);
+    let page = access.iova.align_down(PAGE_SIZE);
     let memory = buffer(&machine, 0, 1);
-    let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, 0];
+    let forbidden = [KEPT_FREE[0].start, KEPT_FREE[1].start, INTERRUPTS.start, IoAddress::new(0)];
     for start in forbidden.into_iter().chain([page]) {
-        let buffer = Buffer { iova: Range::new(start, start + PAGE_SIZE), memory };
+        let buffer = Buffer { iova: Range::new(start, start.saturating_add(PAGE_SIZE)), memory };
         assert!(check_buffer((&machine, 0), &[access.requester()], &buffer).is_err(), "{start:#x}");
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use verdict::{limits, misused, told};
 
 fn check(machine: &Machine) -> Result<(), TestCaseError> {
-    prop_assert_eq!(machine.old_pages_changed(), Vec::<u64>::new());
+    prop_assert_eq!(machine.old_pages_changed(), []);
     Ok(())
 }
 

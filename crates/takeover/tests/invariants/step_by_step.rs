@@ -23,7 +23,12 @@ const DISK: u16 = 0x00FA;
 
 /// 256 MiB, 4 of them the capture kernel's; a unit like QEMU's.
 pub(crate) fn scenario() -> Scenario {
-    let page = |iova, memory, permission| Mapping { iova, memory, level: Level::ONE, permission };
+    let page = |iova: u64, memory: u64, permission| Mapping {
+        iova: iova.into(),
+        memory: memory.into(),
+        level: Level::ONE,
+        permission,
+    };
     let network = Domain {
         id: 7,
         width: AddressWidth::BITS_39,
@@ -34,15 +39,19 @@ pub(crate) fn scenario() -> Scenario {
         ],
         ..Domain::default()
     };
-    let large =
-        Mapping { iova: 0, memory: 0x0080_0000, level: Level::TWO, permission: Permission::ReadWrite };
+    let large = Mapping {
+        iova: 0.into(),
+        memory: 0x0080_0000.into(),
+        level: Level::TWO,
+        permission: Permission::ReadWrite,
+    };
     let disk = Domain { id: 9, width: AddressWidth::BITS_39, mappings: vec![large], ..Domain::default() };
     Scenario {
         seed: 4,
         memory: vec![
-            (Range::new(0, 0x0C00_0000), Kind::Old),
-            (Range::new(0x0C00_0000, 0x0C40_0000), Kind::Capture),
-            (Range::new(0x0C40_0000, 0x1000_0000), Kind::Old),
+            (Range::from(0..0x0C00_0000), Kind::Old),
+            (Range::from(0x0C00_0000..0x0C40_0000), Kind::Capture),
+            (Range::from(0x0C40_0000..0x1000_0000), Kind::Old),
         ],
         units: vec![UnitScenario {
             traits: Traits {
@@ -59,13 +68,13 @@ pub(crate) fn scenario() -> Scenario {
             Function {
                 source: NETWORK,
                 attached: Attached::To(0),
-                works_at: vec![0xFFFF_E800, 0xFFFF_F040],
+                works_at: vec![0xFFFF_E800.into(), 0xFFFF_F040.into()],
                 ..Function::default()
             },
             Function {
                 source: DISK,
                 attached: Attached::To(1),
-                works_at: vec![0x1000, 0x1F_FFF8],
+                works_at: vec![0x1000.into(), 0x1F_FFF8.into()],
                 ..Function::default()
             },
         ],
@@ -115,18 +124,17 @@ fn from_the_panic_to_a_drivers_first_buffer() {
     let disk = taken.attach(SourceId(DISK), &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (9, Inherited::Tables));
 
-    let iova = taken
-        .map(&disk, memory.start, memory.len(), Permission::ReadWrite, &machine.old_memory(), &mut frames)
-        .unwrap();
-    assert!(iova >= 0x20_0000, "{iova:#x} was mapped by the old kernel");
-    let read = |source| Access { source, pasid: None, iova: iova + 8, direction: Direction::Read };
-    assert_eq!(machine.access(0, read(DISK)), Answer::Memory(memory.start + 8));
-    let old = Access { source: DISK, pasid: None, iova: 0x1000, direction: Direction::Write };
-    assert_eq!(machine.access(0, old), Answer::Memory(0x0080_1000));
+    let iova = taken.map(&disk, memory, Permission::ReadWrite, &machine.old_memory(), &mut frames).unwrap();
+    assert!(iova.get() >= 0x20_0000, "{iova:#x} was mapped by the old kernel");
+    let read =
+        |source| Access { source, pasid: None, iova: iova.saturating_add(8), direction: Direction::Read };
+    assert_eq!(machine.access(0, read(DISK)), Answer::Memory(memory.start.saturating_add(8)));
+    let old = Access { source: DISK, pasid: None, iova: 0x1000.into(), direction: Direction::Write };
+    assert_eq!(machine.access(0, old), Answer::Memory(0x0080_1000.into()));
 
     assert!(matches!(machine.access(0, read(NETWORK)), Answer::Blocked(_)));
 
-    taken.unmap(&disk, Range::new(iova, iova + memory.len()), &mut frames).unwrap();
+    taken.unmap(&disk, Range::new(iova, iova.saturating_add(memory.len())), &mut frames).unwrap();
     assert!(matches!(machine.access(0, read(DISK)), Answer::Blocked(_)));
     machine.run(100);
     assert_eq!(told(&machine), "");

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use crate::common::{Buffer, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all};
-use machine::{Frames, Range};
+use machine::{Frames, PhysicalAddress, Range};
 use model::damage::{Damage, Harm, Victim};
 use model::random::PASS_THROUGH;
 use model::scenario::{Attached, Domain, Function};
@@ -92,11 +92,10 @@ impl Sharers<'_, '_> {
         let attached = self.attach(device)?;
         let before = self.frames.available();
         let (old, frames) = (self.machine.old_memory(), &mut self.frames);
-        let start =
-            self.taken.map(&attached, memory.start, memory.len(), Permission::ReadWrite, &old, frames);
+        let start = self.taken.map(&attached, memory, Permission::ReadWrite, &old, frames);
         prop_assert!(before - self.frames.available() <= 6);
         let start = start.unwrap();
-        let iova = Range::new(start, start + memory.len());
+        let iova = Range::new(start, start.saturating_add(memory.len()));
         self.mapped.push((device, attached, Buffer { iova, memory }));
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Sharers<'_, '_> {
         Ok(())
     }
 
-    fn guard(&self, own: Vec<(usize, Range)>) {
+    fn guard(&self, own: Vec<(usize, Range<PhysicalAddress>)>) {
         let own = own.into_iter().map(|(device, memory)| Own { requester: self.requesters[device], memory });
         self.machine.guard(own.collect());
     }
@@ -149,8 +148,10 @@ impl Sharers<'_, '_> {
 }
 
 /// Both ends of a buffer under its I/O addresses, read and written, and the memory that they should reach.
-fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, u64)> {
-    let ends = [(buffer.iova.start, buffer.memory.start), (buffer.iova.end - 1, buffer.memory.end - 1)];
+fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, PhysicalAddress)> {
+    let Buffer { iova, memory } = *buffer;
+    let at = |offset| (iova.start.saturating_add(offset), memory.start.saturating_add(offset));
+    let ends = [0, iova.len() - 1].map(at);
     let both = [Direction::Read, Direction::Write];
     ends.into_iter()
         .flat_map(move |(iova, memory)| both.map(|direction| (requester.access(iova, direction), memory)))

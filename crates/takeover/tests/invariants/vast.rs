@@ -2,7 +2,7 @@
 //! of the ladder at a time: exact copy, folded, kept in place, blocked.
 
 use crate::common::{attach, take_over};
-use machine::{Frames, Range};
+use machine::{Frames, PhysicalAddress, Range};
 use model::scenario::{Attached, Domain, Function, OldQueue, UnitScenario};
 use model::vast::{Order, Vast};
 use model::walk::Traits;
@@ -14,11 +14,12 @@ use vtd::paging::Level;
 const GIB: u64 = 1 << 30;
 const DISK: u16 = 0x00FA;
 /// A crash reservation of 32 MiB, and the frames in the quarter of it that is for tables.
-const CAPTURE: Range = Range::new(0x1000_0000, 0x1200_0000);
+const CAPTURE: Range<PhysicalAddress> =
+    Range::new(PhysicalAddress::new(0x1000_0000), PhysicalAddress::new(0x1200_0000));
 const QUARTER: usize = 2048;
 /// Where the tables are, and the memory that they map.
-const TABLES: u64 = 4 * GIB;
-const MAPPED: u64 = 1 << 40;
+const TABLES: PhysicalAddress = PhysicalAddress::new(4 * GIB);
+const MAPPED: PhysicalAddress = PhysicalAddress::new(1 << 40);
 
 /// A machine whose disk has all I/O addresses below `bytes` mapped in pages of 4 KiB.
 fn scenario(bytes: u64, order: Order) -> Scenario {
@@ -29,11 +30,11 @@ fn scenario(bytes: u64, order: Order) -> Scenario {
     Scenario {
         seed: 1,
         memory: vec![
-            (Range::new(0, CAPTURE.start), Kind::Old),
+            (Range::new(PhysicalAddress::new(0), CAPTURE.start), Kind::Old),
             (CAPTURE, Kind::Capture),
-            (Range::new(CAPTURE.end, 0x8000_0000), Kind::Old),
+            (Range::new(CAPTURE.end, PhysicalAddress::new(0x8000_0000)), Kind::Old),
             (Range::new(TABLES, vast.end()), Kind::Old),
-            (Range::new(MAPPED, MAPPED + bytes), Kind::Old),
+            (Range::new(MAPPED, MAPPED.saturating_add(bytes)), Kind::Old),
         ],
         units: vec![UnitScenario {
             traits: Traits { capability, extended, host_address_bits: 46 },
@@ -44,7 +45,7 @@ fn scenario(bytes: u64, order: Order) -> Scenario {
         functions: vec![Function {
             source: DISK,
             attached: Attached::To(0),
-            works_at: vec![0x1008, bytes - 8],
+            works_at: vec![0x1008.into(), (bytes - 8).into()],
             ..Function::default()
         }],
         ..Scenario::default()
@@ -65,7 +66,11 @@ fn take(scenario: &Scenario, budget: usize) -> (Machine, Report) {
 /// Addresses all over what is mapped, one in most tables of level 2.
 fn samples(bytes: u64) -> impl Iterator<Item = Access> {
     let iovas = (0..bytes).step_by((GIB + 0x20_3000) as usize).chain([0, bytes - 1]);
-    iovas.map(|iova| Access { source: DISK, pasid: None, iova, direction: Direction::Write })
+    iovas.map(|iova| access(iova, Direction::Write))
+}
+
+fn access(iova: u64, direction: Direction) -> Access {
+    Access { source: DISK, pasid: None, iova: iova.into(), direction }
 }
 
 fn assert_all_translate(machine: &Machine, bytes: u64) {
@@ -139,12 +144,11 @@ fn without_frames_the_domain_is_blocked_and_nothing_else() {
 fn a_table_that_reaches_the_capture_kernel_is_not_kept() {
     let mut scenario = scenario(1 << 36, Order::Swapped);
     let (table, index) = (777, 5);
-    scenario.words = vec![(TABLES + table * 4096 + index * 8, CAPTURE.start | 3)];
+    scenario.words = vec![(TABLES.saturating_add(table * 4096 + index * 8), CAPTURE.start.get() | 3)];
     let (machine, report) = take(&scenario, 300);
     assert_eq!(outcomes(&report), (Outcome::Fenced, Outcome::Fenced));
     assert_eq!(report.domains[0].fenced, 1);
-    let iova = table << 21 | index << 12;
-    let access = Access { source: DISK, pasid: None, iova, direction: Direction::Read };
+    let access = access(table << 21 | index << 12, Direction::Read);
     assert_eq!(machine.answer_before(0, access), Answer::Memory(CAPTURE.start));
     assert!(matches!(machine.answer(0, access), Answer::Blocked(_)));
     assert_eq!(machine.trespasses(0), []);
@@ -160,7 +164,7 @@ fn a_mapping_into_a_kept_subtree_copies_its_path_alone() {
     scenario.functions[0].works_at.clear();
     scenario.units[0].traits.capability = scenario.units[0].traits.capability.with_mgaw(38);
     let (table, index) = (100_777, 5);
-    scenario.words = vec![(TABLES + table * 4096 + index * 8, 0)];
+    scenario.words = vec![(TABLES.saturating_add(table * 4096 + index * 8), 0)];
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(Limits::default().spare_frames + 6), machine.clock());
     let limits = Limits { deadline: verdict::DEADLINE, ..Limits::default() };
@@ -171,10 +175,10 @@ fn a_mapping_into_a_kept_subtree_copies_its_path_alone() {
     let disk = Requester { source: DISK, pasid: None };
     let (_, buffers) = attach(&machine, &mut taken, &mut frames, &[disk], &[1]).expect("the free page");
     assert_eq!(before - frames.available(), 2);
-    assert_eq!(buffers[0].iova.start, table << 21 | index << 12);
+    assert_eq!(buffers[0].iova.start.get(), table << 21 | index << 12);
     let reached = machine.answer(0, disk.access(buffers[0].iova.start, Direction::Write));
     assert_eq!(reached, Answer::Memory(buffers[0].memory.start));
-    for neighbour in [buffers[0].iova.start - 0x1000, buffers[0].iova.end] {
+    for neighbour in [buffers[0].iova.start.get() - 0x1000, buffers[0].iova.end.get()] {
         let access = disk.access(neighbour, Direction::Write);
         assert_eq!(machine.answer(0, access), machine.answer_before(0, access));
     }

@@ -23,7 +23,7 @@ const SRTP: u64 = 1 << 30;
 fn machines() -> impl Iterator<Item = Scenario> {
     let made_up =
         (0..30).map(|seed| Scenario::random(seed, Size { units: 1, domains: 4, functions: 6, runs: 5 }));
-    let reaches = |(access, answer): &(Access, Answer)| matches!(answer, Answer::Memory(address) if *address != access.iova);
+    let reaches = |(access, answer): &(Access, Answer)| matches!(answer, Answer::Memory(address) if address.get() != access.iova.get());
     made_up.filter(move |scenario| scenario.machine().accesses().iter().any(reaches))
 }
 
@@ -253,8 +253,8 @@ fn translations_that_were_not_forgotten_break_isolation() {
 
 /// The same machine with all small pages mapped to the capture kernel's memory, and no help from the unit at the swap.
 fn trespassing(mut scenario: Scenario) -> Scenario {
-    let own =
-        scenario.memory.iter().find(|(_, kind)| *kind == Kind::Capture).map_or(0, |(range, _)| range.start);
+    let capture = scenario.memory.iter().find(|(_, kind)| *kind == Kind::Capture);
+    let own = capture.map(|(range, _)| range.start).unwrap_or_default();
     let mappings = scenario.domains.iter_mut().flat_map(|domain| &mut domain.mappings);
     mappings.filter(|mapping| mapping.level == Level::ONE).for_each(|mapping| mapping.memory = own);
     scenario.units[0].traits.capability.set_esrtps(false);

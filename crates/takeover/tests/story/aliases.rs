@@ -14,8 +14,9 @@ fn a_new_domain_is_for_all_source_ids_of_a_device() {
         let (mut taken, mut frames) = kernel.die();
         let disk = taken.attach(BEHIND, &[BRIDGE], &mut frames).unwrap();
         let iova = taken
-            .map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
-            .unwrap();
+            .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap()
+            .get();
         assert_eq!(kernel.reach(BEHIND, iova), Some(OWN.start));
         assert_eq!(kernel.reach(BRIDGE, iova), Some(OWN.start));
         assert_eq!(taken.attach(BEHIND, &[BRIDGE], &mut frames).unwrap(), disk);

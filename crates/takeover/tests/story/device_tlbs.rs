@@ -30,9 +30,11 @@ fn devices_that_keep_translations_are_told_to_forget() {
     assert_eq!(kernel.world.told.take(), [(DISK, None), (OTHER, None)]);
     assert_eq!(taken.report().hazards.count(), 0);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
-    taken.unmap(&disk, Range::new(iova, iova + 0x1000), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
+    taken.unmap(&disk, Range::from(iova..iova + 0x1000), &mut frames).unwrap();
     assert_eq!(kernel.world.told.take(), [(DISK, None)]);
 }
 
@@ -47,9 +49,11 @@ fn a_device_that_does_not_answer_stops_nobody() {
         Hazard { place: Place::Device(DISK), danger: Danger::DeviceTlbSilent, outcome: Outcome::KeptInPlace };
     assert_eq!(taken.report().hazards.listed, [hazard]);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
-    taken.unmap(&disk, Range::new(iova, iova + 0x1000), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
+    taken.unmap(&disk, Range::from(iova..iova + 0x1000), &mut frames).unwrap();
     assert_eq!(kernel.world.told.take(), []);
 }
 

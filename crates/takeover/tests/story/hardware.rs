@@ -27,7 +27,7 @@ fn kernel() -> Kernel {
 fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Failure> {
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
     let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
-    let (memory, own) = ([MEMORY], [OWN]);
+    let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
     let surroundings =
         Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
     let limits = Limits { deadline: DEADLINE, ..Limits::default() };
@@ -73,7 +73,7 @@ fn faults_are_kept_in_their_order_and_cleared() {
     assert!(found.faults.pfo());
     let reasons: Vec<u8> = found.fault_records.iter().map(|record| record.high.reason().0).collect();
     assert_eq!(reasons, [6, 2, 5]);
-    assert_eq!(found.fault_records[0].address(), 0x6000);
+    assert_eq!(found.fault_records[0].address().get(), 0x6000);
     assert!((0..4).all(|record| kernel.world.get(FAULTS + record * FRCD_SIZE + 8) >> 63 == 0));
     assert_eq!(kernel.world.get(FSTS.offset) & 1, 0);
 }

@@ -14,7 +14,7 @@ use vtd::stage::Stage;
 
 use takeover::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
 
-use super::world::{FAULTS, MEMORY, OLD, OWN, OldRam, Pool, Port, Shared, World};
+use super::world::{FAULTS, MEMORY, OLD, OWN, OldRam, Pool, Port, Shared, World, physical};
 
 /// How long a unit may take to answer: nine looks at the clock.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(9);
@@ -60,7 +60,7 @@ impl Kernel {
     }
 
     pub(crate) fn root(&self) -> u64 {
-        RootTableAddress::from_bits(self.world.get(RTADDR.offset)).address()
+        RootTableAddress::from_bits(self.world.get(RTADDR.offset)).address().get()
     }
 
     pub(crate) fn table(&mut self) -> u64 {
@@ -87,7 +87,7 @@ impl Kernel {
 
     /// Maps one page or large page in second-stage tables of three levels.
     pub(crate) fn map(&mut self, top: u64, level: Level, iova: u64, memory: u64) {
-        let leaf = SecondStageEntry::leaf(level, memory, Permission::ReadWrite).0;
+        let leaf = SecondStageEntry::leaf(level, memory.into(), Permission::ReadWrite).0;
         self.map_through(&[Level::THREE, Level::TWO], 3, top, (level, iova), leaf);
     }
 
@@ -102,9 +102,9 @@ impl Kernel {
     ) {
         let (mut table, (level, iova)) = (top, place);
         for above in uppers.iter().filter(|above| **above > level) {
-            table = self.below(table, above.index(iova), flags);
+            table = self.below(table, above.index(iova.into()), flags);
         }
-        self.set(table, level.index(iova), leaf);
+        self.set(table, level.index(iova.into()), leaf);
     }
 
     pub(crate) fn legacy_context(&mut self, source: SourceId, translation: u64, top: u64, domain: u16) {
@@ -154,7 +154,7 @@ impl Kernel {
     pub(crate) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
         let unit = Unit::new(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
-        let (memory, own) = ([MEMORY], [OWN]);
+        let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
         let surroundings = Surroundings {
             host_address_bits: 39,
             memory: &memory,
@@ -176,11 +176,11 @@ impl Kernel {
         let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
         let follow = |entry: u64| own.get(&(entry & 0x000F_FFFF_FFFF_F000)).filter(|_| entry & 3 != 0);
         let (mut table, stage, top) = if root.mode() == TableMode::LEGACY {
-            let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2])?;
+            let contexts = follow(own[&root.address().get()][usize::from(source.bus()) * 2])?;
             (follow(contexts[usize::from(source.devfn()) * 2])?, Stage::Second, Level::THREE)
         } else {
             let half = usize::from(source.devfn() >> 7);
-            let contexts = follow(own[&root.address()][usize::from(source.bus()) * 2 + half])?;
+            let contexts = follow(own[&root.address().get()][usize::from(source.bus()) * 2 + half])?;
             let context = &contexts[usize::from(source.devfn() & 0x7F) * 4..];
             let rid_pasid = (context[1] & 0xF_FFFF) as usize;
             let pasids = follow(*follow(context[0])?.get(rid_pasid / 64)?)?;
@@ -193,12 +193,12 @@ impl Kernel {
             }
         };
         for level in (1..=top.number()).rev().filter_map(Level::new) {
-            let entry = stage.entry(table[level.index(iova)]);
+            let entry = stage.entry(table[level.index(iova.into())]);
             if entry.is_leaf(level) || !entry.present() {
-                return entry.present().then_some(entry.page(level) | iova & (level.span() - 1));
+                return entry.present().then_some(entry.page(level).get() | iova & (level.span() - 1));
             }
             kept |= entry.bits & MARK != 0;
-            let kept_table = old.get(&entry.table()).filter(|_| kept);
+            let kept_table = old.get(&entry.table().get()).filter(|_| kept);
             table = follow(entry.bits).or(kept_table)?;
         }
         None

@@ -27,7 +27,7 @@ mod twins;
 mod world;
 
 use kernel::{DISK, Kernel, SOUND};
-use world::{FAULTS, MEMORY, OWN, Pool, Port, World};
+use world::{FAULTS, MEMORY, OWN, Pool, Port, World, own_pages, physical};
 
 /// Context entry and page tables are copied, the queue is drained and replaced, the root pointer is swapped, all
 /// caches are emptied in order, and the disk gets addresses besides its old ones.
@@ -52,11 +52,13 @@ fn a_legacy_unit_is_taken_over() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (7, Inherited::Tables));
-    let iova =
-        taken.map(&disk, OWN.start, 0x3000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x3000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(kernel.reach(DISK, iova + 0x2000), Some(OWN.start + 0x2000));
     assert_eq!(kernel.reach(DISK, 0xFFFF_F123), Some(0x1234_5123));
-    taken.unmap(&disk, Range::new(iova, iova + 0x3000), &mut frames).unwrap();
+    taken.unmap(&disk, Range::from(iova..iova + 0x3000), &mut frames).unwrap();
     assert_eq!(kernel.reach(DISK, iova), None);
 }
 
@@ -78,10 +80,12 @@ fn a_bus_whose_root_entry_has_a_reserved_half_stays_blocked_until_a_driver_attac
     assert_eq!(kernel.reach(DISK, 0x1000), None);
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
-    let new_root = RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).address();
+    let new_root = RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).address().get();
     assert_eq!(kernel.world.own.borrow()[&new_root][upper_half], 0);
 }
 
@@ -103,8 +107,10 @@ fn a_scalable_unit_is_taken_over() {
     assert_eq!(*kernel.world.forgotten.borrow(), order);
 
     let sound = taken.attach(SOUND, &[], &mut frames).unwrap();
-    let iova =
-        taken.map(&sound, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&sound, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
     assert_eq!(kernel.reach(DISK, iova), None);
 }
@@ -117,8 +123,9 @@ fn a_stranger_gets_a_domain_of_its_own() {
         let stranger = taken.attach(SOUND, &[], &mut frames).unwrap();
         assert_eq!(stranger.inherited, Inherited::Nothing);
         let iova = taken
-            .map(&stranger, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
-            .unwrap();
+            .map(&stranger, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap()
+            .get();
         assert_eq!(kernel.reach(SOUND, iova), Some(OWN.start));
         assert_eq!(taken.attach(SOUND, &[], &mut frames).unwrap(), stranger);
     }
@@ -141,8 +148,9 @@ fn pass_through_becomes_a_map_without_our_memory() {
         assert_eq!(taken.report().domains[0].outcome, Outcome::Fenced);
         let disk = taken.attach(DISK, &[], &mut frames).unwrap();
         let iova = taken
-            .map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
-            .unwrap();
+            .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap()
+            .get();
         assert!(iova >= MEMORY.end);
         assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     }
@@ -165,7 +173,7 @@ fn a_large_page_around_our_memory_is_split() {
     assert_eq!(hazards.len(), 1, "{hazards:?}");
     assert_eq!(
         (hazards[0].danger, hazards[0].outcome),
-        (Danger::ReachesOwnMemory(OWN.start), Outcome::Fenced)
+        (Danger::ReachesOwnMemory(OWN.start.into()), Outcome::Fenced)
     );
 }
 
@@ -206,8 +214,10 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(outcomes, [Outcome::Folded, Outcome::KeptInPlace, Outcome::Fenced]);
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert!(!Range::new(0x20_0000, 0x60_2000).contains(iova));
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
@@ -228,8 +238,10 @@ fn what_cannot_be_kept_is_blocked_and_said_so() {
     assert_eq!(kernel.reach(DISK, 0x20_5123), None);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (2, Inherited::Addresses));
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert!(!Range::new(0x20_0000, 0x80_0000).contains(iova));
 }
 

@@ -74,7 +74,8 @@ fn a_device_whose_rid_pasid_is_beyond_its_directory_can_be_given_to_a_driver() {
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (2, Inherited::Nothing));
     let memory = kernel.memory();
-    let iova = taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &memory, &mut frames).unwrap();
+    let iova =
+        taken.map(&disk, own_pages(0x1000), Permission::ReadWrite, &memory, &mut frames).unwrap().get();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     let own = kernel.world.own.borrow();
     let follow = |entry: u64| &own[&(entry & !0xFFF)];

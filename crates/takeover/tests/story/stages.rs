@@ -81,11 +81,13 @@ fn first_stage_tables_are_taken_over() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!((disk.id, disk.inherited), (7, Inherited::Tables));
-    let iova =
-        taken.map(&disk, OWN.start, 0x2000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x2000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(kernel.reach(DISK, iova + 0x1000), Some(OWN.start + 0x1000));
     // MGAW is 39 bits: QEMU's unit sign-extends from there.
-    assert_eq!(taken.addresses(&disk).window().end, 1 << 38);
+    assert_eq!(taken.addresses(&disk).window().end.get(), 1 << 38);
 }
 
 #[test]
@@ -94,7 +96,7 @@ fn tables_of_five_levels_are_taken_over_where_the_unit_has_them() {
         let mut kernel = Kernel::with_both_stages();
         kernel.has(|capability| capability.with_fs5lp(five));
         let top = kernel.table();
-        let below = kernel.below(top, Level::FIVE.index(0x1_0000_0000_0000), TABLE);
+        let below = kernel.below(top, Level::FIVE.index(0x1_0000_0000_0000.into()), TABLE);
         kernel.map_first(below, Level::ONE, 0x3000, 0x5000);
         kernel.pasid_context(DISK, [FIRST_STAGE, 1, top | 1 << 2]);
         let (taken, _) = kernel.die();
@@ -168,8 +170,10 @@ fn a_nested_translation_keeps_its_first_stage() {
     let guests = 0x12_3000;
     kernel.pasid_context(DISK, [NESTED | second_stage, 3, guests]);
     let (mut taken, mut frames) = kernel.die();
-    let expected =
-        [(Danger::GuestTables, Outcome::KeptInPlace), (Danger::ReachesOwnMemory(OWN.start), Outcome::Fenced)];
+    let expected = [
+        (Danger::GuestTables, Outcome::KeptInPlace),
+        (Danger::ReachesOwnMemory(OWN.start.into()), Outcome::Fenced),
+    ];
     assert_eq!(dangers(&taken), expected);
     let entry = kernel.pasid_entry(DISK);
     assert_eq!((entry[0] & 0x1DF, entry[1], entry[2]), (NESTED, 3, guests));
@@ -178,8 +182,10 @@ fn a_nested_translation_keeps_its_first_stage() {
 
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     assert_eq!(disk.inherited, Inherited::Nothing);
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     assert_eq!(kernel.pasid_entry(DISK)[1..], [u64::from(disk.id), 0]);
     assert_eq!(taken.attach(DISK, &[], &mut frames).unwrap(), disk);
@@ -200,8 +206,9 @@ fn a_unit_without_second_stage_gets_first_stage_tables() {
     for source in [DISK, SOUND] {
         let device = taken.attach(source, &[], &mut frames).unwrap();
         let iova = taken
-            .map(&device, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames)
-            .unwrap();
+            .map(&device, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+            .unwrap()
+            .get();
         assert_eq!(kernel.reach(source, iova), Some(OWN.start));
     }
     assert_eq!(kernel.pasid_entry(SOUND)[0], FIRST_STAGE);
@@ -262,8 +269,10 @@ fn a_mapping_into_a_kept_table_copies_its_path() {
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     let before = frames.available();
     kernel.world.forgotten.borrow_mut().clear();
-    let iova =
-        taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames).unwrap();
+    let iova = taken
+        .map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames)
+        .unwrap()
+        .get();
     assert_eq!(before - frames.available(), 1);
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
     assert_eq!(kernel.reach(DISK, 0x5123), Some(0x1234_5123));
@@ -273,7 +282,7 @@ fn a_mapping_into_a_kept_table_copies_its_path() {
 
     kernel.world.old.borrow_mut().get_mut(&leaves).unwrap()[7] = OWN.start | 3;
     let len = Level::TWO.span() - 5 * PAGE_SIZE;
-    let refused = taken.map(&disk, OWN.start, len, Permission::ReadWrite, &kernel.memory(), &mut frames);
+    let refused = taken.map(&disk, own_pages(len), Permission::ReadWrite, &kernel.memory(), &mut frames);
     assert_eq!(refused, Err(takeover::MapError::NoAddress));
     assert_eq!(before - frames.available(), 1);
 }
@@ -300,7 +309,7 @@ fn a_kept_table_that_changed_for_the_worse_is_not_copied() {
         let disk = taken.attach(DISK, &[], &mut frames).unwrap();
         let before = frames.available();
         let mut map =
-            || taken.map(&disk, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), &mut frames);
+            || taken.map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames);
 
         kernel.world.old.borrow_mut().get_mut(&below).unwrap()[300] = changed;
         assert_eq!(map(), Err(takeover::MapError::NoAddress), "{changed:#x}");
@@ -325,5 +334,5 @@ fn what_was_found_unfit_to_be_kept_stays_so() {
     let (taken, _) = kernel.die_with(4);
     assert_eq!(kernel.reach(DISK, 0x1234), Some(0x4020_1234));
     assert_eq!((kernel.reach(DISK, 1 << 30), kernel.reach(DISK, 2 << 30)), (None, None));
-    assert_eq!(dangers(&taken), [(Danger::ReachesOwnMemory(OWN.start), Outcome::Fenced)]);
+    assert_eq!(dangers(&taken), [(Danger::ReachesOwnMemory(OWN.start.into()), Outcome::Fenced)]);
 }

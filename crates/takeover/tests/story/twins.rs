@@ -26,7 +26,7 @@ fn map(
     device: &Attachment,
     frames: &mut Pool,
 ) -> u64 {
-    taken.map(device, OWN.start, 0x1000, Permission::ReadWrite, &kernel.memory(), frames).unwrap()
+    taken.map(device, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), frames).unwrap().get()
 }
 
 /// It keeps all translations, under another id; what is mapped for it, the other does not reach. The other, which is
@@ -77,7 +77,7 @@ fn domains_share_their_tables_until_one_of_them_is_given_a_mapping() {
         assert_eq!(taken_by(&frames, before), 5);
 
         assert_eq!(on_disk, on_sound, "they do not know of each other");
-        let page = Range::new(on_disk, on_disk + PAGE_SIZE);
+        let page = Range::from(on_disk..on_disk + PAGE_SIZE);
         taken.unmap(&disk, page, &mut frames).unwrap();
         assert_eq!((kernel.reach(DISK, on_disk), kernel.reach(SOUND, on_disk)), (None, Some(OWN.start)));
         taken.unmap(&sound, page, &mut frames).unwrap();

@@ -6,7 +6,9 @@ use std::ops::Range as Indices;
 use std::rc::Rc;
 use std::time::Duration;
 
-use machine::{Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use machine::{
+    Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
+};
 use vtd::control::{ContextCommand, IotlbCommand};
 use vtd::queue::{
     Descriptor, DescriptorType, DeviceTlbInvalidation, PasidDeviceTlbInvalidation, QueueAddress,
@@ -18,6 +20,16 @@ use vtd::source::SourceId;
 pub(crate) const OLD: u64 = 0x100_0000;
 pub(crate) const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
 pub(crate) const MEMORY: Range = Range::new(0, 0x8000_0000);
+/// These addresses, as memory has them.
+pub(crate) fn physical(addresses: Range) -> Range<PhysicalAddress> {
+    Range::from(addresses.start..addresses.end)
+}
+
+/// The first bytes of our memory: what is mapped for a driver.
+pub(crate) fn own_pages(len: u64) -> Range<PhysicalAddress> {
+    Range::from(OWN.start..OWN.start + len)
+}
+
 /// Where the unit has its IOTLB registers: a place that only ECAP tells.
 pub(crate) const IOTLB: usize = 0x218;
 /// Where it has four fault records.
@@ -94,14 +106,15 @@ impl World {
         let queue = QueueAddress::from_bits(self.get(IQA.offset));
         let step = queue.descriptor_bytes();
         let own = self.own.borrow();
-        if !own.contains_key(&queue.address()) && !self.is_stopped() {
+        if !own.contains_key(&queue.address().get()) && !self.is_stopped() {
             // The old kernel's queue.
             self.set(IQH.offset, tail);
         }
         while self.get(IQH.offset) != tail && self.get(GSTS.offset) & QUEUE_ON != 0 && !self.is_stopped() {
             let head = self.get(IQH.offset);
             let at = (head / 8) as usize;
-            let descriptor = Descriptor([own[&queue.address()][at], own[&queue.address()][at + 1], 0, 0]);
+            let descriptor =
+                Descriptor([own[&queue.address().get()][at], own[&queue.address().get()][at + 1], 0, 0]);
             match descriptor.kind() {
                 DescriptorType::WAIT => {
                     self.statuses.borrow_mut().insert(descriptor.0[1], descriptor.0[0] >> 32);

@@ -5,7 +5,7 @@ use super::{MARGIN, WIDTH};
 use crate::draw::moment::{MOST, Moment, Row, State};
 use crate::draw::words;
 use crate::values::{Device, Domain, Purpose, Simulation};
-use machine::Range;
+use machine::{PhysicalAddress, Position, Range};
 
 /// Left edges and widths of the columns.
 const DEVICES: (u32, u32) = (MARGIN + 16, 168);
@@ -214,7 +214,7 @@ struct Memory {
 }
 
 struct Piece {
-    range: Range,
+    range: Range<PhysicalAddress>,
     y: u32,
     height: u32,
     is_own: bool,
@@ -228,7 +228,8 @@ impl Memory {
             let inside = ram.intersection(own);
             [(before, false), (inside, true), (Range::new(ram.start.max(own.end), ram.end), false)]
         });
-        let ranges: Vec<(Range, bool)> = around.filter(|(range, _)| !range.is_empty()).collect();
+        let ranges: Vec<(Range<PhysicalAddress>, bool)> =
+            around.filter(|(range, _)| !range.is_empty()).collect();
         let own_height = height * 2 / 5;
         let others = ranges.len().saturating_sub(1).max(1) as u32;
         let mut y = top;
@@ -279,9 +280,9 @@ impl Memory {
     }
 
     /// Where an address is drawn; `None` if it is not in memory.
-    fn place(&self, memory: Range) -> Option<Point> {
+    fn place(&self, memory: Range<PhysicalAddress>) -> Option<Point> {
         let piece = self.pieces.iter().find(|piece| piece.range.contains(memory.start))?;
-        let offset = u128::from(memory.start - piece.range.start);
+        let offset = u128::from(memory.start.count_since(piece.range.start));
         let room = u128::from(piece.height.saturating_sub(36));
         let y = piece.y + 26 + (offset * room / u128::from(piece.range.len())) as u32;
         Some((MEMORY.0 + 14, y))
