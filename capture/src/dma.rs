@@ -16,13 +16,13 @@ pub(crate) struct DeviceDma<'a> {
 }
 
 impl<'a> DeviceDma<'a> {
-    /// Memory for the device that reaches it so.
+    /// Serves a device that reaches memory by `reach`.
     pub(crate) fn new(remapping: &'a mut Remapping, reach: Reach) -> Self {
         Self { remapping, reach }
     }
 }
 
-/// Own memory that a device may read and write at any time. It is never used for anything else again.
+/// Own memory that a device may read and write at any time. It is never given back: the device may still use it.
 pub(crate) struct SharedMemory {
     pages: Pages,
     device_address: IoAddress,

@@ -11,7 +11,7 @@ use crate::remapping::{Reach, Remapping, State};
 pub(crate) struct DeviceDma<'a>(dma::DeviceDma<'a>);
 
 impl<'a> DeviceDma<'a> {
-    /// Memory for the device that reaches it so.
+    /// Serves a device that reaches memory by `reach`.
     pub(crate) fn new(remapping: &'a mut Remapping, reach: Reach) -> Self {
         Self(dma::DeviceDma::new(remapping, reach))
     }

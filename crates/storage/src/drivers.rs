@@ -7,7 +7,6 @@ use crate::access::{Allowance, DeviceAccess};
 use crate::disk::{Completion, Controller, Disk, StartResult};
 use crate::error::OpenError;
 use crate::slots::Request;
-use crate::virtio;
 
 drivers! {
     /// The virtio block device.

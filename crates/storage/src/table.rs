@@ -8,11 +8,11 @@
 macro_rules! drivers {
     ($($(#[$doc:meta])* $name:ident: $driver:ident::$controller:ident;)+) => {
         /// The functions that the drivers run, in the order of the table.
-        const DRIVEN: &[&[Match]] = &[$(&$driver::DRIVEN),+];
+        const DRIVEN: &[&[Match]] = &[$(&crate::$driver::DRIVEN),+];
 
         /// The controller of a disk, whichever driver runs it.
         pub enum AnyController<R, M> {
-            $($(#[$doc])* $name($driver::$controller<R, M>),)+
+            $($(#[$doc])* $name(crate::$driver::$controller<R, M>),)+
         }
 
         /// Has the first driver that runs the function bring it up.
@@ -22,8 +22,8 @@ macro_rules! drivers {
             allowance: Allowance,
         ) -> StartResult<AnyController<A::Registers, A::Memory>, A> {
             let identity = Identity::read(access.config());
-            $(if $driver::DRIVEN.iter().any(|driven| driven.fits(identity)) {
-                return Ok($driver::start(access, clock, allowance)?.map(AnyController::$name));
+            $(if crate::$driver::DRIVEN.iter().any(|driven| driven.fits(identity)) {
+                return Ok(crate::$driver::start(access, clock, allowance)?.map(AnyController::$name));
             })+
             Err(OpenError::NoDriver)
         }
