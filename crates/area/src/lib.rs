@@ -31,6 +31,25 @@
 //! | host, `load` | [`Area::open`], to refuse early what the capture kernel would refuse |
 //! | capture kernel | [`Area::open`] → [`Area::begin`] → write to the [`Dump`], which is a `BlockDevice` → [`Dump::seal`] |
 //! | host, `collect` | [`read_label`], [`Area::open`], [`Area::read_seal`], [`Area::read_dump`] |
+//!
+//! # Example
+//!
+//! ```
+//! use area::{Area, Completeness, Label, Seal};
+//! use machine::BlockDevice;
+//! use uuid::Uuid;
+//!
+//! /// Makes a whole disk an area, and stores a dump of one block in it.
+//! fn store(mut disk: impl BlockDevice) -> Result<Seal, Box<dyn core::error::Error>> {
+//!     let uuid = Uuid::from_u128(0x6d4c_11a5_8a5f_4c3e_9d0b_0242_ac12_0002);
+//!     let label = Label { uuid, length: disk.size(), created: 0 };
+//!     Area::format(&mut disk, 0, label)?;
+//!     // Later, in the machine that died:
+//!     let mut dump = Area::open(&mut disk, 0, uuid)?.begin()?;
+//!     dump.write(0, &[0xA5; 4096])?;
+//!     Ok(dump.seal(Completeness::Complete, 4096)?)
+//! }
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -63,3 +82,8 @@ pub(crate) const SEAL_OFFSET: u64 = DUMP_OFFSET - BLOCK;
 
 /// The content of a block.
 pub(crate) type Block = [u8; BLOCK as usize];
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

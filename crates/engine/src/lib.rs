@@ -4,6 +4,32 @@
 //! crate joins them: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes what comes before the
 //! pages. The caller writes the pages, one after the other or on several processors, in the order that [`in_passes`] gives:
 //! what a reader needs to open the dump at all comes first.
+//!
+//! # Example
+//!
+//! ```
+//! use engine::Source;
+//! use kdump::{Codec, Ended, WriteError};
+//! use machine::{BlockDevice, OldMemory};
+//! use vmcore::{Kernel, Level, Notes, Ram};
+//!
+//! /// Writes a dump, first the pages without which no reader opens it.
+//! fn dump(
+//!     memory: &impl OldMemory,
+//!     notes: &Notes,
+//!     ram: &Ram,
+//!     device: &mut impl BlockDevice,
+//! ) -> Result<Ended, WriteError> {
+//!     let kernel = Kernel::new(notes.vmcoreinfo());
+//!     let source = Source { memory, kernel: &kernel, notes, ram, level: Level::ALL };
+//!     let mut pages = source.begin(device, Codec::Zlib)?.pages;
+//!     engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
+//!         while pages.write_next(&mut *wanted, |pfn, page| memory.read_page(pfn, page))?.is_some() {}
+//!         Ok(())
+//!     })?;
+//!     Ok(pages.finish())
+//! }
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -168,3 +194,8 @@ fn zeros() -> Result<Vec<u8>, WriteError> {
     piece.resize(CHUNK, 0);
     Ok(piece)
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

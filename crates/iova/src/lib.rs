@@ -170,6 +170,11 @@ fn next_multiple(address: IoAddress, align: u64) -> Option<IoAddress> {
     address.get().checked_next_multiple_of(align).map(IoAddress::new)
 }
 
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tests {
     use super::*;

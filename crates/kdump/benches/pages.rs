@@ -1,7 +1,7 @@
 //! How fast, and how small, one page after the other becomes: the codecs of this crate, and libraries that make the formats of zlib and
 //! zstd at their fastest levels.
 //!
-//! `cargo bench -p kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in the environment it
+//! `cargo bench -p holdover-kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in the environment it
 //! measures the pages of that dump. Before the times it prints how much is left of the pages.
 
 use std::hint::black_box;

@@ -106,3 +106,8 @@ pub enum Bitmap {
     /// The page frame is in the dump.
     Kept,
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,6 +11,31 @@
 //! | [`Clock`] | time since start, for deadlines |
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
+//!
+//! # Example
+//!
+//! ```
+//! use machine::{OldMemory, PhysicalAddress, Range, Unreadable};
+//!
+//! /// A dead machine's memory, as somebody saved it.
+//! struct Saved<'a>(&'a [u8]);
+//!
+//! impl OldMemory for Saved<'_> {
+//!     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+//!         let unreadable = Unreadable { address, len: into.len() as u64 };
+//!         let found = self.0.get(address as usize..).and_then(|rest| rest.get(..into.len()));
+//!         into.copy_from_slice(found.ok_or(unreadable)?);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let memory = Saved(&[1, 0, 0, 0, 0, 0, 0, 0, 2]);
+//! assert_eq!(memory.read_u64(0), Ok(1));
+//! assert!(memory.read_u64(2).is_err());
+//!
+//! let touched = Range::<PhysicalAddress>::from(0x1800..0x3001).touched_frames();
+//! assert_eq!(touched, Range::from(1..4));
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -30,3 +55,8 @@ pub use dma::{Dma, DmaMemory};
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
 pub use range::{Position, Range};
 pub use registers::Registers;
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

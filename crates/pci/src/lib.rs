@@ -16,6 +16,23 @@
 //! notice is never done here; the one write is [`Device::enable`].
 //!
 //! Section numbers are of the PCI Express base specification 6.0 unless another one is named.
+//!
+//! # Example
+//!
+//! ```
+//! use machine::Registers;
+//! use pci::{Device, Function};
+//!
+//! /// The address registers of the disk that a person named.
+//! fn addresses<R: Registers>(devices: &[Device<R>], name: &str) -> Result<Vec<Option<u64>>, pci::NoFunction> {
+//!     let wanted: Function = name.parse()?; // such as 0000:00:1f.2
+//!     let device = devices.iter().find(|device| device.function == wanted);
+//!     Ok(device.into_iter().flat_map(|device| (0..6).map(|bar| device.bar(bar))).collect())
+//! }
+//!
+//! assert_eq!("0:3:1f.7".parse::<Function>()?.to_string(), "0000:03:1f.7");
+//! # Ok::<(), pci::NoFunction>(())
+//! ```
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -43,3 +60,8 @@ pub use sriov::SrIov;
 
 /// Bytes in a function's configuration space (7.2.2).
 pub const CONFIG_SIZE: usize = 4096;
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

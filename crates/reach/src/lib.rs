@@ -14,6 +14,27 @@
 //! all the same (3.10): that is not told, so that nothing is left out that a device may have reached.
 //!
 //! Section numbers are those of the VT-d specification, revision 4.1.
+//!
+//! # Example
+//!
+//! ```
+//! use machine::OldMemory;
+//! use reach::{Budget, Spent, Tables, Unit};
+//!
+//! /// Prints which devices a unit's tables speak for, and which I/O addresses lead them where.
+//! fn print(memory: &impl OldMemory, unit: Unit) -> Result<(), Spent> {
+//!     let tables = Tables::new(memory, unit);
+//!     let (mut budget, mut routes) = (Budget::new(1 << 16), Vec::new());
+//!     tables.each_requester(&mut budget, &mut |place, binding| {
+//!         println!("{place:?}: {binding:?}");
+//!         routes.extend(binding.ok().map(|binding| binding.route));
+//!     })?;
+//!     for route in routes {
+//!         tables.each_piece(route, &mut budget, &mut |piece| println!("{piece:?}"))?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -75,3 +96,8 @@ impl<'m, M: OldMemory> Tables<'m, M> {
         }
     }
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

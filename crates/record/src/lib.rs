@@ -7,6 +7,19 @@
 //!
 //! [`Record::encode`] bounds its size: what does not fit is left out, and every [`List`] says how much it left out.
 //! [`Record::decode`] takes the bytes as hostile.
+//!
+//! # Example
+//!
+//! ```
+//! use record::{NOTE_NAME, Record, Text};
+//!
+//! let record = Record { writer: Text::new("example 1.0"), host_address_bits: 46, ..Record::default() };
+//! let content = record.clone().encode()?; // the content of an ELF note that is named NOTE_NAME
+//! assert_eq!(NOTE_NAME, b"HOLDOVER\0");
+//! assert_eq!(Record::decode(&content)?, record);
+//! assert!(Record::decode(b"garbage").is_err());
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -257,3 +270,8 @@ impl Context {
         Requester { source: SourceId(self.source), pasid: self.pasid }
     }
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -21,6 +21,25 @@
 //! A new driver is a module with a controller, a line in the table, and nothing else.
 //!
 //! Everything that a device says is checked before it is used as an index, a length or a size.
+//!
+//! # Example
+//!
+//! ```
+//! use machine::{BlockDevice, Clock};
+//! use storage::{Allowance, DeviceAccess};
+//!
+//! /// Reads the first block of the disk behind a PCI function.
+//! fn first_block<A: DeviceAccess>(
+//!     access: &mut A,
+//!     clock: impl Clock,
+//!     allowance: Allowance,
+//! ) -> Result<[u8; 4096], String> {
+//!     let mut disk = storage::open(access, clock, allowance).map_err(|error| error.to_string())?;
+//!     let mut block = [0; 4096];
+//!     disk.read(0, &mut block).map_err(|error| error.to_string())?;
+//!     Ok(block)
+//! }
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -43,3 +62,8 @@ pub use disk::{Completion, Controller, Disk, UNASKED};
 pub use drivers::{AnyController, AnyDisk, has_driver, open};
 pub use error::{OpenError, StartError};
 pub use slots::{Pool, Request};
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

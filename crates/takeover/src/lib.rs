@@ -149,3 +149,8 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
         .map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
     Ok(Replaced { copy, device_tlbs, keep, report })
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

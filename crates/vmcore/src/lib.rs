@@ -124,3 +124,8 @@ pub struct Unknown(
     /// The line that is missing or has a value that makes no sense.
     pub &'static str,
 );
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -14,7 +14,7 @@
 //! let entry = ContextEntry::from_words(0x1234_5001, 0x0701);
 //! assert!(entry.low.present());
 //! assert_eq!(entry.low.translation(), TranslationType::TRANSLATED);
-//! assert_eq!((entry.table(), entry.high.domain()), (0x1234_5000, 7));
+//! assert_eq!((entry.table(), entry.high.domain()), (0x1234_5000.into(), 7));
 //! assert_eq!(entry.high.width().bits(), Some(39));
 //! // On a machine of 39 physical address bits, hardware takes no offence at it.
 //! assert_eq!(entry.reserved_bits(39), (0, 0));
@@ -87,6 +87,11 @@ pub const fn address_reserved(haw: u32) -> u64 {
         _ => 0,
     }
 }
+
+/// The example in README.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tests {
