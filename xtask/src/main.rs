@@ -3,7 +3,7 @@
 //! | modules | what they are for |
 //! |---|---|
 //! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` |
-//! | [`sources`] | what is claimed of the sources, and needs no guest: `walls`, `freestanding` |
+//! | [`sources`] | what is claimed of the sources, and needs no guest: `walls`, `packages`, `freestanding` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `image` and `tool`, `stock` kdump |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
 //! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |

@@ -5,4 +5,5 @@ mod architecture;
 pub(crate) mod freestanding;
 mod imports;
 mod members;
+pub(crate) mod packages;
 pub(crate) mod walls;

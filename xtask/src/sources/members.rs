@@ -37,8 +37,8 @@ pub(crate) fn all() -> Result<Vec<Member>> {
     packages.iter().map(|package| Member::read(package, &names)).collect()
 }
 
-/// The packages of a workspace.
-fn packages(manifest: &Path) -> Result<Vec<Package>> {
+/// The packages of a workspace, as their manifests describe them.
+pub(super) fn packages(manifest: &Path) -> Result<Vec<Package>> {
     let read = MetadataCommand::new().manifest_path(manifest).no_deps().exec();
     Ok(read.with_context(|| format!("reading {}", manifest.display()))?.packages)
 }

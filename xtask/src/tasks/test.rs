@@ -14,7 +14,7 @@ use crate::crashes::row::{Built, Row};
 use crate::guests::image;
 use crate::guests::tool::Tool;
 use crate::machines::emulator::Emulator;
-use crate::sources::{freestanding, walls};
+use crate::sources::{freestanding, packages, walls};
 use crate::tasks::fuzz;
 use crate::tasks::setup::Setup;
 use crate::{parallel, process};
@@ -32,7 +32,8 @@ const SOURCES: [(&str, &[&str]); 3] = [
 type Check = fn() -> Result<Vec<String>>;
 
 /// What compares the sources with what is claimed of them: each returns what is wrong.
-const CLAIMS: [(&str, Check); 2] = [("walls", walls::problems), ("freestanding", freestanding::problems)];
+const CLAIMS: [(&str, Check); 3] =
+    [("walls", walls::problems), ("packages", packages::problems), ("freestanding", freestanding::problems)];
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 6;
