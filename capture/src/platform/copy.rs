@@ -5,10 +5,12 @@
 
 use machine::{Table, Unreadable};
 
-core::arch::global_asm!(
-    r#"
-    // Copies RDX bytes from [RSI] to [RDI], lowest first.
-    .macro  copy_upwards
+/// Instructions that copy RDX bytes from [RSI] to [RDI], lowest first.
+///
+/// A macro of Rust's rather than of the assembler's: the order in which blocks of assembly reach the assembler is not fixed.
+macro_rules! copy_upwards {
+    () => {
+        r#"
     cmp     rdx, 64
     jb      3f
 2:  movups  xmm0, [rsi]
@@ -41,15 +43,21 @@ core::arch::global_asm!(
     dec     rdx
     jmp     4b
 5:
-    .endm
+    "#
+    };
+}
 
+core::arch::global_asm!(
+    r#"
     .text
     // Returns 0, or 1 after a fault: see exceptions.rs.
     .globl  guarded_copy
     .globl  guarded_copy_end
     .globl  guarded_copy_failed
 guarded_copy:
-    copy_upwards
+    "#,
+    copy_upwards!(),
+    r#"
 guarded_copy_end:
     xor     eax, eax
     ret
@@ -76,7 +84,9 @@ memmove:
     sub     rcx, rsi
     cmp     rcx, rdx
     jb      6f                      // the destination starts inside the source: highest first
-    copy_upwards
+    "#,
+    copy_upwards!(),
+    r#"
     ret
 6:  cmp     rdx, 8
     jb      7f
