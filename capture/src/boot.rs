@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
+use handoff::Options;
 use machine::{Range, Table};
 
 use crate::boot_params::BootParams;
-use crate::options::Options;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::heap::{self, Pages};

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use handoff::Options;
 use machine::{PAGE_SIZE, Range, Unreadable};
 use vmcore::{CoreHeader, HeaderError, Ram};
 
@@ -9,7 +10,6 @@ use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
 use crate::boot_params::BootParams;
 use crate::budget::Share;
-use crate::options::Options;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};

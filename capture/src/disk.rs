@@ -6,14 +6,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use area::Area;
+use handoff::{AreaAddress, Options};
 use machine::BlockError;
 use pci::{Device, Function};
 use storage::{Allowance, AnyDisk, Pool, StartError};
-use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::discover::Machine;
-use crate::options::Options;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::platform::mmio::Mmio;
@@ -62,8 +61,7 @@ pub(crate) fn find_area(
     remapping: &mut Remapping,
     options: &Options,
 ) -> Option<Area<DumpDisk>> {
-    let uuid = options.area.and_then(|text| Uuid::try_parse(text).ok());
-    let Some(uuid) = uuid else {
+    let Some(area) = options.area else {
         say!("no holdover.area=UUID on the command line: no disk to write to");
         return None;
     };
@@ -71,7 +69,7 @@ pub(crate) fn find_area(
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     let disks = disks(devices, options.disk);
-    Search { space, devices, remapping, pool, offset: options.area_offset, uuid }.find(disks)
+    Search { space, devices, remapping, pool, area }.find(disks)
 }
 
 /// The functions that there is a driver for, the one at `first` before the others.
@@ -87,9 +85,7 @@ struct Search<'a> {
     devices: &'a [Device<Mmio>],
     remapping: &'a mut Remapping,
     pool: Pool,
-    /// Where on its disk the area is, in bytes.
-    offset: u64,
-    uuid: Uuid,
+    area: AreaAddress,
 }
 
 impl Search<'_> {
@@ -122,9 +118,10 @@ impl Search<'_> {
         let Self { space, devices, remapping, pool, .. } = self;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
         let mut disk = storage::open(&mut access, Tsc, Allowance { pool: *pool, patience })?;
-        if area::read_label(&mut disk, self.offset)?.uuid == self.uuid {
+        let AreaAddress { uuid, offset } = self.area;
+        if area::read_label(&mut disk, offset)?.uuid == uuid {
             disk.fill_pool(&mut access);
         }
-        Ok(Area::open(disk, self.offset, self.uuid)?)
+        Ok(Area::open(disk, offset, uuid)?)
     }
 }

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use area::{Area, Completeness, Seal, State};
 use engine::{Begun, Source, Wanted};
+use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
 use record::Record;
@@ -79,8 +80,8 @@ pub(crate) fn write(
 
 impl Dumped {
     /// Whether the dump holds all that belongs in it.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.seal.state == State::Complete
+    pub(crate) fn completeness(&self) -> Completeness {
+        if self.seal.state == State::Complete { Completeness::Complete } else { Completeness::Partial }
     }
 }
 
@@ -132,7 +133,7 @@ fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl 
 /// Says that the pages of the first pass, which readers cannot do without, are safe, once they are.
 fn tell_vital(Statistics { done, pages, .. }: Statistics) {
     if done > 0 {
-        say!("vital pages are safe: {done} of {pages}");
+        say!("{}", Event::VitalSafe { done, pages });
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the capture kernel is told before it touches anything: boot parameters, its command line, ACPI's tables, and which
+//! What the capture kernel is told before it touches anything: boot parameters, ACPI's tables, and which
 //! remapping unit translates for which PCI functions.
 //!
 //! All of it was written by others, the dead kernel among them, and is read through closures and traits: it can be given
@@ -11,6 +11,4 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod boot_params;
-pub mod options;
-pub mod serial;
 pub mod units;

@@ -27,13 +27,13 @@ mod recording;
 mod remapping;
 mod report;
 
-use capture::{acpi, boot_params, options, units};
+use capture::{acpi, boot_params, units};
+use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;
 
 use crate::discover::{DiscoverError, Machine};
 use crate::dump::{DumpError, Form};
-use crate::options::Options;
 use crate::platform::console::say;
 use crate::platform::paging::MapError;
 use crate::remapping::{Remapping, RemappingError};
@@ -67,7 +67,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
     let record = recording::record(&remapping);
     report::attached(&taken_over, &record);
-    let level = options.level.and_then(Level::new).unwrap_or(Level::ALL);
+    let level = options.level.unwrap_or(Level::ALL);
     let form = Form { level, codec: options.codec.unwrap_or(Codec::Zlib) };
     let old = &machine.old;
     #[cfg(mutations)]

@@ -1,7 +1,8 @@
-//! What the console says of the takeover and of the dump. ARCHITECTURE.md fixes the lines that programs read.
+//! What the console says of the takeover and of the dump. `handoff` has the lines that programs read.
 
 use core::fmt;
 
+use handoff::{Event, Summary};
 use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, State, Takeover, Unit};
 use vtd::fault::FaultRecord;
 
@@ -18,7 +19,7 @@ pub(crate) fn units(record: &Record) {
         tell_unit(unit);
     }
     tell_unlisted("units", &record.units);
-    say!("takeover done");
+    say!("{}", Event::TakeoverDone);
 }
 
 fn tell_unit(unit: &Unit) {
@@ -127,20 +128,22 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
         say!("the dump is not complete: {error}");
     }
     let Counts { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = counts;
-    say!(
-        "summary contexts_accepted={contexts_accepted} tables_duplicated={tables_duplicated} \
-         leaf_mappings={leaf_mappings} domains_reserved={domains_reserved} hazards={hazards} \
-         pages_kept={} pages_zero={} pages_missing={} pages_unknown={} disk_wait_ms={} \
-         frames_used={frames_used} nmis={}",
-        dumped.written.pages,
-        dumped.written.zero,
-        dumped.written.missing,
-        dumped.counts.unknown,
-        dumped.disk_wait.as_millis(),
-        exceptions::nmi_count(),
-    );
-    let state = if dumped.is_complete() { "complete" } else { "partial" };
-    say!("sealed {state} bytes={}", dumped.seal.dump_len);
+    let summary = Summary {
+        contexts_accepted,
+        tables_duplicated,
+        leaf_mappings,
+        domains_reserved,
+        hazards,
+        pages_kept: dumped.written.pages,
+        pages_zero: dumped.written.zero,
+        pages_missing: dumped.written.missing,
+        pages_unknown: dumped.counts.unknown,
+        disk_wait_ms: dumped.disk_wait.as_millis() as u64,
+        frames_used: frames_used as u64,
+        nmis: exceptions::nmi_count(),
+    };
+    say!("{}", Event::Summary(summary));
+    say!("{}", Event::Sealed { completeness: dumped.completeness(), bytes: dumped.seal.dump_len });
 }
 
 #[cfg(test)]

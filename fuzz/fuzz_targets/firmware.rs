@@ -5,7 +5,7 @@
 
 use capture::acpi::{Firmware, Tables};
 use capture::boot_params::BootParams;
-use capture::options::Options;
+use handoff::Options;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use machine::{OldMemory, Unreadable};
@@ -27,9 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     let params = BootParams::copy(0, |address, into| memory.read(address, into).is_ok());
     assert!(params.command_line().len() <= bytes.len());
     let options = Options::parse(params.command_line());
-    assert!(
-        options.level.is_none_or(|level| level <= 31) && (options.area.is_some() || options.area_offset == 0)
-    );
+    assert_eq!(Options::parse(&options.to_string()), options);
     assert!(params.usable().count() <= MAP_ENTRIES);
     let Some(root) = params.rsdp() else { return };
     let Ok(tables) = Tables::find(&mut Rom(memory), root) else { return };

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use anyhow::{Context, Result};
+use handoff::Completeness;
 use machine::PAGE_SIZE;
 use serde::Serialize;
 
@@ -23,7 +24,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
-use crate::witnesses::account::{Account, Seal};
+use crate::witnesses::account::Account;
 use copies::{Copied, Copies};
 use inspected::Inspected;
 pub(crate) use memory::{Remembered, codec_of, kept_frames};
@@ -110,7 +111,7 @@ pub(crate) struct Judgement {
 /// Collects the dump and hears all witnesses; keeps their findings beside the other files of the run.
 pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
     let account = Account::of(&evidence.lines)?;
-    let unsealed = check_seal(&account, Seal::Complete);
+    let unsealed = check_seal(&account, Completeness::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
     let findings = hear_all(evidence, &account, tool)?;
     fs::write(evidence.files.findings(), serde_json::to_string_pretty(&findings)?)?;
@@ -239,11 +240,11 @@ fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Resu
 }
 
 /// Checks that Holdover itself says that it has come to the end that was expected: an early exit is no pass.
-pub(crate) fn check_seal(account: &Account, wanted: Seal) -> Option<Problem> {
-    let sealed = account.sealed.map(|sealed| sealed.seal);
+pub(crate) fn check_seal(account: &Account, wanted: Completeness) -> Option<Problem> {
+    let sealed = account.sealed.map(|sealed| sealed.completeness);
     let what = match sealed {
-        Some(seal) if seal == wanted => return None,
-        Some(seal) => format!("the dump was sealed as {seal:?}, not as {wanted:?}"),
+        Some(sealed) if sealed == wanted => return None,
+        Some(sealed) => format!("the dump was sealed as {sealed:?}, not as {wanted:?}"),
         None => "no dump was sealed".to_owned(),
     };
     Some(Problem { witness: Witness::Console, what })

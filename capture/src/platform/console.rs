@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 
-use capture::serial::{BASE_RATE, Serial};
+use handoff::{ConsoleLine, SerialConsole};
 use machine::{Clock, wait_until};
 use x86_64::instructions::port::Port;
 
@@ -33,19 +33,22 @@ const TRANSMITTER_EMPTY: u8 = 1 << 5;
 const DIVISOR_ACCESS: u8 = 1 << 7;
 const EIGHT_BITS_NO_PARITY: u8 = 3;
 
+/// I/O ports of the first registers of `ttyS0` to `ttyS3`, where PCs have them.
+const PORTS: [u16; SerialConsole::PORTS as usize] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
+
 /// Turns the console on.
-pub(crate) fn open(serial: Serial) {
-    if let Some(baud) = serial.baud {
-        set_rate(serial.port, baud);
+pub(crate) fn open(serial: SerialConsole) {
+    let port = PORTS[usize::from(serial.port())];
+    if let Some(baud) = serial.baud() {
+        set_rate(port, baud);
     }
-    PORT.store(serial.port, Ordering::Relaxed);
+    PORT.store(port, Ordering::Relaxed);
 }
 
 /// Prints one line; see [`say!`].
 pub(crate) fn line(text: fmt::Arguments) {
-    let now = Tsc.now();
     // Writing to the port cannot fail.
-    let _ = writeln!(Output, "holdover: [{}.{:06}] {text}\r", now.as_secs(), now.subsec_micros());
+    let _ = writeln!(Output, "{}\r", ConsoleLine { time: Tsc.now(), text });
 }
 
 struct Output;
@@ -71,7 +74,7 @@ fn send(port: u16, byte: u8) {
 }
 
 fn set_rate(port: u16, baud: u32) {
-    let [low, high, ..] = (BASE_RATE / baud).to_le_bytes();
+    let [low, high, ..] = (SerialConsole::FASTEST / baud).to_le_bytes();
     output(port + LINE_CONTROL, DIVISOR_ACCESS | EIGHT_BITS_NO_PARITY);
     output(port, low);
     output(port + 1, high);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use handoff::{AreaAddress, Options, SerialConsole};
 use kdump::Codec;
 use pci::Function;
-use uuid::Uuid;
 use vmcore::Level;
 
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea};
@@ -90,28 +90,6 @@ pub struct Loaded {
     pub copies: Vec<AreaCopy>,
 }
 
-/// The capture kernel's command line.
-struct CommandLine<'a> {
-    uuid: Uuid,
-    offset: u64,
-    disk: Function,
-    level: u8,
-    codec: Codec,
-    console: Option<&'a str>,
-    append: Option<&'a str>,
-}
-
-impl CommandLine<'_> {
-    fn compose(&self) -> String {
-        let mut options = vec![format!("holdover.area={}@{}", self.uuid, self.offset)];
-        options.push(format!("holdover.disk={}", self.disk));
-        options.push(format!("holdover.level={}", self.level));
-        options.push(format!("holdover.codec={}", self.codec.name()));
-        options.extend(self.console.into_iter().chain(self.append).map(str::to_owned));
-        options.join(" ")
-    }
-}
-
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     if kexec::reserved()? == 0 {
@@ -140,16 +118,20 @@ fn command_line(
     running: &str,
 ) -> Result<String, LoadError> {
     let disk = request.disk.map_or_else(|| disk_function(location), Ok)?;
-    let command_line = CommandLine {
-        uuid: found.label.uuid,
-        offset: location.offset,
-        disk,
-        level: request.level.number(),
-        codec: request.codec,
+    let options = Options {
+        area: Some(AreaAddress { uuid: found.label.uuid, offset: location.offset }),
+        disk: Some(disk),
+        level: Some(request.level),
+        codec: Some(request.codec),
         console: serial_console(running),
-        append: request.append.as_deref(),
+        ..Options::default()
     };
-    Ok(command_line.compose())
+    Ok(with_appended(&options, request.append.as_deref()))
+}
+
+/// The options, and behind them what the user adds, which counts where both name one.
+fn with_appended(options: &Options, append: Option<&str>) -> String {
+    append.map_or_else(|| options.to_string(), |append| format!("{options} {append}"))
 }
 
 /// Has the running kernel remove the capture kernel: from then on a panic is not dumped.
@@ -177,29 +159,29 @@ fn disk_function(location: &Location) -> Result<Function, LoadError> {
 }
 
 /// The last serial console of the running kernel: the capture kernel speaks there too.
-fn serial_console(command_line: &str) -> Option<&str> {
-    command_line.split_ascii_whitespace().rfind(|option| option.starts_with("console=ttyS"))
+fn serial_console(command_line: &str) -> Option<SerialConsole> {
+    Options::parse(command_line).console
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The form is the one in ARCHITECTURE.md.
     #[test]
-    fn the_command_line_has_the_documented_form() {
-        let command_line = CommandLine {
-            uuid: Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
-            offset: 1 << 20,
-            disk: Function { segment: 0, bus: 0, devfn: 4 << 3 },
-            level: 31,
-            codec: Codec::Lzo,
-            console: serial_console("quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200 ro"),
-            append: Some("a=b c"),
-        };
-        let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
-             holdover.level=31 holdover.codec=lzo console=ttyS0,115200 a=b c";
-        assert_eq!(command_line.compose(), expected);
+    fn what_a_user_appends_follows_the_options() {
+        let options = Options { level: Some(Level::ALL), ..Options::default() };
+        assert_eq!(with_appended(&options, None), "holdover.level=31");
+        assert_eq!(with_appended(&options, Some("a=b c")), "holdover.level=31 a=b c");
+        assert_eq!(
+            Options::parse(&with_appended(&options, Some("holdover.level=0"))).level,
+            Some(Level::NOTHING)
+        );
+    }
+
+    #[test]
+    fn the_capture_kernel_speaks_on_the_running_kernels_last_serial_console() {
+        let running = "quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200n8 ro";
+        assert_eq!(serial_console(running), SerialConsole::new(0, Some(115_200)));
     }
 
     #[test]

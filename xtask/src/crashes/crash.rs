@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use handoff::Event;
 
 use crate::crashes::boot::{self, Booted};
 use crate::crashes::damage::{Damage, Wound};
@@ -40,12 +41,6 @@ const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
 
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
-
-/// The line with which Holdover says that the units are its own.
-const TAKEN_OVER: &str = "takeover done";
-
-/// The line with which Holdover says that a dump can be read by now.
-const VITAL_SAFE: &str = "vital pages are safe";
 
 /// Names of the dumps that a stock crash kernel makes of its /proc/vmcore, in the folder of its disk.
 pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
@@ -124,7 +119,7 @@ impl Crash<'_> {
         match self.scenario.end {
             End::Reset => machine.wait_for_reset(RESET),
             End::PowerCut => {
-                machine.wait_for(VITAL_SAFE, RESET)?;
+                machine.wait_for(Event::VITAL_SAFE, RESET)?;
                 Ok(machine.cut_power())
             }
         }
@@ -237,7 +232,7 @@ impl Crash<'_> {
         }
         let stop = self.stop_at_entry(machine, files, reserved)?;
         if unseen {
-            machine.wait_for(TAKEN_OVER, ENTRY)?;
+            machine.wait_for(&Event::TakeoverDone.to_string(), ENTRY)?;
             machine.traffic().resume();
         }
         Ok(Some(stop))

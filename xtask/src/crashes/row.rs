@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use handoff::Completeness;
 
 use crate::crashes::crash::{Crash, Evidence};
 use crate::crashes::damage::Damage;
@@ -13,7 +14,7 @@ use crate::machines::console::{Echo, Line};
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::Device;
 use crate::machines::scenario::{Codec, Scenario};
-use crate::witnesses::account::{Account, Seal};
+use crate::witnesses::account::Account;
 use crate::witnesses::{self, Judgement, Problem, Witness};
 
 /// What a crash must show.
@@ -202,7 +203,7 @@ fn uncaught(witness: Witness, objection: &str, problems: &[Problem]) -> Vec<Prob
 }
 
 fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Problem>> {
-    let unsealed = witnesses::check_seal(&account(evidence)?, Seal::Complete);
+    let unsealed = witnesses::check_seal(&account(evidence)?, Completeness::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
     Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unreadable(evidence)?).collect())
 }
@@ -213,7 +214,7 @@ fn unreadable(evidence: &Evidence) -> Result<impl Iterator<Item = Problem>> {
 }
 
 fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let unsealed = witnesses::check_seal(&account(evidence)?, Seal::Partial);
+    let unsealed = witnesses::check_seal(&account(evidence)?, Completeness::Partial);
     Ok(unsealed.into_iter().chain(collected_whole(evidence, tool)?).collect())
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use handoff::{ConsoleLine, Event};
 
 /// Whether the person at the terminal sees the console as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,12 @@ impl Line {
 
     /// What follows `holdover: [seconds] `, if Holdover wrote the line.
     pub(crate) fn holdover(&self) -> Option<&str> {
-        let (time, said) = self.text.strip_prefix("holdover: [")?.split_once("] ")?;
-        time.trim().parse::<f64>().is_ok().then_some(said)
+        ConsoleLine::parse(&self.text).map(|line| line.text)
+    }
+
+    /// What Holdover tells programs by the line.
+    pub(crate) fn event(&self) -> Option<Event> {
+        self.holdover().and_then(Event::parse)
     }
 
     /// Lines that came a second apart, for tests of those who read a console.

@@ -148,7 +148,7 @@ impl Stage {
             pages_compared: remembered.pages_compared,
             pages_different: remembered.pages_different,
             old_memory_pages_changed_unexplained: remembered.old_memory_pages_changed_unexplained,
-            dump_bytes: account.sealed.and_then(|sealed| sealed.bytes).context("no dump was sealed")?,
+            dump_bytes: account.sealed.map(|sealed| sealed.bytes).context("no dump was sealed")?,
             crash_reads: readings.crash_reads.unwrap_or_default(),
             drgn_tasks: readings.drgn_tasks.unwrap_or_default(),
             panic_to_first_line_s: seconds(timed.first_line)?,

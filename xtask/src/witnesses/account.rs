@@ -1,21 +1,12 @@
 //! Holdover's own account of a crash, from the console: what it did, when, and with what counts.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use handoff::{Completeness, Event, Summary};
 
 use crate::crashes::crash::PANIC;
 use crate::machines::console::Line;
-
-/// How the dump ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seal {
-    /// Everything that belongs in it is there.
-    Complete,
-    /// What fitted is there.
-    Partial,
-}
 
 /// The end of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +14,9 @@ pub(crate) struct Sealed {
     /// When it was sealed.
     pub(crate) at: SystemTime,
     /// How it ended.
-    pub(crate) seal: Seal,
+    pub(crate) completeness: Completeness,
     /// Its length.
-    pub(crate) bytes: Option<u64>,
+    pub(crate) bytes: u64,
 }
 
 /// What Holdover said. Every part but the panic may be missing: it is then for others to complain.
@@ -39,23 +30,24 @@ pub(crate) struct Account {
     pub(crate) takeover_done: Option<SystemTime>,
     /// When and how the dump was sealed.
     pub(crate) sealed: Option<Sealed>,
-    /// The counts of its `summary` lines.
-    pub(crate) summary: BTreeMap<String, String>,
+    /// The counts of its summary.
+    pub(crate) summary: Option<Summary>,
 }
 
 impl Account {
     /// Reads the console; fails if nothing panicked.
     pub(crate) fn of(lines: &[Line]) -> Result<Self> {
         let panic = lines.iter().find(|line| line.text.contains(PANIC)).context("the guest did not panic")?;
-        let spoken = lines.iter().filter_map(|line| line.holdover().map(|said| (line.at, said)));
+        let first_line = lines.iter().find(|line| line.holdover().is_some());
         let mut account = Self {
             panic: panic.at,
-            first_line: spoken.clone().next().map(|(at, _)| at),
+            first_line: first_line.map(|line| line.at),
             takeover_done: None,
             sealed: None,
-            summary: BTreeMap::new(),
+            summary: None,
         };
-        spoken.for_each(|(at, said)| account.hear(at, said));
+        let events = lines.iter().filter_map(|line| Some((line.at, line.event()?)));
+        events.for_each(|(at, event)| account.hear(at, event));
         Ok(account)
     }
 
@@ -66,33 +58,17 @@ impl Account {
 
     /// A count of the summary.
     pub(crate) fn count(&self, key: &str) -> Option<u64> {
-        self.summary.get(key)?.parse().ok()
+        self.summary?.count(key)
     }
 
-    fn hear(&mut self, at: SystemTime, said: &str) {
-        let mut words = said.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("takeover"), Some("done")) => self.takeover_done = Some(at),
-            (Some("sealed"), Some(how)) => self.sealed = sealed(at, how, words.next()),
-            (Some("summary"), first) => self.summary.extend(first.into_iter().chain(words).filter_map(pair)),
-            _ => {}
+    fn hear(&mut self, at: SystemTime, event: Event) {
+        match event {
+            Event::TakeoverDone => self.takeover_done = Some(at),
+            Event::VitalSafe { .. } => {}
+            Event::Summary(summary) => self.summary = Some(summary),
+            Event::Sealed { completeness, bytes } => self.sealed = Some(Sealed { at, completeness, bytes }),
         }
     }
-}
-
-fn sealed(at: SystemTime, how: &str, bytes: Option<&str>) -> Option<Sealed> {
-    let seal = match how {
-        "complete" => Seal::Complete,
-        "partial" => Seal::Partial,
-        _ => return None,
-    };
-    let bytes = bytes.and_then(pair).and_then(|(_, bytes)| bytes.parse().ok());
-    Some(Sealed { at, seal, bytes })
-}
-
-fn pair(word: &str) -> Option<(String, String)> {
-    let (key, value) = word.split_once('=')?;
-    Some((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -112,19 +88,16 @@ mod tests {
         assert_eq!(account.seconds_to(account.first_line), Some(1.0));
         assert_eq!(account.seconds_to(account.takeover_done), Some(2.0));
         let sealed = account.sealed.unwrap();
-        assert_eq!((sealed.seal, sealed.bytes), (Seal::Complete, Some(12)));
+        assert_eq!((sealed.completeness, sealed.bytes), (Completeness::Complete, 12));
     }
 
     #[test]
-    fn counts_come_from_all_summary_lines() {
-        let account = Account::of(&Line::a_second_apart(&[
-            "Kernel panic - not syncing",
-            "holdover: [0.1] summary contexts=9 tables=50",
-            "holdover: [0.2] summary pages=3",
-        ]))
-        .unwrap();
-        assert_eq!(account.count("contexts"), Some(9));
-        assert_eq!(account.count("pages"), Some(3));
+    fn counts_come_from_the_summary() {
+        let summary = Summary { contexts_accepted: 9, pages_kept: 3, ..Summary::default() };
+        let line = format!("holdover: [0.1] {summary}");
+        let account = Account::of(&Line::a_second_apart(&["Kernel panic - not syncing", &line])).unwrap();
+        assert_eq!(account.count("contexts_accepted"), Some(9));
+        assert_eq!(account.count("pages_kept"), Some(3));
         assert_eq!(account.count("other"), None);
     }
 

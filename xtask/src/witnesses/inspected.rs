@@ -188,6 +188,7 @@ impl Inspected {
 
 #[cfg(test)]
 mod tests {
+    use handoff::Summary;
     use serde_json::{Value, json};
 
     use super::super::tables::made::{legacy, with_ram};
@@ -217,8 +218,9 @@ mod tests {
 
     /// What differs between what is printed and these tables, as one text.
     fn judged(printed: &Value, source: u16, leaves: &[(u64, u64)], page: Option<Range>) -> String {
-        let console =
-            Line::a_second_apart(&["Kernel panic - not syncing", "holdover: [0.1] summary hazards=2"]);
+        let summary = Summary { hazards: 2, ..Summary::default() };
+        let line = format!("holdover: [0.1] {summary}");
+        let console = Line::a_second_apart(&["Kernel panic - not syncing", &line]);
         let account = &Account::of(&console).unwrap();
         let said = Said::read(&printed.to_string()).unwrap();
         with_ram(0x10000, legacy(OLD.address, source, leaves), |ram| {

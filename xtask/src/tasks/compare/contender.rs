@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use handoff::{Completeness, Event};
 use serde::{Serialize, Serializer};
 
 use crate::guests::stock;
+use crate::machines::console::Line;
 use crate::machines::scenario::Codec;
 
 /// A way to get a dump.
@@ -18,15 +20,37 @@ pub(crate) enum Contender {
     Makedump(Codec),
 }
 
-/// Parts of the console lines that tell how far the capture kernel is; each comes after the one before.
+/// The console lines that tell how far the capture kernel is; each comes after the one before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marks {
     /// Its first line.
-    pub(crate) started: &'static str,
+    pub(crate) started: Mark,
     /// It can begin to look for pages: Holdover has taken over the remapping units, Linux has reached user space.
-    pub(crate) ready: &'static str,
+    pub(crate) ready: Mark,
     /// The whole dump is on the disk.
-    pub(crate) complete: &'static str,
+    pub(crate) complete: Mark,
+}
+
+/// How a console line is recognised.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mark {
+    /// It has this in it.
+    Text(&'static str),
+    /// Holdover wrote it.
+    AnyOfHoldover,
+    /// Holdover tells an event by it, one for which this returns true.
+    Event(fn(Event) -> bool),
+}
+
+impl Mark {
+    /// Whether it is this line.
+    pub(crate) fn is_on(self, line: &Line) -> bool {
+        match self {
+            Self::Text(text) => line.text.contains(text),
+            Self::AnyOfHoldover => line.holdover().is_some(),
+            Self::Event(is_wanted) => line.event().is_some_and(is_wanted),
+        }
+    }
 }
 
 impl Contender {
@@ -72,13 +96,17 @@ impl Contender {
     /// The lines that are timed.
     pub(crate) fn marks(self) -> Marks {
         match self {
-            Self::Holdover(_) => {
-                Marks { started: "holdover: [", ready: "] takeover done", complete: "] sealed complete" }
-            }
+            Self::Holdover(_) => Marks {
+                started: Mark::AnyOfHoldover,
+                ready: Mark::Event(|event| event == Event::TakeoverDone),
+                complete: Mark::Event(|event| {
+                    matches!(event, Event::Sealed { completeness: Completeness::Complete, .. })
+                }),
+            },
             Self::Makedumpfile(_) | Self::Makedump(_) => Marks {
-                started: "Linux version ",
-                ready: "bench: crash kernel's init",
-                complete: stock::COMPLETE,
+                started: Mark::Text("Linux version "),
+                ready: Mark::Text("bench: crash kernel's init"),
+                complete: Mark::Text(stock::COMPLETE),
             },
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::contender::Contender;
+use super::contender::{Contender, Mark};
 use super::dump::{self, Dump};
 use super::stock::{Stock, load_command};
 use crate::crashes::boot::{self, Booted};
@@ -153,8 +153,8 @@ impl Times {
     fn of(contender: Contender, lines: &[Line]) -> Option<Self> {
         let panic = lines.iter().position(|line| line.text.contains(PANIC))?;
         let (panic, later) = (lines[panic].at, &lines[panic..]);
-        let seconds_to = |mark: &str| {
-            let line = later.iter().find(|line| line.text.contains(mark))?;
+        let seconds_to = |mark: Mark| {
+            let line = later.iter().find(|line| mark.is_on(line))?;
             Some(line.at.duration_since(panic).ok()?.as_secs_f64())
         };
         let marks = contender.marks();

@@ -1,0 +1,47 @@
+//! What passes between the host and the capture kernel as text: the command line that `holdover load` composes and the capture
+//! kernel reads, and the lines of its console that programs read.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `options` | [`Options`]: the command line |
+//! | `address` | [`AreaAddress`]: where on a disk the dump goes |
+//! | `serial` | [`SerialConsole`]: the port on which the capture kernel speaks |
+//! | `console` | [`ConsoleLine`] and [`Event`]: what it says there that programs read |
+//! | `summary` | [`Summary`]: the counts of a takeover and a dump |
+//!
+//! Each type is written by its `Display` and read by its `parse`, and what is written is read as the same value. Both texts may
+//! come from anywhere: nothing in them makes a parser panic, and none needs memory of the heap.
+//!
+//! # Example
+//!
+//! ```
+//! use handoff::{ConsoleLine, Event, Options};
+//!
+//! let options = Options::parse("quiet elfcorehdr=0x2e000000 holdover.level=31 console=ttyS0,115200");
+//! assert_eq!(options.elfcorehdr, Some(0x2e00_0000));
+//! assert_eq!(options.to_string(), "elfcorehdr=0x2e000000 holdover.level=31 console=ttyS0,115200");
+//!
+//! let line = ConsoleLine::parse("holdover: [1.250000] takeover done").unwrap();
+//! assert_eq!(Event::parse(line.text), Some(Event::TakeoverDone));
+//! ```
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod address;
+mod console;
+mod options;
+mod serial;
+mod summary;
+
+pub use address::AreaAddress;
+pub use area::Completeness;
+pub use console::{ConsoleLine, Event};
+pub use options::Options;
+pub use serial::SerialConsole;
+pub use summary::Summary;
+
+/// Reads a decimal number: digits only, without a sign.
+fn decimal(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text)?.parse().ok()
+}

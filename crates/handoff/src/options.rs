@@ -1,0 +1,224 @@
+//! The capture kernel's command line.
+
+use core::fmt;
+
+use kdump::Codec;
+use pci::Function;
+use vmcore::Level;
+
+use crate::{AreaAddress, SerialConsole};
+
+/// What the capture kernel is told. `Display` composes the command line that [`parse`](Self::parse) reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `elfcorehdr=ADDRESS`: the dead kernel's core header. kexec's loader adds it, and it marks a crash kernel.
+    pub elfcorehdr: Option<u64>,
+    /// `acpi_rsdp=ADDRESS`: ACPI's root pointer. kexec's loader adds it where firmware is EFI.
+    pub acpi_rsdp: Option<u64>,
+    /// `holdover.area=UUID[@OFFSET]`: the dump area.
+    pub area: Option<AreaAddress>,
+    /// `holdover.disk=SSSS:BB:DD.F`: the PCI function of the area's disk, which is tried first.
+    pub disk: Option<Function>,
+    /// `holdover.level=0…31`: which pages to leave out.
+    pub level: Option<Level>,
+    /// `holdover.codec=NAME`: how to compress pages, one of [`Codec::EVERYWHERE`].
+    pub codec: Option<Codec>,
+    /// `console=ttyS0[,BAUD]`: the last serial port that is named.
+    pub console: Option<SerialConsole>,
+}
+
+impl Options {
+    /// Reads the options of a command line. Of an option that comes twice the last one counts; words that are not understood
+    /// are somebody else's.
+    pub fn parse(command_line: &str) -> Self {
+        let mut options = Self::default();
+        for (key, value) in command_line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
+            options.set(key, value);
+        }
+        options
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        match key {
+            // Linux also takes `SIZE@ADDRESS`.
+            "elfcorehdr" => self.elfcorehdr = value.rsplit('@').next().and_then(number),
+            "acpi_rsdp" => self.acpi_rsdp = number(value),
+            "holdover.area" => self.area = AreaAddress::parse(value),
+            "holdover.disk" => self.disk = value.parse().ok(),
+            "holdover.level" => self.level = value.parse().ok().and_then(Level::new),
+            "holdover.codec" => self.codec = Codec::named(value, Codec::EVERYWHERE),
+            "console" => self.console = SerialConsole::parse(value).or(self.console),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { elfcorehdr, acpi_rsdp, area, disk, level, codec, console } = self;
+        let mut words = Words { f, begun: false };
+        words.add("elfcorehdr", elfcorehdr.map(Hexadecimal))?;
+        words.add("acpi_rsdp", acpi_rsdp.map(Hexadecimal))?;
+        words.add("holdover.area", *area)?;
+        words.add("holdover.disk", *disk)?;
+        words.add("holdover.level", level.map(Level::number))?;
+        words.add("holdover.codec", codec.map(Codec::name))?;
+        words.add("console", *console)
+    }
+}
+
+/// An address, written in hexadecimal.
+struct Hexadecimal(u64);
+
+impl fmt::Display for Hexadecimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Words `key=value`, with a space between each two.
+struct Words<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    begun: bool,
+}
+
+impl Words<'_, '_> {
+    fn add(&mut self, key: &str, value: Option<impl fmt::Display>) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        let space = if core::mem::replace(&mut self.begun, true) { " " } else { "" };
+        write!(self.f, "{space}{key}={value}")
+    }
+}
+
+/// Reads a number as Linux does: decimal or `0x…`, with a suffix K, M or G.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'K' | b'k' => (&text[..text.len() - 1], 10),
+        b'M' | b'm' => (&text[..text.len() - 1], 20),
+        b'G' | b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16).ok()?,
+        None => digits.parse().ok()?,
+    };
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const UUID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+    const UUID_TEXT: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    /// The form is the one in ARCHITECTURE.md.
+    #[test]
+    fn the_command_line_has_the_documented_form() {
+        let options = Options {
+            area: Some(AreaAddress { uuid: UUID, offset: 1 << 20 }),
+            disk: Some(Function { segment: 0, bus: 0, devfn: 4 << 3 }),
+            level: Some(Level::ALL),
+            codec: Some(Codec::Lzo),
+            console: SerialConsole::new(0, Some(115_200)),
+            ..Options::default()
+        };
+        let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
+             holdover.level=31 holdover.codec=lzo console=ttyS0,115200";
+        assert_eq!(options.to_string(), expected);
+    }
+
+    #[test]
+    fn both_loaders_ways_to_name_the_core_header_are_read() {
+        assert_eq!(Options::parse("elfcorehdr=0x2e000000 quiet").elfcorehdr, Some(0x2e00_0000));
+        assert_eq!(Options::parse("elfcorehdr=64K@0x2e000000").elfcorehdr, Some(0x2e00_0000));
+        assert_eq!(Options::parse("acpi_rsdp=0xf58d0 elfcorehdr=1015156K").elfcorehdr, Some(1015156 << 10));
+    }
+
+    #[test]
+    fn an_area_has_a_place_on_the_disk_or_starts_it() {
+        let area = |offset: &str| Options::parse(&format!("holdover.area={UUID_TEXT}{offset}")).area;
+        assert_eq!(area("@1M"), Some(AreaAddress { uuid: UUID, offset: 1 << 20 }));
+        assert_eq!(area(""), Some(AreaAddress { uuid: UUID, offset: 0 }));
+        assert_eq!(area("@nowhere"), None);
+        assert_eq!(Options::parse("holdover.area=1234@1M").area, None);
+    }
+
+    #[test]
+    fn a_codec_is_one_that_needs_no_operating_system() {
+        assert_eq!(Options::parse("holdover.codec=lzo").codec, Some(Codec::Lzo));
+        assert_eq!(Options::parse("holdover.codec=zstd").codec, Some(Codec::Zstd));
+        assert_eq!(Options::parse("holdover.codec=snappy").codec, None);
+    }
+
+    #[test]
+    fn nonsense_is_no_option() {
+        let options = Options::parse(
+            "elfcorehdr= holdover.level=32 holdover.disk=x holdover.codec= console=tty0 elfcorehdr=0xK",
+        );
+        assert_eq!(options, Options::default());
+        assert_eq!(number("99999999999999999G"), None);
+    }
+
+    fn any_area() -> impl Strategy<Value = AreaAddress> {
+        (any::<u128>(), any::<u64>())
+            .prop_map(|(uuid, offset)| AreaAddress { uuid: Uuid::from_u128(uuid), offset })
+    }
+
+    fn any_disk() -> impl Strategy<Value = Function> {
+        any::<(u16, u8, u8)>().prop_map(|(segment, bus, devfn)| Function { segment, bus, devfn })
+    }
+
+    fn any_console() -> impl Strategy<Value = SerialConsole> {
+        let baud = proptest::option::of(1..=SerialConsole::FASTEST);
+        (0..SerialConsole::PORTS, baud)
+            .prop_filter_map("no such port", |(port, baud)| SerialConsole::new(port, baud))
+    }
+
+    fn any_options() -> impl Strategy<Value = Options> {
+        use proptest::option::of;
+        let level = of((0..=31u8).prop_filter_map("no such level", Level::new));
+        let codec = of(proptest::sample::select(Codec::EVERYWHERE));
+        (any::<[Option<u64>; 2]>(), of(any_area()), of(any_disk()), level, codec, of(any_console())).prop_map(
+            |([elfcorehdr, acpi_rsdp], area, disk, level, codec, console)| Options {
+                elfcorehdr,
+                acpi_rsdp,
+                area,
+                disk,
+                level,
+                codec,
+                console,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_host_composes_the_capture_kernel_reads(options in any_options()) {
+            prop_assert_eq!(Options::parse(&options.to_string()), options);
+        }
+
+        /// Linux's own words may stand on either side.
+        #[test]
+        fn other_words_change_nothing(options in any_options(), other in "[a-z.]{0,8}(=[a-z,]{0,8})?( [a-z]{0,8})?") {
+            prop_assume!(Options::parse(&other) == Options::default());
+            prop_assert_eq!(Options::parse(&format!("{other} {options} quiet")), options);
+        }
+
+        /// Whatever is understood of a command line has one form.
+        #[test]
+        fn any_text_is_read_as_options_that_can_be_written(
+            words in proptest::collection::vec(
+                ("(elfcorehdr|acpi_rsdp|holdover[.](area|disk|level|codec)|console|.{0,4})", "=?", "[0-9a-fKMGx@:,.ttyS-]{0,20}|.{0,8}"),
+                0..6,
+            ),
+        ) {
+            let text: Vec<_> = words.iter().map(|(key, is, value)| format!("{key}{is}{value}")).collect();
+            let options = Options::parse(&text.join(" "));
+            prop_assert_eq!(Options::parse(&options.to_string()), options);
+        }
+    }
+}
