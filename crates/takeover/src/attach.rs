@@ -137,8 +137,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// be blocked keeps its addresses out of use, but not its translations.
     ///
     /// `aliases` are the other source-ids under which the device's requests come, the one nearest to the root last:
-    /// bridges to conventional buses speak for the devices behind them (3.4.1). All get the same domain. That of the
-    /// last alias that has one counts, since its source-id is what the unit sees.
+    /// bridges to conventional buses speak for the devices behind them (3.4.1). All get the same domain: that of the last
+    /// alias that has one, since its source-id is what the unit sees. A source-id that works in another domain stays
+    /// there, which is noted as a hazard.
     pub fn attach(
         &mut self,
         source: SourceId,

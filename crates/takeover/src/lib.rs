@@ -1,29 +1,58 @@
 //! Accept a VT-d unit in the active state in which a dead kernel left it.
 //!
-//! Translation stays on throughout. The story, a module for each step:
+//! Translation stays on throughout, and devices go on with what they did. The story, a module for each step:
 //!
 //! ```text
 //! census → plan → duplicate → swap → attach
 //! ```
 //!
-//! 1. [`census`]: copy root and context tables into own frames, check each entry there, count the page tables below.
-//! 2. [`plan`]: decide for each domain how it is carried over within the frames there are.
-//! 3. [`duplicate`]: copy page tables, check each copy, relink it; reserve every I/O address that was mapped. What
+//! 1. [`census`]: copies root and context tables into own frames, checks each entry there, counts the page tables below.
+//! 2. `plan`: decides for each domain how it is carried over within the frames there are.
+//! 3. `duplicate`: copies page tables, checks each copy, relinks it; reserves every I/O address that was mapped. What
 //!    does not fit is folded into larger pages or kept in place.
-//! 4. [`swap`]: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
-//!    Devices that keep translations themselves are told to forget them ([`device_tlb`]).
-//! 5. [`attach`]: a device's new domain inherits the old one and gets I/O addresses that nobody used.
+//! 4. `swap`: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
+//!    Devices that keep translations themselves are told to forget them (`device_tlb`).
+//! 5. [`attach`]: gives a device to a driver. Its new domain inherits the old one, and it gets I/O addresses that nobody
+//!    used.
 //!
-//! [`take_over`] is the first four; the [`Takeover`] it returns does the fifth. Nothing is printed: a [`Report`]
-//! says what became of each context, domain and hazard.
+//! # What you bring
 //!
-//! A capture kernel brings its registers, its clock, the old memory and frames for tables, behind the traits of `machine`:
+//! | what | which it stands for | what must hold |
+//! |---|---|---|
+//! | [`Registers`] | the unit's register block | accesses of 32 and 64 bits at the offsets below the size that [`Unit::new`] is told; those of 8 and 16 bits are never made |
+//! | [`Clock`] | time since some start | it goes on while the processor waits |
+//! | [`OldMemory`] | the dead kernel's memory | it is read, never written; what is not RAM, or faults, is [`Unreadable`] |
+//! | [`Frames`] | page frames for tables | they lie in [`Surroundings::own`], and nobody else uses them |
+//!
+//! The methods of [`Frames`] speak of one memory, which the unit reads and, for the status of its queue, writes:
+//!
+//! - `table_mut` fills a frame that the unit does not know yet. After that `store` changes it, by one access of 64 bits
+//!   for each entry, since the unit may be reading.
+//! - `table` and `load` see what `table_mut` and `store` wrote last. `load` reads memory anew at each call: it is how a
+//!   write by the unit is seen. `table` is never asked about what the unit writes.
+//! - `publish` makes what was written to these entries visible to the unit before anything that is written later. Where
+//!   the unit's page walks do not snoop the processor's caches (ECAP.C = 0), it writes the cache lines back.
+//!
+//! [`Surroundings`] says what is known of the machine:
+//!
+//! - `memory` is all RAM, `own` included: pass-through becomes a map of it.
+//! - `own` is what no inherited translation may reach and no inherited table may lie in: all memory that your kernel
+//!   uses, the frames among it. It is cut out of every translation.
+//! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR) and windows of PCI bridges.
+//! - `device_tlbs` are the devices whose ATS capability is switched on.
+//!
+//! # Order of calls
+//!
+//! 1. [`Unit::new`] on a block of one page. If [`Unit::register_bytes`] is more, map so much and make the unit anew.
+//! 2. If [`Unit::status`] says that translation is off, there is nothing to take over.
+//! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
+//! 4. [`Takeover::report`], whenever you like: what became of each context, domain and hazard.
+//! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then [`Takeover::map`] and
+//!    [`Takeover::unmap`].
 //!
 //! ```
-//! # use core::error::Error;
-//! # use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
-//! use takeover::{Failure, Limits, Surroundings, Unit, take_over};
-//! use vtd::{paging::Permission, source::SourceId};
+//! use takeover::{Clock, Failure, Frames, IoAddress, Limits, OldMemory, Permission, PhysicalAddress};
+//! use takeover::{Range, Registers, SourceId, Surroundings, Unit, take_over};
 //!
 //! /// Takes over the unit behind `registers`, and returns where the disk at 00:02.0 finds `buffer`.
 //! fn accept<C: Clock>(
@@ -33,7 +62,7 @@
 //!     frames: &mut impl Frames,
 //!     surroundings: &Surroundings<'_>,
 //!     buffer: Range<PhysicalAddress>,
-//! ) -> Result<IoAddress, Box<dyn Error>> {
+//! ) -> Result<IoAddress, Box<dyn core::error::Error>> {
 //!     let unit = Unit::new(registers, 4096, clock)?;
 //!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default()).map_err(Failure::from)?;
 //!     for hazard in &taken.report().hazards.listed {
@@ -57,6 +86,34 @@
 //! # let buffer = Range::from(own[0].end.get() - 0x4000..own[0].end.get());
 //! # accept(registers, &clock, &machine.old_memory(), &mut frames, &surroundings, buffer).unwrap();
 //! ```
+//!
+//! # When it fails
+//!
+//! [`take_over`] fails with a [`Refusal`]: a [`Failure`], and the unit. The failure says why ([`failure::Reason`]) and which
+//! tables the unit translates with now:
+//!
+//! | [`failure::InForce`] | what it means |
+//! |---|---|
+//! | `Old` | all devices are translated as the dead kernel said, your memory included. Its invalidation queue may have been turned off |
+//! | `New` | the copies are in force, but the unit's caches may still hold what was cut out of them |
+//! | `Unknown` | the unit does not say. Use no device behind it |
+//!
+//! | reason | tables in force | what to do |
+//! |---|---|---|
+//! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
+//! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
+//! | `OutOfFrames` | `Old` | bring more frames |
+//! | `OutOfMemory` | `Old`; `New` if only the report could not be made | bring more memory |
+//! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
+//!
+//! The frames that a failed takeover took stay taken, since the unit may be reading them. What is wrong with a single
+//! device or domain is no failure: it is blocked or fenced, and is a hazard in the report.
+//!
+//! [`Takeover::attach`] and [`Takeover::map`] fail with [`AttachError`] and [`MapError`], for want of frames, memory,
+//! domain-ids or I/O addresses, or because the unit does not answer. Nothing that worked before stops working then. After
+//! a failed [`Takeover::unmap`] the device may still reach the memory: use it for nothing else.
+//!
+//! # Trust
 //!
 //! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied
 //! into a frame of our own before it is looked at, and only the copy is used, but for what is kept in place for want
@@ -98,6 +155,13 @@ mod tables;
 mod twin;
 mod unit;
 
+pub use iova::Space;
+pub use machine::{
+    Clock, CopyError, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, Table, Unreadable,
+};
+pub use vtd::paging::Permission;
+pub use vtd::source::SourceId;
+
 pub use attach::{Attachment, Inherited, Takeover};
 pub use entry::Entry;
 pub use failure::{AttachError, Failure, MapError, Refusal};
@@ -108,17 +172,15 @@ pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
 pub use unit::{NoAnswer, Unit, UnitError};
 
-use machine::{Clock, Frames, OldMemory, Registers};
-
 use attach::{Keep, Replaced};
 use command::CommandedUnit;
 use failure::InForce;
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
-/// Old tables are read from `old` and never written; own tables come from `frames`. When this fails, [`Failure`]
-/// says which tables are in force: the old ones unless the unit stopped answering halfway. The frames stay taken,
-/// since the unit may be using them.
+/// Old tables are read from `old` and never written; own tables come from `frames`. Each wait ends after
+/// [`Limits::deadline`]. A [`Refusal`] gives the unit back and says which tables are in force: the old ones unless the unit
+/// stopped answering halfway. The frames stay taken, since the unit may be using them.
 pub fn take_over<'c, R: Registers, C: Clock>(
     unit: Unit<'c, R, C>,
     old: &impl OldMemory,

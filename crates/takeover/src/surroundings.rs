@@ -12,9 +12,10 @@ use crate::own::OwnMemory;
 pub struct Surroundings<'a> {
     /// Physical address bits of the machine: the DMAR table's host address width.
     pub host_address_bits: u32,
-    /// The machine's memory: what pass-through becomes a map of.
+    /// All of the machine's memory, `own` included: what pass-through becomes a map of.
     pub memory: &'a [Range<PhysicalAddress>],
-    /// The capture kernel's own memory, which no inherited translation may reach and no inherited table may lie in.
+    /// The capture kernel's own memory, which no inherited translation may reach and no inherited table may lie in. Frames
+    /// for tables are among it.
     pub own: &'a [Range<PhysicalAddress>],
     /// I/O addresses that are never given to a driver: RMRRs and the windows of PCI bridges. The interrupt window is
     /// always kept free.
