@@ -3,9 +3,10 @@
 //! Every structure of the takeover's report is taken apart whole: what is added there must be told here.
 
 use record::{
-    Context, Counts, Domain, Entry, Hazard, Outcome, Place, Queue, Record, State, Takeover, Text, Unit,
+    Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Record, Takeover, Text, UnitFate,
+    UnitRecord,
 };
-use takeover::hazard::{Hazards, Place as HazardPlace};
+use takeover::hazard::Hazards;
 use takeover::report::{ContextReport, DomainReport};
 use takeover::{Found, OldQueue, Report, hazard};
 
@@ -20,14 +21,14 @@ pub(crate) fn record(remapping: &Remapping) -> Record {
     }
 }
 
-fn unit(unit: &remapping::Unit) -> Unit {
+fn unit(unit: &remapping::Unit) -> UnitRecord {
     let state = match &unit.state {
-        remapping::State::TakenOver(unit) => State::TakenOver(takeover(unit.report())),
-        remapping::State::Off => State::Off,
-        remapping::State::Lost(error) => State::Lost(Text::new(error)),
+        remapping::State::TakenOver(unit) => UnitFate::TakenOver(takeover(unit.report())),
+        remapping::State::Off => UnitFate::Off,
+        remapping::State::Lost(error) => UnitFate::Lost(Text::new(error)),
     };
     let registers = unit.registers.iter().copied().collect();
-    Unit { base: unit.base, segment: unit.segment(), registers, state }
+    UnitRecord { base: unit.base, segment: unit.segment(), registers, state }
 }
 
 fn takeover(report: &Report) -> Takeover {
@@ -93,10 +94,10 @@ fn listed_hazards(hazards: &Hazards) -> record::List<Hazard> {
 fn hazard(hazard: &hazard::Hazard) -> Hazard {
     let hazard::Hazard { place, danger, outcome: end } = *hazard;
     let place = match place {
-        HazardPlace::Bus(bus) => Place::Bus(bus),
-        HazardPlace::Device(source) => Place::Device(source.0),
-        HazardPlace::Domain { id, iova } => {
-            Place::Domain { id, start: iova.start.get(), end: iova.end.get() }
+        hazard::HazardPlace::Bus(bus) => HazardPlace::Bus(bus),
+        hazard::HazardPlace::Device(source) => HazardPlace::Device(source.0),
+        hazard::HazardPlace::Domain { id, iova } => {
+            HazardPlace::Domain { id, start: iova.start.get(), end: iova.end.get() }
         }
     };
     Hazard { place, what: Text::new(danger), outcome: outcome(end) }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use handoff::{Event, Summary};
-use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, State, Takeover, Unit};
+use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, Takeover, UnitFate, UnitRecord};
 use vtd::fault::FaultRecord;
 
 use crate::dump::Dumped;
@@ -22,12 +22,12 @@ pub(crate) fn units(record: &Record) {
     say!("{}", Event::TakeoverDone);
 }
 
-fn tell_unit(unit: &Unit) {
+fn tell_unit(unit: &UnitRecord) {
     let base = unit.base;
     match &unit.state {
-        State::TakenOver(takeover) => tell_takeover(base, takeover),
-        State::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
-        State::Lost(why) => say!("unit {base:#x}: {why}"),
+        UnitFate::TakenOver(takeover) => tell_takeover(base, takeover),
+        UnitFate::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
+        UnitFate::Lost(why) => say!("unit {base:#x}: {why}"),
     }
 }
 
@@ -58,7 +58,7 @@ fn tell_hazards(takeover: &Takeover) {
 /// Says what was dangerous in attaching devices: what the record tells since the takeover.
 pub(crate) fn attached(before: &Record, after: &Record) {
     for (before, after) in before.units.listed.iter().zip(&after.units.listed) {
-        if let (State::TakenOver(before), State::TakenOver(after)) = (&before.state, &after.state) {
+        if let (UnitFate::TakenOver(before), UnitFate::TakenOver(after)) = (&before.state, &after.state) {
             let known = before.hazards.listed.len();
             after.hazards.listed.iter().skip(known).take(HAZARDS_TOLD).for_each(tell_hazard);
         }

@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use machine::Position;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
-use reach::{Budget, Kind, Place, Tables, Unit};
+use machine::Position;
+use reach::{Budget, Subject, Tables, Target, UnitSetup};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((registers, memory)) = bytes.split_at_checked(REGISTERS) else { return };
     let mut registers = registers.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     let mut register = || registers.next().unwrap_or_default();
-    let unit = Unit {
+    let unit = UnitSetup {
         root: RootTableAddress::from_bits(register()),
         capability: Capability::from_bits(register()),
         extended: ExtendedCapability::from_bits(register()),
@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut budget = Budget::new(TABLES);
     let mut routes = Vec::new();
     let _ = tables.each_requester(&mut budget, &mut |place, binding| {
-        assert!(binding.is_err() || matches!(place, Place::Requester(_)));
+        assert!(binding.is_err() || matches!(place, Subject::Requester(_)));
         routes.extend(binding.map(|binding| binding.route));
     });
     routes.sort_unstable();
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     for route in routes {
         let _ = tables.each_piece(route, &mut Budget::new(TABLES), &mut |piece| {
             assert!(piece.len > 0 && piece.iova.checked_add(piece.len - 1).is_some(), "{piece:?}");
-            if let Kind::Memory { address, .. } = piece.kind {
+            if let Target::Memory { address, .. } = piece.target {
                 assert!(address.get() + piece.len <= 1 << HOST_ADDRESS_BITS, "{piece:?}");
             }
         });

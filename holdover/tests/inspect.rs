@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Utsname, begin, layout::Name};
 use record::{
-    Context, Counts, Domain, Entry, Hazard, Outcome, Place, Queue, Record, Register, State, Takeover, Text,
-    Unit,
+    Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Record, Register, Takeover, Text,
+    UnitFate, UnitRecord,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ fn register(register: vtd::registers::Register, value: u64) -> Register {
 }
 
 /// A unit as QEMU's, with pages of 2 MiB, whose tables are at `rtaddr`.
-fn unit(rtaddr: u64) -> Unit {
+fn unit(rtaddr: u64) -> UnitRecord {
     let context = Context {
         source: 0xA0,
         pasid: None,
@@ -73,8 +73,11 @@ fn unit(rtaddr: u64) -> Unit {
     };
     let domain =
         Domain { id: 1, address_bits: 39, tables: 3, leaves: 4, fenced: 0, outcome: Outcome::Duplicated };
-    let hazard =
-        Hazard { place: Place::Bus(3), what: Text::new("reserved bits are set"), outcome: Outcome::Blocked };
+    let hazard = Hazard {
+        place: HazardPlace::Bus(3),
+        what: Text::new("reserved bits are set"),
+        outcome: Outcome::Blocked,
+    };
     let registers = [
         register(VER, 0x10),
         register(CAP, 0x00D2_008C_2226_0206),
@@ -99,15 +102,15 @@ fn unit(rtaddr: u64) -> Unit {
         domains: [domain].into_iter().collect(),
         hazards: [hazard].into_iter().collect(),
     };
-    Unit {
+    UnitRecord {
         base: 0xFED9_0000,
         segment: 0,
         registers: registers.into_iter().collect(),
-        state: State::TakenOver(takeover),
+        state: UnitFate::TakenOver(takeover),
     }
 }
 
-fn record(units: impl IntoIterator<Item = Unit>) -> Record {
+fn record(units: impl IntoIterator<Item = UnitRecord>) -> Record {
     Record { writer: Text::new("0.1.0"), host_address_bits: 39, units: units.into_iter().collect() }
 }
 
@@ -310,7 +313,7 @@ fn a_pasid_is_found_beside_the_requests_without_one() {
 #[test]
 fn a_unit_whose_translation_was_off_has_no_tables_to_ask() {
     let mut off = unit(ROOT);
-    off.state = State::Off;
+    off.state = UnitFate::Off;
     off.registers = [register(GSTS, 0)].into_iter().collect();
     let bench = Bench::new(&Memory::legacy(), &note(record([off])), None);
     assert_eq!(bench.json(&["vmcore"], 0)["units"][0]["reach"], Value::Null);

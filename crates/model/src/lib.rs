@@ -45,7 +45,7 @@ mod world;
 
 pub use crate::answer::{Access, Answer, Direction, Requester};
 pub use crate::machine::Machine;
-pub use crate::memory::Kind;
+pub use crate::memory::MemoryKind;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};
 pub use crate::scenario::{Meddling, Scenario};
 pub use crate::witness::{Delivery, Temperature, Violation};

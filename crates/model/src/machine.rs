@@ -1,7 +1,7 @@
 //! A machine whose kernel has just died.
 
 use crate::answer::{Access, Answer, Requester};
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
 use crate::trace::Trace;
 use crate::walk::{Reached, Traits, Walker};
@@ -49,7 +49,7 @@ impl Machine {
 /// What can be known of the machine without asking it.
 impl Machine {
     /// The ranges of memory of one kind.
-    pub fn ranges(&self, kind: Kind) -> Vec<Range<PhysicalAddress>> {
+    pub fn ranges(&self, kind: MemoryKind) -> Vec<Range<PhysicalAddress>> {
         self.world.borrow().memory.ranges(kind).collect()
     }
 
@@ -128,7 +128,7 @@ impl Machine {
     /// What devices can reach now of the capture kernel's memory and is not [theirs](Self::guard).
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
-        let capture: Vec<Range<PhysicalAddress>> = world.memory.ranges(Kind::Capture).collect();
+        let capture: Vec<Range<PhysicalAddress>> = world.memory.ranges(MemoryKind::Capture).collect();
         let theirs = |reached: &Reached| world.is_own(reached.requester, reached.memory.start);
         let trespasses = |reached: &Reached| {
             capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// What a range of physical addresses is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MemoryKind {
     /// RAM of the kernel that died.
     Old,
     /// RAM of the capture kernel.
@@ -19,10 +19,10 @@ pub enum Kind {
     Mmio,
 }
 
-/// Physical memory: sparse pages of 64-bit words over ranges of some [`Kind`]; all else is a hole.
+/// Physical memory: sparse pages of 64-bit words over ranges of some [`MemoryKind`]; all else is a hole.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    ranges: Vec<(Range<PhysicalAddress>, Kind)>,
+    ranges: Vec<(Range<PhysicalAddress>, MemoryKind)>,
     pages: HashMap<u64, Box<Table>>,
     /// What pages hold that are not stored.
     vast: Option<Vast>,
@@ -41,7 +41,7 @@ enum WriteBuffer {
 
 impl Memory {
     /// Zeroed memory over `ranges`, which do not overlap.
-    pub fn new(ranges: Vec<(Range<PhysicalAddress>, Kind)>) -> Self {
+    pub fn new(ranges: Vec<(Range<PhysicalAddress>, MemoryKind)>) -> Self {
         Self {
             ranges,
             pages: HashMap::new(),
@@ -68,25 +68,25 @@ impl Memory {
     }
 
     /// What is at `address`; `None` for a hole.
-    pub fn kind(&self, address: PhysicalAddress) -> Option<Kind> {
+    pub fn kind(&self, address: PhysicalAddress) -> Option<MemoryKind> {
         self.ranges.iter().find(|(range, _)| range.contains(address)).map(|(_, kind)| *kind)
     }
 
     /// The ranges of one kind.
-    pub fn ranges(&self, kind: Kind) -> impl Iterator<Item = Range<PhysicalAddress>> + '_ {
+    pub fn ranges(&self, kind: MemoryKind) -> impl Iterator<Item = Range<PhysicalAddress>> + '_ {
         self.ranges.iter().filter(move |(_, k)| *k == kind).map(|(range, _)| *range)
     }
 
     /// Whether every byte of `range` is of this kind.
-    pub fn is(&self, range: Range<PhysicalAddress>, kind: Kind) -> bool {
+    pub fn is(&self, range: Range<PhysicalAddress>, kind: MemoryKind) -> bool {
         self.ranges(kind).any(|whole| whole.covers(range))
     }
 
     /// The aligned word at `address` as hardware finds it; `None` where there is no RAM.
     pub fn read(&self, address: PhysicalAddress) -> Option<u64> {
         match self.kind(address)? {
-            Kind::Mmio => None,
-            Kind::Old | Kind::Capture => {
+            MemoryKind::Mmio => None,
+            MemoryKind::Old | MemoryKind::Capture => {
                 let stored = self.pages.get(&frame(address)).map(|page| page[index(address)]);
                 Some(stored.or_else(|| self.vast?.word(address)).unwrap_or(0))
             }
@@ -117,7 +117,7 @@ impl Memory {
 
     /// Stores an aligned word at once. Stores to no RAM are lost, as on a bus.
     pub fn write(&mut self, address: PhysicalAddress, value: u64) {
-        if matches!(self.kind(address), Some(Kind::Old | Kind::Capture)) {
+        if matches!(self.kind(address), Some(MemoryKind::Old | MemoryKind::Capture)) {
             let vast = self.vast;
             let unstored =
                 || vast.and_then(|vast| vast.table(address.align_down(PAGE_SIZE))).unwrap_or([0; ENTRIES]);
@@ -178,7 +178,7 @@ impl Memory {
             .chain(other.pages.keys())
             .map(|frame| PhysicalAddress::new(frame << PAGE_SHIFT));
         let differs = |address: &PhysicalAddress| {
-            self.kind(*address) == Some(Kind::Old) && self.page(*address) != other.page(*address)
+            self.kind(*address) == Some(MemoryKind::Old) && self.page(*address) != other.page(*address)
         };
         let mut changed: Vec<PhysicalAddress> = frames.filter(differs).collect();
         changed.sort_unstable();
@@ -203,9 +203,9 @@ mod tests {
 
     fn memory() -> Memory {
         Memory::new(vec![
-            (Range::from(0..0x8000), Kind::Old),
-            (Range::from(0x8000..0xA000), Kind::Capture),
-            (Range::from(0x10000..0x11000), Kind::Mmio),
+            (Range::from(0..0x8000), MemoryKind::Old),
+            (Range::from(0x8000..0xA000), MemoryKind::Capture),
+            (Range::from(0x10000..0x11000), MemoryKind::Mmio),
         ])
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each call is a step of the machine's time, so devices work between every two.
 
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use crate::trace::Event;
 use crate::world::World;
 use machine::{
@@ -103,7 +103,7 @@ impl OldMemory for OldRam {
         world.before_reading();
         let error = Unreadable { address, len: into.len() as u64 };
         let range = Range::sized(PhysicalAddress::new(address), error.len).ok_or(error)?;
-        let readable = range.is_empty() || world.memory.is(range, Kind::Old);
+        let readable = range.is_empty() || world.memory.is(range, MemoryKind::Old);
         if readable { world.memory.read_bytes(range.start, into).ok_or(error) } else { Err(error) }
     }
 
@@ -113,7 +113,7 @@ impl OldMemory for OldRam {
         world.before_reading();
         let error = Unreadable { address, len: PAGE_SIZE };
         let range = Range::sized(PhysicalAddress::new(address), PAGE_SIZE).ok_or(error)?;
-        if !address.is_multiple_of(PAGE_SIZE) || !world.memory.is(range, Kind::Old) {
+        if !address.is_multiple_of(PAGE_SIZE) || !world.memory.is(range, MemoryKind::Old) {
             return Err(error);
         }
         *into = world.memory.page(range.start);
@@ -199,7 +199,7 @@ impl OwnFrames {
             let frames = |range: Range<PhysicalAddress>| {
                 (range.start.get()..range.end.get() - range.len() / 4).step_by(PAGE_SIZE as usize)
             };
-            world.memory.ranges(Kind::Capture).flat_map(frames).collect()
+            world.memory.ranges(MemoryKind::Capture).flat_map(frames).collect()
         };
         world.borrow_mut().rng.shuffle(&mut free);
         free.truncate(budget);

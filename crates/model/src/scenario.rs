@@ -5,7 +5,7 @@
 use crate::answer::{Access, Direction, Requester};
 use crate::damage::Damage;
 use crate::habits::Habits;
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use crate::vast::Vast;
 use crate::walk::Traits;
 use machine::{IoAddress, PhysicalAddress, Range};
@@ -19,7 +19,7 @@ pub struct Scenario {
     /// All chance on the machine comes from here.
     pub seed: u64,
     /// What is where in physical memory.
-    pub memory: Vec<(Range<PhysicalAddress>, Kind)>,
+    pub memory: Vec<(Range<PhysicalAddress>, MemoryKind)>,
     /// The remapping units.
     pub units: Vec<UnitScenario>,
     /// The old kernel's domains, which functions of several units may use.

@@ -1,7 +1,7 @@
 //! Everything there is on a machine, and what happens in one step of its time.
 
 use crate::answer::{Access, Answer, Requester};
-use crate::memory::{Kind, Memory};
+use crate::memory::{Memory, MemoryKind};
 use crate::scenario::Meddling;
 use crate::trace::{Event, Trace};
 use crate::unit::Unit;
@@ -112,7 +112,7 @@ impl World {
     fn pass_on_unit_stores(&mut self) {
         for (address, word) in self.memory.take_unit_stores() {
             match self.memory.kind(address) {
-                Some(Kind::Old) => self.before.write(address, word),
+                Some(MemoryKind::Old) => self.before.write(address, word),
                 _ => self.unit_stores.push((address, word)),
             }
         }
@@ -120,8 +120,9 @@ impl World {
 
     /// Whether tables in the capture kernel's memory are in force and something was stored since the last sweep.
     fn is_worth_a_sweep(&self) -> bool {
-        let own =
-            |unit: &Unit| self.memory.kind(unit.walker(&self.memory).root.address()) == Some(Kind::Capture);
+        let own = |unit: &Unit| {
+            self.memory.kind(unit.walker(&self.memory).root.address()) == Some(MemoryKind::Capture)
+        };
         self.swept_at != self.memory.changes() && self.units.iter().any(own)
     }
 
@@ -166,7 +167,7 @@ impl World {
         }
         let same = match (before, now) {
             (Answer::Blocked(_), Answer::Blocked(_)) => true,
-            (Answer::Memory(address), _) if self.memory.kind(address) == Some(Kind::Capture) => true,
+            (Answer::Memory(address), _) if self.memory.kind(address) == Some(MemoryKind::Capture) => true,
             (Answer::Blocked(_), Answer::Memory(address)) if self.is_own(access.requester(), address) => true,
             _ => before == now,
         };
@@ -178,7 +179,7 @@ impl World {
     /// The address, if an access reached memory of the capture kernel that is not for this device.
     fn trespass(&self, requester: Requester, answer: Answer) -> Option<PhysicalAddress> {
         let Answer::Memory(address) = answer else { return None };
-        let guarded = self.guard != Guard::Down && self.memory.kind(address) == Some(Kind::Capture);
+        let guarded = self.guard != Guard::Down && self.memory.kind(address) == Some(MemoryKind::Capture);
         (guarded && !self.is_own(requester, address)).then_some(address)
     }
 

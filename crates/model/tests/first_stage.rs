@@ -3,7 +3,7 @@
 use machine::Range;
 use model::scenario::{Attached, Domain, Function, Mapping, Stage, UnitScenario};
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Machine, Scenario};
+use model::{Access, Answer, Direction, Machine, MemoryKind, Scenario};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::fault::FaultReason;
@@ -39,8 +39,8 @@ fn scenario(stage: Stage, mappings: Vec<Mapping>) -> Scenario {
     Scenario {
         seed: 3,
         memory: vec![
-            (Range::from(0..0x100_0000), Kind::Old),
-            (Range::from(0x100_0000..0x110_0000), Kind::Capture),
+            (Range::from(0..0x100_0000), MemoryKind::Old),
+            (Range::from(0x100_0000..0x110_0000), MemoryKind::Capture),
         ],
         units: vec![UnitScenario {
             traits: Traits { capability, extended, host_address_bits: 46 },

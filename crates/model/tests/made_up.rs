@@ -4,7 +4,7 @@ use machine::{IoAddress, OldMemory, PhysicalAddress, Position};
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::{RESERVED_MEMORY, Size};
 use model::scenario::{Attached, Mapping, Stage};
-use model::{Answer, Direction, Kind, Requester, Scenario};
+use model::{Answer, Direction, MemoryKind, Requester, Scenario};
 use std::collections::BTreeSet;
 use vtd::paging::Permission;
 
@@ -101,7 +101,7 @@ fn tables_that_fan_out_are_searched_once_each() {
     scenario.damage = (0..20).map(spread).collect();
     let machine = scenario.machine();
     assert!(machine.reached(0).len() < 512 * 100);
-    assert!(machine.ranges(Kind::Capture).len() == 1);
+    assert!(machine.ranges(MemoryKind::Capture).len() == 1);
 }
 
 /// Aimed damage hits the entry that translates for one device or maps one address, whatever else there is.

@@ -7,7 +7,7 @@ use machine::{Frames, IoAddress, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Machine, Scenario, UnitRegisters, Violation};
+use model::{Access, Answer, Direction, Machine, MemoryKind, Scenario, UnitRegisters, Violation};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::fault::FaultReason;
@@ -46,9 +46,9 @@ fn scenario() -> Scenario {
     Scenario {
         seed: 1,
         memory: vec![
-            (Range::from(0..0x100_0000), Kind::Old),
-            (Range::from(0x100_0000..0x110_0000), Kind::Capture),
-            (Range::from(0xFEB0_0000..0xFEC0_0000), Kind::Mmio),
+            (Range::from(0..0x100_0000), MemoryKind::Old),
+            (Range::from(0x100_0000..0x110_0000), MemoryKind::Capture),
+            (Range::from(0xFEB0_0000..0xFEC0_0000), MemoryKind::Mmio),
         ],
         units: vec![UnitScenario {
             traits: Traits {
@@ -308,7 +308,7 @@ fn superpages_keep_the_low_bits_of_the_address() {
     let mut scenario = scenario();
     let capability = &mut scenario.units[0].traits.capability;
     *capability = capability.with_sagaw(8).with_mgaw(56).with_sslps(3);
-    scenario.memory.push((Range::from(0x1_0000_0000..0x1_8000_0000), Kind::Old));
+    scenario.memory.push((Range::from(0x1_0000_0000..0x1_8000_0000), MemoryKind::Old));
     let iova = 0x01AB_CDEF_4000_0000;
     scenario.domains = vec![Domain {
         id: 7,

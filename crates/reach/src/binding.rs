@@ -6,7 +6,7 @@ use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
 
 use crate::stage::Root;
-use crate::{FirstStage, Obstacle, Privilege, Route, Unit};
+use crate::{FirstStage, Obstacle, Privilege, Route, UnitSetup};
 
 /// What is said of a requester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Binding {
 }
 
 /// What a present context entry of legacy mode says (9.3).
-pub(crate) fn of_context(entry: ContextEntry, unit: Unit) -> Result<Binding, Obstacle> {
+pub(crate) fn of_context(entry: ContextEntry, unit: UnitSetup) -> Result<Binding, Obstacle> {
     if entry.reserved_bits(unit.host_address_bits) != (0, 0) {
         return Err(Obstacle::ReservedBits);
     }
@@ -39,7 +39,7 @@ pub(crate) fn of_pasid(
     entry: PasidEntry,
     context: &ScalableContextEntry,
     privilege: Result<Privilege, Obstacle>,
-    unit: Unit,
+    unit: UnitSetup,
 ) -> Result<Binding, Obstacle> {
     if entry.has_reserved_bits(unit.host_address_bits) {
         return Err(Obstacle::ReservedBits);
@@ -59,12 +59,12 @@ pub(crate) fn of_pasid(
     Ok(Binding { domain: entry.domain.domain(), device_tlb: context.low.device_tlb(), route })
 }
 
-fn second_stage(address: PhysicalAddress, width: AddressWidth, unit: Unit) -> Result<Root, Obstacle> {
+fn second_stage(address: PhysicalAddress, width: AddressWidth, unit: UnitSetup) -> Result<Root, Obstacle> {
     let top = width.top().filter(|_| unit.capability.supports(width));
     Ok(Root { address, top: top.ok_or(Obstacle::Width(width.0))? })
 }
 
-fn first_stage(entry: PasidEntry, unit: Unit) -> Result<Root, Obstacle> {
+fn first_stage(entry: PasidEntry, unit: UnitSetup) -> Result<Root, Obstacle> {
     let mode = entry.first.mode();
     let top = mode.width().top().filter(|top| top.number() < 5 || unit.capability.fs5lp());
     Ok(Root { address: entry.first_stage_table(), top: top.ok_or(Obstacle::Width(mode.0))? })

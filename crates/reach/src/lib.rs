@@ -44,10 +44,10 @@ mod budget;
 mod obstacle;
 mod pasids;
 mod piece;
-mod place;
 mod requesters;
 mod route;
 mod stage;
+mod subject;
 
 use machine::{ENTRIES, OldMemory, PhysicalAddress, Table};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -56,14 +56,14 @@ use vtd::control::RootTableAddress;
 pub use binding::Binding;
 pub use budget::{Budget, Spent};
 pub use obstacle::Obstacle;
-pub use piece::{Kind, Piece, Rights};
-pub use place::Place;
+pub use piece::{Piece, Rights, Target};
 pub use route::{FirstStage, Privilege, Route};
 pub use stage::Root;
+pub use subject::Subject;
 
 /// What decides how a unit's tables are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unit {
+pub struct UnitSetup {
     /// RTADDR.
     pub root: RootTableAddress,
     /// CAP.
@@ -78,12 +78,12 @@ pub struct Unit {
 #[derive(Debug)]
 pub struct Tables<'m, M> {
     memory: &'m M,
-    unit: Unit,
+    unit: UnitSetup,
 }
 
 impl<'m, M: OldMemory> Tables<'m, M> {
     /// The tables of `unit` in `memory`.
-    pub fn new(memory: &'m M, unit: Unit) -> Self {
+    pub fn new(memory: &'m M, unit: UnitSetup) -> Self {
         Self { memory, unit }
     }
 

@@ -7,8 +7,8 @@ use vtd::source::{Requester, SourceId};
 
 use crate::binding::of_pasid;
 use crate::budget::{Budget, Spent};
-use crate::place::{Place, Visit};
-use crate::{Obstacle, Privilege, Tables, Unit};
+use crate::subject::{Subject, Visit};
+use crate::{Obstacle, Privilege, Tables, UnitSetup};
 
 /// A device in scalable mode.
 pub(crate) struct Device {
@@ -17,18 +17,18 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn without_pasid(&self) -> Place {
-        Place::Requester(Requester { source: self.source, pasid: None })
+    pub(crate) fn without_pasid(&self) -> Subject {
+        Subject::Requester(Requester { source: self.source, pasid: None })
     }
 
     /// The PASIDs from the first that this directory entry speaks for.
-    fn pasids(&self, directory_index: usize) -> Place {
+    fn pasids(&self, directory_index: usize) -> Subject {
         let pasid = Some((directory_index * PASID_TABLE_ENTRIES) as u32);
-        Place::Pasids(Requester { source: self.source, pasid })
+        Subject::Pasids(Requester { source: self.source, pasid })
     }
 
     /// As whom requests without PASID are made (9.4).
-    fn own_privilege(&self, entry: PasidEntry, unit: Unit) -> Result<Privilege, Obstacle> {
+    fn own_privilege(&self, entry: PasidEntry, unit: UnitSetup) -> Result<Privilege, Obstacle> {
         let privileged = unit.extended.rprivs() && self.context.high.rid_privileged();
         match (privileged, entry.first.supervisor(), entry.first.write_protect()) {
             (false, ..) => Ok(Privilege::User),
@@ -150,7 +150,7 @@ impl<M: OldMemory> Tables<'_, M> {
             if entry.second.present() && pasid != self.own_pasid(device) {
                 let requester = Requester { source: device.source, pasid: Some(pasid) };
                 visit(
-                    Place::Requester(requester),
+                    Subject::Requester(requester),
                     of_pasid(entry, &device.context, Ok(Privilege::User), self.unit),
                 );
             }

@@ -13,12 +13,12 @@ pub struct Piece {
     /// How many addresses, at least one; the last is `iova + (len - 1)`.
     pub len: u64,
     /// Where they lead.
-    pub kind: Kind,
+    pub target: Target,
 }
 
 /// Where I/O addresses lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Target {
     /// To memory, or whatever else is at these physical addresses.
     Memory {
         /// Physical address to which the first leads.
@@ -73,7 +73,7 @@ impl Piece {
     /// Takes in the piece that follows, if it leads where this one goes on; says whether it did.
     pub fn extend(&mut self, next: &Self) -> bool {
         let follows =
-            self.iova.checked_add(self.len) == Some(next.iova) && self.kind.after(self.len) == next.kind;
+            self.iova.checked_add(self.len) == Some(next.iova) && self.target.after(self.len) == next.target;
         if follows {
             self.len += next.len;
         }
@@ -81,7 +81,7 @@ impl Piece {
     }
 }
 
-impl Kind {
+impl Target {
     /// Where the addresses `len` further on lead, if all goes on alike.
     fn after(self, len: u64) -> Self {
         match self {

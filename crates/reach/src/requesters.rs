@@ -9,7 +9,7 @@ use vtd::source::{Requester, SourceId};
 use crate::binding::of_context;
 use crate::budget::{Budget, Spent};
 use crate::pasids::Device;
-use crate::place::{Place, Visit};
+use crate::subject::{Subject, Visit};
 use crate::{Obstacle, Tables};
 
 impl<M: OldMemory> Tables<'_, M> {
@@ -21,14 +21,14 @@ impl<M: OldMemory> Tables<'_, M> {
             TableMode::LEGACY => 2,
             TableMode::SCALABLE => 1,
             other => {
-                visit(Place::Unit, Err(Obstacle::Mode(other)));
+                visit(Subject::Unit, Err(Obstacle::Mode(other)));
                 return Ok(());
             }
         };
         let root = match self.table(self.unit.root.address()) {
             Ok(root) => root,
             Err(obstacle) => {
-                visit(Place::Unit, Err(obstacle));
+                visit(Subject::Unit, Err(obstacle));
                 return Ok(());
             }
         };
@@ -54,14 +54,14 @@ impl<M: OldMemory> Tables<'_, M> {
             return Ok(());
         }
         if pointer.reserved_bits(self.unit.host_address_bits) != 0 || reserved != 0 {
-            visit(Place::Bus(first), Err(Obstacle::ReservedBits));
+            visit(Subject::Bus(first), Err(Obstacle::ReservedBits));
             return Ok(());
         }
         budget.take()?;
         let table = match self.table(pointer.address()) {
             Ok(table) => table,
             Err(obstacle) => {
-                visit(Place::Bus(first), Err(obstacle));
+                visit(Subject::Bus(first), Err(obstacle));
                 return Ok(());
             }
         };
@@ -77,7 +77,7 @@ impl<M: OldMemory> Tables<'_, M> {
             let entry = ContextEntry::from_words(low, high);
             if entry.low.present() {
                 let requester = Requester { source: SourceId(source), pasid: None };
-                visit(Place::Requester(requester), of_context(entry, self.unit));
+                visit(Subject::Requester(requester), of_context(entry, self.unit));
             }
         }
     }

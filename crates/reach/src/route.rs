@@ -4,7 +4,7 @@ use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range}
 use vtd::INTERRUPT_WINDOW;
 
 use crate::budget::{Budget, Spent};
-use crate::piece::{Kind, Piece, Rights};
+use crate::piece::{Piece, Rights, Target};
 use crate::stage::{Node, Root, Stage, Walk};
 use crate::{Obstacle, Tables};
 
@@ -89,8 +89,8 @@ impl<M: OldMemory> Tables<'_, M> {
         let (first, beneath) = match route {
             Route::PassThrough => {
                 let address = PhysicalAddress::new(within.start.get());
-                let kind = Kind::Memory { address, rights: Rights::ALL, level: None };
-                visit(Piece { iova: within.start, len: within.len(), kind });
+                let target = Target::Memory { address, rights: Rights::ALL, level: None };
+                visit(Piece { iova: within.start, len: within.len(), target });
                 return Ok(());
             }
             Route::SecondStage(root) => {
@@ -118,10 +118,10 @@ impl<M: OldMemory> Tables<'_, M> {
     ) -> Result<Result<PhysicalAddress, Obstacle>, Spent> {
         let mut found = Err(Obstacle::TableUnmapped(address));
         let mut remember = |piece: Piece| {
-            found = match piece.kind {
-                Kind::Memory { address, rights, .. } if rights.read => Ok(address),
-                Kind::Memory { .. } => Err(Obstacle::TableUnmapped(address)),
-                Kind::Obstacle(obstacle) => Err(obstacle),
+            found = match piece.target {
+                Target::Memory { address, rights, .. } if rights.read => Ok(address),
+                Target::Memory { .. } => Err(Obstacle::TableUnmapped(address)),
+                Target::Obstacle(obstacle) => Err(obstacle),
             }
         };
         let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut remember };
@@ -138,14 +138,18 @@ fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
 
 /// Tells a piece without what leads to the interrupt window: such requests fault (7.1.3, LGN.4).
 fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
-    let Kind::Memory { address, rights, level } = piece.kind else { return visit(piece) };
+    let Target::Memory { address, rights, level } = piece.target else { return visit(piece) };
     let interrupts = Range::<PhysicalAddress>::from(INTERRUPT_WINDOW.start.get()..INTERRUPT_WINDOW.end.get());
     let end = address.saturating_add(piece.len);
     for part in [Range::new(address, end.min(interrupts.start)), Range::new(address.max(interrupts.end), end)]
     {
         if !part.is_empty() {
             let iova = piece.iova.saturating_add(part.start.count_since(address));
-            visit(Piece { iova, len: part.len(), kind: Kind::Memory { address: part.start, rights, level } });
+            visit(Piece {
+                iova,
+                len: part.len(),
+                target: Target::Memory { address: part.start, rights, level },
+            });
         }
     }
 }

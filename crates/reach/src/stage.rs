@@ -6,8 +6,8 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use crate::budget::{Budget, Spent};
-use crate::piece::{Kind, Piece, Rights};
-use crate::{Obstacle, Privilege, Tables, Unit};
+use crate::piece::{Piece, Rights, Target};
+use crate::{Obstacle, Privilege, Tables, UnitSetup};
 
 /// The root of page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,7 +79,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         let table = match self.host_table(node)? {
             Ok(table) => table,
             Err(obstacle) => {
-                self.tell(covered, Kind::Obstacle(obstacle));
+                self.tell(covered, Target::Obstacle(obstacle));
                 return Ok(());
             }
         };
@@ -110,7 +110,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     fn enter(&mut self, entry: &Entry, step: Step, within: Range<IoAddress>) -> Result<(), Spent> {
         let covered = entry.range.intersection(within);
         match (step, entry.level.below()) {
-            (Step::ReservedBits, _) => self.tell(covered, Kind::Obstacle(Obstacle::ReservedBits)),
+            (Step::ReservedBits, _) => self.tell(covered, Target::Obstacle(Obstacle::ReservedBits)),
             (Step::Page { address, rights }, _) => {
                 let address = address.saturating_add(covered.start.count_since(entry.range.start));
                 return self.tell_page(covered, address, rights, entry.level);
@@ -133,7 +133,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         level: Level,
     ) -> Result<(), Spent> {
         let Stage::First { beneath: Some(second), .. } = self.stage else {
-            self.tell(iova, Kind::Memory { address, rights, level: Some(level) });
+            self.tell(iova, Target::Memory { address, rights, level: Some(level) });
             return Ok(());
         };
         let visit = &mut *self.visit;
@@ -141,7 +141,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         let mut both = |piece: Piece| {
             visit(Piece {
                 iova: iova.start.saturating_add(piece.iova.count_since(address)),
-                kind: restricted(piece.kind, rights, level),
+                target: restricted(piece.target, rights, level),
                 ..piece
             });
         };
@@ -151,8 +151,8 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         walk.descend(&Node::root(second), within)
     }
 
-    fn tell(&mut self, iova: Range<IoAddress>, kind: Kind) {
-        (self.visit)(Piece { iova: iova.start, len: iova.len(), kind });
+    fn tell(&mut self, iova: Range<IoAddress>, target: Target) {
+        (self.visit)(Piece { iova: iova.start, len: iova.len(), target });
     }
 
     fn step(&self, word: u64, node: &Node) -> Step {
@@ -182,17 +182,17 @@ struct Entry {
 }
 
 /// The rights of both stages, and the smaller of both pages.
-fn restricted(kind: Kind, by: Rights, first: Level) -> Kind {
-    match kind {
-        Kind::Memory { address, rights, level } => {
+fn restricted(target: Target, by: Rights, first: Level) -> Target {
+    match target {
+        Target::Memory { address, rights, level } => {
             let level = level.map_or(first, |second| second.min(first));
-            Kind::Memory { address, rights: rights.and(by), level: Some(level) }
+            Target::Memory { address, rights: rights.and(by), level: Some(level) }
         }
-        same @ Kind::Obstacle(_) => same,
+        same @ Target::Obstacle(_) => same,
     }
 }
 
-fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: Unit) -> Step {
+fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: UnitSetup) -> Step {
     let level = node.level;
     let rights = node.rights.and(Rights { read: entry.readable(), write: entry.writable(), user: true });
     if rights.is_none() {
@@ -205,7 +205,7 @@ fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: Unit) -> Step {
     if entry.is_leaf(level) { Step::Page { address, rights } } else { Step::Table { address, rights } }
 }
 
-fn first_stage_step(entry: FirstStageEntry, node: &Node, privilege: Privilege, unit: Unit) -> Step {
+fn first_stage_step(entry: FirstStageEntry, node: &Node, privilege: Privilege, unit: UnitSetup) -> Step {
     let level = node.level;
     if !entry.present() {
         return Step::Absent;

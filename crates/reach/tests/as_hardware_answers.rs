@@ -6,7 +6,7 @@ use machine::{PhysicalAddress, Position};
 use model::random::Size;
 use model::{Access, Answer, Direction, Machine, Requester, Scenario};
 use proptest::prelude::*;
-use reach::{Budget, Kind, Obstacle, Piece, Place, Rights, Route, Tables, Unit};
+use reach::{Budget, Obstacle, Piece, Rights, Route, Subject, Tables, Target, UnitSetup};
 use vtd::control::RootTableAddress;
 use vtd::fault::FaultReason;
 use vtd::registers::RTADDR;
@@ -18,10 +18,10 @@ const TABLES: u64 = 1 << 14;
 /// SSS of accessed and dirty bits). What is listed does not go into that.
 const CANNOT_NOTE: [FaultReason; 3] = [FaultReason(0x77), FaultReason(0x7C), FaultReason(0x90)];
 
-fn unit(machine: &Machine) -> Unit {
+fn unit(machine: &Machine) -> UnitSetup {
     use machine::Registers;
     let traits = machine.traits(0);
-    Unit {
+    UnitSetup {
         root: RootTableAddress::from_bits(machine.registers(0).read64(RTADDR.offset)),
         capability: traits.capability,
         extended: traits.extended,
@@ -39,7 +39,7 @@ fn requesters(tables: &Tables<'_, model::OldRam>) -> Listed {
     let mut listed = Listed { routes: Vec::new(), whole: true };
     let done =
         tables.each_requester(&mut Budget::new(TABLES), &mut |place, binding| match (place, binding) {
-            (Place::Requester(who), Ok(binding)) => {
+            (Subject::Requester(who), Ok(binding)) => {
                 listed.routes.push((Requester { source: who.source.0, pasid: who.pasid }, binding.route));
             }
             (_, Err(obstacle)) => listed.whole &= !obstacle.is_unknown(),
@@ -52,7 +52,7 @@ fn requesters(tables: &Tables<'_, model::OldRam>) -> Listed {
 fn pieces(tables: &Tables<'_, model::OldRam>, route: Route) -> (Vec<Piece>, bool) {
     let (mut pieces, mut whole) = (Vec::new(), true);
     let done = tables.each_piece(route, &mut Budget::new(TABLES), &mut |piece| {
-        whole &= !matches!(piece.kind, Kind::Obstacle(Obstacle::Unreadable(_)));
+        whole &= !matches!(piece.target, Target::Obstacle(Obstacle::Unreadable(_)));
         pieces.push(piece);
     });
     (pieces, whole && done.is_ok())
@@ -64,12 +64,12 @@ fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result
         for direction in [Direction::Read, Direction::Write] {
             let answer =
                 machine.answer_before(0, requester.access(piece.iova.saturating_add(offset), direction));
-            let expected = match piece.kind {
-                Kind::Memory { address, rights, .. } => {
+            let expected = match piece.target {
+                Target::Memory { address, rights, .. } => {
                     allows(rights, direction).then_some(Answer::Memory(address.saturating_add(offset)))
                 }
-                Kind::Obstacle(Obstacle::Unreadable(_)) => continue,
-                Kind::Obstacle(_) => None,
+                Target::Obstacle(Obstacle::Unreadable(_)) => continue,
+                Target::Obstacle(_) => None,
             };
             match expected {
                 Some(expected) => prop_assert!(is_as_listed(answer, expected), "{answer:?}: {piece:?}"),
@@ -93,7 +93,7 @@ fn listed_answer(pieces: &[Piece], access: Access) -> Option<PhysicalAddress> {
     let piece = pieces
         .iter()
         .find(|piece| piece.iova <= access.iova && access.iova.count_since(piece.iova) < piece.len)?;
-    let Kind::Memory { address, rights, .. } = piece.kind else { return None };
+    let Target::Memory { address, rights, .. } = piece.target else { return None };
     allows(rights, access.direction).then_some(address.saturating_add(access.iova.count_since(piece.iova)))
 }
 

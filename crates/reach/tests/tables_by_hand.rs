@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use machine::{OldMemory, Position, Table, Unreadable};
 use proptest::prelude::*;
-use reach::{Budget, Kind, Obstacle, Place, Route, Spent, Tables, Unit};
+use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, UnitSetup};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 use vtd::paging::Level;
@@ -34,8 +34,8 @@ impl OldMemory for Words {
 }
 
 /// Everything that a unit of scalable mode can have, on a machine of 46 bits.
-fn unit() -> Unit {
-    Unit {
+fn unit() -> UnitSetup {
+    UnitSetup {
         root: RootTableAddress::from_bits(0x1400),
         // SAGAW: 39, 48 and 57 bits; MGAW 48; SSLPS: 2 MiB and 1 GiB; FS1GP; FS5LP.
         capability: Capability::from_bits(0b1110 << 8 | 47 << 16 | 3 << 34 | 1 << 56 | 1 << 60),
@@ -60,7 +60,7 @@ fn route(words: &Words) -> Result<Route, Obstacle> {
     let tables = Tables::new(words, unit());
     tables.each_requester(&mut Budget::new(100), &mut |place, binding| found.push((place, binding))).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(matches!(found[0].0, Place::Requester(requester) if requester.to_string() == "00:02.0"));
+    assert!(matches!(found[0].0, Subject::Requester(requester) if requester.to_string() == "00:02.0"));
     found[0].1.map(|binding| binding.route)
 }
 
@@ -69,12 +69,12 @@ fn reached(words: &Words) -> Vec<String> {
     let mut found = Vec::new();
     let tables = Tables::new(words, unit());
     let done = tables.each_piece(route(words).unwrap(), &mut Budget::new(100), &mut |piece| {
-        found.push(match piece.kind {
-            Kind::Memory { address, rights, level } => {
+        found.push(match piece.target {
+            Target::Memory { address, rights, level } => {
                 let level = level.map_or(0, Level::number);
                 format!("{:#x}+{:#x}->{address:#x} {rights} {level}", piece.iova, piece.len)
             }
-            Kind::Obstacle(obstacle) => format!("{:#x}+{:#x}: {obstacle}", piece.iova, piece.len),
+            Target::Obstacle(obstacle) => format!("{:#x}+{:#x}: {obstacle}", piece.iova, piece.len),
         });
     });
     done.unwrap();
@@ -257,7 +257,7 @@ proptest! {
         // Half of the entries lead to a table nearby.
         let near = |word: u64, page: u64| if word & 8 == 0 { word & 0xFFF | page << 12 } else { word };
         let words = Words(words.into_iter().map(|(at, word, page)| (at * 8, near(word, page))).collect());
-        let unit = Unit {
+        let unit = UnitSetup {
             root: RootTableAddress::from_bits(root & 0xFFF | (root >> 60) << 12),
             capability: Capability::from_bits(capability),
             extended: ExtendedCapability::from_bits(extended),

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Record, State, Unit};
+use crate::{Record, UnitFate, UnitRecord};
 
 /// Version of the encoding: the first four bytes, little-endian.
 pub const VERSION: u32 = 1;
@@ -66,24 +66,24 @@ impl Record {
 
     /// Leaves out half of each unit's lists; once they are empty, half of the units.
     fn shorten(&mut self) {
-        if self.units.listed.iter().any(Unit::has_lists) {
-            self.units.listed.iter_mut().for_each(Unit::shorten);
+        if self.units.listed.iter().any(UnitRecord::has_lists) {
+            self.units.listed.iter_mut().for_each(UnitRecord::shorten);
         } else {
             self.units.halve();
         }
     }
 }
 
-impl Unit {
+impl UnitRecord {
     fn has_lists(&self) -> bool {
-        let State::TakenOver(takeover) = &self.state else { return false };
+        let UnitFate::TakenOver(takeover) = &self.state else { return false };
         let lens =
             [takeover.contexts.listed.len(), takeover.domains.listed.len(), takeover.hazards.listed.len()];
         lens.iter().any(|len| *len > 0)
     }
 
     fn shorten(&mut self) {
-        if let State::TakenOver(takeover) = &mut self.state {
+        if let UnitFate::TakenOver(takeover) = &mut self.state {
             takeover.contexts.halve();
             takeover.domains.halve();
             takeover.hazards.halve();
@@ -95,7 +95,9 @@ impl Unit {
 mod tests {
     extern crate std;
     use super::*;
-    use crate::{Context, Counts, Domain, Entry, Hazard, Outcome, Place, Queue, Register, Takeover, Text};
+    use crate::{
+        Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Register, Takeover, Text,
+    };
     use proptest::prelude::*;
     use std::vec;
 
@@ -108,7 +110,7 @@ mod tests {
             outcome: Outcome::Duplicated,
         };
         let hazard = |at: usize| Hazard {
-            place: Place::Domain { id: 2, start: at as u64, end: u64::MAX },
+            place: HazardPlace::Domain { id: 2, start: at as u64, end: u64::MAX },
             what: Text::new("reserved bits are set"),
             outcome: Outcome::Fenced,
         };
@@ -126,20 +128,23 @@ mod tests {
         }
     }
 
-    fn unit(state: State) -> Unit {
+    fn unit(state: UnitFate) -> UnitRecord {
         let registers = [Register { offset: 0x20, value: 0x1000 }].into_iter().collect();
-        Unit { base: 0xFED9_0000, segment: 0, registers, state }
+        UnitRecord { base: 0xFED9_0000, segment: 0, registers, state }
     }
 
-    fn record(states: impl IntoIterator<Item = State>) -> Record {
+    fn record(states: impl IntoIterator<Item = UnitFate>) -> Record {
         let units = states.into_iter().map(unit).collect();
         Record { writer: Text::new("1.2.3"), host_address_bits: 39, units }
     }
 
     #[test]
     fn a_record_is_read_back_as_it_was() {
-        let record =
-            record([State::TakenOver(takeover(3, 2)), State::Off, State::Lost(Text::new("no frames"))]);
+        let record = record([
+            UnitFate::TakenOver(takeover(3, 2)),
+            UnitFate::Off,
+            UnitFate::Lost(Text::new("no frames")),
+        ]);
         assert_eq!(Record::decode(&record.clone().encode().unwrap()), Ok(record));
     }
 
@@ -147,7 +152,7 @@ mod tests {
     /// their length first). If this fails, dumps of yesterday cannot be read: count [`VERSION`] up.
     #[test]
     fn the_encoding_stays_as_it_is() {
-        let record = record([State::Off]);
+        let record = record([UnitFate::Off]);
         let mut expected = vec![1, 0, 0, 0, 5];
         expected.extend(b"1.2.3");
         // 39 bits; one unit: base, segment, one register at 0x20 of 0x1000, none left out, Off; no unit left out.
@@ -157,13 +162,13 @@ mod tests {
 
     #[test]
     fn a_record_that_is_too_large_says_what_it_leaves_out() {
-        let large = record((0..4).map(|_| State::TakenOver(takeover(4000, 5))));
+        let large = record((0..4).map(|_| UnitFate::TakenOver(takeover(4000, 5))));
         let bytes = large.encode().unwrap();
         assert!(bytes.len() <= MAX_BYTES);
         let read = Record::decode(&bytes).unwrap();
         assert_eq!(read.units.listed.len(), 4);
         for unit in &read.units.listed {
-            let State::TakenOver(takeover) = &unit.state else { panic!("another state") };
+            let UnitFate::TakenOver(takeover) = &unit.state else { panic!("another state") };
             assert_eq!((takeover.contexts.count(), takeover.counts.contexts_accepted), (4000, 4000));
             assert!(takeover.contexts.unlisted > 0 && !takeover.contexts.listed.is_empty());
         }
@@ -172,7 +177,7 @@ mod tests {
     #[test]
     fn too_many_units_are_counted() {
         let mut large = record([]);
-        large.units = (0..4000).map(|_| unit(State::Lost(Text::new("x".repeat(160))))).collect();
+        large.units = (0..4000).map(|_| unit(UnitFate::Lost(Text::new("x".repeat(160))))).collect();
         let read = Record::decode(&large.encode().unwrap()).unwrap();
         assert_eq!(read.units.count(), 4000);
         assert!(read.units.unlisted > 0);
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn other_versions_and_cut_records_are_refused() {
-        let bytes = record([State::Off]).encode().unwrap();
+        let bytes = record([UnitFate::Off]).encode().unwrap();
         assert_eq!(Record::decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Damaged));
         assert_eq!(Record::decode(&[bytes.as_slice(), &[0]].concat()), Err(DecodeError::Damaged));
         assert_eq!(Record::decode(&[2, 0, 0, 0]), Err(DecodeError::Version(2)));
@@ -203,7 +208,7 @@ mod tests {
 
         #[test]
         fn a_damaged_record_is_refused_or_read(at: prop::sample::Index, to: u8) {
-            let mut bytes = record([State::TakenOver(takeover(3, 2)), State::Off]).encode().unwrap();
+            let mut bytes = record([UnitFate::TakenOver(takeover(3, 2)), UnitFate::Off]).encode().unwrap();
             let at = at.index(bytes.len());
             bytes[at] = to;
             if let Ok(read) = Record::decode(&bytes) {

@@ -52,12 +52,12 @@ pub struct Record {
     /// Physical address bits of the machine, as the DMAR table says; 0 if there was none.
     pub host_address_bits: u32,
     /// The remapping units, in the DMAR table's order.
-    pub units: List<Unit>,
+    pub units: List<UnitRecord>,
 }
 
 /// A remapping unit: how it was found, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unit {
+pub struct UnitRecord {
     /// Physical address of its registers.
     pub base: u64,
     /// PCI segment that it serves.
@@ -65,7 +65,7 @@ pub struct Unit {
     /// Its registers before anything was written to them; empty if they could not be read.
     pub registers: List<Register>,
     /// What became of it.
-    pub state: State,
+    pub state: UnitFate,
 }
 
 /// A register as it was found.
@@ -79,7 +79,7 @@ pub struct Register {
 
 /// What became of a unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
+pub enum UnitFate {
     /// Its translations were carried over into tables of the capture kernel.
     TakenOver(Takeover),
     /// Translation was off: there was nothing to inherit.
@@ -200,7 +200,7 @@ pub struct Domain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hazard {
     /// Where.
-    pub place: Place,
+    pub place: HazardPlace,
     /// What, in words.
     pub what: Text,
     /// What was done.
@@ -209,7 +209,7 @@ pub struct Hazard {
 
 /// Where a hazard was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum HazardPlace {
     /// The context table of a bus.
     Bus(u8),
     /// A device's entry: its source-id.
@@ -230,7 +230,7 @@ impl Record {
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
         for unit in &self.units.listed {
-            if let State::TakenOver(takeover) = &unit.state {
+            if let UnitFate::TakenOver(takeover) = &unit.state {
                 sum.add(&takeover.counts);
             }
         }
@@ -256,7 +256,7 @@ impl Outcome {
         [Self::Duplicated, Self::Folded, Self::KeptInPlace, Self::Fenced, Self::Blocked];
 }
 
-impl Unit {
+impl UnitRecord {
     /// What a register held, if it was read.
     pub fn register(&self, register: vtd::registers::Register) -> Option<u64> {
         let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);

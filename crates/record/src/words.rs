@@ -4,9 +4,9 @@ use core::fmt;
 
 use vtd::source::SourceId;
 
-use crate::{Counts, Outcome, Place};
+use crate::{Counts, HazardPlace, Outcome};
 
-impl fmt::Display for Place {
+impl fmt::Display for HazardPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bus(bus) => write!(f, "bus {bus:02x}"),
@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn places_are_told_as_people_write_them() {
-        assert_eq!(Place::Bus(10).to_string(), "bus 0a");
-        assert_eq!(Place::Device(0xFA).to_string(), "device 00:1f.2");
-        let iova = Place::Domain { id: 0x12, start: 0x1000, end: 0x3000 };
+        assert_eq!(HazardPlace::Bus(10).to_string(), "bus 0a");
+        assert_eq!(HazardPlace::Device(0xFA).to_string(), "device 00:1f.2");
+        let iova = HazardPlace::Domain { id: 0x12, start: 0x1000, end: 0x3000 };
         assert_eq!(iova.to_string(), "domain 0x12, 0x1000..0x3000");
     }
 }

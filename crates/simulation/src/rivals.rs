@@ -1,7 +1,7 @@
 //! What devices would have met if the hardware had not been accepted: the reason for a takeover.
 
 use machine::{ENTRIES, Frames, PhysicalAddress, Registers};
-use model::{Answer, Delivery, Kind, Machine};
+use model::{Answer, Delivery, Machine, MemoryKind};
 use vtd::control::{ContextCommand, GlobalStatus, Granularity, IotlbCommand, RootTableAddress, TableMode};
 use vtd::registers::{CCMD, GCMD, GSTS, IOTLB_FROM_IRO, RTADDR};
 
@@ -79,10 +79,10 @@ pub(crate) fn result(policy: Policy, machine: &Machine, deliveries: &[Delivery])
 pub(crate) fn judge(machine: &Machine, delivery: &Delivery) -> Traffic {
     let mut traffic = Traffic::default();
     let counter = match (delivery.before, delivery.now) {
-        (_, Answer::Memory(address)) if is(machine, Kind::Capture, address) => &mut traffic.astray,
+        (_, Answer::Memory(address)) if is(machine, MemoryKind::Capture, address) => &mut traffic.astray,
         (before, now) if before == now => &mut traffic.as_before,
         (Answer::Blocked(_), Answer::Blocked(_)) => &mut traffic.as_before,
-        (Answer::Memory(address), Answer::Blocked(_)) if is(machine, Kind::Capture, address) => {
+        (Answer::Memory(address), Answer::Blocked(_)) if is(machine, MemoryKind::Capture, address) => {
             &mut traffic.fenced
         }
         (_, Answer::Blocked(_)) => &mut traffic.faulted,
@@ -94,9 +94,9 @@ pub(crate) fn judge(machine: &Machine, delivery: &Delivery) -> Traffic {
 
 impl Landing {
     fn place(&mut self, machine: &Machine, address: PhysicalAddress) -> &mut u64 {
-        if is(machine, Kind::Old, address) {
+        if is(machine, MemoryKind::Old, address) {
             &mut self.old_memory
-        } else if is(machine, Kind::Capture, address) {
+        } else if is(machine, MemoryKind::Capture, address) {
             &mut self.capture_kernel
         } else {
             &mut self.elsewhere
@@ -104,6 +104,6 @@ impl Landing {
     }
 }
 
-fn is(machine: &Machine, kind: Kind, address: PhysicalAddress) -> bool {
+fn is(machine: &Machine, kind: MemoryKind, address: PhysicalAddress) -> bool {
     machine.ranges(kind).iter().any(|range| range.contains(address))
 }

@@ -6,7 +6,7 @@ mod telling;
 
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::trace::Event;
-use model::{Access, Answer, Direction, Kind, Machine, Own, Requester};
+use model::{Access, Answer, Direction, Machine, MemoryKind, Own, Requester};
 use takeover::{Limits, Resources, Unit, census};
 use verdict::{Layout, Taken};
 use vtd::paging::Permission;
@@ -101,7 +101,7 @@ impl Run<'_> {
 
     /// The capture kernel's memory that its disk is to reach.
     fn buffer(&self) -> Range<PhysicalAddress> {
-        let own = self.machine.ranges(Kind::Capture).first().copied().unwrap_or_default();
+        let own = self.machine.ranges(MemoryKind::Capture).first().copied().unwrap_or_default();
         let start = own.start.saturating_add(own.len() - own.len() / 4).align_down(PAGE_SIZE);
         Range::new(start, start.saturating_add(BUFFER_PAGES * PAGE_SIZE))
     }

@@ -9,7 +9,7 @@ use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, DeviceTlb, Function, OldQueue, UnitScenario};
 use model::walk::Traits;
-use model::{Kind, Scenario};
+use model::{MemoryKind, Scenario};
 use toml::Spanned;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
@@ -48,7 +48,8 @@ impl Stage {
     pub fn set(file: File, text: &str) -> Result<Self, Error> {
         let check = Check { text };
         let memory = check.memory(&file)?;
-        let old = memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| range.len()).sum();
+        let old =
+            memory.iter().filter(|(_, kind)| *kind == MemoryKind::Old).map(|(range, _)| range.len()).sum();
         let domains = check.domains(&file, old)?;
         let functions = check.functions(&file)?;
         let damage = check.damage(&file, &domains)?;
@@ -75,7 +76,7 @@ impl Check<'_> {
     }
 
     /// The old kernel's memory around the capture kernel's, and some device registers in the hole below 4 GiB.
-    fn memory(self, file: &File) -> Result<Vec<(Range<PhysicalAddress>, Kind)>, Error> {
+    fn memory(self, file: &File) -> Result<Vec<(Range<PhysicalAddress>, MemoryKind)>, Error> {
         let size = file.memory.get_ref().0;
         self.ensure(&file.memory, size.is_multiple_of(PAGE_SIZE), "memory is made of pages of 4 KiB")?;
         self.ensure(&file.memory, (4 * LEAST..=MOST_MEMORY).contains(&size), "memory has 4 MiB to 256 GiB")?;
@@ -96,8 +97,8 @@ impl Check<'_> {
                 Range::new(range.start.max(capture.end), range.end),
             ]
         });
-        let old = around.filter(|range| !range.is_empty()).map(|range| (range, Kind::Old));
-        Ok(old.chain([(capture, Kind::Capture), (REGISTERS, Kind::Mmio)]).collect())
+        let old = around.filter(|range| !range.is_empty()).map(|range| (range, MemoryKind::Old));
+        Ok(old.chain([(capture, MemoryKind::Capture), (REGISTERS, MemoryKind::Mmio)]).collect())
     }
 
     fn functions(self, file: &File) -> Result<Vec<Function>, Error> {

@@ -21,7 +21,7 @@ use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::found::Context;
 use crate::growth::push;
-use crate::hazard::{Danger, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
 
@@ -67,7 +67,7 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
         }
         let forgotten = forget_all_of(*tlb, &copy.contexts, unit, frames);
         if forgotten.is_err() || push(&mut answering, *tlb).is_err() {
-            copy.hazards.note(Place::Device(tlb.source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+            copy.hazards.note(HazardPlace::Device(tlb.source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
         }
     }
     answering

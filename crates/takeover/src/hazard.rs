@@ -100,7 +100,7 @@ pub enum Danger {
 
 /// Where a hazard was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum HazardPlace {
     /// The context table of a bus.
     Bus(u8),
     /// A context entry.
@@ -114,7 +114,7 @@ pub enum Place {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for HazardPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bus(bus) => write!(f, "bus {bus:02x}"),
@@ -128,7 +128,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hazard {
     /// Where.
-    pub place: Place,
+    pub place: HazardPlace,
     /// What.
     pub danger: Danger,
     /// What was done.
@@ -138,7 +138,7 @@ pub struct Hazard {
 impl Hazard {
     /// Takes in a hazard of the same kind that starts where this one ends; says whether it did.
     fn extend(&mut self, next: &Self) -> bool {
-        let (Place::Domain { id, iova }, Place::Domain { id: next_id, iova: next_iova }) =
+        let (HazardPlace::Domain { id, iova }, HazardPlace::Domain { id: next_id, iova: next_iova }) =
             (&mut self.place, next.place)
         else {
             return false;
@@ -174,7 +174,7 @@ impl Hazards {
     }
 
     /// Adds a hazard; neighbouring ones of a domain become one, of which the first danger is told.
-    pub(crate) fn note(&mut self, place: Place, danger: Danger, outcome: Outcome) {
+    pub(crate) fn note(&mut self, place: HazardPlace, danger: Danger, outcome: Outcome) {
         let hazard = Hazard { place, danger, outcome };
         if self.listed.last_mut().is_some_and(|last| last.extend(&hazard)) {
             return;

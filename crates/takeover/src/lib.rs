@@ -73,8 +73,8 @@
 //! }
 //! # let size = model::random::Size { units: 1, domains: 3, functions: 5, runs: 5 };
 //! # let machine = model::Scenario::random(1, size).machine();
-//! # let own = machine.ranges(model::Kind::Capture);
-//! # let memory = [machine.ranges(model::Kind::Old), own.clone()].concat();
+//! # let own = machine.ranges(model::MemoryKind::Capture);
+//! # let memory = [machine.ranges(model::MemoryKind::Old), own.clone()].concat();
 //! # let surroundings = Surroundings {
 //! #     host_address_bits: machine.traits(0).host_address_bits,
 //! #     memory: &memory,

@@ -3,8 +3,8 @@
 
 use machine::PhysicalAddress;
 use model::walk::Reached;
-use model::{Access, Answer, Kind, Machine, Requester};
-use takeover::hazard::{Danger, Place};
+use model::{Access, Answer, Machine, MemoryKind, Requester};
+use takeover::hazard::{Danger, HazardPlace};
 use takeover::report::ContextReport;
 use takeover::{Outcome, Report};
 use vtd::source::SourceId;
@@ -66,7 +66,7 @@ impl Fate {
 }
 
 fn is_captures(machine: &Machine, address: PhysicalAddress) -> bool {
-    machine.ranges(Kind::Capture).iter().any(|own| own.contains(address))
+    machine.ranges(MemoryKind::Capture).iter().any(|own| own.contains(address))
 }
 
 /// A device that had a context that made sense is listed, or was one of more than are looked at.
@@ -84,7 +84,8 @@ fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict
         |source| {
             let mut hazards = report.hazards.listed.iter();
             let told = hazards.any(|hazard| {
-                hazard.place == Place::Device(SourceId(source)) && hazard.danger == Danger::DeviceTlbSilent
+                hazard.place == HazardPlace::Device(SourceId(source))
+                    && hazard.danger == Danger::DeviceTlbSilent
             });
             ensure(told || report.hazards.unlisted > 0, || {
                 format!("nothing is said of the device-TLB of {}", SourceId(source))
@@ -130,10 +131,10 @@ fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access:
 
 /// Whether some hazard tells of this device, its bus or its domain.
 fn is_explained(report: &Report, context: &ContextReport) -> bool {
-    let about = |place: Place| match place {
-        Place::Bus(bus) => bus == context.source.bus(),
-        Place::Device(source) => source == context.source,
-        Place::Domain { id, .. } => Some(id) == context.domain || id == context.entry.domain(),
+    let about = |place: HazardPlace| match place {
+        HazardPlace::Bus(bus) => bus == context.source.bus(),
+        HazardPlace::Device(source) => source == context.source,
+        HazardPlace::Domain { id, .. } => Some(id) == context.domain || id == context.entry.domain(),
     };
     report.hazards.unlisted > 0 || report.hazards.listed.iter().any(|hazard| about(hazard.place))
 }

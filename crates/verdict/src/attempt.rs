@@ -2,7 +2,7 @@
 
 use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
 use model::random::RESERVED_MEMORY;
-use model::{Kind, Machine, Ticks, UnitRegisters};
+use model::{Machine, MemoryKind, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
 use takeover::{DeviceTlb, Failure, Limits, Surroundings, Takeover, Unit};
@@ -40,7 +40,7 @@ pub struct Layout {
 impl Layout {
     /// What is to be known of a machine by whoever takes over one of its units.
     pub fn of(machine: &Machine, unit: usize) -> Self {
-        let (old, own) = (machine.ranges(Kind::Old), machine.ranges(Kind::Capture));
+        let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
         let host_address_bits = machine.traits(unit).host_address_bits;
         let tlb = |source| DeviceTlb { source: SourceId(source), physical: SourceId(source), depth: 1 };
         let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();

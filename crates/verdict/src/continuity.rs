@@ -4,7 +4,7 @@
 //! The model compares the answers between every two steps of the takeover; here is also compared, once it is done, what
 //! no device happened to ask for.
 
-use model::{Access, Answer, Kind, Machine, Violation};
+use model::{Access, Answer, Machine, MemoryKind, Violation};
 
 use crate::{Verdict, ends, ensure, told};
 
@@ -32,5 +32,5 @@ fn reached_accesses(machine: &Machine, unit: usize) -> impl Iterator<Item = Acce
 /// In pass-through a device reached the capture kernel's memory too; that is nothing to continue.
 fn is_captures(machine: &Machine, answer: Answer) -> bool {
     let Answer::Memory(address) = answer else { return false };
-    machine.ranges(Kind::Capture).iter().any(|own| own.contains(address))
+    machine.ranges(MemoryKind::Capture).iter().any(|own| own.contains(address))
 }

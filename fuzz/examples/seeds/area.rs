@@ -1,7 +1,7 @@
 //! Areas as they are formatted and as a dump leaves them: of each label and seal the fields alone, then the dump.
 
 use crate::Seed;
-use area::{Area, BLOCK, DUMP_OFFSET, Label, Completeness};
+use area::{Area, BLOCK, Completeness, DUMP_OFFSET, Label};
 use fixtures::Disk;
 use machine::BlockDevice;
 use uuid::Uuid;

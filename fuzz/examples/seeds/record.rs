@@ -2,29 +2,32 @@
 
 use crate::Seed;
 use record::{
-    Context, Counts, Domain, Entry, Hazard, List, Outcome, Place, Queue, Record, Register, State, Takeover,
-    Text, Unit,
+    Context, Counts, Domain, Entry, Hazard, HazardPlace, List, Outcome, Queue, Record, Register, Takeover,
+    Text, UnitFate, UnitRecord,
 };
 
 pub(crate) fn seeds() -> Vec<Seed> {
     vec![
         ("nothing", encoded(vec![])),
-        ("off", encoded(vec![unit(State::Off)])),
+        ("off", encoded(vec![unit(UnitFate::Off)])),
         (
             "taken_over",
-            encoded(vec![unit(State::TakenOver(takeover())), unit(State::Lost(Text::new("no answer")))]),
+            encoded(vec![
+                unit(UnitFate::TakenOver(takeover())),
+                unit(UnitFate::Lost(Text::new("no answer"))),
+            ]),
         ),
     ]
 }
 
-fn encoded(units: Vec<Unit>) -> Vec<u8> {
+fn encoded(units: Vec<UnitRecord>) -> Vec<u8> {
     let record = Record { writer: Text::new("Holdover"), host_address_bits: 39, units: list(units) };
     record.encode().expect("memory suffices")
 }
 
-fn unit(state: State) -> Unit {
+fn unit(state: UnitFate) -> UnitRecord {
     let registers = list(vec![Register { offset: 0x20, value: 0x1_2345_6000 }]);
-    Unit { base: 0xFED9_0000, segment: 0, registers, state }
+    UnitRecord { base: 0xFED9_0000, segment: 0, registers, state }
 }
 
 fn takeover() -> Takeover {
@@ -32,7 +35,7 @@ fn takeover() -> Takeover {
         |pasid, entry| Context { source: 0x10, pasid, entry, domain: Some(7), outcome: Outcome::Fenced };
     let domain =
         Domain { id: 7, address_bits: 39, tables: 3, leaves: 512, fenced: 1, outcome: Outcome::Fenced };
-    let place = Place::Domain { id: 7, start: 0x1000, end: 0x2000 };
+    let place = HazardPlace::Domain { id: 7, start: 0x1000, end: 0x2000 };
     Takeover {
         old_root: 0x1_2345_6000,
         new_root: 0x200_0000,

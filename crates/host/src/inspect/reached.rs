@@ -1,7 +1,7 @@
 //! What devices could reach, as it is shown.
 
 use machine::PAGE_SHIFT;
-use reach::{Binding, Kind, Obstacle, Piece, Place, Route};
+use reach::{Binding, Obstacle, Piece, Route, Subject, Target};
 use serde::Serialize;
 use vtd::paging::Level;
 use vtd::source::Requester;
@@ -91,7 +91,7 @@ impl ReachView {
     pub(super) fn new(survey: Survey, memory: &dumpfile::Dump) -> Self {
         let whole = survey.is_whole();
         let Survey { routes, obstacles, unlisted, is_cut, has_gaps: _ } = survey;
-        let obstacle = |(place, obstacle): (Place, Obstacle)| ObstacleView {
+        let obstacle = |(place, obstacle): (Subject, Obstacle)| ObstacleView {
             place: told_place(place),
             what: told(obstacle, memory),
         };
@@ -139,22 +139,22 @@ impl UserView {
 
 impl RunView {
     fn new(run: &Piece, memory: &dumpfile::Dump) -> Self {
-        let (physical, rights, page_bytes, obstacle) = match run.kind {
-            Kind::Memory { address, rights, level } => {
+        let (physical, rights, page_bytes, obstacle) = match run.target {
+            Target::Memory { address, rights, level } => {
                 (Some(Hex(address.get())), Some(rights.to_string()), level.map(Level::span), None)
             }
-            Kind::Obstacle(obstacle) => (None, None, None, Some(told(obstacle, memory))),
+            Target::Obstacle(obstacle) => (None, None, None, Some(told(obstacle, memory))),
         };
         Self { iova: Hex(run.iova.get()), bytes: run.len, physical, rights, page_bytes, obstacle }
     }
 }
 
-fn told_place(place: Place) -> String {
+fn told_place(place: Subject) -> String {
     match place {
-        Place::Unit => "all devices".to_owned(),
-        Place::Bus(first) => format!("devices from {first} on, of this bus"),
-        Place::Pasids(first) => format!("PASIDs from {first} on"),
-        Place::Requester(requester) => requester.to_string(),
+        Subject::Unit => "all devices".to_owned(),
+        Subject::Bus(first) => format!("devices from {first} on, of this bus"),
+        Subject::Pasids(first) => format!("PASIDs from {first} on"),
+        Subject::Requester(requester) => requester.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
-use reach::{Binding, Budget, Kind, Obstacle, Piece, Place, Route, Spent, Tables};
+use reach::{Binding, Budget, Obstacle, Piece, Route, Spent, Subject, Tables, Target};
 use vtd::source::Requester;
 
 use super::device::DeviceName;
@@ -32,7 +32,7 @@ pub(super) struct Survey {
     /// By each route of translation: who uses it, and where it leads.
     pub(super) routes: Vec<Surveyed>,
     /// Places of which it is not said where their requests lead.
-    pub(super) obstacles: Vec<(Place, Obstacle)>,
+    pub(super) obstacles: Vec<(Subject, Obstacle)>,
     /// Requesters and obstacles that are not kept.
     pub(super) unlisted: u64,
     /// There are more tables than were looked at.
@@ -82,7 +82,7 @@ impl Survey {
 
     /// Whether everything that was asked for could be told.
     pub(super) fn is_whole(&self) -> bool {
-        let is_unknown = |(_, obstacle): &(Place, Obstacle)| obstacle.is_unknown();
+        let is_unknown = |(_, obstacle): &(Subject, Obstacle)| obstacle.is_unknown();
         let all_listed = self.unlisted == 0 && self.routes.iter().all(|surveyed| surveyed.runs.unlisted == 0);
         !self.is_cut && !self.has_gaps && all_listed && !self.obstacles.iter().any(is_unknown)
     }
@@ -91,7 +91,7 @@ impl Survey {
         &mut self,
         tables: &Tables<'_, M>,
         budget: &mut Budget,
-        is_wanted: impl Fn(Place) -> bool,
+        is_wanted: impl Fn(Subject) -> bool,
     ) -> BTreeMap<Route, Vec<(Requester, Binding)>> {
         let mut users: BTreeMap<Route, Vec<_>> = BTreeMap::new();
         let mut kept = 0;
@@ -105,7 +105,7 @@ impl Survey {
             }
             kept += 1;
             match (place, binding) {
-                (Place::Requester(requester), Ok(binding)) => {
+                (Subject::Requester(requester), Ok(binding)) => {
                     users.entry(binding.route).or_default().push((requester, binding));
                 }
                 (_, Err(obstacle)) => self.obstacles.push((place, obstacle)),
@@ -146,13 +146,13 @@ impl Survey {
     }
 }
 
-fn is_wanted(place: Place, segment: u16, device: Option<DeviceName>) -> bool {
+fn is_wanted(place: Subject, segment: u16, device: Option<DeviceName>) -> bool {
     let Some(device) = device else { return true };
     match place {
-        Place::Unit => true,
-        Place::Bus(first) => device.is_on(segment, first.bus()),
-        Place::Pasids(requester) => device.is(segment, requester.source),
-        Place::Requester(requester) => device.means(segment, requester),
+        Subject::Unit => true,
+        Subject::Bus(first) => device.is_on(segment, first.bus()),
+        Subject::Pasids(requester) => device.is(segment, requester.source),
+        Subject::Requester(requester) => device.means(segment, requester),
     }
 }
 
@@ -164,12 +164,12 @@ impl Runs {
 
     /// Adds a piece that follows those before.
     fn push(&mut self, piece: Piece) {
-        match piece.kind {
-            Kind::Memory { rights, .. } => {
+        match piece.target {
+            Target::Memory { rights, .. } => {
                 self.readable += if rights.read { piece.len } else { 0 };
                 self.writable += if rights.write { piece.len } else { 0 };
             }
-            Kind::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
+            Target::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
         }
         if !self.open.as_mut().is_some_and(|open| open.extend(&piece)) {
             self.close();
@@ -179,19 +179,19 @@ impl Runs {
 
     /// Adds the part of a piece that leads to `memory`; notes what may lead there unseen.
     fn push_part(&mut self, piece: Piece, memory: Range<PhysicalAddress>) {
-        match piece.kind {
-            Kind::Memory { address, rights, level } => {
+        match piece.target {
+            Target::Memory { address, rights, level } => {
                 let part = Range::new(address, address.saturating_add(piece.len)).intersection(memory);
                 if !part.is_empty() {
-                    let kind = Kind::Memory { address: part.start, rights, level };
+                    let target = Target::Memory { address: part.start, rights, level };
                     self.push(Piece {
                         iova: piece.iova.saturating_add(part.start.count_since(address)),
                         len: part.len(),
-                        kind,
+                        target,
                     });
                 }
             }
-            Kind::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
+            Target::Obstacle(obstacle) => self.has_gaps |= obstacle.is_unknown(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use reach::Tables;
-use record::{Counts, State, Unit};
+use record::{Counts, UnitFate, UnitRecord};
 use serde::Serialize;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
@@ -124,11 +124,11 @@ impl Asked {
 }
 
 impl UnitView {
-    fn new(unit: &Unit, host_address_bits: u32, memory: &dumpfile::Dump, scope: SurveyScope) -> Self {
+    fn new(unit: &UnitRecord, host_address_bits: u32, memory: &dumpfile::Dump, scope: SurveyScope) -> Self {
         let (state, why, takeover) = match &unit.state {
-            State::TakenOver(takeover) => ("taken over", None, Some(takeover)),
-            State::Off => ("translation off", None, None),
-            State::Lost(why) => ("not taken over", Some(why.to_string()), None),
+            UnitFate::TakenOver(takeover) => ("taken over", None, Some(takeover)),
+            UnitFate::Off => ("translation off", None, None),
+            UnitFate::Lost(why) => ("not taken over", Some(why.to_string()), None),
         };
         let tables = translating(unit, host_address_bits).map(|unit| Tables::new(memory, unit));
         let survey = tables.map(|tables| Survey::take(&tables, unit.segment, scope));
@@ -150,9 +150,9 @@ impl UnitView {
 }
 
 /// What decides how a unit's tables are read; `None` if its translation was off, or nothing is known of it.
-fn translating(unit: &Unit, host_address_bits: u32) -> Option<reach::Unit> {
+fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitSetup> {
     let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
-    status.tes().then_some(reach::Unit {
+    status.tes().then_some(reach::UnitSetup {
         root: RootTableAddress::from_bits(unit.register(RTADDR)?),
         capability: Capability::from_bits(unit.register(CAP)?),
         extended: ExtendedCapability::from_bits(unit.register(ECAP)?),

@@ -3,7 +3,7 @@
 use super::OldKernel;
 use super::paging::top;
 use crate::damage::{Damage, Harm, Table, Victim};
-use crate::memory::{Kind, Memory};
+use crate::memory::{Memory, MemoryKind};
 use crate::scenario::{Meddling, Stray};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress};
 use vtd::control::TableMode;
@@ -35,7 +35,7 @@ impl OldKernel<'_> {
     /// Overwrites words of old memory.
     pub(crate) fn overwrite(&mut self, words: &[(PhysicalAddress, u64)]) {
         for &(address, word) in words {
-            if self.memory.kind(address) == Some(Kind::Old) {
+            if self.memory.kind(address) == Some(MemoryKind::Old) {
                 self.memory.write(address.align_down(8), word);
             }
         }

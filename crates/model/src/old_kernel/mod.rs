@@ -5,7 +5,7 @@ mod contexts;
 mod harm;
 mod paging;
 
-use crate::memory::{Kind, Memory};
+use crate::memory::{Memory, MemoryKind};
 use crate::scenario::{Scenario, Stage};
 use fastrand::Rng;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
@@ -73,7 +73,7 @@ impl<'a> OldKernel<'a> {
     /// So many pages in one piece that nothing uses yet.
     fn pages(&mut self, count: u64) -> PhysicalAddress {
         let fits = |range: &Range<PhysicalAddress>| range.len() >= count * PAGE_SIZE;
-        let ranges: Vec<Range<PhysicalAddress>> = self.memory.ranges(Kind::Old).filter(fits).collect();
+        let ranges: Vec<Range<PhysicalAddress>> = self.memory.ranges(MemoryKind::Old).filter(fits).collect();
         loop {
             let range = ranges[self.rng.usize(..ranges.len())];
             let skipped = self.rng.u64(..=range.len() / PAGE_SIZE - count);
@@ -95,7 +95,8 @@ impl<'a> OldKernel<'a> {
                 _ => self.write_legacy_context(function),
             }
         }
-        let forbidden = [Kind::Capture, Kind::Mmio].into_iter().flat_map(|kind| self.memory.ranges(kind));
+        let forbidden =
+            [MemoryKind::Capture, MemoryKind::Mmio].into_iter().flat_map(|kind| self.memory.ranges(kind));
         let last = self.scenario.memory.iter().map(|(range, _)| range.end).max().unwrap_or_default();
         self.tables.forbidden =
             forbidden.map(|range| range.start).chain([last.saturating_add(PAGE_SIZE)]).collect();

@@ -1,7 +1,7 @@
 //! Domains and what they map.
 
 use super::{RESERVED_MEMORY, Size, one_in, pick};
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::walk::Traits;
 use fastrand::Rng;
@@ -17,7 +17,7 @@ pub const PASS_THROUGH: u16 = 0xF;
 pub(super) fn domains(
     rng: &mut Rng,
     traits: &Traits,
-    memory: &[(Range<PhysicalAddress>, Kind)],
+    memory: &[(Range<PhysicalAddress>, MemoryKind)],
     size: Size,
 ) -> Vec<Domain> {
     let mut ids: Vec<u16> =
@@ -64,12 +64,12 @@ fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
 /// What pages may be mapped to: old memory, or what the host of a guest maps at addresses that entries can hold.
 fn targets(
     traits: &Traits,
-    memory: &[(Range<PhysicalAddress>, Kind)],
+    memory: &[(Range<PhysicalAddress>, MemoryKind)],
     domains: &[Domain],
     stage: Stage,
 ) -> Vec<Range<PhysicalAddress>> {
     let Stage::Nested(host) = stage else {
-        return memory.iter().filter(|(_, kind)| *kind == Kind::Old).map(|(range, _)| *range).collect();
+        return memory.iter().filter(|(_, kind)| *kind == MemoryKind::Old).map(|(range, _)| *range).collect();
     };
     let mapped = domains[host].mappings.iter().map(range_of);
     let mapped = mapped.map(|range| Range::from(range.start.get()..range.end.get()));

@@ -7,7 +7,7 @@ mod units;
 
 pub use domains::PASS_THROUGH;
 
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use crate::scenario::Scenario;
 use crate::walk::Traits;
 use fastrand::Rng;
@@ -50,16 +50,16 @@ impl Scenario {
 
 /// Some 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where that takes no more
 /// than one page to map.
-fn memory(traits: &Traits) -> Vec<(Range<PhysicalAddress>, Kind)> {
+fn memory(traits: &Traits) -> Vec<(Range<PhysicalAddress>, MemoryKind)> {
     let mut memory = vec![
-        (Range::from(0..0xA_0000), Kind::Old),
-        (Range::from(0x10_0000..CAPTURE.start.get()), Kind::Old),
-        (CAPTURE, Kind::Capture),
-        (Range::from(CAPTURE.end.get()..0x480_0000), Kind::Old),
-        (Range::from(0xFEB0_0000..0xFEC0_0000), Kind::Mmio),
+        (Range::from(0..0xA_0000), MemoryKind::Old),
+        (Range::from(0x10_0000..CAPTURE.start.get()), MemoryKind::Old),
+        (CAPTURE, MemoryKind::Capture),
+        (Range::from(CAPTURE.end.get()..0x480_0000), MemoryKind::Old),
+        (Range::from(0xFEB0_0000..0xFEC0_0000), MemoryKind::Mmio),
     ];
     if traits.capability.sslps() == 0b11 {
-        memory.push((Range::from(HIGH..HIGH + (1 << 30)), Kind::Old));
+        memory.push((Range::from(HIGH..HIGH + (1 << 30)), MemoryKind::Old));
     }
     memory
 }

@@ -7,7 +7,7 @@ use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
 use super::{Countdown, Unit};
 use crate::answer::Requester;
 use crate::habits::Chore;
-use crate::memory::{Kind, Memory};
+use crate::memory::{Memory, MemoryKind};
 use crate::scenario::DeviceTlb;
 use crate::trace::Event;
 use machine::{IoAddress, PhysicalAddress, Range};
@@ -197,7 +197,8 @@ impl Unit {
     fn report(&mut self, wait: Wait, address: PhysicalAddress, memory: &mut Memory) {
         if wait.write() {
             let queue = QueueAddress::from_bits(self.get64(IQA.offset)).address();
-            let own = |at: PhysicalAddress| memory.is(Range::new(at, at.saturating_add(4)), Kind::Capture);
+            let own =
+                |at: PhysicalAddress| memory.is(Range::new(at, at.saturating_add(4)), MemoryKind::Capture);
             if own(queue) && !own(address) {
                 self.complain("a wait reports to memory that is not the capture kernel's");
             }

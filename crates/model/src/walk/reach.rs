@@ -4,7 +4,7 @@ use super::first_stage::as_guest;
 use super::second_stage::Step;
 use super::{Device, FirstStage, Page, Rights, SecondStage, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
-use crate::memory::Kind;
+use crate::memory::MemoryKind;
 use machine::{ENTRIES, IoAddress, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
@@ -96,7 +96,8 @@ impl Walker<'_> {
 
     /// All there is in pass-through: RAM, as far as it counts here.
     fn all_memory(&self, requester: Requester) -> Vec<Reached> {
-        let ranges = [Kind::Old, Kind::Capture].into_iter().flat_map(|kind| self.memory.ranges(kind));
+        let ranges =
+            [MemoryKind::Old, MemoryKind::Capture].into_iter().flat_map(|kind| self.memory.ranges(kind));
         let reached = |memory: Range<PhysicalAddress>| {
             let iova = IoAddress::new(memory.start.get());
             Reached { requester, iova, memory, rights: Rights::ALL }

@@ -18,12 +18,12 @@ pub(super) enum Moment {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a> {
     pub(super) mapping: &'a Mapping,
-    pub(super) state: State,
+    pub(super) state: RowState,
 }
 
 /// What a mapping is at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum RowState {
     /// The driver's.
     New,
     /// The old kernel's, and leads where it led.
@@ -44,11 +44,11 @@ impl Moment {
     /// Mappings by address: new ones stand where they are in the address space.
     pub(super) fn rows(self, domain: &Domain) -> Vec<Row<'_>> {
         let old = domain.old.iter().take(MOST).map(|mapping| {
-            let state = if self.is_in_force(mapping) { State::InForce } else { State::Broken };
+            let state = if self.is_in_force(mapping) { RowState::InForce } else { RowState::Broken };
             Row { mapping, state }
         });
         let new = domain.new.iter().filter(|_| self == Self::After);
-        let mut rows: Vec<_> = old.chain(new.map(|mapping| Row { mapping, state: State::New })).collect();
+        let mut rows: Vec<_> = old.chain(new.map(|mapping| Row { mapping, state: RowState::New })).collect();
         rows.sort_by_key(|row| row.mapping.iova.start);
         rows
     }

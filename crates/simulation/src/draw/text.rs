@@ -2,7 +2,7 @@
 
 use machine::{PhysicalAddress, Range};
 
-use super::moment::{MOST, Moment, Row, State};
+use super::moment::{MOST, Moment, Row, RowState};
 use super::words::{count, lines, met, shortened, size};
 use crate::values::{Device, Domain, Mapping, Purpose, Simulation, Traffic};
 
@@ -133,9 +133,9 @@ impl Page {
 
     fn mapping(&self, Row { mapping, state }: Row<'_>) -> String {
         let (hue, arrow, note) = match state {
-            State::New => (Hue::Own, "─▶", "  the driver's"),
-            State::InForce => (Hue::Old, "─▶", ""),
-            State::Broken => (Hue::Bad, "─✗", ""),
+            RowState::New => (Hue::Own, "─▶", "  the driver's"),
+            RowState::InForce => (Hue::Old, "─▶", ""),
+            RowState::Broken => (Hue::Bad, "─✗", ""),
         };
         let (iova, len) = (format!("{:#x}", mapping.iova.start), size(mapping.iova.len()));
         self.ink(hue, &format!("  {iova:>12} {len:>8} {arrow} {:#x}{note}", mapping.memory.start))

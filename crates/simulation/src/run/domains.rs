@@ -2,7 +2,7 @@
 
 use machine::{IoAddress, PhysicalAddress, Range};
 use model::scenario::{self, Attached, Function};
-use model::{Answer, Direction, Kind, Requester};
+use model::{Answer, Direction, MemoryKind, Requester};
 use takeover::Report;
 
 use super::Run;
@@ -91,7 +91,8 @@ impl Run<'_> {
                 |requester: Requester| self.machine.answer(0, requester.access(iova, Direction::Read));
             requester.map(answer) == Some(Answer::Memory(address))
         };
-        let memory = [Kind::Old, Kind::Capture].into_iter().flat_map(|kind| self.machine.ranges(kind));
+        let memory =
+            [MemoryKind::Old, MemoryKind::Capture].into_iter().flat_map(|kind| self.machine.ranges(kind));
         let mut old: Vec<Mapping> = memory
             .map(|range| Mapping {
                 iova: Range::from(range.start.get()..range.end.get()),

@@ -10,7 +10,7 @@ use crate::entry::{Entry, Slot};
 use crate::failure::AttachError;
 use crate::found::Context;
 use crate::growth::{OutOfMemory, insert, push};
-use crate::hazard::{Danger, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::invalidate::Scope;
 use crate::judge::Abilities;
 use crate::twin::twin;
@@ -41,7 +41,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             Some(other) if other == domain => {}
             Some(other) if self.domains[other].root.is_some() => {
                 let danger = Danger::AliasElsewhere(self.domains[other].id);
-                self.report.hazards.note(Place::Device(source), danger, Outcome::Duplicated);
+                self.report.hazards.note(HazardPlace::Device(source), danger, Outcome::Duplicated);
                 return Ok(());
             }
             _ => {

@@ -6,7 +6,7 @@ use vtd::stage::Stage;
 
 use crate::found::{OldDomain, Translation};
 use crate::growth::{OutOfMemory, insert, push};
-use crate::hazard::{Danger, Hazards, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
 
 /// How many domains whose id was taken get another; devices of more are blocked.
@@ -40,7 +40,7 @@ impl Domains {
         &mut self,
         domain: OldDomain,
         pasid: u32,
-        place: Place,
+        place: HazardPlace,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
         let tag = (domain.id, Some(pasid).filter(|_| domain.format.stage == Stage::First));
@@ -86,7 +86,7 @@ impl Domains {
     fn enter_renamed(
         &mut self,
         domain: OldDomain,
-        place: Place,
+        place: HazardPlace,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
         let shared = Danger::DomainIdShared(domain.id);

@@ -2,7 +2,7 @@
 //!
 //! Root, context and PASID tables are copied into own frames and checked there; these copies become the new tables.
 //! Of the page tables only the upper levels are read here, to count what a copy would take: the check that decides
-//! is made on the copy ([`duplicate`](crate::duplicate)).
+//! is made on the copy (`duplicate`).
 
 mod count;
 mod domains;
@@ -18,7 +18,7 @@ use vtd::root::ContextTablePointer;
 use crate::failure::Reason;
 use crate::found::{Context, OldDomain, Translation};
 use crate::growth::{OutOfMemory, push};
-use crate::hazard::{Danger, Hazards, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
 use crate::judge::Abilities;
 use crate::mode::Mode;
@@ -110,7 +110,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 }
                 Ok(None) => ContextTablePointer::new(),
                 Err(danger) => {
-                    self.hazards.note(Place::Bus((word / 2) as u8), danger, Outcome::Blocked);
+                    self.hazards.note(HazardPlace::Bus((word / 2) as u8), danger, Outcome::Blocked);
                     ContextTablePointer::new()
                 }
             };
@@ -153,7 +153,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         if self.contexts.len() < self.limits.contexts {
             return push(&mut self.contexts, context);
         }
-        self.hazards.note(Place::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);
+        self.hazards.note(HazardPlace::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);
         context.entry.blocked().fill(context.slot, self.frames);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     push(&mut pass_through, (index, found))?;
                 }
                 Ok(found) => self.enter(index, found)?,
-                Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
+                Err(danger) => self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked),
             }
         }
         pass_through.into_iter().try_for_each(|(index, found)| self.enter(index, found))
@@ -180,7 +180,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Puts a context into its domain.
     fn enter(&mut self, index: usize, found: OldDomain) -> Result<(), OutOfMemory> {
         let context = &mut self.contexts[index];
-        let place = Place::Device(context.source);
+        let place = HazardPlace::Device(context.source);
         context.domain = self.domains.enter(found, context.tag, place, &mut self.hazards)?;
         if context.domain.is_some() && context.entry.is_nested() {
             self.hazards.note(place, Danger::GuestTables, Outcome::KeptInPlace);

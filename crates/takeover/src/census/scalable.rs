@@ -11,7 +11,7 @@ use super::Taker;
 use crate::entry::{Entry, Slot};
 use crate::found::Context;
 use crate::growth::OutOfMemory;
-use crate::hazard::{Danger, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::tables::read_table;
 
 /// A copied PASID directory.
@@ -95,7 +95,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(ScalableContextEntry { low, high: self.high_within(source, entry, directory), ..entry })
             }
             Err(danger) => {
-                self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
+                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
                 Ok(blocked)
             }
         }
@@ -119,7 +119,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let pasid = self.rid_pasid(old);
         let table = pasid as usize / PASID_TABLE_ENTRIES;
         if table >= old.low.directory_entries() {
-            self.hazards.note(Place::Device(source), Danger::RidPasidTooLarge(pasid), Outcome::Fenced);
+            self.hazards.note(HazardPlace::Device(source), Danger::RidPasidTooLarge(pasid), Outcome::Fenced);
         }
         match self.unused_pasid(copy).filter(|_| table >= copy.entries()) {
             Some(unused) => old.high.with_rid_pasid(unused),
@@ -152,7 +152,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
         let pages = used.next_power_of_two();
         let Some(table) = self.frames.allocate_run(pages) else {
-            self.hazards.note(Place::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
+            self.hazards.note(HazardPlace::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
             return self.copy_first_page(entry.low);
         };
         let directory = Directory::of(PhysicalAddress::new(table), pages, entry.low);
@@ -161,7 +161,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings.own_memory())
             {
                 self.frames.table_mut(frame.get()).fill(0);
-                self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
+                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
             }
         }
         Ok(directory)
@@ -186,7 +186,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let copy = match self.copy(page) {
             Ok(copy) => copy,
             Err(danger) => {
-                self.hazards.note(Place::Device(source), danger, Outcome::Blocked);
+                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
                 return false;
             }
         };
@@ -213,7 +213,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     new = old.with_frame(table.get() / PAGE_SIZE);
                 }
                 Ok(None) => {}
-                Err(danger) => self.hazards.note(Place::Device(source), danger, Outcome::Blocked),
+                Err(danger) => self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked),
             }
             self.frames.table_mut(page.get())[entry] = new.into_bits();
         }

@@ -8,7 +8,7 @@ use super::survey::Block;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Translation;
-use crate::hazard::{Danger, Hazards, Outcome, Place};
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::identity::Identity;
 use crate::mark::Mark;
 use crate::own::OwnMemory;
@@ -175,6 +175,6 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     pub(super) fn note(&mut self, iova: Range<IoAddress>, danger: Danger, outcome: Outcome) {
         self.domain.outcome = self.domain.outcome.max(outcome);
-        self.hazards.note(Place::Domain { id: self.domain.id, iova }, danger, outcome);
+        self.hazards.note(HazardPlace::Domain { id: self.domain.id, iova }, danger, outcome);
     }
 }

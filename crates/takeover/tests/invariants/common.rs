@@ -6,7 +6,7 @@ use machine::{Frames, IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::habits::{Chore, Habit, Habits, Junk};
 use model::random::Size;
 use model::scenario::{Attached, Stage};
-use model::{Kind, Machine, Own, Requester, Scenario, Ticks};
+use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
 use verdict::{Taken, Verdict};
@@ -116,7 +116,7 @@ pub(crate) struct Buffer {
 
 /// The capture kernel's memory that is not table frames: `pages` of it, `index` chosen so that buffers do not overlap.
 pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range<PhysicalAddress> {
-    let capture = machine.ranges(Kind::Capture)[0];
+    let capture = machine.ranges(MemoryKind::Capture)[0];
     let free = capture.len() - capture.len() / 4;
     let start = capture.start.saturating_add(free + index * 16 * PAGE_SIZE);
     Range::new(start, start.saturating_add(pages * PAGE_SIZE))

@@ -4,7 +4,7 @@
 use crate::common::{Buffer, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::damage::{Damage, Harm, Victim};
-use model::{Access, Answer, Direction, Kind, Machine, OwnFrames, Requester, Scenario};
+use model::{Access, Answer, Direction, Machine, MemoryKind, OwnFrames, Requester, Scenario};
 use proptest::prelude::*;
 use takeover::Attachment;
 use verdict::{KEPT_FREE, Taken, continuity, limits, told};
@@ -34,7 +34,11 @@ fn misdirected() -> impl Strategy<Value = Scenario> {
 
 /// Whether an answer led nowhere: it was blocked, or passed through to where there is neither memory nor a register.
 fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
-    let ranges = || [Kind::Old, Kind::Capture, Kind::Mmio].into_iter().flat_map(|kind| machine.ranges(kind));
+    let ranges = || {
+        [MemoryKind::Old, MemoryKind::Capture, MemoryKind::Mmio]
+            .into_iter()
+            .flat_map(|kind| machine.ranges(kind))
+    };
     match answer {
         Answer::Blocked(_) => true,
         Answer::Memory(address) => !ranges().any(|range| range.contains(address)),

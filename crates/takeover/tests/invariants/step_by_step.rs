@@ -4,7 +4,7 @@ use crate::common::{PLENTY, buffer, take_over};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::trace::Event;
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Own, Requester, Scenario};
+use model::{Access, Answer, Direction, MemoryKind, Own, Requester, Scenario};
 use takeover::Outcome;
 use takeover::attach::Inherited;
 use verdict::{limits, told};
@@ -49,9 +49,9 @@ pub(crate) fn scenario() -> Scenario {
     Scenario {
         seed: 4,
         memory: vec![
-            (Range::from(0..0x0C00_0000), Kind::Old),
-            (Range::from(0x0C00_0000..0x0C40_0000), Kind::Capture),
-            (Range::from(0x0C40_0000..0x1000_0000), Kind::Old),
+            (Range::from(0..0x0C00_0000), MemoryKind::Old),
+            (Range::from(0x0C00_0000..0x0C40_0000), MemoryKind::Capture),
+            (Range::from(0x0C40_0000..0x1000_0000), MemoryKind::Old),
         ],
         units: vec![UnitScenario {
             traits: Traits {
@@ -104,7 +104,7 @@ fn from_the_panic_to_a_drivers_first_buffer() {
     assert_eq!(report.tables_duplicated, 2 + 5);
     assert_eq!(report.ended(Outcome::Duplicated), (2, 2));
 
-    let capture = machine.ranges(Kind::Capture)[0];
+    let capture = machine.ranges(MemoryKind::Capture)[0];
     assert!(capture.contains(machine.root(0)));
     assert_eq!(machine.status(0), status);
     assert!(machine.status(0).tes());

@@ -6,7 +6,7 @@ use machine::{Frames, PhysicalAddress, Range};
 use model::scenario::{Attached, Domain, Function, OldQueue, UnitScenario};
 use model::vast::{Order, Vast};
 use model::walk::Traits;
-use model::{Access, Answer, Direction, Kind, Machine, Requester, Scenario};
+use model::{Access, Answer, Direction, Machine, MemoryKind, Requester, Scenario};
 use takeover::{Limits, MapError, Outcome, Report};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::paging::Level;
@@ -30,11 +30,11 @@ fn scenario(bytes: u64, order: Order) -> Scenario {
     Scenario {
         seed: 1,
         memory: vec![
-            (Range::new(PhysicalAddress::new(0), CAPTURE.start), Kind::Old),
-            (CAPTURE, Kind::Capture),
-            (Range::new(CAPTURE.end, PhysicalAddress::new(0x8000_0000)), Kind::Old),
-            (Range::new(TABLES, vast.end()), Kind::Old),
-            (Range::new(MAPPED, MAPPED.saturating_add(bytes)), Kind::Old),
+            (Range::new(PhysicalAddress::new(0), CAPTURE.start), MemoryKind::Old),
+            (CAPTURE, MemoryKind::Capture),
+            (Range::new(CAPTURE.end, PhysicalAddress::new(0x8000_0000)), MemoryKind::Old),
+            (Range::new(TABLES, vast.end()), MemoryKind::Old),
+            (Range::new(MAPPED, MAPPED.saturating_add(bytes)), MemoryKind::Old),
         ],
         units: vec![UnitScenario {
             traits: Traits { capability, extended, host_address_bits: 46 },

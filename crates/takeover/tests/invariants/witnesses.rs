@@ -7,7 +7,7 @@ use machine::{Frames, OldMemory, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
-use model::{Access, Answer, Kind, Machine, OldRam, OwnFrames, Scenario, UnitRegisters};
+use model::{Access, Answer, Machine, MemoryKind, OldRam, OwnFrames, Scenario, UnitRegisters};
 use std::cell::Cell;
 use takeover::Limits;
 use verdict::{DEADLINE, bounded, continuity, isolation, limits, misused, take_over_through};
@@ -253,7 +253,7 @@ fn translations_that_were_not_forgotten_break_isolation() {
 
 /// The same machine with all small pages mapped to the capture kernel's memory, and no help from the unit at the swap.
 fn trespassing(mut scenario: Scenario) -> Scenario {
-    let capture = scenario.memory.iter().find(|(_, kind)| *kind == Kind::Capture);
+    let capture = scenario.memory.iter().find(|(_, kind)| *kind == MemoryKind::Capture);
     let own = capture.map(|(range, _)| range.start).unwrap_or_default();
     let mappings = scenario.domains.iter_mut().flat_map(|domain| &mut domain.mappings);
     mappings.filter(|mapping| mapping.level == Level::ONE).for_each(|mapping| mapping.memory = own);

@@ -1,7 +1,7 @@
 //! Devices behind bridges to conventional buses: their requests come under the bridge's source-id.
 
 use super::*;
-use takeover::hazard::{Hazard, Place};
+use takeover::hazard::{Hazard, HazardPlace};
 
 /// A disk on bus 2, behind a PCI Express to PCI bridge that speaks for it as 02:00.0.
 const BEHIND: SourceId = SourceId::at(2, 3, 0);
@@ -50,7 +50,7 @@ fn an_alias_in_another_domain_is_left_there_and_told() {
     assert_eq!(disk.id, 8);
     assert_eq!((kernel.reach(BEHIND, 0x1000), kernel.reach(BRIDGE, 0x1000)), (Some(0x5000), Some(0x6000)));
     let hazard = Hazard {
-        place: Place::Device(BEHIND),
+        place: HazardPlace::Device(BEHIND),
         danger: Danger::AliasElsewhere(7),
         outcome: Outcome::Duplicated,
     };

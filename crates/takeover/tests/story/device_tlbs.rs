@@ -1,7 +1,7 @@
 //! Devices that keep translations themselves.
 
 use super::*;
-use takeover::hazard::{Hazard, Place};
+use takeover::hazard::{Hazard, HazardPlace};
 
 /// A second disk.
 const OTHER: SourceId = SourceId::at(0, 3, 0);
@@ -45,8 +45,11 @@ fn a_device_that_does_not_answer_stops_nobody() {
     kernel.world.silent.set(Some(DISK));
     let (mut taken, mut frames) = kernel.die();
     assert_eq!(kernel.world.told.take(), [(DISK, None), (OTHER, None)]);
-    let hazard =
-        Hazard { place: Place::Device(DISK), danger: Danger::DeviceTlbSilent, outcome: Outcome::KeptInPlace };
+    let hazard = Hazard {
+        place: HazardPlace::Device(DISK),
+        danger: Danger::DeviceTlbSilent,
+        outcome: Outcome::KeptInPlace,
+    };
     assert_eq!(taken.report().hazards.listed, [hazard]);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();
     let iova = taken

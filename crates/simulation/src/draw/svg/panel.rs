@@ -2,7 +2,7 @@
 
 use super::paper::{Paper, Point};
 use super::{MARGIN, WIDTH};
-use crate::draw::moment::{MOST, Moment, Row, State};
+use crate::draw::moment::{MOST, Moment, Row, RowState};
 use crate::draw::words;
 use crate::values::{Device, Domain, Purpose, Simulation};
 use machine::{PhysicalAddress, Position, Range};
@@ -139,16 +139,16 @@ fn draw_rows(paper: &mut Paper, domain: &Domain, moment: Moment, mut y: u32, mem
 
 fn draw_row(paper: &mut Paper, Row { mapping, state }: Row<'_>, y: u32, memory: &Memory) {
     let (chip, line, dot, what) = match state {
-        State::New => ("ownchip", "ownline", "owndot", "  new"),
-        State::InForce => ("oldchip", "oldline", "olddot", ""),
-        State::Broken => ("badchip", "badline", "", ""),
+        RowState::New => ("ownchip", "ownline", "owndot", "  new"),
+        RowState::InForce => ("oldchip", "oldline", "olddot", ""),
+        RowState::Broken => ("badchip", "badline", "", ""),
     };
     paper.rect(chip, (SPACES.0 + 8, y), (SPACES.1 - 16, ROW - 4), 3);
     let label = format!("{:#x}  {}{what}", mapping.iova.start, words::size(mapping.iova.len()));
     paper.text("code", (SPACES.0 + 16, y + 12), &label);
     let from = (SPACES.0 + SPACES.1 - 8, y + ROW / 2 - 2);
     match memory.place(mapping.memory) {
-        Some(to) if state != State::Broken => {
+        Some(to) if state != RowState::Broken => {
             paper.curve(line, from, to);
             paper.dot(dot, to, 4);
         }

@@ -6,7 +6,7 @@ use crate::{Binding, Obstacle};
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Subject {
     /// All devices of the unit.
     Unit,
     /// Devices of a bus, from this one up to the end of its context table.
@@ -18,4 +18,4 @@ pub enum Place {
 }
 
 /// Takes what is said of each place.
-pub(crate) type Visit<'v> = dyn FnMut(Place, Result<Binding, Obstacle>) + 'v;
+pub(crate) type Visit<'v> = dyn FnMut(Subject, Result<Binding, Obstacle>) + 'v;
