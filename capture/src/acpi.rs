@@ -181,7 +181,9 @@ mod tests {
     impl Firmware for Rom {
         fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
             let bytes = self.0.get(address as usize..).and_then(|rest| rest.get(..into.len()));
-            into.copy_from_slice(bytes.ok_or(Unreadable { address, len: into.len() as u64 })?);
+            into.copy_from_slice(
+                bytes.ok_or(Unreadable { address: address.into(), len: into.len() as u64 })?,
+            );
             Ok(())
         }
     }

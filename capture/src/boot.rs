@@ -40,7 +40,8 @@ pub(crate) struct Booted {
 
 /// Takes the machine over from the loader; `boot_params` is the address that it passed.
 pub(crate) fn boot(boot_params: u64) -> Result<Booted, MapError> {
-    let params = BootParams::copy(boot_params, |address, into| copy::read_physical(address, into).is_ok());
+    let params =
+        BootParams::copy(boot_params, |address, into| copy::read_physical(address.into(), into).is_ok());
     if let Some(serial) = Options::parse(params.command_line()).console {
         console::open(serial);
     }

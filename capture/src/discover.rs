@@ -155,9 +155,9 @@ struct Mapping<'a> {
 impl Firmware for Mapping<'_> {
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
         let range = Range::sized(address, into.len() as u64);
-        let range = range.ok_or(Unreadable { address, len: into.len() as u64 })?;
+        let range = range.ok_or(Unreadable { address: address.into(), len: into.len() as u64 })?;
         map_foreign(self.space, self.own, range);
-        copy::read_physical(address, into)
+        copy::read_physical(address.into(), into)
     }
 }
 

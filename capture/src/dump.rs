@@ -6,7 +6,7 @@ use area::{Area, Completeness, Seal, State};
 use engine::{Begun, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
-use machine::{BlockDevice, BlockError, Clock, OldMemory, PAGE_SHIFT};
+use machine::{BlockDevice, BlockError, Clock, OldMemory};
 use record::Record;
 use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 
@@ -144,7 +144,7 @@ fn write_pass(
     wanted: Wanted<'_>,
     saved: &mut Duration,
 ) -> Result<(), WriteError> {
-    while pages.write_next(&mut *wanted, |pfn, page| old.read(pfn << PAGE_SHIFT, page))?.is_some() {
+    while pages.write_next(&mut *wanted, |pfn, page| old.read_page(pfn, page))?.is_some() {
         if Tsc.now().saturating_sub(*saved) >= PROGRESS {
             save(pages)?;
             *saved = Tsc.now();

@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
             let mut content = [0; PAGE_SIZE as usize];
             let _ = core.read_page(address >> 12, &mut content);
             // One byte past the middle of a page and on: it may end in another range.
-            let _ = core.read(address.saturating_add(PAGE_SIZE / 2 + 1), &mut content);
+            let _ = core.read(address.saturating_add(PAGE_SIZE / 2 + 1).into(), &mut content);
         }
     }
 });

@@ -44,7 +44,7 @@ fn check(dump: &Dump, pfn: u64) {
     let (mut whole, mut part, mut bits) = ([0; PAGE_SIZE as usize], [0; 16], [0xFF]);
     let read = dump.read_page(pfn, &mut whole);
     dump.keep_saved(pfn & !7, &mut bits);
-    if dump.check_page(pfn).is_ok() && dump.read(pfn * PAGE_SIZE + 100, &mut part).is_ok() {
+    if dump.check_page(pfn).is_ok() && dump.read((pfn * PAGE_SIZE + 100).into(), &mut part).is_ok() {
         assert!(read.is_ok() && whole[100..116] == part);
         assert!(bits[0] >> (pfn % 8) & 1 == 1, "page {pfn:#x} is there");
     }

@@ -18,13 +18,13 @@ struct Rom<'a>(Memory<'a>);
 
 impl Firmware for Rom<'_> {
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        self.0.read(address, into)
+        self.0.read(address.into(), into)
     }
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let memory = Memory::new(bytes);
-    let params = BootParams::copy(0, |address, into| memory.read(address, into).is_ok());
+    let params = BootParams::copy(0, |address, into| memory.read(address.into(), into).is_ok());
     assert!(params.command_line().len() <= bytes.len());
     let options = Options::parse(params.command_line());
     assert_eq!(Options::parse(&options.to_string()), options);

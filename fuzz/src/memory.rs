@@ -1,6 +1,6 @@
 //! Bytes as a dead kernel's memory.
 
-use machine::{OldMemory, PAGE_SIZE, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Table, Unreadable};
 
 /// A dead kernel's memory: the fuzzer's bytes from address 0, and nothing beyond.
 #[derive(Debug)]
@@ -16,15 +16,15 @@ impl<'a> Memory<'a> {
 }
 
 impl OldMemory for Memory<'_> {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         let error = Unreadable { address, len: into.len() as u64 };
-        let start = usize::try_from(address).map_err(|_| error)?;
+        let start = usize::try_from(address.get()).map_err(|_| error)?;
         let bytes = self.bytes.get(start..).and_then(|rest| rest.get(..into.len()));
         into.copy_from_slice(bytes.ok_or(error)?);
         Ok(())
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let mut bytes = [0; PAGE_SIZE as usize];
         self.read(address, &mut bytes)?;
         for (entry, bytes) in into.iter_mut().zip(bytes.as_chunks().0) {

@@ -1,6 +1,6 @@
 //! The mistake in what is dumped.
 
-use machine::{OldMemory, Table, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Table, Unreadable};
 use vmcore::CoreHeader;
 
 use super::{FLIP_BYTE, chosen};
@@ -9,7 +9,7 @@ use crate::platform::memory::OldRam;
 /// The dead kernel's memory, with one byte of its code changed.
 pub(crate) struct DumpedMemory<'a> {
     old: &'a OldRam,
-    code: Option<u64>,
+    code: Option<PhysicalAddress>,
 }
 
 impl<'a> DumpedMemory<'a> {
@@ -18,12 +18,12 @@ impl<'a> DumpedMemory<'a> {
         /// Where Linux maps its image, code first.
         const IMAGE: u64 = 0xFFFF_FFFF_8000_0000;
         let image = header.segments().iter().find(|segment| segment.virtual_start >= IMAGE.into());
-        Self { old, code: image.map(|segment| segment.physical.start.get()).filter(|_| chosen(FLIP_BYTE)) }
+        Self { old, code: image.map(|segment| segment.physical.start).filter(|_| chosen(FLIP_BYTE)) }
     }
 }
 
 impl OldMemory for DumpedMemory<'_> {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         self.old.read(address, into)?;
         if let (true, Some(byte)) = (Some(address) == self.code, into.get_mut(0x123)) {
             *byte ^= 0x10;
@@ -31,7 +31,7 @@ impl OldMemory for DumpedMemory<'_> {
         Ok(())
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         self.old.read_table(address, into)
     }
 }

@@ -3,7 +3,7 @@
 //! They move 64 bytes a turn through SSE registers rather than by `rep movsb`: that is as good on hardware with
 //! enhanced string moves and several times faster under software emulation, which does `rep` byte by byte.
 
-use machine::{Table, Unreadable};
+use machine::{PhysicalAddress, Table, Unreadable};
 
 /// Instructions that copy RDX bytes from [RSI] to [RDI], lowest first.
 ///
@@ -174,13 +174,13 @@ unsafe extern "C" {
 }
 
 /// Copies physical memory that may be bad or not mapped: a fault while reading it becomes an error.
-pub(crate) fn read_physical(address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+pub(crate) fn read_physical(address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
     // SAFETY: the destination is a live exclusive slice.
     unsafe { read_to(address, into.as_mut_ptr(), into.len()) }
 }
 
 /// Copies a page frame of 64-bit entries; as [`read_physical`].
-pub(crate) fn read_physical_table(address: u64, into: &mut Table) -> Result<(), Unreadable> {
+pub(crate) fn read_physical_table(address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
     // SAFETY: the destination is a live exclusive array, and any bytes are valid entries.
     unsafe { read_to(address, into.as_mut_ptr().cast(), size_of_val(into)) }
 }
@@ -188,10 +188,10 @@ pub(crate) fn read_physical_table(address: u64, into: &mut Table) -> Result<(), 
 /// # Safety
 ///
 /// `to` is valid for writing `len` bytes.
-unsafe fn read_to(address: u64, to: *mut u8, len: usize) -> Result<(), Unreadable> {
+unsafe fn read_to(address: PhysicalAddress, to: *mut u8, len: usize) -> Result<(), Unreadable> {
     // SAFETY: the caller answers for the destination. The source is only read, by instructions that the exception
     // handler knows: if it is not mapped or its memory is bad, the copy ends with 1.
-    let failed = unsafe { guarded_copy(to, address as *const u8, len) };
+    let failed = unsafe { guarded_copy(to, address.get() as *const u8, len) };
     if failed == 0 { Ok(()) } else { Err(Unreadable { address, len: len as u64 }) }
 }
 
@@ -212,7 +212,7 @@ mod tests {
         let source: Vec<u8> = (0..200u8).collect();
         for len in 0..source.len() {
             let mut copy = vec![0xEE; source.len()];
-            read_physical(source.as_ptr() as u64, &mut copy[..len]).unwrap();
+            read_physical((source.as_ptr() as u64).into(), &mut copy[..len]).unwrap();
             assert_eq!(copy[..len], source[..len]);
             assert!(copy[len..].iter().all(|&byte| byte == 0xEE), "{len}");
         }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
-use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, Range, Table};
+use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table};
 
 use crate::platform::heap::Pages;
 
@@ -69,7 +69,7 @@ impl Frames for FramePool {
     }
 
     /// Without filling it with zeros first, which takes as long as the copy.
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
         let frame = self.take().ok_or(CopyError::OutOfFrames)?;
         match old.read_table(address, self.table_mut(frame)) {
             Ok(()) => Ok(frame),
@@ -164,13 +164,13 @@ mod tests {
     struct Sevens;
 
     impl OldMemory for Sevens {
-        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+        fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
             Err(Unreadable { address, len: into.len() as u64 })
         }
 
-        fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+        fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
             into[..100].fill(7);
-            if address > 0 {
+            if address > PhysicalAddress::default() {
                 return Err(Unreadable { address, len: PAGE_SIZE });
             }
             into.fill(7);
@@ -181,13 +181,13 @@ mod tests {
     #[test]
     fn what_a_copy_that_failed_left_in_a_frame_is_not_seen() {
         let mut pool = FramePool::new(1).unwrap();
-        let unreadable = Unreadable { address: 0x1000, len: PAGE_SIZE };
-        assert_eq!(pool.allocate_copy(&Sevens, 0x1000), Err(CopyError::Unreadable(unreadable)));
+        let unreadable = Unreadable { address: 0x1000.into(), len: PAGE_SIZE };
+        assert_eq!(pool.allocate_copy(&Sevens, 0x1000.into()), Err(CopyError::Unreadable(unreadable)));
         let frame = pool.allocate().unwrap();
         assert_eq!(*pool.table(frame), [0; 512]);
-        assert_eq!(pool.allocate_copy(&Sevens, 0), Err(CopyError::OutOfFrames));
+        assert_eq!(pool.allocate_copy(&Sevens, 0.into()), Err(CopyError::OutOfFrames));
         pool.release(frame);
-        assert_eq!(pool.allocate_copy(&Sevens, 0), Ok(frame));
+        assert_eq!(pool.allocate_copy(&Sevens, 0.into()), Ok(frame));
         assert_eq!(*pool.table(frame), [7; 512]);
     }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
-use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
 
 use crate::platform::copy;
 use crate::platform::paging::{Access, AddressSpace};
@@ -83,22 +83,22 @@ impl OldRam {
         &self.ranges
     }
 
-    fn check(&self, address: u64, len: usize) -> Result<(), Unreadable> {
-        let len = len as u64;
-        let wanted = Range::sized(address, len).ok_or(Unreadable { address, len })?;
-        let next = self.ranges.partition_point(|range| range.end <= address);
+    fn check(&self, address: PhysicalAddress, len: usize) -> Result<(), Unreadable> {
+        let unreadable = Unreadable { address, len: len as u64 };
+        let wanted = Range::sized(address.get(), unreadable.len).ok_or(unreadable)?;
+        let next = self.ranges.partition_point(|range| range.end <= wanted.start);
         let inside = self.ranges.get(next).is_some_and(|range| range.covers(wanted));
-        if inside { Ok(()) } else { Err(Unreadable { address, len }) }
+        if inside { Ok(()) } else { Err(unreadable) }
     }
 }
 
 impl OldMemory for OldRam {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         self.check(address, into.len())?;
         copy::read_physical(address, into)
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         self.check(address, size_of_val(into))?;
         copy::read_physical_table(address, into)
     }
@@ -109,11 +109,11 @@ impl OldMemory for OldRam {
 pub(crate) struct Mapped;
 
 impl OldMemory for Mapped {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         copy::read_physical(address, into)
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         copy::read_physical_table(address, into)
     }
 }
@@ -150,13 +150,13 @@ mod tests {
         let old = OldRam::map(&mut space, [Range::new(start, start + 3 * PAGE_SIZE)].into_iter(), &[ours]);
 
         let mut bytes = [0; 16];
-        assert_eq!(old.read(start + PAGE_SIZE - 16, &mut bytes), Ok(()));
+        assert_eq!(old.read((start + PAGE_SIZE - 16).into(), &mut bytes), Ok(()));
         assert_eq!(bytes, [7; 16]);
         for outside in [start + PAGE_SIZE - 15, start + PAGE_SIZE, start + 3 * PAGE_SIZE - 8, u64::MAX - 3] {
-            assert!(old.read(outside, &mut bytes).is_err(), "{outside:#x}");
+            assert!(old.read(outside.into(), &mut bytes).is_err(), "{outside:#x}");
         }
-        assert_eq!(old.read_table(start + 2 * PAGE_SIZE, &mut [0; 512]), Ok(()));
-        assert!(old.read_table(start + PAGE_SIZE, &mut [0; 512]).is_err());
+        assert_eq!(old.read_table((start + 2 * PAGE_SIZE).into(), &mut [0; 512]), Ok(()));
+        assert!(old.read_table((start + PAGE_SIZE).into(), &mut [0; 512]).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kdump::{Bitmap, Page, ReadError, Reader};
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, Unreadable};
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Unreadable};
 use vmcore::Ram;
 
 use crate::{DumpError, FileView};
@@ -68,9 +68,9 @@ impl Compressed {
 }
 
 impl OldMemory for Compressed {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         let unreadable = Unreadable { address, len: into.len() as u64 };
-        self.with(|session| session.read(address, into)).map_err(|_| unreadable)
+        self.with(|session| session.read(address.get(), into)).map_err(|_| unreadable)
     }
 
     /// What cannot be read of the bitmap is not cleared: its pages are missing.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kdump::Page;
-use machine::{OldMemory, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Unreadable};
 use vmcore::{Kernel, Level, Medium, Note, Notes, Ram, Segment, VmcoreInfo};
 
 use crate::compressed::Compressed;
@@ -191,7 +191,7 @@ impl Dump {
 
 /// The memory of either format.
 impl OldMemory for Dump {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         match &self.content {
             Content::Kdump(dump) => dump.read(address, into),
             Content::Elf(core) => core.memory.read(address, into),

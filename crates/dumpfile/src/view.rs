@@ -79,7 +79,7 @@ impl FileView {
 
 impl Medium for FileView {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        let unreadable = Unreadable { address: offset, len: into.len() as u64 };
+        let unreadable = Unreadable { address: offset.into(), len: into.len() as u64 };
         self.copy(offset, into).map_err(|_| unreadable)
     }
 }

@@ -62,7 +62,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
         // What earlier passes stored.
         saved.push((steps.get(), pages.statistics().done));
-        while pages.write_next(&mut *wanted, |pfn, page| memory.read(pfn * PAGE_SIZE, page))?.is_some() {
+        while pages.write_next(&mut *wanted, |pfn, page| memory.read_page(pfn, page))?.is_some() {
             if pages.statistics().done.is_multiple_of(SAVED) {
                 pages.save()?;
                 saved.push((steps.get(), pages.statistics().done));
@@ -115,7 +115,7 @@ impl Found {
                     continue;
                 }
             }
-            memory.read(pfn * PAGE_SIZE, &mut expected).unwrap();
+            memory.read_page(pfn, &mut expected).unwrap();
             assert!(page == expected, "page {pfn:#x}");
         }
         pages

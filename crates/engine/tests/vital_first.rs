@@ -31,7 +31,7 @@ fn a_page_that_readers_need_is_there_though_the_device_ends_long_before_it() {
     let mut disk = Disk(vec![0xA5; 2 << 20]);
     let Begun { mut pages, .. } = source.begin(&mut disk, Codec::None).unwrap();
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
-        while pages.write_next(&mut *wanted, |pfn, page| memory.read(pfn * PAGE_SIZE, page))?.is_some() {}
+        while pages.write_next(&mut *wanted, |pfn, page| memory.read_page(pfn, page))?.is_some() {}
         Ok(())
     });
     assert_eq!(written, Err(WriteError::Full));

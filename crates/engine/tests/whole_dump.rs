@@ -5,7 +5,7 @@
 use engine::{Begun, Source};
 use fixtures::Disk;
 use kdump::{Bitmap, Codec, Reader};
-use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Range, Table, Unreadable};
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
 const INFO: &[u8] = b"OSRELEASE=6.1.0-test\nCRASHTIME=1795330431\n";
@@ -19,13 +19,13 @@ const BROKEN: u64 = 20;
 struct Memory;
 
 impl OldMemory for Memory {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        into.fill((address / PAGE_SIZE % 251) as u8);
-        let readable = address / PAGE_SIZE != BROKEN;
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
+        into.fill((address.pfn().get() % 251) as u8);
+        let readable = address.pfn() != Pfn::new(BROKEN);
         readable.then_some(()).ok_or(Unreadable { address, len: into.len() as u64 })
     }
 
-    fn read_table(&self, address: u64, _: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, _: &mut Table) -> Result<(), Unreadable> {
         Err(Unreadable { address, len: PAGE_SIZE })
     }
 }
@@ -49,7 +49,7 @@ fn what_is_known_of_a_kernel_is_what_the_dump_says_of_it() {
     let Begun { mut pages, counts } = source.begin(&mut disk, Codec::Zlib).unwrap();
     assert_eq!((counts.ram, counts.kept(), counts.unknown), (ram.pages(), ram.pages(), ram.pages()));
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
-        while pages.write_next(&mut *wanted, |pfn, page| Memory.read(pfn * PAGE_SIZE, page))?.is_some() {}
+        while pages.write_next(&mut *wanted, |pfn, page| Memory.read_page(pfn, page))?.is_some() {}
         Ok(())
     });
     assert_eq!(written, Ok(()));

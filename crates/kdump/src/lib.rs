@@ -29,9 +29,9 @@
 //! bitmaps.push(&[0b1111_1111], &[0b0000_0101])?; // eight frames exist, the first and the third are kept
 //! let mut pages = bitmaps.finish()?;
 //! // A dump that is cut short has the first page frames rather than the others.
-//! while pages.write_next(|pfn| pfn < 2, |pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
+//! while pages.write_next(|pfn| pfn < 2, |pfn, page| memory.read_page(pfn, page))?.is_some() {}
 //! pages.next_pass()?;
-//! while pages.write_next(|_| true, |pfn, page| memory.read(pfn * 4096, page))?.is_some() {}
+//! while pages.write_next(|_| true, |pfn, page| memory.read_page(pfn, page))?.is_some() {}
 //! let ended = pages.finish();
 //! # ended.error.map_or(Ok(()), Err) }
 //! ```

@@ -21,17 +21,17 @@
 //! struct Saved<'a>(&'a [u8]);
 //!
 //! impl OldMemory for Saved<'_> {
-//!     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+//!     fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
 //!         let unreadable = Unreadable { address, len: into.len() as u64 };
-//!         let found = self.0.get(address as usize..).and_then(|rest| rest.get(..into.len()));
+//!         let found = self.0.get(address.get() as usize..).and_then(|rest| rest.get(..into.len()));
 //!         into.copy_from_slice(found.ok_or(unreadable)?);
 //!         Ok(())
 //!     }
 //! }
 //!
 //! let memory = Saved(&[1, 0, 0, 0, 0, 0, 0, 0, 2]);
-//! assert_eq!(memory.read_u64(0), Ok(1));
-//! assert!(memory.read_u64(2).is_err());
+//! assert_eq!(memory.read_u64(0.into()), Ok(1));
+//! assert!(memory.read_u64(2.into()).is_err());
 //!
 //! let touched = Range::<PhysicalAddress>::from(0x1800..0x3001).touched_frames();
 //! assert_eq!(touched, Range::from(1..4));

@@ -1,5 +1,7 @@
 //! The two kinds of memory: the dead kernel's, which is read, and the capture kernel's own, which hardware reads too.
 
+use crate::{Pfn, PhysicalAddress};
+
 /// Bytes in a page frame.
 pub const PAGE_SIZE: u64 = 4096;
 /// Binary logarithm of [`PAGE_SIZE`].
@@ -14,8 +16,8 @@ pub type Table = [u64; ENTRIES];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{len:#x} bytes at {address:#x} are not in the old kernel's memory")]
 pub struct Unreadable {
-    /// Physical address that was asked for.
-    pub address: u64,
+    /// Where the bytes were asked for.
+    pub address: PhysicalAddress,
     /// How many bytes.
     pub len: u64,
 }
@@ -36,10 +38,10 @@ pub enum CopyError {
 /// Devices may still be writing to it, so what is read twice may differ: copy first, then check the copy.
 pub trait OldMemory {
     /// Copies memory from `address` into `into`; `into` is unspecified after an error.
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable>;
 
     /// Copies a page frame of 64-bit entries; every word of `into` is written unless this fails.
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let mut bytes = [[0; 8]; ENTRIES];
         self.read(address, bytes.as_flattened_mut())?;
         *into = bytes.map(u64::from_le_bytes);
@@ -49,7 +51,7 @@ pub trait OldMemory {
     /// Copies the page frame of that number as a dump stores it. Memory that knows of frames of which only a part is RAM has
     /// zeros for the rest.
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
-        self.read(pfn.saturating_mul(PAGE_SIZE), page)
+        self.read(Pfn::new(pfn).address(), page)
     }
 
     /// Clears the bits of page frames that were left out on purpose when this memory was saved: they are not missing. Bit `n`,
@@ -57,7 +59,7 @@ pub trait OldMemory {
     fn keep_saved(&self, _first_pfn: u64, _bits: &mut [u8]) {}
 
     /// Reads a little-endian 64-bit value.
-    fn read_u64(&self, address: u64) -> Result<u64, Unreadable> {
+    fn read_u64(&self, address: PhysicalAddress) -> Result<u64, Unreadable> {
         let mut bytes = [0; 8];
         self.read(address, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
@@ -78,7 +80,7 @@ pub trait Frames {
     ///
     /// This is the one way to a frame that was not zeroed: what it held before is never seen, because
     /// [`OldMemory::read_table`] writes all of it or fails, and then the frame is handed to nobody.
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
         let frame = self.allocate().ok_or(CopyError::OutOfFrames)?;
         match old.read_table(address, self.table_mut(frame)) {
             Ok(()) => Ok(frame),

@@ -97,23 +97,23 @@ pub struct OldRam {
 }
 
 impl OldMemory for OldRam {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         let mut world = self.world.borrow_mut();
         world.step();
         world.before_reading();
         let error = Unreadable { address, len: into.len() as u64 };
-        let range = Range::sized(PhysicalAddress::new(address), error.len).ok_or(error)?;
+        let range = Range::sized(address, error.len).ok_or(error)?;
         let readable = range.is_empty() || world.memory.is(range, MemoryKind::Old);
         if readable { world.memory.read_bytes(range.start, into).ok_or(error) } else { Err(error) }
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let mut world = self.world.borrow_mut();
         world.step();
         world.before_reading();
         let error = Unreadable { address, len: PAGE_SIZE };
-        let range = Range::sized(PhysicalAddress::new(address), PAGE_SIZE).ok_or(error)?;
-        if !address.is_multiple_of(PAGE_SIZE) || !world.memory.is(range, MemoryKind::Old) {
+        let range = Range::sized(address, PAGE_SIZE).ok_or(error)?;
+        if !address.is_aligned(PAGE_SIZE) || !world.memory.is(range, MemoryKind::Old) {
             return Err(error);
         }
         *into = world.memory.page(range.start);

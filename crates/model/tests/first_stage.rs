@@ -88,7 +88,7 @@ fn addresses_are_sign_extended_and_pages_are_of_two_sizes() {
 fn leaf(machine: &Machine, iova: u64) -> u64 {
     use machine::OldMemory;
     let old = machine.old_memory();
-    let word = |address: u64| old.read_u64(address).expect("a table in memory");
+    let word = |address: u64| old.read_u64(address.into()).expect("a table in memory");
     let frame = |word: u64| word & 0x000F_FFFF_FFFF_F000;
     let context = frame(word(machine.root(0).get()));
     let directory = frame(word(context + u64::from(DEVICE) * 32));

@@ -133,7 +133,7 @@ fn overwritten_words_are_in_old_memory_only() {
     let plain = Scenario::random(1, SIZE);
     let words = vec![(0x5000.into(), 7), (0x200_0000.into(), 7)];
     let machine = Scenario { words, ..plain }.machine();
-    assert_eq!(machine.old_memory().read_u64(0x5000), Ok(7));
+    assert_eq!(machine.old_memory().read_u64(0x5000.into()), Ok(7));
     assert!(machine.old_pages_changed().is_empty());
 }
 

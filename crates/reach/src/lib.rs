@@ -90,7 +90,7 @@ impl<'m, M: OldMemory> Tables<'m, M> {
     /// Copies a table.
     fn table(&self, address: PhysicalAddress) -> Result<Table, Obstacle> {
         let mut table = [0; ENTRIES];
-        match self.memory.read_table(address.get(), &mut table) {
+        match self.memory.read_table(address, &mut table) {
             Ok(()) => Ok(table),
             Err(_) => Err(Obstacle::Unreadable(address)),
         }

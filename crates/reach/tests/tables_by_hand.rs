@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, Position, Table, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Position, Table, Unreadable};
 use proptest::prelude::*;
 use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, UnitSetup};
 use vtd::capability::{Capability, ExtendedCapability};
@@ -18,15 +18,15 @@ struct Words(BTreeMap<u64, u64>);
 const END: u64 = 0x10_0000;
 
 impl OldMemory for Words {
-    fn read(&self, address: u64, _: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, _: &mut [u8]) -> Result<(), Unreadable> {
         Err(Unreadable { address, len: 0 })
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
-        if address >= END {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
+        if address.get() >= END {
             return Err(Unreadable { address, len: 4096 });
         }
-        for (at, word) in (address..).step_by(8).zip(into) {
+        for (at, word) in (address.get()..).step_by(8).zip(into) {
             *word = self.0.get(&at).copied().unwrap_or(0);
         }
         Ok(())

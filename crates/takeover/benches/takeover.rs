@@ -6,7 +6,7 @@ mod world;
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use machine::{ENTRIES, OldMemory, PAGE_SIZE, Table, Unreadable};
+use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress, Table, Unreadable};
 use takeover::Outcome;
 use world::{ALLOWED, OLD, Pool, scattered, tables};
 
@@ -55,28 +55,28 @@ const LOWER: u64 = OLD + 0x100_0000;
 const LEAF_TABLES: u64 = OLD + 0x1_0000_0000;
 
 impl OldMemory for Terabyte {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         Err(Unreadable { address, len: into.len() as u64 })
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let fill = |into: &mut Table, first: u64, count: usize| {
             into[count..].fill(0);
             let entries = (first..).step_by(PAGE_SIZE as usize);
             into[..count].iter_mut().zip(entries).for_each(|(entry, table)| *entry = table | ALLOWED);
         };
         let entries = ENTRIES as u64;
-        match address {
+        match address.get() {
             LEAF_TABLES.. => {
-                let first = (address - LEAF_TABLES) / PAGE_SIZE * entries;
+                let first = (address.get() - LEAF_TABLES) / PAGE_SIZE * entries;
                 into.iter_mut().zip(first..).for_each(|(entry, leaf)| *entry = (self.page)(leaf) | ALLOWED);
             }
-            LOWER.. => fill(into, LEAF_TABLES + (address - LOWER) * entries, ENTRIES),
-            MIDDLE.. => fill(into, LOWER + (address - MIDDLE) * entries, ENTRIES),
+            LOWER.. => fill(into, LEAF_TABLES + (address.get() - LOWER) * entries, ENTRIES),
+            MIDDLE.. => fill(into, LOWER + (address.get() - MIDDLE) * entries, ENTRIES),
             TOP => fill(into, MIDDLE, 2),
             _ => {
                 into.fill(0);
-                let root = address == OLD;
+                let root = address.get() == OLD;
                 let at = if root { 0 } else { 0x20 };
                 into[at] = if root { OLD + PAGE_SIZE } else { TOP } | 1;
                 into[at + 1] = if root { 0 } else { 7 << 8 | 2 };

@@ -173,7 +173,7 @@ pub(crate) fn copy_table(
     own: OwnMemory<'_>,
 ) -> Result<PhysicalAddress, Danger> {
     own.refuse_table(address)?;
-    let copy = frames.allocate_copy(old, address.get());
+    let copy = frames.allocate_copy(old, address);
     copy.map(PhysicalAddress::new).map_err(|error| match error {
         CopyError::OutOfFrames => Danger::OverBudget,
         CopyError::Unreadable(_) => Danger::TableUnreadable(address),
@@ -189,7 +189,7 @@ pub(crate) fn read_table(
     own: OwnMemory<'_>,
 ) -> Result<(), Danger> {
     own.refuse_table(address)?;
-    old.read_table(address.get(), frames.table_mut(frame.get())).map_err(|_| Danger::TableUnreadable(address))
+    old.read_table(address, frames.table_mut(frame.get())).map_err(|_| Danger::TableUnreadable(address))
 }
 
 /// An empty table, published.

@@ -17,7 +17,7 @@ struct Loaded(Vec<u8>);
 impl Medium for Loaded {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Unreadable> {
         let found = self.0.get(offset as usize..).and_then(|rest| rest.get(..into.len()));
-        into.copy_from_slice(found.ok_or(Unreadable { address: offset, len: into.len() as u64 })?);
+        into.copy_from_slice(found.ok_or(Unreadable { address: offset.into(), len: into.len() as u64 })?);
         Ok(())
     }
 }

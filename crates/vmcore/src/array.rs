@@ -101,7 +101,7 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         let physical = self.physical(address, len);
         let into = self.buffer.as_mut_bytes().get_mut(..len as usize)?;
         match physical {
-            Some(physical) => self.memory.read(physical.get(), into).ok(),
+            Some(physical) => self.memory.read(physical, into).ok(),
             None => self.space.read(self.memory, address, into).ok(),
         }
     }

@@ -65,8 +65,7 @@ impl<F: Medium> CoreFile<F> {
     }
 
     /// Where `address` is in the file, and how many bytes from there on.
-    fn locate(&self, address: u64) -> Option<Range<u64>> {
-        let address = PhysicalAddress::new(address);
+    fn locate(&self, address: PhysicalAddress) -> Option<Range<u64>> {
         let after = self.pieces.partition_point(|piece| piece.physical.end <= address);
         let piece = self.pieces.get(after).filter(|piece| piece.physical.contains(address))?;
         let start = piece.stored_at.checked_add(address.count_since(piece.physical.start))?;
@@ -75,18 +74,18 @@ impl<F: Medium> CoreFile<F> {
 }
 
 impl<F: Medium> OldMemory for CoreFile<F> {
-    fn read(&self, mut address: u64, mut into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, mut address: PhysicalAddress, mut into: &mut [u8]) -> Result<(), Unreadable> {
         while !into.is_empty() {
             let unreadable = Unreadable { address, len: into.len() as u64 };
             let place = self.locate(address).ok_or(unreadable)?;
             let (now, later) = into.split_at_mut(into.len().min(place.len() as usize));
             self.file.read_at(place.start, now).map_err(|_| unreadable)?;
-            (address, into) = (address.wrapping_add(now.len() as u64), later);
+            (address, into) = (address.saturating_add(now.len() as u64), later);
         }
         Ok(())
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let unreadable = Unreadable { address, len: PAGE_SIZE };
         let place = self.locate(address).filter(|place| place.len() >= PAGE_SIZE).ok_or(unreadable)?;
         let mut bytes = [[0; 8]; ENTRIES];
@@ -97,17 +96,17 @@ impl<F: Medium> OldMemory for CoreFile<F> {
 
     /// What of a page is no RAM reads as zeros, as with makedumpfile. At least a part must be RAM.
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
-        let frame = Unreadable { address: pfn.saturating_mul(PAGE_SIZE), len: PAGE_SIZE };
+        let frame = Unreadable { address: Pfn::new(pfn).address(), len: PAGE_SIZE };
         if self.read(frame.address, page).is_ok() {
             return Ok(());
         }
-        let whole = Range::sized(PhysicalAddress::new(frame.address), PAGE_SIZE).ok_or(frame)?;
+        let whole = Range::sized(frame.address, PAGE_SIZE).ok_or(frame)?;
         page.fill(0);
         let mut parts = self.within(whole).peekable();
         parts.peek().ok_or(frame)?;
         for part in parts {
             let (start, end) = (part.start.count_since(whole.start), part.end.count_since(whole.start));
-            self.read(part.start.get(), &mut page[start as usize..end as usize])?;
+            self.read(part.start, &mut page[start as usize..end as usize])?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What core headers and notes are read from.
 
-use machine::{OldMemory, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Unreadable};
 
 /// Bytes that a core header speaks of by their place.
 ///
@@ -15,6 +15,6 @@ pub trait Medium {
 
 impl<M: OldMemory> Medium for M {
     fn read_at(&self, place: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        self.read(place, into)
+        self.read(PhysicalAddress::new(place), into)
     }
 }

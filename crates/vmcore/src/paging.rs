@@ -102,7 +102,7 @@ impl AddressSpace {
             let mapping = self.translate(memory, address)?;
             let len = mapping.len.min(rest.len() as u64);
             let (now, later) = rest.split_at_mut(len as usize);
-            memory.read(mapping.physical.get(), now).map_err(|_| Unmapped(address))?;
+            memory.read(mapping.physical, now).map_err(|_| Unmapped(address))?;
             (address, rest) = (address.get().wrapping_add(len).into(), later);
         }
         Ok(())
@@ -120,7 +120,7 @@ impl AddressSpace {
         for level in (1..=self.levels).rev() {
             let size = span(level);
             let index = address.get() / size % 512;
-            let entry = memory.read_u64(table.get() + index * 8).ok()?;
+            let entry = memory.read_u64(table.saturating_add(index * 8)).ok()?;
             match self.target(entry, level)? {
                 Target::Memory(page) => {
                     let offset = address.get() % size;

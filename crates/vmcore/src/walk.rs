@@ -111,6 +111,6 @@ impl<M: OldMemory, V: FnMut(Entry) -> Way> Walk<'_, M, V> {
     fn may_read(&mut self, table: PhysicalAddress, into: &mut Table) -> bool {
         let left = self.tables_left.checked_sub(1);
         self.tables_left = left.unwrap_or(0);
-        left.is_some() && self.memory.read_table(table.get(), into).is_ok()
+        left.is_some() && self.memory.read_table(table, into).is_ok()
     }
 }

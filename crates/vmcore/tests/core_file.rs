@@ -34,18 +34,18 @@ fn open(size: u64, loads: &[Load]) -> CoreFile<Memory> {
 }
 
 fn unreadable(address: u64, len: u64) -> Unreadable {
-    Unreadable { address, len }
+    Unreadable { address: address.into(), len }
 }
 
 #[test]
 fn memory_is_found_where_its_segment_stores_it() {
     let memory = open(0x10000, &[[0x4000, 0x10_0000, 0x3000, 0x3000], [0x2000, 0x1000, 0x2000, 0x2000]]);
-    assert_eq!(memory.read_u64(0x10_0008), Ok(0x4008));
-    assert_eq!(memory.read_u64(0x2ff8), Ok(0x3ff8));
-    assert_eq!(memory.read_u64(0x3000), Err(unreadable(0x3000, 8)));
+    assert_eq!(memory.read_u64(0x10_0008.into()), Ok(0x4008));
+    assert_eq!(memory.read_u64(0x2ff8.into()), Ok(0x3ff8));
+    assert_eq!(memory.read_u64(0x3000.into()), Err(unreadable(0x3000, 8)));
     assert_eq!(memory.expected_len(), 0x7000);
     let mut table = [0; 512];
-    memory.read_table(0x10_2000, &mut table).unwrap();
+    memory.read_table(0x10_2000.into(), &mut table).unwrap();
     assert_eq!((table[0], table[511]), (0x6000, 0x6ff8));
 }
 
@@ -53,7 +53,7 @@ fn memory_is_found_where_its_segment_stores_it() {
 fn a_read_goes_on_in_the_next_segment() {
     let memory = open(0x10000, &[[0x5000, 0x2000, 0x1000, 0x1000], [0x3000, 0x1000, 0x1000, 0x1000]]);
     let mut words = [[0; 8]; 2];
-    memory.read(0x1ff8, words.as_flattened_mut()).unwrap();
+    memory.read(0x1ff8.into(), words.as_flattened_mut()).unwrap();
     assert_eq!(words.map(u64::from_le_bytes), [0x3ff8, 0x5000]);
 }
 
@@ -61,9 +61,9 @@ fn a_read_goes_on_in_the_next_segment() {
 #[test]
 fn of_overlapping_segments_the_one_that_begins_first_counts() {
     let memory = open(0x10000, &[[0x8000, 0x2000, 0x4000, 0x4000], [0x2000, 0x1000, 0x3000, 0x3000]]);
-    assert_eq!(memory.read_u64(0x2000), Ok(0x3000));
-    assert_eq!(memory.read_u64(0x4000), Ok(0xa000));
-    assert_eq!(memory.read_u64(0x6000), Err(unreadable(0x6000, 8)));
+    assert_eq!(memory.read_u64(0x2000.into()), Ok(0x3000));
+    assert_eq!(memory.read_u64(0x4000.into()), Ok(0xa000));
+    assert_eq!(memory.read_u64(0x6000.into()), Err(unreadable(0x6000, 8)));
 }
 
 /// The first word of each half of a page.
@@ -103,7 +103,7 @@ fn what_a_segment_has_in_memory_only_was_left_out_unless_another_has_it() {
 #[test]
 fn a_file_that_was_cut_short_lacks_what_was_cut_off() {
     let memory = open(0x3000, &[[0x2000, 0x1000, 0x2000, 0x2000]]);
-    assert_eq!(memory.read_u64(0x1000), Ok(0x2000));
+    assert_eq!(memory.read_u64(0x1000.into()), Ok(0x2000));
     assert_eq!(halves(&memory, 2), Err(unreadable(0x2000, 4096)));
     assert_eq!(memory.expected_len(), 0x4000);
 }
@@ -111,8 +111,8 @@ fn a_file_that_was_cut_short_lacks_what_was_cut_off() {
 #[test]
 fn memory_that_was_left_out_of_a_segment_cannot_be_read() {
     let memory = open(0x10000, &[[0x2000, 0x1000, 0x1000, 0x3000]]);
-    assert_eq!(memory.read_u64(0x1ff8), Ok(0x2ff8));
-    assert_eq!(memory.read_u64(0x2000), Err(unreadable(0x2000, 8)));
+    assert_eq!(memory.read_u64(0x1ff8.into()), Ok(0x2ff8));
+    assert_eq!(memory.read_u64(0x2000.into()), Err(unreadable(0x2000, 8)));
 }
 
 proptest! {
@@ -129,7 +129,7 @@ proptest! {
         };
         let places: Vec<_> = loads.iter().filter_map(stored).collect();
         let mut byte = [0];
-        let read = memory.read(address, &mut byte).is_ok();
+        let read = memory.read(address.into(), &mut byte).is_ok();
         // Below 0x2000 are headers.
         let fits = |at: &u64| *at < 0x2000 || byte[0] == (at & !7).to_le_bytes()[*at as usize % 8];
         prop_assert_eq!(read, places.iter().any(fits), "{:x?}", places);
@@ -138,9 +138,9 @@ proptest! {
     #[test]
     fn no_numbers_break_it(loads in prop::collection::vec(any::<[u64; 4]>(), 0..12), address in any::<u64>()) {
         let memory = open(0x10000, &loads);
-        let _ = (memory.read_u64(address), memory.expected_len(), memory.read_table(address & !0xfff, &mut [0; 512]));
+        let _ = (memory.read_u64(address.into()), memory.expected_len(), memory.read_table((address & !0xfff).into(), &mut [0; 512]));
         for [_, physical, ..] in loads {
-            let _ = (memory.read_u64(physical), halves(&memory, physical / 4096));
+            let _ = (memory.read_u64(physical.into()), halves(&memory, physical / 4096));
         }
     }
 }

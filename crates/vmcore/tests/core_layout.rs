@@ -48,8 +48,8 @@ fn kept_pages_are_found_again_and_others_are_not_there() {
     ];
     assert!(places.eq(expected));
     let core = CoreFile::new(file, &header).unwrap();
-    assert_eq!((core.read_u64(0x3000), core.read_u64(0x6000)), (Ok(0x3000), Ok(0x6000)));
-    assert!(core.read_u64(0x4000).is_err());
+    assert_eq!((core.read_u64(0x3000.into()), core.read_u64(0x6000.into())), (Ok(0x3000), Ok(0x6000)));
+    assert!(core.read_u64(0x4000.into()).is_err());
 }
 
 #[test]
@@ -113,7 +113,7 @@ proptest! {
             let address = pfn * PAGE_SIZE;
             let there = kept.contains(pfn) && !missing.contains(pfn);
             prop_assert_eq!(header.ram().contains(pfn), there);
-            prop_assert_eq!(core.read_u64(address).ok(), there.then_some(address));
+            prop_assert_eq!(core.read_u64(address.into()).ok(), there.then_some(address));
         }
     }
 }

@@ -7,7 +7,7 @@ use fixtures::info::UP_TO_6_2;
 use fixtures::kernel::{ARRAYS, HEAD, IN_USE, Page, SLAB, TAIL, describe, machine, vmcoreinfo};
 use std::cell::Cell;
 
-use machine::{OldMemory, Range, Table, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Range, Table, Unreadable};
 use proptest::prelude::*;
 use vmcore::{Kernel, Ram, Vital, VmcoreInfo};
 
@@ -152,13 +152,13 @@ struct Maze {
 }
 
 impl OldMemory for Maze {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         self.sound.read(address, into)
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         self.tables_read.set(self.tables_read.get() + 1);
-        if address < self.first_odd {
+        if address.get() < self.first_odd {
             return self.sound.read_table(address, into);
         }
         for (index, entry) in (0..).zip(into) {

@@ -78,7 +78,7 @@ impl<M: OldMemory> Pages<'_, M> {
 
     /// Copies pages that follow each other.
     fn copy_batch(&mut self, address: u64, pages: &mut [AlignedPage]) -> Result<()> {
-        if self.memory.read(address, pages.as_mut_bytes()).is_ok() {
+        if self.memory.read(address.into(), pages.as_mut_bytes()).is_ok() {
             return self.store(address, pages);
         }
         for (address, page) in (address..).step_by(BLOCK).zip(pages) {

@@ -160,7 +160,7 @@ fn next(waiting: &Receiver<Job>, worker: &mut Worker<'_, impl OldMemory>) -> Opt
 #[cfg(test)]
 mod tests {
     use kdump::{Codec, Header, NoteSegment, Utsname};
-    use machine::{Table, Unreadable};
+    use machine::{PhysicalAddress, Table, Unreadable};
 
     use super::*;
 
@@ -170,13 +170,13 @@ mod tests {
     }
 
     impl OldMemory for Trap {
-        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-            let read = address..address + into.len() as u64;
+        fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
+            let read = address.get()..address.get() + into.len() as u64;
             assert!(!read.contains(&self.address), "this read is a mistake");
             Ok(())
         }
 
-        fn read_table(&self, address: u64, _: &mut Table) -> Result<(), Unreadable> {
+        fn read_table(&self, address: PhysicalAddress, _: &mut Table) -> Result<(), Unreadable> {
             Err(Unreadable { address, len: 4096 })
         }
     }

@@ -1,7 +1,7 @@
 //! The work of each thread: it reads pages, compresses them, and fills pieces of the file with them.
 
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Room, WriteError};
-use machine::OldMemory;
+use machine::{OldMemory, Pfn};
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
@@ -78,7 +78,7 @@ fn read<'a>(
     let mut pages = Vec::with_capacity(frames.len());
     for run in frames.chunk_by(|this, next| this.pfn() + 1 == next.pfn()) {
         let (now, later) = std::mem::take(&mut room).split_at_mut(run.len());
-        let whole = memory.read(run[0].pfn() * BLOCK as u64, now.as_mut_bytes()).is_ok();
+        let whole = memory.read(Pfn::new(run[0].pfn()).address(), now.as_mut_bytes()).is_ok();
         pages.extend(run.iter().zip(now).map(|(frame, AlignedPage(page))| {
             let is_there = whole || memory.read_page(frame.pfn(), page).is_ok();
             is_there.then_some(&*page)

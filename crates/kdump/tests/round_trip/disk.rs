@@ -227,7 +227,7 @@ fn write_pass(
 pub(crate) fn fetch(frame: &Frame, pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
     match frame {
         Frame::Kept(content) => page.copy_from_slice(&content[..]),
-        Frame::Unreadable => return Err(machine::Unreadable { address: pfn * 4096, len: 4096 }),
+        Frame::Unreadable => return Err(machine::Unreadable { address: (pfn * 4096).into(), len: 4096 }),
         Frame::Hole | Frame::Excluded => unreachable!("page frame {pfn} was not to be read"),
     }
     Ok(())

@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use machine::{Clock, CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, Range, Registers, Table, Unreadable};
+use machine::{
+    Clock, CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table,
+    Unreadable,
+};
 use takeover::{Limits, Report, Surroundings, Unit};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{ContextCommand, IotlbCommand};
@@ -28,12 +31,12 @@ pub(crate) struct Page(pub(crate) Table);
 pub(crate) struct Tables(pub(crate) Vec<Page>);
 
 impl OldMemory for Tables {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         Err(Unreadable { address, len: into.len() as u64 })
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
-        let index = address.wrapping_sub(OLD) / PAGE_SIZE;
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
+        let index = address.get().wrapping_sub(OLD) / PAGE_SIZE;
         let table = self.0.get(index as usize).ok_or(Unreadable { address, len: PAGE_SIZE })?;
         into.copy_from_slice(&table.0);
         Ok(())
@@ -106,7 +109,7 @@ impl Frames for Pool {
         Some(frame)
     }
 
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: u64) -> Result<u64, CopyError> {
+    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
         let frame = self.take().ok_or(CopyError::OutOfFrames)?;
         old.read_table(address, self.table_mut(frame)).map(|()| frame).map_err(CopyError::from)
     }

@@ -3,7 +3,7 @@
 //! Between the takeover and the machine stand ports that do one thing wrong.
 
 use crate::common::{PLENTY, take_over, with_habits};
-use machine::{Frames, OldMemory, Registers, Table, Unreadable};
+use machine::{Frames, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
@@ -132,11 +132,11 @@ struct ForgetfulMemory {
 }
 
 impl OldMemory for ForgetfulMemory {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         self.inner.read(address, into)
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         self.inner.read_table(address, into)?;
         if self.reads_left.replace(self.reads_left.get().wrapping_sub(1)) == 0 {
             into.fill(0);

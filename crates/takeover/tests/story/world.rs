@@ -188,13 +188,13 @@ impl Clock for World {
 pub(crate) struct OldRam(pub(crate) Shared);
 
 impl OldMemory for OldRam {
-    fn read(&self, _: u64, _: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, _: PhysicalAddress, _: &mut [u8]) -> Result<(), Unreadable> {
         unreachable!("tables are read whole")
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         let error = Unreadable { address, len: PAGE_SIZE };
-        *into = **self.0.old.borrow().get(&address).ok_or(error)?;
+        *into = **self.0.old.borrow().get(&address.get()).ok_or(error)?;
         Ok(())
     }
 }

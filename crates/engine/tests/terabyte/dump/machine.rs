@@ -4,7 +4,7 @@
 //! processes, and the others free; one of 1024 is the kernel's. Page tables, the table of sections and the array of `struct page`
 //! are where VMCOREINFO says, so nothing knows that this is no real memory.
 
-use machine::{OldMemory, PAGE_SIZE, Range, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
 
 const DIRECT: u64 = 0xffff_8880_0000_0000;
 const VMEMMAP: u64 = 0xffff_ea00_0000_0000;
@@ -167,13 +167,13 @@ impl Machine {
 }
 
 impl OldMemory for Machine {
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
         let unreadable = Unreadable { address, len: into.len() as u64 };
         let all = Range::sized(address, into.len() as u64).ok_or(unreadable)?;
-        if all.end > self.frames * PAGE_SIZE {
+        if all.end.get() > self.frames * PAGE_SIZE {
             return Err(unreadable);
         }
-        let (mut at, mut rest) = (address, into);
+        let (mut at, mut rest) = (address.get(), into);
         while !rest.is_empty() {
             let offset = (at % PAGE_SIZE) as usize;
             let (now, later) = rest.split_at_mut(rest.len().min(PAGE_SIZE as usize - offset));
@@ -183,9 +183,9 @@ impl OldMemory for Machine {
         Ok(())
     }
 
-    fn read_table(&self, address: u64, into: &mut Table) -> Result<(), Unreadable> {
+    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         for (index, entry) in (0..).zip(into) {
-            *entry = self.word(address, index);
+            *entry = self.word(address.get(), index);
         }
         Ok(())
     }

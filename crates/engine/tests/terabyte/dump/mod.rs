@@ -49,7 +49,7 @@ pub(crate) fn dump(machine: &Machine, codec: Codec) -> Dumped {
     let choosing = start.elapsed();
     let mut passes = Vec::new();
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
-        while pages.write_next(&mut *wanted, |pfn, page| machine.read(pfn * PAGE_SIZE, page))?.is_some() {}
+        while pages.write_next(&mut *wanted, |pfn, page| machine.read_page(pfn, page))?.is_some() {}
         passes.push(start.elapsed());
         Ok(())
     });
