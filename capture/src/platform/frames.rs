@@ -17,8 +17,8 @@ const CACHE_LINE: usize = 64;
 pub(crate) struct FramePool {
     pages: Pages,
     /// Frames below this one have been handed out at least once.
-    unused: u64,
-    released: Vec<u64>,
+    unused: PhysicalAddress,
+    released: Vec<PhysicalAddress>,
 }
 
 impl FramePool {
@@ -29,7 +29,7 @@ impl FramePool {
 
     /// A pool of these frames.
     pub(crate) fn of(pages: Pages) -> Self {
-        Self { unused: pages.range().start, pages, released: Vec::new() }
+        Self { unused: pages.range().start.into(), pages, released: Vec::new() }
     }
 
     /// All of the pool's memory.
@@ -39,37 +39,42 @@ impl FramePool {
 
     /// How many frames are handed out.
     pub(crate) fn used(&self) -> usize {
-        ((self.unused - self.range().start) / PAGE_SIZE) as usize - self.released.len()
+        ((self.unused.get() - self.range().start) / PAGE_SIZE) as usize - self.released.len()
     }
 
-    fn next_unused(&mut self) -> Option<u64> {
-        let frame = self.unused;
-        self.unused += if frame < self.range().end { PAGE_SIZE } else { return None };
+    fn next_unused(&mut self) -> Option<PhysicalAddress> {
+        let frame = Some(self.unused).filter(|frame| frame.get() < self.range().end)?;
+        self.unused = frame.saturating_add(PAGE_SIZE);
         Some(frame)
     }
 
     /// A frame as its last user left it.
-    fn take(&mut self) -> Option<u64> {
+    fn take(&mut self) -> Option<PhysicalAddress> {
         self.released.pop().or_else(|| self.next_unused())
     }
 
     /// A pointer to a frame of this pool that was handed out; any other frame is a bug.
-    fn pointer(&self, frame: u64) -> *mut Table {
-        let ours = self.range().start <= frame && frame < self.unused && frame.is_multiple_of(PAGE_SIZE);
+    fn pointer(&self, frame: PhysicalAddress) -> *mut Table {
+        let handed_out = Range::new(self.range().start.into(), self.unused);
+        let ours = handed_out.contains(frame) && frame.is_aligned(PAGE_SIZE);
         assert!(ours, "{frame:#x} is no frame of this pool");
-        self.pages.start().wrapping_add((frame - self.range().start) as usize).cast()
+        self.pages.start().wrapping_add((frame.get() - self.range().start) as usize).cast()
     }
 }
 
 impl Frames for FramePool {
-    fn allocate(&mut self) -> Option<u64> {
+    fn allocate(&mut self) -> Option<PhysicalAddress> {
         let frame = self.take()?;
         self.table_mut(frame).fill(0);
         Some(frame)
     }
 
     /// Without filling it with zeros first, which takes as long as the copy.
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
+    fn allocate_copy(
+        &mut self,
+        old: &impl OldMemory,
+        address: PhysicalAddress,
+    ) -> Result<PhysicalAddress, CopyError> {
         let frame = self.take().ok_or(CopyError::OutOfFrames)?;
         match old.read_table(address, self.table_mut(frame)) {
             Ok(()) => Ok(frame),
@@ -81,17 +86,18 @@ impl Frames for FramePool {
     }
 
     /// Of the frames that were never handed out; those that were released are apart.
-    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+    fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let first = self.unused;
-        let run = Range::sized(first, count as u64 * PAGE_SIZE).filter(|run| self.range().covers(*run))?;
-        self.unused = run.end;
+        let run = Range::sized(first.get(), count as u64 * PAGE_SIZE);
+        let run = run.filter(|run| self.range().covers(*run))?;
+        self.unused = run.end.into();
         for frame in (run.start..run.end).step_by(PAGE_SIZE as usize) {
-            self.table_mut(frame).fill(0);
+            self.table_mut(frame.into()).fill(0);
         }
         Some(first)
     }
 
-    fn release(&mut self, frame: u64) {
+    fn release(&mut self, frame: PhysicalAddress) {
         self.pointer(frame);
         self.released.push(frame);
     }
@@ -100,32 +106,32 @@ impl Frames for FramePool {
         (self.range().len() / PAGE_SIZE) as usize - self.used()
     }
 
-    fn table(&self, frame: u64) -> &Table {
+    fn table(&self, frame: PhysicalAddress) -> &Table {
         // SAFETY: a frame of this pool: mapped, page-aligned, and written only through `&mut self`; hardware that walks
         // it sets no more than accessed and dirty bits, which nobody compares.
         unsafe { &*self.pointer(frame) }
     }
 
-    fn table_mut(&mut self, frame: u64) -> &mut Table {
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
         // SAFETY: as in `table`, and the borrow is exclusive; no hardware uses the frame yet.
         unsafe { &mut *self.pointer(frame) }
     }
 
-    fn load(&self, frame: u64, index: usize) -> u64 {
+    fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
         let table: *mut u64 = self.pointer(frame).cast();
         assert!(index < machine::ENTRIES);
         // SAFETY: an aligned entry of a frame of this pool; atomic because hardware may be writing it.
         unsafe { AtomicU64::from_ptr(table.add(index)) }.load(Ordering::Acquire)
     }
 
-    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         let table: *mut u64 = self.pointer(frame).cast();
         assert!(index < machine::ENTRIES);
         // SAFETY: an aligned entry of a frame of this pool; the single atomic store is what a walker may see.
         unsafe { AtomicU64::from_ptr(table.add(index)) }.store(entry, Ordering::Release);
     }
 
-    fn publish(&mut self, frame: u64, entries: Indices<usize>) {
+    fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>) {
         let table: *mut u8 = self.pointer(frame).cast();
         let bytes = entries.start * 8..entries.end.min(machine::ENTRIES) * 8;
         for line in (bytes.start / CACHE_LINE)..bytes.end.div_ceil(CACHE_LINE) {
@@ -196,17 +202,17 @@ mod tests {
         let mut pool = FramePool::new(5).unwrap();
         let single = pool.allocate().unwrap();
         let run = pool.allocate_run(3).unwrap();
-        assert_eq!(run, single + PAGE_SIZE);
+        assert_eq!(run, single.saturating_add(PAGE_SIZE));
         assert_eq!((pool.available(), pool.allocate_run(2)), (1, None));
-        pool.release(run + PAGE_SIZE);
-        assert_eq!(pool.allocate(), Some(run + PAGE_SIZE));
+        pool.release(run.saturating_add(PAGE_SIZE));
+        assert_eq!(pool.allocate(), Some(run.saturating_add(PAGE_SIZE)));
     }
 
     #[test]
     #[should_panic(expected = "no frame of this pool")]
     fn a_frame_that_was_not_handed_out_is_refused() {
         let pool = FramePool::new(2).unwrap();
-        pool.table(pool.range().start);
+        pool.table(pool.range().start.into());
     }
 
     #[test]

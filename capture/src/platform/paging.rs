@@ -6,7 +6,7 @@
 
 use core::arch::x86_64::__cpuid;
 
-use machine::{ENTRIES, Frames, PAGE_SIZE, Range};
+use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range};
 use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
@@ -90,7 +90,7 @@ pub(crate) enum MapError {
 pub(crate) struct AddressSpace {
     frames: FramePool,
     features: Features,
-    root: u64,
+    root: PhysicalAddress,
 }
 
 impl AddressSpace {
@@ -120,7 +120,13 @@ impl AddressSpace {
     }
 
     /// Maps the part `pages` of the memory that the table at `level` spans.
-    fn fill(&mut self, table: u64, level: u32, pages: Range, access: Access) -> Result<(), MapError> {
+    fn fill(
+        &mut self,
+        table: PhysicalAddress,
+        level: u32,
+        pages: Range,
+        access: Access,
+    ) -> Result<(), MapError> {
         let span = 1 << span_shift(level);
         let mut start = pages.start;
         while start < pages.end {
@@ -132,7 +138,13 @@ impl AddressSpace {
     }
 
     /// Maps `part`, which lies within one entry of the table at `level`.
-    fn fill_entry(&mut self, table: u64, level: u32, part: Range, access: Access) -> Result<(), MapError> {
+    fn fill_entry(
+        &mut self,
+        table: PhysicalAddress,
+        level: u32,
+        part: Range,
+        access: Access,
+    ) -> Result<(), MapError> {
         let index = (part.start >> span_shift(level)) as usize % ENTRIES;
         let whole = part.len() == 1 << span_shift(level) && level <= self.features.largest;
         match self.frames.table(table)[index] {
@@ -140,10 +152,10 @@ impl AddressSpace {
             0 => {
                 let lower = self.frames.allocate().ok_or(MapError::NoFrame)?;
                 self.fill(lower, level - 1, part, access)?;
-                self.frames.store(table, index, lower | PRESENT | WRITABLE);
+                self.frames.store(table, index, lower.get() | PRESENT | WRITABLE);
             }
             entry if level > 1 && entry & LARGE == 0 => {
-                self.fill(entry & ADDRESS, level - 1, part, access)?;
+                self.fill((entry & ADDRESS).into(), level - 1, part, access)?;
             }
             entry if entry & Access::Device.bits() == access.bits() => {}
             _ => return Err(MapError::InUse(part.start)),
@@ -162,7 +174,10 @@ impl AddressSpace {
         unsafe {
             Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE));
             Cr4::update(|flags| flags.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION));
-            Cr3::write(PhysFrame::containing_address(PhysAddr::new_truncate(self.root)), Cr3Flags::empty());
+            Cr3::write(
+                PhysFrame::containing_address(PhysAddr::new_truncate(self.root.get())),
+                Cr3Flags::empty(),
+            );
             Cr0::update(|flags| flags.insert(Cr0Flags::WRITE_PROTECT));
         }
     }
@@ -197,7 +212,7 @@ mod tests {
             if level == 1 || entry & 0x80 != 0 {
                 return Some((entry, level));
             }
-            (table, level) = (entry & 0x000F_FFFF_FFFF_F000, level - 1);
+            (table, level) = ((entry & 0x000F_FFFF_FFFF_F000).into(), level - 1);
         }
     }
 

@@ -74,13 +74,17 @@ pub trait OldMemory {
 /// processor's caches.
 pub trait Frames {
     /// Hands out a zeroed frame, or `None` when the budget is used up.
-    fn allocate(&mut self) -> Option<u64>;
+    fn allocate(&mut self) -> Option<PhysicalAddress>;
 
     /// Hands out a frame that holds a copy of the old page frame at `address`.
     ///
     /// This is the one way to a frame that was not zeroed: what it held before is never seen, because
     /// [`OldMemory::read_table`] writes all of it or fails, and then the frame is handed to nobody.
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
+    fn allocate_copy(
+        &mut self,
+        old: &impl OldMemory,
+        address: PhysicalAddress,
+    ) -> Result<PhysicalAddress, CopyError> {
         let frame = self.allocate().ok_or(CopyError::OutOfFrames)?;
         match old.read_table(address, self.table_mut(frame)) {
             Ok(()) => Ok(frame),
@@ -93,29 +97,29 @@ pub trait Frames {
 
     /// Hands out `count` zeroed frames of which each follows the one before, and returns the first; `None` if there are
     /// no such, even though there may be as many apart. Each is a frame like any other, and released by itself.
-    fn allocate_run(&mut self, count: usize) -> Option<u64>;
+    fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress>;
 
     /// Takes back a frame that no hardware uses any more.
-    fn release(&mut self, frame: u64);
+    fn release(&mut self, frame: PhysicalAddress);
 
     /// How many more frames [`allocate`](Self::allocate) can hand out.
     fn available(&self) -> usize;
 
     /// Reads a frame that [`allocate`](Self::allocate) handed out.
-    fn table(&self, frame: u64) -> &Table;
+    fn table(&self, frame: PhysicalAddress) -> &Table;
 
     /// Fills a frame that [`allocate`](Self::allocate) handed out and that no hardware uses yet.
-    fn table_mut(&mut self, frame: u64) -> &mut Table;
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table;
 
     /// Loads one entry, in a single access, from a frame that hardware may be writing (the status of an invalidation
     /// wait): each call sees what is in memory then.
-    fn load(&self, frame: u64, index: usize) -> u64 {
+    fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
         core::hint::black_box(self.table(frame))[index]
     }
 
     /// Stores one entry, in a single access, to a frame that hardware may be walking.
-    fn store(&mut self, frame: u64, index: usize, entry: u64);
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64);
 
     /// Writes the processor's cached copy of `entries` of this frame back to memory and orders it before later stores.
-    fn publish(&mut self, frame: u64, entries: core::ops::Range<usize>);
+    fn publish(&mut self, frame: PhysicalAddress, entries: core::ops::Range<usize>);
 }

@@ -277,13 +277,13 @@ impl OwnFrames {
 }
 
 impl Frames for OwnFrames {
-    fn allocate(&mut self) -> Option<u64> {
+    fn allocate(&mut self) -> Option<PhysicalAddress> {
         let frame = self.free.pop()?;
         self.hand_out(frame);
-        Some(frame)
+        Some(frame.into())
     }
 
-    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+    fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let mut free = self.free.clone();
         free.sort_unstable();
         let len = count as u64 * PAGE_SIZE;
@@ -292,44 +292,44 @@ impl Frames for OwnFrames {
         for frame in run {
             self.hand_out(*frame);
         }
-        Some(run[0])
+        Some(run[0].into())
     }
 
-    fn release(&mut self, frame: u64) {
+    fn release(&mut self, frame: PhysicalAddress) {
         self.step_and_evict();
-        assert!(self.frames.remove(&frame).is_some(), "a frame was released that was not allocated");
-        self.spoil(frame);
-        self.free.push(frame);
+        assert!(self.frames.remove(&frame.get()).is_some(), "a frame was released that was not allocated");
+        self.spoil(frame.get());
+        self.free.push(frame.get());
         let mut world = self.world.borrow_mut();
         let step = world.steps;
-        world.trace.add(step, Event::Released { frame: frame.into() });
+        world.trace.add(step, Event::Released { frame });
     }
 
     fn available(&self) -> usize {
         self.free.len()
     }
 
-    fn table(&self, frame: u64) -> &Table {
+    fn table(&self, frame: PhysicalAddress) -> &Table {
         self.step();
-        &self.frame(frame).seen.latest().table
+        &self.frame(frame.get()).seen.latest().table
     }
 
-    fn table_mut(&mut self, frame: u64) -> &mut Table {
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
         self.step_and_evict();
-        let frame = self.frame_mut(frame);
+        let frame = self.frame_mut(frame.get());
         frame.dirty.fill(true);
         frame.seen.latest_mut()
     }
 
-    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         self.step_and_evict();
-        let frame = self.frame_mut(frame);
+        let frame = self.frame_mut(frame.get());
         frame.seen.latest_mut()[index] = entry;
         frame.dirty[index] = true;
     }
 
-    fn publish(&mut self, frame: u64, entries: std::ops::Range<usize>) {
+    fn publish(&mut self, frame: PhysicalAddress, entries: std::ops::Range<usize>) {
         self.step_and_evict();
-        self.write_back(frame, entries);
+        self.write_back(frame.get(), entries);
     }
 }

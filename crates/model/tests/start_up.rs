@@ -92,7 +92,7 @@ fn with(change: impl FnOnce(&mut UnitScenario)) -> Scenario {
 
 /// Tables that map 0x5000 to 0x45_6000 for function 00:02.0, published. Returns the root table and the lowest table.
 fn own_tables(frames: &mut impl Frames) -> (u64, u64) {
-    let [root, context, level3, level2, level1] = [(); 5].map(|()| frames.allocate().expect("a frame"));
+    let [root, context, level3, level2, level1] = [(); 5].map(|()| frames.allocate().expect("a frame").get());
     let entries = [
         (root, 0, context | 1),
         (context, 0x20, level3 | 1),
@@ -108,10 +108,10 @@ fn own_tables(frames: &mut impl Frames) -> (u64, u64) {
 /// Stores entries, each given with its frame and index, and publishes the frames.
 fn fill(frames: &mut impl Frames, entries: &[(u64, usize, u64)]) {
     for &(frame, index, entry) in entries {
-        frames.table_mut(frame)[index] = entry;
+        frames.table_mut(frame.into())[index] = entry;
     }
     for &(frame, ..) in entries {
-        frames.publish(frame, 0..512);
+        frames.publish(frame.into(), 0..512);
     }
 }
 
@@ -173,16 +173,16 @@ fn a_unit_from_the_panic_to_its_own_queue() {
     registers.write32(FRCD + 12, 1 << 31);
     assert_eq!(registers.read32(FSTS), 0);
 
-    let (queue, status) = (frames.allocate().unwrap(), frames.allocate().unwrap());
-    frames.table_mut(queue)[..6].copy_from_slice(&[0x11, 0, 0xD2, 0, 0x2A_0000_0025, status + 8]);
-    frames.publish(queue, 0..512);
-    frames.publish(status, 0..512);
+    let (queue, status) = (frames.allocate().unwrap().get(), frames.allocate().unwrap().get());
+    frames.table_mut(queue.into())[..6].copy_from_slice(&[0x11, 0, 0xD2, 0, 0x2A_0000_0025, status + 8]);
+    frames.publish(queue.into(), 0..512);
+    frames.publish(status.into(), 0..512);
     registers.write64(IQA, queue);
     command(&mut registers, KEEP | QIE);
     registers.write64(IQT, 0x30);
     machine.run(20);
     assert_eq!(registers.read64(IQH), 0x30);
-    assert_eq!(frames.table(status)[1], 0x2A);
+    assert_eq!(frames.table(status.into())[1], 0x2A);
 
     let before = machine.violations().len();
     registers.write64(CCMD, 1 << 63 | 1 << 61);
@@ -197,9 +197,9 @@ fn what_is_not_published_is_not_seen_by_the_hardware() {
     let (root, level1) = own_tables(&mut frames);
     take_root(&mut machine.registers(0), root);
     let access = Access { iova: 0x6000.into(), ..READ };
-    frames.table_mut(level1)[6] = 0x78_9001;
+    frames.table_mut(level1.into())[6] = 0x78_9001;
     assert!(matches!(machine.answer(0, access), Answer::Blocked(_)));
-    frames.publish(level1, 6..7);
+    frames.publish(level1.into(), 6..7);
     assert_eq!(machine.answer(0, access), Answer::Memory(0x78_9000.into()));
 }
 
@@ -228,8 +228,8 @@ fn a_changed_answer_and_a_reach_into_the_capture_kernel_are_violations() {
     take_root(&mut machine.registers(0), root);
     assert!(machine.violations().iter().any(|violation| matches!(violation, Violation::Continuity { .. })));
     assert_eq!(machine.trespasses(0), []);
-    frames.store(level1, 5, 0x100_0001);
-    frames.publish(level1, 5..6);
+    frames.store(level1.into(), 5, 0x100_0001);
+    frames.publish(level1.into(), 5..6);
     machine.run(5);
     assert!(machine.violations().iter().any(|violation| matches!(violation, Violation::Isolation { .. })));
     assert_eq!(machine.trespasses(0).len(), 1);
@@ -265,9 +265,9 @@ fn a_head_that_has_come_to_the_tail_does_not_say_that_all_is_done() {
     let mut frames = machine.frames(16);
     let mut registers = machine.registers(0);
     let (root, _) = own_tables(&mut frames);
-    let queue = frames.allocate().unwrap();
-    frames.table_mut(queue)[..4].copy_from_slice(&[0x11, 0, 0xD2, 0]);
-    frames.publish(queue, 0..512);
+    let queue = frames.allocate().unwrap().get();
+    frames.table_mut(queue.into())[..4].copy_from_slice(&[0x11, 0, 0xD2, 0]);
+    frames.publish(queue.into(), 0..512);
     registers.write64(IQA, queue);
     command(&mut registers, KEEP | QIE);
     take_root_with_queue(&mut registers, root);
@@ -342,8 +342,8 @@ fn machine_with_leaf(word: u64) -> (Machine, Answer) {
     let machine = scenario().machine();
     let mut frames = machine.frames(16);
     let (root, level1) = own_tables(&mut frames);
-    frames.table_mut(level1)[5] = word;
-    frames.publish(level1, 0..512);
+    frames.table_mut(level1.into())[5] = word;
+    frames.publish(level1.into(), 0..512);
     take_root(&mut machine.registers(0), root);
     let answer = machine.answer(0, READ);
     (machine, answer)
@@ -370,7 +370,7 @@ fn scalable_tables_are_read_as_the_specification_lays_them_out() {
     let mut frames = machine.frames(16);
     let (_, level1) = own_tables(&mut frames);
     let [root, context, directory, pasids, level3, level2] =
-        [(); 6].map(|()| frames.allocate().expect("a frame"));
+        [(); 6].map(|()| frames.allocate().expect("a frame").get());
     let entries = [
         (root, 0, context | 1),
         (context, 0x10 * 4, directory | 1),

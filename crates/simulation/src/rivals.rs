@@ -49,7 +49,7 @@ fn start_with_nothing(machine: &Machine, stage: &Stage) {
     frames.publish(root, 0..ENTRIES);
     machine.run(PATIENCE);
     let mut registers = machine.registers(0);
-    let root = RootTableAddress::new().with_frame(root >> 12).with_mode(TableMode::LEGACY);
+    let root = RootTableAddress::new().with_frame(root.pfn().get()).with_mode(TableMode::LEGACY);
     registers.write64(RTADDR.offset, root.into_bits());
     command(machine, |command| command.with_srtp(true));
     let contexts = ContextCommand::new().with_invalidate(true).with_request(Granularity::GLOBAL);

@@ -46,16 +46,16 @@ impl<M: OldMemory> Lender<'_, M> {
     ) -> Result<PhysicalAddress, Danger> {
         let copy = copy_table(entry.table(), self.old, frames, self.own)?;
         for index in 0..ENTRIES {
-            let found = entry.stage.entry(frames.table(copy.get())[index]);
+            let found = entry.stage.entry(frames.table(copy)[index]);
             match self.carry_over(found, level) {
-                Ok(carried) => frames.table_mut(copy.get())[index] = carried.bits,
+                Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
                 Err(danger) => {
-                    frames.release(copy.get());
+                    frames.release(copy);
                     return Err(danger);
                 }
             }
         }
-        frames.publish(copy.get(), 0..ENTRIES);
+        frames.publish(copy, 0..ENTRIES);
         Ok(copy)
     }
 
@@ -85,12 +85,12 @@ pub(crate) fn share(
 ) -> Option<PhysicalAddress> {
     let copy = copy_shared(stage, root, top, frames)?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(root.get(), index));
+        let entry = stage.entry(frames.load(root, index));
         if entry.names_table(top) {
-            frames.store(root.get(), index, entry.marked().bits);
+            frames.store(root, index, entry.marked().bits);
         }
     }
-    frames.publish(root.get(), 0..ENTRIES);
+    frames.publish(root, 0..ENTRIES);
     Some(copy)
 }
 
@@ -103,12 +103,12 @@ fn copy_shared(
 ) -> Option<PhysicalAddress> {
     let copy = frames.allocate()?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(table.get(), index));
+        let entry = stage.entry(frames.load(table, index));
         let entry = if entry.names_table(level) { entry.marked() } else { entry };
         frames.table_mut(copy)[index] = entry.bits;
     }
     frames.publish(copy, 0..ENTRIES);
-    Some(PhysicalAddress::new(copy))
+    Some(copy)
 }
 
 /// The memory of the table at `address`.

@@ -132,7 +132,7 @@ impl Domain {
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
             let table = self.leaf_table(piece.start, permission, lender, frames)?;
-            if indices(piece).any(|index| self.stage.entry(frames.table(table.get())[index]).present()) {
+            if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
         }
@@ -152,9 +152,9 @@ impl Domain {
             let first = target.saturating_add(piece.start.count_since(iova.start));
             let addresses = (0..).map(|page| first.saturating_add(page * PAGE_SIZE));
             for (index, address) in indices(piece).zip(addresses) {
-                frames.store(table.get(), index, self.stage.leaf(Level::ONE, address, permission).bits);
+                frames.store(table, index, self.stage.leaf(Level::ONE, address, permission).bits);
             }
-            frames.publish(table.get(), indices(piece));
+            frames.publish(table, indices(piece));
         }
     }
 
@@ -163,9 +163,9 @@ impl Domain {
         for piece in pieces(iova) {
             let Some(table) = self.find_leaf_table(piece.start, frames) else { continue };
             for index in indices(piece) {
-                frames.store(table.get(), index, self.stage.blocked().bits);
+                frames.store(table, index, self.stage.blocked().bits);
             }
-            frames.publish(table.get(), indices(piece));
+            frames.publish(table, indices(piece));
         }
     }
 
@@ -173,7 +173,7 @@ impl Domain {
     fn find_leaf_table(&self, iova: IoAddress, frames: &impl Frames) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (self.root?, self.top);
         while let Some(below) = level.below() {
-            let entry = self.stage.entry(frames.table(table.get())[level.index(iova)]);
+            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
             table = entry.table();
             if !entry.present() || entry.is_leaf(level) || entry.is_marked() {
                 return None;
@@ -195,7 +195,7 @@ impl Domain {
         let mut level = self.top;
         while let Some(below) = level.below() {
             let index = level.index(iova);
-            let entry = self.stage.entry(frames.table(table.get())[index]);
+            let entry = self.stage.entry(frames.table(table)[index]);
             let next = if !entry.present() {
                 add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)
             } else if entry.is_leaf(level) || !entry.allows(permission) {
@@ -225,10 +225,10 @@ impl Domain {
         lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<PhysicalAddress, Danger> {
-        let entry = self.stage.entry(frames.table(table.get())[index]);
+        let entry = self.stage.entry(frames.table(table)[index]);
         let copy = lender.copy(entry, below, frames)?;
-        frames.store(table.get(), index, entry.with_table(copy).unmarked().bits);
-        frames.publish(table.get(), index..index + 1);
+        frames.store(table, index, entry.with_table(copy).unmarked().bits);
+        frames.publish(table, index..index + 1);
         self.relinked = true;
         Ok(copy)
     }
@@ -247,8 +247,8 @@ fn add_table(
     frames: &mut impl Frames,
 ) -> Option<PhysicalAddress> {
     let new = new_table(frames)?;
-    frames.store(table.get(), index, stage.table(new).bits);
-    frames.publish(table.get(), index..index + 1);
+    frames.store(table, index, stage.table(new).bits);
+    frames.publish(table, index..index + 1);
     Some(new)
 }
 

@@ -125,7 +125,7 @@ impl Entry {
 
     /// The entry at this place.
     pub(crate) fn load(mode: Mode, slot: Slot, frames: &impl Frames) -> Self {
-        let word = |offset| frames.load(slot.table.get(), slot.word + offset);
+        let word = |offset| frames.load(slot.table, slot.word + offset);
         match mode {
             Mode::Legacy => Self::Context(ContextEntry::from_words(word(0), word(1))),
             Mode::Scalable => Self::Pasid(PasidEntry::from_words(core::array::from_fn(word))),
@@ -142,7 +142,7 @@ impl Entry {
     /// Writes the entry where no hardware uses it yet.
     pub(crate) fn fill(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
-        frames.table_mut(slot.table.get())[slot.word..slot.word + count].copy_from_slice(&words[..count]);
+        frames.table_mut(slot.table)[slot.word..slot.word + count].copy_from_slice(&words[..count]);
     }
 
     /// Writes the entry where there was none, and where hardware may be reading: the word that makes it present last.
@@ -195,9 +195,9 @@ pub(crate) fn store_words(words: &[u64], slot: Slot, frames: &mut impl Frames) {
     for (offset, word) in words.iter().enumerate().rev() {
         let at = slot.word + offset;
         if offset == 0 {
-            frames.publish(slot.table.get(), at + 1..at + words.len());
+            frames.publish(slot.table, at + 1..at + words.len());
         }
-        frames.store(slot.table.get(), at, *word);
+        frames.store(slot.table, at, *word);
     }
-    frames.publish(slot.table.get(), slot.word..slot.word + 1);
+    frames.publish(slot.table, slot.word..slot.word + 1);
 }

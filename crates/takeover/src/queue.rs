@@ -1,6 +1,6 @@
 //! An invalidation queue of our own, as it is in memory (6.5.2): descriptors in one frame, the status of waits in another.
 
-use machine::{ENTRIES, Frames, PAGE_SHIFT, PhysicalAddress};
+use machine::{ENTRIES, Frames, PhysicalAddress};
 use vtd::queue::{Descriptor, QueueAddress, Wait};
 
 use crate::failure::Reason;
@@ -30,8 +30,8 @@ impl Queue {
         };
         frames.publish(queue, 0..ENTRIES);
         frames.publish(status, 0..ENTRIES);
-        let address = QueueAddress::new().with_wide(mode == Mode::Scalable).with_frame(queue >> PAGE_SHIFT);
-        Ok(Self { address, status: PhysicalAddress::new(status), tail: 0, sequence: 0 })
+        let address = QueueAddress::new().with_wide(mode == Mode::Scalable).with_frame(queue.pfn().get());
+        Ok(Self { address, status, tail: 0, sequence: 0 })
     }
 
     /// What IQA is to hold.
@@ -61,14 +61,14 @@ impl Queue {
     fn push(&mut self, descriptor: Descriptor, frames: &mut impl Frames) {
         let words = self.address.descriptor_bytes() as usize / 8;
         for (offset, word) in descriptor.0.iter().take(words).enumerate() {
-            frames.store(self.address.address().get(), self.tail + offset, *word);
+            frames.store(self.address.address(), self.tail + offset, *word);
         }
-        frames.publish(self.address.address().get(), self.tail..self.tail + words);
+        frames.publish(self.address.address(), self.tail..self.tail + words);
         self.tail = (self.tail + words) % ENTRIES;
     }
 
     /// Whether the unit has executed the last wait.
     pub(crate) fn is_done(&self, frames: &impl Frames) -> bool {
-        frames.load(self.status.get(), STATUS) as u32 == self.sequence
+        frames.load(self.status, STATUS) as u32 == self.sequence
     }
 }

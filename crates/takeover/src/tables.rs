@@ -60,7 +60,7 @@ impl Tables {
     pub(crate) fn publish(&self, frames: &mut impl Frames) {
         let contexts = self.contexts.iter().map(|known| known.1);
         for table in self.pasid.iter().copied().chain(contexts).chain([self.root]) {
-            frames.publish(table.get(), 0..ENTRIES);
+            frames.publish(table, 0..ENTRIES);
         }
     }
 
@@ -83,7 +83,7 @@ impl Tables {
     /// Whether a device's entry lets it keep translations itself.
     pub(crate) fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
         let Some(table) = self.context_table(self.mode.root_word(source)) else { return false };
-        let word = frames.table(table.get())[self.mode.context_word(source)];
+        let word = frames.table(table)[self.mode.context_word(source)];
         match self.mode {
             Mode::Legacy => {
                 let entry = ContextLow::from_bits(word);
@@ -119,7 +119,7 @@ impl Tables {
         frames: &mut impl Frames,
     ) -> Result<Slot, AttachError> {
         let low = self.directory_for(context, frames)?;
-        let high = ScalableContextHigh::from_bits(frames.table(context.table.get())[context.word + 1]);
+        let high = ScalableContextHigh::from_bits(frames.table(context.table)[context.word + 1]);
         let pasid = if extended.rps() { high.rid_pasid() as usize } else { 0 };
         let index = pasid / PASID_TABLE_ENTRIES;
         if index >= low.directory_entries() {
@@ -136,7 +136,7 @@ impl Tables {
         slot: Slot,
         frames: &mut impl Frames,
     ) -> Result<ScalableContextLow, AttachError> {
-        let old = ScalableContextLow::from_bits(frames.table(slot.table.get())[slot.word]);
+        let old = ScalableContextLow::from_bits(frames.table(slot.table)[slot.word]);
         if old.present() {
             return Ok(old);
         }
@@ -153,7 +153,7 @@ impl Tables {
         slot: Slot,
         frames: &mut impl Frames,
     ) -> Result<PhysicalAddress, AttachError> {
-        let old = PasidDirectoryEntry::from_bits(frames.table(slot.table.get())[slot.word]);
+        let old = PasidDirectoryEntry::from_bits(frames.table(slot.table)[slot.word]);
         if old.present() {
             return Ok(old.table());
         }
@@ -174,7 +174,7 @@ pub(crate) fn copy_table(
 ) -> Result<PhysicalAddress, Danger> {
     own.refuse_table(address)?;
     let copy = frames.allocate_copy(old, address);
-    copy.map(PhysicalAddress::new).map_err(|error| match error {
+    copy.map_err(|error| match error {
         CopyError::OutOfFrames => Danger::OverBudget,
         CopyError::Unreadable(_) => Danger::TableUnreadable(address),
     })
@@ -189,12 +189,12 @@ pub(crate) fn read_table(
     own: OwnMemory<'_>,
 ) -> Result<(), Danger> {
     own.refuse_table(address)?;
-    old.read_table(address, frames.table_mut(frame.get())).map_err(|_| Danger::TableUnreadable(address))
+    old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
 }
 
 /// An empty table, published.
 pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
     let table = frames.allocate()?;
     frames.publish(table, 0..ENTRIES);
-    Some(PhysicalAddress::new(table))
+    Some(table)
 }

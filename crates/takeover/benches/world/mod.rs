@@ -75,7 +75,7 @@ pub(crate) fn scattered(leaf: u64) -> u64 {
 pub(crate) struct Pool {
     frames: Vec<Page>,
     used: usize,
-    released: Vec<u64>,
+    released: Vec<PhysicalAddress>,
 }
 
 impl Pool {
@@ -89,37 +89,41 @@ impl Pool {
         &mut self.frames
     }
 
-    fn take(&mut self) -> Option<u64> {
+    fn take(&mut self) -> Option<PhysicalAddress> {
         self.released.pop().or_else(|| {
             let frame = OWN.start + self.used as u64 * PAGE_SIZE;
             self.used += 1;
-            (self.used <= self.frames.len()).then_some(frame)
+            (self.used <= self.frames.len()).then_some(frame.into())
         })
     }
 
-    fn index(frame: u64) -> usize {
-        ((frame - OWN.start) / PAGE_SIZE) as usize
+    fn index(frame: PhysicalAddress) -> usize {
+        ((frame.get() - OWN.start) / PAGE_SIZE) as usize
     }
 }
 
 impl Frames for Pool {
-    fn allocate(&mut self) -> Option<u64> {
+    fn allocate(&mut self) -> Option<PhysicalAddress> {
         let frame = self.take()?;
         self.table_mut(frame).fill(0);
         Some(frame)
     }
 
-    fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<u64, CopyError> {
+    fn allocate_copy(
+        &mut self,
+        old: &impl OldMemory,
+        address: PhysicalAddress,
+    ) -> Result<PhysicalAddress, CopyError> {
         let frame = self.take().ok_or(CopyError::OutOfFrames)?;
         old.read_table(address, self.table_mut(frame)).map(|()| frame).map_err(CopyError::from)
     }
 
     /// Scalable mode's large directories want runs; there are none here.
-    fn allocate_run(&mut self, _: usize) -> Option<u64> {
+    fn allocate_run(&mut self, _: usize) -> Option<PhysicalAddress> {
         None
     }
 
-    fn release(&mut self, frame: u64) {
+    fn release(&mut self, frame: PhysicalAddress) {
         self.released.push(frame);
     }
 
@@ -127,20 +131,20 @@ impl Frames for Pool {
         self.frames.len() - self.used.min(self.frames.len()) + self.released.len()
     }
 
-    fn table(&self, frame: u64) -> &Table {
+    fn table(&self, frame: PhysicalAddress) -> &Table {
         &self.frames[Self::index(frame)].0
     }
 
-    fn table_mut(&mut self, frame: u64) -> &mut Table {
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
         &mut self.frames[Self::index(frame)].0
     }
 
-    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         self.table_mut(frame)[index] = entry;
     }
 
     // What this costs is the machine's business: it flushes caches.
-    fn publish(&mut self, _: u64, _: std::ops::Range<usize>) {}
+    fn publish(&mut self, _: PhysicalAddress, _: std::ops::Range<usize>) {}
 }
 
 /// A unit without a queue that has done each command when it is looked at.

@@ -126,7 +126,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
         self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
         let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
-        if frames.table(slot.table.get())[slot.word] & PRESENT != 0 {
+        if frames.table(slot.table)[slot.word] & PRESENT != 0 {
             return Ok(());
         }
         Entry::new(self.tables.mode).linked(link).store(slot, frames);
@@ -136,11 +136,11 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// Blocks what an entry lets through, if there is one, before another takes its place: hardware may read the words
     /// of an entry one by one (6.2.3.1).
     fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
-        if frames.table(slot.table.get())[slot.word] & PRESENT == 0 {
+        if frames.table(slot.table)[slot.word] & PRESENT == 0 {
             return Ok(());
         }
-        frames.store(slot.table.get(), slot.word, 0);
-        frames.publish(slot.table.get(), slot.word..slot.word + 1);
+        frames.store(slot.table, slot.word, 0);
+        frames.publish(slot.table, slot.word..slot.word + 1);
         self.unit.entries_changed(Scope::Everything, frames)
     }
 }

@@ -86,14 +86,14 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
         // A table that cannot be read is met again, and reported, when it should be copied.
         if let Ok(copy) = copy_table(address, self.old, self.frames, self.own) {
             self.visit_entries(copy, level, below);
-            self.frames.release(copy.get());
+            self.frames.release(copy);
         }
     }
 
     fn visit_entries(&mut self, copy: PhysicalAddress, level: Level, below: Level) {
         let mut next = 0;
-        while let Some(index) = self.stage.next_present(self.frames.table(copy.get()), next) {
-            let entry = self.stage.entry(self.frames.table(copy.get())[index]);
+        while let Some(index) = self.stage.next_present(self.frames.table(copy), next) {
+            let entry = self.stage.entry(self.frames.table(copy)[index]);
             if entry.names_table(level) {
                 self.visit(entry.table(), below);
             }

@@ -17,7 +17,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         let mode = self.tables.mode;
         for word in (0..ENTRIES).step_by(mode.context_words()) {
-            let words = self.frames.table(table.get());
+            let words = self.frames.table(table);
             let context = ContextEntry::from_words(words[word], words[word + 1]);
             let (entry, slot) = (Entry::Context(context), Slot { table, word });
             if context.low.present() {

@@ -114,7 +114,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     ContextTablePointer::new()
                 }
             };
-            let root = self.frames.table_mut(self.tables.root.get());
+            let root = self.frames.table_mut(self.tables.root);
             root[word] = new.into_bits();
             if let Some(reserved) = self.tables.mode.reserved_root_word(word) {
                 root[reserved] = 0;
@@ -124,7 +124,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     fn copy_context_table(&mut self, root_word: usize) -> Result<Option<PhysicalAddress>, Danger> {
-        let root = self.frames.table(self.tables.root.get());
+        let root = self.frames.table(self.tables.root);
         let old = ContextTablePointer::from_bits(root[root_word]);
         let reserved = self.tables.mode.reserved_root_word(root_word).map_or(0, |word| root[word]);
         if !old.present() {

@@ -65,12 +65,12 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         let mode = self.tables.mode;
         for word in (0..ENTRIES).step_by(mode.context_words()) {
-            let words = self.frames.table(table.get());
+            let words = self.frames.table(table);
             let entry = [words[word], words[word + 1], words[word + 2], words[word + 3]];
             let entry = ScalableContextEntry::from_words(entry);
             let kept = self.visit_device(mode.source(root_word, word), entry)?;
             let kept = [kept.low.into_bits(), kept.high.into_bits(), 0, 0];
-            self.frames.table_mut(table.get())[word..word + 4].copy_from_slice(&kept);
+            self.frames.table_mut(table)[word..word + 4].copy_from_slice(&kept);
         }
         Ok(())
     }
@@ -135,9 +135,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     fn is_used(&self, directory: Directory, pasid: usize) -> bool {
         let (page, entry) = directory.place(pasid / PASID_TABLE_ENTRIES);
-        let table = PasidDirectoryEntry::from_bits(self.frames.table(page.get())[entry]);
+        let table = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
         let word = pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS;
-        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table().get())[word]).present()
+        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table())[word]).present()
     }
 
     /// Copies a directory as far as it is in use, into frames in one piece. Where there are no such, PASIDs beyond the
@@ -155,12 +155,12 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             self.hazards.note(HazardPlace::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
             return self.copy_first_page(entry.low);
         };
-        let directory = Directory::of(PhysicalAddress::new(table), pages, entry.low);
+        let directory = Directory::of(table, pages, entry.low);
         for (page, frame) in directory.frames().enumerate() {
             let old = page_of(entry.low.directory(), page);
             if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings.own_memory())
             {
-                self.frames.table_mut(frame.get()).fill(0);
+                self.frames.table_mut(frame).fill(0);
                 self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
             }
         }
@@ -170,7 +170,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn copy_first_page(&mut self, entry: ScalableContextLow) -> Result<Directory, Danger> {
         let table = self.copy(entry.directory())?;
         let entries = entry.directory_entries().min(ENTRIES);
-        self.frames.table_mut(table.get())[entries..].fill(0);
+        self.frames.table_mut(table)[entries..].fill(0);
         Ok(Directory::of(table, 1, entry))
     }
 
@@ -191,8 +191,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             }
         };
         let present = |word: &u64| PasidDirectoryEntry::from_bits(*word).present();
-        let used = self.frames.table(copy.get()).iter().any(present);
-        self.frames.release(copy.get());
+        let used = self.frames.table(copy).iter().any(present);
+        self.frames.release(copy);
         used
     }
 
@@ -204,7 +204,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         for index in 0..directory.pages * ENTRIES {
             let (page, entry) = directory.place(index);
-            let old = PasidDirectoryEntry::from_bits(self.frames.table(page.get())[entry]);
+            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
             let mut new = PasidDirectoryEntry::new().with_fault_disabled(old.fault_disabled());
             match self.copy_pasid_table(old) {
                 Ok(Some(table)) => {
@@ -215,7 +215,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(None) => {}
                 Err(danger) => self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked),
             }
-            self.frames.table_mut(page.get())[entry] = new.into_bits();
+            self.frames.table_mut(page)[entry] = new.into_bits();
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         for index in 0..PASID_TABLE_ENTRIES {
             let slot = Slot { table, word: index * PASID_ENTRY_WORDS };
-            let words = self.frames.table(table.get()).as_chunks().0[index];
+            let words = self.frames.table(table).as_chunks().0[index];
             let entry = PasidEntry::from_words(words);
             let tag = (directory_index * PASID_TABLE_ENTRIES + index) as u32;
             let (present, entry) = (entry.second.present(), Entry::Pasid(entry));

@@ -46,7 +46,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         let page = self.folded(look, Level::ONE);
         self.domain.leaves += found.present;
         self.reserve_leaves(look, iova, found.present);
-        self.frames.release(look.get());
+        self.frames.release(look);
         let span = Level::ONE.table_span(iova);
         let Some(page) = page else {
             self.domain.kept.reserve(span);
@@ -61,12 +61,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     fn adopt(&mut self, look: PhysicalAddress, iova: IoAddress) -> Result<PhysicalAddress, Danger> {
         // The frame is taken already.
         if self.frames.available() < self.spare {
-            self.frames.release(look.get());
+            self.frames.release(look);
             return Err(Danger::OverBudget);
         }
         self.domain.tables += 1;
         self.check_leaves(look, iova);
-        self.frames.publish(look.get(), 0..ENTRIES);
+        self.frames.publish(look, 0..ENTRIES);
         Ok(look)
     }
 
@@ -96,7 +96,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             None => self.check_leaves_in_place(look, base),
             Some(below) => self.check_entries_in_place(look, level, below, base),
         };
-        self.frames.release(look.get());
+        self.frames.release(look);
         if level > Level::ONE && checked.is_ok() {
             self.kept.remember(table, level, table);
         }
@@ -151,7 +151,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     fn fold(&mut self, entry: PageEntry, copy: PhysicalAddress, level: Level) -> PageEntry {
         let Some(page) = self.folded(copy, level) else { return entry.with_table(copy).unmarked() };
         self.copies.forget(entry.table(), level);
-        self.frames.release(copy.get());
+        self.frames.release(copy);
         self.domain.tables -= 1;
         page.restricted_by(entry)
     }
@@ -159,7 +159,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// The larger page that a table of this level amounts to, if the unit has such pages.
     fn folded(&self, table: PhysicalAddress, level: Level) -> Option<PageEntry> {
         let above = Level::new(level.number() + 1).filter(|above| self.reserved.allow_leaf(*above))?;
-        folded(self.frames.table(table.get()), self.domain.stage, level, above)
+        folded(self.frames.table(table), self.domain.stage, level, above)
     }
 }
 

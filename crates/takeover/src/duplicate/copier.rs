@@ -78,14 +78,14 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             None => self.check_leaves(copy, base),
             Some(below) => self.copy_below(copy, level, below, base),
         }
-        self.frames.publish(copy.get(), 0..ENTRIES);
+        self.frames.publish(copy, 0..ENTRIES);
         self.copies.remember(table, level, copy);
         Ok(copy)
     }
 
     /// An entry of a table in a frame of ours.
     pub(super) fn entry(&self, table: PhysicalAddress, index: usize) -> PageEntry {
-        self.domain.stage.entry(self.frames.table(table.get())[index])
+        self.domain.stage.entry(self.frames.table(table)[index])
     }
 
     pub(super) fn check_budget(&self) -> Result<(), Danger> {
@@ -95,10 +95,10 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Replaces each entry of a copied table by one that points to a copy.
     pub(super) fn copy_below(&mut self, copy: PhysicalAddress, level: Level, below: Level, base: IoAddress) {
         let mut next = 0;
-        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy.get()), next) {
+        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy), next) {
             let iova = level.address_at(base, index);
             let kept = self.carry_over(self.entry(copy, index), level, below, iova);
-            self.frames.table_mut(copy.get())[index] = kept.bits;
+            self.frames.table_mut(copy)[index] = kept.bits;
             next = index + 1;
         }
     }
@@ -157,12 +157,11 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             let target = leaf.page(level).saturating_add(index as u64 * below.span());
             *slot = leaf.as_leaf_of(level, below, target).bits;
         }
-        let table = PhysicalAddress::new(table);
         match below.below() {
             None => self.check_leaves(table, iova),
             Some(lowest) => self.copy_below(table, below, lowest, iova),
         }
-        self.frames.publish(table.get(), 0..ENTRIES);
+        self.frames.publish(table, 0..ENTRIES);
         Ok(self.domain.stage.table(table))
     }
 

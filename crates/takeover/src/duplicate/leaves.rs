@@ -22,7 +22,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Looks at a table of level 1 in a frame of ours.
     pub(super) fn survey(&self, table: PhysicalAddress) -> Survey {
         let reserved = self.reserved.leaf_mask(Level::ONE);
-        survey(self.frames.table(table.get()), self.domain.stage, reserved, self.own_block)
+        survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
     }
 
     /// Reserves what a table of level 1 in a frame of ours maps, of which so many entries are present.
@@ -30,7 +30,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Level::ONE.table_span(base));
         }
-        for run in Runs::of(self.frames.table(copy.get()), self.domain.stage) {
+        for run in Runs::of(self.frames.table(copy), self.domain.stage) {
             let at = |index| Level::ONE.address_at(base, index);
             self.domain.space.reserve(Range::new(at(run.start), at(run.end)));
         }
@@ -41,7 +41,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         for index in 0..ENTRIES {
             let entry = self.entry(copy, index);
             if let Err(danger) = self.check_leaf(entry) {
-                self.frames.table_mut(copy.get())[index] = self.domain.stage.blocked().bits;
+                self.frames.table_mut(copy)[index] = self.domain.stage.blocked().bits;
                 self.domain.leaves -= 1;
                 self.domain.fenced += 1;
                 let iova = Level::ONE.address_at(base, index);

@@ -55,7 +55,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             self.frames.table_mut(table)[index] = entry.bits;
         }
         self.frames.publish(table, 0..ENTRIES);
-        Ok(PhysicalAddress::new(table))
+        Ok(table)
     }
 
     fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: IoAddress) -> PageEntry {

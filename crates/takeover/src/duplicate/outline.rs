@@ -27,7 +27,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
             let entry = self.entry(copy, index);
             self.outline_entry(entry, level, level.address_at(base, index));
         }
-        self.frames.release(copy.get());
+        self.frames.release(copy);
     }
 
     fn outline_entry(&mut self, entry: PageEntry, level: Level, iova: IoAddress) {

@@ -89,15 +89,15 @@ trait Tamper {
 }
 
 impl<T: Tamper> Frames for TamperedFrames<T> {
-    fn allocate(&mut self) -> Option<u64> {
+    fn allocate(&mut self) -> Option<PhysicalAddress> {
         self.inner.allocate()
     }
 
-    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+    fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         self.inner.allocate_run(count)
     }
 
-    fn release(&mut self, frame: u64) {
+    fn release(&mut self, frame: PhysicalAddress) {
         self.inner.release(frame);
     }
 
@@ -105,20 +105,20 @@ impl<T: Tamper> Frames for TamperedFrames<T> {
         self.inner.available()
     }
 
-    fn table(&self, frame: u64) -> &Table {
+    fn table(&self, frame: PhysicalAddress) -> &Table {
         self.inner.table(frame)
     }
 
-    fn table_mut(&mut self, frame: u64) -> &mut Table {
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
         self.inner.table_mut(frame)
     }
 
-    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         let entry = self.tamper.store(index, entry);
         self.inner.store(frame, index, entry);
     }
 
-    fn publish(&mut self, frame: u64, entries: std::ops::Range<usize>) {
+    fn publish(&mut self, frame: PhysicalAddress, entries: std::ops::Range<usize>) {
         if self.tamper.publishes() {
             self.inner.publish(frame, entries);
         }

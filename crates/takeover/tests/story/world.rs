@@ -206,42 +206,42 @@ pub(crate) struct Pool {
 }
 
 impl Frames for Pool {
-    fn allocate(&mut self) -> Option<u64> {
+    fn allocate(&mut self) -> Option<PhysicalAddress> {
         let mut frames = (OWN.start..OWN.end).step_by(PAGE_SIZE as usize);
         let frame = frames.find(|frame| !self.tables.contains_key(frame))?;
         self.tables.insert(frame, Box::new([0; ENTRIES]));
-        Some(frame)
+        Some(frame.into())
     }
-    fn allocate_run(&mut self, count: usize) -> Option<u64> {
+    fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let starts = (OWN.start..OWN.end - count as u64 * PAGE_SIZE).step_by(PAGE_SIZE as usize);
         let run = |start: u64| (0..count as u64).map(move |page| start + page * PAGE_SIZE);
         let start =
             starts.into_iter().find(|start| run(*start).all(|frame| !self.tables.contains_key(&frame)))?;
         run(start).for_each(|frame| drop(self.tables.insert(frame, Box::new([0; ENTRIES]))));
-        Some(start)
+        Some(start.into())
     }
-    fn release(&mut self, frame: u64) {
-        self.tables.remove(&frame);
+    fn release(&mut self, frame: PhysicalAddress) {
+        self.tables.remove(&frame.get());
     }
     fn available(&self) -> usize {
         (OWN.len() / PAGE_SIZE) as usize - self.tables.len()
     }
-    fn table(&self, frame: u64) -> &Table {
-        &self.tables[&frame]
+    fn table(&self, frame: PhysicalAddress) -> &Table {
+        &self.tables[&frame.get()]
     }
-    fn table_mut(&mut self, frame: u64) -> &mut Table {
-        self.tables.get_mut(&frame).unwrap()
+    fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
+        self.tables.get_mut(&frame.get()).unwrap()
     }
-    fn load(&self, frame: u64, index: usize) -> u64 {
-        let status = self.world.statuses.borrow().get(&(frame + index as u64 * 8)).copied();
-        status.unwrap_or(self.tables[&frame][index])
+    fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
+        let status = self.world.statuses.borrow().get(&(frame.get() + index as u64 * 8)).copied();
+        status.unwrap_or(self.tables[&frame.get()][index])
     }
-    fn store(&mut self, frame: u64, index: usize, entry: u64) {
+    fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         self.table_mut(frame)[index] = entry;
     }
-    fn publish(&mut self, frame: u64, entries: Indices<usize>) {
+    fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>) {
         let mut own = self.world.own.borrow_mut();
-        let published = own.entry(frame).or_insert_with(|| Box::new([!0; ENTRIES]));
-        published[entries.clone()].copy_from_slice(&self.tables[&frame][entries]);
+        let published = own.entry(frame.get()).or_insert_with(|| Box::new([!0; ENTRIES]));
+        published[entries.clone()].copy_from_slice(&self.tables[&frame.get()][entries]);
     }
 }
