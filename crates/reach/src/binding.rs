@@ -1,4 +1,4 @@
-//! What an entry says of the requests that it is for.
+//! Bindings: the domain and the route that an entry gives to a requester.
 
 use machine::PhysicalAddress;
 use vtd::context::{ContextEntry, ScalableContextEntry, TranslationType};

@@ -1,4 +1,4 @@
-//! Why requests lead nowhere, or nobody can say where.
+//! Obstacles: why requests fault, or why it is not known where they lead.
 
 use machine::{IoAddress, PhysicalAddress};
 use vtd::control::TableMode;

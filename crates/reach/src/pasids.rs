@@ -1,4 +1,4 @@
-//! Whose requests a device's PASID directory and PASID tables speak for, in scalable mode (3.4.3).
+//! Lists the PASIDs that a device's PASID directory and PASID tables name, in scalable mode (3.4.3).
 
 use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress};
 use vtd::context::ScalableContextEntry;

@@ -1,4 +1,4 @@
-//! Whose requests the tables speak for: root and context tables (3.4).
+//! Lists the requesters that root and context tables name (3.4).
 
 use machine::{ENTRIES, OldMemory};
 use vtd::context::{ContextEntry, ScalableContextEntry};

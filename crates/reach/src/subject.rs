@@ -1,4 +1,4 @@
-//! What an entry is about, and who is told of it.
+//! What an entry of the tables is about: a requester, or many of them.
 
 use vtd::source::{Requester, SourceId};
 

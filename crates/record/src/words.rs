@@ -1,4 +1,4 @@
-//! How the parts of a record are told to people.
+//! The words in which people read the parts of a record.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! Which old tables were seen, and where their copies are.
+//! A map from old tables that were seen to their copies.
 
 use alloc::vec::Vec;
 

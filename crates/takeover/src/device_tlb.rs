@@ -7,8 +7,8 @@
 //! reach. No table prevents that but one that blocks the device altogether, which would break off its work; so it is
 //! left, and told.
 //!
-//! Which devices these are is for two to say: the entry of a device, which allows it or not, and the device's own
-//! configuration, which the caller reads.
+//! Two places say which devices these are: a device's entry allows it or not, and the device's own configuration, which
+//! the caller reads, switches it on.
 
 use alloc::vec::Vec;
 

@@ -1,5 +1,5 @@
-//! Why a unit was not taken over, and which tables it translates with then; why a device was not attached, or its memory not
-//! mapped.
+//! Errors: why a unit was not taken over, and which tables it translates with then; why a device was not attached; why
+//! memory was not mapped or unmapped.
 
 use core::error::Error;
 use core::fmt;

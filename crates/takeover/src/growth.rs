@@ -1,4 +1,4 @@
-//! Growing lists without ever aborting for want of memory.
+//! Lists that grow without aborting when memory runs out.
 
 use alloc::vec::Vec;
 

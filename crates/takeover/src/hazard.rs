@@ -1,4 +1,4 @@
-//! What was wrong with, or dangerous in, what the old kernel left, and what became of it.
+//! Hazards: what was wrong or dangerous in the old kernel's tables, and what became of it.
 
 use alloc::vec::Vec;
 use core::fmt;

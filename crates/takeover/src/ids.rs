@@ -1,4 +1,4 @@
-//! Which domain-ids are in use.
+//! The domain-ids of a unit: which are in use, and which can be given to new domains.
 
 use alloc::vec::Vec;
 

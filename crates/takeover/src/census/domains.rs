@@ -1,4 +1,4 @@
-//! Which domains there are.
+//! The domains of a unit, found from its contexts: one for each domain-id and translation.
 
 use alloc::vec::Vec;
 

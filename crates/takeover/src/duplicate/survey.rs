@@ -1,4 +1,4 @@
-//! Looking at a table of level 1 as a whole, as fast as memory gives it.
+//! Looks at a table of level 1 as a whole, at the speed of memory.
 
 use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress, Range, Table};
 use vtd::stage::Stage;
