@@ -24,7 +24,7 @@ impl<'a> DeviceDma<'a> {
         let Remapping { units, frames, .. } = &mut **remapping;
         let State::TakenOver(unit) = &mut units[*index].state else { return memory };
         let start = memory.device_address().get();
-        let iova = Range::new(start, start + PAGE_SIZE);
+        let iova = Range::from(start..start + PAGE_SIZE);
         // This also makes the unit forget all that it knows of the domain.
         if unit.unmap(attachment, iova, frames).is_err() {
             return memory;
