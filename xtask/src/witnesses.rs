@@ -1,12 +1,12 @@
 //! The witnesses: they judge a crash by what was not written here: QEMU's trace, the guest's memory, other people's readers.
 
-pub(crate) mod account;
 mod copies;
 mod elf_core;
 mod inspected;
 mod memory;
 pub(crate) mod reader;
 mod readers;
+pub(crate) mod report;
 pub(crate) mod tables;
 pub(crate) mod trace;
 mod writable;
@@ -24,7 +24,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
-use crate::witnesses::account::Account;
+use crate::witnesses::report::Account;
 use copies::{Copied, Copies};
 use inspected::Inspected;
 pub(crate) use memory::{Remembered, codec_of, kept_frames};

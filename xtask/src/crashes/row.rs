@@ -14,7 +14,7 @@ use crate::machines::console::{Echo, Line};
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::Device;
 use crate::machines::scenario::{Codec, Scenario};
-use crate::witnesses::account::Account;
+use crate::witnesses::report::Account;
 use crate::witnesses::{self, Judgement, Problem, Witness};
 
 /// What a crash must show.

@@ -17,7 +17,7 @@ use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
 use crate::parallel;
 use crate::tasks::setup::Setup;
-use crate::witnesses::account::Account;
+use crate::witnesses::report::Account;
 use crate::witnesses::{self, Findings, Judgement, Remembered};
 
 /// Lines of the dead kernel's log and backtrace that are shown.

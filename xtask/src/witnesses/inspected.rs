@@ -15,7 +15,7 @@ use super::tables::{Root, Run, Tables, difference, without};
 use crate::crashes::damage::{Fate, Wound};
 use crate::guests::tool::Tool;
 use crate::machines::scenario::device::{Device, address_of};
-use crate::witnesses::account::Account;
+use crate::witnesses::report::Account;
 use said::Said;
 
 /// Requests to these addresses are interrupts: no table translates them, and the walker does not know them from others.

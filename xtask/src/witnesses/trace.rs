@@ -1,7 +1,7 @@
 //! The first witness: QEMU's trace of its remapping unit, which names every access, every fault and every command.
 
+mod checking;
 mod event;
-mod judging;
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use machine::PAGE_SIZE;
 
 use super::tables::Root;
+pub(crate) use checking::{Case, Traced};
 use event::{Entry, Event, parse};
-pub(crate) use judging::{Case, Traced};
 
 /// A trace that was read, with what is known about the crash from elsewhere.
 pub(crate) struct Trace {
