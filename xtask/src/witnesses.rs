@@ -1,4 +1,4 @@
-//! The witnesses: they judge a crash by what was not written here: QEMU's trace, the guest's memory, other people's readers.
+//! The witnesses: they examine a crash with what was not written here: QEMU's trace, the guest's memory, other people's readers.
 
 mod copies;
 mod elf_core;
@@ -24,7 +24,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
-use crate::witnesses::report::Account;
+use crate::witnesses::report::Report;
 use copies::{Copied, Copies};
 use inspected::Inspected;
 pub(crate) use memory::{Remembered, codec_of, kept_frames};
@@ -99,27 +99,27 @@ impl Findings {
 }
 
 /// A crash in which Holdover should have taken over the remapping unit, and what was said of it.
-pub(crate) struct Judgement {
+pub(crate) struct Examination {
     /// What Holdover said.
-    pub(crate) account: Account,
+    pub(crate) report: Report,
     /// What the witnesses said.
     pub(crate) findings: Findings,
     /// Everything that is wrong.
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Collects the dump and hears all witnesses; keeps their findings beside the other files of the run.
-pub(crate) fn judge(evidence: &Evidence, tool: &Tool) -> Result<Judgement> {
-    let account = Account::of(&evidence.lines)?;
-    let unsealed = check_seal(&account, Completeness::Complete);
+/// Collects the dump and asks all witnesses; keeps their findings beside the other files of the run.
+pub(crate) fn examine(evidence: &Evidence, tool: &Tool) -> Result<Examination> {
+    let report = Report::of(&evidence.lines)?;
+    let unsealed = check_seal(&report, Completeness::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
-    let findings = hear_all(evidence, &account, tool)?;
+    let findings = ask_all(evidence, &report, tool)?;
     fs::write(evidence.files.findings(), serde_json::to_string_pretty(&findings)?)?;
     let problems = unsealed.into_iter().chain(findings.problems()).collect();
-    Ok(Judgement { account, findings, problems })
+    Ok(Examination { report, findings, problems })
 }
 
-fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findings> {
+fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings> {
     let Evidence { files, reserved, disk, stop, .. } = evidence;
     let wound = stop.as_ref().and_then(|stop| stop.wound.as_ref());
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
@@ -127,22 +127,22 @@ fn hear_all(evidence: &Evidence, account: &Account, tool: &Tool) -> Result<Findi
     // Devices must find what they found before the bench has damaged anything.
     let sound = Ram::open(&before)?.overlaid(wound.map_or(&[], |wound| &wound.words));
     let (before, after) = (Ram::open(&before)?, Ram::open(&files.ram())?);
-    let trace = Trace::read(&files.trace(), account.panic)?;
+    let trace = Trace::read(&files.trace(), report.panic)?;
     let roots = [trace.dead_root()?, trace.new_root().context("the root pointer was never swapped")?];
     let [dead, new] = [Tables::new(&sound, roots[0]), Tables::new(&after, roots[1])];
     let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
-    let remembered = memory::Case { before: &before, after: &after, reserved, writable: &writable };
-    let remembered = remembered.judge(&files.dump())?;
+    let states = memory::States { before: &before, after: &after, reserved, writable: &writable };
+    let remembered = states.check(&files.dump())?;
     let readings = read_all(evidence, tool, [&before, &after], &writable)?;
-    let entered = stop.as_ref().map(|stop| stop.entered).or(account.first_line);
+    let entered = stop.as_ref().map(|stop| stop.entered).or(report.first_line);
     let entered = entered.context("Holdover did not start")?;
-    let traced = trace::Case { dead, reserved, disk, entered, wound }.judge(&trace)?;
-    let copied = Copies { dead, new, reserved, disk, wound }.judge();
-    let inspected = inspected::Case { dead, roots, account, wound }.judge(tool, &files.dump())?;
+    let traced = trace::Reference { dead, reserved, disk, entered, wound }.check(&trace)?;
+    let copied = Copies { dead, new, reserved, disk, wound }.check();
+    let inspected = inspected::Expected { dead, roots, report, wound }.check(tool, &files.dump())?;
     Ok(Findings { traced, copied, inspected, remembered, readings })
 }
 
-/// Hears the readers, and makedumpfile on the memory of which the dump was made.
+/// Asks the readers, and makedumpfile on the memory of which the dump was made.
 fn read_all(
     evidence: &Evidence,
     tool: &Tool,
@@ -157,11 +157,11 @@ fn read_all(
     let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
     let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(programs, files, &core, may_differ, &mut readings)?;
-    with_readers(evidence, |case| {
-        let safe = readers::Sample::of(case, before, may_differ)?;
+    with_readers(evidence, |dump| {
+        let safe = readers::Sample::of(dump, before, may_differ)?;
         // Where devices may write all of memory there are no such pages, but most of it is as it was.
         let changed = |frame: u64| before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok();
-        let sample = if safe.is_empty() { readers::Sample::of(case, before, changed)? } else { safe };
+        let sample = if safe.is_empty() { readers::Sample::of(dump, before, changed)? } else { safe };
         sample.read_with_kdumpfile(&mut readings);
         Ok(())
     })?;
@@ -172,18 +172,18 @@ fn read_all(
     Ok(readings)
 }
 
-/// Hears only the reader that shows the dead kernel's log, which every dump must have.
+/// Asks only the reader that shows the dead kernel's log, which every dump must have.
 pub(crate) fn read_log(programs: &Readers, files: &Files) -> Readings {
     let mut readings = Readings::default();
-    readers::Case { dump: &files.dump(), programs, kernel: None, files }.read_log(&mut readings);
+    readers::Dump { path: &files.dump(), programs, kernel: None, files }.read_log(&mut readings);
     readings
 }
 
-/// Hears the readers only: there is a dump, but nothing was taken over.
+/// Asks the readers only: there is a dump, but nothing was taken over.
 pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
     let mut readings = Readings::default();
-    with_readers(evidence, |case| {
-        case.read(&mut readings);
+    with_readers(evidence, |dump| {
+        dump.read(&mut readings);
         Ok(readings)
     })
 }
@@ -193,15 +193,15 @@ pub(crate) fn write_core(Evidence { files, reserved, .. }: &Evidence, core: &Pat
     elf_core::write(&Ram::open(&files.snapshot())?, reserved, core).map(|_| ())
 }
 
-/// Hears the readers on dumps that `holdover makedump` makes of the memory of which the dump was made.
+/// Asks the readers on dumps that `holdover makedump` makes of the memory of which the dump was made.
 pub(crate) fn read_made(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
     let files = &evidence.files;
     let (before, core) = (Ram::open(&files.snapshot())?, files.scratch("core"));
     write_core(evidence, &core)?;
     let mut readings = Readings::default();
-    with_readers(evidence, |case| {
-        let case = readers::Case { dump: &core, ..case };
-        readers::read_made(case, tool, &before, &mut readings)?;
+    with_readers(evidence, |dump| {
+        let core = readers::Dump { path: &core, ..dump };
+        readers::read_made(core, tool, &before, &mut readings)?;
         Ok(readings)
     })
 }
@@ -215,13 +215,13 @@ pub(crate) fn compare_every_level(evidence: &Evidence, tool: &Tool) -> Result<Re
     Ok(readings)
 }
 
-/// Hears the readers on the dumps that a stock crash kernel has made of its `/proc/vmcore`.
+/// Asks the readers on the dumps that a stock crash kernel has made of its `/proc/vmcore`.
 pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
     let files = &evidence.files;
     let (before, after) = (Ram::open(&files.snapshot())?, Ram::open(&files.ram())?);
     let mut readings = Readings::default();
-    with_readers(evidence, |case| {
-        readers::read_stock(case, [&before, &after], &mut readings)?;
+    with_readers(evidence, |dump| {
+        readers::read_stock(dump, [&before, &after], &mut readings)?;
         Ok(readings)
     })
 }
@@ -231,17 +231,17 @@ fn programs(evidence: &Evidence) -> Result<Readers> {
     Readers::of(evidence.kernel, evidence.codec)
 }
 
-/// Opens the dump's case for these.
-fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Case) -> Result<T>) -> Result<T> {
+/// Passes the dump on with all that it is read with.
+fn with_readers<T>(evidence: &Evidence, read: impl FnOnce(readers::Dump) -> Result<T>) -> Result<T> {
     let programs = &programs(evidence)?;
     let kernel = Kernel::load(evidence.kernel)?.debug;
     let files = &evidence.files;
-    read(readers::Case { dump: &files.dump(), programs, kernel: kernel.as_deref(), files })
+    read(readers::Dump { path: &files.dump(), programs, kernel: kernel.as_deref(), files })
 }
 
 /// Checks that Holdover itself says that it has come to the end that was expected: an early exit is no pass.
-pub(crate) fn check_seal(account: &Account, wanted: Completeness) -> Option<Problem> {
-    let sealed = account.sealed.map(|sealed| sealed.completeness);
+pub(crate) fn check_seal(report: &Report, wanted: Completeness) -> Option<Problem> {
+    let sealed = report.sealed.map(|sealed| sealed.completeness);
     let what = match sealed {
         Some(sealed) if sealed == wanted => return None,
         Some(sealed) => format!("the dump was sealed as {sealed:?}, not as {wanted:?}"),

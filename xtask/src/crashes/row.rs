@@ -14,8 +14,8 @@ use crate::machines::console::{Echo, Line};
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::Device;
 use crate::machines::scenario::{Codec, Scenario};
-use crate::witnesses::report::Account;
-use crate::witnesses::{self, Judgement, Problem, Witness};
+use crate::witnesses::report::Report;
+use crate::witnesses::{self, Examination, Problem, Witness};
 
 /// What a crash must show.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ impl Row {
         let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
         let evidence = crash.run(&self.name)?;
         match self.expectation {
-            Expectation::Takeover => Ok(witnesses::judge(&evidence, &built.tool)?.problems),
+            Expectation::Takeover => Ok(witnesses::examine(&evidence, &built.tool)?.problems),
             Expectation::PendingRequests => pending(&evidence, &built.tool),
             Expectation::MadeDumps => made_dumps(&evidence, &built.tool),
             Expectation::EveryLevel => every_level(&evidence, &built.tool),
@@ -89,7 +89,7 @@ impl Row {
             Expectation::StockDumps => stock_dumps(&evidence),
             Expectation::Damaged(damage) => damaged(damage, &evidence, &built.tool),
             Expectation::Caught(witness, objection) => {
-                Ok(uncaught(witness, objection, &witnesses::judge(&evidence, &built.tool)?.problems))
+                Ok(uncaught(witness, objection, &witnesses::examine(&evidence, &built.tool)?.problems))
             }
             Expectation::PlainDump(reason) => plain_dump(&evidence, &built.tool, reason),
             Expectation::PartialDump => partial_dump(&evidence, &built.tool),
@@ -124,7 +124,7 @@ impl Row {
 }
 
 fn pending(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let Judgement { findings, mut problems, .. } = witnesses::judge(evidence, tool)?;
+    let Examination { findings, mut problems, .. } = witnesses::examine(evidence, tool)?;
     if !findings.traced.active_after_swap.contains_key(Device::SLOW_DISK.name) {
         let what = "the throttled disk answered no request after the swap".to_owned();
         problems.push(Problem { witness: Witness::Trace, what });
@@ -137,19 +137,19 @@ fn unread(what: String) -> Problem {
 }
 
 fn made_dumps(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let Judgement { mut problems, .. } = witnesses::judge(evidence, tool)?;
+    let Examination { mut problems, .. } = witnesses::examine(evidence, tool)?;
     problems.extend(witnesses::read_made(evidence, tool)?.problems.into_iter().map(unread));
     Ok(problems)
 }
 
 fn every_level(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let Judgement { mut problems, .. } = witnesses::judge(evidence, tool)?;
+    let Examination { mut problems, .. } = witnesses::examine(evidence, tool)?;
     problems.extend(witnesses::compare_every_level(evidence, tool)?.problems.into_iter().map(unread));
     Ok(problems)
 }
 
 fn compressed(codec: Codec, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let Judgement { mut problems, .. } = witnesses::judge(evidence, tool)?;
+    let Examination { mut problems, .. } = witnesses::examine(evidence, tool)?;
     let named = witnesses::codec_of(&evidence.files.dump())?;
     if named != Some(codec) {
         problems.push(unread(format!("the dump's header names {named:?} as its codec")));
@@ -170,7 +170,7 @@ fn stock_dumps(evidence: &Evidence) -> Result<Vec<Problem>> {
 
 /// That the victim is told of, and was at work: else its silence would show nothing.
 fn damaged(damage: Damage, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let Judgement { findings, mut problems, .. } = witnesses::judge(evidence, tool)?;
+    let Examination { findings, mut problems, .. } = witnesses::examine(evidence, tool)?;
     let traced = &findings.traced;
     let at_work = traced.faults_of_victim + traced.translations_of_victim > 0;
     // The dump's disk rests until Holdover uses it.
@@ -203,7 +203,7 @@ fn uncaught(witness: Witness, objection: &str, problems: &[Problem]) -> Vec<Prob
 }
 
 fn plain_dump(evidence: &Evidence, tool: &Tool, reason: &str) -> Result<Vec<Problem>> {
-    let unsealed = witnesses::check_seal(&account(evidence)?, Completeness::Complete);
+    let unsealed = witnesses::check_seal(&report(evidence)?, Completeness::Complete);
     tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
     Ok(unsealed.into_iter().chain(said(&evidence.lines, reason)).chain(unreadable(evidence)?).collect())
 }
@@ -214,7 +214,7 @@ fn unreadable(evidence: &Evidence) -> Result<impl Iterator<Item = Problem>> {
 }
 
 fn partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let unsealed = witnesses::check_seal(&account(evidence)?, Completeness::Partial);
+    let unsealed = witnesses::check_seal(&report(evidence)?, Completeness::Partial);
     Ok(unsealed.into_iter().chain(collected_whole(evidence, tool)?).collect())
 }
 
@@ -232,7 +232,7 @@ fn readable_partial_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem
 }
 
 fn readable_cut_off_dump(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
-    let late = account(evidence)?.sealed.map(|_| "the dump was sealed before the power went".to_owned());
+    let late = report(evidence)?.sealed.map(|_| "the dump was sealed before the power went".to_owned());
     let late = late.map(|what| Problem { witness: Witness::Console, what });
     let whole = collected_whole(evidence, tool)?;
     Ok(late.into_iter().chain(whole).chain(unreadable(evidence)?).collect())
@@ -252,8 +252,8 @@ fn said(lines: &[Line], reason: &str) -> Option<Problem> {
     (!spoken.any(|said| said.contains(reason))).then_some(Problem { witness: Witness::Console, what })
 }
 
-fn account(evidence: &Evidence) -> Result<Account> {
-    Account::of(&evidence.lines).context("the console shows no crash")
+fn report(evidence: &Evidence) -> Result<Report> {
+    Report::of(&evidence.lines).context("the console shows no crash")
 }
 
 #[cfg(test)]

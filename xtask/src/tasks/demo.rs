@@ -17,8 +17,8 @@ use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
 use crate::parallel;
 use crate::tasks::setup::Setup;
-use crate::witnesses::report::Account;
-use crate::witnesses::{self, Findings, Judgement, Remembered};
+use crate::witnesses::report::Report;
+use crate::witnesses::{self, Examination, Findings, Remembered};
 
 /// Lines of the dead kernel's log and backtrace that are shown.
 const LINES_SHOWN: usize = 12;
@@ -40,11 +40,11 @@ struct Stage {
 /// The three crashes of a demonstration.
 struct Crashes {
     /// The general kernel, with all its devices, watched down to its memory.
-    watched: Judgement,
+    watched: Examination,
     /// The kernel for which there is debug information, watched alike.
-    readable: Judgement,
+    readable: Examination,
     /// The general kernel again, watched by nobody: the times are those of this one.
-    timed: Account,
+    timed: Report,
 }
 
 /// The results, under the names that the project's figures have.
@@ -102,16 +102,16 @@ impl Stage {
     fn crash_all(&self) -> Result<Crashes> {
         println!("crashing two kernels under the eyes of the witnesses");
         let (watched, readable) = parallel::both(
-            || self.judge(Flavour::Amd64, "demo-amd64"),
-            || self.judge(Flavour::Cloud, "demo-cloud"),
+            || self.examine(Flavour::Amd64, "demo-amd64"),
+            || self.examine(Flavour::Cloud, "demo-cloud"),
         );
         println!("crashing the general kernel once more, unwatched, for the times");
         let timed = self.crash(Flavour::Amd64, Watch::Console, "demo-timed")?;
-        Ok(Crashes { watched: watched?, readable: readable?, timed: Account::of(&timed.lines)? })
+        Ok(Crashes { watched: watched?, readable: readable?, timed: Report::of(&timed.lines)? })
     }
 
-    fn judge(&self, kernel: Flavour, name: &str) -> Result<Judgement> {
-        witnesses::judge(&self.crash(kernel, Watch::Memory, name)?, &self.tool)
+    fn examine(&self, kernel: Flavour, name: &str) -> Result<Examination> {
+        witnesses::examine(&self.crash(kernel, Watch::Memory, name)?, &self.tool)
     }
 
     fn crash(&self, kernel: Flavour, watch: Watch, name: &str) -> Result<Evidence> {
@@ -127,10 +127,10 @@ impl Stage {
     }
 
     fn results(&self, crashes: &Crashes) -> Result<Results> {
-        let Judgement { account, findings, .. } = &crashes.watched;
+        let Examination { report, findings, .. } = &crashes.watched;
         let Findings { traced, remembered, .. } = findings;
         let readings = &crashes.readable.findings.readings;
-        let count = |key| account.count(key).with_context(|| format!("Holdover's summary has no {key}"));
+        let count = |key| report.count(key).with_context(|| format!("Holdover's summary has no {key}"));
         let timed = &crashes.timed;
         let seconds = |moment| timed.seconds_to(moment).context("the unwatched run did not come to its end");
         let problems = crashes.watched.problems.iter().chain(&crashes.readable.problems);
@@ -148,7 +148,7 @@ impl Stage {
             pages_compared: remembered.pages_compared,
             pages_different: remembered.pages_different,
             old_memory_pages_changed_unexplained: remembered.old_memory_pages_changed_unexplained,
-            dump_bytes: account.sealed.map(|sealed| sealed.bytes).context("no dump was sealed")?,
+            dump_bytes: report.sealed.map(|sealed| sealed.bytes).context("no dump was sealed")?,
             crash_reads: readings.crash_reads.unwrap_or_default(),
             drgn_tasks: readings.drgn_tasks.unwrap_or_default(),
             panic_to_first_line_s: seconds(timed.first_line)?,

@@ -12,7 +12,7 @@ use crate::machines::console::Echo;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
 
-/// Crashes a Linux of your choice and shows its console; judges nothing.
+/// Crashes a Linux of your choice and shows its console; checks nothing.
 #[derive(Args)]
 pub(crate) struct Run {
     #[command(flatten)]

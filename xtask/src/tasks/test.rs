@@ -38,7 +38,7 @@ const CLAIMS: [(&str, Check); 3] =
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 6;
 
-/// Checks the sources, then crashes Linux in many ways and hears all witnesses
+/// Checks the sources, then crashes Linux in many ways and asks all witnesses
 #[derive(Args)]
 pub(crate) struct Test {
     /// Only what has one of these in its name

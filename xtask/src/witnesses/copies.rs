@@ -40,7 +40,7 @@ pub(crate) struct Copies<'a> {
 
 impl Copies<'_> {
     /// Compares what every function reaches.
-    pub(crate) fn judge(&self) -> Copied {
+    pub(crate) fn check(&self) -> Copied {
         let mut copied = Copied::default();
         let (dead, new) = (self.dead.functions(), self.new.functions());
         for &source in &dead {
@@ -124,35 +124,35 @@ mod tests {
     const NEW: u64 = 0x10_0000;
 
     /// What is wrong with the new tables, as one text.
-    fn judged(words: &[(u64, u64)]) -> String {
+    fn problems(words: &[(u64, u64)]) -> String {
         with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
             let below = |address| Tables::new(ram, Root { address, scalable: false });
             let reserved = &Reserved::at(HOLDOVER);
             let copies =
                 Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
-            copies.judge().problems.join("; ")
+            copies.check().problems.join("; ")
         })
     }
 
     #[test]
     fn an_exact_copy_is_not_objected_to() {
         let leaves = [(0x1000, 0x9_0000), (0x5000, 0x9_5000)];
-        assert_eq!(judged(&[legacy(0x1000, SOUND, &leaves), legacy(NEW, SOUND, &leaves)].concat()), "");
+        assert_eq!(problems(&[legacy(0x1000, SOUND, &leaves), legacy(NEW, SOUND, &leaves)].concat()), "");
     }
 
     #[test]
     fn a_mapping_that_is_lost_or_new_is_noticed() {
         let before = legacy(0x1000, SOUND, &[(0x1000, 0x9_0000)]);
         let lost = [before.clone(), legacy(NEW, SOUND, &[])].concat();
-        assert!(judged(&lost).contains("HDA lost 0x1000 bytes"));
+        assert!(problems(&lost).contains("HDA lost 0x1000 bytes"));
         let more = legacy(NEW, SOUND, &[(0x1000, 0x9_0000), (0x2000, 0x9_5000)]);
-        assert!(judged(&[before, more].concat()).contains("HDA gained 0x1000 bytes"));
+        assert!(problems(&[before, more].concat()).contains("HDA gained 0x1000 bytes"));
     }
 
     #[test]
     fn only_the_dumps_disk_may_reach_holdovers_memory() {
         let leaves = [(0x1000, HOLDOVER.start + 0x8_0000)];
-        let of = |source| judged(&[legacy(0x1000, source, &[]), legacy(NEW, source, &leaves)].concat());
+        let of = |source| problems(&[legacy(0x1000, source, &[]), legacy(NEW, source, &leaves)].concat());
         assert_eq!(of(DISK), "");
         assert!(of(SOUND).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
     }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_way_into_holdovers_memory_may_be_closed() {
         let inside = [(0x1000, HOLDOVER.start + 0x8_0000)];
-        assert_eq!(judged(&[legacy(0x1000, SOUND, &inside), legacy(NEW, SOUND, &[])].concat()), "");
+        assert_eq!(problems(&[legacy(0x1000, SOUND, &inside), legacy(NEW, SOUND, &[])].concat()), "");
     }
 
     #[test]
@@ -172,6 +172,6 @@ mod tests {
         };
         let (old, inside) = ((0x1000, 0x9_0000), HOLDOVER.start + 0x8_0000);
         let made = [shared(0x1000, &[old]), shared(NEW, &[old, (0x2000, inside)])].concat();
-        assert!(judged(&made).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
+        assert!(problems(&made).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
     }
 }

@@ -15,7 +15,7 @@ use super::tables::{Root, Run, Tables, difference, without};
 use crate::crashes::damage::{Fate, Wound};
 use crate::guests::tool::Tool;
 use crate::machines::scenario::device::{Device, address_of};
-use crate::witnesses::report::Account;
+use crate::witnesses::report::Report;
 use said::Said;
 
 /// Requests to these addresses are interrupts: no table translates them, and the walker does not know them from others.
@@ -47,20 +47,20 @@ struct Reached {
 type ByFunction = BTreeMap<u16, Reached>;
 
 /// What must be read from a dump.
-pub(crate) struct Case<'a> {
+pub(crate) struct Expected<'a> {
     /// What the dead kernel left.
     pub(crate) dead: Tables<'a>,
     /// The root pointer before and after the takeover.
     pub(crate) roots: [Root; 2],
     /// What Holdover said of itself.
-    pub(crate) account: &'a Account,
+    pub(crate) report: &'a Report,
     /// What was damaged.
     pub(crate) wound: Option<&'a Wound>,
 }
 
-impl Case<'_> {
+impl Expected<'_> {
     /// Compares everything that is said of a dump; `None` if there may be no end to the tables.
-    pub(crate) fn judge(&self, tool: &Tool, dump: &Path) -> Result<Option<Inspected>> {
+    pub(crate) fn check(&self, tool: &Tool, dump: &Path) -> Result<Option<Inspected>> {
         if self.wound.is_some_and(|wound| wound.fate == Fate::Open) {
             return Ok(None);
         }
@@ -98,7 +98,7 @@ impl Case<'_> {
     /// The record in the dump, against the console, QEMU's trace and the walker.
     fn compare_record(&self, said: &Said, reached: &ByFunction, inspected: &mut Inspected) -> Result<()> {
         for (key, &count) in &said.counts {
-            inspected.expect(self.account.count(key) == Some(count), || {
+            inspected.expect(self.report.count(key) == Some(count), || {
                 format!("says {key}={count}, and the console does not")
             });
         }
@@ -217,40 +217,40 @@ mod tests {
     }
 
     /// What differs between what is printed and these tables, as one text.
-    fn judged(printed: &Value, source: u16, leaves: &[(u64, u64)], page: Option<Range>) -> String {
+    fn problems(printed: &Value, source: u16, leaves: &[(u64, u64)], page: Option<Range>) -> String {
         let summary = Summary { hazards: 2, ..Summary::default() };
         let line = format!("holdover: [0.1] {summary}");
         let console = Line::a_second_apart(&["Kernel panic - not syncing", &line]);
-        let account = &Account::of(&console).unwrap();
+        let report = &Report::of(&console).unwrap();
         let said = Said::read(&printed.to_string()).unwrap();
         with_ram(0x10000, legacy(OLD.address, source, leaves), |ram| {
-            let case = Case { dead: Tables::new(ram, OLD), roots: [OLD, NEW], account, wound: None };
+            let expected = Expected { dead: Tables::new(ram, OLD), roots: [OLD, NEW], report, wound: None };
             let mut inspected = Inspected::default();
-            let reached = case.reached();
-            case.compare_record(&said, &reached, &mut inspected).unwrap();
-            let reached = page.map_or_else(|| case.reached(), |page| leading_to(page, &reached));
-            case.compare_reach(&said, &reached, &mut inspected).unwrap();
+            let reached = expected.reached();
+            expected.compare_record(&said, &reached, &mut inspected).unwrap();
+            let reached = page.map_or_else(|| expected.reached(), |page| leading_to(page, &reached));
+            expected.compare_reach(&said, &reached, &mut inspected).unwrap();
             inspected.problems.join("; ")
         })
     }
 
     #[test]
     fn what_agrees_is_not_objected_to() {
-        assert_eq!(judged(&printed(), SOUND, &[(0x1000, 0x9000), (0x5000, 0xa000)], None), "");
+        assert_eq!(problems(&printed(), SOUND, &[(0x1000, 0x9000), (0x5000, 0xa000)], None), "");
     }
 
     #[test]
     fn what_is_left_out_or_made_up_is_noticed() {
         let more = [(0x1000, 0x9000), (0x5000, 0xa000), (0x6000, 0xb000)];
-        assert!(judged(&printed(), SOUND, &more, None).contains("leaves out 1 of HDA's ways"));
-        assert!(judged(&printed(), SOUND, &more[..1], None).contains("makes up 1 of HDA's ways"));
+        assert!(problems(&printed(), SOUND, &more, None).contains("leaves out 1 of HDA's ways"));
+        assert!(problems(&printed(), SOUND, &more[..1], None).contains("makes up 1 of HDA's ways"));
         let elsewhere = [(0x1000, 0x9000), (0x5000, 0xc000)];
-        assert!(judged(&printed(), SOUND, &elsewhere, None).contains("from 0x5000, which lead to 0xc000"));
+        assert!(problems(&printed(), SOUND, &elsewhere, None).contains("from 0x5000, which lead to 0xc000"));
     }
 
     #[test]
     fn every_function_must_be_named_and_no_other() {
-        let problems = judged(&printed(), SOUND + 8, &[], None);
+        let problems = problems(&printed(), SOUND + 8, &[], None);
         for part in ["record", "walk"] {
             assert!(problems.contains(&format!("the {part} names 00:14.0")), "{problems}");
             assert!(problems.contains(&format!("the {part} leaves out 00:15.0")), "{problems}");
@@ -260,22 +260,22 @@ mod tests {
     #[test]
     fn of_one_page_only_ways_to_it_are_expected() {
         let leaves = [(0x1000, 0x9000), (0x5000, 0xa000)];
-        assert!(judged(&printed(), SOUND, &leaves, Some(PAGE)).contains("makes up 1 of HDA's ways"));
+        assert!(problems(&printed(), SOUND, &leaves, Some(PAGE)).contains("makes up 1 of HDA's ways"));
         let mut printed = printed();
         printed["units"][0]["reach"]["routes"][0]["runs"].as_array_mut().unwrap().remove(0);
-        assert_eq!(judged(&printed, SOUND, &leaves, Some(PAGE)), "");
+        assert_eq!(problems(&printed, SOUND, &leaves, Some(PAGE)), "");
     }
 
     #[test]
     fn a_record_that_says_otherwise_than_the_console_or_the_trace_is_noticed() {
         let leaves = [(0x1000, 0x9000), (0x5000, 0xa000)];
-        let judged = |at: &str, value: Value| {
+        let problems = |at: &str, value: Value| {
             let mut printed = printed();
             *printed.pointer_mut(at).unwrap() = value;
-            judged(&printed, SOUND, &leaves, None)
+            problems(&printed, SOUND, &leaves, None)
         };
-        assert!(judged("/counts/hazards", json!(3)).contains("hazards=3"));
-        assert!(judged("/units/0/takeover/new_root", json!("0x9000")).contains("root pointer"));
-        assert!(judged("/whole", json!(false)).contains("cannot tell all"));
+        assert!(problems("/counts/hazards", json!(3)).contains("hazards=3"));
+        assert!(problems("/units/0/takeover/new_root", json!("0x9000")).contains("root pointer"));
+        assert!(problems("/whole", json!(false)).contains("cannot tell all"));
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Remembered {
 }
 
 /// Memory before and after, and who may have written to it.
-pub(crate) struct Case<'a> {
+pub(crate) struct States<'a> {
     /// Memory when Holdover started.
     pub(crate) before: &'a Ram,
     /// Memory when the machine had reset.
@@ -48,9 +48,9 @@ pub(crate) struct Case<'a> {
     pub(crate) writable: &'a Writable,
 }
 
-impl Case<'_> {
+impl States<'_> {
     /// Compares every page of the dump, and every page of old memory, with memory as it was.
-    pub(crate) fn judge(&self, dump: &Path) -> Result<Remembered> {
+    pub(crate) fn check(&self, dump: &Path) -> Result<Remembered> {
         let mut found = Remembered::default();
         self.compare_dump(dump, &mut found)?;
         self.compare_old_memory(&mut found)?;

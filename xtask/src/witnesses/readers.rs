@@ -64,9 +64,9 @@ impl Readings {
 
 /// A dump, and what it is read with.
 #[derive(Clone, Copy)]
-pub(crate) struct Case<'a> {
-    /// The dump.
-    pub(crate) dump: &'a Path,
+pub(crate) struct Dump<'a> {
+    /// Its file.
+    pub(crate) path: &'a Path,
     /// The programs.
     pub(crate) programs: &'a Readers,
     /// The dead kernel with debug information, if there is any.
@@ -75,7 +75,7 @@ pub(crate) struct Case<'a> {
     pub(crate) files: &'a Files,
 }
 
-impl Case<'_> {
+impl Dump<'_> {
     /// Has every program show what people look for first.
     pub(crate) fn read(&self, readings: &mut Readings) {
         self.read_log(readings);
@@ -91,7 +91,7 @@ impl Case<'_> {
     pub(crate) fn read_log(&self, readings: &mut Readings) {
         let log = self.files.scratch("log");
         let mut makedumpfile = self.programs.makedumpfile();
-        makedumpfile.args(["-f", "--dump-dmesg"]).arg(self.dump).arg(&log);
+        makedumpfile.args(["-f", "--dump-dmesg"]).arg(self.path).arg(&log);
         let read =
             process::stdout_within(&mut makedumpfile, "", LIMIT).and_then(|_| Ok(fs::read_to_string(&log)?));
         let Some(text) = readings.take("makedumpfile --dump-dmesg", read) else { return };
@@ -115,7 +115,7 @@ impl Case<'_> {
     /// Has `crash` do what these lines say.
     fn crash(&self, kernel: &Path, commands: &str) -> Result<String> {
         let mut crash = self.programs.crash().context("there is none that knows this kernel")?;
-        crash.args(["-s", "--no_scroll"]).arg(kernel).arg(self.dump);
+        crash.args(["-s", "--no_scroll"]).arg(kernel).arg(self.path);
         process::stdout_within(&mut crash, &format!("{commands}quit\n"), LIMIT)
     }
 
@@ -132,7 +132,7 @@ impl Case<'_> {
     fn count_tasks(&self, kernel: &Path) -> Result<Tasks> {
         let script = self.script("tasks.py", include_str!("readers/tasks.py"))?;
         let mut drgn = self.programs.drgn();
-        drgn.arg("-q").arg("-c").arg(self.dump).arg("-s").arg(kernel).arg(script);
+        drgn.arg("-q").arg("-c").arg(self.path).arg("-s").arg(kernel).arg(script);
         let said = process::stdout_within(&mut drgn, "", LIMIT)?;
         serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
     }

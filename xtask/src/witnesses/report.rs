@@ -1,4 +1,4 @@
-//! Holdover's own account of a crash, from the console: what it did, when, and with what counts.
+//! Holdover's own report of a crash, from the console: what it did, when, and with what counts.
 
 use std::time::SystemTime;
 
@@ -19,9 +19,9 @@ pub(crate) struct Sealed {
     pub(crate) bytes: u64,
 }
 
-/// What Holdover said. Every part but the panic may be missing: it is then for others to complain.
+/// What Holdover printed. Every part but the panic may be missing: other checks complain of that.
 #[derive(Clone, Debug)]
-pub(crate) struct Account {
+pub(crate) struct Report {
     /// When the old kernel panicked.
     pub(crate) panic: SystemTime,
     /// When Holdover said its first word.
@@ -34,12 +34,12 @@ pub(crate) struct Account {
     pub(crate) summary: Option<Summary>,
 }
 
-impl Account {
+impl Report {
     /// Reads the console; fails if nothing panicked.
     pub(crate) fn of(lines: &[Line]) -> Result<Self> {
         let panic = lines.iter().find(|line| line.text.contains(PANIC)).context("the guest did not panic")?;
         let first_line = lines.iter().find(|line| line.holdover().is_some());
-        let mut account = Self {
+        let mut report = Self {
             panic: panic.at,
             first_line: first_line.map(|line| line.at),
             takeover_done: None,
@@ -47,8 +47,8 @@ impl Account {
             summary: None,
         };
         let events = lines.iter().filter_map(|line| Some((line.at, line.event()?)));
-        events.for_each(|(at, event)| account.hear(at, event));
-        Ok(account)
+        events.for_each(|(at, event)| report.note(at, event));
+        Ok(report)
     }
 
     /// Seconds from the panic to `moment`.
@@ -61,7 +61,7 @@ impl Account {
         self.summary?.count(key)
     }
 
-    fn hear(&mut self, at: SystemTime, event: Event) {
+    fn note(&mut self, at: SystemTime, event: Event) {
         match event {
             Event::TakeoverDone => self.takeover_done = Some(at),
             Event::VitalSafe { .. } => {}
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn times_count_from_the_panic() {
-        let account = Account::of(&Line::a_second_apart(&[
+        let report = Report::of(&Line::a_second_apart(&[
             "[    9.1] bench: loaded",
             "[   12.0] Kernel panic - not syncing: sysrq triggered crash",
             "holdover: [0.001] Holdover",
@@ -85,9 +85,9 @@ mod tests {
             "holdover: [2.000] sealed complete bytes=12",
         ]))
         .unwrap();
-        assert_eq!(account.seconds_to(account.first_line), Some(1.0));
-        assert_eq!(account.seconds_to(account.takeover_done), Some(2.0));
-        let sealed = account.sealed.unwrap();
+        assert_eq!(report.seconds_to(report.first_line), Some(1.0));
+        assert_eq!(report.seconds_to(report.takeover_done), Some(2.0));
+        let sealed = report.sealed.unwrap();
         assert_eq!((sealed.completeness, sealed.bytes), (Completeness::Complete, 12));
     }
 
@@ -95,14 +95,14 @@ mod tests {
     fn counts_come_from_the_summary() {
         let summary = Summary { contexts_accepted: 9, pages_kept: 3, ..Summary::default() };
         let line = format!("holdover: [0.1] {summary}");
-        let account = Account::of(&Line::a_second_apart(&["Kernel panic - not syncing", &line])).unwrap();
-        assert_eq!(account.count("contexts_accepted"), Some(9));
-        assert_eq!(account.count("pages_kept"), Some(3));
-        assert_eq!(account.count("other"), None);
+        let report = Report::of(&Line::a_second_apart(&["Kernel panic - not syncing", &line])).unwrap();
+        assert_eq!(report.count("contexts_accepted"), Some(9));
+        assert_eq!(report.count("pages_kept"), Some(3));
+        assert_eq!(report.count("other"), None);
     }
 
     #[test]
     fn a_guest_that_did_not_panic_has_no_account() {
-        assert!(Account::of(&Line::a_second_apart(&["holdover: [0.1] takeover done"])).is_err());
+        assert!(Report::of(&Line::a_second_apart(&["holdover: [0.1] takeover done"])).is_err());
     }
 }

@@ -181,8 +181,8 @@ mod tests {
         memory
     }
 
-    fn with_tables<T>(memory: &HashMap<u64, u64>, root: Root, judge: impl FnOnce(&Tables) -> T) -> T {
-        made::with_ram(0x10000, memory.clone(), |ram| judge(&Tables::new(ram, root)))
+    fn with_tables<T>(memory: &HashMap<u64, u64>, root: Root, use_tables: impl FnOnce(&Tables) -> T) -> T {
+        made::with_ram(0x10000, memory.clone(), |ram| use_tables(&Tables::new(ram, root)))
     }
 
     #[test]

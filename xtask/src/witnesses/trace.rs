@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use machine::PAGE_SIZE;
 
 use super::tables::Root;
-pub(crate) use checking::{Case, Traced};
+pub(crate) use checking::{Reference, Traced};
 use event::{Entry, Event, parse};
 
 /// A trace that was read, with what is known about the crash from elsewhere.

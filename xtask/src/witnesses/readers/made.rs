@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::super::memory::{compare_dumps, kept_frames};
 use super::pages::Sample;
 use super::selection::{LEVEL, refilter};
-use super::{Case, Readings};
+use super::{Dump, Readings};
 use crate::guests::tool::Tool;
 use crate::machines::ram::Ram;
 
@@ -18,48 +18,48 @@ const NEWER_CODECS: [&str; 2] = ["snappy", "zstd"];
 /// Leaves out zeros and free pages, so that makedumpfile finds more to leave out.
 const COARSE: &str = "17";
 
-/// Makes dumps of a core, and has all readers read them. `case` is of the core, and `memory` what that is of.
-pub(crate) fn read_made(case: Case, tool: &Tool, memory: &Ram, readings: &mut Readings) -> Result<()> {
-    ensure!(case.kernel.is_some(), "`crash` and drgn need a kernel with debug information");
-    let reference = case.files.scratch("reference");
-    refilter(case.programs, case.dump, &reference, LEVEL)?;
+/// Makes dumps of a core, and has all readers read them. `memory` is what the core is of.
+pub(crate) fn read_made(core: Dump, tool: &Tool, memory: &Ram, readings: &mut Readings) -> Result<()> {
+    ensure!(core.kernel.is_some(), "`crash` and drgn need a kernel with debug information");
+    let reference = core.files.scratch("reference");
+    refilter(core.programs, core.path, &reference, LEVEL)?;
     for codec in CODECS {
-        let dump = case.files.scratch(&format!("made-{codec}"));
-        tool.makedump(codec, COARSE, case.dump, &dump)?;
-        let case = Case { dump: &dump, ..case };
-        let refiltered = refilter_again(case, &reference);
+        let made = core.files.scratch(&format!("made-{codec}"));
+        tool.makedump(codec, COARSE, core.path, &made)?;
+        let made = Dump { path: &made, ..core };
+        let refiltered = refilter_again(made, &reference);
         if let Some(refiltered) = readings.take(&format!("makedumpfile on {codec}"), refiltered) {
-            let ours = case.files.scratch("refiltered-by-holdover");
-            tool.makedump("zlib", LEVEL, case.dump, &ours)?;
+            let ours = core.files.scratch("refiltered-by-holdover");
+            tool.makedump("zlib", LEVEL, core.path, &ours)?;
             readings.problems.extend(compare_dumps(&ours, &refiltered, |_| false)?);
-            let case = Case { dump: &refiltered, ..case };
-            Sample::of(case, memory, |_| false)?.read_with_kdumpfile(readings);
+            let refiltered = Dump { path: &refiltered, ..made };
+            Sample::of(refiltered, memory, |_| false)?.read_with_kdumpfile(readings);
         }
-        case.read(readings);
-        Sample::of(case, memory, |_| false)?.read(readings);
+        made.read(readings);
+        Sample::of(made, memory, |_| false)?.read(readings);
     }
     for codec in NEWER_CODECS {
-        let dump = case.files.scratch(&format!("made-{codec}"));
-        tool.makedump(codec, COARSE, case.dump, &dump)?;
-        Sample::of(Case { dump: &dump, ..case }, memory, |_| false)?.read(readings);
+        let made = core.files.scratch(&format!("made-{codec}"));
+        tool.makedump(codec, COARSE, core.path, &made)?;
+        Sample::of(Dump { path: &made, ..core }, memory, |_| false)?.read(readings);
     }
-    read_elf(case, tool, &reference, readings)
+    read_elf(core, tool, &reference, readings)
 }
 
 /// Makes an ELF core of a core: all readers read it, and makedumpfile finds in it what it finds in the one it was made of.
-fn read_elf(case: Case, tool: &Tool, reference: &Path, readings: &mut Readings) -> Result<()> {
-    let core = case.files.scratch("made-elf");
-    tool.make_elf(COARSE, case.dump, &core)?;
-    let case = Case { dump: &core, ..case };
-    readings.take("makedumpfile on an ELF core", refilter_again(case, reference));
-    case.read(readings);
+fn read_elf(core: Dump, tool: &Tool, reference: &Path, readings: &mut Readings) -> Result<()> {
+    let made = core.files.scratch("made-elf");
+    tool.make_elf(COARSE, core.path, &made)?;
+    let made = Dump { path: &made, ..core };
+    readings.take("makedumpfile on an ELF core", refilter_again(made, reference));
+    made.read(readings);
     Ok(())
 }
 
 /// What makedumpfile leaves of a dump must be what it leaves of the core.
-pub(super) fn refilter_again(case: Case, reference: &Path) -> Result<PathBuf> {
-    let refiltered = case.files.scratch("refiltered");
-    refilter(case.programs, case.dump, &refiltered, LEVEL)?;
+pub(super) fn refilter_again(dump: Dump, reference: &Path) -> Result<PathBuf> {
+    let refiltered = dump.files.scratch("refiltered");
+    refilter(dump.programs, dump.path, &refiltered, LEVEL)?;
     ensure!(kept_frames(&refiltered)? == kept_frames(reference)?, "other pages are left than of the core");
     Ok(refiltered)
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use machine::PAGE_SIZE;
 
 use super::super::memory::kept_frames;
-use super::{Case, LIMIT, Readings};
+use super::{Dump, LIMIT, Readings};
 use crate::machines::ram::Ram;
 use crate::process;
 
@@ -20,16 +20,16 @@ const CRASH_STEP: usize = 20 * STEP;
 
 /// Pages of a dump, and the memory that they are of.
 pub(crate) struct Sample<'a> {
-    case: Case<'a>,
+    dump: Dump<'a>,
     memory: &'a Ram,
     frames: Vec<u64>,
 }
 
 impl<'a> Sample<'a> {
     /// Chooses pages of a dump, but none that may differ from memory.
-    pub(crate) fn of(case: Case<'a>, memory: &'a Ram, may_differ: impl Fn(u64) -> bool) -> Result<Self> {
-        let frames = kept_frames(case.dump)?.into_iter().filter(|&frame| !may_differ(frame));
-        Ok(Self { case, memory, frames: frames.step_by(STEP).collect() })
+    pub(crate) fn of(dump: Dump<'a>, memory: &'a Ram, may_differ: impl Fn(u64) -> bool) -> Result<Self> {
+        let frames = kept_frames(dump.path)?.into_iter().filter(|&frame| !may_differ(frame));
+        Ok(Self { dump, memory, frames: frames.step_by(STEP).collect() })
     }
 
     /// Whether there are none.
@@ -41,31 +41,31 @@ impl<'a> Sample<'a> {
     pub(crate) fn read(&self, readings: &mut Readings) {
         self.read_with_kdumpfile(readings);
         self.read_with_drgn(readings);
-        if let Some(kernel) = self.case.kernel {
+        if let Some(kernel) = self.dump.kernel {
             self.read_with_crash(kernel, readings);
         }
     }
 
     /// Has libkdumpfile read them.
     pub(crate) fn read_with_kdumpfile(&self, readings: &mut Readings) {
-        let script = self.case.script("kdumpfile_pages.py", include_str!("kdumpfile_pages.py"));
+        let script = self.dump.script("kdumpfile_pages.py", include_str!("kdumpfile_pages.py"));
         let read = script
-            .and_then(|script| self.run(Command::new("/usr/bin/python3").arg(script).arg(self.case.dump)));
+            .and_then(|script| self.run(Command::new("/usr/bin/python3").arg(script).arg(self.dump.path)));
         self.check("libkdumpfile", &self.frames, read, readings);
     }
 
     /// Has drgn read them, which needs no kernel for that.
     fn read_with_drgn(&self, readings: &mut Readings) {
-        let read = self.case.script("drgn_pages.py", include_str!("drgn_pages.py")).and_then(|script| {
-            let mut drgn = self.case.programs.drgn();
-            self.run(drgn.args(["-q", "--no-default-symbols", "-c"]).arg(self.case.dump).arg(script))
+        let read = self.dump.script("drgn_pages.py", include_str!("drgn_pages.py")).and_then(|script| {
+            let mut drgn = self.dump.programs.drgn();
+            self.run(drgn.args(["-q", "--no-default-symbols", "-c"]).arg(self.dump.path).arg(script))
         });
         self.check("drgn", &self.frames, read, readings);
     }
 
     /// Runs a script that is told page frames, a line each, and writes their content into a file.
     fn run(&self, reader: &mut Command) -> Result<Vec<u8>> {
-        let returned = self.case.files.scratch("returned");
+        let returned = self.dump.files.scratch("returned");
         let frames: Vec<_> = self.frames.iter().map(ToString::to_string).collect();
         process::stdout_within(reader.arg(&returned), &frames.join("\n"), LIMIT)?;
         Ok(fs::read(returned)?)
@@ -79,13 +79,13 @@ impl<'a> Sample<'a> {
 
     /// `crash` writes memory to files, and each anew.
     fn run_crash(&self, kernel: &Path, frames: &[u64]) -> Result<Vec<u8>> {
-        let file = |frame: u64| self.case.files.scratch(&format!("page-{frame:x}"));
+        let file = |frame: u64| self.dump.files.scratch(&format!("page-{frame:x}"));
         let mut commands = String::new();
         for &frame in frames {
             let _ =
                 writeln!(commands, "rd -p -r {} {:x} {PAGE_SIZE}", file(frame).display(), frame * PAGE_SIZE);
         }
-        self.case.crash(kernel, &commands)?;
+        self.dump.crash(kernel, &commands)?;
         let mut returned = Vec::new();
         for &frame in frames {
             returned.extend(fs::read(file(frame))?);
@@ -136,9 +136,9 @@ mod tests {
     fn problems(returned: &[u8]) -> Vec<String> {
         with_ram(3 * PAGE_SIZE, [(0, 1), (2 * PAGE_SIZE, 3)], |memory| {
             let files = &Files::new("readers-test").unwrap();
-            let case = Case { dump: Path::new(""), programs: &Readers::Installed, kernel: None, files };
+            let dump = Dump { path: Path::new(""), programs: &Readers::Installed, kernel: None, files };
             let mut readings = Readings::default();
-            let sample = Sample { case, memory, frames: vec![0, 2] };
+            let sample = Sample { dump, memory, frames: vec![0, 2] };
             sample.check("drgn", &sample.frames, Ok(returned.to_vec()), &mut readings);
             readings.problems
         })

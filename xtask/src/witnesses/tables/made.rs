@@ -6,7 +6,7 @@ use crate::machines::ram::Ram;
 pub(crate) fn with_ram<T>(
     bytes: u64,
     words: impl IntoIterator<Item = (u64, u64)>,
-    judge: impl FnOnce(&Ram) -> T,
+    use_ram: impl FnOnce(&Ram) -> T,
 ) -> T {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ram");
@@ -15,7 +15,7 @@ pub(crate) fn with_ram<T>(
     for (at, word) in words {
         ram.write_u64(at, word).unwrap();
     }
-    judge(&ram)
+    use_ram(&ram)
 }
 
 /// Tables in legacy mode from `at` on, five pages: root, bus 0's contexts, and three levels for the first 2 MiB of a function.

@@ -38,9 +38,9 @@ pub(crate) struct Traced {
     pub(crate) problems: Vec<String>,
 }
 
-/// What the trace is judged by.
+/// What the trace is compared with.
 #[derive(Clone, Copy)]
-pub(crate) struct Case<'a> {
+pub(crate) struct Reference<'a> {
     /// What the dead kernel left.
     pub(crate) dead: Tables<'a>,
     /// Holdover's memory.
@@ -53,23 +53,23 @@ pub(crate) struct Case<'a> {
     pub(crate) wound: Option<&'a Wound>,
 }
 
-impl Case<'_> {
+impl Reference<'_> {
     /// Counts faults from the panic on, and compares every access since Holdover started with the dead kernel's tables.
-    pub(crate) fn judge(self, trace: &Trace) -> Result<Traced> {
+    pub(crate) fn check(self, trace: &Trace) -> Result<Traced> {
         let entered = self.entered.duration_since(UNIX_EPOCH)?;
-        let mut judging = Judging::new(self);
+        let mut checking = Checking::new(self);
         let unsettled =
             |entry: &&Entry| entry.at < entered && matches!(entry.event, Event::Translated { .. });
         for entry in trace.after.iter().filter(|entry| !unsettled(entry)) {
-            judging.hear(&entry.event);
+            checking.note(&entry.event);
         }
-        Ok(judging.finish())
+        Ok(checking.finish())
     }
 }
 
-/// The judgement while it is under way.
-struct Judging<'a> {
-    case: Case<'a>,
+/// The check while it is under way.
+struct Checking<'a> {
+    reference: Reference<'a>,
     /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
     known: HashMap<(u16, u64), Option<u64>>,
     swapped: bool,
@@ -77,13 +77,13 @@ struct Judging<'a> {
     traced: Traced,
 }
 
-impl<'a> Judging<'a> {
-    fn new(case: Case<'a>) -> Self {
+impl<'a> Checking<'a> {
+    fn new(reference: Reference<'a>) -> Self {
         let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
-        Self { case, known, swapped: false, active, traced }
+        Self { reference, known, swapped: false, active, traced }
     }
 
-    fn hear(&mut self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         match event {
             Event::Used { .. } => {}
             Event::Fault(fault) => self.fault(fault),
@@ -98,7 +98,7 @@ impl<'a> Judging<'a> {
 
     fn fault(&mut self, fault: &Fault) {
         self.traced.faults += 1;
-        let wound = self.case.wound;
+        let wound = self.reference.wound;
         if fault.request.is_some_and(|(source, iova)| wound.is_some_and(|wound| wound.concerns(source, iova)))
         {
             self.traced.faults_of_victim += 1;
@@ -110,7 +110,7 @@ impl<'a> Judging<'a> {
     fn swap(&mut self, root: Root) {
         self.swapped = true;
         let address = root.address;
-        if !self.case.reserved.contains(address) {
+        if !self.reference.reserved.contains(address) {
             self.traced.problems.push(format!("the root table at {address:#x} is not in Holdover's memory"));
         }
     }
@@ -122,12 +122,12 @@ impl<'a> Judging<'a> {
     }
 
     fn expected(&mut self, source: u16, iova: u64) -> Option<u64> {
-        let dead = self.case.dead;
+        let dead = self.reference.dead;
         *self.known.entry((source, iova)).or_insert_with(|| dead.translate(source, iova))
     }
 
     fn translated(&mut self, source: u16, iova: u64, address: u64, expected: Option<u64>) {
-        let Case { reserved, disk, wound, .. } = self.case;
+        let Reference { reserved, disk, wound, .. } = self.reference;
         let new_mapping = self.swapped && disk.contains(&source) && reserved.contains(address);
         let wound = wound.filter(|wound| wound.concerns(source, iova));
         match (expected, wound) {
@@ -175,7 +175,7 @@ impl<'a> Judging<'a> {
         if !self.swapped {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
         }
-        let disk = self.case.disk;
+        let disk = self.reference.disk;
         let legacy = self.active.into_iter().filter(|(source, _)| !disk.contains(source));
         self.traced.active_after_swap =
             legacy.map(|(source, count)| (Device::name_of(source), count)).collect();
@@ -201,22 +201,23 @@ mod tests {
     const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, scalable: false });
     const DISK: u16 = Device::DUMP_DISK.source_id();
 
-    /// Judges events against the tables of a machine in which nothing is mapped.
-    fn judged(events: &[Event]) -> Traced {
-        judged_with(events, None)
+    /// Checks events against the tables of a machine in which nothing is mapped.
+    fn checked(events: &[Event]) -> Traced {
+        checked_with(events, None)
     }
 
-    fn judged_with(events: &[Event], wound: Option<&Wound>) -> Traced {
+    fn checked_with(events: &[Event], wound: Option<&Wound>) -> Traced {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
         let dead = Tables::new(&ram, Root { address: 0, scalable: false });
         let reserved = &Reserved::at(HOLDOVER);
-        let mut judging = Judging::new(Case { dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
+        let mut checking =
+            Checking::new(Reference { dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
         for event in events {
-            judging.hear(event);
+            checking.note(event);
         }
-        judging.finish()
+        checking.finish()
     }
 
     #[test]
@@ -224,8 +225,8 @@ mod tests {
         let kept = Event::Command { status: 0xc700_0000, value: 0xc300_0000 };
         let cleared = Event::Command { status: 0xc700_0000, value: 0x4700_0000 };
         let off = "turned off";
-        assert!(!judged(&[SWAP, kept]).problems.join(" ").contains(off));
-        assert!(judged(&[SWAP, cleared]).problems.join(" ").contains(off));
+        assert!(!checked(&[SWAP, kept]).problems.join(" ").contains(off));
+        assert!(checked(&[SWAP, cleared]).problems.join(" ").contains(off));
     }
 
     #[test]
@@ -236,9 +237,9 @@ mod tests {
             address: HOLDOVER.start + 0x1000,
             mask: 0xfff,
         };
-        let disk = judged(&[SWAP, request(Device::DUMP_DISK)]);
+        let disk = checked(&[SWAP, request(Device::DUMP_DISK)]);
         assert_eq!((disk.new_translations, disk.translations_changed), (1, 0));
-        let sound = judged(&[SWAP, request(Device::SOUND)]);
+        let sound = checked(&[SWAP, request(Device::SOUND)]);
         assert_eq!((sound.new_translations, sound.translations_changed), (0, 1));
     }
 
@@ -250,14 +251,14 @@ mod tests {
             fate: Fate::Closed,
             words: Vec::new(),
         };
-        let judged = |source, iova| {
+        let checked = |source, iova| {
             let words = "a fault".to_owned();
-            judged_with(&[Event::Fault(Fault { request: Some((source, iova)), words })], Some(&wound))
+            checked_with(&[Event::Fault(Fault { request: Some((source, iova)), words })], Some(&wound))
         };
         let blames = |traced: Traced| traced.problems.join(" ").contains("a fault");
-        assert!(!blames(judged(wound.source, 0x1000)));
-        assert!(blames(judged(wound.source, 0x2000)));
-        assert!(blames(judged(DISK, 0x1000)));
+        assert!(!blames(checked(wound.source, 0x1000)));
+        assert!(blames(checked(wound.source, 0x2000)));
+        assert!(blames(checked(DISK, 0x1000)));
     }
 
     #[test]
@@ -266,7 +267,7 @@ mod tests {
             Wound { source: 0xa0, iovas: Range::new(0, 0x2000), fate: Fate::Closed, words: Vec::new() };
         let request = Event::Translated { source: 0xa0, iova: 0x1000, address: 0x5000, mask: 0xfff };
         let closed =
-            |events: &[Event]| !judged_with(events, Some(&wound)).problems.join(" ").contains("damaged");
+            |events: &[Event]| !checked_with(events, Some(&wound)).problems.join(" ").contains("damaged");
         assert!(closed(&[request.clone(), SWAP]));
         assert!(!closed(&[SWAP, request]));
     }
@@ -287,8 +288,9 @@ mod tests {
         let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
         let changed = |entered| {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
-            let case = Case { dead, reserved: &Reserved::at(HOLDOVER), disk: &[DISK], entered, wound: None };
-            case.judge(&trace).unwrap().translations_changed
+            let reference =
+                Reference { dead, reserved: &Reserved::at(HOLDOVER), disk: &[DISK], entered, wound: None };
+            reference.check(&trace).unwrap().translations_changed
         };
         assert_eq!(changed(at(150)), 2);
         assert_eq!(changed(at(250)), 1);
@@ -296,6 +298,6 @@ mod tests {
 
     #[test]
     fn a_crash_without_a_swap_is_no_takeover() {
-        assert!(judged(&[]).problems.iter().any(|problem| problem.contains("never swapped")));
+        assert!(checked(&[]).problems.iter().any(|problem| problem.contains("never swapped")));
     }
 }
