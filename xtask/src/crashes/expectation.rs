@@ -1,0 +1,342 @@
+//! What a crash must show, as data, and the one comparison of it with what the crash left behind.
+
+use anyhow::{Context, Result, ensure};
+use handoff::Completeness;
+
+use crate::crashes::crash::Evidence;
+use crate::crashes::damage::Damage;
+use crate::guests::stock;
+use crate::guests::tool::{Collected, Tool};
+use crate::machines::console::Line;
+use crate::machines::qemu::Watch;
+use crate::machines::scenario::Codec;
+use crate::machines::scenario::device::Device;
+use crate::witnesses::report::Report;
+use crate::witnesses::trace::Traced;
+use crate::witnesses::{self, Examination, Findings, Problem, Readings, Witness};
+
+/// Has readers read dumps of the crash.
+type Reading = fn(&Evidence, &Tool) -> Result<Readings>;
+
+/// What a crash must show.
+#[derive(Clone, Debug)]
+pub(crate) struct Expectation {
+    /// How closely the machine is watched.
+    pub(super) watch: Watch,
+    /// What is on the dump's disk in the end.
+    on_disk: OnDisk,
+    /// Lines that Holdover prints, each by words that are in it.
+    says: Vec<Vec<String>>,
+    /// Who is at work, if it matters who.
+    active: Option<Active>,
+    /// The codec that the dump's header names, if it matters which.
+    codec: Option<Codec>,
+    /// What readers are asked for, beside what all witnesses are asked for after a takeover.
+    readings: Vec<Reading>,
+    /// What must be noticed, if Holdover is told to make a mistake.
+    pub(super) mistake: Option<Mistake>,
+}
+
+/// What is on the dump's disk in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDisk {
+    /// A complete dump after a takeover, to which no witness objects.
+    AfterTakeover,
+    /// A dump that is sealed like this.
+    Sealed(Completeness),
+    /// A dump that was cut off before it was sealed.
+    CutOff,
+    /// Files that a stock crash kernel has made of its `/proc/vmcore`.
+    StockDumps,
+    /// What was there before.
+    Untouched,
+}
+
+/// Who must be at work in the trace: else a crash would show nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Active {
+    /// This device, after the swap.
+    Device(Device),
+    /// The victim of damage: it faults at the damaged tables, or goes through them.
+    Victim,
+}
+
+/// How a mistake must be noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    /// Who must object.
+    witness: Witness,
+    /// In which words.
+    objection: &'static str,
+}
+
+impl Expectation {
+    /// A takeover and a complete dump to which no witness objects.
+    pub(crate) fn takeover() -> Self {
+        Self { watch: Watch::Memory, ..Self::plain(OnDisk::AfterTakeover) }
+    }
+
+    /// A complete dump without a takeover, which the readers open.
+    pub(crate) fn complete_dump() -> Self {
+        Self::plain(OnDisk::Sealed(Completeness::Complete)).and_readable()
+    }
+
+    /// A dump that is sealed as partial.
+    pub(crate) fn partial_dump() -> Self {
+        Self::plain(OnDisk::Sealed(Completeness::Partial))
+    }
+
+    /// A dump that was cut off before it was sealed.
+    pub(crate) fn cut_off_dump() -> Self {
+        Self::plain(OnDisk::CutOff)
+    }
+
+    /// Dumps that a stock crash kernel makes of its `/proc/vmcore`, to which no reader objects.
+    pub(crate) fn stock_dumps() -> Self {
+        let stock = Self { watch: Watch::Memory, ..Self::plain(OnDisk::StockDumps) };
+        stock.and_reading(|evidence, _| witnesses::read_stock(evidence))
+    }
+
+    /// No dump, and a disk that nobody wrote to.
+    pub(crate) fn no_dump() -> Self {
+        Self::plain(OnDisk::Untouched)
+    }
+
+    fn plain(on_disk: OnDisk) -> Self {
+        let (says, readings) = (Vec::new(), Vec::new());
+        Self { watch: Watch::Console, on_disk, says, active: None, codec: None, readings, mistake: None }
+    }
+
+    /// The machine is watched like this instead.
+    pub(crate) fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Holdover prints a line with these words.
+    pub(crate) fn and_says(self, words: &str) -> Self {
+        self.and_says_together([words.to_owned()].into())
+    }
+
+    /// Holdover prints a line with all of these words.
+    fn and_says_together(mut self, words: Vec<String>) -> Self {
+        self.says.push(words);
+        self
+    }
+
+    /// Requests of this device are answered after the swap, by mappings that it had before.
+    pub(crate) fn and_active(self, device: Device) -> Self {
+        Self { active: Some(Active::Device(device)), ..self }
+    }
+
+    /// Holdover names the victim of damage, which was at work: else its silence would show nothing.
+    pub(crate) fn and_damage(self, damage: Damage) -> Self {
+        // The dump's disk rests until Holdover uses it.
+        let active = (damage.victim() != Device::DUMP_DISK).then_some(Active::Victim);
+        let at_work = Self { active, ..self };
+        let address = format!(" {}", damage.victim().address());
+        match damage.outcome() {
+            Some(outcome) => at_work.and_says_together(vec![outcome.to_owned(), address]),
+            None => at_work,
+        }
+    }
+
+    /// The pages are compressed in this way.
+    pub(crate) fn and_codec(self, codec: Codec) -> Self {
+        Self { codec: Some(codec), ..self }
+    }
+
+    /// The readers open the dump: log, backtrace, and every task with its stack.
+    pub(crate) fn and_readable(self) -> Self {
+        self.and_reading(|evidence, _| witnesses::read(evidence))
+    }
+
+    /// No reader objects to dumps that `holdover makedump` makes of the same memory.
+    pub(crate) fn and_made_dumps(self) -> Self {
+        self.and_reading(witnesses::read_made)
+    }
+
+    /// `holdover makedump` and makedumpfile keep the same pages of the same memory at every level.
+    pub(crate) fn and_every_level(self) -> Self {
+        self.and_reading(witnesses::compare_every_level)
+    }
+
+    fn and_reading(mut self, reading: Reading) -> Self {
+        self.readings.push(reading);
+        self
+    }
+
+    /// All of this, but for an objection of this witness in these words: it must notice what was done wrong on purpose.
+    pub(crate) fn but_caught(self, witness: Witness, objection: &'static str) -> Self {
+        Self { mistake: Some(Mistake { witness, objection }), ..self }
+    }
+
+    /// Compares it with what a crash left behind and returns what is wrong.
+    pub(crate) fn problems(&self, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+        let (findings, mut problems) = self.on_disk.check(evidence, tool)?;
+        problems.extend(self.unsaid(&evidence.lines));
+        problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
+        problems.extend(self.other_codec(evidence)?);
+        for reading in &self.readings {
+            problems.extend(reading(evidence, tool)?.problems.into_iter().map(unread));
+        }
+        Ok(match self.mistake {
+            Some(mistake) => mistake.unnoticed(&problems).into_iter().collect(),
+            None => problems,
+        })
+    }
+
+    /// Complains of each line that Holdover did not print.
+    fn unsaid(&self, lines: &[Line]) -> Vec<Problem> {
+        let printed: Vec<_> = lines.iter().filter_map(Line::holdover).collect();
+        let has_all = |line: &str, words: &[String]| words.iter().all(|word| line.contains(word));
+        let unsaid = self.says.iter().filter(|words| !printed.iter().any(|line| has_all(line, words)));
+        unsaid.map(|words| console(format!("Holdover did not say `{}`", words.join("` with `")))).collect()
+    }
+
+    /// Complains if nothing shows that who should have been at work was.
+    fn inactive(&self, traced: Option<&Traced>) -> Option<Problem> {
+        let rested = self.active.filter(|active| !traced.is_some_and(|traced| active.is_seen(traced)))?;
+        Some(Problem { witness: Witness::Trace, what: rested.complaint() })
+    }
+
+    fn other_codec(&self, evidence: &Evidence) -> Result<Option<Problem>> {
+        let Some(codec) = self.codec else { return Ok(None) };
+        let named = witnesses::codec_of(&evidence.files.dump())?;
+        let other = named != Some(codec);
+        Ok(other.then(|| unread(format!("the dump's header names {named:?} as its codec"))))
+    }
+}
+
+impl OnDisk {
+    /// Collects what is there, and returns what the witnesses of a takeover found, and what is wrong.
+    fn check(self, evidence: &Evidence, tool: &Tool) -> Result<(Option<Findings>, Vec<Problem>)> {
+        let problems = match self {
+            Self::AfterTakeover => {
+                let Examination { findings, problems, .. } = witnesses::examine(evidence, tool)?;
+                return Ok((Some(findings), problems));
+            }
+            Self::Sealed(wanted) => sealed(wanted, evidence, tool)?,
+            Self::CutOff => cut_off(evidence, tool)?,
+            Self::StockDumps => made_by_stock(evidence).map(|()| Vec::new())?,
+            Self::Untouched => written(evidence)?.into_iter().collect(),
+        };
+        Ok((None, problems))
+    }
+}
+
+impl Active {
+    fn is_seen(self, traced: &Traced) -> bool {
+        match self {
+            Self::Device(device) => traced.active_after_swap.contains_key(device.name),
+            Self::Victim => traced.faults_of_victim + traced.translations_of_victim > 0,
+        }
+    }
+
+    fn complaint(self) -> String {
+        match self {
+            Self::Device(device) => format!("{} was not at work after the swap", device.name),
+            Self::Victim => "the damaged tables were never used".to_owned(),
+        }
+    }
+}
+
+impl Mistake {
+    /// Turns it round: what a mutation must show is an objection.
+    fn unnoticed(self, problems: &[Problem]) -> Option<Problem> {
+        let Self { witness, objection } = self;
+        let noticed = |problem: &Problem| problem.witness == witness && problem.what.contains(objection);
+        let what = format!("did not notice the mistake; objections of others: {}", problems.len());
+        (!problems.iter().any(noticed)).then_some(Problem { witness, what })
+    }
+}
+
+/// Complains of another seal than this; of a partial dump, also if `holdover collect` does not tell that it is one.
+fn sealed(wanted: Completeness, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let unsealed = witnesses::check_seal(&report(evidence)?, wanted);
+    let whole = collected_whole(evidence, tool)?.filter(|_| wanted == Completeness::Partial);
+    Ok(unsealed.into_iter().chain(whole).collect())
+}
+
+fn cut_off(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let sealed = report(evidence)?.sealed;
+    let late = sealed.map(|_| console("the dump was sealed before the power went".to_owned()));
+    Ok(late.into_iter().chain(collected_whole(evidence, tool)?).collect())
+}
+
+/// Collects the dump, and complains if nothing is said to be missing.
+fn collected_whole(evidence: &Evidence, tool: &Tool) -> Result<Option<Problem>> {
+    let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let what = "`holdover collect` does not say that something is missing".to_owned();
+    Ok((collected == Collected::Whole).then_some(console(what)))
+}
+
+/// Fails with the complaint of the crash kernel's init, if it has not made all dumps: there is nothing to read then.
+fn made_by_stock(evidence: &Evidence) -> Result<()> {
+    let complete = evidence.lines.iter().any(|line| line.text.contains(stock::COMPLETE));
+    let mut said = evidence.lines.iter().filter_map(Line::bench);
+    let complaint = said.rfind(|said| said.starts_with("no dump"));
+    ensure!(complete, "{}", complaint.unwrap_or("the crash kernel made no dump"));
+    Ok(())
+}
+
+/// Complains if the disk is not as it was.
+fn written(evidence: &Evidence) -> Result<Option<Problem>> {
+    let what = "a disk was written to that Holdover was not given".to_owned();
+    let written = !evidence.files.disk_is_untouched()?;
+    Ok(written.then_some(Problem { witness: Witness::Memory, what }))
+}
+
+fn report(evidence: &Evidence) -> Result<Report> {
+    Report::of(&evidence.lines).context("the console shows no crash")
+}
+
+fn console(what: String) -> Problem {
+    Problem { witness: Witness::Console, what }
+}
+
+fn unread(what: String) -> Problem {
+    Problem { witness: Witness::Readers, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_that_only_another_witness_noticed_is_not_caught() {
+        let noticed = |witness| [Problem { witness, what: "a byte is wrong".to_owned() }];
+        let uncaught = |witness, objection, problems: &[Problem]| {
+            let expectation = Expectation::takeover().but_caught(witness, objection);
+            expectation.mistake.unwrap().unnoticed(problems)
+        };
+        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Memory)).is_none());
+        assert!(uncaught(Witness::Memory, "byte", &noticed(Witness::Trace)).is_some());
+        assert!(uncaught(Witness::Memory, "table", &noticed(Witness::Memory)).is_some());
+        assert!(uncaught(Witness::Memory, "byte", &[]).is_some());
+    }
+
+    #[test]
+    fn a_victim_and_what_became_of_it_must_be_told_in_one_line() {
+        let expectation = Expectation::takeover().and_damage(Damage::TableInRegisters);
+        let address = Device::SOUND.address();
+        let unsaid = |lines: &[&str]| !expectation.unsaid(&Line::a_second_apart(lines)).is_empty();
+        assert!(!unsaid(&[&format!("holdover: [0.1] fenced {address}")]));
+        assert!(unsaid(&["holdover: [0.1] fenced 00:01.0", &format!("holdover: [0.1] blocked {address}")]));
+        assert!(unsaid(&[&format!("bench: fenced {address}")]));
+        assert!(unsaid(&[]));
+    }
+
+    #[test]
+    fn who_must_be_active_and_was_not_traced_is_a_problem() {
+        let slow = Expectation::takeover().and_active(Device::SLOW_DISK);
+        let damaged = Expectation::takeover().and_damage(Damage::TableInRegisters);
+        let resting = Expectation::takeover().and_damage(Damage::DiskContext);
+        let mut traced = Traced::default();
+        assert!(slow.inactive(None).is_some() && damaged.inactive(None).is_some());
+        assert!(slow.inactive(Some(&traced)).is_some() && damaged.inactive(Some(&traced)).is_some());
+        assert!(resting.inactive(Some(&traced)).is_none());
+        traced.active_after_swap.insert(Device::SLOW_DISK.name.to_owned(), 1);
+        traced.faults_of_victim = 1;
+        assert!(slow.inactive(Some(&traced)).is_none() && damaged.inactive(Some(&traced)).is_none());
+    }
+}
