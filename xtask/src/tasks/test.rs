@@ -66,9 +66,8 @@ impl Test {
     pub(crate) fn run(&self) -> Result<()> {
         let targets = fuzz::names()?;
         self.check_parts(&targets)?;
-        Setup::default().run()?;
-        for emulator in [Emulator::Installed, Emulator::Backports] {
-            println!("{}", emulator.version()?);
+        if self.needs_setup(&targets) {
+            set_up()?;
         }
         let tally = Tally::default();
         self.check_sources(&tally);
@@ -80,6 +79,11 @@ impl Test {
             bail!("not everything holds");
         }
         Ok(())
+    }
+
+    /// Whether anything is asked for that needs more than Rust: guests, and the compiler of the fuzzer.
+    fn needs_setup(&self, targets: &[String]) -> bool {
+        self.fuzzes(targets) || matrix::rows().iter().any(|row| self.includes(row))
     }
 
     /// Each part that was asked for is one of something: else it would be left out in silence.
@@ -107,7 +111,7 @@ impl Test {
 
     /// Lets the fuzzer at everything that reads what others wrote.
     fn fuzz(&self, names: &[String], tally: &Tally) {
-        if self.quick || !names.iter().any(|target| self.asks_for(&fuzz_name(target))) {
+        if !self.fuzzes(names) {
             return;
         }
         let mut targets = Vec::new();
@@ -136,6 +140,10 @@ impl Test {
                 tally.take(&row.name, || Ok(row.problems(&built)?.iter().map(ToString::to_string).collect()));
             });
         }
+    }
+
+    fn fuzzes(&self, targets: &[String]) -> bool {
+        !self.quick && targets.iter().any(|target| self.asks_for(&fuzz_name(target)))
     }
 
     fn includes(&self, row: &Row) -> bool {
@@ -168,6 +176,15 @@ impl Tally {
     }
 }
 
+/// Makes the machine ready, and names what guests run on.
+fn set_up() -> Result<()> {
+    Setup::default().run()?;
+    for emulator in [Emulator::Installed, Emulator::Backports] {
+        println!("{}", emulator.version()?);
+    }
+    Ok(())
+}
+
 fn fuzz_name(target: &str) -> String {
     format!("fuzz-{target}")
 }
@@ -183,14 +200,26 @@ fn build(rows: &[Row]) -> Result<Built> {
 mod tests {
     use super::*;
 
+    fn asked_for(parts: &[&str]) -> Test {
+        Test { only: parts.iter().map(|&part| part.to_owned()).collect(), quick: false, guests: 1 }
+    }
+
     #[test]
     fn a_part_that_is_in_no_name_is_told_of() {
-        let check = |parts: &[&str]| {
-            let only = parts.iter().map(|&part| part.to_owned()).collect();
-            Test { only, quick: false, guests: 1 }.check_parts(&["kdump".to_owned()])
-        };
+        let check = |parts: &[&str]| asked_for(parts).check_parts(&["kdump".to_owned()]);
         assert!(check(&[]).is_ok());
         assert!(check(&["lints", "fuzz-kdump", "amd64"]).is_ok());
         assert!(check(&["lints", "fuzz-tea"]).unwrap_err().to_string().starts_with("fuzz-tea is in no name"));
+    }
+
+    #[test]
+    fn checks_of_sources_need_no_setup() {
+        let needs_setup = |parts: &[&str]| asked_for(parts).needs_setup(&["kdump".to_owned()]);
+        for sources in SOURCES.map(|(name, _)| name).into_iter().chain(CLAIMS.map(|(name, _)| name)) {
+            assert!(!needs_setup(&[sources]), "{sources}");
+            assert!(needs_setup(&[sources, "fuzz-kdump"]));
+            assert!(needs_setup(&[sources, "power-cut"]));
+        }
+        assert!(needs_setup(&[]));
     }
 }
