@@ -1,7 +1,8 @@
 //! Formatting, opening and reading a dump area.
 
-use alloc::vec;
+use alloc::boxed::Box;
 
+use machine::growth::{OutOfMemory, boxed_array, filled};
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
@@ -20,7 +21,11 @@ pub struct Area<D> {
     /// The area from its first label to its last.
     window: Window<D>,
     label: Label,
+    buffer: Buffer,
 }
+
+/// Room for [`CHUNK`] bytes. It is taken when the area is opened: once dumping has begun, no memory is needed any more.
+pub(crate) type Buffer = Box<[u8; CHUNK as usize]>;
 
 /// Why an area was not formatted. Nothing was written unless it is `Device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum FormatError {
     /// The disk failed.
     #[error(transparent)]
     Device(#[from] BlockError),
+    /// There is no memory for a buffer.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// Why a place on a disk is not the area that was asked for. Nothing was written.
@@ -69,6 +77,9 @@ pub enum OpenError {
     /// The disk failed.
     #[error(transparent)]
     Device(#[from] BlockError),
+    /// There is no memory for a buffer.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// Why it is unknown how far a dump got.
@@ -136,13 +147,14 @@ impl<D: BlockDevice> Area<D> {
         let bounds = Range::sized(ByteOffset::new(offset), label.length);
         let bounds = bounds.filter(|bounds| bounds.end.get() <= device.size());
         let mut window = Window::new(device, bounds.ok_or(FormatError::DoesNotFit)?);
-        window.write(0, &vec![0; SEAL_OFFSET as usize])?;
+        let (zeros, buffer) = (filled(0, SEAL_OFFSET as usize)?, boxed_array(0)?);
+        window.write(0, &zeros)?;
         window.write(SEAL_OFFSET, &Seal::over_nothing(State::Empty, label.uuid, 0).encode())?;
         window.write(label.length - BLOCK, &label.encode(LabelCopy::Last))?;
         window.flush()?;
         window.write(0, &label.encode(LabelCopy::First))?;
         window.flush()?;
-        Ok(Self { window, label })
+        Ok(Self { window, label, buffer })
     }
 
     /// Finds area `uuid` at byte `offset` of a disk, and writes nothing.
@@ -152,9 +164,10 @@ impl<D: BlockDevice> Area<D> {
             return Err(OpenError::OtherArea { found: label.uuid });
         }
         let mut window = Window::new(device, Range::from(offset..offset + label.length));
+        let mut buffer = boxed_array(0)?;
         check_last_label(&mut window, &label)?;
-        check_reserved(&mut window)?;
-        Ok(Self { window, label })
+        check_reserved(&mut window, &mut buffer)?;
+        Ok(Self { window, label, buffer })
     }
 
     /// What the area says of itself.
@@ -180,7 +193,7 @@ impl<D: BlockDevice> Area<D> {
         let seal = Seal::over_nothing(State::InProgress, self.label.uuid, sequence);
         self.window.write(SEAL_OFFSET, &seal.encode())?;
         self.window.flush()?;
-        Ok(Dump::new(self.window, seal, self.label.capacity()))
+        Ok(Dump::new(self.window, seal, self.label.capacity(), self.buffer))
     }
 
     /// Reads every byte of the dump that was written, from front to back, and checks it against its seal.
@@ -193,10 +206,9 @@ impl<D: BlockDevice> Area<D> {
         seal: &Seal,
         mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), ReadError<E>> {
-        let mut buffer = vec![0; CHUNK as usize];
         let mut sum = Sum::default();
         for chunk in seal.written.runs(0..u64::MAX, CHUNK / BLOCK) {
-            let bytes = &mut buffer[..((chunk.end - chunk.start) * BLOCK) as usize];
+            let bytes = &mut self.buffer[..((chunk.end - chunk.start) * BLOCK) as usize];
             let offset = chunk.start * BLOCK;
             self.window.read(DUMP_OFFSET + offset, bytes)?;
             sum.add_all(chunk.start, bytes);
@@ -219,8 +231,7 @@ fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Re
     }
 }
 
-fn check_reserved<D: BlockDevice>(window: &mut Window<D>) -> Result<(), OpenError> {
-    let mut buffer = vec![0; CHUNK as usize];
+fn check_reserved<D: BlockDevice>(window: &mut Window<D>, buffer: &mut Buffer) -> Result<(), OpenError> {
     let mut offset = BLOCK;
     while offset < SEAL_OFFSET {
         let bytes = &mut buffer[..CHUNK.min(SEAL_OFFSET - offset) as usize];

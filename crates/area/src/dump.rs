@@ -1,11 +1,8 @@
 //! A dump that is being written.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 
-use crate::area::CHUNK;
+use crate::area::{Buffer, CHUNK};
 use crate::seal::{Lack, Seal, State};
 use crate::sum::Sum;
 use crate::window::Window;
@@ -38,14 +35,14 @@ pub struct Dump<D> {
     /// How many blocks the seal on the disk tells of.
     recorded: u64,
     /// For blocks that are read back.
-    old: Vec<u8>,
+    old: Buffer,
     /// An access failed, so there is no saying what lies on the disk.
     failed: bool,
 }
 
 impl<D: BlockDevice> Dump<D> {
-    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64) -> Self {
-        Self { area, seal, capacity, recorded: 0, old: vec![0; CHUNK as usize], failed: false }
+    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64, old: Buffer) -> Self {
+        Self { area, seal, capacity, recorded: 0, old, failed: false }
     }
 
     /// Makes everything durable, then writes the seal and makes it durable too.

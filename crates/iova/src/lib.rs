@@ -38,10 +38,7 @@ use alloc::vec::Vec;
 use machine::{IoAddress, Range};
 use runs::{Cursor, Runs};
 
-/// There is not even memory for a space with nothing in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no memory for a list of address ranges")]
-pub struct OutOfMemory;
+pub use machine::OutOfMemory;
 
 /// A range was released that was not allocated, or not as this range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

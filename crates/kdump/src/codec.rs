@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 
+use machine::OutOfMemory;
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
@@ -102,15 +103,15 @@ pub struct Encoder(Compressor);
 
 impl Encoder {
     /// Takes the memory that the codec needs.
-    pub fn new(codec: Codec) -> Self {
-        Self(match codec {
+    pub fn new(codec: Codec) -> Result<Self, OutOfMemory> {
+        Ok(Self(match codec {
             Codec::None => Compressor::None,
-            Codec::Zlib => Compressor::Zlib(zlib::Compressor::new()),
-            Codec::Lzo => Compressor::Lzo(lzo::Compressor::new()),
-            Codec::Zstd => Compressor::Zstd(zstd::Compressor::new()),
+            Codec::Zlib => Compressor::Zlib(zlib::Compressor::new()?),
+            Codec::Lzo => Compressor::Lzo(lzo::Compressor::new()?),
+            Codec::Zstd => Compressor::Zstd(zstd::Compressor::new()?),
             #[cfg(feature = "host")]
             Codec::Snappy => Compressor::Snappy(libraries::Snappy::new()),
-        })
+        }))
     }
 
     /// What to store of a page, made in `room` unless it is the page as it is.

@@ -14,6 +14,8 @@
 
 #![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
 
+use machine::OutOfMemory;
+
 use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
 
@@ -48,8 +50,8 @@ const PATIENCE: usize = 16;
 pub(crate) struct Compressor(Repeats<PATIENCE>);
 
 impl Compressor {
-    pub(crate) fn new() -> Self {
-        Self(Repeats::new())
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        Repeats::new().map(Self)
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
@@ -149,7 +151,7 @@ mod tests {
 
     fn compressed(page: &Page) -> alloc::vec::Vec<u8> {
         let mut output = [0; BLOCK];
-        let len = Compressor::new().compress(page, &mut output).unwrap_or(0);
+        let len = Compressor::new().unwrap().compress(page, &mut output).unwrap_or(0);
         output[..len].to_vec()
     }
 

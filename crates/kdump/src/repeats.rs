@@ -13,6 +13,8 @@
 
 use alloc::boxed::Box;
 
+use machine::growth::{OutOfMemory, boxed_array};
+
 use crate::{BLOCK, Page};
 
 /// Binary logarithm of the number of entries in the table of earlier places.
@@ -46,8 +48,8 @@ pub(crate) struct Repeat {
 
 impl<const PATIENCE: usize> Repeats<PATIENCE> {
     /// Allocates the table: 2 KiB.
-    pub(crate) fn new() -> Self {
-        Self { slots: Box::new([0; 1 << SLOT_BITS]), distance: size_of::<u64>() }
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self { slots: boxed_array(0)?, distance: size_of::<u64>() })
     }
 
     /// Forgets all places: what follows is another page.
@@ -148,7 +150,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut page = core::array::from_fn(|_| random.u8(..));
         page[..bytes.len()].copy_from_slice(bytes);
-        let mut repeats: Repeats = Repeats::new();
+        let mut repeats: Repeats = Repeats::new().unwrap();
         repeats.distance = distance;
         repeats.next(&page, literals)
     }

@@ -4,6 +4,8 @@
 //! finds repetitions greedily, and nothing is built per page. `cargo bench -p holdover-kdump` shows time and size, beside those of
 //! libraries.
 
+use machine::OutOfMemory;
+
 use crate::bits::{BitWriter, Bits};
 use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
@@ -25,8 +27,8 @@ const END_OF_BLOCK: Bits = Bits { bits: 0, len: 7 };
 pub(crate) struct Compressor(Repeats);
 
 impl Compressor {
-    pub(crate) fn new() -> Self {
-        Self(Repeats::new())
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        Repeats::new().map(Self)
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.
@@ -235,12 +237,12 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         });
-        assert_eq!(Compressor::new().compress(&page, &mut [0; BLOCK]), None);
+        assert_eq!(Compressor::new().unwrap().compress(&page, &mut [0; BLOCK]), None);
     }
 
     #[test]
     fn a_page_does_not_repeat_what_was_in_an_earlier_one() {
-        let mut compressor = Compressor::new();
+        let mut compressor = Compressor::new().unwrap();
         let mut page = [7; BLOCK];
         page[..8].copy_from_slice(b"original");
         let (mut first, mut second) = ([0; BLOCK], [0; BLOCK]);

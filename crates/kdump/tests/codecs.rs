@@ -23,7 +23,7 @@ fn noise() -> Page {
 }
 
 fn stored(codec: Codec, page: &Page) -> (Codec, Vec<u8>) {
-    match Encoder::new(codec).encode(page, &mut [0; BLOCK]) {
+    match Encoder::new(codec).unwrap().encode(page, &mut [0; BLOCK]) {
         Content::Data { codec, data } => (codec, data.to_vec()),
         content => panic!("{codec:?} makes {content:?} of a page that is not empty"),
     }

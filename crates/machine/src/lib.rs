@@ -12,6 +12,8 @@
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
 //!
+//! [`growth`] takes memory from the heap without ever aborting.
+//!
 //! # Example
 //!
 //! ```
@@ -40,10 +42,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 mod address;
 mod block;
 mod clock;
 mod dma;
+pub mod growth;
 mod memory;
 mod range;
 mod registers;
@@ -52,6 +57,7 @@ pub use address::{ByteOffset, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
 pub use block::{BlockDevice, BlockError};
 pub use clock::{Clock, TimedOut, wait_until};
 pub use dma::{Dma, DmaMemory};
+pub use growth::OutOfMemory;
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
 pub use range::{Position, Range};
 pub use registers::Registers;

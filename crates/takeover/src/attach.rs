@@ -14,7 +14,6 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
 use crate::found::Context;
-use crate::growth::{OutOfMemory, collected};
 use crate::hazard::Outcome;
 use crate::ids::DomainIds;
 use crate::own::OwnMemory;
@@ -22,6 +21,7 @@ use crate::report::Report;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
 use crate::tables::Tables;
 use crate::unit::Unit;
+use machine::growth::{OutOfMemory, collected};
 
 /// A device whose domain can be given mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use machine::PhysicalAddress;
 use vtd::paging::Level;
 
-use crate::growth::filled;
+use machine::growth::filled;
 
 /// How far an entry may lie from its place. What a dead kernel left could be made of collisions; then a table is
 /// copied twice, which is as exact, rather than searched for without end.

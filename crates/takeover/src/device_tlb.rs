@@ -20,10 +20,10 @@ use vtd::source::SourceId;
 use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::found::Context;
-use crate::growth::push;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
+use machine::growth::push;
 
 impl DeviceTlb {
     /// The request to forget everything, of a PASID or of all requests without.

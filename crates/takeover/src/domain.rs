@@ -8,10 +8,10 @@ use vtd::stage::Stage;
 use crate::borrowed::Lender;
 use crate::entry::Link;
 use crate::found::Format;
-use crate::growth::OutOfMemory;
 use crate::hazard::{Danger, Outcome};
 use crate::mark::Mark;
 use crate::tables::new_table;
+use machine::growth::OutOfMemory;
 
 /// A domain and its own tables.
 #[derive(Debug)]
@@ -73,9 +73,8 @@ impl Domain {
         let bits = top.width().min(capability.guest_address_bits());
         let bits = if stage == Stage::First { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
-        let space =
-            iova::Space::new(Range::from(PAGE_SIZE..end), reserved_ranges).map_err(|_| OutOfMemory)?;
-        let kept = iova::Space::new(space.window(), KEPT_RANGES).map_err(|_| OutOfMemory)?;
+        let space = iova::Space::new(Range::from(PAGE_SIZE..end), reserved_ranges)?;
+        let kept = iova::Space::new(space.window(), KEPT_RANGES)?;
         let outcome = Outcome::Duplicated;
         Ok(Self {
             id,

@@ -7,8 +7,8 @@ use core::fmt;
 use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::TableMode;
 
-use crate::growth::OutOfMemory;
 use crate::unit::{Unit, UnitError};
+use machine::growth::OutOfMemory;
 
 /// Which tables a unit translates with after a takeover failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use vtd::paging::AddressWidth;
 use vtd::pasid::PasidTranslationType;
 use vtd::source::SourceId;
 
-use crate::growth::push;
+use machine::growth::push;
 
 /// What became of a context, a domain or a part of one; later values are worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::growth::{OutOfMemory, filled};
+use machine::growth::{OutOfMemory, filled};
 
 /// The domain-ids of one unit. Zero is never handed out: in caching mode it tags what is not present (6.2.2.1).
 #[derive(Debug)]

@@ -136,7 +136,6 @@ mod duplicate;
 mod entry;
 pub mod failure;
 mod found;
-mod growth;
 pub mod hazard;
 mod identity;
 mod ids;

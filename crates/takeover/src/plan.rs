@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use crate::census::Census;
 use crate::found::OldDomain;
-use crate::growth::{OutOfMemory, collected, filled};
 use crate::surroundings::Limits;
+use machine::growth::{OutOfMemory, collected, filled};
 
 /// How a domain is carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

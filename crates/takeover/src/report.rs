@@ -12,8 +12,8 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::entry::Entry;
 use crate::found::{Context, Found};
-use crate::growth::{OutOfMemory, collected};
 use crate::hazard::{Hazards, Outcome};
+use machine::growth::{OutOfMemory, collected};
 
 /// One present entry of the old kernel that said how requests are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use vtd::source::SourceId;
 
 use crate::entry::{Slot, store_words};
 use crate::failure::AttachError;
-use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::Danger;
 use crate::mode::Mode;
 use crate::own::OwnMemory;
+use machine::growth::{OutOfMemory, insert, push};
 
 /// Root, context and PASID tables in own frames.
 #[derive(Debug)]

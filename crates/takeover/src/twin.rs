@@ -10,12 +10,11 @@ use machine::Frames;
 use crate::borrowed::share;
 use crate::domain::Domain;
 use crate::failure::AttachError;
-use crate::growth::OutOfMemory;
 
 /// A domain that translates as `domain` does, under another id.
 pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result<Domain, AttachError> {
-    let space = domain.space.twin().map_err(|_| OutOfMemory)?;
-    let kept = domain.kept.twin().map_err(|_| OutOfMemory)?;
+    let space = domain.space.twin()?;
+    let kept = domain.kept.twin()?;
     let root = match domain.root {
         None => None,
         Some(root) => Some(share(domain.stage, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?),

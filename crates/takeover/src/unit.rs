@@ -12,7 +12,7 @@ use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus, PageRequestStatus};
 use vtd::queue::QueueErrorRecord;
 use vtd::registers::{self, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
 
-use crate::growth::push;
+use machine::growth::push;
 
 /// How many fault records are read as evidence.
 const FAULT_RECORDS_READ: usize = 8;

@@ -271,11 +271,7 @@ fn sized<T: Position + From<u64>>(start: U64, len: U64) -> Option<Range<T>> {
 }
 
 fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), OutOfMemory> {
-    if let Some(item) = item {
-        list.try_reserve(1)?;
-        list.push(item);
-    }
-    Ok(())
+    item.map_or(Ok(()), |item| machine::growth::push(list, item))
 }
 
 fn read_struct<T: FromBytes + IntoBytes>(medium: &impl Medium, place: u64) -> Result<T, Unreadable> {

@@ -106,16 +106,7 @@ pub use ram::Ram;
 pub use select::{Counts, Selection};
 pub use vital::Vital;
 
-/// There was not enough memory for a list whose length the dead kernel's data gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("out of memory")]
-pub struct OutOfMemory;
-
-impl From<alloc::collections::TryReserveError> for OutOfMemory {
-    fn from(_: alloc::collections::TryReserveError) -> Self {
-        Self
-    }
-}
+pub use machine::OutOfMemory;
 
 /// A fact that VMCOREINFO does not give: pages that it would take to judge are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

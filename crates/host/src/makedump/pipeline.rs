@@ -12,7 +12,7 @@ use std::thread::{self, Scope};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use engine::Wanted;
 use kdump::{Pages, Room, WriteError};
-use machine::{BlockDevice, OldMemory};
+use machine::{BlockDevice, OldMemory, OutOfMemory};
 use vmcore::Vital;
 
 use super::aside;
@@ -47,7 +47,7 @@ pub(super) fn write_pages<D: BlockDevice, M: OldMemory + Sync>(
 ) -> Result<(), WriteError> {
     pages.with_room(|pages, room| {
         thread::scope(|scope| {
-            let mut line = Line::start(scope, route, room, threads.get(), pages.statistics().pages);
+            let mut line = Line::start(scope, route, room, threads.get(), pages.statistics().pages)?;
             engine::in_passes(pages, vital, |pages, wanted| line.write_pass(pages, wanted, &progress))
         })
     })
@@ -78,19 +78,19 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         room: &'e Room,
         threads: usize,
         left: u64,
-    ) -> Self {
+    ) -> Result<Self, OutOfMemory> {
         let (jobs, waiting) = unbounded();
         for _ in 1..threads {
             // The worker's memory is made here: a new thread's first use of memory would wait for threads that map some.
-            let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room));
+            let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room)?);
             aside::spawn(scope, move || {
                 while let Some(job) = next(&waiting, &mut worker) {
                     worker.work(job);
                 }
             });
         }
-        let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room));
-        Self { threads, left, jobs, waiting, results, spare, worker, output: route.output }
+        let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room)?);
+        Ok(Self { threads, left, jobs, waiting, results, spare, worker, output: route.output })
     }
 
     /// Writes the pages that are wanted now.

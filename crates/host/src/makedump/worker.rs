@@ -1,7 +1,7 @@
 //! The work of each thread: it reads pages, compresses them, and fills pieces of the file with them.
 
 use kdump::{BLOCK, Codec, Content, Encoder, Frame, Page, Room, WriteError};
-use machine::{OldMemory, Pfn};
+use machine::{OldMemory, OutOfMemory, Pfn};
 use zerocopy::IntoBytes;
 
 use super::aligned::{self, AlignedPage};
@@ -32,14 +32,14 @@ pub(super) struct Worker<'a, M> {
 
 impl<'a, M: OldMemory> Worker<'a, M> {
     /// A worker with a piece of its own. `room` is the room of the route's output.
-    pub(super) fn new(route: &'a Route<'a, M>, room: &'a Room) -> Self {
-        Self {
+    pub(super) fn new(route: &'a Route<'a, M>, room: &'a Room) -> Result<Self, OutOfMemory> {
+        Ok(Self {
             memory: route.memory,
-            encoder: Encoder::new(route.codec),
+            encoder: Encoder::new(route.codec)?,
             pages: aligned::pages(AT_ONCE),
             smaller: Box::new([0; BLOCK]),
             chunk: Chunk::new(route.output, room),
-        }
+        })
     }
 
     /// Does a job. It ends when its pages are written, which is later as a rule.

@@ -18,7 +18,7 @@ mod room;
 mod statistics;
 mod table;
 
-use machine::{BlockDevice, BlockError, Range};
+use machine::{BlockDevice, BlockError, OutOfMemory, Range};
 
 pub use self::bitmaps::Bitmaps;
 pub use self::kept::Frame;
@@ -55,6 +55,12 @@ pub enum WriteError {
     /// No memory for the buffers.
     #[error("out of memory")]
     OutOfMemory,
+}
+
+impl From<OutOfMemory> for WriteError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
 }
 
 /// What all stages have in hand.

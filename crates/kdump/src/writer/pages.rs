@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use machine::growth::boxed_array;
 use machine::{BlockDevice, ByteOffset, Range, Unreadable};
 
 use super::kept::{Frame, KeptFrames};
@@ -49,8 +50,8 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
             zeros: None,
             statistics: Statistics { pages, ..Statistics::default() },
         };
-        let (kept, encoder) = (KeptFrames::new(geometry)?, Encoder::new(codec));
-        Ok(Self { kept, store, encoder, page: [0; BLOCK], smaller: Box::new([0; BLOCK]) })
+        let (kept, encoder) = (KeptFrames::new(geometry)?, Encoder::new(codec)?);
+        Ok(Self { kept, store, encoder, page: [0; BLOCK], smaller: boxed_array(0)? })
     }
 
     /// From now on, so many complaints of the device do not end the dump (none, if this is not called).
@@ -198,8 +199,8 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
         if let Some(zeros) = self.zeros {
             return Ok(zeros);
         }
-        let mut smaller = Box::new([0; BLOCK]);
-        let (codec, data) = Encoder::new(self.codec).compress(&[0; BLOCK], &mut smaller);
+        let mut smaller = boxed_array(0)?;
+        let (codec, data) = Encoder::new(self.codec)?.compress(&[0; BLOCK], &mut smaller);
         let zeros = descriptor(codec, self.data.position(), data.len());
         self.data.push(&mut self.file.target, data)?;
         self.statistics.data_bytes += data.len() as u64;

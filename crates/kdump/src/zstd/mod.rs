@@ -10,6 +10,8 @@ mod sequence;
 
 use alloc::boxed::Box;
 
+use machine::growth::{OutOfMemory, boxed_array};
+
 use self::codes::Codes;
 use self::sequence::{Distances, Numbers, Sequence};
 use crate::bits::{BitWriter, Bits};
@@ -48,8 +50,8 @@ pub(crate) struct Compressor {
 
 impl Compressor {
     /// Allocates 6 KiB.
-    pub(crate) fn new() -> Self {
-        Self { repeats: Repeats::new(), sequences: Box::new([Sequence::default(); MOST_SEQUENCES]) }
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self { repeats: Repeats::new()?, sequences: boxed_array(Sequence::default())? })
     }
 
     /// Compresses `page` into the beginning of `output`; `None` if it does not become smaller.

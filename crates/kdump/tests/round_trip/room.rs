@@ -43,7 +43,7 @@ fn bring(
     data: &mut Vec<(u64, Vec<u8>)>,
 ) -> Vec<PagePlace> {
     let (mut content, mut smaller) = ([0; BLOCK], [0; BLOCK]);
-    let (mut encoder, mut piece) = (Encoder::new(codec), Range::default());
+    let (mut encoder, mut piece) = (Encoder::new(codec).unwrap(), Range::default());
     let mut place = |frame: &kdump::Frame| {
         let read = fetch(&frames[frame.pfn() as usize], frame.pfn(), &mut content);
         let made = if read.is_ok() { encoder.encode(&content, &mut smaller) } else { Content::Missing };

@@ -9,12 +9,12 @@ use crate::domain::Domain;
 use crate::entry::{Entry, Slot};
 use crate::failure::AttachError;
 use crate::found::Context;
-use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::invalidate::Scope;
 use crate::judge::Abilities;
 use crate::twin::twin;
 use crate::unit::UnitError;
+use machine::growth::{OutOfMemory, insert, push};
 
 /// In both kinds of entries, bit 0 of the first word says that there is one.
 const PRESENT: u64 = 1;

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use vtd::stage::Stage;
 
 use crate::found::{OldDomain, Translation};
-use crate::growth::{OutOfMemory, insert, push};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
+use machine::growth::{OutOfMemory, insert, push};
 
 /// How many domains whose id was taken get another; devices of more are blocked.
 const RENAMED: usize = 64;

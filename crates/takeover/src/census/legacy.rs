@@ -6,7 +6,7 @@ use vtd::context::ContextEntry;
 use super::Taker;
 use crate::entry::{Entry, Slot};
 use crate::found::Context;
-use crate::growth::OutOfMemory;
+use machine::growth::OutOfMemory;
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Lists the present entries of a copied context table; all others block.

@@ -17,7 +17,6 @@ use vtd::root::ContextTablePointer;
 
 use crate::failure::Reason;
 use crate::found::{Context, OldDomain, Translation};
-use crate::growth::{OutOfMemory, push};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
 use crate::judge::Abilities;
@@ -27,6 +26,7 @@ use crate::surroundings::{Limits, Surroundings};
 use crate::tables::{Tables, copy_table};
 use crate::unit::Unit;
 use domains::Domains;
+use machine::growth::{OutOfMemory, push};
 
 /// What a unit translates.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use vtd::source::SourceId;
 use super::Taker;
 use crate::entry::{Entry, Slot};
 use crate::found::Context;
-use crate::growth::OutOfMemory;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::tables::read_table;
+use machine::growth::OutOfMemory;
 
 /// A copied PASID directory.
 #[derive(Clone, Copy)]

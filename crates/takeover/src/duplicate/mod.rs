@@ -25,7 +25,6 @@ use crate::census::Census;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Context;
-use crate::growth::{OutOfMemory, push};
 use crate::hazard::Hazards;
 use crate::identity::Identity;
 use crate::ids::DomainIds;
@@ -34,6 +33,7 @@ use crate::resources::Resources;
 use crate::surroundings::Limits;
 use crate::tables::Tables;
 use copier::Copier;
+use machine::growth::{OutOfMemory, push};
 use survey::Block;
 
 /// A second set of tables that translates as the old one does.
