@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use machine::Unreadable;
+use machine::growth::filled;
 use pci::Ecam;
 
 /// Bytes in the header of every table (section 5.2.6).
@@ -120,9 +121,7 @@ impl Table {
         if !(HEADER..=LONGEST).contains(&length) {
             return Err(AcpiError::Length(address));
         }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(|_| AcpiError::OutOfMemory(address))?;
-        bytes.resize(length, 0);
+        let mut bytes = filled(0, length).map_err(|_| AcpiError::OutOfMemory(address))?;
         firmware.read(address, &mut bytes)?;
         Ok(Self { bytes })
     }
@@ -160,7 +159,9 @@ fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64
     let (address, size) =
         if extended { (little_endian(&root[24..32]), 8) } else { (little_endian(&root[16..20]), 4) };
     let table = Table::read(firmware, address)?;
-    Ok(table.bytes[HEADER..].chunks_exact(size).take(MOST_TABLES).map(little_endian).collect())
+    let addresses = table.bytes[HEADER..].chunks_exact(size).take(MOST_TABLES).map(little_endian);
+    #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
+    Ok(addresses.collect())
 }
 
 fn little_endian(bytes: &[u8]) -> u64 {

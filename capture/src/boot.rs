@@ -1,10 +1,10 @@
 //! Boot: from what the loader left to a kernel with a console, a heap, page tables and exception handlers of its own.
 
-use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 
 use handoff::Options;
+use machine::growth::{OutOfMemory, leaked};
 use machine::{Range, Table};
 
 use crate::boot_params::BootParams;
@@ -28,6 +28,17 @@ struct FirstFrames(UnsafeCell<[Table; FIRST_TABLES]>);
 // SAFETY: there is one processor, and one use: in `first_tables`.
 unsafe impl Sync for FirstFrames {}
 
+/// Why this kernel cannot stand on its own feet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BootError {
+    /// There is not enough memory for page tables.
+    #[error("own page tables: {0}")]
+    PageTables(#[from] MapError),
+    /// There is not even memory for the handlers of exceptions.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+}
+
 /// A kernel that stands on its own feet.
 pub(crate) struct Booted {
     /// What the loader handed over.
@@ -39,7 +50,7 @@ pub(crate) struct Booted {
 }
 
 /// Takes the machine over from the loader; `boot_params` is the address that it passed.
-pub(crate) fn boot(boot_params: u64) -> Result<Booted, MapError> {
+pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     let params =
         BootParams::copy(boot_params, |address, into| copy::read_physical(address.into(), into).is_ok());
     if let Some(serial) = Options::parse(params.command_line()).console {
@@ -54,12 +65,12 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, MapError> {
         // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
         unsafe { heap::claim(piece) };
     }
-    exceptions::install();
+    exceptions::install()?;
     let mut own = free;
     // One piece is lost if there are too many: then that much memory is not used.
     own.truncate(own.capacity() - 1);
     own.push(image.whole());
-    Ok(Booted { params: Box::leak(Box::new(params)), own, space: first })
+    Ok(Booted { params: leaked(params)?, own, space: first })
 }
 
 fn first_tables(image: &Image, free: &[Range]) -> Result<AddressSpace, MapError> {

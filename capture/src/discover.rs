@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use handoff::Options;
+use machine::growth::{OutOfMemory, collected};
 use machine::{PAGE_SIZE, Range, Unreadable};
 use vmcore::{CoreHeader, HeaderError, Ram};
 
@@ -53,6 +54,9 @@ pub(crate) enum DiscoverError {
     /// There is not enough memory for page tables.
     #[error("own page tables: {0}")]
     PageTables(#[from] MapError),
+    /// There is no memory for a list of what the loader put into the reservation.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// Finds the dead kernel's memory and the machine's devices.
@@ -69,7 +73,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     }
     let mut devices = Vec::new();
     tables.ecams().for_each(|ecam| find_devices(&mut space, ecam, &mut devices));
-    let loaded = loaded(&header, &own);
+    let loaded = loaded(&header, &own)?;
     Ok(Machine { space, own, loaded, params, old, header, tables, devices })
 }
 
@@ -87,12 +91,12 @@ fn total(ranges: &[Range]) -> u64 {
 
 /// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
 /// kernel had in the first 640 KiB.
-fn loaded(header: &CoreHeader, own: &[Range]) -> Vec<Range> {
+fn loaded(header: &CoreHeader, own: &[Range]) -> Result<Vec<Range>, OutOfMemory> {
     let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start.get());
     let copies = copies.filter_map(|segment| Range::sized(segment.stored_at, segment.physical.len()));
-    let filled: Vec<_> = copies.chain([header.place()]).map(pages_around).collect();
-    let ours: Vec<_> = own.iter().chain(&filled).copied().collect();
-    filled.into_iter().map(|range| with_padding(range, &ours)).collect()
+    let filled = collected(copies.chain([header.place()]).map(pages_around))?;
+    let ours = collected(own.iter().chain(&filled).copied())?;
+    collected(filled.into_iter().map(|range| with_padding(range, &ours)))
 }
 
 /// What was loaded, up to where the next of our ranges begins: loaders set more aside than they fill.
@@ -124,6 +128,7 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
     let features = Features::of_this_processor();
     let frames = FramePool::new(tables_needed(own, header.ram(), features)).ok_or(MapError::NoFrame)?;
     let image = Image::running();
+    #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
     let mut space = boot::own_tables(frames, &image, &free)?;
     let ram = header.ram().ranges().map(|range| Range::new(range.start.get(), range.end.get()));

@@ -8,6 +8,7 @@ use core::time::Duration;
 use area::Area;
 use handoff::{AreaAddress, Options};
 use machine::BlockError;
+use machine::growth::push;
 use pci::{Device, Function};
 use storage::{Allowance, AnyDisk, Pool, StartError};
 
@@ -95,7 +96,8 @@ impl Search<'_> {
         for disk in disks {
             match self.look_at(disk, HASTE) {
                 Ok(area) => return Some(area),
-                Err(error) if error.is_silence() && silent.try_reserve(1).is_ok() => silent.push(disk),
+                // One that there is no memory to remember is not tried again.
+                Err(error) if error.is_silence() => _ = push(&mut silent, disk),
                 Err(_) => {}
             }
         }

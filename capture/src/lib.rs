@@ -5,6 +5,7 @@
 //! anything in a test, and to a fuzzer.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -10,6 +10,7 @@
 //! On a host this is an ordinary program without a purpose, so that the usual tools work on it: `xtask` sets
 //! `--cfg freestanding` when it builds the image.
 #![cfg_attr(freestanding, no_std, no_main)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]
 #![cfg_attr(not(freestanding), allow(dead_code, reason = "on a host only the unit tests run"))]
 
 extern crate alloc;
@@ -26,27 +27,28 @@ mod platform;
 mod recording;
 mod remapping;
 mod report;
+mod take_over;
 
 use capture::{acpi, boot_params, units};
 use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;
 
-use crate::discover::{DiscoverError, Machine};
+use crate::boot::BootError;
+use crate::discover::DiscoverError;
 use crate::dump::{DumpError, Form};
 use crate::platform::console::say;
-use crate::platform::paging::MapError;
-use crate::remapping::{Remapping, RemappingError};
+use crate::take_over::TakeOverError;
 
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]
 enum CaptureError {
-    #[error("own page tables: {0}")]
-    Boot(#[from] MapError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
     #[error(transparent)]
     Discover(#[from] DiscoverError),
     #[error(transparent)]
-    Remapping(#[from] RemappingError),
+    TakeOver(#[from] TakeOverError),
     #[error("no disk with the dump area")]
     NoArea,
     #[error(transparent)]
@@ -61,7 +63,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     mutations::choose(booted.params.command_line());
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
-    let mut remapping = take_over(&mut machine)?;
+    let mut remapping = take_over::take_over(&mut machine)?;
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
     let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
@@ -76,18 +78,6 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let dumped = dump::write(area, old, &machine.header, record, form)?;
     report::dump(counts, remapping.frames.used(), &dumped);
     Ok(())
-}
-
-/// Takes the remapping units over; a machine without any is dumped all the same.
-fn take_over(machine: &mut Machine) -> Result<Remapping, RemappingError> {
-    let remapping = Remapping::take_over(machine).or_else(|error| {
-        say!("{error}: nothing to take over");
-        Remapping::none().ok_or(RemappingError::NoMemory)
-    })?;
-    if !remapping.table_is_sound {
-        say!("the DMAR table's checksum is wrong; it is used all the same");
-    }
-    Ok(remapping)
 }
 
 /// On a host there is nothing to capture.

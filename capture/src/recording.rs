@@ -2,6 +2,8 @@
 //!
 //! Every structure of the takeover's report is taken apart whole: what is added there must be told here.
 
+#![expect(clippy::disallowed_methods, reason = "a record's lists count what there is no memory for")]
+
 use record::{
     Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Record, Takeover, Text, UnitFate,
     UnitRecord,
@@ -10,7 +12,7 @@ use takeover::hazard::Hazards;
 use takeover::report::{ContextReport, DomainReport};
 use takeover::{Found, OldQueue, Report, hazard};
 
-use crate::remapping::{self, Remapping};
+use crate::remapping::{Fate, Remapping, RemappingUnit};
 
 /// What became of the units.
 pub(crate) fn record(remapping: &Remapping) -> Record {
@@ -21,14 +23,14 @@ pub(crate) fn record(remapping: &Remapping) -> Record {
     }
 }
 
-fn unit(unit: &remapping::Unit) -> UnitRecord {
-    let state = match &unit.state {
-        remapping::State::TakenOver(unit) => UnitFate::TakenOver(takeover(unit.report())),
-        remapping::State::Off => UnitFate::Off,
-        remapping::State::Lost(error) => UnitFate::Lost(Text::new(error)),
+fn unit(unit: &RemappingUnit) -> UnitRecord {
+    let state = match &unit.fate {
+        Fate::TakenOver(unit) => UnitFate::TakenOver(takeover(unit.report())),
+        Fate::Off => UnitFate::Off,
+        Fate::Lost(error) => UnitFate::Lost(Text::new(error)),
     };
     let registers = unit.registers.iter().copied().collect();
-    UnitRecord { base: unit.base, segment: unit.segment(), registers, state }
+    UnitRecord { base: unit.base, segment: unit.segment, registers, state }
 }
 
 fn takeover(report: &Report) -> Takeover {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use machine::Registers;
+use machine::growth::{OutOfMemory, collected};
 use takeover::DeviceTlb;
 use vtd::dmar::{DeviceScope, Dmar, Drhd, ScopeType};
 use vtd::source::SourceId;
@@ -31,13 +32,13 @@ pub struct Serves {
 
 impl Serves {
     /// Those that the table says; paths lead through the bridges among `devices`.
-    pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Self {
+    pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Result<Self, OutOfMemory> {
         let bridge_at = |source: SourceId| {
             let function = Function::from_requester_id(drhd.segment, source.0);
             devices.iter().find(|device| device.function == function)?.bridge()
         };
-        let named = drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)).collect();
-        Self { segment: drhd.segment, rest: drhd.includes_all(), named }
+        let named = collected(drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)))?;
+        Ok(Self { segment: drhd.segment, rest: drhd.includes_all(), named })
     }
 
     fn names(&self, function: Function) -> bool {
@@ -122,7 +123,7 @@ mod tests {
     /// Whose requests a unit with these flags and device scopes translates, on a machine of no known devices.
     fn serves(flags: u8, scopes: &[u8]) -> Serves {
         let table = dmar(&drhd(flags, scopes));
-        Serves::new::<ConfigSpace>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[])
+        Serves::new::<ConfigSpace>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[]).unwrap()
     }
 
     /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.

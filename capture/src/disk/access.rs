@@ -13,6 +13,7 @@ use crate::mutations::dma::DeviceDma;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
+use crate::units::source_of;
 
 /// A disk's function, and the machine as far as its driver needs it.
 pub(crate) struct FunctionAccess<'a> {
@@ -45,8 +46,9 @@ impl DeviceAccess for FunctionAccess<'_> {
         let reach = match addressing {
             Addressing::Platform => {
                 let function = self.device.function;
+                #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
                 let aliases: ArrayVec<_, { pci::aliases::MOST }> =
-                    pci::aliases(self.devices, function).collect();
+                    pci::aliases(self.devices, function).map(source_of).collect();
                 self.remapping.attach(function, &aliases)?
             }
             Addressing::Physical => Reach::Direct,

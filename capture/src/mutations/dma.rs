@@ -5,7 +5,7 @@ use machine::{Dma, DmaMemory, PAGE_SIZE, Range};
 use super::tables::Leaf;
 use super::{REUSE_IOVA, chosen, stop};
 use crate::dma::{self, SharedMemory};
-use crate::remapping::{Reach, Remapping, State};
+use crate::remapping::{Fate, Reach, Remapping};
 
 /// Memory for one device's driver. One page of it gets an I/O address at which the dead kernel had mapped something.
 pub(crate) struct DeviceDma<'a>(dma::DeviceDma<'a>);
@@ -22,7 +22,7 @@ impl<'a> DeviceDma<'a> {
             return memory;
         };
         let Remapping { units, frames, .. } = &mut **remapping;
-        let State::TakenOver(unit) = &mut units[*index].state else { return memory };
+        let Fate::TakenOver(unit) = &mut units[*index].fate else { return memory };
         let start = memory.device_address().get();
         let iova = Range::from(start..start + PAGE_SIZE);
         // This also makes the unit forget all that it knows of the domain.

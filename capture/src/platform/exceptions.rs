@@ -6,9 +6,9 @@
 //! Every handler has a stack of its own (interrupt stack table): compiled code uses the red zone below its stack
 //! pointer, and a stack overflow leaves no other stack to report it from. Interrupts are off and stay off.
 
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use machine::growth::{OutOfMemory, filled, leaked};
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::DS, segmentation::ES, segmentation::SS, tables};
 use x86_64::registers::control::Cr2;
@@ -99,12 +99,12 @@ pub(crate) fn nmi_count() -> u64 {
 }
 
 /// Installs the handlers, and the segments and stacks they need.
-pub(crate) fn install() {
-    let tss = Box::leak(Box::new(TaskStateSegment::new()));
+pub(crate) fn install() -> Result<(), OutOfMemory> {
+    let tss = leaked(TaskStateSegment::new())?;
     // One stack for exceptions, one for what can interrupt their handlers.
-    tss.interrupt_stack_table[0] = new_stack();
-    tss.interrupt_stack_table[1] = new_stack();
-    let gdt = Box::leak(Box::new(GlobalDescriptorTable::new()));
+    tss.interrupt_stack_table[0] = new_stack()?;
+    tss.interrupt_stack_table[1] = new_stack()?;
+    let gdt = leaked(GlobalDescriptorTable::new())?;
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());
     let task = gdt.append(Descriptor::tss_segment(tss));
@@ -117,18 +117,19 @@ pub(crate) fn install() {
         ES::set_reg(data);
         tables::load_tss(task);
     }
-    load_handlers(code);
+    load_handlers(code)
 }
 
-fn load_handlers(code: SegmentSelector) {
+fn load_handlers(code: SegmentSelector) -> Result<(), OutOfMemory> {
     let first = &raw const exception_entries as u64;
     let gates = core::array::from_fn::<u128, VECTORS, _>(|vector| {
         gate(first + 16 * vector as u64, code, if vector == NMI { 2 } else { 1 })
     });
-    let gates = Box::leak(Box::new(gates));
+    let gates = leaked(gates)?;
     let limit = (size_of_val(gates) - 1) as u16;
     // SAFETY: the table is leaked, and its gates lead to the entries above.
     unsafe { tables::lidt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(gates) }) };
+    Ok(())
 }
 
 /// An interrupt gate (SDM volume 3, figure 6-8): present, ring 0, type 14, on stack `ist` of the task segment.
@@ -138,9 +139,9 @@ fn gate(entry: u64, code: SegmentSelector, ist: u8) -> u128 {
     low | (entry >> 16 & 0xFFFF) << 48 | (entry >> 32) << 64
 }
 
-fn new_stack() -> VirtAddr {
-    let stack = Box::leak(alloc::vec![0u128; STACK_SIZE / size_of::<u128>()].into_boxed_slice());
-    VirtAddr::from_ptr(stack.as_ptr_range().end)
+fn new_stack() -> Result<VirtAddr, OutOfMemory> {
+    let stack = filled(0u128, STACK_SIZE / size_of::<u128>())?.leak();
+    Ok(VirtAddr::from_ptr(stack.as_ptr_range().end))
 }
 
 /// Ends a read that failed, or reports and resets.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
+use machine::growth::push;
 use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table};
 
 use crate::platform::heap::Pages;
@@ -99,7 +100,8 @@ impl Frames for FramePool {
 
     fn release(&mut self, frame: PhysicalAddress) {
         self.pointer(frame);
-        self.released.push(frame);
+        // A frame that there is no memory to remember is lost.
+        let _ = push(&mut self.released, frame);
     }
 
     fn available(&self) -> usize {

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
+use machine::growth::push;
 use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
 
 use crate::platform::copy;
@@ -54,10 +55,10 @@ pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut i
 }
 
 /// The dead kernel's RAM, mapped read-only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OldRam {
     /// Ascending and disjoint.
-    ranges: Vec<Range>,
+    ranges: &'static [Range],
 }
 
 impl OldRam {
@@ -70,17 +71,18 @@ impl OldRam {
         let addresses = space.addresses();
         for range in ranges {
             for_each_free_part(range.intersection(addresses), own, &mut |part| {
+                // Nor can what there is no memory to remember.
                 if space.map(part, Access::ReadOnly).is_ok() {
-                    old.push(part);
+                    let _ = push(&mut old, part);
                 }
             });
         }
-        Self { ranges: old }
+        Self { ranges: old.leak() }
     }
 
     /// What can be read, ascending.
     pub(crate) fn ranges(&self) -> &[Range] {
-        &self.ranges
+        self.ranges
     }
 
     fn check(&self, address: PhysicalAddress, len: usize) -> Result<(), Unreadable> {

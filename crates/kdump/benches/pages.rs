@@ -103,7 +103,7 @@ fn compress_all(compress: &mut Compress) -> usize {
 }
 
 fn ours(codec: Codec) -> Compress {
-    let mut encoder = Encoder::new(codec).unwrap();
+    let mut encoder = Encoder::new(codec).expect("memory for the codec");
     Box::new(move |page, output| match encoder.encode(page, output) {
         Content::Data { data, .. } => Some(data.len()),
         Content::Zero | Content::Missing => None,

@@ -55,6 +55,16 @@ pub fn boxed_array<T: Clone, const N: usize>(item: T) -> Result<Box<[T; N]>, Out
     filled(item, N)?.into_boxed_slice().try_into().map_err(|_| OutOfMemory)
 }
 
+/// Puts `item` on the heap for as long as the program runs.
+pub fn leaked<T>(item: T) -> Result<&'static mut T, OutOfMemory>
+where
+    T: 'static,
+{
+    let mut list = Vec::new();
+    push(&mut list, item)?;
+    list.leak().first_mut().ok_or(OutOfMemory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

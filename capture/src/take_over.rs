@@ -1,0 +1,138 @@
+//! Take over: every remapping unit whose translation is on gets our tables. One that cannot be taken over is left as it is,
+//! and costs the devices behind it only.
+
+mod find;
+mod neighbourhood;
+
+use alloc::vec::Vec;
+
+use machine::growth::{collected, push};
+use machine::{Frames, OutOfMemory, PAGE_SIZE};
+use takeover::{DeviceTlb, Failure, Limits};
+use vtd::dmar::{Dmar, DmarError, Drhd};
+
+use crate::budget::Share;
+use crate::discover::Machine;
+use crate::platform::console::say;
+use crate::platform::frames::FramePool;
+use crate::platform::mmio::Mmio;
+use crate::remapping::{Fate, Remapping, RemappingUnit};
+use crate::units::{self, Serves, unit_of};
+use pci::Device;
+
+use find::FoundUnit;
+use neighbourhood::Neighbourhood;
+
+/// Why no unit is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TakeOverError {
+    /// The firmware names none.
+    #[error("no DMAR table: no remapping units")]
+    NoTable,
+    /// The firmware's table is damaged.
+    #[error(transparent)]
+    Table(#[from] DmarError),
+    /// There is not enough memory for frames or for lists of the machine's memory and units.
+    #[error("no memory for tables")]
+    NoMemory,
+}
+
+impl From<OutOfMemory> for TakeOverError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// Takes over the remapping units; a machine without any is dumped all the same.
+///
+/// Want of memory is an error: units may be translating, and a disk must not be given physical addresses then.
+pub(crate) fn take_over(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
+    match all_units(machine) {
+        Err(error @ (TakeOverError::NoTable | TakeOverError::Table(_))) => {
+            say!("{error}: nothing to take over");
+            Remapping::none().ok_or(TakeOverError::NoMemory)
+        }
+        done => done,
+    }
+}
+
+/// Goes through the units of the firmware's table.
+fn all_units(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
+    let table = machine.tables.dmar.take().ok_or(TakeOverError::NoTable)?;
+    let dmar = Dmar::parse(table.bytes())?;
+    if !dmar.is_sound() {
+        say!("the DMAR table's checksum is wrong; it is used all the same");
+    }
+    let budget = Share::UNIT_TABLES.of(machine.reserved()) / PAGE_SIZE;
+    let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
+    let neighbourhood = Neighbourhood::of(machine, &dmar)?;
+    let serves = served(&dmar, &machine.devices)?;
+    // All of it now: a unit that was taken over must not be forgotten for want of memory.
+    let mut units = Vec::new();
+    units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
+    for (index, drhd) in units::units(&dmar).enumerate() {
+        let step = Step { index, serves: &serves, neighbourhood: &neighbourhood };
+        push(&mut units, step.accept(&drhd, machine, &mut frames))?;
+    }
+    Ok(Remapping { units, serves, frames, host_address_bits: dmar.host_address_bits(), old: machine.old })
+}
+
+/// Whose requests each unit translates.
+fn served(dmar: &Dmar, devices: &[Device<Mmio>]) -> Result<Vec<Serves>, OutOfMemory> {
+    let mut served = Vec::new();
+    for drhd in units::units(dmar) {
+        push(&mut served, Serves::new(&drhd, devices)?)?;
+    }
+    Ok(served)
+}
+
+/// One unit's turn.
+struct Step<'a> {
+    /// Its place in the order of the firmware's table.
+    index: usize,
+    /// Whose requests each unit translates.
+    serves: &'a [Serves],
+    neighbourhood: &'a Neighbourhood,
+}
+
+impl Step<'_> {
+    /// Takes over the unit that `drhd` describes.
+    fn accept(&self, drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool) -> RemappingUnit {
+        let (registers, fate) = match find::unit(drhd, &mut machine.space) {
+            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
+            Err(lost) => (Vec::new(), Fate::Lost(lost)),
+        };
+        RemappingUnit { base: drhd.base, segment: drhd.segment, registers, fate }
+    }
+
+    fn fate_of(&self, unit: FoundUnit, machine: &Machine, frames: &mut FramePool) -> Fate {
+        if !unit.status().tes() {
+            return Fate::Off;
+        }
+        let limits = limits(frames.available(), self.serves.len() - self.index);
+        let device_tlbs = match self.device_tlbs(&machine.devices) {
+            Ok(device_tlbs) => device_tlbs,
+            Err(error) => return Fate::Lost(Failure::from(error).into()),
+        };
+        let surroundings = self.neighbourhood.surroundings(&device_tlbs);
+        match takeover::take_over(unit, &machine.old, frames, &surroundings, &limits) {
+            Ok(unit) => Fate::TakenOver(unit),
+            Err(refusal) => Fate::Lost(refusal.failure.into()),
+        }
+    }
+
+    /// The device-TLBs of the devices whose requests this unit translates.
+    fn device_tlbs(&self, devices: &[Device<Mmio>]) -> Result<Vec<DeviceTlb>, OutOfMemory> {
+        let is_own =
+            |device: &&Device<Mmio>| unit_of(&self.serves.iter(), device.function) == Some(self.index);
+        collected(devices.iter().filter(is_own).filter_map(units::device_tlb))
+    }
+}
+
+/// Bounds of the takeover of one unit when `frames` are left for it and those after it, `units` in all: half of the
+/// frames it may take as it needs them, of the other half those after it get a fair share each.
+fn limits(frames: usize, units: usize) -> Limits {
+    let limits = Limits::default();
+    let for_others = frames / 2 * (units - 1) / units;
+    Limits { spare_frames: limits.spare_frames + for_others, ..limits }
+}

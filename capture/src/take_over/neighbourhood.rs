@@ -1,0 +1,66 @@
+//! What the takeover of every unit must know of the machine around: whose memory is whose, and which I/O addresses to keep free.
+
+use alloc::vec::Vec;
+
+use machine::growth::collected;
+use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
+use takeover::{DeviceTlb, Surroundings};
+use vtd::dmar::{Dmar, Structure};
+
+use crate::discover::Machine;
+use pci::Device;
+
+/// The machine around its units.
+pub(super) struct Neighbourhood {
+    host_address_bits: u32,
+    /// The machine's memory.
+    memory: Vec<Range<PhysicalAddress>>,
+    /// What of it is ours.
+    own: Vec<Range<PhysicalAddress>>,
+    /// I/O addresses that no driver may get.
+    kept_free: Vec<Range<IoAddress>>,
+}
+
+impl Neighbourhood {
+    /// Lists what is known of a machine.
+    pub(super) fn of(machine: &Machine, dmar: &Dmar) -> Result<Self, OutOfMemory> {
+        let memory = machine.old.ranges().iter().chain(&machine.own).copied();
+        Ok(Self {
+            host_address_bits: dmar.host_address_bits(),
+            memory: collected(memory.chain(machine.params.acpi()).map(typed))?,
+            own: collected(machine.own.iter().chain(&machine.loaded).copied().map(typed))?,
+            kept_free: kept_free(dmar, machine)?,
+        })
+    }
+
+    /// The same as a takeover wants it, for a unit whose devices keep translations in these TLBs.
+    pub(super) fn surroundings<'a>(&'a self, device_tlbs: &'a [DeviceTlb]) -> Surroundings<'a> {
+        let Self { host_address_bits, memory, own, kept_free } = self;
+        Surroundings { host_address_bits: *host_address_bits, memory, own, kept_free, device_tlbs }
+    }
+}
+
+/// A range of numbers as one of addresses of some kind.
+fn typed<T: From<u64>>(range: Range) -> Range<T> {
+    Range::from(range.start..range.end)
+}
+
+/// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on
+/// the way to memory.
+///
+/// Between the end of low memory and 4 GiB are the host bridge's windows, which only ACPI's interpreted tables name.
+fn kept_free(dmar: &Dmar, machine: &Machine) -> Result<Vec<Range<IoAddress>>, OutOfMemory> {
+    const FOUR_GIB: u64 = 4 << 30;
+    let reserved = dmar.structures().filter_map(|structure| match structure {
+        Ok(Structure::Rmrr(rmrr)) => Some(Range::new(rmrr.base, rmrr.limit.saturating_add(1))),
+        _ => None,
+    });
+    let windows = machine.devices.iter().filter_map(Device::bridge).flat_map(|bridge| bridge.windows);
+    let claimed = machine.devices.iter().flat_map(Device::claimed);
+    let memory = machine.old.ranges().iter().chain(&machine.own);
+    let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or(0);
+    let hole = Range::new(low_end, FOUR_GIB);
+    let firmware = machine.params.kept_by_firmware();
+    let all = reserved.chain(firmware).chain(windows).chain(claimed).chain([hole]);
+    collected(all.filter(|range| !range.is_empty()).map(typed))
+}
