@@ -23,10 +23,11 @@ use crate::{parallel, process};
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
 
 /// What checks the sources: arguments for cargo.
-const SOURCES: [(&str, &[&str]); 3] = [
+const SOURCES: [(&str, &[&str]); 4] = [
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
+    ("allocations", &["test", "--package", "capture", "--test", "allocations"]),
 ];
 
 type Check = fn() -> Result<Vec<String>>;
