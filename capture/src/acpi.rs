@@ -233,7 +233,7 @@ mod tests {
         let tables = Tables::find(&mut rom(), 0).unwrap();
         assert!(tables.dmar.is_none());
         let ecam = tables.ecams().next().unwrap();
-        assert_eq!((ecam.range(), ecam.buses()), (Range::new(0xB000_0000, 0xC000_0000), 0..=255));
+        assert_eq!((ecam.range(), ecam.buses()), (Range::from(0xB000_0000..0xC000_0000), 0..=255));
         assert_eq!(tables.reset_register(), Some((0xCF9, 0xF)));
         assert_eq!(tables.pm_timer(), Some(0x608));
     }

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use handoff::Options;
 use machine::growth::{OutOfMemory, leaked};
-use machine::{Range, Table};
+use machine::{PhysicalAddress, Range, Table};
 
 use crate::boot_params::BootParams;
 use crate::platform::entry::Image;
@@ -73,7 +73,7 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     Ok(Booted { params: leaked(params)?, own, space: first })
 }
 
-fn first_tables(image: &Image, free: &[Range]) -> Result<AddressSpace, MapError> {
+fn first_tables(image: &Image, free: &[Range<PhysicalAddress>]) -> Result<AddressSpace, MapError> {
     let start = NonNull::from(&FIRST_FRAMES).cast();
     // SAFETY: page-aligned memory of the image, used here only, once.
     let frames = FramePool::of(unsafe { Pages::set_aside(start, FIRST_TABLES) });
@@ -81,7 +81,11 @@ fn first_tables(image: &Image, free: &[Range]) -> Result<AddressSpace, MapError>
 }
 
 /// Page tables that map our own memory.
-pub(crate) fn own_tables(frames: FramePool, image: &Image, free: &[Range]) -> Result<AddressSpace, MapError> {
+pub(crate) fn own_tables(
+    frames: FramePool,
+    image: &Image,
+    free: &[Range<PhysicalAddress>],
+) -> Result<AddressSpace, MapError> {
     let mut space = AddressSpace::new(frames, Features::of_this_processor())?;
     space.map(image.code, Access::Code)?;
     space.map(image.constants, Access::ReadOnly)?;

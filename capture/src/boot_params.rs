@@ -1,7 +1,7 @@
 //! What the boot loader hands over: `boot_params` (Linux x86 boot protocol, "zero page") and the command line.
 
 use arrayvec::ArrayVec;
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 
 /// Size of `boot_params` in bytes.
 const SIZE: usize = 4096;
@@ -58,26 +58,26 @@ impl BootParams {
     }
 
     /// The memory that this kernel was given to use.
-    pub fn usable(&self) -> impl Iterator<Item = Range> {
+    pub fn usable(&self) -> impl Iterator<Item = Range<PhysicalAddress>> {
         self.map().filter(|(_, kind)| *kind == E820_RAM).map(|(range, _)| range)
     }
 
     /// The memory in which ACPI has its own things.
-    pub fn acpi(&self) -> impl Iterator<Item = Range> {
+    pub fn acpi(&self) -> impl Iterator<Item = Range<PhysicalAddress>> {
         self.map().filter(|(_, kind)| [E820_ACPI, E820_NVS].contains(kind)).map(|(range, _)| range)
     }
 
     /// What firmware keeps for itself: memory or registers.
-    pub fn kept_by_firmware(&self) -> impl Iterator<Item = Range> {
+    pub fn kept_by_firmware(&self) -> impl Iterator<Item = Range<PhysicalAddress>> {
         let others = |kind: &u32| ![E820_RAM, E820_ACPI, E820_NVS].contains(kind);
         self.map().filter(move |(_, kind)| others(kind)).map(|(range, _)| range)
     }
 
     /// The memory map, with the type of each range.
-    fn map(&self) -> impl Iterator<Item = (Range, u32)> {
+    fn map(&self) -> impl Iterator<Item = (Range<PhysicalAddress>, u32)> {
         let count = usize::from(self.page[E820_ENTRIES]).min(E820_MAX);
         (0..count).map(|index| E820_TABLE + index * E820_ENTRY_SIZE).filter_map(|entry| {
-            let range = Range::sized(self.u64(entry), self.u64(entry + 8))?;
+            let range = Range::sized(self.u64(entry).into(), self.u64(entry + 8))?;
             Some((range, self.u32(entry + 16)))
         })
     }
@@ -128,9 +128,9 @@ mod tests {
         page[0x2f8 + 8] = 7;
         page[0x2f8 + 16] = 4;
         let params = copied(&mut page, b"");
-        assert!(params.usable().eq([Range::new(0x1000, 0x3000)]));
-        assert!(params.kept_by_firmware().eq([Range::new(0, 9)]));
-        assert!(params.acpi().eq([Range::new(0, 7)]));
+        assert!(params.usable().eq([Range::from(0x1000..0x3000)]));
+        assert!(params.kept_by_firmware().eq([Range::from(0..9)]));
+        assert!(params.acpi().eq([Range::from(0..7)]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use handoff::Options;
 use machine::growth::{OutOfMemory, collected};
-use machine::{PAGE_SIZE, Range, Unreadable};
+use machine::{PAGE_SIZE, PhysicalAddress, Position, Range, Unreadable};
 use vmcore::{CoreHeader, HeaderError, Ram};
 
 use crate::acpi::{self, Firmware};
@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     /// Our own memory.
     pub(crate) own: Pieces,
     /// What the loader put beside it: the core header, and copies of the dead kernel's memory.
-    pub(crate) loaded: Vec<Range>,
+    pub(crate) loaded: Vec<Range<PhysicalAddress>>,
     /// What the boot loader handed over.
     pub(crate) params: &'static BootParams,
     /// The dead kernel's memory.
@@ -85,39 +85,44 @@ impl Machine {
 }
 
 /// Bytes in all of these ranges.
-fn total(ranges: &[Range]) -> u64 {
+fn total(ranges: &[Range<PhysicalAddress>]) -> u64 {
     ranges.iter().map(|range| range.len()).sum()
 }
 
 /// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
 /// kernel had in the first 640 KiB.
-fn loaded(header: &CoreHeader, own: &[Range]) -> Result<Vec<Range>, OutOfMemory> {
+fn loaded(
+    header: &CoreHeader,
+    own: &[Range<PhysicalAddress>],
+) -> Result<Vec<Range<PhysicalAddress>>, OutOfMemory> {
     let copies = header.segments().iter().filter(|segment| segment.stored_at != segment.physical.start.get());
-    let copies = copies.filter_map(|segment| Range::sized(segment.stored_at, segment.physical.len()));
-    let filled = collected(copies.chain([header.place()]).map(pages_around))?;
+    let copies = copies.filter_map(|segment| Range::sized(segment.stored_at.into(), segment.physical.len()));
+    let place = header.place();
+    let place = Range::from(place.start..place.end);
+    let filled = collected(copies.chain([place]).map(pages_around))?;
     let ours = collected(own.iter().chain(&filled).copied())?;
     collected(filled.into_iter().map(|range| with_padding(range, &ours)))
 }
 
 /// What was loaded, up to where the next of our ranges begins: loaders set more aside than they fill.
-fn with_padding(loaded: Range, ours: &[Range]) -> Range {
+fn with_padding(loaded: Range<PhysicalAddress>, ours: &[Range<PhysicalAddress>]) -> Range<PhysicalAddress> {
     const MOST: u64 = 1 << 20;
     let next = ours.iter().map(|range| range.start).filter(|start| *start >= loaded.end).min();
-    let end = next.filter(|next| next - loaded.end < MOST).unwrap_or(loaded.end);
+    let end = next.filter(|next| next.count_since(loaded.end) < MOST).unwrap_or(loaded.end);
     Range::new(loaded.start, end)
 }
 
 fn read_core_header(
     mut space: AddressSpace,
-    own: &[Range],
+    own: &[Range<PhysicalAddress>],
     address: u64,
 ) -> Result<CoreHeader, DiscoverError> {
-    map_foreign(&mut space, own, Range::new(address, address.saturating_add(CORE_HEADER)));
+    map_foreign(&mut space, own, Range::from(address..address.saturating_add(CORE_HEADER)));
     Ok(CoreHeader::read(&Mapped, address)?)
 }
 
 /// Maps what is not our own in `range` read-only. What cannot be mapped cannot be read, which its reader will see.
-fn map_foreign(space: &mut AddressSpace, own: &[Range], range: Range) {
+fn map_foreign(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], range: Range<PhysicalAddress>) {
     for_each_free_part(range, own, &mut |part| {
         let _ = space.map(part, Access::ReadOnly);
     });
@@ -131,8 +136,7 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
     #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
     let mut space = boot::own_tables(frames, &image, &free)?;
-    let ram = header.ram().ranges().map(|range| Range::new(range.start.get(), range.end.get()));
-    let old = OldRam::map(&mut space, ram, own);
+    let old = OldRam::map(&mut space, header.ram().ranges(), own);
     // SAFETY: it maps the image and the heap, as the first tables did.
     unsafe { space.activate() };
     Ok((space, old))
@@ -141,7 +145,7 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
 /// Frames for tables: for our own memory and for registers, for the ends of each range of RAM at each level, and for the
 /// middle if pages are no larger than what one table spans. More than their share only a lie asks for: then a part of the dead
 /// kernel's memory is not mapped.
-fn tables_needed(own: &[Range], ram: &Ram, features: Features) -> usize {
+fn tables_needed(own: &[Range<PhysicalAddress>], ram: &Ram, features: Features) -> usize {
     // The largest machines have some forty remapping units, each in a corner of its own.
     const OWN_AND_REGISTERS: usize = 192;
     let ranges = ram.ranges().count();
@@ -154,19 +158,19 @@ fn tables_needed(own: &[Range], ram: &Ram, features: Features) -> usize {
 /// The firmware's memory, mapped as it is read.
 struct Mapping<'a> {
     space: &'a mut AddressSpace,
-    own: &'a [Range],
+    own: &'a [Range<PhysicalAddress>],
 }
 
 impl Firmware for Mapping<'_> {
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        let range = Range::sized(address, into.len() as u64);
+        let range = Range::sized(address.into(), into.len() as u64);
         let range = range.ok_or(Unreadable { address: address.into(), len: into.len() as u64 })?;
         map_foreign(self.space, self.own, range);
         copy::read_physical(address.into(), into)
     }
 }
 
-fn find_tables(space: &mut AddressSpace, own: &[Range], rsdp: Option<u64>) -> acpi::Tables {
+fn find_tables(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], rsdp: Option<u64>) -> acpi::Tables {
     let mut firmware = Mapping { space, own };
     rsdp.and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp).ok()).unwrap_or_default()
 }
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn page_tables_take_what_the_machine_needs_and_no_more_than_their_share() {
-        let own = [Range::new(1 << 20, 17 << 20)];
+        let own = [Range::from(1 << 20..17 << 20)];
         let tables = |gibibytes: u64, largest| {
             let ram = Ram::from_ranges([Range::from(0..gibibytes << 30)].into_iter()).unwrap();
             tables_needed(&own, &ram, Features { levels: 4, largest, limit: 1 << 46 })
@@ -194,10 +198,10 @@ mod tests {
 
     #[test]
     fn padding_behind_what_was_loaded_belongs_to_it() {
-        let loaded = Range::new(0x5000, 0x6000);
-        let own = [Range::new(0x1000, 0x5000), Range::new(0x9000, 0xA000)];
-        assert_eq!(with_padding(loaded, &own), Range::new(0x5000, 0x9000));
+        let loaded = Range::from(0x5000..0x6000);
+        let own = [Range::from(0x1000..0x5000), Range::from(0x9000..0xA000)];
+        assert_eq!(with_padding(loaded, &own), Range::from(0x5000..0x9000));
         assert_eq!(with_padding(loaded, &own[..1]), loaded);
-        assert_eq!(with_padding(loaded, &[Range::new(0x1000_0000, 0x2000_0000)]), loaded, "far away");
+        assert_eq!(with_padding(loaded, &[Range::from(0x1000_0000..0x2000_0000)]), loaded, "far away");
     }
 }

@@ -35,7 +35,7 @@ impl Dma for DeviceDma<'_> {
         let pages = Pages::allocate(len.div_ceil(PAGE_SIZE as usize).max(1))?;
         // SAFETY: the pages are ours, and no device knows of them yet.
         unsafe { pages.start().write_bytes(0, pages.range().len() as usize) };
-        let device_address = self.remapping.map(&self.reach, pages.range())?.into();
+        let device_address = self.remapping.map(&self.reach, pages.range())?;
         Some(SharedMemory { pages, device_address })
     }
 }
@@ -43,7 +43,7 @@ impl Dma for DeviceDma<'_> {
 #[cfg(mutations)]
 impl SharedMemory {
     /// Where it is.
-    pub(crate) fn physical(&self) -> machine::Range {
+    pub(crate) fn physical(&self) -> machine::Range<machine::PhysicalAddress> {
         self.pages.range()
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let mut bytes = [1; 8192];
         memory.read(0, &mut bytes);
         assert_eq!((memory.size(), bytes), (8192, [0; 8192]));
-        assert_eq!(memory.device_address().get(), memory.pages.range().start);
+        assert_eq!(memory.device_address().get(), memory.pages.range().start.get());
     }
 
     #[test]

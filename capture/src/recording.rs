@@ -30,7 +30,7 @@ fn unit(unit: &RemappingUnit) -> UnitRecord {
         Fate::Lost(error) => UnitFate::Lost(Text::new(error)),
     };
     let registers = unit.registers.iter().copied().collect();
-    UnitRecord { base: unit.base, segment: unit.segment, registers, state }
+    UnitRecord { base: unit.base.get(), segment: unit.segment, registers, state }
 }
 
 fn takeover(report: &Report) -> Takeover {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{IoAddress, Range};
+use machine::{IoAddress, PhysicalAddress, Range};
 use record::Register;
 use takeover::{AttachError, Attachment, Failure, Takeover, UnitError};
 use vtd::paging::Permission;
@@ -36,7 +36,7 @@ pub(crate) struct Remapping {
 /// One remapping unit.
 pub(crate) struct RemappingUnit {
     /// Physical address of its registers.
-    pub(crate) base: u64,
+    pub(crate) base: PhysicalAddress,
     /// PCI segment that it serves.
     pub(crate) segment: u16,
     /// Its registers before anything was written to them; empty if they could not be read.
@@ -121,12 +121,13 @@ impl Remapping {
     }
 
     /// Makes own memory reachable for a device and returns the address it has there; `None` if that is impossible.
-    pub(crate) fn map(&mut self, reach: &Reach, memory: Range) -> Option<u64> {
-        let Reach::Translated(index, attachment) = reach else { return Some(memory.start) };
+    pub(crate) fn map(&mut self, reach: &Reach, memory: Range<PhysicalAddress>) -> Option<IoAddress> {
+        let Reach::Translated(index, attachment) = reach else {
+            // No unit translates: what the device says is where the memory is.
+            return Some(IoAddress::new(memory.start.get()));
+        };
         let Fate::TakenOver(unit) = &mut self.units.get_mut(*index)?.fate else { return None };
-        let memory = Range::from(memory.start..memory.end);
-        let iova = unit.map(attachment, memory, Permission::ReadWrite, &self.old, &mut self.frames);
-        iova.ok().map(IoAddress::get)
+        unit.map(attachment, memory, Permission::ReadWrite, &self.old, &mut self.frames).ok()
     }
 
     fn unit_of(&self, function: Function) -> Option<usize> {

@@ -102,7 +102,7 @@ impl Step<'_> {
             Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
             Err(lost) => (Vec::new(), Fate::Lost(lost)),
         };
-        RemappingUnit { base: drhd.base, segment: drhd.segment, registers, fate }
+        RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }
     }
 
     fn fate_of(&self, unit: FoundUnit, machine: &Machine, frames: &mut FramePool) -> Fate {

@@ -1,7 +1,7 @@
 //! What a disk's driver is given of its function.
 
 use arrayvec::ArrayVec;
-use machine::{Dma, Range, Registers};
+use machine::{Dma, Position, Range, Registers};
 use pci::Device;
 use storage::{Addressing, BarRange, DeviceAccess};
 

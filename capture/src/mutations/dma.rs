@@ -31,7 +31,7 @@ impl<'a> DeviceDma<'a> {
         }
         match Leaf::first_of(unit.report().root.into_bits(), attachment.source) {
             Some(leaf) => {
-                let iova = leaf.take_over(memory.physical().start);
+                let iova = leaf.take_over(memory.physical().start.get());
                 memory.moved_to(iova.into())
             }
             None => memory,

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{Range, Registers, wait_until};
+use machine::{PhysicalAddress, Range, Registers, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus};
 use vtd::registers::{GCMD, GSTS, RTADDR};
 
@@ -18,7 +18,7 @@ pub(crate) struct UnitRegisters(Mmio);
 
 impl UnitRegisters {
     /// Maps the registers.
-    pub(crate) fn map(space: &mut AddressSpace, range: Range) -> Result<Self, MapError> {
+    pub(crate) fn map(space: &mut AddressSpace, range: Range<PhysicalAddress>) -> Result<Self, MapError> {
         Mmio::map(space, range).map(Self)
     }
 

@@ -8,7 +8,7 @@
 //! processor (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Without that they would stay pending, since interrupts
 //! are off, and QEMU's emulator would look for one again and again, which takes a third of the time of a dump.
 
-use machine::{PAGE_SIZE, Range};
+use machine::{PAGE_SIZE, PhysicalAddress, Range};
 
 #[cfg(freestanding)]
 core::arch::global_asm!(
@@ -82,13 +82,13 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Image {
     /// Instructions.
-    pub(crate) code: Range,
+    pub(crate) code: Range<PhysicalAddress>,
     /// Constants.
-    pub(crate) constants: Range,
+    pub(crate) constants: Range<PhysicalAddress>,
     /// Variables.
-    pub(crate) variables: Range,
+    pub(crate) variables: Range<PhysicalAddress>,
     /// The stack, above a page that stays unmapped.
-    pub(crate) stack: Range,
+    pub(crate) stack: Range<PhysicalAddress>,
 }
 
 impl Image {
@@ -101,17 +101,17 @@ impl Image {
             &raw const stack_guard,
             &raw const image_end,
         ]
-        .map(|symbol| symbol as u64);
+        .map(|symbol| PhysicalAddress::new(symbol as u64));
         Self {
             code: Range::new(start, text),
             constants: Range::new(text, constants),
             variables: Range::new(constants, guard),
-            stack: Range::new(guard + PAGE_SIZE, end),
+            stack: Range::new(guard.saturating_add(PAGE_SIZE), end),
         }
     }
 
     /// All of it, the unmapped page included.
-    pub(crate) fn whole(&self) -> Range {
+    pub(crate) fn whole(&self) -> Range<PhysicalAddress> {
         Range::new(self.code.start, self.stack.end)
     }
 }

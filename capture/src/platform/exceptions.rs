@@ -161,7 +161,7 @@ extern "C" fn handle(frame: &mut Frame) {
 
 fn report(frame: &Frame) {
     let Frame { vector, error_code, rip, rsp, .. } = *frame;
-    let offset = rip.wrapping_sub(Image::running().code.start);
+    let offset = rip.wrapping_sub(Image::running().code.start.get());
     say!("exception {vector} code={error_code:#x} rip={rip:#x} (image+{offset:#x}) rsp={rsp:#x}");
     if vector == PAGE_FAULT {
         say!("page fault at {:#x}", Cr2::read_raw());

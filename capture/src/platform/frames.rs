@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table};
+use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table};
 
 use crate::platform::heap::Pages;
 
@@ -30,21 +30,21 @@ impl FramePool {
 
     /// A pool of these frames.
     pub(crate) fn of(pages: Pages) -> Self {
-        Self { unused: pages.range().start.into(), pages, released: Vec::new() }
+        Self { unused: pages.range().start, pages, released: Vec::new() }
     }
 
     /// All of the pool's memory.
-    pub(crate) fn range(&self) -> Range {
+    pub(crate) fn range(&self) -> Range<PhysicalAddress> {
         self.pages.range()
     }
 
     /// How many frames are handed out.
     pub(crate) fn used(&self) -> usize {
-        ((self.unused.get() - self.range().start) / PAGE_SIZE) as usize - self.released.len()
+        (self.unused.count_since(self.range().start) / PAGE_SIZE) as usize - self.released.len()
     }
 
     fn next_unused(&mut self) -> Option<PhysicalAddress> {
-        let frame = Some(self.unused).filter(|frame| frame.get() < self.range().end)?;
+        let frame = Some(self.unused).filter(|frame| *frame < self.range().end)?;
         self.unused = frame.saturating_add(PAGE_SIZE);
         Some(frame)
     }
@@ -56,10 +56,10 @@ impl FramePool {
 
     /// A pointer to a frame of this pool that was handed out; any other frame is a bug.
     fn pointer(&self, frame: PhysicalAddress) -> *mut Table {
-        let handed_out = Range::new(self.range().start.into(), self.unused);
+        let handed_out = Range::new(self.range().start, self.unused);
         let ours = handed_out.contains(frame) && frame.is_aligned(PAGE_SIZE);
         assert!(ours, "{frame:#x} is no frame of this pool");
-        self.pages.start().wrapping_add((frame.get() - self.range().start) as usize).cast()
+        self.pages.start().wrapping_add(frame.count_since(self.range().start) as usize).cast()
     }
 }
 
@@ -89,10 +89,10 @@ impl Frames for FramePool {
     /// Of the frames that were never handed out; those that were released are apart.
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let first = self.unused;
-        let run = Range::sized(first.get(), count as u64 * PAGE_SIZE);
+        let run = Range::sized(first, count as u64 * PAGE_SIZE);
         let run = run.filter(|run| self.range().covers(*run))?;
-        self.unused = run.end.into();
-        for frame in (run.start..run.end).step_by(PAGE_SIZE as usize) {
+        self.unused = run.end;
+        for frame in (run.start.get()..run.end.get()).step_by(PAGE_SIZE as usize) {
             self.table_mut(frame.into()).fill(0);
         }
         Some(first)
@@ -214,7 +214,7 @@ mod tests {
     #[should_panic(expected = "no frame of this pool")]
     fn a_frame_that_was_not_handed_out_is_refused() {
         let pool = FramePool::new(2).unwrap();
-        pool.table(pool.range().start.into());
+        pool.table(pool.range().start);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
-use machine::{PAGE_SIZE, Range};
+use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use talc::{TalcCell, source::Manual};
 
 #[cfg_attr(freestanding, global_allocator)]
@@ -41,8 +41,8 @@ unsafe impl GlobalAlloc for Heap {
 /// # Safety
 ///
 /// `memory` is mapped at its physical address, writable, used by nothing else, and stays so.
-pub(crate) unsafe fn claim(memory: Range) {
-    let (start, len) = (memory.start as *mut u8, memory.len() as usize);
+pub(crate) unsafe fn claim(memory: Range<PhysicalAddress>) {
+    let (start, len) = (memory.start.get() as *mut u8, memory.len() as usize);
     // SAFETY: the caller's promise is the callee's condition.
     unsafe { start.write_bytes(0, len) };
     // SAFETY: the caller's promise is the callee's condition. Memory too small to be of use is left alone.
@@ -55,7 +55,7 @@ pub(crate) unsafe fn claim(memory: Range) {
 #[derive(Debug)]
 pub(crate) struct Pages {
     start: NonNull<u8>,
-    range: Range,
+    range: Range<PhysicalAddress>,
 }
 
 impl Pages {
@@ -65,7 +65,7 @@ impl Pages {
         let layout = Layout::from_size_align(size.max(1), PAGE_SIZE as usize).ok()?;
         // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc::alloc::alloc(layout) })?;
-        let range = Range::sized(start.as_ptr() as u64, size as u64)?;
+        let range = Range::sized(PhysicalAddress::new(start.as_ptr() as u64), size as u64)?;
         Some(Self { start, range })
     }
 
@@ -77,11 +77,11 @@ impl Pages {
     /// else.
     pub(crate) unsafe fn set_aside(start: NonNull<u8>, count: usize) -> Self {
         let address = start.as_ptr() as u64;
-        Self { start, range: Range::new(address, address + count as u64 * PAGE_SIZE) }
+        Self { start, range: Range::from(address..address + count as u64 * PAGE_SIZE) }
     }
 
     /// The physical addresses.
-    pub(crate) fn range(&self) -> Range {
+    pub(crate) fn range(&self) -> Range<PhysicalAddress> {
         self.range
     }
 

@@ -12,13 +12,16 @@ use crate::platform::paging::{Access, AddressSpace};
 /// Most pieces that our own memory may be in; smaller ones are left out if there are more.
 const MOST_PIECES: usize = 8;
 /// Below are real-mode structures of the firmware, and the kernels' trampolines.
-const LOW_MEMORY: u64 = 1 << 20;
+const LOW_MEMORY: PhysicalAddress = PhysicalAddress::new(1 << 20);
 
 /// Whole pages of our own memory, in pieces that do not overlap.
-pub(crate) type Pieces = ArrayVec<Range, MOST_PIECES>;
+pub(crate) type Pieces = ArrayVec<Range<PhysicalAddress>, MOST_PIECES>;
 
 /// The pages of `usable` that nothing in `occupied` touches.
-pub(crate) fn free_pages(usable: impl Iterator<Item = Range>, occupied: &[Range]) -> Pieces {
+pub(crate) fn free_pages(
+    usable: impl Iterator<Item = Range<PhysicalAddress>>,
+    occupied: &[Range<PhysicalAddress>],
+) -> Pieces {
     let mut pieces = Pieces::new();
     for range in usable {
         let pages = whole_pages(Range::new(range.start.max(LOW_MEMORY), range.end));
@@ -31,22 +34,24 @@ pub(crate) fn free_pages(usable: impl Iterator<Item = Range>, occupied: &[Range]
 }
 
 /// The pages that lie wholly in `range`.
-fn whole_pages(range: Range) -> Range {
-    let start = range.start.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
-    Range::new(start, range.end & !(PAGE_SIZE - 1))
+fn whole_pages(range: Range<PhysicalAddress>) -> Range<PhysicalAddress> {
+    Range::new(range.start.align_up(PAGE_SIZE), range.end.align_down(PAGE_SIZE))
 }
 
 /// The pages that `range` touches.
-pub(crate) fn pages_around(range: Range) -> Range {
-    let end = range.end.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
-    Range::new(range.start & !(PAGE_SIZE - 1), end)
+pub(crate) fn pages_around(range: Range<PhysicalAddress>) -> Range<PhysicalAddress> {
+    Range::new(range.start.align_down(PAGE_SIZE), range.end.align_up(PAGE_SIZE))
 }
 
 /// Calls `found` with each part of `pages`, in whole pages, that nothing in `occupied` touches.
-pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut impl FnMut(Range)) {
+pub(crate) fn for_each_free_part(
+    pages: Range<PhysicalAddress>,
+    occupied: &[Range<PhysicalAddress>],
+    found: &mut impl FnMut(Range<PhysicalAddress>),
+) {
     if let Some(taken) = occupied.iter().find(|taken| taken.overlaps(pages)) {
-        let before = Range::new(pages.start, taken.start & !(PAGE_SIZE - 1));
-        let after = Range::new(taken.end.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX), pages.end);
+        let before = Range::new(pages.start, taken.start.align_down(PAGE_SIZE));
+        let after = Range::new(taken.end.align_up(PAGE_SIZE), pages.end);
         for_each_free_part(before, occupied, found);
         for_each_free_part(after, occupied, found);
     } else if !pages.is_empty() {
@@ -58,7 +63,7 @@ pub(crate) fn for_each_free_part(pages: Range, occupied: &[Range], found: &mut i
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OldRam {
     /// Ascending and disjoint.
-    ranges: &'static [Range],
+    ranges: &'static [Range<PhysicalAddress>],
 }
 
 impl OldRam {
@@ -66,7 +71,11 @@ impl OldRam {
     ///
     /// What cannot be mapped cannot be read: that costs the dump those pages, and nothing else. Of a range that goes beyond
     /// the processor's addresses the part below is mapped.
-    pub(crate) fn map(space: &mut AddressSpace, ranges: impl Iterator<Item = Range>, own: &[Range]) -> Self {
+    pub(crate) fn map(
+        space: &mut AddressSpace,
+        ranges: impl Iterator<Item = Range<PhysicalAddress>>,
+        own: &[Range<PhysicalAddress>],
+    ) -> Self {
         let mut old = Vec::new();
         let addresses = space.addresses();
         for range in ranges {
@@ -81,13 +90,13 @@ impl OldRam {
     }
 
     /// What can be read, ascending.
-    pub(crate) fn ranges(&self) -> &[Range] {
+    pub(crate) fn ranges(&self) -> &[Range<PhysicalAddress>] {
         self.ranges
     }
 
     fn check(&self, address: PhysicalAddress, len: usize) -> Result<(), Unreadable> {
         let unreadable = Unreadable { address, len: len as u64 };
-        let wanted = Range::sized(address.get(), unreadable.len).ok_or(unreadable)?;
+        let wanted = Range::sized(address, unreadable.len).ok_or(unreadable)?;
         let next = self.ranges.partition_point(|range| range.end <= wanted.start);
         let inside = self.ranges.get(next).is_some_and(|range| range.covers(wanted));
         if inside { Ok(()) } else { Err(unreadable) }
@@ -128,17 +137,18 @@ mod tests {
 
     #[test]
     fn our_memory_is_whole_pages_above_the_low_mebibyte_without_what_is_occupied() {
-        let usable = [Range::new(0, 0xA_0000), Range::new(0x20_0800, 0x30_0900)];
-        let occupied = [Range::new(0x21_0800, 0x21_1800), Range::new(0x2F_F000, 0x40_0000)];
+        let usable = [Range::from(0..0xA_0000), Range::from(0x20_0800..0x30_0900)];
+        let occupied = [Range::from(0x21_0800..0x21_1800), Range::from(0x2F_F000..0x40_0000)];
         let pieces = free_pages(usable.into_iter(), &occupied);
-        assert_eq!(pieces[..], [Range::new(0x20_1000, 0x21_0000), Range::new(0x21_2000, 0x2F_F000)]);
+        assert_eq!(pieces[..], [Range::from(0x20_1000..0x21_0000), Range::from(0x21_2000..0x2F_F000)]);
     }
 
     #[test]
     fn a_memory_map_in_too_many_pieces_is_bounded() {
-        let usable = (1..100).map(|number| Range::sized(number << 21, PAGE_SIZE).unwrap());
+        let usable =
+            (1..100).map(|number| Range::sized(PhysicalAddress::new(number << 21), PAGE_SIZE).unwrap());
         assert_eq!(free_pages(usable, &[]).len(), MOST_PIECES);
-        let endless = [Range::new(u64::MAX - 10, u64::MAX)];
+        let endless = [Range::from(u64::MAX - 10..u64::MAX)];
         assert!(free_pages(endless.into_iter(), &[]).is_empty());
     }
 
@@ -148,8 +158,8 @@ mod tests {
         let start = (memory.as_ptr() as u64).next_multiple_of(PAGE_SIZE);
         let features = Features { levels: 4, largest: 1, limit: 1 << 47 };
         let mut space = AddressSpace::new(FramePool::new(16).unwrap(), features).unwrap();
-        let ours = Range::new(start + PAGE_SIZE, start + 2 * PAGE_SIZE);
-        let old = OldRam::map(&mut space, [Range::new(start, start + 3 * PAGE_SIZE)].into_iter(), &[ours]);
+        let ours = Range::from(start + PAGE_SIZE..start + 2 * PAGE_SIZE);
+        let old = OldRam::map(&mut space, [Range::from(start..start + 3 * PAGE_SIZE)].into_iter(), &[ours]);
 
         let mut bytes = [0; 16];
         assert_eq!(old.read((start + PAGE_SIZE - 16).into(), &mut bytes), Ok(()));
@@ -165,10 +175,10 @@ mod tests {
     fn of_memory_beyond_the_processors_addresses_only_the_part_below_is_there() {
         let features = Features { levels: 4, largest: 3, limit: 1 << 40 };
         let mut space = AddressSpace::new(FramePool::new(16).unwrap(), features).unwrap();
-        let below = Range::new(0, 1 << 30);
-        let across = Range::new((1 << 40) - (1 << 30), (1 << 40) + (1 << 30));
-        let beyond = Range::new(1 << 50, u64::MAX);
+        let below = Range::from(0..1 << 30);
+        let across = Range::from((1 << 40) - (1 << 30)..(1 << 40) + (1 << 30));
+        let beyond = Range::from(1 << 50..u64::MAX);
         let old = OldRam::map(&mut space, [below, across, beyond].into_iter(), &[]);
-        assert_eq!(old.ranges(), [below, Range::new(across.start, 1 << 40)]);
+        assert_eq!(old.ranges(), [below, Range::from(across.start.get()..1 << 40)]);
     }
 }

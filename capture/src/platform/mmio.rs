@@ -1,6 +1,6 @@
 //! Memory-mapped registers.
 
-use machine::{Range, Registers};
+use machine::{PhysicalAddress, Range, Registers};
 
 use crate::platform::paging::{Access, AddressSpace, MapError};
 
@@ -15,9 +15,9 @@ impl Mmio {
     /// Maps the registers at the physical addresses `range`.
     ///
     /// Memory can never be reached so: the page tables refuse to map it for a second use.
-    pub(crate) fn map(space: &mut AddressSpace, range: Range) -> Result<Self, MapError> {
+    pub(crate) fn map(space: &mut AddressSpace, range: Range<PhysicalAddress>) -> Result<Self, MapError> {
         space.map(range, Access::Device)?;
-        Ok(Self { start: range.start as *mut u8, size: range.len() as usize })
+        Ok(Self { start: range.start.get() as *mut u8, size: range.len() as usize })
     }
 
     /// The registers from `offset` on, `size` bytes of them; `None` if that is not inside.

@@ -79,10 +79,10 @@ pub(crate) enum MapError {
     NoFrame,
     /// The address is wider than the processor's.
     #[error("{0} is beyond the processor's addresses")]
-    TooHigh(Range),
+    TooHigh(Range<PhysicalAddress>),
     /// Something else is mapped there.
     #[error("{0:#x} is already mapped for another use")]
-    InUse(u64),
+    InUse(PhysicalAddress),
 }
 
 /// The page tables, which map physical addresses to themselves.
@@ -101,17 +101,17 @@ impl AddressSpace {
     }
 
     /// The addresses that can be mapped.
-    pub(crate) fn addresses(&self) -> Range {
-        Range::new(0, self.features.limit)
+    pub(crate) fn addresses(&self) -> Range<PhysicalAddress> {
+        Range::from(0..self.features.limit)
     }
 
     /// Maps all pages that `range` touches to themselves, in the largest pages that fit.
     ///
     /// What is mapped already for the same use stays; for another use it is an error, and pages before it are mapped.
-    pub(crate) fn map(&mut self, range: Range, access: Access) -> Result<(), MapError> {
+    pub(crate) fn map(&mut self, range: Range<PhysicalAddress>, access: Access) -> Result<(), MapError> {
         let pages = Range::new(
-            range.start & !(PAGE_SIZE - 1),
-            range.end.saturating_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1),
+            range.start.align_down(PAGE_SIZE),
+            range.end.saturating_add(PAGE_SIZE - 1).align_down(PAGE_SIZE),
         );
         if !self.addresses().covers(pages) {
             return Err(MapError::TooHigh(range));
@@ -124,13 +124,13 @@ impl AddressSpace {
         &mut self,
         table: PhysicalAddress,
         level: u32,
-        pages: Range,
+        pages: Range<PhysicalAddress>,
         access: Access,
     ) -> Result<(), MapError> {
         let span = 1 << span_shift(level);
         let mut start = pages.start;
         while start < pages.end {
-            let end = ((start | (span - 1)) + 1).min(pages.end);
+            let end = start.align_down(span).saturating_add(span).min(pages.end);
             self.fill_entry(table, level, Range::new(start, end), access)?;
             start = end;
         }
@@ -142,13 +142,13 @@ impl AddressSpace {
         &mut self,
         table: PhysicalAddress,
         level: u32,
-        part: Range,
+        part: Range<PhysicalAddress>,
         access: Access,
     ) -> Result<(), MapError> {
-        let index = (part.start >> span_shift(level)) as usize % ENTRIES;
+        let index = (part.start.get() >> span_shift(level)) as usize % ENTRIES;
         let whole = part.len() == 1 << span_shift(level) && level <= self.features.largest;
         match self.frames.table(table)[index] {
-            0 if whole => self.frames.store(table, index, page_entry(part.start, level, access)),
+            0 if whole => self.frames.store(table, index, page_entry(part.start.get(), level, access)),
             0 => {
                 let lower = self.frames.allocate().ok_or(MapError::NoFrame)?;
                 self.fill(lower, level - 1, part, access)?;
@@ -220,7 +220,7 @@ mod tests {
     fn memory_is_mapped_to_itself_in_the_largest_pages_that_fit() {
         for levels in [4, 5] {
             let mut space = space(3, levels);
-            space.map(Range::new(0x3FE0_1000, 0x8000_2000), Access::ReadOnly).unwrap();
+            space.map(Range::from(0x3FE0_1000..0x8000_2000), Access::ReadOnly).unwrap();
             assert_eq!(walk(&space, 0x3FE0_0000), None);
             assert_eq!(walk(&space, 0x3FE0_1000), Some((0x8000_0000_3FE0_1001, 1)));
             assert_eq!(walk(&space, 0x4000_0000), Some((0x8000_0000_4000_0081, 3)));
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn without_gibibyte_pages_two_mebibytes_are_the_largest() {
         let mut space = space(2, 4);
-        space.map(Range::new(0x4000_0000, 0x8000_0000), Access::ReadOnly).unwrap();
+        space.map(Range::from(0x4000_0000..0x8000_0000), Access::ReadOnly).unwrap();
         assert_eq!(walk(&space, 0x7FE0_0000), Some((0x8000_0000_7FE0_0081, 2)));
     }
 
@@ -241,7 +241,7 @@ mod tests {
         let mut space = space(3, 4);
         let uses = [(0x1000, Access::Code), (0x2000, Access::Own), (0x3000, Access::Device)];
         for (address, access) in uses {
-            space.map(Range::new(address, address + 1), access).unwrap();
+            space.map(Range::from(address..address + 1), access).unwrap();
         }
         assert_eq!(walk(&space, 0x1000), Some((0x1001, 1)));
         assert_eq!(walk(&space, 0x2000), Some((0x8000_0000_0000_2003, 1)));
@@ -251,19 +251,19 @@ mod tests {
     #[test]
     fn memory_never_changes_its_use() {
         let mut space = space(3, 4);
-        space.map(Range::new(0, 0x4000_0000), Access::ReadOnly).unwrap();
-        assert_eq!(space.map(Range::new(0x1000, 0x3000), Access::ReadOnly), Ok(()));
-        assert_eq!(space.map(Range::new(0x1000, 0x2000), Access::Own), Err(MapError::InUse(0x1000)));
+        space.map(Range::from(0..0x4000_0000), Access::ReadOnly).unwrap();
+        assert_eq!(space.map(Range::from(0x1000..0x3000), Access::ReadOnly), Ok(()));
+        assert_eq!(space.map(Range::from(0x1000..0x2000), Access::Own), Err(MapError::InUse(0x1000.into())));
         assert_eq!(walk(&space, 0x1000), Some((0x8000_0000_0000_0081, 3)));
     }
 
     #[test]
     fn hostile_ranges_are_refused() {
         let mut space = space(3, 4);
-        let beyond = Range::new(1 << 46, (1 << 46) + 1);
+        let beyond = Range::from(1 << 46..(1 << 46) + 1);
         assert_eq!(space.map(beyond, Access::Device), Err(MapError::TooHigh(beyond)));
-        let endless = Range::new(0, u64::MAX);
+        let endless = Range::from(0..u64::MAX);
         assert_eq!(space.map(endless, Access::Device), Err(MapError::TooHigh(endless)));
-        assert_eq!(space.map(Range::new(5, 5), Access::Device), Ok(()));
+        assert_eq!(space.map(Range::from(5..5), Access::Device), Ok(()));
     }
 }

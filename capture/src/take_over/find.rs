@@ -25,7 +25,7 @@ pub(super) type FoundUnit = takeover::Unit<'static, UnitRegisters, Tsc>;
 /// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
 pub(super) fn unit(drhd: &Drhd, space: &mut AddressSpace) -> Result<FoundUnit, LostError> {
     let mut open = |size: usize| -> Result<_, LostError> {
-        let range = Range::new(drhd.base, drhd.base.saturating_add(size as u64));
+        let range = Range::from(drhd.base..drhd.base.saturating_add(size as u64));
         let registers = UnitRegisters::map(space, range)?;
         Ok(takeover::Unit::new(registers, size, &CLOCK)?)
     };

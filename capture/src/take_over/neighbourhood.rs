@@ -27,8 +27,8 @@ impl Neighbourhood {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         Ok(Self {
             host_address_bits: dmar.host_address_bits(),
-            memory: collected(memory.chain(machine.params.acpi()).map(typed))?,
-            own: collected(machine.own.iter().chain(&machine.loaded).copied().map(typed))?,
+            memory: collected(memory.chain(machine.params.acpi()))?,
+            own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
         })
     }
@@ -40,9 +40,9 @@ impl Neighbourhood {
     }
 }
 
-/// A range of numbers as one of addresses of some kind.
-fn typed<T: From<u64>>(range: Range) -> Range<T> {
-    Range::from(range.start..range.end)
+/// The I/O addresses that PCI takes for itself, or firmware maps to themselves, where these physical addresses are.
+fn same_io_addresses(range: Range<PhysicalAddress>) -> Range<IoAddress> {
+    Range::from(range.start.get()..range.end.get())
 }
 
 /// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on
@@ -50,17 +50,17 @@ fn typed<T: From<u64>>(range: Range) -> Range<T> {
 ///
 /// Between the end of low memory and 4 GiB are the host bridge's windows, which only ACPI's interpreted tables name.
 fn kept_free(dmar: &Dmar, machine: &Machine) -> Result<Vec<Range<IoAddress>>, OutOfMemory> {
-    const FOUR_GIB: u64 = 4 << 30;
+    const FOUR_GIB: PhysicalAddress = PhysicalAddress::new(4 << 30);
     let reserved = dmar.structures().filter_map(|structure| match structure {
-        Ok(Structure::Rmrr(rmrr)) => Some(Range::new(rmrr.base, rmrr.limit.saturating_add(1))),
+        Ok(Structure::Rmrr(rmrr)) => Some(Range::from(rmrr.base..rmrr.limit.saturating_add(1))),
         _ => None,
     });
     let windows = machine.devices.iter().filter_map(Device::bridge).flat_map(|bridge| bridge.windows);
     let claimed = machine.devices.iter().flat_map(Device::claimed);
     let memory = machine.old.ranges().iter().chain(&machine.own);
-    let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or(0);
-    let hole = Range::new(low_end, FOUR_GIB);
-    let firmware = machine.params.kept_by_firmware();
+    let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or_default();
+    let hole = same_io_addresses(Range::new(low_end, FOUR_GIB));
+    let firmware = machine.params.kept_by_firmware().map(same_io_addresses);
     let all = reserved.chain(firmware).chain(windows).chain(claimed).chain([hole]);
-    collected(all.filter(|range| !range.is_empty()).map(typed))
+    collected(all.filter(|range| !range.is_empty()))
 }

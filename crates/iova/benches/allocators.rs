@@ -18,7 +18,7 @@ use rangemap::RangeSet;
 use vm_allocator::{AddressAllocator, AllocPolicy, RangeInclusive};
 
 const PAGE: u64 = 4096;
-const WINDOW: Range = Range::new(PAGE, 1 << 39);
+const WINDOW: Range<u64> = Range::new(PAGE, 1 << 39);
 const RESERVED: usize = 100_000;
 const REQUESTS: usize = 1_000;
 const LIVE: usize = 64;
@@ -28,7 +28,7 @@ fn main() {
 }
 
 /// What is in use, ascending.
-static USED: LazyLock<Vec<Range>> = LazyLock::new(|| {
+static USED: LazyLock<Vec<Range<u64>>> = LazyLock::new(|| {
     let mut next = WINDOW.start;
     let mut used = |seed: u64| {
         let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
@@ -42,13 +42,13 @@ static USED: LazyLock<Vec<Range>> = LazyLock::new(|| {
 /// What all of them can do.
 trait Allocator: Sized {
     /// Knows what is in use.
-    fn among(used: &[Range]) -> Self;
-    fn allocate(&mut self, len: u64) -> Range;
-    fn release(&mut self, range: Range);
+    fn among(used: &[Range<u64>]) -> Self;
+    fn allocate(&mut self, len: u64) -> Range<u64>;
+    fn release(&mut self, range: Range<u64>);
 }
 
 /// A range of numbers as this crate wants it: of I/O addresses.
-fn io(range: Range) -> Range<IoAddress> {
+fn io(range: Range<u64>) -> Range<IoAddress> {
     Range::from(range.start..range.end)
 }
 
@@ -56,7 +56,7 @@ fn io(range: Range) -> Range<IoAddress> {
 struct Iova(iova::Space);
 
 impl Allocator for Iova {
-    fn among(used: &[Range]) -> Self {
+    fn among(used: &[Range<u64>]) -> Self {
         let mut space = iova::Space::new(io(WINDOW), used.len()).expect("memory");
         for range in used {
             space.reserve(io(*range));
@@ -64,12 +64,12 @@ impl Allocator for Iova {
         Self(space)
     }
 
-    fn allocate(&mut self, len: u64) -> Range {
+    fn allocate(&mut self, len: u64) -> Range<u64> {
         let start = self.0.allocate(len, PAGE, io(WINDOW)).expect("room").get();
         Range::new(start, start + len)
     }
 
-    fn release(&mut self, range: Range) {
+    fn release(&mut self, range: Range<u64>) {
         self.0.release(io(range)).expect("what was allocated");
     }
 }
@@ -77,14 +77,14 @@ impl Allocator for Iova {
 struct VmAllocator(AddressAllocator);
 
 impl VmAllocator {
-    fn take(&mut self, len: u64, policy: AllocPolicy) -> Range {
+    fn take(&mut self, len: u64, policy: AllocPolicy) -> Range<u64> {
         let range = self.0.allocate(len, PAGE, policy).expect("room");
         Range::new(range.start(), range.end() + 1)
     }
 }
 
 impl Allocator for VmAllocator {
-    fn among(used: &[Range]) -> Self {
+    fn among(used: &[Range<u64>]) -> Self {
         let mut this = Self(AddressAllocator::new(WINDOW.start, WINDOW.len()).expect("an allocator"));
         for range in used {
             this.take(range.len(), AllocPolicy::ExactMatch(range.start));
@@ -92,11 +92,11 @@ impl Allocator for VmAllocator {
         this
     }
 
-    fn allocate(&mut self, len: u64) -> Range {
+    fn allocate(&mut self, len: u64) -> Range<u64> {
         self.take(len, AllocPolicy::FirstMatch)
     }
 
-    fn release(&mut self, range: Range) {
+    fn release(&mut self, range: Range<u64>) {
         let range = RangeInclusive::new(range.start, range.end - 1).expect("a range");
         self.0.free(&range).expect("what was allocated");
     }
@@ -105,7 +105,7 @@ impl Allocator for VmAllocator {
 struct RangeAlloc(RangeAllocator<u64>);
 
 impl Allocator for RangeAlloc {
-    fn among(used: &[Range]) -> Self {
+    fn among(used: &[Range<u64>]) -> Self {
         let mut this = Self(RangeAllocator::new(WINDOW.start..WINDOW.end));
         let mut gaps = Vec::new();
         let mut next = WINDOW.start;
@@ -120,12 +120,12 @@ impl Allocator for RangeAlloc {
         this
     }
 
-    fn allocate(&mut self, len: u64) -> Range {
+    fn allocate(&mut self, len: u64) -> Range<u64> {
         let range = self.0.allocate_range(len).expect("room");
         Range::new(range.start, range.end)
     }
 
-    fn release(&mut self, range: Range) {
+    fn release(&mut self, range: Range<u64>) {
         self.0.free_range(range.start..range.end);
     }
 }
@@ -143,18 +143,18 @@ impl RangeMap {
 }
 
 impl Allocator for RangeMap {
-    fn among(used: &[Range]) -> Self {
+    fn among(used: &[Range<u64>]) -> Self {
         Self { used: used.iter().map(|range| range.start..range.end).collect(), next: WINDOW.start }
     }
 
-    fn allocate(&mut self, len: u64) -> Range {
+    fn allocate(&mut self, len: u64) -> Range<u64> {
         let start = self.find(len, self.next).or_else(|| self.find(len, WINDOW.start)).expect("room");
         self.used.insert(start..start + len);
         self.next = start + len;
         Range::new(start, start + len)
     }
 
-    fn release(&mut self, range: Range) {
+    fn release(&mut self, range: Range<u64>) {
         self.used.remove(range.start..range.end);
     }
 }

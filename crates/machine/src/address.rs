@@ -42,6 +42,14 @@ macro_rules! position {
                 self.0.is_multiple_of(size)
             }
 
+            /// The first multiple of `size` that is not before this one, or the last number there is.
+            pub const fn align_up(self, size: u64) -> Self {
+                match self.0.checked_next_multiple_of(size) {
+                    Some(number) => Self(number),
+                    None => Self(u64::MAX),
+                }
+            }
+
             /// The last multiple of `size`, a power of two, that is not after this one.
             pub const fn align_down(self, size: u64) -> Self {
                 Self(self.0 & !(size - 1))

@@ -25,7 +25,7 @@ impl Position for u64 {
 ///
 /// A range whose `end` is not above its `start` is empty. Unlike `core::ops::Range` it is `Copy` and ordered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Range<T = u64> {
+pub struct Range<T> {
     /// First one inside.
     pub start: T,
     /// First one after.

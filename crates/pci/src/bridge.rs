@@ -1,6 +1,6 @@
 //! What a bridge between PCI buses forwards (7.5.1.3).
 
-use machine::{Range, Registers};
+use machine::{IoAddress, Range, Registers};
 
 use crate::Device;
 
@@ -11,15 +11,16 @@ const PREFETCHABLE_WINDOW: usize = 0x24;
 const PREFETCHABLE_BASE_UPPER: usize = 0x28;
 const PREFETCHABLE_LIMIT_UPPER: usize = 0x2C;
 
-/// The buses and the memory addresses behind a bridge.
+/// The buses behind a bridge, and the addresses that requests for devices behind it have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bridge {
     /// The bus behind it.
     pub secondary_bus: u8,
     /// The last of the buses behind it.
     pub subordinate_bus: u8,
-    /// Memory addresses that it takes for devices behind it: not prefetchable, prefetchable. Empty when closed.
-    pub windows: [Range<u64>; 2],
+    /// Addresses in memory space that it takes for devices behind it, so that a request of a device for one of them never
+    /// reaches memory: not prefetchable, prefetchable. Empty when closed.
+    pub windows: [Range<IoAddress>; 2],
 }
 
 impl<R: Registers> Device<R> {
@@ -42,11 +43,11 @@ impl<R: Registers> Device<R> {
 }
 
 /// A bridge's window from its base and limit registers (7.5.1.3.8 to 7.5.1.3.10), in units of 1 MiB.
-fn window(base_and_limit: u32, base_upper: u64, limit_upper: u64) -> Range<u64> {
+fn window(base_and_limit: u32, base_upper: u64, limit_upper: u64) -> Range<IoAddress> {
     let base = u64::from(base_and_limit & 0xFFF0) << 16 | base_upper << 32;
     let limit = u64::from(base_and_limit & 0xFFF0_0000) | limit_upper << 32 | 0xF_FFFF;
     // A limit below the base closes the window: the range is empty.
-    Range::new(base, limit.saturating_add(1))
+    Range::from(base..limit.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -67,7 +68,7 @@ mod tests {
         let function = Function { segment: 0, bus: 0, devfn: 0xF8 };
         let bridge = Device { function, config: ConfigSpace::new(&fields) }.bridge().unwrap();
         assert_eq!((bridge.secondary_bus, bridge.subordinate_bus), (5, 7));
-        assert_eq!(bridge.windows[0], Range::new(0xFE80_0000, 0xFEA0_0000));
+        assert_eq!(bridge.windows[0], Range::from(0xFE80_0000..0xFEA0_0000));
         assert!(bridge.windows[1].is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! A function that is there, by the header of its configuration space (7.5.1).
 
 use bitfield_struct::bitfield;
-use machine::{Range, Registers};
+use machine::{IoAddress, PhysicalAddress, Range, Registers};
 
 use crate::Function;
 
@@ -145,25 +145,27 @@ impl<R: Registers> Device<R> {
         Identity::read(&self.config)
     }
 
-    /// The address in memory space that base address register `index` holds; `None` if it is not for memory or empty.
-    pub fn bar(&self, index: usize) -> Option<u64> {
+    /// The physical address that base address register `index` holds; `None` if it is not for memory or empty.
+    pub fn bar(&self, index: usize) -> Option<PhysicalAddress> {
         let last = if self.is_bridge() { 1 } else { 5 };
         let register = |index| (index <= last).then(|| self.config.read32(BARS + 4 * index));
         let bar = Bar::from_bits(register(index)?);
         let upper = if bar.width() == SIXTY_FOUR_BITS { register(index + 1)? } else { 0 };
         let address = u64::from(bar.address()) << 4 | u64::from(upper) << 32;
-        (!bar.io_space() && address != 0).then_some(address)
+        (!bar.io_space() && address != 0).then_some(PhysicalAddress::new(address))
     }
 
-    /// Memory addresses that its base address registers may claim.
+    /// Addresses in memory space that its base address registers may claim: a device's request for one of them may go to this
+    /// function instead of to memory.
     ///
     /// Their sizes cannot be read without changing registers of a device at work. But each is a power of two and divides
     /// the address, so the largest that it can be is known.
-    pub fn claimed(&self) -> impl Iterator<Item = Range<u64>> {
+    pub fn claimed(&self) -> impl Iterator<Item = Range<IoAddress>> {
         const LARGEST: u64 = 16 << 30;
-        (0..6).filter_map(|index| self.bar(index)).filter_map(|address| {
+        (0..6).filter_map(|index| self.bar(index)).filter_map(|bar| {
+            let address = bar.get();
             let largest = 1 << address.trailing_zeros();
-            Range::sized(address, LARGEST.min(largest))
+            Range::sized(IoAddress::new(address), LARGEST.min(largest))
         })
     }
 
@@ -219,9 +221,9 @@ mod tests {
     fn base_address_registers_are_32_or_64_bits_wide() {
         let device =
             device(&[(0x10, &[0x0C, 0, 0, 0xFE, 1]), (0x18, &[0x01, 0xC0]), (0x1C, &[0, 0, 0, 0xFD])]);
-        assert_eq!(device.bar(0), Some(0x1_FE00_0000));
+        assert_eq!(device.bar(0), Some(PhysicalAddress::new(0x1_FE00_0000)));
         assert_eq!(device.bar(2), None, "an I/O port");
-        assert_eq!(device.bar(3), Some(0xFD00_0000));
+        assert_eq!(device.bar(3), Some(PhysicalAddress::new(0xFD00_0000)));
         assert_eq!(device.bar(6), None);
     }
 
@@ -229,8 +231,8 @@ mod tests {
     fn a_base_address_register_claims_no_more_than_its_alignment() {
         let device = device(&[(0x10, &[0x0C, 0, 0, 0, 8]), (0x18, &[0, 0x10, 0xD9, 0xFE])]);
         let claimed: Vec<_> = device.claimed().collect();
-        assert_eq!(claimed[0], Range::new(0x8_0000_0000, 0xC_0000_0000));
-        assert_eq!(claimed.last(), Some(&Range::new(0xFED9_1000, 0xFED9_2000)));
+        assert_eq!(claimed[0], Range::from(0x8_0000_0000..0xC_0000_0000));
+        assert_eq!(claimed.last(), Some(&Range::from(0xFED9_1000..0xFED9_2000)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use core::ops::RangeInclusive;
 
-use machine::Range;
+use machine::{PhysicalAddress, Range};
 
 use crate::Function;
 
@@ -42,9 +42,9 @@ impl Ecam {
     }
 
     /// The physical addresses of the configuration space of all its buses, one mebibyte each.
-    pub fn range(self) -> Range<u64> {
+    pub fn range(self) -> Range<PhysicalAddress> {
         let bus = |number: u8| self.base + u64::from(number) * BUS;
-        Range::new(bus(self.first_bus), bus(self.last_bus) + BUS)
+        Range::from(bus(self.first_bus)..bus(self.last_bus) + BUS)
     }
 
     /// Where in [`range`](Self::range) a function's configuration space begins; `None` if it is not of the group.
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_group_is_mapped_from_its_first_bus_on() {
-        assert_eq!(ecam().range(), Range::new(0xB100_0000, 0xB200_0000));
+        assert_eq!(ecam().range(), Range::from(0xB100_0000..0xB200_0000));
         let at = |bus| ecam().offset_of(Function { segment: 1, bus, devfn: 0x0A });
         assert_eq!((at(0x10), at(0x1F)), (Some(0xA000), Some(0xF0_A000)));
         assert_eq!((at(0x0F), at(0x20)), (None, None));

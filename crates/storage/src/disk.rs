@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{BlockDevice, BlockError, Clock, Dma, DmaMemory, Range, wait_until};
+use machine::{BlockDevice, BlockError, ByteOffset, Clock, Dma, DmaMemory, Range, wait_until};
 
 use crate::access::DeviceAccess;
 use crate::error::OpenError;
@@ -154,7 +154,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     }
 
     fn queue_write(&mut self, offset: u64, piece: &[u8]) -> Result<(), BlockError> {
-        let range = Range::new(offset, offset + piece.len() as u64);
+        let range = Range::from(offset..offset + piece.len() as u64);
         let slot = self.wait_for_slot(range)?;
         self.slots.buffer(slot).write(0, piece);
         self.submit(slot, Request::Write(range));
@@ -162,7 +162,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     }
 
     fn read_piece(&mut self, offset: u64, piece: &mut [u8]) -> Result<(), BlockError> {
-        let range = Range::new(offset, offset + piece.len() as u64);
+        let range = Range::from(offset..offset + piece.len() as u64);
         let slot = self.wait_for_slot(range)?;
         self.submit(slot, Request::Read(range));
         self.wait_for_result(slot)?;
@@ -176,7 +176,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     }
 
     /// Waits until a slot is free and the device has done with every byte of `range`.
-    fn wait_for_slot(&mut self, range: Range) -> Result<usize, BlockError> {
+    fn wait_for_slot(&mut self, range: Range<ByteOffset>) -> Result<usize, BlockError> {
         self.wait_for(|slots| slots.find_free().filter(|_| !slots.any_overlaps(range)))
     }
 

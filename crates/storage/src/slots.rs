@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{BlockError, Dma, DmaMemory, Range};
+use machine::{BlockError, ByteOffset, Dma, DmaMemory, Range};
 
 /// How much memory a driver takes for requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +17,16 @@ pub struct Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Reads these bytes of the disk into the slot's buffer.
-    Read(Range),
+    Read(Range<ByteOffset>),
     /// Writes these bytes of the disk from the slot's buffer.
-    Write(Range),
+    Write(Range<ByteOffset>),
     /// Makes every completed write durable.
     Flush,
 }
 
 impl Request {
     /// The bytes of the disk that are moved.
-    pub fn range(self) -> Range {
+    pub fn range(self) -> Range<ByteOffset> {
         match self {
             Self::Read(range) | Self::Write(range) => range,
             Self::Flush => Range::default(),
@@ -89,7 +89,7 @@ impl<M: DmaMemory> Slots<M> {
     }
 
     /// Whether the device is still at work on any byte of `range`.
-    pub(crate) fn any_overlaps(&self, range: Range) -> bool {
+    pub(crate) fn any_overlaps(&self, range: Range<ByteOffset>) -> bool {
         self.slots.iter().filter_map(Slot::request).any(|request| request.range().overlaps(range))
     }
 

@@ -16,7 +16,7 @@ const BEYOND_MEMORY: u64 = 0x70_0000_0000;
 const UNIT: u64 = 0xfed9_0000;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Every I/O address.
-const EVERYTHING: Range = Range::new(0, u64::MAX);
+const EVERYTHING: Range<u64> = Range::new(0, u64::MAX);
 
 /// What is damaged. The victim is a device that does not rest, or the dump's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -59,7 +59,7 @@ pub(crate) struct Wound {
     /// The victim's source-id.
     pub(crate) source: u16,
     /// I/O addresses that go through what was damaged.
-    pub(crate) iovas: Range,
+    pub(crate) iovas: Range<u64>,
     /// What must become of requests for these.
     pub(crate) fate: Fate,
     /// Words that were overwritten: address, and content before.
@@ -123,7 +123,7 @@ impl Damage {
     }
 
     /// The I/O addresses that go through the damaged word.
-    fn iovas(self, iova: u64) -> Range {
+    fn iovas(self, iova: u64) -> Range<u64> {
         let size = match self {
             Self::TableInRegisters | Self::TableInCaptureKernel | Self::TableLoop => 512 * PAGE_SIZE,
             Self::PageInCaptureKernel => PAGE_SIZE,

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 const CHUNK: usize = 1 << 20;
 
 /// Where the memory hole below 4 GiB starts in QEMU's q35 machine, once RAM is too large to end below it.
-const HOLE: Range = Range::new(0x8000_0000, 0x1_0000_0000);
+const HOLE: Range<u64> = Range::new(0x8000_0000, 0x1_0000_0000);
 const LARGEST_BELOW_HOLE: u64 = 0xb000_0000;
 
 const ZEROS: Page = [0; PAGE_SIZE as usize];
@@ -49,7 +49,7 @@ impl Ram {
     }
 
     /// The physical addresses at which there is RAM.
-    pub(crate) fn ranges(&self) -> Vec<Range> {
+    pub(crate) fn ranges(&self) -> Vec<Range<u64>> {
         if self.size <= LARGEST_BELOW_HOLE {
             return vec![Range::new(0, self.size)];
         }
@@ -121,7 +121,7 @@ impl Ram {
     }
 
     /// The only address in `regions` at which `content` stands, `offset` bytes into a page.
-    pub(crate) fn find(&self, regions: &[Range], offset: usize, content: &[u8]) -> Result<u64> {
+    pub(crate) fn find(&self, regions: &[Range<u64>], offset: usize, content: &[u8]) -> Result<u64> {
         let mut found = Vec::new();
         for region in regions {
             let bytes = self.bytes(region.start, region.len() as usize)?;

@@ -8,7 +8,7 @@ use crate::machines::console::Line;
 /// What `/proc/iomem` of the crashing kernel calls `Crash kernel`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reserved {
-    pieces: Vec<Range>,
+    pieces: Vec<Range<u64>>,
 }
 
 impl Reserved {
@@ -22,7 +22,7 @@ impl Reserved {
 
     /// Memory that a test calls reserved.
     #[cfg(test)]
-    pub(crate) fn at(piece: Range) -> Self {
+    pub(crate) fn at(piece: Range<u64>) -> Self {
         Self { pieces: vec![piece] }
     }
 
@@ -32,13 +32,13 @@ impl Reserved {
     }
 
     /// Its pieces.
-    pub(crate) fn pieces(&self) -> &[Range] {
+    pub(crate) fn pieces(&self) -> &[Range<u64>] {
         &self.pieces
     }
 }
 
 /// Parses a line of `/proc/iomem`: `3e000000-3effffff : Crash kernel`, with an inclusive end.
-fn parse_region(line: &str) -> Option<Range> {
+fn parse_region(line: &str) -> Option<Range<u64>> {
     let (start, last) = line.split_whitespace().find_map(|word| word.split_once('-'))?;
     let end = u64::from_str_radix(last, 16).ok()?.checked_add(1)?;
     Some(Range::new(u64::from_str_radix(start, 16).ok()?, end))

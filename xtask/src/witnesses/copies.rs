@@ -120,7 +120,7 @@ mod tests {
     const SOUND: u16 = Device::SOUND.source_id();
     const DISK: u16 = Device::DUMP_DISK.source_id();
     /// Holdover's memory; the dead kernel's tables start at 0x1000.
-    const HOLDOVER: Range = Range::new(0x10_0000, 0x20_0000);
+    const HOLDOVER: Range<u64> = Range::new(0x10_0000, 0x20_0000);
     const NEW: u64 = 0x10_0000;
 
     /// What is wrong with the new tables, as one text.

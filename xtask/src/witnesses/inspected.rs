@@ -19,7 +19,7 @@ use crate::witnesses::report::Report;
 use said::Said;
 
 /// Requests to these addresses are interrupts: no table translates them, and the walker does not know them from others.
-const INTERRUPTS: Range = Range::new(0xfee0_0000, 0xfef0_0000);
+const INTERRUPTS: Range<u64> = Range::new(0xfee0_0000, 0xfef0_0000);
 
 /// What the comparison found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -148,13 +148,13 @@ impl Expected<'_> {
 }
 
 /// The first page of memory that the network card reaches: every kernel gives it some.
-fn page_of(reached: &ByFunction) -> Option<Range> {
+fn page_of(reached: &ByFunction) -> Option<Range<u64>> {
     let run = reached.get(&Device::NETWORK.source_id())?.runs.first()?;
     Range::sized(run.address, PAGE_SIZE)
 }
 
 /// Who reaches a page, and by which of their runs.
-fn leading_to(page: Range, reached: &ByFunction) -> ByFunction {
+fn leading_to(page: Range<u64>, reached: &ByFunction) -> ByFunction {
     let part = |runs: &[Run]| runs.iter().filter_map(|run| run.leading_to(page)).collect::<Vec<_>>();
     let parts = reached.iter().map(|(&source, reached)| {
         (source, Reached { runs: part(&reached.runs), allowed: part(&reached.allowed) })
@@ -198,7 +198,7 @@ mod tests {
     const SOUND: u16 = Device::SOUND.source_id();
     const OLD: Root = Root { address: 0x1000, scalable: false };
     const NEW: Root = Root { address: 0x9000, scalable: true };
-    const PAGE: Range = Range::new(0xa000, 0xb000);
+    const PAGE: Range<u64> = Range::new(0xa000, 0xb000);
 
     /// What is printed of a sound controller that reaches two pages.
     fn printed() -> Value {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// What differs between what is printed and these tables, as one text.
-    fn problems(printed: &Value, source: u16, leaves: &[(u64, u64)], page: Option<Range>) -> String {
+    fn problems(printed: &Value, source: u16, leaves: &[(u64, u64)], page: Option<Range<u64>>) -> String {
         let summary = Summary { hazards: 2, ..Summary::default() };
         let line = format!("holdover: [0.1] {summary}");
         let console = Line::a_second_apart(&["Kernel panic - not syncing", &line]);

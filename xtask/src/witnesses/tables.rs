@@ -26,10 +26,10 @@ const WRITE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Below 1 MiB, what is not RAM for a device, on every machine since the first.
-const VIDEO_AND_ROMS: Range = Range::new(0xa_0000, 0x10_0000);
+const VIDEO_AND_ROMS: Range<u64> = Range::new(0xa_0000, 0x10_0000);
 
 /// What an address in a table can name.
-const ALL_ADDRESSES: Range = Range::new(0, 1 << 52);
+const ALL_ADDRESSES: Range<u64> = Range::new(0, 1 << 52);
 
 /// Where a root table is, and in which mode the unit reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-fn identity(memory: Range) -> Run {
+fn identity(memory: Range<u64>) -> Run {
     Run { iova: memory.start, address: memory.start, len: memory.len(), writable: true }
 }
 

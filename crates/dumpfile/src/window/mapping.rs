@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 /// is only copied.
 #[derive(Debug)]
 pub(crate) struct Mapping {
-    part: Range,
+    part: Range<u64>,
     start: NonNull<u8>,
 }
 
@@ -30,7 +30,7 @@ impl Mapping {
     /// Maps `part` of a file, which begins with one of the host's pages.
     ///
     /// A file that others cut short afterwards ends the program when it is read where nothing is left (SIGBUS).
-    pub(crate) fn new(file: &File, part: Range) -> io::Result<Self> {
+    pub(crate) fn new(file: &File, part: Range<u64>) -> io::Result<Self> {
         let len = usize::try_from(part.len()).unwrap_or(0);
         // SAFETY: at an address that Linux chooses, the new mapping replaces none that is in use.
         let start =
@@ -40,7 +40,7 @@ impl Mapping {
     }
 
     /// Which bytes of the file it has.
-    pub(crate) fn part(&self) -> Range {
+    pub(crate) fn part(&self) -> Range<u64> {
         self.part
     }
 

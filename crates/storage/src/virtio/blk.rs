@@ -230,7 +230,7 @@ impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
         };
         let range = request.range();
         let data = Segment { address: buffer.device_address(), len: range.len() as u32, access };
-        self.put_header(slot, kind, range.start / SECTOR);
+        self.put_header(slot, kind, range.start.get() / SECTOR);
         let (header, status) = self.segments(slot);
         self.expected[slot] = if access == Access::Writes { data.len + 1 } else { 1 };
         match request {

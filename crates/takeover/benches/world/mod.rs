@@ -16,7 +16,7 @@ use vtd::registers::{CAP, CCMD, ECAP, GCMD, GSTS, RTADDR, VER};
 /// Where the old kernel's tables start.
 pub(crate) const OLD: u64 = 0x1_0000_0000;
 /// The capture kernel's memory: aligned as reservations are, with room for as many tables as are copied.
-pub(crate) const OWN: Range = Range::new(0x1000_0000, 0x1800_0000);
+pub(crate) const OWN: Range<u64> = Range::new(0x1000_0000, 0x1800_0000);
 /// Where the unit has its IOTLB registers.
 const IOTLB: usize = 0x108;
 /// What lets a device read and write.

@@ -18,10 +18,10 @@ use vtd::source::SourceId;
 
 /// Where the old kernel's tables start, and ours.
 pub(crate) const OLD: u64 = 0x100_0000;
-pub(crate) const OWN: Range = Range::new(0x1000_0000, 0x1100_0000);
-pub(crate) const MEMORY: Range = Range::new(0, 0x8000_0000);
+pub(crate) const OWN: Range<u64> = Range::new(0x1000_0000, 0x1100_0000);
+pub(crate) const MEMORY: Range<u64> = Range::new(0, 0x8000_0000);
 /// These addresses, as memory has them.
-pub(crate) fn physical(addresses: Range) -> Range<PhysicalAddress> {
+pub(crate) fn physical(addresses: Range<u64>) -> Range<PhysicalAddress> {
     Range::from(addresses.start..addresses.end)
 }
 

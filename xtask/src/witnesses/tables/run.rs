@@ -25,7 +25,7 @@ impl Run {
     }
 
     /// The part that leads to these physical addresses.
-    pub(crate) fn leading_to(self, addresses: machine::Range) -> Option<Self> {
+    pub(crate) fn leading_to(self, addresses: machine::Range<u64>) -> Option<Self> {
         let part = machine::Range::new(self.address, self.address + self.len).intersection(addresses);
         let start = self.iova + part.start.saturating_sub(self.address);
         (!part.is_empty()).then(|| self.part(start, start + part.len()))
@@ -58,7 +58,7 @@ impl Runs {
 }
 
 /// The parts of runs that are for I/O addresses outside a range.
-pub(crate) fn without(runs: &[Run], iovas: machine::Range) -> Vec<Run> {
+pub(crate) fn without(runs: &[Run], iovas: machine::Range<u64>) -> Vec<Run> {
     let outside = |run: &Run| {
         let below = (run.iova < iovas.start).then(|| run.part(run.iova, run.end().min(iovas.start)));
         let above = (run.end() > iovas.end).then(|| run.part(run.iova.max(iovas.end), run.end()));

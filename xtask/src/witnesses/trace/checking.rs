@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::machines::ram::Ram;
 
-    const HOLDOVER: Range = Range::new(0x3e00_0000, 0x3f00_0000);
+    const HOLDOVER: Range<u64> = Range::new(0x3e00_0000, 0x3f00_0000);
     const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, scalable: false });
     const DISK: u16 = Device::DUMP_DISK.source_id();
 

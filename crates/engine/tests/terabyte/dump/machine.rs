@@ -64,7 +64,7 @@ impl Machine {
         kept.count() as u64 * BLOCK
     }
 
-    fn array_frames(&self) -> Range {
+    fn array_frames(&self) -> Range<u64> {
         Range::new(ARRAY / PAGE_SIZE, (ARRAY + self.frames * PAGE) / PAGE_SIZE)
     }
 
