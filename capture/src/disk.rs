@@ -5,7 +5,7 @@ mod access;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use area::Area;
+use area::{Area, Destination};
 use handoff::{AreaAddress, Options};
 use machine::BlockError;
 use machine::growth::push;
@@ -57,11 +57,11 @@ impl DiskError {
 
 /// Looks for the area that the command line names: on the disk it names, then on all others that there is a driver for, and
 /// then again, with more patience, on those that did not answer.
-pub(crate) fn find_area(
+pub(crate) fn find_destination(
     machine: &mut Machine,
     remapping: &mut Remapping,
     options: &Options,
-) -> Option<Area<DumpDisk>> {
+) -> Option<Destination<DumpDisk>> {
     let Some(area) = options.area else {
         say!("no holdover.area=UUID on the command line: no disk to write to");
         return None;
@@ -70,7 +70,7 @@ pub(crate) fn find_area(
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     let disks = disks(devices, options.disk);
-    Search { space, devices, remapping, pool, area }.find(disks)
+    Search { space, devices, remapping, pool, area }.find(disks).map(Destination::Area)
 }
 
 /// The functions that there is a driver for, the one at `first` before the others.

@@ -1,8 +1,8 @@
-//! The dump: which pages, compressed, to the area; sealed when it is as good as it gets.
+//! The dump: which pages, compressed, to their destination; sealed when it is as good as it gets.
 
 use core::time::Duration;
 
-use area::{Area, Completeness, Seal, State};
+use area::{Completeness, Destination, Seal, State};
 use engine::{Begun, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
@@ -54,9 +54,9 @@ pub(crate) enum DumpError {
     OutOfMemory(#[from] vmcore::OutOfMemory),
 }
 
-/// Writes the dump to the area and seals it.
+/// Writes the dump to its destination and seals it.
 pub(crate) fn write(
-    area: Area<DumpDisk>,
+    destination: Destination<DumpDisk>,
     old: &impl OldMemory,
     header: &CoreHeader,
     record: Record,
@@ -69,7 +69,7 @@ pub(crate) fn write(
     let kernel = Kernel::new(notes.vmcoreinfo());
     tell_kernel(&kernel, &notes);
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
-    let mut dump = area.begin()?;
+    let mut dump = destination.begin()?;
     let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source, codec);
     let lacks_nothing = error.is_none() && written.missing == 0;
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };

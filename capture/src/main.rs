@@ -50,7 +50,7 @@ enum CaptureError {
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
     #[error("no disk with the dump area")]
-    NoArea,
+    NoDestination,
     #[error(transparent)]
     Dump(#[from] DumpError),
 }
@@ -66,7 +66,8 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let mut remapping = take_over::take_over(&mut machine)?;
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let area = disk::find_area(&mut machine, &mut remapping, &options).ok_or(CaptureError::NoArea)?;
+    let destination = disk::find_destination(&mut machine, &mut remapping, &options);
+    let destination = destination.ok_or(CaptureError::NoDestination)?;
     let record = recording::record(&remapping);
     report::attached(&taken_over, &record);
     let level = options.level.unwrap_or(Level::ALL);
@@ -75,7 +76,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     #[cfg(mutations)]
     let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
     let counts = record.counts();
-    let dumped = dump::write(area, old, &machine.header, record, form)?;
+    let dumped = dump::write(destination, old, &machine.header, record, form)?;
     report::dump(counts, remapping.frames.used(), &dumped);
     Ok(())
 }

@@ -16,7 +16,7 @@ mod failing;
 mod fake;
 mod shelter;
 
-use area::{Area, Completeness, Label};
+use area::{Area, Completeness, Destination, Label};
 use engine::{Begun, Source};
 use failing::{Memory, with_memory};
 use fake::FakeAccess;
@@ -93,7 +93,7 @@ fn dump(world: &fake::Shared, dead: &fixtures::Memory, codec: Codec) -> Result<C
     let allowance = Allowance { pool: fake::POOL, patience: fake::PATIENCE };
     let mut disk = storage::open(&mut access, clock, allowance)?;
     disk.fill_pool(&mut access);
-    let area = Area::open(disk, 0, UUID)?;
+    let destination = Destination::Area(Area::open(disk, 0, UUID)?);
 
     let mut notes = Notes::read(dead, &CoreHeader::default())?;
     let info = failing::sheltered(|| kernel::vmcoreinfo(UP_TO_6_2));
@@ -101,7 +101,7 @@ fn dump(world: &fake::Shared, dead: &fixtures::Memory, codec: Codec) -> Result<C
     let kernel = Kernel::new(notes.vmcoreinfo());
     let ram = Ram::from_ranges([Range::from(0..FRAMES * PAGE_SIZE)].into_iter())?;
     let source = Source { memory: dead, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
-    let mut dump = area.begin()?;
+    let mut dump = destination.begin()?;
     let ended = source.begin(&mut dump, codec).map(|Begun { mut pages, .. }| {
         let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
             while pages.write_next(&mut *wanted, |pfn, page| dead.read_page(pfn, page))?.is_some() {}

@@ -29,7 +29,7 @@
 //! |---|---|
 //! | host, `format` | [`Area::format`] |
 //! | host, `load` | [`Area::open`], to refuse early what the capture kernel would refuse |
-//! | capture kernel | [`Area::open`] → [`Area::begin`] → write to the [`Dump`], which is a `BlockDevice` → [`Dump::seal`] |
+//! | capture kernel | [`Area::open`], then, as with every [`Destination`]: [`Destination::begin`] → write to the [`OpenDump`], which is a `BlockDevice` → [`OpenDump::seal`] |
 //! | host, `collect` | [`read_label`], [`Area::open`], [`Area::read_seal`], [`Area::read_dump`] |
 //!
 //! # Example
@@ -57,6 +57,7 @@
 extern crate alloc;
 
 mod area;
+mod destination;
 mod dump;
 mod extents;
 mod label;
@@ -66,6 +67,7 @@ mod sum;
 mod window;
 
 pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label};
+pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use label::Label;

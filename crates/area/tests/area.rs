@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, Completeness, Damage, Dump, FormatError, Label, Lack, OpenError, ReadError, SealError, State,
+    Area, Completeness, Damage, Destination, Dump, FormatError, Label, Lack, OpenError, ReadError, SealError,
+    State,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
@@ -89,6 +90,25 @@ fn collect(disk: &mut Disk) -> Result<Vec<u8>, ReadError<()>> {
         Ok(())
     })?;
     Ok(file)
+}
+
+/// Begin, write, save, seal: what a dump goes through whatever kind of destination it has.
+#[test]
+fn an_area_is_a_destination() {
+    let mut disk = formatted();
+    let mut dump = Destination::Area(open(&mut disk)).begin().unwrap();
+    assert_eq!((dump.size(), dump.block_size()), (CAPACITY, 4096));
+    dump.write(0, &[7; 4096]).unwrap();
+    dump.flush().unwrap();
+    let mut back = [0; 4096];
+    dump.read(0, &mut back).unwrap();
+    assert_eq!(back, [7; 4096]);
+    let mut saved = Disk::holding(flushed(dump.device()));
+    let saved = open(&mut saved).read_seal().unwrap();
+    assert_eq!((saved.state, saved.dump_len), (State::InProgress, 4096));
+    let seal = dump.seal(Completeness::Complete, 4000).unwrap();
+    assert_eq!((seal.state, seal.dump_len), (State::Complete, 4000));
+    assert_eq!(open(&mut disk).read_seal(), Ok(seal));
 }
 
 #[test]
