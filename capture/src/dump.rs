@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use area::{Completeness, Destination, Seal, State};
+use area::{Completeness, Destination, Seal, SealState};
 use engine::{Begun, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
@@ -81,7 +81,7 @@ pub(crate) fn write(
 impl Dumped {
     /// Whether the dump holds all that belongs in it.
     pub(crate) fn completeness(&self) -> Completeness {
-        if self.seal.state == State::Complete { Completeness::Complete } else { Completeness::Partial }
+        if self.seal.state == SealState::Complete { Completeness::Complete } else { Completeness::Partial }
     }
 }
 

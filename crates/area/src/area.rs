@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::label::{Label, LabelCopy};
 use crate::record::Damage;
-use crate::seal::{Seal, State};
+use crate::seal::{Seal, SealState};
 use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
@@ -149,7 +149,7 @@ impl<D: BlockDevice> Area<D> {
         let mut window = Window::new(device, bounds.ok_or(FormatError::DoesNotFit)?);
         let (zeros, buffer) = (filled(0, SEAL_OFFSET as usize)?, boxed_array(0)?);
         window.write(0, &zeros)?;
-        window.write(SEAL_OFFSET, &Seal::over_nothing(State::Empty, label.uuid, 0).encode())?;
+        window.write(SEAL_OFFSET, &Seal::over_nothing(SealState::Empty, label.uuid, 0).encode())?;
         window.write(label.length - BLOCK, &label.encode(LabelCopy::Last))?;
         window.flush()?;
         window.write(0, &label.encode(LabelCopy::First))?;
@@ -190,7 +190,7 @@ impl<D: BlockDevice> Area<D> {
     pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
         // A seal that cannot be read does not matter any more.
         let sequence = self.read_seal().map_or(1, |seal| seal.sequence.saturating_add(1));
-        let seal = Seal::over_nothing(State::InProgress, self.label.uuid, sequence);
+        let seal = Seal::over_nothing(SealState::InProgress, self.label.uuid, sequence);
         self.window.write(SEAL_OFFSET, &seal.encode())?;
         self.window.flush()?;
         Ok(Dump::new(self.window, seal, self.label.capacity(), self.buffer))

@@ -3,7 +3,7 @@
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 
 use crate::area::{Buffer, CHUNK};
-use crate::seal::{Lack, Seal, State};
+use crate::seal::{Lack, Seal, SealState};
 use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
@@ -47,7 +47,7 @@ impl<D: BlockDevice> Dump<D> {
 
     /// Makes everything durable, then writes the seal and makes it durable too.
     ///
-    /// The seal says [`State::Complete`] only if `completeness` does, every write succeeded and `0..dump_len` was written
+    /// The seal says [`SealState::Complete`] only if `completeness` does, every write succeeded and `0..dump_len` was written
     /// without a gap; otherwise it says what is lacking. The seal that was written is returned: judge by that one.
     pub fn seal(mut self, completeness: Completeness, dump_len: u64) -> Result<Seal, BlockError> {
         self.failed |= self.area.flush().is_err();
@@ -76,15 +76,15 @@ impl<D: BlockDevice> Dump<D> {
         self.area.flush()
     }
 
-    fn state(&self, completeness: Completeness, dump_len: u64) -> State {
+    fn state(&self, completeness: Completeness, dump_len: u64) -> SealState {
         if self.failed {
-            State::Partial(Lack::Write)
+            SealState::Partial(Lack::Write)
         } else if !self.seal.written.cover_first(dump_len.div_ceil(BLOCK)) {
-            State::Partial(Lack::Gap)
+            SealState::Partial(Lack::Gap)
         } else if completeness == Completeness::Partial {
-            State::Partial(Lack::Content)
+            SealState::Partial(Lack::Content)
         } else {
-            State::Complete
+            SealState::Complete
         }
     }
 

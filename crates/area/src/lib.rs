@@ -72,7 +72,7 @@ pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use label::Label;
 pub use record::Damage;
-pub use seal::{Lack, Seal, State};
+pub use seal::{Lack, Seal, SealState};
 pub use sum::Sum;
 
 /// Bytes in a block, the unit of everything here.

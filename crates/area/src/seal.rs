@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 
 /// How far a dump got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SealState {
     /// The area was formatted and holds no dump.
     Empty,
     /// A dump was begun and never sealed: the capture kernel was interrupted. The blocks that the seal lists are there, but those
@@ -44,7 +44,7 @@ pub enum Lack {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// How far the dump got.
-    pub state: State,
+    pub state: SealState,
     /// The area that the seal was written for.
     pub uuid: Uuid,
     /// Counts the dumps that were begun in this area; 0 before the first.
@@ -79,7 +79,7 @@ const _: () = {
     assert!(size_of::<Layout>() == 312);
 };
 
-impl State {
+impl SealState {
     /// The codes of `state` and `lack`.
     const fn codes(self) -> (u32, u32) {
         match self {
@@ -112,7 +112,7 @@ impl Seal {
     }
 
     /// A seal over no bytes.
-    pub(crate) fn over_nothing(state: State, uuid: Uuid, sequence: u64) -> Self {
+    pub(crate) fn over_nothing(state: SealState, uuid: Uuid, sequence: u64) -> Self {
         Self { state, uuid, sequence, dump_len: 0, written: Extents::default(), sum: Sum::default() }
     }
 
@@ -145,7 +145,7 @@ impl Seal {
             return Err(Damage::Unknown);
         }
         Ok(Self {
-            state: State::from_codes(layout.state.get(), layout.lack.get()).ok_or(Damage::Unknown)?,
+            state: SealState::from_codes(layout.state.get(), layout.lack.get()).ok_or(Damage::Unknown)?,
             uuid: Uuid::from_bytes(layout.uuid),
             sequence: layout.sequence.get(),
             dump_len: layout.dump_len.get(),
@@ -181,7 +181,7 @@ mod tests {
         written.insert(0..3).unwrap();
         written.insert(0x10..0x2345).unwrap();
         Seal {
-            state: State::Partial(Lack::Gap),
+            state: SealState::Partial(Lack::Gap),
             uuid: Uuid::from_u128(7),
             sequence: 0x0102,
             dump_len: 0x1234_5678,

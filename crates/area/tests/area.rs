@@ -4,7 +4,7 @@
 
 use area::{
     Area, Completeness, Damage, Destination, Dump, FormatError, Label, Lack, OpenError, ReadError, SealError,
-    State,
+    SealState,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
@@ -47,7 +47,7 @@ fn open(disk: &mut Disk) -> Area<&mut Disk> {
     Area::open(disk, OFFSET, UUID).unwrap()
 }
 
-fn state(disk: &mut Disk) -> State {
+fn state(disk: &mut Disk) -> SealState {
     open(disk).read_seal().unwrap().state
 }
 
@@ -76,7 +76,7 @@ fn dumped(fill: u8) -> Disk {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     write_dump(&mut dump, fill).unwrap();
-    assert_eq!(dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state, State::Complete);
+    assert_eq!(dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state, SealState::Complete);
     disk
 }
 
@@ -105,9 +105,9 @@ fn an_area_is_a_destination() {
     assert_eq!(back, [7; 4096]);
     let mut saved = Disk::holding(flushed(dump.device()));
     let saved = open(&mut saved).read_seal().unwrap();
-    assert_eq!((saved.state, saved.dump_len), (State::InProgress, 4096));
+    assert_eq!((saved.state, saved.dump_len), (SealState::InProgress, 4096));
     let seal = dump.seal(Completeness::Complete, 4000).unwrap();
-    assert_eq!((seal.state, seal.dump_len), (State::Complete, 4000));
+    assert_eq!((seal.state, seal.dump_len), (SealState::Complete, 4000));
     assert_eq!(open(&mut disk).read_seal(), Ok(seal));
 }
 
@@ -115,7 +115,7 @@ fn an_area_is_a_destination() {
 fn a_sealed_dump_is_read_back_complete() {
     let mut disk = dumped(10);
     let seal = open(&mut disk).read_seal().unwrap();
-    assert_eq!((seal.state, seal.sequence, seal.dump_len), (State::Complete, 1, DUMP_LEN));
+    assert_eq!((seal.state, seal.sequence, seal.dump_len), (SealState::Complete, 1, DUMP_LEN));
     assert_eq!(collect(&mut disk).unwrap(), expected(10));
 }
 
@@ -199,7 +199,7 @@ fn an_older_dump_is_void_before_the_first_byte_of_a_new_one() {
     let dump = open(&mut disk).begin().unwrap();
     drop(dump);
     let mut disk = Disk::holding(flushed(&disk));
-    assert_eq!(state(&mut disk), State::InProgress);
+    assert_eq!(state(&mut disk), SealState::InProgress);
     assert_eq!(open(&mut disk).read_seal().unwrap().sequence, 2);
 }
 
@@ -214,7 +214,7 @@ fn what_was_flushed_is_collected_though_the_dump_was_never_sealed() {
     drop(dump);
     let mut disk = Disk::holding(disk.after_power_loss(usize::MAX, || true));
     let seal = open(&mut disk).read_seal().unwrap();
-    assert_eq!((seal.state, seal.dump_len, seal.written.blocks()), (State::InProgress, 4 * 4096, 3));
+    assert_eq!((seal.state, seal.dump_len, seal.written.blocks()), (SealState::InProgress, 4 * 4096, 3));
     let part = |start: u64, end: u64| seal.holds(Range::from(start * 4096 + 1..end * 4096 - 1));
     assert!(part(2, 4) && !part(1, 3) && !part(3, 5));
     assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096], [2; 4096], [2; 4096]].concat());
@@ -243,7 +243,7 @@ fn a_dump_with_a_gap_is_not_complete() {
     dump.write(0, &[1; 4096]).unwrap();
     dump.write(8192, &[2; 4096]).unwrap();
     let seal = dump.seal(Completeness::Complete, 3 * 4096).unwrap();
-    assert_eq!(seal.state, State::Partial(Lack::Gap));
+    assert_eq!(seal.state, SealState::Partial(Lack::Gap));
     assert_eq!(
         collect(&mut disk).unwrap(),
         [[1; 4096], [0; 4096], [2; 4096]].concat(),
@@ -256,7 +256,7 @@ fn a_dump_whose_last_block_is_missing_is_not_complete() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     dump.write(0, &[1; 4096]).unwrap();
-    assert_eq!(dump.seal(Completeness::Complete, 4097).unwrap().state, State::Partial(Lack::Gap));
+    assert_eq!(dump.seal(Completeness::Complete, 4097).unwrap().state, SealState::Partial(Lack::Gap));
 }
 
 /// A queued write fails, and the disk says so only when it is asked for something else.
@@ -272,7 +272,10 @@ fn a_write_that_failed_late_makes_the_dump_partial() {
         write_dump(&mut dump, 10).unwrap();
         late_error.set(true);
         assert_eq!(ask(&mut dump), Err(BlockError::Device(5)));
-        assert_eq!(dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state, State::Partial(Lack::Write));
+        assert_eq!(
+            dump.seal(Completeness::Complete, DUMP_LEN).unwrap().state,
+            SealState::Partial(Lack::Write)
+        );
     }
 }
 
@@ -302,7 +305,7 @@ fn a_table_that_was_written_again_counts_once() {
     dump.write(22 * 4096, &vec![2; 20 * 4096]).unwrap();
     dump.write(2 * 4096, &vec![3; 38 * 4096]).unwrap();
     let seal = dump.seal(Completeness::Complete, 42 * 4096).unwrap();
-    assert_eq!((seal.state, seal.written.blocks()), (State::Complete, 42));
+    assert_eq!((seal.state, seal.written.blocks()), (SealState::Complete, 42));
     let bytes = collect(&mut disk).unwrap();
     assert_eq!([1, 2, 39, 40].map(|block| bytes[block * 4096]), [1, 3, 3, 2]);
 }
@@ -324,8 +327,8 @@ fn a_dump_that_was_called_partial_is_partial() {
     let mut disk = formatted();
     let mut dump = open(&mut disk).begin().unwrap();
     write_dump(&mut dump, 10).unwrap();
-    assert_eq!(dump.seal(Completeness::Partial, DUMP_LEN).unwrap().state, State::Partial(Lack::Content));
-    assert_eq!(state(&mut disk), State::Partial(Lack::Content));
+    assert_eq!(dump.seal(Completeness::Partial, DUMP_LEN).unwrap().state, SealState::Partial(Lack::Content));
+    assert_eq!(state(&mut disk), SealState::Partial(Lack::Content));
     assert_eq!(collect(&mut disk).unwrap(), expected(10));
 }
 
@@ -336,7 +339,7 @@ fn a_dump_that_outgrew_the_area_is_partial() {
     dump.write(0, &vec![1; CAPACITY as usize]).unwrap();
     assert_eq!(dump.write(CAPACITY, &[2; 4096]), Err(BlockError::OutOfBounds));
     let seal = dump.seal(Completeness::Complete, CAPACITY + 4096).unwrap();
-    assert_eq!((seal.state, seal.dump_len), (State::Partial(Lack::Write), CAPACITY));
+    assert_eq!((seal.state, seal.dump_len), (SealState::Partial(Lack::Write), CAPACITY));
     assert_eq!(open(&mut disk).read_seal(), Ok(seal));
 }
 
@@ -405,11 +408,11 @@ proptest! {
         let mut lost = lost.into_iter().cycle();
         let mut disk = Disk::holding(disk.after_power_loss(cut, || lost.next() == Some(false)));
         match open(&mut disk).read_seal().map(|seal| seal.state) {
-            Ok(State::Complete) => {
+            Ok(SealState::Complete) => {
                 let dump = collect(&mut disk).unwrap();
                 prop_assert!(dump == expected(10) || dump == expected(100), "one dump or the other, whole");
             }
-            Ok(State::Empty) | Err(SealError::Device(_)) => prop_assert!(false, "neither can come about"),
+            Ok(SealState::Empty) | Err(SealError::Device(_)) => prop_assert!(false, "neither can come about"),
             _ => prop_assert!(!sealed),
         }
     }

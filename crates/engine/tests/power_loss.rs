@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 
-use area::{Area, Completeness, Label, Seal, State};
+use area::{Area, Completeness, Label, Seal, SealState};
 use engine::{Begun, Source};
 use fixtures::info::UP_TO_6_2;
 use fixtures::{CachedDisk, Memory, kernel};
@@ -74,7 +74,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     let ended = pages.finish();
     assert_eq!(ended.error, None);
     let seal = dump.seal(Completeness::Complete, ended.statistics.file_bytes).unwrap();
-    assert_eq!(seal.state, State::Complete);
+    assert_eq!(seal.state, SealState::Complete);
     Written { disk, saved, memory }
 }
 
@@ -91,13 +91,13 @@ fn collect(platter: Vec<u8>) -> Option<Found> {
     let mut file = fixtures::Disk(vec![0; seal.dump_len as usize]);
     let read = area.read_dump(&seal, |offset, bytes| file.write(offset, bytes));
     if seal.dump_len == 0 {
-        assert_eq!((seal.state, read), (State::InProgress, Ok(())));
+        assert_eq!((seal.state, read), (SealState::InProgress, Ok(())));
         return None;
     }
-    if seal.state == State::InProgress {
+    if seal.state == SealState::InProgress {
         kdump::name_missing(&mut file, |data| seal.holds(data)).unwrap();
     } else {
-        assert_eq!((seal.state, read), (State::Complete, Ok(())));
+        assert_eq!((seal.state, read), (SealState::Complete, Ok(())));
     }
     Some(Found { seal, reader: Reader::open(file).unwrap() })
 }
@@ -105,7 +105,7 @@ fn collect(platter: Vec<u8>) -> Option<Found> {
 impl Found {
     /// How many pages are there, each of them as it was in memory.
     fn check(&mut self, memory: &Memory) -> u64 {
-        assert_eq!(self.reader.is_complete(), self.seal.state == State::Complete);
+        assert_eq!(self.reader.is_complete(), self.seal.state == SealState::Complete);
         let (mut pages, mut page, mut expected) = (0, [0; BLOCK], [0; BLOCK]);
         for pfn in (0..END).filter(|pfn| ram().contains(*pfn)) {
             match self.reader.read_page(pfn, &mut page) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub use area::Lack;
-use area::{Area, ReadError, Seal, SealError, State};
+use area::{Area, ReadError, Seal, SealError, SealState};
 use dumpfile::{BlockFile, Dump};
 
 use crate::areas::{self, AreaError, AreaName};
@@ -162,11 +162,11 @@ impl Ending {
     /// How the dump ended, if there is one.
     fn of(seal: &Seal) -> Result<Self, NoDump> {
         match seal.state {
-            State::Complete => Ok(Self::Complete),
-            State::Partial(lack) => Ok(Self::Partial(lack)),
-            State::InProgress if seal.dump_len > 0 => Ok(Self::CutOff),
-            State::InProgress => Err(NoDump::CutOff),
-            State::Empty => Err(NoDump::Empty),
+            SealState::Complete => Ok(Self::Complete),
+            SealState::Partial(lack) => Ok(Self::Partial(lack)),
+            SealState::InProgress if seal.dump_len > 0 => Ok(Self::CutOff),
+            SealState::InProgress => Err(NoDump::CutOff),
+            SealState::Empty => Err(NoDump::Empty),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::old_kernel::OldKernel;
 use crate::scenario::{Function, Scenario};
-use crate::unit::Unit;
+use crate::unit::ModelUnit;
 use crate::witness::Engine;
 use crate::world::World;
 use fastrand::Rng;
@@ -21,7 +21,7 @@ impl Scenario {
         old.suffer(&self.damage);
         old.overwrite(&self.words);
         let meddling = old.meddling(&self.stray);
-        let mut units: Vec<Unit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
+        let mut units: Vec<ModelUnit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
         for (index, unit) in units.iter_mut().enumerate() {
             warm_up(unit, &mut old.memory, self, index);
         }
@@ -38,14 +38,14 @@ impl Scenario {
 }
 
 /// Lets the devices of a unit fill its caches, and record a fault or two.
-fn warm_up(unit: &mut Unit, memory: &mut Memory, scenario: &Scenario, index: usize) {
+fn warm_up(unit: &mut ModelUnit, memory: &mut Memory, scenario: &Scenario, index: usize) {
     for access in scenario.functions_of(index).flat_map(Function::accesses) {
         unit.answer(memory, access);
     }
 }
 
 /// The devices of a unit, which go on with what they did.
-fn engine(unit: &Unit, memory: &Memory, scenario: &Scenario, index: usize) -> Engine {
+fn engine(unit: &ModelUnit, memory: &Memory, scenario: &Scenario, index: usize) -> Engine {
     let accesses = scenario.functions_of(index).flat_map(Function::accesses);
     Engine {
         unit: index,

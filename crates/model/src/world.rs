@@ -4,7 +4,7 @@ use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Memory, MemoryKind};
 use crate::scenario::Meddling;
 use crate::trace::{Event, Trace};
-use crate::unit::Unit;
+use crate::unit::ModelUnit;
 use crate::witness::{Delivery, Engine, Temperature, Violation};
 use fastrand::Rng;
 use machine::{PhysicalAddress, Range};
@@ -37,7 +37,7 @@ pub(crate) struct World {
     pub(crate) memory: Memory,
     /// Memory as it was when the old kernel died.
     pub(crate) before: Memory,
-    pub(crate) units: Vec<Unit>,
+    pub(crate) units: Vec<ModelUnit>,
     pub(crate) engines: Vec<Engine>,
     pub(crate) guard: Guard,
     pub(crate) meddling: Vec<Meddling>,
@@ -55,7 +55,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(memory: Memory, units: Vec<Unit>, rng: Rng) -> Self {
+    pub(crate) fn new(memory: Memory, units: Vec<ModelUnit>, rng: Rng) -> Self {
         Self {
             before: memory.clone(),
             memory,
@@ -120,7 +120,7 @@ impl World {
 
     /// Whether tables in the capture kernel's memory are in force and something was stored since the last sweep.
     fn is_worth_a_sweep(&self) -> bool {
-        let own = |unit: &Unit| {
+        let own = |unit: &ModelUnit| {
             self.memory.kind(unit.walker(&self.memory).root.address()) == Some(MemoryKind::Capture)
         };
         self.swept_at != self.memory.changes() && self.units.iter().any(own)

@@ -43,11 +43,11 @@ pub(crate) struct Slots<M> {
 
 struct Slot<M> {
     buffer: M,
-    state: State,
+    state: SlotState,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum SlotState {
     InFlight(Request),
     /// How the last request ended.
     Free(Result<(), BlockError>),
@@ -69,7 +69,7 @@ impl<M: DmaMemory> Slots<M> {
     fn add(&mut self, dma: &mut impl Dma<Memory = M>) -> Option<()> {
         self.slots.try_reserve(1).ok()?;
         let buffer = dma.allocate(self.pool.slot_size)?;
-        self.slots.push(Slot { buffer, state: State::Free(Ok(())) });
+        self.slots.push(Slot { buffer, state: SlotState::Free(Ok(())) });
         Some(())
     }
 
@@ -100,22 +100,22 @@ impl<M: DmaMemory> Slots<M> {
 
     /// Marks a slot as in flight.
     pub(crate) fn begin(&mut self, slot: usize, request: Request) {
-        self.slots[slot].state = State::InFlight(request);
+        self.slots[slot].state = SlotState::InFlight(request);
     }
 
     /// Marks a slot that a device names as free again. `None` if there is no such slot or it was not in flight.
     pub(crate) fn finish(&mut self, slot: usize, result: Result<(), BlockError>) -> Option<Request> {
         let slot = self.slots.get_mut(slot)?;
         let request = slot.request()?;
-        slot.state = State::Free(result);
+        slot.state = SlotState::Free(result);
         Some(request)
     }
 
     /// How the last request of a slot ended; `None` while it is in flight.
     pub(crate) fn result(&self, slot: usize) -> Option<Result<(), BlockError>> {
         match self.slots[slot].state {
-            State::Free(result) => Some(result),
-            State::InFlight(_) => None,
+            SlotState::Free(result) => Some(result),
+            SlotState::InFlight(_) => None,
         }
     }
 }
@@ -123,8 +123,8 @@ impl<M: DmaMemory> Slots<M> {
 impl<M> Slot<M> {
     fn request(&self) -> Option<Request> {
         match self.state {
-            State::InFlight(request) => Some(request),
-            State::Free(_) => None,
+            SlotState::InFlight(request) => Some(request),
+            SlotState::Free(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::{Device, DiskPlace};
 use crate::machines::scenario::mutation::Mutation;
-use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, Unit, Width};
+use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::{
     Capture, Codec, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
 };
@@ -71,7 +71,7 @@ fn takeovers() -> Vec<Row> {
         };
         // Two processors in half of the rows: the notes of each belong in the dump.
         let cpus = if paging == FiveLevel { 2 } else { 1 };
-        let unit = Unit { translation, mode, width, ..Unit::PLAIN };
+        let unit = UnitSetting { translation, mode, width, ..UnitSetting::PLAIN };
         let plain = Scenario::plain(kernel);
         Scenario { syscall, paging, unit, cpus, memory_mib, reservation, ..plain }
     };
@@ -93,26 +93,29 @@ fn name_of(scenario: &Scenario) -> String {
 
 /// Other hardware and another kernel.
 fn hardware() -> Vec<Row> {
-    let unit = |unit: Unit| Scenario { unit, ..Scenario::plain(Flavour::Cloud) };
-    let identity = Unit { translation: Translation::Identity, ..Unit::PLAIN };
+    let unit = |unit: UnitSetting| Scenario { unit, ..Scenario::plain(Flavour::Cloud) };
+    let identity = UnitSetting { translation: Translation::Identity, ..UnitSetting::PLAIN };
     let disk_at = |disk_place| Scenario { disk_place, ..Scenario::plain(Flavour::Cloud) };
     let first_stage = |kernel, paging| Scenario {
         emulator: Emulator::Backports,
-        unit: Unit { mode: Mode::FirstStage, width: Width::Bits48, ..Unit::PLAIN },
+        unit: UnitSetting { mode: Mode::FirstStage, width: Width::Bits48, ..UnitSetting::PLAIN },
         paging,
         ..Scenario::plain(kernel)
     };
     let newer =
         |unit| Scenario { emulator: Emulator::Backports, unit, ..Scenario::plain(Flavour::Backports) };
     let rows = [
-        ("caching-mode", unit(Unit { caching: Caching::Anything, ..Unit::PLAIN })),
-        ("interrupts-not-remapped", unit(Unit { interrupts: Interrupts::Plain, ..Unit::PLAIN })),
+        ("caching-mode", unit(UnitSetting { caching: Caching::Anything, ..UnitSetting::PLAIN })),
+        (
+            "interrupts-not-remapped",
+            unit(UnitSetting { interrupts: Interrupts::Plain, ..UnitSetting::PLAIN }),
+        ),
         ("identity-table", unit(identity)),
         ("disk-behind-pci-bridge", disk_at(DiskPlace::PciBridge)),
         ("disk-behind-pcie-bridge", disk_at(DiskPlace::PcieToPciBridge)),
         ("first-stage-amd64", first_stage(Flavour::Amd64, Paging::FourLevel)),
         ("first-stage-backports", first_stage(Flavour::Backports, Paging::FiveLevel)),
-        ("x2apic-backports", newer(Unit { interrupts: Interrupts::X2apic, ..Unit::PLAIN })),
+        ("x2apic-backports", newer(UnitSetting { interrupts: Interrupts::X2apic, ..UnitSetting::PLAIN })),
     ];
     rows.map(|(name, scenario)| Row::new(name, scenario, Expectation::takeover())).into()
 }
@@ -166,9 +169,9 @@ fn proc_vmcore() -> Row {
 /// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never
 /// rest.
 fn mutations() -> Vec<Row> {
-    let plain = Unit::PLAIN;
-    let scalable = Unit { mode: Mode::Scalable, ..plain };
-    let pass_through = Unit { translation: Translation::PassThrough, ..plain };
+    let plain = UnitSetting::PLAIN;
+    let scalable = UnitSetting { mode: Mode::Scalable, ..plain };
+    let pass_through = UnitSetting { translation: Translation::PassThrough, ..plain };
     let caught = [
         ("", plain, Mutation::SkipTable, Witness::Trace, "first fault"),
         ("-scalable", scalable, Mutation::SkipTable, Witness::Tables, "lost"),
@@ -178,32 +181,37 @@ fn mutations() -> Vec<Row> {
         ("-pt", pass_through, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
         ("-scalable", scalable, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
     ];
-    let row =
-        |(variant, unit, mutation, witness, objection): (&str, Unit, Mutation, Witness, &'static str)| {
-            let scenario = Scenario { unit, mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) };
-            let name = format!("mutation-{}{variant}", mutation.name());
-            Row::new(&name, scenario, Expectation::takeover().but_caught(witness, objection))
-        };
+    let row = |(variant, unit, mutation, witness, objection): (
+        &str,
+        UnitSetting,
+        Mutation,
+        Witness,
+        &'static str,
+    )| {
+        let scenario = Scenario { unit, mutation: Some(mutation), ..Scenario::plain(Flavour::Amd64) };
+        let name = format!("mutation-{}{variant}", mutation.name());
+        Row::new(&name, scenario, Expectation::takeover().but_caught(witness, objection))
+    };
     caught.map(row).into()
 }
 
 /// What is damaged between the panic and the takeover, each in a crash of its own. The general kernel has the devices that
 /// never rest.
 fn damages() -> Vec<Row> {
-    let deep = Unit { width: Width::Bits48, ..Unit::PLAIN };
+    let deep = UnitSetting { width: Width::Bits48, ..UnitSetting::PLAIN };
     let rows = [
-        (Damage::ContextBeyondMemory, Unit::PLAIN),
-        (Damage::ContextReservedBits, Unit::PLAIN),
-        (Damage::ContextWrongWidth, Unit::PLAIN),
-        (Damage::DiskContext, Unit::PLAIN),
-        (Damage::PasidTableInCaptureKernel, Unit { mode: Mode::Scalable, ..Unit::PLAIN }),
-        (Damage::TableInRegisters, Unit::PLAIN),
+        (Damage::ContextBeyondMemory, UnitSetting::PLAIN),
+        (Damage::ContextReservedBits, UnitSetting::PLAIN),
+        (Damage::ContextWrongWidth, UnitSetting::PLAIN),
+        (Damage::DiskContext, UnitSetting::PLAIN),
+        (Damage::PasidTableInCaptureKernel, UnitSetting { mode: Mode::Scalable, ..UnitSetting::PLAIN }),
+        (Damage::TableInRegisters, UnitSetting::PLAIN),
         (Damage::TableInCaptureKernel, deep),
-        (Damage::TableLoop, Unit::PLAIN),
-        (Damage::PageInCaptureKernel, Unit::PLAIN),
+        (Damage::TableLoop, UnitSetting::PLAIN),
+        (Damage::PageInCaptureKernel, UnitSetting::PLAIN),
         (Damage::FanOut, deep),
     ];
-    let row = |(damage, unit): (Damage, Unit)| {
+    let row = |(damage, unit): (Damage, UnitSetting)| {
         let scenario = Scenario { damage: Some(damage), unit, ..Scenario::plain(Flavour::Amd64) };
         let expectation = Expectation::takeover().and_damage(damage);
         Row::new(&format!("damage-{}", damage.name()), scenario, expectation)
@@ -221,12 +229,15 @@ fn bad_input() -> Vec<Row> {
         ),
         (
             "no-remapping-unit",
-            Scenario { unit: Unit { translation: Translation::NoUnit, ..Unit::PLAIN }, ..plain() },
+            Scenario {
+                unit: UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN },
+                ..plain()
+            },
             Expectation::complete_dump().and_says("DMAR"),
         ),
         (
             "translation-off",
-            Scenario { unit: Unit { translation: Translation::Off, ..Unit::PLAIN }, ..plain() },
+            Scenario { unit: UnitSetting { translation: Translation::Off, ..UnitSetting::PLAIN }, ..plain() },
             Expectation::complete_dump().and_says("translation is off"),
         ),
         (

@@ -95,12 +95,12 @@ pub(crate) struct Console {
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ConsoleState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ConsoleState {
     lines: Vec<Line>,
     closed: bool,
 }
@@ -162,11 +162,11 @@ impl Console {
 
 impl Shared {
     /// A thread that panicked while it held the lock has at worst left a line out.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ConsoleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, limit: Duration) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, ConsoleState>, limit: Duration) -> MutexGuard<'a, ConsoleState> {
         self.changed.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 

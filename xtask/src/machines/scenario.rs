@@ -12,7 +12,7 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use device::DiskPlace;
 use mutation::Mutation;
-use unit::Unit;
+use unit::UnitSetting;
 
 /// The system call through which `kexec` loads the capture kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -176,7 +176,7 @@ pub(crate) struct Scenario {
     pub(crate) emulator: Emulator,
     /// The remapping unit and its use
     #[command(flatten)]
-    pub(crate) unit: Unit,
+    pub(crate) unit: UnitSetting,
     /// The disk that should take the dump
     #[arg(long, value_enum, default_value = "labelled")]
     pub(crate) disk: Disk,
@@ -222,7 +222,7 @@ impl Scenario {
             codec: Codec::Zlib,
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,
-            unit: Unit::PLAIN,
+            unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,

@@ -3,7 +3,7 @@
 use super::OldKernel;
 use crate::habits::Habits;
 use crate::scenario::{OldQueue, UnitScenario};
-use crate::unit::Unit;
+use crate::unit::ModelUnit;
 use fastrand::Rng;
 use vtd::control::{GlobalCommand, GlobalStatus, Granularity, RootTableAddress, TableMode};
 use vtd::fault::FaultStatus;
@@ -12,10 +12,10 @@ use vtd::registers::{GCMD, GSTS, IQA, IQT, RTADDR};
 
 impl OldKernel<'_> {
     /// Turns a unit on, then uses its queue.
-    pub(crate) fn bring_up(&mut self, index: usize) -> Unit {
+    pub(crate) fn bring_up(&mut self, index: usize) -> ModelUnit {
         let description = &self.scenario.units[index];
         let rng = Rng::with_seed(self.scenario.seed ^ 0x0717 ^ (index as u64) << 32);
-        let mut unit = Unit::new(description.traits, Habits::default(), rng);
+        let mut unit = ModelUnit::new(description.traits, Habits::default(), rng);
         let root = RootTableAddress::new()
             .with_frame(self.tables.roots[index].get() >> 12)
             .with_mode(description.mode)
@@ -34,20 +34,20 @@ impl OldKernel<'_> {
         unit
     }
 
-    fn command(&mut self, unit: &mut Unit, change: impl FnOnce(GlobalCommand) -> GlobalCommand) {
+    fn command(&mut self, unit: &mut ModelUnit, change: impl FnOnce(GlobalCommand) -> GlobalCommand) {
         let keep = GlobalStatus::from_bits(unit.read32(GSTS.offset)).keep();
         unit.write32(GCMD.offset, change(keep).into_bits());
         self.let_finish(unit);
     }
 
-    fn let_finish(&mut self, unit: &mut Unit) {
+    fn let_finish(&mut self, unit: &mut ModelUnit) {
         for _ in 0..100 {
             unit.advance(&mut self.memory);
         }
     }
 
     /// Turns the queue on, lets it do some work, and leaves it as the scenario says.
-    fn start_queue(&mut self, unit: &mut Unit, description: &UnitScenario) {
+    fn start_queue(&mut self, unit: &mut ModelUnit, description: &UnitScenario) {
         if description.queue == OldQueue::Off {
             return;
         }
@@ -90,7 +90,7 @@ impl OldKernel<'_> {
     }
 }
 
-fn write64(unit: &mut Unit, offset: usize, value: u64) {
+fn write64(unit: &mut ModelUnit, offset: usize, value: u64) {
     unit.write32(offset, value as u32);
     unit.write32(offset + 4, (value >> 32) as u32);
 }

@@ -1,7 +1,7 @@
 //! Commands by registers: the global command (11.4.4), and invalidation where no queue is on (11.4.6).
 
 use super::caches::{Caches, ForgetContexts};
-use super::{Countdown, Unit, queue};
+use super::{Countdown, ModelUnit, queue};
 use crate::habits::Chore;
 use crate::memory::Memory;
 use crate::trace::Event;
@@ -29,7 +29,7 @@ pub(super) enum Action {
     ForgetTranslations,
 }
 
-impl Unit {
+impl ModelUnit {
     /// Starts a global command (11.4.4): exactly one change a write, and none before the last is done.
     pub(super) fn command(&mut self, value: GlobalCommand) {
         let changed = GlobalCommand::from_bits(value.into_bits() ^ self.status.keep().into_bits());

@@ -1,7 +1,7 @@
 //! Device-TLBs (chapter 4): translations that devices keep themselves and use without asking the unit, which only looks
 //! whether they may.
 
-use super::Unit;
+use super::ModelUnit;
 use crate::answer::{Access, Answer, Requester};
 use crate::scenario::DeviceTlb;
 use crate::trace::Event;
@@ -56,7 +56,7 @@ impl DeviceTlbs {
     }
 }
 
-impl Unit {
+impl ModelUnit {
     /// Puts a device that keeps translations behind this unit.
     pub(crate) fn add_device_tlb(&mut self, source: u16, manner: DeviceTlb) {
         self.device_tlbs.0.insert(source, Kept { manner, pages: Vec::new(), was_told: false });

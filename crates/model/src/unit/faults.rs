@@ -1,13 +1,13 @@
 //! Fault status and fault records (7.3, 11.4.7).
 
-use super::Unit;
+use super::ModelUnit;
 use crate::answer::{Access, Direction};
 use crate::trace::Event;
 use vtd::fault::{FaultReason, FaultRecord, FaultRecordHigh, FaultRecordLow, FaultStatus};
 use vtd::registers::{FRCD_SIZE, FSTS};
 use vtd::source::SourceId;
 
-impl Unit {
+impl ModelUnit {
     /// FSTS, with what the records say filled in.
     pub(super) fn fault_status(&self) -> u32 {
         let stored = FaultStatus::from_bits(self.get32(FSTS.offset));

@@ -1,6 +1,6 @@
 //! A remapping unit: registers that behave as hardware's, caches, an invalidation queue, fault records.
 //!
-//! Time passes in steps ([`Unit::advance`]); nothing that software commands is done at once unless chance or its
+//! Time passes in steps ([`ModelUnit::advance`]); nothing that software commands is done at once unless chance or its
 //! [`Habits`] say so. What software must not do but can is done, and complained of.
 
 mod caches;
@@ -43,7 +43,7 @@ impl Countdown {
 
 /// A remapping unit.
 #[derive(Debug)]
-pub(crate) struct Unit {
+pub(crate) struct ModelUnit {
     traits: Traits,
     /// Registers as they read, but for those that are computed.
     words: Vec<u32>,
@@ -62,7 +62,7 @@ pub(crate) struct Unit {
     events: Vec<Event>,
 }
 
-impl Unit {
+impl ModelUnit {
     /// A unit after reset.
     pub(crate) fn new(traits: Traits, habits: Habits, rng: Rng) -> Self {
         let mut unit = Self {

@@ -4,7 +4,7 @@
 //! status says that all before it are done. That the head has come to the tail says nothing of the kind.
 
 use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
-use super::{Countdown, Unit};
+use super::{Countdown, ModelUnit};
 use crate::answer::Requester;
 use crate::habits::Chore;
 use crate::memory::{Memory, MemoryKind};
@@ -63,7 +63,7 @@ impl Queue {
     }
 }
 
-impl Unit {
+impl ModelUnit {
     /// Goes on with what is in flight, then with fetching.
     pub(super) fn advance_queue(&mut self, memory: &mut Memory) {
         if !self.status.qies() {

@@ -1,14 +1,14 @@
 //! Translation as hardware does it: by way of the context cache, the PASID cache, the IOTLB and the paging-structure
 //! cache, filling each.
 
-use super::Unit;
+use super::ModelUnit;
 use super::lookup::Lookup;
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
 use crate::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
 use vtd::fault::FaultReason;
 
-impl Unit {
+impl ModelUnit {
     /// The answer of a unit without caches.
     pub(crate) fn cold_answer(&self, memory: &Memory, access: Access) -> Answer {
         if self.status.tes() { self.walker(memory).answer(access) } else { Answer::untranslated(access) }

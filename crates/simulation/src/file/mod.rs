@@ -50,7 +50,7 @@ pub struct File {
     pub damage: Vec<Spanned<Damage>>,
     /// The remapping unit.
     #[serde(default)]
-    pub unit: Unit,
+    pub unit: UnitSection,
     /// The old kernel's domains.
     #[serde(default, rename = "domain")]
     pub domains: Vec<Domain>,
@@ -73,7 +73,7 @@ pub enum Mode {
 /// How the remapping unit behaves.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Unit {
+pub struct UnitSection {
     /// What its invalidation queue was doing.
     #[serde(default)]
     pub queue: Queue,

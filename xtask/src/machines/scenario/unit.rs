@@ -66,7 +66,7 @@ pub(crate) enum Caching {
 
 /// The unit and its use.
 #[derive(Args, Clone, Copy, Debug, Serialize)]
-pub(crate) struct Unit {
+pub(crate) struct UnitSetting {
     /// How the crashing kernel's devices reach memory
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) translation: Translation,
@@ -84,7 +84,7 @@ pub(crate) struct Unit {
     pub(crate) caching: Caching,
 }
 
-impl Unit {
+impl UnitSetting {
     /// Legacy mode, everything translated: what Linux does by default.
     pub(crate) const PLAIN: Self = Self {
         translation: Translation::On,
@@ -139,13 +139,14 @@ mod tests {
 
     #[test]
     fn the_unit_and_the_kernel_are_told_of_the_same_mode() {
-        let scalable = Unit { mode: Mode::Scalable, translation: Translation::PassThrough, ..Unit::PLAIN };
+        let scalable =
+            UnitSetting { mode: Mode::Scalable, translation: Translation::PassThrough, ..UnitSetting::PLAIN };
         assert_eq!(scalable.kernel_options(), "intel_iommu=on,sm_on iommu=pt");
         assert!(scalable.device().unwrap().contains("x-scalable-mode=on"));
     }
 
     #[test]
     fn a_machine_without_a_unit_has_no_device_for_it() {
-        assert_eq!(Unit { translation: Translation::NoUnit, ..Unit::PLAIN }.device(), None);
+        assert_eq!(UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN }.device(), None);
     }
 }

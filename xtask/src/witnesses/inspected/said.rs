@@ -15,12 +15,12 @@ pub(super) struct Said {
     /// Counts of the takeover.
     pub(super) counts: BTreeMap<String, u64>,
     /// The remapping units.
-    units: Vec<Unit>,
+    units: Vec<SaidUnit>,
 }
 
 /// A remapping unit.
 #[derive(Debug, Deserialize)]
-pub(super) struct Unit {
+pub(super) struct SaidUnit {
     /// What became of its contexts.
     pub(super) takeover: Option<Takeover>,
     /// What devices reached by the dead kernel's tables.
@@ -81,7 +81,7 @@ impl Said {
     }
 
     /// The only unit that a machine of the bench has.
-    pub(super) fn unit(&self) -> Result<&Unit> {
+    pub(super) fn unit(&self) -> Result<&SaidUnit> {
         self.units.first().context("`holdover inspect` names no remapping unit")
     }
 }
