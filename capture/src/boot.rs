@@ -7,7 +7,7 @@ use handoff::Options;
 use machine::growth::{OutOfMemory, leaked};
 use machine::{PhysicalAddress, Range, Table};
 
-use crate::boot_params::BootParams;
+use crate::platform::boot_params::BootParams;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::heap::{self, Pages};

@@ -9,8 +9,8 @@ use vmcore::{CoreHeader, HeaderError, Ram};
 
 use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
-use crate::boot_params::BootParams;
 use crate::budget::Share;
+use crate::platform::boot_params::BootParams;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};

@@ -11,5 +11,9 @@
 extern crate alloc;
 
 pub mod acpi;
-pub mod boot_params;
+pub mod platform {
+    //! What of the platform is read and not driven: it has no `unsafe`, and can be given anything in a test.
+
+    pub mod boot_params;
+}
 pub mod units;

@@ -29,7 +29,7 @@ mod remapping;
 mod report;
 mod take_over;
 
-use capture::{acpi, boot_params, units};
+use capture::{acpi, units};
 use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;

@@ -4,7 +4,7 @@
 #![no_main]
 
 use capture::acpi::{Firmware, Tables};
-use capture::boot_params::BootParams;
+use capture::platform::boot_params::BootParams;
 use handoff::Options;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;

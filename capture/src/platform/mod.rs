@@ -5,6 +5,7 @@
 //!
 //! | modules | what they are for |
 //! |---|---|
+//! | `boot_params` | what the boot loader hands over |
 //! | `entry`, `runtime` | from the boot loader's jump to the story, and what Rust needs without an operating system |
 //! | `paging`, `memory`, `copy` | own page tables, whose memory is whose, and reads of the dead kernel's that may fault |
 //! | `heap`, `frames` | memory for the story, and page frames for the remapping units' tables |
@@ -25,3 +26,5 @@ pub(crate) mod paging;
 pub(crate) mod reset;
 #[cfg(freestanding)]
 mod runtime;
+
+pub(crate) use capture::platform::boot_params;
