@@ -1,8 +1,8 @@
-//! I/O virtual address allocation around what is already in use.
+//! Allocates I/O virtual addresses around those that are already in use.
 //!
-//! A [`Space`] is the address space of one remapping domain. First everything that must not be handed out is
-//! [reserved](Space::reserve): what the dead kernel mapped, MSI windows, RMRRs. Then the drivers
-//! [allocate](Space::allocate) from what is left.
+//! A [`Space`] is the address space of one remapping domain. The caller first [reserves](Space::reserve) everything
+//! that must not be handed out: what the dead kernel mapped, MSI windows, RMRRs. Drivers then
+//! [allocate](Space::allocate) from the rest.
 //!
 //! ```
 //! use iova::Space;
@@ -22,10 +22,10 @@
 //! # }
 //! ```
 //!
-//! Two sorted lists hold all there is to know: the reserved ranges, which only ever grow together, and the live
-//! allocations, which come and go. A search walks both at once from where the last one succeeded (next fit), so the
-//! usual allocation costs no more than looking at two list entries; page tables are walked in address order, so the
-//! usual reservation is an append. Neither list can fail the caller by growing: see [`Space::reserve`].
+//! A space keeps two sorted lists: the reserved ranges, which only ever grow together, and the live allocations,
+//! which come and go. A search walks both lists at once and starts where the last search succeeded (next fit), so a
+//! typical allocation looks at two list entries. Page tables are walked in address order, so a typical reservation is
+//! an append. A full list never makes a call fail: see [`Space::reserve`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -40,7 +40,7 @@ use runs::{Cursor, Runs};
 
 pub use machine::OutOfMemory;
 
-/// A range was released that was not allocated, or not as this range.
+/// The caller released a range that was not allocated, or that was not one allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} was not allocated")]
 pub struct NotAllocated(pub Range<IoAddress>);
@@ -50,7 +50,7 @@ pub struct NotAllocated(pub Range<IoAddress>);
 pub struct Space {
     window: Range<IoAddress>,
     reserved: Runs,
-    /// Live allocations: sorted, disjoint, each as it was handed out.
+    /// Live allocations: sorted, disjoint, each as [`Space::allocate`] returned it.
     allocated: Vec<Range<IoAddress>>,
     /// Where the next search starts, and what lies there.
     next: IoAddress,
@@ -58,16 +58,16 @@ pub struct Space {
 }
 
 impl Space {
-    /// A space over `window`, the addresses that the domain's width allows, that remembers at most `limit` separate
-    /// reserved ranges (at least two).
+    /// Makes a space over `window`, the addresses that the domain's width allows. It remembers at most `limit`
+    /// separate reserved ranges (at least two).
     ///
-    /// It takes 16 bytes for each separate reserved range, as they come, and for each live allocation.
+    /// It uses 16 bytes for each separate reserved range and for each live allocation.
     pub fn new(window: Range<IoAddress>, limit: usize) -> Result<Self, OutOfMemory> {
         let reserved = Runs::new(limit)?;
         Ok(Self { window, reserved, allocated: Vec::new(), next: window.start, cursor: Cursor::default() })
     }
 
-    /// A space in which nothing is allocated and everything is reserved that is reserved or allocated here.
+    /// Makes a space in which nothing is allocated and everything is reserved that is reserved or allocated here.
     pub fn twin(&self) -> Result<Self, OutOfMemory> {
         let reserved = self.reserved.twin()?;
         let mut twin = Self {
@@ -81,24 +81,25 @@ impl Space {
         Ok(twin)
     }
 
-    /// The addresses that this space is about.
+    /// The addresses that this space manages.
     pub fn window(&self) -> Range<IoAddress> {
         self.window
     }
 
     /// Keeps `range` from ever being allocated.
     ///
-    /// Ranges may come in any order, overlap and repeat; ascending ones are cheapest. Addresses outside the window are
-    /// ignored. This cannot fail: when the limit is reached, or memory is, the smallest gaps between reserved ranges are
-    /// reserved too, which is always on the safe side, and [`gaps_closed`](Self::gaps_closed) counts them.
+    /// Ranges may come in any order, overlap and repeat; ascending ones are cheapest. Addresses outside the window
+    /// are ignored. This cannot fail: when the list reaches its limit, or memory runs out, it also reserves the
+    /// smallest gaps between reserved ranges. That is always safe, and [`gaps_closed`](Self::gaps_closed) counts
+    /// those gaps.
     pub fn reserve(&mut self, range: Range<IoAddress>) {
         self.reserved.insert(range.intersection(self.window));
     }
 
     /// Allocates `len` addresses inside `within` that are neither reserved nor allocated, and returns the first.
     ///
-    /// `align` is a power of two. `None` if there is no such place, if `len` is zero, or if there is no memory to
-    /// remember the allocation in.
+    /// `align` is a power of two. Returns `None` if no such range is free, if `len` is zero, or if there is no memory
+    /// to record the allocation.
     pub fn allocate(&mut self, len: u64, align: u64, within: Range<IoAddress>) -> Option<IoAddress> {
         let area = within.intersection(self.window);
         if len == 0 || !align.is_power_of_two() || area.is_empty() {
@@ -112,7 +113,7 @@ impl Space {
         Some(start)
     }
 
-    /// Gives back an allocation, as a whole. What is reserved stays reserved.
+    /// Frees a whole allocation. Reserved addresses stay reserved.
     pub fn release(&mut self, range: Range<IoAddress>) -> Result<(), NotAllocated> {
         let found = self.allocated.binary_search(&range).map_err(|_| NotAllocated(range))?;
         self.allocated.remove(found);
@@ -135,12 +136,12 @@ impl Space {
         &self.allocated
     }
 
-    /// How many gaps between reserved ranges were given up for want of room in the list.
+    /// How many gaps between reserved ranges were reserved too because the list was full.
     pub fn gaps_closed(&self) -> u64 {
         self.reserved.gaps_closed()
     }
 
-    /// Searches `area` from where the last search ended, then what is before that.
+    /// Searches `area` from where the last search ended, then the part before that.
     fn find_from_last(&mut self, len: u64, align: u64, area: Range<IoAddress>) -> Option<IoAddress> {
         let resumed = Range::new(self.next.max(area.start), area.end);
         self.find(len, align, resumed).or_else(|| self.find(len, align, area))

@@ -1,15 +1,15 @@
-//! Sorted lists of address ranges: one that is bounded, and a cursor over two.
+//! Sorted lists of address ranges: a bounded list, and a cursor over two lists.
 
 use crate::OutOfMemory;
 use alloc::vec::Vec;
 use machine::{IoAddress, Range};
 
-/// Which part of the gaps is closed when the list is full: enough that closing costs each insertion little.
+/// When the list is full, one gap in this many is closed: enough to keep each insertion cheap on average.
 const CLOSE_ONE_IN: usize = 16;
 
 /// A set of addresses as ascending ranges, none of which touches the next.
 ///
-/// When there is no room for one more range it becomes a superset of what was inserted.
+/// When there is no room for one more range, the set becomes a superset of what was inserted.
 #[derive(Debug)]
 pub(crate) struct Runs {
     list: Vec<Range<IoAddress>>,
@@ -89,9 +89,11 @@ impl Runs {
         len < self.limit && (len < self.list.capacity() || self.list.try_reserve_exact(growth).is_ok())
     }
 
-    /// Closes the smallest gaps, one in [`CLOSE_ONE_IN`] but at least one; sizes are told apart by their power of two.
+    /// Closes the smallest gaps, one in [`CLOSE_ONE_IN`] but at least one. Gaps count as equal if their sizes have
+    /// the same binary logarithm.
     ///
-    /// Closing just one would be kinder, and quadratic when a hostile table has millions of ranges.
+    /// Closing just one gap would lose fewer addresses, but takes quadratic time when a hostile table has millions of
+    /// ranges.
     fn close_smallest_gaps(&mut self) {
         let quota = (self.list.len() / CLOSE_ONE_IN).max(1);
         let (largest, mut of_largest) = self.classes_to_close(quota);
@@ -108,7 +110,8 @@ impl Runs {
         self.gaps_closed += (before - self.list.len()) as u64;
     }
 
-    /// The classes of gaps to close so that `quota` are: all below the first result, and so many of that one.
+    /// Which classes of gaps to close so that `quota` gaps close: all below the first result, and as many of that
+    /// class as the second says.
     fn classes_to_close(&self, quota: usize) -> (usize, usize) {
         let mut histogram = [0_usize; u64::BITS as usize];
         for pair in self.list.windows(2) {
@@ -152,7 +155,7 @@ impl Cursor {
     }
 }
 
-/// Index of the first range in the sorted `list` that ends after `address`; `guess` or the one after it, most times.
+/// Index of the first range in the sorted `list` that ends after `address`. Usually that is `guess` or the next one.
 fn first_ending_after(list: &[Range<IoAddress>], address: IoAddress, guess: usize) -> usize {
     let before = |index: usize| list.get(index).is_some_and(|run| run.end <= address);
     let at_or_after = |index: usize| index <= list.len() && (index == 0 || before(index - 1));

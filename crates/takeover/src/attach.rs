@@ -1,4 +1,5 @@
-//! Giving devices to drivers: a device's new domain inherits the old one, and new mappings go where nobody mapped.
+//! Gives devices to drivers: a device's new domain inherits the old one, and new mappings use I/O addresses that the
+//! old kernel did not map.
 
 mod mapping;
 mod membership;
@@ -30,7 +31,7 @@ pub struct Attachment {
     pub source: SourceId,
     /// Domain-id.
     pub id: u16,
-    /// Whether the domain is the old kernel's.
+    /// What the domain took over from the old kernel.
     pub inherited: Inherited,
     domain: usize,
 }
@@ -56,12 +57,12 @@ pub struct Takeover<'c, R, C> {
     domains: Vec<Domain>,
     ids: DomainIds,
     keep: Keep,
-    /// Those that answer when they are told to forget.
+    /// Device-TLBs that confirm invalidations.
     device_tlbs: Vec<DeviceTlb>,
     report: Report,
 }
 
-/// What is kept of the surroundings after a takeover.
+/// What a takeover keeps of its surroundings.
 #[derive(Debug)]
 pub(crate) struct Keep {
     /// The capture kernel's memory.
@@ -69,7 +70,7 @@ pub(crate) struct Keep {
     /// I/O addresses that no driver gets.
     free: Vec<Range<IoAddress>>,
     host_address_bits: u32,
-    /// How many ranges of I/O addresses are told apart in a domain.
+    /// The most separate ranges of I/O addresses that a domain remembers.
     reserved_ranges: usize,
 }
 
@@ -87,17 +88,17 @@ impl Keep {
         OwnMemory(&self.own)
     }
 
-    /// Keeps addresses that no driver gets out of use.
+    /// Reserves the I/O addresses that no driver gets.
     fn reserve_in(&self, space: &mut iova::Space) {
         self.free.iter().for_each(|range| space.reserve(*range));
     }
 }
 
-/// What makes a unit's tables our own.
+/// The new tables of a unit, and the device-TLBs that confirmed their invalidation.
 pub(crate) struct Replaced {
     /// The tables now in force.
     pub(crate) copy: Duplicate,
-    /// Device-TLBs that answer when they are told to forget.
+    /// Device-TLBs that confirm invalidations.
     pub(crate) device_tlbs: Vec<DeviceTlb>,
     pub(crate) keep: Keep,
     pub(crate) report: Report,
@@ -115,7 +116,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         Self { unit, tables, contexts, domains, ids, keep, device_tlbs, report }
     }
 
-    /// What was found and what became of it.
+    /// What the takeover found, and what became of each part.
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -125,21 +126,21 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         &self.unit.unit
     }
 
-    /// I/O addresses of a device's domain: what was mapped, and what is mapped now.
+    /// I/O addresses of a device's domain: what the old kernel mapped, and what is mapped now.
     pub fn addresses(&self, device: &Attachment) -> &iova::Space {
         &self.domains[device.domain].space
     }
 
     /// Gives a device to a driver.
     ///
-    /// A device with an old context keeps its domain with all translations in force; if it shares that with others, it
-    /// gets a twin of it under an unused id. Any other device gets a new, empty domain. A device whose domain had to
-    /// be blocked keeps its addresses out of use, but not its translations.
+    /// A device with an old context keeps its domain with all translations in force. If other devices share that
+    /// domain, the device gets a twin of it under an unused domain-id. Any other device gets a new, empty domain. If
+    /// the device's domain had to be blocked, its old I/O addresses stay reserved, but its translations are gone.
     ///
-    /// `aliases` are the other source-ids under which the device's requests come, the one nearest to the root last:
-    /// bridges to conventional buses speak for the devices behind them (3.4.1). All get the same domain: that of the last
-    /// alias that has one, since its source-id is what the unit sees. A source-id that works in another domain stays
-    /// there, which is noted as a hazard.
+    /// `aliases` are the other source-ids under which the device's requests arrive, the one nearest to the root last:
+    /// a bridge to a conventional bus replaces the source-ids of the devices behind it (3.4.1). All of them get the
+    /// same domain: that of the last alias that has one, since the unit sees that source-id. A source-id that works
+    /// in another domain stays there, and the report notes a hazard.
     pub fn attach(
         &mut self,
         source: SourceId,

@@ -1,8 +1,9 @@
 //! Tables that a domain uses but does not own: kept in place in the old kernel's memory, or shared with a twin.
 //!
-//! Entries that name such tables are marked, in a bit that hardware ignores. Nobody writes them: a new mapping below one
-//! copies those on its path, and marks what the copies name in turn. So a twin costs a copy of one table, and whatever is
-//! mapped in one of two domains that share tables is in tables of its own, which the other does not reach.
+//! A bit that hardware ignores marks the entries that name such tables. Nobody writes these tables: a new mapping
+//! below one copies the tables on its path, and marks the entries of the copies in turn. So a twin costs the copy of
+//! one table. A mapping in one of two domains that share tables is in tables of its own, which the other domain does
+//! not reach.
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use vtd::paging::Level;
@@ -21,8 +22,8 @@ pub(crate) struct Lender<'a, M> {
 }
 
 impl<M: OldMemory> Lender<'_, M> {
-    /// Copies the table of this level that a marked entry names, and marks what the copy names in turn. In our own memory
-    /// are those that are shared, elsewhere those that were kept.
+    /// Copies the table of this level that a marked entry names, and marks the copy's entries. Tables in our own
+    /// memory are shared; all others were kept in place.
     pub(crate) fn copy(
         &self,
         entry: PageEntry,
@@ -37,7 +38,8 @@ impl<M: OldMemory> Lender<'_, M> {
         }
     }
 
-    /// A kept table was well when it was kept, and the copy is checked again: the table may have changed since.
+    /// Copies a kept table and checks the copy: the table was well-formed when it was kept, but may have changed
+    /// since.
     fn copy_kept(
         &self,
         entry: PageEntry,
@@ -59,7 +61,7 @@ impl<M: OldMemory> Lender<'_, M> {
         Ok(copy)
     }
 
-    /// What an entry of such a copy becomes.
+    /// Turns an entry of such a copy into its new form.
     fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
         let (table, page) = (page_at(found.table()), found.target(level));
         if !found.present() {
@@ -76,7 +78,7 @@ impl<M: OldMemory> Lender<'_, M> {
     }
 }
 
-/// Copies a root table of our own, and lets the copy and the original share all that they name.
+/// Copies a root table of our own; the copy and the original then share all tables below.
 pub(crate) fn share(
     stage: Stage,
     root: PhysicalAddress,
@@ -94,7 +96,7 @@ pub(crate) fn share(
     Some(copy)
 }
 
-/// Copies a table of our own, which hardware may be walking, and marks what the copy names.
+/// Copies a table of our own, which hardware may be walking, and marks the copy's entries.
 fn copy_shared(
     stage: Stage,
     table: PhysicalAddress,

@@ -1,7 +1,7 @@
-//! A unit that is commanded: its registers with their rules, and the way in which it is told to forget.
+//! Commands a unit: writes its registers by their rules, and invalidates its caches by queue or by registers.
 //!
-//! Whatever is written to the global command register repeats what is on: nothing here can turn translation off.
-//! Whatever is waited for has a deadline.
+//! Each write to the global command register repeats the bits that are on: nothing here can turn translation off.
+//! Every wait has a deadline.
 
 use core::time::Duration;
 
@@ -12,18 +12,18 @@ use vtd::registers::{self, Register};
 use crate::queue::Queue;
 use crate::unit::{NoAnswer, STATUS, Unit};
 
-/// A unit that is commanded.
+/// A unit that accepts commands.
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) unit: Unit<'c, R, C>,
     /// Bounds each wait.
     deadline: Duration,
-    /// The queue by which the unit is told to forget; `None` while it is told by registers.
+    /// The invalidation queue; `None` while invalidations go through registers.
     pub(crate) queue: Option<Queue>,
 }
 
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
-    /// A unit that is told to forget by registers, and has `deadline` for each answer.
+    /// Makes a unit whose invalidations go through registers, with `deadline` for each wait.
     pub(crate) fn new(unit: Unit<'c, R, C>, deadline: Duration) -> Self {
         Self { unit, deadline, queue: None }
     }
@@ -33,7 +33,7 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         self.unit.write(register, value);
     }
 
-    /// Waits until `done`, a question to this unit and to nothing else, is true.
+    /// Waits until `done`, which reads only this unit, returns true.
     pub(crate) fn wait(
         &self,
         register: &'static str,
@@ -66,7 +66,8 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         self.command(command, "RTPS", |status| status.rtps())
     }
 
-    /// Lets table changes arrive in memory on units that buffer the processor's writes (6.8).
+    /// Flushes the write buffer on units that buffer the processor's writes, so that table changes arrive in memory
+    /// (6.8).
     pub(crate) fn flush_write_buffer(&mut self) -> Result<(), NoAnswer> {
         if !self.unit.capability().rwbf() {
             return Ok(());
@@ -75,8 +76,8 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         self.command(command, "WBFS clear", |status| !status.wbfs())
     }
 
-    /// The command that changes nothing. Translation stays on even if the status register is momentarily wrong
-    /// about it: only units whose translation is on are ever given commands.
+    /// The command that changes nothing. It keeps translation on even if the status register is momentarily wrong
+    /// about it: only units whose translation is on ever get commands.
     fn keep(&self) -> GlobalCommand {
         self.unit.status().keep().with_te(true)
     }

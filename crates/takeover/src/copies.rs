@@ -1,4 +1,4 @@
-//! A map from old tables that were seen to their copies.
+//! A map from old tables to their copies.
 
 use alloc::vec::Vec;
 
@@ -7,17 +7,17 @@ use vtd::paging::Level;
 
 use machine::growth::filled;
 
-/// How far an entry may lie from its place. What a dead kernel left could be made of collisions; then a table is
-/// copied twice, which is as exact, rather than searched for without end.
+/// How far an entry may lie from its home slot. A dead kernel's tables could be all collisions; then a table is
+/// copied twice, which is just as exact, instead of searched for without end.
 const PROBES: usize = 32;
-/// Slots of a map that has just one entry.
+/// Slots of a map with one entry.
 const FIRST_SLOTS: usize = 64;
-/// No table: a key always has a level in its low bits.
+/// An empty slot: a key always has a level in its low bits, so it is never zero.
 const EMPTY: u64 = 0;
-/// A table that was forgotten: a search goes on behind it, and it makes room for another.
+/// A deleted entry: a search goes on behind it, and a new entry may reuse its slot.
 const FORGOTTEN: u64 = 0xFFF;
 
-/// A map from (address, level) of an old table to a frame. It may forget, never err.
+/// A map from (address, level) of an old table to a frame. It may forget entries, but never returns a wrong one.
 ///
 /// The level is part of the key because corrupt tables can use one page at two levels, whose copies differ.
 #[derive(Debug, Default)]
@@ -40,14 +40,14 @@ impl Copies {
         self.insert(key(table, level), frame.get());
     }
 
-    /// Forgets a table whose copy is no more.
+    /// Forgets a table whose copy was discarded.
     pub(crate) fn forget(&mut self, table: PhysicalAddress, level: Level) {
         if let Some(place) = self.place(key(table, level)) {
             self.slots[place].0 = FORGOTTEN;
         }
     }
 
-    /// Where `key` is, if it is known: before the first empty slot on its way.
+    /// The slot of `key`, if the map has it: before the first empty slot in its probe sequence.
     fn place(&self, key: u64) -> Option<usize> {
         let way = self.way(key).map(|place| (place, self.slots[place].0));
         way.take_while(|(_, known)| *known != EMPTY).find(|(_, known)| *known == key).map(|found| found.0)
@@ -61,7 +61,8 @@ impl Copies {
         }
     }
 
-    /// The slots that a key may be in, the likeliest first. Multiplicative hashing: the upper half is well mixed.
+    /// The slots that a key may be in, the most likely first. The hash is multiplicative, whose upper half is well
+    /// mixed.
     fn way(&self, key: u64) -> impl Iterator<Item = usize> + use<> {
         let (len, home) = (self.slots.len(), (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize);
         (0..PROBES.min(len)).map(move |step| (home + step) & (len - 1))

@@ -1,14 +1,14 @@
 //! Device-TLBs: translations that devices keep themselves (PCI Express ATS; chapter 4).
 //!
-//! Such a device asks the unit for translations, keeps them, and then makes requests with physical addresses, which
-//! the unit lets through unchecked. So once the unit itself has forgotten what the old tables said, these devices are
-//! told to forget it too, each on its own. One that does not confirm may go on using what it kept: as long as nothing
-//! was cut out that is what the new tables say as well, but memory of ours that an old mapping reached it can still
-//! reach. No table prevents that but one that blocks the device altogether, which would break off its work; so it is
-//! left, and told.
+//! Such a device asks the unit for translations, caches them, and then makes requests with physical addresses, which
+//! the unit lets through unchecked. So once the unit's own caches hold nothing of the old tables, the takeover
+//! invalidates each of these devices' TLBs. A device that does not confirm may go on using what it cached. As long as
+//! nothing was cut out, the new tables say the same; but the device can still reach memory of ours that an old
+//! mapping reached. Only a table that blocks the device altogether would prevent that, and it would break off the
+//! device's work. So the takeover leaves the device alone and reports it.
 //!
-//! Two places say which devices these are: a device's entry allows it or not, and the device's own configuration, which
-//! the caller reads, switches it on.
+//! Two places say which devices these are: the device's context or PASID entry allows its TLB, and the device's own
+//! configuration, which the caller reads, enables ATS.
 
 use alloc::vec::Vec;
 
@@ -26,9 +26,9 @@ use crate::unit::UnitError;
 use machine::growth::push;
 
 impl DeviceTlb {
-    /// The request to forget everything, of a PASID or of all requests without.
+    /// The descriptor that invalidates everything the device caches for a PASID, or for all requests without PASID.
     fn forget(self, pasid: Option<u32>, extended: ExtendedCapability) -> Descriptor {
-        // The field is reserved on units that do not take turns between functions of one device (6.5.2.5).
+        // The field is reserved on units without device-TLB invalidation throttle (6.5.2.5).
         let physical = if extended.dit() { self.physical.0 } else { 0 };
         // Five bits: 32 is zero.
         let (depth, low, high) = (self.depth & 0x1F, (physical & 0xF) as u8, physical >> 4);
@@ -50,7 +50,7 @@ impl DeviceTlb {
     }
 }
 
-/// Makes all device-TLBs of the unit's devices forget; returns those that did.
+/// Invalidates all device-TLBs of the unit's devices; returns those that confirmed.
 pub(crate) fn forget_all<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     copy: &mut Duplicate,
@@ -73,7 +73,7 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
     answering
 }
 
-/// Makes one device forget what it keeps for requests without PASID and with each that its tables know.
+/// Invalidates what one device caches for requests without PASID and for each PASID in its tables.
 fn forget_all_of<R: Registers, C: Clock>(
     tlb: DeviceTlb,
     contexts: &[Context],
@@ -84,7 +84,7 @@ fn forget_all_of<R: Registers, C: Clock>(
     [None].into_iter().chain(pasids.map(Some)).try_for_each(|pasid| forget(tlb, pasid, unit, frames))
 }
 
-/// Makes a device forget what it keeps for the requests of these contexts.
+/// Invalidates what a device caches for the requests of these contexts.
 pub(crate) fn forget_contexts<'a, R: Registers, C: Clock>(
     tlb: DeviceTlb,
     mut contexts: impl Iterator<Item = &'a Context>,

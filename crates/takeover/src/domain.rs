@@ -1,4 +1,4 @@
-//! A domain with tables of our own: where new mappings go.
+//! A domain with tables of our own, into which new mappings go.
 
 use machine::{Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 use vtd::capability::Capability;
@@ -28,11 +28,11 @@ pub(crate) struct Domain {
     pub(crate) root: Option<PhysicalAddress>,
     /// I/O addresses: what the old kernel mapped is reserved.
     pub(crate) space: iova::Space,
-    /// Where tables are kept in place: these addresses are the last that new mappings get.
+    /// Addresses below tables that were kept in place: new mappings get them last.
     pub(crate) kept: iova::Space,
-    /// A present entry was replaced since hardware's caches were told.
+    /// Whether a present entry was replaced since the last invalidation.
     pub(crate) relinked: bool,
-    /// A driver's device has the domain for itself and its aliases.
+    /// Whether the domain belongs to a driver's device and its aliases alone.
     pub(crate) given: bool,
     /// Page tables that were copied.
     pub(crate) tables: u64,
@@ -44,25 +44,25 @@ pub(crate) struct Domain {
     pub(crate) outcome: Outcome,
 }
 
-/// How many separate ranges of kept tables are told apart in a domain; beyond it gaps between them count as kept.
+/// How many separate ranges of kept tables a domain remembers; beyond that, gaps between them count as kept.
 const KEPT_RANGES: usize = 64;
 
-/// Why a mapping cannot be where its addresses are free.
+/// Why a mapping cannot use the addresses that are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// These addresses cannot be mapped as wanted without changing what the old kernel mapped.
+    /// No mapping fits at these addresses without changing what the old kernel mapped.
     Occupied(Range<IoAddress>),
     /// There are no frames for tables.
     OutOfFrames,
 }
 
 impl Domain {
-    /// A domain without tables. Its I/O addresses are those that its width and the unit can translate, but for the
-    /// first page: drivers and devices take address zero for none.
+    /// Makes a domain without tables. Its I/O addresses are those that its width and the unit can translate, without
+    /// the first page: drivers and devices read address zero as "none".
     ///
-    /// Addresses of first-stage tables are sign-extended (3.6), with or without PASID. Drivers get those of the lower
-    /// half only: they are the same in tables, in devices, and in what people read. MGAW says nothing of the first
-    /// stage, but QEMU's unit takes it for the place of the sign.
+    /// Addresses of first-stage tables are sign-extended (3.6), with or without PASID. Drivers get only those of the
+    /// lower half, which look the same in tables, in devices and in logs. The specification does not apply MGAW to
+    /// the first stage, but QEMU's unit takes it for the position of the sign.
     pub(crate) fn empty(
         id: u16,
         format: Format,
@@ -93,7 +93,7 @@ impl Domain {
         })
     }
 
-    /// The root table, which is made if there is none.
+    /// The root table; makes one if there is none.
     pub(crate) fn root_table(&mut self, frames: &mut impl Frames) -> Option<PhysicalAddress> {
         if self.root.is_none() {
             self.root = new_table(frames);
@@ -101,12 +101,12 @@ impl Domain {
         self.root
     }
 
-    /// What an entry says that names these tables; `None` while there are none.
+    /// What a context or PASID entry needs to name these tables; `None` while there are none.
     pub(crate) fn link(&self) -> Option<Link> {
         Some(Link { stage: self.stage, root: self.root?, width: self.width, id: self.id })
     }
 
-    /// Allocates I/O addresses, where tables are kept in place only if there are no others.
+    /// Allocates I/O addresses; uses those below kept tables only if no others are free.
     pub(crate) fn allocate(&mut self, len: u64) -> Option<IoAddress> {
         let window = self.space.window();
         let mut start = window.start;
@@ -168,7 +168,7 @@ impl Domain {
         }
     }
 
-    /// The table of level 1 for an address, if there is one.
+    /// Finds the table of level 1 for an address, if there is one.
     fn find_leaf_table(&self, iova: IoAddress, frames: &impl Frames) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (self.root?, self.top);
         while let Some(below) = level.below() {
@@ -182,7 +182,7 @@ impl Domain {
         Some(table)
     }
 
-    /// The table of level 1 for an address; missing tables on the way are made.
+    /// Finds the table of level 1 for an address, and makes missing tables on the way.
     fn leaf_table(
         &mut self,
         iova: IoAddress,
@@ -212,10 +212,10 @@ impl Domain {
         Ok(table)
     }
 
-    /// Has the marked entry at `index` name a copy of its table, which is of level `below`.
+    /// Makes the marked entry at `index` name a copy of its table, which is of level `below`.
     ///
-    /// Present entries above level 1 point to tables of this domain alone, copies or made here, unless they are marked:
-    /// those point to [borrowed](crate::borrowed) tables, which others use too.
+    /// Without a mark, a present entry above level 1 points to a table that only this domain uses: a copy, or one
+    /// that was made here. A marked entry points to a [borrowed](crate::borrowed) table, which others use too.
     fn relink(
         &mut self,
         table: PhysicalAddress,
@@ -233,7 +233,7 @@ impl Domain {
     }
 }
 
-/// The addresses around `iova` that one entry of this level speaks of are in use.
+/// Reports that the addresses around `iova` that one entry of this level covers are in use.
 fn occupied(iova: IoAddress, level: Level) -> Unfit {
     Unfit::Occupied(level.entry_span(iova.align_down(level.span())))
 }
@@ -251,7 +251,7 @@ fn add_table(
     Some(new)
 }
 
-/// A range of I/O addresses, cut where one table of level 1 ends and the next begins.
+/// Splits a range of I/O addresses at the boundaries of tables of level 1.
 fn pieces(iova: Range<IoAddress>) -> impl Iterator<Item = Range<IoAddress>> {
     let first = Level::ONE.table_span(iova.start.align_down(Level::TWO.span()));
     let next = |piece: &Range<IoAddress>| Some(Level::ONE.table_span(piece.end));

@@ -9,7 +9,7 @@ use vtd::stage::Stage;
 
 use crate::mode::Mode;
 
-/// Words of the longer kind.
+/// Words of a PASID table entry, the longer of the two.
 const WORDS: usize = 8;
 
 /// An entry that decides how requests are translated.
@@ -21,7 +21,7 @@ pub enum Entry {
     Pasid(PasidEntry),
 }
 
-/// Where an entry is in own frames.
+/// Where an entry is in frames of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) table: PhysicalAddress,
@@ -40,7 +40,7 @@ pub(crate) struct Link {
 }
 
 impl Entry {
-    /// An entry of this mode that passes all requests of a device through: to be linked to tables.
+    /// An entry of this mode that passes all requests of a device through; the caller links it to tables.
     pub(crate) fn new(mode: Mode) -> Self {
         match mode {
             Mode::Legacy => Self::Context(ContextEntry {
@@ -64,7 +64,8 @@ impl Entry {
         }
     }
 
-    /// Whether the entry's first stage is a guest's: its tables, and all they map, lie where the second stage says.
+    /// Whether the first stage belongs to a guest: the second stage then translates the addresses of its tables and
+    /// of all they map.
     pub const fn is_nested(&self) -> bool {
         match self {
             Self::Context(_) => false,
@@ -79,10 +80,10 @@ impl Entry {
         }
     }
 
-    /// The entry with these tables; ignored bits stay, and so does the type unless it was pass-through.
+    /// The entry with these tables. Ignored bits stay, and so does the translation type unless it was pass-through.
     ///
-    /// A nested entry keeps its first-stage pointer: it is an address of the guest's, so whatever the tables there
-    /// say or come to say, the device reaches no more than the second stage lets it (3.8).
+    /// A nested entry keeps its first-stage pointer, which is a guest address: whatever the tables there say now or
+    /// later, the device reaches no more than the second stage allows (3.8).
     pub(crate) fn linked(self, link: Link) -> Self {
         match self {
             Self::Context(entry) => Self::Context(link_context(entry, link)),
@@ -93,11 +94,11 @@ impl Entry {
         }
     }
 
-    /// What is left of an entry that blocks its device: whether that is worth a fault record, as the old kernel said.
+    /// The entry that blocks its device. It keeps the old kernel's choice (FPD) whether faults are recorded.
     ///
-    /// A device that is blocked goes on asking, maybe for ever. Its faults are recorded all the same: once the takeover has
-    /// read the records that were evidence nobody is short of them, no interrupt is taken, and whoever watches the unit
-    /// sees what became of the device.
+    /// A blocked device may go on making requests for ever, and its faults are recorded all the same. That is
+    /// harmless: once the takeover has read the records that were evidence, nothing else needs them and no interrupt
+    /// is raised; and the records show what became of the device.
     pub(crate) fn blocked(self) -> Self {
         match self {
             Self::Context(entry) => {
@@ -111,7 +112,7 @@ impl Entry {
         }
     }
 
-    /// The words of the entry, and how many count.
+    /// The words of the entry, and how many of them count.
     fn words(&self) -> ([u64; WORDS], usize) {
         match self {
             Self::Context(entry) => {
@@ -123,7 +124,7 @@ impl Entry {
         }
     }
 
-    /// The entry at this place.
+    /// Reads the entry in this slot.
     pub(crate) fn load(mode: Mode, slot: Slot, frames: &impl Frames) -> Self {
         let word = |offset| frames.load(slot.table, slot.word + offset);
         match mode {
@@ -139,13 +140,13 @@ impl Entry {
         }
     }
 
-    /// Writes the entry where no hardware uses it yet.
+    /// Writes the entry in a slot that hardware does not use yet.
     pub(crate) fn fill(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
         frames.table_mut(slot.table)[slot.word..slot.word + count].copy_from_slice(&words[..count]);
     }
 
-    /// Writes the entry where there was none, and where hardware may be reading: the word that makes it present last.
+    /// Writes the entry in an empty slot that hardware may be reading: the word with the present bit last.
     pub(crate) fn store(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
         store_words(&words[..count], slot, frames);
@@ -175,8 +176,8 @@ fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
     }
 }
 
-/// An entry that passed through, told to use tables of this stage. What hardware ignored in pass-through and would heed
-/// now (9.6) is cleared: pointers, widths, memory types, accessed and dirty bits.
+/// An entry that was pass-through, changed to use tables of this stage. Clears the fields that hardware ignored in
+/// pass-through and would use now (9.6): pointers, widths, memory types, accessed and dirty bits.
 fn without_tables(entry: PasidEntry, stage: Stage) -> PasidEntry {
     let translation = match stage {
         Stage::First => PasidTranslationType::FIRST_STAGE,
@@ -190,7 +191,7 @@ fn without_tables(entry: PasidEntry, stage: Stage) -> PasidEntry {
     PasidEntry { second, first, domain: entry.domain.with_memory_types(false), ..entry }
 }
 
-/// Stores and publishes the words of an entry whose present bit is in its first word: that one last.
+/// Stores and publishes the words of an entry; the first word, which holds the present bit, comes last.
 pub(crate) fn store_words(words: &[u64], slot: Slot, frames: &mut impl Frames) {
     for (offset, word) in words.iter().enumerate().rev() {
         let at = slot.word + offset;

@@ -1,5 +1,5 @@
-//! Errors: why a unit was not taken over, and which tables it translates with then; why a device was not attached; why
-//! memory was not mapped or unmapped.
+//! Errors: why a unit was not taken over, and which tables it then uses; why a device was not attached; why memory
+//! was not mapped or unmapped.
 
 use core::error::Error;
 use core::fmt;
@@ -10,12 +10,12 @@ use vtd::control::TableMode;
 use crate::unit::{Unit, UnitError};
 use machine::growth::OutOfMemory;
 
-/// Which tables a unit translates with after a takeover failed.
+/// Which tables a unit uses after a takeover failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InForce {
-    /// The old kernel's: nothing was changed that devices can notice.
+    /// The old kernel's: nothing changed that devices can notice.
     Old,
-    /// The copies, which translate alike, but the caches may still hold what was fenced.
+    /// The copies, which translate alike; but the unit's caches may still hold what was fenced.
     New,
     /// The unit did not say.
     Unknown,
@@ -27,7 +27,7 @@ pub enum Reason {
     /// Translation is off: there is nothing to inherit.
     #[error("translation is off")]
     TranslationOff,
-    /// The tables are of a mode that is not handled.
+    /// The tables are of a mode that Holdover does not support.
     #[error("translation table mode {} is not handled", .0.0)]
     Mode(TableMode),
     /// The root table is not in the machine's memory.
@@ -42,18 +42,18 @@ pub enum Reason {
     /// There is not enough memory for the lists.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-    /// A register did not answer, or held something else than was written.
+    /// A register did not answer, or did not hold what was written.
     #[error(transparent)]
     Unit(#[from] UnitError),
 }
 
-/// A unit was not taken over.
+/// Why a unit was not taken over, and which tables it uses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({})", self.in_force_words())]
 pub struct Failure {
     /// Why.
     pub reason: Reason,
-    /// Which tables the unit now translates with.
+    /// Which tables the unit uses now.
     pub in_force: InForce,
 }
 
@@ -67,9 +67,9 @@ impl Failure {
     }
 }
 
-/// A unit that was not taken over, and what is left of the attempt.
+/// A unit that was not taken over, and why.
 pub struct Refusal<'c, R, C> {
-    /// Why, and which tables the unit now translates with.
+    /// Why, and which tables the unit uses now.
     pub failure: Failure,
     /// The unit, as it was given.
     pub unit: Unit<'c, R, C>,
@@ -122,7 +122,7 @@ pub enum AttachError {
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,
-    /// The unit supports no width of tables that is known.
+    /// The unit supports no known width of tables.
     #[error("the unit supports no known width of tables")]
     NoWidth,
     /// The unit did not answer.

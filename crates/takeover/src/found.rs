@@ -1,4 +1,5 @@
-//! What was found in a unit and in its tables: plain data, which the census and the swap make and later steps read.
+//! What the takeover found in a unit and in its tables: plain data, which the census and the swap produce and later
+//! steps read.
 
 use alloc::vec::Vec;
 
@@ -21,22 +22,23 @@ pub struct Found {
     pub root: RootTableAddress,
     /// Fault status: errors of the old queue, and faults that the old kernel had not handled.
     pub faults: FaultStatus,
-    /// The first faults recorded until the takeover was done: they are evidence, and were cleared.
+    /// The first faults recorded until the takeover was done: they are evidence, and the takeover cleared them.
     pub fault_records: Vec<FaultRecord>,
     /// The old invalidation queue.
     pub queue: OldQueue,
-    /// What the unit recorded of an error of that queue; its fields are valid with the bits of `faults`.
+    /// What the unit recorded of an error of that queue; the bits of `faults` say which fields are valid.
     pub queue_error: QueueErrorRecord,
-    /// The old queue of page requests, which is left as it was found: the unit answers for us when it is full.
+    /// The old page request queue. The takeover leaves it alone: when it is full, the unit itself answers page
+    /// requests.
     pub page_requests: PageRequestStatus,
 }
 
-/// In which state the old kernel's invalidation queue was when it was turned off.
+/// The state of the old kernel's invalidation queue when the takeover turned it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldQueue {
     /// It was not on.
     Off,
-    /// It had done all its work.
+    /// It had executed all descriptors.
     Drained,
     /// It had stopped, or did not finish in time.
     Stuck {
@@ -50,24 +52,24 @@ pub enum OldQueue {
 /// A present entry that says how requests of a device are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
-    /// Whose requests.
+    /// The device whose requests it translates.
     pub(crate) source: SourceId,
-    /// Those with this PASID; `None` for those without.
+    /// The PASID of these requests; `None` for requests without PASID.
     pub(crate) pasid: Option<u32>,
     /// The entry as it was found.
     pub(crate) entry: Entry,
     /// Index of its domain in [`Census::domains`](crate::census::Census::domains); `None` if it is refused.
     pub(crate) domain: Option<usize>,
-    /// The PASID under which hardware caches what it translates: RID_PASID for requests without one (6.2.1).
+    /// The PASID under which hardware caches these translations: RID_PASID for requests without PASID (6.2.1).
     pub(crate) tag: u32,
-    /// Where its copy is.
+    /// The slot of its copy.
     pub(crate) slot: Slot,
 }
 
 /// How the devices of a domain reach memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Translation {
-    /// Through the tables under the root table at this address. In nested translation these are the second stage's.
+    /// Through the tables under the root table at this address; in nested translation, the second-stage tables.
     Tables(PhysicalAddress),
     /// Their addresses are physical: pass-through.
     Identity,
@@ -91,10 +93,10 @@ pub(crate) struct OldDomain {
     pub(crate) id: u16,
     /// The old translation.
     pub(crate) translation: Translation,
-    /// Of the tables; for pass-through, of those that it becomes.
+    /// Format of the tables; for pass-through, of the tables that replace it.
     pub(crate) format: Format,
-    /// Tables that a copy takes: counted until there are more than frames.
+    /// Tables that a copy needs; counting stops at one more than the number of frames.
     pub(crate) tables: u64,
-    /// Those of them above level 1.
+    /// How many of them are above level 1.
     pub(crate) upper_tables: u64,
 }

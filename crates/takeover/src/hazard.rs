@@ -1,4 +1,4 @@
-//! Hazards: what was wrong or dangerous in the old kernel's tables, and what became of it.
+//! Hazards: what was wrong or dangerous in the old kernel's tables, and what the takeover did about it.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,10 +22,10 @@ pub enum Outcome {
     Folded,
     /// The same translations, in the old kernel's checked tables.
     KeptInPlace,
-    /// All but what would have reached the capture kernel's memory or no memory at all, or was malformed and faulted
-    /// already.
+    /// The same translations, without those that reached the capture kernel's memory or no memory at all, and without
+    /// malformed ones, which faulted already.
     Fenced,
-    /// Nothing is translated, or not all that was; requests fault.
+    /// Some or all translations are gone; their requests fault.
     Blocked,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What was wrong with, or dangerous in, what the old kernel left.
+/// What was wrong or dangerous in what the old kernel left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Danger {
     /// Bits that must be zero are not: requests faulted already.
@@ -56,22 +56,23 @@ pub enum Danger {
     /// A mapping reaches the capture kernel's memory at this address.
     #[error("maps the capture kernel's memory at {0:#x}")]
     ReachesOwnMemory(PhysicalAddress),
-    /// What is there is no memory, and in pass-through it could be reached; there are no large pages to map it with.
+    /// There is no memory at these addresses, though pass-through reached them; the unit has no large pages to map
+    /// them with.
     #[error("holds no memory, and is not mapped for want of large pages")]
     NoMemory,
-    /// A translation type that the unit does not have or that this code does not handle.
+    /// The unit or this code does not support this translation type.
     #[error("translation type {} is not supported", .0.0)]
     UnsupportedType(TranslationType),
-    /// A translation type of a PASID that the unit does not have or that this code does not handle.
+    /// The unit or this code does not support this translation type of a PASID.
     #[error("translation type {} of a PASID is not supported", .0.0)]
     UnsupportedPasidType(PasidTranslationType),
     /// PASIDs are in use that lie beyond the first page of the directory.
     #[error("PASIDs from 32768 up are in use")]
     PasidTooLarge,
-    /// The entry for requests without PASID would be beyond the directory: they faulted already.
+    /// The entry for requests without PASID would lie beyond the directory: such requests faulted already.
     #[error("RID_PASID {0:#x} is beyond the PASID directory")]
     RidPasidTooLarge(u32),
-    /// A width that the unit does not have.
+    /// The unit does not support this width.
     #[error("address width {} is not supported", .0.0)]
     UnsupportedWidth(AddressWidth),
     /// The unit has fewer domain-ids.
@@ -80,14 +81,14 @@ pub enum Danger {
     /// Two sets of tables had this domain-id; the later one got another.
     #[error("domain-id {0:#x} was in use for other tables")]
     DomainIdShared(u16),
-    /// The device was told to forget the translations that it keeps, and did not say that it had.
+    /// The device was sent an invalidation for its device-TLB, and did not confirm it.
     #[error("its device-TLB did not confirm that it is empty")]
     DeviceTlbSilent,
-    /// The device's requests also come under this source-id, which the old kernel put into the domain with this id.
+    /// The device's requests also arrive under this source-id, which the old kernel put into the domain with this id.
     #[error("is an alias that is in domain {0:#x}")]
     AliasElsewhere(u16),
-    /// The first stage is a guest's: its tables lie in the guest's memory, where the guest's devices may write them. The
-    /// second stage, which was copied and checked, confines them and all they say.
+    /// The first stage belongs to a guest: its tables lie in the guest's memory, where the guest's devices may write
+    /// them. The second stage, which was copied and checked, confines them.
     #[error("first-stage tables are a guest's, confined by the second stage")]
     GuestTables,
     /// There are no frames left for a copy.
@@ -136,7 +137,7 @@ pub struct Hazard {
 }
 
 impl Hazard {
-    /// Takes in a hazard of the same kind that starts where this one ends; says whether it did.
+    /// Merges a hazard of the same kind that starts where this one ends; returns whether it did.
     fn extend(&mut self, next: &Self) -> bool {
         let (HazardPlace::Domain { id, iova }, HazardPlace::Domain { id: next_id, iova: next_iova }) =
             (&mut self.place, next.place)
@@ -158,10 +159,10 @@ impl fmt::Display for Hazard {
     }
 }
 
-/// Hazards, up to a limit; the rest is counted.
+/// Hazards up to a limit; any further ones are only counted.
 #[derive(Clone, Debug, Default)]
 pub struct Hazards {
-    /// The first ones, in the order in which they were met.
+    /// The first ones, in the order in which they were found.
     pub listed: Vec<Hazard>,
     /// How many more there were.
     pub unlisted: u64,
@@ -173,7 +174,7 @@ impl Hazards {
         Self { listed: Vec::new(), unlisted: 0, limit }
     }
 
-    /// Adds a hazard; neighbouring ones of a domain become one, of which the first danger is told.
+    /// Adds a hazard. Neighbouring hazards of a domain are merged under the first one's danger.
     pub(crate) fn note(&mut self, place: HazardPlace, danger: Danger, outcome: Outcome) {
         let hazard = Hazard { place, danger, outcome };
         if self.listed.last_mut().is_some_and(|last| last.extend(&hazard)) {

@@ -1,9 +1,10 @@
-//! What pass-through becomes: a map of the machine's addresses to themselves, without the capture kernel's memory.
+//! The tables that replace pass-through: they map the machine's addresses to themselves, without the capture kernel's
+//! memory.
 //!
-//! In pass-through a device reaches whatever it names, the capture kernel included; and there are no I/O addresses
-//! that a driver could be given. Tables have neither flaw, and to the device they are the same: they map all memory
-//! and, where large pages make that cheap, whatever else firmware and PCI tell of (registers of peers, memory that
-//! firmware keeps), each up to the boundary of a large page, since more may be there than was told.
+//! In pass-through a device reaches every address, the capture kernel's included, and there are no I/O addresses to
+//! give to a driver. Tables solve both problems, and the device sees no difference: they map all memory. Where large
+//! pages make it cheap, they also map everything else that firmware and PCI report (registers of peers, memory that
+//! firmware reserves), each up to the boundary of a large page, since more may be there than was reported.
 
 use machine::{ENTRIES, IoAddress, PhysicalAddress, Position, Range};
 use vtd::INTERRUPT_WINDOW;
@@ -13,9 +14,9 @@ use vtd::stage::{ReservedBits, Stage};
 
 use crate::surroundings::Surroundings;
 
-/// Where there is room, new mappings go above this: below may be more than firmware and PCI tell of.
+/// New mappings go above this range if there is room: below 4 GiB there may be more than firmware and PCI report.
 const CROWDED: Range<IoAddress> = Range::new(IoAddress::new(0), IoAddress::new(4 << 30));
-/// What must be left above.
+/// How much room must be left above.
 const ROOM: u64 = 1 << 30;
 
 /// A map of addresses to themselves, of the largest pages that the unit has.
@@ -32,7 +33,7 @@ pub(crate) struct Identity<'a> {
 pub(crate) enum Piece {
     /// There is nothing that may be mapped.
     Nothing,
-    /// All is mapped by one leaf.
+    /// One leaf maps all of it.
     Leaf,
     /// A table of smaller pieces.
     Table(Level),
@@ -62,7 +63,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// How many tables the map takes under a root of this level: counted to one more than `limit`.
+    /// How many tables the map needs under a root of this level; counting stops at one more than `limit`.
     pub(crate) fn count(&self, top: Level, limit: u64) -> u64 {
         let mut count = 0;
         self.count_below(top, IoAddress::new(0), limit, &mut count);
@@ -82,7 +83,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// What is mapped, but for what is cut out of it.
+    /// What is mapped, without what is cut out of it.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<IoAddress>> + use<'a> {
         let granule = self.largest.span();
         let bits = self.surroundings.host_address_bits;
@@ -95,7 +96,7 @@ impl<'a> Identity<'a> {
         })
     }
 
-    /// What was told of and is not mapped for want of large pages.
+    /// What firmware and PCI report that is not mapped because the unit has no large pages.
     pub(crate) fn left_out(&self) -> &'a [Range<IoAddress>] {
         if self.largest == Level::ONE { self.surroundings.kept_free } else { &[] }
     }

@@ -1,10 +1,11 @@
-//! The domain-ids of a unit: which are in use, and which can be given to new domains.
+//! The domain-ids of a unit: which are in use, and which are free for new domains.
 
 use alloc::vec::Vec;
 
 use machine::growth::{OutOfMemory, filled};
 
-/// The domain-ids of one unit. Zero is never handed out: in caching mode it tags what is not present (6.2.2.1).
+/// The domain-ids of one unit. Zero is never handed out: in caching mode it tags entries that are not present
+/// (6.2.2.1).
 #[derive(Debug)]
 pub(crate) struct DomainIds {
     used: Vec<u64>,
@@ -12,7 +13,7 @@ pub(crate) struct DomainIds {
 }
 
 impl DomainIds {
-    /// All of `count` ids but zero are unused.
+    /// Makes a set of `count` ids, all unused but zero.
     pub(crate) fn new(count: u32) -> Result<Self, OutOfMemory> {
         let mut ids = Self { used: filled(0, count.div_ceil(64) as usize)?, count };
         ids.mark(0);
@@ -30,7 +31,8 @@ impl DomainIds {
         }
     }
 
-    /// Makes all ids but these unused: for when hardware has forgotten everything, and its tables name these only.
+    /// Marks all other ids as unused. The caller makes sure that the unit's caches are empty and its tables name
+    /// these ids only.
     pub(crate) fn keep_only(&mut self, ids: impl Iterator<Item = u16>) {
         self.used.fill(0);
         [0].into_iter().chain(ids).for_each(|id| self.mark(id));

@@ -1,5 +1,4 @@
-//! Making a unit forget what it has cached: by a queue of our own (6.5.2), or by registers where there is none
-//! (6.5.1).
+//! Invalidates a unit's caches: by a queue of our own (6.5.2), or by registers where there is none (6.5.1).
 
 use machine::{Clock, Frames, Registers};
 use vtd::control::{ContextCommand, Granularity, IotlbCommand};
@@ -14,10 +13,10 @@ use crate::command::CommandedUnit;
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
 
-/// How many devices may leave requests of the old kernel unanswered before its queue is given up.
+/// How many devices may leave the old kernel's invalidations unanswered before the takeover gives its queue up.
 const SILENT_DEVICES: usize = 16;
 
-/// What is to be forgotten.
+/// What to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Everything, PASID cache included.
@@ -27,7 +26,7 @@ pub(crate) enum Scope {
 }
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
-    /// Makes the unit forget; returns when it has.
+    /// Invalidates the unit's caches; returns when the unit has done so.
     pub(crate) fn forget(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
         match self.queue {
             Some(_) => self.forget_by_queue(scope, frames),
@@ -35,7 +34,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         }
     }
 
-    /// Makes the unit see that entries were replaced or removed; when this returns, it has forgotten what they were.
+    /// Makes changes or removals of entries visible to the unit; when this returns, its caches hold nothing of the
+    /// old entries.
     pub(crate) fn entries_changed(
         &mut self,
         scope: Scope,
@@ -45,8 +45,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.forget(scope, frames)
     }
 
-    /// Makes the unit see entries that became present: in caching mode it may hold that they are not (6.1), and a unit
-    /// that buffers writes may not see them yet (6.8). No other needs to be told.
+    /// Makes entries that became present visible to the unit: in caching mode it may have cached that they are not
+    /// (6.1), and a unit that buffers writes may not see them yet (6.8). Other units need nothing.
     pub(crate) fn entries_appeared(
         &mut self,
         scope: Scope,
@@ -56,11 +56,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         if self.unit.capability().cm() { self.forget(scope, frames) } else { Ok(()) }
     }
 
-    /// Makes a device forget what it keeps itself, and returns when it says that it has. The unit must have
-    /// forgotten before, or the device could ask it again (6.5.2.5).
+    /// Invalidates a device's TLB, and returns when the device has confirmed. The unit's own caches must be
+    /// invalidated first, or the device could fetch the old translation again (6.5.2.5).
     ///
-    /// Only a queue can tell a device. A device that does not answer leaves the queue working for others: either the
-    /// unit gives up on it (ITE), which is cleared, or it keeps the queue waiting, which is then started anew.
+    /// Only a queue can reach a device. If a device does not answer, the queue still works for others afterwards:
+    /// either the unit gives up on the device (ITE), and the error is cleared; or the device blocks the queue, and
+    /// the queue is restarted.
     pub(crate) fn forget_in_device(
         &mut self,
         request: Descriptor,
@@ -75,7 +76,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         answer
     }
 
-    /// Makes this the unit's queue, which must be off, and has it execute a wait as a proof that it works (6.5.2).
+    /// Installs this queue, while the unit's queue is off, and executes a wait as a proof that it works (6.5.2).
     pub(crate) fn start_queue(
         &mut self,
         mut queue: Queue,
@@ -110,8 +111,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.submit(&[translations.into()], frames)
     }
 
-    /// Context cache before PASID cache before translations: each is filled from the one before, so the next may
-    /// only be emptied when the wait after the last has been executed (6.5.3).
+    /// Invalidates the context cache before the PASID cache before translations: each is filled from the one before,
+    /// so the next may only be invalidated when the wait after the last has been executed (6.5.3).
     fn forget_contexts_by_queue(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
         let contexts = ContextCacheInvalidation::new().with_granularity(Granularity::GLOBAL);
         self.submit(&[contexts.into()], frames)?;
@@ -154,7 +155,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.forget_translations_by_register(request)
     }
 
-    /// CCMD: start, wait until ICC is clear, and see that something was done (6.5.1.1).
+    /// CCMD: starts the command, waits until ICC is clear, and checks that something was done (6.5.1.1).
     fn forget_contexts_by_register(&mut self) -> Result<(), UnitError> {
         let command = ContextCommand::new().with_request(Granularity::GLOBAL);
         let read = |unit: &Unit<'_, R, C>| ContextCommand::from_bits(unit.read(CCMD));
@@ -163,7 +164,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         done(read(&self.unit).done(), "CCMD")
     }
 
-    /// IOTLB: the same with IVT, draining what is under way (6.5.1.2).
+    /// IOTLB: the same with IVT; drains requests in flight (6.5.1.2).
     fn forget_translations_by_register(&mut self, command: IotlbCommand) -> Result<(), UnitError> {
         let capability = self.unit.capability();
         let command = command
@@ -176,12 +177,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         done(read(&self.unit).done(), "IOTLB")
     }
 
-    /// Waits until the unit has fetched all that the old kernel queued, or has stopped for good; returns why it stopped
-    /// last on the way, if it did.
+    /// Waits until the unit has fetched all descriptors of the old kernel's queue, or has stopped for good. Returns
+    /// the reason of its last stop, if it stopped.
     ///
-    /// A device that did not answer (ITE) costs the requests that waited for it; once that is cleared the rest is
-    /// fetched. A descriptor that makes no sense (IQE) would have to be replaced, and old memory is not written
-    /// (6.5.2.10).
+    /// When a device does not answer (ITE), the waits that were pending are aborted; once the error is cleared, the
+    /// unit fetches the rest. A malformed descriptor (IQE) would have to be replaced, and the takeover never writes
+    /// old memory (6.5.2.10).
     pub(crate) fn drain_old_queue(&mut self) -> Option<Stop> {
         let mut last = None;
         for _ in 0..SILENT_DEVICES {
@@ -198,10 +199,10 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         last
     }
 
-    /// Waits until all is fetched or the queue has stopped; returns why it stopped.
+    /// Waits until the unit has fetched everything or the queue has stopped; returns why it stopped.
     fn wait_for_head(&self) -> FaultStatus {
         let mut errors = FaultStatus::new();
-        // Late or done, both show in the registers.
+        // Late or done: the registers show which.
         let _ = self.wait("IQH", "IQT", |unit| {
             errors = queue_stops(unit);
             let at_tail = unit.read(IQH) & QUEUE_OFFSET == unit.read(IQT) & QUEUE_OFFSET;
@@ -210,7 +211,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         errors
     }
 
-    /// Clears the error that a device did not answer: what waited for it is aborted, the rest goes on (6.5.2.10).
+    /// Clears the error of a device that did not answer: pending waits are aborted, the rest goes on (6.5.2.10).
     fn go_on_without_device(&mut self) {
         self.write(FSTS, u64::from(FaultStatus::new().with_ite(true).into_bits()));
     }
@@ -223,7 +224,7 @@ pub(crate) struct Stop {
     pub(crate) record: QueueErrorRecord,
 }
 
-/// The errors upon which the queue has stopped. That a device answered in a wrong way (ICE) stops nothing.
+/// The errors on which the queue has stopped. A wrong answer of a device (ICE) stops nothing.
 fn queue_stops<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> FaultStatus {
     unit.fault_status().only(FaultStatus::QUEUE_STOPS)
 }

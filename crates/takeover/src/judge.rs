@@ -1,4 +1,4 @@
-//! Whether hardware accepts an entry, and which domain the entry then puts its device into (9.3, 9.6).
+//! Decides whether hardware accepts an entry, and which domain the entry puts its device into (9.3, 9.6).
 
 use machine::Registers;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -13,7 +13,7 @@ use crate::hazard::Danger;
 use crate::mode::Mode;
 use crate::unit::Unit;
 
-/// What a unit can do, as far as entries depend on it.
+/// The capabilities of a unit that matter for entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Abilities {
     pub(crate) mode: Mode,
@@ -45,7 +45,7 @@ impl Abilities {
         Ok(OldDomain { id, translation, format, tables: 0, upper_tables: 0 })
     }
 
-    /// The format of tables that are made here: the second stage's, unless the unit has but the first.
+    /// The format of new tables: second-stage, unless the unit has only the first stage.
     fn own_stage(self) -> Stage {
         match self.mode {
             Mode::Scalable if !self.extended.ssts() && self.extended.fsts() => Stage::First,
@@ -53,14 +53,14 @@ impl Abilities {
         }
     }
 
-    /// The tables that a new domain gets: of the fewest levels that the unit supports.
+    /// The tables of a new domain: the fewest levels that the unit supports.
     pub(crate) fn own_format(self) -> Option<Format> {
         let stage = self.own_stage();
         let width = self.widths(stage).next()?;
         Some(Format { stage, width, top: width.top()? })
     }
 
-    /// The widths of such tables that the unit has, ascending.
+    /// The widths of such tables that the unit supports, ascending.
     fn widths(self, stage: Stage) -> impl DoubleEndedIterator<Item = AddressWidth> {
         let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
         widths.into_iter().filter(move |width| self.supports(stage, *width))
@@ -94,7 +94,7 @@ impl Abilities {
             PasidTranslationType::SECOND_STAGE if second => Ok(second_stage),
             PasidTranslationType::NESTED if first && second && self.extended.nest() => Ok(second_stage),
             PasidTranslationType::PASS_THROUGH if self.extended.pt() => {
-                // Its entry need not say any width: its addresses are as wide as the unit's widest tables.
+                // Its entry need not give a width: its addresses are as wide as the unit's widest tables.
                 let stage = self.own_stage();
                 let widest = self.widths(stage).next_back().unwrap_or_default();
                 Ok((Translation::Identity, stage, widest))

@@ -1,54 +1,57 @@
 //! Accept a VT-d unit in the active state in which a dead kernel left it.
 //!
-//! Translation stays on throughout, and devices go on with what they did. The story, a module for each step:
+//! Translation stays on throughout, and devices go on with their work. The steps, one module each:
 //!
 //! ```text
 //! census → plan → duplicate → swap → attach
 //! ```
 //!
-//! 1. [`census`]: copies root and context tables into own frames, checks each entry there, counts the page tables below.
-//! 2. `plan`: decides for each domain how it is carried over within the frames there are.
-//! 3. `duplicate`: copies page tables, checks each copy, relinks it; reserves every I/O address that was mapped. What
-//!    does not fit is folded into larger pages or kept in place.
-//! 4. `swap`: own invalidation queue, own root pointer, caches forgotten: legal because both sets translate alike.
-//!    Devices that keep translations themselves are told to forget them (`device_tlb`).
-//! 5. [`attach`]: gives a device to a driver. Its new domain inherits the old one, and it gets I/O addresses that nobody
-//!    used.
+//! 1. [`census`]: copies root and context tables into frames of our own, checks each entry there, and counts the page
+//!    tables below.
+//! 2. `plan`: decides for each domain how to carry it over with the frames that there are.
+//! 3. `duplicate`: copies page tables, checks each copy, relinks it, and reserves every I/O address that was mapped.
+//!    What does not fit is folded into larger pages or kept in place.
+//! 4. `swap`: starts our own invalidation queue, loads our own root pointer, and invalidates the caches. That is
+//!    legal because both sets of tables translate alike. Devices with a TLB of their own are told to invalidate it
+//!    (`device_tlb`).
+//! 5. [`attach`]: gives a device to a driver. Its new domain inherits the old one, and the driver gets I/O addresses
+//!    that nobody used.
 //!
 //! # What you bring
 //!
-//! | what | which it stands for | what must hold |
+//! | what | what it stands for | what must hold |
 //! |---|---|---|
-//! | [`Registers`] | the unit's register block | accesses of 32 and 64 bits at the offsets below the size that [`Unit::new`] is told; those of 8 and 16 bits are never made |
-//! | [`Clock`] | time since some start | it goes on while the processor waits |
+//! | [`Registers`] | the unit's register block | the takeover makes 32-bit and 64-bit accesses at offsets below the size given to [`Unit::new`], and never any of 8 or 16 bits |
+//! | [`Clock`] | time since some start | it advances while the processor waits |
 //! | [`OldMemory`] | the dead kernel's memory | it is read, never written; what is not RAM, or faults, is [`Unreadable`] |
 //! | [`Frames`] | page frames for tables | they lie in [`Surroundings::own`], and nobody else uses them |
 //!
-//! The methods of [`Frames`] speak of one memory, which the unit reads and, for the status of its queue, writes:
+//! The methods of [`Frames`] all act on one memory, which the unit reads and, for the status of its queue, writes:
 //!
-//! - `table_mut` fills a frame that the unit does not know yet. After that `store` changes it, by one access of 64 bits
-//!   for each entry, since the unit may be reading.
-//! - `table` and `load` see what `table_mut` and `store` wrote last. `load` reads memory anew at each call: it is how a
-//!   write by the unit is seen. `table` is never asked about what the unit writes.
-//! - `publish` makes what was written to these entries visible to the unit before anything that is written later. Where
-//!   the unit's page walks do not snoop the processor's caches (ECAP.C = 0), it writes the cache lines back.
+//! - `table_mut` fills a frame that the unit does not know yet. After that, `store` changes it by one 64-bit access
+//!   per entry, since the unit may be reading.
+//! - `table` and `load` return what `table_mut` and `store` wrote last. `load` reads memory anew at each call, so
+//!   that it sees a write by the unit. The takeover never calls `table` on memory that the unit writes.
+//! - `publish` makes the writes to these entries visible to the unit before any later write. Where the unit's page
+//!   walks do not snoop the processor's caches (ECAP.C = 0), it writes the cache lines back.
 //!
-//! [`Surroundings`] says what is known of the machine:
+//! [`Surroundings`] describes the machine:
 //!
-//! - `memory` is all RAM, `own` included: pass-through becomes a map of it.
-//! - `own` is what no inherited translation may reach and no inherited table may lie in: all memory that your kernel
-//!   uses, the frames among it. It is cut out of every translation.
+//! - `memory` is all RAM, `own` included: the tables that replace pass-through map it.
+//! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
+//!   translation, and accepts no inherited table that lies in it.
 //! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR) and windows of PCI bridges.
-//! - `device_tlbs` are the devices whose ATS capability is switched on.
+//! - `device_tlbs` are the devices whose ATS capability is enabled.
 //!
 //! # Order of calls
 //!
-//! 1. [`Unit::new`] on a block of one page. If [`Unit::register_bytes`] is more, map so much and make the unit anew.
+//! 1. [`Unit::new`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
+//!    anew.
 //! 2. If [`Unit::status`] says that translation is off, there is nothing to take over.
 //! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
-//! 4. [`Takeover::report`], whenever you like: what became of each context, domain and hazard.
-//! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then [`Takeover::map`] and
-//!    [`Takeover::unmap`].
+//! 4. [`Takeover::report`], at any time: what became of each context, domain and hazard.
+//! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then
+//!    [`Takeover::map`] and [`Takeover::unmap`].
 //!
 //! ```
 //! use takeover::{Clock, Failure, Frames, IoAddress, Limits, OldMemory, Permission, PhysicalAddress};
@@ -89,8 +92,8 @@
 //!
 //! # When it fails
 //!
-//! [`take_over`] fails with a [`Refusal`]: a [`Failure`], and the unit. The failure says why ([`failure::Reason`]) and which
-//! tables the unit translates with now:
+//! [`take_over`] fails with a [`Refusal`]: a [`Failure`], and the unit. The failure says why ([`failure::Reason`])
+//! and which tables the unit uses now:
 //!
 //! | [`failure::InForce`] | what it means |
 //! |---|---|
@@ -106,19 +109,19 @@
 //! | `OutOfMemory` | `Old`; `New` if only the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! The frames that a failed takeover took stay taken, since the unit may be reading them. What is wrong with a single
-//! device or domain is no failure: it is blocked or fenced, and is a hazard in the report.
+//! The frames of a failed takeover stay allocated, since the unit may be reading them. A problem with a single device
+//! or domain is no failure: the takeover blocks or fences it, and reports a hazard.
 //!
-//! [`Takeover::attach`] and [`Takeover::map`] fail with [`AttachError`] and [`MapError`], for want of frames, memory,
-//! domain-ids or I/O addresses, or because the unit does not answer. Nothing that worked before stops working then. After
-//! a failed [`Takeover::unmap`] the device may still reach the memory: use it for nothing else.
+//! [`Takeover::attach`] and [`Takeover::map`] fail with [`AttachError`] and [`MapError`] when frames, memory,
+//! domain-ids or I/O addresses run out, or when the unit does not answer. Everything that worked before still works.
+//! After a failed [`Takeover::unmap`] the device may still reach the memory: use it for nothing else.
 //!
 //! # Trust
 //!
-//! What the dead kernel left is an allegation. Devices may still be writing to its memory, so each table is copied
-//! into a frame of our own before it is looked at, and only the copy is used, but for what is kept in place for want
-//! of frames. Every walk is bounded by the levels of the architecture and the frames there are, every wait by
-//! [`Limits::deadline`].
+//! Nothing that the dead kernel left is trusted. Devices may still be writing to its memory, so each table is copied
+//! into a frame of our own before it is checked, and only the copy is used. The exception are tables that are kept in
+//! place because frames are short. The levels of the architecture and the number of frames bound every walk, and
+//! [`Limits::deadline`] bounds every wait.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -177,9 +180,9 @@ use failure::InForce;
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
-/// Old tables are read from `old` and never written; own tables come from `frames`. Each wait ends after
-/// [`Limits::deadline`]. A [`Refusal`] gives the unit back and says which tables are in force: the old ones unless the unit
-/// stopped answering halfway. The frames stay taken, since the unit may be using them.
+/// Old tables are read from `old` and never written; new tables come from `frames`. Each wait ends after
+/// [`Limits::deadline`]. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
+/// unit stopped answering halfway. The frames stay allocated, since the unit may be using them.
 pub fn take_over<'c, R: Registers, C: Clock>(
     unit: Unit<'c, R, C>,
     old: &impl OldMemory,

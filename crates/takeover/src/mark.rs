@@ -1,4 +1,4 @@
-//! The takeover's mark: page-table entries that name a table which the domain uses but does not own.
+//! The takeover's mark on page-table entries that name a table which the domain uses but does not own.
 
 use vtd::stage::PageEntry;
 

@@ -1,4 +1,4 @@
-//! Legacy and scalable mode: where the entries of a device are in root and context tables (3.4.2, 3.4.3).
+//! Legacy and scalable mode: where root and context tables hold the entries of a device (3.4.2, 3.4.3).
 
 use vtd::control::TableMode;
 use vtd::source::SourceId;
@@ -6,14 +6,14 @@ use vtd::source::SourceId;
 /// How root and context tables are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// One context table a bus, of 256 entries of two words.
+    /// One context table per bus: 256 entries of two words.
     Legacy,
-    /// Two context tables a bus, of 128 entries of four words each, that name PASID directories.
+    /// Two context tables per bus: 128 entries each, of four words, which name PASID directories.
     Scalable,
 }
 
 impl Mode {
-    /// The mode that RTADDR says, if it is one that can be taken over.
+    /// The mode in RTADDR, if it can be taken over.
     pub(crate) fn of(mode: TableMode) -> Option<Self> {
         match mode {
             TableMode::LEGACY => Some(Self::Legacy),
@@ -22,7 +22,7 @@ impl Mode {
         }
     }
 
-    /// What RTADDR says of it.
+    /// The RTADDR value of this mode.
     pub(crate) fn table_mode(self) -> TableMode {
         match self {
             Self::Legacy => TableMode::LEGACY,

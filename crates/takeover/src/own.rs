@@ -1,4 +1,4 @@
-//! The capture kernel's own memory: what no inherited translation may reach, and no inherited table may lie in.
+//! The capture kernel's own memory: no inherited translation may reach it, and no inherited table may lie in it.
 
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
 
@@ -19,13 +19,13 @@ impl OwnMemory<'_> {
         self.0.iter().any(|own| own.covers(memory))
     }
 
-    /// Refuses an old kernel's table that lies where only ours can be.
+    /// Refuses a table of the old kernel that lies in our memory.
     pub(crate) fn refuse_table(self, address: PhysicalAddress) -> Result<(), Danger> {
         let table = Range::new(address, address.saturating_add(PAGE_SIZE));
         if self.touches(table) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
     }
 
-    /// The smallest range of whole pages that holds all of it.
+    /// The smallest range of whole pages that holds all of our memory.
     pub(crate) fn hull(self) -> Range<PhysicalAddress> {
         let start = self.0.iter().map(|range| range.start).min().unwrap_or_default();
         let end = self.0.iter().map(|range| range.end).max().unwrap_or_default();

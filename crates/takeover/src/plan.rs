@@ -1,9 +1,9 @@
-//! How each domain is carried over, within the frames there are.
+//! Plans how to carry each domain over with the frames that there are.
 //!
 //! The ladder is: exact copy, fold into superpages, keep in place, block. Domains that fit are copied exactly. Of
-//! those that do not, only the upper tables are copied; runs of pages are folded into larger ones, other tables of
-//! level 1 are kept where they are, in the old kernel's memory, after a check. Where not even that is possible, a
-//! part is blocked.
+//! those that do not fit, only the upper tables are copied: runs of pages are folded into larger pages, and other
+//! tables of level 1 are checked and then stay where they are, in the old kernel's memory. If even that is
+//! impossible, a part is blocked.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ use machine::growth::{OutOfMemory, collected, filled};
 pub(crate) enum Treatment {
     /// Every table is copied.
     Duplicate,
-    /// Upper tables are copied, at most so many; what is below them is folded or kept in place.
+    /// Upper tables are copied, up to a limit; the tables below them are folded or kept in place.
     Compact {
         /// Frames that the domain may take.
         frames: usize,
@@ -33,10 +33,10 @@ pub(crate) struct Plan {
     pub(crate) treatments: Vec<Treatment>,
 }
 
-/// Gives frames to the smallest domains first, so that a giant one cannot take all the others down, and shares what
-/// is left among those that do not fit.
+/// Gives frames to the smallest domains first, so that a huge one cannot starve all the others, and shares the rest
+/// among those that do not fit.
 ///
-/// `available` frames are there; [`Limits::spare_frames`] of them are not for copies.
+/// There are `available` frames; [`Limits::spare_frames`] of them are not for copies.
 pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
     let mut left = available.saturating_sub(limits.spare_frames);
     let mut treatments = filled(Treatment::Block, census.domains.len())?;
@@ -54,7 +54,8 @@ pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result
     Ok(Plan { treatments })
 }
 
-/// What can be done for a domain while `left` frames are left for it and those after it, `remaining` in all.
+/// Chooses a treatment for a domain: `left` frames are left for it and the domains after it, which are `remaining` in
+/// all.
 fn treat(domain: &OldDomain, left: usize, remaining: usize) -> Treatment {
     if domain.tables <= left as u64 {
         return Treatment::Duplicate;

@@ -1,4 +1,4 @@
-//! An invalidation queue of our own, as it is in memory (6.5.2): descriptors in one frame, the status of waits in another.
+//! An invalidation queue of our own in memory (6.5.2): descriptors in one frame, the status of waits in another.
 
 use machine::{ENTRIES, Frames, PhysicalAddress};
 use vtd::queue::{Descriptor, QueueAddress, Wait};
@@ -14,9 +14,9 @@ const STATUS: usize = 0;
 pub(crate) struct Queue {
     address: QueueAddress,
     status: PhysicalAddress,
-    /// Word at which the next descriptor goes.
+    /// Word of the next descriptor.
     tail: usize,
-    /// Status data of the last wait: never zero, never twice the same in a row.
+    /// Status data of the last wait: never zero, and never the same twice in a row.
     sequence: u32,
 }
 
@@ -34,17 +34,17 @@ impl Queue {
         Ok(Self { address, status, tail: 0, sequence: 0 })
     }
 
-    /// What IQA is to hold.
+    /// The value for IQA.
     pub(crate) fn address(&self) -> QueueAddress {
         self.address
     }
 
-    /// What IQT is to hold: the bytes up to where the next descriptor goes.
+    /// The value for IQT: the bytes up to the next descriptor.
     pub(crate) fn tail_bytes(&self) -> u64 {
         self.tail as u64 * 8
     }
 
-    /// Starts over at the first descriptor, as the unit does when the queue is turned on.
+    /// Restarts at the first descriptor, as the unit does when the queue is turned on.
     pub(crate) fn rewind(&mut self) {
         self.tail = 0;
     }

@@ -1,6 +1,6 @@
-//! What a takeover says of itself: what it found, and what became of each part.
+//! The report of a takeover: what it found, and what became of each part.
 //!
-//! The report is values only; it is for the caller to print or store.
+//! The report is plain values; the caller prints or stores it.
 
 use alloc::vec::Vec;
 
@@ -15,16 +15,16 @@ use crate::found::{Context, Found};
 use crate::hazard::{Hazards, Outcome};
 use machine::growth::{OutOfMemory, collected};
 
-/// One present entry of the old kernel that said how requests are translated.
+/// A present entry of the old kernel, which said how requests are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextReport {
-    /// Whose requests.
+    /// The device whose requests it translates.
     pub source: SourceId,
-    /// Those with this PASID; `None` for those without.
+    /// The PASID of these requests; `None` for requests without PASID.
     pub pasid: Option<u32>,
     /// The entry as it was found.
     pub entry: Entry,
-    /// Its domain-id now; `None` if it is not carried over.
+    /// Its domain-id now; `None` if it was not carried over.
     pub domain: Option<u16>,
     /// What became of it.
     pub outcome: Outcome,
@@ -34,7 +34,7 @@ impl ContextReport {
     fn new(context: &Context, domains: &[Domain]) -> Self {
         let domain = context.domain.and_then(|index| domains.get(index));
         let carried = domain.filter(|domain| domain.root.is_some());
-        // Of a nested translation only the second stage is ours.
+        // In nested translation, only the second stage is ours.
         let least = if context.entry.is_nested() { Outcome::KeptInPlace } else { Outcome::Duplicated };
         Self {
             source: context.source,
@@ -88,7 +88,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a takeover that was made with this copy; the hazards become the report's.
+    /// Makes the report of a takeover with this copy, and moves the hazards into it.
     pub(crate) fn new(
         found: Found,
         root: RootTableAddress,
@@ -115,7 +115,7 @@ impl Report {
         self.domains.iter().map(|domain| domain.leaves).sum()
     }
 
-    /// Domains whose ids and I/O addresses are kept out of use.
+    /// Domains whose ids and I/O addresses are reserved.
     pub fn domains_reserved(&self) -> u64 {
         self.domains.len() as u64
     }

@@ -2,7 +2,7 @@
 
 use crate::surroundings::{Limits, Surroundings};
 
-/// What a takeover works with: memory old and own, what surrounds the unit, and what may be used up.
+/// The resources of a takeover: memory old and own, the unit's surroundings, and limits.
 #[derive(Debug)]
 pub struct Resources<'a, M, F> {
     /// The dead kernel's memory.
@@ -11,6 +11,6 @@ pub struct Resources<'a, M, F> {
     pub frames: &'a mut F,
     /// The machine around the unit.
     pub surroundings: &'a Surroundings<'a>,
-    /// How much may be used up, of frames, memory and time.
+    /// Limits on frames, memory and time.
     pub limits: &'a Limits,
 }

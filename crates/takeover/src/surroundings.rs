@@ -1,4 +1,4 @@
-//! What the caller knows about the machine, and how much a takeover may take.
+//! What the caller knows about the machine, and how much a takeover may use.
 
 use core::time::Duration;
 
@@ -7,20 +7,20 @@ use vtd::source::SourceId;
 
 use crate::own::OwnMemory;
 
-/// The machine around a unit: what is memory, what is ours, what devices' addresses may not be.
+/// The machine around a unit: its memory, our memory, and I/O addresses that devices must not get.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// Physical address bits of the machine: the DMAR table's host address width.
     pub host_address_bits: u32,
-    /// All of the machine's memory, `own` included: what pass-through becomes a map of.
+    /// All of the machine's memory, `own` included: the tables that replace pass-through map it.
     pub memory: &'a [Range<PhysicalAddress>],
-    /// The capture kernel's own memory, which no inherited translation may reach and no inherited table may lie in. Frames
-    /// for tables are among it.
+    /// The capture kernel's own memory, the frames for tables included. No inherited translation may reach it, and no
+    /// inherited table may lie in it.
     pub own: &'a [Range<PhysicalAddress>],
-    /// I/O addresses that are never given to a driver: RMRRs and the windows of PCI bridges. The interrupt window is
-    /// always kept free.
+    /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
+    /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
-    /// The devices that keep translations themselves.
+    /// The devices that have a device-TLB.
     pub device_tlbs: &'a [DeviceTlb],
 }
 
@@ -31,12 +31,12 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// A device that keeps translations, as its configuration says: its ATS capability is switched on.
+/// A device with a device-TLB: its configuration space says that its ATS capability is enabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceTlb {
     /// The device.
     pub source: SourceId,
-    /// The physical function that it is a part of: itself, unless it is a virtual one.
+    /// The physical function of the device: itself, unless it is a virtual function.
     pub physical: SourceId,
     /// How many invalidations it takes at once, 1 to 32.
     pub depth: u8,
@@ -47,16 +47,17 @@ pub struct DeviceTlb {
 pub struct Limits {
     /// How long a register or the queue may take to answer.
     pub deadline: Duration,
-    /// How many contexts are looked at; those after are blocked.
+    /// How many contexts are carried over; any further ones are blocked.
     pub contexts: usize,
-    /// How many hazards are remembered one by one; those after are counted.
+    /// How many hazards are listed; any further ones are only counted.
     pub hazards: usize,
-    /// How many separate ranges of mapped I/O addresses are told apart in a domain; beyond it gaps are given up.
+    /// How many separate ranges of mapped I/O addresses a domain remembers; beyond that, gaps between them are
+    /// reserved too.
     pub reserved_ranges: usize,
-    /// How many tables are looked at without being copied, over all domains: corrupt tables can name each other so often
-    /// that a walk would not end.
+    /// How many tables may be checked without being copied, over all domains: corrupt tables can name each other so
+    /// often that a walk would not end.
     pub looks: u32,
-    /// Frames that are left for new mappings when tables have been duplicated.
+    /// Frames that are left for new mappings after the tables were duplicated.
     pub spare_frames: usize,
 }
 

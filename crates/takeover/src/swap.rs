@@ -1,8 +1,8 @@
-//! The moment of takeover: own invalidation queue, own root pointer, caches forgotten.
+//! The swap: starts our own invalidation queue, loads our own root pointer, and invalidates the caches.
 //!
-//! Legal because old and new tables translate alike: a request that meets the old table, a cached entry or the new
-//! table gets the same answer. Whatever can fail is tried before the root pointer is touched: the new queue must
-//! have executed a command by then.
+//! The swap is legal because old and new tables translate alike: a request gets the same answer from the old table, a
+//! cached entry and the new table. Everything that can fail is tried before the root pointer changes: by then, the
+//! new queue must have executed a command.
 
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ use crate::mode::Mode;
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
 
-/// What was found on the way to the new tables, and where they are.
+/// What the swap found, and the new root table.
 #[derive(Debug)]
 pub(crate) struct Swapped {
     /// The state in which the unit was found.
@@ -44,7 +44,7 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     load_root(unit, copy.old_root, root)?;
     check_root(&unit.unit, root)?;
     unit.forget(Scope::Everything, frames).map_err(after)?;
-    // Only now: a fault that the old tables caused until here is evidence as well.
+    // Only now, because faults under the old tables are evidence too.
     found.fault_records = unit.unit.take_faults();
     Ok(Swapped { found, root })
 }
@@ -69,10 +69,10 @@ fn after(error: UnitError) -> Failure {
     Failure { reason: Reason::Unit(error), in_force: InForce::New }
 }
 
-/// Lets the old kernel's queue finish what it can and turns it off; notes errors that it had meanwhile.
+/// Lets the old kernel's queue finish what it can, and turns it off; notes its errors.
 ///
-/// A queue that has stopped with an error, or that does not finish, is turned off as it is: what was left in it is
-/// made up for when everything is forgotten.
+/// A queue that has stopped with an error, or that does not finish, is turned off as it is: the global invalidation
+/// later covers what it left undone.
 fn stop_old_queue<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     found: &mut Found,
@@ -89,8 +89,8 @@ fn stop_old_queue<R: Registers, C: Clock>(
     Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
 }
 
-/// Starts a queue of our own. In legacy mode, a unit that has none, or whose queue does not start, is told by
-/// registers; in scalable mode there is no other way (6.5.1).
+/// Starts a queue of our own. In legacy mode, registers replace a queue that is missing or does not start; scalable
+/// mode has no other way (6.5.1).
 fn start_invalidation<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     mode: Mode,
@@ -102,14 +102,15 @@ fn start_invalidation<R: Registers, C: Clock>(
         (Ok(()), _) => Ok(()),
         (Err(_), Mode::Legacy) => {
             unit.unit.check_iotlb().map_err(before)?;
-            // As a proof that the registers work: it is legal at any time, and the new root pointer may need it.
+            // Proves that the registers work: it is legal at any time, and the new root pointer may need it.
             unit.forget(Scope::Everything, frames).map_err(before)
         }
         (Err(error), Mode::Scalable) => Err(before(error)),
     }
 }
 
-/// Starts a queue, or says why there is none; then it is off. Fails if the unit can be given no other command.
+/// Starts a queue, or says why that failed; the queue is off then. Returns an error if the unit can take no other
+/// command.
 fn start_queue<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     mode: Mode,
@@ -120,7 +121,7 @@ fn start_queue<R: Registers, C: Clock>(
         Ok(()) => Ok(Ok(())),
         Err(UnitError::NoAnswer(late)) if late.is_of_command() => Err(before(late)),
         Err(error) => {
-            // While a queue is on, the registers refuse (6.5.1).
+            // While a queue is on, the unit refuses register-based invalidation (6.5.1).
             unit.queue_off().map_err(before)?;
             unit.queue = None;
             Ok(Err(error))
@@ -128,8 +129,8 @@ fn start_queue<R: Registers, C: Clock>(
     }
 }
 
-/// Loads the new root pointer with translation on (6.6). If the unit does not say that it took it, it is told to go
-/// back to the old one, which it then may or may not have.
+/// Loads the new root pointer with translation on (6.6). If the unit does not confirm, the old root pointer is loaded
+/// again; whether that happened then stays unknown.
 fn load_root<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     old: RootTableAddress,
@@ -142,7 +143,8 @@ fn load_root<R: Registers, C: Clock>(
     })
 }
 
-/// A unit that does not show what was written may have taken anything, though it said that it took the root.
+/// Reads RTADDR back. If it does not hold what was written, the unit may use any table, though it confirmed the
+/// command.
 fn check_root<R: Registers, C: Clock>(
     unit: &Unit<'_, R, C>,
     written: RootTableAddress,

@@ -1,4 +1,4 @@
-//! The upper tables of our own: root, context and PASID tables.
+//! The upper tables in frames of our own: root, context and PASID tables.
 
 use alloc::vec::Vec;
 
@@ -32,7 +32,7 @@ impl Tables {
         Self { mode, root, contexts: Vec::new(), pasid: Vec::new() }
     }
 
-    /// How many there are.
+    /// How many tables there are.
     pub(crate) fn count(&self) -> u64 {
         1 + self.contexts.len() as u64 + self.pasid.len() as u64
     }
@@ -56,7 +56,7 @@ impl Tables {
         push(&mut self.pasid, table)
     }
 
-    /// Publishes all of them, the root table last.
+    /// Publishes all tables, the root table last.
     pub(crate) fn publish(&self, frames: &mut impl Frames) {
         let contexts = self.contexts.iter().map(|known| known.1);
         for table in self.pasid.iter().copied().chain(contexts).chain([self.root]) {
@@ -64,8 +64,8 @@ impl Tables {
         }
     }
 
-    /// The place of the entry that says how a device's requests without PASID are translated; missing tables on the
-    /// way to it are made and linked while hardware may be reading.
+    /// The slot of the entry for a device's requests without PASID. Missing tables on the way to it are made and
+    /// linked while hardware may be reading.
     pub(crate) fn slot(
         &mut self,
         source: SourceId,
@@ -80,7 +80,7 @@ impl Tables {
         }
     }
 
-    /// Whether a device's entry lets it keep translations itself.
+    /// Whether a device's entry allows it a device-TLB.
     pub(crate) fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
         let Some(table) = self.context_table(self.mode.root_word(source)) else { return false };
         let word = frames.table(table)[self.mode.context_word(source)];
@@ -111,7 +111,7 @@ impl Tables {
         Ok(table)
     }
 
-    /// The place of the PASID entry for a device's requests without PASID, whose context entry is at `context`.
+    /// The slot of the PASID entry for a device's requests without PASID, whose context entry is at `context`.
     fn pasid_slot(
         &mut self,
         context: Slot,
@@ -130,7 +130,7 @@ impl Tables {
         Ok(Slot { table, word: pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS })
     }
 
-    /// The context entry at this place, which is made, with an empty directory, if there is none.
+    /// The context entry in this slot; makes one with an empty directory if there is none.
     fn directory_for(
         &mut self,
         slot: Slot,
@@ -147,7 +147,7 @@ impl Tables {
         Ok(new)
     }
 
-    /// The PASID table that the directory entry at this place names, which is made if there is none.
+    /// The PASID table that the directory entry in this slot names; makes one if there is none.
     fn pasid_table_for(
         &mut self,
         slot: Slot,
@@ -165,7 +165,7 @@ impl Tables {
     }
 }
 
-/// Copies an old table into a frame of our own, unless it lies where no table of the old kernel can.
+/// Copies an old table into a frame of our own, unless it lies in our memory.
 pub(crate) fn copy_table(
     address: PhysicalAddress,
     old: &impl OldMemory,
@@ -180,7 +180,7 @@ pub(crate) fn copy_table(
     })
 }
 
-/// Copies an old table into this frame; if that fails, the frame holds anything.
+/// Copies an old table into this frame; if that fails, the frame's content is undefined.
 pub(crate) fn read_table(
     address: PhysicalAddress,
     frame: PhysicalAddress,
@@ -192,7 +192,7 @@ pub(crate) fn read_table(
     old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
 }
 
-/// An empty table, published.
+/// Makes an empty table and publishes it.
 pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
     let table = frames.allocate()?;
     frames.publish(table, 0..ENTRIES);

@@ -1,9 +1,9 @@
-//! A domain's twin: the same translations under another id, for a device that shares its domain with others.
+//! Makes a domain's twin: the same translations under another id, for a device that shares its domain with others.
 //!
-//! What is mapped for a driver must be reached by the driver's device alone. Where the old kernel put several devices
+//! Only the driver's own device may reach what is mapped for the driver. Where the old kernel put several devices
 //! into one domain (in pass-through all of them), the device that is attached therefore gets a twin. That is legal at
-//! any moment for the reason that makes the swap legal: both translate alike. They share their tables until one of them is
-//! given a mapping ([`borrowed`](crate::borrowed)).
+//! any moment for the reason that makes the swap legal: both domains translate alike. They share their tables until
+//! one of them gets a new mapping ([`borrowed`](crate::borrowed)).
 
 use machine::Frames;
 
@@ -11,7 +11,7 @@ use crate::borrowed::share;
 use crate::domain::Domain;
 use crate::failure::AttachError;
 
-/// A domain that translates as `domain` does, under another id.
+/// Makes a domain that translates as `domain` does, under another id.
 pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result<Domain, AttachError> {
     let space = domain.space.twin()?;
     let kept = domain.kept.twin()?;

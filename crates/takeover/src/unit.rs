@@ -1,6 +1,6 @@
-//! One remapping unit: what its registers say.
+//! One remapping unit: reads its registers.
 //!
-//! Nothing here changes what the unit does; commands are those of a [`CommandedUnit`](crate::command::CommandedUnit).
+//! Nothing here changes what the unit does; [`CommandedUnit`](crate::command::CommandedUnit) gives the commands.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -17,23 +17,23 @@ use machine::growth::push;
 /// How many fault records are read as evidence.
 const FAULT_RECORDS_READ: usize = 8;
 
-/// A register did not come to say what was waited for.
+/// A register did not show the expected value in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{register} did not show {wanted} within {} ms", limit.as_millis())]
 pub struct NoAnswer {
     /// The register that was watched.
     pub register: &'static str,
-    /// What it should have shown.
+    /// The bits that it should have shown.
     pub wanted: &'static str,
-    /// How long was waited.
+    /// How long the wait took.
     pub limit: Duration,
 }
 
-/// The register that tells what became of global commands.
+/// The register that shows the result of global commands.
 pub(crate) const STATUS: &str = "GSTS";
 
 impl NoAnswer {
-    /// Whether a global command was not done: software must give no other before (11.4.4).
+    /// Whether a global command is still pending: software must give no other before it is done (11.4.4).
     pub(crate) fn is_of_command(&self) -> bool {
         self.register == STATUS
     }
@@ -45,7 +45,7 @@ pub enum UnitError {
     /// The version register is all zeros or all ones: nothing answers there.
     #[error("there is no remapping unit: VER is {0:#x}")]
     NotThere(u32),
-    /// The capability registers place others outside the block.
+    /// The capability registers place other registers outside the block.
     #[error("{0} lies outside the unit's registers")]
     Outside(&'static str),
     /// A register did not answer in time.
@@ -65,7 +65,7 @@ pub enum UnitError {
         /// What is there.
         found: u64,
     },
-    /// Invalidations of this mode need a queue, and the unit offers none that works.
+    /// This mode needs a queue for invalidations, and the unit offers none that works.
     #[error("no invalidation queue")]
     NoQueue,
 }
@@ -82,11 +82,11 @@ pub struct Unit<'c, R, C> {
 }
 
 impl<'c, R: Registers, C> Unit<'c, R, C> {
-    /// The unit behind `registers`, a block of `size` bytes (at least a page, see
+    /// Makes a unit from `registers`, a block of `size` bytes (at least a page, see
     /// [`register_bytes`](Self::register_bytes)).
     ///
-    /// Only reads; `clock` is for the waits of a takeover. What the capability registers place outside the block is
-    /// done without: fault records are not read, and invalidation is by queue only.
+    /// This only reads; the takeover uses `clock` for its waits. If the capability registers place some registers
+    /// outside the block, the takeover works without them: it reads no fault records, and invalidates by queue only.
     pub fn new(registers: R, size: usize, clock: &'c C) -> Result<Self, UnitError> {
         let version = registers.read32(registers::VER.offset);
         if version == 0 || version == u32::MAX {
@@ -97,8 +97,8 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
         Ok(Self { registers, clock, capability, extended, size })
     }
 
-    /// How many bytes from the start of the block the unit's registers take, as its capability registers say. Firmware
-    /// may have told of fewer.
+    /// How many bytes the unit's registers take from the start of the block, according to its capability registers.
+    /// Firmware may have reported fewer.
     pub fn register_bytes(&self) -> usize {
         self.iotlb_end().max(self.capability.fault_records_end())
     }
@@ -107,12 +107,12 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
         self.extended.iotlb_offset() + IOTLB_FROM_IRO + 8
     }
 
-    /// Sees that the unit can be told by registers to forget translations.
+    /// Checks that register-based invalidation of translations is possible.
     pub(crate) fn check_iotlb(&self) -> Result<(), UnitError> {
         if self.iotlb_end() <= self.size { Ok(()) } else { Err(UnitError::Outside("IOTLB")) }
     }
 
-    /// The clock by which the unit is waited for.
+    /// The clock for waits on the unit.
     pub(crate) fn clock(&self) -> &'c C {
         self.clock
     }
@@ -137,12 +137,12 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
         RootTableAddress::from_bits(self.read(registers::RTADDR))
     }
 
-    /// IQERCD: what is known of an error of the queue.
+    /// IQERCD: details of an error of the queue.
     pub fn queue_error(&self) -> QueueErrorRecord {
         QueueErrorRecord::from_bits(self.read(registers::IQERCD))
     }
 
-    /// PRS: the state of the queue of page requests; all clear on units without.
+    /// PRS: the state of the page request queue; all clear on units without one.
     pub fn page_requests(&self) -> PageRequestStatus {
         if !self.extended.prs() {
             return PageRequestStatus::new();
@@ -163,10 +163,10 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
         }
     }
 
-    /// Reads the first recorded faults, in the order in which they were recorded, and clears all, so that later ones
-    /// are seen as new (11.4.7).
+    /// Reads the first recorded faults in the order in which they were recorded, and clears all records, so that
+    /// later faults are seen as new (11.4.7).
     ///
-    /// What is not listed, for want of memory or because there is more, is cleared all the same.
+    /// Records that are not listed, because memory is short or there are too many, are cleared all the same.
     pub(crate) fn take_faults(&mut self) -> Vec<FaultRecord> {
         let status = self.fault_status();
         let (first, count) = (usize::from(status.fri()), self.fault_records());
@@ -177,7 +177,7 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
                 let _ = push(&mut taken, record);
             }
         }
-        // Writing back what was set clears it: overflow of the records, the fault log's bits, errors of a queue.
+        // Writing the set bits back clears them: overflow of the records, the fault log's bits, errors of a queue.
         self.write(registers::FSTS, u64::from(status.into_bits()));
         taken
     }

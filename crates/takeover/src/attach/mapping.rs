@@ -1,4 +1,4 @@
-//! Memory for a device's driver: mapped where the old kernel mapped nothing, and unmapped again.
+//! Maps memory for a device's driver at I/O addresses that the old kernel did not map, and unmaps it again.
 
 use machine::{Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
 use vtd::paging::Permission;
@@ -12,16 +12,17 @@ use crate::failure::MapError;
 use crate::invalidate::Scope;
 use crate::unit::UnitError;
 
-/// How many places are tried for a mapping that does not fit where its addresses are free.
+/// How many I/O addresses to try when free addresses turn out not to fit.
 const TRIES: usize = 16;
 
 impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// Maps `memory` for a device and returns the I/O address of its first byte.
     ///
-    /// It consists of whole pages. The I/O addresses were never mapped by the old kernel in this domain, are no
-    /// interrupt addresses and in no kept-free range. When this returns, the device can use them.
+    /// `memory` consists of whole pages. The old kernel never mapped these I/O addresses in this domain; they are no
+    /// interrupt addresses, and in none of the ranges that are kept free. When this returns, the device can use them.
     ///
-    /// Tables that were kept in place are read from `old` if the mapping goes into one: those on its path are copied.
+    /// If the mapping falls below tables that were kept in place, the tables on its path are read from `old` and
+    /// copied.
     pub fn map(
         &mut self,
         device: &Attachment,
@@ -50,7 +51,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         Err(MapError::NoAddress)
     }
 
-    /// Ends a mapping that [`map`](Self::map) made; when this returns, the device cannot reach the memory any more.
+    /// Ends a mapping that [`map`](Self::map) made. When this returns, the device cannot reach the memory any more.
     pub fn unmap(
         &mut self,
         device: &Attachment,
@@ -71,7 +72,8 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         self.domains[device.domain].space.release(iova).map_err(|error| MapError::NotMapped(error.0))
     }
 
-    /// After a mapping was made. Where the path to it was replaced by copies, hardware may still go the old way.
+    /// Makes a new mapping visible to the unit. Where copies replaced the path to it, hardware may still use the old
+    /// path.
     fn make_visible(&mut self, device: &Attachment, frames: &mut impl Frames) -> Result<(), UnitError> {
         if core::mem::take(&mut self.domains[device.domain].relinked) {
             return self.unit.entries_changed(Scope::Domain(device.id), frames);
@@ -80,7 +82,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     }
 }
 
-/// Gives addresses back after they turned out not to fit, and keeps the culprits from being tried again.
+/// Frees addresses that turned out not to fit, and reserves those in the way so that they are not tried again.
 fn give_up(space: &mut iova::Space, iova: Range<IoAddress>, unfit: Unfit) -> Result<(), MapError> {
     space.release(iova).map_err(|error| MapError::NotMapped(error.0))?;
     match unfit {
@@ -92,7 +94,7 @@ fn give_up(space: &mut iova::Space, iova: Range<IoAddress>, unfit: Unfit) -> Res
     }
 }
 
-/// Memory that entries can map: whole pages, below the 52 bits that an entry holds of an address.
+/// Checks that entries can map this memory: whole pages, below the 52 bits of an entry's address.
 fn check_pages(memory: Range<PhysicalAddress>) -> Result<(), MapError> {
     let aligned = memory.start.is_aligned(PAGE_SIZE) && memory.end.is_aligned(PAGE_SIZE);
     if memory.is_empty() || !aligned || memory.end.get() > 1 << 52 {

@@ -1,4 +1,4 @@
-//! Which domain a device's requests go through: its old one, a twin of that, or a new one.
+//! Chooses the domain of a device's requests: its old one, a twin of that, or a new one.
 
 use machine::{Clock, Frames, Registers};
 use vtd::source::SourceId;
@@ -16,20 +16,20 @@ use crate::twin::twin;
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, insert, push};
 
-/// In both kinds of entries, bit 0 of the first word says that there is one.
+/// Bit 0 of the first word is the present bit in both kinds of entries.
 const PRESENT: u64 = 1;
 
 impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// The domain of a device's requests without PASID, if new mappings can be made in it.
     ///
-    /// The addresses of a nested translation are a guest's, in tables that are not ours: such a device gets a new
-    /// domain. The guest's driver cannot have left anything that ours could go on with.
+    /// In nested translation, the I/O addresses belong to a guest, and so do the tables that translate them. Such a
+    /// device gets a new domain: the guest's driver cannot have left anything that our driver could continue.
     pub(super) fn domain_of(&self, source: SourceId) -> Option<usize> {
         let usable = |context: &&Context| context.pasid.is_none() && !context.entry.is_nested();
         of_source(&self.contexts, source).filter(usable).find_map(|context| context.domain)
     }
 
-    /// Puts a source-id into a domain, unless it already works in another.
+    /// Puts a source-id into a domain, unless it already works in another one.
     pub(super) fn join(
         &mut self,
         source: SourceId,
@@ -52,11 +52,11 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         self.link(domain, slot, frames)
     }
 
-    /// Sees to it that a device has its domain for itself and its aliases: what is mapped for its driver is for nobody
-    /// else. If others use the domain too, the device gets a twin of it. Returns the domain that it has then.
+    /// Makes sure that only the device and its aliases use the device's domain, so that no other device reaches what
+    /// its driver maps. If others use the domain too, the device gets a twin of it. Returns the device's domain.
     ///
-    /// Whoever is in a domain that was given to a driver before has an alias in common with that driver's device: requests
-    /// of both look alike to the unit, so they share what is mapped for either.
+    /// If a device is in a domain that was already given to a driver, it shares an alias with that driver's device:
+    /// the unit cannot tell their requests apart, so both reach what is mapped for either.
     pub(super) fn separate(
         &mut self,
         domain: usize,
@@ -79,8 +79,8 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         Ok(index)
     }
 
-    /// Makes entries that name one domain's tables name another's, which translate alike. Each word of an entry may be
-    /// seen before the others are: old and new tables under old and new id all give the same answers.
+    /// Moves entries from one domain to another that translates alike. Hardware may see each word of an entry before
+    /// the others: any mix of old and new tables and ids gives the same answers.
     fn move_contexts(
         &mut self,
         from: usize,
@@ -102,7 +102,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         self.unit.entries_changed(Scope::Everything, frames)
     }
 
-    /// Makes an empty domain, of the fewest levels that the unit supports.
+    /// Makes an empty domain with the fewest levels that the unit supports.
     pub(super) fn create_domain(&mut self) -> Result<usize, AttachError> {
         let abilities = Abilities::of(&self.unit.unit, self.tables.mode);
         let format = abilities.own_format().ok_or(AttachError::NoWidth)?;
@@ -122,7 +122,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         insert(&mut self.contexts, at, context)
     }
 
-    /// Sees to it that the device's requests go through its domain's tables.
+    /// Makes the device's requests go through its domain's tables.
     fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
         self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
         let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
@@ -133,8 +133,8 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         Ok(self.unit.entries_appeared(Scope::Everything, frames)?)
     }
 
-    /// Blocks what an entry lets through, if there is one, before another takes its place: hardware may read the words
-    /// of an entry one by one (6.2.3.1).
+    /// Blocks a present entry before another takes its place: hardware may read the words of an entry one by one
+    /// (6.2.3.1).
     fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
         if frames.table(slot.table)[slot.word] & PRESENT == 0 {
             return Ok(());

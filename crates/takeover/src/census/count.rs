@@ -1,4 +1,4 @@
-//! How many tables a copy of each domain would take.
+//! Counts how many tables a copy of each domain needs.
 
 use machine::{Frames, OldMemory, PhysicalAddress};
 use vtd::paging::Level;
@@ -11,11 +11,11 @@ use crate::identity::Identity;
 use crate::own::OwnMemory;
 use crate::tables::copy_table;
 
-/// How often as many tables as there are frames are read to count them, over all domains. Those that come after are
-/// taken for too large.
+/// How many tables may be read for counting, over all domains, as a multiple of the frames that there are. Domains
+/// that come after that count as too large.
 const ROUNDS: u64 = 4;
 
-/// How many tables a domain has, up to one more than was to be counted.
+/// How many tables a domain has; counting stops at one more than the limit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     all: u64,
@@ -73,7 +73,7 @@ struct Counter<'a, M, F> {
 }
 
 impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
-    /// Counts the table at `address` and those below it, each once, until there are more than the limit.
+    /// Counts the table at `address` and those below it, each once, until the count exceeds the limit.
     fn visit(&mut self, address: PhysicalAddress, level: Level) {
         let counted = if level == Level::ONE { self.count.all } else { self.count.upper };
         if counted > self.limit || self.seen.find(address, level).is_some() {
@@ -83,7 +83,7 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
         self.count.all += 1;
         let Some(below) = level.below() else { return };
         self.count.upper += 1;
-        // A table that cannot be read is met again, and reported, when it should be copied.
+        // Skips a table that cannot be read: the copier meets it again and reports it.
         if let Ok(copy) = copy_table(address, self.old, self.frames, self.own) {
             self.visit_entries(copy, level, below);
             self.frames.release(copy);

@@ -1,4 +1,4 @@
-//! The domains of a unit, found from its contexts: one for each domain-id and translation.
+//! Finds the domains of a unit from its contexts: one domain for each pair of domain-id and translation.
 
 use alloc::vec::Vec;
 
@@ -9,33 +9,33 @@ use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
 use machine::growth::{OutOfMemory, insert, push};
 
-/// How many domains whose id was taken get another; devices of more are blocked.
+/// How many domains get another id because theirs was taken. Any further domain's devices are blocked.
 const RENAMED: usize = 64;
 
-/// What hardware tells cached translations apart by (6.2.1): the domain-id alone for second-stage tables, the PASID too
-/// for first-stage tables.
+/// The tag of cached translations in hardware (6.2.1): the domain-id alone for second-stage tables, domain-id and
+/// PASID for first-stage tables.
 type Tag = (u16, Option<u32>);
 
-/// The domains met so far. All ids of the old kernel are marked before the first is entered.
+/// The domains found so far. All ids of the old kernel are marked as used before the first domain is entered.
 pub(super) struct Domains {
     pub(super) ids: DomainIds,
     pub(super) list: Vec<OldDomain>,
-    /// Which domain of the list has a tag of the old kernel's; ascending.
+    /// Index of the domain that has each of the old kernel's tags; ascending by tag.
     by_tag: Vec<(Tag, usize)>,
-    /// Domains of the list that kept their id; ascending by id and translation.
+    /// Indices of the domains that kept their id; ascending by id and translation.
     kept: Vec<(u16, Translation, usize)>,
-    /// Old domain-id and index of domains whose id was taken by another translation.
+    /// Old domain-ids and indices of the domains that got another id because a different translation had theirs.
     renamed: Vec<(u16, usize)>,
 }
 
 impl Domains {
-    /// For a unit with this many domain-ids.
+    /// Makes an empty list for a unit with `ids` domain-ids.
     pub(super) fn new(ids: u32) -> Result<Self, OutOfMemory> {
         let ids = DomainIds::new(ids)?;
         Ok(Self { ids, list: Vec::new(), by_tag: Vec::new(), kept: Vec::new(), renamed: Vec::new() })
     }
 
-    /// Finds or makes the domain with this id and this translation, whose requests hardware caches under `pasid`.
+    /// Finds or adds the domain with this id and this translation, whose requests hardware caches under `pasid`.
     pub(super) fn enter(
         &mut self,
         domain: OldDomain,
@@ -56,8 +56,8 @@ impl Domains {
         }
     }
 
-    /// The domain whose cached translations would be taken for those with this tag. Second-stage tables share their
-    /// domain-id with no other, first-stage tables with those of other PASIDs (6.2.3.1).
+    /// The domain whose cached translations hardware would use for this tag. Second-stage tables share their
+    /// domain-id with no other tables, first-stage tables only with those of other PASIDs (6.2.3.1).
     fn owner(&self, tag: Tag) -> Option<usize> {
         let at = |tag: Tag| {
             let known = self.by_tag.get(self.by_tag.partition_point(|known| known.0 < tag))?;
@@ -68,7 +68,7 @@ impl Domains {
         exact.or(second_stage).map(|known| known.1)
     }
 
-    /// The domain with this translation that kept this id, which may be known under another PASID.
+    /// The domain with this translation that kept this id. It may have been entered under another PASID.
     fn find_or_append(&mut self, domain: OldDomain) -> Result<usize, OutOfMemory> {
         let key = (domain.id, domain.translation);
         let at = self.kept.partition_point(|known| (known.0, known.1) < key);
@@ -81,8 +81,8 @@ impl Domains {
         self.append(domain)
     }
 
-    /// Two translations under one tag would be mixed up by hardware's caches: the later one gets an id that nobody
-    /// uses.
+    /// Enters a domain under an unused id. Hardware's caches would mix up two translations under one tag, so the
+    /// later one gets another id.
     fn enter_renamed(
         &mut self,
         domain: OldDomain,

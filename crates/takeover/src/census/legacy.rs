@@ -1,4 +1,4 @@
-//! Context tables of legacy mode: an entry a device (9.3).
+//! Context tables of legacy mode: one entry per device (9.3).
 
 use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress};
 use vtd::context::ContextEntry;
@@ -9,7 +9,7 @@ use crate::found::Context;
 use machine::growth::OutOfMemory;
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Lists the present entries of a copied context table; all others block.
+    /// Lists the present entries of a copied context table; all other entries block.
     pub(super) fn visit_legacy(
         &mut self,
         root_word: usize,

@@ -1,8 +1,8 @@
-//! What a unit translates: which devices, in which domains, through how many tables.
+//! Takes the census of a unit: which devices it translates for, in which domains, through how many tables.
 //!
-//! Root, context and PASID tables are copied into own frames and checked there; these copies become the new tables.
-//! Of the page tables only the upper levels are read here, to count what a copy would take: the check that decides
-//! is made on the copy (`duplicate`).
+//! Root, context and PASID tables are copied into frames of our own and checked there; these copies become the new
+//! tables. The census reads only the upper levels of the page tables, to count the tables that a copy needs. The
+//! decisive check is made on the copy (`duplicate`).
 
 mod count;
 mod domains;
@@ -31,20 +31,20 @@ use machine::growth::{OutOfMemory, push};
 /// What a unit translates.
 #[derive(Debug)]
 pub struct Census {
-    /// What RTADDR holds.
+    /// RTADDR as the old kernel left it.
     pub(crate) old_root: RootTableAddress,
     pub(crate) abilities: Abilities,
-    /// What is translated for whom, by source-id.
+    /// Present entries, by source-id.
     pub(crate) contexts: Vec<Context>,
     /// Domains, in the order in which their first device was met.
     pub(crate) domains: Vec<OldDomain>,
-    /// What was wrong so far.
+    /// Hazards found so far.
     pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
 }
 
-/// Takes the census of a unit. Nothing is changed but own frames.
+/// Takes the census of a unit. It writes only to frames of our own.
 pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
     unit: &Unit<'_, R, C>,
     resources: &mut Resources<'_, M, F>,
@@ -76,7 +76,7 @@ pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
     Ok(Census { old_root, abilities, contexts, domains, hazards, tables, ids })
 }
 
-/// Why a takeover is refused whose root table cannot be copied.
+/// Why a takeover is refused when the root table cannot be copied.
 fn root_lost(danger: Danger) -> Reason {
     match danger {
         Danger::TableInOwnMemory(address) => Reason::RootInOwnMemory(address),
@@ -85,7 +85,7 @@ fn root_lost(danger: Danger) -> Reason {
     }
 }
 
-/// Walks root and context tables, in own copies, in the order of source-ids.
+/// Walks the copies of root and context tables in the order of source-ids.
 struct Taker<'a, M, F> {
     old: &'a M,
     frames: &'a mut F,
@@ -160,8 +160,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     /// Puts all listed contexts into their domains, or refuses them.
     ///
-    /// Pass-through comes last. It may share its domain-id with first-stage tables (6.2.3.1), of which there can be one
-    /// set for each process; if it becomes second-stage tables it must not, and is the one to get another id.
+    /// Pass-through contexts come last. Pass-through may share its domain-id with first-stage tables (6.2.3.1), of
+    /// which each process can have a set. It becomes second-stage tables, which must not share their id, so
+    /// pass-through is what gets another id.
     fn sort_contexts(&mut self) -> Result<(), OutOfMemory> {
         let mut pass_through = Vec::new();
         for index in 0..self.contexts.len() {

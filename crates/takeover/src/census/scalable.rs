@@ -1,6 +1,6 @@
-//! Context tables of scalable mode: an entry a device, which names a directory of PASID tables (9.4–9.6).
+//! Context tables of scalable mode: one entry per device, which names a directory of PASID tables (9.4–9.6).
 //!
-//! Requests without PASID are translated as those with the context entry's RID_PASID.
+//! Requests without PASID use the PASID entry of the context entry's RID_PASID.
 
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress};
 use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow};
@@ -17,11 +17,11 @@ use machine::growth::OutOfMemory;
 /// A copied PASID directory.
 #[derive(Clone, Copy)]
 struct Directory {
-    /// Its first frame; the others follow.
+    /// Its first frame; its other frames follow.
     table: PhysicalAddress,
-    /// A power of two.
+    /// Its size in pages, a power of two.
     pages: usize,
-    /// PDTS: what the context entry says of its size.
+    /// PDTS: the directory size in the context entry.
     size: u8,
 }
 
@@ -31,21 +31,21 @@ fn page_of(first: PhysicalAddress, index: usize) -> PhysicalAddress {
 }
 
 impl Directory {
-    /// PDTS of a directory that fills a page: 512 entries. Each more doubles it.
+    /// PDTS of a directory that fills a page: 512 entries. Each step up doubles the size.
     const ONE_PAGE: u8 = 2;
 
-    /// A directory as small as the pages need be that are in use, but no larger than the old one.
+    /// Makes a directory of at least `pages`, the pages in use, and no larger than the old one.
     fn of(table: PhysicalAddress, pages: usize, old: ScalableContextLow) -> Self {
         let size = (Self::ONE_PAGE + pages.ilog2() as u8).min(old.directory_size());
         Self { table, pages, size }
     }
 
-    /// How many there are for PASID tables.
+    /// How many entries for PASID tables it has.
     fn entries(self) -> usize {
         ScalableContextLow::new().with_directory_size(self.size).directory_entries()
     }
 
-    /// The frame that holds an entry, and which it is in there.
+    /// The frame that holds an entry, and the entry's index in it.
     fn place(self, entry: usize) -> (PhysicalAddress, usize) {
         (page_of(self.table, entry / ENTRIES), entry % ENTRIES)
     }
@@ -57,7 +57,7 @@ impl Directory {
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Copies what the present entries of a copied context table name; all others block.
+    /// Copies the tables that the present entries of a copied context table name; all other entries block.
     pub(super) fn visit_scalable(
         &mut self,
         root_word: usize,
@@ -101,15 +101,16 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
     }
 
-    /// The PASID of requests without one; zero on units that know no other.
+    /// The PASID of requests without one; zero on units that do not support RID_PASID.
     fn rid_pasid(&self, entry: ScalableContextEntry) -> u32 {
         if self.abilities.extended.rps() { entry.high.rid_pasid() } else { 0 }
     }
 
-    /// The second word of a copied context entry: as it was, unless RID_PASID lies beyond the copied directory.
+    /// The second word of a copied context entry: unchanged, unless RID_PASID lies beyond the copied directory.
     ///
-    /// Requests without PASID then fault whatever the tables say, and no entry could be made for a driver's device. With a
-    /// PASID in its place that nobody uses they fault still, until there is one; the device's other PASIDs keep theirs.
+    /// In that case, requests without PASID fault whatever the tables say, and no entry could be made for a driver's
+    /// device. A PASID that nobody uses replaces it: such requests still fault until there is an entry, and the
+    /// device's other PASIDs keep theirs.
     fn high_within(
         &mut self,
         source: SourceId,
@@ -140,8 +141,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         table.present() && PasidSecondStage::from_bits(self.frames.table(table.table())[word]).present()
     }
 
-    /// Copies a directory as far as it is in use, into frames in one piece. Where there are no such, PASIDs beyond the
-    /// first page are blocked.
+    /// Copies the used part of a directory into contiguous frames. If there are none, PASIDs beyond the first page
+    /// are blocked.
     fn copy_directory(&mut self, source: SourceId, entry: ScalableContextEntry) -> Result<Directory, Danger> {
         if entry.reserved_bits(self.surroundings.host_address_bits) != [0; 4] {
             return Err(Danger::ReservedBits);
@@ -174,14 +175,14 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         Ok(Directory::of(table, 1, entry))
     }
 
-    /// How many pages of a directory there are up to the last that has a present entry; at least one.
+    /// How many pages of a directory there are up to the last page with a present entry; at least one.
     fn pages_in_use(&mut self, source: SourceId, entry: ScalableContextLow) -> usize {
         let pages = entry.directory_entries().div_ceil(ENTRIES);
         let in_use = |page: &usize| self.is_in_use(source, page_of(entry.directory(), *page));
         (1..pages).rev().find(in_use).map_or(1, |last| last + 1)
     }
 
-    /// Whether a page of a directory has a present entry. One that cannot be looked at has none.
+    /// Whether a page of a directory has a present entry. A page that cannot be read counts as empty.
     fn is_in_use(&mut self, source: SourceId, page: PhysicalAddress) -> bool {
         let copy = match self.copy(page) {
             Ok(copy) => copy,
@@ -230,7 +231,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         self.copy(old.table()).map(Some)
     }
 
-    /// Lists the present entries of a copied PASID table; all others block.
+    /// Lists the present entries of a copied PASID table; all other entries block.
     fn visit_pasid_table(
         &mut self,
         source: SourceId,

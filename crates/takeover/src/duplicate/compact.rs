@@ -1,13 +1,13 @@
-//! Domains that do not fit: runs of pages become larger ones, other tables stay where they are.
+//! Domains that do not fit: runs of pages become larger pages, other tables stay where they are.
 //!
-//! A table that is kept is checked, but on a copy that is thrown away: it stays in the old kernel's memory, and hardware
-//! reads what is there then. What protects the capture kernel's memory from a change in between, or ever after, is no more
-//! than what protected the old kernel's: no device is given the memory that page tables lie in, but one that passes
-//! through, or whose mappings are corrupt, reaches it. A second check would only move the moment, so there is none; the
-//! alternative is to cut the domain's devices off, and the report tells which domains depend on it.
+//! A kept table is checked on a copy that is then discarded: the table stays in the old kernel's memory, and hardware
+//! reads its current content. The only protection against a later change is what protected the old kernel's memory:
+//! no mapping gives a device the memory of page tables. A device in pass-through or with corrupt mappings does reach
+//! it. A second check would only move the moment, so there is none. The alternative is to block the domain's devices;
+//! the report lists which domains depend on kept tables.
 //!
-//! New mappings stay clear of kept tables while other addresses are free. Where none are, those on the path are copied
-//! then, and checked again ([`Domain`](crate::domain::Domain)).
+//! New mappings avoid the addresses below kept tables while other addresses are free. After that, the tables on the
+//! path are copied and checked again ([`Domain`](crate::domain::Domain)).
 
 use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Table};
 use vtd::paging::Level;
@@ -19,7 +19,7 @@ use crate::mark::Mark;
 use crate::tables::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// What a well-formed entry that names a table of this level becomes.
+    /// Turns a well-formed entry that names a table of this level into its new form.
     pub(super) fn compact(
         &mut self,
         entry: PageEntry,
@@ -57,7 +57,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(page.restricted_by(entry))
     }
 
-    /// Makes a copy that was only looked at part of the domain's tables.
+    /// Keeps a copy that was made for checking as one of the domain's tables.
     fn adopt(&mut self, look: PhysicalAddress, iova: IoAddress) -> Result<PhysicalAddress, Danger> {
         // The frame is taken already.
         if self.frames.available() < self.spare {
@@ -70,7 +70,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(look)
     }
 
-    /// Leaves a table and all below it where they are, if nothing in them must be cut out.
+    /// Keeps a table and all below it where they are, if nothing in them must be cut out.
     fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         self.check_in_place(entry.table(), level, iova)?;
         let span = level.table_span(iova);
@@ -79,8 +79,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(entry.marked())
     }
 
-    /// Checks a table, which translates the addresses from `base`, and all below it, without copying it for good. Each
-    /// that is well is checked once, those of level 1 but for sharing.
+    /// Checks a table, which translates the addresses from `base`, and all below it, without keeping copies. Each
+    /// well-formed table above level 1 is checked once, even if several entries name it.
     fn check_in_place(
         &mut self,
         table: PhysicalAddress,
@@ -140,14 +140,14 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(())
     }
 
-    /// Copies a table to look at it; the copy is to be released.
+    /// Copies a table in order to check it; the caller releases the copy.
     pub(super) fn look(&mut self, table: PhysicalAddress) -> Result<PhysicalAddress, Danger> {
         *self.looks_left = self.looks_left.checked_sub(1).ok_or(Danger::OverBudget)?;
         copy_table(table, self.old, self.frames, self.own)
     }
 
-    /// What an entry becomes whose table of this level was copied: a larger page if the copy amounts to one, which sets
-    /// its frame free.
+    /// Returns the entry for a table of this level that was copied: a larger page if the copy is equivalent to one,
+    /// which frees the copy's frame.
     fn fold(&mut self, entry: PageEntry, copy: PhysicalAddress, level: Level) -> PageEntry {
         let Some(page) = self.folded(copy, level) else { return entry.with_table(copy).unmarked() };
         self.copies.forget(entry.table(), level);
@@ -156,18 +156,18 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         page.restricted_by(entry)
     }
 
-    /// The larger page that a table of this level amounts to, if the unit has such pages.
+    /// The larger page that a table of this level is equivalent to, if the unit supports such pages.
     fn folded(&self, table: PhysicalAddress, level: Level) -> Option<PageEntry> {
         let above = Level::new(level.number() + 1).filter(|above| self.reserved.allow_leaf(*above))?;
         folded(self.frames.table(table), self.domain.stage, level, above)
     }
 }
 
-/// The page of level `above` that a table of `level` amounts to, if all its entries are pages that follow each other
-/// and agree in rights, memory type and ignored bits.
+/// The page of level `above` that a table of `level` is equivalent to: all its entries are pages that follow each
+/// other and agree in rights, memory type and ignored bits.
 ///
-/// They may differ in what hardware noted in them when it used them: nobody reads that any more. The large page counts
-/// as used wherever one of them was, since hardware may be unable to note more (3.10).
+/// Accessed and dirty bits may differ: nobody reads them any more. The large page has each of these bits that one of
+/// the entries had, since hardware may be unable to set more (3.10).
 fn folded(table: &Table, stage: Stage, level: Level, above: Level) -> Option<PageEntry> {
     let first = stage.entry(table[0]);
     let aligned = first.page(level).is_aligned(above.span());

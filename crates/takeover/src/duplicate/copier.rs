@@ -21,16 +21,16 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) frames: &'a mut F,
     pub(super) hazards: &'a mut Hazards,
     pub(super) own: OwnMemory<'a>,
-    /// Around the capture kernel's memory.
+    /// The smallest aligned block around the capture kernel's memory.
     pub(super) own_block: Block,
     pub(super) reserved: ReservedBits,
-    /// How far this domain may use the frames up.
+    /// How many frames this domain must leave unused.
     pub(super) spare: usize,
     pub(super) treatment: Treatment,
-    /// How many more tables may be looked at without being copied, over all domains.
+    /// How many more tables may be checked without being copied, over all domains.
     pub(super) looks_left: &'a mut u32,
     pub(super) copies: Copies,
-    /// Tables that were checked where they are.
+    /// Tables that were checked in place.
     pub(super) kept: Copies,
     pub(super) domain: Domain,
 }
@@ -66,8 +66,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         base: IoAddress,
     ) -> Result<PhysicalAddress, Danger> {
         if let Some(copy) = self.copies.find(table, level) {
-            // Not walked again: tables that share all they can would take exponential time. Reserving too much is
-            // safe.
+            // Does not walk the table again: tables that share all they can would take exponential time. Reserving
+            // too much is safe.
             self.domain.space.reserve(level.table_span(base));
             return Ok(copy);
         }
@@ -83,7 +83,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(copy)
     }
 
-    /// An entry of a table in a frame of ours.
+    /// Reads an entry of a table in a frame of ours.
     pub(super) fn entry(&self, table: PhysicalAddress, index: usize) -> PageEntry {
         self.domain.stage.entry(self.frames.table(table)[index])
     }
@@ -103,7 +103,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// What a present entry above level 1 becomes.
+    /// Turns a present entry above level 1 into its new form.
     fn carry_over(&mut self, entry: PageEntry, level: Level, below: Level, iova: IoAddress) -> PageEntry {
         let kept = if self.reserved.set_in(entry, level) != 0 {
             Err(Danger::ReservedBits)
@@ -118,7 +118,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         })
     }
 
-    /// What a well-formed entry that names a table of this level becomes.
+    /// Turns a well-formed entry that names a table of this level into its new form.
     fn carry_table(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         match self.treatment {
             Treatment::Compact { .. } => self.compact(entry, level, iova),
@@ -126,7 +126,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// What a well-formed leaf above level 1 becomes.
+    /// Turns a well-formed leaf above level 1 into its new form.
     fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         let target = leaf.target(level);
         if self.own.covers(target) {
@@ -143,7 +143,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// Maps what a large leaf maps by a table of smaller ones, without what reaches our memory.
+    /// Replaces a large leaf by a table of smaller leaves, without those that reach our memory.
     fn split(
         &mut self,
         leaf: PageEntry,
@@ -165,7 +165,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(self.domain.stage.table(table))
     }
 
-    /// Notes that these I/O addresses are not translated any more; they stay reserved.
+    /// Notes that these I/O addresses are no longer translated; they stay reserved.
     pub(super) fn cut(&mut self, iova: Range<IoAddress>, danger: Danger) {
         self.domain.space.reserve(iova);
         let lost = danger == Danger::OverBudget;

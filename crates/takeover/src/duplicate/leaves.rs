@@ -1,4 +1,4 @@
-//! Checking copied tables of level 1: most of the work of a takeover.
+//! Checks copied tables of level 1: most of the work of a takeover.
 
 use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
 use vtd::paging::Level;
@@ -19,13 +19,13 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// Looks at a table of level 1 in a frame of ours.
+    /// Surveys a table of level 1 in a frame of ours.
     pub(super) fn survey(&self, table: PhysicalAddress) -> Survey {
         let reserved = self.reserved.leaf_mask(Level::ONE);
         survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
     }
 
-    /// Reserves what a table of level 1 in a frame of ours maps, of which so many entries are present.
+    /// Reserves the addresses that a table of level 1 in a frame of ours maps; `present` of its entries are present.
     pub(super) fn reserve_leaves(&mut self, copy: PhysicalAddress, base: IoAddress, present: u64) {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Level::ONE.table_span(base));

@@ -1,4 +1,4 @@
-//! Pass-through: making the tables that it becomes.
+//! Makes the tables that replace pass-through.
 
 use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
 use vtd::paging::{Level, Permission};
@@ -9,7 +9,7 @@ use crate::hazard::{Danger, Outcome};
 use crate::identity::{Identity, Piece, same_addresses};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// Makes the tables that pass-through becomes.
+    /// Makes the tables that replace pass-through.
     pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
         self.reserve_memory(identity);
         match self.map_pieces(identity, self.domain.top, IoAddress::new(0)) {
@@ -28,19 +28,19 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// Keeps what is or may be there out of use for new mappings.
+    /// Reserves the addresses of everything that is there, or may be, against new mappings.
     fn reserve_memory(&mut self, identity: &Identity<'_>) {
         identity.ranges().for_each(|range| self.domain.space.reserve(range));
         self.domain.space.reserve(identity.crowded(self.domain.space.window().end));
     }
 
-    /// Makes nothing, but keeps the addresses of memory out of use.
+    /// Makes no tables, but reserves the addresses of memory.
     pub(super) fn block_memory(&mut self, identity: &Identity<'_>) {
         self.reserve_memory(identity);
         self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
     }
 
-    /// Makes the table of an identity map that covers the addresses from `base`, and all below it.
+    /// Makes the table of an identity map that covers the addresses from `base`, and all tables below it.
     fn map_pieces(
         &mut self,
         identity: &Identity<'_>,

@@ -1,12 +1,13 @@
-//! Copying page tables: each is copied into a frame of our own, checked there, and linked to the copies of those
-//! below.
+//! Copies page tables: each table is copied into a frame of our own, checked there, and linked to the copies of the
+//! tables below it.
 //!
-//! Within a domain a table that is used twice is copied once. Two domains never share a copy, even if the old
-//! kernel's did: what is mapped later for a device of one must not appear in the other.
+//! A table that one domain uses twice is copied once. Two domains never share a copy, even if the old kernel's did: a
+//! later mapping for a device of one domain must not appear in the other.
 //!
-//! A copy is exact, bit for bit but for addresses of tables, with these exceptions, each noted as a hazard: entries
-//! with reserved bits (they faulted), tables that cannot be read or lie in our memory, and mappings that reach our
-//! memory. A large page that only touches our memory is split, and only the part inside is cut out.
+//! A copy equals the original bit for bit, but for the addresses of tables and these exceptions, each noted as a
+//! hazard: entries with reserved bits (their requests faulted), tables that cannot be read or lie in our memory, and
+//! mappings that reach our memory. A large page that only touches our memory is split, and only the part inside is
+//! cut out.
 
 mod compact;
 mod copier;
@@ -39,13 +40,13 @@ use survey::Block;
 /// A second set of tables that translates as the old one does.
 #[derive(Debug)]
 pub(crate) struct Duplicate {
-    /// What RTADDR held.
+    /// RTADDR as the old kernel left it.
     pub(crate) old_root: RootTableAddress,
     /// Present context entries, by source-id.
     pub(crate) contexts: Vec<Context>,
     /// Domains, in the census's order.
     pub(crate) domains: Vec<Domain>,
-    /// What was wrong.
+    /// Hazards that were found.
     pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
@@ -91,7 +92,7 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     Ok(copy)
 }
 
-/// How many frames a domain must leave.
+/// How many frames a domain must leave unused.
 fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
     match treatment {
         Treatment::Compact { frames: share } => frames.available().saturating_sub(share),

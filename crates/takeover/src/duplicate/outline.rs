@@ -1,4 +1,4 @@
-//! Domains that are too large to copy: which I/O addresses to keep out of use.
+//! Reserves the I/O addresses of domains that are too large to copy.
 
 use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
 use vtd::paging::Level;
@@ -8,13 +8,13 @@ use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// Copies nothing, but keeps the mapped I/O addresses out of use.
+    /// Copies nothing, but reserves the mapped I/O addresses.
     pub(super) fn block(&mut self, root: PhysicalAddress) {
         self.outline(root, self.domain.top, IoAddress::new(0));
         self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
     }
 
-    /// Reserves what a table maps, to the nearest 2 MiB, or all it could map when too many tables were read.
+    /// Reserves what a table maps, to the nearest 2 MiB, or all that it could map once too many tables were read.
     fn outline(&mut self, table: PhysicalAddress, level: Level, base: IoAddress) {
         let copy = match level.below() {
             Some(_) => self.look(table),

@@ -1,18 +1,18 @@
-//! Looks at a table of level 1 as a whole, at the speed of memory.
+//! Checks a table of level 1 as a whole, at the speed of memory.
 
 use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress, Range, Table};
 use vtd::stage::Stage;
 
-/// What a look at a table of level 1 shows.
+/// What a survey of a table of level 1 shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Survey {
     pub(super) present: u64,
-    /// Some entry may be wrong; if not set, none is.
+    /// Some entry may be wrong; if this is not set, none is.
     pub(super) suspicious: bool,
 }
 
-/// The smallest aligned block of addresses around the capture kernel's memory: whether an address is in it shows in
-/// its upper bits, which a processor compares for many entries at once.
+/// The smallest aligned block of addresses around the capture kernel's memory. The upper bits of an address tell
+/// whether it is in the block, and a processor compares those for many entries at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     upper: u64,
@@ -31,18 +31,19 @@ impl Block {
         Self { upper: first & mask, mask: mask & 0x000F_FFFF_FFFF_FFFF }
     }
 
-    /// A number whose highest bit is set if the entry's address is in the block, and only then.
+    /// Returns a number whose highest bit is set if and only if the entry's address is in the block.
     ///
-    /// The bits in which they differ are below 2^52; less one, only zero becomes larger than that. Of many entries these
-    /// numbers can be combined by OR, which vector units without comparisons of 64 bits (SSE2) do at full speed.
+    /// The entry and the block differ in bits below 2^52, so subtracting one from the difference sets the highest bit
+    /// only for zero. OR combines these numbers for many entries, which vector units without 64-bit comparisons
+    /// (SSE2) do at full speed.
     const fn sign(self, entry: u64) -> u64 {
         ((entry ^ self.upper) & self.mask).wrapping_sub(1)
     }
 }
 
-/// Looks at each entry once, without branches: in almost all tables nothing is wrong.
+/// Reads each entry once, without branches: in almost all tables nothing is wrong.
 ///
-/// Entries that are not present may raise suspicion, too; the second look is exact.
+/// Entries that are not present may raise suspicion too; the second check is exact.
 pub(super) fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
     let (mut all, mut any, mut ours) = (u64::MAX, 0, 0);
     for word in table {
@@ -57,7 +58,7 @@ pub(super) fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> 
 
 /// How many entries are present.
 fn present_in(table: &Table, stage: Stage) -> u64 {
-    // Of the two bits that can make an entry present, the second counts in second-stage tables only.
+    // Two bits can make an entry present; the second one counts in second-stage tables only.
     let second = stage.presence() & 0b10;
     table.iter().map(|word| (word | (word & second) >> 1) & 1).sum()
 }
