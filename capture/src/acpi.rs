@@ -1,9 +1,9 @@
 //! ACPI's static tables: where the remapping units are (DMAR), where PCI's configuration space is (MCFG), how to reset
 //! and which timer there is (FADT).
 //!
-//! The firmware wrote them, but the dead kernel could have written over them: nothing in them is believed unchecked. A
-//! wrong checksum alone is no reason to do without: firmware gets it wrong at times, and Linux goes on too.
-//! (ACPI specification 6.5, chapter 5.)
+//! The firmware wrote these tables, but the dead kernel could have overwritten them, so every value is checked before
+//! it is used. A wrong checksum alone does not make this kernel discard a table: some firmware gets checksums wrong,
+//! and Linux also goes on. (ACPI specification 6.5, chapter 5.)
 
 use alloc::vec::Vec;
 

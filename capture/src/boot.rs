@@ -1,4 +1,4 @@
-//! Boot: from what the loader left to a kernel with a console, a heap, page tables and exception handlers of its own.
+//! Boots: starts from what the loader left, and sets up a console, a heap, page tables and exception handlers.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;

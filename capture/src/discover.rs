@@ -1,4 +1,4 @@
-//! Discover: what the dead kernel left, and what machine this is.
+//! Discovers what the dead kernel left, and which hardware the machine has.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! Finding the disk with the dump area. Nothing is written to any disk here.
+//! Finds the disk with the dump area. This module writes to no disk.
 
 mod access;
 

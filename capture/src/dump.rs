@@ -1,4 +1,4 @@
-//! The dump: which pages, compressed, to their destination; sealed when it is as good as it gets.
+//! Writes the dump: selects pages, compresses them, writes them to their destination, and seals it.
 
 use core::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What the capture kernel is told before it touches anything: boot parameters, ACPI's tables, and which
+//! Reads what the capture kernel must know before it touches hardware: boot parameters, ACPI tables, and which
 //! remapping unit translates for which PCI functions.
 //!
-//! All of it was written by others, the dead kernel among them, and is read through closures and traits: it can be given
-//! anything in a test, and to a fuzzer.
+//! Firmware, the boot loader and the dead kernel wrote this data, so none of it is trusted. The functions here read
+//! it through closures and traits, so that tests and the fuzzer can supply any input.
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]

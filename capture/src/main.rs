@@ -1,14 +1,15 @@
-//! The capture kernel: boots when Linux has died, accepts its IOMMU, writes its dump, resets.
+//! The capture kernel: it starts when Linux has died, accepts the IOMMU as Linux left it, writes the dump, and resets
+//! the machine.
 //!
 //! ```text
 //! boot → discover → take over → attach → dump → seal → reset
 //! ```
 //!
-//! Whatever goes wrong on the way costs what depends on it and no more, is told on the console, and ends in a reset: there
-//! is no wait without a deadline, and neither an exception nor a panic stops the machine.
+//! A failure costs only what depends on the failed part. The console reports it, and the machine is reset in the end:
+//! every wait has a deadline, and neither an exception nor a panic stops the machine.
 //!
-//! On a host this is an ordinary program without a purpose, so that the usual tools work on it: `xtask` sets
-//! `--cfg freestanding` when it builds the image.
+//! Compiled for a host, this is an ordinary program that does nothing, so that clippy, rust-analyzer and `cargo test`
+//! work on it. `xtask` sets `--cfg freestanding` when it builds the image.
 #![cfg_attr(freestanding, no_std, no_main)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]
 #![cfg_attr(not(freestanding), allow(dead_code, reason = "on a host only the unit tests run"))]

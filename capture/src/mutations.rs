@@ -1,7 +1,8 @@
-//! Mistakes made on request, in the test build only: `holdover.mutate=` names one, and a test checks that it is noticed.
+//! Makes deliberate mistakes, in the test build only: `holdover.mutate=` names one, and a test checks that a witness
+//! notices it.
 //!
-//! Each is made by a wrapper around one of the things through which the rest meets the machine, under the same name, so
-//! that nothing but these files knows how to do wrong. A wrapper knows of what it wraps and of [`tables`], and of no other.
+//! Each mistake is a wrapper with the same name as the type that it wraps, so only these files contain faulty
+//! behaviour. A wrapper uses the type that it wraps and [`tables`], and nothing else of this module.
 
 pub(crate) mod dma;
 pub(crate) mod memory;

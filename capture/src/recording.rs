@@ -1,6 +1,7 @@
-//! Makes the takeover's record, from which the console's report is printed and which goes into the dump.
+//! Makes the takeover's record. The console's report is printed from it, and the dump contains it.
 //!
-//! Every structure of the takeover's report is taken apart whole: what is added there must be told here.
+//! Every structure of the takeover's report is destructured completely, so that the compiler points here when a field
+//! is added.
 
 #![expect(clippy::disallowed_methods, reason = "a record's lists count what there is no memory for")]
 

@@ -1,4 +1,4 @@
-//! The machine's remapping units after the takeover: asked for addresses that devices can use.
+//! The machine's remapping units after the takeover: they map memory and return addresses that devices can use.
 
 use alloc::vec::Vec;
 

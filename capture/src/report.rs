@@ -1,4 +1,4 @@
-//! What the console says of the takeover and of the dump. `handoff` has the lines that programs read.
+//! Prints the takeover and the dump on the console. The lines that programs read are in `handoff`.
 
 use core::fmt;
 

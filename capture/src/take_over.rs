@@ -1,5 +1,5 @@
-//! Take over: every remapping unit whose translation is on gets our tables. One that cannot be taken over is left as it is,
-//! and costs the devices behind it only.
+//! Takes over: every remapping unit whose translation is on gets Holdover's tables. A unit that cannot be taken over
+//! is left as it is; only the devices behind it are lost for the dump.
 
 mod find;
 mod neighbourhood;

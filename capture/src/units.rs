@@ -1,4 +1,5 @@
-//! The remapping units of the firmware's table, and which of them translates whose requests (VT-d specification, section 8.3).
+//! Reads the remapping units from the firmware's table, and finds the unit that translates a function's requests
+//! (VT-d specification, section 8.3).
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;

@@ -1,6 +1,7 @@
-//! A dump area whose labels and seal are the fuzzer's, checksums made right: few mutations would keep them so.
+//! A dump area whose labels and seal come from the fuzzer. The target computes the checksums, because few mutations
+//! would keep them right.
 //!
-//! The first 40 bytes are the label's fields, up to 480 after them the seal's, and all after that is the dump.
+//! The first 40 bytes are the label's fields, the bytes up to 480 are the seal's, and the rest is the dump.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! An ELF core as a file of a host: whatever its headers say, its pages are read or known to be missing.
+//! An ELF core as a file of a host: whatever its headers say, each page is either read or reported as missing.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The core header, the notes it points to, VMCOREINFO in them, and which pages are chosen by what that says: all in a
-//! dead kernel's memory that is the fuzzer's bytes.
+//! The core header, the notes it points to, their VMCOREINFO, and the selection of pages by it. The fuzzer's bytes
+//! are the dead kernel's memory.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A kdump-compressed file: whatever is in it, opening it and reading its pages gives an answer.
+//! A kdump-compressed file: whatever it contains, opening it and reading its pages returns a value or an error.
 
 #![no_main]
 

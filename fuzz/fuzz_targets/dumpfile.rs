@@ -1,4 +1,5 @@
-//! A dump of any kind as a file, flattened too: it can be opened or is refused, and its pages are read as far as the file has them.
+//! A dump of any kind as a file, also flattened: the library opens or refuses it, and reads its pages as far as the
+//! file has them.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What the capture kernel is handed when it starts: `boot_params`, the command line, and ACPI's tables, all in memory that
-//! is the fuzzer's bytes.
+//! What the capture kernel gets when it starts: `boot_params`, the command line, and ACPI's tables. The fuzzer's
+//! bytes are the memory that contains them.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The configuration space of two PCI functions, of which one may be a bridge to the other: lists of capabilities may lead
-//! anywhere, bridges to each other, and virtual functions past the last bus.
+//! The configuration space of two PCI functions, one of which may be a bridge to the other: lists of capabilities may
+//! lead anywhere, bridges to each other, and virtual functions past the last bus.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The takeover's record, as a dump has it: a record that can be decoded can be encoded, and decodes to the same again.
+//! The takeover's record, as a dump contains it: a record that can be decoded can be encoded, and then decodes to the
+//! same value.
 
 #![no_main]
 

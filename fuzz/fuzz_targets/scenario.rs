@@ -1,4 +1,4 @@
-//! A scenario file: either it is refused, with the number of one of its lines, or the machine that it describes can exist.
+//! A scenario file: either the parser refuses it and names a line, or the machine that it describes can exist.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! Takeovers of machines whose tables are the fuzzer's: the first bytes select the machine, and each eleven bytes after them
-//! replace a word of some table.
+//! Takeovers of machines whose tables come from the fuzzer: the first bytes select the machine, and every eleven
+//! bytes after them replace a word of some table.
 //!
-//! Whatever the tables say, the takeover ends in time, keeps the capture kernel's memory to itself, writes no old memory,
-//! and says truly what became of each part.
+//! Whatever the tables say, the takeover ends in time, keeps the capture kernel's memory to itself, writes no old
+//! memory, and reports correctly what happened to each part.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A dump that the capture kernel did not finish, whatever it contains and whichever of its blocks are there: to name its missing
-//! pages a second time changes nothing, and afterwards no more pages can be read than were counted.
+//! A dump that the capture kernel did not finish, with any content and any of its blocks missing: marking its missing
+//! pages a second time changes nothing, and afterwards at most as many pages can be read as were counted.
 //!
 //! The first eight bytes say which blocks are there, by their number modulo 64; the rest is the file.
 

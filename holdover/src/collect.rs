@@ -1,4 +1,4 @@
-//! `holdover collect`: copies a dump out of its area into a file, and says how whole it is.
+//! `holdover collect`: copies a dump out of its area into a file, and says whether it is complete.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `holdover load` and `holdover unload`: have the capture kernel loaded, and removed.
+//! `holdover load` and `holdover unload`: have the running kernel load the capture kernel, or remove it.
 
 use std::path::PathBuf;
 

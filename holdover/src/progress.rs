@@ -1,4 +1,4 @@
-//! Bars that show how far long work is.
+//! Bars that show the progress of long work.
 
 use std::cell::OnceCell;
 

@@ -1,4 +1,4 @@
-//! What a command has to say, as a table for people and as JSON for programs.
+//! A command's result, as a table for people and as JSON for programs.
 
 use std::fmt::Write;
 use std::process::ExitCode;

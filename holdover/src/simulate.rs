@@ -1,4 +1,4 @@
-//! `holdover simulate`: a takeover on a software machine, drawn.
+//! `holdover simulate`: runs a takeover on a simulated machine, and draws it.
 
 use std::fs;
 use std::io::IsTerminal;

@@ -1,4 +1,4 @@
-//! Cargo, as the tasks call it: the one that runs them, with its target and its folder.
+//! Runs Cargo for the tasks: the same Cargo that runs them, with its target and its folder.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Crashes: one from boot to reset, and the matrix of those that the test runs with what each must show.
+//! Crashes: runs one from boot to reset, and lists those that the test runs, with what each must show.
 
 pub(crate) mod boot;
 pub(crate) mod crash;

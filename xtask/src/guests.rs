@@ -1,4 +1,5 @@
-//! What a guest runs: Debian's kernels from the archive, an initial RAM file system, Holdover or stock kdump to take the dump.
+//! What a guest runs: Debian's kernels from the archive, an initial RAM file system, and Holdover or stock kdump to
+//! take the dump.
 
 pub(crate) mod archive;
 mod bzimage;

@@ -1,4 +1,4 @@
-//! The machine that a guest runs on: which scenario, which QEMU, and what the bench reads and controls of it.
+//! The machine that a guest runs on: its scenario, its QEMU, and what the bench reads and controls of it.
 
 pub(crate) mod console;
 pub(crate) mod emulator;

@@ -3,11 +3,11 @@
 //! | modules | what they are for |
 //! |---|---|
 //! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` |
-//! | [`sources`] | what is claimed of the sources, and needs no guest: `walls`, `packages`, `freestanding` |
+//! | [`sources`] | checks of the sources, which need no guest: `walls`, `packages`, `freestanding` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `image` and `tool`, `stock` kdump |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
 //! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |
-//! | [`witnesses`] | what others than Holdover say of a crash, and what Holdover itself says |
+//! | [`witnesses`] | what programs other than Holdover say of a crash, and what Holdover itself says |
 //! | `cargo`, `paths`, `process`, `parallel` | what all of these use |
 
 mod cargo;

@@ -1,4 +1,4 @@
-//! Work on many things, a few at a time.
+//! Runs work on many things, a few at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};

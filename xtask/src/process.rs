@@ -1,4 +1,4 @@
-//! Other programs: run to the end with what they say in the error, or within a time limit.
+//! Runs other programs: to their end, with their output in the error, or within a time limit.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,5 +1,5 @@
-//! Checks of the sources that need no guest: the walls between the rooms, packages for others, programs without an operating
-//! system.
+//! Checks the sources without a guest: the walls between the rooms, the packages for others, and that libraries need
+//! no operating system.
 
 mod architecture;
 pub(crate) mod freestanding;

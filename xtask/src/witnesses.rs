@@ -1,4 +1,5 @@
-//! The witnesses: they examine a crash with what was not written here: QEMU's trace, the guest's memory, other people's readers.
+//! The witnesses: they examine a crash by means that this project did not write: QEMU's trace, the guest's memory,
+//! and other people's readers.
 
 mod copies;
 mod elf_core;

@@ -1,4 +1,4 @@
-//! What a disk's driver is given of its function.
+//! The access to one PCI function that the capture kernel gives to a disk driver.
 
 use arrayvec::ArrayVec;
 use machine::{Dma, Position, Range, Registers};

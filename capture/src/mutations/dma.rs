@@ -1,4 +1,4 @@
-//! The mistake in handing out memory.
+//! A deliberate mistake in the allocation of DMA memory.
 
 use machine::{Dma, DmaMemory, PAGE_SIZE, Range};
 

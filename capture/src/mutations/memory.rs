@@ -1,4 +1,4 @@
-//! The mistake in what is dumped.
+//! A deliberate mistake in the memory that is dumped.
 
 use machine::{OldMemory, PhysicalAddress, Table, Unreadable};
 use vmcore::CoreHeader;

@@ -1,4 +1,4 @@
-//! Our own copies of a unit's tables, and the harm that is done to them.
+//! Finds Holdover's own copies of a unit's tables, and damages them.
 
 use core::arch::x86_64::_mm_clflush;
 

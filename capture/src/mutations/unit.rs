@@ -1,4 +1,4 @@
-//! Mistakes at the moment when a unit's root table is swapped.
+//! Deliberate mistakes at the moment when a unit's root table is replaced.
 
 use core::time::Duration;
 

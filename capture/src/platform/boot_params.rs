@@ -1,4 +1,4 @@
-//! What the boot loader hands over: `boot_params` (Linux x86 boot protocol, "zero page") and the command line.
+//! Reads what the boot loader hands over: `boot_params` (Linux x86 boot protocol, "zero page") and the command line.
 
 use arrayvec::ArrayVec;
 use machine::{PhysicalAddress, Range};

@@ -1,4 +1,4 @@
-//! Time: the processor's time-stamp counter, and how fast it counts.
+//! The clock: reads the processor's time-stamp counter, and finds out how fast it counts.
 
 use core::arch::x86_64::{__cpuid, _rdtsc};
 use core::sync::atomic::{AtomicU64, Ordering};

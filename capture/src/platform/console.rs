@@ -1,7 +1,7 @@
 //! The serial console: a 16550 as the dead kernel left it, or set to the rate that the command line gives.
 //!
-//! Anything that can fail here fails silently: a machine without the port, or with a port that never becomes ready,
-//! must still write its dump.
+//! Every failure here is silent: a machine that has no such port, or whose port never becomes ready, must still write
+//! its dump.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU16, Ordering};

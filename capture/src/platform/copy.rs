@@ -1,7 +1,8 @@
-//! Copying memory: the C functions that compiled code calls, and a copy that survives a fault.
+//! Copies memory: the C functions that compiled code calls, and a copy that survives a fault.
 //!
-//! They move 64 bytes a turn through SSE registers rather than by `rep movsb`: that is as good on hardware with
-//! enhanced string moves and several times faster under software emulation, which does `rep` byte by byte.
+//! These functions move 64 bytes per turn through SSE registers instead of using `rep movsb`. On hardware with
+//! enhanced string moves this is as fast; under software emulation, which executes `rep` byte by byte, it is several
+//! times faster.
 
 use machine::{PhysicalAddress, Table, Unreadable};
 

@@ -1,12 +1,14 @@
 //! The first instructions: from the boot loader's jump to the first line of Rust.
 //!
-//! The boot loader (kexec's purgatory) enters at `image + 0x200` in 64-bit mode with an identity map of RAM, interrupts
-//! off, and the address of `boot_params` in RSI (Linux x86 boot protocol, "64-bit boot protocol"). The image is linked
-//! to address 0; here it is moved to where it was loaded. SSE is turned on because `core` was compiled to use it.
+//! The boot loader (kexec's purgatory) enters at `image + 0x200` in 64-bit mode with an identity map of RAM,
+//! interrupts off, and the address of `boot_params` in RSI (Linux x86 boot protocol, "64-bit boot protocol"). The
+//! image is linked to address 0; this code relocates it to the address at which it was loaded. It turns SSE on
+//! because `core` was compiled to use it.
 //!
-//! Devices of the dead kernel go on raising interrupts, which nobody will ever serve. The task priority keeps them from the
-//! processor (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Without that they would stay pending, since interrupts
-//! are off, and QEMU's emulator would look for one again and again, which takes a third of the time of a dump.
+//! Devices of the dead kernel continue to raise interrupts, which this kernel never serves. It sets the task priority
+//! so that the processor does not receive them (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Otherwise
+//! they would stay pending, since interrupts are off, and QEMU's emulator would look for one again and again, which
+//! takes a third of the time of a dump.
 
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
 

@@ -1,7 +1,8 @@
-//! Exceptions: none is expected, so each is reported and the machine reset.
+//! Handles exceptions: none is expected, so the handler reports it and resets the machine.
 //!
-//! Two are not the end. A fault while memory that may be bad is read ends that read (see `copy.rs`). A non-maskable
-//! interrupt, such as a watchdog that the dead kernel armed, is counted and ignored.
+//! There are two exceptions after which the kernel goes on. A fault while it reads memory that may be bad ends that
+//! read (see `copy.rs`). A non-maskable interrupt, such as one from a watchdog that the dead kernel armed, is counted
+//! and ignored.
 //!
 //! Every handler has a stack of its own (interrupt stack table): compiled code uses the red zone below its stack
 //! pointer, and a stack overflow leaves no other stack to report it from. Interrupts are off and stay off.

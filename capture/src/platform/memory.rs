@@ -1,4 +1,4 @@
-//! Which memory is whose: this kernel's own, and the dead kernel's.
+//! Divides memory into this kernel's own and the dead kernel's, and gives access to each.
 
 use alloc::vec::Vec;
 

@@ -1,17 +1,18 @@
-//! What the capture kernel has instead of an operating system: one processor architecture's ways to run at all.
+//! What the capture kernel has instead of an operating system. All code that depends on the processor architecture is
+//! here.
 //!
-//! Everything that knows x86-64 is here, and nearly all `unsafe`. The story in `main.rs` sees memory, a clock, registers,
-//! a console and a reset, and no instruction.
+//! This folder has everything that knows x86-64, and nearly all `unsafe` code. `main.rs` uses memory, a clock,
+//! registers, a console and a reset from here, and contains no processor instruction.
 //!
 //! | modules | what they are for |
 //! |---|---|
 //! | `boot_params` | what the boot loader hands over |
-//! | `entry`, `runtime` | from the boot loader's jump to the story, and what Rust needs without an operating system |
-//! | `paging`, `memory`, `copy` | own page tables, whose memory is whose, and reads of the dead kernel's that may fault |
-//! | `heap`, `frames` | memory for the story, and page frames for the remapping units' tables |
+//! | `entry`, `runtime` | the code from the boot loader's jump to `main.rs`, and what Rust needs without an operating system |
+//! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and reads of the dead kernel's memory that may fault |
+//! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio` | registers of devices |
-//! | `exceptions` | what happens when the processor stumbles |
-//! | `clock`, `console`, `reset` | time, a serial port, and the end |
+//! | `exceptions` | handlers of processor exceptions |
+//! | `clock`, `console`, `reset` | time, a serial port, and the restart of the machine |
 
 pub(crate) mod clock;
 pub(crate) mod console;

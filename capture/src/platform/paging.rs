@@ -1,7 +1,8 @@
-//! This kernel's own page tables: every mapping is the identity, and says what the memory is for.
+//! This kernel's own page tables: every mapping is the identity, with the permissions that the use of the memory
+//! needs.
 //!
-//! The boot loader's tables map RAM only, all of it writable. These enforce in hardware what ARCHITECTURE.md promises:
-//! the dead kernel's memory cannot be written, and nothing but this kernel's code can be executed.
+//! The boot loader's tables map only RAM, all of it writable. The tables made here enforce in hardware what
+//! ARCHITECTURE.md promises: this kernel cannot write the dead kernel's memory, and can execute only its own code.
 //! (Intel SDM volume 3, chapter 4.)
 
 use core::arch::x86_64::__cpuid;

@@ -1,4 +1,4 @@
-//! Restarting the machine by the ways there are, each with a deadline.
+//! Restarts the machine: tries every available way, each with a deadline.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;

@@ -1,4 +1,5 @@
-//! What compiled Rust needs where there is no operating system; `copy.rs` has the C functions that it calls.
+//! Supplies what compiled Rust needs without an operating system. `copy.rs` has the C functions that compiled code
+//! calls.
 
 use core::panic::PanicInfo;
 

@@ -1,4 +1,4 @@
-//! Finds a unit behind its registers.
+//! Identifies a remapping unit by its registers.
 
 use alloc::vec::Vec;
 

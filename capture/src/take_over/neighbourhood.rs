@@ -1,4 +1,5 @@
-//! What the takeover of every unit must know of the machine around: whose memory is whose, and which I/O addresses to keep free.
+//! Collects what the takeover of every unit must know of the rest of the machine: which memory belongs to whom, and
+//! which I/O addresses must stay free.
 
 use alloc::vec::Vec;
 

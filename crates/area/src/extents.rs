@@ -1,4 +1,4 @@
-//! Which blocks of the dump were written: a few sorted, disjoint extents.
+//! Records which blocks of the dump were written, as a few sorted, disjoint extents.
 
 use core::ops::Range as Blocks;
 

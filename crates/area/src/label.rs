@@ -1,7 +1,7 @@
-//! The label: says that a stretch of a disk belongs to Holdover.
+//! The label: marks a stretch of a disk as Holdover's.
 //!
-//! Two copies frame the area, one in its first block and one in its last. Each says which of the two it is, so that the
-//! tail of one area is not taken for the head of another.
+//! One copy is in the first block of the area and one in the last. Each copy says which of the two it is, so that the
+//! end of one area is not mistaken for the start of another.
 
 use core::mem::offset_of;
 

@@ -1,7 +1,7 @@
-//! The dump area: a stretch of a disk that was set aside for one dump, and what proves that a dump in it is whole.
+//! The dump area: a stretch of a disk that is reserved for one dump, with records that prove that the dump is whole.
 //!
-//! The capture kernel writes to a raw disk in a machine that has just crashed. Two things must hold whatever happens:
-//! *no byte is written that is not Holdover's to write*, and *no dump is called complete that is not*.
+//! The capture kernel writes to a raw disk in a machine that has just crashed. Two rules hold in every case: *it
+//! writes only bytes that belong to Holdover*, and *it calls a dump complete only if it is complete*.
 //!
 //! ```text
 //! offset          size

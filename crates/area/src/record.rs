@@ -1,4 +1,4 @@
-//! How the area writes a record of its own: one block that holds it whole or not at all.
+//! Writes and reads one of the area's records: a block that is written whole or not at all.
 //!
 //! | offset | size | field |
 //! |---:|---:|---|

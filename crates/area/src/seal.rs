@@ -1,4 +1,4 @@
-//! The seal: says how far a dump got, and what its bytes must add up to.
+//! The seal: records how far a dump got, and the checksum that its blocks must have.
 
 use core::mem::offset_of;
 

@@ -1,14 +1,14 @@
-//! The checksum of a dump: what its blocks add up to, in whatever order they were written.
+//! The checksum of a dump. It does not depend on the order in which the blocks were written.
 //!
-//! A dump is written as several streams at once and its first block is written again at the end, so a running checksum
-//! over the bytes in order of the file cannot be kept, and one checksum per block would grow with the dump. Instead each
-//! block contributes the XXH64 of its content *seeded with its block number*, and the contributions are added up modulo
-//! 2⁶⁴. The result does not depend on the order of writing, a block that is written again takes its old contribution out
-//! and puts the new one in, and the host gets at the same value by reading once from front to back.
+//! A dump is written as several streams at once, and its first block is written again at the end. A running checksum
+//! in the order of the file is therefore impossible, and one checksum per block would grow with the dump. Instead
+//! each block contributes the XXH64 of its content *seeded with its block number*, and the contributions are added up
+//! modulo 2⁶⁴. When a block is written again, its old contribution is subtracted and the new one is added. The host
+//! computes the same value by reading the dump once from front to back.
 //!
-//! What it has to detect is a disk that lost, tore, misdirected or changed a write: a block with other content and a
-//! block with the right content in the wrong place both contribute a value that is unrelated to the expected one, so they
-//! go unnoticed once in 2⁶⁴ times. It is no defence against somebody who wants to deceive.
+//! The checksum must detect a disk that lost, tore, misdirected or changed a write. A block with other content, and a
+//! block with the right content in the wrong place, both contribute a value that is unrelated to the expected one, so
+//! such an error goes unnoticed once in 2⁶⁴ times. The checksum is no defence against somebody who wants to deceive.
 //!
 //! XXH64 rather than CRC-32 because the capture kernel pays for it on every block: 3,700 instructions for 4096 bytes
 //! against 9,500 (plain x86-64, no carry-less multiplication), where compressing a page takes some 55,000.

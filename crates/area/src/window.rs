@@ -1,4 +1,4 @@
-//! A stretch of a device, as a device of its own: this crate reaches a disk in no other way.
+//! A stretch of a device, as a device of its own. This crate accesses disks only through it.
 
 use machine::{BlockDevice, BlockError, ByteOffset, Position, Range};
 

@@ -1,4 +1,4 @@
-//! What a dump area promises, on a disk that can lose its power, its writes and its owner.
+//! Tests the promises of a dump area on a disk that can lose its power and its writes, and can get another owner.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 

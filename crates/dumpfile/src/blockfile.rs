@@ -1,4 +1,4 @@
-//! A file, or a disk of the host, as a [`BlockDevice`]. Programs on the host reach dump areas and dumps through it.
+//! A file or a disk of the host as a [`BlockDevice`]. Programs on the host access dump areas and dumps through it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};

@@ -1,6 +1,6 @@
 //! Flattened files: dumps that went through a pipe, as `makedumpfile -F` and QEMU write them.
 //!
-//! A pipe cannot go back, so each piece of the dump says where it belongs. All numbers are big-endian:
+//! A pipe cannot seek, so each piece of the dump says where it belongs. All numbers are big-endian:
 //!
 //! ```text
 //! 4096 bytes   "makedumpfile", padded with zeros to 16 bytes; type 1; version 1; zeros
@@ -8,8 +8,8 @@
 //! last record  -1, -1
 //! ```
 //!
-//! Pieces come in any order, and a later one replaces what an earlier one said: block 0 of a dump is written again at its end.
-//! What no piece speaks of is zero.
+//! Pieces come in any order, and a later piece replaces an earlier one: the writer writes block 0 of a dump again at
+//! the end. Bytes that no piece contains are zero.
 
 use std::collections::{BinaryHeap, TryReserveError};
 use std::fs::File;

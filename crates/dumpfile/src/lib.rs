@@ -1,9 +1,11 @@
 //! Files of the host behind the traits of `machine`: crash dumps, and block devices.
 //!
-//! [`Dump`] is a dead kernel's memory and what a dump says of it. The file may be an ELF core, such as `/proc/vmcore`, or a
-//! kdump-compressed dump, flattened or not. [`BlockFile`] is a file or a disk as a block device, such as one with a dump area.
+//! [`Dump`] is a dead kernel's memory together with what the dump's headers say of it. The file may be an ELF core,
+//! such as `/proc/vmcore`, or a kdump-compressed dump, flattened or not. [`BlockFile`] is a file or a disk as a block
+//! device, for example a disk with a dump area.
 //!
-//! Files of the kernel's are read through parts of them that are mapped. The module that maps is the only one with `unsafe`.
+//! Files that the kernel provides, such as `/proc/vmcore`, are read through mapped windows. The module that maps them
+//! is the only one with `unsafe`.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A file's bytes, read in the way that is best for the file.
+//! Reads a file's bytes in the way that is fastest for that file.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};

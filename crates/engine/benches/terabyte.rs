@@ -1,4 +1,5 @@
-//! A dump of a machine of 1 TiB that is computed as it is read, onto a disk that forgets: the memory and time that it takes.
+//! Measures the memory and time that a dump of a machine of 1 TiB takes. The machine's memory is computed when it is
+//! read, and the disk discards the pages.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 

@@ -1,9 +1,9 @@
-//! The dump engine: brings a dead kernel's memory into a dump, the same way in the capture kernel and on a host.
+//! The dump engine: writes a dead kernel's memory into a dump, the same way in the capture kernel and on a host.
 //!
-//! `vmcore` knows which pages belong in a dump and nothing of files; `kdump` knows the file and nothing of kernels. This
-//! crate joins them: [`Source`] is all that is known of a dead kernel, and [`Source::begin`] writes what comes before the
-//! pages. The caller writes the pages, one after the other or on several processors, in the order that [`in_passes`] gives:
-//! what a reader needs to open the dump at all comes first.
+//! `vmcore` knows which pages belong in a dump and knows nothing of files; `kdump` knows the file and knows nothing
+//! of kernels. This crate joins them: [`Source`] has all that is known of a dead kernel, and [`Source::begin`] writes
+//! everything that precedes the pages. The caller writes the pages, one after the other or on several processors, in
+//! the order that [`in_passes`] gives: the pages without which no reader opens the dump come first.
 //!
 //! # Example
 //!

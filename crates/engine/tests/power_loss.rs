@@ -1,4 +1,4 @@
-//! A machine that is reset, or loses its power, at any moment while its dump is written.
+//! Resets the machine, or cuts its power, at any moment while it writes its dump.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 

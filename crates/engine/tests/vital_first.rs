@@ -1,4 +1,4 @@
-//! A dump that is cut short has the pages that a reader cannot do without.
+//! Checks that a truncated dump has the pages without which no reader opens it.
 
 use engine::{Begun, Source};
 use fixtures::info::UP_TO_6_2;

@@ -1,16 +1,16 @@
-//! What passes between the host and the capture kernel as text: the command line that `holdover load` composes and the capture
-//! kernel reads, and the lines of its console that programs read.
+//! The text that passes between the host and the capture kernel: the command line, which `holdover load` composes and
+//! the capture kernel reads, and the lines of the capture kernel's console that programs read.
 //!
 //! | module | what it has |
 //! |---|---|
 //! | `options` | [`Options`]: the command line |
-//! | `address` | [`AreaAddress`]: where on a disk the dump goes |
-//! | `serial` | [`SerialConsole`]: the port on which the capture kernel speaks |
-//! | `console` | [`ConsoleLine`] and [`Event`]: what it says there that programs read |
+//! | `address` | [`AreaAddress`]: the disk and the offset of the dump area |
+//! | `serial` | [`SerialConsole`]: the port of the capture kernel's console |
+//! | `console` | [`ConsoleLine`] and [`Event`]: the lines of the console that programs read |
 //! | `summary` | [`Summary`]: the counts of a takeover and a dump |
 //!
-//! Each type is written by its `Display` and read by its `parse`, and what is written is read as the same value. Both texts may
-//! come from anywhere: nothing in them makes a parser panic, and none needs memory of the heap.
+//! Each type is written by its `Display` and read by its `parse`, and `parse` returns the value that was written.
+//! Either text may come from anywhere: no input makes a parser panic, and no parser allocates.
 //!
 //! # Example
 //!

@@ -11,10 +11,10 @@
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
 //!
-//! A function takes paths and choices, changes only what its name says, prints nothing, and returns a value. What can go wrong is one
-//! enum for each module. Its text says what is missing and how to get it, and names commands and options of `holdover` where
-//! these help. Where one error is the cause of another, it is its [`source`](std::error::Error::source).
-//! Long work is shown by a [`Progress`]; `&()` shows nothing.
+//! A function takes paths and choices, changes only what its name says, prints nothing, and returns a value. Each
+//! module has one enum of errors. The text of an error says what is missing and how to get it, and names commands and
+//! options of `holdover` where these help. If one error causes another, it is the other's
+//! [`source`](std::error::Error::source). Long work reports to a [`Progress`]; `&()` ignores the reports.
 //!
 //! # Examples
 //!

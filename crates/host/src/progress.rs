@@ -1,4 +1,4 @@
-//! How far long work is.
+//! Reports the progress of long work.
 
 /// Shows how far a function of this library is. `()` shows nothing.
 pub trait Progress {

@@ -1,4 +1,5 @@
-//! Finds in `/sys` where a disk or a partition is: the whole disk, the byte at which it begins, and the PCI function behind which it is.
+//! Finds a disk or a partition in `/sys`: the whole disk, the byte at which a partition begins, and the PCI function
+//! of the disk's controller.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

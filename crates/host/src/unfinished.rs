@@ -1,4 +1,4 @@
-//! Files that get their name only when they are whole and safe on the disk.
+//! Files that get their final name only when they are complete and durable on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,4 +1,4 @@
-//! Collects dumps as a program that is not `holdover` does.
+//! Collects dumps through the library, without the program `holdover`.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
 

@@ -1,8 +1,9 @@
-//! How fast, and how small, one page after the other becomes: the codecs of this crate, and libraries that make the formats of zlib and
-//! zstd at their fastest levels.
+//! Measures how fast, and how small, codecs compress single pages: the codecs of this crate, and libraries that write
+//! zlib and zstd at their fastest levels.
 //!
-//! `cargo bench -p holdover-kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in the environment it
-//! measures the pages of that dump. Before the times it prints how much is left of the pages.
+//! `cargo bench -p holdover-kdump` measures pages made up to resemble a kernel's memory; with `KDUMP_PAGES=DUMP` in
+//! the environment it measures the pages of that dump. Before the times it prints the compression ratio of each
+//! codec.
 
 use std::hint::black_box;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Gathers bits into bytes, the first into bit 0, as zlib and zstd want them.
+//! Packs bits into bytes, starting at bit 0, as zlib and zstd require.
 
 use crate::{BLOCK, Page};
 

@@ -1,7 +1,7 @@
 //! Compresses and decompresses a single page.
 //!
-//! Each page is compressed on its own; a page that does not shrink is stored as it is. zlib, LZO and writing zstd need no operating
-//! system; snappy and reading zstd take libraries that need a host (feature `host`).
+//! Each page is compressed on its own; a page that does not shrink is stored uncompressed. zlib, LZO and the zstd
+//! encoder need no operating system; snappy and the zstd decoder use libraries that need a host (feature `host`).
 
 use alloc::boxed::Box;
 

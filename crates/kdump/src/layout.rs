@@ -1,7 +1,7 @@
-//! What stands where in the file, as the C compiler of a 64-bit little-endian machine lays it out.
+//! The structures of the file, as the C compiler of a 64-bit little-endian machine lays them out.
 //!
-//! These structures are lossless views: any bytes can be read as one, and nothing is judged here. Field names are
-//! those of makedumpfile's `diskdump_mod.h`, so that they are found again in its documentation.
+//! These structures are lossless views: any bytes can be read as one, and this module checks nothing. The names of
+//! fields are those of makedumpfile's `diskdump_mod.h`, so that readers find them in its documentation.
 
 use core::fmt;
 

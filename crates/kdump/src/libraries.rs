@@ -1,4 +1,4 @@
-//! snappy, and reading zstd: codecs by libraries that need a host.
+//! Codecs by libraries that need a host: snappy, and the zstd decoder.
 
 use alloc::boxed::Box;
 

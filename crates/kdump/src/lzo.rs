@@ -9,8 +9,9 @@
 //! | `001lllll` [0 …] `DDDDDDss DDDDDDDD` | a longer repetition, up to 16 KiB back; 0 to 3 literals follow |
 //! | `00010001 0 0` | the end |
 //!
-//! A length that does not fit continues in further bytes, each zero standing for 255. The very first literals have a form of
-//! their own. Only one library under a suitable licence compresses LZO, at 11 MB/s.
+//! A length that does not fit continues in further bytes, in which each zero stands for 255. The literals at the
+//! start of the stream have a form of their own. Only one library with a suitable licence compresses LZO, and it does
+//! so at 11 MB/s.
 
 #![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
 

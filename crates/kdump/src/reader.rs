@@ -1,8 +1,8 @@
-//! Reads a dump from any device, and believes nothing in it before it was checked.
+//! Reads a dump from any device, and checks everything in it before using it.
 //!
-//! Every number in the file is an allegation: it is compared with the size of the device, or with the page size, before
-//! it becomes an offset or a length. Hostile bytes give an error, never a panic. Memory is taken for one number per block of a
-//! bitmap that lies wholly on the device, and for notes of a sensible size.
+//! The reader compares every number of the file with the size of the device, or with the page size, before it uses
+//! the number as an offset or a length. Hostile bytes give an error, never a panic. The reader allocates memory for
+//! one number per block of a bitmap that lies wholly on the device, and for notes of a limited size.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -1,13 +1,15 @@
-//! Finds what a page repeats of itself, fast.
+//! Finds repetitions within a page, fast.
 //!
-//! Much of a kernel's memory is arrays of structures that differ in a few bytes. The search therefore tries first whether the last
-//! repetition goes on after a byte or two, and only then looks into a table of where the same six bytes were last. It builds
-//! nothing per page; compression libraries spend most of their instructions on that when the input is only 4 KiB. The table is so small
-//! that clearing it costs less than telling the entries of earlier pages apart.
+//! Much of a kernel's memory is arrays of structures that differ in a few bytes. The search therefore tries first
+//! whether the last repetition continues after a byte or two, and only then looks up in a table where the same six
+//! bytes were last seen. It builds nothing per page; compression libraries spend most of their instructions on that
+//! when the input is only 4 KiB. The table is small: clearing it costs less than telling the entries of earlier pages
+//! apart.
 //!
-//! Time goes with the number of repetitions, because each waits for the end of the one before: the processor predicts neither where
-//! one begins nor how long it is. The search therefore passes over short ones, and looks for the end of a repetition in the
-//! bytes that follow those at hand, whatever it found in these: a processor that predicted this branch does not wait.
+//! The time depends on the number of repetitions, because the search for each must wait for the end of the one
+//! before: the processor predicts neither where a repetition begins nor how long it is. The search therefore skips
+//! short repetitions. It finds the end of a repetition by a branch that leads from eight bytes to the next eight: if
+//! the processor predicts this branch, it does not wait.
 
 #![expect(clippy::inline_always, reason = "calls for each repetition would take an eighth of the time")]
 

@@ -1,4 +1,4 @@
-//! Bytes on their way to consecutive places on the device, gathered so that the disk sees large writes.
+//! Gathers bytes for consecutive places on the device, so that the disk gets large writes.
 
 use alloc::vec::Vec;
 

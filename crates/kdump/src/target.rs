@@ -1,4 +1,4 @@
-//! The device that a dump is written to, and how many of its errors are tolerated.
+//! The device that a dump is written to, with a limit on the errors that are tolerated.
 
 use machine::{BlockDevice, BlockError};
 

@@ -1,8 +1,8 @@
 //! Compresses one page as a zlib stream, fast.
 //!
 //! The stream (RFC 1950) holds a single deflate block with the fixed codes (RFC 1951, section 3.2.6). [`Repeats`]
-//! finds repetitions greedily, and nothing is built per page. `cargo bench -p holdover-kdump` shows time and size, beside those of
-//! libraries.
+//! finds repetitions greedily, and nothing is built per page. `cargo bench -p holdover-kdump` compares its time and
+//! size with those of libraries.
 
 use machine::OutOfMemory;
 

@@ -1,4 +1,4 @@
-//! In which form each codec stores a page. (`round_trip` reads them back, and damaged ones.)
+//! Checks the form in which each codec stores a page. (`round_trip` reads pages back, and damaged ones.)
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Positions, each kind a type of its own: an address of one kind is no address of another, no page frame's number, and no
-//! place on a disk.
+//! Positions. Each kind has a type of its own, so that the compiler keeps apart addresses of different kinds, page
+//! frame numbers, and places on a disk.
 //!
 //! | type | counts | of |
 //! |---|---|---|

@@ -1,7 +1,8 @@
-//! Taking memory from the heap without ever aborting for want of it.
+//! Takes memory from the heap without aborting when there is none left.
 //!
-//! `alloc`'s own functions abort, and in a capture kernel an abort is a dump that is lost. Whoever is on the way from the dead
-//! kernel to its dump takes memory by these functions, or by `try_reserve`, and decides what to do without.
+//! `alloc`'s own functions abort, and an abort in the capture kernel loses the dump. Code on the way from the dead
+//! kernel to its dump therefore takes memory by these functions, or by `try_reserve`, and decides how to go on
+//! without.
 
 use alloc::boxed::Box;
 use alloc::collections::TryReserveError;

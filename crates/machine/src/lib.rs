@@ -1,4 +1,4 @@
-//! What the library crates know of the machine they run on: a handful of small traits.
+//! What the library crates know of the machine that they run on: a handful of small traits.
 //!
 //! The capture kernel implements them over real memory and registers, the model over a simulated machine, and the
 //! host's tools over files. No crate under `crates/` touches hardware in any other way.
@@ -12,7 +12,7 @@
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
 //!
-//! [`growth`] takes memory from the heap without ever aborting.
+//! [`growth`] takes memory from the heap without aborting.
 //!
 //! # Example
 //!

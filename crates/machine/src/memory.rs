@@ -1,4 +1,5 @@
-//! The two kinds of memory: the dead kernel's, which is read, and the capture kernel's own, which hardware reads too.
+//! The two kinds of memory: the dead kernel's memory, which is only read, and the capture kernel's own page frames,
+//! which hardware reads too.
 
 use crate::{Pfn, PhysicalAddress};
 

@@ -1,4 +1,4 @@
-//! Half-open ranges, each of one kind of thing.
+//! Half-open ranges, typed by what they count.
 
 use core::fmt;
 

@@ -1,9 +1,10 @@
-//! The other functions in whose name a function's requests may come.
+//! Finds the other requester IDs under which a function's requests may arrive.
 //!
-//! A conventional bus carries no requester IDs, so a bridge to one puts its own in the place of its devices': a bridge
-//! between conventional buses its own function number, a bridge from PCI Express number 0 of the bus behind it (PCI
-//! Express to PCI bridge specification, section 2.3; VT-d specification, section 3.4.1). Requests may pass several
-//! bridges. Devices that use other numbers by mistake of their makers are not known here.
+//! A conventional bus carries no requester IDs, so a bridge to such a bus replaces the requester IDs of the devices
+//! behind it by one of its own: a bridge between conventional buses uses its own function number, a bridge from PCI
+//! Express uses number 0 of the bus behind it (PCI Express to PCI bridge specification, section 2.3; VT-d
+//! specification, section 3.4.1). Requests may pass several bridges. Devices that use wrong requester IDs because of
+//! defects are not known here.
 
 use bitfield_struct::bitfield;
 use machine::Registers;

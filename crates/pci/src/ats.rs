@@ -1,4 +1,4 @@
-//! Address Translation Services: whether a function keeps translations in a TLB of its own (10.5.1).
+//! Address Translation Services: tells whether a function caches translations in a TLB of its own (10.5.1).
 
 use bitfield_struct::bitfield;
 use machine::Registers;

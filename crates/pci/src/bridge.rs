@@ -1,4 +1,4 @@
-//! What a bridge between PCI buses forwards (7.5.1.3).
+//! The buses and addresses that a bridge between PCI buses forwards (7.5.1.3).
 
 use machine::{IoAddress, Range, Registers};
 

@@ -1,4 +1,4 @@
-//! A function that is there, by the header of its configuration space (7.5.1).
+//! A function that is present, described by the header of its configuration space (7.5.1).
 
 use bitfield_struct::bitfield;
 use machine::{IoAddress, PhysicalAddress, Range, Registers};

@@ -1,4 +1,4 @@
-//! Where configuration space is mapped into memory (7.2.2).
+//! Finds where configuration space is mapped into memory (7.2.2).
 
 use core::ops::RangeInclusive;
 

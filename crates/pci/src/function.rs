@@ -1,4 +1,4 @@
-//! Where a function is, and how people write it.
+//! The address of a PCI function, and how people write it.
 
 use core::fmt;
 use core::str::FromStr;

@@ -1,19 +1,19 @@
-//! PCI functions, found and described by reading their configuration space.
+//! Finds PCI functions, and describes them by their configuration space.
 //!
 //! | module | what it knows |
 //! |---|---|
-//! | [`function`] | where a function is, as people write it: `0000:00:1f.2` |
+//! | [`function`] | the address of a function, as people write it: `0000:00:1f.2` |
 //! | [`ecam`] | where a function's configuration space is mapped |
-//! | [`mod@scan`] | which functions there are |
-//! | [`device`] | a function that is there: its ids, class, base address registers |
+//! | [`mod@scan`] | which functions are present |
+//! | [`device`] | a present function: its ids, class, base address registers |
 //! | [`bridge`] | the buses and memory behind a bridge |
-//! | [`aliases`] | the other functions in whose name a device's requests may come |
+//! | [`aliases`] | the other requester IDs under which a device's requests may arrive |
 //! | [`capabilities`] | the lists of capabilities, standard and extended |
 //! | [`ats`], [`sriov`] | two of the extended capabilities |
 //!
-//! Configuration space is read through [`machine::Registers`] and nothing in it is trusted: each list is walked inside its
-//! bounds and ends when it goes in circles, and no value is an index before it was checked. What devices at work would
-//! notice is never done here; the one write is [`Device::enable`].
+//! This crate reads configuration space through [`machine::Registers`] and trusts nothing in it: a walk through a
+//! list stays inside its bounds and ends if the list is circular, and a value is checked before it becomes an index.
+//! The crate does nothing that disturbs devices at work; its only write is [`Device::enable`].
 //!
 //! Section numbers are of the PCI Express base specification 6.0 unless another one is named.
 //!

@@ -1,7 +1,8 @@
-//! Which functions there are.
+//! Finds the functions that are present.
 //!
-//! Every bus of a group is looked at, rather than following bridges from bus 0: that finds the buses behind further
-//! host bridges, which only ACPI's interpreted tables name, and no damaged bridge can lead it astray.
+//! The scan looks at every bus of a segment group instead of following bridges from bus 0. It therefore finds the
+//! buses behind further host bridges, which only ACPI's interpreted tables name, and a damaged bridge cannot mislead
+//! it.
 
 use alloc::vec::Vec;
 

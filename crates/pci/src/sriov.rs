@@ -1,4 +1,4 @@
-//! Single Root I/O Virtualization: which virtual functions a physical function has (9.3.3).
+//! Single Root I/O Virtualization: finds the virtual functions of a physical function (9.3.3).
 
 use bitfield_struct::bitfield;
 use machine::Registers;

@@ -1,4 +1,4 @@
-//! What a driver sees of its device, and what it may take.
+//! The access to its device that a driver gets, and the limits on what it may allocate.
 
 use core::fmt;
 use core::time::Duration;

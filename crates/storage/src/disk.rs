@@ -1,4 +1,4 @@
-//! A disk behind any controller: many requests in flight, one order, one deadline.
+//! A disk behind any controller: keeps many requests in flight, orders them, and gives each a deadline.
 
 use core::time::Duration;
 

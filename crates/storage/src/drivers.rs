@@ -1,4 +1,4 @@
-//! The one door to disk drivers: which function has a driver, and a disk made of one that has.
+//! The one door to disk drivers: tells whether a function has a driver, and makes a disk of a function that has one.
 
 use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
 use pci::{Identity, Match};

@@ -1,4 +1,4 @@
-//! Why a disk cannot be used.
+//! The reasons why a disk cannot be used.
 
 use machine::TimedOut;
 

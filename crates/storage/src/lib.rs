@@ -1,7 +1,8 @@
 //! Disk drivers that poll.
 //!
-//! The capture kernel needs to write to one disk, once, in a machine in which nothing else can be relied on. So there are
-//! no interrupts, no threads and no unbounded waits here, and a device that misbehaves costs the dump but not the kernel.
+//! The capture kernel needs to write to one disk, once, in a machine in which it can rely on nothing else. These
+//! drivers therefore use no interrupts, no threads and no unbounded waits, and a device that misbehaves costs the
+//! dump but does not stop the kernel.
 //!
 //! ```text
 //! machine::BlockDevice   what a dump is written to
@@ -13,14 +14,14 @@
 //!    virtio::Blk         one for each kind of controller
 //! ```
 //!
-//! [`open`] makes a disk of a PCI function. Which driver runs which function is said in one table, in `drivers.rs`;
-//! [`has_driver`] asks it too, for whoever only wants to know. A driver sees its device through [`DeviceAccess`]:
-//! configuration space, registers, memory to share. Where registers are mapped and what lies between the device and memory
-//! is the business of whoever opens the disk, and so is the time, of [`machine::Clock`].
+//! [`open`] makes a disk of a PCI function. One table, in `drivers.rs`, says which driver runs which function;
+//! [`has_driver`] only looks it up. A driver sees its device through [`DeviceAccess`]: configuration space,
+//! registers, and memory to share. The caller of [`open`] maps the registers, takes care of any IOMMU between the
+//! device and memory, and supplies the time as a [`machine::Clock`].
 //!
-//! A new driver is a module with a controller, a line in the table, and nothing else.
+//! A new driver is a module with a controller and a line in the table.
 //!
-//! Everything that a device says is checked before it is used as an index, a length or a size.
+//! Every value that a device supplies is checked before it is used as an index, a length or a size.
 //!
 //! # Example
 //!

@@ -1,7 +1,7 @@
-//! Fields of a device's registers, with their place, width and access: `pub(super) const STATUS: ReadWrite<u8> = …`.
+//! Fields of a device's registers, with their offset, width and access: `pub(super) const STATUS: ReadWrite<u8> = …`.
 //!
-//! A `spec` module of a driver lists them by the sections of its specification; the compiler sees to it that a field is
-//! accessed as wide as it is, and that what only the device says is not written.
+//! A `spec` module of a driver lists them by the sections of its specification. The compiler then ensures that a
+//! field is accessed with its own width, and that a read-only field is never written.
 
 use core::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! The pool of DMA buffers, and which of them a device is working on.
+//! The pool of DMA buffers. It records which of them a device is working on.
 
 use alloc::vec::Vec;
 

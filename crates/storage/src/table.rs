@@ -1,4 +1,4 @@
-//! How the table of drivers becomes an enum, a list and a choice.
+//! The macro that makes an enum, a list and a choice of the table of drivers.
 
 /// Makes of the table of drivers, a line each, what has to know them all.
 ///

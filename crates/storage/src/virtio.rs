@@ -1,4 +1,5 @@
-//! virtio devices over modern virtio-pci (Virtual I/O Device specification, version 1.2; section numbers are of that).
+//! virtio devices over modern virtio-pci (Virtual I/O Device specification, version 1.2; all section numbers are of
+//! that).
 
 mod blk;
 mod queue;

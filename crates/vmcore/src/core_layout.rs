@@ -1,11 +1,12 @@
-//! Where everything lies in an ELF core that is to hold some of a dead kernel's memory.
+//! Computes the layout of an ELF core that is to hold some of a dead kernel's memory.
 //!
 //! ```text
 //! Elf64_Ehdr │ Elf64_Phdr: notes, pieces of memory │ room for more │ notes │ pages, from a multiple of 4096 on
 //! ```
 //!
-//! Pages that are left out are in no segment: a reader who asks for one learns that it is not there. A page is stored once,
-//! also where segments overlap: the kernel image has virtual addresses besides those of the memory that it lies in.
+//! Omitted pages are in no segment, so a reader that asks for one learns that it is not there. A page is stored once
+//! even where segments overlap: the kernel image has virtual addresses of its own besides those of the memory that it
+//! lies in.
 
 use alloc::vec::Vec;
 

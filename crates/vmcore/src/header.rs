@@ -1,9 +1,9 @@
 //! The ELF core header that the kexec loader left for the capture kernel, or that a core file begins with.
 //!
-//! The loader lists in it each range of RAM of the kernel that may die (`PT_LOAD`) and each place where that kernel will
-//! leave notes (`PT_NOTE`), and passes its address as `elfcorehdr=`. Layouts: System V ABI, chapters 4 and 5; what
-//! Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`. In a core file (`/proc/vmcore`, QEMU's
-//! `dump-guest-memory`) the places are offsets in the file.
+//! The loader lists each range of RAM of the kernel that may die (`PT_LOAD`) and each place where that kernel will
+//! write notes (`PT_NOTE`), and passes the header's address as `elfcorehdr=`. Layouts: System V ABI, chapters 4 and
+//! 5; what Linux puts in: `kernel/crash_core.c`, `crash_prepare_elf64_headers`. In a core file (`/proc/vmcore`,
+//! QEMU's `dump-guest-memory`) the places are offsets in the file.
 
 use alloc::vec::Vec;
 

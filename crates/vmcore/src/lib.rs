@@ -1,7 +1,7 @@
 //! A dead kernel's memory: core header, notes, VMCOREINFO, and which pages are worth keeping.
 //!
-//! Everything is read through [`machine::OldMemory`], the same way in the capture kernel and in a host's tool, and nothing
-//! that is read is trusted: it is an allegation of a kernel that has just failed.
+//! This crate reads everything through [`machine::OldMemory`], the same way in the capture kernel and in a host's
+//! tool, and trusts nothing that it reads: it is an allegation of a kernel that has just failed.
 //!
 //! # From a header to a selection
 //!
@@ -10,11 +10,11 @@
 //!                            └── Notes ─── VmcoreInfo ─── Kernel ─── Selection   which of them to keep (the second)
 //! ```
 //!
-//! [`CoreHeader`] lists RAM and notes; [`Notes`] merges the notes and finds [`VmcoreInfo`] among them; [`Kernel`] draws
-//! from it how this kernel's virtual addresses translate and what its `struct page` looks like; [`Selection`] goes through
-//! the `struct page` of all RAM, a chunk of page frames at a time, and clears the bits of those that a dump level leaves
-//! out. [`Vital`] tells which of the pages that are kept a reader needs before all others. The memory of neither grows with
-//! the machine.
+//! [`CoreHeader`] lists RAM and notes; [`Notes`] merges the notes and finds [`VmcoreInfo`] among them; [`Kernel`]
+//! derives from it how this kernel's virtual addresses translate and how its `struct page` is laid out; [`Selection`]
+//! goes through the `struct page` of all RAM, one chunk of page frames at a time, and clears the bits of the pages
+//! that a dump level excludes. [`Vital`] tells which of the kept pages a reader needs before all others. Neither
+//! needs more memory for a larger machine.
 //!
 //! ```
 //! # use vmcore::{CoreHeader, Counts, Kernel, Level, Notes, Selection};
@@ -42,9 +42,9 @@
 //! A core file of the same content is read in the same way: [`CoreHeader`] from its beginning, [`Notes`] by their offsets, and
 //! memory through [`CoreFile`]. [`CoreLayout`] lays out a new core file that holds the pages of a selection.
 //!
-//! # How a page is judged
+//! # How a page is classified
 //!
-//! The first rule that fits decides, in this order:
+//! The first rule that matches decides, in this order:
 //!
 //! 1. a tail of a compound page goes the way of its head;
 //! 2. *free*: marked as the buddy allocator's, or as memory that a confidential guest has not accepted yet;
@@ -54,19 +54,20 @@
 //!    level keeps them;
 //! 7. all else is kept.
 //!
-//! These are makedumpfile's rules and its order, so that for each level the same pages are kept. Pages full of zeroes are
-//! found by whoever reads them: their bits stay set here.
+//! These are makedumpfile's rules in makedumpfile's order, so that both keep the same pages at each level. This crate
+//! does not look for pages full of zeros: their bits stay set, and the writer that reads the pages finds them.
 //!
-//! Everything is found through VMCOREINFO. Where it lacks a fact, or a `struct page` cannot be read, the pages are kept,
-//! and [`Kernel::unknown`] and [`Counts::unknown`] say so.
+//! Everything is found through VMCOREINFO. Where it lacks a fact, or a `struct page` cannot be read, the pages are
+//! kept, and [`Kernel::unknown`] and [`Counts::unknown`] say so.
 //!
 //! # Comparing with makedumpfile
 //!
-//! `examples/select.rs` reads an ELF core of a machine's memory, which `cargo xtask core` makes, and writes the bitmap of kept pages. The
-//! second bitmap of a dump that makedumpfile makes of the same core must be the same. There are three reasons for which a page may
-//! differ: makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of it
-//! belongs to the range; makedumpfile before 1.7.7 finds no free page of Linux 6.12, since it takes the type of a page, which
-//! is a number there, for flags; and where the memory is damaged, a free block out of line with its order is kept here.
+//! `examples/select.rs` reads an ELF core of a machine's memory, which `cargo xtask core` makes, and writes the
+//! bitmap of kept pages. It must equal the second bitmap of the dump that makedumpfile makes of the same core, with
+//! three exceptions. makedumpfile up to 1.7.5 loses the last page of a range of RAM if only part of that page belongs
+//! to the range. makedumpfile before 1.7.7 finds no free page of Linux 6.12, since it reads the type of a page, which
+//! is a number there, as flags. And where the memory is damaged, this crate keeps a free block that is not aligned to
+//! its order.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! What core headers and notes are read from.
+//! Where core headers and notes are read from: a dead kernel's memory, or a core file.
 
 use machine::{OldMemory, PhysicalAddress, Unreadable};
 

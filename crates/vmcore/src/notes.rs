@@ -1,7 +1,7 @@
 //! The notes that the dead kernel left: one set of registers per processor, and VMCOREINFO.
 //!
-//! Each processor's notes lie in a place of their own, ended by an empty note; a dump wants them in one piece, the way
-//! `/proc/vmcore` gives them (`fs/proc/vmcore.c`).
+//! Each processor's notes lie in a place of their own, ended by an empty note. In a dump they must be in one piece,
+//! as `/proc/vmcore` gives them (`fs/proc/vmcore.c`).
 
 use alloc::vec::Vec;
 

@@ -1,8 +1,8 @@
 //! `struct page`: its layout in the kernel that died, and what it says of a page.
 //!
-//! Kernels differ in where they keep the type of a page: in flags, in `_mapcount` (one bit cleared for each type up to
-//! 6.11, the top byte since), or in the second `struct page` of a compound page. Each form is known by what VMCOREINFO
-//! gives for it (`kernel/vmcore_info.c`, `include/linux/page-flags.h`).
+//! Kernels differ in where they keep the type of a page: in flags, in `_mapcount` (one bit cleared for each type up
+//! to 6.11, the top byte since), or in the second `struct page` of a compound page. VMCOREINFO's lines tell which
+//! form a kernel uses (`kernel/vmcore_info.c`, `include/linux/page-flags.h`).
 
 use machine::Pfn;
 

@@ -1,4 +1,4 @@
-//! Where the `struct page` of a page frame lies: the sections of the sparse memory model.
+//! Finds the `struct page` of a page frame by the sections of the sparse memory model.
 //!
 //! Physical memory is divided into sections (128 MiB on x86-64), each with an array of `struct page`. A two-level table,
 //! `mem_section`, holds for each section the array's address, less that of the section's first page frame, with flags

@@ -1,4 +1,4 @@
-//! Which pages a dump keeps, a chunk of page frames at a time.
+//! Selects the pages that a dump keeps, one chunk of page frames at a time.
 
 use core::ops::AddAssign;
 

@@ -1,21 +1,21 @@
 //! Which pages a reader of the dump needs before all others.
 //!
-//! A dump may end before its last page: the disk is too small, or dies. What was written until then is worth something if a
-//! debugger opens it. A debugger needs the kernel's image, its page tables, what they map (modules, stacks, areas of
-//! processors), the early allocations (the first areas of processors, `mem_section`) and the slab allocator's objects
-//! (tasks). These are a small part of a machine's memory, and lie all over it.
+//! A dump may end before its last page, because the disk is too small or fails. Such a dump is useful if a debugger
+//! opens it. A debugger needs the kernel's image, its page tables, what they map (modules, stacks, per-CPU areas),
+//! the early allocations (the first per-CPU areas, `mem_section`) and the slab allocator's objects (tasks). These are
+//! a small part of a machine's memory, and are spread all over it.
 //!
-//! Vital are therefore
+//! The vital frames are therefore
 //!
 //! - frames that the kernel's page tables map anywhere but in the direct map of all memory and in the array of
-//!   `struct page`, and the tables themselves;
-//! - frames of the slab allocator's, and *reserved* ones, which were allocated before there was any other allocator.
-//!   VMCOREINFO does not give `PG_reserved`; it is the one flag that is set of the frame of the top-level page table, which is
-//!   a part of the image;
+//! `struct page`, and the tables themselves;
+//! - frames of the slab allocator, and *reserved* ones, which were allocated before there was any other allocator.
+//! VMCOREINFO does not give `PG_reserved`; it is the one flag that is set of the frame of the top-level page table,
+//! which is a part of the image;
 //!
-//! without those of the array of `struct page`, which grows with the machine, and which is not needed to list tasks.
+//! but not those of the array of `struct page`, which grows with the machine and is not needed to list tasks.
 //!
-//! All of this decides on the order of pages only, so a wrong guess costs a complete dump nothing.
+//! This affects only the order of pages, so a wrong guess costs a complete dump nothing.
 
 use alloc::vec::Vec;
 

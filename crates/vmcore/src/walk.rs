@@ -1,7 +1,7 @@
 //! Walks the dead kernel's page tables from end to end.
 //!
-//! What the tables say is an allegation like all of its memory: a walk goes down no deeper than there are levels, and
-//! reads a limited number of tables.
+//! The content of the tables is an allegation like all of the dead kernel's memory: a walk descends at most as many
+//! levels as there are, and reads a limited number of tables.
 
 use alloc::vec::Vec;
 

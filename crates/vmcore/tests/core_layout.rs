@@ -1,4 +1,4 @@
-//! New core files: what is in them is found again where it belongs, and nothing else.
+//! New core files: a reader finds all of their content in the right place, and nothing else.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 

@@ -1,4 +1,4 @@
-//! Core headers as loaders leave them, and as they should not be.
+//! Core headers as loaders leave them, and damaged ones.
 
 use fixtures::Memory;
 use machine::Range;

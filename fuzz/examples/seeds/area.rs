@@ -1,4 +1,4 @@
-//! Areas as they are formatted and as a dump leaves them: of each label and seal the fields alone, then the dump.
+//! Areas as formatted and as a dump leaves them: first the fields of each label and seal, then the dump.
 
 use crate::Seed;
 use area::{Area, BLOCK, Completeness, DUMP_OFFSET, Label};

@@ -1,4 +1,4 @@
-//! ELF cores of one note and two ranges of memory, whole and cut off within the second.
+//! ELF cores with one note and two ranges of memory, whole and truncated within the second range.
 
 use crate::Seed;
 

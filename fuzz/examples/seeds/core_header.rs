@@ -1,7 +1,7 @@
 //! A dead kernel in two pages: core header, notes and sections in the first, tables and `struct page` in the second.
 //!
-//! The one page table speaks for all levels. Its entry 273 leads the direct mapping and its entry 468 the `vmemmap` back
-//! to itself, where entry 0 maps the first GiB.
+//! One page table serves all levels. Its entry 273 (the direct mapping) and its entry 468 (the `vmemmap`) point back
+//! to the table itself, whose entry 0 maps the first GiB.
 
 use crate::Seed;
 use fixtures::info::{FACTS, SINCE_7_1, UP_TO_6_2};

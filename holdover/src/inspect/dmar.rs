@@ -1,4 +1,4 @@
-//! What people are shown of a DMAR table.
+//! Shows a DMAR table to people.
 
 use anyhow::Result;
 use host::inspect::{DecodedDmar, ScopeView, StructureView};

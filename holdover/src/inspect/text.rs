@@ -1,4 +1,4 @@
-//! What people are shown of a dump.
+//! Shows a dump's record and its reachable memory to people.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Dumps that are made of dumps.
+//! Makes dumps of dumps.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! From power-on until the guest has loaded a capture kernel and waits for the bench.
+//! Boots the guest: from power-on until it has loaded a capture kernel and waits for the bench.
 //!
-//! Until then nothing of Holdover's capture kernel has run. Once in some hundred boots, emulated Linux stalls on the way and says
-//! nothing any more, or dies of what no processor does (a fault at an instruction that cannot have it, with flags that there are not).
-//! Such a boot is done once more, and told of.
+//! In this phase nothing of Holdover's capture kernel runs. Once in some hundred boots, emulated Linux stops making
+//! progress and prints nothing more, or dies in a way that no real processor allows (a fault at an instruction that
+//! cannot fault, with flags that do not exist). The bench repeats such a boot, and says so.
 
 use std::time::Duration;
 

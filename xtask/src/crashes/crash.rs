@@ -1,4 +1,4 @@
-//! One crash from beginning to end: boot, load Holdover, panic, watch, and keep what the witnesses need.
+//! Runs one crash from beginning to end: boots, loads Holdover, panics, watches, and keeps what the witnesses need.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Damage to the dead kernel's tables, done from outside the guest between the panic and the takeover.
+//! Damages the dead kernel's tables from outside the guest, between the panic and the takeover.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;

@@ -1,4 +1,4 @@
-//! What a crash must show, as data, and the one comparison of it with what the crash left behind.
+//! What a crash must show, as data, and the one function that compares this with what the crash left behind.
 
 use anyhow::{Context, Result, ensure};
 use handoff::Completeness;

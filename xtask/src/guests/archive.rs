@@ -1,4 +1,4 @@
-//! Debian's archive: packages are downloaded and unpacked under `target/bench`, never installed.
+//! Downloads packages from Debian's archive and unpacks them under `target/bench`. It installs none of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

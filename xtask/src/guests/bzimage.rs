@@ -1,4 +1,4 @@
-//! Wrapping a position-independent ELF program into a bzImage that kexec loads.
+//! Wraps a position-independent ELF program into a bzImage that kexec loads.
 //!
 //! A bzImage is a real-mode part, here only its header, and the program as it lies in memory, which starts with the
 //! entry points at fixed offsets (Linux: Documentation/arch/x86/boot.rst).

@@ -1,4 +1,4 @@
-//! The capture kernel: built without an operating system, wrapped into a bzImage.
+//! Builds the capture kernel without an operating system, and wraps it into a bzImage.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The guest's initial RAM file system: an archive in cpio's `newc` format, made in memory.
+//! Makes the guest's initial RAM file system in memory: an archive in cpio's `newc` format.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Debian's stock kernels, as the bench keeps them: downloaded and unpacked, never installed.
+//! Debian's stock kernels: the bench downloads and unpacks them, and installs none of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Where Debian's archive is, as this machine's apt is set up for it: mirrors, keys and, through apt itself, proxies.
+//! Finds Debian's archive in the configuration of this machine's apt: mirrors, keys and, through apt itself, proxies.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,6 +1,7 @@
-//! Stock kdump: Debian's own kernel as crash kernel, with a first user space that holds nothing but what writes the dump.
+//! Stock kdump: Debian's own kernel as crash kernel, with an initial RAM file system that holds only what writes the
+//! dump.
 //!
-//! What distributions load takes longer: their initial RAM file systems hold a whole init system and many drivers.
+//! The initial RAM file systems that distributions load take longer: they hold a whole init system and many drivers.
 
 use std::fs;
 use std::path::Path;

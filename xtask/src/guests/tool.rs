@@ -1,4 +1,4 @@
-//! Holdover's own command line: built to run in the guest too, where there are no libraries.
+//! Builds Holdover's own command line so that it also runs in the guest, which has no libraries.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The guest's serial console: every line with the host's time at which it was complete.
+//! The guest's serial console. Each line has the host's time at which it was complete.
 
 use std::fmt;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Which QEMU is the machine: the installed one, or a newer one that was only unpacked.
+//! Chooses the QEMU that runs the machine: the installed one, or a newer one that the bench has only unpacked.
 
 use std::fs;
 use std::path::PathBuf;

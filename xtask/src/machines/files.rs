@@ -1,4 +1,4 @@
-//! The files of one run: what a person may want to look at afterwards, and what is too large to keep.
+//! The files of one run: those that a person may want to read afterwards, and those that are too large to keep.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

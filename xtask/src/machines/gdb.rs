@@ -1,7 +1,7 @@
 //! A small client of QEMU's debugger stub: stops the machine at an address and lets it go on.
 //!
-//! The remote serial protocol: a packet is `$data#checksum`, and each is answered by `+` from the side that got it
-//! (GDB manual, "Remote Protocol", section "Overview").
+//! The remote serial protocol: a packet is `$data#checksum`, and the side that receives it answers each with `+` (GDB
+//! manual, "Remote Protocol", section "Overview").
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

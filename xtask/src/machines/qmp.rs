@@ -1,4 +1,5 @@
-//! QEMU's machine protocol, as far as the bench needs it: to take memory from the guest, and to learn why the machine ended.
+//! QEMU's machine protocol, as far as the bench needs it: to withdraw memory from the guest, and to learn why the
+//! machine ended.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

@@ -1,4 +1,4 @@
-//! The crash reservation: the memory that is Holdover's, in one piece or, with `crashkernel=…,high`, in two.
+//! The crash reservation: the memory reserved for Holdover, in one piece or, with `crashkernel=…,high`, in two.
 
 use anyhow::{Result, ensure};
 use machine::Range;

@@ -1,4 +1,4 @@
-//! What is varied from run to run: which kernel crashes on which machine, and how Holdover was loaded.
+//! What varies from run to run: which kernel crashes on which machine, and how Holdover was loaded.
 
 pub(crate) mod device;
 pub(crate) mod mutation;

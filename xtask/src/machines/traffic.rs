@@ -1,4 +1,4 @@
-//! The other end of the guest's network cable: sends frames for ever, so that the card has something to store.
+//! The other end of the guest's network cable: sends frames without end, so that the card has something to store.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;

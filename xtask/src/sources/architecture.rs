@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md claims of the rooms: its table, and the sentence below it that says which of them are special.
+//! Reads what ARCHITECTURE.md claims of the rooms: its table, and the sentence below it that names the special ones.
 
 use std::collections::BTreeSet;
 

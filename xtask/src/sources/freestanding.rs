@@ -1,7 +1,7 @@
 //! A program without an operating system, into which every library that claims `no_std` is linked whole.
 //!
-//! Such a library that used `std`, itself or through another crate, would bring a second panic handler, which the compiler
-//! refuses; one that called a C library would leave names undefined, which the linker refuses.
+//! If such a library used `std`, itself or through another crate, it would bring a second panic handler, which the
+//! compiler refuses. If it called a C library, it would leave names undefined, which the linker refuses.
 
 use std::fmt::Write;
 use std::fs;

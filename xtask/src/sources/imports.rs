@@ -1,4 +1,5 @@
-//! What a crate's sources say outside of tests: which names they begin paths with, and the attributes of the crate itself.
+//! Reads from a crate's sources, outside of tests, the names with which paths begin, and the attributes of the crate
+//! itself.
 
 use std::collections::BTreeSet;
 use std::fs;

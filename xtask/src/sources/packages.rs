@@ -1,4 +1,4 @@
-//! Packages for others: each library that does without an operating system can be published as it is.
+//! Packages for others: checks that each library without an operating system can be published as it is.
 
 use std::path::Path;
 

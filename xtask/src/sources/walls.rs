@@ -1,4 +1,5 @@
-//! The walls between the rooms: what ARCHITECTURE.md claims of each crate must be what its manifest and its sources say.
+//! The walls between the rooms: checks that each crate's manifest and sources agree with what ARCHITECTURE.md claims
+//! of it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,14 +1,15 @@
-//! `cargo xtask bench-dump`: how fast `holdover makedump` makes a dump of an ELF core, and makedumpfile of the same.
+//! `cargo xtask bench-dump`: measures how fast `holdover makedump` and makedumpfile make a dump of the same ELF core.
 //!
-//! Contenders take turns on one core, and their dumps must keep the same pages. What is measured is the time from a
-//! program's start until its dump is safe: makedumpfile leaves that to whoever wants it. Dumps go to memory if there is enough, so
-//! that no disk is measured. Such files are of pages of 4 KiB, for each of which Linux takes as long as a compressor; a folder can be
-//! named in which it is otherwise.
+//! Contenders take turns on one core, and their dumps must keep the same pages. The bench measures the time from a
+//! program's start until its dump is durable; makedumpfile itself does not wait for that. Dumps go to memory if there
+//! is enough, so that the disk does not count. Linux takes as long for the 4 KiB pages of such files as a compressor
+//! does; an option names a folder on a file system with larger pages.
 //!
-//! Two processors of a virtual machine are seldom equally fast, for their host has other work. So what one thread does is measured on
-//! each, and its speed is the mean of both: else two threads would be compared with the faster one or the slower one, by chance. What two
-//! threads could do at best is told by two programs with one thread each, at the same time. And how fast they would be if processors
-//! did not change their speed from dump to dump, by the time in which they computed.
+//! Two processors of a virtual machine are seldom equally fast, because their host has other work. So the bench
+//! measures one thread on each processor, and takes the mean of both speeds: otherwise two threads would be compared
+//! with the faster or the slower processor, by chance. Two programs with one thread each, run at the same time, tell
+//! the most that two threads could gain. The processors' computing time tells how fast the contenders would be if
+//! processors did not change their speed from dump to dump.
 
 mod contender;
 mod gain;

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: what a host needs of Holdover.
+//! `cargo xtask build`: builds what a host needs of Holdover.
 
 use anyhow::Result;
 use clap::Args;

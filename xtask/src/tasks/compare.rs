@@ -1,8 +1,9 @@
-//! `cargo xtask compare`: how long after the panic the dump is finished, with Holdover and with stock kdump at its best.
+//! `cargo xtask compare`: measures how long after the panic the dump is finished, with Holdover and with stock kdump
+//! at its best.
 //!
-//! The same Linux dies on the same machine each time, with the same programs running and the same files in its memory. Only
-//! what was loaded to take over differs, and the crash reservation that it needs. Runs take turns, one guest at a time,
-//! observed by nothing but the console: what is measured is the host's time of its lines.
+//! The same Linux dies on the same machine each time, with the same programs running and the same files in its
+//! memory. Only the kernel that was loaded to take over differs, and the crash reservation that it needs. Runs take
+//! turns, one guest at a time. The bench observes only the console, and takes the host's time of each line.
 
 mod contender;
 mod dump;

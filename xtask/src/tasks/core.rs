@@ -1,4 +1,4 @@
-//! `cargo xtask core`: a dead kernel's memory as a file, to measure and to compare with.
+//! `cargo xtask core`: saves a dead kernel's memory as a file, for measurements and comparisons.
 
 use std::fs;
 use std::path::PathBuf;

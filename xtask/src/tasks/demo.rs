@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the whole job, shown to a person: from a panic to a dump that others can read.
+//! `cargo xtask demo`: shows a person the whole job, from a panic to a dump that other programs read.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

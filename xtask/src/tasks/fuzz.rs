@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: coverage-guided fuzzing of everything that reads what others wrote, for a bounded time.
+//! `cargo xtask fuzz`: runs coverage-guided fuzzing, for a bounded time, on all code that reads untrusted input.
 //!
-//! The targets are those of `fuzz/`, laid out so that `cargo fuzz` knows them too. Here they are built by the stable
-//! toolchain: LLVM's coverage instrumentation needs no other, and none of the code that they reach is unsafe, so that nothing would be won
-//! by an address sanitizer.
+//! The targets are those of `fuzz/`, laid out so that `cargo fuzz` knows them too. This task builds them with the
+//! stable toolchain: LLVM's coverage instrumentation needs no other, and none of the code that they reach is unsafe,
+//! so an address sanitizer would find nothing more.
 
 use std::ffi::OsString;
 use std::fs;

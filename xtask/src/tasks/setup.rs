@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: everything that the bench needs and the repository does not have.
+//! `cargo xtask setup`: prepares everything that the bench needs and the repository does not have.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Many measurements in three numbers.
+//! Summarizes many measurements in three numbers.
 
 use std::fmt;
 

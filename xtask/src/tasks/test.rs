@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold, from formatting to the crashes of the matrix.
+//! `cargo xtask test`: checks everything that must hold, from formatting to the crashes of the matrix.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! The tables that Holdover left in its memory, compared with the dead kernel's: mapping by mapping, not just where devices
-//! happened to go.
+//! Compares the tables that Holdover left in its memory with the dead kernel's: every mapping, and not only those
+//! that devices happened to use.
 
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
-//! A file of guest memory as the ELF core that `/proc/vmcore` would have shown, for tools that read such a core.
+//! Makes a file of guest memory into the ELF core that `/proc/vmcore` would have shown, for tools that read such a
+//! core.
 //!
-//! The dead kernel has prepared its headers in the crash reservation. Notes and segments name physical addresses there; in
-//! the core, all of memory stands behind the headers, and each address is moved by that distance.
+//! The dead kernel prepared the core's headers in the crash reservation. Notes and segments name physical addresses
+//! there; in the core, all of memory follows the headers, so each address is moved by that distance.
 
 use std::collections::BTreeSet;
 use std::fs::File;

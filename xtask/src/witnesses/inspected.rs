@@ -1,6 +1,7 @@
-//! What `holdover inspect` reads from the dump, compared with what the bench's own walker reads from the guest's memory.
+//! Compares what `holdover inspect` reads from the dump with what the bench's own walker reads from the guest's
+//! memory.
 //!
-//! Both ways: what is there must be told, and what is told must be there.
+//! The comparison goes both ways: inspect must report everything that is there, and nothing else.
 
 mod said;
 

@@ -1,4 +1,5 @@
-//! The second witness: the guest's memory as a file. The dump must equal it, and old memory must have been left alone.
+//! The second witness: the guest's memory as a file. The dump must equal it, and the takeover must not have changed
+//! old memory.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! The programs that people open dumps with: those of this machine, and newer ones for kernels that these do not know.
+//! The programs that people open dumps with: those installed on this machine, and newer ones for kernels that these
+//! do not know.
 
 use std::fs;
 use std::path::{Path, PathBuf};

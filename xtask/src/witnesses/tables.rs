@@ -1,8 +1,8 @@
-//! What the dead kernel's tables say, and those that Holdover put in their place, walked by a reader of its own: nothing
-//! here is shared with the code under test.
+//! Walks the dead kernel's tables, and those that Holdover put in their place, with a reader of its own, which shares
+//! nothing with the code under test.
 //!
-//! Both modes of the Intel VT-d specification (revision 4.1), section 9 "Translation Structure Formats": `function` finds out
-//! how a function's requests are translated, `stage` walks page tables, `run` compares what they say.
+//! Both modes of the Intel VT-d specification (revision 4.1), section 9 "Translation Structure Formats": `function`
+//! finds out how a function's requests are translated, `stage` walks page tables, `run` compares the mappings.
 
 mod function;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Which pages of old memory may change while Holdover runs: those into which devices write, and the unit itself.
+//! Lists the pages of old memory that may change while Holdover runs: those into which devices write, and those that
+//! the unit itself writes.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Parts of files, mapped for reading: the only module for the host with `unsafe`.
+//! Maps parts of files for reading. Of the modules for the host, only this one has `unsafe`.
 
 use std::ffi::c_void;
 use std::fs::File;

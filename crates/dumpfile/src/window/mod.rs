@@ -1,4 +1,4 @@
-//! Reads a file through windows: parts of it that are mapped, one after the other.
+//! Reads a file through windows: maps one part of it after the other.
 //!
 //! When a program reads `/proc/vmcore` by read(2), Linux maps each page of the old kernel's memory, copies it, and unmaps it again.
 //! A window is mapped once for all of its pages. Files on disks are read by read(2), which is as fast (BENCHMARKS.md) and returns

@@ -1,4 +1,4 @@
-//! What memory the engine needs does not depend on how much memory the dead machine had.
+//! Checks that the engine's need of memory does not grow with the memory of the dead machine.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 

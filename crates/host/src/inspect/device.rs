@@ -1,4 +1,4 @@
-//! Devices as people name them.
+//! Names devices in the form that people use.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! The record and the memory in a dump.
+//! Reads the record and the memory from a dump.
 
 use std::path::{Path, PathBuf};
 

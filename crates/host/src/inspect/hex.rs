@@ -1,4 +1,4 @@
-//! Addresses as people and programs read them: in hexadecimal. JSON has no numbers of 64 bits that all readers keep exact.
+//! Formats addresses in hexadecimal, for people and programs. JSON readers do not all keep numbers of 64 bits exact.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,15 +1,15 @@
 //! Shows what the capture kernel found and did, and which memory devices could reach when the kernel died.
 //!
-//! The first is the record in the dump's notes. The second is walked anew in the dead kernel's own tables, as they lie in
-//! the dump.
+//! The record in the dump's notes says what the capture kernel found and did. To find the reachable memory, this
+//! module walks the dead kernel's own tables again, which are in the dump.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `dump` | the record and the memory in a dump |
-//! | `survey` | the walk, and what of it is kept |
-//! | `view`, `recorded`, `reached` | what is shown, as values that [`serde`] writes |
-//! | `registers` | what the bits of registers mean |
-//! | `dmar` | the firmware's table of remapping units |
+//! | `dump` | reads the record and the memory from a dump |
+//! | `survey` | walks a unit's tables, and keeps a bounded part of what it finds |
+//! | `view`, `recorded`, `reached` | the values that are shown, in the form that [`serde`] writes |
+//! | `registers` | the meaning of the bits of registers |
+//! | `dmar` | decodes the firmware's table of remapping units |
 
 mod device;
 mod dmar;

@@ -1,4 +1,4 @@
-//! What devices could reach, as it is shown.
+//! The memory that devices could reach, in the form in which it is shown.
 
 use machine::PAGE_SHIFT;
 use reach::{Binding, Obstacle, Piece, Route, Subject, Target};

@@ -1,4 +1,4 @@
-//! What the record says of a unit that was taken over, as it is shown.
+//! What the record says of a unit that was taken over, in the form in which it is shown.
 
 use record::{Context, Domain, Entry, Hazard, Queue, Takeover};
 use serde::Serialize;

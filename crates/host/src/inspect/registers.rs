@@ -1,4 +1,4 @@
-//! What the bits of a unit's registers mean, in the specification's short names (VT-d 11.4).
+//! Names the bits of a unit's registers by the specification's short names (VT-d 11.4).
 
 use vtd::capability::{Capability, ExtendedCapability, Version};
 use vtd::control::{GlobalStatus, InterruptTableAddress, ProtectedMemory, RootTableAddress, TableMode};

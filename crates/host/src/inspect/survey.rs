@@ -1,4 +1,4 @@
-//! The walk through a unit's tables, and what of it is kept.
+//! Walks a unit's tables, and keeps a bounded part of what it finds.
 
 use std::collections::BTreeMap;
 

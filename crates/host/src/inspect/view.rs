@@ -1,4 +1,4 @@
-//! What is shown of a dump, as values that are written as JSON as they are.
+//! The values that are shown of a dump. JSON contains exactly these.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Room for pages where the host copies them fastest.
+//! Buffers for pages, aligned so that the host copies them fastest.
 
 use kdump::{BLOCK, Page};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

@@ -1,7 +1,7 @@
-//! Threads that begin on a processor of their own.
+//! Starts each thread on a processor of its own.
 //!
-//! Linux sometimes lets a new thread wait on the processor of the thread that made it, and moves it milliseconds later. On the
-//! virtual machine of the benchmarks this happens more often than not.
+//! Linux sometimes starts a new thread on the processor of the thread that created it, where it waits, and moves it
+//! only milliseconds later. On the virtual machine of the benchmarks this happens more often than not.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 

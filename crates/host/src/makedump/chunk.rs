@@ -1,8 +1,8 @@
-//! Pieces of the file. Each thread fills a piece of its own, in which the data of one page follows that of another.
+//! Pieces of the dump's file. Each thread fills a piece of its own with the data of one page after another.
 //!
-//! Linux is fastest at few large writes that begin where its own pages begin. On file systems that keep files in large pages, such
-//! writes take less than half the time of one write for each page of the dump. So a thread writes a piece when it is full, and a job
-//! ends when the last piece that has data of it is written.
+//! Linux is fastest when it gets few large writes that begin at the boundaries of its own pages. On file systems that
+//! keep files in large pages, such writes take less than half the time of one write for each page of the dump. So a
+//! thread writes a piece when it is full, and a job is done when the last piece with data of that job is written.
 
 use kdump::{BLOCK, Content, PagePlace, Room, WriteError};
 use machine::{ByteOffset, Range};

@@ -1,6 +1,6 @@
-//! A dump in the form of an ELF core: like `/proc/vmcore`, with the pages that were chosen.
+//! Makes a dump in the form of an ELF core: like `/proc/vmcore`, with only the pages that were chosen.
 //!
-//! Pages full of zeros become holes in the file. The header is written last: until then it is no core.
+//! Pages full of zeros become holes in the file. The header is written last, so an unfinished file is not a core.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! A file that grows roughly from its beginning to its end. Linux writes it to the disk meanwhile: if it began at the end, waiting for
-//! the disk would take as long again as making the dump.
+//! A file that grows roughly from its beginning to its end, so that Linux can write it to the disk in the meantime.
+//! If Linux began only at the end, waiting for the disk would take as long again as making the dump.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Batches that a thread works on.
+//! A job: the batches that one thread works on.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kdump::WriteError;

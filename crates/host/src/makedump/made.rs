@@ -1,4 +1,4 @@
-//! What is said of the dump that was made.
+//! The summary of the dump that was made.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `elf` | writes the dump as an ELF core |
 //! | `pipeline`, `worker`, `batch`, `job` | bring pages from memory into a kdump-compressed dump, on all processors |
-//! | `chunk`, `output`, `growing` | the file, as the pipeline writes it |
-//! | `aligned`, `aside` | what makes copying and starting threads fast |
-//! | `made` | what is said of the dump that was made |
+//! | `chunk`, `output`, `growing` | the dump's file, as the pipeline writes it |
+//! | `aligned`, `aside` | make copying and starting threads fast |
+//! | `made` | the summary of the dump that was made |
 
 mod aligned;
 mod aside;

@@ -1,9 +1,10 @@
-//! Pages on their way from memory to the dump, on one or on several processors.
+//! Brings pages from memory to the dump, on one or on several processors.
 //!
-//! The calling thread takes batches of pages and hands them out. It gets them back in the same order, and notes where their pages are.
-//! Workers read and compress pages, each into pieces of the file of its own. So the data lies in another order with each run; no
-//! reader minds, because descriptors say where it is. While the first batch of the line is not done, the calling thread does
-//! a worker's work: there are as many threads as processors, and none waits while there is work.
+//! The calling thread takes batches of pages and hands them to workers. It gets them back in the same order, and
+//! notes where their pages are in the file. Workers read and compress pages, each into its own pieces of the file.
+//! The order of the data therefore differs from run to run; readers find the data by the descriptors. While the first
+//! batch of the queue is not done, the calling thread does a worker's work: there are as many threads as processors,
+//! and no thread waits while there is work.
 
 use std::collections::VecDeque;
 use std::num::NonZero;

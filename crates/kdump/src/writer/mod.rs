@@ -2,13 +2,14 @@
 //!
 //! # A dump that was cut short
 //!
-//! The header says *incomplete* until [`Pages::finish`]. [`Pages::abandon`] leaves it so and fills the descriptors of all
-//! pages that were not written with zeros. An offset of zero means "this page is missing" to the readers: `crash` warns
-//! at its start that the dump is incomplete and reports such a page when it is asked for it (or takes it for zeros with
-//! `--zero_excluded`); libkdumpfile, and `drgn` with it, refuses it as a page of length 0; makedumpfile takes it for a
-//! page without content. All read the other pages as usual. What opens at all depends on which pages those are:
-//! the kernel's image, its page tables and the processors' own areas must be among them, which is why there is a pass for
-//! them before all others. A page of a complete dump whose memory could not be read is left in the same way.
+//! The header says *incomplete* until [`Pages::finish`]. [`Pages::abandon`] leaves it so and fills the descriptors of
+//! all pages that were not written with zeros. Readers take an offset of zero for "this page is missing": `crash`
+//! warns at its start that the dump is incomplete and reports such a page when a user asks for it (or reads it as
+//! zeros with `--zero_excluded`); libkdumpfile, and `drgn` with it, refuses it as a page of length 0; makedumpfile
+//! treats it as a page without content. All of them read the other pages as usual. A reader opens the dump only if
+//! certain pages are there: the kernel's image, its page tables and the per-CPU areas. The engine therefore writes
+//! these in a pass before all others. A page of a complete dump whose memory could not be read gets the same
+//! descriptor.
 
 mod bitmaps;
 mod headers;

@@ -1,4 +1,4 @@
-//! Where the data of a page is, if the caller and not [`Pages`](super::Pages) writes it to the file.
+//! The place of a page's data in the file, when the caller and not [`Pages`](super::Pages) writes the data.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! What became of the pages of a dump.
+//! Counts what happened to the pages of a dump.
 
 use super::WriteError;
 

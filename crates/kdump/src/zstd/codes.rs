@@ -1,4 +1,4 @@
-//! Codes for sequences, ready for use.
+//! The precomputed codes for sequences.
 
 use super::fse::Code;
 

@@ -1,8 +1,9 @@
 //! Compresses one page as a zstd frame, fast.
 //!
-//! The frame (RFC 8878; all section numbers are of that) has a single block: first the literals, uncompressed, then the
-//! sequences, each of which says how many literals come next and which repetition follows them. Sequences need three codes. Libraries
-//! spend half of their time on making these codes for each page; this encoder chooses between two sets that were made once.
+//! The frame (RFC 8878; all section numbers are of that) has a single block: first the literals, uncompressed, then
+//! the sequences. Each sequence says how many literals come next and which repetition follows them. Sequences need
+//! three codes. Libraries spend half of their time on making these codes for each page; this encoder chooses between
+//! two precomputed sets.
 
 mod codes;
 mod fse;

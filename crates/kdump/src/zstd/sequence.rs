@@ -1,4 +1,4 @@
-//! Some literals and the repetition behind them, in the format's numbers.
+//! A sequence: some literals and the repetition after them, in the format's numbers.
 
 use crate::bits::Bits;
 use crate::repeats::Repeat;

@@ -1,4 +1,4 @@
-//! What the writer wrote, the reader reads; what happens when it was cut short; what lies where.
+//! Reads back what the writer wrote, complete or cut short, and checks where everything lies in the file.
 
 mod disk;
 mod passes;

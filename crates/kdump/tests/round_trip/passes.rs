@@ -1,4 +1,4 @@
-//! Dumps in two passes: what was wanted first is there first, and in the end everything is.
+//! Dumps in two passes: the wanted pages are written first, and in the end all pages are there.
 
 use kdump::{Bitmap, Codec, PagePlace, Reader, WriteError};
 use machine::Range;

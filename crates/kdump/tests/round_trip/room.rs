@@ -1,4 +1,4 @@
-//! Dumps of which others than the writer bring the data.
+//! Dumps whose page data is written by the caller instead of the writer.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
 

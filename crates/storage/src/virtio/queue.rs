@@ -1,7 +1,7 @@
 //! A split virtqueue whose requests are chains of three descriptors (section 2.7).
 //!
-//! Slot `n` owns descriptors `3n`, `3n + 1` and `3n + 2`, so nothing has to be allocated, and the one number that the
-//! device hands back, the first descriptor of a chain, says which slot it is.
+//! Slot `n` owns descriptors `3n`, `3n + 1` and `3n + 2`, so the driver allocates no descriptors, and the one number
+//! that the device returns, the first descriptor of a chain, identifies the slot.
 
 use machine::{Dma, DmaMemory, IoAddress};
 

@@ -1,4 +1,4 @@
-//! How a virtio device is found and brought up over PCI (section 4.1).
+//! Finds a virtio device over PCI and initializes it (section 4.1).
 
 use core::time::Duration;
 

@@ -1,9 +1,9 @@
 //! A virtio disk in software, and the machine around it.
 //!
-//! The device and the driver each have their own view of shared memory, as on a machine without coherence or order: bulk
-//! copies of one side reach the other only at the driver's fence, while ring indices get there at once. So a
-//! fence that is missing, a wrong address or a doorbell that was not rung makes a test fail. The device gets to work
-//! whenever the clock is asked, does one request at a time, and picks it at random.
+//! The device and the driver each have their own view of shared memory, as on a machine without coherence or order:
+//! bulk copies of one side reach the other only at the driver's fence, while ring indices arrive at once. A missing
+//! fence, a wrong address or a forgotten doorbell therefore makes a test fail. The device works whenever the driver
+//! reads the clock, does one request at a time, and picks it at random.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The PCI functions of the bench machine, and the source-ids with which they ask the remapping unit.
+//! The PCI functions of the bench machine, and the source-ids of their requests to the remapping unit.
 
 use clap::ValueEnum;
 use serde::Serialize;

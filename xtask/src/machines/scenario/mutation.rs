@@ -1,4 +1,4 @@
-//! Mistakes that Holdover is told to make, so that one sees each witness object.
+//! The mistakes that Holdover makes on request, so that each witness is seen to object.
 
 use clap::ValueEnum;
 use serde::Serialize;

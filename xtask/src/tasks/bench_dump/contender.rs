@@ -1,4 +1,4 @@
-//! Who makes a dump, and how.
+//! The programs that make a dump, with their options.
 
 use std::fmt;
 use std::path::Path;

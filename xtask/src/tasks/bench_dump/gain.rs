@@ -1,4 +1,5 @@
-//! What users gain: how many times as fast dumps are made as by makedumpfile, and by two threads as by one.
+//! The gain for users: how many times faster than makedumpfile dumps are made, and how many times faster with two
+//! threads than with one.
 
 use std::fmt;
 

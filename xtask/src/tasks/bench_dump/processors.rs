@@ -1,5 +1,5 @@
-//! Keeps programs to some processors: a thread that keeps to them starts the program, which inherits that. And tells how long
-//! processors worked.
+//! Restricts programs to some processors: a restricted thread starts the program, which inherits the restriction.
+//! Also measures how long processors worked.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who is compared: what is loaded to take over after the panic, and by which lines one sees how far it is.
+//! The contenders: what each loads to take over after the panic, and the lines that show its progress.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What lies on the disk afterwards: it must be a dump that others read, and it is counted.
+//! Checks and counts the dump on the disk afterwards: other readers must be able to read it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,4 @@
-//! One crash: the same Linux for every contender, told to load this one.
+//! Runs one crash: the same Linux for every contender, told which contender to load.
 
 use std::fmt;
 use std::fs::{self, File};

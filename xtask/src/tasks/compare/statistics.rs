@@ -1,4 +1,4 @@
-//! Many runs in few numbers.
+//! Summarizes many runs in a few numbers.
 
 use serde::Serialize;
 

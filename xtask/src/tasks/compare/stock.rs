@@ -1,5 +1,5 @@
-//! The contenders that are stock kdump: the dump goes straight to the raw disk, or to a file system where the program wants
-//! a file.
+//! The contenders that are stock kdump: the dump goes straight to the raw disk, or to a file system if the program
+//! needs a file.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! The results as a person wants to see them.
+//! Prints the results as a table for people.
 
 use std::fmt;
 

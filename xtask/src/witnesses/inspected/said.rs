@@ -1,4 +1,4 @@
-//! What `holdover inspect --json` prints, as far as it is compared.
+//! The output of `holdover inspect --json`, as far as it is compared.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What readers return of a dump's pages, compared with the machine's memory.
+//! Compares the pages that readers return of a dump with the machine's memory.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Which pages belong in a dump: makedumpfile decides.
+//! Checks which pages are in a dump: makedumpfile decides which belong there.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Dumps that `holdover makedump` made of the real `/proc/vmcore`, in a stock crash kernel: they must be what makedumpfile made
-//! of it there, and what was in memory.
+//! Checks dumps that `holdover makedump` made of the real `/proc/vmcore`, in a stock crash kernel: they must equal
+//! the dump that makedumpfile made there, and the machine's memory.
 
 use anyhow::Result;
 

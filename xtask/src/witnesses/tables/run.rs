@@ -1,4 +1,4 @@
-//! Mappings in runs: whatever the sizes of the pages, neighbours that lead to neighbours are one.
+//! Merges mappings into runs: neighbouring pages, of any size, that lead to neighbouring memory are one run.
 
 /// I/O addresses that lead to consecutive physical addresses, with the same rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Page tables of either format, from their top to the pages they map.
+//! Walks page tables of either format, from the top to the mapped pages.
 
 use super::run::{Run, Runs};
 use super::{ADDRESS, PRESENT, READ, Tables, WRITE};

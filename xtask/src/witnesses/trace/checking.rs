@@ -1,4 +1,4 @@
-//! What a trace says of a takeover: faults, translations that changed, and who was at work.
+//! Checks a trace of a takeover: faults, translations that changed, and which devices were at work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};

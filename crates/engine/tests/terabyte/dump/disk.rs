@@ -1,4 +1,4 @@
-//! A disk without end that remembers headers, bitmaps and descriptors, and forgets the pages' data.
+//! An unlimited disk that stores headers, bitmaps and descriptors, and discards the pages' data.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

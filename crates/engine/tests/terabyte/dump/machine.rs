@@ -1,8 +1,8 @@
-//! A dead machine as large as is wanted, computed when it is read.
+//! A dead machine of any size, whose memory is computed when it is read.
 //!
-//! Linux 6.1 with four levels of tables. Of 64 blocks of 4 MiB one is page cache in single pages, eight are huge pages of
-//! processes, and the others free; one of 1024 is the kernel's. Page tables, the table of sections and the array of `struct page`
-//! are where VMCOREINFO says, so nothing knows that this is no real memory.
+//! Linux 6.1 with four levels of tables. Of 64 blocks of 4 MiB, one is page cache in single pages, eight are huge
+//! pages of processes, and the others are free; one block in 1024 is the kernel's. Page tables, the table of sections
+//! and the array of `struct page` are where VMCOREINFO says, so the engine cannot tell this memory from real memory.
 
 use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
 

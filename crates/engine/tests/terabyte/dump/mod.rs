@@ -1,4 +1,4 @@
-//! Dumps a machine of any size, and says what memory and time it took.
+//! Dumps a machine of any size, and measures the memory and time that this takes.
 
 mod disk;
 mod machine;
