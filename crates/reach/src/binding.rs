@@ -1,4 +1,4 @@
-//! Bindings: the domain and the route that an entry gives to a requester.
+//! Bindings: the domain and the route that a context or PASID entry gives to a requester.
 
 use machine::PhysicalAddress;
 use vtd::context::{ContextEntry, ScalableContextEntry, TranslationType};
@@ -8,18 +8,19 @@ use vtd::pasid::{PasidEntry, PasidTranslationType};
 use crate::stage::Root;
 use crate::{FirstStage, Obstacle, Privilege, Route, UnitSetup};
 
-/// What is said of a requester.
+/// What an entry says of a requester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// Domain-id.
     pub domain: u16,
-    /// The device may keep translations in a TLB of its own; what it then asks for is not checked (4.1).
+    /// The device may have a device-TLB; hardware does not check the requests that it makes with translated addresses
+    /// (4.1).
     pub device_tlb: bool,
     /// How its requests are translated.
     pub route: Route,
 }
 
-/// What a present context entry of legacy mode says (9.3).
+/// Reads a present context entry of legacy mode (9.3).
 pub(crate) fn of_context(entry: ContextEntry, unit: UnitSetup) -> Result<Binding, Obstacle> {
     if entry.reserved_bits(unit.host_address_bits) != (0, 0) {
         return Err(Obstacle::ReservedBits);
@@ -34,7 +35,7 @@ pub(crate) fn of_context(entry: ContextEntry, unit: UnitSetup) -> Result<Binding
     Ok(Binding { domain: entry.high.domain(), device_tlb, route })
 }
 
-/// What a present PASID entry says (9.6), below this context entry; `privilege` counts only for the first stage.
+/// Reads a present PASID entry (9.6) below this context entry; `privilege` counts only for the first stage.
 pub(crate) fn of_pasid(
     entry: PasidEntry,
     context: &ScalableContextEntry,

@@ -1,17 +1,17 @@
-//! Which memory devices can reach: reads a remapping unit's tables as they lie in memory and lists everything in them.
+//! Lists which memory devices can reach: reads a remapping unit's tables in memory and reports everything in them.
 //!
-//! Two questions are answered, of any memory that can be read (a crash dump, a file, a model):
+//! It answers two questions about any memory that can be read (a crash dump, a file, a model):
 //!
-//! 1. [`Tables::each_requester`]: which devices and PASIDs do root, context and PASID tables speak for, and by which
-//!    [`Route`] are their requests translated?
-//! 2. [`Tables::each_piece`]: which I/O addresses does a route lead where, with which rights?
+//! 1. [`Tables::each_requester`]: for which devices and PASIDs do root, context and PASID tables have entries, and
+//!    which [`Route`] translates their requests?
+//! 2. [`Tables::each_piece`]: where does a route lead which I/O addresses, and with which rights?
 //!
-//! Nothing is decided or changed: this is for people who want to see. What cannot be read is told as
-//! [`Obstacle::Unreadable`] and never guessed. The tables are taken as hostile: a walk goes no deeper than the levels of the
-//! architecture, and looks at no more tables than a [`Budget`] has.
+//! This crate decides and changes nothing: it is for people who want to see. It reports memory that cannot be read as
+//! [`Obstacle::Unreadable`] and never guesses. It treats the tables as hostile: a walk goes no deeper than the levels
+//! of the architecture, and reads no more tables than a [`Budget`] allows.
 //!
-//! What is listed is what entries allow. Hardware that has to note in an entry that it was used, and cannot, blocks the request
-//! all the same (3.10): that is not told, so that nothing is left out that a device may have reached.
+//! It lists what the entries allow. When hardware has to set an accessed or dirty bit and cannot, it blocks the
+//! request all the same (3.10). The list ignores that, so that it leaves out nothing that a device may have reached.
 //!
 //! Section numbers are those of the VT-d specification, revision 4.1.
 //!
@@ -61,7 +61,7 @@ pub use route::{FirstStage, Privilege, Route};
 pub use stage::Root;
 pub use subject::Subject;
 
-/// What decides how a unit's tables are read.
+/// The registers and the machine property that decide how a unit's tables are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitSetup {
     /// RTADDR.
@@ -82,7 +82,7 @@ pub struct Tables<'m, M> {
 }
 
 impl<'m, M: OldMemory> Tables<'m, M> {
-    /// The tables of `unit` in `memory`.
+    /// Makes a view of `unit`'s tables in `memory`.
     pub fn new(memory: &'m M, unit: UnitSetup) -> Self {
         Self { memory, unit }
     }

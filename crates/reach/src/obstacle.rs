@@ -1,30 +1,30 @@
-//! Obstacles: why requests fault, or why it is not known where they lead.
+//! Obstacles: why requests fault, or why nobody knows where they lead.
 
 use machine::{IoAddress, PhysicalAddress};
 use vtd::control::TableMode;
 
-/// Why it is not told where requests lead.
+/// Why the target of requests is unknown, or why they fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// The table at this physical address could not be read: hardware may have read it.
+    /// The table at this physical address could not be read here; hardware may have been able to read it.
     #[error("the table at {0:#x} cannot be read")]
     Unreadable(PhysicalAddress),
-    /// The tables are of a mode that blocks everything, or of none that is defined.
+    /// The mode of the tables blocks everything, or is undefined.
     #[error("translation table mode {} lets nothing pass", .0.0)]
     Mode(TableMode),
     /// Bits that must be zero are not: requests fault.
     #[error("reserved bits are set")]
     ReservedBits,
-    /// A translation type that the unit does not have, or that is not defined: requests fault.
+    /// The unit does not support this translation type, or it is undefined: requests fault.
     #[error("translation type {0} is not supported")]
     Type(u8),
-    /// A width or number of levels that the unit does not have: requests fault.
+    /// The unit does not support this width or number of levels: requests fault.
     #[error("address width {0} is not supported")]
     Width(u8),
     /// There is no entry for requests without PASID: they fault.
     #[error("no PASID entry for requests without PASID")]
     NoPasidEntry,
-    /// Requests are made as a supervisor, which the PASID entry does not allow: they fault.
+    /// Requests have supervisor privilege, which the PASID entry does not allow: they fault.
     #[error("supervisors' requests are not allowed")]
     Supervisor,
     /// The second stage does not map the first-stage table at this address: requests fault.
@@ -33,7 +33,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Whether hardware may have known more than could be read.
+    /// Whether hardware may have read what could not be read here.
     pub const fn is_unknown(self) -> bool {
         matches!(self, Self::Unreadable(_))
     }

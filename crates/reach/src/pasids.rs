@@ -21,13 +21,13 @@ impl Device {
         Subject::Requester(Requester { source: self.source, pasid: None })
     }
 
-    /// The PASIDs from the first that this directory entry speaks for.
+    /// The PASIDs that this directory entry covers, by the first of them.
     fn pasids(&self, directory_index: usize) -> Subject {
         let pasid = Some((directory_index * PASID_TABLE_ENTRIES) as u32);
         Subject::Pasids(Requester { source: self.source, pasid })
     }
 
-    /// As whom requests without PASID are made (9.4).
+    /// The privilege of requests without PASID (9.4).
     fn own_privilege(&self, entry: PasidEntry, unit: UnitSetup) -> Result<Privilege, Obstacle> {
         let privileged = unit.extended.rprivs() && self.context.high.rid_privileged();
         match (privileged, entry.first.supervisor(), entry.first.write_protect()) {
@@ -44,8 +44,8 @@ impl Device {
 }
 
 impl<M: OldMemory> Tables<'_, M> {
-    /// A device's requests without PASID, then those with each PASID, if it may use any. The PASID whose entry speaks for
-    /// requests without one is not told a second time.
+    /// Reports a device's requests without PASID, then those with each PASID, if it may use any. Does not report the
+    /// PASID of the entry for requests without PASID a second time.
     pub(crate) fn each_pasid(
         &self,
         device: &Device,
@@ -62,7 +62,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Ok(())
     }
 
-    /// Requests without PASID are translated by the entry of the PASID that the context entry names (9.4).
+    /// Reads the entry for requests without PASID: that of the PASID which the context entry names (9.4).
     fn without_pasid(
         &self,
         device: &Device,
@@ -83,7 +83,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Ok(())
     }
 
-    /// RID_PASID, on units that honour it.
+    /// RID_PASID, on units that support it.
     fn own_pasid(&self, device: &Device) -> u32 {
         if self.unit.extended.rps() { device.context.high.rid_pasid() } else { 0 }
     }
@@ -106,7 +106,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Ok(PasidEntry::from_words(table.as_chunks::<PASID_ENTRY_WORDS>().0[index]))
     }
 
-    /// The PASIDs that one page of the directory speaks for.
+    /// Reports the PASIDs that one page of the directory covers.
     fn each_of_directory(
         &self,
         device: &Device,

@@ -1,45 +1,45 @@
-//! Where a stretch of I/O addresses leads.
+//! Pieces: ranges of I/O addresses, and where they lead.
 
 use machine::{IoAddress, PhysicalAddress, Position};
 use vtd::paging::Level;
 
 use crate::Obstacle;
 
-/// A stretch of I/O addresses that lead alike.
+/// A range of I/O addresses that lead to consecutive addresses with the same rights, or to the same obstacle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// First I/O address; sign-extended if first-stage tables translate it.
     pub iova: IoAddress,
     /// How many addresses, at least one; the last is `iova + (len - 1)`.
     pub len: u64,
-    /// Where they lead.
+    /// Where the addresses lead.
     pub target: Target,
 }
 
 /// Where I/O addresses lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// To memory, or whatever else is at these physical addresses.
+    /// To memory, or to whatever else is at these physical addresses.
     Memory {
-        /// Physical address to which the first leads.
+        /// Physical address of the first I/O address.
         address: PhysicalAddress,
         /// What requests may do there.
         rights: Rights,
         /// Level of the leaf, the smaller of both stages; `None` in pass-through.
         level: Option<Level>,
     },
-    /// To a fault, or nobody knows where.
+    /// To a fault, or to an unknown place.
     Obstacle(Obstacle),
 }
 
-/// What a translation allows: what the entries of all levels and stages allow.
+/// The rights of a translation: what the entries of all levels and stages allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rights {
     /// Reads pass.
     pub read: bool,
     /// Writes pass.
     pub write: bool,
-    /// Nothing more is asked; if not, only requests pass that say they are privileged (3.6.1).
+    /// Requests need no privilege; if not set, only requests that carry the privileged flag pass (3.6.1).
     pub user: bool,
 }
 
@@ -70,7 +70,7 @@ impl core::fmt::Display for Rights {
 }
 
 impl Piece {
-    /// Takes in the piece that follows, if it leads where this one goes on; says whether it did.
+    /// Merges the next piece into this one if it leads to where this one ends; returns whether it did.
     pub fn extend(&mut self, next: &Self) -> bool {
         let follows =
             self.iova.checked_add(self.len) == Some(next.iova) && self.target.after(self.len) == next.target;
@@ -82,7 +82,7 @@ impl Piece {
 }
 
 impl Target {
-    /// Where the addresses `len` further on lead, if all goes on alike.
+    /// The target of the addresses `len` further on, if they continue this one.
     fn after(self, len: u64) -> Self {
         match self {
             Self::Memory { address, rights, level } => {

@@ -13,8 +13,8 @@ use crate::subject::{Subject, Visit};
 use crate::{Obstacle, Tables};
 
 impl<M: OldMemory> Tables<'_, M> {
-    /// Tells of every requester for whom there is an entry, by source-id and PASID, and of every place at which entries
-    /// cannot be read or make requests fault.
+    /// Reports every requester that has an entry, by source-id and PASID, and every place where entries cannot be
+    /// read or make requests fault.
     pub fn each_requester(&self, budget: &mut Budget, visit: &mut Visit<'_>) -> Result<(), Spent> {
         budget.take()?;
         let step = match self.unit.root.mode() {
@@ -33,7 +33,7 @@ impl<M: OldMemory> Tables<'_, M> {
             }
         };
         for word in (0..ENTRIES).step_by(step) {
-            // A word of the root table speaks for half a bus; in legacy mode every other word does for a whole one.
+            // A word of the root table covers half a bus; in legacy mode every other word covers a whole bus.
             let first = SourceId((word * 128) as u16);
             let reserved = if step == 2 { root[word | 1] } else { 0 };
             self.each_of_table(ContextTablePointer::from_bits(root[word]), reserved, first, budget, visit)?;
@@ -41,7 +41,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Ok(())
     }
 
-    /// The devices of one context table.
+    /// Reports the devices of one context table.
     fn each_of_table(
         &self,
         pointer: ContextTablePointer,

@@ -1,4 +1,4 @@
-//! By which tables requests are translated, and everything that these tables map.
+//! Routes: the tables that translate requests, and everything that these tables map.
 
 use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 use vtd::INTERRUPT_WINDOW;
@@ -8,16 +8,16 @@ use crate::piece::{Piece, Rights, Target};
 use crate::stage::{Node, Root, Stage, Walk};
 use crate::{Obstacle, Tables};
 
-/// By which tables requests are translated. Requesters of one route reach the same memory.
+/// The tables that translate requests. Requesters with the same route reach the same memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Route {
-    /// By none: I/O addresses are physical.
+    /// No tables: I/O addresses are physical.
     PassThrough,
-    /// By second-stage tables.
+    /// Second-stage tables.
     SecondStage(Root),
-    /// By first-stage tables.
+    /// First-stage tables.
     FirstStage(FirstStage),
-    /// By first-stage tables, whose addresses second-stage tables translate.
+    /// First-stage tables, whose addresses second-stage tables translate.
     Nested {
         /// The first stage; its address is translated by the second.
         first: FirstStage,
@@ -26,31 +26,31 @@ pub enum Route {
     },
 }
 
-/// First-stage tables, and as whom requests go by them.
+/// First-stage tables, and the privilege of the requests that use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FirstStage {
     /// The tables.
     pub root: Root,
-    /// As whom requests are made.
+    /// The privilege of the requests.
     pub privilege: Privilege,
 }
 
-/// As whom requests are made (3.6.1).
+/// The privilege of requests (3.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Privilege {
-    /// As a user. A request with a PASID may say of itself that it is privileged.
+    /// User. A request with a PASID may carry the privileged flag.
     User,
-    /// As a supervisor, whom read-only pages do not stop.
+    /// Supervisor; read-only pages do not stop its writes.
     Supervisor,
-    /// As a supervisor, whom they do (WPE).
+    /// Supervisor; read-only pages stop its writes (WPE).
     BoundSupervisor,
 }
 
 impl<M: OldMemory> Tables<'_, M> {
-    /// Tells where every I/O address leads that leads anywhere, in ascending order of translated bits: addresses that
-    /// are sign-extended come last.
+    /// Reports where each I/O address leads, for all that lead anywhere, in ascending order of translated bits:
+    /// sign-extended addresses come last.
     ///
-    /// I/O addresses of interrupts are left out: no table translates them (3.14).
+    /// Interrupt addresses are left out: no table translates them (3.14).
     pub fn each_piece(
         &self,
         route: Route,
@@ -68,7 +68,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Ok(())
     }
 
-    /// How many bits of an I/O address mean something on a route.
+    /// How many bits of an I/O address a route translates.
     fn translated_bits(&self, route: Route) -> u32 {
         let unit = self.unit;
         let guest_bits = unit.capability.guest_address_bits();
@@ -109,7 +109,7 @@ impl<M: OldMemory> Tables<'_, M> {
         Walk { tables: self, stage, budget, visit: &mut extended }.descend(&Node::root(root), within)
     }
 
-    /// Where the page at `address` of the second stage is.
+    /// The host page of the guest page at `address`: where the second stage maps it.
     pub(crate) fn host_page(
         &self,
         second: Root,
@@ -130,13 +130,13 @@ impl<M: OldMemory> Tables<'_, M> {
     }
 }
 
-/// The highest bit that is translated is repeated in all bits above (3.6).
+/// Repeats the highest translated bit in all bits above it (3.6).
 fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
     let unused = 64 - root.top.width();
     IoAddress::new(((iova.get() << unused).cast_signed() >> unused).cast_unsigned())
 }
 
-/// Tells a piece without what leads to the interrupt window: such requests fault (7.1.3, LGN.4).
+/// Reports a piece without the part that leads to the interrupt window: requests to it fault (7.1.3, LGN.4).
 fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
     let Target::Memory { address, rights, level } = piece.target else { return visit(piece) };
     let interrupts = Range::<PhysicalAddress>::from(INTERRUPT_WINDOW.start.get()..INTERRUPT_WINDOW.end.get());

@@ -1,4 +1,4 @@
-//! The tables of one stage, walked from the root down.
+//! Walks the tables of one stage from the root down.
 
 use machine::{IoAddress, OldMemory, PhysicalAddress, Position, Range};
 use vtd::first_stage::FirstStageEntry;
@@ -12,18 +12,18 @@ use crate::{Obstacle, Privilege, Tables, UnitSetup};
 /// The root of page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Root {
-    /// Address of the root table; of a nested first stage, the guest's.
+    /// Address of the root table; a guest address for a nested first stage.
     pub address: PhysicalAddress,
     /// Its level.
     pub top: Level,
 }
 
-/// Which kind of tables.
+/// The format of tables, and what their addresses mean.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stage {
-    /// First-stage tables. Their addresses are physical, or those of the second stage beneath.
+    /// First-stage tables. Their addresses are physical, or go through the second stage beneath.
     First {
-        /// As whom requests are made.
+        /// The privilege of the requests.
         privilege: Privilege,
         /// The second stage.
         beneath: Option<Root>,
@@ -32,14 +32,14 @@ pub(crate) enum Stage {
     Second,
 }
 
-/// A table on the way.
+/// A table that a walk has reached.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     address: PhysicalAddress,
     level: Level,
-    /// First I/O address that it translates.
+    /// First I/O address that the table translates.
     start: IoAddress,
-    /// What all entries above allow.
+    /// What all entries above the table allow.
     rights: Rights,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Walk<'w, 'm, M> {
 }
 
 impl<M: OldMemory> Walk<'_, '_, M> {
-    /// Tells where all addresses `within` lead that this table translates.
+    /// Reports where all addresses `within` lead that this table translates.
     ///
     /// Goes no deeper than the level of the table, whatever the entries say.
     pub(crate) fn descend(&mut self, node: &Node, within: Range<IoAddress>) -> Result<(), Spent> {
@@ -92,7 +92,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         Ok(())
     }
 
-    /// Reads a table, whose address may be one of the second stage.
+    /// Reads a table, whose address may be a guest address.
     fn host_table(&mut self, node: &Node) -> Result<Result<machine::Table, Obstacle>, Spent> {
         let address = match self.stage {
             Stage::First { beneath: Some(second), .. } => {
@@ -124,7 +124,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         Ok(())
     }
 
-    /// Tells of a page, or of what the second stage makes of it.
+    /// Reports a page, or the host pages that the second stage translates it to.
     fn tell_page(
         &mut self,
         iova: Range<IoAddress>,
@@ -165,7 +165,7 @@ impl<M: OldMemory> Walk<'_, '_, M> {
     }
 }
 
-/// What a guest calls physical is an I/O address of the second stage beneath.
+/// Converts a guest's physical address into an I/O address of the second stage beneath.
 fn guest(address: PhysicalAddress) -> IoAddress {
     IoAddress::new(address.get())
 }
@@ -175,13 +175,13 @@ fn last_of(range: Range<IoAddress>) -> IoAddress {
     IoAddress::new(range.end.get() - 1)
 }
 
-/// An entry on the way: what it translates.
+/// The part of the address space that an entry translates.
 struct Entry {
     range: Range<IoAddress>,
     level: Level,
 }
 
-/// The rights of both stages, and the smaller of both pages.
+/// Limits a target to the rights of both stages and the smaller of both pages.
 fn restricted(target: Target, by: Rights, first: Level) -> Target {
     match target {
         Target::Memory { address, rights, level } => {

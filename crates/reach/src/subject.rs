@@ -1,21 +1,21 @@
-//! What an entry of the tables is about: a requester, or many of them.
+//! Subjects: the requesters that an entry of the tables covers, one or many.
 
 use vtd::source::{Requester, SourceId};
 
 use crate::{Binding, Obstacle};
 
-/// What an entry is about.
+/// The requesters that an entry covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// All devices of the unit.
     Unit,
-    /// Devices of a bus, from this one up to the end of its context table.
+    /// Devices of a bus, from this one to the end of its context table.
     Bus(SourceId),
-    /// A device's PASIDs from this one on, 64 of them or those that a page of the directory speaks for.
+    /// A device's PASIDs from this one on: 64 of them, or all that a page of the directory covers.
     Pasids(Requester),
     /// One requester.
     Requester(Requester),
 }
 
-/// Takes what is said of each place.
+/// A callback that receives the binding or the obstacle of each subject.
 pub(crate) type Visit<'v> = dyn FnMut(Subject, Result<Binding, Obstacle>) + 'v;

@@ -1,7 +1,7 @@
 //! The record as bytes: a version, then the values in postcard's format.
 //!
-//! postcard writes fields in their order and variants by their number, without names: whoever changes a structure of this
-//! crate counts [`VERSION`] up.
+//! postcard writes fields in order and variants by number, without names: a change to any structure of this crate
+//! must increase [`VERSION`].
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use crate::{Record, UnitFate, UnitRecord};
 
 /// Version of the encoding: the first four bytes, little-endian.
 pub const VERSION: u32 = 1;
-/// No record is longer, in bytes: room for the contexts of a large machine.
+/// The longest record, in bytes: room for the contexts of a large machine.
 pub const MAX_BYTES: usize = 256 << 10;
 
 /// Bytes of the version.
@@ -26,13 +26,13 @@ pub enum DecodeError {
     /// Another version of Holdover wrote it.
     #[error("the record is of version {0}, and this program reads version {VERSION}")]
     Version(u32),
-    /// It ends too early or late, or holds what cannot be.
+    /// The record is too short or too long, or holds impossible values.
     #[error("the record is damaged")]
     Damaged,
 }
 
 impl Record {
-    /// The record as bytes, [`MAX_BYTES`] at most. If it is larger, the later parts of its lists are left out.
+    /// Encodes the record in at most [`MAX_BYTES`] bytes. If it is larger, the later parts of its lists are left out.
     pub fn encode(mut self) -> Result<Vec<u8>, OutOfMemory> {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(MAX_BYTES).map_err(|_| OutOfMemory)?;
@@ -48,7 +48,7 @@ impl Record {
         Ok(bytes)
     }
 
-    /// Reads a record, whatever the bytes are.
+    /// Decodes a record from any bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (version, body) = bytes.split_first_chunk().ok_or(DecodeError::Damaged)?;
         match u32::from_le_bytes(*version) {
@@ -64,7 +64,7 @@ impl Record {
         }
     }
 
-    /// Leaves out half of each unit's lists; once they are empty, half of the units.
+    /// Leaves out half of each unit's lists; once the lists are empty, half of the units.
     fn shorten(&mut self) {
         if self.units.listed.iter().any(UnitRecord::has_lists) {
             self.units.listed.iter_mut().for_each(UnitRecord::shorten);

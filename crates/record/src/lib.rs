@@ -1,12 +1,12 @@
-//! The takeover's record: what the capture kernel found of each remapping unit and what became of it, as values that
+//! The takeover's record: what the capture kernel found in each remapping unit and what became of it, as values that
 //! travel in the dump.
 //!
-//! The capture kernel fills a [`Record`], prints it, and stores it among the dump's ELF notes, as [`NOTE_NAME`] of type
-//! [`NOTE_TYPE`]; `holdover inspect` reads it back. Only plain numbers and text are in it, so that a reader needs to know
-//! nothing of the program that wrote it.
+//! The capture kernel fills a [`Record`], prints it, and stores it in the dump's ELF notes as [`NOTE_NAME`] of type
+//! [`NOTE_TYPE`]; `holdover inspect` reads it back. It holds only plain numbers and text, so that a reader needs to
+//! know nothing of the program that wrote it.
 //!
-//! [`Record::encode`] bounds its size: what does not fit is left out, and every [`List`] says how much it left out.
-//! [`Record::decode`] takes the bytes as hostile.
+//! [`Record::encode`] limits its size: it leaves out what does not fit, and every [`List`] says how much that is.
+//! [`Record::decode`] treats the bytes as hostile.
 //!
 //! # Example
 //!
@@ -40,7 +40,7 @@ pub use text::Text;
 
 /// Name of the note, with its closing zero byte.
 pub const NOTE_NAME: &[u8] = b"HOLDOVER\0";
-/// Type of the note: "Hold" in ASCII. Readers take notes of some small types for registers of processors, whatever
+/// Type of the note: "Hold" in ASCII. Readers interpret notes of some small types as processor registers, whatever
 /// their name.
 pub const NOTE_TYPE: u32 = u32::from_be_bytes(*b"Hold");
 
@@ -55,7 +55,7 @@ pub struct Record {
     pub units: List<UnitRecord>,
 }
 
-/// A remapping unit: how it was found, and what became of it.
+/// A remapping unit: its state when it was found, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
     /// Physical address of its registers.
@@ -68,12 +68,12 @@ pub struct UnitRecord {
     pub state: UnitFate,
 }
 
-/// A register as it was found.
+/// A register and its value when it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register {
     /// Bytes from the start of the unit's registers.
     pub offset: u16,
-    /// What it held.
+    /// Its value.
     pub value: u64,
 }
 
@@ -84,7 +84,7 @@ pub enum UnitFate {
     TakenOver(Takeover),
     /// Translation was off: there was nothing to inherit.
     Off,
-    /// It was left as it was, or half way; why, and which tables are in force.
+    /// It was left as it was, or half taken over; the text says why, and which tables are in force.
     Lost(Text),
 }
 
@@ -95,13 +95,13 @@ pub struct Takeover {
     pub old_root: u64,
     /// RTADDR with the capture kernel's tables.
     pub new_root: u64,
-    /// How the old invalidation queue was found.
+    /// The state of the old invalidation queue.
     pub queue: Queue,
     /// Faults that were recorded until the takeover was done: low and high word of each record (VT-d 11.4.7).
     pub faults: List<(u64, u64)>,
-    /// Counts over everything, also over what the lists leave out.
+    /// Counts of everything, including what the lists leave out.
     pub counts: Counts,
-    /// Present entries that said how requests are translated.
+    /// Present entries, which said how requests are translated.
     pub contexts: List<Context>,
     /// Domains.
     pub domains: List<Domain>,
@@ -109,12 +109,12 @@ pub struct Takeover {
     pub hazards: List<Hazard>,
 }
 
-/// How an invalidation queue was found.
+/// The state of an invalidation queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Queue {
     /// It was not on.
     Off,
-    /// It did all its work.
+    /// It had executed all descriptors.
     Drained,
     /// It had stopped, or did not finish in time.
     Stuck {
@@ -125,7 +125,7 @@ pub enum Queue {
     },
 }
 
-/// Counts of a unit, or of all.
+/// Counts of one unit, or of all units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Contexts that were carried over.
@@ -134,7 +134,7 @@ pub struct Counts {
     pub tables_duplicated: u64,
     /// Leaf entries that map something.
     pub leaf_mappings: u64,
-    /// Domains whose ids and I/O addresses are kept out of use.
+    /// Domains whose ids and I/O addresses are reserved.
     pub domains_reserved: u64,
     /// Hazards; neighbouring ones count as one.
     pub hazards: u64,
@@ -149,13 +149,13 @@ pub enum Outcome {
     Folded,
     /// The same translations, in the old kernel's checked tables.
     KeptInPlace,
-    /// All but what would have reached the capture kernel's memory, or was malformed.
+    /// The same translations, without those that reached the capture kernel's memory and without malformed ones.
     Fenced,
     /// Nothing is translated.
     Blocked,
 }
 
-/// An entry that said how a device's requests are translated.
+/// An entry, which said how a device's requests are translated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     /// Source-id of the device.
@@ -220,7 +220,7 @@ pub enum HazardPlace {
         id: u16,
         /// First I/O address.
         start: u64,
-        /// First I/O address after.
+        /// The first I/O address after it.
         end: u64,
     },
 }
@@ -257,7 +257,7 @@ impl Outcome {
 }
 
 impl UnitRecord {
-    /// What a register held, if it was read.
+    /// The value of a register, if it was read.
     pub fn register(&self, register: vtd::registers::Register) -> Option<u64> {
         let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);
         found.map(|found| found.value)
@@ -265,7 +265,7 @@ impl UnitRecord {
 }
 
 impl Context {
-    /// Whose requests.
+    /// The device and PASID whose requests this entry translates.
     pub fn requester(&self) -> Requester {
         Requester { source: SourceId(self.source), pasid: self.pasid }
     }

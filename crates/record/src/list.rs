@@ -4,15 +4,15 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-/// No list is longer: a limit on memory rather than on what a machine may have.
+/// The most items of any list: it limits memory, not the size of machines.
 const LIMIT: usize = 4096;
 
-/// The first of some things, and how many more there were.
+/// The first items of a list, and how many more there were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List<T> {
-    /// The first ones.
+    /// The first items.
     pub listed: Vec<T>,
-    /// How many were left out.
+    /// How many items were left out.
     pub unlisted: u64,
 }
 
@@ -23,7 +23,7 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// Adds a thing, or counts it if the list is full or there is no memory.
+    /// Adds an item, or only counts it if the list is full or there is no memory.
     pub fn push(&mut self, item: T) {
         if self.unlisted == 0 && self.listed.len() < LIMIT && self.listed.try_reserve(1).is_ok() {
             self.listed.push(item);
@@ -32,17 +32,17 @@ impl<T> List<T> {
         }
     }
 
-    /// Counts things that are not at hand.
+    /// Counts items that are not added.
     pub fn leave_out(&mut self, count: u64) {
         self.unlisted = self.unlisted.saturating_add(count);
     }
 
-    /// How many there were.
+    /// How many items there were.
     pub fn count(&self) -> u64 {
         self.unlisted.saturating_add(self.listed.len() as u64)
     }
 
-    /// Leaves out the later half.
+    /// Leaves out the later half of the items.
     pub(crate) fn halve(&mut self) {
         let keep = self.listed.len() / 2;
         self.leave_out((self.listed.len() - keep) as u64);

@@ -1,4 +1,4 @@
-//! Text that is cut at a limit and never waits for memory.
+//! Text that is cut at a limit, and also where memory runs out.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 /// Bytes after which text is cut.
 const LIMIT: usize = 160;
 
-/// A short text in words. A reader prints it escaped: the bytes of a dump may hold a terminal's commands.
+/// A short text. A reader must escape it before printing: the bytes of a dump may hold terminal commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text(String);
 
 impl Text {
-    /// What `words` say, up to 160 bytes; less if there is no memory.
+    /// Formats `words` into at most 160 bytes; fewer if there is no memory.
     pub fn new(words: impl fmt::Display) -> Self {
         let mut text = Self(String::new());
-        // An error says that the text was cut.
+        // An error means that the text was cut.
         let _ = write!(text, "{words}");
         text
     }

@@ -1,4 +1,4 @@
-//! The words in which people read the parts of a record.
+//! The parts of a record in words, for people.
 
 use core::fmt;
 

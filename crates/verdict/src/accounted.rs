@@ -11,10 +11,10 @@ use vtd::source::SourceId;
 
 use crate::{Verdict, ends, ensure};
 
-/// How many requesters and leaves are looked at one by one; damage can make very many of both.
+/// How many requesters and leaves are checked one by one; damage can make very many of both.
 const SAMPLE: usize = 60;
 
-/// The report of the takeover of a unit is true.
+/// Checks that the report of a unit's takeover is true.
 pub fn check(machine: &Machine, unit: usize, report: &Report) -> Verdict {
     sample(&machine.requesters_before(unit)).try_for_each(|requester| check_listed(report, requester))?;
     check_domains(report)?;
@@ -24,7 +24,7 @@ pub fn check(machine: &Machine, unit: usize, report: &Report) -> Verdict {
         .try_for_each(|context| check_context(machine, unit, report, context))
 }
 
-/// Whose requests a context is about.
+/// The device and PASID that a context is about.
 pub fn requester(context: &ContextReport) -> Requester {
     Requester { source: context.source.0, pasid: context.pasid }
 }
@@ -32,7 +32,7 @@ pub fn requester(context: &ContextReport) -> Requester {
 /// What became of one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// The answer is the same.
+    /// It gets the same answer.
     Same,
     /// It is blocked, and had reached the capture kernel's memory.
     Fenced,
@@ -53,7 +53,8 @@ impl Fate {
         }
     }
 
-    /// Whether a context that ended so may have had this happen. One that has a domain may be blocked in part only.
+    /// Whether the context's outcome allows this fate for one access. A context that has a domain may be blocked in
+    /// part only.
     fn is_allowed_by(self, context: &ContextReport) -> bool {
         let outcome = context.outcome;
         match self {
@@ -69,7 +70,8 @@ fn is_captures(machine: &Machine, address: PhysicalAddress) -> bool {
     machine.ranges(MemoryKind::Capture).iter().any(|own| own.contains(address))
 }
 
-/// A device that had a context that made sense is listed, or was one of more than are looked at.
+/// Checks that the report lists a device that had a well-formed context, unless there were more contexts than the
+/// limit.
 fn check_listed(report: &Report, wanted: Requester) -> Verdict {
     let listed = report.contexts.iter().filter(|context| requester(context) == wanted).count();
     let hazard = |danger: Danger| report.hazards.listed.iter().any(|hazard| hazard.danger == danger);
@@ -78,7 +80,7 @@ fn check_listed(report: &Report, wanted: Requester) -> Verdict {
     ensure(listed == 1 || (listed == 0 && excused), || format!("{wanted:?} is listed {listed} times"))
 }
 
-/// Each device that may have kept translations that it was told to forget is told of.
+/// Checks that the report names each device that may have kept translations after it was told to invalidate them.
 fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict {
     machine.device_tlbs(unit).into_iter().filter(|source| machine.keeps_on(unit, *source)).try_for_each(
         |source| {
@@ -94,8 +96,8 @@ fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict
     )
 }
 
-/// Every domain-id of a listed context is that of a domain that is listed. It may be that of several: hardware tells
-/// first-stage tables apart by PASID too (6.2.1).
+/// Checks that every domain-id of a listed context is that of a listed domain. Several domains may have it: hardware
+/// tells first-stage tables apart by PASID too (6.2.1).
 fn check_domains(report: &Report) -> Verdict {
     report.contexts.iter().filter_map(|context| context.domain).try_for_each(|id| {
         let listed = report.domains.iter().filter(|domain| domain.id == id).count();
@@ -103,7 +105,7 @@ fn check_domains(report: &Report) -> Verdict {
     })
 }
 
-/// Whatever a device reaches now it reached before.
+/// Checks that devices reach nothing now that they did not reach before.
 fn check_nothing_new(machine: &Machine, unit: usize) -> Verdict {
     accesses_to_some(&machine.reached(unit)).try_for_each(|access| {
         let (before, now) = (machine.answer_before(unit, access), machine.answer(unit, access));
@@ -112,7 +114,8 @@ fn check_nothing_new(machine: &Machine, unit: usize) -> Verdict {
     })
 }
 
-/// The context's outcome is what became of all that its device could reach, and has a reason if anything was lost.
+/// Checks that the context's outcome is what became of all that its device could reach, and that a hazard explains
+/// any loss.
 fn check_context(machine: &Machine, unit: usize, report: &Report, context: &ContextReport) -> Verdict {
     let explained = context.outcome == Outcome::Duplicated || is_explained(report, context);
     ensure(explained, || format!("{context:?} without a reason: {:?}", report.hazards.listed))?;
@@ -129,7 +132,7 @@ fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access:
     })
 }
 
-/// Whether some hazard tells of this device, its bus or its domain.
+/// Whether some hazard names this device, its bus or its domain.
 fn is_explained(report: &Report, context: &ContextReport) -> bool {
     let about = |place: HazardPlace| match place {
         HazardPlace::Bus(bus) => bus == context.source.bus(),
@@ -143,7 +146,7 @@ fn accesses_to_some(leaves: &[Reached]) -> impl Iterator<Item = Access> {
     sample(leaves).flat_map(|leaf| ends(&leaf))
 }
 
-/// Up to [`SAMPLE`] of a list, evenly.
+/// Takes up to [`SAMPLE`] items of a list, evenly spread.
 fn sample<T: Copy>(list: &[T]) -> impl Iterator<Item = T> + '_ {
     list.iter().copied().step_by(list.len().div_ceil(SAMPLE).max(1))
 }

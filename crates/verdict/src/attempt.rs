@@ -1,4 +1,4 @@
-//! Taking over a modelled machine.
+//! Takes over a modelled machine.
 
 use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
 use model::random::RESERVED_MEMORY;
@@ -11,7 +11,7 @@ use vtd::source::SourceId;
 /// Bytes of a unit's registers.
 pub const REGISTERS: usize = 4096;
 
-/// I/O addresses that are reserved on every machine here: an RMRR and a bridge window.
+/// I/O addresses that are reserved on every modelled machine: an RMRR and a bridge window.
 pub const KEPT_FREE: [Range<IoAddress>; 2] = [
     Range::new(IoAddress::new(RESERVED_MEMORY.start.get()), IoAddress::new(RESERVED_MEMORY.end.get())),
     Range::new(IoAddress::new(0xC000_0000), IoAddress::new(0xFEC0_0000)),
@@ -23,7 +23,7 @@ pub const DEADLINE: Duration = Duration::from_millis(300);
 /// A takeover of a modelled machine's unit.
 pub type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
-/// Limits that suit modelled machines, whose look at a table costs a thousand times as much as a real one's.
+/// Limits that suit modelled machines, on which reading a table costs a thousand times as much as on a real one.
 pub fn limits() -> Limits {
     Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
 }
@@ -38,7 +38,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What is to be known of a machine by whoever takes over one of its units.
+    /// Collects what a takeover of one of the machine's units needs to know.
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
         let host_address_bits = machine.traits(unit).host_address_bits;
@@ -52,7 +52,7 @@ impl Layout {
         }
     }
 
-    /// The same as a takeover wants it.
+    /// The same in the form that a takeover takes.
     pub fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             host_address_bits: self.host_address_bits,
@@ -64,7 +64,7 @@ impl Layout {
     }
 }
 
-/// Takes over a unit of the machine through any ports: the machine's own, or some that have been tampered with.
+/// Takes over a unit of the machine through any ports: the machine's own, or ports that a test has tampered with.
 pub fn take_over_through<'c, R: Registers, C: Clock>(
     (machine, unit): (&Machine, usize),
     registers: R,

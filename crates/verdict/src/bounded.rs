@@ -1,6 +1,7 @@
 //! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
 //!
-//! Memory is bounded by construction: the frames are as many as the budget says. Time and steps are counted by the model.
+//! Memory is bounded by construction: there are only as many frames as the budget says. The model counts time and
+//! steps.
 
 use model::{Machine, Violation};
 
@@ -9,7 +10,8 @@ use crate::{DEADLINE, Verdict, ensure, limits, told};
 /// Waits of a takeover: drain, queue off, queue on, proof, write buffer, root, contexts, translations, and back again.
 const WAITS: u32 = 14;
 
-/// The takeover of a unit, with at most `budget` frames, took no longer than it may, and translation is on.
+/// Checks that the takeover of a unit, with at most `budget` frames, stayed within its limits of time and steps, and
+/// that translation is on.
 pub fn check(machine: &Machine, unit: usize, budget: usize) -> Verdict {
     ensure(machine.time() <= DEADLINE * WAITS, || format!("took {:?}", machine.time()))?;
     ensure(machine.steps() <= step_limit(budget), || format!("took {} steps", machine.steps()))?;
@@ -18,7 +20,8 @@ pub fn check(machine: &Machine, unit: usize, budget: usize) -> Verdict {
     ensure(!machine.violations().contains(&off), || told(machine))
 }
 
-/// Steps of a takeover: a few for each table that is copied or counted or looked at, for each entry of it, and the waits.
+/// The most steps of a takeover: a few for each table that is copied, counted or checked, for each of its entries,
+/// and for the waits.
 fn step_limit(budget: usize) -> u64 {
     let relinking = 4 * 512 * (budget as u64 + 1);
     let counting = 4 * 4 * 512 * (budget as u64 + 1);

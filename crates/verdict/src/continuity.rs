@@ -1,19 +1,19 @@
 //! **continuity**: for every accepted (source-id, PASID, IOVA), the hardware's answer at every instant of the takeover,
 //! cold or warm cache, is the answer it gave before the panic.
 //!
-//! The model compares the answers between every two steps of the takeover; here is also compared, once it is done, what
-//! no device happened to ask for.
+//! The model compares the answers between every two steps of the takeover; after the takeover, this module also
+//! compares the accesses that no device happened to make.
 
 use model::{Access, Answer, Machine, MemoryKind, Violation};
 
 use crate::{Verdict, ends, ensure, told};
 
-/// Whether some access was answered otherwise than before the panic.
+/// Whether some access got another answer than before the panic.
 pub fn is_broken(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Continuity { .. }))
 }
 
-/// Nothing went wrong, and everything that could be reached before is reached.
+/// Checks that nothing went wrong, and that devices still reach everything that they reached before.
 pub fn check(machine: &Machine, unit: usize) -> Verdict {
     ensure(machine.violations().is_empty(), || told(machine))?;
     reached_accesses(machine, unit).try_for_each(|access| {
@@ -23,13 +23,14 @@ pub fn check(machine: &Machine, unit: usize) -> Verdict {
     })
 }
 
-/// Both ends of every leaf that any requester reached before, read and written.
+/// Both ends of every leaf that any requester reached before, for reads and writes.
 fn reached_accesses(machine: &Machine, unit: usize) -> impl Iterator<Item = Access> {
     let requesters = machine.requesters_before(unit).into_iter();
     requesters.flat_map(move |requester| machine.reached_before(unit, requester)).flat_map(|leaf| ends(&leaf))
 }
 
-/// In pass-through a device reached the capture kernel's memory too; that is nothing to continue.
+/// Whether an answer lies in the capture kernel's memory: in pass-through a device reached that too, and the takeover
+/// must end it.
 fn is_captures(machine: &Machine, answer: Answer) -> bool {
     let Answer::Memory(address) = answer else { return false };
     machine.ranges(MemoryKind::Capture).iter().any(|own| own.contains(address))

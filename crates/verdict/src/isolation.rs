@@ -10,7 +10,7 @@ pub fn is_broken(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Isolation { .. }))
 }
 
-/// No device reached the capture kernel's memory, and none could.
+/// Checks that no device reached the capture kernel's memory, and that none can.
 pub fn check(machine: &Machine, unit: usize) -> Verdict {
     ensure(!is_broken(machine), || told(machine))?;
     let trespasses = machine.trespasses(unit);

@@ -1,14 +1,14 @@
-//! Takeovers of modelled machines, and the invariants of ARCHITECTURE.md that they are judged by.
+//! Takes over modelled machines, and judges the takeovers by the invariants of ARCHITECTURE.md.
 //!
-//! Property tests, the fuzzer and `holdover simulate` all take over machines of the `model` crate and must ask the same of
-//! them: the questions are here, each a function that says what is wrong.
+//! Property tests, the fuzzer and `holdover simulate` all take over machines of the `model` crate and must judge them
+//! alike. So the checks are here: each is a function that returns what is wrong.
 //!
-//! | module | what is asked |
+//! | module | what it checks |
 //! |---|---|
-//! | [`continuity`] | every answer is what it was before the panic |
+//! | [`continuity`] | every answer is the same as before the panic |
 //! | [`isolation`] | no device reaches the capture kernel's memory |
-//! | [`bounded`] | time and steps stay within limits, translation stays on |
-//! | [`accounted`] | what the report says is so |
+//! | [`bounded`] | time and steps stay within limits, and translation stays on |
+//! | [`accounted`] | the report is true |
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ pub use attempt::{DEADLINE, KEPT_FREE, Layout, REGISTERS, Taken, limits, take_ov
 use model::walk::Reached;
 use model::{Access, Direction, Machine, Violation};
 
-/// What is wrong, in words; nothing if nothing is.
+/// `Ok` if all is well; otherwise a text that says what is wrong.
 pub type Verdict = Result<(), String>;
 
 /// Whether software did something that the specification forbids.
@@ -31,18 +31,18 @@ pub fn misused(machine: &Machine) -> bool {
     machine.violations().iter().any(|violation| matches!(violation, Violation::Misuse(_)))
 }
 
-/// The violations as people read them.
+/// Formats the violations for people.
 pub fn told(machine: &Machine) -> String {
     let lines: Vec<String> = machine.violations().iter().map(ToString::to_string).collect();
     lines.join("\n")
 }
 
-/// A condition that must hold, or what is wrong.
+/// Returns `wrong` as an error unless the condition holds.
 fn ensure(holds: bool, wrong: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(wrong()) }
 }
 
-/// Both ends of a leaf, read and written.
+/// Both ends of a leaf, for reads and writes.
 fn ends(leaf: &Reached) -> impl Iterator<Item = Access> + use<> {
     let (requester, ends) = (leaf.requester, [leaf.iova, leaf.iova.saturating_add(leaf.memory.len() - 1)]);
     let both = [Direction::Read, Direction::Write];

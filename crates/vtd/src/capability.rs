@@ -34,7 +34,7 @@ pub struct Capability {
     pub plmr: bool,
     /// PHMR: a protected high-memory region.
     pub phmr: bool,
-    /// CM: caching mode; the unit may cache what is not present, so each change needs an invalidation (6.1).
+    /// CM: caching mode; the unit may cache entries that are not present, so each change needs an invalidation (6.1).
     pub cm: bool,
     /// SAGAW: widths of second-stage tables, one bit per [`AddressWidth`] code.
     #[bits(5)]
@@ -180,14 +180,14 @@ pub struct ExtendedCapability {
     pub fsts: bool,
     /// SMPWCS: page walks of scalable mode can snoop the processor's caches.
     pub smpwcs: bool,
-    /// RPS: RID_PASID of a context entry is honoured.
+    /// RPS: the unit supports RID_PASID of context entries.
     pub rps: bool,
     __: bool,
     /// PMS: performance monitoring.
     pub pms: bool,
     /// ADMS: abort-DMA mode.
     pub adms: bool,
-    /// RPRIVS: RID_PRIV of a context entry is honoured.
+    /// RPRIVS: the unit supports RID_PRIV of context entries.
     pub rprivs: bool,
     #[bits(4)]
     __: u8,
@@ -208,7 +208,7 @@ impl ExtendedCapability {
 mod tests {
     use super::*;
 
-    /// What Linux's log says of QEMU's unit: `DMAR: dmar0: … cap d2008c22260206 ecap f00f5a`.
+    /// QEMU's unit as Linux logs it: `DMAR: dmar0: … cap d2008c22260206 ecap f00f5a`.
     const QEMU_CAP: u64 = 0x00D2_008C_2226_0206;
     const QEMU_ECAP: u64 = 0x00F0_0F5A;
 

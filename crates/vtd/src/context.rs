@@ -1,4 +1,4 @@
-//! Context entries: one per device and function, naming its domain and tables (9.3, 9.4).
+//! Context entries: one per device and function, which names its domain and tables (9.3, 9.4).
 
 use machine::PhysicalAddress;
 
@@ -10,14 +10,14 @@ use crate::paging::AddressWidth;
 /// Entries in a scalable context table: one per devfn of half a bus.
 pub const SCALABLE_CONTEXT_ENTRIES: usize = 128;
 
-/// TT: what a legacy context entry does with requests (9.3).
+/// TT: how a legacy context entry treats requests (9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TranslationType(pub u8);
 
 impl TranslationType {
     /// Untranslated requests go through the tables; translated ones and translation requests are blocked.
     pub const TRANSLATED: Self = Self(0);
-    /// As [`TRANSLATED`](Self::TRANSLATED), and the device may keep translations in a TLB of its own.
+    /// As [`TRANSLATED`](Self::TRANSLATED), and the device may have a device-TLB.
     pub const DEVICE_TLB: Self = Self(1);
     /// Untranslated requests reach the address they name.
     pub const PASS_THROUGH: Self = Self(2);
@@ -99,11 +99,11 @@ pub struct ScalableContextLow {
     pub present: bool,
     /// FPD: faults of this device are not recorded.
     pub fault_disabled: bool,
-    /// DTE: the device may keep translations in a TLB of its own.
+    /// DTE: the device may have a device-TLB.
     pub device_tlb: bool,
     /// PASIDE: requests with PASID are translated.
     pub pasid_enabled: bool,
-    /// PRE: page requests are honoured.
+    /// PRE: page requests are allowed.
     pub page_requests: bool,
     #[bits(4)]
     __: u8,

@@ -32,9 +32,9 @@ pub struct GlobalStatus {
 }
 
 impl GlobalStatus {
-    /// Bits that a command must repeat or it turns them off; the others start something once (11.4.4).
+    /// Bits that a command must repeat to keep features on; the others start one-shot commands (11.4.4).
     ///
-    /// Left out are the one-shot bits SRTP, SFL, WBF and SIRTP.
+    /// The one-shot bits SRTP, SFL, WBF and SIRTP are left out.
     pub const STICKY: u32 = 0x96FF_FFFF;
 
     /// The command that changes nothing: everything that is on stays on.
@@ -70,7 +70,7 @@ pub struct GlobalCommand {
     pub te: bool,
 }
 
-/// Translation table mode: how the tables under RTADDR are read (11.4.5).
+/// Translation table mode: the format of the tables under RTADDR (11.4.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableMode(pub u8);
 
@@ -85,7 +85,7 @@ impl TableMode {
 
 code!(TableMode);
 
-/// RTADDR: where the root table is and how it is read (11.4.5).
+/// RTADDR: the address and the mode of the root table (11.4.5).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct RootTableAddress {
@@ -106,12 +106,12 @@ impl RootTableAddress {
     }
 }
 
-/// How much an invalidation forgets. Context-cache and IOTLB commands share the codes (6.5.1, 6.5.2).
+/// The granularity of an invalidation. Context-cache and IOTLB commands share the codes (6.5.1, 6.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granularity(pub u8);
 
 impl Granularity {
-    /// Nothing: a reserved code in a request; in an answer, nothing was done.
+    /// A reserved code in a request; in a result, nothing was done.
     pub const RESERVED: Self = Self(0);
     /// Everything.
     pub const GLOBAL: Self = Self(1);
@@ -123,7 +123,7 @@ impl Granularity {
 
 code!(Granularity);
 
-/// CCMD: register-based invalidation of the context cache, refused while the queue is on (11.4.6).
+/// CCMD: register-based invalidation of the context cache; the unit refuses it while the queue is on (11.4.6).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct ContextCommand {
@@ -146,7 +146,7 @@ pub struct ContextCommand {
     pub invalidate: bool,
 }
 
-/// IOTLB: register-based invalidation of cached translations, refused while the queue is on (11.4.6).
+/// IOTLB: register-based invalidation of cached translations; the unit refuses it while the queue is on (11.4.6).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct IotlbCommand {
@@ -172,7 +172,7 @@ pub struct IotlbCommand {
     pub invalidate: bool,
 }
 
-/// IVA: which pages a page-selective [`IotlbCommand`] forgets; written before it (11.4.6).
+/// IVA: the pages of a page-selective [`IotlbCommand`]; software writes it first (11.4.6).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct InvalidateAddress {

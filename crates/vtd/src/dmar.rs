@@ -1,9 +1,9 @@
-//! The ACPI DMAR table: which remapping units there are, whom they serve, and which memory firmware reserved
-//! (chapter 8).
+//! The ACPI DMAR table: the remapping units, the devices behind them, and the memory that firmware reserved (chapter
+//! 8).
 //!
-//! [`Dmar::parse`] checks the header; [`Dmar::structures`] then walks the rest without copying. The walk survives
-//! any bytes: a structure whose length is impossible ends it with [`DmarError::BadStructure`], a structure that is
-//! too short for its type is [`Structure::Unknown`].
+//! [`Dmar::parse`] checks the header; [`Dmar::structures`] then walks the rest without copying. The walk accepts any
+//! bytes: a structure with an impossible length ends it with [`DmarError::BadStructure`], and a structure that is too
+//! short for its type becomes [`Structure::Unknown`].
 
 mod bytes;
 mod scope;
@@ -22,7 +22,7 @@ const STRUCTURE_HEADER: usize = 4;
 /// Why bytes are not a DMAR table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DmarError {
-    /// The signature is another, or there are fewer bytes than a header has.
+    /// The signature is wrong, or there are fewer bytes than a header has.
     #[error("not a DMAR table")]
     NotDmar,
     /// The table says that it is longer than the bytes at hand, or shorter than its header.
@@ -47,9 +47,9 @@ pub struct Dmar<'a> {
 impl<'a> Dmar<'a> {
     /// Checks signature and length; `bytes` may be longer than the table.
     ///
-    /// Firmware gets checksums wrong at times, and who does without the table does without DMA on a machine whose
-    /// translation is on. So a wrong one alone is no error ([`is_sound`](Self::is_sound) tells), but then every
-    /// structure must be well-formed.
+    /// Firmware sometimes gets the checksum wrong, and without the table there is no DMA on a machine whose
+    /// translation is on. So a wrong checksum alone is no error ([`is_sound`](Self::is_sound) reports it), but then
+    /// every structure must be well-formed.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DmarError> {
         if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
             return Err(DmarError::NotDmar);
@@ -64,8 +64,8 @@ impl<'a> Dmar<'a> {
         }
     }
 
-    /// As much of a damaged table as there is, whatever its length, checksum and structures say: for those who want to
-    /// see what is left of it.
+    /// Reads what is left of a damaged table, whatever its length, checksum and structures say: for people who want
+    /// to inspect it.
     pub fn salvage(bytes: &'a [u8]) -> Result<Self, DmarError> {
         if bytes.len() < HEADER || !bytes.starts_with(b"DMAR") {
             return Err(DmarError::NotDmar);
@@ -100,7 +100,7 @@ impl<'a> Dmar<'a> {
         Structures { bytes: self.bytes, offset: HEADER }
     }
 
-    /// The remapping units, in the table's order; a malformed rest of the table is left out.
+    /// The remapping units, in the table's order; stops where the table is malformed.
     pub fn units(&self) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
         self.structures().filter_map(|structure| match structure {
             Ok(Structure::Drhd(drhd)) => Some(drhd),

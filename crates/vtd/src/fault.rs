@@ -1,4 +1,4 @@
-//! Faults as a unit records them: status, event control, fault records, reasons (chapter 7, 11.4.7).
+//! Faults in the unit's registers: status, event control, fault records, reasons (chapter 7, 11.4.7).
 
 use machine::IoAddress;
 
@@ -34,10 +34,10 @@ pub struct FaultStatus {
 impl FaultStatus {
     /// The errors that the invalidation queue reports.
     pub const QUEUE_ERRORS: Self = Self::new().with_iqe(true).with_ice(true).with_ite(true);
-    /// Those of them upon which the queue fetches no more until they are cleared (6.5.2.10).
+    /// Those of them that stop the queue until software clears them (6.5.2.10).
     pub const QUEUE_STOPS: Self = Self::new().with_iqe(true).with_ite(true);
 
-    /// Those of these bits that are set in `mask` too.
+    /// The bits that are also set in `mask`.
     pub const fn only(self, mask: Self) -> Self {
         Self::from_bits(self.into_bits() & mask.into_bits())
     }
@@ -48,11 +48,11 @@ impl FaultStatus {
     }
 }
 
-/// PRS: the queue of page requests that devices make; write one to clear (11.4.11).
+/// PRS: the status of the page request queue; write one to clear (11.4.11).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct PageRequestStatus {
-    /// PPR: a page request has not been looked at.
+    /// PPR: software has not yet handled a page request.
     pub pending: bool,
     /// PRO: page requests were refused because the queue was full.
     pub overflow: bool,
@@ -110,7 +110,7 @@ pub struct FaultRecordLow {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct FaultRecordHigh {
-    /// SID: who asked.
+    /// SID: the requester.
     #[bits(16)]
     pub source: SourceId,
     #[bits(12)]
@@ -123,7 +123,7 @@ pub struct FaultRecordHigh {
     pub execute: bool,
     /// PP: the request carried a PASID.
     pub pasid_present: bool,
-    /// FR: why.
+    /// FR: the reason.
     #[bits(8)]
     pub reason: FaultReason,
     /// PV: the PASID.

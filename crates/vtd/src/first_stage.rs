@@ -1,6 +1,6 @@
 //! First-stage paging entries: the processor's own page-table format (9.7).
 //!
-//! Addresses are sign-extended: those that are not canonical are blocked before any table is read (3.6).
+//! Addresses are sign-extended: hardware blocks addresses that are not canonical before it reads any table (3.6).
 
 use machine::{IoAddress, PhysicalAddress};
 
@@ -13,7 +13,7 @@ const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const EXTENDED_ACCESSED: u64 = 1 << 10;
-/// PAT of a leaf of level 1; of larger ones it is [`LARGE_PAT`], since this bit is [`PAGE_SIZE`] there.
+/// PAT of a leaf of level 1. In larger leaves this bit is [`PAGE_SIZE`], and the PAT bit is [`LARGE_PAT`].
 const PAT: u64 = 1 << 7;
 const LARGE_PAT: u64 = 1 << 12;
 
@@ -30,16 +30,16 @@ impl FirstStageEntry {
     pub(crate) const PRESENCE: u64 = PRESENT;
     pub(crate) const RIGHTS: u64 = WRITE | USER;
 
-    /// A leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
+    /// Makes a leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
     ///
-    /// There are no write-only pages: all present ones can be read.
+    /// The format has no write-only pages: all present ones can be read.
     pub const fn leaf(level: Level, address: PhysicalAddress, permission: Permission) -> Self {
         let page_size = if level.number() > 1 { PAGE_SIZE } else { 0 };
         let write = if permission.writes() { WRITE } else { 0 };
         Self(address.get() & ADDRESS | PRESENT | USER | write | page_size)
     }
 
-    /// An entry that points to the next table, allowing all that the table allows.
+    /// Makes an entry that names the next table and allows all that the table allows.
     pub const fn table(address: PhysicalAddress) -> Self {
         Self(address.get() & ADDRESS | PRESENT | WRITE | USER)
     }
@@ -49,12 +49,12 @@ impl FirstStageEntry {
         self.0 & PRESENT != 0
     }
 
-    /// R/W: writes are allowed; supervisor requests write without it unless the PASID entry's WPE is set.
+    /// R/W: writes are allowed. Supervisor requests can write without it unless the PASID entry's WPE is set.
     pub const fn writable(self) -> bool {
         self.0 & WRITE != 0
     }
 
-    /// U/S: user requests are allowed. A request without PASID is one unless RID_PRIV is set.
+    /// U/S: user requests are allowed. A request without PASID is a user request unless RID_PRIV is set.
     pub const fn user(self) -> bool {
         self.0 & USER != 0
     }
@@ -84,7 +84,7 @@ impl FirstStageEntry {
         paging::is_leaf(self.0, level)
     }
 
-    /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf of level 1. Of
+    /// Bits 51:12: the next table, or the first byte of the page if the entry is a well-formed leaf of level 1. In
     /// larger leaves bit 12 is the PAT bit: see [`page`](Self::page).
     pub const fn address(self) -> PhysicalAddress {
         PhysicalAddress::new(self.0 & ADDRESS)
@@ -115,7 +115,8 @@ impl FirstStageEntry {
     }
 }
 
-/// Reserved bits of leaves; at levels 4 and 5, where nothing can be one, bit 7 itself. Pages of 2 MiB are part of the format, those of 1 GiB are CAP.FS1GP's.
+/// Reserved bits of leaves. At levels 4 and 5, which have no leaves, bit 7 itself is reserved. All units support
+/// pages of 2 MiB; pages of 1 GiB need CAP.FS1GP.
 pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = paging::beyond(haw);
     match level.number() {
@@ -126,7 +127,7 @@ pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) ->
     }
 }
 
-/// Whether tables with a root of this level translate `address`: its upper bits equal the highest that is translated
+/// Whether tables with a root of this level translate `address`: its upper bits equal the highest translated bit
 /// (3.6).
 pub const fn is_canonical(address: IoAddress, top: Level) -> bool {
     let unused = 64 - top.width();

@@ -1,7 +1,8 @@
 //! Intel VT-d architecture: layouts of registers, tables, descriptors and the ACPI DMAR table.
 //!
 //! Nothing here reads a register, follows a pointer or decides anything: every type is a lossless view of bits that
-//! hardware or firmware defines, total over all bit patterns. What a pattern *means* for a takeover is `takeover`'s.
+//! hardware or firmware defines, and accepts all bit patterns. The `takeover` crate decides what a pattern means for
+//! a takeover.
 //!
 //! Section numbers are those of Intel's *Virtualization Technology for Directed I/O, Architecture Specification*,
 //! revision 4.1. Codes that hardware or memory supplies are newtypes with named constants, never enums: the next
@@ -22,25 +23,25 @@
 //!
 //! | module | what it lays out | section |
 //! |---|---|---|
-//! | [`registers`] | where each register is, how wide, how accessed | 11.4 |
+//! | [`registers`] | offset, width and access kind of each register | 11.4 |
 //! | [`capability`] | what a unit can do: VER, CAP, ECAP | 11.4.1–11.4.3 |
 //! | [`control`] | GCMD and GSTS, RTADDR, register-based invalidation, PMEN, IRTA | 11.4.4–11.4.8 |
 //! | [`fault`] | FSTS, FECTL, fault records and reasons | 7, 11.4.7 |
 //! | [`queue`] | the invalidation queue and its descriptors | 6.5.2, 11.4.9 |
-//! | [`source`] | source-ids: who issued a request | 3.4.1 |
+//! | [`source`] | source-ids: the requesters | 3.4.1 |
 //! | [`root`] | root entries, legacy and scalable | 9.1, 9.2 |
 //! | [`context`] | context entries, legacy and scalable | 9.3, 9.4 |
 //! | [`pasid`] | PASID directory and table entries | 9.5, 9.6 |
 //! | [`paging`] | levels and widths of page tables | 3.6, 3.7 |
 //! | [`first_stage`] | first-stage paging entries | 9.7 |
 //! | [`second_stage`] | second-stage paging entries | 9.8 |
-//! | [`stage`] | what both have in common | 3.6, 3.7 |
-//! | [`dmar`] | the ACPI table that names the units | 8 |
+//! | [`stage`] | what first- and second-stage entries have in common | 3.6, 3.7 |
+//! | [`dmar`] | the ACPI table that lists the units | 8 |
 
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// Lets a code that hardware supplies, a newtype of `u8`, be a field of a register or table entry.
+/// Lets a newtype of `u8`, for a code that hardware supplies, be a field of a register or table entry.
 macro_rules! code {
     ($name:ident) => {
         impl $name {
@@ -72,14 +73,13 @@ pub mod stage;
 
 use machine::{IoAddress, Range};
 
-/// Addresses that raise interrupts instead of reaching memory; requests to them are never translated through a page
-/// table (3.14).
+/// Addresses that raise interrupts instead of reaching memory; no page table translates requests to them (3.14).
 pub const INTERRUPT_WINDOW: Range<IoAddress> =
     Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
 
 /// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.
 ///
-/// The host address width is the DMAR table's (8.1); widths below 12 or above 63 reserve everything or nothing.
+/// The host address width is in the DMAR table (8.1). Widths below 12 reserve everything, widths above 63 nothing.
 pub const fn address_reserved(haw: u32) -> u64 {
     match haw {
         0..=12 => !0xFFF,

@@ -1,4 +1,4 @@
-//! Levels and widths of page tables, which first and second stage share (3.6, 3.7).
+//! Levels and widths of page tables, common to first and second stage (3.6, 3.7).
 
 use machine::{IoAddress, Range};
 
@@ -8,9 +8,9 @@ use crate::address_reserved;
 const STRIDE: u32 = 9;
 /// Bits of an address within a page.
 const PAGE_SHIFT: u32 = 12;
-/// PS, in entries of either stage above level 1: a page, not a table.
+/// PS, in entries of either stage above level 1: the entry maps a page and names no table.
 pub(crate) const PAGE_SIZE: u64 = 1 << 7;
-/// Where entries of either stage hold an address, as wide as any host's can be.
+/// The address field of entries of either stage, as wide as any host's address can be.
 pub(crate) const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 /// Whether an entry of either stage maps memory, at this level, rather than naming a table.
@@ -18,13 +18,13 @@ pub(crate) const fn is_leaf(entry: u64, level: Level) -> bool {
     level.number() == 1 || entry & PAGE_SIZE != 0
 }
 
-/// Bits of an address that a machine of `haw` physical address bits does not have: in entries of either stage that name
-/// tables, these are all that is reserved.
+/// Address bits beyond the `haw` physical address bits of the machine: in entries of either stage that name tables,
+/// these are the only reserved bits.
 pub(crate) const fn beyond(haw: u32) -> u64 {
     address_reserved(haw) & ADDRESS
 }
 
-/// A level of a page table: 1 holds pages, 5 is the highest there is.
+/// A level of a page table: level 1 holds pages, level 5 is the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
@@ -129,7 +129,7 @@ impl AddressWidth {
     /// Five levels.
     pub const BITS_57: Self = Self(3);
 
-    /// Level of the root table; `None` for codes that no unit in service supports (30 and 64 bits are long gone).
+    /// Level of the root table; `None` for codes that no current unit supports (30 and 64 bits are obsolete).
     pub const fn top(self) -> Option<Level> {
         match self {
             Self::BITS_39 => Some(Level::THREE),

@@ -39,7 +39,7 @@ impl PasidDirectoryEntry {
     }
 }
 
-/// PGTT: which tables translate the requests of a PASID (9.6).
+/// PGTT: the tables that translate the requests of a PASID (9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PasidTranslationType(pub u8);
 
@@ -66,12 +66,12 @@ impl FirstStagePagingMode {
     /// Five levels.
     pub const FIVE_LEVELS: Self = Self(1);
 
-    /// The same width as second-stage tables call it; one that no table has for reserved codes.
+    /// The same width as a code of second-stage tables; for reserved codes, a width that no table has.
     pub const fn width(self) -> AddressWidth {
         AddressWidth(self.0.saturating_add(AddressWidth::BITS_48.0))
     }
 
-    /// The mode of tables of this width: three levels there are none of.
+    /// The mode of tables of this width; there is none for three levels.
     pub const fn of(width: AddressWidth) -> Self {
         if width.0 == AddressWidth::BITS_57.0 { Self::FIVE_LEVELS } else { Self::FOUR_LEVELS }
     }
@@ -94,7 +94,7 @@ pub struct PasidSecondStage {
     /// PGTT: translation type.
     #[bits(3)]
     pub translation: PasidTranslationType,
-    /// SSADE: second-stage accessed and dirty bits are kept.
+    /// SSADE: hardware sets accessed and dirty bits in second-stage entries.
     pub accessed_dirty: bool,
     #[bits(2)]
     __: u8,
@@ -139,7 +139,7 @@ pub struct PasidFirstStage {
     pub write_protect: bool,
     #[bits(2)]
     __: u8,
-    /// EAFE: the extended accessed bit is kept.
+    /// EAFE: hardware sets the extended accessed bit.
     pub extended_accessed: bool,
     #[bits(4)]
     __: u8,
@@ -189,10 +189,10 @@ impl PasidEntry {
         PhysicalAddress::new(self.first.frame() << 12)
     }
 
-    /// Whether a bit is set that is reserved on every unit, which makes a present entry fault.
+    /// Whether a bit is set that is reserved on every unit; such a bit makes a present entry fault.
     ///
-    /// Fields of what a unit lacks are reserved too, but not on all units and in all revisions alike (AW of a unit
-    /// without second stage): they are left out.
+    /// Fields of features that a unit lacks are reserved too, but this differs between units and revisions (AW of a
+    /// unit without second stage), so they are not checked.
     pub fn has_reserved_bits(self, haw: u32) -> bool {
         let second = self.second.into_bits() & (0xC20 | address_reserved(haw));
         let domain = self.domain.into_bits() & 0xF87F_0000;

@@ -1,7 +1,7 @@
 //! The invalidation queue: its registers (11.4.9) and its descriptors (6.5.2).
 //!
-//! A queue of 128-bit descriptors is for legacy mode; scalable mode demands 256-bit ones, whose upper half is zero in
-//! all that software here submits. Head and tail count bytes and step by the size of a descriptor.
+//! Legacy mode can use 128-bit descriptors. Scalable mode requires 256-bit descriptors, whose upper half is zero in
+//! all that this software submits. Head and tail count bytes and step by the size of a descriptor.
 
 use machine::PhysicalAddress;
 
@@ -10,7 +10,7 @@ use bitfield_struct::bitfield;
 use crate::control::Granularity;
 use crate::source::SourceId;
 
-/// IQA: where the queue is, how large it is and how wide its descriptors are (11.4.9).
+/// IQA: address, size and descriptor width of the queue (11.4.9).
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct QueueAddress {
@@ -48,7 +48,7 @@ pub const QUEUE_OFFSET: u64 = 0x7_FFF0;
 /// ICS: bit 0 (IWC) says that a wait descriptor asked for an interrupt and completed; write one to clear (11.4.9).
 pub const WAIT_COMPLETED: u32 = 1;
 
-/// IQERCD: what is known of an error of the queue (11.4.9). Zero on units of revisions before 3.
+/// IQERCD: details of an error of the queue (11.4.9). Zero on units of revisions before 3.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct QueueErrorRecord {
@@ -65,35 +65,35 @@ pub struct QueueErrorRecord {
     pub confused: SourceId,
 }
 
-/// What a descriptor asks for: bits 3:0, and bits 11:9 above them (6.5.2).
+/// The type of a descriptor: bits 3:0, with bits 11:9 above them (6.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorType(pub u8);
 
 impl DescriptorType {
-    /// Forget context entries (6.5.2.1).
+    /// Invalidates context entries (6.5.2.1).
     pub const CONTEXT_CACHE: Self = Self(1);
-    /// Forget translations by domain (6.5.2.3).
+    /// Invalidates translations by domain (6.5.2.3).
     pub const IOTLB: Self = Self(2);
-    /// Tell a device to forget translations (6.5.2.5).
+    /// Invalidates translations in a device-TLB (6.5.2.5).
     pub const DEVICE_TLB: Self = Self(3);
-    /// Forget interrupt entries (6.5.2.7).
+    /// Invalidates interrupt entries (6.5.2.7).
     pub const INTERRUPT_ENTRY: Self = Self(4);
-    /// Report that all before it is done (6.5.2.8).
+    /// Reports that all descriptors before it are done (6.5.2.8).
     pub const WAIT: Self = Self(5);
-    /// Forget translations by PASID (6.5.2.4).
+    /// Invalidates translations by PASID (6.5.2.4).
     pub const PASID_IOTLB: Self = Self(6);
-    /// Forget PASID entries (6.5.2.2).
+    /// Invalidates PASID entries (6.5.2.2).
     pub const PASID_CACHE: Self = Self(7);
-    /// Tell a device to forget translations of a PASID (6.5.2.6).
+    /// Invalidates translations of a PASID in a device-TLB (6.5.2.6).
     pub const PASID_DEVICE_TLB: Self = Self(8);
 }
 
-/// A descriptor of 256 bits, or of 128 in its first two words.
+/// A descriptor of 256 bits; a 128-bit descriptor uses the first two words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Descriptor(pub [u64; 4]);
 
 impl Descriptor {
-    /// What it asks for.
+    /// Its type.
     pub const fn kind(self) -> DescriptorType {
         let low = self.0[0];
         DescriptorType((low & 0xF | low >> 5 & 0x70) as u8)
@@ -111,7 +111,7 @@ pub struct ContextCacheInvalidation {
     /// Type, low bits.
     #[bits(4, default = DescriptorType::CONTEXT_CACHE.0)]
     pub kind: u8,
-    /// G: how much.
+    /// G: granularity.
     #[bits(2)]
     pub granularity: Granularity,
     #[bits(10)]
@@ -177,7 +177,7 @@ pub struct IotlbInvalidation {
     /// Type, low bits.
     #[bits(4, default = DescriptorType::IOTLB.0)]
     pub kind: u8,
-    /// G: how much.
+    /// G: granularity.
     #[bits(2)]
     pub granularity: Granularity,
     /// DW: drain writes.
@@ -191,7 +191,7 @@ pub struct IotlbInvalidation {
 }
 
 impl IotlbInvalidation {
-    /// The descriptor; `pages` is laid out as the IVA register is and counts in a selective invalidation only.
+    /// Makes the descriptor; `pages` has the layout of the IVA register and counts in a selective invalidation only.
     pub const fn of(self, pages: crate::control::InvalidateAddress) -> Descriptor {
         Descriptor::two(self.into_bits(), pages.into_bits())
     }
@@ -242,7 +242,7 @@ pub struct DeviceTlbInvalidation {
     /// PFSID, bits 3:0: source-id of the physical function.
     #[bits(4)]
     pub physical_low: u8,
-    /// MIP: how many invalidations the device takes at once; zero is 32.
+    /// MIP: the device's limit of pending invalidations; zero means 32.
     #[bits(5)]
     pub max_pending: u8,
     #[bits(11)]
@@ -258,7 +258,8 @@ pub struct DeviceTlbInvalidation {
 }
 
 impl DeviceTlbInvalidation {
-    /// The descriptor that makes the device forget everything: size bit set, all address bits that count set.
+    /// Makes the descriptor that invalidates everything in the device-TLB: size bit set, all address bits that count
+    /// set.
     pub const fn of_everything(self) -> Descriptor {
         Descriptor::two(self.into_bits(), 0x7FFF_FFFF_FFFF_F001)
     }
@@ -271,7 +272,7 @@ pub struct PasidDeviceTlbInvalidation {
     /// Type, low bits.
     #[bits(4, default = DescriptorType::PASID_DEVICE_TLB.0)]
     pub kind: u8,
-    /// MIP: how many invalidations the device takes at once; zero is 32.
+    /// MIP: the device's limit of pending invalidations; zero means 32.
     #[bits(5)]
     pub max_pending: u8,
     #[bits(3)]
@@ -291,13 +292,14 @@ pub struct PasidDeviceTlbInvalidation {
 }
 
 impl PasidDeviceTlbInvalidation {
-    /// The descriptor that makes the device forget all of the PASID: size bit set, all address bits that count set.
+    /// Makes the descriptor that invalidates all of the PASID in the device-TLB: size bit set, all address bits that
+    /// count set.
     pub const fn of_everything(self) -> Descriptor {
         Descriptor::two(self.into_bits(), 0x7FFF_FFFF_FFFF_F800)
     }
 }
 
-/// First word of a wait (6.5.2.8). The second word is the address that `data` is written to.
+/// First word of a wait (6.5.2.8). The unit writes `data` to the address in the second word.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Wait {
@@ -308,7 +310,7 @@ pub struct Wait {
     pub interrupt: bool,
     /// SW: write the status data.
     pub write: bool,
-    /// FN: start nothing after it before it is done.
+    /// FN: the unit starts no later descriptor before this one is done.
     pub fence: bool,
     /// PD: drain page requests.
     pub drain_page_requests: bool,
@@ -319,7 +321,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// The descriptor that reports to `address`, which is a multiple of four.
+    /// Makes the descriptor that reports to `address`, which is a multiple of four.
     pub const fn reporting_to(self, address: PhysicalAddress) -> Descriptor {
         Descriptor::two(self.into_bits(), address.get() & !3)
     }

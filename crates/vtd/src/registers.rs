@@ -1,7 +1,7 @@
-//! Where each register of a remapping unit is (11.4), how wide it is and how software may access it.
+//! Offset, width and access kind of each register of a remapping unit (11.4).
 //!
-//! Two groups float: the IOTLB registers at `ECAP.IRO * 16` and the fault records at `CAP.FRO * 16`. Take their
-//! places from [`ExtendedCapability::iotlb_offset`](crate::capability::ExtendedCapability::iotlb_offset) and
+//! Two groups have no fixed place: the IOTLB registers are at `ECAP.IRO * 16`, the fault records at `CAP.FRO * 16`.
+//! Use [`ExtendedCapability::iotlb_offset`](crate::capability::ExtendedCapability::iotlb_offset) and
 //! [`Capability::fault_record_offset`](crate::capability::Capability::fault_record_offset).
 
 /// How software may access a register (11.3).
@@ -17,12 +17,12 @@ pub enum Access {
     WriteOneToClear,
 }
 
-/// How many bytes one access of a register has.
+/// The size of one access to a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// Four bytes.
     Bits32,
-    /// Eight bytes, accessed whole.
+    /// Eight bytes, in one access.
     Bits64,
 }
 

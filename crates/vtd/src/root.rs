@@ -1,4 +1,4 @@
-//! Root entries: one per bus, naming its context tables (9.1, 9.2).
+//! Root entries: one per bus, which names its context tables (9.1, 9.2).
 
 use machine::PhysicalAddress;
 

@@ -1,4 +1,4 @@
-//! Second-stage paging entries: what devices' addresses are translated with in legacy mode (9.8).
+//! Second-stage paging entries: the format that translates devices' addresses in legacy mode (9.8).
 
 use machine::PhysicalAddress;
 
@@ -12,18 +12,19 @@ const DIRTY: u64 = 1 << 9;
 
 /// One second-stage entry of any level.
 ///
-/// Present means that reading or writing is allowed; bit 2 (execute) is ignored, and neither does it make an entry
-/// present. Permissions of all levels are combined by AND (3.7.1).
+/// An entry is present if it allows reads or writes. Hardware ignores bit 2 (execute), which does not make an entry
+/// present either. Permissions of all levels are combined by AND (3.7.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecondStageEntry(pub u64);
 
-/// R and W of what a mapping allows.
+/// The R and W bits of a permission.
 const fn rights(permission: Permission) -> u64 {
     (if permission.reads() { READ } else { 0 }) | (if permission.writes() { WRITE } else { 0 })
 }
 
 impl SecondStageEntry {
-    /// Bits that hardware sets when it uses an entry if the PASID entry's SSADE is set; else it ignores them (3.7.2).
+    /// Bits that hardware sets when it uses an entry, if the PASID entry's SSADE is set; otherwise it ignores them
+    /// (3.7.2).
     pub const USED: u64 = ACCESSED | DIRTY;
     pub(crate) const PRESENCE: u64 = READ | WRITE;
     pub(crate) const RIGHTS: u64 = READ | WRITE;
@@ -82,11 +83,12 @@ impl SecondStageEntry {
     }
 }
 
-/// Reserved bits of leaves: large ones must be aligned; where the unit has none, their page-size bit itself is reserved.
+/// Reserved bits of leaves. Large leaves must be aligned; at levels where the unit has no leaves, the page-size bit
+/// itself is reserved.
 ///
-/// Here and in entries that name tables two bits are left out because revisions and units differ in them, and a bit-for-bit
-/// copy is judged by hardware as its original was: bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient
-/// mapping).
+/// Here and in entries that name tables, bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient
+/// mapping) are left out: revisions and units differ in them, and hardware judges a bit-for-bit copy as it judged the
+/// original.
 pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = paging::beyond(haw);
     let large = capability.sslps();

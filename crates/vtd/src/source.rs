@@ -1,4 +1,4 @@
-//! Source-ids: who issued a request (3.4.1).
+//! Source-ids: the requesters of PCI Express (3.4.1).
 
 use core::fmt;
 
@@ -18,12 +18,12 @@ impl SourceId {
         Self::new(bus, device << 3 | function & 7)
     }
 
-    /// Bus number: which root entry speaks for it.
+    /// Bus number, which selects the root entry.
     pub const fn bus(self) -> u8 {
         (self.0 >> 8) as u8
     }
 
-    /// Device and function number: which context entry speaks for it.
+    /// Device and function number, which selects the context entry.
     pub const fn devfn(self) -> u8 {
         self.0 as u8
     }
@@ -59,7 +59,7 @@ impl fmt::Debug for SourceId {
     }
 }
 
-/// Whose requests: a device's that carry this PASID, or those that carry none. Printed as `BB:DD.F/PASID` or `BB:DD.F`.
+/// A device's requests that carry this PASID, or those that carry none. Printed as `BB:DD.F/PASID` or `BB:DD.F`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requester {
     /// The device.

@@ -1,4 +1,4 @@
-//! What first- and second-stage tables have in common: one view for those who treat both alike.
+//! What first- and second-stage tables have in common: one view for code that treats both alike.
 //!
 //! Both formats have 512 entries a table, the address and the page-size bit in the same places, and ignore bits 61:52.
 //! They differ in what makes an entry present, in the rights, and in the bits that hardware sets.
@@ -30,10 +30,10 @@ impl Stage {
         self.entry(0)
     }
 
-    /// A leaf of `level` that maps `address`, which is aligned to the level's span.
+    /// Makes a leaf of `level` that maps `address`, which is aligned to the level's span.
     ///
-    /// What hardware notes is noted already: where it walks tables without snooping the processor's caches, it faults
-    /// when it has to (3.10).
+    /// Its accessed and dirty bits are already set: where hardware walks tables without snooping the processor's
+    /// caches, it faults when it has to set them (3.10).
     pub const fn leaf(self, level: Level, address: PhysicalAddress, permission: Permission) -> PageEntry {
         let bits = match self {
             Self::First => FirstStageEntry::leaf(level, address, permission).0,
@@ -42,7 +42,8 @@ impl Stage {
         self.entry(bits | self.used())
     }
 
-    /// An entry that points to the next table, allowing all that the table allows, marked used as leaves are.
+    /// Makes an entry that names the next table and allows all that the table allows, with the accessed bit set as in
+    /// leaves.
     pub const fn table(self, address: PhysicalAddress) -> PageEntry {
         let bits = match self {
             Self::First => FirstStageEntry::table(address).0,
@@ -51,7 +52,7 @@ impl Stage {
         self.entry(bits | self.used())
     }
 
-    /// Bits of which any makes an entry present.
+    /// Bits that make an entry present: any one of them is enough.
     pub const fn presence(self) -> u64 {
         match self {
             Self::First => FirstStageEntry::PRESENCE,
@@ -65,7 +66,7 @@ impl Stage {
         rest.iter().position(|word| self.entry(*word).present()).map(|offset| from + offset)
     }
 
-    /// Bits that hardware may set when it uses an entry: they say what was used, and change no translation.
+    /// Bits that hardware may set when it uses an entry: they record the use, and change no translation.
     const fn used(self) -> u64 {
         match self {
             Self::First => FirstStageEntry::USED,
@@ -73,7 +74,7 @@ impl Stage {
         }
     }
 
-    /// Bits that say what an entry allows.
+    /// Bits that hold the rights of an entry.
     const fn rights(self) -> u64 {
         match self {
             Self::First => FirstStageEntry::RIGHTS,
@@ -135,13 +136,13 @@ impl PageEntry {
         Range::new(start, start.saturating_add(level.span()))
     }
 
-    /// An entry that names a table, naming another: rights and ignored bits stay.
+    /// The same entry, naming another table: rights and ignored bits stay.
     pub const fn with_table(self, table: PhysicalAddress) -> Self {
         self.with_bits(self.bits & !ADDRESS | table.get() & ADDRESS)
     }
 
-    /// The mapping of `address` by a leaf of level `to`, with all other properties of this leaf of level `from`. Above
-    /// level 1 the unit must have such pages.
+    /// Makes a leaf of level `to` that maps `address`, with all other properties of this leaf of level `from`. Above
+    /// level 1 the unit must support such pages.
     pub const fn as_leaf_of(self, from: Level, to: Level, address: PhysicalAddress) -> Self {
         self.with_bits(match self.stage {
             Stage::First => FirstStageEntry(self.bits).as_leaf_of(from, to, address).0,
@@ -149,17 +150,18 @@ impl PageEntry {
         })
     }
 
-    /// The same entry, allowing no more than an entry above it: rights of all levels are combined by AND (3.6.1, 3.7.1).
+    /// The same entry, allowing no more than an entry above it does: rights of all levels are combined by AND (3.6.1,
+    /// 3.7.1).
     pub const fn restricted_by(self, above: Self) -> Self {
         self.with_bits(self.bits & (above.bits | !self.stage.rights()))
     }
 
-    /// The same entry without what hardware noted in it.
+    /// The same entry without the bits that hardware set when it used it.
     pub const fn unused(self) -> Self {
         self.with_bits(self.bits & !self.stage.used())
     }
 
-    /// The same entry, used wherever `other` was.
+    /// The same entry, with the bits added that hardware set in `other` when it used it.
     pub const fn used_like(self, other: Self) -> Self {
         self.with_bits(self.bits | other.bits & self.stage.used())
     }

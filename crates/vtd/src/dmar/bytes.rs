@@ -1,4 +1,4 @@
-//! Little-endian fields of bytes that may be too short.
+//! Reads little-endian fields of bytes that may be too short.
 
 pub(super) fn u8_at(bytes: &[u8], offset: usize) -> Option<u8> {
     bytes.get(offset).copied()

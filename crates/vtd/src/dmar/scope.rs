@@ -1,4 +1,4 @@
-//! Device scopes: which devices a remapping structure is about (8.3.1).
+//! Device scopes: the devices that a remapping structure covers (8.3.1).
 
 use super::bytes::u8_at;
 use crate::source::SourceId;
@@ -13,7 +13,7 @@ pub struct DeviceScopes<'a> {
 }
 
 impl<'a> DeviceScopes<'a> {
-    /// Those from this offset of a structure on; `None` if it ends before.
+    /// The device scopes from this offset of a structure on; `None` if the structure ends before it.
     pub(super) fn at(structure: &'a [u8], offset: usize) -> Option<Self> {
         Some(Self { bytes: structure.get(offset..)? })
     }
@@ -97,7 +97,7 @@ impl<'a> DeviceScope<'a> {
         self.path.chunks_exact(2).filter_map(|hop| Some((*hop.first()?, *hop.get(1)?)))
     }
 
-    /// The source-id, if the path has a single hop and therefore depends on no bridge's configuration.
+    /// The source-id, if the path has a single hop: only then does it not depend on the configuration of bridges.
     pub fn source(&self) -> Option<SourceId> {
         let mut path = self.path();
         let (device, function) = path.next()?;

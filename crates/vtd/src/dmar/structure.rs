@@ -1,4 +1,4 @@
-//! The remapping structures, one type each (8.2).
+//! The remapping structures, one Rust type for each (8.2).
 
 use super::bytes::{u8_at, u16_at, u32_at, u64_at};
 use super::scope::DeviceScopes;
@@ -8,7 +8,7 @@ use super::scope::DeviceScopes;
 pub enum Structure<'a> {
     /// A remapping unit (8.3).
     Drhd(Drhd<'a>),
-    /// Memory that devices use behind the system's back (8.4).
+    /// Memory that devices use without the operating system (8.4).
     Rmrr(Rmrr<'a>),
     /// Root ports whose devices may cache translations (8.5).
     Atsr(Scoped<'a>),
@@ -18,7 +18,7 @@ pub enum Structure<'a> {
     Andd(Andd<'a>),
     /// Integrated devices that cache translations (8.8).
     Satc(Scoped<'a>),
-    /// A type not named here, or a structure too short for its type.
+    /// A type that is not listed here, or a structure too short for its type.
     Unknown {
         /// The type.
         kind: u16,
@@ -57,7 +57,7 @@ impl<'a> Structure<'a> {
     }
 }
 
-/// DRHD: a remapping unit, its registers and whom it serves (8.3).
+/// DRHD: a remapping unit, its registers and its devices (8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drhd<'a> {
     /// Bit 0: INCLUDE_PCI_ALL.
@@ -68,12 +68,12 @@ pub struct Drhd<'a> {
     pub segment: u16,
     /// Physical address of the registers.
     pub base: u64,
-    /// The devices it serves, unless it serves all that no other unit names.
+    /// The devices behind it; with INCLUDE_PCI_ALL, also all devices that no other unit names.
     pub scopes: DeviceScopes<'a>,
 }
 
 impl Drhd<'_> {
-    /// INCLUDE_PCI_ALL: it serves all devices of the segment that no other unit names.
+    /// INCLUDE_PCI_ALL: whether it covers all devices of the segment that no other unit names.
     pub const fn includes_all(&self) -> bool {
         self.flags & 1 != 0
     }
