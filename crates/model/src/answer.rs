@@ -1,4 +1,4 @@
-//! What a device asks of the hardware, and what it is told.
+//! Accesses that devices make, and the answers that the hardware gives.
 
 use machine::{IoAddress, PhysicalAddress};
 use std::fmt;
@@ -16,17 +16,17 @@ pub enum Direction {
 /// One access of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Access {
-    /// Who: the requester's source-id.
+    /// The requester's source-id.
     pub source: u16,
-    /// For which process: the PASID that the request carries, if any.
+    /// The PASID that the request carries, if any: the process that it is for.
     pub pasid: Option<u32>,
-    /// Where: the I/O virtual address.
+    /// The I/O virtual address.
     pub iova: IoAddress,
-    /// What.
+    /// Read or write.
     pub direction: Direction,
 }
 
-/// Whose requests: those of a function that carry a PASID, or those that carry none.
+/// A requester: a function's requests that carry a PASID, or those that carry none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requester {
     /// The source-id.
@@ -36,32 +36,32 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// One access of this requester.
+    /// Makes an access of this requester.
     pub fn access(self, iova: impl Into<IoAddress>, direction: Direction) -> Access {
         Access { source: self.source, pasid: self.pasid, iova: iova.into(), direction }
     }
 }
 
 impl Access {
-    /// Whose it is.
+    /// The requester of this access.
     pub fn requester(&self) -> Requester {
         Requester { source: self.source, pasid: self.pasid }
     }
 }
 
 impl Answer {
-    /// The answer to an access whose address nobody translates.
+    /// The answer to an access whose address no table translates.
     pub(crate) fn untranslated(access: Access) -> Self {
         Self::Memory(PhysicalAddress::new(access.iova.get()))
     }
 }
 
-/// What became of an access.
+/// What happened to an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It reaches this physical address.
     Memory(PhysicalAddress),
-    /// It was a message to a processor, not to memory (3.14).
+    /// It was an interrupt message to a processor, not an access to memory (3.14).
     Interrupt,
     /// It was blocked.
     Blocked(FaultReason),

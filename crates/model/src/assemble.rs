@@ -1,4 +1,4 @@
-//! Makes a machine of a description: an old kernel works on it, and dies.
+//! Builds a machine from a description: an old kernel works on it, and dies.
 
 use crate::machine::Machine;
 use crate::memory::Memory;
@@ -10,7 +10,8 @@ use crate::world::World;
 use fastrand::Rng;
 
 impl Scenario {
-    /// Builds the machine: writes the tables, brings the units up as the old kernel did, lets devices warm their caches.
+    /// Builds the machine: writes the tables, brings the units up as the old kernel did, and lets devices fill the
+    /// caches.
     ///
     /// # Panics
     ///
@@ -37,14 +38,14 @@ impl Scenario {
     }
 }
 
-/// Lets the devices of a unit fill its caches, and record a fault or two.
+/// Lets the devices of a unit fill its caches, and cause a fault or two.
 fn warm_up(unit: &mut ModelUnit, memory: &mut Memory, scenario: &Scenario, index: usize) {
     for access in scenario.functions_of(index).flat_map(Function::accesses) {
         unit.answer(memory, access);
     }
 }
 
-/// The devices of a unit, which go on with what they did.
+/// The devices of a unit, which continue their work after the panic.
 fn engine(unit: &ModelUnit, memory: &Memory, scenario: &Scenario, index: usize) -> Engine {
     let accesses = scenario.functions_of(index).flat_map(Function::accesses);
     Engine {

@@ -1,4 +1,4 @@
-//! Damage to the old kernel's tables: what stray writes, bad memory or an attacker may have left.
+//! Damage to the old kernel's tables, as stray writes, bad memory or an attacker may leave it.
 
 use machine::IoAddress;
 
@@ -7,27 +7,27 @@ use machine::IoAddress;
 pub struct Damage {
     /// The word that is hit.
     pub victim: Victim,
-    /// What is done to it.
+    /// What happens to the word.
     pub harm: Harm,
 }
 
 /// A word of the old kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
-    /// A word of some table; the numbers wrap around, so any will do.
+    /// A word of some table; the numbers wrap around, so any numbers will do.
     Some {
         /// Which kind of table.
         table: Table,
         /// Which one of them.
         which: usize,
-        /// Which of its present words; if none is present, which word.
+        /// Which of its present words; if no word is present, which of all words.
         word: usize,
     },
     /// The first word of the context entry of this source-id, if it has one.
     Context(u16),
     /// The word of the scalable-mode context entry of this source-id that holds RID_PASID, if it has one.
     RidPasid(u16),
-    /// The entry that maps an I/O address, if one does.
+    /// The entry that maps an I/O address, if there is one.
     Leaf {
         /// The domain, by index.
         domain: usize,
@@ -49,19 +49,19 @@ pub enum Table {
     Paging,
 }
 
-/// What is done to a word.
+/// What happens to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
     /// One bit flips.
     Flip(u32),
     /// All of it is overwritten.
     Overwrite(u64),
-    /// Its address is replaced by that of another table, mostly a page table: loops, wrong levels, sharing.
+    /// The address in it becomes that of another table, mostly a page table: loops, wrong levels, sharing.
     PointAtTable(usize),
-    /// Its address is replaced by one where there is no old memory.
+    /// The address in it becomes one outside the old kernel's memory.
     PointAtForbidden(usize),
-    /// Its address is replaced by any.
+    /// The address in it becomes any address.
     PointAnywhere(u64),
-    /// It is copied to all the table's words: a fan-out.
+    /// All words of its table become copies of it: a fan-out.
     Spread,
 }

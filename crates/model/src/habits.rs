@@ -1,10 +1,10 @@
-//! How a unit misbehaves: programmable, one chore at a time.
+//! Habits: how a unit misbehaves. Tests program them, one chore at a time.
 
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Something a unit does on command and then reports.
+/// Something that a unit does on command and then reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Chore {
     /// Takes the root table pointer (GCMD.SRTP → GSTS.RTPS).
@@ -28,7 +28,7 @@ pub enum Chore {
 }
 
 impl Chore {
-    /// All of them.
+    /// All chores.
     pub const ALL: [Self; 9] = [
         Self::TakeRoot,
         Self::FlushWriteBuffer,
@@ -42,27 +42,27 @@ impl Chore {
     ];
 }
 
-/// How a chore is done.
+/// How a unit does a chore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Habit {
-    /// After so many steps of the machine.
+    /// After this many steps of the machine.
     After(u32),
     /// Never: the status bit is stuck.
     Never,
 }
 
-/// What a register reads as for a while, whatever it holds.
+/// A value that a register returns for a while, whatever it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Junk {
     /// The register's offset.
     pub register: usize,
-    /// Which reads of it, counted from zero after the panic.
+    /// Which reads of it return the value, counted from zero after the panic.
     pub reads: Range<u64>,
-    /// What is read instead.
+    /// The value.
     pub value: u64,
 }
 
-/// A unit's habits. Chores that are not named take up to three steps, at random.
+/// A unit's habits. Chores without a habit take up to three steps, at random.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Habits {
     chores: BTreeMap<Chore, Habit>,
@@ -71,25 +71,25 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// These habits, and this one.
+    /// Adds a habit.
     pub fn with(mut self, chore: Chore, habit: Habit) -> Self {
         self.chores.insert(chore, habit);
         self
     }
 
-    /// These habits, and a register that reads as junk for a while.
+    /// Adds a register that returns junk for a while.
     pub fn with_junk(mut self, junk: Junk) -> Self {
         self.junk.push(junk);
         self
     }
 
-    /// These habits, and a register, by its offset, whose writes are lost.
+    /// Adds a register, by its offset, that loses writes.
     pub fn deaf_to(mut self, register: usize) -> Self {
         self.deaf.insert(register);
         self
     }
 
-    /// How many steps a chore that starts now takes; `None` if it is never done.
+    /// How many steps a chore takes that starts now; `None` if it never ends.
     pub(crate) fn steps(&self, chore: Chore, rng: &mut Rng) -> Option<u32> {
         match self.chores.get(&chore) {
             None => Some(rng.u32(0..=3)),
@@ -98,13 +98,13 @@ impl Habits {
         }
     }
 
-    /// What a register that holds `value` reads as this time.
+    /// What this read of a register that holds `value` returns.
     pub(crate) fn seen(&self, register: usize, read: u64, value: u64) -> u64 {
         let junk = self.junk.iter().find(|junk| junk.register == register && junk.reads.contains(&read));
         junk.map_or(value, |junk| junk.value)
     }
 
-    /// Whether writes to a register are lost.
+    /// Whether a register loses writes.
     pub(crate) fn loses(&self, register: usize) -> bool {
         self.deaf.contains(&register)
     }

@@ -13,9 +13,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use vtd::control::{GlobalStatus, RootTableAddress};
 
-/// A machine whose kernel has just died: memory, remapping units in force, devices that go on.
+/// A machine whose kernel has just died: memory, remapping units with translation on, devices that continue their
+/// work.
 ///
-/// What the capture kernel may touch are the ports; all else here is for the tests that watch it.
+/// The capture kernel may use only the ports; everything else here is for the tests that watch it.
 #[derive(Debug)]
 pub struct Machine {
     world: Shared,
@@ -23,7 +24,7 @@ pub struct Machine {
     roots: Vec<RootTableAddress>,
 }
 
-/// Ports: what the capture kernel has.
+/// The ports that the capture kernel uses.
 impl Machine {
     /// The registers of a unit.
     pub fn registers(&self, unit: usize) -> UnitRegisters {
@@ -35,7 +36,8 @@ impl Machine {
         OldRam { world: Rc::clone(&self.world) }
     }
 
-    /// At most `budget` frames of the capture kernel's memory, whose last quarter is left for other uses; to be called once.
+    /// At most `budget` frames of the capture kernel's memory, whose last quarter stays free for other uses. Call it
+    /// once.
     pub fn frames(&self, budget: usize) -> OwnFrames {
         OwnFrames::new(Rc::clone(&self.world), budget)
     }
@@ -46,24 +48,24 @@ impl Machine {
     }
 }
 
-/// What can be known of the machine without asking it.
+/// What a test can ask of the machine.
 impl Machine {
     /// The ranges of memory of one kind.
     pub fn ranges(&self, kind: MemoryKind) -> Vec<Range<PhysicalAddress>> {
         self.world.borrow().memory.ranges(kind).collect()
     }
 
-    /// What a unit can do.
+    /// The capabilities of a unit.
     pub fn traits(&self, unit: usize) -> Traits {
         *self.world.borrow().units[unit].walker(&self.world.borrow().memory).traits
     }
 
-    /// The functions behind a unit that keep translations themselves.
+    /// The functions behind a unit that have a device-TLB.
     pub fn device_tlbs(&self, unit: usize) -> Vec<u16> {
         self.world.borrow().units[unit].device_tlbs().collect()
     }
 
-    /// Whether such a function was told to forget what it keeps, and may have kept it all the same.
+    /// Whether such a function was told to invalidate its device-TLB, and may have kept translations all the same.
     pub fn keeps_on(&self, unit: usize, source: u16) -> bool {
         self.world.borrow().units[unit].keeps_on(source)
     }
@@ -73,7 +75,7 @@ impl Machine {
         GlobalStatus::from_bits(self.world.borrow().units[unit].read32(vtd::registers::GSTS.offset))
     }
 
-    /// Where the root table is that a unit uses now.
+    /// The root table that a unit uses now.
     pub fn root(&self, unit: usize) -> PhysicalAddress {
         let world = self.world.borrow();
         world.units[unit].walker(&world.memory).root.address()
@@ -84,18 +86,18 @@ impl Machine {
         self.world.borrow().engines.iter().flat_map(|engine| engine.accesses.iter().copied()).collect()
     }
 
-    /// What the tables in force now answer.
+    /// The answer of the tables in force now.
     pub fn answer(&self, unit: usize, access: Access) -> Answer {
         let world = self.world.borrow();
         world.units[unit].cold_answer(&world.memory, access)
     }
 
-    /// What the tables answered when the kernel died.
+    /// The answer of the tables when the kernel died.
     pub fn answer_before(&self, unit: usize, access: Access) -> Answer {
         self.before(unit, |walker| walker.answer(access))
     }
 
-    /// The requesters of whom the tables said something that makes sense when the kernel died.
+    /// The requesters that had a well-formed entry when the kernel died.
     pub fn requesters_before(&self, unit: usize) -> Vec<Requester> {
         self.before(unit, |walker| walker.requesters())
     }
@@ -125,7 +127,7 @@ impl Machine {
         world.units[unit].walker(&world.memory).reach_of_all(|_| true)
     }
 
-    /// What devices can reach now of the capture kernel's memory and is not [theirs](Self::guard).
+    /// What devices can reach now of the capture kernel's memory, except for what [belongs to them](Self::guard).
     pub fn trespasses(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
         let capture: Vec<Range<PhysicalAddress>> = world.memory.ranges(MemoryKind::Capture).collect();
@@ -136,7 +138,7 @@ impl Machine {
         world.units[unit].walker(&world.memory).reach_of_all(trespasses)
     }
 
-    /// The pages of old memory that differ from what they were, other than by what devices and units may do.
+    /// The pages of old memory that have changed, except for changes that devices and units may make.
     pub fn old_pages_changed(&self) -> Vec<PhysicalAddress> {
         let world = self.world.borrow();
         world.memory.old_pages_changed(&world.before)
@@ -152,12 +154,12 @@ impl Machine {
         self.world.borrow().trace.clone()
     }
 
-    /// What devices did on their own since [`watch_deliveries`](Self::watch_deliveries) was called.
+    /// The accesses that devices made on their own since [`watch_deliveries`](Self::watch_deliveries) was called.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.world.borrow().deliveries.clone().unwrap_or_default()
     }
 
-    /// How many steps were taken.
+    /// How many steps the machine has taken.
     pub fn steps(&self) -> u64 {
         self.world.borrow().steps
     }
@@ -168,7 +170,7 @@ impl Machine {
     }
 }
 
-/// What a test does to the machine.
+/// What a test can do to the machine.
 impl Machine {
     pub(crate) fn new(mut world: World) -> Self {
         let roots = world.units.iter().map(|unit| unit.walker(&world.memory).root).collect();
@@ -183,17 +185,17 @@ impl Machine {
         ask(Walker { memory: &world.before, root: self.roots[unit], ..now })
     }
 
-    /// From now on no device may reach the capture kernel's memory but for `own`.
+    /// From now on, treats every access to the capture kernel's memory as a violation, except for those in `own`.
     pub fn guard(&self, own: Vec<Own>) {
         self.world.borrow_mut().guard = Guard::Up(own);
     }
 
-    /// Keeps from now on what devices do on their own, two entries a step.
+    /// From now on, records the accesses that devices make on their own, two entries per step.
     pub fn watch_deliveries(&self) {
         self.world.borrow_mut().deliveries.get_or_insert_default();
     }
 
-    /// A driver has reset this device: what it did before it does no more.
+    /// Stops a device, as the reset by a driver does: it ends all work of before.
     pub fn silence(&self, source: u16) {
         let mut world = self.world.borrow_mut();
         world
@@ -202,7 +204,7 @@ impl Machine {
             .for_each(|engine| engine.accesses.retain(|(access, _)| access.source != source));
     }
 
-    /// Lets a device make an access now: the answer that it gets, warm.
+    /// Lets a device make an access now; returns the warm answer.
     pub fn access(&self, unit: usize, access: Access) -> Answer {
         let mut world = self.world.borrow_mut();
         let World { units, memory, .. } = &mut *world;

@@ -1,21 +1,21 @@
-//! Physical memory as the remapping hardware finds it.
+//! Physical memory as the remapping hardware sees it.
 //!
-//! What the capture kernel stored but has not published is not in here: it is in the processor's caches, which
-//! [`OwnFrames`](crate::OwnFrames) keeps. On a platform whose write buffer needs flushing (CAP.RWBF, 6.8) what was
-//! published waits here until the buffer is drained.
+//! Stores that the capture kernel has not published are not in here: they are in the processor's caches, which
+//! [`OwnFrames`](crate::OwnFrames) models. On a platform whose write buffer needs flushing (CAP.RWBF, 6.8), published
+//! stores wait here until the buffer is drained.
 
 use crate::vast::Vast;
 use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range, Table};
 use std::collections::{BTreeMap, HashMap};
 
-/// What a range of physical addresses is.
+/// The kind of a range of physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryKind {
     /// RAM of the kernel that died.
     Old,
     /// RAM of the capture kernel.
     Capture,
-    /// Registers of devices: no table can be read from there.
+    /// Registers of devices: hardware cannot read a table from there.
     Mmio,
 }
 
@@ -24,10 +24,10 @@ pub enum MemoryKind {
 pub struct Memory {
     ranges: Vec<(Range<PhysicalAddress>, MemoryKind)>,
     pages: HashMap<u64, Box<Table>>,
-    /// What pages hold that are not stored.
+    /// Tables that are computed and not stored.
     vast: Option<Vast>,
     buffer: WriteBuffer,
-    /// Stores by units, which processors must see, until somebody asks.
+    /// Stores by units that the processor's caches have not yet taken up.
     unit_stores: Vec<(PhysicalAddress, u64)>,
     changes: u64,
 }
@@ -57,12 +57,12 @@ impl Memory {
         Self { buffer: WriteBuffer::Holding(BTreeMap::new()), ..self }
     }
 
-    /// Lets this memory hold tables that are computed.
+    /// Adds tables to this memory that are computed on reads.
     pub(crate) fn with_vast(self, vast: Vast) -> Self {
         Self { vast: Some(vast), ..self }
     }
 
-    /// Whether what is at `address` is computed.
+    /// Whether the content at `address` is computed.
     pub(crate) fn is_vast(&self, address: PhysicalAddress) -> bool {
         self.vast.is_some_and(|vast| Range::new(vast.tables, vast.end()).contains(address))
     }
@@ -82,7 +82,7 @@ impl Memory {
         self.ranges(kind).any(|whole| whole.covers(range))
     }
 
-    /// The aligned word at `address` as hardware finds it; `None` where there is no RAM.
+    /// The aligned word at `address` as hardware sees it; `None` where there is no RAM.
     pub fn read(&self, address: PhysicalAddress) -> Option<u64> {
         match self.kind(address)? {
             MemoryKind::Mmio => None,
@@ -115,7 +115,7 @@ impl Memory {
         self.changes += 1;
     }
 
-    /// Stores an aligned word at once. Stores to no RAM are lost, as on a bus.
+    /// Stores an aligned word at once. Stores outside RAM are lost, as on a bus.
     pub fn write(&mut self, address: PhysicalAddress, value: u64) {
         if matches!(self.kind(address), Some(MemoryKind::Old | MemoryKind::Capture)) {
             let vast = self.vast;
@@ -161,7 +161,7 @@ impl Memory {
         }
     }
 
-    /// Lets everything in the write buffer arrive.
+    /// Lets all stores in the write buffer arrive.
     pub fn drain(&mut self) {
         if let WriteBuffer::Holding(posted) = &mut self.buffer {
             for (address, value) in std::mem::take(posted) {

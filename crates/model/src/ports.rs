@@ -1,6 +1,6 @@
 //! The machine as the capture kernel sees it: the traits of [`machine`], over one shared [`World`].
 //!
-//! Each call is a step of the machine's time, so devices work between every two.
+//! Each call is a step of the machine's time, so devices do DMA between every two calls.
 
 use crate::memory::MemoryKind;
 use crate::trace::Event;
@@ -121,7 +121,7 @@ impl OldMemory for OldRam {
     }
 }
 
-/// A clock on which each look takes a millisecond.
+/// A clock that advances by a millisecond at each reading.
 #[derive(Clone, Debug)]
 pub struct Ticks {
     pub(crate) world: Shared,
@@ -138,8 +138,8 @@ impl Clock for Ticks {
 
 /// The capture kernel's frames, with the processor's caches in front of them.
 ///
-/// A new frame is zeroed as the processor sees it, but in memory there is still junk. What is stored gets to memory when
-/// it is published, or by chance. Frames come in no order.
+/// The processor sees a new frame as zeros, but memory still holds junk. A store reaches memory when it is published,
+/// or earlier by chance. Frames come in no particular order.
 #[derive(Debug)]
 pub struct OwnFrames {
     world: Shared,
@@ -154,7 +154,7 @@ struct Frame {
     dirty: Box<[bool; ENTRIES]>,
 }
 
-/// A table, and what became of it when a unit stored to it while a reader may still hold the former.
+/// The versions of a table: a unit may store to it while a reader still holds a reference to an older version.
 #[derive(Debug)]
 struct Versions {
     table: Box<Table>,
@@ -182,7 +182,7 @@ impl Versions {
         latest.next.get_or_init(|| Box::new(Self::new(table)));
     }
 
-    /// The latest version, all former ones being forgotten.
+    /// The latest version; drops all older ones.
     fn latest_mut(&mut self) -> &mut Table {
         if self.next.get().is_some() {
             *self = Self::new(self.latest().table.clone());
@@ -192,7 +192,8 @@ impl Versions {
 }
 
 impl OwnFrames {
-    /// As many frames as `budget` says, if there are so many in the first three quarters of the capture kernel's memory.
+    /// Makes as many frames as `budget` says, as long as the first three quarters of the capture kernel's memory
+    /// suffice.
     pub(crate) fn new(world: Shared, budget: usize) -> Self {
         let mut free: Vec<u64> = {
             let world = world.borrow();
@@ -216,7 +217,7 @@ impl OwnFrames {
         self.frames.get_mut(&frame).expect("a frame that was allocated")
     }
 
-    /// One step, in which units may have stored to frames. What the processor has stored and not published prevails.
+    /// Takes one step, in which units may store to frames. Unpublished stores of the processor win.
     fn step(&self) {
         let mut world = self.world.borrow_mut();
         world.step();
@@ -229,8 +230,8 @@ impl OwnFrames {
         }
     }
 
-    /// One step, in which the processor's cache may write back a line unasked: so rarely that it does not make up for
-    /// what is never published.
+    /// Takes one step, in which the processor's cache may write back a line on its own: too rarely to make up for a
+    /// store that is never published.
     fn step_and_evict(&mut self) {
         self.step();
         if let Some((frame, first)) = self.line_to_evict() {
@@ -258,7 +259,7 @@ impl OwnFrames {
         }
     }
 
-    /// Makes a frame that is not free any more a zeroed table.
+    /// Makes a frame, which is no longer free, a zeroed table.
     fn hand_out(&mut self, frame: u64) {
         self.step_and_evict();
         self.spoil(frame);

@@ -1,6 +1,7 @@
-//! A description of a machine at the moment its kernel dies: plain data, which [`Scenario::machine`] makes a machine of.
+//! Describes a machine at the moment its kernel dies: plain data, from which [`Scenario::machine`] builds a machine.
 //!
-//! Everything has a default, so that a description names what matters to it: `Function { source, ..Function::default() }`.
+//! Everything has a default, so a description names only what matters to it: `Function { source,
+//! ..Function::default() }`.
 
 use crate::answer::{Access, Direction, Requester};
 use crate::damage::Damage;
@@ -16,9 +17,9 @@ use vtd::paging::{AddressWidth, Level};
 /// A machine at the moment its kernel dies.
 #[derive(Clone, Debug, Default)]
 pub struct Scenario {
-    /// All chance on the machine comes from here.
+    /// Seed of all randomness on the machine.
     pub seed: u64,
-    /// What is where in physical memory.
+    /// Ranges of physical memory and their kinds.
     pub memory: Vec<(Range<PhysicalAddress>, MemoryKind)>,
     /// The remapping units.
     pub units: Vec<UnitScenario>,
@@ -26,42 +27,42 @@ pub struct Scenario {
     pub domains: Vec<Domain>,
     /// The functions that have a context entry.
     pub functions: Vec<Function>,
-    /// What happened to the tables before the panic.
+    /// Damage to the tables before the panic.
     pub damage: Vec<Damage>,
-    /// Words of old memory that were overwritten after that, by address: tables as somebody else wants them.
+    /// Words of old memory that are overwritten after that, by address: tables that a test sets directly.
     pub words: Vec<(PhysicalAddress, u64)>,
-    /// What happens to them while the capture kernel reads.
+    /// Damage to the tables while the capture kernel reads.
     pub stray: Vec<Stray>,
-    /// The same, told by words of memory.
+    /// The same, given as words of memory.
     pub meddling: Vec<Meddling>,
 }
 
 /// A remapping unit at the moment its kernel dies.
 #[derive(Clone, Debug, Default)]
 pub struct UnitScenario {
-    /// What it can do.
+    /// Its capabilities.
     pub traits: Traits,
     /// How it behaves after the panic.
     pub habits: Habits,
-    /// How the old kernel's tables are laid out: legacy or scalable.
+    /// The format of the old kernel's tables: legacy or scalable.
     pub mode: TableMode,
     /// What the old kernel's invalidation queue was doing.
     pub queue: OldQueue,
 }
 
-/// Damage that is done while the capture kernel reads: DMA that has gone astray.
+/// Damage that happens while the capture kernel reads: stray DMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stray {
-    /// Just before this read of old memory, counted from one.
+    /// It happens just before this read of old memory, counted from one.
     pub before_read: u64,
-    /// What is done.
+    /// The damage.
     pub damage: Damage,
 }
 
 /// A word of old memory that changes while the capture kernel reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meddling {
-    /// Just before this read of old memory, counted from one.
+    /// It happens just before this read of old memory, counted from one.
     pub before_read: u64,
     /// The word's address.
     pub address: PhysicalAddress,
@@ -72,18 +73,18 @@ pub struct Meddling {
 /// What the old kernel's invalidation queue was doing when it died.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OldQueue {
-    /// It was not used: invalidation by registers.
+    /// It was off: the old kernel invalidated by registers.
     #[default]
     Off,
-    /// All was done.
+    /// It had executed all descriptors.
     Idle,
-    /// So many waits were still to be done.
+    /// This many waits were pending.
     Busy(u32),
     /// It had stopped at a descriptor that it could not execute (IQE).
     Stopped,
-    /// It had stopped because a device had not answered (ITE), with so many waits still to be done.
+    /// It had stopped because a device did not answer (ITE), with this many waits pending.
     TimedOut(u32),
-    /// All was done, but a device had answered in a wrong way (ICE).
+    /// It had executed all descriptors, but a device had given a wrong answer (ICE).
     Garbled,
 }
 
@@ -94,14 +95,14 @@ pub struct Domain {
     pub id: u16,
     /// Which tables translate its addresses.
     pub stage: Stage,
-    /// The width of its addresses: in the first stage 48 or 57 bits, of which the upper half is negative.
+    /// The width of its addresses: in the first stage 48 or 57 bits, of which the upper half is sign-extended.
     pub width: AddressWidth,
     /// What it maps.
     pub mappings: Vec<Mapping>,
-    /// Another domain of the same stage and width, by index, whose tables below the top are linked in where there is
-    /// room.
+    /// Index of another domain of the same stage and width. Its tables below the top are linked into this domain
+    /// where there is room.
     pub shares_with: Option<usize>,
-    /// Tables that map very much, in place of all that; one domain of the machine may have some.
+    /// Tables that map very much memory, in place of `mappings`; at most one domain of the machine has them.
     pub vast: Option<Vast>,
 }
 
@@ -117,24 +118,24 @@ impl Default for Domain {
 pub enum Stage {
     /// Second-stage tables.
     Second,
-    /// First-stage tables, as processors use; in scalable mode only.
+    /// First-stage tables, in the processor's format; in scalable mode only.
     First,
-    /// First-stage tables of a guest, whose physical addresses the second-stage domain with this index translates. The
-    /// guest's tables are mapped there at [`GUEST_TABLES`].
+    /// First-stage tables of a guest. The second-stage domain with this index translates the guest's physical
+    /// addresses, and maps the guest's tables at [`GUEST_TABLES`].
     Nested(usize),
 }
 
-/// Where guests of nested domains have their tables, in their own physical addresses, which are I/O addresses of the second
-/// stage: 1 GiB at 128 GiB.
+/// Guest physical addresses of the tables of nested domains, which are I/O addresses of the second stage: 1 GiB at
+/// 128 GiB.
 pub const GUEST_TABLES: Range<IoAddress> =
     Range::new(IoAddress::new(0x20_0000_0000), IoAddress::new(0x20_4000_0000));
 
-/// One page of some size that is mapped.
+/// A mapped page of some size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// I/O virtual address, aligned to the page.
     pub iova: IoAddress,
-    /// Physical address, aligned to the page; that of the guest in a nested domain.
+    /// Physical address, aligned to the page; a guest physical address in a nested domain.
     pub memory: PhysicalAddress,
     /// The page's size, as the level of its leaf.
     pub level: Level,
@@ -142,12 +143,12 @@ pub struct Mapping {
     pub permission: Permission,
 }
 
-/// A function of a device, and what it goes on doing.
+/// A function of a device, and the work that it continues after the panic.
 #[derive(Clone, Debug, Default)]
 pub struct Function {
-    /// The unit that translates for it, by index: in whose device scope it is.
+    /// Index of the unit that translates for it.
     pub unit: usize,
-    /// Its source-id, or that of the bridge that speaks for it. Functions of two units have different ones.
+    /// Its source-id, or that of its bridge. Functions of different units have different source-ids.
     pub source: u16,
     /// What its context entry says.
     pub attached: Attached,
@@ -155,20 +156,20 @@ pub struct Function {
     pub works_at: Vec<IoAddress>,
     /// The processes that it works for, each under a PASID of its own; in scalable mode only.
     pub processes: Vec<Process>,
-    /// Whether it keeps translations itself, on units that know device-TLBs.
+    /// Its device-TLB, if it has one; only on units that support them.
     pub device_tlb: Option<DeviceTlb>,
 }
 
-/// What a device that keeps translations itself does when it is told to forget them.
+/// How a device with a device-TLB answers an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceTlb {
-    /// It forgets them and says so.
+    /// It invalidates its translations and confirms.
     Answers,
-    /// It keeps them; the unit waits for a while and gives up (ITE).
+    /// It keeps its translations; the unit waits for a while and gives up (ITE).
     Silent,
-    /// It keeps them and says something that makes no sense (ICE); then the unit gives up.
+    /// It keeps its translations and gives a malformed answer (ICE); then the unit gives up.
     Garbles,
-    /// It keeps them, and the unit waits for ever.
+    /// It keeps its translations, and the unit waits for ever.
     Stalls,
 }
 
@@ -179,11 +180,11 @@ pub struct Process {
     pub pasid: u32,
     /// What the PASID table says.
     pub attached: Attached,
-    /// Where the function reads and writes on its behalf.
+    /// Where the function reads and writes for it.
     pub works_at: Vec<IoAddress>,
 }
 
-/// The PASID of requests without one, on units that have a choice.
+/// The PASID of requests without one, on units that support RID_PASID.
 pub const RID_PASID: u32 = 3;
 
 /// What a function's context entry says.
@@ -202,7 +203,7 @@ impl Default for Attached {
 }
 
 impl Function {
-    /// Its requests without PASID and those for each process: what is said of them, and where they read and write.
+    /// Its requests without PASID and those for each process, each with its entry and the addresses that it uses.
     pub fn requesters(&self) -> impl Iterator<Item = (Requester, Attached, &[IoAddress])> {
         let source = self.source;
         let own = (Requester { source, pasid: None }, self.attached, &self.works_at[..]);
@@ -212,7 +213,7 @@ impl Function {
         std::iter::once(own).chain(others)
     }
 
-    /// Everything that it does.
+    /// All accesses that it makes.
     pub fn accesses(&self) -> impl Iterator<Item = Access> + '_ {
         let both = [Direction::Read, Direction::Write];
         let both_ways =
@@ -229,7 +230,7 @@ impl Scenario {
         self.functions.iter().filter(move |function| function.unit == unit)
     }
 
-    /// All requesters of a unit, what is said of each, and where it reads and writes.
+    /// All requesters of a unit, each with its entry and the addresses that it uses.
     pub fn requesters(&self, unit: usize) -> impl Iterator<Item = (Requester, Attached, &[IoAddress])> {
         self.functions_of(unit).flat_map(Function::requesters)
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use vtd::control::GlobalStatus;
 use vtd::fault::FaultReason;
 
-/// How many events are kept; later ones are counted only.
+/// How many events are kept; later ones are only counted.
 const LIMIT: usize = 100_000;
 
 /// Something that happened.
@@ -35,9 +35,9 @@ pub enum Event {
     ForgotPasids,
     /// The unit forgot translations.
     ForgotTranslations,
-    /// The unit told a device to forget what it keeps.
+    /// The unit told a device to invalidate its device-TLB.
     ToldDevice {
-        /// For which of its requests.
+        /// The requester whose translations it covers.
         requester: Requester,
     },
     /// A device did not answer, and the queue stopped.

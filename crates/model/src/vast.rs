@@ -1,4 +1,4 @@
-//! Page tables so large that they are computed when they are read, not stored.
+//! Page tables so large that they are computed on reads and not stored.
 
 use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Position, Table};
 use vtd::paging::{Level, Permission};
@@ -22,9 +22,9 @@ pub struct Vast {
 /// In which order mapped pages lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// One after the other: large pages could map them too.
+    /// In sequence: large pages could map them too.
     Ascending,
-    /// Every two neighbours are swapped: no large page could.
+    /// Every two neighbours are swapped: large pages cannot map them.
     Swapped,
 }
 
@@ -50,7 +50,7 @@ impl Vast {
         self.root().saturating_add(self.count(self.top) * PAGE_SIZE)
     }
 
-    /// The table at an address; none if it is not among these.
+    /// The table at an address; `None` if it is not one of these.
     pub(crate) fn table(&self, address: PhysicalAddress) -> Option<Table> {
         let (level, number) = self.find(address)?;
         let entry = |index| self.entry(level, number * ENTRIES as u64 + index as u64);

@@ -1,4 +1,4 @@
-//! Watching devices: each access is compared with what it was told before the panic.
+//! Watches devices: compares the answer to each access with the answer before the panic.
 
 use crate::answer::{Access, Answer};
 use machine::PhysicalAddress;
@@ -7,13 +7,13 @@ use std::fmt;
 /// Whether an answer came from a unit's caches or from the tables alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temperature {
-    /// From the caches as they were.
+    /// From the caches in their current state.
     Warm,
-    /// From the tables, as if nothing were cached.
+    /// From the tables alone.
     Cold,
 }
 
-/// An access that a device made on its own, and what it was told.
+/// An access that a device made on its own, and its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The step in which it happened.
@@ -22,18 +22,18 @@ pub struct Delivery {
     pub access: Access,
     /// The answer before the panic.
     pub before: Answer,
-    /// The answer now, from the caches as they were.
+    /// The answer now, from the caches in their current state.
     pub now: Answer,
 }
 
 /// Something that a takeover must not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// An access was answered otherwise than before the panic.
+    /// An access got another answer than before the panic.
     Continuity {
         /// The access.
         access: Access,
-        /// Who answered otherwise.
+        /// Whether the caches or the tables gave it.
         temperature: Temperature,
         /// The answer before the panic.
         before: Answer,
@@ -44,7 +44,7 @@ pub enum Violation {
     Isolation {
         /// The access.
         access: Access,
-        /// Who let it.
+        /// Whether the caches or the tables allowed it.
         temperature: Temperature,
         /// Which memory.
         address: PhysicalAddress,
@@ -67,11 +67,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A device that goes on as if nothing had happened.
+/// A device that continues its work as if nothing had happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
-    /// The unit that stands before it.
+    /// The index of its unit.
     pub(crate) unit: usize,
-    /// What it does, over and over in any order, and what it was told before the panic.
+    /// The accesses that it repeats in random order, and their answers before the panic.
     pub(crate) accesses: Vec<(Access, Answer)>,
 }

@@ -1,4 +1,4 @@
-//! Everything there is on a machine, and what happens in one step of its time.
+//! The world: everything on a machine, and what happens in one step of its time.
 
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Memory, MemoryKind};
@@ -10,22 +10,22 @@ use fastrand::Rng;
 use machine::{PhysicalAddress, Range};
 use std::time::Duration;
 
-/// How many different violations are kept; one is too many.
+/// How many different violations are kept; even one is too many.
 const VIOLATIONS: usize = 100;
 
-/// When the capture kernel's memory is off limits.
+/// Whether the capture kernel's memory is off limits to devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Guard {
-    /// Before the swap: it is as the old tables have it.
+    /// Before the swap: devices may reach it as the old tables allow.
     Down,
-    /// After the swap: but for these mappings of own devices.
+    /// After the swap: only these mappings of our own devices may reach it.
     Up(Vec<Own>),
 }
 
 /// Memory of the capture kernel that one of its own devices may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Own {
-    /// Whose requests.
+    /// The requester.
     pub requester: Requester,
     /// The memory.
     pub memory: Range<PhysicalAddress>,
@@ -43,13 +43,13 @@ pub(crate) struct World {
     pub(crate) meddling: Vec<Meddling>,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
-    /// What devices did on their own, if somebody wants to know.
+    /// The accesses that devices made on their own, if a test asked for them.
     pub(crate) deliveries: Option<Vec<Delivery>>,
     pub(crate) rng: Rng,
     pub(crate) steps: u64,
     pub(crate) reads: u64,
     pub(crate) time: Duration,
-    /// Stores by units to the capture kernel's memory, which its processor has yet to see.
+    /// Stores by units to the capture kernel's memory that its processor has not yet seen.
     pub(crate) unit_stores: Vec<(PhysicalAddress, u64)>,
     swept_at: u64,
 }
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// One step: units go on with what they were told, devices do DMA, every answer is checked.
+    /// Takes one step: units continue their commands, devices do DMA, every answer is checked.
     pub(crate) fn step(&mut self) {
         self.steps += 1;
         if self.rng.u8(..) < 8 {
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// Lets every unit go on; tells whether one took a new root.
+    /// Advances every unit; returns whether one took a new root.
     fn advance_units(&mut self) -> bool {
         let mut swapped = false;
         for unit in &mut self.units {
@@ -107,8 +107,8 @@ impl World {
         swapped
     }
 
-    /// What a unit stores to old memory it stores for the old kernel's queue (or complains): that is no change by the
-    /// capture kernel.
+    /// Takes up what units stored. A unit's store to old memory belongs to the old kernel's queue (or is reported as
+    /// a misuse): it is no change by the capture kernel.
     fn pass_on_unit_stores(&mut self) {
         for (address, word) in self.memory.take_unit_stores() {
             match self.memory.kind(address) {
@@ -126,7 +126,7 @@ impl World {
         self.swept_at != self.memory.changes() && self.units.iter().any(own)
     }
 
-    /// Asks for the cold answer to everything that any device does.
+    /// Compares the cold answers to all accesses of all devices.
     fn sweep(&mut self) {
         self.swept_at = self.memory.changes();
         let engines = std::mem::take(&mut self.engines);
@@ -138,7 +138,7 @@ impl World {
         self.engines = engines;
     }
 
-    /// One access of some device, answered warm and cold.
+    /// Makes one access of a random device, answered warm and cold.
     fn let_a_device_work(&mut self) {
         let Some(engine) = self.rng.choice(&self.engines) else { return };
         let Some(&(access, before)) = self.rng.choice(&engine.accesses) else { return };
@@ -147,7 +147,7 @@ impl World {
         if let Some(deliveries) = &mut self.deliveries {
             deliveries.push(Delivery { step: self.steps, access, before, now });
         }
-        // What a device keeps although it was told to forget it is not for the unit to prevent.
+        // The unit cannot prevent a device from using what it kept although it was told to invalidate it.
         if !self.units[unit].keeps_on(access.source) {
             self.judge(access, Temperature::Warm, before, now);
         }
@@ -159,8 +159,8 @@ impl World {
         self.judge(access, Temperature::Cold, before, now);
     }
 
-    /// Compares an answer with the one before the panic. An access that reached the capture kernel's memory then is
-    /// nothing to continue, and why an access is blocked may change.
+    /// Compares an answer with the one before the panic. An access that reached the capture kernel's memory before
+    /// has nothing to continue, and the reason of a fault may change.
     fn judge(&mut self, access: Access, temperature: Temperature, before: Answer, now: Answer) {
         if let Some(address) = self.trespass(access.requester(), now) {
             keep(&mut self.violations, Violation::Isolation { access, temperature, address });
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// A read of old memory is about to happen: meddles if it is time.
+    /// Applies due changes to old memory before a read of it.
     pub(crate) fn before_reading(&mut self) {
         self.reads += 1;
         for meddling in &self.meddling {

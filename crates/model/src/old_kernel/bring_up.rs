@@ -1,4 +1,4 @@
-//! Turning a unit on as a kernel does: root table, queue, interrupt remapping, translation.
+//! Turns a unit on as a kernel does: root table, queue, interrupt remapping, translation.
 
 use super::OldKernel;
 use crate::habits::Habits;

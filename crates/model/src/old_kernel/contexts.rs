@@ -1,4 +1,4 @@
-//! Context entries, in either mode, and what hangs below them in scalable mode.
+//! Writes context entries of either mode, and the PASID tables below them in scalable mode.
 
 use super::OldKernel;
 use crate::scenario::{Attached, Function, RID_PASID, Stage};
@@ -100,7 +100,8 @@ impl OldKernel<'_> {
         [second.into_bits(), domain.into_bits(), first.into_bits()]
     }
 
-    /// What entries say of a domain's tables must be the same in all of them (6.2.3.1).
+    /// Whether entries set a bit for a domain's tables: all entries must agree (6.2.3.1), so it depends on the domain
+    /// alone.
     fn choice(&self, domain: usize, bit: u32) -> bool {
         Rng::with_seed(self.scenario.seed ^ domain as u64).u32(..) >> bit & 1 != 0
     }
@@ -124,7 +125,7 @@ impl OldKernel<'_> {
             .with_frame(self.tops[domain].get() >> 12)
     }
 
-    /// The context table that a word of a unit's root table names.
+    /// The context table that a word of a unit's root table names; makes one if there is none.
     fn context_table(&mut self, unit: usize, root_word: u64) -> PhysicalAddress {
         if let Some(table) = self.tables.contexts.get(&(unit, root_word)) {
             return *table;
@@ -142,7 +143,7 @@ impl OldKernel<'_> {
         page
     }
 
-    /// A directory for this PDTS: pages in one piece.
+    /// Makes a directory for this PDTS: contiguous pages.
     fn pasid_directory(&mut self, size: u8) -> PhysicalAddress {
         let entries = ScalableContextLow::new().with_directory_size(size).directory_entries();
         let pages = entries.div_ceil(ENTRIES) as u64;
@@ -151,7 +152,7 @@ impl OldKernel<'_> {
         directory
     }
 
-    /// The widest address width that a unit has: what pass-through entries of legacy mode carry.
+    /// The widest address width that a unit supports: pass-through entries of legacy mode use it.
     fn widest(&self, unit: usize) -> AddressWidth {
         let widths = [AddressWidth::BITS_57, AddressWidth::BITS_48];
         let supported = |width: &AddressWidth| self.scenario.units[unit].traits.capability.supports(*width);
@@ -159,7 +160,7 @@ impl OldKernel<'_> {
     }
 }
 
-/// PDTS of the smallest directory that a function's PASIDs fit.
+/// PDTS of the smallest directory that has room for a function's PASIDs.
 fn directory_size(function: &Function) -> u8 {
     let largest = function.processes.iter().map(|process| process.pasid).max().unwrap_or(0);
     let fits = |size: &u8| {

@@ -1,4 +1,4 @@
-//! Which word of the old kernel's tables damage hits, and what it does to it.
+//! Applies damage to the old kernel's tables: which word it hits, and what it does to it.
 
 use super::OldKernel;
 use super::paging::top;
@@ -9,11 +9,11 @@ use machine::{IoAddress, PAGE_SIZE, PhysicalAddress};
 use vtd::control::TableMode;
 use vtd::second_stage::SecondStageEntry;
 
-/// Bits 51:12: where all entries have their address.
+/// Bits 51:12: the address field of all entries.
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 impl OldKernel<'_> {
-    /// Lets damage be done to the tables.
+    /// Applies damage to the tables.
     pub(crate) fn suffer(&mut self, damage: &[Damage]) {
         for one in damage {
             for (at, word) in self.consequences(*one) {
@@ -22,7 +22,7 @@ impl OldKernel<'_> {
         }
     }
 
-    /// What stray DMA writes, and when.
+    /// The words that stray DMA writes, and when.
     pub(crate) fn meddling(&self, stray: &[Stray]) -> Vec<Meddling> {
         let writes = |stray: &Stray| {
             let before_read = stray.before_read;
@@ -41,7 +41,7 @@ impl OldKernel<'_> {
         }
     }
 
-    /// The words that a piece of damage changes, and what to.
+    /// The words that a piece of damage changes, and their new values.
     fn consequences(&self, damage: Damage) -> Vec<(PhysicalAddress, u64)> {
         let Some(at) = self.word_of(damage.victim) else { return Vec::new() };
         let word = self.memory.read(at).unwrap_or(0);
@@ -100,7 +100,7 @@ impl OldKernel<'_> {
         Some((unit, self.scenario.units.get(unit)?.mode))
     }
 
-    /// Either stage has its leaf mark in the same bit.
+    /// The address of the leaf entry for an I/O address. Both stages have the leaf bit in the same place.
     fn leaf_of(&self, domain: usize, iova: IoAddress) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (*self.tops.get(domain)?, top(self.scenario.domains.get(domain)?));
         loop {

@@ -1,4 +1,4 @@
-//! The old kernel, as far as remapping is concerned: it writes its tables and brings the units up.
+//! The old kernel, as far as the IOMMU is concerned: writes its tables and brings the units up.
 
 mod bring_up;
 mod contexts;
@@ -12,7 +12,7 @@ use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
 
-/// The tables of the old kernel, for whoever wants to damage them.
+/// The tables of the old kernel, which damage can hit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OldTables {
     /// The root table of each unit.
@@ -28,21 +28,21 @@ pub(crate) struct OldTables {
 }
 
 impl OldTables {
-    /// All of them, of every kind.
+    /// The tables of all kinds.
     fn all(&self) -> Vec<PhysicalAddress> {
         let contexts = self.contexts.values().copied();
         [&self.paging, &self.pasids, &self.roots].into_iter().flatten().copied().chain(contexts).collect()
     }
 }
 
-/// The old kernel at work.
+/// The old kernel at work: it writes tables into memory.
 pub(crate) struct OldKernel<'a> {
     scenario: &'a Scenario,
     pub(crate) memory: Memory,
     tables: OldTables,
-    /// The top table of each domain, as entries name it.
+    /// The top table of each domain, by the address in entries.
     tops: Vec<PhysicalAddress>,
-    /// Where the tables of guests are, by their guests' physical addresses.
+    /// Addresses of guests' tables, by their guest physical addresses.
     guest_tables: BTreeMap<PhysicalAddress, PhysicalAddress>,
     rng: Rng,
     used: BTreeSet<PhysicalAddress>,
@@ -65,12 +65,12 @@ impl<'a> OldKernel<'a> {
         }
     }
 
-    /// A page of old memory that nothing uses yet.
+    /// Takes a page of old memory that is unused.
     fn page(&mut self) -> PhysicalAddress {
         self.pages(1)
     }
 
-    /// So many pages in one piece that nothing uses yet.
+    /// Takes contiguous unused pages.
     fn pages(&mut self, count: u64) -> PhysicalAddress {
         let fits = |range: &Range<PhysicalAddress>| range.len() >= count * PAGE_SIZE;
         let ranges: Vec<Range<PhysicalAddress>> = self.memory.ranges(MemoryKind::Old).filter(fits).collect();
@@ -102,7 +102,7 @@ impl<'a> OldKernel<'a> {
             forbidden.map(|range| range.start).chain([last.saturating_add(PAGE_SIZE)]).collect();
     }
 
-    /// Tables of second-stage domains first: those of guests are mapped there.
+    /// Writes all domains, those of the second stage first: guests' tables are mapped there.
     fn write_domains(&mut self) {
         let domains = &self.scenario.domains;
         self.tops = domains.iter().map(|_| PhysicalAddress::default()).collect();

@@ -1,4 +1,4 @@
-//! Page tables of either stage.
+//! Writes page tables of either stage.
 
 use super::OldKernel;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
@@ -11,11 +11,11 @@ use vtd::second_stage::SecondStageEntry;
 /// PS of a paging entry: a leaf above level 1.
 const PAGE: u64 = 1 << 7;
 
-/// Bits 61:52 of a paging entry mean nothing to hardware (9.7, 9.8).
+/// Hardware ignores bits 61:52 of a paging entry (9.7, 9.8).
 const IGNORED: u64 = 0x3FF << 52;
 
 impl OldKernel<'_> {
-    /// Writes a domain's tables and returns its top table, as entries name it.
+    /// Writes a domain's tables and returns its top table, by the address in entries.
     pub(super) fn write_domain(&mut self, domain: &Domain) -> PhysicalAddress {
         if let Some(vast) = domain.vast {
             return vast.root();
@@ -27,7 +27,8 @@ impl OldKernel<'_> {
         table
     }
 
-    /// A new table as entries of this stage name it. Those of a guest are mapped in the second stage.
+    /// Makes a table and returns its address for entries of this stage. A guest's tables are mapped in the second
+    /// stage.
     fn paging_table(&mut self, stage: Stage) -> PhysicalAddress {
         let page = self.page();
         self.tables.paging.push(page);
@@ -42,7 +43,7 @@ impl OldKernel<'_> {
         guest
     }
 
-    /// Where a table is that entries call by this name.
+    /// The physical address of a table that entries know by the address `table`.
     pub(super) fn place(&self, table: PhysicalAddress) -> PhysicalAddress {
         self.guest_tables.get(&table).copied().unwrap_or(table)
     }
@@ -84,7 +85,7 @@ impl OldKernel<'_> {
         entry | self.some_of(IGNORED)
     }
 
-    /// A first-stage entry that hardware has used, or not yet, if all units can note that in it.
+    /// A first-stage entry with some of the accessed and dirty bits; with all of them if a unit cannot set them.
     fn used(&mut self, entry: FirstStageEntry) -> u64 {
         let can_note = self.scenario.units.iter().all(|unit| unit.traits.extended.smpwcs());
         let unused = if can_note { self.some_of(FirstStageEntry::USED) } else { 0 };
@@ -95,7 +96,7 @@ impl OldKernel<'_> {
         self.rng.u64(..) & bits
     }
 
-    /// Links tables of other domains into top tables wherever those have nothing.
+    /// Links tables of other domains into the empty entries of top tables.
     pub(super) fn link_shared_tables(&mut self) {
         for (index, domain) in self.scenario.domains.iter().enumerate() {
             let Some(&other) = domain.shares_with.and_then(|other| self.tops.get(other)) else { continue };

@@ -1,18 +1,18 @@
-//! Damage made up at random.
+//! Makes random damage.
 
 use crate::damage::{Damage, Harm, Table, Victim};
 use crate::scenario::{Scenario, Stray};
 use fastrand::Rng;
 
 impl Scenario {
-    /// The same machine with `count` pieces of damage made up from `seed`.
+    /// Adds `count` pieces of random damage made from `seed`.
     pub fn corrupt(mut self, seed: u64, count: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         self.damage.extend((0..count).map(|_| damage(&mut rng)));
         self
     }
 
-    /// The same machine with `count` pieces of damage, made up from `seed`, done during the first `reads` of old memory.
+    /// Adds `count` pieces of random damage made from `seed`, which happen during the first `reads` of old memory.
     pub fn astray(mut self, seed: u64, count: usize, reads: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let stray = |_| Stray { before_read: rng.u64(1..=reads.max(1)), damage: damage(&mut rng) };

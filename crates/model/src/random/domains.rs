@@ -1,4 +1,4 @@
-//! Domains and what they map.
+//! Makes random domains and their mappings.
 
 use super::{RESERVED_MEMORY, Size, one_in, pick};
 use crate::memory::MemoryKind;
@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use vtd::first_stage::is_canonical;
 use vtd::paging::{AddressWidth, Level, Permission};
 
-/// The domain-id of pass-through, which no other domain has.
+/// The domain-id of pass-through; no other domain has it.
 pub const PASS_THROUGH: u16 = 0xF;
 
-/// Domains for units that can all do this, on a machine with this memory.
+/// Makes domains for units that all have these capabilities, on a machine with this memory.
 pub(super) fn domains(
     rng: &mut Rng,
     traits: &Traits,
@@ -37,7 +37,7 @@ pub(super) fn domains(
     domains
 }
 
-/// The second stage, the first where all units have it, or the first through the second of a domain with mappings.
+/// Chooses a stage: second, first if all units have it, or a first stage nested in a domain with mappings.
 fn stage(rng: &mut Rng, traits: &Traits, domains: &[Domain]) -> Stage {
     let is_host =
         |index: &usize| domains[*index].stage == Stage::Second && !domains[*index].mappings.is_empty();
@@ -61,7 +61,7 @@ fn width(rng: &mut Rng, traits: &Traits, stage: Stage) -> Option<AddressWidth> {
     rng.choice(widths)
 }
 
-/// What pages may be mapped to: old memory, or what the host of a guest maps at addresses that entries can hold.
+/// The memory that pages may map: old memory, or for a guest the addresses that its host maps and entries can hold.
 fn targets(
     traits: &Traits,
     memory: &[(Range<PhysicalAddress>, MemoryKind)],
@@ -103,7 +103,7 @@ impl Space {
     }
 }
 
-/// Runs of neighbouring pages, none over another, and memory that firmware wants mapped.
+/// Makes runs of neighbouring pages that do not overlap, and identity mappings of reserved memory.
 fn mappings(
     rng: &mut Rng,
     traits: &Traits,
@@ -134,14 +134,14 @@ fn mappings(
     taken.into_values().collect()
 }
 
-/// What firmware has told the kernel to map for some device, as it is: an RMRR (8.4).
+/// Identity mappings that firmware asks the kernel to make for some device: an RMRR (8.4).
 fn reserved_memory() -> impl Iterator<Item = Mapping> {
     let pages = (RESERVED_MEMORY.start.get()..RESERVED_MEMORY.end.get()).step_by(PAGE_SIZE as usize);
     let (level, permission) = (Level::ONE, Permission::ReadWrite);
     pages.map(move |page| Mapping { iova: page.into(), memory: page.into(), level, permission })
 }
 
-/// Pages of 2 MiB are part of the first stage's format.
+/// Chooses a page size. The first stage always has pages of 2 MiB.
 fn level(rng: &mut Rng, traits: &Traits, stage: Stage) -> Level {
     let capability = traits.capability;
     let (large, huge) = match stage {
@@ -155,8 +155,8 @@ fn level(rng: &mut Rng, traits: &Traits, stage: Stage) -> Level {
     }
 }
 
-/// Where kernels put things: near zero, below 4 GiB, at the end of the width, anywhere; in the first stage also in the
-/// upper half.
+/// Chooses an address as kernels do: near zero, below 4 GiB, at the end of the width, or anywhere; in the first stage
+/// also in the upper half.
 fn run_start(rng: &mut Rng, space: Space, level: Level) -> IoAddress {
     let end = 1_u64 << space.bits();
     let near = rng.u64(..64) * level.span();
@@ -171,7 +171,7 @@ fn run_start(rng: &mut Rng, space: Space, level: Level) -> IoAddress {
     IoAddress::new(start).align_down(level.span())
 }
 
-/// An aligned page of this size somewhere in `targets`, if there is one.
+/// Chooses an aligned page of this size in `targets`, if there is one.
 fn target(rng: &mut Rng, targets: &[Range<PhysicalAddress>], level: Level) -> Option<PhysicalAddress> {
     let aligned = |range: &Range<PhysicalAddress>| {
         let first = range.start.get().next_multiple_of(level.span());
@@ -182,7 +182,7 @@ fn target(rng: &mut Rng, targets: &[Range<PhysicalAddress>], level: Level) -> Op
     Some(PhysicalAddress::new(first + rng.u64(..pages) * level.span()))
 }
 
-/// Whether a mapping overlaps no other, can be translated, and is not where interrupts or the tables of guests are.
+/// Whether a mapping overlaps no other, can be translated, and avoids interrupt addresses and the tables of guests.
 fn is_free(taken: &BTreeMap<IoAddress, Mapping>, mapping: &Mapping, space: Space) -> bool {
     let Some(wanted) = Range::sized(mapping.iova, mapping.level.span()) else { return false };
     space.holds(wanted)

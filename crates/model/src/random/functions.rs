@@ -1,4 +1,4 @@
-//! Functions, what they are attached to, and where they do DMA.
+//! Makes random functions: their domains, and the addresses of their DMA.
 
 use super::domains::PASS_THROUGH;
 use super::{CAPTURE, Size, one_in, pick};
@@ -28,7 +28,7 @@ pub(super) fn functions(
     functions.into_values().collect()
 }
 
-/// Some domain whose tables the unit can walk, or pass-through; none if there is none.
+/// Chooses a domain whose tables the unit can walk, or pass-through; `None` if there is neither.
 fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Option<Attached> {
     if unit.traits.extended.pt() && one_in(rng, 6) {
         return Some(Attached::PassThrough(PASS_THROUGH));
@@ -41,7 +41,7 @@ fn attached(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Option<At
     rng.choice((0..domains.len()).filter(can_walk).collect::<Vec<_>>()).map(Attached::To)
 }
 
-/// On units that know device-TLBs, now and then one, which mostly works.
+/// Now and then a device-TLB, on units that support them; most of them work.
 fn device_tlb(rng: &mut Rng, unit: &UnitScenario) -> Option<DeviceTlb> {
     if !unit.traits.extended.dt() || rng.bool() {
         return None;
@@ -50,7 +50,8 @@ fn device_tlb(rng: &mut Rng, unit: &UnitScenario) -> Option<DeviceTlb> {
     Some(if one_in(rng, 6) { pick(rng, &odd) } else { DeviceTlb::Answers })
 }
 
-/// On units that know PASIDs, now and then a process or two; the directory for the largest PASID takes several pages.
+/// Now and then a process or two, on units that support PASIDs; the directory for the largest PASID takes several
+/// pages.
 fn processes(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Vec<Process> {
     if !unit.traits.extended.pasid() || rng.bool() {
         return Vec::new();
@@ -63,7 +64,7 @@ fn processes(rng: &mut Rng, unit: &UnitScenario, domains: &[Domain]) -> Vec<Proc
     [1, large].into_iter().filter_map(&mut process).collect()
 }
 
-/// Addresses within what is mapped, and one or two that are not.
+/// Chooses addresses within the mappings, and one or two outside.
 fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<IoAddress> {
     let Attached::To(domain) = attached else {
         let addresses = [rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start.get()), CAPTURE.end.get()];

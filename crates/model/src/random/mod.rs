@@ -1,4 +1,4 @@
-//! Machines made up at random, as plausible as a kernel that worked: damage is [another matter](crate::damage).
+//! Makes random machines, as a kernel that worked would leave them. [Damage](crate::damage) comes separately.
 
 mod damage;
 mod domains;
@@ -13,7 +13,7 @@ use crate::walk::Traits;
 use fastrand::Rng;
 use machine::{PhysicalAddress, Range};
 
-/// How large made-up machines are at most.
+/// The largest size of a random machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Remapping units: one at least.
@@ -29,14 +29,14 @@ pub struct Size {
 /// The capture kernel's memory.
 const CAPTURE: Range<PhysicalAddress> =
     Range::new(PhysicalAddress::new(0x200_0000), PhysicalAddress::new(0x280_0000));
-/// Memory of the firmware's, for which the DMAR table has an RMRR: some domains map it as it is.
+/// Memory of the firmware, for which the DMAR table has an RMRR: some domains map it to itself.
 pub const RESERVED_MEMORY: Range<PhysicalAddress> =
     Range::new(PhysicalAddress::new(0x7F00_0000), PhysicalAddress::new(0x7F01_0000));
 /// Where memory above 4 GiB starts, on machines that have it.
 const HIGH: u64 = 0x1_0000_0000;
 
 impl Scenario {
-    /// A machine made up from `seed`, at most of this size. One seed and size always make the same machine.
+    /// Makes a machine from `seed`, of at most this size. The same seed and size always make the same machine.
     pub fn random(seed: u64, size: Size) -> Self {
         let mut rng = Rng::with_seed(seed);
         let units = units::units(&mut rng, size);
@@ -48,8 +48,8 @@ impl Scenario {
     }
 }
 
-/// Some 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where that takes no more
-/// than one page to map.
+/// About 64 MiB of old memory around the capture kernel's, device registers, and 1 GiB above 4 GiB where one page can
+/// map it.
 fn memory(traits: &Traits) -> Vec<(Range<PhysicalAddress>, MemoryKind)> {
     let mut memory = vec![
         (Range::from(0..0xA_0000), MemoryKind::Old),

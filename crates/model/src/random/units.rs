@@ -1,4 +1,4 @@
-//! Remapping units: what they can do, and in which state they were left.
+//! Makes random remapping units: their capabilities, and the state that the old kernel left them in.
 
 use super::{Size, one_in, pick};
 use crate::habits::{Chore, Habit, Habits};
@@ -13,7 +13,7 @@ pub(super) fn units(rng: &mut Rng, size: Size) -> Vec<UnitScenario> {
     let more = size.units.saturating_sub(1);
     let count = 1 + if one_in(rng, 3) { rng.usize(..=more) } else { 0 };
     let host_address_bits = pick(rng, &[39, 46, 52]);
-    // The write buffer is the machine's.
+    // All units of a machine share the write buffer.
     let buffered = one_in(rng, 6);
     let mut units: Vec<_> = (0..count).map(|_| unit(rng, host_address_bits)).collect();
     for unit in &mut units {
@@ -74,7 +74,7 @@ fn traits(rng: &mut Rng, mode: TableMode, host_address_bits: u32) -> Traits {
     Traits { capability, extended, host_address_bits }
 }
 
-/// What all units can do, as far as tables depend on it that they share.
+/// The capabilities that all units share, as far as shared tables depend on them.
 pub(super) fn common(units: &[UnitScenario]) -> Traits {
     let traits = units.iter().map(|unit| unit.traits);
     traits.reduce(shared).unwrap_or_default()
@@ -108,7 +108,7 @@ fn queue(rng: &mut Rng, traits: &Traits) -> OldQueue {
     }
 }
 
-/// Slow now and then, but nothing is stuck.
+/// Habits of a unit that is slow now and then, but never stuck.
 fn habits(rng: &mut Rng) -> Habits {
     let mut habits = Habits::default();
     for chore in Chore::ALL {

@@ -1,10 +1,9 @@
-//! What a unit remembers of its tables (6.2), and how invalidations make it forget.
+//! The caches of a unit (6.2), and how invalidations affect them.
 //!
-//! Entries are tagged as the specification says: contexts by source-id, those of PASIDs by source-id and PASID,
-//! translations and paging structures of the second stage by domain-id alone, those of the first stage and nested ones by
-//! domain-id and PASID. So two devices whose different tables carry one domain-id get each other's translations, as on
-//! hardware.
-//! Nothing is forgotten because memory changed; anything may be evicted at any time.
+//! Entries have the tags of the specification: contexts have the source-id; PASID entries the source-id and PASID;
+//! translations and paging structures of the second stage the domain-id alone; those of the first stage and nested
+//! ones the domain-id and PASID. So two devices whose different tables share one domain-id get each other's
+//! translations, as on hardware. A change of memory invalidates nothing; any entry may be evicted at any time.
 
 use crate::answer::Requester;
 use crate::walk::{Context, Device, Page, Privilege, Table};
@@ -14,22 +13,22 @@ use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
 use vtd::paging::Level;
 
-/// Entries in the IOTLB and in the paging-structure cache: few, so that eviction happens.
+/// Entries in the IOTLB and in the paging-structure cache: few, so that evictions happen.
 const ENTRIES: usize = 48;
 
 /// The caches of one unit.
 #[derive(Debug, Default)]
 pub(crate) struct Caches {
-    /// Context cache; with caching mode also what is not present, then under domain-id 0 (6.1).
+    /// Context cache. In caching mode it also holds entries that are not present, under domain-id 0 (6.1).
     devices: BTreeMap<u16, Result<Device, FaultReason>>,
-    /// PASID cache, which also holds what a device's requests without PASID are translated with.
+    /// PASID cache. It also holds the PASID entries for requests without PASID.
     pasids: BTreeMap<Requester, Context>,
     pages: Vec<Cached>,
     tables: Vec<CachedTable>,
 }
 
-/// Whose a cached translation is (6.2.1). That of the first stage says what each privilege may do, which here is an entry
-/// for each.
+/// The tag of a cached translation (6.2.1). Those of the first stage cover all privileges in one entry; here each
+/// privilege has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     Second { domain: u16 },
@@ -51,7 +50,7 @@ impl Tag {
     }
 }
 
-/// An IOTLB entry. Under caching mode it may say that there is no translation.
+/// An IOTLB entry. In caching mode it may say that there is no translation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cached {
     pub(crate) tag: Tag,
@@ -66,12 +65,12 @@ pub(crate) struct CachedTable {
     pub(crate) table: Table,
 }
 
-/// Which translations to forget.
+/// Which translations to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forget {
     Everything,
     Domain(u16),
-    /// `2^order` pages from `iova`; with `leaves_only` tables on the way stay cached.
+    /// `2^order` pages from `iova`; with `leaves_only`, tables on the way stay cached.
     Pages {
         domain: u16,
         iova: IoAddress,
@@ -92,24 +91,25 @@ pub(crate) enum Depth {
     AllLevels,
 }
 
-/// Which PASID entries to forget.
+/// Which PASID entries to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForgetPasids {
     Everything,
     Domain(u16),
-    /// One PASID of a domain. Requests without PASID use some PASID too, so what is cached for them is forgotten with any.
+    /// One PASID of a domain. Requests without PASID use some PASID too, so any such invalidation covers what is
+    /// cached for them.
     One {
         domain: u16,
         pasid: u32,
     },
 }
 
-/// Which contexts to forget.
+/// Which contexts to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForgetContexts {
     Everything,
     Domain(u16),
-    /// Source-ids that equal `source` but for the bits of `ignored`.
+    /// Source-ids that equal `source` except in the bits of `ignored`.
     Device {
         source: u16,
         ignored: u16,
@@ -140,7 +140,7 @@ impl Caches {
             .map(|cached| cached.page)
     }
 
-    /// Forgets a page that says too little of how it was used.
+    /// Drops a page whose cached accessed and dirty state is not enough.
     pub(crate) fn drop_page(&mut self, tag: Tag, iova: IoAddress) {
         self.pages.retain(|cached| cached.tag != tag || !cached.page.contains(iova));
     }
@@ -172,7 +172,7 @@ impl Caches {
         self.tables.retain(|cached| !what.includes_table(cached));
     }
 
-    /// Evicts something, as hardware may at any time.
+    /// Evicts a random entry, as hardware may at any time.
     pub(crate) fn evict(&mut self, rng: &mut Rng) {
         drop_one(&mut self.pages, rng);
         drop_one(&mut self.tables, rng);
@@ -192,14 +192,15 @@ impl CachedTable {
 }
 
 impl ForgetContexts {
-    /// One device, or several functions of it: FM says how many bits of the function number are ignored, from the
-    /// highest (6.5.2.1).
+    /// Covers one device, or several functions of it: FM says how many bits of the function number are ignored, from
+    /// the highest (6.5.2.1).
     pub(crate) fn device(source: u16, function_mask: u8) -> Self {
         const IGNORED: [u16; 4] = [0b000, 0b100, 0b110, 0b111];
         Self::Device { source, ignored: IGNORED[usize::from(function_mask & 3)] }
     }
 
-    /// Contexts of scalable mode belong to no domain: those of any domain include them.
+    /// Whether this covers a context. Contexts of scalable mode belong to no domain: an invalidation of any domain
+    /// covers them.
     fn includes(self, source: u16, device: Result<Device, FaultReason>) -> bool {
         match self {
             Self::Everything => true,
@@ -235,7 +236,7 @@ impl Forget {
         !leaves_only && self.includes(cached.tag, cached.iova, cached.table.level.width())
     }
 
-    /// Whether this includes what is cached of the addresses that equal `iova` above `shift`. Pages of a domain are
+    /// Whether this covers a cached entry for the addresses that equal `iova` above `shift`. Pages of a domain are
     /// second-stage addresses: nested translations may depend on any of them.
     fn includes(self, tag: Tag, cached: IoAddress, shift: u32) -> bool {
         match (self, tag) {
@@ -257,7 +258,7 @@ fn same_above(shift: u32, a: IoAddress, b: IoAddress) -> bool {
     a.get().checked_shr(shift) == b.get().checked_shr(shift)
 }
 
-/// Adds to a full cache in place of any other entry.
+/// Adds an entry to a full cache in place of a random one.
 fn replace<T>(entries: &mut Vec<T>, entry: T, rng: &mut Rng) {
     if entries.len() >= ENTRIES {
         drop_one(entries, rng);

@@ -1,4 +1,4 @@
-//! Commands by registers: the global command (11.4.4), and invalidation where no queue is on (11.4.6).
+//! Commands through registers: the global command (11.4.4), and invalidation while no queue is on (11.4.6).
 
 use super::caches::{Caches, ForgetContexts};
 use super::{Countdown, ModelUnit, queue};
@@ -30,7 +30,8 @@ pub(super) enum Action {
 }
 
 impl ModelUnit {
-    /// Starts a global command (11.4.4): exactly one change a write, and none before the last is done.
+    /// Starts a global command (11.4.4): each write makes exactly one change, and only after the last command is
+    /// done.
     pub(super) fn command(&mut self, value: GlobalCommand) {
         let changed = GlobalCommand::from_bits(value.into_bits() ^ self.status.keep().into_bits());
         if changed.into_bits().count_ones() > 1 {
@@ -53,7 +54,8 @@ impl ModelUnit {
         self.start_switch(Chore::SwitchOther, changed.into_bits() & 0x3380_0000, value);
     }
 
-    /// Complains of what no takeover may turn off, and of a queue that is switched while it is not ready for it.
+    /// Reports a misuse when a command turns off what no takeover may turn off, or switches a queue that is not
+    /// ready.
     fn check_switches(&mut self, changed: GlobalCommand, value: GlobalCommand) {
         if changed.te() && !value.te() {
             self.complain("translation was turned off");
@@ -113,7 +115,7 @@ impl ModelUnit {
         self.events.push(Event::Switched { status: self.status });
     }
 
-    /// CCMD: upper half, whose ICC starts (11.4.6).
+    /// CCMD: handles the upper half, whose ICC starts the command (11.4.6).
     pub(super) fn command_contexts(&mut self, upper: u32) {
         self.set32(CCMD.offset + 4, upper);
         let command = ContextCommand::from_bits(self.get64(CCMD.offset));
@@ -127,7 +129,7 @@ impl ModelUnit {
         }
     }
 
-    /// IOTLB: upper half, whose IVT starts (11.4.6).
+    /// IOTLB: handles the upper half, whose IVT starts the command (11.4.6).
     pub(super) fn command_translations(&mut self, upper: u32) {
         let offset = self.iotlb();
         self.set32(offset + 4, upper);
@@ -139,7 +141,7 @@ impl ModelUnit {
         }
     }
 
-    /// Register-based invalidation is refused while the queue is on (6.5.1), and one command goes at a time.
+    /// Refuses register-based invalidation while the queue is on (6.5.1) or a command is pending.
     fn may_use_registers(&mut self) -> bool {
         if self.status.qies() {
             self.complain("register-based invalidation while the queue is on");

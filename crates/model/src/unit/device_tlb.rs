@@ -1,5 +1,5 @@
-//! Device-TLBs (chapter 4): translations that devices keep themselves and use without asking the unit, which only looks
-//! whether they may.
+//! Device-TLBs (chapter 4): translations that devices cache and use without asking the unit, which only checks
+//! whether the device may.
 
 use super::ModelUnit;
 use crate::answer::{Access, Answer, Requester};
@@ -14,7 +14,7 @@ use vtd::queue::QueueErrorRecord;
 use vtd::registers::{FSTS, IQERCD};
 use vtd::source::SourceId;
 
-/// Translations that one device keeps: few, so that it asks now and then.
+/// Entries of one device-TLB: few, so that the device asks the unit now and then.
 const ENTRIES: usize = 8;
 /// A translated request was made by a device that may keep no translations: LCT.5 and SCT.5 (7.1.3).
 const NOT_ALLOWED: FaultReason = FaultReason::CONTEXT_TYPE;
@@ -24,12 +24,12 @@ const NOT_ALLOWED_SCALABLE: FaultReason = FaultReason(0x44);
 #[derive(Debug, Default)]
 pub(super) struct DeviceTlbs(BTreeMap<u16, Kept>);
 
-/// What one device keeps.
+/// The translations that one device keeps.
 #[derive(Debug)]
 struct Kept {
     manner: DeviceTlb,
     pages: Vec<(Requester, Page)>,
-    /// Whether it was told to forget, whatever it made of that.
+    /// Whether the device was told to invalidate them, whatever it did then.
     was_told: bool,
 }
 
@@ -50,29 +50,29 @@ impl DeviceTlbs {
         kept.pages.push((requester, page));
     }
 
-    /// How a device answers when it is told to forget.
+    /// How a device answers an invalidation.
     pub(super) fn manner(&self, source: u16) -> DeviceTlb {
         self.0.get(&source).map_or(DeviceTlb::Answers, |kept| kept.manner)
     }
 }
 
 impl ModelUnit {
-    /// Puts a device that keeps translations behind this unit.
+    /// Adds a device with a device-TLB behind this unit.
     pub(crate) fn add_device_tlb(&mut self, source: u16, manner: DeviceTlb) {
         self.device_tlbs.0.insert(source, Kept { manner, pages: Vec::new(), was_told: false });
     }
 
-    /// The devices that keep translations.
+    /// The devices that have a device-TLB.
     pub(crate) fn device_tlbs(&self) -> impl Iterator<Item = u16> + '_ {
         self.device_tlbs.0.keys().copied()
     }
 
-    /// Whether a device was told to forget what it keeps, and may have kept it all the same.
+    /// Whether a device was told to invalidate its translations, and may have kept them all the same.
     pub(crate) fn keeps_on(&self, source: u16) -> bool {
         self.device_tlbs.0.get(&source).is_some_and(|kept| kept.was_told && kept.manner != DeviceTlb::Answers)
     }
 
-    /// The answer to a request that a device makes with an address that it keeps; none if it keeps none that will do.
+    /// The answer to a request with an address that the device keeps; `None` if it keeps none that fits.
     pub(super) fn translated(
         &self,
         context: Result<Context, FaultReason>,
@@ -86,7 +86,7 @@ impl ModelUnit {
         })
     }
 
-    /// Tells a device to forget; some do as they are told.
+    /// Tells a device to invalidate its translations; some devices obey.
     pub(super) fn forget_in_device(&mut self, requester: Requester) {
         if let Some(kept) = self.device_tlbs.0.get_mut(&requester.source) {
             kept.was_told = true;
@@ -97,7 +97,7 @@ impl ModelUnit {
         self.events.push(Event::ToldDevice { requester });
     }
 
-    /// Gives up waiting for a device (ITE), after an answer that made no sense (ICE) if it gave one.
+    /// Stops waiting for a device (ITE), after its malformed answer (ICE) if it gave one.
     pub(super) fn give_device_up(&mut self, source: u16) {
         let garbled = self.device_tlbs.manner(source) == DeviceTlb::Garbles;
         let status = FaultStatus::from_bits(self.get32(FSTS.offset));

@@ -8,19 +8,19 @@ use vtd::registers::{FRCD_SIZE, FSTS};
 use vtd::source::SourceId;
 
 impl ModelUnit {
-    /// FSTS, with what the records say filled in.
+    /// FSTS, with the bits that depend on the records.
     pub(super) fn fault_status(&self) -> u32 {
         let stored = FaultStatus::from_bits(self.get32(FSTS.offset));
         let first = (0..self.records()).find(|index| self.record_at(*index).high.fault());
         stored.with_ppf(first.is_some()).with_fri(first.unwrap_or(0) as u8).into_bits()
     }
 
-    /// Lets the queue have had errors.
+    /// Sets errors of the queue.
     pub(crate) fn fail_queue(&mut self, errors: FaultStatus) {
         self.set32(FSTS.offset, self.get32(FSTS.offset) | errors.into_bits());
     }
 
-    /// Clears what is written as one, of what can be cleared; a queue that had stopped goes on.
+    /// Clears the bits that are written as one, if they can be cleared; a queue that had stopped goes on.
     pub(super) fn clear_faults(&mut self, value: u32) {
         self.set32(FSTS.offset, self.get32(FSTS.offset) & !value);
     }
@@ -54,7 +54,7 @@ impl ModelUnit {
         (self.record_offset(0)..self.traits.capability.fault_records_end()).contains(&offset)
     }
 
-    /// Only F, the highest bit of a record, can be written, and only cleared.
+    /// Handles a write to a fault record: only F, its highest bit, can be written, and only cleared.
     pub(super) fn clear_record(&mut self, offset: usize, value: u32) {
         if offset % FRCD_SIZE == FRCD_SIZE - 4 {
             self.set32(offset, self.get32(offset) & !(value & 1 << 31));

@@ -1,4 +1,4 @@
-//! Pages found by way of the IOTLB and the paging-structure cache, filling both.
+//! Looks pages up in the IOTLB and the paging-structure cache, and fills both.
 
 use super::caches::{Cached, CachedTable, Caches, Tag};
 use crate::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
@@ -6,7 +6,7 @@ use fastrand::Rng;
 use machine::IoAddress;
 use vtd::fault::FaultReason;
 
-/// What a unit looks pages up with.
+/// What a lookup needs.
 pub(super) struct Lookup<'a> {
     pub(super) walker: Walker<'a>,
     pub(super) caches: &'a mut Caches,
@@ -30,7 +30,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Forgets the page that an address lies in.
+    /// Drops the cached page that an address lies in.
     pub(super) fn drop_page(&mut self, context: Context, iova: IoAddress) {
         if let Some(tag) = tag(context) {
             self.caches.drop_page(tag, iova);
@@ -79,8 +79,8 @@ impl Lookup<'_> {
         Ok(page)
     }
 
-    /// Caches the tables below the first of a walk, and the page at its end unless it allows nothing; units in caching mode
-    /// cache that too (6.1).
+    /// Caches the tables below the first of a walk, and the page at its end unless it allows nothing; units in
+    /// caching mode cache such a page too (6.1).
     fn keep(&mut self, tag: Tag, iova: IoAddress, trail: &Trail, page: Page) {
         for &table in trail.tables.iter().skip(1) {
             self.caches.keep_table(CachedTable { tag, iova, table }, self.rng);
@@ -91,7 +91,7 @@ impl Lookup<'_> {
     }
 }
 
-/// Whose the translations of a context are; nobody's in pass-through.
+/// The tag of a context's translations; `None` in pass-through.
 fn tag(context: Context) -> Option<Tag> {
     let Context { domain, pasid, .. } = context;
     match context.translation {

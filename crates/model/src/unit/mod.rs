@@ -1,7 +1,7 @@
-//! A remapping unit: registers that behave as hardware's, caches, an invalidation queue, fault records.
+//! A remapping unit: registers that behave as on hardware, caches, an invalidation queue, fault records.
 //!
-//! Time passes in steps ([`ModelUnit::advance`]); nothing that software commands is done at once unless chance or its
-//! [`Habits`] say so. What software must not do but can is done, and complained of.
+//! Time passes in steps ([`ModelUnit::advance`]); a command takes effect at once only if chance or the unit's
+//! [`Habits`] say so. The unit executes what software must not do but can, and reports a misuse.
 
 mod caches;
 mod commands;
@@ -24,10 +24,10 @@ use std::collections::BTreeMap;
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
 use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA, IQH, VER, Width};
 
-/// Bytes of the register block: the fixed ones, and what floats lies within too.
+/// Bytes of the register block: the fixed registers, and those whose place the capability registers give.
 const BLOCK: usize = 4096;
 
-/// Chores take steps: how many are left, or none if it is never done.
+/// How many steps a chore still takes; `None` if it never ends.
 #[derive(Clone, Copy, Debug)]
 struct Countdown(Option<u32>);
 
@@ -45,10 +45,10 @@ impl Countdown {
 #[derive(Debug)]
 pub(crate) struct ModelUnit {
     traits: Traits,
-    /// Registers as they read, but for those that are computed.
+    /// The values of registers, except for those that are computed.
     words: Vec<u32>,
     status: GlobalStatus,
-    /// The root table in force, which RTADDR is not until GCMD.SRTP.
+    /// The root table in force: RTADDR as it was at the last GCMD.SRTP.
     root: RootTableAddress,
     commands: Vec<Command>,
     queue: Queue,
@@ -96,7 +96,7 @@ impl ModelUnit {
         std::mem::take(&mut self.events)
     }
 
-    /// The old kernel is dead: what is commanded from now on is done with these habits, and watched.
+    /// Marks the old kernel as dead: from now on the unit has these habits, and its commands are checked.
     pub(crate) fn die_with(&mut self, habits: Habits) {
         self.habits = habits;
         self.events.clear();
@@ -127,7 +127,7 @@ impl ModelUnit {
         self.habits.seen(offset, *reads - 1, value)
     }
 
-    /// Whether what the capture kernel writes to a register is lost.
+    /// Whether the unit loses the capture kernel's writes to a register.
     pub(crate) fn is_deaf_to(&self, offset: usize) -> bool {
         self.habits.loses(offset)
     }
@@ -142,7 +142,7 @@ impl ModelUnit {
         }
     }
 
-    /// Writes a 32-bit register, or half of a 64-bit one; what starts something starts it with its upper half.
+    /// Writes a 32-bit register, or half of a 64-bit one; the upper half starts what the register starts.
     pub(crate) fn write32(&mut self, offset: usize, value: u32) {
         let iro = self.traits.extended.iotlb_offset();
         match offset {
@@ -175,7 +175,7 @@ impl ModelUnit {
         self.events.push(Event::ForgotPasids);
     }
 
-    /// All kinds of invalidation flush the write buffer on the way (6.8).
+    /// Invalidates contexts. All kinds of invalidation also flush the write buffer (6.8).
     fn forget_contexts_now(&mut self, what: ForgetContexts, memory: &mut Memory) {
         memory.drain();
         self.caches.forget_contexts(what);
@@ -210,7 +210,7 @@ impl ModelUnit {
     }
 }
 
-/// Whether the specification has this place as read only (11.4).
+/// Whether the register at this offset is read only (11.4).
 fn is_read_only(offset: usize) -> bool {
     [VER, CAP, ECAP, GSTS, IQH]
         .iter()

@@ -1,7 +1,7 @@
-//! Queued invalidation (6.5.2): a ring that the unit fetches descriptors from, and what is in flight.
+//! Queued invalidation (6.5.2): the ring of descriptors that the unit fetches, and the requests in flight.
 //!
-//! A descriptor that was fetched is not done: other than a wait, it may take effect after later ones. Only a wait's
-//! status says that all before it are done. That the head has come to the tail says nothing of the kind.
+//! A fetched descriptor is not yet executed: unless it is a wait, it may take effect after later ones. Only the
+//! status of a wait says that all descriptors before it are done; a head that equals the tail does not.
 
 use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
 use super::{Countdown, ModelUnit};
@@ -25,7 +25,7 @@ use vtd::registers::{FSTS, ICS, IQA, IQH, IQT};
 pub(super) struct Queue {
     /// The fetch under way.
     fetch: Option<Countdown>,
-    /// What was fetched and is not done, in order.
+    /// Requests that were fetched and are not done, in order.
     in_flight: Vec<InFlight>,
 }
 
@@ -41,7 +41,7 @@ enum Request {
     Contexts(ForgetContexts),
     Pasids(ForgetPasids),
     Translations(Forget),
-    /// What a device keeps.
+    /// The translations in a device-TLB.
     InDevice(Requester),
     /// Interrupt entries, of which this model has none.
     NothingHere,
@@ -53,7 +53,7 @@ impl Queue {
         self.in_flight.iter().any(|one| matches!(one.request, Request::Wait(wait, _) if wait.fence()))
     }
 
-    /// Takes out the next request that is done; a wait is when nothing is before it.
+    /// Takes out the next request that is done; a wait is done when nothing is before it.
     fn next_done(&mut self) -> Option<Request> {
         let done = |(index, one): (usize, &InFlight)| {
             one.left.is_over() && (index == 0 || !matches!(one.request, Request::Wait(..)))
@@ -76,7 +76,7 @@ impl ModelUnit {
         self.advance_fetch(memory);
     }
 
-    /// Starts or ends the queue (6.5.2). What is in flight at the end takes effect, but reports nothing.
+    /// Starts or stops the queue (6.5.2). Requests in flight at the stop take effect, but report nothing.
     pub(super) fn reset_queue(&mut self, memory: &mut Memory) {
         for one in std::mem::take(&mut self.queue).in_flight {
             if !matches!(one.request, Request::Wait(..) | Request::InDevice(_)) {
@@ -100,11 +100,11 @@ impl ModelUnit {
         }
     }
 
-    /// Fetches the descriptor at `head`; one that makes no sense stops the queue there.
+    /// Fetches the descriptor at `head`; a malformed one stops the queue there.
     fn fetch(&mut self, memory: &Memory, head: u64) {
         let address = QueueAddress::from_bits(self.get64(IQA.offset));
         let step = address.descriptor_bytes();
-        // Scalable mode demands wide descriptors (6.5.2).
+        // Scalable mode requires wide descriptors (6.5.2).
         let fits = address.wide() || self.root.mode() != TableMode::SCALABLE;
         let fetched = read_descriptor(memory, address.address().saturating_add(head), step).filter(|_| fits);
         let request = fetched
@@ -120,7 +120,7 @@ impl ModelUnit {
         self.set64(IQH.offset, (head + step) % address.bytes());
     }
 
-    /// What a descriptor asks for; `None` if it has reserved bits or codes, or asks for what the unit cannot do.
+    /// Decodes a descriptor; `None` if it has reserved bits or codes, or asks for what the unit does not support.
     fn decode(&self, descriptor: Descriptor) -> Option<Request> {
         let [low, high, rest @ ..] = descriptor.0;
         if rest != [0, 0] {
@@ -171,7 +171,8 @@ impl ModelUnit {
         }
     }
 
-    /// Tells a device to forget; if it does not answer, all waits are aborted and the queue stops (6.5.2.10).
+    /// Tells a device to invalidate its translations; if it does not answer, all waits are aborted and the queue
+    /// stops (6.5.2.10).
     fn ask_device(&mut self, requester: Requester) {
         self.forget_in_device(requester);
         if self.device_tlbs.manner(requester.source) != DeviceTlb::Answers {
@@ -193,7 +194,7 @@ impl ModelUnit {
         }
     }
 
-    /// Writes a wait's status, and complains if the capture kernel's queue writes to memory that is not its own.
+    /// Writes a wait's status; reports a misuse if the capture kernel's queue writes to memory that is not its own.
     fn report(&mut self, wait: Wait, address: PhysicalAddress, memory: &mut Memory) {
         if wait.write() {
             let queue = QueueAddress::from_bits(self.get64(IQA.offset)).address();
@@ -210,7 +211,7 @@ impl ModelUnit {
         self.events.push(Event::Waited { data: wait.data() });
     }
 
-    /// What an IOTLB invalidation forgets (6.5.2.3); `None` for codes and masks that make no sense.
+    /// What an IOTLB invalidation covers (6.5.2.3); `None` for undefined codes and masks.
     pub(super) fn forget(&self, how: Granularity, domain: u16, pages: InvalidateAddress) -> Option<Forget> {
         let capability = self.traits.capability;
         let depth = if pages.leaf_only() { Depth::Leaves } else { Depth::AllLevels };
@@ -227,7 +228,7 @@ impl ModelUnit {
     }
 }
 
-/// What a context-cache invalidation forgets (6.5.2.1).
+/// What a context-cache invalidation covers (6.5.2.1).
 pub(super) fn forget_contexts(
     how: Granularity,
     domain: u16,
@@ -241,7 +242,7 @@ pub(super) fn forget_contexts(
     }
 }
 
-/// What a PASID-cache invalidation forgets (6.5.2.2).
+/// What a PASID-cache invalidation covers (6.5.2.2).
 fn forget_pasids(wanted: PasidCacheInvalidation) -> Option<ForgetPasids> {
     let (domain, pasid) = (wanted.domain(), wanted.pasid());
     match wanted.granularity() {
@@ -252,7 +253,7 @@ fn forget_pasids(wanted: PasidCacheInvalidation) -> Option<ForgetPasids> {
     }
 }
 
-/// What an invalidation by PASID forgets (6.5.2.4): at least the pages that it names, here all of the PASID.
+/// What an invalidation by PASID covers (6.5.2.4): at least the pages that it names, here all of the PASID.
 fn forget_of_pasid(wanted: PasidIotlbInvalidation) -> Option<Forget> {
     const ALL: u8 = 2;
     const PAGES: u8 = 3;

@@ -1,5 +1,5 @@
-//! Translation as hardware does it: by way of the context cache, the PASID cache, the IOTLB and the paging-structure
-//! cache, filling each.
+//! Translates as hardware does: through the context cache, the PASID cache, the IOTLB and the paging-structure cache,
+//! and fills each.
 
 use super::ModelUnit;
 use super::lookup::Lookup;
@@ -14,8 +14,8 @@ impl ModelUnit {
         if self.status.tes() { self.walker(memory).answer(access) } else { Answer::untranslated(access) }
     }
 
-    /// The answer as the caches have it; what is looked up is cached, what is used is noted in the tables, what is blocked
-    /// is recorded.
+    /// The answer of a unit with its caches. The unit caches what it looks up, sets accessed and dirty bits in the
+    /// tables, and records faults.
     pub(crate) fn answer(&mut self, memory: &mut Memory, access: Access) -> Answer {
         if !self.status.tes() {
             return Answer::untranslated(access);
@@ -34,7 +34,7 @@ impl ModelUnit {
         })
     }
 
-    /// The context of a requester, by way of context cache and PASID cache.
+    /// The context of a requester, through context cache and PASID cache.
     fn context(&mut self, memory: &Memory, requester: Requester) -> Result<Context, FaultReason> {
         let device = self.device(memory, requester.source)?;
         if let (Device::Scalable(_), Some(cached)) = (device, self.caches.pasid(requester)) {
@@ -79,7 +79,7 @@ impl ModelUnit {
         Ok(answer)
     }
 
-    /// The page that an access is to. One that is cached as never written is walked to anew before it is written.
+    /// The page of an access. A cached page whose dirty bit is not set is walked to again before a write.
     fn page(
         &mut self,
         memory: &Memory,
@@ -99,7 +99,7 @@ impl ModelUnit {
     }
 }
 
-/// Sets in entries the bits that say how they were used.
+/// Sets accessed and dirty bits in entries.
 fn note(memory: &mut Memory, marks: &[Mark], direction: Direction) {
     for mark in marks {
         let due = mark.due(direction);

@@ -1,5 +1,5 @@
-//! First-stage tables, the processor's format: from a canonical address to a page of 4 KiB, 2 MiB or 1 GiB (3.6). In nested
-//! translation all addresses in them, those of the tables too, are the guest's.
+//! First-stage tables, the processor's format: from a canonical address to a page of 4 KiB, 2 MiB or 1 GiB (3.6). In
+//! nested translation all addresses in them, including those of tables, are guest addresses.
 
 use super::second_stage::Step;
 use super::{Mark, Page, Rights, Table, Trail, Walker};
@@ -17,23 +17,23 @@ const ENTRY_READ_ONLY: FaultReason = FaultReason(0x77);
 const NOT_CANONICAL: FaultReason = FaultReason(0x80);
 const MARK_WITHOUT_SNOOP: FaultReason = FaultReason(0x90);
 
-/// First-stage tables, and what their PASID entry says of their use.
+/// First-stage tables, and the fields of their PASID entry that matter for a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FirstStage {
     pub(crate) root: Table,
     pub(crate) extended_accessed: bool,
-    /// Whether page walks snoop the processor's caches; if not, nothing can be noted in entries (3.10).
+    /// Whether page walks snoop the processor's caches; if not, hardware cannot set bits in entries (3.10).
     pub(crate) snoops: bool,
     pub(crate) privilege: Privilege,
 }
 
-/// As whom requests are made.
+/// The privilege of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Privilege {
     User,
-    /// Whom read-only pages do not keep from writing.
+    /// Read-only pages do not stop its writes.
     Supervisor,
-    /// Whom they do (WPE).
+    /// Read-only pages stop its writes (WPE).
     BoundSupervisor,
 }
 
@@ -52,7 +52,7 @@ impl FirstStage {
         }
     }
 
-    /// What is to be noted in a present entry at `at`, on a page of the host that allows so much.
+    /// The bits that hardware sets in a present entry at `at`, which lies on a host page with these rights.
     fn mark(&self, entry: FirstStageEntry, level: Level, at: PhysicalAddress, host: Rights) -> Mark {
         let extended = if self.extended_accessed { EXTENDED_ACCESSED } else { 0 };
         let obstacle = match host.write {
@@ -70,11 +70,11 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const EXTENDED_ACCESSED: u64 = 1 << 10;
 
-/// How a guest's physical address is translated: by itself, or by the second stage.
+/// Translates a guest's physical address: to itself, or through the second stage.
 pub(crate) type Host<'a> = &'a mut dyn FnMut(IoAddress, &mut Trail) -> Result<Page, FaultReason>;
 
 impl Walker<'_> {
-    /// Walks from `table` to the page of `iova`; `host` translates what the tables say.
+    /// Walks from `table` to the page of `iova`; `host` translates the addresses in the tables.
     pub(crate) fn first_stage(
         &self,
         first: FirstStage,
@@ -139,7 +139,7 @@ impl Walker<'_> {
     }
 }
 
-/// The page that an address in a guest's page lies in, seen through the host.
+/// The page that an address in a guest's page lies in, after translation by the host.
 fn through(guest: Page, iova: IoAddress, host: Host<'_>, trail: &mut Trail) -> Result<Page, FaultReason> {
     let address = as_guest(guest.place(iova));
     let mut below = Trail::default();
@@ -150,7 +150,7 @@ fn through(guest: Page, iova: IoAddress, host: Host<'_>, trail: &mut Trail) -> R
     Ok(Page { iova, address: page.place(address), level, rights, noted }.aligned())
 }
 
-/// What first-stage tables call physical, as whatever is beneath translates it.
+/// Converts a physical address in first-stage tables into the address that the stage beneath translates.
 pub(super) fn as_guest(address: PhysicalAddress) -> IoAddress {
     IoAddress::new(address.get())
 }

@@ -26,7 +26,7 @@ impl Walker<'_> {
         Ok(Context { domain, pasid: 0, fault_disabled, device_tlb, translation })
     }
 
-    /// Where the context table of `bus` is.
+    /// The address of the context table of `bus`.
     pub(super) fn context_table(&self, bus: u8) -> Result<PhysicalAddress, FaultReason> {
         let (low, high) = self
             .pair(self.root.address().saturating_add(u64::from(bus) * 16))

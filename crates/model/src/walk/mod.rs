@@ -1,12 +1,12 @@
-//! What the tables in memory say, asked without any cache: the cold answer.
+//! Walks the tables in memory without any cache: this gives the cold answer.
 //!
 //! A walk has three parts, as the caches have: from a source-id to its `Device`, from there to the `Context` of its
 //! requests, with a PASID or without, and from there through the paging structures to a page (`first_stage`,
-//! `second_stage`, or the one through the other). The tables' mode decides how the first two look (`legacy`,
+//! `second_stage`, or one nested in the other). The tables' mode decides how the first two parts look (`legacy`,
 //! `scalable`).
 //!
-//! Hardware notes in some entries that it used them. What is to be noted is told by a walk's `Trail`; a cold answer
-//! only looks whether it could be.
+//! Hardware sets accessed and dirty bits in entries. A walk lists the bits to set in its `Trail`; a cold answer only
+//! checks whether hardware could set them.
 
 mod first_stage;
 mod legacy;
@@ -30,7 +30,7 @@ pub(crate) use scalable::Directory;
 pub(crate) use second_stage::SecondStage;
 pub(crate) use trail::{Mark, Trail};
 
-/// What one kind of unit can do, as far as a walk depends on it.
+/// The capabilities of a unit, as far as a walk depends on them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traits {
     /// CAP.
@@ -48,25 +48,25 @@ impl Traits {
     }
 }
 
-/// What the context table says of a function: what the context cache holds.
+/// What the context table says of a function: an entry of the context cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Device {
-    /// Legacy mode: all there is to know.
+    /// Legacy mode: the whole context.
     Legacy(Context),
-    /// Scalable mode: where its PASIDs are found.
+    /// Scalable mode: the PASID directory.
     Scalable(Directory),
 }
 
-/// What the tables say of a requester: in scalable mode, what the PASID cache holds.
+/// What the tables say of a requester: in scalable mode, an entry of the PASID cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
-    /// The domain-id, which tags all that is cached of its translations.
+    /// The domain-id, which tags all cached translations of the requester.
     pub(crate) domain: u16,
-    /// The PASID that its requests are translated under, which tags what is cached of first-stage tables.
+    /// The PASID of the translation, which tags cached translations of first-stage tables.
     pub(crate) pasid: u32,
-    /// Whether faults go unrecorded.
+    /// Whether faults are not recorded (FPD).
     pub(crate) fault_disabled: bool,
-    /// Whether the device may keep translations itself.
+    /// Whether the device may have a device-TLB.
     pub(crate) device_tlb: bool,
     pub(crate) translation: Translation,
 }
@@ -74,18 +74,18 @@ pub(crate) struct Context {
 /// How a requester's addresses are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Translation {
-    /// They are physical.
+    /// They are physical addresses.
     PassThrough,
     /// Through second-stage tables.
     SecondStage(SecondStage),
     /// Through first-stage tables.
     FirstStage(FirstStage),
-    /// Through first-stage tables whose addresses, those of the tables too, second-stage tables translate.
+    /// Through first-stage tables, all of whose addresses second-stage tables translate.
     Nested(FirstStage, SecondStage),
 }
 
 impl Translation {
-    /// The tables that it starts at, first and second stage.
+    /// The tables at which it starts, first and second stage.
     pub(crate) fn roots(self) -> [Option<Table>; 2] {
         match self {
             Self::PassThrough => [None, None],
@@ -96,7 +96,7 @@ impl Translation {
     }
 }
 
-/// A table that a walk has come to, and what all entries on the way to it allow.
+/// A table that a walk has reached, and what all entries on the way to it allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Table {
     pub(crate) address: PhysicalAddress,
@@ -125,7 +125,7 @@ impl Rights {
         self.read || self.write
     }
 
-    /// Passes, or the reason why not (LGN.2, LGN.3).
+    /// Checks an access against these rights; the error is the fault reason (LGN.2, LGN.3).
     pub(crate) fn check(self, direction: Direction) -> Result<(), FaultReason> {
         match direction {
             Direction::Read if !self.read => Err(FaultReason::READ),
@@ -135,32 +135,32 @@ impl Rights {
     }
 }
 
-/// A page of some size that a walk ended at: what the IOTLB holds.
+/// A page of some size at the end of a walk: an IOTLB entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) iova: IoAddress,
     pub(crate) address: PhysicalAddress,
     pub(crate) level: Level,
     pub(crate) rights: Rights,
-    /// Whether the tables say already all that is to be noted when it is written.
+    /// Whether the tables already have all bits that a write must set.
     pub(crate) noted: bool,
 }
 
 impl Page {
-    /// All of memory, as physical addresses reach it.
+    /// All of memory, by physical address.
     pub(crate) fn identity(address: IoAddress) -> Self {
         let level = Level::FIVE;
         let iova = address.align_down(level.span());
         Self { iova, address: PhysicalAddress::new(iova.get()), level, rights: Rights::ALL, noted: true }
     }
 
-    /// The same page, of which both addresses may lie somewhere within.
+    /// The same page with both addresses rounded down to its start.
     fn aligned(self) -> Self {
         let size = self.level.span();
         Self { iova: self.iova.align_down(size), address: self.address.align_down(size), ..self }
     }
 
-    /// Where an address within the page ends up.
+    /// The memory address of an I/O address in this page.
     fn place(&self, iova: IoAddress) -> PhysicalAddress {
         PhysicalAddress::new(self.address.get() | iova.get() & (self.level.span() - 1))
     }
@@ -169,7 +169,7 @@ impl Page {
         iova.align_down(self.level.span()) == self.iova
     }
 
-    /// Where an access to this page ends up.
+    /// The answer to an access to this page.
     pub(crate) fn answer(&self, access: Access) -> Result<Answer, FaultReason> {
         self.rights.check(access.direction)?;
         let address = self.place(access.iova);
@@ -183,17 +183,17 @@ const PASID_IN_LEGACY_MODE: FaultReason = FaultReason(0x31);
 /// LGN.4: a page table led to the interrupt window (7.1.3).
 const INTERRUPT_OUTPUT: FaultReason = FaultReason(0x0E);
 
-/// Whether an access is a message to a processor (3.14): requests with PASID are translated as any other.
+/// Whether an access is an interrupt message (3.14). Requests with PASID are always translated.
 pub(crate) fn is_message(access: Access) -> bool {
     access.pasid.is_none() && is_interrupt(access.iova.get())
 }
 
-/// Whether an address is one of those by which processors are sent messages.
+/// Whether an address is in the interrupt window.
 pub(crate) fn is_interrupt(address: u64) -> bool {
     vtd::INTERRUPT_WINDOW.contains(address.into())
 }
 
-/// A unit's view of the tables, all caches aside.
+/// A unit's view of the tables, without caches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walker<'a> {
     pub(crate) memory: &'a Memory,
@@ -262,7 +262,7 @@ impl Walker<'_> {
         }
     }
 
-    /// What is said of a function's requests with this PASID or without one.
+    /// The context of a function's requests with this PASID, or without one.
     pub(crate) fn context_of(&self, device: Device, pasid: Option<u32>) -> Result<Context, FaultReason> {
         match (device, pasid) {
             (Device::Legacy(context), None) => Ok(context),
@@ -272,7 +272,7 @@ impl Walker<'_> {
     }
 
     /// Refuses addresses beyond the width of the tables, the unit, or in pass-through the machine (LGN.1), and in the
-    /// first stage those that are not canonical (SGN.1).
+    /// first stage addresses that are not canonical (SGN.1).
     pub(crate) fn check_width(&self, translation: Translation, iova: IoAddress) -> Result<(), FaultReason> {
         let bits = match translation {
             Translation::PassThrough => self.traits.host_address_bits,

@@ -1,4 +1,4 @@
-//! Everything that a requester can reach: each leaf of its tables, found once.
+//! Lists everything that a requester can reach: each leaf of its tables, found once.
 
 use super::first_stage::as_guest;
 use super::second_stage::Step;
@@ -10,24 +10,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
 use vtd::paging::Level;
 
-/// Functions that one context table of scalable mode speaks for; one of legacy mode speaks for two times as many.
+/// Functions that one context table of scalable mode covers; a context table of legacy mode covers twice as many.
 const HALF_A_BUS: usize = 128;
 
 /// A range of memory that a requester reaches through one leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Who.
+    /// The requester.
     pub requester: Requester,
-    /// An I/O virtual address that leads there; the same table may be entered under others too.
+    /// An I/O virtual address that leads there; others may lead there too.
     pub iova: IoAddress,
     /// The memory.
     pub memory: Range<PhysicalAddress>,
-    /// What it may do there.
+    /// What the requester may do there.
     pub rights: Rights,
 }
 
 impl Walker<'_> {
-    /// All requesters of whom the tables say something that makes sense.
+    /// All requesters that have a well-formed entry.
     pub(crate) fn requesters(&self) -> Vec<Requester> {
         let half_buses = (0..=u16::MAX).step_by(HALF_A_BUS).filter(|first| self.has_context_table(*first));
         let sources = half_buses.flat_map(|first| first..=first | (HALF_A_BUS - 1) as u16);
@@ -42,7 +42,7 @@ impl Walker<'_> {
         }
     }
 
-    /// A function's requests without PASID, and those with each PASID that it has.
+    /// A function's requests without PASID, and those with each of its PASIDs.
     fn requesters_of(&self, source: u16, device: Device) -> Vec<Requester> {
         let without = self.context_of(device, None).ok().map(|_| None);
         let with = match device {
@@ -56,8 +56,8 @@ impl Walker<'_> {
             .collect()
     }
 
-    /// All memory that a requester reaches. Each table is entered once per level and rights, however many entries lead to
-    /// it, so tables that form loops or fan out end too.
+    /// All memory that a requester reaches. Each table is entered once per level and rights, however many entries
+    /// lead to it, so the search also ends in tables that form loops or fan out.
     pub(crate) fn reach(&self, requester: Requester) -> Vec<Reached> {
         self.context(requester)
             .map_or_else(|_| Vec::new(), |context| self.reach_by(requester, context.translation))
@@ -79,7 +79,7 @@ impl Walker<'_> {
         pages.into_iter().map(reached).collect()
     }
 
-    /// Everything that any requester reaches of which `is_wanted` says so. Tables that many requesters share are searched
+    /// Everything that any requester reaches and `is_wanted` selects. Tables that many requesters share are searched
     /// once.
     pub(crate) fn reach_of_all(&self, is_wanted: impl Fn(&Reached) -> bool) -> Vec<Reached> {
         let mut known: BTreeMap<Translation, Vec<Reached>> = BTreeMap::new();
@@ -94,7 +94,7 @@ impl Walker<'_> {
         found
     }
 
-    /// All there is in pass-through: RAM, as far as it counts here.
+    /// What a requester reaches in pass-through: all RAM.
     fn all_memory(&self, requester: Requester) -> Vec<Reached> {
         let ranges =
             [MemoryKind::Old, MemoryKind::Capture].into_iter().flat_map(|kind| self.memory.ranges(kind));
@@ -109,7 +109,7 @@ impl Walker<'_> {
         leaves(second.root, |table, index| self.second_step(second, table, index, &mut Trail::default()).ok())
     }
 
-    /// The leaves of first-stage tables as they say it, found through the host if there is one.
+    /// The leaves of first-stage tables, found through the host if there is one.
     fn first_leaves(&self, first: FirstStage, host: Option<SecondStage>) -> Vec<Page> {
         let mut host = |address, trail: &mut Trail| match host {
             None => Ok(Page::identity(address)),
@@ -128,7 +128,7 @@ impl Walker<'_> {
         found
     }
 
-    /// The leaves of a guest, cut where those of its host are. Each guest's page is looked through once.
+    /// The leaves of a guest, split at the boundaries of its host's leaves. Each page of the guest is looked up once.
     fn nested_leaves(&self, first: FirstStage, second: SecondStage) -> Vec<Page> {
         let mut seen = BTreeSet::new();
         let mut guests = self.first_leaves(first, Some(second));

@@ -1,5 +1,5 @@
-//! Scalable mode: root table → context table of half a bus → PASID directory → PASID table → tables of either
-//! stage, or both (3.4.3).
+//! Scalable mode: root table → context table of half a bus → PASID directory → PASID table → tables of either stage,
+//! or both (3.4.3).
 
 use super::first_stage::{FirstStage, Privilege};
 use super::second_stage::{Marks, SecondStage};
@@ -31,21 +31,21 @@ const PASID_RESERVED: FaultReason = FaultReason(0x5A);
 const PASID_INVALID: FaultReason = FaultReason(0x5B);
 const SUPERVISOR_DISABLED: FaultReason = FaultReason(0x5D);
 
-/// Where the PASIDs of a function are found.
+/// The PASID directory of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Directory {
     address: PhysicalAddress,
     entries: usize,
     /// The PASID of requests that carry none.
     own_pasid: u32,
-    /// As whom requests that carry none are made.
+    /// The role of requests that carry no PASID.
     own_role: Role,
     pasids: Pasids,
     fault_disabled: bool,
     device_tlb: bool,
 }
 
-/// As whom a request is made (RID_PRIV, 9.4).
+/// The role of a request: user or supervisor (RID_PRIV, 9.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     User,
@@ -60,7 +60,7 @@ enum Pasids {
 }
 
 impl Walker<'_> {
-    /// The context table that speaks for a function: each half of a bus has one.
+    /// The context table for a function: each half of a bus has one.
     pub(super) fn half_bus_table(&self, source: u16) -> Result<PhysicalAddress, FaultReason> {
         let at = self.root.address().saturating_add(u64::from(source >> 7) * 8);
         let entry = ContextTablePointer::from_bits(self.memory.read(at).ok_or(ROOT_UNREADABLE)?);
@@ -96,13 +96,13 @@ impl Walker<'_> {
         })
     }
 
-    /// As whom requests are made that carry no PASID.
+    /// The role of requests that carry no PASID.
     fn own_role(&self, entry: ScalableContextEntry) -> Role {
         let privileged = self.traits.extended.rprivs() && entry.high.rid_privileged();
         if privileged { Role::Supervisor } else { Role::User }
     }
 
-    /// Follows directory and PASID table to what is said of a PASID.
+    /// Follows directory and PASID table to the entry of a PASID.
     pub(super) fn pasid_context(
         &self,
         directory: Directory,
@@ -132,7 +132,7 @@ impl Walker<'_> {
         })
     }
 
-    /// Where the PASID table is that the directory names at `index`.
+    /// The address of the PASID table that the directory names at `index`.
     fn pasid_table(&self, directory: Directory, index: usize) -> Result<PhysicalAddress, FaultReason> {
         if index >= directory.entries {
             return Err(PASID_TOO_LARGE);
@@ -201,7 +201,7 @@ impl Walker<'_> {
         self.traits.extended.smpwcs() && entry.domain.walk_snoop()
     }
 
-    /// The PASIDs of a function that have a table entry that makes sense, but for that of requests without one.
+    /// The PASIDs of a function that have a well-formed table entry, except for the PASID of requests without one.
     pub(super) fn pasids(&self, directory: Directory) -> Vec<u32> {
         if directory.pasids == Pasids::Disabled {
             return Vec::new();

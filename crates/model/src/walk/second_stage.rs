@@ -7,28 +7,28 @@ use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 use vtd::stage::Stage;
 
-/// A and D (9.8), which hardware sets if SSADE says so.
+/// A and D (9.8), which hardware sets if SSADE is set.
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
 
-/// Second-stage tables, and what their PASID entry says of their use.
+/// Second-stage tables, and the fields of their PASID entry that matter for a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SecondStage {
     pub(crate) root: Table,
     pub(crate) marks: Marks,
 }
 
-/// Whether hardware notes in entries that it used them.
+/// Whether hardware sets accessed and dirty bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Marks {
     Off,
     /// SSADE.
     On,
-    /// SSADE, but page walks do not snoop the processor's caches, so that nothing can be noted (3.10).
+    /// SSADE is set, but page walks do not snoop the processor's caches, so hardware cannot set the bits (3.10).
     Impossible,
 }
 
-/// SSS.5: what is to be noted in an entry cannot be (7.1.3).
+/// SSS.5: hardware cannot set a bit that it has to set (7.1.3).
 const MARK_WITHOUT_SNOOP: FaultReason = FaultReason(0x7C);
 
 /// What one paging entry says.
@@ -68,7 +68,7 @@ impl Walker<'_> {
         }
     }
 
-    /// Reads one entry. What is not present still leads to a page, one that allows nothing.
+    /// Reads one entry. An entry that is not present leads to a page that allows nothing.
     pub(super) fn second_step(
         &self,
         second: SecondStage,

@@ -1,16 +1,16 @@
-//! What a walk leaves behind: which tables it came through, and what hardware notes in the entries that it used.
+//! The trail of a walk: the tables that it went through, and the bits that hardware sets in their entries.
 
 use super::Table;
 use crate::answer::Direction;
 use machine::PhysicalAddress;
 use vtd::fault::FaultReason;
 
-/// The way of a walk.
+/// The trail of a walk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trail {
     /// The tables of the last stage, from the first.
     pub(crate) tables: Vec<Table>,
-    /// What is to be noted in entries, of all stages.
+    /// Bits to set in entries of all stages.
     pub(crate) marks: Vec<Mark>,
 }
 
@@ -19,16 +19,16 @@ pub(crate) struct Trail {
 pub(crate) struct Mark {
     /// Where the entry is.
     pub(crate) at: PhysicalAddress,
-    /// Bits that are missing for a use of any kind.
+    /// Missing bits that any use sets.
     pub(crate) for_use: u64,
-    /// Bits that are missing for a write.
+    /// Missing bits that a write sets.
     pub(crate) for_write: u64,
-    /// Why hardware cannot set any, if so.
+    /// The fault if hardware cannot set any.
     pub(crate) obstacle: Option<FaultReason>,
 }
 
 impl Mark {
-    /// The bits to be set when memory is read or written.
+    /// The bits to set for a read or a write.
     pub(crate) fn due(&self, direction: Direction) -> u64 {
         match direction {
             Direction::Read => self.for_use,
@@ -45,12 +45,12 @@ impl Trail {
         }
     }
 
-    /// Takes in the marks of another stage's walk.
+    /// Adds the marks of another stage's walk.
     pub(crate) fn take_marks(&mut self, mut other: Self) {
         self.marks.append(&mut other.marks);
     }
 
-    /// Whether all can be noted that is to be.
+    /// Checks that hardware can set all bits that it has to set.
     pub(crate) fn check(&self, direction: Direction) -> Result<(), FaultReason> {
         let stuck = self.marks.iter().filter(|mark| mark.due(direction) != 0).find_map(|mark| mark.obstacle);
         stuck.map_or(Ok(()), Err)
