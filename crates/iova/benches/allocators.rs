@@ -1,12 +1,13 @@
-//! Allocation of I/O addresses around what a dead kernel mapped: this crate beside allocators of others.
+//! Allocates I/O addresses around a dead kernel's mappings: this crate compared with others' allocators.
 //!
-//! 100,000 ranges are in use, one to four pages each, with gaps of one to three pages between them and free space after
-//! the last, as a network card's buffers leave a domain. What is measured is (1) to make that known, and (2) a driver's
-//! work in it: 1,000 allocations of one page and of sixteen in turn, of which 64 live at a time.
+//! 100,000 ranges are in use, one to four pages each, with gaps of one to three pages between them and free space
+//! after the last, as a network card's buffers leave a domain. The benchmark measures (1) how long an allocator takes
+//! to learn of them, and (2) a driver's work: 1,000 allocations of one and of sixteen pages in turn, of which 64 live
+//! at a time.
 //!
-//! `range-alloc` cannot be told what is in use: it allocates everything in order and frees the gaps, which is not
-//! measured. `rangemap` is a set of ranges, not an allocator: it is searched for gaps from where the last one was found,
-//! as this crate does.
+//! `range-alloc` cannot learn what is in use: the benchmark allocates everything in order and frees the gaps, which
+//! is not measured. `rangemap` is a set of ranges, not an allocator: the benchmark searches it for gaps from where
+//! the last one was found, as this crate does.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -39,15 +40,15 @@ static USED: LazyLock<Vec<Range<u64>>> = LazyLock::new(|| {
     (0..RESERVED as u64).map(&mut used).collect()
 });
 
-/// What all of them can do.
+/// The operations of all allocators.
 trait Allocator: Sized {
-    /// Knows what is in use.
+    /// Makes an allocator that knows the ranges in use.
     fn among(used: &[Range<u64>]) -> Self;
     fn allocate(&mut self, len: u64) -> Range<u64>;
     fn release(&mut self, range: Range<u64>);
 }
 
-/// A range of numbers as this crate wants it: of I/O addresses.
+/// Converts a range of numbers into one of I/O addresses.
 fn io(range: Range<u64>) -> Range<IoAddress> {
     Range::from(range.start..range.end)
 }

@@ -1,4 +1,4 @@
-//! The space against the plainest model there is: one mark per address.
+//! Compares the space with the simplest model: one mark per address.
 
 use iova::Space;
 use machine::{IoAddress, Range};
@@ -62,7 +62,7 @@ impl Naive {
     }
 }
 
-/// Runs `steps` on both and compares after each. The space may fail to find what there is only if it closed gaps.
+/// Runs `steps` on both and compares after each. The space may miss free addresses only if it closed gaps.
 fn run(window: Range<IoAddress>, limit: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut space = Space::new(window, limit).expect("memory");
     let mut naive = Naive::new(window);
@@ -111,7 +111,7 @@ fn release(space: &mut Space, naive: &mut Naive, pick: usize) -> Result<(), Test
     Ok(())
 }
 
-/// What the space says is reserved is what was reserved, and more only if gaps were closed.
+/// Checks that the space reports as reserved what was reserved, and more only if it closed gaps.
 fn check(space: &Space, naive: &Naive, limit: usize) -> Result<(), TestCaseError> {
     prop_assert!(space.reserved().len() <= limit);
     prop_assert!(space.reserved().windows(2).all(|pair| pair[0].end < pair[1].start), "sorted and apart");

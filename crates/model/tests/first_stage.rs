@@ -1,4 +1,4 @@
-//! First-stage and nested tables as the unit walks them, written word by word as a kernel would.
+//! First-stage and nested tables as the unit walks them, written word by word as a kernel would write them.
 
 use machine::Range;
 use model::scenario::{Attached, Domain, Function, Mapping, Stage, UnitScenario};
@@ -65,7 +65,7 @@ fn first_stage() -> Machine {
     scenario(Stage::First, mappings).machine()
 }
 
-/// What the device is told, cold; warm it is told the same, twice.
+/// The cold answer to the device; checks that the warm answer is the same, twice.
 fn ask(machine: &Machine, iova: u64, direction: Direction) -> Answer {
     let access = Access { source: DEVICE, pasid: None, iova: iova.into(), direction };
     let cold = machine.answer(0, access);

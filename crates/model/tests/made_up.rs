@@ -1,4 +1,4 @@
-//! Machines made up at random can be built, run, and are as plausible as they claim.
+//! Random machines can be built and run, and are as plausible as they claim.
 
 use machine::{IoAddress, OldMemory, PhysicalAddress, Position};
 use model::damage::{Damage, Harm, Table, Victim};
@@ -51,7 +51,7 @@ fn every_mapping_of_a_scenario_is_in_force() {
     }
 }
 
-/// The memory of a mapping, by way of the domain's host if it has one; none if between them they allow nothing.
+/// The memory of a mapping, through the domain's host if it has one; `None` if the two together allow nothing.
 fn host_memory(scenario: &Scenario, domain: usize, mapping: &Mapping) -> Option<PhysicalAddress> {
     let Stage::Nested(host) = scenario.domains[domain].stage else { return Some(mapping.memory) };
     let guest = IoAddress::new(mapping.memory.get());

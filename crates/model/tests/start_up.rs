@@ -1,7 +1,7 @@
-//! The model by itself: a scripted start-up, and what each rule of the hardware looks like from outside.
+//! The model by itself: a scripted start-up, and each rule of the hardware as seen from outside.
 //!
-//! Register offsets and table words here are numbers from the specification, not from the `vtd` crate, so that a layout
-//! that is wrong there cannot cancel out between the model and what is tested on it.
+//! Register offsets and table words here are numbers from the specification, not from the `vtd` crate, so that a
+//! wrong layout there cannot cancel out between the model and the code that is tested on it.
 
 use machine::{Frames, IoAddress, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
@@ -125,14 +125,15 @@ fn take_root(registers: &mut UnitRegisters, root: u64) {
     command(registers, KEEP | SRTP);
 }
 
-/// 1. The dead kernel left translation on: 00:02.0 reads 0x5678 and is told 0x12_3678.
-/// 2. Own tables are built that say 0x45_6678. RTADDR is written: nothing changes.
-/// 3. SRTP: the tables in force say 0x45_6678, but the device is still told what the caches hold.
-/// 4. CCMD forgets contexts: the IOTLB is tagged by domain-id, so the device is still told the same.
-/// 5. IOTLB forgets translations: the device is told 0x45_6678.
+/// 1. The dead kernel left translation on: 00:02.0 reads 0x5678 and reaches 0x12_3678.
+/// 2. We build tables that lead to 0x45_6678. We write RTADDR: nothing changes.
+/// 3. SRTP: the tables in force lead to 0x45_6678, but the device still gets the cached answer.
+/// 4. CCMD invalidates contexts: the IOTLB is tagged by domain-id, so the device still gets the same answer.
+/// 5. IOTLB invalidates translations: the device reaches 0x45_6678.
 /// 6. It writes: no permission. FSTS shows a fault, the record says who, where and why; it can be cleared.
-/// 7. The queue is turned on: context-cache, IOTLB and wait descriptors are fetched and the wait's status is written.
-/// 8. Register-based invalidation is refused now.
+/// 7. The queue is turned on: the unit fetches context-cache, IOTLB and wait descriptors, and writes the wait's
+///    status.
+/// 8. The unit now refuses register-based invalidation.
 #[test]
 fn a_unit_from_the_panic_to_its_own_queue() {
     let machine = scenario().machine();

@@ -1,4 +1,4 @@
-//! What is listed, compared with what modelled hardware answers: the model walks the same tables with code of its own.
+//! Compares the listing with the answers of modelled hardware: the model walks the same tables with code of its own.
 
 #![expect(clippy::panic, reason = "a test stops at its first surprise")]
 
@@ -14,8 +14,8 @@ use vtd::registers::RTADDR;
 /// More tables than any machine here has, unless they form loops.
 const TABLES: u64 = 1 << 14;
 
-/// Why a request is blocked that all entries allow: hardware cannot note in them that they were used (7.1.3, conditions SFS and
-/// SSS of accessed and dirty bits). What is listed does not go into that.
+/// Faults of requests that all entries allow: hardware cannot set accessed and dirty bits in them (7.1.3, conditions
+/// SFS and SSS of accessed and dirty bits). The listing ignores these faults.
 const CANNOT_NOTE: [FaultReason; 3] = [FaultReason(0x77), FaultReason(0x7C), FaultReason(0x90)];
 
 fn unit(machine: &Machine) -> UnitSetup {
@@ -29,7 +29,7 @@ fn unit(machine: &Machine) -> UnitSetup {
     }
 }
 
-/// Who may do what, as it is listed; `whole` if nothing was unreadable or too much.
+/// The listed requesters and their rights; `whole` if nothing was unreadable and the budget sufficed.
 struct Listed {
     routes: Vec<(Requester, Route)>,
     whole: bool,
@@ -58,7 +58,7 @@ fn pieces(tables: &Tables<'_, model::OldRam>, route: Route) -> (Vec<Piece>, bool
     (pieces, whole && done.is_ok())
 }
 
-/// Both ends of a piece, read and written, are answered as it says.
+/// Checks that reads and writes at both ends of a piece get the answer that it says.
 fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result<(), TestCaseError> {
     for offset in [0, piece.len - 1] {
         for direction in [Direction::Read, Direction::Write] {

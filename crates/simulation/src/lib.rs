@@ -1,4 +1,4 @@
-//! Takeovers on a software machine, told by scenario files and drawn for people.
+//! Simulates takeovers on a software machine: scenario files describe them, pictures show them.
 //!
 //! ```text
 //! text of a file ── File::parse ── Stage::set ── run ── Simulation ──┬── draw::text
@@ -6,8 +6,8 @@
 //!                                                                    └── serde
 //! ```
 //!
-//! A [`File`] describes a machine in a dozen lines; [`Stage::set`] makes sure that there can be such a machine;
-//! [`run()`] lets its kernel die, takes the machine over, and says in values what happened. Drawing is a pure function of
+//! A [`File`] describes a machine in a dozen lines. [`Stage::set`] checks that such a machine can exist. [`run()`]
+//! lets its kernel die, takes the machine over, and returns what happened as values. Drawing is a pure function of
 //! these values.
 
 #![forbid(unsafe_code)]
@@ -26,5 +26,5 @@ pub use values::{
     Device, Domain, Landing, Mapping, Phase, Policy, PolicyResult, Purpose, Simulation, Tables, Traffic,
 };
 
-/// A scenario for whoever has none: what `holdover simulate` shows when it is given no file.
+/// A scenario for users who have none: `holdover simulate` runs it when no file is given.
 pub const EXAMPLE: &str = include_str!("../../../scenarios/plain.toml");

@@ -1,4 +1,5 @@
-//! What devices would have met if the hardware had not been accepted: the reason for a takeover.
+//! Runs the alternatives to a takeover, to show what devices would have met if the capture kernel had not accepted
+//! the hardware.
 
 use machine::{ENTRIES, Frames, PhysicalAddress, Registers};
 use model::{Answer, Delivery, Machine, MemoryKind};
@@ -8,10 +9,10 @@ use vtd::registers::{CCMD, GCMD, GSTS, IOTLB_FROM_IRO, RTADDR};
 use crate::stage::Stage;
 use crate::values::{Landing, Policy, PolicyResult, Traffic};
 
-/// Steps that are enough for a unit to do what it was told.
+/// Enough steps for a unit to finish a command.
 const PATIENCE: u64 = 64;
 
-/// What devices meet within so many steps if translation is turned off, and if tables are reset.
+/// What devices meet within `steps` if translation is turned off, and if tables are reset.
 pub(crate) fn rivals(stage: &Stage, steps: u64) -> Vec<PolicyResult> {
     [Policy::Off, Policy::Reset].map(|policy| fare(stage, policy, steps)).into()
 }
@@ -42,7 +43,7 @@ fn turn_off(machine: &Machine) {
     command(machine, |command| command.with_qie(false));
 }
 
-/// A root table without entries, nothing cached, translation on.
+/// Starts with a root table without entries, empty caches, and translation on.
 fn start_with_nothing(machine: &Machine, stage: &Stage) {
     let mut frames = machine.frames(stage.budget.max(1));
     let Some(root) = frames.allocate() else { return };
@@ -75,7 +76,7 @@ pub(crate) fn result(policy: Policy, machine: &Machine, deliveries: &[Delivery])
     result
 }
 
-/// What one access met.
+/// Classifies what one access met.
 pub(crate) fn judge(machine: &Machine, delivery: &Delivery) -> Traffic {
     let mut traffic = Traffic::default();
     let counter = match (delivery.before, delivery.now) {

@@ -15,11 +15,11 @@ use vtd::source::SourceId;
 use crate::stage::Stage;
 use crate::values::Simulation;
 
-/// Steps for which devices are watched before the takeover and after it.
+/// For how many steps devices are watched before and after the takeover.
 const WATCH: u64 = 300;
 /// Pages of the driver's buffer.
 const BUFFER_PAGES: u64 = 4;
-/// How often the driver's device uses each page of it.
+/// How often the driver's device uses each page of its buffer.
 const USES: usize = 8;
 
 /// Runs the scenario.
@@ -49,7 +49,8 @@ fn limits(stage: &Stage) -> Limits {
     Limits { spare_frames: limits.spare_frames.min(stage.budget / 4), ..limits }
 }
 
-/// How many steps the census takes: chance on the machine comes from its seed, so a second one takes as many.
+/// How many steps the census takes. The seed decides everything random on the machine, so a second census takes as
+/// many.
 fn census_steps(stage: &Stage) -> u64 {
     let machine = stage.scenario.machine();
     machine.run(WATCH);
@@ -58,7 +59,7 @@ fn census_steps(stage: &Stage) -> u64 {
     let unit = Unit::new(machine.registers(0), verdict::REGISTERS, &clock);
     if let Ok(unit) = unit {
         let mut frames = machine.frames(stage.budget);
-        // Should it fail, so does the takeover: it says why.
+        // If the census fails, so does the takeover, which says why.
         let (old, surroundings) = (machine.old_memory(), layout.surroundings());
         let mut resources =
             Resources { old: &old, frames: &mut frames, surroundings: &surroundings, limits: &limits };
@@ -67,7 +68,7 @@ fn census_steps(stage: &Stage) -> u64 {
     machine.steps() - WATCH
 }
 
-/// The step in which the takeover first told the unit something.
+/// The step in which the takeover first wrote to the unit.
 fn swap_start(machine: &Machine, panic: u64) -> u64 {
     let trace = machine.trace();
     let mut events = trace.events().iter().filter(|(step, _)| *step > panic);
@@ -80,11 +81,11 @@ struct Run<'a> {
     machine: &'a Machine,
     /// The last step of each phase.
     ends: Vec<u64>,
-    /// What the driver's device was told.
+    /// The answers to the driver's device.
     own: Vec<(Access, Answer)>,
 }
 
-/// The names of the phases, and what is done in them.
+/// The names of the phases, and what happens in each.
 const PHASES: [(&str, &str); 6] = [
     ("panic", "the kernel is dead, devices go on"),
     ("census", "who is translated? copy and check the upper tables"),
@@ -99,7 +100,7 @@ impl Run<'_> {
         Requester { source: self.stage.file.disk.get_ref().0, pasid: None }
     }
 
-    /// The capture kernel's memory that its disk is to reach.
+    /// The buffer in the capture kernel's memory that its disk uses.
     fn buffer(&self) -> Range<PhysicalAddress> {
         let own = self.machine.ranges(MemoryKind::Capture).first().copied().unwrap_or_default();
         let start = own.start.saturating_add(own.len() - own.len() / 4).align_down(PAGE_SIZE);

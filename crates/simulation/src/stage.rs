@@ -1,4 +1,4 @@
-//! Turns what a file says into a machine that can be built; what cannot be built is an error with its line.
+//! Turns the content of a file into a machine that can be built; an impossible machine is an error with its line.
 
 mod damage;
 pub(crate) mod domains;
@@ -18,21 +18,21 @@ use crate::file::{self, Error, File, Mode, Queue, Source, line_of};
 
 /// Physical address bits of the machine.
 const HOST_ADDRESS_BITS: u32 = 39;
-/// Memory ends at 3 GiB and goes on at 4 GiB, as on most machines.
+/// Memory ends at 3 GiB and continues at 4 GiB, as on most machines.
 const HOLE: Range<PhysicalAddress> = Range::new(PhysicalAddress::new(3 << 30), PhysicalAddress::new(4 << 30));
 /// Some device's registers.
 const REGISTERS: Range<PhysicalAddress> =
     Range::new(PhysicalAddress::new(0xFEB0_0000), PhysicalAddress::new(0xFEC0_0000));
-/// The least memory that the capture kernel, and the old kernel beside it, can do with.
+/// The least memory for the capture kernel, and for the old kernel beside it.
 const LEAST: u64 = 1 << 20;
-/// Most memory that a machine has here.
+/// The most memory of a simulated machine.
 const MOST_MEMORY: u64 = 256 << 30;
-/// Most devices, and most addresses at which one works.
+/// The most devices, and the most addresses that one device uses.
 const MOST: usize = 64;
-/// How often a device may be busier than others.
+/// The largest value of `busy`.
 const BUSIEST: usize = 16;
 
-/// A machine that can be built, and what is to be done on it.
+/// A machine that can be built, and the file that describes it.
 #[derive(Clone, Debug)]
 pub struct Stage {
     /// The machine.
@@ -122,7 +122,7 @@ impl Check<'_> {
             file::Attached::PassThrough => Attached::PassThrough(unused_id(file)),
             file::Attached::To(id) => Attached::To(self.domain(file, &device.domain, id)?),
         };
-        // A device works more often at an address that it has several times in its list.
+        // A device uses an address more often if its list contains it several times.
         let works_at = device.dma.repeat(busy).into_iter().map(IoAddress::new).collect();
         let device_tlb = device.device_tlb.map(|habit| match habit {
             file::DeviceTlb::Obeys => DeviceTlb::Answers,
@@ -138,14 +138,14 @@ impl Check<'_> {
     }
 }
 
-/// Where `size` bytes of memory are.
+/// The ranges of `size` bytes of memory.
 pub(crate) fn ram(size: u64) -> Vec<Range<PhysicalAddress>> {
     let low = size.min(HOLE.start.get());
     let ranges = [Range::from(0..low), Range::new(HOLE.end, HOLE.end.saturating_add(size - low))];
     ranges.into_iter().filter(|range| !range.is_empty()).collect()
 }
 
-/// A domain-id that tags pass-through.
+/// An unused domain-id as the tag of pass-through.
 fn unused_id(file: &File) -> u16 {
     let used: BTreeSet<u16> = file.domains.iter().map(|domain| *domain.id.get_ref()).collect();
     (1..=u16::MAX).find(|id| !used.contains(id)).unwrap_or_default()

@@ -1,11 +1,11 @@
-//! What happened in a simulated takeover, as values.
+//! The result of a simulated takeover, as values.
 
 use std::fmt;
 
 use machine::{IoAddress, PhysicalAddress, Range};
 use serde::{Serialize, Serializer};
 
-/// A takeover that was simulated.
+/// A simulated takeover.
 #[derive(Clone, Debug, Serialize)]
 pub struct Simulation {
     /// The scenario's name.
@@ -26,7 +26,7 @@ pub struct Simulation {
     pub domains: Vec<Domain>,
     /// The old kernel's tables and their copies.
     pub tables: Tables,
-    /// What was done, in order.
+    /// The phases, in order.
     pub phases: Vec<Phase>,
     /// Everything wrong or dangerous, and what became of it.
     pub hazards: Vec<String>,
@@ -47,11 +47,11 @@ pub struct Device {
     pub name: String,
     /// Its domain, by index in [`Simulation::domains`].
     pub domain: Option<usize>,
-    /// Whether the capture kernel uses it.
+    /// Who uses it after the takeover.
     pub purpose: Purpose,
     /// What became of its context.
     pub outcome: Option<String>,
-    /// What it was told in each phase.
+    /// What it met in each phase.
     pub traffic: Vec<Traffic>,
 }
 
@@ -59,18 +59,18 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
-    /// Nobody: it goes on with what the old kernel told it.
+    /// Nobody: it continues the old kernel's work.
     Left,
-    /// The capture kernel: the dump goes there.
+    /// The capture kernel: it writes the dump there.
     Disk,
 }
 
 /// An I/O address space.
 #[derive(Clone, Debug, Serialize)]
 pub struct Domain {
-    /// Domain-id, if it has one that is known.
+    /// Domain-id, if it has a known one.
     pub id: Option<u16>,
-    /// Whether addresses are physical.
+    /// Whether it is pass-through.
     pub pass_through: bool,
     /// What the old kernel mapped.
     pub old: Vec<Mapping>,
@@ -103,29 +103,29 @@ pub struct Tables {
     /// Addresses of the old root table and of the one in force at the end.
     #[serde(serialize_with = "roots")]
     pub roots: [PhysicalAddress; 2],
-    /// How many the old kernel had, roughly: damage is not followed.
+    /// How many tables the old kernel had, roughly: damage is not taken into account.
     pub old: u64,
-    /// How many frames of the capture kernel hold tables of its own.
+    /// How many frames of the capture kernel hold new tables.
     pub own: u64,
-    /// How many frames there were for them.
+    /// How many frames the takeover could use for them.
     pub budget: u64,
 }
 
-/// A step of the takeover.
+/// A phase of the takeover.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
     /// Its name.
     pub name: &'static str,
-    /// What is done in it.
+    /// What happens in it.
     pub what: &'static str,
     /// Steps of the machine's time.
     pub steps: u64,
 }
 
-/// What accesses met.
+/// Counts of accesses by what they met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// They were answered as before the panic.
+    /// They got the same answer as before the panic.
     pub as_before: u64,
     /// They reached the capture kernel's memory before the panic, and are blocked.
     pub fenced: u64,
@@ -133,12 +133,12 @@ pub struct Traffic {
     pub faulted: u64,
     /// They reach something else than before the panic, or the capture kernel's memory.
     pub astray: u64,
-    /// They are the new driver's, and reach its buffer.
+    /// They belong to the new driver, and reach its buffer.
     pub own: u64,
 }
 
 impl Traffic {
-    /// How many there were.
+    /// How many accesses there were.
     pub fn count(&self) -> u64 {
         self.as_before + self.fenced + self.faulted + self.astray + self.own
     }
@@ -154,15 +154,15 @@ impl std::ops::AddAssign for Traffic {
     }
 }
 
-/// What is done with the active hardware.
+/// What the capture kernel does with the active hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// It is accepted: what Holdover does.
+    /// It accepts the hardware: what Holdover does.
     Accept,
-    /// Translation is turned off.
+    /// It turns translation off.
     Off,
-    /// Translation is turned on again with empty tables.
+    /// It turns translation on again with empty tables.
     Reset,
 }
 
@@ -183,14 +183,14 @@ pub struct PolicyResult {
     pub policy: Policy,
     /// What accesses met.
     pub traffic: Traffic,
-    /// Where those that went astray ended.
+    /// The targets of accesses that went astray.
     pub landing: Landing,
 }
 
-/// Where accesses ended that went astray.
+/// The targets of accesses that went astray.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Landing {
-    /// In the dead kernel's memory, which is to be dumped.
+    /// In the dead kernel's memory, which should go into the dump.
     pub old_memory: u64,
     /// In the capture kernel's memory.
     pub capture_kernel: u64,

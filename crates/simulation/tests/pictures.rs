@@ -1,7 +1,7 @@
-//! Pictures of the scenarios that are shipped. `UPDATE_EXPECT=1 cargo test -p simulation` draws them anew.
+//! Compares pictures of the shipped scenarios. `UPDATE_EXPECT=1 cargo test -p simulation` draws them anew.
 //!
-//! How many steps a takeover takes, and what is done meanwhile, changes whenever its code does: the pictures here have a
-//! `#` for each such number.
+//! Every change of the code can change how many steps a takeover takes, and what devices do meanwhile: the pictures
+//! have a `#` for each such number.
 
 use expect_test::expect_file;
 use simulation::draw::{self, Ink};
@@ -12,7 +12,7 @@ fn run(text: &str) -> Simulation {
     simulation::run(&Stage::set(file, text).expect("the scenario can be set up"))
 }
 
-/// Numbers become `#`, however many columns they take.
+/// Replaces numbers by `#`, however many columns they take.
 fn without_numbers(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         let is_number = |character: char| character.is_ascii_hexdigit() || ",x".contains(character);
@@ -22,7 +22,7 @@ fn without_numbers(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The picture for a terminal without what changes with every change of the code.
+/// The picture for a terminal without what every change of the code changes.
 fn settled(text: &str) -> String {
     let mut counts = false;
     let mut lines = Vec::new();
@@ -34,7 +34,7 @@ fn settled(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The picture for a page without marks, digits and places.
+/// The picture for a page without marks, digits and positions.
 fn settled_svg(svg: &str) -> String {
     let lines = svg.lines().filter(|line| !line.contains("tick\" "));
     let masked = lines.map(|line| {

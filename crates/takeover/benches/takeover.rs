@@ -1,4 +1,5 @@
-//! How fast tables are duplicated and checked, beside copying them blindly; and how long a vast machine takes.
+//! Measures how fast tables are duplicated and checked, compared with a plain copy; and how long a vast machine
+//! takes.
 //!
 //! `take_over` and `memcpy` handle the same bytes in the same run: compare their throughputs.
 
@@ -89,7 +90,7 @@ impl OldMemory for Terabyte {
 /// A quarter of a reservation of 32 MiB.
 const BUDGET: usize = (32 << 20) / 4 / PAGE_SIZE as usize;
 
-/// Runs of neighbouring pages, as a driver that maps all of its memory makes them: they are folded.
+/// Runs of neighbouring pages, as a driver makes them that maps all of its memory: they are folded.
 #[divan::bench(sample_count = 5)]
 fn terabyte_of_neighbours() -> u64 {
     let report =

@@ -1,8 +1,8 @@
-//! The two moments that are drawn, and what of a domain is to be seen at each.
+//! The two moments that are drawn, and what is drawn of a domain at each.
 
 use crate::values::{Domain, Mapping};
 
-/// Most of the old kernel's mappings of a domain that are shown.
+/// The most old mappings of a domain that are drawn.
 pub(super) const MOST: usize = 6;
 
 /// A moment that is drawn.
@@ -14,26 +14,26 @@ pub(super) enum Moment {
     After,
 }
 
-/// A mapping as it is shown.
+/// A mapping as a line of a picture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a> {
     pub(super) mapping: &'a Mapping,
     pub(super) state: RowState,
 }
 
-/// What a mapping is at a moment.
+/// The state of a mapping at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowState {
-    /// The driver's.
+    /// The driver's mapping.
     New,
-    /// The old kernel's, and leads where it led.
+    /// The old kernel's mapping, which leads where it led.
     InForce,
-    /// The old kernel's, and does not.
+    /// The old kernel's mapping, which no longer does.
     Broken,
 }
 
 impl Moment {
-    /// Whether one of the old kernel's mappings leads where it is said to.
+    /// Whether one of the old kernel's mappings leads where the old kernel pointed it.
     pub(super) fn is_in_force(self, mapping: &Mapping) -> bool {
         match self {
             Self::Before => mapping.before,
@@ -41,7 +41,7 @@ impl Moment {
         }
     }
 
-    /// Mappings by address: new ones stand where they are in the address space.
+    /// Sorts mappings by address: new ones appear at their place in the address space.
     pub(super) fn rows(self, domain: &Domain) -> Vec<Row<'_>> {
         let old = domain.old.iter().take(MOST).map(|mapping| {
             let state = if self.is_in_force(mapping) { RowState::InForce } else { RowState::Broken };

@@ -1,4 +1,4 @@
-//! The picture for a terminal: 100 columns of text, in colour if the reader wants that.
+//! Draws the picture for a terminal: 100 columns of text, with colours if wanted.
 
 use machine::{PhysicalAddress, Range};
 
@@ -6,7 +6,7 @@ use super::moment::{MOST, Moment, Row, RowState};
 use super::words::{count, lines, met, shortened, size};
 use crate::values::{Device, Domain, Mapping, Purpose, Simulation, Traffic};
 
-/// Whether there are colours.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// Black and white.
@@ -15,7 +15,7 @@ pub enum Ink {
     Colour,
 }
 
-/// What a colour is for: its SGR parameter (ECMA-48, 8.3.117).
+/// The purpose of a colour, with its SGR parameter (ECMA-48, 8.3.117).
 #[derive(Clone, Copy)]
 enum Hue {
     Bold = 1,
@@ -28,7 +28,7 @@ enum Hue {
 }
 
 const WIDTH: usize = 100;
-/// Cells of the bar that stands for memory.
+/// Cells of the bar that shows memory.
 const CELLS: u64 = 64;
 
 /// Draws a simulation for a terminal.
@@ -69,7 +69,7 @@ impl Page {
         }
     }
 
-    /// The machine before or after the takeover: devices, what they can reach, memory.
+    /// Draws the machine before or after the takeover: devices, what they can reach, memory.
     fn moment(&mut self, simulation: &Simulation, moment: Moment) {
         let (name, words) = match moment {
             Moment::Before => ("BEFORE", "the kernel is dead, its tables are in force"),
@@ -141,7 +141,7 @@ impl Page {
         self.ink(hue, &format!("  {iova:>12} {len:>8} {arrow} {:#x}{note}", mapping.memory.start))
     }
 
-    /// Memory as a bar, and whose tables are where.
+    /// Draws memory as a bar, and the place of the tables.
     fn memory(&mut self, simulation: &Simulation, moment: Moment) {
         let bar: String = (0..CELLS).map(|cell| self.cell(simulation, cell, moment)).collect();
         self.line(&format!("  memory  {bar}"));
@@ -162,7 +162,7 @@ impl Page {
         self.line(&format!("  {old}  {whose}"));
     }
 
-    /// One cell of memory: reached by devices or not, the dead kernel's or ours.
+    /// Draws one cell of memory: whether devices reach it, and whether it is the dead kernel's or ours.
     fn cell(&self, simulation: &Simulation, cell: u64, moment: Moment) -> String {
         let place = place_of(simulation, cell);
         let is_reached = |mapping: &Mapping| moment.is_in_force(mapping) && mapping.memory.overlaps(place);
@@ -189,7 +189,7 @@ impl Page {
         self.line("  ✓ answered as before   + the new driver's   ! fenced off   ✗ faulted   ? astray");
     }
 
-    /// What a device met in a step, in twelve columns: the worst of it.
+    /// The worst that a device met in a step, in twelve columns.
     fn met(&self, traffic: &Traffic) -> String {
         let kinds = [
             (traffic.astray, Hue::Bad, '?'),
@@ -231,12 +231,12 @@ impl Page {
     }
 }
 
-/// Words in columns of twelve.
+/// Puts words into columns of twelve.
 fn columns(words: impl Iterator<Item = String>) -> String {
     words.map(|word| format!("{word:>12}")).collect::<Vec<_>>().concat()
 }
 
-/// The memory that a cell of the bar stands for. The capture kernel's has an eighth of them, so that it is seen.
+/// The memory of a cell of the bar. The capture kernel's memory has an eighth of the cells, so that it is visible.
 fn place_of(simulation: &Simulation, cell: u64) -> Range<PhysicalAddress> {
     const OWN: u64 = CELLS / 8;
     let own = simulation.reservation;
@@ -256,7 +256,7 @@ fn below(simulation: &Simulation, address: PhysicalAddress) -> u64 {
     simulation.memory.iter().map(|range| range.intersection(below).len()).sum()
 }
 
-/// The addresses of so many bytes of memory after the first `offset`, as far as they are in one piece.
+/// The addresses of the `len` bytes of memory after the first `offset`, as far as they are contiguous.
 fn address_range(simulation: &Simulation, mut offset: u64, len: u64) -> Range<PhysicalAddress> {
     for range in &simulation.memory {
         if offset < range.len() {

@@ -2,14 +2,14 @@
 
 use crate::values::PolicyResult;
 
-/// Bytes: `16 MiB`.
+/// Formats bytes: `16 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let fits = units.into_iter().find(|(shift, _)| bytes >> shift > 0 && bytes.trailing_zeros() >= *shift);
     fits.map_or_else(|| format!("{bytes} bytes"), |(shift, unit)| format!("{} {unit}", bytes >> shift))
 }
 
-/// Thousands apart: `15,316`.
+/// Separates thousands: `15,316`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let group = |(index, digit): (usize, char)| {
@@ -19,7 +19,7 @@ pub(super) fn count(number: u64) -> String {
     digits.chars().enumerate().flat_map(group).collect()
 }
 
-/// At most so many characters.
+/// Cuts text to at most this many characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let text: String = text.chars().filter(|character| !character.is_control()).collect();
     if text.chars().count() <= most {
@@ -28,7 +28,7 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Words in lines of at most `width` characters, at most `most` lines.
+/// Breaks words into at most `most` lines of at most `width` characters.
 pub(super) fn lines(text: &str, width: usize, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace().map(|word| shortened(word, width)) {
@@ -41,7 +41,7 @@ pub(super) fn lines(text: &str, width: usize, most: usize) -> Vec<String> {
     lines
 }
 
-/// What accesses met, in words.
+/// Says in words what accesses met.
 pub(super) fn met(result: &PolicyResult) -> String {
     let (traffic, landing) = (&result.traffic, &result.landing);
     let parts = [

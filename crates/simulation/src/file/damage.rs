@@ -5,13 +5,13 @@ use serde::Deserialize;
 use super::Source;
 use super::quantity::number;
 
-/// One entry of the old kernel's tables, and what is wrong with it.
+/// A damaged entry of the old kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Damage {
     /// The entry.
     pub entry: Entry,
-    /// What became of it.
+    /// The damage.
     pub aim: Aim,
 }
 
@@ -29,20 +29,20 @@ pub enum Entry {
     },
 }
 
-/// What became of an entry.
+/// What happened to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// Its address is one where the machine has nothing.
+    /// Its address points to where the machine has nothing.
     BeyondMemory,
-    /// Its address is one of the capture kernel's.
+    /// Its address points into the capture kernel's memory.
     CaptureKernel,
-    /// Its address is one of some device's registers.
+    /// Its address points to some device's registers.
     Registers,
     /// Bits that must be zero are not.
     ReservedBits,
 }
 
-/// What people may write of an entry.
+/// The damage that people may write, in words.
 const AIMS: [(&str, Aim); 4] = [
     ("points beyond memory", Aim::BeyondMemory),
     ("points into the capture kernel", Aim::CaptureKernel),

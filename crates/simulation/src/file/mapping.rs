@@ -48,7 +48,7 @@ impl TryFrom<String> for Mapping {
 }
 
 impl Mapping {
-    /// Takes one more word into account: rights, or the size of pages.
+    /// Applies one more word: rights, or the size of pages.
     fn and(self, word: &str) -> Option<Self> {
         Some(match word {
             "r" => Self { rights: Rights::Read, ..self },

@@ -1,6 +1,6 @@
-//! Scenario files: a machine and what it was doing when its kernel died, in a dozen lines of TOML.
+//! Scenario files: a machine and its activity when its kernel died, in a dozen lines of TOML.
 //!
-//! Everything that a file can get wrong is an [`Error`] with the line it is in.
+//! Every mistake in a file gives an [`Error`] with its line.
 
 mod damage;
 mod mapping;
@@ -15,37 +15,37 @@ pub use mapping::{Mapping, Rights};
 pub use quantity::{Reservation, Size};
 pub use source::Source;
 
-/// A file that is no scenario, or one that cannot be.
+/// A file that is no scenario, or one that describes an impossible machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct Error {
-    /// Where, counted from one.
+    /// The line, counted from one.
     pub line: usize,
     /// What is wrong.
     pub what: String,
 }
 
-/// A scenario as its file has it.
+/// The content of a scenario file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
-    /// What it is called.
+    /// Its title.
     pub title: String,
     /// What happens in it, in a sentence or two.
     #[serde(default)]
     pub story: String,
-    /// How much memory the machine has; it starts at address zero.
+    /// The size of the machine's memory, which starts at address zero.
     pub memory: Spanned<Size>,
-    /// Where in it the capture kernel lives, as Linux writes it: `16M@128M`.
+    /// The capture kernel's memory, as Linux writes it: `16M@128M`.
     pub reservation: Spanned<Reservation>,
     /// The form of the old kernel's tables.
     #[serde(default)]
     pub mode: Mode,
-    /// Page frames that the takeover may use; a quarter of the reservation if not said.
+    /// Page frames that the takeover may use; a quarter of the reservation by default.
     pub budget: Option<usize>,
     /// The device that the capture kernel writes its dump to.
     pub disk: Spanned<Source>,
-    /// What became of the old kernel's tables before it died.
+    /// Damage to the old kernel's tables before it died.
     #[serde(default)]
     pub damage: Vec<Spanned<Damage>>,
     /// The remapping unit.
@@ -77,7 +77,7 @@ pub struct UnitSection {
     /// What its invalidation queue was doing.
     #[serde(default)]
     pub queue: Queue,
-    /// What it never does, however long one waits.
+    /// Commands that it never finishes.
     #[serde(default)]
     pub stuck: Vec<Chore>,
 }
@@ -86,12 +86,12 @@ pub struct UnitSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Queue {
-    /// Nothing: all was done.
+    /// Nothing: it had executed all descriptors.
     #[default]
     Idle,
-    /// There is none: the old kernel used registers.
+    /// There was none: the old kernel invalidated by registers.
     None,
-    /// Some descriptors were still to be done.
+    /// Some descriptors were pending.
     Busy,
     /// It had stopped at a descriptor that it could not execute.
     Stopped,
@@ -107,9 +107,9 @@ pub enum Chore {
     SwitchQueue,
     /// Fetch a descriptor from the queue.
     FetchDescriptor,
-    /// Forget what is cached of contexts.
+    /// Invalidate the context cache.
     ForgetContexts,
-    /// Forget what is cached of translations.
+    /// Invalidate cached translations.
     ForgetTranslations,
 }
 
@@ -131,33 +131,33 @@ fn usual_width() -> Spanned<u32> {
     Spanned::new(0..0, 39)
 }
 
-/// A device that goes on when the kernel is dead.
+/// A device that continues its work when the kernel is dead.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Device {
     /// Bus, device and function.
     pub at: Spanned<Source>,
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
-    /// Whose I/O address space it uses.
+    /// The I/O address space that it uses.
     pub domain: Spanned<Attached>,
-    /// Addresses at which it goes on reading and writing, as it knows them.
+    /// I/O addresses at which it continues to read and write.
     #[serde(default)]
     pub dma: Vec<u64>,
-    /// Whether it keeps translations itself (ATS), and what it does when it is told to forget them.
+    /// Whether it has a device-TLB (ATS), and how it answers an invalidation.
     pub device_tlb: Option<DeviceTlb>,
-    /// How often it does, compared with others.
+    /// How often it does DMA, compared with other devices.
     #[serde(default = "once")]
     pub busy: Spanned<usize>,
 }
 
-/// A device that keeps translations itself, when it is told to forget them.
+/// How a device with a device-TLB answers an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceTlb {
-    /// It forgets them.
+    /// It invalidates its translations.
     Obeys,
-    /// It says nothing, and keeps them.
+    /// It keeps them and does not answer.
     KeepsSilent,
 }
 
@@ -165,7 +165,7 @@ fn once() -> Spanned<usize> {
     Spanned::new(0..0, 1)
 }
 
-/// What a device uses.
+/// The addresses that a device uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "NumberOrWord")]
 pub enum Attached {
@@ -207,7 +207,7 @@ impl File {
     }
 }
 
-/// The number of the line that has the byte at `offset`.
+/// The number of the line that contains the byte at `offset`.
 pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }

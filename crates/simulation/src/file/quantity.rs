@@ -1,4 +1,4 @@
-//! Numbers as Linux's command line has them: decimal or `0x…`, with K, M, G or T behind.
+//! Numbers as on Linux's command line: decimal or `0x…`, with the suffix K, M, G or T.
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ impl TryFrom<String> for Size {
     }
 }
 
-/// A size and where it starts: `16M@128M`.
+/// A size and a start address: `16M@128M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Reservation {

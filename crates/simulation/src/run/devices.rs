@@ -1,4 +1,4 @@
-//! What became of devices, and what they met.
+//! Collects what became of devices, and what they met.
 
 use model::scenario::{Attached, Function};
 use model::{Access, Answer};
@@ -11,7 +11,7 @@ use crate::rivals::judge;
 use crate::values::{Device, Purpose, Traffic};
 
 impl Run<'_> {
-    /// Those of the file, and the disk if it is none of them.
+    /// The devices of the file, and the disk if it is not among them.
     pub(super) fn devices(&self, report: Option<&Report>) -> Vec<Device> {
         let named = self.stage.file.devices.iter().zip(&self.stage.scenario.functions);
         let mut devices: Vec<Device> =
@@ -34,7 +34,7 @@ impl Run<'_> {
         }
     }
 
-    /// Its domain is new, and comes after all others.
+    /// A disk that the file does not name. Its domain is new, and comes after all others.
     fn unnamed_disk(&self) -> Device {
         Device {
             at: self.stage.file.disk.get_ref().to_string(),
@@ -50,13 +50,13 @@ impl Run<'_> {
         !self.own.is_empty()
     }
 
-    /// Whether some device's addresses are physical.
+    /// Whether any device is in pass-through.
     pub(super) fn passes(&self) -> bool {
         let mut functions = self.stage.scenario.functions.iter();
         functions.any(|function| matches!(function.attached, Attached::PassThrough(_)))
     }
 
-    /// Pass-through comes after all domains.
+    /// The index of a device's domain. Pass-through comes after all domains.
     pub(super) fn domain_of(&self, attached: Attached) -> usize {
         match attached {
             Attached::To(index) => index,
@@ -64,7 +64,7 @@ impl Run<'_> {
         }
     }
 
-    /// What a device was told in each phase.
+    /// What a device met in each phase.
     fn traffic(&self, source: u16) -> Vec<Traffic> {
         let mut traffic = vec![Traffic::default(); PHASES.len()];
         let deliveries = self.machine.deliveries();

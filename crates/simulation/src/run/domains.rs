@@ -1,4 +1,4 @@
-//! What became of address spaces and of what they mapped.
+//! Collects what became of domains and their mappings.
 
 use machine::{IoAddress, PhysicalAddress, Range};
 use model::scenario::{self, Attached, Function};
@@ -10,8 +10,8 @@ use crate::stage::domains;
 use crate::values::{Domain, Mapping};
 
 impl Run<'_> {
-    /// Those of the file, pass-through if there is such, and the disk's if it is new. `buffer` is where the driver's buffer
-    /// is mapped, if it is.
+    /// The domains of the file, pass-through if a device uses it, and the disk's domain if it is new. `buffer` is the
+    /// I/O address range of the driver's buffer, if it is mapped.
     pub(super) fn domains(&self, report: Option<&Report>, buffer: Option<Range<IoAddress>>) -> Vec<Domain> {
         let scenario = &self.stage.scenario;
         let old = scenario.domains.iter().enumerate();
@@ -41,7 +41,8 @@ impl Run<'_> {
         }
     }
 
-    /// The mappings of a domain, neighbours that fared alike as one; none if no device can say how they fared.
+    /// The mappings of a domain; neighbours with the same result are merged. Empty if no device can show their
+    /// result.
     fn mappings(&self, index: usize) -> Vec<Mapping> {
         let scenario = &self.stage.scenario;
         let Some(requester) = requester(&scenario.functions, |attached| attached == Attached::To(index))
@@ -60,7 +61,7 @@ impl Run<'_> {
         mappings
     }
 
-    /// How a page fared, as this requester sees it.
+    /// What became of a page, as this requester sees it.
     fn mapping(&self, requester: Requester, page: &scenario::Mapping) -> Mapping {
         let direction = if page.permission.reads() { Direction::Read } else { Direction::Write };
         let access = requester.access(page.iova, direction);
@@ -77,7 +78,7 @@ impl Run<'_> {
         }
     }
 
-    /// All of memory, and what is left of it.
+    /// The domain of pass-through: all of memory, and what is left of it.
     fn pass_through(&self, report: Option<&Report>) -> Domain {
         let functions = &self.stage.scenario.functions;
         let requester = requester(functions, |attached| matches!(attached, Attached::PassThrough(_)));
@@ -108,7 +109,7 @@ impl Run<'_> {
 }
 
 impl Mapping {
-    /// Whether `next` begins where this one ends, in memory too, and fared alike.
+    /// Whether `next` starts where this one ends, in memory too, and has the same result.
     fn continues(&self, next: &Self) -> bool {
         self.iova.end == next.iova.start
             && self.memory.end == next.memory.start
@@ -116,7 +117,7 @@ impl Mapping {
     }
 }
 
-/// Of a device that the old kernel did not know.
+/// The domain of a device that the old kernel did not know.
 fn new_domain() -> Domain {
     Domain {
         id: None,
@@ -128,7 +129,7 @@ fn new_domain() -> Domain {
     }
 }
 
-/// The first function that is attached so, without a PASID.
+/// The first function with this attachment, for its requests without PASID.
 fn requester(functions: &[Function], is_wanted: impl Fn(Attached) -> bool) -> Option<Requester> {
     let function = functions.iter().find(|function| is_wanted(function.attached))?;
     Some(Requester { source: function.source, pasid: None })

@@ -1,4 +1,4 @@
-//! What happened in a run, as values.
+//! Collects what happened in a run, as values.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use crate::stage::{domains, ram};
 use crate::values::{Phase, Policy, PolicyResult, Simulation, Tables};
 
 impl Run<'_> {
-    /// Everything; `failure` is why the takeover failed, and `buffer` the driver's I/O addresses, or why there are none.
+    /// Collects everything. `failure` says why the takeover failed; `buffer` holds the driver's I/O addresses, or why
+    /// there are none.
     pub(super) fn tell(
         &self,
         report: Option<&Report>,

@@ -1,4 +1,4 @@
-//! Checks damage: the entry that is damaged must exist.
+//! Checks damage: the damaged entry must exist.
 
 use machine::IoAddress;
 use model::damage::{Damage, Harm, Victim};
@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::{Check, HOLE, MOST_MEMORY, REGISTERS};
 use crate::file::{self, Aim, Entry, Error, File};
 
-/// An address bit that no memory of the machine has.
+/// An address bit beyond all memory of the machine.
 const BEYOND: u32 = 45;
 
 impl Check<'_> {
@@ -20,7 +20,7 @@ impl Check<'_> {
         damaged.collect()
     }
 
-    /// The entry that is damaged, which must be there.
+    /// The damaged entry, which must exist.
     fn victim(
         self,
         file: &File,

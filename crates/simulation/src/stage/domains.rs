@@ -11,7 +11,7 @@ use vtd::paging::{AddressWidth, Level, Permission};
 use super::{Check, HOST_ADDRESS_BITS};
 use crate::file::{Domain, Error, File, Mapping, Rights};
 
-/// Most pages that all domains map together.
+/// The most pages that all domains map together.
 const PAGES: u64 = 1 << 16;
 
 impl Check<'_> {
@@ -53,7 +53,7 @@ impl Check<'_> {
         Ok(scenario::Domain { id: *domain.id.get_ref(), width, mappings, ..scenario::Domain::default() })
     }
 
-    /// The I/O addresses of a mapping that can be.
+    /// The I/O addresses of a mapping, if it is possible.
     fn range(self, place: &Spanned<Mapping>, width: u32) -> Result<Range<IoAddress>, Error> {
         let mapping = place.get_ref();
         let aligned =
@@ -98,12 +98,12 @@ fn pages(mapping: &Mapping) -> impl Iterator<Item = scenario::Mapping> + use<> {
     })
 }
 
-/// How many page tables the domains take.
+/// How many page tables the domains need.
 pub(crate) fn tables(domains: &[scenario::Domain]) -> u64 {
     domains.iter().map(tables_of).sum()
 }
 
-/// How many page tables a domain takes: one for each group of mappings that a table of some level speaks for.
+/// How many page tables a domain needs: at each level, one for each group of mappings that share a table.
 pub(crate) fn tables_of(domain: &scenario::Domain) -> u64 {
     let Some(top) = domain.width.top() else { return 0 };
     let levels = (1..=top.number()).filter_map(Level::new);

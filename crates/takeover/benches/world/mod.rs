@@ -1,4 +1,4 @@
-//! A machine for measuring: the old kernel's tables in plain memory, a unit that does at once what it is told.
+//! A machine for benchmarks: the old kernel's tables in plain memory, and a unit that executes commands at once.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,14 +15,14 @@ use vtd::registers::{CAP, CCMD, ECAP, GCMD, GSTS, RTADDR, VER};
 
 /// Where the old kernel's tables start.
 pub(crate) const OLD: u64 = 0x1_0000_0000;
-/// The capture kernel's memory: aligned as reservations are, with room for as many tables as are copied.
+/// The capture kernel's memory: aligned as reservations are, with room for all tables that are copied.
 pub(crate) const OWN: Range<u64> = Range::new(0x1000_0000, 0x1800_0000);
 /// Where the unit has its IOTLB registers.
 const IOTLB: usize = 0x108;
 /// What lets a device read and write.
 pub(crate) const ALLOWED: u64 = 3;
 
-/// A table where real ones are: at the start of a page. How fast a processor copies depends on it.
+/// A table at the start of a page, as real ones are: that decides how fast a processor copies it.
 #[derive(Clone)]
 #[repr(align(4096))]
 pub(crate) struct Page(pub(crate) Table);
@@ -147,7 +147,7 @@ impl Frames for Pool {
     fn publish(&mut self, _: PhysicalAddress, _: std::ops::Range<usize>) {}
 }
 
-/// A unit without a queue that has done each command when it is looked at.
+/// A unit without a queue that has finished each command by the next read.
 struct Obedient(RefCell<BTreeMap<usize, u64>>);
 
 impl Obedient {

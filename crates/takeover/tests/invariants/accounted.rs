@@ -65,8 +65,8 @@ fn check_all(scenario: &Scenario, machine: &Machine, taken: &[Taken]) -> Result<
     of_each(scenario, |unit| check(machine, unit, taken[unit].report()))
 }
 
-/// Every requester is listed, as fenced if it was passed through, as kept in place if it is a guest's, otherwise as
-/// duplicated.
+/// Checks that every requester is listed: as fenced if it was in pass-through, as kept in place if it belongs to a
+/// guest, otherwise as duplicated.
 fn check_outcomes(scenario: &Scenario, unit: usize, report: &Report) -> Result<(), TestCaseError> {
     prop_assert_eq!(report.contexts.len(), scenario.requesters(unit).count());
     for (wanted, attached, _) in scenario.requesters(unit) {
@@ -81,7 +81,7 @@ fn check_outcomes(scenario: &Scenario, unit: usize, report: &Report) -> Result<(
     Ok(())
 }
 
-/// Whether the first stage of a domain is a guest's, which stays where it is.
+/// Whether the first stage of a domain belongs to a guest; it then stays where it is.
 fn is_nested(scenario: &Scenario, domain: usize) -> bool {
     matches!(scenario.domains[domain].stage, Stage::Nested(_))
 }

@@ -1,4 +1,4 @@
-//! A takeover on a modelled machine, and what every test asks of it afterwards.
+//! Takes over a modelled machine, and checks what every test must check afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
@@ -44,7 +44,7 @@ pub(crate) fn astray() -> impl Strategy<Value = Scenario> {
     (damaged(), stray).prop_map(|(scenario, (seed, count, reads))| scenario.astray(seed, count, reads))
 }
 
-/// Units of which some chores are slow and one or two are never done, and that lose what is written to a register or two.
+/// Habits of units with some slow chores, one or two that never end, and a register or two that lose writes.
 pub(crate) fn stuck() -> impl Strategy<Value = Habits> {
     let habit = prop_oneof![2 => Just(Habit::Never), 1 => (0..50_u32).prop_map(Habit::After)];
     let chore = prop::sample::select(Chore::ALL.to_vec());
@@ -56,8 +56,8 @@ pub(crate) fn stuck() -> impl Strategy<Value = Habits> {
     })
 }
 
-/// The same, and registers that read as junk for a while. Those are not among them that alone say what the unit can do and
-/// where its tables are.
+/// The same, and registers that return junk for a while. Registers that alone say what the unit can do and where its
+/// tables are stay sound.
 pub(crate) fn erratic() -> impl Strategy<Value = Habits> {
     let register =
         prop::sample::select([GSTS, FSTS, CCMD, IQH, IQT].map(|register| register.offset).to_vec());
@@ -68,7 +68,7 @@ pub(crate) fn erratic() -> impl Strategy<Value = Habits> {
         .prop_map(|(habits, junk)| junk.into_iter().fold(habits, Habits::with_junk))
 }
 
-/// The same machine whose units behave so.
+/// The same machine with these habits for its units.
 pub(crate) fn with_habits(mut scenario: Scenario, habits: &Habits) -> Scenario {
     scenario.units.iter_mut().for_each(|unit| unit.habits.clone_from(habits));
     scenario
@@ -86,8 +86,8 @@ pub(crate) fn take_over<'c>(
     Ok(taken)
 }
 
-/// Takes over all of the machine's units, which share the frames. From then on no device may reach the capture kernel's
-/// memory. Ends at the first that cannot be taken over.
+/// Takes over all of the machine's units, which share the frames. From then on no device may reach the capture
+/// kernel's memory. Stops at the first unit that cannot be taken over.
 pub(crate) fn take_over_all<'c>(
     scenario: &Scenario,
     machine: &Machine,
@@ -102,7 +102,7 @@ pub(crate) fn take_over_all<'c>(
     Ok(taken)
 }
 
-/// A question about each unit of a machine.
+/// Applies a check to each unit of a machine.
 pub(crate) fn of_each(scenario: &Scenario, check: impl Fn(usize) -> Verdict) -> Result<(), TestCaseError> {
     (0..scenario.units.len()).try_for_each(|unit| holds(check(unit)))
 }
@@ -124,7 +124,7 @@ pub(crate) fn buffer(machine: &Machine, index: u64, pages: u64) -> Range<Physica
 
 /// Attaches a device, the first of `sharing`, and maps buffers for it, each of one to sixteen pages.
 ///
-/// The others of `sharing` were in the same domain, and may not reach the buffers.
+/// The others of `sharing` were in the same domain, and must not reach the buffers.
 pub(crate) fn attach(
     machine: &Machine,
     taken: &mut Taken,
@@ -144,7 +144,7 @@ pub(crate) fn attach(
     Ok((device, buffers?))
 }
 
-/// A function by index, and the unit that it is behind; one without a context behind the first if there is none.
+/// A function by index, and its unit; if there is none, a function without a context behind the first unit.
 pub(crate) fn function(scenario: &Scenario, index: usize) -> (usize, Requester) {
     const STRANGER: u16 = 0x00FF;
     let function = scenario.functions.get(index).map(|function| (function.unit, function.source));
@@ -152,8 +152,8 @@ pub(crate) fn function(scenario: &Scenario, index: usize) -> (usize, Requester) 
     (unit, Requester { source, pasid: None })
 }
 
-/// Whether a function's addresses are a guest's. Given to a driver it gets a new domain: the guest is as dead as its host, and
-/// nothing goes on.
+/// Whether a function's addresses belong to a guest. Given to a driver, it gets a new domain: the guest is as dead as
+/// its host, so there is nothing to continue.
 pub(crate) fn is_guests(scenario: &Scenario, requester: Requester) -> bool {
     let nested = |attached| match attached {
         Attached::To(domain) => matches!(scenario.domains[domain].stage, Stage::Nested(_)),
@@ -163,7 +163,7 @@ pub(crate) fn is_guests(scenario: &Scenario, requester: Requester) -> bool {
     requesters.any(|(other, attached, _)| other == requester && nested(attached))
 }
 
-/// A verdict as a property test wants it.
+/// Converts a verdict into the result of a property test.
 pub(crate) fn holds(verdict: Verdict) -> Result<(), TestCaseError> {
     verdict.map_err(TestCaseError::fail)
 }

@@ -1,6 +1,6 @@
-//! Registers that never answer: for each that a takeover waits for, what comes of it.
+//! Registers that never answer: the result for each one that a takeover waits for.
 //!
-//! The unit is one like QEMU's, of which one chore is never done.
+//! The unit resembles QEMU's, but never finishes one chore.
 
 use crate::common::{PLENTY, take_over};
 use crate::step_by_step::scenario;
@@ -11,7 +11,7 @@ use takeover::failure::InForce;
 use verdict::{bounded, continuity, limits, told};
 use vtd::control::TableMode;
 
-/// A machine whose unit never does this.
+/// A machine whose unit never finishes this chore.
 fn without(chore: Chore, mode: TableMode, queue: OldQueue) -> Scenario {
     let mut scenario = scenario();
     let unit = &mut scenario.units[0];
@@ -36,8 +36,8 @@ fn buffered(chore: Chore, mode: TableMode) -> Scenario {
     scenario
 }
 
-/// What comes of a takeover, after it was seen that it ended in time and that no device has noticed: nothing, or the register
-/// that is blamed, what it should have shown, and what is in force.
+/// The result of a takeover: success, or the register to blame, the value that it should have shown, and the tables
+/// in force. Also checks that the takeover ended in time and that no device noticed.
 fn outcome(scenario: &Scenario) -> Result<(), (String, InForce)> {
     let machine = scenario.machine();
     let clock = machine.clock();
@@ -71,7 +71,7 @@ fn an_old_queue_that_cannot_be_turned_off_leaves_the_old_tables() {
     }
 }
 
-/// Registers are no way out: the unit takes no other command while this one is not done.
+/// Registers are no alternative: the unit takes no other command while this one is pending.
 #[test]
 fn a_queue_that_cannot_be_turned_on_leaves_the_old_tables() {
     for mode in [TableMode::LEGACY, TableMode::SCALABLE] {
@@ -80,7 +80,7 @@ fn a_queue_that_cannot_be_turned_on_leaves_the_old_tables() {
     }
 }
 
-/// Legacy mode can do with registers.
+/// In legacy mode, registers can replace the queue.
 #[test]
 fn a_queue_that_executes_nothing_is_done_without_where_that_is_possible() {
     for chore in [Chore::FetchDescriptor, Chore::FinishDescriptor] {

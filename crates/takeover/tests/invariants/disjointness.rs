@@ -12,7 +12,7 @@ use verdict::{KEPT_FREE, Taken, continuity, limits, told};
 /// The interrupt window as the specification has it.
 const INTERRUPTS: Range<IoAddress> = Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
 
-/// Every page of a buffer under its I/O address, read and written, and the memory it should reach.
+/// Reads and writes of every page of a buffer at its I/O address, and the memory that each should reach.
 fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Access, PhysicalAddress)> {
     let Buffer { iova, memory } = *buffer;
     let offsets = (0..iova.len()).step_by(PAGE_SIZE as usize);
@@ -32,7 +32,8 @@ fn misdirected() -> impl Strategy<Value = Scenario> {
     })
 }
 
-/// Whether an answer led nowhere: it was blocked, or passed through to where there is neither memory nor a register.
+/// Whether an access reached nothing: it was blocked, or passed through to where there is neither memory nor a
+/// register.
 fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
     let ranges = || {
         [MemoryKind::Old, MemoryKind::Capture, MemoryKind::Mmio]
@@ -46,8 +47,8 @@ fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
     }
 }
 
-/// These addresses are not forbidden, and none of `sharing` used them. For the first of those they reach the buffer, cold
-/// and warm, for the others they do not.
+/// Checks that these addresses are not forbidden, and that none of `sharing` used them. The first of those reaches
+/// the buffer at them, cold and warm; the others do not.
 fn check_buffer(
     (machine, unit): (&Machine, usize),
     sharing: &[Requester],
@@ -76,7 +77,7 @@ fn check_overlaps(buffers: &[Buffer]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What was unmapped is gone, warm and cold, but from a device that does not forget what it is told to.
+/// Checks that nothing unmapped can be reached, warm or cold, except by a device that ignores invalidations.
 fn check_unmapping(
     (machine, unit): (&Machine, usize),
     taken: &mut Taken,
@@ -128,7 +129,7 @@ proptest! {
         let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
         let (unit, device) = function(&scenario, pick);
         let sharing = machine.sharing_before(unit, device);
-        // Faults would be recorded of what is asked before it is mapped.
+        // Accesses before the mapping would record faults.
         let (device, buffers) = attach(&machine, &mut taken[unit], &mut frames, &sharing, &pages)?;
         check_overlaps(&buffers)?;
         for buffer in &buffers {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use verdict::isolation::check;
 use verdict::limits;
 
-/// A machine some of whose leaves have come to lead into the capture kernel's memory, where devices do DMA.
+/// A machine with leaves that lead into the capture kernel's memory, where devices do DMA.
 fn trespassing() -> impl Strategy<Value = Scenario> {
     let some = |(which, word)| Victim::Some { table: Table::Paging, which, word };
     let into_capture = move |word| Damage { victim: some(word), harm: Harm::PointAtForbidden(0) };
@@ -51,7 +51,7 @@ proptest! {
         take_over_and_check(&scenario, PLENTY, Some(pick))?;
     }
 
-    /// Who shares a domain is not known of tables that change while they are read, so no device is given to a driver.
+    /// When tables change while they are read, nobody knows who shares a domain, so no device is given to a driver.
     #[test]
     fn whatever_goes_astray_meanwhile_no_device_reaches_the_capture_kernel(scenario in astray()) {
         take_over_and_check(&scenario, PLENTY, None)?;

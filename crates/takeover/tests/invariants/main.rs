@@ -1,12 +1,12 @@
-//! What must stay true of a takeover, whatever the machine: a file for each invariant of ARCHITECTURE.md.
+//! The invariants of a takeover on any machine: one file for each invariant of ARCHITECTURE.md.
 //!
 //! | file | what it checks |
 //! |---|---|
-//! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant by that name, on machines made up at random |
+//! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant of that name, on random machines |
 //! | `twins` | isolation among devices that shared a domain, each given to a driver |
 //! | `deadlines` | registers that never answer, one by one |
 //! | `vast` | bounded memory: machines whose tables do not fit |
-//! | `witnesses` | that each of them can fail: takeovers that are tampered with are found out |
+//! | `witnesses` | that each of these tests can fail: it detects takeovers that were tampered with |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
 
 mod accounted;

@@ -1,7 +1,7 @@
 //! **old memory is read-only**: the capture kernel never writes the old kernel's memory.
 //!
-//! `OldMemory` has no write. What is left are the ways around it: frames that are none, and a unit that is told to write
-//! (the status of an invalidation wait). What the old kernel's own queue still writes is not the capture kernel's doing.
+//! `OldMemory` has no write. Two ways around it remain: frames that are not ours, and a unit that is told to write
+//! (the status of an invalidation wait). Writes by the old kernel's own queue are not the capture kernel's doing.
 
 use crate::common::{
     PLENTY, astray, attach, cases, erratic, function, plausible, take_over_all, with_habits,

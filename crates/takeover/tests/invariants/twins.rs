@@ -1,5 +1,5 @@
-//! **isolation** among devices that shared a domain: each that is given to a driver gets mappings that no other reaches, at
-//! whatever address, and keeps those of the old kernel.
+//! **isolation** among devices that shared a domain: each device that is given to a driver gets mappings that no
+//! other device reaches, at whatever address, and keeps those of the old kernel.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -33,7 +33,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     prop::collection::vec(prop_oneof![3 => map, 3 => attach, 1 => Just(Turn::Unmap)], 1..12)
 }
 
-/// Machines whose units have 16 domain-ids, of which the old kernel used all, some in contexts that came to be refused.
+/// Machines whose units have 16 domain-ids. The old kernel used them all, some in contexts that the takeover refuses.
 fn crowded() -> impl Strategy<Value = Scenario> {
     /// Of legacy mode: present, and of a type that is none. In scalable mode it names a directory at address zero.
     const REFUSED: Harm = Harm::Overwrite(0xD);
@@ -75,7 +75,7 @@ impl Sharers<'_, '_> {
         }
     }
 
-    /// For a stranger that may take three tables above the domain's, and its root table; a twin takes one.
+    /// A device without a domain may take three tables above the domain's, and its root table; a twin takes one.
     fn attach(&mut self, device: usize) -> Result<Attachment, TestCaseError> {
         let before = self.frames.available();
         let attached = self.taken.attach(SourceId(self.requesters[device].source), &[], &mut self.frames);
@@ -119,7 +119,7 @@ impl Sharers<'_, '_> {
         self.machine.guard(own.collect());
     }
 
-    /// Everybody reaches what is mapped for it, cold and warm, and nothing of what is mapped for others.
+    /// Checks that every device reaches what is mapped for it, cold and warm, and nothing that is mapped for others.
     fn check(&self) -> Result<(), TestCaseError> {
         for (owner, _, buffer) in &self.mapped {
             for (index, requester) in self.requesters.iter().enumerate() {

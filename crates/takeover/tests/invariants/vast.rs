@@ -1,5 +1,5 @@
-//! **bounded**: memory. Machines with so much mapped that their tables do not fit are taken over within the budget, a rung
-//! of the ladder at a time: exact copy, folded, kept in place, blocked.
+//! **bounded**: memory. Machines whose tables do not fit are taken over within the budget, one rung of the ladder at
+//! a time: exact copy, folded, kept in place, blocked.
 
 use crate::common::{attach, take_over};
 use machine::{Frames, PhysicalAddress, Range};
@@ -155,8 +155,8 @@ fn a_table_that_reaches_the_capture_kernel_is_not_kept() {
     assert_all_translate(&machine, 1 << 36);
 }
 
-/// All the addresses that the unit can translate are below tables that are kept, and one of them is free: a driver gets
-/// it for copies of the two tables on the way to it. All others translate as before, in the tables where they were.
+/// All addresses that the unit can translate are below kept tables, and one address is free: a driver gets it, and
+/// only the two tables on its path are copied. All others translate as before, in the tables where they were.
 #[test]
 fn a_mapping_into_a_kept_subtree_copies_its_path_alone() {
     const ALL: u64 = 512 * GIB;

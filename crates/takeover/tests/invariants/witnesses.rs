@@ -1,6 +1,6 @@
-//! Each witness has been seen to fail: a takeover that is tampered with is found out.
+//! Proves that each check can fail: it detects a takeover that was tampered with.
 //!
-//! Between the takeover and the machine stand ports that do one thing wrong.
+//! The ports between takeover and machine do one thing wrong.
 
 use crate::common::{PLENTY, take_over, with_habits};
 use machine::{Frames, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
@@ -15,7 +15,7 @@ use vtd::control::TableMode;
 use vtd::paging::Level;
 
 const GCMD: usize = 0x18;
-/// IOTLB, where made-up machines have it.
+/// Offset of the IOTLB registers on random machines.
 const IOTLB: usize = 0xF8;
 const SRTP: u64 = 1 << 30;
 
@@ -27,7 +27,7 @@ fn machines() -> impl Iterator<Item = Scenario> {
     made_up.filter(move |scenario| scenario.machine().accesses().iter().any(reaches))
 }
 
-/// Registers of which each write goes through `tamper`, which says what is written instead, in order.
+/// Registers whose writes go through `tamper`, which returns the writes to make instead, in order.
 struct TamperedRegisters<F> {
     inner: UnitRegisters,
     tamper: F,
@@ -71,7 +71,7 @@ impl<F: FnMut(usize, u64) -> Vec<u64>> Registers for TamperedRegisters<F> {
     }
 }
 
-/// Frames of which each store and each publication goes through `tamper`.
+/// Frames whose stores and publications go through `tamper`.
 struct TamperedFrames<T> {
     inner: OwnFrames,
     tamper: T,
@@ -162,7 +162,7 @@ fn take_over_with_writes(machine: &Machine, tamper: impl FnMut(usize, u64) -> Ve
     take_over_through((machine, 0), registers, &old, &mut frames, &clock, &limits()).is_ok()
 }
 
-/// Takes the machine over with frames that are tampered with; says whether that succeeded.
+/// Takes the machine over with frames that are tampered with; returns whether that succeeded.
 fn take_over_with_frames(machine: &Machine, tamper: impl Tamper) -> bool {
     let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };
     let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
@@ -208,7 +208,7 @@ fn tables_that_were_not_published_break_continuity() {
         machine.run(50);
         continuity::is_broken(&machine)
     });
-    // What is not published can still get to memory by chance, on a small machine perhaps all of it.
+    // Unpublished stores can still reach memory by chance, on a small machine perhaps all of them.
     assert!(found_out.count() * 10 >= machines_without_queue().count() * 9);
 }
 
@@ -235,7 +235,7 @@ fn a_table_that_was_not_copied_breaks_continuity() {
     assert!(machines().all(|scenario| (0..10).any(|read| is_found_out(&scenario, read))));
 }
 
-/// Leaves into the capture kernel are fenced, but the unit is made to forget the wrong domain: the IOTLB still has them.
+/// Leaves into the capture kernel are fenced, but the wrong domain is invalidated: the IOTLB still holds them.
 #[test]
 fn translations_that_were_not_forgotten_break_isolation() {
     let found_out = machines_without_queue().map(trespassing).filter(|scenario| {
@@ -261,8 +261,8 @@ fn trespassing(mut scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// Leaves into the capture kernel are fenced, but devices that keep translations are never told: descriptors for them
-/// (type 3) become ones for interrupt entries (type 4).
+/// Leaves into the capture kernel are fenced, but device-TLBs are never invalidated: descriptors for them (type 3)
+/// become descriptors for interrupt entries (type 4).
 #[test]
 fn a_device_that_is_not_told_to_forget_breaks_isolation() {
     struct DevicesAreNotTold;

@@ -1,4 +1,4 @@
-//! Devices behind bridges to conventional buses: their requests come under the bridge's source-id.
+//! Devices behind bridges to conventional buses: their requests carry the bridge's source-id.
 
 use super::*;
 use takeover::hazard::{Hazard, HazardPlace};
@@ -36,7 +36,7 @@ fn the_domain_of_the_last_alias_is_inherited() {
     assert_eq!(kernel.reach(BEHIND, 0x1000), Some(0x5000));
 }
 
-/// What the old kernel told apart is not mixed: the device's own requests stay where they were.
+/// Devices that the old kernel kept apart stay apart: the device's own requests stay in their domain.
 #[test]
 fn an_alias_in_another_domain_is_left_there_and_told() {
     let mut kernel = Kernel::legacy();

@@ -1,4 +1,4 @@
-//! Devices that keep translations themselves.
+//! Devices with a device-TLB.
 
 use super::*;
 use takeover::hazard::{Hazard, HazardPlace};
@@ -10,7 +10,7 @@ fn tlb(source: SourceId) -> DeviceTlb {
     DeviceTlb { source, physical: source, depth: 32 }
 }
 
-/// A kernel whose three devices are configured to keep translations; the entry of the sound card does not allow it.
+/// A kernel whose three devices have ATS enabled; the sound card's context entry does not allow it a device-TLB.
 fn kernel() -> Kernel {
     let mut kernel = Kernel::new(TableMode::LEGACY, ExtendedCapability::new().with_dt(true));
     for (source, translation, id) in [(DISK, 1, 7), (OTHER, 1, 8), (SOUND, 0, 9)] {
@@ -22,7 +22,7 @@ fn kernel() -> Kernel {
     kernel
 }
 
-/// They are told after the unit itself has forgotten, and again when a mapping of their domain ends.
+/// Their TLBs are invalidated after the unit's own caches, and again when a mapping of their domain ends.
 #[test]
 fn devices_that_keep_translations_are_told_to_forget() {
     let kernel = kernel();
@@ -38,7 +38,8 @@ fn devices_that_keep_translations_are_told_to_forget() {
     assert_eq!(kernel.world.told.take(), [(DISK, None)]);
 }
 
-/// The one that does not answer is a hazard of its own. It is not told again, which would take as long again.
+/// A device that does not answer is a hazard of its own. It gets no second invalidation, which would take as long
+/// again.
 #[test]
 fn a_device_that_does_not_answer_stops_nobody() {
     let kernel = kernel();

@@ -1,4 +1,4 @@
-//! Conditions in which a unit can be found.
+//! The conditions in which a takeover may find a unit.
 
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::registers::IRTA;
@@ -23,7 +23,7 @@ fn kernel() -> Kernel {
     kernel
 }
 
-/// Takes a unit over whose registers fill so many bytes.
+/// Takes over a unit whose registers fill this many bytes.
 fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Failure> {
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
     let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
@@ -78,7 +78,7 @@ fn faults_are_kept_in_their_order_and_cleared() {
     assert_eq!(kernel.world.get(FSTS.offset) & 1, 0);
 }
 
-/// The firmware's table tells of one page; the unit has its records beyond it.
+/// Firmware's table reports one page; the unit has its fault records beyond it.
 #[test]
 fn fault_records_outside_the_block_are_not_looked_at() {
     let kernel = kernel();
@@ -89,7 +89,7 @@ fn fault_records_outside_the_block_are_not_looked_at() {
     assert_eq!(taken.report().found.fault_records, []);
 }
 
-/// Without a queue the IOTLB registers would be needed: that is found out before anything is changed.
+/// Without a queue the IOTLB registers are needed: the takeover finds them missing before it changes anything.
 #[test]
 fn without_queue_and_iotlb_registers_the_unit_is_left_alone() {
     let kernel = kernel();
@@ -137,7 +137,7 @@ fn an_old_queue_that_met_a_senseless_descriptor_is_replaced() {
     assert_eq!(kernel.reach(DISK, 0x1000), Some(0x5000));
 }
 
-/// ICE says that some device answered what nobody asked; the queue works on.
+/// ICE says that some device answered without being asked; the queue goes on.
 #[test]
 fn an_answer_that_nobody_waits_for_stops_no_queue() {
     let kernel = kernel();

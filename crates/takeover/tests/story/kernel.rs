@@ -145,12 +145,12 @@ impl Kernel {
         OldRam(self.world.clone())
     }
 
-    /// Dies, and is taken over with all the frames one could want.
+    /// Dies, and is taken over with plenty of frames.
     pub(crate) fn die(&self) -> (Takeover<'_, Port, World>, Pool) {
         self.die_with((OWN.len() / PAGE_SIZE) as usize - 64)
     }
 
-    /// Dies, and is taken over with just so many frames for tables.
+    /// Dies, and is taken over with just this many frames for tables.
     pub(crate) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
         let unit = Unit::new(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
@@ -169,8 +169,8 @@ impl Kernel {
         (taken, frames)
     }
 
-    /// Where the unit now takes a device's address: through what was published, and old tables only where they are
-    /// marked.
+    /// Where the unit now leads a device's address: through published tables, and through old tables only where
+    /// entries are marked.
     pub(crate) fn reach(&self, source: SourceId, iova: u64) -> Option<u64> {
         let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
         let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);

@@ -1,6 +1,6 @@
 //! Takeovers of a small machine, told step by step.
 //!
-//! The unit here does at once what it is told. Late, stuck and forgetful ones are the model's, in `tests/invariants/`.
+//! The unit here executes commands at once. The model in `tests/invariants/` has late, stuck and forgetful units.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests stop at the first surprise")]
 
@@ -30,7 +30,7 @@ use kernel::{DISK, Kernel, SOUND};
 use world::{FAULTS, MEMORY, OWN, Pool, Port, World, own_pages, physical};
 
 /// Context entry and page tables are copied, the queue is drained and replaced, the root pointer is swapped, all
-/// caches are emptied in order, and the disk gets addresses besides its old ones.
+/// caches are invalidated in order, and the disk gets new addresses besides its old ones.
 #[test]
 fn a_legacy_unit_is_taken_over() {
     let mut kernel = Kernel::legacy();
@@ -156,7 +156,7 @@ fn pass_through_becomes_a_map_without_our_memory() {
     }
 }
 
-/// Of a large page only what is ours is cut out.
+/// Only the part of a large page that is ours is cut out.
 #[test]
 fn a_large_page_around_our_memory_is_split() {
     let mut kernel = Kernel::legacy();
@@ -222,8 +222,8 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
 
-/// With seven frames a part is blocked, with five the domain is: but the disk can be attached, and gets addresses
-/// that its old domain did not map.
+/// With seven frames a part is blocked, with five the whole domain is. The disk can still be attached, and gets
+/// addresses that its old domain did not map.
 #[test]
 fn what_cannot_be_kept_is_blocked_and_said_so() {
     let kernel = kernel_with_a_large_domain();
@@ -245,7 +245,7 @@ fn what_cannot_be_kept_is_blocked_and_said_so() {
     assert!(!Range::new(0x20_0000, 0x80_0000).contains(iova));
 }
 
-/// Caches tell domains apart by id only, so the second domain with an id gets another.
+/// Caches tell domains apart by id only, so the second domain with an id gets another one.
 #[test]
 fn two_domains_with_one_id_are_told_apart() {
     let mut kernel = Kernel::legacy();

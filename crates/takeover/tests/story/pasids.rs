@@ -1,4 +1,4 @@
-//! PASIDs: a device's directory of them, and the one that stands for requests without.
+//! PASIDs: a device's directory of them, and the PASID of requests without one.
 
 use super::*;
 use takeover::failure::AttachError;
@@ -11,7 +11,7 @@ const TWO_PAGES: u64 = 3 << 9;
 const SMALLEST: usize = 128 * 64;
 
 impl Kernel {
-    /// A unit that heeds RID_PASID.
+    /// A unit that supports RID_PASID.
     fn with_pasids() -> Self {
         Self::new(
             TableMode::SCALABLE,
@@ -97,7 +97,7 @@ fn a_rid_pasid_in_a_page_of_the_directory_that_nobody_uses_is_no_hazard() {
     assert_eq!(taken.attach(DISK, &[], &mut frames).unwrap().inherited, Inherited::Nothing);
 }
 
-/// No PASID is taken from whoever uses it.
+/// The takeover takes no PASID from its user.
 #[test]
 fn a_directory_without_an_unused_pasid_has_no_place_for_a_driver() {
     let mut kernel = Kernel::with_pasids();

@@ -1,4 +1,4 @@
-//! The translation types of scalable mode: first stage, nested, and hardware that has but the first stage.
+//! The translation types of scalable mode: first stage, nested, and hardware that has only the first stage.
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn tables_of_five_levels_are_taken_over_where_the_unit_has_them() {
     }
 }
 
-/// What is ours is cut out of pages of all sizes; what is malformed faulted before and faults now.
+/// The parts of pages of all sizes that are ours are cut out; malformed entries faulted before and fault now.
 #[test]
 fn first_stage_pages_that_reach_our_memory_are_fenced() {
     let mut kernel = Kernel::with_both_stages();
@@ -160,7 +160,7 @@ fn first_stage_tables_of_different_pasids_share_a_domain_id() {
     assert_eq!(kernel.reach(DISK, 0x1000), Some(0x5000));
 }
 
-/// The guest's pointer stays, what confines it is copied; a driver gets a domain of its own.
+/// The guest's pointer stays, and the second stage that confines it is copied; a driver gets a new domain.
 #[test]
 fn a_nested_translation_keeps_its_first_stage() {
     let mut kernel = Kernel::with_both_stages();
@@ -287,8 +287,8 @@ fn a_mapping_into_a_kept_table_copies_its_path() {
     assert_eq!(before - frames.available(), 1);
 }
 
-/// What a kept table came to hold after it was checked does not get into a copy: the mapping is refused, and nothing
-/// else changes.
+/// A kept table that was damaged after its check does not get into a copy: the mapping is refused, and nothing else
+/// changes.
 #[test]
 fn a_kept_table_that_changed_for_the_worse_is_not_copied() {
     const RESERVED: u64 = 1 << 45;
@@ -318,7 +318,7 @@ fn a_kept_table_that_changed_for_the_worse_is_not_copied() {
     }
 }
 
-/// A table that two places share, and that cannot be kept in the first, cannot be kept in the second.
+/// A table that two places share, and that cannot be kept in the first, cannot be kept in the second either.
 #[test]
 fn what_was_found_unfit_to_be_kept_stays_so() {
     let mut kernel = Kernel::legacy();

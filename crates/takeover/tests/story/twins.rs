@@ -1,4 +1,4 @@
-//! Devices that share a domain, of which one is given to a driver.
+//! Devices that share a domain, one of which is given to a driver.
 
 use super::*;
 use takeover::attach::Attachment;
@@ -29,8 +29,8 @@ fn map(
     taken.map(device, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), frames).unwrap().get()
 }
 
-/// It keeps all translations, under another id; what is mapped for it, the other does not reach. The other, which is
-/// then alone in its domain, keeps even its id.
+/// The device keeps all translations, under another id; the other device does not reach what is mapped for it. That
+/// one is then alone in its domain, and keeps even its id.
 #[test]
 fn what_is_mapped_for_one_device_is_not_reached_by_another_of_its_domain() {
     for kernel in kernels() {
@@ -60,8 +60,8 @@ fn the_unit_forgets_where_a_device_was_when_it_gets_a_domain_of_its_own() {
     assert_eq!(kernel.world.forgotten.take(), [DescriptorType::CONTEXT_CACHE, DescriptorType::IOTLB]);
 }
 
-/// Three tables on the path of a mapping, of which the twin has the uppermost from the start: it takes one frame, the mapping
-/// two, and each of the two domains takes its own. What is done to one afterwards, the other does not notice.
+/// The path of a mapping has three tables. The twin has the uppermost from the start and takes one frame; the mapping
+/// takes two, and each of the two domains takes its own. A later change in one domain does not affect the other.
 #[test]
 fn domains_share_their_tables_until_one_of_them_is_given_a_mapping() {
     for kernel in kernels() {
@@ -86,7 +86,7 @@ fn domains_share_their_tables_until_one_of_them_is_given_a_mapping() {
     }
 }
 
-/// A twin that cannot be had is no reason to let others reach what is mapped.
+/// If there is no frame for a twin, the device is not attached: others must not reach what is mapped for it.
 #[test]
 fn without_a_frame_for_a_twin_the_device_is_not_attached() {
     let [kernel, ..] = kernels();
@@ -96,8 +96,8 @@ fn without_a_frame_for_a_twin_the_device_is_not_attached() {
     assert_eq!((kernel.reach(DISK, 0x1000), kernel.reach(SOUND, 0x1000)), (Some(0x1000), Some(0x1000)));
 }
 
-/// A unit with 16 domain-ids, all named by contexts. Those of refused contexts are nobody's once the unit has forgotten what
-/// it had cached under them.
+/// A unit with 16 domain-ids, all named by contexts. The ids of refused contexts are free once the unit's caches hold
+/// nothing under them.
 #[test]
 fn a_twin_gets_the_id_of_a_context_that_was_refused_when_there_is_no_other() {
     const RESERVED_TYPE: u64 = 3;
@@ -122,8 +122,8 @@ fn a_twin_gets_the_id_of_a_context_that_was_refused_when_there_is_no_other() {
     assert_eq!(taken.attach(DISK, &[], &mut frames), Err(AttachError::NoDomainId));
 }
 
-/// Two disks behind one bridge, whose source-id is all that the unit sees of either: the second joins the first, or the
-/// first would not reach any more what is mapped for it.
+/// Two disks behind one bridge, whose source-id is all that the unit sees of them: the second joins the first one's
+/// domain, or the first would no longer reach what is mapped for it.
 #[test]
 fn devices_with_an_alias_in_common_share_the_domain_that_either_was_given() {
     const BRIDGE: SourceId = SourceId::at(0, 30, 0);

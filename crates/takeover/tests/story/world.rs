@@ -1,4 +1,4 @@
-//! The machine of the stories: a unit that does at once what it is told, old memory, own frames.
+//! The machine of the stories: a unit that executes commands at once, old memory, our frames.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use vtd::source::SourceId;
 pub(crate) const OLD: u64 = 0x100_0000;
 pub(crate) const OWN: Range<u64> = Range::new(0x1000_0000, 0x1100_0000);
 pub(crate) const MEMORY: Range<u64> = Range::new(0, 0x8000_0000);
-/// These addresses, as memory has them.
+/// Converts numbers into physical addresses.
 pub(crate) fn physical(addresses: Range<u64>) -> Range<PhysicalAddress> {
     Range::from(addresses.start..addresses.end)
 }
@@ -30,20 +30,20 @@ pub(crate) fn own_pages(len: u64) -> Range<PhysicalAddress> {
     Range::from(OWN.start..OWN.start + len)
 }
 
-/// Where the unit has its IOTLB registers: a place that only ECAP tells.
+/// Offset of the unit's IOTLB registers: only ECAP tells it.
 pub(crate) const IOTLB: usize = 0x218;
-/// Where it has four fault records.
+/// Offset of its four fault records.
 pub(crate) const FAULTS: usize = 0x400;
 /// QIE in the global command, QIES in the global status.
 pub(crate) const QUEUE_ON: u64 = 1 << 26;
 
-/// All that the ports share.
+/// The state that all ports share.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) registers: RefCell<BTreeMap<usize, u64>>,
     /// The old kernel's memory: just its tables.
     pub(crate) old: RefCell<BTreeMap<u64, Box<Table>>>,
-    /// What waits wrote.
+    /// The status words that waits wrote.
     pub(crate) statuses: RefCell<BTreeMap<u64, u64>>,
     /// What has been invalidated, in order.
     pub(crate) forgotten: RefCell<Vec<DescriptorType>>,
@@ -51,7 +51,7 @@ pub(crate) struct World {
     pub(crate) time: Cell<u64>,
     /// What was written to registers, by offset, in order.
     pub(crate) writes: RefCell<Vec<(usize, u64)>>,
-    /// What devices were told to forget: everything, or all of a PASID.
+    /// Device-TLB invalidations: of everything, or of all of a PASID.
     pub(crate) told: RefCell<Vec<(SourceId, Option<u32>)>>,
     /// The device that does not answer.
     pub(crate) silent: Cell<Option<SourceId>>,
@@ -82,7 +82,7 @@ impl World {
             self.set(offset, command.with_invalidate(false).with_done(command.request()).into_bits());
         } else if offset == FSTS.offset {
             self.set(offset, self.get(offset) & !value);
-            // What stopped the queue may be gone.
+            // The error that stopped the queue may have been cleared.
             self.execute(self.get(IQT.offset));
         } else if (FAULTS..FAULTS + 4 * FRCD_SIZE).contains(&offset) {
             // F is the top bit of a record's last word of 32 bits.
@@ -133,12 +133,13 @@ impl World {
         }
     }
 
-    /// IQE or ITE is set.
+    /// Whether IQE or ITE is set.
     pub(crate) fn is_stopped(&self) -> bool {
         self.get(FSTS.offset) & 0x50 != 0
     }
 
-    /// Tells a device to forget; if it does not answer, ITE is set and the device named (IQERCD, bits 47:32).
+    /// Sends a device-TLB invalidation; if the device does not answer, sets ITE and names the device (IQERCD, bits
+    /// 47:32).
     pub(crate) fn tell(&self, source: SourceId, pasid: Option<u32>) {
         self.told.borrow_mut().push((source, pasid));
         if self.silent.get() == Some(source) {

@@ -1,4 +1,4 @@
-//! What devices would have met if the hardware had not been accepted.
+//! Draws what devices would have met if the capture kernel had not accepted the hardware.
 
 use super::paper::Paper;
 use super::{MARGIN, WIDTH};

@@ -1,4 +1,4 @@
-//! The picture for a page: before and after, the steps between, and what else could have been done.
+//! Draws the picture for a page: before and after, the steps between, and the alternatives.
 
 mod comparison;
 mod panel;
@@ -44,7 +44,7 @@ fn heading(paper: &mut Paper, simulation: &Simulation) -> u32 {
     y + 30
 }
 
-/// Hazards and failures, each in a line.
+/// Draws hazards and failures, one line each.
 fn remarks(paper: &mut Paper, simulation: &Simulation, mut y: u32) -> u32 {
     const MOST: usize = 6;
     let failures = simulation.failure.iter().chain(&simulation.without_buffer);

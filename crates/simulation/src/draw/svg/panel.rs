@@ -1,4 +1,4 @@
-//! The machine at one moment: devices, their I/O address spaces, the remapping unit, tables, memory.
+//! Draws the machine at one moment: devices, their I/O address spaces, the remapping unit, tables, memory.
 
 use super::paper::{Paper, Point};
 use super::{MARGIN, WIDTH};
@@ -13,12 +13,12 @@ const SPACES: (u32, u32) = (270, 248);
 const UNIT: (u32, u32) = (574, 34);
 const MEMORY: (u32, u32) = (736, WIDTH - 736 - MARGIN - 16);
 
-/// Heights: of a row with a mapping, of what stands above the rows of a domain, of a gap, of a device.
+/// Heights: of a row with a mapping, of the space above the rows of a domain, of a gap, of a device.
 const ROW: u32 = 20;
 const HEAD: u32 = 26;
 const GAP: u32 = 14;
 const DEVICE: u32 = 42;
-/// Least height of all domains together: memory is drawn beside them.
+/// The least height of all domains together: memory is drawn beside them.
 const LEAST: u32 = 230;
 
 /// Draws the machine; returns where the panel ends.
@@ -68,7 +68,7 @@ fn users(simulation: &Simulation, index: usize) -> impl Iterator<Item = &Device>
     simulation.devices.iter().filter(move |device| device.domain == Some(index))
 }
 
-/// Both moments use the same heights, so that one can be laid upon the other.
+/// The height of a domain. Both moments use the same heights, so that one picture can be laid over the other.
 fn height(simulation: &Simulation, domain: &Domain) -> u32 {
     let index = simulation.domains.iter().position(|other| std::ptr::eq(other, domain));
     let devices = index.map_or(0, |index| users(simulation, index).count());
@@ -207,9 +207,9 @@ fn draw_unit(
     paper.text("rootword", (UNIT.0 + UNIT.1 + 6, y + height + 2), "root pointer");
 }
 
-/// Memory from address zero downwards: pieces of the dead kernel's around the capture kernel's.
+/// Memory from address zero downwards: pieces of the dead kernel's memory around the capture kernel's.
 struct Memory {
-    /// Addresses, top, height, and whose.
+    /// Addresses, top, height and owner of each piece.
     pieces: Vec<Piece>,
 }
 
@@ -271,7 +271,7 @@ impl Memory {
         }
     }
 
-    /// Where the root tables are drawn: the old one and ours.
+    /// Where the root tables are drawn: the old one and the new one.
     fn roots(&self, simulation: &Simulation) -> [Point; 2] {
         let at = |piece: &Piece| (MEMORY.0 + 128, piece.y + piece.height / 2 + 4);
         let old = self.pieces.iter().find(|piece| piece.range.contains(simulation.tables.roots[0]));
@@ -279,7 +279,7 @@ impl Memory {
         [old, own].map(|piece| piece.map_or((MEMORY.0, 0), at))
     }
 
-    /// Where an address is drawn; `None` if it is not in memory.
+    /// Where an address is drawn; `None` if it is outside memory.
     fn place(&self, memory: Range<PhysicalAddress>) -> Option<Point> {
         let piece = self.pieces.iter().find(|piece| piece.range.contains(memory.start))?;
         let offset = u128::from(memory.start.count_since(piece.range.start));
@@ -289,7 +289,7 @@ impl Memory {
     }
 }
 
-/// Pages of tables; the first is the root.
+/// Draws pages of tables; the first is the root.
 fn draw_pages(paper: &mut Paper, (x, y): Point, count: u64, class: &str, words: &str) {
     const MOST: u64 = 6;
     for index in 0..count.min(MOST) as u32 {

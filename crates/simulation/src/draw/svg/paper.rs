@@ -1,4 +1,4 @@
-//! Shapes and words on a page. All coordinates are in pixels from the upper left corner.
+//! Draws shapes and words on a page. All coordinates are pixels from the upper left corner.
 
 use std::fmt::{Display, Write};
 
@@ -12,7 +12,7 @@ pub(super) struct Paper {
 }
 
 impl Paper {
-    /// The document: what was drawn, on a page of this size, in this style.
+    /// Makes the document: everything drawn so far, on a page of this size, in this style.
     pub(super) fn document(&self, (width, height): Point, title: &str, style: &str) -> String {
         let title = escaped(title);
         format!(
@@ -22,7 +22,7 @@ impl Paper {
         )
     }
 
-    /// What was drawn on another page comes on top of what is here.
+    /// Adds the drawing of another page on top of this one.
     pub(super) fn append(&mut self, other: &Self) {
         self.shapes.push_str(&other.shapes);
     }
@@ -38,7 +38,7 @@ impl Paper {
         self.draw(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{words}</text>"));
     }
 
-    /// Words from bottom to top, centred at a point.
+    /// Writes words from bottom to top, centred at a point.
     pub(super) fn upright(&mut self, class: &str, (x, y): Point, words: &str) {
         let words = escaped(words);
         self.draw(format_args!(
@@ -50,7 +50,7 @@ impl Paper {
         self.draw(format_args!("<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"));
     }
 
-    /// A curve that leaves and arrives level.
+    /// Draws a curve that starts and ends horizontally.
     pub(super) fn curve(&mut self, class: &str, (x1, y1): Point, (x2, y2): Point) {
         let middle = x1.midpoint(x2);
         self.draw(format_args!(
@@ -62,7 +62,7 @@ impl Paper {
         self.draw(format_args!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"));
     }
 
-    /// An end that is none: what comes here does not get through.
+    /// Draws a cross where something does not get through.
     pub(super) fn cross(&mut self, (x, y): Point) {
         self.line("stop", (x - 5, y - 5), (x + 5, y + 5));
         self.line("stop", (x - 5, y + 5), (x + 5, y - 5));
@@ -74,7 +74,7 @@ impl Paper {
     }
 }
 
-/// Text as XML has it; characters that XML cannot have are left out.
+/// Escapes text for XML, and drops characters that XML does not allow.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text

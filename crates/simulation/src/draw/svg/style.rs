@@ -1,6 +1,6 @@
 //! Colours for light pages and dark ones.
 
-/// What a colour is for, on a light page and on a dark one.
+/// The purpose of each colour, and its values on a light and on a dark page.
 const COLOURS: [(&str, &str, &str); 11] = [
     ("page", "#ffffff", "#0d1117"),
     ("card", "#f6f8fa", "#151b23"),
@@ -15,7 +15,7 @@ const COLOURS: [(&str, &str, &str); 11] = [
     ("root", "#8250df", "#ab7df8"),
 ];
 
-/// Which classes have which properties; `$` is a colour.
+/// The style properties of each class; `$` stands for a colour.
 const RULES: &str = "\
 .page{fill:$page}.card{fill:$card;stroke:$edge}.box{fill:$page;stroke:$edge}.chip{fill:$page;stroke:$old}
 .oldchip{fill:$old;fill-opacity:.14;stroke:$old}.ownchip{fill:$own;fill-opacity:.16;stroke:$own}
@@ -38,7 +38,7 @@ const RULES: &str = "\
 .astraytick{stroke:$astray;stroke-width:2}.fencetick{stroke:$fence;stroke-width:2}
 ";
 
-/// The style sheet. Colours are written out, since not every program that shows pictures knows variables.
+/// Makes the style sheet. It spells colours out, since not every image viewer supports variables.
 pub(super) fn style() -> String {
     let font = "text{font-family:-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}";
     let light = coloured(|(_, light, _)| light);

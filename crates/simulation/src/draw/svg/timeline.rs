@@ -1,4 +1,4 @@
-//! The steps of the takeover, and in each of them what devices were told.
+//! Draws the steps of the takeover, and the answers that devices got in each.
 
 use super::paper::Paper;
 use super::{MARGIN, WIDTH};
@@ -8,7 +8,7 @@ use crate::values::{Device, Simulation, Traffic};
 /// Width of the names.
 const NAMES: u32 = 176;
 const ROW: u32 = 30;
-/// Most marks in a step, and the distance between two.
+/// The most marks in a step, and the distance between two.
 const MARKS: u64 = 18;
 
 /// Draws the steps; returns where they end.
@@ -49,7 +49,7 @@ fn rates<'a>(simulation: &'a Simulation, device: &'a Device) -> impl Iterator<It
     })
 }
 
-/// Marks next to each other, some of each kind.
+/// Draws marks next to each other, a share of each kind.
 fn draw_marks(paper: &mut Paper, traffic: &Traffic, marks: u64, (x, y): (u32, u32), width: u32) {
     let kinds = [
         (traffic.as_before, "oldtick"),
