@@ -29,11 +29,11 @@ pub enum Event {
         /// What is on now.
         status: GlobalStatus,
     },
-    /// The unit forgot contexts.
+    /// The unit invalidated contexts.
     ForgotContexts,
-    /// The unit forgot PASID entries.
+    /// The unit invalidated PASID entries.
     ForgotPasids,
-    /// The unit forgot translations.
+    /// The unit invalidated translations.
     ForgotTranslations,
     /// The unit told a device to invalidate its device-TLB.
     ToldDevice {

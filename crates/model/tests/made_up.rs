@@ -19,7 +19,7 @@ fn a_machine_that_is_left_alone_answers_as_before() {
     }
 }
 
-/// What its devices are told may depend on what is cached: damage can give two domains one id.
+/// The answers to its devices may depend on the caches: damage can give two domains one id.
 #[test]
 fn a_damaged_machine_that_is_left_alone_keeps_its_memory() {
     for machine in SEEDS.map(|seed| Scenario::random(seed, SIZE).corrupt(seed, 8).machine()) {

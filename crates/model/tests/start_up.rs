@@ -362,7 +362,7 @@ fn entries_that_hardware_refuses_are_refused_for_its_reasons() {
     assert_eq!(machine_with_leaf(1).0.answer(0, other_bus), Answer::Blocked(FaultReason(1)));
 }
 
-/// Root words speak for half a bus, context entries have 32 bytes, PASID table entries 64; bit 10 of RTADDR says so.
+/// With bit 10 of RTADDR, root words cover half a bus, context entries have 32 bytes, PASID table entries 64.
 #[test]
 fn scalable_tables_are_read_as_the_specification_lays_them_out() {
     let scalable =

@@ -21,7 +21,7 @@
 //! use machine::OldMemory;
 //! use reach::{Budget, Spent, Tables, Unit};
 //!
-//! /// Prints which devices a unit's tables speak for, and which I/O addresses lead them where.
+//! /// Prints the devices that a unit's tables have entries for, and where their I/O addresses lead.
 //! fn print(memory: &impl OldMemory, unit: Unit) -> Result<(), Spent> {
 //!     let tables = Tables::new(memory, unit);
 //!     let (mut budget, mut routes) = (Budget::new(1 << 16), Vec::new());

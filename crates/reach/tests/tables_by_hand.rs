@@ -11,7 +11,7 @@ use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 use vtd::paging::Level;
 
-/// Pages of words; what was not written is zero, and pages from `END` on cannot be read.
+/// Pages of words; words that were not written are zero, and pages from `END` on cannot be read.
 #[derive(Default)]
 struct Words(BTreeMap<u64, u64>);
 

@@ -196,7 +196,7 @@ pub struct Domain {
     pub outcome: Outcome,
 }
 
-/// Something wrong or dangerous, and what was done about it.
+/// Something wrong or dangerous, and what the takeover did about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hazard {
     /// Where.

@@ -108,7 +108,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: CommandedUnit<'c, R, C>, replaced: Replaced) -> Self {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
         let Duplicate { contexts, mut domains, tables, mut ids, .. } = copy;
-        // The unit has forgotten what it had cached under others (6.5.3): those of refused contexts are nobody's any more.
+        // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);

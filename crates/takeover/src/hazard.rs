@@ -125,7 +125,7 @@ impl fmt::Display for HazardPlace {
     }
 }
 
-/// Something wrong or dangerous, and what was done about it.
+/// Something wrong or dangerous, and what the takeover did about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hazard {
     /// Where.

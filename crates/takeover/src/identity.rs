@@ -83,7 +83,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// What is mapped, without what is cut out of it.
+    /// The addresses that are mapped, without those that are cut out.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<IoAddress>> + use<'a> {
         let granule = self.largest.span();
         let bits = self.surroundings.host_address_bits;

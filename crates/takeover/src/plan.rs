@@ -60,7 +60,7 @@ fn treat(domain: &OldDomain, left: usize, remaining: usize) -> Treatment {
     if domain.tables <= left as u64 {
         return Treatment::Duplicate;
     }
-    // One more than its upper tables, to look at those below.
+    // One more than its upper tables, for checking the tables below them.
     let wanted = domain.upper_tables.saturating_add(1);
     match (left / remaining) as u64 {
         0 | 1 => Treatment::Block,

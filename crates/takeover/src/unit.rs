@@ -39,7 +39,7 @@ impl NoAnswer {
     }
 }
 
-/// A unit cannot be used, or does not do what it was told.
+/// A unit cannot be used, or does not execute a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// The version register is all zeros or all ones: nothing answers there.

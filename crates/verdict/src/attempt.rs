@@ -17,7 +17,7 @@ pub const KEPT_FREE: [Range<IoAddress>; 2] = [
     Range::new(IoAddress::new(0xC000_0000), IoAddress::new(0xFEC0_0000)),
 ];
 
-/// How long one wait may take on the model, where each look at the clock takes 1 ms.
+/// How long one wait may take on the model, where each reading of the clock takes 1 ms.
 pub const DEADLINE: Duration = Duration::from_millis(300);
 
 /// A takeover of a modelled machine's unit.

@@ -5,7 +5,7 @@ use machine::PhysicalAddress;
 
 use bitfield_struct::bitfield;
 
-/// GSTS: what is on (11.4.4). Its bits are those of [`GlobalCommand`].
+/// GSTS: the features that are on (11.4.4). Its bits are those of [`GlobalCommand`].
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct GlobalStatus {
@@ -136,10 +136,10 @@ pub struct ContextCommand {
     pub function_mask: u8,
     #[bits(25)]
     __: u32,
-    /// CAIG: what was done (read only).
+    /// CAIG: the actual granularity (read only).
     #[bits(2)]
     pub done: Granularity,
-    /// CIRG: what is asked for.
+    /// CIRG: the requested granularity.
     #[bits(2)]
     pub request: Granularity,
     /// ICC: set to start; the unit clears it when it is done.
@@ -160,11 +160,11 @@ pub struct IotlbCommand {
     pub drain_reads: bool,
     #[bits(7)]
     __: u8,
-    /// IAIG: what was done (read only).
+    /// IAIG: the actual granularity (read only).
     #[bits(2)]
     pub done: Granularity,
     __: bool,
-    /// IIRG: what is asked for.
+    /// IIRG: the requested granularity.
     #[bits(2)]
     pub request: Granularity,
     __: bool,

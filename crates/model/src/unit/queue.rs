@@ -43,7 +43,7 @@ enum Request {
     Translations(Forget),
     /// The translations in a device-TLB.
     InDevice(Requester),
-    /// Interrupt entries, of which this model has none.
+    /// Interrupt entries; this model has none.
     NothingHere,
     Wait(Wait, PhysicalAddress),
 }
@@ -64,7 +64,7 @@ impl Queue {
 }
 
 impl ModelUnit {
-    /// Goes on with what is in flight, then with fetching.
+    /// Advances the requests in flight, then the fetch.
     pub(super) fn advance_queue(&mut self, memory: &mut Memory) {
         if !self.status.qies() {
             return;

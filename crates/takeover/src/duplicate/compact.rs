@@ -3,7 +3,7 @@
 //! A kept table is checked on a copy that is then discarded: the table stays in the old kernel's memory, and hardware
 //! reads its current content. The only protection against a later change is what protected the old kernel's memory:
 //! no mapping gives a device the memory of page tables. A device in pass-through or with corrupt mappings does reach
-//! it. A second check would only move the moment, so there is none. The alternative is to block the domain's devices;
+//! it. A second check would only postpone the problem, so there is none. The alternative is to block the domain's devices;
 //! the report lists which domains depend on kept tables.
 //!
 //! New mappings avoid the addresses below kept tables while other addresses are free. After that, the tables on the

@@ -35,7 +35,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 
 /// Machines whose units have 16 domain-ids. The old kernel used them all, some in contexts that the takeover refuses.
 fn crowded() -> impl Strategy<Value = Scenario> {
-    /// Of legacy mode: present, and of a type that is none. In scalable mode it names a directory at address zero.
+    /// In legacy mode: a present entry of an undefined type. In scalable mode: one with its directory at address zero.
     const REFUSED: Harm = Harm::Overwrite(0xD);
     plausible().prop_map(|mut scenario| {
         (1..).zip(&mut scenario.domains).for_each(|(id, domain)| domain.id = id);

@@ -52,7 +52,7 @@ fn scenario(bytes: u64, order: Order) -> Scenario {
     }
 }
 
-/// Takes the machine over with at most so many frames, and checks answers all over what was mapped.
+/// Takes the machine over with at most `budget` frames, and checks answers all over the mapped addresses.
 fn take(scenario: &Scenario, budget: usize) -> (Machine, Report) {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(budget), machine.clock());
@@ -63,7 +63,7 @@ fn take(scenario: &Scenario, budget: usize) -> (Machine, Report) {
     (machine, report)
 }
 
-/// Addresses all over what is mapped, one in most tables of level 2.
+/// Reads all over the mapped addresses, one in most tables of level 2.
 fn samples(bytes: u64) -> impl Iterator<Item = Access> {
     let iovas = (0..bytes).step_by((GIB + 0x20_3000) as usize).chain([0, bytes - 1]);
     iovas.map(|iova| access(iova, Direction::Write))
@@ -116,7 +116,7 @@ fn what_fits_is_copied_exactly() {
     assert_all_translate(&machine, 2 * GIB);
 }
 
-/// Root, context table, queue and status, the spare frames, and three for the domain, of which one is for looking.
+/// Root, context table, queue and status, the spare frames, and three for the domain, one of which is for checking tables.
 #[test]
 fn with_few_frames_whole_subtrees_are_kept() {
     let spare = Limits::default().spare_frames;

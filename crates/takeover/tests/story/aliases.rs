@@ -3,7 +3,7 @@
 use super::*;
 use takeover::hazard::{Hazard, HazardPlace};
 
-/// A disk on bus 2, behind a PCI Express to PCI bridge that speaks for it as 02:00.0.
+/// A disk on bus 2, behind a PCI Express to PCI bridge that sends its requests as 02:00.0.
 const BEHIND: SourceId = SourceId::at(2, 3, 0);
 const BRIDGE: SourceId = SourceId::at(2, 0, 0);
 

@@ -74,7 +74,7 @@ impl Kernel {
         self.world.old.borrow_mut().get_mut(&table).unwrap()[word] = value;
     }
 
-    /// The table that an entry points to, made if there is none.
+    /// The table that an entry points to; makes one if there is none.
     pub(crate) fn below(&mut self, table: u64, word: usize, flags: u64) -> u64 {
         let entry = self.world.old.borrow()[&table][word];
         if entry != 0 {

@@ -197,7 +197,7 @@ fn kernel_with_a_large_domain() -> Kernel {
 
 /// Eight frames: a root and a context table, three tables of the small domain, three for the large one, which has
 /// five. Its tables of level 1 are folded or kept in place; only the one in which something must be cut out is
-/// copied. New mappings stay clear of what was kept.
+/// copied. New mappings avoid the addresses below kept tables.
 #[test]
 fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     let kernel = kernel_with_a_large_domain();

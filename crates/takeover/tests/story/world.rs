@@ -25,7 +25,7 @@ pub(crate) fn physical(addresses: Range<u64>) -> Range<PhysicalAddress> {
     Range::from(addresses.start..addresses.end)
 }
 
-/// The first bytes of our memory: what is mapped for a driver.
+/// The first `len` bytes of our memory, which are mapped for a driver.
 pub(crate) fn own_pages(len: u64) -> Range<PhysicalAddress> {
     Range::from(OWN.start..OWN.start + len)
 }
@@ -200,7 +200,7 @@ impl OldMemory for OldRam {
     }
 }
 
-/// Own frames; the unit sees what was published.
+/// Frames of our own; the unit sees only what was published.
 pub(crate) struct Pool {
     pub(crate) world: Shared,
     pub(crate) tables: BTreeMap<u64, Box<Table>>,
