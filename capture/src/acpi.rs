@@ -14,14 +14,14 @@ use pci::Ecam;
 
 /// Bytes in the header of every table (section 5.2.6).
 const HEADER: usize = 36;
-/// No table is longer, in bytes.
+/// Longest table that is accepted, in bytes.
 const LONGEST: usize = 1 << 20;
-/// No root table lists more tables.
+/// Most entries of a root table that are read.
 const MOST_TABLES: usize = 256;
-/// Groups of buses that are looked at; large machines have some tens.
+/// Most groups of buses that are searched; large machines have some tens.
 const MOST_ECAMS: usize = 256;
 
-/// Reads physical memory of the firmware.
+/// Gives access to the physical memory that the firmware filled.
 pub trait Firmware {
     /// Copies memory from `address` into `into`.
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
@@ -30,7 +30,7 @@ pub trait Firmware {
 /// Why there are no ACPI tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcpiError {
-    /// Something could not be read.
+    /// Memory of the tables could not be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// The root pointer's signature or checksum is wrong.
@@ -44,7 +44,7 @@ pub enum AcpiError {
     OutOfMemory(u64),
 }
 
-/// The tables that matter here.
+/// Copies of the tables that the capture kernel needs.
 #[derive(Debug, Default)]
 pub struct Tables {
     /// DMA remapping reporting.
@@ -62,7 +62,7 @@ pub struct Table {
 }
 
 impl Tables {
-    /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read is as good as absent.
+    /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read counts as absent.
     pub fn find(firmware: &mut impl Firmware, rsdp: u64) -> Result<Self, AcpiError> {
         let mut tables = Self::default();
         for address in listed_tables(firmware, rsdp)? {
@@ -77,7 +77,7 @@ impl Tables {
         Ok(tables)
     }
 
-    /// The groups of buses that MCFG lists, and of those that share a bus the first.
+    /// The groups of buses that MCFG lists. If several groups share a bus, only the first counts.
     pub fn ecams(&self) -> impl Iterator<Item = Ecam> {
         const ENTRIES: usize = 44;
         let entries = self.mcfg.as_ref().and_then(|table| table.bytes.get(ENTRIES..)).unwrap_or_default();
@@ -148,7 +148,8 @@ impl Table {
     }
 }
 
-/// The addresses that the root pointer's extended table lists, or its old one (sections 5.2.5, 5.2.7, 5.2.8).
+/// The addresses of tables that the root pointer's extended table lists, or else its old one (sections 5.2.5, 5.2.7,
+/// 5.2.8).
 fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64, MOST_TABLES>, AcpiError> {
     let mut root = [0; 36];
     firmware.read(rsdp, &mut root)?;
@@ -194,7 +195,7 @@ mod tests {
             self.0[address..][..bytes.len()].copy_from_slice(bytes);
         }
 
-        /// Puts a table with this signature, its body padded with zeros to `length`.
+        /// Writes a table with this signature; zeros fill its body up to `length`.
         fn put_table(
             &mut self,
             address: usize,
@@ -247,14 +248,14 @@ mod tests {
         entry
     }
 
-    /// Segment group and buses of what is taken from these entries of MCFG.
+    /// Segment group and buses of each group that is taken from these entries of MCFG.
     fn taken(entries: &[[u8; 16]]) -> Vec<(u16, core::ops::RangeInclusive<u8>)> {
         let bytes = [&[0; 44], entries.as_flattened()].concat();
         let tables = Tables { mcfg: Some(Table { bytes }), ..Tables::default() };
         tables.ecams().map(|ecam| (ecam.segment, ecam.buses())).collect()
     }
 
-    /// Mapping one takes page tables, and looking through it time.
+    /// Mapping a group takes page tables, and searching it takes time.
     #[test]
     fn groups_of_buses_that_cannot_be_are_passed_over_and_their_number_is_bounded() {
         let wrong = [entry(0xB000_1000, 0, [0, 255]), entry(0, 0, [0, 1]), entry(0xB000_0000, 0, [2, 1])];
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(taken(&many).len(), MOST_ECAMS);
     }
 
-    /// Its functions would be found, and their windows kept free, once for each time.
+    /// Otherwise its functions would be found, and their windows kept free, once per listing.
     #[test]
     fn a_bus_that_is_listed_twice_is_looked_at_once() {
         let (one, other) = (0xB000_0000, 0xC000_0000);

@@ -28,18 +28,18 @@ struct FirstFrames(UnsafeCell<[Table; FIRST_TABLES]>);
 // SAFETY: there is one processor, and one use: in `first_tables`.
 unsafe impl Sync for FirstFrames {}
 
-/// Why this kernel cannot stand on its own feet.
+/// Why the boot failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BootError {
     /// There is not enough memory for page tables.
     #[error("own page tables: {0}")]
     PageTables(#[from] MapError),
-    /// There is not even memory for the handlers of exceptions.
+    /// There is not enough memory for the exception handlers.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 }
 
-/// A kernel that stands on its own feet.
+/// The result of a successful boot.
 pub(crate) struct Booted {
     /// What the loader handed over.
     pub(crate) params: &'static BootParams,
@@ -67,7 +67,7 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     }
     exceptions::install()?;
     let mut own = free;
-    // One piece is lost if there are too many: then that much memory is not used.
+    // If there are too many pieces, one is dropped, and its memory is not used.
     own.truncate(own.capacity() - 1);
     own.push(image.whole());
     Ok(Booted { params: leaked(params)?, own, space: first })

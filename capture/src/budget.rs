@@ -14,7 +14,7 @@ impl Share {
     /// Buffers for requests to the disk.
     pub(crate) const DISK_BUFFERS: Self = Self { divisor: 16 };
 
-    /// How many of the `reserved` bytes it is.
+    /// This share of `reserved` bytes, in bytes.
     pub(crate) fn of(self, reserved: u64) -> u64 {
         reserved / self.divisor
     }

@@ -19,7 +19,7 @@ use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
 use pci::{CONFIG_SIZE, Device, Ecam};
 
-/// Bytes from the start of the core header that are mapped to read it: more than the longest needs.
+/// Bytes that are mapped to read the core header: more than the longest header needs.
 const CORE_HEADER: u64 = 1 << 20;
 
 /// The machine as the dead kernel left it.
@@ -28,13 +28,13 @@ pub(crate) struct Machine {
     pub(crate) space: AddressSpace,
     /// Our own memory.
     pub(crate) own: Pieces,
-    /// What the loader put beside it: the core header, and copies of the dead kernel's memory.
+    /// The ranges that the loader filled in the reservation: the core header, and copies of the dead kernel's memory.
     pub(crate) loaded: Vec<Range<PhysicalAddress>>,
     /// What the boot loader handed over.
     pub(crate) params: &'static BootParams,
     /// The dead kernel's memory.
     pub(crate) old: OldRam,
-    /// What the loader wrote down of the dead kernel.
+    /// The loader's description of the dead kernel.
     pub(crate) header: CoreHeader,
     /// The firmware's tables; empty if there are none.
     pub(crate) tables: acpi::Tables,
@@ -45,7 +45,7 @@ pub(crate) struct Machine {
 /// Why there is nothing to capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DiscoverError {
-    /// Nobody died.
+    /// No kernel has crashed.
     #[error("no elfcorehdr= on the command line: this is no crash kernel")]
     NotACrash,
     /// The list of the dead kernel's memory cannot be used.
@@ -89,8 +89,8 @@ fn total(ranges: &[Range<PhysicalAddress>]) -> u64 {
     ranges.iter().map(|range| range.len()).sum()
 }
 
-/// What the loader put into the crash region for us, by whole pages: the core header, and copies of what the dead
-/// kernel had in the first 640 KiB.
+/// The ranges that the loader filled in the crash region, in whole pages: the core header, and copies of the first 640 KiB
+/// of the dead kernel's memory.
 fn loaded(
     header: &CoreHeader,
     own: &[Range<PhysicalAddress>],
@@ -104,7 +104,7 @@ fn loaded(
     collected(filled.into_iter().map(|range| with_padding(range, &ours)))
 }
 
-/// What was loaded, up to where the next of our ranges begins: loaders set more aside than they fill.
+/// A loaded range, extended to the start of our next range: loaders set more aside than they fill.
 fn with_padding(loaded: Range<PhysicalAddress>, ours: &[Range<PhysicalAddress>]) -> Range<PhysicalAddress> {
     const MOST: u64 = 1 << 20;
     let next = ours.iter().map(|range| range.start).filter(|start| *start >= loaded.end).min();
@@ -121,14 +121,14 @@ fn read_core_header(
     Ok(CoreHeader::read(&Mapped, address)?)
 }
 
-/// Maps what is not our own in `range` read-only. What cannot be mapped cannot be read, which its reader will see.
+/// Maps read-only the parts of `range` that are not our own. If a part cannot be mapped, reading it fails later.
 fn map_foreign(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], range: Range<PhysicalAddress>) {
     for_each_free_part(range, own, &mut |part| {
         let _ = space.map(part, Access::ReadOnly);
     });
 }
 
-/// The tables that stay: they map the dead kernel's memory too.
+/// The final tables: they map the dead kernel's memory too.
 fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldRam), MapError> {
     let features = Features::of_this_processor();
     let frames = FramePool::new(tables_needed(own, header.ram(), features)).ok_or(MapError::NoFrame)?;
@@ -142,9 +142,9 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
     Ok((space, old))
 }
 
-/// Frames for tables: for our own memory and for registers, for the ends of each range of RAM at each level, and for the
-/// middle if pages are no larger than what one table spans. More than their share only a lie asks for: then a part of the dead
-/// kernel's memory is not mapped.
+/// Frames that the tables need: for our own memory and for registers, for the ends of each range of RAM at each level, and
+/// for the middle of each range if pages are no larger than the span of one table. Only a false memory map asks for more
+/// than the tables' share; in that case a part of the dead kernel's memory is not mapped.
 fn tables_needed(own: &[Range<PhysicalAddress>], ram: &Ram, features: Features) -> usize {
     // The largest machines have some forty remapping units, each in a corner of its own.
     const OWN_AND_REGISTERS: usize = 192;

@@ -24,18 +24,18 @@ use access::FunctionAccess;
 
 /// Bytes that one request moves at most.
 const SLOT_SIZE: usize = 64 << 10;
-/// Requests in flight at most: more do not make a disk faster.
+/// Most requests in flight; a disk does not get faster with more.
 const MOST_SLOTS: usize = 16;
-/// How long a disk may take for each of its first steps while there are others to try: a dead one costs no more.
+/// Time limit for each of a disk's first steps while there are other disks to try, so that a dead disk costs little time.
 const HASTE: Duration = Duration::from_secs(2);
-/// How long it may take once all others were tried: hosts whose storage is in trouble, which may be why the kernel died, let
-/// their guests wait.
+/// Time limit after all other disks were tried. A host whose storage is in trouble, which may be why the kernel died, lets
+/// its guests wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A disk that can be dumped to.
 pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, Tsc>;
 
-/// Why a disk is not the one.
+/// Why a disk does not have the area.
 #[derive(Debug, thiserror::Error)]
 enum DiskError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ enum DiskError {
 }
 
 impl DiskError {
-    /// Whether the disk might have answered if it had been given more time.
+    /// Whether more time could make the disk answer.
     fn is_silence(&self) -> bool {
         matches!(
             self,
@@ -80,7 +80,7 @@ fn disks(devices: &[Device<Mmio>], first: Option<Function>) -> impl Iterator<Ite
     named.chain(others).filter(|device| storage::has_driver(device.identity())).copied()
 }
 
-/// What is looked for, and with what.
+/// A search for the area.
 struct Search<'a> {
     space: &'a mut AddressSpace,
     devices: &'a [Device<Mmio>],
@@ -90,13 +90,13 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Tries all disks, and those that were silent once more.
+    /// Tries all disks, then those that did not answer a second time.
     fn find(&mut self, disks: impl Iterator<Item = Device<Mmio>>) -> Option<Area<DumpDisk>> {
         let mut silent = Vec::new();
         for disk in disks {
             match self.look_at(disk, HASTE) {
                 Ok(area) => return Some(area),
-                // One that there is no memory to remember is not tried again.
+                // If there is no memory to remember a disk, it is not tried again.
                 Err(error) if error.is_silence() => _ = push(&mut silent, disk),
                 Err(_) => {}
             }
@@ -104,7 +104,7 @@ impl Search<'_> {
         silent.into_iter().find_map(|disk| self.look_at(disk, PATIENCE).ok())
     }
 
-    /// Opens the area on a disk, and tells what came of it.
+    /// Opens the area on a disk, and reports the result on the console.
     fn look_at(&mut self, disk: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let function = disk.function;
         let opened = self.open(disk, patience);
@@ -115,7 +115,8 @@ impl Search<'_> {
         opened
     }
 
-    /// Opens the area on a disk. Memory for many requests is taken only if its label is the right one, for it is not given back.
+    /// Opens the area on a disk. Takes memory for many requests only if the label is the right one, because that memory is
+    /// never given back.
     fn open(&mut self, device: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let Self { space, devices, remapping, pool, .. } = self;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };

@@ -7,9 +7,9 @@ use machine::{Dma, DmaMemory, IoAddress, PAGE_SIZE};
 use crate::platform::heap::Pages;
 use crate::remapping::{Reach, Remapping};
 
-/// Hands out own memory to one device's driver.
+/// Allocates our own memory for one device's driver.
 pub(crate) struct DeviceDma<'a> {
-    /// The units that may stand between the device and memory.
+    /// The remapping units, one of which may translate for the device.
     pub(crate) remapping: &'a mut Remapping,
     /// How the device reaches memory.
     pub(crate) reach: Reach,
@@ -22,7 +22,7 @@ impl<'a> DeviceDma<'a> {
     }
 }
 
-/// Own memory that a device may read and write at any time. It is never given back: the device may still use it.
+/// Our own memory that a device may read and write at any time. It is never freed, because the device may still use it.
 pub(crate) struct SharedMemory {
     pages: Pages,
     device_address: IoAddress,
@@ -47,14 +47,14 @@ impl SharedMemory {
         self.pages.range()
     }
 
-    /// The same memory at another address of the device.
+    /// The same memory under another device address.
     pub(crate) fn moved_to(self, device_address: IoAddress) -> Self {
         Self { device_address, ..self }
     }
 }
 
 impl SharedMemory {
-    /// A pointer to `size` bytes at `offset`; bytes outside are a driver's bug.
+    /// Returns a pointer to `size` bytes at `offset`. An offset outside is a bug of the driver.
     fn at<T>(&self, offset: usize, size: usize) -> *mut T {
         assert!(offset.checked_add(size).is_some_and(|end| end <= self.size()), "outside the shared memory");
         self.pages.start().wrapping_add(offset).cast()

@@ -14,7 +14,7 @@ use crate::disk::DumpDisk;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 
-/// What is asked of a dump.
+/// The options of a dump.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     /// Which pages to leave out.
@@ -23,12 +23,12 @@ pub(crate) struct Form {
     pub(crate) codec: Codec,
 }
 
-/// Complaints of the disk that do not end the dump: each may cost the disk's driver seconds.
+/// Most errors of the disk that do not end the dump: each may cost the disk's driver seconds.
 const PATIENCE: usize = 64;
-/// Time between two lines of progress, each of which tells of pages that are safe.
+/// Time between two lines of progress. Each line reports pages that are durable.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// What was dumped.
+/// The result of a dump.
 #[derive(Clone, Debug)]
 pub(crate) struct Dumped {
     /// Why pages were left out.
@@ -37,7 +37,7 @@ pub(crate) struct Dumped {
     pub(crate) written: Statistics,
     /// What went wrong, if the dump is not complete.
     pub(crate) error: Option<WriteError>,
-    /// How long the processor had nothing to do but to wait for the disk.
+    /// How long the processor did nothing but wait for the disk.
     pub(crate) disk_wait: Duration,
     /// The seal on the disk.
     pub(crate) seal: Seal,
@@ -93,7 +93,7 @@ fn add_record(notes: &mut Notes, record: Record) -> Result<(), vmcore::OutOfMemo
 
 fn tell_kernel(kernel: &Kernel, notes: &Notes) {
     let info = notes.vmcoreinfo();
-    // A dead kernel's words may hold anything, a terminal's commands included.
+    // The dead kernel's text may contain anything, even terminal commands.
     let release = info.os_release().unwrap_or("?").escape_debug();
     say!("kernel {release} of {} processors died", notes.processors());
     for unknown in kernel.unknown() {
@@ -101,7 +101,7 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
     }
 }
 
-/// Writes what can be written; an error ends the dump where it came up.
+/// Writes as much of the dump as possible. The first error ends the dump.
 fn write_to(
     device: &mut impl BlockDevice,
     source: &Source<'_, impl OldMemory>,
@@ -116,7 +116,7 @@ fn write_to(
     }
 }
 
-/// Writes the pages that were chosen, all of them if that is possible.
+/// Writes the selected pages, all of them if possible.
 fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
     pages.put_up_with(PATIENCE);
     let mut saved = Tsc.now();
@@ -130,7 +130,7 @@ fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl 
     }
 }
 
-/// Says that the pages of the first pass, which readers cannot do without, are safe, once they are.
+/// Reports that the pages of the first pass, without which no reader opens the dump, are durable, once they are.
 fn tell_vital(Statistics { done, pages, .. }: Statistics) {
     if done > 0 {
         say!("{}", Event::VitalSafe { done, pages });
@@ -155,7 +155,7 @@ fn write_pass(
     Ok(())
 }
 
-/// Makes safe what was stored, for who knows how long the machine lasts, and says how far the dump is.
+/// Makes the stored pages durable, because the machine may not last, and reports the progress.
 fn save(pages: &mut Pages<'_, impl BlockDevice>) -> Result<(), WriteError> {
     pages.save()?;
     let Statistics { done, pages, .. } = pages.statistics();

@@ -56,7 +56,7 @@ enum CaptureError {
     Dump(#[from] DumpError),
 }
 
-/// The whole job, from what the boot loader passed on to a sealed dump; the caller resets.
+/// Does the whole job, from the boot loader's parameters to a sealed dump. The caller resets the machine.
 fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let booted = boot::boot(boot_params)?;
     let options = Options::parse(booted.params.command_line());

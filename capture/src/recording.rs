@@ -15,7 +15,7 @@ use takeover::{Found, OldQueue, Report, hazard};
 
 use crate::remapping::{Fate, Remapping, RemappingUnit};
 
-/// What became of the units.
+/// Makes the record of what happened to the units.
 pub(crate) fn record(remapping: &Remapping) -> Record {
     Record {
         writer: Text::new(env!("CARGO_PKG_VERSION")),
@@ -36,7 +36,7 @@ fn unit(unit: &RemappingUnit) -> UnitRecord {
 
 fn takeover(report: &Report) -> Takeover {
     let Report { found, root, contexts, domains, hazards, tables_duplicated } = report;
-    // The registers before anything was written say the status, too.
+    // The registers, read before anything was written, include the status.
     let Found {
         root: old_root,
         fault_records,

@@ -23,13 +23,13 @@ use pci::Function;
 pub(crate) struct Remapping {
     /// The units, in the order of the firmware's table; none if each device reaches memory by physical addresses.
     pub(crate) units: Vec<RemappingUnit>,
-    /// Whose requests each of them translates.
+    /// The functions whose requests each unit translates.
     pub(crate) serves: Vec<Serves>,
     /// Own frames for their tables.
     pub(crate) frames: FramePool,
     /// Physical address bits of the machine; 0 if no table says.
     pub(crate) host_address_bits: u32,
-    /// Where the dead kernel's tables are, of which some may be kept.
+    /// The dead kernel's memory, which holds its tables; some of these may be kept.
     pub(crate) old: OldRam,
 }
 
@@ -41,21 +41,21 @@ pub(crate) struct RemappingUnit {
     pub(crate) segment: u16,
     /// Its registers before anything was written to them; empty if they could not be read.
     pub(crate) registers: Vec<Register>,
-    /// What became of it.
+    /// The result of its takeover.
     pub(crate) fate: Fate,
 }
 
-/// What became of a unit.
+/// The result of a unit's takeover.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all units are taken over, and each place of its list is as large"
 )]
 pub(crate) enum Fate {
-    /// Its translations are in force, in our tables.
+    /// Its translations are in force, and it uses our tables.
     TakenOver(Takeover<'static, UnitRegisters, Tsc>),
     /// Translation is off: its devices reach memory by physical addresses.
     Off,
-    /// It translates as the dead kernel told it, and cannot be told otherwise.
+    /// It still translates by the dead kernel's tables, and cannot be changed.
     Lost(LostError),
 }
 
@@ -78,11 +78,11 @@ pub(crate) enum LostError {
 pub(crate) enum Reach {
     /// By physical addresses.
     Direct,
-    /// By addresses of its domain in the unit with this index.
+    /// By I/O addresses of its domain in the unit with this index.
     Translated(usize, Attachment),
 }
 
-/// A device cannot be given memory.
+/// Why a device cannot be given memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReachError {
     /// The takeover refused.
@@ -106,8 +106,8 @@ impl Remapping {
         })
     }
 
-    /// Finds out how a device reaches memory; behind a unit that was taken over, it gets a domain of ours, and so do
-    /// the `aliases` under which its requests may come.
+    /// Finds out how a device reaches memory. Behind a unit that was taken over, the device gets a domain of ours, and so
+    /// do the `aliases` under which its requests may arrive.
     pub(crate) fn attach(&mut self, function: Function, aliases: &[SourceId]) -> Result<Reach, ReachError> {
         let Some(index) = self.unit_of(function) else { return Ok(Reach::Direct) };
         match &mut self.units[index].fate {
@@ -123,7 +123,7 @@ impl Remapping {
     /// Makes own memory reachable for a device and returns the address it has there; `None` if that is impossible.
     pub(crate) fn map(&mut self, reach: &Reach, memory: Range<PhysicalAddress>) -> Option<IoAddress> {
         let Reach::Translated(index, attachment) = reach else {
-            // No unit translates: what the device says is where the memory is.
+            // No unit translates, so device addresses are physical addresses.
             return Some(IoAddress::new(memory.start.get()));
         };
         let Fate::TakenOver(unit) = &mut self.units.get_mut(*index)?.fate else { return None };

@@ -10,10 +10,10 @@ use crate::dump::Dumped;
 use crate::platform::console::say;
 use crate::platform::exceptions;
 
-/// Hazards that are told one by one; serial lines are slow.
+/// Most hazards that are listed one by one; serial lines are slow.
 const HAZARDS_TOLD: usize = 16;
 
-/// Says what became of each unit.
+/// Reports what happened to each unit.
 pub(crate) fn units(record: &Record) {
     for unit in &record.units.listed {
         tell_unit(unit);
@@ -55,7 +55,7 @@ fn tell_hazards(takeover: &Takeover) {
     }
 }
 
-/// Says what was dangerous in attaching devices: what the record tells since the takeover.
+/// Reports the hazards of attaching devices: those that the record has gained since the takeover.
 pub(crate) fn attached(before: &Record, after: &Record) {
     for (before, after) in before.units.listed.iter().zip(&after.units.listed) {
         if let (UnitFate::TakenOver(before), UnitFate::TakenOver(after)) = (&before.state, &after.state) {
@@ -107,7 +107,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Things, each after a space.
+/// Items, each after a space.
 struct Spaced<I>(I);
 
 impl<I: Iterator + Clone> Spaced<I> {
@@ -122,7 +122,7 @@ impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> 
     }
 }
 
-/// Says what was dumped: the summary, then the seal, which is the last word.
+/// Reports the dump: the summary, and last of all the seal.
 pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     if let Some(error) = dumped.error {
         say!("the dump is not complete: {error}");

@@ -26,7 +26,7 @@ use neighbourhood::Neighbourhood;
 /// Why no unit is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TakeOverError {
-    /// The firmware names none.
+    /// The firmware lists no units.
     #[error("no DMAR table: no remapping units")]
     NoTable,
     /// The firmware's table is damaged.
@@ -43,9 +43,8 @@ impl From<OutOfMemory> for TakeOverError {
     }
 }
 
-/// Takes over the remapping units; a machine without any is dumped all the same.
-///
-/// Want of memory is an error: units may be translating, and a disk must not be given physical addresses then.
+/// Takes over the remapping units. A machine without units is dumped too. A lack of memory is an error: units may be
+/// translating, and then a disk must not be given physical addresses.
 pub(crate) fn take_over(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
     match all_units(machine) {
         Err(error @ (TakeOverError::NoTable | TakeOverError::Table(_))) => {
@@ -56,7 +55,7 @@ pub(crate) fn take_over(machine: &mut Machine) -> Result<Remapping, TakeOverErro
     }
 }
 
-/// Goes through the units of the firmware's table.
+/// Takes over the units of the firmware's table, one after another.
 fn all_units(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
     let table = machine.tables.dmar.take().ok_or(TakeOverError::NoTable)?;
     let dmar = Dmar::parse(table.bytes())?;
@@ -67,7 +66,7 @@ fn all_units(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
     let neighbourhood = Neighbourhood::of(machine, &dmar)?;
     let serves = served(&dmar, &machine.devices)?;
-    // All of it now: a unit that was taken over must not be forgotten for want of memory.
+    // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
     for (index, drhd) in units::units(&dmar).enumerate() {
@@ -77,7 +76,7 @@ fn all_units(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
     Ok(Remapping { units, serves, frames, host_address_bits: dmar.host_address_bits(), old: machine.old })
 }
 
-/// Whose requests each unit translates.
+/// The functions whose requests each unit translates.
 fn served(dmar: &Dmar, devices: &[Device<Mmio>]) -> Result<Vec<Serves>, OutOfMemory> {
     let mut served = Vec::new();
     for drhd in units::units(dmar) {
@@ -86,11 +85,11 @@ fn served(dmar: &Dmar, devices: &[Device<Mmio>]) -> Result<Vec<Serves>, OutOfMem
     Ok(served)
 }
 
-/// One unit's turn.
+/// The takeover of one unit.
 struct Step<'a> {
-    /// Its place in the order of the firmware's table.
+    /// The unit's index in the firmware's table.
     index: usize,
-    /// Whose requests each unit translates.
+    /// The functions whose requests each unit translates.
     serves: &'a [Serves],
     neighbourhood: &'a Neighbourhood,
 }
@@ -129,8 +128,8 @@ impl Step<'_> {
     }
 }
 
-/// Bounds of the takeover of one unit when `frames` are left for it and those after it, `units` in all: half of the
-/// frames it may take as it needs them, of the other half those after it get a fair share each.
+/// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in all. The
+/// unit may use half of the frames as it needs them; the other half is divided equally among these units.
 fn limits(frames: usize, units: usize) -> Limits {
     let limits = Limits::default();
     let for_others = frames / 2 * (units - 1) / units;

@@ -12,7 +12,7 @@ use vtd::source::SourceId;
 
 use pci::{Bridge, Device, Function};
 
-/// Units that are looked at; the largest machines have some forty.
+/// Most units that are used; the largest machines have some forty.
 pub const MOST_UNITS: usize = 256;
 
 /// The units that the table lists, in its order; those past the bound are left as they are.
@@ -20,19 +20,19 @@ pub fn units<'a>(dmar: &Dmar<'a>) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
     dmar.units().take(MOST_UNITS)
 }
 
-/// Whose requests a unit translates.
+/// The functions whose requests a unit translates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serves {
     /// PCI segment group.
     pub segment: u16,
-    /// All that no unit names.
+    /// Whether it serves all functions that no unit names.
     rest: bool,
     /// The source-ids that are named.
     named: Vec<RangeInclusive<SourceId>>,
 }
 
 impl Serves {
-    /// Those that the table says; paths lead through the bridges among `devices`.
+    /// Reads them from the table; paths lead through the bridges among `devices`.
     pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Result<Self, OutOfMemory> {
         let bridge_at = |source: SourceId| {
             let function = Function::from_requester_id(drhd.segment, source.0);
@@ -63,7 +63,7 @@ pub fn source_of(function: Function) -> SourceId {
     SourceId(function.requester_id())
 }
 
-/// What a unit needs to know to tell a device to forget translations, if the device keeps any now.
+/// What a unit needs to invalidate a device's TLB, if the device caches translations now.
 pub fn device_tlb<R: Registers>(device: &Device<R>) -> Option<DeviceTlb> {
     let ats = device.ats().filter(|ats| ats.enabled)?;
     let source = source_of(device.function);
@@ -83,7 +83,7 @@ fn sources_of<F: Fn(SourceId) -> Option<Bridge>>(
     named.map(|source| source..=source).into_iter().chain(behind)
 }
 
-/// The source-id of what a scope's path leads to, if all on the way are bridges.
+/// The source-id of the function at the end of a scope's path, if all functions on the way are bridges.
 fn place_of(scope: &DeviceScope, bridge_at: impl Fn(SourceId) -> Option<Bridge>) -> Option<SourceId> {
     let mut bus = scope.bus;
     let mut place = None;
@@ -143,7 +143,8 @@ mod tests {
         ranges.map(|range| format!("{}-{}", range.start(), range.end())).collect()
     }
 
-    /// A megabyte of table lists tens of thousands; each takes page tables, time, and a share of the frames.
+    /// A table of one megabyte can list tens of thousands of units; each takes page tables, time, and a share of the
+    /// frames.
     #[test]
     fn no_more_units_are_looked_at_than_machines_have() {
         let of = |count: usize| units(&Dmar::parse(&dmar(&drhd(1, &[]).repeat(count))).unwrap()).count();

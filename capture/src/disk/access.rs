@@ -15,15 +15,15 @@ use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
 use crate::units::source_of;
 
-/// A disk's function, and the machine as far as its driver needs it.
+/// A disk's PCI function, with the parts of the machine that its driver needs.
 pub(crate) struct FunctionAccess<'a> {
     /// The function.
     pub(crate) device: Device<Mmio>,
-    /// All functions, among which are the bridges in front of this one.
+    /// All functions, including the bridges in front of this one.
     pub(crate) devices: &'a [Device<Mmio>],
-    /// Where registers are mapped.
+    /// The page tables, in which registers are mapped.
     pub(crate) space: &'a mut AddressSpace,
-    /// What may stand between the device and memory.
+    /// The remapping units, one of which may translate for the device.
     pub(crate) remapping: &'a mut Remapping,
     /// How the device reaches memory, once it is attached.
     pub(crate) reach: Option<Reach>,

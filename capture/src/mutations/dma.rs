@@ -16,7 +16,7 @@ impl<'a> DeviceDma<'a> {
         Self(dma::DeviceDma::new(remapping, reach))
     }
 
-    /// Puts one page where the dead kernel's driver had one of its own.
+    /// Maps one page at an I/O address that the dead kernel's driver used.
     fn reuse(&mut self, memory: SharedMemory) -> SharedMemory {
         let dma::DeviceDma { remapping, reach: Reach::Translated(index, attachment) } = &mut self.0 else {
             return memory;
@@ -25,7 +25,7 @@ impl<'a> DeviceDma<'a> {
         let Fate::TakenOver(unit) = &mut units[*index].fate else { return memory };
         let start = memory.device_address().get();
         let iova = Range::from(start..start + PAGE_SIZE);
-        // This also makes the unit forget all that it knows of the domain.
+        // This also invalidates all that the unit has cached of the domain.
         if unit.unmap(attachment, iova, frames).is_err() {
             return memory;
         }

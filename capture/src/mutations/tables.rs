@@ -5,14 +5,14 @@ use core::arch::x86_64::_mm_clflush;
 use machine::ENTRIES;
 use vtd::source::SourceId;
 
-/// Empties a leaf table of a device that does not rest: on the bench the last one before the chipset's own functions.
+/// Clears a leaf table of a device that is always at work: on the bench the last one before the chipset's own functions.
 pub(super) fn empty_a_leaf_table(root: u64) {
     if let Some(Leaf { table, .. }) = busy_leaf(root) {
         (0..ENTRIES).for_each(|index| set_entry(table, index, 0));
     }
 }
 
-/// Gives the same device a way to our root table, at the I/O address that equals its physical one.
+/// Maps our root table for the same device, at the I/O address that equals its physical one.
 pub(super) fn lead_into_own_memory(root: u64) {
     let own = root & ADDRESS;
     let Some((mut table, mut level)) = busy_tables(root) else { return };
@@ -55,7 +55,7 @@ fn tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
     }
 }
 
-/// By root and context entries (sections 9.1 and 9.3).
+/// Follows root and context entries (sections 9.1 and 9.3).
 fn legacy_tables(root: u64, source: SourceId) -> Option<(u64, u64)> {
     let contexts = present(entry(root & ADDRESS, usize::from(source.bus()) * 2))?;
     let context = usize::from(source.devfn()) * 2;

@@ -11,8 +11,8 @@ use crate::platform::clock::Tsc;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{AddressSpace, MapError};
 
-/// A unit's registers. At the moment when the root table is swapped, a leaf table is emptied, our own memory mapped
-/// for a device, or translation turned off.
+/// A unit's registers. At the moment when the root table is swapped, this wrapper clears a leaf table, maps our own memory
+/// for a device, or turns translation off.
 #[derive(Debug)]
 pub(crate) struct UnitRegisters(Mmio);
 

@@ -16,8 +16,8 @@ const CMD_LINE_PTR: usize = 0x228;
 const E820_TABLE: usize = 0x2d0;
 const E820_ENTRY_SIZE: usize = 20;
 const E820_MAX: usize = 128;
-// E820 types: memory that may be used, ACPI's tables, what ACPI keeps while the machine sleeps. Others hold no memory,
-// or memory that is the firmware's.
+// E820 types: usable memory, ACPI's tables, and memory that ACPI keeps while the machine sleeps. Ranges of other types hold
+// no memory, or memory of the firmware.
 const E820_RAM: u32 = 1;
 const E820_ACPI: u32 = 3;
 const E820_NVS: u32 = 4;
@@ -62,12 +62,12 @@ impl BootParams {
         self.map().filter(|(_, kind)| *kind == E820_RAM).map(|(range, _)| range)
     }
 
-    /// The memory in which ACPI has its own things.
+    /// The memory that holds ACPI's tables and ACPI's own data.
     pub fn acpi(&self) -> impl Iterator<Item = Range<PhysicalAddress>> {
         self.map().filter(|(_, kind)| [E820_ACPI, E820_NVS].contains(kind)).map(|(range, _)| range)
     }
 
-    /// What firmware keeps for itself: memory or registers.
+    /// The ranges that firmware reserves: memory or registers.
     pub fn kept_by_firmware(&self) -> impl Iterator<Item = Range<PhysicalAddress>> {
         let others = |kind: &u32| ![E820_RAM, E820_ACPI, E820_NVS].contains(kind);
         self.map().filter(move |(_, kind)| others(kind)).map(|(range, _)| range)

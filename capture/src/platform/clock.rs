@@ -7,21 +7,22 @@ use core::time::Duration;
 use machine::Clock;
 use x86_64::instructions::port::Port;
 
-/// Counts in a millisecond. Until it is known a fast processor is assumed, so that waits are rather too long.
+/// Counts per millisecond. Before calibration this assumes a fast processor, so that waits are too long rather than too
+/// short.
 static COUNTS_PER_MS: AtomicU64 = AtomicU64::new(FASTEST);
 /// The counter when this kernel started.
 static START: AtomicU64 = AtomicU64::new(0);
 
-/// Counts per millisecond of a processor faster than any.
+/// Counts per millisecond of a processor that is faster than any real one.
 const FASTEST: u64 = 8_000_000;
-/// What is believed of a calibration, in counts per millisecond: 100 MHz to 8 GHz.
+/// The range of plausible calibrations, in counts per millisecond: 100 MHz to 8 GHz.
 const PLAUSIBLE: core::ops::RangeInclusive<u64> = 100_000..=FASTEST;
 
 /// The power-management timer's counts in a second (ACPI 6.5, section 4.8.3.3).
 const PM_TIMER_HZ: u64 = 3_579_545;
 /// The interval timer's counts in a second (Intel 8254).
 const PIT_HZ: u64 = 1_193_182;
-/// For how many milliseconds a known timer is watched to calibrate.
+/// Milliseconds for which the calibration watches a known timer.
 const CALIBRATION_MS: u64 = 4;
 /// More polls than any timer needs to count [`CALIBRATION_MS`]: each takes at least 0.1 µs, on real hardware 1 µs.
 const CALIBRATION_POLLS: u32 = 1_000_000;
@@ -43,7 +44,7 @@ pub(crate) fn start() {
     START.store(counter(), Ordering::Relaxed);
 }
 
-/// Finds out how fast the counter counts, and says by what; `pm_timer` is the I/O port of ACPI's timer.
+/// Measures how fast the counter counts, and returns the name of the source; `pm_timer` is the I/O port of ACPI's timer.
 pub(crate) fn calibrate(pm_timer: Option<u16>) -> &'static str {
     let by_pm_timer = || pm_timer.and_then(against_pm_timer);
     let (rate, source) =

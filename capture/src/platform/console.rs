@@ -22,7 +22,7 @@ pub(crate) use say;
 /// I/O port of the first register; 0 while there is no console.
 static PORT: AtomicU16 = AtomicU16::new(0);
 
-/// Longest wait for one character to leave: a hundred times what 9600 baud take.
+/// Longest wait until one character is sent: a hundred times the time that 9600 baud need.
 const CHARACTER_LIMIT: Duration = Duration::from_millis(100);
 
 // 16550 registers, as offsets from the first one, and their bits (NS16550A data sheet, section 8).
@@ -63,9 +63,9 @@ impl Write for Output {
     }
 }
 
-/// Sends one byte; a port that is not ready in time is given up for good.
+/// Sends one byte. If the port is not ready in time, the console is turned off for good.
 fn send(port: u16, byte: u8) {
-    // A port that is not there reads as all ones, which looks ready: its output goes nowhere, and quickly.
+    // A missing port reads as all ones, which looks ready: its output is lost without delay.
     if wait_until(&Tsc, CHARACTER_LIMIT, || input(port + LINE_STATUS) & TRANSMITTER_EMPTY != 0).is_err() {
         PORT.store(0, Ordering::Relaxed);
         return;

@@ -196,7 +196,7 @@ unsafe fn read_to(address: PhysicalAddress, to: *mut u8, len: usize) -> Result<(
     if failed == 0 { Ok(()) } else { Err(Unreadable { address, len: len as u64 }) }
 }
 
-/// Where to go on after a fault at `instruction`, if it was reading memory that may be bad.
+/// The address at which to continue after a fault at `instruction`, if it was reading memory that may be bad.
 pub(crate) fn recovery(instruction: u64) -> Option<u64> {
     let start = guarded_copy as *const () as u64;
     let end = &raw const guarded_copy_end as u64;

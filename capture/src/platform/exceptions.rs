@@ -32,13 +32,13 @@ const MACHINE_CHECK: u64 = 18;
 /// Bytes in a handler's stack: reporting formats text.
 const STACK_SIZE: usize = 16 << 10;
 
-/// How many non-maskable interrupts came.
+/// Number of non-maskable interrupts so far.
 static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
-/// Whether an exception is being reported: another one meanwhile is not.
+/// Whether an exception is being reported. Another exception during the report is not reported.
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
-// Each vector's entry is 16 bytes long and brings the stack to one shape: the exceptions that push no error code push
-// a zero (SDM volume 3, table 6-1), then all push their vector.
+// Each vector's entry is 16 bytes long and makes all stack frames alike: the exceptions that push no error code push a zero
+// (SDM volume 3, table 6-1), then all push their vector.
 core::arch::global_asm!(
     r#"
     .text
@@ -67,8 +67,8 @@ exception_common:
     mov     rbp, rsp
     and     rsp, -16
     call    {handle}
-    // The handler returned: what was interrupted goes on at the place that the handler put into the frame, which needs
-    // nothing but the registers that every function preserves.
+    // The handler returned: the interrupted code continues at the address that the handler put into the frame. It needs
+    // only the registers that every function preserves.
     mov     rsp, rbp
     pop     rbp
     add     rsp, 16
@@ -94,7 +94,7 @@ struct Frame {
     ss: u64,
 }
 
-/// How many non-maskable interrupts came since the start.
+/// Number of non-maskable interrupts since the start.
 pub(crate) fn nmi_count() -> u64 {
     NMI_COUNT.load(Ordering::Relaxed)
 }
@@ -169,8 +169,8 @@ fn report(frame: &Frame) {
     }
 }
 
-/// Says that the machine check was seen: while it counts as in progress, the next one would shut the processor down
-/// (Intel SDM volume 3, section 16.3.1.2).
+/// Acknowledges the machine check: while it counts as in progress, the next one would shut the processor down (Intel SDM
+/// volume 3, section 16.3.1.2).
 fn acknowledge_machine_check() {
     const IA32_MCG_STATUS: u32 = 0x17A;
     // SAFETY: the register exists, since a machine check came, and affects nothing else.

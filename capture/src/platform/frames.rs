@@ -23,7 +23,7 @@ pub(crate) struct FramePool {
 }
 
 impl FramePool {
-    /// Sets `count` frames aside; `None` if the heap has not as many.
+    /// Sets `count` frames aside; `None` if the heap has fewer.
     pub(crate) fn new(count: usize) -> Option<Self> {
         Pages::allocate(count).map(Self::of)
     }
@@ -49,7 +49,7 @@ impl FramePool {
         Some(frame)
     }
 
-    /// A frame as its last user left it.
+    /// Takes a frame, with the content that its last user left.
     fn take(&mut self) -> Option<PhysicalAddress> {
         self.released.pop().or_else(|| self.next_unused())
     }
@@ -70,7 +70,7 @@ impl Frames for FramePool {
         Some(frame)
     }
 
-    /// Without filling it with zeros first, which takes as long as the copy.
+    /// The frame is not zeroed first, because that takes as long as the copy.
     fn allocate_copy(
         &mut self,
         old: &impl OldMemory,
@@ -86,7 +86,7 @@ impl Frames for FramePool {
         }
     }
 
-    /// Of the frames that were never handed out; those that were released are apart.
+    /// Takes the run from frames that were never handed out; released frames are not contiguous.
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let first = self.unused;
         let run = Range::sized(first, count as u64 * PAGE_SIZE);
@@ -100,7 +100,7 @@ impl Frames for FramePool {
 
     fn release(&mut self, frame: PhysicalAddress) {
         self.pointer(frame);
-        // A frame that there is no memory to remember is lost.
+        // If there is no memory to remember the frame, it is lost.
         let _ = push(&mut self.released, frame);
     }
 

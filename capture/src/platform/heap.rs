@@ -49,9 +49,9 @@ pub(crate) unsafe fn claim(memory: Range<PhysicalAddress>) {
     let _ = unsafe { HEAP.0.claim(start, len) };
 }
 
-/// Physically contiguous page frames of our own memory, for tables and buffers that hardware reads. Never given back.
+/// Physically contiguous page frames of our own memory, for tables and buffers that hardware reads. They are never freed.
 ///
-/// Virtual addresses are physical addresses in this kernel.
+/// In this kernel, virtual addresses equal physical addresses.
 #[derive(Debug)]
 pub(crate) struct Pages {
     start: NonNull<u8>,

@@ -9,9 +9,9 @@ use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
 use crate::platform::copy;
 use crate::platform::paging::{Access, AddressSpace};
 
-/// Most pieces that our own memory may be in; smaller ones are left out if there are more.
+/// Most pieces of our own memory; if there are more, the smaller ones are not used.
 const MOST_PIECES: usize = 8;
-/// Below are real-mode structures of the firmware, and the kernels' trampolines.
+/// Below this address are real-mode structures of the firmware, and the kernels' trampolines.
 const LOW_MEMORY: PhysicalAddress = PhysicalAddress::new(1 << 20);
 
 /// Whole pages of our own memory, in pieces that do not overlap.
@@ -25,7 +25,7 @@ pub(crate) fn free_pages(
     let mut pieces = Pieces::new();
     for range in usable {
         let pages = whole_pages(Range::new(range.start.max(LOW_MEMORY), range.end));
-        // A memory map in more pieces than any machine's leaves some memory unused.
+        // If the memory map has more pieces than on any real machine, some memory stays unused.
         for_each_free_part(pages, occupied, &mut |piece| {
             let _ = pieces.try_push(piece);
         });
@@ -80,7 +80,7 @@ impl OldRam {
         let addresses = space.addresses();
         for range in ranges {
             for_each_free_part(range.intersection(addresses), own, &mut |part| {
-                // Nor can what there is no memory to remember.
+                // Memory that cannot be recorded here cannot be read either.
                 if space.map(part, Access::ReadOnly).is_ok() {
                     let _ = push(&mut old, part);
                 }
@@ -89,7 +89,7 @@ impl OldRam {
         Self { ranges: old.leak() }
     }
 
-    /// What can be read, ascending.
+    /// The ranges that can be read, ascending.
     pub(crate) fn ranges(&self) -> &[Range<PhysicalAddress>] {
         self.ranges
     }
@@ -115,7 +115,7 @@ impl OldMemory for OldRam {
     }
 }
 
-/// All memory that is mapped, for what the boot loader put into our own region.
+/// All mapped memory, used to read what the boot loader put into our own region.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mapped;
 

@@ -20,13 +20,13 @@ impl Mmio {
         Ok(Self { start: range.start.get() as *mut u8, size: range.len() as usize })
     }
 
-    /// The registers from `offset` on, `size` bytes of them; `None` if that is not inside.
+    /// The part of the registers from `offset` on, `size` bytes long; `None` if it is not inside.
     pub(crate) fn part(self, offset: usize, size: usize) -> Option<Self> {
         let end = offset.checked_add(size)?;
         (end <= self.size).then(|| Self { start: self.start.wrapping_add(offset), size })
     }
 
-    /// A pointer to the register at `offset`; one that is not inside or not aligned is a bug.
+    /// Returns a pointer to the register at `offset`. An offset that is outside or not aligned is a bug.
     fn register<T>(self, offset: usize) -> *mut T {
         let fits = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.size);
         let register = self.start.wrapping_add(offset).cast::<T>();

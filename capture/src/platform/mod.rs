@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `boot_params` | what the boot loader hands over |
 //! | `entry`, `runtime` | the code from the boot loader's jump to `main.rs`, and what Rust needs without an operating system |
-//! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and reads of the dead kernel's memory that may fault |
+//! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio` | registers of devices |
 //! | `exceptions` | handlers of processor exceptions |

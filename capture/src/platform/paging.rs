@@ -24,7 +24,7 @@ const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
-/// What mapped memory is for.
+/// The use of mapped memory, which decides its permissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// This kernel's instructions.
@@ -48,10 +48,10 @@ impl Access {
     }
 }
 
-/// What the processor's paging can do.
+/// The features of the processor's paging.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Features {
-    /// Levels of the tables, 4 or 5: what the boot loader left on, since it cannot be changed while paging is on.
+    /// Levels of the tables, 4 or 5: as the boot loader left them, since this cannot change while paging is on.
     pub(crate) levels: u32,
     /// The highest level whose entries can be pages: 2 for 2 MiB, 3 for 1 GiB.
     pub(crate) largest: u32,
@@ -60,7 +60,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Asks the processor.
+    /// Reads the features from the processor.
     pub(crate) fn of_this_processor() -> Self {
         let levels = if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 };
         let extended = |leaf| if __cpuid(0x8000_0000).eax >= leaf { Some(__cpuid(leaf)) } else { None };
@@ -95,7 +95,7 @@ pub(crate) struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// Empty tables, to be built from `frames`.
+    /// Makes empty tables, which take their frames from `frames`.
     pub(crate) fn new(mut frames: FramePool, features: Features) -> Result<Self, MapError> {
         let root = frames.allocate().ok_or(MapError::NoFrame)?;
         Ok(Self { frames, features, root })

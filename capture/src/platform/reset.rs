@@ -9,7 +9,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::platform::clock::Tsc;
 
-/// How long a way to reset gets to show its effect.
+/// Time to wait for the effect of each way to reset.
 const EFFECT: Duration = Duration::from_millis(100);
 
 /// ACPI's reset register, when it is in I/O space: the port in bits 8 and up, the value in bits 0 to 7; 0 for none.
@@ -46,7 +46,7 @@ fn by_chipset() {
 
 /// The keyboard controller's command FEh, once its input buffer is empty.
 fn by_keyboard_controller() {
-    // A buffer that never empties is no reason not to try.
+    // The command is sent even if the buffer never empties.
     let _ = wait_until(&Tsc, EFFECT, || read(0x64) & 0x02 == 0);
     write(0x64, 0xFE);
     give_time();

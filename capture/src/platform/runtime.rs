@@ -26,6 +26,6 @@ fn panic(info: &PanicInfo) -> ! {
     reset::now()
 }
 
-/// Precompiled code names it; nothing unwinds, so it is never called.
+/// Precompiled code refers to this symbol. Nothing unwinds, so it is never called.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

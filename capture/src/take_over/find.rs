@@ -16,10 +16,10 @@ use crate::platform::mmio::Mmio as UnitRegisters;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::LostError;
 
-/// The clock by which units are waited for.
+/// The clock for all waits on units.
 static CLOCK: Tsc = Tsc;
 
-/// A unit that answers like one.
+/// A remapping unit, identified by its registers.
 pub(super) type FoundUnit = takeover::Unit<'static, UnitRegisters, Tsc>;
 
 /// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.

@@ -16,14 +16,14 @@ pub(super) struct Neighbourhood {
     host_address_bits: u32,
     /// The machine's memory.
     memory: Vec<Range<PhysicalAddress>>,
-    /// What of it is ours.
+    /// The parts of it that are ours.
     own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
     kept_free: Vec<Range<IoAddress>>,
 }
 
 impl Neighbourhood {
-    /// Lists what is known of a machine.
+    /// Collects this from the machine and the firmware's table.
     pub(super) fn of(machine: &Machine, dmar: &Dmar) -> Result<Self, OutOfMemory> {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         Ok(Self {
@@ -34,22 +34,22 @@ impl Neighbourhood {
         })
     }
 
-    /// The same as a takeover wants it, for a unit whose devices keep translations in these TLBs.
+    /// The same in the form that a takeover needs, for a unit whose devices cache translations in these TLBs.
     pub(super) fn surroundings<'a>(&'a self, device_tlbs: &'a [DeviceTlb]) -> Surroundings<'a> {
         let Self { host_address_bits, memory, own, kept_free } = self;
         Surroundings { host_address_bits: *host_address_bits, memory, own, kept_free, device_tlbs }
     }
 }
 
-/// The I/O addresses that PCI takes for itself, or firmware maps to themselves, where these physical addresses are.
+/// The I/O addresses equal to these physical addresses, which PCI claims or firmware maps to themselves.
 fn same_io_addresses(range: Range<PhysicalAddress>) -> Range<IoAddress> {
     Range::from(range.start.get()..range.end.get())
 }
 
-/// I/O addresses that no driver may get: reserved memory regions, what firmware keeps, and what PCI takes for itself on
+/// I/O addresses that no driver may get: reserved memory regions, ranges that firmware keeps, and ranges that PCI claims on
 /// the way to memory.
 ///
-/// Between the end of low memory and 4 GiB are the host bridge's windows, which only ACPI's interpreted tables name.
+/// The host bridge's windows, which only ACPI's interpreted tables name, are between the end of low memory and 4 GiB.
 fn kept_free(dmar: &Dmar, machine: &Machine) -> Result<Vec<Range<IoAddress>>, OutOfMemory> {
     const FOUR_GIB: PhysicalAddress = PhysicalAddress::new(4 << 30);
     let reserved = dmar.structures().filter_map(|structure| match structure {

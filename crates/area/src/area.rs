@@ -13,7 +13,7 @@ use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
 
-/// Bytes that are read at once where much is read.
+/// Bytes per read in long reads.
 pub(crate) const CHUNK: u64 = 64 << 10;
 
 /// A dump area whose labels were found and agree.
@@ -47,19 +47,19 @@ pub enum FormatError {
     OutOfMemory(#[from] OutOfMemory),
 }
 
-/// Why a place on a disk is not the area that was asked for. Nothing was written.
+/// Why a place on a disk is not the requested area. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// There is no label, or it is damaged.
     #[error("label: {0}")]
     Label(Damage),
-    /// There is a label, of another area.
+    /// There is a label, but of another area.
     #[error("the label is that of area {found}")]
     OtherArea {
         /// The UUID in the label.
         found: Uuid,
     },
-    /// The label tells of more bytes than the disk has, or of too few to hold a dump.
+    /// The label gives a length that exceeds the disk, or that is too small for a dump.
     #[error("the label tells of {length} bytes, which cannot be")]
     Length {
         /// The length in the label.
@@ -82,7 +82,7 @@ pub enum OpenError {
     OutOfMemory(#[from] OutOfMemory),
 }
 
-/// Why it is unknown how far a dump got.
+/// Why the seal of a dump cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The seal is damaged; a dump was interrupted while it was written.
@@ -99,7 +99,7 @@ pub enum SealError {
     Device(#[from] BlockError),
 }
 
-/// Why a dump was not read to its end, or is not to be trusted.
+/// Why a dump could not be read to its end, or cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError<E> {
     /// Everything was read, and is not what the capture kernel wrote.
@@ -170,7 +170,7 @@ impl<D: BlockDevice> Area<D> {
         Ok(Self { window, label, buffer })
     }
 
-    /// What the area says of itself.
+    /// The area's label.
     pub fn label(&self) -> &Label {
         &self.label
     }
@@ -188,7 +188,7 @@ impl<D: BlockDevice> Area<D> {
 
     /// Declares the dump in the area void and begins another. From here on the area reads *in progress*.
     pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
-        // A seal that cannot be read does not matter any more.
+        // An unreadable seal no longer matters.
         let sequence = self.read_seal().map_or(1, |seal| seal.sequence.saturating_add(1));
         let seal = Seal::over_nothing(SealState::InProgress, self.label.uuid, sequence);
         self.window.write(SEAL_OFFSET, &seal.encode())?;

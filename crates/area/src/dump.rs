@@ -36,7 +36,7 @@ pub struct Dump<D> {
     recorded: u64,
     /// For blocks that are read back.
     old: Buffer,
-    /// An access failed, so there is no saying what lies on the disk.
+    /// Whether an access failed, so that the content of the disk is unknown.
     failed: bool,
 }
 
@@ -58,7 +58,7 @@ impl<D: BlockDevice> Dump<D> {
         Ok(self.seal)
     }
 
-    /// The disk, to be asked and not to be changed.
+    /// The disk, for reading its properties only.
     pub fn device(&self) -> &D {
         self.area.device()
     }
@@ -93,7 +93,7 @@ impl<D: BlockDevice> Dump<D> {
         Window::new(&mut self.area, bounds(self.capacity))
     }
 
-    /// Writes, and accounts for it only if the device took it: whoever tries again is not counted twice.
+    /// Writes, and counts the bytes only if the device accepted them, so that a retry does not count twice.
     fn put(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
         self.window().locate(offset, from.len())?;
         let first = offset / BLOCK;
@@ -108,7 +108,7 @@ impl<D: BlockDevice> Dump<D> {
         Ok(())
     }
 
-    /// The checksum without those of `blocks` that were written before.
+    /// The checksum without the contributions of those `blocks` that were written before.
     fn sum_without(&mut self, blocks: core::ops::Range<u64>) -> Result<Sum, BlockError> {
         let Self { area, seal, capacity, old, .. } = self;
         let (mut window, mut sum) = (Window::new(area, bounds(*capacity)), seal.sum);
@@ -137,7 +137,7 @@ impl<D: BlockDevice> BlockDevice for Dump<D> {
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
         let read = self.window().read(offset, into);
-        // It may be the error of a write that was queued before.
+        // The error may belong to a write that was queued before.
         self.failed |= read.is_err();
         read
     }

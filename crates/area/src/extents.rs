@@ -2,10 +2,10 @@
 
 use core::ops::Range as Blocks;
 
-/// How many separate extents are kept account of. A dump is a handful of sequential streams, each one extent.
+/// Most separate extents that are recorded. A dump is a handful of sequential streams, each one extent.
 pub const MAX_EXTENTS: usize = 16;
 
-/// The sixteenth extent is taken and another would be needed.
+/// All extents are in use and another one would be needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -29,23 +29,23 @@ impl Extents {
         self.as_slice().iter().map(|extent| extent.start..extent.end)
     }
 
-    /// Whether the blocks `0..blocks` are all in.
+    /// Whether the extents contain all of the blocks `0..blocks`.
     pub fn cover_first(&self, blocks: u64) -> bool {
         blocks == 0 || self.as_slice().first().is_some_and(|first| first.start == 0 && first.end >= blocks)
     }
 
-    /// Whether all of these blocks are in.
+    /// Whether the extents contain all of these blocks.
     pub fn contain_all(&self, blocks: Blocks<u64>) -> bool {
         let holds = |extent: &Extent| extent.start <= blocks.start && blocks.end <= extent.end;
         blocks.is_empty() || self.as_slice().iter().any(holds)
     }
 
-    /// The first block after all that are in; 0 if none is.
+    /// The first block after the last extent; 0 if there are no extents.
     pub fn end(&self) -> u64 {
         self.as_slice().last().map_or(0, |last| last.end)
     }
 
-    /// Those of `blocks` that are in, in ascending runs of at most `most`.
+    /// The recorded blocks among `blocks`, in ascending runs of at most `most`.
     pub(crate) fn runs(&self, blocks: Blocks<u64>, most: u64) -> impl Iterator<Item = Blocks<u64>> {
         let inside =
             self.iter().map(move |extent| extent.start.max(blocks.start)..extent.end.min(blocks.end));
@@ -55,12 +55,12 @@ impl Extents {
         })
     }
 
-    /// How many blocks are in.
+    /// Number of blocks in all extents.
     pub fn blocks(&self) -> u64 {
         self.as_slice().iter().map(|extent| extent.end - extent.start).sum()
     }
 
-    /// Puts an extent in, merged with those it overlaps or touches; changes nothing if it is [`Full`].
+    /// Adds an extent, and merges it with those that it overlaps or touches. Changes nothing if it returns [`Full`].
     pub(crate) fn insert(&mut self, blocks: Blocks<u64>) -> Result<(), Full> {
         if blocks.is_empty() {
             return Ok(());

@@ -15,10 +15,10 @@ use crate::{BLOCK, Block, DUMP_OFFSET};
 const MAGIC: Magic = *b"HOLDAREA";
 const VERSION: u32 = 1;
 
-/// What a dump area says of itself.
+/// The content of a dump area's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Names the area; the capture kernel is told it when it is loaded.
+    /// Identifies the area; the capture kernel gets it when it is loaded.
     pub uuid: Uuid,
     /// Size of the area in bytes, both labels included; a multiple of 4096.
     pub length: u64,
@@ -60,7 +60,7 @@ const _: () = {
 };
 
 impl Label {
-    /// Bytes that a dump in this area can have.
+    /// Longest dump that this area can hold, in bytes.
     pub const fn capacity(&self) -> u64 {
         self.length.saturating_sub(DUMP_OFFSET + BLOCK)
     }

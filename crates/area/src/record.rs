@@ -20,7 +20,7 @@ pub(crate) type Magic = [u8; 8];
 
 const HASH_OFFSET: usize = 8;
 const RECORD_OFFSET: usize = 16;
-/// Bytes that every disk writes as one.
+/// Bytes that every disk writes atomically.
 const SECTOR: usize = 512;
 
 /// Why a block is not the record that was looked for.

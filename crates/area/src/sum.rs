@@ -32,24 +32,24 @@ impl Sum {
         self.0
     }
 
-    /// Puts in block number `index` of the dump.
+    /// Adds the contribution of block number `index` of the dump.
     fn add(&mut self, index: u64, content: &Block) {
         self.0 = self.0.wrapping_add(contribution(index, content));
     }
 
-    /// Puts in the blocks from number `first` on. A rest shorter than a block is left out.
+    /// Adds the contributions of the blocks from number `first` on. Ignores a rest shorter than a block.
     pub(crate) fn add_all(&mut self, first: u64, bytes: &[u8]) {
         for (index, block) in (first..).zip(bytes.as_chunks().0) {
             self.add(index, block);
         }
     }
 
-    /// Takes out block number `index`, which was put in with this content.
+    /// Removes the contribution of block number `index`, which was added with this content.
     fn remove(&mut self, index: u64, content: &Block) {
         self.0 = self.0.wrapping_sub(contribution(index, content));
     }
 
-    /// Takes out the blocks from number `first` on, which were put in with this content.
+    /// Removes the contributions of the blocks from number `first` on, which were added with this content.
     pub(crate) fn remove_all(&mut self, first: u64, bytes: &[u8]) {
         for (index, block) in (first..).zip(bytes.as_chunks().0) {
             self.remove(index, block);

@@ -9,7 +9,7 @@ use machine::{BlockDevice, BlockError};
 
 const BLOCK: u32 = 512;
 
-/// A file or a disk; bytes after its end up to the next block read as zeros.
+/// A file or a disk; bytes from its end up to the next block boundary read as zeros.
 #[derive(Debug)]
 pub struct BlockFile {
     file: File,

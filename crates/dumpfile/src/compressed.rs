@@ -13,10 +13,10 @@ const CACHED: usize = 1024;
 /// More ranges of RAM than any machine has.
 const MOST_RANGES: usize = 1 << 20;
 
-/// The memory that is in a dump. Threads read it side by side.
+/// The memory in a dump. Several threads may read it at once.
 pub(crate) struct Compressed {
     reader: Reader<FileView>,
-    /// What threads read with, while none does.
+    /// The sessions that no thread uses at the moment.
     idle: Mutex<Vec<Session>>,
 }
 
@@ -25,7 +25,7 @@ impl Compressed {
         Ok(Self { reader: Reader::open(file)?, idle: Mutex::default() })
     }
 
-    /// What the dump says of itself.
+    /// The reader of the dump.
     pub(crate) fn reader(&self) -> &Reader<FileView> {
         &self.reader
     }
@@ -53,7 +53,7 @@ impl Compressed {
         self.with(|session| session.reader.next_set(Bitmap::Kept, pfn))
     }
 
-    /// Does something with a session that nobody else uses meanwhile.
+    /// Runs `work` with a session that no other thread uses meanwhile.
     fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
         let idle = self.idle().pop();
         let mut session = idle.unwrap_or_else(|| Session::new(self.reader.clone()));
@@ -73,13 +73,13 @@ impl OldMemory for Compressed {
         self.with(|session| session.read(address.get(), into)).map_err(|_| unreadable)
     }
 
-    /// What cannot be read of the bitmap is not cleared: its pages are missing.
+    /// If a part of the bitmap cannot be read, its bits are not cleared: its pages count as missing.
     fn keep_saved(&self, first_pfn: u64, bits: &mut [u8]) {
         let _ = self.with(|session| session.reader.retain(Bitmap::Kept, first_pfn, bits));
     }
 }
 
-/// What a thread reads with.
+/// The buffers with which one thread reads.
 struct Session {
     reader: Reader<FileView>,
     /// Which page each of `pages` is.

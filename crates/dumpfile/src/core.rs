@@ -21,7 +21,7 @@ impl Core {
         Ok((Self { memory: CoreFile::new(file, &header)?, header }, notes))
     }
 
-    /// How many bytes the file lacks: its headers speak of more than it has.
+    /// Number of bytes that the headers describe and the file does not have.
     pub(crate) fn lacking(&self) -> u64 {
         self.memory.expected_len().saturating_sub(self.memory.file().len())
     }

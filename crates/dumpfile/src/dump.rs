@@ -10,7 +10,7 @@ use crate::compressed::Compressed;
 use crate::core::Core;
 use crate::{DumpError, FileView};
 
-/// What kind of file a dump is.
+/// The format of a dump's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// kdump-compressed.
@@ -20,7 +20,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// That of a file, as its first bytes tell.
+    /// Recognizes the format of a file by its first bytes.
     fn of(file: &FileView) -> Result<Self, DumpError> {
         let mut magic = [0; 8];
         file.read_at(0, &mut magic).map_err(|_| DumpError::NotADump)?;
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// As people call it.
+    /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kdump => "kdump-compressed",
@@ -40,14 +40,14 @@ impl Format {
     }
 }
 
-/// What a dump lacks that it should have.
+/// Something that a dump should have and lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// So many bytes at the end of a core.
     Bytes(u64),
     /// The last records of a flattened file.
     Records,
-    /// Whatever its writer had no time or room for.
+    /// The pages that its writer had no time or room for.
     Unfinished,
     /// So many places of notes are damaged.
     Notes(usize),
@@ -100,7 +100,7 @@ impl Dump {
         }
     }
 
-    /// What it lacks, as far as its headers tell.
+    /// Lists what the dump lacks, as far as its headers tell.
     pub fn lacks(&self) -> impl Iterator<Item = Lack> {
         let (bytes, unfinished) = match &self.content {
             Content::Kdump(dump) => (0, !dump.reader().is_complete()),
@@ -129,7 +129,7 @@ impl Dump {
         }
     }
 
-    /// What was left out of it, as far as it says so.
+    /// The level at which pages were omitted, as far as the dump gives it.
     pub fn level(&self) -> Level {
         match &self.content {
             Content::Kdump(dump) => Level::new(dump.reader().header().dump_level & Level::ALL.number()),

@@ -76,7 +76,7 @@ impl Flattened {
         self.is_whole
     }
 
-    /// Reads bytes of the dump. If records are missing, what no piece speaks of is not known.
+    /// Reads bytes of the dump. If records are missing, bytes in no piece are unknown.
     pub(crate) fn read_at(&self, file: &File, offset: u64, mut into: &mut [u8]) -> io::Result<()> {
         let mut offset = ByteOffset::new(offset);
         while !into.is_empty() {
@@ -144,7 +144,7 @@ impl<'f> Records<'f> {
     }
 }
 
-/// Puts pieces, which come in any order, in theirs; where they overlap, the later one is what counts.
+/// Sorts the pieces, which come in any order; where they overlap, the later one counts.
 fn arrange(mut pieces: Vec<Piece>) -> Result<Vec<Piece>, TryReserveError> {
     pieces.sort_unstable_by_key(|piece| piece.place.start);
     let mut coming = pieces.iter().peekable();
@@ -179,7 +179,7 @@ impl Piece {
         Self { stored_at: self.stored_at + place.start.count_since(self.place.start), place }
     }
 
-    /// Whether `next` goes on where this one ends, in the dump as in the file.
+    /// Whether `next` continues this piece, in the dump as in the file.
     fn goes_on_with(self, next: Self) -> bool {
         self.place.end == next.place.start && self.stored_at + self.place.len() == next.stored_at
     }
@@ -254,7 +254,7 @@ mod tests {
             whole.read_at(&file, 0, &mut bytes).unwrap();
             prop_assert_eq!(&bytes, &plain);
 
-            // Of a file that was cut short, what is read was in it.
+            // Bytes that are read from a truncated file were in the whole file.
             let len = file.metadata().unwrap().len();
             let cut = Flattened::read(&file, len.saturating_sub(cut + 1).max(4096)).unwrap();
             prop_assert!(!cut.is_whole());

@@ -45,10 +45,10 @@ pub enum DumpError {
         /// How many bytes it has.
         len: u64,
     },
-    /// It begins like an ELF core and is none that can be read.
+    /// It begins like an ELF core, but cannot be read as one.
     #[error(transparent)]
     Core(#[from] vmcore::HeaderError),
-    /// It begins like a kdump-compressed dump and is none that can be read, or the page is not there.
+    /// It begins like a kdump-compressed dump, but cannot be read as one, or the page is not there.
     #[error(transparent)]
     Kdump(#[from] kdump::ReadError),
     /// Its first bitmap makes no sense.

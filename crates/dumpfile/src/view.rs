@@ -13,10 +13,11 @@ use crate::DumpError;
 use crate::flattened::{self, Flattened};
 use crate::window::Windows;
 
-/// `EROFS`, the error number for a write to what can only be read.
+/// `EROFS`, the error number for a write to a read-only file.
 const READ_ONLY: BlockError = BlockError::Device(30);
 
-/// A file whose offsets are taken for addresses; of a flattened one, those in the dump that was flattened. Clones share it.
+/// A file whose offsets serve as addresses; for a flattened file, these are offsets in the original dump. Clones share the
+/// file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileView {
     file: Arc<File>,
@@ -84,7 +85,7 @@ impl Medium for FileView {
     }
 }
 
-/// Read byte by byte, and never written.
+/// Its blocks are single bytes, and it is never written.
 impl BlockDevice for FileView {
     fn size(&self) -> u64 {
         self.len

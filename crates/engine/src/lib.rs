@@ -46,14 +46,14 @@ use zerocopy::FromBytes;
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
 const CHUNK: usize = 4096;
 
-/// A dead kernel and what of it is to be dumped.
+/// A dead kernel, and which of its pages to dump.
 #[derive(Debug)]
 pub struct Source<'a, M> {
     /// Its memory.
     pub memory: &'a M,
-    /// What is known of it.
+    /// The facts that VMCOREINFO gives of it.
     pub kernel: &'a Kernel,
-    /// What it left to say, and what others added.
+    /// The notes that it left, and those that others added.
     pub notes: &'a Notes,
     /// Its RAM.
     pub ram: &'a Ram,
@@ -61,10 +61,10 @@ pub struct Source<'a, M> {
     pub level: Level,
 }
 
-/// Tells by its page frame number whether a page is wanted in a pass.
+/// Tells by a page frame number whether a pass writes that page.
 pub type Wanted<'w> = &'w mut dyn FnMut(u64) -> bool;
 
-/// A dump that has everything but its pages.
+/// A dump that is complete except for its pages.
 pub struct Begun<'d, D: ?Sized> {
     /// Takes the pages.
     pub pages: Pages<'d, D>,
@@ -73,7 +73,7 @@ pub struct Begun<'d, D: ?Sized> {
 }
 
 impl<M: OldMemory> Source<'_, M> {
-    /// What the dump's header says.
+    /// Makes the dump's header.
     pub fn header(&self) -> Header {
         let info = self.notes.vmcoreinfo();
         Header {
@@ -103,8 +103,8 @@ impl<M: OldMemory> Source<'_, M> {
         Ok(Begun { pages: bitmaps.finish()?, counts })
     }
 
-    /// Finds what a reader cannot do without, perhaps on another processor while pages are chosen. `None` if there is no memory for
-    /// it.
+    /// Finds the vital pages, without which no reader opens the dump. Another processor may do this while pages are chosen.
+    /// `None` if there is no memory for it.
     pub fn vital(&self) -> Option<Vital<'_, M>> {
         Vital::new(self.memory, self.kernel, self.ram).ok()
     }
@@ -122,7 +122,7 @@ impl<M: OldMemory> Source<'_, M> {
         Ok((kept, counts))
     }
 
-    /// Gives both bitmaps up to `frames`, piece by piece, each with the reasons why pages were left out.
+    /// Passes on both bitmaps up to `frames`, piece by piece, each with the counts of omitted pages by reason.
     fn choose(
         &self,
         frames: u64,
@@ -141,7 +141,7 @@ impl<M: OldMemory> Source<'_, M> {
         Ok(())
     }
 
-    /// The kernel's names as it had them; at least its release, if they cannot be read.
+    /// Reads the kernel's names; if they cannot be read, the result has at least its release.
     fn utsname(&self) -> Utsname {
         let names = self.kernel.utsname(self.memory);
         let names = names.and_then(|names| Utsname::read_from_bytes(names.as_bytes()).ok());
@@ -155,10 +155,10 @@ impl<M: OldMemory> Source<'_, M> {
     }
 }
 
-/// Has all pages written: first those that a reader cannot do without, then the others. If it is not known which those are, all
-/// pages in ascending order.
+/// Has all pages written: first the vital ones, then the others. If the vital ones are not known, all pages in ascending
+/// order.
 ///
-/// `write` writes, in one pass, the pages whose page frame numbers are wanted. The first error ends it.
+/// `write` writes, in one pass, the pages whose page frame numbers are wanted. The first error ends the dump.
 pub fn in_passes<D: BlockDevice + ?Sized>(
     pages: &mut Pages<'_, D>,
     vital: Option<Vital<'_, impl OldMemory>>,

@@ -13,11 +13,11 @@ use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
 const UUID: Uuid = Uuid::from_u128(7);
 const SIZE: u64 = 4 << 20;
-/// Page frames from here on are not the kernel's own, but for the last one, a stack.
+/// Page frames from here on are not the kernel's own, except for the last one, a stack.
 const OTHERS: u64 = 0x4000;
 const END: u64 = 0x4400;
 const STACK: u64 = END - 1;
-/// After so many pages what was stored is made durable.
+/// The number of pages after which the stored pages are made durable.
 const SAVED: u64 = 150;
 
 /// A dead machine. Pages that are not the kernel's own hold their number, and `seed`.
@@ -47,7 +47,7 @@ struct Written {
     memory: Memory,
 }
 
-/// Writes the dump of a machine over whatever `platter` holds, and has pages made safe now and then.
+/// Writes the dump of a machine over the content of `platter`, and makes pages durable now and then.
 fn write(platter: Vec<u8>, seed: u64) -> Written {
     let (mut disk, memory) = (CachedDisk::holding(platter), machine(seed));
     let steps = disk.count.clone();
@@ -84,7 +84,7 @@ struct Found {
     reader: Reader<fixtures::Disk>,
 }
 
-/// Takes out of the area what a person would get; `None` if that is nothing.
+/// Collects from the area what a person would get; `None` if that is nothing.
 fn collect(platter: Vec<u8>) -> Option<Found> {
     let mut area = Area::open(fixtures::Disk(platter), 0, UUID).unwrap();
     let seal = area.read_seal().unwrap();
@@ -122,7 +122,7 @@ impl Found {
     }
 }
 
-/// The area holds an older dump of the same machine, which must not shine through.
+/// The area holds an older dump of the same machine, none of whose pages may appear in the new one.
 #[test]
 fn whenever_the_power_goes_the_dump_has_what_was_said_to_be_safe_and_nothing_wrong() {
     let mut disk = fixtures::Disk(vec![0; SIZE as usize]);

@@ -11,14 +11,14 @@ use crate::options::number;
 pub struct AreaAddress {
     /// The UUID of its label.
     pub uuid: Uuid,
-    /// Where its label is on the disk, in bytes.
+    /// The offset of its label on the disk, in bytes.
     pub offset: u64,
 }
 
 impl AreaAddress {
-    /// Reads `UUID[@OFFSET]`; without an offset the area begins where the disk does.
+    /// Reads `UUID[@OFFSET]`. Without an offset the area begins at the start of the disk.
     ///
-    /// An offset that cannot be read makes the whole unreadable: it must not fall back to another part of the disk.
+    /// An unreadable offset makes the whole text unreadable: the area must not become another part of the disk.
     pub fn parse(text: &str) -> Option<Self> {
         let (uuid, offset) = text.split_once('@').unwrap_or((text, "0"));
         Some(Self { uuid: Uuid::try_parse(uuid).ok()?, offset: number(offset)? })

@@ -12,15 +12,15 @@ use crate::{Summary, decimal};
 pub struct ConsoleLine<T> {
     /// The time since the capture kernel started, in whole microseconds.
     pub time: Duration,
-    /// What is said.
+    /// The text of the line.
     pub text: T,
 }
 
-/// How each line begins.
+/// The start of each line.
 const START: &str = "holdover: [";
 
 impl<'a> ConsoleLine<&'a str> {
-    /// Reads a line without its end; `None` for lines of others.
+    /// Reads a line without its line end; `None` if somebody else wrote it.
     pub fn parse(line: &'a str) -> Option<Self> {
         let (time, text) = line.strip_prefix(START)?.split_once("] ")?;
         Some(Self { time: parse_time(time)?, text })
@@ -42,10 +42,10 @@ impl<T: fmt::Display> fmt::Display for ConsoleLine<T> {
     }
 }
 
-/// What a line tells programs. All other lines are for people, and may change.
+/// A line that programs read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Every remapping unit that translates is the capture kernel's own, or is given up.
+    /// Every remapping unit that translates is taken over or given up.
     TakeoverDone,
     /// The pages without which no reader opens the dump are safe on the disk: `done` of the dump's `pages`.
     VitalSafe {
@@ -66,12 +66,12 @@ pub enum Event {
 }
 
 impl Event {
-    /// How [`VitalSafe`](Self::VitalSafe) is written, up to its numbers.
+    /// The text of [`VitalSafe`](Self::VitalSafe), up to its numbers.
     pub const VITAL_SAFE: &str = "vital pages are safe";
     const TAKEOVER_DONE: &str = "takeover done";
     const SEALED: &str = "sealed ";
 
-    /// Reads what a line says; `None` if it tells programs nothing.
+    /// Parses the text of a line; `None` if the line is for people only.
     pub fn parse(text: &str) -> Option<Self> {
         if text == Self::TAKEOVER_DONE {
             return Some(Self::TakeoverDone);
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Whoever changes one of these changes what programs outside of this repository may read.
+    /// A change to one of these lines changes an interface for programs outside of this repository.
     #[test]
     fn events_have_their_documented_form() {
         let sealed = |completeness| Event::Sealed { completeness, bytes: 4096 };

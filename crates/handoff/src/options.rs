@@ -8,7 +8,7 @@ use vmcore::Level;
 
 use crate::{AreaAddress, SerialConsole};
 
-/// What the capture kernel is told. `Display` composes the command line that [`parse`](Self::parse) reads.
+/// The options of the capture kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `elfcorehdr=ADDRESS`: the dead kernel's core header. kexec's loader adds it, and it marks a crash kernel.
@@ -28,8 +28,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the options of a command line. Of an option that comes twice the last one counts; words that are not understood
-    /// are somebody else's.
+    /// Reads the options of a command line. If an option occurs twice, the last one counts. Unknown words are ignored,
+    /// because Linux's own options may be there.
     pub fn parse(command_line: &str) -> Self {
         let mut options = Self::default();
         for (key, value) in command_line.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
@@ -201,7 +201,7 @@ mod tests {
             prop_assert_eq!(Options::parse(&options.to_string()), options);
         }
 
-        /// Linux's own words may stand on either side.
+        /// Linux's own options may precede or follow.
         #[test]
         fn other_words_change_nothing(options in any_options(), other in "[a-z.]{0,8}(=[a-z,]{0,8})?( [a-z]{0,8})?") {
             prop_assume!(Options::parse(&other) == Options::default());

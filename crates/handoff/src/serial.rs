@@ -15,17 +15,17 @@ impl SerialConsole {
     /// The fastest rate, that of a 16550's divisor 1, in bits per second.
     pub const FASTEST: u32 = 115_200;
 
-    /// The port with this number, at this rate in bits per second; without a rate it stays as it was. `None` if there is no such
-    /// port or rate.
+    /// The port with this number, at this rate in bits per second. Without a rate, the port keeps its rate. `None` if there
+    /// is no such port or rate.
     pub fn new(port: u8, baud: Option<u32>) -> Option<Self> {
         let known = port < Self::PORTS && baud.is_none_or(|baud| (1..=Self::FASTEST).contains(&baud));
         known.then_some(Self { port, baud })
     }
 
-    /// Reads the value of `console=`; `None` for a console that is no serial port. A rate that no port has is none.
+    /// Reads the value of `console=`; `None` if the console is not a serial port, or if no port has the rate.
     ///
-    /// What follows the digits of the rate, such as Linux's parity and bits, is left out: the capture kernel sends eight bits
-    /// without parity.
+    /// Anything after the digits of the rate, such as Linux's parity and bits, is ignored: the capture kernel sends eight
+    /// bits without parity.
     pub fn parse(value: &str) -> Option<Self> {
         let (device, settings) = value.split_once(',').unwrap_or((value, ""));
         let port = device.strip_prefix("ttyS").filter(|number| number.len() == 1)?.parse().ok()?;

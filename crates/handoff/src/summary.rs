@@ -4,10 +4,10 @@ use core::fmt;
 
 use crate::decimal;
 
-/// Declares [`Summary`] with a name for each count that is both its field's and its key on the console.
+/// Declares [`Summary`]. The name of each count is both its field and its key on the console.
 macro_rules! summary {
     ($($(#[$description:meta])* $key:ident,)*) => {
-        /// What was counted, written `summary key=count …`.
+        /// The counts, written `summary key=count …`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Summary {
             $($(#[$description])* pub $key: u64,)*
@@ -53,7 +53,7 @@ summary! {
     pages_missing,
     /// Pages that are kept because nothing is known of them.
     pages_unknown,
-    /// Milliseconds in which the processor had nothing to do but to wait for the disk.
+    /// Milliseconds for which the processor did nothing but wait for the disk.
     disk_wait_ms,
     /// Frames that tables took.
     frames_used,

@@ -13,7 +13,7 @@ use core::fmt;
 
 use crate::{PAGE_SHIFT, PAGE_SIZE, Position, Range};
 
-/// Makes a 64-bit number that names a place a type of its own.
+/// Defines a type for 64-bit numbers that are positions of one kind.
 macro_rules! position {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -22,7 +22,7 @@ macro_rules! position {
         pub struct $name(u64);
 
         impl $name {
-            /// The one with this number.
+            /// The position with this number.
             pub const fn new(number: u64) -> Self {
                 Self(number)
             }
@@ -32,7 +32,7 @@ macro_rules! position {
                 self.0
             }
 
-            /// The one `count` after this, or the last there is.
+            /// The position `count` after this one, or the last position if that would overflow.
             pub const fn saturating_add(self, count: u64) -> Self {
                 Self(self.0.saturating_add(count))
             }
@@ -42,7 +42,7 @@ macro_rules! position {
                 self.0.is_multiple_of(size)
             }
 
-            /// The first multiple of `size` that is not before this one, or the last number there is.
+            /// The first multiple of `size` that is not before this position, or the last number if that would overflow.
             pub const fn align_up(self, size: u64) -> Self {
                 match self.0.checked_next_multiple_of(size) {
                     Some(number) => Self(number),
@@ -50,7 +50,7 @@ macro_rules! position {
                 }
             }
 
-            /// The last multiple of `size`, a power of two, that is not after this one.
+            /// The last multiple of `size`, a power of two, that is not after this position.
             pub const fn align_down(self, size: u64) -> Self {
                 Self(self.0 & !(size - 1))
             }
@@ -99,17 +99,17 @@ macro_rules! position {
 }
 
 position! {
-    /// A physical address: where a byte lies for the processor, and for a device that no unit translates for.
+    /// A physical address: names a byte for the processor, and for a device whose requests no unit translates.
     PhysicalAddress
 }
 
 position! {
-    /// An I/O address: what a device puts into its requests, before a remapping unit translates it.
+    /// An I/O address: names a byte in a device's requests, before a remapping unit translates them.
     IoAddress
 }
 
 position! {
-    /// A virtual address: what a kernel's page tables translate.
+    /// A virtual address, which a kernel's page tables translate.
     VirtualAddress
 }
 
@@ -131,19 +131,20 @@ impl PhysicalAddress {
 }
 
 impl Pfn {
-    /// The address of the frame's first byte, or the last address there is if no memory goes so far.
+    /// The address of the frame's first byte, or the last address if the frame is beyond all addresses.
     pub const fn address(self) -> PhysicalAddress {
         PhysicalAddress(self.0.saturating_mul(PAGE_SIZE))
     }
 }
 
 impl Range<PhysicalAddress> {
-    /// The page frames of memory that begins and ends with whole ones; without the last, if only a part of it lies inside.
+    /// The page frames of a range that begins and ends at frame boundaries. If the range ends within a frame, that frame is
+    /// left out.
     pub const fn frames(self) -> Range<Pfn> {
         Range::new(self.start.pfn(), self.end.pfn())
     }
 
-    /// All page frames of which a part lies inside.
+    /// All page frames that the range touches.
     pub const fn touched_frames(self) -> Range<Pfn> {
         Range::new(self.start.pfn(), Pfn(self.end.0.div_ceil(PAGE_SIZE)))
     }

@@ -1,6 +1,6 @@
 //! Something that stores blocks.
 
-/// Why a block device did not do what it was asked.
+/// Why an access to a block device failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// The offset or length is not a multiple of the block size.
@@ -12,10 +12,10 @@ pub enum BlockError {
     /// The device reported an error; the code is the device's own.
     #[error("the device reported error {0:#x}")]
     Device(u32),
-    /// The device did not answer within its deadline, and is not used any more.
+    /// The device did not answer within its deadline, and is no longer used.
     #[error("the device did not answer")]
     TimedOut,
-    /// The writes so far are in more separate pieces than the device keeps account of; this one was not done.
+    /// The writes so far are in as many separate pieces as the device can record; this write was not done.
     #[error("the writes are in too many separate pieces")]
     Scattered,
 }

@@ -8,18 +8,18 @@ pub trait Clock {
     fn now(&self) -> Duration;
 }
 
-/// A condition did not come true within its limit.
+/// A condition did not become true within its time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no answer within {} ms", limit.as_millis())]
 pub struct TimedOut {
-    /// How long was waited.
+    /// The limit of the wait.
     pub limit: Duration,
 }
 
-/// Polls `done` until it says true, at most for `limit`.
+/// Polls `done` until it returns true, for at most `limit`.
 ///
-/// The condition is asked once more after the limit has passed, so a processor that was held up (a hypervisor that
-/// paused it, a long SMI) does not turn an answer that has come into a timeout.
+/// `wait_until` polls once more after the limit has passed. If a hypervisor or a long SMI paused the processor, an answer
+/// that arrived in the meantime therefore does not become a timeout.
 pub fn wait_until(
     clock: &impl Clock,
     limit: Duration,

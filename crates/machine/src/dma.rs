@@ -2,9 +2,9 @@
 
 use crate::IoAddress;
 
-/// Hands a driver memory that its device can reach.
+/// Allocates memory that a driver shares with its device.
 ///
-/// The driver knows nothing of remapping: it is told the address under which its device finds the memory.
+/// The driver knows nothing of remapping: the memory tells it the address at which the device finds it.
 pub trait Dma {
     /// The memory handed out.
     type Memory: DmaMemory;
@@ -18,13 +18,13 @@ pub trait Dma {
 /// Accesses of up to eight aligned bytes are single and in program order with [`fence`](Self::fence). Offsets outside
 /// the block are a driver's bug and may panic; nothing that a device wrote may be used as an offset unchecked.
 pub trait DmaMemory {
-    /// Address of the first byte as the device says it: its physical address, if no unit translates for the device.
+    /// Address of the first byte in the device's requests: its physical address, if no unit translates for the device.
     fn device_address(&self) -> IoAddress;
     /// Size in bytes.
     fn size(&self) -> usize;
-    /// Copies out what is there now.
+    /// Copies the present content into `into`.
     fn read(&self, offset: usize, into: &mut [u8]);
-    /// Copies in.
+    /// Copies `from` into the memory.
     fn write(&mut self, offset: usize, from: &[u8]);
     /// Reads a little-endian 16-bit value in one access.
     fn read_u16(&self, offset: usize) -> u16;

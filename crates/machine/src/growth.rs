@@ -33,7 +33,7 @@ pub fn insert<T>(list: &mut Vec<T>, index: usize, item: T) -> Result<(), OutOfMe
     Ok(())
 }
 
-/// Makes a list of what there is.
+/// Collects the items into a list.
 pub fn collected<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
     let mut list = Vec::new();
     for item in items {
@@ -52,7 +52,7 @@ pub fn filled<T: Clone>(item: T, len: usize) -> Result<Vec<T>, OutOfMemory> {
 
 /// Puts `N` copies of `item` on the heap, never on the stack.
 pub fn boxed_array<T: Clone, const N: usize>(item: T) -> Result<Box<[T; N]>, OutOfMemory> {
-    // The list is as long as its memory, which therefore stays where it is.
+    // The list's capacity equals its length, so its memory stays where it is.
     filled(item, N)?.into_boxed_slice().try_into().map_err(|_| OutOfMemory)
 }
 

@@ -13,11 +13,11 @@ pub const ENTRIES: usize = 512;
 /// The content of one page frame as hardware tables see it.
 pub type Table = [u64; ENTRIES];
 
-/// An address that is not (wholly) in the old kernel's RAM, or a page that faulted when it was read.
+/// The bytes are not wholly in the old kernel's RAM, or reading them faulted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{len:#x} bytes at {address:#x} are not in the old kernel's memory")]
 pub struct Unreadable {
-    /// Where the bytes were asked for.
+    /// The address of the requested bytes.
     pub address: PhysicalAddress,
     /// How many bytes.
     pub len: u64,
@@ -34,9 +34,9 @@ pub enum CopyError {
     Unreadable(#[from] Unreadable),
 }
 
-/// The dead kernel's memory, by physical address: can be read, cannot be written, holds allegations only.
+/// The dead kernel's memory, by physical address. It can be read, it cannot be written, and its content is untrusted.
 ///
-/// Devices may still be writing to it, so what is read twice may differ: copy first, then check the copy.
+/// Devices may still be writing to it, so two reads of the same bytes may differ: copy first, then check the copy.
 pub trait OldMemory {
     /// Copies memory from `address` into `into`; `into` is unspecified after an error.
     fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable>;
@@ -49,14 +49,15 @@ pub trait OldMemory {
         Ok(())
     }
 
-    /// Copies the page frame of that number as a dump stores it. Memory that knows of frames of which only a part is RAM has
-    /// zeros for the rest.
+    /// Copies the page frame `pfn` as a dump stores it. If only a part of the frame is RAM and the memory knows this, the
+    /// rest is zeros.
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
         self.read(Pfn::new(pfn).address(), page)
     }
 
-    /// Clears the bits of page frames that were left out on purpose when this memory was saved: they are not missing. Bit `n`,
-    /// the least significant of a byte first, is that of page frame `first_pfn + n`; `first_pfn` is a multiple of 8.
+    /// Clears the bits of page frames that were omitted on purpose when this memory was saved, because these are not
+    /// missing. Bit `n`, the least significant of a byte first, is that of page frame `first_pfn + n`; `first_pfn` is a
+    /// multiple of 8.
     fn keep_saved(&self, _first_pfn: u64, _bits: &mut [u8]) {}
 
     /// Reads a little-endian 64-bit value.
@@ -79,8 +80,8 @@ pub trait Frames {
 
     /// Hands out a frame that holds a copy of the old page frame at `address`.
     ///
-    /// This is the one way to a frame that was not zeroed: what it held before is never seen, because
-    /// [`OldMemory::read_table`] writes all of it or fails, and then the frame is handed to nobody.
+    /// This is the only way to get a frame that was not zeroed. Its former content is never visible:
+    /// [`OldMemory::read_table`] writes all of it or fails, and if it fails, nobody gets the frame.
     fn allocate_copy(
         &mut self,
         old: &impl OldMemory,
@@ -96,8 +97,8 @@ pub trait Frames {
         }
     }
 
-    /// Hands out `count` zeroed frames of which each follows the one before, and returns the first; `None` if there are
-    /// no such, even though there may be as many apart. Each is a frame like any other, and released by itself.
+    /// Hands out `count` contiguous zeroed frames, and returns the first. Returns `None` if there is no such run, even if
+    /// enough single frames are free. Each frame is like any other, and is released by itself.
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress>;
 
     /// Takes back a frame that no hardware uses any more.
@@ -112,8 +113,8 @@ pub trait Frames {
     /// Fills a frame that [`allocate`](Self::allocate) handed out and that no hardware uses yet.
     fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table;
 
-    /// Loads one entry, in a single access, from a frame that hardware may be writing (the status of an invalidation
-    /// wait): each call sees what is in memory then.
+    /// Loads one entry, in a single access, from a frame that hardware may be writing (the status of an invalidation wait).
+    /// Each call returns what is in memory at that time.
     fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
         core::hint::black_box(self.table(frame))[index]
     }

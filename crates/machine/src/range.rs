@@ -2,12 +2,12 @@
 
 use core::fmt;
 
-/// What a range can be of: addresses of one kind, or plain numbers, in their order.
+/// The positions that a range can have: addresses of one kind, or plain numbers, in their order.
 pub trait Position: Copy + Ord {
-    /// The position `count` after this one; `None` past the last there is.
+    /// The position `count` after this one; `None` if that would pass the last position.
     fn checked_add(self, count: u64) -> Option<Self>;
 
-    /// How many positions there are from `start` up to this one; 0 if this one comes first.
+    /// Number of positions from `start` up to this one; 0 if this one comes first.
     fn count_since(self, start: Self) -> u64;
 }
 
@@ -26,9 +26,9 @@ impl Position for u64 {
 /// A range whose `end` is not above its `start` is empty. Unlike `core::ops::Range` it is `Copy` and ordered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Range<T> {
-    /// First one inside.
+    /// First position inside.
     pub start: T,
-    /// First one after.
+    /// First position after the range.
     pub end: T,
 }
 
@@ -40,17 +40,17 @@ impl<T> Range<T> {
 }
 
 impl<T: Position> Range<T> {
-    /// The range of `len` from `start`; `None` if it would pass the last position there is.
+    /// The range of `len` positions from `start`; `None` if it would pass the last position.
     pub fn sized(start: T, len: u64) -> Option<Self> {
         Some(Self { start, end: start.checked_add(len)? })
     }
 
-    /// How many lie inside.
+    /// Number of positions inside.
     pub fn len(self) -> u64 {
         self.end.count_since(self.start)
     }
 
-    /// Whether nothing lies inside.
+    /// Whether the range contains no position.
     pub fn is_empty(self) -> bool {
         self.end <= self.start
     }
@@ -65,12 +65,12 @@ impl<T: Position> Range<T> {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)
     }
 
-    /// Whether something lies in both.
+    /// Whether the ranges have a position in common.
     pub fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && !other.is_empty() && self.start < other.end && other.start < self.end
     }
 
-    /// What lies in both; empty if there is nothing.
+    /// The positions in both ranges; empty if there are none.
     pub fn intersection(self, other: Self) -> Self {
         Self { start: self.start.max(other.start), end: self.end.min(other.end) }
     }

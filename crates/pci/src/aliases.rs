@@ -31,7 +31,7 @@ const UPSTREAM_PORT: u8 = 5;
 const DOWNSTREAM_PORT: u8 = 6;
 const BRIDGE_TO_CONVENTIONAL: u8 = 7;
 
-/// As many aliases a function can have: more bridges one after another than there are buses are a loop.
+/// Most aliases of a function: a longer chain of bridges than there are buses is a loop.
 pub const MOST: usize = 256;
 
 impl<R: Registers> Device<R> {
@@ -41,7 +41,8 @@ impl<R: Registers> Device<R> {
         Some(Flags::from_bits(self.config.read16(at + FLAGS)).port_type())
     }
 
-    /// In whose name this bridge passes on the requests of functions behind it; `None` if it leaves their own.
+    /// The requester ID under which this bridge forwards the requests of functions behind it; `None` if it does not replace
+    /// theirs.
     fn alias(&self) -> Option<Function> {
         match self.port_type() {
             Some(ROOT_PORT | UPSTREAM_PORT | DOWNSTREAM_PORT) => None,
@@ -54,7 +55,7 @@ impl<R: Registers> Device<R> {
     }
 }
 
-/// The other functions in whose name the requests of `function` may come, the one nearest to the root last.
+/// The other functions under whose requester IDs the requests of `function` may arrive, the one nearest to the root last.
 pub fn aliases<R: Registers>(devices: &[Device<R>], function: Function) -> impl Iterator<Item = Function> {
     let to_bus = move |segment, bus| {
         let leads = |device: &&Device<R>| {

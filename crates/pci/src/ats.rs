@@ -15,7 +15,7 @@ const CONTROL: usize = 6;
 
 #[bitfield(u16)]
 struct Capability {
-    /// Invalidation requests that the function takes before it must be waited for; 0 stands for 32.
+    /// Invalidation requests that the function accepts before software must wait for it; 0 stands for 32.
     #[bits(5)]
     queue_depth: u8,
     #[bits(11)]
@@ -33,17 +33,17 @@ struct Control {
     enable: bool,
 }
 
-/// What a function's ATS capability says.
+/// The content of a function's ATS capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ats {
     /// Whether the function may keep translations now.
     pub enabled: bool,
-    /// Invalidation requests that the function takes at once, 1 to 32.
+    /// Invalidation requests that the function accepts at once, 1 to 32.
     pub queue_depth: u8,
 }
 
 impl<R: Registers> Device<R> {
-    /// What the function's ATS capability says, if it has one.
+    /// Reads the function's ATS capability, if it has one.
     pub fn ats(&self) -> Option<Ats> {
         let at = self.extended_capability(ID, SIZE)?;
         let control = Control::from_bits(self.config.read16(at + CONTROL));

@@ -11,20 +11,20 @@ const PREFETCHABLE_WINDOW: usize = 0x24;
 const PREFETCHABLE_BASE_UPPER: usize = 0x28;
 const PREFETCHABLE_LIMIT_UPPER: usize = 0x2C;
 
-/// The buses behind a bridge, and the addresses that requests for devices behind it have.
+/// The buses behind a bridge, and the addresses of requests that it forwards to devices behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bridge {
     /// The bus behind it.
     pub secondary_bus: u8,
     /// The last of the buses behind it.
     pub subordinate_bus: u8,
-    /// Addresses in memory space that it takes for devices behind it, so that a request of a device for one of them never
-    /// reaches memory: not prefetchable, prefetchable. Empty when closed.
+    /// Addresses in memory space that the bridge claims for devices behind it, so that a device's request for one of them
+    /// never reaches memory: not prefetchable, prefetchable. A closed window is empty.
     pub windows: [Range<IoAddress>; 2],
 }
 
 impl<R: Registers> Device<R> {
-    /// The bus behind this function and the windows of memory addresses that it forwards, if it is a bridge.
+    /// Reads the buses and memory windows behind this function, if it is a bridge.
     pub fn bridge(&self) -> Option<Bridge> {
         let upper = |offset| u64::from(self.config.read32(offset));
         self.is_bridge().then(|| Bridge {

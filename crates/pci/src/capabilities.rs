@@ -15,12 +15,12 @@ const STATUS_CAPABILITIES: u16 = 1 << 4;
 const CAPABILITIES_POINTER: usize = 0x34;
 /// Standard capabilities lie behind the header.
 const FIRST_STANDARD: usize = 0x40;
-/// As many standard capabilities, of four bytes each, fit; a longer list goes in circles.
+/// Most standard capabilities, of four bytes each, that fit; a longer list is circular.
 const MOST_STANDARD: usize = (STANDARD_SIZE - FIRST_STANDARD) / 4;
 
 /// The first extended capability (7.6.1).
 const FIRST_EXTENDED: usize = STANDARD_SIZE;
-/// As many extended capabilities fit; a longer list goes in circles.
+/// Most extended capabilities that fit; a longer list is circular.
 const MOST_EXTENDED: usize = (CONFIG_SIZE - FIRST_EXTENDED) / 4;
 
 /// The first four bytes of an extended capability (7.6.3).
@@ -37,7 +37,7 @@ struct ExtendedHeader {
 
 /// Lists the standard capabilities (7.5.3): the ID of each and the offset of its first byte, a multiple of four.
 ///
-/// The list ends at a pointer that leaves its bounds, and at the latest when there are more than can be.
+/// The list ends at a pointer that leaves its bounds, and at the latest after as many capabilities as fit.
 pub fn standard(config: &impl Registers) -> impl Iterator<Item = (u8, usize)> {
     let has_list = config.read16(STATUS) & STATUS_CAPABILITIES != 0;
     let first = has_list.then(|| pointer(config, CAPABILITIES_POINTER)).flatten();

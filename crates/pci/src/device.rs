@@ -36,7 +36,7 @@ struct Command {
 #[bitfield(u8)]
 #[derive(PartialEq, Eq)]
 pub(crate) struct HeaderType {
-    /// What follows the part that all headers have.
+    /// The layout of the header after the part that all headers share.
     #[bits(7)]
     layout: u8,
     /// The device may have other functions.
@@ -64,23 +64,23 @@ struct Bar {
 /// [`Bar::width`] of an address whose upper half is in the next register.
 const SIXTY_FOUR_BITS: u8 = 0b10;
 
-/// A function that is there, and its configuration space.
+/// A present function and its configuration space.
 #[derive(Clone, Copy, Debug)]
 pub struct Device<R> {
-    /// Where it is.
+    /// Its address.
     pub function: Function,
     /// Its configuration space, [`CONFIG_SIZE`](crate::CONFIG_SIZE) bytes.
     pub config: R,
 }
 
-/// What a function says that it is: enough to choose its driver.
+/// How a function identifies itself: enough to choose its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who made it.
+    /// The vendor.
     pub vendor: u16,
     /// Which of the vendor's devices it is.
     pub device: u16,
-    /// What it does, and how it is driven.
+    /// Its class, which says what it does and how drivers use it.
     pub class: Class,
 }
 
@@ -104,7 +104,7 @@ impl Class {
 }
 
 impl Identity {
-    /// What the function says that has this configuration space.
+    /// Reads the identity from a function's configuration space.
     pub fn read(config: &impl Registers) -> Self {
         let class = |byte| config.read8(CLASS + byte);
         Self {
@@ -118,19 +118,19 @@ impl Identity {
 /// Which functions a driver runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// One device of one vendor, whatever class it says.
+    /// One device of one vendor, of any class.
     Ids {
-        /// Who made it.
+        /// The vendor.
         vendor: u16,
         /// Which of the vendor's devices it is.
         device: u16,
     },
-    /// All that are driven in the standard way of a class.
+    /// All functions of a class, which share a standard interface.
     Class(Class),
 }
 
 impl Match {
-    /// Whether a function that says this of itself is one.
+    /// Whether a function with this identity matches.
     pub fn fits(self, identity: Identity) -> bool {
         match self {
             Self::Ids { vendor, device } => (vendor, device) == (identity.vendor, identity.device),
@@ -140,7 +140,7 @@ impl Match {
 }
 
 impl<R: Registers> Device<R> {
-    /// What the function says that it is.
+    /// Reads the function's identity.
     pub fn identity(&self) -> Identity {
         Identity::read(&self.config)
     }
@@ -155,11 +155,11 @@ impl<R: Registers> Device<R> {
         (!bar.io_space() && address != 0).then_some(PhysicalAddress::new(address))
     }
 
-    /// Addresses in memory space that its base address registers may claim: a device's request for one of them may go to this
-    /// function instead of to memory.
+    /// Addresses in memory space that the function's base address registers may claim: a device's request for one of them
+    /// may go to this function instead of to memory.
     ///
-    /// Their sizes cannot be read without changing registers of a device at work. But each is a power of two and divides
-    /// the address, so the largest that it can be is known.
+    /// Reading their sizes would mean to change registers of a device at work. But each size is a power of two and divides
+    /// the address, so the largest possible size is known.
     pub fn claimed(&self) -> impl Iterator<Item = Range<IoAddress>> {
         const LARGEST: u64 = 16 << 30;
         (0..6).filter_map(|index| self.bar(index)).filter_map(|bar| {

@@ -51,7 +51,7 @@ impl Function {
     }
 }
 
-/// Reads up to `most` hexadecimal digits, four at most; a sign is none.
+/// Reads up to `most` hexadecimal digits, four at most; a sign is not a digit.
 fn hex(digits: &str, most: usize) -> Option<u16> {
     let is_number = digits.len() <= most && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u16::from_str_radix(digits, 16).ok().filter(|_| is_number)

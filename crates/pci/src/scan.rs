@@ -11,16 +11,16 @@ use machine::Registers;
 use crate::device::VENDOR_ID;
 use crate::{Device, Function};
 
-/// What is read where nothing is: ones, or zeros where what should be configuration space is not.
+/// Vendor IDs that are read where no function is: ones, or zeros where the memory is not configuration space.
 const NO_VENDOR: [u16; 2] = [0xFFFF, 0];
 
-/// Functions of all segments that are taken note of. Machines with thousands of virtual functions have fewer.
+/// Most functions that are recorded, of all segments. Machines with thousands of virtual functions have fewer.
 pub const MOST_FUNCTIONS: usize = 1 << 14;
 
 /// Adds to `found` the functions on `buses` of `segment`; `open` gives access to a function's configuration space.
 ///
-/// Garbage there may look like any number of functions: the first [`MOST_FUNCTIONS`] are all, so that memory is left for the
-/// rest.
+/// Garbage there may look like any number of functions. Only the first [`MOST_FUNCTIONS`] are recorded, so that memory is
+/// left for the rest of the work.
 pub fn scan<R: Registers>(
     segment: u16,
     buses: impl Iterator<Item = u8>,

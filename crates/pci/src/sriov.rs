@@ -33,16 +33,16 @@ struct Control {
     others: u16,
 }
 
-/// What a physical function's SR-IOV capability says. None of it was checked but by [`virtual_functions`](Self::virtual_functions).
+/// The content of a physical function's SR-IOV capability. Only [`virtual_functions`](Self::virtual_functions) checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SrIov {
     /// The physical function.
     pub physical: Function,
-    /// Whether the virtual functions are there.
+    /// Whether the virtual functions are enabled.
     pub enabled: bool,
-    /// How many virtual functions there can be.
+    /// Most virtual functions that the function supports.
     pub total: u16,
-    /// How many were asked for.
+    /// Number of virtual functions that software requested.
     pub count: u16,
     /// Distance of the first one's requester ID from the physical function's.
     pub first_offset: u16,
@@ -53,9 +53,10 @@ pub struct SrIov {
 }
 
 impl SrIov {
-    /// Where the virtual functions are that are there: as many as were asked for and can be, up to the last requester ID.
+    /// Lists the enabled virtual functions: as many as software requested and the function supports, up to the last
+    /// requester ID.
     ///
-    /// A distance of zero would have several functions at one place: then there is one at most (9.3.3.9, 9.3.3.10).
+    /// With a distance of zero several functions would share one address, so at most one is listed (9.3.3.9, 9.3.3.10).
     pub fn virtual_functions(self) -> impl Iterator<Item = Function> {
         let own = self.physical.requester_id();
         let is_there = self.enabled && self.first_offset != 0;
@@ -68,7 +69,7 @@ impl SrIov {
 }
 
 impl<R: Registers> Device<R> {
-    /// What the function's SR-IOV capability says, if it has one.
+    /// Reads the function's SR-IOV capability, if it has one.
     pub fn sr_iov(&self) -> Option<SrIov> {
         let at = self.extended_capability(ID, SIZE)?;
         let read = |offset| self.config.read16(at + offset);

@@ -7,10 +7,10 @@ use machine::{Dma, Registers};
 
 use crate::slots::Pool;
 
-/// A PCI function, as much of it as its driver needs.
+/// A PCI function, with the access that its driver needs.
 ///
-/// The memory that [`Dma`] hands out is such as this device can reach; there is none before [`attach`](Self::attach). What
-/// lies between the device and memory is not the driver's business.
+/// The device can reach the memory that [`Dma`] allocates. There is none before [`attach`](Self::attach). The driver need
+/// not know whether an IOMMU translates the device's requests.
 pub trait DeviceAccess: Dma {
     /// A block of the device's registers.
     type Registers: Registers;
@@ -23,10 +23,10 @@ pub trait DeviceAccess: Dma {
     /// Maps registers; `None` if they do not lie in a memory BAR, or are where no registers can be.
     fn map(&mut self, range: BarRange) -> Option<Self::Registers>;
 
-    /// Lets the device answer in memory space and do DMA to the memory that it is handed from here on.
+    /// Lets the device answer in memory space and do DMA to memory that is allocated from now on.
     ///
-    /// What the dead kernel had asked of the device may still be under way, and still finds its memory: the driver's first
-    /// step is to reset the device.
+    /// Requests of the dead kernel may still be under way, and still find their memory. The driver's first step is
+    /// therefore to reset the device.
     fn attach(&mut self, addressing: Addressing) -> Result<(), Self::Refusal>;
 }
 
@@ -35,7 +35,7 @@ pub trait DeviceAccess: Dma {
 pub struct BarRange {
     /// Index of the BAR, 0 to 5.
     pub bar: u8,
-    /// Bytes from the start of the BAR. How long that is nobody knows without changing it.
+    /// Bytes from the start of the BAR. The BAR's length cannot be read without changing the BAR.
     pub offset: u64,
     /// Size in bytes.
     pub length: u64,
@@ -48,20 +48,20 @@ impl fmt::Display for BarRange {
     }
 }
 
-/// Which addresses a device is to be given.
+/// The kind of addresses that a device uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
-    /// Those that any PCI device in its place would be given: I/O addresses, if they are remapped.
+    /// The addresses that any PCI device in its place uses: I/O addresses, if they are remapped.
     Platform,
-    /// Physical addresses: the device, being the hypervisor, passes by whatever remaps.
+    /// Physical addresses: the hypervisor implements the device, and bypasses the remapping.
     Physical,
 }
 
-/// What a disk may take.
+/// Limits on what a disk may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Memory for requests in flight, at most.
     pub pool: Pool,
-    /// The longest wait for each of the device's first steps, such as to have reset itself, and for its first answer.
+    /// The longest wait for each of the device's first steps, such as its reset, and for its first answer.
     pub patience: Duration,
 }

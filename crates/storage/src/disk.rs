@@ -12,10 +12,10 @@ use crate::slots::{Pool, Request, Slots};
 /// many seconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// Code of [`BlockError::Device`] when a device answered what it was not asked.
+/// Code of [`BlockError::Device`] when a device sent an answer to no request.
 pub const UNASKED: u32 = 0xffff_0001;
 
-/// The protocol of a controller: how requests get to the device and answers back.
+/// The protocol of a controller: carries requests to the device and answers back.
 pub trait Controller {
     /// Memory that the device can reach.
     type Memory: DmaMemory;
@@ -25,17 +25,17 @@ pub trait Controller {
     /// `slot` names the request until it completes. The device may not look before [`notify`](Self::notify).
     fn submit(&mut self, slot: usize, request: Request, buffer: &Self::Memory);
 
-    /// Tells the device of what was submitted since the last time, if anything was.
+    /// Notifies the device of the requests submitted since the last call, if there are any.
     fn notify(&mut self);
 
     /// Takes one answer from the device, if there is one. An error means that the device cannot be trusted any more.
     fn poll(&mut self) -> Result<Option<Completion>, BlockError>;
 
-    /// Stops the device, so that it does not touch memory any more; as well as that can be done with a broken one.
+    /// Stops the device, so that it no longer accesses memory, as far as a broken device can be stopped.
     fn stop(&mut self, clock: &impl Clock);
 }
 
-/// A device's answer. Neither part was checked against what was asked.
+/// A device's answer. Neither part has been checked against the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// The request that it answers.
@@ -52,16 +52,16 @@ pub(crate) struct Started<P: Controller> {
 }
 
 impl<P: Controller> Started<P> {
-    /// The same with what `wrap` makes of the controller.
+    /// Wraps the controller by `wrap`, and keeps the rest.
     pub(crate) fn map<Q: Controller<Memory = P::Memory>>(self, wrap: impl FnOnce(P) -> Q) -> Started<Q> {
         Started { controller: wrap(self.controller), slots: self.slots, geometry: self.geometry }
     }
 }
 
-/// What a driver's `start` hands back.
+/// The result of a driver's `start`.
 pub(crate) type StartResult<P, A> = Result<Started<P>, OpenError<<A as DeviceAccess>::Refusal>>;
 
-/// What a disk is like.
+/// The properties of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// Size in bytes, a multiple of `block_size`.
@@ -85,12 +85,12 @@ pub(crate) enum Durability {
 
 /// A disk, as [`BlockDevice`].
 ///
-/// Writes are copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
-/// for those in flight that touch the same bytes. The error of a queued write surfaces once, at the next call. A
-/// disk that completes nothing for 30 seconds, or answers what was not asked, is stopped and not used any more; so is one
-/// that completes nothing at all within the patience that it was started with.
+/// A write is copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
+/// for those in flight that touch the same bytes. The error of a queued write is returned once, by the next call. A disk
+/// that completes nothing for 30 seconds, or answers a request that was not made, is stopped and no longer used. So is a
+/// disk that completes nothing at all within the patience that it was started with.
 ///
-/// Dropping a disk stops its device, for the memory that they share goes too. Flush it before.
+/// Dropping a disk stops its device, because the memory that they share is freed too. Flush the disk before.
 pub struct Disk<P: Controller, C: Clock> {
     controller: P,
     slots: Slots<P::Memory>,
@@ -98,7 +98,7 @@ pub struct Disk<P: Controller, C: Clock> {
     clock: C,
     /// Longest wait for the next completion.
     limit: Duration,
-    /// First error of a queued write that nobody was told of.
+    /// First error of a queued write that no call has returned yet.
     untold: Option<BlockError>,
     /// Why the disk is not used any more.
     dead: Option<BlockError>,
@@ -107,31 +107,32 @@ pub struct Disk<P: Controller, C: Clock> {
 }
 
 impl<P: Controller, C: Clock> Disk<P, C> {
-    /// A disk that is to complete its first request within `patience`.
+    /// Makes a disk that must complete its first request within `patience`.
     pub(crate) fn new(started: Started<P>, clock: C, patience: Duration) -> Self {
         let Started { controller, slots, geometry } = started;
         let waited = Duration::ZERO;
         Self { controller, slots, geometry, clock, limit: patience, untold: None, dead: None, waited }
     }
 
-    /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is memory for.
+    /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is.
     ///
-    /// Until then one request at a time is in flight: enough to find out what is on the disk.
+    /// Before this call one request at a time is in flight: enough to find out what is on the disk.
     pub fn fill_pool(&mut self, dma: &mut impl Dma<Memory = P::Memory>) {
         self.slots.fill(dma);
     }
 
-    /// How many requests of which size can be in flight; fewer than were asked for if memory or the device's queue was short.
+    /// Number and size of the requests that can be in flight; fewer than requested if memory or the device's queue is
+    /// short.
     pub fn pool(&self) -> Pool {
         Pool { slots: self.slots.count(), slot_size: self.geometry.piece }
     }
 
-    /// How long calls have waited for the device altogether: whoever writes a lot has this time to gain from a faster disk.
+    /// Total time for which calls have waited for the device: the time that a faster disk could save.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Surfaces what has gone wrong since the last call.
+    /// Returns the error that occurred since the last call, if there is one.
     fn check_health(&mut self) -> Result<(), BlockError> {
         self.check_alive()?;
         self.reap()?;
@@ -210,7 +211,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         self.take(answer).map(|_| ())
     }
 
-    /// Takes the completions that are there already.
+    /// Takes the completions that have already arrived.
     fn reap(&mut self) -> Result<(), BlockError> {
         loop {
             let answer = self.controller.poll();
@@ -220,7 +221,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         }
     }
 
-    /// Accounts for an answer.
+    /// Processes an answer.
     fn take(
         &mut self,
         answer: Result<Option<Completion>, BlockError>,

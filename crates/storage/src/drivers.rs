@@ -13,18 +13,18 @@ drivers! {
     VirtioBlk: virtio::Blk;
 }
 
-/// A disk of whichever driver runs the function that `A` gives access to.
+/// A disk with any of the drivers; `A` gives access to its function.
 pub type AnyDisk<A, C> = Disk<AnyController<<A as DeviceAccess>::Registers, <A as Dma>::Memory>, C>;
 
-/// Whether a driver runs the function that says this of itself.
+/// Whether a driver runs functions with this identity.
 pub fn has_driver(identity: Identity) -> bool {
     DRIVEN.iter().flat_map(|driven| driven.iter()).any(|driven| driven.fits(identity))
 }
 
-/// Brings the disk behind a function up: whatever the device was doing for somebody else ends here.
+/// Starts the disk behind a function; this ends whatever the device was doing for somebody else.
 ///
-/// One request at a time will be in flight at first, and the whole pool once [`Disk::fill_pool`] has taken its memory. Nothing
-/// is written to the disk.
+/// At first only one request at a time is in flight. [`Disk::fill_pool`] takes memory for the whole pool. Nothing is
+/// written to the disk.
 pub fn open<A: DeviceAccess, C: Clock>(
     access: &mut A,
     clock: C,

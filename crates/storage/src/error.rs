@@ -4,7 +4,7 @@ use machine::TimedOut;
 
 use crate::access::{Addressing, BarRange};
 
-/// Why a function cannot be opened as a disk; `E` is why it could not be given memory.
+/// Why a function cannot be opened as a disk; `E` is the reason why it cannot get memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError<E: core::error::Error> {
     /// No driver here runs the function.
@@ -18,7 +18,7 @@ pub enum OpenError<E: core::error::Error> {
     Start(#[from] StartError),
 }
 
-/// Why a driver cannot bring its device up. The device was not touched, or left without anything to work on.
+/// Why a driver cannot start its device. The device was not touched, or was left with nothing to work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// Configuration space does not say where a structure is.
@@ -39,7 +39,7 @@ pub enum StartError {
     /// The disk cannot be written.
     #[error("the disk is read-only")]
     ReadOnly,
-    /// The device tells of sizes that cannot be.
+    /// The device reports impossible sizes.
     #[error("the device tells of impossible sizes")]
     Geometry,
     /// The device has no queue that holds a request, or no doorbell for it.

@@ -19,7 +19,7 @@ struct Field<T> {
     value: PhantomData<T>,
 }
 
-/// A value of which a field can be: its width is that of one access.
+/// The type of a field's value, which has the width of one access.
 pub(crate) trait Value {
     /// Reads the field at `offset`.
     fn read(block: &impl Registers, offset: usize) -> Self;

@@ -13,7 +13,7 @@ pub struct Pool {
     pub slot_size: usize,
 }
 
-/// What a device is asked to do.
+/// A request to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Reads these bytes of the disk into the slot's buffer.
@@ -37,7 +37,7 @@ impl Request {
 /// Buffers that a device can reach, each free or given to the device with a request.
 pub(crate) struct Slots<M> {
     slots: Vec<Slot<M>>,
-    /// How many there may be, and how large they are.
+    /// The number and size of the slots that there may be.
     pool: Pool,
 }
 
@@ -103,7 +103,7 @@ impl<M: DmaMemory> Slots<M> {
         self.slots[slot].state = SlotState::InFlight(request);
     }
 
-    /// Marks a slot that a device names as free again. `None` if there is no such slot or it was not in flight.
+    /// Marks as free a slot that the device names. `None` if there is no such slot or it was not in flight.
     pub(crate) fn finish(&mut self, slot: usize, result: Result<(), BlockError>) -> Option<Request> {
         let slot = self.slots.get_mut(slot)?;
         let request = slot.request()?;

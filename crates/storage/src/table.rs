@@ -1,21 +1,21 @@
 //! The macro that makes an enum, a list and a choice of the table of drivers.
 
-/// Makes of the table of drivers, a line each, what has to know them all.
+/// Generates, from the table of drivers, the code that must know all drivers.
 ///
 /// A line names a variant, the driver's module and its [`Controller`](crate::Controller), generic in registers and memory.
-/// The module has `DRIVEN`, the functions that it runs, and `start`, which makes of one a
-/// [`Started`](crate::disk::Started) controller. The first line that fits a function gets it.
+/// The module has `DRIVEN`, the functions that it runs, and `start`, which makes a [`Started`](crate::disk::Started)
+/// controller of one. The first line that matches a function is used.
 macro_rules! drivers {
     ($($(#[$doc:meta])* $name:ident: $driver:ident::$controller:ident;)+) => {
         /// The functions that the drivers run, in the order of the table.
         const DRIVEN: &[&[Match]] = &[$(&crate::$driver::DRIVEN),+];
 
-        /// The controller of a disk, whichever driver runs it.
+        /// The controller of a disk, with any of the drivers.
         pub enum AnyController<R, M> {
             $($(#[$doc])* $name(crate::$driver::$controller<R, M>),)+
         }
 
-        /// Has the first driver that runs the function bring it up.
+        /// Starts the function with the first driver that runs it.
         fn start<A: DeviceAccess>(
             access: &mut A,
             clock: &impl Clock,

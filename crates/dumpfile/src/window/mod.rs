@@ -76,7 +76,7 @@ impl Windows {
         }
         let start = offset - offset % WINDOW;
         let part = Range::new(start, self.len.min(start + WINDOW));
-        // Mapping is not tried again for each page once it failed.
+        // After a failure, mapping is not tried again for each page.
         Mapping::new(file, part).inspect_err(|_| self.works.store(false, Ordering::Relaxed))
     }
 

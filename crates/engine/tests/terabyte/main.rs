@@ -7,7 +7,8 @@ mod dump;
 use dump::{Array, Machine, dump};
 use kdump::Codec;
 
-/// Of a reservation of 32 MiB, what the capture kernel can spare for the engine beside tables and the disk's buffers.
+/// The part of a reservation of 32 MiB that the capture kernel can spare for the engine, besides tables and the disk's
+/// buffers.
 const SPARE: usize = 4 << 20;
 
 #[test]

@@ -15,19 +15,19 @@ use crate::disk::{Completion, Controller, Durability, Geometry, StartResult, Sta
 use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 
-/// What a slot has besides its buffer: the header of its request, and behind it the status.
+/// The data of a slot besides its buffer: the header of its request, followed by the status.
 mod request {
     /// Where the status is.
     pub(super) const STATUS: usize = size_of::<super::RequestHeader>();
     /// Bytes between two slots.
     pub(super) const STRIDE: usize = 32;
-    /// A status that no device says: it is there before the device has said anything.
+    /// A status that no device writes: it stands there before the device has answered.
     pub(super) const STATUS_NONE: u8 = 0xff;
 }
 
-/// The one size of blocks when the device does not tell.
+/// The size of blocks if the device does not give one.
 const DEFAULT_BLOCK_SIZE: u32 = 512;
-/// What this driver can make use of, on top of what it needs.
+/// Optional features that this driver uses, besides the required ones.
 const USEFUL: Features = Features::BLK_SIZE_MAX
     .union(Features::BLK_BLK_SIZE)
     .union(Features::BLK_FLUSH)
@@ -48,7 +48,7 @@ pub struct Blk<R, M> {
     doorbell: Doorbell,
     /// Header and status of every slot.
     requests: M,
-    /// Bytes that the device is to write for what a slot is asked, status included.
+    /// Bytes that the device must write for the request of each slot, status included.
     expected: Vec<u32>,
 }
 
@@ -59,10 +59,10 @@ impl Capabilities {
     }
 }
 
-/// Brings a disk up (3.1.1): whatever the device was doing for somebody else ends here.
+/// Starts a disk (3.1.1); this ends whatever the device was doing for somebody else.
 ///
-/// The device is asked again after the reset which addresses it wants. One that changed its mind is refused: it would
-/// write to memory that is not the driver's.
+/// After the reset the driver asks the device again which addresses it uses. A device that changed its answer is refused:
+/// it would write to memory that is not the driver's.
 pub(crate) fn start<A: DeviceAccess>(
     access: &mut A,
     clock: &impl Clock,
@@ -81,7 +81,7 @@ pub(crate) fn start<A: DeviceAccess>(
     Ok(Started { controller: Blk { transport, queue, doorbell, requests, expected }, slots, geometry })
 }
 
-/// What a disk is made of besides its registers.
+/// The parts of a disk besides its registers.
 struct Parts<M> {
     queue: Queue<M>,
     doorbell: Doorbell,
@@ -136,11 +136,11 @@ fn negotiate<R: Registers>(
     let accepted = offered & USEFUL | Features::VERSION_1;
     transport.accept(accepted);
     transport.advance(Status::FEATURES_OK);
-    // The device takes the bit back if it cannot do with what was accepted (3.1.1, step 6).
+    // The device clears the bit if it does not support the accepted features (3.1.1, step 6).
     if transport.status().contains(Status::FEATURES_OK) { Ok(accepted) } else { Err(StartError::Features) }
 }
 
-/// What a device says of itself. The last two mean something only with the features that go with them.
+/// The device's configuration. The last two fields are valid only with their features.
 #[derive(Clone, Copy, Debug)]
 struct Configuration {
     sectors: u64,
@@ -199,7 +199,7 @@ impl<R, M: DmaMemory> Blk<R, M> {
         (header, status)
     }
 
-    /// What a used entry says; an error if it speaks of what was never submitted.
+    /// Decodes a used entry; returns an error if it names a request that was never submitted.
     fn completion(&self, used: Used) -> Result<Completion, BlockError> {
         let head = used.id as usize;
         let slot = head / CHAIN;
@@ -250,7 +250,7 @@ impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
     }
 
     fn stop(&mut self, clock: &impl Clock) {
-        // A device that does not even reset is beyond help; its memory stays its own.
+        // If the reset fails too, nothing more can be done; the memory stays the device's.
         let _ = self.transport.reset(clock);
     }
 }

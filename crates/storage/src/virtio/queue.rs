@@ -14,11 +14,11 @@ pub(super) const CHAIN: usize = 3;
 /// A stretch of memory that one descriptor describes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
-    /// Where the device finds it.
+    /// The address of its first byte for the device.
     pub(super) address: IoAddress,
     /// Size in bytes.
     pub(super) len: u32,
-    /// Who writes it.
+    /// Whether the device reads or writes it.
     pub(super) access: Access,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct Used {
     pub(super) len: u32,
 }
 
-/// A virtqueue, and where in it the driver is.
+/// A virtqueue, and the driver's position in it.
 pub(super) struct Queue<M> {
     memory: M,
     size: u16,
-    /// Index that the next available entry gets; counts on past `size` and wraps at 2¹⁶.
+    /// Index of the next available entry; counts on past `size` and wraps at 2¹⁶.
     next_available: u16,
     /// Index of the next used entry to look at; counts likewise.
     next_used: u16,
@@ -68,7 +68,7 @@ impl<M: DmaMemory> Queue<M> {
         }
     }
 
-    /// Makes `segments` the chain of a slot and available to the device.
+    /// Writes `segments` as the chain of a slot, and makes it available to the device.
     pub(super) fn submit(&mut self, slot: usize, segments: &[Segment]) {
         let head = slot * CHAIN;
         for (number, segment) in segments.iter().enumerate() {
@@ -79,19 +79,19 @@ impl<M: DmaMemory> Queue<M> {
         let available = available_offset(self.size);
         let entry = usize::from(self.next_available % self.size) * ring::AVAILABLE_SIZE;
         self.memory.write_u16(available + ring::ENTRIES + entry, head as u16);
-        // The chain and the entry must be there before the index says so (2.7.13.3.1).
+        // The chain and the entry must be visible before the index announces them (2.7.13.3.1).
         self.memory.fence();
         self.next_available = self.next_available.wrapping_add(1);
         self.memory.write_u16(available + ring::INDEX, self.next_available);
     }
 
-    /// Whether something was submitted since the last time this was asked, and the device wants to be told.
+    /// Whether something was submitted since the last call, and the device wants a notification.
     pub(super) fn take_notification(&mut self) -> bool {
         if self.notified == self.next_available {
             return false;
         }
         self.notified = self.next_available;
-        // The index must be there before the flag is read (2.7.13.4.1), and before the device is told.
+        // The index must be visible before the flag is read (2.7.13.4.1), and before the device is notified.
         self.memory.fence();
         self.memory.read_u16(used_offset(self.size) + ring::FLAGS) & ring::NO_NOTIFY == 0
     }
@@ -102,7 +102,7 @@ impl<M: DmaMemory> Queue<M> {
         if self.memory.read_u16(start + ring::INDEX) == self.next_used {
             return None;
         }
-        // What the entry speaks of may be read only after the index said that it is there (2.7.14).
+        // The entry's content may be read only after the index has announced it (2.7.14).
         self.memory.fence();
         let entry = start + ring::ENTRIES + usize::from(self.next_used % self.size) * used::SIZE;
         self.next_used = self.next_used.wrapping_add(1);

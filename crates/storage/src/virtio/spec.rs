@@ -20,7 +20,7 @@ pub(super) mod capability {
 
     /// Bytes in the capability.
     pub(in crate::virtio) const LENGTH: ReadOnly<u8> = ReadOnly::at(2);
-    /// Which structure the capability speaks of.
+    /// The type of the structure that the capability locates.
     pub(in crate::virtio) const TYPE: ReadOnly<u8> = ReadOnly::at(3);
     /// Index of the BAR; 6 and above are reserved.
     pub(in crate::virtio) const BAR: ReadOnly<u8> = ReadOnly::at(4);
@@ -121,7 +121,7 @@ bitflags::bitflags! {
         const BLK_FLUSH = 1 << 9;
         /// The device keeps to version 1 of the specification.
         const VERSION_1 = 1 << 32;
-        /// The device reaches memory as other devices do, through whatever remaps their accesses.
+        /// The device accesses memory like other devices of the platform: an IOMMU may remap its accesses.
         const ACCESS_PLATFORM = 1 << 33;
         /// The device is real hardware, which needs real barriers.
         const ORDER_PLATFORM = 1 << 36;
@@ -138,7 +138,7 @@ pub(super) struct Descriptor {
     pub(super) len: u32,
     /// NEXT: the chain goes on at [`next`](Self::next).
     pub(super) has_next: bool,
-    /// WRITE: the device writes the memory rather than reads it.
+    /// WRITE: the device writes the memory instead of reading it.
     pub(super) device_writes: bool,
     #[bits(14)]
     __: u16,
@@ -158,9 +158,9 @@ pub(super) mod used {
 
 /// Both rings, `struct virtq_avail` and `struct virtq_used` (2.7.6, 2.7.8): two fields of 16 bits, then the entries.
 pub(super) mod ring {
-    /// What the writer of the ring wants of its reader.
+    /// Flags by which the ring's writer suppresses notifications.
     pub(in crate::virtio) const FLAGS: usize = 0;
-    /// Index that the next entry gets, modulo 2¹⁶.
+    /// Index of the next entry, modulo 2¹⁶.
     pub(in crate::virtio) const INDEX: usize = 2;
     /// The first entry.
     pub(in crate::virtio) const ENTRIES: usize = 4;
@@ -179,7 +179,7 @@ pub(super) mod ring {
 #[bitfield(u128)]
 #[derive(PartialEq, Eq)]
 pub(super) struct RequestHeader {
-    /// What is asked.
+    /// The kind of request.
     pub(super) kind: u32,
     __: u32,
     /// The first sector that is moved, in [`SECTOR`]s.

@@ -19,7 +19,7 @@ pub struct Capabilities {
     pub notify: BarRange,
     /// Bytes between the notification addresses of two queues.
     pub notify_multiplier: u32,
-    /// What is particular to the kind of device (4.1.4.6).
+    /// The configuration that is specific to the kind of device (4.1.4.6).
     pub device: BarRange,
 }
 
@@ -48,10 +48,10 @@ pub(super) struct QueueAddresses {
 }
 
 impl Capabilities {
-    /// Reads from a function's configuration space where its structures are.
+    /// Finds a device's structures by its configuration space.
     ///
-    /// `device_length` is what the kind of device needs of its own structure. A device may offer several of a type, in
-    /// its order of preference: the first that can be right is taken.
+    /// `device_length` is the size that this kind of device needs of its own structure. A device may offer several
+    /// structures of a type, in its order of preference: the first plausible one is used.
     pub(super) fn find(configuration: &impl Registers, device_length: u32) -> Result<Self, StartError> {
         let first = |wanted: u8, size: usize, length: u32| {
             capabilities::standard(configuration)
@@ -86,7 +86,8 @@ fn read_structure(configuration: &impl Registers, at: usize, size: usize, length
 impl<R: Registers> Transport<R> {
     /// Maps the structures of a device.
     ///
-    /// `patience` is the longest wait for the device to have reset itself, and to show a configuration that it is not changing.
+    /// `patience` is the longest wait for the device to finish its reset, and to show a configuration that it is not
+    /// changing.
     pub(super) fn map<A: DeviceAccess<Registers = R>>(
         access: &mut A,
         capabilities: &Capabilities,
@@ -103,7 +104,7 @@ impl<R: Registers> Transport<R> {
         })
     }
 
-    /// Which addresses the device is to be given (6, `VIRTIO_F_ACCESS_PLATFORM`).
+    /// The kind of addresses that the device uses (6, `VIRTIO_F_ACCESS_PLATFORM`).
     pub(super) fn addressing(&mut self) -> Addressing {
         if self.offered().contains(Features::ACCESS_PLATFORM) {
             Addressing::Platform
@@ -138,7 +139,7 @@ impl<R: Registers> Transport<R> {
         common::DEVICE_STATUS.write(&mut self.common, status.bits());
     }
 
-    /// Accepts features; whether the device is content shows in its status.
+    /// Accepts features; the device's status then shows whether it agrees.
     pub(super) fn accept(&mut self, features: Features) {
         let bits = features.bits();
         common::DRIVER_FEATURE_SELECT.write(&mut self.common, 0);

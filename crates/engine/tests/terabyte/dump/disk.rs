@@ -5,17 +5,17 @@ use std::os::unix::fs::FileExt;
 
 use machine::{BlockDevice, BlockError};
 
-/// What is remembered is in a file: memory is what is measured.
+/// The stored bytes are in a file, because the test measures memory.
 pub(crate) struct Disk {
     file: File,
-    /// Where what is forgotten begins.
+    /// Offset from which data is discarded.
     end: u64,
-    /// Bytes that were written there.
+    /// Bytes that were discarded.
     pub(crate) forgotten: u64,
 }
 
 impl Disk {
-    /// Remembers its first `end` bytes.
+    /// Makes a disk that stores its first `end` bytes.
     pub(crate) fn new(end: u64) -> Self {
         Self { file: tempfile::tempfile().unwrap(), end, forgotten: 0 }
     }
