@@ -36,12 +36,12 @@ pub struct Collected {
     pub ending: Ending,
     /// Whether the area held what was written.
     pub content: AreaContent,
-    /// What it says of itself; `None` if it cannot be read as a dump.
+    /// Facts from the dump's header and record; `None` if it cannot be read as a dump.
     pub about: Option<AboutDump>,
 }
 
 impl Collected {
-    /// Whether everything that was to be dumped is in the file, and can be read.
+    /// Whether the file has everything that belongs in the dump, and can be read.
     pub fn is_whole(&self) -> bool {
         self.ending == Ending::Complete && self.about.is_some()
     }
@@ -61,15 +61,15 @@ pub enum Ending {
 /// Whether an area holds what the capture kernel wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AreaContent {
-    /// It does.
+    /// The area holds what was written.
     AsWritten,
     /// The disk refused some blocks, and they hold something else.
     BlocksDiffer,
-    /// As far as it was safe when the dump was cut off: so many pages.
+    /// The pages that were durable when the dump was cut off: this many.
     Pages(u64),
 }
 
-/// What a dump says of itself.
+/// Facts from a dump's header and record.
 #[derive(Debug)]
 pub struct AboutDump {
     /// Release of the kernel that died.
@@ -97,7 +97,7 @@ pub enum CollectError {
         /// Why not.
         source: NoDump,
     },
-    /// The dump is not what the capture kernel wrote. It was copied, and does not have the name that was asked for.
+    /// The dump is not what the capture kernel wrote. It was copied, but not to the requested name.
     #[error("what was read is in {path}")]
     Damaged {
         /// The name that it has.
@@ -135,10 +135,10 @@ pub enum DumpDamage {
     /// Its checksum differs.
     #[error(transparent)]
     Checksum(ReadError<io::Error>),
-    /// It was cut off, and its file cannot be opened to say in it what is missing.
+    /// It was cut off, and its file cannot be opened to mark the missing pages in it.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// It was cut off, and does not even have what tells pages apart.
+    /// It was cut off before its headers and bitmaps were complete, so that its pages cannot be found.
     #[error(transparent)]
     Unreadable(#[from] kdump::ReadError),
 }
@@ -171,7 +171,7 @@ impl Ending {
     }
 }
 
-/// Gives a copied dump its name when it is as whole as can be, and safe.
+/// Completes a copied dump as far as possible, makes it durable, and gives it its name.
 fn finish(
     copied: Result<(), ReadError<io::Error>>,
     seal: &Seal,
@@ -185,7 +185,7 @@ fn finish(
             Err(damage) => return Err(set_aside(unfinished, damage)),
         },
         (Ok(()), _) => AreaContent::AsWritten,
-        // Where the disk refused a block there is what was there before. Each page has a checksum of its own.
+        // Blocks that the disk refused hold their old content. Each page has a checksum of its own.
         (Err(ReadError::Checksum { .. }), Ending::Partial(Lack::Write)) => AreaContent::BlocksDiffer,
         (Err(error @ ReadError::Checksum { .. }), _) => {
             return Err(set_aside(unfinished, DumpDamage::Checksum(error)));
@@ -200,7 +200,7 @@ fn finish(
     Ok(content)
 }
 
-/// Keeps what is no good under another name, and says which.
+/// Keeps a damaged dump under another name, and returns that name.
 fn set_aside(unfinished: Unfinished, source: DumpDamage) -> CollectError {
     match unfinished.set_aside("damaged") {
         Ok(path) => CollectError::Damaged { path, source },
@@ -208,7 +208,7 @@ fn set_aside(unfinished: Unfinished, source: DumpDamage) -> CollectError {
     }
 }
 
-/// Makes a dump that was cut off one that can be read, and counts its pages.
+/// Makes an interrupted dump readable, and counts its pages.
 fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64, DumpDamage> {
     let file = BlockFile::open_exclusive(unfinished.path())?;
     Ok(kdump::name_missing(file, |data| seal.holds(data))?)
@@ -231,7 +231,7 @@ fn copy(
     copied
 }
 
-/// Writes bytes to a fresh file, without those blocks that are zeros and so are there already.
+/// Writes bytes to a fresh file, except blocks of zeros, which a fresh file has already.
 fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     for (index, block) in bytes.chunks(area::BLOCK as usize).enumerate() {
         if block.iter().any(|byte| *byte != 0) {
@@ -242,7 +242,7 @@ fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl AboutDump {
-    /// Reads back what the dump says of itself, if it can be read.
+    /// Reads these facts from a dump, if it can be read.
     fn read(dump: &Path) -> Option<Self> {
         let dump = Dump::open(dump).ok()?;
         let record = inspect::find_record(dump.notes().bytes()).ok().flatten();

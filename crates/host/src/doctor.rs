@@ -11,7 +11,7 @@ use crate::{Bytes, kexec, sysfs};
 /// The least reservation that Holdover is tested with.
 const RESERVATION: u64 = 16 << 20;
 
-/// What was found of everything that a host needs.
+/// The result of all checks.
 #[derive(Debug)]
 pub struct Diagnosis {
     /// All checks, always in this order.
@@ -38,13 +38,13 @@ pub struct Check {
     pub remedy: String,
 }
 
-/// Whether what a host needs is there.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
-    /// It is, and can be used.
+    /// Present, and can be used.
     Ok,
-    /// It is not, or cannot be used.
+    /// Missing, or cannot be used.
     Missing,
 }
 
@@ -110,7 +110,7 @@ fn tool(mut path: impl Iterator<Item = PathBuf>) -> Check {
     }
 }
 
-/// `disabled` is 1 once nothing may be loaded any more; `lockdown` has its level in brackets
+/// `disabled` is 1 when no kernel may be loaded any more; `lockdown` has its level in brackets
 /// (Documentation/admin-guide/sysctl/kernel.rst, kernel_lockdown(7)).
 fn permission(disabled: &str, lockdown: &str) -> Check {
     const WHAT: &str = "permission to load";

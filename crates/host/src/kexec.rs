@@ -6,9 +6,9 @@ use std::{fs, io};
 
 use crate::sysfs::{self, SysfsError};
 
-/// Where the kernel says how many bytes are reserved for a crash kernel.
+/// The file in which the kernel gives the bytes reserved for a crash kernel.
 const CRASH_SIZE: &str = "/sys/kernel/kexec_crash_size";
-/// Where the kernel says whether a crash kernel is loaded.
+/// The file in which the kernel says whether a crash kernel is loaded.
 const CRASH_LOADED: &str = "/sys/kernel/kexec_crash_loaded";
 /// How many of the kernel's last messages are shown after a failure.
 const LAST_MESSAGES: usize = 5;
@@ -22,7 +22,7 @@ pub enum KexecSyscall {
     Load,
 }
 
-/// Why kexec did not do what it was asked.
+/// Why kexec failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KexecError {
     /// The running kernel was built without kexec, or hides its files.
@@ -111,7 +111,7 @@ fn run(mut kexec: Command) -> Result<()> {
     Err(KexecError::Failed { status: output.status, said, last_messages: last_messages() })
 }
 
-/// What the kernel said last: with `-s` only it knows why it refused.
+/// The kernel's last messages: with `-s`, only the kernel knows why it refused.
 fn last_messages() -> String {
     let Ok(output) = Command::new("dmesg").output() else {
         return "\nread the kernel's log for the reason".into();

@@ -14,7 +14,7 @@ use crate::sysfs::{self, Location, SysfsError};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
 
-/// What to load, and what to tell it.
+/// The capture kernel to load, and its options.
 #[derive(Clone, Debug)]
 pub struct LoadRequest {
     /// The capture kernel, a bzImage.
@@ -110,7 +110,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
-/// What the capture kernel is told; `running` is what the running kernel was told.
+/// Composes the capture kernel's command line; `running` is that of the running kernel.
 fn command_line(
     request: &LoadRequest,
     found: &FoundArea,
@@ -129,7 +129,7 @@ fn command_line(
     Ok(with_appended(&options, request.append.as_deref()))
 }
 
-/// The options, and behind them what the user adds, which counts where both name one.
+/// Appends the user's options; where both set an option, the user's counts.
 fn with_appended(options: &Options, append: Option<&str>) -> String {
     append.map_or_else(|| options.to_string(), |append| format!("{options} {append}"))
 }
@@ -139,7 +139,7 @@ pub fn unload() -> Result<(), KexecError> {
     kexec::unload()
 }
 
-/// Refuses an area that the capture kernel will refuse for where it begins on its disk.
+/// Refuses an area that the capture kernel will refuse because of its place on the disk.
 fn check_start(device: &Path, offset: u64) -> Result<(), LoadError> {
     if offset.is_multiple_of(area::BLOCK) {
         return Ok(());

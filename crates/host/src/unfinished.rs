@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file was not made. Where one is in the way, nothing was written.
+/// Why a file was not made. If another file has the name, nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// A file of that name is there.
@@ -21,7 +21,7 @@ pub enum OutputError {
         /// What the host's file system said.
         source: io::Error,
     },
-    /// It is no good, and cannot be given a name that says so.
+    /// The file is damaged, and cannot be renamed to say so.
     #[error("cannot rename {path}")]
     Rename {
         /// The name that it has.
@@ -49,7 +49,7 @@ pub enum IfExists {
 }
 
 impl IfExists {
-    /// Refuses a name that is taken, if that is to be.
+    /// Returns an error if the name is taken and must not be replaced.
     pub(crate) fn check(self, out: &Path) -> Result<(), OutputError> {
         if self == Self::Refuse && out.exists() {
             return Err(OutputError::Exists { out: out.to_owned() });
@@ -85,7 +85,7 @@ impl Unfinished {
         kept.map_err(|source| OutputError::Make { path: self.out, source })
     }
 
-    /// Gives it a name that says that it is no good, and returns that name.
+    /// Gives the file a name that says that it is damaged, and returns that name.
     pub(crate) fn set_aside(self, ending: &str) -> Result<PathBuf, OutputError> {
         let aside = beside(&self.out, ending);
         match self.rename(&aside) {

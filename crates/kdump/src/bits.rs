@@ -18,7 +18,7 @@ impl Bits {
         Self { bits: number & ((1 << len) - 1), len }
     }
 
-    /// These, and then others: no more than 32 together.
+    /// These bits, followed by others: at most 32 together.
     pub(crate) const fn and_then(self, others: Self) -> Self {
         Self { bits: self.bits | others.bits << self.len, len: self.len + others.len }
     }

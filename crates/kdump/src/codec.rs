@@ -30,10 +30,10 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Those that need no operating system to make.
+    /// The codecs whose encoders need no operating system.
     pub const EVERYWHERE: &[Self] = &[Self::None, Self::Zlib, Self::Lzo, Self::Zstd];
 
-    /// All that there are.
+    /// All codecs.
     pub const ALL: &[Self] = &[
         Self::None,
         Self::Zlib,
@@ -43,7 +43,7 @@ impl Codec {
         Self::Snappy,
     ];
 
-    /// As people call it.
+    /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -55,7 +55,7 @@ impl Codec {
         }
     }
 
-    /// The one of these that people call so.
+    /// Finds the codec with this name among `these`.
     pub fn named(name: &str, these: &[Self]) -> Option<Self> {
         these.iter().copied().find(|codec| codec.name() == name)
     }
@@ -82,14 +82,14 @@ impl Codec {
     }
 }
 
-/// What a dump stores of a page.
+/// The stored form of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content<'a> {
     /// The page could not be read.
     Missing,
     /// It holds zeros only.
     Zero,
-    /// This, which `codec` made of it.
+    /// The output of `codec`.
     Data {
         /// How to read it.
         codec: Codec,
@@ -98,7 +98,7 @@ pub enum Content<'a> {
     },
 }
 
-/// Makes what is stored of one page after the other; holds the memory that a codec works in.
+/// Makes the stored form of one page after the other; holds the memory that a codec works in.
 pub struct Encoder(Compressor);
 
 impl Encoder {
@@ -114,7 +114,7 @@ impl Encoder {
         }))
     }
 
-    /// What to store of a page, made in `room` unless it is the page as it is.
+    /// Makes the stored form of a page, in `room` unless the page is stored uncompressed.
     pub fn encode<'a>(&mut self, page: &'a Page, room: &'a mut Page) -> Content<'a> {
         if is_zero(page) {
             return Content::Zero;
@@ -149,11 +149,11 @@ enum Compressor {
 
 /// Whether a page holds zeros only.
 pub fn is_zero(page: &Page) -> bool {
-    // Most pages that are not zero show it early, so the look goes in small steps.
+    // Most pages that are not zero have an early byte that is not, so the check goes in small steps.
     page.chunks_exact(64).all(|line| line.iter().fold(0, |or, byte| or | byte) == 0)
 }
 
-/// Undoes what any [`Encoder`] did.
+/// Decompresses the output of any [`Encoder`].
 pub(crate) struct Decompressor {
     inflate: Box<DecompressorOxide>,
     #[cfg(feature = "host")]

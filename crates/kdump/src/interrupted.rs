@@ -10,14 +10,14 @@ use crate::layout::{self, DESCRIPTOR_LEN, Descriptor, DiskDumpHeader};
 use crate::reader::{ReadError, Reader};
 use crate::{BLOCK, Codec, Page};
 
-/// Bytes of the table of descriptors that are looked at together: whole blocks of whole descriptors.
+/// Bytes of the table of descriptors that are examined together: whole blocks of whole descriptors.
 const WINDOW: usize = 3 * BLOCK;
 
 const _: () = assert!(WINDOW.is_multiple_of(DESCRIPTOR_LEN));
 
-/// Names each page as missing whose data is not there, according to `is_there`, and marks the dump as incomplete.
+/// Marks each page as missing whose data is not there according to `is_there`, and marks the dump as incomplete.
 ///
-/// Returns how many pages are there.
+/// Returns the number of pages that are there.
 pub fn name_missing<D: BlockDevice>(
     device: D,
     is_there: impl Fn(Range<ByteOffset>) -> bool,

@@ -126,7 +126,7 @@ pub struct DiskDumpHeader {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct SubHeader {
-    /// Where the kernel image lies less where it was linked for.
+    /// Address of the kernel image minus the address that it was linked for.
     pub phys_base: U64<LE>,
     /// Which pages were left out.
     pub dump_level: U32<LE>,

@@ -72,7 +72,7 @@ pub const BLOCK: usize = 4096;
 /// The content of one page frame.
 pub type Page = [u8; BLOCK];
 
-/// What a dump says of the machine it was taken from.
+/// The facts of the machine that a dump's header holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Names of the kernel and of the machine.

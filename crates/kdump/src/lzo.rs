@@ -20,7 +20,7 @@ use machine::OutOfMemory;
 use crate::repeats::{Repeat, Repeats};
 use crate::{BLOCK, Page};
 
-/// A first byte of this plus their number: so many literals, if they are not too many.
+/// Base of a first byte that gives the number of literals, if they are not too many.
 const FIRST_LITERALS: usize = 17;
 /// Most literals that the first byte can tell.
 const MOST_FIRST_LITERALS: usize = 238;
@@ -71,10 +71,10 @@ impl Compressor {
     }
 }
 
-/// What was written so far.
+/// The output so far.
 ///
-/// Most of what is appended is short, of a length that the processor does not foresee. Copying always as much as it may be, and
-/// counting what it is, takes less time than a loop or a function that copies any length.
+/// Most appended pieces are short, and the processor does not predict their length. Copying always the maximum, and
+/// counting only the real length, takes less time than a loop or a function that copies any length.
 struct Bytes<'o> {
     output: &'o mut Page,
     len: usize,
@@ -100,12 +100,12 @@ impl Bytes<'_> {
             self.put([(len - LITERALS_BASE) as u8], 1)?;
             return self.put(*some, len);
         }
-        // The two lowest bits of the byte before the last are for this in both forms of a repetition.
+        // In both forms of a repetition, the two lowest bits of the byte before the last hold this number.
         self.output[self.len - 2] |= len as u8;
         self.put(*some.first_chunk::<4>()?, len)
     }
 
-    /// Appends literals as they come at the ends of a page, or when they are too many to be foreseen.
+    /// Appends literals at the ends of a page, or when there are too many for the processor to predict.
     fn put_many(&mut self, literals: &[u8]) -> Option<()> {
         match literals.len() {
             0 => return Some(()),

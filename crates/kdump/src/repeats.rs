@@ -21,9 +21,9 @@ use crate::{BLOCK, Page};
 
 /// Binary logarithm of the number of entries in the table of earlier places.
 const SLOT_BITS: u32 = 10;
-/// Only places that are a multiple of this are looked up: what a kernel keeps in memory begins at even addresses.
+/// Only multiples of this are looked up: the data that a kernel keeps in memory begins at even addresses.
 const STEP: usize = 2;
-/// Bytes of a repetition that the table knows. Shorter ones save little, and take as much time as long ones.
+/// Bytes that the table hashes. Shorter repetitions save little, and take as much time as long ones.
 const KNOWN: u32 = 6;
 
 /// The table, used for one page after the other.
@@ -37,12 +37,12 @@ pub(crate) struct Repeats<const PATIENCE: usize = 32> {
     distance: usize,
 }
 
-/// Bytes that were there before.
+/// A repetition of earlier bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Repeat {
     /// Where the repetition begins.
     pub(crate) at: usize,
-    /// How many bytes before that they were first.
+    /// Distance, in bytes, back to the earlier ones.
     pub(crate) distance: usize,
     /// How many bytes are repeated: at least six.
     pub(crate) len: usize,
@@ -54,7 +54,7 @@ impl<const PATIENCE: usize> Repeats<PATIENCE> {
         Ok(Self { slots: boxed_array(0)?, distance: size_of::<u64>() })
     }
 
-    /// Forgets all places: what follows is another page.
+    /// Clears the table before another page.
     pub(crate) fn forget(&mut self) {
         self.slots.fill(0);
         self.distance = size_of::<u64>();
@@ -67,7 +67,8 @@ impl<const PATIENCE: usize> Repeats<PATIENCE> {
         Some(Repeat { at, distance: self.distance, len: end - at })
     }
 
-    /// Where, within the next eight bytes, six repeat those in the distance of the last repetition, and where that ends.
+    /// Finds six bytes, within the next eight, that repeat those at the distance of the last repetition; returns where they
+    /// begin and where the repetition ends.
     #[inline(always)]
     fn again(&self, page: &Page, literals: usize) -> Option<(usize, usize)> {
         let difference = difference(page, literals, self.distance)?;
@@ -76,13 +77,13 @@ impl<const PATIENCE: usize> Repeats<PATIENCE> {
         Some((literals + skip as usize, end(page, literals, self.distance, behind)))
     }
 
-    /// Where the table knows bytes from `literals` on to repeat earlier ones, and where that ends; notes their distance.
+    /// Finds by the table the next repetition from `literals` on; returns where it begins and ends, and notes its distance.
     #[inline(always)]
     fn search(&mut self, page: &Page, literals: usize) -> Option<(usize, usize)> {
         let mut at = literals.next_multiple_of(STEP).max(STEP);
         loop {
             let slot = &mut self.slots[hash(eight(page, at)?)];
-            // What is in there was looked up before, or is 0.
+            // The entry is a place that was looked up before, or 0.
             let distance = at - usize::from(core::mem::replace(slot, at as u16));
             let difference = difference(page, at, distance)?;
             if known(difference) == 0 {
@@ -95,17 +96,17 @@ impl<const PATIENCE: usize> Repeats<PATIENCE> {
     }
 }
 
-/// What the table knows of eight bytes, as their highest ones.
+/// The part of eight bytes that the table hashes, as the highest bytes.
 fn known(eight: u64) -> u64 {
     eight << (u64::BITS - KNOWN * 8)
 }
 
-/// Where the table notes eight bytes: multiplicative hashing with the golden ratio, whose upper bits depend on all of them.
+/// The table's slot for eight bytes: multiplicative hashing with the golden ratio, whose upper bits depend on all of them.
 fn hash(eight: u64) -> usize {
     (known(eight).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SLOT_BITS)) as usize
 }
 
-/// Where the bytes from `at` on stop to equal those in a distance before them; the first eight have a `difference`.
+/// The end of the bytes from `at` on that equal those at a distance before them; the first eight have a `difference`.
 #[inline(always)]
 fn end(page: &Page, mut at: usize, distance: usize, mut difference: u64) -> usize {
     while difference == 0 {

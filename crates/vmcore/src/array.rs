@@ -10,14 +10,13 @@ use crate::page::PageLayout;
 use crate::sections::Sections;
 use crate::{AddressSpace, Kernel, Mapping, OutOfMemory, Ram};
 
-/// Page frames that are judged together: their `struct page` are in one page.
+/// Page frames that are classified together: their `struct page` are in one page.
 pub(crate) const GULP: u64 = 64;
-/// Page frames whose `struct page` are read where those before them were not looked at: two, for the first may be the head of a
-/// compound page. Reading more would copy most of what describes free memory in vain: the first page of a free block speaks
-/// for up to 1024.
+/// Page frames whose `struct page` are read after a gap: two, because the first may be the head of a compound page. Reading
+/// more would mostly copy descriptions of free memory in vain: the first page of a free block describes up to 1024 pages.
 const FEW: u64 = 2;
-/// Most page frames whose `struct page` are read at a time where one follows the other, as they do where memory is in use: an
-/// operating system takes as long to be asked for a page as to copy it.
+/// Most page frames whose `struct page` are read at a time in a consecutive run, as in memory that is in use. For an
+/// operating system, a request for a page takes as long as the copy.
 const MOST: u64 = 8 * GULP;
 
 /// The dead kernel's `struct page`, by page frame number.
@@ -27,17 +26,17 @@ pub(crate) struct PageArray<'a, M> {
     space: &'a AddressSpace,
     sections: &'a Sections,
     pub(crate) layout: &'a PageLayout,
-    /// The section looked up last, and where its array is.
+    /// The last section that was looked up, and the address of its array.
     section: Option<(u64, Option<VirtualAddress>)>,
-    /// The translation made last, and of what: a large page holds the array of a whole section.
+    /// The last translation, and its virtual address: a large page holds the array of a whole section.
     mapping: (VirtualAddress, Mapping),
     buffer: Vec<CacheLine>,
     /// The page frames whose `struct page` are in `buffer`.
     buffered: Range<Pfn>,
 }
 
-/// A piece of a buffer. It is aligned because AMD's processors copy four times as slowly to where no cache line begins
-/// (`rep movsb`, in which an operating system copies from a file).
+/// A piece of a buffer. It is aligned to a cache line, because AMD's processors copy to other addresses four times as
+/// slowly (by `rep movsb`, with which an operating system copies from a file).
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 struct CacheLine([u8; 64]);
@@ -65,8 +64,9 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         }))
     }
 
-    /// The `struct page` of the first of these page frames, which lie in one gulp, and how many of them that are. If the last is
-    /// even, the one after it is there too: it may be the head of a compound page, whose first tail says more.
+    /// Reads the `struct page` of the first of these page frames, which lie in one gulp; returns how many page frames are
+    /// covered. If the last one is even, the next one is included: the even one may be the head of a compound page, whose
+    /// first tail says more.
     pub(crate) fn read(&mut self, frames: Range<Pfn>) -> Option<(&'a PageLayout, Range<Pfn>, &[u8])> {
         if !self.buffered.contains(frames.start) {
             self.load(frames.start)?;
@@ -79,7 +79,8 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         Some((self.layout, frames, pages))
     }
 
-    /// Copies the `struct page` of page frames from `start` on; of ever more at a time, as long as these are the next ones.
+    /// Copies the `struct page` of page frames from `start` on. Copies more each time, as long as the reads are
+    /// consecutive.
     fn load(&mut self, start: Pfn) -> Option<()> {
         let next = self.buffered.end == start;
         let ahead = if next { (2 * self.buffered.len()).clamp(GULP, MOST) } else { FEW };

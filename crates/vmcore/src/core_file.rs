@@ -15,7 +15,7 @@ pub struct CoreFile<F> {
     file: F,
     /// In ascending order, disjoint.
     pieces: Vec<Piece>,
-    /// What segments have in memory and not in the file: it was left out when the file was written.
+    /// Memory that segments describe but the file does not have, because it was omitted when the file was written.
     left_out: Ram,
 }
 
@@ -94,7 +94,7 @@ impl<F: Medium> OldMemory for CoreFile<F> {
         Ok(())
     }
 
-    /// What of a page is no RAM reads as zeros, as with makedumpfile. At least a part must be RAM.
+    /// The part of a page that is not RAM reads as zeros, as with makedumpfile. At least a part must be RAM.
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
         let frame = Unreadable { address: Pfn::new(pfn).address(), len: PAGE_SIZE };
         if self.read(frame.address, page).is_ok() {
@@ -123,7 +123,7 @@ impl<F: Medium> OldMemory for CoreFile<F> {
     }
 }
 
-/// Cuts from each piece, in ascending order, what those before it have.
+/// Removes from each piece, in ascending order, the memory that earlier pieces have.
 fn make_disjoint(pieces: &mut Vec<Piece>) {
     let mut covered = PhysicalAddress::default();
     for piece in pieces.iter_mut() {

@@ -39,15 +39,15 @@ struct Piece {
     stored_at: u64,
 }
 
-/// More pages could not be read, here and there, than a core has room to say so.
+/// The unreadable pages split the core into more pieces than it has room to describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unreadable pages leave the memory in too many pieces for an ELF core")]
 pub struct TooManyPieces;
 
 impl<'a> CoreLayout<'a> {
-    /// Finds a place for the page frames `kept` of memory that lies in `segments`, and for notes.
+    /// Computes the layout for the page frames `kept` of memory that lies in `segments`, and for notes.
     ///
-    /// Where that is in too many pieces, the smallest gaps between them are stored too.
+    /// If that makes too many pieces, the smallest gaps between them are stored too.
     pub fn new(segments: &'a [Segment], kept: &Ram, notes_len: usize) -> Result<Self, OutOfMemory> {
         let mut layout = Self { segments, pieces: Vec::new(), notes: Range::default() };
         let mut gap = 0;
@@ -66,7 +66,7 @@ impl<'a> CoreLayout<'a> {
         Ok(layout)
     }
 
-    /// Gives each piece its place after the one before; gaps of `gap` bytes and less do not part pieces.
+    /// Places each piece after the one before; gaps of `gap` bytes or less do not separate pieces.
     fn place(&mut self, kept: &Ram, gap: u64) -> Result<(), OutOfMemory> {
         self.pieces.clear();
         let mut end = 0;
@@ -111,7 +111,7 @@ impl<'a> CoreLayout<'a> {
     pub fn headers(&self, missing: &Ram) -> Result<Vec<u8>, TooManyPieces> {
         let pieces: Vec<_> = self.pieces.iter().flat_map(|piece| piece.without(missing)).collect();
         let mut loads: Vec<_> = self.segments.iter().flat_map(|segment| parts(&pieces, segment)).collect();
-        // Some readers take the first segment's place for the end of all headers.
+        // Some readers assume that all headers end where the first segment begins.
         loads.sort_unstable_by_key(|load| load.stored_at);
         let count = u16::try_from(1 + loads.len()).map_err(|_| TooManyPieces)?;
         let mut bytes = FileHeader::new(count).as_bytes().to_vec();
@@ -124,7 +124,7 @@ impl<'a> CoreLayout<'a> {
 }
 
 impl Piece {
-    /// What is left of it without some page frames.
+    /// The parts that remain without the page frames `missing`.
     fn without(self, missing: &Ram) -> impl Iterator<Item = Self> {
         let Self { physical, stored_at } = self;
         let frames = physical.frames();

@@ -74,10 +74,10 @@ pub enum HeaderError {
     /// The place where it should lie cannot be read.
     #[error("core header: {0}")]
     Unreadable(#[from] Unreadable),
-    /// What lies there is no ELF64 core header for x86-64.
+    /// The bytes there are not an ELF64 core header for x86-64.
     #[error("no ELF64 core header of an x86-64 kernel at {address:#x}")]
     NoHeader {
-        /// Where it was looked for.
+        /// The address where it was expected.
         address: u64,
     },
     /// It has more entries than any loader writes.
@@ -96,14 +96,14 @@ pub enum HeaderError {
 /// Segments may overlap: the loader lists the kernel image once more, under its own virtual address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Physical addresses of it while the kernel lived.
+    /// Its physical addresses while the kernel was running.
     pub physical: Range<PhysicalAddress>,
     /// The kernel's virtual address of the first byte.
     pub virtual_start: VirtualAddress,
-    /// Where the first byte is found now: the physical address itself, or a copy that the loader's code made of the
-    /// first 640 KiB. In a core file, an offset.
+    /// Where the first byte is now: the physical address itself, or a copy that the loader's code made of the first 640
+    /// KiB. In a core file, an offset.
     pub stored_at: u64,
-    /// How many bytes are found there: fewer than the range has, if the rest was left out of a core file.
+    /// Number of bytes there: fewer than the range has, if the rest was omitted from a core file.
     pub stored_len: u64,
 }
 
@@ -124,10 +124,10 @@ pub struct CoreHeader {
 }
 
 impl CoreHeader {
-    /// Reads the header at a place of `medium`. Where a loader left it, it lies in the capture kernel's own region, not in the
-    /// dead kernel's RAM, so that takes a view of memory that reaches it; a core file has it at its beginning.
+    /// Reads the header at a place of `medium`. A loader's header is in the capture kernel's own region, and not in the
+    /// dead kernel's RAM, so `medium` must reach that region. A core file has the header at its beginning.
     ///
-    /// Entries that are empty or pass the end of physical addresses are left out.
+    /// Entries that are empty, or that extend past the last physical address, are ignored.
     pub fn read(medium: &impl Medium, address: u64) -> Result<Self, HeaderError> {
         let header: FileHeader = read_struct(medium, address)?;
         header.check(address)?;

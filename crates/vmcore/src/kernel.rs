@@ -36,7 +36,8 @@ impl Utsname {
 
 /// The kernel that died: where its memory is mapped and how it describes its pages.
 ///
-/// A fact that VMCOREINFO lacks is no error: what depends on it is not done, and [`unknown`](Self::unknown) names it.
+/// If VMCOREINFO lacks a fact, this is no error: the work that depends on the fact is omitted, and
+/// [`unknown`](Self::unknown) names the fact.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     space: Result<AddressSpace, Unknown>,
@@ -47,7 +48,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Draws the facts from VMCOREINFO; takes any text.
+    /// Derives the facts from VMCOREINFO; accepts any text.
     pub fn new(info: VmcoreInfo<'_>) -> Self {
         Self {
             space: AddressSpace::new(info),
@@ -80,9 +81,8 @@ impl Kernel {
         Some(Utsname { fields })
     }
 
-    /// Where the kernel maps all of its memory, one after the other.
-    ///
-    /// It is where the table of sections is, less that table's physical address; a gibibyte's multiple even where address space
+    /// The direct map: the virtual addresses where the kernel maps all of its memory. It starts at the virtual address of
+    /// the table of sections minus that table's physical address, which is a multiple of 1 GiB even if address space
     /// randomization moves it (`arch/x86/mm/kaslr.c`).
     pub(crate) fn direct_map(&self, memory: &impl OldMemory, ram: &Ram) -> Option<Range<VirtualAddress>> {
         const ALIGNMENT: u64 = 1 << 30;
@@ -93,8 +93,8 @@ impl Kernel {
         Range::sized(start, len).filter(|_| start.is_aligned(ALIGNMENT))
     }
 
-    /// RAM as a core header lists it, where there is none: with the virtual addresses of the map of all memory, or those from 0
-    /// on if that is not found.
+    /// Lists RAM as a core header would, for a dump without one: with the virtual addresses of the direct map, or those
+    /// from 0 on if that is not found.
     pub fn segments(&self, memory: &impl OldMemory, ram: &Ram) -> Result<Vec<Segment>, OutOfMemory> {
         let direct = self.direct_map(memory, ram).unwrap_or_default();
         let mut segments = Vec::new();
@@ -111,7 +111,7 @@ impl Kernel {
         Ok(segments)
     }
 
-    /// The facts that are missing: each costs the dump some or all exclusions.
+    /// The missing facts. For each of them the dump keeps pages that the level excludes.
     pub fn unknown(&self) -> impl Iterator<Item = Unknown> {
         let page = self.page.as_ref();
         let whole = [self.space.as_ref().err(), self.sections.as_ref().err(), page.err()];

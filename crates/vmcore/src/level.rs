@@ -4,15 +4,15 @@ use core::ops::BitOr;
 
 use crate::page::Reason;
 
-/// What a dump leaves out, as a sum of makedumpfile's numbers: 1 pages full of zeroes, 2 cache, 4 private cache, 8 user
-/// pages, 16 free pages.
+/// The kinds of pages that a dump excludes, as a sum of makedumpfile's numbers: 1 pages full of zeroes, 2 cache, 4 private
+/// cache, 8 user pages, 16 free pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(u8);
 
 impl Level {
-    /// Nothing is left out but pages that may not be read.
+    /// Excludes only pages that must not be read.
     pub const NOTHING: Self = Self(0);
-    /// All that can be left out is.
+    /// Excludes all kinds.
     pub const ALL: Self = Self(31);
 
     /// A level from 0 to 31.
@@ -25,7 +25,7 @@ impl Level {
         self.0
     }
 
-    /// Whether pages full of zeroes are left out: for whoever reads the pages to do.
+    /// Whether pages full of zeroes are excluded; the writer that reads the pages does this.
     pub fn leaves_out_zero(self) -> bool {
         self.0 & 1 != 0
     }
@@ -34,7 +34,7 @@ impl Level {
         self.0 & !1 != 0
     }
 
-    /// The private cache only goes with its own number; the rest goes with that as well.
+    /// The private cache is excluded only by its own number; the rest of the cache is excluded by that number too.
     pub(crate) fn leaves_out_cache(self, kind: Reason) -> bool {
         self.0 & 4 != 0 || (kind == Reason::Cache && self.0 & 2 != 0)
     }
@@ -48,7 +48,7 @@ impl Level {
     }
 }
 
-/// What is left out by one or the other.
+/// Excludes the kinds that either level excludes.
 impl BitOr for Level {
     type Output = Self;
 

@@ -109,7 +109,7 @@ pub use vital::Vital;
 
 pub use machine::OutOfMemory;
 
-/// A fact that VMCOREINFO does not give: pages that it would take to judge are kept.
+/// A fact that VMCOREINFO does not give. Pages that cannot be classified without it are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("VMCOREINFO has no {0}")]
 pub struct Unknown(

@@ -8,11 +8,11 @@ pub(crate) const HEADER_BYTES: u64 = 12;
 /// A note of a note segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note<'a> {
-    /// Whose note it is, with its terminating zero byte: `CORE\0`, `LINUX\0`, `VMCOREINFO\0`.
+    /// The owner of the note, with the terminating zero byte: `CORE\0`, `LINUX\0`, `VMCOREINFO\0`.
     pub name: &'a [u8],
-    /// What it holds, in its owner's numbering.
+    /// The type of the note, in its owner's numbering.
     pub kind: u32,
-    /// What it says.
+    /// The content.
     pub content: &'a [u8],
 }
 

@@ -30,8 +30,8 @@ pub struct Notes {
 impl Notes {
     /// Collects the notes that `header` points to.
     ///
-    /// A place whose notes run past its end, cannot be read, or would pass the limit gives what came before, and counts as
-    /// damaged.
+    /// A place counts as damaged if its notes run past its end, cannot be read, or would exceed the limit. The notes before
+    /// the damage are kept.
     pub fn read(medium: &impl Medium, header: &CoreHeader) -> Result<Self, OutOfMemory> {
         let mut notes = Self::default();
         for &place in header.notes() {
@@ -42,7 +42,7 @@ impl Notes {
         Ok(notes)
     }
 
-    /// Takes the notes of a dump; what follows a damaged one is lost.
+    /// Takes the notes of a dump; notes after a damaged one are lost.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, OutOfMemory> {
         let mut notes = Self::default();
         for note in notes_in(bytes) {
@@ -128,7 +128,7 @@ impl Notes {
         Ok(read)
     }
 
-    /// Notices what a note that was just appended is.
+    /// Records which kind of note was just appended.
     fn index(&mut self, start: usize, header: &NoteHeader) {
         match header.cut(&self.bytes[start..]) {
             Some(Note { name: VMCOREINFO_NAME, kind: 0, .. }) => {

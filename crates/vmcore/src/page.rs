@@ -8,7 +8,7 @@ use machine::Pfn;
 
 use crate::{Level, Unknown, VmcoreInfo};
 
-/// Largest order that is believed: 1 GiB, the largest page of x86-64. Every run of pages is aligned to its size.
+/// Largest plausible order: 1 GiB, the largest page of x86-64. Every run of pages is aligned to its size.
 pub(crate) const MAX_ORDER: u32 = 18;
 /// Most bytes that a `struct page` may take.
 const MAX_SIZE: usize = 1024;
@@ -19,7 +19,7 @@ const FLAGS: u64 = (1 << 24) - 1;
 /// Bit 0 of `mapping`: the page is anonymous (`PAGE_MAPPING_ANON`).
 const ANONYMOUS: u64 = 1;
 
-/// Why a page is left out of a dump.
+/// Why a page is excluded from a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Free,
@@ -137,18 +137,18 @@ impl PageLayout {
         })
     }
 
-    /// Facts whose lack costs some exclusions.
+    /// The missing facts without which some pages cannot be excluded.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = Unknown> {
         [self.cache.err(), self.free.err(), self.compound.err()].into_iter().flatten()
     }
 
-    /// Whether a level leaves out anything by its `struct page`. As with makedumpfile, a kernel that knows memory errors has
-    /// its poisoned and offline pages left out at every level.
+    /// Whether a level excludes any page because of its `struct page`. As with makedumpfile, poisoned and offline pages are
+    /// excluded at every level if the kernel records memory errors.
     pub(crate) fn concerns(&self, level: Level) -> bool {
         level.looks_at_types() || self.poisoned.is_some()
     }
 
-    /// Judges page frame `pfn` by its `struct page`, and the one after it; either may be cut short.
+    /// Classifies page frame `pfn` by its `struct page` and the one after it; either may be truncated.
     pub(crate) fn judge(&self, level: Level, pfn: Pfn, bytes: &[u8], next: &[u8]) -> Option<Exclusion> {
         let page = self.decode(bytes)?;
         if level.leaves_out_free()
@@ -168,7 +168,7 @@ impl PageLayout {
         Some(word(page, self.flags) & FLAGS).filter(|flag| flag.is_power_of_two())
     }
 
-    /// How many pages from `pfn` on are of the slab allocator's, or have one of `flags` set; 0 if this one is neither.
+    /// Number of pages from `pfn` on that belong to the slab allocator or have one of `flags` set; 0 if this one does not.
     pub(crate) fn kernels_own(&self, flags: u64, pfn: Pfn, page: &[u8], next: &[u8]) -> u64 {
         let Some(page) = self.decode(page) else { return 0 };
         match () {

@@ -29,7 +29,7 @@ pub struct Unmapped(
     pub VirtualAddress,
 );
 
-/// Where a virtual address leads, and for how many bytes from there on physical memory is contiguous.
+/// The target of a virtual address, and the number of bytes from there on that are physically contiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The physical address.

@@ -9,8 +9,8 @@ use crate::bitmap;
 
 /// The dead kernel's RAM: page frames in ascending order, merged, disjoint.
 ///
-/// A page that a range of the core header has only a part of counts as RAM, as with `/proc/vmcore` and makedumpfile (which
-/// up to 1.7.5 dropped the last such page of a range from the second bitmap by mistake).
+/// If a range of the core header has only a part of a page, the page counts as RAM, as with `/proc/vmcore` and makedumpfile
+/// (which up to 1.7.5 dropped the last such page of a range from the second bitmap by mistake).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ram {
     frames: Vec<Range<Pfn>>,
@@ -75,7 +75,7 @@ impl Ram {
     }
 }
 
-/// Takes `next`, which does not start before `last`, into it if the two touch.
+/// Merges `next`, which does not start before `last`, into `last` if the two touch.
 fn merge(last: &mut Range<Pfn>, next: Range<Pfn>) -> bool {
     let touches = next.start <= last.end;
     if touches {

@@ -9,7 +9,7 @@ use crate::bitmap;
 use crate::page::{Exclusion, MAX_ORDER, Reason};
 use crate::{Kernel, Level, OutOfMemory, Ram};
 
-/// How many pages there were and why some are left out.
+/// Counts of pages, and of excluded pages by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Pages of RAM.
@@ -62,17 +62,17 @@ impl AddAssign for Counts {
     }
 }
 
-/// Goes through the `struct page` of all RAM and leaves out what the level says.
+/// Goes through the `struct page` of all RAM, and excludes pages as the level says.
 ///
-/// Chunks that follow each other cost nothing extra. A chunk that starts elsewhere is right too, since then the search
-/// starts at the multiple of 1 GiB before it, which no compound page and no free block crosses: several threads can each
-/// have a selection of their own.
+/// Consecutive chunks cost nothing extra. A chunk that starts elsewhere is right too: the search then starts at the
+/// multiple of 1 GiB before it, which no compound page and no free block crosses. Several threads can therefore each have a
+/// selection of their own.
 #[derive(Debug)]
 pub struct Selection<'a, M> {
     ram: &'a Ram,
     level: Level,
     pages: Option<PageArray<'a, M>>,
-    /// The run of pages that was left out last; it may reach into the next chunk.
+    /// The last excluded run of pages; it may reach into the next chunk.
     run: Run,
     /// Where the last chunk ended.
     next: Pfn,
@@ -93,7 +93,7 @@ impl Run {
 }
 
 impl<'a, M: OldMemory> Selection<'a, M> {
-    /// Prepares to go through the memory of `kernel`; takes 36 KiB or so however large that is.
+    /// Prepares to go through the memory of `kernel`; needs about 36 KiB, however large that memory is.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram, level: Level) -> Result<Self, OutOfMemory> {
         let run = Run::nothing(Pfn::default(), Reason::Free);
         Ok(Self { ram, level, pages: PageArray::new(memory, kernel)?, run, next: Pfn::default() })
@@ -113,7 +113,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         chunk.counts
     }
 
-    /// Where to start so that the run that `pfn` may be in is known.
+    /// The page frame to start from, so that the run that may contain `pfn` is known.
     fn resume(&mut self, pfn: Pfn) -> Pfn {
         if pfn == self.next {
             return pfn;
@@ -122,7 +122,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         pfn.align_down(1 << MAX_ORDER)
     }
 
-    /// Judges page frames, all of them RAM.
+    /// Classifies page frames, all of them RAM.
     fn examine(&mut self, mut frames: Range<Pfn>, chunk: &mut Chunk<'_>) {
         match &self.pages {
             None if self.level.looks_at_types() => chunk.keep_unknown(frames),
@@ -136,7 +136,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         }
     }
 
-    /// Judges page frames of one gulp.
+    /// Classifies page frames of one gulp.
     fn examine_gulp(&mut self, mut gulp: Range<Pfn>, chunk: &mut Chunk<'_>) {
         loop {
             gulp.start = gulp.start.max(self.run.frames.end);
@@ -150,8 +150,8 @@ impl<'a, M: OldMemory> Selection<'a, M> {
         }
     }
 
-    /// Judges the first of page frames outside the current run; returns which is the next, or `None` if their `struct page` cannot
-    /// be read.
+    /// Classifies the first page frame outside the current run; returns the next one, or `None` if their `struct page`
+    /// cannot be read.
     fn judge(&mut self, gulp: Range<Pfn>, chunk: &mut Chunk<'_>) -> Option<Pfn> {
         let (layout, frames, pages) = self.pages.as_mut()?.read(gulp)?;
         let mut pfn = frames.start;
@@ -163,7 +163,7 @@ impl<'a, M: OldMemory> Selection<'a, M> {
                 pfn = pfn.saturating_add(1);
                 continue;
             };
-            // Pages of a kind are often neighbours, and left out at once.
+            // Pages of one kind are often neighbours, and are excluded together.
             if run.frames.end != pfn || run.reason != reason {
                 chunk.leave_out(run);
                 run = Run::nothing(pfn, reason);
@@ -206,7 +206,7 @@ impl<'b> Chunk<'b> {
         }
     }
 
-    /// Page frames, all of them RAM, stay as they are because nothing is known of them.
+    /// Keeps page frames, all of them RAM, of which nothing is known.
     fn keep_unknown(&mut self, frames: Range<Pfn>) {
         self.counts.unknown += frames.intersection(self.frames).len();
     }

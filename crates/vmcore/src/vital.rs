@@ -26,9 +26,9 @@ use crate::bitmap;
 use crate::walk::{Entry, Target, Walker, Way};
 use crate::{AddressSpace, Kernel, Level, OutOfMemory, Ram};
 
-/// Bytes of bitmap that are kept: 32 GiB of memory. Page tables lead to anywhere, so there is a walk for each window.
+/// Bytes of bitmap that are held at a time: 32 GiB of memory. Page tables lead anywhere, so there is one walk per window.
 const WINDOW: usize = 1 << 20;
-/// How many times over page tables may map the memory of a window: a kernel maps most of it once, besides directly.
+/// How often page tables may map the memory of a window: a kernel maps most of it once, besides the direct map.
 const TIMES_OVER: u64 = 16;
 
 /// Tells vital pages from others; cheap for page frames that ascend.
@@ -42,7 +42,8 @@ pub struct Vital<'a, M> {
 }
 
 impl<'a, M: OldMemory> Vital<'a, M> {
-    /// Finds those of the first 32 GiB; others are found when they are asked for. Takes the same memory for any larger machine.
+    /// Finds the vital pages of the first 32 GiB; later ones are found when a caller asks for them. Needs the same memory
+    /// for any larger machine.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram) -> Result<Self, OutOfMemory> {
         let len = ram.end_pfn().div_ceil(8).min(WINDOW as u64) as usize;
         let mut bits = Vec::new();
@@ -73,7 +74,7 @@ impl<'a, M: OldMemory> Vital<'a, M> {
     }
 }
 
-/// What it takes to find vital pages.
+/// The facts needed to find vital pages.
 #[derive(Debug)]
 struct Finder<'a, M> {
     walker: Walker<'a, M>,
@@ -108,7 +109,7 @@ impl<'a, M: OldMemory> Finder<'a, M> {
             Target::Memory(_) => Way::On,
             Target::Table { address: table, level } => {
                 window.set(Range::new(table, table.saturating_add(PAGE_SIZE)));
-                // These would only tell of frames that are mapped directly.
+                // These tables lead only to frames in the direct map.
                 if level == 1 && direct.contains(address) { Way::On } else { Way::Down }
             }
         });
@@ -134,7 +135,7 @@ impl<'a, M: OldMemory> Finder<'a, M> {
             else {
                 break;
             };
-            // What could be left out at some level is nothing that readers need, and often the first of many.
+            // A page that some level excludes is not vital, and is often the first of many.
             let left_out = layout.judge(Level::ALL, pfn, page, next).map(|exclusion| 1 << exclusion.order);
             let len = left_out.unwrap_or_else(|| {
                 let len = layout.kernels_own(reserved, pfn, page, next);
@@ -157,7 +158,8 @@ fn reserved_flag(pages: &mut PageArray<'_, impl OldMemory>, space: &AddressSpace
 struct Window<'b> {
     first: Pfn,
     bits: &'b mut [u8],
-    /// Frames of which page tables may still tell. Tables that map the same gibibytes again and again would take minutes.
+    /// The number of frames that page tables may still report. Tables that map the same gibibytes again and again would
+    /// take minutes.
     left: u64,
 }
 
@@ -194,7 +196,7 @@ impl<'b> Window<'b> {
         Way::On
     }
 
-    /// What of mapped memory, whole pages, is in the window; nothing if too much was mapped before.
+    /// The part of mapped memory, in whole pages, that is in the window; nothing if too much was mapped before.
     fn mapped(&mut self, memory: Range<PhysicalAddress>) -> Range<Pfn> {
         let inside = memory.frames().intersection(self.frames());
         match self.left.checked_sub(inside.len()) {

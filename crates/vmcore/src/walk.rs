@@ -32,7 +32,7 @@ pub(crate) enum Target {
     Table { address: PhysicalAddress, level: u32 },
 }
 
-/// Where a walk goes from an entry.
+/// The next step of a walk after an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Into the table that it leads to, if there is one.
@@ -41,7 +41,7 @@ pub(crate) enum Way {
     On,
 }
 
-/// Goes through the tables as often as it is asked to.
+/// Walks the tables, any number of times.
 #[derive(Debug)]
 pub(crate) struct Walker<'a, M> {
     memory: &'a M,
@@ -58,10 +58,10 @@ impl<'a, M: OldMemory> Walker<'a, M> {
         Ok(Self { memory, space, tables })
     }
 
-    /// Shows every present entry for the kernel's addresses to `visit`, which says where to go from there.
+    /// Passes every present entry for the kernel's addresses to `visit`, which decides the next step.
     ///
-    /// Of neighbours that lead to the same place only the first is shown: a kernel that watches its accesses to memory
-    /// (KASAN) maps terabytes of addresses to a single page.
+    /// Of neighbouring entries that lead to the same place only the first is passed: a kernel that watches its accesses to
+    /// memory (KASAN) maps terabytes of addresses to a single page.
     pub(crate) fn walk(&mut self, visit: impl FnMut(Entry) -> Way) {
         let Self { memory, space, tables } = self;
         let mut walk = Walk { memory: *memory, space, visit, tables_left: MOST_TABLES };

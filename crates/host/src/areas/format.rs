@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::signature;
 
-/// Where the kernel has a random UUID for everyone who reads it.
+/// The file from which the kernel gives each reader a random UUID.
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 
 /// What to do with a device that looks used.
@@ -63,7 +63,7 @@ pub enum FormatError {
         /// What the host said.
         source: io::Error,
     },
-    /// Whether it is used cannot be told.
+    /// The device cannot be read, so that it is unknown whether it is used.
     #[error("cannot read the device")]
     Read(#[source] BlockError),
     /// It looks used.

@@ -29,7 +29,7 @@ pub enum AreaName {
 impl FromStr for AreaName {
     type Err = std::convert::Infallible;
 
-    /// Takes whatever is no UUID for a device.
+    /// Reads any text that is not a UUID as the path of a device.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(text.parse().map_or_else(|_| Self::Device(text.into()), Self::Uuid))
     }
@@ -101,7 +101,7 @@ pub enum AreaError {
 }
 
 impl AreaError {
-    /// Only where there is no label is `holdover format` good advice: elsewhere there may be a dump.
+    /// `holdover format` is recommended only if there is no label: otherwise there may be a dump.
     fn refused(device: &Path, reason: OpenError) -> Self {
         let device = device.to_owned();
         match reason {
@@ -112,7 +112,7 @@ impl AreaError {
     }
 }
 
-/// A dump area and the device that is it.
+/// A dump area and its device.
 #[derive(Clone, Debug)]
 pub struct FoundArea {
     /// The device.
@@ -148,7 +148,7 @@ impl FoundArea {
         Ok(Self { device: device.to_owned(), label })
     }
 
-    /// Which of these areas have the same UUID: they are on copies of the disk.
+    /// Lists the areas with the same UUID: they are on copies of the disk.
     pub fn copies<'a>(&'a self, all: &'a [Self]) -> impl Iterator<Item = AreaCopy> {
         let is_copy = |other: &&Self| {
             other.label.uuid == self.label.uuid && !sysfs::are_same(&other.device, &self.device)
@@ -174,7 +174,8 @@ impl FoundArea {
     }
 }
 
-/// Finds the dump area of that name, and checks it as the capture kernel will. Of copies of a disk it is the first by name.
+/// Finds the dump area with that name, and checks it as the capture kernel will. If a disk has copies, this is the first by
+/// name.
 pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
     let found = match name {
         AreaName::Device(device) => FoundArea::at(device)?,
@@ -196,7 +197,7 @@ pub fn find_only(name: &AreaName) -> Result<FoundArea, AreaError> {
     Ok(found)
 }
 
-/// All dump areas on disks and partitions that can be read, without devices that are made of others.
+/// Lists all dump areas on readable disks and partitions, except devices that are made of other devices.
 pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())

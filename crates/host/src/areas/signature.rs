@@ -2,10 +2,10 @@
 
 use machine::{BlockDevice, BlockError};
 
-/// How much is looked at, at the beginning and at the end of a device.
+/// Bytes that are searched at the beginning and at the end of a device.
 const LOOK: u64 = 1 << 20;
 
-/// What its owner writes at a fixed place: name, byte offset from the start, bytes.
+/// The marks that owners write at fixed places: name, byte offset from the start, bytes.
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
     ("a Holdover dump area", 0, b"HOLDAREA"),
     ("a kdump-compressed dump", 0, b"KDUMP   "),

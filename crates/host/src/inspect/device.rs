@@ -14,7 +14,7 @@ pub struct DeviceName {
 }
 
 impl DeviceName {
-    /// Whether this device, behind a unit of this segment, is meant.
+    /// Whether the name matches this device behind a unit of this segment.
     pub(super) fn is(self, segment: u16, source: SourceId) -> bool {
         self.segment == segment && self.source == source
     }
@@ -24,7 +24,7 @@ impl DeviceName {
         self.segment == segment && self.source.bus() == bus
     }
 
-    /// Whether requests of this requester, behind a unit of this segment, are meant.
+    /// Whether the name matches this requester behind a unit of this segment.
     pub(super) fn means(self, segment: u16, requester: Requester) -> bool {
         let pasid_fits = self.pasid.is_none() || self.pasid == requester.pasid;
         self.is(segment, requester.source) && pasid_fits

@@ -12,19 +12,19 @@ use super::survey::{Survey, Surveyed};
 /// What the devices of a unit could reach.
 #[derive(Debug, Serialize)]
 pub struct ReachView {
-    /// Where requests lead, and whose.
+    /// The routes of translation, with their users.
     pub routes: Vec<RouteView>,
-    /// Where they do not lead anywhere, or nobody knows where.
+    /// The requests that lead nowhere, or whose target is unknown.
     pub obstacles: Vec<ObstacleView>,
     /// Users and obstacles that are not listed.
     pub unlisted: u64,
-    /// There are more tables than were looked at.
+    /// Whether some tables were not read, because there are too many.
     pub cut: bool,
-    /// Whether everything that was asked for could be told.
+    /// Whether everything that was requested is known.
     pub whole: bool,
 }
 
-/// A way of translation, who uses it and where it leads.
+/// A route of translation, its users, and the memory to which it leads.
 #[derive(Debug, Serialize)]
 pub struct RouteView {
     /// Who uses it.
@@ -45,7 +45,7 @@ pub struct RouteView {
     pub unlisted_runs: u64,
 }
 
-/// Who uses a way of translation.
+/// A user of a route of translation.
 #[derive(Debug, Serialize)]
 pub struct UserView {
     /// Bus, device and function: `00:14.0`.
@@ -61,7 +61,7 @@ pub struct UserView {
     pub requester: Requester,
 }
 
-/// I/O addresses that lead alike.
+/// Consecutive I/O addresses that lead to consecutive memory in the same way.
 #[derive(Debug, Serialize)]
 pub struct RunView {
     /// The first I/O address.
@@ -70,15 +70,15 @@ pub struct RunView {
     pub bytes: u64,
     /// The first physical address, if they lead to memory.
     pub physical: Option<Hex>,
-    /// What may be done there.
+    /// The allowed accesses.
     pub rights: Option<String>,
     /// Size of the pages that map them; `None` if no table does.
     pub page_bytes: Option<u64>,
-    /// Why they lead nowhere, or nobody knows where.
+    /// Why they lead nowhere, or why the target is unknown.
     pub obstacle: Option<String>,
 }
 
-/// A place of which it is not said where its requests lead.
+/// Requests whose target is not known.
 #[derive(Debug, Serialize)]
 pub struct ObstacleView {
     /// Whose requests.

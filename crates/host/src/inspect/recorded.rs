@@ -8,14 +8,14 @@ use vtd::pasid::{PasidEntry, PasidTranslationType};
 
 use super::hex::Hex;
 
-/// What became of a unit's contexts and domains.
+/// The results of the takeover for a unit's contexts and domains.
 #[derive(Debug, Serialize)]
 pub struct TakeoverView {
     /// Physical address of the root table that the dead kernel left.
     pub old_root: Hex,
     /// Physical address of the root table that replaced it.
     pub new_root: Hex,
-    /// What became of the dead kernel's invalidation queue.
+    /// The fate of the dead kernel's invalidation queue.
     pub queue: String,
     /// Faults that were recorded before the takeover was done.
     pub faults: Vec<FaultView>,
@@ -40,7 +40,7 @@ pub struct FaultView {
     pub device: String,
     /// PASID of the request, if it had one.
     pub pasid: Option<u32>,
-    /// Address of the page that was asked for.
+    /// Address of the requested page.
     pub address: Hex,
     /// Why it faulted, in the specification's numbers (VT-d 7.1.3).
     pub reason: Hex,
@@ -55,13 +55,13 @@ pub struct ContextView {
     pub pasid: Option<u32>,
     /// Its words, as they were found.
     pub entry: Vec<Hex>,
-    /// Which stages it has translate.
+    /// The stages of translation that it selects.
     pub translation: String,
     /// Domain-id as it was found.
     pub old_domain: u16,
     /// Domain-id now; `None` if it was not carried over.
     pub domain: Option<u16>,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: String,
 }
 
@@ -76,9 +76,9 @@ pub struct DomainView {
     pub tables: u64,
     /// Mappings in these.
     pub leaves: u64,
-    /// Mappings that were left out, for they led to the capture kernel's memory.
+    /// Mappings that were omitted, because they led to the capture kernel's memory.
     pub fenced: u64,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: String,
 }
 

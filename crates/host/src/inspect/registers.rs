@@ -12,7 +12,7 @@ pub(super) fn at(offset: u16) -> Option<Register> {
     registers::FIXED.into_iter().find(|register| register.offset == usize::from(offset))
 }
 
-/// What a register's value means; empty if its name says it all.
+/// The meaning of a register's value; empty if the register's name suffices.
 pub(super) fn meaning(register: Register, value: u64) -> String {
     match register {
         registers::VER => version(Version::from_bits(value as u32)),

@@ -8,16 +8,16 @@ use vtd::source::Requester;
 
 use super::device::DeviceName;
 
-/// Tables that are looked at for one unit: those of 16 TiB in pages of 4 KiB.
+/// Most tables that are read for one unit: those of 16 TiB in pages of 4 KiB.
 const TABLES: u64 = 1 << 23;
-/// Tables that are looked at for one route: where tables lead back to themselves, the others get their turn.
+/// Most tables that are read for one route: if its tables form a loop, the other routes still get their turn.
 const TABLES_OF_ROUTE: u64 = 1 << 21;
-/// Requesters and obstacles that are kept.
+/// Most requesters and obstacles that are kept.
 const ENTRIES: usize = 1 << 16;
-/// Runs that are kept of one route.
+/// Most runs of one route that are kept.
 const RUNS: usize = 1 << 20;
 
-/// What is asked for; nothing means everything.
+/// The requested part of the survey; without limits it is everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SurveyScope {
     /// Only this device.
@@ -31,11 +31,11 @@ pub(super) struct SurveyScope {
 pub(super) struct Survey {
     /// By each route of translation: who uses it, and where it leads.
     pub(super) routes: Vec<Surveyed>,
-    /// Places of which it is not said where their requests lead.
+    /// Obstacles: requests whose target is not known.
     pub(super) obstacles: Vec<(Subject, Obstacle)>,
     /// Requesters and obstacles that are not kept.
     pub(super) unlisted: u64,
-    /// There are more tables than were looked at.
+    /// Whether some tables were not read, because there are too many.
     pub(super) is_cut: bool,
     /// Some table of pages could not be read.
     pub(super) has_gaps: bool,
@@ -49,7 +49,7 @@ pub(super) struct Surveyed {
     pub(super) runs: Runs,
 }
 
-/// Pieces that follow each other, as one; up to a limit.
+/// Runs: consecutive pieces, merged; at most `RUNS` of them.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     pub(super) listed: Vec<Piece>,
@@ -80,7 +80,7 @@ impl Survey {
         survey
     }
 
-    /// Whether everything that was asked for could be told.
+    /// Whether everything that was requested is known.
     pub(super) fn is_whole(&self) -> bool {
         let is_unknown = |(_, obstacle): &(Subject, Obstacle)| obstacle.is_unknown();
         let all_listed = self.unlisted == 0 && self.routes.iter().all(|surveyed| surveyed.runs.unlisted == 0);
@@ -177,7 +177,7 @@ impl Runs {
         }
     }
 
-    /// Adds the part of a piece that leads to `memory`; notes what may lead there unseen.
+    /// Adds the part of a piece that leads to `memory`; notes pieces that may lead there unseen.
     fn push_part(&mut self, piece: Piece, memory: Range<PhysicalAddress>) {
         match piece.target {
             Target::Memory { address, rights, level } => {

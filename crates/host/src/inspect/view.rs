@@ -36,14 +36,14 @@ pub struct Inspected {
     pub units: Vec<UnitView>,
     /// Units that the record leaves out.
     pub unlisted_units: u64,
-    /// Whether everything that was asked for could be told.
+    /// Whether everything that was requested is known.
     pub whole: bool,
-    /// What was asked for: of the rest, programs are told, and people are not.
+    /// The request. JSON has the rest too; the text for people does not.
     #[serde(skip)]
     pub asked: Asked,
 }
 
-/// What was asked for decides what people are shown.
+/// The kind of request, which decides what people see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// All that there is.
@@ -67,9 +67,9 @@ pub struct UnitView {
     pub why: Option<String>,
     /// Its registers as they were found.
     pub registers: Vec<RegisterView>,
-    /// What became of its contexts and domains; `None` if it was not taken over.
+    /// The results for its contexts and domains; `None` if it was not taken over.
     pub takeover: Option<TakeoverView>,
-    /// What devices could reach; `None` if there were no tables to ask.
+    /// The memory that devices could reach; `None` if there were no tables to walk.
     pub reach: Option<ReachView>,
 }
 
@@ -149,7 +149,7 @@ impl UnitView {
     }
 }
 
-/// What decides how a unit's tables are read; `None` if its translation was off, or nothing is known of it.
+/// The settings by which a unit's tables are read; `None` if its translation was off, or nothing is known of it.
 fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitSetup> {
     let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
     status.tes().then_some(reach::UnitSetup {

@@ -22,7 +22,8 @@ pub(super) fn spawn<'s, T: Send + 's>(
     thread
 }
 
-/// Moves this thread to another processor, from where Linux may move it on. The thread stays if the host does not allow that.
+/// Moves this thread to another processor. Linux may move it again later. The thread stays if the host does not allow the
+/// move.
 fn leave(processor: usize) {
     if sched_getcpu() != processor {
         return;

@@ -4,11 +4,11 @@ use engine::Wanted;
 use kdump::{Frame, PagePlace, Pages, WriteError};
 use machine::BlockDevice;
 
-/// Pages in a batch. Handing a batch over costs time, so it has many; at the end of a pass all threads wait for the last batch, so it
-/// does not have more.
+/// Pages in a batch. A batch has many pages, because handing it over costs time. It does not have more, because at the end
+/// of a pass all threads wait for the last batch.
 const PAGES: usize = 64;
 
-/// Some kept pages: their numbers, and where they are in the dump once they are stored. The pipeline uses a batch again and again.
+/// Some kept pages: their numbers, and their places in the dump once they are stored. The pipeline reuses batches.
 pub(super) struct Batch {
     pub(super) frames: Vec<Frame>,
     pub(super) places: Vec<PagePlace>,

@@ -12,7 +12,7 @@ use super::aligned::{self, AlignedPage};
 use super::job::Job;
 use super::output::Output;
 
-/// Bytes of a piece, which begins at a multiple of this: there a large page of the file system may begin too.
+/// Bytes of a piece. A piece begins at a multiple of this, where a large page of the file system may begin too.
 pub(super) const SIZE: usize = 256 << 10;
 
 /// A piece of the file that is being filled.
@@ -31,7 +31,7 @@ pub(super) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// A piece without room in the file: it takes some when the first data comes.
+    /// Makes a piece without room in the file: it takes room when the first data comes.
     pub(super) fn new(output: &'a Output<'a>, room: &'a Room) -> Self {
         let bytes = aligned::pages(SIZE / BLOCK);
         Self { output, room, place: Range::default(), bytes, written: 0, filled: 0, jobs: Vec::new() }

@@ -96,7 +96,7 @@ impl<M: OldMemory> Pages<'_, M> {
         self.statistics.done += 1;
     }
 
-    /// Writes those of pages that follow each other that are not full of zeros.
+    /// Writes consecutive pages, except those full of zeros.
     fn store(&mut self, address: u64, pages: &[AlignedPage]) -> Result<()> {
         let mut at = self.layout.page_at(address / BLOCK as u64).unwrap_or_default();
         let is_zero = |page: &AlignedPage| kdump::is_zero(&page.0);

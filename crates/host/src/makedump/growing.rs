@@ -18,11 +18,11 @@ const STRETCH: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Growing<'f> {
     file: &'f File,
-    /// How far before the last byte that was written there may be bytes that are not written yet.
+    /// Bytes before the last written byte within which some may still be unwritten.
     open: u64,
-    /// Where the first data is. The bytes before it are written more than once, by others.
+    /// Offset of the first data. The bytes before it are written more than once, by others.
     first: OnceLock<u64>,
-    /// Where the part begins for which Linux was not asked yet.
+    /// Start of the part that Linux has not yet been asked to write to the disk.
     next: AtomicU64,
 }
 
@@ -39,18 +39,18 @@ impl<'f> Growing<'f> {
         Ok(())
     }
 
-    /// Asks Linux to bring everything else to the disk, too: little is still to be written.
+    /// Asks Linux to write everything else to the disk too, because little is still to come.
     pub(super) fn bring_rest(&self) {
         let first = self.first.get().copied().unwrap_or_default();
         self.bring(Range::from(0..first));
         self.bring(Range::from(self.next.load(Ordering::Relaxed).max(first)..i64::MAX as u64));
     }
 
-    /// The stretches that are full now that `len` bytes were written, and may go to the disk.
+    /// The stretches that became full when `len` bytes were written, and may go to the disk.
     ///
-    /// As a rule they have no holes, because a hole splits a run of blocks in two. ext4 keeps four runs in the inode and takes a block for
-    /// more; when the holes are filled, it frees that block again. On a disk that is told what is free (`discard`) all threads then
-    /// waited for milliseconds.
+    /// Usually they have no holes, because a hole splits a run of blocks in two. ext4 keeps four runs in the inode and
+    /// allocates a block for more; when the holes are filled, it frees that block again. On a disk that is told about free
+    /// blocks (`discard`), all threads waited for milliseconds in that case.
     fn full(&self, offset: u64, len: u64) -> Range<ByteOffset> {
         let first = *self.first.get_or_init(|| offset);
         let end = (offset + len).saturating_sub(self.open) / STRETCH * STRETCH;
@@ -59,7 +59,8 @@ impl<'f> Growing<'f> {
 
     fn bring(&self, range: Range<ByteOffset>) {
         if let Some(len) = NonZero::new(range.len()) {
-            // A hint that the range is not needed in memory: Linux then begins to write the part of it that is not on the disk.
+            // This tells Linux that the range is not needed in memory; Linux then starts to write the part of it that is
+            // not on the disk.
             let _ = fadvise(self.file, range.start.get(), Some(len), Advice::DontNeed);
         }
     }

@@ -39,7 +39,7 @@ use self::worker::Route;
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
 
-/// What to make a dump of, and which kind.
+/// The input of a dump, and the form of the output.
 #[derive(Clone, Debug)]
 pub struct MakedumpRequest {
     /// An ELF core, such as `/proc/vmcore`, or a kdump-compressed dump, of which more is to be left out.
@@ -99,7 +99,7 @@ pub enum MakedumpError {
     },
 }
 
-/// Why a dump can be made of no part of the input.
+/// Why no dump can be made of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// It is empty.
@@ -147,7 +147,7 @@ pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<Ma
         kernel: &kernel,
         notes: dump.notes(),
         ram: &ram,
-        // The input does not have what was left out of it before: the dump's header says so too.
+        // The input lacks the pages that were omitted before, and the dump's header says so too.
         level: request.level | dump.level(),
     };
     let lacks = dump.lacks().map(|lack| MadeLack::Input(lack, dump.format())).collect();
@@ -170,7 +170,7 @@ fn open(input: &Path) -> Result<(Dump, Ram), DumpError> {
     Ok((dump, ram))
 }
 
-/// Checks that there is memory, and VMCOREINFO: without that no reader finds its way through the memory.
+/// Checks that there is memory and VMCOREINFO, without which no reader finds its way through the memory.
 fn check(dump: &Dump, ram: &Ram) -> Result<(), Unfit> {
     if ram.pages() == 0 {
         return Err(Unfit::NoMemory);
@@ -230,7 +230,7 @@ impl Making<'_> {
         let output = Output::new(file, pipeline::open_bytes(threads));
         let route = Route { memory: self.source.memory, codec, output: &output };
         let written = self.write_pages(&route, threads);
-        // The host says better than the format what was wrong.
+        // The host's error says more than the format's error.
         let host = output.into_error();
         written.map_err(|error| host.map_or(error.into(), MakingError::from))
     }
@@ -248,7 +248,7 @@ impl Making<'_> {
         Ok(Written { counts, choosing, statistics: ended.statistics })
     }
 
-    /// Chooses pages. Meanwhile another thread, if there may be one, finds the pages without which no reader opens the dump.
+    /// Chooses pages. Meanwhile another thread, if allowed, finds the pages without which no reader opens the dump.
     fn prepare<'d, 'o>(
         &self,
         device: &'d mut &'o Output<'o>,
@@ -280,7 +280,7 @@ impl Making<'_> {
         stored
     }
 
-    /// What costs the dump exclusions.
+    /// The reasons why pages were kept that the level excludes.
     fn kept_more(&self, counts: Counts) -> Vec<KeptMore> {
         let facts: Vec<_> = self.source.kernel.unknown().map(KeptMore::Unknown).collect();
         let undescribed = facts.is_empty() && counts.unknown > 0;

@@ -23,15 +23,16 @@ use super::job::{Job, WrittenBatch};
 use super::output::Output;
 use super::worker::{Route, Worker};
 
-/// Batches that wait in the line for each thread.
+/// Batches that wait in the queue for each thread.
 const WAITING: usize = 24;
-/// The most batches under way for each thread. One that is done may wait for an earlier one that takes long, and until its piece of the
-/// file is full.
+/// Most batches under way for each thread. A finished batch may have to wait for a slow earlier one, and until its piece of
+/// the file is full.
 const UNDER_WAY: usize = 128;
-/// Pieces of the file that a thread begins, as a rule, while another fills one.
+/// Pieces of the file that a thread usually begins while another thread fills one.
 const AHEAD: u64 = 4;
 
-/// How far before the last byte that was written other threads may still fill pieces: while one fills a piece, others begin new ones.
+/// Bytes before the last written byte within which other threads may still fill pieces: while one thread fills a piece,
+/// others begin new ones.
 pub(super) fn open_bytes(threads: NonZero<usize>) -> u64 {
     (threads.get() - 1) as u64 * AHEAD * chunk::SIZE as u64
 }
@@ -62,7 +63,8 @@ struct Line<'e, M> {
     /// Where jobs are handed out, to whichever worker is free.
     jobs: Sender<Job>,
     waiting: Receiver<Job>,
-    /// Where each batch comes back, in the order in which they were handed out. Nothing comes from a thread that is gone.
+    /// The channels through which batches come back, in the order in which they were handed out. A thread that has ended
+    /// sends nothing.
     results: VecDeque<Receiver<WrittenBatch>>,
     /// Batches for reuse.
     spare: Vec<Batch>,
@@ -134,7 +136,8 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         Ok(!self.results.is_empty())
     }
 
-    /// Returns the first batch of the line, if it is done. If not, does the job of another; waits if there is none.
+    /// Returns the first batch of the queue, if it is done. If not, does the job of another batch, or waits if there is
+    /// none.
     fn next_done(&mut self) -> Result<Option<Batch>, WriteError> {
         let Some(first) = self.results.front() else { return Ok(None) };
         if first.is_empty() {

@@ -10,7 +10,7 @@ use super::chunk::Chunk;
 use super::job::Job;
 use super::output::Output;
 
-/// Pages that are read at once where they follow each other. Together with a piece of the file they fit into a processor's own cache.
+/// Most consecutive pages that are read at once. Together with a piece of the file they fit into a processor's own cache.
 const AT_ONCE: usize = 32;
 
 /// Where pages come from, how they are stored, and where they go.
@@ -42,7 +42,7 @@ impl<'a, M: OldMemory> Worker<'a, M> {
         })
     }
 
-    /// Does a job. It ends when its pages are written, which is later as a rule.
+    /// Does a job. The job ends when its pages are written, which is usually later.
     pub(super) fn work(&mut self, mut job: Job) {
         match self.put(&mut job.batch) {
             Ok(()) => self.chunk.end(job),
@@ -52,7 +52,7 @@ impl<'a, M: OldMemory> Worker<'a, M> {
 
     /// Writes the data that was put so far, because there is nothing else to do.
     pub(super) fn rest(&mut self) {
-        // An error goes to the jobs whose data it is.
+        // Each job whose data could not be written gets the error.
         let _ = self.chunk.write();
     }
 
