@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = read;
 });
 
-/// A disk of which only the blocks that matter are there.
+/// A disk that has only the blocks that matter.
 struct Disk<'a> {
     first: Vec<u8>,
     last: Vec<u8>,

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use machine::{OldMemory, PAGE_SIZE};
 use vmcore::{CoreFile, CoreHeader};
 
-/// How many pages are read of each range: a header may tell of 2^52.
+/// Most pages that are read of each range: a header may name 2^52.
 const PAGES: u64 = 8;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     read(&bytes);
 });
 
-/// Few mutations keep a checksum right, and nothing behind it would be reached.
+/// Corrects the checksum: few mutations keep it right, and a wrong one would end the parsing there.
 fn make_the_sum_right(bytes: &mut [u8]) {
     let length =
         bytes.get(4..8).map_or(0, |length| u32::from_le_bytes([length[0], length[1], length[2], length[3]]));
@@ -26,7 +26,7 @@ fn make_the_sum_right(bytes: &mut [u8]) {
     }
 }
 
-/// Looks at all there is in a table. However often its parts name each other, there are no more of them than bytes.
+/// Reads everything in a table. However often its parts name each other, there are no more parts than bytes.
 fn read(bytes: &[u8]) {
     let Ok(dmar) = Dmar::parse(bytes) else { return };
     assert!((1..=256).contains(&dmar.host_address_bits()));

@@ -40,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// However a page is read, it is the same.
+/// Checks that every way of reading a page gives the same content.
 fn check(dump: &Dump, pfn: u64) {
     let (mut whole, mut part, mut bits) = ([0; PAGE_SIZE as usize], [0; 16], [0xFF]);
     let read = dump.read_page(pfn, &mut whole);

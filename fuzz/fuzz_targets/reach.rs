@@ -11,7 +11,7 @@ use vtd::control::RootTableAddress;
 
 /// Bytes of registers in front of the memory: RTADDR, CAP and ECAP.
 const REGISTERS: usize = 24;
-/// Tables that are looked at. Where tables lead back to themselves there is no end to them.
+/// Most tables that are read. Where tables form loops there is no end to them.
 const TABLES: u64 = 256;
 /// As many as any processor has.
 const HOST_ADDRESS_BITS: u32 = 52;

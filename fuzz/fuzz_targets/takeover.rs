@@ -27,7 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Which word is changed, and how: as it is told, or so that it points at another table or at what no table should.
+/// The word to change, and how: to a given value, or so that it points at another table or at memory at which no table
+/// should point.
 fn damage([kind, which, word, value @ ..]: &[u8; 11]) -> Damage {
     let table = match kind % 4 {
         0 => Table::Root,
@@ -46,7 +47,7 @@ fn damage([kind, which, word, value @ ..]: &[u8; 11]) -> Damage {
     Damage { victim: Victim::Some { table, which, word }, harm }
 }
 
-/// Takes the machine over, and asks what must be true of that.
+/// Takes the machine over, and checks the invariants.
 fn judge(machine: &Machine, budget: usize) -> Verdict {
     let (mut frames, clock) = (machine.frames(budget), machine.clock());
     let taken = verdict::take_over(machine, 0, &mut frames, &clock, &limits());

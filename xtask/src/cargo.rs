@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::paths;
 
-/// What programs are built for that need flags of their own: this toolchain has its precompiled libraries, and everybody has
+/// The target of programs that need flags of their own: this toolchain has its precompiled libraries, and everybody has
 /// this toolchain.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -36,7 +36,7 @@ use trace::Trace;
 pub(crate) use trace::Traced;
 use writable::Writable;
 
-/// Who found something wrong.
+/// The witness that found a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Witness {
     /// What Holdover itself said.
@@ -53,7 +53,7 @@ pub(crate) enum Witness {
     Readers,
 }
 
-/// Something that is wrong, and who says so.
+/// A problem, and the witness that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Who.
@@ -99,7 +99,7 @@ impl Findings {
     }
 }
 
-/// A crash in which Holdover should have taken over the remapping unit, and what was said of it.
+/// A crash in which Holdover should have taken over the remapping unit, and the findings of all witnesses.
 pub(crate) struct Examination {
     /// What Holdover said.
     pub(crate) report: Report,
@@ -160,7 +160,7 @@ fn read_all(
     readers::compare_selection(programs, files, &core, may_differ, &mut readings)?;
     with_readers(evidence, |dump| {
         let safe = readers::Sample::of(dump, before, may_differ)?;
-        // Where devices may write all of memory there are no such pages, but most of it is as it was.
+        // If devices may write all of memory, no page is unchangeable, but most pages have not changed.
         let changed = |frame: u64| before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok();
         let sample = if safe.is_empty() { readers::Sample::of(dump, before, changed)? } else { safe };
         sample.read_with_kdumpfile(&mut readings);

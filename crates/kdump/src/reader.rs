@@ -36,7 +36,7 @@ pub enum ReadError {
     /// The file does not begin like a kdump-compressed dump.
     #[error("not a kdump-compressed dump")]
     NotADump,
-    /// It is one, of a kind that is not read here.
+    /// The file is a dump of a kind that this reader does not support.
     #[error("kdump-compressed dump with {what} {value}, which is not supported")]
     Unsupported {
         /// Which property.
@@ -53,7 +53,7 @@ pub enum ReadError {
     /// The page is not among those that were kept.
     #[error("page frame {0:#x} is not in the dump")]
     NotKept(u64),
-    /// The page was to be kept, but the dump was cut short before it, or its memory could not be read.
+    /// The page belongs in the dump, but the dump was cut short before it, or its memory could not be read.
     #[error("page frame {0:#x} is missing from the dump")]
     Missing(u64),
     /// The page is there and is damaged.
@@ -64,7 +64,7 @@ pub enum ReadError {
     OutOfMemory,
 }
 
-/// An open dump. Its clones, on clones of the device, share what it took to open it: each thread can have one.
+/// An open dump. Clones, on clones of the device, share its tables, so each thread can have one.
 pub struct Reader<D> {
     device: D,
     header: Header,
@@ -76,9 +76,9 @@ pub struct Reader<D> {
     kept_before: Arc<Vec<u64>>,
     /// How many pages are kept altogether.
     kept: u64,
-    /// Blocks of the bitmaps looked at last.
+    /// The blocks of the bitmaps that were read last.
     cached: [CachedBlock; 2],
-    /// Descriptors looked at last.
+    /// The descriptors that were read last.
     descriptors: Box<CachedDescriptors>,
     decompressor: Decompressor,
 }
@@ -160,7 +160,7 @@ impl<D: BlockDevice> Reader<D> {
         Ok(reader)
     }
 
-    /// What the dump says of the machine it was taken from.
+    /// The facts of the machine that the dump was taken from.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -170,7 +170,7 @@ impl<D: BlockDevice> Reader<D> {
         self.complete
     }
 
-    /// How many pages the dump keeps, those counted that may be missing.
+    /// Number of pages that the dump keeps, including those that may be missing.
     pub fn pages(&self) -> u64 {
         self.kept
     }
@@ -190,14 +190,14 @@ impl<D: BlockDevice> Reader<D> {
         self.find(bitmap, pfn, |byte| byte)
     }
 
-    /// The first page frames at or after `pfn` that follow each other and whose bits are set; `None` if there are none.
+    /// The first run of page frames at or after `pfn` whose bits are set; `None` if there is none.
     pub fn next_run(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<Range<Pfn>>, ReadError> {
         let Some(start) = self.next_set(bitmap, pfn)? else { return Ok(None) };
         let end = self.find(bitmap, start, |byte| !byte)?;
         Ok(Some(Range::from(start..end.unwrap_or(self.header.frames))))
     }
 
-    /// Clears those of some bits that are not set in a bitmap; the first is page frame `first_pfn`'s, a multiple of 8.
+    /// Clears those of `bits` that are not set in a bitmap; the first is page frame `first_pfn`'s, a multiple of 8.
     pub fn retain(&mut self, bitmap: Bitmap, first_pfn: u64, bits: &mut [u8]) -> Result<(), ReadError> {
         let (mut pfn, mut rest) = (first_pfn, bits);
         while !rest.is_empty() && pfn < self.header.frames {
@@ -228,7 +228,7 @@ impl<D: BlockDevice> Reader<D> {
         if self.decompressor.decompress(codec, data, page) { Ok(()) } else { Err(ReadError::Damaged(pfn)) }
     }
 
-    /// Where the descriptors of all kept pages are to be; the file may end before.
+    /// The place of the descriptors of all kept pages; the file may end before.
     pub(crate) fn table(&self) -> Range<ByteOffset> {
         let start = ByteOffset::new(self.geometry.descriptors());
         Range::new(start, start.saturating_add(self.kept.saturating_mul(DESCRIPTOR_LEN as u64)))
@@ -253,7 +253,7 @@ impl<D: BlockDevice> Reader<D> {
         Ok(())
     }
 
-    /// The first page frame at or after `pfn` of whose bit `seen` makes a set one.
+    /// The first page frame at or after `pfn` whose bit `seen` turns into a set one.
     fn find(&mut self, bitmap: Bitmap, pfn: u64, seen: impl Fn(u8) -> u8) -> Result<Option<u64>, ReadError> {
         let mut at = pfn;
         while at < self.header.frames {

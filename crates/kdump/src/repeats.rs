@@ -28,12 +28,13 @@ const KNOWN: u32 = 6;
 
 /// The table, used for one page after the other.
 ///
-/// After `PATIENCE` bytes without a repetition, one more step is passed over between two looks: less is faster, and finds less.
+/// After each `PATIENCE` bytes without a repetition, the search skips one more step between two lookups. A smaller value is
+/// faster, and finds less.
 pub(crate) struct Repeats<const PATIENCE: usize = 32> {
-    /// For each hash of some bytes, where in the page they were last. 0 also stands for nowhere: whether the bytes are there is
-    /// looked up in any case.
+    /// For each hash of some bytes, their last place in the page. 0 also means nowhere: the search compares the bytes in
+    /// any case.
     slots: Box<[u16; 1 << SLOT_BITS]>,
-    /// Distance of the last repetition in this page; that of words before the first one.
+    /// Distance of the last repetition in this page; before the first one, the size of a word.
     distance: usize,
 }
 

@@ -34,14 +34,14 @@ impl Stream {
         self.start.saturating_add(self.buffer.len() as u64)
     }
 
-    /// Gives away what may still follow, after [`close`](Self::close).
+    /// Gives away the rest of the stream's blocks, after [`close`](Self::close).
     pub(crate) fn take_rest(&mut self) -> Range<ByteOffset> {
         let rest = Range::new(self.position(), self.end);
         self.start = self.end;
         rest
     }
 
-    /// Goes on with what is left of what was given away.
+    /// Continues in the rest of the blocks that were given away.
     pub(crate) fn give_back(&mut self, rest: Range<ByteOffset>) {
         (self.start, self.end) = (rest.start, rest.end);
     }
@@ -83,7 +83,7 @@ impl Stream {
         self.close(target)
     }
 
-    /// Writes what is in hand, padded to a whole block; what may follow begins with the next one.
+    /// Writes the buffered bytes, padded to a whole block; later bytes begin with the next block.
     pub(crate) fn close<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,
@@ -111,7 +111,7 @@ pub(crate) struct ReadBack {
 }
 
 impl ReadBack {
-    /// What was written to the blocks of `place`.
+    /// Prepares to read back the blocks of `place`.
     pub(crate) fn new(place: Range<ByteOffset>) -> Result<Self, WriteError> {
         Ok(Self { buffer: buffer()?, used: 0, next: place.start, end: place.end })
     }
@@ -138,7 +138,7 @@ impl ReadBack {
     /// Reads the next chunk; says whether there was one.
     fn refill<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<bool, WriteError> {
         let len = self.end.count_since(self.next).min(CHUNK as u64) as usize;
-        // Nothing is handed out until it was read.
+        // No word is returned before the chunk was read.
         self.used = self.buffer.len();
         if len == 0 {
             return Ok(false);

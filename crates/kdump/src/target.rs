@@ -21,12 +21,12 @@ impl<'d, D: BlockDevice + ?Sized> Target<'d, D> {
         Self { device, patience: 0, complaint: None }
     }
 
-    /// Writes blocks; after an error that was tolerated they may not be there.
+    /// Writes blocks; after a tolerated error they may be missing.
     pub(crate) fn write(&mut self, offset: u64, blocks: &[u8]) -> Result<(), BlockError> {
         self.offer_twice(|device| device.write(offset, blocks))
     }
 
-    /// Waits until all is durable that the device could store.
+    /// Waits until everything that the device could store is durable.
     pub(crate) fn flush(&mut self) -> Result<(), BlockError> {
         self.offer_twice(BlockDevice::flush)
     }
@@ -40,7 +40,7 @@ impl<'d, D: BlockDevice + ?Sized> Target<'d, D> {
             .or_else(|error| self.put_up_with(error))
     }
 
-    /// Notes an error, and returns it if it ends the dump.
+    /// Records an error, and returns it if it ends the dump.
     fn put_up_with(&mut self, error: BlockError) -> Result<(), BlockError> {
         self.complaint.get_or_insert(error);
         let lasting = !matches!(error, BlockError::Device(_));

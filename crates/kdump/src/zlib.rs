@@ -14,7 +14,7 @@ use crate::{BLOCK, Page};
 const LONGEST: usize = 258;
 /// Bytes that it has at least.
 const SHORTEST: usize = 3;
-/// A page is given up if an eighth of its bytes so far, less this many, was not saved.
+/// Compression of a page is given up if it has not yet saved an eighth of its bytes, less this many.
 const GRACE: usize = 256;
 /// Compression method deflate, a window of 32 KiB, fastest algorithm (RFC 1950, section 2.2).
 const STREAM_HEADER: Bits = Bits { bits: 0x0178, len: 16 };

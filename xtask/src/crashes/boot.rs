@@ -15,9 +15,9 @@ use crate::machines::qemu::Machine;
 /// The line with which the guest's init tells that the capture kernel is loaded, and that it waits for the bench.
 const LOADED: &str = "bench: loaded";
 
-/// The longest that it may take, on a machine that does two such things at once.
+/// Time limit of a boot, on a machine that runs two boots at once.
 const LIMIT: Duration = Duration::from_secs(240);
-/// The longest that a booting Linux is silent.
+/// Longest silence of a booting Linux.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A machine that waits for the bench.
@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// How often a boot is tried that ends in `error` for the first `failures` times, and what comes of it.
+    /// Runs a boot that ends in `error` for the first `failures` times; returns the number of tries, and the result.
     fn tried(failures: u32, error: impl Fn() -> anyhow::Error) -> (u32, Result<()>) {
         let count = Cell::new(0);
         let result = unless_failed_twice("test", || {

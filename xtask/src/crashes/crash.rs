@@ -33,7 +33,7 @@ const RESET: Duration = Duration::from_secs(400);
 /// The dump's disk: far more than a dump needs.
 pub(crate) const DISK_BYTES: u64 = 256 << 20;
 
-/// What the guest gives back where its memory is used in every way.
+/// MiB that the guest gives back in scenarios that use memory in every way.
 const BALLOON_MIB: u64 = 32;
 
 /// The label of no disk.
@@ -60,7 +60,7 @@ holdover makedump -d 31 --elf /proc/vmcore /mnt/holdover.elf | say_lines
 umount /mnt
 ";
 
-/// What to run, and how closely to look.
+/// A crash to run, and how closely to observe it.
 pub(crate) struct Crash<'a> {
     /// The machine and what happens on it.
     pub(crate) scenario: &'a Scenario,
@@ -173,7 +173,7 @@ impl Crash<'_> {
         Ok(area)
     }
 
-    /// Runs in the guest. What `holdover load` refuses to do is done with `kexec` itself.
+    /// The command that loads Holdover in the guest. It uses `kexec` itself where `holdover load` would refuse.
     fn load_command(&self, area: &str) -> String {
         let syscall = self.scenario.syscall;
         let (letter, name) = (syscall.letter(), syscall.name());
@@ -205,7 +205,7 @@ impl Crash<'_> {
         }
     }
 
-    /// Checks that the guest is the one that was asked for.
+    /// Checks that the guest is the requested one.
     fn check_guest(&self, lines: &[Line]) -> Result<()> {
         let said = |wanted: &str| lines.iter().filter_map(Line::bench).find(|said| said.starts_with(wanted));
         let kernel = said("kernel").unwrap_or_default();
@@ -224,8 +224,8 @@ impl Crash<'_> {
             machine.type_line("go")?;
             return Ok(None);
         }
-        // QEMU's trace does not show what passes a unit untranslated. What a card then receives before the swap would be a
-        // change of memory that nobody can explain.
+        // QEMU's trace does not show requests that pass a unit untranslated. Frames that a card receives before the swap
+        // would then be unexplained changes of memory.
         let unseen = self.scenario.unit.translation == Translation::PassThrough;
         if unseen {
             machine.traffic().hold();
@@ -238,7 +238,7 @@ impl Crash<'_> {
         Ok(Some(stop))
     }
 
-    /// That of the kernel that takes the dump.
+    /// The entry of the kernel that takes the dump.
     fn entry(&self) -> Result<Entry> {
         match self.scenario.capture {
             Capture::Holdover => entry_of(self.image),

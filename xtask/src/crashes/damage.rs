@@ -44,23 +44,23 @@ pub(crate) enum Damage {
     FanOut,
 }
 
-/// What must become of the victim's requests.
+/// The required result of the victim's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// They fault.
     Closed,
-    /// Hardware can follow what is there now, and so may the copy: they go on or fault.
+    /// Hardware can follow the damaged tables, and so may the copy: requests succeed or fault.
     Open,
 }
 
-/// What was done to whom.
+/// The damage that was done, and to which device.
 #[derive(Clone, Debug)]
 pub(crate) struct Wound {
     /// The victim's source-id.
     pub(crate) source: u16,
     /// I/O addresses that go through what was damaged.
     pub(crate) iovas: Range<u64>,
-    /// What must become of requests for these.
+    /// The required result of requests for these.
     pub(crate) fate: Fate,
     /// Words that were overwritten: address, and content before.
     pub(crate) words: Vec<(u64, u64)>,
@@ -79,7 +79,7 @@ impl Damage {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Who is hit.
+    /// The device that is damaged.
     pub(crate) fn victim(self) -> Device {
         match self {
             Self::DiskContext => Device::DUMP_DISK,
@@ -140,7 +140,7 @@ impl Damage {
         }
     }
 
-    /// The word with which Holdover must report what became of the victim; none if its tables can be followed as they are.
+    /// The word with which Holdover must report the victim's outcome; none if its tables can be followed as they are.
     pub(crate) fn outcome(self) -> Option<&'static str> {
         match self {
             Self::TableInRegisters | Self::TableInCaptureKernel | Self::PageInCaptureKernel => Some("fenced"),
@@ -156,7 +156,7 @@ fn middle(reserved: &Reserved) -> Option<u64> {
     Some((piece.start + piece.len() / 2) & ADDRESS)
 }
 
-/// Makes all entries of the tables on a path, but for those of the last table, lead where the one on the path leads.
+/// Makes all entries of the tables on a path, except those of the last table, lead where the one on the path leads.
 fn fan_out(ram: &Ram, path: &[u64]) -> Vec<(u64, u64)> {
     let tables = path.iter().take(path.len().saturating_sub(1));
     let copied = tables.filter_map(|&entry| Some((entry & ADDRESS, ram.read_u64(entry).ok()?)));

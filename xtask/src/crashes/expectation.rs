@@ -27,13 +27,13 @@ pub(crate) struct Expectation {
     on_disk: OnDisk,
     /// Lines that Holdover prints, each by words that are in it.
     says: Vec<Vec<String>>,
-    /// Who is at work, if it matters who.
+    /// The device that must be at work, if that matters.
     active: Option<Active>,
     /// The codec that the dump's header names, if it matters which.
     codec: Option<Codec>,
-    /// What readers are asked for, beside what all witnesses are asked for after a takeover.
+    /// What readers must do, besides the checks of all witnesses after a takeover.
     readings: Vec<Reading>,
-    /// What must be noticed, if Holdover is told to make a mistake.
+    /// The objection that a witness must raise, if Holdover makes a mistake on request.
     pub(super) mistake: Option<Mistake>,
 }
 
@@ -48,11 +48,11 @@ enum OnDisk {
     CutOff,
     /// Files that a stock crash kernel has made of its `/proc/vmcore`.
     StockDumps,
-    /// What was there before.
+    /// The disk's former content.
     Untouched,
 }
 
-/// Who must be at work in the trace: else a crash would show nothing.
+/// The device that must be at work in the trace; without it a crash would show nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Active {
     /// This device, after the swap.
@@ -66,7 +66,7 @@ enum Active {
 pub(super) struct Mistake {
     /// Who must object.
     witness: Witness,
-    /// In which words.
+    /// The words of the objection.
     objection: &'static str,
 }
 
@@ -128,7 +128,7 @@ impl Expectation {
         Self { active: Some(Active::Device(device)), ..self }
     }
 
-    /// Holdover names the victim of damage, which was at work: else its silence would show nothing.
+    /// Holdover names the victim of damage, and the trace shows it at work: otherwise its silence would show nothing.
     pub(crate) fn and_damage(self, damage: Damage) -> Self {
         // The dump's disk rests until Holdover uses it.
         let active = (damage.victim() != Device::DUMP_DISK).then_some(Active::Victim);
@@ -165,7 +165,7 @@ impl Expectation {
         self
     }
 
-    /// All of this, but for an objection of this witness in these words: it must notice what was done wrong on purpose.
+    /// All of this, except that this witness must object in these words: it must notice the deliberate mistake.
     pub(crate) fn but_caught(self, witness: Witness, objection: &'static str) -> Self {
         Self { mistake: Some(Mistake { witness, objection }), ..self }
     }
@@ -193,7 +193,7 @@ impl Expectation {
         unsaid.map(|words| console(format!("Holdover did not say `{}`", words.join("` with `")))).collect()
     }
 
-    /// Complains if nothing shows that who should have been at work was.
+    /// Complains if nothing shows that the device was at work.
     fn inactive(&self, traced: Option<&Traced>) -> Option<Problem> {
         let rested = self.active.filter(|active| !traced.is_some_and(|traced| active.is_seen(traced)))?;
         Some(Problem { witness: Witness::Trace, what: rested.complaint() })
@@ -241,7 +241,7 @@ impl Active {
 }
 
 impl Mistake {
-    /// Turns it round: what a mutation must show is an objection.
+    /// Inverts the check: a mutation must lead to an objection.
     fn unnoticed(self, problems: &[Problem]) -> Option<Problem> {
         let Self { witness, objection } = self;
         let noticed = |problem: &Problem| problem.witness == witness && problem.what.contains(objection);
@@ -263,7 +263,7 @@ fn cut_off(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     Ok(late.into_iter().chain(collected_whole(evidence, tool)?).collect())
 }
 
-/// Collects the dump, and complains if nothing is said to be missing.
+/// Collects the dump, and complains if `holdover collect` does not report that something is missing.
 fn collected_whole(evidence: &Evidence, tool: &Tool) -> Result<Option<Problem>> {
     let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
     let what = "`holdover collect` does not say that something is missing".to_owned();

@@ -78,7 +78,7 @@ fn takeovers() -> Vec<Row> {
     rows.map(row).map(|scenario| Row::new(&name_of(&scenario), scenario, Expectation::takeover())).into()
 }
 
-/// What differs from Linux's own ways is named.
+/// The name lists the differences from Linux's defaults.
 fn name_of(scenario: &Scenario) -> String {
     let Scenario { kernel, syscall, paging, unit, reservation, .. } = scenario;
     let mut name = format!("{}-{}-{}level", kernel.name(), syscall.letter(), paging.levels());
@@ -133,8 +133,8 @@ fn made_dumps() -> Row {
     Row::new("made-dumps", Scenario::plain(Flavour::Cloud), expectation)
 }
 
-/// The kernels that know memory errors, one for each way in which types of pages are told. QEMU 7.2 now and then makes of the flags
-/// that `cmpxchg16b` leaves what no processor has, of which newer kernels die while they boot.
+/// The kernels that record memory errors, one for each way in which types of pages are marked. QEMU 7.2 now and then turns
+/// the flags that `cmpxchg16b` leaves into values that no processor has, and newer kernels die of this while they boot.
 fn every_kind_of_page() -> Vec<Row> {
     let row = |kernel: Flavour| {
         let emulator = if kernel == Flavour::Amd64 { Emulator::Installed } else { Emulator::Backports };
@@ -145,7 +145,7 @@ fn every_kind_of_page() -> Vec<Row> {
     [Flavour::Amd64, Flavour::Backports, Flavour::Testing].map(row).into()
 }
 
-/// Those that nobody gets who does not ask for them.
+/// The codecs other than the default.
 fn codecs() -> Vec<Row> {
     let row = |codec: Codec| {
         let scenario = Scenario { codec, ..Scenario::plain(Flavour::Cloud) };
@@ -166,8 +166,7 @@ fn proc_vmcore() -> Row {
     Row::new("proc-vmcore", stock, Expectation::stock_dumps())
 }
 
-/// Each mistake must be noticed by the witness that is there for it, in every mode. The general kernel has devices that never
-/// rest.
+/// The witness for each mistake must notice it, in every mode. The general kernel has devices that are always at work.
 fn mutations() -> Vec<Row> {
     let plain = UnitSetting::PLAIN;
     let scalable = UnitSetting { mode: Mode::Scalable, ..plain };
@@ -195,8 +194,8 @@ fn mutations() -> Vec<Row> {
     caught.map(row).into()
 }
 
-/// What is damaged between the panic and the takeover, each in a crash of its own. The general kernel has the devices that
-/// never rest.
+/// The kinds of damage between the panic and the takeover, each in a crash of its own. The general kernel has devices that
+/// are always at work.
 fn damages() -> Vec<Row> {
     let deep = UnitSetting { width: Width::Bits48, ..UnitSetting::PLAIN };
     let rows = [

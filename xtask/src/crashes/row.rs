@@ -23,7 +23,7 @@ pub(crate) struct Row {
     pub(crate) expectation: Expectation,
 }
 
-/// What was built before any row can run.
+/// The programs that must be built before any row can run.
 pub(crate) struct Built {
     /// The host's command line.
     pub(crate) tool: Tool,
@@ -37,7 +37,7 @@ impl Row {
         Self { name: name.to_owned(), scenario, expectation }
     }
 
-    /// Lets it crash and returns what is wrong; fails if it did not come to its end.
+    /// Runs the crash and returns the problems; fails if it did not come to its end.
     pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
         let image = built.images.get(&self.image()).context("the capture kernel was not built")?;
         let (scenario, watch) = (&self.scenario, self.expectation.watch);
@@ -45,7 +45,7 @@ impl Row {
         self.expectation.problems(&crash.run(&self.name)?, &built.tool)
     }
 
-    /// The capture kernel that it needs: only one can be told to do wrong.
+    /// The capture kernel that it needs: only one variant can make mistakes.
     pub(crate) fn image(&self) -> Variant {
         if self.scenario.mutation.is_some() { Variant::Mutations } else { Variant::Release }
     }

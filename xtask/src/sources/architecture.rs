@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 /// The header of the table.
 const HEADER: &str = "| room | what it is | may use | knows nothing of |";
-/// What the names of the crates follow that need the standard library.
+/// The phrase that precedes the names of the crates that need the standard library.
 const NEED_STD: &str = "are `no_std` (except";
-/// What the names of the crates follow that have `unsafe`.
+/// The phrase that precedes the names of the crates that have `unsafe`.
 const HAVE_UNSAFE: &str = "forbid `unsafe` (except";
 
 /// The claims.

@@ -22,7 +22,7 @@ use crate::{parallel, process};
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
 
-/// What checks the sources: arguments for cargo.
+/// The rows that check the sources by cargo: arguments for it.
 const SOURCES: [(&str, &[&str]); 4] = [
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -32,7 +32,7 @@ const SOURCES: [(&str, &[&str]); 4] = [
 
 type Check = fn() -> Result<Vec<String>>;
 
-/// What compares the sources with what is claimed of them: each returns what is wrong.
+/// The rows that compare the sources with claims about them; each returns the problems.
 const CLAIMS: [(&str, Check); 3] =
     [("walls", walls::problems), ("packages", packages::problems), ("freestanding", freestanding::problems)];
 
@@ -82,12 +82,12 @@ impl Test {
         Ok(())
     }
 
-    /// Whether anything is asked for that needs more than Rust: guests, and the compiler of the fuzzer.
+    /// Whether a requested row needs more than Rust: guests, or the compiler of the fuzzer.
     fn needs_setup(&self, targets: &[String]) -> bool {
         self.fuzzes(targets) || matrix::rows().iter().any(|row| self.includes(row))
     }
 
-    /// Each part that was asked for is one of something: else it would be left out in silence.
+    /// Checks that each requested part occurs in a name; otherwise it would be ignored silently.
     fn check_parts(&self, targets: &[String]) -> Result<()> {
         let sources = SOURCES.map(|(name, _)| name).into_iter().chain(CLAIMS.map(|(name, _)| name));
         let sources = sources.map(str::to_owned);
@@ -110,7 +110,7 @@ impl Test {
         }
     }
 
-    /// Lets the fuzzer at everything that reads what others wrote.
+    /// Fuzzes all code that reads untrusted input.
     fn fuzz(&self, names: &[String], tally: &Tally) {
         if !self.fuzzes(names) {
             return;
@@ -157,7 +157,7 @@ impl Test {
 }
 
 impl Tally {
-    /// Does something, prints how it went, and counts it. What it returns is wrong.
+    /// Does some work, prints its result, and counts it. The work returns the problems.
     fn take(&self, name: &str, work: impl FnOnce() -> Result<Vec<String>>) {
         let start = Instant::now();
         let problems = work().unwrap_or_else(|error| vec![format!("{error:#}")]);

@@ -68,7 +68,7 @@ impl Copies<'_> {
         copied.complain(source, "reaches Holdover's memory in", &self.trespasses(source, &after));
     }
 
-    /// Ways into Holdover's memory: only the dump's disk has any, also where others were in its domain.
+    /// Mappings that lead into Holdover's memory: only the dump's disk may have any, even if others share its domain.
     fn trespasses(&self, source: u16, after: &[Run]) -> Vec<Run> {
         if self.disk.contains(&source) { Vec::new() } else { self.split(after).0 }
     }

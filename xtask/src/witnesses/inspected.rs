@@ -47,7 +47,7 @@ struct Reached {
 /// The same of several, by source-id.
 type ByFunction = BTreeMap<u16, Reached>;
 
-/// What must be read from a dump.
+/// The expected content of a dump.
 pub(crate) struct Expected<'a> {
     /// What the dead kernel left.
     pub(crate) dead: Tables<'a>,
@@ -130,7 +130,7 @@ impl Expected<'_> {
         Ok(())
     }
 
-    /// Who is named. A victim may or may not be: its entries are no such any more.
+    /// Compares the named functions. A victim may or may not be named, because its entries are no longer valid.
     fn compare_names(
         &self,
         part: &str,

@@ -19,8 +19,8 @@ pub(crate) struct Writable {
 }
 
 impl Writable {
-    /// What the dead kernel's tables let devices write. What they do not translate may go anywhere: of that, only the pages
-    /// count that the trace has seen them use: their I/O addresses are physical ones.
+    /// The pages that the dead kernel's tables let devices write. Untranslated requests may go anywhere, so for them only
+    /// the pages count that the trace shows in use: their I/O addresses are physical ones.
     pub(crate) fn of(dead: &Tables, used: &HashSet<u64>) -> Self {
         let by_devices = &dead.writable_pages() | used;
         Self { by_devices, by_unit: dead.noted_pages() }

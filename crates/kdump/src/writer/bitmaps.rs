@@ -12,7 +12,7 @@ pub struct Bitmaps<'d, D: ?Sized> {
     pub(super) codec: Codec,
     pub(super) existing: Stream,
     pub(super) kept: Stream,
-    /// Page frames that no bit was given for yet.
+    /// Page frames whose bits are still to come.
     pub(super) frames_left: u64,
     /// Bits set in `kept`.
     pub(super) pages: u64,
@@ -32,7 +32,7 @@ impl<'d, D: BlockDevice + ?Sized> Bitmaps<'d, D> {
         Ok(())
     }
 
-    /// Goes on to the pages. Frames that no bits were given for neither exist nor are kept.
+    /// Goes on to the pages. Frames without bits neither exist nor are kept.
     pub fn finish(mut self) -> Result<Pages<'d, D>, WriteError> {
         self.existing.fill(&mut self.file.target)?;
         self.kept.fill(&mut self.file.target)?;

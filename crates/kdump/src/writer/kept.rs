@@ -22,7 +22,8 @@ impl Frame {
     }
 }
 
-/// Those frames in ascending order, read back from the second bitmap and, after the first pass, from the descriptors.
+/// The kept page frames without a place, in ascending order, read back from the second bitmap and, after the first pass,
+/// from the descriptors.
 pub(super) struct KeptFrames {
     bits: ReadBack,
     /// The bitmap's place in the file.

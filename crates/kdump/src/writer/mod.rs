@@ -64,7 +64,7 @@ impl From<OutOfMemory> for WriteError {
     }
 }
 
-/// What all stages have in hand.
+/// The state that all stages share.
 struct File<'d, D: ?Sized> {
     target: Target<'d, D>,
     first_block: DiskDumpHeader,

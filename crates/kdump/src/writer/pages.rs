@@ -14,7 +14,7 @@ use crate::layout::{self, Descriptor};
 use crate::stream::Stream;
 use crate::{BLOCK, Page};
 
-/// Complaints of the device that are put up with at the end in any case: without its descriptors a dump is worth nothing.
+/// Errors of the device that are tolerated at the end in any case: without its descriptors a dump is worthless.
 const LAST_COMPLAINTS: usize = 8;
 
 /// Takes the pages, one after the other.
@@ -31,7 +31,7 @@ pub struct Pages<'d, D: ?Sized> {
     store: Store<'d, D>,
     encoder: Encoder,
     page: Page,
-    /// Where the encoder puts what it makes of a page.
+    /// Buffer for the encoder's output.
     smaller: Box<Page>,
 }
 
@@ -54,9 +54,9 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         Ok(Self { kept, store, encoder, page: [0; BLOCK], smaller: boxed_array(0)? })
     }
 
-    /// From now on, so many complaints of the device do not end the dump (none, if this is not called).
+    /// Tolerates so many errors of the device from now on (none, if this is not called).
     ///
-    /// Blocks that it complains of may be lost; the rest is written, and the dump stays marked as incomplete.
+    /// Blocks with errors may be lost; the rest is written, and the dump stays marked as incomplete.
     pub fn put_up_with(&mut self, complaints: usize) {
         self.store.file.target.patience = complaints;
     }
@@ -98,7 +98,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         &mut self,
         write: impl FnOnce(&mut Self, &Room) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        // There would be no room for it later.
+        // Later there would be no room for it.
         self.store.zeros()?;
         let Store { data, file, .. } = &mut self.store;
         data.close(&mut file.target)?;
@@ -108,20 +108,21 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         written
     }
 
-    /// Takes note of where a page is. Pages come in the order in which [`next_frame`](Self::next_frame) named them, all of them
-    /// before the next pass, and after their data was written: a dump that is cut short names no place that holds nothing.
+    /// Records where a page is. Pages come in the order in which [`next_frame`](Self::next_frame) returned them, all of
+    /// them before the next pass, and after their data was written. A dump that is cut short therefore never names a place
+    /// that holds nothing.
     pub fn place(&mut self, frame: Frame, place: PagePlace) -> Result<PageOutcome, WriteError> {
         self.store.put(frame, place)
     }
 
-    /// Makes the pages that were stored so far durable, with all that it takes to find them: they are there whatever comes
-    /// later. Each time costs a flush, and up to a block of room.
+    /// Makes the pages stored so far durable, with everything needed to find them, so that they survive whatever comes
+    /// later. Each call costs a flush, and up to a block of room.
     pub fn save(&mut self) -> Result<(), WriteError> {
         self.store.save()
     }
 
-    /// Starts over with the pages that were not wanted; those that were stored are safe. Those that were missing get another
-    /// chance too.
+    /// Starts another pass over the pages that were not wanted. Pages that were stored stay stored; missing ones get
+    /// another chance.
     pub fn next_pass(&mut self) -> Result<(), WriteError> {
         self.store.table.end_pass(&mut self.store.file.target)?;
         self.store.save()?;
@@ -157,7 +158,7 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
     }
 }
 
-/// Where pages go.
+/// The store for pages.
 struct Store<'d, D: ?Sized> {
     file: File<'d, D>,
     table: DescriptorTable,
@@ -169,7 +170,7 @@ struct Store<'d, D: ?Sized> {
 }
 
 impl<D: BlockDevice + ?Sized> Store<'_, D> {
-    /// Stores a page behind those before.
+    /// Stores a page after the earlier ones.
     fn append(&mut self, frame: Frame, content: Content<'_>) -> Result<PageOutcome, WriteError> {
         let place = content.at(self.data.position());
         if let Content::Data { data, .. } = content {
@@ -215,7 +216,7 @@ impl<D: BlockDevice + ?Sized> Store<'_, D> {
         Ok(target.flush()?)
     }
 
-    /// Writes out what is in hand and makes it durable; goes on after an error and returns the first.
+    /// Writes all buffered data and makes it durable; continues after an error and returns the first.
     fn close(&mut self) -> Result<(), WriteError> {
         let target = &mut self.file.target;
         target.patience = target.patience.max(LAST_COMPLAINTS);
@@ -242,7 +243,7 @@ impl<D: BlockDevice + ?Sized> File<'_, D> {
         let incomplete = self.first_block;
         let status = incomplete.status.get() & !layout::INCOMPLETE;
         self.first_block.status.set(status);
-        // From here on a complaint counts: what it is about may be block 0.
+        // From here on any error counts: it may concern block 0.
         self.target.patience = 0;
         let marked = headers::write_first_block(&mut self.target, &self.first_block);
         marked.and_then(|()| Ok(self.target.flush()?)).inspect_err(|_| {

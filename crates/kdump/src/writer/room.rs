@@ -8,12 +8,12 @@ use super::WriteError;
 use crate::BLOCK;
 use crate::codec::{Codec, Content};
 
-/// Where a dump has a page.
+/// The place of a page in a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagePlace {
     /// Nowhere.
     Missing,
-    /// Where the others are that hold zeros only.
+    /// The place that all pages of zeros share.
     Zero,
     /// Its data, which `codec` made, is in the file.
     Data {
@@ -27,7 +27,7 @@ pub enum PagePlace {
 }
 
 impl Content<'_> {
-    /// Where a page of this content is, if its data begins at `offset`.
+    /// The place of a page with this content, if its data begins at `offset`.
     pub fn at(self, offset: ByteOffset) -> PagePlace {
         match self {
             Self::Missing => PagePlace::Missing,
@@ -37,7 +37,7 @@ impl Content<'_> {
     }
 }
 
-/// What is free of the file's end; several processors may take of it at once.
+/// The free end of the file; several processors may take parts of it at once.
 #[derive(Debug)]
 pub struct Room {
     next: AtomicU64,
@@ -49,7 +49,7 @@ impl Room {
         Self { next: free.start.get().into(), end: free.end.get() }
     }
 
-    /// Takes what is free up to the next multiple of `size`, itself a multiple of 4096: whole blocks, which nobody else gets.
+    /// Takes the free blocks up to the next multiple of `size`, itself a multiple of 4096. Nobody else gets them.
     pub fn take(&self, size: u64) -> Result<Range<ByteOffset>, WriteError> {
         let end = |next: u64| (next / size + 1).checked_mul(size).map_or(self.end, |end| end.min(self.end));
         let after = |next: u64| Some(end(next)).filter(|after| *after > next);
@@ -57,10 +57,10 @@ impl Room {
         taken.map(|start| Range::from(start..end(start))).map_err(|_| WriteError::Full)
     }
 
-    /// Takes back the end of what was taken, as far as it is whole blocks and nobody has taken what follows.
+    /// Takes back the unused end of a part, as far as it is whole blocks and nobody has taken the next part.
     pub fn give_back(&self, unused: Range<ByteOffset>) {
         let (start, end) = (unused.start.get().next_multiple_of(BLOCK as u64), unused.end.get());
-        // If somebody has, a hole remains in the file.
+        // If somebody has taken the next part, a hole remains in the file.
         let _ = self.next.compare_exchange(end, start, Ordering::Relaxed, Ordering::Relaxed);
     }
 

@@ -2,7 +2,7 @@
 
 use super::WriteError;
 
-/// What became of a page.
+/// The result of storing a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageOutcome {
     /// It holds zeros only; all such pages share one place in the file.
@@ -20,7 +20,7 @@ pub enum PageOutcome {
 pub struct Statistics {
     /// Pages that the second bitmap keeps.
     pub pages: u64,
-    /// Of these, how many were dealt with so far: the sum of the four that follow.
+    /// Number of these processed so far: the sum of the four that follow.
     pub done: u64,
     /// Pages of zeros.
     pub zero: u64,
@@ -51,8 +51,8 @@ impl Statistics {
 /// How the writing of pages ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What is in the file, whatever went wrong.
+    /// Counts of the file's content, even after an error.
     pub statistics: Statistics,
-    /// What went wrong first, if anything did.
+    /// The first error, if there was one.
     pub error: Option<WriteError>,
 }

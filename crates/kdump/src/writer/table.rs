@@ -28,12 +28,12 @@ pub(super) struct DescriptorTable {
     pass: Pass,
 }
 
-/// What is on the device behind the window.
+/// The content of the device after the window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
     /// Nothing of this dump.
     First,
-    /// What the pass before left.
+    /// The result of the pass before.
     Later,
 }
 
@@ -49,7 +49,7 @@ impl DescriptorTable {
         self.place
     }
 
-    /// Puts in the descriptor of the kept page with that number; numbers ascend within a pass.
+    /// Stores the descriptor of the kept page with that number; numbers ascend within a pass.
     pub(super) fn put<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,
@@ -65,7 +65,7 @@ impl DescriptorTable {
         Ok(())
     }
 
-    /// Writes what this pass has not written yet: afterwards all of the table is on the device.
+    /// Writes the rest of this pass: afterwards all of the table is on the device.
     pub(super) fn end_pass<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,
@@ -73,7 +73,7 @@ impl DescriptorTable {
         self.move_to(target, self.place.end.max(self.at))
     }
 
-    /// Writes what was put in so far; the window stays where it is.
+    /// Writes the descriptors stored so far; the window stays where it is.
     pub(super) fn save<D: BlockDevice + ?Sized>(&self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
         if !self.window.is_empty() {
             target.write(self.at.get(), &self.window)?;
@@ -116,7 +116,7 @@ impl DescriptorTable {
         if self.pass == Pass::Later
             && let Err(error) = target.device.read(self.at.get(), &mut self.window)
         {
-            // What was not read must not be written.
+            // Bytes that could not be read must not be written.
             self.window.clear();
             return Err(error.into());
         }

@@ -16,12 +16,12 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// Those that make the least of so many sequences.
+    /// The codes that take the fewest bits for so many sequences.
     pub(super) fn worthwhile(sequences: usize) -> &'static Self {
         if sequences < WORTH_CODES { &PREDEFINED } else { &FOR_KERNELS }
     }
 
-    /// How a block says which they are.
+    /// The descriptions of the codes in a block.
     pub(super) fn descriptions(&self) -> impl Iterator<Item = &[u8]> {
         let tables = [&self.literals, &self.distances, &self.lens].map(Code::description);
         let tables = tables.into_iter().filter(|_| self.modes == DESCRIBED);

@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for NoHeap {
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
 
-/// Declares functions that compiled Rust calls, and that whoever takes the crates has to bring.
+/// Declares functions that compiled Rust calls, and that a program that uses the crates must supply.
 macro_rules! brought_by_the_taker {
     ($($name:ident)*) => { $(
         #[unsafe(no_mangle)]
