@@ -12,7 +12,7 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod platform {
-    //! What of the platform is read and not driven: it has no `unsafe`, and can be given anything in a test.
+    //! The part of the platform that only reads: it has no `unsafe`, and tests can give it any input.
 
     pub mod boot_params;
 }

@@ -1,7 +1,7 @@
 //! Each allocation from the takeover to the seal fails in turn: the dump may lack something, or there is none, but nothing aborts
 //! or panics.
 //!
-//! What stands for the machine is in a [`Shelter`]: it takes memory as it likes.
+//! The simulated machine runs in a [`Shelter`], in which allocations never fail.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 #![expect(

@@ -1,4 +1,4 @@
-//! What stands for the machine, and takes memory that the capture kernel's own parts may lack.
+//! The simulated machine. Its own allocations succeed even while those of the capture kernel fail.
 
 use std::ops::Range as Indices;
 use std::time::Duration;

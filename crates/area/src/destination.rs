@@ -1,4 +1,4 @@
-//! Where a dump goes, and the dump on its way there.
+//! The destination of a dump, and a dump that is being written to it.
 //!
 //! ```text
 //! Destination::begin → OpenDump: write, flush (which saves what was written so far) → OpenDump::seal

@@ -51,7 +51,7 @@ pub struct Seal {
     pub sequence: u64,
     /// Length of the dump in bytes.
     pub dump_len: u64,
-    /// Which blocks of the dump were written. The others hold what was there before and are not part of it.
+    /// Which blocks of the dump were written. The other blocks keep their old content and are not part of the dump.
     pub written: Extents,
     /// Checksum over the blocks in `written`.
     pub sum: Sum,

@@ -80,7 +80,7 @@ fn dumped(fill: u8) -> Disk {
     disk
 }
 
-/// Reads the dump back and checks it; what was not written is zero.
+/// Reads the dump back and checks it; bytes that were not written are zero.
 fn collect(disk: &mut Disk) -> Result<Vec<u8>, ReadError<()>> {
     let mut area = open(disk);
     let seal = area.read_seal().unwrap();
@@ -417,7 +417,7 @@ proptest! {
         }
     }
 
-    /// A disk that says that it flushed and did not.
+    /// A disk that reports a flush that it did not do.
     #[test]
     fn a_dump_that_a_disk_changed_is_noticed(at in 0_usize..8 * 4096, flip in 1_u8..) {
         let mut disk = dumped(10);

@@ -57,7 +57,7 @@ fn fill(pfn: u64, page: &mut Page) -> Result<(), machine::Unreadable> {
     Ok(())
 }
 
-/// A disk that is as long as what was written to it, as far as anyone can see.
+/// A disk that reports a size of 1 MiB, and stores only as much as was written.
 struct Growing(Vec<u8>);
 
 impl BlockDevice for Growing {

@@ -22,7 +22,7 @@ mod takeover;
 use std::path::Path;
 use std::{fs, io};
 
-/// An input and what it is called.
+/// The name of an input, and its bytes.
 type Seed = (&'static str, Vec<u8>);
 
 fn main() -> io::Result<()> {

@@ -24,7 +24,7 @@ pub(crate) fn problems() -> Result<Vec<String>> {
     if lacking.is_empty() { Ok(package(&libraries)) } else { Ok(lacking) }
 }
 
-/// What a package lacks before others can find it, and know what it is and on which terms.
+/// Lists what a package lacks before others can find it, and can learn its purpose and its terms.
 fn lacking(package: &Package) -> Vec<String> {
     let folder = package.manifest_path.parent().map_or(Path::new(""), |folder| folder.as_std_path());
     let is_file = |name: &str| folder.join(name).is_file();

@@ -154,7 +154,7 @@ fn page_of(reached: &ByFunction) -> Option<Range<u64>> {
     Range::sized(run.address, PAGE_SIZE)
 }
 
-/// Who reaches a page, and by which of their runs.
+/// The functions that reach a page, each with the runs that lead there.
 fn leading_to(page: Range<u64>, reached: &ByFunction) -> ByFunction {
     let part = |runs: &[Run]| runs.iter().filter_map(|run| run.leading_to(page)).collect::<Vec<_>>();
     let parts = reached.iter().map(|(&source, reached)| {

@@ -40,7 +40,7 @@ pub(crate) struct Readings {
     pub(crate) pages_only_in_reference: Option<u64>,
     /// Pages that the dump keeps and makedumpfile does not.
     pub(crate) pages_only_in_dump: Option<u64>,
-    /// Pages of which each reader returned what was in memory, of all dumps that it opened.
+    /// Number of pages for which each reader returned the content of memory, of all dumps that it opened.
     pub(crate) pages_returned: BTreeMap<&'static str, usize>,
     /// What is wrong.
     #[serde(skip)]
@@ -62,7 +62,7 @@ impl Readings {
     }
 }
 
-/// A dump, and what it is read with.
+/// A dump, and the programs that read it.
 #[derive(Clone, Copy)]
 pub(crate) struct Dump<'a> {
     /// Its file.

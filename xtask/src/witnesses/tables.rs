@@ -101,7 +101,7 @@ impl<'a> Tables<'a> {
         writable.flat_map(|run| (run.address..run.address + run.len).step_by(PAGE_SIZE as usize)).collect()
     }
 
-    /// The page frames in which first-stage tables stand: the unit notes in them what was accessed and written.
+    /// The page frames that hold first-stage tables: the unit sets accessed and dirty bits in them.
     pub(crate) fn noted_pages(&self) -> HashSet<u64> {
         let stages = self.stages().into_iter().filter(|stage| stage.format == Format::First);
         stages.flat_map(|stage| self.tables_of(stage)).collect()

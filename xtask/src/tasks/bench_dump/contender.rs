@@ -17,7 +17,7 @@ use crate::witnesses::Readers;
 /// What is dumped: all that can be left out is.
 const LEVEL: &str = "31";
 
-/// Who makes a dump.
+/// The program that makes a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Maker {
@@ -53,7 +53,7 @@ pub(super) enum Crew {
     TwoPrograms,
 }
 
-/// Who makes a dump, and how.
+/// A program that makes a dump, with its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Contender {
     pub(super) maker: Maker,

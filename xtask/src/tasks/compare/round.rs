@@ -27,9 +27,9 @@ use crate::witnesses::Readers;
 /// From the panic to the reset; stock kdump needs a small part of it, on any machine that this is worth doing on.
 const RESET: Duration = Duration::from_secs(300);
 
-/// Runs in the guest. Of the free pages that Linux puts aside for the processor, usually up to 10,000, readers of its memory
-/// do not know that they are free. How many there are depends on what was loaded: here they are few, so that the dead
-/// kernels' memories are alike.
+/// Runs in the guest. Linux puts free pages aside for the processor, usually up to 10,000, and readers of its memory do not
+/// know that they are free. Their number depends on what was loaded. This command keeps it small, so that the dead kernels'
+/// memories are alike.
 const FEW_ASIDE: &str = "echo 1000000 > /proc/sys/vm/percpu_pagelist_high_fraction\n";
 
 /// What all runs need.

@@ -21,7 +21,7 @@ pub(super) struct Said {
 /// A remapping unit.
 #[derive(Debug, Deserialize)]
 pub(super) struct SaidUnit {
-    /// What became of its contexts.
+    /// The results for its contexts.
     pub(super) takeover: Option<Takeover>,
     /// What devices reached by the dead kernel's tables.
     pub(super) reach: Option<Reach>,
@@ -50,12 +50,12 @@ pub(super) struct Reach {
 /// A way of translation.
 #[derive(Debug, Deserialize)]
 pub(super) struct Route {
-    /// Who uses it.
+    /// The users of the route.
     users: Vec<User>,
     runs: Vec<RunSaid>,
 }
 
-/// Who asks for translation.
+/// A source of requests.
 #[derive(Debug, Deserialize)]
 pub(super) struct User {
     /// Bus, device and function.
@@ -75,7 +75,7 @@ struct RunSaid {
 }
 
 impl Said {
-    /// Reads what was printed.
+    /// Parses the printed text.
     pub(super) fn read(printed: &str) -> Result<Self> {
         serde_json::from_str(printed).context("`holdover inspect` printed no JSON, or another form of it")
     }

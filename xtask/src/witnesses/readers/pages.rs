@@ -15,7 +15,7 @@ use crate::process;
 
 /// One page in so many is read: each is compressed by itself, and Holdover's own reader has compared them all.
 const STEP: usize = 16;
-/// `crash` is told of each page, so it reads fewer.
+/// `crash` needs a command for each page, so it reads fewer.
 const CRASH_STEP: usize = 20 * STEP;
 
 /// Pages of a dump, and the memory that they are of.
@@ -63,7 +63,7 @@ impl<'a> Sample<'a> {
         self.check("drgn", &self.frames, read, readings);
     }
 
-    /// Runs a script that is told page frames, a line each, and writes their content into a file.
+    /// Runs a script that reads page frame numbers, one per line, and writes the pages' content into a file.
     fn run(&self, reader: &mut Command) -> Result<Vec<u8>> {
         let returned = self.dump.files.scratch("returned");
         let frames: Vec<_> = self.frames.iter().map(ToString::to_string).collect();
@@ -94,7 +94,7 @@ impl<'a> Sample<'a> {
         Ok(returned)
     }
 
-    /// Compares what a reader returned with what was in memory.
+    /// Compares the pages that a reader returned with memory.
     fn check(
         &self,
         reader: &'static str,
