@@ -87,7 +87,7 @@ impl Dumped {
 
 /// Puts the takeover's record among the dead kernel's notes.
 fn add_record(notes: &mut Notes, record: Record) -> Result<(), vmcore::OutOfMemory> {
-    let content = record.encode().map_err(|record::OutOfMemory| vmcore::OutOfMemory)?;
+    let content = record.encode()?;
     notes.push(&Note { name: record::NOTE_NAME, kind: record::NOTE_TYPE, content: &content })
 }
 

@@ -1,5 +1,5 @@
-//! Each allocation from the takeover to the seal fails in turn: the dump may lack something, or there is none, but nothing aborts
-//! or panics.
+//! Each allocation from the discovery of the machine to the seal fails in turn: the dump may lack something, or there is none, but
+//! nothing aborts or panics.
 //!
 //! The simulated machine runs in a [`Shelter`], in which allocations never fail.
 
@@ -10,6 +10,7 @@
     reason = "what stands for the machine has memory"
 )]
 
+mod discovery;
 mod failing;
 #[path = "../../crates/storage/tests/fake/mod.rs"]
 #[allow(dead_code, clippy::panic, reason = "a part of what the driver's own tests need")]
@@ -17,6 +18,7 @@ mod fake;
 mod shelter;
 
 use area::{Area, Completeness, Destination, Label};
+use discovery::Found;
 use engine::{Begun, Source};
 use failing::{Memory, with_memory};
 use fake::FakeAccess;
@@ -25,6 +27,9 @@ use fixtures::kernel;
 use kdump::Codec;
 use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use model::MemoryKind;
+use record::{
+    Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text, UnitFate, UnitRecord,
+};
 use shelter::Shelter;
 use storage::Allowance;
 use takeover::{Limits, Surroundings};
@@ -38,12 +43,21 @@ const UUID: Uuid = Uuid::from_u128(0x5eed);
 const FRAMES: u64 = 0x8000;
 /// More allocations than there are.
 const MOST: u64 = 100_000;
+/// Contexts of the unit that was taken over, more than a record lists; units that were not.
+const CONTEXTS: u16 = 4000;
+const LOST: u16 = 5;
 /// Bytes of the disk.
 const DISK: u64 = 4 << 20;
 
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]
 enum NoDump {
+    #[error(transparent)]
+    Header(#[from] vmcore::HeaderError),
+    #[error(transparent)]
+    Acpi(#[from] capture::acpi::AcpiError),
+    #[error(transparent)]
+    Dmar(#[from] vtd::dmar::DmarError),
     #[error(transparent)]
     Unit(#[from] takeover::UnitError),
     #[error(transparent)]
@@ -116,6 +130,57 @@ fn dump(world: &fake::Shared, dead: &fixtures::Memory, codec: Codec) -> Result<C
     Ok(completeness)
 }
 
+/// Makes the record of a takeover that has too many contexts to list, and puts it among the notes. Returns its bytes.
+fn record() -> Result<Vec<u8>, NoDump> {
+    let registers = (0..8).map(|index| Register { offset: index * 8, value: 0 }).collect();
+    let taken =
+        UnitRecord { base: 0xFED9_0000, segment: 0, registers, state: UnitFate::TakenOver(taken_over()) };
+    let lost = |index| UnitRecord {
+        base: 0xFEDA_0000,
+        segment: index,
+        registers: record::List::default(),
+        state: UnitFate::Lost(Text::new(format_args!("unit {index} does not answer"))),
+    };
+    let units = [taken].into_iter().chain((0..LOST).map(lost)).collect();
+    let content = Record { writer: Text::new("1.2.3"), host_address_bits: 39, units }.encode()?;
+    failing::sheltered(|| assert!(Record::decode(&content).is_ok(), "whatever it lacks, it can be read"));
+    let mut notes = Notes::default();
+    notes.push(&Note { name: record::NOTE_NAME, kind: record::NOTE_TYPE, content: &content })?;
+    Ok(content)
+}
+
+fn taken_over() -> record::Takeover {
+    let outcome = record::Outcome::Duplicated;
+    let context = |source| Context {
+        source,
+        pasid: Some(1),
+        entry: Entry::Pasid([u64::MAX; 8]),
+        domain: Some(2),
+        outcome,
+    };
+    let domain = |id| Domain { id, address_bits: 48, tables: 3, leaves: 4, fenced: 5, outcome };
+    let hazard =
+        |bus| Hazard { place: HazardPlace::Bus(bus), what: Text::new("reserved bits are set"), outcome };
+    record::Takeover {
+        old_root: 0x1000,
+        new_root: 0x2000,
+        queue: Queue::Drained,
+        faults: [(1, 2)].into_iter().collect(),
+        counts: Counts::default(),
+        contexts: (0..CONTEXTS).map(context).collect(),
+        domains: (0..10).map(domain).collect(),
+        hazards: (0..10).map(hazard).collect(),
+    }
+}
+
+/// Whether bytes are the record of [`record()`] with nothing forgotten.
+fn is_whole_record(bytes: &[u8]) -> bool {
+    let read = Record::decode(bytes).unwrap();
+    let UnitFate::TakenOver(taken) = &read.units.listed[0].state else { return false };
+    let counts = [read.units.count(), taken.contexts.count(), taken.hazards.count()];
+    counts == [1 + u64::from(LOST), u64::from(CONTEXTS), 10]
+}
+
 /// Runs `story` once for each of its allocations, which fails: alone, or with all that follow. Returns how many there are.
 fn fail_each<T>(mut story: impl FnMut() -> Result<T, NoDump>, is_whole: impl Fn(&T) -> bool) -> u64 {
     [Memory::LacksOne, Memory::Ends].map(|memory| fail_each_so(memory, &mut story, &is_whole))[0]
@@ -141,6 +206,19 @@ fn fail_each_so<T>(
         }
     };
     (0..MOST).take_while(fails_at).count() as u64
+}
+
+#[test]
+fn no_allocation_before_the_takeover_aborts() {
+    let machine = discovery::Machine::new();
+    let count = fail_each(|| discovery::discover(&machine), |found| *found == Found::everything());
+    assert!((15..MOST).contains(&count), "{count} allocations only: were they counted?");
+}
+
+#[test]
+fn no_allocation_of_the_takeovers_record_aborts() {
+    let count = fail_each(record, |content| is_whole_record(content));
+    assert!((20..MOST).contains(&count), "{count} allocations only: were they counted?");
 }
 
 #[test]

@@ -5,6 +5,9 @@
 
 use alloc::vec::Vec;
 
+use machine::OutOfMemory;
+use machine::growth::filled;
+
 use crate::{Record, UnitFate, UnitRecord};
 
 /// Version of the encoding: the first four bytes, little-endian.
@@ -14,11 +17,6 @@ pub const MAX_BYTES: usize = 256 << 10;
 
 /// Bytes of the version.
 const HEADER: usize = size_of::<u32>();
-
-/// There is no memory for the encoded record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no memory for the record")]
-pub struct OutOfMemory;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +32,7 @@ pub enum DecodeError {
 impl Record {
     /// Encodes the record in at most [`MAX_BYTES`] bytes. If it is larger, the later parts of its lists are left out.
     pub fn encode(mut self) -> Result<Vec<u8>, OutOfMemory> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(MAX_BYTES).map_err(|_| OutOfMemory)?;
-        bytes.resize(MAX_BYTES, 0);
+        let mut bytes = filled(0, MAX_BYTES)?;
         bytes[..HEADER].copy_from_slice(&VERSION.to_le_bytes());
         let len = loop {
             match postcard::to_slice(&self, &mut bytes[HEADER..]) {

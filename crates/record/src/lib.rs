@@ -34,8 +34,9 @@ mod words;
 use serde::{Deserialize, Serialize};
 use vtd::source::{Requester, SourceId};
 
-pub use encoding::{DecodeError, MAX_BYTES, OutOfMemory, VERSION};
+pub use encoding::{DecodeError, MAX_BYTES, VERSION};
 pub use list::List;
+pub use machine::OutOfMemory;
 pub use text::Text;
 
 /// Name of the note, with its closing zero byte.
