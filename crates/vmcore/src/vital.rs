@@ -8,10 +8,10 @@
 //! The vital frames are therefore
 //!
 //! - frames that the kernel's page tables map anywhere but in the direct map of all memory and in the array of
-//! `struct page`, and the tables themselves;
+//!   `struct page`, and the tables themselves;
 //! - frames of the slab allocator, and *reserved* ones, which were allocated before there was any other allocator.
-//! VMCOREINFO does not give `PG_reserved`; it is the one flag that is set of the frame of the top-level page table,
-//! which is a part of the image;
+//!   VMCOREINFO does not give `PG_reserved`; it is the one flag that is set of the frame of the top-level page table,
+//!   which is a part of the image;
 //!
 //! but not those of the array of `struct page`, which grows with the machine and is not needed to list tasks.
 //!
