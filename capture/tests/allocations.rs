@@ -43,7 +43,7 @@ const UUID: Uuid = Uuid::from_u128(0x5eed);
 const FRAMES: u64 = 0x8000;
 /// More allocations than there are.
 const MOST: u64 = 100_000;
-/// Contexts of the unit that was taken over, more than a record lists; units that were not.
+/// Contexts of the unit that was taken over, more than a record has room for; units that were not taken over.
 const CONTEXTS: u16 = 4000;
 const LOST: u16 = 5;
 /// Bytes of the disk.
@@ -130,7 +130,7 @@ fn dump(world: &fake::Shared, dead: &fixtures::Memory, codec: Codec) -> Result<C
     Ok(completeness)
 }
 
-/// Makes the record of a takeover that has too many contexts to list, and puts it among the notes. Returns its bytes.
+/// Makes the record of a takeover that has more contexts than it has room for, and puts it among the notes. Returns its bytes.
 fn record() -> Result<Vec<u8>, NoDump> {
     let registers = (0..8).map(|index| Register { offset: index * 8, value: 0 }).collect();
     let taken =
