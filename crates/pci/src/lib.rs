@@ -20,11 +20,11 @@
 //! # Example
 //!
 //! ```
-//! use machine::Registers;
+//! use machine::{PhysicalAddress, Registers};
 //! use pci::{Device, Function};
 //!
 //! /// The address registers of the disk that a person named.
-//! fn addresses<R: Registers>(devices: &[Device<R>], name: &str) -> Result<Vec<Option<u64>>, pci::NoFunction> {
+//! fn addresses<R: Registers>(devices: &[Device<R>], name: &str) -> Result<Vec<Option<PhysicalAddress>>, pci::NoFunction> {
 //!     let wanted: Function = name.parse()?; // such as 0000:00:1f.2
 //!     let device = devices.iter().find(|device| device.function == wanted);
 //!     Ok(device.into_iter().flat_map(|device| (0..6).map(|bar| device.bar(bar))).collect())

@@ -19,10 +19,10 @@
 //!
 //! ```
 //! use machine::OldMemory;
-//! use reach::{Budget, Spent, Tables, Unit};
+//! use reach::{Budget, Spent, Tables, UnitSetup};
 //!
 //! /// Prints the devices that a unit's tables have entries for, and where their I/O addresses lead.
-//! fn print(memory: &impl OldMemory, unit: Unit) -> Result<(), Spent> {
+//! fn print(memory: &impl OldMemory, unit: UnitSetup) -> Result<(), Spent> {
 //!     let tables = Tables::new(memory, unit);
 //!     let (mut budget, mut routes) = (Budget::new(1 << 16), Vec::new());
 //!     tables.each_requester(&mut budget, &mut |place, binding| {
