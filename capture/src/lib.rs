@@ -5,7 +5,7 @@
 //! it through closures and traits, so that tests and the fuzzer can supply any input.
 
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -11,7 +11,7 @@
 //! Compiled for a host, this is an ordinary program that does nothing, so that clippy, rust-analyzer and `cargo test`
 //! work on it. `xtask` sets `--cfg freestanding` when it builds the image.
 #![cfg_attr(freestanding, no_std, no_main)]
-#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests have memory"))]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 #![cfg_attr(not(freestanding), allow(dead_code, reason = "on a host only the unit tests run"))]
 
 extern crate alloc;

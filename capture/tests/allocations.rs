@@ -4,11 +4,6 @@
 //! The simulated machine runs in a [`Shelter`], in which allocations never fail.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_macros,
-    reason = "what stands for the machine has memory"
-)]
 
 mod discovery;
 mod failing;

@@ -33,12 +33,14 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
 use alloc::vec::Vec;
 
 use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
+use machine::growth::{filled, push};
 use machine::{BlockDevice, OldMemory, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
@@ -178,10 +180,7 @@ fn add_runs(runs: &mut Vec<Range<PhysicalAddress>>, first_pfn: u64, bitmap: &[u8
         let page = Range::<Pfn>::from(pfn..pfn + 1).memory();
         match runs.last_mut() {
             Some(last) if last.end == page.start => last.end = page.end,
-            _ => {
-                runs.try_reserve(1).map_err(|_| WriteError::OutOfMemory)?;
-                runs.push(page);
-            }
+            _ => push(runs, page).map_err(|_| WriteError::OutOfMemory)?,
         }
     }
     Ok(())
@@ -189,10 +188,7 @@ fn add_runs(runs: &mut Vec<Range<PhysicalAddress>>, first_pfn: u64, bitmap: &[u8
 
 /// A piece of an empty bitmap.
 fn zeros() -> Result<Vec<u8>, WriteError> {
-    let mut piece = Vec::new();
-    piece.try_reserve_exact(CHUNK).map_err(|_| WriteError::OutOfMemory)?;
-    piece.resize(CHUNK, 0);
-    Ok(piece)
+    filled(0, CHUNK).map_err(|_| WriteError::OutOfMemory)
 }
 
 /// The example in README.md, which is compiled too.

@@ -29,6 +29,7 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 extern crate alloc;
 
@@ -108,6 +109,7 @@ impl Space {
         self.allocated.try_reserve(1).ok()?;
         let start = self.find_from_last(len, align, area)?;
         let range = Range::sized(start, len)?;
+        #[cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "memory is taken before"))]
         self.allocated.insert(self.cursor.allocated, range);
         self.next = range.end;
         Some(start)

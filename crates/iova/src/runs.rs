@@ -1,5 +1,7 @@
 //! Sorted lists of address ranges: a bounded list, and a cursor over two lists.
 
+#![cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "memory is taken before"))]
+
 use crate::OutOfMemory;
 use alloc::vec::Vec;
 use machine::{IoAddress, Range};

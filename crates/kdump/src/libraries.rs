@@ -1,5 +1,7 @@
 //! Codecs by libraries that need a host: snappy, and the zstd decoder.
 
+#![cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "hosts have memory"))]
+
 use alloc::boxed::Box;
 
 use crate::{BLOCK, Page};

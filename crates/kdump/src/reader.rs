@@ -4,6 +4,11 @@
 //! the number as an offset or a length. Hostile bytes give an error, never a panic. The reader allocates memory for
 //! one number per block of a bitmap that lies wholly on the device, and for notes of a limited size.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "dumps are read on hosts, which have memory")
+)]
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

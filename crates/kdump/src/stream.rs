@@ -1,5 +1,13 @@
 //! Gathers bytes for consecutive places on the device, so that the disk gets large writes.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "a stream takes memory for a chunk when it is made, and holds no more"
+    )
+)]
+
 use alloc::vec::Vec;
 
 use machine::{BlockDevice, ByteOffset, Position, Range};

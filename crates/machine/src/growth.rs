@@ -4,6 +4,11 @@
 //! kernel to its dump therefore takes memory by these functions, or by `try_reserve`, and decides how to go on
 //! without.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "memory is taken before, or there is an error")
+)]
+
 use alloc::boxed::Box;
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;

@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use machine::Registers;
+use machine::growth::push;
 
 use crate::device::VENDOR_ID;
 use crate::{Device, Function};
@@ -29,10 +30,9 @@ pub fn scan<R: Registers>(
 ) {
     let slots = buses.flat_map(|bus| (0..32).map(move |slot| Function { segment, bus, devfn: slot << 3 }));
     for device in slots.flat_map(|first| functions_of(first, &open)) {
-        if found.len() == MOST_FUNCTIONS || found.try_reserve(1).is_err() {
+        if found.len() == MOST_FUNCTIONS || push(found, device).is_err() {
             break;
         }
-        found.push(device);
     }
 }
 

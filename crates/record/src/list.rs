@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth;
 use serde::{Deserialize, Serialize};
 
 /// The most items of any list: it limits memory, not the size of machines.
@@ -25,9 +26,8 @@ impl<T> Default for List<T> {
 impl<T> List<T> {
     /// Adds an item, or only counts it if the list is full or there is no memory.
     pub fn push(&mut self, item: T) {
-        if self.unlisted == 0 && self.listed.len() < LIMIT && self.listed.try_reserve(1).is_ok() {
-            self.listed.push(item);
-        } else {
+        let has_room = self.unlisted == 0 && self.listed.len() < LIMIT;
+        if !has_room || growth::push(&mut self.listed, item).is_err() {
             self.leave_out(1);
         }
     }

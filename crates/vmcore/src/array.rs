@@ -1,8 +1,8 @@
 //! The dead kernel's `struct page`, read in bulk.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
+use machine::growth::filled;
 use machine::{OldMemory, Pfn, PhysicalAddress, Position, Range, VirtualAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -48,10 +48,8 @@ impl<'a, M: OldMemory> PageArray<'a, M> {
         else {
             return Ok(None);
         };
-        let mut buffer = vec![];
         let lines = (MOST as usize * layout.size).div_ceil(size_of::<CacheLine>());
-        buffer.try_reserve_exact(lines)?;
-        buffer.resize(lines, CacheLine([0; 64]));
+        let buffer = filled(CacheLine([0; 64]), lines)?;
         Ok(Some(Self {
             memory,
             space,

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::push;
 use machine::{ENTRIES, OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Position, Range, Table, Unreadable};
 
 use crate::bitmap;
@@ -32,9 +33,8 @@ impl<F: Medium> CoreFile<F> {
     pub fn new(file: F, header: &CoreHeader) -> Result<Self, OutOfMemory> {
         let mut pieces = Vec::new();
         for segment in header.segments() {
-            pieces.try_reserve(1)?;
             let physical = Range { end: segment.stored_end(), ..segment.physical };
-            pieces.push(Piece { physical, stored_at: segment.stored_at });
+            push(&mut pieces, Piece { physical, stored_at: segment.stored_at })?;
         }
         pieces.sort_unstable();
         make_disjoint(&mut pieces);

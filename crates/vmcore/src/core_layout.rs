@@ -10,6 +10,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::push;
 use machine::{ByteOffset, PAGE_SIZE, Pfn, PhysicalAddress, Position, Range};
 use zerocopy::IntoBytes;
 
@@ -75,10 +76,7 @@ impl<'a> CoreLayout<'a> {
                 Some(last) if physical.start.count_since(last.physical.end) <= gap => {
                     last.physical.end = physical.end;
                 }
-                _ => {
-                    self.pieces.try_reserve(1)?;
-                    self.pieces.push(Piece { physical, stored_at: end });
-                }
+                _ => push(&mut self.pieces, Piece { physical, stored_at: end })?,
             }
             end = self.pieces.last().map_or(0, |last| last.stored_at + last.physical.len());
         }
@@ -108,6 +106,10 @@ impl<'a> CoreLayout<'a> {
     }
 
     /// The core's header and program headers, which say nothing of the page frames `missing`.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::disallowed_methods, reason = "cores are laid out on hosts, which have memory")
+    )]
     pub fn headers(&self, missing: &Ram) -> Result<Vec<u8>, TooManyPieces> {
         let pieces: Vec<_> = self.pieces.iter().flat_map(|piece| piece.without(missing)).collect();
         let mut loads: Vec<_> = self.segments.iter().flat_map(|segment| parts(&pieces, segment)).collect();

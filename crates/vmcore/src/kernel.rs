@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::push;
 use machine::{OldMemory, PAGE_SIZE, Position, Range, VirtualAddress};
 
 use crate::page::PageLayout;
@@ -100,13 +101,8 @@ impl Kernel {
         let mut segments = Vec::new();
         for physical in ram.ranges() {
             let virtual_start = direct.start.get().wrapping_add(physical.start.get()).into();
-            segments.try_reserve(1)?;
-            segments.push(Segment {
-                physical,
-                virtual_start,
-                stored_at: physical.start.get(),
-                stored_len: physical.len(),
-            });
+            let (stored_at, stored_len) = (physical.start.get(), physical.len());
+            push(&mut segments, Segment { physical, virtual_start, stored_at, stored_len })?;
         }
         Ok(segments)
     }

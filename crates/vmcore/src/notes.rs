@@ -83,6 +83,7 @@ impl Notes {
     /// Appends a note that the dead kernel did not leave; the dump carries it among the others.
     ///
     /// Its name ends with a zero byte, as names of notes do.
+    #[cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "memory is taken before"))]
     pub fn push(&mut self, note: &Note<'_>) -> Result<(), OutOfMemory> {
         let header = note.header().ok_or(OutOfMemory)?;
         self.bytes.try_reserve(usize::try_from(header.size()).map_err(|_| OutOfMemory)?)?;
@@ -118,6 +119,7 @@ impl Notes {
             return Ok(false);
         }
         self.bytes.try_reserve(size)?;
+        #[cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "memory is taken before"))]
         self.bytes.resize(start + size, 0);
         let read = medium.read_at(place, &mut self.bytes[start..]).is_ok();
         if read {

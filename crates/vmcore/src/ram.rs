@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::collected;
 use machine::{Pfn, PhysicalAddress, Range};
 
 use crate::OutOfMemory;
@@ -19,11 +20,7 @@ pub struct Ram {
 impl Ram {
     /// Merges ranges of physical addresses, which may overlap and come in any order.
     pub fn from_ranges(ranges: impl Iterator<Item = Range<PhysicalAddress>>) -> Result<Self, OutOfMemory> {
-        let mut frames = Vec::new();
-        for range in ranges.filter(|range| !range.is_empty()).map(Range::touched_frames) {
-            frames.try_reserve(1)?;
-            frames.push(range);
-        }
+        let mut frames = collected(ranges.filter(|range| !range.is_empty()).map(Range::touched_frames))?;
         frames.sort_unstable();
         frames.dedup_by(|next, last| merge(last, *next));
         Ok(Self { frames })

@@ -19,6 +19,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::filled;
 use machine::{OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Position, Range, VirtualAddress};
 
 use crate::array::{GULP, PageArray};
@@ -46,9 +47,7 @@ impl<'a, M: OldMemory> Vital<'a, M> {
     /// for any larger machine.
     pub fn new(memory: &'a M, kernel: &'a Kernel, ram: &'a Ram) -> Result<Self, OutOfMemory> {
         let len = ram.end_pfn().div_ceil(8).min(WINDOW as u64) as usize;
-        let mut bits = Vec::new();
-        bits.try_reserve_exact(len)?;
-        bits.resize(len, 0);
+        let bits = filled(0, len)?;
         let mut vital = Self { ram, finder: Finder::new(memory, kernel, ram)?, first: Pfn::default(), bits };
         vital.find_from(Pfn::default());
         Ok(vital)

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::filled;
 use machine::{ENTRIES, OldMemory, PhysicalAddress, Range, Table, VirtualAddress};
 
 use crate::{AddressSpace, OutOfMemory};
@@ -52,9 +53,7 @@ pub(crate) struct Walker<'a, M> {
 
 impl<'a, M: OldMemory> Walker<'a, M> {
     pub(crate) fn new(memory: &'a M, space: &'a AddressSpace) -> Result<Self, OutOfMemory> {
-        let (mut tables, levels) = (Vec::new(), space.levels() as usize);
-        tables.try_reserve_exact(levels)?;
-        tables.resize(levels, [0; ENTRIES]);
+        let tables = filled([0; ENTRIES], space.levels() as usize)?;
         Ok(Self { memory, space, tables })
     }
 

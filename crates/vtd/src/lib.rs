@@ -40,6 +40,7 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 /// Lets a newtype of `u8`, for a code that hardware supplies, be a field of a register or table entry.
 macro_rules! code {

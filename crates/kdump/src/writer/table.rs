@@ -112,6 +112,10 @@ impl DescriptorTable {
             return Ok(());
         }
         let len = Range::new(self.at, self.place.end).len().min(WINDOW);
+        #[cfg_attr(
+            not(test),
+            expect(clippy::disallowed_methods, reason = "the window has its memory from the start")
+        )]
         self.window.resize(len as usize, 0);
         if self.pass == Pass::Later
             && let Err(error) = target.device.read(self.at.get(), &mut self.window)

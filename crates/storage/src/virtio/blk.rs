@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::filled;
 use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
 use pci::Match;
 
@@ -105,17 +106,10 @@ fn bring_up<R: Registers, D: Dma>(
     let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
     let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
     let requests = dma.allocate(most.slots * request::STRIDE).ok_or(StartError::NoMemory)?;
-    let expected = zeros(most.slots).ok_or(StartError::NoMemory)?;
+    let expected = filled(0, most.slots).map_err(|_| StartError::NoMemory)?;
     let slots = Slots::first(dma, most).ok_or(StartError::NoMemory)?;
     let doorbell = transport.enable_queue(size, queue.addresses()).ok_or(StartError::Queue)?;
     Ok(Parts { queue, doorbell, requests, expected, slots, geometry })
-}
-
-fn zeros(count: usize) -> Option<Vec<u32>> {
-    let mut zeros = Vec::new();
-    zeros.try_reserve_exact(count).ok()?;
-    zeros.resize(count, 0);
-    Some(zeros)
 }
 
 fn negotiate<R: Registers>(

@@ -2,6 +2,8 @@
 //!
 //! Everything is little-endian. Section numbers are of that specification.
 
+#![cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "what `bitflags` makes takes no memory"))]
+
 use bitfield_struct::bitfield;
 
 /// Vendor ID of all virtio functions (4.1.2).
