@@ -3,49 +3,18 @@
 
 #![no_main]
 
+use fixtures::ConfigSpace;
 use libfuzzer_sys::fuzz_target;
-use machine::Registers;
 use pci::{CONFIG_SIZE, Function};
 
 /// Configuration space with the fuzzer's bytes at its beginning, and zeros behind.
-#[derive(Clone)]
-struct Space([u8; CONFIG_SIZE]);
-
-impl Space {
-    fn new(bytes: &[u8]) -> Self {
-        let mut space = [0; CONFIG_SIZE];
-        let len = bytes.len().min(CONFIG_SIZE);
-        space[..len].copy_from_slice(&bytes[..len]);
-        Self(space)
-    }
-
-    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        *self.0[offset..].first_chunk().expect("an offset within configuration space")
-    }
-}
-
-impl Registers for Space {
-    fn read8(&self, offset: usize) -> u8 {
-        u8::from_le_bytes(self.at(offset))
-    }
-    fn read16(&self, offset: usize) -> u16 {
-        u16::from_le_bytes(self.at(offset))
-    }
-    fn read32(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.at(offset))
-    }
-    fn read64(&self, offset: usize) -> u64 {
-        u64::from_le_bytes(self.at(offset))
-    }
-    fn write8(&mut self, _: usize, _: u8) {}
-    fn write16(&mut self, _: usize, _: u16) {}
-    fn write32(&mut self, _: usize, _: u32) {}
-    fn write64(&mut self, _: usize, _: u64) {}
+fn space(bytes: &[u8]) -> ConfigSpace {
+    ConfigSpace::new(&[(0, &bytes[..bytes.len().min(CONFIG_SIZE)])])
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let (first, second) = bytes.split_at(bytes.len() / 2);
-    let [first, second] = [first, second].map(Space::new);
+    let [first, second] = [first, second].map(space);
     let open = |function: Function| match (function.bus, function.devfn) {
         (0, 8) => Some(first.clone()),
         (1, 8) => Some(second.clone()),
