@@ -13,8 +13,10 @@ use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
 
-/// Bytes per read in long reads.
+/// Bytes per read where the capture kernel reads.
 pub(crate) const CHUNK: u64 = 64 << 10;
+/// Bytes per read where a host reads a whole dump.
+const PIECE: u64 = 1 << 20;
 
 /// A dump area whose labels were found and agree.
 pub struct Area<D> {
@@ -116,6 +118,9 @@ pub enum ReadError<E> {
     /// The receiver of the dump's bytes failed.
     #[error("{0}")]
     Sink(E),
+    /// There is no memory for a piece of the dump.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// Reads the label of the area at byte `offset` of a disk, whatever area it is.
@@ -198,8 +203,8 @@ impl<D: BlockDevice> Area<D> {
 
     /// Reads every byte of the dump that was written, from front to back, and checks it against its seal.
     ///
-    /// `sink` is given offsets in the dump, in ascending order, and the bytes there: up to 64 KiB at a time, none past
-    /// `seal.dump_len`. What `seal.written` lacks is left out; it reads as zeros if `sink` fills a fresh file.
+    /// `sink` is given offsets in the dump, in ascending order, and the bytes there: up to a mebibyte at a time, which ends at
+    /// a multiple of a mebibyte unless there is nothing after it, and none past `seal.dump_len`. What `seal.written` lacks is left out; it reads as zeros if `sink` fills a fresh file.
     /// The bytes may be trusted only when this has returned `Ok`.
     pub fn read_dump<E>(
         &mut self,
@@ -207,11 +212,12 @@ impl<D: BlockDevice> Area<D> {
         mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), ReadError<E>> {
         let mut sum = Sum::default();
-        for chunk in seal.written.runs(0..u64::MAX, CHUNK / BLOCK) {
-            let bytes = &mut self.buffer[..((chunk.end - chunk.start) * BLOCK) as usize];
-            let offset = chunk.start * BLOCK;
+        let mut buffer = filled(0, PIECE as usize)?;
+        for piece in seal.written.runs(0..u64::MAX, PIECE / BLOCK) {
+            let bytes = &mut buffer[..((piece.end - piece.start) * BLOCK) as usize];
+            let offset = piece.start * BLOCK;
             self.window.read(DUMP_OFFSET + offset, bytes)?;
-            sum.add_all(chunk.start, bytes);
+            sum.add_all(piece.start, bytes);
             let inside = seal.dump_len.saturating_sub(offset).min(bytes.len() as u64);
             sink(offset, &bytes[..inside as usize]).map_err(ReadError::Sink)?;
         }

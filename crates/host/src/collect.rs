@@ -231,14 +231,23 @@ fn copy(
     copied
 }
 
-/// Writes bytes to a fresh file, except blocks of zeros, which a fresh file has already.
+/// Writes bytes to a fresh file, in as few pieces as possible, except blocks of zeros, which a fresh file has already.
 fn write_sparse(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    for (index, block) in bytes.chunks(area::BLOCK as usize).enumerate() {
-        if block.iter().any(|byte| *byte != 0) {
-            file.write_all_at(block, offset + index as u64 * area::BLOCK)?;
+    let block = area::BLOCK as usize;
+    let mut at = 0;
+    let blocks: Vec<&[u8]> = bytes.chunks(block).collect();
+    for run in blocks.chunk_by(|one, other| is_zero(one) == is_zero(other)) {
+        let piece = &bytes[at..bytes.len().min(at + run.len() * block)];
+        if !is_zero(run[0]) {
+            file.write_all_at(piece, offset + at as u64)?;
         }
+        at += piece.len();
     }
     Ok(())
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().all(|byte| *byte == 0)
 }
 
 impl AboutDump {

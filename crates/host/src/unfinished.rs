@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why a file was not made. If another file has the name, nothing was written.
@@ -107,13 +108,16 @@ impl Unfinished {
     }
 }
 
+/// The owner's rights and nobody else's: a dump holds all secrets of the machine.
+const PRIVATE: u32 = 0o600;
+
 /// A new file, never one that someone else put or linked there.
 fn make(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
 }
 
 /// A name in the same folder.

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use area::{Area, Completeness, DUMP_OFFSET};
@@ -111,4 +112,11 @@ fn an_area_without_a_dump_is_told_by_type_and_with_its_reason() {
     let error = Bench::new().collect(&()).unwrap_err();
     assert!(matches!(error, CollectError::NoDump { source: NoDump::Empty, .. }), "{error:?}");
     assert_eq!(error.source().unwrap().to_string(), "nothing was dumped since it was formatted");
+}
+
+#[test]
+fn nobody_else_may_read_a_dump() {
+    let bench = Bench::with_dump();
+    bench.collect(&()).unwrap();
+    assert_eq!(fs::metadata(bench.path("vmcore")).unwrap().permissions().mode() & 0o777, 0o600);
 }
