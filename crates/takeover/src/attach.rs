@@ -19,6 +19,7 @@ use crate::hazard::Outcome;
 use crate::ids::DomainIds;
 use crate::own::OwnMemory;
 use crate::report::Report;
+use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
 use crate::tables::Tables;
 use crate::unit::Unit;
@@ -56,6 +57,8 @@ pub struct Takeover<'c, R, C> {
     contexts: Vec<Context>,
     domains: Vec<Domain>,
     ids: DomainIds,
+    /// Devices whose old I/O addresses nobody knows.
+    unknown: Sources,
     keep: Keep,
     /// Device-TLBs that confirm invalidations.
     device_tlbs: Vec<DeviceTlb>,
@@ -107,13 +110,13 @@ pub(crate) struct Replaced {
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: CommandedUnit<'c, R, C>, replaced: Replaced) -> Self {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
-        let Duplicate { contexts, mut domains, tables, mut ids, .. } = copy;
+        let Duplicate { contexts, mut domains, tables, mut ids, unknown, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, tables, contexts, domains, ids, keep, device_tlbs, report }
+        Self { unit, tables, contexts, domains, ids, unknown, keep, device_tlbs, report }
     }
 
     /// What the takeover found, and what became of each part.
@@ -139,8 +142,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     ///
     /// `aliases` are the other source-ids under which the device's requests arrive, the one nearest to the root last:
     /// a bridge to a conventional bus replaces the source-ids of the devices behind it (3.4.1). All of them get the
-    /// same domain: that of the last alias that has one, since the unit sees that source-id. A source-id that works
-    /// in another domain stays there, and the report notes a hazard.
+    /// same domain: that of the last alias that has one, since the unit sees that source-id. A source-id that the
+    /// old kernel had in another domain stays there, even if that had to be blocked, and the report notes a hazard: the
+    /// driver's mappings are not for the requests that arrive under it.
     pub fn attach(
         &mut self,
         source: SourceId,
@@ -148,6 +152,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         frames: &mut impl Frames,
     ) -> Result<Attachment, AttachError> {
         let sources = [source].into_iter().chain(aliases.iter().copied());
+        if let Some(unknown) = sources.clone().find(|source| self.unknown.contains(*source)) {
+            return Err(AttachError::AddressesUnknown(unknown));
+        }
         let domain = match sources.clone().rev().find_map(|source| self.domain_of(source)) {
             Some(domain) => self.separate(domain, source, aliases, frames)?,
             None => self.create_domain()?,

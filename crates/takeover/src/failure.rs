@@ -6,6 +6,7 @@ use core::fmt;
 
 use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::TableMode;
+use vtd::source::SourceId;
 
 use crate::unit::{Unit, UnitError};
 use machine::growth::OutOfMemory;
@@ -116,6 +117,10 @@ pub enum AttachError {
     /// There is no memory for a list.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+    /// The takeover did not look at this device's context, for want of frames or of domain-ids, or because of
+    /// [`Limits::contexts`](crate::Limits::contexts). Nobody knows which I/O addresses its work still uses.
+    #[error("the I/O addresses of {0} are not known: its context was not looked at")]
+    AddressesUnknown(SourceId),
     /// RID_PASID is beyond the device's PASID directory, and within it every PASID is in use.
     #[error("the device's PASID directory has no place for requests without PASID")]
     NoPlace,

@@ -95,8 +95,9 @@ pub(crate) struct OldDomain {
     pub(crate) translation: Translation,
     /// Format of the tables; for pass-through, of the tables that replace it.
     pub(crate) format: Format,
-    /// Tables that a copy needs; counting stops at one more than the number of frames.
+    /// Tables that a copy needs, those that split large pages included; counting stops at one more than the number of
+    /// frames.
     pub(crate) tables: u64,
-    /// How many of them are above level 1.
+    /// How many of them are above level 1 or split a large page.
     pub(crate) upper_tables: u64,
 }

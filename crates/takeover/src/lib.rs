@@ -97,7 +97,7 @@
 //!
 //! | [`failure::InForce`] | what it means |
 //! |---|---|
-//! | `Old` | all devices are translated as the dead kernel said, your memory included. Its invalidation queue may have been turned off |
+//! | `Old` | all devices are translated as the dead kernel said, your memory included. Only after `Unit` may its invalidation queue have been turned off |
 //! | `New` | the copies are in force, but the unit's caches may still hold what was cut out of them |
 //! | `Unknown` | the unit does not say. Use no device behind it |
 //!
@@ -112,7 +112,8 @@
 //! The frames of a failed takeover stay allocated, since the unit may be reading them. A problem with a single device
 //! or domain is no failure: the takeover blocks or fences it, and reports a hazard.
 //!
-//! [`Takeover::attach`] and [`Takeover::map`] fail with [`AttachError`] and [`MapError`] when frames, memory,
+//! [`Takeover::attach`] refuses a device whose context was not looked at, for want of frames say: nobody knows which
+//! I/O addresses its work still uses. Otherwise [`Takeover::attach`] and [`Takeover::map`] fail with [`AttachError`] and [`MapError`] when frames, memory,
 //! domain-ids or I/O addresses run out, or when the unit does not answer. Everything that worked before still works.
 //! After a failed [`Takeover::unmap`] the device may still reach the memory: use it for nothing else.
 //!
@@ -152,6 +153,7 @@ mod plan;
 mod queue;
 pub mod report;
 mod resources;
+mod sources;
 mod surroundings;
 mod swap;
 mod tables;
@@ -204,11 +206,12 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
     mut resources: Resources<'_, M, F>,
 ) -> Result<Replaced, Failure> {
     let keep = Keep::new(resources.surroundings, resources.limits)?;
+    let queue = swap::own_queue(&unit.unit, resources.frames)?;
     let census = census::take(&unit.unit, &mut resources)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
     let Resources { frames, surroundings, .. } = resources;
-    let swapped = swap::swap(unit, &copy, frames)?;
+    let swapped = swap::swap(unit, &copy, queue, frames)?;
     let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
     let report = Report::new(swapped.found, swapped.root, &mut copy)
         .map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;

@@ -60,10 +60,10 @@ fn treat(domain: &OldDomain, left: usize, remaining: usize) -> Treatment {
     if domain.tables <= left as u64 {
         return Treatment::Duplicate;
     }
-    // One more than its upper tables, for checking the tables below them.
+    // One more than its upper tables, for checking the tables below them; without it, a spare one serves.
     let wanted = domain.upper_tables.saturating_add(1);
     match (left / remaining) as u64 {
-        0 | 1 => Treatment::Block,
+        0 => Treatment::Block,
         share => Treatment::Compact { frames: share.min(wanted) as usize },
     }
 }

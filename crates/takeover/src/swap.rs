@@ -2,7 +2,7 @@
 //!
 //! The swap is legal because old and new tables translate alike: a request gets the same answer from the old table, a
 //! cached entry and the new table. Everything that can fail is tried before the root pointer changes: by then, the
-//! new queue must have executed a command.
+//! new queue must have executed a command. Its frames are taken before anything of the old state changes.
 
 use alloc::vec::Vec;
 
@@ -29,16 +29,27 @@ pub(crate) struct Swapped {
     pub(crate) root: RootTableAddress,
 }
 
-/// Makes the unit translate with the copy.
+/// Takes the frames of the queue that the swap starts; `None` if the unit has none.
+pub(crate) fn own_queue<R: Registers, C: Clock>(
+    unit: &Unit<'_, R, C>,
+    frames: &mut impl Frames,
+) -> Result<Option<Queue>, Reason> {
+    let mode =
+        Mode::of(unit.root_table().mode()).filter(|_| unit.status().tes() && unit.extended_capability().qi());
+    mode.map(|mode| Queue::new(mode, frames)).transpose()
+}
+
+/// Makes the unit translate with the copy, and gives it `queue`.
 pub(crate) fn swap<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     copy: &Duplicate,
+    queue: Option<Queue>,
     frames: &mut impl Frames,
 ) -> Result<Swapped, Failure> {
     let mut found = look(&unit.unit, copy.old_root);
     found.queue = stop_old_queue(unit, &mut found).map_err(before)?;
     let mode = copy.tables.mode;
-    start_invalidation(unit, mode, frames)?;
+    start_invalidation(unit, mode, queue, frames)?;
     let root =
         RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root.get() >> PAGE_SHIFT);
     load_root(unit, copy.old_root, root)?;
@@ -94,10 +105,11 @@ fn stop_old_queue<R: Registers, C: Clock>(
 fn start_invalidation<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     mode: Mode,
+    queue: Option<Queue>,
     frames: &mut impl Frames,
 ) -> Result<(), Failure> {
-    let qi = unit.unit.extended_capability().qi();
-    let started = if qi { start_queue(unit, mode, frames)? } else { Err(UnitError::NoQueue) };
+    let started = queue.map(|queue| start_queue(unit, queue, frames)).transpose()?;
+    let started = started.unwrap_or(Err(UnitError::NoQueue));
     match (started, mode) {
         (Ok(()), _) => Ok(()),
         (Err(_), Mode::Legacy) => {
@@ -113,10 +125,9 @@ fn start_invalidation<R: Registers, C: Clock>(
 /// command.
 fn start_queue<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
-    mode: Mode,
+    queue: Queue,
     frames: &mut impl Frames,
 ) -> Result<Result<(), UnitError>, Failure> {
-    let queue = Queue::new(mode, frames)?;
     match unit.start_queue(queue, frames) {
         Ok(()) => Ok(Ok(())),
         Err(UnitError::NoAnswer(late)) if late.is_of_command() => Err(before(late)),

@@ -29,27 +29,32 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         of_source(&self.contexts, source).filter(usable).find_map(|context| context.domain)
     }
 
-    /// Puts a source-id into a domain, unless it already works in another one.
+    /// Puts a source-id into a domain, unless the old kernel had it in another one.
     pub(super) fn join(
         &mut self,
         source: SourceId,
         domain: usize,
         frames: &mut impl Frames,
     ) -> Result<(), AttachError> {
+        let old = self.domain_of(source);
+        if let Some(other) = old.filter(|other| *other != domain) {
+            self.tell_elsewhere(source, other);
+            return Ok(());
+        }
         let slot = self.tables.slot(source, self.unit.unit.extended_capability(), frames)?;
-        match self.domain_of(source) {
-            Some(other) if other == domain => {}
-            Some(other) if self.domains[other].root.is_some() => {
-                let danger = Danger::AliasElsewhere(self.domains[other].id);
-                self.report.hazards.note(HazardPlace::Device(source), danger, Outcome::Duplicated);
-                return Ok(());
-            }
-            _ => {
-                self.unlink(slot, frames)?;
-                self.remember(source, domain, slot)?;
-            }
+        if old.is_none() {
+            self.unlink(slot, frames)?;
+            self.remember(source, domain, slot)?;
         }
         self.link(domain, slot, frames)
+    }
+
+    /// Notes that a source-id stays in a domain of its own. That holds for a blocked domain too: its device would
+    /// otherwise find what another device had mapped at the addresses of its own work.
+    fn tell_elsewhere(&mut self, source: SourceId, domain: usize) {
+        let Domain { id, root, .. } = self.domains[domain];
+        let outcome = if root.is_some() { Outcome::Duplicated } else { Outcome::Blocked };
+        self.report.hazards.note(HazardPlace::Device(source), Danger::AliasElsewhere(id), outcome);
     }
 
     /// Makes sure that only the device and its aliases use the device's domain, so that no other device reaches what

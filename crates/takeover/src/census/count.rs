@@ -1,6 +1,6 @@
 //! Counts how many tables a copy of each domain needs.
 
-use machine::{Frames, OldMemory, PhysicalAddress};
+use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Range};
 use vtd::paging::Level;
 use vtd::stage::Stage;
 
@@ -19,7 +19,7 @@ const ROUNDS: u64 = 4;
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     all: u64,
-    /// Above level 1.
+    /// Those that a compact copy needs too: above level 1, and those that split large pages.
     upper: u64,
 }
 
@@ -96,8 +96,28 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
             let entry = self.stage.entry(self.frames.table(copy)[index]);
             if entry.names_table(level) {
                 self.visit(entry.table(), below);
+            } else {
+                self.split(entry.target(level), level);
             }
             next = index + 1;
+        }
+    }
+
+    /// Counts the tables that take the place of a leaf of this level, which maps `target`: those in which the copier
+    /// cuts out our memory.
+    fn split(&mut self, target: Range<PhysicalAddress>, level: Level) {
+        let Some(below) = level.below() else { return };
+        if !self.own.touches(target) || self.own.covers(target) || self.count.upper > self.limit {
+            return;
+        }
+        self.count.all += 1;
+        self.count.upper += 1;
+        if below == Level::ONE {
+            return;
+        }
+        for index in 0..ENTRIES as u64 {
+            let start = target.start.saturating_add(index * below.span());
+            self.split(Range::new(start, start.saturating_add(below.span())), below);
         }
     }
 }

@@ -11,7 +11,7 @@ mod scalable;
 
 use alloc::vec::Vec;
 
-use machine::{Frames, OldMemory, PhysicalAddress, Registers};
+use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Registers};
 use vtd::control::RootTableAddress;
 use vtd::root::ContextTablePointer;
 
@@ -22,6 +22,7 @@ use crate::ids::DomainIds;
 use crate::judge::Abilities;
 use crate::mode::Mode;
 use crate::resources::Resources;
+use crate::sources::Sources;
 use crate::surroundings::{Limits, Surroundings};
 use crate::tables::{Tables, copy_table};
 use crate::unit::Unit;
@@ -42,6 +43,8 @@ pub struct Census {
     pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
+    /// Devices whose requests without PASID were translated, nobody knows how: they were not looked at.
+    pub(crate) unknown: Sources,
 }
 
 /// Takes the census of a unit. It writes only to frames of our own.
@@ -67,13 +70,14 @@ pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
         contexts: Vec::new(),
         domains: Domains::new(abilities.capability.domains())?,
         hazards: Hazards::new(limits.hazards),
+        unknown: Sources::default(),
     };
     taker.visit_root()?;
     taker.sort_contexts()?;
     taker.count_tables();
-    let Taker { contexts, domains, hazards, tables, .. } = taker;
+    let Taker { contexts, domains, hazards, tables, unknown, .. } = taker;
     let Domains { list: domains, ids, .. } = domains;
-    Ok(Census { old_root, abilities, contexts, domains, hazards, tables, ids })
+    Ok(Census { old_root, abilities, contexts, domains, hazards, tables, ids, unknown })
 }
 
 /// Why a takeover is refused when the root table cannot be copied.
@@ -96,6 +100,7 @@ struct Taker<'a, M, F> {
     contexts: Vec<Context>,
     domains: Domains,
     hazards: Hazards,
+    unknown: Sources,
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
@@ -110,7 +115,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 }
                 Ok(None) => ContextTablePointer::new(),
                 Err(danger) => {
-                    self.hazards.note(HazardPlace::Bus((word / 2) as u8), danger, Outcome::Blocked);
+                    self.lose_context_table(word, danger)?;
                     ContextTablePointer::new()
                 }
             };
@@ -121,6 +126,15 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             }
         }
         Ok(())
+    }
+
+    /// Blocks all devices of a context table.
+    fn lose_context_table(&mut self, root_word: usize, danger: Danger) -> Result<(), OutOfMemory> {
+        self.hazards.note(HazardPlace::Bus((root_word / 2) as u8), danger, Outcome::Blocked);
+        let mode = self.tables.mode;
+        let words = (0..ENTRIES).step_by(mode.context_words());
+        let overlooked = words.filter(|_| danger == Danger::OverBudget);
+        overlooked.map(|word| mode.source(root_word, word)).try_for_each(|source| self.unknown.insert(source))
     }
 
     fn copy_context_table(&mut self, root_word: usize) -> Result<Option<PhysicalAddress>, Danger> {
@@ -155,7 +169,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
         self.hazards.note(HazardPlace::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);
         context.entry.blocked().fill(context.slot, self.frames);
-        Ok(())
+        self.unknown.insert(context.source)
     }
 
     /// Puts all listed contexts into their domains, or refuses them.
@@ -183,6 +197,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let context = &mut self.contexts[index];
         let place = HazardPlace::Device(context.source);
         context.domain = self.domains.enter(found, context.tag, place, &mut self.hazards)?;
+        if context.domain.is_none() {
+            self.unknown.insert(context.source)?;
+        }
         if context.domain.is_some() && context.entry.is_nested() {
             self.hazards.note(place, Danger::GuestTables, Outcome::KeptInPlace);
         }

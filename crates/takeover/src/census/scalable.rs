@@ -95,10 +95,16 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(ScalableContextEntry { low, high: self.high_within(source, entry, directory), ..entry })
             }
             Err(danger) => {
-                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+                self.lose_device(source, danger)?;
                 Ok(blocked)
             }
         }
+    }
+
+    /// Blocks requests of a device, all or those of a PASID table.
+    fn lose_device(&mut self, source: SourceId, danger: Danger) -> Result<(), OutOfMemory> {
+        self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+        if danger == Danger::OverBudget { self.unknown.insert(source) } else { Ok(()) }
     }
 
     /// The PASID of requests without one; zero on units that do not support RID_PASID.
@@ -214,7 +220,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     new = old.with_frame(table.get() / PAGE_SIZE);
                 }
                 Ok(None) => {}
-                Err(danger) => self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked),
+                Err(danger) => self.lose_device(source, danger)?,
             }
             self.frames.table_mut(page)[entry] = new.into_bits();
         }

@@ -31,7 +31,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
         match self.copy(entry.table(), level, iova) {
             Ok(copy) => Ok(self.fold(entry, copy, level)),
-            Err(Danger::OverBudget) => self.keep(entry, level, iova),
+            Err(Danger::OverBudget) => Ok(self.keep(entry, level, iova)),
             Err(danger) => Err(danger),
         }
     }
@@ -70,13 +70,19 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(look)
     }
 
-    /// Keeps a table and all below it where they are, if nothing in them must be cut out.
-    fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
-        self.check_in_place(entry.table(), level, iova)?;
-        let span = level.table_span(iova);
+    /// Keeps a table and all below it where they are. If something in them must be cut out, there are no frames to
+    /// do so, and all of it is blocked, what is good in it included.
+    fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> PageEntry {
+        let (span, leaves_above) = (level.table_span(iova), self.domain.leaves);
+        if let Err(danger) = self.check_in_place(entry.table(), level, iova) {
+            self.domain.leaves = leaves_above;
+            self.domain.space.reserve(span);
+            self.note(span, danger, Outcome::Blocked);
+            return self.domain.stage.blocked();
+        }
         self.domain.kept.reserve(span);
         self.note(span, Danger::OverBudget, Outcome::KeptInPlace);
-        Ok(entry.marked())
+        entry.marked()
     }
 
     /// Checks a table, which translates the addresses from `base`, and all below it, without keeping copies. Each

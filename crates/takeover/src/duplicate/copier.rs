@@ -49,6 +49,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     fn copy_from(&mut self, root: PhysicalAddress) {
         match self.copy(root, self.domain.top, IoAddress::new(0)) {
             Ok(frame) => self.domain.root = Some(frame),
+            Err(Danger::OverBudget) => self.block(root),
             Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
         }
     }

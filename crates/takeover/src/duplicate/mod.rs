@@ -31,6 +31,7 @@ use crate::identity::Identity;
 use crate::ids::DomainIds;
 use crate::plan::{Plan, Treatment};
 use crate::resources::Resources;
+use crate::sources::Sources;
 use crate::surroundings::Limits;
 use crate::tables::Tables;
 use copier::Copier;
@@ -50,6 +51,8 @@ pub(crate) struct Duplicate {
     pub(crate) hazards: Hazards,
     pub(crate) tables: Tables,
     pub(crate) ids: DomainIds,
+    /// Devices whose requests without PASID were translated, nobody knows how.
+    pub(crate) unknown: Sources,
 }
 
 /// Copies the tables of each domain as the plan says and publishes the copies; the unit does not know of them yet.
@@ -86,8 +89,8 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
         );
         push(&mut domains, copier.domain)?;
     }
-    let Census { old_root, contexts, tables, ids, .. } = census;
-    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids };
+    let Census { old_root, contexts, tables, ids, unknown, .. } = census;
+    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids, unknown };
     copy.link_contexts(*frames);
     Ok(copy)
 }

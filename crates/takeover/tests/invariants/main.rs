@@ -5,6 +5,7 @@
 //! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant of that name, on random machines |
 //! | `twins` | isolation among devices that shared a domain, each given to a driver |
 //! | `deadlines` | registers that never answer, one by one |
+//! | `scarce` | all of them, with few frames and large pages over the capture kernel's memory |
 //! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of these tests can fail: it detects takeovers that were tampered with |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
@@ -17,6 +18,7 @@ mod deadlines;
 mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;
+mod scarce;
 mod step_by_step;
 mod twins;
 mod vast;

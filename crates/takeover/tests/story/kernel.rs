@@ -163,8 +163,9 @@ impl Kernel {
             device_tlbs: &self.device_tlbs,
         };
         let old = OldRam(self.world.clone());
-        let limits =
-            Limits { deadline: DEADLINE, spare_frames: frames.available() - budget, ..Limits::default() };
+        // The queue takes a frame for descriptors and one for the status of waits.
+        let spare_frames = frames.available() - budget - 2;
+        let limits = Limits { deadline: DEADLINE, spare_frames, ..Limits::default() };
         let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &limits).unwrap();
         (taken, frames)
     }

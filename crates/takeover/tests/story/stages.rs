@@ -334,5 +334,23 @@ fn what_was_found_unfit_to_be_kept_stays_so() {
     let (taken, _) = kernel.die_with(4);
     assert_eq!(kernel.reach(DISK, 0x1234), Some(0x4020_1234));
     assert_eq!((kernel.reach(DISK, 1 << 30), kernel.reach(DISK, 2 << 30)), (None, None));
-    assert_eq!(dangers(&taken), [(Danger::ReachesOwnMemory(OWN.start.into()), Outcome::Fenced)]);
+    assert_eq!(dangers(&taken), [(Danger::ReachesOwnMemory(OWN.start.into()), Outcome::Blocked)]);
+}
+
+/// Without frames to cut one bad page out, the good page beside it is lost: that is told as blocked, not as fenced,
+/// and neither page counts as mapped.
+#[test]
+fn what_is_lost_beside_a_bad_page_is_told_as_blocked() {
+    let mut kernel = Kernel::legacy();
+    let [top, middle] = [(); 2].map(|()| kernel.table());
+    kernel.set(top, 0, middle | 3);
+    kernel.set(middle, 0, 0x4020_0083);
+    kernel.set(middle, 1, OWN.start | 0x83);
+    kernel.legacy_context(DISK, 0, top, 2);
+    // Root, context table, and one for the domain, which has two.
+    let (taken, _) = kernel.die_with(3);
+    assert_eq!((kernel.reach(DISK, 0), kernel.reach(DISK, 2 << 20)), (None, None));
+    let domain = taken.report().domains[0];
+    assert_eq!((domain.outcome, domain.leaves), (Outcome::Blocked, 0));
+    assert_eq!(taken.report().contexts[0].outcome, Outcome::Blocked);
 }
