@@ -56,7 +56,7 @@ pub(crate) enum DumpError {
 
 /// Writes the dump to its destination and seals it.
 pub(crate) fn write(
-    destination: Destination<DumpDisk>,
+    mut destination: Destination<DumpDisk>,
     old: &impl OldMemory,
     header: &CoreHeader,
     record: Record,
@@ -69,6 +69,7 @@ pub(crate) fn write(
     let kernel = Kernel::new(notes.vmcoreinfo());
     tell_kernel(&kernel, &notes);
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
+    tell_older(&mut destination);
     let mut dump = destination.begin()?;
     let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source, codec);
     let lacks_nothing = error.is_none() && written.missing == 0;
@@ -89,6 +90,13 @@ impl Dumped {
 fn add_record(notes: &mut Notes, record: Record) -> Result<(), vmcore::OutOfMemory> {
     let content = record.encode()?;
     notes.push(&Note { name: record::NOTE_NAME, kind: record::NOTE_TYPE, content: &content })
+}
+
+/// Reports that an older dump is lost: `load` was told that it may be.
+fn tell_older(destination: &mut Destination<DumpDisk>) {
+    if let Some(bytes) = destination.uncollected() {
+        say!("the area held a dump of {} KiB that nobody collected; this one replaces it", bytes >> 10);
+    }
 }
 
 fn tell_kernel(kernel: &Kernel, notes: &Notes) {

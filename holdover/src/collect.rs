@@ -56,6 +56,14 @@ fn pages(content: AreaContent, about: &AboutDump) -> String {
     }
 }
 
+/// What is to be done if the area does not know that its dump was collected.
+fn unmarked(collected: &Collected) -> Option<String> {
+    let error = collected.mark.as_ref().err()?;
+    Some(format!(
+        "the area could not be marked as collected ({error}); `holdover load` asks for --discard-dump"
+    ))
+}
+
 impl Report for Collected {
     fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![
@@ -71,6 +79,7 @@ impl Report for Collected {
             }
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
         }
+        rows.extend(unmarked(self).map(|warning| row("warning", warning)));
         rows
     }
 
@@ -83,6 +92,7 @@ impl Report for Collected {
             "kernel": self.about.as_ref().map(|about| &about.release),
             "pages": self.about.as_ref().map(|about| about.pages),
             "takeover": self.about.as_ref().and_then(|about| about.takeover),
+            "warnings": unmarked(self).into_iter().collect::<Vec<_>>(),
         }))
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::load::{self, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded};
+use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded};
 use host::{Codec, Function, Level};
 use serde_json::{Value, json};
 
@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// More options for the capture kernel's command line
     #[arg(long, value_name = "OPTIONS")]
     append: Option<String>,
+    /// Load though the area holds a dump that was not collected: the next panic replaces it
+    #[arg(long)]
+    discard_dump: bool,
 }
 
 /// The system call that loads.
@@ -75,7 +78,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
         codec: arguments.codec,
         syscall: arguments.syscall.into(),
         append: arguments.append.clone(),
+        if_uncollected: if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Refuse },
     })
+}
+
+/// What may go wrong, or will be lost.
+fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
+    let copies = loaded.copies.iter().map(ToString::to_string);
+    copies.chain(loaded.discards.iter().map(ToString::to_string))
 }
 
 impl Report for Loaded {
@@ -85,12 +95,12 @@ impl Report for Loaded {
             row("dump area on", self.device.display().to_string()),
             row("command line", &self.command_line),
         ];
-        rows.extend(self.copies.iter().map(|copy| row("warning", copy.to_string())));
+        rows.extend(warnings(self).map(|warning| row("warning", warning)));
         rows
     }
 
     fn json(&self) -> Result<Value> {
-        let warnings: Vec<_> = self.copies.iter().map(ToString::to_string).collect();
+        let warnings: Vec<_> = warnings(self).collect();
         Ok(json!({
             "image": self.image,
             "device": self.device,
@@ -134,7 +144,8 @@ mod tests {
         let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
         let warnings = |area: &FoundArea| {
             let (copies, device) = (area.copies(&all).collect(), area.device.clone());
-            let loaded = Loaded { image: "image".into(), device, command_line: String::new(), copies };
+            let loaded =
+                Loaded { image: "image".into(), device, command_line: String::new(), copies, discards: None };
             let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
             (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
         };

@@ -192,6 +192,12 @@ fn format_says_how_to_make_a_file_that_is_not_there() {
 }
 
 #[test]
+fn format_of_a_device_that_is_not_there_advises_no_file_among_devices() {
+    let said = stderr(&Bench::new().run(&["format", "/dev/no-such-disk"]));
+    assert!(said.contains("`lsblk` lists") && !said.contains("truncate"), "{said}");
+}
+
+#[test]
 fn a_complete_dump_is_collected_byte_for_byte_and_sparse() {
     let bench = Bench::formatted();
     let len = bench.dump(Completeness::Complete);

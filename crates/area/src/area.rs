@@ -191,6 +191,13 @@ impl<D: BlockDevice> Area<D> {
         Ok(seal)
     }
 
+    /// Notes in the area that the dump of this seal is in a file, since `at`, in seconds since 1970.
+    pub fn mark_collected(&mut self, seal: &Seal, at: u64) -> Result<(), BlockError> {
+        let marked = Seal { collected: at.max(1), ..seal.clone() };
+        self.window.write(SEAL_OFFSET, &marked.encode())?;
+        self.window.flush()
+    }
+
     /// Declares the dump in the area void and begins another. From here on the area reads *in progress*.
     pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
         // An unreadable seal no longer matters.

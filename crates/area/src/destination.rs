@@ -26,6 +26,15 @@ pub enum OpenDump<D> {
 }
 
 impl<D: BlockDevice> Destination<D> {
+    /// Bytes of an older dump there that no host has collected, if there is one. [`begin`](Self::begin) gives it up.
+    pub fn uncollected(&mut self) -> Option<u64> {
+        match self {
+            Self::Area(area) => {
+                area.read_seal().ok().filter(Seal::awaits_collection).map(|seal| seal.dump_len)
+            }
+        }
+    }
+
     /// Gives up an older dump there, if there is one, and begins a new one.
     pub fn begin(self) -> Result<OpenDump<D>, BlockError> {
         match self {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::record::{self, Damage, Magic};
+use crate::record::{self, Contradiction, Damage, Magic};
 use crate::{BLOCK, Block, DUMP_OFFSET};
 
 const MAGIC: Magic = *b"HOLDAREA";
@@ -81,8 +81,14 @@ impl Label {
     pub(crate) fn decode(block: &Block, place: LabelCopy) -> Result<Self, Damage> {
         let layout: Layout = record::decode(MAGIC, block)?;
         let length = layout.length.get();
-        if layout.version != VERSION || layout.place != place.code() || !length.is_multiple_of(BLOCK) {
-            return Err(Damage::Unknown);
+        if layout.version != VERSION {
+            return Err(Damage::Version(layout.version.get()));
+        }
+        if layout.place != place.code() {
+            return Err(Contradiction::Place.into());
+        }
+        if !length.is_multiple_of(BLOCK) {
+            return Err(Contradiction::Length.into());
         }
         Ok(Self { uuid: Uuid::from_bytes(layout.uuid), length, created: layout.created.get() })
     }
@@ -90,6 +96,8 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     const LABEL: Label = Label {
@@ -112,7 +120,15 @@ mod tests {
     #[test]
     fn a_copy_is_refused_in_the_others_place() {
         assert_eq!(Label::decode(&LABEL.encode(LabelCopy::First), LabelCopy::First), Ok(LABEL));
-        assert_eq!(Label::decode(&LABEL.encode(LabelCopy::Last), LabelCopy::First), Err(Damage::Unknown));
+        let last = LABEL.encode(LabelCopy::Last);
+        assert_eq!(Label::decode(&last, LabelCopy::First), Err(Contradiction::Place.into()));
+    }
+
+    #[test]
+    fn a_label_that_cannot_be_is_told_with_what_is_wrong_with_it() {
+        let odd = Label { length: LABEL.length + 512, ..LABEL }.encode(LabelCopy::First);
+        let told = Label::decode(&odd, LabelCopy::First).unwrap_err().to_string();
+        assert_eq!(told, "the record is impossible: the area's length is not a multiple of 4096 bytes");
     }
 
     #[test]

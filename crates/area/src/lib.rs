@@ -25,6 +25,9 @@
 //! leaves *in progress*, with what was flushed last. A [`Seal`] records which blocks were written and a [`Sum`] over them,
 //! so the host also notices a disk that lied.
 //!
+//! **Collected.** [`Area::mark_collected`] notes in the seal that a host has the dump. Until then `load` refuses the area, because
+//! the next dump replaces this one.
+//!
 //! | who | calls |
 //! |---|---|
 //! | host, `format` | [`Area::format`] |
@@ -72,7 +75,7 @@ pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use label::Label;
-pub use record::Damage;
+pub use record::{Contradiction, Damage};
 pub use seal::{Lack, Seal, SealState};
 pub use sum::Sum;
 

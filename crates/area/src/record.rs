@@ -32,9 +32,41 @@ pub enum Damage {
     /// The hash does not match: written in part, or overwritten in part.
     #[error("the record's checksum does not match")]
     Checksum,
-    /// The hash matches but a field holds what this version never writes.
-    #[error("the record is of an unknown version or holds an unknown value")]
-    Unknown,
+    /// The hash matches, and another version of Holdover wrote it.
+    #[error("the record is of version {0}, which this Holdover does not know")]
+    Version(u32),
+    /// The hash matches, and a field holds what no version writes.
+    #[error("the record is impossible: {0}")]
+    Impossible(Contradiction),
+}
+
+/// What about a record cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Contradiction {
+    /// A first label in the place of a last one, or the other way round.
+    #[error("this copy of the label belongs in the area's other end")]
+    Place,
+    /// The area's length is no number of blocks.
+    #[error("the area's length is not a multiple of {BLOCK} bytes")]
+    Length,
+    /// A code that no state of a dump has.
+    #[error("it gives the dump a state that there is not")]
+    State,
+    /// More bytes than there is room for.
+    #[error("the dump is longer than its area")]
+    DumpLength,
+    /// Extents that overlap, are not in order, or reach past the area.
+    #[error("the blocks that were written overlap, or lie outside the area")]
+    Written,
+    /// It calls a dump complete whose blocks were not all written.
+    #[error("it calls the dump complete, and some of its blocks were never written")]
+    Gap,
+}
+
+impl From<Contradiction> for Damage {
+    fn from(contradiction: Contradiction) -> Self {
+        Self::Impossible(contradiction)
+    }
 }
 
 /// Lays `record` out as a block.
@@ -59,7 +91,8 @@ pub(crate) fn decode<T: FromBytes + KnownLayout + Immutable>(
     if block[HASH_OFFSET..RECORD_OFFSET] != hash(block).to_le_bytes() {
         return Err(Damage::Checksum);
     }
-    T::read_from_prefix(&block[RECORD_OFFSET..]).map(|(record, _)| record).map_err(|_| Damage::Unknown)
+    // The assertion in `encode` says that a record fits.
+    T::read_from_prefix(&block[RECORD_OFFSET..]).map(|(record, _)| record).map_err(|_| Damage::Checksum)
 }
 
 fn hash(block: &Block) -> u64 {

@@ -8,7 +8,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::extents::{Extents, MAX_EXTENTS};
-use crate::record::{self, Damage, Magic};
+use crate::record::{self, Contradiction, Damage, Magic};
 use crate::sum::Sum;
 use crate::{BLOCK, Block};
 
@@ -55,6 +55,8 @@ pub struct Seal {
     pub written: Extents,
     /// Checksum over the blocks in `written`.
     pub sum: Sum,
+    /// When a host copied the dump into a file, in seconds since 1970; 0 if none did.
+    pub collected: u64,
 }
 
 /// The seal as it lies on disk, from byte 16 of its block.
@@ -70,13 +72,16 @@ struct Layout {
     lack: U32,
     extents: U32,
     written: [[U64; 2]; MAX_EXTENTS],
+    /// Zero in a seal that was written before there was this field, for it lies where such a seal has zeros.
+    collected: U64,
 }
 
 const _: () = {
     assert!(offset_of!(Layout, sequence) == 24);
     assert!(offset_of!(Layout, sum) == 40);
     assert!(offset_of!(Layout, written) == 56);
-    assert!(size_of::<Layout>() == 312);
+    assert!(offset_of!(Layout, collected) == 312);
+    assert!(size_of::<Layout>() == 320);
 };
 
 impl SealState {
@@ -111,9 +116,15 @@ impl Seal {
         self.written.contain_all(part.start.get() / BLOCK..part.end.get().div_ceil(BLOCK))
     }
 
+    /// Whether there is a dump, or a part of one, that no host has collected.
+    pub fn awaits_collection(&self) -> bool {
+        self.state != SealState::Empty && self.dump_len > 0 && self.collected == 0
+    }
+
     /// A seal over no bytes.
     pub(crate) fn over_nothing(state: SealState, uuid: Uuid, sequence: u64) -> Self {
-        Self { state, uuid, sequence, dump_len: 0, written: Extents::default(), sum: Sum::default() }
+        let (written, sum) = (Extents::default(), Sum::default());
+        Self { state, uuid, sequence, dump_len: 0, written, sum, collected: 0 }
     }
 
     pub(crate) fn encode(&self) -> Block {
@@ -134,6 +145,7 @@ impl Seal {
             lack: lack.into(),
             extents: U32::new(extents),
             written,
+            collected: self.collected.into(),
         };
         record::encode(MAGIC, &layout)
     }
@@ -141,21 +153,34 @@ impl Seal {
     /// Reads a seal for an area whose dumps are at most `capacity` bytes long.
     pub(crate) fn decode(block: &Block, capacity: u64) -> Result<Self, Damage> {
         let layout: Layout = record::decode(MAGIC, block)?;
-        if layout.version != VERSION || layout.dump_len > capacity {
-            return Err(Damage::Unknown);
+        if layout.version != VERSION {
+            return Err(Damage::Version(layout.version.get()));
         }
-        Ok(Self {
-            state: SealState::from_codes(layout.state.get(), layout.lack.get()).ok_or(Damage::Unknown)?,
-            uuid: Uuid::from_bytes(layout.uuid),
-            sequence: layout.sequence.get(),
-            dump_len: layout.dump_len.get(),
-            written: layout.written(capacity).ok_or(Damage::Unknown)?,
-            sum: Sum::from_value(layout.sum.get()),
-        })
+        let seal = layout.seal(capacity)?;
+        if seal.state == SealState::Complete && !seal.written.cover_first(seal.dump_len.div_ceil(BLOCK)) {
+            return Err(Contradiction::Gap.into());
+        }
+        Ok(seal)
     }
 }
 
 impl Layout {
+    /// The seal, if each field of it can be.
+    fn seal(&self, capacity: u64) -> Result<Seal, Contradiction> {
+        if self.dump_len > capacity {
+            return Err(Contradiction::DumpLength);
+        }
+        Ok(Seal {
+            state: SealState::from_codes(self.state.get(), self.lack.get()).ok_or(Contradiction::State)?,
+            uuid: Uuid::from_bytes(self.uuid),
+            sequence: self.sequence.get(),
+            dump_len: self.dump_len.get(),
+            written: self.written(capacity).ok_or(Contradiction::Written)?,
+            sum: Sum::from_value(self.sum.get()),
+            collected: self.collected.get(),
+        })
+    }
+
     /// The extents, if they are ascending and end within `capacity` bytes.
     fn written(&self, capacity: u64) -> Option<Extents> {
         let mut written = Extents::default();
@@ -187,6 +212,7 @@ mod tests {
             dump_len: 0x1234_5678,
             written,
             sum: Sum::from_value(0xfedc_ba98_7654_3210),
+            collected: 0x6553_f100,
         }
     }
 
@@ -202,14 +228,16 @@ mod tests {
         assert_eq!(block[64..72], [3, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(block[72..88], [0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(block[88..104], [0x10, 0, 0, 0, 0, 0, 0, 0, 0x45, 0x23, 0, 0, 0, 0, 0, 0]);
-        assert!(block[104..].iter().all(|&byte| byte == 0));
+        assert!(block[104..328].iter().all(|&byte| byte == 0));
+        assert_eq!(block[328..336], [0, 0xf1, 0x53, 0x65, 0, 0, 0, 0]);
+        assert!(block[336..].iter().all(|&byte| byte == 0));
     }
 
     #[test]
     fn a_seal_is_read_back_unless_its_dump_is_longer_than_the_area() {
         let block = seal().encode();
         assert_eq!(Seal::decode(&block, 0x1234_5678), Ok(seal()));
-        assert_eq!(Seal::decode(&block, 0x1234_5677), Err(Damage::Unknown));
+        assert_eq!(Seal::decode(&block, 0x1234_5677), Err(Contradiction::DumpLength.into()));
         assert_eq!(Seal::decode(&[0; 4096], u64::MAX), Err(Damage::NoMagic));
     }
 
@@ -218,6 +246,15 @@ mod tests {
         let mut past = seal();
         past.dump_len = 4096;
         assert_eq!(Seal::decode(&past.encode(), 0x2345 * 4096), Ok(past.clone()));
-        assert_eq!(Seal::decode(&past.encode(), 0x2345 * 4096 - 1), Err(Damage::Unknown));
+        let refused = Seal::decode(&past.encode(), 0x2345 * 4096 - 1);
+        assert_eq!(refused, Err(Contradiction::Written.into()));
+    }
+
+    #[test]
+    fn a_seal_that_calls_a_dump_with_a_gap_complete_is_refused() {
+        let mut gap = Seal { state: SealState::Complete, dump_len: 3 * BLOCK, ..seal() };
+        assert_eq!(Seal::decode(&gap.encode(), u64::MAX), Ok(gap.clone()));
+        gap.dump_len += 1;
+        assert_eq!(Seal::decode(&gap.encode(), u64::MAX), Err(Contradiction::Gap.into()));
     }
 }

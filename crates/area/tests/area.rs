@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, Completeness, Damage, Destination, Dump, FormatError, Label, Lack, OpenError, ReadError, SealError,
-    SealState,
+    Area, Completeness, Contradiction, Damage, Destination, Dump, FormatError, Label, Lack, OpenError,
+    ReadError, SealError, SealState,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
@@ -144,7 +144,7 @@ fn an_area_is_not_found_where_it_is_not() {
     let mut disk = formatted();
     for (offset, error) in [
         (0, OpenError::Label(Damage::NoMagic)),
-        (OFFSET + LENGTH - 4096, OpenError::Label(Damage::Unknown)),
+        (OFFSET + LENGTH - 4096, OpenError::Label(Contradiction::Place.into())),
         (OFFSET + 512, OpenError::Device(BlockError::Misaligned)),
         (DISK as u64, OpenError::Device(BlockError::OutOfBounds)),
         (u64::MAX - 4095, OpenError::Device(BlockError::OutOfBounds)),
@@ -355,6 +355,25 @@ fn a_seal_that_is_torn_or_another_areas_is_refused() {
     disk.now[DUMP - 4096..DUMP].copy_from_slice(&other.now[DUMP - 4096..DUMP]);
     assert_eq!(open(&mut disk).read_seal(), Err(SealError::OtherArea { found: uuid }));
     assert!(open(&mut disk).begin().is_ok(), "and does not stand in the way of the next dump");
+}
+
+#[test]
+fn a_dump_awaits_collection_until_a_host_has_it_and_the_next_one_does_again() {
+    let mut disk = dumped(1);
+    let awaits = |disk: &mut Disk| open(disk).read_seal().unwrap().awaits_collection();
+    assert!(awaits(&mut disk));
+    assert_eq!(Destination::Area(open(&mut disk)).uncollected(), Some(expected(1).len() as u64));
+    let mut area = open(&mut disk);
+    let seal = area.read_seal().unwrap();
+    area.mark_collected(&seal, 0).unwrap();
+    assert!(!awaits(&mut disk), "whatever the clock says");
+    assert_eq!(Destination::Area(open(&mut disk)).uncollected(), None);
+    assert_eq!(collect(&mut disk), Ok(expected(1)));
+    let mut dump = open(&mut disk).begin().unwrap();
+    write_dump(&mut dump, 2).unwrap();
+    dump.flush().unwrap();
+    drop(dump);
+    assert!(awaits(&mut disk), "a part of one is there");
 }
 
 #[test]

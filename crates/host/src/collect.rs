@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 pub use area::Lack;
 use area::{Area, ReadError, Seal, SealError, SealState};
 use dumpfile::{BlockFile, Dump};
+use machine::BlockError;
 
-use crate::areas::{self, AreaError, AreaName};
-use crate::inspect;
+use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
+use crate::{clock, inspect};
 
 /// Which dump to collect, and where it goes.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Collected {
     pub content: AreaContent,
     /// Facts from the dump's header and record; `None` if it cannot be read as a dump.
     pub about: Option<AboutDump>,
+    /// Whether the area now says that its dump was collected. Until it does, `load` refuses the area.
+    pub mark: Result<(), MarkError>,
 }
 
 impl Collected {
@@ -115,6 +118,17 @@ pub enum CollectError {
     },
 }
 
+/// Why an area could not be told that its dump was collected. The dump is in its file all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum MarkError {
+    /// The area cannot be written.
+    #[error(transparent)]
+    Area(#[from] AreaError),
+    /// Its device failed, or is read-only.
+    #[error(transparent)]
+    Device(#[from] BlockError),
+}
+
 /// Why an area has no dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoDump {
@@ -155,7 +169,15 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     let unfinished = Unfinished::create(out, request.if_exists)?;
     let copied = copy(&mut area, &seal, unfinished.file(), progress);
     let content = finish(copied, &seal, ending, unfinished)?;
-    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about: AboutDump::read(out) })
+    let (about, mark) = (AboutDump::read(out), mark(&found, &seal));
+    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about, mark })
+}
+
+/// Notes in the area that its dump is in a file, which is durable by now.
+fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
+    // A clock that is wrong is no reason to collect a dump twice.
+    let now = clock::now().unwrap_or_default();
+    Ok(found.open_to_write()?.mark_collected(seal, now)?)
 }
 
 impl Ending {

@@ -74,6 +74,39 @@ impl KexecSyscall {
     }
 }
 
+/// Why the running kernel refuses to load any crash kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// What was found.
+    pub(crate) found: &'static str,
+    /// What to do about it.
+    pub(crate) remedy: &'static str,
+}
+
+/// Why the running kernel refuses to load a crash kernel, if it does. Neither switch can be turned back.
+pub(crate) fn refusal() -> Option<Refusal> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    refusal_by(
+        &read("/proc/sys/kernel/kexec_load_disabled"),
+        &read("/proc/sys/kernel/kexec_load_limit_panic"),
+    )
+}
+
+/// `disabled` is 1 when nothing may be loaded any more; `limit` is how often a crash kernel may still be, -1 for ever
+/// (Documentation/admin-guide/sysctl/kernel.rst).
+fn refusal_by(disabled: &str, limit: &str) -> Option<Refusal> {
+    if disabled.trim() == "1" {
+        return Some(Refusal {
+            found: "kexec_load_disabled is 1",
+            remedy: "restart, and load before it is set",
+        });
+    }
+    (limit.trim() == "0").then_some(Refusal {
+        found: "kexec_load_limit_panic is 0: crash kernels were loaded as often as is allowed",
+        remedy: "restart with a higher limit, or with none (-1)",
+    })
+}
+
 /// Bytes reserved for a crash kernel.
 pub(crate) fn reserved() -> Result<u64> {
     sysfs::number(Path::new(CRASH_SIZE)).map_err(KexecError::Unsupported)
@@ -131,5 +164,18 @@ pub(crate) fn check_image(image: &Path) -> Result<()> {
         Ok(bytes) if bytes.get(0x202..0x206) == Some(b"HdrS") => Ok(()),
         Ok(_) => Err(KexecError::NotABzImage { image }),
         Err(source) => Err(KexecError::NoImage { image, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_loads_no_crash_kernel_any_more_is_noticed() {
+        let found = |disabled, limit| refusal_by(disabled, limit).map(|refusal| refusal.found);
+        assert_eq!((found("", ""), found("0\n", "-1\n"), found("0\n", "3\n")), (None, None, None));
+        assert_eq!(found("1\n", "-1\n"), Some("kexec_load_disabled is 1"));
+        assert!(found("0\n", "0\n").is_some_and(|found| found.contains("kexec_load_limit_panic is 0")));
     }
 }

@@ -59,6 +59,7 @@
 
 pub mod areas;
 mod bytes;
+mod clock;
 pub mod collect;
 pub mod doctor;
 pub mod inspect;

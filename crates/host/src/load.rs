@@ -8,8 +8,8 @@ use kdump::Codec;
 use pci::Function;
 use vmcore::Level;
 
-use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea};
-use crate::kexec;
+use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
+use crate::kexec::{self, Refusal};
 use crate::sysfs::{self, Location, SysfsError};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
@@ -31,6 +31,27 @@ pub struct LoadRequest {
     pub syscall: KexecSyscall,
     /// More options for the capture kernel's command line.
     pub append: Option<String>,
+    /// What to do if the area holds a dump that nobody has collected.
+    pub if_uncollected: IfUncollected,
+}
+
+/// What to do with a dump that is in the area and in no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfUncollected {
+    /// Load nothing.
+    Refuse,
+    /// Load: the next panic replaces the dump.
+    Discard,
+}
+
+impl IfUncollected {
+    /// Returns an error if there is such a dump and it must not be lost.
+    fn check(self, dump: Option<UncollectedDump>) -> Result<Option<UncollectedDump>, LoadError> {
+        match dump {
+            Some(dump) if self == Self::Refuse => Err(LoadError::Uncollected(dump)),
+            dump => Ok(dump),
+        }
+    }
 }
 
 /// Why the capture kernel was not loaded.
@@ -39,6 +60,17 @@ pub enum LoadError {
     /// There is no memory for it.
     #[error("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M")]
     NothingReserved,
+    /// The running kernel loads no crash kernel any more.
+    #[error("this kernel loads no crash kernel any more: {found}; {remedy}")]
+    Forbidden {
+        /// What was found.
+        found: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A dump would be lost.
+    #[error("{0}; `--discard-dump` loads all the same")]
+    Uncollected(UncollectedDump),
     /// The image cannot be loaded, or kexec failed.
     #[error(transparent)]
     Kexec(#[from] KexecError),
@@ -88,6 +120,8 @@ pub struct Loaded {
     pub command_line: String,
     /// Other devices that could get the dump.
     pub copies: Vec<AreaCopy>,
+    /// The dump that the next panic replaces.
+    pub discards: Option<UncollectedDump>,
 }
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
@@ -95,8 +129,12 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     if kexec::reserved()? == 0 {
         return Err(LoadError::NothingReserved);
     }
+    if let Some(Refusal { found, remedy }) = kexec::refusal() {
+        return Err(LoadError::Forbidden { found, remedy });
+    }
     kexec::check_image(&request.image)?;
     let found = areas::find(&request.area)?;
+    let discards = request.if_uncollected.check(found.uncollected()?)?;
     let location = sysfs::locate(&found.device)?;
     check_start(&found.device, location.offset)?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
@@ -104,6 +142,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         image: request.image.clone(),
         command_line: command_line(request, &found, &location, &running)?,
         copies: found.copies(&areas::all()?).collect(),
+        discards,
         device: found.device,
     };
     kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
@@ -182,6 +221,16 @@ mod tests {
     fn the_capture_kernel_speaks_on_the_running_kernels_last_serial_console() {
         let running = "quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200n8 ro";
         assert_eq!(serial_console(running), SerialConsole::new(0, Some(115_200)));
+    }
+
+    #[test]
+    fn a_dump_that_nobody_collected_is_lost_on_request_only() {
+        let dump = UncollectedDump { device: "/dev/vda1".into(), bytes: 38 << 20 };
+        let refused = IfUncollected::Refuse.check(Some(dump.clone())).unwrap_err().to_string();
+        assert!(refused.contains("`holdover collect /dev/vda1 FILE` fetches it"), "{refused}");
+        assert!(refused.contains("--discard-dump"), "{refused}");
+        assert_eq!(IfUncollected::Refuse.check(None).unwrap(), None);
+        assert_eq!(IfUncollected::Discard.check(Some(dump.clone())).unwrap(), Some(dump));
     }
 
     #[test]

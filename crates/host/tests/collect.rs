@@ -120,3 +120,25 @@ fn nobody_else_may_read_a_dump() {
     bench.collect(&()).unwrap();
     assert_eq!(fs::metadata(bench.path("vmcore")).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_dump_counts_as_uncollected_until_it_is_in_a_file() {
+    let bench = Bench::new();
+    let uncollected =
+        |bench: &Bench| areas::find(&AreaName::Device(bench.path("disk"))).unwrap().uncollected().unwrap();
+    assert_eq!(uncollected(&bench), None, "an area that was just made holds none");
+    let bench = Bench::with_dump();
+    assert_eq!(uncollected(&bench).unwrap().bytes, LEN as u64);
+    assert!(bench.collect(&()).unwrap().mark.is_ok());
+    assert_eq!(uncollected(&bench), None);
+}
+
+#[test]
+fn a_damaged_dump_still_counts_as_uncollected() {
+    let bench = Bench::with_dump();
+    let mut disk = fs::read(bench.path("disk")).unwrap();
+    disk[DUMP_OFFSET as usize + 5] ^= 1;
+    fs::write(bench.path("disk"), disk).unwrap();
+    bench.collect(&()).unwrap_err();
+    assert!(areas::find(&AreaName::Device(bench.path("disk"))).unwrap().uncollected().unwrap().is_some());
+}

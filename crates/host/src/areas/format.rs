@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, SystemTimeError};
+use std::time::SystemTimeError;
 use std::{fs, io};
 
 use area::{Area, Label};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::signature;
+use crate::clock;
 
 /// The file from which the kernel gives each reader a random UUID.
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
@@ -47,10 +48,16 @@ pub enum FormatError {
         /// The device.
         device: PathBuf,
     },
-    /// There is no such device.
+    /// There is no such file.
     #[error(
         "there is no {device}; name a disk or a partition, or make a file with `truncate -s 1G {device}`"
     )]
+    NoFile {
+        /// The path that was given.
+        device: PathBuf,
+    },
+    /// There is no such device.
+    #[error("there is no device {device}; `lsblk` lists the disks and partitions that there are")]
     NoDevice {
         /// The path that was given.
         device: PathBuf,
@@ -117,7 +124,9 @@ fn open_to_format(device: &Path) -> Result<BlockFile, FormatError> {
         let device = device.to_owned();
         match source.kind() {
             ErrorKind::ResourceBusy => FormatError::Busy { device },
-            ErrorKind::NotFound => FormatError::NoDevice { device },
+            // A file made there would be lost with the next boot.
+            ErrorKind::NotFound if device.starts_with("/dev") => FormatError::NoDevice { device },
+            ErrorKind::NotFound => FormatError::NoFile { device },
             _ => FormatError::Open { device, source },
         }
     })
@@ -129,8 +138,6 @@ fn random_uuid() -> Result<Uuid, FormatError> {
     text.trim().parse().map_err(FormatError::BadUuid)
 }
 
-/// Seconds since 1970.
 fn now() -> Result<u64, FormatError> {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Ok(since.map_err(FormatError::Clock)?.as_secs())
+    clock::now().map_err(FormatError::Clock)
 }

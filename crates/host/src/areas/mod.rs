@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
 
-use area::{Area, Damage, OpenError, read_label};
+use area::{Area, Damage, OpenError, Seal, read_label};
 use dumpfile::BlockFile;
 use uuid::Uuid;
 
@@ -140,6 +140,26 @@ impl fmt::Display for AreaCopy {
     }
 }
 
+/// A dump, or a part of one, that is in an area and in no file. Its text says how to get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UncollectedDump {
+    /// The area's device.
+    pub device: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl fmt::Display for UncollectedDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (device, length) = (self.device.display(), Bytes(self.bytes));
+        write!(
+            f,
+            "{device} holds a dump of {length} that was not collected, and the next one would replace it; `holdover collect \
+             {device} FILE` fetches it"
+        )
+    }
+}
+
 impl FoundArea {
     /// The area on a device.
     fn at(device: &Path) -> Result<Self, AreaError> {
@@ -159,8 +179,24 @@ impl FoundArea {
 
     /// Opens the area to read from it.
     pub(crate) fn open(&self) -> Result<Area<BlockFile>, AreaError> {
-        let area = Area::open(open_device(&self.device)?, 0, self.label.uuid);
+        self.open_on(open_device(&self.device)?)
+    }
+
+    /// Opens the area to write to it too; fails if its device is in use.
+    pub(crate) fn open_to_write(&self) -> Result<Area<BlockFile>, AreaError> {
+        let device = BlockFile::open_exclusive(&self.device);
+        self.open_on(device.map_err(|source| AreaError::Open { device: self.device.clone(), source })?)
+    }
+
+    fn open_on(&self, device: BlockFile) -> Result<Area<BlockFile>, AreaError> {
+        let area = Area::open(device, 0, self.label.uuid);
         area.map_err(|reason| AreaError::refused(&self.device, reason))
+    }
+
+    /// The dump in the area that nobody has collected, if there is one. A seal that cannot be read tells of none.
+    pub fn uncollected(&self) -> Result<Option<UncollectedDump>, AreaError> {
+        let seal = self.open()?.read_seal().ok().filter(Seal::awaits_collection);
+        Ok(seal.map(|seal| UncollectedDump { device: self.device.clone(), bytes: seal.dump_len }))
     }
 
     /// Refuses an area that has copies: a person must say which is meant.
@@ -201,6 +237,13 @@ pub fn find_only(name: &AreaName) -> Result<FoundArea, AreaError> {
 pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())
+}
+
+/// Why disks and partitions that begin with the label of a dump area, or cannot be read, are none.
+pub(crate) fn refused() -> Result<Vec<AreaError>, AreaError> {
+    let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
+    let errors = devices.filter_map(|device| FoundArea::at(&device).err());
+    Ok(errors.filter(|error| !matches!(error, AreaError::NoArea { .. })).collect())
 }
 
 fn open_device(device: &Path) -> Result<BlockFile, AreaError> {
