@@ -239,13 +239,6 @@ pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())
 }
 
-/// Why disks and partitions that begin with the label of a dump area, or cannot be read, are none.
-pub(crate) fn refused() -> Result<Vec<AreaError>, AreaError> {
-    let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
-    let errors = devices.filter_map(|device| FoundArea::at(&device).err());
-    Ok(errors.filter(|error| !matches!(error, AreaError::NoArea { .. })).collect())
-}
-
 fn open_device(device: &Path) -> Result<BlockFile, AreaError> {
     BlockFile::open(device).map_err(|source| AreaError::Open { device: device.to_owned(), source })
 }
