@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Write an ELF core, which is not compressed
     #[arg(long, conflicts_with = "codec")]
     elf: bool,
-    /// How many processors read and compress [default: all]
+    /// How many processors read and compress, 32 at most [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
     /// Replace a file of the name OUT

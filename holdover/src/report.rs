@@ -1,6 +1,7 @@
 //! A command's result, as a table for people and as JSON for programs.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -30,12 +31,15 @@ pub(crate) trait Report {
 
 /// Prints a report, and says what exit status it means.
 pub(crate) fn show(report: &dyn Report, json: bool) -> Result<ExitCode> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report.json()?)?);
-    } else {
-        print!("{}", report.text());
-    }
+    print(&if json { serde_json::to_string_pretty(&report.json()?)? + "\n" } else { report.text() })?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(LACKING) })
+}
+
+/// Writes to standard output. A reader that has seen enough and goes away, such as `head`, is no error.
+fn print(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let printed = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    printed.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// Lays rows out in columns.

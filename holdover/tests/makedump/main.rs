@@ -4,6 +4,7 @@
 
 mod again;
 mod bench;
+mod outputs;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

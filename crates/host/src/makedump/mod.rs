@@ -39,6 +39,9 @@ use self::worker::Route;
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
 
+/// Most threads that make a dump. The one that hands out the work keeps no more of them busy, and each takes memory.
+pub const MOST_THREADS: usize = 32;
+
 /// The input of a dump, and the form of the output.
 #[derive(Clone, Debug)]
 pub struct MakedumpRequest {
@@ -52,7 +55,7 @@ pub struct MakedumpRequest {
     pub level: Level,
     /// How the dump is stored.
     pub form: DumpForm,
-    /// How many processors read and compress; `None` means all.
+    /// How many processors read and compress, at most [`MOST_THREADS`]; `None` means all.
     pub threads: Option<NonZero<usize>>,
 }
 
@@ -139,6 +142,7 @@ pub enum MakingError {
 /// Makes the dump. The steps of `progress` are pages.
 pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<MadeDump, MakedumpError> {
     let input = &request.input;
+    request.if_exists.check(&request.out)?;
     let (dump, ram) = open(input).map_err(|source| MakedumpError::Read { input: input.clone(), source })?;
     check(&dump, &ram).map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
     let kernel = Kernel::new(dump.vmcoreinfo());
@@ -226,7 +230,7 @@ impl Making<'_> {
     }
 
     fn write_compressed(&self, file: &File, codec: Codec) -> Result<Written, MakingError> {
-        let threads = self.request.threads.unwrap_or_else(all_processors);
+        let threads = threads(self.request.threads);
         let output = Output::new(file, pipeline::open_bytes(threads));
         let route = Route { memory: self.source.memory, codec, output: &output };
         let written = self.write_pages(&route, threads);
@@ -260,7 +264,7 @@ impl Making<'_> {
             let vital = (threads.get() > 1).then(|| aside::spawn(scope, || source.vital()));
             let begun = source.begin(device, codec)?;
             let choosing = start.elapsed();
-            let vital = vital.map_or_else(|| Ok(source.vital()), ScopedJoinHandle::join);
+            let vital = vital.and_then(Result::ok).map_or_else(|| Ok(source.vital()), ScopedJoinHandle::join);
             Ok(Prepared { begun, vital: vital.unwrap_or_else(|panic| resume_unwind(panic)), choosing })
         })
     }
@@ -302,6 +306,8 @@ impl Making<'_> {
     }
 }
 
-fn all_processors() -> NonZero<usize> {
-    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+/// As many threads as are asked for, or as there are processors.
+fn threads(asked: Option<NonZero<usize>>) -> NonZero<usize> {
+    let asked = asked.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN);
+    NonZero::new(MOST_THREADS).map_or(asked, |most| asked.min(most))
 }

@@ -74,7 +74,7 @@ struct Line<'e, M> {
 }
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
-    /// Starts a thread with a worker for each but the calling thread.
+    /// Starts threads with a worker each, besides the calling thread: as many as the host allows.
     fn start<'s>(
         scope: &'s Scope<'s, 'e>,
         route: &'e Route<'e, M>,
@@ -83,17 +83,23 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         left: u64,
     ) -> Result<Self, OutOfMemory> {
         let (jobs, waiting) = unbounded();
-        for _ in 1..threads {
+        let mut started = 1;
+        while started < threads {
             // The worker's memory is made here: a new thread's first use of memory would wait for threads that map some.
             let (waiting, mut worker) = (waiting.clone(), Worker::new(route, room)?);
-            aside::spawn(scope, move || {
+            let spawned = aside::spawn(scope, move || {
                 while let Some(job) = next(&waiting, &mut worker) {
                     worker.work(job);
                 }
             });
+            // The threads that there are do the work of those that the host refuses.
+            if spawned.is_err() {
+                break;
+            }
+            started += 1;
         }
         let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room)?);
-        Ok(Self { threads, left, jobs, waiting, results, spare, worker, output: route.output })
+        Ok(Self { threads: started, left, jobs, waiting, results, spare, worker, output: route.output })
     }
 
     /// Writes the pages that are wanted now.
