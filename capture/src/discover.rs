@@ -9,7 +9,6 @@ use vmcore::{CoreHeader, HeaderError, Ram};
 
 use crate::acpi::{self, Firmware};
 use crate::boot::{self, Booted};
-use crate::budget::Share;
 use crate::platform::boot_params::BootParams;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
@@ -17,6 +16,7 @@ use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
+use handoff::Share;
 use pci::{CONFIG_SIZE, Device, Ecam};
 
 /// Bytes that are mapped to read the core header: more than the longest header needs.

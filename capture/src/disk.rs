@@ -12,13 +12,13 @@ use machine::growth::push;
 use pci::{Device, Function};
 use storage::{Allowance, AnyDisk, Pool, StartError};
 
-use crate::budget::Share;
 use crate::discover::Machine;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{ReachError, Remapping};
+use handoff::Share;
 
 use access::FunctionAccess;
 

@@ -17,7 +17,6 @@
 extern crate alloc;
 
 mod boot;
-mod budget;
 mod discover;
 mod disk;
 mod dma;

@@ -11,13 +11,13 @@ use machine::{Frames, OutOfMemory, PAGE_SIZE};
 use takeover::{DeviceTlb, Failure, Limits};
 use vtd::dmar::{Dmar, DmarError, Drhd};
 
-use crate::budget::Share;
 use crate::discover::Machine;
 use crate::platform::console::say;
 use crate::platform::frames::FramePool;
 use crate::platform::mmio::Mmio;
 use crate::remapping::{Fate, Remapping, RemappingUnit};
 use crate::units::{self, Serves, unit_of};
+use handoff::Share;
 use pci::Device;
 
 use find::FoundUnit;

@@ -1,5 +1,5 @@
-//! The text that passes between the host and the capture kernel: the command line, which `holdover load` composes and
-//! the capture kernel reads, and the lines of the capture kernel's console that programs read.
+//! What the host and the capture kernel agree on: the command line, which `holdover load` composes and the capture kernel
+//! reads, the lines of the capture kernel's console that programs read, and how the reservation is divided.
 //!
 //! | module | what it has |
 //! |---|---|
@@ -8,8 +8,9 @@
 //! | `serial` | [`SerialConsole`]: the port of the capture kernel's console |
 //! | `console` | [`ConsoleLine`] and [`Event`]: the lines of the console that programs read |
 //! | `summary` | [`Summary`]: the counts of a takeover and a dump |
+//! | `reservation` | [`Remapping`]: how large the reservation must be; [`Share`]: which part of it is for what |
 //!
-//! Each type is written by its `Display` and read by its `parse`, and `parse` returns the value that was written.
+//! Each type of text is written by its `Display` and read by its `parse`, and `parse` returns the value that was written.
 //! Either text may come from anywhere: no input makes a parser panic, and no parser allocates.
 //!
 //! # Example
@@ -32,6 +33,7 @@
 mod address;
 mod console;
 mod options;
+mod reservation;
 mod serial;
 mod summary;
 
@@ -39,6 +41,7 @@ pub use address::AreaAddress;
 pub use area::Completeness;
 pub use console::{ConsoleLine, Event};
 pub use options::Options;
+pub use reservation::{Mode, Remapping, Share};
 pub use serial::SerialConsole;
 pub use summary::Summary;
 
