@@ -1,5 +1,5 @@
-//! ACPI's static tables: where the remapping units are (DMAR), where PCI's configuration space is (MCFG), how to reset
-//! and which timer there is (FADT).
+//! ACPI's static tables: where the IOMMUs are (DMAR, IVRS), where PCI's configuration space is (MCFG), how to reset and
+//! which timer there is (FADT).
 //!
 //! The firmware wrote these tables, but the dead kernel could have overwritten them, so every value is checked before
 //! it is used. A wrong checksum alone does not make this kernel discard a table: some firmware gets checksums wrong,
@@ -27,9 +27,12 @@ pub trait Firmware {
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable>;
 }
 
-/// Why there are no ACPI tables.
+/// Why there are no ACPI tables, or not all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcpiError {
+    /// Neither the boot loader nor the command line says where the root pointer is.
+    #[error("no address of the ACPI root pointer")]
+    NoPointer,
     /// Memory of the tables could not be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -42,6 +45,9 @@ pub enum AcpiError {
     /// There is no memory for a copy of the table.
     #[error("no memory for the ACPI table at {0:#x}")]
     OutOfMemory(u64),
+    /// The root table lists more tables than are read.
+    #[error("more than {MOST_TABLES} ACPI tables")]
+    TooMany,
 }
 
 /// Copies of the tables that the capture kernel needs.
@@ -53,6 +59,10 @@ pub struct Tables {
     pub mcfg: Option<Table>,
     /// Fixed ACPI description.
     pub fadt: Option<Table>,
+    /// The IOMMUs of AMD's machines (I/O virtualization reporting structure).
+    pub ivrs: Option<Table>,
+    /// Why there may be a DMAR or an IVRS that was not found; `None` if all tables were looked at.
+    pub hidden: Option<AcpiError>,
 }
 
 /// A copy of one table.
@@ -62,19 +72,44 @@ pub struct Table {
 }
 
 impl Tables {
-    /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read counts as absent.
+    /// Finds the tables from ACPI's root pointer at `rsdp`. A table that cannot be read counts as absent; `hidden` says if
+    /// it may be one of those that list IOMMUs.
     pub fn find(firmware: &mut impl Firmware, rsdp: u64) -> Result<Self, AcpiError> {
         let mut tables = Self::default();
-        for address in listed_tables(firmware, rsdp)? {
-            let Ok(table) = Table::read(firmware, address) else { continue };
-            match table.signature() {
-                b"DMAR" => tables.dmar = Some(table),
-                b"MCFG" => tables.mcfg = Some(table),
-                b"FACP" => tables.fadt = Some(table),
-                _ => {}
-            }
+        let (listed, is_whole) = listed_tables(firmware, rsdp)?;
+        for address in listed {
+            tables.take(firmware, address);
+        }
+        if !is_whole {
+            tables.hidden.get_or_insert(AcpiError::TooMany);
         }
         Ok(tables)
+    }
+
+    /// No tables, though there may be some.
+    pub fn all_hidden(error: AcpiError) -> Self {
+        Self { hidden: Some(error), ..Self::default() }
+    }
+
+    /// Reads the table at `address` if it is one of those that are needed; of two with one signature the first counts.
+    fn take(&mut self, firmware: &mut impl Firmware, address: u64) {
+        let mut signature = [0; 4];
+        if let Err(unreadable) = firmware.read(address, &mut signature) {
+            self.hidden.get_or_insert(unreadable.into());
+            return;
+        }
+        let place = match &signature {
+            b"DMAR" => &mut self.dmar,
+            b"IVRS" => &mut self.ivrs,
+            b"MCFG" => &mut self.mcfg,
+            b"FACP" => &mut self.fadt,
+            _ => return,
+        };
+        match Table::read(firmware, address) {
+            Ok(table) => _ = place.get_or_insert(table),
+            Err(error) if matches!(&signature, b"DMAR" | b"IVRS") => _ = self.hidden.get_or_insert(error),
+            Err(_) => {}
+        }
     }
 
     /// The groups of buses that MCFG lists. If several groups share a bus, only the first counts.
@@ -131,10 +166,6 @@ impl Table {
         &self.bytes
     }
 
-    fn signature(&self) -> &[u8] {
-        self.bytes.get(..4).unwrap_or_default()
-    }
-
     fn field<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.bytes.get(offset..)?.first_chunk().copied()
     }
@@ -149,8 +180,11 @@ impl Table {
 }
 
 /// The addresses of tables that the root pointer's extended table lists, or else its old one (sections 5.2.5, 5.2.7,
-/// 5.2.8).
-fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64, MOST_TABLES>, AcpiError> {
+/// 5.2.8), and whether these are all that it lists. Linux passes over empty entries too.
+fn listed_tables(
+    firmware: &mut impl Firmware,
+    rsdp: u64,
+) -> Result<(ArrayVec<u64, MOST_TABLES>, bool), AcpiError> {
     let mut root = [0; 36];
     firmware.read(rsdp, &mut root)?;
     if &root[..8] != b"RSD PTR " || checksum(&root[..20]) != 0 {
@@ -160,9 +194,12 @@ fn listed_tables(firmware: &mut impl Firmware, rsdp: u64) -> Result<ArrayVec<u64
     let (address, size) =
         if extended { (little_endian(&root[24..32]), 8) } else { (little_endian(&root[16..20]), 4) };
     let table = Table::read(firmware, address)?;
-    let addresses = table.bytes[HEADER..].chunks_exact(size).take(MOST_TABLES).map(little_endian);
+    let addresses =
+        table.bytes[HEADER..].chunks_exact(size).map(little_endian).filter(|&address| address != 0);
+    let is_whole = addresses.clone().count() <= MOST_TABLES;
     #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
-    Ok(addresses.collect())
+    let addresses = addresses.take(MOST_TABLES).collect();
+    Ok((addresses, is_whole))
 }
 
 fn little_endian(bytes: &[u8]) -> u64 {
@@ -289,6 +326,42 @@ mod tests {
         assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::Length(0x100)));
         rom.put(0x104, &u32::MAX.to_le_bytes());
         assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::Length(0x100)));
+    }
+
+    /// Who takes it for absent gives a disk physical addresses that a unit translates.
+    #[test]
+    fn a_table_of_iommus_that_cannot_be_read_is_not_taken_for_absent() {
+        for signature in [*b"DMAR", *b"IVRS"] {
+            let mut rom = rom();
+            rom.put(0x10C + 32, &0x500u32.to_le_bytes());
+            rom.put_table(0x500, signature, 64, &[]);
+            rom.put(0x504, &7u32.to_le_bytes());
+            let tables = Tables::find(&mut rom, 0).unwrap();
+            assert_eq!(tables.hidden, Some(AcpiError::Length(0x500)));
+            assert!(tables.dmar.is_none() && tables.ivrs.is_none());
+        }
+    }
+
+    #[test]
+    fn a_table_that_nobody_can_read_may_be_one_of_iommus_and_an_empty_entry_is_none() {
+        let mut rom = rom();
+        assert!(matches!(Tables::find(&mut rom, 0).unwrap().hidden, Some(AcpiError::Unreadable(_))));
+        rom.put(0x12C, &[0; 4]);
+        assert_eq!(Tables::find(&mut rom, 0).unwrap().hidden, None);
+    }
+
+    #[test]
+    fn more_tables_than_are_read_may_hide_one() {
+        let mut rom = Rom(vec![0; 0x3000]);
+        rom.put(0, b"RSD PTR ");
+        rom.put(16, &0x100u32.to_le_bytes());
+        rom.0[8] = checksum(&rom.0[..20]).wrapping_neg();
+        let listed = |rom: &mut Rom, count: usize| {
+            let entries = [0, 0x10, 0, 0].repeat(count);
+            rom.put_table(0x100, *b"RSDT", 36 + entries.len(), &[(36, &entries)]);
+            Tables::find(rom, 0).unwrap().hidden
+        };
+        assert_eq!((listed(&mut rom, 256), listed(&mut rom, 257)), (None, Some(AcpiError::TooMany)));
     }
 
     proptest::proptest! {

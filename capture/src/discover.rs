@@ -7,9 +7,10 @@ use machine::growth::{OutOfMemory, collected};
 use machine::{PAGE_SIZE, PhysicalAddress, Position, Range, Unreadable};
 use vmcore::{CoreHeader, HeaderError, Ram};
 
-use crate::acpi::{self, Firmware};
+use crate::acpi::{self, AcpiError, Firmware};
 use crate::boot::{self, Booted};
 use crate::platform::boot_params::BootParams;
+use crate::platform::config::{Config, ConfigPorts};
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
@@ -39,7 +40,7 @@ pub(crate) struct Machine {
     /// The firmware's tables; empty if there are none.
     pub(crate) tables: acpi::Tables,
     /// Every PCI function.
-    pub(crate) devices: Vec<Device<Mmio>>,
+    pub(crate) devices: Vec<Device<Config>>,
 }
 
 /// Why there is nothing to capture.
@@ -71,8 +72,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     if let Some((port, value)) = tables.reset_register() {
         reset::use_acpi(port, value);
     }
-    let mut devices = Vec::new();
-    tables.ecams().for_each(|ecam| find_devices(&mut space, ecam, &mut devices));
+    let devices = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;
     Ok(Machine { space, own, loaded, params, old, header, tables, devices })
 }
@@ -170,14 +170,27 @@ impl Firmware for Mapping<'_> {
     }
 }
 
+/// The firmware's tables. What could not be found is told apart from what is not there.
 fn find_tables(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], rsdp: Option<u64>) -> acpi::Tables {
     let mut firmware = Mapping { space, own };
-    rsdp.and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp).ok()).unwrap_or_default()
+    let found = rsdp.ok_or(AcpiError::NoPointer).and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp));
+    found.unwrap_or_else(acpi::Tables::all_hidden)
 }
 
-fn find_devices(space: &mut AddressSpace, ecam: Ecam, devices: &mut Vec<Device<Mmio>>) {
+/// All PCI functions: those in mapped configuration space, or if there is none, those that the ports show.
+fn find_devices(space: &mut AddressSpace, tables: &acpi::Tables) -> Vec<Device<Config>> {
+    let mut devices = Vec::new();
+    tables.ecams().for_each(|ecam| find_mapped_devices(space, ecam, &mut devices));
+    if devices.is_empty() && ConfigPorts::are_present() {
+        let config = |function| ConfigPorts::of(function).map(Config::Ports);
+        pci::scan(0, 0..=u8::MAX, config, &mut devices);
+    }
+    devices
+}
+
+fn find_mapped_devices(space: &mut AddressSpace, ecam: Ecam, devices: &mut Vec<Device<Config>>) {
     let Ok(all) = Mmio::map(space, ecam.range()) else { return };
-    let config = |function| all.part(ecam.offset_of(function)?, CONFIG_SIZE);
+    let config = |function| all.part(ecam.offset_of(function)?, CONFIG_SIZE).map(Config::Mapped);
     pci::scan(ecam.segment, ecam.buses(), config, devices);
 }
 

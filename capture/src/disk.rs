@@ -14,8 +14,8 @@ use storage::{Allowance, AnyDisk, Pool, StartError};
 
 use crate::discover::Machine;
 use crate::platform::clock::Tsc;
+use crate::platform::config::Config;
 use crate::platform::console::say;
-use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{ReachError, Remapping};
 use handoff::Share;
@@ -74,7 +74,7 @@ pub(crate) fn find_destination(
 }
 
 /// The functions that there is a driver for, the one at `first` before the others.
-fn disks(devices: &[Device<Mmio>], first: Option<Function>) -> impl Iterator<Item = Device<Mmio>> {
+fn disks(devices: &[Device<Config>], first: Option<Function>) -> impl Iterator<Item = Device<Config>> {
     let named = devices.iter().filter(move |device| Some(device.function) == first);
     let others = devices.iter().filter(move |device| Some(device.function) != first);
     named.chain(others).filter(|device| storage::has_driver(device.identity())).copied()
@@ -83,7 +83,7 @@ fn disks(devices: &[Device<Mmio>], first: Option<Function>) -> impl Iterator<Ite
 /// A search for the area.
 struct Search<'a> {
     space: &'a mut AddressSpace,
-    devices: &'a [Device<Mmio>],
+    devices: &'a [Device<Config>],
     remapping: &'a mut Remapping,
     pool: Pool,
     area: AreaAddress,
@@ -91,7 +91,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Tries all disks, then those that did not answer a second time.
-    fn find(&mut self, disks: impl Iterator<Item = Device<Mmio>>) -> Option<Area<DumpDisk>> {
+    fn find(&mut self, disks: impl Iterator<Item = Device<Config>>) -> Option<Area<DumpDisk>> {
         let mut silent = Vec::new();
         for disk in disks {
             match self.look_at(disk, HASTE) {
@@ -105,7 +105,7 @@ impl Search<'_> {
     }
 
     /// Opens the area on a disk, and reports the result on the console.
-    fn look_at(&mut self, disk: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
+    fn look_at(&mut self, disk: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let function = disk.function;
         let opened = self.open(disk, patience);
         match &opened {
@@ -117,7 +117,7 @@ impl Search<'_> {
 
     /// Opens the area on a disk. Takes memory for many requests only if the label is the right one, because that memory is
     /// never given back.
-    fn open(&mut self, device: Device<Mmio>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
+    fn open(&mut self, device: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let Self { space, devices, remapping, pool, .. } = self;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
         let mut disk = storage::open(&mut access, Tsc, Allowance { pool: *pool, patience })?;

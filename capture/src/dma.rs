@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     fn memory() -> SharedMemory {
-        let mut remapping = Remapping::none().unwrap();
+        let mut remapping = Remapping::none(None).unwrap();
         DeviceDma::new(&mut remapping, Reach::Direct).allocate(5000).unwrap()
     }
 

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod amd;
 pub mod platform {
     //! The part of the platform that only reads: it has no `unsafe`, and tests can give it any input.
 

@@ -29,7 +29,7 @@ mod remapping;
 mod report;
 mod take_over;
 
-use capture::{acpi, units};
+use capture::{acpi, amd, units};
 use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;

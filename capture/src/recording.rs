@@ -28,6 +28,7 @@ fn unit(unit: &RemappingUnit) -> UnitRecord {
     let state = match &unit.fate {
         Fate::TakenOver(unit) => UnitFate::TakenOver(takeover(unit.report())),
         Fate::Off => UnitFate::Off,
+        Fate::Absent(why) => UnitFate::Absent(Text::new(why)),
         Fate::Lost(error) => UnitFate::Lost(Text::new(error)),
     };
     let registers = unit.registers.iter().copied().collect();

@@ -16,7 +16,7 @@ use crate::platform::memory::OldRam;
 #[cfg(not(mutations))]
 use crate::platform::mmio::Mmio as UnitRegisters;
 use crate::platform::paging::MapError;
-use crate::units::{Serves, source_of, unit_of};
+use crate::units::{Doubt, Serves, source_of, unit_naming, unit_of};
 use pci::Function;
 
 /// All remapping units, and the frames their tables are made of.
@@ -25,6 +25,8 @@ pub(crate) struct Remapping {
     pub(crate) units: Vec<RemappingUnit>,
     /// The functions whose requests each unit translates.
     pub(crate) serves: Vec<Serves>,
+    /// Why functions that no unit names may be translated; `None` if the units are all that there is.
+    pub(crate) doubt: Option<Doubt>,
     /// Own frames for their tables.
     pub(crate) frames: FramePool,
     /// Physical address bits of the machine; 0 if no table says.
@@ -55,6 +57,8 @@ pub(crate) enum Fate {
     TakenOver(Takeover<'static, UnitRegisters, Tsc>),
     /// Translation is off: its devices reach memory by physical addresses.
     Off,
+    /// The firmware lists it, and there is none: its devices reach memory by physical addresses.
+    Absent(LostError),
     /// It still translates by the dead kernel's tables, and cannot be changed.
     Lost(LostError),
 }
@@ -62,6 +66,9 @@ pub(crate) enum Fate {
 /// Why a unit cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LostError {
+    /// Firmware names a place where no registers can be.
+    #[error("no remapping unit can be at {0:#x}")]
+    Nowhere(u64),
     /// Its registers could not be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -71,6 +78,16 @@ pub(crate) enum LostError {
     /// Its tables could not be replaced.
     #[error(transparent)]
     Takeover(#[from] Failure),
+}
+
+impl LostError {
+    /// Whether nothing answers where the unit should be. Linux cannot have used such a unit either.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Nowhere(_) | Self::Map(MapError::TooHigh(_)) | Self::Unit(UnitError::NotThere(_))
+        )
+    }
 }
 
 /// How a device reaches memory.
@@ -91,15 +108,22 @@ pub(crate) enum ReachError {
     /// Its unit was not taken over.
     #[error("its remapping unit was not taken over")]
     Lost,
+    /// Units translate, and none of them is known to be the device's.
+    #[error("remapping units translate, and the firmware names none for it")]
+    NoUnit,
+    /// It is not known whether its requests are translated.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
 }
 
 impl Remapping {
-    /// No units: every device reaches memory by physical addresses.
-    pub(crate) fn none() -> Option<Self> {
+    /// No units: every device reaches memory by physical addresses, unless there is a doubt.
+    pub(crate) fn none(doubt: Option<Doubt>) -> Option<Self> {
         let frames = FramePool::new(0)?;
         Some(Self {
             units: Vec::new(),
             serves: Vec::new(),
+            doubt,
             frames,
             host_address_bits: 0,
             old: OldRam::default(),
@@ -109,9 +133,9 @@ impl Remapping {
     /// Finds out how a device reaches memory. Behind a unit that was taken over, the device gets a domain of ours, and so
     /// do the `aliases` under which its requests may arrive.
     pub(crate) fn attach(&mut self, function: Function, aliases: &[SourceId]) -> Result<Reach, ReachError> {
-        let Some(index) = self.unit_of(function) else { return Ok(Reach::Direct) };
+        let Some(index) = self.unit_of(function) else { return self.reach_without_unit(function) };
         match &mut self.units[index].fate {
-            Fate::Off => Ok(Reach::Direct),
+            Fate::Off | Fate::Absent(_) => Ok(Reach::Direct),
             Fate::Lost(_) => Err(ReachError::Lost),
             Fate::TakenOver(unit) => {
                 let attachment = unit.attach(source_of(function), aliases, &mut self.frames)?;
@@ -130,7 +154,98 @@ impl Remapping {
         unit.map(attachment, memory, Permission::ReadWrite, &self.old, &mut self.frames).ok()
     }
 
+    /// The unit of a function: by the firmware's table as far as that is whole, else by the contexts that the dead kernel
+    /// made.
     fn unit_of(&self, function: Function) -> Option<usize> {
-        unit_of(&self.serves.iter(), function)
+        let listed = match self.doubt {
+            None => unit_of(&self.serves.iter(), function),
+            Some(_) => unit_naming(self.serves.iter(), function),
+        };
+        listed.or_else(|| self.units.iter().position(|unit| unit.has_context_of(function)))
+    }
+
+    /// How a device that is behind no known unit reaches memory. Physical addresses are right only if nothing translates:
+    /// elsewhere they may lead anywhere in the dead kernel's memory.
+    fn reach_without_unit(&self, function: Function) -> Result<Reach, ReachError> {
+        if let Some(doubt) = self.doubt {
+            return Err(doubt.into());
+        }
+        let may_translate = |unit: &RemappingUnit| unit.segment == function.segment && unit.may_translate();
+        if self.units.iter().any(may_translate) { Err(ReachError::NoUnit) } else { Ok(Reach::Direct) }
+    }
+}
+
+impl RemappingUnit {
+    fn may_translate(&self) -> bool {
+        matches!(self.fate, Fate::TakenOver(_) | Fate::Lost(_))
+    }
+
+    /// Whether it was taken over with a context for this function.
+    fn has_context_of(&self, function: Function) -> bool {
+        let Fate::TakenOver(unit) = &self.fate else { return false };
+        let source = source_of(function);
+        self.segment == function.segment
+            && unit.report().contexts.iter().any(|context| context.source == source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acpi::AcpiError;
+    use vtd::dmar::Dmar;
+
+    const DISK: Function = Function { segment: 0, bus: 0, devfn: 0x10 };
+
+    /// Units of segment 0, each with its flags and fate; none names a function.
+    fn remapping(units: Vec<(u8, Fate)>, doubt: Option<Doubt>) -> Remapping {
+        let mut remapping = Remapping::none(doubt).unwrap();
+        for (flags, fate) in units {
+            let mut table =
+                [b"DMAR\x40\0\0\0".as_slice(), &[0; 40], &[0, 0, 16, 0, flags], &[0; 11]].concat();
+            table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+            let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
+            remapping.serves.push(Serves::new::<fixtures::ConfigSpace>(&drhd, &[]).unwrap());
+            let base = PhysicalAddress::new(0xFED9_0000);
+            remapping.units.push(RemappingUnit { base, segment: 0, registers: Vec::new(), fate });
+        }
+        remapping
+    }
+
+    fn reach(units: Vec<(u8, Fate)>, doubt: Option<Doubt>) -> Result<(), ReachError> {
+        remapping(units, doubt).attach(DISK, &[]).map(|reach| assert!(matches!(reach, Reach::Direct)))
+    }
+
+    fn lost() -> Fate {
+        Fate::Lost(LostError::Map(MapError::NoFrame))
+    }
+
+    /// INCLUDE_PCI_ALL.
+    const ALL: u8 = 1;
+
+    #[test]
+    fn without_a_unit_a_device_gets_physical_addresses_only_if_nothing_translates() {
+        assert_eq!(reach(vec![], None), Ok(()));
+        assert_eq!(reach(vec![(0, Fate::Off)], None), Ok(()));
+        assert_eq!(reach(vec![(0, lost())], None), Err(ReachError::NoUnit));
+        let elsewhere = Function { segment: 1, ..DISK };
+        assert!(remapping(vec![(0, lost())], None).attach(elsewhere, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_doubt_refuses_physical_addresses() {
+        for doubt in [Doubt::Hidden(AcpiError::NoPointer), Doubt::Unread, Doubt::Amd] {
+            assert_eq!(reach(vec![], Some(doubt)), Err(doubt.into()));
+            assert_eq!(reach(vec![(ALL, Fate::Off)], Some(doubt)), Err(doubt.into()));
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_not_there_translates_nothing() {
+        let absent = |why: LostError| (ALL, Fate::Absent(why));
+        assert_eq!(reach(vec![absent(LostError::Nowhere(0))], None), Ok(()));
+        assert_eq!(reach(vec![(ALL, lost())], None), Err(ReachError::Lost));
+        assert!(LostError::from(UnitError::NotThere(u32::MAX)).is_absence());
+        assert!(!LostError::from(MapError::NoFrame).is_absence());
     }
 }

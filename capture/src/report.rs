@@ -27,6 +27,7 @@ fn tell_unit(unit: &UnitRecord) {
     match &unit.state {
         UnitFate::TakenOver(takeover) => tell_takeover(base, takeover),
         UnitFate::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
+        UnitFate::Absent(why) => say!("unit {base:#x}: the firmware lists it, and there is none: {why}"),
         UnitFate::Lost(why) => say!("unit {base:#x}: {why}"),
     }
 }

@@ -7,16 +7,19 @@ mod neighbourhood;
 use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
-use machine::{Frames, OutOfMemory, PAGE_SIZE};
+use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
 use takeover::{DeviceTlb, Failure, Limits};
-use vtd::dmar::{Dmar, DmarError, Drhd};
+use vtd::dmar::{Dmar, Drhd};
 
+use crate::amd;
 use crate::discover::Machine;
+use crate::platform::config::Config;
 use crate::platform::console::say;
 use crate::platform::frames::FramePool;
 use crate::platform::mmio::Mmio;
+use crate::platform::paging::AddressSpace;
 use crate::remapping::{Fate, Remapping, RemappingUnit};
-use crate::units::{self, Serves, unit_of};
+use crate::units::{self, Doubt, Serves, unit_of};
 use handoff::Share;
 use pci::Device;
 
@@ -26,12 +29,6 @@ use neighbourhood::Neighbourhood;
 /// Why no unit is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TakeOverError {
-    /// The firmware lists no units.
-    #[error("no DMAR table: no remapping units")]
-    NoTable,
-    /// The firmware's table is damaged.
-    #[error(transparent)]
-    Table(#[from] DmarError),
     /// There is not enough memory for frames or for lists of the machine's memory and units.
     #[error("no memory for tables")]
     NoMemory,
@@ -44,40 +41,78 @@ impl From<OutOfMemory> for TakeOverError {
 }
 
 /// Takes over the remapping units. A machine without units is dumped too. A lack of memory is an error: units may be
-/// translating, and then a disk must not be given physical addresses.
+/// translating, and then a disk must not be given physical addresses. For the same reason, what is not known leaves a doubt.
 pub(crate) fn take_over(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
-    match all_units(machine) {
-        Err(error @ (TakeOverError::NoTable | TakeOverError::Table(_))) => {
+    let Some(table) = machine.tables.dmar.take() else { return without_table(machine) };
+    match Dmar::parse(table.bytes()) {
+        Ok(dmar) => all_units(machine, &dmar),
+        Err(error) => {
             say!("{error}: nothing to take over");
-            Remapping::none().ok_or(TakeOverError::NoMemory)
+            Remapping::none(Some(error.into())).ok_or(TakeOverError::NoMemory)
         }
-        done => done,
     }
 }
 
+/// The devices of a machine whose firmware lists no remapping units.
+fn without_table(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
+    let hidden = machine.tables.hidden.map(Doubt::Hidden);
+    let doubt = hidden.or_else(|| amd_translates(machine).then_some(Doubt::Amd));
+    match doubt {
+        Some(doubt) => say!("no DMAR table: {doubt}"),
+        None => say!("no DMAR table: no remapping units: nothing to take over"),
+    }
+    Remapping::none(doubt).ok_or(TakeOverError::NoMemory)
+}
+
+/// Whether one of AMD's IOMMUs is on, or does not say that it is off.
+fn amd_translates(machine: &mut Machine) -> bool {
+    let Some(table) = machine.tables.ivrs.take() else { return false };
+    amd::registers(table.bytes()).any(|base| {
+        let control = base.ok().and_then(|base| amd_control(base, &mut machine.space));
+        control.is_none_or(amd::translates)
+    })
+}
+
+/// The control register of the IOMMU whose registers are at `base`; `None` if no registers can be there.
+fn amd_control(base: u64, space: &mut AddressSpace) -> Option<u64> {
+    let start = Some(PhysicalAddress::new(base)).filter(|start| start.is_aligned(PAGE_SIZE))?;
+    let registers = Mmio::map(space, Range::sized(start, amd::REGISTER_BYTES as u64)?).ok()?;
+    Some(registers.read64(amd::CONTROL))
+}
+
 /// Takes over the units of the firmware's table, one after another.
-fn all_units(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
-    let table = machine.tables.dmar.take().ok_or(TakeOverError::NoTable)?;
-    let dmar = Dmar::parse(table.bytes())?;
+fn all_units(machine: &mut Machine, dmar: &Dmar) -> Result<Remapping, TakeOverError> {
     if !dmar.is_sound() {
         say!("the DMAR table's checksum is wrong; it is used all the same");
     }
     let budget = Share::UNIT_TABLES.of(machine.reserved()) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
-    let neighbourhood = Neighbourhood::of(machine, &dmar)?;
-    let serves = served(&dmar, &machine.devices)?;
+    let neighbourhood = Neighbourhood::of(machine, dmar)?;
+    let serves = served(dmar, &machine.devices)?;
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
-    for (index, drhd) in units::units(&dmar).enumerate() {
-        let step = Step { index, serves: &serves, neighbourhood: &neighbourhood };
+    for (index, drhd) in units::units(dmar).enumerate() {
+        let is_sound = dmar.is_sound();
+        let step = Step { index, serves: &serves, neighbourhood: &neighbourhood, is_sound };
         push(&mut units, step.accept(&drhd, machine, &mut frames))?;
     }
-    Ok(Remapping { units, serves, frames, host_address_bits: dmar.host_address_bits(), old: machine.old })
+    let doubt = Doubt::of_table(dmar);
+    if let Some(doubt) = doubt {
+        say!("{doubt}");
+    }
+    Ok(Remapping {
+        units,
+        serves,
+        doubt,
+        frames,
+        host_address_bits: dmar.host_address_bits(),
+        old: machine.old,
+    })
 }
 
 /// The functions whose requests each unit translates.
-fn served(dmar: &Dmar, devices: &[Device<Mmio>]) -> Result<Vec<Serves>, OutOfMemory> {
+fn served(dmar: &Dmar, devices: &[Device<Config>]) -> Result<Vec<Serves>, OutOfMemory> {
     let mut served = Vec::new();
     for drhd in units::units(dmar) {
         push(&mut served, Serves::new(&drhd, devices)?)?;
@@ -92,6 +127,8 @@ struct Step<'a> {
     /// The functions whose requests each unit translates.
     serves: &'a [Serves],
     neighbourhood: &'a Neighbourhood,
+    /// Whether the firmware's table is as the firmware wrote it.
+    is_sound: bool,
 }
 
 impl Step<'_> {
@@ -99,6 +136,8 @@ impl Step<'_> {
     fn accept(&self, drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool) -> RemappingUnit {
         let (registers, fate) = match find::unit(drhd, &mut machine.space) {
             Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
+            // Only the firmware can say that there is no unit; the dead kernel may have overwritten its table.
+            Err(lost) if self.is_sound && lost.is_absence() => (Vec::new(), Fate::Absent(lost)),
             Err(lost) => (Vec::new(), Fate::Lost(lost)),
         };
         RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }
@@ -121,9 +160,9 @@ impl Step<'_> {
     }
 
     /// The device-TLBs of the devices whose requests this unit translates.
-    fn device_tlbs(&self, devices: &[Device<Mmio>]) -> Result<Vec<DeviceTlb>, OutOfMemory> {
+    fn device_tlbs(&self, devices: &[Device<Config>]) -> Result<Vec<DeviceTlb>, OutOfMemory> {
         let is_own =
-            |device: &&Device<Mmio>| unit_of(&self.serves.iter(), device.function) == Some(self.index);
+            |device: &&Device<Config>| unit_of(&self.serves.iter(), device.function) == Some(self.index);
         collected(devices.iter().filter(is_own).filter_map(units::device_tlb))
     }
 }

@@ -7,9 +7,10 @@ use core::ops::RangeInclusive;
 use machine::Registers;
 use machine::growth::{OutOfMemory, collected};
 use takeover::DeviceTlb;
-use vtd::dmar::{DeviceScope, Dmar, Drhd, ScopeType};
+use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
 use vtd::source::SourceId;
 
+use crate::acpi::AcpiError;
 use pci::{Bridge, Device, Function};
 
 /// Most units that are used; the largest machines have some forty.
@@ -18,6 +19,40 @@ pub const MOST_UNITS: usize = 256;
 /// The units that the table lists, in its order; those past the bound are left as they are.
 pub fn units<'a>(dmar: &Dmar<'a>) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
     dmar.units().take(MOST_UNITS)
+}
+
+/// Why a function that no unit names may be behind an IOMMU that translates.
+///
+/// Such a function must not be given physical addresses: they may lead anywhere in the dead kernel's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The firmware's tables cannot be read.
+    #[error("no IOMMU is known, and there may be one: {0}")]
+    Hidden(AcpiError),
+    /// The list of units is damaged, or ends early.
+    #[error("{0}")]
+    Damaged(#[from] DmarError),
+    /// A unit's entry in the list cannot be read, or there are more than are used.
+    #[error("the DMAR table lists units that were not read")]
+    Unread,
+    /// AMD's IOMMUs cannot be taken over.
+    #[error("an AMD IOMMU translates, or may translate, and AMD-Vi is not supported yet")]
+    Amd,
+}
+
+impl Doubt {
+    /// Says what keeps a table from telling of every function behind which unit it is; `None` if nothing does.
+    pub fn of_table(dmar: &Dmar) -> Option<Self> {
+        /// The type of a unit's entry, which is unknown only if it is too short.
+        const DRHD: u16 = 0;
+        let in_structures = dmar.structures().find_map(|structure| match structure {
+            Err(error) => Some(Self::Damaged(error)),
+            Ok(Structure::Unknown { kind: DRHD, .. }) => Some(Self::Unread),
+            Ok(Structure::Drhd(drhd)) if !drhd.scopes.is_sound() => Some(Self::Unread),
+            Ok(_) => None,
+        });
+        in_structures.or_else(|| (dmar.units().count() > MOST_UNITS).then_some(Self::Unread))
+    }
 }
 
 /// The functions whose requests a unit translates.
@@ -52,10 +87,15 @@ impl Serves {
     }
 }
 
+/// The unit that names a function.
+pub fn unit_naming<'a>(mut units: impl Iterator<Item = &'a Serves>, function: Function) -> Option<usize> {
+    units.position(|serves| serves.names(function))
+}
+
 /// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
 pub fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
-    let named = units.clone().position(|serves| serves.names(function));
-    named.or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
+    unit_naming(units.clone(), function)
+        .or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
 }
 
 /// The source-id of a function's requests, as units know them.
@@ -149,6 +189,18 @@ mod tests {
     fn no_more_units_are_looked_at_than_machines_have() {
         let of = |count: usize| units(&Dmar::parse(&dmar(&drhd(1, &[]).repeat(count))).unwrap()).count();
         assert_eq!((of(0), of(40), of(256), of(60_000)), (0, 40, 256, 256));
+    }
+
+    /// Otherwise a function that such a unit names would be taken for one that none names.
+    #[test]
+    fn units_that_cannot_be_read_leave_a_doubt() {
+        let doubt = |structures: &[u8]| Doubt::of_table(&Dmar::parse(&dmar(structures)).unwrap());
+        assert_eq!(doubt(&drhd(1, &[3, 8, 0, 0, 0, 0xFF, 0, 0])), None);
+        assert_eq!(doubt(&drhd(0, &[1, 9, 0, 0, 0, 0, 2, 0])), Some(Doubt::Unread));
+        assert_eq!(doubt(&[0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Doubt::Unread));
+        let cut = [&drhd(1, &[])[..], &[0, 0, 0, 0]].concat();
+        assert_eq!(doubt(&cut), Some(Doubt::Damaged(DmarError::BadStructure(64))));
+        assert_eq!(doubt(&drhd(1, &[]).repeat(257)), Some(Doubt::Unread));
     }
 
     #[test]

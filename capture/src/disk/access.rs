@@ -10,6 +10,8 @@ use crate::dma::DeviceDma;
 use crate::dma::SharedMemory;
 #[cfg(mutations)]
 use crate::mutations::dma::DeviceDma;
+use crate::platform::config::Config;
+use crate::platform::hypervisor;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
@@ -18,9 +20,9 @@ use crate::units::source_of;
 /// A disk's PCI function, with the parts of the machine that its driver needs.
 pub(crate) struct FunctionAccess<'a> {
     /// The function.
-    pub(crate) device: Device<Mmio>,
+    pub(crate) device: Device<Config>,
     /// All functions, including the bridges in front of this one.
-    pub(crate) devices: &'a [Device<Mmio>],
+    pub(crate) devices: &'a [Device<Config>],
     /// The page tables, in which registers are mapped.
     pub(crate) space: &'a mut AddressSpace,
     /// The remapping units, one of which may translate for the device.
@@ -44,14 +46,15 @@ impl DeviceAccess for FunctionAccess<'_> {
 
     fn attach(&mut self, addressing: Addressing) -> Result<(), ReachError> {
         let reach = match addressing {
-            Addressing::Platform => {
+            // Without a hypervisor the device is real, and its requests go through a unit whatever it says of its addresses.
+            Addressing::Physical if hypervisor::is_present() => Reach::Direct,
+            Addressing::Physical | Addressing::Platform => {
                 let function = self.device.function;
                 #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
                 let aliases: ArrayVec<_, { pci::aliases::MOST }> =
                     pci::aliases(self.devices, function).map(source_of).collect();
                 self.remapping.attach(function, &aliases)?
             }
-            Addressing::Physical => Reach::Direct,
         };
         self.device.enable();
         self.reach = Some(reach);

@@ -10,17 +10,20 @@
 //! | `entry`, `runtime` | the code from the boot loader's jump to `main.rs`, and what Rust needs without an operating system |
 //! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
-//! | `mmio` | registers of devices |
+//! | `mmio`, `config` | registers of devices, and configuration space of PCI functions |
+//! | `hypervisor` | whether there is one |
 //! | `exceptions` | handlers of processor exceptions |
 //! | `clock`, `console`, `reset` | time, a serial port, and the restart of the machine |
 
 pub(crate) mod clock;
+pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod copy;
 pub(crate) mod entry;
 pub(crate) mod exceptions;
 pub(crate) mod frames;
 pub(crate) mod heap;
+pub(crate) mod hypervisor;
 pub(crate) mod memory;
 pub(crate) mod mmio;
 pub(crate) mod paging;

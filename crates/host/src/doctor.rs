@@ -1,11 +1,12 @@
 //! Checks whether this host is ready for a crash, and says what to do where it is not.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::areas::{self, AreaError, FoundArea};
+use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
 use crate::{Bytes, kexec, sysfs};
 
 /// The least reservation that Holdover is tested with.
@@ -62,10 +63,7 @@ impl Check {
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0)),
-        translation(
-            &entries(Path::new("/sys/class/iommu")),
-            Path::new("/sys/firmware/acpi/tables/DMAR").exists(),
-        ),
+        translation(&iommu::units(), &iommu::Listing::of_firmware()),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(&read("/proc/sys/kernel/kexec_load_disabled"), &read("/sys/kernel/security/lockdown")),
         area(&areas::all()?),
@@ -87,19 +85,30 @@ fn reservation(bytes: u64) -> Check {
     }
 }
 
-/// `units` are the remapping units that the running kernel uses.
-fn translation(units: &[String], has_table: bool) -> Check {
+/// `units` are the IOMMUs that the running kernel uses; `listing` is what the firmware lists.
+fn translation(units: &[String], listing: &Listing) -> Check {
     const WHAT: &str = "IOMMU";
+    if iommu::are_amds(units) {
+        return Check::missing(WHAT, units.join(", "), AMD_UNSUPPORTED);
+    }
     if !units.is_empty() {
-        return Check::ok(WHAT, units.join(", "));
+        return Check::ok(WHAT, format!("{}{}", units.join(", "), listing.remarks()));
     }
-    if has_table {
-        let remedy =
-            "add intel_iommu=on to the kernel's command line and restart; dumps work without, unprotected";
-        return Check::missing(WHAT, "present, off", remedy);
+    match listing {
+        Listing::Intel { damage } if !damage.is_empty() => {
+            let remedy = "ask for newer firmware; dumps work without, unprotected";
+            Check::missing(WHAT, format!("present, off{}", listing.remarks()), remedy)
+        }
+        Listing::Intel { .. } => {
+            let remedy = "add intel_iommu=on to the kernel's command line and restart; dumps work without, unprotected";
+            Check::missing(WHAT, "present, off", remedy)
+        }
+        Listing::Amd => Check::ok(WHAT, "AMD's, off: dumps work, unprotected"),
+        Listing::Nothing => {
+            let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
+            Check::missing(WHAT, "no DMAR table", remedy)
+        }
     }
-    let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
-    Check::missing(WHAT, "no DMAR table", remedy)
 }
 
 fn tool(mut path: impl Iterator<Item = PathBuf>) -> Check {
@@ -161,15 +170,6 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Names in a folder, none if there is no such folder.
-fn entries(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,9 +182,28 @@ mod tests {
 
     #[test]
     fn translation_that_is_off_is_told_from_hardware_without() {
-        assert_eq!(translation(&["dmar0".into()], true).state, CheckState::Ok);
-        assert!(translation(&[], true).remedy.contains("intel_iommu=on"));
-        assert!(translation(&[], false).remedy.contains("firmware"));
+        let intel = Listing::Intel { damage: Vec::new() };
+        assert_eq!(translation(&["dmar0".into()], &intel).state, CheckState::Ok);
+        assert!(translation(&[], &intel).remedy.contains("intel_iommu=on"));
+        assert!(translation(&[], &Listing::Nothing).remedy.contains("firmware"));
+    }
+
+    /// The capture kernel refuses to guess where a disk behind one leads, so there is no dump.
+    #[test]
+    fn an_iommu_of_amds_is_in_the_way_while_it_is_on() {
+        let on = translation(&["ivhd0".into()], &Listing::Amd);
+        assert_eq!(on.state, CheckState::Missing);
+        assert!(on.remedy.contains("amd_iommu=off"), "{}", on.remedy);
+        assert_eq!(translation(&[], &Listing::Amd).state, CheckState::Ok);
+    }
+
+    #[test]
+    fn a_broken_table_is_named() {
+        let broken = Listing::Intel { damage: vec!["structure 1: a unit at address 0".into()] };
+        let off = translation(&[], &broken);
+        assert!(off.found.contains("a unit at address 0") && off.remedy.contains("firmware"), "{off:?}");
+        let on = translation(&["dmar0".into()], &broken);
+        assert!(on.state == CheckState::Ok && on.found.contains("a unit at address 0"), "{on:?}");
     }
 
     #[test]

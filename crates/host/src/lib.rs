@@ -63,6 +63,7 @@ mod clock;
 pub mod collect;
 pub mod doctor;
 pub mod inspect;
+mod iommu;
 mod kexec;
 pub mod load;
 pub mod makedump;

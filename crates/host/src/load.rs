@@ -9,6 +9,7 @@ use pci::Function;
 use vmcore::Level;
 
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
+use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::sysfs::{self, Location, SysfsError};
 
@@ -71,6 +72,9 @@ pub enum LoadError {
     /// A dump would be lost.
     #[error("{0}; `--discard-dump` loads all the same")]
     Uncollected(UncollectedDump),
+    /// An IOMMU translates that the capture kernel cannot take over.
+    #[error("{}", iommu::AMD_UNSUPPORTED)]
+    AmdIommu,
     /// The image cannot be loaded, or kexec failed.
     #[error(transparent)]
     Kexec(#[from] KexecError),
@@ -131,6 +135,9 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     }
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
+    }
+    if iommu::are_amds(&iommu::units()) {
+        return Err(LoadError::AmdIommu);
     }
     kexec::check_image(&request.image)?;
     let found = areas::find(&request.area)?;

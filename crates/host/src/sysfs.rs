@@ -85,11 +85,33 @@ pub(crate) struct Controller {
     pub(crate) function: Function,
     /// What it says that it is.
     identity: Identity,
+    /// The interface of its virtio device, if it is one.
+    virtio: Option<Virtio>,
+}
+
+/// The two interfaces that virtio devices have (virtio 1.3, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Virtio {
+    /// Since version 1.0, which the capture kernel's driver needs.
+    Modern,
+    /// Before it.
+    Legacy,
+}
+
+impl Virtio {
+    /// Reads the features that the kernel's driver and the device agreed on: a digit for each bit, the lowest first. `None` in
+    /// the directory of another device.
+    fn read(directory: &Path) -> Option<Self> {
+        const VERSION_1: usize = 32;
+        let features = fs::read_to_string(directory.join("features")).ok()?;
+        let is_modern = *features.as_bytes().get(VERSION_1)? == b'1';
+        Some(if is_modern { Self::Modern } else { Self::Legacy })
+    }
 }
 
 impl Controller {
-    /// Reads a function's directory in `/sys/devices`; `None` if it is none.
-    fn read(directory: &Path) -> Option<Self> {
+    /// Reads a function's directory in `/sys/devices`; `None` if it is none. `virtio` is what is known of a device below it.
+    fn read(directory: &Path, virtio: Option<Virtio>) -> Option<Self> {
         let function = function_named(&name(directory))?;
         let number = |file| {
             let text = fs::read_to_string(directory.join(file)).ok()?;
@@ -97,15 +119,28 @@ impl Controller {
         };
         let id = |file| number(file).and_then(|id| u16::try_from(id).ok());
         let class = Class::from_code(number("class")?);
-        Some(Self { function, identity: Identity { vendor: id("vendor")?, device: id("device")?, class } })
+        Some(Self {
+            function,
+            identity: Identity { vendor: id("vendor")?, device: id("device")?, class },
+            virtio,
+        })
     }
 
     /// Says why the capture kernel could not use the controller, if that is so.
     pub(crate) fn objection(&self) -> Option<String> {
-        let Self { function, identity: Identity { vendor, device, .. } } = self;
-        let objection =
-            || format!("the capture kernel has no driver for {function} ({vendor:04x}:{device:04x})");
-        (!storage::has_driver(self.identity)).then(objection)
+        let Self { function, identity: Identity { vendor, device, .. }, virtio } = self;
+        if !storage::has_driver(self.identity) {
+            return Some(format!(
+                "the capture kernel has no driver for {function} ({vendor:04x}:{device:04x})"
+            ));
+        }
+        let is_legacy = *virtio == Some(Virtio::Legacy);
+        is_legacy.then(|| {
+            format!(
+                "{function} is a virtio device without VIRTIO_F_VERSION_1, and the capture kernel needs virtio 1.0 or later \
+                 (QEMU: disable-modern=off)"
+            )
+        })
     }
 }
 
@@ -149,7 +184,8 @@ fn locate_entry(entry: &Path) -> Result<Location> {
 
 /// The PCI function closest to the disk on its way from the root.
 fn controller(disk: &Path) -> Option<Controller> {
-    disk.ancestors().find_map(Controller::read)
+    let virtio = disk.ancestors().find_map(Virtio::read);
+    disk.ancestors().find_map(|directory| Controller::read(directory, virtio))
 }
 
 /// The PCI function whose directory has this name: `0000:00:04.0`. Linux writes all digits.
@@ -226,7 +262,21 @@ mod tests {
     fn a_function_without_a_driver_is_objected_to() {
         let function = "0000:00:1f.2".parse().unwrap();
         let identity = Identity { vendor: 0x1af4, device: 0x1000, class: Class::from_code(0x020000) };
-        assert!(Controller { function, identity }.objection().unwrap().contains("1af4:1000"));
+        assert!(Controller { function, identity, virtio: None }.objection().unwrap().contains("1af4:1000"));
+    }
+
+    #[test]
+    fn a_virtio_disk_of_the_old_kind_is_objected_to() {
+        let root = tempfile::tempdir().unwrap();
+        let device = "pci0000:00/0000:00:04.0/virtio1";
+        let partition = partition(root.path(), &format!("{device}/block/vda"));
+        let objection = |version_1: char| {
+            let features = format!("{}{version_1}{}\n", "0".repeat(32), "0".repeat(31));
+            fs::write(root.path().join("devices").join(device).join("features"), features).unwrap();
+            locate_entry(&partition).unwrap().controller.unwrap().objection()
+        };
+        assert_eq!(objection('1'), None);
+        assert!(objection('0').unwrap().contains("VIRTIO_F_VERSION_1"));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub enum UnitFate {
     Off,
     /// It was left as it was, or half taken over; the text says why, and which tables are in force.
     Lost(Text),
+    /// The firmware lists it, and nothing answers there; the text says what is wrong with its place.
+    Absent(Text),
 }
 
 /// A unit that was taken over.

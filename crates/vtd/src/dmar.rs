@@ -200,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn properties_of_integrated_devices_name_them() {
+        let bytes = table(&[&[6, 0, 16, 0, 0, 0, 3, 0, 1, 8, 0, 0, 0, 0, 2, 0]]);
+        let Some(Ok(Structure::Sidp(sidp))) = Dmar::parse(&bytes).unwrap().structures().next() else {
+            panic!("no SIDP");
+        };
+        assert_eq!(
+            (sidp.segment, sidp.scopes.iter().next().unwrap().source()),
+            (3, Some(SourceId::at(0, 2, 0)))
+        );
+    }
+
+    #[test]
     fn a_structure_of_no_length_ends_the_walk_with_an_error() {
         let bytes = table(&[&QEMU_DRHD, &[0, 0, 0, 0], &QEMU_DRHD]);
         let mut structures = Dmar::parse(&bytes).unwrap().structures();

@@ -37,7 +37,7 @@ impl Report for DecodedDmar {
 
 /// Name, place and properties.
 fn cells(structure: &StructureView) -> [String; 3] {
-    use StructureView::{Andd, Atsr, Drhd, Rhsa, Rmrr, Satc, Unknown};
+    use StructureView::{Andd, Atsr, Drhd, Rhsa, Rmrr, Satc, Sidp, Unknown};
     let segment = |segment: &u16| format!("segment {segment:04x}");
     let (name, place, about) = match structure {
         Drhd { base, segment: of, include_pci_all, .. } => {
@@ -55,6 +55,7 @@ fn cells(structure: &StructureView) -> [String; 3] {
         Satc { segment: of, required, .. } => {
             ("SATC", String::new(), segment(of) + if *required { ", required" } else { "" })
         }
+        Sidp { segment: of, .. } => ("SIDP", String::new(), segment(of)),
         Unknown { kind, bytes } => ("unknown", format!("type {kind}"), bytes.clone()),
     };
     [name.to_owned(), place, about]

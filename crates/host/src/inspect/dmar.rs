@@ -9,6 +9,8 @@ use vtd::dmar::{DeviceScope, DeviceScopes, Dmar, DmarError, ScopeType, Structure
 
 use super::hex::Hex;
 
+mod remarks;
+
 /// No DMAR table is longer, in bytes.
 const LONGEST: u64 = 1 << 20;
 
@@ -61,6 +63,8 @@ pub enum StructureView {
     Rhsa { base: Hex, proximity_domain: u32 },
     /// ACPI name-space device.
     Andd { device: u8, name: String },
+    /// SoC-integrated device properties.
+    Sidp { segment: u16, scopes: Vec<ScopeView> },
     /// SoC-integrated address translation cache.
     Satc { segment: u16, required: bool, scopes: Vec<ScopeView> },
     /// A structure of another type, as bytes in hexadecimal.
@@ -101,19 +105,12 @@ impl DecodedDmar {
         };
         for structure in dmar.structures() {
             match structure {
-                Ok(structure) => decoded.add(&structure),
+                Ok(structure) => decoded.structures.push(StructureView::new(&structure)),
                 Err(error) => decoded.damage.push(error.to_string()),
             }
         }
+        decoded.damage.extend(remarks::on(&dmar));
         Ok(decoded)
-    }
-
-    fn add(&mut self, structure: &Structure<'_>) {
-        if scopes_of(structure).is_some_and(|scopes| !scopes.is_sound()) {
-            let which = self.structures.len() + 1;
-            self.damage.push(format!("structure {which} has a device scope of an impossible length"));
-        }
-        self.structures.push(StructureView::new(structure));
     }
 }
 
@@ -129,15 +126,6 @@ fn damage(dmar: &Dmar<'_>, bytes: usize) -> Vec<String> {
         damage.push("the checksum is wrong".to_owned());
     }
     damage
-}
-
-fn scopes_of<'a>(structure: &Structure<'a>) -> Option<DeviceScopes<'a>> {
-    match structure {
-        Structure::Drhd(drhd) => Some(drhd.scopes),
-        Structure::Rmrr(rmrr) => Some(rmrr.scopes),
-        Structure::Atsr(scoped) | Structure::Satc(scoped) => Some(scoped.scopes),
-        Structure::Rhsa(_) | Structure::Andd(_) | Structure::Unknown { .. } => None,
-    }
 }
 
 impl StructureView {
@@ -162,14 +150,13 @@ impl StructureView {
                 scopes: scopes(atsr.scopes),
             },
             Structure::Rhsa(rhsa) => Self::Rhsa { base: Hex(rhsa.base), proximity_domain: rhsa.proximity },
-            Structure::Andd(andd) => {
-                Self::Andd { device: andd.device, name: andd.name.escape_ascii().to_string() }
-            }
+            Structure::Andd(andd) => Self::Andd { device: andd.device, name: printable(andd.name) },
             Structure::Satc(satc) => Self::Satc {
                 segment: satc.segment,
                 required: satc.flags & 1 != 0,
                 scopes: scopes(satc.scopes),
             },
+            Structure::Sidp(sidp) => Self::Sidp { segment: sidp.segment, scopes: scopes(sidp.scopes) },
             Structure::Unknown { kind, bytes } => {
                 let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 Self::Unknown { kind, bytes: bytes.join(" ") }
@@ -183,10 +170,20 @@ impl StructureView {
             Self::Drhd { scopes, .. }
             | Self::Rmrr { scopes, .. }
             | Self::Atsr { scopes, .. }
-            | Self::Satc { scopes, .. } => scopes,
+            | Self::Satc { scopes, .. }
+            | Self::Sidp { scopes, .. } => scopes,
             Self::Rhsa { .. } | Self::Andd { .. } | Self::Unknown { .. } => &[],
         }
     }
+}
+
+/// An ACPI path; only bytes that are no text are escaped, because each path begins with a backslash.
+fn printable(name: &[u8]) -> String {
+    let byte = |&byte: &u8| match byte {
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => other.escape_ascii().to_string(),
+    };
+    name.iter().map(byte).collect()
 }
 
 fn scopes(scopes: DeviceScopes<'_>) -> Vec<ScopeView> {
@@ -209,5 +206,37 @@ impl ScopeView {
             enumeration_id: scope.enumeration_id,
             path: format!("{:02x}:{}", scope.bus, hops.join("/")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table with these structures, and a right checksum.
+    pub(super) fn table(address_bits: u8, structures: &[&[u8]]) -> Vec<u8> {
+        let mut table = [&[0; 48][..], &structures.concat()].concat();
+        table[..4].copy_from_slice(b"DMAR");
+        let length = table.len() as u32;
+        table[4..8].copy_from_slice(&length.to_le_bytes());
+        table[36] = address_bits - 1;
+        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        table
+    }
+
+    #[test]
+    fn an_acpi_path_keeps_its_backslash_and_shows_what_is_no_text() {
+        let andd = [&[4, 0, 14, 0, 0, 0, 0, 9][..], b"\\_S.\x07\0"].concat();
+        let decoded = DecodedDmar::new(&table(46, &[&andd])).unwrap();
+        let [StructureView::Andd { name, .. }] = &decoded.structures[..] else { panic!("no ANDD") };
+        assert_eq!(name, "\\_S.\\x07");
+    }
+
+    #[test]
+    fn properties_of_integrated_devices_are_known() {
+        let sidp = [6, 0, 16, 0, 0, 0, 3, 0, 1, 8, 0, 0, 0, 0, 2, 0];
+        let decoded = DecodedDmar::new(&table(46, &[&sidp])).unwrap();
+        let [StructureView::Sidp { segment: 3, scopes }] = &decoded.structures[..] else { panic!("no SIDP") };
+        assert_eq!(scopes[0].path, "00:02.0");
     }
 }

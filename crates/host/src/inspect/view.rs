@@ -128,6 +128,7 @@ impl UnitView {
         let (state, why, takeover) = match &unit.state {
             UnitFate::TakenOver(takeover) => ("taken over", None, Some(takeover)),
             UnitFate::Off => ("translation off", None, None),
+            UnitFate::Absent(why) => ("not there", Some(why.to_string()), None),
             UnitFate::Lost(why) => ("not taken over", Some(why.to_string()), None),
         };
         let tables = translating(unit, host_address_bits).map(|unit| Tables::new(memory, unit));

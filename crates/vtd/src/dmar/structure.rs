@@ -18,6 +18,8 @@ pub enum Structure<'a> {
     Andd(Andd<'a>),
     /// Integrated devices that cache translations (8.8).
     Satc(Scoped<'a>),
+    /// Properties of integrated devices (8.9).
+    Sidp(Scoped<'a>),
     /// A type that is not listed here, or a structure too short for its type.
     Unknown {
         /// The type.
@@ -52,6 +54,7 @@ impl<'a> Structure<'a> {
             3 => Self::Rhsa(Rhsa { base: u64_at(bytes, 8)?, proximity: u32_at(bytes, 16)? }),
             4 => Self::Andd(Andd { device: u8_at(bytes, 7)?, name: name(bytes.get(8..)?) }),
             5 => Self::Satc(Scoped::decode(bytes)?),
+            6 => Self::Sidp(Scoped::decode(bytes)?),
             _ => return None,
         })
     }
@@ -97,10 +100,10 @@ pub struct Rmrr<'a> {
     pub scopes: DeviceScopes<'a>,
 }
 
-/// ATSR and SATC: flags, segment and devices (8.5, 8.8).
+/// ATSR, SATC and SIDP: flags, segment and devices (8.5, 8.8, 8.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scoped<'a> {
-    /// ATSR: bit 0 is ALL_PORTS. SATC: bit 0 is ATC_REQUIRED.
+    /// ATSR: bit 0 is ALL_PORTS. SATC: bit 0 is ATC_REQUIRED. SIDP has none.
     pub flags: u8,
     /// PCI segment.
     pub segment: u16,
