@@ -40,7 +40,7 @@ fn scopes(structure: &Structure) -> usize {
     let scopes = match structure {
         Structure::Drhd(unit) => unit.scopes,
         Structure::Rmrr(region) => region.scopes,
-        Structure::Atsr(scoped) | Structure::Satc(scoped) => scoped.scopes,
+        Structure::Atsr(scoped) | Structure::Satc(scoped) | Structure::Sidp(scoped) => scoped.scopes,
         Structure::Rhsa(_) | Structure::Andd(_) | Structure::Unknown { .. } => return 0,
     };
     scopes.iter().map(|scope| 1 + scope.path().count() + usize::from(scope.source().is_some())).sum()
