@@ -8,5 +8,6 @@ pub(crate) mod qemu;
 mod qmp;
 pub(crate) mod ram;
 pub(crate) mod reserved;
+pub(crate) mod scale;
 pub(crate) mod scenario;
 mod traffic;

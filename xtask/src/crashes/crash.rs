@@ -132,7 +132,8 @@ impl Crash<'_> {
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
-        let mut archive = initramfs::base(self.scenario.kernel, kernel, self.scenario.memory_use)?;
+        let Scenario { kernel: flavour, scale, memory_use, .. } = *self.scenario;
+        let mut archive = initramfs::base(flavour, kernel, scale, memory_use)?;
         self.tool.add_to(&mut archive)?;
         let load = match self.scenario.capture {
             Capture::Holdover => self.add_holdover(&mut archive, files)?,

@@ -27,6 +27,8 @@ pub(crate) struct Expectation {
     on_disk: OnDisk,
     /// Lines that Holdover prints, each by words that are in it.
     says: Vec<Vec<String>>,
+    /// The beginnings of lines that the crashing Linux prints: without what they tell of, the crash would show nothing.
+    guest_says: Vec<String>,
     /// The device that must be at work, if that matters.
     active: Option<Active>,
     /// The codec that the dump's header names, if it matters which.
@@ -103,8 +105,16 @@ impl Expectation {
     }
 
     fn plain(on_disk: OnDisk) -> Self {
-        let (says, readings) = (Vec::new(), Vec::new());
-        Self { watch: Watch::Console, on_disk, says, active: None, codec: None, readings, mistake: None }
+        Self {
+            watch: Watch::Console,
+            on_disk,
+            says: Vec::new(),
+            guest_says: Vec::new(),
+            active: None,
+            codec: None,
+            readings: Vec::new(),
+            mistake: None,
+        }
     }
 
     /// The machine is watched like this instead.
@@ -120,6 +130,12 @@ impl Expectation {
     /// Holdover prints a line with all of these words.
     fn and_says_together(mut self, words: Vec<String>) -> Self {
         self.says.push(words);
+        self
+    }
+
+    /// The crashing Linux prints a line that begins with these words.
+    pub(crate) fn and_guest_says(mut self, words: &str) -> Self {
+        self.guest_says.push(words.to_owned());
         self
     }
 
@@ -174,6 +190,7 @@ impl Expectation {
     pub(crate) fn problems(&self, evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
         let (findings, mut problems) = self.on_disk.check(evidence, tool)?;
         problems.extend(self.unsaid(&evidence.lines));
+        problems.extend(self.unsaid_by_guest(&evidence.lines));
         problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
         problems.extend(self.other_codec(evidence)?);
         for reading in &self.readings {
@@ -191,6 +208,14 @@ impl Expectation {
         let has_all = |line: &str, words: &[String]| words.iter().all(|word| line.contains(word));
         let unsaid = self.says.iter().filter(|words| !printed.iter().any(|line| has_all(line, words)));
         unsaid.map(|words| console(format!("Holdover did not say `{}`", words.join("` with `")))).collect()
+    }
+
+    /// Complains of each line that the crashing Linux did not print.
+    fn unsaid_by_guest(&self, lines: &[Line]) -> Vec<Problem> {
+        let printed: Vec<_> = lines.iter().filter_map(Line::bench).collect();
+        let unsaid =
+            self.guest_says.iter().filter(|words| !printed.iter().any(|line| line.starts_with(*words)));
+        unsaid.map(|words| console(format!("the crashing Linux did not say `{words}`"))).collect()
     }
 
     /// Complains if nothing shows that the device was at work.

@@ -7,6 +7,7 @@ use crate::guests::kernels::Flavour;
 use crate::guests::stock;
 use crate::machines::emulator::Emulator;
 use crate::machines::qemu::Watch;
+use crate::machines::scale::{self, Scale};
 use crate::machines::scenario::device::{Device, DiskPlace};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
@@ -15,10 +16,14 @@ use crate::machines::scenario::{
 };
 use crate::witnesses::Witness;
 
+/// RAM of a server. Linux takes a 64th of it for `struct page`; the rest is a hole in a file.
+const SERVER_MIB: u64 = 64 << 10;
+
 /// Every row.
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = takeovers();
     rows.extend(hardware());
+    rows.extend(servers());
     rows.push(pending_requests());
     rows.push(made_dumps());
     rows.extend(every_kind_of_page());
@@ -118,6 +123,28 @@ fn hardware() -> Vec<Row> {
         ("x2apic-backports", newer(UnitSetting { interrupts: Interrupts::X2apic, ..UnitSetting::PLAIN })),
     ];
     rows.map(|(name, scenario)| Row::new(name, scenario, Expectation::takeover())).into()
+}
+
+/// A larger machine, in the reservation that the plain one has. All of its devices have contexts, virtual functions among them.
+fn servers() -> Vec<Row> {
+    let server = |unit| Scenario {
+        scale: Scale::Server,
+        unit,
+        cpus: 2,
+        memory_mib: SERVER_MIB,
+        ..Scenario::plain(Flavour::Cloud)
+    };
+    let virtual_functions = format!("virtual functions {}", scale::VIRTUAL_FUNCTIONS);
+    let expectation = || Expectation::takeover().and_guest_says(&virtual_functions);
+    let scalable = UnitSetting { mode: Mode::Scalable, ..UnitSetting::PLAIN };
+    let pass_through =
+        UnitSetting { translation: Translation::PassThrough, width: Width::Bits48, ..UnitSetting::PLAIN };
+    let row = |name, unit| Row::new(name, server(unit), expectation());
+    vec![
+        row("server-sriov", UnitSetting::PLAIN),
+        row("server-pt", pass_through),
+        row("server-sriov-scalable", scalable).only_among_all(),
+    ]
 }
 
 /// Requests of the throttled disk are answered after the takeover. The machine is not stopped in this one: QEMU finishes all

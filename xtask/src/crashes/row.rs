@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) scenario: Scenario,
     /// What it must show.
     pub(crate) expectation: Expectation,
+    /// Whether it runs only if it is named or all rows are asked for: the others show each of its conditions, apart from each other.
+    pub(crate) only_among_all: bool,
 }
 
 /// The programs that must be built before any row can run.
@@ -34,7 +36,12 @@ pub(crate) struct Built {
 impl Row {
     /// A row of the matrix.
     pub(crate) fn new(name: &str, scenario: Scenario, expectation: Expectation) -> Self {
-        Self { name: name.to_owned(), scenario, expectation }
+        Self { name: name.to_owned(), scenario, expectation, only_among_all: false }
+    }
+
+    /// The same row, left out unless it is named or all rows are asked for.
+    pub(crate) fn only_among_all(self) -> Self {
+        Self { only_among_all: true, ..self }
     }
 
     /// Runs the crash and returns the problems; fails if it did not come to its end.

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::kernels::{Flavour, Kernel};
+use crate::machines::scale::Scale;
 use crate::machines::scenario::MemoryUse;
 use crate::paths;
 
@@ -97,7 +98,12 @@ impl Archive {
 }
 
 /// Everything in the guest that depends on the kernel and on what it does with its memory.
-pub(crate) fn base(flavour: Flavour, kernel: &Kernel, memory_use: MemoryUse) -> Result<Archive> {
+pub(crate) fn base(
+    flavour: Flavour,
+    kernel: &Kernel,
+    scale: Scale,
+    memory_use: MemoryUse,
+) -> Result<Archive> {
     let mut archive = Archive::default();
     archive.add("init", &guest_file("init")?);
     for folder in ["proc", "sys", "dev", "tmp"] {
@@ -110,6 +116,7 @@ pub(crate) fn base(flavour: Flavour, kernel: &Kernel, memory_use: MemoryUse) -> 
         archive.copy_tree(Path::new("/usr/share/alsa"))?;
     }
     let mut modules = wanted_modules(flavour).to_vec();
+    modules.extend(scale.modules());
     if memory_use == MemoryUse::EveryKind {
         archive.add("scenario/memory", &guest_file("use-memory")?);
         modules.extend(MEMORY_MODULES);

@@ -141,6 +141,7 @@ fn complaint(files: &Files) -> String {
 fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) -> Result<Command> {
     let mut command = scenario.emulator.command()?;
     add_machine(&mut command, scenario, files);
+    scenario.scale.add_to(&mut command, files, scenario.cpus)?;
     add_kernel(&mut command, scenario, kernel, files);
     add_dump_disk(&mut command, scenario.disk_place, &files.disk());
     let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");
@@ -172,15 +173,16 @@ fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
     if scenario.unit.interrupts == Interrupts::X2apic {
         cpu += ",+x2apic";
     }
-    let size = scenario.memory_mib;
+    let (size, scale) = (scenario.memory_mib, scenario.scale);
+    let machine = format!("q35,{}", scale.machine_options());
     let ram = path(&files.ram());
     command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
-    command.args(["-accel", "tcg", "-machine", "q35,memory-backend=ram", "-cpu", &cpu]);
-    command.args(["-smp", &scenario.cpus.to_string(), "-m", &format!("{size}M")]);
+    command.args(["-accel", "tcg", "-machine", &machine, "-cpu", &cpu]);
+    command.args(["-smp", &scenario.cpus.to_string(), "-m", &format!("{size}M{}", scale.memory_options())]);
     command.args(["-object", &format!("memory-backend-file,id=ram,share=on,size={size}M,mem-path={ram}")]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", path(&qmp_socket(files)))]);
     if let Some(unit) = scenario.unit.device() {
-        command.args(["-device", &unit]);
+        command.args(["-device", &(unit + scale.unit_options())]);
     }
 }
 

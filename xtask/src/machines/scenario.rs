@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::crashes::damage::Damage;
 use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
+use crate::machines::scale::Scale;
 use device::DiskPlace;
 use mutation::Mutation;
 use unit::UnitSetting;
@@ -174,6 +175,9 @@ pub(crate) struct Scenario {
     /// The QEMU that is the machine
     #[arg(long, value_enum, default_value = "installed")]
     pub(crate) emulator: Emulator,
+    /// How large the machine is
+    #[arg(long, value_enum, default_value = "desk")]
+    pub(crate) scale: Scale,
     /// The remapping unit and its use
     #[command(flatten)]
     pub(crate) unit: UnitSetting,
@@ -222,6 +226,7 @@ impl Scenario {
             codec: Codec::Zlib,
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,
+            scale: Scale::Desk,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,

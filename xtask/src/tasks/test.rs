@@ -48,6 +48,9 @@ pub(crate) struct Test {
     /// Only the most telling rows
     #[arg(long)]
     quick: bool,
+    /// Also rows that combine what others show apart from each other
+    #[arg(long, conflicts_with = "quick")]
+    all: bool,
     /// Guests at a time; two keep two processors busy
     #[arg(long, value_name = "N", default_value_t = 2)]
     guests: usize,
@@ -148,7 +151,9 @@ impl Test {
     }
 
     fn includes(&self, row: &Row) -> bool {
-        self.asks_for(&row.name) && (!self.quick || QUICK.contains(&row.name.as_str()))
+        let left_out = row.only_among_all && !self.all && self.only.is_empty();
+        let quick_enough = !self.quick || QUICK.contains(&row.name.as_str());
+        self.asks_for(&row.name) && quick_enough && !left_out
     }
 
     fn asks_for(&self, name: &str) -> bool {
@@ -202,7 +207,12 @@ mod tests {
     use super::*;
 
     fn asked_for(parts: &[&str]) -> Test {
-        Test { only: parts.iter().map(|&part| part.to_owned()).collect(), quick: false, guests: 1 }
+        Test {
+            only: parts.iter().map(|&part| part.to_owned()).collect(),
+            quick: false,
+            all: false,
+            guests: 1,
+        }
     }
 
     #[test]
