@@ -72,7 +72,11 @@ pub(crate) fn write(
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
     let (counts, Ended { statistics: written, error }) = write_to(&mut dump, &source, codec);
-    let lacks_nothing = error.is_none() && written.missing == 0;
+    let clipped = header.clipped();
+    if clipped > 0 {
+        say!("{clipped} entries of the core header make no sense: memory may be missing");
+    }
+    let lacks_nothing = error.is_none() && written.missing == 0 && clipped == 0;
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
     let disk_wait = dump.device().waited();
     let seal = dump.seal(completeness, written.file_bytes)?;

@@ -3,26 +3,45 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kdump::{Bitmap, Page, ReadError, Reader};
-use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Unreadable};
-use vmcore::Ram;
+use machine::{OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range, Unreadable};
+use vmcore::{Level, Ram};
 
 use crate::{DumpError, FileView};
 
 /// Pages that are kept uncompressed for each thread: tables are read again and again. A power of two.
 const CACHED: usize = 1024;
-/// More ranges of RAM than any machine has.
-const MOST_RANGES: usize = 1 << 20;
+/// Bytes of the two blocks that begin with headers.
+const HEADERS: u64 = 2 * kdump::BLOCK as u64;
+/// More ranges of RAM, or of pages that were kept, than there are.
+const MOST_RANGES: usize = 1 << 24;
 
 /// The memory in a dump. Several threads may read it at once.
 pub(crate) struct Compressed {
     reader: Reader<FileView>,
+    ram: Ram,
+    /// Pages that the dump keeps and does not list as RAM.
+    unlisted: u64,
     /// The sessions that no thread uses at the moment.
     idle: Mutex<Vec<Session>>,
 }
 
 impl Compressed {
-    pub(crate) fn open(file: FileView) -> Result<Self, ReadError> {
-        Ok(Self { reader: Reader::open(file)?, idle: Mutex::default() })
+    pub(crate) fn open(file: FileView) -> Result<Self, DumpError> {
+        let (len, lacks_records) = (file.len(), file.lacks_records());
+        if len < HEADERS {
+            return Err(DumpError::HeaderCut { len });
+        }
+        // Parts of the headers' blocks are never written. The second bitmap tells which page is which, so none of it is made up.
+        let file = file.with_gaps_as_zeros([Range::from(0..HEADERS), Range::default()]);
+        let mut reader = Reader::open(file)?;
+        if lacks_records && reader.pages() == 0 {
+            return Err(ReadError::OutOfBounds("bitmaps").into());
+        }
+        let tables = reader.tables();
+        reader.change_device(|file| file.with_gaps_as_zeros(tables));
+        let listed = ram(&reader, &[Bitmap::Existing])?;
+        let ram = ram(&reader, &[Bitmap::Existing, Bitmap::Kept])?;
+        Ok(Self { reader, unlisted: ram.pages() - listed.pages(), ram, idle: Mutex::default() })
     }
 
     /// The reader of the dump.
@@ -31,17 +50,18 @@ impl Compressed {
     }
 
     /// The dead kernel's RAM.
-    pub(crate) fn ram(&self) -> Result<Ram, DumpError> {
-        let (mut reader, mut ranges, mut next) = (self.reader.clone(), Vec::new(), 0);
-        while let Some(run) = reader.next_run(Bitmap::Existing, next)? {
-            if ranges.len() == MOST_RANGES {
-                return Err(DumpError::Scattered);
-            }
-            ranges.try_reserve(1)?;
-            ranges.push(run.memory());
-            next = run.end.get();
-        }
-        Ok(Ram::from_ranges(ranges.into_iter())?)
+    pub(crate) fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// Number of pages that are in the dump, although they are in no memory that it lists.
+    pub(crate) fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
+    /// Number of values in the header that make no sense.
+    pub(crate) fn clipped(&self) -> usize {
+        usize::from(Level::new(self.reader.header().dump_level).is_none())
     }
 
     /// Why a page cannot be read, if so.
@@ -65,6 +85,23 @@ impl Compressed {
     fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The page frames in any of these bitmaps.
+fn ram(reader: &Reader<FileView>, bitmaps: &[Bitmap]) -> Result<Ram, DumpError> {
+    let (mut reader, mut ranges) = (reader.clone(), Vec::new());
+    for bitmap in bitmaps {
+        let mut next = 0;
+        while let Some(run) = reader.next_run(*bitmap, next)? {
+            if ranges.len() == MOST_RANGES {
+                return Err(DumpError::Scattered);
+            }
+            ranges.try_reserve(1)?;
+            ranges.push(run.memory());
+            next = run.end.get();
+        }
+    }
+    Ok(Ram::from_ranges(ranges.into_iter())?)
 }
 
 impl OldMemory for Compressed {

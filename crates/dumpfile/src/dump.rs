@@ -23,11 +23,13 @@ impl Format {
     /// Recognizes the format of a file by its first bytes.
     fn of(file: &FileView) -> Result<Self, DumpError> {
         let mut magic = [0; 8];
-        file.read_at(0, &mut magic).map_err(|_| DumpError::NotADump)?;
+        let len = file.len().min(magic.len() as u64) as usize;
+        file.read_at(0, &mut magic[..len]).map_err(|_| DumpError::NotADump)?;
         match &magic {
             b"KDUMP   " => Ok(Self::Kdump),
             [0x7f, b'E', b'L', b'F', ..] => Ok(Self::Elf),
-            _ => Err(DumpError::NotADump),
+            _ if file.len() == 0 => Err(DumpError::Empty),
+            _ => Err(packer(&magic).map_or(DumpError::NotADump, DumpError::Packed)),
         }
     }
 
@@ -37,6 +39,19 @@ impl Format {
             Self::Kdump => "kdump-compressed",
             Self::Elf => "ELF core",
         }
+    }
+}
+
+/// The name of the program that packed a file, by the file's first bytes.
+fn packer(magic: &[u8; 8]) -> Option<&'static str> {
+    match magic {
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
+        [b'B', b'Z', b'h', ..] => Some("bzip2"),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
+        [b'P', b'K', 3, 4, ..] => Some("zip"),
+        _ => None,
     }
 }
 
@@ -51,6 +66,10 @@ pub enum Lack {
     Unfinished,
     /// So many places of notes are damaged.
     Notes(usize),
+    /// So many entries of its header make no sense, and something may be missing for that.
+    Headers(usize),
+    /// So many pages are in it that are in no memory that it lists.
+    Unlisted(u64),
 }
 
 /// An open dump of either format: the dead kernel's memory, as far as it was dumped.
@@ -102,9 +121,9 @@ impl Dump {
 
     /// Lists what the dump lacks, as far as its headers tell.
     pub fn lacks(&self) -> impl Iterator<Item = Lack> {
-        let (bytes, unfinished) = match &self.content {
-            Content::Kdump(dump) => (0, !dump.reader().is_complete()),
-            Content::Elf(core) => (core.lacking(), false),
+        let (bytes, unfinished, headers, unlisted) = match &self.content {
+            Content::Kdump(dump) => (0, !dump.reader().is_complete(), dump.clipped(), dump.unlisted()),
+            Content::Elf(core) => (core.lacking(), false, core.clipped(), 0),
         };
         let damaged = self.notes.damaged();
         let lacks = [
@@ -112,6 +131,8 @@ impl Dump {
             self.lacks_records.then_some(Lack::Records),
             unfinished.then_some(Lack::Unfinished),
             (damaged > 0).then_some(Lack::Notes(damaged)),
+            (headers > 0).then_some(Lack::Headers(headers)),
+            (unlisted > 0).then_some(Lack::Unlisted(unlisted)),
         ];
         lacks.into_iter().flatten()
     }
@@ -159,7 +180,7 @@ impl Dump {
     /// The dead kernel's RAM, whether it is in the dump or was left out.
     pub fn ram(&self) -> Result<Ram, DumpError> {
         match &self.content {
-            Content::Kdump(dump) => dump.ram(),
+            Content::Kdump(dump) => Ok(dump.ram().clone()),
             Content::Elf(core) => Ok(core.header.ram().clone()),
         }
     }

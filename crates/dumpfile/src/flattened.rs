@@ -76,23 +76,43 @@ impl Flattened {
         self.is_whole
     }
 
-    /// Reads bytes of the dump. If records are missing, bytes in no piece are unknown.
-    pub(crate) fn read_at(&self, file: &File, offset: u64, mut into: &mut [u8]) -> io::Result<()> {
+    /// Reads bytes of the dump. If records are missing, bytes in no piece are unknown, except in the ranges `zeros`.
+    pub(crate) fn read_at(
+        &self,
+        file: &File,
+        offset: u64,
+        mut into: &mut [u8],
+        zeros: &[Range<u64>],
+    ) -> io::Result<()> {
         let mut offset = ByteOffset::new(offset);
         while !into.is_empty() {
             let after = self.pieces.partition_point(|piece| piece.place.end <= offset);
             let piece = self.pieces.get(after).ok_or(ErrorKind::UnexpectedEof)?;
-            let until = if piece.place.contains(offset) { piece.place.end } else { piece.place.start };
+            let until = if piece.place.contains(offset) {
+                piece.place.end
+            } else {
+                piece.place.start.min(self.end_of_zeros(offset, zeros)?)
+            };
             let len = until.count_since(offset).min(into.len() as u64);
             let (now, later) = into.split_at_mut(len as usize);
             match offset.get().checked_sub(piece.place.start.get()) {
                 Some(skip) => file.read_exact_at(now, piece.stored_at + skip)?,
-                None if self.is_whole => now.fill(0),
-                None => return Err(ErrorKind::UnexpectedEof.into()),
+                None => now.fill(0),
             }
             (offset, into) = (offset.saturating_add(len), later);
         }
         Ok(())
+    }
+}
+
+impl Flattened {
+    /// Up to where bytes from `offset` on are zeros, if they are in no piece.
+    fn end_of_zeros(&self, offset: ByteOffset, zeros: &[Range<u64>]) -> io::Result<ByteOffset> {
+        if self.is_whole {
+            return Ok(LONGEST);
+        }
+        let within = zeros.iter().find(|range| range.contains(offset.get()));
+        Ok(ByteOffset::new(within.ok_or(ErrorKind::UnexpectedEof)?.end))
     }
 }
 
@@ -101,7 +121,7 @@ enum Record {
     Piece(Piece),
     /// The end, as it should be.
     End,
-    /// The end of the file.
+    /// The end of the file, or of what makes sense.
     Cut,
 }
 
@@ -118,7 +138,10 @@ impl<'f> Records<'f> {
     fn begin(file: &'f File, len: u64) -> Result<Self, DumpError> {
         let mut records = Self { file: BufReader::new(file), len, at: FIRST_RECORD };
         let mut header = [0; FIRST_RECORD as usize];
-        let read = len >= FIRST_RECORD && records.file.read_exact(&mut header).is_ok();
+        if len < FIRST_RECORD {
+            return Err(DumpError::HeaderCut { len });
+        }
+        let read = records.file.read_exact(&mut header).is_ok();
         let kind = header[SIGNATURE.len()..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         if read && kind == Some(TYPE) { Ok(records) } else { Err(DumpError::BadRecord { at: 0 }) }
     }
@@ -136,7 +159,10 @@ impl<'f> Records<'f> {
             return Ok(Record::End);
         }
         let place = Range::sized(ByteOffset::new(start), len);
-        place.filter(|place| !place.is_empty() && place.end <= LONGEST).ok_or(bad)?;
+        if place.is_none_or(|place| place.is_empty() || place.end > LONGEST) {
+            // What comes before a damaged record is there, such as before the zeros that a file system leaves after a crash.
+            return if self.at == FIRST_RECORD { Err(bad) } else { Ok(Record::Cut) };
+        }
         self.file.seek_relative(len.cast_signed())?;
         self.at = stored_at.saturating_add(len);
         let stored = self.at.min(self.len) - stored_at;
@@ -228,9 +254,9 @@ mod tests {
     fn pieces_that_follow_each_other_nowhere_are_read_in_one_go() {
         let file = flattened(&[(6, vec![3; 2]), (0, vec![1; 4])]);
         let mut bytes = [9; 8];
-        read(&file).read_at(&file, 0, &mut bytes).unwrap();
+        read(&file).read_at(&file, 0, &mut bytes, &[]).unwrap();
         assert_eq!(bytes, [1, 1, 1, 1, 0, 0, 3, 3]);
-        assert!(read(&file).read_at(&file, 1, &mut bytes).is_err(), "it ends before");
+        assert!(read(&file).read_at(&file, 1, &mut bytes, &[]).is_err(), "it ends before");
     }
 
     fn pieces() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
@@ -251,7 +277,7 @@ mod tests {
             let whole = read(&file);
             let mut bytes = vec![0xEE; plain.len()];
             prop_assert!(whole.is_whole() && whole.len() == plain.len() as u64);
-            whole.read_at(&file, 0, &mut bytes).unwrap();
+            whole.read_at(&file, 0, &mut bytes, &[]).unwrap();
             prop_assert_eq!(&bytes, &plain);
 
             // Bytes that are read from a truncated file were in the whole file.
@@ -260,7 +286,7 @@ mod tests {
             prop_assert!(!cut.is_whole());
             for at in 0..plain.len() as u64 {
                 let mut byte = [0];
-                if cut.read_at(&file, at, &mut byte).is_ok() {
+                if cut.read_at(&file, at, &mut byte, &[]).is_ok() {
                     prop_assert!(byte[0] != 0, "no zeros are made up");
                 }
             }

@@ -27,6 +27,18 @@ pub enum DumpError {
     /// The host's file system refused or failed.
     #[error(transparent)]
     File(#[from] std::io::Error),
+    /// It has no bytes.
+    #[error("it is empty")]
+    Empty,
+    /// It is compressed as a whole.
+    #[error("a {0} file: unpack it first")]
+    Packed(&'static str),
+    /// It is an ELF file and no core.
+    #[error("an ELF file that is no core of a kernel")]
+    NoCore,
+    /// It is a core of another kind of machine.
+    #[error("an ELF core of an {0} machine; only those of x86-64 kernels are read")]
+    ForeignCore(&'static str),
     /// It begins like neither kind of dump.
     #[error("neither an ELF core of an x86-64 kernel nor a kdump-compressed dump")]
     NotADump,
@@ -39,8 +51,8 @@ pub enum DumpError {
     /// The last records of a flattened file are missing, and nothing can be read without them.
     #[error("the flattened file was cut short, and cannot be read without what is missing: {0}")]
     RecordsCut(Box<DumpError>),
-    /// It begins like an ELF core and ends within its headers.
-    #[error("the core was cut short: not even its headers are within its {len} bytes")]
+    /// It begins like a dump and ends within its headers.
+    #[error("the dump was cut short: not even its headers are within its {len} bytes")]
     HeaderCut {
         /// How many bytes it has.
         len: u64,

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use machine::{BlockDevice, BlockError, Unreadable};
+use machine::{BlockDevice, BlockError, Range, Unreadable};
 use vmcore::Medium;
 
 use crate::DumpError;
@@ -23,6 +23,8 @@ pub(crate) struct FileView {
     file: Arc<File>,
     len: u64,
     way: Way,
+    /// Where bytes in no record of a flattened file that was cut short are taken for zeros.
+    zeros: [Range<u64>; 2],
 }
 
 /// How a file's bytes are read.
@@ -50,10 +52,19 @@ impl FileView {
     /// Opens a file for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, DumpError> {
         let mut file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
         let len = file.seek(SeekFrom::End(0))?;
         let way = Way::to(&file, len)?;
         let len = if let Way::Flattened(flattened) = &way { flattened.len() } else { len };
-        Ok(Self { file: Arc::new(file), len, way })
+        Ok(Self { file: Arc::new(file), len, way, zeros: [Range::default(); 2] })
+    }
+
+    /// The same file, where bytes of these ranges that are in no record of a flattened file are zeros, although records are
+    /// missing: its writer left gaps there, or what is missing is all the same as none.
+    pub(crate) fn with_gaps_as_zeros(self, zeros: [Range<u64>; 2]) -> Self {
+        Self { zeros, ..self }
     }
 
     /// Size in bytes.
@@ -69,7 +80,7 @@ impl FileView {
     fn copy(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         match &self.way {
             Way::Plain => self.file.read_exact_at(into, offset),
-            Way::Flattened(flattened) => flattened.read_at(&self.file, offset, into),
+            Way::Flattened(flattened) => flattened.read_at(&self.file, offset, into, &self.zeros),
             Way::Windows(windows) => {
                 let read = windows.read_at(&self.file, offset, into);
                 read.or_else(|_| self.file.read_exact_at(into, offset))

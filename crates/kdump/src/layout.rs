@@ -11,7 +11,7 @@ use crate::{BLOCK, Bitmap};
 
 /// `signature` of a kdump-compressed file.
 pub const SIGNATURE: [u8; 8] = *b"KDUMP   ";
-/// The only `header_version` that is written and read here.
+/// The `header_version` that is written. Each version adds fields to [`SubHeader`].
 pub const VERSION: u32 = 6;
 
 /// Flag of a page, and of `status`: compressed with zlib.
@@ -122,38 +122,58 @@ pub struct DiskDumpHeader {
     pub nr_cpus: U32<LE>,
 }
 
-/// `kdump_sub_header`: the first bytes of block 1.
+/// `kdump_sub_header`: the first bytes of block 1. Of an older version, what it did not have is undefined.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct SubHeader {
     /// Address of the kernel image minus the address that it was linked for.
     pub phys_base: U64<LE>,
-    /// Which pages were left out.
+    /// Which pages were left out. Version 1 added this.
     pub dump_level: U32<LE>,
-    /// 1 if this file is one of several; then `start_pfn` and `end_pfn` count. Here 0.
+    /// 1 if this file is one of several; then `start_pfn` and `end_pfn` count. Here 0. Version 2 added these three.
     pub split: U32<LE>,
     /// See `start_pfn_64`.
     pub start_pfn: U64<LE>,
     /// See `end_pfn_64`.
     pub end_pfn: U64<LE>,
-    /// Where the text of VMCOREINFO begins in the file; it is part of the notes.
+    /// Where the text of VMCOREINFO begins in the file; it is part of the notes. Version 3.
     pub offset_vmcoreinfo: U64<LE>,
     /// Bytes of it.
     pub size_vmcoreinfo: U64<LE>,
-    /// Where the ELF notes begin in the file.
+    /// Where the ELF notes begin in the file. Version 4.
     pub offset_note: U64<LE>,
     /// Bytes of them.
     pub size_note: U64<LE>,
-    /// Where the list of erased data begins in the file; 0 if nothing was erased.
+    /// Where the list of erased data begins in the file; 0 if nothing was erased. Version 5.
     pub offset_eraseinfo: U64<LE>,
     /// Bytes of it.
     pub size_eraseinfo: U64<LE>,
-    /// First page frame of a split file; otherwise 0.
+    /// First page frame of a split file; otherwise 0. Version 6.
     pub start_pfn_64: U64<LE>,
     /// End of the page frames of a split file; otherwise 0.
     pub end_pfn_64: U64<LE>,
     /// Page frames that a bitmap covers.
     pub max_mapnr_64: U64<LE>,
+}
+
+impl SubHeader {
+    /// Clears the fields that a version does not have, and takes the number of page frames from where it has it.
+    pub(crate) fn of_version(mut self, first: &DiskDumpHeader) -> Self {
+        let version = first.header_version.get();
+        if version < 2 {
+            self.split = 0.into();
+        }
+        if version < 3 {
+            (self.offset_vmcoreinfo, self.size_vmcoreinfo) = (0.into(), 0.into());
+        }
+        if version < 4 {
+            (self.offset_note, self.size_note) = (0.into(), 0.into());
+        }
+        if version < 6 {
+            self.max_mapnr_64 = u64::from(first.max_mapnr.get()).into();
+        }
+        self
+    }
 }
 
 /// `page_desc`: where a kept page is.

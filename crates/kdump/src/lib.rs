@@ -1,4 +1,4 @@
-//! The kdump-compressed dump format, version 6: writer and reader.
+//! The kdump-compressed dump format: writer of version 6, reader of versions 1 to 6.
 //!
 //! This is the format that `makedumpfile` writes and that `crash`, `drgn` and libkdumpfile read. One file holds the pages
 //! of a dead kernel that were worth keeping, each compressed on its own, so that a reader can go to any page directly:

@@ -17,8 +17,11 @@ use machine::{BlockDevice, BlockError, ByteOffset, Pfn, Range};
 use zerocopy::FromBytes;
 
 use crate::codec::{Codec, Decompressor};
-use crate::layout::{self, DESCRIPTOR_LEN, Descriptor, DiskDumpHeader, Geometry, SubHeader};
+use crate::layout::{self, DESCRIPTOR_LEN, Descriptor, DiskDumpHeader, Geometry, Name, SubHeader};
 use crate::{BLOCK, Bitmap, Header, Page};
+
+/// `block_size` of a machine with pages of 4096 bytes.
+const BLOCK_SIZE: u32 = BLOCK as u32;
 
 /// Page frames that one block of a bitmap speaks for.
 const FRAMES_PER_BLOCK: u64 = 8 * BLOCK as u64;
@@ -49,6 +52,9 @@ pub enum ReadError {
         /// Its value.
         value: u32,
     },
+    /// It is of a machine whose pages this library does not understand.
+    #[error("a dump of an {} machine; only those of x86_64 are read", .0.as_str().escape_debug())]
+    ForeignMachine(Name),
     /// It is one of several.
     #[error("one of the files of a split dump: `makedumpfile --reassemble` joins them to one")]
     Split,
@@ -81,6 +87,8 @@ pub struct Reader<D> {
     kept_before: Arc<Vec<u64>>,
     /// How many pages are kept altogether.
     kept: u64,
+    /// First page frame of which the second bitmap is not there.
+    known_kept: u64,
     /// The blocks of the bitmaps that were read last.
     cached: [CachedBlock; 2],
     /// The descriptors that were read last.
@@ -135,6 +143,7 @@ impl<D: Clone> Clone for Reader<D> {
             vmcoreinfo: self.vmcoreinfo,
             kept_before: Arc::clone(&self.kept_before),
             kept: self.kept,
+            known_kept: self.known_kept,
             cached: [CachedBlock::EMPTY; 2],
             descriptors: Box::new(CachedDescriptors::EMPTY),
             decompressor: Decompressor::new(),
@@ -144,6 +153,8 @@ impl<D: Clone> Clone for Reader<D> {
 
 impl<D: BlockDevice> Reader<D> {
     /// Opens a dump: checks its headers and counts its pages.
+    ///
+    /// If the second bitmap ends early, so does the list of pages, and the dump counts as incomplete.
     pub fn open(mut device: D) -> Result<Self, ReadError> {
         let (first, sub) = read_headers(&mut device)?;
         let frames = sub.max_mapnr_64.get();
@@ -157,6 +168,7 @@ impl<D: BlockDevice> Reader<D> {
             vmcoreinfo: Extent { start: sub.offset_vmcoreinfo.get(), len: sub.size_vmcoreinfo.get() },
             kept_before: Arc::default(),
             kept: 0,
+            known_kept: u64::MAX,
             cached: [CachedBlock::EMPTY; 2],
             descriptors: Box::new(CachedDescriptors::EMPTY),
             decompressor: Decompressor::new(),
@@ -199,13 +211,13 @@ impl<D: BlockDevice> Reader<D> {
     pub fn next_run(&mut self, bitmap: Bitmap, pfn: u64) -> Result<Option<Range<Pfn>>, ReadError> {
         let Some(start) = self.next_set(bitmap, pfn)? else { return Ok(None) };
         let end = self.find(bitmap, start, |byte| !byte)?;
-        Ok(Some(Range::from(start..end.unwrap_or(self.header.frames))))
+        Ok(Some(Range::from(start..end.unwrap_or(self.end(bitmap)))))
     }
 
     /// Clears those of `bits` that are not set in a bitmap; the first is page frame `first_pfn`'s, a multiple of 8.
     pub fn retain(&mut self, bitmap: Bitmap, first_pfn: u64, bits: &mut [u8]) -> Result<(), ReadError> {
         let (mut pfn, mut rest) = (first_pfn, bits);
-        while !rest.is_empty() && pfn < self.header.frames {
+        while !rest.is_empty() && pfn < self.end(bitmap) {
             let from = (pfn % FRAMES_PER_BLOCK / 8) as usize;
             let (now, later) = rest.split_at_mut(rest.len().min(BLOCK - from));
             let block = self.bits(bitmap, pfn / FRAMES_PER_BLOCK)?;
@@ -233,6 +245,21 @@ impl<D: BlockDevice> Reader<D> {
         if self.decompressor.decompress(codec, data, page) { Ok(()) } else { Err(ReadError::Damaged(pfn)) }
     }
 
+    /// Replaces the device by another with the same content.
+    pub fn change_device(&mut self, change: impl FnOnce(D) -> D)
+    where
+        D: Clone,
+    {
+        self.device = change(self.device.clone());
+    }
+
+    /// The parts of the file where zeros mean that something is not there, and never that something else is: all before the
+    /// second bitmap, and the descriptors.
+    pub fn tables(&self) -> [Range<u64>; 2] {
+        let Range { start, end } = self.table();
+        [Range::from(0..self.geometry.bitmap(Bitmap::Kept)), Range::from(start.get()..end.get())]
+    }
+
     /// The place of the descriptors of all kept pages; the file may end before.
     pub(crate) fn table(&self) -> Range<ByteOffset> {
         let start = ByteOffset::new(self.geometry.descriptors());
@@ -250,10 +277,17 @@ impl<D: BlockDevice> Reader<D> {
         let mut kept_before = Vec::new();
         kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
         for block in 0..blocks {
-            kept_before.push(self.kept);
             let frames = (self.header.frames - block * FRAMES_PER_BLOCK).min(FRAMES_PER_BLOCK) as usize;
-            self.kept += u64::from(count_ones(self.bits(Bitmap::Kept, block)?, frames));
+            let Ok(bits) = self.bits(Bitmap::Kept, block) else {
+                // Descriptors are found by counting, so nothing is known of the pages behind.
+                self.complete = false;
+                break;
+            };
+            let ones = u64::from(count_ones(bits, frames));
+            kept_before.push(self.kept);
+            self.kept += ones;
         }
+        self.known_kept = kept_before.len() as u64 * FRAMES_PER_BLOCK;
         self.kept_before = Arc::new(kept_before);
         Ok(())
     }
@@ -261,16 +295,25 @@ impl<D: BlockDevice> Reader<D> {
     /// The first page frame at or after `pfn` whose bit `seen` turns into a set one.
     fn find(&mut self, bitmap: Bitmap, pfn: u64, seen: impl Fn(u8) -> u8) -> Result<Option<u64>, ReadError> {
         let mut at = pfn;
-        while at < self.header.frames {
+        let end = self.end(bitmap);
+        while at < end {
             let bits = self.bits(bitmap, at / FRAMES_PER_BLOCK)?;
             let found = first_set(bits, (at % FRAMES_PER_BLOCK) as u32, &seen);
             let block_start = at / FRAMES_PER_BLOCK * FRAMES_PER_BLOCK;
             if let Some(bit) = found {
-                return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < self.header.frames));
+                return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < end));
             }
             at = block_start + FRAMES_PER_BLOCK;
         }
         Ok(None)
+    }
+
+    /// Where the page frames end of which a bitmap speaks, as far as it is there.
+    fn end(&self, bitmap: Bitmap) -> u64 {
+        match bitmap {
+            Bitmap::Existing => self.header.frames,
+            Bitmap::Kept => self.header.frames.min(self.known_kept),
+        }
     }
 
     /// The descriptor of a kept page.
@@ -380,16 +423,21 @@ fn read_headers<D: BlockDevice>(device: &mut D) -> Result<(DiskDumpHeader, SubHe
     if first.signature != layout::SIGNATURE {
         return Err(ReadError::NotADump);
     }
-    expect("version", first.header_version.get(), layout::VERSION)?;
-    expect("block size", first.block_size.get(), BLOCK as u32)?;
+    let machine = first.utsname.machine;
+    if !matches!(machine.as_str(), "" | "x86_64") {
+        return Err(ReadError::ForeignMachine(machine));
+    }
+    let unsupported = |what, value| Err(ReadError::Unsupported { what, value });
+    match (first.header_version.get(), first.block_size.get()) {
+        (1..=layout::VERSION, BLOCK_SIZE) => {}
+        (1..=layout::VERSION, size) => return unsupported("block size", size),
+        (version, _) => return unsupported("version", version),
+    }
+    let second = second.of_version(&first);
     if second.split.get() != 0 {
         return Err(ReadError::Split);
     }
     Ok((first, second))
-}
-
-fn expect(what: &'static str, value: u32, expected: u32) -> Result<(), ReadError> {
-    if value == expected { Ok(()) } else { Err(ReadError::Unsupported { what, value }) }
 }
 
 /// Checks that the bitmaps cover the page frames and lie within the device.

@@ -19,6 +19,12 @@ const MAX_PROGRAM_HEADERS: u32 = 1 << 18;
 const MANY: u16 = 0xffff;
 /// First physical address that no processor has (Intel SDM volume 3, section 4.1.4).
 const PHYSICAL_END: PhysicalAddress = PhysicalAddress::new(1 << 52);
+/// Most memory that a core's headers may describe without having it in the file: so many bytes, or so many times the file.
+/// Linux keeps 64 bytes for each page of memory, so a core from which most was left out has about a 64th of it.
+const MOST_ABSENT: u64 = 64 << 30;
+const MOST_TIMES_ABSENT: u64 = 1024;
+/// Physical address of what is no RAM (`fs/proc/kcore.c`).
+const NOWHERE: u64 = u64::MAX;
 /// Where `sh_info` is in a section header.
 const SECTION_INFO: u64 = 44;
 
@@ -28,6 +34,7 @@ const LITTLE_ENDIAN: u8 = 1;
 const VERSION: u8 = 1;
 const TYPE_CORE: u16 = 4;
 const MACHINE_X86_64: u16 = 62;
+const PT_NULL: u32 = 0;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 /// `p_flags` of all memory, as in `/proc/vmcore`.
@@ -121,21 +128,34 @@ pub struct CoreHeader {
     segments: Vec<Segment>,
     notes: Vec<Range<u64>>,
     ram: Ram,
+    clipped: usize,
 }
 
 impl CoreHeader {
     /// Reads the header at a place of `medium`. A loader's header is in the capture kernel's own region, and not in the
-    /// dead kernel's RAM, so `medium` must reach that region. A core file has the header at its beginning.
+    /// dead kernel's RAM, so `medium` must reach that region.
     ///
-    /// Entries that are empty, or that extend past the last physical address, are ignored.
+    /// Entries that are empty are ignored. [`clipped`](Self::clipped) counts those that extend past the last physical address.
     pub fn read(medium: &impl Medium, address: u64) -> Result<Self, HeaderError> {
+        Self::read_with(medium, address, &mut Backing { file_len: None, absent: u64::MAX })
+    }
+
+    /// Reads the header that a core file of `len` bytes begins with.
+    ///
+    /// Of an entry that describes far more memory than the file can have left out, only what the file has is taken.
+    pub fn read_file(file: &impl Medium, len: u64) -> Result<Self, HeaderError> {
+        let absent = len.saturating_mul(MOST_TIMES_ABSENT).max(MOST_ABSENT);
+        Self::read_with(file, 0, &mut Backing { file_len: Some(len), absent })
+    }
+
+    fn read_with(medium: &impl Medium, address: u64, backing: &mut Backing) -> Result<Self, HeaderError> {
         let header: FileHeader = read_struct(medium, address)?;
         header.check(address)?;
         let count = header.count(medium, address)?;
         let end = header.program_header_address(address, count)?;
         let mut read = Self { place: Range::new(address, end), ..Self::default() };
         for index in 0..count {
-            read.add(&header.program_header(medium, address, index)?)?;
+            read.add(&header.program_header(medium, address, index)?, backing)?;
         }
         read.ram = Ram::from_ranges(read.segments.iter().map(|segment| segment.physical))?;
         Ok(read)
@@ -161,12 +181,49 @@ impl CoreHeader {
         &self.ram
     }
 
-    fn add(&mut self, entry: &ProgramHeader) -> Result<(), OutOfMemory> {
-        match entry.kind.get() {
-            PT_LOAD => push(&mut self.segments, entry.segment()),
-            PT_NOTE => push(&mut self.notes, sized(entry.offset, entry.memory_size)),
-            _ => Ok(()),
-        }
+    /// How many entries make no sense in whole or in part: what they describe may be missing.
+    pub fn clipped(&self) -> usize {
+        self.clipped
+    }
+
+    fn add(&mut self, entry: &ProgramHeader, backing: &mut Backing) -> Result<(), OutOfMemory> {
+        let (is_sound, added) = match entry.kind.get() {
+            PT_NULL => (true, Ok(())),
+            PT_LOAD if entry.physical_address.get() == NOWHERE => (true, Ok(())),
+            PT_LOAD => {
+                let (segment, is_sound) = entry.segment(backing);
+                (is_sound, push(&mut self.segments, segment))
+            }
+            PT_NOTE => {
+                let place = sized(entry.offset, entry.file_size);
+                (place.is_some() || entry.file_size == entry.memory_size, push(&mut self.notes, place))
+            }
+            _ => (false, Ok(())),
+        };
+        self.clipped += usize::from(!is_sound);
+        added
+    }
+}
+
+/// What stands behind the entries of a header.
+struct Backing {
+    /// Bytes of the core file; `None` of a machine's memory.
+    file_len: Option<u64>,
+    /// Bytes of memory that entries may still describe without having them in the file.
+    absent: u64,
+}
+
+impl Backing {
+    /// How many of `len` bytes from an offset on the file has.
+    fn present(&self, offset: u64, len: u64) -> u64 {
+        self.file_len.map_or(len, |file| file.saturating_sub(offset).min(len))
+    }
+
+    /// Takes so many bytes for granted; returns whether that may be done.
+    fn believe(&mut self, absent: u64) -> bool {
+        let left = self.absent.checked_sub(absent);
+        self.absent = left.unwrap_or(self.absent);
+        left.is_some()
     }
 }
 
@@ -254,14 +311,22 @@ impl ProgramHeader {
         }
     }
 
-    fn segment(&self) -> Option<Segment> {
-        Some(Segment {
-            physical: sized(self.physical_address, self.memory_size)
-                .filter(|range: &Range<PhysicalAddress>| range.end <= PHYSICAL_END)?,
+    /// The memory that the entry describes, if any, and whether all that it says is sound.
+    fn segment(&self, backing: &mut Backing) -> (Option<Segment>, bool) {
+        let (len, in_file) = (self.memory_size.get(), self.file_size.get());
+        let start = PhysicalAddress::new(self.physical_address.get());
+        let room = PHYSICAL_END.count_since(start);
+        let present = backing.present(self.offset.get(), in_file.min(len));
+        let is_believed = len <= room && backing.believe(len - present);
+        let believed = if is_believed { len } else { present };
+        let segment = Range::sized(start, believed).filter(|range| !range.is_empty() && believed <= room);
+        let segment = segment.map(|physical| Segment {
+            physical,
             virtual_start: self.virtual_address.get().into(),
             stored_at: self.offset.get(),
-            stored_len: self.file_size.get().min(self.memory_size.get()),
-        })
+            stored_len: in_file.min(believed),
+        });
+        (segment, is_believed && in_file <= len)
     }
 }
 

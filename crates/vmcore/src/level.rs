@@ -30,7 +30,8 @@ impl Level {
         self.0 & 1 != 0
     }
 
-    pub(crate) fn looks_at_types(self) -> bool {
+    /// Whether pages are excluded by what the kernel uses them for, which takes VMCOREINFO.
+    pub fn looks_at_types(self) -> bool {
         self.0 & !1 != 0
     }
 

@@ -16,7 +16,7 @@ const DESCRIPTOR: usize = 24;
 
 impl Bench {
     /// A bench with a dump of the core beside it.
-    fn with_dump(options: &[&str]) -> Self {
+    pub(crate) fn with_dump(options: &[&str]) -> Self {
         let bench = Self::new();
         let output = bench.run(&[options, &["core", "dump"]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -24,7 +24,7 @@ impl Bench {
     }
 
     /// Changes a file.
-    fn change(&self, name: &str, change: impl Fn(&mut Vec<u8>)) {
+    pub(crate) fn change(&self, name: &str, change: impl Fn(&mut Vec<u8>)) {
         let mut bytes = fs::read(self.path(name)).unwrap();
         change(&mut bytes);
         fs::write(self.path(name), bytes).unwrap();
@@ -162,6 +162,44 @@ fn of_a_flattened_file_that_was_cut_short_no_page_is_made_up() {
     let wrong = wrong_pages(&dump);
     assert_eq!((said["missing"].as_u64().unwrap(), wrong.len()), (wrong.len() as u64, 2));
     assert!(wrong.iter().all(|pfn| dump.read_page(*pfn, &mut [0; BLOCK]).is_err()));
+}
+
+/// As makedumpfile and QEMU write it: no record has the padding of headers and tables.
+#[test]
+fn a_flattened_file_that_was_cut_short_has_all_pages_before_the_cut() {
+    let bench = Bench::with_dump(&["--codec", "none", "--threads", "1"]);
+    let bytes = fs::read(bench.path("dump")).unwrap();
+    let pieces = [0..464, BLOCK..BLOCK + 104 + 500, 2 * BLOCK..4 * BLOCK];
+    let descriptors = DESCRIPTORS..DESCRIPTORS + PAGES as usize * DESCRIPTOR;
+    let data = descriptors.end.next_multiple_of(BLOCK)..bytes.len();
+    let mut flat = b"makedumpfile\0\0\0\0".to_vec();
+    flat.extend([1u64, 1].map(u64::to_be_bytes).as_flattened());
+    flat.resize(4096, 0);
+    for place in pieces.into_iter().chain([descriptors, data]) {
+        flat.extend([place.start, place.len()].map(|number| (number as u64).to_be_bytes()).as_flattened());
+        flat.extend(&bytes[place]);
+    }
+    flat.extend([0xFF; 16]);
+    // A byte of the end's mark; the mark; damage in its place; pages.
+    let lost = |len: usize| {
+        fs::write(bench.path("flat"), &flat[..flat.len() - len]).unwrap();
+        let output = bench.run(&["--force", "flat", "out"]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(json(&output)["state"].as_str().unwrap().contains("was cut short"));
+        let dump = Dump::open(&bench.path("out")).unwrap();
+        assert!(!dump.is_complete());
+        wrong_pages(&dump).len()
+    };
+    assert_eq!([lost(1), lost(16)], [0, 0]);
+    assert_eq!(lost(16 + 10 * BLOCK), 10);
+    flat.truncate(flat.len() - 16);
+    flat.extend([0; 64]);
+    fs::write(bench.path("flat"), &flat).unwrap();
+    assert_eq!(bench.run(&["--force", "flat", "out"]).status.code(), Some(3));
+    // Half of the bitmaps: nobody knows which page is which.
+    flat.truncate(4096 + 16 + 464 + 16 + 604 + 16 + BLOCK);
+    fs::write(bench.path("flat"), &flat).unwrap();
+    assert!(stderr(&bench.run(&["--force", "flat", "out"])).contains("the flattened file was cut short"));
 }
 
 #[test]

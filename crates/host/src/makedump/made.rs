@@ -75,9 +75,11 @@ impl fmt::Display for MadeLack {
         };
         match lack {
             Lack::Bytes(bytes) => write!(f, "the {input} was cut short by {}", Bytes(bytes)),
-            Lack::Records => write!(f, "the flattened {input} was cut short"),
+            Lack::Records => write!(f, "the flattened {input} was cut short, or is damaged"),
             Lack::Unfinished => write!(f, "the {input} that it is made of is partial"),
             Lack::Notes(count) => write!(f, "{count} of the {input}'s notes are damaged"),
+            Lack::Headers(count) => write!(f, "{count} entries of the {input}'s header make no sense"),
+            Lack::Unlisted(pages) => write!(f, "the {input} has {pages} pages that its list of memory lacks"),
         }
     }
 }

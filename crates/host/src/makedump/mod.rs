@@ -115,7 +115,7 @@ pub enum Unfit {
     #[error("{0}, and VMCOREINFO is lost with that")]
     Cut(MadeLack),
     /// It never had one.
-    #[error("it has no VMCOREINFO; is it a kernel's?")]
+    #[error("it has no VMCOREINFO, neither among its notes nor in its memory; `-d 0` and `-d 1` do without")]
     NoVmcoreinfo,
 }
 
@@ -144,7 +144,8 @@ pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<Ma
     let input = &request.input;
     request.if_exists.check(&request.out)?;
     let (dump, ram) = open(input).map_err(|source| MakedumpError::Read { input: input.clone(), source })?;
-    check(&dump, &ram).map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
+    check(&dump, &ram, request.level)
+        .map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
     let kernel = Kernel::new(dump.vmcoreinfo());
     let source = Source {
         memory: &dump,
@@ -174,12 +175,12 @@ fn open(input: &Path) -> Result<(Dump, Ram), DumpError> {
     Ok((dump, ram))
 }
 
-/// Checks that there is memory and VMCOREINFO, without which no reader finds its way through the memory.
-fn check(dump: &Dump, ram: &Ram) -> Result<(), Unfit> {
+/// Checks that there is memory, and VMCOREINFO if pages are to be told apart by it.
+fn check(dump: &Dump, ram: &Ram, level: Level) -> Result<(), Unfit> {
     if ram.pages() == 0 {
         return Err(Unfit::NoMemory);
     }
-    if !dump.vmcoreinfo().text().is_empty() {
+    if !dump.vmcoreinfo().text().is_empty() || !level.looks_at_types() {
         return Ok(());
     }
     Err(match dump.lacks().next() {

@@ -1,0 +1,139 @@
+//! Headers that claim what is not so, and inputs of other machines and programs.
+
+use std::fs;
+
+use dumpfile::Dump;
+use kdump::BLOCK;
+
+use crate::bench::{Bench, FIRST_PFN, INFO, MEMORY, PAGES, json, stderr, wrong_pages};
+
+/// Offsets in the core of the fields of its second program header, which is that of its memory.
+const KIND: usize = 64 + 56;
+const PHYSICAL: usize = KIND + 24;
+const FILE_SIZE: usize = KIND + 32;
+const MEMORY_SIZE: usize = KIND + 40;
+/// Where a kdump-compressed dump has its version, and `max_mapnr_64`.
+const VERSION: usize = 8;
+const FRAMES_64: usize = BLOCK + 96;
+
+fn put(bytes: &mut [u8], at: usize, number: u64) {
+    bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+}
+
+/// A change to the core's headers, and how many of its pages are still to be found.
+type Damage = (&'static [(usize, u64)], u64);
+
+#[test]
+fn a_claim_beyond_any_memory_is_told_and_what_is_in_the_file_is_taken() {
+    let damages: [Damage; 6] = [
+        (&[(MEMORY_SIZE, 1 << 60)], PAGES),
+        (&[(MEMORY_SIZE, 1 << 60), (FILE_SIZE, 1 << 60)], PAGES),
+        (&[(MEMORY_SIZE, 1 << 50)], PAGES),
+        (&[(FILE_SIZE, 1 << 60)], PAGES),
+        (&[(PHYSICAL, 1 << 60)], 0),
+        (&[(KIND, 0x7_0000_0005)], 0),
+    ];
+    for (changes, there) in damages {
+        for form in ["--elf", "--codec=none"] {
+            let bench = Bench::new();
+            bench.edit(|bytes| {
+                changes.iter().for_each(|(at, number)| put(bytes, *at, *number));
+                // Memory that no damage concerns: the first page once more, at 0x2000.
+                bytes[56] = 3;
+                let other = [0x7_0000_0001, MEMORY as u64, 0, 0x2000, 4096, 4096, 0].map(u64::to_le_bytes);
+                bytes.splice(KIND + 56..KIND + 56, other.as_flattened().iter().copied());
+                bytes.drain(MEMORY - 56..MEMORY);
+                put(bytes, 64 + 8, 0xB0 + 56);
+            });
+            let output = bench.run(&["--force", form, "core", "out"]);
+            assert_eq!(output.status.code(), Some(3), "{changes:x?} {}", stderr(&output));
+            let said = json(&output);
+            assert!(said["state"].as_str().unwrap().contains("header"), "{said}");
+            assert_eq!(wrong_pages(&Dump::open(&bench.path("out")).unwrap()).len() as u64, PAGES - there);
+        }
+    }
+}
+
+/// As `/proc/kcore` gives it: no size in memory for notes, and no physical address for what is no RAM.
+#[test]
+fn notes_are_as_long_as_they_are_in_the_file() {
+    let bench = Bench::new();
+    bench.edit(|bytes| put(bytes, 64 + 40, 0));
+    let output = bench.run(&["core", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(Dump::open(&bench.path("out")).unwrap().vmcoreinfo().text(), INFO);
+}
+
+#[test]
+fn a_dump_of_another_machine_is_refused() {
+    let bench = Bench::new();
+    bench.edit(|bytes| bytes[18] = 0xb7);
+    assert!(bench.fail(&["core", "out"]).contains("an ELF core of an arm64 machine"));
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| bytes[12 + 4 * 65..][..8].copy_from_slice(b"aarch64\0"));
+    for arguments in [&["dump", "out"][..], &["-d", "0", "--elf", "dump", "out"]] {
+        assert!(bench.fail(arguments).contains("a dump of an aarch64 machine"));
+    }
+}
+
+#[test]
+fn older_versions_of_the_format_are_read() {
+    for version in [1u8, 2, 3, 4, 5] {
+        let bench = Bench::with_dump(&[]);
+        bench.change("dump", |bytes| {
+            bytes[VERSION] = version;
+            // What the version does not have is garbage.
+            let from = [12, 32, 48, 64, 80][usize::from(version - 1)];
+            bytes[BLOCK + from..BLOCK + 104].fill(0xEE);
+        });
+        let output = bench.run(&["-d", "1", "dump", "out"]);
+        assert_eq!(output.status.code(), Some(0), "version {version}: {}", stderr(&output));
+        let dump = Dump::open(&bench.path("out")).unwrap();
+        assert!(wrong_pages(&dump).is_empty());
+        assert_eq!(dump.vmcoreinfo().text(), if version < 3 { &b""[..] } else { INFO });
+    }
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| bytes[VERSION] = 7);
+    assert!(bench.fail(&["dump", "out"]).contains("version 7"));
+}
+
+#[test]
+fn pages_that_the_list_of_memory_lacks_are_taken_and_told() {
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| bytes[2 * BLOCK + FIRST_PFN as usize / 8] = 0);
+    let output = bench.run(&["dump", "out"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(json(&output)["state"].as_str().unwrap().contains("8 pages that its list of memory lacks"));
+    assert!(wrong_pages(&Dump::open(&bench.path("out")).unwrap()).is_empty());
+}
+
+#[test]
+fn a_level_that_there_is_not_makes_a_dump_that_says_so() {
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| bytes[BLOCK + 8] = 64);
+    let output = bench.run(&["dump", "out"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| put(bytes, FRAMES_64, 1 << 60));
+    assert!(bench.fail(&["dump", "out"]).contains("outside the file"));
+}
+
+#[test]
+fn what_is_no_dump_is_called_what_it_is() {
+    let bench = Bench::new();
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "it is empty"),
+        (&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0], "a gzip file: unpack it first"),
+        (&[0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0], "a zstd file: unpack it first"),
+        (b"KDUMP   \x06\0\0\0", "not even its headers are within its 12 bytes"),
+        (b"makedumpfile\0\0\0\0\0\0\0", "not even its headers are within its 19 bytes"),
+    ];
+    for (content, why) in cases {
+        fs::write(bench.path("core"), content).unwrap();
+        let said = bench.fail(&["core", "out"]);
+        assert!(said.contains(why), "{said}");
+    }
+    bench.edit(|bytes| bytes[16] = 2);
+    assert!(bench.fail(&["core", "out"]).contains("an ELF file that is no core"));
+    assert!(bench.fail(&[".", "out"]).contains("directory"));
+}
