@@ -8,7 +8,7 @@ use vmcore::{Kernel, Level, Medium, Note, Notes, Ram, Segment, VmcoreInfo};
 
 use crate::compressed::Compressed;
 use crate::core::Core;
-use crate::{DumpError, FileView};
+use crate::{DumpError, FileView, search};
 
 /// The format of a dump's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Format {
             b"KDUMP   " => Ok(Self::Kdump),
             [0x7f, b'E', b'L', b'F', ..] => Ok(Self::Elf),
             _ if file.len() == 0 => Err(DumpError::Empty),
-            _ => Err(packer(&magic).map_or(DumpError::NotADump, DumpError::Packed)),
+            _ => Err(packer(magic).map_or(DumpError::NotADump, DumpError::Packed)),
         }
     }
 
@@ -43,7 +43,7 @@ impl Format {
 }
 
 /// The name of the program that packed a file, by the file's first bytes.
-fn packer(magic: &[u8; 8]) -> Option<&'static str> {
+fn packer(magic: [u8; 8]) -> Option<&'static str> {
     match magic {
         [0x1f, 0x8b, ..] => Some("gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
@@ -169,6 +169,14 @@ impl Dump {
         self.notes.vmcoreinfo()
     }
 
+    /// Looks for VMCOREINFO in the memory, and adds it to the notes if it is found: up to 64 GiB are read.
+    pub fn find_vmcoreinfo(&mut self) -> Result<(), DumpError> {
+        if let Some(text) = search::vmcoreinfo(self, &self.ram()?) {
+            self.notes.push(&vmcoreinfo_note(&text))?;
+        }
+        Ok(())
+    }
+
     /// The kernel's release, as `uname -r` gave it; empty if it is not known.
     pub fn release(&self) -> &str {
         match &self.content {
@@ -240,7 +248,12 @@ fn notes_of(dump: &Compressed) -> Result<Notes, DumpError> {
     let mut notes = Notes::from_bytes(&reader.notes()?)?;
     let info = reader.vmcoreinfo()?;
     if notes.vmcoreinfo_place().is_none() && !info.is_empty() {
-        notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: &info })?;
+        notes.push(&vmcoreinfo_note(&info))?;
     }
     Ok(notes)
+}
+
+/// The note as Linux would leave it.
+fn vmcoreinfo_note(text: &[u8]) -> Note<'_> {
+    Note { name: b"VMCOREINFO\0", kind: 0, content: text }
 }

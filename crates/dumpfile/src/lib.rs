@@ -14,6 +14,7 @@ mod compressed;
 mod core;
 mod dump;
 mod flattened;
+mod search;
 mod view;
 mod window;
 

@@ -98,7 +98,7 @@ impl<M: OldMemory> Source<'_, M> {
         let notes = NoteSegment { bytes: self.notes.bytes(), vmcoreinfo: self.notes.vmcoreinfo_place() };
         let mut bitmaps = kdump::begin(device, &header, &notes, codec)?;
         let mut counts = Counts::default();
-        self.choose(header.frames, |existing, kept, chosen| {
+        self.choose(Holes::Listed, |_, existing, kept, chosen| {
             counts += chosen;
             bitmaps.push(existing, kept)
         })?;
@@ -113,32 +113,43 @@ impl<M: OldMemory> Source<'_, M> {
 
     /// Lists the page frames that belong in the dump, for callers with memory for such a list.
     pub fn kept(&self) -> Result<(Ram, Counts), WriteError> {
-        let (mut runs, mut counts, mut first_pfn) = (Vec::new(), Counts::default(), 0);
-        self.choose(self.ram.end_pfn(), |_, kept, chosen| {
+        let (mut runs, mut counts) = (Vec::new(), Counts::default());
+        self.choose(Holes::Skipped, |first_pfn, _, kept, chosen| {
             counts += chosen;
-            add_runs(&mut runs, first_pfn, kept)?;
-            first_pfn += kept.len() as u64 * 8;
-            Ok(())
+            add_runs(&mut runs, first_pfn, kept)
         })?;
         let kept = Ram::from_ranges(runs.into_iter()).map_err(|_| WriteError::OutOfMemory)?;
         Ok((kept, counts))
     }
 
-    /// Passes on both bitmaps up to `frames`, piece by piece, each with the counts of omitted pages by reason.
+    /// Passes on both bitmaps, piece by piece, each with its first page frame and the counts of omitted pages by reason.
     fn choose(
         &self,
-        frames: u64,
-        mut take: impl FnMut(&[u8], &[u8], Counts) -> Result<(), WriteError>,
+        holes: Holes,
+        mut take: impl FnMut(u64, &[u8], &[u8], Counts) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
+        const FRAMES: u64 = CHUNK as u64 * 8;
+        let frames = self.ram.end_pfn();
         let selection = Selection::new(self.memory, self.kernel, self.ram, self.level);
         let mut selection = selection.map_err(|_| WriteError::OutOfMemory)?;
         let (mut existing, mut kept) = (zeros()?, zeros()?);
-        for first_pfn in (0..frames).step_by(CHUNK * 8) {
+        let mut next = Some(0);
+        while let Some(first_pfn) = next.filter(|first_pfn| *first_pfn < frames) {
             let bytes = (frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
-            self.ram.fill(first_pfn, &mut existing[..bytes]);
-            let counts = selection.fill(first_pfn, &mut kept[..bytes]);
-            self.memory.keep_saved(first_pfn, &mut kept[..bytes]);
-            take(&existing[..bytes], &kept[..bytes], counts)?;
+            let is_empty = self.ram.fill(first_pfn, &mut existing[..bytes]) == 0;
+            let counts = if is_empty {
+                kept.fill(0);
+                Counts::default()
+            } else {
+                let counts = selection.fill(first_pfn, &mut kept[..bytes]);
+                self.memory.keep_saved(first_pfn, &mut kept[..bytes]);
+                counts
+            };
+            take(first_pfn, &existing[..bytes], &kept[..bytes], counts)?;
+            next = match holes {
+                Holes::Listed => Some(first_pfn + FRAMES),
+                Holes::Skipped => self.ram.next(first_pfn + FRAMES).map(|pfn| pfn / FRAMES * FRAMES),
+            };
         }
         Ok(())
     }
@@ -155,6 +166,15 @@ impl<M: OldMemory> Source<'_, M> {
             ..Utsname::default()
         })
     }
+}
+
+/// What becomes of pieces of a bitmap in which there is no RAM.
+#[derive(Clone, Copy)]
+enum Holes {
+    /// They are passed on like others.
+    Listed,
+    /// They are not passed on.
+    Skipped,
 }
 
 /// Has all pages written: first the vital ones, then the others. If the vital ones are not known, all pages in ascending

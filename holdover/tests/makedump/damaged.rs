@@ -1,11 +1,16 @@
 //! Headers that claim what is not so, and inputs of other machines and programs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use dumpfile::Dump;
+use fixtures::info;
+use fixtures::kernel::{machine, vmcoreinfo};
+use fixtures::note::note;
 use kdump::BLOCK;
+use machine::OldMemory;
 
-use crate::bench::{Bench, FIRST_PFN, INFO, MEMORY, PAGES, json, stderr, wrong_pages};
+use crate::bench::{Bench, FIRST_PFN, INFO, MEMORY, PAGES, core, json, stderr, wrong_pages};
 
 /// Offsets in the core of the fields of its second program header, which is that of its memory.
 const KIND: usize = 64 + 56;
@@ -37,7 +42,9 @@ fn a_claim_beyond_any_memory_is_told_and_what_is_in_the_file_is_taken() {
         for form in ["--elf", "--codec=none"] {
             let bench = Bench::new();
             bench.edit(|bytes| {
-                changes.iter().for_each(|(at, number)| put(bytes, *at, *number));
+                for (at, number) in changes {
+                    put(bytes, *at, *number);
+                }
                 // Memory that no damage concerns: the first page once more, at 0x2000.
                 bytes[56] = 3;
                 let other = [0x7_0000_0001, MEMORY as u64, 0, 0x2000, 4096, 4096, 0].map(u64::to_le_bytes);
@@ -62,6 +69,74 @@ fn notes_are_as_long_as_they_are_in_the_file() {
     let output = bench.run(&["core", "out"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(Dump::open(&bench.path("out")).unwrap().vmcoreinfo().text(), INFO);
+}
+
+/// Memory that is far from all other, which the file has.
+#[test]
+fn holes_between_memory_take_no_room() {
+    let at = |address: u64| {
+        let bench = Bench::new();
+        bench.edit(|bytes| put(bytes, PHYSICAL, address));
+        bench
+    };
+    let bench = at(1 << 45);
+    let output = bench.run(&["core", "out"]);
+    assert_eq!(
+        (output.status.code(), &json(&output)["pages"]),
+        (Some(0), &PAGES.into()),
+        "{}",
+        stderr(&output)
+    );
+    let file = fs::metadata(bench.path("out")).unwrap();
+    assert!(file.blocks() * 512 < 3 << 20 && file.len() > 2 << 30, "{file:?}");
+    let bench = at(1 << 50);
+    assert!(bench.fail(&["core", "out"]).contains("`--elf` has none"));
+    let output = bench.run(&["--elf", "core", "out"]);
+    assert_eq!(
+        (output.status.code(), &json(&output)["pages"]),
+        (Some(0), &PAGES.into()),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// As QEMU dumps a guest that it knows nothing of.
+#[test]
+fn vmcoreinfo_is_found_in_memory_where_no_note_has_it() {
+    const LEN: usize = 16 << 20;
+    let bench = Bench::new();
+    let text = vmcoreinfo(info::UP_TO_6_2);
+    let dump = |notes: &[(u64, &str)]| {
+        let mut memory = machine(1);
+        for (address, text) in notes {
+            memory.write(*address, &note(b"VMCOREINFO\0", 0, text.as_bytes()));
+        }
+        let mut bytes = core();
+        bytes.truncate(0xB0);
+        put(&mut bytes, 64, 0);
+        [PHYSICAL, FILE_SIZE, MEMORY_SIZE]
+            .into_iter()
+            .zip([0, LEN, LEN])
+            .for_each(|(at, n)| put(&mut bytes, at, n as u64));
+        bytes.resize(MEMORY, 0);
+        let mut content = vec![0; LEN];
+        memory.read(0.into(), &mut content).unwrap();
+        bytes.extend(content);
+        fs::write(bench.path("core"), bytes).unwrap();
+        bench.run(&["--force", "-d", "31", "core", "out"])
+    };
+    // The other one is of a kernel that is gone.
+    let other = text.replace("6.1.0", "5.1.0");
+    let output = dump(&[(0x9000, &text), (0xf0_0040, &other)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let made = Dump::open(&bench.path("out")).unwrap();
+    assert_eq!((made.vmcoreinfo().text(), made.release()), (text.as_bytes(), "6.1.0-56-amd64"));
+    let output = dump(&[(0x9000, &other)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("`-d 0` and `-d 1` do without"));
+    for level in ["0", "1"] {
+        assert_eq!(bench.run(&["--force", "-d", level, "core", "out"]).status.code(), Some(0));
+    }
 }
 
 #[test]

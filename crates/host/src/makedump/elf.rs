@@ -1,6 +1,7 @@
 //! Makes a dump in the form of an ELF core: like `/proc/vmcore`, with only the pages that were chosen.
 //!
-//! Pages full of zeros become holes in the file. The header is written last, so an unfinished file is not a core.
+//! Pages full of zeros become holes in the file. The header is written last, into room that is taken first, also if the file
+//! could not be finished: readers then see a core that was cut short. A file without a header is not a core.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -43,11 +44,16 @@ pub(super) fn write<M: OldMemory>(
         statistics,
         missing: Vec::new(),
     };
+    file.write_all_at(&vec![0; pages.layout.notes_at() as usize], 0)?;
+    file.write_all_at(notes, pages.layout.notes_at())?;
     progress.begin(statistics.pages);
     let copied = pages.copy(&kept, progress);
     progress.end();
-    copied?;
-    file.write_all_at(notes, pages.layout.notes_at())?;
+    if let Err(error) = copied {
+        // The first error says more than another would.
+        let _ = pages.write_headers();
+        return Err(error);
+    }
     Ok(Written { counts, choosing, statistics: pages.finish()? })
 }
 
@@ -115,13 +121,16 @@ impl<M: OldMemory> Pages<'_, M> {
         Ok(())
     }
 
-    /// Writes the header, which leaves out the pages that are missing.
     fn finish(mut self) -> Result<Statistics> {
         self.statistics.file_bytes = self.layout.size();
-        let missing = Ram::from_ranges(self.missing.into_iter())?;
-        let headers = self.layout.headers(&missing)?;
         self.file.set_len(self.statistics.file_bytes)?;
-        self.file.write_all_at(&headers, 0)?;
+        self.write_headers()?;
         Ok(self.statistics)
+    }
+
+    /// Writes the header, which leaves out the pages that could not be read.
+    fn write_headers(&mut self) -> Result<()> {
+        let missing = Ram::from_ranges(self.missing.drain(..))?;
+        Ok(self.file.write_all_at(&self.layout.headers(&missing)?, 0)?)
     }
 }

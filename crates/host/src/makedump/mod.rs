@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use dumpfile::{Dump, DumpError};
 use engine::{Begun, Source};
 use kdump::{Codec, Pages, Statistics, WriteError};
+use machine::{Pfn, PhysicalAddress};
 use vmcore::{Counts, Kernel, Level, OutOfMemory, Ram, TooManyPieces, Vital};
 
 pub use self::made::{KeptMore, MadeDump, MadeLack};
@@ -41,6 +42,10 @@ use crate::unfinished::{IfExists, OutputError, Unfinished};
 
 /// Most threads that make a dump. The one that hands out the work keeps no more of them busy, and each takes memory.
 pub const MOST_THREADS: usize = 32;
+
+/// Most page frames of a kdump-compressed dump: 128 TiB, twice what Linux addresses with page tables of four levels. The two
+/// bitmaps then have 8 GiB, and readers keep one of them in memory.
+const MOST_FRAMES: u64 = 1 << (47 - machine::PAGE_SHIFT);
 
 /// The input of a dump, and the form of the output.
 #[derive(Clone, Debug)]
@@ -108,6 +113,11 @@ pub enum Unfit {
     /// It is empty.
     #[error("it lists no memory")]
     NoMemory,
+    /// Its last page is so far behind the others that their list would be longer than any reader takes.
+    #[error(
+        "it has memory at {0:#x}, too high for a kdump-compressed dump, which has two bits for each page below; `--elf` has none"
+    )]
+    TooHigh(PhysicalAddress),
     /// Damaged notes come before those with VMCOREINFO, without which no reader finds its way through the memory.
     #[error("its notes are damaged, and VMCOREINFO is lost with them")]
     NotesDamaged,
@@ -144,8 +154,7 @@ pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<Ma
     let input = &request.input;
     request.if_exists.check(&request.out)?;
     let (dump, ram) = open(input).map_err(|source| MakedumpError::Read { input: input.clone(), source })?;
-    check(&dump, &ram, request.level)
-        .map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
+    check(&dump, &ram, request).map_err(|source| MakedumpError::Unfit { input: input.clone(), source })?;
     let kernel = Kernel::new(dump.vmcoreinfo());
     let source = Source {
         memory: &dump,
@@ -170,17 +179,23 @@ pub fn makedump(request: &MakedumpRequest, progress: &dyn Progress) -> Result<Ma
 }
 
 fn open(input: &Path) -> Result<(Dump, Ram), DumpError> {
-    let dump = Dump::open(input)?;
+    let mut dump = Dump::open(input)?;
+    if dump.vmcoreinfo().text().is_empty() {
+        dump.find_vmcoreinfo()?;
+    }
     let ram = dump.ram()?;
     Ok((dump, ram))
 }
 
 /// Checks that there is memory, and VMCOREINFO if pages are to be told apart by it.
-fn check(dump: &Dump, ram: &Ram, level: Level) -> Result<(), Unfit> {
+fn check(dump: &Dump, ram: &Ram, request: &MakedumpRequest) -> Result<(), Unfit> {
     if ram.pages() == 0 {
         return Err(Unfit::NoMemory);
     }
-    if !dump.vmcoreinfo().text().is_empty() || !level.looks_at_types() {
+    if request.form != DumpForm::Elf && ram.end_pfn() > MOST_FRAMES {
+        return Err(Unfit::TooHigh(Pfn::new(ram.end_pfn() - 1).address()));
+    }
+    if !dump.vmcoreinfo().text().is_empty() || !request.level.looks_at_types() {
         return Ok(());
     }
     Err(match dump.lacks().next() {

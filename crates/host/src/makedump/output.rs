@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use machine::{BlockDevice, BlockError};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use super::growing::Growing;
 
@@ -47,6 +49,14 @@ impl<'f> Output<'f> {
         self.check(self.file.set_len(len))
     }
 
+    /// Whether nothing was written to these bytes of the file, or to any behind them. `false` where the file system does not know.
+    fn is_hole(&self, offset: u64, len: usize) -> bool {
+        match seek(self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data >= offset + len as u64,
+            Err(error) => error == Errno::NXIO,
+        }
+    }
+
     fn check(&self, result: io::Result<()>) -> Result<(), BlockError> {
         result.map_err(|error| {
             let code = error.raw_os_error().unwrap_or_default().cast_unsigned();
@@ -66,10 +76,18 @@ impl BlockDevice for &Output<'_> {
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        if self.is_hole(offset, into.len()) {
+            into.fill(0);
+            return Ok(());
+        }
         self.check(self.file.read_exact_at(into, offset))
     }
 
+    /// Zeros take no room where nothing was written before: memory may be in few places of a large range.
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        if from.iter().all(|byte| *byte == 0) && self.is_hole(offset, from.len()) {
+            return Ok(());
+        }
         self.check(self.file.write_all_at(from, offset))
     }
 
