@@ -18,7 +18,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
 use handoff::Share;
-use pci::{CONFIG_SIZE, Device, Ecam};
+use pci::{CONFIG_SIZE, Device, Ecam, VirtualFunction};
 
 /// Bytes that are mapped to read the core header: more than the longest header needs.
 const CORE_HEADER: u64 = 1 << 20;
@@ -39,8 +39,10 @@ pub(crate) struct Machine {
     pub(crate) header: CoreHeader,
     /// The firmware's tables; empty if there are none.
     pub(crate) tables: acpi::Tables,
-    /// Every PCI function.
+    /// Every PCI function that answers for itself.
     pub(crate) devices: Vec<Device<Config>>,
+    /// Functions that look absent. They have no drivers here, but may keep translations.
+    pub(crate) virtual_functions: Vec<VirtualFunction>,
 }
 
 /// Why there is nothing to capture.
@@ -72,9 +74,9 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     if let Some((port, value)) = tables.reset_register() {
         reset::use_acpi(port, value);
     }
-    let devices = find_devices(&mut space, &tables);
+    let (devices, virtual_functions) = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;
-    Ok(Machine { space, own, loaded, params, old, header, tables, devices })
+    Ok(Machine { space, own, loaded, params, old, header, tables, devices, virtual_functions })
 }
 
 impl Machine {
@@ -177,21 +179,28 @@ fn find_tables(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], rsdp: O
     found.unwrap_or_else(acpi::Tables::all_hidden)
 }
 
+/// What a scan of the PCI buses finds: functions that answer for themselves, and virtual ones.
+type FoundDevices = (Vec<Device<Config>>, Vec<VirtualFunction>);
+
 /// All PCI functions: those in mapped configuration space, or if there is none, those that the ports show.
-fn find_devices(space: &mut AddressSpace, tables: &acpi::Tables) -> Vec<Device<Config>> {
-    let mut devices = Vec::new();
-    tables.ecams().for_each(|ecam| find_mapped_devices(space, ecam, &mut devices));
+fn find_devices(space: &mut AddressSpace, tables: &acpi::Tables) -> FoundDevices {
+    let mut found = FoundDevices::default();
+    tables.ecams().for_each(|ecam| find_mapped_devices(space, ecam, &mut found));
+    let (devices, _) = &mut found;
     if devices.is_empty() && ConfigPorts::are_present() {
         let config = |function| ConfigPorts::of(function).map(Config::Ports);
-        pci::scan(0, 0..=u8::MAX, config, &mut devices);
+        pci::scan(0, 0..=u8::MAX, config, devices);
     }
-    devices
+    found
 }
 
-fn find_mapped_devices(space: &mut AddressSpace, ecam: Ecam, devices: &mut Vec<Device<Config>>) {
+fn find_mapped_devices(space: &mut AddressSpace, ecam: Ecam, found: &mut FoundDevices) {
     let Ok(all) = Mmio::map(space, ecam.range()) else { return };
     let config = |function| all.part(ecam.offset_of(function)?, CONFIG_SIZE).map(Config::Mapped);
+    let (devices, virtual_functions) = found;
+    let known = devices.len();
     pci::scan(ecam.segment, ecam.buses(), config, devices);
+    pci::virtual_functions(&devices[known..], config, virtual_functions);
 }
 
 #[cfg(test)]

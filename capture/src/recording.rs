@@ -98,6 +98,7 @@ fn listed_hazards(hazards: &Hazards) -> record::List<Hazard> {
 fn hazard(hazard: &hazard::Hazard) -> Hazard {
     let hazard::Hazard { place, danger, outcome: end } = *hazard;
     let place = match place {
+        hazard::HazardPlace::Unit => HazardPlace::Unit,
         hazard::HazardPlace::Bus(bus) => HazardPlace::Bus(bus),
         hazard::HazardPlace::Device(source) => HazardPlace::Device(source.0),
         hazard::HazardPlace::Domain { id, iova } => {

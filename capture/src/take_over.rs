@@ -19,9 +19,9 @@ use crate::platform::frames::FramePool;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Fate, Remapping, RemappingUnit};
-use crate::units::{self, Doubt, Serves, unit_of};
+use crate::units::{self, Doubt, Serves};
 use handoff::Share;
-use pci::Device;
+use pci::{Device, Function};
 
 use find::FoundUnit;
 use neighbourhood::Neighbourhood;
@@ -92,23 +92,23 @@ fn all_units(machine: &mut Machine, dmar: &Dmar) -> Result<Remapping, TakeOverEr
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
+    // All units wait for devices no longer than one may.
+    let mut patience = Limits::default().patience;
     for (index, drhd) in units::units(dmar).enumerate() {
-        let is_sound = dmar.is_sound();
-        let step = Step { index, serves: &serves, neighbourhood: &neighbourhood, is_sound };
-        push(&mut units, step.accept(&drhd, machine, &mut frames))?;
+        let limits = Limits { patience, ..limits(frames.available(), serves.len() - index) };
+        let step = Step { limits, neighbourhood: &neighbourhood, is_sound: dmar.is_sound() };
+        let unit = step.accept(&drhd, machine, &mut frames);
+        if let Fate::TakenOver(unit) = &unit.fate {
+            patience = unit.patience();
+        }
+        push(&mut units, unit)?;
     }
     let doubt = Doubt::of_table(dmar);
     if let Some(doubt) = doubt {
         say!("{doubt}");
     }
-    Ok(Remapping {
-        units,
-        serves,
-        doubt,
-        frames,
-        host_address_bits: dmar.host_address_bits(),
-        old: machine.old,
-    })
+    let host_address_bits = neighbourhood.host_address_bits;
+    Ok(Remapping { units, serves, doubt, frames, host_address_bits, old: machine.old })
 }
 
 /// The functions whose requests each unit translates.
@@ -120,12 +120,17 @@ fn served(dmar: &Dmar, devices: &[Device<Config>]) -> Result<Vec<Serves>, OutOfM
     Ok(served)
 }
 
+/// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name.
+fn device_tlbs(machine: &Machine, segment: u16) -> Result<Vec<DeviceTlb>, OutOfMemory> {
+    let is_here = |function: Function| function.segment == segment;
+    let devices = machine.devices.iter().filter(|device| is_here(device.function)).map(units::device_tlb);
+    let hidden = machine.virtual_functions.iter().filter(|hidden| is_here(hidden.function));
+    collected(devices.chain(hidden.map(units::virtual_device_tlb)))
+}
+
 /// The takeover of one unit.
 struct Step<'a> {
-    /// The unit's index in the firmware's table.
-    index: usize,
-    /// The functions whose requests each unit translates.
-    serves: &'a [Serves],
+    limits: Limits,
     neighbourhood: &'a Neighbourhood,
     /// Whether the firmware's table is as the firmware wrote it.
     is_sound: bool,
@@ -135,7 +140,7 @@ impl Step<'_> {
     /// Takes over the unit that `drhd` describes.
     fn accept(&self, drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool) -> RemappingUnit {
         let (registers, fate) = match find::unit(drhd, &mut machine.space) {
-            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, machine, frames)),
+            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, drhd.segment, machine, frames)),
             // Only the firmware can say that there is no unit; the dead kernel may have overwritten its table.
             Err(lost) if self.is_sound && lost.is_absence() => (Vec::new(), Fate::Absent(lost)),
             Err(lost) => (Vec::new(), Fate::Lost(lost)),
@@ -143,27 +148,19 @@ impl Step<'_> {
         RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }
     }
 
-    fn fate_of(&self, unit: FoundUnit, machine: &Machine, frames: &mut FramePool) -> Fate {
+    fn fate_of(&self, unit: FoundUnit, segment: u16, machine: &Machine, frames: &mut FramePool) -> Fate {
         if !unit.status().tes() {
             return Fate::Off;
         }
-        let limits = limits(frames.available(), self.serves.len() - self.index);
-        let device_tlbs = match self.device_tlbs(&machine.devices) {
+        let device_tlbs = match device_tlbs(machine, segment) {
             Ok(device_tlbs) => device_tlbs,
             Err(error) => return Fate::Lost(Failure::from(error).into()),
         };
         let surroundings = self.neighbourhood.surroundings(&device_tlbs);
-        match takeover::take_over(unit, &machine.old, frames, &surroundings, &limits) {
+        match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => Fate::TakenOver(unit),
             Err(refusal) => Fate::Lost(refusal.failure.into()),
         }
-    }
-
-    /// The device-TLBs of the devices whose requests this unit translates.
-    fn device_tlbs(&self, devices: &[Device<Config>]) -> Result<Vec<DeviceTlb>, OutOfMemory> {
-        let is_own =
-            |device: &&Device<Config>| unit_of(&self.serves.iter(), device.function) == Some(self.index);
-        collected(devices.iter().filter(is_own).filter_map(units::device_tlb))
     }
 }
 

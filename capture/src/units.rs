@@ -11,7 +11,7 @@ use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
 use vtd::source::SourceId;
 
 use crate::acpi::AcpiError;
-use pci::{Bridge, Device, Function};
+use pci::{Ats, Bridge, Device, Function, Identity, VirtualFunction};
 
 /// Most units that are used; the largest machines have some forty.
 pub const MOST_UNITS: usize = 256;
@@ -103,11 +103,31 @@ pub fn source_of(function: Function) -> SourceId {
     SourceId(function.requester_id())
 }
 
-/// What a unit needs to invalidate a device's TLB, if the device caches translations now.
-pub fn device_tlb<R: Registers>(device: &Device<R>) -> Option<DeviceTlb> {
-    let ats = device.ats().filter(|ats| ats.enabled)?;
-    let source = source_of(device.function);
-    Some(DeviceTlb { source, physical: source, depth: ats.queue_depth })
+/// What a unit needs to know of a device's TLB: whether the device caches translations now, and how it is told to forget them.
+pub fn device_tlb<R: Registers>(device: &Device<R>) -> DeviceTlb {
+    let Identity { vendor, device: id, .. } = device.identity();
+    tlb_of(device.function, device.function, device.ats(), tellings(vendor, id))
+}
+
+/// The same of a virtual function.
+pub fn virtual_device_tlb(hidden: &VirtualFunction) -> DeviceTlb {
+    tlb_of(hidden.function, hidden.physical, hidden.ats, tellings(hidden.vendor, hidden.device))
+}
+
+fn tlb_of(function: Function, physical: Function, ats: Option<Ats>, tellings: u8) -> DeviceTlb {
+    DeviceTlb {
+        source: source_of(function),
+        enabled: ats.is_some_and(|ats| ats.enabled),
+        physical: source_of(physical),
+        depth: ats.map_or(1, |ats| ats.queue_depth),
+        tellings,
+    }
+}
+
+/// How often a device must be told to forget its translations. Intel's QuickAssist functions 4940h to 4943h may use one that
+/// was on its way when the first telling arrived.
+fn tellings(vendor: u16, device: u16) -> u8 {
+    if vendor == 0x8086 && device & !3 == 0x4940 { 2 } else { 1 }
 }
 
 /// The source-ids that a device scope names: a function's; for a bridge also those of all buses behind it.
@@ -239,8 +259,30 @@ mod tests {
             let config = ConfigSpace::new(&[(0x100, &[0x0F, 0, 0x01, 0, 0x24, 0, 0, control])]);
             Device { function: Function { segment: 0, bus: 3, devfn: 8 }, config }
         };
-        let tlb = DeviceTlb { source: SourceId(0x0308), physical: SourceId(0x0308), depth: 4 };
-        assert_eq!((device_tlb(&device(0x80)), device_tlb(&device(0))), (Some(tlb), None));
+        let source = SourceId(0x0308);
+        let tlb = DeviceTlb { source, enabled: true, physical: source, depth: 4, tellings: 1 };
+        assert_eq!(device_tlb(&device(0x80)), tlb);
+        assert_eq!(device_tlb(&device(0)), DeviceTlb { enabled: false, ..tlb });
+    }
+
+    #[test]
+    fn sriov_functions_have_device_tlbs_of_their_own_behind_their_physical_function() {
+        let function = |devfn| Function { segment: 0, bus: 3, devfn };
+        let ats = Some(Ats { enabled: true, queue_depth: 8 });
+        let (function, physical) = (function(0x80), function(0));
+        let hidden = VirtualFunction { function, physical, vendor: 0x8086, device: 0x154C, ats };
+        let tlb = virtual_device_tlb(&hidden);
+        assert_eq!((tlb.source, tlb.physical), (SourceId(0x0380), SourceId(0x0300)));
+        assert_eq!((tlb.enabled, tlb.depth, tlb.tellings), (true, 8, 1));
+        let without = VirtualFunction { ats: None, ..hidden };
+        assert!(!virtual_device_tlb(&without).enabled);
+    }
+
+    #[test]
+    fn quickassist_functions_are_told_twice() {
+        let intel = [0x493F, 0x4940, 0x4941, 0x4942, 0x4943, 0x4944].map(|device| tellings(0x8086, device));
+        assert_eq!(intel, [1, 2, 2, 2, 2, 1]);
+        assert_eq!(tellings(0x1AF4, 0x4940), 1);
     }
 
     /// INCLUDE_PCI_ALL takes what is left, wherever it stands in the table.

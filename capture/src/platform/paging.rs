@@ -5,7 +5,7 @@
 //! ARCHITECTURE.md promises: this kernel cannot write the dead kernel's memory, and can execute only its own code.
 //! (Intel SDM volume 3, chapter 4.)
 
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, CpuidResult};
 
 use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range};
 use x86_64::PhysAddr;
@@ -63,13 +63,21 @@ impl Features {
     /// Reads the features from the processor.
     pub(crate) fn of_this_processor() -> Self {
         let levels = if Cr4::read().contains(Cr4Flags::L5_PAGING) { 5 } else { 4 };
-        let extended = |leaf| if __cpuid(0x8000_0000).eax >= leaf { Some(__cpuid(leaf)) } else { None };
         let gibibyte_pages = extended(0x8000_0001).is_some_and(|leaf| leaf.edx & 1 << 26 != 0);
-        let width = extended(0x8000_0008).map_or(36, |leaf| leaf.eax & 0xFF);
         // Half of the virtual addresses are below the canonical hole.
-        let limit = 1 << width.min(span_shift(levels + 1) - 1);
+        let limit = 1 << physical_address_bits().min(span_shift(levels + 1) - 1);
         Self { levels, largest: if gibibyte_pages { 3 } else { 2 }, limit }
     }
+}
+
+/// Bits of the processor's physical addresses.
+pub(crate) fn physical_address_bits() -> u32 {
+    extended(0x8000_0008).map_or(36, |leaf| leaf.eax & 0xFF)
+}
+
+/// What the processor says of itself in an extended leaf, if it has that leaf.
+fn extended(leaf: u32) -> Option<CpuidResult> {
+    if __cpuid(0x8000_0000).eax >= leaf { Some(__cpuid(leaf)) } else { None }
 }
 
 /// A range could not be mapped.

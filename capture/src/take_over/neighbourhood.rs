@@ -9,11 +9,13 @@ use takeover::{DeviceTlb, Surroundings};
 use vtd::dmar::{Dmar, Structure};
 
 use crate::discover::Machine;
+use crate::platform::paging::physical_address_bits;
 use pci::Device;
 
 /// The machine around its units.
 pub(super) struct Neighbourhood {
-    host_address_bits: u32,
+    /// Physical address bits of the machine.
+    pub(super) host_address_bits: u32,
     /// The machine's memory.
     memory: Vec<Range<PhysicalAddress>>,
     /// The parts of it that are ours.
@@ -27,14 +29,14 @@ impl Neighbourhood {
     pub(super) fn of(machine: &Machine, dmar: &Dmar) -> Result<Self, OutOfMemory> {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         Ok(Self {
-            host_address_bits: dmar.host_address_bits(),
+            host_address_bits: dmar.host_address_bits().max(physical_address_bits()),
             memory: collected(memory.chain(machine.params.acpi()))?,
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
         })
     }
 
-    /// The same in the form that a takeover needs, for a unit whose devices cache translations in these TLBs.
+    /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations.
     pub(super) fn surroundings<'a>(&'a self, device_tlbs: &'a [DeviceTlb]) -> Surroundings<'a> {
         let Self { host_address_bits, memory, own, kept_free } = self;
         Surroundings { host_address_bits: *host_address_bits, memory, own, kept_free, device_tlbs }

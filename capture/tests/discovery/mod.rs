@@ -84,7 +84,7 @@ pub(crate) fn discover(machine: &Machine) -> Result<Found, NoDump> {
         ranges: [header.segments().len(), header.notes().len()],
         ports: [tables.reset_register().map(|(port, _)| port), tables.pm_timer()],
         functions: devices.len(),
-        device_tlbs: collected(devices.iter().filter_map(device_tlb))?.len(),
+        device_tlbs: collected(devices.iter().map(device_tlb).filter(|tlb| tlb.enabled))?.len(),
         units: [function(0, NAMED - 1), function(0, NAMED), behind].map(unit_of),
         alias: pci::aliases(&devices, behind).last(),
     })

@@ -62,11 +62,24 @@ pub struct Junk {
     pub value: u64,
 }
 
+/// A write to a register by somebody else: a processor of the old kernel that was not stopped, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intrusion {
+    /// It happens just before this access of the capture kernel to the unit, counted from zero.
+    pub before_access: u64,
+    /// The register's offset.
+    pub register: usize,
+    /// What is written.
+    pub value: u32,
+}
+
 /// A unit's habits. Chores without a habit take up to three steps, at random.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Habits {
     chores: BTreeMap<Chore, Habit>,
     junk: Vec<Junk>,
+    intrusions: Vec<Intrusion>,
+    time_outs: BTreeSet<u64>,
     deaf: BTreeSet<usize>,
 }
 
@@ -80,6 +93,19 @@ impl Habits {
     /// Adds a register that returns junk for a while.
     pub fn with_junk(mut self, junk: Junk) -> Self {
         self.junk.push(junk);
+        self
+    }
+
+    /// Adds a write to a register by somebody else.
+    pub fn with_intrusion(mut self, intrusion: Intrusion) -> Self {
+        self.intrusions.push(intrusion);
+        self
+    }
+
+    /// Lets the unit give up, after this many steps, on an invalidation that the old kernel sent to a device (ITE). The unit
+    /// keeps count of it whatever becomes of the queue that it came from.
+    pub fn with_time_out(mut self, steps: u64) -> Self {
+        self.time_outs.insert(steps);
         self
     }
 
@@ -102,6 +128,16 @@ impl Habits {
     pub(crate) fn seen(&self, register: usize, read: u64, value: u64) -> u64 {
         let junk = self.junk.iter().find(|junk| junk.register == register && junk.reads.contains(&read));
         junk.map_or(value, |junk| junk.value)
+    }
+
+    /// What somebody else writes just before this access of the capture kernel.
+    pub(crate) fn intrusions(&self, access: u64) -> Vec<Intrusion> {
+        self.intrusions.iter().filter(|intrusion| intrusion.before_access == access).copied().collect()
+    }
+
+    /// Whether the unit gives up on a device in this step.
+    pub(crate) fn times_out(&self, step: u64) -> bool {
+        self.time_outs.contains(&step)
     }
 
     /// Whether a register loses writes.

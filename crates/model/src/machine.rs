@@ -65,6 +65,17 @@ impl Machine {
         self.world.borrow().units[unit].device_tlbs().collect()
     }
 
+    /// Whether such a function was told to invalidate what it keeps.
+    pub fn was_told(&self, unit: usize, source: u16) -> bool {
+        self.world.borrow().units[unit].was_told(source)
+    }
+
+    /// Whether such a function keeps translations that it was never told to invalidate, and may use them.
+    pub fn keeps_untold(&self, unit: usize, source: u16) -> bool {
+        let world = self.world.borrow();
+        world.units[unit].keeps_untold(&world.memory, source)
+    }
+
     /// Whether such a function was told to invalidate its device-TLB, and may have kept translations all the same.
     pub fn keeps_on(&self, unit: usize, source: u16) -> bool {
         self.world.borrow().units[unit].keeps_on(source)

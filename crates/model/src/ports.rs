@@ -30,12 +30,14 @@ impl UnitRegisters {
     fn read(&self, offset: usize, width: Width) -> u64 {
         let mut world = self.world.borrow_mut();
         world.step();
+        world.units[self.unit].before_access();
         world.units[self.unit].look(offset, width)
     }
 
     fn write(&mut self, offset: usize, halves: &[u32], value: u64) {
         let mut world = self.world.borrow_mut();
         world.step();
+        world.units[self.unit].before_access();
         let step = world.steps;
         world.trace.add(step, Event::Wrote { register: name(offset), value });
         if world.units[self.unit].is_deaf_to(offset) {

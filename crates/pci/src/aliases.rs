@@ -6,47 +6,21 @@
 //! specification, section 3.4.1). Requests may pass several bridges. Devices that use wrong requester IDs because of
 //! defects are not known here.
 
-use bitfield_struct::bitfield;
 use machine::Registers;
 
-use crate::{Device, Function, capabilities};
-
-/// PCI Express capability (7.5.3): its ID, and its flags (7.5.3.2): 16 bits, read-only.
-const EXPRESS: u8 = 0x10;
-const FLAGS: usize = 2;
-
-#[bitfield(u16)]
-struct Flags {
-    #[bits(4)]
-    version: u8,
-    /// What kind of port the function is.
-    #[bits(4)]
-    port_type: u8,
-    others: u8,
-}
-
-// Codes of `Flags::port_type` (7.5.3.2).
-const ROOT_PORT: u8 = 4;
-const UPSTREAM_PORT: u8 = 5;
-const DOWNSTREAM_PORT: u8 = 6;
-const BRIDGE_TO_CONVENTIONAL: u8 = 7;
+use crate::express::PortType;
+use crate::{Device, Function};
 
 /// Most aliases of a function: a longer chain of bridges than there are buses is a loop.
 pub const MOST: usize = 256;
 
 impl<R: Registers> Device<R> {
-    /// The type of a PCI Express port; `None` for a function of conventional PCI.
-    fn port_type(&self) -> Option<u8> {
-        let (_, at) = capabilities::standard(&self.config).find(|(id, _)| *id == EXPRESS)?;
-        Some(Flags::from_bits(self.config.read16(at + FLAGS)).port_type())
-    }
-
     /// The requester ID under which this bridge forwards the requests of functions behind it; `None` if it does not replace
     /// theirs.
     fn alias(&self) -> Option<Function> {
         match self.port_type() {
-            Some(ROOT_PORT | UPSTREAM_PORT | DOWNSTREAM_PORT) => None,
-            Some(BRIDGE_TO_CONVENTIONAL) => {
+            Some(PortType::ROOT_PORT | PortType::UPSTREAM_PORT | PortType::DOWNSTREAM_PORT) => None,
+            Some(PortType::BRIDGE_TO_CONVENTIONAL) => {
                 let bus = self.bridge()?.secondary_bus;
                 Some(Function { bus, devfn: 0, ..self.function })
             }

@@ -7,6 +7,7 @@
 //! | [`mod@scan`] | which functions are present |
 //! | [`device`] | a present function: its ids, class, base address registers |
 //! | [`bridge`] | the buses and memory behind a bridge |
+//! | [`express`] | what kind of PCI Express port a function is |
 //! | [`aliases`] | the other requester IDs under which a device's requests may arrive |
 //! | [`capabilities`] | the lists of capabilities, standard and extended |
 //! | [`ats`], [`sriov`] | two of the extended capabilities |
@@ -46,6 +47,7 @@ pub mod bridge;
 pub mod capabilities;
 pub mod device;
 pub mod ecam;
+pub mod express;
 pub mod function;
 pub mod scan;
 pub mod sriov;
@@ -57,7 +59,7 @@ pub use device::{Class, Device, Identity, Match};
 pub use ecam::Ecam;
 pub use function::{Function, NoFunction};
 pub use scan::scan;
-pub use sriov::SrIov;
+pub use sriov::{SrIov, VirtualFunction, virtual_functions};
 
 /// Bytes in a function's configuration space (7.2.2).
 pub const CONFIG_SIZE: usize = 4096;

@@ -2,7 +2,8 @@
 //!
 //! The scan looks at every bus of a segment group instead of following bridges from bus 0. It therefore finds the
 //! buses behind further host bridges, which only ACPI's interpreted tables name, and a damaged bridge cannot mislead
-//! it.
+//! it. Bridges say one thing more: behind a port with ARI forwarding, every function number is looked at, since function 0
+//! may be absent, and there may be more than eight.
 
 use alloc::vec::Vec;
 
@@ -28,12 +29,44 @@ pub fn scan<R: Registers>(
     open: impl Fn(Function) -> Option<R>,
     found: &mut Vec<Device<R>>,
 ) {
+    let first = found.len();
     let slots = buses.flat_map(|bus| (0..32).map(move |slot| Function { segment, bus, devfn: slot << 3 }));
-    for device in slots.flat_map(|first| functions_of(first, &open)) {
+    record(slots.flat_map(|first| functions_of(first, &open)), found);
+    for index in first..found.len() {
+        if let Some(bus) = found[index].ari_bus() {
+            scan_ari_bus(segment, bus, &open, found);
+        }
+    }
+}
+
+/// Adds to `found` the functions of a bus on which any of 256 functions may be present without those before it.
+fn scan_ari_bus<R: Registers>(
+    segment: u16,
+    bus: u8,
+    open: impl Fn(Function) -> Option<R>,
+    found: &mut Vec<Device<R>>,
+) {
+    let is_here = |function: Function| (function.segment, function.bus) == (segment, bus);
+    let mut known = [false; 256];
+    for device in found.iter().filter(|device| is_here(device.function)) {
+        known[usize::from(device.function.devfn)] = true;
+    }
+    let unknown = (0..=u8::MAX).filter(|devfn| !known[usize::from(*devfn)]);
+    record(unknown.filter_map(|devfn| present(Function { segment, bus, devfn }, &open)), found);
+}
+
+fn record<R>(functions: impl Iterator<Item = Device<R>>, found: &mut Vec<Device<R>>) {
+    for device in functions {
         if found.len() == MOST_FUNCTIONS || push(found, device).is_err() {
             break;
         }
     }
+}
+
+/// The function at this address, if it is present.
+fn present<R: Registers>(function: Function, open: impl Fn(Function) -> Option<R>) -> Option<Device<R>> {
+    let config = open(function).filter(|config| !NO_VENDOR.contains(&config.read16(VENDOR_ID)))?;
+    Some(Device { function, config })
 }
 
 /// The functions of the device whose function 0 is `first`.
@@ -41,15 +74,11 @@ fn functions_of<R: Registers>(
     first: Function,
     open: impl Fn(Function) -> Option<R>,
 ) -> impl Iterator<Item = Device<R>> {
-    let present = move |function| {
-        let config = open(function).filter(|config| !NO_VENDOR.contains(&config.read16(VENDOR_ID)))?;
-        Some(Device { function, config })
-    };
-    let device = present(first);
+    let device = present(first, &open);
     let several = device.as_ref().is_some_and(|device| device.header_type().multi_function());
     let others = (1..=if several { 7 } else { 0 })
         .map(move |number| Function { devfn: first.devfn | number, ..first });
-    device.into_iter().chain(others.filter_map(present))
+    device.into_iter().chain(others.filter_map(move |function| present(function, &open)))
 }
 
 #[cfg(test)]
@@ -72,6 +101,33 @@ mod tests {
         scan(0, 0..=1, open, &mut found);
         let found: Vec<_> = found.iter().map(|device| device.function.to_string()).collect();
         assert_eq!(found, ["0000:00:01.0", "0000:01:03.0", "0000:01:03.7"]);
+    }
+
+    /// 00:1c.0 is a root port to bus 1 (capability version 2), which forwards by ARI if bit 5 of its device control 2 is set.
+    /// The device behind it has functions 1, 9 and 10; no function 0.
+    fn behind_a_port(control: u8) -> Vec<String> {
+        let open = |function: Function| match (function.bus, function.devfn) {
+            (0, 0xE0) => Some(ConfigSpace::new(&[
+                (VENDOR_ID, &[0x86, 0x80]),
+                (0x06, &[0x10]),
+                (HEADER_TYPE, &[1]),
+                (0x19, &[1, 1]),
+                (0x34, &[0x40]),
+                (0x40, &[0x10, 0, 0x42]),
+                (0x68, &[control]),
+            ])),
+            (1, 1 | 9 | 10) => Some(ConfigSpace::new(&[(VENDOR_ID, &[0x86, 0x80])])),
+            _ => Some(ConfigSpace::new(&[(VENDOR_ID, &[0xFF; 4])])),
+        };
+        let mut found = Vec::new();
+        scan(0, 0..=1, open, &mut found);
+        found.iter().map(|device| device.function.to_string()).collect()
+    }
+
+    #[test]
+    fn functions_behind_an_absent_function_0_are_found_where_the_port_forwards_by_ari() {
+        assert_eq!(behind_a_port(1 << 5), ["0000:00:1c.0", "0000:01:00.1", "0000:01:01.1", "0000:01:01.2"]);
+        assert_eq!(behind_a_port(0), ["0000:00:1c.0"]);
     }
 
     #[test]

@@ -1,9 +1,17 @@
 //! Single Root I/O Virtualization: finds the virtual functions of a physical function (9.3.3).
+//!
+//! A virtual function looks absent: its vendor and device ID read as ones (9.3.4.1.1, 9.3.4.1.2). Only its physical function
+//! tells of it.
+
+use alloc::vec::Vec;
 
 use bitfield_struct::bitfield;
 use machine::Registers;
+use machine::growth::push;
 
-use crate::{Device, Function};
+use crate::device::VENDOR_ID;
+use crate::scan::MOST_FUNCTIONS;
+use crate::{Ats, Device, Function};
 
 /// The extended capability's ID, and its size in bytes.
 const ID: u16 = 0x10;
@@ -85,6 +93,57 @@ impl<R: Registers> Device<R> {
     }
 }
 
+/// A virtual function that is there, and what drivers of remapping units must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualFunction {
+    /// Its address.
+    pub function: Function,
+    /// Its physical function.
+    pub physical: Function,
+    /// The vendor of both.
+    pub vendor: u16,
+    /// Its device ID.
+    pub device: u16,
+    /// Its own ATS capability, with the physical function's queue, which all virtual functions share (10.5.1.2).
+    pub ats: Option<Ats>,
+}
+
+/// Adds to `found` the virtual functions of `devices`; `open` gives access to a function's configuration space.
+///
+/// A function whose configuration space is nowhere, or does not answer, is left out. No more than [`MOST_FUNCTIONS`] are
+/// recorded.
+pub fn virtual_functions<R: Registers>(
+    devices: &[Device<R>],
+    open: impl Fn(Function) -> Option<R>,
+    found: &mut Vec<VirtualFunction>,
+) {
+    let physical = devices.iter().filter_map(|device| Some((device, device.sr_iov()?)));
+    let all = physical.flat_map(|(device, sr_iov)| {
+        sr_iov.virtual_functions().map(move |function| (device, sr_iov.device, function))
+    });
+    for (physical, id, function) in all.take(MOST_FUNCTIONS) {
+        let virtual_function =
+            open(function).and_then(|config| describe(physical, id, &Device { function, config }));
+        if virtual_function.is_some_and(|function| push(found, function).is_err()) {
+            break;
+        }
+    }
+}
+
+/// Describes a virtual function; `None` if it does not answer: behind its IDs, a function that is there reads no ones.
+fn describe<R: Registers>(physical: &Device<R>, id: u16, device: &Device<R>) -> Option<VirtualFunction> {
+    const COMMAND_AND_STATUS: usize = 0x04;
+    let answers = device.config.read32(COMMAND_AND_STATUS) != u32::MAX;
+    let shared = |own: Ats| Ats { queue_depth: physical.ats().map_or(1, |ats| ats.queue_depth), ..own };
+    answers.then(|| VirtualFunction {
+        function: device.function,
+        physical: physical.function,
+        vendor: physical.config.read16(VENDOR_ID),
+        device: id,
+        ats: device.ats().map(shared),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +197,33 @@ mod tests {
         );
         assert_eq!(virtual_functions(&device(1, 9, 9, [1, 0], 0)).len(), 1, "all in one place");
         assert_eq!(virtual_functions(&device(1, 9, 9, [0xFE, 0xFC], 1)), ["0001:ff:1f.6", "0001:ff:1f.7"]);
+    }
+
+    /// The physical function takes 8 invalidations at once. Of its virtual functions, the first has ATS enabled, the second
+    /// does not answer, the third has no ATS; the fourth is beyond the buses that can be reached.
+    #[test]
+    fn sriov_functions_that_look_absent_are_described() {
+        let physical = device(1, 4, 4, [0x80, 0], 0x28);
+        physical.config.put(0, &[0x86, 0x80]);
+        physical.config.put(0x102, &[0x01, 0x20]);
+        physical.config.put(0x200, &[0x0F, 0, 0x01, 0, 8, 0, 0, 0x80]);
+        let ones: (usize, &[u8]) = (0, &[0xFF; 4]);
+        let open = |function: Function| match function.devfn {
+            0x80 => Some(ConfigSpace::new(&[ones, (0x100, &[0x0F, 0, 0x01, 0, 0, 0, 0, 0x80])])),
+            0xA8 => Some(ConfigSpace::new(&[(0, &[0xFF; crate::CONFIG_SIZE])])),
+            0xD0 => Some(ConfigSpace::new(&[ones])),
+            _ => None,
+        };
+        let mut found = Vec::new();
+        super::virtual_functions(&[physical], open, &mut found);
+        let at = |devfn, ats| VirtualFunction {
+            function: Function { segment: 1, bus: 3, devfn },
+            physical: Function { segment: 1, bus: 3, devfn: 0 },
+            vendor: 0x8086,
+            device: 0x10ED,
+            ats,
+        };
+        assert_eq!(found, [at(0x80, Some(Ats { enabled: true, queue_depth: 8 })), at(0xD0, None)]);
     }
 
     proptest! {

@@ -227,6 +227,8 @@ pub enum HazardPlace {
         /// The first I/O address after it.
         end: u64,
     },
+    /// The unit itself.
+    Unit,
 }
 
 impl Record {

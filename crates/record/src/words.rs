@@ -12,6 +12,7 @@ impl fmt::Display for HazardPlace {
             Self::Bus(bus) => write!(f, "bus {bus:02x}"),
             Self::Device(source) => write!(f, "device {}", SourceId(*source)),
             Self::Domain { id, start, end } => write!(f, "domain {id:#x}, {start:#x}..{end:#x}"),
+            Self::Unit => f.write_str("unit"),
         }
     }
 }

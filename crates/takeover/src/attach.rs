@@ -5,6 +5,7 @@ mod mapping;
 mod membership;
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use machine::{Clock, Frames, IoAddress, PhysicalAddress, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
@@ -17,6 +18,7 @@ use crate::failure::AttachError;
 use crate::found::Context;
 use crate::hazard::Outcome;
 use crate::ids::DomainIds;
+use crate::invalidate::note_disturbances;
 use crate::own::OwnMemory;
 use crate::report::Report;
 use crate::sources::Sources;
@@ -124,6 +126,12 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         &self.report
     }
 
+    /// What is left of [`Limits::patience`]: how long devices may still keep the unit waiting. Other units of the machine may
+    /// go on with it, so that all of them together wait no longer than one.
+    pub fn patience(&self) -> Duration {
+        self.unit.patience()
+    }
+
     /// The unit.
     pub fn unit(&self) -> &Unit<'c, R, C> {
         &self.unit.unit
@@ -163,6 +171,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         for source in sources {
             self.join(source, domain, frames)?;
         }
+        note_disturbances(&mut self.unit, &mut self.report.hazards);
         let Domain { id, tables, outcome, .. } = self.domains[domain];
         let inherited = match (tables, outcome) {
             (0, Outcome::Duplicated) => Inherited::Nothing,

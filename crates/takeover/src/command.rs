@@ -10,22 +10,31 @@ use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
 use vtd::registers::{self, Register};
 
 use crate::queue::Queue;
+use crate::surroundings::Limits;
 use crate::unit::{NoAnswer, STATUS, Unit};
+
+/// How long a device that works may take to answer: a thousand times what it takes.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// A unit that accepts commands.
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) unit: Unit<'c, R, C>,
-    /// Bounds each wait.
-    deadline: Duration,
+    /// Bounds each wait for the unit itself.
+    pub(crate) deadline: Duration,
+    /// How long devices may still keep the takeover waiting, all together.
+    patience: Duration,
+    /// How often our queue's tail was not what we had written.
+    pub(crate) disturbances: u32,
     /// The invalidation queue; `None` while invalidations go through registers.
     pub(crate) queue: Option<Queue>,
 }
 
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
-    /// Makes a unit whose invalidations go through registers, with `deadline` for each wait.
-    pub(crate) fn new(unit: Unit<'c, R, C>, deadline: Duration) -> Self {
-        Self { unit, deadline, queue: None }
+    /// Makes a unit whose invalidations go through registers, with these limits for waits.
+    pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
+        let (deadline, patience) = (limits.deadline, limits.patience);
+        Self { unit, deadline, patience, disturbances: 0, queue: None }
     }
 
     /// Writes a register at a fixed place.
@@ -33,18 +42,44 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         self.unit.write(register, value);
     }
 
-    /// Waits until `done`, which reads only this unit, returns true.
+    /// Waits for the unit until `done`, which reads only this unit, returns true.
     pub(crate) fn wait(
         &self,
         register: &'static str,
         wanted: &'static str,
+        done: impl FnMut(&Unit<'c, R, C>) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.wait_for(self.deadline, register, wanted, done)
+    }
+
+    /// The same for at most `limit`.
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        register: &'static str,
+        wanted: &'static str,
         mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
     ) -> Result<(), NoAnswer> {
-        wait_until(self.unit.clock(), self.deadline, || done(&self.unit)).map_err(|late| NoAnswer {
+        wait_until(self.unit.clock(), limit, || done(&self.unit)).map_err(|late| NoAnswer {
             register,
             wanted,
             limit: late.limit,
         })
+    }
+
+    /// How long devices may still keep the takeover waiting.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Gives `work`, which waits for devices, the time that is left for all of them, and takes what it used off that.
+    /// There is always enough time for a device that works.
+    pub(crate) fn with_patience<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
+        let start = self.unit.clock().now();
+        let result = work(self, self.patience.max(PROMPT.min(self.deadline)));
+        let used = self.unit.clock().now().saturating_sub(start);
+        self.patience = self.patience.saturating_sub(used);
+        result
     }
 
     /// Turns the invalidation queue on.

@@ -7,8 +7,13 @@
 //! mapping reached. Only a table that blocks the device altogether would prevent that, and it would break off the
 //! device's work. So the takeover leaves the device alone and reports it.
 //!
-//! Two places say which devices these are: the device's context or PASID entry allows its TLB, and the device's own
-//! configuration, which the caller reads, enables ATS.
+//! The device's context says whether it may have a TLB, and that decides whom the takeover tells: a device can be missing
+//! from the caller's list, as virtual functions are where nobody looks for them. The device's own configuration, which the
+//! caller reads, says whether ATS is enabled, and how to ask.
+//!
+//! A device that does not answer takes long, up to a minute and a half. The devices of a unit share that time, and then
+//! the rest are asked in passing, so that a dead card with hundreds of virtual functions delays the dump no longer than a
+//! dead card with one ([`Limits::patience`](crate::Limits::patience)).
 
 use alloc::vec::Vec;
 
@@ -23,7 +28,7 @@ use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
-use machine::growth::push;
+use machine::growth::{OutOfMemory, push};
 
 impl DeviceTlb {
     /// The descriptor that invalidates everything the device caches for a PASID, or for all requests without PASID.
@@ -50,27 +55,110 @@ impl DeviceTlb {
     }
 }
 
-/// Invalidates all device-TLBs of the unit's devices; returns those that confirmed.
+/// How many devices on buses where another one is silent may leave their invalidation unanswered when no patience is left for
+/// them. Any further ones count as silent without being told.
+const SILENT_SIBLINGS: usize = 100;
+
+/// Invalidates the device-TLBs of all devices whose contexts allow them one; returns those that confirmed.
 pub(crate) fn forget_all<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     copy: &mut Duplicate,
-    tlbs: &[DeviceTlb],
+    known: &[DeviceTlb],
     frames: &mut impl Frames,
-) -> Vec<DeviceTlb> {
+) -> Result<Vec<DeviceTlb>, OutOfMemory> {
     let mut answering = Vec::new();
     if !unit.unit.extended_capability().dt() {
-        return answering;
+        return Ok(answering);
     }
-    for tlb in tlbs {
-        if !copy.tables.allows_device_tlb(tlb.source, frames) {
-            continue;
-        }
-        let forgotten = forget_all_of(*tlb, &copy.contexts, unit, frames);
-        if forgotten.is_err() || push(&mut answering, *tlb).is_err() {
-            copy.hazards.note(HazardPlace::Device(tlb.source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+    let (mut silence, allowed) = (Silence::default(), copy.tables.device_tlbs(frames)?);
+    for turn in Turn::ALL {
+        for source in allowed.iter().copied() {
+            let Some(tlb) = turn.device_tlb(source, known, &silence) else { continue };
+            let forgotten = silence.visit(tlb, &copy.contexts, unit, frames);
+            if forgotten.is_err() || push(&mut answering, tlb).is_err() {
+                copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
+            } else if turn.is_of_strangers() {
+                copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbUnknown, Outcome::Duplicated);
+            }
         }
     }
-    answering
+    Ok(answering)
+}
+
+/// When a device is told: those that are likely not to answer come last.
+///
+/// Strangers are devices whose configuration space was not found. Siblings of a silent device were told after it, and are on
+/// the same bus: functions of one card fail together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Known,
+    KnownSiblings,
+    Strangers,
+    StrangeSiblings,
+}
+
+impl Turn {
+    const ALL: [Self; 4] = [Self::Known, Self::KnownSiblings, Self::Strangers, Self::StrangeSiblings];
+
+    fn is_of_strangers(self) -> bool {
+        matches!(self, Self::Strangers | Self::StrangeSiblings)
+    }
+
+    /// The device-TLB at `source`, if it is its turn and the device may keep something.
+    fn device_tlb(self, source: SourceId, known: &[DeviceTlb], silence: &Silence) -> Option<DeviceTlb> {
+        let found = known.iter().find(|tlb| tlb.source == source).copied();
+        let is_stranger = found.is_none();
+        let tlb = found.unwrap_or(DeviceTlb::unknown(source));
+        let of_siblings = matches!(self, Self::KnownSiblings | Self::StrangeSiblings);
+        let turn = self.is_of_strangers() == is_stranger && of_siblings == silence.is_sibling(tlb);
+        Some(tlb).filter(|tlb| turn && tlb.enabled)
+    }
+}
+
+/// What is known of devices that do not answer.
+struct Silence {
+    /// By bus: the first source-id, in the order of telling, that did not answer.
+    since: [Option<SourceId>; 256],
+    /// How many siblings did not answer when no patience was left.
+    siblings: usize,
+    /// Whether the unit takes no more commands.
+    is_unit: bool,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self { since: [None; 256], siblings: 0, is_unit: false }
+    }
+}
+
+impl Silence {
+    fn bus(tlb: DeviceTlb) -> usize {
+        usize::from(tlb.physical.bus())
+    }
+
+    fn is_sibling(&self, tlb: DeviceTlb) -> bool {
+        self.since[Self::bus(tlb)].is_some_and(|first| tlb.source > first)
+    }
+
+    /// Invalidates what one device keeps, unless nobody is likely to answer.
+    fn visit<R: Registers, C: Clock>(
+        &mut self,
+        tlb: DeviceTlb,
+        contexts: &[Context],
+        unit: &mut CommandedUnit<'_, R, C>,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        if self.is_unit || self.siblings >= SILENT_SIBLINGS && self.is_sibling(tlb) {
+            return Err(UnitError::NoQueue);
+        }
+        let told = forget_all_of(tlb, contexts, unit, frames);
+        if let Err(error) = told {
+            self.is_unit = matches!(error, UnitError::NoAnswer(late) if late.is_of_command());
+            self.siblings += usize::from(unit.patience().is_zero() && self.is_sibling(tlb));
+            self.since[Self::bus(tlb)].get_or_insert(tlb.source);
+        }
+        told
+    }
 }
 
 /// Invalidates what one device caches for requests without PASID and for each PASID in its tables.
@@ -101,7 +189,7 @@ fn forget<R: Registers, C: Clock>(
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
     let request = tlb.forget(pasid, unit.unit.extended_capability());
-    unit.forget_in_device(request, frames)
+    (0..tlb.tellings).try_for_each(|_| unit.forget_in_device(tlb.source, request, frames))
 }
 
 /// The contexts of one device; `contexts` are sorted by source-id.

@@ -40,7 +40,8 @@ pub enum OldQueue {
     Off,
     /// It had executed all descriptors.
     Drained,
-    /// It had stopped, or did not finish in time.
+    /// It had stopped, or did not finish in time. If head and tail are equal, the unit had fetched everything, and did not
+    /// report that it was done with it.
     Stuck {
         /// IQH at the end.
         head: u64,

@@ -84,6 +84,14 @@ pub enum Danger {
     /// The device was sent an invalidation for its device-TLB, and did not confirm it.
     #[error("its device-TLB did not confirm that it is empty")]
     DeviceTlbSilent,
+    /// The device's context allows it a device-TLB, and nothing is known of the device: it was told to invalidate everything,
+    /// as the most cautious software would, and confirmed it.
+    #[error("keeps translations, and its configuration space was not found")]
+    DeviceTlbUnknown,
+    /// Somebody else wrote the tail of our invalidation queue, so many times: a processor of the dead kernel that is still
+    /// running, or was stopped in the middle. What was submitted was sent again.
+    #[error("the tail of the invalidation queue was changed {0} times")]
+    QueueDisturbed(u32),
     /// The device's requests also arrive under this source-id, which the old kernel put into the domain with this id.
     #[error("is an alias that is in domain {0:#x}")]
     AliasElsewhere(u16),
@@ -102,6 +110,8 @@ pub enum Danger {
 /// Where a hazard was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HazardPlace {
+    /// The unit itself.
+    Unit,
     /// The context table of a bus.
     Bus(u8),
     /// A context entry.
@@ -118,6 +128,7 @@ pub enum HazardPlace {
 impl fmt::Display for HazardPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unit => f.write_str("unit"),
             Self::Bus(bus) => write!(f, "bus {bus:02x}"),
             Self::Device(source) => write!(f, "device {source}"),
             Self::Domain { id, iova } => write!(f, "domain {id:#x}, {iova}"),

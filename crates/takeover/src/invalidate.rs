@@ -1,20 +1,27 @@
 //! Invalidates a unit's caches: by a queue of our own (6.5.2), or by registers where there is none (6.5.1).
 
+use core::time::Duration;
+
 use machine::{Clock, Frames, Registers};
 use vtd::control::{ContextCommand, Granularity, IotlbCommand};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
     ContextCacheInvalidation, Descriptor, IotlbInvalidation, PasidCacheInvalidation, QUEUE_OFFSET,
-    QueueErrorRecord,
 };
-use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQH, IQT};
+use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQT};
+use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
+use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
 
-/// How many devices may leave the old kernel's invalidations unanswered before the takeover gives its queue up.
-const SILENT_DEVICES: usize = 16;
+/// How often descriptors are sent at most, when others break their wait off: devices that do not answer the old kernel,
+/// and its processors.
+const TRIES: usize = 16;
+
+/// How long a queue may take to come to rest before it is turned off to be started anew.
+const REST: Duration = Duration::from_millis(100);
 
 /// What to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,40 +68,63 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     ///
     /// Only a queue can reach a device. If a device does not answer, the queue still works for others afterwards:
     /// either the unit gives up on the device (ITE), and the error is cleared; or the device blocks the queue, and
-    /// the queue is restarted.
+    /// the queue is started anew.
     pub(crate) fn forget_in_device(
         &mut self,
+        source: SourceId,
         request: Descriptor,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
-        let answer = self.submit(&[request], frames);
+        let answer = self.with_patience(|unit, limit| unit.ask(source, request, limit, frames));
         match answer {
-            Err(UnitError::QueueStopped(errors)) if !errors.iqe() => self.go_on_without_device(),
-            Err(UnitError::NoQueue) | Ok(()) => {}
-            Err(_) => self.restart_queue(frames)?,
+            Err(UnitError::NoAnswer(late)) if !late.is_of_command() => self.reopen_queue()?,
+            _ => {}
         }
         answer
     }
 
-    /// Installs this queue, while the unit's queue is off, and executes a wait as a proof that it works (6.5.2).
-    pub(crate) fn start_queue(
+    /// Sends a request to a device until the device answers, or the unit says that this device does not. An error that
+    /// names nobody may be about another device: after the second, it is taken to be about this one.
+    fn ask(
         &mut self,
-        mut queue: Queue,
+        source: SourceId,
+        request: Descriptor,
+        limit: Duration,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
+        let mut unnamed = 0;
+        self.submit_until(&[request], limit, frames, |unit, error| {
+            let silent = match error {
+                UnitError::QueueStopped(errors) if !errors.iqe() => unit.queue_error().silent(),
+                UnitError::QueueStopped(_) => SourceId::default(),
+                _ => return false,
+            };
+            unnamed += usize::from(silent == SourceId::default());
+            silent == source || unnamed > 1
+        })
+    }
+
+    /// Installs this queue, while the unit's queue is off, and executes a wait as a proof that it works (6.5.2).
+    pub(crate) fn start_queue(&mut self, queue: Queue, frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.open_queue(queue)?;
+        self.submit(&[], frames)
+    }
+
+    fn open_queue(&mut self, mut queue: Queue) -> Result<(), UnitError> {
         queue.rewind();
         self.write(FSTS, u64::from(FaultStatus::QUEUE_ERRORS.into_bits()));
         self.write(IQT, 0);
         self.write(IQA, queue.address().into_bits());
         self.queue = Some(queue);
-        self.queue_on()?;
-        self.submit(&[], frames)
+        Ok(self.queue_on()?)
     }
 
-    fn restart_queue(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
+    /// Starts our queue anew, at its first descriptor.
+    fn reopen_queue(&mut self) -> Result<(), UnitError> {
+        self.wait_for_head(REST.min(self.deadline));
         self.queue_off()?;
         let queue = self.queue.take().ok_or(UnitError::NoQueue)?;
-        self.start_queue(queue, frames)
+        self.open_queue(queue)
     }
 
     fn forget_by_queue(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
@@ -125,22 +155,76 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Submits descriptors and waits until they are done.
     fn submit(&mut self, descriptors: &[Descriptor], frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.submit_until(descriptors, self.deadline, frames, |_, _| false)
+    }
+
+    /// Submits descriptors until they are done, `limit` has passed, or `is_final` says that an error is about them.
+    ///
+    /// Others can break a wait off. The unit gives up on a device that left an earlier request unanswered, and aborts all
+    /// waits with it (ITE, 6.5.2.10); or a processor of the old kernel, in the middle of an invalidation of its own, writes
+    /// the queue's tail. Then it is not known what was done, and everything is sent again.
+    fn submit_until(
+        &mut self,
+        descriptors: &[Descriptor],
+        limit: Duration,
+        frames: &mut impl Frames,
+        mut is_final: impl FnMut(&Unit<'_, R, C>, UnitError) -> bool,
+    ) -> Result<(), UnitError> {
+        let start = self.unit.clock().now();
+        let mut tries = TRIES;
+        loop {
+            let spent = self.unit.clock().now().saturating_sub(start);
+            let Err(error) = self.submit_once(descriptors, limit.saturating_sub(spent), frames) else {
+                return Ok(());
+            };
+            tries -= 1;
+            let ends = tries == 0 || spent >= limit || is_final(&self.unit, error);
+            self.mend_queue(error)?;
+            if ends {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Makes the queue work again after an error that is no fault of the queue; returns any other error.
+    fn mend_queue(&mut self, error: UnitError) -> Result<(), UnitError> {
+        match error {
+            UnitError::QueueStopped(errors) if !errors.iqe() => {
+                self.go_on_without_device();
+                Ok(())
+            }
+            UnitError::QueueStopped(_) | UnitError::QueueDisturbed => self.reopen_queue(),
+            error => Err(error),
+        }
+    }
+
+    fn submit_once(
+        &mut self,
+        descriptors: &[Descriptor],
+        limit: Duration,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
         let queue = self.queue.as_mut().ok_or(UnitError::NoQueue)?;
+        if tail(&self.unit) != queue.tail_bytes() {
+            self.disturbances += 1;
+            return Err(UnitError::QueueDisturbed);
+        }
         queue.append(descriptors, frames);
         let tail = queue.tail_bytes();
         self.flush_write_buffer()?;
         self.write(IQT, tail);
-        self.await_queue(frames)
+        self.await_queue(limit, frames)
     }
 
-    fn await_queue(&self, frames: &impl Frames) -> Result<(), UnitError> {
+    fn await_queue(&mut self, limit: Duration, frames: &impl Frames) -> Result<(), UnitError> {
         let queue = self.queue.as_ref().ok_or(UnitError::NoQueue)?;
-        let mut stopped = FaultStatus::new();
-        self.wait("invalidation wait", "its status", |unit| {
-            stopped = queue_stops(unit);
-            stopped != FaultStatus::new() || queue.is_done(frames)
+        let mut end = Ok(());
+        self.wait_for(limit, "invalidation wait", "its status", |unit| {
+            end = if queue.is_done(frames) { Ok(()) } else { interruption(unit, queue) };
+            end.is_err() || queue.is_done(frames)
         })?;
-        if stopped == FaultStatus::new() { Ok(()) } else { Err(UnitError::QueueStopped(stopped)) }
+        self.disturbances += u32::from(end == Err(UnitError::QueueDisturbed));
+        end
     }
 
     fn forget_by_registers(&mut self, scope: Scope) -> Result<(), UnitError> {
@@ -177,58 +261,37 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         done(read(&self.unit).done(), "IOTLB")
     }
 
-    /// Waits until the unit has fetched all descriptors of the old kernel's queue, or has stopped for good. Returns
-    /// the reason of its last stop, if it stopped.
-    ///
-    /// When a device does not answer (ITE), the waits that were pending are aborted; once the error is cleared, the
-    /// unit fetches the rest. A malformed descriptor (IQE) would have to be replaced, and the takeover never writes
-    /// old memory (6.5.2.10).
-    pub(crate) fn drain_old_queue(&mut self) -> Option<Stop> {
-        let mut last = None;
-        for _ in 0..SILENT_DEVICES {
-            let errors = self.wait_for_head();
-            if errors == FaultStatus::new() {
-                break;
-            }
-            last = Some(Stop { errors, record: self.unit.queue_error() });
-            if errors.iqe() {
-                break;
-            }
-            self.go_on_without_device();
-        }
-        last
-    }
-
-    /// Waits until the unit has fetched everything or the queue has stopped; returns why it stopped.
-    fn wait_for_head(&self) -> FaultStatus {
-        let mut errors = FaultStatus::new();
-        // Late or done: the registers show which.
-        let _ = self.wait("IQH", "IQT", |unit| {
-            errors = queue_stops(unit);
-            let at_tail = unit.read(IQH) & QUEUE_OFFSET == unit.read(IQT) & QUEUE_OFFSET;
-            at_tail || errors != FaultStatus::new()
-        });
-        errors
-    }
-
     /// Clears the error of a device that did not answer: pending waits are aborted, the rest goes on (6.5.2.10).
-    fn go_on_without_device(&mut self) {
+    pub(crate) fn go_on_without_device(&mut self) {
         self.write(FSTS, u64::from(FaultStatus::new().with_ite(true).into_bits()));
     }
 }
 
-/// Why a queue stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) errors: FaultStatus,
-    pub(crate) record: QueueErrorRecord,
-}
-
-/// The errors on which the queue has stopped. A wrong answer of a device (ICE) stops nothing.
-fn queue_stops<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> FaultStatus {
-    unit.fault_status().only(FaultStatus::QUEUE_STOPS)
-}
-
 fn done(granularity: Granularity, register: &'static str) -> Result<(), UnitError> {
     if granularity == Granularity::RESERVED { Err(UnitError::NotInvalidated(register)) } else { Ok(()) }
+}
+
+/// IQT: the end of the queue.
+fn tail<R: Registers, C>(unit: &Unit<'_, R, C>) -> u64 {
+    unit.read(IQT) & QUEUE_OFFSET
+}
+
+/// What keeps the unit from executing our queue to its end.
+fn interruption<R: Registers, C>(unit: &Unit<'_, R, C>, queue: &Queue) -> Result<(), UnitError> {
+    let errors = unit.queue_stops();
+    if tail(unit) != queue.tail_bytes() {
+        Err(UnitError::QueueDisturbed)
+    } else if errors != FaultStatus::new() {
+        Err(UnitError::QueueStopped(errors))
+    } else {
+        Ok(())
+    }
+}
+
+/// Notes as a hazard that others wrote our queue's tail.
+pub(crate) fn note_disturbances<R, C>(unit: &mut CommandedUnit<'_, R, C>, hazards: &mut Hazards) {
+    let times = core::mem::take(&mut unit.disturbances);
+    if times > 0 {
+        hazards.note(HazardPlace::Unit, Danger::QueueDisturbed(times), Outcome::Duplicated);
+    }
 }

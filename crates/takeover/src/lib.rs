@@ -41,7 +41,7 @@
 //! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
 //!   translation, and accepts no inherited table that lies in it.
 //! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR) and windows of PCI bridges.
-//! - `device_tlbs` are the devices whose ATS capability is enabled.
+//! - `device_tlbs` says of each device whether it keeps translations itself (ATS).
 //!
 //! # Order of calls
 //!
@@ -106,7 +106,7 @@
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
 //! | `OutOfFrames` | `Old` | bring more frames |
-//! | `OutOfMemory` | `Old`; `New` if only the report could not be made | bring more memory |
+//! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
 //! The frames of a failed takeover stay allocated, since the unit may be reading them. A problem with a single device
@@ -122,7 +122,7 @@
 //! Nothing that the dead kernel left is trusted. Devices may still be writing to its memory, so each table is copied
 //! into a frame of our own before it is checked, and only the copy is used. The exception are tables that are kept in
 //! place because frames are short. The levels of the architecture and the number of frames bound every walk, and
-//! [`Limits::deadline`] bounds every wait.
+//! [`Limits::deadline`] bounds every wait for the unit, [`Limits::patience`] those for devices.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -148,6 +148,7 @@ mod invalidate;
 mod judge;
 mod mark;
 mod mode;
+mod old_queue;
 mod own;
 mod plan;
 mod queue;
@@ -180,11 +181,12 @@ pub use unit::{NoAnswer, Unit, UnitError};
 use attach::{Keep, Replaced};
 use command::CommandedUnit;
 use failure::InForce;
+use machine::growth::OutOfMemory;
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
-/// Old tables are read from `old` and never written; new tables come from `frames`. Each wait ends after
-/// [`Limits::deadline`]. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
+/// Old tables are read from `old` and never written; new tables come from `frames`. Each wait for
+/// the unit ends after [`Limits::deadline`], those for devices after [`Limits::patience`] together. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
 /// unit stopped answering halfway. The frames stay allocated, since the unit may be using them.
 pub fn take_over<'c, R: Registers, C: Clock>(
     unit: Unit<'c, R, C>,
@@ -193,7 +195,8 @@ pub fn take_over<'c, R: Registers, C: Clock>(
     surroundings: &Surroundings<'_>,
     limits: &Limits,
 ) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
-    let mut unit = CommandedUnit::new(unit, limits.deadline);
+    let mut unit = CommandedUnit::new(unit, limits);
+    let surroundings = &surroundings.as_wide_as_memory();
     match replace_tables(&mut unit, Resources { old, frames, surroundings, limits }) {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
         Err(failure) => Err(Refusal { failure, unit: unit.unit }),
@@ -210,11 +213,13 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
     let census = census::take(&unit.unit, &mut resources)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
-    let Resources { frames, surroundings, .. } = resources;
-    let swapped = swap::swap(unit, &copy, queue, frames)?;
+    let Resources { old, frames, surroundings, .. } = resources;
+    let swapped = swap::swap(unit, &copy, queue, old, frames)?;
+    let without_memory = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
     let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
-    let report = Report::new(swapped.found, swapped.root, &mut copy)
-        .map_err(|error| Failure { reason: error.into(), in_force: InForce::New })?;
+    let device_tlbs = device_tlbs.map_err(without_memory)?;
+    invalidate::note_disturbances(unit, &mut copy.hazards);
+    let report = Report::new(swapped.found, swapped.root, &mut copy).map_err(without_memory)?;
     Ok(Replaced { copy, device_tlbs, keep, report })
 }
 

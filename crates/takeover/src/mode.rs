@@ -1,7 +1,10 @@
 //! Legacy and scalable mode: where root and context tables hold the entries of a device (3.4.2, 3.4.3).
 
+use machine::Registers;
 use vtd::control::TableMode;
 use vtd::source::SourceId;
+
+use crate::unit::Unit;
 
 /// How root and context tables are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +16,16 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// The mode in RTADDR, if it can be taken over.
-    pub(crate) fn of(mode: TableMode) -> Option<Self> {
-        match mode {
+    /// The mode of the tables that take the place of the unit's, if those can be taken over.
+    ///
+    /// In abort-DMA mode there are none. Their place take tables of legacy mode, or of scalable mode on units that have no
+    /// legacy tables.
+    pub(crate) fn of<R: Registers, C>(unit: &Unit<'_, R, C>) -> Option<Self> {
+        let has_legacy = unit.capability().sagaw() != 0 || !unit.extended_capability().smts();
+        match unit.root_table().mode() {
+            TableMode::ABORT_DMA if has_legacy => Some(Self::Legacy),
+            TableMode::ABORT_DMA | TableMode::SCALABLE => Some(Self::Scalable),
             TableMode::LEGACY => Some(Self::Legacy),
-            TableMode::SCALABLE => Some(Self::Scalable),
             _ => None,
         }
     }

@@ -10,7 +10,8 @@ use crate::own::OwnMemory;
 /// The machine around a unit: its memory, our memory, and I/O addresses that devices must not get.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
-    /// Physical address bits of the machine: the DMAR table's host address width.
+    /// Physical address bits of the machine: the larger of the DMAR table's host address width and what the processor says.
+    /// If there is memory beyond, the takeover reckons with as many bits as that needs.
     pub host_address_bits: u32,
     /// All of the machine's memory, `own` included: the tables that replace pass-through map it.
     pub memory: &'a [Range<PhysicalAddress>],
@@ -20,26 +21,47 @@ pub struct Surroundings<'a> {
     /// I/O addresses that drivers never get: RMRRs and the windows of PCI bridges. The interrupt window is always
     /// kept free as well.
     pub kept_free: &'a [Range<IoAddress>],
-    /// The devices that have a device-TLB.
+    /// What is known of devices that the old kernel may have allowed a device-TLB: one entry for each function whose
+    /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its
+    /// context allows a device-TLB, is told to invalidate it all the same, and is a hazard.
     pub device_tlbs: &'a [DeviceTlb],
 }
 
 impl<'a> Surroundings<'a> {
+    /// The same, on a machine whose addresses are at least as wide as those of its memory: firmware's word is not believed
+    /// against memory that is there.
+    pub(crate) fn as_wide_as_memory(self) -> Self {
+        let highest = self.memory.iter().map(|range| range.end.get().saturating_sub(1)).max().unwrap_or(0);
+        let host_address_bits = self.host_address_bits.max(u64::BITS - highest.leading_zeros());
+        Self { host_address_bits, ..self }
+    }
+
     /// The capture kernel's own memory.
     pub(crate) fn own_memory(&self) -> OwnMemory<'a> {
         OwnMemory(self.own)
     }
 }
 
-/// A device with a device-TLB: its configuration space says that its ATS capability is enabled.
+/// What a device's configuration space says of its device-TLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceTlb {
     /// The device.
     pub source: SourceId,
+    /// Whether the device may keep translations: its ATS capability is there and enabled.
+    pub enabled: bool,
     /// The physical function of the device: itself, unless it is a virtual function.
     pub physical: SourceId,
-    /// How many invalidations it takes at once, 1 to 32.
+    /// How many invalidations it takes at once, 1 to 32. Those of virtual functions count for their physical function.
     pub depth: u8,
+    /// How often it must be told to invalidate: once, or twice where it is known to miss the first.
+    pub tellings: u8,
+}
+
+impl DeviceTlb {
+    /// What must be assumed of a device whose configuration space was not found.
+    pub(crate) fn unknown(source: SourceId) -> Self {
+        Self { source, enabled: true, physical: source, depth: 1, tellings: 1 }
+    }
 }
 
 /// Bounds of a takeover.
@@ -47,6 +69,12 @@ pub struct DeviceTlb {
 pub struct Limits {
     /// How long a register or the queue may take to answer.
     pub deadline: Duration,
+    /// How long the unit's device-TLBs may keep the takeover waiting, all together. One device may use all of it: PCI
+    /// Express allows a device a minute, and half a minute more, to answer an invalidation (ATS, section 10.3.1 of revision
+    /// 5). Once it is used up, each further device gets a tenth of a second, and when a hundred have not answered, those on a
+    /// bus where none did get no time. So the longest wait for devices is this time and 72 seconds: two tenths of a second for
+    /// each of these hundred, and for one device on each bus.
+    pub patience: Duration,
     /// How many contexts are carried over; any further ones are blocked.
     pub contexts: usize,
     /// How many hazards are listed; any further ones are only counted.
@@ -64,7 +92,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(1),
+            deadline: Duration::from_secs(10),
+            patience: Duration::from_secs(90),
             contexts: 16384,
             hazards: 256,
             reserved_ranges: 8192,

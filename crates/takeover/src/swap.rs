@@ -6,17 +6,17 @@
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, PAGE_SHIFT, Registers};
+use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, Registers};
 use vtd::control::RootTableAddress;
-use vtd::queue::QUEUE_OFFSET;
-use vtd::registers::{IQH, IQT, RTADDR};
+use vtd::registers::RTADDR;
 
 use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::failure::{Failure, InForce, Reason};
 use crate::found::{Found, OldQueue};
-use crate::invalidate::{Scope, Stop};
+use crate::invalidate::Scope;
 use crate::mode::Mode;
+use crate::old_queue::{Drained, Stop};
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
 
@@ -34,8 +34,7 @@ pub(crate) fn own_queue<R: Registers, C: Clock>(
     unit: &Unit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<Option<Queue>, Reason> {
-    let mode =
-        Mode::of(unit.root_table().mode()).filter(|_| unit.status().tes() && unit.extended_capability().qi());
+    let mode = Mode::of(unit).filter(|_| unit.status().tes() && unit.extended_capability().qi());
     mode.map(|mode| Queue::new(mode, frames)).transpose()
 }
 
@@ -44,10 +43,11 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     copy: &Duplicate,
     queue: Option<Queue>,
+    old: &impl OldMemory,
     frames: &mut impl Frames,
 ) -> Result<Swapped, Failure> {
     let mut found = look(&unit.unit, copy.old_root);
-    found.queue = stop_old_queue(unit, &mut found).map_err(before)?;
+    found.queue = stop_old_queue(unit, &mut found, old).map_err(before)?;
     let mode = copy.tables.mode;
     start_invalidation(unit, mode, queue, frames)?;
     let root =
@@ -87,17 +87,18 @@ fn after(error: UnitError) -> Failure {
 fn stop_old_queue<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     found: &mut Found,
+    old: &impl OldMemory,
 ) -> Result<OldQueue, UnitError> {
     if !found.status.qies() {
         return Ok(OldQueue::Off);
     }
-    if let Some(Stop { errors, record }) = unit.drain_old_queue() {
+    let Drained { stop, head, tail, is_done } = unit.drain_old_queue(old);
+    if let Some(Stop { errors, record }) = stop {
         found.faults = found.faults.union(errors);
         found.queue_error = record;
     }
-    let (head, tail) = (unit.unit.read(IQH) & QUEUE_OFFSET, unit.unit.read(IQT) & QUEUE_OFFSET);
     unit.queue_off()?;
-    Ok(if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
+    Ok(if head == tail && is_done { OldQueue::Drained } else { OldQueue::Stuck { head, tail } })
 }
 
 /// Starts a queue of our own. In legacy mode, registers replace a queue that is missing or does not start; scalable

@@ -14,7 +14,7 @@ use crate::failure::AttachError;
 use crate::hazard::Danger;
 use crate::mode::Mode;
 use crate::own::OwnMemory;
-use machine::growth::{OutOfMemory, insert, push};
+use machine::growth::{OutOfMemory, collected, insert, push};
 
 /// Root, context and PASID tables in own frames.
 #[derive(Debug)]
@@ -80,8 +80,14 @@ impl Tables {
         }
     }
 
+    /// The devices whose entries allow them a device-TLB, ascending.
+    pub(crate) fn device_tlbs(&self, frames: &impl Frames) -> Result<Vec<SourceId>, OutOfMemory> {
+        let sources = (0..=u16::MAX).map(SourceId);
+        collected(sources.filter(|source| self.allows_device_tlb(*source, frames)))
+    }
+
     /// Whether a device's entry allows it a device-TLB.
-    pub(crate) fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
+    fn allows_device_tlb(&self, source: SourceId, frames: &impl Frames) -> bool {
         let Some(table) = self.context_table(self.mode.root_word(source)) else { return false };
         let word = frames.table(table)[self.mode.context_word(source)];
         match self.mode {

@@ -57,6 +57,10 @@ pub enum UnitError {
     /// The invalidation queue stopped with an error.
     #[error("the invalidation queue stopped: FSTS is {:#x}", .0.into_bits())]
     QueueStopped(FaultStatus),
+    /// The tail of the invalidation queue is not the one that was written: a processor of the old kernel wrote it, or the
+    /// unit lost the write.
+    #[error("the invalidation queue's tail did not stay as it was written")]
+    QueueDisturbed,
     /// RTADDR does not hold what was written.
     #[error("RTADDR reads {found:#x} after {written:#x} was written")]
     RootNotTaken {
@@ -153,6 +157,11 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
     /// FSTS: pending faults and errors of the queue.
     pub fn fault_status(&self) -> FaultStatus {
         FaultStatus::from_bits(self.registers.read32(registers::FSTS.offset))
+    }
+
+    /// The errors on which the queue has stopped. A wrong answer of a device (ICE) stops nothing.
+    pub(crate) fn queue_stops(&self) -> FaultStatus {
+        self.fault_status().only(FaultStatus::QUEUE_STOPS)
     }
 
     /// Any register at a fixed place, for a report.

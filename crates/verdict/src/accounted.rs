@@ -80,20 +80,19 @@ fn check_listed(report: &Report, wanted: Requester) -> Verdict {
     ensure(listed == 1 || (listed == 0 && excused), || format!("{wanted:?} is listed {listed} times"))
 }
 
-/// Checks that the report names each device that may have kept translations after it was told to invalidate them.
+/// Checks that the report names each device that may keep translations: it was told to invalidate them and did not, or it
+/// was never told.
 fn check_device_tlbs(machine: &Machine, unit: usize, report: &Report) -> Verdict {
-    machine.device_tlbs(unit).into_iter().filter(|source| machine.keeps_on(unit, *source)).try_for_each(
-        |source| {
-            let mut hazards = report.hazards.listed.iter();
-            let told = hazards.any(|hazard| {
-                hazard.place == HazardPlace::Device(SourceId(source))
-                    && hazard.danger == Danger::DeviceTlbSilent
-            });
-            ensure(told || report.hazards.unlisted > 0, || {
-                format!("nothing is said of the device-TLB of {}", SourceId(source))
-            })
-        },
-    )
+    let keeps = |source: &u16| machine.keeps_on(unit, *source) || machine.keeps_untold(unit, *source);
+    machine.device_tlbs(unit).into_iter().filter(keeps).try_for_each(|source| {
+        let mut hazards = report.hazards.listed.iter();
+        let told = hazards.any(|hazard| {
+            hazard.place == HazardPlace::Device(SourceId(source)) && hazard.danger == Danger::DeviceTlbSilent
+        });
+        ensure(told || report.hazards.unlisted > 0, || {
+            format!("nothing is said of the device-TLB of {}", SourceId(source))
+        })
+    })
 }
 
 /// Checks that every domain-id of a listed context is that of a listed domain. Several domains may have it: hardware
@@ -135,6 +134,7 @@ fn check_access(machine: &Machine, unit: usize, context: &ContextReport, access:
 /// Whether some hazard names this device, its bus or its domain.
 fn is_explained(report: &Report, context: &ContextReport) -> bool {
     let about = |place: HazardPlace| match place {
+        HazardPlace::Unit => false,
         HazardPlace::Bus(bus) => bus == context.source.bus(),
         HazardPlace::Device(source) => source == context.source,
         HazardPlace::Domain { id, .. } => Some(id) == context.domain || id == context.entry.domain(),

@@ -25,7 +25,7 @@ pub type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
 /// Limits that suit modelled machines, on which reading a table costs a thousand times as much as on a real one.
 pub fn limits() -> Limits {
-    Limits { deadline: DEADLINE, looks: 1 << 11, ..Limits::default() }
+    Limits { deadline: DEADLINE, patience: DEADLINE, looks: 1 << 11, ..Limits::default() }
 }
 
 /// What the capture kernel knows of a machine's memory.
@@ -42,7 +42,10 @@ impl Layout {
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
         let host_address_bits = machine.traits(unit).host_address_bits;
-        let tlb = |source| DeviceTlb { source: SourceId(source), physical: SourceId(source), depth: 1 };
+        let tlb = |source| {
+            let source = SourceId(source);
+            DeviceTlb { source, enabled: true, physical: source, depth: 1, tellings: 1 }
+        };
         let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();
         Self {
             memory: old.into_iter().chain(own.iter().copied()).collect(),
@@ -50,6 +53,11 @@ impl Layout {
             host_address_bits,
             device_tlbs,
         }
+    }
+
+    /// Knows nothing any more of a function that has a device-TLB.
+    pub fn forget(&mut self, source: SourceId) {
+        self.device_tlbs.retain(|tlb| tlb.source != source);
     }
 
     /// The same in the form that a takeover takes.

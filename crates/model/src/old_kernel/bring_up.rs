@@ -10,6 +10,10 @@ use vtd::fault::FaultStatus;
 use vtd::queue::{ContextCacheInvalidation, Descriptor, QueueAddress, Wait};
 use vtd::registers::{GCMD, GSTS, IQA, IQT, RTADDR};
 
+/// The status of a wait of Linux before and after it is done (`QI_IN_USE`, `QI_DONE`).
+const PENDING: u64 = 1;
+const DONE: u32 = 2;
+
 impl OldKernel<'_> {
     /// Turns a unit on, then uses its queue.
     pub(crate) fn bring_up(&mut self, index: usize) -> ModelUnit {
@@ -72,7 +76,8 @@ impl OldKernel<'_> {
                 u64::from(waits)
             }
         };
-        let wait = Wait::new().with_write(true).with_data(2).reporting_to(status);
+        let wait = Wait::new().with_write(true).with_data(DONE).reporting_to(status);
+        self.memory.write(status, PENDING);
         let stopper = Descriptor([u64::MAX, 0, 0, 0]);
         let last = if description.queue == OldQueue::Stopped { stopper } else { wait };
         self.submit(address, done..done + left, last);

@@ -63,13 +63,23 @@ impl ModelUnit {
         if changed.ire() || changed.sirtp() {
             self.complain("interrupt remapping was changed");
         }
-        let tail = self.get64(IQT.offset);
-        if changed.qie() && value.qie() && tail != 0 {
+        if changed.qie() && !self.was_intruded {
+            self.check_queue_switch(value.qie());
+        }
+    }
+
+    /// The queue is turned on when its tail is zero, and off when it is empty and done, or has stopped.
+    fn check_queue_switch(&mut self, on: bool) {
+        let (head, tail) = (self.get64(IQH.offset), self.get64(IQT.offset));
+        let stopped = self.fault_status() & FaultStatus::QUEUE_STOPS.into_bits() != 0;
+        if on && tail != 0 {
             self.complain("the queue was turned on with a tail that is not zero");
         }
-        let stopped = self.fault_status() & FaultStatus::QUEUE_STOPS.into_bits() != 0;
-        if changed.qie() && !value.qie() && !stopped && tail != self.get64(IQH.offset) {
+        if !on && !stopped && tail != head {
             self.complain("the queue was turned off before it was empty");
+        }
+        if !on && !stopped && self.is_busy() {
+            self.complain("the queue was turned off before its last request was done");
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::ModelUnit;
 use crate::answer::{Access, Answer, Requester};
+use crate::memory::Memory;
 use crate::scenario::DeviceTlb;
 use crate::trace::Event;
 use crate::walk::{Context, Page};
@@ -65,6 +66,20 @@ impl ModelUnit {
     /// The devices that have a device-TLB.
     pub(crate) fn device_tlbs(&self) -> impl Iterator<Item = u16> + '_ {
         self.device_tlbs.0.keys().copied()
+    }
+
+    /// Whether a device was told to invalidate its translations.
+    pub(crate) fn was_told(&self, source: u16) -> bool {
+        self.device_tlbs.0.get(&source).is_some_and(|kept| kept.was_told)
+    }
+
+    /// Whether a device keeps translations that it was never told to invalidate, and the tables in force let it use them.
+    pub(crate) fn keeps_untold(&self, memory: &Memory, source: u16) -> bool {
+        let kept = self.device_tlbs.0.get(&source).filter(|kept| !kept.was_told);
+        let allowed = |(requester, _): &(Requester, Page)| {
+            self.walker(memory).context(*requester).is_ok_and(|context| context.device_tlb)
+        };
+        kept.is_some_and(|kept| kept.pages.iter().any(allowed))
     }
 
     /// Whether a device was told to invalidate its translations, and may have kept them all the same.

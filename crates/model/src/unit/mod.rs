@@ -27,6 +27,9 @@ use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA
 /// Bytes of the register block: the fixed registers, and those whose place the capability registers give.
 const BLOCK: usize = 4096;
 
+/// The device that did not answer the old kernel.
+const OLD_DEVICE: u16 = 0x0AA0;
+
 /// How many steps a chore still takes; `None` if it never ends.
 #[derive(Clone, Copy, Debug)]
 struct Countdown(Option<u32>);
@@ -58,6 +61,12 @@ pub(crate) struct ModelUnit {
     habits: Habits,
     /// How often each register was read since the panic.
     reads: BTreeMap<usize, u64>,
+    /// How often the capture kernel read or wrote registers.
+    accesses: u64,
+    /// Steps since the panic.
+    steps: u64,
+    /// Whether others wrote registers: then the state of the queue is no fault of the capture kernel's.
+    was_intruded: bool,
     rng: Rng,
     events: Vec<Event>,
 }
@@ -77,6 +86,9 @@ impl ModelUnit {
             next_record: 0,
             habits,
             reads: BTreeMap::new(),
+            accesses: 0,
+            steps: 0,
+            was_intruded: false,
             rng,
             events: Vec::new(),
         };
@@ -99,11 +111,16 @@ impl ModelUnit {
     /// Marks the old kernel as dead: from now on the unit has these habits, and its commands are checked.
     pub(crate) fn die_with(&mut self, habits: Habits) {
         self.habits = habits;
+        self.steps = 0;
         self.events.clear();
     }
 
     /// Lets one step's time pass.
     pub(crate) fn advance(&mut self, memory: &mut Memory) {
+        self.steps += 1;
+        if self.habits.times_out(self.steps) {
+            self.give_up_on(OLD_DEVICE);
+        }
         self.commands.iter_mut().for_each(|command| command.left.tick());
         while let Some(done) = self.commands.iter().position(|command| command.left.is_over()) {
             let action = self.commands.remove(done).action;
@@ -113,6 +130,15 @@ impl ModelUnit {
         if self.rng.u8(..) < 16 {
             self.caches.evict(&mut self.rng);
         }
+    }
+
+    /// Lets others write registers just before an access of the capture kernel.
+    pub(crate) fn before_access(&mut self) {
+        for intrusion in self.habits.intrusions(self.accesses) {
+            self.was_intruded = true;
+            self.write32(intrusion.register, intrusion.value);
+        }
+        self.accesses += 1;
     }
 
     /// Reads a register of 32 or 64 bits as the capture kernel sees it, which may be junk.

@@ -86,6 +86,12 @@ impl ModelUnit {
         self.set64(IQH.offset, 0);
     }
 
+    /// Whether some request is under way that will be done sooner or later.
+    pub(super) fn is_busy(&self) -> bool {
+        let never = |one: &InFlight| one.left.0.is_none();
+        !self.queue.in_flight.is_empty() && !self.queue.in_flight.iter().any(never)
+    }
+
     fn advance_fetch(&mut self, memory: &Memory) {
         let stopped = self.get32(FSTS.offset) & FaultStatus::QUEUE_STOPS.into_bits() != 0;
         let (head, tail) = (self.get64(IQH.offset), self.get64(IQT.offset) & QUEUE_OFFSET);
@@ -176,9 +182,14 @@ impl ModelUnit {
     fn ask_device(&mut self, requester: Requester) {
         self.forget_in_device(requester);
         if self.device_tlbs.manner(requester.source) != DeviceTlb::Answers {
-            self.queue.in_flight.retain(|one| !matches!(one.request, Request::Wait(..)));
-            self.give_device_up(requester.source);
+            self.give_up_on(requester.source);
         }
+    }
+
+    /// Stops waiting for a device: aborts all waits, and stops the queue (6.5.2.10).
+    pub(super) fn give_up_on(&mut self, source: u16) {
+        self.queue.in_flight.retain(|one| !matches!(one.request, Request::Wait(..)));
+        self.give_device_up(source);
     }
 
     /// How long a request takes from now.

@@ -12,7 +12,7 @@ mod scalable;
 use alloc::vec::Vec;
 
 use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Registers};
-use vtd::control::RootTableAddress;
+use vtd::control::{RootTableAddress, TableMode};
 use vtd::root::ContextTablePointer;
 
 use crate::failure::Reason;
@@ -24,7 +24,7 @@ use crate::mode::Mode;
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::{Limits, Surroundings};
-use crate::tables::{Tables, copy_table};
+use crate::tables::{Tables, copy_table, new_table};
 use crate::unit::Unit;
 use domains::Domains;
 use machine::growth::{OutOfMemory, push};
@@ -57,8 +57,12 @@ pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
         return Err(Reason::TranslationOff);
     }
     let old_root = unit.root_table();
-    let mode = Mode::of(old_root.mode()).ok_or(Reason::Mode(old_root.mode()))?;
-    let root = copy_table(old_root.address(), old, *frames, surroundings.own_memory()).map_err(root_lost)?;
+    let mode = Mode::of(unit).ok_or(Reason::Mode(old_root.mode()))?;
+    let root = match old_root.mode() {
+        // No request passes, whatever is in memory: the tables that say the same are empty.
+        TableMode::ABORT_DMA => new_table(*frames).ok_or(Reason::OutOfFrames)?,
+        _ => copy_table(old_root.address(), old, *frames, surroundings.own_memory()).map_err(root_lost)?,
+    };
     let abilities = Abilities::of(unit, mode);
     let mut taker = Taker {
         old,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
 use machine::{Frames, IoAddress, PAGE_SIZE, PhysicalAddress, Range};
-use model::habits::{Chore, Habit, Habits, Junk};
+use model::habits::{Chore, Habit, Habits, Intrusion, Junk};
 use model::random::Size;
 use model::scenario::{Attached, Stage};
 use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks};
@@ -64,8 +64,33 @@ pub(crate) fn erratic() -> impl Strategy<Value = Habits> {
     let value = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
     let reads = (0..30_u64, 1..20_u64).prop_map(|(first, count)| first..first + count);
     let junk = (register, reads, value).prop_map(|(register, reads, value)| Junk { register, reads, value });
-    (stuck(), prop::collection::vec(junk, 0..3))
-        .prop_map(|(habits, junk)| junk.into_iter().fold(habits, Habits::with_junk))
+    (disturbed(), stuck(), prop::collection::vec(junk, 0..3))
+        .prop_map(|(others, habits, junk)| others.onto(junk.into_iter().fold(habits, Habits::with_junk)))
+}
+
+/// What others do while a unit is taken over: devices that never answer the old kernel, and its processors.
+#[derive(Clone, Debug)]
+pub(crate) struct Others {
+    time_outs: Vec<u64>,
+    intrusions: Vec<Intrusion>,
+}
+
+impl Others {
+    /// The same habits, and what others do.
+    pub(crate) fn onto(&self, habits: Habits) -> Habits {
+        let habits = self.time_outs.iter().fold(habits, |habits, steps| habits.with_time_out(*steps));
+        self.intrusions.iter().fold(habits, |habits, intrusion| habits.with_intrusion(*intrusion))
+    }
+}
+
+/// A few of either; the processors write the tail of the queue.
+pub(crate) fn disturbed() -> impl Strategy<Value = Others> {
+    let tail = (0..256_u32).prop_map(|slot| slot * 16);
+    let intrusion = (0..400_u64, prop_oneof![4 => tail, 1 => any::<u32>()])
+        .prop_map(|(before_access, value)| Intrusion { before_access, register: IQT.offset, value });
+    let time_outs = prop::collection::vec(1..20_000_u64, 0..3);
+    (time_outs, prop::collection::vec(intrusion, 0..3))
+        .prop_map(|(time_outs, intrusions)| Others { time_outs, intrusions })
 }
 
 /// The same machine with these habits for its units.

@@ -3,6 +3,8 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `continuity`, `isolation`, `disjointness`, `old_memory_is_read_only`, `bounded`, `accounted` | the invariant of that name, on random machines |
+//! | `others` | devices and processors that disturb the unit while it is taken over |
+//! | `sriov` | device-TLBs of functions that nobody knows of, and of very many |
 //! | `twins` | isolation among devices that shared a domain, each given to a driver |
 //! | `deadlines` | registers that never answer, one by one |
 //! | `scarce` | all of them, with few frames and large pages over the capture kernel's memory |
@@ -18,7 +20,9 @@ mod deadlines;
 mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;
+mod others;
 mod scarce;
+mod sriov;
 mod step_by_step;
 mod twins;
 mod vast;

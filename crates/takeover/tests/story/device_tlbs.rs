@@ -7,7 +7,7 @@ use takeover::hazard::{Hazard, HazardPlace};
 const OTHER: SourceId = SourceId::at(0, 3, 0);
 
 fn tlb(source: SourceId) -> DeviceTlb {
-    DeviceTlb { source, physical: source, depth: 32 }
+    DeviceTlb { source, enabled: true, physical: source, depth: 32, tellings: 1 }
 }
 
 /// A kernel whose three devices have ATS enabled; the sound card's context entry does not allow it a device-TLB.
@@ -76,4 +76,37 @@ fn a_device_forgets_what_it_keeps_of_each_pasid() {
     kernel.device_tlbs = vec![tlb(DISK)];
     let _ = kernel.die();
     assert_eq!(kernel.world.told.take(), [(DISK, None), (DISK, Some(5))]);
+}
+
+/// A virtual function is in nobody's list unless somebody looks for it: its vendor reads FFFFh. Its context tells of it.
+#[test]
+fn sriov_functions_that_nobody_found_are_told_to_forget_too() {
+    let mut kernel = kernel();
+    kernel.device_tlbs.retain(|known| known.source != DISK);
+    let (taken, _) = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(OTHER, None), (DISK, None)]);
+    let hazard = Hazard {
+        place: HazardPlace::Device(DISK),
+        danger: Danger::DeviceTlbUnknown,
+        outcome: Outcome::Duplicated,
+    };
+    assert_eq!(taken.report().hazards.listed, [hazard]);
+}
+
+/// An invalidation to a device whose ATS is off is answered by nobody (it is no request that the device supports).
+#[test]
+fn a_device_that_is_known_to_keep_nothing_is_not_asked() {
+    let mut kernel = kernel();
+    kernel.device_tlbs[0].enabled = false;
+    let (taken, _) = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(OTHER, None)]);
+    assert_eq!(taken.report().hazards.count(), 0);
+}
+
+#[test]
+fn a_device_that_misses_the_first_telling_is_told_twice() {
+    let mut kernel = kernel();
+    kernel.device_tlbs[0].tellings = 2;
+    let _ = kernel.die();
+    assert_eq!(kernel.world.told.take(), [(DISK, None), (DISK, None), (OTHER, None)]);
 }

@@ -25,11 +25,20 @@ fn kernel() -> Kernel {
 
 /// Takes over a unit whose registers fill this many bytes.
 fn die_in(kernel: &Kernel, size: usize) -> Result<Takeover<'_, Port, World>, Failure> {
+    die_with_width(kernel, size, 39)
+}
+
+/// The same on a machine of which firmware says that its addresses have this many bits.
+fn die_with_width(
+    kernel: &Kernel,
+    size: usize,
+    host_address_bits: u32,
+) -> Result<Takeover<'_, Port, World>, Failure> {
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
     let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
     let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
     let surroundings =
-        Surroundings { host_address_bits: 39, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
+        Surroundings { host_address_bits, memory: &memory, own: &own, kept_free: &[], device_tlbs: &[] };
     let limits = Limits { deadline: DEADLINE, ..Limits::default() };
     Ok(takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &limits)?)
 }
@@ -146,4 +155,80 @@ fn an_answer_that_nobody_waits_for_stops_no_queue() {
     assert_eq!(taken.report().found.queue, OldQueue::Drained);
     assert!(taken.report().found.faults.ice());
     assert_eq!(kernel.world.get(FSTS.offset), 0);
+}
+
+/// A kernel whose queue ends with a wait, whose status word is this. The unit has fetched the wait.
+fn kernel_that_waits(status: u64) -> Kernel {
+    let mut kernel = kernel();
+    let (queue, statuses) = (kernel.table(), kernel.table());
+    kernel.set(queue, 6, 2 << 32 | 1 << 5 | 5);
+    kernel.set(queue, 7, statuses + 8);
+    kernel.set(statuses, 1, status);
+    kernel.world.set(IQA.offset, queue);
+    kernel.world.set(IQH.offset, 0x40);
+    kernel.world.set(IQT.offset, 0x40);
+    kernel
+}
+
+/// Linux's `QI_IN_USE`, `QI_DONE`, and `QI_FREE` after it has seen that one.
+#[test]
+fn an_old_queue_is_done_when_its_last_wait_says_so() {
+    for (status, queue) in
+        [(1, OldQueue::Stuck { head: 0x40, tail: 0x40 }), (2, OldQueue::Drained), (0, OldQueue::Drained)]
+    {
+        let kernel = kernel_that_waits(status);
+        let (taken, _) = kernel.die();
+        assert_eq!(taken.report().found.queue, queue, "{status}");
+    }
+}
+
+/// Whatever a dead kernel left as its queue, only memory is read.
+#[test]
+fn an_old_queue_that_is_nowhere_is_not_waited_for() {
+    for (address, word) in [(0, 0), (!0xFFF, 0), (0x7_FFFF_F000, 1)] {
+        let mut kernel = kernel_that_waits(1);
+        let queue = kernel.world.get(IQA.offset);
+        match word {
+            0 => kernel.world.set(IQA.offset, address),
+            _ => kernel.set(queue, 7, address),
+        }
+        let (taken, _) = kernel.die();
+        assert_eq!(taken.report().found.queue, OldQueue::Drained);
+    }
+}
+
+/// Firmware's width ends below a page that a device uses, and below the end of memory.
+#[test]
+fn firmwares_width_is_not_believed_against_memory() {
+    let mut kernel = Kernel::legacy();
+    let top = kernel.table();
+    kernel.map(top, Level::ONE, 0x1000, 0x7000_5000);
+    kernel.legacy_context(DISK, 0, top, 7);
+    let taken = die_with_width(&kernel, 0x1000, 20).unwrap();
+    assert_eq!(taken.report().hazards.listed, []);
+    assert_eq!(kernel.reach(DISK, 0x1000), Some(0x7000_5000));
+}
+
+/// Abort-DMA mode lets nobody through; what RTADDR points to does not matter. So does an empty table, and a driver's
+/// device gets an entry in it.
+#[test]
+fn a_unit_in_abort_dma_mode_is_taken_over_empty() {
+    for (mode, extended) in [
+        (TableMode::LEGACY, ExtendedCapability::new()),
+        (TableMode::SCALABLE, ExtendedCapability::new().with_smts(true).with_fsts(true)),
+    ] {
+        let kernel = Kernel::new(TableMode::ABORT_DMA, extended);
+        if mode == TableMode::SCALABLE {
+            kernel.has(|capability| capability.with_sagaw(0));
+        }
+        kernel.world.set(RTADDR.offset, 0x8_0000_0000 | 3 << 10);
+        let (mut taken, mut frames) = kernel.die();
+        assert_eq!((taken.report().contexts.len(), taken.report().hazards.count()), (0, 0));
+        assert_eq!(RootTableAddress::from_bits(kernel.world.get(RTADDR.offset)).mode(), mode);
+        assert_eq!(kernel.reach(DISK, 0x1000), None);
+        let disk = taken.attach(DISK, &[], &mut frames).unwrap();
+        assert_eq!(disk.inherited, Inherited::Nothing);
+        let iova = taken.map(&disk, own_pages(0x1000), Permission::ReadWrite, &kernel.memory(), &mut frames);
+        assert_eq!(kernel.reach(DISK, iova.unwrap().get()), Some(OWN.start));
+    }
 }

@@ -189,8 +189,13 @@ impl Clock for World {
 pub(crate) struct OldRam(pub(crate) Shared);
 
 impl OldMemory for OldRam {
-    fn read(&self, _: PhysicalAddress, _: &mut [u8]) -> Result<(), Unreadable> {
-        unreachable!("tables are read whole")
+    fn read(&self, address: PhysicalAddress, into: &mut [u8]) -> Result<(), Unreadable> {
+        let mut table = [0; ENTRIES];
+        self.read_table(address.align_down(PAGE_SIZE), &mut table)?;
+        let bytes = table.map(u64::to_le_bytes);
+        let start = (address.get() % PAGE_SIZE) as usize;
+        into.copy_from_slice(&bytes.as_flattened()[start..start + into.len()]);
+        Ok(())
     }
 
     fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
