@@ -1,4 +1,5 @@
-//! Boots: starts from what the loader left, and sets up a console, a heap, page tables and exception handlers.
+//! Boots: starts from what the loader left, sets up a console, a heap, page tables and exception handlers, and turns off
+//! what the dead kernel left on in the processor.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -13,7 +14,7 @@ use crate::platform::frames::FramePool;
 use crate::platform::heap::{self, Pages};
 use crate::platform::memory::{self, Pieces};
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
-use crate::platform::{console, copy, exceptions};
+use crate::platform::{console, copy, exceptions, machine_check, processor};
 
 /// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces, unless they lie gibibytes apart.
 const FIRST_TABLES: usize = 32;
@@ -66,6 +67,8 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
         unsafe { heap::claim(piece) };
     }
     exceptions::install()?;
+    machine_check::expect();
+    processor::turn_off_leftovers();
     let mut own = free;
     // If there are too many pieces, one is dropped, and its memory is not used.
     own.truncate(own.capacity() - 1);

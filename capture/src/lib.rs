@@ -13,8 +13,11 @@ extern crate alloc;
 pub mod acpi;
 pub mod amd;
 pub mod platform {
-    //! The part of the platform that only reads: it has no `unsafe`, and tests can give it any input.
+    //! The part of the platform that only reads and decides: it has no `unsafe`, and tests can give it any input.
 
     pub mod boot_params;
+    pub mod frequency;
+    pub mod leftovers;
+    pub mod severity;
 }
 pub mod units;

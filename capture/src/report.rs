@@ -8,7 +8,7 @@ use vtd::fault::FaultRecord;
 
 use crate::dump::Dumped;
 use crate::platform::console::say;
-use crate::platform::exceptions;
+use crate::platform::{exceptions, machine_check};
 
 /// Most hazards that are listed one by one; serial lines are slow.
 const HAZARDS_TOLD: usize = 16;
@@ -142,6 +142,7 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
         disk_wait_ms: dumped.disk_wait.as_millis() as u64,
         frames_used: frames_used as u64,
         nmis: exceptions::nmi_count(),
+        machine_checks: machine_check::count(),
     };
     say!("{}", Event::Summary(summary));
     say!("{}", Event::Sealed { completeness: dumped.completeness(), bytes: dumped.seal.dump_len });

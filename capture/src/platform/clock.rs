@@ -1,22 +1,20 @@
 //! The clock: reads the processor's time-stamp counter, and finds out how fast it counts.
 
-use core::arch::x86_64::{__cpuid, _rdtsc};
+use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use capture::platform::frequency::{FASTEST, first_plausible, told_by_cpuid};
 use machine::Clock;
 use x86_64::instructions::port::Port;
+
+use crate::platform::processor::cpuid;
 
 /// Counts per millisecond. Before calibration this assumes a fast processor, so that waits are too long rather than too
 /// short.
 static COUNTS_PER_MS: AtomicU64 = AtomicU64::new(FASTEST);
 /// The counter when this kernel started.
 static START: AtomicU64 = AtomicU64::new(0);
-
-/// Counts per millisecond of a processor that is faster than any real one.
-const FASTEST: u64 = 8_000_000;
-/// The range of plausible calibrations, in counts per millisecond: 100 MHz to 8 GHz.
-const PLAUSIBLE: core::ops::RangeInclusive<u64> = 100_000..=FASTEST;
 
 /// The power-management timer's counts in a second (ACPI 6.5, section 4.8.3.3).
 const PM_TIMER_HZ: u64 = 3_579_545;
@@ -26,6 +24,8 @@ const PIT_HZ: u64 = 1_193_182;
 const CALIBRATION_MS: u64 = 4;
 /// More polls than any timer needs to count [`CALIBRATION_MS`]: each takes at least 0.1 µs, on real hardware 1 µs.
 const CALIBRATION_POLLS: u32 = 1_000_000;
+/// More counts than pass meanwhile. A million polls of a timer that does not exist take a second, these counts some 30 ms.
+const CALIBRATION_COUNTS: u64 = 2 * FASTEST * CALIBRATION_MS;
 
 /// The time since this kernel started.
 #[derive(Clone, Copy, Debug)]
@@ -46,25 +46,13 @@ pub(crate) fn start() {
 
 /// Measures how fast the counter counts, and returns the name of the source; `pm_timer` is the I/O port of ACPI's timer.
 pub(crate) fn calibrate(pm_timer: Option<u16>) -> &'static str {
+    let by_cpuid = || told_by_cpuid(cpuid);
     let by_pm_timer = || pm_timer.and_then(against_pm_timer);
-    let (rate, source) =
-        [(from_cpuid(), "CPUID"), (by_pm_timer(), "ACPI timer"), (against_pit(), "8254 timer")]
-            .into_iter()
-            .find_map(|(rate, source)| Some((rate.filter(|rate| PLAUSIBLE.contains(rate))?, source)))
-            .unwrap_or((FASTEST, "nothing: assuming 8 GHz"));
+    let sources: [(&dyn Fn() -> _, _); 3] =
+        [(&by_cpuid, "CPUID"), (&by_pm_timer, "ACPI timer"), (&against_pit, "8254 timer")];
+    let (rate, source) = first_plausible(sources).unwrap_or((FASTEST, "nothing: assuming 8 GHz"));
     COUNTS_PER_MS.store(rate, Ordering::Relaxed);
     source
-}
-
-/// Counts per millisecond from CPUID leaf 15h (Intel SDM volume 3, section 18.7.3): crystal clock times a ratio.
-fn from_cpuid() -> Option<u64> {
-    if __cpuid(0).eax < 0x15 {
-        return None;
-    }
-    let leaf = __cpuid(0x15);
-    let (denominator, numerator, crystal_hz) =
-        (u64::from(leaf.eax), u64::from(leaf.ebx), u64::from(leaf.ecx));
-    (crystal_hz * numerator).checked_div(denominator * 1000).filter(|&rate| rate != 0)
 }
 
 /// Counts while ACPI's timer, of which the lower 24 bits exist everywhere, passes [`CALIBRATION_MS`].
@@ -75,8 +63,8 @@ fn against_pm_timer(port: u16) -> Option<u64> {
     let first = read();
     let wanted = (PM_TIMER_HZ * CALIBRATION_MS / 1000) as u32;
     let start = counter();
-    let passed = (0..CALIBRATION_POLLS)
-        .map(|_| read().wrapping_sub(first) & 0xFF_FFFF)
+    let passed = polls_from(start)
+        .map(|()| read().wrapping_sub(first) & 0xFF_FFFF)
         .find(|&passed| passed >= wanted)?;
     Some((counter() - start) * PM_TIMER_HZ / (u64::from(passed) * 1000))
 }
@@ -97,8 +85,13 @@ fn against_pit() -> Option<u64> {
     }
     let start = counter();
     // SAFETY: as above.
-    (0..CALIBRATION_POLLS).find(|_| unsafe { control.read() } & 0x20 != 0)?;
+    polls_from(start).find(|()| unsafe { control.read() } & 0x20 != 0)?;
     Some((counter() - start) / CALIBRATION_MS)
+}
+
+/// The polls of a timer that is watched since the counter was at `start`.
+fn polls_from(start: u64) -> impl Iterator<Item = ()> {
+    (0..CALIBRATION_POLLS).take_while(move |_| counter().wrapping_sub(start) < CALIBRATION_COUNTS).map(|_| ())
 }
 
 fn counter() -> u64 {

@@ -5,6 +5,11 @@
 //! image is linked to address 0; this code relocates it to the address at which it was loaded. It turns SSE on
 //! because `core` was compiled to use it.
 //!
+//! It also ends what the dead kernel may have left on in the control registers (Intel SDM volume 3, sections 2.5 and
+//! 18.2.4): breakpoints at addresses that mean something else now, event delivery by FRED instead of the interrupt table,
+//! shadow stacks and branch tracking, protection keys, SMEP and SMAP, a disabled cache. Three bits of CR4 cannot change
+//! here: PAE and LA57 while paging is on, VMXE in VMX operation. MCE has its time later (`machine_check.rs`).
+//!
 //! Devices of the dead kernel continue to raise interrupts, which this kernel never serves. It sets the task priority
 //! so that the processor does not receive them (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Otherwise
 //! they would stay pending, since interrupts are off, and QEMU's emulator would look for one again and again, which
@@ -29,13 +34,18 @@ entry64:
     cli
     cld
     lea     rsp, [rip + stack_top]
+    push    2                       // TF, NT, AC off
+    popfq
+    mov     eax, 0x400
+    mov     dr7, rax                // no breakpoints
 
     mov     rax, cr0
-    and     rax, ~0xc               // EM, TS off
+    and     rax, ~0x6000000c        // CD, NW, EM, TS off
     or      rax, 0x2                // MP on
     mov     cr0, rax
     mov     rax, cr4
-    or      rax, 0x600              // OSFXSR, OSXMMEXCPT
+    and     eax, 0x3060             // PAE, MCE, LA57, VMXE as they are; all else off
+    or      eax, 0x600              // OSFXSR, OSXMMEXCPT on
     mov     cr4, rax
     mov     eax, 0xf                // highest task priority
     mov     cr8, rax

@@ -1,8 +1,9 @@
 //! Handles exceptions: none is expected, so the handler reports it and resets the machine.
 //!
-//! There are two exceptions after which the kernel goes on. A fault while it reads memory that may be bad ends that
-//! read (see `copy.rs`). A non-maskable interrupt, such as one from a watchdog that the dead kernel armed, is counted
-//! and ignored.
+//! There are three exceptions after which the kernel goes on. A fault while it reads memory that may be bad, or writes a
+//! register that may not exist, ends that access (see `copy.rs` and `msr.rs`). A non-maskable interrupt, such as one from
+//! a watchdog that the dead kernel armed, is counted and ignored. Machine checks have a handler of their own (see
+//! `machine_check.rs`).
 //!
 //! Every handler has a stack of its own (interrupt stack table): compiled code uses the red zone below its stack
 //! pointer, and a stack overflow leaves no other stack to report it from. Interrupts are off and stay off.
@@ -13,7 +14,6 @@ use machine::growth::{OutOfMemory, filled, leaked};
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::CS, segmentation::DS, segmentation::ES, segmentation::SS, tables};
 use x86_64::registers::control::Cr2;
-use x86_64::registers::model_specific::Msr;
 use x86_64::registers::segmentation::{Segment, SegmentSelector};
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
@@ -21,13 +21,13 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use crate::platform::console::say;
 use crate::platform::entry::Image;
-use crate::platform::{copy, reset};
+use crate::platform::{copy, machine_check, msr, reset};
 
 /// Vectors that the architecture defines (Intel SDM volume 3, table 6-1).
 const VECTORS: usize = 32;
 const NMI: usize = 2;
 const PAGE_FAULT: u64 = 14;
-const MACHINE_CHECK: u64 = 18;
+const MACHINE_CHECK: usize = 18;
 
 /// Bytes in a handler's stack: reporting formats text.
 const STACK_SIZE: usize = 16 << 10;
@@ -84,10 +84,11 @@ unsafe extern "C" {
 
 /// What an exception leaves on its stack.
 #[repr(C)]
-struct Frame {
+pub(crate) struct Frame {
     vector: u64,
     error_code: u64,
-    rip: u64,
+    /// The interrupted instruction, and where the program goes on.
+    pub(crate) rip: u64,
     cs: u64,
     rflags: u64,
     rsp: u64,
@@ -102,9 +103,10 @@ pub(crate) fn nmi_count() -> u64 {
 /// Installs the handlers, and the segments and stacks they need.
 pub(crate) fn install() -> Result<(), OutOfMemory> {
     let tss = leaked(TaskStateSegment::new())?;
-    // One stack for exceptions, one for what can interrupt their handlers.
+    // One stack for exceptions, one for each that can interrupt their handlers.
     tss.interrupt_stack_table[0] = new_stack()?;
     tss.interrupt_stack_table[1] = new_stack()?;
+    tss.interrupt_stack_table[2] = new_stack()?;
     let gdt = leaked(GlobalDescriptorTable::new())?;
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());
@@ -123,8 +125,10 @@ pub(crate) fn install() -> Result<(), OutOfMemory> {
 
 fn load_handlers(code: SegmentSelector) -> Result<(), OutOfMemory> {
     let first = &raw const exception_entries as u64;
-    let gates = core::array::from_fn::<u128, VECTORS, _>(|vector| {
-        gate(first + 16 * vector as u64, code, if vector == NMI { 2 } else { 1 })
+    let gates = core::array::from_fn::<u128, VECTORS, _>(|vector| match vector {
+        NMI => gate(first + 16 * NMI as u64, code, 2),
+        MACHINE_CHECK => gate(machine_check::entry(), code, 3),
+        _ => gate(first + 16 * vector as u64, code, 1),
     });
     let gates = leaked(gates)?;
     let limit = (size_of_val(gates) - 1) as u16;
@@ -145,17 +149,18 @@ fn new_stack() -> Result<VirtAddr, OutOfMemory> {
     Ok(VirtAddr::from_ptr(stack.as_ptr_range().end))
 }
 
-/// Ends a read that failed, or reports and resets.
+/// Ends an access that failed, or reports and resets.
 extern "C" fn handle(frame: &mut Frame) {
-    if frame.vector == MACHINE_CHECK {
-        acknowledge_machine_check();
+    match copy::recovery(frame.rip).or_else(|| msr::recovery(frame.rip)) {
+        Some(instruction) => frame.rip = instruction,
+        None => end(|| report(frame)),
     }
-    if let Some(instruction) = copy::recovery(frame.rip) {
-        frame.rip = instruction;
-        return;
-    }
+}
+
+/// Reports, unless an exception is being reported already, and resets the machine.
+pub(crate) fn end(report: impl FnOnce()) -> ! {
     if !REPORTING.swap(true, Ordering::Relaxed) {
-        report(frame);
+        report();
     }
     reset::now()
 }
@@ -167,14 +172,6 @@ fn report(frame: &Frame) {
     if vector == PAGE_FAULT {
         say!("page fault at {:#x}", Cr2::read_raw());
     }
-}
-
-/// Acknowledges the machine check: while it counts as in progress, the next one would shut the processor down (Intel SDM
-/// volume 3, section 16.3.1.2).
-fn acknowledge_machine_check() {
-    const IA32_MCG_STATUS: u32 = 0x17A;
-    // SAFETY: the register exists, since a machine check came, and affects nothing else.
-    unsafe { Msr::new(IA32_MCG_STATUS).write(0) }
 }
 
 #[cfg(test)]

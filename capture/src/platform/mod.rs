@@ -12,8 +12,9 @@
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio`, `config` | registers of devices, and configuration space of PCI functions |
 //! | `hypervisor` | whether there is one |
-//! | `exceptions` | handlers of processor exceptions |
-//! | `clock`, `console`, `reset` | time, a serial port, and the restart of the machine |
+//! | `exceptions`, `machine_check`, `severity` | handlers of processor exceptions |
+//! | `processor`, `leftovers`, `msr` | what the dead kernel left on in the processor |
+//! | `clock`, `frequency`, `console`, `reset` | time, a serial port, and the restart of the machine |
 
 pub(crate) mod clock;
 pub(crate) mod config;
@@ -24,9 +25,12 @@ pub(crate) mod exceptions;
 pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod hypervisor;
+pub(crate) mod machine_check;
 pub(crate) mod memory;
 pub(crate) mod mmio;
+pub(crate) mod msr;
 pub(crate) mod paging;
+pub(crate) mod processor;
 pub(crate) mod reset;
 #[cfg(freestanding)]
 mod runtime;

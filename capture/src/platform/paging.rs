@@ -182,7 +182,6 @@ impl AddressSpace {
         // Linux with a remapping unit. The new tables map what is in use, by the caller's promise.
         unsafe {
             Efer::update(|flags| flags.insert(EferFlags::NO_EXECUTE_ENABLE));
-            Cr4::update(|flags| flags.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION));
             Cr3::write(
                 PhysFrame::containing_address(PhysAddr::new_truncate(self.root.get())),
                 Cr3Flags::empty(),

@@ -59,6 +59,8 @@ summary! {
     frames_used,
     /// Non-maskable interrupts.
     nmis,
+    /// Machine checks after which the dump went on.
+    machine_checks,
 }
 
 /// The first word of the line.
@@ -97,7 +99,8 @@ mod tests {
         let summary =
             Summary { contexts_accepted: 9, tables_duplicated: 50, frames_used: 7, ..Summary::default() };
         let expected = "summary contexts_accepted=9 tables_duplicated=50 leaf_mappings=0 domains_reserved=0 hazards=0 \
-             pages_kept=0 pages_zero=0 pages_missing=0 pages_unknown=0 disk_wait_ms=0 frames_used=7 nmis=0";
+             pages_kept=0 pages_zero=0 pages_missing=0 pages_unknown=0 disk_wait_ms=0 frames_used=7 nmis=0 \
+             machine_checks=0";
         assert_eq!(summary.to_string(), expected);
         assert_eq!(Summary::parse(expected), Some(summary));
     }
@@ -107,7 +110,7 @@ mod tests {
         let whole = Summary::default().to_string();
         assert!(Summary::parse(&whole).is_some());
         for torn in [
-            whole.trim_end_matches(" nmis=0"),
+            whole.trim_end_matches(" machine_checks=0"),
             &whole.replace("hazards=0", "hazards=+1"),
             &format!("{whole} more=1"),
         ] {

@@ -20,7 +20,7 @@ use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::unit::Translation;
-use crate::machines::scenario::{Capture, Codec, Disk, End, MemoryUse, Scenario, Start};
+use crate::machines::scenario::{Capture, Codec, Disk, End, MachineCheck, MemoryUse, Scenario, Start};
 use crate::witnesses::tables::Tables;
 use crate::witnesses::trace::Trace;
 
@@ -110,6 +110,10 @@ impl Crash<'_> {
         }
         let reserved = Reserved::of(&machine.console().lines())?;
         let stop = self.crash(&mut machine, &files, &reserved)?;
+        if let Some(check) = self.scenario.machine_check {
+            machine.wait_for(Event::VITAL_SAFE, RESET)?;
+            machine.raise(check)?;
+        }
         let lines = self.end(machine)?;
         let Scenario { kernel, codec, disk_place, .. } = *self.scenario;
         Ok(Evidence { kernel, codec, files, lines, reserved, disk: disk_place.source_ids(), stop })
@@ -180,11 +184,11 @@ impl Crash<'_> {
         let (letter, name) = (syscall.letter(), syscall.name());
         match (self.scenario.start, self.scenario.disk) {
             (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
-            (Start::Panic, Disk::OtherLabel) => {
+            (_, Disk::OtherLabel) => {
                 let options = format!("console=ttyS0 holdover.area={OTHER_AREA}");
                 format!("kexec -{letter} -p /capture --command-line='{options}'\n")
             }
-            (Start::Panic, _) => {
+            (Start::Panic | Start::MachineCheck, _) => {
                 let append = self
                     .scenario
                     .mutation
@@ -201,7 +205,7 @@ impl Crash<'_> {
     /// Runs in the guest.
     fn crash_command(&self) -> &'static str {
         match self.scenario.start {
-            Start::Panic => "echo c > /proc/sysrq-trigger\n",
+            Start::Panic | Start::MachineCheck => "echo c > /proc/sysrq-trigger\n",
             Start::Exec => "kexec -e\n",
         }
     }
@@ -213,7 +217,7 @@ impl Crash<'_> {
         let paging = format!("paging {}", self.scenario.paging.levels());
         ensure!(kernel.ends_with(&paging), "the guest does not have {paging}: {kernel}");
         let loaded = said("loaded").unwrap_or_default();
-        let wanted = if self.scenario.start == Start::Panic { "crash=1" } else { "exec=1" };
+        let wanted = if self.scenario.start == Start::Exec { "exec=1" } else { "crash=1" };
         let complaint = said("load:").unwrap_or("the loader said nothing");
         ensure!(loaded.contains(wanted), "the guest could not load the capture kernel: {complaint}");
         Ok(())
@@ -222,7 +226,7 @@ impl Crash<'_> {
     /// Lets the guest crash.
     fn crash(&self, machine: &mut Machine, files: &Files, reserved: &Reserved) -> Result<Option<Stop>> {
         if self.watch < Watch::Memory {
-            machine.type_line("go")?;
+            self.let_go(machine)?;
             return Ok(None);
         }
         // QEMU's trace does not show requests that pass a unit untranslated. Frames that a card receives before the swap
@@ -239,6 +243,14 @@ impl Crash<'_> {
         Ok(Some(stop))
     }
 
+    /// Has the guest end its kernel.
+    fn let_go(&self, machine: &mut Machine) -> Result<()> {
+        match self.scenario.start {
+            Start::MachineCheck => machine.raise(MachineCheck::Fatal),
+            Start::Panic | Start::Exec => machine.type_line("go"),
+        }
+    }
+
     /// The entry of the kernel that takes the dump.
     fn entry(&self) -> Result<Entry> {
         match self.scenario.capture {
@@ -252,7 +264,7 @@ impl Crash<'_> {
         let entry = self.entry()?.find(files, reserved)?;
         let mut gdb = Gdb::connect(&qemu::gdb_socket(files))?;
         gdb.break_at(entry)?;
-        machine.type_line("go")?;
+        self.let_go(machine)?;
         gdb.run_to_breakpoint(ENTRY)?;
         let entered = SystemTime::now();
         let wound = self.scenario.damage.map(|damage| inflict(damage, files, reserved)).transpose()?;

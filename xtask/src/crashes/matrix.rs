@@ -12,7 +12,7 @@ use crate::machines::scenario::device::{Device, DiskPlace};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::{
-    Capture, Codec, Disk, End, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
+    Capture, Codec, Disk, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
 };
 use crate::witnesses::Witness;
 
@@ -32,6 +32,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
+    rows.extend(machine_checks());
     rows
 }
 
@@ -282,6 +283,23 @@ fn bad_input() -> Vec<Row> {
             Scenario { end: End::PowerCut, memory_mib: 5120, ..plain() },
             Expectation::cut_off_dump().and_readable(),
         ),
+    ];
+    rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+}
+
+/// Machine checks before and during the dump. `crash` wants the backtrace of a crash on request: the kernel without its
+/// debug information is the one that a machine check kills.
+fn machine_checks() -> Vec<Row> {
+    let dumping =
+        |kernel, check| Scenario { machine_check: Some(check), memory_mib: 5120, ..Scenario::plain(kernel) };
+    let counted = || Expectation::complete_dump().and_says("machine_checks=1");
+    let recoverable = MachineCheck::Recoverable;
+    let twice = Scenario { start: Start::MachineCheck, ..dumping(Flavour::Amd64, recoverable) };
+    let fatal = dumping(Flavour::Cloud, MachineCheck::Fatal);
+    let rows = [
+        ("machine-check-recoverable", dumping(Flavour::Cloud, recoverable), counted()),
+        ("machine-check-after-a-fatal-one", twice, counted()),
+        ("machine-check-fatal", fatal, Expectation::cut_off_dump().and_says("fatal machine check")),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }

@@ -14,7 +14,7 @@ use crate::machines::files::Files;
 use crate::machines::qmp::Qmp;
 use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
 use crate::machines::scenario::unit::Interrupts;
-use crate::machines::scenario::{MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -97,6 +97,11 @@ impl Machine {
     /// Has the guest give back so much of its memory.
     pub(crate) fn take_memory(&mut self, mib: u64) -> Result<()> {
         self.qmp.shrink_memory_to((self.memory_mib - mib) << 20)
+    }
+
+    /// Raises a machine check.
+    pub(crate) fn raise(&mut self, check: MachineCheck) -> Result<()> {
+        self.qmp.raise(check)
     }
 
     /// Types a line on the guest's serial console.

@@ -1,5 +1,5 @@
-//! QEMU's machine protocol, as far as the bench needs it: to withdraw memory from the guest, and to learn why the
-//! machine ended.
+//! QEMU's machine protocol, as far as the bench needs it: to withdraw memory from the guest, to raise machine checks, and
+//! to learn why the machine ended.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::machines::scenario::MachineCheck;
+
 /// How long QEMU may take until its sockets exist.
 const START: Duration = Duration::from_secs(10);
+
+/// The bank that reports machine checks: one that no kernel turns off.
+const MACHINE_CHECK_BANK: u32 = 2;
 
 /// How long a guest may take to give memory back.
 const BALLOON: Duration = Duration::from_secs(60);
@@ -39,6 +44,16 @@ impl Qmp {
             ensure!(start.elapsed() < BALLOON, "the guest does not give its memory back");
             thread::sleep(Duration::from_millis(100));
         }
+        Ok(())
+    }
+
+    /// Raises a machine check on processor 0.
+    pub(crate) fn raise(&mut self, check: MachineCheck) -> Result<()> {
+        let (bank, global) = (check.bank_status(), check.global_status());
+        let line = format!("mce 0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0");
+        let command = json!({ "execute": "human-monitor-command", "arguments": { "command-line": line } });
+        let complaint = self.execute(&command)?;
+        ensure!(complaint == "", "QEMU raises no machine check: {complaint}");
         Ok(())
     }
 

@@ -120,6 +120,8 @@ pub(crate) enum Disk {
 pub(crate) enum Start {
     /// The old kernel panics.
     Panic,
+    /// A fatal machine check makes the old kernel panic.
+    MachineCheck,
     /// `kexec -e`, as an ordinary reboot into it: there is no crash, and no dead kernel's memory.
     Exec,
 }
@@ -142,6 +144,36 @@ pub(crate) enum End {
     Reset,
     /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
     PowerCut,
+}
+
+/// A machine check of processor 0. Its status words are those of the Intel SDM, volume 3, chapter 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MachineCheck {
+    /// Memory that nobody was reading is bad: the interrupted program can go on.
+    Recoverable,
+    /// The processor's state is corrupt.
+    Fatal,
+}
+
+impl MachineCheck {
+    /// The status of the bank that reports it.
+    pub(crate) fn bank_status(self) -> u64 {
+        match self {
+            // VAL, UC, EN, MISCV, ADDRV, S: memory scrubbing found an error (table 16-8).
+            Self::Recoverable => 0xBD00_0000_0000_00C0,
+            // VAL, UC, EN, PCC: an internal timer ran out.
+            Self::Fatal => 0xB200_0000_0000_0400,
+        }
+    }
+
+    /// The processor's status: MCIP, and RIPV if the interrupted program can go on.
+    pub(crate) fn global_status(self) -> u64 {
+        match self {
+            Self::Recoverable => 0b101,
+            Self::Fatal => 0b100,
+        }
+    }
 }
 
 /// What the crashing Linux has done with its memory.
@@ -190,6 +222,9 @@ pub(crate) struct Scenario {
     /// How the capture kernel comes to run
     #[arg(long, value_enum, default_value = "panic")]
     pub(crate) start: Start,
+    /// Machine check while Holdover writes the dump, as soon as the vital pages are said to be safe
+    #[arg(long, value_enum)]
+    pub(crate) machine_check: Option<MachineCheck>,
     /// How the machine ends
     #[arg(long, value_enum, default_value = "reset")]
     pub(crate) end: End,
@@ -231,6 +266,7 @@ impl Scenario {
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
+            machine_check: None,
             end: End::Reset,
             cpus: 1,
             memory_mib: 1024,
