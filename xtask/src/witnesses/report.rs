@@ -8,6 +8,9 @@ use handoff::{Completeness, Event, Summary};
 use crate::crashes::crash::PANIC;
 use crate::machines::console::Line;
 
+/// What Holdover tells of a machine check that killed the old kernel. That kernel has no time to print its panic.
+const KILLED: &str = "machine check: bank";
+
 /// The end of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
@@ -22,7 +25,7 @@ pub(crate) struct Sealed {
 /// What Holdover printed. Every part but the panic may be missing: other checks complain of that.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    /// When the old kernel panicked.
+    /// When the old kernel panicked, or Holdover told that a machine check had killed it.
     pub(crate) panic: SystemTime,
     /// When Holdover said its first word.
     pub(crate) first_line: Option<SystemTime>,
@@ -37,7 +40,8 @@ pub(crate) struct Report {
 impl Report {
     /// Reads the console; fails if nothing panicked.
     pub(crate) fn of(lines: &[Line]) -> Result<Self> {
-        let panic = lines.iter().find(|line| line.text.contains(PANIC)).context("the guest did not panic")?;
+        let is_death = |line: &&Line| [PANIC, KILLED].iter().any(|words| line.text.contains(words));
+        let panic = lines.iter().find(is_death).context("the guest did not panic")?;
         let first_line = lines.iter().find(|line| line.holdover().is_some());
         let mut report = Self {
             panic: panic.at,
