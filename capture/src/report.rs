@@ -10,58 +10,82 @@ use crate::dump::Dumped;
 use crate::platform::console::say;
 use crate::platform::{exceptions, machine_check};
 
-/// Most hazards that are listed one by one; serial lines are slow.
-const HAZARDS_TOLD: usize = 16;
+/// Most hazards or recorded faults that are told one by one, of all units together. A serial line carries 11 characters in a
+/// millisecond, so large machines would wait for it longer than for the dump. The dump's record has all.
+const LINES_TOLD: usize = 16;
+/// Most devices, and most domains, that are told of one outcome.
+const ITEMS_TOLD: usize = 64;
+
+/// How much of a unit is told: each has its share.
+#[derive(Clone, Copy)]
+struct Share {
+    lines: usize,
+    items: usize,
+}
+
+impl Share {
+    /// The share of one unit of `record`: something of each.
+    fn of(record: &Record) -> Self {
+        let units = record.units.listed.len().max(1);
+        Self { lines: (LINES_TOLD / units).max(1), items: (ITEMS_TOLD / units).max(4) }
+    }
+}
 
 /// Reports what happened to each unit.
 pub(crate) fn units(record: &Record) {
+    let share = Share::of(record);
     for unit in &record.units.listed {
-        tell_unit(unit);
+        tell_unit(unit, share);
     }
     tell_unlisted("units", &record.units);
     say!("{}", Event::TakeoverDone);
 }
 
-fn tell_unit(unit: &UnitRecord) {
+fn tell_unit(unit: &UnitRecord, share: Share) {
     let base = unit.base;
     match &unit.state {
-        UnitFate::TakenOver(takeover) => tell_takeover(base, takeover),
+        UnitFate::TakenOver(takeover) => tell_takeover(base, takeover, share),
         UnitFate::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
         UnitFate::Absent(why) => say!("unit {base:#x}: the firmware lists it, and there is none: {why}"),
         UnitFate::Lost(why) => say!("unit {base:#x}: {why}"),
     }
 }
 
-fn tell_takeover(base: u64, takeover: &Takeover) {
+fn tell_takeover(base: u64, takeover: &Takeover, share: Share) {
     say!("unit {base:#x}: root {:#x} -> {:#x}", takeover.old_root, takeover.new_root);
-    for outcome in Outcome::ALL {
-        tell_outcome(takeover, outcome);
+    for ended in Outcome::ALL.map(|outcome| Ended { takeover, outcome, most: share.items }) {
+        if !ended.is_empty() {
+            say!("  {ended}");
+        }
     }
     tell_unlisted("contexts", &takeover.contexts);
     tell_unlisted("domains", &takeover.domains);
     if let Queue::Stuck { head, tail } = takeover.queue {
         say!("  the invalidation queue had stopped at {head:#x} of {tail:#x}");
     }
-    for &(low, high) in &takeover.faults.listed {
+    for &(low, high) in takeover.faults.listed.iter().take(share.lines) {
         say!("  fault recorded before: {}", Fault(FaultRecord::from_words(low, high)));
     }
-    tell_hazards(takeover);
+    tell_others("faults", &takeover.faults, share);
+    takeover.hazards.listed.iter().take(share.lines).for_each(tell_hazard);
+    tell_others("hazards", &takeover.hazards, share);
 }
 
-fn tell_hazards(takeover: &Takeover) {
-    let hazards = &takeover.hazards;
-    hazards.listed.iter().take(HAZARDS_TOLD).for_each(tell_hazard);
-    if hazards.count() > HAZARDS_TOLD as u64 {
-        say!("  {} hazards in all", hazards.count());
+/// Tells how many items were not told one by one.
+fn tell_others<T>(what: &str, list: &List<T>, share: Share) {
+    let others = list.count().saturating_sub(share.lines as u64);
+    if others > 0 {
+        say!("  and {others} {what} more: in the dump's record");
     }
 }
 
 /// Reports the hazards of attaching devices: those that the record has gained since the takeover.
 pub(crate) fn attached(before: &Record, after: &Record) {
+    let share = Share::of(after);
     for (before, after) in before.units.listed.iter().zip(&after.units.listed) {
         if let (UnitFate::TakenOver(before), UnitFate::TakenOver(after)) = (&before.state, &after.state) {
             let known = before.hazards.listed.len();
-            after.hazards.listed.iter().skip(known).take(HAZARDS_TOLD).for_each(tell_hazard);
+            after.hazards.listed.iter().skip(known).take(share.lines).for_each(tell_hazard);
         }
     }
 }
@@ -70,22 +94,49 @@ fn tell_hazard(hazard: &Hazard) {
     say!("  {}: {}: {}", hazard.place, hazard.what, hazard.outcome);
 }
 
-/// Lists the devices and domains that ended this way.
-fn tell_outcome(takeover: &Takeover, outcome: Outcome) {
-    let contexts = takeover.contexts.listed.iter().filter(|context| context.outcome == outcome);
-    let domains = takeover.domains.listed.iter().filter(|domain| domain.outcome == outcome);
-    let (contexts, domains) = (Spaced(contexts.map(Context::requester)), Spaced(domains.map(DomainSize)));
-    match (contexts.is_empty(), domains.is_empty()) {
-        (true, true) => {}
-        (false, true) => say!("  {outcome}: devices{contexts}"),
-        (true, false) => say!("  {outcome}: domains{domains}"),
-        (false, false) => say!("  {outcome}: devices{contexts}, domains{domains}"),
+/// The devices and domains of a unit that ended in the same way, on one line.
+struct Ended<'a> {
+    takeover: &'a Takeover,
+    outcome: Outcome,
+    /// Most devices, and most domains, to list.
+    most: usize,
+}
+
+impl Ended<'_> {
+    fn contexts(&self) -> Spaced<impl Iterator<Item = impl fmt::Display> + Clone> {
+        let contexts = self.takeover.contexts.listed.iter();
+        let items = contexts.filter(|context| context.outcome == self.outcome).map(Context::requester);
+        Spaced { items, most: self.most }
+    }
+
+    fn domains(&self) -> Spaced<impl Iterator<Item = DomainSize<'_>> + Clone> {
+        let domains = self.takeover.domains.listed.iter();
+        Spaced {
+            items: domains.filter(|domain| domain.outcome == self.outcome).map(DomainSize),
+            most: self.most,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.contexts().is_empty() && self.domains().is_empty()
     }
 }
 
+impl fmt::Display for Ended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (outcome, contexts, domains) = (self.outcome, self.contexts(), self.domains());
+        match (contexts.is_empty(), domains.is_empty()) {
+            (_, true) => write!(f, "{outcome}: devices{contexts}"),
+            (true, false) => write!(f, "{outcome}: domains{domains}"),
+            (false, false) => write!(f, "{outcome}: devices{contexts}, domains{domains}"),
+        }
+    }
+}
+
+/// Tells how many items the record left out.
 fn tell_unlisted<T>(what: &str, list: &List<T>) {
     if list.unlisted > 0 {
-        say!("  and {} {what} more", list.unlisted);
+        say!("  and {} {what} more, for which the record has no room", list.unlisted);
     }
 }
 
@@ -108,18 +159,25 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Items, each after a space.
-struct Spaced<I>(I);
+/// The first items, each after a space, and how many more there are.
+struct Spaced<I> {
+    items: I,
+    most: usize,
+}
 
 impl<I: Iterator + Clone> Spaced<I> {
     fn is_empty(&self) -> bool {
-        self.0.clone().next().is_none()
+        self.items.clone().next().is_none()
     }
 }
 
 impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.clone().try_for_each(|item| write!(f, " {item}"))
+        self.items.clone().take(self.most).try_for_each(|item| write!(f, " {item}"))?;
+        match self.items.clone().skip(self.most).count() {
+            0 => Ok(()),
+            others => write!(f, " and {others} more: in the dump's record"),
+        }
     }
 }
 
@@ -150,15 +208,60 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
 
 #[cfg(test)]
 mod tests {
+    use record::Entry;
+
     use super::*;
+
+    fn takeover(contexts: u16, domains: u16) -> Takeover {
+        let outcome = Outcome::Duplicated;
+        let context =
+            |source| Context { source, pasid: None, entry: Entry::Context([0; 2]), domain: None, outcome };
+        let domain = |id| Domain { id, address_bits: 39, tables: 1, leaves: 4096, fenced: 0, outcome };
+        Takeover {
+            old_root: 0,
+            new_root: 0,
+            queue: Queue::Off,
+            faults: List::default(),
+            counts: Counts::default(),
+            contexts: (0..contexts).map(context).collect(),
+            domains: (0..domains).map(domain).collect(),
+            hazards: List::default(),
+        }
+    }
+
+    fn told(takeover: &Takeover, most: usize) -> String {
+        Ended { takeover, outcome: Outcome::Duplicated, most }.to_string()
+    }
 
     #[test]
     fn a_list_goes_on_one_line() {
-        let domain = |id, leaves| {
-            let outcome = Outcome::Duplicated;
-            Domain { id, address_bits: 39, tables: 1, leaves, fenced: 0, outcome }
+        let duplicated = Outcome::Duplicated;
+        assert_eq!(told(&takeover(2, 0), 9), format!("{duplicated}: devices 00:00.0 00:00.1"));
+        assert_eq!(told(&takeover(0, 2), 9), format!("{duplicated}: domains 0x0:4096 0x1:4096"));
+        assert_eq!(told(&takeover(1, 1), 9), format!("{duplicated}: devices 00:00.0, domains 0x0:4096"));
+    }
+
+    /// A second of a serial line carries 11,520 characters.
+    #[test]
+    fn a_large_machine_does_not_wait_for_its_console() {
+        let line = told(&takeover(4000, 4000), ITEMS_TOLD);
+        assert!(
+            line.len() < 1500 && line.contains(" and 3936 more: in the dump's record, domains"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn many_units_share_what_is_told_and_each_has_some() {
+        let record = |units| Record {
+            writer: record::Text::new("test"),
+            host_address_bits: 46,
+            units: (0..units)
+                .map(|base| UnitRecord { base, segment: 0, registers: List::default(), state: UnitFate::Off })
+                .collect(),
         };
-        let domains = [domain(2, 0), domain(0x1F, 4096)];
-        assert_eq!(format!("domains{}", Spaced(domains.iter().map(DomainSize))), "domains 0x2:0 0x1f:4096");
+        let share = |units| Share::of(&record(units));
+        assert_eq!((share(0).items, share(1).lines, share(1).items), (64, 16, 64));
+        assert_eq!((share(8).lines, share(8).items, share(40).lines, share(40).items), (2, 8, 1, 4));
     }
 }
