@@ -65,6 +65,33 @@ pub struct Tables {
     pub hidden: Option<AcpiError>,
 }
 
+/// The register that resets the machine (section 4.8.3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetRegister {
+    /// Where it is.
+    pub place: RegisterPlace,
+    /// The value that resets.
+    pub value: u8,
+}
+
+/// The place of a register of one byte (section 5.2.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterPlace {
+    /// An I/O port.
+    Port(u16),
+    /// A physical address.
+    Memory(u64),
+    /// A byte of the configuration space of a function on bus 0 of segment group 0.
+    Configuration {
+        /// The function's device number, below 32.
+        device: u8,
+        /// Its function number, below 8.
+        function: u8,
+        /// The byte.
+        offset: u8,
+    },
+}
+
 /// A copy of one table.
 #[derive(Debug)]
 pub struct Table {
@@ -125,8 +152,8 @@ impl Tables {
         ecams.into_iter()
     }
 
-    /// The reset register's I/O port and the value to write (section 4.8.3.6); `None` if it is not in I/O space.
-    pub fn reset_register(&self) -> Option<(u16, u8)> {
+    /// The reset register (section 4.8.3.6), if the machine has one in a place that a register can be in.
+    pub fn reset_register(&self) -> Option<ResetRegister> {
         const FLAGS: usize = 112;
         const RESET_REG_SUP: u32 = 1 << 10;
         const RESET_REG: usize = 116;
@@ -134,7 +161,8 @@ impl Tables {
         let fadt = self.fadt.as_ref()?;
         let supported = u32::from_le_bytes(fadt.field(FLAGS)?) & RESET_REG_SUP != 0;
         let [value] = fadt.field(RESET_VALUE)?;
-        Some((fadt.io_port(RESET_REG)?, value)).filter(|_| supported)
+        let place = RegisterPlace::decode(fadt.field(RESET_REG)?)?;
+        supported.then_some(ResetRegister { place, value })
     }
 
     /// The power-management timer's I/O port (section 4.8.3.3).
@@ -170,12 +198,45 @@ impl Table {
         self.bytes.get(offset..)?.first_chunk().copied()
     }
 
-    /// The port that a generic address structure (section 5.2.3.2) names, if it names one.
+    /// The port that a generic address structure names, if it names one.
     fn io_port(&self, offset: usize) -> Option<u16> {
+        match RegisterPlace::decode(self.field(offset)?)? {
+            RegisterPlace::Port(port) => Some(port),
+            RegisterPlace::Memory(_) | RegisterPlace::Configuration { .. } => None,
+        }
+    }
+}
+
+impl RegisterPlace {
+    /// Decodes a generic address structure (section 5.2.3.2); `None` for no address, an impossible one, or another space.
+    ///
+    /// Firmware often gets the width of ports wrong, so it is heeded in the other spaces only.
+    fn decode(structure: [u8; 12]) -> Option<Self> {
+        const SYSTEM_MEMORY: u8 = 0;
         const SYSTEM_IO: u8 = 1;
-        let [space] = self.field(offset)?;
-        let address = u64::from_le_bytes(self.field(offset + 4)?);
-        u16::try_from(address).ok().filter(|&port| space == SYSTEM_IO && port != 0)
+        const PCI_CONFIGURATION: u8 = 2;
+        let [space, bit_width, bit_offset, _access_size, address @ ..] = structure;
+        let is_byte = bit_width <= 8 && bit_offset == 0;
+        match space {
+            SYSTEM_IO => {
+                u16::try_from(u64::from_le_bytes(address)).ok().filter(|&port| port != 0).map(Self::Port)
+            }
+            SYSTEM_MEMORY if is_byte => {
+                Some(u64::from_le_bytes(address)).filter(|&at| at != 0).map(Self::Memory)
+            }
+            PCI_CONFIGURATION if is_byte => Self::configuration(address),
+            _ => None,
+        }
+    }
+
+    /// Offset, function and device, in two bytes each; the bus is 0.
+    fn configuration(address: [u8; 8]) -> Option<Self> {
+        match address {
+            [offset, 0, function @ 0..8, 0, device @ 0..32, 0, 0, 0] => {
+                Some(Self::Configuration { device, function, offset })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -272,8 +333,35 @@ mod tests {
         assert!(tables.dmar.is_none());
         let ecam = tables.ecams().next().unwrap();
         assert_eq!((ecam.range(), ecam.buses()), (Range::from(0xB000_0000..0xC000_0000), 0..=255));
-        assert_eq!(tables.reset_register(), Some((0xCF9, 0xF)));
+        let reset = ResetRegister { place: RegisterPlace::Port(0xCF9), value: 0xF };
+        assert_eq!(tables.reset_register(), Some(reset));
         assert_eq!(tables.pm_timer(), Some(0x608));
+    }
+
+    #[test]
+    fn a_reset_register_can_be_in_memory_or_in_configuration_space() {
+        let place = |space, width, bit, address: u64| {
+            let mut structure = [space, width, bit, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            structure[4..].copy_from_slice(&address.to_le_bytes());
+            RegisterPlace::decode(structure)
+        };
+        let function = |device, function, offset| RegisterPlace::Configuration { device, function, offset };
+        assert_eq!(place(0, 8, 0, 0xFED0_0010), Some(RegisterPlace::Memory(0xFED0_0010)));
+        assert_eq!(place(2, 8, 0, 0x001F_0000_0044), Some(function(0x1F, 0, 0x44)));
+        assert_eq!(place(2, 8, 0, 0x0002_0007_00FF), Some(function(2, 7, 0xFF)));
+        assert_eq!(place(1, 32, 0, 0xCF9), Some(RegisterPlace::Port(0xCF9)));
+
+        let none = [
+            (0, 8, 0, 0),
+            (0, 32, 0, 0xFED0_0010),
+            (0, 8, 3, 0xFED0_0010),
+            (1, 8, 0, 0x1_0000),
+            (3, 8, 0, 1),
+        ];
+        let nowhere = [0x20_0000_0000, 8 << 16, 0x100, 1 << 48].map(|address| (2, 8, 0, address));
+        for (space, width, bit, address) in none.into_iter().chain(nowhere) {
+            assert_eq!(place(space, width, bit, address), None, "{space} {width} {bit} {address:#x}");
+        }
     }
 
     /// An entry of MCFG for buses of a segment group.

@@ -71,8 +71,8 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     let (mut space, old) = final_tables(&own, &header)?;
     let tables = find_tables(&mut space, &own, options.acpi_rsdp.or(params.rsdp()));
     clock::calibrate(tables.pm_timer());
-    if let Some((port, value)) = tables.reset_register() {
-        reset::use_acpi(port, value);
+    if let Some(register) = tables.reset_register() {
+        reset::use_acpi(&mut space, register);
     }
     let (devices, virtual_functions) = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;

@@ -1,23 +1,56 @@
 //! Restarts the machine: tries every available way, each with a deadline.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
-use machine::wait_until;
+use capture::acpi::{RegisterPlace, ResetRegister};
+use machine::{PhysicalAddress, Range, wait_until};
 use x86_64::instructions::{port::Port, tables};
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::platform::clock::Tsc;
+use crate::platform::paging::{Access, AddressSpace, MapError};
 
 /// Time to wait for the effect of each way to reset.
 const EFFECT: Duration = Duration::from_millis(100);
 
-/// ACPI's reset register, when it is in I/O space: the port in bits 8 and up, the value in bits 0 to 7; 0 for none.
-static ACPI_RESET: AtomicU64 = AtomicU64::new(0);
+/// ACPI's reset register: [`SPACE`] says what [`ADDRESS`] is.
+static SPACE: AtomicU8 = AtomicU8::new(NOWHERE);
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
+/// The value that resets.
+static VALUE: AtomicU8 = AtomicU8::new(0);
 
-/// Remembers ACPI's reset register (FADT fields RESET_REG and RESET_VALUE, ACPI 6.5 section 4.8.3.6).
-pub(crate) fn use_acpi(port: u16, value: u8) {
-    ACPI_RESET.store(u64::from(port) << 8 | u64::from(value), Ordering::Relaxed);
+const NOWHERE: u8 = 0;
+/// The address is a port.
+const PORT: u8 = 1;
+/// The address is physical, and mapped as registers.
+const MEMORY: u8 = 2;
+/// The address goes to [`CONFIG_ADDRESS`], but for its two lowest bits.
+const CONFIGURATION: u8 = 3;
+
+// PCI's configuration mechanism by ports (PCI Local Bus Specification 3.0, section 3.2.2.3.2).
+const CONFIG_ADDRESS: u16 = 0xCF8;
+const CONFIG_DATA: u16 = 0xCFC;
+const CONFIG_ENABLE: u32 = 1 << 31;
+
+/// Remembers ACPI's reset register (FADT fields RESET_REG and RESET_VALUE, ACPI 6.5 section 4.8.3.6). A register in memory
+/// is mapped, so it cannot be where RAM is.
+pub(crate) fn use_acpi(space: &mut AddressSpace, ResetRegister { place, value }: ResetRegister) {
+    let (kind, address) = match place {
+        RegisterPlace::Port(port) => (PORT, port.into()),
+        RegisterPlace::Memory(address) if map(space, address.into()).is_ok() => (MEMORY, address),
+        RegisterPlace::Memory(_) => return,
+        RegisterPlace::Configuration { device, function, offset } => {
+            (CONFIGURATION, u64::from(device) << 11 | u64::from(function) << 8 | u64::from(offset))
+        }
+    };
+    ADDRESS.store(address, Ordering::Relaxed);
+    VALUE.store(value, Ordering::Relaxed);
+    SPACE.store(kind, Ordering::Relaxed);
+}
+
+fn map(space: &mut AddressSpace, address: PhysicalAddress) -> Result<(), MapError> {
+    space.map(Range::new(address, address.saturating_add(1)), Access::Device)
 }
 
 /// Restarts the machine.
@@ -29,12 +62,22 @@ pub(crate) fn now() -> ! {
 }
 
 fn by_acpi() {
-    let [value, low, high, ..] = ACPI_RESET.load(Ordering::Relaxed).to_le_bytes();
-    let port = u16::from_le_bytes([low, high]);
-    if port != 0 {
-        write(port, value);
-        give_time();
+    let (address, value) = (ADDRESS.load(Ordering::Relaxed), VALUE.load(Ordering::Relaxed));
+    match SPACE.load(Ordering::Relaxed) {
+        PORT => write(address as u16, value),
+        // SAFETY: the address is mapped for good, as registers, and no memory is there.
+        MEMORY => unsafe { (address as *mut u8).write_volatile(value) },
+        CONFIGURATION => write_configuration(address as u32, value),
+        _ => return,
     }
+    give_time();
+}
+
+fn write_configuration(address: u32, value: u8) {
+    let mut port = Port::<u32>::new(CONFIG_ADDRESS);
+    // SAFETY: selects a register; nobody else uses this way to configuration space.
+    unsafe { port.write(CONFIG_ENABLE | address & !3) };
+    write(CONFIG_DATA + (address & 3) as u16, value);
 }
 
 /// The reset control register CF9h of Intel's chipsets: a full reset is requested, then triggered.

@@ -1,6 +1,6 @@
 //! A machine made by hand, and what the capture kernel's library part finds of it before the takeover.
 
-use capture::acpi::{Firmware, Tables};
+use capture::acpi::{Firmware, RegisterPlace, ResetRegister, Tables};
 use capture::platform::boot_params::BootParams;
 use capture::units::{Serves, device_tlb, unit_of, units};
 use fixtures::ConfigSpace;
@@ -82,12 +82,19 @@ pub(crate) fn discover(machine: &Machine) -> Result<Found, NoDump> {
     let behind = function(BEHIND, 0);
     Ok(Found {
         ranges: [header.segments().len(), header.notes().len()],
-        ports: [tables.reset_register().map(|(port, _)| port), tables.pm_timer()],
+        ports: [tables.reset_register().and_then(port), tables.pm_timer()],
         functions: devices.len(),
         device_tlbs: collected(devices.iter().map(device_tlb).filter(|tlb| tlb.enabled))?.len(),
         units: [function(0, NAMED - 1), function(0, NAMED), behind].map(unit_of),
         alias: pci::aliases(&devices, behind).last(),
     })
+}
+
+fn port(register: ResetRegister) -> Option<u16> {
+    match register.place {
+        RegisterPlace::Port(port) => Some(port),
+        RegisterPlace::Memory(_) | RegisterPlace::Configuration { .. } => None,
+    }
 }
 
 /// Whose requests each unit translates; a table that there was no memory for lists none.
