@@ -9,7 +9,11 @@ use crate::report::Report;
 impl Report for Diagnosis {
     fn rows(&self) -> Vec<Vec<String>> {
         let row = |check: &Check| {
-            let state = if check.state == CheckState::Ok { "OK" } else { "missing" };
+            let state = match check.state {
+                CheckState::Ok => "OK",
+                CheckState::Missing => "missing",
+                CheckState::Unknown => "unknown",
+            };
             vec![check.what.to_owned(), state.to_owned(), check.found.clone(), check.remedy.clone()]
         };
         self.checks.iter().map(row).collect()

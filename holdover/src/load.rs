@@ -85,7 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
 /// What may go wrong, or will be lost.
 fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
     let copies = loaded.copies.iter().map(ToString::to_string);
-    copies.chain(loaded.discards.iter().map(ToString::to_string))
+    let unnoted = |error| format!("`holdover doctor` will not know that this was loaded: {error}");
+    let discards = loaded.discards.iter().map(ToString::to_string);
+    copies.chain(discards).chain(loaded.unnoted.iter().map(unnoted))
 }
 
 impl Report for Loaded {
@@ -144,8 +146,14 @@ mod tests {
         let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
         let warnings = |area: &FoundArea| {
             let (copies, device) = (area.copies(&all).collect(), area.device.clone());
-            let loaded =
-                Loaded { image: "image".into(), device, command_line: String::new(), copies, discards: None };
+            let loaded = Loaded {
+                image: "image".into(),
+                device,
+                command_line: String::new(),
+                copies,
+                discards: None,
+                unnoted: None,
+            };
             let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
             (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
         };

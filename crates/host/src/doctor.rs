@@ -1,16 +1,26 @@
 //! Checks whether this host is ready for a crash, and says what to do where it is not.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::areas::{self, AreaError, FoundArea};
 use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
-use crate::{Bytes, kexec, sysfs};
+use crate::kexec::{self, Refusal};
+use crate::loaded::{self, Standing};
+use crate::{Bytes, sysfs};
 
 /// The least reservation that Holdover is tested with.
 const RESERVATION: u64 = 16 << 20;
+/// Where systemd keeps the units that are enabled, in folders `TARGET.wants`.
+const UNITS: &str = "/etc/systemd/system";
+/// Units that load a crash kernel of their own: Red Hat's and SUSE's, and Debian's.
+const RIVALS: [&str; 2] = ["kdump.service", "kdump-tools.service"];
+/// What to do where this user sees too little.
+const AS_ROOT: &str = "run `holdover doctor` as root";
+/// Bits of the capabilities that root has: `CAP_SYS_ADMIN` shows addresses, `CAP_SYS_BOOT` loads (capabilities(7)).
+const ROOT: u64 = 1 << 21 | 1 << 22;
 
 /// The result of all checks.
 #[derive(Debug)]
@@ -47,6 +57,24 @@ pub enum CheckState {
     Ok,
     /// Missing, or cannot be used.
     Missing,
+    /// This user may not see it.
+    Unknown,
+}
+
+/// What this process may see and do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    Root,
+    User,
+}
+
+impl Rights {
+    /// Reads them in a process's status, as `/proc` shows it (proc_pid_status(5)).
+    fn of(status: &str) -> Self {
+        let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if mask.is_some_and(|mask| mask & ROOT == ROOT) { Self::Root } else { Self::User }
+    }
 }
 
 impl Check {
@@ -57,17 +85,24 @@ impl Check {
     fn missing(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what, state: CheckState::Missing, found: found.into(), remedy: remedy.into() }
     }
+
+    fn unknown(what: &'static str, found: impl Into<String>) -> Self {
+        Self { what, state: CheckState::Unknown, found: found.into(), remedy: AS_ROOT.into() }
+    }
 }
 
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
+    let rights = Rights::of(&read("/proc/self/status"));
+    let areas = areas::all()?;
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0)),
         translation(&iommu::units(), &iommu::Listing::of_firmware()),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
-        permission(&read("/proc/sys/kernel/kexec_load_disabled"), &read("/sys/kernel/security/lockdown")),
-        area(&areas::all()?),
-        capture_kernel(kexec::is_loaded().unwrap_or(false)),
+        permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
+        area(rights, &areas, &areas::unusable()?),
+        rivals(&enabled(Path::new(UNITS))),
+        capture_kernel(rights, &standing(&areas)),
     ];
     Ok(Diagnosis { checks })
 }
@@ -119,33 +154,42 @@ fn tool(mut path: impl Iterator<Item = PathBuf>) -> Check {
     }
 }
 
-/// `disabled` is 1 when no kernel may be loaded any more; `lockdown` has its level in brackets
-/// (Documentation/admin-guide/sysctl/kernel.rst, kernel_lockdown(7)).
-fn permission(disabled: &str, lockdown: &str) -> Check {
+/// `lockdown` has its level in brackets (kernel_lockdown(7)).
+fn permission(rights: Rights, refusal: Option<Refusal>, lockdown: &str) -> Check {
     const WHAT: &str = "permission to load";
-    if disabled.trim() == "1" {
-        return Check::missing(WHAT, "kexec_load_disabled is 1", "restart, and load before it is set");
+    if let Some(Refusal { found, remedy }) = refusal {
+        return Check::missing(WHAT, found, remedy);
     }
     if lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]") {
         let remedy = "sign the image with a key that the kernel trusts, or turn Secure Boot off";
         return Check::missing(WHAT, format!("lockdown: {}", lockdown.trim()), remedy);
     }
-    Check::ok(WHAT, "yes")
+    match rights {
+        Rights::Root => Check::ok(WHAT, "yes"),
+        Rights::User => Check::unknown(WHAT, "not for this user"),
+    }
 }
 
-fn area(areas: &[FoundArea]) -> Check {
+/// `unusable` are disks that have the label of an area and are none.
+fn area(rights: Rights, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
     const WHAT: &str = "dump area";
+    if let Some(error) = unusable.first() {
+        let remedy = "look at what is there; `holdover format --force DEVICE` makes the area anew";
+        return Check::missing(WHAT, error.to_string(), remedy);
+    }
     let Some(first) = areas.first() else {
-        return Check::missing(
-            WHAT,
-            "on no disk that can be read",
-            "make one with `holdover format DEVICE` (as root)",
-        );
+        return match rights {
+            Rights::Root => Check::missing(WHAT, "on no disk", "make one with `holdover format DEVICE`"),
+            Rights::User => Check::unknown(WHAT, "on no disk that this user may read"),
+        };
     };
     let room = Bytes(first.label.capacity());
     let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
     if let Some(copy) = first.copies(areas).next() {
         return Check::missing(WHAT, found, copy.to_string());
+    }
+    if let Ok(Some(dump)) = first.uncollected() {
+        return Check::missing(WHAT, found, dump.to_string());
     }
     match sysfs::locate(&first.device).map(|location| location.controller) {
         Ok(Some(controller)) => match controller.objection() {
@@ -156,18 +200,84 @@ fn area(areas: &[FoundArea]) -> Check {
     }
 }
 
-fn capture_kernel(is_loaded: bool) -> Check {
-    const WHAT: &str = "capture kernel";
-    if is_loaded {
-        Check::ok(WHAT, "loaded")
-    } else {
-        Check::missing(WHAT, "not loaded", "load it with `holdover load --image IMAGE --area UUID`")
+/// `enabled` are the units that load another crash kernel.
+fn rivals(enabled: &[String]) -> Check {
+    const WHAT: &str = "other crash kernels";
+    if enabled.is_empty() {
+        return Check::ok(WHAT, "no service loads one");
     }
+    let units = enabled.join(" ");
+    let remedy =
+        format!("`systemctl disable --now {units}`, then `holdover load`: there is room for one only");
+    Check::missing(WHAT, format!("{units} enabled"), remedy)
+}
+
+fn standing(areas: &[FoundArea]) -> Standing {
+    match kexec::is_loaded() {
+        Ok(true) => loaded::standing(areas),
+        _ => Standing::Nothing,
+    }
+}
+
+fn capture_kernel(rights: Rights, standing: &Standing) -> Check {
+    const WHAT: &str = "capture kernel";
+    const AGAIN: &str = "run `holdover load` again";
+    match standing {
+        Standing::Nothing => {
+            Check::missing(WHAT, "not loaded", "load it with `holdover load --image IMAGE --area UUID`")
+        }
+        Standing::Foreign => {
+            Check::missing(WHAT, "one is loaded, not by `holdover load` since this boot", AGAIN)
+        }
+        Standing::Replaced(ago) => {
+            let found = format!("loaded {ago}; another was loaded since then");
+            Check::missing(WHAT, found, AGAIN)
+        }
+        Standing::Stale(ago, changes) => {
+            let found = format!("loaded {ago}; since then: {}", changes.join("; "));
+            Check::missing(WHAT, found, AGAIN)
+        }
+        Standing::Ours(ago) => Check::ok(WHAT, format!("loaded by Holdover {ago}, and still there")),
+        Standing::Unseen(ago) => unseen(rights, &format!("loaded by Holdover {ago}")),
+    }
+}
+
+/// What was loaded is known, and the kernel does not show what there is now.
+fn unseen(rights: Rights, loaded: &str) -> Check {
+    const WHAT: &str = "capture kernel";
+    match rights {
+        Rights::Root => {
+            Check::ok(WHAT, format!("{loaded}; this kernel does not show whether it is still there"))
+        }
+        Rights::User => Check::unknown(WHAT, format!("{loaded}; only root sees whether it is still there")),
+    }
+}
+
+/// The rivals that systemd starts, by the links in its folder of units.
+fn enabled(units: &Path) -> Vec<String> {
+    let wants = entries(units)
+        .into_iter()
+        .filter(|folder| Path::new(folder).extension().is_some_and(|ending| ending == "wants"));
+    let mut enabled: Vec<String> = wants
+        .flat_map(|folder| entries(&units.join(folder)))
+        .filter(|unit| RIVALS.contains(&unit.as_str()))
+        .collect();
+    enabled.dedup();
+    enabled
 }
 
 /// A file's text, empty if there is no such file.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Names in a folder, sorted; none if there is no such folder.
+fn entries(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 #[cfg(test)]
@@ -210,17 +320,49 @@ mod tests {
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
         let on = |device: &str| FoundArea { device: device.into(), label };
-        let check = area(&[on("/dev/vda"), on("/dev/vdb")]);
+        let check = area(Rights::Root, &[on("/dev/vda"), on("/dev/vdb")], &[]);
         assert_eq!(check.state, CheckState::Missing);
         assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);
     }
 
     #[test]
     fn a_kernel_that_loads_nothing_or_signed_images_only_is_noticed() {
-        assert_eq!(permission("0\n", "[none] integrity confidentiality\n").state, CheckState::Ok);
-        assert_eq!(permission("", "").state, CheckState::Ok);
-        assert_eq!(permission("1\n", "").state, CheckState::Missing);
-        assert!(permission("0\n", "none [integrity] confidentiality\n").remedy.contains("sign"));
+        let root = |refusal, lockdown| permission(Rights::Root, refusal, lockdown);
+        assert_eq!(root(None, "[none] integrity confidentiality\n").state, CheckState::Ok);
+        assert_eq!(root(None, "").state, CheckState::Ok);
+        let refusal = Refusal { found: "kexec_load_limit_panic is 0", remedy: "restart" };
+        assert_eq!(root(Some(refusal), "").found, refusal.found);
+        assert!(root(None, "none [integrity] confidentiality\n").remedy.contains("sign"));
+    }
+
+    #[test]
+    fn a_user_is_told_what_only_root_can_check() {
+        assert_eq!(Rights::of("Name:\tholdover\nCapEff:\t000001ffffffffff\n"), Rights::Root);
+        assert_eq!(Rights::of("CapEff:\t0000000000000000\n"), Rights::User);
+        let checks = [permission(Rights::User, None, ""), area(Rights::User, &[], &[])];
+        for check in checks {
+            assert_eq!((check.state, check.remedy.as_str()), (CheckState::Unknown, AS_ROOT));
+        }
+        assert_eq!(area(Rights::Root, &[], &[]).state, CheckState::Missing);
+    }
+
+    #[test]
+    fn a_label_that_cannot_be_is_told() {
+        let error = AreaError::Cut { device: "/dev/vdb".into(), length: Bytes(1 << 30) };
+        let check = area(Rights::Root, &[], &[error]);
+        assert!(check.found.contains("/dev/vdb has the label of a dump area"), "{}", check.found);
+    }
+
+    #[test]
+    fn a_service_that_loads_another_crash_kernel_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(rivals(&enabled(folder.path())).state, CheckState::Ok);
+        let wants = folder.path().join("multi-user.target.wants");
+        fs::create_dir(&wants).unwrap();
+        std::os::unix::fs::symlink("/nowhere", wants.join("kdump-tools.service")).unwrap();
+        fs::write(wants.join("ssh.service"), "").unwrap();
+        let check = rivals(&enabled(folder.path()));
+        assert!(check.remedy.contains("disable --now kdump-tools.service"), "{}", check.remedy);
     }
 
     #[test]

@@ -66,8 +66,10 @@ pub mod inspect;
 mod iommu;
 mod kexec;
 pub mod load;
+mod loaded;
 pub mod makedump;
 mod progress;
+mod reservation;
 mod sysfs;
 mod unfinished;
 

@@ -11,6 +11,7 @@ use vmcore::Level;
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
 use crate::iommu;
 use crate::kexec::{self, Refusal};
+use crate::loaded::LoadNote;
 use crate::sysfs::{self, Location, SysfsError};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
@@ -126,6 +127,8 @@ pub struct Loaded {
     pub copies: Vec<AreaCopy>,
     /// The dump that the next panic replaces.
     pub discards: Option<UncollectedDump>,
+    /// Why `doctor` will not know what was loaded, if it will not.
+    pub unnoted: Option<String>,
 }
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
@@ -145,14 +148,16 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     let location = sysfs::locate(&found.device)?;
     check_start(&found.device, location.offset)?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
-    let loaded = Loaded {
+    let mut loaded = Loaded {
         image: request.image.clone(),
         command_line: command_line(request, &found, &location, &running)?,
         copies: found.copies(&areas::all()?).collect(),
         discards,
-        device: found.device,
+        device: found.device.clone(),
+        unnoted: None,
     };
     kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
+    loaded.unnoted = LoadNote::write(&loaded.image, &found).err().map(|error| error.to_string());
     Ok(loaded)
 }
 
@@ -182,7 +187,9 @@ fn with_appended(options: &Options, append: Option<&str>) -> String {
 
 /// Has the running kernel remove the capture kernel: from then on a panic is not dumped.
 pub fn unload() -> Result<(), KexecError> {
-    kexec::unload()
+    kexec::unload()?;
+    LoadNote::remove();
+    Ok(())
 }
 
 /// Refuses an area that the capture kernel will refuse because of its place on the disk.

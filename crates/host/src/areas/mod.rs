@@ -112,6 +112,19 @@ impl AreaError {
     }
 }
 
+impl AreaError {
+    /// Whether the device has a label, and something is wrong with it or with the area: not that it cannot be read.
+    fn tells_of_a_label(&self) -> bool {
+        match self {
+            Self::Cut { .. } => true,
+            Self::Unusable { reason, .. } => {
+                !matches!(reason, OpenError::Device(_) | OpenError::OutOfMemory(_))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A dump area and its device.
 #[derive(Clone, Debug)]
 pub struct FoundArea {
@@ -239,6 +252,13 @@ pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())
 }
 
+/// Why disks and partitions that have the label of a dump area cannot be used as one.
+pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
+    let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
+    let found = devices.map(|device| FoundArea::at(&device)?.open());
+    Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
+}
+
 fn open_device(device: &Path) -> Result<BlockFile, AreaError> {
     BlockFile::open(device).map_err(|source| AreaError::Open { device: device.to_owned(), source })
 }
@@ -250,6 +270,15 @@ mod tests {
     fn found(device: &str, uuid: u128) -> FoundArea {
         let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
         FoundArea { device: device.into(), label }
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_read_is_told_from_one_with_a_label_that_cannot_be() {
+        let tells = |reason| AreaError::refused(Path::new("/dev/loop0"), reason).tells_of_a_label();
+        assert!(!tells(machine::BlockError::OutOfBounds.into()), "it is empty");
+        assert!(!tells(OpenError::Label(Damage::NoMagic)));
+        assert!(tells(OpenError::Label(Damage::Checksum)) && tells(OpenError::LabelsDiffer));
+        assert!(tells(OpenError::Length { length: 1 << 40 }));
     }
 
     #[test]

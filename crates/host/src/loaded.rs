@@ -1,0 +1,226 @@
+//! What `load` had the kernel load, and what it was made for. It is noted in `/run`, which ends with the boot as the loaded
+//! kernel does; `doctor` compares it with what is there now.
+//!
+//! The kernel says only whether a crash kernel is loaded, not whose. So the note has a checksum of the reservation's content.
+
+use std::hash::Hasher;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
+use uuid::Uuid;
+
+use crate::areas::FoundArea;
+use crate::{clock, reservation, sysfs};
+
+/// Where the note is.
+const NOTE: &str = "/run/holdover/loaded.json";
+/// The file that tells boots apart.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What was loaded, and what it was made for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LoadNote {
+    /// The boot in which it was loaded.
+    boot: Uuid,
+    /// When, in seconds since 1970.
+    at: u64,
+    /// The file of the capture kernel.
+    image: PathBuf,
+    /// The dump area.
+    area: Uuid,
+    /// What it depends on.
+    made_for: Surroundings,
+    /// What was in the reservation afterwards; `None` if the kernel does not show it.
+    reservation: Option<u64>,
+}
+
+/// What a loaded capture kernel depends on. `None` and empty lists are unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Surroundings {
+    /// Ranges of RAM, as in `/proc/iomem`.
+    memory: Vec<String>,
+    /// The processors that there are, as in `/sys`.
+    processors: String,
+    /// Checksum of the image's file.
+    image: Option<u64>,
+    /// Byte of its disk at which the dump area begins.
+    area_offset: Option<u64>,
+}
+
+/// Whose crash kernel is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// None is.
+    Nothing,
+    /// One that `holdover load` did not load since this boot.
+    Foreign,
+    /// Not the one that `holdover load` loaded: the reservation has other content.
+    Replaced(Ago),
+    /// The one that was loaded, but its surroundings have changed: these.
+    Stale(Ago, Vec<String>),
+    /// The one that was loaded.
+    Ours(Ago),
+    /// One was loaded, and the kernel does not show whether it is still the same.
+    Unseen(Ago),
+}
+
+/// How long ago something was, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ago(u64);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("days", 2 * 86_400, 86_400), ("hours", 2 * 3_600, 3_600), ("minutes", 120, 60)];
+        let unit = units.iter().find(|(_, least, _)| self.0 >= *least);
+        let (name, _, seconds) = unit.unwrap_or(&("seconds", 0, 1));
+        write!(f, "{} {name} ago", self.0 / seconds)
+    }
+}
+
+impl LoadNote {
+    /// Notes what was loaded just now, for `doctor`.
+    pub(crate) fn write(image: &Path, area: &FoundArea) -> io::Result<()> {
+        let note = Self {
+            boot: boot().ok_or(io::ErrorKind::NotFound)?,
+            at: clock::now().unwrap_or_default(),
+            image: image.canonicalize()?,
+            area: area.label.uuid,
+            made_for: Surroundings::now(image, Some(area)),
+            reservation: reservation::checksum(),
+        };
+        let path = Path::new(NOTE);
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, serde_json::to_vec_pretty(&note)?)
+    }
+
+    /// What was loaded since this boot, if that was noted.
+    fn read() -> Option<Self> {
+        let note: Self = serde_json::from_slice(&fs::read(NOTE).ok()?).ok()?;
+        (Some(note.boot) == boot()).then_some(note)
+    }
+
+    /// Forgets what was loaded: it is no more.
+    pub(crate) fn remove() {
+        // If it cannot be removed, nothing is loaded all the same, and the kernel says so.
+        let _ = fs::remove_file(NOTE);
+    }
+
+    /// Compares this note with what is there now.
+    fn standing(&self, reservation: Option<u64>, now: &Surroundings, at: u64) -> Standing {
+        let ago = Ago(at.saturating_sub(self.at));
+        let changes = self.made_for.changes(now);
+        match (self.reservation, reservation) {
+            (Some(then), Some(now)) if then != now => Standing::Replaced(ago),
+            _ if !changes.is_empty() => Standing::Stale(ago, changes),
+            (Some(_), Some(_)) => Standing::Ours(ago),
+            _ => Standing::Unseen(ago),
+        }
+    }
+}
+
+/// Finds out whose crash kernel is loaded, where one is.
+pub(crate) fn standing(areas: &[FoundArea]) -> Standing {
+    let Some(note) = LoadNote::read() else { return Standing::Foreign };
+    let area = areas.iter().find(|found| found.label.uuid == note.area);
+    let now = Surroundings::now(&note.image, area);
+    note.standing(reservation::checksum(), &now, clock::now().unwrap_or_default())
+}
+
+impl Surroundings {
+    /// What a capture kernel that is loaded now depends on.
+    fn now(image: &Path, area: Option<&FoundArea>) -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            memory: memory(&read("/proc/iomem")),
+            processors: read("/sys/devices/system/cpu/present").trim().to_owned(),
+            image: fs::read(image).ok().map(|bytes| checksum(&bytes)),
+            area_offset: area.and_then(|area| sysfs::locate(&area.device).ok()).map(|found| found.offset),
+        }
+    }
+
+    /// What is no longer as it was, in words. What was or is unknown is not compared.
+    fn changes(&self, now: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        if !self.memory.is_empty() && !now.memory.is_empty() && self.memory != now.memory {
+            changes.push("memory was added or removed".into());
+        }
+        if !now.processors.is_empty() && self.processors != now.processors {
+            changes.push(format!("the processors were {}, and are {}", self.processors, now.processors));
+        }
+        if self.image != now.image && now.image.is_some() {
+            changes.push("the image's file is another".into());
+        }
+        if self.area_offset != now.area_offset && now.area_offset.is_some() {
+            changes.push("the dump area is elsewhere on its disk".into());
+        }
+        changes
+    }
+}
+
+/// All RAM, hot-added memory too; nothing if the kernel hides it from this user.
+fn memory(iomem: &str) -> Vec<String> {
+    let ranges = reservation::named(iomem, |name| name.starts_with("System RAM"));
+    let shown = ranges.filter(|range| range.contains(|digit| !matches!(digit, '0' | '-')));
+    shown.map(str::to_owned).collect()
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut sum = XxHash64::with_seed(0);
+    sum.write(bytes);
+    sum.finish()
+}
+
+fn boot() -> Option<Uuid> {
+    fs::read_to_string(BOOT).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn surroundings() -> Surroundings {
+        let memory = memory("00001000-0009fbff : System RAM\n00100000-3ffdbfff : System RAM\n");
+        Surroundings { memory, processors: "0-1".into(), image: Some(1), area_offset: Some(0) }
+    }
+
+    fn note() -> LoadNote {
+        let (boot, area) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let image = "/boot/holdover.bzImage".into();
+        LoadNote { boot, at: 1000, image, area, made_for: surroundings(), reservation: Some(7) }
+    }
+
+    #[test]
+    fn another_crash_kernel_in_the_reservation_is_told_from_the_one_that_was_loaded() {
+        let standing = |reservation| note().standing(reservation, &surroundings(), 1500);
+        assert_eq!(standing(Some(7)), Standing::Ours(Ago(500)));
+        assert_eq!(standing(Some(8)), Standing::Replaced(Ago(500)));
+        assert_eq!(standing(None), Standing::Unseen(Ago(500)));
+    }
+
+    #[test]
+    fn memory_and_processors_that_came_or_went_make_it_stale() {
+        let standing = |now: &Surroundings| note().standing(Some(7), now, 1000);
+        let more = memory("00100000-3ffdbfff : System RAM\n100000000-13fffffff : System RAM (virtio_mem)\n");
+        let now = Surroundings { memory: more, processors: "0-3".into(), ..surroundings() };
+        let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
+        assert_eq!(changes, ["memory was added or removed", "the processors were 0-1, and are 0-3"]);
+        let now = Surroundings { image: Some(2), area_offset: Some(4096), ..surroundings() };
+        let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
+        assert_eq!(changes, ["the image's file is another", "the dump area is elsewhere on its disk"]);
+    }
+
+    #[test]
+    fn what_a_user_may_not_see_is_not_called_a_change() {
+        let memory = memory("00000000-00000000 : System RAM\n");
+        let now = Surroundings { memory, image: None, area_offset: None, ..surroundings() };
+        assert_eq!(note().standing(None, &now, 1000), Standing::Unseen(Ago(0)));
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        let told = [0, 119, 7_199, 86_400 * 3].map(|seconds| Ago(seconds).to_string());
+        assert_eq!(told, ["0 seconds ago", "119 seconds ago", "119 minutes ago", "3 days ago"]);
+    }
+}
