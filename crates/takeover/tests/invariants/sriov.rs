@@ -39,7 +39,12 @@ proptest! {
     #![proptest_config(cases(30))]
 
     #[test]
-    fn sriov_functions_that_nobody_found_forget_what_they_keep(scenario in plausible(), some: u16) {
+    fn sriov_functions_that_nobody_found_forget_what_they_keep(mut scenario in plausible(), some: u16) {
+        for function in &mut scenario.functions {
+            let unit = &mut scenario.units[function.unit];
+            unit.traits.extended.set_dt(unit.traits.extended.qi());
+            function.device_tlb.get_or_insert(DeviceTlb::Answers);
+        }
         let hidden: Vec<u16> = scenario.functions.iter().map(|function| function.source).collect();
         take_over_without(&scenario, &hidden)?;
         let some: Vec<u16> = hidden.into_iter().filter(|source| source % 3 == some % 3).collect();
