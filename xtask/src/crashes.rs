@@ -4,5 +4,6 @@ pub(crate) mod boot;
 pub(crate) mod crash;
 pub(crate) mod damage;
 mod expectation;
+pub(crate) mod handover;
 pub(crate) mod matrix;
 pub(crate) mod row;

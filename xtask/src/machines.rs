@@ -3,6 +3,7 @@
 pub(crate) mod console;
 pub(crate) mod emulator;
 pub(crate) mod files;
+pub(crate) mod firmware;
 pub(crate) mod gdb;
 pub(crate) mod qemu;
 mod qmp;

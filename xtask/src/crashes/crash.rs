@@ -15,7 +15,7 @@ use crate::guests::stock::{self, UserSpace};
 use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
 use crate::machines::files::Files;
-use crate::machines::gdb::Gdb;
+use crate::machines::gdb::{Gdb, RSI};
 use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::Reserved;
@@ -267,6 +267,10 @@ impl Crash<'_> {
         self.let_go(machine)?;
         gdb.run_to_breakpoint(ENTRY)?;
         let entered = SystemTime::now();
+        if let Some(loss) = self.scenario.loss {
+            // At the 64-bit entry, RSI has the address of boot_params (boot.rst, "64-bit Boot Protocol").
+            loss.inflict(&Ram::open_writable(&files.ram())?, gdb.register(RSI)?)?;
+        }
         let wound = self.scenario.damage.map(|damage| inflict(damage, files, reserved)).transpose()?;
         ram::copy(&files.ram(), &files.snapshot())?;
         gdb.detach()?;

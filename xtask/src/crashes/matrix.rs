@@ -2,10 +2,12 @@
 
 use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
+use crate::crashes::handover::Loss;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock;
 use crate::machines::emulator::Emulator;
+use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
 use crate::machines::scenario::device::{Device, DiskPlace};
@@ -24,6 +26,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = takeovers();
     rows.extend(hardware());
     rows.extend(servers());
+    rows.extend(root_pointers());
     rows.push(pending_requests());
     rows.push(made_dumps());
     rows.extend(every_kind_of_page());
@@ -146,6 +149,21 @@ fn servers() -> Vec<Row> {
         row("server-pt", pass_through),
         row("server-sriov-scalable", scalable).only_among_all(),
     ]
+}
+
+/// One way to ACPI's root pointer each: the command line, EFI's tables, the BIOS's memory.
+fn root_pointers() -> Vec<Row> {
+    let row = |name, firmware, loss, from: &str| {
+        let scenario = Scenario { firmware, loss, ..Scenario::plain(Flavour::Cloud) };
+        Row::new(name, scenario, Expectation::takeover().and_says(&format!("ACPI's root pointer: {from}")))
+    };
+    let lost = Some(Loss::RootPointer);
+    [
+        row("uefi", Firmware::Uefi, Some(Loss::AllButCommandLine), "command line"),
+        row("uefi-no-root-pointer", Firmware::Uefi, lost, "SETUP_EFI"),
+        row("bios-no-root-pointer", Firmware::Bios, lost, "BIOS").only_among_all(),
+    ]
+    .into()
 }
 
 /// Requests of the throttled disk are answered after the takeover. The machine is not stopped in this one: QEMU finishes all

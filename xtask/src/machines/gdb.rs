@@ -15,6 +15,9 @@ use crate::machines::qmp::connect_within;
 /// How long the stub may take for an answer that does not wait for the guest.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// The number of the register RSI, in GDB's description of x86-64.
+pub(crate) const RSI: usize = 4;
+
 /// A connection to the stub. Dropping it lets the machine run on.
 pub(crate) struct Gdb<S = UnixStream> {
     stream: S,
@@ -56,6 +59,15 @@ impl<S: Read + Write> Gdb<S> {
     /// Sets a breakpoint at a linear address; on QEMU this changes nothing in the guest's memory.
     pub(crate) fn break_at(&mut self, address: u64) -> Result<()> {
         self.expect_ok(&format!("Z0,{address:x},1"))
+    }
+
+    /// Reads a general register of the processor that reached the breakpoint, by GDB's number of it.
+    pub(crate) fn register(&mut self, number: usize) -> Result<u64> {
+        let all = self.ask("g")?;
+        let digits =
+            all.get(number * 16..(number + 1) * 16).with_context(|| format!("no register in {all}"))?;
+        // The bytes are those of memory, the lowest first.
+        Ok(u64::from_str_radix(digits, 16)?.swap_bytes())
     }
 
     /// Removes all breakpoints and lets the machine go on by itself.
@@ -147,6 +159,13 @@ mod tests {
         let mut gdb = scripted("$T02thread:01;#04+$OK#9a");
         gdb.break_at(0x3e00_0200).unwrap();
         assert_eq!(gdb.stream.told, b"$Z0,3e000200,1#cd++");
+    }
+
+    #[test]
+    fn a_register_is_read_with_its_lowest_byte_first() {
+        let (before, after) = ("0".repeat(64), "1".repeat(16));
+        let mut gdb = scripted(&packet(&format!("{before}00f0ff3700000000{after}")));
+        assert_eq!(gdb.register(RSI).unwrap(), 0x37ff_f000);
     }
 
     #[test]

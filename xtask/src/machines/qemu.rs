@@ -147,6 +147,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     let mut command = scenario.emulator.command()?;
     add_machine(&mut command, scenario, files);
     scenario.scale.add_to(&mut command, files, scenario.cpus)?;
+    scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
     add_dump_disk(&mut command, scenario.disk_place, &files.disk());
     let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");

@@ -76,8 +76,12 @@ impl Ram {
 
     /// Writes a little-endian 64-bit value.
     pub(crate) fn write_u64(&self, address: u64, value: u64) -> Result<()> {
-        let bytes = value.to_le_bytes();
-        Ok(self.file.write_all_at(&bytes, self.offset(address, bytes.len())?)?)
+        self.write(address, &value.to_le_bytes())
+    }
+
+    /// Writes to memory that lies wholly in RAM.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.file.write_all_at(bytes, self.offset(address, bytes.len())?)?)
     }
 
     /// Where in the file memory stands that lies wholly in RAM.

@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::crashes::damage::Damage;
+use crate::crashes::handover::Loss;
 use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
+use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
 use device::DiskPlace;
 use mutation::Mutation;
@@ -210,6 +212,9 @@ pub(crate) struct Scenario {
     /// How large the machine is
     #[arg(long, value_enum, default_value = "desk")]
     pub(crate) scale: Scale,
+    /// The firmware, and so who starts the kernel that crashes
+    #[arg(long, value_enum, default_value = "bios")]
+    pub(crate) firmware: Firmware,
     /// The remapping unit and its use
     #[command(flatten)]
     pub(crate) unit: UnitSetting,
@@ -249,6 +254,9 @@ pub(crate) struct Scenario {
     /// Damage to the dead kernel's tables, if the machine is stopped for its memory to be copied
     #[arg(long, value_enum)]
     pub(crate) damage: Option<Damage>,
+    /// What the loader's hand-over loses, if the machine is stopped for its memory to be copied
+    #[arg(long, value_enum)]
+    pub(crate) loss: Option<Loss>,
 }
 
 impl Scenario {
@@ -262,6 +270,7 @@ impl Scenario {
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,
             scale: Scale::Desk,
+            firmware: Firmware::Bios,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,
@@ -275,6 +284,7 @@ impl Scenario {
             reservation: Reservation::Low,
             mutation: None,
             damage: None,
+            loss: None,
         }
     }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::guests::archive::Suite;
 use crate::guests::kernels::{self, Flavour, Kernel};
 use crate::machines::emulator::{self, Emulator};
+use crate::machines::firmware;
 use crate::process;
 use crate::witnesses::reader;
 
@@ -44,7 +45,8 @@ impl Setup {
             FLAVOURS.into_iter().filter(|flavour| Kernel::load(*flavour).is_err()).collect();
         let from = |suite| kernels.iter().any(|flavour| flavour.suite() == suite);
         // Old lists name packages that the archive has replaced since.
-        if (from(Suite::Installed) || !packages.is_empty()) && is_root()? {
+        let lacks_installed = from(Suite::Installed) || !packages.is_empty() || !firmware::is_here();
+        if lacks_installed && is_root()? {
             Suite::Installed.update()?;
         }
         if from(Suite::Backports) || !emulator::is_here() {
@@ -62,6 +64,9 @@ impl Setup {
         if !emulator::is_here() {
             emulator::fetch()?;
             println!("{}", Emulator::Backports.version()?);
+        }
+        if !firmware::is_here() {
+            firmware::fetch()?;
         }
         if !reader::are_here() {
             reader::fetch()?;
