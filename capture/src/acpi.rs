@@ -251,10 +251,16 @@ fn listed_tables(
     if &root[..8] != b"RSD PTR " || checksum(&root[..20]) != 0 {
         return Err(AcpiError::NoRoot(rsdp));
     }
-    let extended = root[15] >= 2 && checksum(&root) == 0;
-    let (address, size) =
-        if extended { (little_endian(&root[24..32]), 8) } else { (little_endian(&root[16..20]), 4) };
-    let table = Table::read(firmware, address)?;
+    let mut table = |name, address| match Table::read(firmware, little_endian(address)) {
+        Ok(table) if !table.bytes.starts_with(name) => Err(AcpiError::NoRoot(rsdp)),
+        read => read,
+    };
+    let extended = (root[15] >= 2 && checksum(&root) == 0).then(|| table(b"XSDT", &root[24..32]));
+    let (table, size) = match extended {
+        Some(Ok(extended)) => (extended, 8),
+        Some(Err(error)) => (table(b"RSDT", &root[16..20]).map_err(|_| error)?, 4),
+        None => (table(b"RSDT", &root[16..20])?, 4),
+    };
     let addresses =
         table.bytes[HEADER..].chunks_exact(size).map(little_endian).filter(|&address| address != 0);
     let is_whole = addresses.clone().count() <= MOST_TABLES;
@@ -405,6 +411,25 @@ mod tests {
         let mut rom = rom();
         rom.0[9] ^= 1;
         assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::NoRoot(0)));
+    }
+
+    /// A pointer that another kernel has overwritten in part may still have the right sum.
+    #[test]
+    fn a_root_table_of_another_name_is_none() {
+        let mut rom = rom();
+        rom.put(0x100, b"SSDT");
+        assert_eq!(Tables::find(&mut rom, 0).err(), Some(AcpiError::NoRoot(0)));
+    }
+
+    #[test]
+    fn the_old_root_table_is_used_where_the_extended_one_is_none() {
+        let mut rom = rom();
+        rom.0[15] = 2;
+        rom.put(24, &0x800_u64.to_le_bytes());
+        rom.0[8] = 0;
+        rom.0[8] = checksum(&rom.0[..20]).wrapping_neg();
+        rom.0[32] = checksum(&rom.0[..36]).wrapping_neg();
+        assert!(Tables::find(&mut rom, 0).unwrap().mcfg.is_some());
     }
 
     #[test]

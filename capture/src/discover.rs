@@ -18,6 +18,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
 use handoff::Share;
+use crate::root_pointer::{self, Place};
 use pci::{CONFIG_SIZE, Device, Ecam, VirtualFunction};
 
 /// Bytes that are mapped to read the core header: more than the longest header needs.
@@ -37,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) old: OldRam,
     /// The loader's description of the dead kernel.
     pub(crate) header: CoreHeader,
+    /// Where ACPI's root pointer is, or why there are no tables.
+    pub(crate) root_pointer: Result<Place, AcpiError>,
     /// The firmware's tables; empty if there are none.
     pub(crate) tables: acpi::Tables,
     /// Every PCI function that answers for itself.
@@ -69,14 +72,25 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     let Booted { params, own, space: first } = booted;
     let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
     let (mut space, old) = final_tables(&own, &header)?;
-    let tables = find_tables(&mut space, &own, options.acpi_rsdp.or(params.rsdp()));
+    let (root_pointer, tables) = find_tables(&mut space, &own, options, params);
     clock::calibrate(tables.pm_timer());
     if let Some(register) = tables.reset_register() {
         reset::use_acpi(&mut space, register);
     }
     let (devices, virtual_functions) = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;
-    Ok(Machine { space, own, loaded, params, old, header, tables, devices, virtual_functions })
+    Ok(Machine {
+        space,
+        own,
+        loaded,
+        params,
+        old,
+        header,
+        root_pointer,
+        tables,
+        devices,
+        virtual_functions,
+    })
 }
 
 impl Machine {
@@ -172,11 +186,18 @@ impl Firmware for Mapping<'_> {
     }
 }
 
-/// The firmware's tables. What could not be found is told apart from what is not there.
-fn find_tables(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], rsdp: Option<u64>) -> acpi::Tables {
+/// Where the root pointer is, and the firmware's tables. What could not be found is told apart from what is not there.
+fn find_tables(
+    space: &mut AddressSpace,
+    own: &[Range<PhysicalAddress>],
+    options: &Options,
+    params: &BootParams,
+) -> (Result<Place, AcpiError>, acpi::Tables) {
     let mut firmware = Mapping { space, own };
-    let found = rsdp.ok_or(AcpiError::NoPointer).and_then(|rsdp| acpi::Tables::find(&mut firmware, rsdp));
-    found.unwrap_or_else(acpi::Tables::all_hidden)
+    match root_pointer::find(&mut firmware, options.acpi_rsdp, params) {
+        Ok((place, tables)) => (Ok(place), tables),
+        Err(error) => (Err(error), acpi::Tables::all_hidden(error)),
+    }
 }
 
 /// What a scan of the PCI buses finds: functions that answer for themselves, and virtual ones.

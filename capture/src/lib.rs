@@ -20,4 +20,5 @@ pub mod platform {
     pub mod leftovers;
     pub mod severity;
 }
+pub mod root_pointer;
 pub mod units;

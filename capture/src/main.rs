@@ -29,7 +29,7 @@ mod remapping;
 mod report;
 mod take_over;
 
-use capture::{acpi, amd, units};
+use capture::{acpi, amd, root_pointer, units};
 use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;
@@ -63,6 +63,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     mutations::choose(booted.params.command_line());
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
+    report::root_pointer(machine.root_pointer);
     let mut remapping = take_over::take_over(&mut machine)?;
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);

@@ -6,9 +6,11 @@ use handoff::{Event, Summary};
 use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, Takeover, UnitFate, UnitRecord};
 use vtd::fault::FaultRecord;
 
+use crate::acpi::AcpiError;
 use crate::dump::Dumped;
 use crate::platform::console::say;
 use crate::platform::{exceptions, machine_check};
+use crate::root_pointer::Place;
 
 /// Most hazards or recorded faults that are told one by one, of all units together. A serial line carries 11 characters in a
 /// millisecond, so large machines would wait for it longer than for the dump. The dump's record has all.
@@ -28,6 +30,14 @@ impl Share {
     fn of(record: &Record) -> Self {
         let units = record.units.listed.len().max(1);
         Self { lines: (LINES_TOLD / units).max(1), items: (ITEMS_TOLD / units).max(4) }
+    }
+}
+
+/// Reports where ACPI's root pointer is, or why there are no tables.
+pub(crate) fn root_pointer(found: Result<Place, AcpiError>) {
+    match found {
+        Ok(place) => say!("ACPI's root pointer: {place}"),
+        Err(error) => say!("no ACPI tables: {error}"),
     }
 }
 

@@ -1,10 +1,11 @@
-//! What the capture kernel gets when it starts: `boot_params`, the command line, and ACPI's tables. The fuzzer's
+//! What the capture kernel gets when it starts: `boot_params`, the command line, set-up data, EFI's tables and ACPI's. The fuzzer's
 //! bytes are the memory that contains them.
 
 #![no_main]
 
-use capture::acpi::{Firmware, Tables};
+use capture::acpi::Firmware;
 use capture::platform::boot_params::BootParams;
+use capture::root_pointer;
 use handoff::Options;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
@@ -29,8 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     let options = Options::parse(params.command_line());
     assert_eq!(Options::parse(&options.to_string()), options);
     assert!(params.usable().count() <= MAP_ENTRIES);
-    let Some(root) = params.rsdp() else { return };
-    let Ok(tables) = Tables::find(&mut Rom(memory), root) else { return };
+    let Ok((_, tables)) = root_pointer::find(&mut Rom(memory), options.acpi_rsdp, &params) else { return };
     assert!(tables.ecams().all(|group| group.range().len() == group.buses().count() as u64 * (1 << 20)));
     let _ = (tables.reset_register(), tables.pm_timer());
     let dmar = tables.dmar.as_ref().map(|table| Dmar::parse(table.bytes()));

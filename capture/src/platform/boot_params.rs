@@ -11,8 +11,12 @@ const COMMAND_LINE: usize = 2048;
 // Offsets in `boot_params` (Documentation/arch/x86/zero-page.rst).
 const ACPI_RSDP_ADDR: usize = 0x070;
 const EXT_CMD_LINE_PTR: usize = 0x0c8;
+const EFI_LOADER_SIGNATURE: usize = 0x1c0;
+const EFI_SYSTAB: usize = 0x1c4;
+const EFI_SYSTAB_HI: usize = 0x1d8;
 const E820_ENTRIES: usize = 0x1e8;
 const CMD_LINE_PTR: usize = 0x228;
+const SETUP_DATA: usize = 0x250;
 const E820_TABLE: usize = 0x2d0;
 const E820_ENTRY_SIZE: usize = 20;
 const E820_MAX: usize = 128;
@@ -26,12 +30,14 @@ const E820_NVS: u32 = 4;
 pub struct BootParams {
     page: [u8; SIZE],
     command_line: ArrayVec<u8, COMMAND_LINE>,
+    efi_tables: Option<u64>,
 }
 
 impl BootParams {
-    /// Copies `boot_params` and the command line it points to, through `read(address, into)`.
+    /// Copies `boot_params`, the command line it points to, and what is needed of the list of set-up data, through
+    /// `read(address, into)`.
     pub fn copy(address: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
-        let mut params = Self { page: [0; SIZE], command_line: ArrayVec::new() };
+        let mut params = Self { page: [0; SIZE], command_line: ArrayVec::new(), efi_tables: None };
         if !read(address, &mut params.page) {
             params.page = [0; SIZE];
         }
@@ -44,6 +50,7 @@ impl BootParams {
             }
             params.command_line.push(byte[0]);
         }
+        params.efi_tables = params.find_efi_tables(&read);
         params
     }
 
@@ -55,6 +62,45 @@ impl BootParams {
     /// Address of ACPI's root pointer; `None` if the boot loader did not say.
     pub fn rsdp(&self) -> Option<u64> {
         Some(self.u64(ACPI_RSDP_ADDR)).filter(|&address| address != 0)
+    }
+
+    /// Address of the system table of a 64-bit EFI, if the loader hands EFI over.
+    pub fn efi_system_table(&self) -> Option<u64> {
+        const EL64: u32 = u32::from_le_bytes(*b"EL64");
+        let address = u64::from(self.u32(EFI_SYSTAB)) | u64::from(self.u32(EFI_SYSTAB_HI)) << 32;
+        Some(address).filter(|&address| address != 0 && self.u32(EFI_LOADER_SIGNATURE) == EL64)
+    }
+
+    /// Physical address of EFI's configuration tables, if the loader says it: the system table has a virtual one.
+    pub fn efi_tables(&self) -> Option<u64> {
+        self.efi_tables
+    }
+
+    /// Looks for SETUP_EFI in the list of set-up data (boot.rst, `setup_data`; `struct efi_setup_data`).
+    fn find_efi_tables(&self, read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<u64> {
+        /// Loaders make some five; a list may be a ring.
+        const MOST: usize = 32;
+        const SETUP_EFI: u64 = 4;
+        const HEADER: u64 = 16;
+        const TABLES: u64 = 16;
+        let mut node = self.u64(SETUP_DATA);
+        for _ in 0..MOST {
+            let kind_and_len = self.loaded_u64(node.checked_add(8)?, read)?;
+            if kind_and_len & 0xFFFF_FFFF == SETUP_EFI && kind_and_len >> 32 >= TABLES + 8 {
+                let tables = self.loaded_u64(node.checked_add(HEADER + TABLES)?, read)?;
+                return Some(tables).filter(|&tables| tables != 0);
+            }
+            node = self.loaded_u64(node, read)?;
+        }
+        None
+    }
+
+    /// Reads a word of what the loader put into our memory. Elsewhere nothing may be mapped yet, and a fault would end everything.
+    fn loaded_u64(&self, address: u64, read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let word = Range::sized(address.into(), bytes.len() as u64)?;
+        let is_ours = address != 0 && self.usable().any(|usable| usable.covers(word));
+        (is_ours && read(address, &mut bytes)).then(|| u64::from_le_bytes(bytes))
     }
 
     /// The memory that this kernel was given to use.

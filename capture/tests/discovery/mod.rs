@@ -2,6 +2,7 @@
 
 use capture::acpi::{Firmware, RegisterPlace, ResetRegister, Tables};
 use capture::platform::boot_params::BootParams;
+use capture::root_pointer;
 use capture::units::{Serves, device_tlb, unit_of, units};
 use fixtures::ConfigSpace;
 use handoff::Options;
@@ -73,7 +74,7 @@ pub(crate) fn discover(machine: &Machine) -> Result<Found, NoDump> {
     let params = BootParams::copy(BOOT_PARAMS, |address, into| memory.read(address.into(), into).is_ok());
     let options = Options::parse(params.command_line());
     let header = CoreHeader::read(memory, options.elfcorehdr.unwrap())?;
-    let tables = Tables::find(&mut Rom(memory), options.acpi_rsdp.or(params.rsdp()).unwrap())?;
+    let tables = root_pointer::find(&mut Rom(memory), options.acpi_rsdp, &params)?.1;
     let open = |at| functions.iter().find(|(function, _)| *function == at).map(|(_, config)| config.clone());
     let mut devices = Vec::new();
     tables.ecams().for_each(|ecam| pci::scan(ecam.segment, ecam.buses(), open, &mut devices));

@@ -13,7 +13,7 @@ use crate::{AreaAddress, SerialConsole};
 pub struct Options {
     /// `elfcorehdr=ADDRESS`: the dead kernel's core header. kexec's loader adds it, and it marks a crash kernel.
     pub elfcorehdr: Option<u64>,
-    /// `acpi_rsdp=ADDRESS`: ACPI's root pointer. kexec's loader adds it where firmware is EFI.
+    /// `acpi_rsdp=ADDRESS`: ACPI's root pointer, always in hexadecimal. `kexec -c` adds it too, from the same place.
     pub acpi_rsdp: Option<u64>,
     /// `holdover.area=UUID[@OFFSET]`: the dump area.
     pub area: Option<AreaAddress>,
@@ -42,7 +42,7 @@ impl Options {
         match key {
             // Linux also takes `SIZE@ADDRESS`.
             "elfcorehdr" => self.elfcorehdr = value.rsplit('@').next().and_then(number),
-            "acpi_rsdp" => self.acpi_rsdp = number(value),
+            "acpi_rsdp" => self.acpi_rsdp = hexadecimal(value),
             "holdover.area" => self.area = AreaAddress::parse(value),
             "holdover.disk" => self.disk = value.parse().ok(),
             "holdover.level" => self.level = value.parse().ok().and_then(Level::new),
@@ -88,6 +88,13 @@ impl Words<'_, '_> {
         let space = if core::mem::replace(&mut self.begun, true) { " " } else { "" };
         write!(self.f, "{space}{key}={value}")
     }
+}
+
+/// Reads an address that is hexadecimal with or without `0x`.
+fn hexadecimal(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    // The library's function takes a sign as well.
+    u64::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))
 }
 
 /// Reads a number as Linux does: decimal or `0x…`, with a suffix K, M or G.
@@ -136,6 +143,21 @@ mod tests {
         assert_eq!(Options::parse("elfcorehdr=0x2e000000 quiet").elfcorehdr, Some(0x2e00_0000));
         assert_eq!(Options::parse("elfcorehdr=64K@0x2e000000").elfcorehdr, Some(0x2e00_0000));
         assert_eq!(Options::parse("acpi_rsdp=0xf58d0 elfcorehdr=1015156K").elfcorehdr, Some(1015156 << 10));
+    }
+
+    /// Linux reads it so (`kstrtoull` with base 16), and so it prints addresses.
+    #[test]
+    fn the_root_pointer_is_hexadecimal_whatever_it_begins_with() {
+        let root = |value: &str| Options::parse(&format!("acpi_rsdp={value}")).acpi_rsdp;
+        assert_eq!(
+            [root("0x7f77e014"), root("7f77e014"), root("0X12345678")],
+            [Some(0x7f77_e014), Some(0x7f77_e014), Some(0x1234_5678)]
+        );
+        assert_eq!(root("12345678"), Some(0x1234_5678));
+        assert_eq!(
+            [root(""), root("0x"), root("+1"), root("1K"), root("0x0x1"), root("11112222333344445")],
+            [None; 6]
+        );
     }
 
     #[test]
