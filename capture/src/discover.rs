@@ -17,8 +17,8 @@ use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
-use handoff::Share;
 use crate::root_pointer::{self, Place};
+use handoff::Share;
 use pci::{CONFIG_SIZE, Device, Ecam, VirtualFunction};
 
 /// Bytes that are mapped to read the core header: more than the longest header needs.
@@ -79,18 +79,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     }
     let (devices, virtual_functions) = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;
-    Ok(Machine {
-        space,
-        own,
-        loaded,
-        params,
-        old,
-        header,
-        root_pointer,
-        tables,
-        devices,
-        virtual_functions,
-    })
+    Ok(Machine { space, own, loaded, params, old, header, root_pointer, tables, devices, virtual_functions })
 }
 
 impl Machine {

@@ -9,6 +9,7 @@ use crate::areas::{self, AreaError, FoundArea};
 use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, Standing};
+use crate::root_pointer::{self, RootPointerError};
 use crate::{Bytes, sysfs};
 
 /// The least reservation that Holdover is tested with.
@@ -98,6 +99,7 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0)),
         translation(&iommu::units(), &iommu::Listing::of_firmware()),
+        acpi(Path::new("/sys"), &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
         area(rights, &areas, &areas::unusable()?),
@@ -143,6 +145,28 @@ fn translation(units: &[String], listing: &Listing) -> Check {
             let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
             Check::missing(WHAT, "no DMAR table", remedy)
         }
+    }
+}
+
+/// Without ACPI's root pointer the capture kernel finds neither remapping units nor devices. `running` is the command line
+/// of the running kernel.
+fn acpi(sys: &Path, running: &str) -> Check {
+    const WHAT: &str = "ACPI root pointer";
+    if !root_pointer::is_uefi(sys) {
+        return Check::ok(WHAT, "in the memory of a BIOS");
+    }
+    let named = root_pointer::of_efi(sys);
+    let told = || root_pointer::of_running_kernel(sys, running);
+    match named.map(|named| named.or_else(told)) {
+        Ok(Some(address)) => Check::ok(WHAT, format!("{address:#x}")),
+        Ok(None) => {
+            let remedy = "`dmesg | grep RSDP` shows it; load with --append acpi_rsdp=0x…";
+            Check::missing(WHAT, "named neither by UEFI nor to this kernel", remedy)
+        }
+        Err(error @ RootPointerError::Unreadable { .. }) => {
+            Check::missing(WHAT, error.to_string(), "run `holdover doctor` as root")
+        }
+        Err(error) => Check::missing(WHAT, error.to_string(), "load with --append acpi_rsdp=0x…"),
     }
 }
 
@@ -363,6 +387,20 @@ mod tests {
         fs::write(wants.join("ssh.service"), "").unwrap();
         let check = rivals(&enabled(folder.path()));
         assert!(check.remedy.contains("disable --now kdump-tools.service"), "{}", check.remedy);
+    }
+
+    #[test]
+    fn a_host_of_uefi_without_a_root_pointer_is_noticed() {
+        let sys = tempfile::tempdir().unwrap();
+        assert_eq!(acpi(sys.path(), "").state, CheckState::Ok);
+        let efi = sys.path().join("firmware/efi");
+        fs::create_dir_all(&efi).unwrap();
+        assert!(acpi(sys.path(), "quiet").remedy.contains("acpi_rsdp"));
+        assert_eq!(acpi(sys.path(), "acpi_rsdp=0x5000").found, "0x5000");
+        fs::write(efi.join("systab"), "ACPI20=nowhere\n").unwrap();
+        assert!(acpi(sys.path(), "acpi_rsdp=0x5000").found.contains("nowhere"));
+        fs::write(efi.join("systab"), "ACPI20=0x7f77e014\n").unwrap();
+        assert_eq!(acpi(sys.path(), "").state, CheckState::Ok);
     }
 
     #[test]

@@ -70,6 +70,7 @@ mod loaded;
 pub mod makedump;
 mod progress;
 mod reservation;
+mod root_pointer;
 mod sysfs;
 mod unfinished;
 
@@ -77,6 +78,7 @@ pub use bytes::Bytes;
 pub use kdump::Codec;
 pub use pci::Function;
 pub use progress::Progress;
+pub use root_pointer::RootPointerError;
 pub use sysfs::SysfsError;
 pub use unfinished::{IfExists, OutputError};
 pub use vmcore::Level;

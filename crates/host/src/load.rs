@@ -12,6 +12,7 @@ use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDu
 use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::LoadNote;
+use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
@@ -55,6 +56,9 @@ impl IfUncollected {
         }
     }
 }
+
+/// Where the kernel shows what it knows of the machine.
+const SYS: &str = "/sys";
 
 /// Why the capture kernel was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,15 @@ pub enum LoadError {
         /// Which function it is, and why it cannot be used.
         objection: String,
     },
+    /// What names ACPI's root pointer cannot be used.
+    #[error(transparent)]
+    RootPointer(#[from] RootPointerError),
+    /// UEFI has started this host, and nothing names ACPI's root pointer.
+    #[error(
+        "nothing on this host says where ACPI's root pointer is, without which the capture kernel finds no device; \
+         `dmesg | grep RSDP` shows it, and --append acpi_rsdp=0x… names it"
+    )]
+    NoRootPointer,
     /// The running kernel's command line, which names its serial console, cannot be read.
     #[error("cannot read the command line; is /proc mounted?")]
     NoCommandLine(#[source] io::Error),
@@ -170,6 +183,7 @@ fn command_line(
 ) -> Result<String, LoadError> {
     let disk = request.disk.map_or_else(|| disk_function(location), Ok)?;
     let options = Options {
+        acpi_rsdp: acpi_root(Path::new(SYS), request.append.as_deref(), running)?,
         area: Some(AreaAddress { uuid: found.label.uuid, offset: location.offset }),
         disk: Some(disk),
         level: Some(request.level),
@@ -211,6 +225,17 @@ fn disk_function(location: &Location) -> Result<Function, LoadError> {
     }
 }
 
+/// The root pointer that the capture kernel must be told, because UEFI has started this host. What a user appends counts
+/// instead. (`kexec -c` appends the same address once more.)
+fn acpi_root(sys: &Path, append: Option<&str>, running: &str) -> Result<Option<u64>, LoadError> {
+    let is_named = append.is_some_and(|append| Options::parse(append).acpi_rsdp.is_some());
+    if is_named || !root_pointer::is_uefi(sys) {
+        return Ok(None);
+    }
+    let named = root_pointer::of_efi(sys)?.or_else(|| root_pointer::of_running_kernel(sys, running));
+    named.map(Some).ok_or(LoadError::NoRootPointer)
+}
+
 /// The last serial console of the running kernel: the capture kernel speaks there too.
 fn serial_console(command_line: &str) -> Option<SerialConsole> {
     Options::parse(command_line).console
@@ -229,6 +254,21 @@ mod tests {
             Options::parse(&with_appended(&options, Some("holdover.level=0"))).level,
             Some(Level::NOTHING)
         );
+    }
+
+    #[test]
+    fn the_root_pointer_is_passed_where_uefi_has_started_the_host_and_only_once() {
+        let sys = tempfile::tempdir().unwrap();
+        let root = |append, running| acpi_root(sys.path(), append, running);
+        assert_eq!(root(None, "acpi_rsdp=0x5000").unwrap(), None, "a BIOS");
+        fs::create_dir_all(sys.path().join("firmware/efi")).unwrap();
+        assert!(matches!(root(None, "quiet"), Err(LoadError::NoRootPointer)));
+        assert_eq!(root(None, "acpi_rsdp=0x5000").unwrap(), Some(0x5000));
+        fs::write(sys.path().join("firmware/efi/systab"), "ACPI20=0x7f77e014\n").unwrap();
+        assert_eq!(root(None, "acpi_rsdp=0x5000").unwrap(), Some(0x7f77_e014));
+        assert_eq!(root(Some("acpi_rsdp=0x6000"), "quiet").unwrap(), None, "the user's counts");
+        fs::write(sys.path().join("firmware/efi/systab"), "ACPI20=everywhere\n").unwrap();
+        assert!(matches!(root(None, "quiet"), Err(LoadError::RootPointer(_))));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `boot_params` at address 0, the command line behind it, then ACPI's tables.
+//! `boot_params` at address 0, the command line behind it, then ACPI's tables; with UEFI, set-up data and EFI's tables lead
+//! to them.
 
 use crate::Seed;
 use crate::dmar;
@@ -11,7 +12,29 @@ const FADT: usize = 0x1180;
 const DMAR: usize = 0x1280;
 
 pub(crate) fn seeds() -> Vec<Seed> {
-    vec![("qemu", memory())]
+    vec![("qemu", memory()), ("uefi", uefi())]
+}
+
+/// The same without the root pointer's address, which EFI's configuration tables name.
+fn uefi() -> Vec<u8> {
+    const SETUP_DATA: usize = 0x1400;
+    const SYSTEM_TABLE: usize = 0x1480;
+    const CONFIGURATION: usize = 0x1500;
+    const ACPI_20: u128 = 0x8188_3CC7_8000_22BC_11D3_E4F1_8868_E871;
+    let mut memory = memory();
+    memory.resize(0x1580, 0);
+    put(&mut memory, 0x070, &[0; 8]);
+    put(&mut memory, 0x1C0, b"EL64");
+    put(&mut memory, 0x1C4, &(SYSTEM_TABLE as u32).to_le_bytes());
+    put(&mut memory, 0x250, &(SETUP_DATA as u64).to_le_bytes());
+    put(&mut memory, SETUP_DATA + 8, &[4, 0, 0, 0, 96]);
+    put(&mut memory, SETUP_DATA + 32, &(CONFIGURATION as u64).to_le_bytes());
+    put(&mut memory, SYSTEM_TABLE, b"IBI SYST");
+    put(&mut memory, SYSTEM_TABLE + 104, &[1]);
+    put(&mut memory, SYSTEM_TABLE + 112, &(CONFIGURATION as u64).to_le_bytes());
+    put(&mut memory, CONFIGURATION, &ACPI_20.to_le_bytes());
+    put(&mut memory, CONFIGURATION + 16, &(ROOT as u64).to_le_bytes());
+    memory
 }
 
 fn memory() -> Vec<u8> {

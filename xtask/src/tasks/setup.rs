@@ -32,7 +32,7 @@ const PACKAGES: [&str; 14] = [
 
 const FLAVOURS: [Flavour; 4] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports, Flavour::Testing];
 
-/// Installs (as root) or names what is missing, and downloads Debian's kernels, a newer QEMU and newer readers.
+/// Installs (as root) or names what is missing, and downloads Debian's kernels, a newer QEMU, UEFI and newer readers.
 #[derive(Args, Default)]
 pub(crate) struct Setup {}
 
