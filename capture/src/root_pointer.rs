@@ -271,6 +271,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is compared with results")]
     fn place(source: Source, address: usize) -> Result<Place, AcpiError> {
         Ok(Place { source, address: address as u64 })
     }
