@@ -10,10 +10,8 @@ use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, Standing};
 use crate::root_pointer::{self, RootPointerError};
-use crate::{Bytes, sysfs};
+use crate::{Bytes, needed, sysfs};
 
-/// The least reservation that Holdover is tested with.
-const RESERVATION: u64 = 16 << 20;
 /// Where systemd keeps the units that are enabled, in folders `TARGET.wants`.
 const UNITS: &str = "/etc/systemd/system";
 /// Units that load a crash kernel of their own: Red Hat's and SUSE's, and Debian's.
@@ -97,7 +95,7 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
     let areas = areas::all()?;
     let checks = vec![
-        reservation(kexec::reserved().unwrap_or(0)),
+        reservation(kexec::reserved().unwrap_or(0), needed::reservation(Path::new("/sys"))),
         translation(&iommu::units(), &iommu::Listing::of_firmware()),
         acpi(Path::new("/sys"), &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
@@ -109,17 +107,15 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     Ok(Diagnosis { checks })
 }
 
-fn reservation(bytes: u64) -> Check {
+fn reservation(bytes: u64, needed: u64) -> Check {
     const WHAT: &str = "crash reservation";
-    if bytes < RESERVATION {
-        Check::missing(
-            WHAT,
-            Bytes(bytes).to_string(),
-            "add crashkernel=16M to the kernel's command line and restart",
-        )
-    } else {
-        Check::ok(WHAT, Bytes(bytes).to_string())
+    if bytes >= needed {
+        return Check::ok(WHAT, Bytes(bytes).to_string());
     }
+    let mebibytes = needed >> 20;
+    let remedy =
+        format!("start the kernel with crashkernel={mebibytes}M: this machine's devices need as much");
+    Check::missing(WHAT, Bytes(bytes).to_string(), remedy)
 }
 
 /// `units` are the IOMMUs that the running kernel uses; `listing` is what the firmware lists.
@@ -309,9 +305,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reservation_below_16_mib_is_too_small() {
-        assert_eq!(reservation((16 << 20) - 1).state, CheckState::Missing);
-        assert_eq!(reservation(16 << 20).state, CheckState::Ok);
+    fn a_reservation_below_what_the_machine_needs_is_too_small() {
+        let check = reservation((70 << 20) - 1, 70 << 20);
+        assert_eq!(check.state, CheckState::Missing);
+        assert!(check.remedy.contains("crashkernel=70M"), "{}", check.remedy);
+        assert_eq!(reservation(70 << 20, 70 << 20).state, CheckState::Ok);
     }
 
     #[test]

@@ -68,6 +68,7 @@ mod kexec;
 pub mod load;
 mod loaded;
 pub mod makedump;
+mod needed;
 mod progress;
 mod reservation;
 mod root_pointer;

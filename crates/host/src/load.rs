@@ -14,6 +14,7 @@ use crate::kexec::{self, Refusal};
 use crate::loaded::LoadNote;
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
+use crate::{Bytes, needed};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
 
@@ -63,9 +64,17 @@ const SYS: &str = "/sys";
 /// Why the capture kernel was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// There is no memory for it.
-    #[error("no memory is reserved for a crash kernel; start this kernel with crashkernel=16M")]
-    NothingReserved,
+    /// There is too little memory for it.
+    #[error(
+        "{} are reserved for a crash kernel, and this machine's devices need more; start this kernel with crashkernel={}M",
+        Bytes(*reserved), needed >> 20
+    )]
+    ReservedTooLittle {
+        /// Bytes that are reserved.
+        reserved: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// The running kernel loads no crash kernel any more.
     #[error("this kernel loads no crash kernel any more: {found}; {remedy}")]
     Forbidden {
@@ -146,9 +155,7 @@ pub struct Loaded {
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
-    if kexec::reserved()? == 0 {
-        return Err(LoadError::NothingReserved);
-    }
+    check_reservation(kexec::reserved()?, needed::reservation(Path::new("/sys")))?;
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }
@@ -204,6 +211,14 @@ pub fn unload() -> Result<(), KexecError> {
     kexec::unload()?;
     LoadNote::remove();
     Ok(())
+}
+
+/// Refuses a reservation in which tables for this machine's devices would not fit.
+fn check_reservation(reserved: u64, needed: u64) -> Result<(), LoadError> {
+    if reserved >= needed {
+        return Ok(());
+    }
+    Err(LoadError::ReservedTooLittle { reserved, needed })
 }
 
 /// Refuses an area that the capture kernel will refuse because of its place on the disk.
@@ -275,6 +290,16 @@ mod tests {
     fn the_capture_kernel_speaks_on_the_running_kernels_last_serial_console() {
         let running = "quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200n8 ro";
         assert_eq!(serial_console(running), SerialConsole::new(0, Some(115_200)));
+    }
+
+    #[test]
+    fn a_reservation_that_is_too_small_is_refused_with_the_one_that_is_needed() {
+        assert!(check_reservation(16 << 20, 16 << 20).is_ok());
+        let refused = check_reservation(16 << 20, 75 << 20).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("16.00 MiB are reserved") && refused.ends_with("crashkernel=75M"),
+            "{refused}"
+        );
     }
 
     #[test]
