@@ -1,5 +1,5 @@
 //! ACPI's static tables: where the IOMMUs are (DMAR, IVRS), where PCI's configuration space is (MCFG), how to reset and
-//! which timer there is (FADT).
+//! which timer there is (FADT), which watchdog (WDAT), and where the baseboard management controller is (SPMI).
 //!
 //! The firmware wrote these tables, but the dead kernel could have overwritten them, so every value is checked before
 //! it is used. A wrong checksum alone does not make this kernel discard a table: some firmware gets checksums wrong,
@@ -63,6 +63,10 @@ pub struct Tables {
     pub ivrs: Option<Table>,
     /// Why there may be a DMAR or an IVRS that was not found; `None` if all tables were looked at.
     pub hidden: Option<AcpiError>,
+    /// Watchdog actions.
+    pub wdat: Option<Table>,
+    /// Where the baseboard management controller is.
+    pub spmi: Option<Table>,
 }
 
 /// The register that resets the machine (section 4.8.3.6).
@@ -130,6 +134,8 @@ impl Tables {
             b"IVRS" => &mut self.ivrs,
             b"MCFG" => &mut self.mcfg,
             b"FACP" => &mut self.fadt,
+            b"WDAT" => &mut self.wdat,
+            b"SPMI" => &mut self.spmi,
             _ => return,
         };
         match Table::read(firmware, address) {

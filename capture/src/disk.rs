@@ -18,6 +18,7 @@ use crate::platform::config::Config;
 use crate::platform::console::say;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{ReachError, Remapping};
+use crate::watchdogs::Watchdogs;
 use handoff::Share;
 
 use access::FunctionAccess;
@@ -60,6 +61,7 @@ impl DiskError {
 pub(crate) fn find_destination(
     machine: &mut Machine,
     remapping: &mut Remapping,
+    watchdogs: &mut Watchdogs,
     options: &Options,
 ) -> Option<Destination<DumpDisk>> {
     let Some(area) = options.area else {
@@ -70,7 +72,7 @@ pub(crate) fn find_destination(
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     let disks = disks(devices, options.disk);
-    Search { space, devices, remapping, pool, area }.find(disks).map(Destination::Area)
+    Search { space, devices, remapping, watchdogs, pool, area }.find(disks).map(Destination::Area)
 }
 
 /// The functions that there is a driver for, the one at `first` before the others.
@@ -85,6 +87,7 @@ struct Search<'a> {
     space: &'a mut AddressSpace,
     devices: &'a [Device<Config>],
     remapping: &'a mut Remapping,
+    watchdogs: &'a mut Watchdogs,
     pool: Pool,
     area: AreaAddress,
 }
@@ -108,6 +111,7 @@ impl Search<'_> {
     fn look_at(&mut self, disk: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let function = disk.function;
         let opened = self.open(disk, patience);
+        self.watchdogs.progress();
         match &opened {
             Ok(area) => say!("disk {function} holds area {}", area.label().uuid),
             Err(error) => say!("disk {function}: {error}"),

@@ -28,6 +28,7 @@ mod recording;
 mod remapping;
 mod report;
 mod take_over;
+mod watchdogs;
 
 use capture::{acpi, amd, root_pointer, units};
 use handoff::Options;
@@ -64,10 +65,12 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     report::root_pointer(machine.root_pointer);
+    let mut watchdogs = watchdogs::find(&mut machine, &options);
     let mut remapping = take_over::take_over(&mut machine)?;
+    watchdogs.progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let destination = disk::find_destination(&mut machine, &mut remapping, &options);
+    let destination = disk::find_destination(&mut machine, &mut remapping, &mut watchdogs, &options);
     let destination = destination.ok_or(CaptureError::NoDestination)?;
     let record = recording::record(&remapping);
     report::attached(&taken_over, &record);
@@ -77,8 +80,8 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     #[cfg(mutations)]
     let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
     let counts = record.counts();
-    let dumped = dump::write(destination, old, &machine.header, record, form)?;
-    report::dump(counts, remapping.frames.used(), &dumped);
+    let dumped = dump::write(destination, old, &machine.header, record, form, &mut watchdogs)?;
+    report::dump(counts, remapping.frames.used(), &watchdogs, &dumped);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::dump::Dumped;
 use crate::platform::console::say;
 use crate::platform::{exceptions, machine_check};
 use crate::root_pointer::Place;
+use crate::watchdogs::Watchdogs;
 
 /// Most hazards or recorded faults that are told one by one, of all units together. A serial line carries 11 characters in a
 /// millisecond, so large machines would wait for it longer than for the dump. The dump's record has all.
@@ -192,7 +193,10 @@ impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> 
 }
 
 /// Reports the dump: the summary, and last of all the seal.
-pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
+pub(crate) fn dump(counts: Counts, frames_used: usize, watchdogs: &Watchdogs, dumped: &Dumped) {
+    for kind in watchdogs.lost() {
+        say!("watchdog {kind} did not answer, and was not pinged any more");
+    }
     if let Some(error) = dumped.error {
         say!("the dump is not complete: {error}");
     }
@@ -209,6 +213,7 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
         pages_unknown: dumped.counts.unknown,
         disk_wait_ms: dumped.disk_wait.as_millis() as u64,
         frames_used: frames_used as u64,
+        watchdog_pings: watchdogs.pings(),
         nmis: exceptions::nmi_count(),
         machine_checks: machine_check::count(),
     };

@@ -10,7 +10,7 @@
 //! | `entry`, `runtime` | the code from the boot loader's jump to `main.rs`, and what Rust needs without an operating system |
 //! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
-//! | `mmio`, `config` | registers of devices, and configuration space of PCI functions |
+//! | `mmio`, `ports`, `config` | registers of devices, in memory and in I/O space, and configuration space of PCI functions |
 //! | `hypervisor` | whether there is one |
 //! | `exceptions`, `machine_check`, `severity` | handlers of processor exceptions |
 //! | `processor`, `leftovers`, `msr` | what the dead kernel left on in the processor |
@@ -30,6 +30,7 @@ pub(crate) mod memory;
 pub(crate) mod mmio;
 pub(crate) mod msr;
 pub(crate) mod paging;
+pub(crate) mod ports;
 pub(crate) mod processor;
 pub(crate) mod reset;
 #[cfg(freestanding)]

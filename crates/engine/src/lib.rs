@@ -180,12 +180,14 @@ enum Holes {
 /// Has all pages written: first the vital ones, then the others. If the vital ones are not known, all pages in ascending
 /// order.
 ///
+/// What precedes the pages is made durable first: a machine that is reset soon afterwards leaves at least its notes.
 /// `write` writes, in one pass, the pages whose page frame numbers are wanted. The first error ends the dump.
 pub fn in_passes<D: BlockDevice + ?Sized>(
     pages: &mut Pages<'_, D>,
     vital: Option<Vital<'_, impl OldMemory>>,
     mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
+    pages.save()?;
     if let Some(mut vital) = vital {
         write(pages, &mut |pfn| vital.contains(pfn))?;
         pages.next_pass()?;

@@ -42,6 +42,8 @@ fn ram() -> Ram {
 /// A dump that was written to the end, step by step.
 struct Written {
     disk: CachedDisk,
+    /// After how many steps the first page was written.
+    begun: usize,
     /// After how many steps how many pages were said to be safe.
     saved: Vec<(usize, u64)>,
     memory: Memory,
@@ -51,7 +53,7 @@ struct Written {
 fn write(platter: Vec<u8>, seed: u64) -> Written {
     let (mut disk, memory) = (CachedDisk::holding(platter), machine(seed));
     let steps = disk.count.clone();
-    let mut saved = Vec::new();
+    let (mut begun, mut saved) = (None, Vec::new());
     let mut notes = Notes::read(&memory, &CoreHeader::default()).unwrap();
     let info = kernel::vmcoreinfo(UP_TO_6_2);
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
@@ -60,6 +62,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     let mut dump = Area::open(&mut disk, 0, UUID).unwrap().begin().unwrap();
     let Begun { mut pages, .. } = source.begin(&mut dump, Codec::Zlib).unwrap();
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
+        begun.get_or_insert(steps.get());
         // What earlier passes stored.
         saved.push((steps.get(), pages.statistics().done));
         while pages.write_next(&mut *wanted, |pfn, page| memory.read_page(pfn, page))?.is_some() {
@@ -75,7 +78,7 @@ fn write(platter: Vec<u8>, seed: u64) -> Written {
     assert_eq!(ended.error, None);
     let seal = dump.seal(Completeness::Complete, ended.statistics.file_bytes).unwrap();
     assert_eq!(seal.state, SealState::Complete);
-    Written { disk, saved, memory }
+    Written { disk, begun: begun.unwrap(), saved, memory }
 }
 
 /// A dump as it is found after the power went.
@@ -129,12 +132,13 @@ fn whenever_the_power_goes_the_dump_has_what_was_said_to_be_safe_and_nothing_wro
     Area::format(&mut disk, 0, Label { uuid: UUID, length: SIZE, created: 0 }).unwrap();
     let older = write(disk.0, 1);
     let older_steps = older.disk.count.get();
-    let Written { disk, saved, memory } = write(older.disk.after_power_loss(older_steps, || false), 2);
+    let Written { disk, begun, saved, memory } = write(older.disk.after_power_loss(older_steps, || false), 2);
     let mut random = fastrand::Rng::with_seed(3);
     // The older dump is declared void by a write and a flush.
     for steps in 2..=disk.count.get() {
         let chance = random.f32();
         let found = collect(disk.after_power_loss(steps, || random.f32() < chance));
+        assert!(steps < begun || found.is_some(), "after {steps} steps there are no bitmaps");
         let safe = saved.iter().rev().find(|(at, _)| *at <= steps).map_or(0, |(_, pages)| *pages);
         let there = found.map_or(0, |mut found| found.check(&memory));
         assert!(there >= safe, "after {steps} steps {there} pages of {safe}");

@@ -5,6 +5,7 @@ use core::fmt;
 use kdump::Codec;
 use pci::Function;
 use vmcore::Level;
+use watchdog::{KcsPlace, Kinds};
 
 use crate::{AreaAddress, SerialConsole};
 
@@ -23,6 +24,10 @@ pub struct Options {
     pub level: Option<Level>,
     /// `holdover.codec=NAME`: how to compress pages, one of [`Codec::EVERYWHERE`].
     pub codec: Option<Codec>,
+    /// `holdover.watchdog=KIND,…`: the watchdogs that were armed when the capture kernel was loaded.
+    pub watchdog: Kinds,
+    /// `holdover.ipmi=PORT[/SPACING]`: where to ask the baseboard management controller for its watchdog.
+    pub ipmi: Option<KcsPlace>,
     /// `console=ttyS0[,BAUD]`: the last serial port that is named.
     pub console: Option<SerialConsole>,
 }
@@ -47,6 +52,8 @@ impl Options {
             "holdover.disk" => self.disk = value.parse().ok(),
             "holdover.level" => self.level = value.parse().ok().and_then(Level::new),
             "holdover.codec" => self.codec = Codec::named(value, Codec::EVERYWHERE),
+            "holdover.watchdog" => self.watchdog = Kinds::parse(value),
+            "holdover.ipmi" => self.ipmi = KcsPlace::parse(value),
             "console" => self.console = SerialConsole::parse(value).or(self.console),
             _ => {}
         }
@@ -55,7 +62,7 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { elfcorehdr, acpi_rsdp, area, disk, level, codec, console } = self;
+        let Self { elfcorehdr, acpi_rsdp, area, disk, level, codec, watchdog, ipmi, console } = self;
         let mut words = Words { f, begun: false };
         words.add("elfcorehdr", elfcorehdr.map(Hexadecimal))?;
         words.add("acpi_rsdp", acpi_rsdp.map(Hexadecimal))?;
@@ -63,6 +70,8 @@ impl fmt::Display for Options {
         words.add("holdover.disk", *disk)?;
         words.add("holdover.level", level.map(Level::number))?;
         words.add("holdover.codec", codec.map(Codec::name))?;
+        words.add("holdover.watchdog", Some(*watchdog).filter(|armed| !armed.is_empty()))?;
+        words.add("holdover.ipmi", *ipmi)?;
         words.add("console", *console)
     }
 }
@@ -116,6 +125,7 @@ pub(crate) fn number(text: &str) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
+    use watchdog::Kind;
 
     use super::*;
 
@@ -130,11 +140,13 @@ mod tests {
             disk: Some(Function { segment: 0, bus: 0, devfn: 4 << 3 }),
             level: Some(Level::ALL),
             codec: Some(Codec::Lzo),
+            watchdog: Kinds::default().with(Kind::Ipmi).with(Kind::Tco),
+            ipmi: KcsPlace::new(0xCA2, 1),
             console: SerialConsole::new(0, Some(115_200)),
             ..Options::default()
         };
         let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
-             holdover.level=31 holdover.codec=lzo console=ttyS0,115200";
+             holdover.level=31 holdover.codec=lzo holdover.watchdog=itco,ipmi holdover.ipmi=0xca2/1 console=ttyS0,115200";
         assert_eq!(options.to_string(), expected);
     }
 
@@ -200,18 +212,33 @@ mod tests {
             .prop_filter_map("no such port", |(port, baud)| SerialConsole::new(port, baud))
     }
 
+    fn any_watchdogs() -> impl Strategy<Value = Kinds> {
+        proptest::sample::subsequence(Kind::ALL.as_slice(), 0..=Kind::ALL.len())
+            .prop_map(|kinds| kinds.into_iter().fold(Kinds::default(), Kinds::with))
+    }
+
+    fn any_ipmi() -> impl Strategy<Value = KcsPlace> {
+        let spacing = proptest::sample::select([1, 4, 16].as_slice());
+        (any::<u16>(), spacing)
+            .prop_filter_map("no such place", |(port, spacing)| KcsPlace::new(port.into(), spacing))
+    }
+
     fn any_options() -> impl Strategy<Value = Options> {
         use proptest::option::of;
         let level = of((0..=31u8).prop_filter_map("no such level", Level::new));
         let codec = of(proptest::sample::select(Codec::EVERYWHERE));
-        (any::<[Option<u64>; 2]>(), of(any_area()), of(any_disk()), level, codec, of(any_console())).prop_map(
-            |([elfcorehdr, acpi_rsdp], area, disk, level, codec, console)| Options {
+        let dump = (of(any_area()), of(any_disk()), level, codec);
+        let machine = (any_watchdogs(), of(any_ipmi()), of(any_console()));
+        (any::<[Option<u64>; 2]>(), dump, machine).prop_map(
+            |([elfcorehdr, acpi_rsdp], (area, disk, level, codec), (watchdog, ipmi, console))| Options {
                 elfcorehdr,
                 acpi_rsdp,
                 area,
                 disk,
                 level,
                 codec,
+                watchdog,
+                ipmi,
                 console,
             },
         )
@@ -234,7 +261,7 @@ mod tests {
         #[test]
         fn any_text_is_read_as_options_that_can_be_written(
             words in proptest::collection::vec(
-                ("(elfcorehdr|acpi_rsdp|holdover[.](area|disk|level|codec)|console|.{0,4})", "=?", "[0-9a-fKMGx@:,.ttyS-]{0,20}|.{0,8}"),
+                ("(elfcorehdr|acpi_rsdp|holdover[.](area|disk|level|codec|watchdog|ipmi)|console|.{0,4})", "=?", "[0-9a-fKMGx@:,./ttyS-]{0,20}|(itco|ipmi|wdat|,){0,4}|.{0,8}"),
                 0..6,
             ),
         ) {

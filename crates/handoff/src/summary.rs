@@ -57,6 +57,8 @@ summary! {
     disk_wait_ms,
     /// Frames that tables took.
     frames_used,
+    /// Pings of watchdogs.
+    watchdog_pings,
     /// Non-maskable interrupts.
     nmis,
     /// Machine checks after which the dump went on.
@@ -99,8 +101,8 @@ mod tests {
         let summary =
             Summary { contexts_accepted: 9, tables_duplicated: 50, frames_used: 7, ..Summary::default() };
         let expected = "summary contexts_accepted=9 tables_duplicated=50 leaf_mappings=0 domains_reserved=0 hazards=0 \
-             pages_kept=0 pages_zero=0 pages_missing=0 pages_unknown=0 disk_wait_ms=0 frames_used=7 nmis=0 \
-             machine_checks=0";
+             pages_kept=0 pages_zero=0 pages_missing=0 pages_unknown=0 disk_wait_ms=0 frames_used=7 watchdog_pings=0 \
+             nmis=0 machine_checks=0";
         assert_eq!(summary.to_string(), expected);
         assert_eq!(Summary::parse(expected), Some(summary));
     }

@@ -10,6 +10,7 @@ use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, Standing};
 use crate::root_pointer::{self, RootPointerError};
+use crate::watchdogs::{self, ArmedWatchdog, Watchdogs};
 use crate::{Bytes, needed, sysfs};
 
 /// Where systemd keeps the units that are enabled, in folders `TARGET.wants`.
@@ -102,6 +103,7 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
         permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
         area(rights, &areas, &areas::unusable()?),
         rivals(&enabled(Path::new(UNITS))),
+        watchdogs(&watchdogs::find()),
         capture_kernel(rights, &standing(&areas)),
     ];
     Ok(Diagnosis { checks })
@@ -217,6 +219,28 @@ fn area(rights: Rights, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
             Some(objection) => Check::missing(WHAT, found, format!("{objection}; choose another disk")),
         },
         _ => Check::missing(WHAT, found, "its disk is behind no PCI function; choose another disk"),
+    }
+}
+
+/// An armed watchdog goes on counting in a crash.
+fn watchdogs(found: &Watchdogs) -> Check {
+    const WHAT: &str = "watchdogs";
+    let unknown: Vec<_> = found.unknown().map(will_bite).collect();
+    if !unknown.is_empty() {
+        let remedy = "the capture kernel cannot keep it quiet: stop it, or give it as long as a dump takes";
+        return Check::missing(WHAT, unknown.join(", "), remedy);
+    }
+    let armed: Vec<_> = found.armed.iter().map(|one| one.identity.as_str()).collect();
+    if armed.is_empty() {
+        return Check::ok(WHAT, "none armed");
+    }
+    Check::ok(WHAT, format!("{}: kept quiet during a dump", armed.join(", ")))
+}
+
+fn will_bite(one: &ArmedWatchdog) -> String {
+    match one.timeout {
+        Some(seconds) => format!("{} will bite after {seconds} s", one.identity),
+        None => format!("{} will bite", one.identity),
     }
 }
 
@@ -336,6 +360,21 @@ mod tests {
         assert!(off.found.contains("a unit at address 0") && off.remedy.contains("firmware"), "{off:?}");
         let on = translation(&["dmar0".into()], &broken);
         assert!(on.state == CheckState::Ok && on.found.contains("a unit at address 0"), "{on:?}");
+    }
+
+    #[test]
+    fn a_watchdog_that_the_capture_kernel_does_not_know_is_a_danger() {
+        let armed = |identity: &str, kind| {
+            let one = ArmedWatchdog { identity: identity.to_owned(), kind, timeout: Some(30) };
+            Watchdogs { armed: vec![one], ipmi: None }
+        };
+        assert_eq!(watchdogs(&Watchdogs::default()).state, CheckState::Ok);
+        assert_eq!(watchdogs(&armed("iTCO_wdt", Some(watchdog::Kind::Tco))).state, CheckState::Ok);
+        let unknown = watchdogs(&armed("hpwdt", None));
+        assert_eq!(
+            (unknown.state, unknown.found.as_str()),
+            (CheckState::Missing, "hpwdt will bite after 30 s")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
 //! | [`doctor`] | checks whether this host is ready for a crash |
+//! | [`watchdogs`] | finds the watchdogs that are armed |
 //! | [`collect`] | copies a dump out of its area into a file, and checks it |
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
@@ -74,6 +75,7 @@ mod reservation;
 mod root_pointer;
 mod sysfs;
 mod unfinished;
+pub mod watchdogs;
 
 pub use bytes::Bytes;
 pub use kdump::Codec;

@@ -14,6 +14,7 @@ use crate::kexec::{self, Refusal};
 use crate::loaded::LoadNote;
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
+use crate::watchdogs;
 use crate::{Bytes, needed};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
@@ -198,6 +199,7 @@ fn command_line(
         console: serial_console(running),
         ..Options::default()
     };
+    let options = watchdogs::find().tell(options);
     Ok(with_appended(&options, request.append.as_deref()))
 }
 

@@ -331,8 +331,16 @@ impl<D: BlockDevice> Reader<D> {
         if let Some(descriptor) = self.descriptors.get(index) {
             return Ok(descriptor);
         }
+        if self.geometry.descriptors() + (index + 1) * DESCRIPTOR_LEN as u64 > self.device.size() {
+            return Err(self.beyond_the_end(pfn));
+        }
         self.load_descriptors(index)?;
         self.descriptors.get(index).ok_or(ReadError::OutOfBounds("descriptors"))
+    }
+
+    /// Why there is no descriptor behind the end of the file: a dump that was cut short ends anywhere.
+    fn beyond_the_end(&self, pfn: u64) -> ReadError {
+        if self.is_complete() { ReadError::OutOfBounds("descriptors") } else { ReadError::Missing(pfn) }
     }
 
     /// Reads the descriptors around one, or that one alone, if others cannot be read.

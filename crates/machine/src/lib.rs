@@ -8,6 +8,7 @@
 //! | [`OldMemory`] | the dead kernel's memory: it can be read, never written, and nothing in it is trusted |
 //! | [`Frames`] | the capture kernel's own page frames, in which hardware finds its tables |
 //! | [`Registers`] | one block of memory-mapped registers |
+//! | [`Ports`] | the processor's I/O ports |
 //! | [`Clock`] | time since start, for deadlines |
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
@@ -51,6 +52,7 @@ mod clock;
 mod dma;
 pub mod growth;
 mod memory;
+mod ports;
 mod range;
 mod registers;
 
@@ -60,6 +62,7 @@ pub use clock::{Clock, TimedOut, wait_until};
 pub use dma::{Dma, DmaMemory};
 pub use growth::OutOfMemory;
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
+pub use ports::Ports;
 pub use range::{Position, Range};
 pub use registers::Registers;
 

@@ -20,6 +20,7 @@ use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::unit::Translation;
+use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{Capture, Codec, Disk, End, MachineCheck, MemoryUse, Scenario, Start};
 use crate::witnesses::tables::Tables;
 use crate::witnesses::trace::Trace;
@@ -136,8 +137,7 @@ impl Crash<'_> {
     }
 
     fn write_initramfs(&self, kernel: &Kernel, files: &Files) -> Result<()> {
-        let Scenario { kernel: flavour, scale, memory_use, .. } = *self.scenario;
-        let mut archive = initramfs::base(flavour, kernel, scale, memory_use)?;
+        let mut archive = initramfs::base(self.scenario, kernel)?;
         self.tool.add_to(&mut archive)?;
         let load = match self.scenario.capture {
             Capture::Holdover => self.add_holdover(&mut archive, files)?,
@@ -203,11 +203,13 @@ impl Crash<'_> {
     }
 
     /// Runs in the guest.
-    fn crash_command(&self) -> &'static str {
-        match self.scenario.start {
-            Start::Panic | Start::MachineCheck => "echo c > /proc/sysrq-trigger\n",
-            Start::Exec => "kexec -e\n",
-        }
+    fn crash_command(&self) -> String {
+        let arm = self.scenario.watchdog.map_or("", Watchdog::arm);
+        let crash = match self.scenario.start {
+            Start::Panic | Start::MachineCheck => "echo c > /proc/sysrq-trigger",
+            Start::Exec => "kexec -e",
+        };
+        format!("{arm}{crash}\n")
     }
 
     /// Checks that the guest is the requested one.

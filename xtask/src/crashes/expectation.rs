@@ -33,6 +33,8 @@ pub(crate) struct Expectation {
     active: Option<Active>,
     /// The codec that the dump's header names, if it matters which.
     codec: Option<Codec>,
+    /// The least number of pings of watchdogs.
+    pings: u64,
     /// What readers must do, besides the checks of all witnesses after a takeover.
     readings: Vec<Reading>,
     /// The objection that a witness must raise, if Holdover makes a mistake on request.
@@ -112,6 +114,7 @@ impl Expectation {
             guest_says: Vec::new(),
             active: None,
             codec: None,
+            pings: 0,
             readings: Vec::new(),
             mistake: None,
         }
@@ -161,6 +164,12 @@ impl Expectation {
         Self { codec: Some(codec), ..self }
     }
 
+    /// These watchdogs are found running, and pinged so many times in all.
+    pub(crate) fn and_pings(self, watchdogs: &[&str], pings: u64) -> Self {
+        let found = watchdogs.iter().map(|name| format!("watchdog {name} runs"));
+        found.fold(Self { pings, ..self }, |all, words| all.and_says(&words))
+    }
+
     /// The readers open the dump: log, backtrace, and every task with its stack.
     pub(crate) fn and_readable(self) -> Self {
         self.and_reading(|evidence, _| witnesses::read(evidence))
@@ -193,6 +202,7 @@ impl Expectation {
         problems.extend(self.unsaid_by_guest(&evidence.lines));
         problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
         problems.extend(self.other_codec(evidence)?);
+        problems.extend(self.unpinged(evidence)?);
         for reading in &self.readings {
             problems.extend(reading(evidence, tool)?.problems.into_iter().map(unread));
         }
@@ -222,6 +232,16 @@ impl Expectation {
     fn inactive(&self, traced: Option<&Traced>) -> Option<Problem> {
         let rested = self.active.filter(|active| !traced.is_some_and(|traced| active.is_seen(traced)))?;
         Some(Problem { witness: Witness::Trace, what: rested.complaint() })
+    }
+
+    /// Complains if watchdogs were pinged less often.
+    fn unpinged(&self, evidence: &Evidence) -> Result<Option<Problem>> {
+        if self.pings == 0 {
+            return Ok(None);
+        }
+        let pings = report(evidence)?.summary.map_or(0, |summary| summary.watchdog_pings);
+        let what = format!("watchdogs were pinged {pings} times, {} are expected", self.pings);
+        Ok((pings < self.pings).then_some(console(what)))
     }
 
     fn other_codec(&self, evidence: &Evidence) -> Result<Option<Problem>> {

@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::kernels::{Flavour, Kernel};
-use crate::machines::scale::Scale;
-use crate::machines::scenario::MemoryUse;
+use crate::machines::scenario::watchdog::Watchdog;
+use crate::machines::scenario::{MemoryUse, Scenario};
 use crate::paths;
 
 const DIRECTORY: u32 = 0o040_755;
@@ -98,12 +98,8 @@ impl Archive {
 }
 
 /// Everything in the guest that depends on the kernel and on what it does with its memory.
-pub(crate) fn base(
-    flavour: Flavour,
-    kernel: &Kernel,
-    scale: Scale,
-    memory_use: MemoryUse,
-) -> Result<Archive> {
+pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
+    let flavour = scenario.kernel;
     let mut archive = Archive::default();
     archive.add("init", &guest_file("init")?);
     for folder in ["proc", "sys", "dev", "tmp"] {
@@ -116,8 +112,9 @@ pub(crate) fn base(
         archive.copy_tree(Path::new("/usr/share/alsa"))?;
     }
     let mut modules = wanted_modules(flavour).to_vec();
-    modules.extend(scale.modules());
-    if memory_use == MemoryUse::EveryKind {
+    modules.extend(scenario.scale.modules());
+    modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
+    if scenario.memory_use == MemoryUse::EveryKind {
         archive.add("scenario/memory", &guest_file("use-memory")?);
         modules.extend(MEMORY_MODULES);
     }

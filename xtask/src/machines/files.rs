@@ -90,6 +90,10 @@ impl Files {
     pub(crate) fn initramfs(&self) -> PathBuf {
         self.scratch("initramfs")
     }
+    /// A table that QEMU adds to the firmware's.
+    pub(crate) fn acpi_table(&self) -> PathBuf {
+        self.scratch("acpi-table")
+    }
     /// Any other file that is not kept.
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)

@@ -1,6 +1,6 @@
 //! The machine: QEMU with a remapping unit and devices that do DMA, built from a scenario.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
@@ -14,6 +14,7 @@ use crate::machines::files::Files;
 use crate::machines::qmp::Qmp;
 use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
 use crate::machines::scenario::unit::Interrupts;
+use crate::machines::scenario::watchdog::{self, Watchdog};
 use crate::machines::scenario::{MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
@@ -34,6 +35,9 @@ const TRACE_EVENTS: [&str; 8] = [
 /// Bytes per second of the throttled disk: its readers always wait for more than that.
 const SLOW_DISK_RATE: u32 = 1_000_000;
 const SLOW_DISK_BYTES: u64 = 64 << 20;
+
+/// Option of the drive of a dump's disk on which a dump takes longer than the bench's watchdogs wait.
+const SLOW_DUMP_DISK: &str = ",throttling.bps-write=1000000";
 
 /// How much of a run is observed. Observing costs time: only an unobserved run may be timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -149,7 +153,11 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     scenario.scale.add_to(&mut command, files, scenario.cpus)?;
     scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
-    add_dump_disk(&mut command, scenario.disk_place, &files.disk());
+    let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK } else { "" };
+    add_dump_disk(&mut command, scenario.disk_place, &files.disk(), speed);
+    if let Some(watchdog) = scenario.watchdog {
+        add_watchdog(&mut command, watchdog, files)?;
+    }
     let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");
     add_disk(&mut command, Device::SLOW_DISK, &files.slow_disk(), "nvme,serial=slow", &throttle);
     add_network(&mut command, scenario.kernel, files);
@@ -198,13 +206,22 @@ fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files
 }
 
 /// The disk that takes the dump, and the bridge before it.
-fn add_dump_disk(command: &mut Command, place: DiskPlace, image: &Path) {
+fn add_dump_disk(command: &mut Command, place: DiskPlace, image: &Path, drive_options: &str) {
     let mut model = "virtio-blk-pci,disable-legacy=on,iommu_platform=on".to_owned();
     if let Some(bridge) = place.bridge() {
         command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
         model += ",bus=bridge";
     }
-    add_disk(command, Device::DUMP_DISK, image, &model, "");
+    add_disk(command, Device::DUMP_DISK, image, &model, drive_options);
+}
+
+fn add_watchdog(command: &mut Command, watchdog: Watchdog, files: &Files) -> Result<()> {
+    command.args(watchdog.options());
+    if watchdog == Watchdog::Wdat {
+        fs::write(files.acpi_table(), watchdog::table()).context("writing ACPI's table")?;
+        command.args(["-acpitable", &format!("file={}", path(&files.acpi_table()))]);
+    }
+    Ok(())
 }
 
 fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, drive_options: &str) {

@@ -3,6 +3,7 @@
 pub(crate) mod device;
 pub(crate) mod mutation;
 pub(crate) mod unit;
+pub(crate) mod watchdog;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::machines::scale::Scale;
 use device::DiskPlace;
 use mutation::Mutation;
 use unit::UnitSetting;
+use watchdog::Watchdog;
 
 /// The system call through which `kexec` loads the capture kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -248,6 +250,9 @@ pub(crate) struct Scenario {
     /// Where the crash reservation is
     #[arg(long, value_enum, default_value = "low")]
     pub(crate) reservation: Reservation,
+    /// The watchdog that is armed before the crash; the dump's disk is slow then, so that it would bite
+    #[arg(long, value_enum)]
+    pub(crate) watchdog: Option<Watchdog>,
     /// Deliberate fault in the capture kernel
     #[arg(long, value_enum)]
     pub(crate) mutation: Option<Mutation>,
@@ -282,6 +287,7 @@ impl Scenario {
             memory_use: MemoryUse::Idle,
             reserved_mib: 16,
             reservation: Reservation::Low,
+            watchdog: None,
             mutation: None,
             damage: None,
             loss: None,

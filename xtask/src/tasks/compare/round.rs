@@ -20,8 +20,7 @@ use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qemu::{Machine, Watch};
-use crate::machines::scale::Scale;
-use crate::machines::scenario::{MemoryUse, Scenario};
+use crate::machines::scenario::Scenario;
 use crate::tasks::spread::float;
 use crate::witnesses::Readers;
 
@@ -124,7 +123,7 @@ impl Stage {
 
     /// Every guest has the files of all contenders, so that the dead kernels' memories are alike.
     fn write_initramfs(&self, contender: Contender, files: &Files) -> Result<()> {
-        let mut archive = initramfs::base(self.flavour, &self.kernel, Scale::Desk, MemoryUse::Idle)?;
+        let mut archive = initramfs::base(&Scenario::plain(self.flavour), &self.kernel)?;
         archive.add("capture", &fs::read(&self.image.path)?);
         self.tool.add_to(&mut archive)?;
         self.stock.add_to(&mut archive);
