@@ -66,7 +66,7 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     report::root_pointer(machine.root_pointer);
     let mut watchdogs = watchdogs::find(&mut machine, &options);
-    let mut remapping = take_over::take_over(&mut machine)?;
+    let mut remapping = take_over::take_over(&mut machine, options.disk)?;
     watchdogs.progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
 use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
-use takeover::{DeviceTlb, Failure, Limits};
+use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Surroundings};
 use vtd::dmar::{Dmar, Drhd};
 
 use crate::amd;
@@ -42,10 +42,10 @@ impl From<OutOfMemory> for TakeOverError {
 
 /// Takes over the remapping units. A machine without units is dumped too. A lack of memory is an error: units may be
 /// translating, and then a disk must not be given physical addresses. For the same reason, what is not known leaves a doubt.
-pub(crate) fn take_over(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
+pub(crate) fn take_over(machine: &mut Machine, disk: Option<Function>) -> Result<Remapping, TakeOverError> {
     let Some(table) = machine.tables.dmar.take() else { return without_table(machine) };
     match Dmar::parse(table.bytes()) {
-        Ok(dmar) => all_units(machine, &dmar),
+        Ok(dmar) => all_units(machine, &dmar, disk),
         Err(error) => {
             say!("{error}: nothing to take over");
             Remapping::none(Some(error.into())).ok_or(TakeOverError::NoMemory)
@@ -81,13 +81,13 @@ fn amd_control(base: u64, space: &mut AddressSpace) -> Option<u64> {
 }
 
 /// Takes over the units of the firmware's table, one after another.
-fn all_units(machine: &mut Machine, dmar: &Dmar) -> Result<Remapping, TakeOverError> {
+fn all_units(machine: &mut Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Remapping, TakeOverError> {
     if !dmar.is_sound() {
         say!("the DMAR table's checksum is wrong; it is used all the same");
     }
     let budget = Share::UNIT_TABLES.of(machine.reserved()) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
-    let neighbourhood = Neighbourhood::of(machine, dmar)?;
+    let neighbourhood = Neighbourhood::of(machine, dmar, disk)?;
     let serves = served(dmar, &machine.devices)?;
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
@@ -95,8 +95,9 @@ fn all_units(machine: &mut Machine, dmar: &Dmar) -> Result<Remapping, TakeOverEr
     // All units wait for devices no longer than one may.
     let mut patience = Limits::default().patience;
     for (index, drhd) in units::units(dmar).enumerate() {
-        let limits = Limits { patience, ..limits(frames.available(), serves.len() - index) };
-        let step = Step { limits, neighbourhood: &neighbourhood, is_sound: dmar.is_sound() };
+        let limits = Limits { patience, ..Limits::default().among(frames.available(), serves.len() - index) };
+        let maps = identity_maps(&units)?;
+        let step = Step { limits, neighbourhood: &neighbourhood, is_sound: dmar.is_sound(), maps: &maps };
         let unit = step.accept(&drhd, machine, &mut frames);
         if let Fate::TakenOver(unit) = &unit.fate {
             patience = unit.patience();
@@ -109,6 +110,15 @@ fn all_units(machine: &mut Machine, dmar: &Dmar) -> Result<Remapping, TakeOverEr
     }
     let host_address_bits = neighbourhood.host_address_bits;
     Ok(Remapping { units, serves, doubt, frames, host_address_bits, old: machine.old })
+}
+
+/// The maps that were made in place of pass-through so far: units of the same format share them.
+fn identity_maps(units: &[RemappingUnit]) -> Result<Vec<IdentityMap>, OutOfMemory> {
+    let taken = units.iter().filter_map(|unit| match &unit.fate {
+        Fate::TakenOver(taken) => Some(taken.identity_maps()),
+        _ => None,
+    });
+    collected(taken.flatten().copied())
 }
 
 /// The functions whose requests each unit translates.
@@ -134,6 +144,8 @@ struct Step<'a> {
     neighbourhood: &'a Neighbourhood,
     /// Whether the firmware's table is as the firmware wrote it.
     is_sound: bool,
+    /// What the units before it made in place of pass-through.
+    maps: &'a [IdentityMap],
 }
 
 impl Step<'_> {
@@ -156,18 +168,10 @@ impl Step<'_> {
             Ok(device_tlbs) => device_tlbs,
             Err(error) => return Fate::Lost(Failure::from(error).into()),
         };
-        let surroundings = self.neighbourhood.surroundings(&device_tlbs);
+        let surroundings = Surroundings { maps: self.maps, ..self.neighbourhood.surroundings(&device_tlbs) };
         match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => Fate::TakenOver(unit),
             Err(refusal) => Fate::Lost(refusal.failure.into()),
         }
     }
-}
-
-/// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in all. The
-/// unit may use half of the frames as it needs them; the other half is divided equally among these units.
-fn limits(frames: usize, units: usize) -> Limits {
-    let limits = Limits::default();
-    let for_others = frames / 2 * (units - 1) / units;
-    Limits { spare_frames: limits.spare_frames + for_others, ..limits }
 }

@@ -85,6 +85,8 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
         own: &own,
         kept_free: &[],
         device_tlbs: &[],
+        wanted: &[],
+        maps: &[],
     };
     let unit = takeover::Unit::new(Shelter(registers), 4096, &clock)?;
     let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &Limits::default());

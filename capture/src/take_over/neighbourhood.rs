@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
-use takeover::{DeviceTlb, Surroundings};
+use takeover::{DeviceTlb, SourceId, Surroundings};
 use vtd::dmar::{Dmar, Structure};
 
 use crate::discover::Machine;
 use crate::platform::paging::physical_address_bits;
-use pci::Device;
+use crate::units::source_of;
+use pci::{Device, Function};
 
 /// The machine around its units.
 pub(super) struct Neighbourhood {
@@ -22,25 +23,35 @@ pub(super) struct Neighbourhood {
     own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
     kept_free: Vec<Range<IoAddress>>,
+    /// The disk that will be tried first, and its aliases.
+    wanted: Vec<SourceId>,
 }
 
 impl Neighbourhood {
     /// Collects this from the machine and the firmware's table.
-    pub(super) fn of(machine: &Machine, dmar: &Dmar) -> Result<Self, OutOfMemory> {
+    pub(super) fn of(machine: &Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Self, OutOfMemory> {
         let memory = machine.old.ranges().iter().chain(&machine.own).copied();
         Ok(Self {
             host_address_bits: dmar.host_address_bits().max(physical_address_bits()),
             memory: collected(memory.chain(machine.params.acpi()))?,
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
+            wanted: wanted(machine, disk)?,
         })
     }
 
     /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations.
     pub(super) fn surroundings<'a>(&'a self, device_tlbs: &'a [DeviceTlb]) -> Surroundings<'a> {
-        let Self { host_address_bits, memory, own, kept_free } = self;
-        Surroundings { host_address_bits: *host_address_bits, memory, own, kept_free, device_tlbs }
+        let Self { host_address_bits, memory, own, kept_free, wanted } = self;
+        let host_address_bits = *host_address_bits;
+        Surroundings { host_address_bits, memory, own, kept_free, device_tlbs, wanted, maps: &[] }
     }
+}
+
+/// The source-ids of a disk's requests.
+fn wanted(machine: &Machine, disk: Option<Function>) -> Result<Vec<SourceId>, OutOfMemory> {
+    let aliases = disk.into_iter().flat_map(|disk| pci::aliases(&machine.devices, disk));
+    collected(disk.into_iter().chain(aliases).map(source_of))
 }
 
 /// The I/O addresses equal to these physical addresses, which PCI claims or firmware maps to themselves.

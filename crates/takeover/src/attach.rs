@@ -16,7 +16,7 @@ use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
 use crate::found::Context;
-use crate::hazard::Outcome;
+use crate::identity::IdentityMap;
 use crate::ids::DomainIds;
 use crate::invalidate::note_disturbances;
 use crate::own::OwnMemory;
@@ -61,6 +61,8 @@ pub struct Takeover<'c, R, C> {
     ids: DomainIds,
     /// Devices whose old I/O addresses nobody knows.
     unknown: Sources,
+    /// Maps that replace pass-through, made for this unit.
+    maps: Vec<IdentityMap>,
     keep: Keep,
     /// Device-TLBs that confirm invalidations.
     device_tlbs: Vec<DeviceTlb>,
@@ -112,13 +114,13 @@ pub(crate) struct Replaced {
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: CommandedUnit<'c, R, C>, replaced: Replaced) -> Self {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
-        let Duplicate { contexts, mut domains, tables, mut ids, unknown, .. } = copy;
+        let Duplicate { contexts, mut domains, tables, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, tables, contexts, domains, ids, unknown, keep, device_tlbs, report }
+        Self { unit, tables, contexts, domains, ids, unknown, maps, keep, device_tlbs, report }
     }
 
     /// What the takeover found, and what became of each part.
@@ -130,6 +132,11 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// go on with it, so that all of them together wait no longer than one.
     pub fn patience(&self) -> Duration {
         self.unit.patience()
+    }
+
+    /// The maps that this takeover made in place of pass-through, for the [`Surroundings`] of the units after it.
+    pub fn identity_maps(&self) -> &[IdentityMap] {
+        &self.maps
     }
 
     /// The unit.
@@ -172,12 +179,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
             self.join(source, domain, frames)?;
         }
         note_disturbances(&mut self.unit, &mut self.report.hazards);
-        let Domain { id, tables, outcome, .. } = self.domains[domain];
-        let inherited = match (tables, outcome) {
-            (0, Outcome::Duplicated) => Inherited::Nothing,
-            (0, _) => Inherited::Addresses,
-            _ => Inherited::Tables,
-        };
+        let Domain { id, inherited, .. } = self.domains[domain];
         Ok(Attachment { source, id, inherited, domain })
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn share(
 }
 
 /// Copies a table of our own, which hardware may be walking, and marks the copy's entries.
-fn copy_shared(
+pub(crate) fn copy_shared(
     stage: Stage,
     table: PhysicalAddress,
     level: Level,

@@ -5,6 +5,7 @@ use vtd::capability::Capability;
 use vtd::paging::{AddressWidth, Level, Permission};
 use vtd::stage::Stage;
 
+use crate::attach::Inherited;
 use crate::borrowed::Lender;
 use crate::entry::Link;
 use crate::found::Format;
@@ -26,6 +27,10 @@ pub(crate) struct Domain {
     pub(crate) top: Level,
     /// Root table; `None` while the domain is blocked.
     pub(crate) root: Option<PhysicalAddress>,
+    /// Whether other domains use the root table too, perhaps of other units: then nobody writes it.
+    pub(crate) root_is_shared: bool,
+    /// What it took over from the old kernel.
+    pub(crate) inherited: Inherited,
     /// I/O addresses: what the old kernel mapped is reserved.
     pub(crate) space: iova::Space,
     /// Addresses below tables that were kept in place: new mappings get them last.
@@ -82,6 +87,8 @@ impl Domain {
             width,
             top,
             root: None,
+            root_is_shared: false,
+            inherited: Inherited::Nothing,
             space,
             kept,
             relinked: false,
@@ -91,6 +98,11 @@ impl Domain {
             fenced: 0,
             outcome,
         })
+    }
+
+    /// Whether the domain uses the table of all domains that map nothing.
+    pub(crate) fn maps_nothing(&self) -> bool {
+        self.root_is_shared && self.leaves == 0
     }
 
     /// The root table; makes one if there is none.

@@ -63,8 +63,8 @@ pub(crate) struct Context {
     pub(crate) domain: Option<usize>,
     /// The PASID under which hardware caches these translations: RID_PASID for requests without PASID (6.2.1).
     pub(crate) tag: u32,
-    /// The slot of its copy.
-    pub(crate) slot: Slot,
+    /// The slot of its copy; `None` if frames were too short for its PASID table, so that its device is blocked.
+    pub(crate) slot: Option<Slot>,
 }
 
 /// How the devices of a domain reach memory.
@@ -87,6 +87,18 @@ pub(crate) struct Format {
     pub(crate) top: Level,
 }
 
+/// Who needs a domain's translations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Demand {
+    /// A device that will be attached.
+    Wanted,
+    /// Some device.
+    Used,
+    /// Nobody: its devices are blocked, but its addresses must be reserved.
+    #[default]
+    Unused,
+}
+
 /// One translation under one domain-id, as the old kernel left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OldDomain {
@@ -96,6 +108,10 @@ pub(crate) struct OldDomain {
     pub(crate) translation: Translation,
     /// Format of the tables; for pass-through, of the tables that replace it.
     pub(crate) format: Format,
+    /// What it is to be carried over for.
+    pub(crate) demand: Demand,
+    /// Whether it maps nothing.
+    pub(crate) empty: bool,
     /// Tables that a copy needs, those that split large pages included; counting stops at one more than the number of
     /// frames.
     pub(crate) tables: u64,

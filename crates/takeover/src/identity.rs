@@ -28,6 +28,18 @@ pub(crate) struct Identity<'a> {
     largest: Level,
 }
 
+/// A map of addresses to themselves that replaces pass-through: all domains of the same format share it.
+///
+/// Nobody writes its tables: a domain that gets mappings of its own copies the tables on their paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdentityMap {
+    /// Format of the tables, level of the root table, and level of the largest pages.
+    pub(crate) format: (Stage, Level, Level),
+    pub(crate) root: PhysicalAddress,
+    /// Leaf entries.
+    pub(crate) leaves: u64,
+}
+
 /// What an entry of the map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
@@ -45,6 +57,11 @@ impl<'a> Identity<'a> {
         let sizes = [Level::THREE, Level::TWO];
         let largest = sizes.into_iter().find(|level| reserved.allow_leaf(*level)).unwrap_or(Level::ONE);
         Self { surroundings, reserved, largest }
+    }
+
+    /// The format of a map under a root table of this level.
+    pub(crate) fn format(&self, stage: Stage, top: Level) -> (Stage, Level, Level) {
+        (stage, top, self.largest)
     }
 
     /// What the entry of this level is that covers the addresses from `base`.
@@ -140,7 +157,15 @@ mod tests {
     }
 
     fn surroundings() -> Surroundings<'static> {
-        Surroundings { host_address_bits: 39, memory: &MEMORY, own: &OWN, kept_free: &[], device_tlbs: &[] }
+        Surroundings {
+            host_address_bits: 39,
+            memory: &MEMORY,
+            own: &OWN,
+            kept_free: &[],
+            device_tlbs: &[],
+            wanted: &[],
+            maps: &[],
+        }
     }
 
     fn with_large_pages(sslps: u8) -> Capability {

@@ -8,7 +8,7 @@ use vtd::pasid::{PasidEntry, PasidTranslationType};
 use vtd::stage::Stage;
 
 use crate::entry::Entry;
-use crate::found::{Format, OldDomain, Translation};
+use crate::found::{Demand, Format, OldDomain, Translation};
 use crate::hazard::Danger;
 use crate::mode::Mode;
 use crate::unit::Unit;
@@ -42,7 +42,8 @@ impl Abilities {
         let top = width.top().filter(|_| self.supports(stage, width));
         let top = top.ok_or(Danger::UnsupportedWidth(width))?;
         let format = Format { stage, width, top };
-        Ok(OldDomain { id, translation, format, tables: 0, upper_tables: 0 })
+        let demand = Demand::default();
+        Ok(OldDomain { id, translation, format, demand, empty: false, tables: 0, upper_tables: 0 })
     }
 
     /// The format of new tables: second-stage, unless the unit has only the first stage.

@@ -84,6 +84,8 @@
 //! #     own: &own,
 //! #     kept_free: &[],
 //! #     device_tlbs: &[],
+//! #     wanted: &[],
+//! #     maps: &[],
 //! # };
 //! # let (registers, clock, mut frames) = (machine.registers(0), machine.clock(), machine.frames(500));
 //! # let buffer = Range::from(own[0].end.get() - 0x4000..own[0].end.get());
@@ -173,6 +175,7 @@ pub use entry::Entry;
 pub use failure::{AttachError, Failure, MapError, Refusal};
 pub use found::{Found, OldQueue};
 pub use hazard::Outcome;
+pub use identity::IdentityMap;
 pub use report::Report;
 pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::census::Census;
-use crate::found::OldDomain;
+use crate::found::{Demand, OldDomain};
 use crate::surroundings::Limits;
 use machine::growth::{OutOfMemory, collected, filled};
 
@@ -22,6 +22,8 @@ pub(crate) enum Treatment {
         /// Frames that the domain may take.
         frames: usize,
     },
+    /// It maps nothing: one empty table serves all such domains.
+    Share,
     /// Nothing is copied: there are no frames.
     Block,
 }
@@ -33,43 +35,62 @@ pub(crate) struct Plan {
     pub(crate) treatments: Vec<Treatment>,
 }
 
-/// Gives frames to the smallest domains first, so that a huge one cannot starve all the others, and shares the rest
-/// among those that do not fit.
+/// Gives frames to the domains of wanted devices first, then to the smallest, so that a huge one cannot starve all the
+/// others, and shares the rest among those that do not fit. As long as there are frames, each domain gets one.
 ///
 /// There are `available` frames; [`Limits::spare_frames`] of them are not for copies.
 pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
-    let mut left = available.saturating_sub(limits.spare_frames);
+    // One table serves all domains that map nothing.
+    let empty_table = usize::from(census.domains.iter().any(|domain| domain.empty));
+    let mut left = available.saturating_sub(limits.spare_frames + empty_table);
     let mut treatments = filled(Treatment::Block, census.domains.len())?;
-    let order = by_size(census)?;
-    let mut remaining = order.len();
-    for index in order {
-        treatments[index] = treat(&census.domains[index], left, remaining);
-        remaining -= 1;
+    let mut waiting = census.domains.iter().filter(|domain| needs_frames(domain)).count();
+    for index in in_order(census)? {
+        let domain = &census.domains[index];
+        waiting -= usize::from(needs_frames(domain));
+        treatments[index] = treat(domain, left, waiting);
         left -= match treatments[index] {
-            Treatment::Duplicate => census.domains[index].tables as usize,
+            Treatment::Duplicate => domain.tables as usize,
             Treatment::Compact { frames } => frames,
-            Treatment::Block => 0,
+            Treatment::Share | Treatment::Block => 0,
         };
     }
     Ok(Plan { treatments })
 }
 
-/// Chooses a treatment for a domain: `left` frames are left for it and the domains after it, which are `remaining` in
-/// all.
-fn treat(domain: &OldDomain, left: usize, remaining: usize) -> Treatment {
-    if domain.tables <= left as u64 {
+/// Whether a domain takes frames of its own.
+fn needs_frames(domain: &OldDomain) -> bool {
+    domain.demand != Demand::Unused && !domain.empty
+}
+
+/// Chooses a treatment for a domain: `left` frames are left for it and the domains after it, of which `waiting` need
+/// some.
+fn treat(domain: &OldDomain, left: usize, waiting: usize) -> Treatment {
+    if domain.empty {
+        return Treatment::Share;
+    }
+    if domain.demand == Demand::Unused {
+        return Treatment::Block;
+    }
+    let most = left.saturating_sub(waiting);
+    if domain.tables <= most as u64 {
         return Treatment::Duplicate;
     }
     // One more than its upper tables, for checking the tables below them; without it, a spare one serves.
     let wanted = domain.upper_tables.saturating_add(1);
-    match (left / remaining) as u64 {
+    let share = if domain.demand == Demand::Wanted { most / 2 } else { left / (waiting + 1) };
+    match share.max(1).min(left) as u64 {
         0 => Treatment::Block,
         share => Treatment::Compact { frames: share.min(wanted) as usize },
     }
 }
 
-fn by_size(census: &Census) -> Result<Vec<usize>, OutOfMemory> {
+/// The domains' indices: those of wanted devices first, then the smallest.
+fn in_order(census: &Census) -> Result<Vec<usize>, OutOfMemory> {
     let mut order = collected(0..census.domains.len())?;
-    order.sort_unstable_by_key(|index| census.domains[*index].tables);
+    order.sort_unstable_by_key(|index| {
+        let OldDomain { demand, tables, .. } = census.domains[*index];
+        (demand != Demand::Wanted, tables)
+    });
     Ok(order)
 }

@@ -33,7 +33,9 @@ pub struct ContextReport {
 impl ContextReport {
     fn new(context: &Context, domains: &[Domain]) -> Self {
         let domain = context.domain.and_then(|index| domains.get(index));
-        let carried = domain.filter(|domain| domain.root.is_some());
+        // An entry that blocks is all that is needed where nothing is mapped.
+        let in_force = |domain: &&Domain| context.slot.is_some() || domain.maps_nothing();
+        let carried = domain.filter(|domain| domain.root.is_some()).filter(in_force);
         // In nested translation, only the second stage is ours.
         let least = if context.entry.is_nested() { Outcome::KeptInPlace } else { Outcome::Duplicated };
         Self {

@@ -5,6 +5,7 @@ use core::time::Duration;
 use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::source::SourceId;
 
+use crate::identity::IdentityMap;
 use crate::own::OwnMemory;
 
 /// The machine around a unit: its memory, our memory, and I/O addresses that devices must not get.
@@ -25,6 +26,12 @@ pub struct Surroundings<'a> {
     /// configuration space was read, whether it has a device-TLB or not. A device that is missing here, and that its
     /// context allows a device-TLB, is told to invalidate it all the same, and is a hazard.
     pub device_tlbs: &'a [DeviceTlb],
+    /// The devices that will be attached, if they are known, with their aliases: where frames run short, they come
+    /// first.
+    pub wanted: &'a [SourceId],
+    /// Maps that takeovers of other units made in place of pass-through. Their surroundings were the same, but for
+    /// device-TLBs and wanted devices.
+    pub maps: &'a [IdentityMap],
 }
 
 impl<'a> Surroundings<'a> {
@@ -87,6 +94,17 @@ pub struct Limits {
     pub looks: u32,
     /// Frames that are left for new mappings after the tables were duplicated.
     pub spare_frames: usize,
+}
+
+impl Limits {
+    /// The limits of one unit's takeover, when `frames` frames are left for this unit and those after it, `units` in
+    /// all. The unit may use half of the frames as it needs them; the other half is divided equally among these units.
+    #[must_use]
+    pub fn among(self, frames: usize, units: usize) -> Self {
+        let others = units.saturating_sub(1);
+        let for_others = frames / 2 * others / (others + 1);
+        Self { spare_frames: self.spare_frames + for_others, ..self }
+    }
 }
 
 impl Default for Limits {

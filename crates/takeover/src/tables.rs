@@ -52,6 +52,21 @@ impl Tables {
         insert(&mut self.contexts, at, (root_word, table))
     }
 
+    /// The context tables, each with the word of the root table that points to it.
+    pub(crate) fn context_tables(&self) -> impl Iterator<Item = (usize, PhysicalAddress)> + '_ {
+        self.contexts.iter().copied()
+    }
+
+    /// How many PASID directories and PASID tables there are.
+    pub(crate) fn pasid_tables(&self) -> usize {
+        self.pasid.len()
+    }
+
+    /// Gives back the PASID directories and tables from the one at this index on.
+    pub(crate) fn release_pasid_tables(&mut self, from: usize, frames: &mut impl Frames) {
+        self.pasid.drain(from..).for_each(|table| frames.release(table));
+    }
+
     pub(crate) fn remember_pasid_table(&mut self, table: PhysicalAddress) -> Result<(), OutOfMemory> {
         push(&mut self.pasid, table)
     }

@@ -5,9 +5,9 @@
 //! any moment for the reason that makes the swap legal: both domains translate alike. They share their tables until
 //! one of them gets a new mapping ([`borrowed`](crate::borrowed)).
 
-use machine::Frames;
+use machine::{Frames, PhysicalAddress};
 
-use crate::borrowed::share;
+use crate::borrowed::{copy_shared, share};
 use crate::domain::Domain;
 use crate::failure::AttachError;
 
@@ -17,15 +17,17 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
     let kept = domain.kept.twin()?;
     let root = match domain.root {
         None => None,
-        Some(root) => Some(share(domain.stage, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?),
+        Some(root) => Some(other_root(domain, root, frames).ok_or(AttachError::OutOfFrames)?),
     };
-    let Domain { stage, width, top, tables, leaves, fenced, outcome, .. } = *domain;
+    let Domain { stage, width, top, inherited, tables, leaves, fenced, outcome, .. } = *domain;
     Ok(Domain {
         id,
         stage,
         width,
         top,
         root,
+        root_is_shared: false,
+        inherited,
         space,
         kept,
         relinked: false,
@@ -35,4 +37,22 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
         fenced,
         outcome,
     })
+}
+
+/// A root table for the twin. Nobody writes below a root table that is shared already, so its entries need no marks.
+fn other_root(domain: &Domain, root: PhysicalAddress, frames: &mut impl Frames) -> Option<PhysicalAddress> {
+    if domain.root_is_shared {
+        copy_shared(domain.stage, root, domain.top, frames)
+    } else {
+        share(domain.stage, root, domain.top, frames)
+    }
+}
+
+/// Gives the domain a root table that it may write, if other domains use its root table too. Both translate alike.
+/// Returns whether the root table is another one now.
+pub(crate) fn own_root(domain: &mut Domain, frames: &mut impl Frames) -> Result<bool, AttachError> {
+    let Some(root) = domain.root.filter(|_| domain.root_is_shared) else { return Ok(false) };
+    domain.root = Some(copy_shared(domain.stage, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?);
+    domain.root_is_shared = false;
+    Ok(true)
 }

@@ -5,7 +5,7 @@ use model::random::RESERVED_MEMORY;
 use model::{Machine, MemoryKind, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
-use takeover::{DeviceTlb, Failure, Limits, Surroundings, Takeover, Unit};
+use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Surroundings, Takeover, Unit};
 use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
@@ -31,10 +31,18 @@ pub fn limits() -> Limits {
 /// What the capture kernel knows of a machine's memory.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    memory: Vec<Range<PhysicalAddress>>,
-    own: Vec<Range<PhysicalAddress>>,
-    host_address_bits: u32,
-    device_tlbs: Vec<DeviceTlb>,
+    /// All memory.
+    pub memory: Vec<Range<PhysicalAddress>>,
+    /// The capture kernel's memory.
+    pub own: Vec<Range<PhysicalAddress>>,
+    /// Physical address bits.
+    pub host_address_bits: u32,
+    /// The devices with a device-TLB.
+    pub device_tlbs: Vec<DeviceTlb>,
+    /// The devices that will be attached.
+    pub wanted: Vec<SourceId>,
+    /// Maps that takeovers of the machine's other units made in place of pass-through.
+    pub maps: Vec<IdentityMap>,
 }
 
 impl Layout {
@@ -52,6 +60,8 @@ impl Layout {
             own,
             host_address_bits,
             device_tlbs,
+            wanted: Vec::new(),
+            maps: Vec::new(),
         }
     }
 
@@ -68,6 +78,8 @@ impl Layout {
             own: &self.own,
             kept_free: &KEPT_FREE,
             device_tlbs: &self.device_tlbs,
+            wanted: &self.wanted,
+            maps: &self.maps,
         }
     }
 }
@@ -85,6 +97,19 @@ pub fn take_over_through<'c, R: Registers, C: Clock>(
     let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
     let unit = Unit::new(registers, REGISTERS, clock).map_err(no_unit)?;
     Ok(takeover::take_over(unit, old, frames, &layout.surroundings(), limits)?)
+}
+
+/// Takes over a unit of the machine, of which the capture kernel knows `layout`, through the machine's own ports.
+pub fn take_over_knowing<'c>(
+    layout: &Layout,
+    (machine, unit): (&Machine, usize),
+    frames: &mut impl Frames,
+    clock: &'c Ticks,
+    limits: &Limits,
+) -> Result<Taken<'c>, Failure> {
+    let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
+    let registers = Unit::new(machine.registers(unit), REGISTERS, clock).map_err(no_unit)?;
+    Ok(takeover::take_over(registers, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
 }
 
 /// Takes over a unit of the machine, through the machine's own ports.

@@ -18,7 +18,9 @@ pub mod bounded;
 pub mod continuity;
 pub mod isolation;
 
-pub use attempt::{DEADLINE, KEPT_FREE, Layout, REGISTERS, Taken, limits, take_over, take_over_through};
+pub use attempt::{
+    DEADLINE, KEPT_FREE, Layout, REGISTERS, Taken, limits, take_over, take_over_knowing, take_over_through,
+};
 
 use model::walk::Reached;
 use model::{Access, Direction, Machine, Violation};

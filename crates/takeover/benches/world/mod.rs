@@ -230,6 +230,8 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
         own: &[Range::from(OWN.start..OWN.end)],
         kept_free: &[],
         device_tlbs: &[],
+        wanted: &[],
+        maps: &[],
     };
     let taken = takeover::take_over(unit, old, pool, &surroundings, &limits).expect("a takeover");
     taken.report().clone()

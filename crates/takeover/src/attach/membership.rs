@@ -12,7 +12,7 @@ use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::invalidate::Scope;
 use crate::judge::Abilities;
-use crate::twin::twin;
+use crate::twin::{own_root, twin};
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, insert, push};
 
@@ -25,8 +25,8 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// In nested translation, the I/O addresses belong to a guest, and so do the tables that translate them. Such a
     /// device gets a new domain: the guest's driver cannot have left anything that our driver could continue.
     pub(super) fn domain_of(&self, source: SourceId) -> Option<usize> {
-        let usable = |context: &&Context| context.pasid.is_none() && !context.entry.is_nested();
-        of_source(&self.contexts, source).filter(usable).find_map(|context| context.domain)
+        let mut contexts = of_source(&self.contexts, source);
+        contexts.find_map(|context| context.domain.filter(|_| is_entry(context, source)))
     }
 
     /// Puts a source-id into a domain, unless the old kernel had it in another one.
@@ -46,6 +46,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             self.unlink(slot, frames)?;
             self.remember(source, domain, slot)?;
         }
+        self.contexts.iter_mut().filter(|context| is_entry(context, source)).for_each(|context| {
+            context.slot = Some(slot);
+        });
         self.link(domain, slot, frames)
     }
 
@@ -74,6 +77,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         };
         let in_domain = |context: &&Context| context.domain == Some(domain);
         if self.domains[domain].given || self.contexts.iter().filter(in_domain).all(own) {
+            if own_root(&mut self.domains[domain], frames)? {
+                self.move_contexts(domain, domain, own, frames)?;
+            }
             return Ok(domain);
         }
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
@@ -99,9 +105,10 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
                 continue;
             }
             context.domain = Some(to);
-            let entry = Entry::load(self.tables.mode, context.slot, frames);
+            let Some(slot) = context.slot else { continue };
+            let entry = Entry::load(self.tables.mode, slot, frames);
             if let Some(link) = link.filter(|_| entry.is_present()) {
-                entry.linked(link).store(context.slot, frames);
+                entry.linked(link).store(slot, frames);
             }
         }
         self.unit.entries_changed(Scope::Everything, frames)
@@ -123,7 +130,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
         let entry = Entry::new(self.tables.mode);
         let at = self.contexts.partition_point(|context| context.source < source);
-        let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot };
+        let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot: Some(slot) };
         insert(&mut self.contexts, at, context)
     }
 
@@ -148,4 +155,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         frames.publish(slot.table, slot.word..slot.word + 1);
         self.unit.entries_changed(Scope::Everything, frames)
     }
+}
+
+/// Whether a context is for a device's requests without PASID, and ours to change.
+fn is_entry(context: &Context, source: SourceId) -> bool {
+    context.source == source && context.pasid.is_none() && !context.entry.is_nested()
 }

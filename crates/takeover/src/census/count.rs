@@ -6,7 +6,7 @@ use vtd::stage::Stage;
 
 use super::Taker;
 use crate::copies::Copies;
-use crate::found::{OldDomain, Translation};
+use crate::found::{Format, OldDomain, Translation};
 use crate::identity::Identity;
 use crate::own::OwnMemory;
 use crate::tables::copy_table;
@@ -24,24 +24,29 @@ struct Count {
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Counts the tables of each domain, up to one more than there are frames.
+    /// Counts the tables of each domain. A domain that has more than there are frames, or for which too many were
+    /// counted already, counts as too large for any number of frames.
     pub(super) fn count_tables(&mut self) {
         let frames = self.frames.available() as u64;
         let mut left = frames * ROUNDS;
         for index in 0..self.domains.list.len() {
-            let count = self.count(self.domains.list[index], left.min(frames));
-            self.domains.list[index].tables = count.all;
-            self.domains.list[index].upper_tables = count.upper;
+            let limit = left.min(frames);
+            let domain = self.domains.list[index];
+            let empty = self.maps_nothing(&domain);
+            let count = if empty { Count::default() } else { self.count(index, limit) };
+            let [tables, upper_tables] =
+                [count.all, count.upper].map(|n| if n > limit { u64::MAX } else { n });
+            self.domains.list[index] = OldDomain { empty, tables, upper_tables, ..domain };
             left = left.saturating_sub(count.upper);
         }
     }
 
-    fn count(&mut self, domain: OldDomain, limit: u64) -> Count {
+    fn count(&mut self, index: usize, limit: u64) -> Count {
+        let domain = self.domains.list[index];
         match domain.translation {
+            Translation::Identity if self.has_map(index) => Count::default(),
             Translation::Identity => {
-                let capability = self.abilities.capability;
-                let identity = Identity::new(self.surroundings, domain.format.stage, capability);
-                let all = identity.count(domain.format.top, limit);
+                let all = self.identity(&domain).count(domain.format.top, limit);
                 Count { all, upper: all }
             }
             Translation::Tables(root) => {
@@ -58,6 +63,21 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 counter.count
             }
         }
+    }
+
+    fn identity(&self, domain: &OldDomain) -> Identity<'_> {
+        Identity::new(self.surroundings, domain.format.stage, self.abilities.capability)
+    }
+
+    /// Whether the map for a domain in pass-through is there already, or is made for a domain before it.
+    fn has_map(&self, index: usize) -> bool {
+        let Format { stage, top, .. } = self.domains.list[index].format;
+        let format = self.identity(&self.domains.list[index]).format(stage, top);
+        let before = self.domains.list[..index].iter();
+        self.surroundings.maps.iter().any(|map| map.format == format)
+            || before
+                .filter(|other| other.translation == Translation::Identity)
+                .any(|other| (other.format.stage, other.format.top) == (stage, top))
     }
 }
 

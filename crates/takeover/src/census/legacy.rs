@@ -22,7 +22,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let (entry, slot) = (Entry::Context(context), Slot { table, word });
             if context.low.present() {
                 let source = mode.source(root_word, word);
-                self.list(Context { source, pasid: None, entry, domain: None, tag: 0, slot })?;
+                self.list(Context { source, pasid: None, entry, domain: None, tag: 0, slot: Some(slot) })?;
             } else {
                 entry.blocked().fill(slot, self.frames);
             }

@@ -6,6 +6,7 @@
 
 mod count;
 mod domains;
+mod idle;
 mod legacy;
 mod scalable;
 
@@ -14,9 +15,10 @@ use alloc::vec::Vec;
 use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Registers};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::root::ContextTablePointer;
+use vtd::source::SourceId;
 
 use crate::failure::Reason;
-use crate::found::{Context, OldDomain, Translation};
+use crate::found::{Context, Demand, OldDomain, Translation};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
 use crate::judge::Abilities;
@@ -27,7 +29,7 @@ use crate::surroundings::{Limits, Surroundings};
 use crate::tables::{Tables, copy_table, new_table};
 use crate::unit::Unit;
 use domains::Domains;
-use machine::growth::{OutOfMemory, push};
+use machine::growth::{OutOfMemory, collected, push};
 
 /// What a unit translates.
 #[derive(Debug)]
@@ -75,9 +77,12 @@ pub fn take<R: Registers, C, M: OldMemory, F: Frames>(
         domains: Domains::new(abilities.capability.domains())?,
         hazards: Hazards::new(limits.hazards),
         unknown: Sources::default(),
+        economy: Economy::new(limits),
     };
     taker.visit_root()?;
+    taker.visit_context_tables()?;
     taker.sort_contexts()?;
+    taker.note_demand();
     taker.count_tables();
     let Taker { contexts, domains, hazards, tables, unknown, .. } = taker;
     let Domains { list: domains, ids, .. } = domains;
@@ -105,31 +110,77 @@ struct Taker<'a, M, F> {
     domains: Domains,
     hazards: Hazards,
     unknown: Sources,
+    economy: Economy,
+}
+
+/// How the census saves frames.
+#[derive(Clone, Copy, Debug)]
+struct Economy {
+    /// How many frames each copy leaves.
+    leaves: usize,
+    /// Whether PASID tables of devices that work for nobody are given back.
+    frugal: bool,
+    /// How many frames are promised to the domains of devices that have their PASID tables.
+    promised: usize,
+}
+
+impl Economy {
+    fn new(limits: &Limits) -> Self {
+        Self { leaves: limits.spare_frames, frugal: false, promised: 0 }
+    }
+}
+
+/// When a device's tables are copied: those of wanted devices come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Wanted,
+    Others,
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Copies all context tables and makes the copied root table point to the copies.
+    /// Copies all context tables, those of wanted devices first, and makes the copied root table point to the copies.
     fn visit_root(&mut self) -> Result<(), OutOfMemory> {
-        for word in self.tables.mode.root_words() {
-            let new = match self.copy_context_table(word) {
-                Ok(Some(table)) => {
-                    self.tables.remember_context_table(word, table)?;
-                    self.visit_context_table(word, table)?;
-                    ContextTablePointer::to(table)
+        let mode = self.tables.mode;
+        for turn in [Turn::Wanted, Turn::Others] {
+            for word in mode.root_words() {
+                if self.turn_of_table(word) == turn {
+                    self.visit_root_entry(word)?;
                 }
-                Ok(None) => ContextTablePointer::new(),
-                Err(danger) => {
-                    self.lose_context_table(word, danger)?;
-                    ContextTablePointer::new()
-                }
-            };
-            let root = self.frames.table_mut(self.tables.root);
-            root[word] = new.into_bits();
-            if let Some(reserved) = self.tables.mode.reserved_root_word(word) {
-                root[reserved] = 0;
             }
         }
         Ok(())
+    }
+
+    fn visit_root_entry(&mut self, word: usize) -> Result<(), OutOfMemory> {
+        let new = match self.copy_context_table(word) {
+            Ok(Some(table)) => {
+                self.tables.remember_context_table(word, table)?;
+                ContextTablePointer::to(table)
+            }
+            Ok(None) => ContextTablePointer::new(),
+            Err(danger) => {
+                self.lose_context_table(word, danger)?;
+                ContextTablePointer::new()
+            }
+        };
+        let root = self.frames.table_mut(self.tables.root);
+        root[word] = new.into_bits();
+        if let Some(reserved) = self.tables.mode.reserved_root_word(word) {
+            root[reserved] = 0;
+        }
+        Ok(())
+    }
+
+    /// When the context table is copied that this word of the root table names.
+    fn turn_of_table(&self, root_word: usize) -> Turn {
+        let mut wanted = self.surroundings.wanted.iter();
+        let is_wanted = wanted.any(|source| self.tables.mode.root_word(*source) == root_word);
+        if is_wanted { Turn::Wanted } else { Turn::Others }
+    }
+
+    /// When a device's tables are copied.
+    fn turn_of(&self, source: SourceId) -> Turn {
+        if self.surroundings.wanted.contains(&source) { Turn::Wanted } else { Turn::Others }
     }
 
     /// Blocks all devices of a context table.
@@ -154,14 +205,35 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         self.copy(old.address()).map(Some)
     }
 
-    fn visit_context_table(&mut self, root_word: usize, table: PhysicalAddress) -> Result<(), OutOfMemory> {
+    /// Lists the present entries of all context tables, by source-id, and copies what these name.
+    fn visit_context_tables(&mut self) -> Result<(), OutOfMemory> {
+        let tables = collected(self.tables.context_tables())?;
         match self.tables.mode {
-            Mode::Legacy => self.visit_legacy(root_word, table),
-            Mode::Scalable => self.visit_scalable(root_word, table),
+            Mode::Legacy => {
+                tables.iter().try_for_each(|(root_word, table)| self.visit_legacy(*root_word, *table))?;
+            }
+            Mode::Scalable => self.visit_scalable(&tables)?,
+        }
+        self.contexts.sort_unstable_by_key(|context| (context.source, context.tag));
+        Ok(())
+    }
+
+    /// Notes which domains have devices whose entries are in force, and which of these devices are wanted.
+    fn note_demand(&mut self) {
+        for context in self.contexts.iter().filter(|context| context.slot.is_some()) {
+            let Some(domain) = context.domain else { continue };
+            let wanted = self.surroundings.wanted.contains(&context.source);
+            let demand = if wanted { Demand::Wanted } else { Demand::Used };
+            let known = &mut self.domains.list[domain].demand;
+            *known = demand.min(*known);
         }
     }
 
+    /// Copies a table, if enough frames are left after that.
     fn copy(&mut self, table: PhysicalAddress) -> Result<PhysicalAddress, Danger> {
+        if self.frames.available() <= self.economy.leaves {
+            return Err(Danger::OverBudget);
+        }
         copy_table(table, self.old, self.frames, self.surroundings.own_memory())
     }
 
@@ -172,7 +244,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             return push(&mut self.contexts, context);
         }
         self.hazards.note(HazardPlace::Device(context.source), Danger::TooManyContexts, Outcome::Blocked);
-        context.entry.blocked().fill(context.slot, self.frames);
+        if let Some(slot) = context.slot {
+            context.entry.blocked().fill(slot, self.frames);
+        }
         self.unknown.insert(context.source)
     }
 

@@ -7,12 +7,18 @@ use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
 use vtd::source::SourceId;
 
-use super::Taker;
+use super::{Taker, Turn};
 use crate::entry::{Entry, Slot};
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::tables::read_table;
 use machine::growth::OutOfMemory;
+
+/// Frames that a device takes when none are short: a PASID directory, a PASID table, and the root table of a domain.
+const FRAMES_OF_A_DEVICE: usize = 3;
+
+/// Frames are short if the devices take more than one in so many of them: other units need some too.
+const PLENTY: usize = 8;
 
 /// A copied PASID directory.
 #[derive(Clone, Copy)]
@@ -57,18 +63,48 @@ impl Directory {
 }
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Copies the tables that the present entries of a copied context table name; all other entries block.
-    pub(super) fn visit_scalable(
+    /// Copies the tables that the present entries of copied context tables name, those of wanted devices first; all
+    /// other entries block. `tables` are the context tables, each with its word in the root table.
+    ///
+    /// Where frames are short, devices whose entries translate nothing have theirs blocked, which is the same to them
+    /// and takes no tables.
+    pub(super) fn visit_scalable(&mut self, tables: &[(usize, PhysicalAddress)]) -> Result<(), OutOfMemory> {
+        let devices: usize = tables.iter().map(|(_, table)| self.devices_in(*table)).sum();
+        let left = self.frames.available().saturating_sub(self.limits.spare_frames);
+        self.economy.frugal = devices * FRAMES_OF_A_DEVICE > left / PLENTY;
+        if self.economy.frugal {
+            // What turns out to be too much is given back.
+            self.economy.leaves = 0;
+        }
+        for turn in [Turn::Wanted, Turn::Others] {
+            for (root_word, table) in tables {
+                self.visit_scalable_table(*root_word, *table, turn)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many present entries a copied context table has.
+    fn devices_in(&self, table: PhysicalAddress) -> usize {
+        let words = self.frames.table(table).iter().step_by(self.tables.mode.context_words());
+        words.filter(|word| ScalableContextLow::from_bits(**word).present()).count()
+    }
+
+    fn visit_scalable_table(
         &mut self,
         root_word: usize,
         table: PhysicalAddress,
+        turn: Turn,
     ) -> Result<(), OutOfMemory> {
         let mode = self.tables.mode;
         for word in (0..ENTRIES).step_by(mode.context_words()) {
+            let source = mode.source(root_word, word);
+            if self.turn_of(source) != turn {
+                continue;
+            }
             let words = self.frames.table(table);
             let entry = [words[word], words[word + 1], words[word + 2], words[word + 3]];
-            let entry = ScalableContextEntry::from_words(entry);
-            let kept = self.visit_device(mode.source(root_word, word), entry)?;
+            let kept = self.visit_device(source, ScalableContextEntry::from_words(entry))?;
             let kept = [kept.low.into_bits(), kept.high.into_bits(), 0, 0];
             self.frames.table_mut(table)[word..word + 4].copy_from_slice(&kept);
         }
@@ -88,8 +124,14 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
         match self.copy_directory(source, entry) {
             Ok(directory) => {
+                let (tables, contexts) = (self.tables.pasid_tables(), self.contexts.len());
                 directory.frames().try_for_each(|frame| self.tables.remember_pasid_table(frame))?;
                 self.visit_directory(source, self.rid_pasid(entry), directory)?;
+                if self.economy.frugal && !self.can_afford(source, contexts) {
+                    self.tables.release_pasid_tables(tables, self.frames);
+                    self.contexts[contexts..].iter_mut().for_each(|context| context.slot = None);
+                    return Ok(blocked);
+                }
                 let frame = directory.table.get() / PAGE_SIZE;
                 let low = entry.low.with_frame(frame).with_directory_size(directory.size);
                 Ok(ScalableContextEntry { low, high: self.high_within(source, entry, directory), ..entry })
@@ -99,6 +141,25 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(blocked)
             }
         }
+    }
+
+    /// Whether a device whose contexts are listed from index `first` on keeps its PASID tables, and one frame for a
+    /// domain: a wanted one always, one that translates nothing never. If not, its entry blocks.
+    fn can_afford(&mut self, source: SourceId, first: usize) -> bool {
+        let last = self.contexts.len();
+        if self.turn_of(source) == Turn::Wanted {
+            return true;
+        }
+        if (first..last).all(|index| self.is_idle(self.contexts[index])) {
+            return false;
+        }
+        let left = self.frames.available().saturating_sub(self.limits.spare_frames);
+        let affordable = left > self.economy.promised;
+        self.economy.promised += usize::from(affordable);
+        if !affordable {
+            self.hazards.note(HazardPlace::Device(source), Danger::OverBudget, Outcome::Blocked);
+        }
+        affordable
     }
 
     /// Blocks requests of a device, all or those of a PASID table.
@@ -253,7 +314,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let (present, entry) = (entry.second.present(), Entry::Pasid(entry));
             if present {
                 let pasid = Some(tag).filter(|pasid| *pasid != rid_pasid);
-                self.list(Context { source, pasid, entry, domain: None, tag, slot })?;
+                self.list(Context { source, pasid, entry, domain: None, tag, slot: Some(slot) })?;
             } else {
                 entry.blocked().fill(slot, self.frames);
             }

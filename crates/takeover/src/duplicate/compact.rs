@@ -72,7 +72,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     /// Keeps a table and all below it where they are. If something in them must be cut out, there are no frames to
     /// do so, and all of it is blocked, what is good in it included.
-    fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> PageEntry {
+    pub(super) fn keep(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> PageEntry {
         let (span, leaves_above) = (level.table_span(iova), self.domain.leaves);
         if let Err(danger) = self.check_in_place(entry.table(), level, iova) {
             self.domain.leaves = leaves_above;

@@ -1,15 +1,18 @@
 //! Copying the tables of one domain.
 
+use alloc::vec::Vec;
+
 use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
 use vtd::paging::Level;
 use vtd::stage::{PageEntry, ReservedBits};
 
 use super::survey::Block;
+use crate::attach::Inherited;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Translation;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityMap};
 use crate::mark::Mark;
 use crate::own::OwnMemory;
 use crate::plan::Treatment;
@@ -29,6 +32,11 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) treatment: Treatment,
     /// How many more tables may be checked without being copied, over all domains.
     pub(super) looks_left: &'a mut u32,
+    /// Maps that replace pass-through: of other units, and of domains before this one.
+    pub(super) known_maps: &'a [IdentityMap],
+    pub(super) new_maps: &'a mut Vec<IdentityMap>,
+    /// The table of all domains that map nothing.
+    pub(super) empty_table: Option<PhysicalAddress>,
     pub(super) copies: Copies,
     /// Tables that were checked in place.
     pub(super) kept: Copies,
@@ -39,11 +47,25 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Carries the domain over as the plan says.
     pub(super) fn carry_over_domain(&mut self, translation: Translation, identity: &Identity<'_>) {
         match (self.treatment, translation) {
+            (Treatment::Share, _) => self.share_empty_table(),
             (Treatment::Block, Translation::Tables(root)) => self.block(root),
             (Treatment::Block, Translation::Identity) => self.block_memory(identity),
             (_, Translation::Tables(root)) => self.copy_from(root),
             (_, Translation::Identity) => self.map_memory(identity),
         }
+    }
+
+    fn share_empty_table(&mut self) {
+        (self.domain.root, self.domain.root_is_shared) = (self.empty_table, true);
+        if self.empty_table.is_none() {
+            self.note(self.whole(), Danger::OverBudget, Outcome::Blocked);
+        }
+    }
+
+    /// Notes what the domain takes over, for the device that is attached to it.
+    pub(super) fn note_inheritance(&mut self) {
+        let translates = self.domain.root.is_some();
+        self.domain.inherited = if translates { Inherited::Tables } else { Inherited::Addresses };
     }
 
     fn copy_from(&mut self, root: PhysicalAddress) {
@@ -123,7 +145,11 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     fn carry_table(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
         match self.treatment {
             Treatment::Compact { .. } => self.compact(entry, level, iova),
-            _ => self.copy(entry.table(), level, iova).map(|copy| entry.with_table(copy).unmarked()),
+            _ => match self.copy(entry.table(), level, iova) {
+                Ok(copy) => Ok(entry.with_table(copy).unmarked()),
+                Err(Danger::OverBudget) => Ok(self.keep(entry, level, iova)),
+                Err(danger) => Err(danger),
+            },
         }
     }
 

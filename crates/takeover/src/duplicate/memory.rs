@@ -6,15 +6,20 @@ use vtd::stage::PageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
-use crate::identity::{Identity, Piece, same_addresses};
+use crate::identity::{Identity, IdentityMap, Piece, same_addresses};
+use machine::growth::push;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Makes the tables that replace pass-through.
     pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
         self.reserve_memory(identity);
-        match self.map_pieces(identity, self.domain.top, IoAddress::new(0)) {
-            Ok(table) => self.domain.root = Some(table),
-            Err(danger) => self.note(self.whole(), danger, Outcome::Blocked),
+        let format = identity.format(self.domain.stage, self.domain.top);
+        match self.known_maps.iter().chain(&*self.new_maps).find(|map| map.format == format) {
+            Some(map) => {
+                (self.domain.root, self.domain.leaves) = (Some(map.root), map.leaves);
+                self.domain.root_is_shared = true;
+            }
+            None => self.make_map(identity),
         }
         let whole = self.whole();
         for (memory, own) in self.own.0.iter().map(|own| (own, same_addresses(*own))) {
@@ -25,6 +30,20 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
         for left_out in identity.left_out().iter().filter(|range| range.overlaps(whole)) {
             self.note(left_out.intersection(whole), Danger::NoMemory, Outcome::Fenced);
+        }
+    }
+
+    /// Makes a map, and lets other domains share it if it is complete.
+    fn make_map(&mut self, identity: &Identity<'_>) {
+        let root = match self.map_pieces(identity, self.domain.top, IoAddress::new(0)) {
+            Ok(root) => root,
+            Err(danger) => return self.note(self.whole(), danger, Outcome::Blocked),
+        };
+        self.domain.root = Some(root);
+        if self.domain.outcome == Outcome::Duplicated {
+            let format = identity.format(self.domain.stage, self.domain.top);
+            let map = IdentityMap { format, root, leaves: self.domain.leaves };
+            self.domain.root_is_shared = push(self.new_maps, map).is_ok();
         }
     }
 

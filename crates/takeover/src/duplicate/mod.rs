@@ -27,13 +27,13 @@ use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Context;
 use crate::hazard::Hazards;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityMap};
 use crate::ids::DomainIds;
 use crate::plan::{Plan, Treatment};
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::Limits;
-use crate::tables::Tables;
+use crate::tables::{Tables, new_table};
 use copier::Copier;
 use machine::growth::{OutOfMemory, push};
 use survey::Block;
@@ -53,6 +53,8 @@ pub(crate) struct Duplicate {
     pub(crate) ids: DomainIds,
     /// Devices whose requests without PASID were translated, nobody knows how.
     pub(crate) unknown: Sources,
+    /// Maps that replace pass-through, which other units may use too.
+    pub(crate) maps: Vec<IdentityMap>,
 }
 
 /// Copies the tables of each domain as the plan says and publishes the copies; the unit does not know of them yet.
@@ -67,6 +69,9 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     let mut hazards = census.hazards;
     let mut domains = Vec::new();
     let mut looks_left = limits.looks;
+    let mut maps = Vec::new();
+    let shares = plan.treatments.contains(&Treatment::Share);
+    let empty_table = if shares { new_table(*frames) } else { None };
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
         let spare = spare(*treatment, *frames, limits);
         let mut copier = Copier {
@@ -79,6 +84,9 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             spare,
             treatment: *treatment,
             looks_left: &mut looks_left,
+            known_maps: surroundings.maps,
+            new_maps: &mut maps,
+            empty_table,
             copies: Copies::default(),
             kept: Copies::default(),
             domain: Domain::empty(found.id, found.format, capability, limits.reserved_ranges)?,
@@ -87,10 +95,11 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             found.translation,
             &Identity::new(surroundings, found.format.stage, capability),
         );
+        copier.note_inheritance();
         push(&mut domains, copier.domain)?;
     }
     let Census { old_root, contexts, tables, ids, unknown, .. } = census;
-    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids, unknown };
+    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids, unknown, maps };
     copy.link_contexts(*frames);
     Ok(copy)
 }
@@ -112,12 +121,13 @@ impl Duplicate {
     /// Makes the copied entries point to the copied page tables, and publishes the tables above those.
     fn link_contexts(&self, frames: &mut impl Frames) {
         for context in &self.contexts {
+            let Some(slot) = context.slot else { continue };
             let domain = context.domain.and_then(|index| self.domains.get(index));
             let entry = match domain.and_then(Domain::link) {
                 Some(link) => context.entry.linked(link),
                 None => context.entry.blocked(),
             };
-            entry.fill(context.slot, frames);
+            entry.fill(slot, frames);
         }
         self.tables.publish(frames);
     }

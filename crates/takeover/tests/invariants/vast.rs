@@ -127,11 +127,12 @@ fn with_few_frames_whole_subtrees_are_kept() {
     assert_all_translate(&machine, 8 * GIB);
 }
 
+/// The queue, the root table and a context table take all but the spare ones.
 #[test]
 fn without_frames_the_domain_is_blocked_and_nothing_else() {
     let spare = Limits::default().spare_frames;
     let machine = scenario(8 * GIB, Order::Swapped).machine();
-    let (mut frames, clock) = (machine.frames(spare + 2), machine.clock());
+    let (mut frames, clock) = (machine.frames(spare + 4), machine.clock());
     let limits = Limits { deadline: verdict::DEADLINE, ..Limits::default() };
     let taken = take_over(&machine, &mut frames, &clock, &limits).expect("a takeover");
     assert_eq!(outcomes(taken.report()), (Outcome::Blocked, Outcome::Blocked));

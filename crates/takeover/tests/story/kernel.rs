@@ -161,6 +161,8 @@ impl Kernel {
             own: &own,
             kept_free: &[],
             device_tlbs: &self.device_tlbs,
+            wanted: &[],
+            maps: &[],
         };
         let old = OldRam(self.world.clone());
         // The queue takes a frame for descriptors and one for the status of waits.

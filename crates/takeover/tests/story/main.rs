@@ -222,7 +222,7 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
 
-/// With seven frames a part is blocked, with five the whole domain is. The disk can still be attached, and gets
+/// With seven frames a part is blocked, with three the whole domain is. The disk can still be attached, and gets
 /// addresses that its old domain did not map.
 #[test]
 fn what_cannot_be_kept_is_blocked_and_said_so() {
@@ -233,7 +233,7 @@ fn what_cannot_be_kept_is_blocked_and_said_so() {
     assert_eq!(kernel.reach(DISK, 0x60_1000), None);
 
     let kernel = kernel_with_a_large_domain();
-    let (mut taken, mut frames) = kernel.die_with(5);
+    let (mut taken, mut frames) = kernel.die_with(3);
     assert_eq!(taken.report().contexts_accepted(), 1);
     assert_eq!(kernel.reach(DISK, 0x20_5123), None);
     let disk = taken.attach(DISK, &[], &mut frames).unwrap();

@@ -1,0 +1,64 @@
+//! Domains that map nothing: Linux gives one to each device, and devices without a driver, such as most virtual
+//! functions, leave theirs empty. One empty table serves all of them.
+
+use machine::{Frames, OldMemory, PhysicalAddress};
+use vtd::paging::Level;
+use vtd::stage::Stage;
+
+use super::Taker;
+use crate::found::{Context, OldDomain, Translation};
+use crate::tables::copy_table;
+
+/// How many tables of a domain are searched for a mapping: devices that once worked leave empty tables of all levels.
+const LOOKS: u32 = 64;
+
+impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
+    /// Whether a present entry, as far as can be seen, translates nothing.
+    pub(super) fn is_idle(&mut self, context: Context) -> bool {
+        let judged = self.abilities.judge(context.entry, self.surroundings.host_address_bits);
+        judged.is_ok_and(|domain| self.maps_nothing(&domain))
+    }
+
+    /// Whether a domain, as far as can be seen, maps nothing. What cannot be read counts as a mapping.
+    pub(super) fn maps_nothing(&mut self, domain: &OldDomain) -> bool {
+        match domain.translation {
+            Translation::Tables(root) => {
+                self.is_empty(root, domain.format.stage, domain.format.top, &mut { LOOKS })
+            }
+            Translation::Identity => false,
+        }
+    }
+
+    /// Whether a table, and all below it, map nothing; `left` more tables may be looked at.
+    fn is_empty(&mut self, table: PhysicalAddress, stage: Stage, level: Level, left: &mut u32) -> bool {
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
+        let Ok(copy) = copy_table(table, self.old, self.frames, self.surroundings.own_memory()) else {
+            return false;
+        };
+        let empty = self.has_empty_entries(copy, stage, level, left);
+        self.frames.release(copy);
+        empty
+    }
+
+    fn has_empty_entries(
+        &mut self,
+        copy: PhysicalAddress,
+        stage: Stage,
+        level: Level,
+        left: &mut u32,
+    ) -> bool {
+        let mut next = 0;
+        while let Some(index) = stage.next_present(self.frames.table(copy), next) {
+            let entry = stage.entry(self.frames.table(copy)[index]);
+            let Some(below) = level.below().filter(|_| entry.names_table(level)) else { return false };
+            if !self.is_empty(entry.table(), stage, below, left) {
+                return false;
+            }
+            next = index + 1;
+        }
+        true
+    }
+}
