@@ -318,7 +318,7 @@ fn load_checks_its_options_before_it_touches_anything() {
 fn doctor_lists_every_check_and_its_exit_status_says_whether_one_failed() {
     let output = Bench::new().run(&["doctor", "--json"]);
     let report = json(&output);
-    assert_eq!(report["checks"].as_array().unwrap().len(), 7);
+    assert_eq!(report["checks"].as_array().unwrap().len(), 8);
     let expected = if report["ready"] == true { 0 } else { 3 };
     assert_eq!(output.status.code(), Some(expected));
     for check in report["checks"].as_array().unwrap() {
