@@ -61,6 +61,12 @@ pub struct Tables {
     pub fadt: Option<Table>,
     /// The IOMMUs of AMD's machines (I/O virtualization reporting structure).
     pub ivrs: Option<Table>,
+    /// System resource affinity: which memory there is, or may be added.
+    pub srat: Option<Table>,
+    /// CXL early discovery.
+    pub cedt: Option<Table>,
+    /// NVDIMMs.
+    pub nfit: Option<Table>,
     /// Why there may be a DMAR or an IVRS that was not found; `None` if all tables were looked at.
     pub hidden: Option<AcpiError>,
     /// Watchdog actions.
@@ -136,6 +142,9 @@ impl Tables {
             b"FACP" => &mut self.fadt,
             b"WDAT" => &mut self.wdat,
             b"SPMI" => &mut self.spmi,
+            b"SRAT" => &mut self.srat,
+            b"CEDT" => &mut self.cedt,
+            b"NFIT" => &mut self.nfit,
             _ => return,
         };
         match Table::read(firmware, address) {
@@ -193,6 +202,12 @@ impl Table {
         let mut bytes = filled(0, length).map_err(|_| AcpiError::OutOfMemory(address))?;
         firmware.read(address, &mut bytes)?;
         Ok(Self { bytes })
+    }
+
+    /// A table of these bytes, as tests make them.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes }
     }
 
     /// The whole table, header included.

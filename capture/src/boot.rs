@@ -58,7 +58,8 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
         console::open(serial);
     }
     let image = Image::running();
-    let free = memory::free_pages(params.usable(), &[image.whole()]);
+    let reserved = memory::reserved(params.usable(), image.whole());
+    let free = memory::free_pages(reserved, &[image.whole()]);
     let first = first_tables(&image, &free)?;
     // SAFETY: it maps the image and all memory that will be the heap; nothing else is in use.
     unsafe { first.activate() };

@@ -30,7 +30,7 @@ mod report;
 mod take_over;
 mod watchdogs;
 
-use capture::{acpi, amd, root_pointer, units};
+use capture::{acpi, amd, other_memory, root_pointer, units};
 use handoff::Options;
 use kdump::Codec;
 use vmcore::Level;

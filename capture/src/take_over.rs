@@ -168,7 +168,8 @@ impl Step<'_> {
             Ok(device_tlbs) => device_tlbs,
             Err(error) => return Fate::Lost(Failure::from(error).into()),
         };
-        let surroundings = Surroundings { maps: self.maps, ..self.neighbourhood.surroundings(&device_tlbs) };
+        let surroundings = self.neighbourhood.surroundings(unit.capability(), &device_tlbs);
+        let surroundings = Surroundings { maps: self.maps, ..surroundings };
         match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => Fate::TakenOver(unit),
             Err(refusal) => Fate::Lost(refusal.failure.into()),

@@ -31,6 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(Options::parse(&options.to_string()), options);
     assert!(params.usable().count() <= MAP_ENTRIES);
     let Ok((_, tables)) = root_pointer::find(&mut Rom(memory), options.acpi_rsdp, &params) else { return };
+    assert!(capture::other_memory::ranges(&tables, (1 << 46).into()).all(|range| !range.is_empty()));
+    tables.ivrs.iter().for_each(|table| _ = capture::amd::registers(table.bytes()).count());
     assert!(tables.ecams().all(|group| group.range().len() == group.buses().count() as u64 * (1 << 20)));
     let _ = (tables.reset_register(), tables.pm_timer());
     let dmar = tables.dmar.as_ref().map(|table| Dmar::parse(table.bytes()));

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use arrayvec::ArrayVec;
 use machine::growth::push;
-use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Range, Table, Unreadable};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table, Unreadable};
 
 use crate::platform::copy;
 use crate::platform::paging::{Access, AddressSpace};
@@ -16,6 +16,25 @@ const LOW_MEMORY: PhysicalAddress = PhysicalAddress::new(1 << 20);
 
 /// Whole pages of our own memory, in pieces that do not overlap.
 pub(crate) type Pieces = ArrayVec<Range<PhysicalAddress>, MOST_PIECES>;
+
+/// The ranges of `usable` that Linux set aside for this kernel, which runs in `image`: the crash reservation, and one below 4
+/// GiB if that is above. The loader lists it in pieces, because it put something between them. After it follows what Linux
+/// lends (`crashkernel=…,cma`): its programs used that memory, and devices may be writing to it.
+pub(crate) fn reserved(
+    usable: impl Iterator<Item = Range<PhysicalAddress>>,
+    image: Range<PhysicalAddress>,
+) -> impl Iterator<Item = Range<PhysicalAddress>> {
+    /// What the loader puts between two pieces is shorter: the core header.
+    const BETWEEN: u64 = 1 << 20;
+    let mut last: Option<Range<PhysicalAddress>> = None;
+    usable.take_while(move |piece| {
+        let goes_on = last.is_none_or(|last| (1..BETWEEN).contains(&piece.start.count_since(last.end)));
+        if last.is_some() || piece.overlaps(image) {
+            last = Some(*piece);
+        }
+        goes_on
+    })
+}
 
 /// The pages of `usable` that nothing in `occupied` touches.
 pub(crate) fn free_pages(
@@ -141,6 +160,21 @@ mod tests {
         let occupied = [Range::from(0x21_0800..0x21_1800), Range::from(0x2F_F000..0x40_0000)];
         let pieces = free_pages(usable.into_iter(), &occupied);
         assert_eq!(pieces[..], [Range::from(0x20_1000..0x21_0000), Range::from(0x21_2000..0x2F_F000)]);
+    }
+
+    #[test]
+    fn memory_that_linux_lends_is_not_ours() {
+        let low = Range::from(0x1000_0000..0x1100_0000);
+        let pieces = [Range::from(0x4000_0000..0x4090_0000), Range::from(0x4091_0000..0x4100_0000)];
+        let lent = [Range::from(0x4100_0000..0x4800_0000), Range::from(0x2000_0000..0x3000_0000)];
+        let found = |image: u64, usable: &[Range<PhysicalAddress>]| -> Vec<_> {
+            reserved(usable.iter().copied(), Range::from(image..image + 0x10_0000)).collect()
+        };
+        let all = [low, pieces[0], pieces[1], lent[0], lent[1]];
+        for image in [0x4000_0000, 0x40A0_0000] {
+            assert_eq!(found(image, &all), all[..3], "{image:#x}");
+        }
+        assert_eq!(found(0x4000_0000, &[pieces[0], lent[1]]), [pieces[0]]);
     }
 
     #[test]

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
 use takeover::{DeviceTlb, SourceId, Surroundings};
+use vtd::capability::Capability;
 use vtd::dmar::{Dmar, Structure};
 
 use crate::discover::Machine;
+use crate::other_memory;
 use crate::platform::paging::physical_address_bits;
 use crate::units::source_of;
 use pci::{Device, Function};
@@ -17,8 +19,10 @@ use pci::{Device, Function};
 pub(super) struct Neighbourhood {
     /// Physical address bits of the machine.
     pub(super) host_address_bits: u32,
-    /// The machine's memory.
+    /// The machine's memory: first RAM, then what else devices may reach.
     memory: Vec<Range<PhysicalAddress>>,
+    /// How many ranges of it are RAM.
+    ram: usize,
     /// The parts of it that are ours.
     own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
@@ -30,19 +34,33 @@ pub(super) struct Neighbourhood {
 impl Neighbourhood {
     /// Collects this from the machine and the firmware's table.
     pub(super) fn of(machine: &Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Self, OutOfMemory> {
-        let memory = machine.old.ranges().iter().chain(&machine.own).copied();
+        // Linux lends some memory to the crash kernel (crashkernel=…,cma), and lists it nowhere else.
+        let ram = machine.old.ranges().iter().chain(&machine.own).copied();
+        let ram = || ram.clone().chain(machine.params.acpi()).chain(machine.params.usable());
+        let host_address_bits = dmar.host_address_bits().max(physical_address_bits());
+        let limit = 1u64.checked_shl(host_address_bits).unwrap_or(u64::MAX);
+        let others = other_memory::ranges(&machine.tables, limit.into());
         Ok(Self {
-            host_address_bits: dmar.host_address_bits().max(physical_address_bits()),
-            memory: collected(memory.chain(machine.params.acpi()))?,
+            host_address_bits,
+            memory: collected(ram().chain(others))?,
+            ram: ram().count(),
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
             wanted: wanted(machine, disk)?,
         })
     }
 
-    /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations.
-    pub(super) fn surroundings<'a>(&'a self, device_tlbs: &'a [DeviceTlb]) -> Surroundings<'a> {
-        let Self { host_address_bits, memory, own, kept_free, wanted } = self;
+    /// The same in the form that a takeover needs, for a unit of this capability; `device_tlbs` says which devices cache
+    /// translations. Memory that is no RAM may be so much that only pages of 1 GiB map it in few tables.
+    pub(super) fn surroundings<'a>(
+        &'a self,
+        unit: Capability,
+        device_tlbs: &'a [DeviceTlb],
+    ) -> Surroundings<'a> {
+        const GIBIBYTE_PAGES: u8 = 0b10;
+        let Self { host_address_bits, memory, ram, own, kept_free, wanted } = self;
+        let known = if unit.sslps() & GIBIBYTE_PAGES != 0 { memory.len() } else { *ram };
+        let memory = &memory[..known];
         let host_address_bits = *host_address_bits;
         Surroundings { host_address_bits, memory, own, kept_free, device_tlbs, wanted, maps: &[] }
     }

@@ -15,7 +15,7 @@ use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{
-    Capture, Codec, Disk, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
+    Board, Capture, Codec, Disk, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
 };
 use crate::witnesses::Witness;
 
@@ -277,6 +277,15 @@ fn bad_input() -> Vec<Row> {
         (
             "no-remapping-unit",
             Scenario {
+                unit: UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN },
+                ..plain()
+            },
+            Expectation::complete_dump().and_says("DMAR"),
+        ),
+        (
+            "reach-configuration-ports",
+            Scenario {
+                board: Board::Pc,
                 unit: UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN },
                 ..plain()
             },

@@ -15,7 +15,7 @@ use crate::machines::qmp::Qmp;
 use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::watchdog::{self, Watchdog};
-use crate::machines::scenario::{MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -188,7 +188,8 @@ fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
         cpu += ",+x2apic";
     }
     let (size, scale) = (scenario.memory_mib, scenario.scale);
-    let machine = format!("q35,{}", scale.machine_options());
+    let board = if scenario.board == Board::Pc { "pc" } else { "q35" };
+    let machine = format!("{board},{}", scale.machine_options());
     let ram = path(&files.ram());
     command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
     command.args(["-accel", "tcg", "-machine", &machine, "-cpu", &cpu]);

@@ -104,6 +104,16 @@ pub(crate) enum Reservation {
     High,
 }
 
+/// The board, which decides how configuration space is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Board {
+    /// PCI Express, with configuration space mapped into memory.
+    Q35,
+    /// Conventional PCI, with configuration space behind ports; no remapping unit fits.
+    Pc,
+}
+
 /// The disk that should take the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,6 +227,9 @@ pub(crate) struct Scenario {
     /// The firmware, and so who starts the kernel that crashes
     #[arg(long, value_enum, default_value = "bios")]
     pub(crate) firmware: Firmware,
+    /// The board
+    #[arg(long, value_enum, default_value = "q35")]
+    pub(crate) board: Board,
     /// The remapping unit and its use
     #[command(flatten)]
     pub(crate) unit: UnitSetting,
@@ -276,6 +289,7 @@ impl Scenario {
             emulator: Emulator::Installed,
             scale: Scale::Desk,
             firmware: Firmware::Bios,
+            board: Board::Q35,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_place: DiskPlace::RootBus,
