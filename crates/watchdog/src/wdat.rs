@@ -2,7 +2,7 @@
 //! the timers of many makers.
 //!
 //! The format is that of Microsoft's "Hardware Watchdog Timers Design Specification", section 5. Firmware wrote the table, and
-//! the dead kernel could have changed it: each register is checked before it is touched, and of the actions only four are
+//! the dead kernel could have changed it: each register is checked before it is touched, and of the actions only five are
 //! run, none of which starts or stops a timer.
 
 use arrayvec::ArrayVec;
@@ -33,6 +33,8 @@ const ENABLED: u8 = 1 << 0;
 enum Action {
     /// Starts the countdown over.
     Reset = 1,
+    /// Gets the count that is left.
+    GetPresentCount = 4,
     /// Gets the count from which it starts.
     GetCountdown = 5,
     /// Sets the count from which it starts.
@@ -91,6 +93,9 @@ struct Counts {
 impl<R: Registers> Wdat<R> {
     /// Reads the table. `None` if it describes no timer that can be pinged, or one that does not run. If the table has no way
     /// to ask, `is_armed` decides.
+    ///
+    /// For Intel's TCO timer tables ask whether it is halted, which it is not before its first start either: its count is 0 then,
+    /// and the first ping would start it.
     pub(crate) fn find(
         table: &[u8],
         is_armed: bool,
@@ -101,11 +106,13 @@ impl<R: Registers> Wdat<R> {
         let mut steps = |action| steps(table, action, &mut map);
         let reset = steps(Action::Reset).filter(|steps| !steps.is_empty())?;
         let mut is_running = steps(Action::IsRunning)?;
+        let mut get_present_count = steps(Action::GetPresentCount).unwrap_or_default();
         let get_countdown = steps(Action::GetCountdown).unwrap_or_default();
         let set_countdown = steps(Action::SetCountdown).unwrap_or_default();
         let found = Self { reset, get_countdown, set_countdown, counts };
         let runs = if is_running.is_empty() { is_armed } else { run(&mut is_running, 0, ports) != Some(0) };
-        runs.then_some(found)
+        let counts = is_armed || run(&mut get_present_count, 0, ports) != Some(0);
+        (runs && counts).then_some(found)
     }
 
     /// Sets the countdown to [`EXTENDED`], or as near as the timer can, unless it is longer; returns the result in
