@@ -13,12 +13,11 @@ use pci::{Device, Function};
 use storage::{Allowance, AnyDisk, Pool, StartError};
 
 use crate::discover::Machine;
-use crate::platform::clock::Tsc;
 use crate::platform::config::Config;
 use crate::platform::console::say;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{ReachError, Remapping};
-use crate::watchdogs::Watchdogs;
+use crate::watchdogs::{self, WaitClock};
 use handoff::Share;
 
 use access::FunctionAccess;
@@ -34,7 +33,7 @@ const HASTE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A disk that can be dumped to.
-pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, Tsc>;
+pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, WaitClock>;
 
 /// Why a disk does not have the area.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +60,6 @@ impl DiskError {
 pub(crate) fn find_destination(
     machine: &mut Machine,
     remapping: &mut Remapping,
-    watchdogs: &mut Watchdogs,
     options: &Options,
 ) -> Option<Destination<DumpDisk>> {
     let Some(area) = options.area else {
@@ -72,7 +70,7 @@ pub(crate) fn find_destination(
     let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
     let Machine { space, devices, .. } = machine;
     let disks = disks(devices, options.disk);
-    Search { space, devices, remapping, watchdogs, pool, area }.find(disks).map(Destination::Area)
+    Search { space, devices, remapping, pool, area }.find(disks).map(Destination::Area)
 }
 
 /// The functions that there is a driver for, the one at `first` before the others.
@@ -87,7 +85,6 @@ struct Search<'a> {
     space: &'a mut AddressSpace,
     devices: &'a [Device<Config>],
     remapping: &'a mut Remapping,
-    watchdogs: &'a mut Watchdogs,
     pool: Pool,
     area: AreaAddress,
 }
@@ -111,7 +108,7 @@ impl Search<'_> {
     fn look_at(&mut self, disk: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let function = disk.function;
         let opened = self.open(disk, patience);
-        self.watchdogs.progress();
+        watchdogs::progress();
         match &opened {
             Ok(area) => say!("disk {function} holds area {}", area.label().uuid),
             Err(error) => say!("disk {function}: {error}"),
@@ -124,7 +121,7 @@ impl Search<'_> {
     fn open(&mut self, device: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
         let Self { space, devices, remapping, pool, .. } = self;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
-        let mut disk = storage::open(&mut access, Tsc, Allowance { pool: *pool, patience })?;
+        let mut disk = storage::open(&mut access, WaitClock, Allowance { pool: *pool, patience })?;
         let AreaAddress { uuid, offset } = self.area;
         if area::read_label(&mut disk, offset)?.uuid == uuid {
             disk.fill_pool(&mut access);

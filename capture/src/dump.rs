@@ -13,7 +13,7 @@ use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 use crate::disk::DumpDisk;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
-use crate::watchdogs::{Attended, Watchdogs};
+use crate::watchdogs::Attended;
 
 /// The options of a dump.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,6 @@ pub(crate) fn write(
     header: &CoreHeader,
     record: Record,
     Form { level, codec }: Form,
-    watchdogs: &mut Watchdogs,
 ) -> Result<Dumped, DumpError> {
     let mut notes = Notes::read(old, header)?;
     if let Err(error) = add_record(&mut notes, record) {
@@ -73,8 +72,7 @@ pub(crate) fn write(
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
-    let (counts, Ended { statistics: written, error }) =
-        write_to(&mut Attended::new(&mut dump, watchdogs), &source, codec);
+    let (counts, Ended { statistics: written, error }) = write_to(&mut Attended(&mut dump), &source, codec);
     let clipped = header.clipped();
     if clipped > 0 {
         say!("{clipped} entries of the core header make no sense: memory may be missing");

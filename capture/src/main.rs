@@ -38,8 +38,12 @@ use vmcore::Level;
 use crate::boot::BootError;
 use crate::discover::DiscoverError;
 use crate::dump::{DumpError, Form};
+#[cfg(mutations)]
+use crate::mutations::watchdogs::find as find_watchdogs;
 use crate::platform::console::say;
 use crate::take_over::TakeOverError;
+#[cfg(not(mutations))]
+use crate::watchdogs::find as find_watchdogs;
 
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +69,12 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     let mut machine = discover::discover(booted, &options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     report::root_pointer(machine.root_pointer);
-    let mut watchdogs = watchdogs::find(&mut machine, &options);
+    find_watchdogs(&mut machine, &options);
     let mut remapping = take_over::take_over(&mut machine, options.disk)?;
-    watchdogs.progress();
+    watchdogs::progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let destination = disk::find_destination(&mut machine, &mut remapping, &mut watchdogs, &options);
+    let destination = disk::find_destination(&mut machine, &mut remapping, &options);
     let destination = destination.ok_or(CaptureError::NoDestination)?;
     let record = recording::record(&remapping);
     report::attached(&taken_over, &record);
@@ -80,8 +84,8 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     #[cfg(mutations)]
     let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
     let counts = record.counts();
-    let dumped = dump::write(destination, old, &machine.header, record, form, &mut watchdogs)?;
-    report::dump(counts, remapping.frames.used(), &watchdogs, &dumped);
+    let dumped = dump::write(destination, old, &machine.header, record, form)?;
+    report::dump(counts, remapping.frames.used(), &dumped);
     Ok(())
 }
 

@@ -1,23 +1,28 @@
 //! Makes deliberate mistakes, in the test build only: `holdover.mutate=` names one, and a test checks that a witness
 //! notices it.
 //!
-//! Each mistake is a wrapper with the same name as the type that it wraps, so only these files contain faulty
-//! behaviour. A wrapper uses the type that it wraps and [`tables`], and nothing else of this module.
+//! Each mistake is a wrapper with the same name as the type or the function that it wraps, so only these files contain faulty
+//! behaviour. A wrapper uses what it wraps and [`tables`], and nothing else of this module.
 
 pub(crate) mod dma;
 pub(crate) mod memory;
 mod tables;
 pub(crate) mod unit;
+pub(crate) mod watchdogs;
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 5] = ["skip-table", "reuse-iova", "clear-te", "flip-byte", "open-own"];
+const NAMES: [&str; 8] =
+    ["skip-table", "reuse-iova", "clear-te", "flip-byte", "open-own", "hang", "no-pings", "slow-unit"];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
 const CLEAR_TE: u8 = 3;
 const FLIP_BYTE: u8 = 4;
 const OPEN_OWN: u8 = 5;
+const HANG: u8 = 6;
+const NO_PINGS: u8 = 7;
+const SLOW_UNIT: u8 = 8;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

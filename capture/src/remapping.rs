@@ -10,13 +10,13 @@ use vtd::source::SourceId;
 
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
-use crate::platform::clock::Tsc;
 use crate::platform::frames::FramePool;
 use crate::platform::memory::OldRam;
 #[cfg(not(mutations))]
 use crate::platform::mmio::Mmio as UnitRegisters;
 use crate::platform::paging::MapError;
 use crate::units::{Doubt, Serves, source_of, unit_naming, unit_of};
+use crate::watchdogs::WaitClock;
 use pci::Function;
 
 /// All remapping units, and the frames their tables are made of.
@@ -54,7 +54,7 @@ pub(crate) struct RemappingUnit {
 )]
 pub(crate) enum Fate {
     /// Its translations are in force, and it uses our tables.
-    TakenOver(Takeover<'static, UnitRegisters, Tsc>),
+    TakenOver(Takeover<'static, UnitRegisters, WaitClock>),
     /// Translation is off: its devices reach memory by physical addresses.
     Off,
     /// The firmware lists it, and there is none: its devices reach memory by physical addresses.

@@ -11,7 +11,7 @@ use crate::dump::Dumped;
 use crate::platform::console::say;
 use crate::platform::{exceptions, machine_check};
 use crate::root_pointer::Place;
-use crate::watchdogs::Watchdogs;
+use crate::watchdogs;
 
 /// Most hazards or recorded faults that are told one by one, of all units together. A serial line carries 11 characters in a
 /// millisecond, so large machines would wait for it longer than for the dump. The dump's record has all.
@@ -193,8 +193,8 @@ impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> 
 }
 
 /// Reports the dump: the summary, and last of all the seal.
-pub(crate) fn dump(counts: Counts, frames_used: usize, watchdogs: &Watchdogs, dumped: &Dumped) {
-    for kind in watchdogs.lost() {
+pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
+    for kind in watchdogs::lost().iter() {
         say!("watchdog {kind} did not answer, and was not pinged any more");
     }
     if let Some(error) = dumped.error {
@@ -213,7 +213,7 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, watchdogs: &Watchdogs, du
         pages_unknown: dumped.counts.unknown,
         disk_wait_ms: dumped.disk_wait.as_millis() as u64,
         frames_used: frames_used as u64,
-        watchdog_pings: watchdogs.pings(),
+        watchdog_pings: watchdogs::pings(),
         nmis: exceptions::nmi_count(),
         machine_checks: machine_check::count(),
     };

@@ -2,11 +2,13 @@
 //!
 //! An armed watchdog goes on counting when its kernel has died, and would reset the machine in the middle of the dump. It is given
 //! a longer countdown and pinged, but never stopped: if this kernel hangs, the machine is reset all the same.
+//!
+//! Whoever waits for a device uses [`WaitClock`], because such a wait, which has a deadline, can be longer than a countdown.
 
 use core::time::Duration;
 
 use handoff::Options;
-use machine::{BlockDevice, BlockError, PhysicalAddress, Range};
+use machine::{BlockDevice, BlockError, Clock, PhysicalAddress, Range};
 use watchdog::{Armed, KcsPlace, Kind, Kinds};
 
 use crate::discover::Machine;
@@ -14,12 +16,15 @@ use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::platform::mmio::Mmio;
 use crate::platform::ports::IoPorts;
+use crate::platform::shared::Shared;
 
-/// The watchdogs that run.
-pub(crate) type Watchdogs = watchdog::Watchdogs<IoPorts, Mmio, Tsc>;
+/// The watchdogs that run; none before they were found.
+static RUNNING: Shared<Watchdogs> = Shared::none();
+
+type Watchdogs = watchdog::Watchdogs<IoPorts, Mmio, Tsc>;
 
 /// Finds the watchdogs that run, and pings them for the first time.
-pub(crate) fn find(machine: &mut Machine, options: &Options) -> Watchdogs {
+pub(crate) fn find(machine: &mut Machine, options: &Options) {
     let mut watchdogs = Watchdogs::new(IoPorts, Tsc);
     let mut search = Search { machine, watchdogs: &mut watchdogs, found: Kinds::default() };
     search.look_at_table(options.watchdog.contains(Kind::Wdat));
@@ -29,7 +34,33 @@ pub(crate) fn find(machine: &mut Machine, options: &Options) -> Watchdogs {
     for kind in options.watchdog.iter().filter(|kind| !found.contains(*kind)) {
         say!("watchdog {kind} was armed when this kernel was loaded, and is not found running");
     }
-    watchdogs
+    RUNNING.set(watchdogs);
+}
+
+/// Takes note that the dump makes progress.
+pub(crate) fn progress() {
+    RUNNING.with(Watchdogs::progress);
+}
+
+/// How many pings were done, of all watchdogs together.
+pub(crate) fn pings() -> u64 {
+    RUNNING.with(|watchdogs| watchdogs.pings()).unwrap_or(0)
+}
+
+/// The watchdogs that pings do not reach any more.
+pub(crate) fn lost() -> Kinds {
+    RUNNING.with(|watchdogs| watchdogs.lost().fold(Kinds::default(), Kinds::with)).unwrap_or_default()
+}
+
+/// The clock for waits that have a deadline: such waits are progress, within limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitClock;
+
+impl Clock for WaitClock {
+    fn now(&self) -> Duration {
+        RUNNING.with(Watchdogs::waiting);
+        Tsc.now()
+    }
 }
 
 struct Search<'a> {
@@ -81,46 +112,33 @@ fn map(machine: &mut Machine, range: Range<PhysicalAddress>) -> Option<Mmio> {
 }
 
 /// A disk, each of whose accesses that succeeds is progress.
-pub(crate) struct Attended<'a, D> {
-    device: &'a mut D,
-    watchdogs: &'a mut Watchdogs,
-}
+pub(crate) struct Attended<'a, D>(pub(crate) &'a mut D);
 
-impl<'a, D: BlockDevice> Attended<'a, D> {
-    /// Has the watchdogs pinged while `device` is used.
-    pub(crate) fn new(device: &'a mut D, watchdogs: &'a mut Watchdogs) -> Self {
-        Self { device, watchdogs }
+fn after(result: Result<(), BlockError>) -> Result<(), BlockError> {
+    if result.is_ok() {
+        progress();
     }
-
-    fn after(&mut self, result: Result<(), BlockError>) -> Result<(), BlockError> {
-        if result.is_ok() {
-            self.watchdogs.progress();
-        }
-        result
-    }
+    result
 }
 
 impl<D: BlockDevice> BlockDevice for Attended<'_, D> {
     fn size(&self) -> u64 {
-        self.device.size()
+        self.0.size()
     }
 
     fn block_size(&self) -> u32 {
-        self.device.block_size()
+        self.0.block_size()
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
-        let read = self.device.read(offset, into);
-        self.after(read)
+        after(self.0.read(offset, into))
     }
 
     fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
-        let written = self.device.write(offset, from);
-        self.after(written)
+        after(self.0.write(offset, from))
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
-        let flushed = self.device.flush();
-        self.after(flushed)
+        after(self.0.flush())
     }
 }

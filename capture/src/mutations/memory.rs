@@ -1,15 +1,21 @@
-//! A deliberate mistake in the memory that is dumped.
+//! Deliberate mistakes in the memory that is dumped: a wrong byte, and a page that takes for ever.
 
-use machine::{OldMemory, PhysicalAddress, Table, Unreadable};
+use core::cell::Cell;
+
+use machine::{OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Table, Unreadable};
 use vmcore::CoreHeader;
 
-use super::{FLIP_BYTE, chosen};
+use super::{FLIP_BYTE, HANG, chosen};
 use crate::platform::memory::OldRam;
+
+/// Pages that are read before one takes for ever: more than the vital ones, fewer than a dump has.
+const BEFORE_HANG: u32 = 20_000;
 
 /// The dead kernel's memory, with one byte of its code changed.
 pub(crate) struct DumpedMemory<'a> {
     old: &'a OldRam,
     code: Option<PhysicalAddress>,
+    pages: Cell<u32>,
 }
 
 impl<'a> DumpedMemory<'a> {
@@ -18,7 +24,8 @@ impl<'a> DumpedMemory<'a> {
         /// Where Linux maps its image, code first.
         const IMAGE: u64 = 0xFFFF_FFFF_8000_0000;
         let image = header.segments().iter().find(|segment| segment.virtual_start >= IMAGE.into());
-        Self { old, code: image.map(|segment| segment.physical.start).filter(|_| chosen(FLIP_BYTE)) }
+        let code = image.map(|segment| segment.physical.start).filter(|_| chosen(FLIP_BYTE));
+        Self { old, code, pages: Cell::new(0) }
     }
 }
 
@@ -33,5 +40,13 @@ impl OldMemory for DumpedMemory<'_> {
 
     fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
         self.old.read_table(address, into)
+    }
+
+    fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
+        self.pages.set(self.pages.get() + 1);
+        while chosen(HANG) && self.pages.get() > BEFORE_HANG {
+            core::hint::spin_loop();
+        }
+        self.read(Pfn::new(pfn).address(), page)
     }
 }

@@ -1,4 +1,4 @@
-//! Deliberate mistakes at the moment when a unit's root table is replaced.
+//! Deliberate mistakes at the moment when a unit's root table is replaced, and a unit that lets one wait.
 
 use core::time::Duration;
 
@@ -6,13 +6,17 @@ use machine::{PhysicalAddress, Range, Registers, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus};
 use vtd::registers::{GCMD, GSTS, RTADDR};
 
-use super::{CLEAR_TE, OPEN_OWN, SKIP_TABLE, chosen, tables};
+use super::{CLEAR_TE, OPEN_OWN, SKIP_TABLE, SLOW_UNIT, chosen, tables};
 use crate::platform::clock::Tsc;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{AddressSpace, MapError};
+use crate::watchdogs::WaitClock;
+
+/// How long a slow unit lets one wait: longer than the bench's watchdogs, and less than the dead card of a server.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// A unit's registers. At the moment when the root table is swapped, this wrapper clears a leaf table, maps our own memory
-/// for a device, or turns translation off.
+/// for a device, turns translation off, or waits.
 #[derive(Debug)]
 pub(crate) struct UnitRegisters(Mmio);
 
@@ -31,6 +35,9 @@ impl UnitRegisters {
         }
         if chosen(CLEAR_TE) {
             self.turn_translation_off_and_on();
+        }
+        if chosen(SLOW_UNIT) {
+            let _ = wait_until(&WaitClock, SLOW, || false);
         }
     }
 

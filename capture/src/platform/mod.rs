@@ -12,6 +12,7 @@
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio`, `ports`, `config` | registers of devices, in memory and in I/O space, and configuration space of PCI functions |
 //! | `hypervisor` | whether there is one |
+//! | `shared` | a value that all of this kernel shares |
 //! | `exceptions`, `machine_check`, `severity` | handlers of processor exceptions |
 //! | `processor`, `leftovers`, `msr` | what the dead kernel left on in the processor |
 //! | `clock`, `frequency`, `console`, `reset` | time, a serial port, and the restart of the machine |
@@ -35,5 +36,6 @@ pub(crate) mod processor;
 pub(crate) mod reset;
 #[cfg(freestanding)]
 mod runtime;
+pub(crate) mod shared;
 
 pub(crate) use capture::platform::boot_params;

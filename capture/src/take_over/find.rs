@@ -10,17 +10,17 @@ use vtd::registers::{Access, FIXED};
 
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
-use crate::platform::clock::Tsc;
 #[cfg(not(mutations))]
 use crate::platform::mmio::Mmio as UnitRegisters;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::LostError;
+use crate::watchdogs::WaitClock;
 
 /// The clock for all waits on units.
-static CLOCK: Tsc = Tsc;
+static CLOCK: WaitClock = WaitClock;
 
 /// A remapping unit, identified by its registers.
-pub(super) type FoundUnit = takeover::Unit<'static, UnitRegisters, Tsc>;
+pub(super) type FoundUnit = takeover::Unit<'static, UnitRegisters, WaitClock>;
 
 /// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
 pub(super) fn unit(drhd: &Drhd, space: &mut AddressSpace) -> Result<FoundUnit, LostError> {

@@ -17,16 +17,21 @@ use crate::{KcsPlace, Kind};
 const MOST: usize = 8;
 /// Time between two pings of a timer.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// For how long waits are taken for progress: as long as the capture of a machine may wait for its devices together, and not so
+/// long that a machine which hangs stays away.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The timers of a machine that run: another kernel started them.
 ///
-/// They are never stopped, and none is started. [`progress`](Self::progress) pings them, so that a machine which makes no
-/// progress is reset in the end.
+/// They are never stopped, and none is started. [`progress`](Self::progress) and for some time [`waiting`](Self::waiting) ping
+/// them, so that a machine which makes no progress is reset in the end.
 #[derive(Debug)]
 pub struct Watchdogs<P, R, C> {
     ports: P,
     clock: C,
     timers: ArrayVec<Timer<R>, MOST>,
+    /// How long waits are taken for progress, on this clock.
+    patient_until: Duration,
     /// When they are pinged again.
     next: Duration,
     pings: u64,
@@ -44,7 +49,8 @@ pub struct Armed {
 impl<P: Ports, R: Registers, C: Clock> Watchdogs<P, R, C> {
     /// No watchdogs, on a machine with these ports and this clock.
     pub fn new(ports: P, clock: C) -> Self {
-        Self { ports, clock, timers: ArrayVec::new(), next: Duration::ZERO, pings: 0 }
+        let patient_until = clock.now() + PATIENCE;
+        Self { ports, clock, timers: ArrayVec::new(), patient_until, next: Duration::ZERO, pings: 0 }
     }
 
     /// Looks at the timer that ACPI's table WDAT describes. If the table gives no way to ask whether it runs, `is_armed` decides.
@@ -107,6 +113,14 @@ impl<P: Ports, R: Registers, C: Clock> Watchdogs<P, R, C> {
         }
         if now >= self.next {
             self.next = now + INTERVAL;
+        }
+    }
+
+    /// Takes note that the work polls something, with a deadline of its own: counts as progress, until three minutes after the
+    /// watchdogs were found. Later a poll proves nothing.
+    pub fn waiting(&mut self) {
+        if self.clock.now() < self.patient_until {
+            self.progress();
         }
     }
 

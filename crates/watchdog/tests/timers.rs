@@ -44,10 +44,26 @@ fn a_running_tco_timer_is_extended_and_pinged_each_second() {
 }
 
 #[test]
+fn who_waits_keeps_the_timers_quiet_for_three_minutes_and_no_longer() {
+    let machine = Machine::new();
+    machine.run_tco(10);
+    let mut watchdogs = watchdogs(&machine);
+    watchdogs.look_at_function(&lpc(), |_| None);
+    for _ in 0..300 * 10 {
+        machine.pass(Duration::from_millis(100));
+        watchdogs.waiting();
+    }
+    assert_eq!(watchdogs.pings(), 1 + 180, "the first one, and one a second");
+    work(&mut watchdogs, &machine, 10);
+    assert_eq!(watchdogs.pings(), 1 + 180 + 10, "progress pings them all the same");
+}
+
+#[test]
 fn a_timer_that_does_not_run_is_not_touched() {
     let machine = Machine::new();
     let mut watchdogs = watchdogs(&machine);
     assert_eq!(watchdogs.look_at_function(&lpc(), |_| None), None, "it was never started");
+    assert_eq!(watchdogs.look_at_wdat(&wdat(200), false, |_| None), None, "nor as the table describes it");
     machine.run_tco(10);
     machine.halt_tco();
     assert_eq!(watchdogs.look_at_function(&lpc(), |_| None), None, "it was stopped");
