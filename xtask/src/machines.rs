@@ -6,7 +6,7 @@ pub(crate) mod files;
 pub(crate) mod firmware;
 pub(crate) mod gdb;
 pub(crate) mod qemu;
-mod qmp;
+pub(crate) mod qmp;
 pub(crate) mod ram;
 pub(crate) mod reserved;
 pub(crate) mod scale;

@@ -17,6 +17,7 @@ use crate::machines::console::{Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::gdb::{Gdb, RSI};
 use crate::machines::qemu::{self, Machine, Watch};
+use crate::machines::qmp::ResetBy;
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::unit::Translation;
@@ -122,7 +123,8 @@ impl Crash<'_> {
 
     fn end(&self, machine: Machine) -> Result<Vec<Line>> {
         match self.scenario.end {
-            End::Reset => machine.wait_for_reset(RESET),
+            End::Reset => machine.wait_for_reset(RESET, ResetBy::Guest),
+            End::Watchdog => machine.wait_for_reset(RESET, ResetBy::Watchdog),
             End::PowerCut => {
                 machine.wait_for(Event::VITAL_SAFE, RESET)?;
                 Ok(machine.cut_power())

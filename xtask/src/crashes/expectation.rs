@@ -304,7 +304,7 @@ fn sealed(wanted: Completeness, evidence: &Evidence, tool: &Tool) -> Result<Vec<
 
 fn cut_off(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let sealed = report(evidence)?.sealed;
-    let late = sealed.map(|_| console("the dump was sealed before the power went".to_owned()));
+    let late = sealed.map(|_| console("the dump was sealed before the machine ended".to_owned()));
     Ok(late.into_iter().chain(collected_whole(evidence, tool)?).collect())
 }
 

@@ -333,19 +333,28 @@ fn machine_checks() -> Vec<Row> {
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }
 
-/// Watchdogs that would bite in the middle of the dump. The countdown of WDAT's cannot be made as long as the dump takes. It was not
-/// seen to reset QEMU's machine, so its row shows only that the timer is found running and pinged.
+/// Watchdogs that would bite in the middle of the dump, and some that bite. The countdown of WDAT's cannot be made as long as the
+/// dump takes, so that pings must come to the end.
 fn watchdogs() -> Vec<Row> {
     let armed =
         |watchdog: Watchdog| Scenario { watchdog: Some(watchdog), ..Scenario::plain(watchdog.kernel()) };
-    let pinged =
-        |watchdogs: &[&str]| Expectation::complete_dump().and_pings(watchdogs, 8 * watchdogs.len() as u64);
-    let rows = [
-        ("watchdog-itco", armed(Watchdog::Itco), pinged(&["itco"])),
-        ("watchdog-i6300esb-ipmi", armed(Watchdog::I6300esbAndIpmi), pinged(&["i6300esb", "ipmi"])),
-        ("watchdog-wdat", armed(Watchdog::Wdat), pinged(&["wdat"])),
-    ];
-    rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+    let told = |watchdog, mutation| Scenario { mutation: Some(mutation), ..armed(watchdog) };
+    let bites = |watchdog, mutation| Scenario { end: End::Watchdog, ..told(watchdog, mutation) };
+    let pinged = |watchdogs: &[&str], pings| Expectation::complete_dump().and_pings(watchdogs, pings);
+    let hangs = Expectation::cut_off_dump().and_readable().and_says("watchdog wdat runs");
+    let waits = told(Watchdog::Wdat, Mutation::SlowUnit);
+    vec![
+        Row::new("watchdog-itco", armed(Watchdog::Itco), pinged(&["itco"], 8)),
+        Row::new(
+            "watchdog-i6300esb-ipmi",
+            armed(Watchdog::I6300esbAndIpmi),
+            pinged(&["i6300esb", "ipmi"], 16),
+        ),
+        Row::new("watchdog-wdat", armed(Watchdog::Wdat), pinged(&["wdat"], 8)),
+        Row::new("watchdog-bites-a-hang", bites(Watchdog::Wdat, Mutation::Hang), hangs),
+        Row::new("watchdog-slow-unit", waits, pinged(&["wdat"], 24)).only_among_all(),
+        Row::new("mutation-no-pings", bites(Watchdog::Itco, Mutation::NoPings), Expectation::cut_off_dump()),
+    ]
 }
 
 #[cfg(test)]
@@ -372,7 +381,8 @@ mod tests {
 
     #[test]
     fn what_is_told_to_make_a_mistake_must_be_caught_and_nothing_else() {
-        let told = |row: &Row| row.scenario.mutation.is_some();
+        // What is told to a machine with a watchdog is for that watchdog to notice.
+        let told = |row: &Row| row.scenario.mutation.is_some() && row.scenario.watchdog.is_none();
         assert!(rows().iter().all(|row| told(row) == row.expectation.mistake.is_some()));
     }
 }

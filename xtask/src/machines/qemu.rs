@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
-use crate::machines::qmp::Qmp;
+use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::watchdog::{self, Watchdog};
@@ -121,13 +121,13 @@ impl Machine {
         self.console.finish()
     }
 
-    /// Waits until the guest has reset itself, which ends QEMU.
-    pub(crate) fn wait_for_reset(mut self, limit: Duration) -> Result<Vec<Line>> {
+    /// Waits until the machine is reset, which ends QEMU; fails if somebody else resets it.
+    pub(crate) fn wait_for_reset(mut self, limit: Duration, wanted: ResetBy) -> Result<Vec<Line>> {
         let status = process::wait_within(&mut self.child.0, limit)?;
         let status = status.with_context(|| format!("no reset within {} s", limit.as_secs()))?;
         ensure!(status.success(), "QEMU ended with {status}");
-        let reason = self.qmp.shutdown_reason()?;
-        ensure!(reason == "guest-reset", "the machine ended for another reason than a reset: {reason}");
+        let reset_by = self.qmp.reset_by()?;
+        ensure!(reset_by == wanted, "the machine was reset by {reset_by:?}, not by {wanted:?}");
         Ok(self.console.finish())
     }
 }

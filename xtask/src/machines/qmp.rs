@@ -21,6 +21,15 @@ const MACHINE_CHECK_BANK: u32 = 2;
 /// How long a guest may take to give memory back.
 const BALLOON: Duration = Duration::from_secs(60);
 
+/// Who reset the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResetBy {
+    /// The guest.
+    Guest,
+    /// A watchdog.
+    Watchdog,
+}
+
 /// An open connection, on which answers and events arrive.
 pub(crate) struct Qmp {
     messages: BufReader<UnixStream>,
@@ -63,9 +72,9 @@ impl Qmp {
         answer(&mut self.messages)
     }
 
-    /// Why the machine ended, in QEMU's words; asks for all events up to then.
-    pub(crate) fn shutdown_reason(&mut self) -> Result<String> {
-        shutdown_reason(&mut self.messages)
+    /// Who reset the machine; reads all events up to then. Fails if it ended for another reason.
+    pub(crate) fn reset_by(&mut self) -> Result<ResetBy> {
+        reset_by(&mut self.messages)
     }
 }
 
@@ -102,10 +111,17 @@ fn answer(messages: &mut impl BufRead) -> Result<Value> {
     bail!("QEMU ended without an answer")
 }
 
-fn shutdown_reason(messages: &mut impl BufRead) -> Result<String> {
+/// QEMU gives the same reason for both resets, but announces a watchdog's by an event.
+fn reset_by(messages: &mut impl BufRead) -> Result<ResetBy> {
+    let mut reset_by = ResetBy::Guest;
     while let Some(message) = next_message(messages)? {
+        if message["event"] == "WATCHDOG" {
+            reset_by = ResetBy::Watchdog;
+        }
         if message["event"] == "SHUTDOWN" {
-            return Ok(message["data"]["reason"].as_str().unwrap_or("unknown").to_owned());
+            let reason = &message["data"]["reason"];
+            ensure!(reason == "guest-reset", "the machine ended for another reason than a reset: {reason}");
+            return Ok(reset_by);
         }
     }
     bail!("QEMU ended without saying why")
@@ -115,19 +131,22 @@ fn shutdown_reason(messages: &mut impl BufRead) -> Result<String> {
 mod tests {
     use super::*;
 
+    fn reset_after(event: &str, reason: &str) -> Result<ResetBy> {
+        let shutdown = json!({ "event": "SHUTDOWN", "data": { "guest": true, "reason": reason } });
+        let messages = [json!({ "return": {} }), json!({ "event": event }), shutdown];
+        reset_by(&mut messages.map(|message| format!("{message}\n")).concat().as_bytes())
+    }
+
     #[test]
-    fn the_reason_is_found_among_other_events() {
-        let events = br#"{"QMP": {}}
-{"return": {}}
-{"timestamp": {}, "event": "RTC_CHANGE", "data": {"offset": 1}}
-{"timestamp": {}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}
-"#;
-        assert_eq!(shutdown_reason(&mut events.as_slice()).unwrap(), "guest-reset");
+    fn who_reset_the_machine_is_found_among_other_events() {
+        assert_eq!(reset_after("RTC_CHANGE", "guest-reset").unwrap(), ResetBy::Guest);
+        assert_eq!(reset_after("WATCHDOG", "guest-reset").unwrap(), ResetBy::Watchdog);
+        assert!(reset_after("RTC_CHANGE", "guest-panic").unwrap_err().to_string().contains("guest-panic"));
     }
 
     #[test]
     fn a_machine_that_was_killed_gives_no_reason() {
-        assert!(shutdown_reason(&mut b"{\"return\": {}}\n".as_slice()).is_err());
+        assert!(reset_by(&mut b"{\"return\": {}}\n".as_slice()).is_err());
     }
 
     #[test]

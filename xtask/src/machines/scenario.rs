@@ -156,6 +156,8 @@ pub(crate) enum Capture {
 pub(crate) enum End {
     /// Holdover resets it.
     Reset,
+    /// A watchdog resets it.
+    Watchdog,
     /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
     PowerCut,
 }

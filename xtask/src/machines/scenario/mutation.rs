@@ -17,6 +17,12 @@ pub(crate) enum Mutation {
     FlipByte,
     /// A device gets a way into the capture kernel's memory.
     OpenOwn,
+    /// The capture kernel hangs in the middle of the dump: only a watchdog can notice.
+    Hang,
+    /// The capture kernel leaves watchdogs as they are, so that they bite.
+    NoPings,
+    /// A remapping unit lets the capture kernel wait longer than watchdogs do.
+    SlowUnit,
 }
 
 impl Mutation {
@@ -28,6 +34,9 @@ impl Mutation {
             Self::ClearTe => "clear-te",
             Self::FlipByte => "flip-byte",
             Self::OpenOwn => "open-own",
+            Self::Hang => "hang",
+            Self::NoPings => "no-pings",
+            Self::SlowUnit => "slow-unit",
         }
     }
 }

@@ -5,13 +5,22 @@ use serde::Serialize;
 
 use crate::guests::kernels::Flavour;
 
+// Devices of QEMU.
+const I6300ESB: &str = "i6300esb,addr=0x17";
+const BMC: &str = "ipmi-bmc-sim,id=bmc";
+const KCS: &str = "isa-ipmi-kcs,bmc=bmc";
+
 /// A watchdog, or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Watchdog {
     /// The chipset's TCO timer.
     Itco,
-    /// A PCI function, and the timer of a baseboard management controller.
+    /// A PCI function.
+    I6300esb,
+    /// The timer of a baseboard management controller.
+    Ipmi,
+    /// Both.
     I6300esbAndIpmi,
     /// The chipset's, as ACPI's table WDAT describes it, which allows a few seconds only.
     Wdat,
@@ -22,14 +31,9 @@ impl Watchdog {
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::Itco | Self::Wdat => &["-global", "ICH9-LPC.noreboot=false"],
-            Self::I6300esbAndIpmi => &[
-                "-device",
-                "i6300esb,addr=0x17",
-                "-device",
-                "ipmi-bmc-sim,id=bmc",
-                "-device",
-                "isa-ipmi-kcs,bmc=bmc",
-            ],
+            Self::I6300esb => &["-device", I6300ESB],
+            Self::Ipmi => &["-device", BMC, "-device", KCS],
+            Self::I6300esbAndIpmi => &["-device", I6300ESB, "-device", BMC, "-device", KCS],
         }
     }
 
@@ -37,6 +41,8 @@ impl Watchdog {
     pub(crate) fn modules(self) -> &'static [&'static str] {
         match self {
             Self::Itco => &["lpc_ich", "iTCO_wdt"],
+            Self::I6300esb => &["i6300esb"],
+            Self::Ipmi => &["ipmi_si", "ipmi_watchdog"],
             Self::I6300esbAndIpmi => &["ipmi_si", "ipmi_watchdog", "i6300esb"],
             Self::Wdat => &["wdat_wdt"],
         }
@@ -46,6 +52,7 @@ impl Watchdog {
     pub(crate) fn arm(self) -> &'static str {
         match self {
             Self::Itco | Self::Wdat => "watchdog -t 1 -T 4 /dev/watchdog0\nsleep 1\n",
+            Self::I6300esb | Self::Ipmi => "watchdog -t 1 -T 8 /dev/watchdog\nsleep 1\n",
             Self::I6300esbAndIpmi => {
                 "watchdog -t 1 -T 8 /dev/watchdog\nwatchdog -t 1 -T 8 /dev/watchdog1\nsleep 1\n"
             }
@@ -56,11 +63,13 @@ impl Watchdog {
     pub(crate) fn kernel(self) -> Flavour {
         match self {
             Self::Wdat => Flavour::Cloud,
-            Self::Itco | Self::I6300esbAndIpmi => Flavour::Amd64,
+            Self::Itco | Self::I6300esb | Self::Ipmi | Self::I6300esbAndIpmi => Flavour::Amd64,
         }
     }
 }
 
+/// A timer that is no PCI function: segment, bus and device are FFh. Linux takes no other.
+const NO_FUNCTION: u32 = 0xFFFF_00FF;
 /// Counts that [`table`] allows: 4.2 s, which pass twice before the machine is reset.
 const MOST: u32 = 7;
 
@@ -83,7 +92,7 @@ pub(crate) fn table() -> Vec<u8> {
         port(11, 2 | PRESERVE, 0x668, 11, 1, 1),   // stop
         entry(17, 2 | PRESERVE, chipset, (0, 1)),  // reset the machine at the end
     ];
-    let numbers = [32, u32::MAX, 0xFF, 600, MOST, 2, 1, entries.len() as u32];
+    let numbers = [32, NO_FUNCTION, 0xFF, 600, MOST, 2, 1, entries.len() as u32];
     let mut table = b"WDAT\0\0\0\0\x01\0HOLDOVBENCH   \x01\0\0\0HOLD\x01\0\0\0".to_vec();
     table.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     table.extend(entries.as_flattened());

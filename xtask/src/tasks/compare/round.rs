@@ -20,6 +20,7 @@ use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qemu::{Machine, Watch};
+use crate::machines::qmp::ResetBy;
 use crate::machines::scenario::Scenario;
 use crate::tasks::spread::float;
 use crate::witnesses::Readers;
@@ -107,7 +108,7 @@ impl Stage {
         let Booted { files, mut machine, loaded } = boot::boot(&name, |files| self.start(contender, files))?;
         ensure!(loaded.text.contains("crash=1"), "the guest could not load {contender}: see its console");
         machine.type_line("go")?;
-        Ok((files, machine.wait_for_reset(RESET)?))
+        Ok((files, machine.wait_for_reset(RESET, ResetBy::Guest)?))
     }
 
     fn start(&self, contender: Contender, files: &Files) -> Result<Machine> {
