@@ -18,6 +18,7 @@ mod reach;
 mod record;
 mod scenario;
 mod takeover;
+mod watchdog;
 
 use std::path::Path;
 use std::{fs, io};
@@ -38,7 +39,8 @@ fn main() -> io::Result<()> {
     write("record", record::seeds())?;
     write("scenario", scenario::seeds())?;
     write("takeover", takeover::seeds())?;
-    write("unfinished", dump::unfinished_seeds())
+    write("unfinished", dump::unfinished_seeds())?;
+    write("watchdog", watchdog::seeds())
 }
 
 fn write(target: &str, seeds: Vec<Seed>) -> io::Result<()> {
