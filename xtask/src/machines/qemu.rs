@@ -37,7 +37,7 @@ const SLOW_DISK_RATE: u32 = 1_000_000;
 const SLOW_DISK_BYTES: u64 = 64 << 20;
 
 /// Option of the drive of a dump's disk on which a dump takes longer than the bench's watchdogs wait.
-const SLOW_DUMP_DISK: &str = ",throttling.bps-write=1000000";
+const SLOW_DUMP_DISK: &str = ",throttling.bps-write=2000000";
 
 /// How much of a run is observed. Observing costs time: only an unobserved run may be timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
