@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
 use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
-use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Surroundings};
+use takeover::{DeviceTlb, Failure, IdentityMap, Limits};
 use vtd::dmar::{Dmar, Drhd};
 
 use crate::amd;
@@ -168,8 +168,7 @@ impl Step<'_> {
             Ok(device_tlbs) => device_tlbs,
             Err(error) => return Fate::Lost(Failure::from(error).into()),
         };
-        let surroundings = self.neighbourhood.surroundings(unit.capability(), &device_tlbs);
-        let surroundings = Surroundings { maps: self.maps, ..surroundings };
+        let surroundings = self.neighbourhood.surroundings(&device_tlbs, self.maps);
         match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
             Ok(unit) => Fate::TakenOver(unit),
             Err(refusal) => Fate::Lost(refusal.failure.into()),

@@ -83,6 +83,7 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
         host_address_bits: machine.traits(0).host_address_bits,
         memory: &memory,
         own: &own,
+        other_memory: &[],
         kept_free: &[],
         device_tlbs: &[],
         wanted: &[],

@@ -59,7 +59,8 @@ impl ConfigPorts {
         self.show(offset).map_or(T::ONES, read)
     }
 
-    fn write<T: PortValue>(self, offset: usize, value: T) {
+    /// Writes a register that these ports reach.
+    pub(crate) fn write<T: PortValue>(self, offset: usize, value: T) {
         if let Some(port) = self.show(offset) {
             write(port, value);
         }
@@ -67,7 +68,9 @@ impl ConfigPorts {
 }
 
 /// A value that ports hold.
-trait PortValue: x86_64::instructions::port::PortRead + x86_64::instructions::port::PortWrite {
+pub(crate) trait PortValue:
+    x86_64::instructions::port::PortRead + x86_64::instructions::port::PortWrite
+{
     /// What is read where nothing answers.
     const ONES: Self;
 }

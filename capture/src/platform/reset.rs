@@ -5,10 +5,12 @@ use core::time::Duration;
 
 use capture::acpi::{RegisterPlace, ResetRegister};
 use machine::{PhysicalAddress, Range, wait_until};
+use pci::Function;
 use x86_64::instructions::{port::Port, tables};
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::platform::clock::Tsc;
+use crate::platform::config::ConfigPorts;
 use crate::platform::paging::{Access, AddressSpace, MapError};
 
 /// Time to wait for the effect of each way to reset.
@@ -25,13 +27,8 @@ const NOWHERE: u8 = 0;
 const PORT: u8 = 1;
 /// The address is physical, and mapped as registers.
 const MEMORY: u8 = 2;
-/// The address goes to [`CONFIG_ADDRESS`], but for its two lowest bits.
+/// The address is that of a register of a function of bus 0: device and function above its eight lowest bits.
 const CONFIGURATION: u8 = 3;
-
-// PCI's configuration mechanism by ports (PCI Local Bus Specification 3.0, section 3.2.2.3.2).
-const CONFIG_ADDRESS: u16 = 0xCF8;
-const CONFIG_DATA: u16 = 0xCFC;
-const CONFIG_ENABLE: u32 = 1 << 31;
 
 /// Remembers ACPI's reset register (FADT fields RESET_REG and RESET_VALUE, ACPI 6.5 section 4.8.3.6). A register in memory
 /// is mapped, so it cannot be where RAM is.
@@ -67,17 +64,18 @@ fn by_acpi() {
         PORT => write(address as u16, value),
         // SAFETY: the address is mapped for good, as registers, and no memory is there.
         MEMORY => unsafe { (address as *mut u8).write_volatile(value) },
-        CONFIGURATION => write_configuration(address as u32, value),
+        CONFIGURATION => write_configuration(address, value),
         _ => return,
     }
     give_time();
 }
 
-fn write_configuration(address: u32, value: u8) {
-    let mut port = Port::<u32>::new(CONFIG_ADDRESS);
-    // SAFETY: selects a register; nobody else uses this way to configuration space.
-    unsafe { port.write(CONFIG_ENABLE | address & !3) };
-    write(CONFIG_DATA + (address & 3) as u16, value);
+fn write_configuration(address: u64, value: u8) {
+    let [offset, devfn, ..] = address.to_le_bytes();
+    let function = Function { segment: 0, bus: 0, devfn };
+    if let Some(ports) = ConfigPorts::of(function) {
+        ports.write(offset.into(), value);
+    }
 }
 
 /// The reset control register CF9h of Intel's chipsets: a full reset is requested, then triggered.

@@ -24,9 +24,11 @@ const AR: u64 = 1 << 55;
 pub struct Capability(pub u64);
 
 impl Capability {
-    /// How many banks there are.
+    /// How many banks there are that have their registers at IA32_MC0_CTL and after it. AMD's processors can have more
+    /// than these 32; other registers follow, and where there are none, a read is a fault.
     pub fn banks(self) -> u32 {
-        (self.0 & COUNT) as u32
+        const MOST: u64 = 32;
+        (self.0 & COUNT).min(MOST) as u32
     }
 }
 
@@ -109,6 +111,15 @@ mod tests {
         assert_eq!(judged(RECOVERY, RIPV, &[]), Severity::Harmless);
         assert_eq!(judged(RECOVERY, RIPV, &[0, scrubbed]), Severity::Harmless);
         assert_eq!(judged(BASIC, RIPV, &[VAL | UC]), Severity::Harmless);
+    }
+
+    /// The registers after the 32nd bank's begin with IA32_VMX_BASIC, 480H.
+    #[test]
+    fn banks_beyond_their_registers_are_not_read() {
+        assert_eq!(
+            [0, 10, 32, 33, 64, 255].map(|count| Capability(SER_P | count).banks()),
+            [0, 10, 32, 32, 32, 32]
+        );
     }
 
     #[test]

@@ -5,8 +5,7 @@ use alloc::vec::Vec;
 
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
-use takeover::{DeviceTlb, SourceId, Surroundings};
-use vtd::capability::Capability;
+use takeover::{DeviceTlb, IdentityMap, SourceId, Surroundings};
 use vtd::dmar::{Dmar, Structure};
 
 use crate::discover::Machine;
@@ -19,11 +18,11 @@ use pci::{Device, Function};
 pub(super) struct Neighbourhood {
     /// Physical address bits of the machine.
     pub(super) host_address_bits: u32,
-    /// The machine's memory: first RAM, then what else devices may reach.
+    /// The machine's RAM.
     memory: Vec<Range<PhysicalAddress>>,
-    /// How many ranges of it are RAM.
-    ram: usize,
-    /// The parts of it that are ours.
+    /// What else devices may reach.
+    other_memory: Vec<Range<PhysicalAddress>>,
+    /// The parts of RAM that are ours.
     own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
     kept_free: Vec<Range<IoAddress>>,
@@ -36,33 +35,30 @@ impl Neighbourhood {
     pub(super) fn of(machine: &Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Self, OutOfMemory> {
         // Linux lends some memory to the crash kernel (crashkernel=…,cma), and lists it nowhere else.
         let ram = machine.old.ranges().iter().chain(&machine.own).copied();
-        let ram = || ram.clone().chain(machine.params.acpi()).chain(machine.params.usable());
+        let ram = ram.chain(machine.params.acpi()).chain(machine.params.usable());
         let host_address_bits = dmar.host_address_bits().max(physical_address_bits());
         let limit = 1u64.checked_shl(host_address_bits).unwrap_or(u64::MAX);
         let others = other_memory::ranges(&machine.tables, limit.into());
         Ok(Self {
             host_address_bits,
-            memory: collected(ram().chain(others))?,
-            ram: ram().count(),
+            memory: collected(ram)?,
+            other_memory: collected(others)?,
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
             wanted: wanted(machine, disk)?,
         })
     }
 
-    /// The same in the form that a takeover needs, for a unit of this capability; `device_tlbs` says which devices cache
-    /// translations. Memory that is no RAM may be so much that only pages of 1 GiB map it in few tables.
+    /// The same in the form that a takeover needs; `device_tlbs` says which devices cache translations, and `maps` are those
+    /// of the units before.
     pub(super) fn surroundings<'a>(
         &'a self,
-        unit: Capability,
         device_tlbs: &'a [DeviceTlb],
+        maps: &'a [IdentityMap],
     ) -> Surroundings<'a> {
-        const GIBIBYTE_PAGES: u8 = 0b10;
-        let Self { host_address_bits, memory, ram, own, kept_free, wanted } = self;
-        let known = if unit.sslps() & GIBIBYTE_PAGES != 0 { memory.len() } else { *ram };
-        let memory = &memory[..known];
+        let Self { host_address_bits, memory, other_memory, own, kept_free, wanted } = self;
         let host_address_bits = *host_address_bits;
-        Surroundings { host_address_bits, memory, own, kept_free, device_tlbs, wanted, maps: &[] }
+        Surroundings { host_address_bits, memory, other_memory, own, kept_free, device_tlbs, wanted, maps }
     }
 }
 

@@ -106,11 +106,18 @@ impl<'a> Identity<'a> {
         let bits = self.surroundings.host_address_bits;
         let limit = IoAddress::new(1u64.checked_shl(bits).unwrap_or(u64::MAX)).align_down(granule);
         let others = if self.largest == Level::ONE { &[] } else { self.surroundings.kept_free };
-        let memory = self.surroundings.memory.iter().map(|range| same_addresses(*range));
+        let memory = self.memory().map(same_addresses);
         memory.chain(others.iter().copied()).filter(|range| !range.is_empty()).map(move |range| {
             let end = range.end.get().checked_next_multiple_of(granule).map_or(limit, IoAddress::new);
             Range::new(range.start.align_down(granule), end.min(limit))
         })
+    }
+
+    /// The memory that is mapped.
+    fn memory(&self) -> impl Iterator<Item = Range<PhysicalAddress>> + use<'a> {
+        let Surroundings { memory, other_memory, .. } = *self.surroundings;
+        let others = if self.largest == Level::THREE { other_memory } else { &[] };
+        memory.iter().chain(others).copied()
     }
 
     /// What firmware and PCI report that is not mapped because the unit has no large pages.
@@ -120,7 +127,7 @@ impl<'a> Identity<'a> {
 
     /// The addresses below those that new mappings should get, if there is room above in a domain that ends at `end`.
     pub(crate) fn crowded(&self, end: IoAddress) -> Range<IoAddress> {
-        let memory = self.surroundings.memory.iter().map(|range| same_addresses(*range).end);
+        let memory = self.memory().map(|range| same_addresses(range).end);
         let crowded = Range::new(CROWDED.start, memory.fold(CROWDED.end, IoAddress::max));
         if end.count_since(crowded.end) >= ROOM { crowded } else { Range::default() }
     }
@@ -160,6 +167,7 @@ mod tests {
         Surroundings {
             host_address_bits: 39,
             memory: &MEMORY,
+            other_memory: &[],
             own: &OWN,
             kept_free: &[],
             device_tlbs: &[],
@@ -170,6 +178,22 @@ mod tests {
 
     fn with_large_pages(sslps: u8) -> Capability {
         Capability::new().with_sslps(sslps)
+    }
+
+    #[test]
+    fn other_memory_is_mapped_where_the_stage_has_pages_of_1_gib() {
+        let other_memory = [memory(0x20_0000_0000, 0x28_0000_0000)];
+        let surroundings = Surroundings { other_memory: &other_memory, ..surroundings() };
+        let is_mapped = |stage, capability| {
+            let identity = Identity::new(&surroundings, stage, capability);
+            identity.piece(Level::THREE, IoAddress::new(0x20_0000_0000)) == Piece::Leaf
+        };
+        let first = Capability::new().with_fs1gp(true);
+        assert!(is_mapped(Stage::Second, with_large_pages(0b11)) && is_mapped(Stage::First, first));
+        assert!(
+            !is_mapped(Stage::Second, with_large_pages(0b01))
+                && !is_mapped(Stage::First, with_large_pages(0b11))
+        );
     }
 
     #[test]

@@ -38,6 +38,7 @@
 //! [`Surroundings`] describes the machine:
 //!
 //! - `memory` is all RAM, `own` included: the tables that replace pass-through map it.
+//! - `other_memory` is what else devices may reach, such as persistent memory.
 //! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
 //!   translation, and accepts no inherited table that lies in it.
 //! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR) and windows of PCI bridges.
@@ -81,6 +82,7 @@
 //! # let surroundings = Surroundings {
 //! #     host_address_bits: machine.traits(0).host_address_bits,
 //! #     memory: &memory,
+//! #     other_memory: &[],
 //! #     own: &own,
 //! #     kept_free: &[],
 //! #     device_tlbs: &[],

@@ -16,6 +16,10 @@ pub struct Surroundings<'a> {
     pub host_address_bits: u32,
     /// All of the machine's memory, `own` included: the tables that replace pass-through map it.
     pub memory: &'a [Range<PhysicalAddress>],
+    /// Other memory that devices may reach, such as persistent memory; some of `memory` may be in it again. It may be so
+    /// much that only pages of 1 GiB map it in few tables: the tables that replace pass-through map it where they have such
+    /// pages.
+    pub other_memory: &'a [Range<PhysicalAddress>],
     /// The capture kernel's own memory, the frames for tables included. No inherited translation may reach it, and no
     /// inherited table may lie in it.
     pub own: &'a [Range<PhysicalAddress>],

@@ -33,6 +33,8 @@ pub fn limits() -> Limits {
 pub struct Layout {
     /// All memory.
     pub memory: Vec<Range<PhysicalAddress>>,
+    /// Other memory that devices may reach.
+    pub other_memory: Vec<Range<PhysicalAddress>>,
     /// The capture kernel's memory.
     pub own: Vec<Range<PhysicalAddress>>,
     /// Physical address bits.
@@ -57,6 +59,7 @@ impl Layout {
         let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();
         Self {
             memory: old.into_iter().chain(own.iter().copied()).collect(),
+            other_memory: Vec::new(),
             own,
             host_address_bits,
             device_tlbs,
@@ -75,6 +78,7 @@ impl Layout {
         Surroundings {
             host_address_bits: self.host_address_bits,
             memory: &self.memory,
+            other_memory: &self.other_memory,
             own: &self.own,
             kept_free: &KEPT_FREE,
             device_tlbs: &self.device_tlbs,

@@ -270,3 +270,35 @@ fn take_all<'c>(size: &Size, machine: &Machine, frames: &mut OwnFrames, clock: &
     }
     all
 }
+
+/// Two units that have the first stage only, with pages of 1 GiB, of which only one says that it has them in the second
+/// stage too. Both share one map, and that has the memory that is no RAM.
+#[test]
+fn server_units_of_one_format_map_the_same_memory() {
+    let size =
+        Size { units: 2, functions: 2, buses: 2, every: 1, mode: TableMode::SCALABLE, memory: 1 << 34 };
+    let other = Range::from(1 << 36..(1 << 36) + (4 << 30));
+    let mut scenario = size.scenario();
+    scenario.memory.push((other, MemoryKind::Old));
+    for (unit, sslps) in [0, 0b11].into_iter().enumerate() {
+        let traits = &mut scenario.units[unit].traits;
+        traits.capability = traits.capability.with_sslps(sslps).with_fs1gp(true);
+        traits.extended = traits.extended.with_ssts(false).with_fsts(true);
+        let attached = Attached::PassThrough(0xFFFF);
+        scenario.functions.push(Function { unit, source: passing(unit), attached, ..Function::default() });
+    }
+    scenario.domains.iter_mut().for_each(|domain| domain.stage = model::scenario::Stage::First);
+    let machine = scenario.machine();
+    let clock = machine.clock();
+    let mut frames = machine.frames(QUARTER);
+    let mut maps = Vec::new();
+    for unit in 0..2 {
+        let mut layout =
+            Layout { maps: maps.clone(), other_memory: vec![other], ..Layout::of(&machine, unit) };
+        layout.memory.retain(|memory| *memory != other);
+        let taken = take_over_knowing(&layout, (&machine, unit), &mut frames, &clock, &limits()).unwrap();
+        maps.extend_from_slice(taken.identity_maps());
+        assert!(!is_lost(&machine, unit, passing(unit), 1 << 36), "unit {unit}");
+    }
+    assert_eq!(maps.len(), 1);
+}

@@ -228,6 +228,7 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
         host_address_bits: 46,
         memory: &[Range::from(0..1 << 41)],
         own: &[Range::from(OWN.start..OWN.end)],
+        other_memory: &[],
         kept_free: &[],
         device_tlbs: &[],
         wanted: &[],

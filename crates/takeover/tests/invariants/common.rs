@@ -9,7 +9,7 @@ use model::scenario::{Attached, Stage};
 use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
-use verdict::{Taken, Verdict};
+use verdict::{Layout, Taken, Verdict};
 use vtd::paging::Permission;
 use vtd::registers::{CCMD, FSTS, GSTS, IQA, IQH, IQT, RTADDR};
 use vtd::source::SourceId;
@@ -111,7 +111,7 @@ pub(crate) fn take_over<'c>(
     Ok(taken)
 }
 
-/// Takes over all of the machine's units, which share the frames. From then on no device may reach the capture
+/// Takes over all of the machine's units, which share the frames and the maps in place of pass-through. From then on no device may reach the capture
 /// kernel's memory. Stops at the first unit that cannot be taken over.
 pub(crate) fn take_over_all<'c>(
     scenario: &Scenario,
@@ -120,9 +120,13 @@ pub(crate) fn take_over_all<'c>(
     clock: &'c Ticks,
     limits: &Limits,
 ) -> Result<Vec<Taken<'c>>, Failure> {
-    let units = 0..scenario.units.len();
-    let taken = units.map(|unit| verdict::take_over(machine, unit, frames, clock, limits));
-    let taken = taken.collect::<Result<Vec<_>, _>>()?;
+    let (mut taken, mut maps) = (Vec::<Taken<'c>>::new(), Vec::new());
+    for unit in 0..scenario.units.len() {
+        let layout = Layout { maps: maps.clone(), ..Layout::of(machine, unit) };
+        let unit = verdict::take_over_knowing(&layout, (machine, unit), frames, clock, limits)?;
+        maps.extend_from_slice(unit.identity_maps());
+        taken.push(unit);
+    }
     machine.guard(Vec::new());
     Ok(taken)
 }

@@ -41,6 +41,7 @@ fn die_with_width(
         host_address_bits,
         memory: &memory,
         own: &own,
+        other_memory: &[],
         kept_free: &[],
         device_tlbs: &[],
         wanted: &[],

@@ -159,6 +159,7 @@ impl Kernel {
             host_address_bits: 39,
             memory: &memory,
             own: &own,
+            other_memory: &[],
             kept_free: &[],
             device_tlbs: &self.device_tlbs,
             wanted: &[],
