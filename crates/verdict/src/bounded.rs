@@ -16,10 +16,23 @@ const WAITS: u32 = 14;
 /// at the clock.
 const SILENT: Duration = Duration::from_millis(250);
 
+/// The most device-TLBs of a unit that are waited for when no patience is left: the first on each of 256 buses, and a hundred
+/// siblings.
+const SILENT_AT_MOST: u32 = 256 + 100;
+
 /// Checks that the takeover of a unit, with at most `budget` frames, stayed within its limits of time and steps, and
 /// that translation is on.
 pub fn check(machine: &Machine, unit: usize, budget: usize) -> Verdict {
-    let devices = machine.device_tlbs(unit).len() as u32;
+    within(machine, unit, budget, machine.device_tlbs(unit).len() as u32)
+}
+
+/// The same for a unit with damaged tables. A context table that damage puts on many buses allows device-TLBs of functions that are
+/// not there, and these never answer.
+pub fn check_damaged(machine: &Machine, unit: usize, budget: usize) -> Verdict {
+    within(machine, unit, budget, SILENT_AT_MOST)
+}
+
+fn within(machine: &Machine, unit: usize, budget: usize, devices: u32) -> Verdict {
     let longest = DEADLINE * WAITS + limits().patience + SILENT * devices;
     ensure(machine.time() <= longest, || format!("took {:?}", machine.time()))?;
     ensure(machine.steps() <= step_limit(budget, longest), || format!("took {} steps", machine.steps()))?;
