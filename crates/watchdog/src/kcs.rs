@@ -13,7 +13,8 @@ use machine::Ports;
 
 /// Longest request and answer that the watchdog's commands have, in bytes.
 const LONGEST: usize = 16;
-/// Longest time for one transaction. Controllers take milliseconds, and now and then, when they are busy, seconds.
+/// Longest time from one byte of a transaction to the next, of which a transaction has few. Controllers take milliseconds, and
+/// now and then, when they are busy, seconds. Where the processor waited for something else meanwhile, there is a next byte.
 const LIMIT: Duration = Duration::from_secs(5);
 
 // Bits of the status register (section 9.2).
@@ -115,7 +116,7 @@ impl Kcs {
                 }
                 Break(Step::Waiting) => return Step::Failed,
                 Break(end) => return end,
-                Continue(()) => {}
+                Continue(()) => transaction.deadline = now + LIMIT,
             }
         }
         Step::Failed

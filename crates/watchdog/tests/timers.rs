@@ -119,6 +119,23 @@ fn a_slow_controller_is_pinged_between_other_work() {
     assert!(watchdogs.pings() >= 4, "{}", watchdogs.pings());
 }
 
+/// A disk or a remapping unit can keep the processor waiting for longer than a controller may: that is not its fault.
+#[test]
+fn a_slow_controller_is_not_given_up_after_a_long_wait_for_something_else() {
+    let machine = Machine::new();
+    machine.run_bmc(50);
+    machine.take_for_each_byte(Duration::from_millis(20));
+    let mut watchdogs = watchdogs(&machine);
+    assert!(watchdogs.look_at_bmc(place()).is_some());
+    for _ in 0..3 {
+        watchdogs.progress();
+        machine.pass(Duration::from_secs(90));
+    }
+    work(&mut watchdogs, &machine, 5);
+    assert_eq!(watchdogs.lost().count(), 0);
+    assert!(watchdogs.pings() >= 4, "{}", watchdogs.pings());
+}
+
 #[test]
 fn a_transaction_that_the_dead_kernel_left_half_done_is_aborted() {
     for bytes in 1..4 {
