@@ -96,9 +96,9 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
     let areas = areas::all()?;
     let checks = vec![
-        reservation(kexec::reserved().unwrap_or(0), needed::reservation(Path::new("/sys"))),
+        reservation(kexec::reserved().unwrap_or(0), needed::reservation(Path::new(sysfs::SYS))),
         translation(&iommu::units(), &iommu::Listing::of_firmware()),
-        acpi(Path::new("/sys"), &read("/proc/cmdline")),
+        acpi(Path::new(sysfs::SYS), &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
         area(rights, &areas, &areas::unusable()?),

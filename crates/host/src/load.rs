@@ -59,9 +59,6 @@ impl IfUncollected {
     }
 }
 
-/// Where the kernel shows what it knows of the machine.
-const SYS: &str = "/sys";
-
 /// Why the capture kernel was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -156,7 +153,7 @@ pub struct Loaded {
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
-    check_reservation(kexec::reserved()?, needed::reservation(Path::new("/sys")))?;
+    check_reservation(kexec::reserved()?, needed::reservation(Path::new(sysfs::SYS)))?;
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }
@@ -191,7 +188,7 @@ fn command_line(
 ) -> Result<String, LoadError> {
     let disk = request.disk.map_or_else(|| disk_function(location), Ok)?;
     let options = Options {
-        acpi_rsdp: acpi_root(Path::new(SYS), request.append.as_deref(), running)?,
+        acpi_rsdp: acpi_root(Path::new(sysfs::SYS), request.append.as_deref(), running)?,
         area: Some(AreaAddress { uuid: found.label.uuid, offset: location.offset }),
         disk: Some(disk),
         level: Some(request.level),

@@ -8,6 +8,9 @@ use std::{io, num};
 
 use pci::{Class, Function, Identity};
 
+/// Where the kernel shows what it knows of the machine.
+pub(crate) const SYS: &str = "/sys";
+
 /// Bytes in the unit in which the kernel counts, whatever the disk's own sectors are.
 const SECTOR: u64 = 512;
 

@@ -7,8 +7,8 @@
 //! | [`mod@scan`] | which functions are present |
 //! | [`device`] | a present function: its ids, class, base address registers |
 //! | [`bridge`] | the buses and memory behind a bridge |
-//! | [`express`] | what kind of PCI Express port a function is |
-//! | [`aliases`] | the other requester IDs under which a device's requests may arrive |
+//! | `express` | what kind of PCI Express port a function is |
+//! | [`mod@aliases`] | the other requester IDs under which a device's requests may arrive |
 //! | [`capabilities`] | the lists of capabilities, standard and extended |
 //! | [`ats`], [`sriov`] | two of the extended capabilities |
 //!
@@ -47,7 +47,7 @@ pub mod bridge;
 pub mod capabilities;
 pub mod device;
 pub mod ecam;
-pub mod express;
+mod express;
 pub mod function;
 pub mod scan;
 pub mod sriov;
