@@ -10,7 +10,7 @@ use handoff::{AreaAddress, Options};
 use machine::BlockError;
 use machine::growth::push;
 use pci::{Device, Function};
-use storage::{Allowance, AnyDisk, Pool, StartError};
+use storage::{Allowance, AnyDisk, Place, Pool, StartError};
 
 use crate::discover::Machine;
 use crate::platform::config::Config;
@@ -39,7 +39,9 @@ pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, WaitClock>;
 #[derive(Debug, thiserror::Error)]
 enum DiskError {
     #[error(transparent)]
-    Disk(#[from] storage::OpenError<ReachError>),
+    Function(#[from] storage::OpenError<ReachError>),
+    #[error(transparent)]
+    Disk(#[from] StartError),
     #[error(transparent)]
     Area(#[from] area::OpenError),
 }
@@ -49,10 +51,20 @@ impl DiskError {
     fn is_silence(&self) -> bool {
         matches!(
             self,
-            Self::Disk(storage::OpenError::Start(StartError::Stuck(_)))
+            Self::Function(storage::OpenError::Start(StartError::Stuck(_)))
+                | Self::Disk(StartError::Stuck(_))
                 | Self::Area(area::OpenError::Device(BlockError::TimedOut))
         )
     }
+}
+
+/// Why no disk behind a function has the area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotThere {
+    /// A disk did not answer.
+    Silent,
+    /// All disks answered.
+    Absent,
 }
 
 /// Looks for the area that the command line names: on the disk it names, then on all others that there is a driver for, and
@@ -90,42 +102,69 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Tries all disks, then those that did not answer a second time.
-    fn find(&mut self, disks: impl Iterator<Item = Device<Config>>) -> Option<Area<DumpDisk>> {
+    /// Tries all functions, then those with a disk that did not answer a second time.
+    fn find(&mut self, functions: impl Iterator<Item = Device<Config>>) -> Option<Area<DumpDisk>> {
         let mut silent = Vec::new();
-        for disk in disks {
-            match self.look_at(disk, HASTE) {
+        for function in functions {
+            match self.look_behind(function, HASTE) {
                 Ok(area) => return Some(area),
-                // If there is no memory to remember a disk, it is not tried again.
-                Err(error) if error.is_silence() => _ = push(&mut silent, disk),
-                Err(_) => {}
+                // If there is no memory to remember a function, it is not tried again.
+                Err(NotThere::Silent) => _ = push(&mut silent, function),
+                Err(NotThere::Absent) => {}
             }
         }
-        silent.into_iter().find_map(|disk| self.look_at(disk, PATIENCE).ok())
+        silent.into_iter().find_map(|function| self.look_behind(function, PATIENCE).ok())
     }
 
-    /// Opens the area on a disk, and reports the result on the console.
-    fn look_at(&mut self, disk: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
-        let function = disk.function;
-        let opened = self.open(disk, patience);
-        watchdogs::progress();
-        match &opened {
-            Ok(area) => say!("disk {function} holds area {}", area.label().uuid),
-            Err(error) => say!("disk {function}: {error}"),
-        }
-        opened
-    }
-
-    /// Opens the area on a disk. Takes memory for many requests only if the label is the right one, because that memory is
-    /// never given back.
-    fn open(&mut self, device: Device<Config>, patience: Duration) -> Result<Area<DumpDisk>, DiskError> {
-        let Self { space, devices, remapping, pool, .. } = self;
+    /// Looks for the area on each disk behind a function, and reports the results on the console.
+    fn look_behind(
+        &mut self,
+        device: Device<Config>,
+        patience: Duration,
+    ) -> Result<Area<DumpDisk>, NotThere> {
+        let Self { space, devices, remapping, pool, area } = self;
+        let function = device.function;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
-        let mut disk = storage::open(&mut access, WaitClock, Allowance { pool: *pool, patience })?;
-        let AreaAddress { uuid, offset } = self.area;
-        if area::read_label(&mut disk, offset)?.uuid == uuid {
-            disk.fill_pool(&mut access);
+        let opened = storage::open(&mut access, WaitClock, Allowance { pool: *pool, patience });
+        watchdogs::progress();
+        let mut disk = opened.map_err(|error| report(function, Place::Only, &error.into()))?;
+        let mut result = NotThere::Absent;
+        while let Some((place, usable)) = disk.advance() {
+            let error = match usable.map_err(DiskError::from).and_then(|()| check(&mut disk, *area)) {
+                Ok(()) => return open(disk, &mut access, *area, place),
+                Err(error) => error,
+            };
+            if report(function, place, &error) == NotThere::Silent {
+                result = NotThere::Silent;
+            }
+            watchdogs::progress();
         }
-        Ok(Area::open(disk, offset, uuid)?)
+        Err(result)
     }
+}
+
+/// Checks that a disk has the area, and writes nothing.
+fn check(disk: &mut DumpDisk, AreaAddress { uuid, offset }: AreaAddress) -> Result<(), DiskError> {
+    Ok(Area::open(disk, offset, uuid).map(drop)?)
+}
+
+/// Opens the area of a disk that has it. Memory for many requests is taken only now, because it is never given back.
+fn open(
+    mut disk: DumpDisk,
+    access: &mut FunctionAccess<'_>,
+    area: AreaAddress,
+    place: Place,
+) -> Result<Area<DumpDisk>, NotThere> {
+    let function = access.device.function;
+    disk.fill_pool(access);
+    let opened = Area::open(disk, area.offset, area.uuid);
+    let opened = opened.map_err(|error| report(function, place, &error.into()))?;
+    say!("disk {function}{place} holds area {}", area.uuid);
+    Ok(opened)
+}
+
+/// Reports why a disk does not have the area.
+fn report(function: Function, place: Place, error: &DiskError) -> NotThere {
+    say!("disk {function}{place}: {error}");
+    if error.is_silence() { NotThere::Silent } else { NotThere::Absent }
 }

@@ -16,7 +16,8 @@ use area::{Area, Completeness, Destination, Label};
 use discovery::Found;
 use engine::{Begun, Source};
 use failing::{Memory, with_memory};
-use fake::FakeAccess;
+use fake::machine::{FakeClock, Shared};
+use fake::virtio_blk::{self, FakeAccess, Model, PATIENCE, POOL, World};
 use fixtures::info::UP_TO_6_2;
 use fixtures::kernel;
 use kdump::Codec;
@@ -61,6 +62,8 @@ enum NoDump {
     Attach(#[from] takeover::AttachError),
     #[error(transparent)]
     Map(#[from] takeover::MapError),
+    #[error("the function has no disk")]
+    NoDisk,
     #[error(transparent)]
     Disk(#[from] storage::OpenError<core::convert::Infallible>),
     #[error(transparent)]
@@ -99,11 +102,13 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
 }
 
 /// Brings a disk up, and dumps to the area on it.
-fn dump(world: &fake::Shared, dead: &fixtures::Memory, codec: Codec) -> Result<Completeness, NoDump> {
+fn dump(world: &Shared<World>, dead: &fixtures::Memory, codec: Codec) -> Result<Completeness, NoDump> {
     let mut access = Shelter(failing::sheltered(|| FakeAccess::new(world)));
-    let clock = Shelter(fake::FakeClock(world.clone()));
-    let allowance = Allowance { pool: fake::POOL, patience: fake::PATIENCE };
+    let clock = Shelter(FakeClock(world.clone()));
+    let allowance = Allowance { pool: POOL, patience: PATIENCE };
     let mut disk = storage::open(&mut access, clock, allowance)?;
+    let (_, usable) = disk.advance().ok_or(NoDump::NoDisk)?;
+    usable.map_err(storage::OpenError::Start)?;
     disk.fill_pool(&mut access);
     let destination = Destination::Area(Area::open(disk, 0, UUID)?);
 
@@ -241,7 +246,7 @@ fn no_allocation_from_the_disk_to_the_seal_aborts() {
     for codec in Codec::EVERYWHERE {
         let story = || {
             let world = failing::sheltered(|| {
-                let world = fake::machine(fake::Model { sectors: DISK / 512, ..fake::Model::default() });
+                let world = virtio_blk::machine(Model { sectors: DISK / 512, ..Model::default() });
                 world.borrow_mut().disk.clone_from(&disk.0);
                 world.borrow_mut().durable.clone_from(&disk.0);
                 world

@@ -1,11 +1,12 @@
 //! A disk behind any controller: keeps many requests in flight, orders them, and gives each a deadline.
 
+use core::fmt;
 use core::time::Duration;
 
 use machine::{BlockDevice, BlockError, ByteOffset, Clock, Dma, DmaMemory, Range, wait_until};
 
 use crate::access::DeviceAccess;
-use crate::error::OpenError;
+use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 
 /// Longest wait for a disk that has completed something to complete more. Disks retry bad sectors and empty their caches for
@@ -15,10 +16,17 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Code of [`BlockError::Device`] when a device sent an answer to no request.
 pub const UNASKED: u32 = 0xffff_0001;
 
-/// The protocol of a controller: carries requests to the device and answers back.
+/// The protocol of a controller: finds the disks behind a function, carries requests to one of them, and answers back.
 pub trait Controller {
     /// Memory that the device can reach.
     type Memory: DmaMemory;
+
+    /// Moves on to the function's next disk, which is the first one at the first call; `None` after the last one.
+    ///
+    /// No request is in flight. `buffer` has the size of a slot, for what the device says of its disk. Requests go to this
+    /// disk from then on, unless it cannot be used. After [`stop`](Self::stop) there is no other disk, unless the device can do
+    /// without the one that was stopped.
+    fn next_disk(&mut self, buffer: &mut Self::Memory, clock: &impl Clock) -> Option<Found>;
 
     /// Puts a request on the device's queue, whose data is or will be at the start of `buffer`.
     ///
@@ -31,7 +39,7 @@ pub trait Controller {
     /// Takes one answer from the device, if there is one. An error means that the device cannot be trusted any more.
     fn poll(&mut self) -> Result<Option<Completion>, BlockError>;
 
-    /// Stops the device, so that it no longer accesses memory, as far as a broken device can be stopped.
+    /// Stops the device, so that it no longer accesses the memory of requests, as far as a broken device can be stopped.
     fn stop(&mut self, clock: &impl Clock);
 }
 
@@ -44,17 +52,55 @@ pub struct Completion {
     pub result: Result<(), BlockError>,
 }
 
-/// A device that a driver has brought up, ready for requests.
+/// A disk behind a function, and how it can be used or why it cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which one it is.
+    pub place: Place,
+    /// Its properties.
+    pub geometry: Result<Geometry, StartError>,
+}
+
+/// The place of a disk behind its function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The function has one disk.
+    Only,
+    /// A port of an AHCI controller, from 0.
+    Port(u8),
+    /// A namespace of an NVMe controller, from 1.
+    Namespace(u32),
+    /// A logical unit of a SCSI target.
+    LogicalUnit {
+        /// The target.
+        target: u16,
+        /// The logical unit's number.
+        lun: u16,
+    },
+}
+
+/// What follows the function's name in a message: nothing, or a space and the place.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => Ok(()),
+            Self::Port(port) => write!(f, " port {port}"),
+            Self::Namespace(namespace) => write!(f, " namespace {namespace}"),
+            Self::LogicalUnit { target, lun } => write!(f, " target {target} unit {lun}"),
+        }
+    }
+}
+
+/// A device that a driver has brought up.
 pub(crate) struct Started<P: Controller> {
     pub(crate) controller: P,
     pub(crate) slots: Slots<P::Memory>,
-    pub(crate) geometry: Geometry,
 }
 
 impl<P: Controller> Started<P> {
     /// Wraps the controller by `wrap`, and keeps the rest.
     pub(crate) fn map<Q: Controller<Memory = P::Memory>>(self, wrap: impl FnOnce(P) -> Q) -> Started<Q> {
-        Started { controller: wrap(self.controller), slots: self.slots, geometry: self.geometry }
+        Started { controller: wrap(self.controller), slots: self.slots }
     }
 }
 
@@ -63,27 +109,34 @@ pub(crate) type StartResult<P, A> = Result<Started<P>, OpenError<<A as DeviceAcc
 
 /// The properties of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
+pub struct Geometry {
     /// Size in bytes, a multiple of `block_size`.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Bytes in a block: a power of two from 512 to 4096.
-    pub(crate) block_size: u32,
+    pub block_size: u32,
     /// Bytes that one request moves at most; a multiple of `block_size`, at most the size of a slot.
-    pub(crate) piece: usize,
+    pub piece: usize,
     /// When a write is durable.
-    pub(crate) durability: Durability,
+    pub durability: Durability,
+}
+
+impl Geometry {
+    /// No disk.
+    const NONE: Self = Self { size: 0, block_size: 512, piece: 512, durability: Durability::OnCompletion };
 }
 
 /// When a completed write survives a loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
+pub enum Durability {
     /// At once: the disk has no volatile cache.
     OnCompletion,
     /// Once a flush has completed.
     OnFlush,
 }
 
-/// A disk, as [`BlockDevice`].
+/// A disk, as [`BlockDevice`]: one of those behind a function.
+///
+/// It is nothing, with a size of zero, until [`advance`](Self::advance) moves on to the function's first disk.
 ///
 /// A write is copied into a free slot and left to the device. Devices complete requests in any order, so a request waits
 /// for those in flight that touch the same bytes. The error of a queued write is returned once, by the next call. A disk
@@ -96,6 +149,8 @@ pub struct Disk<P: Controller, C: Clock> {
     slots: Slots<P::Memory>,
     geometry: Geometry,
     clock: C,
+    /// Longest wait for a disk's first completion.
+    patience: Duration,
     /// Longest wait for the next completion.
     limit: Duration,
     /// First error of a queued write that no call has returned yet.
@@ -107,11 +162,36 @@ pub struct Disk<P: Controller, C: Clock> {
 }
 
 impl<P: Controller, C: Clock> Disk<P, C> {
-    /// Makes a disk that must complete its first request within `patience`.
+    /// Makes a disk of a started function. Each of its disks must complete the first request within `patience`.
     pub(crate) fn new(started: Started<P>, clock: C, patience: Duration) -> Self {
-        let Started { controller, slots, geometry } = started;
-        let waited = Duration::ZERO;
-        Self { controller, slots, geometry, clock, limit: patience, untold: None, dead: None, waited }
+        let Started { controller, slots } = started;
+        let (geometry, waited) = (Geometry::NONE, Duration::ZERO);
+        Self {
+            controller,
+            slots,
+            geometry,
+            clock,
+            patience,
+            limit: patience,
+            untold: None,
+            dead: None,
+            waited,
+        }
+    }
+
+    /// Moves on to the function's next disk, which is the first one at the first call; `None` after the last one.
+    ///
+    /// What was written to the disk before must be flushed. If the next disk cannot be used, this is none until the next call.
+    pub fn advance(&mut self) -> Option<(Place, Result<(), StartError>)> {
+        if self.dead.is_none() {
+            // A disk that does not complete its requests is stopped by the wait.
+            let _ = self.wait_until_idle();
+        }
+        self.slots.reset();
+        (self.geometry, self.limit) = (Geometry::NONE, self.patience);
+        (self.untold, self.dead) = (None, None);
+        let Found { place, geometry } = self.controller.next_disk(self.slots.buffer(0), &self.clock)?;
+        Some((place, geometry.map(|geometry| self.geometry = geometry)))
     }
 
     /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is.
@@ -183,6 +263,11 @@ impl<P: Controller, C: Clock> Disk<P, C> {
 
     fn wait_for_result(&mut self, slot: usize) -> Result<(), BlockError> {
         self.wait_for(|slots| slots.result(slot))?
+    }
+
+    /// Waits until the device has done every request.
+    fn wait_until_idle(&mut self) -> Result<(), BlockError> {
+        self.wait_for(|slots| slots.all_free().then_some(()))
     }
 
     /// Takes completions until `look` finds what it waits for. The deadline starts anew with each completion.
@@ -286,7 +371,7 @@ impl<P: Controller, C: Clock> BlockDevice for Disk<P, C> {
 
     fn flush(&mut self) -> Result<(), BlockError> {
         self.check_alive()?;
-        self.wait_for(|slots| slots.all_free().then_some(()))?;
+        self.wait_until_idle()?;
         if self.geometry.durability == Durability::OnFlush {
             let slot = self.wait_for_slot(Range::default())?;
             self.submit(slot, Request::Flush);

@@ -4,7 +4,7 @@ use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
 use pci::{Identity, Match};
 
 use crate::access::{Allowance, DeviceAccess};
-use crate::disk::{Completion, Controller, Disk, StartResult};
+use crate::disk::{Completion, Controller, Disk, Found, StartResult};
 use crate::error::OpenError;
 use crate::slots::Request;
 
@@ -21,9 +21,9 @@ pub fn has_driver(identity: Identity) -> bool {
     DRIVEN.iter().flat_map(|driven| driven.iter()).any(|driven| driven.fits(identity))
 }
 
-/// Starts the disk behind a function; this ends whatever the device was doing for somebody else.
+/// Starts a function with a driver; this ends whatever the device was doing for somebody else.
 ///
-/// At first only one request at a time is in flight. [`Disk::fill_pool`] takes memory for the whole pool. Nothing is
+/// [`Disk::advance`] moves on to the function's first disk, and to each other one. At first only one request at a time is in flight. [`Disk::fill_pool`] takes memory for the whole pool. Nothing is
 /// written to the disk.
 pub fn open<A: DeviceAccess, C: Clock>(
     access: &mut A,

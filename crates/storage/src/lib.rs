@@ -14,7 +14,7 @@
 //!    virtio::Blk         one for each kind of controller
 //! ```
 //!
-//! [`open`] makes a disk of a PCI function. One table, in `drivers.rs`, says which driver runs which function;
+//! [`open`] starts a PCI function, and [`Disk::advance`] goes through the disks behind it. One table, in `drivers.rs`, says which driver runs which function;
 //! [`has_driver`] only looks it up. A driver sees its device through [`DeviceAccess`]: configuration space,
 //! registers, and memory to share. The caller of [`open`] maps the registers, takes care of any IOMMU between the
 //! device and memory, and supplies the time as a [`machine::Clock`].
@@ -29,13 +29,15 @@
 //! use machine::{BlockDevice, Clock};
 //! use storage::{Allowance, DeviceAccess};
 //!
-//! /// Reads the first block of the disk behind a PCI function.
+//! /// Reads the first block of the first disk behind a PCI function.
 //! fn first_block<A: DeviceAccess>(
 //!     access: &mut A,
 //!     clock: impl Clock,
 //!     allowance: Allowance,
 //! ) -> Result<[u8; 4096], String> {
 //!     let mut disk = storage::open(access, clock, allowance).map_err(|error| error.to_string())?;
+//!     let (_, usable) = disk.advance().ok_or("the function has no disk")?;
+//!     usable.map_err(|error| error.to_string())?;
 //!     let mut block = [0; 4096];
 //!     disk.read(0, &mut block).map_err(|error| error.to_string())?;
 //!     Ok(block)
@@ -60,7 +62,7 @@ mod slots;
 pub mod virtio;
 
 pub use access::{Addressing, Allowance, BarRange, DeviceAccess};
-pub use disk::{Completion, Controller, Disk, UNASKED};
+pub use disk::{Completion, Controller, Disk, Durability, Found, Geometry, Place, UNASKED};
 pub use drivers::{AnyController, AnyDisk, has_driver, open};
 pub use error::{OpenError, StartError};
 pub use slots::{Pool, Request};

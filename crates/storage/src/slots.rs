@@ -99,6 +99,13 @@ impl<M: DmaMemory> Slots<M> {
         &mut self.slots[slot].buffer
     }
 
+    /// Marks all slots as free, because the device has let go of them.
+    pub(crate) fn reset(&mut self) {
+        for slot in &mut self.slots {
+            slot.state = SlotState::Free(Ok(()));
+        }
+    }
+
     /// Marks a slot as in flight.
     pub(crate) fn begin(&mut self, slot: usize, request: Request) {
         self.slots[slot].state = SlotState::InFlight(request);

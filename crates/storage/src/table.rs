@@ -31,6 +31,10 @@ macro_rules! drivers {
         impl<R: Registers, M: DmaMemory> Controller for AnyController<R, M> {
             type Memory = M;
 
+            fn next_disk(&mut self, buffer: &mut M, clock: &impl Clock) -> Option<Found> {
+                match self { $(Self::$name(driver) => driver.next_disk(buffer, clock),)+ }
+            }
+
             fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
                 match self { $(Self::$name(driver) => driver.submit(slot, request, buffer),)+ }
             }

@@ -10,9 +10,10 @@ mod fake;
 
 use std::time::Duration;
 
-use fake::{
-    ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeAccess, FakeDisk, Fault, Model, PATIENCE, POOL, RO, SIZE_MAX,
-    Shared, VERSION_1,
+use fake::machine::Shared;
+use fake::virtio_blk::{
+    self, ACCESS_PLATFORM, BLK_SIZE, FLUSH, FakeAccess, FakeDisk, Fault, Model, PATIENCE, POOL, RO, SIZE_MAX,
+    VERSION_1, World,
 };
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
@@ -22,14 +23,24 @@ use storage::{Addressing, OpenError, Pool, StartError, UNASKED};
 /// More than anything takes besides waiting for a deadline.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
-fn started(model: Model) -> (Shared, FakeDisk) {
-    let world = fake::machine(model);
-    let disk = fake::start(&world, POOL).unwrap();
+fn started(model: Model) -> (Shared<World>, FakeDisk) {
+    let world = virtio_blk::machine(model);
+    let disk = virtio_blk::start(&world, POOL).unwrap();
     (world, disk)
 }
 
-fn faulty(fault: Fault) -> (Shared, FakeDisk) {
+fn faulty(fault: Fault) -> (Shared<World>, FakeDisk) {
     started(Model { fault, ..Model::default() })
+}
+
+/// The function has one disk; before and after it there is nothing to read.
+#[test]
+fn the_function_has_one_disk() {
+    let (_, mut disk) = started(Model::default());
+    disk.read(0, &mut [0; 512]).unwrap();
+    assert_eq!(disk.advance(), None);
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::OutOfBounds));
+    assert_eq!(disk.size(), 0);
 }
 
 /// The whole life of a disk, as section 3.1.1 of the specification orders it:
@@ -81,7 +92,7 @@ fn a_write_of_many_pieces_rings_once_for_each_time_around() {
     disk.write(0, &vec![7; 5 * 4096]).unwrap();
     assert_eq!(world.borrow().notifications, 1);
     disk.flush().unwrap();
-    assert_eq!(fake::sectors_written(&world).len(), 5);
+    assert_eq!(virtio_blk::sectors_written(&world).len(), 5);
 }
 
 #[test]
@@ -137,11 +148,11 @@ fn a_small_queue_is_enough() {
 
 #[test]
 fn little_memory_is_enough() {
-    let world = fake::machine(Model::default());
-    fake::limit_memory(&world, 2 * 4096 + 2 * 4096);
-    assert_eq!(fake::start(&world, POOL).unwrap().pool(), Pool { slots: 2, ..POOL });
-    fake::limit_memory(&world, 2 * 4096);
-    assert_eq!(fake::start(&world, POOL).err(), Some(StartError::NoMemory));
+    let world = virtio_blk::machine(Model::default());
+    virtio_blk::limit_memory(&world, 2 * 4096 + 2 * 4096);
+    assert_eq!(virtio_blk::start(&world, POOL).unwrap().pool(), Pool { slots: 2, ..POOL });
+    virtio_blk::limit_memory(&world, 2 * 4096);
+    assert_eq!(virtio_blk::start(&world, POOL).err(), Some(StartError::NoMemory));
 }
 
 #[test]
@@ -160,7 +171,7 @@ fn segments_are_no_longer_than_the_device_takes() {
     let (world, mut disk) = started(Model { features, size_max: 1600, ..Model::default() });
     disk.write(0, &[7; 4096]).unwrap();
     disk.flush().unwrap();
-    assert_eq!(fake::sectors_written(&world), [0, 3, 6].into());
+    assert_eq!(virtio_blk::sectors_written(&world), [0, 3, 6].into());
 }
 
 #[test]
@@ -192,8 +203,8 @@ fn a_disk_that_cannot_be_used_is_refused_for_a_reason() {
         (Model { queue_size: 2, ..ok.clone() }, StartError::Queue),
         (Model { notify_off: 16, ..ok.clone() }, StartError::Queue),
     ] {
-        let world = fake::machine(model);
-        assert_eq!(fake::start(&world, POOL).err(), Some(error));
+        let world = virtio_blk::machine(model);
+        assert_eq!(virtio_blk::start(&world, POOL).err(), Some(error));
         assert_ne!(world.borrow().status & 0x80, 0, "FAILED is set");
         assert_eq!(world.borrow().status & 0x04, 0, "DRIVER_OK is not");
     }
@@ -207,37 +218,39 @@ fn a_device_that_passes_by_whatever_remaps_is_given_physical_addresses() {
 
 #[test]
 fn a_function_without_a_driver_is_left_alone() {
-    let world = fake::machine(Model::default());
+    let world = virtio_blk::machine(Model::default());
     let mut access = FakeAccess::new(&world);
     access.config.put(0x02, &[0x41, 0x10]);
-    assert_eq!(fake::open(&mut access, POOL).err(), Some(OpenError::NoDriver));
+    assert_eq!(virtio_blk::open(&mut access, POOL).err(), Some(OpenError::NoDriver));
     assert!(world.borrow().trace.is_empty());
 }
 
 #[test]
 fn registers_that_are_nowhere_are_an_error_before_the_device_is_touched() {
-    let world = fake::machine(Model::default());
+    let world = virtio_blk::machine(Model::default());
     let mut access = FakeAccess::new(&world);
     access.config.put(0x54, &[0x00]);
-    let error = fake::open(&mut access, POOL).err().unwrap();
+    let error = virtio_blk::open(&mut access, POOL).err().unwrap();
     assert_eq!(error.to_string(), "0x1000 bytes at 0x2000 of BAR 0 could not be mapped");
     assert!(world.borrow().trace.is_empty());
 }
 
 #[test]
 fn a_disk_too_large_for_an_offset_is_refused() {
-    let world =
-        fake::machine(Model { features: VERSION_1 | ACCESS_PLATFORM | BLK_SIZE | FLUSH, ..Model::default() });
-    fake::claim_sectors(&world, u64::MAX / 512 + 1);
-    assert_eq!(fake::start(&world, POOL).err(), Some(StartError::Geometry));
+    let world = virtio_blk::machine(Model {
+        features: VERSION_1 | ACCESS_PLATFORM | BLK_SIZE | FLUSH,
+        ..Model::default()
+    });
+    virtio_blk::claim_sectors(&world, u64::MAX / 512 + 1);
+    assert_eq!(virtio_blk::start(&world, POOL).err(), Some(StartError::Geometry));
 }
 
 #[test]
 fn a_device_that_does_not_get_ready_is_left_when_patience_ends() {
     for fault in [Fault::StuckReset, Fault::NeverSettles] {
-        let world = fake::machine(Model { fault, ..Model::default() });
-        assert!(matches!(fake::start(&world, POOL).err(), Some(StartError::Stuck(_))));
-        assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&fake::elapsed(&world)), "{fault:?}");
+        let world = virtio_blk::machine(Model { fault, ..Model::default() });
+        assert!(matches!(virtio_blk::start(&world, POOL).err(), Some(StartError::Stuck(_))));
+        assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&virtio_blk::elapsed(&world)), "{fault:?}");
     }
 }
 
@@ -248,7 +261,7 @@ fn a_disk_that_never_completed_anything_is_left_when_patience_ends() {
     assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
     assert_eq!(world.borrow().status, 0, "it was reset");
     drop(disk);
-    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&fake::elapsed(&world)));
+    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&virtio_blk::elapsed(&world)));
 }
 
 /// It may be at work on a bad sector.
@@ -257,16 +270,16 @@ fn a_disk_that_has_completed_something_is_given_more_time() {
     let (world, mut disk) = faulty(Fault::DeadAfter(1));
     assert_eq!(disk.read(0, &mut [0; 512]), Ok(()));
     assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
-    assert!(fake::elapsed(&world) >= Duration::from_secs(30));
+    assert!(virtio_blk::elapsed(&world) >= Duration::from_secs(30));
 }
 
 /// Until it is known to be the right one: the memory of those that were tried is not given back.
 #[test]
 fn a_disk_takes_little_memory_at_first() {
-    let world = fake::machine(Model::default());
+    let world = virtio_blk::machine(Model::default());
     let (queue, requests, slot) = (4096, 4096, 4096);
-    fake::limit_memory(&world, queue + requests + slot);
-    let mut disk = fake::start_lean(&world, POOL).unwrap();
+    virtio_blk::limit_memory(&world, queue + requests + slot);
+    let mut disk = virtio_blk::start_lean(&world, POOL).unwrap();
     assert_eq!(disk.pool().slots, 1);
     disk.write(0, &[7; 4 * 4096]).unwrap();
     disk.read(4096, &mut [0; 4096]).unwrap();

@@ -12,7 +12,9 @@ use super::spec::{
 };
 use super::transport::{Capabilities, Doorbell, Transport};
 use crate::access::{Addressing, Allowance, DeviceAccess};
-use crate::disk::{Completion, Controller, Durability, Geometry, StartResult, Started, UNASKED};
+use crate::disk::{
+    Completion, Controller, Durability, Found, Geometry, Place, StartResult, Started, UNASKED,
+};
 use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 
@@ -51,6 +53,8 @@ pub struct Blk<R, M> {
     requests: M,
     /// Bytes that the device must write for the request of each slot, status included.
     expected: Vec<u32>,
+    /// The disk, until [`next_disk`](Controller::next_disk) has given it away.
+    disk: Option<Geometry>,
 }
 
 impl Capabilities {
@@ -79,7 +83,8 @@ pub(crate) fn start<A: DeviceAccess>(
     let parts = bring_up(&mut transport, access, addressing, clock, allowance.pool);
     transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
     let Parts { queue, doorbell, requests, expected, slots, geometry } = parts?;
-    Ok(Started { controller: Blk { transport, queue, doorbell, requests, expected }, slots, geometry })
+    let controller = Blk { transport, queue, doorbell, requests, expected, disk: Some(geometry) };
+    Ok(Started { controller, slots })
 }
 
 /// The parts of a disk besides its registers.
@@ -216,6 +221,10 @@ impl<R, M: DmaMemory> Blk<R, M> {
 impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
     type Memory = M;
 
+    fn next_disk(&mut self, _: &mut M, _: &impl Clock) -> Option<Found> {
+        self.disk.take().map(|geometry| Found { place: Place::Only, geometry: Ok(geometry) })
+    }
+
     fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
         let (kind, access) = match request {
             Request::Read(_) => (kind::IN, Access::Writes),
@@ -244,6 +253,7 @@ impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
     }
 
     fn stop(&mut self, clock: &impl Clock) {
+        self.disk = None;
         // If the reset fails too, nothing more can be done; the memory stays the device's.
         let _ = self.transport.reset(clock);
     }
