@@ -1,9 +1,12 @@
 //! Packages for others: checks that each library without an operating system can be published as it is.
 
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::Package;
+use tempfile::TempDir;
 
 use super::members::{self, Member};
 use crate::cargo::{cargo, target_folder};
@@ -43,16 +46,49 @@ fn lacking(package: &Package) -> Vec<String> {
 
 /// Makes the packages, and builds each from what is in it and from the other packages.
 fn package(libraries: &[&Member]) -> Vec<String> {
+    let names = libraries.iter().map(|member| member.package.as_str());
+    let made = package_in(paths::repository(), &target_folder().join("packages"), names);
+    made.err().map(|error| format!("{error:#}")).into_iter().collect()
+}
+
+/// Makes and builds packages of the workspace in `folder`.
+fn package_in<'a>(folder: &Path, target: &Path, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let home = home_without_sources()?;
     let mut package = cargo(&["package", "--quiet", "--allow-dirty", "--target-dir"]);
-    package.arg(target_folder().join("packages"));
-    package.args(libraries.iter().flat_map(|member| ["--package", &member.package]));
-    process::stdout(&mut package).err().map(|error| format!("{error:#}")).into_iter().collect()
+    package.arg(target).args(names.flat_map(|name| ["--package", name]));
+    package.current_dir(folder).env("CARGO_HOME", home.path());
+    process::stdout(&mut package).map(drop)
+}
+
+/// Makes a home for cargo with all that is in the user's, except for the unpacked sources of packages.
+///
+/// Cargo unpacks a package into its home once for each version. The packages made here keep their version while they change:
+/// with the user's home the others would be built against what they were when they were made for the first time.
+fn home_without_sources() -> Result<TempDir> {
+    let users = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let users =
+        users.or_else(|| Some(env::home_dir()?.join(".cargo"))).context("there is no home for cargo")?;
+    let home = tempfile::tempdir()?;
+    link_entries(&users, home.path(), "registry")?;
+    fs::create_dir(home.path().join("registry"))?;
+    link_entries(&users.join("registry"), &home.path().join("registry"), "src")?;
+    Ok(home)
+}
+
+/// Makes links in `into` to what is in `from`, if there is such a folder, except for one entry.
+fn link_entries(from: &Path, into: &Path, except: &str) -> Result<()> {
+    let entries = if from.is_dir() { Some(from.read_dir()?) } else { None };
+    for entry in entries.into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name() != except {
+            symlink(entry.path(), into.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const MANIFEST: &str = "\
@@ -90,5 +126,33 @@ license = \"MIT OR Apache-2.0\"
         let bare = "[package]\nname = \"bare\"\npublish = false\n[workspace]\n";
         let all = ["leave to be published", "description", "keywords", "README", "license files"];
         assert_eq!(found(bare, &[]), all.map(|what| format!("the package bare has no {what}")));
+    }
+
+    /// A package is built against the others as they are now, and not as they were at the run before.
+    #[test]
+    fn packages_that_change_together_fit_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        let manifest = |name: &str, dependencies: &str| {
+            format!(
+                "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\n{dependencies}\n"
+            )
+        };
+        write("Cargo.toml", "[workspace]\nmembers = [\"lower\", \"upper\"]\nresolver = \"3\"\n");
+        write("lower/Cargo.toml", &manifest("holdover-lower", ""));
+        write(
+            "upper/Cargo.toml",
+            &manifest("holdover-upper", "holdover-lower = { path = \"../lower\", version = \"0.1\" }"),
+        );
+        for function in ["first", "second"] {
+            write("lower/src/lib.rs", &format!("pub fn {function}() {{}}"));
+            write("upper/src/lib.rs", &format!("pub use holdover_lower::{function};"));
+            let names = ["holdover-lower", "holdover-upper"].into_iter();
+            package_in(folder.path(), &folder.path().join("target"), names).unwrap();
+        }
     }
 }
