@@ -15,6 +15,9 @@ pub enum BlockError {
     /// The device did not answer within its deadline, and is no longer used.
     #[error("the device did not answer")]
     TimedOut,
+    /// The device was removed, or lost its disk.
+    #[error("the device is gone")]
+    Gone,
     /// The writes so far are in as many separate pieces as the device can record; this write was not done.
     #[error("the writes are in too many separate pieces")]
     Scattered,

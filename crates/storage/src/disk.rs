@@ -36,8 +36,10 @@ pub trait Controller {
     /// Notifies the device of the requests submitted since the last call, if there are any.
     fn notify(&mut self);
 
-    /// Takes one answer from the device, if there is one. An error means that the device cannot be trusted any more.
-    fn poll(&mut self) -> Result<Option<Completion>, BlockError>;
+    /// Takes one answer from the device, if there is one. An error means that the device cannot be used any more.
+    ///
+    /// A device that must be brought back to work after a request failed is waited for here.
+    fn poll(&mut self, clock: &impl Clock) -> Result<Option<Completion>, BlockError>;
 
     /// Stops the device, so that it no longer accesses the memory of requests, as far as a broken device can be stopped.
     fn stop(&mut self, clock: &impl Clock);
@@ -286,7 +288,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         let Self { controller, clock, .. } = self;
         let mut answer = Ok(None);
         let waited = wait_until(clock, self.limit, || {
-            answer = controller.poll();
+            answer = controller.poll(clock);
             answer != Ok(None)
         });
         self.waited += self.clock.now().saturating_sub(start);
@@ -299,7 +301,7 @@ impl<P: Controller, C: Clock> Disk<P, C> {
     /// Takes the completions that have already arrived.
     fn reap(&mut self) -> Result<(), BlockError> {
         loop {
-            let answer = self.controller.poll();
+            let answer = self.controller.poll(&self.clock);
             if self.take(answer)?.is_none() {
                 return Ok(());
             }

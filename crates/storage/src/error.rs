@@ -30,6 +30,9 @@ pub enum StartError {
     /// The device did not reset itself, or never stopped changing its configuration.
     #[error("the device does not answer: {0}")]
     Stuck(#[from] TimedOut),
+    /// All registers read as ones: the device was removed, or its bus does not work.
+    #[error("the device is gone")]
+    Gone,
     /// The device speaks no version that the driver knows, or refuses the features that were accepted.
     #[error("the device and the driver cannot agree on features")]
     Features,

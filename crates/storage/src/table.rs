@@ -43,8 +43,8 @@ macro_rules! drivers {
                 match self { $(Self::$name(driver) => driver.notify(),)+ }
             }
 
-            fn poll(&mut self) -> Result<Option<Completion>, BlockError> {
-                match self { $(Self::$name(driver) => driver.poll(),)+ }
+            fn poll(&mut self, clock: &impl Clock) -> Result<Option<Completion>, BlockError> {
+                match self { $(Self::$name(driver) => driver.poll(clock),)+ }
             }
 
             fn stop(&mut self, clock: &impl Clock) {

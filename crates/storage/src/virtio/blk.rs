@@ -248,7 +248,7 @@ impl<R: Registers, M: DmaMemory> Controller for Blk<R, M> {
         }
     }
 
-    fn poll(&mut self) -> Result<Option<Completion>, BlockError> {
+    fn poll(&mut self, _: &impl Clock) -> Result<Option<Completion>, BlockError> {
         self.queue.take_used().map(|used| self.completion(used)).transpose()
     }
 
