@@ -43,7 +43,7 @@ const MOST: u64 = 100_000;
 const CONTEXTS: u16 = 4000;
 const LOST: u16 = 5;
 /// Bytes of the disk.
-const DISK: u64 = 4 << 20;
+const DISK: u64 = 7 << 20;
 
 /// Why there is no dump.
 #[derive(Debug, thiserror::Error)]

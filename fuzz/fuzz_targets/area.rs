@@ -1,18 +1,19 @@
 //! A dump area whose labels and seal come from the fuzzer. The target computes the checksums, because few mutations
 //! would keep them right.
 //!
-//! The first 40 bytes are the label's fields, the bytes up to 480 are the seal's, and the rest is the dump.
+//! The first 40 bytes are the label's fields, then come up to 480 of the seal's and 56 of the log's, and the rest is the dump.
 
 #![no_main]
 
-use area::{Area, BLOCK, DUMP_OFFSET, read_label};
+use area::{Area, BLOCK, DUMP_OFFSET, LOG_CAPACITY, LOG_OFFSET, SEAL_OFFSET, read_label};
 use libfuzzer_sys::fuzz_target;
 use machine::{BlockDevice, BlockError};
 use twox_hash::XxHash64;
 
-/// Bytes of a label's fields, and most bytes of a seal's.
+/// Bytes of the fields of a label and of a log's record, and most bytes of a seal's.
 const LABEL: usize = 40;
 const SEAL: usize = 480;
+const LOG: usize = 56;
 /// Byte of a label's fields that says which of the two it is.
 const PLACE: usize = 4;
 /// Blocks that the disk has for dumps and the second label.
@@ -24,6 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(label.length <= disk.size());
     let Ok(mut area) = Area::open(disk, 0, label.uuid) else { return };
     let Ok(seal) = area.read_seal() else { return };
+    if let Ok(Some(log)) = area.read_log(&seal) {
+        assert!(log.text.len() as u64 <= LOG_CAPACITY);
+    }
     let (mut next, capacity) = (0, label.capacity());
     let read = area.read_dump(&seal, |offset, bytes| {
         assert!(offset >= next && offset + bytes.len() as u64 <= capacity, "{offset:#x} after {next:#x}");
@@ -38,28 +42,31 @@ struct Disk<'a> {
     first: Vec<u8>,
     last: Vec<u8>,
     seal: Vec<u8>,
+    log: Vec<u8>,
     dump: &'a [u8],
 }
 
 impl<'a> Disk<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let (label, rest) = bytes.split_at(bytes.len().min(LABEL));
-        let (seal, dump) = rest.split_at(rest.len().min(SEAL));
+        let (seal, rest) = rest.split_at(rest.len().min(SEAL));
+        let (log, dump) = rest.split_at(rest.len().min(LOG));
         let mut last = label.to_vec();
         if let Some(place) = last.get_mut(PLACE) {
             *place = place.wrapping_add(1);
         }
         let (first, last) = (block(*b"HOLDAREA", label), block(*b"HOLDAREA", &last));
-        Self { first, last, seal: block(*b"HOLDSEAL", seal), dump }
+        let (seal, log) = (block(*b"HOLDSEAL", seal), block(*b"HOLDDMSG", log));
+        Self { first, last, seal, log, dump }
     }
 
     /// The block at `offset`; most are zeros.
     fn block(&self, offset: u64) -> &[u8] {
-        const SEAL_OFFSET: u64 = DUMP_OFFSET - BLOCK;
         let last = self.size() - BLOCK;
         match offset {
             0 => &self.first,
             SEAL_OFFSET => &self.seal,
+            LOG_OFFSET => &self.log,
             _ if offset == last => &self.last,
             DUMP_OFFSET.. => self.dump.get((offset - DUMP_OFFSET) as usize..).unwrap_or_default(),
             _ => &[],

@@ -7,11 +7,12 @@ use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
 use crate::label::{Label, LabelCopy};
+use crate::log::{self, Log, LogError, LogRecord};
 use crate::record::Damage;
 use crate::seal::{Seal, SealState};
 use crate::sum::Sum;
 use crate::window::Window;
-use crate::{BLOCK, Block, DUMP_OFFSET, Dump, SEAL_OFFSET};
+use crate::{BLOCK, Block, DUMP_OFFSET, Dump, LOG_OFFSET, SEAL_OFFSET};
 
 /// Bytes per read where the capture kernel reads.
 pub(crate) const CHUNK: u64 = 64 << 10;
@@ -155,6 +156,7 @@ impl<D: BlockDevice> Area<D> {
         let (zeros, buffer) = (filled(0, SEAL_OFFSET as usize)?, boxed_array(0)?);
         window.write(0, &zeros)?;
         window.write(SEAL_OFFSET, &Seal::over_nothing(SealState::Empty, label.uuid, 0).encode())?;
+        window.write(LOG_OFFSET, &zeros[..BLOCK as usize])?;
         window.write(label.length - BLOCK, &label.encode(LabelCopy::Last))?;
         window.flush()?;
         window.write(0, &label.encode(LabelCopy::First))?;
@@ -200,12 +202,24 @@ impl<D: BlockDevice> Area<D> {
 
     /// Declares the dump in the area void and begins another. From here on the area reads *in progress*.
     pub fn begin(mut self) -> Result<Dump<D>, BlockError> {
-        // An unreadable seal no longer matters.
-        let sequence = self.read_seal().map_or(1, |seal| seal.sequence.saturating_add(1));
+        let sequence = self.last_sequence().saturating_add(1);
         let seal = Seal::over_nothing(SealState::InProgress, self.label.uuid, sequence);
         self.window.write(SEAL_OFFSET, &seal.encode())?;
         self.window.flush()?;
         Ok(Dump::new(self.window, seal, self.label.capacity(), self.buffer))
+    }
+
+    /// The number of the last dump that was begun, as far as seal and log tell; 0 if neither can be read. A number that the log of an
+    /// older dump has is not given again: the log would be taken for the new dump's.
+    fn last_sequence(&mut self) -> u64 {
+        let sealed = self.read_seal().map_or(0, |seal| seal.sequence);
+        let log = LogRecord::read(&mut self.window, self.label.uuid).ok().flatten();
+        sealed.max(log.map_or(0, |log| log.sequence))
+    }
+
+    /// Reads the log of the dead kernel that was stored with the dump of this seal; `None` if none was.
+    pub fn read_log(&mut self, seal: &Seal) -> Result<Option<Log>, LogError> {
+        log::read(&mut self.window, seal)
     }
 
     /// Reads every byte of the dump that was written, from front to back, and checks it against its seal.

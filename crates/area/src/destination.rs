@@ -1,7 +1,7 @@
 //! The destination of a dump, and a dump that is being written to it.
 //!
 //! ```text
-//! Destination::begin → OpenDump: write, flush (which saves what was written so far) → OpenDump::seal
+//! Destination::begin → OpenDump: log, write, flush (which saves what was written so far) → OpenDump::seal
 //! ```
 //!
 //! A new kind of destination is a module of its own and a variant of each of the two enums, which say the same of it: how it begins,
@@ -9,7 +9,7 @@
 
 use machine::{BlockDevice, BlockError};
 
-use crate::{Area, Completeness, Dump, Seal};
+use crate::{Area, Completeness, Dump, LogWriter, Seal};
 
 /// A place that a dump may be written to. Nothing was written yet.
 pub enum Destination<D> {
@@ -48,6 +48,13 @@ impl<D: BlockDevice> OpenDump<D> {
     pub fn seal(self, completeness: Completeness, dump_len: u64) -> Result<Seal, BlockError> {
         match self {
             Self::Area(dump) => dump.seal(completeness, dump_len),
+        }
+    }
+
+    /// Begins the dead kernel's log, of which `len` bytes follow: see [`Dump::log`].
+    pub fn log(&mut self, len: u64) -> LogWriter<'_, D> {
+        match self {
+            Self::Area(dump) => dump.log(len),
         }
     }
 

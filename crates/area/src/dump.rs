@@ -2,11 +2,14 @@
 
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 
+use uuid::Uuid;
+
 use crate::area::{Buffer, CHUNK};
+use crate::log::LogWriter;
 use crate::seal::{Lack, Seal, SealState};
 use crate::sum::Sum;
 use crate::window::Window;
-use crate::{BLOCK, DUMP_OFFSET, SEAL_OFFSET};
+use crate::{BLOCK, DUMP_OFFSET, LOG_OFFSET, SEAL_OFFSET};
 
 /// The writer's own verdict on a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +37,21 @@ pub struct Dump<D> {
     capacity: u64,
     /// How many blocks the seal on the disk tells of.
     recorded: u64,
-    /// For blocks that are read back.
-    old: Buffer,
+    /// For blocks that are read back, and for pieces of the log.
+    buffer: Buffer,
     /// Whether an access failed, so that the content of the disk is unknown.
     failed: bool,
 }
 
 impl<D: BlockDevice> Dump<D> {
-    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64, old: Buffer) -> Self {
-        Self { area, seal, capacity, recorded: 0, old, failed: false }
+    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64, buffer: Buffer) -> Self {
+        Self { area, seal, capacity, recorded: 0, buffer, failed: false }
+    }
+
+    /// Begins the dead kernel's log, of which `len` bytes follow. It is durable once it is [stored](LogWriter::store), whatever
+    /// becomes of the dump: so store it before the dump's first page. A log that failed takes nothing from the dump.
+    pub fn log(&mut self, len: u64) -> LogWriter<'_, D> {
+        LogWriter::new(self, len)
     }
 
     /// Makes everything durable, then writes the seal and makes it durable too.
@@ -61,6 +70,39 @@ impl<D: BlockDevice> Dump<D> {
     /// The disk, for reading its properties only.
     pub fn device(&self) -> &D {
         self.area.device()
+    }
+
+    /// The area and the number of the dump, as the seal has them.
+    pub(crate) fn identity(&self) -> (Uuid, u64) {
+        (self.seal.uuid, self.seal.sequence)
+    }
+
+    /// Room for a piece of the log.
+    pub(crate) fn buffer(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+
+    /// Writes the first `len` bytes of the buffer to the log's region, at `offset` of the area.
+    pub(crate) fn write_log_buffer(&mut self, offset: u64, len: usize) -> Result<(), BlockError> {
+        let written = log_region(&mut self.area).write(offset - LOG_OFFSET, &self.buffer[..len]);
+        self.note_log(written)
+    }
+
+    /// Writes to the log's region, at `offset` of the area.
+    pub(crate) fn write_log(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        let written = log_region(&mut self.area).write(offset - LOG_OFFSET, from);
+        self.note_log(written)
+    }
+
+    pub(crate) fn flush_log(&mut self) -> Result<(), BlockError> {
+        let flushed = self.area.flush();
+        self.note_log(flushed)
+    }
+
+    /// Notes an error that occurred while the log was written. It may belong to a block of the dump that was queued before.
+    fn note_log(&mut self, result: Result<(), BlockError>) -> Result<(), BlockError> {
+        self.failed |= result.is_err() && self.seal.written.blocks() > 0;
+        result
     }
 
     /// Records what is durable by now, if that is more than before. After an error there is no saying what is: then the
@@ -110,10 +152,10 @@ impl<D: BlockDevice> Dump<D> {
 
     /// The checksum without the contributions of those `blocks` that were written before.
     fn sum_without(&mut self, blocks: core::ops::Range<u64>) -> Result<Sum, BlockError> {
-        let Self { area, seal, capacity, old, .. } = self;
+        let Self { area, seal, capacity, buffer, .. } = self;
         let (mut window, mut sum) = (Window::new(area, bounds(*capacity)), seal.sum);
         for run in seal.written.runs(blocks, CHUNK / BLOCK) {
-            let bytes = &mut old[..((run.end - run.start) * BLOCK) as usize];
+            let bytes = &mut buffer[..((run.end - run.start) * BLOCK) as usize];
             window.read(run.start * BLOCK, bytes)?;
             sum.remove_all(run.start, bytes);
         }
@@ -124,6 +166,11 @@ impl<D: BlockDevice> Dump<D> {
 /// Where in the area the dump is.
 fn bounds(capacity: u64) -> Range<ByteOffset> {
     Range::from(DUMP_OFFSET..DUMP_OFFSET + capacity)
+}
+
+/// The part of the area that holds the log.
+fn log_region<D: BlockDevice>(area: &mut Window<D>) -> Window<&mut Window<D>> {
+    Window::new(area, Range::from(LOG_OFFSET..DUMP_OFFSET))
 }
 
 impl<D: BlockDevice> BlockDevice for Dump<D> {

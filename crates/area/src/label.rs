@@ -13,7 +13,8 @@ use crate::record::{self, Contradiction, Damage, Magic};
 use crate::{BLOCK, Block, DUMP_OFFSET};
 
 const MAGIC: Magic = *b"HOLDAREA";
-const VERSION: u32 = 1;
+/// Version 1 had no room for the log, and its dump at 1 MiB.
+const VERSION: u32 = 2;
 
 /// The content of a dump area's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +111,7 @@ mod tests {
     fn fields_lie_where_the_layout_says() {
         let block = LABEL.encode(LabelCopy::Last);
         assert_eq!(&block[0..8], b"HOLDAREA");
-        assert_eq!(block[16..24], [1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(block[16..24], [2, 0, 0, 0, 2, 0, 0, 0]);
         assert_eq!(block[24..40], *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff");
         assert_eq!(block[40..48], [0, 0, 0x20, 0, 0, 0, 0, 0]);
         assert_eq!(block[48..56], [0, 0xf1, 0x53, 0x65, 0, 0, 0, 0]);

@@ -8,12 +8,15 @@
 //! 0               4096        label, first copy: UUID, length of the area
 //! 4096            1 MiB−8192  reserved: zeros
 //! 1 MiB − 4096    4096        seal: how far the dump got, which blocks were written, their checksum
-//! 1 MiB           …           the dump
+//! 1 MiB           4096        the log's record: how long its text is, which dump it belongs to, its checksum
+//! 1 MiB + 4096    3 MiB−4096  the log: the dead kernel's messages as text
+//! 4 MiB           …           the dump: a file as it is
 //! length − 4096   4096        label, second copy
 //! ```
 //!
 //! Offsets count from the start of the area, which is a whole disk, a partition, or a stretch in the middle of a disk.
-//! Everything is little-endian, and is read and written in multiples of 4096 bytes.
+//! Everything is little-endian, and is read and written in multiples of 4096 bytes. This is version 2; an area of version 1, which
+//! has no log and its dump at 1 MiB, is refused: it must be formatted again.
 //!
 //! **Whose bytes.** [`Area::open`] only reads. It requires both labels, the UUID that the capture kernel was given when it was
 //! loaded, a length that fits the disk, and zeros in the reserved blocks: a file system, a swap area, a RAID member or a volume
@@ -25,6 +28,9 @@
 //! leaves *in progress*, with what was flushed last. A [`Seal`] records which blocks were written and a [`Sum`] over them,
 //! so the host also notices a disk that lied.
 //!
+//! **The log first.** [`Dump::log`] stores the dead kernel's messages before the first page. They are durable, and belong to
+//! this dump and no other, before anything that may take long is begun. [`Area::read_log`] reads them.
+//!
 //! **Collected.** [`Area::mark_collected`] notes in the seal that a host has the dump. Until then `load` refuses the area, because
 //! the next dump replaces this one.
 //!
@@ -32,8 +38,8 @@
 //! |---|---|
 //! | host, `format` | [`Area::format`] |
 //! | host, `load` | [`Area::open`], to refuse early what the capture kernel would refuse |
-//! | capture kernel | [`Area::open`], then, as with every [`Destination`]: [`Destination::begin`] → write to the [`OpenDump`], which is a `BlockDevice` → [`OpenDump::seal`] |
-//! | host, `collect` | [`read_label`], [`Area::open`], [`Area::read_seal`], [`Area::read_dump`] |
+//! | capture kernel | [`Area::open`], then, as with every [`Destination`]: [`Destination::begin`] → [`OpenDump::log`] → write to the [`OpenDump`], which is a `BlockDevice` → [`OpenDump::seal`] |
+//! | host, `collect` | [`read_label`], [`Area::open`], [`Area::read_seal`], [`Area::read_log`], [`Area::read_dump`] |
 //!
 //! # Example
 //!
@@ -65,6 +71,7 @@ mod destination;
 mod dump;
 mod extents;
 mod label;
+mod log;
 mod record;
 mod seal;
 mod sum;
@@ -75,6 +82,7 @@ pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use label::Label;
+pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};
 pub use record::{Contradiction, Damage};
 pub use seal::{Lack, Seal, SealState};
 pub use sum::Sum;
@@ -82,9 +90,11 @@ pub use sum::Sum;
 /// Bytes in a block, the unit of everything here.
 pub const BLOCK: u64 = 4096;
 /// Offset of the dump's first byte from the start of the area.
-pub const DUMP_OFFSET: u64 = 1 << 20;
+pub const DUMP_OFFSET: u64 = 4 << 20;
+/// Offset of the log's record from the start of the area. The text follows it.
+pub const LOG_OFFSET: u64 = 1 << 20;
 /// Offset of the seal from the start of the area. Not right behind the label, where superblocks of others like to be.
-pub(crate) const SEAL_OFFSET: u64 = DUMP_OFFSET - BLOCK;
+pub const SEAL_OFFSET: u64 = LOG_OFFSET - BLOCK;
 
 /// The content of a block.
 pub(crate) type Block = [u8; BLOCK as usize];

@@ -33,7 +33,7 @@ pub enum Damage {
     #[error("the record's checksum does not match")]
     Checksum,
     /// The hash matches, and another version of Holdover wrote it.
-    #[error("the record is of version {0}, which this Holdover does not know")]
+    #[error("the record is of version {0}, which this Holdover does not know; format the area again")]
     Version(u32),
     /// The hash matches, and a field holds what no version writes.
     #[error("the record is impossible: {0}")]
@@ -55,6 +55,9 @@ pub enum Contradiction {
     /// More bytes than there is room for.
     #[error("the dump is longer than its area")]
     DumpLength,
+    /// More text than its region holds.
+    #[error("the log is longer than its region")]
+    LogLength,
     /// Extents that overlap, are not in order, or reach past the area.
     #[error("the blocks that were written overlap, or lie outside the area")]
     Written,

@@ -72,7 +72,7 @@ struct Layout {
     lack: U32,
     extents: U32,
     written: [[U64; 2]; MAX_EXTENTS],
-    /// Zero in a seal that was written before there was this field, for it lies where such a seal has zeros.
+    /// A field that is added lies where older seals have zeros, which must therefore mean what they meant.
     collected: U64,
 }
 

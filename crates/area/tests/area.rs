@@ -14,9 +14,10 @@ use uuid::Uuid;
 const UUID: Uuid = Uuid::from_u128(0x1234);
 /// Where the area lies on the disk, how long it is, and how long the disk is.
 const OFFSET: u64 = 64 << 10;
-const LENGTH: u64 = (1 << 20) + 64 * 4096;
-const DISK: usize = 2 << 20;
+const LENGTH: u64 = area::DUMP_OFFSET + 64 * 4096;
+const DISK: usize = 5 << 20;
 const DUMP: usize = (OFFSET + area::DUMP_OFFSET) as usize;
+const SEAL: usize = (OFFSET + area::SEAL_OFFSET) as usize;
 const CAPACITY: u64 = 63 * 4096;
 /// What other owners of the disk have written around the area.
 const FOREIGN: u8 = 0xf0;
@@ -120,12 +121,24 @@ fn a_sealed_dump_is_read_back_complete() {
 }
 
 #[test]
+fn an_area_of_version_1_is_refused_with_what_to_do() {
+    let mut disk = formatted();
+    let first = &mut disk.now[OFFSET as usize..][..4096];
+    first[16] = 1;
+    let hash = twox_hash::XxHash64::oneshot(0, &first[16..]);
+    first[8..16].copy_from_slice(&hash.to_le_bytes());
+    let refused = Area::open(&mut disk, OFFSET, UUID).err().unwrap();
+    assert_eq!(refused, OpenError::Label(Damage::Version(1)));
+    assert!(refused.to_string().ends_with("format the area again"), "{refused}");
+}
+
+#[test]
 fn labels_seal_and_dump_lie_where_the_layout_says() {
     let platter = flushed(&dumped(10));
     let (first, last) = (OFFSET as usize, (OFFSET + LENGTH) as usize - 4096);
     assert_eq!(&platter[first..first + 8], b"HOLDAREA");
     assert_eq!(&platter[last..last + 8], b"HOLDAREA");
-    assert_eq!(&platter[DUMP - 4096..DUMP - 4088], b"HOLDSEAL");
+    assert_eq!(&platter[SEAL..SEAL + 8], b"HOLDSEAL");
     assert_eq!(platter[DUMP..DUMP + DUMP_LEN as usize], expected(10));
     assert!(platter[..first].iter().chain(&platter[last + 4096..]).all(|&byte| byte == FOREIGN));
 }
@@ -183,7 +196,7 @@ fn a_place_that_is_no_good_is_not_formatted() {
     for (offset, length, error) in [
         (512, LENGTH, FormatError::Misaligned),
         (0, LENGTH + 512, FormatError::Misaligned),
-        (0, (1 << 20) + 4096, FormatError::TooShort),
+        (0, area::DUMP_OFFSET + 4096, FormatError::TooShort),
         (DISK as u64 - LENGTH + 4096, LENGTH, FormatError::DoesNotFit),
         (4096, u64::MAX - 4095, FormatError::DoesNotFit),
     ] {
@@ -346,13 +359,13 @@ fn a_dump_that_outgrew_the_area_is_partial() {
 #[test]
 fn a_seal_that_is_torn_or_another_areas_is_refused() {
     let mut disk = dumped(10);
-    disk.now[DUMP - 4096 + 300] ^= 1;
+    disk.now[SEAL + 300] ^= 1;
     assert_eq!(open(&mut disk).read_seal(), Err(SealError::Damaged(Damage::Checksum)));
 
     let (mut disk, mut other) = (dumped(10), Disk::holding(vec![0; DISK]));
     let uuid = Uuid::from_u128(9);
     Area::format(&mut other, OFFSET, Label { uuid, ..label() }).unwrap();
-    disk.now[DUMP - 4096..DUMP].copy_from_slice(&other.now[DUMP - 4096..DUMP]);
+    disk.now[SEAL..SEAL + 4096].copy_from_slice(&other.now[SEAL..SEAL + 4096]);
     assert_eq!(open(&mut disk).read_seal(), Err(SealError::OtherArea { found: uuid }));
     assert!(open(&mut disk).begin().is_ok(), "and does not stand in the way of the next dump");
 }
@@ -411,7 +424,7 @@ proptest! {
         }
         let seal = dump.seal(Completeness::Complete, dump_len).unwrap();
         prop_assert_eq!(open(&mut disk).read_seal(), Ok(seal));
-        let area = Range::from(OFFSET + area::DUMP_OFFSET - 4096..OFFSET + LENGTH - 4096);
+        let area = Range::from(OFFSET + area::SEAL_OFFSET..OFFSET + LENGTH - 4096);
         prop_assert!(disk.writes().all(|write| area.covers(write)));
     }
 

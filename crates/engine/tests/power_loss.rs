@@ -12,7 +12,7 @@ use uuid::Uuid;
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
 
 const UUID: Uuid = Uuid::from_u128(7);
-const SIZE: u64 = 4 << 20;
+const SIZE: u64 = 7 << 20;
 /// Page frames from here on are not the kernel's own, except for the last one, a stack.
 const OTHERS: u64 = 0x4000;
 const END: u64 = 0x4400;

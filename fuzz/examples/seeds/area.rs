@@ -1,7 +1,7 @@
-//! Areas as formatted and as a dump leaves them: first the fields of each label and seal, then the dump.
+//! Areas as formatted and as a dump leaves them: first the fields of each label, seal and log, then the dump.
 
 use crate::Seed;
-use area::{Area, BLOCK, Completeness, DUMP_OFFSET, Label};
+use area::{Area, BLOCK, Completeness, DUMP_OFFSET, LOG_OFFSET, Label, SEAL_OFFSET};
 use fixtures::Disk;
 use machine::BlockDevice;
 use uuid::Uuid;
@@ -20,12 +20,13 @@ fn area(blocks: u64) -> Vec<u8> {
     let area = Area::format(&mut disk, 0, label).expect("the disk is large enough");
     if blocks > 0 {
         let mut dump = area.begin().expect("no disk error");
+        dump.log(0).store().expect("no disk error");
         for index in (0..blocks).rev() {
             dump.write(index * BLOCK, &[index as u8 + 1; BLOCK as usize]).expect("no disk error");
         }
         dump.seal(Completeness::Complete, blocks * BLOCK - 9).expect("no disk error");
     }
-    let seal = (DUMP_OFFSET - BLOCK) as usize;
+    let fields = |offset: u64, len| &disk.0[offset as usize + 16..][..len];
     let dump = &disk.0[DUMP_OFFSET as usize..][..(blocks * BLOCK) as usize];
-    [&disk.0[16..56], &disk.0[seal + 16..seal + 16 + 480], dump].concat()
+    [fields(0, 40), fields(SEAL_OFFSET, 480), fields(LOG_OFFSET, 56), dump].concat()
 }

@@ -171,8 +171,8 @@ impl Crash<'_> {
     fn make_disk(&self, files: &Files) -> Result<String> {
         let bytes = match self.scenario.disk {
             Disk::Labelled | Disk::OtherLabel => DISK_BYTES,
-            Disk::Tight => 26 << 20,
-            Disk::TooSmall => 4 << 20,
+            Disk::Tight => 29 << 20,
+            Disk::TooSmall => 7 << 20,
         };
         File::create(files.disk())?.set_len(bytes)?;
         let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
