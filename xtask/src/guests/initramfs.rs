@@ -112,6 +112,7 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
         archive.copy_tree(Path::new("/usr/share/alsa"))?;
     }
     let mut modules = wanted_modules(flavour).to_vec();
+    modules.extend(scenario.disk_model.modules());
     modules.extend(scenario.scale.modules());
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
     if scenario.memory_use == MemoryUse::EveryKind {
@@ -134,7 +135,6 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
     match flavour {
         Flavour::Amd64 => &[
             "virtio_pci",
-            "virtio_blk",
             "nvme",
             "e1000e",
             "uhci_hcd",
@@ -144,7 +144,7 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
             "snd_hda_codec_generic",
             "snd_hda_intel",
         ],
-        Flavour::Cloud | Flavour::Backports | Flavour::Testing => &["virtio_pci", "virtio_blk", "virtio_net"],
+        Flavour::Cloud | Flavour::Backports | Flavour::Testing => &["virtio_pci", "virtio_net"],
     }
 }
 

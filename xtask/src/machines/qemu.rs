@@ -12,7 +12,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
-use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskPlace};
+use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device};
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::watchdog::{self, Watchdog};
 use crate::machines::scenario::{Board, MachineCheck, MemoryUse, Paging, Scenario};
@@ -154,7 +154,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
     let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK } else { "" };
-    add_dump_disk(&mut command, scenario.disk_place, &files.disk(), speed);
+    add_dump_disk(&mut command, scenario, &files.disk(), speed);
     if let Some(watchdog) = scenario.watchdog {
         add_watchdog(&mut command, watchdog, files)?;
     }
@@ -207,9 +207,9 @@ fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files
 }
 
 /// The disk that takes the dump, and the bridge before it.
-fn add_dump_disk(command: &mut Command, place: DiskPlace, image: &Path, drive_options: &str) {
-    let mut model = "virtio-blk-pci,disable-legacy=on,iommu_platform=on".to_owned();
-    if let Some(bridge) = place.bridge() {
+fn add_dump_disk(command: &mut Command, scenario: &Scenario, image: &Path, drive_options: &str) {
+    let mut model = scenario.disk_model.device().to_owned();
+    if let Some(bridge) = scenario.disk_place.bridge() {
         command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
         model += ",bus=bridge";
     }

@@ -14,7 +14,7 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
-use device::DiskPlace;
+use device::{DiskModel, DiskPlace};
 use mutation::Mutation;
 use unit::UnitSetting;
 use watchdog::Watchdog;
@@ -238,6 +238,9 @@ pub(crate) struct Scenario {
     /// The disk that should take the dump
     #[arg(long, value_enum, default_value = "labelled")]
     pub(crate) disk: Disk,
+    /// What kind of disk that is
+    #[arg(long, value_enum, default_value = "virtio-blk")]
+    pub(crate) disk_model: DiskModel,
     /// Where that disk is
     #[arg(long, value_enum, default_value = "root-bus")]
     pub(crate) disk_place: DiskPlace,
@@ -294,6 +297,7 @@ impl Scenario {
             board: Board::Q35,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
+            disk_model: DiskModel::VirtioBlk,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
             machine_check: None,

@@ -13,8 +13,8 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// The disk that takes the dump: the only device for which Holdover has a driver.
-    pub(crate) const DUMP_DISK: Self = Self { name: "virtio-blk (dump)", slot: 0x10 };
+    /// The disk that takes the dump, whatever its model.
+    pub(crate) const DUMP_DISK: Self = Self { name: "dump's disk", slot: 0x10 };
     /// The throttled disk.
     pub(crate) const SLOW_DISK: Self = Self { name: "NVMe", slot: 0x11 };
     /// The network card.
@@ -85,6 +85,34 @@ impl DiskPlace {
             Self::RootBus => None,
             Self::PciBridge => Some("pci-bridge,chassis_nr=1"),
             Self::PcieToPciBridge => Some("pcie-pci-bridge"),
+        }
+    }
+}
+
+/// What kind of disk takes the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskModel {
+    /// A virtio block device.
+    VirtioBlk,
+    /// A namespace of an NVMe controller.
+    Nvme,
+}
+
+impl DiskModel {
+    /// QEMU's options for the device.
+    pub(crate) fn device(self) -> &'static str {
+        match self {
+            Self::VirtioBlk => "virtio-blk-pci,disable-legacy=on,iommu_platform=on",
+            Self::Nvme => "nvme,serial=dump",
+        }
+    }
+
+    /// Modules of Linux for it, besides those of the bench's other devices.
+    pub(crate) fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::VirtioBlk => &["virtio_blk"],
+            Self::Nvme => &["nvme"],
         }
     }
 }
