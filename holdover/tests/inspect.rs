@@ -140,7 +140,7 @@ impl Bench {
         let mut file = BlockFile::open_exclusive(&path).unwrap();
         let utsname = Utsname { release: Name::new("6.1.0-\x1b[2J"), ..Utsname::default() };
         let header = Header { utsname, crashed_at: 0, cpus: 1, frames: 16, phys_base: 0, dump_level: 31 };
-        let segment = NoteSegment { bytes: notes, vmcoreinfo: None };
+        let segment = NoteSegment { bytes: notes, ..NoteSegment::default() };
         let mut bitmaps = begin(&mut file, &header, &segment, Codec::Zlib).unwrap();
         let mut kept = [0; 2];
         for pfn in memory.0.keys().map(|address| address >> 12).filter(|pfn| missing != Some(pfn << 12)) {

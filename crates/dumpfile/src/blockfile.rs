@@ -7,6 +7,8 @@ use std::path::Path;
 
 use machine::{BlockDevice, BlockError};
 
+use crate::holes;
+
 const BLOCK: u32 = 512;
 
 /// A file or a disk; bytes from its end up to the next block boundary read as zeros.
@@ -66,6 +68,10 @@ impl BlockDevice for BlockFile {
 
     fn flush(&mut self) -> Result<(), BlockError> {
         self.file.sync_all().map_err(|error| device_error(&error))
+    }
+
+    fn next_data(&mut self, offset: u64) -> u64 {
+        holes::next_data(&self.file, offset).min(self.size().max(offset))
     }
 }
 

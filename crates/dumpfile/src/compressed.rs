@@ -21,6 +21,10 @@ pub(crate) struct Compressed {
     ram: Ram,
     /// Pages that the dump keeps and does not list as RAM.
     unlisted: u64,
+    /// Bytes that are missing at the end.
+    lacking: u64,
+    /// The list of erased data; `None` if it is not where the header says.
+    erased: Option<Vec<u8>>,
     /// The sessions that no thread uses at the moment.
     idle: Mutex<Vec<Session>>,
 }
@@ -41,7 +45,10 @@ impl Compressed {
         reader.change_device(|file| file.with_gaps_as_zeros(tables));
         let listed = ram(&reader, &[Bitmap::Existing])?;
         let ram = ram(&reader, &[Bitmap::Existing, Bitmap::Kept])?;
-        Ok(Self { reader, unlisted: ram.pages() - listed.pages(), ram, idle: Mutex::default() })
+        // Missing records say more.
+        let lacking = if lacks_records { 0 } else { reader.lacking() };
+        let (unlisted, erased) = (ram.pages() - listed.pages(), reader.eraseinfo().ok());
+        Ok(Self { reader, unlisted, ram, lacking, erased, idle: Mutex::default() })
     }
 
     /// The reader of the dump.
@@ -59,9 +66,20 @@ impl Compressed {
         self.unlisted
     }
 
+    /// Number of bytes that are missing at the end, as far as the descriptors tell.
+    pub(crate) fn lacking(&self) -> u64 {
+        self.lacking
+    }
+
     /// Number of values in the header that make no sense.
     pub(crate) fn clipped(&self) -> usize {
-        usize::from(Level::new(self.reader.header().dump_level).is_none())
+        let level = Level::new(self.reader.header().dump_level);
+        usize::from(level.is_none()) + usize::from(self.erased.is_none())
+    }
+
+    /// The list of data that was erased; empty if there is none.
+    pub(crate) fn erased(&self) -> &[u8] {
+        self.erased.as_deref().unwrap_or_default()
     }
 
     /// Why a page cannot be read, if so.

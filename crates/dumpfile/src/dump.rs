@@ -58,7 +58,7 @@ fn packer(magic: [u8; 8]) -> Option<&'static str> {
 /// Something that a dump should have and lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// So many bytes at the end of a core.
+    /// So many bytes at its end.
     Bytes(u64),
     /// The last records of a flattened file.
     Records,
@@ -122,7 +122,9 @@ impl Dump {
     /// Lists what the dump lacks, as far as its headers tell.
     pub fn lacks(&self) -> impl Iterator<Item = Lack> {
         let (bytes, unfinished, headers, unlisted) = match &self.content {
-            Content::Kdump(dump) => (0, !dump.reader().is_complete(), dump.clipped(), dump.unlisted()),
+            Content::Kdump(dump) => {
+                (dump.lacking(), !dump.reader().is_complete(), dump.clipped(), dump.unlisted())
+            }
             Content::Elf(core) => (core.lacking(), false, core.clipped(), 0),
         };
         let damaged = self.notes.damaged();
@@ -242,13 +244,17 @@ impl OldMemory for Dump {
     }
 }
 
-/// The notes of a kdump-compressed dump, and VMCOREINFO where its header says that it is.
+/// The notes of a kdump-compressed dump, and what its header says is elsewhere: VMCOREINFO, and the list of erased data, which
+/// is a note in an ELF core.
 fn notes_of(dump: &Compressed) -> Result<Notes, DumpError> {
     let mut reader = dump.reader().clone();
     let mut notes = Notes::from_bytes(&reader.notes()?)?;
     let info = reader.vmcoreinfo()?;
     if notes.vmcoreinfo_place().is_none() && !info.is_empty() {
         notes.push(&vmcoreinfo_note(&info))?;
+    }
+    if notes.eraseinfo_place().is_none() && !dump.erased().is_empty() {
+        notes.push(&Note { name: b"ERASEINFO\0", kind: 0, content: dump.erased() })?;
     }
     Ok(notes)
 }

@@ -14,12 +14,14 @@ mod compressed;
 mod core;
 mod dump;
 mod flattened;
+mod holes;
 mod search;
 mod view;
 mod window;
 
 pub use crate::blockfile::BlockFile;
 pub use crate::dump::{Dump, Format, Lack};
+pub use crate::holes::next_data;
 use crate::view::FileView;
 
 /// Why a dump could not be opened or read.

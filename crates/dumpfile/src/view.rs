@@ -11,6 +11,7 @@ use vmcore::Medium;
 
 use crate::DumpError;
 use crate::flattened::{self, Flattened};
+use crate::holes;
 use crate::window::Windows;
 
 /// `EROFS`, the error number for a write to a read-only file.
@@ -119,5 +120,12 @@ impl BlockDevice for FileView {
 
     fn flush(&mut self) -> Result<(), BlockError> {
         Ok(())
+    }
+
+    fn next_data(&mut self, offset: u64) -> u64 {
+        match self.way {
+            Way::Plain => holes::next_data(&self.file, offset).min(self.len.max(offset)),
+            Way::Flattened(_) | Way::Windows(_) => offset,
+        }
     }
 }

@@ -95,11 +95,18 @@ impl<M: OldMemory> Source<'_, M> {
         codec: Codec,
     ) -> Result<Begun<'d, D>, WriteError> {
         let header = self.header();
-        let notes = NoteSegment { bytes: self.notes.bytes(), vmcoreinfo: self.notes.vmcoreinfo_place() };
+        let notes = NoteSegment {
+            bytes: self.notes.bytes(),
+            vmcoreinfo: self.notes.vmcoreinfo_place(),
+            eraseinfo: self.notes.eraseinfo_place(),
+        };
         let mut bitmaps = kdump::begin(device, &header, &notes, codec)?;
         let mut counts = Counts::default();
-        self.choose(Holes::Listed, |_, existing, kept, chosen| {
+        let mut frames = 0;
+        self.choose(|first_pfn, existing, kept, chosen| {
             counts += chosen;
+            bitmaps.push_none(first_pfn - frames)?;
+            frames = first_pfn + existing.len() as u64 * 8;
             bitmaps.push(existing, kept)
         })?;
         Ok(Begun { pages: bitmaps.finish()?, counts })
@@ -114,7 +121,7 @@ impl<M: OldMemory> Source<'_, M> {
     /// Lists the page frames that belong in the dump, for callers with memory for such a list.
     pub fn kept(&self) -> Result<(Ram, Counts), WriteError> {
         let (mut runs, mut counts) = (Vec::new(), Counts::default());
-        self.choose(Holes::Skipped, |first_pfn, _, kept, chosen| {
+        self.choose(|first_pfn, _, kept, chosen| {
             counts += chosen;
             add_runs(&mut runs, first_pfn, kept)
         })?;
@@ -123,9 +130,9 @@ impl<M: OldMemory> Source<'_, M> {
     }
 
     /// Passes on both bitmaps, piece by piece, each with its first page frame and the counts of omitted pages by reason.
+    /// Pieces without RAM are left out.
     fn choose(
         &self,
-        holes: Holes,
         mut take: impl FnMut(u64, &[u8], &[u8], Counts) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         const FRAMES: u64 = CHUNK as u64 * 8;
@@ -133,23 +140,15 @@ impl<M: OldMemory> Source<'_, M> {
         let selection = Selection::new(self.memory, self.kernel, self.ram, self.level);
         let mut selection = selection.map_err(|_| WriteError::OutOfMemory)?;
         let (mut existing, mut kept) = (zeros()?, zeros()?);
-        let mut next = Some(0);
-        while let Some(first_pfn) = next.filter(|first_pfn| *first_pfn < frames) {
+        let mut next = self.ram.next(0);
+        while let Some(pfn) = next {
+            let first_pfn = pfn / FRAMES * FRAMES;
             let bytes = (frames - first_pfn).div_ceil(8).min(CHUNK as u64) as usize;
-            let is_empty = self.ram.fill(first_pfn, &mut existing[..bytes]) == 0;
-            let counts = if is_empty {
-                kept.fill(0);
-                Counts::default()
-            } else {
-                let counts = selection.fill(first_pfn, &mut kept[..bytes]);
-                self.memory.keep_saved(first_pfn, &mut kept[..bytes]);
-                counts
-            };
+            self.ram.fill(first_pfn, &mut existing[..bytes]);
+            let counts = selection.fill(first_pfn, &mut kept[..bytes]);
+            self.memory.keep_saved(first_pfn, &mut kept[..bytes]);
             take(first_pfn, &existing[..bytes], &kept[..bytes], counts)?;
-            next = match holes {
-                Holes::Listed => Some(first_pfn + FRAMES),
-                Holes::Skipped => self.ram.next(first_pfn + FRAMES).map(|pfn| pfn / FRAMES * FRAMES),
-            };
+            next = self.ram.next(first_pfn + FRAMES);
         }
         Ok(())
     }
@@ -166,15 +165,6 @@ impl<M: OldMemory> Source<'_, M> {
             ..Utsname::default()
         })
     }
-}
-
-/// What becomes of pieces of a bitmap in which there is no RAM.
-#[derive(Clone, Copy)]
-enum Holes {
-    /// They are passed on like others.
-    Listed,
-    /// They are not passed on.
-    Skipped,
 }
 
 /// Has all pages written: first the vital ones, then the others. If the vital ones are not known, all pages in ascending

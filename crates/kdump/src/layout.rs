@@ -169,6 +169,9 @@ impl SubHeader {
         if version < 4 {
             (self.offset_note, self.size_note) = (0.into(), 0.into());
         }
+        if version < 5 {
+            (self.offset_eraseinfo, self.size_eraseinfo) = (0.into(), 0.into());
+        }
         if version < 6 {
             self.max_mapnr_64 = u64::from(first.max_mapnr.get()).into();
         }

@@ -97,6 +97,8 @@ pub struct NoteSegment<'a> {
     pub bytes: &'a [u8],
     /// Where among them the text of VMCOREINFO is, if it is there: the header points at it.
     pub vmcoreinfo: Option<core::ops::Range<usize>>,
+    /// Where among them the list of erased data is, if there is one: the header points at it too.
+    pub eraseinfo: Option<core::ops::Range<usize>>,
 }
 
 /// One of the two bitmaps; bit `pfn % 8` of byte `pfn / 8` speaks for the page frame `pfn`.

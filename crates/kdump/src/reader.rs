@@ -83,6 +83,7 @@ pub struct Reader<D> {
     geometry: Geometry,
     notes: Extent,
     vmcoreinfo: Extent,
+    eraseinfo: Extent,
     /// For each block of the second bitmap, how many pages are kept before it.
     kept_before: Arc<Vec<u64>>,
     /// How many pages are kept altogether.
@@ -141,6 +142,7 @@ impl<D: Clone> Clone for Reader<D> {
             geometry: self.geometry,
             notes: self.notes,
             vmcoreinfo: self.vmcoreinfo,
+            eraseinfo: self.eraseinfo,
             kept_before: Arc::clone(&self.kept_before),
             kept: self.kept,
             known_kept: self.known_kept,
@@ -166,6 +168,7 @@ impl<D: BlockDevice> Reader<D> {
             geometry,
             notes: Extent { start: sub.offset_note.get(), len: sub.size_note.get() },
             vmcoreinfo: Extent { start: sub.offset_vmcoreinfo.get(), len: sub.size_vmcoreinfo.get() },
+            eraseinfo: Extent { start: sub.offset_eraseinfo.get(), len: sub.size_eraseinfo.get() },
             kept_before: Arc::default(),
             kept: 0,
             known_kept: u64::MAX,
@@ -200,6 +203,11 @@ impl<D: BlockDevice> Reader<D> {
     /// Reads the text of VMCOREINFO; empty if the dump has none.
     pub fn vmcoreinfo(&mut self) -> Result<Vec<u8>, ReadError> {
         self.read_extent(self.vmcoreinfo).ok_or(ReadError::OutOfBounds("lines of VMCOREINFO"))?
+    }
+
+    /// Reads the list of data that was erased; empty if nothing was.
+    pub fn eraseinfo(&mut self) -> Result<Vec<u8>, ReadError> {
+        self.read_extent(self.eraseinfo).ok_or(ReadError::OutOfBounds("lists of erased data"))?
     }
 
     /// The first page frame at or after `pfn` whose bit is set; `None` if there is none.
@@ -245,6 +253,27 @@ impl<D: BlockDevice> Reader<D> {
         if self.decompressor.decompress(codec, data, page) { Ok(()) } else { Err(ReadError::Damaged(pfn)) }
     }
 
+    /// How many bytes are missing at the end of the file, by its descriptors; 0 of a dump that was not finished. What
+    /// cannot be read, or makes no sense, does not count: whoever reads the pages will notice.
+    pub fn lacking(&mut self) -> u64 {
+        if !self.complete {
+            return 0;
+        }
+        let (table, size) = (self.table(), self.device.size());
+        let mut needed = table.end.get();
+        let mut at = table.start.get();
+        let mut window = [0; DESCRIPTORS * DESCRIPTOR_LEN];
+        while at < table.end.get().min(size) {
+            let len = (size - at).min(window.len() as u64) as usize;
+            if self.device.read(at, &mut window[..len]).is_ok() {
+                let inside = (table.end.get() - at).min(len as u64) as usize;
+                needed = needed.max(needed_by(&window[..inside]));
+            }
+            at += window.len() as u64;
+        }
+        needed.saturating_sub(size)
+    }
+
     /// Replaces the device by another with the same content.
     pub fn change_device(&mut self, change: impl FnOnce(D) -> D)
     where
@@ -276,7 +305,8 @@ impl<D: BlockDevice> Reader<D> {
         let blocks = self.header.frames.div_ceil(FRAMES_PER_BLOCK);
         let mut kept_before = Vec::new();
         kept_before.try_reserve_exact(blocks as usize).map_err(|_| ReadError::OutOfMemory)?;
-        for block in 0..blocks {
+        while kept_before.len() < blocks as usize {
+            let block = kept_before.len() as u64;
             let frames = (self.header.frames - block * FRAMES_PER_BLOCK).min(FRAMES_PER_BLOCK) as usize;
             let Ok(bits) = self.bits(Bitmap::Kept, block) else {
                 // Descriptors are found by counting, so nothing is known of the pages behind.
@@ -286,6 +316,10 @@ impl<D: BlockDevice> Reader<D> {
             let ones = u64::from(count_ones(bits, frames));
             kept_before.push(self.kept);
             self.kept += ones;
+            if ones == 0 {
+                let next = self.next_block(Bitmap::Kept, block).min(blocks);
+                kept_before.resize(next as usize, self.kept);
+            }
         }
         self.known_kept = kept_before.len() as u64 * FRAMES_PER_BLOCK;
         self.kept_before = Arc::new(kept_before);
@@ -304,8 +338,18 @@ impl<D: BlockDevice> Reader<D> {
                 return Ok(Some(block_start + u64::from(bit)).filter(|pfn| *pfn < end));
             }
             at = block_start + FRAMES_PER_BLOCK;
+            if seen(0) == 0 {
+                at = self.next_block(bitmap, at / FRAMES_PER_BLOCK - 1) * FRAMES_PER_BLOCK;
+            }
         }
         Ok(None)
+    }
+
+    /// The next block of a bitmap, without those of zeros that are a hole of the file. It may be behind the bitmap.
+    fn next_block(&mut self, bitmap: Bitmap, index: u64) -> u64 {
+        let (start, next) = (self.geometry.bitmap(bitmap), index + 1);
+        let data = self.device.next_data(start + next * BLOCK as u64);
+        next.max(data.saturating_sub(start) / BLOCK as u64)
     }
 
     /// Where the page frames end of which a bitmap speaks, as far as it is there.
@@ -470,6 +514,14 @@ fn header(first: &DiskDumpHeader, sub: &SubHeader) -> Header {
         phys_base: sub.phys_base.get(),
         dump_level: u8::try_from(sub.dump_level.get()).unwrap_or(u8::MAX),
     }
+}
+
+/// The end of the data that these descriptors name.
+fn needed_by(descriptors: &[u8]) -> u64 {
+    let descriptors =
+        descriptors.chunks_exact(DESCRIPTOR_LEN).filter_map(|bytes| Descriptor::read_from_bytes(bytes).ok());
+    let sound = descriptors.filter(|descriptor| descriptor.size.get() <= BLOCK_SIZE);
+    sound.filter_map(|sound| sound.offset.get().checked_add(sound.size.get().into())).max().unwrap_or(0)
 }
 
 /// The lowest bit at or after `from` that is set in what `seen` makes of the bytes.

@@ -79,15 +79,32 @@ impl Stream {
         Ok(())
     }
 
+    /// Appends so many zeros, or nothing if there is no room for all. A hole of the device, which reads as zeros, is left as it is.
+    pub(crate) fn push_zeros<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+        mut count: u64,
+    ) -> Result<(), WriteError> {
+        if count > self.remaining() {
+            return Err(WriteError::Full);
+        }
+        while count > 0 {
+            if self.buffer.is_empty() {
+                count -= self.skip_hole(target, count);
+            }
+            let zeros = count.min(BLOCK as u64);
+            self.push(target, &[0; BLOCK][..zeros as usize])?;
+            count -= zeros;
+        }
+        Ok(())
+    }
+
     /// Fills what remains of the stream with zeros.
     pub(crate) fn fill<D: BlockDevice + ?Sized>(
         &mut self,
         target: &mut Target<'_, D>,
     ) -> Result<(), WriteError> {
-        while self.remaining() > 0 {
-            let zeros = self.remaining().min(BLOCK as u64) as usize;
-            self.push(target, &[0; BLOCK][..zeros])?;
-        }
+        self.push_zeros(target, self.remaining())?;
         self.close(target)
     }
 
@@ -98,6 +115,15 @@ impl Stream {
     ) -> Result<(), WriteError> {
         self.buffer.resize(self.buffer.len().next_multiple_of(BLOCK), 0);
         if self.buffer.is_empty() { Ok(()) } else { self.write(target) }
+    }
+
+    /// Goes past the whole blocks of a hole, `most` bytes at most; returns how many. Nothing is buffered.
+    fn skip_hole<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>, most: u64) -> u64 {
+        let start = self.start.get();
+        let hole = target.device.next_data(start).saturating_sub(start).min(most);
+        let whole = hole / BLOCK as u64 * BLOCK as u64;
+        self.start = self.start.saturating_add(whole);
+        whole
     }
 
     fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
@@ -141,6 +167,19 @@ impl ReadBack {
         let word = self.buffer.get(self.used..).and_then(|rest| rest.first_chunk::<8>());
         self.used += 8;
         Ok(word.map(|bytes| u64::from_le_bytes(*bytes)))
+    }
+
+    /// Goes past words of zeros in a hole of the device; returns how many there were. None are skipped within what was read.
+    pub(crate) fn skip_hole<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> u64 {
+        if self.used < self.buffer.len() {
+            return 0;
+        }
+        let (start, end) = (self.next.get(), self.end.get());
+        let data = device.next_data(start).clamp(start, end.max(start));
+        // Reads begin with a block.
+        let skipped = if data == end { data - start } else { (data - start) / BLOCK as u64 * BLOCK as u64 };
+        self.next = self.next.saturating_add(skipped);
+        skipped / 8
     }
 
     /// Reads the next chunk; says whether there was one.

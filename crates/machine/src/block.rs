@@ -42,6 +42,12 @@ pub trait BlockDevice {
 
     /// Waits for every queued write and makes them durable.
     fn flush(&mut self) -> Result<(), BlockError>;
+
+    /// Skips a hole: all bytes from `offset` to the returned offset read as zeros. Files have holes; a device that knows of none
+    /// returns `offset`.
+    fn next_data(&mut self, offset: u64) -> u64 {
+        offset
+    }
 }
 
 /// A borrowed device is a device.
@@ -64,5 +70,9 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 
     fn flush(&mut self) -> Result<(), BlockError> {
         (**self).flush()
+    }
+
+    fn next_data(&mut self, offset: u64) -> u64 {
+        (**self).next_data(offset)
     }
 }

@@ -18,11 +18,15 @@ const PRSTATUS_NAME: &[u8] = b"CORE\0";
 /// Name of the note, type 0, that holds VMCOREINFO.
 const VMCOREINFO_NAME: &[u8] = b"VMCOREINFO\0";
 
+/// Name of the note, type 0, in which makedumpfile lists what it erased.
+const ERASEINFO_NAME: &[u8] = b"ERASEINFO\0";
+
 /// The dead kernel's notes, merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     bytes: Vec<u8>,
     vmcoreinfo: Option<core::ops::Range<usize>>,
+    eraseinfo: Option<core::ops::Range<usize>>,
     processors: usize,
     damaged: usize,
 }
@@ -62,6 +66,11 @@ impl Notes {
     /// Where in [`bytes`](Self::bytes) the text of VMCOREINFO is.
     pub fn vmcoreinfo_place(&self) -> Option<core::ops::Range<usize>> {
         self.vmcoreinfo.clone()
+    }
+
+    /// Where in [`bytes`](Self::bytes) the list is of what was erased from the memory, if that was done.
+    pub fn eraseinfo_place(&self) -> Option<core::ops::Range<usize>> {
+        self.eraseinfo.clone()
     }
 
     /// VMCOREINFO; empty if the kernel left none.
@@ -132,11 +141,11 @@ impl Notes {
 
     /// Records which kind of note was just appended.
     fn index(&mut self, start: usize, header: &NoteHeader) {
+        let content = header.content();
+        let place = start + content.start..start + content.end;
         match header.cut(&self.bytes[start..]) {
-            Some(Note { name: VMCOREINFO_NAME, kind: 0, .. }) => {
-                let content = header.content();
-                self.vmcoreinfo = Some(start + content.start..start + content.end);
-            }
+            Some(Note { name: VMCOREINFO_NAME, kind: 0, .. }) => self.vmcoreinfo = Some(place),
+            Some(Note { name: ERASEINFO_NAME, kind: 0, .. }) => self.eraseinfo = Some(place),
             Some(Note { name: PRSTATUS_NAME, kind: PRSTATUS, .. }) => self.processors += 1,
             _ => {}
         }

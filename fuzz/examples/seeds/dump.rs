@@ -35,7 +35,7 @@ fn dump(codec: Codec, pages: usize) -> Vec<u8> {
     let utsname = Utsname { release: Name::new("6.1.0-56-amd64"), ..Utsname::default() };
     let header =
         Header { utsname, crashed_at: 1_700_000_000, cpus: 2, frames: 16, phys_base: 0, dump_level: 31 };
-    let notes = NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37) };
+    let notes = NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37), eraseinfo: None };
     let mut disk = Growing(Vec::new());
     let mut bitmaps = begin(&mut disk, &header, &notes, codec).expect("no disk error");
     bitmaps.push(&[0xFF, 0x7F], &[0b10011, 0b100]).expect("no disk error");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dumpfile::Dump;
+use dumpfile::{Dump, Lack};
 use kdump::{BLOCK, Codec};
 use machine::OldMemory;
 use serde_json::Value;
@@ -117,6 +117,55 @@ fn a_dump_that_was_cut_short_or_is_damaged_makes_one_that_says_so() {
     let dump = Dump::open(&bench.path("out")).unwrap();
     assert!(!dump.is_complete());
     assert_eq!(wrong_pages(&dump), wrong);
+}
+
+/// Whoever looks only at the headers learns it too, whichever page's data is the last in the file.
+#[test]
+fn a_dump_that_lacks_bytes_at_its_end_says_so_before_any_page_is_read() {
+    for threads in ["1", "4"] {
+        let bench = Bench::with_dump(&["--codec", "none", "--threads", threads]);
+        bench.change("dump", |bytes| bytes.truncate(bytes.len() - 1));
+        let dump = Dump::open(&bench.path("dump")).unwrap();
+        assert_eq!(dump.lacks().collect::<Vec<_>>(), [Lack::Bytes(1)], "{threads} threads");
+        bench.change("dump", |bytes| bytes.truncate(DESCRIPTORS + 100 * DESCRIPTOR));
+        assert!(!Dump::open(&bench.path("dump")).unwrap().is_complete());
+        // A descriptor that makes no sense is damage, and no cut.
+        let bench = Bench::with_dump(&["--codec", "none", "--threads", threads]);
+        bench.change("dump", |bytes| bytes[DESCRIPTORS + DESCRIPTOR..][..12].fill(0xFF));
+        assert!(Dump::open(&bench.path("dump")).unwrap().is_complete());
+    }
+}
+
+/// As makedumpfile with a filter leaves it: at the end of a compressed dump, among the notes of a core.
+#[test]
+fn the_list_of_erased_data_is_kept_in_every_form() {
+    const ERASED: &[u8] = b"erase dentry.d_iname 40\n";
+    /// Offset of `offset_eraseinfo`.
+    const PLACE: usize = BLOCK + 64;
+    let bench = Bench::with_dump(&[]);
+    bench.change("dump", |bytes| {
+        let place = [bytes.len(), ERASED.len()].map(|number| (number as u64).to_le_bytes());
+        bytes[PLACE..PLACE + 16].copy_from_slice(place.as_flattened());
+        bytes.extend(ERASED);
+    });
+    for (form, input, out) in
+        [("--codec=zlib", "dump", "kdump"), ("--elf", "dump", "elf"), ("--codec=lzo", "elf", "back")]
+    {
+        assert_eq!(bench.run(&[form, input, out]).status.code(), Some(0), "{out}");
+        let dump = Dump::open(&bench.path(out)).unwrap();
+        let lists = vmcore::notes_in(dump.notes().bytes()).filter(|note| note.name == b"ERASEINFO\0");
+        assert_eq!(lists.map(|note| note.content.to_vec()).collect::<Vec<_>>(), [ERASED], "{out}");
+    }
+    for out in ["kdump", "back"] {
+        let bytes = fs::read(bench.path(out)).unwrap();
+        let field = |at| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        assert_eq!(&bytes[field(PLACE)..][..field(PLACE + 8)], ERASED, "{out}: the header points at it");
+    }
+    // A place behind the end of the file.
+    bench.change("dump", |bytes| bytes[PLACE + 6] = 1);
+    let output = bench.run(&["dump", "out"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(json(&output)["state"].as_str().unwrap().contains("header make no sense"));
 }
 
 #[test]

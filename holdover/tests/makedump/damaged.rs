@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use dumpfile::Dump;
 use fixtures::info;
@@ -69,6 +70,23 @@ fn notes_are_as_long_as_they_are_in_the_file() {
     let output = bench.run(&["core", "out"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(Dump::open(&bench.path("out")).unwrap().vmcoreinfo().text(), INFO);
+}
+
+/// The limit counts seconds of the processors: a dump of one range at 64 TiB, and a dump of that dump, whose bitmaps have 2 GiB.
+#[test]
+fn holes_between_memory_take_no_time() {
+    let bench = Bench::new();
+    bench.edit(|bytes| put(bytes, PHYSICAL, 1 << 46));
+    let holdover = env!("CARGO_BIN_EXE_holdover");
+    for (input, out) in [("core", "dump"), ("dump", "again")] {
+        let script = format!("ulimit -t 2; exec {holdover} makedump --codec none {input} {out}");
+        let output = Command::new("bash").current_dir(&bench.folder).args(["-c", &script]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{input}: {} {}", output.status, stderr(&output));
+    }
+    let dump = Dump::open(&bench.path("again")).unwrap();
+    assert_eq!((dump.is_complete(), dump.pages()), (true, PAGES));
+    let mut page = [0; BLOCK];
+    assert!(dump.read_page((1 << 34) + 1, &mut page).is_ok() && page == crate::bench::page(FIRST_PFN + 1));
 }
 
 /// Memory that is far from all other, which the file has.

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use dumpfile::{Dump, DumpError};
 use engine::{Begun, Source};
 use kdump::{Codec, Pages, Statistics, WriteError};
-use machine::{Pfn, PhysicalAddress};
+use machine::{ByteOffset, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, OutOfMemory, Ram, TooManyPieces, Vital};
 
 pub use self::made::{KeptMore, MadeDump, MadeLack};
@@ -46,6 +46,10 @@ pub const MOST_THREADS: usize = 32;
 /// Most page frames of a kdump-compressed dump: 128 TiB, twice what Linux addresses with page tables of four levels. The two
 /// bitmaps then have 8 GiB, and readers keep one of them in memory.
 const MOST_FRAMES: u64 = 1 << (47 - machine::PAGE_SHIFT);
+
+/// Most bytes before the descriptors, nearly all of them bitmaps, whose room on the disk is taken although some are holes: as
+/// many as a machine with 1 TiB has. `crash` maps the bitmaps, and where a file system in memory is full it dies of a hole.
+const MOST_BITMAPS: u64 = 65 << 20;
 
 /// The input of a dump, and the form of the output.
 #[derive(Clone, Debug)]
@@ -259,6 +263,9 @@ impl Making<'_> {
         let mut device = route.output;
         let Prepared { begun, vital, choosing } = self.prepare(&mut device, route.codec, threads)?;
         let Begun { mut pages, counts } = begun;
+        if pages.table().start.get() <= MOST_BITMAPS {
+            route.output.reserve(Range::new(ByteOffset::default(), pages.table().start));
+        }
         let stored = self.store(&mut pages, vital, route, threads);
         let missing = MadeLack::unread(pages.statistics());
         let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();

@@ -5,9 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use machine::{BlockDevice, BlockError};
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
+use machine::{BlockDevice, BlockError, ByteOffset, Range};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::growing::Growing;
 
@@ -44,17 +43,20 @@ impl<'f> Output<'f> {
         self.pages.bring_rest();
     }
 
+    /// Takes the room of these bytes on the disk: they can be written even after it is full. If the file system cannot do that, or
+    /// has too little room, the dump gets as far as it gets.
+    pub(crate) fn reserve(&self, range: Range<ByteOffset>) {
+        let _ = fallocate(self.file, FallocateFlags::empty(), range.start.get(), range.len());
+    }
+
     /// Makes the file this long.
     pub(crate) fn set_len(&self, len: u64) -> Result<(), BlockError> {
         self.check(self.file.set_len(len))
     }
 
-    /// Whether nothing was written to these bytes of the file, or to any behind them. `false` where the file system does not know.
+    /// Whether nothing was written to these bytes of the file. `false` where the file system does not know.
     fn is_hole(&self, offset: u64, len: usize) -> bool {
-        match seek(self.file, SeekFrom::Data(offset)) {
-            Ok(data) => data >= offset + len as u64,
-            Err(error) => error == Errno::NXIO,
-        }
+        dumpfile::next_data(self.file, offset) >= offset + len as u64
     }
 
     fn check(&self, result: io::Result<()>) -> Result<(), BlockError> {
@@ -94,5 +96,9 @@ impl BlockDevice for &Output<'_> {
     /// [`Unfinished::keep`](crate::unfinished::Unfinished::keep) makes all of it durable at once.
     fn flush(&mut self) -> Result<(), BlockError> {
         Ok(())
+    }
+
+    fn next_data(&mut self, offset: u64) -> u64 {
+        dumpfile::next_data(self.file, offset)
     }
 }

@@ -13,7 +13,7 @@ use std::thread::{self, Scope};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use engine::Wanted;
 use kdump::{Pages, Room, WriteError};
-use machine::{BlockDevice, OldMemory, OutOfMemory};
+use machine::{BlockDevice, ByteOffset, OldMemory, OutOfMemory, Range};
 use vmcore::Vital;
 
 use super::aside;
@@ -71,6 +71,8 @@ struct Line<'e, M> {
     /// The calling thread's own.
     worker: Worker<'e, M>,
     output: &'e Output<'e>,
+    /// The part of the table of descriptors whose room was taken last.
+    reserved: Range<ByteOffset>,
 }
 
 impl<'e, M: OldMemory + Sync> Line<'e, M> {
@@ -99,11 +101,21 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
             started += 1;
         }
         let (results, spare, worker) = (VecDeque::new(), Vec::new(), Worker::new(route, room)?);
-        Ok(Self { threads: started, left, jobs, waiting, results, spare, worker, output: route.output })
+        let (output, reserved) = (route.output, Range::default());
+        Ok(Self { threads: started, left, jobs, waiting, results, spare, worker, output, reserved })
     }
 
-    /// Writes the pages that are wanted now.
+    /// Writes the pages that are wanted now. After an error, those that were written nevertheless are in the dump.
     fn write_pass<D: BlockDevice>(
+        &mut self,
+        pages: &mut Pages<'_, D>,
+        wanted: Wanted<'_>,
+        progress: impl Fn(u64),
+    ) -> Result<(), WriteError> {
+        self.write_all(pages, wanted, progress).inspect_err(|_| self.place_rest(pages))
+    }
+
+    fn write_all<D: BlockDevice>(
         &mut self,
         pages: &mut Pages<'_, D>,
         wanted: Wanted<'_>,
@@ -119,6 +131,18 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
         Ok(())
     }
 
+    /// Ends what is under way, and tells the dump where the batches are that could be written.
+    fn place_rest<D: BlockDevice>(&mut self, pages: &mut Pages<'_, D>) {
+        // Nobody begins a job anew.
+        self.waiting.try_iter().for_each(drop);
+        self.worker.rest();
+        let written = self.results.drain(..).filter_map(|result| result.recv().ok()?.ok());
+        for mut batch in written {
+            // The first error says more than another would.
+            let _ = batch.place(pages);
+        }
+    }
+
     /// Takes the next pages, as many batches as may wait; returns whether any are under way.
     fn hand_out<D: BlockDevice>(
         &mut self,
@@ -131,6 +155,7 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
                 self.spare.push(batch);
                 break;
             }
+            self.reserve(pages, &batch);
             self.left = self.left.saturating_sub(batch.frames.len() as u64);
             if self.left == 0 {
                 self.output.bring_rest();
@@ -140,6 +165,17 @@ impl<'e, M: OldMemory + Sync> Line<'e, M> {
             self.results.push_back(result);
         }
         Ok(!self.results.is_empty())
+    }
+
+    /// Takes the room of the batch's descriptors, before its data takes the last.
+    fn reserve<D: BlockDevice>(&mut self, pages: &Pages<'_, D>, batch: &Batch) {
+        for frame in &batch.frames {
+            let part = pages.part_of_table(frame);
+            if self.reserved != part {
+                self.output.reserve(part);
+                self.reserved = part;
+            }
+        }
     }
 
     /// Returns the first batch of the queue, if it is done. If not, does the job of another batch, or waits if there is

@@ -32,6 +32,18 @@ impl<'d, D: BlockDevice + ?Sized> Bitmaps<'d, D> {
         Ok(())
     }
 
+    /// Appends the bits of so many page frames, a multiple of eight, that neither exist nor are kept.
+    pub fn push_none(&mut self, frames: u64) -> Result<(), WriteError> {
+        if !frames.is_multiple_of(8) || frames > self.frames_left {
+            return Err(WriteError::WrongBitmap);
+        }
+        for stream in [&mut self.existing, &mut self.kept] {
+            stream.push_zeros(&mut self.file.target, frames / 8)?;
+        }
+        self.frames_left -= frames;
+        Ok(())
+    }
+
     /// Goes on to the pages. Frames without bits neither exist nor are kept.
     pub fn finish(mut self) -> Result<Pages<'d, D>, WriteError> {
         self.existing.fill(&mut self.file.target)?;

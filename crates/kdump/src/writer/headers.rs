@@ -55,15 +55,22 @@ pub(super) fn disk_dump_header(header: &Header, geometry: Geometry, codec: Codec
 /// The sub header; the notes follow it at once.
 pub(super) fn sub_header(header: &Header, notes: &NoteSegment<'_>) -> SubHeader {
     let notes_start = BLOCK + SUB_HEADER_LEN;
-    let (vmcoreinfo_start, vmcoreinfo_len) =
-        notes.vmcoreinfo.as_ref().map_or((0, 0), |text| (notes_start + text.start, text.len()));
+    let place = |content: &Option<core::ops::Range<usize>>| {
+        content
+            .as_ref()
+            .map_or((0, 0), |content| ((notes_start + content.start) as u64, content.len() as u64))
+    };
+    let (vmcoreinfo_start, vmcoreinfo_len) = place(&notes.vmcoreinfo);
+    let (eraseinfo_start, eraseinfo_len) = place(&notes.eraseinfo);
     SubHeader {
         phys_base: header.phys_base.into(),
         dump_level: u32::from(header.dump_level).into(),
-        offset_vmcoreinfo: (vmcoreinfo_start as u64).into(),
-        size_vmcoreinfo: (vmcoreinfo_len as u64).into(),
+        offset_vmcoreinfo: vmcoreinfo_start.into(),
+        size_vmcoreinfo: vmcoreinfo_len.into(),
         offset_note: (notes_start as u64).into(),
         size_note: (notes.bytes.len() as u64).into(),
+        offset_eraseinfo: eraseinfo_start.into(),
+        size_eraseinfo: eraseinfo_len.into(),
         max_mapnr_64: header.frames.into(),
         ..SubHeader::new_zeroed()
     }

@@ -70,6 +70,7 @@ impl KeptFrames {
 
     fn next_kept<D: BlockDevice + ?Sized>(&mut self, device: &mut D) -> Result<Option<u64>, WriteError> {
         while self.word == 0 {
+            self.next_word += 64 * self.bits.skip_hole(device);
             let Some(word) = self.bits.next_word(device)? else { return Ok(None) };
             self.word = word;
             self.next_word += 64;

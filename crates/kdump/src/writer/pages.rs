@@ -133,6 +133,16 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         Ok(())
     }
 
+    /// Where the descriptors of all pages are in the file, in whole blocks: behind headers and bitmaps.
+    pub fn table(&self) -> Range<ByteOffset> {
+        self.store.table.place()
+    }
+
+    /// The part of the table that is written with the descriptor of a page frame, later than the page's data.
+    pub fn part_of_table(&self, frame: &Frame) -> Range<ByteOffset> {
+        self.store.table.window_of(frame.index)
+    }
+
     /// Counts so far.
     pub fn statistics(&self) -> Statistics {
         self.store.statistics

@@ -49,6 +49,12 @@ impl DescriptorTable {
         self.place
     }
 
+    /// The window with the descriptor of the kept page with that number.
+    pub(super) fn window_of(&self, index: u64) -> Range<ByteOffset> {
+        let start = self.place.start.saturating_add(index * DESCRIPTOR_LEN as u64 / WINDOW * WINDOW);
+        Range::new(start, start.saturating_add(WINDOW).min(self.place.end))
+    }
+
     /// Stores the descriptor of the kept page with that number; numbers ascend within a pass.
     pub(super) fn put<D: BlockDevice + ?Sized>(
         &mut self,
@@ -56,10 +62,9 @@ impl DescriptorTable {
         index: u64,
         descriptor: Descriptor,
     ) -> Result<(), WriteError> {
-        let offset = index * DESCRIPTOR_LEN as u64;
-        self.move_to(target, self.place.start.saturating_add(offset / WINDOW * WINDOW))?;
+        self.move_to(target, self.window_of(index).start)?;
         self.load(target)?;
-        let start = (offset % WINDOW) as usize;
+        let start = (index * DESCRIPTOR_LEN as u64 % WINDOW) as usize;
         let slot = self.window.get_mut(start..start + DESCRIPTOR_LEN).ok_or(WriteError::WrongOrder)?;
         slot.copy_from_slice(descriptor.as_bytes());
         Ok(())

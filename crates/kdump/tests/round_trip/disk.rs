@@ -112,7 +112,7 @@ pub(crate) const NOTES: &[u8] = b"\x0b\0\0\0\x0d\0\0\0\0\0\0\0VMCOREINFO\0\0PAGE
 
 /// The same, as the writer takes them.
 pub(crate) fn notes() -> NoteSegment<'static> {
-    NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37) }
+    NoteSegment { bytes: NOTES, vmcoreinfo: Some(24..37), eraseinfo: None }
 }
 
 pub(crate) fn header(frames: u64) -> Header {
