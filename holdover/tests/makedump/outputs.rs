@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use dumpfile::Dump;
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
 
-use crate::bench::{Bench, PAGES, json, stderr, wrong_pages};
+use crate::bench::{Bench, json, stderr, wrong_pages};
 
 #[test]
 fn what_is_no_regular_file_is_never_replaced() {
@@ -94,36 +94,4 @@ fn where_no_thread_can_be_started_one_does_all_the_work() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(json(&output)["complete"], true);
     assert!(wrong_pages(&Dump::open(&bench.path("out")).unwrap()).is_empty());
-}
-
-/// A file system of 1 MiB, in a mount namespace of its own: what is left there is copied out of it.
-#[test]
-fn of_a_dump_on_a_full_disk_all_pages_that_were_written_can_be_read() {
-    let bench = Bench::new();
-    fs::create_dir(bench.path("full")).unwrap();
-    let holdover = env!("CARGO_BIN_EXE_holdover");
-    for threads in [1, 4] {
-        let script = format!(
-            "mount -t tmpfs -o size=1m none full && {holdover} makedump --codec none --threads {threads} core full/out
-             code=$?; cp full/out.unfinished cut && stat -c %b full/out.unfinished && exit $code"
-        );
-        let mut unshare = Command::new("unshare");
-        let unshare =
-            unshare.current_dir(&bench.folder).args(["--map-root-user", "--mount", "sh", "-c", &script]);
-        let output = unshare.output().unwrap();
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(
-            said.contains("full/out.unfinished has a part of it") && said.contains("No space left"),
-            "{said}"
-        );
-        let dump = Dump::open(&bench.path("cut")).unwrap();
-        assert!(!dump.is_complete());
-        // Of 256 blocks, 6 are headers and tables. Of the data, each thread loses at most a piece of 64 pages.
-        let noise_and_patterns = |pfn: &u64| pfn % 3 != 0;
-        let wrong = wrong_pages(&dump);
-        let lost = wrong.iter().copied().filter(noise_and_patterns).count();
-        let stored = PAGES as usize * 2 / 3 - lost;
-        assert!(stored + 64 * threads >= 256 - 10, "{threads} threads: only {stored} pages can be read");
-    }
 }

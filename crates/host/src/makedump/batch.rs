@@ -6,7 +6,7 @@ use machine::BlockDevice;
 
 /// Pages in a batch. A batch has many pages, because handing it over costs time. It does not have more, because at the end
 /// of a pass all threads wait for the last batch.
-const PAGES: usize = 64;
+pub(super) const PAGES: usize = 64;
 
 /// Some kept pages: their numbers, and their places in the dump once they are stored. The pipeline reuses batches.
 pub(super) struct Batch {

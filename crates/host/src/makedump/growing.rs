@@ -1,15 +1,14 @@
 //! A file that grows roughly from its beginning to its end, so that Linux can write it to the disk in the meantime.
 //! If Linux began only at the end, waiting for the disk would take as long again as making the dump.
 
-use std::fs::File;
 use std::io;
 use std::num::NonZero;
-use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use machine::{ByteOffset, Range};
-use rustix::fs::{Advice, fadvise};
+
+use super::hostfile::HostFile;
 
 /// Bytes of a stretch: as many as Linux is asked to bring to the disk at a time.
 const STRETCH: u64 = 4 << 20;
@@ -17,7 +16,7 @@ const STRETCH: u64 = 4 << 20;
 /// A file that grows. Threads share it.
 #[derive(Debug)]
 pub(super) struct Growing<'f> {
-    file: &'f File,
+    file: &'f dyn HostFile,
     /// Bytes before the last written byte within which some may still be unwritten.
     open: u64,
     /// Offset of the first data. The bytes before it are written more than once, by others.
@@ -28,7 +27,7 @@ pub(super) struct Growing<'f> {
 
 impl<'f> Growing<'f> {
     /// A file that grows from where the first data is written.
-    pub(super) fn new(file: &'f File, open: u64) -> Self {
+    pub(super) fn new(file: &'f dyn HostFile, open: u64) -> Self {
         Self { file, open, first: OnceLock::new(), next: AtomicU64::new(0) }
     }
 
@@ -59,9 +58,7 @@ impl<'f> Growing<'f> {
 
     fn bring(&self, range: Range<ByteOffset>) {
         if let Some(len) = NonZero::new(range.len()) {
-            // This tells Linux that the range is not needed in memory; Linux then starts to write the part of it that is
-            // not on the disk.
-            let _ = fadvise(self.file, range.start.get(), Some(len), Advice::DontNeed);
+            self.file.bring(range.start.get(), len);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `elf` | writes the dump as an ELF core |
 //! | `pipeline`, `worker`, `batch`, `job` | bring pages from memory into a kdump-compressed dump, on all processors |
-//! | `chunk`, `output`, `growing` | the dump's file, as the pipeline writes it |
+//! | `chunk`, `output`, `growing`, `hostfile` | the dump's file, as the pipeline writes it |
 //! | `aligned`, `aside` | make copying and starting threads fast |
 //! | `made` | the summary of the dump that was made |
 
@@ -13,7 +13,10 @@ mod aside;
 mod batch;
 mod chunk;
 mod elf;
+#[cfg(test)]
+mod full_disk;
 mod growing;
+mod hostfile;
 mod job;
 mod made;
 mod output;
@@ -34,6 +37,7 @@ use kdump::{Codec, Pages, Statistics, WriteError};
 use machine::{ByteOffset, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, OutOfMemory, Ram, TooManyPieces, Vital};
 
+use self::hostfile::HostFile;
 pub use self::made::{KeptMore, MadeDump, MadeLack};
 use self::output::Output;
 use self::worker::Route;
@@ -46,10 +50,6 @@ pub const MOST_THREADS: usize = 32;
 /// Most page frames of a kdump-compressed dump: 128 TiB, twice what Linux addresses with page tables of four levels. The two
 /// bitmaps then have 8 GiB, and readers keep one of them in memory.
 const MOST_FRAMES: u64 = 1 << (47 - machine::PAGE_SHIFT);
-
-/// Most bytes before the descriptors, nearly all of them bitmaps, whose room on the disk is taken although some are holes: as
-/// many as a machine with 1 TiB has. `crash` maps the bitmaps, and where a file system in memory is full it dies of a hole.
-const MOST_BITMAPS: u64 = 65 << 20;
 
 /// The input of a dump, and the form of the output.
 #[derive(Clone, Debug)]
@@ -249,7 +249,7 @@ impl Making<'_> {
         elf::write(&self.source, &memory.segments(kernel, ram)?, file, self.progress)
     }
 
-    fn write_compressed(&self, file: &File, codec: Codec) -> Result<Written, MakingError> {
+    fn write_compressed(&self, file: &dyn HostFile, codec: Codec) -> Result<Written, MakingError> {
         let threads = threads(self.request.threads);
         let output = Output::new(file, pipeline::open_bytes(threads));
         let route = Route { memory: self.source.memory, codec, output: &output };
@@ -263,9 +263,8 @@ impl Making<'_> {
         let mut device = route.output;
         let Prepared { begun, vital, choosing } = self.prepare(&mut device, route.codec, threads)?;
         let Begun { mut pages, counts } = begun;
-        if pages.table().start.get() <= MOST_BITMAPS {
-            route.output.reserve(Range::new(ByteOffset::default(), pages.table().start));
-        }
+        // `crash` maps the bitmaps.
+        route.output.reserve_mapped(Range::new(ByteOffset::default(), pages.table().start));
         let stored = self.store(&mut pages, vital, route, threads);
         let missing = MadeLack::unread(pages.statistics());
         let whole = stored.is_ok() && self.lacks.is_empty() && missing.is_none();
