@@ -2,8 +2,9 @@
 //!
 //! The ladder is: exact copy, fold into superpages, keep in place, block. Domains that fit are copied exactly. Of
 //! those that do not fit, only the upper tables are copied: runs of pages are folded into larger pages, and other
-//! tables of level 1 are checked and then stay where they are, in the old kernel's memory. If even that is
-//! impossible, a part is blocked.
+//! tables of level 1 are checked and then stay where they are, in the old kernel's memory. Where not even the upper
+//! tables fit, all tables but the root stay there, except for those that lead to something that must be cut out. If that
+//! is impossible, a part is blocked.
 
 use alloc::vec::Vec;
 
@@ -22,10 +23,26 @@ pub(crate) enum Treatment {
         /// Frames that the domain may take.
         frames: usize,
     },
+    /// The root table is copied, and the tables that lead to a bad entry, up to a limit; the others are kept in place.
+    Keep {
+        /// Frames that the domain may take.
+        frames: usize,
+    },
     /// It maps nothing: one empty table serves all such domains.
     Share,
     /// Nothing is copied: there are no frames.
     Block,
+}
+
+impl Treatment {
+    /// The frames that are set aside for a domain with this treatment.
+    pub(crate) fn frames(self, domain: &OldDomain) -> usize {
+        match self {
+            Self::Duplicate => domain.tables as usize,
+            Self::Compact { frames } | Self::Keep { frames } => frames,
+            Self::Share | Self::Block => 0,
+        }
+    }
 }
 
 /// A treatment for each domain of a census, in its order.
@@ -33,6 +50,13 @@ pub(crate) enum Treatment {
 pub(crate) struct Plan {
     /// One for each of [`Census::domains`].
     pub(crate) treatments: Vec<Treatment>,
+}
+
+impl Plan {
+    /// The frames that are set aside for all of these domains.
+    pub(crate) fn frames(&self, domains: &[OldDomain]) -> usize {
+        domains.iter().zip(&self.treatments).map(|(domain, treatment)| treatment.frames(domain)).sum()
+    }
 }
 
 /// Gives frames to the domains of wanted devices first, then to the smallest, so that a huge one cannot starve all the
@@ -49,11 +73,7 @@ pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result
         let domain = &census.domains[index];
         waiting -= usize::from(needs_frames(domain));
         treatments[index] = treat(domain, left, waiting);
-        left -= match treatments[index] {
-            Treatment::Duplicate => domain.tables as usize,
-            Treatment::Compact { frames } => frames,
-            Treatment::Share | Treatment::Block => 0,
-        };
+        left -= treatments[index].frames(domain);
     }
     Ok(Plan { treatments })
 }
@@ -76,12 +96,14 @@ fn treat(domain: &OldDomain, left: usize, waiting: usize) -> Treatment {
     if domain.tables <= most as u64 {
         return Treatment::Duplicate;
     }
-    // One more than its upper tables, for checking the tables below them; without it, a spare one serves.
-    let wanted = domain.upper_tables.saturating_add(1);
+    // One more than its upper tables, for checking the tables below them, and some for copies of those in which something
+    // must be cut out.
+    let wanted = domain.upper_tables.saturating_add(1 + domain.upper_tables / 2);
     let share = if domain.demand == Demand::Wanted { most / 2 } else { left / (waiting + 1) };
     match share.max(1).min(left) as u64 {
         0 => Treatment::Block,
-        share => Treatment::Compact { frames: share.min(wanted) as usize },
+        share if share < wanted => Treatment::Keep { frames: share as usize },
+        _ => Treatment::Compact { frames: wanted as usize },
     }
 }
 

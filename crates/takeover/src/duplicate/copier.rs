@@ -29,6 +29,9 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) reserved: ReservedBits,
     /// How many frames this domain must leave unused.
     pub(super) spare: usize,
+    /// How many frames it must leave unused even where a table more is what it takes to cut something out of its tables
+    /// and keep the rest.
+    pub(super) spare_for_cuts: usize,
     pub(super) treatment: Treatment,
     /// How many more tables may be checked without being copied, over all domains.
     pub(super) looks_left: &'a mut u32,
@@ -40,6 +43,8 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) copies: Copies,
     /// Tables that were checked in place.
     pub(super) kept: Copies,
+    /// Tables that there was no frame for, in which something must be cut out.
+    pub(super) lost: Copies,
     pub(super) domain: Domain,
 }
 
@@ -99,7 +104,10 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         self.domain.tables += 1;
         match level.below() {
             None => self.check_leaves(copy, base),
-            Some(below) => self.copy_below(copy, level, below, base),
+            Some(below) => self.carry_over_entries(copy, level, below, base, self.treatment),
+        };
+        if matches!(self.treatment, Treatment::Keep { .. }) {
+            self.note_kept_below(copy, level, base);
         }
         self.frames.publish(copy, 0..ENTRIES);
         self.copies.remember(table, level, copy);
@@ -115,25 +123,42 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         if self.frames.available() > self.spare { Ok(()) } else { Err(Danger::OverBudget) }
     }
 
-    /// Replaces each entry of a copied table by one that points to a copy.
-    pub(super) fn copy_below(&mut self, copy: PhysicalAddress, level: Level, below: Level, base: IoAddress) {
-        let mut next = 0;
+    /// Gives each present entry of a copied table its new form. Returns whether each translates as before, in the tables
+    /// that it named before.
+    pub(super) fn carry_over_entries(
+        &mut self,
+        copy: PhysicalAddress,
+        level: Level,
+        below: Level,
+        base: IoAddress,
+        treatment: Treatment,
+    ) -> bool {
+        let (mut next, mut same) = (0, true);
         while let Some(index) = self.domain.stage.next_present(self.frames.table(copy), next) {
-            let iova = level.address_at(base, index);
-            let kept = self.carry_over(self.entry(copy, index), level, below, iova);
+            let (entry, iova) = (self.entry(copy, index), level.address_at(base, index));
+            let kept = self.carry_over(entry, level, below, iova, treatment);
             self.frames.table_mut(copy)[index] = kept.bits;
+            same &= kept.unmarked() == entry.unmarked();
             next = index + 1;
         }
+        same
     }
 
     /// Turns a present entry above level 1 into its new form.
-    fn carry_over(&mut self, entry: PageEntry, level: Level, below: Level, iova: IoAddress) -> PageEntry {
+    fn carry_over(
+        &mut self,
+        entry: PageEntry,
+        level: Level,
+        below: Level,
+        iova: IoAddress,
+        treatment: Treatment,
+    ) -> PageEntry {
         let kept = if self.reserved.set_in(entry, level) != 0 {
             Err(Danger::ReservedBits)
         } else if entry.is_leaf(level) {
             self.carry_large(entry, level, iova)
         } else {
-            self.carry_table(entry, below, iova)
+            self.carry_table(entry, below, iova, treatment)
         };
         kept.unwrap_or_else(|danger| {
             self.cut(level.entry_span(iova), danger);
@@ -142,12 +167,19 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     /// Turns a well-formed entry that names a table of this level into its new form.
-    fn carry_table(&mut self, entry: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
-        match self.treatment {
+    fn carry_table(
+        &mut self,
+        entry: PageEntry,
+        level: Level,
+        iova: IoAddress,
+        treatment: Treatment,
+    ) -> Result<PageEntry, Danger> {
+        match treatment {
             Treatment::Compact { .. } => self.compact(entry, level, iova),
+            Treatment::Keep { .. } => self.keep_or_copy(entry, level, iova),
             _ => match self.copy(entry.table(), level, iova) {
                 Ok(copy) => Ok(entry.with_table(copy).unmarked()),
-                Err(Danger::OverBudget) => Ok(self.keep(entry, level, iova)),
+                Err(Danger::OverBudget) => self.keep(entry, level, iova),
                 Err(danger) => Err(danger),
             },
         }
@@ -178,7 +210,9 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         below: Level,
         iova: IoAddress,
     ) -> Result<PageEntry, Danger> {
-        self.check_budget()?;
+        if self.frames.available() <= self.spare_for_cuts {
+            return Err(Danger::OverBudget);
+        }
         let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
         for (index, slot) in self.frames.table_mut(table).iter_mut().enumerate() {
             let target = leaf.page(level).saturating_add(index as u64 * below.span());
@@ -186,8 +220,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
         match below.below() {
             None => self.check_leaves(table, iova),
-            Some(lowest) => self.copy_below(table, below, lowest, iova),
-        }
+            Some(lowest) => self.carry_over_entries(table, below, lowest, iova, self.treatment),
+        };
         self.frames.publish(table, 0..ENTRIES);
         Ok(self.domain.stage.table(table))
     }

@@ -9,24 +9,23 @@ use super::survey::{Runs, Survey, survey};
 use crate::hazard::Danger;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// Checks a copied table of level 1, which translates the addresses from `base`.
-    pub(super) fn check_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) {
+    /// Checks a copied table of level 1, which translates the addresses from `base`, and cuts out of the copy what is bad.
+    /// Returns whether nothing is.
+    pub(super) fn check_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) -> bool {
         let found = self.survey(copy);
         self.domain.leaves += found.present;
         self.reserve_leaves(copy, base, found.present);
-        if found.suspicious {
-            self.cut_leaves(copy, base);
-        }
+        !found.suspicious || self.cut_leaves(copy, base) == 0
     }
 
     /// Surveys a table of level 1 in a frame of ours.
-    pub(super) fn survey(&self, table: PhysicalAddress) -> Survey {
+    fn survey(&self, table: PhysicalAddress) -> Survey {
         let reserved = self.reserved.leaf_mask(Level::ONE);
         survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
     }
 
     /// Reserves the addresses that a table of level 1 in a frame of ours maps; `present` of its entries are present.
-    pub(super) fn reserve_leaves(&mut self, copy: PhysicalAddress, base: IoAddress, present: u64) {
+    fn reserve_leaves(&mut self, copy: PhysicalAddress, base: IoAddress, present: u64) {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Level::ONE.table_span(base));
         }
@@ -36,8 +35,9 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// Clears the entries that have reserved bits or reach our memory.
-    fn cut_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) {
+    /// Clears the entries that have reserved bits or reach our memory; returns how many.
+    fn cut_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) -> u64 {
+        let cut_before = self.domain.fenced;
         for index in 0..ENTRIES {
             let entry = self.entry(copy, index);
             if let Err(danger) = self.check_leaf(entry) {
@@ -48,9 +48,10 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
                 self.cut(Level::ONE.entry_span(iova), danger);
             }
         }
+        self.domain.fenced - cut_before
     }
 
-    pub(super) fn check_leaf(&self, entry: PageEntry) -> Result<(), Danger> {
+    fn check_leaf(&self, entry: PageEntry) -> Result<(), Danger> {
         let target = entry.target(Level::ONE);
         if !entry.present() {
             Ok(())

@@ -11,6 +11,7 @@
 
 mod compact;
 mod copier;
+mod keep;
 mod leaves;
 mod memory;
 mod outline;
@@ -72,7 +73,9 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     let mut maps = Vec::new();
     let shares = plan.treatments.contains(&Treatment::Share);
     let empty_table = if shares { new_table(*frames) } else { None };
+    let mut for_later = plan.frames(&census.domains);
     for (found, treatment) in census.domains.iter().zip(&plan.treatments) {
+        for_later = for_later.saturating_sub(treatment.frames(found));
         let spare = spare(*treatment, *frames, limits);
         let mut copier = Copier {
             old,
@@ -82,6 +85,7 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             hazards: &mut hazards,
             reserved: ReservedBits::new(found.format.stage, surroundings.host_address_bits, capability),
             spare,
+            spare_for_cuts: spare.min(limits.spare_frames.saturating_add(for_later)),
             treatment: *treatment,
             looks_left: &mut looks_left,
             known_maps: surroundings.maps,
@@ -89,6 +93,7 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             empty_table,
             copies: Copies::default(),
             kept: Copies::default(),
+            lost: Copies::default(),
             domain: Domain::empty(found.id, found.format, capability, limits.reserved_ranges)?,
         };
         copier.carry_over_domain(
@@ -107,7 +112,9 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
 /// How many frames a domain must leave unused.
 fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
     match treatment {
-        Treatment::Compact { frames: share } => frames.available().saturating_sub(share),
+        Treatment::Compact { frames: share } | Treatment::Keep { frames: share } => {
+            frames.available().saturating_sub(share)
+        }
         _ => limits.spare_frames,
     }
 }

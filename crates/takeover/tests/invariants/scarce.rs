@@ -5,12 +5,14 @@
 
 use crate::common::{Buffer, buffer, cases, function, holds, is_guests, plausible};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
-use model::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
+use model::scenario::{Domain, Function, GUEST_TABLES, Mapping, OldQueue, Stage, UnitScenario};
+use model::walk::Traits;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Own, Requester, Scenario};
 use proptest::prelude::*;
 use takeover::failure::{InForce, Reason};
-use takeover::{Failure, Limits};
+use takeover::{Failure, Limits, Outcome};
 use verdict::{Taken, accounted, isolation, limits};
+use vtd::capability::{Capability, ExtendedCapability};
 use vtd::paging::{Level, Permission};
 use vtd::source::SourceId;
 
@@ -187,4 +189,70 @@ proptest! {
         holds(isolation::check(&machine, family.unit))?;
         prop_assert_eq!(machine.old_pages_changed(), []);
     }
+
+    /// Frames for the tables that lead to bad entries are enough: the others stay where they are.
+    #[test]
+    fn what_is_good_beside_a_bad_entry_goes_on(
+        good in prop::collection::vec(page(), 1..60),
+        bad in prop::collection::vec(page(), 1..4),
+        spare_frames in LOOKS..8_usize,
+    ) {
+        let (scenario, bad) = spoiled(good, bad);
+        let machine = scenario.machine();
+        let mut frames = machine.frames(FIXED + 1 + 3 * bad + spare_frames);
+        let clock = machine.clock();
+        let limits = Limits { spare_frames, ..limits() };
+        let taken = verdict::take_over(&machine, 0, &mut frames, &clock, &limits).expect("a takeover");
+        let report = taken.report();
+        prop_assert_eq!(report.ended(Outcome::Blocked), (0, 0), "{:?}", report.hazards.listed);
+        prop_assert!(machine::Frames::available(&frames) >= spare_frames);
+        for mapping in &scenario.domains[0].mappings {
+            let access = Requester { source: 0, pasid: None }.access(mapping.iova, Direction::Write);
+            let (before, now) = (machine.answer_before(0, access), machine.answer(0, access));
+            let is_bad = matches!(before, Answer::Memory(address) if CAPTURE.contains(address));
+            prop_assert!(if is_bad { now != before } else { now == before }, "{access} was {before}, is {now}");
+        }
+        holds(accounted::check(&machine, 0, report))?;
+        holds(isolation::check(&machine, 0))?;
+    }
+}
+
+/// Root table, context table, queue and its status.
+const FIXED: usize = 4;
+/// Tables that are looked at one below the other, under a root table that is copied: spare frames serve for that.
+const LOOKS: usize = 3;
+
+/// Where a page is mapped, and its size: neighbours in one table, or far from each other.
+fn page() -> impl Strategy<Value = (IoAddress, Level)> {
+    let place = (0..3_u64, 0..3_u64, 0..4_u64, 0..4_u64);
+    (place, any::<bool>()).prop_map(|((top, third, second, first), is_large)| {
+        let level = if is_large { Level::TWO } else { Level::ONE };
+        let iova = top << 39 | third << 30 | second << 21 | first << 12;
+        (IoAddress::new(iova).align_down(level.span()), level)
+    })
+}
+
+/// A machine with one domain, in which bad pages reach the capture kernel, and how many of these there are.
+fn spoiled(good: Vec<(IoAddress, Level)>, bad: Vec<(IoAddress, Level)>) -> (Scenario, usize) {
+    let mut domain = Domain::default();
+    let mapping = |(iova, level), small: u64, large: u64| {
+        let memory = if level == Level::ONE { small } else { large }.into();
+        Mapping { iova, memory, level, permission: Permission::ReadWrite }
+    };
+    for page in bad {
+        add(&mut domain, mapping(page, 0x210_0000, 0x260_0000));
+    }
+    let count = domain.mappings.len();
+    for page in good {
+        add(&mut domain, mapping(page, 0x30_0000, 0x40_0000));
+    }
+    let capability =
+        Capability::new().with_sagaw(0b0100).with_mgaw(47).with_nd(6).with_fro(0x22).with_sslps(0b11);
+    let extended = ExtendedCapability::new().with_qi(true).with_iro(0xF);
+    let traits = Traits { capability, extended, host_address_bits: 46 };
+    let unit = UnitScenario { traits, queue: OldQueue::Idle, ..UnitScenario::default() };
+    let works_at = domain.mappings[count..].iter().map(|mapping| mapping.iova).take(9).collect();
+    let functions = vec![Function { works_at, ..Function::default() }];
+    let (memory, units, domains) = (memory(), vec![unit], vec![domain]);
+    (Scenario { seed: 1, memory, units, domains, functions, ..Scenario::default() }, count)
 }

@@ -195,13 +195,13 @@ fn kernel_with_a_large_domain() -> Kernel {
     kernel
 }
 
-/// Eight frames: a root and a context table, three tables of the small domain, three for the large one, which has
+/// Nine frames: a root and a context table, three tables of the small domain, four for the large one, which has
 /// five. Its tables of level 1 are folded or kept in place; only the one in which something must be cut out is
 /// copied. New mappings avoid the addresses below kept tables.
 #[test]
 fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     let kernel = kernel_with_a_large_domain();
-    let (mut taken, mut frames) = kernel.die_with(8);
+    let (mut taken, mut frames) = kernel.die_with(9);
     let domains = &taken.report().domains;
     assert_eq!((domains[0].outcome, domains[0].tables), (Outcome::Fenced, 3));
     assert_eq!((domains[1].outcome, domains[1].tables), (Outcome::Duplicated, 3));
@@ -222,15 +222,27 @@ fn a_domain_that_does_not_fit_is_folded_and_kept_in_place() {
     assert_eq!(kernel.reach(DISK, iova), Some(OWN.start));
 }
 
-/// With seven frames a part is blocked, with three the whole domain is. The disk can still be attached, and gets
-/// addresses that its old domain did not map.
+/// With eight frames the large domain's tables stay in place, but for the three that lead to a bad page.
+#[test]
+fn only_tables_that_lead_to_a_bad_page_are_copied() {
+    let kernel = kernel_with_a_large_domain();
+    let (taken, _) = kernel.die_with(8);
+    let domain = &taken.report().domains[0];
+    assert_eq!((domain.outcome, domain.tables, domain.leaves), (Outcome::Fenced, 3, 1025));
+    let reached = [0x20_5123, 0x40_5123, 0x60_1000, 0x60_0000].map(|iova| kernel.reach(DISK, iova));
+    assert_eq!(reached, [Some(0x3000_5123), Some(0x4000_A123), Some(0x7000), None]);
+}
+
+/// With seven frames the table with the bad page is blocked, with three the whole domain is. The disk can still be
+/// attached, and gets addresses that its old domain did not map.
 #[test]
 fn what_cannot_be_kept_is_blocked_and_said_so() {
     let kernel = kernel_with_a_large_domain();
     let (taken, _) = kernel.die_with(7);
-    assert_eq!(taken.report().domains[0].outcome, Outcome::Blocked);
-    assert_eq!(kernel.reach(DISK, 0x20_5123), Some(0x3000_5123));
-    assert_eq!(kernel.reach(DISK, 0x60_1000), None);
+    let domain = &taken.report().domains[0];
+    assert_eq!((domain.outcome, domain.tables, domain.leaves), (Outcome::Blocked, 2, 1024));
+    let reached = [0x20_5123, 0x40_5123, 0x60_1000, 0x60_0000].map(|iova| kernel.reach(DISK, iova));
+    assert_eq!(reached, [Some(0x3000_5123), Some(0x4000_A123), None, None]);
 
     let kernel = kernel_with_a_large_domain();
     let (mut taken, mut frames) = kernel.die_with(3);
