@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
 use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
-use takeover::{DeviceTlb, Failure, IdentityMap, Limits};
+use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience};
 use vtd::dmar::{Dmar, Drhd};
 
 use crate::amd;
@@ -92,16 +92,14 @@ fn all_units(machine: &mut Machine, dmar: &Dmar, disk: Option<Function>) -> Resu
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
-    // All units wait for devices no longer than one may.
-    let mut patience = Limits::default().patience;
+    // All units together wait no longer than one may.
+    let mut patience = Patience::default();
     for (index, drhd) in units::units(dmar).enumerate() {
         let limits = Limits { patience, ..Limits::default().among(frames.available(), serves.len() - index) };
         let maps = identity_maps(&units)?;
         let step = Step { limits, neighbourhood: &neighbourhood, is_sound: dmar.is_sound(), maps: &maps };
-        let unit = step.accept(&drhd, machine, &mut frames);
-        if let Fate::TakenOver(unit) = &unit.fate {
-            patience = unit.patience();
-        }
+        let (unit, left) = step.accept(&drhd, machine, &mut frames);
+        patience = left;
         push(&mut units, unit)?;
     }
     let doubt = Doubt::of_table(dmar);
@@ -149,29 +147,48 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Takes over the unit that `drhd` describes.
-    fn accept(&self, drhd: &Drhd, machine: &mut Machine, frames: &mut FramePool) -> RemappingUnit {
-        let (registers, fate) = match find::unit(drhd, &mut machine.space) {
+    /// Takes over the unit that `drhd` describes; returns it, and what is left of the patience.
+    fn accept(
+        &self,
+        drhd: &Drhd,
+        machine: &mut Machine,
+        frames: &mut FramePool,
+    ) -> (RemappingUnit, Patience) {
+        let (registers, (fate, patience)) = match find::unit(drhd, &mut machine.space) {
             Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, drhd.segment, machine, frames)),
             // Only the firmware can say that there is no unit; the dead kernel may have overwritten its table.
-            Err(lost) if self.is_sound && lost.is_absence() => (Vec::new(), Fate::Absent(lost)),
-            Err(lost) => (Vec::new(), Fate::Lost(lost)),
+            Err(lost) if self.is_sound && lost.is_absence() => (Vec::new(), self.at_once(Fate::Absent(lost))),
+            Err(lost) => (Vec::new(), self.at_once(Fate::Lost(lost))),
         };
-        RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }
+        (RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }, patience)
     }
 
-    fn fate_of(&self, unit: FoundUnit, segment: u16, machine: &Machine, frames: &mut FramePool) -> Fate {
+    fn fate_of(
+        &self,
+        unit: FoundUnit,
+        segment: u16,
+        machine: &Machine,
+        frames: &mut FramePool,
+    ) -> (Fate, Patience) {
         if !unit.status().tes() {
-            return Fate::Off;
+            return self.at_once(Fate::Off);
         }
         let device_tlbs = match device_tlbs(machine, segment) {
             Ok(device_tlbs) => device_tlbs,
-            Err(error) => return Fate::Lost(Failure::from(error).into()),
+            Err(error) => return self.at_once(Fate::Lost(Failure::from(error).into())),
         };
         let surroundings = self.neighbourhood.surroundings(&device_tlbs, self.maps);
         match takeover::take_over(unit, &machine.old, frames, &surroundings, &self.limits) {
-            Ok(unit) => Fate::TakenOver(unit),
-            Err(refusal) => Fate::Lost(refusal.failure.into()),
+            Ok(unit) => {
+                let patience = unit.patience();
+                (Fate::TakenOver(unit), patience)
+            }
+            Err(refusal) => (Fate::Lost(refusal.failure.into()), refusal.patience),
         }
+    }
+
+    /// A fate for which nobody waited.
+    fn at_once(&self, fate: Fate) -> (Fate, Patience) {
+        (fate, self.limits.patience)
     }
 }

@@ -5,7 +5,6 @@ mod mapping;
 mod membership;
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use machine::{Clock, Frames, IoAddress, PhysicalAddress, Range, Registers};
 use vtd::INTERRUPT_WINDOW;
@@ -20,6 +19,7 @@ use crate::identity::IdentityMap;
 use crate::ids::DomainIds;
 use crate::invalidate::note_disturbances;
 use crate::own::OwnMemory;
+use crate::patience::Patience;
 use crate::report::Report;
 use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
@@ -128,9 +128,9 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         &self.report
     }
 
-    /// What is left of [`Limits::patience`]: how long devices may still keep the unit waiting. Other units of the machine may
-    /// go on with it, so that all of them together wait no longer than one.
-    pub fn patience(&self) -> Duration {
+    /// What is left of [`Limits::patience`]: give it to the takeover of the next unit, so that all of them together wait no
+    /// longer than one may.
+    pub fn patience(&self) -> Patience {
         self.unit.patience()
     }
 

@@ -9,12 +9,10 @@ use machine::{Clock, Registers, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
 use vtd::registers::{self, Register};
 
+use crate::patience::{Awaited, Patience, Purse};
 use crate::queue::Queue;
 use crate::surroundings::Limits;
 use crate::unit::{NoAnswer, STATUS, Unit};
-
-/// How long a device that works may take to answer: a thousand times what it takes.
-const PROMPT: Duration = Duration::from_millis(100);
 
 /// A unit that accepts commands.
 #[derive(Debug)]
@@ -22,8 +20,8 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) unit: Unit<'c, R, C>,
     /// Bounds each wait for the unit itself.
     pub(crate) deadline: Duration,
-    /// How long devices may still keep the takeover waiting, all together.
-    patience: Duration,
+    /// How long the unit and devices may still keep the takeover waiting, all together.
+    purse: Purse,
     /// How often our queue's tail was not what we had written.
     pub(crate) disturbances: u32,
     /// The invalidation queue; `None` while invalidations go through registers.
@@ -33,8 +31,8 @@ pub(crate) struct CommandedUnit<'c, R, C> {
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Makes a unit whose invalidations go through registers, with these limits for waits.
     pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
-        let (deadline, patience) = (limits.deadline, limits.patience);
-        Self { unit, deadline, patience, disturbances: 0, queue: None }
+        let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
+        Self { unit, deadline, purse, disturbances: 0, queue: None }
     }
 
     /// Writes a register at a fixed place.
@@ -44,12 +42,12 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Waits for the unit until `done`, which reads only this unit, returns true.
     pub(crate) fn wait(
-        &self,
+        &mut self,
         register: &'static str,
         wanted: &'static str,
         done: impl FnMut(&Unit<'c, R, C>) -> bool,
     ) -> Result<(), NoAnswer> {
-        self.wait_for(self.deadline, register, wanted, done)
+        self.with_unit_time(|unit, limit| unit.wait_for(limit, register, wanted, done))
     }
 
     /// The same for at most `limit`.
@@ -67,18 +65,33 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         })
     }
 
-    /// How long devices may still keep the takeover waiting.
-    pub(crate) fn patience(&self) -> Duration {
-        self.patience
+    /// How long the unit and devices may still keep takeovers waiting.
+    pub(crate) fn patience(&self) -> Patience {
+        self.purse.left
     }
 
-    /// Gives `work`, which waits for devices, the time that is left for all of them, and takes what it used off that.
-    /// There is always enough time for a device that works.
-    pub(crate) fn with_patience<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
+    /// Gives `work`, which waits for the unit, the time for one wait.
+    pub(crate) fn with_unit_time<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
+        let limit = self.purse.limit(Awaited::Unit, self.deadline).unwrap_or_default();
+        self.timed(Awaited::Unit, |unit| work(unit, limit))
+    }
+
+    /// Gives `work`, which waits for a device, the time that is left for such; returns `None` if there is none.
+    pub(crate) fn with_patience<T>(
+        &mut self,
+        awaited: Awaited,
+        work: impl FnOnce(&mut Self, Duration) -> T,
+    ) -> Option<T> {
+        let limit = self.purse.limit(awaited, self.deadline)?;
+        Some(self.timed(awaited, |unit| work(unit, limit)))
+    }
+
+    /// Does `work`, and takes the time that it used off what is left for such.
+    fn timed<T>(&mut self, awaited: Awaited, work: impl FnOnce(&mut Self) -> T) -> T {
         let start = self.unit.clock().now();
-        let result = work(self, self.patience.max(PROMPT.min(self.deadline)));
+        let result = work(self);
         let used = self.unit.clock().now().saturating_sub(start);
-        self.patience = self.patience.saturating_sub(used);
+        self.purse.pay(awaited, used);
         result
     }
 

@@ -11,9 +11,9 @@
 //! from the caller's list, as virtual functions are where nobody looks for them. The device's own configuration, which the
 //! caller reads, says whether ATS is enabled, and how to ask.
 //!
-//! A device that does not answer takes long, up to a minute and a half. The devices of a unit share that time, and then
+//! A device that does not answer takes long, up to a minute and a half. The devices of all units share that time, and then
 //! the rest are asked in passing, so that a dead card with hundreds of virtual functions delays the dump no longer than a
-//! dead card with one ([`Limits::patience`](crate::Limits::patience)).
+//! dead card with one ([`Patience`](crate::Patience)).
 
 use alloc::vec::Vec;
 
@@ -26,6 +26,7 @@ use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
+use crate::patience::Awaited;
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, push};
@@ -54,10 +55,6 @@ impl DeviceTlb {
         }
     }
 }
-
-/// How many devices on buses where another one is silent may leave their invalidation unanswered when no patience is left for
-/// them. Any further ones count as silent without being told.
-const SILENT_SIBLINGS: usize = 100;
 
 /// Invalidates the device-TLBs of all devices whose contexts allow them one; returns those that confirmed.
 pub(crate) fn forget_all<R: Registers, C: Clock>(
@@ -119,15 +116,13 @@ impl Turn {
 struct Silence {
     /// By bus: the first source-id, in the order of telling, that did not answer.
     since: [Option<SourceId>; 256],
-    /// How many siblings did not answer when no patience was left.
-    siblings: usize,
     /// Whether the unit takes no more commands.
     is_unit: bool,
 }
 
 impl Default for Silence {
     fn default() -> Self {
-        Self { since: [None; 256], siblings: 0, is_unit: false }
+        Self { since: [None; 256], is_unit: false }
     }
 }
 
@@ -148,13 +143,13 @@ impl Silence {
         unit: &mut CommandedUnit<'_, R, C>,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
-        if self.is_unit || self.siblings >= SILENT_SIBLINGS && self.is_sibling(tlb) {
+        if self.is_unit {
             return Err(UnitError::NoQueue);
         }
-        let told = forget_all_of(tlb, contexts, unit, frames);
+        let awaited = if self.is_sibling(tlb) { Awaited::Sibling } else { Awaited::Device };
+        let told = forget_all_of(tlb, awaited, contexts, unit, frames);
         if let Err(error) = told {
             self.is_unit = matches!(error, UnitError::NoAnswer(late) if late.is_of_command());
-            self.siblings += usize::from(unit.patience().is_zero() && self.is_sibling(tlb));
             self.since[Self::bus(tlb)].get_or_insert(tlb.source);
         }
         told
@@ -164,12 +159,13 @@ impl Silence {
 /// Invalidates what one device caches for requests without PASID and for each PASID in its tables.
 fn forget_all_of<R: Registers, C: Clock>(
     tlb: DeviceTlb,
+    awaited: Awaited,
     contexts: &[Context],
     unit: &mut CommandedUnit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
     let pasids = of_source(contexts, tlb.source).filter_map(|context| context.pasid);
-    [None].into_iter().chain(pasids.map(Some)).try_for_each(|pasid| forget(tlb, pasid, unit, frames))
+    [None].into_iter().chain(pasids.map(Some)).try_for_each(|pasid| forget(tlb, awaited, pasid, unit, frames))
 }
 
 /// Invalidates what a device caches for the requests of these contexts.
@@ -179,17 +175,18 @@ pub(crate) fn forget_contexts<'a, R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
-    contexts.try_for_each(|context| forget(tlb, context.pasid, unit, frames))
+    contexts.try_for_each(|context| forget(tlb, Awaited::Answering, context.pasid, unit, frames))
 }
 
 fn forget<R: Registers, C: Clock>(
     tlb: DeviceTlb,
+    awaited: Awaited,
     pasid: Option<u32>,
     unit: &mut CommandedUnit<'_, R, C>,
     frames: &mut impl Frames,
 ) -> Result<(), UnitError> {
     let request = tlb.forget(pasid, unit.unit.extended_capability());
-    (0..tlb.tellings).try_for_each(|_| unit.forget_in_device(tlb.source, request, frames))
+    (0..tlb.tellings).try_for_each(|_| unit.forget_in_device(tlb.source, awaited, request, frames))
 }
 
 /// The contexts of one device; `contexts` are sorted by source-id.

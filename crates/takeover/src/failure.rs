@@ -8,6 +8,7 @@ use machine::{IoAddress, PhysicalAddress, Range};
 use vtd::control::TableMode;
 use vtd::source::SourceId;
 
+use crate::patience::Patience;
 use crate::unit::{Unit, UnitError};
 use machine::growth::OutOfMemory;
 
@@ -72,6 +73,8 @@ impl Failure {
 pub struct Refusal<'c, R, C> {
     /// Why, and which tables the unit uses now.
     pub failure: Failure,
+    /// What is left of [`Limits::patience`](crate::Limits::patience), for the next unit.
+    pub patience: Patience,
     /// The unit, as it was given.
     pub unit: Unit<'c, R, C>,
 }

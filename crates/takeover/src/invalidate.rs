@@ -13,6 +13,7 @@ use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
+use crate::patience::Awaited;
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
 
@@ -72,15 +73,19 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     pub(crate) fn forget_in_device(
         &mut self,
         source: SourceId,
+        awaited: Awaited,
         request: Descriptor,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
-        let answer = self.with_patience(|unit, limit| unit.ask(source, request, limit, frames));
-        match answer {
-            Err(UnitError::NoAnswer(late)) if !late.is_of_command() => self.reopen_queue()?,
-            _ => {}
-        }
-        answer
+        let answer = self.with_patience(awaited, |unit, limit| {
+            let answer = unit.ask(source, request, limit, frames);
+            match answer {
+                Err(UnitError::NoAnswer(late)) if !late.is_of_command() => unit.reopen_queue()?,
+                _ => {}
+            }
+            answer
+        });
+        answer.unwrap_or(Err(UnitError::NoTimeLeft))
     }
 
     /// Sends a request to a device until the device answers, or the unit says that this device does not. An error that
@@ -155,7 +160,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Submits descriptors and waits until they are done.
     fn submit(&mut self, descriptors: &[Descriptor], frames: &mut impl Frames) -> Result<(), UnitError> {
-        self.submit_until(descriptors, self.deadline, frames, |_, _| false)
+        self.with_unit_time(|unit, limit| unit.submit_until(descriptors, limit, frames, |_, _| false))
     }
 
     /// Submits descriptors until they are done, `limit` has passed, or `is_final` says that an error is about them.

@@ -126,7 +126,8 @@
 //! Nothing that the dead kernel left is trusted. Devices may still be writing to its memory, so each table is copied
 //! into a frame of our own before it is checked, and only the copy is used. The exception are tables that are kept in
 //! place because frames are short. The levels of the architecture and the number of frames bound every walk, and
-//! [`Limits::deadline`] bounds every wait for the unit, [`Limits::patience`] those for devices.
+//! [`Limits::deadline`] bounds every wait for the unit, and [`Limits::patience`] all waits together, of all units if what one
+//! takeover leaves is given to the next.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -154,6 +155,7 @@ mod mark;
 mod mode;
 mod old_queue;
 mod own;
+mod patience;
 mod plan;
 mod queue;
 pub mod report;
@@ -178,6 +180,7 @@ pub use failure::{AttachError, Failure, MapError, Refusal};
 pub use found::{Found, OldQueue};
 pub use hazard::Outcome;
 pub use identity::IdentityMap;
+pub use patience::Patience;
 pub use report::Report;
 pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
@@ -191,8 +194,9 @@ use machine::growth::OutOfMemory;
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
 /// Old tables are read from `old` and never written; new tables come from `frames`. Each wait for
-/// the unit ends after [`Limits::deadline`], those for devices after [`Limits::patience`] together. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
+/// the unit ends after [`Limits::deadline`], and all waits together after [`Limits::patience`]. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
 /// unit stopped answering halfway. The frames stay allocated, since the unit may be using them.
+#[expect(clippy::result_large_err, reason = "a box takes memory, and that may be what is missing")]
 pub fn take_over<'c, R: Registers, C: Clock>(
     unit: Unit<'c, R, C>,
     old: &impl OldMemory,
@@ -204,7 +208,7 @@ pub fn take_over<'c, R: Registers, C: Clock>(
     let surroundings = &surroundings.as_wide_as_memory();
     match replace_tables(&mut unit, Resources { old, frames, surroundings, limits }) {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
-        Err(failure) => Err(Refusal { failure, unit: unit.unit }),
+        Err(failure) => Err(Refusal { failure, patience: unit.patience(), unit: unit.unit }),
     }
 }
 

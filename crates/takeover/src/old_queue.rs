@@ -10,6 +10,7 @@ use vtd::queue::{Descriptor, DescriptorType, QUEUE_OFFSET, QueueAddress, QueueEr
 use vtd::registers::{IQA, IQH, IQT};
 
 use crate::command::CommandedUnit;
+use crate::patience::Awaited;
 use crate::unit::Unit;
 
 /// How many devices may leave the old kernel's invalidations unanswered before the takeover gives its queue up.
@@ -102,13 +103,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     ///
     /// A unit that has fetched everything may be waiting for a device. That takes longer than its own commands.
     fn await_old_queue(&mut self, old: &impl OldMemory) -> FaultStatus {
-        let errors = self.wait_for_head(self.deadline);
+        let errors = self.with_unit_time(|unit, limit| unit.wait_for_head(limit));
         let last = LastWait::read(&self.unit, old).filter(|_| self.is_fetched());
         let Some(last) = last.filter(|_| errors == FaultStatus::new()) else { return errors };
+        let wait = |unit: &mut Self, limit| unit.wait_for_report(last, limit, old);
         if self.unit.extended_capability().dt() {
-            self.with_patience(|unit, limit| unit.wait_for_report(last, limit, old))
+            self.with_patience(Awaited::Device, wait).unwrap_or_default()
         } else {
-            self.wait_for_report(last, self.deadline, old)
+            self.with_unit_time(wait)
         }
     }
 

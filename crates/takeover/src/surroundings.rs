@@ -7,6 +7,7 @@ use vtd::source::SourceId;
 
 use crate::identity::IdentityMap;
 use crate::own::OwnMemory;
+use crate::patience::Patience;
 
 /// The machine around a unit: its memory, our memory, and I/O addresses that devices must not get.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +79,10 @@ impl DeviceTlb {
 /// Bounds of a takeover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a register or the queue may take to answer.
+    /// How long a register or the queue may take to answer, as long as there is [`Patience`] for units.
     pub deadline: Duration,
-    /// How long the unit's device-TLBs may keep the takeover waiting, all together. One device may use all of it: PCI
-    /// Express allows a device a minute, and half a minute more, to answer an invalidation (ATS, section 10.3.1 of revision
-    /// 5). Once it is used up, each further device gets a tenth of a second, and when a hundred have not answered, those on a
-    /// bus where none did get no time. So the longest wait for devices is this time and 72 seconds: two tenths of a second for
-    /// each of these hundred, and for one device on each bus.
-    pub patience: Duration,
+    /// How long the unit and its devices may keep the takeover waiting, all together.
+    pub patience: Patience,
     /// How many contexts are carried over; any further ones are blocked.
     pub contexts: usize,
     /// How many hazards are listed; any further ones are only counted.
@@ -115,7 +112,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(10),
-            patience: Duration::from_secs(90),
+            patience: Patience::default(),
             contexts: 16384,
             hazards: 256,
             reserved_ranges: 8192,

@@ -69,6 +69,9 @@ pub enum UnitError {
         /// What is there.
         found: u64,
     },
+    /// Devices that did not answer have used up the time that there was for all of them.
+    #[error("no time is left to wait for it")]
+    NoTimeLeft,
     /// This mode needs a queue for invalidations, and the unit offers none that works.
     #[error("no invalidation queue")]
     NoQueue,

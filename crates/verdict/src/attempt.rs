@@ -5,7 +5,7 @@ use model::random::RESERVED_MEMORY;
 use model::{Machine, MemoryKind, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
-use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Surroundings, Takeover, Unit};
+use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience, Surroundings, Takeover, Unit};
 use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
@@ -25,7 +25,8 @@ pub type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
 /// Limits that suit modelled machines, on which reading a table costs a thousand times as much as on a real one.
 pub fn limits() -> Limits {
-    Limits { deadline: DEADLINE, patience: DEADLINE, looks: 1 << 11, ..Limits::default() }
+    let patience = Patience { devices: DEADLINE, ..Patience::default() };
+    Limits { deadline: DEADLINE, patience, looks: 1 << 11, ..Limits::default() }
 }
 
 /// What the capture kernel knows of a machine's memory.

@@ -33,7 +33,7 @@ pub fn check_damaged(machine: &Machine, unit: usize, budget: usize) -> Verdict {
 }
 
 fn within(machine: &Machine, unit: usize, budget: usize, devices: u32) -> Verdict {
-    let longest = DEADLINE * WAITS + limits().patience + SILENT * devices;
+    let longest = DEADLINE * WAITS + limits().patience.devices + SILENT * devices;
     ensure(machine.time() <= longest, || format!("took {:?}", machine.time()))?;
     ensure(machine.steps() <= step_limit(budget, longest), || format!("took {} steps", machine.steps()))?;
     ensure(machine.status(unit).tes(), || "translation is off".into())?;
