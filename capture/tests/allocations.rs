@@ -82,16 +82,7 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
         (memory, own, machine.clock(), machine.old_memory(), machine.frames(500), machine.registers(0))
     });
     let (clock, old, mut frames) = (Shelter(clock), Shelter(old), Shelter(frames));
-    let surroundings = Surroundings {
-        host_address_bits: machine.traits(0).host_address_bits,
-        memory: &memory,
-        own: &own,
-        other_memory: &[],
-        kept_free: &[],
-        device_tlbs: &[],
-        wanted: &[],
-        maps: &[],
-    };
+    let surroundings = Surroundings::new(machine.traits(0).host_address_bits, &memory, &own);
     let unit = takeover::Unit::new(Shelter(registers), 4096, &clock)?;
     let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &Limits::default());
     let mut taken = taken.map_err(|refusal| refusal.failure)?;

@@ -11,7 +11,7 @@ use crate::kexec::{self, Refusal};
 use crate::loaded::{self, Standing};
 use crate::root_pointer::{self, RootPointerError};
 use crate::watchdogs::{self, ArmedWatchdog, Watchdogs};
-use crate::{Bytes, needed, sysfs};
+use crate::{Bytes, reservation, sysfs};
 
 /// Where systemd keeps the units that are enabled, in folders `TARGET.wants`.
 const UNITS: &str = "/etc/systemd/system";
@@ -96,7 +96,7 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
     let areas = areas::all()?;
     let checks = vec![
-        reservation(kexec::reserved().unwrap_or(0), needed::reservation(Path::new(sysfs::SYS))),
+        reservation(kexec::reserved().unwrap_or(0), reservation::needed(Path::new(sysfs::SYS))),
         translation(&iommu::units(), &iommu::Listing::of_firmware()),
         acpi(Path::new(sysfs::SYS), &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),

@@ -15,7 +15,7 @@ use crate::loaded::LoadNote;
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
-use crate::{Bytes, needed};
+use crate::{Bytes, reservation};
 
 pub use crate::kexec::{KexecError, KexecSyscall};
 
@@ -153,7 +153,7 @@ pub struct Loaded {
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
-    check_reservation(kexec::reserved()?, needed::reservation(Path::new(sysfs::SYS)))?;
+    check_reservation(kexec::reserved()?, reservation::needed(Path::new(sysfs::SYS)))?;
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }

@@ -12,7 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
-use crate::{clock, reservation, sysfs};
+use crate::{clock, iomem, reservation, sysfs};
 
 /// Where the note is.
 const NOTE: &str = "/run/holdover/loaded.json";
@@ -133,7 +133,7 @@ impl Surroundings {
     fn now(image: &Path, area: Option<&FoundArea>) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self {
-            memory: memory(&read("/proc/iomem")),
+            memory: memory(&read(iomem::FILE)),
             processors: read("/sys/devices/system/cpu/present").trim().to_owned(),
             image: fs::read(image).ok().map(|bytes| checksum(&bytes)),
             area_offset: area.and_then(|area| sysfs::locate(&area.device).ok()).map(|found| found.offset),
@@ -161,7 +161,7 @@ impl Surroundings {
 
 /// All RAM, hot-added memory too; nothing if the kernel hides it from this user.
 fn memory(iomem: &str) -> Vec<String> {
-    let ranges = reservation::named(iomem, |name| name.starts_with("System RAM"));
+    let ranges = iomem::named(iomem, |name| name.starts_with("System RAM"));
     let shown = ranges.filter(|range| range.contains(|digit| !matches!(digit, '0' | '-')));
     shown.map(str::to_owned).collect()
 }

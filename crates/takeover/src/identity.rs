@@ -164,16 +164,7 @@ mod tests {
     }
 
     fn surroundings() -> Surroundings<'static> {
-        Surroundings {
-            host_address_bits: 39,
-            memory: &MEMORY,
-            other_memory: &[],
-            own: &OWN,
-            kept_free: &[],
-            device_tlbs: &[],
-            wanted: &[],
-            maps: &[],
-        }
+        Surroundings::new(39, &MEMORY, &OWN)
     }
 
     fn with_large_pages(sslps: u8) -> Capability {

@@ -79,16 +79,7 @@
 //! # let machine = model::Scenario::random(1, size).machine();
 //! # let own = machine.ranges(model::MemoryKind::Capture);
 //! # let memory = [machine.ranges(model::MemoryKind::Old), own.clone()].concat();
-//! # let surroundings = Surroundings {
-//! #     host_address_bits: machine.traits(0).host_address_bits,
-//! #     memory: &memory,
-//! #     other_memory: &[],
-//! #     own: &own,
-//! #     kept_free: &[],
-//! #     device_tlbs: &[],
-//! #     wanted: &[],
-//! #     maps: &[],
-//! # };
+//! # let surroundings = Surroundings::new(machine.traits(0).host_address_bits, &memory, &own);
 //! # let (registers, clock, mut frames) = (machine.registers(0), machine.clock(), machine.frames(500));
 //! # let buffer = Range::from(own[0].end.get() - 0x4000..own[0].end.get());
 //! # accept(registers, &clock, &machine.old_memory(), &mut frames, &surroundings, buffer).unwrap();

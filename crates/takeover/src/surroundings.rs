@@ -40,6 +40,24 @@ pub struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
+    /// A machine of which no more is known, and with nothing to be kept free.
+    pub const fn new(
+        host_address_bits: u32,
+        memory: &'a [Range<PhysicalAddress>],
+        own: &'a [Range<PhysicalAddress>],
+    ) -> Self {
+        Self {
+            host_address_bits,
+            memory,
+            other_memory: &[],
+            own,
+            kept_free: &[],
+            device_tlbs: &[],
+            wanted: &[],
+            maps: &[],
+        }
+    }
+
     /// The same, on a machine whose addresses are at least as wide as those of its memory: firmware's word is not believed
     /// against memory that is there.
     pub(crate) fn as_wide_as_memory(self) -> Self {

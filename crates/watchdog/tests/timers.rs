@@ -6,8 +6,9 @@ mod fake;
 
 use std::time::Duration;
 
-use fake::{Machine, lpc, wdat};
+use fake::{Machine, lpc};
 use fixtures::ConfigSpace;
+use fixtures::wdat;
 use pci::{Device, Function};
 use proptest::prelude::*;
 use watchdog::{Armed, KcsPlace, Kind, Watchdogs};

@@ -224,16 +224,8 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
     let clock = Watch(Instant::now());
     let limits = Limits::default();
     let unit = Unit::new(Obedient::new(), 0x1000, &clock).expect("a unit");
-    let surroundings = Surroundings {
-        host_address_bits: 46,
-        memory: &[Range::from(0..1 << 41)],
-        own: &[Range::from(OWN.start..OWN.end)],
-        other_memory: &[],
-        kept_free: &[],
-        device_tlbs: &[],
-        wanted: &[],
-        maps: &[],
-    };
+    let (memory, own) = ([Range::from(0..1 << 41)], [Range::from(OWN.start..OWN.end)]);
+    let surroundings = Surroundings::new(46, &memory, &own);
     let taken = takeover::take_over(unit, old, pool, &surroundings, &limits).expect("a takeover");
     taken.report().clone()
 }

@@ -37,16 +37,7 @@ fn die_with_width(
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
     let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
     let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
-    let surroundings = Surroundings {
-        host_address_bits,
-        memory: &memory,
-        own: &own,
-        other_memory: &[],
-        kept_free: &[],
-        device_tlbs: &[],
-        wanted: &[],
-        maps: &[],
-    };
+    let surroundings = Surroundings::new(host_address_bits, &memory, &own);
     let limits = Limits { deadline: DEADLINE, ..Limits::default() };
     Ok(takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &limits)?)
 }

@@ -155,16 +155,8 @@ impl Kernel {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
         let unit = Unit::new(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
         let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
-        let surroundings = Surroundings {
-            host_address_bits: 39,
-            memory: &memory,
-            own: &own,
-            other_memory: &[],
-            kept_free: &[],
-            device_tlbs: &self.device_tlbs,
-            wanted: &[],
-            maps: &[],
-        };
+        let surroundings =
+            Surroundings { device_tlbs: &self.device_tlbs, ..Surroundings::new(39, &memory, &own) };
         let old = OldRam(self.world.clone());
         // The queue takes a frame for descriptors and one for the status of waits.
         let spare_frames = frames.available() - budget - 2;

@@ -263,26 +263,3 @@ pub(crate) fn lpc() -> Device<ConfigSpace> {
         [(0, &[0x86, 0x80, 0x18, 0x29]), (9, &[0, 1, 6]), (0x40, &[1, 6]), (0x44, &[0x80])];
     Device { function: Function { segment: 0, bus: 0, devfn: 0xF8 }, config: ConfigSpace::new(&fields) }
 }
-
-/// A table WDAT for that timer, which allows so many counts of 600 ms.
-pub(crate) fn wdat(most: u32) -> Vec<u8> {
-    let mut table = vec![0; 48];
-    for number in [600, most, 2, 1, 5] {
-        table.extend(u32::to_le_bytes(number));
-    }
-    // Action, instruction, lowest bit, port, value, mask.
-    let entries: [(u8, u8, u8, u16, u32, u32); 5] = [
-        (1, 2, 0, 0x660, 1, 0x3FF),
-        (4, 1, 0, 0x660, 0, 0x3FF),
-        (5, 1, 0, 0x672, 0, 0x3FF),
-        (6, 0x83, 0, 0x672, 0, 0x3FF),
-        (8, 0, 11, 0x668, 0, 1),
-    ];
-    for (action, instruction, bit, port, value, mask) in entries {
-        table.extend([action, instruction, 0, 0, 1, 16, bit, 2]);
-        table.extend(u64::from(port).to_le_bytes());
-        table.extend(value.to_le_bytes());
-        table.extend(mask.to_le_bytes());
-    }
-    table
-}

@@ -1,4 +1,4 @@
-//! The memory that is reserved for a crash kernel, as the running kernel shows it: where it is, and what is in it now.
+//! What is in the reserved memory now, as the running kernel shows it.
 //!
 //! `/proc/iomem` says where, to root only. `/proc/kcore` shows all RAM, and this part too: on x86 the kernel write-protects
 //! what was loaded, but leaves it readable. The kernel does not say who loaded it.
@@ -11,12 +11,14 @@ use machine::{OldMemory, PhysicalAddress, Range, Unreadable};
 use twox_hash::XxHash64;
 use vmcore::{CoreFile, CoreHeader, Medium};
 
+use crate::iomem;
+
 /// Bytes that are read at a time.
 const PIECE: u64 = 1 << 20;
 
 /// A checksum of all that is in the reservation; `None` if the running kernel does not show it.
 pub(crate) fn checksum() -> Option<u64> {
-    let places = places(&fs::read_to_string("/proc/iomem").ok()?);
+    let places = places(&fs::read_to_string(iomem::FILE).ok()?);
     let file = Kcore(File::open("/proc/kcore").ok()?);
     let header = CoreHeader::read(&file, 0).ok()?;
     checksum_of(&CoreFile::new(file, &header).ok()?, &places)
@@ -24,21 +26,7 @@ pub(crate) fn checksum() -> Option<u64> {
 
 /// Where memory is reserved: two places if `crashkernel=…,high` was asked for.
 fn places(iomem: &str) -> Vec<Range<u64>> {
-    named(iomem, |name| name == "Crash kernel").filter_map(bounds).collect()
-}
-
-/// The ranges of a resource in `/proc/iomem`, as text: `100000-bffdffff`, or nothing but zeros for users.
-pub(crate) fn named(iomem: &str, is_meant: fn(&str) -> bool) -> impl Iterator<Item = &str> {
-    let lines = iomem.lines().filter_map(|line| line.trim_start().split_once(" : "));
-    lines.filter(move |(_, name)| is_meant(name)).map(|(range, _)| range)
-}
-
-/// Reads a range as `/proc/iomem` writes it; the last byte is in it.
-fn bounds(text: &str) -> Option<Range<u64>> {
-    let (start, last) = text.split_once('-')?;
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    let end = number(last)?.checked_add(1)?;
-    Some(Range::new(number(start)?, end)).filter(|range| range.len() > 1)
+    iomem::named(iomem, |name| name == "Crash kernel").filter_map(iomem::bounds).collect()
 }
 
 /// The checksum of some memory; `None` if a part of it cannot be read, or if there is none.

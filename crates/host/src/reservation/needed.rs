@@ -20,7 +20,7 @@ const PAGES_OF_1_GIB: u64 = 1 << 35;
 const SCALABLE: u64 = 1 << 43;
 
 /// Bytes that must be reserved on the machine whose `/sys` is mounted at `sys`, in whole mebibytes.
-pub(crate) fn reservation(sys: &Path) -> u64 {
+pub(crate) fn needed(sys: &Path) -> u64 {
     let remapping = remapping(sys);
     let tables = if remapping.units == 0 { 0 } else { remapping.reservation() };
     tables.max(LEAST).div_ceil(MEBIBYTE).saturating_mul(MEBIBYTE)
@@ -139,8 +139,8 @@ mod tests {
             Remapping { largest_page: 1 << 30, ..expected },
             "bits 34 and 35"
         );
-        assert_eq!(reservation(sys.0.path()), 16 << 20);
-        assert_eq!(reservation(Path::new("/nowhere")), 16 << 20, "no unit, no tables");
+        assert_eq!(needed(sys.0.path()), 16 << 20);
+        assert_eq!(needed(Path::new("/nowhere")), 16 << 20, "no unit, no tables");
     }
 
     #[test]
@@ -149,12 +149,12 @@ mod tests {
         for bus in 0..40 {
             sys.functions(bus, 16);
         }
-        let without = reservation(sys.0.path());
+        let without = needed(sys.0.path());
         assert!(without > 64 << 20 && without.is_multiple_of(1 << 20), "{without:#x}");
         assert_eq!(remapping(sys.0.path()).mode, Mode::Scalable);
         sys.write("bus/pci/devices/0000:05:00.0/sriov_totalvfs", "256");
         sys.write("bus/pci/devices/0000:05:00.0/sriov_numvfs", "6");
         assert_eq!(remapping(sys.0.path()).functions, 640 + 250);
-        assert!(reservation(sys.0.path()) > without);
+        assert!(needed(sys.0.path()) > without);
     }
 }
