@@ -32,4 +32,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
         assert!(pci::aliases(&devices, device.function).count() <= 256);
     }
+    let mut found = Vec::new();
+    pci::virtual_functions(&devices, |_| Some(second.clone()), &mut found);
+    for function in found {
+        assert!(devices.iter().any(|device| device.function == function.physical));
+        assert!(function.ats.is_none_or(|ats| (1..=32).contains(&ats.queue_depth)));
+    }
 });

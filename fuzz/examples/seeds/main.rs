@@ -3,6 +3,8 @@
 //! ```console
 //! $ cargo run --manifest-path fuzz/Cargo.toml --example seeds
 //! ```
+//!
+//! With `--check` it writes none, and fails if one is not as it would write it.
 
 #![forbid(unsafe_code)]
 
@@ -20,34 +22,62 @@ mod scenario;
 mod takeover;
 mod watchdog;
 
-use std::path::Path;
-use std::{fs, io};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+// What is built for the fuzzer calls the fuzzer's counters.
+use libfuzzer_sys as _;
 
 /// The name of an input, and its bytes.
 type Seed = (&'static str, Vec<u8>);
 
 fn main() -> io::Result<()> {
-    write("dmar", dmar::seeds())?;
-    write("core_header", core_header::seeds())?;
-    write("core_file", core_file::seeds())?;
-    write("pci", pci::seeds())?;
-    write("reach", reach::seeds())?;
-    write("dump", dump::seeds())?;
-    write("dumpfile", dumpfile::seeds())?;
-    write("area", area::seeds())?;
-    write("firmware", firmware::seeds())?;
-    write("record", record::seeds())?;
-    write("scenario", scenario::seeds())?;
-    write("takeover", takeover::seeds())?;
-    write("unfinished", dump::unfinished_seeds())?;
-    write("watchdog", watchdog::seeds())
+    let targets = [
+        ("dmar", dmar::seeds()),
+        ("core_header", core_header::seeds()),
+        ("core_file", core_file::seeds()),
+        ("pci", pci::seeds()),
+        ("reach", reach::seeds()),
+        ("dump", dump::seeds()),
+        ("dumpfile", dumpfile::seeds()),
+        ("area", area::seeds()),
+        ("firmware", firmware::seeds()),
+        ("record", record::seeds()),
+        ("scenario", scenario::seeds()),
+        ("takeover", takeover::seeds()),
+        ("unfinished", dump::unfinished_seeds()),
+        ("watchdog", watchdog::seeds()),
+    ];
+    let is_check = env::args().skip(1).eq(["--check"]);
+    targets
+        .iter()
+        .try_for_each(|(target, seeds)| if is_check { check(target, seeds) } else { write(target, seeds) })
 }
 
-fn write(target: &str, seeds: Vec<Seed>) -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
-    fs::create_dir_all(&folder)?;
+/// Returns an error if the files are others than these.
+fn check(target: &str, seeds: &[Seed]) -> io::Result<()> {
+    let folder = folder(target);
+    let names =
+        fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<BTreeSet<_>>>()?;
+    let mut stale = names != seeds.iter().map(|(name, _)| OsString::from(name)).collect();
     for (name, bytes) in seeds {
-        fs::write(folder.join(name), bytes)?;
+        stale |= fs::read(folder.join(name)).ok().as_ref() != Some(bytes);
     }
-    Ok(())
+    if stale {
+        Err(io::Error::other(format!("{} is stale: the example `seeds` writes it anew", folder.display())))
+    } else {
+        Ok(())
+    }
+}
+
+fn write(target: &str, seeds: &[Seed]) -> io::Result<()> {
+    let folder = folder(target);
+    fs::create_dir_all(&folder)?;
+    seeds.iter().try_for_each(|(name, bytes)| fs::write(folder.join(name), bytes))
+}
+
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target)
 }

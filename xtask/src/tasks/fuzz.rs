@@ -81,10 +81,10 @@ pub(crate) struct Target {
     program: PathBuf,
 }
 
-/// Builds all targets, in a target folder of their own because of the flags.
+/// Builds all targets, in a target folder of their own because of the flags. Fails if seeds are not as they would be written today.
 pub(crate) fn build() -> Result<Vec<Target>> {
     let folder = target_folder().join("fuzz");
-    let mut command = cargo(&["build", "--quiet", "--release", "--bins", "--target", TARGET]);
+    let mut command = cargo(&["build", "--quiet", "--release", "--bins", "--examples", "--target", TARGET]);
     command
         .arg("--target-dir")
         .arg(&folder)
@@ -92,6 +92,7 @@ pub(crate) fn build() -> Result<Vec<Target>> {
         .current_dir(fuzz_folder());
     process::run(&mut command)?;
     let programs = folder.join(TARGET).join("release");
+    process::stdout(Command::new(programs.join("examples/seeds")).arg("--check"))?;
     Ok(names()?.into_iter().map(|name| Target { program: programs.join(&name), name }).collect())
 }
 
