@@ -238,10 +238,16 @@ mod tests {
 
     #[test]
     fn a_partition_is_located_on_its_disk_and_behind_the_nearest_function() {
+        for (disk, way) in [("vda", "virtio1"), ("sda", "ata6/host5/target5:0:0/5:0:0:0")] {
+            check_partition(disk, &format!("pci0000:00/0000:00:1c.0/0000:01:00.0/{way}/block/{disk}"));
+        }
+    }
+
+    fn check_partition(disk: &str, path: &str) {
         let root = tempfile::tempdir().unwrap();
-        let partition = partition(root.path(), "pci0000:00/0000:00:1c.0/0000:01:00.0/virtio1/block/vda");
+        let partition = partition(root.path(), path);
         let location = locate_entry(&partition).unwrap();
-        assert_eq!(location.disk, "vda");
+        assert_eq!(location.disk, disk);
         assert_eq!(location.offset, 1 << 20);
         let controller = location.controller.clone().unwrap();
         assert_eq!(

@@ -11,7 +11,7 @@ use crate::slots::{Pool, Request, Slots};
 
 /// Longest wait for a disk that has completed something to complete more. Disks retry bad sectors and empty their caches for
 /// many seconds.
-const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Code of [`BlockError::Device`] when a device sent an answer to no request.
 pub const UNASKED: u32 = 0xffff_0001;

@@ -9,6 +9,8 @@ use crate::error::OpenError;
 use crate::slots::Request;
 
 drivers! {
+    /// A port of an AHCI controller, with a Serial ATA disk.
+    Ahci: ahci::Ahci;
     /// The virtio block device.
     VirtioBlk: virtio::Blk;
 }

@@ -1,6 +1,6 @@
 //! The reasons why a disk cannot be used.
 
-use machine::TimedOut;
+use machine::{BlockError, TimedOut};
 
 use crate::access::{Addressing, BarRange};
 
@@ -39,6 +39,21 @@ pub enum StartError {
     /// The device takes addresses of another kind than memory was provided for.
     #[error("the device wants addresses of another kind: {0:?}")]
     Addressing(Addressing),
+    /// A device is there that is no disk.
+    #[error("it is no disk but {0}")]
+    NoDisk(&'static str),
+    /// The disk failed when it was asked what it is.
+    #[error("the disk does not say what it is: {0}")]
+    Unidentified(BlockError),
+    /// The disk wants a password before it does anything else.
+    #[error("the disk is locked by a password")]
+    Locked,
+    /// The disk lacks what the driver needs.
+    #[error("the disk does not support {0}")]
+    Unsupported(&'static str),
+    /// The memory that there is lies where the device cannot reach it.
+    #[error("the device's addresses are too short for the memory that there is")]
+    OutOfReach,
     /// The disk cannot be written.
     #[error("the disk is read-only")]
     ReadOnly,

@@ -54,6 +54,7 @@ extern crate alloc;
 mod table;
 
 mod access;
+pub mod ahci;
 mod disk;
 mod drivers;
 mod error;

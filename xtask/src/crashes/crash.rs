@@ -117,8 +117,9 @@ impl Crash<'_> {
             machine.raise(check)?;
         }
         let lines = self.end(machine)?;
-        let Scenario { kernel, codec, disk_place, .. } = *self.scenario;
-        Ok(Evidence { kernel, codec, files, lines, reserved, disk: disk_place.source_ids(), stop })
+        let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
+        let disk = disk_model.source_ids(disk_place);
+        Ok(Evidence { kernel, codec, files, lines, reserved, disk, stop })
     }
 
     fn end(&self, machine: Machine) -> Result<Vec<Line>> {

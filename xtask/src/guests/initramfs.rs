@@ -115,6 +115,9 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     modules.extend(scenario.disk_model.modules());
     modules.extend(scenario.scale.modules());
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
+    if let Some(disk) = scenario.disk_use.read() {
+        archive.add("scenario/read", disk.as_bytes());
+    }
     if scenario.memory_use == MemoryUse::EveryKind {
         archive.add("scenario/memory", &guest_file("use-memory")?);
         modules.extend(MEMORY_MODULES);

@@ -12,7 +12,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
-use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device};
+use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskUse};
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::watchdog::{self, Watchdog};
 use crate::machines::scenario::{Board, MachineCheck, MemoryUse, Paging, Scenario};
@@ -35,6 +35,11 @@ const TRACE_EVENTS: [&str; 8] = [
 /// Bytes per second of the throttled disk: its readers always wait for more than that.
 const SLOW_DISK_RATE: u32 = 1_000_000;
 const SLOW_DISK_BYTES: u64 = 64 << 20;
+
+// Names of drives.
+const DUMP_DRIVE: &str = "dump-drive";
+const SLOW_DRIVE: &str = "slow-drive";
+const NEIGHBOUR_DRIVE: &str = "neighbour-drive";
 
 /// Option of the drive of a dump's disk on which a dump takes longer than the bench's watchdogs wait.
 const SLOW_DUMP_DISK: &str = ",throttling.bps-write=2000000";
@@ -153,13 +158,13 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     scenario.scale.add_to(&mut command, files, scenario.cpus)?;
     scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
-    let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK } else { "" };
-    add_dump_disk(&mut command, scenario, &files.disk(), speed);
+    add_dump_disk(&mut command, scenario, files)?;
     if let Some(watchdog) = scenario.watchdog {
         add_watchdog(&mut command, watchdog, files)?;
     }
-    let throttle = format!(",throttling.bps-total={SLOW_DISK_RATE}");
-    add_disk(&mut command, Device::SLOW_DISK, &files.slow_disk(), "nvme,serial=slow", &throttle);
+    add_drive(&mut command, SLOW_DRIVE, &files.slow_disk(), &slow_reads());
+    let slot = Device::SLOW_DISK.slot;
+    command.args(["-device", &format!("nvme,serial=slow,drive={SLOW_DRIVE},addr={slot:#x}")]);
     add_network(&mut command, scenario.kernel, files);
     if scenario.kernel == Flavour::Amd64 {
         add_usb_and_sound(&mut command);
@@ -206,14 +211,31 @@ fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files
     command.args(["-append", &scenario.kernel_command_line()]);
 }
 
-/// The disk that takes the dump, and the bridge before it.
-fn add_dump_disk(command: &mut Command, scenario: &Scenario, image: &Path, drive_options: &str) {
-    let mut model = scenario.disk_model.device().to_owned();
+/// The disk that takes the dump, its controller, the bridge before that, and another disk.
+fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
+    let Scenario { disk_model: model, disk_use, .. } = *scenario;
+    let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK.to_owned() } else { String::new() };
+    let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
+    add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
+    let mut place = format!("addr={:#x}", Device::DUMP_DISK.slot);
     if let Some(bridge) = scenario.disk_place.bridge() {
         command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
-        model += ",bus=bridge";
+        place += ",bus=bridge";
     }
-    add_disk(command, Device::DUMP_DISK, image, &model, drive_options);
+    let drive = if model.disk().is_none() { format!(",drive={DUMP_DRIVE}") } else { String::new() };
+    if let Some(function) = model.function() {
+        command.args(["-device", &format!("{function},{place}{drive}")]);
+    }
+    if let Some(disk) = model.disk() {
+        command.args(["-device", &format!("{disk},drive={DUMP_DRIVE}")]);
+    }
+    if disk_use == DiskUse::BusyNeighbour {
+        let neighbour = model.neighbour().context("the dump's disk can have no neighbour")?;
+        File::create(files.scratch(NEIGHBOUR_DRIVE))?.set_len(SLOW_DISK_BYTES)?;
+        add_drive(command, NEIGHBOUR_DRIVE, &files.scratch(NEIGHBOUR_DRIVE), &slow_reads());
+        command.args(["-device", &format!("{neighbour},drive={NEIGHBOUR_DRIVE}")]);
+    }
+    Ok(())
 }
 
 fn add_watchdog(command: &mut Command, watchdog: Watchdog, files: &Files) -> Result<()> {
@@ -225,11 +247,14 @@ fn add_watchdog(command: &mut Command, watchdog: Watchdog, files: &Files) -> Res
     Ok(())
 }
 
-fn add_disk(command: &mut Command, device: Device, image: &Path, model: &str, drive_options: &str) {
-    let slot = device.slot;
+fn add_drive(command: &mut Command, name: &str, image: &Path, options: &str) {
     let image = path(image);
-    command.args(["-drive", &format!("if=none,id=disk{slot},format=raw,file={image}{drive_options}")]);
-    command.args(["-device", &format!("{model},drive=disk{slot},addr={slot:#x}")]);
+    command.args(["-drive", &format!("if=none,id={name},format=raw,file={image}{options}")]);
+}
+
+/// Options of a drive that is slower than its readers.
+fn slow_reads() -> String {
+    format!(",throttling.bps-read={SLOW_DISK_RATE}")
 }
 
 /// The card has no boot ROM: the package with those need not be installed.

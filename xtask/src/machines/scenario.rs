@@ -14,7 +14,7 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
-use device::{DiskModel, DiskPlace};
+use device::{DiskModel, DiskPlace, DiskUse};
 use mutation::Mutation;
 use unit::UnitSetting;
 use watchdog::Watchdog;
@@ -241,6 +241,9 @@ pub(crate) struct Scenario {
     /// What kind of disk that is
     #[arg(long, value_enum, default_value = "virtio-blk")]
     pub(crate) disk_model: DiskModel,
+    /// What the crashing Linux does with that disk; both kinds of use want a disk behind an AHCI controller
+    #[arg(long, value_enum, default_value = "idle")]
+    pub(crate) disk_use: DiskUse,
     /// Where that disk is
     #[arg(long, value_enum, default_value = "root-bus")]
     pub(crate) disk_place: DiskPlace,
@@ -298,6 +301,7 @@ impl Scenario {
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_model: DiskModel::VirtioBlk,
+            disk_use: DiskUse::Idle,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
             machine_check: None,

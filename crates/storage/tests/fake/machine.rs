@@ -29,6 +29,8 @@ pub(crate) type Shared<D> = Rc<RefCell<D>>;
 /// Shared memory, and the time.
 pub(crate) struct Machine {
     regions: Vec<Region>,
+    /// The device address of the first memory that is taken.
+    pub(crate) base: u64,
     /// Bytes that are left for DMA.
     pub(crate) memory_left: usize,
     /// Time since the start.
@@ -37,7 +39,7 @@ pub(crate) struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { regions: Vec::new(), memory_left: 8 << 20, now: Duration::ZERO }
+        Self { regions: Vec::new(), base: 0x12_7000_0000, memory_left: 8 << 20, now: Duration::ZERO }
     }
 }
 
@@ -101,7 +103,7 @@ impl Machine {
         let len = len.next_multiple_of(4096);
         self.memory_left = self.memory_left.checked_sub(len)?;
         let region = self.regions.len();
-        let base = 0x12_7000_0000 + ((region as u64) << 24);
+        let base = self.base + ((region as u64) << 24);
         let (driver, device) = (vec![0; len], vec![0; len]);
         self.regions.push(Region { base, driver, device, stores: Vec::new(), loads: Vec::new() });
         Some(region)

@@ -97,14 +97,46 @@ pub(crate) enum DiskModel {
     VirtioBlk,
     /// A namespace of an NVMe controller.
     Nvme,
+    /// A disk at the last port of an AHCI controller.
+    Ahci,
+    /// A disk at a port of the AHCI controller of the board's chipset.
+    AhciOfChipset,
 }
 
 impl DiskModel {
-    /// QEMU's options for the device.
-    pub(crate) fn device(self) -> &'static str {
+    /// QEMU's options for the function, unless the board has it.
+    pub(crate) fn function(self) -> Option<&'static str> {
         match self {
-            Self::VirtioBlk => "virtio-blk-pci,disable-legacy=on,iommu_platform=on",
-            Self::Nvme => "nvme,serial=dump",
+            Self::VirtioBlk => Some("virtio-blk-pci,disable-legacy=on,iommu_platform=on"),
+            Self::Nvme => Some("nvme,serial=dump"),
+            Self::Ahci => Some("ahci,id=dump"),
+            Self::AhciOfChipset => None,
+        }
+    }
+
+    /// QEMU's options for the disk behind the function, unless the function itself is the disk.
+    pub(crate) fn disk(self) -> Option<&'static str> {
+        match self {
+            Self::VirtioBlk | Self::Nvme => None,
+            Self::Ahci => Some("ide-hd,bus=dump.5"),
+            Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
+        }
+    }
+
+    /// QEMU's options for another disk behind the function, if there can be one. Linux finds it before the dump's.
+    pub(crate) fn neighbour(self) -> Option<&'static str> {
+        match self {
+            Self::VirtioBlk | Self::Nvme => None,
+            Self::Ahci => Some("ide-hd,bus=dump.1"),
+            Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
+        }
+    }
+
+    /// The source-ids that the disk's requests can carry, at a place.
+    pub(crate) fn source_ids(self, place: DiskPlace) -> Vec<u16> {
+        match self {
+            Self::VirtioBlk | Self::Nvme | Self::Ahci => place.source_ids(),
+            Self::AhciOfChipset => vec![0x1F << 3 | 2],
         }
     }
 
@@ -113,6 +145,26 @@ impl DiskModel {
         match self {
             Self::VirtioBlk => &["virtio_blk"],
             Self::Nvme => &["nvme"],
+            Self::Ahci | Self::AhciOfChipset => &["ahci", "sd_mod"],
         }
+    }
+}
+
+/// What the crashing Linux does with the dump's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskUse {
+    /// Nothing.
+    Idle,
+    /// It reads it without end, faster than the disk is: there are always requests that the disk has not answered.
+    Busy,
+    /// It reads another disk behind the same function like that.
+    BusyNeighbour,
+}
+
+impl DiskUse {
+    /// The disk that is read: the first one of those with Linux's driver for SCSI disks.
+    pub(crate) fn read(self) -> Option<&'static str> {
+        (self != Self::Idle).then_some("/dev/sda")
     }
 }

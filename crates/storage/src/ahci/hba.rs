@@ -1,0 +1,151 @@
+//! The controller as a whole: it is taken from whoever had it, and reset if a port does not stop.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use machine::growth::push;
+use machine::{Clock, Registers};
+
+use super::port::{ENGINE_LIMIT, Engine, Port, wait_or_gone};
+use super::spec::{self, Capabilities, Control, Handoff, host, port};
+use crate::access::{BarRange, DeviceAccess};
+use crate::error::StartError;
+
+/// Longest wait for firmware to let go of the controller (10.6.3).
+const HANDOFF_LIMIT: Duration = Duration::from_secs(2);
+/// Longest wait for a reset of the controller (10.4.3).
+const RESET_LIMIT: Duration = Duration::from_secs(1);
+
+/// A controller (host bus adapter) whose ports stand still, except those that were connected.
+pub(super) struct Hba<R> {
+    registers: R,
+    pub(super) capabilities: Capabilities,
+    /// The ports that there are.
+    pub(super) ports: Vec<Port<R>>,
+    /// Whether a port did not stop even by a reset: memory that it knows cannot be used for another.
+    is_lost: bool,
+}
+
+/// The registers of the whole controller.
+pub(super) const REGISTERS: BarRange = BarRange { bar: spec::BAR, offset: 0, length: host::SIZE };
+
+impl<R: Registers> Hba<R> {
+    /// Takes the controller over from the dead kernel or from firmware, whatever it is doing, and stops all ports (10.1.2).
+    pub(super) fn take<A: DeviceAccess<Registers = R>>(
+        access: &mut A,
+        registers: R,
+        clock: &impl Clock,
+    ) -> Result<Self, StartError> {
+        let capabilities = host::CAPABILITIES.read(&registers);
+        if capabilities == u32::MAX {
+            return Err(StartError::Gone);
+        }
+        let capabilities = Capabilities::from_bits(capabilities);
+        let mut hba = Self { registers, capabilities, ports: Vec::new(), is_lost: false };
+        hba.ask_firmware(clock)?;
+        hba.enable(clock)?;
+        let present = host::PORTS.read(&hba.registers);
+        hba.ports = map_ports(access, usable_ports(present, capabilities))?;
+        hba.stop_ports(0..hba.ports.len(), clock)?;
+        Ok(hba)
+    }
+
+    /// Tells firmware to let go (10.6). If it does not answer, it has no part in the machine any more.
+    fn ask_firmware(&mut self, clock: &impl Clock) -> Result<(), StartError> {
+        let has_handoff = host::CAPABILITIES_2.read(&self.registers) & host::HAS_HANDOFF != 0;
+        let owner = Handoff::from_bits_truncate(host::HANDOFF.read(&self.registers));
+        if !has_handoff || !owner.contains(Handoff::FIRMWARE) {
+            return Ok(());
+        }
+        host::HANDOFF.write(&mut self.registers, (owner | Handoff::SYSTEM).bits());
+        let busy = (Handoff::FIRMWARE | Handoff::BUSY).bits();
+        let answer = self.wait(clock, HANDOFF_LIMIT, |hba| host::HANDOFF.read(&hba.registers) & busy == 0);
+        if matches!(answer, Err(StartError::Stuck(_))) { Ok(()) } else { answer }
+    }
+
+    /// Has the controller listen to these registers, and send no interrupts.
+    fn enable(&mut self, clock: &impl Clock) -> Result<(), StartError> {
+        self.wait(clock, RESET_LIMIT, |hba| {
+            host::CONTROL.write(&mut hba.registers, Control::AHCI.bits());
+            hba.control().contains(Control::AHCI)
+        })
+    }
+
+    /// Stops a port.
+    pub(super) fn stop_port(&mut self, index: usize, clock: &impl Clock) -> Result<(), StartError> {
+        self.stop_ports(index..index + 1, clock)
+    }
+
+    /// Whether no port accesses memory.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.is_lost
+    }
+
+    /// Stops ports; by a reset of the controller, if one does not stop otherwise.
+    fn stop_ports(&mut self, ports: core::ops::Range<usize>, clock: &impl Clock) -> Result<(), StartError> {
+        let ports = &mut self.ports[ports];
+        let mut stopped = stop_engines(ports, Engine::List, clock);
+        if stopped.is_ok() {
+            stopped = stop_engines(ports, Engine::Receive, clock);
+        }
+        if matches!(stopped, Err(StartError::Stuck(_))) {
+            stopped = self.reset(clock);
+        }
+        self.is_lost |= stopped.is_err();
+        stopped
+    }
+
+    /// Resets the controller: all ports stop, and their links are down (10.4.3).
+    fn reset(&mut self, clock: &impl Clock) -> Result<(), StartError> {
+        let reset = Control::AHCI | Control::RESET;
+        host::CONTROL.write(&mut self.registers, reset.bits());
+        self.wait(clock, RESET_LIMIT, |hba| !hba.control().contains(Control::RESET))?;
+        self.enable(clock)
+    }
+
+    fn control(&self) -> Control {
+        Control::from_bits_retain(host::CONTROL.read(&self.registers))
+    }
+
+    /// Waits for the registers to say something, or to be gone.
+    fn wait(
+        &mut self,
+        clock: &impl Clock,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Result<(), StartError> {
+        let is_done = || done(self) || host::CAPABILITIES.read(&self.registers) == u32::MAX;
+        wait_or_gone(clock, limit, || false, is_done)?;
+        if host::CAPABILITIES.read(&self.registers) == u32::MAX { Err(StartError::Gone) } else { Ok(()) }
+    }
+}
+
+/// Stops an engine of all these ports, which takes them no longer than it takes one.
+fn stop_engines<R: Registers>(
+    ports: &mut [Port<R>],
+    engine: Engine,
+    clock: &impl Clock,
+) -> Result<(), StartError> {
+    for port in &mut *ports {
+        port.stop(engine);
+    }
+    let is_gone = || ports.iter().any(Port::is_gone);
+    wait_or_gone(clock, ENGINE_LIMIT, is_gone, || ports.iter().all(|port| port.has_stopped(engine)))
+}
+
+/// The ports by their bits. A controller that has more of them than it can have has the first ones.
+fn usable_ports(present: u32, capabilities: Capabilities) -> u32 {
+    let most = u32::from(capabilities.ports_less_one()) + 1;
+    if present.count_ones() <= most { present } else { u32::MAX >> (32 - most) }
+}
+
+fn map_ports<A: DeviceAccess>(access: &mut A, present: u32) -> Result<Vec<Port<A::Registers>>, StartError> {
+    let mut ports = Vec::new();
+    for number in (0..32).filter(|number| present >> number & 1 != 0) {
+        let offset = host::SIZE + port::SIZE * u64::from(number);
+        let range = BarRange { bar: spec::BAR, offset, length: port::SIZE };
+        let registers = access.map(range).ok_or(StartError::Unmapped(range))?;
+        push(&mut ports, Port::new(number, registers)).map_err(|_| StartError::NoMemory)?;
+    }
+    Ok(ports)
+}

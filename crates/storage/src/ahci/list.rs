@@ -1,0 +1,71 @@
+//! The memory that a port shares with its driver: the command list, a command table for each slot, and the place for
+//! received FISes (4).
+
+use machine::{Dma, DmaMemory, IoAddress};
+
+use super::spec::{Ata, HEADER_SIZE, Header, LIST_SIZE, RECEIVED_SIZE, Region, table};
+
+/// Where the received FISes are.
+const RECEIVED: usize = LIST_SIZE;
+/// Where the first command table is.
+const TABLES: usize = RECEIVED + 4 * RECEIVED_SIZE;
+/// Bytes from one command table to the next: one region fits.
+const TABLE_STRIDE: usize = 0x100;
+
+/// Data of a command: one stretch of memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Data {
+    /// The address of its first byte for the device.
+    pub(super) address: IoAddress,
+    /// Size in bytes: even, and at most [`LARGEST_REGION`](super::spec::LARGEST_REGION).
+    pub(super) len: usize,
+    /// Whether it goes to the disk.
+    pub(super) is_write: bool,
+}
+
+/// A command list with its tables. Slot `n` has header `n` and table `n`.
+pub(super) struct CommandList<M> {
+    memory: M,
+}
+
+impl<M: DmaMemory> CommandList<M> {
+    /// Takes memory for so many slots, at most 32; `None` if there is none.
+    pub(super) fn allocate(dma: &mut impl Dma<Memory = M>, slots: usize) -> Option<Self> {
+        dma.allocate(TABLES + slots * TABLE_STRIDE).map(|memory| Self { memory })
+    }
+
+    /// The device address of the list.
+    pub(super) fn address(&self) -> IoAddress {
+        self.memory.device_address()
+    }
+
+    /// The device address of the place for received FISes.
+    pub(super) fn received(&self) -> IoAddress {
+        self.address().saturating_add(RECEIVED as u64)
+    }
+
+    /// The address behind the last byte.
+    pub(super) fn end(&self) -> IoAddress {
+        self.address().saturating_add(self.memory.size() as u64)
+    }
+
+    /// Writes the command of a slot, which the device is not working on.
+    pub(super) fn put(&mut self, slot: usize, ata: Ata, data: Option<Data>) {
+        let (place, fis) = (TABLES + slot * TABLE_STRIDE, ata.fis());
+        self.memory.write(place + table::FIS, &fis);
+        let mut header = Header::new()
+            .with_fis_length((fis.len() / 4) as u8)
+            .with_table(self.address().saturating_add(place as u64).get());
+        if let Some(Data { address, len, is_write }) = data {
+            let region = Region::new().with_address(address.get()).with_size_less_one(len as u32 - 1);
+            self.memory.write(place + table::REGIONS, &region.into_bits().to_le_bytes());
+            header = header.with_regions(1).with_is_write(is_write);
+        }
+        self.memory.write(slot * HEADER_SIZE, &header.into_bits().to_le_bytes());
+    }
+
+    /// Orders all accesses before it against all after it, as the device sees them.
+    pub(super) fn fence(&self) {
+        self.memory.fence();
+    }
+}

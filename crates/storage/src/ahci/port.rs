@@ -1,0 +1,211 @@
+//! One port: its engines are stopped and started, and its link is reset.
+
+use core::time::Duration;
+
+use machine::{Clock, IoAddress, Registers, TimedOut, wait_until};
+
+use super::spec::{Capabilities, Command, Events, LinkControl, port};
+use crate::error::StartError;
+use crate::register::Halves;
+
+/// Longest wait for an engine to stop (10.1.2, step 3).
+pub(super) const ENGINE_LIMIT: Duration = Duration::from_millis(500);
+/// How long a reset of the link is signalled (10.4.2).
+const RESET_TIME: Duration = Duration::from_millis(1);
+/// Longest wait for a device that nobody knew of to announce itself after a reset of the link. Devices must do so within 10 ms
+/// (Serial ATA 3.x, 8.4).
+const ANNOUNCEMENT_LIMIT: Duration = Duration::from_millis(25);
+
+/// Events after which commands do not complete (6.2.2), or may have been lost.
+const ERRORS: Events = Events::TASK_FILE
+    .union(Events::BUS)
+    .union(Events::DATA)
+    .union(Events::INTERFACE)
+    .union(Events::OVERFLOW)
+    .union(Events::LINK_CHANGE)
+    .union(Events::CONNECT_CHANGE);
+
+/// A port and its registers.
+pub(super) struct Port<R> {
+    /// Its number.
+    pub(super) number: u8,
+    registers: R,
+}
+
+/// Where a port finds its memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    /// The command list.
+    pub(super) list: IoAddress,
+    /// The place for received FISes.
+    pub(super) received: IoAddress,
+}
+
+/// An engine of a port, which accesses memory (10.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// Works on the command list. It is stopped first.
+    List,
+    /// Stores received FISes.
+    Receive,
+}
+
+impl Engine {
+    /// The bit that starts it.
+    fn start(self) -> Command {
+        match self {
+            Self::List => Command::START,
+            Self::Receive => Command::RECEIVE,
+        }
+    }
+
+    /// The bit that is set as long as it is at work.
+    fn at_work(self) -> Command {
+        match self {
+            Self::List => Command::RUNNING,
+            Self::Receive => Command::RECEIVING,
+        }
+    }
+}
+
+impl<R: Registers> Port<R> {
+    /// The port with these registers.
+    pub(super) fn new(number: u8, registers: R) -> Self {
+        Self { number, registers }
+    }
+
+    /// Asks an engine to stop.
+    pub(super) fn stop(&mut self, engine: Engine) {
+        let command = self.command() - engine.start();
+        port::COMMAND.write(&mut self.registers, command.bits());
+    }
+
+    /// Whether an engine stands still.
+    pub(super) fn has_stopped(&self, engine: Engine) -> bool {
+        !self.command().contains(engine.at_work())
+    }
+
+    /// Whether the controller is no longer there: not all bits of this register exist.
+    pub(super) fn is_gone(&self) -> bool {
+        port::COMMAND.read(&self.registers) == u32::MAX
+    }
+
+    /// Resets the link, waits until the device takes commands, and starts the port; gives the device's signature, or `None` if
+    /// there is no device. Both engines must stand still.
+    pub(super) fn connect(
+        &mut self,
+        capabilities: Capabilities,
+        addresses: Addresses,
+        clock: &impl Clock,
+        patience: Duration,
+    ) -> Result<Option<u32>, StartError> {
+        let Addresses { list, received } = addresses;
+        let registers = &mut self.registers;
+        port::INTERRUPTS.write(registers, 0);
+        port::LIST.write(registers, Halves(list.get()));
+        port::RECEIVED.write(registers, Halves(received.get()));
+        if capabilities.switching() {
+            port::SWITCHING.write(registers, 0);
+        }
+        // The device's first FIS after the reset must be stored, or it stays busy (10.4.2).
+        let idle = Command::SPIN_UP | Command::POWER | Command::RECEIVE;
+        port::COMMAND.write(registers, (idle | Command::WAKE).bits());
+        let announcement = if self.detection() == 0 { ANNOUNCEMENT_LIMIT.min(patience) } else { patience };
+        self.reset_link(clock);
+        if !self.is_connected(clock, announcement, patience)? {
+            return Ok(None);
+        }
+        // As long as errors of before are noted, no FIS is taken (3.3.12, DIAG.X).
+        self.clear_errors();
+        self.wait(clock, patience, || port::TASK_FILE.read(&self.registers) & port::BUSY == 0)?;
+        self.clear_errors();
+        port::COMMAND.write(&mut self.registers, (idle | Command::START).bits());
+        let signature = port::SIGNATURE.read(&self.registers);
+        if self.is_gone() { Err(StartError::Gone) } else { Ok(Some(signature)) }
+    }
+
+    /// Resets the link (COMRESET), and from then on keeps it from sleeping. The limit of its speed stays.
+    fn reset_link(&mut self, clock: &impl Clock) {
+        const NEITHER_PARTIAL_NOR_SLUMBER: u8 = 3;
+        let before = LinkControl::from_bits(port::LINK_CONTROL.read(&self.registers));
+        let awake =
+            LinkControl::new().with_speed(before.speed()).with_not_to_sleep(NEITHER_PARTIAL_NOR_SLUMBER);
+        port::LINK_CONTROL.write(&mut self.registers, awake.with_reset(1).into_bits());
+        // The specification wants this much time to pass.
+        let _ = wait_until(clock, RESET_TIME, || false);
+        port::LINK_CONTROL.write(&mut self.registers, awake.into_bits());
+    }
+
+    /// Waits for a device to announce itself, and then for the link.
+    fn is_connected(
+        &self,
+        clock: &impl Clock,
+        announcement: Duration,
+        patience: Duration,
+    ) -> Result<bool, StartError> {
+        let is_there = || matches!(self.detection(), port::DETECTED | port::CONNECTED);
+        match self.wait(clock, announcement, is_there) {
+            Err(StartError::Stuck(_)) => return Ok(false),
+            other => other?,
+        }
+        self.wait(clock, patience, || self.detection() == port::CONNECTED)?;
+        Ok(true)
+    }
+
+    /// What the port detects on its link.
+    fn detection(&self) -> u32 {
+        port::LINK.read(&self.registers) & port::DETECTION
+    }
+
+    /// Clears all errors and events; a bit of an event may stay for as long as its error is noted (3.3.5).
+    fn clear_errors(&mut self) {
+        port::LINK_ERRORS.write(&mut self.registers, u32::MAX);
+        port::EVENTS.write(&mut self.registers, u32::MAX);
+    }
+
+    /// Has the port work on the commands of these slots. `queued` are those of them that the disk queues.
+    pub(super) fn issue(&mut self, slots: u32, queued: u32) {
+        if queued != 0 {
+            port::ACTIVE.write(&mut self.registers, queued);
+        }
+        port::ISSUED.write(&mut self.registers, slots);
+    }
+
+    /// The slots whose commands are not done.
+    pub(super) fn pending(&self) -> u32 {
+        port::ISSUED.read(&self.registers) | port::ACTIVE.read(&self.registers)
+    }
+
+    /// The code of an error that has happened: what happened, and the disk's status and error.
+    pub(super) fn error(&self) -> Option<u32> {
+        let events = port::EVENTS.read(&self.registers);
+        // All ones are no events, but a controller that is gone.
+        let errors = Events::from_bits_truncate(if events == u32::MAX { 0 } else { events }) & ERRORS;
+        let task_file = port::TASK_FILE.read(&self.registers) & port::STATUS_AND_ERROR;
+        (!errors.is_empty()).then_some(errors.bits() | task_file)
+    }
+
+    /// Waits for the registers to say something, or to be gone.
+    fn wait(&self, clock: &impl Clock, limit: Duration, done: impl Fn() -> bool) -> Result<(), StartError> {
+        wait_or_gone(clock, limit, || self.is_gone(), done)
+    }
+
+    fn command(&self) -> Command {
+        Command::from_bits_retain(port::COMMAND.read(&self.registers))
+    }
+}
+
+/// Waits until `done`, and no longer than the device is there.
+pub(super) fn wait_or_gone(
+    clock: &impl Clock,
+    limit: Duration,
+    is_gone: impl Fn() -> bool,
+    mut done: impl FnMut() -> bool,
+) -> Result<(), StartError> {
+    let mut gone = false;
+    let waited: Result<(), TimedOut> = wait_until(clock, limit, || {
+        gone = is_gone();
+        gone || done()
+    });
+    if gone { Err(StartError::Gone) } else { Ok(waited?) }
+}

@@ -1,0 +1,400 @@
+//! The AHCI driver against a controller that keeps to the specification, and against some that do not.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may stop at the first surprise, as tests do"
+)]
+
+#[path = "fake/ahci.rs"]
+mod ahci;
+#[expect(dead_code, reason = "other devices need the rest")]
+#[path = "fake/machine.rs"]
+mod machine;
+
+use std::time::Duration;
+
+use ::machine::{BlockDevice, BlockError};
+use ahci::{Attached, DISK, DiskModel, FakeDisk, Fault, Model, PATIENCE, World};
+use machine::Shared;
+use proptest::prelude::*;
+use storage::ahci::UNREACHABLE;
+use storage::{Place, StartError};
+
+/// More than anything takes besides waiting for a deadline.
+const A_MOMENT: Duration = Duration::from_millis(900);
+
+fn started(model: Model) -> (Shared<World>, FakeDisk) {
+    let world = ahci::machine(model);
+    let disk = ahci::start(&world).unwrap();
+    (world, disk)
+}
+
+fn faulty(fault: Fault) -> (Shared<World>, FakeDisk) {
+    started(Model { fault, ..Model::default() })
+}
+
+fn with_disk(disk: DiskModel) -> Model {
+    Model { ports: vec![Attached::Nothing, Attached::Disk(disk)], ..Model::default() }
+}
+
+fn codes(world: &Shared<World>) -> Vec<u8> {
+    ahci::last(&world.borrow()).done.iter().map(|(code, _)| *code).collect()
+}
+
+/// The whole life of a disk at the last port:
+///
+/// 1. the function gets memory; the controller is told that it is used by these registers, and sends no interrupts;
+/// 2. both engines of all ports stop, which ends what the old kernel had running (10.1.2);
+/// 3. at each port: memory; FISes are received; the link is reset (10.4.2); the empty port is stopped again;
+/// 4. the disk's errors are cleared, it is started, and asked what it is;
+/// 5. writes, of which up to 5 are queued; a read that sees them; a flush that makes them durable;
+/// 6. the port is stopped.
+#[test]
+fn a_disk_is_brought_up_written_read_and_flushed() {
+    let (world, mut disk) =
+        started(Model { ports: vec![Attached::Nothing, Attached::Disk(DISK)], ..Model::default() });
+    let trace = world.borrow().trace.join("\n");
+    assert_eq!(
+        trace,
+        "attached: Platform\n\
+         GHC = 0x80000000\n\
+         port 0 CMD = 0xc010\n\
+         port 1 CMD = 0xc010\n\
+         port 0 CMD = 0x4000\n\
+         port 1 CMD = 0x4000\n\
+         port 0 CMD = 0x0\n\
+         port 0 CMD = 0x0\n\
+         port 0 CLB = 0x70000000\n\
+         port 0 FB = 0x70000400\n\
+         port 0 CMD = 0x10000016\n\
+         port 0 SCTL = 0x301\n\
+         port 0 SCTL = 0x300\n\
+         port 0 CMD = 0x4016\n\
+         port 0 CMD = 0x4006\n\
+         port 1 CMD = 0x0\n\
+         port 1 CMD = 0x0\n\
+         port 1 CLB = 0x70000000\n\
+         port 1 FB = 0x70000400\n\
+         port 1 CMD = 0x10000016\n\
+         port 1 SCTL = 0x301\n\
+         port 1 SCTL = 0x300\n\
+         port 1 CMD = 0x17\n\
+         port 1 CI = 0x1"
+    );
+    assert_eq!((disk.size(), disk.block_size()), (512 * 512, 512));
+
+    let data: Vec<u8> = (0..10 * 4096_u32).map(|at| (at / 7) as u8).collect();
+    disk.write(8192, &data).unwrap();
+    assert!(codes(&world).len() >= 5, "ten pieces do not fit five slots");
+    let mut back = vec![0; data.len() + 512];
+    disk.read(8192, &mut back).unwrap();
+    assert_eq!(back[..data.len()], data);
+    assert_eq!(back[data.len()..], [(2 + 10) as u8 * 8; 512], "and what was there before");
+    assert_ne!(ahci::last(&world.borrow()).durable, ahci::last(&world.borrow()).disk);
+    disk.flush().unwrap();
+    assert_eq!(ahci::last(&world.borrow()).durable, ahci::last(&world.borrow()).disk);
+    assert_eq!(ahci::last(&world.borrow()).most, 5);
+    assert_eq!(codes(&world).last(), Some(&0xea));
+
+    disk.write(0, &[7; 4096]).unwrap();
+    drop(disk);
+    let world = world.borrow();
+    assert_eq!((ahci::last(&world).command & 0xc011, ahci::last(&world).issued), (0, 0), "nothing runs");
+}
+
+#[test]
+fn every_port_is_looked_at_and_what_is_no_usable_disk_is_named() {
+    let other = |disk: DiskModel| Attached::Disk(disk);
+    let ports = vec![
+        Attached::Packet,
+        Attached::Nothing,
+        Attached::Multiplier,
+        other(DiskModel { locked: true, ..DISK }),
+        other(DiskModel { long_addresses: false, ..DISK }),
+        other(DiskModel { block_size: 8192, blocks: 32, ..DISK }),
+        other(DiskModel { blocks: 0, ..DISK }),
+    ];
+    let world = ahci::machine(Model { ports, ..Model::default() });
+    let mut disk = ahci::open(&world).unwrap();
+    let found = ahci::survey(&mut disk);
+    let words: Vec<_> =
+        found.iter().map(|(place, result)| format!("{place}: {}", result.unwrap_err())).collect();
+    assert_eq!(
+        words,
+        [
+            " port 0: it is no disk but a packet device, such as a DVD drive",
+            " port 2: it is no disk but a port multiplier",
+            " port 3: the disk is locked by a password",
+            " port 4: the disk does not support 48-bit addresses",
+            " port 5: the device tells of impossible sizes",
+            " port 6: the device tells of impossible sizes",
+        ]
+    );
+    assert!(world.borrow().ports.iter().all(|port| port.command & 0xc011 == 0), "no port runs");
+}
+
+#[test]
+fn several_disks_are_used_one_after_the_other() {
+    let (world, mut disk) =
+        started(Model { ports: vec![Attached::Disk(DISK), Attached::Disk(DISK)], ..Model::default() });
+    disk.write(0, &[1; 512]).unwrap();
+    assert_eq!(disk.advance(), Some((Place::Port(1), Ok(()))));
+    disk.write(0, &[2; 512]).unwrap();
+    assert_eq!(disk.advance(), None);
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::OutOfBounds));
+    let world = world.borrow();
+    assert_eq!((world.ports[0].disk[0], world.ports[1].disk[0]), (1, 2));
+}
+
+/// The controller cannot queue, the disk cannot, or its queue is shorter than the pool.
+#[test]
+fn without_a_queue_one_request_at_a_time_is_given_to_the_disk() {
+    let short = with_disk(DiskModel { depth: 4, ..DISK });
+    let none = with_disk(DiskModel { depth: 0, long_flush: false, ..DISK });
+    for (model, flush) in [(Model { queuing: false, ..Model::default() }, 0xea), (short, 0xea), (none, 0xe7)]
+    {
+        let (world, mut disk) = started(model);
+        disk.write(0, &vec![7; 6 * 4096]).unwrap();
+        disk.flush().unwrap();
+        let world = world.borrow();
+        assert_eq!(ahci::last(&world).most, 1);
+        assert_eq!(ahci::last(&world).durable[..6 * 4096], vec![7; 6 * 4096]);
+        assert_eq!(ahci::last(&world).done.iter().filter(|(code, _)| *code == 0x35).count(), 6);
+        assert_eq!(ahci::last(&world).done.last(), Some(&(flush, 0)));
+    }
+}
+
+#[test]
+fn a_short_command_list_is_enough() {
+    let (world, mut disk) = started(Model { slots: 2, ..Model::default() });
+    assert_eq!(disk.pool().slots, 2);
+    disk.write(0, &vec![7; 6 * 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(ahci::last(&world.borrow()).most, 2);
+}
+
+#[test]
+fn blocks_may_have_4096_bytes() {
+    let (world, mut disk) = started(with_disk(DiskModel { block_size: 4096, blocks: 64, ..DISK }));
+    assert_eq!((disk.size(), disk.block_size()), (64 * 4096, 4096));
+    disk.write(8192, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(ahci::last(&world.borrow()).done[0], (0x61, 2));
+    assert_eq!(disk.write(512, &[7; 4096]), Err(BlockError::Misaligned));
+}
+
+/// Its addresses are too short for the memory that it gets at first, or for that of a slot that it gets later.
+#[test]
+fn a_controller_with_short_addresses_is_never_given_long_ones() {
+    let world = ahci::machine(Model { wide_addresses: false, ..Model::default() });
+    assert_eq!(ahci::open(&world).err(), Some(StartError::OutOfReach));
+
+    let world = ahci::machine(Model { wide_addresses: false, ..Model::default() });
+    ahci::put_memory_at(&world, 0xfd00_0000);
+    let mut disk = ahci::start(&world).unwrap();
+    disk.write(0, &[7; 2 * 4096]).unwrap();
+    disk.flush().unwrap();
+    let written = disk.write(0, &vec![8; 5 * 4096]).and_then(|()| disk.flush());
+    assert_eq!(written, Err(BlockError::Device(UNREACHABLE)));
+}
+
+#[test]
+fn firmware_is_asked_to_let_go_and_not_waited_for_for_ever() {
+    for (fault, limit) in [(Fault::None, A_MOMENT), (Fault::FirmwareStays, PATIENCE + A_MOMENT)] {
+        let (world, mut disk) = started(Model { firmware: true, fault, ..Model::default() });
+        assert!(ahci::elapsed(&world) < limit);
+        assert_eq!(world.borrow().trace[1], "BOHC = 0x3");
+        disk.write(0, &[7; 512]).unwrap();
+        disk.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_port_that_does_not_stop_is_stopped_by_a_reset_of_the_controller() {
+    for fault in [Fault::ListKeepsRunning, Fault::ReceiveKeepsRunning] {
+        let (world, mut disk) = faulty(fault);
+        assert!(world.borrow().trace.contains(&String::from("GHC = 0x80000001")));
+        disk.write(0, &[7; 512]).unwrap();
+        disk.flush().unwrap();
+        assert_eq!(ahci::last(&world.borrow()).durable[0], 7);
+    }
+}
+
+/// Nothing is shared with a controller that may be at work on memory of the dead kernel's.
+#[test]
+fn a_controller_that_does_not_get_ready_is_left_in_time() {
+    for fault in [Fault::Unstoppable, Fault::NeverEnabled] {
+        let world = ahci::machine(Model { fault, ..Model::default() });
+        assert!(matches!(ahci::open(&world).err(), Some(StartError::Stuck(_))));
+        assert!(ahci::elapsed(&world) < PATIENCE + A_MOMENT, "{fault:?}");
+        assert!(!world.borrow().trace.iter().any(|line| line.contains("CLB")), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_get_ready_is_left_when_patience_ends() {
+    for fault in [Fault::LinkStaysDown, Fault::StaysBusy, Fault::IdentifyHangs] {
+        let world = ahci::machine(Model { fault, ..Model::default() });
+        let mut disk = ahci::open(&world).unwrap();
+        let found = ahci::survey(&mut disk);
+        assert!(matches!(found[..], [(Place::Port(2), Err(StartError::Stuck(_)))]), "{found:?}");
+        assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&ahci::elapsed(&world)), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_say_what_it_is_is_refused() {
+    let error = ahci::start(&ahci::machine(Model { fault: Fault::IdentifyFails, ..Model::default() })).err();
+    assert_eq!(error, Some(StartError::Unidentified(BlockError::Device(0x4000_0451))));
+}
+
+#[test]
+fn a_disk_that_never_completed_anything_is_left_when_patience_ends() {
+    let (world, mut disk) = faulty(Fault::DeadAfter(0));
+    let before = ahci::elapsed(&world);
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&ahci::elapsed(&world).saturating_sub(before)));
+    assert_eq!(ahci::last(&world.borrow()).command & 0xc011, 0, "it was stopped");
+    assert_eq!(disk.flush(), Err(BlockError::TimedOut));
+}
+
+/// The requests that the disk had fail; those that it did not have yet, and those of later, do not.
+#[test]
+fn a_bad_block_costs_the_requests_that_the_disk_had() {
+    for queuing in [true, false] {
+        let (world, mut disk) = started(Model { queuing, fault: Fault::BadBlock(9), ..Model::default() });
+        let error = Err(BlockError::Device(0x4000_4051));
+        let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+        assert_eq!(written, error, "queuing {queuing}");
+        assert_eq!(disk.flush(), Ok(()), "it is told once");
+        disk.write(16 * 512, &vec![8; 4 * 4096]).unwrap();
+        disk.flush().unwrap();
+        assert_eq!(ahci::last(&world.borrow()).durable[16 * 512..][..4 * 4096], [8; 4 * 4096]);
+        if !queuing {
+            assert_eq!(ahci::last(&world.borrow()).durable[..4096], [7; 4096], "the other writes were done");
+        }
+        assert_eq!(disk.read(4096, &mut [0; 4096]), error);
+    }
+}
+
+#[test]
+fn a_broken_link_is_reset() {
+    let (world, mut disk) = faulty(Fault::LinkBreaks(2));
+    let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+    assert_eq!(written, Err(BlockError::Device(0x0840_0080)));
+    disk.write(0, &vec![8; 4 * 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(ahci::last(&world.borrow()).durable[..4 * 4096], [8; 4 * 4096]);
+}
+
+#[test]
+fn a_disk_that_was_pulled_is_given_up_at_once() {
+    let (world, mut disk) = faulty(Fault::Pulled(2));
+    let before = ahci::elapsed(&world);
+    let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+    assert_eq!(written, Err(BlockError::Gone));
+    assert!(ahci::elapsed(&world) < before + A_MOMENT);
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::Gone));
+}
+
+/// Whatever the driver was doing.
+#[test]
+fn a_controller_that_vanishes_is_given_up_at_once() {
+    let steps = {
+        let (world, mut disk) = faulty(Fault::GoneAfter(usize::MAX));
+        use_it(&mut disk).unwrap();
+        drop(disk);
+        ahci::accesses(&world)
+    };
+    assert!(steps > 100);
+    for step in 0..steps {
+        let world = ahci::machine(Model { fault: Fault::GoneAfter(step), ..Model::default() });
+        let result = ahci::start(&world).map(|mut disk| use_it(&mut disk));
+        assert!(ahci::elapsed(&world) < 2 * A_MOMENT, "step {step}: {:?}", ahci::elapsed(&world));
+        match result {
+            Err(StartError::Gone) | Ok(Err(BlockError::Gone) | Ok(())) => {}
+            other => panic!("step {step}: {other:?}"),
+        }
+    }
+}
+
+fn use_it(disk: &mut FakeDisk) -> Result<(), BlockError> {
+    disk.write(0, &[7; 3 * 4096])?;
+    disk.flush()?;
+    disk.read(0, &mut [0; 4096])
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { block: usize, blocks: usize, fill: u8 },
+    Read { block: usize, blocks: usize },
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_usize..64, 0_usize..30, any::<u8>())
+            .prop_map(|(block, blocks, fill)| Step::Write { block, blocks, fill }),
+        2 => (0_usize..64, 0_usize..30).prop_map(|(block, blocks)| Step::Read { block, blocks }),
+        1 => Just(Step::Flush),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_disk_holds_what_was_written_last(
+        steps in prop::collection::vec(step(), 1..60),
+        depth in 0_u32..=32,
+        slots in 1_u32..=32,
+        seed in any::<u64>(),
+    ) {
+        let (world, mut disk) = started(Model { slots, seed, ..with_disk(DiskModel { depth, ..DISK }) });
+        let mut expected = ahci::last(&world.borrow()).disk.clone();
+        for step in steps {
+            match step {
+                Step::Write { block, blocks, fill } => {
+                    let data: Vec<u8> = (0..blocks * 512).map(|at| fill.wrapping_add((at / 512) as u8)).collect();
+                    disk.write(block as u64 * 512, &data).unwrap();
+                    expected[block * 512..][..data.len()].copy_from_slice(&data);
+                }
+                Step::Read { block, blocks } => {
+                    let mut data = vec![0; blocks * 512];
+                    disk.read(block as u64 * 512, &mut data).unwrap();
+                    prop_assert_eq!(&data, &expected[block * 512..][..blocks * 512]);
+                }
+                Step::Flush => {
+                    disk.flush().unwrap();
+                    let durable = ahci::last(&world.borrow()).durable.clone();
+                    prop_assert_eq!(&durable, &expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_of_a_controller_breaks_the_driver(
+        fault in prop_oneof![
+            (0_usize..10).prop_map(Fault::DeadAfter),
+            (0_u64..64).prop_map(Fault::BadBlock),
+            (0_usize..10).prop_map(Fault::LinkBreaks),
+            (0_usize..10).prop_map(Fault::Pulled),
+            (0_usize..2000).prop_map(Fault::GoneAfter),
+            (1_usize..300).prop_map(Fault::Junk),
+            any::<u64>().prop_map(Fault::IdentifyJunk),
+        ],
+        queuing in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..20),
+        seed in any::<u64>(),
+    ) {
+        let world = ahci::machine(Model { queuing, fault, seed, ..Model::default() });
+        let Ok(mut disk) = ahci::start(&world) else { return Ok(()) };
+        for step in steps {
+            let _ = match step {
+                Step::Write { block, blocks, fill } => disk.write(block as u64 * 512, &vec![fill; blocks * 512]),
+                Step::Read { block, blocks } => disk.read(block as u64 * 512, &mut vec![0; blocks * 512]),
+                Step::Flush => disk.flush(),
+            };
+        }
+    }
+}
