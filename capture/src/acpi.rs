@@ -315,6 +315,23 @@ mod tests {
         }
     }
 
+    /// The same, with the root pointer elsewhere.
+    struct NothingAtZero(Rom);
+
+    impl NothingAtZero {
+        const ROOT: u64 = 0x10_0000;
+    }
+
+    impl Firmware for NothingAtZero {
+        fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Unreadable> {
+            match address {
+                0 => Err(Unreadable { address: address.into(), len: into.len() as u64 }),
+                Self::ROOT => self.0.read(0, into),
+                _ => self.0.read(address, into),
+            }
+        }
+    }
+
     impl Rom {
         fn put(&mut self, address: usize, bytes: &[u8]) {
             self.0[address..][..bytes.len()].copy_from_slice(bytes);
@@ -481,7 +498,23 @@ mod tests {
         let mut rom = rom();
         assert!(matches!(Tables::find(&mut rom, 0).unwrap().hidden, Some(AcpiError::Unreadable(_))));
         rom.put(0x12C, &[0; 4]);
-        assert_eq!(Tables::find(&mut rom, 0).unwrap().hidden, None);
+        assert_eq!(Tables::find(&mut NothingAtZero(rom), NothingAtZero::ROOT).unwrap().hidden, None);
+    }
+
+    #[test]
+    fn without_a_root_pointer_all_tables_are_hidden() {
+        let hidden = Tables::all_hidden(AcpiError::NoPointer);
+        assert_eq!((hidden.hidden, hidden.dmar.is_none()), (Some(AcpiError::NoPointer), true));
+    }
+
+    /// Linux looks at the first one, too.
+    #[test]
+    fn of_two_tables_with_one_signature_the_first_counts() {
+        let mut rom = rom();
+        rom.put_table(0x500, *b"DMAR", 64, &[(40, &[1])]);
+        rom.put_table(0x600, *b"DMAR", 64, &[(40, &[2])]);
+        rom.put_table(0x100, *b"RSDT", 44, &[(36, &[0, 5, 0, 0]), (40, &[0, 6, 0, 0])]);
+        assert_eq!(Tables::find(&mut rom, 0).unwrap().dmar.unwrap().bytes()[40], 1);
     }
 
     #[test]

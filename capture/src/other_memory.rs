@@ -129,10 +129,15 @@ mod tests {
     fn memory_of_all_kinds_is_found() {
         let processor = vec![0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let srat = [processor, affinity(3, [1 << 40, 1 << 30]), affinity(0, [2 << 40, 1 << 30])];
+        let mut port = affinity(3, [5 << 40, 1 << 30]);
+        port[0] = 6;
+        let srat = [srat.as_slice(), &[port]].concat();
         let cedt =
             [structure(32, &[0, 0, 32, 0], 8, [7, 7]), structure(40, &[1, 0, 40, 0], 8, [3 << 40, 1 << 28])];
-        let nfit =
-            [structure(64, &[0, 0, 64, 0], 32, [4 << 40, 1 << 29]), structure(48, &[1, 0, 48, 0], 8, [7, 7])];
+        let nfit = [
+            structure(64, &[0, 0, 64, 0], 32, [4 << 40, 1 << 29]),
+            structure(48, &[1, 0, 48, 0], 32, [7 << 40, 7]),
+        ];
         let tables = Tables {
             srat: Some(table(48, &srat)),
             cedt: Some(table(36, &cedt)),
@@ -156,6 +161,8 @@ mod tests {
         let (whole, small) = (affinity(1, [0, u64::MAX]), affinity(1, [1 << 40, 1 << 30]));
         assert_eq!(of(&[whole, small.clone()]), [Range::from(1 << 40..(1 << 40) + (1 << 30))]);
         assert_eq!(of(&vec![small.clone(); 1000]).len(), MOST);
+        let together = [affinity(1, [2 << 40, MOST_BYTES / 2]), affinity(1, [1 << 40, 3 << 29])];
+        assert_eq!(of(&[&together[..1], &together].concat()), of(&together[..1]).repeat(2), "as many as fit");
         assert_eq!(of(&[vec![1, 1], small.clone()]), [], "no length");
         assert_eq!(of(&[vec![1, 255]]), []);
     }

@@ -15,7 +15,7 @@ use crate::platform::memory::OldRam;
 #[cfg(not(mutations))]
 use crate::platform::mmio::Mmio as UnitRegisters;
 use crate::platform::paging::MapError;
-use crate::units::{Doubt, Serves, source_of, unit_naming, unit_of};
+use crate::units::{Doubt, Serves, has_context_of, source_of, unit_responsible};
 use crate::watchdogs::WaitClock;
 use pci::Function;
 
@@ -154,14 +154,10 @@ impl Remapping {
         unit.map(attachment, memory, Permission::ReadWrite, &self.old, &mut self.frames).ok()
     }
 
-    /// The unit of a function: by the firmware's table as far as that is whole, else by the contexts that the dead kernel
-    /// made.
     fn unit_of(&self, function: Function) -> Option<usize> {
-        let listed = match self.doubt {
-            None => unit_of(&self.serves.iter(), function),
-            Some(_) => unit_naming(self.serves.iter(), function),
-        };
-        listed.or_else(|| self.units.iter().position(|unit| unit.has_context_of(function)))
+        let has_context =
+            |index: usize| self.units.get(index).is_some_and(|unit| unit.has_context_of(function));
+        unit_responsible(&self.serves.iter(), self.doubt, has_context, function)
     }
 
     /// How a device that is behind no known unit reaches memory. Physical addresses are right only if nothing translates:
@@ -177,15 +173,14 @@ impl Remapping {
 
 impl RemappingUnit {
     fn may_translate(&self) -> bool {
-        matches!(self.fate, Fate::TakenOver(_) | Fate::Lost(_))
+        !matches!(self.fate, Fate::Off | Fate::Absent(_))
     }
 
     /// Whether it was taken over with a context for this function.
     fn has_context_of(&self, function: Function) -> bool {
         let Fate::TakenOver(unit) = &self.fate else { return false };
-        let source = source_of(function);
-        self.segment == function.segment
-            && unit.report().contexts.iter().any(|context| context.source == source)
+        let contexts = unit.report().contexts.iter().map(|context| context.source);
+        has_context_of(function, self.segment, contexts)
     }
 }
 
@@ -226,7 +221,9 @@ mod tests {
     #[test]
     fn without_a_unit_a_device_gets_physical_addresses_only_if_nothing_translates() {
         assert_eq!(reach(vec![], None), Ok(()));
-        assert_eq!(reach(vec![(0, Fate::Off)], None), Ok(()));
+        for nothing in [Fate::Off, Fate::Absent(LostError::Nowhere(0))] {
+            assert_eq!(reach(vec![(0, nothing)], None), Ok(()));
+        }
         assert_eq!(reach(vec![(0, lost())], None), Err(ReachError::NoUnit));
         let elsewhere = Function { segment: 1, ..DISK };
         assert!(remapping(vec![(0, lost())], None).attach(elsewhere, &[]).is_ok());

@@ -88,14 +88,38 @@ impl Serves {
 }
 
 /// The unit that names a function.
-pub fn unit_naming<'a>(mut units: impl Iterator<Item = &'a Serves>, function: Function) -> Option<usize> {
+fn unit_naming<'a>(mut units: impl Iterator<Item = &'a Serves>, function: Function) -> Option<usize> {
     units.position(|serves| serves.names(function))
 }
 
 /// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
-pub fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
+fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
     unit_naming(units.clone(), function)
         .or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
+}
+
+/// The unit of a function: by the firmware's table as far as that is whole, else by the contexts that the dead kernel made;
+/// `has_context` says whether the unit of an index has one for the function.
+pub fn unit_responsible<'a>(
+    units: &(impl Iterator<Item = &'a Serves> + Clone),
+    doubt: Option<Doubt>,
+    has_context: impl Fn(usize) -> bool,
+    function: Function,
+) -> Option<usize> {
+    let listed = match doubt {
+        None => unit_of(units, function),
+        Some(_) => unit_naming(units.clone(), function),
+    };
+    listed.or_else(|| (0..units.clone().count()).find(|&index| has_context(index)))
+}
+
+/// Whether a unit of this segment with contexts for these sources has one for a function.
+pub fn has_context_of(
+    function: Function,
+    segment: u16,
+    mut contexts: impl Iterator<Item = SourceId>,
+) -> bool {
+    segment == function.segment && contexts.any(|source| source == source_of(function))
 }
 
 /// The source-id of a function's requests, as units know them.
@@ -293,5 +317,34 @@ mod tests {
         assert_eq!(unit_of(&units.iter(), function), Some(1));
         assert_eq!(unit_of(&units.iter(), Function { devfn: 0x18, ..function }), Some(0));
         assert_eq!(unit_of(&units.iter(), Function { segment: 1, ..function }), None);
+    }
+    /// A table that is damaged may lack the unit that names a function; then what is left is nobody's.
+    #[test]
+    fn contexts_tell_whose_a_function_is_where_the_table_does_not() {
+        let units = [serves(1, &[]), serves(0, &[1, 8, 0, 0, 0, 0, 2, 0]), serves(0, &[])];
+        let (named, other) = (function(0x10), function(0x18));
+        let unit = |doubt, context, function| {
+            unit_responsible(&units.iter(), doubt, |index| Some(index) == context, function)
+        };
+        for (doubt, of_the_rest) in [(None, Some(0)), (Some(Doubt::Unread), None)] {
+            assert_eq!(unit(doubt, Some(2), named), Some(1), "the table comes first");
+            assert_eq!(unit(doubt, None, other), of_the_rest);
+            assert_eq!(unit(doubt, Some(2), other), of_the_rest.or(Some(2)));
+        }
+        let elsewhere = Function { segment: 1, ..other };
+        assert_eq!(unit(None, Some(2), elsewhere), Some(2));
+        assert_eq!(unit(None, None, elsewhere), None);
+    }
+
+    #[test]
+    fn a_context_is_a_functions_only_in_its_segment() {
+        let sources = || [SourceId(0x10), SourceId(0x20)].into_iter();
+        assert!(has_context_of(function(0x20), 0, sources()));
+        assert!(!has_context_of(function(0x18), 0, sources()));
+        assert!(!has_context_of(function(0x20), 1, sources()));
+    }
+
+    fn function(devfn: u8) -> Function {
+        Function { segment: 0, bus: 0, devfn }
     }
 }

@@ -175,6 +175,10 @@ mod tests {
             assert_eq!(found(image, &all), all[..3], "{image:#x}");
         }
         assert_eq!(found(0x4000_0000, &[pieces[0], lent[1]]), [pieces[0]]);
+        let beyond = Range::from(0x40A0_0000..0x5000_0000);
+        assert_eq!(found(0x4000_0000, &[pieces[0], beyond]), [pieces[0]], "a MiB and more between");
+        let three = [pieces[0], Range::from(0x4091_0000..0x40C0_0000), Range::from(0x40C1_0000..0x4100_0000)];
+        assert_eq!(found(0x4000_0000, &three), three);
     }
 
     #[test]
