@@ -18,16 +18,22 @@ pub const CONTROL: usize = 0x18;
 #[error("the IVRS table is damaged")]
 pub struct Damaged;
 
+/// Whether one of the IOMMUs in the table IVRS translates, or may: the table is damaged, or no control register can be read.
+/// `control` reads it, by the address of the IOMMU's registers.
+pub fn any_translates(table: &[u8], mut control: impl FnMut(u64) -> Option<u64>) -> bool {
+    registers(table).any(|base| base.ok().and_then(&mut control).is_none_or(translates))
+}
+
 /// Whether an IOMMU with this control register translates. Ones, which are read where nothing answers, do not say that it
 /// is off.
-pub const fn translates(control: u64) -> bool {
+const fn translates(control: u64) -> bool {
     const IOMMU_EN: u64 = 1 << 0;
     control & IOMMU_EN != 0
 }
 
 /// The addresses of the registers of all IOMMUs in the table IVRS, `table` with its header; ends after the first error.
 /// Several blocks may describe one IOMMU.
-pub fn registers(table: &[u8]) -> impl Iterator<Item = Result<u64, Damaged>> {
+fn registers(table: &[u8]) -> impl Iterator<Item = Result<u64, Damaged>> {
     let blocks = Blocks(table.get(HEADER..).unwrap_or_default());
     blocks.filter_map(|block| match block {
         Ok(block) if !block.first().is_some_and(|kind| IVHD.contains(kind)) => None,
@@ -73,8 +79,12 @@ mod tests {
         [&[kind, 0, 24, 0, 2, 0, 0x40, 0][..], &base.to_le_bytes(), &[0; 8]].concat()
     }
 
+    fn table(blocks: &[Vec<u8>]) -> Vec<u8> {
+        [vec![0; HEADER], blocks.concat()].concat()
+    }
+
     fn found(blocks: &[Vec<u8>]) -> Vec<Result<u64, Damaged>> {
-        registers(&[vec![0; HEADER], blocks.concat()].concat()).collect()
+        registers(&table(blocks)).collect()
     }
 
     #[test]
@@ -100,5 +110,15 @@ mod tests {
     fn what_reads_ones_may_translate() {
         assert!(translates(u64::MAX) && translates(1));
         assert!(!translates(0) && !translates(2));
+    }
+    #[test]
+    fn what_cannot_be_read_may_translate() {
+        let [one, other] = [block(0x10, 0xFEB8_0000), block(0x11, 0xFEC0_0000)];
+        let both = table(&[one.clone(), other]);
+        assert!(!any_translates(&both, |_| Some(0)));
+        assert!(any_translates(&both, |base| Some(u64::from(base == 0xFEC0_0000))));
+        assert!(any_translates(&both, |base| (base == 0xFEB8_0000).then_some(0)));
+        assert!(any_translates(&table(&[one, vec![0x10]]), |_| Some(0)), "damaged");
+        assert!(!any_translates(&table(&[]), |_| None));
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use machine::{IoAddress, PhysicalAddress, Range};
 use record::Register;
 use takeover::{AttachError, Attachment, Failure, Takeover, UnitError};
+use vtd::dmar::Dmar;
 use vtd::paging::Permission;
 use vtd::source::SourceId;
 
@@ -61,6 +62,14 @@ pub(crate) enum Fate {
     Absent(LostError),
     /// It still translates by the dead kernel's tables, and cannot be changed.
     Lost(LostError),
+}
+
+impl Fate {
+    /// The fate of a unit that is not found where the firmware's table says. Only the firmware can say that there is no unit;
+    /// the dead kernel may have overwritten its table.
+    pub(crate) fn of_unfound(lost: LostError, table: &Dmar<'_>) -> Self {
+        if table.is_sound() && lost.is_absence() { Self::Absent(lost) } else { Self::Lost(lost) }
+    }
 }
 
 /// Why a unit cannot be used.
@@ -188,7 +197,6 @@ impl RemappingUnit {
 mod tests {
     use super::*;
     use crate::acpi::AcpiError;
-    use vtd::dmar::Dmar;
 
     const DISK: Function = Function { segment: 0, bus: 0, devfn: 0x10 };
 
@@ -244,5 +252,15 @@ mod tests {
         assert_eq!(reach(vec![(ALL, lost())], None), Err(ReachError::Lost));
         assert!(LostError::from(UnitError::NotThere(u32::MAX)).is_absence());
         assert!(!LostError::from(MapError::NoFrame).is_absence());
+    }
+    #[test]
+    fn only_a_sound_table_can_say_that_there_is_no_unit() {
+        let mut table = [b"DMAR\x30\0\0\0".as_slice(), &[0; 40]].concat();
+        let fate = |table: &[u8], lost| Fate::of_unfound(lost, &Dmar::parse(table).unwrap());
+        let unsound = fate(&table, LostError::Nowhere(0));
+        assert!(matches!(unsound, Fate::Lost(LostError::Nowhere(0))));
+        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        assert!(matches!(fate(&table, LostError::Nowhere(0)), Fate::Absent(LostError::Nowhere(0))));
+        assert!(matches!(fate(&table, LostError::Map(MapError::NoFrame)), Fate::Lost(_)));
     }
 }

@@ -55,8 +55,7 @@ pub(crate) fn take_over(machine: &mut Machine, disk: Option<Function>) -> Result
 
 /// The devices of a machine whose firmware lists no remapping units.
 fn without_table(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
-    let hidden = machine.tables.hidden.map(Doubt::Hidden);
-    let doubt = hidden.or_else(|| amd_translates(machine).then_some(Doubt::Amd));
+    let doubt = Doubt::without_table(machine.tables.hidden, || amd_translates(machine));
     match doubt {
         Some(doubt) => say!("no DMAR table: {doubt}"),
         None => say!("no DMAR table: no remapping units: nothing to take over"),
@@ -67,10 +66,7 @@ fn without_table(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
 /// Whether one of AMD's IOMMUs is on, or does not say that it is off.
 fn amd_translates(machine: &mut Machine) -> bool {
     let Some(table) = machine.tables.ivrs.take() else { return false };
-    amd::registers(table.bytes()).any(|base| {
-        let control = base.ok().and_then(|base| amd_control(base, &mut machine.space));
-        control.is_none_or(amd::translates)
-    })
+    amd::any_translates(table.bytes(), |base| amd_control(base, &mut machine.space))
 }
 
 /// The control register of the IOMMU whose registers are at `base`; `None` if no registers can be there.
@@ -97,7 +93,7 @@ fn all_units(machine: &mut Machine, dmar: &Dmar, disk: Option<Function>) -> Resu
     for (index, drhd) in units::units(dmar).enumerate() {
         let limits = Limits { patience, ..Limits::default().among(frames.available(), serves.len() - index) };
         let maps = identity_maps(&units)?;
-        let step = Step { limits, neighbourhood: &neighbourhood, is_sound: dmar.is_sound(), maps: &maps };
+        let step = Step { limits, neighbourhood: &neighbourhood, dmar, maps: &maps };
         let (unit, left) = step.accept(&drhd, machine, &mut frames);
         patience = left;
         push(&mut units, unit)?;
@@ -140,8 +136,8 @@ fn device_tlbs(machine: &Machine, segment: u16) -> Result<Vec<DeviceTlb>, OutOfM
 struct Step<'a> {
     limits: Limits,
     neighbourhood: &'a Neighbourhood,
-    /// Whether the firmware's table is as the firmware wrote it.
-    is_sound: bool,
+    /// The firmware's table.
+    dmar: &'a Dmar<'a>,
     /// What the units before it made in place of pass-through.
     maps: &'a [IdentityMap],
 }
@@ -156,9 +152,7 @@ impl Step<'_> {
     ) -> (RemappingUnit, Patience) {
         let (registers, (fate, patience)) = match find::unit(drhd, &mut machine.space) {
             Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, drhd.segment, machine, frames)),
-            // Only the firmware can say that there is no unit; the dead kernel may have overwritten its table.
-            Err(lost) if self.is_sound && lost.is_absence() => (Vec::new(), self.at_once(Fate::Absent(lost))),
-            Err(lost) => (Vec::new(), self.at_once(Fate::Lost(lost))),
+            Err(lost) => (Vec::new(), self.at_once(Fate::of_unfound(lost, self.dmar))),
         };
         (RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }, patience)
     }

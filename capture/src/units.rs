@@ -41,6 +41,11 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// What leaves a doubt on a machine without a DMAR table: that one may be `hidden`, or that an AMD IOMMU translates.
+    pub fn without_table(hidden: Option<AcpiError>, amd_translates: impl FnOnce() -> bool) -> Option<Self> {
+        hidden.map(Self::Hidden).or_else(|| amd_translates().then_some(Self::Amd))
+    }
+
     /// Says what keeps a table from telling of every function behind which unit it is; `None` if nothing does.
     pub fn of_table(dmar: &Dmar) -> Option<Self> {
         /// The type of a unit's entry, which is unknown only if it is too short.
@@ -93,7 +98,7 @@ fn unit_naming<'a>(mut units: impl Iterator<Item = &'a Serves>, function: Functi
 }
 
 /// The unit that translates a function's requests: the one that names it, or the one that takes what none names.
-fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
+pub fn unit_of<'a>(units: &(impl Iterator<Item = &'a Serves> + Clone), function: Function) -> Option<usize> {
     unit_naming(units.clone(), function)
         .or_else(|| units.clone().position(|serves| serves.takes_rest_of(function.segment)))
 }
@@ -245,6 +250,14 @@ mod tests {
         let cut = [&drhd(1, &[])[..], &[0, 0, 0, 0]].concat();
         assert_eq!(doubt(&cut), Some(Doubt::Damaged(DmarError::BadStructure(64))));
         assert_eq!(doubt(&drhd(1, &[]).repeat(257)), Some(Doubt::Unread));
+    }
+
+    #[test]
+    fn a_machine_without_a_table_of_units_may_translate_all_the_same() {
+        let hidden = Some(AcpiError::NoPointer);
+        assert_eq!(Doubt::without_table(hidden, || false), Some(Doubt::Hidden(AcpiError::NoPointer)));
+        assert_eq!(Doubt::without_table(None, || true), Some(Doubt::Amd));
+        assert_eq!(Doubt::without_table(None, || false), None);
     }
 
     #[test]

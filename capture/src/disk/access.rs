@@ -11,7 +11,7 @@ use crate::dma::SharedMemory;
 #[cfg(mutations)]
 use crate::mutations::dma::DeviceDma;
 use crate::platform::config::Config;
-use crate::platform::hypervisor;
+use crate::platform::hypervisor::Devices;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
@@ -45,16 +45,14 @@ impl DeviceAccess for FunctionAccess<'_> {
     }
 
     fn attach(&mut self, addressing: Addressing) -> Result<(), ReachError> {
-        let reach = match addressing {
-            // Without a hypervisor the device is real, and its requests go through a unit whatever it says of its addresses.
-            Addressing::Physical if hypervisor::is_present() => Reach::Direct,
-            Addressing::Physical | Addressing::Platform => {
-                let function = self.device.function;
-                #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
-                let aliases: ArrayVec<_, { pci::aliases::MOST }> =
-                    pci::aliases(self.devices, function).map(source_of).collect();
-                self.remapping.attach(function, &aliases)?
-            }
+        let reach = if bypasses_units(addressing, Devices::of_this_machine()) {
+            Reach::Direct
+        } else {
+            let function = self.device.function;
+            #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
+            let aliases: ArrayVec<_, { pci::aliases::MOST }> =
+                pci::aliases(self.devices, function).map(source_of).collect();
+            self.remapping.attach(function, &aliases)?
         };
         self.device.enable();
         self.reach = Some(reach);
@@ -67,5 +65,22 @@ impl Dma for FunctionAccess<'_> {
 
     fn allocate(&mut self, len: usize) -> Option<SharedMemory> {
         DeviceDma::new(self.remapping, self.reach?).allocate(len)
+    }
+}
+
+/// Whether a device's requests go past all units. Those of hardware do not, whatever it says of its addresses.
+fn bypasses_units(addressing: Addressing, devices: Devices) -> bool {
+    addressing == Addressing::Physical && devices == Devices::Virtual
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_hypervisors_device_can_go_past_units() {
+        assert!(bypasses_units(Addressing::Physical, Devices::Virtual));
+        assert!(!bypasses_units(Addressing::Physical, Devices::Real));
+        assert!(!bypasses_units(Addressing::Platform, Devices::Virtual));
     }
 }
