@@ -13,6 +13,8 @@ drivers! {
     Ahci: ahci::Ahci;
     /// The virtio block device.
     VirtioBlk: virtio::Blk;
+    /// The NVMe controller.
+    Nvme: nvme::Nvme;
 }
 
 /// A disk with any of the drivers; `A` gives access to its function.

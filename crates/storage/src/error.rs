@@ -54,6 +54,23 @@ pub enum StartError {
     /// The memory that there is lies where the device cannot reach it.
     #[error("the device's addresses are too short for the memory that there is")]
     OutOfReach,
+    /// The device says that it has failed as a whole.
+    #[error("the device has failed")]
+    Failed,
+    /// The device refused what the driver cannot do without; the status is the device's own.
+    #[error("the device refuses {what}: status {status:#x}")]
+    Refused {
+        /// What it was asked for.
+        what: &'static str,
+        /// Its reason.
+        status: u32,
+    },
+    /// The device answered what nobody has asked.
+    #[error("the device answers what nobody has asked")]
+    Unasked,
+    /// The device or the disk has a property that the driver cannot deal with.
+    #[error("the driver cannot use {0}")]
+    Unusable(&'static str),
     /// The disk cannot be written.
     #[error("the disk is read-only")]
     ReadOnly,

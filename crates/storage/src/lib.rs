@@ -11,7 +11,7 @@
 //!         ▲
 //!     Controller         what differs: how a request is put to the device and how its answer is found
 //!         ▲
-//!    virtio::Blk         one for each kind of controller
+//!   one for each kind     virtio::Blk, ahci::Ahci, nvme::Nvme
 //! ```
 //!
 //! [`open`] starts a PCI function, and [`Disk::advance`] goes through the disks behind it. One table, in `drivers.rs`, says which driver runs which function;
@@ -58,6 +58,7 @@ pub mod ahci;
 mod disk;
 mod drivers;
 mod error;
+pub mod nvme;
 mod register;
 mod slots;
 pub mod virtio;

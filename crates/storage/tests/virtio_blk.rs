@@ -6,6 +6,7 @@
     reason = "helpers of tests may stop at the first surprise, as tests do"
 )]
 
+#[allow(dead_code, reason = "a part of it is for the tests of other drivers")]
 mod fake;
 
 use std::time::Duration;

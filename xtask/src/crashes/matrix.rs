@@ -10,7 +10,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
-use crate::machines::scenario::device::{Device, DiskPlace};
+use crate::machines::scenario::device::{Device, DiskModel, DiskPlace};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
@@ -38,6 +38,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(mutations());
     rows.extend(damages());
     rows.extend(bad_input());
+    rows.extend(nvme());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
     rows
@@ -317,6 +318,12 @@ fn bad_input() -> Vec<Row> {
         ),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+}
+
+/// NVMe controllers as the dump's disk.
+fn nvme() -> Vec<Row> {
+    let on = |unit| Scenario { disk_model: DiskModel::Nvme, unit, ..Scenario::plain(Flavour::Cloud) };
+    vec![Row::new("nvme-legacy", on(UnitSetting::PLAIN), Expectation::takeover())]
 }
 
 /// Machine checks before and during the dump. `crash` wants the backtrace of a crash on request: the kernel without its
