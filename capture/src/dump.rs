@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use area::{Completeness, Destination, Seal, SealState};
+use area::{Completeness, Destination, Lack, Seal, SealState};
 use engine::{Begun, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
@@ -38,10 +38,26 @@ pub(crate) struct Dumped {
     pub(crate) written: Statistics,
     /// What went wrong, if the dump is not complete.
     pub(crate) error: Option<WriteError>,
+    /// Whether readers can open it.
+    vital: Vital,
     /// How long the processor did nothing but wait for the disk.
     pub(crate) disk_wait: Duration,
     /// The seal on the disk.
     pub(crate) seal: Seal,
+}
+
+/// Whether the pages without which no reader opens the dump were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Vital {
+    Written,
+    Missing,
+}
+
+/// How the writing of the dump ended.
+struct Outcome {
+    counts: Counts,
+    vital: Vital,
+    ended: Ended,
 }
 
 /// There is no dump, not even a partial one.
@@ -72,7 +88,8 @@ pub(crate) fn write(
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
-    let (counts, Ended { statistics: written, error }) = write_to(&mut Attended(&mut dump), &source, codec);
+    let Outcome { counts, vital, ended } = write_to(&mut Attended(&mut dump), &source, codec);
+    let Ended { statistics: written, error } = ended;
     let clipped = header.clipped();
     if clipped > 0 {
         say!("{clipped} entries of the core header make no sense: memory may be missing");
@@ -81,10 +98,24 @@ pub(crate) fn write(
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
     let disk_wait = dump.device().waited();
     let seal = dump.seal(completeness, written.file_bytes)?;
-    Ok(Dumped { counts, written, error, disk_wait, seal })
+    Ok(Dumped { counts, written, error, vital, disk_wait, seal })
 }
 
 impl Dumped {
+    /// Whether another disk could take what this one did not: it failed, or is too small for what readers need.
+    pub(crate) fn blames_disk(&self) -> bool {
+        match self.error {
+            Some(WriteError::Device(_)) => true,
+            Some(WriteError::Full) => self.vital == Vital::Missing,
+            _ => self.seal.state == SealState::Partial(Lack::Write),
+        }
+    }
+
+    /// This dump or an earlier one, whichever has more in it.
+    pub(crate) fn or_better(self, earlier: Option<Self>) -> Self {
+        earlier.filter(|earlier| earlier.written.done > self.written.done).unwrap_or(self)
+    }
+
     /// Whether the dump holds all that belongs in it.
     pub(crate) fn completeness(&self) -> Completeness {
         if self.seal.state == SealState::Complete { Completeness::Complete } else { Completeness::Partial }
@@ -115,39 +146,44 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
 }
 
 /// Writes as much of the dump as possible. The first error ends the dump.
-fn write_to(
-    device: &mut impl BlockDevice,
-    source: &Source<'_, impl OldMemory>,
-    codec: Codec,
-) -> (Counts, Ended) {
+fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>, codec: Codec) -> Outcome {
     match source.begin(device, codec) {
         Ok(Begun { pages, counts }) => {
             say!("chose {} pages of {}", counts.kept(), counts.ram);
-            (counts, write_pages(pages, source))
+            let (vital, ended) = write_pages(pages, source);
+            Outcome { counts, vital, ended }
         }
-        Err(error) => (Counts::default(), Ended { statistics: Statistics::default(), error: Some(error) }),
+        Err(error) => {
+            let ended = Ended { statistics: Statistics::default(), error: Some(error) };
+            Outcome { counts: Counts::default(), vital: Vital::Missing, ended }
+        }
     }
 }
 
 /// Writes the selected pages, all of them if possible.
-fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Ended {
+fn write_pages(
+    mut pages: Pages<'_, impl BlockDevice>,
+    source: &Source<'_, impl OldMemory>,
+) -> (Vital, Ended) {
     pages.put_up_with(PATIENCE);
-    let mut saved = Tsc.now();
+    let (mut saved, mut vital) = (Tsc.now(), Vital::Missing);
     let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
-        tell_vital(pages.statistics());
+        // Only the second pass begins with pages that are stored.
+        if pages.statistics().done > 0 {
+            vital = Vital::Written;
+            tell_vital(pages.statistics());
+        }
         write_pass(pages, source.memory, wanted, &mut saved)
     });
     match written {
-        Ok(()) => pages.finish(),
-        Err(error) => Ended { error: Some(error), ..pages.abandon() },
+        Ok(()) => (Vital::Written, pages.finish()),
+        Err(error) => (vital, Ended { error: Some(error), ..pages.abandon() }),
     }
 }
 
-/// Reports that the pages of the first pass, without which no reader opens the dump, are durable, once they are.
+/// Reports that the pages of the first pass, without which no reader opens the dump, are durable.
 fn tell_vital(Statistics { done, pages, .. }: Statistics) {
-    if done > 0 {
-        say!("{}", Event::VitalSafe { done, pages });
-    }
+    say!("{}", Event::VitalSafe { done, pages });
 }
 
 /// Writes the pages that are wanted now.

@@ -33,14 +33,17 @@ mod watchdogs;
 use capture::{acpi, amd, other_memory, root_pointer, units};
 use handoff::Options;
 use kdump::Codec;
+use record::Record;
 use vmcore::Level;
 
 use crate::boot::BootError;
-use crate::discover::DiscoverError;
-use crate::dump::{DumpError, Form};
+use crate::discover::{DiscoverError, Machine};
+use crate::disk::Destinations;
+use crate::dump::{DumpError, Dumped, Form};
 #[cfg(mutations)]
 use crate::mutations::watchdogs::find as find_watchdogs;
 use crate::platform::console::say;
+use crate::remapping::Remapping;
 use crate::take_over::TakeOverError;
 #[cfg(not(mutations))]
 use crate::watchdogs::find as find_watchdogs;
@@ -54,7 +57,7 @@ enum CaptureError {
     Discover(#[from] DiscoverError),
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
-    #[error("no disk with the dump area")]
+    #[error("no disk takes the dump; the lines above say why")]
     NoDestination,
     #[error(transparent)]
     Dump(#[from] DumpError),
@@ -70,23 +73,46 @@ fn capture(boot_params: u64) -> Result<(), CaptureError> {
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     report::root_pointer(machine.root_pointer);
     find_watchdogs(&mut machine, &options);
-    let mut remapping = take_over::take_over(&mut machine, options.disk)?;
+    let mut remapping = take_over::take_over(&mut machine, options.areas)?;
     watchdogs::progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let destination = disk::find_destination(&mut machine, &mut remapping, &options);
-    let destination = destination.ok_or(CaptureError::NoDestination)?;
-    let record = recording::record(&remapping);
-    report::attached(&taken_over, &record);
+    let dumped = dump_to_any(&mut machine, &mut remapping, &options, &taken_over)?;
+    report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
+    Ok(())
+}
+
+/// Writes the dump to the first area whose disk takes it; where none takes all of it, there are parts of it in several. Returns
+/// what is known of the best one.
+fn dump_to_any(
+    machine: &mut Machine,
+    remapping: &mut Remapping,
+    options: &Options,
+    taken_over: &Record,
+) -> Result<Dumped, CaptureError> {
     let level = options.level.unwrap_or(Level::ALL);
     let form = Form { level, codec: options.codec.unwrap_or(Codec::Zlib) };
-    let old = &machine.old;
-    #[cfg(mutations)]
-    let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
-    let counts = record.counts();
-    let dumped = dump::write(destination, old, &machine.header, record, form)?;
-    report::dump(counts, remapping.frames.used(), &dumped);
-    Ok(())
+    let mut destinations = Destinations::new(options);
+    let mut best = Err(CaptureError::NoDestination);
+    while let Some(destination) = destinations.next(machine, remapping) {
+        let record = recording::record(remapping);
+        report::attached(taken_over, &record);
+        let old = &machine.old;
+        #[cfg(mutations)]
+        let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
+        match dump::write(destination, old, &machine.header, record, form) {
+            Ok(dumped) if !dumped.blames_disk() => return Ok(dumped),
+            Ok(dumped) => {
+                report::disk_failed(&dumped);
+                best = Ok(dumped.or_better(best.ok()));
+            }
+            Err(error) => {
+                say!("no dump there: {error}; is there another area?");
+                best = best.or(Err(error.into()));
+            }
+        }
+    }
+    best
 }
 
 /// On a host there is nothing to capture.

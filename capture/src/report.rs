@@ -192,6 +192,16 @@ impl<T: fmt::Display, I: Iterator<Item = T> + Clone> fmt::Display for Spaced<I> 
     }
 }
 
+/// Reports that a disk did not take the dump, and what of it is there. The dump begins again in another area, if there is one.
+pub(crate) fn disk_failed(dumped: &Dumped) {
+    match dumped.error {
+        Some(error) => say!("this disk does not take the dump: {error}"),
+        None => say!("this disk did not take some pages"),
+    }
+    let kib = dumped.seal.dump_len >> 10;
+    say!("{kib} KiB of the dump stay there, sealed as partial; it begins again if there is another area");
+}
+
 /// Reports the dump: the summary, and last of all the seal.
 pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     for kind in watchdogs::lost().iter() {

@@ -20,7 +20,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Fate, Remapping, RemappingUnit};
 use crate::units::{self, Doubt, Serves};
-use handoff::Share;
+use handoff::{Areas, Share};
 use pci::{Device, Function};
 
 use find::FoundUnit;
@@ -42,10 +42,10 @@ impl From<OutOfMemory> for TakeOverError {
 
 /// Takes over the remapping units. A machine without units is dumped too. A lack of memory is an error: units may be
 /// translating, and then a disk must not be given physical addresses. For the same reason, what is not known leaves a doubt.
-pub(crate) fn take_over(machine: &mut Machine, disk: Option<Function>) -> Result<Remapping, TakeOverError> {
+pub(crate) fn take_over(machine: &mut Machine, areas: Areas) -> Result<Remapping, TakeOverError> {
     let Some(table) = machine.tables.dmar.take() else { return without_table(machine) };
     match Dmar::parse(table.bytes()) {
-        Ok(dmar) => all_units(machine, &dmar, disk),
+        Ok(dmar) => all_units(machine, &dmar, areas),
         Err(error) => {
             say!("{error}: nothing to take over");
             Remapping::none(Some(error.into())).ok_or(TakeOverError::NoMemory)
@@ -77,13 +77,13 @@ fn amd_control(base: u64, space: &mut AddressSpace) -> Option<u64> {
 }
 
 /// Takes over the units of the firmware's table, one after another.
-fn all_units(machine: &mut Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Remapping, TakeOverError> {
+fn all_units(machine: &mut Machine, dmar: &Dmar, areas: Areas) -> Result<Remapping, TakeOverError> {
     if !dmar.is_sound() {
         say!("the DMAR table's checksum is wrong; it is used all the same");
     }
     let budget = Share::UNIT_TABLES.of(machine.reserved()) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
-    let neighbourhood = Neighbourhood::of(machine, dmar, disk)?;
+    let neighbourhood = Neighbourhood::of(machine, dmar, areas)?;
     let serves = served(dmar, &machine.devices)?;
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();

@@ -18,10 +18,13 @@ pub(crate) struct Arguments {
     /// The capture kernel, a bzImage
     #[arg(long, value_name = "PATH")]
     image: PathBuf,
-    /// The dump area: its UUID, or its device
-    #[arg(long, value_name = "UUID|DEVICE")]
-    area: AreaName,
-    /// PCI function of the area's disk, if it cannot be found in /sys
+    /// The dump area: its UUID, or its device; may be repeated
+    ///
+    /// The next area takes the dump where one is missing, damaged, or too small, where it holds a dump that was not collected, or
+    /// where its disk fails.
+    #[arg(long = "area", value_name = "UUID|DEVICE", required = true)]
+    areas: Vec<AreaName>,
+    /// PCI function of the first area's disk, if it cannot be found in /sys
     #[arg(long, value_name = "SSSS:BB:DD.F")]
     disk: Option<Function>,
     /// Which pages to leave out, in makedumpfile's numbering
@@ -39,7 +42,7 @@ pub(crate) struct Arguments {
     /// More options for the capture kernel's command line
     #[arg(long, value_name = "OPTIONS")]
     append: Option<String>,
-    /// Load though the area holds a dump that was not collected: the next panic replaces it
+    /// Let the next panic replace a dump that was not collected
     #[arg(long)]
     discard_dump: bool,
 }
@@ -72,13 +75,13 @@ fn level() -> impl TypedValueParser<Value = Level> {
 pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
     load::load(&LoadRequest {
         image: arguments.image.clone(),
-        area: arguments.area.clone(),
+        areas: arguments.areas.clone(),
         disk: arguments.disk,
         level: arguments.level,
         codec: arguments.codec,
         syscall: arguments.syscall.into(),
         append: arguments.append.clone(),
-        if_uncollected: if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Refuse },
+        if_uncollected: if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
     })
 }
 
@@ -86,17 +89,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
 fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
     let copies = loaded.copies.iter().map(ToString::to_string);
     let unnoted = |error| format!("`holdover doctor` will not know that this was loaded: {error}");
-    let discards = loaded.discards.iter().map(ToString::to_string);
-    copies.chain(discards).chain(loaded.unnoted.iter().map(unnoted))
+    let fate = match loaded.if_uncollected {
+        IfUncollected::Keep => "until then no other dump goes there",
+        IfUncollected::Discard => "the next panic may replace it",
+    };
+    let uncollected = loaded.uncollected.iter().map(move |dump| format!("{dump}; {fate}"));
+    copies.chain(uncollected).chain(loaded.unnoted.iter().map(unnoted))
 }
 
 impl Report for Loaded {
     fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![
-            row("loaded", self.image.display().to_string()),
-            row("dump area on", self.device.display().to_string()),
-            row("command line", &self.command_line),
-        ];
+        let mut rows =
+            vec![row("loaded", self.image.display().to_string()), row("command line", &self.command_line)];
+        let areas = self.devices.iter().map(|device| row("dump area on", device.display().to_string()));
+        rows.splice(1..1, areas);
         rows.extend(warnings(self).map(|warning| row("warning", warning)));
         rows
     }
@@ -105,7 +111,7 @@ impl Report for Loaded {
         let warnings: Vec<_> = warnings(self).collect();
         Ok(json!({
             "image": self.image,
-            "device": self.device,
+            "devices": self.devices,
             "command_line": self.command_line,
             "warnings": warnings,
         }))
@@ -145,13 +151,14 @@ mod tests {
         };
         let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
         let warnings = |area: &FoundArea| {
-            let (copies, device) = (area.copies(&all).collect(), area.device.clone());
+            let (copies, devices) = (area.copies(&all).collect(), vec![area.device.clone()]);
             let loaded = Loaded {
                 image: "image".into(),
-                device,
+                devices,
                 command_line: String::new(),
                 copies,
-                discards: None,
+                uncollected: vec![],
+                if_uncollected: IfUncollected::Keep,
                 unnoted: None,
             };
             let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());

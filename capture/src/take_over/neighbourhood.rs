@@ -2,6 +2,7 @@
 //! which I/O addresses must stay free.
 
 use alloc::vec::Vec;
+use core::iter;
 
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
@@ -12,7 +13,8 @@ use crate::discover::Machine;
 use crate::other_memory;
 use crate::platform::paging::physical_address_bits;
 use crate::units::source_of;
-use pci::{Device, Function};
+use handoff::Areas;
+use pci::Device;
 
 /// The machine around its units.
 pub(super) struct Neighbourhood {
@@ -26,13 +28,13 @@ pub(super) struct Neighbourhood {
     own: Vec<Range<PhysicalAddress>>,
     /// I/O addresses that no driver may get.
     kept_free: Vec<Range<IoAddress>>,
-    /// The disk that will be tried first, and its aliases.
+    /// The disks that will be tried first, and their aliases.
     wanted: Vec<SourceId>,
 }
 
 impl Neighbourhood {
     /// Collects this from the machine and the firmware's table.
-    pub(super) fn of(machine: &Machine, dmar: &Dmar, disk: Option<Function>) -> Result<Self, OutOfMemory> {
+    pub(super) fn of(machine: &Machine, dmar: &Dmar, areas: Areas) -> Result<Self, OutOfMemory> {
         // Linux lends some memory to the crash kernel (crashkernel=…,cma), and lists it nowhere else.
         let ram = machine.old.ranges().iter().chain(&machine.own).copied();
         let ram = ram.chain(machine.params.acpi()).chain(machine.params.usable());
@@ -45,7 +47,7 @@ impl Neighbourhood {
             other_memory: collected(others)?,
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
             kept_free: kept_free(dmar, machine)?,
-            wanted: wanted(machine, disk)?,
+            wanted: wanted(machine, areas)?,
         })
     }
 
@@ -62,10 +64,11 @@ impl Neighbourhood {
     }
 }
 
-/// The source-ids of a disk's requests.
-fn wanted(machine: &Machine, disk: Option<Function>) -> Result<Vec<SourceId>, OutOfMemory> {
-    let aliases = disk.into_iter().flat_map(|disk| pci::aliases(&machine.devices, disk));
-    collected(disk.into_iter().chain(aliases).map(source_of))
+/// The source-ids of the requests of the areas' disks.
+fn wanted(machine: &Machine, areas: Areas) -> Result<Vec<SourceId>, OutOfMemory> {
+    let disks = areas.iter().filter_map(|area| area.disk);
+    let with_aliases = disks.flat_map(|disk| iter::once(disk).chain(pci::aliases(&machine.devices, disk)));
+    collected(with_aliases.map(source_of))
 }
 
 /// The I/O addresses equal to these physical addresses, which PCI claims or firmware maps to themselves.

@@ -4,7 +4,7 @@
 //! | module | what it has |
 //! |---|---|
 //! | `options` | [`Options`]: the command line |
-//! | `address` | [`AreaAddress`]: the disk and the offset of the dump area |
+//! | `address` | [`Areas`]: the disks and the offsets of the dump areas, in their order, and what becomes of dumps in them |
 //! | `serial` | [`SerialConsole`]: the port of the capture kernel's console |
 //! | `console` | [`ConsoleLine`] and [`Event`]: the lines of the console that programs read |
 //! | `summary` | [`Summary`]: the counts of a takeover and a dump |
@@ -37,7 +37,7 @@ mod reservation;
 mod serial;
 mod summary;
 
-pub use address::AreaAddress;
+pub use address::{AreaAddress, Areas, Uncollected};
 pub use area::Completeness;
 pub use console::{ConsoleLine, Event};
 pub use options::Options;

@@ -3,11 +3,10 @@
 use core::fmt;
 
 use kdump::Codec;
-use pci::Function;
 use vmcore::Level;
 use watchdog::{KcsPlace, Kinds};
 
-use crate::{AreaAddress, SerialConsole};
+use crate::{Areas, SerialConsole, Uncollected};
 
 /// The options of the capture kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,10 +15,10 @@ pub struct Options {
     pub elfcorehdr: Option<u64>,
     /// `acpi_rsdp=ADDRESS`: ACPI's root pointer, always in hexadecimal. `kexec -c` adds it too, from the same place.
     pub acpi_rsdp: Option<u64>,
-    /// `holdover.area=UUID[@OFFSET]`: the dump area.
-    pub area: Option<AreaAddress>,
-    /// `holdover.disk=SSSS:BB:DD.F`: the PCI function of the area's disk, which is tried first.
-    pub disk: Option<Function>,
+    /// `holdover.area=UUID[@OFFSET][/FUNCTION],…`: the dump areas, in the order in which they are tried.
+    pub areas: Areas,
+    /// `holdover.uncollected=keep|discard`: what becomes of a dump in an area that no host has collected.
+    pub uncollected: Uncollected,
     /// `holdover.level=0…31`: which pages to leave out.
     pub level: Option<Level>,
     /// `holdover.codec=NAME`: how to compress pages, one of [`Codec::EVERYWHERE`].
@@ -48,8 +47,8 @@ impl Options {
             // Linux also takes `SIZE@ADDRESS`.
             "elfcorehdr" => self.elfcorehdr = value.rsplit('@').next().and_then(number),
             "acpi_rsdp" => self.acpi_rsdp = hexadecimal(value),
-            "holdover.area" => self.area = AreaAddress::parse(value),
-            "holdover.disk" => self.disk = value.parse().ok(),
+            "holdover.area" => self.areas = Areas::parse(value),
+            "holdover.uncollected" => self.uncollected = Uncollected::parse(value),
             "holdover.level" => self.level = value.parse().ok().and_then(Level::new),
             "holdover.codec" => self.codec = Codec::named(value, Codec::EVERYWHERE),
             "holdover.watchdog" => self.watchdog = Kinds::parse(value),
@@ -62,12 +61,12 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { elfcorehdr, acpi_rsdp, area, disk, level, codec, watchdog, ipmi, console } = self;
+        let Self { elfcorehdr, acpi_rsdp, areas, uncollected, level, codec, watchdog, ipmi, console } = self;
         let mut words = Words { f, begun: false };
         words.add("elfcorehdr", elfcorehdr.map(Hexadecimal))?;
         words.add("acpi_rsdp", acpi_rsdp.map(Hexadecimal))?;
-        words.add("holdover.area", *area)?;
-        words.add("holdover.disk", *disk)?;
+        words.add("holdover.area", Some(*areas).filter(|areas| !areas.is_empty()))?;
+        words.add("holdover.uncollected", Some(*uncollected).filter(|what| *what != Uncollected::Keep))?;
         words.add("holdover.level", level.map(Level::number))?;
         words.add("holdover.codec", codec.map(Codec::name))?;
         words.add("holdover.watchdog", Some(*watchdog).filter(|armed| !armed.is_empty()))?;
@@ -123,11 +122,13 @@ pub(crate) fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use pci::Function;
     use proptest::prelude::*;
     use uuid::Uuid;
     use watchdog::Kind;
 
     use super::*;
+    use crate::AreaAddress;
 
     const UUID: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
     const UUID_TEXT: &str = "01234567-89ab-cdef-0123-456789abcdef";
@@ -136,8 +137,11 @@ mod tests {
     #[test]
     fn the_command_line_has_the_documented_form() {
         let options = Options {
-            area: Some(AreaAddress { uuid: UUID, offset: 1 << 20 }),
-            disk: Some(Function { segment: 0, bus: 0, devfn: 4 << 3 }),
+            areas: Areas::from_iter([
+                AreaAddress { uuid: UUID, offset: 1 << 20, disk: "0000:00:04.0".parse().ok() },
+                AreaAddress { uuid: UUID, offset: 0, disk: None },
+            ]),
+            uncollected: Uncollected::Discard,
             level: Some(Level::ALL),
             codec: Some(Codec::Lzo),
             watchdog: Kinds::default().with(Kind::Ipmi).with(Kind::Tco),
@@ -145,7 +149,8 @@ mod tests {
             console: SerialConsole::new(0, Some(115_200)),
             ..Options::default()
         };
-        let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576 holdover.disk=0000:00:04.0 \
+        let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576/0000:00:04.0,\
+             01234567-89ab-cdef-0123-456789abcdef@0 holdover.uncollected=discard \
              holdover.level=31 holdover.codec=lzo holdover.watchdog=itco,ipmi holdover.ipmi=0xca2/1 console=ttyS0,115200";
         assert_eq!(options.to_string(), expected);
     }
@@ -174,11 +179,33 @@ mod tests {
 
     #[test]
     fn an_area_has_a_place_on_the_disk_or_starts_it() {
-        let area = |offset: &str| Options::parse(&format!("holdover.area={UUID_TEXT}{offset}")).area;
-        assert_eq!(area("@1M"), Some(AreaAddress { uuid: UUID, offset: 1 << 20 }));
-        assert_eq!(area(""), Some(AreaAddress { uuid: UUID, offset: 0 }));
+        let area =
+            |rest: &str| Options::parse(&format!("holdover.area={UUID_TEXT}{rest}")).areas.iter().next();
+        assert_eq!(area("@1M"), Some(AreaAddress { uuid: UUID, offset: 1 << 20, disk: None }));
+        assert_eq!(area(""), Some(AreaAddress { uuid: UUID, offset: 0, disk: None }));
+        let disk = "0000:03:00.1".parse().ok();
+        assert_eq!(area("@1M/0000:03:00.1"), Some(AreaAddress { uuid: UUID, offset: 1 << 20, disk }));
+        assert_eq!(area("/x"), Some(AreaAddress { uuid: UUID, offset: 0, disk: None }));
         assert_eq!(area("@nowhere"), None);
-        assert_eq!(Options::parse("holdover.area=1234@1M").area, None);
+        assert!(Options::parse("holdover.area=1234@1M").areas.is_empty());
+    }
+
+    #[test]
+    fn areas_keep_their_order_and_one_that_cannot_be_read_takes_no_other_with_it() {
+        let list = |text: &str| Options::parse(&format!("holdover.area={text}")).areas;
+        let offsets = |text: &str| list(text).iter().map(|area| area.offset).collect::<Vec<_>>();
+        let (one, two) = (format!("{UUID_TEXT}@4096"), format!("{UUID_TEXT}@8192"));
+        assert_eq!(offsets(&format!("{two},{one}")), [8192, 4096]);
+        assert_eq!(offsets(&format!("{UUID_TEXT}@nowhere,{one}")), [4096]);
+        assert_eq!(offsets(&[one.as_str(); Areas::MOST + 1].join(",")), [4096; Areas::MOST]);
+    }
+
+    /// `elfcorehdr=` and others have to fit beside them (COMMAND_LINE_SIZE is 2048).
+    #[test]
+    fn a_command_line_has_room_for_all_areas() {
+        let disk = "ffff:ff:1f.7".parse().ok();
+        let area = AreaAddress { uuid: UUID, offset: u64::MAX, disk };
+        assert!(Areas::from_iter([area; Areas::MOST]).to_string().len() < 300);
     }
 
     #[test]
@@ -191,15 +218,27 @@ mod tests {
     #[test]
     fn nonsense_is_no_option() {
         let options = Options::parse(
-            "elfcorehdr= holdover.level=32 holdover.disk=x holdover.codec= console=tty0 elfcorehdr=0xK",
+            "elfcorehdr= holdover.level=32 holdover.area=x,,y holdover.uncollected=x holdover.codec= console=tty0 elfcorehdr=0xK",
         );
         assert_eq!(options, Options::default());
         assert_eq!(number("99999999999999999G"), None);
     }
 
     fn any_area() -> impl Strategy<Value = AreaAddress> {
-        (any::<u128>(), any::<u64>())
-            .prop_map(|(uuid, offset)| AreaAddress { uuid: Uuid::from_u128(uuid), offset })
+        let disk = proptest::option::of(any_disk());
+        (any::<u128>(), any::<u64>(), disk).prop_map(|(uuid, offset, disk)| AreaAddress {
+            uuid: Uuid::from_u128(uuid),
+            offset,
+            disk,
+        })
+    }
+
+    fn any_areas() -> impl Strategy<Value = Areas> {
+        proptest::collection::vec(any_area(), 0..=Areas::MOST).prop_map(Areas::from_iter)
+    }
+
+    fn any_uncollected() -> impl Strategy<Value = Uncollected> {
+        proptest::sample::select([Uncollected::Keep, Uncollected::Discard].as_slice())
     }
 
     fn any_disk() -> impl Strategy<Value = Function> {
@@ -227,19 +266,11 @@ mod tests {
         use proptest::option::of;
         let level = of((0..=31u8).prop_filter_map("no such level", Level::new));
         let codec = of(proptest::sample::select(Codec::EVERYWHERE));
-        let dump = (of(any_area()), of(any_disk()), level, codec);
+        let dump = (any_areas(), any_uncollected(), level, codec);
         let machine = (any_watchdogs(), of(any_ipmi()), of(any_console()));
         (any::<[Option<u64>; 2]>(), dump, machine).prop_map(
-            |([elfcorehdr, acpi_rsdp], (area, disk, level, codec), (watchdog, ipmi, console))| Options {
-                elfcorehdr,
-                acpi_rsdp,
-                area,
-                disk,
-                level,
-                codec,
-                watchdog,
-                ipmi,
-                console,
+            |([elfcorehdr, acpi_rsdp], (areas, uncollected, level, codec), (watchdog, ipmi, console))| {
+                Options { elfcorehdr, acpi_rsdp, areas, uncollected, level, codec, watchdog, ipmi, console }
             },
         )
     }

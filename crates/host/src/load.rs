@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use handoff::{AreaAddress, Options, SerialConsole};
+use handoff::{AreaAddress, Areas, Options, SerialConsole, Uncollected};
 use kdump::Codec;
 use pci::Function;
+use uuid::Uuid;
 use vmcore::Level;
 
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
@@ -24,9 +25,9 @@ pub use crate::kexec::{KexecError, KexecSyscall};
 pub struct LoadRequest {
     /// The capture kernel, a bzImage.
     pub image: PathBuf,
-    /// Where dumps go.
-    pub area: AreaName,
-    /// PCI function of the area's disk; `None` takes the one that `/sys` names.
+    /// Where dumps go: the areas in the order in which they are tried, at least one and at most [`MOST_AREAS`].
+    pub areas: Vec<AreaName>,
+    /// PCI function of the first area's disk; `None` takes the one that `/sys` names.
     pub disk: Option<Function>,
     /// Which pages to leave out.
     pub level: Level,
@@ -36,25 +37,38 @@ pub struct LoadRequest {
     pub syscall: KexecSyscall,
     /// More options for the capture kernel's command line.
     pub append: Option<String>,
-    /// What to do if the area holds a dump that nobody has collected.
+    /// What becomes of dumps in the areas that nobody has collected.
     pub if_uncollected: IfUncollected,
 }
 
-/// What to do with a dump that is in the area and in no file.
+/// Most areas that can be named at once.
+pub const MOST_AREAS: usize = Areas::MOST;
+
+/// What becomes of a dump that is in an area and in no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfUncollected {
-    /// Load nothing.
-    Refuse,
-    /// Load: the next panic replaces the dump.
+    /// It stays: the next dump goes to another area. Nothing is loaded if there is none.
+    Keep,
+    /// The next panic replaces it.
     Discard,
 }
 
 impl IfUncollected {
-    /// Returns an error if there is such a dump and it must not be lost.
-    fn check(self, dump: Option<UncollectedDump>) -> Result<Option<UncollectedDump>, LoadError> {
-        match dump {
-            Some(dump) if self == Self::Refuse => Err(LoadError::Uncollected(dump)),
-            dump => Ok(dump),
+    /// Returns an error if the next panic could go to no area, because dumps in all of them must not be lost.
+    fn check(self, dumps: &[UncollectedDump], areas: usize) -> Result<(), LoadError> {
+        match dumps {
+            [first, ..] if self == Self::Keep && dumps.len() >= areas => {
+                Err(LoadError::Uncollected(first.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As the capture kernel is told.
+    fn told(self) -> Uncollected {
+        match self {
+            Self::Keep => Uncollected::Keep,
+            Self::Discard => Uncollected::Discard,
         }
     }
 }
@@ -81,9 +95,15 @@ pub enum LoadError {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// A dump would be lost.
-    #[error("{0}; `--discard-dump` loads all the same")]
+    /// There is no area that the next dump could go to.
+    #[error("{0}. Until then no other dump goes there; `--discard-dump` lets the next one replace it")]
     Uncollected(UncollectedDump),
+    /// No areas, or too many of them.
+    #[error("{0} dump areas were named: name one, and at most {MOST_AREAS}")]
+    AreaCount(usize),
+    /// One area was named twice.
+    #[error("dump area {0} was named twice")]
+    NamedTwice(Uuid),
     /// An IOMMU translates that the capture kernel cannot take over.
     #[error("{}", iommu::AMD_UNSUPPORTED)]
     AmdIommu,
@@ -139,14 +159,16 @@ pub enum LoadError {
 pub struct Loaded {
     /// The capture kernel.
     pub image: PathBuf,
-    /// The dump area's device.
-    pub device: PathBuf,
+    /// The dump areas' devices, in their order.
+    pub devices: Vec<PathBuf>,
     /// The capture kernel's command line.
     pub command_line: String,
     /// Other devices that could get the dump.
     pub copies: Vec<AreaCopy>,
-    /// The dump that the next panic replaces.
-    pub discards: Option<UncollectedDump>,
+    /// The dumps in these areas that nobody has collected.
+    pub uncollected: Vec<UncollectedDump>,
+    /// What becomes of them.
+    pub if_uncollected: IfUncollected,
     /// Why `doctor` will not know what was loaded, if it will not.
     pub unnoted: Option<String>,
 }
@@ -161,17 +183,19 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         return Err(LoadError::AmdIommu);
     }
     kexec::check_image(&request.image)?;
-    let found = areas::find(&request.area)?;
-    let discards = request.if_uncollected.check(found.uncollected()?)?;
-    let location = sysfs::locate(&found.device)?;
-    check_start(&found.device, location.offset)?;
+    let found = find_areas(&request.areas)?;
+    let uncollected = uncollected(&found)?;
+    request.if_uncollected.check(&uncollected, found.len())?;
+    let addresses = addresses(&found, request.disk)?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
+    let all = areas::all()?;
     let mut loaded = Loaded {
         image: request.image.clone(),
-        command_line: command_line(request, &found, &location, &running)?,
-        copies: found.copies(&areas::all()?).collect(),
-        discards,
-        device: found.device.clone(),
+        command_line: command_line(request, addresses, &running)?,
+        copies: found.iter().flat_map(|found| found.copies(&all)).collect(),
+        uncollected,
+        if_uncollected: request.if_uncollected,
+        devices: found.iter().map(|found| found.device.clone()).collect(),
         unnoted: None,
     };
     kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
@@ -179,18 +203,47 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
+/// Finds the areas with these names, each of them once.
+fn find_areas(names: &[AreaName]) -> Result<Vec<FoundArea>, LoadError> {
+    if names.is_empty() || names.len() > MOST_AREAS {
+        return Err(LoadError::AreaCount(names.len()));
+    }
+    let found = names.iter().map(areas::find).collect::<Result<Vec<_>, _>>()?;
+    check_each_once(&found)?;
+    Ok(found)
+}
+
+fn check_each_once(found: &[FoundArea]) -> Result<(), LoadError> {
+    let uuids: Vec<_> = found.iter().map(|found| found.label.uuid).collect();
+    match uuids.iter().enumerate().find(|(at, uuid)| uuids[..*at].contains(uuid)) {
+        Some((_, uuid)) => Err(LoadError::NamedTwice(*uuid)),
+        None => Ok(()),
+    }
+}
+
+/// The dumps in these areas that nobody has collected.
+fn uncollected(found: &[FoundArea]) -> Result<Vec<UncollectedDump>, AreaError> {
+    let dumps = found.iter().map(FoundArea::uncollected).collect::<Result<Vec<_>, _>>()?;
+    Ok(dumps.into_iter().flatten().collect())
+}
+
+/// Where the areas are; the first one's disk is behind `disk`, if that is named.
+fn addresses(found: &[FoundArea], mut disk: Option<Function>) -> Result<Areas, LoadError> {
+    let address = |found: &FoundArea| {
+        let location = sysfs::locate(&found.device)?;
+        check_start(&found.device, location.offset)?;
+        let disk = disk.take().map_or_else(|| disk_function(&location), Ok)?;
+        Ok(AreaAddress { uuid: found.label.uuid, offset: location.offset, disk: Some(disk) })
+    };
+    found.iter().map(address).collect()
+}
+
 /// Composes the capture kernel's command line; `running` is that of the running kernel.
-fn command_line(
-    request: &LoadRequest,
-    found: &FoundArea,
-    location: &Location,
-    running: &str,
-) -> Result<String, LoadError> {
-    let disk = request.disk.map_or_else(|| disk_function(location), Ok)?;
+fn command_line(request: &LoadRequest, areas: Areas, running: &str) -> Result<String, LoadError> {
     let options = Options {
         acpi_rsdp: acpi_root(Path::new(sysfs::SYS), request.append.as_deref(), running)?,
-        area: Some(AreaAddress { uuid: found.label.uuid, offset: location.offset }),
-        disk: Some(disk),
+        areas,
+        uncollected: request.if_uncollected.told(),
         level: Some(request.level),
         codec: Some(request.codec),
         console: serial_console(running),
@@ -301,14 +354,39 @@ mod tests {
         );
     }
 
+    fn dump(device: &str) -> UncollectedDump {
+        UncollectedDump { device: device.into(), bytes: 38 << 20 }
+    }
+
     #[test]
     fn a_dump_that_nobody_collected_is_lost_on_request_only() {
-        let dump = UncollectedDump { device: "/dev/vda1".into(), bytes: 38 << 20 };
-        let refused = IfUncollected::Refuse.check(Some(dump.clone())).unwrap_err().to_string();
+        let dumps = [dump("/dev/vda1")];
+        let refused = IfUncollected::Keep.check(&dumps, 1).unwrap_err().to_string();
         assert!(refused.contains("`holdover collect /dev/vda1 FILE` fetches it"), "{refused}");
         assert!(refused.contains("--discard-dump"), "{refused}");
-        assert_eq!(IfUncollected::Refuse.check(None).unwrap(), None);
-        assert_eq!(IfUncollected::Discard.check(Some(dump.clone())).unwrap(), Some(dump));
+        assert!(IfUncollected::Keep.check(&[], 1).is_ok());
+        assert!(IfUncollected::Discard.check(&dumps, 1).is_ok());
+    }
+
+    #[test]
+    fn an_area_that_is_free_is_enough() {
+        let dumps = [dump("/dev/vda1"), dump("/dev/vdb1")];
+        assert!(IfUncollected::Keep.check(&dumps, 3).is_ok());
+        assert!(IfUncollected::Keep.check(&dumps, 2).is_err());
+    }
+
+    #[test]
+    fn areas_are_named_once_and_are_few() {
+        let found = |uuid| {
+            let label = areas::Label { uuid: Uuid::from_u128(uuid), length: 8 << 20, created: 0 };
+            FoundArea { device: "/dev/vda".into(), label }
+        };
+        assert!(check_each_once(&[found(1), found(2)]).is_ok());
+        let twice = check_each_once(&[found(1), found(2), found(1)]);
+        assert!(matches!(twice, Err(LoadError::NamedTwice(uuid)) if uuid == Uuid::from_u128(1)));
+        assert!(matches!(find_areas(&[]), Err(LoadError::AreaCount(0))));
+        let many = vec![AreaName::Uuid(Uuid::nil()); MOST_AREAS + 1];
+        assert!(matches!(find_areas(&many), Err(LoadError::AreaCount(5))));
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub(crate) struct LoadNote {
     at: u64,
     /// The file of the capture kernel.
     image: PathBuf,
-    /// The dump area.
-    area: Uuid,
+    /// The dump areas, in their order.
+    areas: Vec<Uuid>,
     /// What it depends on.
     made_for: Surroundings,
     /// What was in the reservation afterwards; `None` if the kernel does not show it.
@@ -45,8 +45,8 @@ pub(crate) struct Surroundings {
     processors: String,
     /// Checksum of the image's file.
     image: Option<u64>,
-    /// Byte of its disk at which the dump area begins.
-    area_offset: Option<u64>,
+    /// Byte of its disk at which each dump area begins; `None` for one that is not found.
+    area_offsets: Vec<Option<u64>>,
 }
 
 /// Whose crash kernel is loaded.
@@ -81,13 +81,14 @@ impl fmt::Display for Ago {
 
 impl LoadNote {
     /// Notes what was loaded just now, for `doctor`.
-    pub(crate) fn write(image: &Path, area: &FoundArea) -> io::Result<()> {
+    pub(crate) fn write(image: &Path, areas: &[FoundArea]) -> io::Result<()> {
+        let uuids: Vec<_> = areas.iter().map(|area| area.label.uuid).collect();
         let note = Self {
             boot: boot().ok_or(io::ErrorKind::NotFound)?,
             at: clock::now().unwrap_or_default(),
             image: image.canonicalize()?,
-            area: area.label.uuid,
-            made_for: Surroundings::now(image, Some(area)),
+            made_for: Surroundings::now(image, &uuids, areas),
+            areas: uuids,
             reservation: reservation::checksum(),
         };
         let path = Path::new(NOTE);
@@ -123,20 +124,23 @@ impl LoadNote {
 /// Finds out whose crash kernel is loaded, where one is.
 pub(crate) fn standing(areas: &[FoundArea]) -> Standing {
     let Some(note) = LoadNote::read() else { return Standing::Foreign };
-    let area = areas.iter().find(|found| found.label.uuid == note.area);
-    let now = Surroundings::now(&note.image, area);
+    let now = Surroundings::now(&note.image, &note.areas, areas);
     note.standing(reservation::checksum(), &now, clock::now().unwrap_or_default())
 }
 
 impl Surroundings {
-    /// What a capture kernel that is loaded now depends on.
-    fn now(image: &Path, area: Option<&FoundArea>) -> Self {
+    /// What a capture kernel that is loaded now for dumps to these areas depends on.
+    fn now(image: &Path, areas: &[Uuid], found: &[FoundArea]) -> Self {
+        let offset = |uuid: &Uuid| {
+            let area = found.iter().find(|found| found.label.uuid == *uuid)?;
+            Some(sysfs::locate(&area.device).ok()?.offset)
+        };
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self {
             memory: memory(&read(iomem::FILE)),
             processors: read("/sys/devices/system/cpu/present").trim().to_owned(),
             image: fs::read(image).ok().map(|bytes| checksum(&bytes)),
-            area_offset: area.and_then(|area| sysfs::locate(&area.device).ok()).map(|found| found.offset),
+            area_offsets: areas.iter().map(offset).collect(),
         }
     }
 
@@ -152,8 +156,9 @@ impl Surroundings {
         if self.image != now.image && now.image.is_some() {
             changes.push("the image's file is another".into());
         }
-        if self.area_offset != now.area_offset && now.area_offset.is_some() {
-            changes.push("the dump area is elsewhere on its disk".into());
+        let mut offsets = self.area_offsets.iter().zip(&now.area_offsets);
+        if offsets.any(|(then, now)| then != now && now.is_some()) {
+            changes.push("a dump area is elsewhere on its disk".into());
         }
         changes
     }
@@ -182,13 +187,13 @@ mod tests {
 
     fn surroundings() -> Surroundings {
         let memory = memory("00001000-0009fbff : System RAM\n00100000-3ffdbfff : System RAM\n");
-        Surroundings { memory, processors: "0-1".into(), image: Some(1), area_offset: Some(0) }
+        Surroundings { memory, processors: "0-1".into(), image: Some(1), area_offsets: vec![Some(0)] }
     }
 
     fn note() -> LoadNote {
-        let (boot, area) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (boot, areas) = (Uuid::from_u128(1), vec![Uuid::from_u128(2)]);
         let image = "/boot/holdover.bzImage".into();
-        LoadNote { boot, at: 1000, image, area, made_for: surroundings(), reservation: Some(7) }
+        LoadNote { boot, at: 1000, image, areas, made_for: surroundings(), reservation: Some(7) }
     }
 
     #[test]
@@ -206,15 +211,15 @@ mod tests {
         let now = Surroundings { memory: more, processors: "0-3".into(), ..surroundings() };
         let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
         assert_eq!(changes, ["memory was added or removed", "the processors were 0-1, and are 0-3"]);
-        let now = Surroundings { image: Some(2), area_offset: Some(4096), ..surroundings() };
+        let now = Surroundings { image: Some(2), area_offsets: vec![Some(4096)], ..surroundings() };
         let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
-        assert_eq!(changes, ["the image's file is another", "the dump area is elsewhere on its disk"]);
+        assert_eq!(changes, ["the image's file is another", "a dump area is elsewhere on its disk"]);
     }
 
     #[test]
     fn what_a_user_may_not_see_is_not_called_a_change() {
         let memory = memory("00000000-00000000 : System RAM\n");
-        let now = Surroundings { memory, image: None, area_offset: None, ..surroundings() };
+        let now = Surroundings { memory, image: None, area_offsets: vec![None], ..surroundings() };
         assert_eq!(note().standing(None, &now, 1000), Standing::Unseen(Ago(0)));
     }
 

@@ -155,7 +155,7 @@ impl Crash<'_> {
     fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
-        Ok(self.load_command(&self.make_disk(files)?))
+        Ok(self.load_command(&self.make_disks(files)?))
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
@@ -168,27 +168,53 @@ impl Crash<'_> {
         Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))
     }
 
-    /// Makes the dump's disk and returns the UUID of its label.
-    fn make_disk(&self, files: &Files) -> Result<String> {
-        let bytes = match self.scenario.disk {
-            Disk::Labelled | Disk::OtherLabel => DISK_BYTES,
-            Disk::Tight => 29 << 20,
-            Disk::TooSmall => 7 << 20,
+    /// Makes the disks for the dump, and returns the UUIDs of the areas that are named when Holdover is loaded.
+    fn make_disks(&self, files: &Files) -> Result<Vec<String>> {
+        let disk = files.disk();
+        let areas = match self.scenario.disk {
+            Disk::Labelled => vec![self.format(&disk, DISK_BYTES)?],
+            Disk::Tight => vec![self.format(&disk, 29 << 20)?],
+            Disk::TooSmall => vec![self.format(&disk, 7 << 20)?],
+            Disk::OtherLabel => {
+                self.format(&disk, DISK_BYTES)?;
+                vec![OTHER_AREA.to_owned()]
+            }
+            Disk::AfterMissing => vec![OTHER_AREA.to_owned(), self.format(&disk, DISK_BYTES)?],
+            Disk::AfterFailing => {
+                vec![self.format(&files.failing_disk(), DISK_BYTES)?, self.format(&disk, DISK_BYTES)?]
+            }
+            Disk::HoldsDump => vec![self.dump_once(&disk)?],
         };
-        File::create(files.disk())?.set_len(bytes)?;
-        let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
         files.remember_disk()?;
-        Ok(area)
+        Ok(areas)
+    }
+
+    /// Makes a disk a dump area, and returns its UUID.
+    fn format(&self, disk: &Path, bytes: u64) -> Result<String> {
+        File::create(disk)?.set_len(bytes)?;
+        self.tool.format(disk).with_context(|| format!("cannot label {}", disk.display()))
+    }
+
+    /// Crashes a machine, and takes the disk with its dump; returns the area's UUID.
+    fn dump_once(&self, disk: &Path) -> Result<String> {
+        const FOUND: &str = " holds area ";
+        let scenario = Scenario { disk: Disk::Labelled, ..self.scenario.clone() };
+        let first =
+            Crash { scenario: &scenario, watch: Watch::Console, ..*self }.run("first-of-two-panics")?;
+        fs::copy(first.files.disk(), disk).context("cannot copy the first dump's disk")?;
+        let mut said = first.lines.iter().filter_map(Line::holdover);
+        let area = said.find_map(|line| line.split_once(FOUND)).context("the first panic found no area")?;
+        Ok(area.1.to_owned())
     }
 
     /// The command that loads Holdover in the guest. It uses `kexec` itself where `holdover load` would refuse.
-    fn load_command(&self, area: &str) -> String {
+    fn load_command(&self, areas: &[String]) -> String {
         let syscall = self.scenario.syscall;
         let (letter, name) = (syscall.letter(), syscall.name());
         match (self.scenario.start, self.scenario.disk) {
             (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
-            (_, Disk::OtherLabel) => {
-                let options = format!("console=ttyS0 holdover.area={OTHER_AREA}");
+            (_, Disk::OtherLabel | Disk::AfterMissing | Disk::HoldsDump) => {
+                let options = format!("console=ttyS0 holdover.area={}", areas.join(","));
                 format!("kexec -{letter} -p /capture --command-line='{options}'\n")
             }
             (Start::Panic | Start::MachineCheck, _) => {
@@ -198,8 +224,9 @@ impl Crash<'_> {
                     .map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
                 let append = append.unwrap_or_default();
                 let codec = self.scenario.codec.name();
+                let areas = areas.join(" --area ");
                 format!(
-                    "holdover load --image /capture --area {area} --syscall {name} --codec {codec} {append}\n"
+                    "holdover load --image /capture --area {areas} --syscall {name} --codec {codec} {append}\n"
                 )
             }
         }

@@ -185,6 +185,16 @@ impl Expectation {
         self.and_reading(witnesses::compare_every_level)
     }
 
+    /// The area on the failing disk holds a dump too, of which `holdover collect` says that something is missing.
+    pub(crate) fn and_first_area_partial(self) -> Self {
+        self.and_reading(|evidence, tool| {
+            let (disk, dump) = (evidence.files.failing_disk(), evidence.files.scratch("first-dump"));
+            let whole = tool.collect(&disk, &dump)? == Collected::Whole;
+            let problem = whole.then(|| "nothing is missing in the dump on the failing disk".to_owned());
+            Ok(Readings { problems: problem.into_iter().collect(), ..Readings::default() })
+        })
+    }
+
     fn and_reading(mut self, reading: Reading) -> Self {
         self.readings.push(reading);
         self

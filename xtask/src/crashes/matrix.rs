@@ -39,6 +39,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(damages());
     rows.extend(bad_input());
     rows.extend(nvme());
+    rows.extend(areas());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
     rows
@@ -324,6 +325,26 @@ fn bad_input() -> Vec<Row> {
 fn nvme() -> Vec<Row> {
     let on = |unit| Scenario { disk_model: DiskModel::Nvme, unit, ..Scenario::plain(Flavour::Cloud) };
     vec![Row::new("nvme-legacy", on(UnitSetting::PLAIN), Expectation::takeover())]
+}
+
+/// Several areas, and an area that is not free.
+fn areas() -> Vec<Row> {
+    let on = |disk| Scenario { disk, ..Scenario::plain(Flavour::Cloud) };
+    let whole = Expectation::complete_dump;
+    let rows = [
+        (
+            "second-area-first-missing",
+            on(Disk::AfterMissing),
+            whole().and_says("no disk takes the dump to area 00000000-1111-"),
+        ),
+        (
+            "second-area-first-fails",
+            on(Disk::AfterFailing),
+            whole().and_says("begins again").and_first_area_partial(),
+        ),
+        ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
+    ];
+    rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }
 
 /// Machine checks before and during the dump. `crash` wants the backtrace of a crash on request: the kernel without its

@@ -49,6 +49,14 @@ impl Files {
     pub(crate) fn disk(&self) -> PathBuf {
         self.kept.join("disk")
     }
+    /// A disk that refuses some writes, if the machine has one.
+    pub(crate) fn failing_disk(&self) -> PathBuf {
+        self.kept.join("failing-disk")
+    }
+    /// Which writes it refuses.
+    pub(crate) fn failures(&self) -> PathBuf {
+        self.scratch("failures")
+    }
     /// The dump, once it was collected from the disk.
     pub(crate) fn dump(&self) -> PathBuf {
         self.kept.join("dump")

@@ -12,10 +12,12 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
-use crate::machines::scenario::device::{BALLOON_SLOT, BRIDGE_SLOT, Device, DiskUse};
+use crate::machines::scenario::device::{
+    BALLOON_SLOT, BRIDGE_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT,
+};
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::watchdog::{self, Watchdog};
-use crate::machines::scenario::{Board, MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, Disk, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -43,6 +45,17 @@ const NEIGHBOUR_DRIVE: &str = "neighbour-drive";
 
 /// Option of the drive of a dump's disk on which a dump takes longer than the bench's watchdogs wait.
 const SLOW_DUMP_DISK: &str = ",throttling.bps-write=2000000";
+
+/// What QEMU's `blkdebug` is told: writes of the sector at 8 MiB fail (EIO), which a dump comes to after some pages.
+const FAILURES: &str = "\
+[inject-error]
+event = \"pwritev\"
+iotype = \"write\"
+errno = \"5\"
+sector = \"16384\"
+once = \"off\"
+immediately = \"on\"
+";
 
 /// How much of a run is observed. Observing costs time: only an unobserved run may be timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -159,6 +172,9 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
     add_dump_disk(&mut command, scenario, files)?;
+    if scenario.disk == Disk::AfterFailing {
+        add_failing_disk(&mut command, files)?;
+    }
     if let Some(watchdog) = scenario.watchdog {
         add_watchdog(&mut command, watchdog, files)?;
     }
@@ -235,6 +251,16 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
         add_drive(command, NEIGHBOUR_DRIVE, &files.scratch(NEIGHBOUR_DRIVE), &slow_reads());
         command.args(["-device", &format!("{neighbour},drive={NEIGHBOUR_DRIVE}")]);
     }
+    Ok(())
+}
+
+/// A disk that refuses writes in the middle of the dump.
+fn add_failing_disk(command: &mut Command, files: &Files) -> Result<()> {
+    fs::write(files.failures(), FAILURES).context("writing the list of failures")?;
+    let (slot, model) = (FAILING_DISK_SLOT, DiskModel::VirtioBlk.function().unwrap_or_default());
+    let file = format!("blkdebug:{}:{}", path(&files.failures()), path(&files.failing_disk()));
+    command.args(["-drive", &format!("if=none,id=failing,format=raw,file={file}")]);
+    command.args(["-device", &format!("{model},drive=failing,addr={slot:#x}")]);
     Ok(())
 }
 

@@ -126,6 +126,12 @@ pub(crate) enum Disk {
     Tight,
     /// Carries another label than the one that was named when Holdover was loaded.
     OtherLabel,
+    /// Carries the second of two labels that were named; no disk carries the first.
+    AfterMissing,
+    /// Carries the second of two labels that were named; the first is on a disk that refuses writes in the middle of the dump.
+    AfterFailing,
+    /// Carries the label, and the dump of a panic before this one, which nobody has collected.
+    HoldsDump,
 }
 
 /// How the capture kernel comes to run.

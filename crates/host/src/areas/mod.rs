@@ -167,8 +167,7 @@ impl fmt::Display for UncollectedDump {
         let (device, length) = (self.device.display(), Bytes(self.bytes));
         write!(
             f,
-            "{device} holds a dump of {length} that was not collected, and the next one would replace it; `holdover collect \
-             {device} FILE` fetches it"
+            "{device} holds a dump of {length} that was not collected; `holdover collect {device} FILE` fetches it"
         )
     }
 }

@@ -56,6 +56,9 @@ pub(crate) const BRIDGE_SLOT: u8 = 0x15;
 /// Slot of the device that takes memory from the guest, if there is one. Linux does not have its requests translated.
 pub(crate) const BALLOON_SLOT: u8 = 0x16;
 
+/// Slot of the disk that refuses writes, if there is one.
+pub(crate) const FAILING_DISK_SLOT: u8 = 0x17;
+
 /// Where the dump's disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
