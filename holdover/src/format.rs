@@ -7,6 +7,7 @@ use host::Bytes;
 use host::areas::{self, FormatError, Formatted, IfUsed};
 use serde_json::Value;
 
+use crate::progress::Bar;
 use crate::report::{Report, row};
 
 /// What the command is told.
@@ -14,6 +15,9 @@ use crate::report::{Report, row};
 pub(crate) struct Arguments {
     /// Disk, partition or file; all that is on it is lost
     device: PathBuf,
+    /// Make a file of this size (such as 2G) on ext4, xfs or btrfs: no partition is needed
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    size: Option<u64>,
     /// Overwrite what looks used
     #[arg(long)]
     force: bool,
@@ -22,7 +26,23 @@ pub(crate) struct Arguments {
 /// Makes the device a dump area.
 pub(crate) fn run(arguments: &Arguments) -> Result<Formatted, FormatError> {
     let if_used = if arguments.force { IfUsed::Overwrite } else { IfUsed::Refuse };
-    areas::format(&arguments.device, if_used)
+    match arguments.size {
+        Some(bytes) => Ok(areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes())?),
+        None => areas::format(&arguments.device, if_used),
+    }
+}
+
+/// Reads a size: bytes, or with a suffix K, M, G or T binary multiples of them.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.chars().last() {
+        Some('K' | 'k') => (&text[..text.len() - 1], 10),
+        Some('M' | 'm') => (&text[..text.len() - 1], 20),
+        Some('G' | 'g') => (&text[..text.len() - 1], 30),
+        Some('T' | 't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T behind it".to_owned())
 }
 
 impl Report for Formatted {
@@ -31,7 +51,7 @@ impl Report for Formatted {
             row("dump area", self.uuid.to_string()),
             row("device", self.device.display().to_string()),
             row("room for a dump", Bytes(self.capacity).to_string()),
-            row("next", format!("holdover load --image IMAGE --area {}", self.uuid)),
+            row("next", format!("holdover load --image IMAGE --area {}", self.name)),
         ]
     }
 

@@ -147,7 +147,7 @@ mod tests {
     fn a_copy_of_the_dumps_disk_is_warned_of_in_words_and_in_json() {
         let found = |device: &str, uuid| {
             let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
-            FoundArea { device: device.into(), label }
+            FoundArea::on_device(device.into(), label)
         };
         let all = [found("/dev/vda", 1), found("/dev/vdb", 2), found("/dev/vdc", 1)];
         let warnings = |area: &FoundArea| {

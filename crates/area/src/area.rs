@@ -6,6 +6,7 @@ use machine::growth::{OutOfMemory, boxed_array, filled};
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
+use crate::ground::{FileExtent, Ground, Parts, are_possible};
 use crate::label::{Label, LabelCopy};
 use crate::log::{self, Log, LogError, LogRecord};
 use crate::record::Damage;
@@ -22,7 +23,7 @@ const PIECE: u64 = 1 << 20;
 /// A dump area whose labels were found and agree.
 pub struct Area<D> {
     /// The area from its first label to its last.
-    window: Window<D>,
+    window: Window<Ground<D>>,
     label: Label,
     buffer: Buffer,
 }
@@ -42,6 +43,12 @@ pub enum FormatError {
     /// The area would reach past the end of the disk.
     #[error("the area reaches past the end of the disk")]
     DoesNotFit,
+    /// A file's extents cannot be an area.
+    #[error(
+        "the file's extents cannot be used: they must be at most {}, each of whole blocks of {BLOCK} bytes, without holes",
+        crate::MOST_FILE_EXTENTS
+    )]
+    Extents,
     /// The disk failed.
     #[error(transparent)]
     Device(#[from] BlockError),
@@ -56,6 +63,19 @@ pub enum OpenError {
     /// There is no label, or it is damaged.
     #[error("label: {0}")]
     Label(Damage),
+    /// The list of a file's extents is damaged.
+    #[error("list of the file's extents: {0}")]
+    List(Damage),
+    /// An extent of a file has no label, or another one: the file was moved, cut or removed, and the blocks may be somebody else's.
+    #[error("extent {index} of the file is no longer at byte {place:#x} of the disk: {damage}")]
+    Moved {
+        /// The number of the extent.
+        index: u32,
+        /// Where it was.
+        place: u64,
+        /// What is there.
+        damage: Damage,
+    },
     /// There is a label, but of another area.
     #[error("the label is that of area {found}")]
     OtherArea {
@@ -126,9 +146,22 @@ pub enum ReadError<E> {
 
 /// Reads the label of the area at byte `offset` of a disk, whatever area it is.
 pub fn read_label(device: &mut impl BlockDevice, offset: u64) -> Result<Label, OpenError> {
+    let (mut ground, offset) = find_ground(device, offset, None)?;
+    read_label_on(&mut ground, offset)
+}
+
+fn find_ground<D: BlockDevice>(
+    device: D,
+    offset: u64,
+    uuid: Option<Uuid>,
+) -> Result<(Ground<D>, u64), OpenError> {
     if !offset.is_multiple_of(BLOCK) {
         return Err(BlockError::Misaligned.into());
     }
+    Ground::find(device, offset, uuid)
+}
+
+fn read_label_on(device: &mut impl BlockDevice, offset: u64) -> Result<Label, OpenError> {
     let mut block = [0; BLOCK as usize];
     device.read(offset, &mut block)?;
     let label = Label::decode(&block, LabelCopy::First).map_err(OpenError::Label)?;
@@ -147,12 +180,34 @@ impl<D: BlockDevice> Area<D> {
         if !offset.is_multiple_of(BLOCK) || !label.length.is_multiple_of(BLOCK) {
             return Err(FormatError::Misaligned);
         }
+        Self::format_on(Ground::Whole(device), offset, label)
+    }
+
+    /// Makes the extents of a file a dump area: all of the file from the first one on. `file` is the file, `disk_size` the size of the
+    /// disk that it is on. The area is as long as the extents leave room for, whatever `label` says.
+    ///
+    /// What is written goes through the file; whoever opens the area opens the disk, at the place of the first extent.
+    pub fn format_file(
+        file: D,
+        extents: &[FileExtent],
+        disk_size: u64,
+        label: Label,
+    ) -> Result<Self, FormatError> {
+        if !are_possible(extents, disk_size)? {
+            return Err(FormatError::Extents);
+        }
+        let ground = Ground::Parts(Parts::format(file, extents, label.uuid)?);
+        let label = Label { length: ground.size(), ..label };
+        Self::format_on(ground, 0, label)
+    }
+
+    fn format_on(ground: Ground<D>, offset: u64, label: Label) -> Result<Self, FormatError> {
         if label.capacity() < BLOCK {
             return Err(FormatError::TooShort);
         }
         let bounds = Range::sized(ByteOffset::new(offset), label.length);
-        let bounds = bounds.filter(|bounds| bounds.end.get() <= device.size());
-        let mut window = Window::new(device, bounds.ok_or(FormatError::DoesNotFit)?);
+        let bounds = bounds.filter(|bounds| bounds.end.get() <= ground.size());
+        let mut window = Window::new(ground, bounds.ok_or(FormatError::DoesNotFit)?);
         let (zeros, buffer) = (filled(0, SEAL_OFFSET as usize)?, boxed_array(0)?);
         window.write(0, &zeros)?;
         window.write(SEAL_OFFSET, &Seal::over_nothing(SealState::Empty, label.uuid, 0).encode())?;
@@ -164,13 +219,14 @@ impl<D: BlockDevice> Area<D> {
         Ok(Self { window, label, buffer })
     }
 
-    /// Finds area `uuid` at byte `offset` of a disk, and writes nothing.
-    pub fn open(mut device: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
-        let label = read_label(&mut device, offset)?;
+    /// Finds area `uuid` at byte `offset` of a disk, and writes nothing. If the area is a file, its first extent is there.
+    pub fn open(device: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
+        let (mut ground, offset) = find_ground(device, offset, Some(uuid))?;
+        let label = read_label_on(&mut ground, offset)?;
         if label.uuid != uuid {
             return Err(OpenError::OtherArea { found: label.uuid });
         }
-        let mut window = Window::new(device, Range::from(offset..offset + label.length));
+        let mut window = Window::new(ground, Range::from(offset..offset + label.length));
         let mut buffer = boxed_array(0)?;
         check_last_label(&mut window, &label)?;
         check_reserved(&mut window, &mut buffer)?;
@@ -180,6 +236,11 @@ impl<D: BlockDevice> Area<D> {
     /// The area's label.
     pub fn label(&self) -> &Label {
         &self.label
+    }
+
+    /// The extents of the file that the area is: place on the disk and length of each, in bytes; none if it is no file.
+    pub fn extents(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.window.device().extents()
     }
 
     /// Reads how far the dump in the area got.

@@ -5,6 +5,7 @@ use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
 use crate::area::{Buffer, CHUNK};
+use crate::ground::Ground;
 use crate::log::LogWriter;
 use crate::seal::{Lack, Seal, SealState};
 use crate::sum::Sum;
@@ -31,7 +32,7 @@ pub enum Completeness {
 #[must_use = "a dump counts only when it is sealed"]
 pub struct Dump<D> {
     /// The whole area.
-    area: Window<D>,
+    area: Window<Ground<D>>,
     /// The seal as it would be written now.
     seal: Seal,
     capacity: u64,
@@ -44,7 +45,7 @@ pub struct Dump<D> {
 }
 
 impl<D: BlockDevice> Dump<D> {
-    pub(crate) fn new(area: Window<D>, seal: Seal, capacity: u64, buffer: Buffer) -> Self {
+    pub(crate) fn new(area: Window<Ground<D>>, seal: Seal, capacity: u64, buffer: Buffer) -> Self {
         Self { area, seal, capacity, recorded: 0, buffer, failed: false }
     }
 
@@ -69,7 +70,7 @@ impl<D: BlockDevice> Dump<D> {
 
     /// The disk, for reading its properties only.
     pub fn device(&self) -> &D {
-        self.area.device()
+        self.area.device().device()
     }
 
     /// The area and the number of the dump, as the seal has them.
@@ -131,7 +132,7 @@ impl<D: BlockDevice> Dump<D> {
     }
 
     /// The part of the area that holds the dump.
-    fn window(&mut self) -> Window<&mut Window<D>> {
+    fn window(&mut self) -> Window<&mut Window<Ground<D>>> {
         Window::new(&mut self.area, bounds(self.capacity))
     }
 
@@ -169,7 +170,7 @@ fn bounds(capacity: u64) -> Range<ByteOffset> {
 }
 
 /// The part of the area that holds the log.
-fn log_region<D: BlockDevice>(area: &mut Window<D>) -> Window<&mut Window<D>> {
+fn log_region<D: BlockDevice>(area: &mut Window<Ground<D>>) -> Window<&mut Window<Ground<D>>> {
     Window::new(area, Range::from(LOG_OFFSET..DUMP_OFFSET))
 }
 

@@ -14,7 +14,8 @@
 //! length − 4096   4096        label, second copy
 //! ```
 //!
-//! Offsets count from the start of the area, which is a whole disk, a partition, or a stretch in the middle of a disk.
+//! Offsets count from the start of the area, which is a whole disk, a partition, a stretch in the middle of a disk, or a file: then
+//! from the start of what the labels of its extents leave over (the module `ground` has the layout).
 //! Everything is little-endian, and is read and written in multiples of 4096 bytes. This is version 2; an area of version 1, which
 //! has no log and its dump at 1 MiB, is refused: it must be formatted again.
 //!
@@ -70,6 +71,7 @@ mod area;
 mod destination;
 mod dump;
 mod extents;
+mod ground;
 mod label;
 mod log;
 mod record;
@@ -81,6 +83,7 @@ pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label};
 pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
+pub use ground::{FileExtent, MOST_FILE_EXTENTS, place_of_first_extent};
 pub use label::Label;
 pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};
 pub use record::{Contradiction, Damage};

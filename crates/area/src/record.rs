@@ -58,6 +58,9 @@ pub enum Contradiction {
     /// More text than its region holds.
     #[error("the log is longer than its region")]
     LogLength,
+    /// Extents of a file that overlap, are not in order, lie outside the disk, or belong to another area.
+    #[error("the file's extents overlap, lie outside the disk, or are another file's")]
+    Extents,
     /// Extents that overlap, are not in order, or reach past the area.
     #[error("the blocks that were written overlap, or lie outside the area")]
     Written,

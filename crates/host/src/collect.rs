@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub use area::Lack;
 use area::{Area, ReadError, Seal, SealError, SealState};
 use dumpfile::{BlockFile, Dump};
-use machine::BlockError;
+use machine::{BlockDevice, BlockError};
 
 use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::progress::Progress;
@@ -238,7 +238,7 @@ fn name_missing(unfinished: &Unfinished, seal: &Seal) -> Result<u64, DumpDamage>
 
 /// Copies the dump into a fresh file.
 fn copy(
-    area: &mut Area<BlockFile>,
+    area: &mut Area<impl BlockDevice>,
     seal: &Seal,
     file: &File,
     progress: &dyn Progress,

@@ -213,7 +213,7 @@ fn area(rights: Rights, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
     if let Ok(Some(dump)) = first.uncollected() {
         return Check::missing(WHAT, found, dump.to_string());
     }
-    match sysfs::locate(&first.device).map(|location| location.controller) {
+    match first.locate().map(|location| location.controller) {
         Ok(Some(controller)) => match controller.objection() {
             None => Check::ok(WHAT, format!("{found}, behind {}", controller.function)),
             Some(objection) => Check::missing(WHAT, found, format!("{objection}; choose another disk")),
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
-        let on = |device: &str| FoundArea { device: device.into(), label };
+        let on = |device: &str| FoundArea::on_device(device.into(), label);
         let check = area(Rights::Root, &[on("/dev/vda"), on("/dev/vdb")], &[]);
         assert_eq!(check.state, CheckState::Missing);
         assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);

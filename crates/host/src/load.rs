@@ -186,6 +186,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     let found = find_areas(&request.areas)?;
     let uncollected = uncollected(&found)?;
     request.if_uncollected.check(&uncollected, found.len())?;
+    found.iter().try_for_each(FoundArea::pin)?;
     let addresses = addresses(&found, request.disk)?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
     let all = areas::all()?;
@@ -230,7 +231,7 @@ fn uncollected(found: &[FoundArea]) -> Result<Vec<UncollectedDump>, AreaError> {
 /// Where the areas are; the first one's disk is behind `disk`, if that is named.
 fn addresses(found: &[FoundArea], mut disk: Option<Function>) -> Result<Areas, LoadError> {
     let address = |found: &FoundArea| {
-        let location = sysfs::locate(&found.device)?;
+        let location = found.locate()?;
         check_start(&found.device, location.offset)?;
         let disk = disk.take().map_or_else(|| disk_function(&location), Ok)?;
         Ok(AreaAddress { uuid: found.label.uuid, offset: location.offset, disk: Some(disk) })
@@ -379,7 +380,7 @@ mod tests {
     fn areas_are_named_once_and_are_few() {
         let found = |uuid| {
             let label = areas::Label { uuid: Uuid::from_u128(uuid), length: 8 << 20, created: 0 };
-            FoundArea { device: "/dev/vda".into(), label }
+            FoundArea { device: "/dev/vda".into(), label, file: None }
         };
         assert!(check_each_once(&[found(1), found(2)]).is_ok());
         let twice = check_each_once(&[found(1), found(2), found(1)]);

@@ -12,7 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
-use crate::{clock, iomem, reservation, sysfs};
+use crate::{clock, iomem, reservation};
 
 /// Where the note is.
 const NOTE: &str = "/run/holdover/loaded.json";
@@ -133,7 +133,7 @@ impl Surroundings {
     fn now(image: &Path, areas: &[Uuid], found: &[FoundArea]) -> Self {
         let offset = |uuid: &Uuid| {
             let area = found.iter().find(|found| found.label.uuid == *uuid)?;
-            Some(sysfs::locate(&area.device).ok()?.offset)
+            Some(area.locate().ok()?.offset)
         };
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self {

@@ -11,7 +11,8 @@ use machine::{BlockDevice, BlockError};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::signature;
+use super::file::FileError;
+use super::{AreaName, signature};
 use crate::clock;
 
 /// The file from which the kernel gives each reader a random UUID.
@@ -31,6 +32,9 @@ pub enum IfUsed {
 pub struct Formatted {
     /// Its UUID, which is random.
     pub uuid: Uuid,
+    /// How `load` and `collect` find it: a file by its path, others by their UUID wherever they are.
+    #[serde(skip)]
+    pub name: AreaName,
     /// The disk, partition or file that it is.
     pub device: PathBuf,
     /// Its length.
@@ -90,6 +94,9 @@ pub enum FormatError {
     /// The host's clock is wrong.
     #[error("the clock is before 1970")]
     Clock(#[source] SystemTimeError),
+    /// A file cannot be made a dump area.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The device is too small, or failed.
     #[error("cannot format {device}")]
     Format {
@@ -112,7 +119,8 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
     let device = device.to_owned();
     match Area::format(file, 0, label) {
         Ok(area) => {
-            Ok(Formatted { uuid: label.uuid, device, bytes: length, capacity: area.label().capacity() })
+            let (uuid, capacity) = (label.uuid, area.label().capacity());
+            Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity })
         }
         Err(source) => Err(FormatError::Format { device, source }),
     }
@@ -133,11 +141,11 @@ fn open_to_format(device: &Path) -> Result<BlockFile, FormatError> {
 }
 
 /// A random UUID by the kernel.
-fn random_uuid() -> Result<Uuid, FormatError> {
+pub(super) fn random_uuid() -> Result<Uuid, FormatError> {
     let text = fs::read_to_string(RANDOM_UUID).map_err(FormatError::NoUuid)?;
     text.trim().parse().map_err(FormatError::BadUuid)
 }
 
-fn now() -> Result<u64, FormatError> {
+pub(super) fn now() -> Result<u64, FormatError> {
     clock::now().map_err(FormatError::Clock)
 }

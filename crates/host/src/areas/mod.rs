@@ -1,5 +1,6 @@
 //! Dump areas among the disks of this host: makes them, and finds them by UUID or by device.
 
+pub(crate) mod file;
 mod format;
 mod signature;
 
@@ -9,13 +10,16 @@ use std::{fmt, io};
 
 use area::{Area, Damage, OpenError, Seal, read_label};
 use dumpfile::BlockFile;
+use machine::{BlockDevice, BlockError};
 use uuid::Uuid;
 
 pub use area::Label;
 
+use self::file::{DirectDisk, FilePlace};
+pub use self::file::{FileError, format_file};
 pub use self::format::{FormatError, Formatted, IfUsed, format};
 use crate::Bytes;
-use crate::sysfs::{self, SysfsError};
+use crate::sysfs::{self, Location, SysfsError};
 
 /// How a person names a dump area.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,9 @@ pub enum AreaError {
         /// What is wrong.
         reason: OpenError,
     },
+    /// A file is no area any more, or its disk cannot be found.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The disks cannot be listed.
     #[error(transparent)]
     Disks(#[from] SysfsError),
@@ -132,6 +139,53 @@ pub struct FoundArea {
     pub device: PathBuf,
     /// What its label says.
     pub label: Label,
+    /// Where the area really is, if the device is a file of a mounted file system.
+    pub(crate) file: Option<FilePlace>,
+}
+
+/// What an area is read from: a device or an image of one, or the disk that a file is on.
+pub(crate) enum AreaDevice {
+    /// A disk, a partition, or a file that is an image of one.
+    Device(BlockFile),
+    /// The disk of a file.
+    Disk(DirectDisk),
+}
+
+impl BlockDevice for AreaDevice {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Device(device) => device.size(),
+            Self::Disk(disk) => disk.size(),
+        }
+    }
+
+    fn block_size(&self) -> u32 {
+        match self {
+            Self::Device(device) => device.block_size(),
+            Self::Disk(disk) => disk.block_size(),
+        }
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), BlockError> {
+        match self {
+            Self::Device(device) => device.read(offset, into),
+            Self::Disk(disk) => disk.read(offset, into),
+        }
+    }
+
+    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), BlockError> {
+        match self {
+            Self::Device(device) => device.write(offset, from),
+            Self::Disk(disk) => disk.write(offset, from),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), BlockError> {
+        match self {
+            Self::Device(device) => device.flush(),
+            Self::Disk(disk) => disk.flush(),
+        }
+    }
 }
 
 /// Two devices with one label, either of which could get the dump. Its text says what to do.
@@ -173,11 +227,36 @@ impl fmt::Display for UncollectedDump {
 }
 
 impl FoundArea {
-    /// The area on a device.
+    /// An area that is all of a device.
+    pub const fn on_device(device: PathBuf, label: Label) -> Self {
+        Self { device, label, file: None }
+    }
+
+    /// The area on a device, or in a file.
     fn at(device: &Path) -> Result<Self, AreaError> {
-        let label = read_label(&mut open_device(device)?, 0);
+        let file = file::place_of(device)?;
+        let label = match &file {
+            Some(place) => read_label(&mut open_direct(&place.disk)?, place.offset),
+            None => read_label(&mut open_device(device)?, 0),
+        };
         let label = label.map_err(|reason| AreaError::refused(device, reason))?;
-        Ok(Self { device: device.to_owned(), label })
+        Ok(Self { device: device.to_owned(), label, file })
+    }
+
+    /// Where the area begins, on which disk.
+    pub(crate) fn locate(&self) -> Result<Location, SysfsError> {
+        match &self.file {
+            Some(place) => Ok(Location { offset: place.offset, ..sysfs::locate(&place.disk)? }),
+            None => sysfs::locate(&self.device),
+        }
+    }
+
+    /// Keeps the area in its place, if it is a file, and checks that it is still there.
+    pub(crate) fn pin(&self) -> Result<(), AreaError> {
+        match self.file {
+            Some(_) => Ok(file::pin(&self.device, self.label.uuid)?),
+            None => Ok(()),
+        }
     }
 
     /// Lists the areas with the same UUID: they are on copies of the disk.
@@ -190,18 +269,27 @@ impl FoundArea {
     }
 
     /// Opens the area to read from it.
-    pub(crate) fn open(&self) -> Result<Area<BlockFile>, AreaError> {
-        self.open_on(open_device(&self.device)?)
+    pub(crate) fn open(&self) -> Result<Area<AreaDevice>, AreaError> {
+        match &self.file {
+            Some(place) => self.open_on(AreaDevice::Disk(open_direct(&place.disk)?), place.offset),
+            None => self.open_on(AreaDevice::Device(open_device(&self.device)?), 0),
+        }
     }
 
-    /// Opens the area to write to it too; fails if its device is in use.
-    pub(crate) fn open_to_write(&self) -> Result<Area<BlockFile>, AreaError> {
-        let device = BlockFile::open_exclusive(&self.device);
-        self.open_on(device.map_err(|source| AreaError::Open { device: self.device.clone(), source })?)
+    /// Opens the area to write to it too; fails if its device is in use. The disk of a file is in use, but not the file's blocks: those
+    /// are Holdover's, as the labels on them say.
+    pub(crate) fn open_to_write(&self) -> Result<Area<AreaDevice>, AreaError> {
+        let failed = |source| AreaError::Open { device: self.device.clone(), source };
+        if let Some(place) = &self.file {
+            let disk = DirectDisk::open_to_write(&place.disk).map_err(failed)?;
+            return self.open_on(AreaDevice::Disk(disk), place.offset);
+        }
+        let device = BlockFile::open_exclusive(&self.device).map_err(failed)?;
+        self.open_on(AreaDevice::Device(device), 0)
     }
 
-    fn open_on(&self, device: BlockFile) -> Result<Area<BlockFile>, AreaError> {
-        let area = Area::open(device, 0, self.label.uuid);
+    fn open_on(&self, device: AreaDevice, offset: u64) -> Result<Area<AreaDevice>, AreaError> {
+        let area = Area::open(device, offset, self.label.uuid);
         area.map_err(|reason| AreaError::refused(&self.device, reason))
     }
 
@@ -258,6 +346,10 @@ pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
     Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
 }
 
+fn open_direct(disk: &Path) -> Result<DirectDisk, AreaError> {
+    DirectDisk::open(disk).map_err(|source| AreaError::Open { device: disk.to_owned(), source })
+}
+
 fn open_device(device: &Path) -> Result<BlockFile, AreaError> {
     BlockFile::open(device).map_err(|source| AreaError::Open { device: device.to_owned(), source })
 }
@@ -268,7 +360,7 @@ mod tests {
 
     fn found(device: &str, uuid: u128) -> FoundArea {
         let label = Label { uuid: Uuid::from_u128(uuid), length: 1 << 20, created: 0 };
-        FoundArea { device: device.into(), label }
+        FoundArea { device: device.into(), label, file: None }
     }
 
     #[test]
