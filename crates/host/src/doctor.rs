@@ -94,11 +94,11 @@ impl Check {
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
-    let areas = areas::all()?;
+    let (areas, sys) = (areas::all()?, Path::new(sysfs::SYS));
     let checks = vec![
-        reservation(kexec::reserved().unwrap_or(0), reservation::needed(Path::new(sysfs::SYS))),
-        translation(&iommu::units(), &iommu::Listing::of_firmware()),
-        acpi(Path::new(sysfs::SYS), &read("/proc/cmdline")),
+        reservation(kexec::reserved().unwrap_or(0), reservation::needed(sys)),
+        translation(&iommu::units(sys), &Listing::of_firmware(sys)),
+        acpi(sys, &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
         area(rights, &areas, &areas::unusable()?),

@@ -24,9 +24,9 @@ pub(crate) enum Listing {
 }
 
 impl Listing {
-    /// Looks at the firmware's tables.
-    pub(crate) fn of_firmware() -> Self {
-        let tables = Path::new("/sys/firmware/acpi/tables");
+    /// Looks at the firmware's tables, on the machine whose `/sys` is mounted at `sys`.
+    pub(crate) fn of_firmware(sys: &Path) -> Self {
+        let tables = sys.join("firmware/acpi/tables");
         let dmar = tables.join("DMAR");
         if dmar.exists() {
             let damage = inspect::decode_dmar(&dmar).map(|decoded| decoded.damage).unwrap_or_default();
@@ -46,9 +46,9 @@ impl Listing {
     }
 }
 
-/// The kernel's names of the IOMMUs that it uses, sorted; none if `/sys` is not there.
-pub(crate) fn units() -> Vec<String> {
-    let entries = fs::read_dir("/sys/class/iommu").into_iter().flatten().flatten();
+/// The kernel's names of the IOMMUs that it uses, sorted; none if `/sys` is not mounted at `sys`.
+pub(crate) fn units(sys: &Path) -> Vec<String> {
+    let entries = fs::read_dir(sys.join("class/iommu")).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
@@ -57,4 +57,47 @@ pub(crate) fn units() -> Vec<String> {
 /// Whether any of the IOMMUs with these names is AMD's.
 pub(crate) fn are_amds(units: &[String]) -> bool {
     units.iter().any(|unit| unit.starts_with("ivhd"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(tables: &[(&str, &[u8])]) -> Listing {
+        let sys = tempfile::tempdir().unwrap();
+        let folder = sys.path().join("firmware/acpi/tables");
+        fs::create_dir_all(&folder).unwrap();
+        for (name, table) in tables {
+            fs::write(folder.join(name), table).unwrap();
+        }
+        Listing::of_firmware(sys.path())
+    }
+
+    #[test]
+    fn the_firmwares_tables_say_whose_iommus_there_are() {
+        assert!(matches!(listing(&[]), Listing::Nothing));
+        assert!(matches!(listing(&[("IVRS", b"IVRS")]), Listing::Amd));
+        // 39 bits, and one unit at address 0; the checksum is right.
+        let mut table = [b"DMAR\x40\0\0\0".as_slice(), &[0; 40], &[0, 0, 16, 0, 1], &[0; 11]].concat();
+        table[36] = 38;
+        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+        let intel = listing(&[("DMAR", &table), ("IVRS", b"IVRS")]);
+        assert_eq!(intel.remarks(), "; the DMAR table: structure 1: a unit at address 0");
+        let unreadable = listing(&[("DMAR", b"no table")]);
+        assert!(matches!(&unreadable, Listing::Intel { damage } if damage.is_empty()), "{unreadable:?}");
+        assert_eq!(unreadable.remarks(), "");
+    }
+
+    #[test]
+    fn the_kernel_says_whose_iommus_it_uses() {
+        let sys = tempfile::tempdir().unwrap();
+        assert_eq!(units(sys.path()), [""; 0]);
+        for name in ["dmar1", "dmar0"] {
+            fs::create_dir_all(sys.path().join("class/iommu").join(name)).unwrap();
+        }
+        assert_eq!(units(sys.path()), ["dmar0", "dmar1"]);
+        assert!(!are_amds(&units(sys.path())));
+        fs::create_dir_all(sys.path().join("class/iommu/ivhd0")).unwrap();
+        assert!(are_amds(&units(sys.path())));
+    }
 }

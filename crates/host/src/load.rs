@@ -179,9 +179,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }
-    if iommu::are_amds(&iommu::units()) {
-        return Err(LoadError::AmdIommu);
-    }
+    check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     kexec::check_image(&request.image)?;
     let found = find_areas(&request.areas)?;
     let uncollected = uncollected(&found)?;
@@ -274,6 +272,11 @@ fn check_reservation(reserved: u64, needed: u64) -> Result<(), LoadError> {
     Err(LoadError::ReservedTooLittle { reserved, needed })
 }
 
+/// Refuses a machine whose IOMMUs, which the kernel uses under these names, would keep the capture kernel from every disk.
+fn check_iommus(units: &[String]) -> Result<(), LoadError> {
+    if iommu::are_amds(units) { Err(LoadError::AmdIommu) } else { Ok(()) }
+}
+
 /// Refuses an area that the capture kernel will refuse because of its place on the disk.
 fn check_start(device: &Path, offset: u64) -> Result<(), LoadError> {
     if offset.is_multiple_of(area::BLOCK) {
@@ -343,6 +346,13 @@ mod tests {
     fn the_capture_kernel_speaks_on_the_running_kernels_last_serial_console() {
         let running = "quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200n8 ro";
         assert_eq!(serial_console(running), SerialConsole::new(0, Some(115_200)));
+    }
+
+    #[test]
+    fn a_machine_with_an_iommu_of_amds_in_use_is_refused() {
+        assert!(check_iommus(&["dmar0".into()]).is_ok() && check_iommus(&[]).is_ok());
+        let refused = check_iommus(&["ivhd0".into()]).unwrap_err().to_string();
+        assert!(refused.contains("amd_iommu=off"), "{refused}");
     }
 
     #[test]
