@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use machine::growth::push;
 use machine::{OldMemory, PAGE_SIZE, Position, Range, VirtualAddress};
 
+use crate::log::LogLayout;
 use crate::page::PageLayout;
 use crate::sections::Sections;
 use crate::{AddressSpace, OutOfMemory, Ram, Segment, Unknown, VmcoreInfo};
@@ -46,6 +47,7 @@ pub struct Kernel {
     kaslr_offset: Option<u64>,
     pub(crate) sections: Result<Sections, Unknown>,
     pub(crate) page: Result<PageLayout, Unknown>,
+    pub(crate) log: Result<LogLayout, Unknown>,
 }
 
 impl Kernel {
@@ -57,6 +59,7 @@ impl Kernel {
             kaslr_offset: info.kernel_offset(),
             sections: Sections::new(info),
             page: PageLayout::new(info),
+            log: LogLayout::new(info),
         }
     }
 

@@ -57,13 +57,13 @@ pub(crate) struct PageLayout {
     poisoned: Option<u64>,
 }
 
-/// Where in a `struct page` a field is; small, so that one comparison tells whether a copy of the structure has it.
+/// Where in a structure a field is; small, so that one comparison tells whether a copy of the structure has it.
 #[derive(Clone, Copy, Debug)]
-struct Offset(u16);
+pub(crate) struct Offset(u16);
 
 impl Offset {
     /// `None` if the copy is cut short before the end of the field.
-    fn read<const N: usize>(self, bytes: &[u8]) -> Option<[u8; N]> {
+    pub(crate) fn read<const N: usize>(self, bytes: &[u8]) -> Option<[u8; N]> {
         let start = usize::from(self.0);
         bytes.get(start..start + N)?.first_chunk().copied()
     }
@@ -327,7 +327,7 @@ fn is_aligned(pfn: Pfn, order: u32) -> bool {
 }
 
 /// An offset at which `len` bytes lie inside a structure of `size` bytes.
-fn inside(offset: Option<usize>, size: usize, len: usize) -> Option<Offset> {
+pub(crate) fn inside(offset: Option<usize>, size: usize, len: usize) -> Option<Offset> {
     let offset = offset.filter(|&offset| offset.checked_add(len).is_some_and(|end| end <= size))?;
     u16::try_from(offset).ok().map(Offset)
 }
