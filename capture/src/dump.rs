@@ -1,4 +1,6 @@
-//! Writes the dump: selects pages, compresses them, writes them to their destination, and seals it.
+//! Writes the dump: the dead kernel's log first, then the pages: selects, compresses and writes them, and seals the dump.
+
+mod log;
 
 use core::time::Duration;
 
@@ -88,6 +90,7 @@ pub(crate) fn write(
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
+    log::store(&mut dump, old, &kernel);
     let Outcome { counts, vital, ended } = write_to(&mut Attended(&mut dump), &source, codec);
     let Ended { statistics: written, error } = ended;
     let clipped = header.clipped();

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use host::areas::AreaName;
-use host::collect::{self, AboutDump, AreaContent, CollectError, CollectRequest, Collected, Ending, Lack};
+use host::collect::{self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack};
 use host::{Bytes, IfExists};
 use serde_json::{Value, json};
 
+use crate::dmesg;
 use crate::progress::Bar;
 use crate::report::{Report, row};
 
@@ -18,20 +19,27 @@ pub(crate) struct Arguments {
     #[arg(value_name = "UUID|DEVICE")]
     area: AreaName,
     /// The file to make; it appears under this name only when it is whole
-    out: PathBuf,
+    #[arg(required_unless_present = "dmesg")]
+    out: Option<PathBuf>,
+    /// Fetch the dead kernel's log only: into OUT, or to standard output without OUT or if OUT is `-`
+    #[arg(long)]
+    dmesg: bool,
     /// Replace a file of that name
     #[arg(long)]
     force: bool,
 }
 
-/// Copies and checks the dump.
-pub(crate) fn run(arguments: &Arguments) -> Result<Collected, CollectError> {
-    let request = CollectRequest {
-        area: arguments.area.clone(),
-        out: arguments.out.clone(),
-        if_exists: if arguments.force { IfExists::Replace } else { IfExists::Refuse },
-    };
-    collect::collect(&request, &Bar::of_bytes())
+/// Copies and checks the dump, or fetches the log.
+pub(crate) fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
+    let Arguments { area, out, dmesg, force } = arguments;
+    let if_exists = if *force { IfExists::Replace } else { IfExists::Refuse };
+    match out {
+        Some(out) if !dmesg => {
+            let request = CollectRequest { area: area.clone(), out: out.clone(), if_exists };
+            Ok(Box::new(collect::collect(&request, &Bar::of_bytes())?))
+        }
+        _ => Ok(Box::new(dmesg::fetch(area, out.as_deref(), if_exists)?)),
+    }
 }
 
 /// How the dump ended, and what it lacks.

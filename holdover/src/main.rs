@@ -10,6 +10,7 @@
 
 mod codec;
 mod collect;
+mod dmesg;
 mod doctor;
 mod format;
 mod inspect;
@@ -51,7 +52,7 @@ enum Command {
     Load(load::Arguments),
     /// Remove the loaded capture kernel
     Unload,
-    /// Copy a dump out of its area, and check it
+    /// Copy a dump, or the dead kernel's log, out of its area, and check it
     Collect(collect::Arguments),
     /// Make a small dump of an ELF core such as /proc/vmcore
     Makedump(makedump::Arguments),
@@ -68,7 +69,7 @@ impl Command {
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
-            Self::Collect(arguments) => Box::new(collect::run(arguments)?),
+            Self::Collect(arguments) => collect::run(arguments)?,
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
             Self::Simulate(arguments) => Box::new(simulate::run(arguments)?),

@@ -249,6 +249,32 @@ fn a_block_that_the_disk_refused_makes_a_dump_partial_and_not_damaged() {
 }
 
 #[test]
+fn the_log_is_printed_or_saved_even_where_no_page_was_safe() {
+    let bench = Bench::formatted();
+    assert!(stderr(&bench.run(&["collect", "disk", "--dmesg"])).contains("no log of a dead kernel"));
+    let mut file = BlockFile::open_exclusive(&bench.disk()).unwrap();
+    let uuid = read_label(&mut file, 0).unwrap().uuid;
+    let mut dump = Area::open(file, 0, uuid).unwrap().begin().unwrap();
+    let text = b"[    0.000000] one\n[    1.000000] \x1b[2J\xff\n";
+    let mut log = dump.log(text.len() as u64);
+    log.write(text).unwrap();
+    log.store().unwrap();
+    drop(dump);
+    let printable = "[    0.000000] one\n[    1.000000] \\x1b[2J\\xff\n";
+    for arguments in [&["collect", "disk", "--dmesg"][..], &["collect", "disk", "-", "--dmesg"]] {
+        let output = bench.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), printable);
+    }
+    let saved = bench.run(&["collect", "--dmesg", "disk", "log.txt"]);
+    assert!(String::from_utf8_lossy(&saved.stdout).contains("log.txt"), "{}", stderr(&saved));
+    assert_eq!(fs::read_to_string(bench.path("log.txt")).unwrap(), printable);
+    assert!(stderr(&bench.run(&["collect", "--dmesg", "disk", "log.txt"])).contains("--force"));
+    assert_eq!(json(&bench.run(&["collect", "--json", "--dmesg", "disk"]))["log"], printable);
+    assert_eq!(bench.run(&["collect", "disk"]).status.code(), Some(2));
+}
+
+#[test]
 fn an_area_without_a_dump_says_so() {
     let bench = Bench::formatted();
     let output = bench.run(&["collect", "disk", "vmcore"]);

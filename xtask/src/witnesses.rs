@@ -4,6 +4,7 @@
 mod copies;
 mod elf_core;
 mod inspected;
+mod log;
 mod memory;
 pub(crate) mod reader;
 mod readers;
@@ -28,6 +29,7 @@ use crate::machines::ram::Ram;
 use crate::witnesses::report::Report;
 use copies::{Copied, Copies};
 use inspected::Inspected;
+pub(crate) use log::compare_with_console;
 pub(crate) use memory::{Remembered, codec_of, kept_frames};
 pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
@@ -152,6 +154,7 @@ fn read_all(
 ) -> Result<Readings> {
     let Evidence { files, reserved, .. } = evidence;
     let mut readings = read(evidence)?;
+    readings.problems.extend(log::compare_with_reader(evidence, tool)?);
     let core = files.scratch("core");
     let programs = &programs(evidence)?;
     let cut = elf_core::write(before, reserved, &core)?;

@@ -47,6 +47,11 @@ impl<T: fmt::Display> fmt::Display for ConsoleLine<T> {
 pub enum Event {
     /// Every remapping unit that translates is taken over or given up.
     TakeoverDone,
+    /// The dead kernel's log is safe on the disk.
+    LogSafe {
+        /// The length of its text.
+        bytes: u64,
+    },
     /// The pages without which no reader opens the dump are safe on the disk: `done` of the dump's `pages`.
     VitalSafe {
         /// Pages that are on the disk.
@@ -68,6 +73,8 @@ pub enum Event {
 impl Event {
     /// The text of [`VitalSafe`](Self::VitalSafe), up to its numbers.
     pub const VITAL_SAFE: &str = "vital pages are safe";
+    /// The text of [`LogSafe`](Self::LogSafe), up to its number.
+    pub const LOG_SAFE: &str = "the log is safe";
     const TAKEOVER_DONE: &str = "takeover done";
     const SEALED: &str = "sealed ";
 
@@ -77,6 +84,7 @@ impl Event {
             return Some(Self::TakeoverDone);
         }
         Self::parse_vital(text)
+            .or_else(|| Self::parse_log(text))
             .or_else(|| Self::parse_sealed(text))
             .or_else(|| Summary::parse(text).map(Self::Summary))
     }
@@ -84,6 +92,11 @@ impl Event {
     fn parse_vital(text: &str) -> Option<Self> {
         let (done, pages) = text.strip_prefix(Self::VITAL_SAFE)?.strip_prefix(": ")?.split_once(" of ")?;
         Some(Self::VitalSafe { done: decimal(done)?, pages: decimal(pages)? })
+    }
+
+    fn parse_log(text: &str) -> Option<Self> {
+        let bytes = text.strip_prefix(Self::LOG_SAFE)?.strip_prefix(": ")?.strip_suffix(" bytes")?;
+        Some(Self::LogSafe { bytes: decimal(bytes)? })
     }
 
     fn parse_sealed(text: &str) -> Option<Self> {
@@ -98,6 +111,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TakeoverDone => f.write_str(Self::TAKEOVER_DONE),
+            Self::LogSafe { bytes } => write!(f, "{}: {bytes} bytes", Self::LOG_SAFE),
             Self::VitalSafe { done, pages } => write!(f, "{}: {done} of {pages}", Self::VITAL_SAFE),
             Self::Summary(summary) => summary.fmt(f),
             Self::Sealed { completeness, bytes } => {
@@ -140,6 +154,7 @@ mod tests {
         let sealed = |completeness| Event::Sealed { completeness, bytes: 4096 };
         let documented = [
             (Event::TakeoverDone, "takeover done"),
+            (Event::LogSafe { bytes: 77 }, "the log is safe: 77 bytes"),
             (Event::VitalSafe { done: 1, pages: 20 }, "vital pages are safe: 1 of 20"),
             (sealed(Completeness::Complete), "sealed complete bytes=4096"),
             (sealed(Completeness::Partial), "sealed partial bytes=4096"),
@@ -157,6 +172,8 @@ mod tests {
             "sealed well bytes=1",
             "sealed partial bytes=-1",
             "vital pages are safe: 1",
+            "the log is safe: 1",
+            "the log is safe: -1 bytes",
             "",
         ] {
             assert_eq!(Event::parse(text), None, "{text}");
@@ -167,6 +184,7 @@ mod tests {
         let sealed = |completeness| move |bytes| Event::Sealed { completeness, bytes };
         prop_oneof![
             Just(Event::TakeoverDone),
+            any::<u64>().prop_map(|bytes| Event::LogSafe { bytes }),
             any::<(u64, u64)>().prop_map(|(done, pages)| Event::VitalSafe { done, pages }),
             any::<u64>().prop_map(sealed(Completeness::Complete)),
             any::<u64>().prop_map(sealed(Completeness::Partial)),
@@ -187,7 +205,7 @@ mod tests {
 
         #[test]
         fn any_text_is_harmless(
-            line in "(holdover: \\[[0-9.]{0,24}\\] )?(takeover|sealed|summary|vital pages are safe:)? ?.{0,40}",
+            line in "(holdover: \\[[0-9.]{0,24}\\] )?(takeover|sealed|summary|vital pages are safe:|the log is safe:)? ?.{0,40}",
         ) {
             let text = ConsoleLine::parse(&line).map_or(line.as_str(), |line| line.text);
             if let Some(event) = Event::parse(text) {

@@ -9,6 +9,7 @@
 //! | [`doctor`] | checks whether this host is ready for a crash |
 //! | [`watchdogs`] | finds the watchdogs that are armed |
 //! | [`collect`] | copies a dump out of its area into a file, and checks it |
+//! | [`dmesg`] | reads the dead kernel's log out of a dump area |
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
 //!
@@ -62,6 +63,7 @@ pub mod areas;
 mod bytes;
 mod clock;
 pub mod collect;
+pub mod dmesg;
 pub mod doctor;
 pub mod inspect;
 mod iomem;

@@ -23,6 +23,7 @@ fn main() -> anyhow::Result<()> {
     let header = CoreHeader::read(&file, 0)?;
     let notes = Notes::read(&file, &header)?;
     let memory = CoreFile::new(file, &header)?;
-    let log = Kernel::new(notes.vmcoreinfo()).read_log(&memory, usize::MAX)?;
-    Ok(std::io::stdout().write_all(&log.text)?)
+    let kernel = Kernel::new(notes.vmcoreinfo());
+    let mut out = std::io::stdout();
+    Ok(kernel.log(&memory)?.print(|text| out.write_all(text))?)
 }

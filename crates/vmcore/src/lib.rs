@@ -1,4 +1,4 @@
-//! A dead kernel's memory: core header, notes, VMCOREINFO, and which pages are worth keeping.
+//! A dead kernel's memory: core header, notes, VMCOREINFO, log, and which pages are worth keeping.
 //!
 //! This crate reads everything through [`machine::OldMemory`], the same way in the capture kernel and in a host's
 //! tool, and trusts nothing that it reads: it is an allegation of a kernel that has just failed.
@@ -13,7 +13,7 @@
 //! [`CoreHeader`] lists RAM and notes; [`Notes`] merges the notes and finds [`VmcoreInfo`] among them; [`Kernel`]
 //! derives from it how this kernel's virtual addresses translate and how its `struct page` is laid out; [`Selection`]
 //! goes through the `struct page` of all RAM, one chunk of page frames at a time, and clears the bits of the pages
-//! that a dump level excludes. [`Vital`] tells which of the kept pages a reader needs before all others. Neither
+//! that a dump level excludes. [`Kernel::log`] prints the kernel's messages. [`Vital`] tells which of the kept pages a reader needs before all others. Neither
 //! needs more memory for a larger machine.
 //!
 //! ```

@@ -9,23 +9,28 @@
 //!
 //! Older kernels keep plain text, which is not read.
 
+mod printer;
 mod records;
 mod ring;
-mod text;
 
-use alloc::vec::Vec;
+use core::convert::Infallible;
 
-use machine::OldMemory;
+use machine::{OldMemory, VirtualAddress};
 
 use crate::{AddressSpace, Kernel, Unknown, Unmapped, VmcoreInfo};
 
+use printer::Printer;
 use records::Records;
 use ring::Ring;
-use text::Tail;
 
 /// Most messages that are looked at; each takes at least 32 bytes of the kernel's buffer, so there are fewer in one of up
 /// to 32 MiB.
-const MOST: u64 = 1 << 20;
+const MOST_MESSAGES: u64 = 1 << 20;
+/// Most bytes of messages that are printed. A kernel may be told to keep up to 2 GiB, but by default keeps 1 MiB at most.
+const MOST_TEXT: u64 = 16 << 20;
+
+/// Bytes of a message that are copied at a time.
+const PIECE: u64 = 256;
 
 /// Where the log is and how its messages are laid out.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +39,17 @@ pub(crate) enum LogLayout {
     Records(records::Layout),
 }
 
-/// The messages of the dead kernel, as `dmesg` prints them: `[    1.234567] message`, a line each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The lines: printable ASCII, tabs and line feeds. Any other byte of a message is written as `\x1b`.
-    pub text: Vec<u8>,
-    /// Whether older messages were left out, because the room or the memory did not suffice.
-    pub is_cut: bool,
+/// The messages of the dead kernel; the newest 16 MiB of them if there are more.
+///
+/// They are an allegation like all memory of a dead kernel. However they are arranged, printing them ends: about a million
+/// messages are looked at. It takes no memory.
+#[derive(Debug)]
+pub struct Log<'a, M>(Form<'a, M>);
+
+#[derive(Debug)]
+enum Form<'a, M> {
+    Ring(Ring<'a, M>),
+    Records(Records<'a, M>),
 }
 
 /// Why there is no log.
@@ -58,19 +67,45 @@ pub enum LogError {
 }
 
 impl Kernel {
-    /// Reads the kernel's log; the newest messages, if `room` bytes do not suffice for all.
-    ///
-    /// The messages are an allegation like all memory of a dead kernel. However they are arranged, reading them ends:
-    /// about a million messages are looked at, and no more text than the kernel's buffer has.
-    pub fn read_log(&self, memory: &impl OldMemory, room: usize) -> Result<Log, LogError> {
+    /// Finds the kernel's log.
+    pub fn log<'a, M: OldMemory>(&'a self, memory: &'a M) -> Result<Log<'a, M>, LogError> {
         let (layout, space) = (self.log?, self.address_space()?);
         let place = Place { memory, space };
-        let mut tail = Tail::new(room);
-        match layout {
-            LogLayout::Ring(layout) => Ring::find(place, layout)?.print(&mut tail),
-            LogLayout::Records(layout) => Records::find(place, layout)?.print(&mut tail),
+        Ok(Log(match layout {
+            LogLayout::Ring(layout) => Form::Ring(Ring::find(place, layout)?),
+            LogLayout::Records(layout) => Form::Records(Records::find(place, layout)?),
+        }))
+    }
+}
+
+impl<M: OldMemory> Log<'_, M> {
+    /// How many bytes [`print`](Self::print) gives, unless the memory still changes.
+    pub fn len(&self) -> u64 {
+        let mut len = 0;
+        let Ok(()) = self.print(|text| -> Result<(), Infallible> {
+            len += text.len() as u64;
+            Ok(())
+        });
+        len
+    }
+
+    /// Whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Prints the messages as `dmesg` does, from the oldest to the newest: `[    1.234567] message`, with the time before each
+    /// line of a message that has several.
+    ///
+    /// `write` is given pieces of the text: printable ASCII, tabs and line feeds. Any other byte of a message, which may be a
+    /// command to a terminal, is printed as `\x1b`. The first error of `write` ends this.
+    pub fn print<E>(&self, write: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut printer = Printer::new(write);
+        match &self.0 {
+            Form::Ring(ring) => ring.print(&mut printer)?,
+            Form::Records(records) => records.print(&mut printer)?,
         }
-        Ok(tail.finish())
+        printer.finish()
     }
 }
 
@@ -91,13 +126,13 @@ struct Place<'a, M> {
     space: &'a AddressSpace,
 }
 
-impl<M> Clone for Place<'_, M> {
-    fn clone(&self) -> Self {
-        *self
-    }
+/// A message: when it was printed, in nanoseconds since the kernel's start, and where its text is.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    time: u64,
+    text: VirtualAddress,
+    len: u64,
 }
-
-impl<M> Copy for Place<'_, M> {}
 
 impl<M: OldMemory> Place<'_, M> {
     /// Copies bytes from virtual address `base + offset`.
@@ -105,9 +140,9 @@ impl<M: OldMemory> Place<'_, M> {
         self.space.read(self.memory, base.wrapping_add(offset).into(), into)
     }
 
-    fn read_u32(&self, base: u64, offset: u64) -> Result<u32, Unmapped> {
+    fn read_u32(&self, address: u64) -> Result<u32, Unmapped> {
         let mut bytes = [0; 4];
-        self.read(base, offset, &mut bytes)?;
+        self.read(address, 0, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
@@ -115,20 +150,21 @@ impl<M: OldMemory> Place<'_, M> {
         self.space.read_u64(self.memory, base.wrapping_add(offset).into())
     }
 
-    /// Prints a message of `len` bytes at virtual address `base + offset`; what cannot be read is left out.
-    fn print(&self, tail: &mut Tail, nanoseconds: u64, (base, offset, len): (u64, u64, u64)) {
-        let mut buffer = [0; 256];
-        let mut line = tail.begin(nanoseconds);
-        let mut at = 0;
-        while at < len {
-            let piece = (len - at).min(buffer.len() as u64);
-            let Some(bytes) = buffer.get_mut(..piece as usize) else { break };
-            if self.read(base, offset.wrapping_add(at), bytes).is_err() {
+    /// Prints a message up to the first byte that cannot be read.
+    fn print<E, W>(&self, message: Message, printer: &mut Printer<W>) -> Result<(), E>
+    where
+        W: FnMut(&[u8]) -> Result<(), E>,
+    {
+        let mut buffer = [0; PIECE as usize];
+        printer.begin(message.time)?;
+        for at in (0..message.len).step_by(PIECE as usize) {
+            let len = (message.len - at).min(PIECE);
+            let piece = buffer.get_mut(..len as usize).unwrap_or_default();
+            if self.read(message.text.get(), at, piece).is_err() {
                 break;
             }
-            line.add(bytes);
-            at += piece;
+            printer.add(piece)?;
         }
-        line.end();
+        printer.end()
     }
 }

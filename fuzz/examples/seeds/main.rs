@@ -15,6 +15,7 @@ mod dmar;
 mod dump;
 mod dumpfile;
 mod firmware;
+mod log;
 mod pci;
 mod reach;
 mod record;
@@ -44,6 +45,7 @@ fn main() -> io::Result<()> {
         ("dumpfile", dumpfile::seeds()),
         ("area", area::seeds()),
         ("firmware", firmware::seeds()),
+        ("log", log::seeds()),
         ("record", record::seeds()),
         ("scenario", scenario::seeds()),
         ("takeover", takeover::seeds()),

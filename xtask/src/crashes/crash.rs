@@ -122,13 +122,22 @@ impl Crash<'_> {
         Ok(Evidence { kernel, codec, files, lines, reserved, disk, stop })
     }
 
-    fn end(&self, machine: Machine) -> Result<Vec<Line>> {
+    fn end(&self, mut machine: Machine) -> Result<Vec<Line>> {
         match self.scenario.end {
             End::Reset => machine.wait_for_reset(RESET, ResetBy::Guest),
             End::Watchdog => machine.wait_for_reset(RESET, ResetBy::Watchdog),
             End::PowerCut => {
                 machine.wait_for(Event::VITAL_SAFE, RESET)?;
                 Ok(machine.cut_power())
+            }
+            End::PowerCutAfterLog => {
+                machine.wait_for(Event::LOG_SAFE, RESET)?;
+                Ok(machine.cut_power())
+            }
+            End::DiskGoneAfterLog => {
+                machine.wait_for(Event::LOG_SAFE, RESET)?;
+                machine.remove_dump_disk()?;
+                machine.wait_for_reset(RESET, ResetBy::Guest)
             }
         }
     }

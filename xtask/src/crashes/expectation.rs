@@ -50,6 +50,8 @@ enum OnDisk {
     Sealed(Completeness),
     /// A dump that was cut off before it was sealed.
     CutOff,
+    /// The dead kernel's log; what there is of the dump does not matter.
+    Log,
     /// Files that a stock crash kernel has made of its `/proc/vmcore`.
     StockDumps,
     /// The disk's former content.
@@ -93,6 +95,11 @@ impl Expectation {
     /// A dump that was cut off before it was sealed.
     pub(crate) fn cut_off_dump() -> Self {
         Self::plain(OnDisk::CutOff)
+    }
+
+    /// The dead kernel's log, whole, and no dump that was sealed as complete.
+    pub(crate) fn log() -> Self {
+        Self::plain(OnDisk::Log)
     }
 
     /// Dumps that a stock crash kernel makes of its `/proc/vmcore`, to which no reader objects.
@@ -272,6 +279,7 @@ impl OnDisk {
             }
             Self::Sealed(wanted) => sealed(wanted, evidence, tool)?,
             Self::CutOff => cut_off(evidence, tool)?,
+            Self::Log => log(evidence, tool)?,
             Self::StockDumps => made_by_stock(evidence).map(|()| Vec::new())?,
             Self::Untouched => written(evidence)?.into_iter().collect(),
         };
@@ -316,6 +324,14 @@ fn cut_off(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
     let sealed = report(evidence)?.sealed;
     let late = sealed.map(|_| console("the dump was sealed before the machine ended".to_owned()));
     Ok(late.into_iter().chain(collected_whole(evidence, tool)?).collect())
+}
+
+/// Complains of a log that lacks what the dead kernel said on its console, and of a dump that came to its end: then the row
+/// would show nothing.
+fn log(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
+    let sealed = report(evidence)?.sealed.filter(|sealed| sealed.completeness == Completeness::Complete);
+    let whole = sealed.map(|_| console("the dump was complete before the machine ended".to_owned()));
+    Ok(witnesses::compare_with_console(evidence, tool)?.into_iter().chain(whole).collect())
 }
 
 /// Collects the dump, and complains if `holdover collect` does not report that something is missing.

@@ -317,6 +317,16 @@ fn bad_input() -> Vec<Row> {
             Scenario { end: End::PowerCut, memory_mib: 5120, ..plain() },
             Expectation::cut_off_dump().and_readable(),
         ),
+        (
+            "dmesg-first-power-cut",
+            Scenario { end: End::PowerCutAfterLog, memory_mib: 5120, ..plain() },
+            Expectation::log(),
+        ),
+        (
+            "dmesg-first-disk-gone",
+            Scenario { end: End::DiskGoneAfterLog, memory_mib: 5120, ..plain() },
+            Expectation::log().and_says("the disk failed"),
+        ),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }

@@ -88,6 +88,12 @@ impl Tool {
         }
     }
 
+    /// The dead kernel's log out of a dump area.
+    pub(crate) fn log(&self, disk: &Path) -> Result<String> {
+        let mut collect = Command::new(&self.program);
+        process::stdout(collect.args(["collect", "--dmesg"]).arg(disk))
+    }
+
     /// Copies the dump out of a dump area.
     pub(crate) fn collect(&self, disk: &Path, dump: &Path) -> Result<Collected> {
         let mut collect = Command::new(&self.program);

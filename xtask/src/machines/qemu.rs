@@ -126,6 +126,11 @@ impl Machine {
         self.qmp.raise(check)
     }
 
+    /// Takes the dump's disk away: each request to it fails from now on.
+    pub(crate) fn remove_dump_disk(&mut self) -> Result<()> {
+        self.qmp.remove_drive(DUMP_DRIVE)
+    }
+
     /// Types a line on the guest's serial console.
     pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
         writeln!(self.keyboard, "{line}")

@@ -59,10 +59,19 @@ impl Qmp {
     /// Raises a machine check on processor 0.
     pub(crate) fn raise(&mut self, check: MachineCheck) -> Result<()> {
         let (bank, global) = (check.bank_status(), check.global_status());
-        let line = format!("mce 0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0");
+        self.execute_for_people(&format!("mce 0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0"))
+    }
+
+    /// Removes what is behind a disk; the guest's requests fail from now on.
+    pub(crate) fn remove_drive(&mut self, drive: &str) -> Result<()> {
+        self.execute_for_people(&format!("drive_del {drive}"))
+    }
+
+    /// Has QEMU do something for which there is only a command line, and which is silent when it succeeds.
+    fn execute_for_people(&mut self, line: &str) -> Result<()> {
         let command = json!({ "execute": "human-monitor-command", "arguments": { "command-line": line } });
         let complaint = self.execute(&command)?;
-        ensure!(complaint == "", "QEMU raises no machine check: {complaint}");
+        ensure!(complaint == "", "QEMU does not do `{line}`: {complaint}");
         Ok(())
     }
 

@@ -166,6 +166,10 @@ pub(crate) enum End {
     Watchdog,
     /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
     PowerCut,
+    /// Its power goes as soon as the dead kernel's log is said to be safe.
+    PowerCutAfterLog,
+    /// The dump's disk goes as soon as the dead kernel's log is said to be safe; Holdover resets the machine.
+    DiskGoneAfterLog,
 }
 
 /// A machine check of processor 0. Its status words are those of the Intel SDM, volume 3, chapter 16.

@@ -68,7 +68,7 @@ impl Report {
     fn note(&mut self, at: SystemTime, event: Event) {
         match event {
             Event::TakeoverDone => self.takeover_done = Some(at),
-            Event::VitalSafe { .. } => {}
+            Event::LogSafe { .. } | Event::VitalSafe { .. } => {}
             Event::Summary(summary) => self.summary = Some(summary),
             Event::Sealed { completeness, bytes } => self.sealed = Some(Sealed { at, completeness, bytes }),
         }

@@ -3,12 +3,12 @@
 //!
 //! A record of length 0 says that the next one is at the buffer's start.
 
-use machine::OldMemory;
+use machine::{OldMemory, VirtualAddress};
 
-use super::text::Tail;
-use super::{LogError, MOST, Place};
+use super::printer::Printer;
+use super::{LogError, MOST_MESSAGES, MOST_TEXT, Message, Place};
 use crate::page::{Offset, inside};
-use crate::{Unknown, Unmapped, VmcoreInfo};
+use crate::{Unknown, VmcoreInfo};
 
 /// Most bytes of a record's header.
 const MAX_SIZE: usize = 64;
@@ -29,7 +29,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(info: VmcoreInfo<'_>) -> Result<Self, Unknown> {
-        let symbol = |name, line| info.symbol(name).map(|address| address.get()).ok_or(Unknown(line));
+        let symbol = |name, line| info.symbol(name).map(VirtualAddress::get).ok_or(Unknown(line));
         let first = symbol("log_first_idx", "SYMBOL(prb) or SYMBOL(log_first_idx)")?;
         let header_size = info.size("printk_log").or_else(|| info.size("log"));
         let header_size = header_size.filter(|size| (1..=MAX_SIZE).contains(size));
@@ -50,68 +50,79 @@ impl Layout {
     }
 }
 
-/// The buffer, and which part of it is in use.
+/// The buffer, and which part of it is printed.
+#[derive(Debug)]
 pub(super) struct Records<'a, M> {
     place: Place<'a, M>,
     layout: Layout,
     buffer: u64,
     len: u64,
+    /// Where the oldest record is, and where the next one will be.
     first: u64,
     next: u64,
-}
-
-/// A record's header.
-struct Header {
-    time: u64,
-    /// Bytes of the record; 0 where the buffer's end is.
-    len: u64,
-    text_len: u64,
+    /// How many bytes of text come before those that are printed.
+    too_old: u64,
 }
 
 impl<'a, M: OldMemory> Records<'a, M> {
     pub(super) fn find(place: Place<'a, M>, layout: Layout) -> Result<Self, LogError> {
-        let variable = |address| place.read_u32(address, 0).map(u64::from);
+        let variable = |address| place.read_u32(address).map(u64::from);
         let (len, first, next) = (variable(layout.len)?, variable(layout.first)?, variable(layout.next)?);
         if first > len || next > len {
-            return Err(LogError::Absurd("first or last message"));
+            return Err(LogError::Absurd("oldest or newest message"));
         }
-        Ok(Self { place, layout, buffer: place.read_u64(layout.buffer, 0)?, len, first, next })
+        let buffer = place.read_u64(layout.buffer, 0)?;
+        let records = Self { place, layout, buffer, len, first, next, too_old: 0 };
+        let text: u64 = records.messages().map(|message| message.len).sum();
+        Ok(Self { too_old: text.saturating_sub(MOST_TEXT), ..records })
     }
 
     /// Prints the messages, from the oldest to the newest or to one that makes no sense.
-    pub(super) fn print(&self, tail: &mut Tail) {
-        let mut at = self.first;
+    pub(super) fn print<E, W>(&self, printer: &mut Printer<W>) -> Result<(), E>
+    where
+        W: FnMut(&[u8]) -> Result<(), E>,
+    {
+        let mut too_old = self.too_old;
+        let mut new = self.messages().skip_while(|message| {
+            let skipped = too_old > 0;
+            too_old = too_old.saturating_sub(message.len);
+            skipped
+        });
+        new.try_for_each(|message| self.place.print(message, printer))
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        let mut at = Some(self.first);
         // All records together are not longer than the buffer.
-        let mut budget = self.len;
-        for _ in 0..MOST {
-            if at == self.next {
-                return;
-            }
-            let Ok(header) = self.header(at) else { return };
-            let Some(len) = self.print_text(at, &header, tail).filter(|len| *len <= budget) else { return };
-            budget -= len;
-            at = if len == 0 { 0 } else { at + len };
-        }
+        let mut left = self.len;
+        let records = core::iter::from_fn(move || {
+            let start = at.filter(|start| *start != self.next)?;
+            let (message, len) = self.record(start)?;
+            left = left.checked_sub(len)?;
+            at = match len {
+                0 if start == 0 => None,
+                0 => Some(0),
+                _ => start.checked_add(len),
+            };
+            Some(message)
+        });
+        records.take(MOST_MESSAGES as usize).flatten()
     }
 
-    /// Prints a record's text; returns the record's length, if there can be such a record.
-    fn print_text(&self, at: u64, header: &Header, tail: &mut Tail) -> Option<u64> {
-        if header.len == 0 {
-            return (at != 0).then_some(0);
-        }
-        let header_size = self.layout.header_size as u64;
-        let text_len = header.text_len.min(header.len.checked_sub(header_size)?);
-        self.place.print(tail, header.time, (self.buffer, at + header_size, text_len));
-        Some(header.len)
-    }
-
-    fn header(&self, at: u64) -> Result<Header, Unmapped> {
+    /// The message of a record, and the record's length; no message and 0 where the end of the buffer is.
+    fn record(&self, at: u64) -> Option<(Option<Message>, u64)> {
         let Layout { header_size, time, record_len, text_len, .. } = self.layout;
         let mut buffer = [0; MAX_SIZE];
-        let header = buffer.get_mut(..header_size).unwrap_or_default();
-        self.place.read(self.buffer, at, header)?;
-        let short = |offset: Offset| offset.read(header).map_or(0, u16::from_le_bytes).into();
-        let time = time.read(header).map_or(0, u64::from_le_bytes);
-        Ok(Header { time, len: short(record_len), text_len: short(text_len) })
+        let header = buffer.get_mut(..header_size)?;
+        self.place.read(self.buffer, at, header).ok()?;
+        let time = u64::from_le_bytes(time.read(header)?);
+        let [len, text_len] = [record_len, text_len].map(|field| field.read(header).map(u16::from_le_bytes));
+        let (len, text_len) = (u64::from(len?), u64::from(text_len?));
+        if len == 0 {
+            return Some((None, 0));
+        }
+        let room = len.checked_sub(header_size as u64)?;
+        let text = self.buffer.wrapping_add(at).wrapping_add(header_size as u64).into();
+        Some((Some(Message { time, text, len: text_len.min(room) }), len))
     }
 }

@@ -7,10 +7,10 @@
 
 use machine::OldMemory;
 
-use super::text::Tail;
-use super::{LogError, MOST, Place};
+use super::printer::Printer;
+use super::{LogError, MOST_MESSAGES, MOST_TEXT, Message, Place};
 use crate::page::{Offset, inside};
-use crate::{Unknown, Unmapped, VmcoreInfo};
+use crate::{Unknown, VmcoreInfo};
 
 /// Most bytes of a structure.
 const MAX_SIZE: usize = 256;
@@ -64,9 +64,8 @@ impl Layout {
         };
         let in_descriptor =
             |fields: &[_]| inside(sum(info, fields), descriptor_size, 8).ok_or(Unknown("OFFSET(prb_desc)"));
-        let in_info = |field, len| {
-            inside(info.offset(field), info_size, len).ok_or(Unknown("OFFSET(printk_info)"))
-        };
+        let in_info =
+            |field, len| inside(info.offset(field), info_size, len).ok_or(Unknown("OFFSET(printk_info)"));
         Ok(Self {
             pointer: info.symbol("prb").ok_or(Unknown("SYMBOL(prb)"))?.get(),
             ring_size,
@@ -93,73 +92,76 @@ fn sum(info: VmcoreInfo<'_>, fields: &[&str]) -> Option<usize> {
     fields.iter().try_fold(0usize, |sum, field| sum.checked_add(info.offset(field)?))
 }
 
-/// The ring: two numbers of which the sizes are powers, three pointers, and what is in use.
+/// The ring, and which part of it is printed.
+#[derive(Debug)]
 pub(super) struct Ring<'a, M> {
     place: Place<'a, M>,
     layout: Layout,
-    /// A power of two.
-    count: u64,
+    /// Addresses of the three rings, and the sizes of the first two: a power of two.
     descriptors: u64,
     infos: u64,
     text: u64,
+    count: u64,
     /// Bytes of the ring of texts, a power of two.
     text_size: u64,
-    /// Id of the oldest descriptor that is looked at, and how many there are.
-    oldest: u64,
+    /// Id of the newest descriptor.
+    newest: u64,
+    /// How many descriptors are looked at.
     used: u64,
-}
-
-/// A message that can be read.
-struct Message {
-    id: u64,
-    time: u64,
-    begin: u64,
-    next: u64,
-    text_len: u64,
 }
 
 impl<'a, M: OldMemory> Ring<'a, M> {
     pub(super) fn find(place: Place<'a, M>, layout: Layout) -> Result<Self, LogError> {
         let mut buffer = [0; MAX_SIZE];
-        let ring = buffer.get_mut(..layout.ring_size).ok_or(LogError::Absurd("ring"))?;
+        let ring = buffer.get_mut(..layout.ring_size).ok_or(LogError::Absurd("size"))?;
         place.read(place.read_u64(layout.pointer, 0)?, 0, ring)?;
-        let (head, tail) = (word(ring, layout.head) & ID, word(ring, layout.tail) & ID);
+        let (newest, oldest) = (word(ring, layout.head) & ID, word(ring, layout.tail) & ID);
         let count = power(ring, layout.count_bits).ok_or(LogError::Absurd("number of messages"))?;
         let text_size = power(ring, layout.text_bits).ok_or(LogError::Absurd("size"))?;
-        // As many as ever fit, whatever the oldest one's id is; the newest ones.
-        let used = (head.wrapping_sub(tail) & ID).min(count.min(MOST) - 1) + 1;
-        let oldest = head.wrapping_sub(used - 1) & ID;
         let [descriptors, infos, text] =
             [layout.descriptors, layout.infos, layout.text].map(|at| word(ring, at));
-        Ok(Self { place, layout, count, descriptors, infos, text, text_size, oldest, used })
+        // No more than there is room for, whatever the oldest one's id is.
+        let used = (newest.wrapping_sub(oldest) & ID).min(count.min(MOST_MESSAGES) - 1) + 1;
+        let mut ring = Self { place, layout, descriptors, infos, text, count, text_size, newest, used };
+        ring.leave_out();
+        Ok(ring)
     }
 
     /// Prints all messages that are whole.
-    pub(super) fn print(&self, tail: &mut Tail) {
-        // Each byte of the ring of texts belongs to one message at most.
-        let mut budget = self.text_size;
-        for id in (0..self.used).map(|number| self.oldest.wrapping_add(number) & ID) {
-            let Ok(Some(message)) = self.message(id) else { continue };
-            let Some((offset, len)) = self.text_of(&message) else { continue };
-            let Some(left) = budget.checked_sub(len) else { return };
-            budget = left;
-            self.place.print(tail, message.time, (self.text, offset, len));
-        }
+    pub(super) fn print<E, W>(&self, printer: &mut Printer<W>) -> Result<(), E>
+    where
+        W: FnMut(&[u8]) -> Result<(), E>,
+    {
+        let mut whole = (0..self.used).rev().filter_map(|age| self.message(age));
+        whole.try_for_each(|message| self.place.print(message, printer))
     }
 
-    /// The message of descriptor `id`, if it is whole.
-    fn message(&self, id: u64) -> Result<Option<Message>, Unmapped> {
+    /// Limits what is printed to the newest messages.
+    fn leave_out(&mut self) {
+        let mut left = MOST_TEXT;
+        let too_old = (0..self.used).find(|&age| {
+            let len = self.message(age).map_or(0, |message| message.len);
+            left = left.saturating_sub(len);
+            left == 0
+        });
+        self.used = too_old.unwrap_or(self.used);
+    }
+
+    /// The message of the descriptor that is the newest but `age`, if it is whole.
+    fn message(&self, age: u64) -> Option<Message> {
+        let id = self.newest.wrapping_sub(age) & ID;
         let Layout { descriptor_size, state, begin, next, info_size, time, text_len, .. } = self.layout;
         let mut buffer = [0; MAX_SIZE];
         let descriptor = self.element(self.descriptors, id, descriptor_size, &mut buffer)?;
         let state = word(descriptor, state);
         if state & ID != id || !READABLE.contains(&(state >> STATE_SHIFT)) {
-            return Ok(None);
+            return None;
         }
         let (begin, next) = (word(descriptor, begin), word(descriptor, next));
         let info = self.element(self.infos, id, info_size, &mut buffer)?;
-        let text_len = text_len.read(info).map_or(0, u16::from_le_bytes).into();
-        Ok(Some(Message { id, time: word(info, time), begin, next, text_len }))
+        let (time, len) = (word(info, time), u16::from_le_bytes(text_len.read(info)?));
+        let (start, room) = self.text_of(id, begin, next)?;
+        Some(Message { time, text: self.text.wrapping_add(start).into(), len: room.min(len.into()) })
     }
 
     /// Reads the element of a ring that belongs to `id`.
@@ -169,16 +171,15 @@ impl<'a, M: OldMemory> Ring<'a, M> {
         id: u64,
         size: usize,
         buffer: &'b mut [u8; MAX_SIZE],
-    ) -> Result<&'b [u8], Unmapped> {
-        let bytes = buffer.get_mut(..size).unwrap_or_default();
-        // At most 2^31 elements of 256 bytes.
-        self.place.read(base, (id & (self.count - 1)) * size as u64, bytes)?;
-        Ok(bytes)
+    ) -> Option<&'b [u8]> {
+        let bytes = buffer.get_mut(..size)?;
+        // There are at most 2^31 of at most 256 bytes.
+        self.place.read(base, (id & (self.count - 1)) * size as u64, bytes).ok()?;
+        Some(bytes)
     }
 
-    /// Where in the ring of texts a message's text is, and its length; `None` if there is another's.
-    fn text_of(&self, message: &Message) -> Option<(u64, u64)> {
-        let &Message { begin, next, .. } = message;
+    /// Where in the ring of texts the text of a message is, and how long it is at most; `None` if another's is there.
+    fn text_of(&self, id: u64, begin: u64, next: u64) -> Option<(u64, u64)> {
         if begin & next & NO_TEXT != 0 {
             return Some((0, 0));
         }
@@ -190,7 +191,7 @@ impl<'a, M: OldMemory> Ring<'a, M> {
         };
         let room = (end - start).checked_sub(TEXT_HEADER)?;
         let owner = self.place.read_u64(self.text, start).ok()?;
-        (owner == message.id).then_some((start + TEXT_HEADER, message.text_len.min(room)))
+        (owner == id).then_some((start + TEXT_HEADER, room))
     }
 }
 

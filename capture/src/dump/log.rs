@@ -1,0 +1,41 @@
+//! Stores the dead kernel's log before the first page, because it often tells why the kernel died, and takes no time.
+
+use area::OpenDump;
+use handoff::Event;
+use machine::{BlockDevice, BlockError, OldMemory};
+use vmcore::{Kernel, LogError};
+
+use crate::platform::console::say;
+use crate::watchdogs;
+
+/// Why the log is not stored.
+#[derive(Debug, thiserror::Error)]
+enum NoLog {
+    #[error(transparent)]
+    NotFound(#[from] LogError),
+    #[error("the disk failed: {0}")]
+    Disk(#[from] BlockError),
+}
+
+/// Stores the log and makes it durable. If that fails, the console tells why, and the dump goes on.
+pub(super) fn store(dump: &mut OpenDump<impl BlockDevice>, old: &impl OldMemory, kernel: &Kernel) {
+    match try_to_store(dump, old, kernel) {
+        Ok(bytes) => say!("{}", Event::LogSafe { bytes }),
+        Err(error) => say!("the dead kernel's log is not stored: {error}"),
+    }
+    watchdogs::progress();
+}
+
+/// Returns the length of the log.
+fn try_to_store(
+    dump: &mut OpenDump<impl BlockDevice>,
+    old: &impl OldMemory,
+    kernel: &Kernel,
+) -> Result<u64, NoLog> {
+    let log = kernel.log(old)?;
+    let bytes = log.len();
+    let mut writer = dump.log(bytes);
+    log.print(|text| writer.write(text))?;
+    writer.store()?;
+    Ok(bytes)
+}

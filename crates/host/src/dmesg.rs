@@ -1,0 +1,90 @@
+//! Reads the dead kernel's log out of a dump area. It is stored before the dump, so it may be there where no dump is.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use area::{LogError, SealError};
+
+use crate::areas::{self, AreaError, AreaName};
+use crate::unfinished::{IfExists, OutputError, Unfinished};
+
+/// The messages of a dead kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLog {
+    /// The messages as lines of text; only tabs and characters that can be printed, whatever the area holds.
+    pub text: String,
+    /// Bytes of older messages for which the area has no room.
+    pub left_out: u64,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum DmesgError {
+    /// The dump area was not found, or cannot be used.
+    #[error(transparent)]
+    Area(#[from] AreaError),
+    /// Which dump the log belongs to is not known.
+    #[error("{device} holds no log")]
+    Seal {
+        /// The area's device.
+        device: PathBuf,
+        /// What is wrong.
+        source: SealError,
+    },
+    /// The log is not what was written, or the disk failed.
+    #[error("the log on {device} cannot be read")]
+    Log {
+        /// The area's device.
+        device: PathBuf,
+        /// What is wrong.
+        source: LogError,
+    },
+    /// Nothing was dumped, or the kernel that died keeps its messages in a form that is not known.
+    #[error("{device} holds no log of a dead kernel")]
+    NoLog {
+        /// The area's device.
+        device: PathBuf,
+    },
+    /// The file cannot be made.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The name under which it was begun.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+/// Reads the log of the last kernel that died, as far as a dump to this area was begun.
+pub fn read(area: &AreaName) -> Result<StoredLog, DmesgError> {
+    let found = areas::find_only(area)?;
+    let mut area = found.open()?;
+    let device = || found.device.clone();
+    let seal = area.read_seal().map_err(|source| DmesgError::Seal { device: device(), source })?;
+    let log = area.read_log(&seal).map_err(|source| DmesgError::Log { device: device(), source })?;
+    let log = log.ok_or_else(|| DmesgError::NoLog { device: device() })?;
+    Ok(StoredLog { text: printable(&log.text), left_out: log.left_out })
+}
+
+/// Writes a log to a file, which appears under its name only when it is whole.
+pub fn save(log: &StoredLog, out: &Path, if_exists: IfExists) -> Result<(), DmesgError> {
+    let unfinished = Unfinished::create(out, if_exists)?;
+    if let Err(source) = unfinished.file().write_all(log.text.as_bytes()) {
+        let path = unfinished.path().to_owned();
+        unfinished.discard();
+        return Err(DmesgError::Write { path, source });
+    }
+    Ok(unfinished.keep()?)
+}
+
+/// The text, with `\x1b` in place of bytes that a terminal may take for commands. The capture kernel has done that already;
+/// but an area is a disk that anybody may have written to.
+fn printable(text: &[u8]) -> String {
+    let is_harmless = |byte| matches!(byte, b'\n' | b'\t' | b' '..=b'~');
+    let escaped =
+        |byte: u8| if is_harmless(byte) { char::from(byte).into() } else { format!("\\x{byte:02x}") };
+    text.iter().copied().map(escaped).collect()
+}

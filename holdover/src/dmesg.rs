@@ -1,0 +1,56 @@
+//! `holdover collect --dmesg`: fetches the dead kernel's log.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use host::areas::AreaName;
+use host::dmesg::{self, DmesgError, StoredLog};
+use host::{Bytes, IfExists};
+use serde_json::{Value, json};
+
+use crate::report::{Report, row};
+
+/// The log, and the file that it is in, or nowhere.
+pub(crate) struct Fetched {
+    log: StoredLog,
+    out: Option<PathBuf>,
+}
+
+/// Reads the log, and writes it to a file if one is named.
+pub(crate) fn fetch(area: &AreaName, out: Option<&Path>, if_exists: IfExists) -> Result<Fetched, DmesgError> {
+    let log = dmesg::read(area)?;
+    let out = out.filter(|out| out.as_os_str() != "-");
+    if let Some(out) = out {
+        dmesg::save(&log, out, if_exists)?;
+    }
+    Ok(Fetched { log, out: out.map(Path::to_owned) })
+}
+
+impl Report for Fetched {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![row("size", Bytes(self.log.text.len() as u64).to_string())];
+        rows.splice(..0, self.out.iter().map(|out| row("log", out.display().to_string())));
+        if self.log.left_out > 0 {
+            rows.push(row("left out", format!("{} of older messages", Bytes(self.log.left_out))));
+        }
+        rows
+    }
+
+    /// The log itself, unless it is in a file.
+    fn text(&self) -> String {
+        match self.out {
+            Some(_) => crate::report::table(&self.rows()),
+            None => self.log.text.clone(),
+        }
+    }
+
+    fn json(&self) -> Result<Value> {
+        let log = self.out.is_none().then_some(&self.log.text);
+        Ok(json!({
+            "path": self.out,
+            "log": log,
+            "bytes": self.log.text.len(),
+            "left_out": self.log.left_out,
+        }))
+    }
+}
