@@ -181,7 +181,11 @@ impl Ring {
         let (_, end_turn) = self.place(end);
         let next = if turn == end_turn { end } else { (end_turn << self.text_bits).wrapping_add(size) };
         let oldest = next.wrapping_sub(1 << self.text_bits);
-        while self.kept.iter().any(|kept| kept.begin != 3 && (kept.begin.wrapping_sub(oldest) as i64) < 0) {
+        while self
+            .kept
+            .iter()
+            .any(|kept| kept.begin != 3 && kept.begin.wrapping_sub(oldest).cast_signed() < 0)
+        {
             self.drop_oldest();
         }
         (begin, next)
@@ -226,9 +230,10 @@ impl Buffer {
     }
 
     fn has_room(&self, size: u64) -> bool {
-        let free = match self.next > self.first || self.kept.is_empty() {
-            true => (self.len - self.next).max(self.first),
-            false => self.first - self.next,
+        let free = if self.next > self.first || self.kept.is_empty() {
+            (self.len - self.next).max(self.first)
+        } else {
+            self.first - self.next
         };
         free >= size + 16
     }
@@ -416,7 +421,7 @@ impl OldMemory for Hall {
 fn a_ring_that_repeats_itself_is_printed_up_to_a_limit() {
     let mut ring = Ring::new(21, 20);
     ring.memory = machine(1);
-    ring.head = (5 << 21) | 77;
+    ring.head = (5 << 21) + 77;
     ring.publish();
     for at in [8, 16, 48] {
         ring.memory.write_u64(RING + at, DIRECT + (16 << 20));
@@ -448,7 +453,9 @@ proptest! {
     #[test]
     fn a_ring_gives_what_it_still_holds(texts in texts(), count_bits in 1u32..6, text_bits in 8u32..12) {
         let mut ring = Ring::new(count_bits, text_bits);
-        texts.iter().for_each(|(time, text)| ring.print(*time, text));
+        for (time, text) in &texts {
+            ring.print(*time, text);
+        }
         prop_assert_eq!(ring.printed(), lines(&ring.kept));
     }
 
