@@ -175,16 +175,15 @@ mod tests {
     fn other_memory_is_mapped_where_the_stage_has_pages_of_1_gib() {
         let other_memory = [memory(0x20_0000_0000, 0x28_0000_0000)];
         let surroundings = Surroundings { other_memory: &other_memory, ..surroundings() };
-        let is_mapped = |stage, capability| {
-            let identity = Identity::new(&surroundings, stage, capability);
-            identity.piece(Level::THREE, IoAddress::new(0x20_0000_0000)) == Piece::Leaf
+        let piece = |stage, capability| {
+            Identity::new(&surroundings, stage, capability)
+                .piece(Level::THREE, IoAddress::new(0x20_0000_0000))
         };
         let first = Capability::new().with_fs1gp(true);
-        assert!(is_mapped(Stage::Second, with_large_pages(0b11)) && is_mapped(Stage::First, first));
-        assert!(
-            !is_mapped(Stage::Second, with_large_pages(0b01))
-                && !is_mapped(Stage::First, with_large_pages(0b11))
-        );
+        assert_eq!(piece(Stage::Second, with_large_pages(0b11)), Piece::Leaf);
+        assert_eq!(piece(Stage::First, first), Piece::Leaf);
+        assert_eq!(piece(Stage::Second, with_large_pages(0b01)), Piece::Nothing);
+        assert_eq!(piece(Stage::First, with_large_pages(0b11)), Piece::Nothing);
     }
 
     #[test]
