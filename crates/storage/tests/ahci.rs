@@ -6,17 +6,14 @@
     reason = "helpers of tests may stop at the first surprise, as tests do"
 )]
 
-#[path = "fake/ahci.rs"]
-mod ahci;
-#[expect(dead_code, reason = "other devices need the rest")]
-#[path = "fake/machine.rs"]
-mod machine;
+#[allow(dead_code, reason = "a part of it is for the tests of other drivers")]
+mod fake;
 
 use std::time::Duration;
 
-use ::machine::{BlockDevice, BlockError};
-use ahci::{Attached, DISK, DiskModel, FakeDisk, Fault, Model, PATIENCE, World};
-use machine::Shared;
+use fake::ahci::{self, Attached, DISK, DiskModel, FakeDisk, Fault, Model, PATIENCE, World};
+use fake::machine::Shared;
+use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use storage::ahci::UNREACHABLE;
 use storage::{Place, StartError};

@@ -10,7 +10,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
-use crate::machines::scenario::device::{Device, DiskModel, DiskPlace};
+use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
@@ -28,6 +28,7 @@ const SERVER_RESERVED_MIB: u64 = 32;
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = takeovers();
     rows.extend(hardware());
+    rows.extend(disks());
     rows.extend(servers());
     rows.extend(root_pointers());
     rows.push(pending_requests());
@@ -133,6 +134,46 @@ fn hardware() -> Vec<Row> {
         ("x2apic-backports", newer(UnitSetting { interrupts: Interrupts::X2apic, ..UnitSetting::PLAIN })),
     ];
     rows.map(|(name, scenario)| Row::new(name, scenario, Expectation::takeover())).into()
+}
+
+/// Other disks than virtio's, each behind every kind of translation, and with requests that nobody has answered: its own, or those of
+/// another disk behind the same function. QEMU finishes all requests when it stops a machine, so that these are not stopped.
+fn disks() -> Vec<Row> {
+    let with = |kernel, disk_model| Scenario { disk_model, ..Scenario::plain(kernel) };
+    [
+        ("ahci", with(Flavour::Amd64, DiskModel::Ahci)),
+        ("ahci-chipset", with(Flavour::Amd64, DiskModel::AhciOfChipset)),
+    ]
+    .into_iter()
+    .flat_map(|(name, plain)| disk(name, &plain))
+    .collect()
+}
+
+fn disk(name: &str, plain: &Scenario) -> [Row; 6] {
+    let row = |variant, scenario, expectation| Row::new(&format!("{name}-{variant}"), scenario, expectation);
+    let behind = |variant, mode, translation| {
+        let unit = UnitSetting { translation, mode, ..UnitSetting::PLAIN };
+        row(variant, Scenario { unit, ..plain.clone() }, Expectation::takeover())
+    };
+    let off = UnitSetting { translation: Translation::Off, ..UnitSetting::PLAIN };
+    let in_use = |variant, disk_use: DiskUse| {
+        let busy = format!("busy {}", disk_use.read().unwrap_or_default());
+        let expectation = Expectation::takeover().watched(Watch::Trace).and_guest_says(&busy);
+        row(variant, Scenario { disk_use, ..plain.clone() }, expectation)
+    };
+    [
+        behind("legacy", Mode::Legacy, Translation::On),
+        behind("scalable", Mode::Scalable, Translation::On),
+        behind("pt", Mode::Legacy, Translation::PassThrough).only_among_all(),
+        row(
+            "off",
+            Scenario { unit: off, ..plain.clone() },
+            Expectation::complete_dump().and_says("translation is off"),
+        )
+        .only_among_all(),
+        in_use("busy", DiskUse::Busy),
+        in_use("busy-neighbour", DiskUse::BusyNeighbour).only_among_all(),
+    ]
 }
 
 /// A larger machine; `load` refuses a reservation that is too small for it. All of its devices have contexts, virtual functions among them.

@@ -1,5 +1,6 @@
 //! Devices in software, each in a machine of its own, for tests of their drivers.
 
+pub(crate) mod ahci;
 pub(crate) mod machine;
 pub(crate) mod nvme;
 pub(crate) mod virtio_blk;
