@@ -9,6 +9,7 @@ use machine::{Clock, Registers, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
 use vtd::registers::{self, Register};
 
+use crate::ledger::Told;
 use crate::patience::{Awaited, Patience, Purse};
 use crate::queue::Queue;
 use crate::surroundings::Limits;
@@ -24,6 +25,8 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     purse: Purse,
     /// How often our queue's tail was not what we had written.
     pub(crate) disturbances: u32,
+    /// Which of our frames the unit may use.
+    pub(crate) told: Told,
     /// The invalidation queue; `None` while invalidations go through registers.
     pub(crate) queue: Option<Queue>,
 }
@@ -32,7 +35,7 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Makes a unit whose invalidations go through registers, with these limits for waits.
     pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
         let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
-        Self { unit, deadline, purse, disturbances: 0, queue: None }
+        Self { unit, deadline, purse, disturbances: 0, told: Told::Nothing, queue: None }
     }
 
     /// Writes a register at a fixed place.
@@ -109,6 +112,7 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Makes the unit read its tables from `root` (6.6): RTADDR alone changes nothing, SRTP does.
     pub(crate) fn set_root(&mut self, root: RootTableAddress) -> Result<(), NoAnswer> {
+        self.told = Told::Tables;
         self.write(registers::RTADDR, root.into_bits());
         let command = self.keep().with_srtp(true);
         self.command(command, "RTPS", |status| status.rtps())

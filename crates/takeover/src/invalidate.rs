@@ -13,6 +13,7 @@ use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
+use crate::ledger::Told;
 use crate::patience::Awaited;
 use crate::queue::Queue;
 use crate::unit::{Unit, UnitError};
@@ -117,6 +118,9 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     fn open_queue(&mut self, mut queue: Queue) -> Result<(), UnitError> {
         queue.rewind();
+        if self.told == Told::Nothing {
+            self.told = Told::Queue(queue.frames());
+        }
         self.write(FSTS, u64::from(FaultStatus::QUEUE_ERRORS.into_bits()));
         self.write(IQT, 0);
         self.write(IQA, queue.address().into_bits());

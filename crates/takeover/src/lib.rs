@@ -104,7 +104,8 @@
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! The frames of a failed takeover stay allocated, since the unit may be reading them. A problem with a single device
+//! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
+//! given their root pointer. What is left of the patience is for the next unit. A problem with a single device
 //! or domain is no failure: the takeover blocks or fences it, and reports a hazard.
 //!
 //! [`Takeover::attach`] refuses a device whose context was not looked at, for want of frames say: nobody knows which
@@ -142,6 +143,7 @@ mod identity;
 mod ids;
 mod invalidate;
 mod judge;
+mod ledger;
 mod mark;
 mod mode;
 mod old_queue;
@@ -180,13 +182,15 @@ pub use unit::{NoAnswer, Unit, UnitError};
 use attach::{Keep, Replaced};
 use command::CommandedUnit;
 use failure::InForce;
+use ledger::Ledger;
 use machine::growth::OutOfMemory;
 
 /// Takes over a unit whose translation is on: census, plan, duplicate, swap.
 ///
 /// Old tables are read from `old` and never written; new tables come from `frames`. Each wait for
 /// the unit ends after [`Limits::deadline`], and all waits together after [`Limits::patience`]. A [`Refusal`] returns the unit and says which tables are in force: the old ones, unless the
-/// unit stopped answering halfway. The frames stay allocated, since the unit may be using them.
+/// unit stopped answering halfway. Frames that the unit was told of stay allocated, since it may be using them; all others
+/// are given back.
 #[expect(clippy::result_large_err, reason = "a box takes memory, and that may be what is missing")]
 pub fn take_over<'c, R: Registers, C: Clock>(
     unit: Unit<'c, R, C>,
@@ -197,9 +201,13 @@ pub fn take_over<'c, R: Registers, C: Clock>(
 ) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
     let mut unit = CommandedUnit::new(unit, limits);
     let surroundings = &surroundings.as_wide_as_memory();
-    match replace_tables(&mut unit, Resources { old, frames, surroundings, limits }) {
+    let mut ledger = Ledger::new(frames);
+    match replace_tables(&mut unit, Resources { old, frames: &mut ledger, surroundings, limits }) {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
-        Err(failure) => Err(Refusal { failure, patience: unit.patience(), unit: unit.unit }),
+        Err(failure) => {
+            ledger.give_back(unit.told);
+            Err(Refusal { failure, patience: unit.patience(), unit: unit.unit })
+        }
     }
 }
 

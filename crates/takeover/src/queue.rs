@@ -39,6 +39,11 @@ impl Queue {
         self.address
     }
 
+    /// The frames that the unit uses: descriptors, and the status of waits.
+    pub(crate) fn frames(&self) -> [PhysicalAddress; 2] {
+        [self.address.address(), self.status]
+    }
+
     /// The value for IQT: the bytes up to the next descriptor.
     pub(crate) fn tail_bytes(&self) -> u64 {
         self.tail as u64 * 8

@@ -7,6 +7,7 @@
 //! | `sriov` | device-TLBs of functions that nobody knows of, and of very many |
 //! | `twins` | isolation among devices that shared a domain, each given to a driver |
 //! | `deadlines` | registers that never answer, one by one |
+//! | `refused` | what a takeover gives back that fails |
 //! | `scarce` | all of them, with few frames and large pages over the capture kernel's memory |
 //! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of these tests can fail: it detects takeovers that were tampered with |
@@ -21,6 +22,7 @@ mod disjointness;
 mod isolation;
 mod old_memory_is_read_only;
 mod others;
+mod refused;
 mod scarce;
 mod sriov;
 mod step_by_step;

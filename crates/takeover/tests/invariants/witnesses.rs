@@ -28,9 +28,9 @@ fn machines() -> impl Iterator<Item = Scenario> {
 }
 
 /// Registers whose writes go through `tamper`, which returns the writes to make instead, in order.
-struct TamperedRegisters<F> {
-    inner: UnitRegisters,
-    tamper: F,
+pub(crate) struct TamperedRegisters<F> {
+    pub(crate) inner: UnitRegisters,
+    pub(crate) tamper: F,
 }
 
 impl<F: FnMut(usize, u64) -> Vec<u64>> Registers for TamperedRegisters<F> {
