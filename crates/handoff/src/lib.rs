@@ -41,7 +41,7 @@ pub use address::{AreaAddress, Areas, Uncollected};
 pub use area::Completeness;
 pub use console::{ConsoleLine, Event};
 pub use options::Options;
-pub use reservation::{Mode, Remapping, Share};
+pub use reservation::{Mode, Remapping, Share, tables_above};
 pub use serial::SerialConsole;
 pub use summary::Summary;
 

@@ -33,20 +33,20 @@ impl Share {
 const FRAME: u64 = 4096;
 /// What one unit takes besides: a root table, a queue and the status of its waits, and an empty table.
 const PER_UNIT: u64 = 4;
-/// Page tables of a function that works: one of each level, and some more of level 1. Larger domains are folded or kept
-/// in place, which needs fewer.
-const PER_WORKING_FUNCTION: u64 = 8;
-/// A function that works in scalable mode has a PASID directory and a PASID table.
+/// Page tables of a domain in use: one of each level, and some more of level 1. Larger domains are folded or kept in place,
+/// which needs fewer.
+const PER_DOMAIN: u64 = 8;
+/// A function in scalable mode has a PASID directory and a PASID table.
 const PASID_TABLES: u64 = 2;
+/// Page tables of a process, and the PASID table that leads to them: PASIDs may be far from each other. A process has more
+/// tables than anyone would copy; most of them stay in place.
+const PER_PROCESS: u64 = PER_DOMAIN + 1;
 /// Tables around what an identity map must leave out: our memory, low and high, and the interrupt addresses.
 const AROUND_HOLES: u64 = 16;
-/// Units may translate addresses of different widths, each with a map of its own.
-const WIDTHS: u64 = 3;
 /// Frames that are left for the disk's mappings (the takeover's default).
 const SPARE: u64 = 64;
-/// A unit may take half of the frames, and its share of the rest: if all functions are behind one unit, that half must
-/// suffice.
-const UNEVEN: u64 = 2;
+/// Entries of a page table.
+const ENTRIES: u64 = 512;
 
 /// How a dead kernel's tables name the tables of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,13 @@ pub enum Mode {
 ///
 /// let small = Remapping {
 ///     functions: 20,
-///     working: 10,
+///     domains: 10,
+///     processes: 0,
 ///     buses: 8,
 ///     units: 2,
+///     kinds: 1,
 ///     memory_end: 16 << 30,
+///     window_tables: 0,
 ///     largest_page: 1 << 30,
 ///     mode: Mode::Legacy,
 /// };
@@ -77,14 +80,21 @@ pub enum Mode {
 pub struct Remapping {
     /// PCI functions, virtual ones included.
     pub functions: u64,
-    /// Those of them that have a driver, and so mappings; each may have a domain of its own.
-    pub working: u64,
+    /// Domains in use: of functions with a driver, and of those without one that firmware uses, whose reserved memory
+    /// (RMRR) is mapped for them.
+    pub domains: u64,
+    /// Processes whose addresses functions use (PASIDs).
+    pub processes: u64,
     /// Buses with functions.
     pub buses: u64,
     /// Remapping units.
     pub units: u64,
+    /// How many kinds of units there are: each has an identity map of its own.
+    pub kinds: u64,
     /// The end of memory, in bytes.
     pub memory_end: u64,
+    /// Tables of an identity map for what PCI claims above memory ([`tables_above`]).
+    pub window_tables: u64,
     /// The largest page that all units have, in bytes: 4 KiB, 2 MiB or 1 GiB.
     pub largest_page: u64,
     /// The mode of the old kernel's tables.
@@ -93,10 +103,14 @@ pub struct Remapping {
 
 impl Remapping {
     /// How many frames the tables take, so that no domain is blocked for want of frames.
+    ///
+    /// Of the frames that are left, a unit may take half, and its share of the other half. If all functions are behind the
+    /// first of `n` units, that is `(n + 1) / 2n` of the frames, of which the spare ones are left.
     pub const fn frames(&self) -> u64 {
         let units = self.units.saturating_mul(PER_UNIT);
         let tables = units.saturating_add(self.device_tables()).saturating_add(self.identity_maps());
-        tables.saturating_mul(UNEVEN).saturating_add(SPARE)
+        let uneven = tables.saturating_add(SPARE).saturating_mul(self.units.saturating_mul(2));
+        uneven.div_ceil(self.units.saturating_add(1))
     }
 
     /// The least reservation in which there is room for these tables, in bytes. Its other parts may need more.
@@ -105,39 +119,79 @@ impl Remapping {
     }
 
     /// Context tables, PASID tables, and page tables of domains. A bus may have devices behind two units. A function
-    /// without a driver may have a domain with leftovers, which takes one table.
+    /// without a domain in use may have one with leftovers, which takes one table.
     const fn device_tables(&self) -> u64 {
-        let (per_bus, per_function) = match self.mode {
-            Mode::Legacy => (1, PER_WORKING_FUNCTION),
-            Mode::Scalable => (2, PER_WORKING_FUNCTION + PASID_TABLES),
+        let (per_bus, per_domain) = match self.mode {
+            Mode::Legacy => (1, PER_DOMAIN),
+            Mode::Scalable => (2, PER_DOMAIN + PASID_TABLES),
         };
         let contexts = self.buses.saturating_add(self.units).saturating_mul(per_bus);
-        let idle = self.functions.saturating_sub(self.working);
-        contexts.saturating_add(self.working.saturating_mul(per_function)).saturating_add(idle)
+        let idle = self.functions.saturating_sub(self.domains);
+        let processes = self.processes.saturating_mul(PER_PROCESS);
+        let domains = self.domains.saturating_mul(per_domain);
+        contexts.saturating_add(domains).saturating_add(idle).saturating_add(processes)
     }
 
-    /// Tables that map all memory to itself in place of pass-through: one set for each width, which all units share.
+    /// Tables that map all memory, and what PCI claims, to itself in place of pass-through: one set for each kind of units.
     const fn identity_maps(&self) -> u64 {
-        const ENTRIES: u64 = 512;
-        let mut map = AROUND_HOLES;
+        let mut map = AROUND_HOLES.saturating_add(self.window_tables);
         let mut span = if self.largest_page < FRAME { FRAME } else { self.largest_page };
         // One level of tables after another, up to one that covers all addresses.
         while span < self.memory_end {
             span = span.saturating_mul(ENTRIES);
             map = map.saturating_add(self.memory_end.div_ceil(span));
         }
-        let maps = if self.units < WIDTHS { self.units } else { WIDTHS };
-        map.saturating_mul(maps)
+        map.saturating_mul(self.kinds)
     }
+}
+
+/// How many tables an identity map needs for these physical addresses, first and last, in pages of at most `largest_page`
+/// bytes. The ranges are in ascending order. In pages of 4 KiB they are not mapped, and need none.
+///
+/// ```
+/// let windows = [(0x38_0000_0000, 0x38_7FFF_FFFF), (0x38_8000_0000, 0x38_FFFF_FFFF)];
+/// // Four tables whose entries are pages of 2 MiB, and one of level 3; the table of level 4 is counted too.
+/// assert_eq!(handoff::tables_above(&windows, 2 << 20), 4 + 1 + 1);
+/// assert_eq!(handoff::tables_above(&windows, 1 << 30), 1 + 1);
+/// assert_eq!(handoff::tables_above(&windows, 4096), 0);
+/// ```
+pub fn tables_above(ranges: &[(u64, u64)], largest_page: u64) -> u64 {
+    /// The addresses below one table of level 4.
+    const ALL: u64 = 1 << 48;
+    let mut tables = 0_u64;
+    let mut span = if largest_page > FRAME { largest_page } else { ALL };
+    while span < ALL {
+        span = span.saturating_mul(ENTRIES);
+        let mut counted = 0;
+        for (first, last) in ranges {
+            let start = (first / span).max(counted);
+            let end = (last / span).saturating_add(1).max(start);
+            tables = tables.saturating_add(end - start);
+            counted = end;
+        }
+    }
+    tables
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn server(functions: u64, working: u64, mode: Mode) -> Remapping {
+    fn server(functions: u64, domains: u64, mode: Mode) -> Remapping {
         let (memory_end, largest_page) = (12 << 40, 1 << 30);
-        Remapping { functions, working, buses: 120, units: 40, memory_end, largest_page, mode }
+        let (processes, window_tables, kinds) = (0, 0, 3);
+        Remapping {
+            functions,
+            domains,
+            processes,
+            buses: 120,
+            units: 40,
+            kinds,
+            memory_end,
+            window_tables,
+            largest_page,
+            mode,
+        }
     }
 
     #[test]
@@ -161,7 +215,10 @@ mod tests {
         let base = server(4096, 400, Mode::Legacy);
         let more = [
             Remapping { functions: 4098, ..base },
-            Remapping { working: 401, ..base },
+            Remapping { domains: 401, ..base },
+            Remapping { processes: 1, ..base },
+            Remapping { window_tables: 1, ..base },
+            Remapping { kinds: 4, ..base },
             Remapping { buses: 121, ..base },
             Remapping { units: 41, ..base },
             Remapping { memory_end: 13 << 40, ..base },
@@ -169,7 +226,7 @@ mod tests {
             Remapping { mode: Mode::Scalable, ..base },
         ];
         assert!(more.iter().all(|more| more.frames() > base.frames()), "{more:?}");
-        let absurd = Remapping { working: u64::MAX, memory_end: u64::MAX, largest_page: 0, ..base };
-        assert_eq!(absurd.reservation(), u64::MAX);
+        let absurd = Remapping { domains: u64::MAX, memory_end: u64::MAX, largest_page: 0, ..base };
+        assert!(absurd.reservation() > 1 << 60);
     }
 }

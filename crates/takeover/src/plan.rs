@@ -9,7 +9,7 @@
 use alloc::vec::Vec;
 
 use crate::census::Census;
-use crate::found::{Demand, OldDomain};
+use crate::found::{Demand, OldDomain, Translation};
 use crate::surroundings::Limits;
 use machine::growth::{OutOfMemory, collected, filled};
 
@@ -59,7 +59,8 @@ impl Plan {
     }
 }
 
-/// Gives frames to the domains of wanted devices first, then to the smallest, so that a huge one cannot starve all the
+/// Gives frames to the domains of wanted devices first, then for maps in place of pass-through, of which nothing can stay
+/// where it is, then to the smallest, so that a huge one cannot starve all the
 /// others, and shares the rest among those that do not fit. As long as there are frames, each domain gets one.
 ///
 /// There are `available` frames; [`Limits::spare_frames`] of them are not for copies.
@@ -107,12 +108,12 @@ fn treat(domain: &OldDomain, left: usize, waiting: usize) -> Treatment {
     }
 }
 
-/// The domains' indices: those of wanted devices first, then the smallest.
+/// The domains' indices: those of wanted devices first, then those in pass-through, then the smallest.
 fn in_order(census: &Census) -> Result<Vec<usize>, OutOfMemory> {
     let mut order = collected(0..census.domains.len())?;
     order.sort_unstable_by_key(|index| {
-        let OldDomain { demand, tables, .. } = census.domains[*index];
-        (demand != Demand::Wanted, tables)
+        let OldDomain { demand, translation, tables, .. } = census.domains[*index];
+        (demand != Demand::Wanted, translation != Translation::Identity, tables)
     });
     Ok(order)
 }

@@ -34,6 +34,8 @@ pub fn limits() -> Limits {
 pub struct Layout {
     /// All memory.
     pub memory: Vec<Range<PhysicalAddress>>,
+    /// I/O addresses that no driver gets: RMRRs, and windows of PCI bridges.
+    pub kept_free: Vec<Range<IoAddress>>,
     /// Other memory that devices may reach.
     pub other_memory: Vec<Range<PhysicalAddress>>,
     /// The capture kernel's memory.
@@ -60,6 +62,7 @@ impl Layout {
         let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();
         Self {
             memory: old.into_iter().chain(own.iter().copied()).collect(),
+            kept_free: KEPT_FREE.to_vec(),
             other_memory: Vec::new(),
             own,
             host_address_bits,
@@ -81,7 +84,7 @@ impl Layout {
             memory: &self.memory,
             other_memory: &self.other_memory,
             own: &self.own,
-            kept_free: &KEPT_FREE,
+            kept_free: &self.kept_free,
             device_tlbs: &self.device_tlbs,
             wanted: &self.wanted,
             maps: &self.maps,

@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the first surprise")]
 
-use handoff::{Mode, Remapping};
+use handoff::{Mode, Remapping, tables_above};
 use machine::{IoAddress, PhysicalAddress, Range};
-use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
+use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, Process, Stage, UnitScenario};
 use model::walk::Traits;
 use model::{Machine, MemoryKind, OwnFrames, Scenario, Ticks};
 use proptest::prelude::*;
@@ -32,10 +32,29 @@ struct Used {
     crowded: bool,
     /// Whether each unit also has a function in pass-through.
     passing: bool,
+    /// How many of the functions in use have no driver: firmware maps their reserved memory.
+    reserved: u64,
+    /// What PCI claims above memory: first and last addresses.
+    windows: Vec<(u64, u64)>,
+}
+
+/// Windows above all memory, some of them neighbours.
+fn windows() -> impl Strategy<Value = Vec<(u64, u64)>> {
+    prop::collection::vec((0..30_u64, 1..9_u64), 0..4).prop_map(|windows| {
+        let mut start = 8 << 40;
+        let place = |(gap, len): (u64, u64)| {
+            start += gap * gap * (7 << 30);
+            let window = (start, start + len * len * (3 << 28) - 1);
+            start = window.1 + 1;
+            window
+        };
+        windows.into_iter().map(place).collect()
+    })
 }
 
 fn used() -> impl Strategy<Value = Used> {
     let sizes = (1..5_u64, 1..12_u64, 1..90_u64, 0..=100_u64);
+    let others = (0..=100_u64, 0..40_u64, windows());
     let memory = prop::sample::select(vec![
         (1 << 12, CAPTURE.end.get() + 0x3000),
         (2 << 20, 16 << 30),
@@ -44,15 +63,50 @@ fn used() -> impl Strategy<Value = Used> {
     let mode = prop_oneof![Just(Mode::Legacy), Just(Mode::Scalable)];
     let stride = prop::sample::select(vec![0x1000, 0x8_0000, 0x20_0000, 0x60_0000, 0x4000_0000]);
     let pages = prop_oneof![1..9_u64, 1..60_u64];
-    (sizes, memory, mode, (pages, stride), any::<[bool; 2]>()).prop_map(
-        |((units, buses, functions, share), (largest_page, memory_end), mode, (pages, stride), flags)| {
-            let working = (functions * share).div_ceil(100);
+    (sizes, memory, mode, (pages, stride), any::<[bool; 2]>(), others).prop_map(
+        |(
+            (units, buses, functions, share),
+            (largest_page, memory_end),
+            mode,
+            (pages, stride),
+            flags,
+            others,
+        )| {
+            let (reserved, processes, windows) = others;
+            let domains = (functions * share).div_ceil(100);
+            let processes = if mode == Mode::Scalable && domains > 0 { processes } else { 0 };
             let buses = buses.min(functions);
-            let numbers = Remapping { functions, working, buses, units, memory_end, largest_page, mode };
+            let window_tables = tables_above(&windows, largest_page);
+            let numbers = Remapping {
+                functions,
+                domains,
+                processes,
+                buses,
+                units,
+                kinds: 1,
+                memory_end,
+                window_tables,
+                largest_page,
+                mode,
+            };
             let [crowded, passing] = flags;
-            Used { numbers, pages, stride, crowded, passing }
+            Used { numbers, pages, stride, crowded, passing, reserved: domains * reserved / 200, windows }
         },
     )
+}
+
+/// Where a process has its stack.
+const PROCESS: u64 = 0x7F00_1234_5000;
+
+/// Reserved memory of 16 MiB, mapped to itself in pages of 4 KiB.
+fn reserved_memory() -> Vec<Mapping> {
+    let page = |page: u64| Mapping {
+        iova: IoAddress::new(0x1000_0000 + page * 0x1000),
+        memory: PhysicalAddress::new(0x1000_0000 + page * 0x1000),
+        level: Level::ONE,
+        permission: Permission::ReadWrite,
+    };
+    (0..4096).map(page).collect()
 }
 
 impl Used {
@@ -70,7 +124,8 @@ impl Used {
         let capability =
             Capability::new().with_sagaw(0b0100).with_mgaw(47).with_nd(6).with_fro(0x22).with_sslps(sslps);
         let extended = ExtendedCapability::new().with_qi(true).with_iro(0xF).with_pt(true);
-        let extended = extended.with_smts(scalable).with_ssts(scalable);
+        let extended =
+            extended.with_smts(scalable).with_ssts(scalable).with_fsts(scalable).with_pasid(scalable);
         Traits { capability, extended, host_address_bits: 46 }
     }
 
@@ -85,11 +140,14 @@ impl Used {
     }
 
     fn disk(&self) -> u64 {
-        self.numbers.working.saturating_sub(1)
+        self.numbers.domains.saturating_sub(1)
     }
 
     fn domain(&self, index: u64) -> Domain {
-        let working = index < self.numbers.working;
+        let working = index < self.numbers.domains;
+        if index < self.reserved {
+            return Domain { id: index as u16 + 1, mappings: reserved_memory(), ..Domain::default() };
+        }
         let mapping = |page: u64| Mapping {
             iova: IoAddress::new((1 << 39) - 0x1000 - page * self.stride),
             memory: PhysicalAddress::new(0x1000_0000 + (index * 64 + page) * 0x3000),
@@ -107,8 +165,33 @@ impl Used {
             source: self.source(index),
             attached: Attached::To(index as usize),
             works_at: domain.mappings.iter().map(|mapping| mapping.iova).take(3).collect(),
+            processes: self.processes_of(index).collect(),
             ..Function::default()
         }
+    }
+
+    /// The processes of a function: they are spread over those in use, and their PASIDs over all that there are.
+    fn processes_of(&self, index: u64) -> impl Iterator<Item = Process> {
+        let Remapping { functions, domains, processes, .. } = self.numbers;
+        let all = (0..processes).filter(move |process| index < domains && process % domains == index);
+        all.map(move |process| Process {
+            pasid: 64 + process as u32 * 700,
+            attached: Attached::To((functions + process) as usize),
+            works_at: vec![PROCESS.into()],
+        })
+    }
+
+    /// What a process maps: its stack, its heap, its libraries, and its code.
+    fn process(&self, process: u64) -> Domain {
+        let places = [PROCESS, 0x5555_0000_0000, 0x7FFF_0000_0000, 0x40_0000];
+        let mappings = places.into_iter().map(|iova| Mapping {
+            iova: iova.into(),
+            memory: PhysicalAddress::new(0x1800_0000 + process * 0x1000),
+            level: Level::ONE,
+            permission: Permission::ReadWrite,
+        });
+        let id = (self.numbers.functions + process) as u16 + 1;
+        Domain { id, stage: Stage::First, mappings: mappings.collect(), ..Domain::default() }
     }
 
     fn scenario(&self) -> Scenario {
@@ -136,7 +219,10 @@ impl Used {
             seed: 7,
             memory: memory.into_iter().filter(|(range, _)| !range.is_empty()).collect(),
             units: vec![unit; numbers.units as usize],
-            domains: (0..numbers.functions).map(|index| self.domain(index)).collect(),
+            domains: (0..numbers.functions)
+                .map(|index| self.domain(index))
+                .chain((0..numbers.processes).map(|process| self.process(process)))
+                .collect(),
             functions: (0..numbers.functions).map(|index| self.function(index)).chain(passing).collect(),
             ..Scenario::default()
         }
@@ -148,7 +234,8 @@ impl Used {
         let units = self.numbers.units as usize;
         for unit in 0..units {
             let wanted = vec![SourceId(self.source(self.disk()))];
-            let layout = Layout { maps: maps.clone(), wanted, ..Layout::of(machine, unit) };
+            let mut layout = Layout { maps: maps.clone(), wanted, ..Layout::of(machine, unit) };
+            layout.kept_free.extend(self.windows.iter().map(|window| Range::from(window.0..window.1 + 1)));
             let limits = Limits { deadline: DEADLINE, ..Limits::default() };
             let limits = limits.among(machine::Frames::available(frames), units - unit);
             let taken = take_over_knowing(&layout, (machine, unit), frames, clock, &limits).unwrap();
@@ -185,13 +272,25 @@ fn check(used: &Used) -> Result<(), TestCaseError> {
 /// Network cards and disks map buffers all over their addresses: many more tables than are counted for them.
 #[test]
 fn functions_that_map_much_lose_nothing() {
-    for (working, mode) in [(60, Mode::Legacy), (60, Mode::Scalable)] {
+    for (domains, mode) in [(60, Mode::Legacy), (60, Mode::Scalable)] {
         let (memory_end, largest_page) = (4 << 40, 1 << 30);
-        let numbers =
-            Remapping { functions: working, working, buses: 6, units: 2, memory_end, largest_page, mode };
+        let (processes, window_tables) = (0, 0);
+        let numbers = Remapping {
+            functions: domains,
+            domains,
+            processes,
+            buses: 6,
+            units: 2,
+            kinds: 1,
+            memory_end,
+            window_tables,
+            largest_page,
+            mode,
+        };
         for stride in [0x20_0000] {
             for crowded in [false, true] {
-                let used = Used { numbers, pages: 60, stride, crowded, passing: true };
+                let (reserved, windows) = (0, Vec::new());
+                let used = Used { numbers, pages: 60, stride, crowded, passing: true, reserved, windows };
                 check(&used).map_err(|error| format!("{used:?}: {error}")).unwrap();
             }
         }

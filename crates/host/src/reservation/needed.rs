@@ -1,13 +1,14 @@
 //! How large the reservation must be on this machine, from what its kernel says in `/sys`.
 //!
 //! A takeover needs a table for most of what devices use. The numbers lean to the safe side: virtual functions that could be
-//! turned on count, and units that know scalable mode are taken to be in it.
+//! turned on count, units that know scalable mode are taken to be in it, and a few processes are reckoned with for each
+//! function that can work for processes. Functions of one IOMMU group have one domain; bridges access no memory of their own accord and have none.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use handoff::{Mode, Remapping};
+use handoff::{Mode, Remapping, tables_above};
 
 /// The least reservation that Holdover is tested with.
 const LEAST: u64 = 16 << 20;
@@ -18,6 +19,20 @@ const PAGES_OF_2_MIB: u64 = 1 << 34;
 const PAGES_OF_1_GIB: u64 = 1 << 35;
 /// Bit of the extended capability register: scalable mode (section 11.4.3).
 const SCALABLE: u64 = 1 << 43;
+/// Bits that say which tables a unit can have, and so which identity map: widths and large pages of the second stage; and
+/// pages of 1 GiB and five levels of the first stage, if there is one.
+const TABLES: u64 = 0x1F << 8 | 0x3F << 16 | 0xF << 34 | 1 << 56 | 1 << 60;
+/// Bits of the extended capability register: PASIDs (section 11.4.3), and which stages there are.
+const PASIDS: u64 = 1 << 40;
+const STAGES: u64 = SCALABLE | 1 << 46 | 1 << 47;
+/// How many processes may use a function, in all likelihood: which will, nobody knows before. Where more do, domains are
+/// folded or kept in place.
+const PROCESSES: u64 = 4;
+/// Classes of functions that forward others' accesses, and make none.
+const HOST_BRIDGE: &str = "0x0600";
+const PCI_BRIDGE: &str = "0x0604";
+/// A resource in memory (`IORESOURCE_MEM`), in the flags of a function's list of resources.
+const MEMORY_RESOURCE: u64 = 0x200;
 
 /// Bytes that must be reserved on the machine whose `/sys` is mounted at `sys`, in whole mebibytes.
 pub(crate) fn needed(sys: &Path) -> u64 {
@@ -33,13 +48,21 @@ fn remapping(sys: &Path) -> Remapping {
     let units: Vec<Unit> = units.iter().filter_map(|unit| Unit::read(unit)).collect();
     let bus = |function: &PathBuf| Some(function.file_name()?.to_str()?.rsplit_once(':')?.0.to_owned());
     let is_scalable = !units.is_empty() && units.iter().all(|unit| unit.extended & SCALABLE != 0);
+    let domains = functions.iter().filter(|function| is_in_use(function)).map(|function| group(function));
+    let domains = domains.collect::<BTreeSet<_>>().len() as u64;
+    let has_pasids = is_scalable && units.iter().any(|unit| unit.extended & PASIDS != 0);
+    let memory_end = memory_end(&sys.join("devices/system/memory"));
+    let largest_page = units.iter().map(Unit::largest_page).min().unwrap_or(4096);
     Remapping {
         functions: functions.len() as u64 + functions.iter().map(|function| dormant(function)).sum::<u64>(),
-        working: functions.iter().filter(|function| function.join("driver").exists()).count() as u64,
+        domains,
+        processes: if has_pasids { domains.saturating_mul(PROCESSES) } else { 0 },
         buses: functions.iter().filter_map(bus).collect::<BTreeSet<_>>().len() as u64,
         units: units.len() as u64,
-        memory_end: memory_end(&sys.join("devices/system/memory")),
-        largest_page: units.iter().map(Unit::largest_page).min().unwrap_or(4096),
+        kinds: units.iter().map(Unit::kind).collect::<BTreeSet<_>>().len() as u64,
+        memory_end,
+        window_tables: tables_above(&claimed_above(&functions, memory_end), largest_page),
+        largest_page,
         mode: if is_scalable { Mode::Scalable } else { Mode::Legacy },
     }
 }
@@ -48,6 +71,35 @@ fn remapping(sys: &Path) -> Remapping {
 fn dormant(function: &Path) -> u64 {
     let count = |file| number(&function.join(file), 10).unwrap_or(0);
     count("sriov_totalvfs").saturating_sub(count("sriov_numvfs"))
+}
+
+/// Whether a function has mappings: a driver makes them, or Linux does for memory that firmware reserves (RMRR).
+fn is_in_use(function: &Path) -> bool {
+    let class = read(&function.join("class")).unwrap_or_default();
+    let is_bridge = [HOST_BRIDGE, PCI_BRIDGE].iter().any(|bridge| class.starts_with(bridge));
+    let regions = read(&function.join("iommu_group/reserved_regions")).unwrap_or_default();
+    let has_reserved_memory = regions.lines().any(|region| region.contains(" direct"));
+    has_reserved_memory || !is_bridge && function.join("driver").exists()
+}
+
+/// The IOMMU group of a function; a function that Linux put into none is alone.
+fn group(function: &Path) -> PathBuf {
+    fs::read_link(function.join("iommu_group")).unwrap_or_else(|_| function.to_owned())
+}
+
+/// What functions and bridges claim above memory: first and last addresses, in ascending order.
+fn claimed_above(functions: &[PathBuf], memory_end: u64) -> Vec<(u64, u64)> {
+    let lists = functions.iter().filter_map(|function| read(&function.join("resource")));
+    let claims = lists.flat_map(|list| list.lines().filter_map(claim).collect::<Vec<_>>());
+    claims.filter(|claim| claim.0 >= memory_end).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// A claim of memory in a function's list of resources, each `FIRST LAST FLAGS`.
+fn claim(line: &str) -> Option<(u64, u64)> {
+    let mut words =
+        line.split_whitespace().map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let (first, last, flags) = (words.next()??, words.next()??, words.next()??);
+    (flags & MEMORY_RESOURCE != 0 && last > first).then_some((first, last))
 }
 
 /// The capabilities of a remapping unit.
@@ -61,6 +113,11 @@ impl Unit {
     fn read(unit: &Path) -> Option<Self> {
         let register = |name| number(&unit.join("intel-iommu").join(name), 16);
         Some(Self { capabilities: register("cap")?, extended: register("ecap")? })
+    }
+
+    /// What decides which tables map everything to itself.
+    fn kind(&self) -> (u64, u64) {
+        (self.capabilities & TABLES, self.extended & STAGES)
     }
 
     fn largest_page(&self) -> u64 {
@@ -81,7 +138,11 @@ fn memory_end(memory: &Path) -> u64 {
 }
 
 fn number(file: &Path, radix: u32) -> Option<u64> {
-    u64::from_str_radix(fs::read_to_string(file).ok()?.trim(), radix).ok()
+    u64::from_str_radix(read(file)?.trim(), radix).ok()
+}
+
+fn read(file: &Path) -> Option<String> {
+    fs::read_to_string(file).ok()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -127,10 +188,13 @@ mod tests {
         sys.functions(0, 10);
         let expected = Remapping {
             functions: 10,
-            working: 10,
+            domains: 10,
+            processes: 0,
             buses: 1,
             units: 1,
+            kinds: 1,
             memory_end: 16 << 30,
+            window_tables: 0,
             largest_page: 4096,
             mode: Mode::Legacy,
         };
@@ -141,6 +205,51 @@ mod tests {
         );
         assert_eq!(needed(sys.0.path()), 16 << 20);
         assert_eq!(needed(Path::new("/nowhere")), 16 << 20, "no unit, no tables");
+    }
+
+    #[test]
+    fn bridges_need_no_tables_and_groups_one_set() {
+        let sys = Sys::new(1, "d2008c40660462", "f00f5a");
+        sys.functions(0, 4);
+        sys.write("bus/pci/devices/0000:00:00.0/class", "0x060400");
+        for number in 1..3 {
+            let link = sys.0.path().join(format!("bus/pci/devices/0000:00:00.{number}/iommu_group"));
+            std::os::unix::fs::symlink("../../../../kernel/iommu_groups/7", link).unwrap();
+        }
+        assert_eq!(remapping(sys.0.path()).domains, 2);
+    }
+
+    #[test]
+    fn memory_that_firmware_reserves_for_a_function_without_driver_needs_tables() {
+        let sys = Sys::new(1, "d2008c40660462", "f00f5a");
+        let function = "bus/pci/devices/0000:00:02.0";
+        let interrupts = "0x00000000fee00000 0x00000000feefffff msi";
+        sys.write(&format!("{function}/iommu_group/reserved_regions"), interrupts);
+        assert_eq!(remapping(sys.0.path()).domains, 0);
+        let reserved = format!("0x000000007b800000 0x000000007fffffff direct-relaxable\n{interrupts}");
+        sys.write(&format!("{function}/iommu_group/reserved_regions"), &reserved);
+        assert_eq!(remapping(sys.0.path()).domains, 1);
+    }
+
+    #[test]
+    fn large_windows_of_bridges_need_tables_of_their_own() {
+        const TWO_MIB_ONLY: &str = "d2008440660462";
+        let sys = Sys::new(1, TWO_MIB_ONLY, "f00f5a");
+        let list = "0x0000000000001000 0x0000000000001fff 0x0000000000000101\n\
+                    0x00000000c0000000 0x00000000c00fffff 0x0000000000000200\n\
+                    0x0000380000000000 0x0000381fffffffff 0x0000000000102201\n\
+                    0x0000000000000000 0x0000000000000000 0x0000000000000000";
+        sys.write("bus/pci/devices/0000:00:01.0/resource", list);
+        sys.write("bus/pci/devices/0000:01:00.0/resource", "0x0000381000000000 0x0000381fffffffff 0x14220c");
+        let numbers = remapping(sys.0.path());
+        assert_eq!((numbers.largest_page, numbers.window_tables), (2 << 20, 128 + 1 + 1));
+    }
+
+    #[test]
+    fn a_few_processes_are_reckoned_with_where_there_are_pasids() {
+        let sys = Sys::new(1, "d2008c40660462", "90000f00f5a");
+        sys.functions(0, 3);
+        assert_eq!(remapping(sys.0.path()).processes, 3 * PROCESSES);
     }
 
     #[test]
