@@ -6,7 +6,7 @@ mod fake;
 
 use std::time::Duration;
 
-use fake::{Machine, lpc};
+use fake::{Machine, bridge, lpc};
 use fixtures::ConfigSpace;
 use fixtures::wdat;
 use pci::{Device, Function};
@@ -42,6 +42,36 @@ fn a_running_tco_timer_is_extended_and_pinged_each_second() {
     assert_eq!(machine.port16(0x672), 0xFCC8, "the other bits are kept");
     work(&mut watchdogs, &machine, 10);
     assert_eq!(watchdogs.pings(), 11);
+}
+
+/// An ICH5, with processors of 64 bits since 2004.
+#[test]
+fn a_tco_timer_of_the_first_generation_has_counts_of_six_bits_in_bytes() {
+    let machine = Machine::new();
+    machine.run_first_tco(10);
+    let mut watchdogs = watchdogs(&machine);
+    let armed = watchdogs.look_at_function(&bridge(0x24D0, &[1, 6], &[0x10]), |_| None);
+    let extended = Some(Duration::from_millis(63 * 600));
+    assert_eq!(armed, Some(Armed { kind: Kind::Tco, extended }));
+    assert_eq!(machine.port16(0x660) >> 8, 0xFF, "the other bits are kept");
+    assert_eq!(
+        (machine.port16(0x664), machine.port16(0x672)),
+        (8, 0xFC04),
+        "the first countdown is forgotten"
+    );
+}
+
+/// Avoton, where the register at 44h is no ACPI_CNTL.
+#[test]
+fn the_tco_timer_of_an_atom_counts_seconds() {
+    let machine = Machine::new();
+    machine.run_tco(10);
+    let mut watchdogs = watchdogs(&machine);
+    let armed = watchdogs.look_at_function(&bridge(0x1F38, &[3, 6], &[2, 0x30, 0xD0, 0xFE]), |_| None);
+    assert_eq!(armed, Some(Armed { kind: Kind::Tco, extended: Some(Duration::from_secs(120)) }));
+    assert_eq!(machine.port16(0x672), 0xFC78);
+    let off = bridge(0x1F38, &[1, 6], &[0x80]);
+    assert_eq!(self::watchdogs(&machine).look_at_function(&off, |_| None), None, "its ports are off");
 }
 
 #[test]

@@ -81,6 +81,12 @@ impl Machine {
         self.0.words.borrow_mut().extend([(0x660, counts), (0x668, 0), (0x672, 0xFC00 | counts)]);
     }
 
+    /// Starts a TCO timer of the first generation: present count and initial count are bytes.
+    pub(crate) fn run_first_tco(&self, counts: u8) {
+        let word = u16::from_le_bytes([counts, 0xC0 | counts]);
+        self.0.words.borrow_mut().extend([(0x660, word), (0x664, 0), (0x668, 0)]);
+    }
+
     pub(crate) fn halt_tco(&self) {
         self.0.words.borrow_mut().insert(0x668, 1 << 11);
     }
@@ -130,6 +136,18 @@ impl Machine {
         self.0.everywhere.set(Some(byte));
     }
 
+    /// A byte of the timer's first generation. What starts the countdown over is not kept.
+    fn write_tco(&self, port: u16, value: u8) {
+        self.0.writes_to_tco.set(self.writes_to_tco() + 1);
+        if port != TCO.start
+            && let Some(word) = self.0.words.borrow_mut().get_mut(&(port & !1))
+        {
+            let mut bytes = word.to_le_bytes();
+            bytes[usize::from(port & 1)] = value;
+            *word = u16::from_le_bytes(bytes);
+        }
+    }
+
     fn touch(&self, port: u16, bytes: u16) {
         self.0.touched.borrow_mut().extend(port..=port + (bytes - 1));
     }
@@ -158,7 +176,11 @@ impl Ports for Machine {
         match port {
             KCS => bmc.output.take().unwrap_or(0),
             0xCA3 => bmc.status(self.0.micros.get()),
-            _ => 0xFF,
+            _ => {
+                let words = self.0.words.borrow();
+                let word = words.get(&(port & !1)).copied().unwrap_or(0xFFFF);
+                word.to_le_bytes()[usize::from(port & 1)]
+            }
         }
     }
 
@@ -180,6 +202,7 @@ impl Ports for Machine {
         match port {
             KCS => bmc.take(value),
             0xCA3 => bmc.command(value),
+            _ if TCO.contains(&port) => self.write_tco(port, value),
             _ => {}
         }
     }
@@ -259,7 +282,13 @@ impl Bmc {
 
 /// The bridge to the old bus of an ICH9, which has power management at port 600h.
 pub(crate) fn lpc() -> Device<ConfigSpace> {
+    bridge(0x2918, &[1, 6], &[0x80])
+}
+
+/// Intel's bridge with this device id, and this content of the registers at 40h and 44h.
+pub(crate) fn bridge(device: u16, pmbase: &[u8], control: &[u8]) -> Device<ConfigSpace> {
+    let [low, high] = device.to_le_bytes();
     let fields: [(usize, &[u8]); 4] =
-        [(0, &[0x86, 0x80, 0x18, 0x29]), (9, &[0, 1, 6]), (0x40, &[1, 6]), (0x44, &[0x80])];
+        [(0, &[0x86, 0x80, low, high]), (9, &[0, 1, 6]), (0x40, pmbase), (0x44, control)];
     Device { function: Function { segment: 0, bus: 0, devfn: 0xF8 }, config: ConfigSpace::new(&fields) }
 }
