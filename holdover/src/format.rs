@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use host::Bytes;
 use host::areas::{self, FormatError, Formatted, IfUsed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::progress::Bar;
 use crate::report::{Report, row};
@@ -45,17 +45,55 @@ fn size(text: &str) -> Result<u64, String> {
     number.ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T behind it".to_owned())
 }
 
+/// What stands in the way of a dump to this area.
+fn warning(formatted: &Formatted) -> Option<String> {
+    let objection = formatted.objection.as_ref()?;
+    Some(format!("{objection}; on this machine `holdover load` will refuse the area"))
+}
+
 impl Report for Formatted {
     fn rows(&self) -> Vec<Vec<String>> {
-        vec![
+        let mut rows = vec![
             row("dump area", self.uuid.to_string()),
             row("device", self.device.display().to_string()),
             row("room for a dump", Bytes(self.capacity).to_string()),
             row("next", format!("holdover load --image IMAGE --area {}", self.name)),
-        ]
+        ];
+        rows.extend(warning(self).map(|warning| row("warning", warning)));
+        rows
     }
 
     fn json(&self) -> Result<Value> {
-        Ok(serde_json::to_value(self)?)
+        Ok(json!({
+            "uuid": self.uuid,
+            "device": self.device,
+            "bytes": self.bytes,
+            "capacity": self.capacity,
+            "warnings": warning(self).into_iter().collect::<Vec<_>>(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::areas::AreaName;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_the_capture_kernel_cannot_write_to_is_warned_of() {
+        let formatted = |objection: Option<&str>| Formatted {
+            uuid: Uuid::nil(),
+            name: AreaName::Uuid(Uuid::nil()),
+            device: "/dev/vda".into(),
+            bytes: 1 << 30,
+            capacity: 1 << 29,
+            objection: objection.map(str::to_owned),
+        };
+        let legacy = formatted(Some("0000:00:04.0 is a virtio device without VIRTIO_F_VERSION_1"));
+        assert!(legacy.text().contains("warning") && legacy.text().contains("VIRTIO_F_VERSION_1"));
+        assert_eq!(legacy.json().unwrap()["warnings"].as_array().unwrap().len(), 1);
+        assert!(!formatted(None).text().contains("warning"));
     }
 }

@@ -44,6 +44,9 @@ const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 
+/// What the guest says if `holdover load` did not refuse.
+pub(crate) const NOT_REFUSED: &str = "it did not refuse";
+
 /// Names of the dumps that a stock crash kernel makes of its /proc/vmcore, in the folder of its disk.
 pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
 /// Name of makedumpfile's.
@@ -218,27 +221,31 @@ impl Crash<'_> {
 
     /// The command that loads Holdover in the guest. It uses `kexec` itself where `holdover load` would refuse.
     fn load_command(&self, areas: &[String]) -> String {
-        let syscall = self.scenario.syscall;
-        let (letter, name) = (syscall.letter(), syscall.name());
+        let letter = self.scenario.syscall.letter();
         match (self.scenario.start, self.scenario.disk) {
             (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
-            (_, Disk::OtherLabel | Disk::AfterMissing | Disk::HoldsDump) => {
-                let options = format!("console=ttyS0 holdover.area={}", areas.join(","));
-                format!("kexec -{letter} -p /capture --command-line='{options}'\n")
+            (_, Disk::OtherLabel | Disk::AfterMissing | Disk::HoldsDump) => self.forced_load(areas),
+            _ if self.scenario.is_refused() => {
+                let refused = self.ordinary_load(areas);
+                format!("holdover doctor\n{refused} && echo {NOT_REFUSED}\n{}", self.forced_load(areas))
             }
-            (Start::Panic | Start::MachineCheck, _) => {
-                let append = self
-                    .scenario
-                    .mutation
-                    .map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
-                let append = append.unwrap_or_default();
-                let codec = self.scenario.codec.name();
-                let areas = areas.join(" --area ");
-                format!(
-                    "holdover load --image /capture --area {areas} --syscall {name} --codec {codec} {append}\n"
-                )
-            }
+            _ => self.ordinary_load(areas) + "\n",
         }
+    }
+
+    fn ordinary_load(&self, areas: &[String]) -> String {
+        let mutation = self.scenario.mutation;
+        let append = mutation.map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
+        let append = append.unwrap_or_default();
+        let (name, codec) = (self.scenario.syscall.name(), self.scenario.codec.name());
+        let areas = areas.join(" --area ");
+        format!("holdover load --image /capture --area {areas} --syscall {name} --codec {codec} {append}")
+    }
+
+    /// Loads it in spite of what `holdover load` says.
+    fn forced_load(&self, areas: &[String]) -> String {
+        let (letter, areas) = (self.scenario.syscall.letter(), areas.join(","));
+        format!("kexec -{letter} -p /capture --command-line='console=ttyS0 holdover.area={areas}'\n")
     }
 
     /// Runs in the guest.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use handoff::Completeness;
 
-use crate::crashes::crash::Evidence;
+use crate::crashes::crash::{self, Evidence};
 use crate::crashes::damage::Damage;
 use crate::guests::stock;
 use crate::guests::tool::{Collected, Tool};
@@ -14,6 +14,9 @@ use crate::machines::scenario::device::Device;
 use crate::witnesses::report::Report;
 use crate::witnesses::trace::Traced;
 use crate::witnesses::{self, Examination, Findings, Problem, Readings, Witness};
+
+/// The beginning of the line in which `holdover load` says why it loads nothing.
+const LOAD_REFUSES: &str = "load: holdover: ";
 
 /// Has readers read dumps of the crash.
 type Reading = fn(&Evidence, &Tool) -> Result<Readings>;
@@ -29,6 +32,8 @@ pub(crate) struct Expectation {
     says: Vec<Vec<String>>,
     /// The beginnings of lines that the crashing Linux prints: without what they tell of, the crash would show nothing.
     guest_says: Vec<String>,
+    /// What `doctor` and `load` complain of, if `load` must refuse.
+    refusal: Option<&'static str>,
     /// The device that must be at work, if that matters.
     active: Option<Active>,
     /// The codec that the dump's header names, if it matters which.
@@ -119,6 +124,7 @@ impl Expectation {
             on_disk,
             says: Vec::new(),
             guest_says: Vec::new(),
+            refusal: None,
             active: None,
             codec: None,
             pings: 0,
@@ -147,6 +153,11 @@ impl Expectation {
     pub(crate) fn and_guest_says(mut self, words: &str) -> Self {
         self.guest_says.push(words.to_owned());
         self
+    }
+
+    /// `holdover doctor` and `holdover load` both complain in these words, and the latter loads nothing.
+    pub(crate) fn and_refused(self, words: &'static str) -> Self {
+        Self { refusal: Some(words), ..self }
     }
 
     /// Requests of this device are answered after the swap, by mappings that it had before.
@@ -217,6 +228,7 @@ impl Expectation {
         let (findings, mut problems) = self.on_disk.check(evidence, tool)?;
         problems.extend(self.unsaid(&evidence.lines));
         problems.extend(self.unsaid_by_guest(&evidence.lines));
+        problems.extend(self.unrefused(&evidence.lines));
         problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
         problems.extend(self.other_codec(evidence)?);
         problems.extend(self.unpinged(evidence)?);
@@ -243,6 +255,23 @@ impl Expectation {
         let unsaid =
             self.guest_says.iter().filter(|words| !printed.iter().any(|line| line.starts_with(*words)));
         unsaid.map(|words| console(format!("the crashing Linux did not say `{words}`"))).collect()
+    }
+
+    /// Complains if the host's tools did not refuse, or not both in these words.
+    fn unrefused(&self, lines: &[Line]) -> Vec<Problem> {
+        let Some(words) = self.refusal else { return Vec::new() };
+        let printed: Vec<_> = lines.iter().filter_map(Line::bench).collect();
+        let complaints = printed.iter().copied().filter(|line| line.contains(words));
+        let (by_load, by_doctor): (Vec<&str>, Vec<&str>) =
+            complaints.partition(|line| line.starts_with(LOAD_REFUSES));
+        let loaded = printed.iter().any(|line| line.contains(crash::NOT_REFUSED));
+        let wrong = [
+            (loaded, "`holdover load` did not refuse"),
+            (by_load.is_empty(), "`holdover load` did not say why it refuses"),
+            (by_doctor.is_empty(), "`holdover doctor` did not complain"),
+        ];
+        let wrong = wrong.into_iter().filter(|(is_wrong, _)| *is_wrong);
+        wrong.map(|(_, what)| console(format!("{what}: `{words}`"))).collect()
     }
 
     /// Complains if nothing shows that the device was at work.
@@ -395,6 +424,18 @@ mod tests {
         assert!(unsaid(&["holdover: [0.1] fenced 00:01.0", &format!("holdover: [0.1] blocked {address}")]));
         assert!(unsaid(&[&format!("bench: fenced {address}")]));
         assert!(unsaid(&[]));
+    }
+
+    #[test]
+    fn both_doctor_and_load_must_refuse() {
+        let refused = Expectation::no_dump().and_refused("AMD");
+        let problems = |lines: &[&str]| refused.unrefused(&Line::a_second_apart(lines)).len();
+        let (doctor, load) = ("bench: load: IOMMU  missing  ivhd0  AMD", "bench: load: holdover: AMD");
+        assert_eq!(problems(&[doctor, load]), 0);
+        assert_eq!(problems(&[doctor]), 1);
+        assert_eq!(problems(&[load]), 1);
+        assert_eq!(problems(&[doctor, load, &format!("bench: load: {}", crash::NOT_REFUSED)]), 1);
+        assert_eq!(problems(&[]), 2);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(bad_input());
     rows.extend(nvme());
     rows.extend(areas());
+    rows.extend(refused());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
     rows
@@ -201,15 +202,17 @@ fn servers() -> Vec<Row> {
 
 /// One way to ACPI's root pointer each: the command line, EFI's tables, the BIOS's memory.
 fn root_pointers() -> Vec<Row> {
-    let row = |name, firmware, loss, from: &str| {
-        let scenario = Scenario { firmware, loss, ..Scenario::plain(Flavour::Cloud) };
+    let plain = |firmware, loss| Scenario { firmware, loss, ..Scenario::plain(Flavour::Cloud) };
+    let row = |name, scenario, from: &str| {
         Row::new(name, scenario, Expectation::takeover().and_says(&format!("ACPI's root pointer: {from}")))
     };
     let lost = Some(Loss::RootPointer);
+    let other_call = Scenario { syscall: Syscall::Load, ..plain(Firmware::Uefi, None) };
     [
-        row("uefi", Firmware::Uefi, Some(Loss::AllButCommandLine), "command line"),
-        row("uefi-no-root-pointer", Firmware::Uefi, lost, "SETUP_EFI"),
-        row("bios-no-root-pointer", Firmware::Bios, lost, "BIOS").only_among_all(),
+        row("uefi", plain(Firmware::Uefi, Some(Loss::AllButCommandLine)), "command line"),
+        row("uefi-no-root-pointer", plain(Firmware::Uefi, lost), "SETUP_EFI"),
+        row("uefi-c", other_call, "command line").only_among_all(),
+        row("bios-no-root-pointer", plain(Firmware::Bios, lost), "BIOS").only_among_all(),
     ]
     .into()
 }
@@ -338,6 +341,14 @@ fn bad_input() -> Vec<Row> {
             Expectation::complete_dump().and_says("DMAR"),
         ),
         (
+            "reach-absent-unit",
+            Scenario {
+                unit: UnitSetting { translation: Translation::Absent, ..UnitSetting::PLAIN },
+                ..plain()
+            },
+            Expectation::complete_dump().and_says("no remapping unit can be at 0x0"),
+        ),
+        (
             "translation-off",
             Scenario { unit: UnitSetting { translation: Translation::Off, ..UnitSetting::PLAIN }, ..plain() },
             Expectation::complete_dump().and_says("translation is off"),
@@ -396,6 +407,23 @@ fn areas() -> Vec<Row> {
         ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+}
+
+/// Machines on which no dump is possible: `doctor` and `load` say so. An administrator who loads the capture kernel all the same
+/// gets a reason from that kernel too. The cloud kernel has no driver for IOMMUs of AMD's.
+fn refused() -> Vec<Row> {
+    let amd = UnitSetting { translation: Translation::Amd, ..UnitSetting::PLAIN };
+    let amd = Scenario { unit: amd, disk_model: DiskModel::Nvme, ..Scenario::plain(Flavour::Amd64) };
+    let legacy = Scenario { disk_model: DiskModel::VirtioLegacy, ..Scenario::plain(Flavour::Cloud) };
+    let rows = [
+        ("reach-amd", amd, "AMD-Vi is not supported yet", "AMD-Vi is not supported yet"),
+        ("reach-legacy-disk", legacy, "VIRTIO_F_VERSION_1", "no usable capability"),
+    ];
+    let row = |(name, scenario, refusal, reason): (&str, Scenario, &'static str, &str)| {
+        let refused = Expectation::no_dump().and_refused(refusal);
+        Row::new(name, scenario, refused.and_says(reason))
+    };
+    rows.map(row).into()
 }
 
 /// Machine checks before and during the dump. `crash` wants the backtrace of a crash on request: the kernel without its

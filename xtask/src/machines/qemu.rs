@@ -16,7 +16,6 @@ use crate::machines::scenario::device::{
     BALLOON_SLOT, BRIDGE_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT,
 };
 use crate::machines::scenario::unit::Interrupts;
-use crate::machines::scenario::watchdog::{self, Watchdog};
 use crate::machines::scenario::{Board, Disk, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
@@ -181,7 +180,11 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
         add_failing_disk(&mut command, files)?;
     }
     if let Some(watchdog) = scenario.watchdog {
-        add_watchdog(&mut command, watchdog, files)?;
+        command.args(watchdog.options());
+    }
+    if let Some(table) = scenario.firmware_table() {
+        fs::write(files.acpi_table(), table).context("writing ACPI's table")?;
+        command.args(["-acpitable", &format!("file={}", path(&files.acpi_table()))]);
     }
     add_drive(&mut command, SLOW_DRIVE, &files.slow_disk(), &slow_reads());
     let slot = Device::SLOW_DISK.slot;
@@ -266,15 +269,6 @@ fn add_failing_disk(command: &mut Command, files: &Files) -> Result<()> {
     let file = format!("blkdebug:{}:{}", path(&files.failures()), path(&files.failing_disk()));
     command.args(["-drive", &format!("if=none,id=failing,format=raw,file={file}")]);
     command.args(["-device", &format!("{model},drive=failing,addr={slot:#x}")]);
-    Ok(())
-}
-
-fn add_watchdog(command: &mut Command, watchdog: Watchdog, files: &Files) -> Result<()> {
-    command.args(watchdog.options());
-    if watchdog == Watchdog::Wdat {
-        fs::write(files.acpi_table(), watchdog::table()).context("writing ACPI's table")?;
-        command.args(["-acpitable", &format!("file={}", path(&files.acpi_table()))]);
-    }
     Ok(())
 }
 

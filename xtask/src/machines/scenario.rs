@@ -16,7 +16,7 @@ use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskUse};
 use mutation::Mutation;
-use unit::UnitSetting;
+use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
 
 /// The system call through which `kexec` loads the capture kernel.
@@ -325,6 +325,20 @@ impl Scenario {
             mutation: None,
             damage: None,
             loss: None,
+        }
+    }
+
+    /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.unit.translation == Translation::Amd || self.disk_model == DiskModel::VirtioLegacy
+    }
+
+    /// A table of ACPI's that the firmware has besides its own.
+    pub(crate) fn firmware_table(&self) -> Option<Vec<u8>> {
+        match (self.watchdog, self.unit.translation) {
+            (Some(Watchdog::Wdat), _) => Some(watchdog::table()),
+            (_, Translation::Absent) => Some(unit::table_with_absent_unit()),
+            _ => None,
         }
     }
 

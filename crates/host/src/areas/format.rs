@@ -8,12 +8,12 @@ use std::{fs, io};
 use area::{Area, Label};
 use dumpfile::BlockFile;
 use machine::{BlockDevice, BlockError};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::file::FileError;
 use super::{AreaName, signature};
 use crate::clock;
+use crate::sysfs::{self, Location, SysfsError};
 
 /// The file from which the kernel gives each reader a random UUID.
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
@@ -28,12 +28,11 @@ pub enum IfUsed {
 }
 
 /// A new dump area.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Formatted {
     /// Its UUID, which is random.
     pub uuid: Uuid,
     /// How `load` and `collect` find it: a file by its path, others by their UUID wherever they are.
-    #[serde(skip)]
     pub name: AreaName,
     /// The disk, partition or file that it is.
     pub device: PathBuf,
@@ -41,6 +40,8 @@ pub struct Formatted {
     pub bytes: u64,
     /// Bytes of the largest dump that it holds.
     pub capacity: u64,
+    /// Why the capture kernel could not write to it where it is now; `load` refuses it for the same reason.
+    pub objection: Option<String>,
 }
 
 /// Why a device was not made a dump area. Nothing was written unless it is `Format`.
@@ -108,6 +109,9 @@ pub enum FormatError {
 }
 
 /// Makes all of a device a dump area. What was on it is lost.
+///
+/// A disk that the capture kernel cannot write to is no error: it may be meant for another machine, or for another
+/// controller.
 pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> {
     let mut file = open_to_format(device)?;
     let found = signature::find(&mut file).map_err(FormatError::Read)?;
@@ -120,9 +124,20 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
     match Area::format(file, 0, label) {
         Ok(area) => {
             let (uuid, capacity) = (label.uuid, area.label().capacity());
-            Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity })
+            let objection = objection(&device);
+            Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity, objection })
         }
         Err(source) => Err(FormatError::Format { device, source }),
+    }
+}
+
+/// Says why the capture kernel could not use a disk of this machine, if that is so. A file is no disk of this machine.
+pub(super) fn objection(device: &Path) -> Option<String> {
+    match sysfs::locate(device) {
+        Ok(Location { controller: Some(controller), .. }) => controller.objection(),
+        Ok(Location { disk, controller: None, .. }) => Some(format!("{disk} is behind no PCI function")),
+        Err(SysfsError::NotABlockDevice { .. }) => None,
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -148,4 +163,18 @@ pub(super) fn random_uuid() -> Result<Uuid, FormatError> {
 
 pub(super) fn now() -> Result<u64, FormatError> {
     clock::now().map_err(FormatError::Clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It may be the disk of a virtual machine.
+    #[test]
+    fn a_file_is_not_objected_to() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        let formatted = format(file.path(), IfUsed::Refuse).unwrap();
+        assert_eq!(formatted.objection, None);
+    }
 }

@@ -98,6 +98,8 @@ impl DiskPlace {
 pub(crate) enum DiskModel {
     /// A virtio block device.
     VirtioBlk,
+    /// A virtio block device with the interface before version 1.0 only.
+    VirtioLegacy,
     /// A namespace of an NVMe controller.
     Nvme,
     /// A disk at the last port of an AHCI controller.
@@ -111,6 +113,7 @@ impl DiskModel {
     pub(crate) fn function(self) -> Option<&'static str> {
         match self {
             Self::VirtioBlk => Some("virtio-blk-pci,disable-legacy=on,iommu_platform=on"),
+            Self::VirtioLegacy => Some("virtio-blk-pci,disable-modern=on,disable-legacy=off"),
             Self::Nvme => Some("nvme,serial=dump"),
             Self::Ahci => Some("ahci,id=dump"),
             Self::AhciOfChipset => None,
@@ -120,7 +123,7 @@ impl DiskModel {
     /// QEMU's options for the disk behind the function, unless the function itself is the disk.
     pub(crate) fn disk(self) -> Option<&'static str> {
         match self {
-            Self::VirtioBlk | Self::Nvme => None,
+            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme => None,
             Self::Ahci => Some("ide-hd,bus=dump.5"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
         }
@@ -129,7 +132,7 @@ impl DiskModel {
     /// QEMU's options for another disk behind the function, if there can be one. Linux finds it before the dump's.
     pub(crate) fn neighbour(self) -> Option<&'static str> {
         match self {
-            Self::VirtioBlk | Self::Nvme => None,
+            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme => None,
             Self::Ahci => Some("ide-hd,bus=dump.1"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
         }
@@ -138,7 +141,7 @@ impl DiskModel {
     /// The source-ids that the disk's requests can carry, at a place.
     pub(crate) fn source_ids(self, place: DiskPlace) -> Vec<u16> {
         match self {
-            Self::VirtioBlk | Self::Nvme | Self::Ahci => place.source_ids(),
+            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme | Self::Ahci => place.source_ids(),
             Self::AhciOfChipset => vec![0x1F << 3 | 2],
         }
     }
@@ -146,7 +149,7 @@ impl DiskModel {
     /// Modules of Linux for it, besides those of the bench's other devices.
     pub(crate) fn modules(self) -> &'static [&'static str] {
         match self {
-            Self::VirtioBlk => &["virtio_blk"],
+            Self::VirtioBlk | Self::VirtioLegacy => &["virtio_blk"],
             Self::Nvme => &["nvme"],
             Self::Ahci | Self::AhciOfChipset => &["ahci", "sd_mod"],
         }

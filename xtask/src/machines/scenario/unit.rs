@@ -17,6 +17,10 @@ pub(crate) enum Translation {
     Off,
     /// By physical addresses: there is no unit.
     NoUnit,
+    /// By physical addresses: the firmware lists a unit at address 0, and there is none.
+    Absent,
+    /// Every device through tables of its own in an IOMMU of AMD's.
+    Amd,
 }
 
 /// The tables that the unit has.
@@ -96,8 +100,10 @@ impl UnitSetting {
 
     /// QEMU's option for the device; none if there is no unit.
     pub(crate) fn device(self) -> Option<String> {
-        if self.translation == Translation::NoUnit {
-            return None;
+        match self.translation {
+            Translation::NoUnit | Translation::Absent => return None,
+            Translation::Amd => return Some("amd-iommu".to_owned()),
+            _ => {}
         }
         let mut options = vec!["intel-iommu"];
         options.push(match self.interrupts {
@@ -122,15 +128,30 @@ impl UnitSetting {
     /// What the crashing kernel is told.
     pub(crate) fn kernel_options(self) -> &'static str {
         match (self.translation, self.mode) {
+            (Translation::Amd, _) => "iommu.passthrough=0 iommu.strict=1",
             (Translation::Off | Translation::NoUnit, _) => "intel_iommu=off",
-            (Translation::On, Mode::Legacy) => "intel_iommu=on",
-            (Translation::On, Mode::Scalable | Mode::FirstStage) => "intel_iommu=on,sm_on",
+            (Translation::On | Translation::Absent, Mode::Legacy) => "intel_iommu=on",
+            (Translation::On | Translation::Absent, Mode::Scalable | Mode::FirstStage) => {
+                "intel_iommu=on,sm_on"
+            }
             (Translation::PassThrough | Translation::Identity, Mode::Legacy) => "intel_iommu=on iommu=pt",
             (Translation::PassThrough | Translation::Identity, Mode::Scalable | Mode::FirstStage) => {
                 "intel_iommu=on,sm_on iommu=pt"
             }
         }
     }
+}
+
+/// A table DMAR of firmware that has left the address of its only unit, which serves all functions, at zero (VT-d
+/// specification, sections 8.1 and 8.3).
+pub(crate) fn table_with_absent_unit() -> Vec<u8> {
+    let mut table = b"DMAR\0\0\0\0\x01\0HOLDOVBENCH   \x01\0\0\0HOLD\x01\0\0\0".to_vec();
+    // 39 bits of host addresses, no flags; DRHD of 16 bytes, INCLUDE_PCI_ALL, segment 0, registers at 0.
+    table.extend([38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    table.extend([0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    table[4] = table.len() as u8;
+    table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+    table
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use place::FileSystem;
 use swap::HEAD;
 
 use super::AreaName;
-use super::format::{Formatted, IfUsed, now, random_uuid};
+use super::format::{self, Formatted, IfUsed, now, random_uuid};
 use crate::Progress;
 use crate::sysfs::SysfsError;
 
@@ -246,7 +246,8 @@ fn make_area(file: &File, path: &Path, bytes: u64) -> Result<Formatted, FileErro
     check_on_disk(path, &FilePlace { disk: system.disk.clone(), offset: first }, label.uuid)?;
     swap::pin(path)?;
     let (uuid, device) = (label.uuid, path.canonicalize().map_err(open_error(path))?);
-    Ok(Formatted { uuid, name: AreaName::Device(device.clone()), device, bytes, capacity })
+    let name = AreaName::Device(device.clone());
+    Ok(Formatted { uuid, name, device, bytes, capacity, objection: format::objection(&system.disk) })
 }
 
 /// Reads the labels of an area from the disk, and compares the list of its extents with where the file is now.
