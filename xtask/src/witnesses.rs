@@ -13,7 +13,8 @@ pub(crate) mod tables;
 pub(crate) mod trace;
 mod writable;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{fmt, fs};
 
 use anyhow::{Context, Result};
@@ -26,6 +27,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
+use crate::process;
 use crate::witnesses::report::Report;
 use copies::{Copied, Copies};
 use inspected::Inspected;
@@ -190,6 +192,41 @@ pub(crate) fn read(evidence: &Evidence) -> Result<Readings> {
         dump.read(&mut readings);
         Ok(readings)
     })
+}
+
+/// Asks the readers on the dump where it lies in its area, through a loop device that nobody can write to.
+pub(crate) fn read_in_place(evidence: &Evidence) -> Result<Readings> {
+    let mut readings = Readings::default();
+    let place = InPlace::new(&evidence.files.disk())?;
+    with_readers(evidence, |dump| {
+        readers::Dump { path: &place.device, ..dump }.read(&mut readings);
+        Ok(readings)
+    })
+}
+
+/// The dump in an area as a device of its own.
+struct InPlace {
+    device: PathBuf,
+}
+
+impl InPlace {
+    /// Where the dump begins in an area.
+    const OFFSET: u64 = 4 << 20;
+
+    fn new(disk: &Path) -> Result<Self> {
+        let mut losetup = Command::new("losetup");
+        losetup.args(["--find", "--show", "--read-only", "--offset", &Self::OFFSET.to_string()]);
+        let device =
+            process::stdout(losetup.arg(disk)).context("cannot make a loop device (that takes root)")?;
+        Ok(Self { device: device.trim().into() })
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        // A loop device that stays is a nuisance and no failure.
+        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+    }
 }
 
 /// Writes the memory of which the dump was made as an ELF core.

@@ -177,7 +177,7 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
 fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
     // A clock that is wrong is no reason to collect a dump twice.
     let now = clock::now().unwrap_or_default();
-    Ok(found.open_to_write()?.mark_collected(seal, now)?)
+    found.pinned(|| Ok(found.open_to_write()?.mark_collected(seal, now)?))
 }
 
 impl Ending {

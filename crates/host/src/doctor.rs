@@ -94,7 +94,9 @@ impl Check {
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
-    let (areas, sys) = (areas::all()?, Path::new(sysfs::SYS));
+    let sys = Path::new(sysfs::SYS);
+    let mut areas = areas::of_files(&loaded::devices());
+    areas.extend(areas::all()?);
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0), reservation::needed(sys)),
         translation(&iommu::units(sys), &Listing::of_firmware(sys)),
@@ -209,6 +211,9 @@ fn area(rights: Rights, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
     let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
     if let Some(copy) = first.copies(areas).next() {
         return Check::missing(WHAT, found, copy.to_string());
+    }
+    if let Err(error) = first.check_place() {
+        return Check::missing(WHAT, found, error.to_string());
     }
     if let Ok(Some(dump)) = first.uncollected() {
         return Check::missing(WHAT, found, dump.to_string());

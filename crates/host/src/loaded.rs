@@ -30,6 +30,8 @@ pub(crate) struct LoadNote {
     image: PathBuf,
     /// The dump areas, in their order.
     areas: Vec<Uuid>,
+    /// The devices that they are on; a file is found by its name only.
+    devices: Vec<PathBuf>,
     /// What it depends on.
     made_for: Surroundings,
     /// What was in the reservation afterwards; `None` if the kernel does not show it.
@@ -89,6 +91,7 @@ impl LoadNote {
             image: image.canonicalize()?,
             made_for: Surroundings::now(image, &uuids, areas),
             areas: uuids,
+            devices: areas.iter().map(|area| area.device.clone()).collect(),
             reservation: reservation::checksum(),
         };
         let path = Path::new(NOTE);
@@ -119,6 +122,11 @@ impl LoadNote {
             _ => Standing::Unseen(ago),
         }
     }
+}
+
+/// The devices of the dump areas that something was loaded for, in their order; none if nothing was.
+pub(crate) fn devices() -> Vec<PathBuf> {
+    LoadNote::read().map(|note| note.devices).unwrap_or_default()
 }
 
 /// Finds out whose crash kernel is loaded, where one is.
@@ -193,7 +201,15 @@ mod tests {
     fn note() -> LoadNote {
         let (boot, areas) = (Uuid::from_u128(1), vec![Uuid::from_u128(2)]);
         let image = "/boot/holdover.bzImage".into();
-        LoadNote { boot, at: 1000, image, areas, made_for: surroundings(), reservation: Some(7) }
+        LoadNote {
+            boot,
+            at: 1000,
+            image,
+            areas,
+            devices: vec![],
+            made_for: surroundings(),
+            reservation: Some(7),
+        }
     }
 
     #[test]

@@ -193,6 +193,11 @@ impl Expectation {
         self.and_reading(|evidence, _| witnesses::read(evidence))
     }
 
+    /// The readers open the dump where it lies in its area.
+    pub(crate) fn and_readable_in_place(self) -> Self {
+        self.and_reading(|evidence, _| witnesses::read_in_place(evidence))
+    }
+
     /// No reader objects to dumps that `holdover makedump` makes of the same memory.
     pub(crate) fn and_made_dumps(self) -> Self {
         self.and_reading(witnesses::read_made)

@@ -397,7 +397,7 @@ fn areas() -> Vec<Row> {
         (
             "second-area-first-missing",
             on(Disk::AfterMissing),
-            whole().and_says("no disk takes the dump to area 00000000-1111-"),
+            whole().and_says("no disk takes the dump to area 00000000-1111-").and_readable_in_place(),
         ),
         (
             "second-area-first-fails",

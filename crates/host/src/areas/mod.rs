@@ -240,7 +240,9 @@ impl FoundArea {
             None => read_label(&mut open_device(device)?, 0),
         };
         let label = label.map_err(|reason| AreaError::refused(device, reason))?;
-        Ok(Self { device: device.to_owned(), label, file })
+        // A file is looked for again by its name.
+        let device = file.as_ref().and_then(|_| device.canonicalize().ok()).unwrap_or(device.to_owned());
+        Ok(Self { device, label, file })
     }
 
     /// Where the area begins, on which disk.
@@ -248,6 +250,22 @@ impl FoundArea {
         match &self.file {
             Some(place) => Ok(Location { offset: place.offset, ..sysfs::locate(&place.disk)? }),
             None => sysfs::locate(&self.device),
+        }
+    }
+
+    /// Does something that writes to the area. If the area is a file, it is kept in its place meanwhile: its blocks are no other's.
+    pub(crate) fn pinned<T, E: From<AreaError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        match self.file {
+            Some(_) => file::while_pinned(&self.device, self.label.uuid, work).map_err(AreaError::from)?,
+            None => work(),
+        }
+    }
+
+    /// Checks that the area is in its place and stays there, if it is a file.
+    pub(crate) fn check_place(&self) -> Result<(), AreaError> {
+        match &self.file {
+            Some(place) => Ok(file::check(&self.device, place, self.label.uuid)?),
+            None => Ok(()),
         }
     }
 
@@ -344,6 +362,11 @@ pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     let found = devices.map(|device| FoundArea::at(&device)?.open());
     Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
+}
+
+/// The areas that these files are; files that are none are left out.
+pub(crate) fn of_files(files: &[PathBuf]) -> Vec<FoundArea> {
+    files.iter().filter_map(|file| FoundArea::at(file).ok()).filter(|found| found.file.is_some()).collect()
 }
 
 fn open_direct(disk: &Path) -> Result<DirectDisk, AreaError> {

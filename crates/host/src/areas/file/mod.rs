@@ -126,6 +126,12 @@ pub enum FileError {
         /// What swapon said.
         said: String,
     },
+    /// Nothing keeps the file in its place.
+    #[error("nothing keeps {path} in its place, as after a boot; load again")]
+    Unpinned {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is not where it was when it was formatted.
     #[error(
         "{path} has moved on its disk since it was formatted; collect its dump, if there is one, and format it again"
@@ -273,6 +279,25 @@ pub(crate) fn pin(path: &Path, uuid: Uuid) -> Result<(), FileError> {
     check_on_disk(path, &place, uuid)?;
     swap::pin(path)?;
     check_on_disk(path, &place, uuid)
+}
+
+/// Works while a file that is an area is pinned and was found where it was: what is written to its blocks harms nobody else.
+pub(crate) fn while_pinned<T>(path: &Path, uuid: Uuid, work: impl FnOnce() -> T) -> Result<T, FileError> {
+    let was_pinned = swap::is_pinned(path);
+    let done = pin(path, uuid).map(|()| work());
+    if !was_pinned {
+        swap::unpin(path)?;
+    }
+    done
+}
+
+/// Checks that a file that is an area is where it was, and pinned.
+pub(crate) fn check(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), FileError> {
+    check_on_disk(path, place, uuid)?;
+    if !swap::is_pinned(path) {
+        return Err(FileError::Unpinned { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 /// Where the area is that a file says it is; `None` if it says nothing. Whether it is there the labels on the disk tell.
