@@ -188,7 +188,39 @@ fn locate_entry(entry: &Path) -> Result<Location> {
 /// The PCI function closest to the disk on its way from the root.
 fn controller(disk: &Path) -> Option<Controller> {
     let virtio = disk.ancestors().find_map(Virtio::read);
-    disk.ancestors().find_map(|directory| Controller::read(directory, virtio))
+    let above = |disk: &Path| disk.ancestors().find_map(|directory| Controller::read(directory, virtio));
+    above(disk).or_else(|| nvme_paths(disk).find_map(|path| above(&path)))
+}
+
+/// The paths to a namespace that several NVMe controllers may share. Linux shows it below its subsystem, which is no device, and
+/// each path below a controller: `nvme0c1n2` is `nvme0n2` behind the controller 1. Those that work come first.
+fn nvme_paths(namespace: &Path) -> impl Iterator<Item = PathBuf> {
+    let controllers = namespace.parent().and_then(|subsystem| fs::read_dir(subsystem).ok());
+    let mut controllers: Vec<_> =
+        controllers.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    controllers.sort_by_key(|controller| (!is_live(controller), controller.clone()));
+    let namespace = name(namespace);
+    controllers.into_iter().filter_map(move |controller| {
+        let controller = fs::canonicalize(controller).ok()?;
+        let mut paths = fs::read_dir(&controller).ok()?.flatten().map(|entry| entry.path());
+        paths.find(|path| is_nvme_path(&name(path), &namespace))
+    })
+}
+
+/// Whether Linux says that it can use an NVMe controller.
+fn is_live(controller: &Path) -> bool {
+    fs::read_to_string(controller.join("state")).is_ok_and(|state| state.trim() == "live")
+}
+
+/// Whether `path` is the name of a path to `namespace`: the same name, with a controller's number in it.
+fn is_nvme_path(path: &str, namespace: &str) -> bool {
+    let (Some((subsystem, rest)), Some((of, number))) = (path.split_once('c'), namespace.rsplit_once('n'))
+    else {
+        return false;
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    rest.split_once('n')
+        .is_some_and(|(controller, rest)| digits(controller) && subsystem == of && rest == number)
 }
 
 /// The PCI function whose directory has this name: `0000:00:04.0`. Linux writes all digits.
@@ -265,6 +297,51 @@ mod tests {
         assert_eq!(locate_entry(&partition).unwrap().controller, None);
         fs::create_dir(partition.parent().unwrap().join("md")).unwrap();
         assert!(locate_entry(&partition).unwrap_err().to_string().contains("made of others"));
+    }
+
+    /// The disk's directory is in no function's: only the subsystem's links lead to the controllers.
+    #[test]
+    fn a_namespace_of_several_controllers_is_behind_one_that_works() {
+        let root = tempfile::tempdir().unwrap();
+        let devices = root.path().join("devices");
+        let subsystem = devices.join("virtual/nvme-subsystem/nvme-subsys3");
+        let namespace = subsystem.join("nvme3n1");
+        fs::create_dir_all(namespace.join("nvme3n1p1")).unwrap();
+        fs::write(namespace.join("nvme3n1p1/partition"), "1\n").unwrap();
+        fs::write(namespace.join("nvme3n1p1/start"), "2048\n").unwrap();
+        for (function, controller, state) in
+            [("0000:01:00.0", "nvme3", "dead"), ("0000:02:00.0", "nvme4", "live")]
+        {
+            let function = devices.join("pci0000:00/0000:00:1c.0").join(function);
+            let number = &controller[4..];
+            let controller = function.join("nvme").join(controller);
+            // Other namespaces, one of which has the same number in another subsystem.
+            for path in
+                [format!("nvme3c{number}n1"), format!("nvme3c{number}n11"), format!("nvme13c{number}n1")]
+            {
+                fs::create_dir_all(controller.join(path)).unwrap();
+            }
+            fs::write(controller.join("state"), format!("{state}\n")).unwrap();
+            fs::write(function.join("vendor"), "0x144d\n").unwrap();
+            fs::write(function.join("device"), "0xa824\n").unwrap();
+            fs::write(function.join("class"), "0x010802\n").unwrap();
+            std::os::unix::fs::symlink(&controller, subsystem.join(name(&controller))).unwrap();
+        }
+        let location = locate_entry(&namespace.join("nvme3n1p1")).unwrap();
+        assert_eq!((location.disk.as_str(), location.offset), ("nvme3n1", 1 << 20));
+        let controller = location.controller.unwrap();
+        let told = (controller.function.to_string(), controller.objection());
+        assert_eq!(told, ("0000:02:00.0".to_owned(), None));
+    }
+
+    #[test]
+    fn a_path_to_a_namespace_has_its_name_and_a_controllers_number() {
+        assert!(is_nvme_path("nvme0c1n2", "nvme0n2") && is_nvme_path("nvme10c11n12", "nvme10n12"));
+        for other in
+            ["nvme0c1n1", "nvme1c0n2", "nvme0n2", "nvme0cn2", "nvme0c1n2p1", "nvme0c1", "ng0c1n2", "state"]
+        {
+            assert!(!is_nvme_path(other, "nvme0n2"), "{other}");
+        }
     }
 
     #[test]
