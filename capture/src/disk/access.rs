@@ -1,7 +1,7 @@
 //! The access to one PCI function that the capture kernel gives to a disk driver.
 
 use arrayvec::ArrayVec;
-use machine::{Dma, Position, Range, Registers};
+use machine::{Dma, Registers};
 use pci::Device;
 use storage::{Addressing, BarRange, DeviceAccess};
 
@@ -40,8 +40,8 @@ impl DeviceAccess for FunctionAccess<'_> {
     }
 
     fn map(&mut self, range: BarRange) -> Option<Mmio> {
-        let start = self.device.bar(range.bar.into())?.checked_add(range.offset)?;
-        Mmio::map(self.space, Range::sized(start, range.length)?).ok()
+        let range = self.device.registers(range.bar.into(), range.offset, range.length)?;
+        Mmio::map(self.space, range).ok()
     }
 
     fn attach(&mut self, addressing: Addressing) -> Result<(), ReachError> {

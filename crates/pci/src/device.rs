@@ -1,7 +1,7 @@
 //! A function that is present, described by the header of its configuration space (7.5.1).
 
 use bitfield_struct::bitfield;
-use machine::{IoAddress, PhysicalAddress, Range, Registers};
+use machine::{IoAddress, PhysicalAddress, Position, Range, Registers};
 
 use crate::Function;
 
@@ -155,6 +155,17 @@ impl<R: Registers> Device<R> {
         (!bar.io_space() && address != 0).then_some(PhysicalAddress::new(address))
     }
 
+    /// The physical addresses of `length` bytes at `offset` of base address register `index`; `None` if they cannot be there.
+    ///
+    /// The register's size cannot be read without changing it. But it is a power of two of which the address is a multiple (PCI
+    /// 6.2.5.1), so that what is further away than the address is aligned to belongs to somebody else.
+    pub fn registers(&self, index: usize, offset: u64, length: u64) -> Option<Range<PhysicalAddress>> {
+        let start = self.bar(index)?;
+        let most = 1_u64.checked_shl(start.get().trailing_zeros()).unwrap_or(u64::MAX);
+        let end = offset.checked_add(length)?;
+        if end > most { None } else { Range::sized(start.checked_add(offset)?, length) }
+    }
+
     /// Addresses in memory space that the function's base address registers may claim: a device's request for one of them
     /// may go to this function instead of to memory.
     ///
@@ -215,6 +226,18 @@ mod tests {
         assert!(Match::Ids { vendor: 0x8086, device: 0x0A54 }.fits(identity));
         assert!(!Match::Ids { vendor: 0x8086, device: 0x0A55 }.fits(identity));
         assert!(!Match::Ids { vendor: 0x1AF4, device: 0x0A54 }.fits(identity));
+    }
+
+    #[test]
+    fn registers_do_not_lie_further_away_than_their_base_is_aligned_to() {
+        let device = device(&[(0x10, &[0x04, 0x40, 0xC0, 0xFE, 0])]);
+        let at = |offset, length| device.registers(0, offset, length).map(|range| range.start.get());
+        assert_eq!(at(0, 0x4000), Some(0xFEC0_4000));
+        assert_eq!(at(0x1000, 0x3000), Some(0xFEC0_5000));
+        for (offset, length) in [(0, 0x4001), (0x1000, 0x3001), (0x4000, 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(at(offset, length), None, "{length:#x} at {offset:#x}");
+        }
+        assert_eq!(device.registers(2, 0, 1), None, "there is no such register");
     }
 
     #[test]
