@@ -12,22 +12,25 @@ mod failing;
 mod fake;
 mod shelter;
 
+use core::convert::Infallible;
+
 use area::{Area, Completeness, Destination, Label};
 use discovery::Found;
 use engine::{Begun, Source};
 use failing::{Memory, with_memory};
-use fake::machine::{FakeClock, Shared};
-use fake::virtio_blk::{self, FakeAccess, Model, PATIENCE, POOL, World};
+use fake::machine::FakeClock;
+use fake::nvme;
+use fake::virtio_blk::{self, FakeAccess, Model, PATIENCE, POOL};
 use fixtures::info::UP_TO_6_2;
 use fixtures::kernel;
 use kdump::Codec;
-use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{Clock, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use model::MemoryKind;
 use record::{
     Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text, UnitFate, UnitRecord,
 };
 use shelter::Shelter;
-use storage::Allowance;
+use storage::{Allowance, DeviceAccess};
 use takeover::{Limits, Surroundings};
 use uuid::Uuid;
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
@@ -93,9 +96,12 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
 }
 
 /// Brings a disk up, and dumps to the area on it.
-fn dump(world: &Shared<World>, dead: &fixtures::Memory, codec: Codec) -> Result<Completeness, NoDump> {
-    let mut access = Shelter(failing::sheltered(|| FakeAccess::new(world)));
-    let clock = Shelter(FakeClock(world.clone()));
+fn dump<A: DeviceAccess<Refusal = Infallible>>(
+    mut access: A,
+    clock: impl Clock,
+    dead: &fixtures::Memory,
+    codec: Codec,
+) -> Result<Completeness, NoDump> {
     let allowance = Allowance { pool: POOL, patience: PATIENCE };
     let mut disk = storage::open(&mut access, clock, allowance)?;
     let (_, usable) = disk.advance().ok_or(NoDump::NoDisk)?;
@@ -236,15 +242,34 @@ fn no_allocation_from_the_disk_to_the_seal_aborts() {
     Area::format(&mut disk, 0, Label { uuid: UUID, length: DISK, created: 0 }).unwrap();
     for codec in Codec::EVERYWHERE {
         let story = || {
-            let world = failing::sheltered(|| {
+            let (access, clock) = failing::sheltered(|| {
                 let world = virtio_blk::machine(Model { sectors: DISK / 512, ..Model::default() });
                 world.borrow_mut().disk.clone_from(&disk.0);
                 world.borrow_mut().durable.clone_from(&disk.0);
-                world
+                (Shelter(FakeAccess::new(&world)), Shelter(FakeClock(world)))
             });
-            dump(&world, &dead, *codec)
+            dump(access, clock, &dead, *codec)
         };
         let count = fail_each(story, |completeness| *completeness == Completeness::Complete);
         assert!((10..MOST).contains(&count), "{count} allocations only: were they counted?");
     }
+}
+
+#[test]
+fn no_allocation_for_an_nvme_disk_aborts() {
+    let dead = kernel::machine(1);
+    let mut disk = fixtures::Disk(vec![0; DISK as usize]);
+    Area::format(&mut disk, 0, Label { uuid: UUID, length: DISK, created: 0 }).unwrap();
+    let namespace = nvme::Namespace { blocks: DISK / 512, ..nvme::Namespace::default() };
+    let model = nvme::Model { namespaces: [(1, namespace)].into(), ..nvme::Model::default() };
+    let story = || {
+        let (access, clock) = failing::sheltered(|| {
+            let world = nvme::machine(model.clone());
+            world.borrow_mut().contents.get_mut(&1).unwrap().disk.clone_from(&disk.0);
+            (Shelter(nvme::FakeAccess::new(&world)), Shelter(FakeClock(world)))
+        });
+        dump(access, clock, &dead, Codec::None)
+    };
+    let count = fail_each(story, |completeness| *completeness == Completeness::Complete);
+    assert!((10..MOST).contains(&count), "{count} allocations only: were they counted?");
 }
