@@ -10,7 +10,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
-use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
+use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse, NvmeOddity};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
@@ -158,7 +158,7 @@ fn disk(name: &str, plain: &Scenario) -> [Row; 6] {
     };
     let off = UnitSetting { translation: Translation::Off, ..UnitSetting::PLAIN };
     let in_use = |variant, disk_use: DiskUse| {
-        let busy = format!("busy {}", disk_use.read().unwrap_or_default());
+        let busy = format!("busy {}", disk_use.read(plain.disk_model).unwrap_or_default());
         let expectation = Expectation::takeover().watched(Watch::Trace).and_guest_says(&busy);
         row(variant, Scenario { disk_use, ..plain.clone() }, expectation)
     };
@@ -383,10 +383,37 @@ fn bad_input() -> Vec<Row> {
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }
 
-/// NVMe controllers as the dump's disk.
+/// NVMe controllers as the dump's disk, behind units in every mode, and in odd shapes.
 fn nvme() -> Vec<Row> {
-    let on = |unit| Scenario { disk_model: DiskModel::Nvme, unit, ..Scenario::plain(Flavour::Cloud) };
-    vec![Row::new("nvme-legacy", on(UnitSetting::PLAIN), Expectation::takeover())]
+    use NvmeOddity::{LargeBlocks, MemoryBuffer, OneQueuePair, SmallTransfers, ThirdNamespace};
+
+    let plain = UnitSetting::PLAIN;
+    let scalable = UnitSetting { mode: Mode::Scalable, ..plain };
+    let pass_through = UnitSetting { translation: Translation::PassThrough, ..plain };
+    let on = |unit, disk_place, oddities: &[NvmeOddity]| Scenario {
+        disk_model: DiskModel::Nvme,
+        disk_place,
+        nvme: oddities.to_vec(),
+        unit,
+        ..Scenario::plain(Flavour::Cloud)
+    };
+    let row = |name, unit, place, oddities: &[NvmeOddity]| {
+        Row::new(name, on(unit, place, oddities), Expectation::takeover())
+    };
+    let (root, switch) = (DiskPlace::RootBus, DiskPlace::Switch);
+    // QEMU finishes all requests when it stops a machine: this one is not stopped.
+    let pending = |name, disk_use, place: &str| {
+        let scenario = Scenario { disk_use, ..on(plain, root, &[]) };
+        let expectation = Expectation::takeover().watched(Watch::Trace).and_guest_says("busy dump");
+        Row::new(name, scenario, expectation.and_says(place))
+    };
+    vec![
+        row("nvme-legacy", plain, root, &[]),
+        row("nvme-scalable", scalable, switch, &[LargeBlocks, SmallTransfers, OneQueuePair]),
+        row("nvme-pt", pass_through, root, &[SmallTransfers, ThirdNamespace, MemoryBuffer]),
+        pending("nvme-busy", DiskUse::Busy, "namespace 1 holds area"),
+        pending("nvme-busy-neighbour", DiskUse::BusyNeighbour, "namespace 2 holds area"),
+    ]
 }
 
 /// Several areas, and an area that is not free.

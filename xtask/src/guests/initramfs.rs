@@ -115,7 +115,7 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     modules.extend(scenario.disk_model.modules());
     modules.extend(scenario.scale.modules());
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
-    if let Some(disk) = scenario.disk_use.read() {
+    if let Some(disk) = scenario.disk_use.read(scenario.disk_model) {
         archive.add("scenario/read", disk.as_bytes());
     }
     if scenario.memory_use == MemoryUse::EveryKind {

@@ -13,7 +13,7 @@ use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{
-    BALLOON_SLOT, BRIDGE_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT,
+    BALLOON_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::{Board, Disk, MachineCheck, MemoryUse, Paging, Scenario};
@@ -241,17 +241,25 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK.to_owned() } else { String::new() };
     let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
     add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
-    let mut place = format!("addr={:#x}", Device::DUMP_DISK.slot);
-    if let Some(bridge) = scenario.disk_place.bridge() {
-        command.args(["-device", &format!("{bridge},id=bridge,addr={BRIDGE_SLOT:#x}")]);
-        place += ",bus=bridge";
+    for bridge in scenario.disk_place.bridges() {
+        command.args(["-device", &bridge]);
     }
+    let place = scenario.disk_place.options(Device::DUMP_DISK.slot);
+    let with = |device: &str, oddity: fn(NvmeOddity) -> Option<&'static str>| {
+        let oddities = scenario.nvme.iter().filter_map(|&odd| oddity(odd));
+        oddities.fold(device.to_owned(), |device, option| format!("{device},{option}"))
+    };
     let drive = if model.disk().is_none() { format!(",drive={DUMP_DRIVE}") } else { String::new() };
     if let Some(function) = model.function() {
+        let function = with(function, NvmeOddity::of_controller);
         command.args(["-device", &format!("{function},{place}{drive}")]);
     }
     if let Some(disk) = model.disk() {
-        command.args(["-device", &format!("{disk},drive={DUMP_DRIVE}")]);
+        let disk = with(disk, NvmeOddity::of_namespace);
+        // A neighbour is the first namespace.
+        let number =
+            if model == DiskModel::Nvme && disk_use == DiskUse::BusyNeighbour { ",nsid=2" } else { "" };
+        command.args(["-device", &format!("{disk}{number},drive={DUMP_DRIVE}")]);
     }
     if disk_use == DiskUse::BusyNeighbour {
         let neighbour = model.neighbour().context("the dump's disk can have no neighbour")?;

@@ -14,7 +14,7 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
-use device::{DiskModel, DiskPlace, DiskUse};
+use device::{DiskModel, DiskPlace, DiskUse, NvmeOddity};
 use mutation::Mutation;
 use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
@@ -251,7 +251,10 @@ pub(crate) struct Scenario {
     /// What kind of disk that is
     #[arg(long, value_enum, default_value = "virtio-blk")]
     pub(crate) disk_model: DiskModel,
-    /// What the crashing Linux does with that disk; both kinds of use want a disk behind an AHCI controller
+    /// What is unusual about it, if it is an NVMe controller's
+    #[arg(long, value_enum)]
+    pub(crate) nvme: Vec<NvmeOddity>,
+    /// What the crashing Linux does with that disk; both kinds of use want a disk behind an AHCI or NVMe controller
     #[arg(long, value_enum, default_value = "idle")]
     pub(crate) disk_use: DiskUse,
     /// Where that disk is
@@ -311,6 +314,7 @@ impl Scenario {
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             disk_model: DiskModel::VirtioBlk,
+            nvme: Vec::new(),
             disk_use: DiskUse::Idle,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,

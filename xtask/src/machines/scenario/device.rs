@@ -69,6 +69,8 @@ pub(crate) enum DiskPlace {
     PciBridge,
     /// Behind a bridge from PCI Express to conventional PCI, for which function 0 of the bus behind it speaks.
     PcieToPciBridge,
+    /// Behind a switch, as the only function of its bus.
+    Switch,
 }
 
 impl DiskPlace {
@@ -79,15 +81,32 @@ impl DiskPlace {
             Self::RootBus => vec![disk],
             Self::PciBridge => vec![bus_behind | disk, bridge],
             Self::PcieToPciBridge => vec![bus_behind | disk, bridge, bus_behind],
+            // Behind the root port, the switch's upper and its lower port.
+            Self::Switch => vec![3 << 8],
         }
     }
 
-    /// QEMU's model of the bridge.
-    pub(crate) fn bridge(self) -> Option<&'static str> {
+    /// QEMU's options for the bridges before the disk, the first one first. The last is called `bridge`.
+    pub(crate) fn bridges(self) -> Vec<String> {
+        let first = format!("addr={BRIDGE_SLOT:#x}");
         match self {
-            Self::RootBus => None,
-            Self::PciBridge => Some("pci-bridge,chassis_nr=1"),
-            Self::PcieToPciBridge => Some("pcie-pci-bridge"),
+            Self::RootBus => Vec::new(),
+            Self::PciBridge => vec![format!("pci-bridge,id=bridge,chassis_nr=1,{first}")],
+            Self::PcieToPciBridge => vec![format!("pcie-pci-bridge,id=bridge,{first}")],
+            Self::Switch => vec![
+                format!("pcie-root-port,id=before-disk,chassis=20,{first}"),
+                "x3130-upstream,id=disk-switch,bus=before-disk".to_owned(),
+                "xio3130-downstream,id=bridge,bus=disk-switch,chassis=21,addr=0".to_owned(),
+            ],
+        }
+    }
+
+    /// QEMU's options for the function there, which on a bus of several slots is in `slot`.
+    pub(crate) fn options(self, slot: u8) -> String {
+        match self {
+            Self::RootBus => format!("addr={slot:#x}"),
+            Self::PciBridge | Self::PcieToPciBridge => format!("bus=bridge,addr={slot:#x}"),
+            Self::Switch => "bus=bridge,addr=0".to_owned(),
         }
     }
 }
@@ -114,7 +133,7 @@ impl DiskModel {
         match self {
             Self::VirtioBlk => Some("virtio-blk-pci,disable-legacy=on,iommu_platform=on"),
             Self::VirtioLegacy => Some("virtio-blk-pci,disable-modern=on,disable-legacy=off"),
-            Self::Nvme => Some("nvme,serial=dump"),
+            Self::Nvme => Some("nvme,id=dump,serial=dump"),
             Self::Ahci => Some("ahci,id=dump"),
             Self::AhciOfChipset => None,
         }
@@ -123,7 +142,8 @@ impl DiskModel {
     /// QEMU's options for the disk behind the function, unless the function itself is the disk.
     pub(crate) fn disk(self) -> Option<&'static str> {
         match self {
-            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme => None,
+            Self::VirtioBlk | Self::VirtioLegacy => None,
+            Self::Nvme => Some("nvme-ns,bus=dump"),
             Self::Ahci => Some("ide-hd,bus=dump.5"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
         }
@@ -132,7 +152,8 @@ impl DiskModel {
     /// QEMU's options for another disk behind the function, if there can be one. Linux finds it before the dump's.
     pub(crate) fn neighbour(self) -> Option<&'static str> {
         match self {
-            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme => None,
+            Self::VirtioBlk | Self::VirtioLegacy => None,
+            Self::Nvme => Some("nvme-ns,bus=dump,nsid=1"),
             Self::Ahci => Some("ide-hd,bus=dump.1"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
         }
@@ -169,8 +190,47 @@ pub(crate) enum DiskUse {
 }
 
 impl DiskUse {
-    /// The disk that is read: the first one of those with Linux's driver for SCSI disks.
-    pub(crate) fn read(self) -> Option<&'static str> {
-        (self != Self::Idle).then_some("/dev/sda")
+    /// The disk that is read: the first one behind the controller. The first of those with Linux's driver for SCSI disks, or the
+    /// serial number of an NVMe controller.
+    pub(crate) fn read(self, model: DiskModel) -> Option<&'static str> {
+        let disk = if model == DiskModel::Nvme { "dump" } else { "/dev/sda" };
+        (self != Self::Idle).then_some(disk)
+    }
+}
+
+/// What is unusual about the NVMe controller of the dump's disk, or about its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NvmeOddity {
+    /// Blocks have 4096 bytes.
+    LargeBlocks,
+    /// One command moves two pages at most.
+    SmallTransfers,
+    /// There is one pair of queues for requests.
+    OneQueuePair,
+    /// The disk is namespace 3.
+    ThirdNamespace,
+    /// The controller has memory of its own, in which Linux puts its queues.
+    MemoryBuffer,
+}
+
+impl NvmeOddity {
+    /// QEMU's option for the controller.
+    pub(crate) fn of_controller(self) -> Option<&'static str> {
+        match self {
+            Self::SmallTransfers => Some("mdts=1"),
+            Self::OneQueuePair => Some("max_ioqpairs=1"),
+            Self::MemoryBuffer => Some("cmb_size_mb=16"),
+            Self::LargeBlocks | Self::ThirdNamespace => None,
+        }
+    }
+
+    /// QEMU's option for the disk's namespace.
+    pub(crate) fn of_namespace(self) -> Option<&'static str> {
+        match self {
+            Self::LargeBlocks => Some("logical_block_size=4096,physical_block_size=4096"),
+            Self::ThirdNamespace => Some("nsid=3"),
+            Self::SmallTransfers | Self::OneQueuePair | Self::MemoryBuffer => None,
+        }
     }
 }
