@@ -383,13 +383,15 @@ fn bad_input() -> Vec<Row> {
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
 }
 
-/// NVMe controllers as the dump's disk, behind units in every mode, and in odd shapes.
+/// NVMe controllers as the dump's disk, behind units in every mode, and in odd shapes: any two oddities are together in one row, one
+/// without the other in another, and the plain row has neither.
 fn nvme() -> Vec<Row> {
     use NvmeOddity::{LargeBlocks, MemoryBuffer, OneQueuePair, SmallTransfers, ThirdNamespace};
 
     let plain = UnitSetting::PLAIN;
     let scalable = UnitSetting { mode: Mode::Scalable, ..plain };
     let pass_through = UnitSetting { translation: Translation::PassThrough, ..plain };
+    let off = UnitSetting { translation: Translation::Off, ..plain };
     let on = |unit, disk_place, oddities: &[NvmeOddity]| Scenario {
         disk_model: DiskModel::Nvme,
         disk_place,
@@ -411,8 +413,15 @@ fn nvme() -> Vec<Row> {
         row("nvme-legacy", plain, root, &[]),
         row("nvme-scalable", scalable, switch, &[LargeBlocks, SmallTransfers, OneQueuePair]),
         row("nvme-pt", pass_through, root, &[SmallTransfers, ThirdNamespace, MemoryBuffer]),
+        Row::new(
+            "nvme-off",
+            on(off, switch, &[OneQueuePair, ThirdNamespace, MemoryBuffer]),
+            Expectation::complete_dump().and_says("translation is off"),
+        ),
         pending("nvme-busy", DiskUse::Busy, "namespace 1 holds area"),
         pending("nvme-busy-neighbour", DiskUse::BusyNeighbour, "namespace 2 holds area"),
+        row("nvme-large-blocks", plain, root, &[LargeBlocks, OneQueuePair, MemoryBuffer]).only_among_all(),
+        row("nvme-third", plain, switch, &[LargeBlocks, SmallTransfers, ThirdNamespace]).only_among_all(),
     ]
 }
 
@@ -514,6 +523,24 @@ mod tests {
         };
         let combinations: BTreeSet<_> = takeovers().iter().map(combination).collect();
         assert_eq!(combinations.len(), 2 * 2 * 2 * 2);
+    }
+
+    #[test]
+    fn any_two_oddities_of_nvme_are_in_rows_together_apart_and_not_at_all() {
+        use NvmeOddity::{LargeBlocks, MemoryBuffer, OneQueuePair, SmallTransfers, ThirdNamespace};
+        let oddities = [LargeBlocks, MemoryBuffer, OneQueuePair, SmallTransfers, ThirdNamespace];
+        let conditions = |scenario: &Scenario| {
+            let mut is: Vec<_> = oddities.iter().map(|oddity| scenario.nvme.contains(oddity)).collect();
+            is.push(scenario.disk_place == DiskPlace::Switch);
+            is
+        };
+        let rows: Vec<_> = nvme().iter().map(|row| conditions(&row.scenario)).collect();
+        for first in 0..=oddities.len() {
+            for second in 0..first {
+                let pairs: BTreeSet<_> = rows.iter().map(|row| (row[first], row[second])).collect();
+                assert_eq!(pairs.len(), 4, "{first} with {second}");
+            }
+        }
     }
 
     #[test]
