@@ -4,8 +4,8 @@ mod log;
 
 use core::time::Duration;
 
-use area::{Completeness, Destination, Lack, Seal, SealState};
-use engine::{Begun, Source, Wanted};
+use area::{Completeness, Destination, Lack, LeftOut, Seal, SealState};
+use engine::{Begun, CutShort, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory};
@@ -59,6 +59,8 @@ enum Vital {
 struct Outcome {
     counts: Counts,
     vital: Vital,
+    /// The level of a smaller dump of which all pages were written, if there is one.
+    reached: Option<Level>,
     ended: Ended,
 }
 
@@ -91,7 +93,7 @@ pub(crate) fn write(
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
     log::store(&mut dump, old, &kernel);
-    let Outcome { counts, vital, ended } = write_to(&mut Attended(&mut dump), &source, codec);
+    let Outcome { counts, vital, reached, ended } = write_to(&mut Attended(&mut dump), &source, codec);
     let Ended { statistics: written, error } = ended;
     let clipped = header.clipped();
     if clipped > 0 {
@@ -99,6 +101,11 @@ pub(crate) fn write(
     }
     let lacks_nothing = error.is_none() && written.missing == 0 && clipped == 0;
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
+    let left_out = LeftOut {
+        pages: (written.pages - written.done).saturating_add(written.missing),
+        reached: reached.filter(|_| written.missing == 0).map(Level::number),
+    };
+    dump.leave_out(left_out);
     let disk_wait = dump.device().waited();
     let seal = dump.seal(completeness, written.file_bytes)?;
     Ok(Dumped { counts, written, error, vital, disk_wait, seal })
@@ -153,12 +160,11 @@ fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>, 
     match source.begin(device, codec) {
         Ok(Begun { pages, counts }) => {
             say!("chose {} pages of {}", counts.kept(), counts.ram);
-            let (vital, ended) = write_pages(pages, source);
-            Outcome { counts, vital, ended }
+            write_pages(pages, counts, source)
         }
         Err(error) => {
             let ended = Ended { statistics: Statistics::default(), error: Some(error) };
-            Outcome { counts: Counts::default(), vital: Vital::Missing, ended }
+            Outcome { counts: Counts::default(), vital: Vital::Missing, reached: None, ended }
         }
     }
 }
@@ -166,21 +172,26 @@ fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>, 
 /// Writes the selected pages, all of them if possible.
 fn write_pages(
     mut pages: Pages<'_, impl BlockDevice>,
+    counts: Counts,
     source: &Source<'_, impl OldMemory>,
-) -> (Vital, Ended) {
+) -> Outcome {
     pages.put_up_with(PATIENCE);
     let (mut saved, mut vital) = (Tsc.now(), Vital::Missing);
-    let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
-        // Only the second pass begins with pages that are stored.
-        if pages.statistics().done > 0 {
+    let written = engine::in_telling_order(&mut pages, source, |pages, wanted| {
+        // Only passes after the first begin with pages that are stored.
+        if pages.statistics().done > 0 && vital == Vital::Missing {
             vital = Vital::Written;
             tell_vital(pages.statistics());
         }
         write_pass(pages, source.memory, wanted, &mut saved)
     });
     match written {
-        Ok(()) => (Vital::Written, pages.finish()),
-        Err(error) => (vital, Ended { error: Some(error), ..pages.abandon() }),
+        Ok(()) => {
+            Outcome { counts, vital: Vital::Written, reached: Some(source.level), ended: pages.finish() }
+        }
+        Err(CutShort { error, reached }) => {
+            Outcome { counts, vital, reached, ended: Ended { error: Some(error), ..pages.abandon() } }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use area::LeftOut;
 use handoff::{Event, Summary};
 use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, Takeover, UnitFate, UnitRecord};
 use vtd::fault::FaultRecord;
@@ -210,6 +211,7 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     if let Some(error) = dumped.error {
         say!("the dump is not complete: {error}");
     }
+    tell_left_out(dumped.seal.left_out);
     let Counts { contexts_accepted, tables_duplicated, leaf_mappings, domains_reserved, hazards } = counts;
     let summary = Summary {
         contexts_accepted,
@@ -229,6 +231,15 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
     };
     say!("{}", Event::Summary(summary));
     say!("{}", Event::Sealed { completeness: dumped.completeness(), bytes: dumped.seal.dump_len });
+}
+
+/// Reports which pages are not in the dump.
+fn tell_left_out(LeftOut { pages, reached }: LeftOut) {
+    match reached {
+        _ if pages == 0 => {}
+        Some(level) => say!("{pages} pages are missing; all of level {level} are there"),
+        None => say!("{pages} pages are missing"),
+    }
 }
 
 #[cfg(test)]

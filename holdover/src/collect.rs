@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use host::areas::AreaName;
-use host::collect::{self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack};
+use host::collect::{self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack, LeftOut};
 use host::{Bytes, IfExists};
 use serde_json::{Value, json};
 
@@ -64,6 +64,12 @@ fn pages(content: AreaContent, about: &AboutDump) -> String {
     }
 }
 
+/// Which pages are not there, if any are not.
+fn left_out(LeftOut { pages, reached }: LeftOut) -> Option<String> {
+    let level = reached.map(|level| format!("; all that a dump of level {level} has are there"));
+    (pages > 0).then(|| format!("{pages} pages{}", level.unwrap_or_default()))
+}
+
 /// What is to be done if the area does not know that its dump was collected.
 fn unmarked(collected: &Collected) -> Option<String> {
     let error = collected.mark.as_ref().err()?;
@@ -87,6 +93,7 @@ impl Report for Collected {
             }
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
         }
+        rows.extend(left_out(self.left_out).map(|missing| row("missing", missing)));
         rows.extend(unmarked(self).map(|warning| row("warning", warning)));
         rows
     }
@@ -99,6 +106,8 @@ impl Report for Collected {
             "bytes": self.bytes,
             "kernel": self.about.as_ref().map(|about| &about.release),
             "pages": self.about.as_ref().map(|about| about.pages),
+            "pages_left_out": self.left_out.pages,
+            "level_reached": self.left_out.reached,
             "takeover": self.about.as_ref().and_then(|about| about.takeover),
             "warnings": unmarked(self).into_iter().collect::<Vec<_>>(),
         }))

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use area::{Area, Completeness, Dump, read_label};
+use area::{Area, Completeness, Dump, LeftOut, read_label};
 use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Pages, Statistics, Utsname, begin, layout::Name};
 use machine::{BlockDevice, BlockError};
@@ -246,6 +246,22 @@ fn a_block_that_the_disk_refused_makes_a_dump_partial_and_not_damaged() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("some blocks are not what was written"), "{said}");
     assert!(bench.path("vmcore").exists() && !bench.path("vmcore.damaged").exists());
+}
+
+#[test]
+fn what_there_was_no_room_for_is_told() {
+    let bench = Bench::formatted();
+    let mut file = BlockFile::open_exclusive(&bench.disk()).unwrap();
+    let uuid = read_label(&mut file, 0).unwrap().uuid;
+    let mut dump = Area::open(file, 0, uuid).unwrap().begin().unwrap();
+    let statistics = write_pages(&mut dump, Completeness::Partial);
+    dump.leave_out(LeftOut { pages: 1, reached: Some(31) });
+    dump.seal(Completeness::Partial, statistics.file_bytes).unwrap();
+    let output = bench.run(&["collect", "disk", "vmcore"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 pages; all that a dump of level 31 has are there"), "{said}");
+    let report = json(&bench.run(&["--json", "collect", "disk", "vmcore", "--force"]));
+    assert_eq!((&report["pages_left_out"], &report["level_reached"]), (&1.into(), &31.into()));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use machine::{BlockDevice, BlockError};
 
-use crate::{Area, Completeness, Dump, LogWriter, Seal};
+use crate::{Area, Completeness, Dump, LeftOut, LogWriter, Seal};
 
 /// A place that a dump may be written to. Nothing was written yet.
 pub enum Destination<D> {
@@ -48,6 +48,13 @@ impl<D: BlockDevice> OpenDump<D> {
     pub fn seal(self, completeness: Completeness, dump_len: u64) -> Result<Seal, BlockError> {
         match self {
             Self::Area(dump) => dump.seal(completeness, dump_len),
+        }
+    }
+
+    /// Has the final seal say which pages are not in the dump.
+    pub fn leave_out(&mut self, left_out: LeftOut) {
+        match self {
+            Self::Area(dump) => dump.leave_out(left_out),
         }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::area::{Buffer, CHUNK};
 use crate::ground::Ground;
 use crate::log::LogWriter;
-use crate::seal::{Lack, Seal, SealState};
+use crate::seal::{Lack, LeftOut, Seal, SealState};
 use crate::sum::Sum;
 use crate::window::Window;
 use crate::{BLOCK, DUMP_OFFSET, LOG_OFFSET, SEAL_OFFSET};
@@ -66,6 +66,11 @@ impl<D: BlockDevice> Dump<D> {
         self.area.write(SEAL_OFFSET, &self.seal.encode())?;
         self.area.flush()?;
         Ok(self.seal)
+    }
+
+    /// Has the final seal say which pages are not in the dump.
+    pub fn leave_out(&mut self, left_out: LeftOut) {
+        self.seal.left_out = left_out;
     }
 
     /// The disk, for reading its properties only.

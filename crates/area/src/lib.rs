@@ -87,7 +87,7 @@ pub use ground::{FileExtent, MOST_FILE_EXTENTS, place_of_first_extent};
 pub use label::Label;
 pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};
 pub use record::{Contradiction, Damage};
-pub use seal::{Lack, Seal, SealState};
+pub use seal::{Lack, LeftOut, Seal, SealState};
 pub use sum::Sum;
 
 /// Bytes in a block, the unit of everything here.

@@ -40,6 +40,15 @@ pub enum Lack {
     Gap,
 }
 
+/// Pages of a dump that belong in it and are not there, as its writer counts them; nothing to start with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub pages: u64,
+    /// The level of a smaller dump of which all pages are there, if there is one, in makedumpfile's numbers.
+    pub reached: Option<u8>,
+}
+
 /// What the seal block holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
@@ -57,6 +66,8 @@ pub struct Seal {
     pub sum: Sum,
     /// When a host copied the dump into a file, in seconds since 1970; 0 if none did.
     pub collected: u64,
+    /// Which pages are not there; unknown unless the dump was sealed.
+    pub left_out: LeftOut,
 }
 
 /// The seal as it lies on disk, from byte 16 of its block.
@@ -74,6 +85,10 @@ struct Layout {
     written: [[U64; 2]; MAX_EXTENTS],
     /// A field that is added lies where older seals have zeros, which must therefore mean what they meant.
     collected: U64,
+    pages_left_out: U64,
+    /// One more than the level that was reached; 0 if none was.
+    reached: U32,
+    reserved: U32,
 }
 
 const _: () = {
@@ -81,7 +96,8 @@ const _: () = {
     assert!(offset_of!(Layout, sum) == 40);
     assert!(offset_of!(Layout, written) == 56);
     assert!(offset_of!(Layout, collected) == 312);
-    assert!(size_of::<Layout>() == 320);
+    assert!(offset_of!(Layout, reached) == 328);
+    assert!(size_of::<Layout>() == 336);
 };
 
 impl SealState {
@@ -124,7 +140,7 @@ impl Seal {
     /// A seal over no bytes.
     pub(crate) fn over_nothing(state: SealState, uuid: Uuid, sequence: u64) -> Self {
         let (written, sum) = (Extents::default(), Sum::default());
-        Self { state, uuid, sequence, dump_len: 0, written, sum, collected: 0 }
+        Self { state, uuid, sequence, dump_len: 0, written, sum, collected: 0, left_out: LeftOut::default() }
     }
 
     pub(crate) fn encode(&self) -> Block {
@@ -146,6 +162,9 @@ impl Seal {
             extents: U32::new(extents),
             written,
             collected: self.collected.into(),
+            pages_left_out: self.left_out.pages.into(),
+            reached: self.left_out.reached.map_or(0, |level| u32::from(level) + 1).into(),
+            reserved: U32::ZERO,
         };
         record::encode(MAGIC, &layout)
     }
@@ -178,7 +197,13 @@ impl Layout {
             written: self.written(capacity).ok_or(Contradiction::Written)?,
             sum: Sum::from_value(self.sum.get()),
             collected: self.collected.get(),
+            left_out: self.left_out(),
         })
+    }
+
+    fn left_out(&self) -> LeftOut {
+        let reached = self.reached.get().checked_sub(1).and_then(|level| u8::try_from(level).ok());
+        LeftOut { pages: self.pages_left_out.get(), reached }
     }
 
     /// The extents, if they are ascending and end within `capacity` bytes.
@@ -213,6 +238,7 @@ mod tests {
             written,
             sum: Sum::from_value(0xfedc_ba98_7654_3210),
             collected: 0x6553_f100,
+            left_out: LeftOut { pages: 0x0908, reached: Some(30) },
         }
     }
 
@@ -230,7 +256,8 @@ mod tests {
         assert_eq!(block[88..104], [0x10, 0, 0, 0, 0, 0, 0, 0, 0x45, 0x23, 0, 0, 0, 0, 0, 0]);
         assert!(block[104..328].iter().all(|&byte| byte == 0));
         assert_eq!(block[328..336], [0, 0xf1, 0x53, 0x65, 0, 0, 0, 0]);
-        assert!(block[336..].iter().all(|&byte| byte == 0));
+        assert_eq!(block[336..352], [8, 9, 0, 0, 0, 0, 0, 0, 31, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(block[352..].iter().all(|&byte| byte == 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of kernels. This crate joins them: [`Source`] has all that is known of a dead kernel, and [`Source::begin`] writes
 //! everything that precedes the pages. The caller writes the pages, one after the other or on several processors, in
 //! the order that [`in_passes`] gives: the pages without which no reader opens the dump come first.
+//! Where there may be no room for all pages, [`in_telling_order`] goes on with those that higher levels keep.
 //!
 //! # Example
 //!
@@ -37,6 +38,8 @@
 
 extern crate alloc;
 
+mod order;
+
 use alloc::vec::Vec;
 
 use kdump::{Codec, Header, NoteSegment, Pages, Utsname, WriteError};
@@ -44,6 +47,8 @@ use machine::growth::{filled, push};
 use machine::{BlockDevice, OldMemory, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
+
+pub use order::{CutShort, Wanted, in_passes, in_telling_order};
 
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
 const CHUNK: usize = 4096;
@@ -62,9 +67,6 @@ pub struct Source<'a, M> {
     /// Which pages to leave out.
     pub level: Level,
 }
-
-/// Tells by a page frame number whether a pass writes that page.
-pub type Wanted<'w> = &'w mut dyn FnMut(u64) -> bool;
 
 /// A dump that is complete except for its pages.
 pub struct Begun<'d, D: ?Sized> {
@@ -165,24 +167,6 @@ impl<M: OldMemory> Source<'_, M> {
             ..Utsname::default()
         })
     }
-}
-
-/// Has all pages written: first the vital ones, then the others. If the vital ones are not known, all pages in ascending
-/// order.
-///
-/// What precedes the pages is made durable first: a machine that is reset soon afterwards leaves at least its notes.
-/// `write` writes, in one pass, the pages whose page frame numbers are wanted. The first error ends the dump.
-pub fn in_passes<D: BlockDevice + ?Sized>(
-    pages: &mut Pages<'_, D>,
-    vital: Option<Vital<'_, impl OldMemory>>,
-    mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
-) -> Result<(), WriteError> {
-    pages.save()?;
-    if let Some(mut vital) = vital {
-        write(pages, &mut |pfn| vital.contains(pfn))?;
-        pages.next_pass()?;
-    }
-    write(pages, &mut |_| true)
 }
 
 /// Adds the memory of a bitmap's pages to a list.

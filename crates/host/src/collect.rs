@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-pub use area::Lack;
 use area::{Area, ReadError, Seal, SealError, SealState};
+pub use area::{Lack, LeftOut};
 use dumpfile::{BlockFile, Dump};
 use machine::{BlockDevice, BlockError};
 
@@ -37,6 +37,8 @@ pub struct Collected {
     pub ending: Ending,
     /// Whether the area held what was written.
     pub content: AreaContent,
+    /// Which pages are not in it, as the capture kernel counted.
+    pub left_out: LeftOut,
     /// Facts from the dump's header and record; `None` if it cannot be read as a dump.
     pub about: Option<AboutDump>,
     /// Whether the area now says that its dump was collected. Until it does, `load` refuses the area.
@@ -170,7 +172,15 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     let copied = copy(&mut area, &seal, unfinished.file(), progress);
     let content = finish(copied, &seal, ending, unfinished)?;
     let (about, mark) = (AboutDump::read(out), mark(&found, &seal));
-    Ok(Collected { out: out.clone(), bytes: seal.dump_len, ending, content, about, mark })
+    Ok(Collected {
+        out: out.clone(),
+        bytes: seal.dump_len,
+        ending,
+        content,
+        left_out: seal.left_out,
+        about,
+        mark,
+    })
 }
 
 /// Notes in the area that its dump is in a file, which is durable by now.

@@ -186,6 +186,7 @@ impl Crash<'_> {
         let areas = match self.scenario.disk {
             Disk::Labelled => vec![self.format(&disk, DISK_BYTES)?],
             Disk::Tight => vec![self.format(&disk, 29 << 20)?],
+            Disk::TooSmallForLevel => vec![self.format(&disk, 40 << 20)?],
             Disk::TooSmall => vec![self.format(&disk, 7 << 20)?],
             Disk::OtherLabel => {
                 self.format(&disk, DISK_BYTES)?;
@@ -237,9 +238,11 @@ impl Crash<'_> {
         let mutation = self.scenario.mutation;
         let append = mutation.map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
         let append = append.unwrap_or_default();
-        let (name, codec) = (self.scenario.syscall.name(), self.scenario.codec.name());
-        let areas = areas.join(" --area ");
-        format!("holdover load --image /capture --area {areas} --syscall {name} --codec {codec} {append}")
+        let Scenario { syscall, codec, level, .. } = self.scenario;
+        let (name, codec, areas) = (syscall.name(), codec.name(), areas.join(" --area "));
+        format!(
+            "holdover load --image /capture --area {areas} --syscall {name} --codec {codec} --level {level} {append}"
+        )
     }
 
     /// Loads it in spite of what `holdover load` says.

@@ -124,6 +124,8 @@ pub(crate) enum Disk {
     TooSmall,
     /// Carries the label; the pages that readers need fit, the dump of a machine of several GiB does not.
     Tight,
+    /// Carries the label; a dump of level 31 fits, one of level 1 does not.
+    TooSmallForLevel,
     /// Carries another label than the one that was named when Holdover was loaded.
     OtherLabel,
     /// Carries the second of two labels that were named; no disk carries the first.
@@ -227,6 +229,9 @@ pub(crate) struct Scenario {
     /// How Holdover compresses the dump's pages
     #[arg(long, value_enum, default_value = "zlib")]
     pub(crate) codec: Codec,
+    /// Which kinds of pages Holdover leaves out
+    #[arg(long, default_value_t = 31)]
+    pub(crate) level: u8,
     /// Levels of the processor's page tables
     #[arg(long, value_enum, default_value = "4")]
     pub(crate) paging: Paging,
@@ -306,6 +311,7 @@ impl Scenario {
             capture: Capture::Holdover,
             syscall: Syscall::File,
             codec: Codec::Zlib,
+            level: 31,
             paging: Paging::FourLevel,
             emulator: Emulator::Installed,
             scale: Scale::Desk,

@@ -17,6 +17,9 @@ use crate::{BLOCK, Page};
 /// Errors of the device that are tolerated at the end in any case: without its descriptors a dump is worthless.
 const LAST_COMPLAINTS: usize = 8;
 
+/// Room that calls of [`Pages::save`] may take, beside a 64th of the pages.
+const FOR_SAVES: u64 = 1 << 20;
+
 /// Takes the pages, one after the other.
 ///
 /// [`write_next`](Self::write_next) does all there is to do for a page. Several processors share the work like this: one asks for
@@ -141,6 +144,13 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
     /// The part of the table that is written with the descriptor of a page frame, later than the page's data.
     pub fn part_of_table(&self, frame: &Frame) -> Range<ByteOffset> {
         self.store.table.window_of(frame.index)
+    }
+
+    /// Whether there is room for all pages that are left, even if none can be compressed.
+    pub fn are_sure_to_fit(&self) -> bool {
+        let Statistics { done, pages, .. } = self.statistics();
+        let needed = (pages - done).saturating_mul(BLOCK as u64);
+        needed.saturating_add(needed / 64).saturating_add(FOR_SAVES) <= self.store.data.remaining()
     }
 
     /// Counts so far.
