@@ -290,6 +290,23 @@ fn the_log_is_printed_or_saved_even_where_no_page_was_safe() {
     assert_eq!(bench.run(&["collect", "disk"]).status.code(), Some(2));
 }
 
+/// The power may go while the seal is written.
+#[test]
+fn the_log_is_printed_though_the_seal_is_damaged() {
+    let bench = Bench::formatted();
+    let mut file = BlockFile::open_exclusive(&bench.disk()).unwrap();
+    let uuid = read_label(&mut file, 0).unwrap().uuid;
+    let mut dump = Area::open(file, 0, uuid).unwrap().begin().unwrap();
+    let mut log = dump.log(4);
+    log.write(b"one\n").unwrap();
+    log.store().unwrap();
+    drop(dump);
+    flip_byte(&bench.disk(), (1 << 20) - 4096 + 40);
+    assert!(stderr(&bench.run(&["collect", "disk", "vmcore"])).contains("seal"));
+    let output = bench.run(&["collect", "disk", "--dmesg"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n", "{}", stderr(&output));
+}
+
 #[test]
 fn an_area_without_a_dump_says_so() {
     let bench = Bench::formatted();

@@ -283,6 +283,11 @@ impl<D: BlockDevice> Area<D> {
         log::read(&mut self.window, seal)
     }
 
+    /// Reads the log that was stored last, for an area whose seal is damaged, so that nothing tells which dump it belongs to.
+    pub fn read_last_log(&mut self) -> Result<Option<Log>, LogError> {
+        log::read_last(&mut self.window, self.label.uuid)
+    }
+
     /// Reads every byte of the dump that was written, from front to back, and checks it against its seal.
     ///
     /// `sink` is given offsets in the dump, in ascending order, and the bytes there: up to a mebibyte at a time, which ends at

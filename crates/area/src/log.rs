@@ -142,7 +142,16 @@ impl LogRecord {
 /// Reads the log that belongs to the dump of this seal; `None` if that dump has none.
 pub(crate) fn read<D: BlockDevice>(area: &mut Window<D>, seal: &Seal) -> Result<Option<Log>, LogError> {
     let record = LogRecord::read(area, seal.uuid)?.filter(|record| record.sequence == seal.sequence);
-    let Some(LogRecord { len, hash: expected, left_out, .. }) = record else { return Ok(None) };
+    record.map(|record| read_text(area, record)).transpose()
+}
+
+/// Reads the log that was stored last in area `uuid`, whichever dump it belongs to; `None` if there is none.
+pub(crate) fn read_last<D: BlockDevice>(area: &mut Window<D>, uuid: Uuid) -> Result<Option<Log>, LogError> {
+    LogRecord::read(area, uuid)?.map(|record| read_text(area, record)).transpose()
+}
+
+fn read_text<D: BlockDevice>(area: &mut Window<D>, record: LogRecord) -> Result<Log, LogError> {
+    let LogRecord { len, hash: expected, left_out, .. } = record;
     // The record says at most `LOG_CAPACITY`.
     let mut text = filled(0, len.next_multiple_of(BLOCK) as usize)?;
     area.read(TEXT_OFFSET, &mut text)?;
@@ -151,7 +160,7 @@ pub(crate) fn read<D: BlockDevice>(area: &mut Window<D>, seal: &Seal) -> Result<
     if found != expected {
         return Err(LogError::Checksum { expected, found });
     }
-    Ok(Some(Log { text, left_out }))
+    Ok(Log { text, left_out })
 }
 
 /// A log that is being stored. It takes no memory, and counts only when it is [stored](Self::store).

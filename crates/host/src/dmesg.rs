@@ -63,8 +63,13 @@ pub fn read(area: &AreaName) -> Result<StoredLog, DmesgError> {
     let found = areas::find_only(area)?;
     let mut area = found.open()?;
     let device = || found.device.clone();
-    let seal = area.read_seal().map_err(|source| DmesgError::Seal { device: device(), source })?;
-    let log = area.read_log(&seal).map_err(|source| DmesgError::Log { device: device(), source })?;
+    let log = match area.read_seal() {
+        Ok(seal) => area.read_log(&seal),
+        // The power may go while the seal is written.
+        Err(SealError::Damaged(_)) => area.read_last_log(),
+        Err(source) => return Err(DmesgError::Seal { device: device(), source }),
+    };
+    let log = log.map_err(|source| DmesgError::Log { device: device(), source })?;
     let log = log.ok_or_else(|| DmesgError::NoLog { device: device() })?;
     Ok(StoredLog { text: printable(&log.text), left_out: log.left_out })
 }
