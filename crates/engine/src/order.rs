@@ -116,7 +116,6 @@ impl<'a, M: OldMemory> Kept<'a, M> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! Checks that a dump for which there is no room has the pages that a higher level keeps.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise as tests do")]
+
 use engine::{Begun, CutShort, Source};
 use fixtures::info::UP_TO_6_2;
 use fixtures::kernel::{IN_USE, LRU, Page};
