@@ -10,11 +10,13 @@ use crate::slots::Request;
 
 drivers! {
     /// A port of an AHCI controller, with a Serial ATA disk.
-    Ahci: ahci::Ahci;
+    Ahci: Ahci in ahci;
     /// The virtio block device.
-    VirtioBlk: virtio::Blk;
+    VirtioBlk: Blk in virtio::blk;
+    /// The virtio SCSI host.
+    VirtioScsi: Scsi in virtio::scsi;
     /// The NVMe controller.
-    Nvme: nvme::Nvme;
+    Nvme: Nvme in nvme;
 }
 
 /// A disk with any of the drivers; `A` gives access to its function.
@@ -49,6 +51,7 @@ mod tests {
         let class = Class::from_code(0x010000);
         let virtio = |device| has_driver(Identity { vendor: 0x1AF4, device, class });
         assert!(virtio(0x1001) && virtio(0x1042));
+        assert!(virtio(0x1004) && virtio(0x1048), "SCSI hosts too");
         assert!(!virtio(0x1000) && !virtio(0x1041));
     }
 }

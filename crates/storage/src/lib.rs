@@ -60,6 +60,7 @@ mod drivers;
 mod error;
 pub mod nvme;
 mod register;
+mod scsi;
 mod slots;
 pub mod virtio;
 

@@ -2,17 +2,17 @@
 
 /// Generates, from the table of drivers, the code that must know all drivers.
 ///
-/// A line names a variant, the driver's module and its [`Controller`](crate::Controller), generic in registers and memory.
+/// A line names a variant, the driver's [`Controller`](crate::Controller), generic in registers and memory, and its module.
 /// The module has `DRIVEN`, the functions that it runs, and `start`, which makes a [`Started`](crate::disk::Started)
 /// controller of one. The first line that matches a function is used.
 macro_rules! drivers {
-    ($($(#[$doc:meta])* $name:ident: $driver:ident::$controller:ident;)+) => {
+    ($($(#[$doc:meta])* $name:ident: $controller:ident in $($driver:ident)::+;)+) => {
         /// The functions that the drivers run, in the order of the table.
-        const DRIVEN: &[&[Match]] = &[$(&crate::$driver::DRIVEN),+];
+        const DRIVEN: &[&[Match]] = &[$(&crate::$($driver)::+::DRIVEN),+];
 
         /// The controller of a disk, with any of the drivers.
         pub enum AnyController<R, M> {
-            $($(#[$doc])* $name(crate::$driver::$controller<R, M>),)+
+            $($(#[$doc])* $name(crate::$($driver)::+::$controller<R, M>),)+
         }
 
         /// Starts the function with the first driver that runs it.
@@ -22,8 +22,8 @@ macro_rules! drivers {
             allowance: Allowance,
         ) -> StartResult<AnyController<A::Registers, A::Memory>, A> {
             let identity = Identity::read(access.config());
-            $(if crate::$driver::DRIVEN.iter().any(|driven| driven.fits(identity)) {
-                return Ok(crate::$driver::start(access, clock, allowance)?.map(AnyController::$name));
+            $(if crate::$($driver)::+::DRIVEN.iter().any(|driven| driven.fits(identity)) {
+                return Ok(crate::$($driver)::+::start(access, clock, allowance)?.map(AnyController::$name));
             })+
             Err(OpenError::NoDriver)
         }

@@ -1,11 +1,12 @@
 //! virtio devices over modern virtio-pci (Virtual I/O Device specification, version 1.2; all section numbers are of
 //! that).
 
-mod blk;
+pub(crate) mod blk;
 mod queue;
+pub(crate) mod scsi;
 mod spec;
 mod transport;
 
 pub use blk::{Blk, SHORT};
-pub(crate) use blk::{DRIVEN, start};
+pub use scsi::Scsi;
 pub use transport::Capabilities;

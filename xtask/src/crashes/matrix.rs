@@ -144,6 +144,7 @@ fn disks() -> Vec<Row> {
     [
         ("ahci", with(Flavour::Amd64, DiskModel::Ahci)),
         ("ahci-chipset", with(Flavour::Amd64, DiskModel::AhciOfChipset)),
+        ("virtio-scsi", with(Flavour::Cloud, DiskModel::VirtioScsi)),
     ]
     .into_iter()
     .flat_map(|(name, plain)| disk(name, &plain))

@@ -259,7 +259,7 @@ pub(crate) struct Scenario {
     /// What is unusual about it, if it is an NVMe controller's
     #[arg(long, value_enum)]
     pub(crate) nvme: Vec<NvmeOddity>,
-    /// What the crashing Linux does with that disk; both kinds of use want a disk behind an AHCI or NVMe controller
+    /// What the crashing Linux does with that disk; both kinds of use want a disk of an AHCI or NVMe controller, or of a SCSI host
     #[arg(long, value_enum, default_value = "idle")]
     pub(crate) disk_use: DiskUse,
     /// Where that disk is

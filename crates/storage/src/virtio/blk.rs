@@ -6,16 +6,16 @@ use machine::growth::filled;
 use machine::{BlockError, Clock, Dma, DmaMemory, Registers};
 use pci::Match;
 
-use super::queue::{Access, CHAIN, Queue, Segment, Used};
+use super::queue::{self, Access, CHAIN, Queue, Segment, Used};
 use super::spec::{
-    BLOCK, Features, RequestHeader, SECTOR, STATUS_OK, Status, TRANSITIONAL_BLOCK, VENDOR, block, kind,
+    BLOCK, BLOCK_QUEUE, Features, RequestHeader, SECTOR, STATUS_OK, TRANSITIONAL_BLOCK, VENDOR, block, kind,
 };
 use super::transport::{Capabilities, Doorbell, Transport};
 use crate::access::{Addressing, Allowance, DeviceAccess};
 use crate::disk::{
     Completion, Controller, Durability, Found, Geometry, Place, StartResult, Started, UNASKED,
 };
-use crate::error::{OpenError, StartError};
+use crate::error::StartError;
 use crate::slots::{Pool, Request, Slots};
 
 /// The data of a slot besides its buffer: the header of its request, followed by the status.
@@ -65,24 +65,18 @@ impl Capabilities {
 }
 
 /// Starts a disk (3.1.1); this ends whatever the device was doing for somebody else.
-///
-/// After the reset the driver asks the device again which addresses it uses. A device that changed its answer is refused:
-/// it would write to memory that is not the driver's.
 pub(crate) fn start<A: DeviceAccess>(
     access: &mut A,
     clock: &impl Clock,
     allowance: Allowance,
 ) -> StartResult<Blk<A::Registers, A::Memory>, A> {
+    let Allowance { pool, patience } = allowance;
     let capabilities = Capabilities::find_blk(access.config())?;
-    let mut transport = Transport::map(access, &capabilities, allowance.patience)?;
-    let addressing = transport.addressing();
-    access.attach(addressing).map_err(OpenError::Attach)?;
-    transport.reset(clock).map_err(StartError::from)?;
-    transport.advance(Status::ACKNOWLEDGE);
-    transport.advance(Status::DRIVER);
-    let parts = bring_up(&mut transport, access, addressing, clock, allowance.pool);
-    transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
-    let Parts { queue, doorbell, requests, expected, slots, geometry } = parts?;
+    let (transport, parts) =
+        Transport::start(access, &capabilities, clock, patience, |transport, access, addressing| {
+            bring_up(transport, access, addressing, clock, pool)
+        })?;
+    let Parts { queue, doorbell, requests, expected, slots, geometry } = parts;
     let controller = Blk { transport, queue, doorbell, requests, expected, disk: Some(geometry) };
     Ok(Started { controller, slots })
 }
@@ -104,39 +98,20 @@ fn bring_up<R: Registers, D: Dma>(
     clock: &impl Clock,
     pool: Pool,
 ) -> Result<Parts<D::Memory>, StartError> {
-    let features = negotiate(transport, addressing)?;
+    if transport.offered().contains(Features::BLK_RO) {
+        return Err(StartError::ReadOnly);
+    }
+    let features = transport.negotiate(addressing, USEFUL)?;
     let configuration = transport.read_configuration(clock, Configuration::read)?;
     let geometry = configuration.geometry(features, pool).ok_or(StartError::Geometry)?;
-    let size = queue_size(transport.queue_size(), pool).ok_or(StartError::Queue)?;
+    let size = queue::size_for(transport.queue_size(BLOCK_QUEUE), pool).ok_or(StartError::Queue)?;
     let queue = Queue::allocate(dma, size).ok_or(StartError::NoMemory)?;
     let most = Pool { slots: pool.slots.min(usize::from(size) / CHAIN), ..pool };
     let requests = dma.allocate(most.slots * request::STRIDE).ok_or(StartError::NoMemory)?;
     let expected = filled(0, most.slots).map_err(|_| StartError::NoMemory)?;
     let slots = Slots::first(dma, most).ok_or(StartError::NoMemory)?;
-    let doorbell = transport.enable_queue(size, queue.addresses()).ok_or(StartError::Queue)?;
+    let doorbell = transport.enable_queue(BLOCK_QUEUE, size, queue.addresses()).ok_or(StartError::Queue)?;
     Ok(Parts { queue, doorbell, requests, expected, slots, geometry })
-}
-
-fn negotiate<R: Registers>(
-    transport: &mut Transport<R>,
-    addressing: Addressing,
-) -> Result<Features, StartError> {
-    let offered = transport.offered();
-    if !offered.contains(Features::VERSION_1) {
-        return Err(StartError::Features);
-    }
-    let wanted = transport.addressing();
-    if wanted != addressing {
-        return Err(StartError::Addressing(wanted));
-    }
-    if offered.contains(Features::BLK_RO) {
-        return Err(StartError::ReadOnly);
-    }
-    let accepted = offered & USEFUL | Features::VERSION_1;
-    transport.accept(accepted);
-    transport.advance(Status::FEATURES_OK);
-    // The device clears the bit if it does not support the accepted features (3.1.1, step 6).
-    if transport.status().contains(Status::FEATURES_OK) { Ok(accepted) } else { Err(StartError::Features) }
 }
 
 /// The device's configuration. The last two fields are valid only with their features.
@@ -170,14 +145,6 @@ impl Configuration {
         let durability = if flush { Durability::OnFlush } else { Durability::OnCompletion };
         (piece > 0).then_some(Geometry { size, block_size, piece, durability })
     }
-}
-
-/// Entries for the queue: enough for the pool, at most what the device has, a power of two; `None` if no chain fits.
-fn queue_size(most: u16, pool: Pool) -> Option<u16> {
-    let most = 1 << most.checked_ilog2()?;
-    let needed = pool.slots.checked_mul(CHAIN)?.checked_next_power_of_two()?;
-    let size = u16::try_from(needed).map_or(most, |needed| needed.min(most));
-    (usize::from(size) >= CHAIN).then_some(size)
 }
 
 impl<R, M: DmaMemory> Blk<R, M> {

@@ -7,6 +7,7 @@ use machine::{Dma, DmaMemory, IoAddress};
 
 use super::spec::{Descriptor, ring, used};
 use super::transport::QueueAddresses;
+use crate::slots::Pool;
 
 /// Descriptors of a slot: the request's header, its data, its status.
 pub(super) const CHAIN: usize = 3;
@@ -109,6 +110,14 @@ impl<M: DmaMemory> Queue<M> {
         let field = |offset| self.memory.read_u32(entry + offset);
         Some(Used { id: field(used::ID), len: field(used::LEN) })
     }
+}
+
+/// Entries for the queue: enough for the pool, at most what the device has, a power of two; `None` if no chain fits.
+pub(super) fn size_for(most: u16, pool: Pool) -> Option<u16> {
+    let most = 1 << most.checked_ilog2()?;
+    let needed = pool.slots.checked_mul(CHAIN)?.checked_next_power_of_two()?;
+    let size = u16::try_from(needed).map_or(most, |needed| needed.min(most));
+    (usize::from(size) >= CHAIN).then_some(size)
 }
 
 fn descriptor(segment: &Segment, next: Option<u16>) -> Descriptor {

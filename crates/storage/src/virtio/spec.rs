@@ -10,6 +10,14 @@ use bitfield_struct::bitfield;
 pub(super) const VENDOR: u16 = 0x1af4;
 /// Device ID of a disk (4.1.2.1).
 pub(super) const BLOCK: u16 = 0x1042;
+/// The queue of a disk (5.2.2).
+pub(super) const BLOCK_QUEUE: u16 = 0;
+/// Device ID of a SCSI host (4.1.2.1).
+pub(super) const SCSI: u16 = 0x1048;
+/// Device ID of a SCSI host that also speaks the interface before version 1 (4.1.2.3).
+pub(super) const TRANSITIONAL_SCSI: u16 = 0x1004;
+/// The first queue for requests of a SCSI host (5.6.2).
+pub(super) const SCSI_REQUEST_QUEUE: u16 = 2;
 /// Device ID of a disk that also speaks the interface before version 1 (4.1.2.3).
 pub(super) const TRANSITIONAL_BLOCK: u16 = 0x1001;
 
@@ -92,6 +100,68 @@ pub(super) mod block {
     pub(in crate::virtio) const BLK_SIZE: ReadOnly<u32> = ReadOnly::at(20);
     /// Bytes in the structure up to here.
     pub(in crate::virtio) const SIZE: u32 = 24;
+}
+
+/// `struct virtio_scsi_config` (5.6.4): the device's own configuration of a SCSI host.
+pub(super) mod scsi {
+    use crate::register::ReadOnly;
+
+    /// Most sectors that one command should move.
+    pub(in crate::virtio) const MAX_SECTORS: ReadOnly<u32> = ReadOnly::at(8);
+    /// Bytes of sense data in a response.
+    pub(in crate::virtio) const SENSE_SIZE: ReadOnly<u32> = ReadOnly::at(20);
+    /// Bytes of a command.
+    pub(in crate::virtio) const CDB_SIZE: ReadOnly<u32> = ReadOnly::at(24);
+    /// The last target.
+    pub(in crate::virtio) const MAX_TARGET: ReadOnly<u16> = ReadOnly::at(30);
+    /// Bytes in the structure.
+    pub(in crate::virtio) const SIZE: u32 = 36;
+    /// Bytes in a sector.
+    pub(in crate::virtio) const SECTOR: usize = 512;
+}
+
+/// `struct virtio_scsi_req_cmd` (5.6.6.1): what the device reads of a command, and what it writes about it, besides data.
+pub(super) mod scsi_request {
+    use crate::scsi::Cdb;
+
+    /// Bytes of a command.
+    pub(in crate::virtio) const CDB_SIZE: usize = 32;
+    /// Bytes of sense data.
+    pub(in crate::virtio) const SENSE_SIZE: usize = 96;
+    /// Bytes that the device reads.
+    pub(in crate::virtio) const HEADER_SIZE: usize = 19 + CDB_SIZE;
+    /// Where the response is.
+    pub(in crate::virtio) const RESPONSE: usize = 64;
+    /// Bytes that the device writes.
+    pub(in crate::virtio) const RESPONSE_SIZE: usize = 12 + SENSE_SIZE;
+    /// In the response: sense data.
+    pub(in crate::virtio) const SENSE: usize = 12;
+    /// Bytes between two slots.
+    pub(in crate::virtio) const STRIDE: usize = 256;
+    /// A response that no device gives: it stands there before the device has answered.
+    pub(in crate::virtio) const NO_RESPONSE: [u8; RESPONSE_SIZE] = [0xff; RESPONSE_SIZE];
+
+    /// What the device reads: the unit's address, the command's number, and the command, with the simple task attribute.
+    pub(in crate::virtio) fn header(target: u8, unit: u16, number: u64, cdb: Cdb) -> [u8; HEADER_SIZE] {
+        let mut bytes = [0; HEADER_SIZE];
+        let [high, low] = unit.to_be_bytes();
+        bytes[..4].copy_from_slice(&[1, target, 0x40 | high, low]);
+        bytes[8..16].copy_from_slice(&number.to_le_bytes());
+        bytes[19..19 + cdb.len()].copy_from_slice(&cdb);
+        bytes
+    }
+}
+
+/// Codes of the field `response` (5.6.6.1).
+pub(super) mod scsi_response {
+    pub(in crate::virtio) const OK: u8 = 0;
+    pub(in crate::virtio) const ABORTED: u8 = 2;
+    pub(in crate::virtio) const BAD_TARGET: u8 = 3;
+    pub(in crate::virtio) const RESET: u8 = 4;
+    pub(in crate::virtio) const BUSY: u8 = 5;
+
+    /// Mark of error codes that are made of a response and a status.
+    pub(in crate::virtio) const MARK: u32 = 0x0100_0000;
 }
 
 bitflags::bitflags! {

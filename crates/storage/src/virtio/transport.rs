@@ -7,7 +7,7 @@ use pci::capabilities;
 
 use super::spec::{Features, Status, capability, common};
 use crate::access::{Addressing, BarRange, DeviceAccess};
-use crate::error::StartError;
+use crate::error::{OpenError, StartError};
 use crate::register::Halves;
 
 /// Where a device's structures are.
@@ -37,6 +37,8 @@ pub(super) struct Transport<R> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doorbell {
     offset: usize,
+    /// The queue.
+    queue: u16,
 }
 
 /// Device addresses of the parts of a queue (2.7).
@@ -84,11 +86,55 @@ fn read_structure(configuration: &impl Registers, at: usize, size: usize, length
 }
 
 impl<R: Registers> Transport<R> {
+    /// Starts a device (3.1.1), whatever it was doing for somebody else. `bring_up` agrees on features and sets up queues, with
+    /// memory at addresses of the given kind.
+    ///
+    /// After the reset the device is asked again which addresses it uses. A device that changed its answer is refused: it would
+    /// write to memory that is not the driver's.
+    pub(super) fn start<A: DeviceAccess<Registers = R>, T>(
+        access: &mut A,
+        capabilities: &Capabilities,
+        clock: &impl Clock,
+        patience: Duration,
+        bring_up: impl FnOnce(&mut Self, &mut A, Addressing) -> Result<T, StartError>,
+    ) -> Result<(Self, T), OpenError<A::Refusal>> {
+        let mut transport = Self::map(access, capabilities, patience)?;
+        let addressing = transport.addressing();
+        access.attach(addressing).map_err(OpenError::Attach)?;
+        transport.reset(clock).map_err(StartError::from)?;
+        transport.advance(Status::ACKNOWLEDGE);
+        transport.advance(Status::DRIVER);
+        let parts = bring_up(&mut transport, access, addressing);
+        transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
+        Ok((transport, parts?))
+    }
+
+    /// Accepts version 1 and those of the `useful` features that the device offers; returns what was accepted.
+    pub(super) fn negotiate(
+        &mut self,
+        addressing: Addressing,
+        useful: Features,
+    ) -> Result<Features, StartError> {
+        let offered = self.offered();
+        if !offered.contains(Features::VERSION_1) {
+            return Err(StartError::Features);
+        }
+        let wanted = self.addressing();
+        if wanted != addressing {
+            return Err(StartError::Addressing(wanted));
+        }
+        let accepted = offered & useful | Features::VERSION_1;
+        self.accept(accepted);
+        self.advance(Status::FEATURES_OK);
+        // The device clears the bit if it does not support the accepted features (3.1.1, step 6).
+        if self.status().contains(Status::FEATURES_OK) { Ok(accepted) } else { Err(StartError::Features) }
+    }
+
     /// Maps the structures of a device.
     ///
     /// `patience` is the longest wait for the device to finish its reset, and to show a configuration that it is not
     /// changing.
-    pub(super) fn map<A: DeviceAccess<Registers = R>>(
+    fn map<A: DeviceAccess<Registers = R>>(
         access: &mut A,
         capabilities: &Capabilities,
         patience: Duration,
@@ -105,7 +151,7 @@ impl<R: Registers> Transport<R> {
     }
 
     /// The kind of addresses that the device uses (6, `VIRTIO_F_ACCESS_PLATFORM`).
-    pub(super) fn addressing(&mut self) -> Addressing {
+    fn addressing(&mut self) -> Addressing {
         if self.offered().contains(Features::ACCESS_PLATFORM) {
             Addressing::Platform
         } else {
@@ -129,18 +175,18 @@ impl<R: Registers> Transport<R> {
     }
 
     /// The status bits that are set, of those that are known here.
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         Status::from_bits_retain(common::DEVICE_STATUS.read(&self.common))
     }
 
     /// Sets status bits on top of those that are set.
-    pub(super) fn advance(&mut self, status: Status) {
+    fn advance(&mut self, status: Status) {
         let status = self.status() | status;
         common::DEVICE_STATUS.write(&mut self.common, status.bits());
     }
 
     /// Accepts features; the device's status then shows whether it agrees.
-    pub(super) fn accept(&mut self, features: Features) {
+    fn accept(&mut self, features: Features) {
         let bits = features.bits();
         common::DRIVER_FEATURE_SELECT.write(&mut self.common, 0);
         common::DRIVER_FEATURE.write(&mut self.common, bits as u32);
@@ -148,36 +194,41 @@ impl<R: Registers> Transport<R> {
         common::DRIVER_FEATURE.write(&mut self.common, (bits >> 32) as u32);
     }
 
-    /// Entries that queue 0 can have; 0 if there is no such queue.
-    pub(super) fn queue_size(&mut self) -> u16 {
-        common::QUEUE_SELECT.write(&mut self.common, 0);
+    /// Entries that a queue can have; 0 if there is no such queue.
+    pub(super) fn queue_size(&mut self, queue: u16) -> u16 {
+        common::QUEUE_SELECT.write(&mut self.common, queue);
         common::QUEUE_SIZE.read(&self.common)
     }
 
-    /// Sets queue 0 up and enables it (4.1.5.1.3). `None` if its doorbell is outside the notification structure.
-    pub(super) fn enable_queue(&mut self, size: u16, addresses: QueueAddresses) -> Option<Doorbell> {
-        common::QUEUE_SELECT.write(&mut self.common, 0);
+    /// Sets a queue up and enables it (4.1.5.1.3). `None` if its doorbell is outside the notification structure.
+    pub(super) fn enable_queue(
+        &mut self,
+        queue: u16,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Option<Doorbell> {
+        common::QUEUE_SELECT.write(&mut self.common, queue);
         common::QUEUE_SIZE.write(&mut self.common, size);
         let Self { common, .. } = self;
         common::QUEUE_DESC.write(common, Halves(addresses.descriptors.get()));
         common::QUEUE_DRIVER.write(common, Halves(addresses.available.get()));
         common::QUEUE_DEVICE.write(common, Halves(addresses.used.get()));
-        let doorbell = self.doorbell()?;
+        let doorbell = self.doorbell(queue)?;
         common::QUEUE_ENABLE.write(&mut self.common, 1);
         Some(doorbell)
     }
 
     /// Where the selected queue is notified (4.1.4.4).
-    fn doorbell(&self) -> Option<Doorbell> {
+    fn doorbell(&self, queue: u16) -> Option<Doorbell> {
         let number = u64::from(common::QUEUE_NOTIFY_OFF.read(&self.common));
         let offset = number * u64::from(self.notify_multiplier);
         let inside = offset.is_multiple_of(2) && offset + 2 <= self.notify_length;
-        inside.then_some(Doorbell { offset: offset as usize })
+        inside.then_some(Doorbell { offset: offset as usize, queue })
     }
 
-    /// Tells the device that queue 0 has something available.
+    /// Tells the device that a queue has something available.
     pub(super) fn ring(&mut self, doorbell: Doorbell) {
-        self.notify.write16(doorbell.offset, 0);
+        self.notify.write16(doorbell.offset, doorbell.queue);
     }
 
     /// Reads from the device's own configuration with `read`, again if it changed meanwhile (4.1.4.3.1).

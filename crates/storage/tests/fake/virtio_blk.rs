@@ -1,4 +1,6 @@
-//! A virtio disk. It does one request at a time, picks it at random, and looks for new ones only when it was notified.
+//! A virtio disk, or a virtio SCSI host with disks. It does one request at a time, picks it at random, and looks for new ones only when it was notified.
+
+mod scsi;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,6 +11,9 @@ use std::time::Duration;
 use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
 use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Place, Pool, StartError};
+
+#[allow(unused_imports, reason = "not all tests have hosts")]
+pub(crate) use scsi::{Host, Unit};
 
 use super::machine::{Device, FakeClock, Machine, Memory, Shared};
 
@@ -64,6 +69,8 @@ pub(crate) struct Model {
     pub(crate) looks_by_itself: bool,
     pub(crate) fault: Fault,
     pub(crate) seed: u64,
+    /// It is a SCSI host.
+    pub(crate) host: Option<Host>,
 }
 
 impl Default for Model {
@@ -78,6 +85,7 @@ impl Default for Model {
             looks_by_itself: false,
             fault: Fault::None,
             seed: 1,
+            host: None,
         }
     }
 }
@@ -160,6 +168,29 @@ pub(crate) fn start(world: &Shared<World>, pool: Pool) -> Result<FakeDisk, Start
     Ok(disk)
 }
 
+/// Starts a SCSI host, and does not look for disks yet.
+pub(crate) fn start_host(world: &Shared<World>) -> Result<FakeDisk, StartError> {
+    let allowance = Allowance { pool: POOL, patience: PATIENCE };
+    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(|error| {
+        match error {
+            OpenError::Start(error) => error,
+            OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
+        }
+    })
+}
+
+/// Has a host refuse so many commands.
+pub(crate) fn refuse(world: &Shared<World>, refusal: (u8, u8, u8, u16), times: usize) {
+    if let Some(host) = &mut world.borrow_mut().model.host {
+        host.refusals = vec![refusal; times];
+    }
+}
+
+/// Takes memory for the whole pool.
+pub(crate) fn fill_pool(world: &Shared<World>, disk: &mut FakeDisk) {
+    disk.fill_pool(&mut FakeAccess { attached: true, ..FakeAccess::new(world) });
+}
+
 /// Opens the function that `access` is to.
 pub(crate) fn open(access: &mut FakeAccess, pool: Pool) -> Result<FakeDisk, OpenError<Infallible>> {
     let clock = FakeClock(access.world.clone());
@@ -226,6 +257,9 @@ impl World {
     }
 
     fn complete(&mut self, head: u16, chain: &[(u64, usize, bool)]) {
+        if let Some(host) = self.model.host.clone() {
+            return self.complete_command(&host, head, chain);
+        }
         let [(header, 16, false), data @ .., (status, 1, true)] = chain else {
             assert!(self.lies(), "no header, data and status: {chain:?}");
             return self.answer(head, 0);
@@ -368,6 +402,7 @@ impl Registers for Block {
         match (self.kind, offset) {
             (Kind::Common, 24) => world.queue.size,
             (Kind::Common, 30) => world.model.notify_off,
+            (Kind::Device, 30) if world.model.host.is_some() => world.last_target(),
             _ => self.illegal(16, offset),
         }
     }
@@ -376,6 +411,7 @@ impl Registers for Block {
         let world = self.world.borrow();
         match (self.kind, offset) {
             (Kind::Common, 4) => (world.model.features >> (32 * world.feature_select[0])) as u32,
+            (Kind::Device, _) if world.model.host.is_some() => world.host_configuration(offset),
             (Kind::Device, 0) => world.model.sectors as u32,
             (Kind::Device, 4) => (world.model.sectors >> 32) as u32,
             (Kind::Device, 8) => world.model.size_max,
@@ -396,7 +432,7 @@ impl Registers for Block {
     fn write16(&mut self, offset: usize, value: u16) {
         let mut world = self.world.borrow_mut();
         match (self.kind, offset) {
-            (Kind::Common, 22) => assert_eq!(value, 0, "there is one queue"),
+            (Kind::Common, 22) => assert_eq!(value, world.request_queue(), "the queue for requests"),
             (Kind::Common, 24) => {
                 assert!(value.is_power_of_two() && value <= world.model.queue_size);
                 world.queue.size = value;
@@ -407,6 +443,7 @@ impl Registers for Block {
                 world.trace.push(String::from("queue enabled"));
             }
             (Kind::Notify, at) if at == 4 * usize::from(world.model.notify_off) => {
+                assert_eq!(value, world.request_queue());
                 assert!(!world.model.looks_by_itself || world.notifications < 2, "notified against its wish");
                 world.queue.notified = true;
                 world.notifications += 1;
@@ -457,6 +494,9 @@ impl FakeAccess {
             (0x50, &[0x09, 0x60, 0x10, 0x04, 4, 0, 0, 0, 0, 0x20, 0, 0, 0, 0x10, 0, 0]),
             (0x60, &[0x09, 0x00, 0x14, 0x02, 4, 0, 0, 0, 0, 0x30, 0, 0, 64, 0, 0, 0, 4, 0, 0, 0]),
         ]);
+        if world.borrow().model.host.is_some() {
+            config.put(0x02, &[0x48, 0x10]);
+        }
         Self { world: world.clone(), config, attached: false }
     }
 }

@@ -125,6 +125,8 @@ pub(crate) enum DiskModel {
     Ahci,
     /// A disk at a port of the AHCI controller of the board's chipset.
     AhciOfChipset,
+    /// A unit of a virtio SCSI host.
+    VirtioScsi,
 }
 
 impl DiskModel {
@@ -136,6 +138,7 @@ impl DiskModel {
             Self::Nvme => Some("nvme,id=dump,serial=dump"),
             Self::Ahci => Some("ahci,id=dump"),
             Self::AhciOfChipset => None,
+            Self::VirtioScsi => Some("virtio-scsi-pci,id=dump,disable-legacy=on,iommu_platform=on"),
         }
     }
 
@@ -146,6 +149,7 @@ impl DiskModel {
             Self::Nvme => Some("nvme-ns,bus=dump"),
             Self::Ahci => Some("ide-hd,bus=dump.5"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
+            Self::VirtioScsi => Some("scsi-hd,bus=dump.0,scsi-id=5,lun=1"),
         }
     }
 
@@ -156,13 +160,16 @@ impl DiskModel {
             Self::Nvme => Some("nvme-ns,bus=dump,nsid=1"),
             Self::Ahci => Some("ide-hd,bus=dump.1"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
+            Self::VirtioScsi => Some("scsi-hd,bus=dump.0,scsi-id=2"),
         }
     }
 
     /// The source-ids that the disk's requests can carry, at a place.
     pub(crate) fn source_ids(self, place: DiskPlace) -> Vec<u16> {
         match self {
-            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme | Self::Ahci => place.source_ids(),
+            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme | Self::Ahci | Self::VirtioScsi => {
+                place.source_ids()
+            }
             Self::AhciOfChipset => vec![0x1F << 3 | 2],
         }
     }
@@ -173,6 +180,7 @@ impl DiskModel {
             Self::VirtioBlk | Self::VirtioLegacy => &["virtio_blk"],
             Self::Nvme => &["nvme"],
             Self::Ahci | Self::AhciOfChipset => &["ahci", "sd_mod"],
+            Self::VirtioScsi => &["virtio_scsi", "sd_mod"],
         }
     }
 }
