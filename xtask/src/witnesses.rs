@@ -6,6 +6,7 @@ mod elf_core;
 mod inspected;
 mod log;
 mod memory;
+pub(crate) mod mounted;
 pub(crate) mod reader;
 mod readers;
 pub(crate) mod report;

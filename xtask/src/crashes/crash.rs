@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -20,9 +21,11 @@ use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::qmp::ResetBy;
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::Reserved;
+use crate::machines::scenario::file_system::FileSystem;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{Capture, Codec, Disk, End, MachineCheck, MemoryUse, Scenario, Start};
+use crate::process;
 use crate::witnesses::tables::Tables;
 use crate::witnesses::trace::Trace;
 
@@ -37,6 +40,9 @@ pub(crate) const DISK_BYTES: u64 = 256 << 20;
 
 /// MiB that the guest gives back in scenarios that use memory in every way.
 const BALLOON_MIB: u64 = 32;
+
+/// The disk of a file system: the least that each of them takes, and more.
+const FILE_SYSTEM_BYTES: u64 = 512 << 20;
 
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
@@ -91,6 +97,8 @@ pub(crate) struct Evidence {
     pub(crate) lines: Vec<Line>,
     /// The crash reservation: the memory that is Holdover's.
     pub(crate) reserved: Reserved,
+    /// The file system in which the area is a file, if it is one.
+    pub(crate) file_system: Option<FileSystem>,
     /// Source-ids of the dump's disk.
     pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
@@ -122,7 +130,8 @@ impl Crash<'_> {
         let lines = self.end(machine)?;
         let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
         let disk = disk_model.source_ids(disk_place);
-        Ok(Evidence { kernel, codec, files, lines, reserved, disk, stop })
+        let file_system = self.scenario.disk.file_system();
+        Ok(Evidence { kernel, codec, files, lines, reserved, file_system, disk, stop })
     }
 
     fn end(&self, mut machine: Machine) -> Result<Vec<Line>> {
@@ -167,7 +176,8 @@ impl Crash<'_> {
     fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
-        Ok(self.load_command(&self.make_disks(files)?))
+        let prepare = self.scenario.disk.file_system().map(FileSystem::prepare).unwrap_or_default();
+        Ok(prepare + &self.load_command(&self.make_disks(files)?))
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
@@ -180,7 +190,7 @@ impl Crash<'_> {
         Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))
     }
 
-    /// Makes the disks for the dump, and returns the UUIDs of the areas that are named when Holdover is loaded.
+    /// Makes the disks for the dump, and returns the areas that are named when Holdover is loaded.
     fn make_disks(&self, files: &Files) -> Result<Vec<String>> {
         let disk = files.disk();
         let areas = match self.scenario.disk {
@@ -196,6 +206,10 @@ impl Crash<'_> {
             Disk::AfterFailing => {
                 vec![self.format(&files.failing_disk(), DISK_BYTES)?, self.format(&disk, DISK_BYTES)?]
             }
+            Disk::FileExt4 | Disk::FileXfs | Disk::FileBtrfs => {
+                self.make_file_system(&disk)?;
+                vec![FileSystem::AREA.to_owned()]
+            }
             Disk::HoldsDump => vec![self.dump_once(&disk)?],
         };
         files.remember_disk()?;
@@ -206,6 +220,15 @@ impl Crash<'_> {
     fn format(&self, disk: &Path, bytes: u64) -> Result<String> {
         File::create(disk)?.set_len(bytes)?;
         self.tool.format(disk).with_context(|| format!("cannot label {}", disk.display()))
+    }
+
+    /// Makes the file system in which the guest makes the area.
+    fn make_file_system(&self, disk: &Path) -> Result<()> {
+        File::create(disk)?.set_len(FILE_SYSTEM_BYTES)?;
+        let Some([program, options @ ..]) = self.scenario.disk.file_system().map(FileSystem::make) else {
+            return Ok(());
+        };
+        process::run(Command::new(program).args(options).arg(disk))
     }
 
     /// Crashes a machine, and takes the disk with its dump; returns the area's UUID.

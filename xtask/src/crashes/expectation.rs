@@ -370,7 +370,13 @@ fn log(evidence: &Evidence, tool: &Tool) -> Result<Vec<Problem>> {
 
 /// Collects the dump, and complains if `holdover collect` does not report that something is missing.
 fn collected_whole(evidence: &Evidence, tool: &Tool) -> Result<Option<Problem>> {
-    let collected = tool.collect(&evidence.files.disk(), &evidence.files.dump())?;
+    let (files, dump) = (&evidence.files, evidence.files.dump());
+    let collected = match evidence.file_system {
+        Some(system) => {
+            witnesses::mounted::collect(system, &files.disk(), files.scratch("mounted"), tool, &dump)?
+        }
+        None => tool.collect(&files.disk(), &dump)?,
+    };
     let what = "`holdover collect` does not say that something is missing".to_owned();
     Ok((collected == Collected::Whole).then_some(console(what)))
 }

@@ -441,6 +441,9 @@ fn areas() -> Vec<Row> {
             on(Disk::AfterFailing),
             whole().and_says("begins again").and_first_area_partial(),
         ),
+        ("file-ext4", on(Disk::FileExt4), whole()),
+        ("file-xfs", on(Disk::FileXfs), whole()),
+        ("file-btrfs", on(Disk::FileBtrfs), whole()),
         ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()

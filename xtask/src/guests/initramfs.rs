@@ -115,6 +115,12 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     modules.extend(scenario.disk_model.modules());
     modules.extend(scenario.scale.modules());
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
+    if let Some(system) = scenario.disk.file_system() {
+        modules.push(system.name());
+        for program in system.programs() {
+            archive.copy_program(program)?;
+        }
+    }
     if let Some(disk) = scenario.disk_use.read(scenario.disk_model) {
         archive.add("scenario/read", disk.as_bytes());
     }

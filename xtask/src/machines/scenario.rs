@@ -1,6 +1,7 @@
 //! What varies from run to run: which kernel crashes on which machine, and how Holdover was loaded.
 
 pub(crate) mod device;
+pub(crate) mod file_system;
 pub(crate) mod mutation;
 pub(crate) mod unit;
 pub(crate) mod watchdog;
@@ -15,6 +16,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskUse, NvmeOddity};
+use file_system::FileSystem;
 use mutation::Mutation;
 use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
@@ -132,8 +134,26 @@ pub(crate) enum Disk {
     AfterMissing,
     /// Carries the second of two labels that were named; the first is on a disk that refuses writes in the middle of the dump.
     AfterFailing,
+    /// Has an ext4 file system with a file that is the area.
+    FileExt4,
+    /// Has an xfs file system with such a file.
+    FileXfs,
+    /// Has a btrfs file system with such a file.
+    FileBtrfs,
     /// Carries the label, and the dump of a panic before this one, which nobody has collected.
     HoldsDump,
+}
+
+impl Disk {
+    /// The file system in which the area is a file, if it is one.
+    pub(crate) fn file_system(self) -> Option<FileSystem> {
+        match self {
+            Self::FileExt4 => Some(FileSystem::Ext4),
+            Self::FileXfs => Some(FileSystem::Xfs),
+            Self::FileBtrfs => Some(FileSystem::Btrfs),
+            _ => None,
+        }
+    }
 }
 
 /// How the capture kernel comes to run.
