@@ -366,6 +366,11 @@ fn bad_input() -> Vec<Row> {
             Expectation::partial_dump().and_readable(),
         ),
         (
+            "disk-too-small-for-level",
+            Scenario { disk: Disk::TooSmallForLevel, level: 1, ..plain() },
+            Expectation::partial_dump().and_readable().and_says("all of level"),
+        ),
+        (
             "power-cut",
             Scenario { end: End::PowerCut, memory_mib: 5120, ..plain() },
             Expectation::cut_off_dump().and_readable(),
