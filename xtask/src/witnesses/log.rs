@@ -13,10 +13,26 @@ use crate::machines::console::Line;
 pub(super) fn compare_with_reader(evidence: &Evidence, tool: &Tool) -> Result<Option<String>> {
     let stored = tool.log(&evidence.files.disk())?;
     let read = fs::read_to_string(evidence.files.scratch("log"))?;
+    let read: String = read.lines().map(|line| without_caller(line) + "\n").collect();
     let first = stored.lines().zip(read.lines()).find(|(stored, read)| stored != read);
     let lengths = [&stored, &read].map(|text| text.lines().count());
     Ok((stored != read)
         .then(|| format!("the stored log differs from makedumpfile's: {first:?}, {lengths:?} lines")))
+}
+
+/// A line without the thread or the processor that printed it, which newer makedumpfiles put behind the time: `[      T0] `.
+fn without_caller(line: &str) -> String {
+    let caller = |text: &str| {
+        let id = text.trim_start().strip_prefix(['T', 'C']);
+        id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let parts = line.split_once("] [").and_then(|(time, rest)| Some((time, rest.split_once("] ")?)));
+    match parts {
+        Some((time, (text, message))) if is_message(&format!("{time}] ")) && caller(text) => {
+            format!("{time}] {message}")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// Complains of each line of the dead kernel's console that the stored log lacks, and of a log without the panic.
@@ -59,6 +75,14 @@ fn is_message(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_printed_a_line_is_left_out_and_brackets_of_the_message_are_not() {
+        assert_eq!(without_caller("[    0.000000] [      T0] one"), "[    0.000000] one");
+        for line in ["[    0.000000] [Firmware Bug]: [T0] one", "[    0.000000] one [T0] two", ""] {
+            assert_eq!(without_caller(line), line);
+        }
+    }
 
     #[test]
     fn a_message_of_the_console_must_stand_in_the_log_in_its_order() {
