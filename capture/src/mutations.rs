@@ -5,6 +5,7 @@
 //! behaviour. A wrapper uses what it wraps and [`tables`], and nothing else of this module.
 
 pub(crate) mod dma;
+pub(crate) mod machine_checks;
 pub(crate) mod memory;
 mod tables;
 pub(crate) mod unit;
@@ -13,8 +14,17 @@ pub(crate) mod watchdogs;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 8] =
-    ["skip-table", "reuse-iova", "clear-te", "flip-byte", "open-own", "hang", "no-pings", "slow-unit"];
+const NAMES: [&str; 9] = [
+    "skip-table",
+    "reuse-iova",
+    "clear-te",
+    "flip-byte",
+    "open-own",
+    "hang",
+    "no-pings",
+    "slow-unit",
+    "second-machine-check",
+];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
 const CLEAR_TE: u8 = 3;
@@ -23,6 +33,7 @@ const OPEN_OWN: u8 = 5;
 const HANG: u8 = 6;
 const NO_PINGS: u8 = 7;
 const SLOW_UNIT: u8 = 8;
+const SECOND_MACHINE_CHECK: u8 = 9;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
@@ -32,6 +43,7 @@ pub(crate) fn choose(command_line: &str) {
     let wanted = command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("holdover.mutate="));
     let position = NAMES.iter().position(|name| Some(*name) == wanted);
     CHOSEN.store(position.map_or(0, |position| position as u8 + 1), Ordering::Relaxed);
+    machine_checks::prepare();
 }
 
 /// Whether this mistake is to be made.

@@ -6,12 +6,17 @@
 //! the machine. What the dump's last save made durable is then a partial dump: to seal it takes a disk driver whose state
 //! was interrupted, by a processor whose state is corrupt. The banks keep their errors for the firmware.
 //!
+//! Most machine checks interrupt all processors. The others wait in the dead kernel's loop with the dead kernel's handler, and
+//! Linux's lets them go on waiting there if their program can go on (RIPV). Only after a machine check that killed the kernel
+//! do they never leave the handler, so that one more resets the machine, which is told at the start. This kernel cannot help them: it would
+//! have to reset them by INIT, which clears CR4.MCE, and without that bit a machine check has the same end.
+//!
 //! (Intel SDM volume 3, chapter 16.)
 
 use core::arch::x86_64::__cpuid;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use capture::platform::severity::{BankStatus, Capability, Severity};
+use capture::platform::severity::{self, BankStatus, Capability, Severity};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
@@ -31,6 +36,15 @@ const REGISTERS_OF_BANK: u32 = 4;
 
 /// Machine checks so far after which this kernel went on.
 static COUNT: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(mutations)]
+use crate::mutations::machine_checks::another;
+#[cfg(not(mutations))]
+macro_rules! another {
+    () => {
+        ""
+    };
+}
 
 // Compiled code uses integer and SSE registers. The called function preserves RBX and R12 to R15.
 core::arch::global_asm!(
@@ -59,6 +73,26 @@ machine_check_entry:
     call    {handle}
     fxrstor64 [rsp]
     mov     rsp, rbp
+    // What is left to do is done below the interrupted program's red zone: the processor begins at the top of this stack
+    // again with the next machine check, which may come as soon as the status is cleared.
+    mov     rax, [rsp + 120]
+    sub     rax, 128 + 64
+    mov     rcx, [rsp + 128]        // SS
+    mov     [rax + 56], rcx
+    mov     rcx, [rsp + 120]        // RSP
+    mov     [rax + 48], rcx
+    mov     rcx, [rsp + 112]        // RFLAGS
+    mov     [rax + 40], rcx
+    mov     rcx, [rsp + 104]        // CS
+    mov     [rax + 32], rcx
+    mov     rcx, [rsp + 96]         // RIP
+    mov     [rax + 24], rcx
+    mov     rcx, [rsp + 72]         // RAX
+    mov     [rax + 16], rcx
+    mov     rcx, [rsp + 64]         // RCX
+    mov     [rax + 8], rcx
+    mov     rcx, [rsp + 56]         // RDX
+    mov     [rax], rcx
     pop     rbp
     pop     r11
     pop     r10
@@ -66,10 +100,17 @@ machine_check_entry:
     pop     r8
     pop     rdi
     pop     rsi
+    mov     rsp, rax
+    mov     ecx, 0x17A              // IA32_MCG_STATUS
+    xor     eax, eax
+    xor     edx, edx
+    wrmsr
+    "#,
+    another!(),
+    r#"
     pop     rdx
     pop     rcx
     pop     rax
-    add     rsp, 16
     iretq
     "#,
     handle = sym handle,
@@ -103,7 +144,11 @@ pub(crate) fn expect() {
     }
     let banks = Banks::of_this_processor();
     banks.tell();
-    banks.acknowledge();
+    if severity::is_on_others(banks.global) {
+        say!("the dead kernel was handling a machine check: another one may reset the machine");
+    }
+    banks.clear();
+    clear(IA32_MCG_STATUS);
     // SAFETY: the handler is installed, and expects what it interrupts to be in any state.
     unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION)) };
 }
@@ -127,7 +172,8 @@ extern "C" fn handle(frame: &mut Frame) {
         },
     }
     COUNT.fetch_add(1, Ordering::Relaxed);
-    banks.acknowledge();
+    // The entry clears the status itself when it has left its stack.
+    banks.clear();
 }
 
 fn end(frame: &Frame, banks: &Banks) -> ! {
@@ -169,12 +215,11 @@ impl Banks {
         say!("machine check: bank {bank} status {status:#x} address {address:#x}, {others} other banks");
     }
 
-    /// Clears the banks that report errors, then the state in which another machine check is deadly.
-    fn acknowledge(&self) {
+    /// Clears the banks that report errors.
+    fn clear(&self) {
         for (register, _) in self.statuses().filter(|(_, status)| status.is_valid()) {
             clear(register);
         }
-        clear(IA32_MCG_STATUS);
     }
 }
 

@@ -6,6 +6,8 @@
 // IA32_MCG_STATUS (section 16.3.1.2).
 const RIPV: u64 = 1 << 0;
 const EIPV: u64 = 1 << 1;
+const MCIP: u64 = 1 << 2;
+const LMCE_S: u64 = 1 << 3;
 
 // IA32_MCG_CAP (section 16.3.1.1).
 const COUNT: u64 = 0xFF;
@@ -93,16 +95,27 @@ impl Severity {
     }
 }
 
+/// Whether a machine check is in progress that other processors may be handling too: it was not delivered to one alone. `global` is
+/// IA32_MCG_STATUS.
+pub fn is_on_others(global: u64) -> bool {
+    global & (MCIP | LMCE_S) == MCIP
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RECOVERY: Capability = Capability(SER_P | 0xA);
     const BASIC: Capability = Capability(6);
-    const MCIP: u64 = 1 << 2;
 
     fn judged(capability: Capability, global: u64, banks: &[u64]) -> Severity {
         Severity::of(capability, MCIP | global, banks.iter().copied().map(BankStatus))
+    }
+
+    #[test]
+    fn only_a_machine_check_in_progress_that_is_not_local_is_on_other_processors() {
+        let on_others = |global| is_on_others(global | RIPV);
+        assert!(on_others(MCIP) && !on_others(MCIP | LMCE_S) && !on_others(0));
     }
 
     #[test]

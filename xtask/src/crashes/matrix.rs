@@ -480,9 +480,15 @@ fn machine_checks() -> Vec<Row> {
     let recoverable = MachineCheck::Recoverable;
     let twice = Scenario { start: Start::MachineCheck, ..dumping(Flavour::Amd64, recoverable) };
     let fatal = dumping(Flavour::Cloud, MachineCheck::Fatal);
+    let followed = Some(Mutation::SecondMachineCheck);
+    let followed = Scenario { mutation: followed, ..dumping(Flavour::Cloud, recoverable) };
+    let everywhere = Scenario { cpus: 2, ..dumping(Flavour::Cloud, MachineCheck::Broadcast) };
+    let both = Expectation::complete_dump().and_says("machine_checks=2");
     let rows = [
         ("machine-check-recoverable", dumping(Flavour::Cloud, recoverable), counted()),
-        ("machine-check-after-a-fatal-one", twice, counted()),
+        ("machine-check-followed-by-another", followed, both),
+        ("machine-check-broadcast", everywhere, counted()),
+        ("machine-check-after-a-fatal-one", twice, counted().and_says("was handling a machine check")),
         ("machine-check-fatal", fatal, Expectation::cut_off_dump().and_says("fatal machine check")),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
@@ -554,8 +560,11 @@ mod tests {
 
     #[test]
     fn what_is_told_to_make_a_mistake_must_be_caught_and_nothing_else() {
-        // What is told to a machine with a watchdog is for that watchdog to notice.
-        let told = |row: &Row| row.scenario.mutation.is_some() && row.scenario.watchdog.is_none();
+        // What is told to a machine with a watchdog is for that watchdog to notice. A second machine check is no mistake.
+        let is_mistake = |row: &Row| {
+            row.scenario.watchdog.is_none() && row.scenario.mutation != Some(Mutation::SecondMachineCheck)
+        };
+        let told = |row: &Row| row.scenario.mutation.is_some() && is_mistake(row);
         assert!(rows().iter().all(|row| told(row) == row.expectation.mistake.is_some()));
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Mutation {
     NoPings,
     /// A remapping unit lets the capture kernel wait longer than watchdogs do.
     SlowUnit,
+    /// A machine check is followed by another at the last instant of its handler.
+    SecondMachineCheck,
 }
 
 impl Mutation {
@@ -37,6 +39,7 @@ impl Mutation {
             Self::Hang => "hang",
             Self::NoPings => "no-pings",
             Self::SlowUnit => "slow-unit",
+            Self::SecondMachineCheck => "second-machine-check",
         }
     }
 }
