@@ -126,7 +126,7 @@ pub(crate) fn examine(evidence: &Evidence, tool: &Tool) -> Result<Examination> {
 }
 
 fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings> {
-    let Evidence { files, reserved, disk, stop, .. } = evidence;
+    let Evidence { files, reserved, disk, stop, persistent, .. } = evidence;
     let wound = stop.as_ref().and_then(|stop| stop.wound.as_ref());
     // A machine that was not stopped at Holdover's start has only one state of memory to show.
     let before = if stop.is_some() { files.snapshot() } else { files.ram() };
@@ -143,7 +143,7 @@ fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings
     let entered = stop.as_ref().map(|stop| stop.entered).or(report.first_line);
     let entered = entered.context("Holdover did not start")?;
     let traced = trace::Reference { dead, reserved, disk, entered, wound }.check(&trace)?;
-    let copied = Copies { dead, new, reserved, disk, wound }.check();
+    let copied = Copies { dead, new, reserved, disk, persistent, wound }.check();
     let inspected = inspected::Expected { dead, roots, report, wound }.check(tool, &files.dump())?;
     Ok(Findings { traced, copied, inspected, remembered, readings })
 }

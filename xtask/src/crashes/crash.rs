@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use handoff::Event;
+use machine::Range;
 
 use crate::crashes::boot::{self, Booted};
 use crate::crashes::damage::{Damage, Wound};
@@ -20,7 +21,7 @@ use crate::machines::gdb::{Gdb, RSI};
 use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::qmp::ResetBy;
 use crate::machines::ram::{self, Ram};
-use crate::machines::reserved::Reserved;
+use crate::machines::reserved::{self, Reserved};
 use crate::machines::scenario::file_system::FileSystem;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
@@ -99,6 +100,8 @@ pub(crate) struct Evidence {
     pub(crate) reserved: Reserved,
     /// The file system in which the area is a file, if it is one.
     pub(crate) file_system: Option<FileSystem>,
+    /// Persistent memory.
+    pub(crate) persistent: Vec<Range<u64>>,
     /// Source-ids of the dump's disk.
     pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
@@ -122,6 +125,7 @@ impl Crash<'_> {
             machine.take_memory(BALLOON_MIB)?;
         }
         let reserved = Reserved::of(&machine.console().lines())?;
+        let persistent = reserved::persistent_memory(&machine.console().lines());
         let stop = self.crash(&mut machine, &files, &reserved)?;
         if let Some(check) = self.scenario.machine_check {
             machine.wait_for(Event::VITAL_SAFE, RESET)?;
@@ -131,7 +135,7 @@ impl Crash<'_> {
         let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
         let disk = disk_model.source_ids(disk_place);
         let file_system = self.scenario.disk.file_system();
-        Ok(Evidence { kernel, codec, files, lines, reserved, file_system, disk, stop })
+        Ok(Evidence { kernel, codec, files, lines, reserved, file_system, persistent, disk, stop })
     }
 
     fn end(&self, mut machine: Machine) -> Result<Vec<Line>> {

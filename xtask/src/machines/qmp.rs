@@ -56,11 +56,10 @@ impl Qmp {
         Ok(())
     }
 
-    /// Raises a machine check on processor 0, and if it is broadcast, on the others.
+    /// Raises a machine check on processor 0.
     pub(crate) fn raise(&mut self, check: MachineCheck) -> Result<()> {
         let (bank, global) = (check.bank_status(), check.global_status());
-        let to_all = if check == MachineCheck::Broadcast { "-b " } else { "" };
-        self.execute_for_people(&format!("mce {to_all}0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0"))
+        self.execute_for_people(&format!("mce 0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0"))
     }
 
     /// Removes what is behind a disk; the guest's requests fail from now on.

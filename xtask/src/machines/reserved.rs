@@ -1,4 +1,5 @@
-//! The crash reservation: the memory reserved for Holdover, in one piece or, with `crashkernel=…,high`, in two.
+//! What `/proc/iomem` of the crashing kernel says: the memory reserved for Holdover, in one piece or, with
+//! `crashkernel=…,high`, in two, and persistent memory.
 
 use anyhow::{Result, ensure};
 use machine::Range;
@@ -14,8 +15,7 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// Reads what the guest's init has said of it.
     pub(crate) fn of(lines: &[Line]) -> Result<Self> {
-        let said = lines.iter().filter_map(Line::bench).filter(|said| said.starts_with("reserved"));
-        let pieces: Vec<_> = said.filter_map(parse_region).collect();
+        let pieces = regions(lines, "reserved");
         ensure!(!pieces.is_empty(), "the guest named no crash reservation");
         Ok(Self { pieces })
     }
@@ -35,6 +35,17 @@ impl Reserved {
     pub(crate) fn pieces(&self) -> &[Range<u64>] {
         &self.pieces
     }
+}
+
+/// Where there is persistent memory, as the guest's init has said.
+pub(crate) fn persistent_memory(lines: &[Line]) -> Vec<Range<u64>> {
+    regions(lines, "persistent")
+}
+
+/// The regions that the guest's init has named with this word.
+fn regions(lines: &[Line], word: &str) -> Vec<Range<u64>> {
+    let said = lines.iter().filter_map(Line::bench).filter(|said| said.starts_with(word));
+    said.filter_map(parse_region).collect()
 }
 
 /// Parses a line of `/proc/iomem`: `3e000000-3effffff : Crash kernel`, with an inclusive end.
@@ -64,6 +75,15 @@ mod tests {
         .unwrap();
         assert!(reserved.contains(0x6f00_0000) && reserved.contains(0x1_beff_ffff));
         assert!(!reserved.contains(0x7000_0000));
+    }
+
+    #[test]
+    fn persistent_memory_is_told_from_the_reservation() {
+        let lines = Line::a_second_apart(&[
+            "[ 9.0] bench: reserved 6f000000-6fffffff : Crash kernel",
+            "[ 9.0] bench: persistent 1040000000-104fffffff : Persistent Memory",
+        ]);
+        assert_eq!(persistent_memory(&lines), [Range::new(0x10_4000_0000, 0x10_5000_0000)]);
     }
 
     #[test]

@@ -200,8 +200,6 @@ pub(crate) enum End {
 pub(crate) enum MachineCheck {
     /// Memory that nobody was reading is bad: the interrupted program can go on.
     Recoverable,
-    /// The same on every processor.
-    Broadcast,
     /// The processor's state is corrupt.
     Fatal,
 }
@@ -211,7 +209,7 @@ impl MachineCheck {
     pub(crate) fn bank_status(self) -> u64 {
         match self {
             // VAL, UC, EN, MISCV, ADDRV, S: memory scrubbing found an error (table 16-8).
-            Self::Recoverable | Self::Broadcast => 0xBD00_0000_0000_00C0,
+            Self::Recoverable => 0xBD00_0000_0000_00C0,
             // VAL, UC, EN, PCC: an internal timer ran out.
             Self::Fatal => 0xB200_0000_0000_0400,
         }
@@ -220,7 +218,7 @@ impl MachineCheck {
     /// The processor's status: MCIP, and RIPV if the interrupted program can go on.
     pub(crate) fn global_status(self) -> u64 {
         match self {
-            Self::Recoverable | Self::Broadcast => 0b101,
+            Self::Recoverable => 0b101,
             Self::Fatal => 0b100,
         }
     }

@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use super::tables::{Run, Tables, difference, without};
+use machine::Range;
+
+use super::tables::{self, Run, Tables, difference, without};
 use crate::crashes::damage::{Fate, Wound};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::device::Device;
@@ -34,6 +36,8 @@ pub(crate) struct Copies<'a> {
     pub(crate) reserved: &'a Reserved,
     /// Source-ids of the dump's disk.
     pub(crate) disk: &'a [u16],
+    /// Memory that the tables' file does not have: who reached memory untranslated reached it too.
+    pub(crate) persistent: &'a [Range<u64>],
     /// What was damaged.
     pub(crate) wound: Option<&'a Wound>,
 }
@@ -62,6 +66,11 @@ impl Copies<'_> {
         let lost = difference(&open, &after);
         copied.bytes_lost += bytes(&lost);
         copied.complain(source, "lost", &lost);
+        if self.dead.untranslated().contains(&source) {
+            let persistent: Vec<_> = self.persistent.iter().copied().map(tables::identity).collect();
+            copied.bytes_compared += bytes(&persistent);
+            copied.complain(source, "lost persistent memory in", &difference(&persistent, &after));
+        }
         let (own, foreign) = self.split(&difference(&after, &self.dead.allowed(source)));
         copied.bytes_added += bytes(&own);
         copied.complain(source, "gained", &foreign);
@@ -111,8 +120,6 @@ fn bytes(runs: &[Run]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use machine::Range;
-
     use super::super::tables::Root;
     use super::super::tables::made::{context, legacy, with_ram};
     use super::*;
@@ -128,8 +135,14 @@ mod tests {
         with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
             let below = |address| Tables::new(ram, Root { address, scalable: false });
             let reserved = &Reserved::at(HOLDOVER);
-            let copies =
-                Copies { dead: below(0x1000), new: below(NEW), reserved, disk: &[DISK], wound: None };
+            let copies = Copies {
+                dead: below(0x1000),
+                new: below(NEW),
+                reserved,
+                disk: &[DISK],
+                persistent: &[],
+                wound: None,
+            };
             copies.check().problems.join("; ")
         })
     }

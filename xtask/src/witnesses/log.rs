@@ -13,11 +13,26 @@ use crate::machines::console::Line;
 pub(super) fn compare_with_reader(evidence: &Evidence, tool: &Tool) -> Result<Option<String>> {
     let stored = tool.log(&evidence.files.disk())?;
     let read = fs::read_to_string(evidence.files.scratch("log"))?;
-    let read: String = read.lines().map(|line| without_caller(line) + "\n").collect();
+    let read = with_every_time(&read);
     let first = stored.lines().zip(read.lines()).find(|(stored, read)| stored != read);
     let lengths = [&stored, &read].map(|text| text.lines().count());
     Ok((stored != read)
         .then(|| format!("the stored log differs from makedumpfile's: {first:?}, {lengths:?} lines")))
+}
+
+/// The text that makedumpfile prints, as Linux's console has it: nobody is named who printed a line, and each line of a message has
+/// the time, where makedumpfile has blanks.
+fn with_every_time(read: &str) -> String {
+    let mut time = String::new();
+    let lines = read.lines().map(without_caller).map(|line| {
+        let more = line.strip_prefix(&" ".repeat(time.len())).filter(|_| !time.is_empty());
+        if let Some(more) = more {
+            return format!("{time}{more}\n");
+        }
+        time = line.split_inclusive("] ").take(1).filter(|_| is_message(&line)).collect();
+        line + "\n"
+    });
+    lines.collect()
 }
 
 /// A line without the thread or the processor that printed it, which newer makedumpfiles put behind the time: `[      T0] `.
@@ -82,6 +97,13 @@ mod tests {
         for line in ["[    0.000000] [Firmware Bug]: [T0] one", "[    0.000000] one [T0] two", ""] {
             assert_eq!(without_caller(line), line);
         }
+    }
+
+    #[test]
+    fn each_line_of_a_message_has_its_time() {
+        let read = "[    0.000000] calibrating\n               probably late\n[    0.100000]  indented\n";
+        let wanted = "[    0.000000] calibrating\n[    0.000000] probably late\n[    0.100000]  indented\n";
+        assert_eq!(with_every_time(read), wanted);
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl<'a> Tables<'a> {
     }
 }
 
-fn identity(memory: Range<u64>) -> Run {
+/// Addresses that lead to themselves.
+pub(crate) fn identity(memory: Range<u64>) -> Run {
     Run { iova: memory.start, address: memory.start, len: memory.len(), writable: true }
 }
 
