@@ -10,10 +10,13 @@ use machine::{ENTRIES, Frames};
 use model::Scenario;
 use proptest::prelude::*;
 use takeover::Limits;
+use takeover::failure::InForce;
 use verdict::continuity::is_broken;
 use verdict::{limits, take_over_through, told};
 use vtd::registers::{IQA, RTADDR};
 
+/// Frames for all tables of a small machine.
+const ENOUGH: usize = 300;
 /// Frames of a queue, and of the status of its waits.
 const QUEUE: usize = 2;
 
@@ -35,9 +38,7 @@ fn missing(
     let registers = TamperedRegisters { inner: machine.registers(0), tamper };
     let taken =
         take_over_through((&machine, 0), registers, &machine.old_memory(), &mut frames, &clock, limits);
-    if taken.is_ok() {
-        return Ok(None);
-    }
+    let Err(failure) = taken else { return Ok(None) };
     let missing = budget - frames.available();
     // Whatever comes next fills the frames with something else.
     while let Some(frame) = frames.allocate() {
@@ -45,7 +46,9 @@ fn missing(
         frames.publish(frame, 0..ENTRIES);
     }
     machine.run(100);
-    prop_assert!(!is_sound || !is_broken(&machine), "{}", told(&machine));
+    // New tables that were made with few frames may block devices: that is for `scarce` to judge.
+    let is_short = failure.in_force == InForce::New && budget < ENOUGH;
+    prop_assert!(!is_sound || is_short || !is_broken(&machine), "{failure:?} {}", told(&machine));
     let wrote = |offset| written.borrow().contains(&offset);
     let may_be = match (wrote(RTADDR.offset), wrote(IQA.offset)) {
         (true, _) => budget,
@@ -62,7 +65,7 @@ proptest! {
     fn frames_that_the_unit_was_not_told_of_come_back(
         (scenario, is_sound) in prop_oneof![(plausible(), Just(true)), (astray(), Just(false))],
         habits in erratic(),
-        budget in prop_oneof![0..12_usize, Just(300)],
+        budget in prop_oneof![0..12_usize, Just(ENOUGH)],
     ) {
         let limits = Limits { spare_frames: 0, ..limits() };
         if let Some((missing, may_be)) = missing((&with_habits(scenario, &habits), is_sound), budget, &limits)? {
