@@ -8,6 +8,7 @@
 
 #[allow(dead_code, reason = "a part of it is for the tests of other drivers")]
 mod fake;
+mod steps;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use fake::ahci::{self, Attached, DISK, DiskModel, FakeDisk, Fault, Model, PATIEN
 use fake::machine::Shared;
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
+use steps::steps;
 use storage::ahci::UNREACHABLE;
 use storage::{Place, StartError};
 
@@ -322,51 +324,17 @@ fn use_it(disk: &mut FakeDisk) -> Result<(), BlockError> {
     disk.read(0, &mut [0; 4096])
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Write { block: usize, blocks: usize, fill: u8 },
-    Read { block: usize, blocks: usize },
-    Flush,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0_usize..64, 0_usize..30, any::<u8>())
-            .prop_map(|(block, blocks, fill)| Step::Write { block, blocks, fill }),
-        2 => (0_usize..64, 0_usize..30).prop_map(|(block, blocks)| Step::Read { block, blocks }),
-        1 => Just(Step::Flush),
-    ]
-}
-
 proptest! {
     #[test]
     fn a_disk_holds_what_was_written_last(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in steps(1..60, 30),
         depth in 0_u32..=32,
         slots in 1_u32..=32,
         seed in any::<u64>(),
     ) {
         let (world, mut disk) = started(Model { slots, seed, ..with_disk(DiskModel { depth, ..DISK }) });
-        let mut expected = ahci::last(&world.borrow()).disk.clone();
-        for step in steps {
-            match step {
-                Step::Write { block, blocks, fill } => {
-                    let data: Vec<u8> = (0..blocks * 512).map(|at| fill.wrapping_add((at / 512) as u8)).collect();
-                    disk.write(block as u64 * 512, &data).unwrap();
-                    expected[block * 512..][..data.len()].copy_from_slice(&data);
-                }
-                Step::Read { block, blocks } => {
-                    let mut data = vec![0; blocks * 512];
-                    disk.read(block as u64 * 512, &mut data).unwrap();
-                    prop_assert_eq!(&data, &expected[block * 512..][..blocks * 512]);
-                }
-                Step::Flush => {
-                    disk.flush().unwrap();
-                    let durable = ahci::last(&world.borrow()).durable.clone();
-                    prop_assert_eq!(&durable, &expected);
-                }
-            }
-        }
+        let expected = ahci::last(&world.borrow()).disk.clone();
+        steps::check(&mut disk, steps, expected, || ahci::last(&world.borrow()).durable.clone())?;
     }
 
     #[test]
@@ -381,17 +349,11 @@ proptest! {
             any::<u64>().prop_map(Fault::IdentifyJunk),
         ],
         queuing in any::<bool>(),
-        steps in prop::collection::vec(step(), 1..20),
+        steps in steps(1..20, 30),
         seed in any::<u64>(),
     ) {
         let world = ahci::machine(Model { queuing, fault, seed, ..Model::default() });
         let Ok(mut disk) = ahci::start(&world) else { return Ok(()) };
-        for step in steps {
-            let _ = match step {
-                Step::Write { block, blocks, fill } => disk.write(block as u64 * 512, &vec![fill; blocks * 512]),
-                Step::Read { block, blocks } => disk.read(block as u64 * 512, &mut vec![0; blocks * 512]),
-                Step::Flush => disk.flush(),
-            };
-        }
+        steps::take(&mut disk, steps);
     }
 }

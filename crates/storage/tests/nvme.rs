@@ -9,6 +9,7 @@
 
 #[allow(dead_code, reason = "a part of it is for the tests of other drivers")]
 mod fake;
+mod steps;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use fake::machine::Shared;
 use fake::nvme::{self, Done, FakeAccess, FakeDisk, Fault, Left, Model, Namespace, PATIENCE, POOL, World};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
+use steps::steps;
 use storage::nvme::FAILED;
 use storage::{Place, Pool, StartError, UNASKED};
 
@@ -559,51 +561,18 @@ fn junk_completions_are_an_error_of_the_device() {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Write { block: usize, blocks: usize, fill: u8 },
-    Read { block: usize, blocks: usize },
-    Flush,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0_usize..64, 0_usize..100, any::<u8>())
-            .prop_map(|(block, blocks, fill)| Step::Write { block, blocks, fill }),
-        2 => (0_usize..64, 0_usize..100).prop_map(|(block, blocks)| Step::Read { block, blocks }),
-        1 => Just(Step::Flush),
-    ]
-}
-
 proptest! {
     #[test]
     fn a_disk_holds_what_was_written_last(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in steps(1..60, 100),
         most_entries in 1_u16..10,
         most_data in 0_u8..4,
         stride in 0_u8..16,
         seed in any::<u64>(),
     ) {
         let (world, mut disk) = started(Model { most_entries, stride, most_data, seed, ..Model::default() });
-        let mut expected = world.borrow().contents[&1].disk.clone();
-        for step in steps {
-            match step {
-                Step::Write { block, blocks, fill } => {
-                    let data: Vec<u8> = (0..blocks * 512).map(|at| fill.wrapping_add((at / 512) as u8)).collect();
-                    disk.write(block as u64 * 512, &data).unwrap();
-                    expected[block * 512..][..data.len()].copy_from_slice(&data);
-                }
-                Step::Read { block, blocks } => {
-                    let mut data = vec![0; blocks * 512];
-                    disk.read(block as u64 * 512, &mut data).unwrap();
-                    prop_assert_eq!(&data, &expected[block * 512..][..blocks * 512]);
-                }
-                Step::Flush => {
-                    disk.flush().unwrap();
-                    prop_assert_eq!(&world.borrow().contents[&1].durable, &expected);
-                }
-            }
-        }
+        let expected = world.borrow().contents[&1].disk.clone();
+        steps::check(&mut disk, steps, expected, || world.borrow().contents[&1].durable.clone())?;
     }
 
     #[test]
@@ -618,18 +587,12 @@ proptest! {
             (0_u64..64, 0_u16..0x800).prop_map(|(block, status)| Fault::BadBlock(block, status)),
             Just(Fault::Repeats),
         ],
-        steps in prop::collection::vec(step(), 1..20),
+        steps in steps(1..20, 100),
         seed in any::<u64>(),
     ) {
         let (world, mut disk) = started(Model { seed, ..Model::default() });
         nvme::break_by(&world, fault);
-        for step in steps {
-            let _ = match step {
-                Step::Write { block, blocks, fill } => disk.write(block as u64 * 512, &vec![fill; blocks * 512]),
-                Step::Read { block, blocks } => disk.read(block as u64 * 512, &mut vec![0; blocks * 512]),
-                Step::Flush => disk.flush(),
-            };
-        }
+        steps::take(&mut disk, steps);
         while disk.advance().is_some() {}
     }
 

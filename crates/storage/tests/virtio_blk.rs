@@ -8,6 +8,7 @@
 
 #[allow(dead_code, reason = "a part of it is for the tests of other drivers")]
 mod fake;
+mod steps;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use fake::virtio_blk::{
 };
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
+use steps::steps;
 use storage::virtio::SHORT;
 use storage::{Addressing, OpenError, Pool, StartError, UNASKED};
 
@@ -341,49 +343,16 @@ fn a_read_that_was_answered_with_less_is_an_error() {
     assert_eq!(disk.read(0, &mut [0; 512]), Ok(()), "a device may leave the status out of the count");
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Write { block: usize, blocks: usize, fill: u8 },
-    Read { block: usize, blocks: usize },
-    Flush,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0_usize..64, 0_usize..30, any::<u8>())
-            .prop_map(|(block, blocks, fill)| Step::Write { block, blocks, fill }),
-        2 => (0_usize..64, 0_usize..30).prop_map(|(block, blocks)| Step::Read { block, blocks }),
-        1 => Just(Step::Flush),
-    ]
-}
-
 proptest! {
     #[test]
     fn a_disk_holds_what_was_written_last(
-        steps in prop::collection::vec(step(), 1..60),
+        steps in steps(1..60, 30),
         entries in 4_u16..64,
         seed in any::<u64>(),
     ) {
         let (world, mut disk) = started(Model { queue_size: entries, seed, ..Model::default() });
-        let mut expected = world.borrow().disk.clone();
-        for step in steps {
-            match step {
-                Step::Write { block, blocks, fill } => {
-                    let data: Vec<u8> = (0..blocks * 512).map(|at| fill.wrapping_add((at / 512) as u8)).collect();
-                    disk.write(block as u64 * 512, &data).unwrap();
-                    expected[block * 512..][..data.len()].copy_from_slice(&data);
-                }
-                Step::Read { block, blocks } => {
-                    let mut data = vec![0; blocks * 512];
-                    disk.read(block as u64 * 512, &mut data).unwrap();
-                    prop_assert_eq!(&data, &expected[block * 512..][..blocks * 512]);
-                }
-                Step::Flush => {
-                    disk.flush().unwrap();
-                    prop_assert_eq!(&world.borrow().durable, &expected);
-                }
-            }
-        }
+        let expected = world.borrow().disk.clone();
+        steps::check(&mut disk, steps, expected, || world.borrow().durable.clone())?;
     }
 
     #[test]
@@ -397,16 +366,10 @@ proptest! {
             (0_usize..10).prop_map(Fault::DeadAfter),
             (0_u64..64, any::<u8>()).prop_map(|(sector, status)| Fault::BadSector(sector, status)),
         ],
-        steps in prop::collection::vec(step(), 1..20),
+        steps in steps(1..20, 30),
         seed in any::<u64>(),
     ) {
         let (_, mut disk) = started(Model { fault, seed, ..Model::default() });
-        for step in steps {
-            let _ = match step {
-                Step::Write { block, blocks, fill } => disk.write(block as u64 * 512, &vec![fill; blocks * 512]),
-                Step::Read { block, blocks } => disk.read(block as u64 * 512, &mut vec![0; blocks * 512]),
-                Step::Flush => disk.flush(),
-            };
-        }
+        steps::take(&mut disk, steps);
     }
 }
