@@ -1,14 +1,12 @@
 //! Finds the disks with the dump areas, in the order in which the areas are tried. This module writes to no disk.
 
 mod access;
+mod budget;
+mod turns;
 
-use alloc::vec::Vec;
-use core::time::Duration;
-
-use area::{Area, Destination};
+use area::{Area, Destination, Held, OpenError, SealError, Untold};
 use handoff::{AreaAddress, Areas, Options, Uncollected};
-use machine::BlockError;
-use machine::growth::push;
+use machine::{BlockDevice, BlockError};
 use pci::{Device, Function};
 use storage::{Allowance, AnyDisk, Place, Pool, StartError};
 use uuid::Uuid;
@@ -18,23 +16,19 @@ use crate::platform::config::Config;
 use crate::platform::console::say;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{ReachError, Remapping};
-use crate::watchdogs::{self, WaitClock};
+use crate::watchdogs::{self, Attended};
 use handoff::Share;
 
 use access::FunctionAccess;
+use budget::{Patience, SearchClock};
+use turns::{Later, NotThere, Round, Turn, turns};
 
 /// Bytes that one request moves at most.
 const SLOT_SIZE: usize = 64 << 10;
 /// Most requests in flight; a disk does not get faster with more.
 const MOST_SLOTS: usize = 16;
-/// Time limit for each of a disk's first steps while there are other disks to try, so that a dead disk costs little time.
-const HASTE: Duration = Duration::from_secs(2);
-/// Time limit after all other disks were tried. A host whose storage is in trouble, which may be why the kernel died, lets
-/// its guests wait.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A disk that can be dumped to.
-pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, WaitClock>;
+pub(crate) type DumpDisk = AnyDisk<FunctionAccess<'static>, SearchClock>;
 
 /// Why a disk does not take the dump.
 #[derive(Debug, thiserror::Error)]
@@ -46,43 +40,41 @@ enum DiskError {
     #[error(transparent)]
     Area(#[from] area::OpenError),
     #[error(
-        "holds a dump of {} KiB in area {area} that nobody has collected, and keeps it: `holdover collect {area} FILE` fetches it; \
+        "holds {held} in area {area} that nobody has collected, and keeps it: `holdover collect {}{area} FILE` fetches it; \
          `holdover load --discard-dump` would have given it up",
-        bytes >> 10
+        if matches!(held, Held::Dump(_)) { "" } else { "--dmesg " }
     )]
-    Uncollected { area: Uuid, bytes: u64 },
+    Held { area: Uuid, held: Held },
+    #[error("has a copy of the file that is area {area}: the file itself is behind {named}")]
+    CopyOfFile { area: Uuid, named: Function },
 }
 
 impl DiskError {
-    /// Whether more time could make the disk answer.
-    fn is_silence(&self) -> bool {
-        matches!(
-            self,
+    /// What the search makes of it.
+    fn verdict(&self) -> NotThere {
+        match self {
             Self::Function(storage::OpenError::Start(StartError::Stuck(_)))
-                | Self::Disk(StartError::Stuck(_))
-                | Self::Area(area::OpenError::Device(BlockError::TimedOut))
-        )
+            | Self::Disk(StartError::Stuck(_))
+            | Self::Area(OpenError::Device(BlockError::TimedOut))
+            | Self::Held {
+                held: Held::Unknown(Untold::Seal(SealError::Device(BlockError::TimedOut))), ..
+            } => NotThere::Silent,
+            Self::Held { .. } => NotThere::Held,
+            _ => NotThere::Absent,
+        }
     }
 }
 
-/// Why no disk behind a function has the area.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NotThere {
-    /// A disk did not answer.
-    Silent,
-    /// All disks answered.
-    Absent,
-}
-
-/// The areas that the command line names, each when it is its turn: all of them in their order, and then once more, with more
-/// patience, those whose disks may be among the ones that did not answer.
+/// The areas that the command line names, each when it is its turn.
+///
+/// All of them are looked for in their order; then once more, with more patience, behind functions that did not answer; and then, if
+/// dumps that nobody has collected may be given up, those that hold one.
 pub(crate) struct Destinations {
     areas: Areas,
     uncollected: Uncollected,
-    /// The next turn: each area has two.
-    turn: usize,
-    /// Disks that did not answer, by the number of the area that was looked for.
-    silent: Vec<(usize, Device<Config>)>,
+    /// How many turns are over.
+    over: usize,
+    later: Later<Device<Config>>,
 }
 
 impl Destinations {
@@ -91,7 +83,7 @@ impl Destinations {
         if options.areas.is_empty() {
             say!("no holdover.area=UUID on the command line: no disk to write to");
         }
-        Self { areas: options.areas, uncollected: options.uncollected, turn: 0, silent: Vec::new() }
+        Self { areas: options.areas, uncollected: options.uncollected, over: 0, later: Later::new() }
     }
 
     /// Finds the next area that can take the dump, on the disk that the command line names or on any other that there is a driver
@@ -102,12 +94,10 @@ impl Destinations {
         remapping: &mut Remapping,
     ) -> Option<Destination<DumpDisk>> {
         let count = self.areas.iter().count();
-        while self.turn < 2 * count {
-            let (number, patience) = (self.turn % count, if self.turn < count { HASTE } else { PATIENCE });
-            self.turn += 1;
-            let Some(area) = self.areas.iter().nth(number) else { continue };
-            if let Some(found) = self.search(machine, remapping, area, number, patience) {
-                self.silent.retain(|(of, _)| *of != number);
+        while let Some(turn) = turns(count, self.uncollected).nth(self.over) {
+            self.over += 1;
+            let Some(area) = self.areas.iter().nth(turn.area) else { continue };
+            if let Some(found) = self.search(machine, remapping, area, turn) {
                 return Some(Destination::Area(found));
             }
             say!("no disk takes the dump to area {}", area.uuid);
@@ -115,27 +105,27 @@ impl Destinations {
         None
     }
 
-    /// Looks for one area: in haste on all disks, patiently on those that did not answer before.
+    /// Looks for one area.
     fn search(
         &mut self,
         machine: &mut Machine,
         remapping: &mut Remapping,
         area: AreaAddress,
-        number: usize,
-        patience: Duration,
+        turn: Turn,
     ) -> Option<Area<DumpDisk>> {
         let slots = Share::DISK_BUFFERS.of(machine.reserved()) as usize / SLOT_SIZE;
         let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
         let Machine { space, devices, .. } = machine;
-        let uncollected = self.uncollected;
+        let is_only_area = self.areas.iter().count() == 1;
+        // Where nothing else could be tried meanwhile, haste gains nothing.
+        let is_only_chance = is_only_area && disks(devices, area.disk).count() == 1;
+        let in_haste = turn.round == Round::All && !is_only_chance;
+        let patience = if in_haste { Patience::HASTE } else { Patience::PATIENT };
+        // If there is another area, it may be free.
+        let replaces = turn.round == Round::Held || is_only_area;
+        let uncollected = if replaces { self.uncollected } else { Uncollected::Keep };
         let mut search = Search { space, devices, remapping, pool, area, uncollected, patience };
-        if patience == HASTE {
-            let silent = &mut self.silent;
-            // If there is no memory to remember a function, it is not tried again.
-            return search.find(disks(devices, area.disk), |function| _ = push(silent, (number, function)));
-        }
-        let silent = self.silent.iter().filter(|(of, _)| *of == number).map(|(_, function)| *function);
-        search.find(silent, |_| {})
+        self.later.ask(turn, disks(devices, area.disk), |function| search.look_behind(function))
     }
 }
 
@@ -153,79 +143,71 @@ struct Search<'a> {
     remapping: &'a mut Remapping,
     pool: Pool,
     area: AreaAddress,
+    /// What becomes of an older dump.
     uncollected: Uncollected,
-    /// Time limit for each of a disk's first steps.
-    patience: Duration,
+    patience: Patience,
 }
 
 impl Search<'_> {
-    /// Tries the functions, and names those with a disk that did not answer.
-    fn find(
-        &mut self,
-        mut functions: impl Iterator<Item = Device<Config>>,
-        mut note_silent: impl FnMut(Device<Config>),
-    ) -> Option<Area<DumpDisk>> {
-        functions.find_map(|function| match self.look_behind(function) {
-            Ok(area) => Some(area),
-            Err(NotThere::Silent) => {
-                note_silent(function);
-                None
-            }
-            Err(NotThere::Absent) => None,
-        })
-    }
-
     /// Looks for the area on each disk behind a function, and reports the results on the console.
     fn look_behind(&mut self, device: Device<Config>) -> Result<Area<DumpDisk>, NotThere> {
-        let Self { space, devices, remapping, pool, area, uncollected, patience } = self;
         let function = device.function;
+        budget::begin_function(self.patience);
+        let Self { space, devices, remapping, pool, patience, .. } = self;
         let mut access = FunctionAccess { device, devices, space, remapping, reach: None };
-        let opened = storage::open(&mut access, WaitClock, Allowance { pool: *pool, patience: *patience });
+        let allowance = Allowance { pool: *pool, patience: patience.step };
+        let opened = storage::open(&mut access, SearchClock, allowance);
         watchdogs::progress();
         let mut disk = opened.map_err(|error| report(function, Place::Only, &error.into()))?;
         let mut result = NotThere::Absent;
-        while let Some((place, usable)) = disk.advance() {
-            let error =
-                match usable.map_err(DiskError::from).and_then(|()| check(&mut disk, *area, *uncollected)) {
-                    Ok(()) => return open(disk, &mut access, *area, place),
-                    Err(error) => error,
-                };
-            if report(function, place, &error) == NotThere::Silent {
-                result = NotThere::Silent;
+        loop {
+            if !budget::begin_disk() {
+                say!("disk {function}: no time is left for its other disks");
+                return Err(NotThere::Silent);
             }
+            let Some((place, usable)) = disk.advance() else { return Err(result) };
             watchdogs::progress();
+            let checked = usable.map_err(DiskError::from);
+            let checked = checked.and_then(|()| check(&mut disk, function, self.area, self.uncollected));
+            match checked.map_err(|error| report(function, place, &error)) {
+                Ok(area) => {
+                    budget::end();
+                    disk.fill_pool(&mut access);
+                    say!("disk {function}{place} holds area {}", self.area.uuid);
+                    return Ok(area.map_device(|()| disk));
+                }
+                Err(NotThere::Held) => return Err(NotThere::Held),
+                Err(NotThere::Silent) => result = NotThere::Silent,
+                Err(NotThere::Absent) => {}
+            }
         }
-        Err(result)
     }
 }
 
-/// Checks that a disk has the area, and that the dump may go there; writes nothing.
-fn check(disk: &mut DumpDisk, area: AreaAddress, uncollected: Uncollected) -> Result<(), DiskError> {
-    let AreaAddress { uuid, offset, .. } = area;
-    let mut found = Destination::Area(Area::open(disk, offset, uuid)?);
-    match found.uncollected() {
-        Some(bytes) if uncollected == Uncollected::Keep => Err(DiskError::Uncollected { area: uuid, bytes }),
-        _ => Ok(()),
-    }
-}
-
-/// Opens the area of a disk that has it. Memory for many requests is taken only now, because it is never given back.
-fn open(
-    mut disk: DumpDisk,
-    access: &mut FunctionAccess<'_>,
+/// Finds the area on a disk behind a function, if the dump may go there; writes nothing.
+fn check(
+    disk: &mut DumpDisk,
+    function: Function,
     area: AreaAddress,
-    place: Place,
-) -> Result<Area<DumpDisk>, NotThere> {
-    let function = access.device.function;
-    disk.fill_pool(access);
-    let opened = Area::open(disk, area.offset, area.uuid);
-    let opened = opened.map_err(|error| report(function, place, &error.into()))?;
-    say!("disk {function}{place} holds area {}", area.uuid);
-    Ok(opened)
+    uncollected: Uncollected,
+) -> Result<Area<()>, DiskError> {
+    let AreaAddress { uuid, offset, disk: named } = area;
+    let mut attended = Attended(disk);
+    let mut found = Area::open(&mut attended as &mut dyn BlockDevice, offset, uuid)?;
+    let other = named.filter(|named| *named != function);
+    if let Some(named) = other.filter(|_| found.extents().next().is_some()) {
+        return Err(DiskError::CopyOfFile { area: uuid, named });
+    }
+    match found.held() {
+        held if held != Held::Nothing && uncollected == Uncollected::Keep => {
+            Err(DiskError::Held { area: uuid, held })
+        }
+        _ => Ok(found.map_device(|_| ())),
+    }
 }
 
 /// Reports why a disk does not have the area.
 fn report(function: Function, place: Place, error: &DiskError) -> NotThere {
     say!("disk {function}{place}: {error}");
-    if error.is_silence() { NotThere::Silent } else { NotThere::Absent }
+    error.verdict()
 }

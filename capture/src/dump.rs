@@ -4,7 +4,7 @@ mod log;
 
 use core::time::Duration;
 
-use area::{Completeness, Destination, Lack, LeftOut, Seal, SealState};
+use area::{Completeness, Destination, Held, Lack, LeftOut, Seal, SealState};
 use engine::{Begun, CutShort, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
@@ -140,8 +140,9 @@ fn add_record(notes: &mut Notes, record: Record) -> Result<(), vmcore::OutOfMemo
 
 /// Reports that an older dump is lost: `load` was told that it may be.
 fn tell_older(destination: &mut Destination<DumpDisk>) {
-    if let Some(bytes) = destination.uncollected() {
-        say!("the area held a dump of {} KiB that nobody collected; this one replaces it", bytes >> 10);
+    let held = destination.held();
+    if held != Held::Nothing {
+        say!("the area held {held} that nobody collected; this dump replaces it");
     }
 }
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use host::areas::AreaName;
-use host::collect::{self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack, LeftOut};
+use host::collect::{
+    self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack, LeftOut, MarkError,
+};
 use host::{Bytes, IfExists};
 use serde_json::{Value, json};
 
@@ -71,11 +73,8 @@ fn left_out(LeftOut { pages, reached }: LeftOut) -> Option<String> {
 }
 
 /// What is to be done if the area does not know that its dump was collected.
-fn unmarked(collected: &Collected) -> Option<String> {
-    let error = collected.mark.as_ref().err()?;
-    Some(format!(
-        "the area could not be marked as collected ({error}); `holdover load` asks for --discard-dump"
-    ))
+pub(crate) fn unmarked(error: &MarkError) -> String {
+    format!("the area could not be marked as collected ({error}); `holdover load` asks for --discard-dump")
 }
 
 impl Report for Collected {
@@ -94,7 +93,7 @@ impl Report for Collected {
             None => rows.push(row("content", "not a kdump-compressed dump that can be read")),
         }
         rows.extend(left_out(self.left_out).map(|missing| row("missing", missing)));
-        rows.extend(unmarked(self).map(|warning| row("warning", warning)));
+        rows.extend(self.mark.as_ref().err().map(|error| row("warning", unmarked(error))));
         rows
     }
 
@@ -109,7 +108,7 @@ impl Report for Collected {
             "pages_left_out": self.left_out.pages,
             "level_reached": self.left_out.reached,
             "takeover": self.about.as_ref().and_then(|about| about.takeover),
-            "warnings": unmarked(self).into_iter().collect::<Vec<_>>(),
+            "warnings": self.mark.as_ref().err().map(unmarked).into_iter().collect::<Vec<_>>(),
         }))
     }
 

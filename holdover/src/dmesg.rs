@@ -4,26 +4,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use host::areas::AreaName;
-use host::dmesg::{self, DmesgError, StoredLog};
+use host::collect::MarkError;
+use host::dmesg::{self, CollectedLog, DmesgError, StoredLog};
 use host::{Bytes, IfExists};
 use serde_json::{Value, json};
 
+use crate::collect::unmarked;
 use crate::report::{Report, row};
 
 /// The log, and the file that it is in, or nowhere.
 pub(crate) struct Fetched {
     log: StoredLog,
     out: Option<PathBuf>,
+    /// Why the area could not be told that its log was collected.
+    unmarked: Option<MarkError>,
 }
 
 /// Reads the log, and writes it to a file if one is named.
 pub(crate) fn fetch(area: &AreaName, out: Option<&Path>, if_exists: IfExists) -> Result<Fetched, DmesgError> {
-    let log = dmesg::read(area)?;
-    let out = out.filter(|out| out.as_os_str() != "-");
-    if let Some(out) = out {
-        dmesg::save(&log, out, if_exists)?;
-    }
-    Ok(Fetched { log, out: out.map(Path::to_owned) })
+    let Some(out) = out.filter(|out| out.as_os_str() != "-") else {
+        return Ok(Fetched { log: dmesg::read(area)?, out: None, unmarked: None });
+    };
+    let CollectedLog { log, mark } = dmesg::collect(area, out, if_exists)?;
+    Ok(Fetched { log, out: Some(out.to_owned()), unmarked: mark.and_then(Result::err) })
 }
 
 impl Report for Fetched {
@@ -33,6 +36,7 @@ impl Report for Fetched {
         if self.log.left_out > 0 {
             rows.push(row("left out", format!("{} of older messages", Bytes(self.log.left_out))));
         }
+        rows.extend(self.unmarked.as_ref().map(|error| row("warning", unmarked(error))));
         rows
     }
 
@@ -51,6 +55,7 @@ impl Report for Fetched {
             "log": log,
             "bytes": self.log.text.len(),
             "left_out": self.log.left_out,
+            "warnings": self.unmarked.iter().map(unmarked).collect::<Vec<_>>(),
         }))
     }
 }

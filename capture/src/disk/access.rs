@@ -16,6 +16,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
 use crate::units::source_of;
+use crate::watchdogs;
 
 /// A disk's PCI function, with the parts of the machine that its driver needs.
 pub(crate) struct FunctionAccess<'a> {
@@ -56,6 +57,7 @@ impl DeviceAccess for FunctionAccess<'_> {
         };
         self.device.enable();
         self.reach = Some(reach);
+        watchdogs::progress();
         Ok(())
     }
 }

@@ -26,16 +26,14 @@ pub(super) fn store(dump: &mut OpenDump<impl BlockDevice>, old: &impl OldMemory,
     watchdogs::progress();
 }
 
-/// Returns the length of the log.
+/// Returns how many bytes of the log were stored.
 fn try_to_store(
     dump: &mut OpenDump<impl BlockDevice>,
     old: &impl OldMemory,
     kernel: &Kernel,
 ) -> Result<u64, NoLog> {
     let log = kernel.log(old)?;
-    let bytes = log.len();
-    let mut writer = dump.log(bytes);
+    let mut writer = dump.log(log.len());
     log.print(|text| writer.write(text))?;
-    writer.store()?;
-    Ok(bytes)
+    Ok(writer.store()?)
 }

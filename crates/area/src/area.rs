@@ -161,7 +161,7 @@ fn find_ground<D: BlockDevice>(
     Ground::find(device, offset, uuid)
 }
 
-fn read_label_on(device: &mut impl BlockDevice, offset: u64) -> Result<Label, OpenError> {
+fn read_label_on(device: &mut dyn BlockDevice, offset: u64) -> Result<Label, OpenError> {
     let mut block = [0; BLOCK as usize];
     device.read(offset, &mut block)?;
     let label = Label::decode(&block, LabelCopy::First).map_err(OpenError::Label)?;
@@ -170,6 +170,14 @@ fn read_label_on(device: &mut impl BlockDevice, offset: u64) -> Result<Label, Op
         return Err(OpenError::Length { length: label.length });
     }
     Ok(label)
+}
+
+impl<D> Area<D> {
+    /// The same area, reached by another device: `exchange` gives it for the one before, and it must be the same disk.
+    pub fn map_device<E>(self, exchange: impl FnOnce(D) -> E) -> Area<E> {
+        let Self { window, label, buffer } = self;
+        Area { window: window.map(|ground| ground.map(exchange)), label, buffer }
+    }
 }
 
 impl<D: BlockDevice> Area<D> {
@@ -245,16 +253,10 @@ impl<D: BlockDevice> Area<D> {
 
     /// Reads how far the dump in the area got.
     pub fn read_seal(&mut self) -> Result<Seal, SealError> {
-        let mut block = [0; BLOCK as usize];
-        self.window.read(SEAL_OFFSET, &mut block)?;
-        let seal = Seal::decode(&block, self.label.capacity()).map_err(SealError::Damaged)?;
-        if seal.uuid != self.label.uuid {
-            return Err(SealError::OtherArea { found: seal.uuid });
-        }
-        Ok(seal)
+        read_seal(&mut self.window, &self.label)
     }
 
-    /// Notes in the area that the dump of this seal is in a file, since `at`, in seconds since 1970.
+    /// Notes in the area that the dump of this seal, or its log if there is no more, is in a file, since `at`, in seconds since 1970.
     pub fn mark_collected(&mut self, seal: &Seal, at: u64) -> Result<(), BlockError> {
         let marked = Seal { collected: at.max(1), ..seal.clone() };
         self.window.write(SEAL_OFFSET, &marked.encode())?;
@@ -281,6 +283,11 @@ impl<D: BlockDevice> Area<D> {
     /// Reads the log of the dead kernel that was stored with the dump of this seal; `None` if none was.
     pub fn read_log(&mut self, seal: &Seal) -> Result<Option<Log>, LogError> {
         log::read(&mut self.window, seal)
+    }
+
+    /// The area as a device, and its label.
+    pub(crate) fn parts(&mut self) -> (&mut dyn BlockDevice, &Label) {
+        (&mut self.window, &self.label)
     }
 
     /// Reads the log that was stored last, for an area whose seal is damaged, so that nothing tells which dump it belongs to.
@@ -315,7 +322,17 @@ impl<D: BlockDevice> Area<D> {
     }
 }
 
-fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Result<(), OpenError> {
+pub(crate) fn read_seal(window: &mut dyn BlockDevice, label: &Label) -> Result<Seal, SealError> {
+    let mut block = [0; BLOCK as usize];
+    window.read(SEAL_OFFSET, &mut block)?;
+    let seal = Seal::decode(&block, label.capacity()).map_err(SealError::Damaged)?;
+    if seal.uuid != label.uuid {
+        return Err(SealError::OtherArea { found: seal.uuid });
+    }
+    Ok(seal)
+}
+
+fn check_last_label(window: &mut dyn BlockDevice, first: &Label) -> Result<(), OpenError> {
     let mut block: Block = [0; BLOCK as usize];
     window.read(first.length - BLOCK, &mut block)?;
     match Label::decode(&block, LabelCopy::Last) {
@@ -324,7 +341,7 @@ fn check_last_label<D: BlockDevice>(window: &mut Window<D>, first: &Label) -> Re
     }
 }
 
-fn check_reserved<D: BlockDevice>(window: &mut Window<D>, buffer: &mut Buffer) -> Result<(), OpenError> {
+fn check_reserved(window: &mut dyn BlockDevice, buffer: &mut Buffer) -> Result<(), OpenError> {
     let mut offset = BLOCK;
     while offset < SEAL_OFFSET {
         let bytes = &mut buffer[..CHUNK.min(SEAL_OFFSET - offset) as usize];

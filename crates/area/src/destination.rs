@@ -9,7 +9,7 @@
 
 use machine::{BlockDevice, BlockError};
 
-use crate::{Area, Completeness, Dump, LeftOut, LogWriter, Seal};
+use crate::{Area, Completeness, Dump, Held, LeftOut, LogWriter, Seal};
 
 /// A place that a dump may be written to. Nothing was written yet.
 pub enum Destination<D> {
@@ -26,16 +26,14 @@ pub enum OpenDump<D> {
 }
 
 impl<D: BlockDevice> Destination<D> {
-    /// Bytes of an older dump there that no host has collected, if there is one. [`begin`](Self::begin) gives it up.
-    pub fn uncollected(&mut self) -> Option<u64> {
+    /// What is there that no host has collected. [`begin`](Self::begin) gives it up.
+    pub fn held(&mut self) -> Held {
         match self {
-            Self::Area(area) => {
-                area.read_seal().ok().filter(Seal::awaits_collection).map(|seal| seal.dump_len)
-            }
+            Self::Area(area) => area.held(),
         }
     }
 
-    /// Gives up an older dump there, if there is one, and begins a new one.
+    /// Gives up what is [`held`](Self::held) there, and begins a new one.
     pub fn begin(self) -> Result<OpenDump<D>, BlockError> {
         match self {
             Self::Area(area) => area.begin().map(OpenDump::Area),

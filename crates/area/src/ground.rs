@@ -119,7 +119,7 @@ impl ExtentLabel {
     }
 
     /// Reads the label at a place of the disk.
-    fn read(device: &mut impl BlockDevice, place: u64) -> Result<Result<Self, Damage>, BlockError> {
+    fn read(device: &mut dyn BlockDevice, place: u64) -> Result<Result<Self, Damage>, BlockError> {
         let mut block = [0; BLOCK as usize];
         device.read(place, &mut block)?;
         Ok(Self::decode(&block))
@@ -184,6 +184,18 @@ pub fn place_of_first_extent(file: &mut impl BlockDevice, offset: u64) -> Option
     Some(label.extent.disk).filter(|_| label.index == 0)
 }
 
+impl<D> Ground<D> {
+    /// The same place on what `exchange` gives for the device.
+    pub(crate) fn map<E>(self, exchange: impl FnOnce(D) -> E) -> Ground<E> {
+        match self {
+            Self::Whole(device) => Ground::Whole(exchange(device)),
+            Self::Parts(Parts { device, list, size }) => {
+                Ground::Parts(Parts { device: exchange(device), list, size })
+            }
+        }
+    }
+}
+
 impl<D: BlockDevice> Ground<D> {
     /// Finds out what is at byte `offset` of a disk; returns it, and the offset on it at which the area is. `uuid` is the area that is
     /// meant; with `None` it may be any.
@@ -222,11 +234,7 @@ impl<D: BlockDevice> Ground<D> {
 impl<D: BlockDevice> Parts<D> {
     /// Reads the list of extents behind the first one's label, and the label of each.
     fn read(mut device: D, offset: u64, first: ExtentLabel) -> Result<Self, OpenError> {
-        let extents = read_list(&mut device, offset, &first)?;
-        for (index, extent) in extents.iter().enumerate() {
-            let expected = ExtentLabel { index: index as u32, extent: *extent, ..first };
-            check_label(&mut device, &expected)?;
-        }
+        let extents = read_checked_list(&mut device, offset, &first)?;
         Ok(Self::over(device, extents.iter().map(|extent| (extent.disk, extent.length)), extents.len())?)
     }
 
@@ -292,9 +300,23 @@ impl<D: BlockDevice> Parts<D> {
     }
 }
 
+/// Reads the list of extents, and checks the label of each.
+fn read_checked_list(
+    device: &mut dyn BlockDevice,
+    offset: u64,
+    first: &ExtentLabel,
+) -> Result<Vec<FileExtent>, OpenError> {
+    let extents = read_list(device, offset, first)?;
+    for (index, extent) in extents.iter().enumerate() {
+        let expected = ExtentLabel { index: index as u32, extent: *extent, ..*first };
+        check_label(device, &expected)?;
+    }
+    Ok(extents)
+}
+
 /// Reads the list of extents.
 fn read_list(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     offset: u64,
     first: &ExtentLabel,
 ) -> Result<Vec<FileExtent>, OpenError> {
@@ -319,7 +341,7 @@ fn read_list(
 }
 
 fn read_list_block(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     place: u64,
     uuid: Uuid,
     index: usize,
@@ -341,7 +363,7 @@ fn read_list_block(
 }
 
 /// Checks that an extent is where it was.
-fn check_label(device: &mut impl BlockDevice, expected: &ExtentLabel) -> Result<(), OpenError> {
+fn check_label(device: &mut dyn BlockDevice, expected: &ExtentLabel) -> Result<(), OpenError> {
     let (index, place) = (expected.index, expected.extent.disk);
     match ExtentLabel::read(device, place)? {
         Ok(found) if found == *expected => Ok(()),

@@ -32,8 +32,8 @@
 //! **The log first.** [`Dump::log`] stores the dead kernel's messages before the first page. They are durable, and belong to
 //! this dump and no other, before anything that may take long is begun. [`Area::read_log`] reads them.
 //!
-//! **Collected.** [`Area::mark_collected`] notes in the seal that a host has the dump. Until then `load` refuses the area, because
-//! the next dump replaces this one.
+//! **Collected.** [`Area::mark_collected`] notes in the seal that a host has the dump, or the log if there is no more. Until then
+//! `load` refuses the area, because the next dump replaces this one. [`Area::held`] tells; what cannot be told counts as a dump.
 //!
 //! | who | calls |
 //! |---|---|
@@ -72,6 +72,7 @@ mod destination;
 mod dump;
 mod extents;
 mod ground;
+mod held;
 mod label;
 mod log;
 mod record;
@@ -84,6 +85,7 @@ pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
 pub use ground::{FileExtent, MOST_FILE_EXTENTS, place_of_first_extent};
+pub use held::{Held, Untold};
 pub use label::Label;
 pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};
 pub use record::{Contradiction, Damage};

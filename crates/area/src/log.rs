@@ -20,7 +20,6 @@ use crate::area::CHUNK;
 use crate::dump::Dump;
 use crate::record::{self, Contradiction, Damage, Magic};
 use crate::seal::Seal;
-use crate::window::Window;
 use crate::{BLOCK, Block, DUMP_OFFSET, LOG_OFFSET};
 
 /// Most bytes of text that an area keeps.
@@ -69,7 +68,7 @@ pub(crate) struct LogRecord {
     /// Which dump of the area it belongs to.
     pub(crate) sequence: u64,
     /// Bytes of text.
-    len: u64,
+    pub(crate) len: u64,
     /// XXH64 of the text, seed 0.
     hash: u64,
     /// Bytes of text that there was no room for.
@@ -98,7 +97,7 @@ const _: () = {
 
 impl LogRecord {
     /// Reads the record of the log in area `uuid`, whichever dump it belongs to; `None` if there is none of this area.
-    pub(crate) fn read<D: BlockDevice>(area: &mut Window<D>, uuid: Uuid) -> Result<Option<Self>, LogError> {
+    pub(crate) fn read(area: &mut dyn BlockDevice, uuid: Uuid) -> Result<Option<Self>, LogError> {
         let mut block = [0; BLOCK as usize];
         area.read(LOG_OFFSET, &mut block)?;
         match Self::decode(&block) {
@@ -106,6 +105,11 @@ impl LogRecord {
             Err(Damage::NoMagic) => Ok(None),
             Err(damage) => Err(LogError::Damaged(damage)),
         }
+    }
+
+    /// Reads the record of the log that belongs to the dump of this seal; `None` if that dump has none.
+    pub(crate) fn read_of(area: &mut dyn BlockDevice, seal: &Seal) -> Result<Option<Self>, LogError> {
+        Ok(Self::read(area, seal.uuid)?.filter(|record| record.sequence == seal.sequence))
     }
 
     fn encode(&self) -> Block {
@@ -140,17 +144,16 @@ impl LogRecord {
 }
 
 /// Reads the log that belongs to the dump of this seal; `None` if that dump has none.
-pub(crate) fn read<D: BlockDevice>(area: &mut Window<D>, seal: &Seal) -> Result<Option<Log>, LogError> {
-    let record = LogRecord::read(area, seal.uuid)?.filter(|record| record.sequence == seal.sequence);
-    record.map(|record| read_text(area, record)).transpose()
+pub(crate) fn read(area: &mut dyn BlockDevice, seal: &Seal) -> Result<Option<Log>, LogError> {
+    LogRecord::read_of(area, seal)?.map(|record| read_text(area, record)).transpose()
 }
 
 /// Reads the log that was stored last in area `uuid`, whichever dump it belongs to; `None` if there is none.
-pub(crate) fn read_last<D: BlockDevice>(area: &mut Window<D>, uuid: Uuid) -> Result<Option<Log>, LogError> {
+pub(crate) fn read_last(area: &mut dyn BlockDevice, uuid: Uuid) -> Result<Option<Log>, LogError> {
     LogRecord::read(area, uuid)?.map(|record| read_text(area, record)).transpose()
 }
 
-fn read_text<D: BlockDevice>(area: &mut Window<D>, record: LogRecord) -> Result<Log, LogError> {
+fn read_text(area: &mut dyn BlockDevice, record: LogRecord) -> Result<Log, LogError> {
     let LogRecord { len, hash: expected, left_out, .. } = record;
     // The record says at most `LOG_CAPACITY`.
     let mut text = filled(0, len.next_multiple_of(BLOCK) as usize)?;
@@ -206,8 +209,8 @@ impl<'a, D: BlockDevice> LogWriter<'a, D> {
         Ok(())
     }
 
-    /// Makes the text durable, then writes the log's record and makes it durable too.
-    pub fn store(mut self) -> Result<(), BlockError> {
+    /// Makes the text durable, then writes the log's record and makes it durable too. Returns how many bytes of text were kept.
+    pub fn store(mut self) -> Result<u64, BlockError> {
         let filled = self.kept % CHUNK;
         let len = filled.next_multiple_of(BLOCK);
         self.dump.buffer()[filled as usize..len as usize].fill(0);
@@ -217,7 +220,8 @@ impl<'a, D: BlockDevice> LogWriter<'a, D> {
         let hash = self.hash.finish();
         let record = LogRecord { uuid, sequence, len: self.kept, hash, left_out: self.left_out };
         self.dump.write_log(LOG_OFFSET, &record.encode())?;
-        self.dump.flush_log()
+        self.dump.flush_log()?;
+        Ok(self.kept)
     }
 
     /// The part of a piece of text that is kept.

@@ -64,7 +64,7 @@ pub struct Seal {
     pub written: Extents,
     /// Checksum over the blocks in `written`.
     pub sum: Sum,
-    /// When a host copied the dump into a file, in seconds since 1970; 0 if none did.
+    /// When a host copied the dump, or the log if there is no more, into a file, in seconds since 1970; 0 if none did.
     pub collected: u64,
     /// Which pages are not there; unknown unless the dump was sealed.
     pub left_out: LeftOut,
@@ -130,11 +130,6 @@ impl Seal {
     /// Whether all bytes of a part of the dump were written.
     pub fn holds(&self, part: Range<ByteOffset>) -> bool {
         self.written.contain_all(part.start.get() / BLOCK..part.end.get().div_ceil(BLOCK))
-    }
-
-    /// Whether there is a dump, or a part of one, that no host has collected.
-    pub fn awaits_collection(&self) -> bool {
-        self.state != SealState::Empty && self.dump_len > 0 && self.collected == 0
     }
 
     /// A seal over no bytes.

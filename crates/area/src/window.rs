@@ -10,6 +10,13 @@ pub(crate) struct Window<D> {
     bounds: Range<ByteOffset>,
 }
 
+impl<D> Window<D> {
+    /// The same stretch of what `exchange` gives for the device.
+    pub(crate) fn map<E>(self, exchange: impl FnOnce(D) -> E) -> Window<E> {
+        Window { device: exchange(self.device), bounds: self.bounds }
+    }
+}
+
 impl<D: BlockDevice> Window<D> {
     /// The bytes of `device` that lie in `bounds`.
     pub(crate) fn new(device: D, bounds: Range<ByteOffset>) -> Self {

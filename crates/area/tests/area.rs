@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, Completeness, Contradiction, Damage, Destination, Dump, FormatError, Label, Lack, OpenError,
+    Area, Completeness, Contradiction, Damage, Destination, Dump, FormatError, Held, Label, Lack, OpenError,
     ReadError, SealError, SealState,
 };
 use fixtures::CachedDisk as Disk;
@@ -373,20 +373,18 @@ fn a_seal_that_is_torn_or_another_areas_is_refused() {
 #[test]
 fn a_dump_awaits_collection_until_a_host_has_it_and_the_next_one_does_again() {
     let mut disk = dumped(1);
-    let awaits = |disk: &mut Disk| open(disk).read_seal().unwrap().awaits_collection();
-    assert!(awaits(&mut disk));
-    assert_eq!(Destination::Area(open(&mut disk)).uncollected(), Some(expected(1).len() as u64));
+    let held = |disk: &mut Disk| Destination::Area(open(disk)).held();
+    assert_eq!(held(&mut disk), Held::Dump(expected(1).len() as u64));
     let mut area = open(&mut disk);
     let seal = area.read_seal().unwrap();
     area.mark_collected(&seal, 0).unwrap();
-    assert!(!awaits(&mut disk), "whatever the clock says");
-    assert_eq!(Destination::Area(open(&mut disk)).uncollected(), None);
+    assert_eq!(held(&mut disk), Held::Nothing, "whatever the clock says");
     assert_eq!(collect(&mut disk), Ok(expected(1)));
     let mut dump = open(&mut disk).begin().unwrap();
     write_dump(&mut dump, 2).unwrap();
     dump.flush().unwrap();
     drop(dump);
-    assert!(awaits(&mut disk), "a part of one is there");
+    assert!(matches!(held(&mut disk), Held::Dump(_)), "a part of one is there");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, BLOCK, Completeness, DUMP_OFFSET, Dump, LOG_CAPACITY, LOG_OFFSET, Label, Log, LogError,
-    SEAL_OFFSET, SealState,
+    Area, BLOCK, Completeness, DUMP_OFFSET, Dump, Held, LOG_CAPACITY, LOG_OFFSET, Label, Log, LogError,
+    SEAL_OFFSET, SealState, Untold,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
@@ -43,7 +43,7 @@ fn store<D: BlockDevice>(dump: &mut Dump<D>, text: &[u8], piece: usize) -> Resul
     for piece in text.chunks(piece) {
         log.write(piece)?;
     }
-    log.store()
+    log.store().map(|_| ())
 }
 
 /// The log of the newest dump.
@@ -210,4 +210,38 @@ proptest! {
         prop_assert!(disk.writes().all(|write| region.covers(write)));
         prop_assert!(read(&mut disk).unwrap().is_some());
     }
+}
+
+#[test]
+fn a_log_whose_dump_never_began_is_not_given_up() {
+    let mut disk = formatted();
+    store(&mut begin(&mut disk), TEXT, 1000).unwrap();
+    let held = |disk: &mut Disk| Area::open(disk, 0, UUID).unwrap().held();
+    assert_eq!(held(&mut disk), Held::Log(TEXT.len() as u64));
+    let (mut area, at) = (Area::open(&mut disk, 0, UUID).unwrap(), 1_700_000_000);
+    let seal = area.read_seal().unwrap();
+    area.mark_collected(&seal, at).unwrap();
+    assert_eq!(held(&mut disk), Held::Nothing);
+    let _unsealed = begin(&mut disk);
+    assert_eq!(held(&mut disk), Held::Nothing, "an older log is not this dump's");
+}
+
+#[test]
+fn what_cannot_be_told_is_not_nothing() {
+    let mut disk = formatted();
+    store(&mut begin(&mut disk), TEXT, 1000).unwrap();
+    let held = |disk: &mut Disk| Area::open(disk, 0, UUID).unwrap().held();
+    disk.now[LOG_OFFSET as usize + 100] ^= 1;
+    assert!(matches!(held(&mut disk), Held::Unknown(Untold::Log(_))));
+    disk.now[SEAL_OFFSET as usize + 100] ^= 1;
+    assert!(matches!(held(&mut disk), Held::Unknown(Untold::Seal(_))));
+}
+
+#[test]
+fn who_stores_a_log_is_told_how_much_of_it_was_kept() {
+    let (mut disk, text) = (formatted(), lines(LOG_CAPACITY as usize + 16));
+    let mut dump = begin(&mut disk);
+    let mut log = dump.log(text.len() as u64);
+    log.write(&text).unwrap();
+    assert_eq!(log.store(), Ok(LOG_CAPACITY - 16));
 }

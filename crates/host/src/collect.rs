@@ -138,11 +138,23 @@ pub enum NoDump {
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The machine was reset too early.
-    #[error("a dump was begun and cut off before anything of it was safe")]
-    CutOff,
+    #[error("a dump was begun and cut off before anything of it was safe; {}", log_hint(*log))]
+    CutOff {
+        /// Whether the dead kernel's log is there.
+        log: bool,
+    },
     /// No kernel panicked, or none that would have dumped to this area.
     #[error("nothing was dumped since it was formatted")]
     Empty,
+}
+
+/// Where to go on when there is no dump.
+const fn log_hint(log: bool) -> &'static str {
+    if log {
+        "`holdover collect --dmesg` fetches the dead kernel's log"
+    } else {
+        "the log was not stored either"
+    }
 }
 
 /// What is wrong with a dump that was copied.
@@ -167,7 +179,8 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     let mut area = found.open()?;
     let no_dump = |source| CollectError::NoDump { device: found.device.clone(), source };
     let seal = area.read_seal().map_err(|error| no_dump(error.into()))?;
-    let ending = Ending::of(&seal).map_err(no_dump)?;
+    let has_log = || !matches!(area.read_log(&seal), Ok(None));
+    let ending = Ending::of(&seal, has_log).map_err(no_dump)?;
     let unfinished = Unfinished::create(out, request.if_exists)?;
     let copied = copy(&mut area, &seal, unfinished.file(), progress);
     let content = finish(copied, &seal, ending, unfinished)?;
@@ -183,8 +196,8 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     })
 }
 
-/// Notes in the area that its dump is in a file, which is durable by now.
-fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
+/// Notes in the area that what it holds is in a file, which is durable by now.
+pub(crate) fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
     // A clock that is wrong is no reason to collect a dump twice.
     let now = clock::now().unwrap_or_default();
     found.pinned(|| Ok(found.open_to_write()?.mark_collected(seal, now)?))
@@ -192,13 +205,13 @@ fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
 
 impl Ending {
     /// How the dump ended, if there is one.
-    fn of(seal: &Seal) -> Result<Self, NoDump> {
+    fn of(seal: &Seal, has_log: impl FnOnce() -> bool) -> Result<Self, NoDump> {
         match seal.state {
+            SealState::Empty => Err(NoDump::Empty),
+            _ if !seal.has_dump() => Err(NoDump::CutOff { log: has_log() }),
             SealState::Complete => Ok(Self::Complete),
             SealState::Partial(lack) => Ok(Self::Partial(lack)),
-            SealState::InProgress if seal.dump_len > 0 => Ok(Self::CutOff),
-            SealState::InProgress => Err(NoDump::CutOff),
-            SealState::Empty => Err(NoDump::Empty),
+            SealState::InProgress => Ok(Self::CutOff),
         }
     }
 }

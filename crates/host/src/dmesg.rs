@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use area::{LogError, SealError};
+use area::{LogError, Seal, SealError};
 
-use crate::areas::{self, AreaError, AreaName};
+use crate::areas::{self, AreaError, AreaName, FoundArea};
+use crate::collect::{MarkError, mark};
 use crate::unfinished::{IfExists, OutputError, Unfinished};
 
 /// The messages of a dead kernel.
@@ -58,24 +59,46 @@ pub enum DmesgError {
     },
 }
 
+/// A log that was copied into a file.
+#[derive(Debug)]
+pub struct CollectedLog {
+    /// The log.
+    pub log: StoredLog,
+    /// Whether the area now says that what it holds was collected; `None` if it need not, because there is a dump besides.
+    pub mark: Option<Result<(), MarkError>>,
+}
+
 /// Reads the log of the last kernel that died, as far as a dump to this area was begun.
 pub fn read(area: &AreaName) -> Result<StoredLog, DmesgError> {
+    read_in(&areas::find_only(area)?).map(|(log, _)| log)
+}
+
+/// Copies that log into a file, which appears under its name only when it is whole. If the log is all that the area holds, the area is
+/// told that it was collected.
+pub fn collect(area: &AreaName, out: &Path, if_exists: IfExists) -> Result<CollectedLog, DmesgError> {
     let found = areas::find_only(area)?;
+    let (log, seal) = read_in(&found)?;
+    save(&log, out, if_exists)?;
+    let mark = seal.filter(|seal| !seal.has_dump()).map(|seal| mark(&found, &seal));
+    Ok(CollectedLog { log, mark })
+}
+
+/// Reads the log, and the seal of the dump that it belongs to, if that can be read.
+fn read_in(found: &FoundArea) -> Result<(StoredLog, Option<Seal>), DmesgError> {
     let mut area = found.open()?;
     let device = || found.device.clone();
-    let log = match area.read_seal() {
-        Ok(seal) => area.read_log(&seal),
+    let (log, seal) = match area.read_seal() {
+        Ok(seal) => (area.read_log(&seal), Some(seal)),
         // The power may go while the seal is written.
-        Err(SealError::Damaged(_)) => area.read_last_log(),
+        Err(SealError::Damaged(_)) => (area.read_last_log(), None),
         Err(source) => return Err(DmesgError::Seal { device: device(), source }),
     };
     let log = log.map_err(|source| DmesgError::Log { device: device(), source })?;
     let log = log.ok_or_else(|| DmesgError::NoLog { device: device() })?;
-    Ok(StoredLog { text: printable(&log.text), left_out: log.left_out })
+    Ok((StoredLog { text: printable(&log.text), left_out: log.left_out }, seal))
 }
 
-/// Writes a log to a file, which appears under its name only when it is whole.
-pub fn save(log: &StoredLog, out: &Path, if_exists: IfExists) -> Result<(), DmesgError> {
+fn save(log: &StoredLog, out: &Path, if_exists: IfExists) -> Result<(), DmesgError> {
     let unfinished = Unfinished::create(out, if_exists)?;
     if let Err(source) = unfinished.file().write_all(log.text.as_bytes()) {
         let path = unfinished.path().to_owned();

@@ -366,7 +366,7 @@ mod tests {
     }
 
     fn dump(device: &str) -> UncollectedDump {
-        UncollectedDump { device: device.into(), bytes: 38 << 20 }
+        UncollectedDump { device: device.into(), held: areas::Held::Dump(38 << 20) }
     }
 
     #[test]

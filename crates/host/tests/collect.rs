@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use area::{Area, Completeness, DUMP_OFFSET};
 use dumpfile::BlockFile;
-use host::areas::{self, AreaName, IfUsed};
+use host::areas::{self, AreaName, Held, IfUsed};
 use host::collect::{CollectError, CollectRequest, Collected, NoDump, collect};
-use host::{IfExists, Progress};
+use host::{IfExists, Progress, dmesg};
 use machine::BlockDevice;
 use tempfile::TempDir;
 
@@ -35,12 +35,17 @@ impl Bench {
     /// With something in it that is as long as a dump.
     fn with_dump() -> Self {
         let bench = Self::new();
-        let uuid = areas::find(&AreaName::Device(bench.path("disk"))).unwrap().label.uuid;
-        let disk = BlockFile::open_exclusive(&bench.path("disk")).unwrap();
-        let mut dump = Area::open(disk, 0, uuid).unwrap().begin().unwrap();
+        let mut dump = bench.begin();
         dump.write(0, &vec![7; LEN]).unwrap();
         dump.seal(Completeness::Complete, LEN as u64).unwrap();
         bench
+    }
+
+    /// Begins a dump as the capture kernel does.
+    fn begin(&self) -> area::Dump<BlockFile> {
+        let uuid = areas::find(&AreaName::Device(self.path("disk"))).unwrap().label.uuid;
+        let disk = BlockFile::open_exclusive(&self.path("disk")).unwrap();
+        Area::open(disk, 0, uuid).unwrap().begin().unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -128,7 +133,7 @@ fn a_dump_counts_as_uncollected_until_it_is_in_a_file() {
         |bench: &Bench| areas::find(&AreaName::Device(bench.path("disk"))).unwrap().uncollected().unwrap();
     assert_eq!(uncollected(&bench), None, "an area that was just made holds none");
     let bench = Bench::with_dump();
-    assert_eq!(uncollected(&bench).unwrap().bytes, LEN as u64);
+    assert_eq!(uncollected(&bench).unwrap().held, Held::Dump(LEN as u64));
     assert!(bench.collect(&()).unwrap().mark.is_ok());
     assert_eq!(uncollected(&bench), None);
 }
@@ -141,4 +146,51 @@ fn a_damaged_dump_still_counts_as_uncollected() {
     fs::write(bench.path("disk"), disk).unwrap();
     bench.collect(&()).unwrap_err();
     assert!(areas::find(&AreaName::Device(bench.path("disk"))).unwrap().uncollected().unwrap().is_some());
+}
+
+#[test]
+fn a_log_without_a_dump_counts_as_uncollected_until_it_is_in_a_file() {
+    let bench = Bench::new();
+    let mut dump = bench.begin();
+    let mut log = dump.log(6);
+    log.write(b"dying\n").unwrap();
+    log.store().unwrap();
+    drop(dump);
+    let name = AreaName::Device(bench.path("disk"));
+    let uncollected = || areas::find(&name).unwrap().uncollected().unwrap();
+    let told = uncollected().unwrap().to_string();
+    assert!(told.contains("holdover collect --dmesg"), "{told}");
+    let error = bench.collect(&()).unwrap_err();
+    assert!(matches!(error, CollectError::NoDump { source: NoDump::CutOff { log: true }, .. }), "{error:?}");
+    assert!(error.source().unwrap().to_string().contains("--dmesg"));
+    assert_eq!(dmesg::read(&name).unwrap().text, "dying\n");
+    assert!(uncollected().is_some(), "it is in no file yet");
+    let collected = dmesg::collect(&name, &bench.path("log"), IfExists::Refuse).unwrap();
+    assert!(matches!(collected.mark, Some(Ok(()))));
+    assert_eq!(uncollected(), None);
+}
+
+#[test]
+fn the_log_of_a_dump_that_is_there_does_not_give_the_dump_up() {
+    let bench = Bench::new();
+    let mut dump = bench.begin();
+    let mut log = dump.log(6);
+    log.write(b"dying\n").unwrap();
+    log.store().unwrap();
+    dump.write(0, &[7; 4096]).unwrap();
+    dump.seal(Completeness::Complete, 4096).unwrap();
+    let name = AreaName::Device(bench.path("disk"));
+    let collected = dmesg::collect(&name, &bench.path("log"), IfExists::Refuse).unwrap();
+    assert!(collected.mark.is_none());
+    assert!(areas::find(&name).unwrap().uncollected().unwrap().is_some());
+}
+
+#[test]
+fn an_area_whose_seal_cannot_be_read_may_hold_a_dump() {
+    let bench = Bench::with_dump();
+    let mut disk = fs::read(bench.path("disk")).unwrap();
+    disk[area::SEAL_OFFSET as usize + 100] ^= 1;
+    fs::write(bench.path("disk"), disk).unwrap();
+    let held = areas::find(&AreaName::Device(bench.path("disk"))).unwrap().uncollected().unwrap();
+    assert!(held.is_some_and(|held| held.to_string().contains("may hold a dump")));
 }

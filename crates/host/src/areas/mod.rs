@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
 
-use area::{Area, Damage, OpenError, Seal, read_label};
+use area::{Area, Damage, OpenError, read_label};
 use dumpfile::BlockFile;
 use machine::{BlockDevice, BlockError};
 use uuid::Uuid;
 
-pub use area::Label;
+pub use area::{Held, Label};
 
 use self::file::{DirectDisk, FilePlace};
 pub use self::file::{FileError, format_file};
@@ -207,22 +207,35 @@ impl fmt::Display for AreaCopy {
     }
 }
 
-/// A dump, or a part of one, that is in an area and in no file. Its text says how to get it.
+/// What a dead kernel left in an area and is in no file: a dump, a part of one, its log, or what cannot be told. Its text says how to
+/// get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UncollectedDump {
     /// The area's device.
     pub device: PathBuf,
-    /// Its length.
-    pub bytes: u64,
+    /// What is there.
+    pub held: Held,
 }
 
 impl fmt::Display for UncollectedDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (device, length) = (self.device.display(), Bytes(self.bytes));
-        write!(
-            f,
-            "{device} holds a dump of {length} that was not collected; `holdover collect {device} FILE` fetches it"
-        )
+        let device = self.device.display();
+        match self.held {
+            Held::Nothing => write!(f, "{device} holds no dump"),
+            Held::Dump(bytes) => write!(
+                f,
+                "{device} holds a dump of {} that was not collected; `holdover collect {device} FILE` fetches it",
+                Bytes(bytes)
+            ),
+            Held::Log(_) => write!(
+                f,
+                "{device} holds the log of a dead kernel, without a dump, that was not collected; `holdover collect --dmesg {device} FILE` fetches it"
+            ),
+            Held::Unknown(why) => write!(
+                f,
+                "{device} may hold a dump, but does not tell ({why}); `holdover collect --dmesg {device}` fetches the log if there is one"
+            ),
+        }
     }
 }
 
@@ -311,10 +324,11 @@ impl FoundArea {
         area.map_err(|reason| AreaError::refused(&self.device, reason))
     }
 
-    /// The dump in the area that nobody has collected, if there is one. A seal that cannot be read tells of none.
+    /// What is in the area that nobody has collected, if there is anything. An area that does not tell may hold a dump.
     pub fn uncollected(&self) -> Result<Option<UncollectedDump>, AreaError> {
-        let seal = self.open()?.read_seal().ok().filter(Seal::awaits_collection);
-        Ok(seal.map(|seal| UncollectedDump { device: self.device.clone(), bytes: seal.dump_len }))
+        let held = self.open()?.held();
+        let uncollected = UncollectedDump { device: self.device.clone(), held };
+        Ok(Some(uncollected).filter(|uncollected| uncollected.held != Held::Nothing))
     }
 
     /// Refuses an area that has copies: a person must say which is meant.
