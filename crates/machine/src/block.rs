@@ -18,6 +18,12 @@ pub enum BlockError {
     /// The device was removed, or lost its disk.
     #[error("the device is gone")]
     Gone,
+    /// The device may not be written.
+    #[error("the device is write-protected")]
+    WriteProtected,
+    /// Another host has reserved the device for itself.
+    #[error("the device is reserved for another host")]
+    Reserved,
     /// The writes so far are in as many separate pieces as the device can record; this write was not done.
     #[error("the writes are in too many separate pieces")]
     Scattered,

@@ -14,7 +14,9 @@ drivers! {
     /// The virtio block device.
     VirtioBlk: Blk in virtio::blk;
     /// The virtio SCSI host.
-    VirtioScsi: Scsi in virtio::scsi;
+    VirtioScsi: Host in virtio::scsi;
+    /// VMware's paravirtual SCSI host.
+    Pvscsi: Host in pvscsi;
     /// The NVMe controller.
     Nvme: Nvme in nvme;
 }

@@ -74,6 +74,9 @@ pub enum StartError {
     /// The disk cannot be written.
     #[error("the disk is read-only")]
     ReadOnly,
+    /// Another host has reserved the disk for itself.
+    #[error("the disk is reserved for another host")]
+    Reserved,
     /// The device reports impossible sizes.
     #[error("the device tells of impossible sizes")]
     Geometry,

@@ -11,7 +11,7 @@
 //!         ▲
 //!     Controller         what differs: how a request is put to the device and how its answer is found
 //!         ▲
-//!   one for each kind     virtio::Blk, ahci::Ahci, nvme::Nvme
+//!   one for each kind     virtio::Blk, ahci::Ahci, nvme::Nvme, a SCSI host with one of two adapters
 //! ```
 //!
 //! [`open`] starts a PCI function, and [`Disk::advance`] goes through the disks behind it. One table, in `drivers.rs`, says which driver runs which function;
@@ -59,6 +59,7 @@ mod disk;
 mod drivers;
 mod error;
 pub mod nvme;
+pub(crate) mod pvscsi;
 mod register;
 mod scsi;
 mod slots;

@@ -8,5 +8,5 @@ mod spec;
 mod transport;
 
 pub use blk::{Blk, SHORT};
-pub use scsi::Scsi;
+pub use scsi::Host as Scsi;
 pub use transport::Capabilities;

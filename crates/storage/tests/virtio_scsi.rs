@@ -12,9 +12,8 @@ mod fake;
 use std::time::Duration;
 
 use fake::machine::Shared;
-use fake::virtio_blk::{
-    self, ACCESS_PLATFORM, FakeDisk, Fault, Host, Model, PATIENCE, Unit, VERSION_1, World,
-};
+use fake::scsi::{Host, Refusal, Unit};
+use fake::virtio_blk::{self, ACCESS_PLATFORM, FakeDisk, Fault, Model, PATIENCE, VERSION_1, World};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use storage::{Place, StartError, UNASKED};
@@ -22,9 +21,9 @@ use storage::{Place, StartError, UNASKED};
 const A_MOMENT: Duration = Duration::from_millis(500);
 const DISK: Place = Place::LogicalUnit { target: 5, lun: 0x102 };
 /// A reset that nobody has been told of yet.
-const ATTENTION: (u8, u8, u8, u16) = (0, 2, 6, 0x2900);
+const ATTENTION: Refusal = (0, 2, 6, 0x2900);
 /// The unit is busy.
-const BUSY: (u8, u8, u8, u16) = (0, 8, 0, 0);
+const BUSY: Refusal = (0, 8, 0, 0);
 
 fn model(host: Host) -> Model {
     let features = VERSION_1 | ACCESS_PLATFORM;
@@ -107,9 +106,9 @@ fn blocks_may_have_4096_bytes_and_commands_are_no_longer_than_the_device_takes()
     let (world, mut disk) = started(model(Host { block_size: 4096, max_sectors: 8, ..Host::default() }));
     disk.write(8192, &[7; 8192]).unwrap();
     disk.flush().unwrap();
-    let mut written: Vec<_> = world.borrow().done.iter().copied().filter(|(code, _)| *code == 0x8a).collect();
+    let mut written: Vec<_> = world.borrow().done.iter().copied().filter(|(code, _)| *code == 0x2a).collect();
     written.sort_unstable();
-    assert_eq!(written, [(0x8a, 2), (0x8a, 3)]);
+    assert_eq!(written, [(0x2a, 2), (0x2a, 3)]);
     assert_eq!(world.borrow().durable[8192..16384], [7; 8192]);
     assert_eq!(disk.write(512, &[7; 4096]), Err(BlockError::Misaligned));
 }
@@ -117,13 +116,109 @@ fn blocks_may_have_4096_bytes_and_commands_are_no_longer_than_the_device_takes()
 /// Every unit has something to tell after a reset, to whoever asks first.
 #[test]
 fn what_passes_is_tried_again() {
-    let refusals = vec![ATTENTION, BUSY, ATTENTION, ATTENTION, BUSY];
+    let no_reason = (0, 2, 0, 0);
+    let refusals = vec![ATTENTION, BUSY, no_reason, ATTENTION, BUSY];
     let (world, mut disk) = started(model(Host { refusals, ..Host::default() }));
     for refusal in [ATTENTION, BUSY] {
         virtio_blk::refuse(&world, refusal, 3);
         disk.write(0, &[7; 4096]).unwrap();
         assert_eq!(disk.flush(), Ok(()));
         assert_eq!(world.borrow().durable[..4096], [7; 4096]);
+    }
+}
+
+/// A unit that does not answer costs itself, and the others are looked at all the same.
+#[test]
+fn a_silent_unit_leaves_the_others_to_be_used() {
+    let at = |target, lun| Place::LogicalUnit { target, lun };
+    let silent = |found: &Looked| matches!(found.1, Err(StartError::Stuck(_)));
+    let units =
+        vec![(0, 0, Unit::Silent), (1, 0, Unit::Optical), (1, 1, Unit::Silent), (5, 0x102, Unit::Disk)];
+    let (_, mut disk, found) = looked(model(Host { units, ..Host::default() }));
+    let places: Vec<_> = found.iter().map(|(place, _)| *place).collect();
+    assert_eq!(places, [at(0, 0), at(1, 0), at(1, 1), DISK]);
+    assert!(silent(&found[0]) && silent(&found[2]), "{found:?}");
+    disk.write(0, &[7; 4096]).unwrap();
+    assert_eq!(disk.flush(), Ok(()));
+}
+
+/// So does a disk that stops in the middle.
+#[test]
+fn a_disk_that_stops_answering_leaves_the_next_one_to_be_used() {
+    let units = vec![(0, 0, Unit::Unreadable), (5, 0x102, Unit::Disk)];
+    let world = virtio_blk::machine(model(Host { units, ..Host::default() }));
+    let mut disk = virtio_blk::start_host(&world).unwrap();
+    assert_eq!(disk.advance(), Some((Place::LogicalUnit { target: 0, lun: 0 }, Ok(()))));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert_eq!(disk.advance(), Some((DISK, Ok(()))));
+    disk.write(0, &[7; 512]).unwrap();
+    assert_eq!(disk.flush(), Ok(()));
+    assert_eq!(disk.advance(), None);
+}
+
+/// A disk that was without power, or was reset, has lost what was in its cache: the flush that should have saved it fails.
+#[test]
+fn a_reset_after_writes_fails_the_flush() {
+    for additional in [0x2900, 0x2901, 0x2904] {
+        let (world, mut disk) = started(model(Host::default()));
+        disk.write(0, &[7; 512]).unwrap();
+        disk.read(0, &mut [0; 512]).unwrap();
+        virtio_blk::refuse(&world, (0, 2, 6, additional), 1);
+        assert_eq!(
+            disk.flush(),
+            Err(BlockError::Device(0x06_0000 | u32::from(additional))),
+            "{additional:x}"
+        );
+        disk.write(0, &[7; 512]).unwrap();
+        assert_eq!(disk.flush(), Ok(()), "it was told");
+    }
+}
+
+/// What says nothing of the cache, or comes before any write, is no reason to fail.
+#[test]
+fn other_attentions_do_not_fail_the_flush() {
+    for (additional, writes_first) in [(0x2900, false), (0x2907, true), (0x2a06, true), (0x3f0e, true)] {
+        let (world, mut disk) = started(model(Host::default()));
+        if writes_first {
+            disk.write(0, &[7; 512]).unwrap();
+            disk.read(0, &mut [0; 512]).unwrap();
+        }
+        virtio_blk::refuse(&world, (0, 2, 6, additional), 1);
+        assert_eq!(disk.flush(), Ok(()), "{additional:x}");
+    }
+}
+
+/// A deferred error is of a write that was acknowledged; the command that it came with was not done.
+#[test]
+fn a_deferred_error_fails_the_flush_and_its_command_is_done_again() {
+    for sense_format in [0x71, 0x73] {
+        let (world, mut disk) = started(model(Host { sense_format, ..Host::default() }));
+        disk.write(0, &[7; 512]).unwrap();
+        disk.read(0, &mut [0; 512]).unwrap();
+        virtio_blk::refuse(&world, (0, 2, 3, 0x0c00), 1);
+        assert_eq!(disk.read(512, &mut [0; 512]), Ok(()), "done again");
+        assert_eq!(disk.flush(), Err(BlockError::Device(0x03_0c00)));
+        assert_eq!(disk.flush(), Ok(()));
+    }
+}
+
+#[test]
+fn a_recovered_error_is_no_error() {
+    for sense_format in [0x70, 0x72] {
+        let host = Host { sense_format, refused_code: Some((0x35, (0, 2, 1, 0x1800))), ..Host::default() };
+        let (_, mut disk) = started(model(host));
+        disk.write(0, &[7; 512]).unwrap();
+        assert_eq!(disk.flush(), Ok(()));
+    }
+}
+
+/// Paths to the disk may change hands for many seconds (04/0A), and a disk may spin up (04/01).
+#[test]
+fn a_path_in_transition_and_a_disk_that_becomes_ready_are_waited_for() {
+    for additional in [0x040a, 0x0401] {
+        let (world, mut disk) = started(model(Host::default()));
+        virtio_blk::refuse(&world, (0, 2, 2, additional), 100);
+        assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Ok(()), "{additional:x}");
     }
 }
 
@@ -143,7 +238,9 @@ fn what_does_not_pass_is_an_error_or_ends_with_patience() {
 fn an_error_is_told_and_the_disk_goes_on() {
     let (world, mut disk) = started(model(Host::default()));
     virtio_blk::refuse(&world, (0, 2, 7, 0x2700), 1);
-    assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Err(BlockError::Device(0x07_2700)));
+    assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Err(BlockError::WriteProtected));
+    virtio_blk::refuse(&world, (0, 2, 3, 0x0c02), 1);
+    assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Err(BlockError::Device(0x03_0c02)));
     disk.write(0, &[8; 512]).unwrap();
     assert_eq!(disk.flush(), Ok(()));
     virtio_blk::refuse(&world, (9, 0, 0, 0), 1);
@@ -156,6 +253,47 @@ fn a_disk_without_a_cache_need_not_know_the_command_for_it() {
     let (_, mut disk) = started(model(Host { refused_code, ..Host::default() }));
     disk.write(0, &[7; 512]).unwrap();
     assert_eq!(disk.flush(), Ok(()));
+}
+
+/// One that says that it has a cache must empty it.
+#[test]
+fn a_disk_with_a_cache_must_know_the_command_for_it() {
+    let refused_code = Some((0x35, (0, 2, 5, 0x2000)));
+    let pages = vec![8, 18, 4, 0];
+    let (_, mut disk) = started(model(Host { refused_code, pages, ..Host::default() }));
+    disk.write(0, &[7; 512]).unwrap();
+    assert_eq!(disk.flush(), Err(BlockError::Device(0x05_2000)));
+}
+
+#[test]
+fn a_reset_takes_nothing_from_a_disk_without_a_cache() {
+    let (world, mut disk) = started(model(Host { pages: vec![8, 18, 0, 0], ..Host::default() }));
+    disk.write(0, &[7; 512]).unwrap();
+    disk.read(0, &mut [0; 512]).unwrap();
+    virtio_blk::refuse(&world, ATTENTION, 1);
+    assert_eq!(disk.flush(), Ok(()));
+}
+
+/// Disks of old know the short commands only.
+#[test]
+fn a_disk_that_knows_only_short_commands_is_measured_by_them() {
+    let refused_code = Some((0x9e, (0, 2, 5, 0x2000)));
+    let (_, mut disk) = started(model(Host { refused_code, ..Host::default() }));
+    assert_eq!((disk.size(), disk.block_size()), (512 * 512, 512));
+    disk.write(0, &[7; 512]).unwrap();
+    assert_eq!(disk.flush(), Ok(()));
+}
+
+/// Status 0x18, RESERVATION CONFLICT.
+#[test]
+fn a_disk_that_is_reserved_for_another_host_is_refused_in_words() {
+    let reserved = (0, 0x18, 0, 0);
+    for code in [0x1a, 0x9e] {
+        let (_, _, found) = looked(model(Host { refused_code: Some((code, reserved)), ..Host::default() }));
+        assert_eq!(found.last(), Some(&(DISK, Err(StartError::Reserved))), "{code:x}");
+    }
+    let (_, mut disk) = started(model(Host { refused_code: Some((0x2a, reserved)), ..Host::default() }));
+    assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Err(BlockError::Reserved));
 }
 
 /// A target that has no list of its units has one unit. A disk need not have modes.
@@ -183,13 +321,13 @@ fn a_host_that_cannot_be_used_is_refused_for_a_reason() {
 fn a_host_that_does_not_answer_is_left_when_patience_ends() {
     let (world, _, found) = looked(Model { fault: Fault::DeadAfter(0), ..model(Host::default()) });
     let nothing = Place::LogicalUnit { target: 0, lun: 0 };
-    assert!(matches!(found[..], [(place, Err(StartError::Stuck(_)))] if place == nothing), "{found:?}");
-    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&virtio_blk::elapsed(&world)));
+    assert!(matches!(found[0], (place, Err(StartError::Stuck(_))) if place == nothing), "{found:?}");
+    assert!((4 * PATIENCE..4 * PATIENCE + A_MOMENT).contains(&virtio_blk::elapsed(&world)), "four units");
     assert_eq!(world.borrow().status, 0, "it was reset");
 
     let (_, mut disk) = started(Model { fault: Fault::DeadAfter(8), ..model(Host::default()) });
     assert_eq!(disk.write(0, &vec![7; 16 * 4096]), Err(BlockError::TimedOut));
-    assert_eq!(disk.advance(), None, "none of its disks answers any more");
+    assert!(disk.advance().is_none_or(|(_, usable)| usable.is_err()), "none of its disks answers any more");
 }
 
 #[test]

@@ -59,6 +59,19 @@ impl<M: DmaMemory> Queue<M> {
         Some(Self { memory, size, next_available: 0, next_used: 0, notified: 0 })
     }
 
+    /// How many entries it has.
+    pub(super) fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// Makes it as new, for a device that was reset.
+    pub(super) fn clear(&mut self) {
+        self.memory.write_u16(available_offset(self.size) + ring::INDEX, 0);
+        self.memory.write_u16(used_offset(self.size) + ring::FLAGS, 0);
+        self.memory.write_u16(used_offset(self.size) + ring::INDEX, 0);
+        (self.next_available, self.next_used, self.notified) = (0, 0, 0);
+    }
+
     /// Where the device finds the parts.
     pub(super) fn addresses(&self) -> QueueAddresses {
         let start = self.memory.device_address();

@@ -122,18 +122,17 @@ pub(super) mod scsi {
 
 /// `struct virtio_scsi_req_cmd` (5.6.6.1): what the device reads of a command, and what it writes about it, besides data.
 pub(super) mod scsi_request {
-    use crate::scsi::Cdb;
+    use crate::scsi::command::Cdb;
+    use crate::scsi::sense;
 
     /// Bytes of a command.
     pub(in crate::virtio) const CDB_SIZE: usize = 32;
-    /// Bytes of sense data.
-    pub(in crate::virtio) const SENSE_SIZE: usize = 96;
     /// Bytes that the device reads.
     pub(in crate::virtio) const HEADER_SIZE: usize = 19 + CDB_SIZE;
     /// Where the response is.
     pub(in crate::virtio) const RESPONSE: usize = 64;
     /// Bytes that the device writes.
-    pub(in crate::virtio) const RESPONSE_SIZE: usize = 12 + SENSE_SIZE;
+    pub(in crate::virtio) const RESPONSE_SIZE: usize = 12 + sense::SIZE;
     /// In the response: sense data.
     pub(in crate::virtio) const SENSE: usize = 12;
     /// Bytes between two slots.
@@ -159,9 +158,6 @@ pub(super) mod scsi_response {
     pub(in crate::virtio) const BAD_TARGET: u8 = 3;
     pub(in crate::virtio) const RESET: u8 = 4;
     pub(in crate::virtio) const BUSY: u8 = 5;
-
-    /// Mark of error codes that are made of a response and a status.
-    pub(in crate::virtio) const MARK: u32 = 0x0100_0000;
 }
 
 bitflags::bitflags! {

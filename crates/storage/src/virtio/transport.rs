@@ -101,12 +101,22 @@ impl<R: Registers> Transport<R> {
         let mut transport = Self::map(access, capabilities, patience)?;
         let addressing = transport.addressing();
         access.attach(addressing).map_err(OpenError::Attach)?;
-        transport.reset(clock).map_err(StartError::from)?;
-        transport.advance(Status::ACKNOWLEDGE);
-        transport.advance(Status::DRIVER);
-        let parts = bring_up(&mut transport, access, addressing);
-        transport.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
-        Ok((transport, parts?))
+        let parts = transport.initialize(clock, |transport| bring_up(transport, access, addressing))?;
+        Ok((transport, parts))
+    }
+
+    /// Resets a device and initializes it. `bring_up` agrees on features and sets up queues.
+    pub(super) fn initialize<T>(
+        &mut self,
+        clock: &impl Clock,
+        bring_up: impl FnOnce(&mut Self) -> Result<T, StartError>,
+    ) -> Result<T, StartError> {
+        self.reset(clock)?;
+        self.advance(Status::ACKNOWLEDGE);
+        self.advance(Status::DRIVER);
+        let parts = bring_up(self);
+        self.advance(if parts.is_ok() { Status::DRIVER_OK } else { Status::FAILED });
+        parts
     }
 
     /// Accepts version 1 and those of the `useful` features that the device offers; returns what was accepted.

@@ -3,4 +3,7 @@
 pub(crate) mod ahci;
 pub(crate) mod machine;
 pub(crate) mod nvme;
+
+pub(crate) mod pvscsi;
+pub(crate) mod scsi;
 pub(crate) mod virtio_blk;

@@ -12,10 +12,8 @@ use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
 use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Place, Pool, StartError};
 
-#[allow(unused_imports, reason = "not all tests have hosts")]
-pub(crate) use scsi::{Host, Unit};
-
 use super::machine::{Device, FakeClock, Machine, Memory, Shared};
+use super::scsi::{Host, Refusal};
 
 /// Bit 32, `VIRTIO_F_VERSION_1`.
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -180,7 +178,7 @@ pub(crate) fn start_host(world: &Shared<World>) -> Result<FakeDisk, StartError> 
 }
 
 /// Has a host refuse so many commands.
-pub(crate) fn refuse(world: &Shared<World>, refusal: (u8, u8, u8, u16), times: usize) {
+pub(crate) fn refuse(world: &Shared<World>, refusal: Refusal, times: usize) {
     if let Some(host) = &mut world.borrow_mut().model.host {
         host.refusals = vec![refusal; times];
     }
@@ -257,8 +255,8 @@ impl World {
     }
 
     fn complete(&mut self, head: u16, chain: &[(u64, usize, bool)]) {
-        if let Some(host) = self.model.host.clone() {
-            return self.complete_command(&host, head, chain);
+        if self.model.host.is_some() {
+            return self.complete_command(head, chain);
         }
         let [(header, 16, false), data @ .., (status, 1, true)] = chain else {
             assert!(self.lies(), "no header, data and status: {chain:?}");

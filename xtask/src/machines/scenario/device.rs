@@ -127,6 +127,8 @@ pub(crate) enum DiskModel {
     AhciOfChipset,
     /// A unit of a virtio SCSI host.
     VirtioScsi,
+    /// A target of VMware's paravirtual SCSI host.
+    Pvscsi,
 }
 
 impl DiskModel {
@@ -139,6 +141,7 @@ impl DiskModel {
             Self::Ahci => Some("ahci,id=dump"),
             Self::AhciOfChipset => None,
             Self::VirtioScsi => Some("virtio-scsi-pci,id=dump,disable-legacy=on,iommu_platform=on"),
+            Self::Pvscsi => Some("pvscsi,id=dump"),
         }
     }
 
@@ -150,6 +153,7 @@ impl DiskModel {
             Self::Ahci => Some("ide-hd,bus=dump.5"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
             Self::VirtioScsi => Some("scsi-hd,bus=dump.0,scsi-id=5,lun=1"),
+            Self::Pvscsi => Some("scsi-hd,bus=dump.0,scsi-id=5"),
         }
     }
 
@@ -160,17 +164,15 @@ impl DiskModel {
             Self::Nvme => Some("nvme-ns,bus=dump,nsid=1"),
             Self::Ahci => Some("ide-hd,bus=dump.1"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
-            Self::VirtioScsi => Some("scsi-hd,bus=dump.0,scsi-id=2"),
+            Self::VirtioScsi | Self::Pvscsi => Some("scsi-hd,bus=dump.0,scsi-id=2"),
         }
     }
 
     /// The source-ids that the disk's requests can carry, at a place.
     pub(crate) fn source_ids(self, place: DiskPlace) -> Vec<u16> {
         match self {
-            Self::VirtioBlk | Self::VirtioLegacy | Self::Nvme | Self::Ahci | Self::VirtioScsi => {
-                place.source_ids()
-            }
             Self::AhciOfChipset => vec![0x1F << 3 | 2],
+            _ => place.source_ids(),
         }
     }
 
@@ -181,6 +183,7 @@ impl DiskModel {
             Self::Nvme => &["nvme"],
             Self::Ahci | Self::AhciOfChipset => &["ahci", "sd_mod"],
             Self::VirtioScsi => &["virtio_scsi", "sd_mod"],
+            Self::Pvscsi => &["vmw_pvscsi", "sd_mod"],
         }
     }
 }

@@ -1,0 +1,206 @@
+//! The units behind a SCSI host: several kinds, all of which share one disk's content.
+
+use super::machine::Machine;
+
+/// What a host is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    /// Its units, by target and number.
+    pub(crate) units: Vec<(u8, u16, Unit)>,
+    pub(crate) block_size: u32,
+    pub(crate) last_target: u16,
+    /// Sectors that one command should move at most.
+    pub(crate) max_sectors: u32,
+    pub(crate) sense_size: u32,
+    /// Commands that each unit refuses before the first that it does: response, status, sense key, additional code.
+    pub(crate) refusals: Vec<Refusal>,
+    /// Commands with this code fail for ever, in the same way.
+    pub(crate) refused_code: Option<(u8, Refusal)>,
+    /// The first byte of its sense data: the format, and whether it is about an earlier command.
+    pub(crate) sense_format: u8,
+    /// What its disks answer to MODE SENSE behind the block descriptors.
+    pub(crate) pages: Vec<u8>,
+    /// Commands that it gave up in silence.
+    pub(crate) unanswered: usize,
+}
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Disk,
+    ReadOnlyDisk,
+    Optical,
+    /// The target lists it, and there is nothing.
+    Absent,
+    /// It answers nothing.
+    Silent,
+    /// A disk that answers all but a read.
+    Unreadable,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            units: vec![(3, 0, Unit::Optical), (5, 0x102, Unit::Disk)],
+            block_size: 512,
+            last_target: 7,
+            max_sectors: 0xffff,
+            sense_size: 96,
+            refusals: Vec::new(),
+            refused_code: None,
+            sense_format: 0x70,
+            pages: Vec::new(),
+            unanswered: 0,
+        }
+    }
+}
+
+/// How a command is refused: the host's own code, status, sense key and additional code.
+pub(crate) type Refusal = (u8, u8, u8, u16);
+
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The host's own code, as virtio has it.
+    pub(crate) response: u8,
+    pub(crate) status: u8,
+    pub(crate) sense: Vec<u8>,
+    /// Bytes of data that were moved.
+    pub(crate) moved: usize,
+}
+
+/// What a command touches.
+pub(crate) struct Parts<'a> {
+    pub(crate) host: &'a mut Host,
+    pub(crate) machine: &'a mut Machine,
+    pub(crate) disk: &'a mut Vec<u8>,
+    /// What survives a loss of power.
+    pub(crate) durable: &'a mut Vec<u8>,
+    /// Commands that were done, in order: code and block.
+    pub(crate) done: &'a mut Vec<(u32, u64)>,
+    /// Whether the host says of commands in its hands that they are done, and may find their memory used again.
+    pub(crate) lies: bool,
+}
+
+/// Codes of responses and statuses.
+const BAD_TARGET: u8 = 3;
+const CHECK_CONDITION: u8 = 2;
+
+impl Parts<'_> {
+    /// Does a command, whose data is at an address with a length, and is written or not; `None` if it is never answered.
+    pub(crate) fn execute(
+        mut self,
+        place: (u8, u16),
+        cdb: &[u8],
+        data: Option<(u64, usize, bool)>,
+    ) -> Option<Done> {
+        let found = self.host.units.iter().find(|(target, number, _)| (*target, *number) == place);
+        let unit = found.map(|(.., unit)| *unit);
+        if unit == Some(Unit::Silent) || unit == Some(Unit::Unreadable) && matches!(cdb[0], 0x28 | 0x88) {
+            self.host.unanswered += 1;
+            return None;
+        }
+        let ((response, status, key, additional), moved) = self.answer(place, unit, cdb, data);
+        let mut sense = vec![0; if key == 0 { 0 } else { 18 }];
+        if key != 0 {
+            let format = self.host.sense_format;
+            let (at, code_at) = if format & 2 == 0 { (2, 12) } else { (1, 2) };
+            (sense[0], sense[at]) = (format, key);
+            sense[code_at..code_at + 2].copy_from_slice(&additional.to_be_bytes());
+        }
+        Some(Done { response, status, sense, moved })
+    }
+
+    /// Does a command; gives the refusal, which may be none, and how many bytes were moved.
+    fn answer(
+        &mut self,
+        place: (u8, u16),
+        unit: Option<Unit>,
+        cdb: &[u8],
+        data: Option<(u64, usize, bool)>,
+    ) -> (Refusal, usize) {
+        const GOOD: Refusal = (0, 0, 0, 0);
+        let of_target: Vec<_> =
+            self.host.units.iter().filter(|(target, ..)| *target == place.0).copied().collect();
+        if of_target.is_empty() {
+            return ((BAD_TARGET, 0, 0, 0), 0);
+        }
+        if let Some(refusal) = self.host.refusals.pop() {
+            return (refusal, 0);
+        }
+        if let Some((code, refusal)) = self.host.refused_code
+            && code == cdb[0]
+        {
+            return (refusal, 0);
+        }
+        let block_size = self.host.block_size;
+        let (block, count) = match cdb[0] {
+            0x28 | 0x2a => (
+                u64::from(u32::from_be_bytes(cdb[2..6].try_into().unwrap())),
+                u32::from(u16::from_be_bytes(cdb[7..9].try_into().unwrap())),
+            ),
+            // Other commands have something else there.
+            _ => (
+                u64::from_be_bytes(cdb[2..10].try_into().unwrap()),
+                u32::from_be_bytes(cdb[10..14].try_into().unwrap()),
+            ),
+        };
+        let at = (block as usize).wrapping_mul(block_size as usize);
+        let len = count.wrapping_mul(block_size) as usize;
+        let is_disk = matches!(unit, Some(Unit::Disk | Unit::Unreadable));
+        let answer = match (cdb[0], data) {
+            (0xa0, Some((_, 4096, true))) => {
+                let mut list = vec![0; 8 + 8 * of_target.len()];
+                list[..4].copy_from_slice(&(8 * of_target.len() as u32).to_be_bytes());
+                for (entry, (_, number, _)) in list[8..].chunks_mut(8).zip(&of_target) {
+                    let method = if *number > 255 { 0x4000 } else { 0 };
+                    entry[..2].copy_from_slice(&(method | number).to_be_bytes());
+                }
+                list
+            }
+            (0x12, Some((_, 36, true))) => {
+                let first = match unit {
+                    Some(Unit::Disk | Unit::ReadOnlyDisk | Unit::Unreadable) => 0,
+                    Some(Unit::Optical) => 5,
+                    Some(Unit::Absent | Unit::Silent) | None => 0x7f,
+                };
+                [&[first, 0, 6, 2, 31][..], &[0; 31]].concat()
+            }
+            (0x9e, Some((_, 32, true))) => {
+                let last = self.disk.len() as u64 / u64::from(block_size) - 1;
+                [&last.to_be_bytes()[..], &block_size.to_be_bytes(), &[0; 20]].concat()
+            }
+            (0x25, Some((_, 8, true))) => {
+                let last = self.disk.len() as u64 / u64::from(block_size) - 1;
+                [u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes(), block_size.to_be_bytes()].concat()
+            }
+            (0x1a, Some((_, 192, true))) => {
+                let protected = if unit == Some(Unit::ReadOnlyDisk) { 0x80 } else { 0 };
+                [&[3 + self.host.pages.len() as u8, 0, protected, 0][..], &self.host.pages].concat()
+            }
+            (0x28 | 0x88, Some((_, size, true))) => {
+                assert_eq!((is_disk, size), (true, len), "{unit:?}");
+                self.disk[at..at + len].to_vec()
+            }
+            (0x2a | 0x8a, Some((address, size, false))) => {
+                assert_eq!((is_disk, size), (true, len), "{unit:?}");
+                assert!(len <= self.host.max_sectors as usize * 512);
+                let bytes = self.machine.device_read(address, len);
+                self.disk[at..at + len].copy_from_slice(&bytes);
+                self.done.push((cdb[0].into(), block));
+                return (GOOD, len);
+            }
+            (0x35, None) => {
+                self.durable.clone_from(self.disk);
+                self.done.push((0x35, 0));
+                return (GOOD, 0);
+            }
+            _ if self.lies => return ((0, CHECK_CONDITION, 5, 0x2000), 0),
+            _ => panic!("command {cdb:x?} with {data:?}"),
+        };
+        self.done.push((cdb[0].into(), block));
+        let (address, ..) = data.unwrap();
+        self.machine.device_write(address, &answer);
+        (GOOD, answer.len())
+    }
+}
