@@ -11,4 +11,5 @@ pub(crate) mod ram;
 pub(crate) mod reserved;
 pub(crate) mod scale;
 pub(crate) mod scenario;
+mod socket;
 mod traffic;

@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::machines::qmp::connect_within;
-
-/// How long the stub may take for an answer that does not wait for the guest.
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::machines::socket;
 
 /// The number of the register RSI, in GDB's description of x86-64.
 pub(crate) const RSI: usize = 4;
@@ -26,9 +23,7 @@ pub(crate) struct Gdb<S = UnixStream> {
 impl Gdb {
     /// Connects, which stops the machine.
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let stream = connect_within(socket, ANSWER)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        Ok(Self { stream })
+        Ok(Self { stream: socket::connect(socket, || false)? })
     }
 
     /// Lets the machine run until it reaches the breakpoint.
@@ -40,7 +35,7 @@ impl Gdb {
             "the machine stopped for another reason than the breakpoint: {stopped}"
         );
         self.wait_for_disks()?;
-        Ok(self.stream.set_read_timeout(Some(ANSWER))?)
+        Ok(self.stream.set_read_timeout(Some(socket::PATIENCE))?)
     }
 }
 
@@ -86,7 +81,7 @@ impl<S: Read + Write> Gdb<S> {
     }
 
     fn ask(&mut self, command: &str) -> Result<String> {
-        self.stream.write_all(packet(command).as_bytes())?;
+        self.stream.write_all(packet(command).as_bytes()).map_err(socket::in_words)?;
         self.receive()
     }
 
@@ -104,13 +99,13 @@ impl<S: Read + Write> Gdb<S> {
         if sent != *checksum(&data).as_bytes() {
             bail!("a packet of the debugger stub is damaged: {data}");
         }
-        self.stream.write_all(b"+")?;
+        self.stream.write_all(b"+").map_err(socket::in_words)?;
         Ok(data)
     }
 
     fn byte(&mut self) -> Result<u8> {
         let mut byte = [0];
-        self.stream.read_exact(&mut byte)?;
+        self.stream.read_exact(&mut byte).map_err(socket::in_words)?;
         Ok(byte[0])
     }
 }

@@ -42,9 +42,6 @@ const DUMP_DRIVE: &str = "dump-drive";
 const SLOW_DRIVE: &str = "slow-drive";
 const NEIGHBOUR_DRIVE: &str = "neighbour-drive";
 
-/// Option of the drive of a dump's disk on which a dump takes longer than the bench's watchdogs wait.
-const SLOW_DUMP_DISK: &str = ",throttling.bps-write=2000000";
-
 /// What QEMU's `blkdebug` is told: writes of the sector at 8 MiB fail (EIO), which a dump comes to after some pages.
 const FAILURES: &str = "\
 [inject-error]
@@ -95,7 +92,8 @@ impl Machine {
         let keyboard = child.0.stdin.take().context("QEMU has no standard input")?;
         let serial = child.0.stdout.take().context("QEMU has no standard output")?;
         let console = Console::follow(serial, &files.console(), echo)?;
-        let qmp = Qmp::connect(&qmp_socket(files)).with_context(|| complaint(files))?;
+        let has_ended = || child.0.try_wait().is_ok_and(|status| status.is_some());
+        let qmp = Qmp::connect(&qmp_socket(files), has_ended).with_context(|| complaint(files))?;
         let memory_mib = scenario.memory_mib;
         Ok(Self { child, keyboard, console, qmp, traffic: traffic.start(), memory_mib })
     }
@@ -238,7 +236,8 @@ fn add_kernel(command: &mut Command, scenario: &Scenario, kernel: &Kernel, files
 /// The disk that takes the dump, its controller, the bridge before that, and another disk.
 fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
     let Scenario { disk_model: model, disk_use, .. } = *scenario;
-    let speed = if scenario.watchdog.is_some() { SLOW_DUMP_DISK.to_owned() } else { String::new() };
+    let slow_writes = |rate: u32| format!(",throttling.bps-write={rate}");
+    let speed = scenario.dump_rate().map(slow_writes).unwrap_or_default();
     let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
     add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
     for bridge in scenario.disk_place.bridges() {

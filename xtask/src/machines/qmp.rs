@@ -11,9 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::machines::scenario::MachineCheck;
-
-/// How long QEMU may take until its sockets exist.
-const START: Duration = Duration::from_secs(10);
+use crate::machines::socket;
 
 /// The bank that reports machine checks: one that no kernel turns off.
 const MACHINE_CHECK_BANK: u32 = 2;
@@ -37,10 +35,8 @@ pub(crate) struct Qmp {
 
 impl Qmp {
     /// Connects, and says what QEMU waits to hear before it sends events.
-    pub(crate) fn connect(socket: &Path) -> Result<Self> {
-        let stream = connect_within(socket, START)?;
-        stream.set_read_timeout(Some(START))?;
-        let mut qmp = Self { messages: BufReader::new(stream) };
+    pub(crate) fn connect(socket: &Path, has_ended: impl FnMut() -> bool) -> Result<Self> {
+        let mut qmp = Self { messages: BufReader::new(socket::connect(socket, has_ended)?) };
         qmp.execute(&json!({ "execute": "qmp_capabilities" }))?;
         Ok(qmp)
     }
@@ -75,10 +71,12 @@ impl Qmp {
         Ok(())
     }
 
-    /// Has QEMU do something, and returns its answer; events on the way are lost.
+    /// Has QEMU do something, and returns its answer; events on the way are lost. QEMU gets the command whole.
     fn execute(&mut self, command: &Value) -> Result<Value> {
-        writeln!(self.messages.get_mut(), "{command}")?;
-        answer(&mut self.messages)
+        let line = format!("{command}\n");
+        let sent = self.messages.get_mut().write_all(line.as_bytes()).map_err(socket::in_words);
+        let answered = sent.and_then(|()| answer(&mut self.messages));
+        answered.with_context(|| format!("QEMU was told {command}"))
     }
 
     /// Who reset the machine; reads all events up to then. Fails if it ended for another reason.
@@ -87,24 +85,10 @@ impl Qmp {
     }
 }
 
-/// Connects to a socket that another program is about to make.
-pub(crate) fn connect_within(socket: &Path, limit: Duration) -> Result<UnixStream> {
-    let start = Instant::now();
-    loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => return Ok(stream),
-            Err(_) if start.elapsed() < limit => thread::sleep(Duration::from_millis(10)),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot connect to {}", socket.display()));
-            }
-        }
-    }
-}
-
 /// The next message; `None` if there is none any more.
 fn next_message(messages: &mut impl BufRead) -> Result<Option<Value>> {
     let mut line = String::new();
-    if messages.read_line(&mut line)? == 0 {
+    if messages.read_line(&mut line).map_err(socket::in_words)? == 0 {
         return Ok(None);
     }
     serde_json::from_str(&line).context("QEMU sent something that is not JSON")
@@ -117,7 +101,7 @@ fn answer(messages: &mut impl BufRead) -> Result<Value> {
             return Ok(answer.take());
         }
     }
-    bail!("QEMU ended without an answer")
+    Err(socket::ended())
 }
 
 /// QEMU gives the same reason for both resets, but announces a watchdog's by an event.
@@ -151,6 +135,22 @@ mod tests {
         assert_eq!(reset_after("RTC_CHANGE", "guest-reset").unwrap(), ResetBy::Guest);
         assert_eq!(reset_after("WATCHDOG", "guest-reset").unwrap(), ResetBy::Watchdog);
         assert!(reset_after("RTC_CHANGE", "guest-panic").unwrap_err().to_string().contains("guest-panic"));
+    }
+
+    #[test]
+    fn a_machine_that_ended_before_a_command_is_told_of_in_words() {
+        for told in [false, true] {
+            let (bench, mut machine) = UnixStream::pair().unwrap();
+            let mut qmp = Qmp { messages: BufReader::new(bench) };
+            if told {
+                // QEMU ends with a command that it has not read.
+                qmp.messages.get_mut().write_all(b"{}\n").unwrap();
+            }
+            machine.write_all(b"{\"event\": \"RTC_CHANGE\"}\n").unwrap();
+            drop(machine);
+            let error = format!("{:#}", qmp.raise(MachineCheck::Fatal).unwrap_err());
+            assert!(error.contains("mce 0") && error.ends_with("the machine had ended by then"), "{error}");
+        }
     }
 
     #[test]

@@ -234,6 +234,11 @@ pub(crate) enum MemoryUse {
     EveryKind,
 }
 
+/// A dump at this rate takes longer than the bench's watchdogs wait.
+const WATCHED_RATE: u32 = 2_000_000;
+/// A dump at this rate goes on for seconds after each event that the bench waits for: the bench may be late.
+const INTERRUPTED_RATE: u32 = 3_000_000;
+
 /// One crash.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Scenario {
@@ -288,10 +293,10 @@ pub(crate) struct Scenario {
     /// How the capture kernel comes to run
     #[arg(long, value_enum, default_value = "panic")]
     pub(crate) start: Start,
-    /// Machine check while Holdover writes the dump, as soon as the vital pages are said to be safe
+    /// Machine check while Holdover writes the dump, as soon as the vital pages are said to be safe; the dump's disk is slow then
     #[arg(long, value_enum)]
     pub(crate) machine_check: Option<MachineCheck>,
-    /// How the machine ends
+    /// How the machine ends; where that is in the middle of the dump, its disk is slow
     #[arg(long, value_enum, default_value = "reset")]
     pub(crate) end: End,
     /// Processors
@@ -370,6 +375,15 @@ impl Scenario {
             (_, Translation::Absent) => Some(unit::table_with_absent_unit()),
             _ => None,
         }
+    }
+
+    /// Bytes per second that the dump's disk takes, if it must be slow for something to happen in the middle of the dump.
+    pub(crate) fn dump_rate(&self) -> Option<u32> {
+        if self.watchdog.is_some() {
+            return Some(WATCHED_RATE);
+        }
+        let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
+        (ends || self.machine_check.is_some()).then_some(INTERRUPTED_RATE)
     }
 
     /// The command line of the kernel that crashes.
