@@ -65,3 +65,18 @@ pub struct Allowance {
     /// The longest wait for each of the device's first steps, such as its reset, and for its first answer.
     pub patience: Duration,
 }
+
+impl Allowance {
+    /// The patience of somebody who has nothing else to try.
+    const LAST_TRY: Duration = Duration::from_secs(30);
+    /// The longest wait for a device that says how long it takes: as long as those of NVMe can say in all versions (CAP.TO).
+    const LONGEST: Duration = Duration::from_secs(128);
+
+    /// The longest wait for a step of which the device says that it may take as long as `told`. Where there is nothing else to try,
+    /// the device gets that time although patience is shorter.
+    pub(crate) fn limit(self, told: Duration) -> Duration {
+        let most =
+            if self.patience < Self::LAST_TRY { self.patience } else { self.patience.max(Self::LONGEST) };
+        told.min(most)
+    }
+}

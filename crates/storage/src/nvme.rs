@@ -8,6 +8,7 @@
 //! driver      a controller as `Controller`: brings it up, goes through its namespaces, carries requests
 //!   admin       commands to the controller itself, one at a time
 //!   namespace   which namespaces there are, and whether one can be used
+//!   requests    what was asked for, and is asked for again
 //!   transfer    where a request's data is: PRP entries
 //!     queue       a pair of queues
 //!     port        the registers: off, on, doorbells
@@ -21,8 +22,9 @@ mod namespace;
 mod port;
 mod queue;
 mod quirks;
+mod requests;
 mod spec;
 mod transfer;
 
+pub use driver::Nvme;
 pub(crate) use driver::{DRIVEN, start};
-pub use driver::{FAILED, Nvme};

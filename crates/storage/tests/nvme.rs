@@ -18,8 +18,7 @@ use fake::nvme::{self, Done, FakeAccess, FakeDisk, Fault, Left, Model, Namespace
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use steps::steps;
-use storage::nvme::FAILED;
-use storage::{Place, Pool, StartError, UNASKED};
+use storage::{FAILED, Place, Pool, StartError, UNASKED};
 
 /// More than anything takes besides waiting for a deadline.
 const A_MOMENT: Duration = Duration::from_millis(500);
@@ -122,16 +121,129 @@ fn a_controller_is_taken_over_from_any_state() {
 
 /// What would be waited for never comes, so that it is turned off as it is. The fake stops the test there unless it never turns on.
 #[test]
-fn a_controller_that_never_got_ready_is_turned_off_when_patience_ends() {
+fn a_controller_that_never_got_ready_is_turned_off_when_the_time_that_it_tells_is_over() {
     let model = Model {
         left: Left::TurningOn,
+        timeout: 2,
         slowness: Duration::from_secs(3600),
         fault: Fault::NeverOn,
         ..Model::default()
     };
-    let (error, elapsed) = refusal(model);
+    let world = nvme::machine(model);
+    let error = nvme::start(&world, POOL).err().unwrap();
     assert!(matches!(error, StartError::Stuck(_)), "{error}");
-    assert!(elapsed < 3 * PATIENCE + A_MOMENT, "{elapsed:?}");
+    assert_eq!(world.borrow().trace[1], "CC = 0x00460000");
+    assert!(nvme::elapsed(&world) < 4 * Duration::from_millis(1500) + A_MOMENT);
+}
+
+/// To turn it off before it is ready is undefined (3.1.3.5): the fake stops the test there. It is ready when it is looked at again.
+#[test]
+fn a_controller_that_is_not_ready_when_patience_ends_is_left_alone() {
+    for left in [Left::TurningOn, Left::Off] {
+        let world = nvme::machine(Model { left, slowness: Duration::from_secs(5), ..Model::default() });
+        let error = nvme::open(&world, POOL).err().unwrap();
+        assert!(matches!(error, StartError::Stuck(_)), "{error}");
+        assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&nvme::elapsed(&world)), "{left:?}");
+        assert_eq!(world.borrow().configuration & 1, 1, "{left:?}");
+
+        let mut disk = nvme::open_patiently(&world).unwrap();
+        assert_eq!(disk.advance(), Some((Place::Namespace(1), Ok(()))));
+        disk.read(0, &mut [0; 512]).unwrap();
+    }
+}
+
+/// CAP.TO can tell of 127.5 s.
+#[test]
+fn where_there_is_nothing_else_to_try_a_controller_gets_the_time_that_it_tells_of() {
+    let slow = Model { timeout: 120, slowness: Duration::from_secs(50), left: Left::Off, ..Model::default() };
+    let mut disk = nvme::open_patiently(&nvme::machine(slow)).unwrap();
+    assert_eq!(disk.advance(), Some((Place::Namespace(1), Ok(()))));
+    let never =
+        Model { timeout: 255, with_media: Some(u16::MAX), fault: Fault::NeverOff, ..Model::default() };
+    let world = nvme::machine(never);
+    assert!(matches!(nvme::open_patiently(&world).err(), Some(StartError::Stuck(_))));
+    assert_eq!(nvme::elapsed(&world).as_secs(), 128);
+}
+
+/// Namespace Not Ready, for half a minute after the power came back; Command Interrupted.
+#[test]
+fn what_passes_is_waited_for() {
+    for status in [0x082, 0x021, 0x022, 0x303] {
+        let (world, mut disk) = faulty(Fault::UnreadyUntil(Duration::from_millis(1900), status));
+        disk.write(0, &vec![7; 8 * 4096]).unwrap();
+        disk.flush().unwrap();
+        assert!(nvme::elapsed(&world) > Duration::from_millis(1900), "{status:#x}");
+        assert!(world.borrow().done.len() < 80, "it is left alone meanwhile: {}", world.borrow().done.len());
+        assert_eq!(world.borrow().contents[&1].durable[..8 * 4096], vec![7; 8 * 4096]);
+    }
+    let world = nvme::machine(Model {
+        fault: Fault::UnreadyUntil(Duration::from_secs(25), 0x082),
+        ..Model::default()
+    });
+    let mut disk = nvme::start(&world, POOL).unwrap();
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut), "silence: it is tried again");
+    drop(disk);
+    let mut disk = nvme::open_patiently(&world).unwrap();
+    assert_eq!(disk.advance(), Some((Place::Namespace(1), Ok(()))));
+    disk.read(0, &mut [0; 512]).unwrap();
+}
+
+#[test]
+fn what_passes_for_commands_to_the_controller_is_waited_for() {
+    let unready = |seconds| Model {
+        fault: Fault::AdminUnreadyUntil(Duration::from_secs(seconds), 0x024),
+        ..Model::default()
+    };
+    started(unready(1));
+    let (error, elapsed) = refusal(unready(20));
+    assert!(matches!(error, StartError::Stuck(_)), "{error}");
+    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&elapsed), "{elapsed:?}");
+}
+
+/// DNR is bit 14.
+#[test]
+fn what_is_final_is_not_tried_again() {
+    for status in [0x082, 0x281, 0x006] {
+        let (world, mut disk) = faulty(Fault::FailsAtFirst(1, 0x4000 | status));
+        assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::Device(status.into())));
+        assert_eq!(world.borrow().done.len(), 1);
+        disk.read(0, &mut [0; 512]).unwrap();
+    }
+    let (_, mut disk) = faulty(Fault::UnreadyUntil(Duration::MAX, 0x4082));
+    assert_eq!(disk.flush(), Err(BlockError::Device(0x082)));
+}
+
+#[test]
+fn what_may_succeed_is_tried_a_few_times_more() {
+    for (failures, result) in [(3, Ok(())), (4, Err(BlockError::Device(0x006)))] {
+        let (world, mut disk) = faulty(Fault::FailsAtFirst(failures, 0x006));
+        assert_eq!(disk.read(0, &mut [0; 512]), result, "{failures}");
+        assert_eq!(world.borrow().done.len(), 4, "{failures}");
+    }
+}
+
+#[test]
+fn a_namespace_that_does_not_answer_does_not_cost_the_others() {
+    let namespaces = (1..=6).map(|number| (number, Namespace::default())).collect();
+    let world = nvme::machine(Model { namespaces, fault: Fault::SilentNamespace(1), ..Model::default() });
+    let mut disk = nvme::open(&world, POOL).unwrap();
+    assert_eq!(disk.advance(), Some((Place::Namespace(1), Ok(()))));
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::TimedOut));
+    assert_eq!(disk.advance(), Some((Place::Namespace(2), Ok(()))));
+    disk.write(0, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(world.borrow().contents[&2].durable[..4096], [7; 4096]);
+
+    // Where none answers, that does not go on for ever.
+    nvme::break_by(&world, Fault::DeadAfter(0));
+    let before = nvme::elapsed(&world);
+    let mut ended = 0;
+    while disk.advance().is_some() {
+        assert!(disk.read(0, &mut [0; 512]).is_err());
+        ended += 1;
+    }
+    assert_eq!(ended, 3, "it was brought up three times");
+    assert!(nvme::elapsed(&world).saturating_sub(before) < 3 * PATIENCE + 2 * A_MOMENT);
 }
 
 #[test]
@@ -301,6 +413,10 @@ fn a_controller_that_falls_silent_while_its_namespaces_are_gone_through_is_turne
         let (told, error) = disk.advance().unwrap();
         assert_eq!(told, place);
         assert!(matches!(error, Err(StartError::Stuck(_))));
+        assert_eq!(world.borrow().configuration & 1, 0);
+        // It is brought up once more, and says nothing then.
+        let (told, error) = disk.advance().unwrap();
+        assert!(told == Place::Only && matches!(error, Err(StartError::Stuck(_))));
         assert_eq!(world.borrow().configuration & 1, 0);
         assert_eq!(disk.advance(), None);
     }

@@ -1,10 +1,11 @@
 //! Commands to the controller itself (5), one at a time.
 
-use machine::{Clock, Dma, DmaMemory, Registers, wait_until};
+use machine::{Clock, Dma, DmaMemory, Registers, TimedOut, wait_until};
 
 use super::port::{Doorbells, Port, QueueAddresses};
 use super::queue::{Answer, QueuePair};
-use super::spec::{ADMIN, Command, admin, identify};
+use super::requests::PAUSE;
+use super::spec::{ADMIN, Command, EndStatus, admin, identify};
 use crate::error::StartError;
 
 /// Entries of the admin queues: as many as drivers usually ask for, although one command at a time is in flight.
@@ -90,21 +91,38 @@ impl<R: Registers, M: DmaMemory> Admin<R, M> {
         }
     }
 
-    /// Executes a command; `what` says what it does, after "the device refuses".
+    /// Executes a command, again and again while the controller is not ready for it; `what` says what it does, after "the device
+    /// refuses".
     fn execute(
         &mut self,
         clock: &impl Clock,
         what: &'static str,
         command: Command,
     ) -> Result<(), StartError> {
+        let (start, limit) = (clock.now(), self.port.patience());
+        loop {
+            let status = self.ask(clock, command)?;
+            if status.is_success() {
+                return Ok(());
+            }
+            if !status.passes() {
+                return Err(StartError::Refused { what, status: status.code() });
+            }
+            if clock.now().saturating_sub(start) >= limit {
+                return Err(TimedOut { limit }.into());
+            }
+            // The condition never holds: the pause is the purpose.
+            let _ = wait_until(clock, PAUSE, || false);
+        }
+    }
+
+    /// Gives the controller a command, and waits for its answer.
+    fn ask(&mut self, clock: &impl Clock, command: Command) -> Result<EndStatus, StartError> {
         self.identifier = self.identifier.wrapping_add(1);
         self.queue.submit(self.identifier, command);
         self.queue.ring(&mut self.doorbells);
-        match self.wait_for_answer(clock)? {
-            Answer { command, .. } if command != self.identifier => Err(StartError::Unasked),
-            Answer { status: 0, .. } => Ok(()),
-            Answer { status, .. } => Err(StartError::Refused { what, status: status.into() }),
-        }
+        let Answer { command, status } = self.wait_for_answer(clock)?;
+        if command == self.identifier { Ok(status) } else { Err(StartError::Unasked) }
     }
 
     fn wait_for_answer(&mut self, clock: &impl Clock) -> Result<Answer, StartError> {

@@ -8,18 +8,19 @@ use super::namespace::{Properties, Tour};
 use super::port::{Doorbells, Port};
 use super::queue::QueuePair;
 use super::quirks::Quirks;
+use super::requests::Requests;
 use super::spec::{CLASS, Command, IO, io};
 use super::transfer::Lists;
 use crate::access::{Addressing, Allowance, DeviceAccess};
-use crate::disk::{Completion, Controller, Found, Place, StartResult, Started};
+use crate::disk::{Completion, Controller, FAILED, Found, Place, StartResult, Started};
 use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 
 /// The functions that this driver runs.
 pub(crate) const DRIVEN: [Match; 1] = [Match::Class(CLASS)];
 
-/// Code of [`BlockError::Device`] when a controller has failed as a whole.
-pub const FAILED: u32 = 0xffff_0003;
+/// How often a controller is brought up again because one of its namespaces did not answer.
+const MOST_RESTARTS: u8 = 3;
 
 /// An NVMe controller as a [`Controller`].
 ///
@@ -31,10 +32,23 @@ pub struct Nvme<R, M> {
     admin: Admin<R, M>,
     queue: QueuePair<M>,
     lists: Lists<M>,
+    requests: Requests,
     properties: Properties,
     tour: Tour,
+    power: Power,
+    restarts: u8,
     /// Bytes in a block of the present namespace.
     block_size: u32,
+}
+
+/// Whether a controller carries out commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    On,
+    /// It touches no memory, and can be turned on again.
+    Off,
+    /// It does not turn off.
+    Lost,
 }
 
 /// Starts a controller; this ends whatever it was doing for somebody else.
@@ -46,13 +60,13 @@ pub(crate) fn start<A: DeviceAccess>(
     allowance: Allowance,
 ) -> StartResult<Nvme<A::Registers, A::Memory>, A> {
     let quirks = Quirks::of(Identity::read(access.config()));
-    let mut port = Port::map(access, quirks, allowance.patience)?;
+    let mut port = Port::map(access, quirks, allowance)?;
     access.attach(Addressing::Platform).map_err(OpenError::Attach)?;
     port.turn_off(clock)?;
     bring_up(access, port, clock, allowance.pool)
 }
 
-/// Brings a controller that is off up. It is turned off again if that fails.
+/// Brings a controller that is off up.
 fn bring_up<A: DeviceAccess>(
     access: &mut A,
     port: Port<A::Registers>,
@@ -67,16 +81,15 @@ fn bring_up<A: DeviceAccess>(
     let queue = QueuePair::allocate(access, IO, entries).ok_or(StartError::NoMemory)?;
     let lists = Lists::allocate(access, pool).ok_or(StartError::NoMemory)?;
     let mut slots = Slots::first(access, pool).ok_or(StartError::NoMemory)?;
-    let started = turn_on(&mut admin, &queue, clock, slots.buffer(0));
-    if started.is_err() {
-        // If it cannot be turned off either, nothing more can be done; the memory stays the device's.
-        let _ = admin.port().turn_off(clock);
-    }
-    let (properties, tour) = (started?, Tour::new(version));
-    Ok(Started { controller: Nvme { admin, queue, lists, properties, tour, block_size: 512 }, slots })
+    let requests = Requests::allocate(pool.slots).ok_or(StartError::NoMemory)?;
+    let properties = turn_on(&mut admin, &queue, clock, slots.buffer(0))?;
+    let (tour, power) = (Tour::new(version), Power::On);
+    let controller =
+        Nvme { admin, queue, lists, requests, properties, tour, power, restarts: 0, block_size: 512 };
+    Ok(Started { controller, slots })
 }
 
-/// Turns the controller on, and makes the queues for requests.
+/// Turns the controller on, and makes the queues for requests. It is turned off again if it does not make them.
 fn turn_on<R: Registers, M: DmaMemory>(
     admin: &mut Admin<R, M>,
     queue: &QueuePair<M>,
@@ -84,9 +97,13 @@ fn turn_on<R: Registers, M: DmaMemory>(
     buffer: &mut M,
 ) -> Result<Properties, StartError> {
     admin.turn_on(clock)?;
-    let properties = Properties::read(admin, clock, buffer)?;
-    admin.create_queues(clock, IO, queue.addresses())?;
-    Ok(properties)
+    let made = Properties::read(admin, clock, buffer)
+        .and_then(|properties| admin.create_queues(clock, IO, queue.addresses()).map(|()| properties));
+    if made.is_err() {
+        // If it cannot be turned off either, nothing more can be done; the memory stays the device's.
+        let _ = admin.port().turn_off(clock);
+    }
+    made
 }
 
 /// What there can be of a pool, and the entries of its queues: one more than requests in flight, `most` at most. `None` if no
@@ -107,10 +124,39 @@ impl<R: Registers, M: DmaMemory> Nvme<R, M> {
         Command { opcode, namespace: self.tour.namespace(), pointers, arguments }
     }
 
+    /// Turns the controller off. If that fails, nothing more can be done; the memory stays the device's.
     fn turn_off(&mut self, clock: &impl Clock) {
-        self.tour.end();
-        // If it cannot be turned off, nothing more can be done; the memory stays the device's.
-        let _ = self.admin.port().turn_off(clock);
+        if self.power == Power::On {
+            let is_off = self.admin.port().turn_off(clock).is_ok();
+            self.power = if is_off { Power::Off } else { Power::Lost };
+        }
+    }
+
+    /// Turns a controller that was stopped on again, so that its other namespaces can be looked at; `None` if it is lost, or was
+    /// brought up often enough.
+    fn bring_up_again(&mut self, buffer: &mut M, clock: &impl Clock) -> Option<Result<(), StartError>> {
+        match self.power {
+            Power::On => return Some(Ok(())),
+            Power::Lost => return None,
+            Power::Off => {}
+        }
+        self.restarts = Some(self.restarts + 1).filter(|&restarts| restarts <= MOST_RESTARTS)?;
+        self.queue.reset();
+        let result = turn_on(&mut self.admin, &self.queue, clock, buffer);
+        self.power = if result.is_ok() { Power::On } else { Power::Lost };
+        Some(result.map(|properties| self.properties = properties))
+    }
+
+    /// Gives the controller those requests again that failed for a while.
+    fn submit_again(&mut self, clock: &impl Clock) {
+        if !self.requests.any_waits() {
+            return;
+        }
+        let now = clock.now();
+        while let Some((slot, command)) = self.requests.take_due(now) {
+            self.queue.submit(slot, command);
+        }
+        self.queue.ring(self.admin.doorbells());
     }
 }
 
@@ -118,6 +164,10 @@ impl<R: Registers, M: DmaMemory> Controller for Nvme<R, M> {
     type Memory = M;
 
     fn next_disk(&mut self, buffer: &mut M, clock: &impl Clock) -> Option<Found> {
+        self.requests.clear();
+        if let Err(error) = self.bring_up_again(buffer, clock)? {
+            return Some(Found { place: Place::Only, geometry: Err(error) });
+        }
         let Self { admin, lists, properties, tour, .. } = self;
         let before = tour.namespace();
         let piece = buffer.size().min(lists.most_bytes());
@@ -142,6 +192,7 @@ impl<R: Registers, M: DmaMemory> Controller for Nvme<R, M> {
                 Command { opcode: io::FLUSH, namespace: self.tour.namespace(), ..Command::default() }
             }
         };
+        self.requests.begin(slot, command);
         self.queue.submit(slot as u16, command);
     }
 
@@ -149,7 +200,8 @@ impl<R: Registers, M: DmaMemory> Controller for Nvme<R, M> {
         self.queue.ring(self.admin.doorbells());
     }
 
-    fn poll(&mut self, _: &impl Clock) -> Result<Option<Completion>, BlockError> {
+    fn poll(&mut self, clock: &impl Clock) -> Result<Option<Completion>, BlockError> {
+        self.submit_again(clock);
         let Some(answer) = self.queue.take() else {
             return self.admin.port().check_alive().map(|()| None).map_err(|error| match error {
                 StartError::Gone => BlockError::Gone,
@@ -157,8 +209,7 @@ impl<R: Registers, M: DmaMemory> Controller for Nvme<R, M> {
             });
         };
         self.admin.port().was_answered();
-        let result = if answer.status == 0 { Ok(()) } else { Err(BlockError::Device(answer.status.into())) };
-        Ok(Some(Completion { slot: answer.command.into(), result }))
+        self.requests.end(answer, || clock.now())
     }
 
     fn stop(&mut self, clock: &impl Clock) {

@@ -106,11 +106,6 @@ impl Tour {
         Self { last: 0, left: MOST, listed: version >= VERSION_1_1 }
     }
 
-    /// Ends the tour: there is no other namespace.
-    pub(super) fn end(&mut self) {
-        self.left = 0;
-    }
-
     /// The namespace that was looked at last.
     pub(super) fn namespace(&self) -> u32 {
         self.last

@@ -6,7 +6,7 @@ use machine::{Clock, IoAddress, Registers, wait_until};
 
 use super::quirks::Quirks;
 use super::spec::{Capabilities, Configuration, ReadyTimeouts, Status, completion, register, submission};
-use crate::access::{BarRange, DeviceAccess};
+use crate::access::{Allowance, BarRange, DeviceAccess};
 use crate::error::StartError;
 use crate::register::Halves;
 
@@ -20,8 +20,8 @@ const EARLIEST_LOOK: u32 = 16;
 pub(super) struct Port<R> {
     properties: R,
     quirks: Quirks,
-    /// The longest wait for the controller to turn off or on, and for the answer to an admin command.
-    patience: Duration,
+    /// What limits the waits for the controller to turn off or on, and for the answer to an admin command.
+    allowance: Allowance,
     /// Polls without an answer since the last one.
     fruitless: u32,
 }
@@ -46,15 +46,15 @@ impl<R: Registers> Port<R> {
     pub(super) fn map<A: DeviceAccess<Registers = R>>(
         access: &mut A,
         quirks: Quirks,
-        patience: Duration,
+        allowance: Allowance,
     ) -> Result<Self, StartError> {
         let properties = access.map(PROPERTIES).ok_or(StartError::Unmapped(PROPERTIES))?;
-        Ok(Self { properties, quirks, patience, fruitless: 0 })
+        Ok(Self { properties, quirks, allowance, fruitless: 0 })
     }
 
     /// The longest wait for the answer to an admin command.
     pub(super) fn patience(&self) -> Duration {
-        self.patience
+        self.allowance.patience
     }
 
     /// What the controller can do. Only what this driver can work with is returned.
@@ -103,15 +103,29 @@ impl<R: Registers> Port<R> {
 
     /// Turns the controller off (3.7.2): it forgets its queues and stops touching memory.
     ///
-    /// It may be in any state. One that is being turned on may not be turned off before it is ready (3.1.3.5, EN). A shutdown
-    /// that was asked for is forgotten, because a controller that was shut down must be turned off before it works again.
+    /// It may be in any state. One that is being turned on may not be turned off before it is ready (3.1.3.5, EN): if it may take
+    /// longer than patience allows, it is left alone. A shutdown that was asked for is forgotten, because a controller that was
+    /// shut down must be turned off before it works again.
     pub(super) fn turn_off(&mut self, clock: &impl Clock) -> Result<(), StartError> {
-        let before = self.status()?;
-        let configuration = self.configuration();
-        if configuration.enabled() && !before.ready() && !before.fatal() {
-            self.wait_for_ready(clock)?;
+        if self.is_turning_on()? {
+            let ready = self.wait_for(clock, |status| status.ready() || status.fatal());
+            self.unless_overdue(ready)?;
         }
         self.switch_off(clock)
+    }
+
+    fn is_turning_on(&self) -> Result<bool, StartError> {
+        let status = self.status()?;
+        Ok(self.configuration().enabled() && !status.ready() && !status.fatal())
+    }
+
+    /// Gives the result of a wait, but no error if the controller has taken longer than it may: it will never be ready, and nothing
+    /// remains but to turn it off as it is.
+    fn unless_overdue(&self, result: Result<(), StartError>) -> Result<(), StartError> {
+        match result {
+            Err(StartError::Stuck(_)) if self.limit() >= self.told_limit() => Ok(()),
+            result => result,
+        }
     }
 
     fn switch_off(&mut self, clock: &impl Clock) -> Result<(), StartError> {
@@ -123,14 +137,6 @@ impl<R: Registers> Port<R> {
         self.wait_for(clock, |status| !status.ready())
     }
 
-    /// Waits until a controller that is being turned on is ready or has failed; if it never is, it is turned off as it is.
-    fn wait_for_ready(&self, clock: &impl Clock) -> Result<(), StartError> {
-        match self.wait_for(clock, |status| status.ready() || status.fatal()) {
-            Err(StartError::Stuck(_)) => Ok(()),
-            result => result,
-        }
-    }
-
     fn rest(&self, clock: &impl Clock) {
         // The condition never holds: the wait is the purpose.
         let _ = wait_until(clock, self.quirks.rest, || self.quirks.rest.is_zero());
@@ -138,7 +144,8 @@ impl<R: Registers> Port<R> {
 
     /// Turns the controller on, with these admin queues (3.5.1).
     ///
-    /// A failure that it showed before it was turned on says nothing of how it is now.
+    /// A failure that it showed before it was turned on says nothing of how it is now. A controller that is not ready when patience
+    /// ends, and may take longer, stays as it is: it has no command that touches memory.
     pub(super) fn turn_on(&mut self, clock: &impl Clock, admin: QueueAddresses) -> Result<(), StartError> {
         let failed_before = self.status()?.fatal();
         self.hide_memory_buffer();
@@ -148,8 +155,10 @@ impl<R: Registers> Port<R> {
             .with_completion_entry(completion::SHIFT);
         self.configure(off.with_enabled(true));
         let turned_on = self.wait_until_on(clock, failed_before);
-        if turned_on.is_err() {
-            // Until it is ready was waited for already.
+        if turned_on == Err(StartError::Failed)
+            || turned_on.is_err() && self.unless_overdue(turned_on).is_ok()
+        {
+            // The error is told that came first.
             let _ = self.switch_off(clock);
         }
         turned_on
@@ -184,8 +193,13 @@ impl<R: Registers> Port<R> {
         status.map(drop)
     }
 
-    /// CAP.TO, or CRTO where the controller has it and it is longer (3.1.3.21). CAP.TO may change with CC, and 0 of it is none.
+    /// The longest wait for the controller to turn on or off.
     fn limit(&self) -> Duration {
+        self.allowance.limit(self.told_limit())
+    }
+
+    /// CAP.TO, or CRTO where the controller has it and it is longer (3.1.3.21). CAP.TO may change with CC, and 0 of it is none.
+    fn told_limit(&self) -> Duration {
         const UNIT: Duration = Duration::from_millis(500);
         let capabilities = self.read_capabilities();
         let mut told = u16::from(capabilities.timeout());
@@ -193,7 +207,7 @@ impl<R: Registers> Port<R> {
             let timeouts = ReadyTimeouts::from_bits(register::READY_TIMEOUTS.read(&self.properties));
             told = told.max(timeouts.with_media());
         }
-        (UNIT * (u32::from(told) + 1)).min(self.patience)
+        UNIT * (u32::from(told) + 1)
     }
 
     /// Notices that the controller has answered.

@@ -3,15 +3,15 @@
 use machine::{Dma, DmaMemory, Registers};
 
 use super::port::{Doorbells, QueueAddresses};
-use super::spec::{Command, Ending, completion, submission};
+use super::spec::{Command, EndStatus, Ending, completion, submission};
 
 /// The controller's answer to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// The identifier of the command, as the controller says.
     pub(super) command: u16,
-    /// 0, or why it failed.
-    pub(super) status: u16,
+    /// How it ended.
+    pub(super) status: EndStatus,
 }
 
 /// A pair of queues, and the driver's position in them.
@@ -91,7 +91,7 @@ impl<M: DmaMemory> QueuePair<M> {
         self.completion.fence();
         self.head = self.after(self.head);
         self.phase ^= self.head == 0;
-        Some(Answer { command: ending.command(), status: ending.status() })
+        Some(Answer { command: ending.command(), status: EndStatus::from_bits(ending.status()) })
     }
 
     fn after(&self, index: u16) -> u16 {

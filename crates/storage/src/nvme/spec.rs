@@ -153,12 +153,48 @@ pub(super) struct Ending {
     pub(super) command: u16,
     /// P: changes with each round through the queue.
     pub(super) phase: bool,
-    /// SC in bits 7:0, SCT in 10:8 (3.3.3.2.1): 0 is success.
-    #[bits(11)]
+    /// [`EndStatus`].
+    #[bits(15)]
     pub(super) status: u16,
-    /// CRD, M, DNR.
-    #[bits(4)]
+}
+
+/// How a command ended (3.3.3.2.1).
+#[bitfield(u16)]
+#[derive(PartialEq, Eq)]
+pub(super) struct EndStatus {
+    /// SC: what happened; 0 is success, in kind 0.
+    code_of_kind: u8,
+    /// SCT: the kind of code.
+    #[bits(3)]
+    kind: u8,
+    /// CRD: drivers that did not ask for it get none. M.
+    #[bits(3)]
     __: u8,
+    /// DNR: the same command would fail again.
+    pub(super) is_final: bool,
+    #[bits(1)]
+    __: u8,
+}
+
+impl EndStatus {
+    /// Codes, with their kinds, of what passes by itself (3.3.3.2.1): Command Interrupted, Transient Transport Error, Admin Command
+    /// Media Not Ready, Namespace Not Ready, and Asymmetric Access Transition.
+    const PASSING: [u32; 5] = [0x021, 0x022, 0x024, 0x082, 0x303];
+
+    /// Whether the command was carried out.
+    pub(super) fn is_success(self) -> bool {
+        self.code() == 0
+    }
+
+    /// SCT and SC.
+    pub(super) fn code(self) -> u32 {
+        u32::from(self.kind()) << 8 | u32::from(self.code_of_kind())
+    }
+
+    /// Whether the controller is not ready for the command yet.
+    pub(super) fn passes(self) -> bool {
+        !self.is_final() && Self::PASSING.contains(&self.code())
+    }
 }
 
 /// The first field of a command (3.3.3.1).
@@ -344,11 +380,14 @@ mod tests {
         assert_eq!(bytes.iter().filter(|&&byte| byte != 0).count(), 12);
     }
 
-    /// `struct nvme_completion` of Linux ends with `command_id`, and `status`, whose bit 0 is the phase.
+    /// `struct nvme_completion` of Linux ends with `command_id`, and `status`, whose bit 0 is the phase; `NVME_STATUS_DNR` is 0x4000 without
+    /// it.
     #[test]
     fn an_ending_is_laid_out_as_linux_has_it() {
-        let ending = Ending::new().with_command(0x0102).with_phase(true).with_status(0x281);
-        assert_eq!(ending.into_bits(), 0x0102 | (0x281 << 1 | 1) << 16);
+        let ending = Ending::new().with_command(0x0102).with_phase(true).with_status(0x4281);
+        assert_eq!(ending.into_bits(), 0x0102 | (0x4281 << 1 | 1) << 16);
+        let status = EndStatus::from_bits(0x4281);
+        assert_eq!((status.code(), status.is_final()), (0x281, true));
     }
 
     /// `NVME_NS_FLBAS_LBA_UMASK` is 0x60, and `NVME_NS_FLBAS_META_EXT` 0x10.

@@ -43,8 +43,16 @@ pub(crate) enum Fault {
     DeadAfter(usize),
     /// It fails as a whole after so many requests.
     FailsAfter(usize),
-    /// Requests on this block end with this status.
+    /// Requests on this block end with this status, of which bit 14 is DNR.
     BadBlock(u64, u16),
+    /// The first so many requests end with this status.
+    FailsAtFirst(usize, u16),
+    /// Requests end with this status until so much time has passed.
+    UnreadyUntil(Duration, u16),
+    /// Commands that identify something do.
+    AdminUnreadyUntil(Duration, u16),
+    /// Requests to this namespace are not answered.
+    SilentNamespace(u32),
     /// Answers name this request, whatever was asked.
     JunkId(u16),
     /// Every answer comes twice.
@@ -271,8 +279,17 @@ pub(crate) fn open(world: &Shared<World>, pool: Pool) -> Result<FakeDisk, StartE
 
 /// Brings up the controller that `access` is to.
 pub(crate) fn open_with(access: &mut FakeAccess, pool: Pool) -> Result<FakeDisk, StartError> {
+    open_within(access, Allowance { pool, patience: PATIENCE })
+}
+
+/// Brings up the controller of a machine as when there is nothing else to try.
+pub(crate) fn open_patiently(world: &Shared<World>) -> Result<FakeDisk, StartError> {
+    open_within(&mut FakeAccess::new(world), Allowance { pool: POOL, patience: Duration::from_secs(30) })
+}
+
+fn open_within(access: &mut FakeAccess, allowance: Allowance) -> Result<FakeDisk, StartError> {
     let clock = FakeClock(access.world.clone());
-    storage::open(access, clock, Allowance { pool, patience: PATIENCE }).map_err(|error| match error {
+    storage::open(access, clock, allowance).map_err(|error| match error {
         OpenError::Start(error) => error,
         OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
     })
@@ -466,6 +483,9 @@ impl World {
                 self.trace.push(format!("refused {opcode:#04x} {argument:#x}"));
                 return Some(status);
             }
+            Fault::AdminUnreadyUntil(time, status) if opcode == 6 && self.machine.now < time => {
+                return Some(status);
+            }
             _ => {}
         }
         match opcode {
@@ -556,6 +576,11 @@ impl World {
             _ => (long(command, 40), u64::from(word(command, 48) & 0xffff) + 1),
         };
         self.done.push(Done { opcode, namespace, block, blocks });
+        match self.model.fault {
+            Fault::FailsAtFirst(requests, status) if self.done.len() <= requests => return status,
+            Fault::UnreadyUntil(time, status) if self.machine.now < time => return status,
+            _ => {}
+        }
         if let Fault::BadBlock(bad, status) = self.model.fault
             && (block..block + blocks).contains(&bad)
         {
@@ -627,6 +652,9 @@ impl World {
         };
         let pick = self.random(waiting);
         let command = self.queues[1].as_mut().unwrap().fetched.swap_remove(pick);
+        if self.model.fault == Fault::SilentNamespace(word(&command, 4)) {
+            return;
+        }
         let status = self.transfer(&command);
         self.answer(1, &command, status);
     }
