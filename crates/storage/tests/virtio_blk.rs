@@ -213,6 +213,36 @@ fn a_disk_that_cannot_be_used_is_refused_for_a_reason() {
     }
 }
 
+/// Bit 12 is `VIRTIO_BLK_F_MQ`, bit 2 `VIRTIO_BLK_F_SEG_MAX`: there are several queues, and requests may have several segments. One
+/// queue and one segment are always allowed, so that neither is accepted.
+#[test]
+fn several_queues_and_segments_are_left_alone() {
+    let offered = Model::default().features | 1 << 12 | 1 << 2;
+    let (world, mut disk) = started(Model { features: offered, ..Model::default() });
+    assert!(world.borrow().trace.contains(&format!("features = {:#x}", Model::default().features)));
+    disk.write(0, &vec![7; 10 * 4096]).unwrap();
+    disk.flush().unwrap();
+    assert!(world.borrow().durable[..40960].iter().all(|byte| *byte == 7));
+}
+
+/// A transitional device has another number, and both interfaces.
+#[test]
+fn a_transitional_device_is_driven_by_its_modern_interface() {
+    let world = virtio_blk::machine(Model::default());
+    let mut access = FakeAccess::new(&world);
+    access.config.put(0x02, &[0x01, 0x10]);
+    let mut disk = virtio_blk::open(&mut access, POOL).unwrap();
+    disk.write(0, &[7; 512]).unwrap();
+    assert_eq!(disk.flush(), Ok(()));
+    access.config.put(0x34, &[0]);
+    let error = StartError::Missing("common configuration");
+    assert_eq!(
+        virtio_blk::open(&mut access, POOL).err(),
+        Some(OpenError::Start(error)),
+        "old interface only"
+    );
+}
+
 #[test]
 fn a_device_that_passes_by_whatever_remaps_is_given_physical_addresses() {
     let (world, _disk) = started(Model { features: VERSION_1, ..Model::default() });
