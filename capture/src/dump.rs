@@ -1,11 +1,12 @@
 //! Writes the dump: the dead kernel's log first, then the pages: selects, compresses and writes them, and seals the dump.
 
 mod log;
+mod verdict;
 
 use core::time::Duration;
 
-use area::{Completeness, Destination, Held, Lack, LeftOut, Seal, SealState};
-use engine::{Begun, CutShort, Source, Wanted};
+use area::{Completeness, Destination, Held, Seal, SealState};
+use engine::{Begun, CutShort, Durable, Source, Wanted};
 use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory};
@@ -16,6 +17,8 @@ use crate::disk::DumpDisk;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::watchdogs::Attended;
+
+use verdict::{Vital, Written};
 
 /// The options of a dump.
 #[derive(Clone, Copy, Debug)]
@@ -48,22 +51,6 @@ pub(crate) struct Dumped {
     pub(crate) seal: Seal,
 }
 
-/// Whether the pages without which no reader opens the dump were written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Vital {
-    Written,
-    Missing,
-}
-
-/// How the writing of the dump ended.
-struct Outcome {
-    counts: Counts,
-    vital: Vital,
-    /// The level of a smaller dump of which all pages were written, if there is one.
-    reached: Option<Level>,
-    ended: Ended,
-}
-
 /// There is no dump, not even a partial one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DumpError {
@@ -93,20 +80,17 @@ pub(crate) fn write(
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
     log::store(&mut dump, old, &kernel);
-    let Outcome { counts, vital, reached, ended } = write_to(&mut Attended(&mut dump), &source, codec);
-    let Ended { statistics: written, error } = ended;
+    let waited_before = dump.device().waited();
+    let (counts, outcome) = write_to(&mut Attended(&mut dump), &source, codec);
+    let Written { vital, ended: Ended { statistics: written, error }, .. } = outcome;
     let clipped = header.clipped();
     if clipped > 0 {
         say!("{clipped} entries of the core header make no sense: memory may be missing");
     }
     let lacks_nothing = error.is_none() && written.missing == 0 && clipped == 0;
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
-    let left_out = LeftOut {
-        pages: (written.pages - written.done).saturating_add(written.missing),
-        reached: reached.filter(|_| written.missing == 0).map(Level::number),
-    };
-    dump.leave_out(left_out);
-    let disk_wait = dump.device().waited();
+    dump.leave_out(outcome.left_out(clipped));
+    let disk_wait = dump.device().waited().saturating_sub(waited_before);
     let seal = dump.seal(completeness, written.file_bytes)?;
     Ok(Dumped { counts, written, error, vital, disk_wait, seal })
 }
@@ -114,11 +98,7 @@ pub(crate) fn write(
 impl Dumped {
     /// Whether another disk could take what this one did not: it failed, or is too small for what readers need.
     pub(crate) fn blames_disk(&self) -> bool {
-        match self.error {
-            Some(WriteError::Device(_)) => true,
-            Some(WriteError::Full) => self.vital == Vital::Missing,
-            _ => self.seal.state == SealState::Partial(Lack::Write),
-        }
+        verdict::blames_disk(self.error, self.seal.state, self.vital)
     }
 
     /// This dump or an earlier one, whichever has more in it.
@@ -157,42 +137,35 @@ fn tell_kernel(kernel: &Kernel, notes: &Notes) {
 }
 
 /// Writes as much of the dump as possible. The first error ends the dump.
-fn write_to(device: &mut impl BlockDevice, source: &Source<'_, impl OldMemory>, codec: Codec) -> Outcome {
+fn write_to(
+    device: &mut impl BlockDevice,
+    source: &Source<'_, impl OldMemory>,
+    codec: Codec,
+) -> (Counts, Written) {
     match source.begin(device, codec) {
         Ok(Begun { pages, counts }) => {
             say!("chose {} pages of {}", counts.kept(), counts.ram);
-            write_pages(pages, counts, source)
+            (counts, write_pages(pages, source))
         }
-        Err(error) => {
-            let ended = Ended { statistics: Statistics::default(), error: Some(error) };
-            Outcome { counts: Counts::default(), vital: Vital::Missing, reached: None, ended }
-        }
+        Err(error) => (Counts::default(), Written::nothing(error)),
     }
 }
 
 /// Writes the selected pages, all of them if possible.
-fn write_pages(
-    mut pages: Pages<'_, impl BlockDevice>,
-    counts: Counts,
-    source: &Source<'_, impl OldMemory>,
-) -> Outcome {
+fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Written {
     pages.put_up_with(PATIENCE);
     let (mut saved, mut vital) = (Tsc.now(), Vital::Missing);
-    let written = engine::in_telling_order(&mut pages, source, |pages, wanted| {
-        // Only passes after the first begin with pages that are stored.
-        if pages.statistics().done > 0 && vital == Vital::Missing {
+    let written = engine::in_telling_order(&mut pages, source, |pages, wanted, durable| {
+        let is_told = vital == Vital::Written;
+        if durable == Durable::VitalPages && !is_told && pages.complaint().is_none() {
             vital = Vital::Written;
             tell_vital(pages.statistics());
         }
         write_pass(pages, source.memory, wanted, &mut saved)
     });
     match written {
-        Ok(()) => {
-            Outcome { counts, vital: Vital::Written, reached: Some(source.level), ended: pages.finish() }
-        }
-        Err(CutShort { error, reached }) => {
-            Outcome { counts, vital, reached, ended: Ended { error: Some(error), ..pages.abandon() } }
-        }
+        Ok(()) => Written::all(source.level, vital, pages.finish()),
+        Err(CutShort { error, reached }) => Written::some(error, reached, vital, pages.abandon()),
     }
 }
 

@@ -117,7 +117,7 @@ fn dump<A: DeviceAccess<Refusal = Infallible>>(
     let source = Source { memory: dead, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
     let mut dump = destination.begin()?;
     let ended = source.begin(&mut dump, codec).map(|Begun { mut pages, .. }| {
-        let written = engine::in_passes(&mut pages, source.vital(), |pages, wanted| {
+        let written = engine::in_telling_order(&mut pages, &source, |pages, wanted, _| {
             while pages.write_next(&mut *wanted, |pfn, page| dead.read_page(pfn, page))?.is_some() {}
             Ok(())
         });

@@ -63,6 +63,8 @@ impl<D: BlockDevice> Dump<D> {
         self.failed |= self.area.flush().is_err();
         self.seal.state = self.state(completeness, dump_len);
         self.seal.dump_len = dump_len.min(self.capacity);
+        // What the disk refused may belong to any level.
+        self.seal.left_out.reached = self.seal.left_out.reached.filter(|_| !self.failed);
         self.area.write(SEAL_OFFSET, &self.seal.encode())?;
         self.area.flush()?;
         Ok(self.seal)

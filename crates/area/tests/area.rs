@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, Completeness, Contradiction, Damage, Destination, Dump, FormatError, Held, Label, Lack, OpenError,
-    ReadError, SealError, SealState,
+    Area, Completeness, Contradiction, Damage, Destination, Dump, FormatError, Held, Label, Lack, LeftOut,
+    OpenError, ReadError, SealError, SealState,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, Range};
@@ -333,6 +333,19 @@ fn a_new_block_that_was_refused_is_not_part_of_the_dump() {
     dump.write(4096, &[2; 4096]).unwrap_err();
     assert_eq!(dump.seal(Completeness::Complete, 8192).unwrap().written.blocks(), 1);
     assert_eq!(collect(&mut disk).unwrap(), [[1; 4096], [0; 4096]].concat());
+}
+
+/// The flush before the seal is the last that can tell of it.
+#[test]
+fn the_seal_names_no_level_as_reached_if_the_disk_refused_a_block() {
+    let mut disk = formatted();
+    let late_error = disk.late_error.clone();
+    let mut dump = open(&mut disk).begin().unwrap();
+    write_dump(&mut dump, 10).unwrap();
+    dump.leave_out(LeftOut { pages: 3, reached: Some(30) });
+    late_error.set(true);
+    let seal = dump.seal(Completeness::Partial, DUMP_LEN).unwrap();
+    assert_eq!((seal.state, seal.left_out.reached), (SealState::Partial(Lack::Write), None));
 }
 
 #[test]

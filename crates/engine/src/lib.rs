@@ -48,7 +48,7 @@ use machine::{BlockDevice, OldMemory, Pfn, PhysicalAddress, Range};
 use vmcore::{Counts, Kernel, Level, Notes, Ram, Selection, Vital};
 use zerocopy::FromBytes;
 
-pub use order::{CutShort, Wanted, in_passes, in_telling_order};
+pub use order::{CutShort, Durable, Wanted, in_passes, in_telling_order};
 
 /// Bytes of a bitmap that are made at a time: 128 MiB of memory.
 const CHUNK: usize = 4096;

@@ -11,6 +11,15 @@ use crate::{CHUNK, Source, zeros};
 /// Tells by a page frame number whether a pass writes that page.
 pub type Wanted<'w> = &'w mut dyn FnMut(u64) -> bool;
 
+/// What is durable when a pass begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// What precedes the pages.
+    Headers,
+    /// The vital pages too, as far as the disk took them.
+    VitalPages,
+}
+
 /// What levels leave out, from all kinds of pages to one kind only: each keeps a kind that tells less than those which the level
 /// before keeps. The order is: what no level leaves out, user pages, private cache, cache; free pages tell least.
 const TELLING: [u8; 4] = [30, 22, 18, 16];
@@ -40,7 +49,7 @@ pub fn in_passes<D: BlockDevice + ?Sized>(
     vital: Option<Vital<'_, impl OldMemory>>,
     mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
 ) -> Result<(), WriteError> {
-    write_vital(pages, vital, &mut write)?;
+    write_vital(pages, vital, &mut |pages, wanted, _| write(pages, wanted))?;
     write(pages, &mut |_| true)
 }
 
@@ -51,31 +60,32 @@ pub fn in_passes<D: BlockDevice + ?Sized>(
 pub fn in_telling_order<D: BlockDevice + ?Sized>(
     pages: &mut Pages<'_, D>,
     source: &Source<'_, impl OldMemory>,
-    mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
+    mut write: impl FnMut(&mut Pages<'_, D>, Wanted<'_>, Durable) -> Result<(), WriteError>,
 ) -> Result<(), CutShort> {
-    write_vital(pages, source.vital(), &mut write)?;
+    let durable = write_vital(pages, source.vital(), &mut write)?;
     let mut reached = None;
     let levels = if pages.are_sure_to_fit() { [None; TELLING.len()] } else { higher_levels(source.level) };
     for level in levels.into_iter().flatten() {
         // Without memory for a selection, the pages follow in ascending order.
         let Ok(mut kept) = Kept::new(source, level) else { break };
-        let written = write(pages, &mut |pfn| kept.contains(pfn)).and_then(|()| pages.next_pass());
+        let written = write(pages, &mut |pfn| kept.contains(pfn), durable).and_then(|()| pages.next_pass());
         written.map_err(|error| CutShort { error, reached })?;
         reached = Some(level);
     }
-    write(pages, &mut |_| true).map_err(|error| CutShort { error, reached })
+    write(pages, &mut |_| true, durable).map_err(|error| CutShort { error, reached })
 }
 
-/// Makes what precedes the pages durable, and has the vital pages written, if they are known.
+/// Makes what precedes the pages durable, and has the vital pages written, if they are known. Returns what is durable then.
 fn write_vital<D: BlockDevice + ?Sized>(
     pages: &mut Pages<'_, D>,
     vital: Option<Vital<'_, impl OldMemory>>,
-    write: &mut impl FnMut(&mut Pages<'_, D>, Wanted<'_>) -> Result<(), WriteError>,
-) -> Result<(), WriteError> {
+    write: &mut impl FnMut(&mut Pages<'_, D>, Wanted<'_>, Durable) -> Result<(), WriteError>,
+) -> Result<Durable, WriteError> {
     pages.save()?;
-    let Some(mut vital) = vital else { return Ok(()) };
-    write(pages, &mut |pfn| vital.contains(pfn))?;
-    pages.next_pass()
+    let Some(mut vital) = vital else { return Ok(Durable::Headers) };
+    write(pages, &mut |pfn| vital.contains(pfn), Durable::Headers)?;
+    pages.next_pass()?;
+    Ok(Durable::VitalPages)
 }
 
 /// The levels that leave out more than this one, from the highest on, each of which keeps more than the one before.

@@ -42,7 +42,7 @@ fn dump(level: u8, bytes: usize) -> (Result<(), CutShort>, usize, [usize; 3]) {
     let mut disk = Disk(vec![0xA5; bytes]);
     let Begun { mut pages, .. } = source.begin(&mut disk, Codec::None).unwrap();
     let mut passes = 0;
-    let written = engine::in_telling_order(&mut pages, &source, |pages, wanted| {
+    let written = engine::in_telling_order(&mut pages, &source, |pages, wanted, _| {
         passes += 1;
         while pages.write_next(&mut *wanted, |pfn, page| memory.read_page(pfn, page))?.is_some() {}
         Ok(())

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use machine::growth::boxed_array;
-use machine::{BlockDevice, ByteOffset, Range, Unreadable};
+use machine::{BlockDevice, BlockError, ByteOffset, Range, Unreadable};
 
 use super::kept::{Frame, KeptFrames};
 use super::room::{PagePlace, Room};
@@ -151,6 +151,11 @@ impl<'d, D: BlockDevice + ?Sized> Pages<'d, D> {
         let Statistics { done, pages, .. } = self.statistics();
         let needed = (pages - done).saturating_mul(BLOCK as u64);
         needed.saturating_add(needed / 64).saturating_add(FOR_SAVES) <= self.store.data.remaining()
+    }
+
+    /// The first error of the device that was tolerated: blocks may be missing.
+    pub fn complaint(&self) -> Option<BlockError> {
+        self.store.file.target.complaint
     }
 
     /// Counts so far.
