@@ -72,11 +72,15 @@ impl Allowance {
     /// The longest wait for a device that says how long it takes: as long as those of NVMe can say in all versions (CAP.TO).
     const LONGEST: Duration = Duration::from_secs(128);
 
+    /// Whether whoever opens the device has nothing else to try.
+    pub(crate) fn is_last_try(self) -> bool {
+        self.patience >= Self::LAST_TRY
+    }
+
     /// The longest wait for a step of which the device says that it may take as long as `told`. Where there is nothing else to try,
     /// the device gets that time although patience is shorter.
     pub(crate) fn limit(self, told: Duration) -> Duration {
-        let most =
-            if self.patience < Self::LAST_TRY { self.patience } else { self.patience.max(Self::LONGEST) };
+        let most = if self.is_last_try() { self.patience.max(Self::LONGEST) } else { self.patience };
         told.min(most)
     }
 }

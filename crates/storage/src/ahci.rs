@@ -2,7 +2,8 @@
 //! Command Set 3; section numbers without a name are of the first).
 //!
 //! One port is used at a time. Its link is reset before its disk is asked anything, and again after each error: that ends
-//! whatever the disk was doing for the dead kernel, and its queue.
+//! whatever the disk was doing for the dead kernel, and its queue. After an error it must be the same disk that answers; it gets the
+//! requests again that it had.
 
 mod hba;
 mod identity;
@@ -21,20 +22,25 @@ use crate::disk::{Completion, Controller, Found, Geometry, Place, REQUEST_LIMIT,
 use crate::error::{OpenError, StartError};
 use crate::slots::{Pool, Request, Slots};
 use hba::Hba;
-use identity::Identity;
-use list::{CommandList, Data};
-use port::{Addresses, wait_or_gone};
+use identity::{Identity, Name};
+use list::{CommandList, Data, QUESTION_SLOT};
+use port::{Addresses, Trouble, Waits, wait_or_gone};
 use requests::Requests;
 use spec::{Ata, LARGEST_REGION, signature};
 
 /// The functions that this driver runs.
 pub(crate) const DRIVEN: [Match; 1] = [Match::Class(Class::from_code(spec::CLASS))];
 
-/// Code of [`BlockError::Device`] for a request whose buffer the controller cannot address.
-pub const UNREACHABLE: u32 = 0xffff_0003;
-
-/// The slot of commands besides requests.
-const FIRST_SLOT: usize = 0;
+/// How often a disk is asked what it is, if an error comes in between.
+const MOST_QUESTIONS: usize = 3;
+/// Longest wait for a device that nobody knew of to announce itself. Devices must do so within 10 ms (Serial ATA 3.x, 8.4), and
+/// some links take longer.
+const STRANGER: Duration = Duration::from_millis(150);
+/// The same where there is nothing else to try.
+const STRANGER_OF_LAST_TRY: Duration = Duration::from_secs(2);
+/// Longest wait for a disk to announce itself again after its link broke down: as long as a cable that is touched, or a disk that
+/// starts anew, may take.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// An AHCI controller as a [`Controller`].
 pub struct Ahci<R, M> {
@@ -47,11 +53,13 @@ pub struct Ahci<R, M> {
     /// The disk that requests go to.
     disk: Option<Disk>,
     requests: Requests,
-    patience: Duration,
+    allowance: Allowance,
+    /// The longest wait for the disk to be brought back to work.
+    limit: Duration,
 }
 
 /// A disk, and how it is spoken to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Disk {
     /// Index of its port.
     port: usize,
@@ -60,6 +68,8 @@ struct Disk {
     queues: bool,
     /// The command that empties its cache.
     flush: Ata,
+    name: Name,
+    geometry: Geometry,
 }
 
 /// Starts a controller; this ends whatever it was doing for somebody else.
@@ -75,88 +85,88 @@ pub(crate) fn start<A: DeviceAccess>(
     let pool = Pool { slots, slot_size: allowance.pool.slot_size.min(LARGEST_REGION) };
     let list = CommandList::allocate(access, slots).ok_or(StartError::NoMemory)?;
     let mut buffers = Slots::first(access, pool).ok_or(StartError::NoMemory)?;
-    let (disk, requests, patience) = (None, Requests::NONE, allowance.patience);
-    let controller = Ahci { hba, list, slots, next: 0, disk, requests, patience };
-    if !controller.reaches(controller.list.end()) || !controller.reaches(end(buffers.buffer(FIRST_SLOT))) {
+    let (disk, requests, limit) = (None, Requests::NONE, allowance.patience);
+    let controller = Ahci { hba, list, slots, next: 0, disk, requests, allowance, limit };
+    if !controller.reaches_up_to(controller.list.end()) || !controller.reaches(buffers.buffer(0)) {
         return Err(StartError::OutOfReach.into());
     }
     Ok(Started { controller, slots: buffers })
 }
 
-/// The device address behind a buffer.
-fn end(buffer: &impl DmaMemory) -> IoAddress {
-    buffer.device_address().saturating_add(buffer.size() as u64)
-}
-
 impl<R: Registers, M: DmaMemory> Ahci<R, M> {
     /// Whether the controller reaches memory up to `end`.
-    fn reaches(&self, end: IoAddress) -> bool {
+    fn reaches_up_to(&self, end: IoAddress) -> bool {
         self.hba.capabilities.wide_addresses() || end.get() <= 1 << 32
     }
 
     /// Stops a port and starts it again, with its link reset; gives the signature of the device, if there is one.
-    fn restart(
-        &mut self,
-        port: usize,
-        clock: &impl Clock,
-        patience: Duration,
-    ) -> Result<Option<u32>, StartError> {
+    fn restart(&mut self, port: usize, clock: &impl Clock, waits: Waits) -> Result<Option<u32>, StartError> {
         self.hba.stop_port(port, clock)?;
         let addresses = Addresses { list: self.list.address(), received: self.list.received() };
-        self.hba.ports[port].connect(self.hba.capabilities, addresses, clock, patience)
+        self.hba.ports[port].connect(self.hba.capabilities, addresses, clock, waits)
     }
 
     /// Looks for a disk at a port; `None` if there is no device.
     fn look_at(
         &mut self,
         port: usize,
-        buffer: &mut M,
+        most: usize,
         clock: &impl Clock,
-    ) -> Option<Result<(Disk, Geometry), StartError>> {
-        match self.restart(port, clock, self.patience).transpose()? {
-            Ok(signature::DISK) => Some(self.identify(port, buffer, clock)),
-            Ok(signature) => Some(Err(StartError::NoDisk(device_name(signature)))),
-            Err(error) => Some(Err(error)),
+        waits: Waits,
+    ) -> Option<Result<Disk, StartError>> {
+        let mut questions = 0;
+        loop {
+            questions += 1;
+            let found = match self.restart(port, clock, waits).transpose()? {
+                Ok(signature::DISK) => self.identify(port, most, clock, waits.readiness),
+                Ok(signature) => Err(StartError::NoDisk(device_name(signature))),
+                Err(error) => Err(error),
+            };
+            if questions == MOST_QUESTIONS || !matches!(found, Err(StartError::Unidentified(_))) {
+                return Some(found);
+            }
         }
     }
 
-    /// Asks a disk what it is.
+    /// Asks a disk what it is. Its requests move up to `most` bytes.
     fn identify(
         &mut self,
         port: usize,
-        buffer: &mut M,
+        most: usize,
         clock: &impl Clock,
-    ) -> Result<(Disk, Geometry), StartError> {
-        let mut bytes = [0; identity::SIZE];
-        buffer.write(0, &bytes);
-        let data = Data { address: buffer.device_address(), len: bytes.len(), is_write: false };
-        self.list.put(FIRST_SLOT, Ata::IDENTIFY, Some(data));
-        self.list.fence();
-        let (list, port_of_disk) = (&self.list, &mut self.hba.ports[port]);
-        port_of_disk.issue(1 << FIRST_SLOT, 0);
-        let mut error = None;
-        wait_or_gone(
-            clock,
-            self.patience,
-            || port_of_disk.is_gone(),
-            || {
-                let is_pending = port_of_disk.pending() != 0;
-                error = port_of_disk.error();
-                !is_pending || error.is_some()
-            },
-        )?;
-        match error {
-            None => {}
-            Some(_) if port_of_disk.is_gone() => return Err(StartError::Gone),
-            Some(code) => return Err(StartError::Unidentified(BlockError::Device(code))),
-        }
-        list.fence();
-        buffer.read(0, &mut bytes);
-        let identity = Identity::read(&bytes).ok_or(StartError::Geometry)?;
-        let geometry = identity.geometry(buffer.size().min(LARGEST_REGION))?;
+        limit: Duration,
+    ) -> Result<Disk, StartError> {
+        let replaced = self.list.put_question();
+        let answered = self.ask(port, clock, limit);
+        let answer = self.list.take_answer(replaced);
+        answered?;
+        let identity = Identity::read(&answer).ok_or(StartError::Geometry)?;
+        let geometry = identity.geometry(most.min(LARGEST_REGION))?;
         let queues = self.hba.capabilities.queuing() && identity.queue_depth() >= self.slots;
         let flush = if identity.has_long_flush() { Ata::FLUSH_EXT } else { Ata::FLUSH };
-        Ok((Disk { port, block_size: geometry.block_size.into(), queues, flush }, geometry))
+        let (block_size, name) = (geometry.block_size.into(), identity.name());
+        Ok(Disk { port, block_size, queues, flush, name, geometry })
+    }
+
+    /// Gives a disk the question what it is, and waits for the answer.
+    fn ask(&mut self, port: usize, clock: &impl Clock, limit: Duration) -> Result<(), StartError> {
+        self.list.fence();
+        let port = &mut self.hba.ports[port];
+        port.issue(1 << QUESTION_SLOT, 0);
+        let mut error = None;
+        let is_answered = || {
+            let is_pending = port.pending() != 0;
+            error = port.error();
+            !is_pending || error.is_some()
+        };
+        wait_or_gone(clock, limit, || port.is_gone(), is_answered)?;
+        match error {
+            None => {}
+            Some(_) if port.is_gone() => return Err(StartError::Gone),
+            Some(Trouble { code, .. }) => return Err(StartError::Unidentified(BlockError::Device(code))),
+        }
+        self.list.fence();
+        Ok(())
     }
 
     /// Gives the disk the requests that it can have now.
@@ -183,23 +193,30 @@ impl<R: Registers, M: DmaMemory> Ahci<R, M> {
         self.list.fence();
         match error {
             None => self.requests.finish(pending),
-            Some(code) => self.recover(disk, code, clock)?,
+            Some(trouble) => self.recover(disk, trouble, clock)?,
         }
         self.issue();
         Ok(())
     }
 
-    /// Brings the disk back to work after an error (6.2.2). The requests that the disk had have failed, and no longer access memory.
-    fn recover(&mut self, disk: Disk, code: u32, clock: &impl Clock) -> Result<(), BlockError> {
-        let pending = self.hba.ports[disk.port].pending();
-        match self.restart(disk.port, clock, REQUEST_LIMIT) {
-            Ok(Some(signature::DISK)) => {
-                self.requests.fail(pending, BlockError::Device(code));
-                Ok(())
-            }
-            Ok(_) | Err(StartError::Gone) => Err(BlockError::Gone),
-            Err(_) => Err(BlockError::TimedOut),
+    /// Brings the disk back to work after an error (6.2.2). It must be the same disk as before.
+    fn recover(&mut self, disk: Disk, trouble: Trouble, clock: &impl Clock) -> Result<(), BlockError> {
+        self.requests.take_back(self.hba.ports[disk.port].pending(), trouble);
+        let announcement = RETURN.min(self.limit);
+        let waits = Waits { stranger: announcement, acquaintance: announcement, readiness: self.limit };
+        match self.look_at(disk.port, disk.geometry.piece, clock, waits) {
+            Some(Ok(found)) if found == disk => Ok(()),
+            None | Some(Ok(_) | Err(StartError::Gone | StartError::NoDisk(_))) => Err(BlockError::Gone),
+            Some(Err(StartError::Unidentified(error))) => Err(error),
+            Some(Err(_)) => Err(BlockError::TimedOut),
         }
+    }
+
+    /// The longest waits for a disk that is looked for.
+    fn waits(&self) -> Waits {
+        let patience = self.allowance.patience;
+        let stranger = if self.allowance.is_last_try() { STRANGER_OF_LAST_TRY } else { STRANGER };
+        Waits { stranger: stranger.min(patience), acquaintance: patience, readiness: patience }
     }
 }
 
@@ -237,16 +254,13 @@ impl<R: Registers, M: DmaMemory> Controller for Ahci<R, M> {
 
     fn next_disk(&mut self, buffer: &mut M, clock: &impl Clock) -> Option<Found> {
         self.stop(clock);
+        self.limit = self.allowance.patience;
         while self.hba.is_usable() {
             let port = self.next;
             let number = self.hba.ports.get(port)?.number;
             self.next += 1;
-            let found = self.look_at(port, buffer, clock);
-            let geometry = found.map(|found| {
-                let (disk, geometry) = found?;
-                self.disk = Some(disk);
-                Ok(geometry)
-            });
+            let found = self.look_at(port, buffer.size(), clock, self.waits());
+            let geometry = found.map(|found| found.map(|disk| self.disk.insert(disk).geometry));
             if self.disk.is_none() {
                 // If the port does not stop, the controller is not usable any more.
                 let _ = self.hba.stop_port(port, clock);
@@ -258,14 +272,15 @@ impl<R: Registers, M: DmaMemory> Controller for Ahci<R, M> {
         None
     }
 
+    fn reaches(&self, buffer: &M) -> bool {
+        self.reaches_up_to(buffer.device_address().saturating_add(buffer.size() as u64))
+    }
+
     fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
         let Some(disk) = self.disk else { return };
         if request == Request::Flush {
             self.list.put(slot, disk.flush, None);
             return self.requests.add_single(slot);
-        }
-        if !self.reaches(end(buffer)) {
-            return self.requests.add_failed(slot, BlockError::Device(UNREACHABLE));
         }
         let is_write = matches!(request, Request::Write(_));
         let data = Data { address: buffer.device_address(), len: request.range().len() as usize, is_write };
@@ -278,12 +293,15 @@ impl<R: Registers, M: DmaMemory> Controller for Ahci<R, M> {
     }
 
     fn poll(&mut self, clock: &impl Clock) -> Result<Option<Completion>, BlockError> {
-        let ended = self.requests.take_ended();
-        match self.disk {
-            Some(disk) if ended.is_none() && self.requests.any_issued() => self.look(disk, clock)?,
-            _ => return Ok(ended),
+        let mut ended = self.requests.take_ended();
+        if let Some(disk) = self.disk.filter(|_| ended.is_none() && self.requests.any_issued()) {
+            self.look(disk, clock)?;
+            ended = self.requests.take_ended();
         }
-        Ok(self.requests.take_ended())
+        if ended.is_some() {
+            self.limit = REQUEST_LIMIT;
+        }
+        Ok(ended)
     }
 
     fn stop(&mut self, clock: &impl Clock) {

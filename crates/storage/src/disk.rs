@@ -30,6 +30,11 @@ pub trait Controller {
     /// without the one that was stopped.
     fn next_disk(&mut self, buffer: &mut Self::Memory, clock: &impl Clock) -> Option<Found>;
 
+    /// Whether the device's addresses are long enough for a buffer.
+    fn reaches(&self, _buffer: &Self::Memory) -> bool {
+        true
+    }
+
     /// Puts a request on the device's queue, whose data is or will be at the start of `buffer`.
     ///
     /// `slot` names the request until it completes. The device may not look before [`notify`](Self::notify).
@@ -198,11 +203,12 @@ impl<P: Controller, C: Clock> Disk<P, C> {
         Some((place, geometry.map(|geometry| self.geometry = geometry)))
     }
 
-    /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is.
+    /// Takes memory for the whole pool that the disk was started with, or for as much of it as there is and the device reaches.
     ///
     /// Before this call one request at a time is in flight: enough to find out what is on the disk.
     pub fn fill_pool(&mut self, dma: &mut impl Dma<Memory = P::Memory>) {
-        self.slots.fill(dma);
+        let Self { slots, controller, .. } = self;
+        slots.fill(dma, |buffer| controller.reaches(buffer));
     }
 
     /// Number and size of the requests that can be in flight; fewer than requested if memory or the device's queue is

@@ -57,18 +57,18 @@ impl<M: DmaMemory> Slots<M> {
     /// Takes memory for the first slot of a pool; `None` if there is none.
     pub(crate) fn first(dma: &mut impl Dma<Memory = M>, pool: Pool) -> Option<Self> {
         let mut slots = Self { slots: Vec::new(), pool };
-        slots.add(dma)?;
+        slots.add(dma, |_| true)?;
         Some(slots)
     }
 
-    /// Takes memory for the rest of the pool, or for as much of it as there is memory for.
-    pub(crate) fn fill(&mut self, dma: &mut impl Dma<Memory = M>) {
-        while self.slots.len() < self.pool.slots && self.add(dma).is_some() {}
+    /// Takes memory for the rest of the pool, or for as much of it as there is memory that is usable.
+    pub(crate) fn fill(&mut self, dma: &mut impl Dma<Memory = M>, is_usable: impl Fn(&M) -> bool) {
+        while self.slots.len() < self.pool.slots && self.add(dma, &is_usable).is_some() {}
     }
 
-    fn add(&mut self, dma: &mut impl Dma<Memory = M>) -> Option<()> {
+    fn add(&mut self, dma: &mut impl Dma<Memory = M>, is_usable: impl Fn(&M) -> bool) -> Option<()> {
         self.slots.try_reserve(1).ok()?;
-        let buffer = dma.allocate(self.pool.slot_size)?;
+        let buffer = dma.allocate(self.pool.slot_size).filter(is_usable)?;
         #[cfg_attr(not(test), expect(clippy::disallowed_methods, reason = "memory is taken before"))]
         self.slots.push(Slot { buffer, state: SlotState::Free(Ok(())) });
         Some(())

@@ -35,6 +35,10 @@ macro_rules! drivers {
                 match self { $(Self::$name(driver) => driver.next_disk(buffer, clock),)+ }
             }
 
+            fn reaches(&self, buffer: &M) -> bool {
+                match self { $(Self::$name(driver) => driver.reaches(buffer),)+ }
+            }
+
             fn submit(&mut self, slot: usize, request: Request, buffer: &M) {
                 match self { $(Self::$name(driver) => driver.submit(slot, request, buffer),)+ }
             }

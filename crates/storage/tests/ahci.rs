@@ -12,12 +12,11 @@ mod steps;
 
 use std::time::Duration;
 
-use fake::ahci::{self, Attached, DISK, DiskModel, FakeDisk, Fault, Model, PATIENCE, World};
+use fake::ahci::{self, Attached, DISK, DiskModel, FakeDisk, Fault, Links, Model, PATIENCE, World};
 use fake::machine::Shared;
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use steps::steps;
-use storage::ahci::UNREACHABLE;
 use storage::{Place, StartError};
 
 /// More than anything takes besides waiting for a deadline.
@@ -192,10 +191,10 @@ fn a_controller_with_short_addresses_is_never_given_long_ones() {
     let world = ahci::machine(Model { wide_addresses: false, ..Model::default() });
     ahci::put_memory_at(&world, 0xfd00_0000);
     let mut disk = ahci::start(&world).unwrap();
-    disk.write(0, &[7; 2 * 4096]).unwrap();
+    assert_eq!(disk.pool().slots, 2, "a slot that it does not reach is none");
+    disk.write(0, &vec![8; 5 * 4096]).unwrap();
     disk.flush().unwrap();
-    let written = disk.write(0, &vec![8; 5 * 4096]).and_then(|()| disk.flush());
-    assert_eq!(written, Err(BlockError::Device(UNREACHABLE)));
+    assert_eq!(ahci::last(&world.borrow()).durable[..5 * 4096], vec![8; 5 * 4096]);
 }
 
 #[test]
@@ -203,7 +202,7 @@ fn firmware_is_asked_to_let_go_and_not_waited_for_for_ever() {
     for (fault, limit) in [(Fault::None, A_MOMENT), (Fault::FirmwareStays, PATIENCE + A_MOMENT)] {
         let (world, mut disk) = started(Model { firmware: true, fault, ..Model::default() });
         assert!(ahci::elapsed(&world) < limit);
-        assert_eq!(world.borrow().trace[1], "BOHC = 0x3");
+        assert_eq!(world.borrow().trace[1], "BOHC = 0x7", "SOOE stays, OOC is not cleared");
         disk.write(0, &[7; 512]).unwrap();
         disk.flush().unwrap();
     }
@@ -218,6 +217,33 @@ fn a_port_that_does_not_stop_is_stopped_by_a_reset_of_the_controller() {
         disk.flush().unwrap();
         assert_eq!(ahci::last(&world.borrow()).durable[0], 7);
     }
+}
+
+#[test]
+fn a_controller_without_ports_is_refused_in_words() {
+    let world = ahci::machine(Model { ports: Vec::new(), ..Model::default() });
+    let words = ahci::open(&world).err().unwrap().to_string();
+    assert_eq!(words, "the driver cannot use a controller none of whose ports was implemented by firmware");
+}
+
+/// Links that nobody has used take their time, and disks spin up after a reset of the controller.
+#[test]
+fn a_disk_that_announces_itself_late_is_found() {
+    let late = |slowness, fault| Model { links: Links::Silent, slowness, fault, ..Model::default() };
+    assert!(ahci::start(&ahci::machine(late(Duration::from_millis(100), Fault::None))).is_ok());
+    let world = ahci::machine(late(Duration::from_secs(1), Fault::None));
+    assert_eq!(ahci::survey(&mut ahci::open(&world).unwrap()), [], "in haste");
+    let mut disk = ahci::open_patiently(&world).unwrap();
+    assert_eq!(disk.advance(), Some((Place::Port(2), Ok(()))));
+
+    // It was seen before the controller was reset.
+    let reset = Model { links: Links::Up, ..late(Duration::from_secs(1), Fault::ListKeepsRunning) };
+    assert!(ahci::start(&ahci::machine(reset)).is_ok());
+}
+
+#[test]
+fn a_disk_is_asked_again_what_it_is_if_the_question_was_lost() {
+    faulty(Fault::IdentifyLost);
 }
 
 /// Nothing is shared with a controller that may be at work on memory of the dead kernel's.
@@ -258,42 +284,79 @@ fn a_disk_that_never_completed_anything_is_left_when_patience_ends() {
     assert_eq!(disk.flush(), Err(BlockError::TimedOut));
 }
 
-/// The requests that the disk had fail; those that it did not have yet, and those of later, do not.
+/// The disk gets the others that it had again.
 #[test]
-fn a_bad_block_costs_the_requests_that_the_disk_had() {
+fn a_bad_block_costs_its_own_request() {
     for queuing in [true, false] {
         let (world, mut disk) = started(Model { queuing, fault: Fault::BadBlock(9), ..Model::default() });
         let error = Err(BlockError::Device(0x4000_4051));
-        let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+        let written = disk.write(0, &vec![7; 8 * 4096]).and_then(|()| disk.flush());
         assert_eq!(written, error, "queuing {queuing}");
+        let disk_after = ahci::last(&world.borrow()).disk.clone();
+        assert_eq!(
+            disk_after[2 * 4096..8 * 4096],
+            vec![7; 6 * 4096],
+            "queuing {queuing}: the other writes were done"
+        );
         assert_eq!(disk.flush(), Ok(()), "it is told once");
         disk.write(16 * 512, &vec![8; 4 * 4096]).unwrap();
         disk.flush().unwrap();
         assert_eq!(ahci::last(&world.borrow()).durable[16 * 512..][..4 * 4096], [8; 4 * 4096]);
-        if !queuing {
-            assert_eq!(ahci::last(&world.borrow()).durable[..4096], [7; 4096], "the other writes were done");
-        }
+        assert_eq!(ahci::last(&world.borrow()).durable[..4096], [7; 4096]);
         assert_eq!(disk.read(4096, &mut [0; 4096]), error);
     }
 }
 
+/// The disk gets again what it had, once it has announced itself.
 #[test]
-fn a_broken_link_is_reset() {
-    let (world, mut disk) = faulty(Fault::LinkBreaks(2));
-    let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
-    assert_eq!(written, Err(BlockError::Device(0x0840_0080)));
-    disk.write(0, &vec![8; 4 * 4096]).unwrap();
-    disk.flush().unwrap();
-    assert_eq!(ahci::last(&world.borrow()).durable[..4 * 4096], [8; 4 * 4096]);
+fn a_broken_link_costs_nothing_but_time() {
+    for (queuing, slowness) in [(true, 0), (false, 0), (true, 3), (false, 3)] {
+        let (world, mut disk) = started(Model { queuing, ..Model::default() });
+        ahci::break_by(&world, Fault::LinkBreaks(2, Duration::from_secs(slowness)));
+        disk.write(0, &vec![7; 9 * 4096]).unwrap();
+        disk.flush().unwrap();
+        assert_eq!(ahci::last(&world.borrow()).durable[..9 * 4096], vec![7; 9 * 4096]);
+        disk.read(0, &mut [0; 4096]).unwrap();
+    }
+}
+
+/// While there are other disks to try.
+#[test]
+fn a_link_that_does_not_come_back_is_left_when_patience_ends() {
+    let (world, mut disk) = faulty(Fault::LinkBreaks(0, Duration::from_secs(3600)));
+    let before = ahci::elapsed(&world);
+    assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::Gone));
+    assert!((PATIENCE..PATIENCE + A_MOMENT).contains(&ahci::elapsed(&world).saturating_sub(before)));
 }
 
 #[test]
-fn a_disk_that_was_pulled_is_given_up_at_once() {
+fn a_link_that_breaks_at_each_request_is_given_up() {
+    for queuing in [true, false] {
+        let (world, mut disk) =
+            started(Model { queuing, fault: Fault::LinkAlwaysBreaks, ..Model::default() });
+        let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+        assert_eq!(written, Err(BlockError::Device(0x0800_0080)));
+        assert!(ahci::elapsed(&world) < Duration::from_secs(10));
+    }
+}
+
+/// Nothing is written to a disk whose label nobody has seen.
+#[test]
+fn another_disk_in_place_of_the_one_that_was_there_is_not_written() {
+    let (world, mut disk) = faulty(Fault::Swapped(2));
+    let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
+    assert_eq!(written, Err(BlockError::Gone));
+    assert_eq!(disk.write(0, &[7; 4096]), Err(BlockError::Gone));
+    assert_eq!(codes(&world), [0x61, 0x61, 0], "those before");
+}
+
+#[test]
+fn a_disk_that_was_pulled_is_given_up_when_it_does_not_come_back() {
     let (world, mut disk) = faulty(Fault::Pulled(2));
     let before = ahci::elapsed(&world);
     let written = disk.write(0, &vec![7; 4 * 4096]).and_then(|()| disk.flush());
     assert_eq!(written, Err(BlockError::Gone));
-    assert!(ahci::elapsed(&world) < before + A_MOMENT);
+    assert!(ahci::elapsed(&world) < before + Duration::from_secs(5) + A_MOMENT);
     assert_eq!(disk.read(0, &mut [0; 512]), Err(BlockError::Gone));
 }
 
@@ -342,7 +405,9 @@ proptest! {
         fault in prop_oneof![
             (0_usize..10).prop_map(Fault::DeadAfter),
             (0_u64..64).prop_map(Fault::BadBlock),
-            (0_usize..10).prop_map(Fault::LinkBreaks),
+            (0_usize..10, 0_u64..8).prop_map(|(at, seconds)| Fault::LinkBreaks(at, Duration::from_secs(seconds))),
+            (0_usize..10).prop_map(Fault::Swapped),
+            Just(Fault::LinkAlwaysBreaks),
             (0_usize..10).prop_map(Fault::Pulled),
             (0_usize..2000).prop_map(Fault::GoneAfter),
             (1_usize..300).prop_map(Fault::Junk),

@@ -22,6 +22,8 @@ pub(super) struct Hba<R> {
     pub(super) capabilities: Capabilities,
     /// The ports that there are.
     pub(super) ports: Vec<Port<R>>,
+    /// The same as bits, as firmware has noted them.
+    present: u32,
     /// Whether a port did not stop even by a reset: memory that it knows cannot be used for another.
     is_lost: bool,
 }
@@ -41,11 +43,14 @@ impl<R: Registers> Hba<R> {
             return Err(StartError::Gone);
         }
         let capabilities = Capabilities::from_bits(capabilities);
-        let mut hba = Self { registers, capabilities, ports: Vec::new(), is_lost: false };
+        let mut hba = Self { registers, capabilities, ports: Vec::new(), present: 0, is_lost: false };
         hba.ask_firmware(clock)?;
         hba.enable(clock)?;
-        let present = host::PORTS.read(&hba.registers);
-        hba.ports = map_ports(access, usable_ports(present, capabilities))?;
+        hba.present = host::PORTS.read(&hba.registers);
+        if hba.present == 0 {
+            return Err(StartError::Unusable("a controller none of whose ports was implemented by firmware"));
+        }
+        hba.ports = map_ports(access, usable_ports(hba.present, capabilities))?;
         hba.stop_ports(0..hba.ports.len(), clock)?;
         Ok(hba)
     }
@@ -53,11 +58,13 @@ impl<R: Registers> Hba<R> {
     /// Tells firmware to let go (10.6). If it does not answer, it has no part in the machine any more.
     fn ask_firmware(&mut self, clock: &impl Clock) -> Result<(), StartError> {
         let has_handoff = host::CAPABILITIES_2.read(&self.registers) & host::HAS_HANDOFF != 0;
-        let owner = Handoff::from_bits_truncate(host::HANDOFF.read(&self.registers));
+        let owner = Handoff::from_bits_retain(host::HANDOFF.read(&self.registers));
         if !has_handoff || !owner.contains(Handoff::FIRMWARE) {
             return Ok(());
         }
-        host::HANDOFF.write(&mut self.registers, (owner | Handoff::SYSTEM).bits());
+        // Without its notice, firmware would not learn of the request.
+        let request = (owner | Handoff::SYSTEM) - Handoff::CHANGED;
+        host::HANDOFF.write(&mut self.registers, request.bits());
         let busy = (Handoff::FIRMWARE | Handoff::BUSY).bits();
         let answer = self.wait(clock, HANDOFF_LIMIT, |hba| host::HANDOFF.read(&hba.registers) & busy == 0);
         if matches!(answer, Err(StartError::Stuck(_))) { Ok(()) } else { answer }
@@ -95,12 +102,16 @@ impl<R: Registers> Hba<R> {
         stopped
     }
 
-    /// Resets the controller: all ports stop, and their links are down (10.4.3).
+    /// Resets the controller: all ports stop, and their links are down (10.4.3). Some controllers forget which ports they have.
     fn reset(&mut self, clock: &impl Clock) -> Result<(), StartError> {
         let reset = Control::AHCI | Control::RESET;
         host::CONTROL.write(&mut self.registers, reset.bits());
         self.wait(clock, RESET_LIMIT, |hba| !hba.control().contains(Control::RESET))?;
-        self.enable(clock)
+        self.enable(clock)?;
+        if host::PORTS.read(&self.registers) != self.present {
+            host::PORTS.write(&mut self.registers, self.present);
+        }
+        Ok(())
     }
 
     fn control(&self) -> Control {

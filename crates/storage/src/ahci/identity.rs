@@ -9,6 +9,16 @@ pub(super) const SIZE: usize = 512;
 /// Bytes in the unit of words 60 to 103, if word 106 does not say otherwise.
 const DEFAULT_BLOCK_SIZE: u64 = 512;
 
+/// The name of a disk, which no other has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name([u16; 34]);
+
+impl Default for Name {
+    fn default() -> Self {
+        Self([0; 34])
+    }
+}
+
 /// The answer.
 pub(super) struct Identity([u16; SIZE / 2]);
 
@@ -43,6 +53,14 @@ impl Identity {
         }
         // Each disk can flush its cache, and most have one (ACS-3, 4.2).
         Ok(Geometry { size, block_size, piece, durability: Durability::OnFlush })
+    }
+
+    /// What tells the disk from all others (words 10 to 19, 27 to 46, and 108 to 111): serial number, model, World Wide Name.
+    pub(super) fn name(&self) -> Name {
+        let parts = [&self.0[10..20], &self.0[27..47], &self.0[108..112]];
+        let mut name = Name::default();
+        name.0.iter_mut().zip(parts.into_iter().flatten()).for_each(|(word, named)| *word = *named);
+        name
     }
 
     /// Whether a password must be given before the disk can be used (word 128, the security feature set).

@@ -3,6 +3,7 @@
 
 use machine::{Dma, DmaMemory, IoAddress};
 
+use super::identity;
 use super::spec::{Ata, HEADER_SIZE, Header, LIST_SIZE, RECEIVED_SIZE, Region, table};
 
 /// Where the received FISes are.
@@ -11,6 +12,8 @@ const RECEIVED: usize = LIST_SIZE;
 const TABLES: usize = RECEIVED + 4 * RECEIVED_SIZE;
 /// Bytes from one command table to the next: one region fits.
 const TABLE_STRIDE: usize = 0x100;
+/// The slot of the command that asks a disk what it is, while there are no others.
+pub(super) const QUESTION_SLOT: usize = 0;
 
 /// Data of a command: one stretch of memory.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +26,21 @@ pub(super) struct Data {
     pub(super) is_write: bool,
 }
 
-/// A command list with its tables. Slot `n` has header `n` and table `n`.
+/// A command that another has replaced.
+pub(super) struct Replaced([u8; HEADER_SIZE]);
+
+/// A command list with its tables. Slot `n` has header `n` and table `n`. Behind them are a table for the question what a disk is,
+/// and the answer.
 pub(super) struct CommandList<M> {
     memory: M,
+    slots: usize,
 }
 
 impl<M: DmaMemory> CommandList<M> {
     /// Takes memory for so many slots, at most 32; `None` if there is none.
     pub(super) fn allocate(dma: &mut impl Dma<Memory = M>, slots: usize) -> Option<Self> {
-        dma.allocate(TABLES + slots * TABLE_STRIDE).map(|memory| Self { memory })
+        let memory = dma.allocate(TABLES + (slots + 1) * TABLE_STRIDE + identity::SIZE)?;
+        Some(Self { memory, slots })
     }
 
     /// The device address of the list.
@@ -51,7 +60,35 @@ impl<M: DmaMemory> CommandList<M> {
 
     /// Writes the command of a slot, which the device is not working on.
     pub(super) fn put(&mut self, slot: usize, ata: Ata, data: Option<Data>) {
-        let (place, fis) = (TABLES + slot * TABLE_STRIDE, ata.fis());
+        self.put_with_table(slot, TABLES + slot * TABLE_STRIDE, ata, data);
+    }
+
+    /// Writes the question what the disk is in place of the command of its slot, which is given back.
+    pub(super) fn put_question(&mut self) -> Replaced {
+        let (mut replaced, answer) = (Replaced([0; HEADER_SIZE]), self.answer());
+        self.memory.read(QUESTION_SLOT * HEADER_SIZE, &mut replaced.0);
+        self.memory.write(answer, &[0; identity::SIZE]);
+        let address = self.address().saturating_add(answer as u64);
+        let data = Data { address, len: identity::SIZE, is_write: false };
+        self.put_with_table(QUESTION_SLOT, answer - TABLE_STRIDE, Ata::IDENTIFY, Some(data));
+        replaced
+    }
+
+    /// Puts a command back that the question has replaced, and gives the answer.
+    pub(super) fn take_answer(&mut self, Replaced(header): Replaced) -> [u8; identity::SIZE] {
+        let mut answer = [0; identity::SIZE];
+        self.memory.read(self.answer(), &mut answer);
+        self.memory.write(QUESTION_SLOT * HEADER_SIZE, &header);
+        answer
+    }
+
+    /// Where the answer is.
+    fn answer(&self) -> usize {
+        TABLES + (self.slots + 1) * TABLE_STRIDE
+    }
+
+    fn put_with_table(&mut self, slot: usize, place: usize, ata: Ata, data: Option<Data>) {
+        let fis = ata.fis();
         self.memory.write(place + table::FIS, &fis);
         let mut header = Header::new()
             .with_fis_length((fis.len() / 4) as u8)

@@ -12,10 +12,6 @@ use crate::register::Halves;
 pub(super) const ENGINE_LIMIT: Duration = Duration::from_millis(500);
 /// How long a reset of the link is signalled (10.4.2).
 const RESET_TIME: Duration = Duration::from_millis(1);
-/// Longest wait for a device that nobody knew of to announce itself after a reset of the link. Devices must do so within 10 ms
-/// (Serial ATA 3.x, 8.4).
-const ANNOUNCEMENT_LIMIT: Duration = Duration::from_millis(25);
-
 /// Events after which commands do not complete (6.2.2), or may have been lost.
 const ERRORS: Events = Events::TASK_FILE
     .union(Events::BUS)
@@ -30,6 +26,36 @@ pub(super) struct Port<R> {
     /// Its number.
     pub(super) number: u8,
     registers: R,
+    /// Whether a device was seen there.
+    has_device: bool,
+}
+
+/// The longest waits for a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    /// Until one that nobody knew of announces itself after a reset of the link.
+    pub(super) stranger: Duration,
+    /// Until one that was there does.
+    pub(super) acquaintance: Duration,
+    /// Until one that has announced itself takes commands.
+    pub(super) readiness: Duration,
+}
+
+/// An error that a port has noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What happened, and the disk's status and error.
+    pub(super) code: u32,
+    pub(super) cause: Cause,
+}
+
+/// Who is to blame for an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The disk did not carry out a command.
+    Disk,
+    /// The command, its data or the answer was lost on the way.
+    Way,
 }
 
 /// Where a port finds its memory.
@@ -71,7 +97,9 @@ impl Engine {
 impl<R: Registers> Port<R> {
     /// The port with these registers.
     pub(super) fn new(number: u8, registers: R) -> Self {
-        Self { number, registers }
+        let mut port = Self { number, registers, has_device: false };
+        port.look_for_device();
+        port
     }
 
     /// Asks an engine to stop.
@@ -97,8 +125,9 @@ impl<R: Registers> Port<R> {
         capabilities: Capabilities,
         addresses: Addresses,
         clock: &impl Clock,
-        patience: Duration,
+        waits: Waits,
     ) -> Result<Option<u32>, StartError> {
+        self.look_for_device();
         let Addresses { list, received } = addresses;
         let registers = &mut self.registers;
         port::INTERRUPTS.write(registers, 0);
@@ -110,14 +139,13 @@ impl<R: Registers> Port<R> {
         // The device's first FIS after the reset must be stored, or it stays busy (10.4.2).
         let idle = Command::SPIN_UP | Command::POWER | Command::RECEIVE;
         port::COMMAND.write(registers, (idle | Command::WAKE).bits());
-        let announcement = if self.detection() == 0 { ANNOUNCEMENT_LIMIT.min(patience) } else { patience };
         self.reset_link(clock);
-        if !self.is_connected(clock, announcement, patience)? {
+        if !self.is_connected(clock, waits)? {
             return Ok(None);
         }
         // As long as errors of before are noted, no FIS is taken (3.3.12, DIAG.X).
         self.clear_errors();
-        self.wait(clock, patience, || port::TASK_FILE.read(&self.registers) & port::BUSY == 0)?;
+        self.wait(clock, waits.readiness, || port::TASK_FILE.read(&self.registers) & port::BUSY == 0)?;
         self.clear_errors();
         port::COMMAND.write(&mut self.registers, (idle | Command::START).bits());
         let signature = port::SIGNATURE.read(&self.registers);
@@ -137,19 +165,20 @@ impl<R: Registers> Port<R> {
     }
 
     /// Waits for a device to announce itself, and then for the link.
-    fn is_connected(
-        &self,
-        clock: &impl Clock,
-        announcement: Duration,
-        patience: Duration,
-    ) -> Result<bool, StartError> {
+    fn is_connected(&self, clock: &impl Clock, waits: Waits) -> Result<bool, StartError> {
+        let announcement = if self.has_device { waits.acquaintance } else { waits.stranger };
         let is_there = || matches!(self.detection(), port::DETECTED | port::CONNECTED);
         match self.wait(clock, announcement, is_there) {
             Err(StartError::Stuck(_)) => return Ok(false),
             other => other?,
         }
-        self.wait(clock, patience, || self.detection() == port::CONNECTED)?;
+        self.wait(clock, waits.readiness, || self.detection() == port::CONNECTED)?;
         Ok(true)
+    }
+
+    /// Notices a device that is there, before its link is reset or breaks down.
+    fn look_for_device(&mut self) {
+        self.has_device |= matches!(self.detection(), port::DETECTED | port::CONNECTED);
     }
 
     /// What the port detects on its link.
@@ -176,13 +205,15 @@ impl<R: Registers> Port<R> {
         port::ISSUED.read(&self.registers) | port::ACTIVE.read(&self.registers)
     }
 
-    /// The code of an error that has happened: what happened, and the disk's status and error.
-    pub(super) fn error(&self) -> Option<u32> {
+    /// An error that has happened.
+    pub(super) fn error(&self) -> Option<Trouble> {
         let events = port::EVENTS.read(&self.registers);
         // All ones are no events, but a controller that is gone.
         let errors = Events::from_bits_truncate(if events == u32::MAX { 0 } else { events }) & ERRORS;
         let task_file = port::TASK_FILE.read(&self.registers) & port::STATUS_AND_ERROR;
-        (!errors.is_empty()).then_some(errors.bits() | task_file)
+        let is_of_disk = errors == Events::TASK_FILE && task_file & port::DAMAGED_ON_LINK == 0;
+        let cause = if is_of_disk { Cause::Disk } else { Cause::Way };
+        (!errors.is_empty()).then_some(Trouble { code: errors.bits() | task_file, cause })
     }
 
     /// Waits for the registers to say something, or to be gone.

@@ -2,7 +2,11 @@
 
 use machine::BlockError;
 
+use super::port::{Cause, Trouble};
 use crate::disk::Completion;
+
+/// How often a request is given again that was lost on the way.
+const MOST_REPEATS: u8 = 3;
 
 /// The requests of one disk.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +17,10 @@ pub(super) struct Requests {
     queued: u32,
     /// Given to the disk, which has not answered.
     issued: u32,
+    /// The disk had several when one of them failed: they are given to it again, one at a time.
+    suspects: u32,
+    /// How often each was lost on the way.
+    repeats: [u8; 32],
     /// Answered.
     done: u32,
     /// Ended by an error.
@@ -23,36 +31,45 @@ pub(super) struct Requests {
 
 impl Requests {
     /// No requests.
-    pub(super) const NONE: Self =
-        Self { waiting: 0, queued: 0, issued: 0, done: 0, failed: 0, error: BlockError::TimedOut };
+    pub(super) const NONE: Self = Self {
+        waiting: 0,
+        queued: 0,
+        issued: 0,
+        suspects: 0,
+        repeats: [0; 32],
+        done: 0,
+        failed: 0,
+        error: BlockError::TimedOut,
+    };
 
     /// Adds a request that the disk queues.
     pub(super) fn add_queued(&mut self, slot: usize) {
-        self.waiting |= 1 << slot;
+        self.add(slot);
         self.queued |= 1 << slot;
     }
 
     /// Adds a request that the disk does while it has no other.
     pub(super) fn add_single(&mut self, slot: usize) {
-        self.waiting |= 1 << slot;
+        self.add(slot);
         self.queued &= !(1 << slot);
     }
 
-    /// Adds a request that cannot be done.
-    pub(super) fn add_failed(&mut self, slot: usize, error: BlockError) {
-        (self.failed, self.error) = (self.failed | 1 << slot, error);
+    fn add(&mut self, slot: usize) {
+        self.waiting |= 1 << slot;
+        self.suspects &= !(1 << slot);
+        self.repeats[slot] = 0;
     }
 
     /// Takes the requests that the disk can have now, and those of them that it queues: all that it queues, or a single one.
     pub(super) fn take_issuable(&mut self) -> (u32, u32) {
-        let queued = self.waiting & self.queued;
-        let single = self.waiting & !self.queued;
-        let slots = if self.issued & !self.queued != 0 {
+        let sociable = self.queued & !self.suspects;
+        let (together, alone) = (self.waiting & sociable, self.waiting & !sociable);
+        let slots = if self.issued & !sociable != 0 {
             0
-        } else if queued != 0 {
-            queued
+        } else if together != 0 {
+            together
         } else if self.issued == 0 {
-            single & single.wrapping_neg()
+            alone & alone.wrapping_neg()
         } else {
             0
         };
@@ -72,11 +89,32 @@ impl Requests {
         self.issued &= pending;
     }
 
-    /// Takes notice of an error, which ends a single request, and all queued ones that are still pending.
-    pub(super) fn fail(&mut self, pending: u32, error: BlockError) {
+    /// Takes notice of an error, after which the disk has none of the requests that are still pending. They are given to it again,
+    /// but for the one that it does not carry out, and for those that are lost on the way again and again.
+    pub(super) fn take_back(&mut self, pending: u32, Trouble { code, cause }: Trouble) {
         self.finish(pending | !self.queued);
-        (self.failed, self.error) = (self.failed | self.issued, error);
-        self.issued = 0;
+        let back = core::mem::take(&mut self.issued);
+        let lost = match cause {
+            Cause::Disk if back.is_power_of_two() => back,
+            Cause::Disk => {
+                self.suspects |= back;
+                0
+            }
+            Cause::Way => self.lost_again(back),
+        };
+        self.waiting |= back & !lost;
+        (self.failed, self.error) = (self.failed | lost, BlockError::Device(code));
+    }
+
+    /// Counts that requests were lost on the way; gives those of which it was too often.
+    fn lost_again(&mut self, slots: u32) -> u32 {
+        let mut too_often = 0;
+        for (slot, repeats) in self.repeats.iter_mut().enumerate().filter(|(slot, _)| slots >> slot & 1 != 0)
+        {
+            *repeats += 1;
+            too_often |= u32::from(*repeats > MOST_REPEATS) << slot;
+        }
+        too_often
     }
 
     /// Takes a request that has ended.

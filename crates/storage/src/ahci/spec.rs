@@ -19,8 +19,8 @@ pub(super) mod host {
     pub(in crate::ahci) const CAPABILITIES: ReadOnly<u32> = ReadOnly::at(0x00);
     /// GHC: [`Control`](super::Control).
     pub(in crate::ahci) const CONTROL: ReadWrite<u32> = ReadWrite::at(0x04);
-    /// PI: a bit for each port that there is.
-    pub(in crate::ahci) const PORTS: ReadOnly<u32> = ReadOnly::at(0x0c);
+    /// PI: a bit for each port that there is, which firmware has written.
+    pub(in crate::ahci) const PORTS: ReadWrite<u32> = ReadWrite::at(0x0c);
     /// CAP2: [`HAS_HANDOFF`].
     pub(in crate::ahci) const CAPABILITIES_2: ReadOnly<u32> = ReadOnly::at(0x24);
     /// BOHC: [`Handoff`](super::Handoff).
@@ -70,6 +70,8 @@ pub(super) mod port {
     pub(in crate::ahci) const BUSY: u32 = 0x88;
     /// [`TASK_FILE`]: the disk's status and error.
     pub(in crate::ahci) const STATUS_AND_ERROR: u32 = 0xffff;
+    /// [`TASK_FILE`], ICRC among the errors: data was damaged on the link.
+    pub(in crate::ahci) const DAMAGED_ON_LINK: u32 = 1 << 15;
 
     /// [`LINK`], DET: what was detected.
     pub(in crate::ahci) const DETECTION: u32 = 0xf;
@@ -137,6 +139,10 @@ bitflags::bitflags! {
         const FIRMWARE = 1;
         /// OOS: the operating system asks for it.
         const SYSTEM = 1 << 1;
+        /// SOOE: firmware is told when OOS changes.
+        const NOTICE = 1 << 2;
+        /// OOC: OOS has changed; the bit is cleared if it is written as one.
+        const CHANGED = 1 << 3;
         /// BB: firmware is finishing what it began.
         const BUSY = 1 << 4;
     }

@@ -73,14 +73,29 @@ pub(crate) enum Fault {
     DeadAfter(usize),
     /// Requests for this block fail.
     BadBlock(u64),
-    /// The link breaks at this request, and works again when it was reset.
-    LinkBreaks(usize),
+    /// The link breaks at this request, and works again when it was reset, after so much time.
+    LinkBreaks(usize, Duration),
+    /// The link breaks at each request.
+    LinkAlwaysBreaks,
+    /// IDENTIFY DEVICE is lost on the way once.
+    IdentifyLost,
+    /// The disk is replaced by another of its kind at this request.
+    Swapped(usize),
     /// The disk is pulled at this request.
     Pulled(usize),
     /// All registers are ones after so many accesses.
     GoneAfter(usize),
     /// Each so many-th read of a port's register gives random bits.
     Junk(usize),
+}
+
+/// What the links of devices say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// The devices are there.
+    Up,
+    /// Nothing.
+    Silent,
 }
 
 /// What a controller is like.
@@ -91,8 +106,12 @@ pub(crate) struct Model {
     pub(crate) wide_addresses: bool,
     /// Commands in a list.
     pub(crate) slots: u32,
-    /// Firmware owns it.
+    /// Firmware owns it, and is told of a request if BOHC.SOOE is set.
     pub(crate) firmware: bool,
+    /// What the links say before they are reset.
+    pub(crate) links: Links,
+    /// How long devices take to announce themselves after a reset of the link.
+    pub(crate) slowness: Duration,
     pub(crate) fault: Fault,
     pub(crate) seed: u64,
 }
@@ -105,6 +124,8 @@ impl Default for Model {
             wide_addresses: true,
             slots: 32,
             firmware: false,
+            links: Links::Up,
+            slowness: Duration::ZERO,
             fault: Fault::None,
             seed: 1,
         }
@@ -134,6 +155,8 @@ pub(crate) struct World {
     pub(crate) trace: Vec<String>,
     pub(crate) ports: Vec<Port>,
     control: u32,
+    /// PI.
+    implemented: u32,
     handoff: u32,
     accesses: usize,
     random: u64,
@@ -155,8 +178,10 @@ pub(crate) struct Port {
     pub(crate) issued: u32,
     /// Since when its link is being reset.
     reset_since: Option<Duration>,
-    /// The device is to announce itself.
-    announces: bool,
+    /// The device announces itself at this time.
+    announces: Option<Duration>,
+    /// The serial number of its disk.
+    serial: u16,
     /// An error has stopped it.
     halted: bool,
     /// The disk has commands in its queue that this controller knows nothing of.
@@ -173,10 +198,17 @@ pub(crate) struct Port {
 
 /// A machine with one controller.
 pub(crate) fn machine(model: Model) -> Shared<World> {
-    let ports = model.ports.iter().map(Port::left_at_work).collect();
+    let mut ports: Vec<_> = model.ports.iter().map(Port::left_at_work).collect();
+    if model.links == Links::Silent {
+        for port in &mut ports {
+            port.detection = 0;
+        }
+    }
     Rc::new(RefCell::new(World {
         random: model.seed,
-        handoff: u32::from(model.firmware),
+        // BOS, SOOE, OOC.
+        handoff: u32::from(model.firmware) * 0b1101,
+        implemented: ((1_u64 << model.ports.len()) - 1) as u32,
         control: 1 << 31 | 1 << 1,
         model,
         machine: Machine::default(),
@@ -197,7 +229,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts the controller as the capture kernel does.
 pub(crate) fn open(world: &Shared<World>) -> Result<FakeDisk, StartError> {
-    let allowance = Allowance { pool: POOL, patience: PATIENCE };
+    open_within(world, PATIENCE)
+}
+
+/// Starts the controller as when there is nothing else to try.
+pub(crate) fn open_patiently(world: &Shared<World>) -> Result<FakeDisk, StartError> {
+    open_within(world, Duration::from_secs(30))
+}
+
+fn open_within(world: &Shared<World>, patience: Duration) -> Result<FakeDisk, StartError> {
+    let allowance = Allowance { pool: POOL, patience };
     storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(|error| {
         match error {
             OpenError::Start(error) => error,
@@ -230,6 +271,11 @@ pub(crate) fn survey(disk: &mut FakeDisk) -> Vec<(Place, Result<(), StartError>)
 /// How long the machine has been at it.
 pub(crate) fn elapsed(world: &Shared<World>) -> Duration {
     world.borrow().machine.now
+}
+
+/// Changes what is wrong with the controller.
+pub(crate) fn break_by(world: &Shared<World>, fault: Fault) {
+    world.borrow_mut().model.fault = fault;
 }
 
 /// How often the driver has accessed registers.
@@ -290,7 +336,7 @@ impl World {
         if port.command & FRE == 0 && !keeps(Fault::ReceiveKeepsRunning) {
             port.command &= !FR;
         }
-        if port.announces {
+        if port.announces.is_some_and(|time| self.machine.now >= time) {
             self.announce(number);
         }
         let port = &self.ports[number];
@@ -317,7 +363,7 @@ impl World {
             return;
         }
         if port.detection == 3 && port.errors & EXCHANGED == 0 && port.command & FRE != 0 {
-            (port.announces, port.signature) = (false, signature);
+            (port.announces, port.signature) = (None, signature);
             port.task_file = if fault == Fault::StaysBusy { 0xd0 } else { 0x0150 };
             let received = port.received + 0x40;
             self.machine.device_write(received, &[0x34; 20]);
@@ -362,10 +408,20 @@ impl World {
         }
         if code != 0xec {
             match fault {
-                Fault::LinkBreaks(at) if port.done.len() == at => {
+                Fault::LinkBreaks(at, slowness) if port.done.len() == at => {
                     port.done.push((0, 0));
-                    port.stale = true;
+                    (port.stale, port.detection) = (true, 0);
+                    self.model.slowness = slowness;
                     return self.fail(number, 0x80, IFS | PRCS);
+                }
+                Fault::LinkAlwaysBreaks => {
+                    port.stale = true;
+                    return self.fail(number, 0x80, IFS);
+                }
+                Fault::Swapped(at) if port.done.len() == at => {
+                    port.done.push((0, 0));
+                    port.serial += 1;
+                    return self.fail(number, 0x80, PCS | PRCS);
                 }
                 Fault::Pulled(at) if port.done.len() == at => {
                     self.model.ports[number] = Attached::Nothing;
@@ -433,6 +489,7 @@ impl World {
     fn identify(&mut self, number: usize, slot: u32, address: u64, model: &DiskModel) {
         let mut words = [0_u16; 256];
         let mut put = |at: usize, value: u16| words[at] = value;
+        put(10, self.ports[number].serial);
         put(75, model.depth.saturating_sub(1) as u16);
         put(76, if model.depth > 0 { 1 << 8 } else { 0 });
         put(83, 0x4000 | u16::from(model.long_addresses) << 10 | u16::from(model.long_flush) << 13);
@@ -445,6 +502,10 @@ impl World {
         match self.model.fault {
             Fault::IdentifyHangs => return,
             Fault::IdentifyFails => return self.fail(number, 0x0451, TFES),
+            Fault::IdentifyLost => {
+                self.model.fault = Fault::None;
+                return self.fail(number, 0x80, IFS);
+            }
             Fault::IdentifyJunk(seed) => {
                 let mut random = seed;
                 for word in &mut words {
@@ -463,16 +524,16 @@ impl World {
         self.trace.push(format!("GHC = {value:#x}"));
         assert_eq!(value & 2, 0, "no interrupts are wanted");
         if value & 1 != 0 && self.model.fault != Fault::Unstoppable {
-            for (port, attached) in self.ports.iter_mut().zip(&self.model.ports) {
+            for port in &mut self.ports {
                 let (disk, durable) = (std::mem::take(&mut port.disk), std::mem::take(&mut port.durable));
-                let detection = if matches!(attached, Attached::Nothing) { 0 } else { 4 };
                 let (task_file, stale) = (0x7f, port.stale);
-                *port = Port { task_file, detection, stale, disk, durable, ..Port::default() };
+                *port = Port { task_file, stale, disk, durable, ..Port::default() };
             }
             if matches!(self.model.fault, Fault::ListKeepsRunning | Fault::ReceiveKeepsRunning) {
                 self.model.fault = Fault::None;
             }
-            self.control = 0;
+            // What firmware has written is forgotten.
+            (self.control, self.implemented) = (0, 0);
         } else {
             let enabled = value & 1 << 31 != 0 && self.model.fault != Fault::NeverEnabled;
             self.control = u32::from(enabled) << 31 | value & 1;
@@ -492,16 +553,19 @@ impl World {
                         | u32::from(queuing) << 30
                         | 1 << 16
                         | (slots - 1) << 8
-                        | (ports - 1)
+                        | ports.saturating_sub(1)
                 }
                 0x04 => self.control,
-                0x0c => (1 << ports) - 1,
+                0x0c => self.implemented,
                 0x24 => u32::from(firmware),
                 0x28 => self.handoff,
                 _ => panic!("read of {offset:#x}"),
             };
         };
         assert_eq!(self.control >> 31, 1, "ports are used when AE is set");
+        if self.implemented >> number & 1 == 0 {
+            return 0;
+        }
         let value = {
             let port = &self.ports[number];
             match offset {
@@ -531,16 +595,17 @@ impl World {
         let Kind::Port(number) = block else {
             match offset {
                 0x04 => self.set_control(value),
+                0x0c => self.implemented = value,
                 0x28 => {
                     self.trace.push(format!("BOHC = {value:#x}"));
-                    let stays = self.model.fault == Fault::FirmwareStays;
-                    self.handoff = value & !u32::from(!stays);
+                    let is_told = value & 0b100 != 0 && self.model.fault != Fault::FirmwareStays;
+                    self.handoff = value & !u32::from(is_told);
                 }
                 _ => panic!("write of {offset:#x}"),
             }
             return;
         };
-        let now = self.machine.now;
+        let (now, slowness) = (self.machine.now, self.model.slowness);
         let lies = matches!(self.model.fault, Fault::Junk(_) | Fault::IdentifyJunk(_));
         let port = &mut self.ports[number];
         if matches!(offset, 0x00 | 0x08 | 0x18 | 0x2c | 0x34 | 0x38) {
@@ -580,13 +645,13 @@ impl World {
                             "the link is reset while the port stands still"
                         );
                         port.reset_since = Some(now);
-                        (port.detection, port.task_file, port.announces) = (0, 0x80, false);
+                        (port.detection, port.task_file, port.announces) = (0, 0x80, None);
                         port.stale = false;
                     }
                     (1, 0) => {
                         let end = port.reset_since.take().unwrap() + Duration::from_millis(1);
                         assert!(now >= end, "COMRESET takes a millisecond");
-                        port.announces = true;
+                        port.announces = Some(now + slowness);
                     }
                     (before, after) => assert!(lies, "DET from {before} to {after}"),
                 }
