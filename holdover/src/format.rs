@@ -21,13 +21,20 @@ pub(crate) struct Arguments {
     /// Overwrite what looks used
     #[arg(long)]
     force: bool,
+    /// With --force, give up a dump that was not collected
+    #[arg(long, requires = "force")]
+    discard_dump: bool,
 }
 
 /// Makes the device a dump area.
 pub(crate) fn run(arguments: &Arguments) -> Result<Formatted, FormatError> {
-    let if_used = if arguments.force { IfUsed::Overwrite } else { IfUsed::Refuse };
+    let if_used = match (arguments.force, arguments.discard_dump) {
+        (false, _) => IfUsed::Refuse,
+        (true, false) => IfUsed::Overwrite,
+        (true, true) => IfUsed::DiscardDump,
+    };
     match arguments.size {
-        Some(bytes) => Ok(areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes())?),
+        Some(bytes) => areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes()),
         None => areas::format(&arguments.device, if_used),
     }
 }

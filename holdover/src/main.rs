@@ -17,6 +17,7 @@ mod inspect;
 mod load;
 mod makedump;
 mod progress;
+mod remove;
 mod report;
 mod simulate;
 
@@ -54,6 +55,8 @@ enum Command {
     Unload,
     /// Copy a dump, or the dead kernel's log, out of its area, and check it
     Collect(collect::Arguments),
+    /// Make a dump area none any more, and delete it if it is a file
+    Remove(remove::Arguments),
     /// Make a small dump of an ELF core such as /proc/vmcore
     Makedump(makedump::Arguments),
     /// Show what the capture kernel found, and which memory devices could reach
@@ -70,6 +73,7 @@ impl Command {
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
             Self::Collect(arguments) => collect::run(arguments)?,
+            Self::Remove(arguments) => Box::new(remove::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
             Self::Simulate(arguments) => Box::new(simulate::run(arguments)?),

@@ -6,7 +6,7 @@ use machine::growth::{OutOfMemory, boxed_array, filled};
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
 use uuid::Uuid;
 
-use crate::ground::{FileExtent, Ground, Parts, are_possible};
+use crate::ground::{FileExtent, FirstExtent, Ground, Parts, are_possible};
 use crate::label::{Label, LabelCopy};
 use crate::log::{self, Log, LogError, LogRecord};
 use crate::record::Damage;
@@ -150,6 +150,12 @@ pub fn read_label(device: &mut impl BlockDevice, offset: u64) -> Result<Label, O
     read_label_on(&mut ground, offset)
 }
 
+/// Reads the label of the area in a file that begins at byte `offset` of it, wherever the file is on its disk.
+pub fn read_label_in_file(file: &mut impl BlockDevice, offset: u64) -> Result<Label, OpenError> {
+    let first = FirstExtent::read(file, offset)?.ok_or(OpenError::Label(Damage::NoMagic))?;
+    read_label_on(&mut Ground::in_file(file, offset, first.uuid)?, 0)
+}
+
 fn find_ground<D: BlockDevice>(
     device: D,
     offset: u64,
@@ -229,7 +235,16 @@ impl<D: BlockDevice> Area<D> {
 
     /// Finds area `uuid` at byte `offset` of a disk, and writes nothing. If the area is a file, its first extent is there.
     pub fn open(device: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
-        let (mut ground, offset) = find_ground(device, offset, Some(uuid))?;
+        let (ground, offset) = find_ground(device, offset, Some(uuid))?;
+        Self::open_on(ground, offset, uuid)
+    }
+
+    /// Finds area `uuid` at byte `offset` of a file, wherever the file is on its disk by now, and writes nothing.
+    pub fn open_in_file(file: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
+        Self::open_on(Ground::in_file(file, offset, uuid)?, 0, uuid)
+    }
+
+    fn open_on(mut ground: Ground<D>, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
         let label = read_label_on(&mut ground, offset)?;
         if label.uuid != uuid {
             return Err(OpenError::OtherArea { found: label.uuid });
@@ -239,6 +254,17 @@ impl<D: BlockDevice> Area<D> {
         check_last_label(&mut window, &label)?;
         check_reserved(&mut window, &mut buffer)?;
         Ok(Self { window, label, buffer })
+    }
+
+    /// Makes a device no area any more. The first label goes first: without it there is no area. Of a file the labels of its extents
+    /// must go too: see [`erase_file`](crate::erase_file).
+    pub fn erase(mut self) -> Result<(), BlockError> {
+        let zeros = [0; BLOCK as usize];
+        self.window.write(0, &zeros)?;
+        self.window.flush()?;
+        self.window.write(SEAL_OFFSET, &zeros)?;
+        self.window.write(self.label.length - BLOCK, &zeros)?;
+        self.window.flush()
     }
 
     /// The area's label.

@@ -177,11 +177,57 @@ pub(crate) struct Parts<D> {
     size: u64,
 }
 
-/// Where on its disk the first extent of a file is, if a label of one is at byte `offset` of the file. The label may be out of date:
-/// those on the disk tell.
-pub fn place_of_first_extent(file: &mut impl BlockDevice, offset: u64) -> Option<u64> {
-    let label = ExtentLabel::read(file, offset).ok()?.ok()?;
-    Some(label.extent.disk).filter(|_| label.index == 0)
+/// What a file says of itself that is an area, or was one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstExtent {
+    /// The area.
+    pub uuid: Uuid,
+    /// Where on its disk the file's first extent was when the area was made. Whether it is there the labels on the disk tell.
+    pub disk: u64,
+}
+
+impl FirstExtent {
+    /// Reads the label of the first extent at byte `offset` of a file; `None` if there is none.
+    pub fn read(file: &mut dyn BlockDevice, offset: u64) -> Result<Option<Self>, BlockError> {
+        let label = ExtentLabel::read(file, offset)?.ok().filter(|label| label.index == 0);
+        Ok(label.map(|label| Self { uuid: label.uuid, disk: label.extent.disk }))
+    }
+}
+
+/// Erases the labels and the list of a file that is an area, through the file: `offset` is where the area begins in it. From then on
+/// nobody takes the file's blocks for an area, wherever they are and whoever gets them.
+///
+/// The first label goes first: whoever looks for the area looks there, and finds none without it. What the list does not tell, because it
+/// is damaged, stays.
+pub fn erase_file(file: &mut dyn BlockDevice, offset: u64) -> Result<(), OpenError> {
+    let first = ExtentLabel::read(file, offset)?.map_err(OpenError::Label)?;
+    let extents = list_in_file(file, offset, &first);
+    let mut erase = |offset| file.write(offset, &[0; BLOCK as usize]);
+    erase(offset)?;
+    let erased = extents.and_then(|extents| {
+        // Behind the list is the area's own label.
+        (1..=blocks_before(0, extents.len())).try_for_each(|block| erase(offset + block * BLOCK))?;
+        Ok(extents.iter().skip(1).try_for_each(|extent| erase(extent.file))?)
+    });
+    file.flush()?;
+    erased
+}
+
+/// The extents of a file, as the list in it says.
+fn list_in_file(
+    file: &mut dyn BlockDevice,
+    offset: u64,
+    first: &ExtentLabel,
+) -> Result<Vec<FileExtent>, OpenError> {
+    let extents = read_list(file, offset, first)?;
+    let (start, size) = (first.extent.file, file.size());
+    let in_file = extents.last().is_some_and(|last| last.file + last.length <= size);
+    let has_room =
+        |(index, extent): (usize, &FileExtent)| extent.length >= blocks_before(index, extents.len()) * BLOCK;
+    if start != offset || !in_file || !extents.iter().enumerate().all(has_room) {
+        return Err(OpenError::List(Contradiction::Extents.into()));
+    }
+    Ok(extents)
 }
 
 impl<D> Ground<D> {
@@ -210,7 +256,19 @@ impl<D: BlockDevice> Ground<D> {
         }
     }
 
-    /// Place on the disk and length of each extent of a file, labels included; none of another area.
+    /// The area in a file that begins at byte `offset` of it, wherever the file is.
+    pub(crate) fn in_file(mut file: D, offset: u64, uuid: Uuid) -> Result<Self, OpenError> {
+        let first = ExtentLabel::read(&mut file, offset)?.map_err(OpenError::Label)?;
+        if first.uuid != uuid {
+            return Err(OpenError::OtherArea { found: first.uuid });
+        }
+        let extents = list_in_file(&mut file, offset, &first)?;
+        let in_file = extents.iter().map(|extent| (extent.file, extent.length));
+        check_labels(&mut file, &first, &extents, |extent| extent.file)?;
+        Ok(Self::Parts(Parts::over(file, in_file, extents.len())?))
+    }
+
+    /// Place on the device and length of each extent of a file, labels included; none of another area.
     pub(crate) fn extents(&self) -> impl Iterator<Item = (u64, u64)> {
         let parts = match self {
             Self::Whole(_) => &[],
@@ -300,28 +358,31 @@ impl<D: BlockDevice> Parts<D> {
     }
 }
 
-/// Reads the list of extents, and checks the label of each.
+/// Reads the list of extents of a file on its disk, and checks the label of each.
 fn read_checked_list(
     device: &mut dyn BlockDevice,
     offset: u64,
     first: &ExtentLabel,
 ) -> Result<Vec<FileExtent>, OpenError> {
-    let extents = read_list(device, offset, first)?;
-    for (index, extent) in extents.iter().enumerate() {
-        let expected = ExtentLabel { index: index as u32, extent: *extent, ..*first };
-        check_label(device, &expected)?;
+    if first.extent.disk != offset {
+        return Err(OpenError::Label(Contradiction::Extents.into()));
     }
+    let extents = read_list(device, offset, first)?;
+    if !are_possible(&extents, device.size())? {
+        return Err(OpenError::List(Contradiction::Extents.into()));
+    }
+    check_labels(device, first, &extents, |extent| extent.disk)?;
     Ok(extents)
 }
 
-/// Reads the list of extents.
+/// Reads the list of extents behind the first one's label, which is at byte `offset`: of the disk or of the file.
 fn read_list(
     device: &mut dyn BlockDevice,
     offset: u64,
     first: &ExtentLabel,
 ) -> Result<Vec<FileExtent>, OpenError> {
     let count = first.count as usize;
-    if !(1..=MOST_FILE_EXTENTS).contains(&count) || first.index != 0 || first.extent.disk != offset {
+    if !(1..=MOST_FILE_EXTENTS).contains(&count) || first.index != 0 {
         return Err(OpenError::Label(Contradiction::Extents.into()));
     }
     let (mut extents, mut file) = (Vec::new(), first.extent.file);
@@ -334,7 +395,7 @@ fn read_list(
             push(&mut extents, extent)?;
         }
     }
-    if extents.first() != Some(&first.extent) || !are_possible(&extents, device.size())? {
+    if extents.first() != Some(&first.extent) {
         return Err(OpenError::List(Contradiction::Extents.into()));
     }
     Ok(extents)
@@ -362,9 +423,22 @@ fn read_list_block(
     Ok(list)
 }
 
+/// Checks that each extent begins with its label at its `place` on the device.
+fn check_labels(
+    device: &mut dyn BlockDevice,
+    first: &ExtentLabel,
+    extents: &[FileExtent],
+    place: fn(&FileExtent) -> u64,
+) -> Result<(), OpenError> {
+    extents.iter().enumerate().try_for_each(|(index, extent)| {
+        let expected = ExtentLabel { index: index as u32, extent: *extent, ..*first };
+        check_label(device, &expected, place(extent))
+    })
+}
+
 /// Checks that an extent is where it was.
-fn check_label(device: &mut dyn BlockDevice, expected: &ExtentLabel) -> Result<(), OpenError> {
-    let (index, place) = (expected.index, expected.extent.disk);
+fn check_label(device: &mut dyn BlockDevice, expected: &ExtentLabel, place: u64) -> Result<(), OpenError> {
+    let index = expected.index;
     match ExtentLabel::read(device, place)? {
         Ok(found) if found == *expected => Ok(()),
         Ok(_) => Err(OpenError::Moved { index, place, damage: Contradiction::Extents.into() }),

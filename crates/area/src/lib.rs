@@ -80,11 +80,11 @@ mod seal;
 mod sum;
 mod window;
 
-pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label};
+pub use area::{Area, FormatError, OpenError, ReadError, SealError, read_label, read_label_in_file};
 pub use destination::{Destination, OpenDump};
 pub use dump::{Completeness, Dump};
 pub use extents::{Extents, MAX_EXTENTS};
-pub use ground::{FileExtent, MOST_FILE_EXTENTS, place_of_first_extent};
+pub use ground::{FileExtent, FirstExtent, MOST_FILE_EXTENTS, erase_file};
 pub use held::{Held, Untold};
 pub use label::Label;
 pub use log::{LOG_CAPACITY, Log, LogError, LogWriter};

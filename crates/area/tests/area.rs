@@ -469,3 +469,13 @@ proptest! {
         prop_assert!(noticed);
     }
 }
+
+#[test]
+fn an_area_that_was_erased_is_none() {
+    let mut disk = formatted();
+    open(&mut disk).erase().unwrap();
+    assert_eq!(Area::open(&mut disk, OFFSET, UUID).err(), Some(OpenError::Label(Damage::NoMagic)));
+    let bounds = Range::from(OFFSET..OFFSET + LENGTH);
+    assert!(disk.writes().all(|write| bounds.covers(write)));
+    assert!(flushed(&disk).chunks(4096).all(|block| !block.starts_with(b"HOLD")));
+}

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
 
 use area::{
-    Area, Completeness, DUMP_OFFSET, FileExtent, FormatError, Label, MOST_FILE_EXTENTS, OpenError, SealState,
-    read_label,
+    Area, Completeness, DUMP_OFFSET, Damage, FileExtent, FirstExtent, FormatError, Label, MOST_FILE_EXTENTS,
+    OpenError, SealState, erase_file, read_label,
 };
 use fixtures::CachedDisk as Disk;
 use machine::{BlockDevice, BlockError, ByteOffset, Range};
@@ -203,6 +203,67 @@ fn extents_that_cannot_be_are_not_formatted() {
         assert_eq!(formatted.err(), Some(FormatError::Extents), "{bad:?}");
         assert_eq!(disk.count.get(), 0, "nothing was written");
     }
+}
+
+/// The file's blocks get another owner, who may leave what is in them.
+#[test]
+fn no_label_of_a_file_that_was_erased_is_left_on_the_disk() {
+    let extents = three();
+    let mut disk = format(&extents);
+    erase_file(&mut File { disk: &mut disk, extents: &extents }, HEAD).unwrap();
+    assert!(disk.writes().all(|write| inside(&extents, write)));
+    assert_eq!(open(&mut disk, &extents).err(), Some(OpenError::Label(Damage::NoMagic)));
+    let labels = disk.now.chunks(4096).filter(|block| block.starts_with(b"HOLDEXT"));
+    assert_eq!(labels.count(), 0);
+    let again = erase_file(&mut File { disk: &mut disk, extents: &extents }, HEAD);
+    assert_eq!(again, Err(OpenError::Label(Damage::NoMagic)), "it is no area any more");
+}
+
+#[test]
+fn a_file_whose_list_is_damaged_is_no_area_after_it_was_erased() {
+    let extents = three();
+    for damage in [60, 4096] {
+        let mut disk = format(&extents);
+        disk.now[(6 << 20) + 4096..][..damage].fill(0);
+        let erased = erase_file(&mut File { disk: &mut disk, extents: &extents }, HEAD);
+        assert!(matches!(erased, Err(OpenError::List(_))), "{erased:?}");
+        assert_eq!(open(&mut disk, &extents).err(), Some(OpenError::Label(Damage::NoMagic)));
+    }
+}
+
+/// As after a defragmentation.
+#[test]
+fn a_dump_in_a_file_that_moved_is_read_through_the_file() {
+    let extents = three();
+    let mut disk = format(&extents);
+    dump(&mut disk, &extents, 9);
+    let moved: Vec<_> =
+        extents.iter().map(|extent| FileExtent { disk: extent.disk - (1 << 20), ..*extent }).collect();
+    let mut elsewhere = Disk::holding(vec![FOREIGN; DISK as usize]);
+    for (from, to) in extents.iter().zip(&moved) {
+        let bytes = &disk.now[from.disk as usize..][..from.length as usize];
+        elsewhere.now[to.disk as usize..][..to.length as usize].copy_from_slice(bytes);
+    }
+    let mut through = File { disk: &mut elsewhere, extents: &moved };
+    assert_eq!(FirstExtent::read(&mut through, HEAD), Ok(Some(FirstExtent { uuid: UUID, disk: 6 << 20 })));
+    let mut area = Area::open_in_file(&mut through, HEAD, UUID).unwrap();
+    let seal = area.read_seal().unwrap();
+    assert_eq!((seal.state, seal.dump_len), (SealState::Complete, 9 * 4096));
+    assert_eq!(area.read_dump(&seal, |_, _| Ok::<(), ()>(())), Ok(()));
+    area.mark_collected(&seal, 7).unwrap();
+    assert!(elsewhere.writes().all(|write| inside(&moved, write)));
+    assert!(matches!(Area::open(&mut elsewhere, 5 << 20, UUID).err(), Some(OpenError::Label(_))));
+}
+
+/// A copy of a file has the labels of the file that it was copied from; a file that was cut has a list that is too long.
+#[test]
+fn a_list_that_is_longer_than_its_file_makes_nobody_write_elsewhere() {
+    let extents = three();
+    let mut disk = format(&extents);
+    let cut = &extents[..2];
+    let erased = erase_file(&mut File { disk: &mut disk, extents: cut }, HEAD);
+    assert!(matches!(erased, Err(OpenError::List(_))), "{erased:?}");
+    assert!(disk.writes().all(|write| inside(&extents, write)));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Check {
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
     let sys = Path::new(sysfs::SYS);
-    let mut areas = areas::of_files(&loaded::devices());
+    let mut areas = areas::files();
     areas.extend(areas::all()?);
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0), reservation::needed(sys)),

@@ -18,6 +18,7 @@ use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
 use crate::{Bytes, reservation};
 
+pub use crate::areas::IfUncollected;
 pub use crate::kexec::{KexecError, KexecSyscall};
 
 /// The capture kernel to load, and its options.
@@ -43,15 +44,6 @@ pub struct LoadRequest {
 
 /// Most areas that can be named at once.
 pub const MOST_AREAS: usize = Areas::MOST;
-
-/// What becomes of a dump that is in an area and in no file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfUncollected {
-    /// It stays: the next dump goes to another area. Nothing is loaded if there is none.
-    Keep,
-    /// The next panic replaces it.
-    Discard,
-}
 
 impl IfUncollected {
     /// Returns an error if the next panic could go to no area, because dumps in all of them must not be lost.

@@ -12,7 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
-use crate::{clock, iomem, reservation};
+use crate::{clock, iomem, kexec, reservation};
 
 /// Where the note is.
 const NOTE: &str = "/run/holdover/loaded.json";
@@ -127,6 +127,11 @@ impl LoadNote {
 /// The devices of the dump areas that something was loaded for, in their order; none if nothing was.
 pub(crate) fn devices() -> Vec<PathBuf> {
     LoadNote::read().map(|note| note.devices).unwrap_or_default()
+}
+
+/// Whether a panic would be dumped to this area, as far as is known.
+pub(crate) fn is_for(area: Uuid) -> bool {
+    kexec::is_loaded().unwrap_or(false) && LoadNote::read().is_some_and(|note| note.areas.contains(&area))
 }
 
 /// Finds out whose crash kernel is loaded, where one is.

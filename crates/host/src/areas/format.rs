@@ -10,10 +10,11 @@ use dumpfile::BlockFile;
 use machine::{BlockDevice, BlockError};
 use uuid::Uuid;
 
-use super::file::FileError;
-use super::{AreaName, signature};
-use crate::clock;
+use super::file::{self, FileError};
+use super::remove::{InUse, check_free};
+use super::{AreaName, FoundArea, IfUncollected, known, signature};
 use crate::sysfs::{self, Location, SysfsError};
+use crate::{Progress, clock};
 
 /// The file from which the kernel gives each reader a random UUID.
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
@@ -23,8 +24,16 @@ const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 pub enum IfUsed {
     /// Leave it as it is.
     Refuse,
-    /// Overwrite what is on it.
+    /// Overwrite what is on it, but no dump that nobody has collected.
     Overwrite,
+    /// Overwrite such a dump too.
+    DiscardDump,
+}
+
+impl IfUsed {
+    fn if_uncollected(self) -> IfUncollected {
+        if self == Self::DiscardDump { IfUncollected::Discard } else { IfUncollected::Keep }
+    }
 }
 
 /// A new dump area.
@@ -86,6 +95,9 @@ pub enum FormatError {
         /// What seems to be on it.
         found: String,
     },
+    /// It is an area that is still needed.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The kernel gives no random UUID.
     #[error("cannot read {RANDOM_UUID}; is /proc mounted?")]
     NoUuid(#[source] io::Error),
@@ -118,6 +130,9 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
     if let (Some(found), IfUsed::Refuse) = (found, if_used) {
         return Err(FormatError::Used { device: device.to_owned(), found });
     }
+    if let Ok(area) = FoundArea::at(device) {
+        check_free(device, area.label.uuid, if_used.if_uncollected())?;
+    }
     let length = file.size() / area::BLOCK * area::BLOCK;
     let label = Label { uuid: random_uuid()?, length, created: now()? };
     let device = device.to_owned();
@@ -129,6 +144,22 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
         }
         Err(source) => Err(FormatError::Format { device, source }),
     }
+}
+
+/// Makes a file of `bytes` a dump area, in its place on its disk. The steps of `progress` are bytes.
+pub fn format_file(
+    path: &Path,
+    bytes: u64,
+    if_used: IfUsed,
+    progress: &dyn Progress,
+) -> Result<Formatted, FormatError> {
+    if let (Some(first), true) = (file::first_extent(path)?, if_used != IfUsed::Refuse) {
+        check_free(path, first.uuid, if_used.if_uncollected())?;
+    }
+    let formatted = file::format(path, bytes, if_used, progress)?;
+    // Without the note the file is found by its name, as `next` says.
+    let _ = known::add(&formatted.device);
+    Ok(formatted)
 }
 
 /// Says why the capture kernel could not use a disk of this machine, if that is so. A file is no disk of this machine.

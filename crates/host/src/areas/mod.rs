@@ -2,6 +2,8 @@
 
 pub(crate) mod file;
 mod format;
+mod known;
+mod remove;
 mod signature;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +17,10 @@ use uuid::Uuid;
 
 pub use area::{Held, Label};
 
+pub use self::file::FileError;
 use self::file::{DirectDisk, FilePlace};
-pub use self::file::{FileError, format_file};
-pub use self::format::{FormatError, Formatted, IfUsed, format};
+pub use self::format::{FormatError, Formatted, IfUsed, format, format_file};
+pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove};
 use crate::Bytes;
 use crate::sysfs::{self, Location, SysfsError};
 
@@ -188,6 +191,15 @@ impl BlockDevice for AreaDevice {
     }
 }
 
+/// What becomes of a dump that is in an area and in no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfUncollected {
+    /// It stays, and what would replace it is refused.
+    Keep,
+    /// It may be lost.
+    Discard,
+}
+
 /// Two devices with one label, either of which could get the dump. Its text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AreaCopy {
@@ -249,7 +261,8 @@ impl FoundArea {
     fn at(device: &Path) -> Result<Self, AreaError> {
         let file = file::place_of(device)?;
         let label = match &file {
-            Some(place) => read_label(&mut open_direct(&place.disk)?, place.offset),
+            Some(place) if place.is_there => read_label(&mut open_direct(&place.disk)?, place.offset),
+            Some(_) => area::read_label_in_file(&mut open_direct(device)?, file::HEAD),
             None => read_label(&mut open_device(device)?, 0),
         };
         let label = label.map_err(|reason| AreaError::refused(device, reason))?;
@@ -268,8 +281,14 @@ impl FoundArea {
 
     /// Does something that writes to the area. If the area is a file, it is kept in its place meanwhile: its blocks are no other's.
     pub(crate) fn pinned<T, E: From<AreaError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        match self.file {
-            Some(_) => file::while_pinned(&self.device, self.label.uuid, work).map_err(AreaError::from)?,
+        match &self.file {
+            Some(place) if place.is_there => {
+                file::while_pinned(&self.device, self.label.uuid, work).map_err(AreaError::from)?
+            }
+            // It is written through the file.
+            Some(_) => {
+                file::unpin(&self.device).map_err(AreaError::from).map_err(E::from).and_then(|()| work())
+            }
             None => work(),
         }
     }
@@ -302,21 +321,35 @@ impl FoundArea {
     /// Opens the area to read from it.
     pub(crate) fn open(&self) -> Result<Area<AreaDevice>, AreaError> {
         match &self.file {
-            Some(place) => self.open_on(AreaDevice::Disk(open_direct(&place.disk)?), place.offset),
+            Some(place) if place.is_there => {
+                self.open_on(AreaDevice::Disk(open_direct(&place.disk)?), place.offset)
+            }
+            Some(_) => self.open_through(open_direct(&self.device)?),
             None => self.open_on(AreaDevice::Device(open_device(&self.device)?), 0),
         }
     }
 
     /// Opens the area to write to it too; fails if its device is in use. The disk of a file is in use, but not the file's blocks: those
-    /// are Holdover's, as the labels on them say.
+    /// are Holdover's, as the labels on them say. A file that has moved is written as any other.
     pub(crate) fn open_to_write(&self) -> Result<Area<AreaDevice>, AreaError> {
         let failed = |source| AreaError::Open { device: self.device.clone(), source };
-        if let Some(place) = &self.file {
-            let disk = DirectDisk::open_to_write(&place.disk).map_err(failed)?;
-            return self.open_on(AreaDevice::Disk(disk), place.offset);
+        match &self.file {
+            Some(place) if place.is_there => {
+                let disk = DirectDisk::open_to_write(&place.disk).map_err(failed)?;
+                self.open_on(AreaDevice::Disk(disk), place.offset)
+            }
+            Some(_) => self.open_through(DirectDisk::open_to_write(&self.device).map_err(failed)?),
+            None => {
+                let device = BlockFile::open_exclusive(&self.device).map_err(failed)?;
+                self.open_on(AreaDevice::Device(device), 0)
+            }
         }
-        let device = BlockFile::open_exclusive(&self.device).map_err(failed)?;
-        self.open_on(AreaDevice::Device(device), 0)
+    }
+
+    /// The area in a file that has moved: past the page cache, so that what the capture kernel wrote is seen.
+    fn open_through(&self, file: DirectDisk) -> Result<Area<AreaDevice>, AreaError> {
+        let area = Area::open_in_file(AreaDevice::Disk(file), file::HEAD, self.label.uuid);
+        area.map_err(|reason| AreaError::refused(&self.device, reason))
     }
 
     fn open_on(&self, device: AreaDevice, offset: u64) -> Result<Area<AreaDevice>, AreaError> {
@@ -348,7 +381,9 @@ pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
     let found = match name {
         AreaName::Device(device) => FoundArea::at(device)?,
         AreaName::Uuid(uuid) => {
-            let found = all()?.into_iter().find(|found| found.label.uuid == *uuid);
+            let is_it = |found: &FoundArea| found.label.uuid == *uuid;
+            let found = all()?.into_iter().find(is_it);
+            let found = found.or_else(|| files().into_iter().find(is_it));
             found.ok_or(AreaError::NotFound { uuid: *uuid })?
         }
     };
@@ -378,9 +413,10 @@ pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
     Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
 }
 
-/// The areas that these files are; files that are none are left out.
-pub(crate) fn of_files(files: &[PathBuf]) -> Vec<FoundArea> {
-    files.iter().filter_map(|file| FoundArea::at(file).ok()).filter(|found| found.file.is_some()).collect()
+/// The areas that are files of this host, as far as it was noted where they are.
+pub(crate) fn files() -> Vec<FoundArea> {
+    let found = known::files().into_iter().filter_map(|file| FoundArea::at(&file).ok());
+    found.filter(|found| found.file.is_some()).collect()
 }
 
 fn open_direct(disk: &Path) -> Result<DirectDisk, AreaError> {

@@ -7,6 +7,7 @@
 
 mod btrfs;
 mod direct;
+mod error;
 mod map;
 mod place;
 mod swap;
@@ -16,164 +17,39 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use area::{Area, FileExtent, FormatError as AreaFormatError, Label, OpenError};
+use area::{Area, FileExtent, FirstExtent, Label, OpenError};
 use dumpfile::BlockFile;
+use machine::BlockError;
 use rustix::fs::{FallocateFlags, IFlags, fallocate, ioctl_getflags, ioctl_setflags};
 use uuid::Uuid;
 
 pub(crate) use direct::DirectDisk;
+pub use error::FileError;
 use place::FileSystem;
-use swap::HEAD;
+pub(crate) use swap::HEAD;
 
 use super::AreaName;
 use super::format::{self, Formatted, IfUsed, now, random_uuid};
 use crate::Progress;
-use crate::sysfs::SysfsError;
 
 /// Bytes that are written at once.
 const PIECE: usize = 1 << 20;
 /// `FS_NOCOW_FL`: btrfs writes the file's blocks in place.
 const NOCOW: IFlags = IFlags::NOCOW;
 
-/// Why a file cannot be a dump area, or is none any more.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be opened, made or written.
-    #[error("cannot use {path}")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the host's file system said.
-        source: io::Error,
-    },
-    /// There is one already.
-    #[error("there is {path} already; `--force` replaces it")]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The requested size is odd.
-    #[error("the size must be a multiple of 1 MiB")]
-    Size,
-    /// The list of mounts cannot be read.
-    #[error("cannot list mounts; is /proc mounted?")]
-    NoMounts(#[source] io::Error),
-    /// The file system is another.
-    #[error("{path} is on {kind}; a dump area can be a file on ext4, xfs or btrfs")]
-    FileSystem {
-        /// The file.
-        path: PathBuf,
-        /// The file system's name.
-        kind: String,
-    },
-    /// The file system's disk cannot be found, or cannot be used.
-    #[error(transparent)]
-    Disk(#[from] SysfsError),
-    /// The disk must be written in order.
-    #[error("{disk} is a zoned disk, whose blocks cannot be written in place")]
-    Zoned {
-        /// The kernel's name of the disk.
-        disk: String,
-    },
-    /// The file system does not say where the file is.
-    #[error("the file system does not say where the file's blocks are")]
-    Map(#[source] io::Error),
-    /// A part of the file has no blocks.
-    #[error("the file has a hole at byte {at}")]
-    Hole {
-        /// Where.
-        at: u64,
-    },
-    /// Blocks cannot be written without harm, or would not be found again.
-    #[error("blocks of the file at byte {at} are {words}")]
-    Unusable {
-        /// Where in the file.
-        at: u64,
-        /// What they are.
-        words: &'static str,
-    },
-    /// There is no program to read btrfs' chunk tree.
-    #[error("cannot run btrfs; the package btrfs-progs has it")]
-    NoBtrfs(#[source] io::Error),
-    /// The program failed, or says something else than expected.
-    #[error("btrfs: {said}")]
-    Btrfs {
-        /// What it said.
-        said: String,
-    },
-    /// btrfs is on several devices.
-    #[error("the btrfs file system is on several devices; use one that is on one")]
-    SeveralDevices,
-    /// btrfs keeps the blocks twice, or in stripes.
-    #[error(
-        "btrfs keeps the file's blocks more than once or in stripes; use a file system with the data profile `single`"
-    )]
-    Profile,
-    /// btrfs' chunk tree has no such address.
-    #[error("btrfs has no chunk for address {logical:#x}")]
-    NoChunk {
-        /// The address in its address space.
-        logical: u64,
-    },
-    /// There is no program to pin the file.
-    #[error("cannot run swapon; the package mount or util-linux has it")]
-    NoSwapon(#[source] io::Error),
-    /// The file cannot be pinned.
-    #[error("{path} cannot be kept in its place: {said}")]
-    Pin {
-        /// The file.
-        path: PathBuf,
-        /// What swapon said.
-        said: String,
-    },
-    /// Nothing keeps the file in its place.
-    #[error("nothing keeps {path} in its place, as after a boot; load again")]
-    Unpinned {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not where it was when it was formatted.
-    #[error(
-        "{path} has moved on its disk since it was formatted; collect its dump, if there is one, and format it again"
-    )]
-    Moved {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The extents cannot be an area.
-    #[error("cannot format {path}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: AreaFormatError,
-    },
-    /// The labels are not on the disk.
-    #[error("the labels of {path} cannot be read back from {disk}: {reason}")]
-    NotReadBack {
-        /// The file.
-        path: PathBuf,
-        /// The disk.
-        disk: PathBuf,
-        /// What is wrong.
-        reason: OpenError,
-    },
-    /// The kernel gives no random UUID, or no time.
-    #[error("{0}")]
-    Label(String),
-}
-
-/// The disk of a file that is an area, and where on it the area's first extent is.
+/// The disk of a file that is an area, and where on it the area's first extent was when the area was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePlace {
     /// The whole disk's device.
     pub(crate) disk: PathBuf,
     /// Byte of the disk.
     pub(crate) offset: u64,
+    /// Whether the file is still there, all of it. If not, the disk has others' blocks there.
+    pub(crate) is_there: bool,
 }
 
 /// Makes a file of `bytes` a dump area. The steps of `progress` are bytes.
-pub fn format_file(
+pub(crate) fn format(
     path: &Path,
     bytes: u64,
     if_exists: IfUsed,
@@ -186,7 +62,7 @@ pub fn format_file(
     let formatted = fill(&file, path, bytes, progress).and_then(|()| make_area(&file, path, bytes));
     if formatted.is_err() {
         // Half an area is of no use, and takes room.
-        let _ = swap::unpin(path).and_then(|()| remove(path));
+        let _ = remove(path);
     }
     formatted
 }
@@ -195,8 +71,44 @@ fn open_error(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
     move |source| FileError::Open { path: path.to_owned(), source }
 }
 
-fn remove(path: &Path) -> Result<(), FileError> {
+/// Removes a file. If it is an area, what makes it one is erased first: the capture kernel knows the file's blocks by it, whosever they
+/// are by then.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    let path = &path.canonicalize().map_err(open_error(path))?;
+    swap::unpin(path)?;
+    erase(path)?;
     fs::remove_file(path).map_err(open_error(path))
+}
+
+fn erase(path: &Path) -> Result<(), FileError> {
+    if first_extent(path)?.is_none() {
+        return Ok(());
+    }
+    let mut file = DirectDisk::open_to_write(path).map_err(open_error(path))?;
+    match area::erase_file(&mut file, HEAD) {
+        Err(OpenError::Device(source)) => Err(FileError::Erase { path: path.to_owned(), source }),
+        // The first label is gone, and without it nobody finds the others.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What a file says of itself that is an area; `None` if it says nothing.
+pub(crate) fn first_extent(path: &Path) -> Result<Option<FirstExtent>, FileError> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut file = match DirectDisk::open(path) {
+        Ok(file) => file,
+        // The file system has no direct access, so that the file can be no area.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+        Err(error) => return Err(open_error(path)(error)),
+    };
+    match FirstExtent::read(&mut file, HEAD) {
+        Err(source @ (BlockError::Device(_) | BlockError::TimedOut)) => {
+            Err(FileError::Read { path: path.to_owned(), source })
+        }
+        found => Ok(found.ok().flatten()),
+    }
 }
 
 /// Makes an empty file, which btrfs will not move when it is written.
@@ -205,7 +117,6 @@ fn create(path: &Path, if_exists: IfUsed) -> Result<File, FileError> {
         if if_exists == IfUsed::Refuse || !path.is_file() {
             return Err(FileError::Exists { path: path.to_owned() });
         }
-        swap::unpin(path)?;
         remove(path)?;
     }
     let mut options = OpenOptions::new();
@@ -249,7 +160,7 @@ fn make_area(file: &File, path: &Path, bytes: u64) -> Result<Formatted, FileErro
     let (bytes, capacity) = (area.label().length, area.label().capacity());
     drop(area);
     let first = extents.first().map_or(0, |extent| extent.disk);
-    check_on_disk(path, &FilePlace { disk: system.disk.clone(), offset: first }, label.uuid)?;
+    check_on_disk(path, &FilePlace { disk: system.disk.clone(), offset: first, is_there: true }, label.uuid)?;
     swap::pin(path)?;
     let (uuid, device) = (label.uuid, path.canonicalize().map_err(open_error(path))?);
     let name = AreaName::Device(device.clone());
@@ -281,6 +192,11 @@ pub(crate) fn pin(path: &Path, uuid: Uuid) -> Result<(), FileError> {
     check_on_disk(path, &place, uuid)
 }
 
+/// Takes the pin off a file, so that it can be written, moved, or its file system unmounted.
+pub(crate) fn unpin(path: &Path) -> Result<(), FileError> {
+    swap::unpin(path)
+}
+
 /// Works while a file that is an area is pinned and was found where it was: what is written to its blocks harms nobody else.
 pub(crate) fn while_pinned<T>(path: &Path, uuid: Uuid, work: impl FnOnce() -> T) -> Result<T, FileError> {
     let was_pinned = swap::is_pinned(path);
@@ -300,12 +216,11 @@ pub(crate) fn check(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), Fi
     Ok(())
 }
 
-/// Where the area is that a file says it is; `None` if it says nothing. Whether it is there the labels on the disk tell.
+/// Where the area is that a file says it is; `None` if it says nothing.
 pub(crate) fn place_of(path: &Path) -> Result<Option<FilePlace>, FileError> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let Ok(mut file) = DirectDisk::open(path) else { return Ok(None) };
-    let Some(offset) = area::place_of_first_extent(&mut file, HEAD) else { return Ok(None) };
-    Ok(Some(FilePlace { disk: FileSystem::of(path)?.disk, offset }))
+    let Some(FirstExtent { uuid, disk: offset }) = first_extent(path)? else { return Ok(None) };
+    let mut place = FilePlace { disk: FileSystem::of(path)?.disk, offset, is_there: true };
+    let checked = check_on_disk(path, &place, uuid);
+    place.is_there = !matches!(checked, Err(FileError::Moved { .. } | FileError::NotReadBack { .. }));
+    Ok(Some(place))
 }

@@ -1,6 +1,9 @@
 //! Pins a file: as long as a part of it is swap space, Linux refuses to write, cut, share, move or remove it. There is no other pin.
 //!
-//! The swap space is only the head of the file, 60 KiB; the dump area follows it.
+//! The swap space is only one page in the head of the file, which Linux fills last of all; the dump area follows the head.
+//!
+//! An immutable file (`chattr +i`) would be a second pin, against `rm` after `swapoff`. But Linux refuses swapoff of a file that is
+//! immutable, so that its file system could not be unmounted when the machine is shut down.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,16 +15,16 @@ use uuid::Uuid;
 use super::FileError;
 
 /// Bytes of the file in front of the dump area.
-pub(super) const HEAD: u64 = 64 << 10;
+pub(crate) const HEAD: u64 = 64 << 10;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// The first page of a swap space of [`HEAD`] bytes: the header as Linux defines it (`union swap_header`, version 1).
+/// The first page of a swap space of one page: the header as Linux defines it (`union swap_header`, version 1).
 pub(super) fn header(uuid: Uuid) -> [u8; PAGE] {
     let mut page = [0; PAGE];
     page[1024..1028].copy_from_slice(&1_u32.to_le_bytes());
-    let last_page = (HEAD / PAGE as u64) as u32 - 1;
-    page[1028..1032].copy_from_slice(&last_page.to_le_bytes());
+    // The number of the last page.
+    page[1028..1032].copy_from_slice(&1_u32.to_le_bytes());
     page[1036..1052].copy_from_slice(uuid.as_bytes());
     page[1052..1060].copy_from_slice(b"holdover");
     page[PAGE - 10..].copy_from_slice(b"SWAPSPACE2");

@@ -1,0 +1,154 @@
+//! Why a file cannot be a dump area, or is none any more.
+
+use std::io;
+use std::path::PathBuf;
+
+use area::{FormatError as AreaFormatError, OpenError};
+use machine::BlockError;
+
+use crate::sysfs::SysfsError;
+
+/// Why a file cannot be a dump area, or is none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be opened, made or written.
+    #[error("cannot use {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// There is one already.
+    #[error("there is {path} already; `--force` replaces it")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The requested size is odd.
+    #[error("the size must be a multiple of 1 MiB")]
+    Size,
+    /// The list of mounts cannot be read.
+    #[error("cannot list mounts; is /proc mounted?")]
+    NoMounts(#[source] io::Error),
+    /// The file system is another.
+    #[error("{path} is on {kind}; a dump area can be a file on ext4, xfs or btrfs")]
+    FileSystem {
+        /// The file.
+        path: PathBuf,
+        /// The file system's name.
+        kind: String,
+    },
+    /// The file system's disk cannot be found, or cannot be used.
+    #[error(transparent)]
+    Disk(#[from] SysfsError),
+    /// The disk must be written in order.
+    #[error("{disk} is a zoned disk, whose blocks cannot be written in place")]
+    Zoned {
+        /// The kernel's name of the disk.
+        disk: String,
+    },
+    /// The file system does not say where the file is.
+    #[error("the file system does not say where the file's blocks are")]
+    Map(#[source] io::Error),
+    /// A part of the file has no blocks.
+    #[error("the file has a hole at byte {at}")]
+    Hole {
+        /// Where.
+        at: u64,
+    },
+    /// Blocks cannot be written without harm, or would not be found again.
+    #[error("blocks of the file at byte {at} are {words}")]
+    Unusable {
+        /// Where in the file.
+        at: u64,
+        /// What they are.
+        words: &'static str,
+    },
+    /// There is no program to read btrfs' chunk tree.
+    #[error("cannot run btrfs; the package btrfs-progs has it")]
+    NoBtrfs(#[source] io::Error),
+    /// The program failed, or says something else than expected.
+    #[error("btrfs: {said}")]
+    Btrfs {
+        /// What it said.
+        said: String,
+    },
+    /// btrfs is on several devices.
+    #[error("the btrfs file system is on several devices; use one that is on one")]
+    SeveralDevices,
+    /// btrfs keeps the blocks twice, or in stripes.
+    #[error(
+        "btrfs keeps the file's blocks more than once or in stripes; use a file system with the data profile `single`"
+    )]
+    Profile,
+    /// btrfs' chunk tree has no such address.
+    #[error("btrfs has no chunk for address {logical:#x}")]
+    NoChunk {
+        /// The address in its address space.
+        logical: u64,
+    },
+    /// There is no program to pin the file.
+    #[error("cannot run swapon; the package mount or util-linux has it")]
+    NoSwapon(#[source] io::Error),
+    /// The file cannot be pinned.
+    #[error("{path} cannot be kept in its place: {said}")]
+    Pin {
+        /// The file.
+        path: PathBuf,
+        /// What swapon said.
+        said: String,
+    },
+    /// Nothing keeps the file in its place.
+    #[error("nothing keeps {path} in its place, as after a boot; load again")]
+    Unpinned {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not where it was when it was formatted.
+    #[error(
+        "{path} has moved on its disk since it was formatted; collect its dump, if there is one, and make it anew with \
+         `holdover format --force {path} --size SIZE`"
+    )]
+    Moved {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The extents cannot be an area.
+    #[error("cannot format {path}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AreaFormatError,
+    },
+    /// The labels are not on the disk.
+    #[error("the labels of {path} cannot be read back from {disk}: {reason}")]
+    NotReadBack {
+        /// The file.
+        path: PathBuf,
+        /// The disk.
+        disk: PathBuf,
+        /// What is wrong.
+        reason: OpenError,
+    },
+    /// Its labels cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: BlockError,
+    },
+    /// Its labels cannot be erased. The file is still there.
+    #[error("the labels in {path} cannot be erased; the file was not removed")]
+    Erase {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: BlockError,
+    },
+    /// The kernel gives no random UUID, or no time.
+    #[error("{0}")]
+    Label(String),
+}

@@ -1,0 +1,39 @@
+//! `holdover remove`: makes a dump area none any more.
+
+use anyhow::Result;
+use host::areas::{self, AreaName, IfUncollected, RemoveError, Removed, RemovedKind};
+use serde_json::{Value, json};
+
+use crate::report::{Report, row};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The dump area: its UUID, its device, or its file, which is deleted
+    #[arg(value_name = "UUID|DEVICE")]
+    area: AreaName,
+    /// Give up a dump that was not collected
+    #[arg(long)]
+    discard_dump: bool,
+}
+
+/// Removes the area.
+pub(crate) fn run(arguments: &Arguments) -> Result<Removed, RemoveError> {
+    let if_uncollected = if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep };
+    areas::remove(&arguments.area, if_uncollected)
+}
+
+impl Report for Removed {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let device = self.device.display();
+        let what = match self.kind {
+            RemovedKind::Device => format!("{device} is free"),
+            RemovedKind::File => format!("{device} is deleted"),
+        };
+        vec![row("removed", self.uuid.to_string()), row("device", what)]
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(json!({ "uuid": self.uuid, "device": self.device }))
+    }
+}

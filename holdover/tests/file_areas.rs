@@ -1,0 +1,178 @@
+//! Files of real file systems as dump areas: made, used, and removed by `holdover`. Each test mounts a disk image of its own.
+//!
+//! They take root, and programs that make file systems: `cargo xtask test --only file-areas` runs them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise, as tests do")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use machine::BlockDevice;
+use serde_json::Value;
+
+/// The file systems, and how each is made.
+const SYSTEMS: [(&str, &[&str]); 3] =
+    [("ext4", &["-q", "-F"]), ("xfs", &["-q"]), ("btrfs", &["-q", "--data", "single"])];
+/// More than each of them takes.
+const DISK: u64 = 512 << 20;
+
+/// A mounted disk image.
+struct Mounted {
+    folder: tempfile::TempDir,
+}
+
+impl Mounted {
+    fn new(system: &str, make: &[&str]) -> Self {
+        let mounted = Self { folder: tempfile::tempdir().unwrap() };
+        File::create(mounted.image()).unwrap().set_len(DISK).unwrap();
+        fs::create_dir(mounted.point()).unwrap();
+        done(Command::new(format!("mkfs.{system}")).args(make).arg(mounted.image()));
+        done(
+            Command::new("mount").args(["-t", system, "-o", "loop"]).args([mounted.image(), mounted.point()]),
+        );
+        mounted
+    }
+
+    /// As after a crash: what is in memory of the file system is forgotten, and nothing is pinned.
+    fn mount_again(&self) {
+        let _ = Command::new("swapoff").arg(self.area()).output();
+        done(Command::new("umount").arg(self.point()));
+        done(Command::new("mount").args(["-o", "loop"]).args([self.image(), self.point()]));
+    }
+
+    fn each() -> impl Iterator<Item = Self> {
+        SYSTEMS.iter().map(|(system, make)| Self::new(system, make))
+    }
+
+    fn ext4() -> Self {
+        Self::new(SYSTEMS[0].0, SYSTEMS[0].1)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn point(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+
+    fn area(&self) -> PathBuf {
+        self.point().join("area")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdover"));
+        command.current_dir(self.point()).args(arguments).output().unwrap()
+    }
+
+    /// Makes the area, and returns its UUID.
+    fn format(&self) -> String {
+        let output = self.run(&["--json", "format", "area", "--size", "16M"]);
+        let formatted: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        formatted["uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// The labels of extents that are on the disk.
+    fn labels(&self) -> usize {
+        done(Command::new("sync").arg("-f").arg(self.point()));
+        let image = fs::read(self.image()).unwrap();
+        image.chunks(4096).filter(|block| block.starts_with(b"HOLDEXT")).count()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Forgets the file too.
+        self.run(&["remove", "--discard-dump", "area"]);
+        let _ = Command::new("umount").arg(self.point()).output();
+    }
+}
+
+fn done(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", stderr(&output));
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn is_swap(path: &Path) -> bool {
+    fs::read_to_string("/proc/swaps").unwrap().contains(path.to_str().unwrap())
+}
+
+/// A capture kernel that was loaded for it would take the blocks for the area, and they are others' by then.
+#[test]
+#[ignore = "takes root: see above"]
+fn a_file_that_is_made_anew_leaves_no_labels_where_it_was() {
+    for mounted in Mounted::each() {
+        mounted.format();
+        let labels = mounted.labels();
+        // The old blocks are not given again at once.
+        let again = mounted.run(&["format", "--force", "area", "--size", "32M"]);
+        assert!(again.status.success(), "{}", stderr(&again));
+        assert_eq!(mounted.labels(), labels, "the old ones are still there");
+    }
+}
+
+#[test]
+#[ignore = "takes root: see above"]
+fn a_file_that_is_removed_is_gone_and_so_are_its_labels_and_its_pin() {
+    for mounted in Mounted::each() {
+        let uuid = mounted.format();
+        assert!(is_swap(&mounted.area()) && mounted.labels() >= 2);
+        let removed = mounted.run(&["remove", "area"]);
+        assert!(removed.status.success() && stdout(&removed).contains(&uuid), "{}", stderr(&removed));
+        assert!(!mounted.area().exists() && !is_swap(&mounted.area()));
+        assert_eq!(mounted.labels(), 0);
+        assert!(stderr(&mounted.run(&["remove", &uuid])).contains("no disk"), "it is forgotten");
+    }
+}
+
+#[test]
+#[ignore = "takes root: see above"]
+fn a_file_is_found_by_its_uuid() {
+    let mounted = Mounted::ext4();
+    let uuid = mounted.format();
+    let said = stderr(&mounted.run(&["collect", &uuid, "dump"]));
+    assert!(said.contains("nothing was dumped"), "{said}");
+}
+
+/// A copy has the labels, and is not where they say: the file is another, at another place.
+#[test]
+#[ignore = "takes root: see above"]
+fn the_dump_in_a_file_that_moved_is_kept_and_collected() {
+    for mounted in Mounted::each() {
+        let uuid = mounted.format();
+        dump_to(&mounted, &uuid);
+        let said = stderr(&mounted.run(&["format", "--force", "area", "--size", "16M"]));
+        assert!(said.contains("was not collected") && said.contains("--discard-dump"), "{said}");
+        let area = mounted.area();
+        mounted.mount_again();
+        done(Command::new("cp").arg("--reflink=never").arg(&area).arg(mounted.point().join("copy")));
+        done(Command::new("mv").arg(mounted.point().join("copy")).arg(&area));
+        let said = stderr(&mounted.run(&["remove", "area"]));
+        assert!(said.contains("was not collected"), "{said}");
+        let collected = mounted.run(&["collect", "area", "dump"]);
+        assert!(mounted.point().join("dump").exists(), "{}", stderr(&collected));
+        let said = stderr(&mounted.run(&["collect", "area", "again"]));
+        assert!(mounted.run(&["remove", "area"]).status.success(), "it was marked: {said}");
+    }
+}
+
+/// Dumps four blocks to the area, as the capture kernel does: to the disk.
+fn dump_to(mounted: &Mounted, uuid: &str) {
+    let mut area = dumpfile::BlockFile::open(&mounted.area()).unwrap();
+    let first = area::FirstExtent::read(&mut area, 64 << 10).unwrap().unwrap();
+    done(Command::new("sync").arg("-f").arg(mounted.point()));
+    let disk = dumpfile::BlockFile::open_exclusive(&mounted.image()).unwrap();
+    let mut dump = area::Area::open(disk, first.disk, uuid.parse().unwrap()).unwrap().begin().unwrap();
+    dump.write(0, &[5; 4 * 4096]).unwrap();
+    dump.seal(area::Completeness::Complete, 4 * 4096).unwrap();
+}
