@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded};
+use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded, Unloaded};
 use host::{Codec, Function, Level};
 use serde_json::{Value, json};
 
@@ -118,21 +118,25 @@ impl Report for Loaded {
     }
 }
 
-/// The capture kernel was removed.
-pub(crate) struct Unloaded;
-
 /// Removes the loaded capture kernel.
 pub(crate) fn unload() -> Result<Unloaded, KexecError> {
-    load::unload().map(|()| Unloaded)
+    load::unload()
+}
+
+/// What is left to do after an unload.
+fn left(unloaded: &Unloaded) -> impl Iterator<Item = String> {
+    let holding = unloaded.holding.iter().map(|dump| format!("{dump}; it stays where it is until then"));
+    holding.chain(unloaded.pinned.iter().map(ToString::to_string))
 }
 
 impl Report for Unloaded {
     fn rows(&self) -> Vec<Vec<String>> {
-        vec![row("unloaded", "a panic will not be dumped; `holdover load` loads again")]
+        let unloaded = row("unloaded", "a panic will not be dumped; `holdover load` loads again");
+        [unloaded].into_iter().chain(left(self).map(|left| row("warning", left))).collect()
     }
 
     fn json(&self) -> Result<Value> {
-        Ok(json!({ "loaded": false }))
+        Ok(json!({ "loaded": false, "warnings": left(self).collect::<Vec<_>>() }))
     }
 }
 

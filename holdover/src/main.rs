@@ -20,6 +20,7 @@ mod progress;
 mod remove;
 mod report;
 mod simulate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,8 @@ enum Command {
     Format(format::Arguments),
     /// Load the capture kernel, to be started by the next panic
     Load(load::Arguments),
+    /// Check that the loaded capture kernel would still find its dump areas in their places
+    Verify(verify::Arguments),
     /// Remove the loaded capture kernel
     Unload,
     /// Copy a dump, or the dead kernel's log, out of its area, and check it
@@ -71,6 +74,7 @@ impl Command {
             Self::Doctor => Box::new(diagnose()?),
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
+            Self::Verify(arguments) => Box::new(verify::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
             Self::Collect(arguments) => collect::run(arguments)?,
             Self::Remove(arguments) => Box::new(remove::run(arguments)?),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::areas::{self, AreaError, FoundArea};
 use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
@@ -95,20 +96,37 @@ impl Check {
 pub fn diagnose() -> Result<Diagnosis, AreaError> {
     let rights = Rights::of(&read("/proc/self/status"));
     let sys = Path::new(sysfs::SYS);
-    let mut areas = areas::files();
+    let (mut areas, mut lost) = named(&loaded::areas());
+    // Those that a crash will be dumped to are asked; if nothing is loaded, the first that there is.
+    let asked = areas.len().max(1);
+    areas.extend(areas::files());
     areas.extend(areas::all()?);
+    lost.extend(areas::unusable()?);
     let checks = vec![
         reservation(kexec::reserved().unwrap_or(0), reservation::needed(sys)),
         translation(&iommu::units(sys), &Listing::of_firmware(sys)),
         acpi(sys, &read("/proc/cmdline")),
         tool(std::env::var_os("PATH").as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission(rights, kexec::refusal(), &read("/sys/kernel/security/lockdown")),
-        area(rights, &areas, &areas::unusable()?),
+        area(rights, asked, &areas, &lost),
         rivals(&enabled(Path::new(UNITS))),
         watchdogs(&watchdogs::find()),
         capture_kernel(rights, &standing(&areas)),
     ];
     Ok(Diagnosis { checks })
+}
+
+/// Finds the areas that the capture kernel was loaded for, and those of them that are lost.
+fn named(loaded: &[(Uuid, PathBuf)]) -> (Vec<FoundArea>, Vec<AreaError>) {
+    let (mut found, mut lost) = (Vec::new(), Vec::new());
+    for (uuid, device) in loaded {
+        match FoundArea::again(device, *uuid) {
+            Ok(area) => found.push(area),
+            Err(error) if error.is_forbidden() => {}
+            Err(error) => lost.push(error),
+        }
+    }
+    (found, lost)
 }
 
 fn reservation(bytes: u64, needed: u64) -> Check {
@@ -194,31 +212,40 @@ fn permission(rights: Rights, refusal: Option<Refusal>, lockdown: &str) -> Check
     }
 }
 
-/// `unusable` are disks that have the label of an area and are none.
-fn area(rights: Rights, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
+/// The first `asked` of `areas` must be ready. `unusable` are disks and files that should be areas and are none.
+fn area(rights: Rights, asked: usize, areas: &[FoundArea], unusable: &[AreaError]) -> Check {
     const WHAT: &str = "dump area";
     if let Some(error) = unusable.first() {
-        let remedy = "look at what is there; `holdover format --force DEVICE` makes the area anew";
+        let remedy = match error {
+            AreaError::Gone { .. } | AreaError::File(_) => {
+                "run `holdover unload`: a panic would be dumped to what is in its place; then load with another area"
+            }
+            _ => "look at what is there; `holdover format --force DEVICE` makes the area anew",
+        };
         return Check::missing(WHAT, error.to_string(), remedy);
     }
-    let Some(first) = areas.first() else {
-        return match rights {
-            Rights::Root => Check::missing(WHAT, "on no disk", "make one with `holdover format DEVICE`"),
-            Rights::User => Check::unknown(WHAT, "on no disk that this user may read"),
-        };
-    };
-    let room = Bytes(first.label.capacity());
-    let found = format!("{} on {}, {room}", first.label.uuid, first.device.display());
-    if let Some(copy) = first.copies(areas).next() {
+    let checks = areas.iter().take(asked).map(|one| one_area(one, areas));
+    let worst = checks.reduce(|worst, check| if worst.state == CheckState::Ok { check } else { worst });
+    worst.unwrap_or_else(|| match rights {
+        Rights::Root => Check::missing(WHAT, "on no disk", "make one with `holdover format DEVICE`"),
+        Rights::User => Check::unknown(WHAT, "on no disk that this user may read"),
+    })
+}
+
+fn one_area(one: &FoundArea, all: &[FoundArea]) -> Check {
+    const WHAT: &str = "dump area";
+    let room = Bytes(one.label.capacity());
+    let found = format!("{} on {}, {room}", one.label.uuid, one.device.display());
+    if let Some(copy) = one.copies(all).next() {
         return Check::missing(WHAT, found, copy.to_string());
     }
-    if let Err(error) = first.check_place() {
+    if let Err(error) = one.check_place() {
         return Check::missing(WHAT, found, error.to_string());
     }
-    if let Ok(Some(dump)) = first.uncollected() {
+    if let Ok(Some(dump)) = one.uncollected() {
         return Check::missing(WHAT, found, dump.to_string());
     }
-    match first.locate().map(|location| location.controller) {
+    match one.locate().map(|location| location.controller) {
         Ok(Some(controller)) => match controller.objection() {
             None => Check::ok(WHAT, format!("{found}, behind {}", controller.function)),
             Some(objection) => Check::missing(WHAT, found, format!("{objection}; choose another disk")),
@@ -386,7 +413,7 @@ mod tests {
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = area::Label { uuid: uuid::Uuid::from_u128(1), length: 1 << 20, created: 0 };
         let on = |device: &str| FoundArea::on_device(device.into(), label);
-        let check = area(Rights::Root, &[on("/dev/vda"), on("/dev/vdb")], &[]);
+        let check = area(Rights::Root, 1, &[on("/dev/vda"), on("/dev/vdb")], &[]);
         assert_eq!(check.state, CheckState::Missing);
         assert!(check.remedy.contains("holdover format --force /dev/vdb"), "{}", check.remedy);
     }
@@ -405,18 +432,48 @@ mod tests {
     fn a_user_is_told_what_only_root_can_check() {
         assert_eq!(Rights::of("Name:\tholdover\nCapEff:\t000001ffffffffff\n"), Rights::Root);
         assert_eq!(Rights::of("CapEff:\t0000000000000000\n"), Rights::User);
-        let checks = [permission(Rights::User, None, ""), area(Rights::User, &[], &[])];
+        let checks = [permission(Rights::User, None, ""), area(Rights::User, 1, &[], &[])];
         for check in checks {
             assert_eq!((check.state, check.remedy.as_str()), (CheckState::Unknown, AS_ROOT));
         }
-        assert_eq!(area(Rights::Root, &[], &[]).state, CheckState::Missing);
+        assert_eq!(area(Rights::Root, 1, &[], &[]).state, CheckState::Missing);
     }
 
     #[test]
     fn a_label_that_cannot_be_is_told() {
         let error = AreaError::Cut { device: "/dev/vdb".into(), length: Bytes(1 << 30) };
-        let check = area(Rights::Root, &[], &[error]);
+        let check = area(Rights::Root, 1, &[], &[error]);
         assert!(check.found.contains("/dev/vdb has the label of a dump area"), "{}", check.found);
+    }
+
+    #[test]
+    fn an_area_that_the_capture_kernel_was_loaded_for_and_is_gone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (found, lost) = named(&[(Uuid::nil(), folder.path().join("area"))]);
+        assert!(found.is_empty());
+        let check = area(Rights::Root, 1, &found, &lost);
+        assert!(check.found.contains("is gone") && check.remedy.contains("holdover unload"), "{check:?}");
+    }
+
+    /// The second of two.
+    #[test]
+    fn each_area_that_the_capture_kernel_was_loaded_for_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut areas = Vec::new();
+        for name in ["one", "two"] {
+            let path = folder.path().join(name);
+            fs::File::create(&path).unwrap().set_len(8 << 20).unwrap();
+            areas::format(&path, areas::IfUsed::Refuse).unwrap();
+            areas.push(areas::find(&areas::AreaName::Device(path)).unwrap());
+        }
+        let file = dumpfile::BlockFile::open_exclusive(&areas[1].device).unwrap();
+        let mut dump = area::Area::open(file, 0, areas[1].label.uuid).unwrap().begin().unwrap();
+        machine::BlockDevice::write(&mut dump, 0, &[1; 4096]).unwrap();
+        dump.seal(area::Completeness::Complete, 4096).unwrap();
+        // Images are behind no function, which is told of the first, and no better.
+        assert!(one_area(&areas[1], &areas).remedy.contains("holdover collect"));
+        areas.swap(0, 1);
+        assert!(area(Rights::Root, 2, &areas, &[]).remedy.contains("holdover collect"));
     }
 
     #[test]

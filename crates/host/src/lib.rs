@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
+//! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
 //! | [`doctor`] | checks whether this host is ready for a crash |
 //! | [`watchdogs`] | finds the watchdogs that are armed |
 //! | [`collect`] | copies a dump out of its area into a file, and checks it |
@@ -77,6 +78,7 @@ mod reservation;
 mod root_pointer;
 mod sysfs;
 mod unfinished;
+pub mod verify;
 pub mod watchdogs;
 
 pub use bytes::Bytes;

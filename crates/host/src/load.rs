@@ -12,7 +12,7 @@ use vmcore::Level;
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
 use crate::iommu;
 use crate::kexec::{self, Refusal};
-use crate::loaded::LoadNote;
+use crate::loaded::{self, LoadNote};
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
@@ -174,9 +174,10 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     kexec::check_image(&request.image)?;
     let found = find_areas(&request.areas)?;
+    // First: after a boot nothing keeps a file in its place, and there may be a dump in it.
+    found.iter().try_for_each(FoundArea::pin)?;
     let uncollected = uncollected(&found)?;
     request.if_uncollected.check(&uncollected, found.len())?;
-    found.iter().try_for_each(FoundArea::pin)?;
     let addresses = addresses(&found, request.disk)?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
     let all = areas::all()?;
@@ -249,11 +250,30 @@ fn with_appended(options: &Options, append: Option<&str>) -> String {
     append.map_or_else(|| options.to_string(), |append| format!("{options} {append}"))
 }
 
-/// Has the running kernel remove the capture kernel: from then on a panic is not dumped.
-pub fn unload() -> Result<(), KexecError> {
+/// What was left when the capture kernel was removed.
+#[derive(Debug)]
+pub struct Unloaded {
+    /// Files that stay pinned, because they hold dumps that nobody has collected.
+    pub holding: Vec<UncollectedDump>,
+    /// Why files that need no pin any more still have theirs.
+    pub pinned: Vec<AreaError>,
+}
+
+/// Has the running kernel remove the capture kernel: from then on a panic is not dumped. Files that it would have written need not stay
+/// in their places, unless there is a dump in them.
+pub fn unload() -> Result<Unloaded, KexecError> {
+    let areas = loaded::areas();
     kexec::unload()?;
     LoadNote::remove();
-    Ok(())
+    let mut unloaded = Unloaded { holding: Vec::new(), pinned: Vec::new() };
+    // A file that is lost has no pin.
+    for found in areas.iter().filter_map(|(uuid, device)| FoundArea::again(device, *uuid).ok()) {
+        match found.uncollected() {
+            Ok(Some(dump)) => unloaded.holding.push(dump),
+            Ok(None) | Err(_) => unloaded.pinned.extend(found.unpin().err()),
+        }
+    }
+    Ok(unloaded)
 }
 
 /// Refuses a reservation in which tables for this machine's devices would not fit.

@@ -124,14 +124,16 @@ impl LoadNote {
     }
 }
 
-/// The devices of the dump areas that something was loaded for, in their order; none if nothing was.
-pub(crate) fn devices() -> Vec<PathBuf> {
-    LoadNote::read().map(|note| note.devices).unwrap_or_default()
+/// The dump areas that the loaded capture kernel dumps to, in their order, each with its device; none if `holdover load` loaded nothing
+/// that is still there.
+pub(crate) fn areas() -> Vec<(Uuid, PathBuf)> {
+    let note = LoadNote::read().filter(|_| kexec::is_loaded().unwrap_or(false));
+    note.map(|note| note.areas.into_iter().zip(note.devices).collect()).unwrap_or_default()
 }
 
 /// Whether a panic would be dumped to this area, as far as is known.
 pub(crate) fn is_for(area: Uuid) -> bool {
-    kexec::is_loaded().unwrap_or(false) && LoadNote::read().is_some_and(|note| note.areas.contains(&area))
+    areas().iter().any(|(uuid, _)| *uuid == area)
 }
 
 /// Finds out whose crash kernel is loaded, where one is.

@@ -102,6 +102,15 @@ pub enum AreaError {
         /// What is wrong.
         reason: OpenError,
     },
+    /// There is no such device or file any more.
+    #[error(
+        "{device} is gone: taken away, removed, renamed, or on a file system that is not mounted; what was in its place may be \
+         another's"
+    )]
+    Gone {
+        /// The device.
+        device: PathBuf,
+    },
     /// A file is no area any more, or its disk cannot be found.
     #[error(transparent)]
     File(#[from] FileError),
@@ -123,6 +132,16 @@ impl AreaError {
 }
 
 impl AreaError {
+    /// Whether this user may not see what is there.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::File(FileError::Open { source, .. }) => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the device has a label, and something is wrong with it or with the area: not that it cannot be read.
     fn tells_of_a_label(&self) -> bool {
         match self {
@@ -271,6 +290,21 @@ impl FoundArea {
         Ok(Self { device, label, file })
     }
 
+    /// The area on a device that was one, in its place.
+    pub(crate) fn again(device: &Path, uuid: Uuid) -> Result<Self, AreaError> {
+        if matches!(device.try_exists(), Ok(false)) {
+            return Err(AreaError::Gone { device: device.to_owned() });
+        }
+        let found = Self::at(device)?;
+        if found.label.uuid != uuid {
+            let reason = OpenError::OtherArea { found: found.label.uuid };
+            return Err(AreaError::Unusable { device: device.to_owned(), reason });
+        }
+        found.check_where()?;
+        found.open()?;
+        Ok(found)
+    }
+
     /// Where the area begins, on which disk.
     pub(crate) fn locate(&self) -> Result<Location, SysfsError> {
         match &self.file {
@@ -293,18 +327,40 @@ impl FoundArea {
         }
     }
 
-    /// Checks that the area is in its place and stays there, if it is a file.
-    pub(crate) fn check_place(&self) -> Result<(), AreaError> {
+    /// Checks that the area is in its place, if it is a file.
+    fn check_where(&self) -> Result<(), AreaError> {
         match &self.file {
-            Some(place) => Ok(file::check(&self.device, place, self.label.uuid)?),
+            Some(place) => Ok(file::check_on_disk(&self.device, place, self.label.uuid)?),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the area is in its place and stays there, if it is a file.
+    pub(crate) fn check_place(&self) -> Result<(), AreaError> {
+        self.check_where()?;
+        if self.is_loose() {
+            return Err(FileError::Unpinned { path: self.device.clone() }.into());
+        }
+        Ok(())
+    }
+
+    /// Whether it is a file that nothing keeps in its place.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.file.is_some() && !file::is_pinned(&self.device)
     }
 
     /// Keeps the area in its place, if it is a file, and checks that it is still there.
     pub(crate) fn pin(&self) -> Result<(), AreaError> {
         match self.file {
             Some(_) => Ok(file::pin(&self.device, self.label.uuid)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the area go from its place, if it is a file.
+    pub(crate) fn unpin(&self) -> Result<(), AreaError> {
+        match self.file {
+            Some(_) => Ok(file::unpin(&self.device)?),
             None => Ok(()),
         }
     }

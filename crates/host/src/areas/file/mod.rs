@@ -168,7 +168,7 @@ fn make_area(file: &File, path: &Path, bytes: u64) -> Result<Formatted, FileErro
 }
 
 /// Reads the labels of an area from the disk, and compares the list of its extents with where the file is now.
-fn check_on_disk(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), FileError> {
+pub(crate) fn check_on_disk(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), FileError> {
     let disk = DirectDisk::open(&place.disk).map_err(open_error(&place.disk))?;
     let area = Area::open(disk, place.offset, uuid);
     let not_read_back =
@@ -192,6 +192,11 @@ pub(crate) fn pin(path: &Path, uuid: Uuid) -> Result<(), FileError> {
     check_on_disk(path, &place, uuid)
 }
 
+/// Whether Linux keeps a file in its place.
+pub(crate) fn is_pinned(path: &Path) -> bool {
+    swap::is_pinned(path)
+}
+
 /// Takes the pin off a file, so that it can be written, moved, or its file system unmounted.
 pub(crate) fn unpin(path: &Path) -> Result<(), FileError> {
     swap::unpin(path)
@@ -205,15 +210,6 @@ pub(crate) fn while_pinned<T>(path: &Path, uuid: Uuid, work: impl FnOnce() -> T)
         swap::unpin(path)?;
     }
     done
-}
-
-/// Checks that a file that is an area is where it was, and pinned.
-pub(crate) fn check(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), FileError> {
-    check_on_disk(path, place, uuid)?;
-    if !swap::is_pinned(path) {
-        return Err(FileError::Unpinned { path: path.to_owned() });
-    }
-    Ok(())
 }
 
 /// Where the area is that a file says it is; `None` if it says nothing.
