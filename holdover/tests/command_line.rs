@@ -164,6 +164,25 @@ fn format_refuses_what_looks_used_and_overwrites_it_by_force() {
 }
 
 #[test]
+fn an_area_is_neither_made_anew_nor_removed_while_it_holds_a_dump() {
+    let bench = Bench::formatted();
+    bench.dump(Completeness::Complete);
+    for command in [&["format", "--force", "disk"][..], &["remove", "disk"]] {
+        let said = stderr(&bench.run(command));
+        assert!(
+            said.contains("was not collected") && said.contains("`--discard-dump` gives it up"),
+            "{said}"
+        );
+    }
+    assert!(bench.run(&["format", "--force", "--discard-dump", "disk"]).status.success());
+    bench.dump(Completeness::Complete);
+    assert!(bench.run(&["remove", "--discard-dump", "disk"]).status.success());
+    let said = stderr(&bench.run(&["collect", "disk", "vmcore"]));
+    assert!(said.contains("is not a dump area"), "{said}");
+    assert!(bench.run(&["format", "--force", "disk"]).status.success());
+}
+
+#[test]
 fn format_names_what_it_found() {
     let found = [
         (1080, &b"\x53\xef"[..], "ext4"),

@@ -69,8 +69,8 @@ impl Mounted {
     /// Makes the area, and returns its UUID.
     fn format(&self) -> String {
         let output = self.run(&["--json", "format", "area", "--size", "16M"]);
-        let formatted: Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let formatted: Value = serde_json::from_slice(&output.stdout).unwrap();
         formatted["uuid"].as_str().unwrap().to_owned()
     }
 

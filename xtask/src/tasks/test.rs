@@ -23,11 +23,16 @@ use crate::{parallel, process};
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
 
 /// The rows that check the sources by cargo: arguments for it.
-const SOURCES: [(&str, &[&str]); 4] = [
+const SOURCES: [(&str, &[&str]); 5] = [
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
     ("allocations", &["test", "--package", "capture", "--test", "allocations"]),
+    // They take root, as the rows do that mount the dump's disk; they share the note of where files are.
+    (
+        "file-areas",
+        &["test", "--package", "holdover", "--test", "file_areas", "--", "--ignored", "--test-threads=1"],
+    ),
 ];
 
 type Check = fn() -> Result<Vec<String>>;
