@@ -140,7 +140,7 @@ impl Crash<'_> {
 
     fn end(&self, mut machine: Machine) -> Result<Vec<Line>> {
         match self.scenario.end {
-            End::Reset => machine.wait_for_reset(RESET, ResetBy::Guest),
+            End::Reset | End::Recorded => machine.wait_for_reset(RESET, ResetBy::Guest),
             End::Watchdog => machine.wait_for_reset(RESET, ResetBy::Watchdog),
             End::PowerCut => {
                 machine.wait_for(Event::VITAL_SAFE, RESET)?;

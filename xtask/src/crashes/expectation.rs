@@ -198,6 +198,11 @@ impl Expectation {
         self.and_reading(|evidence, _| witnesses::read_in_place(evidence))
     }
 
+    /// The power may be cut at any instant: nothing that was safe is lost.
+    pub(crate) fn and_power_cuts(self) -> Self {
+        self.and_reading(witnesses::cut_power)
+    }
+
     /// No reader objects to dumps that `holdover makedump` makes of the same memory.
     pub(crate) fn and_made_dumps(self) -> Self {
         self.and_reading(witnesses::read_made)

@@ -41,6 +41,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(bad_input());
     rows.extend(nvme());
     rows.extend(areas());
+    rows.extend(power_cuts());
     rows.extend(refused());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
@@ -468,6 +469,20 @@ fn areas() -> Vec<Row> {
         ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
     ];
     rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+}
+
+/// The power is cut at many instants of one dump, whose disk is slow enough for several seals in between.
+fn power_cuts() -> Vec<Row> {
+    let rows = [
+        ("power-cuts-virtio-blk", Flavour::Cloud, DiskModel::VirtioBlk),
+        ("power-cuts-nvme", Flavour::Cloud, DiskModel::Nvme),
+        ("power-cuts-ahci", Flavour::Amd64, DiskModel::Ahci),
+    ];
+    let row = |(name, kernel, disk_model)| {
+        let scenario = Scenario { disk_model, end: End::Recorded, ..Scenario::plain(kernel) };
+        Row::new(name, scenario, Expectation::complete_dump().and_power_cuts())
+    };
+    rows.map(row).into()
 }
 
 /// Machines on which no dump is possible: `doctor` and `load` say so. An administrator who loads the capture kernel all the same

@@ -62,6 +62,11 @@ impl Files {
         self.kept.join("dump")
     }
 
+    /// QEMU's record of the requests to the dump's disk.
+    pub(crate) fn disk_requests(&self) -> PathBuf {
+        self.scratch("disk-requests")
+    }
+
     /// What the witnesses found.
     pub(crate) fn findings(&self) -> PathBuf {
         self.kept.join("findings.json")
@@ -78,7 +83,8 @@ impl Files {
         Ok(std::fs::read(self.disk())? == std::fs::read(self.disk_before())?)
     }
 
-    fn disk_before(&self) -> PathBuf {
+    /// The dump's disk as it was remembered.
+    pub(crate) fn disk_before(&self) -> PathBuf {
         self.scratch("disk-before")
     }
 

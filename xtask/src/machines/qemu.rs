@@ -16,7 +16,7 @@ use crate::machines::scenario::device::{
     BALLOON_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
 use crate::machines::scenario::unit::Interrupts;
-use crate::machines::scenario::{Board, Disk, MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, Disk, End, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -239,7 +239,11 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     let slow_writes = |rate: u32| format!(",throttling.bps-write={rate}");
     let speed = scenario.dump_rate().map(slow_writes).unwrap_or_default();
     let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
-    add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
+    if scenario.end == End::Recorded {
+        add_recorded_drive(command, files, &speed)?;
+    } else {
+        add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
+    }
     for bridge in scenario.disk_place.bridges() {
         command.args(["-device", &bridge]);
     }
@@ -276,6 +280,18 @@ fn add_failing_disk(command: &mut Command, files: &Files) -> Result<()> {
     let file = format!("blkdebug:{}:{}", path(&files.failures()), path(&files.failing_disk()));
     command.args(["-drive", &format!("if=none,id=failing,format=raw,file={file}")]);
     command.args(["-device", &format!("{model},drive=failing,addr={slot:#x}")]);
+    Ok(())
+}
+
+/// The dump's disk, with a record of each request to it.
+fn add_recorded_drive(command: &mut Command, files: &Files, options: &str) -> Result<()> {
+    let (disk, record) = (files.disk(), files.disk_requests());
+    File::create(&record)?;
+    let children = [("file", &disk), ("log", &record)];
+    let children =
+        children.map(|(child, file)| format!("{child}.driver=file,{child}.filename={}", path(file)));
+    let children = children.join(",");
+    command.args(["-drive", &format!("if=none,id={DUMP_DRIVE},driver=blklogwrites,{children}{options}")]);
     Ok(())
 }
 

@@ -186,6 +186,8 @@ pub(crate) enum End {
     Reset,
     /// A watchdog resets it.
     Watchdog,
+    /// Holdover resets it, and each request to the dump's disk is recorded: the power can be cut at each of them afterwards.
+    Recorded,
     /// Its power goes while the dump is written, as soon as the vital pages are said to be safe.
     PowerCut,
     /// Its power goes as soon as the dead kernel's log is said to be safe.
@@ -236,6 +238,8 @@ pub(crate) enum MemoryUse {
 
 /// A dump at this rate takes longer than the bench's watchdogs wait.
 const WATCHED_RATE: u32 = 2_000_000;
+/// A dump at this rate is sealed some times on the way.
+const RECORDED_RATE: u32 = 6_000_000;
 /// A dump at this rate goes on for seconds after each event that the bench waits for: the bench may be late.
 const INTERRUPTED_RATE: u32 = 3_000_000;
 
@@ -381,6 +385,9 @@ impl Scenario {
     pub(crate) fn dump_rate(&self) -> Option<u32> {
         if self.watchdog.is_some() {
             return Some(WATCHED_RATE);
+        }
+        if self.end == End::Recorded {
+            return Some(RECORDED_RATE);
         }
         let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
         (ends || self.machine_check.is_some()).then_some(INTERRUPTED_RATE)
