@@ -73,6 +73,7 @@ mod kexec;
 pub mod load;
 mod loaded;
 pub mod makedump;
+mod mapped;
 mod progress;
 mod reservation;
 mod root_pointer;
@@ -83,6 +84,7 @@ pub mod watchdogs;
 
 pub use bytes::Bytes;
 pub use kdump::Codec;
+pub use mapped::MappedError;
 pub use pci::Function;
 pub use progress::Progress;
 pub use root_pointer::RootPointerError;

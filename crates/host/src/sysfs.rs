@@ -8,11 +8,15 @@ use std::{io, num};
 
 use pci::{Class, Function, Identity};
 
+use crate::mapped::{self, MappedError, Stretch};
+
 /// Where the kernel shows what it knows of the machine.
 pub(crate) const SYS: &str = "/sys";
 
 /// Bytes in the unit in which the kernel counts, whatever the disk's own sectors are.
 const SECTOR: u64 = 512;
+/// Most devices of the device mapper's on top of each other: a volume, a partition in it, and one more.
+const MOST_MAPS: u32 = 3;
 
 /// Why `/sys` does not tell what is asked of it.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +43,10 @@ pub enum SysfsError {
         /// What the host's file system said.
         source: io::Error,
     },
-    /// It is a device of the device mapper's, or a RAID.
+    /// It is a device of the device mapper's that is more than a stretch of a disk.
+    #[error(transparent)]
+    Mapped(#[from] MappedError),
+    /// It is a RAID, or made of devices that lead nowhere.
     #[error("{disk} is not a disk of its own but made of others; use a partition of a disk")]
     MadeOfOthers {
         /// The kernel's name of it.
@@ -182,11 +189,22 @@ pub(crate) fn locate(device: &Path) -> Result<Location> {
         return Err(SysfsError::NotABlockDevice { device });
     }
     let number = metadata.rdev();
-    let entry = format!("/sys/dev/block/{}:{}", libc::major(number), libc::minor(number));
-    match fs::canonicalize(&entry) {
-        Ok(entry) => locate_entry(&entry),
-        Err(source) => Err(SysfsError::NoEntry { entry, source }),
+    locate_number((libc::major(number), libc::minor(number)), MOST_MAPS)
+}
+
+/// Finds a block device by its number, through `maps` devices of the mapper's at most.
+fn locate_number((major, minor): (u32, u32), maps: u32) -> Result<Location> {
+    let entry = format!("/sys/dev/block/{major}:{minor}");
+    let entry = fs::canonicalize(&entry).map_err(|source| SysfsError::NoEntry { entry, source })?;
+    if !entry.join("dm").exists() {
+        return locate_entry(&entry);
     }
+    let Some(maps) = maps.checked_sub(1) else { return Err(SysfsError::MadeOfOthers { disk: name(&entry) }) };
+    let Stretch { device, start } = mapped::stretch(&name(&entry), (major, minor))?;
+    let below = locate_number(device, maps)?;
+    let offset = start.checked_mul(SECTOR).and_then(|start| below.offset.checked_add(start));
+    let offset = offset.ok_or_else(|| SysfsError::MadeOfOthers { disk: name(&entry) })?;
+    Ok(Location { offset, ..below })
 }
 
 /// Reads a device's directory in `/sys/devices`.

@@ -48,6 +48,14 @@ pub enum FileError {
         /// The kernel's name of the disk.
         disk: String,
     },
+    /// After a crash, ext4's journal would be written over the dump.
+    #[error(
+        "ext4 writes the content of {path} through its journal, and would write old content over a dump after the crash; mount the file system without data=journal, or take the attribute off with `chattr -j {path}`"
+    )]
+    Journaled {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system does not say where the file is.
     #[error("the file system does not say where the file's blocks are")]
     Map(#[source] io::Error),

@@ -152,6 +152,7 @@ fn make_area(file: &File, path: &Path, bytes: u64) -> Result<Formatted, FileErro
     file.write_all_at(&swap::header(label.uuid), 0).map_err(open_error(path))?;
     file.sync_all().map_err(open_error(path))?;
     let system = FileSystem::of(path)?;
+    check_journal(file, path)?;
     let extents = map::map(file, HEAD, bytes, &system)?;
     let disk = DirectDisk::open(&system.disk).map_err(open_error(&system.disk))?;
     let through = BlockFile::open_exclusive(path).map_err(open_error(path))?;
@@ -167,6 +168,16 @@ fn make_area(file: &File, path: &Path, bytes: u64) -> Result<Formatted, FileErro
     Ok(Formatted { uuid, name, device, bytes, capacity, objection: format::objection(&system.disk) })
 }
 
+/// Refuses a file whose content ext4 writes through its journal (`FS_JOURNAL_DATA_FL`). Others have no such flag.
+fn check_journal(file: &File, path: &Path) -> Result<(), FileError> {
+    match ioctl_getflags(file) {
+        Ok(flags) if flags.contains(IFlags::JOURNALING) => {
+            Err(FileError::Journaled { path: path.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads the labels of an area from the disk, and compares the list of its extents with where the file is now.
 pub(crate) fn check_on_disk(path: &Path, place: &FilePlace, uuid: Uuid) -> Result<(), FileError> {
     let disk = DirectDisk::open(&place.disk).map_err(open_error(&place.disk))?;
@@ -175,6 +186,7 @@ pub(crate) fn check_on_disk(path: &Path, place: &FilePlace, uuid: Uuid) -> Resul
         |reason| FileError::NotReadBack { path: path.to_owned(), disk: place.disk.clone(), reason };
     let listed: Vec<_> = area.map_err(not_read_back)?.extents().collect();
     let file = File::open(path).map_err(open_error(path))?;
+    check_journal(&file, path)?;
     let bytes = file.metadata().map_err(open_error(path))?.len();
     let mapped = map::map(&file, HEAD, bytes, &FileSystem::of(path)?)?;
     let mapped: Vec<_> = mapped.iter().map(|&FileExtent { disk, length, .. }| (disk, length)).collect();
