@@ -87,6 +87,13 @@ impl Machine {
     pub(crate) fn reserved(&self) -> u64 {
         total(&self.own)
     }
+
+    /// Whether there can be memory at some of these addresses.
+    pub(crate) fn may_be_memory(&self, range: Range<PhysicalAddress>) -> bool {
+        let firmware = self.params.usable().chain(self.params.acpi());
+        let mut memory = firmware.chain(self.old.ranges().iter().copied()).chain(self.own.iter().copied());
+        memory.any(|memory| memory.overlaps(range))
+    }
 }
 
 /// Bytes in all of these ranges.

@@ -11,9 +11,11 @@ use handoff::Event;
 use kdump::{Codec, Ended, Pages, Statistics, WriteError};
 use machine::{BlockDevice, BlockError, Clock, OldMemory};
 use record::Record;
+use screen::{Progress, Stage};
 use vmcore::{CoreHeader, Counts, Kernel, Level, Note, Notes};
 
 use crate::disk::DumpDisk;
+use crate::display;
 use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::watchdogs::Attended;
@@ -33,6 +35,8 @@ pub(crate) struct Form {
 const PATIENCE: usize = 64;
 /// Time between two lines of progress. Each line reports pages that are durable.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// Time between two looks of the progress on the display.
+const SHOWN: Duration = Duration::from_millis(250);
 
 /// The result of a dump.
 #[derive(Clone, Debug)]
@@ -79,7 +83,9 @@ pub(crate) fn write(
     let source = Source { memory: old, kernel: &kernel, notes: &notes, ram: header.ram(), level };
     tell_older(&mut destination);
     let mut dump = destination.begin()?;
+    display::begin(Stage::Log);
     log::store(&mut dump, old, &kernel);
+    display::begin(Stage::Pages);
     let waited_before = dump.device().waited();
     let (counts, outcome) = write_to(&mut Attended(&mut dump), &source, codec);
     let Written { vital, ended: Ended { statistics: written, error }, .. } = outcome;
@@ -91,6 +97,7 @@ pub(crate) fn write(
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
     dump.leave_out(outcome.left_out(clipped));
     let disk_wait = dump.device().waited().saturating_sub(waited_before);
+    display::begin(Stage::Seal);
     let seal = dump.seal(completeness, written.file_bytes)?;
     Ok(Dumped { counts, written, error, vital, disk_wait, seal })
 }
@@ -99,6 +106,11 @@ impl Dumped {
     /// Whether another disk could take what this one did not: it failed, or is too small for what readers need.
     pub(crate) fn blames_disk(&self) -> bool {
         verdict::blames_disk(self.error, self.seal.state, self.vital)
+    }
+
+    /// Whether readers open it.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.vital == Vital::Written
     }
 
     /// This dump or an earlier one, whichever has more in it.
@@ -154,14 +166,15 @@ fn write_to(
 /// Writes the selected pages, all of them if possible.
 fn write_pages(mut pages: Pages<'_, impl BlockDevice>, source: &Source<'_, impl OldMemory>) -> Written {
     pages.put_up_with(PATIENCE);
-    let (mut saved, mut vital) = (Tsc.now(), Vital::Missing);
+    let mut vital = Vital::Missing;
+    let mut told = Told::begin();
     let written = engine::in_telling_order(&mut pages, source, |pages, wanted, durable| {
         let is_told = vital == Vital::Written;
         if durable == Durable::VitalPages && !is_told && pages.complaint().is_none() {
             vital = Vital::Written;
             tell_vital(pages.statistics());
         }
-        write_pass(pages, source.memory, wanted, &mut saved)
+        write_pass(pages, source.memory, wanted, &mut told)
     });
     match written {
         Ok(()) => Written::all(source.level, vital, pages.finish()),
@@ -174,17 +187,40 @@ fn tell_vital(Statistics { done, pages, .. }: Statistics) {
     say!("{}", Event::VitalSafe { done, pages });
 }
 
+/// When the pages began, and when their progress was shown and made durable.
+struct Told {
+    begun: Duration,
+    shown: Duration,
+    saved: Duration,
+}
+
+impl Told {
+    fn begin() -> Self {
+        let now = Tsc.now();
+        Self { begun: now, shown: now, saved: now }
+    }
+
+    /// How far the pages are, by these counts.
+    fn progress(&self, now: Duration, Statistics { done, pages, .. }: Statistics) -> Progress {
+        Progress { done, pages, elapsed: now.saturating_sub(self.begun) }
+    }
+}
+
 /// Writes the pages that are wanted now.
 fn write_pass(
     pages: &mut Pages<'_, impl BlockDevice>,
     old: &impl OldMemory,
     wanted: Wanted<'_>,
-    saved: &mut Duration,
+    told: &mut Told,
 ) -> Result<(), WriteError> {
     while pages.write_next(&mut *wanted, |pfn, page| old.read_page(pfn, page))?.is_some() {
-        if Tsc.now().saturating_sub(*saved) >= PROGRESS {
-            save(pages)?;
-            *saved = Tsc.now();
+        let now = Tsc.now();
+        if now.saturating_sub(told.shown) >= SHOWN {
+            display::progress(told.progress(now, pages.statistics()));
+            told.shown = now;
+        }
+        if now.saturating_sub(told.saved) >= PROGRESS {
+            save(pages, told)?;
         }
     }
     let Statistics { done, pages, data_bytes, .. } = pages.statistics();
@@ -193,9 +229,10 @@ fn write_pass(
 }
 
 /// Makes the stored pages durable, because the machine may not last, and reports the progress.
-fn save(pages: &mut Pages<'_, impl BlockDevice>) -> Result<(), WriteError> {
+fn save(pages: &mut Pages<'_, impl BlockDevice>, told: &mut Told) -> Result<(), WriteError> {
     pages.save()?;
-    let Statistics { done, pages, .. } = pages.statistics();
-    say!("dumped {done} of {pages} pages");
+    let now = Tsc.now();
+    say!("dumped {}", told.progress(now, pages.statistics()));
+    told.saved = now;
     Ok(())
 }

@@ -16,9 +16,11 @@
 
 extern crate alloc;
 
+mod advice;
 mod boot;
 mod discover;
 mod disk;
+mod display;
 mod dma;
 mod dump;
 #[cfg(mutations)]
@@ -34,9 +36,10 @@ use capture::{acpi, amd, other_memory, root_pointer, units};
 use handoff::Options;
 use kdump::Codec;
 use record::Record;
+use screen::Stage;
 use vmcore::Level;
 
-use crate::boot::BootError;
+use crate::boot::{BootError, Booted};
 use crate::discover::{DiscoverError, Machine};
 use crate::disk::Destinations;
 use crate::dump::{DumpError, Dumped, Form};
@@ -63,23 +66,37 @@ enum CaptureError {
     Dump(#[from] DumpError),
 }
 
-/// Does the whole job, from the boot loader's parameters to a sealed dump. The caller resets the machine.
-fn capture(boot_params: u64) -> Result<(), CaptureError> {
-    let booted = boot::boot(boot_params)?;
+/// Does the whole job, from the boot loader's parameters to a sealed dump, and says how it ended. The caller resets the machine.
+fn capture(boot_params: u64) {
+    let booted = match boot::boot(boot_params) {
+        Ok(booted) => booted,
+        Err(error) => return say!("no dump: {error}"),
+    };
     let options = Options::parse(booted.params.command_line());
+    let ended = dump_of(booted, &options);
+    if let Err(error) = &ended {
+        say!("no dump: {error}");
+    }
+    advice::give(&ended, options.areas);
+}
+
+/// Writes the dump of the machine on which this kernel has booted.
+fn dump_of(booted: Booted, options: &Options) -> Result<Dumped, CaptureError> {
     #[cfg(mutations)]
     mutations::choose(booted.params.command_line());
-    let mut machine = discover::discover(booted, &options)?;
+    let mut machine = discover::discover(booted, options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
+    display::open(&mut machine);
     report::root_pointer(machine.root_pointer);
-    find_watchdogs(&mut machine, &options);
+    find_watchdogs(&mut machine, options);
+    display::begin(Stage::TakeOver);
     let mut remapping = take_over::take_over(&mut machine, options.areas)?;
     watchdogs::progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let dumped = dump_to_any(&mut machine, &mut remapping, &options, &taken_over)?;
+    let dumped = dump_to_any(&mut machine, &mut remapping, options, &taken_over)?;
     report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
-    Ok(())
+    Ok(dumped)
 }
 
 /// Writes the dump to the first area whose disk takes it; where none takes all of it, there are parts of it in several. Returns
@@ -94,6 +111,7 @@ fn dump_to_any(
     let form = Form { level, codec: options.codec.unwrap_or(Codec::Zlib) };
     let mut destinations = Destinations::new(options);
     let mut best = Err(CaptureError::NoDestination);
+    display::begin(Stage::Disk);
     while let Some(destination) = destinations.next(machine, remapping) {
         let record = recording::record(remapping);
         report::attached(taken_over, &record);
@@ -104,6 +122,7 @@ fn dump_to_any(
             Ok(dumped) if !dumped.blames_disk() => return Ok(dumped),
             Ok(dumped) => {
                 report::disk_failed(&dumped);
+                display::begin(Stage::Disk);
                 best = Ok(dumped.or_better(best.ok()));
             }
             Err(error) => {

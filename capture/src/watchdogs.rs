@@ -102,13 +102,7 @@ impl Search<'_> {
 
 /// Maps registers, if there can be no memory at these addresses.
 fn map(machine: &mut Machine, range: Range<PhysicalAddress>) -> Option<Mmio> {
-    let Machine { params, old, own, .. } = machine;
-    let firmware = params.usable().chain(params.acpi());
-    let mut memory = firmware.chain(old.ranges().iter().copied()).chain(own.iter().copied());
-    if memory.any(|memory| memory.overlaps(range)) {
-        return None;
-    }
-    Mmio::map(&mut machine.space, range).ok()
+    if machine.may_be_memory(range) { None } else { Mmio::map(&mut machine.space, range).ok() }
 }
 
 /// A disk, each of whose accesses that succeeds is progress.

@@ -3,8 +3,10 @@
 use area::OpenDump;
 use handoff::Event;
 use machine::{BlockDevice, BlockError, OldMemory};
+use screen::Stage;
 use vmcore::{Kernel, LogError};
 
+use crate::display;
 use crate::platform::console::say;
 use crate::watchdogs;
 
@@ -21,7 +23,10 @@ enum NoLog {
 pub(super) fn store(dump: &mut OpenDump<impl BlockDevice>, old: &impl OldMemory, kernel: &Kernel) {
     match try_to_store(dump, old, kernel) {
         Ok(bytes) => say!("{}", Event::LogSafe { bytes }),
-        Err(error) => say!("the dead kernel's log is not stored: {error}"),
+        Err(error) => {
+            say!("the dead kernel's log is not stored: {error}");
+            display::failed(Stage::Log);
+        }
     }
     watchdogs::progress();
 }

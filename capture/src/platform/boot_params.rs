@@ -5,6 +5,8 @@ use machine::{PhysicalAddress, Range};
 
 /// Size of `boot_params` in bytes.
 const SIZE: usize = 4096;
+/// Size of the description of the display, which comes first.
+const SCREEN_INFO: usize = 64;
 /// Longest command line that is read, in bytes; xtask's bzImage announces the same.
 const COMMAND_LINE: usize = 2048;
 
@@ -57,6 +59,11 @@ impl BootParams {
     /// The command line; empty if it is not text.
     pub fn command_line(&self) -> &str {
         core::str::from_utf8(&self.command_line).unwrap_or_default()
+    }
+
+    /// What is known of the display (`struct screen_info`).
+    pub fn screen_info(&self) -> &[u8; SCREEN_INFO] {
+        self.page.first_chunk().unwrap_or(&[0; SCREEN_INFO])
     }
 
     /// Address of ACPI's root pointer; `None` if the boot loader did not say.

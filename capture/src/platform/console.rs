@@ -11,6 +11,7 @@ use handoff::{ConsoleLine, SerialConsole};
 use machine::{Clock, wait_until};
 use x86_64::instructions::port::Port;
 
+use crate::display;
 use crate::platform::clock::Tsc;
 
 /// Prints a line `holdover: [seconds] text` on the console.
@@ -45,8 +46,9 @@ pub(crate) fn open(serial: SerialConsole) {
     PORT.store(port, Ordering::Relaxed);
 }
 
-/// Prints one line; see [`say!`].
+/// Prints one line, which the display shows too; see [`say!`].
 pub(crate) fn line(text: fmt::Arguments) {
+    display::last_line(text);
     // Writing to the port cannot fail.
     let _ = writeln!(Output, "{}\r", ConsoleLine { time: Tsc.now(), text });
 }

@@ -11,6 +11,7 @@
 //! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio`, `ports`, `config` | registers of devices, in memory and in I/O space, and configuration space of PCI functions |
+//! | `framebuffer` | the pixels of a display |
 //! | `hypervisor` | whether there is one |
 //! | `shared` | a value that all of this kernel shares |
 //! | `exceptions`, `machine_check`, `severity` | handlers of processor exceptions |
@@ -23,6 +24,7 @@ pub(crate) mod console;
 pub(crate) mod copy;
 pub(crate) mod entry;
 pub(crate) mod exceptions;
+pub(crate) mod framebuffer;
 pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod hypervisor;

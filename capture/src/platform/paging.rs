@@ -35,6 +35,9 @@ pub(crate) enum Access {
     Own,
     /// Registers: uncached. PAT entry 3 is uncacheable both after reset and as Linux programs it.
     Device,
+    /// A display's pixels: PAT entry 1, which is write-combining as Linux programs it. After reset it is write-through, which over
+    /// addresses that the firmware calls uncacheable is uncached.
+    Pixels,
 }
 
 impl Access {
@@ -43,6 +46,7 @@ impl Access {
             Self::Code => PRESENT,
             Self::ReadOnly => PRESENT | NO_EXECUTE,
             Self::Own => PRESENT | NO_EXECUTE | WRITABLE,
+            Self::Pixels => PRESENT | NO_EXECUTE | WRITABLE | WRITE_THROUGH,
             Self::Device => PRESENT | NO_EXECUTE | WRITABLE | CACHE_DISABLE | WRITE_THROUGH,
         }
     }

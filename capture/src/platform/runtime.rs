@@ -10,9 +10,7 @@ use crate::platform::{clock, reset};
 #[unsafe(no_mangle)]
 extern "C" fn start(boot_params: u64) -> ! {
     clock::start();
-    if let Err(error) = crate::capture(boot_params) {
-        say!("no dump: {error}");
-    }
+    crate::capture(boot_params);
     say!("reset");
     reset::now()
 }

@@ -1,0 +1,176 @@
+//! Shows on the display how the dump gets on, where firmware left a framebuffer; nothing of the dump depends on it.
+//!
+//! A framebuffer that cannot be the one of a display adapter is left alone. What cannot be seen from here: whether the dead
+//! kernel's graphics driver has the adapter show other memory; what is drawn is then not on the display.
+
+use core::time::Duration;
+
+use machine::{PhysicalAddress, Position, Range, wait_until};
+use screen::{Ink, Mode, Panel, Progress, Stage, Standing, Unusable};
+
+use crate::discover::Machine;
+use crate::platform::console::say;
+use crate::platform::framebuffer::Framebuffer;
+use crate::platform::paging::MapError;
+use crate::platform::shared::Shared;
+use crate::watchdogs::WaitClock;
+
+/// How long a failure stays on the display before the machine is reset.
+const READING: Duration = Duration::from_secs(10);
+/// Base class of display adapters (PCI Code and ID Assignment specification, section 1.4).
+const DISPLAY: u8 = 3;
+/// Interrupt controllers, timers and remapping units of PCs, and the firmware, are from here to 4 GiB.
+const CHIPSET: Range<PhysicalAddress> =
+    Range { start: PhysicalAddress::new(0xFEC0_0000), end: PhysicalAddress::new(1 << 32) };
+
+/// The display; none where there is none, or before it was found.
+static DISPLAYED: Shared<Display> = Shared::none();
+
+struct Display {
+    panel: Panel<Framebuffer>,
+    standings: [Standing; Stage::ALL.len()],
+}
+
+/// Why the serial console is all there is.
+#[derive(Debug, thiserror::Error)]
+enum NoDisplay {
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error("the framebuffer at {0} lies over memory or registers")]
+    Occupied(Range<PhysicalAddress>),
+    #[error("the framebuffer at {0} belongs to no display adapter")]
+    Nobodys(Range<PhysicalAddress>),
+    #[error("the framebuffer: {0}")]
+    Map(#[from] MapError),
+}
+
+/// Finds the framebuffer and shows the first stage on it.
+pub(crate) fn open(machine: &mut Machine) {
+    match find(machine) {
+        Ok(panel) => {
+            DISPLAYED.set(Display { panel, standings: [Standing::Waiting; _] });
+            DISPLAYED.with(|display| display.title("Its memory is being saved."));
+            begin(Stage::Discover);
+        }
+        Err(NoDisplay::Unusable(Unusable::Absent)) => {}
+        Err(why) => say!("nothing is shown on the display: {why}"),
+    }
+}
+
+/// Shows that a stage begins, and so that those before it are over.
+pub(crate) fn begin(stage: Stage) {
+    DISPLAYED.with(|display| display.begin(stage));
+}
+
+/// Shows that a stage failed; others may follow.
+pub(crate) fn failed(stage: Stage) {
+    DISPLAYED.with(|display| display.set(stage, Standing::Failed));
+}
+
+/// Shows how far the pages are.
+pub(crate) fn progress(progress: Progress) {
+    DISPLAYED.with(|display| display.panel.progress(progress));
+}
+
+/// Shows the console's last line.
+pub(crate) fn last_line(text: core::fmt::Arguments<'_>) {
+    DISPLAYED.with(|display| display.panel.last_line(text));
+}
+
+/// Shows that everything is done.
+pub(crate) fn succeed(verdict: core::fmt::Arguments<'_>) {
+    DISPLAYED.with(|display| display.end(Standing::Done, Ink::Good, verdict));
+}
+
+/// Shows why something is missing, and leaves people some time to read it.
+pub(crate) fn fail(verdict: core::fmt::Arguments<'_>) {
+    if DISPLAYED.with(|display| display.end(Standing::Failed, Ink::Bad, verdict)).is_some() {
+        say!("the display shows this for {} s", READING.as_secs());
+        // Nothing is waited for but the time.
+        let _ = wait_until(&WaitClock, READING, || false);
+    }
+}
+
+impl Display {
+    fn title(&mut self, what: &str) {
+        let version = env!("CARGO_PKG_VERSION");
+        self.panel.title(format_args!("Holdover {version}: Linux has crashed on this machine. {what}"));
+    }
+
+    fn begin(&mut self, stage: Stage) {
+        for other in Stage::ALL {
+            match self.standings[other as usize] {
+                Standing::Doing if other < stage => self.set(other, Standing::Done),
+                _ if other == stage => self.set(other, Standing::Doing),
+                _ if other > stage => self.set(other, Standing::Waiting),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the stage that was being done, and shows the verdict.
+    fn end(&mut self, standing: Standing, ink: Ink, verdict: core::fmt::Arguments<'_>) {
+        for stage in Stage::ALL {
+            if self.standings[stage as usize] == Standing::Doing {
+                self.set(stage, standing);
+            }
+        }
+        self.title("");
+        self.panel.verdict(ink, verdict);
+    }
+
+    fn set(&mut self, stage: Stage, standing: Standing) {
+        self.standings[stage as usize] = standing;
+        self.panel.stage(stage, standing);
+    }
+}
+
+fn find(machine: &mut Machine) -> Result<Panel<Framebuffer>, NoDisplay> {
+    let mode = Mode::of_screen_info(machine.params.screen_info())?;
+    let start = PhysicalAddress::new(mode.start());
+    let range = Range::sized(start, mode.panel_len() as u64).ok_or(Unusable::Place(mode.start()))?;
+    if machine.may_be_memory(range) || range.overlaps(CHIPSET) {
+        return Err(NoDisplay::Occupied(range));
+    }
+    let bars = machine.devices.iter().flat_map(|device| {
+        let is_display = device.identity().class.base == DISPLAY;
+        (0..6).filter_map(move |index| Some((device.bar(index)?, is_display)))
+    });
+    if !is_of_display(range, bars) {
+        return Err(NoDisplay::Nobodys(range));
+    }
+    Ok(Panel::new(mode, Framebuffer::map(&mut machine.space, range)?))
+}
+
+/// Whether `range` can belong to a display adapter: the last base address in front of its end is one of an adapter, and in front
+/// of its start. The sizes behind base addresses cannot be read without changing registers of a device at work.
+fn is_of_display(range: Range<PhysicalAddress>, bars: impl Iterator<Item = (PhysicalAddress, bool)>) -> bool {
+    let last = bars.filter(|(bar, _)| *bar < range.end).max_by_key(|(bar, _)| *bar);
+    last.is_some_and(|(bar, is_display)| {
+        let largest = 1_u64.checked_shl(bar.get().trailing_zeros()).unwrap_or(u64::MAX);
+        is_display && bar <= range.start && range.end.count_since(bar) <= largest
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_framebuffer_is_behind_a_base_address_of_a_display_adapter_and_of_nobody_else() {
+        let range = Range::from(0xC000_0000..0xC010_0000);
+        let is_fine = |bars: &[(u64, bool)]| {
+            is_of_display(range, bars.iter().map(|&(bar, is_display)| (bar.into(), is_display)))
+        };
+        assert!(is_fine(&[(0xC000_0000, true)]));
+        assert!(is_fine(&[(0xB000_0000, false), (0xC000_0000, true), (0xC010_0000, false)]));
+        assert!(!is_fine(&[]));
+        assert!(!is_fine(&[(0xC000_0000, false)]), "no display");
+        assert!(!is_fine(&[(0xC000_0000, true), (0xC008_0000, false)]), "another's registers are inside");
+        assert!(!is_fine(&[(0xC008_0000, true)]), "it begins too early");
+        assert!(
+            !is_fine(&[(0xBFFF_0000, true)]),
+            "no base address of so little alignment has so much behind it"
+        );
+    }
+}
