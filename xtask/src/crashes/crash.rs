@@ -282,8 +282,11 @@ impl Crash<'_> {
     fn crash_command(&self) -> String {
         let arm = self.scenario.watchdog.map_or("", Watchdog::arm);
         let crash = match self.scenario.start {
-            Start::Panic | Start::MachineCheck => "echo c > /proc/sysrq-trigger",
+            Start::PanicElsewhere => "taskset 2 sh -c 'echo c > /proc/sysrq-trigger'",
             Start::Exec => "kexec -e",
+            // These do not come from the guest's own program.
+            Start::MachineCheck | Start::PanicInInterrupt | Start::PanicInNmi => "",
+            Start::Panic => "echo c > /proc/sysrq-trigger",
         };
         format!("{arm}{crash}\n")
     }
@@ -325,7 +328,9 @@ impl Crash<'_> {
     fn let_go(&self, machine: &mut Machine) -> Result<()> {
         match self.scenario.start {
             Start::MachineCheck => machine.raise(MachineCheck::Fatal),
-            Start::Panic | Start::Exec => machine.type_line("go"),
+            Start::PanicInInterrupt => machine.type_system_request('c'),
+            Start::PanicInNmi => machine.inject_nmi(),
+            Start::Panic | Start::PanicElsewhere | Start::Exec => machine.type_line("go"),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Expectation {
     says: Vec<Vec<String>>,
     /// The beginnings of lines that the crashing Linux prints: without what they tell of, the crash would show nothing.
     guest_says: Vec<String>,
+    /// Words that the dying Linux prints: without what they tell of, the crash would show nothing.
+    kernel_says: Vec<&'static str>,
     /// What `doctor` and `load` complain of, if `load` must refuse.
     refusal: Option<&'static str>,
     /// The device that must be at work, if that matters.
@@ -124,6 +126,7 @@ impl Expectation {
             on_disk,
             says: Vec::new(),
             guest_says: Vec::new(),
+            kernel_says: Vec::new(),
             refusal: None,
             active: None,
             codec: None,
@@ -152,6 +155,12 @@ impl Expectation {
     /// The crashing Linux prints a line that begins with these words.
     pub(crate) fn and_guest_says(mut self, words: &str) -> Self {
         self.guest_says.push(words.to_owned());
+        self
+    }
+
+    /// The dying Linux prints a line with these words, after the one with which it dies.
+    pub(crate) fn and_kernel_says(mut self, words: &'static str) -> Self {
+        self.kernel_says.push(words);
         self
     }
 
@@ -238,6 +247,7 @@ impl Expectation {
         let (findings, mut problems) = self.on_disk.check(evidence, tool)?;
         problems.extend(self.unsaid(&evidence.lines));
         problems.extend(self.unsaid_by_guest(&evidence.lines));
+        problems.extend(self.unsaid_by_kernel(&evidence.lines));
         problems.extend(self.unrefused(&evidence.lines));
         problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
         problems.extend(self.other_codec(evidence)?);
@@ -265,6 +275,15 @@ impl Expectation {
         let unsaid =
             self.guest_says.iter().filter(|words| !printed.iter().any(|line| line.starts_with(*words)));
         unsaid.map(|words| console(format!("the crashing Linux did not say `{words}`"))).collect()
+    }
+
+    /// Complains of each of these words that the dying Linux did not print.
+    fn unsaid_by_kernel(&self, lines: &[Line]) -> Vec<Problem> {
+        let from_panic = lines.iter().skip_while(|line| !line.text.contains(crash::PANIC));
+        let last: Vec<_> = from_panic.take_while(|line| line.holdover().is_none()).collect();
+        let unsaid =
+            self.kernel_says.iter().filter(|words| !last.iter().any(|line| line.text.contains(*words)));
+        unsaid.map(|words| console(format!("the dying Linux did not say `{words}`"))).collect()
     }
 
     /// Complains if the host's tools did not refuse, or not both in these words.
@@ -440,6 +459,18 @@ mod tests {
         assert!(unsaid(&["holdover: [0.1] fenced 00:01.0", &format!("holdover: [0.1] blocked {address}")]));
         assert!(unsaid(&[&format!("bench: fenced {address}")]));
         assert!(unsaid(&[]));
+    }
+
+    #[test]
+    fn what_the_dying_linux_says_comes_between_its_last_line_and_holdovers_first() {
+        let expectation = Expectation::takeover().and_kernel_says("<NMI>");
+        let unsaid = |lines: &[&str]| expectation.unsaid_by_kernel(&Line::a_second_apart(lines)).len();
+        let panic = "[    9.0] Kernel panic - not syncing: NMI: Not continuing";
+        let (mark, started) = ("[    9.1]  <NMI>", "holdover: [0.001] Holdover");
+        assert_eq!(unsaid(&[panic, mark, started]), 0);
+        assert_eq!(unsaid(&[mark, panic, started]), 1);
+        assert_eq!(unsaid(&[panic, started, mark]), 1);
+        assert_eq!(unsaid(&[]), 1);
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(areas());
     rows.extend(power_cuts());
     rows.extend(refused());
+    rows.extend(contexts());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
     rows
@@ -498,6 +499,28 @@ fn refused() -> Vec<Row> {
     let row = |(name, scenario, refusal, reason): (&str, Scenario, &'static str, &str)| {
         let refused = Expectation::no_dump().and_refused(refusal);
         Row::new(name, scenario, refused.and_says(reason))
+    };
+    rows.map(row).into()
+}
+
+/// Where the old kernel may be when it panics, each with another disk: on another processor than the first, in an interrupt, in an
+/// NMI. (`crash` wants the backtrace of a crash on request; there is no debug information of the kernel that an NMI kills.)
+fn contexts() -> Vec<Row> {
+    let panics =
+        |kernel, start, disk_model| Scenario { start, disk_model, cpus: 2, ..Scenario::plain(kernel) };
+    let rows = [
+        ("nvme-panic-elsewhere", Flavour::Cloud, Start::PanicElsewhere, DiskModel::Nvme, "CPU: 1 "),
+        (
+            "virtio-scsi-panic-in-interrupt",
+            Flavour::Cloud,
+            Start::PanicInInterrupt,
+            DiskModel::VirtioScsi,
+            "<IRQ>",
+        ),
+        ("ahci-panic-in-nmi", Flavour::Amd64, Start::PanicInNmi, DiskModel::Ahci, "<NMI>"),
+    ];
+    let row = |(name, kernel, start, disk, words)| {
+        Row::new(name, panics(kernel, start, disk), Expectation::takeover().and_kernel_says(words))
     };
     rows.map(row).into()
 }

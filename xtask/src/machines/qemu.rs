@@ -37,6 +37,9 @@ const TRACE_EVENTS: [&str; 8] = [
 const SLOW_DISK_RATE: u32 = 1_000_000;
 const SLOW_DISK_BYTES: u64 = 64 << 20;
 
+/// What QEMU calls the first serial port.
+const SERIAL_PORT: &str = "serial0";
+
 // Names of drives.
 const DUMP_DRIVE: &str = "dump-drive";
 const SLOW_DRIVE: &str = "slow-drive";
@@ -133,6 +136,17 @@ impl Machine {
         writeln!(self.keyboard, "{line}")
             .and_then(|()| self.keyboard.flush())
             .context("the machine has ended")
+    }
+
+    /// Types a break and a letter on the guest's serial console, which Linux takes in the port's interrupt.
+    pub(crate) fn type_system_request(&mut self, letter: char) -> Result<()> {
+        self.qmp.send_break(SERIAL_PORT)?;
+        self.type_line(&letter.to_string())
+    }
+
+    /// Gives each processor an NMI of which nobody knows the reason.
+    pub(crate) fn inject_nmi(&mut self) -> Result<()> {
+        self.qmp.inject_nmi()
     }
 
     /// Ends QEMU at once, whatever it is doing.

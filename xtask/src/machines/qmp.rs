@@ -58,6 +58,16 @@ impl Qmp {
         self.execute_for_people(&format!("mce 0 {MACHINE_CHECK_BANK} {bank:#x} {global:#x} 0 0"))
     }
 
+    /// Sends a break over a serial line.
+    pub(crate) fn send_break(&mut self, port: &str) -> Result<()> {
+        self.execute(&json!({ "execute": "chardev-send-break", "arguments": { "id": port } })).map(drop)
+    }
+
+    /// Gives each processor an NMI.
+    pub(crate) fn inject_nmi(&mut self) -> Result<()> {
+        self.execute(&json!({ "execute": "inject-nmi" })).map(drop)
+    }
+
     /// Removes what is behind a disk; the guest's requests fail from now on.
     pub(crate) fn remove_drive(&mut self, drive: &str) -> Result<()> {
         self.execute_for_people(&format!("drive_del {drive}"))

@@ -158,14 +158,31 @@ impl Disk {
 
 /// How the capture kernel comes to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Start {
     /// The old kernel panics.
     Panic,
+    /// The old kernel panics on its second processor.
+    PanicElsewhere,
+    /// The old kernel panics in an interrupt of its serial port.
+    PanicInInterrupt,
+    /// The old kernel panics in an NMI, as it does where one tells of a hard lockup.
+    PanicInNmi,
     /// A fatal machine check makes the old kernel panic.
     MachineCheck,
     /// `kexec -e`, as an ordinary reboot into it: there is no crash, and no dead kernel's memory.
     Exec,
+}
+
+impl Start {
+    /// What the old kernel's command line must have for it.
+    fn kernel_options(self) -> &'static str {
+        match self {
+            Self::PanicInInterrupt => "sysrq_always_enabled",
+            Self::PanicInNmi => "unknown_nmi_panic",
+            _ => "",
+        }
+    }
 }
 
 /// Which kernel takes the dump.
@@ -403,6 +420,6 @@ impl Scenario {
         };
         // On a busy host, an emulated timer can tick too late for Linux's check of its interrupt, which ends in a panic.
         let options = "console=ttyS0 printk.devkmsg=on panic=1 no_timer_check";
-        format!("{options} {iommu} {reserved}")
+        format!("{options} {} {iommu} {reserved}", self.start.kernel_options())
     }
 }
