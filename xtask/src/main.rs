@@ -1,8 +1,8 @@
-//! Development tasks: setup, build, run, demo, test, fuzz, core, compare, bench-dump.
+//! Development tasks: setup, build, run, demo, test, fuzz, core, compare, disk-speed, bench-dump.
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `bench_dump` |
+//! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `disk_speed`, `bench_dump` |
 //! | [`sources`] | checks of the sources, which need no guest: `walls`, `packages`, `freestanding` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `image` and `tool`, `stock` kdump |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
@@ -24,7 +24,7 @@ mod witnesses;
 use anyhow::Result;
 use clap::Parser;
 
-use tasks::{bench_dump, build, compare, core, demo, fuzz, run, setup, test};
+use tasks::{bench_dump, build, compare, core, demo, disk_speed, fuzz, run, setup, test};
 
 /// Development tasks of Holdover
 #[derive(Parser)]
@@ -38,6 +38,7 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     Core(core::Core),
     Compare(compare::Compare),
+    DiskSpeed(disk_speed::DiskSpeed),
     BenchDump(bench_dump::BenchDump),
 }
 
@@ -51,6 +52,7 @@ fn main() -> Result<()> {
         Task::Fuzz(task) => task.run(),
         Task::Core(task) => task.run(),
         Task::Compare(task) => task.run(),
+        Task::DiskSpeed(task) => task.run(),
         Task::BenchDump(task) => task.run(),
     }
 }

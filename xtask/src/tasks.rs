@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod compare;
 pub(crate) mod core;
 pub(crate) mod demo;
+pub(crate) mod disk_speed;
 pub(crate) mod fuzz;
 pub(crate) mod run;
 pub(crate) mod setup;

@@ -34,7 +34,7 @@ use crate::witnesses::trace::Trace;
 const ENTRY: Duration = Duration::from_secs(60);
 /// From the panic to the reset. Holdover's own deadlines are far below, but a blocked device that does not rest slows the whole
 /// emulated machine down: QEMU writes a line of trace for each of its faults.
-const RESET: Duration = Duration::from_secs(400);
+pub(crate) const RESET: Duration = Duration::from_secs(400);
 
 /// The dump's disk: far more than a dump needs.
 pub(crate) const DISK_BYTES: u64 = 256 << 20;
@@ -64,7 +64,7 @@ pub(crate) const REFERENCE: &str = "makedumpfile";
 const MAKE_DUMPS: &str = "\
 set -e -o pipefail
 say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
-mount -t ext4 /dev/vda /mnt
+mount -t ext4 /dev/dump /mnt
 makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
 ulimit -v 32768
 holdover makedump -d 31 /proc/vmcore /mnt/holdover | say_lines
@@ -188,7 +188,8 @@ impl Crash<'_> {
     fn add_stock(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
         File::create(files.disk())?.set_len(DISK_BYTES)?;
         stock::make_file_system(&files.disk())?;
-        let user_space = UserSpace::new()?.with_makedumpfile()?.with_holdover(self.tool)?;
+        let user_space =
+            UserSpace::new(self.scenario.disk_model)?.with_makedumpfile()?.with_holdover(self.tool)?;
         archive.add("capture", &stock::image(kernel)?);
         archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
         Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))

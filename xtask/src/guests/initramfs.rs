@@ -12,6 +12,9 @@ use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{MemoryUse, Scenario};
 use crate::paths;
 
+/// The program of guests that finds a disk.
+pub(crate) const FIND_DISK: &str = "bin/find-disk";
+
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
@@ -102,6 +105,7 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     let flavour = scenario.kernel;
     let mut archive = Archive::default();
     archive.add("init", &guest_file("init")?);
+    archive.add(FIND_DISK, &guest_file("find-disk")?);
     for folder in ["proc", "sys", "dev", "tmp"] {
         archive.add_folder(Path::new(folder));
     }
@@ -132,7 +136,8 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     Ok(archive)
 }
 
-fn guest_file(name: &str) -> Result<Vec<u8>> {
+/// A program of guests.
+pub(crate) fn guest_file(name: &str) -> Result<Vec<u8>> {
     read(&paths::repository().join("guest").join(name))
 }
 

@@ -3,17 +3,18 @@
 //!
 //! The initial RAM file systems that distributions load take longer: they hold a whole init system and many drivers.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{fs, iter};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guests::initramfs::{self, Archive};
+use crate::guests::initramfs::{self, Archive, FIND_DISK};
 use crate::guests::kernels::Kernel;
 use crate::guests::tool::Tool;
 use crate::machines::scenario::Syscall;
-use crate::{paths, process};
+use crate::machines::scenario::device::DiskModel;
+use crate::process;
 
 /// MiB of memory that it is given: the least that distributions reserve.
 pub(crate) const RESERVED_MIB: u64 = 256;
@@ -21,8 +22,9 @@ pub(crate) const RESERVED_MIB: u64 = 256;
 /// The line with which its init tells that the dump is on the disk.
 pub(crate) const COMPLETE: &str = "bench: dump complete";
 
-/// Drivers of the disk that takes the dump.
-const DISK: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// What its init calls the disk that takes the dump.
+pub(crate) const DISK: &str = "/dev/dump";
+
 /// Drivers of [`make_file_system`]'s file system; the second is asked for by the first, but only by name.
 const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
 
@@ -45,15 +47,17 @@ pub(crate) struct UserSpace {
 
 impl UserSpace {
     /// One that starts the disk, and has no program yet that could write a dump.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(disk: DiskModel) -> Result<Self> {
         let mut archive = Archive::default();
-        let init = paths::repository().join("guest/stock-init");
-        archive.add("init", &fs::read(&init).with_context(|| format!("no {}", init.display()))?);
+        archive.add("init", &initramfs::guest_file("stock-init")?);
+        archive.add(FIND_DISK, &initramfs::guest_file("find-disk")?);
+        archive.add("scenario/disk", disk.disk_in_linux().as_bytes());
+        let modules = iter::once("virtio_pci").chain(disk.modules().iter().copied()).collect();
         for folder in ["proc", "sys", "dev", "tmp", "mnt"] {
             archive.add_folder(Path::new(folder));
         }
         archive.copy_program("busybox")?;
-        Ok(Self { archive, modules: DISK.into() })
+        Ok(Self { archive, modules })
     }
 
     /// Adds makedumpfile.

@@ -305,6 +305,9 @@ pub(crate) struct Scenario {
     /// What is unusual about it, if it is an NVMe controller's
     #[arg(long, value_enum)]
     pub(crate) nvme: Vec<NvmeOddity>,
+    /// Bytes per second that it takes, if not as many as the host; the scenario itself can ask for a slow disk
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) disk_rate: Option<u32>,
     /// What the crashing Linux does with that disk; both kinds of use want a disk of an AHCI or NVMe controller, or of a SCSI host
     #[arg(long, value_enum, default_value = "idle")]
     pub(crate) disk_use: DiskUse,
@@ -367,6 +370,7 @@ impl Scenario {
             disk: Disk::Labelled,
             disk_model: DiskModel::VirtioBlk,
             nvme: Vec::new(),
+            disk_rate: None,
             disk_use: DiskUse::Idle,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
@@ -398,7 +402,8 @@ impl Scenario {
         }
     }
 
-    /// Bytes per second that the dump's disk takes, if it must be slow for something to happen in the middle of the dump.
+    /// Bytes per second that the dump's disk takes, if it is not as fast as the host makes it. It must be slow for something to
+    /// happen in the middle of the dump.
     pub(crate) fn dump_rate(&self) -> Option<u32> {
         if self.watchdog.is_some() {
             return Some(WATCHED_RATE);
@@ -407,7 +412,10 @@ impl Scenario {
             return Some(RECORDED_RATE);
         }
         let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
-        (ends || self.machine_check.is_some()).then_some(INTERRUPTED_RATE)
+        if ends || self.machine_check.is_some() {
+            return Some(INTERRUPTED_RATE);
+        }
+        self.disk_rate
     }
 
     /// The command line of the kernel that crashes.

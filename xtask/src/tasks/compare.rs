@@ -23,6 +23,7 @@ use serde::Serialize;
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::emulator::Emulator;
 use crate::machines::scenario::Scenario;
+use crate::machines::scenario::device::DiskModel;
 use crate::tasks::setup::Setup;
 use contender::Contender;
 use round::{Measurement, Stage};
@@ -37,6 +38,9 @@ pub(crate) struct Compare {
     /// Which of Debian's kernels crashes, and is stock kdump's crash kernel
     #[arg(long, value_enum, default_value = "cloud")]
     kernel: Flavour,
+    /// What kind of disk takes the dump; the kernel for clouds has no driver for AHCI
+    #[arg(long, value_enum, default_value = "virtio-blk")]
+    disk_model: DiskModel,
     /// Crashes with each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -64,12 +68,13 @@ impl Compare {
     pub(crate) fn run(&self) -> Result<()> {
         Setup::default().run()?;
         let host_load_before = host_load()?;
-        let stage = Stage::set(self.kernel)?;
+        let scenario = Scenario { disk_model: self.disk_model, ..Scenario::plain(self.kernel) };
+        let stage = Stage::set(&scenario)?;
         let measurements = self.measure(&stage)?;
         let comparison = Comparison {
             qemu: Emulator::Installed.version()?,
             kernel: Kernel::load(self.kernel)?.release,
-            scenario: Scenario::plain(self.kernel),
+            scenario,
             host_processors: thread::available_parallelism()?.get(),
             host_load_before,
             caveat: CAVEAT,

@@ -8,8 +8,9 @@ use handoff::{Completeness, Event, Summary};
 use crate::crashes::crash::PANIC;
 use crate::machines::console::Line;
 
-/// What Holdover tells of a machine check that killed the old kernel. That kernel has no time to print its panic.
-const KILLED: &str = "machine check: bank";
+/// What Holdover tells of an old kernel that could not print its panic: a machine check killed it, or it died in an NMI, in which
+/// Linux leaves printing for later.
+const DIED: [&str; 2] = ["machine check: bank", " processors died"];
 
 /// The end of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct Sealed {
 /// What Holdover printed. Every part but the panic may be missing: other checks complain of that.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
-    /// When the old kernel panicked, or Holdover told that a machine check had killed it.
+    /// When the old kernel panicked; if it did not print that, when Holdover said its first word.
     pub(crate) panic: SystemTime,
     /// When Holdover said its first word.
     pub(crate) first_line: Option<SystemTime>,
@@ -40,9 +41,10 @@ pub(crate) struct Report {
 impl Report {
     /// Reads the console; fails if nothing panicked.
     pub(crate) fn of(lines: &[Line]) -> Result<Self> {
-        let is_death = |line: &&Line| [PANIC, KILLED].iter().any(|words| line.text.contains(words));
-        let panic = lines.iter().find(is_death).context("the guest did not panic")?;
         let first_line = lines.iter().find(|line| line.holdover().is_some());
+        let died = lines.iter().any(|line| DIED.iter().any(|words| line.text.contains(words)));
+        let printed = lines.iter().find(|line| line.text.contains(PANIC));
+        let panic = printed.or(first_line.filter(|_| died)).context("the guest did not panic")?;
         let mut report = Self {
             panic: panic.at,
             first_line: first_line.map(|line| line.at),
@@ -103,6 +105,18 @@ mod tests {
         assert_eq!(report.count("contexts_accepted"), Some(9));
         assert_eq!(report.count("pages_kept"), Some(3));
         assert_eq!(report.count("other"), None);
+    }
+
+    #[test]
+    fn a_kernel_that_printed_no_panic_died_before_holdovers_first_word() {
+        let report = Report::of(&Line::a_second_apart(&[
+            "[    9.1] bench: loaded",
+            "holdover: [0.001] Holdover",
+            "holdover: [0.100] takeover done",
+            "holdover: [0.200] kernel 6.1.0 of 2 processors died",
+        ]))
+        .unwrap();
+        assert_eq!(report.seconds_to(report.takeover_done), Some(1.0));
     }
 
     #[test]

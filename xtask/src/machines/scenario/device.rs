@@ -176,6 +176,16 @@ impl DiskModel {
         }
     }
 
+    /// What Linux calls the first disk behind the function: a path, or the serial number of an NVMe controller. `guest/find-disk` knows
+    /// both.
+    pub(crate) fn disk_in_linux(self) -> &'static str {
+        match self {
+            Self::VirtioBlk | Self::VirtioLegacy => "/dev/vda",
+            Self::Nvme => "dump",
+            Self::Ahci | Self::AhciOfChipset | Self::VirtioScsi | Self::Pvscsi => "/dev/sda",
+        }
+    }
+
     /// Modules of Linux for it, besides those of the bench's other devices.
     pub(crate) fn modules(self) -> &'static [&'static str] {
         match self {
@@ -201,11 +211,9 @@ pub(crate) enum DiskUse {
 }
 
 impl DiskUse {
-    /// The disk that is read: the first one behind the controller. The first of those with Linux's driver for SCSI disks, or the
-    /// serial number of an NVMe controller.
+    /// The disk that is read, if one is: the first one behind the function, as Linux calls it.
     pub(crate) fn read(self, model: DiskModel) -> Option<&'static str> {
-        let disk = if model == DiskModel::Nvme { "dump" } else { "/dev/sda" };
-        (self != Self::Idle).then_some(disk)
+        (self != Self::Idle).then_some(model.disk_in_linux())
     }
 }
 

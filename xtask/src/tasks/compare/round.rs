@@ -14,7 +14,7 @@ use crate::crashes::boot::{self, Booted};
 use crate::crashes::crash::{DISK_BYTES, PANIC};
 use crate::guests::image::{self, Image, Variant};
 use crate::guests::initramfs;
-use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::kernels::Kernel;
 use crate::guests::stock;
 use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
@@ -35,7 +35,7 @@ const FEW_ASIDE: &str = "echo 1000000 > /proc/sys/vm/percpu_pagelist_high_fracti
 
 /// What all runs need.
 pub(crate) struct Stage {
-    flavour: Flavour,
+    scenario: Scenario,
     kernel: Kernel,
     tool: Tool,
     image: Image,
@@ -73,11 +73,11 @@ pub(crate) struct Times {
 
 impl Stage {
     /// Builds Holdover and prepares stock kdump.
-    pub(crate) fn set(flavour: Flavour) -> Result<Self> {
-        let kernel = Kernel::load(flavour)?;
+    pub(crate) fn set(scenario: &Scenario) -> Result<Self> {
+        let kernel = Kernel::load(scenario.kernel)?;
         let (tool, image) = (Tool::build()?, image::build(Variant::Release)?);
-        let stock = Stock::new(&kernel, &tool)?;
-        Ok(Self { flavour, kernel, tool, image, stock })
+        let stock = Stock::new(&kernel, scenario.disk_model, &tool)?;
+        Ok(Self { scenario: scenario.clone(), kernel, tool, image, stock })
     }
 
     /// Lets Linux crash once, and checks the dump.
@@ -85,7 +85,7 @@ impl Stage {
         let (files, lines) = self.crash_into(contender)?;
         let times = Times::of(contender, &lines).with_context(|| format!("{contender}: no complete dump"))?;
         self.take_dump(contender, &files)?;
-        let readers = Readers::of(self.flavour, contender.codec())?;
+        let readers = Readers::of(self.scenario.kernel, contender.codec())?;
         let dump =
             dump::check(&files, &readers).with_context(|| format!("{contender}: the dump is not good"))?;
         let reserved_mib = contender.reserved_mib();
@@ -118,13 +118,13 @@ impl Stage {
         }
         self.write_initramfs(contender, files)?;
         let reserved_mib = contender.reserved_mib();
-        let scenario = Scenario { reserved_mib, ..Scenario::plain(self.flavour) };
+        let scenario = Scenario { reserved_mib, ..self.scenario.clone() };
         Machine::start(&scenario, &self.kernel, files, Watch::Console, Echo::Hidden)
     }
 
     /// Every guest has the files of all contenders, so that the dead kernels' memories are alike.
     fn write_initramfs(&self, contender: Contender, files: &Files) -> Result<()> {
-        let mut archive = initramfs::base(&Scenario::plain(self.flavour), &self.kernel)?;
+        let mut archive = initramfs::base(&self.scenario, &self.kernel)?;
         archive.add("capture", &fs::read(&self.image.path)?);
         self.tool.add_to(&mut archive)?;
         self.stock.add_to(&mut archive);

@@ -6,8 +6,9 @@ use anyhow::Result;
 use super::contender::Contender;
 use crate::guests::initramfs::Archive;
 use crate::guests::kernels::Kernel;
-use crate::guests::stock::{self, UserSpace};
+use crate::guests::stock::{self, DISK, UserSpace};
 use crate::guests::tool::Tool;
+use crate::machines::scenario::device::DiskModel;
 use crate::machines::scenario::{Codec, Syscall};
 
 /// What is loaded for them.
@@ -19,10 +20,10 @@ pub(crate) struct Stock {
 
 impl Stock {
     /// Reads the kernel and makes all initial RAM file systems.
-    pub(crate) fn new(kernel: &Kernel, tool: &Tool) -> Result<Self> {
+    pub(crate) fn new(kernel: &Kernel, disk: DiskModel, tool: &Tool) -> Result<Self> {
         let mut made = Vec::new();
         for contender in Contender::ALL {
-            if let Some(initramfs) = initramfs(contender, kernel, tool)? {
+            if let Some(initramfs) = initramfs(contender, kernel, disk, tool)? {
                 made.push((contender, initramfs));
             }
         }
@@ -50,8 +51,8 @@ pub(crate) fn load_command(contender: Contender) -> String {
 }
 
 /// A first user space that writes the dump as this contender does; `None` for the one that has no user space.
-fn initramfs(contender: Contender, kernel: &Kernel, tool: &Tool) -> Result<Option<Vec<u8>>> {
-    let user_space = UserSpace::new()?;
+fn initramfs(contender: Contender, kernel: &Kernel, disk: DiskModel, tool: &Tool) -> Result<Option<Vec<u8>>> {
+    let user_space = UserSpace::new(disk)?;
     let initramfs = match contender {
         Contender::Holdover(_) => return Ok(None),
         Contender::Makedumpfile(codec) => {
@@ -69,13 +70,13 @@ fn makedumpfile(codec: Codec) -> String {
         Codec::Lzo => "-l",
         Codec::Zstd => "-z",
     };
-    format!("makedumpfile {option} -d 31 --message-level 4 -f /proc/vmcore /dev/vda\n")
+    format!("makedumpfile {option} -d 31 --message-level 4 -f /proc/vmcore {DISK}\n")
 }
 
 fn makedump(codec: Codec) -> String {
     let codec = codec.name();
     format!(
-        "mount -t ext4 /dev/vda /mnt\n\
+        "mount -t ext4 {DISK} /mnt\n\
         holdover makedump -d 31 --codec {codec} /proc/vmcore /mnt/vmcore > /dev/null && umount /mnt\n"
     )
 }

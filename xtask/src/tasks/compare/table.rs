@@ -29,7 +29,8 @@ impl Comparison {
         let runs = self.measurements.iter().map(|measured| measured.run).max().unwrap_or_default();
         writeln!(
             f,
-            "\nDebian's {kernel} panics and is dumped at level 31 to a virtio disk behind the IOMMU."
+            "\nDebian's {kernel} panics and is dumped at level 31 to a disk ({:?}) behind the IOMMU.",
+            scenario.disk_model
         )?;
         writeln!(f, "Guest: {} MiB, {} processor; {qemu}, TCG.", scenario.memory_mib, scenario.cpus)?;
         writeln!(f, "Host: {host_processors} processors, load {host_load_before} before the first run.")?;
