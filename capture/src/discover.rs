@@ -18,6 +18,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 use crate::platform::{clock, copy, reset};
 use crate::root_pointer::{self, Place};
+use crate::vmds;
 use handoff::Share;
 use pci::{CONFIG_SIZE, Device, Ecam, VirtualFunction};
 
@@ -208,6 +209,7 @@ fn find_devices(space: &mut AddressSpace, tables: &acpi::Tables) -> FoundDevices
         let config = |function| ConfigPorts::of(function).map(Config::Ports);
         pci::scan(0, 0..=u8::MAX, config, devices);
     }
+    vmds::find_behind(space, devices);
     found
 }
 
@@ -216,7 +218,7 @@ fn find_mapped_devices(space: &mut AddressSpace, ecam: Ecam, found: &mut FoundDe
     let config = |function| all.part(ecam.offset_of(function)?, CONFIG_SIZE).map(Config::Mapped);
     let (devices, virtual_functions) = found;
     let known = devices.len();
-    pci::scan(ecam.segment, ecam.buses(), config, devices);
+    pci::scan(ecam.segment.into(), ecam.buses(), config, devices);
     pci::virtual_functions(&devices[known..], config, virtual_functions);
 }
 

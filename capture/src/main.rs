@@ -30,6 +30,7 @@ mod recording;
 mod remapping;
 mod report;
 mod take_over;
+mod vmds;
 mod watchdogs;
 
 use capture::{acpi, amd, other_memory, root_pointer, units};

@@ -175,7 +175,8 @@ impl Remapping {
         if let Some(doubt) = self.doubt {
             return Err(doubt.into());
         }
-        let may_translate = |unit: &RemappingUnit| unit.segment == function.segment && unit.may_translate();
+        let may_translate =
+            |unit: &RemappingUnit| u32::from(unit.segment) == function.segment && unit.may_translate();
         if self.units.iter().any(may_translate) { Err(ReachError::NoUnit) } else { Ok(Reach::Direct) }
     }
 }
@@ -189,7 +190,7 @@ impl RemappingUnit {
     fn has_context_of(&self, function: Function) -> bool {
         let Fate::TakenOver(unit) = &self.fate else { return false };
         let contexts = unit.report().contexts.iter().map(|context| context.source);
-        has_context_of(function, self.segment, contexts)
+        has_context_of(function, self.segment.into(), contexts)
     }
 }
 

@@ -126,7 +126,7 @@ fn served(dmar: &Dmar, devices: &[Device<Config>]) -> Result<Vec<Serves>, OutOfM
 
 /// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name.
 fn device_tlbs(machine: &Machine, segment: u16) -> Result<Vec<DeviceTlb>, OutOfMemory> {
-    let is_here = |function: Function| function.segment == segment;
+    let is_here = |function: Function| function.segment == u32::from(segment);
     let devices = machine.devices.iter().filter(|device| is_here(device.function)).map(units::device_tlb);
     let hidden = machine.virtual_functions.iter().filter(|hidden| is_here(hidden.function));
     collected(devices.chain(hidden.map(units::virtual_device_tlb)))

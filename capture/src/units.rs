@@ -64,7 +64,7 @@ impl Doubt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serves {
     /// PCI segment group.
-    pub segment: u16,
+    pub segment: u32,
     /// Whether it serves all functions that no unit names.
     rest: bool,
     /// The source-ids that are named.
@@ -75,11 +75,11 @@ impl Serves {
     /// Reads them from the table; paths lead through the bridges among `devices`.
     pub fn new<R: Registers>(drhd: &Drhd, devices: &[Device<R>]) -> Result<Self, OutOfMemory> {
         let bridge_at = |source: SourceId| {
-            let function = Function::from_requester_id(drhd.segment, source.0);
+            let function = Function::from_requester_id(drhd.segment.into(), source.0);
             devices.iter().find(|device| device.function == function)?.bridge()
         };
         let named = collected(drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)))?;
-        Ok(Self { segment: drhd.segment, rest: drhd.includes_all(), named })
+        Ok(Self { segment: drhd.segment.into(), rest: drhd.includes_all(), named })
     }
 
     fn names(&self, function: Function) -> bool {
@@ -87,7 +87,7 @@ impl Serves {
         self.segment == function.segment && self.named.iter().any(|range| range.contains(&source))
     }
 
-    fn takes_rest_of(&self, segment: u16) -> bool {
+    fn takes_rest_of(&self, segment: u32) -> bool {
         self.rest && self.segment == segment
     }
 }
@@ -121,7 +121,7 @@ pub fn unit_responsible<'a>(
 /// Whether a unit of this segment with contexts for these sources has one for a function.
 pub fn has_context_of(
     function: Function,
-    segment: u16,
+    segment: u32,
     mut contexts: impl Iterator<Item = SourceId>,
 ) -> bool {
     segment == function.segment && contexts.any(|source| source == source_of(function))

@@ -16,6 +16,7 @@ use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
 use crate::units::source_of;
+use crate::vmds;
 use crate::watchdogs;
 
 /// A disk's PCI function, with the parts of the machine that its driver needs.
@@ -42,6 +43,7 @@ impl DeviceAccess for FunctionAccess<'_> {
 
     fn map(&mut self, range: BarRange) -> Option<Mmio> {
         let range = self.device.registers(range.bar.into(), range.offset, range.length)?;
+        let range = vmds::physical(self.space, self.devices, self.device.function, range)?;
         Mmio::map(self.space, range).ok()
     }
 
@@ -49,7 +51,7 @@ impl DeviceAccess for FunctionAccess<'_> {
         let reach = if bypasses_units(addressing, Devices::of_this_machine()) {
             Reach::Direct
         } else {
-            let function = self.device.function;
+            let function = pci::vmd::requester(self.devices, self.device.function);
             #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
             let aliases: ArrayVec<_, { pci::aliases::MOST }> =
                 pci::aliases(self.devices, function).map(source_of).collect();

@@ -67,6 +67,7 @@ impl Neighbourhood {
 /// The source-ids of the requests of the areas' disks.
 fn wanted(machine: &Machine, areas: Areas) -> Result<Vec<SourceId>, OutOfMemory> {
     let disks = areas.iter().filter_map(|area| area.disk);
+    let disks = disks.map(|disk| pci::vmd::requester(&machine.devices, disk));
     let with_aliases = disks.flat_map(|disk| iter::once(disk).chain(pci::aliases(&machine.devices, disk)));
     collected(with_aliases.map(source_of))
 }

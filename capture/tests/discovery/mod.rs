@@ -77,7 +77,7 @@ pub(crate) fn discover(machine: &Machine) -> Result<Found, NoDump> {
     let tables = root_pointer::find(&mut Rom(memory), options.acpi_rsdp, &params)?.1;
     let open = |at| functions.iter().find(|(function, _)| *function == at).map(|(_, config)| config.clone());
     let mut devices = Vec::new();
-    tables.ecams().for_each(|ecam| pci::scan(ecam.segment, ecam.buses(), open, &mut devices));
+    tables.ecams().for_each(|ecam| pci::scan(ecam.segment.into(), ecam.buses(), open, &mut devices));
     let serves = served(&tables, &devices)?;
     let unit_of = |function| unit_of(&serves.iter(), function);
     let behind = function(BEHIND, 0);

@@ -97,8 +97,8 @@ pub(crate) struct Controller {
     identity: Identity,
     /// The interface of its virtio device, if it is one.
     virtio: Option<Virtio>,
-    /// The function behind it that has the disk, if that is in a domain that Linux made up.
-    behind: Option<String>,
+    /// The function through which Linux reaches it, and what that says that it is, if it is in a domain that Linux made up.
+    through: Option<(Function, Identity)>,
 }
 
 /// The two interfaces that virtio devices have (virtio 1.3, section 7).
@@ -124,9 +124,15 @@ impl Virtio {
 impl Controller {
     /// Finds the function closest to a disk on its way from the root.
     fn above(disk: &Path, virtio: Option<Virtio>) -> Option<Self> {
-        let closest = disk.ancestors().find_map(|directory| Self::read(directory, virtio))?;
-        let behind = disk.ancestors().map(name).find(|name| is_in_made_up_domain(name));
-        Some(Self { behind, ..closest })
+        let mut functions = disk.ancestors().filter_map(|directory| Self::read(directory, virtio));
+        let closest = functions.next()?;
+        let through = if closest.function.segment < pci::vmd::FIRST_DOMAIN {
+            None
+        } else {
+            let mut outer = functions.filter(|outer| outer.function.segment < pci::vmd::FIRST_DOMAIN);
+            outer.next().map(|outer| (outer.function, outer.identity))
+        };
+        Some(Self { through, ..closest })
     }
 
     /// Reads a function's directory in `/sys/devices`; `None` if it is none. `virtio` is what is known of a device below it.
@@ -142,16 +148,19 @@ impl Controller {
             function,
             identity: Identity { vendor: id("vendor")?, device: id("device")?, class },
             virtio,
-            behind: None,
+            through: None,
         })
     }
 
     /// Says why the capture kernel could not use the controller, if that is so.
     pub(crate) fn objection(&self) -> Option<String> {
-        let Self { function, identity: Identity { vendor, device, .. }, virtio, behind } = self;
-        if let Some(behind) = behind {
+        let Self { function, identity: Identity { vendor, device, .. }, virtio, through } = self;
+        if let Some((outer, Identity { vendor, device, .. })) =
+            through.filter(|(_, identity)| !pci::vmd::is_vmd(*identity))
+        {
             return Some(format!(
-                "{behind} is behind {function} ({vendor:04x}:{device:04x}), a volume management device such as Intel VMD, and the                  capture kernel does not look behind it: use a disk elsewhere, or turn VMD off in the firmware's set-up"
+                "{function} is behind {outer} ({vendor:04x}:{device:04x}), which is no volume management device that the capture \
+                 kernel knows: use a disk elsewhere, or turn the device off in the firmware's set-up"
             ));
         }
         if !storage::has_driver(self.identity) {
@@ -259,13 +268,6 @@ fn is_nvme_path(path: &str, namespace: &str) -> bool {
 /// The PCI function whose directory has this name: `0000:00:04.0`. Linux writes all digits.
 fn function_named(name: &str) -> Option<Function> {
     name.parse().ok().filter(|function: &Function| function.to_string() == name)
-}
-
-/// Whether a directory is of a function in a domain that Linux made up: `10000:e1:00.0`. Firmware's segment groups have four digits.
-fn is_in_made_up_domain(name: &str) -> bool {
-    let is_domain = |digits: &str| digits.len() > 4 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    name.split_once(':')
-        .is_some_and(|(domain, rest)| is_domain(domain) && Function::in_segment(0, rest).is_ok())
 }
 
 /// The devices of all disks and partitions, by the kernel's names.
@@ -388,26 +390,28 @@ mod tests {
     fn a_function_without_a_driver_is_objected_to() {
         let function = "0000:00:1f.2".parse().unwrap();
         let identity = Identity { vendor: 0x1af4, device: 0x1000, class: Class::from_code(0x020000) };
-        let controller = Controller { function, identity, virtio: None, behind: None };
+        let controller = Controller { function, identity, virtio: None, through: None };
         assert!(controller.objection().unwrap().contains("1af4:1000"));
     }
 
     /// Linux gives the functions behind Intel's volume management device a domain of their own, of five digits.
     #[test]
-    fn a_disk_behind_a_volume_management_device_is_objected_to_in_words() {
+    fn a_disk_behind_a_volume_management_device_is_named_by_its_domain() {
         let root = tempfile::tempdir().unwrap();
         let vmd = "pci0000:00/0000:00:0e.0";
         let way = "pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0";
         let partition = partition(root.path(), &format!("{vmd}/{way}/nvme0n1"));
         let function = root.path().join("devices").join(vmd);
         fs::write(function.join("vendor"), "0x8086\n").unwrap();
-        fs::write(function.join("device"), "0x467f\n").unwrap();
-        fs::write(function.join("class"), "0x010400\n").unwrap();
-        let controller = locate_entry(&partition).unwrap().controller.unwrap();
-        assert_eq!(controller.function.to_string(), "0000:00:0e.0");
-        let objection = controller.objection().unwrap();
-        assert!(objection.starts_with("10000:e1:00.0 is behind"), "{objection}");
-        assert!(objection.contains("Intel VMD") && objection.contains("firmware's set-up"), "{objection}");
+        let with = |device| {
+            fs::write(function.join("device"), format!("{device}\n")).unwrap();
+            locate_entry(&partition).unwrap().controller.unwrap()
+        };
+        let (known, unknown) = (with("0x467f"), with("0x1234"));
+        assert_eq!((known.function.to_string().as_str(), known.objection()), ("10000:e1:00.0", None));
+        let objection = unknown.objection().unwrap();
+        assert!(objection.starts_with("10000:e1:00.0 is behind 0000:00:0e.0 (8086:1234)"), "{objection}");
+        assert!(objection.contains("firmware's set-up"), "{objection}");
     }
 
     #[test]
@@ -425,16 +429,8 @@ mod tests {
     }
 
     #[test]
-    fn domains_that_linux_made_up_have_more_digits() {
-        assert!(is_in_made_up_domain("10000:e1:00.0") && is_in_made_up_domain("1000a:00:1f.7"));
-        for other in ["0000:00:0e.0", "pci10000:e0", "10000:e1", "10000:e1:00.8", "1000g:e1:00.0", ""] {
-            assert!(!is_in_made_up_domain(other), "{other}");
-        }
-    }
-
-    #[test]
     fn functions_are_told_from_other_names() {
-        assert!(function_named("10ab:3f:1e.7").is_some());
+        assert!(function_named("10ab:3f:1e.7").is_some() && function_named("10000:e1:00.0").is_some());
         for other in [
             "pci0000:00",
             "0000:00:04",

@@ -185,6 +185,8 @@ impl<R: Registers> Device<R> {
         let command = Command::from_bits(self.config.read16(COMMAND));
         let enabled = command.with_memory_space(true).with_bus_master(true);
         self.config.write16(COMMAND, enabled.into_bits());
+        // Behind some devices the write is posted, and done once this is answered.
+        let _ = self.config.read16(COMMAND);
     }
 
     pub(crate) fn header_type(&self) -> HeaderType {

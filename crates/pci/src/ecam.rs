@@ -49,7 +49,7 @@ impl Ecam {
 
     /// Where in [`range`](Self::range) a function's configuration space begins; `None` if it is not of the group.
     pub fn offset_of(self, function: Function) -> Option<usize> {
-        let is_ours = function.segment == self.segment && self.buses().contains(&function.bus);
+        let is_ours = function.segment == u32::from(self.segment) && self.buses().contains(&function.bus);
         let bus = is_ours.then(|| usize::from(function.bus - self.first_bus))?;
         Some(bus << 20 | usize::from(function.devfn) << 12)
     }

@@ -6,8 +6,9 @@ use core::str::FromStr;
 /// The address of a PCI function. Written `SSSS:BB:DD.F`, in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Function {
-    /// Segment group.
-    pub segment: u16,
+    /// Segment group, which firmware gives four digits. What is behind a volume management device is in a domain of its own, from
+    /// 10000 on, as Linux counts.
+    pub segment: u32,
     /// Bus number.
     pub bus: u8,
     /// Device number (bits 7 to 3) and function number (bits 2 to 0).
@@ -18,7 +19,7 @@ impl Function {
     /// Reads the short form `BB:DD.F`, of a function in `segment`.
     ///
     /// Parts may have fewer digits than [`Display`](fmt::Display) writes, but no more.
-    pub fn in_segment(segment: u16, text: &str) -> Result<Self, NoFunction> {
+    pub fn in_segment(segment: u32, text: &str) -> Result<Self, NoFunction> {
         let parse = || {
             let (bus, rest) = text.split_once(':')?;
             let (device, number) = rest.split_once('.')?;
@@ -45,16 +46,16 @@ impl Function {
     }
 
     /// The function of `segment` that has this requester ID.
-    pub const fn from_requester_id(segment: u16, id: u16) -> Self {
+    pub const fn from_requester_id(segment: u32, id: u16) -> Self {
         let [bus, devfn] = id.to_be_bytes();
         Self { segment, bus, devfn }
     }
 }
 
-/// Reads up to `most` hexadecimal digits, four at most; a sign is not a digit.
-fn hex(digits: &str, most: usize) -> Option<u16> {
+/// Reads up to `most` hexadecimal digits, five at most; a sign is not a digit.
+fn hex(digits: &str, most: usize) -> Option<u32> {
     let is_number = digits.len() <= most && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    u16::from_str_radix(digits, 16).ok().filter(|_| is_number)
+    u32::from_str_radix(digits, 16).ok().filter(|_| is_number)
 }
 
 impl fmt::Display for Function {
@@ -74,7 +75,7 @@ impl FromStr for Function {
 
     fn from_str(text: &str) -> Result<Self, NoFunction> {
         let (segment, rest) = text.split_once(':').ok_or(NoFunction)?;
-        Self::in_segment(hex(segment, 4).ok_or(NoFunction)?, rest)
+        Self::in_segment(hex(segment, 5).ok_or(NoFunction)?, rest)
     }
 }
 
@@ -89,9 +90,16 @@ mod tests {
     fn a_function_is_written_as_lspci_writes_it() {
         assert_eq!("0000:00:1f.0".parse(), Ok(PLACE));
         assert_eq!(PLACE.to_string(), "0000:00:1f.0");
-        for wrong in ["", "0:0:0", "0000:00:20.0", "0000:00:1f.8", "10000:00:00.0", "0000:100:00.0"] {
+        for wrong in ["", "0:0:0", "0000:00:20.0", "0000:00:1f.8", "100000:00:00.0", "0000:100:00.0"] {
             assert_eq!(wrong.parse::<Function>(), Err(NoFunction), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_domain_that_linux_made_up_has_five_digits() {
+        let behind = Function { segment: 0x10000, bus: 0xE1, devfn: 0 };
+        assert_eq!("10000:e1:00.0".parse(), Ok(behind));
+        assert_eq!(behind.to_string(), "10000:e1:00.0");
     }
 
     #[test]
@@ -126,7 +134,11 @@ mod tests {
     }
 
     fn any_function() -> impl Strategy<Value = Function> {
-        any::<(u16, u8, u8)>().prop_map(|(segment, bus, devfn)| Function { segment, bus, devfn })
+        (0..0x10_0000_u32, any::<u8>(), any::<u8>()).prop_map(|(segment, bus, devfn)| Function {
+            segment,
+            bus,
+            devfn,
+        })
     }
 
     proptest! {
@@ -134,15 +146,15 @@ mod tests {
         fn what_is_written_is_read_back(function in any_function()) {
             let text = function.to_string();
             prop_assert_eq!(text.parse(), Ok(function));
-            prop_assert_eq!(Function::in_segment(function.segment, &text[5..]), Ok(function));
+            prop_assert_eq!(Function::in_segment(function.segment, &text[text.find(':').unwrap() + 1..]), Ok(function));
             prop_assert_eq!(Function::from_requester_id(function.segment, function.requester_id()), function);
         }
 
         #[test]
-        fn what_is_read_is_written_with_all_its_digits(text in "[0-9a-fA-F]{0,5}:[0-9a-f]{0,3}:[0-9a-f]{0,3}[.][0-9]{0,2}") {
+        fn what_is_read_is_written_with_all_its_digits(text in "[0-9a-fA-F]{0,6}:[0-9a-f]{0,3}:[0-9a-f]{0,3}[.][0-9]{0,2}") {
             if let Ok(function) = text.parse::<Function>() {
                 prop_assert_eq!(function.to_string().parse(), Ok(function));
-                prop_assert!(text.len() <= "0000:00:1f.0".len());
+                prop_assert!(text.len() <= "10000:00:1f.0".len());
             }
         }
     }

@@ -10,6 +10,7 @@
 //! | `express` | what kind of PCI Express port a function is |
 //! | [`mod@aliases`] | the other requester IDs under which a device's requests may arrive |
 //! | [`capabilities`] | the lists of capabilities, standard and extended |
+//! | [`vmd`] | the functions behind Intel's volume management device |
 //! | [`ats`], [`sriov`] | two of the extended capabilities |
 //!
 //! This crate reads configuration space through [`machine::Registers`] and trusts nothing in it: a walk through a
@@ -51,6 +52,7 @@ mod express;
 pub mod function;
 pub mod scan;
 pub mod sriov;
+pub mod vmd;
 
 pub use aliases::aliases;
 pub use ats::Ats;
@@ -60,6 +62,7 @@ pub use ecam::Ecam;
 pub use function::{Function, NoFunction};
 pub use scan::scan;
 pub use sriov::{SrIov, VirtualFunction, virtual_functions};
+pub use vmd::Vmd;
 
 /// Bytes in a function's configuration space (7.2.2).
 pub const CONFIG_SIZE: usize = 4096;

@@ -24,7 +24,7 @@ pub const MOST_FUNCTIONS: usize = 1 << 14;
 /// Garbage there may look like any number of functions. Only the first [`MOST_FUNCTIONS`] are recorded, so that memory is
 /// left for the rest of the work.
 pub fn scan<R: Registers>(
-    segment: u16,
+    segment: u32,
     buses: impl Iterator<Item = u8>,
     open: impl Fn(Function) -> Option<R>,
     found: &mut Vec<Device<R>>,
@@ -41,7 +41,7 @@ pub fn scan<R: Registers>(
 
 /// Adds to `found` the functions of a bus on which any of 256 functions may be present without those before it.
 fn scan_ari_bus<R: Registers>(
-    segment: u16,
+    segment: u32,
     bus: u8,
     open: impl Fn(Function) -> Option<R>,
     found: &mut Vec<Device<R>>,

@@ -47,7 +47,9 @@ fn parse(text: &str) -> Option<DeviceName> {
     };
     let function = text.parse().or_else(|_| Function::in_segment(0, text)).ok()?;
     let source = SourceId(function.requester_id());
-    Some(DeviceName { segment: function.segment, source, pasid })
+    // No unit serves functions behind a volume management device under their own ids.
+    let segment = function.segment.try_into().ok()?;
+    Some(DeviceName { segment, source, pasid })
 }
 
 /// Reads a PASID: 20 bits, in up to five hexadecimal digits.

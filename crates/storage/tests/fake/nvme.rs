@@ -810,6 +810,11 @@ impl FakeAccess {
         let config = ConfigSpace::new(&[(0x00, &ids), (0x08, &[0x02, 0x02, 0x08, 0x01])]);
         Self { world: world.clone(), config }
     }
+
+    /// The machine.
+    pub(crate) fn world(&self) -> Shared<World> {
+        self.world.clone()
+    }
 }
 
 impl DeviceAccess for FakeAccess {
