@@ -7,3 +7,4 @@ mod expectation;
 pub(crate) mod handover;
 pub(crate) mod matrix;
 pub(crate) mod row;
+mod used;

@@ -11,6 +11,7 @@ use machine::Range;
 
 use crate::crashes::boot::{self, Booted};
 use crate::crashes::damage::{Damage, Wound};
+use crate::crashes::used::{self, UsedDisk};
 use crate::guests::initramfs::{self, Archive};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::stock::{self, UserSpace};
@@ -84,6 +85,8 @@ pub(crate) struct Crash<'a> {
     pub(crate) watch: Watch,
     /// Whether the console is shown.
     pub(crate) echo: Echo,
+    /// The dump's disk, if others have crashed with it before.
+    pub(crate) used: Option<&'a UsedDisk>,
 }
 
 /// What a crash left behind.
@@ -199,7 +202,7 @@ impl Crash<'_> {
     fn make_disks(&self, files: &Files) -> Result<Vec<String>> {
         let disk = files.disk();
         let areas = match self.scenario.disk {
-            Disk::Labelled => vec![self.format(&disk, DISK_BYTES)?],
+            Disk::Labelled => vec![self.labelled(&disk)?],
             Disk::Tight => vec![self.format(&disk, 29 << 20)?],
             Disk::TooSmallForLevel => vec![self.format(&disk, 40 << 20)?],
             Disk::TooSmall => vec![self.format(&disk, 7 << 20)?],
@@ -221,6 +224,17 @@ impl Crash<'_> {
         Ok(areas)
     }
 
+    /// Makes a disk with an area that is free, and returns its UUID: a fresh one, or the one of panics before.
+    fn labelled(&self, disk: &Path) -> Result<String> {
+        if self.scenario.panics_before > 0 {
+            return used::panic_often(self, disk);
+        }
+        match self.used {
+            Some(used) => used.copy_to(disk),
+            None => self.format(disk, DISK_BYTES),
+        }
+    }
+
     /// Makes a disk a dump area, and returns its UUID.
     fn format(&self, disk: &Path, bytes: u64) -> Result<String> {
         File::create(disk)?.set_len(bytes)?;
@@ -238,14 +252,10 @@ impl Crash<'_> {
 
     /// Crashes a machine, and takes the disk with its dump; returns the area's UUID.
     fn dump_once(&self, disk: &Path) -> Result<String> {
-        const FOUND: &str = " holds area ";
         let scenario = Scenario { disk: Disk::Labelled, ..self.scenario.clone() };
         let first =
             Crash { scenario: &scenario, watch: Watch::Console, ..*self }.run("first-of-two-panics")?;
-        fs::copy(first.files.disk(), disk).context("cannot copy the first dump's disk")?;
-        let mut said = first.lines.iter().filter_map(Line::holdover);
-        let area = said.find_map(|line| line.split_once(FOUND)).context("the first panic found no area")?;
-        Ok(area.1.to_owned())
+        UsedDisk::of(&first)?.copy_to(disk)
     }
 
     /// The command that loads Holdover in the guest. It uses `kexec` itself where `holdover load` would refuse.

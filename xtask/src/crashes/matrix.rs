@@ -452,6 +452,7 @@ fn nvme() -> Vec<Row> {
 /// Several areas, and an area that is not free.
 fn areas() -> Vec<Row> {
     let on = |disk| Scenario { disk, ..Scenario::plain(Flavour::Cloud) };
+    let often = |panics_before| Scenario { panics_before, ..Scenario::plain(Flavour::Cloud) };
     let whole = Expectation::complete_dump;
     let rows = [
         (
@@ -468,8 +469,11 @@ fn areas() -> Vec<Row> {
         ("file-xfs", on(Disk::FileXfs), whole()),
         ("file-btrfs", on(Disk::FileBtrfs), whole()),
         ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
+        ("fifty-panics-the-first-four", often(3), whole()),
     ];
-    rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation)).into()
+    let all = Row::new("fifty-panics", often(49), whole()).only_among_all();
+    let rows = rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation));
+    rows.into_iter().chain([all]).collect()
 }
 
 /// The power is cut at many instants of one dump, whose disk is slow enough for several seals in between.

@@ -48,7 +48,8 @@ impl Row {
     pub(crate) fn problems(&self, built: &Built) -> Result<Vec<Problem>> {
         let image = built.images.get(&self.image()).context("the capture kernel was not built")?;
         let (scenario, watch) = (&self.scenario, self.expectation.watch);
-        let crash = Crash { scenario, image: &image.path, tool: &built.tool, watch, echo: Echo::Hidden };
+        let (image, tool, echo) = (&image.path, &built.tool, Echo::Hidden);
+        let crash = Crash { scenario, image, tool, watch, echo, used: None };
         self.expectation.problems(&crash.run(&self.name)?, &built.tool)
     }
 

@@ -299,6 +299,9 @@ pub(crate) struct Scenario {
     /// The disk that should take the dump
     #[arg(long, value_enum, default_value = "labelled")]
     pub(crate) disk: Disk,
+    /// How many machines have crashed with that disk before, each dump of which was collected
+    #[arg(long, default_value_t = 0)]
+    pub(crate) panics_before: u32,
     /// What kind of disk that is
     #[arg(long, value_enum, default_value = "virtio-blk")]
     pub(crate) disk_model: DiskModel,
@@ -368,6 +371,7 @@ impl Scenario {
             board: Board::Q35,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
+            panics_before: 0,
             disk_model: DiskModel::VirtioBlk,
             nvme: Vec::new(),
             disk_rate: None,

@@ -29,7 +29,8 @@ impl Core {
         let (tool, image) = (Tool::build()?, image::build(Variant::Release)?.path);
         println!("crashing a machine for its memory");
         let (scenario, watch) = (&self.scenario, Watch::Memory);
-        let crash = Crash { scenario, image: &image, tool: &tool, watch, echo: Echo::Hidden };
+        let (tool, echo) = (&tool, Echo::Hidden);
+        let crash = Crash { scenario, image: &image, tool, watch, echo, used: None };
         witnesses::write_core(&crash.run("core")?, &self.core)?;
         let bytes = fs::metadata(&self.core).with_context(|| self.core.display().to_string())?.len();
         println!("{} has {bytes} bytes", self.core.display());

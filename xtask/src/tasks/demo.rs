@@ -122,6 +122,7 @@ impl Stage {
             tool: &self.tool,
             watch,
             echo: Echo::Hidden,
+            used: None,
         };
         crash.run(name)
     }

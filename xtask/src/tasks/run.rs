@@ -35,7 +35,8 @@ impl Run {
         let tool = Tool::build()?;
         let image = self.image.clone().map_or_else(|| self.build(), Ok)?;
         let (scenario, watch) = (&self.scenario, self.watch);
-        let crash = Crash { scenario, image: &image, tool: &tool, watch, echo: Echo::Shown };
+        let (tool, echo) = (&tool, Echo::Shown);
+        let crash = Crash { scenario, image: &image, tool, watch, echo, used: None };
         let evidence = crash.run(&self.name)?;
         println!("the machine has ended; files are in {}", evidence.files.kept().display());
         Ok(())
