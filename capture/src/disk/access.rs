@@ -11,13 +11,14 @@ use crate::dma::SharedMemory;
 #[cfg(mutations)]
 use crate::mutations::dma::DeviceDma;
 use crate::platform::config::Config;
+use crate::platform::console::say;
 use crate::platform::hypervisor::Devices;
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::AddressSpace;
 use crate::remapping::{Reach, ReachError, Remapping};
 use crate::units::source_of;
 use crate::vmds;
-use crate::watchdogs;
+use crate::watchdogs::{self, WaitClock};
 
 /// A disk's PCI function, with the parts of the machine that its driver needs.
 pub(crate) struct FunctionAccess<'a> {
@@ -57,6 +58,9 @@ impl DeviceAccess for FunctionAccess<'_> {
                 pci::aliases(self.devices, function).map(source_of).collect();
             self.remapping.attach(function, &aliases)?
         };
+        if self.device.wake(&WaitClock) {
+            say!("function {} was asleep, and was woken", self.device.function);
+        }
         self.device.enable();
         self.reach = Some(reach);
         watchdogs::progress();

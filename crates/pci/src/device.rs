@@ -10,13 +10,15 @@ pub(crate) const VENDOR_ID: usize = 0x00;
 /// Device ID (7.5.1.1.2): 16 bits, read-only.
 const DEVICE_ID: usize = 0x02;
 /// Command (7.5.1.1.3): 16 bits, read-write.
-const COMMAND: usize = 0x04;
+pub(crate) const COMMAND: usize = 0x04;
 /// Programming interface, sub-class and base class, a byte each (7.5.1.1.6): read-only.
 const CLASS: usize = 0x09;
 /// Header type (7.5.1.1.9): 8 bits, read-only.
 pub(crate) const HEADER_TYPE: usize = 0x0E;
 /// Base address registers (7.5.1.2.1): 32 bits each, read-write.
-const BARS: usize = 0x10;
+pub(crate) const BARS: usize = 0x10;
+/// Index of the last one; bridges have fewer.
+pub(crate) const LAST_BAR: usize = 5;
 
 /// The command register.
 #[bitfield(u16)]
@@ -147,7 +149,7 @@ impl<R: Registers> Device<R> {
 
     /// The physical address that base address register `index` holds; `None` if it is not for memory or empty.
     pub fn bar(&self, index: usize) -> Option<PhysicalAddress> {
-        let last = if self.is_bridge() { 1 } else { 5 };
+        let last = if self.is_bridge() { 1 } else { LAST_BAR };
         let register = |index| (index <= last).then(|| self.config.read32(BARS + 4 * index));
         let bar = Bar::from_bits(register(index)?);
         let upper = if bar.width() == SIXTY_FOUR_BITS { register(index + 1)? } else { 0 };

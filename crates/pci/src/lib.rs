@@ -10,12 +10,13 @@
 //! | `express` | what kind of PCI Express port a function is |
 //! | [`mod@aliases`] | the other requester IDs under which a device's requests may arrive |
 //! | [`capabilities`] | the lists of capabilities, standard and extended |
+//! | `power` | power states: wakes a function that is asleep |
 //! | [`vmd`] | the functions behind Intel's volume management device |
 //! | [`ats`], [`sriov`] | two of the extended capabilities |
 //!
 //! This crate reads configuration space through [`machine::Registers`] and trusts nothing in it: a walk through a
 //! list stays inside its bounds and ends if the list is circular, and a value is checked before it becomes an index.
-//! The crate does nothing that disturbs devices at work; its only write is [`Device::enable`].
+//! The crate does nothing that disturbs devices at work; its only writes are [`Device::enable`] and [`Device::wake`].
 //!
 //! Section numbers are of the PCI Express base specification 6.0 unless another one is named.
 //!
@@ -50,6 +51,7 @@ pub mod device;
 pub mod ecam;
 mod express;
 pub mod function;
+mod power;
 pub mod scan;
 pub mod sriov;
 pub mod vmd;
