@@ -23,6 +23,7 @@ use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::qmp::ResetBy;
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::{self, Reserved};
+use crate::machines::scenario::device::DiskTrouble;
 use crate::machines::scenario::file_system::FileSystem;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
@@ -133,6 +134,10 @@ impl Crash<'_> {
         if let Some(check) = self.scenario.machine_check {
             machine.wait_for(Event::VITAL_SAFE, RESET)?;
             machine.raise(check)?;
+        }
+        if self.scenario.disk_trouble == Some(DiskTrouble::Hang) {
+            machine.wait_for(Event::VITAL_SAFE, RESET)?;
+            machine.stall_dump_disk()?;
         }
         let lines = self.end(machine)?;
         let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;

@@ -13,7 +13,7 @@ use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{
-    BALLOON_SLOT, Device, DiskModel, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
+    BALLOON_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
 use crate::machines::scenario::unit::Interrupts;
 use crate::machines::scenario::{Board, Disk, End, MachineCheck, MemoryUse, Paging, Scenario};
@@ -40,10 +40,14 @@ const SLOW_DISK_BYTES: u64 = 64 << 20;
 /// What QEMU calls the first serial port.
 const SERIAL_PORT: &str = "serial0";
 
+/// Bytes per second of a disk that does nothing for as long as anybody waits.
+const STALLED_RATE: u32 = 1;
+
 // Names of drives.
 const DUMP_DRIVE: &str = "dump-drive";
 const SLOW_DRIVE: &str = "slow-drive";
 const NEIGHBOUR_DRIVE: &str = "neighbour-drive";
+const FAILING_DRIVE: &str = "failing";
 
 /// What QEMU's `blkdebug` is told: writes of the sector at 8 MiB fail (EIO), which a dump comes to after some pages.
 const FAILURES: &str = "\
@@ -131,6 +135,11 @@ impl Machine {
         self.qmp.remove_drive(DUMP_DRIVE)
     }
 
+    /// Has the dump's disk answer no request any more.
+    pub(crate) fn stall_dump_disk(&mut self) -> Result<()> {
+        self.qmp.limit_drive(DUMP_DRIVE, STALLED_RATE)
+    }
+
     /// Types a line on the guest's serial console.
     pub(crate) fn type_line(&mut self, line: &str) -> Result<()> {
         writeln!(self.keyboard, "{line}")
@@ -198,7 +207,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
         fs::write(files.acpi_table(), table).context("writing ACPI's table")?;
         command.args(["-acpitable", &format!("file={}", path(&files.acpi_table()))]);
     }
-    add_drive(&mut command, SLOW_DRIVE, &files.slow_disk(), &slow_reads());
+    add_drive(&mut command, SLOW_DRIVE, &path(&files.slow_disk()), &slow_reads());
     let slot = Device::SLOW_DISK.slot;
     command.args(["-device", &format!("nvme,serial=slow,drive={SLOW_DRIVE},addr={slot:#x}")]);
     add_network(&mut command, scenario.kernel, files);
@@ -253,10 +262,12 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     let slow_writes = |rate: u32| format!(",throttling.bps-write={rate}");
     let speed = scenario.dump_rate().map(slow_writes).unwrap_or_default();
     let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
-    if scenario.end == End::Recorded {
-        add_recorded_drive(command, files, &speed)?;
-    } else {
-        add_drive(command, DUMP_DRIVE, &files.disk(), &speed);
+    match (scenario.end, scenario.disk_trouble) {
+        (End::Recorded, _) => add_recorded_drive(command, files, &speed)?,
+        (_, Some(DiskTrouble::WriteErrors)) => {
+            add_drive(command, DUMP_DRIVE, &refusing_writes(files, &path(&files.disk()))?, &speed);
+        }
+        _ => add_drive(command, DUMP_DRIVE, &path(&files.disk()), &speed),
     }
     for bridge in scenario.disk_place.bridges() {
         command.args(["-device", &bridge]);
@@ -281,7 +292,7 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     if disk_use == DiskUse::BusyNeighbour {
         let neighbour = model.neighbour().context("the dump's disk can have no neighbour")?;
         File::create(files.scratch(NEIGHBOUR_DRIVE))?.set_len(SLOW_DISK_BYTES)?;
-        add_drive(command, NEIGHBOUR_DRIVE, &files.scratch(NEIGHBOUR_DRIVE), &slow_reads());
+        add_drive(command, NEIGHBOUR_DRIVE, &path(&files.scratch(NEIGHBOUR_DRIVE)), &slow_reads());
         command.args(["-device", &format!("{neighbour},drive={NEIGHBOUR_DRIVE}")]);
     }
     Ok(())
@@ -289,11 +300,10 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
 
 /// A disk that refuses writes in the middle of the dump.
 fn add_failing_disk(command: &mut Command, files: &Files) -> Result<()> {
-    fs::write(files.failures(), FAILURES).context("writing the list of failures")?;
     let (slot, model) = (FAILING_DISK_SLOT, DiskModel::VirtioBlk.function().unwrap_or_default());
-    let file = format!("blkdebug:{}:{}", path(&files.failures()), path(&files.failing_disk()));
-    command.args(["-drive", &format!("if=none,id=failing,format=raw,file={file}")]);
-    command.args(["-device", &format!("{model},drive=failing,addr={slot:#x}")]);
+    let image = refusing_writes(files, &path(&files.failing_disk()))?;
+    add_drive(command, FAILING_DRIVE, &image, "");
+    command.args(["-device", &format!("{model},drive={FAILING_DRIVE},addr={slot:#x}")]);
     Ok(())
 }
 
@@ -309,8 +319,13 @@ fn add_recorded_drive(command: &mut Command, files: &Files, options: &str) -> Re
     Ok(())
 }
 
-fn add_drive(command: &mut Command, name: &str, image: &Path, options: &str) {
-    let image = path(image);
+/// QEMU's name of an image that refuses writes in the middle of the dump.
+fn refusing_writes(files: &Files, image: &str) -> Result<String> {
+    fs::write(files.failures(), FAILURES).context("writing the list of failures")?;
+    Ok(format!("blkdebug:{}:{image}", path(&files.failures())))
+}
+
+fn add_drive(command: &mut Command, name: &str, image: &str, options: &str) {
     command.args(["-drive", &format!("if=none,id={name},format=raw,file={image}{options}")]);
 }
 

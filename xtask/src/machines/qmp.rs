@@ -73,6 +73,13 @@ impl Qmp {
         self.execute_for_people(&format!("drive_del {drive}"))
     }
 
+    /// Lets a drive move so many bytes per second.
+    pub(crate) fn limit_drive(&mut self, drive: &str, rate: u32) -> Result<()> {
+        let limits = json!({ "device": drive, "bps": rate, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0 });
+        self.execute(&json!({ "execute": "block_set_io_throttle", "arguments": limits }))?;
+        Ok(())
+    }
+
     /// Has QEMU do something for which there is only a command line, and which is silent when it succeeds.
     fn execute_for_people(&mut self, line: &str) -> Result<()> {
         let command = json!({ "execute": "human-monitor-command", "arguments": { "command-line": line } });

@@ -15,7 +15,7 @@ use crate::guests::kernels::Flavour;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
-use device::{DiskModel, DiskPlace, DiskUse, NvmeOddity};
+use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
 use file_system::FileSystem;
 use mutation::Mutation;
 use unit::{Translation, UnitSetting};
@@ -314,6 +314,9 @@ pub(crate) struct Scenario {
     /// What the crashing Linux does with that disk; both kinds of use want a disk of an AHCI or NVMe controller, or of a SCSI host
     #[arg(long, value_enum, default_value = "idle")]
     pub(crate) disk_use: DiskUse,
+    /// What goes wrong with that disk in the middle of the dump; one that hangs is slow before
+    #[arg(long, value_enum)]
+    pub(crate) disk_trouble: Option<DiskTrouble>,
     /// Where that disk is
     #[arg(long, value_enum, default_value = "root-bus")]
     pub(crate) disk_place: DiskPlace,
@@ -376,6 +379,7 @@ impl Scenario {
             nvme: Vec::new(),
             disk_rate: None,
             disk_use: DiskUse::Idle,
+            disk_trouble: None,
             disk_place: DiskPlace::RootBus,
             start: Start::Panic,
             machine_check: None,
@@ -416,7 +420,8 @@ impl Scenario {
             return Some(RECORDED_RATE);
         }
         let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
-        if ends || self.machine_check.is_some() {
+        let hangs = self.disk_trouble == Some(DiskTrouble::Hang);
+        if ends || hangs || self.machine_check.is_some() {
             return Some(INTERRUPTED_RATE);
         }
         self.disk_rate

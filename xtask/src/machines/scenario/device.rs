@@ -168,6 +168,19 @@ impl DiskModel {
         }
     }
 
+    /// The dump's disk among those behind the function, as Holdover names it; a neighbour is the first namespace of an NVMe
+    /// controller.
+    pub(crate) fn place(self, disk_use: DiskUse) -> &'static str {
+        match (self, disk_use) {
+            (Self::VirtioBlk | Self::VirtioLegacy, _) => "disk",
+            (Self::Nvme, DiskUse::BusyNeighbour) => "namespace 2",
+            (Self::Nvme, _) => "namespace 1",
+            (Self::Ahci | Self::AhciOfChipset, _) => "port 5",
+            (Self::VirtioScsi, _) => "target 5 unit 1",
+            (Self::Pvscsi, _) => "target 5 unit 0",
+        }
+    }
+
     /// The source-ids that the disk's requests can carry, at a place.
     pub(crate) fn source_ids(self, place: DiskPlace) -> Vec<u16> {
         match self {
@@ -215,6 +228,16 @@ impl DiskUse {
     pub(crate) fn read(self, model: DiskModel) -> Option<&'static str> {
         (self != Self::Idle).then_some(model.disk_in_linux())
     }
+}
+
+/// What goes wrong with the dump's disk in the middle of the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DiskTrouble {
+    /// It refuses to write some blocks.
+    WriteErrors,
+    /// It is so slow from then on, as soon as the vital pages are said to be safe, that it answers nothing any more.
+    Hang,
 }
 
 /// What is unusual about the NVMe controller of the dump's disk, or about its namespace.
