@@ -14,17 +14,17 @@ mod shelter;
 
 use core::convert::Infallible;
 
-use area::{Area, Completeness, Destination, Label};
+use area::{Area, Completeness, Destination, Label, OpenDump};
 use discovery::Found;
 use engine::{Begun, Source};
 use failing::{Memory, with_memory};
 use fake::machine::FakeClock;
 use fake::nvme;
 use fake::virtio_blk::{self, FakeAccess, Model, PATIENCE, POOL};
-use fixtures::info::UP_TO_6_2;
+use fixtures::info::{UP_TO_6_2, printk_ring};
 use fixtures::kernel;
 use kdump::Codec;
-use machine::{Clock, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{BlockDevice, Clock, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use model::MemoryKind;
 use record::{
     Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text, UnitFate, UnitRecord,
@@ -45,6 +45,9 @@ const MOST: u64 = 100_000;
 /// Contexts of the unit that was taken over, more than a record has room for; units that were not taken over.
 const CONTEXTS: u16 = 4000;
 const LOST: u16 = 5;
+/// The pointer to the ring of messages, and where that is.
+const PRB: u64 = 0xffff_ffff_8000_9000;
+const RING: u64 = 0x9100;
 /// Bytes of the disk.
 const DISK: u64 = 7 << 20;
 
@@ -101,6 +104,7 @@ fn dump<A: DeviceAccess<Refusal = Infallible>>(
     clock: impl Clock,
     dead: &fixtures::Memory,
     codec: Codec,
+    level: Level,
 ) -> Result<Completeness, NoDump> {
     let allowance = Allowance { pool: POOL, patience: PATIENCE };
     let mut disk = storage::open(&mut access, clock, allowance)?;
@@ -110,12 +114,13 @@ fn dump<A: DeviceAccess<Refusal = Infallible>>(
     let destination = Destination::Area(Area::open(disk, 0, UUID)?);
 
     let mut notes = Notes::read(dead, &CoreHeader::default())?;
-    let info = failing::sheltered(|| kernel::vmcoreinfo(UP_TO_6_2));
+    let info = failing::sheltered(|| kernel::vmcoreinfo(UP_TO_6_2) + &printk_ring(PRB, 88));
     notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() })?;
     let kernel = Kernel::new(notes.vmcoreinfo());
     let ram = Ram::from_ranges([Range::from(0..FRAMES * PAGE_SIZE)].into_iter())?;
-    let source = Source { memory: dead, kernel: &kernel, notes: &notes, ram: &ram, level: Level::ALL };
+    let source = Source { memory: dead, kernel: &kernel, notes: &notes, ram: &ram, level };
     let mut dump = destination.begin()?;
+    store_log(&mut dump, &kernel, dead)?;
     let ended = source.begin(&mut dump, codec).map(|Begun { mut pages, .. }| {
         let written = engine::in_telling_order(&mut pages, &source, |pages, wanted, _| {
             while pages.write_next(&mut *wanted, |pfn, page| dead.read_page(pfn, page))?.is_some() {}
@@ -128,6 +133,40 @@ fn dump<A: DeviceAccess<Refusal = Infallible>>(
     let completeness = if whole { Completeness::Complete } else { Completeness::Partial };
     dump.seal(completeness, bytes)?;
     Ok(completeness)
+}
+
+/// Stores the dead kernel's log, if there is memory to find it.
+fn store_log(
+    dump: &mut OpenDump<impl BlockDevice>,
+    kernel: &Kernel,
+    dead: &fixtures::Memory,
+) -> Result<(), NoDump> {
+    let Ok(log) = kernel.log(dead, || true) else { return Ok(()) };
+    assert_eq!(log.len(), "[    0.000000] dying\n".len() as u64);
+    let mut writer = dump.log(log.len());
+    log.print(|text| writer.write(text))?;
+    writer.store()?;
+    Ok(())
+}
+
+/// A dead kernel with one message in its log.
+fn dead_kernel() -> fixtures::Memory {
+    const DIRECT: u64 = 0xffff_8880_0000_0000;
+    const FINALIZED: u64 = 2 << 62;
+    let mut memory = kernel::machine(1);
+    memory.write_u64(PRB & 0xffff, DIRECT | RING);
+    // A ring of one descriptor, number 5, and one of texts of 4096 bytes.
+    let texts = [12, DIRECT | 0x1_2000];
+    let ring = [0, DIRECT | 0x1_0000, DIRECT | 0x1_1000, 5, 5].into_iter().chain(texts);
+    (RING..).step_by(8).zip(ring).for_each(|(at, word)| memory.write_u64(at, word));
+    [FINALIZED | 5, 0, 16]
+        .into_iter()
+        .zip((0x1_0000..).step_by(8))
+        .for_each(|(word, at)| memory.write_u64(at, word));
+    memory.write_u64(0x1_1000 + 16, 5);
+    memory.write_u64(0x1_2000, 5);
+    memory.write(0x1_2008, b"dying");
+    memory
 }
 
 /// Makes the record of a takeover that has more contexts than it has room for, and puts it among the notes. Returns its bytes.
@@ -237,7 +276,7 @@ fn no_allocation_of_a_takeover_aborts() {
 
 #[test]
 fn no_allocation_from_the_disk_to_the_seal_aborts() {
-    let dead = kernel::machine(1);
+    let dead = dead_kernel();
     let mut disk = fixtures::Disk(vec![0; DISK as usize]);
     Area::format(&mut disk, 0, Label { uuid: UUID, length: DISK, created: 0 }).unwrap();
     for codec in Codec::EVERYWHERE {
@@ -248,7 +287,7 @@ fn no_allocation_from_the_disk_to_the_seal_aborts() {
                 world.borrow_mut().durable.clone_from(&disk.0);
                 (Shelter(FakeAccess::new(&world)), Shelter(FakeClock(world)))
             });
-            dump(access, clock, &dead, *codec)
+            dump(access, clock, &dead, *codec, Level::ALL)
         };
         let count = fail_each(story, |completeness| *completeness == Completeness::Complete);
         assert!((10..MOST).contains(&count), "{count} allocations only: were they counted?");
@@ -257,7 +296,7 @@ fn no_allocation_from_the_disk_to_the_seal_aborts() {
 
 #[test]
 fn no_allocation_for_an_nvme_disk_aborts() {
-    let dead = kernel::machine(1);
+    let dead = dead_kernel();
     let mut disk = fixtures::Disk(vec![0; DISK as usize]);
     Area::format(&mut disk, 0, Label { uuid: UUID, length: DISK, created: 0 }).unwrap();
     let namespace = nvme::Namespace { blocks: DISK / 512, ..nvme::Namespace::default() };
@@ -268,8 +307,19 @@ fn no_allocation_for_an_nvme_disk_aborts() {
             world.borrow_mut().contents.get_mut(&1).unwrap().disk.clone_from(&disk.0);
             (Shelter(nvme::FakeAccess::new(&world)), Shelter(FakeClock(world)))
         });
-        dump(access, clock, &dead, Codec::None)
+        // A level of which not all pages are sure to fit: there are more passes.
+        dump(access, clock, &dead, Codec::None, Level::new(0).unwrap())
     };
     let count = fail_each(story, |completeness| *completeness == Completeness::Complete);
     assert!((10..MOST).contains(&count), "{count} allocations only: were they counted?");
+}
+
+/// Otherwise the stories above would store none.
+#[test]
+fn the_dead_kernel_has_a_log() {
+    let info = kernel::vmcoreinfo(UP_TO_6_2) + &printk_ring(PRB, 88);
+    let mut notes = Notes::default();
+    notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: info.as_bytes() }).unwrap();
+    let (dead, kernel) = (dead_kernel(), Kernel::new(notes.vmcoreinfo()));
+    assert_eq!(kernel.log(&dead, || true).unwrap().len(), "[    0.000000] dying\n".len() as u64);
 }

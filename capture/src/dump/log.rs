@@ -1,14 +1,20 @@
 //! Stores the dead kernel's log before the first page, because it often tells why the kernel died, and takes no time.
 
+use core::time::Duration;
+
 use area::OpenDump;
 use handoff::Event;
-use machine::{BlockDevice, BlockError, OldMemory};
+use machine::{BlockDevice, BlockError, Clock, OldMemory};
 use screen::Stage;
 use vmcore::{Kernel, LogError};
 
 use crate::display;
+use crate::platform::clock::Tsc;
 use crate::platform::console::say;
 use crate::watchdogs;
+
+/// How long the dead kernel's messages are looked at: a million of them, if it says that there are as many, may take longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the log is not stored.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +43,15 @@ fn try_to_store(
     old: &impl OldMemory,
     kernel: &Kernel,
 ) -> Result<u64, NoLog> {
-    let log = kernel.log(old)?;
+    let begun = Tsc.now();
+    let log = kernel.log(old, || {
+        watchdogs::progress();
+        Tsc.now().saturating_sub(begun) < PATIENCE
+    })?;
     let mut writer = dump.log(log.len());
-    log.print(|text| writer.write(text))?;
+    log.print(|text| {
+        watchdogs::progress();
+        writer.write(text)
+    })?;
     Ok(writer.store()?)
 }

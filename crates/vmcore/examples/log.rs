@@ -25,5 +25,5 @@ fn main() -> anyhow::Result<()> {
     let memory = CoreFile::new(file, &header)?;
     let kernel = Kernel::new(notes.vmcoreinfo());
     let mut out = std::io::stdout();
-    Ok(kernel.log(&memory)?.print(|text| out.write_all(text))?)
+    Ok(kernel.log(&memory, || true)?.print(|text| out.write_all(text))?)
 }

@@ -26,8 +26,9 @@ use ring::Ring;
 /// Most messages that are looked at; each takes at least 32 bytes of the kernel's buffer, so there are fewer in one of up
 /// to 32 MiB.
 const MOST_MESSAGES: u64 = 1 << 20;
-/// Most bytes of messages that are printed. A kernel may be told to keep up to 2 GiB, but by default keeps 1 MiB at most.
-const MOST_TEXT: u64 = 16 << 20;
+/// Most bytes of messages that are printed: more than a dump area has room for. A kernel may be told to keep up to 2 GiB, but by
+/// default keeps 1 MiB at most.
+const MOST_TEXT: u64 = 4 << 20;
 
 /// Bytes of a message that are copied at a time.
 const PIECE: u64 = 256;
@@ -39,7 +40,7 @@ pub(crate) enum LogLayout {
     Records(records::Layout),
 }
 
-/// The messages of the dead kernel; the newest 16 MiB of them if there are more.
+/// The messages of the dead kernel; the newest 4 MiB of them if there are more.
 ///
 /// They are an allegation like all memory of a dead kernel. However they are arranged, printing them ends: about a million
 /// messages are looked at. It takes no memory.
@@ -64,16 +65,26 @@ pub enum LogError {
     /// What describes it cannot be true.
     #[error("the log's {0} makes no sense")]
     Absurd(&'static str),
+    /// Whoever asked for it had no more time.
+    #[error("the log takes too long to read")]
+    Slow,
 }
 
 impl Kernel {
     /// Finds the kernel's log.
-    pub fn log<'a, M: OldMemory>(&'a self, memory: &'a M) -> Result<Log<'a, M>, LogError> {
+    ///
+    /// `go_on` is asked before each of up to a million messages, and says whether there is more time. If not, the log is what was
+    /// looked at by then: its newest messages. (Of a kernel before 5.10, which is read from the oldest on, there is none.)
+    pub fn log<'a, M: OldMemory>(
+        &'a self,
+        memory: &'a M,
+        go_on: impl FnMut() -> bool,
+    ) -> Result<Log<'a, M>, LogError> {
         let (layout, space) = (self.log?, self.address_space()?);
         let place = Place { memory, space };
         Ok(Log(match layout {
-            LogLayout::Ring(layout) => Form::Ring(Ring::find(place, layout)?),
-            LogLayout::Records(layout) => Form::Records(Records::find(place, layout)?),
+            LogLayout::Ring(layout) => Form::Ring(Ring::find(place, layout, go_on)?),
+            LogLayout::Records(layout) => Form::Records(Records::find(place, layout, go_on)?),
         }))
     }
 }

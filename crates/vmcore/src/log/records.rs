@@ -65,7 +65,11 @@ pub(super) struct Records<'a, M> {
 }
 
 impl<'a, M: OldMemory> Records<'a, M> {
-    pub(super) fn find(place: Place<'a, M>, layout: Layout) -> Result<Self, LogError> {
+    pub(super) fn find(
+        place: Place<'a, M>,
+        layout: Layout,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Self, LogError> {
         let variable = |address| place.read_u32(address).map(u64::from);
         let (len, first, next) = (variable(layout.len)?, variable(layout.first)?, variable(layout.next)?);
         if first > len || next > len {
@@ -73,7 +77,13 @@ impl<'a, M: OldMemory> Records<'a, M> {
         }
         let buffer = place.read_u64(layout.buffer, 0)?;
         let records = Self { place, layout, buffer, len, first, next, too_old: 0 };
-        let text: u64 = records.messages().map(|message| message.len).sum();
+        let mut text = 0;
+        for message in records.messages() {
+            text += message.len;
+            if !go_on() {
+                return Err(LogError::Slow);
+            }
+        }
         Ok(Self { too_old: text.saturating_sub(MOST_TEXT), ..records })
     }
 

@@ -111,7 +111,11 @@ pub(super) struct Ring<'a, M> {
 }
 
 impl<'a, M: OldMemory> Ring<'a, M> {
-    pub(super) fn find(place: Place<'a, M>, layout: Layout) -> Result<Self, LogError> {
+    pub(super) fn find(
+        place: Place<'a, M>,
+        layout: Layout,
+        go_on: impl FnMut() -> bool,
+    ) -> Result<Self, LogError> {
         let mut buffer = [0; MAX_SIZE];
         let ring = buffer.get_mut(..layout.ring_size).ok_or(LogError::Absurd("size"))?;
         place.read(place.read_u64(layout.pointer, 0)?, 0, ring)?;
@@ -123,7 +127,7 @@ impl<'a, M: OldMemory> Ring<'a, M> {
         // No more than there is room for, whatever the oldest one's id is.
         let used = (newest.wrapping_sub(oldest) & ID).min(count.min(MOST_MESSAGES) - 1) + 1;
         let mut ring = Self { place, layout, descriptors, infos, text, count, text_size, newest, used };
-        ring.leave_out();
+        ring.leave_out(go_on);
         Ok(ring)
     }
 
@@ -136,10 +140,13 @@ impl<'a, M: OldMemory> Ring<'a, M> {
         whole.try_for_each(|message| self.place.print(message, printer))
     }
 
-    /// Limits what is printed to the newest messages.
-    fn leave_out(&mut self) {
+    /// Limits what is printed to the newest messages, and to those that there is time for.
+    fn leave_out(&mut self, mut go_on: impl FnMut() -> bool) {
         let mut left = MOST_TEXT;
         let too_old = (0..self.used).find(|&age| {
+            if !go_on() {
+                return true;
+            }
             let len = self.message(age).map_or(0, |message| message.len);
             left = left.saturating_sub(len);
             left == 0
