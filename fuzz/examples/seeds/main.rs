@@ -15,6 +15,7 @@ mod dmar;
 mod dump;
 mod dumpfile;
 mod firmware;
+mod ground;
 mod log;
 mod pci;
 mod reach;
@@ -45,6 +46,7 @@ fn main() -> io::Result<()> {
         ("dumpfile", dumpfile::seeds()),
         ("area", area::seeds()),
         ("firmware", firmware::seeds()),
+        ("ground", ground::seeds()),
         ("log", log::seeds()),
         ("record", record::seeds()),
         ("scenario", scenario::seeds()),

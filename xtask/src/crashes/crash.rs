@@ -188,8 +188,9 @@ impl Crash<'_> {
     fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
-        let prepare = self.scenario.disk.file_system().map(FileSystem::prepare).unwrap_or_default();
-        Ok(prepare + &self.load_command(&self.make_disks(files)?))
+        let load = self.load_command(&self.make_disks(files)?);
+        let Some(system) = self.scenario.disk.file_system() else { return Ok(load) };
+        Ok(system.prepare() + &load + &self.scenario.file_fate.after(system, &load))
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.

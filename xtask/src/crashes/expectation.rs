@@ -63,6 +63,8 @@ enum OnDisk {
     StockDumps,
     /// The disk's former content.
     Untouched,
+    /// A file system and files that are whole; the area is none of them.
+    OthersFiles,
 }
 
 /// The device that must be at work in the trace; without it a crash would show nothing.
@@ -118,6 +120,11 @@ impl Expectation {
     /// No dump, and a disk that nobody wrote to.
     pub(crate) fn no_dump() -> Self {
         Self::plain(OnDisk::Untouched)
+    }
+
+    /// No dump, and a file system that nobody wrote to behind its back.
+    pub(crate) fn others_files() -> Self {
+        Self::plain(OnDisk::OthersFiles)
     }
 
     fn plain(on_disk: OnDisk) -> Self {
@@ -345,6 +352,7 @@ impl OnDisk {
             Self::Log => log(evidence, tool)?,
             Self::StockDumps => made_by_stock(evidence).map(|()| Vec::new())?,
             Self::Untouched => written(evidence)?.into_iter().collect(),
+            Self::OthersFiles => others_files(evidence)?.into_iter().collect(),
         };
         Ok((None, problems))
     }
@@ -424,6 +432,14 @@ fn written(evidence: &Evidence) -> Result<Option<Problem>> {
     let what = "a disk was written to that Holdover was not given".to_owned();
     let written = !evidence.files.disk_is_untouched()?;
     Ok(written.then_some(Problem { witness: Witness::Memory, what }))
+}
+
+/// Complains of a dump in blocks that are others', and fails if they are not whole.
+fn others_files(evidence: &Evidence) -> Result<Option<Problem>> {
+    let system = evidence.file_system.context("the disk has no file system")?;
+    witnesses::mounted::check(system, &evidence.files.disk(), evidence.files.scratch("mounted"))?;
+    let dumped = Report::of(&evidence.lines).is_ok_and(|report| report.sealed.is_some());
+    Ok(dumped.then(|| console("a dump was sealed in blocks that are no area".to_owned())))
 }
 
 fn report(evidence: &Evidence) -> Result<Report> {

@@ -11,6 +11,7 @@ use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
 use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
+use crate::machines::scenario::file_system::FileFate;
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
@@ -42,6 +43,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(bad_input());
     rows.extend(odd_nvme());
     rows.extend(areas());
+    rows.extend(file_fates());
     rows.extend(power_cuts());
     rows.extend(refused());
     rows.extend(contexts());
@@ -513,6 +515,49 @@ fn power_cuts() -> Vec<Row> {
         Row::new(name, scenario, Expectation::complete_dump().and_power_cuts())
     };
     rows.map(row).into()
+}
+
+/// What becomes of a file that is the area after Holdover was loaded.
+fn file_fates() -> Vec<Row> {
+    let row = |name: &str, disk, file_fate, expectation: Expectation, said: &[&str]| {
+        let scenario = Scenario { disk, file_fate, ..Scenario::plain(Flavour::Cloud) };
+        let said = said.iter().fold(expectation, |all, words| all.and_guest_says(&format!("load: {words}")));
+        Row::new(&format!("file-{name}-after-load"), scenario, said)
+    };
+    let whole = Expectation::complete_dump;
+    let kept = ["refused: rm", "refused: mv", "refused: truncate", "refused: dd", "verified: 0"];
+    let kept_and = |more: &[&'static str]| [&kept[..], more].concat();
+    let moved = [
+        "loose: 3",
+        "repaired: 0",
+        "holdover: the loaded capture",
+        "dump area",
+        "moved: 3 loaded: 0",
+        "removed: 0",
+    ];
+    let replaced = || Expectation::others_files().and_says("no disk takes the dump");
+    vec![
+        row("ext4-moved", Disk::FileExt4, FileFate::Moved, whole(), &moved),
+        row("ext4-replaced", Disk::FileExt4, FileFate::Replaced, replaced(), &["dump area"]),
+        row(
+            "xfs-reflinked",
+            Disk::FileXfs,
+            FileFate::Tried,
+            whole(),
+            &kept_and(&["refused: cp", "done: xfs_fsr"]),
+        ),
+        row(
+            "btrfs-reflinked",
+            Disk::FileBtrfs,
+            FileFate::Tried,
+            whole(),
+            &kept_and(&["refused: cp", "refused: btrfs"]),
+        ),
+        row("ext4-truncated", Disk::FileExt4, FileFate::Tried, whole(), &kept).only_among_all(),
+        row("xfs-moved", Disk::FileXfs, FileFate::Moved, whole(), &moved).only_among_all(),
+        row("btrfs-moved", Disk::FileBtrfs, FileFate::Moved, whole(), &moved).only_among_all(),
+        row("xfs-replaced", Disk::FileXfs, FileFate::Replaced, replaced(), &["dump area"]).only_among_all(),
+    ]
 }
 
 /// Machines on which no dump is possible: `doctor` and `load` say so. An administrator who loads the capture kernel all the same

@@ -121,7 +121,7 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
     if let Some(system) = scenario.disk.file_system() {
         modules.push(system.name());
-        for program in system.programs() {
+        for program in system.programs().iter().chain(scenario.file_fate.programs(system)) {
             archive.copy_program(program)?;
         }
     }

@@ -16,7 +16,7 @@ use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
-use file_system::FileSystem;
+use file_system::{FileFate, FileSystem};
 use mutation::Mutation;
 use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
@@ -302,6 +302,9 @@ pub(crate) struct Scenario {
     /// How many machines have crashed with that disk before, each dump of which was collected
     #[arg(long, default_value_t = 0)]
     pub(crate) panics_before: u32,
+    /// What happens to the file that is the area, if it is one, after Holdover was loaded
+    #[arg(long, value_enum, default_value = "untouched")]
+    pub(crate) file_fate: FileFate,
     /// What kind of disk that is
     #[arg(long, value_enum, default_value = "virtio-blk")]
     pub(crate) disk_model: DiskModel,
@@ -375,6 +378,7 @@ impl Scenario {
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
             panics_before: 0,
+            file_fate: FileFate::Untouched,
             disk_model: DiskModel::VirtioBlk,
             nvme: Vec::new(),
             disk_rate: None,

@@ -49,14 +49,29 @@ pub(crate) fn collect(
     tool: &Tool,
     dump: &Path,
 ) -> Result<Collected> {
+    examine(system, image, point, |folder| tool.collect(&folder.join("area"), dump))
+}
+
+/// Fails if the file system on a disk image or a file in it is damaged.
+pub(crate) fn check(system: FileSystem, image: &Path, point: PathBuf) -> Result<()> {
+    examine(system, image, point, |_| Ok(()))
+}
+
+/// Compares the files of a disk image, works with them mounted, and has the file system's own program check it.
+fn examine<T>(
+    system: FileSystem,
+    image: &Path,
+    point: PathBuf,
+    work: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
     let mounted = Mounted::new(system, image, point)?;
     let mut compare = Command::new("sha256sum");
     compare.args(["--check", "--strict", "sums"]).current_dir(&mounted.point);
     process::stdout(&mut compare).context("another file of the file system has changed")?;
-    let collected = tool.collect(&mounted.point.join("area"), dump)?;
+    let result = work(&mounted.point)?;
     mounted.unmount()?;
-    let [program, options @ ..] = system.check() else { return Ok(collected) };
+    let [program, options @ ..] = system.check() else { return Ok(result) };
     let mut check = Command::new(program);
     process::stdout(check.args(options).arg(image)).context("the file system is damaged")?;
-    Ok(collected)
+    Ok(result)
 }

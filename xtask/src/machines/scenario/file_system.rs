@@ -69,3 +69,77 @@ impl FileSystem {
         )
     }
 }
+
+/// What happens to the file that is the area after Holdover was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FileFate {
+    /// Nothing.
+    Untouched,
+    /// An administrator tries to remove, rename, cut, overwrite, share and defragment it. Linux refuses each while it is pinned.
+    Tried,
+    /// Its pin is taken off, which `holdover verify` puts back; then it is moved as well, and `verify` unloads. It is made anew.
+    Moved,
+    /// Its pin is taken off, it is removed, and other files take its blocks. Nobody asks `verify`.
+    Replaced,
+}
+
+/// Runs its arguments, and says whether they were done.
+const TRY: &str = "try() { \"$@\" > /dev/null 2>&1 && echo \"done: $1\" || echo \"refused: $1\"; }\n";
+
+impl FileFate {
+    /// Programs that the guest needs for it.
+    pub(crate) fn programs(self, system: FileSystem) -> &'static [&'static str] {
+        match (self, system) {
+            (Self::Tried, FileSystem::Ext4) => &["e4defrag"],
+            (Self::Tried, FileSystem::Xfs) => &["xfs_fsr", "cp"],
+            (Self::Tried, FileSystem::Btrfs) => &["cp"],
+            _ => &[],
+        }
+    }
+
+    /// What the guest does after it has loaded with the command `load`. `xfs_fsr` says that it is done, whether it moved anything or not;
+    /// `verify` finds out.
+    pub(crate) fn after(self, system: FileSystem, load: &str) -> String {
+        let area = FileSystem::AREA;
+        match self {
+            Self::Untouched => String::new(),
+            Self::Tried => {
+                let more = match system {
+                    FileSystem::Ext4 => format!("try e4defrag {area}\n"),
+                    FileSystem::Xfs => {
+                        format!("try cp --reflink=always {area} {MOUNTED}/shared\ntry xfs_fsr -v {area}\n")
+                    }
+                    FileSystem::Btrfs => format!(
+                        "try cp --reflink=always {area} {MOUNTED}/shared\n\
+                         try btrfs subvolume snapshot {MOUNTED} {MOUNTED}/snapshot\n\
+                         btrfs filesystem defragment -f {area}; btrfs balance start --full-balance {MOUNTED}\n"
+                    ),
+                };
+                format!(
+                    "{TRY}try rm -f {area}\ntry mv {area} {MOUNTED}/moved\ntry truncate -s 1M {area}\n\
+                     try dd if=/dev/zero of={area} bs=4k count=1 conv=notrunc\n{more}sync\n\
+                     holdover verify\necho \"verified: $?\"\n"
+                )
+            }
+            Self::Moved => format!(
+                "swapoff {area}; holdover verify; echo \"loose: $?\"\n\
+                 holdover verify --repair; echo \"repaired: $?\"\n\
+                 holdover remove {area}\n\
+                 swapoff {area}; cp {area} {MOUNTED}/copy; sync; mv {MOUNTED}/copy {area}; sync\n\
+                 holdover doctor | grep 'dump area'\n\
+                 holdover verify --repair; echo \"moved: $? loaded: $(cat /sys/kernel/kexec_crash_loaded)\"\n\
+                 {load}\n\
+                 holdover remove {area}; echo \"removed: $?\"\n\
+                 holdover format {area} --size 80M; sync\n{load}\n"
+            ),
+            // A file that is as large as the rest of the disk takes the blocks; ext4 gives them once the change is in its journal.
+            Self::Replaced => format!(
+                "fallocate -l 320M {MOUNTED}/ballast; swapoff {area}; rm {area}; sync; sleep 1; sync\n\
+                 dd if=/dev/zero of={MOUNTED}/after bs=1M 2> /dev/null; sync\n\
+                 (cd {MOUNTED} && sha256sum after >> sums); sync\n\
+                 holdover doctor | grep 'dump area'\n"
+            ),
+        }
+    }
+}
