@@ -97,6 +97,9 @@ pub(crate) fn write(
     let completeness = if lacks_nothing { Completeness::Complete } else { Completeness::Partial };
     dump.leave_out(outcome.left_out(clipped));
     let disk_wait = dump.device().waited().saturating_sub(waited_before);
+    if !lacks_nothing {
+        display::failed(Stage::Pages);
+    }
     display::begin(Stage::Seal);
     let seal = dump.seal(completeness, written.file_bytes)?;
     Ok(Dumped { counts, written, error, vital, disk_wait, seal })
