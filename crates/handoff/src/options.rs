@@ -242,7 +242,11 @@ mod tests {
     }
 
     fn any_disk() -> impl Strategy<Value = Function> {
-        any::<(u16, u8, u8)>().prop_map(|(segment, bus, devfn)| Function { segment, bus, devfn })
+        (0..0x10_0000_u32, any::<u8>(), any::<u8>()).prop_map(|(segment, bus, devfn)| Function {
+            segment,
+            bus,
+            devfn,
+        })
     }
 
     fn any_console() -> impl Strategy<Value = SerialConsole> {
