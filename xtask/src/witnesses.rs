@@ -7,6 +7,7 @@ mod inspected;
 mod log;
 mod memory;
 pub(crate) mod mounted;
+pub(crate) mod picture;
 mod power_cuts;
 pub(crate) mod reader;
 mod readers;

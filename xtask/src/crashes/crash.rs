@@ -17,7 +17,7 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::stock::{self, UserSpace};
 use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
-use crate::machines::files::Files;
+use crate::machines::files::{Files, Moment};
 use crate::machines::gdb::{Gdb, RSI};
 use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::qmp::ResetBy;
@@ -27,7 +27,9 @@ use crate::machines::scenario::device::DiskTrouble;
 use crate::machines::scenario::file_system::FileSystem;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
-use crate::machines::scenario::{Capture, Codec, Disk, End, MachineCheck, MemoryUse, Scenario, Start};
+use crate::machines::scenario::{
+    Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Scenario, Start,
+};
 use crate::process;
 use crate::witnesses::tables::Tables;
 use crate::witnesses::trace::Trace;
@@ -49,6 +51,9 @@ const FILE_SYSTEM_BYTES: u64 = 512 << 20;
 
 /// The label of no disk.
 const OTHER_AREA: &str = "00000000-1111-4222-8333-444444444444";
+
+/// The beginning of Holdover's lines of progress.
+const DUMPED: &str = "] dumped ";
 
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
@@ -139,11 +144,27 @@ impl Crash<'_> {
             machine.wait_for(Event::VITAL_SAFE, RESET)?;
             machine.stall_dump_disk()?;
         }
-        let lines = self.end(machine)?;
+        let lines = if self.scenario.display == Display::Vga {
+            self.end_in_pictures(machine, &files)?
+        } else {
+            self.end(machine)?
+        };
         let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
         let disk = disk_model.source_ids(disk_place);
         let file_system = self.scenario.disk.file_system();
         Ok(Evidence { kernel, codec, files, lines, reserved, file_system, persistent, disk, stop })
+    }
+
+    /// Takes pictures on the way to the end.
+    fn end_in_pictures(&self, mut machine: Machine, files: &Files) -> Result<Vec<Line>> {
+        if self.scenario.end == End::DiskGoneAfterLog {
+            machine.wait_for(Event::LOG_SAFE, RESET)?;
+            machine.remove_dump_disk()?;
+        } else {
+            machine.wait_for(DUMPED, RESET)?;
+        }
+        machine.take_picture(&files.picture(Moment::During))?;
+        machine.take_last_picture(&files.picture(Moment::End), RESET)
     }
 
     fn end(&self, mut machine: Machine) -> Result<Vec<Line>> {

@@ -8,9 +8,11 @@ use crate::crashes::damage::Damage;
 use crate::guests::stock;
 use crate::guests::tool::{Collected, Tool};
 use crate::machines::console::Line;
+use crate::machines::files::Moment;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Codec;
 use crate::machines::scenario::device::Device;
+use crate::witnesses::picture;
 use crate::witnesses::report::Report;
 use crate::witnesses::trace::Traced;
 use crate::witnesses::{self, Examination, Findings, Problem, Readings, Witness};
@@ -34,6 +36,8 @@ pub(crate) struct Expectation {
     guest_says: Vec<String>,
     /// Words that the dying Linux logs: without what they tell of, the crash would show nothing.
     kernel_says: Vec<&'static str>,
+    /// Words that are on a picture of the display.
+    shows: Vec<(Moment, &'static str)>,
     /// What `doctor` and `load` complain of, if `load` must refuse.
     refusal: Option<&'static str>,
     /// The device that must be at work, if that matters.
@@ -134,6 +138,7 @@ impl Expectation {
             says: Vec::new(),
             guest_says: Vec::new(),
             kernel_says: Vec::new(),
+            shows: Vec::new(),
             refusal: None,
             active: None,
             codec: None,
@@ -168,6 +173,12 @@ impl Expectation {
     /// The dying Linux logs these words after its panic. (In an NMI it has no time to print them.)
     pub(crate) fn and_kernel_says(mut self, words: &'static str) -> Self {
         self.kernel_says.push(words);
+        self
+    }
+
+    /// The display shows these words at this moment.
+    pub(crate) fn and_shows(mut self, moment: Moment, words: &'static str) -> Self {
+        self.shows.push((moment, words));
         self
     }
 
@@ -256,6 +267,7 @@ impl Expectation {
         problems.extend(self.unsaid_by_guest(&evidence.lines));
         problems.extend(self.unsaid_by_kernel(evidence, tool)?);
         problems.extend(self.unrefused(&evidence.lines));
+        problems.extend(self.unshown(evidence)?);
         problems.extend(self.inactive(findings.as_ref().map(|findings| &findings.traced)));
         problems.extend(self.other_codec(evidence)?);
         problems.extend(self.unpinged(evidence)?);
@@ -296,6 +308,18 @@ impl Expectation {
         let last = log.find(crash::PANIC).map_or("", |panic| &log[panic..]);
         let unsaid = self.kernel_says.iter().filter(|words| !last.contains(*words));
         unsaid.map(|words| console(format!("the dying Linux did not say `{words}`"))).collect()
+    }
+
+    /// Complains of each picture that lacks words.
+    fn unshown(&self, evidence: &Evidence) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        for &(moment, words) in &self.shows {
+            let text = picture::text(&evidence.files.picture(moment))?.join("\n");
+            if !text.contains(words) {
+                problems.push(console(format!("the display did not show `{words}` ({moment:?}):\n{text}")));
+            }
+        }
+        Ok(problems)
     }
 
     /// Complains if the host's tools did not refuse, or not both in these words.

@@ -7,6 +7,7 @@ use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock;
 use crate::machines::emulator::Emulator;
+use crate::machines::files::Moment;
 use crate::machines::firmware::Firmware;
 use crate::machines::qemu::Watch;
 use crate::machines::scale::{self, Scale};
@@ -16,7 +17,8 @@ use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{
-    Board, Capture, Codec, Disk, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start, Syscall,
+    Board, Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start,
+    Syscall,
 };
 use crate::witnesses::Witness;
 
@@ -33,6 +35,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(troubled_disks());
     rows.extend(servers());
     rows.extend(root_pointers());
+    rows.extend(displays());
     rows.push(pending_requests());
     rows.push(made_dumps());
     rows.extend(every_kind_of_page());
@@ -270,6 +273,31 @@ fn root_pointers() -> Vec<Row> {
         row("bios-no-root-pointer", plain(Firmware::Bios, lost), "BIOS").only_among_all(),
     ]
     .into()
+}
+
+/// What UEFI and VESA leave to draw on: how the dump gets on, and on failure what happened and what to do.
+fn displays() -> Vec<Row> {
+    let with =
+        |firmware, end| Scenario { display: Display::Vga, firmware, end, ..Scenario::plain(Flavour::Cloud) };
+    let complete = || {
+        Expectation::complete_dump()
+            .and_says("MiB/s, ")
+            .and_shows(Moment::During, "[ done ] Save the kernel's log\n[ ...  ] Save the memory: ")
+            .and_shows(Moment::During, " left")
+            .and_shows(Moment::End, "[ done ] Seal the dump")
+            .and_shows(Moment::End, "The dump is complete, and this machine restarts now.\nFetch it later:")
+    };
+    let failed = Expectation::log()
+        .and_says("What to do: check the disk")
+        .and_shows(Moment::End, "[FAILED] Save the memory\n[FAILED] Seal the dump")
+        .and_shows(Moment::End, "THE DUMP WAS NOT SAVED: the disk failed (")
+        .and_shows(Moment::End, "`holdover collect --dmesg")
+        .and_shows(Moment::End, "What to do: check the disk and its cable.");
+    vec![
+        Row::new("display-uefi", with(Firmware::Uefi, End::Reset), complete()),
+        Row::new("display-vesa", with(Firmware::Bios, End::Reset), complete()).only_among_all(),
+        Row::new("display-vesa-disk-gone", with(Firmware::Bios, End::DiskGoneAfterLog), failed),
+    ]
 }
 
 /// Requests of the throttled disk are answered after the takeover. The machine is not stopped in this one: QEMU finishes all

@@ -11,6 +11,15 @@ use crate::{paths, process};
 /// What a run needs of memory-backed files: RAM, its snapshot, an ELF core of it, the initial RAM file system.
 const SCRATCH_BYTES: u64 = 4 << 30;
 
+/// When a picture of the display is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// While the dump is written.
+    During,
+    /// When Holdover is about to reset the machine.
+    End,
+}
+
 /// Where the files of one run are.
 pub(crate) struct Files {
     kept: PathBuf,
@@ -65,6 +74,14 @@ impl Files {
     /// QEMU's record of the requests to the dump's disk.
     pub(crate) fn disk_requests(&self) -> PathBuf {
         self.scratch("disk-requests")
+    }
+
+    /// A picture of the display, taken at this moment.
+    pub(crate) fn picture(&self, moment: Moment) -> PathBuf {
+        self.kept.join(match moment {
+            Moment::During => "during.ppm",
+            Moment::End => "end.ppm",
+        })
     }
 
     /// What the witnesses found.

@@ -13,10 +13,10 @@ use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{
-    BALLOON_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
+    BALLOON_SLOT, DISPLAY_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
 use crate::machines::scenario::unit::Interrupts;
-use crate::machines::scenario::{Board, Disk, End, MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, Disk, Display, End, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -70,6 +70,9 @@ pub(crate) enum Watch {
     /// Also memory at the instant between the dead kernel and Holdover, where the machine is stopped for a moment.
     Memory,
 }
+
+/// The end of Holdover's last line.
+const RESET_LINE: &str = "] reset";
 
 /// A running machine; it ends when this is dropped.
 pub(crate) struct Machine {
@@ -138,6 +141,18 @@ impl Machine {
     /// Has the dump's disk answer no request any more.
     pub(crate) fn stall_dump_disk(&mut self) -> Result<()> {
         self.qmp.limit_drive(DUMP_DRIVE, STALLED_RATE)
+    }
+
+    /// Takes a picture of the display.
+    pub(crate) fn take_picture(&mut self, file: &Path) -> Result<()> {
+        self.qmp.take_picture(file)
+    }
+
+    /// Takes a picture of the display as it is when the machine has been reset, and ends the machine.
+    pub(crate) fn take_last_picture(mut self, file: &Path, limit: Duration) -> Result<Vec<Line>> {
+        self.console.wait_for(RESET_LINE, limit)?;
+        self.qmp.take_picture(file)?;
+        Ok(self.cut_power())
     }
 
     /// Types a line on the guest's serial console.
@@ -216,6 +231,11 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     }
     if scenario.memory_use == MemoryUse::EveryKind {
         command.args(["-device", &format!("virtio-balloon-pci,addr={BALLOON_SLOT:#x}")]);
+    }
+    if scenario.display == Display::Vga {
+        command.args(["-device", &format!("VGA,addr={DISPLAY_SLOT:#x}")]);
+        // Its last picture can be taken.
+        command.args(["-action", "shutdown=pause"]);
     }
     if watch >= Watch::Trace {
         add_trace(&mut command, &files.trace());

@@ -68,6 +68,11 @@ impl Qmp {
         self.execute(&json!({ "execute": "inject-nmi" })).map(drop)
     }
 
+    /// Saves what the display shows, in the portable pixmap format.
+    pub(crate) fn take_picture(&mut self, file: &Path) -> Result<()> {
+        self.execute(&json!({ "execute": "screendump", "arguments": { "filename": file } })).map(drop)
+    }
+
     /// Removes what is behind a disk; the guest's requests fail from now on.
     pub(crate) fn remove_drive(&mut self, drive: &str) -> Result<()> {
         self.execute_for_people(&format!("drive_del {drive}"))

@@ -195,6 +195,16 @@ pub(crate) enum Capture {
     Stock,
 }
 
+/// What the machine has for people to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Display {
+    /// Nothing.
+    None,
+    /// A VGA adapter. UEFI leaves a framebuffer of 32 bits a pixel, Linux' set-up code one of VESA's with 16. Pictures are taken of it.
+    Vga,
+}
+
 /// How the machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -290,6 +300,9 @@ pub(crate) struct Scenario {
     /// The firmware, and so who starts the kernel that crashes
     #[arg(long, value_enum, default_value = "bios")]
     pub(crate) firmware: Firmware,
+    /// The display
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) display: Display,
     /// The board
     #[arg(long, value_enum, default_value = "q35")]
     pub(crate) board: Board,
@@ -374,6 +387,7 @@ impl Scenario {
             emulator: Emulator::Installed,
             scale: Scale::Desk,
             firmware: Firmware::Bios,
+            display: Display::None,
             board: Board::Q35,
             unit: UnitSetting::PLAIN,
             disk: Disk::Labelled,
@@ -423,6 +437,9 @@ impl Scenario {
         if self.end == End::Recorded {
             return Some(RECORDED_RATE);
         }
+        if self.display == Display::Vga && self.end == End::Reset {
+            return Some(INTERRUPTED_RATE);
+        }
         let ends = [End::PowerCut, End::PowerCutAfterLog, End::DiskGoneAfterLog].contains(&self.end);
         let hangs = self.disk_trouble == Some(DiskTrouble::Hang);
         if ends || hangs || self.machine_check.is_some() {
@@ -440,7 +457,9 @@ impl Scenario {
             Reservation::High => format!("crashkernel={reserved}M,high crashkernel={reserved}M,low"),
         };
         // On a busy host, an emulated timer can tick too late for Linux's check of its interrupt, which ends in a panic.
+        // Mode 0x117 of VESA's, plus 0x200 as Linux counts: 1024 x 768 pixels of 16 bits. Under UEFI it means nothing.
+        let display = if self.display == Display::Vga { "vga=0x317 console=tty0 " } else { "" };
         let options = "console=ttyS0 printk.devkmsg=on panic=1 no_timer_check";
-        format!("{options} {} {iommu} {reserved}", self.start.kernel_options())
+        format!("{display}{options} {} {iommu} {reserved}", self.start.kernel_options())
     }
 }

@@ -58,6 +58,8 @@ pub(crate) const BALLOON_SLOT: u8 = 0x16;
 
 /// Slot of the disk that refuses writes, if there is one.
 pub(crate) const FAILING_DISK_SLOT: u8 = 0x17;
+/// Slot of the VGA adapter.
+pub(crate) const DISPLAY_SLOT: u8 = 0x18;
 
 /// Where the dump's disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
