@@ -33,6 +33,15 @@ fn is_complete(ended: &Ended) -> bool {
     ended.as_ref().is_ok_and(|dumped| dumped.completeness() == Completeness::Complete)
 }
 
+/// Whether readers open what there is.
+fn is_readable(ended: &Ended) -> bool {
+    match ended {
+        Ok(dumped) => dumped.is_readable(),
+        Err(CaptureError::Dump(DumpError::Unsealed { is_readable, .. })) => *is_readable,
+        Err(_) => false,
+    }
+}
+
 /// The area with the dump, or the one that was to take it.
 fn area_of(ended: &Ended, areas: Areas) -> Option<Uuid> {
     let first = areas.iter().next().map(|area| area.uuid);
@@ -59,7 +68,10 @@ impl fmt::Display for Happened<'_> {
             Err(CaptureError::NoDestination) => {
                 write!(f, "NOTHING WAS SAVED: no disk with a dump area was found that can be used.")
             }
-            Err(CaptureError::Dump(DumpError::Disk(error))) => {
+            Err(CaptureError::Dump(DumpError::Unsealed { error, is_readable: true })) => {
+                write!(f, "Only a part of the dump was saved: the disk failed before the end ({error}).")
+            }
+            Err(CaptureError::Dump(DumpError::Disk(error) | DumpError::Unsealed { error, .. })) => {
                 write!(f, "THE DUMP WAS NOT SAVED: the disk failed ({error}).")
             }
             Err(error) => write!(f, "NOTHING WAS SAVED: {error}."),
@@ -77,9 +89,7 @@ impl fmt::Display for Fetch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let area = self.area.unwrap_or_default();
         match self.ended {
-            Ok(dumped) if dumped.is_readable() => {
-                write!(f, "Fetch it later: `holdover collect {area} FILE`")
-            }
+            _ if is_readable(self.ended) => write!(f, "Fetch it later: `holdover collect {area} FILE`"),
             Ok(_) | Err(CaptureError::Dump(_)) => {
                 write!(f, "The kernel's log may be there, for later: `holdover collect --dmesg {area} FILE`")
             }
@@ -113,7 +123,7 @@ impl Cause {
                 (Some(_), _) | (_, SealState::Partial(Lack::Write)) => Self::Disk,
                 _ => Self::Unreadable,
             },
-            Err(CaptureError::Dump(DumpError::Disk(_))) => Self::Disk,
+            Err(CaptureError::Dump(DumpError::Disk(_) | DumpError::Unsealed { .. })) => Self::Disk,
             Err(CaptureError::NoDestination | CaptureError::Discover(_)) => Self::Setting,
             Err(_) => Self::Memory,
         }

@@ -55,12 +55,20 @@ pub(crate) struct Dumped {
     pub(crate) seal: Seal,
 }
 
-/// There is no dump, not even a partial one.
+/// There is no sealed dump, not even a partial one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DumpError {
     /// The disk failed where nothing could be saved.
     #[error("the disk failed: {0}")]
     Disk(#[from] BlockError),
+    /// The disk failed before the seal: what was durable by then is there to be collected.
+    #[error("the disk failed before the dump was sealed: {error}")]
+    Unsealed {
+        /// What the disk said.
+        error: BlockError,
+        /// Whether what is there opens.
+        is_readable: bool,
+    },
     /// There is no memory for the dead kernel's notes or the search for pages.
     #[error(transparent)]
     OutOfMemory(#[from] vmcore::OutOfMemory),
@@ -101,7 +109,8 @@ pub(crate) fn write(
         display::failed(Stage::Pages);
     }
     display::begin(Stage::Seal);
-    let seal = dump.seal(completeness, written.file_bytes)?;
+    let unsealed = |error| DumpError::Unsealed { error, is_readable: vital == Vital::Written };
+    let seal = dump.seal(completeness, written.file_bytes).map_err(unsealed)?;
     Ok(Dumped { counts, written, error, vital, disk_wait, seal })
 }
 

@@ -71,12 +71,12 @@ enum CaptureError {
 fn capture(boot_params: u64) {
     let booted = match boot::boot(boot_params) {
         Ok(booted) => booted,
-        Err(error) => return say!("no dump: {error}"),
+        Err(error) => return say!("no sealed dump: {error}"),
     };
     let options = Options::parse(booted.params.command_line());
     let ended = dump_of(booted, &options);
     if let Err(error) = &ended {
-        say!("no dump: {error}");
+        say!("no sealed dump: {error}");
     }
     advice::give(&ended, options.areas);
 }
@@ -127,7 +127,7 @@ fn dump_to_any(
                 best = Ok(dumped.or_better(best.ok()));
             }
             Err(error) => {
-                say!("no dump there: {error}; is there another area?");
+                say!("no sealed dump there: {error}; is there another area?");
                 best = best.or(Err(error.into()));
             }
         }

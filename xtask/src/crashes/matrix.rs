@@ -219,7 +219,9 @@ fn troubled_disks() -> Vec<Row> {
         Row::new(name, on(model, WriteErrors), partial)
     };
     let hangs = |name, model| {
-        let cut_off = Expectation::cut_off_dump().and_readable().and_says("the disk failed");
+        let cut_off = Expectation::cut_off_dump()
+            .and_readable()
+            .and_says("Only a part of the dump was saved: the disk failed");
         Row::new(name, on(model, Hang), cut_off)
     };
     vec![
