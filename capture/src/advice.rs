@@ -4,22 +4,16 @@
 use core::fmt;
 
 use area::{Completeness, Lack, SealState};
-use handoff::Areas;
 use kdump::WriteError;
-use uuid::Uuid;
 
-use crate::CaptureError;
 use crate::display;
-use crate::dump::{DumpError, Dumped};
+use crate::dump::DumpError;
 use crate::platform::console::say;
-
-/// How the dump ended.
-type Ended = Result<Dumped, CaptureError>;
+use crate::{CaptureError, Ended};
 
 /// Tells it on the display, and where something is missing on the serial console too.
-pub(crate) fn give(ended: &Ended, areas: Areas) {
-    let area = area_of(ended, areas);
-    let (happened, fetch, change) = (Happened(ended), Fetch { ended, area }, Change(ended));
+pub(crate) fn give(ended: &Ended) {
+    let (happened, fetch, change) = (Happened(ended), Fetch(ended), Change(ended));
     if is_complete(ended) {
         return display::succeed(format_args!("{happened}\n{fetch}"));
     }
@@ -31,21 +25,6 @@ pub(crate) fn give(ended: &Ended, areas: Areas) {
 
 fn is_complete(ended: &Ended) -> bool {
     ended.as_ref().is_ok_and(|dumped| dumped.completeness() == Completeness::Complete)
-}
-
-/// Whether readers open what there is.
-fn is_readable(ended: &Ended) -> bool {
-    match ended {
-        Ok(dumped) => dumped.is_readable(),
-        Err(CaptureError::Dump(DumpError::Unsealed { is_readable, .. })) => *is_readable,
-        Err(_) => false,
-    }
-}
-
-/// The area with the dump, or the one that was to take it.
-fn area_of(ended: &Ended, areas: Areas) -> Option<Uuid> {
-    let first = areas.iter().next().map(|area| area.uuid);
-    ended.as_ref().map_or(first, |dumped| Some(dumped.seal.uuid))
 }
 
 /// What became of the dump.
@@ -65,13 +44,20 @@ impl fmt::Display for Happened<'_> {
                     None => write!(f, "."),
                 }
             }
-            Err(CaptureError::NoDestination) => {
+            Err(CaptureError::NoDestination { held: None }) => {
                 write!(f, "NOTHING WAS SAVED: no disk with a dump area was found that can be used.")
             }
-            Err(CaptureError::Dump(DumpError::Unsealed { error, is_readable: true })) => {
+            Err(CaptureError::NoDestination { held: Some(area) }) => write!(
+                f,
+                "NOTHING OF THIS CRASH WAS SAVED: area {area} keeps what an earlier crash left, which nobody has collected."
+            ),
+            Err(CaptureError::Dump { error: DumpError::Unsealed { error, is_readable: true }, .. }) => {
                 write!(f, "Only a part of the dump was saved: the disk failed before the end ({error}).")
             }
-            Err(CaptureError::Dump(DumpError::Disk(error) | DumpError::Unsealed { error, .. })) => {
+            Err(CaptureError::Dump {
+                error: DumpError::Disk(error) | DumpError::Unsealed { error, .. },
+                ..
+            }) => {
                 write!(f, "THE DUMP WAS NOT SAVED: the disk failed ({error}).")
             }
             Err(error) => write!(f, "NOTHING WAS SAVED: {error}."),
@@ -80,23 +66,29 @@ impl fmt::Display for Happened<'_> {
 }
 
 /// How to fetch what there is.
-struct Fetch<'a> {
-    ended: &'a Ended,
-    area: Option<Uuid>,
-}
+struct Fetch<'a>(&'a Ended);
 
 impl fmt::Display for Fetch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let area = self.area.unwrap_or_default();
-        match self.ended {
-            _ if is_readable(self.ended) => write!(f, "Fetch it later: `holdover collect {area} FILE`"),
-            Ok(_) | Err(CaptureError::Dump(_)) => {
-                write!(f, "The kernel's log may be there, for later: `holdover collect --dmesg {area} FILE`")
+        let (area, is_readable) = match self.0 {
+            Ok(dumped) => (dumped.seal.uuid, dumped.is_readable()),
+            Err(CaptureError::Dump { area, error }) => {
+                (*area, matches!(error, DumpError::Unsealed { is_readable: true, .. }))
             }
-            Err(_) => write!(
-                f,
-                "There is nothing to fetch. The last lines that Linux wrote to its console are all there is."
-            ),
+            Err(CaptureError::NoDestination { held: Some(area) }) => {
+                return write!(f, "Fetch the earlier one: `holdover collect {area} FILE`");
+            }
+            Err(_) => {
+                return write!(
+                    f,
+                    "There is nothing to fetch. The last lines that Linux wrote to its console are all there is."
+                );
+            }
+        };
+        if is_readable {
+            write!(f, "Fetch it later: `holdover collect {area} FILE`")
+        } else {
+            write!(f, "The kernel's log may be there, for later: `holdover collect --dmesg {area} FILE`")
         }
     }
 }
@@ -111,6 +103,7 @@ enum Cause {
     Room,
     Memory,
     Setting,
+    Uncollected,
     Unreadable,
 }
 
@@ -123,8 +116,11 @@ impl Cause {
                 (Some(_), _) | (_, SealState::Partial(Lack::Write)) => Self::Disk,
                 _ => Self::Unreadable,
             },
-            Err(CaptureError::Dump(DumpError::Disk(_) | DumpError::Unsealed { .. })) => Self::Disk,
-            Err(CaptureError::NoDestination | CaptureError::Discover(_)) => Self::Setting,
+            Err(CaptureError::Dump { error: DumpError::Disk(_) | DumpError::Unsealed { .. }, .. }) => {
+                Self::Disk
+            }
+            Err(CaptureError::NoDestination { held: Some(_) }) => Self::Uncollected,
+            Err(CaptureError::NoDestination { held: None } | CaptureError::Discover(_)) => Self::Setting,
             Err(_) => Self::Memory,
         }
     }
@@ -146,9 +142,63 @@ impl fmt::Display for Change<'_> {
             Cause::Setting => {
                 "What to do: run `holdover doctor`, which says what is wrong; then `holdover load` again."
             }
+            Cause::Uncollected => {
+                "What to do: `holdover load` dumps again once the earlier one was fetched. A second area would take the next \
+                 crash meanwhile: `holdover load --area A --area B`"
+            }
             Cause::Unreadable => {
                 "What to do: some memory could not be read. If this comes again, have the memory tested."
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::{String, ToString};
+
+    use machine::BlockError;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const AREA: Uuid = Uuid::from_u128(0xA);
+    const FETCH: &str = "`holdover collect 00000000-0000-0000-0000-00000000000a FILE`";
+
+    fn advice(error: CaptureError) -> [String; 3] {
+        let ended = Err(error);
+        [Happened(&ended).to_string(), Fetch(&ended).to_string(), Change(&ended).to_string()]
+    }
+
+    fn of_dump(error: DumpError) -> [String; 3] {
+        advice(CaptureError::Dump { area: AREA, error })
+    }
+
+    #[test]
+    fn an_earlier_dump_that_is_kept_is_what_there_is_to_fetch() {
+        let [happened, fetch, change] = advice(CaptureError::NoDestination { held: Some(AREA) });
+        assert!(happened.contains("keeps what an earlier crash left"), "{happened}");
+        assert!(fetch.contains("earlier") && fetch.contains(FETCH), "{fetch}");
+        assert!(change.contains("second area"), "{change}");
+    }
+
+    #[test]
+    fn without_an_area_doctor_is_asked() {
+        let [happened, fetch, change] = advice(CaptureError::NoDestination { held: None });
+        assert!(happened.contains("no disk with a dump area"), "{happened}");
+        assert!(fetch.contains("nothing to fetch"), "{fetch}");
+        assert!(change.contains("holdover doctor"), "{change}");
+    }
+
+    #[test]
+    fn a_part_that_opens_is_fetched_where_it_is_although_the_seal_failed() {
+        let failed = |is_readable| DumpError::Unsealed { error: BlockError::TimedOut, is_readable };
+        let [happened, fetch, change] = of_dump(failed(true));
+        assert!(happened.starts_with("Only a part"), "{happened}");
+        assert!(fetch.contains(FETCH), "{fetch}");
+        assert!(change.contains("check the disk"), "{change}");
+        let [happened, fetch, _] = of_dump(failed(false));
+        assert!(happened.contains("NOT SAVED"), "{happened}");
+        assert!(fetch.contains("--dmesg"), "{fetch}");
     }
 }

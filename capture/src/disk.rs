@@ -75,6 +75,8 @@ pub(crate) struct Destinations {
     /// How many turns are over.
     over: usize,
     later: Later<Device<Config>>,
+    /// The first area that was found to keep what nobody has collected.
+    held: Option<Uuid>,
 }
 
 impl Destinations {
@@ -83,7 +85,13 @@ impl Destinations {
         if options.areas.is_empty() {
             say!("no holdover.area=UUID on the command line: no disk to write to");
         }
-        Self { areas: options.areas, uncollected: options.uncollected, over: 0, later: Later::new() }
+        Self {
+            areas: options.areas,
+            uncollected: options.uncollected,
+            over: 0,
+            later: Later::new(),
+            held: None,
+        }
     }
 
     /// Finds the next area that can take the dump, on the disk that the command line names or on any other that there is a driver
@@ -100,9 +108,17 @@ impl Destinations {
             if let Some(found) = self.search(machine, remapping, area, turn) {
                 return Some(Destination::Area(found));
             }
+            if self.later.is_held(turn.area) {
+                self.held = self.held.or(Some(area.uuid));
+            }
             say!("no disk takes the dump to area {}", area.uuid);
         }
         None
+    }
+
+    /// An area that was passed over because it keeps what nobody has collected.
+    pub(crate) fn held(&self) -> Option<Uuid> {
+        self.held
     }
 
     /// Looks for one area.

@@ -125,11 +125,6 @@ impl Dumped {
         self.vital == Vital::Written
     }
 
-    /// This dump or an earlier one, whichever has more in it.
-    pub(crate) fn or_better(self, earlier: Option<Self>) -> Self {
-        earlier.filter(|earlier| earlier.written.done > self.written.done).unwrap_or(self)
-    }
-
     /// Whether the dump holds all that belongs in it.
     pub(crate) fn completeness(&self) -> Completeness {
         if self.seal.state == SealState::Complete { Completeness::Complete } else { Completeness::Partial }

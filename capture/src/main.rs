@@ -38,6 +38,7 @@ use handoff::Options;
 use kdump::Codec;
 use record::Record;
 use screen::Stage;
+use uuid::Uuid;
 use vmcore::Level;
 
 use crate::boot::{BootError, Booted};
@@ -62,10 +63,20 @@ enum CaptureError {
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
     #[error("no disk takes the dump; the lines above say why")]
-    NoDestination,
-    #[error(transparent)]
-    Dump(#[from] DumpError),
+    NoDestination {
+        /// An area that keeps what nobody has collected.
+        held: Option<Uuid>,
+    },
+    #[error("area {area}: {error}")]
+    Dump {
+        /// The area that was to take it.
+        area: Uuid,
+        error: DumpError,
+    },
 }
+
+/// How an attempt to write the dump ended.
+type Ended = Result<Dumped, CaptureError>;
 
 /// Does the whole job, from the boot loader's parameters to a sealed dump, and says how it ended. The caller resets the machine.
 fn capture(boot_params: u64) {
@@ -78,11 +89,11 @@ fn capture(boot_params: u64) {
     if let Err(error) = &ended {
         say!("no sealed dump: {error}");
     }
-    advice::give(&ended, options.areas);
+    advice::give(&ended);
 }
 
 /// Writes the dump of the machine on which this kernel has booted.
-fn dump_of(booted: Booted, options: &Options) -> Result<Dumped, CaptureError> {
+fn dump_of(booted: Booted, options: &Options) -> Ended {
     #[cfg(mutations)]
     mutations::choose(booted.params.command_line());
     let mut machine = discover::discover(booted, options)?;
@@ -107,11 +118,11 @@ fn dump_to_any(
     remapping: &mut Remapping,
     options: &Options,
     taken_over: &Record,
-) -> Result<Dumped, CaptureError> {
+) -> Ended {
     let level = options.level.unwrap_or(Level::ALL);
     let form = Form { level, codec: options.codec.unwrap_or(Codec::Zlib) };
     let mut destinations = Destinations::new(options);
-    let mut best = Err(CaptureError::NoDestination);
+    let mut best: Option<Ended> = None;
     display::begin(Stage::Disk);
     while let Some(destination) = destinations.next(machine, remapping) {
         let record = recording::record(remapping);
@@ -119,20 +130,35 @@ fn dump_to_any(
         let old = &machine.old;
         #[cfg(mutations)]
         let old = &mutations::memory::DumpedMemory::new(old, &machine.header);
-        match dump::write(destination, old, &machine.header, record, form) {
-            Ok(dumped) if !dumped.blames_disk() => return Ok(dumped),
-            Ok(dumped) => {
-                report::disk_failed(&dumped);
-                display::begin(Stage::Disk);
-                best = Ok(dumped.or_better(best.ok()));
-            }
-            Err(error) => {
-                say!("no sealed dump there: {error}; is there another area?");
-                best = best.or(Err(error.into()));
-            }
+        let area = destination.uuid();
+        let ended = dump::write(destination, old, &machine.header, record, form)
+            .map_err(|error| CaptureError::Dump { area, error });
+        match &ended {
+            Ok(dumped) if !dumped.blames_disk() => return ended,
+            Ok(dumped) => report::disk_failed(dumped),
+            Err(error) => say!("no sealed dump there: {error}; is there another area?"),
         }
+        display::begin(Stage::Disk);
+        best = Some(better(best, ended));
     }
-    best
+    best.unwrap_or(Err(CaptureError::NoDestination { held: destinations.held() }))
+}
+
+/// The attempt that left more: what readers open, then what has more pages; the earlier one, if there is no difference.
+fn better(earlier: Option<Ended>, later: Ended) -> Ended {
+    match earlier {
+        Some(earlier) if left(&earlier) >= left(&later) => earlier,
+        _ => later,
+    }
+}
+
+/// What an attempt left: whether readers open it, and how many pages are known to be in it.
+fn left(ended: &Ended) -> (bool, u64) {
+    match ended {
+        Ok(dumped) => (dumped.is_readable(), dumped.written.done),
+        Err(CaptureError::Dump { error: DumpError::Unsealed { is_readable, .. }, .. }) => (*is_readable, 0),
+        Err(_) => (false, 0),
+    }
 }
 
 /// On a host there is nothing to capture.
@@ -141,4 +167,33 @@ fn main() {
     println!(
         "This program runs without an operating system: `cargo xtask build` makes the image that kexec loads."
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use machine::BlockError;
+
+    use super::*;
+
+    fn unsealed(area: u128, is_readable: bool) -> Ended {
+        let error = DumpError::Unsealed { error: BlockError::TimedOut, is_readable };
+        Err(CaptureError::Dump { area: Uuid::from_u128(area), error })
+    }
+
+    fn area(ended: &Ended) -> Uuid {
+        match ended {
+            Err(CaptureError::Dump { area, .. }) => *area,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_readers_open_is_better_than_what_came_last() {
+        let best = better(Some(better(None, unsealed(1, true))), unsealed(2, false));
+        assert_eq!(area(&best), Uuid::from_u128(1));
+        let best = better(Some(unsealed(1, false)), unsealed(2, true));
+        assert_eq!(area(&best), Uuid::from_u128(2));
+        let best = better(Some(unsealed(1, false)), unsealed(2, false));
+        assert_eq!(area(&best), Uuid::from_u128(1), "nothing makes the later one better");
+    }
 }

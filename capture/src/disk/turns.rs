@@ -60,9 +60,14 @@ impl<F: Copy> Later<F> {
         let _ = push(&mut self.0, (area, why, function));
     }
 
+    /// Whether a disk has this area, with something in it that nobody has collected.
+    pub(super) fn is_held(&self, area: usize) -> bool {
+        self.0.iter().any(|(of, why, _)| *of == area && *why == NotThere::Held)
+    }
+
     /// The functions of a turn after the first round. A silent one is not asked if a disk that answered has the area.
     fn functions(&self, Turn { area, round }: Turn) -> impl Iterator<Item = F> {
-        let is_held = self.0.iter().any(|(of, why, _)| *of == area && *why == NotThere::Held);
+        let is_held = self.is_held(area);
         let wanted = if round == Round::Held { NotThere::Held } else { NotThere::Silent };
         let wanted = Some(wanted).filter(|wanted| !is_held || *wanted == NotThere::Held);
         let of_turn = self.0.iter().filter(move |(of, why, _)| *of == area && Some(*why) == wanted);

@@ -8,6 +8,7 @@
 //! where its blocks are, and how it is sealed.
 
 use machine::{BlockDevice, BlockError};
+use uuid::Uuid;
 
 use crate::{Area, Completeness, Dump, Held, LeftOut, LogWriter, Seal};
 
@@ -26,6 +27,13 @@ pub enum OpenDump<D> {
 }
 
 impl<D: BlockDevice> Destination<D> {
+    /// The UUID by which a host finds what was written there.
+    pub fn uuid(&self) -> Uuid {
+        match self {
+            Self::Area(area) => area.label().uuid,
+        }
+    }
+
     /// What is there that no host has collected. [`begin`](Self::begin) gives it up.
     pub fn held(&mut self) -> Held {
         match self {

@@ -525,7 +525,13 @@ fn areas() -> Vec<Row> {
         ("file-ext4", on(Disk::FileExt4), whole()),
         ("file-xfs", on(Disk::FileXfs), whole()),
         ("file-btrfs", on(Disk::FileBtrfs), whole()),
-        ("two-panics", on(Disk::HoldsDump), Expectation::no_dump().and_says("nobody has collected")),
+        (
+            "two-panics",
+            on(Disk::HoldsDump),
+            Expectation::no_dump()
+                .and_says("keeps what an earlier crash left")
+                .and_says("Fetch the earlier one"),
+        ),
         ("fifty-panics-the-first-four", often(3), whole()),
     ];
     let all = Row::new("fifty-panics", often(49), whole()).only_among_all();
