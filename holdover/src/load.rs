@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// The capture kernel, a bzImage
     #[arg(long, value_name = "PATH")]
     image: PathBuf,
-    /// The dump area: its UUID, or its device; may be repeated
+    /// The dump area: its UUID, its device, or its file; may be repeated
     ///
     /// The next area takes the dump where one is missing, damaged, or too small, where it holds a dump that was not collected, or
     /// where its disk fails.

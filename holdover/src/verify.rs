@@ -22,13 +22,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verified, KexecError> {
 
 /// What became of an area, and what to do about it.
 fn told(area: &VerifiedArea) -> String {
-    let device = area.device.display();
     match &area.state {
         AreaState::InPlace => "in its place".to_owned(),
         AreaState::Loose => {
-            format!(
-                "{device} is in its place, and nothing keeps it there, as after `swapoff -a`; `holdover verify --repair` does"
-            )
+            "in its place, but nothing keeps it there (`swapoff -a`?); `holdover verify --repair` pins it again".to_owned()
         }
         AreaState::PinnedAgain => "in its place; nothing kept it there, and it is pinned again".to_owned(),
         AreaState::Unknown(error) => format!("unknown: {error}; run `holdover verify` as root"),

@@ -155,13 +155,13 @@ fn a_file_is_found_by_its_uuid() {
 #[ignore = "takes root: see above"]
 fn a_file_whose_content_goes_through_ext4s_journal_is_refused() {
     let mounted = Mounted::ext4();
-    let loose = || mounted.run(&["--json", "format", "area", "--size", "16M"]);
+    let formatted = || mounted.run(&["--json", "format", "area", "--size", "16M"]);
     // Files inherit the attribute of their folder. `chattr +j` takes more rights than root has everywhere.
     mounted.mount_again_after(Command::new("debugfs").args(["-w", "-R", "sif <2> flags 0x84000"]));
-    assert!(stderr(&loose()).contains("chattr -j"), "{}", stdout(&loose()));
+    assert!(stderr(&formatted()).contains("chattr -j"), "{}", stdout(&formatted()));
     mounted.mount_again_after(Command::new("debugfs").args(["-w", "-R", "sif <2> flags 0x80000"]));
     mounted.mount_again_after(Command::new("tune2fs").args(["-o", "journal_data"]));
-    assert!(stderr(&loose()).contains("without data=journal"), "{}", stdout(&loose()));
+    assert!(stderr(&formatted()).contains("without data=journal"), "{}", stdout(&formatted()));
     assert!(!mounted.area().exists());
 }
 
@@ -181,7 +181,8 @@ fn the_dump_in_a_file_that_moved_is_kept_and_collected() {
         let said = stderr(&mounted.run(&["remove", "area"]));
         assert!(said.contains("was not collected"), "{said}");
         let collected = mounted.run(&["collect", "area", "dump"]);
-        assert!(mounted.point().join("dump").exists(), "{}", stderr(&collected));
+        let dump = fs::read(mounted.point().join("dump")).unwrap_or_default();
+        assert_eq!(dump, [5; 4 * 4096], "{}", stderr(&collected));
         let said = stderr(&mounted.run(&["collect", "area", "again"]));
         assert!(mounted.run(&["remove", "area"]).status.success(), "it was marked: {said}");
     }

@@ -74,8 +74,9 @@ pub(super) fn end() {
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     patience: Patience,
-    /// When there is no more time for the disk, and for the function; none once the search has ended.
+    /// When the disk's time ends; `None` once a disk was found.
     disk: Option<Duration>,
+    /// When the function's time ends.
     function: Duration,
     /// How far the clock has leapt by now. It never goes back.
     leapt: Duration,

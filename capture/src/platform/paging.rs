@@ -251,13 +251,19 @@ mod tests {
     #[test]
     fn each_access_sets_the_bits_that_the_specification_names() {
         let mut space = space(3, 4);
-        let uses = [(0x1000, Access::Code), (0x2000, Access::Own), (0x3000, Access::Device)];
+        let uses = [
+            (0x1000, Access::Code),
+            (0x2000, Access::Own),
+            (0x3000, Access::Device),
+            (0x4000, Access::Pixels),
+        ];
         for (address, access) in uses {
             space.map(Range::from(address..address + 1), access).unwrap();
         }
         assert_eq!(walk(&space, 0x1000), Some((0x1001, 1)));
         assert_eq!(walk(&space, 0x2000), Some((0x8000_0000_0000_2003, 1)));
         assert_eq!(walk(&space, 0x3000), Some((0x8000_0000_0000_301B, 1)));
+        assert_eq!(walk(&space, 0x4000), Some((0x8000_0000_0000_400B, 1)));
     }
 
     #[test]
@@ -265,7 +271,9 @@ mod tests {
         let mut space = space(3, 4);
         space.map(Range::from(0..0x4000_0000), Access::ReadOnly).unwrap();
         assert_eq!(space.map(Range::from(0x1000..0x3000), Access::ReadOnly), Ok(()));
-        assert_eq!(space.map(Range::from(0x1000..0x2000), Access::Own), Err(MapError::InUse(0x1000.into())));
+        for other in [Access::Own, Access::Device, Access::Pixels] {
+            assert_eq!(space.map(Range::from(0x1000..0x2000), other), Err(MapError::InUse(0x1000.into())));
+        }
         assert_eq!(walk(&space, 0x1000), Some((0x8000_0000_0000_0081, 3)));
     }
 

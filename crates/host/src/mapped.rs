@@ -101,7 +101,7 @@ fn stretch_in(name: String, table: &str) -> Result<Stretch, MappedError> {
 }
 
 fn is_encryption(kind: &str) -> bool {
-    ["crypt", "integrity", "default-key", "inlinecrypt"].contains(&kind)
+    ["crypt", "default-key", "inlinecrypt"].contains(&kind)
 }
 
 fn numbers(device: &str) -> Option<(u32, u32)> {

@@ -7,7 +7,7 @@ use core::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Function {
     /// Segment group, which firmware gives four digits. What is behind a volume management device is in a domain of its own, from
-    /// 10000 on, as Linux counts.
+    /// 0x10000 on, as Linux counts.
     pub segment: u32,
     /// Bus number.
     pub bus: u8,

@@ -22,6 +22,9 @@ use crate::{parallel, process};
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
 const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-table", "translation-off"];
 
+/// The row that makes areas in files: it takes the programs of the file systems.
+const FILE_AREAS: &str = "file-areas";
+
 /// The rows that check the sources by cargo: arguments for it.
 const SOURCES: [(&str, &[&str]); 5] = [
     ("format", &["fmt", "--all", "--check"]),
@@ -30,7 +33,7 @@ const SOURCES: [(&str, &[&str]); 5] = [
     ("allocations", &["test", "--package", "capture", "--test", "allocations"]),
     // They take root, as the rows do that mount the dump's disk; they share the note of where files are.
     (
-        "file-areas",
+        FILE_AREAS,
         &["test", "--package", "holdover", "--test", "file_areas", "--", "--ignored", "--test-threads=1"],
     ),
 ];
@@ -90,9 +93,11 @@ impl Test {
         Ok(())
     }
 
-    /// Whether a requested row needs more than Rust: guests, or the compiler of the fuzzer.
+    /// Whether a requested row needs more than Rust: guests, the compiler of the fuzzer, or file systems.
     fn needs_setup(&self, targets: &[String]) -> bool {
-        self.fuzzes(targets) || matrix::rows().iter().any(|row| self.includes(row))
+        self.asks_for(FILE_AREAS)
+            || self.fuzzes(targets)
+            || matrix::rows().iter().any(|row| self.includes(row))
     }
 
     /// Checks that each requested part occurs in a name; otherwise it would be ignored silently.
@@ -231,11 +236,13 @@ mod tests {
     #[test]
     fn checks_of_sources_need_no_setup() {
         let needs_setup = |parts: &[&str]| asked_for(parts).needs_setup(&["kdump".to_owned()]);
-        for sources in SOURCES.map(|(name, _)| name).into_iter().chain(CLAIMS.map(|(name, _)| name)) {
+        let of_rust = SOURCES.map(|(name, _)| name).into_iter().filter(|name| *name != FILE_AREAS);
+        for sources in of_rust.chain(CLAIMS.map(|(name, _)| name)) {
             assert!(!needs_setup(&[sources]), "{sources}");
             assert!(needs_setup(&[sources, "fuzz-kdump"]));
             assert!(needs_setup(&[sources, "power-cut"]));
         }
+        assert!(needs_setup(&[FILE_AREAS]));
         assert!(needs_setup(&[]));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Direction {
     ToUnit,
 }
 
-/// An answer to the command of a slot. The slot was not checked, but is one of those that the adapter has.
+/// An answer to a command. The slot is one of the adapter's; whether it holds a command is not checked yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     pub(crate) slot: usize,

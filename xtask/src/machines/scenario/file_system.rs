@@ -76,7 +76,8 @@ impl FileSystem {
 pub(crate) enum FileFate {
     /// Nothing.
     Untouched,
-    /// An administrator tries to remove, rename, cut, overwrite, share and defragment it. Linux refuses each while it is pinned.
+    /// An administrator tries to remove, rename, cut, overwrite, share and defragment it. Linux refuses, or leaves the
+    /// file in its place, while it is pinned.
     Tried,
     /// Its pin is taken off, which `holdover verify` puts back; then it is moved as well, and `verify` unloads. It is made anew.
     Moved,
