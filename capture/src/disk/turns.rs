@@ -83,29 +83,29 @@ impl<F: Copy> Later<F> {
     pub(super) fn ask<T>(
         &mut self,
         turn: Turn,
-        all: impl Iterator<Item = F>,
+        mut all: impl Iterator<Item = F>,
         mut look: impl FnMut(F) -> Result<T, NotThere>,
     ) -> Option<T> {
-        if turn.round != Round::All {
-            let found = self.functions(turn).find_map(|function| look(function).ok())?;
-            self.forget(turn.area);
-            return Some(found);
-        }
-        for function in all {
+        let mut asked = 0;
+        loop {
+            let next = if turn.round == Round::All { all.next() } else { self.functions(turn).nth(asked) };
+            let function = next?;
+            asked += 1;
             match look(function) {
                 Ok(found) => {
                     self.forget(turn.area);
                     return Some(found);
                 }
-                Err(NotThere::Absent) => {}
-                Err(NotThere::Silent) => self.note(turn.area, NotThere::Silent, function),
+                Err(NotThere::Silent) if turn.round == Round::All => {
+                    self.note(turn.area, NotThere::Silent, function);
+                }
+                Err(NotThere::Silent | NotThere::Absent) => {}
                 Err(NotThere::Held) => {
                     self.note(turn.area, NotThere::Held, function);
                     return None;
                 }
             }
         }
-        None
     }
 }
 
@@ -120,11 +120,19 @@ mod tests {
         uncollected: Uncollected,
         answer: impl Fn(usize, u8) -> Result<(), NotThere>,
     ) -> Vec<(usize, Round, u8)> {
+        asked_each_time(uncollected, |area, _, function| answer(area, function))
+    }
+
+    /// The same, of functions whose answer may change from round to round.
+    fn asked_each_time(
+        uncollected: Uncollected,
+        answer: impl Fn(usize, Round, u8) -> Result<(), NotThere>,
+    ) -> Vec<(usize, Round, u8)> {
         let (asked, mut later) = (RefCell::new(Vec::new()), Later::new());
         for turn in turns(2, uncollected) {
             later.ask(turn, [1, 2, 3].into_iter(), |function| {
                 asked.borrow_mut().push((turn.area, turn.round, function));
-                answer(turn.area, function)
+                answer(turn.area, turn.round, function)
             });
         }
         asked.into_inner()
@@ -156,6 +164,20 @@ mod tests {
         let asked = asked(Uncollected::Keep, answer);
         assert_eq!(asked[..2], [(0, Round::All, 1), (0, Round::All, 2)]);
         assert!(asked[2..].iter().all(|(area, ..)| *area == 1), "{asked:?}");
+    }
+
+    #[test]
+    fn what_a_function_says_the_second_time_counts() {
+        let answer = |area, round, function| match (area, round, function) {
+            (0, Round::All, 1 | 2) => Err(NotThere::Silent),
+            (0, Round::Silent, 1) => Err(NotThere::Held),
+            (0, Round::Silent, 2) | (0, Round::Held, _) => Ok(()),
+            _ => Err(NotThere::Absent),
+        };
+        let kept = asked_each_time(Uncollected::Keep, answer);
+        assert_eq!(kept.last(), Some(&(0, Round::Silent, 1)), "a copy of the disk is not asked");
+        let discarded = asked_each_time(Uncollected::Discard, answer);
+        assert_eq!(discarded.last(), Some(&(0, Round::Held, 1)), "the older dump is given up in the end");
     }
 
     #[test]
