@@ -6,6 +6,7 @@ use core::fmt;
 use area::{Completeness, Lack, SealState};
 use kdump::WriteError;
 
+use crate::disk::Kept;
 use crate::display;
 use crate::dump::DumpError;
 use crate::platform::console::say;
@@ -44,12 +45,12 @@ impl fmt::Display for Happened<'_> {
                     None => write!(f, "."),
                 }
             }
-            Err(CaptureError::NoDestination { held: None }) => {
+            Err(CaptureError::NoDestination { kept: None }) => {
                 write!(f, "NOTHING WAS SAVED: no disk with a dump area was found that can be used.")
             }
-            Err(CaptureError::NoDestination { held: Some(area) }) => write!(
+            Err(CaptureError::NoDestination { kept: Some(Kept { area, held }) }) => write!(
                 f,
-                "NOTHING OF THIS CRASH WAS SAVED: area {area} keeps what an earlier crash left, which nobody has collected."
+                "NOTHING OF THIS CRASH WAS SAVED: area {area} keeps {held} of an earlier crash, which nobody has collected."
             ),
             Err(CaptureError::Dump { error: DumpError::Unsealed { error, is_readable: true }, .. }) => {
                 write!(f, "Only a part of the dump was saved: the disk failed before the end ({error}).")
@@ -75,8 +76,8 @@ impl fmt::Display for Fetch<'_> {
             Err(CaptureError::Dump { area, error }) => {
                 (*area, matches!(error, DumpError::Unsealed { is_readable: true, .. }))
             }
-            Err(CaptureError::NoDestination { held: Some(area) }) => {
-                return write!(f, "Fetch the earlier one: `holdover collect {area} FILE`");
+            Err(CaptureError::NoDestination { kept: Some(kept) }) => {
+                return write!(f, "Fetch the earlier one: `{}`", kept.fetch());
             }
             Err(_) => {
                 return write!(
@@ -119,8 +120,8 @@ impl Cause {
             Err(CaptureError::Dump { error: DumpError::Disk(_) | DumpError::Unsealed { .. }, .. }) => {
                 Self::Disk
             }
-            Err(CaptureError::NoDestination { held: Some(_) }) => Self::Uncollected,
-            Err(CaptureError::NoDestination { held: None } | CaptureError::Discover(_)) => Self::Setting,
+            Err(CaptureError::NoDestination { kept: Some(_) }) => Self::Uncollected,
+            Err(CaptureError::NoDestination { kept: None } | CaptureError::Discover(_)) => Self::Setting,
             Err(_) => Self::Memory,
         }
     }
@@ -157,6 +158,7 @@ impl fmt::Display for Change<'_> {
 mod tests {
     use std::string::{String, ToString};
 
+    use area::Held;
     use machine::BlockError;
     use uuid::Uuid;
 
@@ -176,15 +178,17 @@ mod tests {
 
     #[test]
     fn an_earlier_dump_that_is_kept_is_what_there_is_to_fetch() {
-        let [happened, fetch, change] = advice(CaptureError::NoDestination { held: Some(AREA) });
-        assert!(happened.contains("keeps what an earlier crash left"), "{happened}");
+        let kept = |held| advice(CaptureError::NoDestination { kept: Some(Kept { area: AREA, held }) });
+        let [happened, fetch, change] = kept(Held::Dump(2048));
+        assert!(happened.contains("keeps a dump of 2 KiB of an earlier crash"), "{happened}");
         assert!(fetch.contains("earlier") && fetch.contains(FETCH), "{fetch}");
+        assert!(kept(Held::Log(5))[1].contains("collect --dmesg"));
         assert!(change.contains("second area"), "{change}");
     }
 
     #[test]
     fn without_an_area_doctor_is_asked() {
-        let [happened, fetch, change] = advice(CaptureError::NoDestination { held: None });
+        let [happened, fetch, change] = advice(CaptureError::NoDestination { kept: None });
         assert!(happened.contains("no disk with a dump area"), "{happened}");
         assert!(fetch.contains("nothing to fetch"), "{fetch}");
         assert!(change.contains("holdover doctor"), "{change}");

@@ -4,6 +4,8 @@ mod access;
 mod budget;
 mod turns;
 
+use core::fmt;
+
 use area::{Area, Destination, Held, OpenError, SealError, Untold};
 use handoff::{AreaAddress, Areas, Options, Uncollected};
 use machine::{BlockDevice, BlockError};
@@ -40,13 +42,38 @@ enum DiskError {
     #[error(transparent)]
     Area(#[from] area::OpenError),
     #[error(
-        "holds {held} in area {area} that nobody has collected, and keeps it: `holdover collect {}{area} FILE` fetches it; \
+        "holds {} in area {} that nobody has collected, and keeps it: `{}` fetches it; \
          `holdover load --discard-dump` would have given it up",
-        if matches!(held, Held::Dump(_)) { "" } else { "--dmesg " }
+        .0.held, .0.area, .0.fetch()
     )]
-    Held { area: Uuid, held: Held },
+    Kept(Kept),
     #[error("has a copy of the file that is area {area}: the file itself is behind {named}")]
     CopyOfFile { area: Uuid, named: Function },
+}
+
+/// An area that keeps what nobody has collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) area: Uuid,
+    pub(crate) held: Held,
+}
+
+impl Kept {
+    /// The command that fetches it.
+    pub(crate) fn fetch(self) -> Fetch {
+        Fetch(self)
+    }
+}
+
+/// The command that fetches what an area keeps.
+pub(crate) struct Fetch(Kept);
+
+impl fmt::Display for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kept { area, held } = self.0;
+        let option = if matches!(held, Held::Dump(_)) { "" } else { "--dmesg " };
+        write!(f, "holdover collect {option}{area} FILE")
+    }
 }
 
 impl DiskError {
@@ -56,10 +83,11 @@ impl DiskError {
             Self::Function(storage::OpenError::Start(StartError::Stuck(_)))
             | Self::Disk(StartError::Stuck(_))
             | Self::Area(OpenError::Device(BlockError::TimedOut))
-            | Self::Held {
-                held: Held::Unknown(Untold::Seal(SealError::Device(BlockError::TimedOut))), ..
-            } => NotThere::Silent,
-            Self::Held { .. } => NotThere::Held,
+            | Self::Kept(Kept {
+                held: Held::Unknown(Untold::Seal(SealError::Device(BlockError::TimedOut))),
+                ..
+            }) => NotThere::Silent,
+            Self::Kept(_) => NotThere::Held,
             _ => NotThere::Absent,
         }
     }
@@ -76,7 +104,7 @@ pub(crate) struct Destinations {
     over: usize,
     later: Later<Device<Config>>,
     /// The first area that was found to keep what nobody has collected.
-    held: Option<Uuid>,
+    kept: Option<Kept>,
 }
 
 impl Destinations {
@@ -90,7 +118,7 @@ impl Destinations {
             uncollected: options.uncollected,
             over: 0,
             later: Later::new(),
-            held: None,
+            kept: None,
         }
     }
 
@@ -108,17 +136,14 @@ impl Destinations {
             if let Some(found) = self.search(machine, remapping, area, turn) {
                 return Some(Destination::Area(found));
             }
-            if self.later.is_held(turn.area) {
-                self.held = self.held.or(Some(area.uuid));
-            }
             say!("no disk takes the dump to area {}", area.uuid);
         }
         None
     }
 
-    /// An area that was passed over because it keeps what nobody has collected.
-    pub(crate) fn held(&self) -> Option<Uuid> {
-        self.held
+    /// The area that was passed over because of what it keeps; the first one, if there are several.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept
     }
 
     /// Looks for one area.
@@ -140,7 +165,8 @@ impl Destinations {
         // If there is another area, it may be free.
         let replaces = turn.round == Round::Held || is_only_area;
         let uncollected = if replaces { self.uncollected } else { Uncollected::Keep };
-        let mut search = Search { space, devices, remapping, pool, area, uncollected, patience };
+        let kept = &mut self.kept;
+        let mut search = Search { space, devices, remapping, pool, area, uncollected, patience, kept };
         self.later.ask(turn, disks(devices, area.disk), |function| search.look_behind(function))
     }
 }
@@ -162,6 +188,7 @@ struct Search<'a> {
     /// What becomes of an older dump.
     uncollected: Uncollected,
     patience: Patience,
+    kept: &'a mut Option<Kept>,
 }
 
 impl Search<'_> {
@@ -185,6 +212,9 @@ impl Search<'_> {
             watchdogs::progress();
             let checked = usable.map_err(DiskError::from);
             let checked = checked.and_then(|()| check(&mut disk, function, self.area, self.uncollected));
+            if let Err(DiskError::Kept(kept)) = checked {
+                self.kept.get_or_insert(kept);
+            }
             match checked.map_err(|error| report(function, place, &error)) {
                 Ok(area) => {
                     budget::end();
@@ -216,7 +246,7 @@ fn check(
     }
     match found.held() {
         held if held != Held::Nothing && uncollected == Uncollected::Keep => {
-            Err(DiskError::Held { area: uuid, held })
+            Err(DiskError::Kept(Kept { area: uuid, held }))
         }
         _ => Ok(found.map_device(|_| ())),
     }

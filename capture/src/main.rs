@@ -43,7 +43,7 @@ use vmcore::Level;
 
 use crate::boot::{BootError, Booted};
 use crate::discover::{DiscoverError, Machine};
-use crate::disk::Destinations;
+use crate::disk::{Destinations, Kept};
 use crate::dump::{DumpError, Dumped, Form};
 #[cfg(mutations)]
 use crate::mutations::watchdogs::find as find_watchdogs;
@@ -64,8 +64,8 @@ enum CaptureError {
     TakeOver(#[from] TakeOverError),
     #[error("no disk takes the dump; the lines above say why")]
     NoDestination {
-        /// An area that keeps what nobody has collected.
-        held: Option<Uuid>,
+        /// What an area keeps because nobody has collected it.
+        kept: Option<Kept>,
     },
     #[error("area {area}: {error}")]
     Dump {
@@ -141,7 +141,7 @@ fn dump_to_any(
         display::begin(Stage::Disk);
         best = Some(better(best, ended));
     }
-    best.unwrap_or(Err(CaptureError::NoDestination { held: destinations.held() }))
+    best.unwrap_or(Err(CaptureError::NoDestination { kept: destinations.kept() }))
 }
 
 /// The attempt that left more: what readers open, then what has more pages; the earlier one, if there is no difference.

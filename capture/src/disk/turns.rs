@@ -61,7 +61,7 @@ impl<F: Copy> Later<F> {
     }
 
     /// Whether a disk has this area, with something in it that nobody has collected.
-    pub(super) fn is_held(&self, area: usize) -> bool {
+    fn is_held(&self, area: usize) -> bool {
         self.0.iter().any(|(of, why, _)| *of == area && *why == NotThere::Held)
     }
 

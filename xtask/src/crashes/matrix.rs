@@ -529,7 +529,7 @@ fn areas() -> Vec<Row> {
             "two-panics",
             on(Disk::HoldsDump),
             Expectation::no_dump()
-                .and_says("keeps what an earlier crash left")
+                .and_says("of an earlier crash, which nobody has collected")
                 .and_says("Fetch the earlier one"),
         ),
         ("fifty-panics-the-first-four", often(3), whole()),
