@@ -1,11 +1,13 @@
 //! Shows on the display how the dump gets on, where firmware left a framebuffer; nothing of the dump depends on it.
 //!
-//! A framebuffer that cannot be the one of a display adapter is left alone. What cannot be seen from here: whether the dead
-//! kernel's graphics driver has the adapter show other memory; what is drawn is then not on the display.
+//! A framebuffer is drawn to only behind an adapter whose base address leads to pixels whatever the dead kernel's graphics driver
+//! did ([`PLAIN`]): behind that of a graphics processor there may be its page tables by now, or the dead kernel's memory. What
+//! cannot be seen from here is whether a plain adapter shows other pixels of its memory.
 
 use core::time::Duration;
 
 use machine::{PhysicalAddress, Position, Range, wait_until};
+use pci::Identity;
 use screen::{Ink, Mode, Panel, Progress, Stage, Standing, Unusable};
 
 use crate::discover::Machine;
@@ -19,6 +21,21 @@ use crate::watchdogs::WaitClock;
 const READING: Duration = Duration::from_secs(10);
 /// Base class of display adapters (PCI Code and ID Assignment specification, section 1.4).
 const DISPLAY: u8 = 3;
+/// Vendors of plain adapters, those of servers' management controllers and of virtual machines: they have memory of their own, and
+/// nothing between it and the base address.
+const PLAIN: [u16; 11] = [
+    0x1013, // Cirrus Logic
+    0x102B, // Matrox: G200, in management controllers of several vendors
+    0x1234, // QEMU's standard adapter
+    0x126F, // Silicon Motion
+    0x1414, // Microsoft: Hyper-V
+    0x15AD, // VMware
+    0x18CA, // XGI
+    0x19E5, // Huawei
+    0x1A03, // ASPEED
+    0x1AF4, // virtio
+    0x1B36, // Red Hat: QXL
+];
 /// Interrupt controllers, timers and remapping units of PCs, and the firmware, are from here to 4 GiB.
 const CHIPSET: Range<PhysicalAddress> =
     Range { start: PhysicalAddress::new(0xFEC0_0000), end: PhysicalAddress::new(1 << 32) };
@@ -38,7 +55,7 @@ enum NoDisplay {
     Unusable(#[from] Unusable),
     #[error("the framebuffer at {0} lies over memory or registers")]
     Occupied(Range<PhysicalAddress>),
-    #[error("the framebuffer at {0} belongs to no display adapter")]
+    #[error("the framebuffer at {0} belongs to no display adapter that has nothing but pixels there")]
     Nobodys(Range<PhysicalAddress>),
     #[error("the framebuffer: {0}")]
     Map(#[from] MapError),
@@ -133,8 +150,8 @@ fn find(machine: &mut Machine) -> Result<Panel<Framebuffer>, NoDisplay> {
         return Err(NoDisplay::Occupied(range));
     }
     let bars = machine.devices.iter().flat_map(|device| {
-        let is_display = device.identity().class.base == DISPLAY;
-        (0..6).filter_map(move |index| Some((device.bar(index)?, is_display)))
+        let is_plain = is_plain(device.identity());
+        (0..6).filter_map(move |index| Some((device.bar(index)?, is_plain)))
     });
     if !is_of_display(range, bars) {
         return Err(NoDisplay::Nobodys(range));
@@ -142,25 +159,43 @@ fn find(machine: &mut Machine) -> Result<Panel<Framebuffer>, NoDisplay> {
     Ok(Panel::new(mode, Framebuffer::map(&mut machine.space, range)?))
 }
 
+/// Whether what is behind the function's base addresses is pixels, if anything is.
+fn is_plain(Identity { vendor, class, .. }: Identity) -> bool {
+    class.base == DISPLAY && PLAIN.contains(&vendor)
+}
+
 /// Whether `range` can belong to a display adapter: the last base address in front of its end is one of an adapter, and in front
 /// of its start. The sizes behind base addresses cannot be read without changing registers of a device at work.
 fn is_of_display(range: Range<PhysicalAddress>, bars: impl Iterator<Item = (PhysicalAddress, bool)>) -> bool {
     let last = bars.filter(|(bar, _)| *bar < range.end).max_by_key(|(bar, _)| *bar);
-    last.is_some_and(|(bar, is_display)| {
+    last.is_some_and(|(bar, is_plain)| {
         let largest = 1_u64.checked_shl(bar.get().trailing_zeros()).unwrap_or(u64::MAX);
-        is_display && bar <= range.start && range.end.count_since(bar) <= largest
+        is_plain && bar <= range.start && range.end.count_since(bar) <= largest
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use pci::Class;
+
     use super::*;
+
+    /// The aperture of Intel's leads through a table of the graphics driver's, to whatever memory that names.
+    #[test]
+    fn a_graphics_processor_is_not_drawn_to() {
+        let of = |vendor, base| {
+            is_plain(Identity { vendor, device: 1, class: Class { base, sub: 0, interface: 0 } })
+        };
+        assert!(of(0x1A03, 3));
+        assert!(!of(0x1A03, 6), "a bridge");
+        assert!(![0x8086, 0x1002, 0x10DE].iter().any(|vendor| of(*vendor, 3)));
+    }
 
     #[test]
     fn a_framebuffer_is_behind_a_base_address_of_a_display_adapter_and_of_nobody_else() {
         let range = Range::from(0xC000_0000..0xC010_0000);
         let is_fine = |bars: &[(u64, bool)]| {
-            is_of_display(range, bars.iter().map(|&(bar, is_display)| (bar.into(), is_display)))
+            is_of_display(range, bars.iter().map(|&(bar, is_plain)| (bar.into(), is_plain)))
         };
         assert!(is_fine(&[(0xC000_0000, true)]));
         assert!(is_fine(&[(0xB000_0000, false), (0xC000_0000, true), (0xC010_0000, false)]));
