@@ -10,7 +10,7 @@ use crate::report::{Report, row};
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Keep a file in its place again if nothing does; unload the capture kernel if an area is not in its place any more
+    /// Keep a file in its place again if nothing does; unload the capture kernel if an area's blocks may be others' by now
     #[arg(long)]
     repair: bool,
 }
@@ -29,6 +29,7 @@ fn told(area: &VerifiedArea) -> String {
         }
         AreaState::PinnedAgain => "in its place; nothing kept it there, and it is pinned again".to_owned(),
         AreaState::Unknown(error) => format!("unknown: {error}; run `holdover verify` as root"),
+        AreaState::Unreachable(error) => format!("cannot be checked: {error}; a panic may not be dumped to it"),
         AreaState::Lost(error) => format!("{error}; a panic may be dumped to blocks of others"),
     }
 }
@@ -39,6 +40,7 @@ fn state(area: &VerifiedArea) -> &'static str {
         AreaState::Loose => "loose",
         AreaState::PinnedAgain => "pinned again",
         AreaState::Unknown(_) => "unknown",
+        AreaState::Unreachable(_) => "unreachable",
         AreaState::Lost(_) => "lost",
     }
 }

@@ -4,12 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::areas::{self, AreaError, FoundArea};
 use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
 use crate::kexec::{self, Refusal};
-use crate::loaded::{self, Standing};
+use crate::loaded::{self, LoadedArea, Standing};
 use crate::root_pointer::{self, RootPointerError};
 use crate::watchdogs::{self, ArmedWatchdog, Watchdogs};
 use crate::{Bytes, reservation, sysfs};
@@ -117,9 +116,9 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
 }
 
 /// Finds the areas that the capture kernel was loaded for, and those of them that are lost.
-fn named(loaded: &[(Uuid, PathBuf)]) -> (Vec<FoundArea>, Vec<AreaError>) {
+fn named(loaded: &[LoadedArea]) -> (Vec<FoundArea>, Vec<AreaError>) {
     let (mut found, mut lost) = (Vec::new(), Vec::new());
-    for (uuid, device) in loaded {
+    for LoadedArea { uuid, device, .. } in loaded {
         match FoundArea::again(device, *uuid) {
             Ok(area) => found.push(area),
             Err(error) if error.is_forbidden() => {}
@@ -366,6 +365,8 @@ fn entries(folder: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -457,7 +458,8 @@ mod tests {
     #[test]
     fn an_area_that_the_capture_kernel_was_loaded_for_and_is_gone_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let (found, lost) = named(&[(Uuid::nil(), folder.path().join("area"))]);
+        let (found, lost) =
+            named(&[LoadedArea { uuid: Uuid::nil(), device: folder.path().join("area"), place: None }]);
         assert!(found.is_empty());
         let check = area(Rights::Root, 1, &found, &lost);
         assert!(check.found.contains("is gone") && check.remedy.contains("holdover unload"), "{check:?}");

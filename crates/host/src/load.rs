@@ -267,7 +267,7 @@ pub fn unload() -> Result<Unloaded, KexecError> {
     LoadNote::remove();
     let mut unloaded = Unloaded { holding: Vec::new(), pinned: Vec::new() };
     // A file that is lost has no pin.
-    for found in areas.iter().filter_map(|(uuid, device)| FoundArea::again(device, *uuid).ok()) {
+    for found in areas.iter().filter_map(|area| FoundArea::again(&area.device, area.uuid).ok()) {
         match found.uncollected() {
             Ok(Some(dump)) => unloaded.holding.push(dump),
             Ok(None) | Err(_) => unloaded.pinned.extend(found.unpin().err()),

@@ -12,6 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
+use crate::sysfs::Location;
 use crate::{clock, iomem, kexec, reservation};
 
 /// Where the note is.
@@ -32,10 +33,52 @@ pub(crate) struct LoadNote {
     areas: Vec<Uuid>,
     /// The devices that they are on; a file is found by its name only.
     devices: Vec<PathBuf>,
+    /// Where the capture kernel looks for each of them; `None` if that was not found. A note of an earlier version has no places.
+    #[serde(default)]
+    places: Vec<Option<AreaPlace>>,
     /// What it depends on.
     made_for: Surroundings,
     /// What was in the reservation afterwards; `None` if the kernel does not show it.
     reservation: Option<u64>,
+}
+
+/// Where a dump area begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AreaPlace {
+    /// The kernel's name of the whole disk.
+    pub disk: String,
+    /// Byte of that disk.
+    pub offset: u64,
+}
+
+impl fmt::Display for AreaPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {:#x} of {}", self.offset, self.disk)
+    }
+}
+
+impl From<Location> for AreaPlace {
+    fn from(Location { disk, offset, .. }: Location) -> Self {
+        Self { disk, offset }
+    }
+}
+
+/// An area that the loaded capture kernel dumps to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LoadedArea {
+    /// Its UUID.
+    pub(crate) uuid: Uuid,
+    /// The device that it is on, or its file.
+    pub(crate) device: PathBuf,
+    /// Where the capture kernel looks for it, if that was noted.
+    pub(crate) place: Option<AreaPlace>,
+}
+
+impl LoadedArea {
+    /// Whether it is a file. Devices are in `/dev`; no file system that can have an area is mounted there.
+    pub(crate) fn is_file(&self) -> bool {
+        !self.device.starts_with("/dev")
+    }
 }
 
 /// What a loaded capture kernel depends on. `None` and empty lists are unknown.
@@ -92,6 +135,7 @@ impl LoadNote {
             made_for: Surroundings::now(image, &uuids, areas),
             areas: uuids,
             devices: areas.iter().map(|area| area.device.clone()).collect(),
+            places: areas.iter().map(|area| area.locate().ok().map(AreaPlace::from)).collect(),
             reservation: reservation::checksum(),
         };
         let path = Path::new(NOTE);
@@ -111,6 +155,13 @@ impl LoadNote {
         let _ = fs::remove_file(NOTE);
     }
 
+    /// The areas, in their order.
+    fn loaded_areas(self) -> Vec<LoadedArea> {
+        let places = self.places.into_iter().chain(std::iter::repeat(None));
+        let areas = self.areas.into_iter().zip(self.devices).zip(places);
+        areas.map(|((uuid, device), place)| LoadedArea { uuid, device, place }).collect()
+    }
+
     /// Compares this note with what is there now.
     fn standing(&self, reservation: Option<u64>, now: &Surroundings, at: u64) -> Standing {
         let ago = Ago(at.saturating_sub(self.at));
@@ -124,16 +175,16 @@ impl LoadNote {
     }
 }
 
-/// The dump areas that the loaded capture kernel dumps to, in their order, each with its device; none if `holdover load` loaded nothing
+/// The dump areas that the loaded capture kernel dumps to, in their order; none if `holdover load` loaded nothing
 /// that is still there.
-pub(crate) fn areas() -> Vec<(Uuid, PathBuf)> {
+pub(crate) fn areas() -> Vec<LoadedArea> {
     let note = LoadNote::read().filter(|_| kexec::is_loaded().unwrap_or(false));
-    note.map(|note| note.areas.into_iter().zip(note.devices).collect()).unwrap_or_default()
+    note.map(LoadNote::loaded_areas).unwrap_or_default()
 }
 
 /// Whether a panic would be dumped to this area, as far as is known.
 pub(crate) fn is_for(area: Uuid) -> bool {
-    areas().iter().any(|(uuid, _)| *uuid == area)
+    areas().iter().any(|loaded| loaded.uuid == area)
 }
 
 /// Finds out whose crash kernel is loaded, where one is.
@@ -213,7 +264,8 @@ mod tests {
             at: 1000,
             image,
             areas,
-            devices: vec![],
+            devices: vec!["/dev/vda1".into()],
+            places: vec![Some(AreaPlace { disk: "vda".into(), offset: 1 << 20 })],
             made_for: surroundings(),
             reservation: Some(7),
         }
@@ -225,6 +277,17 @@ mod tests {
         assert_eq!(standing(Some(7)), Standing::Ours(Ago(500)));
         assert_eq!(standing(Some(8)), Standing::Replaced(Ago(500)));
         assert_eq!(standing(None), Standing::Unseen(Ago(500)));
+    }
+
+    #[test]
+    fn a_note_of_an_earlier_version_has_its_areas_without_their_places() {
+        let mut json = serde_json::to_value(note()).unwrap();
+        let read = |json: &serde_json::Value| serde_json::from_value::<LoadNote>(json.clone()).unwrap();
+        assert_eq!(read(&json).loaded_areas()[0].place.as_ref().unwrap().to_string(), "byte 0x100000 of vda");
+        json.as_object_mut().unwrap().remove("places");
+        let areas = read(&json).loaded_areas();
+        let device = "/dev/vda1".into();
+        assert_eq!(areas, [LoadedArea { uuid: Uuid::from_u128(2), device, place: None }]);
     }
 
     #[test]

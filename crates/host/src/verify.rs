@@ -2,14 +2,14 @@
 //!
 //! The capture kernel looks for an area's labels where they were when it was loaded. A file that has moved since leaves them behind, in
 //! blocks that the file system gives to others, who may write them much later. So does one that was removed without `holdover remove`.
-//! Only `swapoff` makes that possible; whoever runs `swapoff -a` does not think of a dump.
+//! Only `swapoff` makes that possible; whoever runs `swapoff -a` does not think of a dump. A volume of LVM leaves its labels behind too
+//! if `pvmove` moves it. A disk that is away is another matter: its area takes no dump, and the others still do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use uuid::Uuid;
-
-use crate::areas::{AreaError, FoundArea};
+use crate::areas::{AreaError, AreaPlace, FoundArea};
 use crate::kexec::KexecError;
+use crate::loaded::LoadedArea;
 use crate::{load, loaded};
 
 /// What to do about what was found.
@@ -50,18 +50,30 @@ pub enum AreaState {
     PinnedAgain,
     /// This user may not see it.
     Unknown(AreaError),
+    /// It cannot be reached, as on a disk that was taken away: nobody's blocks are in danger.
+    Unreachable(AreaError),
     /// It is not in its place: what is there may be another's.
     Lost(AreaError),
 }
 
 impl AreaState {
     /// Finds out.
-    fn of(device: &Path, uuid: Uuid) -> (Self, Option<FoundArea>) {
-        match FoundArea::again(device, uuid) {
+    fn of(area: &LoadedArea) -> (Self, Option<FoundArea>) {
+        match find_again(area) {
             Ok(found) if found.is_loose() => (Self::Loose, Some(found)),
             Ok(found) => (Self::InPlace, Some(found)),
-            Err(error) if error.is_forbidden() => (Self::Unknown(error), None),
-            Err(error) => (Self::Lost(error), None),
+            Err(error) => (Self::failed(error, area), None),
+        }
+    }
+
+    /// What it means that an area was not found, or cannot be kept in its place.
+    fn failed(error: AreaError, area: &LoadedArea) -> Self {
+        if error.is_forbidden() {
+            Self::Unknown(error)
+        } else if error.is_lost(area.is_file()) {
+            Self::Lost(error)
+        } else {
+            Self::Unreachable(error)
         }
     }
 
@@ -80,12 +92,12 @@ impl Verified {
 
 /// Checks each area that the loaded capture kernel dumps to.
 pub fn verify(if_wrong: IfWrong) -> Result<Verified, KexecError> {
-    let areas = loaded::areas().into_iter().map(|(uuid, device)| {
-        let state = match (AreaState::of(&device, uuid), if_wrong) {
-            ((AreaState::Loose, Some(found)), IfWrong::Repair) => pinned_again(&found),
+    let areas = loaded::areas().into_iter().map(|area| {
+        let state = match (AreaState::of(&area), if_wrong) {
+            ((AreaState::Loose, Some(found)), IfWrong::Repair) => pinned_again(&found, &area),
             ((state, _), _) => state,
         };
-        VerifiedArea { device, state }
+        VerifiedArea { device: area.device, state }
     });
     let areas: Vec<_> = areas.collect();
     let is_lost = areas.iter().any(|area| matches!(area.state, AreaState::Lost(_)));
@@ -97,10 +109,84 @@ pub fn verify(if_wrong: IfWrong) -> Result<Verified, KexecError> {
 }
 
 /// Pins a file; between the check and the pin it may have moved.
-fn pinned_again(found: &FoundArea) -> AreaState {
+fn pinned_again(found: &FoundArea, area: &LoadedArea) -> AreaState {
     match found.pin() {
         Ok(()) => AreaState::PinnedAgain,
-        Err(error) if error.is_forbidden() => AreaState::Unknown(error),
-        Err(error) => AreaState::Lost(error),
+        Err(error) => AreaState::failed(error, area),
+    }
+}
+
+/// Finds an area where it was when the capture kernel was loaded.
+fn find_again(area: &LoadedArea) -> Result<FoundArea, AreaError> {
+    let found = FoundArea::again(&area.device, area.uuid)?;
+    check_same_place(area, found.locate()?.into())?;
+    Ok(found)
+}
+
+/// Checks that the area begins where it did, as far as that was noted. `pvmove` moves a volume with its labels; the labels that it leaves
+/// behind are in blocks that another volume gets.
+fn check_same_place(area: &LoadedArea, now: AreaPlace) -> Result<(), AreaError> {
+    match &area.place {
+        Some(then) if *then != now => {
+            Err(AreaError::Elsewhere { device: area.device.clone(), then: then.clone(), now })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::areas::FileError;
+
+    fn area(device: &str) -> LoadedArea {
+        LoadedArea { uuid: Uuid::nil(), device: device.into(), place: Some(place("vda", 1 << 20)) }
+    }
+
+    fn place(disk: &str, offset: u64) -> AreaPlace {
+        AreaPlace { disk: disk.into(), offset }
+    }
+
+    #[test]
+    fn a_disk_that_was_pulled_is_not_lost_and_a_file_that_is_gone_is() {
+        let state = |device| AreaState::of(&area(device)).0;
+        let pulled = state("/dev/no-such-disk");
+        assert!(matches!(pulled, AreaState::Unreachable(AreaError::Gone { .. })), "{pulled:?}");
+        assert!(!pulled.is_good(), "it is told all the same");
+        let gone = state("/no-such-folder/area");
+        assert!(matches!(gone, AreaState::Lost(AreaError::Gone { .. })), "{gone:?}");
+    }
+
+    #[test]
+    fn a_file_that_moved_is_lost_and_one_that_cannot_be_read_is_not() {
+        let file = area("/var/crash/area");
+        let path = || file.device.clone();
+        let lost = |error: AreaError| matches!(AreaState::failed(error, &file), AreaState::Lost(_));
+        let not_read_back =
+            |reason| FileError::NotReadBack { path: path(), disk: "/dev/vda".into(), reason }.into();
+        assert!(lost(FileError::Moved { path: path() }.into()));
+        assert!(lost(not_read_back(area::OpenError::LabelsDiffer)));
+        assert!(lost(AreaError::NoArea { device: path() }), "another file has its name");
+        assert!(!lost(not_read_back(machine::BlockError::Device(5).into())));
+        assert!(!lost(FileError::NoMounts(io::ErrorKind::NotFound.into()).into()));
+        assert!(!lost(FileError::NoBtrfs(io::ErrorKind::NotFound.into()).into()));
+        assert!(!lost(AreaError::Open { device: path(), source: io::Error::from_raw_os_error(5) }));
+    }
+
+    #[test]
+    fn a_volume_that_pvmove_moved_is_lost() {
+        let volume = area("/dev/mapper/group-area");
+        assert!(check_same_place(&volume, place("vda", 1 << 20)).is_ok());
+        for moved in [place("vda", 9 << 20), place("vdb", 1 << 20)] {
+            let error = check_same_place(&volume, moved).unwrap_err();
+            assert!(error.to_string().contains("began at byte 0x100000 of vda"), "{error}");
+            assert!(matches!(AreaState::failed(error, &volume), AreaState::Lost(_)));
+        }
+        let unnoted = LoadedArea { place: None, ..volume };
+        assert!(check_same_place(&unnoted, place("vdb", 0)).is_ok());
     }
 }

@@ -22,6 +22,7 @@ use self::file::{DirectDisk, FilePlace};
 pub use self::format::{FormatError, Formatted, IfUsed, format, format_file};
 pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove};
 use crate::Bytes;
+pub use crate::loaded::AreaPlace;
 use crate::sysfs::{self, Location, SysfsError};
 
 /// How a person names a dump area.
@@ -103,13 +104,22 @@ pub enum AreaError {
         reason: OpenError,
     },
     /// There is no such device or file any more.
-    #[error(
-        "{device} is gone: taken away, removed, renamed, or on a file system that is not mounted; what was in its place may be \
-         another's"
-    )]
+    #[error("{device} is gone: taken away, removed, renamed, or on a file system that is not mounted")]
     Gone {
         /// The device.
         device: PathBuf,
+    },
+    /// It begins elsewhere than when the capture kernel was loaded, which would write to where it was.
+    #[error(
+        "{device} begins at {now}, and began at {then} when the capture kernel was loaded: what is there may be another's"
+    )]
+    Elsewhere {
+        /// The device.
+        device: PathBuf,
+        /// Where it began.
+        then: AreaPlace,
+        /// Where it begins.
+        now: AreaPlace,
     },
     /// A file is no area any more, or its disk cannot be found.
     #[error(transparent)]
@@ -142,16 +152,31 @@ impl AreaError {
         }
     }
 
+    /// Whether the blocks that an area was in may be others' by now; `is_file` if it was a file. A disk that is away endangers nobody,
+    /// nor does one without labels.
+    pub(crate) fn is_lost(&self, is_file: bool) -> bool {
+        match self {
+            Self::Gone { .. } | Self::NoArea { .. } | Self::Cut { .. } => is_file,
+            Self::Unusable { reason, .. } => is_file && !is_failure(reason),
+            Self::Elsewhere { .. } => true,
+            Self::File(error) => error.is_another_place(),
+            _ => false,
+        }
+    }
+
     /// Whether the device has a label, and something is wrong with it or with the area: not that it cannot be read.
     fn tells_of_a_label(&self) -> bool {
         match self {
             Self::Cut { .. } => true,
-            Self::Unusable { reason, .. } => {
-                !matches!(reason, OpenError::Device(_) | OpenError::OutOfMemory(_))
-            }
+            Self::Unusable { reason, .. } => !is_failure(reason),
             _ => false,
         }
     }
+}
+
+/// Whether a device, or this host, failed: it is unknown what the area is like.
+const fn is_failure(reason: &OpenError) -> bool {
+    matches!(reason, OpenError::Device(_) | OpenError::OutOfMemory(_))
 }
 
 /// A dump area and its device.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use area::{FormatError as AreaFormatError, OpenError};
 use machine::BlockError;
 
+use crate::areas::is_failure;
 use crate::sysfs::SysfsError;
 
 /// Why a file cannot be a dump area, or is none any more.
@@ -159,4 +160,16 @@ pub enum FileError {
     /// The kernel gives no random UUID, or no time.
     #[error("{0}")]
     Label(String),
+}
+
+impl FileError {
+    /// Whether the file's blocks are no longer those that were labelled, or not the file's alone.
+    pub(crate) const fn is_another_place(&self) -> bool {
+        match self {
+            Self::NotReadBack { reason, .. } => !is_failure(reason),
+            // The last three: punched out, shared with a snapshot, and moved to a chunk that is kept twice.
+            Self::Moved { .. } | Self::Hole { .. } | Self::Unusable { .. } | Self::Profile => true,
+            _ => false,
+        }
+    }
 }
