@@ -130,9 +130,7 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
     if let (Some(found), IfUsed::Refuse) = (found, if_used) {
         return Err(FormatError::Used { device: device.to_owned(), found });
     }
-    if let Ok(area) = FoundArea::at(device) {
-        check_free(device, area.label.uuid, if_used.if_uncollected())?;
-    }
+    check_unneeded(device, if_used.if_uncollected())?;
     let length = file.size() / area::BLOCK * area::BLOCK;
     let label = Label { uuid: random_uuid()?, length, created: now()? };
     let device = device.to_owned();
@@ -143,6 +141,17 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
             Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity, objection })
         }
         Err(source) => Err(FormatError::Format { device, source }),
+    }
+}
+
+/// Checks that nobody needs an area on a device, if one is there. A device without a label is free.
+fn check_unneeded(device: &Path, if_uncollected: IfUncollected) -> Result<(), InUse> {
+    match FoundArea::at(device) {
+        Ok(area) => check_free(device, area.label.uuid, if_uncollected),
+        Err(error) if error.tells_of_a_label() && if_uncollected == IfUncollected::Keep => {
+            Err(InUse::unreadable(device, &error))
+        }
+        Err(_) => Ok(()),
     }
 }
 
@@ -199,6 +208,17 @@ pub(super) fn now() -> Result<u64, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_label_may_be_that_of_a_dump() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(64 << 20).unwrap();
+        format(file.path(), IfUsed::Refuse).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1], 100).unwrap();
+        let refused = format(file.path(), IfUsed::Overwrite).unwrap_err();
+        assert!(matches!(refused, FormatError::InUse(InUse::Unreadable { .. })), "{refused:?}");
+        format(file.path(), IfUsed::DiscardDump).unwrap();
+    }
 
     /// It may be the disk of a virtual machine.
     #[test]

@@ -315,6 +315,22 @@ impl FoundArea {
         Ok(Self { device, label, file })
     }
 
+    /// The area on a device, or in a file, to read what is there: through the file if its place on the disk cannot be found, as on a
+    /// volume that was extended since.
+    fn to_read(device: &Path) -> Result<Self, AreaError> {
+        match Self::at(device) {
+            Err(error @ AreaError::File(_)) => Self::through(device).ok_or(error),
+            found => found,
+        }
+    }
+
+    /// The area that a file is, wherever it is on its disk.
+    fn through(path: &Path) -> Option<Self> {
+        let place = FilePlace { disk: path.to_owned(), offset: file::HEAD, is_there: false };
+        let label = area::read_label_in_file(&mut open_direct(path).ok()?, file::HEAD).ok()?;
+        Some(Self { device: path.canonicalize().ok()?, label, file: Some(place) })
+    }
+
     /// The area on a device that was one, in its place.
     pub(crate) fn again(device: &Path, uuid: Uuid) -> Result<Self, AreaError> {
         if matches!(device.try_exists(), Ok(false)) {
@@ -345,9 +361,7 @@ impl FoundArea {
                 file::while_pinned(&self.device, self.label.uuid, work).map_err(AreaError::from)?
             }
             // It is written through the file.
-            Some(_) => {
-                file::unpin(&self.device).map_err(AreaError::from).map_err(E::from).and_then(|()| work())
-            }
+            Some(_) => file::while_unpinned(&self.device, work).map_err(AreaError::from)?,
             None => work(),
         }
     }
@@ -460,7 +474,7 @@ impl FoundArea {
 /// name.
 pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
     let found = match name {
-        AreaName::Device(device) => FoundArea::at(device)?,
+        AreaName::Device(device) => FoundArea::to_read(device)?,
         AreaName::Uuid(uuid) => {
             let is_it = |found: &FoundArea| found.label.uuid == *uuid;
             let found = all()?.into_iter().find(is_it);

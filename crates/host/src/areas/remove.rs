@@ -2,6 +2,7 @@
 //!
 //! A loaded capture kernel knows an area by its labels. They are erased before anybody else gets the blocks.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use machine::BlockError;
@@ -67,6 +68,16 @@ pub enum InUse {
     /// It holds a dump.
     #[error("{0}; `--discard-dump` gives it up")]
     Uncollected(UncollectedDump),
+    /// It is unknown whether it holds one.
+    #[error(
+        "{device} is in use: it is a dump area that cannot be read ({error}), and may hold a dump; `--discard-dump` gives it up"
+    )]
+    Unreadable {
+        /// The area's device.
+        device: PathBuf,
+        /// Why it cannot be read.
+        error: String,
+    },
 }
 
 /// Removes a dump area, file or not. Fails if the loaded capture kernel would use it.
@@ -97,8 +108,7 @@ fn remove_file(path: &Path, uuid: Uuid, if_uncollected: IfUncollected) -> Result
     Ok(Removed { uuid, device: noted, kind: RemovedKind::File })
 }
 
-/// Checks that neither the loaded capture kernel nor a dump needs the area on a device. An area that cannot be read has no dump that
-/// could be collected.
+/// Checks that neither the loaded capture kernel nor a dump needs the area on a device. An area that cannot be read may hold a dump.
 pub(super) fn check_free(device: &Path, uuid: Uuid, if_uncollected: IfUncollected) -> Result<(), InUse> {
     if loaded::is_for(uuid) {
         return Err(InUse::Loaded { device: device.to_owned() });
@@ -106,6 +116,74 @@ pub(super) fn check_free(device: &Path, uuid: Uuid, if_uncollected: IfUncollecte
     if if_uncollected == IfUncollected::Discard {
         return Ok(());
     }
-    let dump = FoundArea::at(device).ok().and_then(|found| found.uncollected().ok().flatten());
-    dump.map_or(Ok(()), |dump| Err(InUse::Uncollected(dump)))
+    match FoundArea::to_read(device).and_then(|found| found.uncollected()) {
+        Ok(None) => Ok(()),
+        Ok(Some(dump)) => Err(InUse::Uncollected(dump)),
+        Err(error) => Err(InUse::unreadable(device, &error)),
+    }
+}
+
+impl InUse {
+    /// The area on a device cannot be read.
+    pub(super) fn unreadable(device: &Path, error: &AreaError) -> Self {
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        Self::Unreadable { device: device.to_owned(), error: format!("{error}{source}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use area::{Area, Completeness, FileExtent, Label};
+    use dumpfile::BlockFile;
+    use machine::BlockDevice;
+
+    use super::*;
+    use crate::IfExists;
+    use crate::areas::{IfUsed, format_file};
+    use crate::collect::{CollectRequest, collect};
+
+    const BYTES: u64 = 8 << 20;
+
+    /// A file that is an area with a dump, on a file system of which nothing tells the disk: as on a volume that was extended since.
+    fn on_unknown_disk() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("area");
+        File::create(&path).unwrap().set_len(BYTES).unwrap();
+        let extent = FileExtent { file: file::HEAD, disk: 1 << 20, length: BYTES - file::HEAD };
+        let label = Label { uuid: Uuid::from_u128(7), length: BYTES, created: 0 };
+        let through = BlockFile::open_exclusive(&path).unwrap();
+        let area = Area::format_file(through, &[extent], 1 << 30, label).unwrap();
+        let mut dump = area.begin().unwrap();
+        dump.write(0, &[7; 8192]).unwrap();
+        dump.seal(Completeness::Complete, 8192).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_dump_in_a_file_of_which_the_disk_is_unknown_is_kept_and_collected() {
+        let (folder, path) = on_unknown_disk();
+        file::DirectDisk::open(&path).expect("tmpfs has direct access since Linux 6.6");
+        assert!(FoundArea::at(&path).is_err(), "nothing tells its disk");
+        let name = AreaName::Device(path.clone());
+        let refused = remove(&name, IfUncollected::Keep).unwrap_err();
+        assert!(matches!(refused, RemoveError::InUse(InUse::Uncollected(_))), "{refused:?}");
+        format_file(&path, BYTES, IfUsed::Overwrite, &()).unwrap_err();
+        let out = folder.path().join("vmcore");
+        let collected =
+            collect(&CollectRequest { area: name.clone(), out, if_exists: IfExists::Refuse }, &()).unwrap();
+        assert_eq!(collected.bytes, 8192);
+        collected.mark.unwrap();
+        remove(&name, IfUncollected::Keep).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_area_that_cannot_be_read_is_in_use() {
+        let free = |mode| check_free(Path::new("/dev/no-such-disk"), Uuid::nil(), mode);
+        let refused = free(IfUncollected::Keep).unwrap_err().to_string();
+        assert!(refused.contains("cannot be read") && refused.contains("--discard-dump"), "{refused}");
+        assert!(free(IfUncollected::Discard).is_ok());
+    }
 }

@@ -40,9 +40,9 @@ const NOCOW: IFlags = IFlags::NOCOW;
 /// The disk of a file that is an area, and where on it the area's first extent was when the area was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePlace {
-    /// The whole disk's device.
+    /// The whole disk's device; the file itself if its disk cannot be found.
     pub(crate) disk: PathBuf,
-    /// Byte of the disk.
+    /// Byte of the disk, or of the file.
     pub(crate) offset: u64,
     /// Whether the file is still there, all of it. If not, the disk has others' blocks there.
     pub(crate) is_there: bool,
@@ -222,6 +222,17 @@ pub(crate) fn while_pinned<T>(path: &Path, uuid: Uuid, work: impl FnOnce() -> T)
         swap::unpin(path)?;
     }
     done
+}
+
+/// Works while a file is not pinned, so that it can be written. If a loaded capture kernel knows its blocks, it must not move afterwards.
+pub(crate) fn while_unpinned<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, FileError> {
+    let was_pinned = swap::is_pinned(path);
+    swap::unpin(path)?;
+    let done = work();
+    if was_pinned {
+        swap::pin(path)?;
+    }
+    Ok(done)
 }
 
 /// Where the area is that a file says it is; `None` if it says nothing.
