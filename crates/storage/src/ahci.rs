@@ -3,7 +3,8 @@
 //!
 //! One port is used at a time. Its link is reset before its disk is asked anything, and again after each error: that ends
 //! whatever the disk was doing for the dead kernel, and its queue. After an error it must be the same disk that answers; it gets the
-//! requests again that it had.
+//! requests again that it had. If its link broke by itself, it may have been without power: the next flush fails if writes were done
+//! since the last one, unless the disk has no volatile cache.
 
 mod hba;
 mod identity;
@@ -100,8 +101,13 @@ impl<R: Registers, M: DmaMemory> Ahci<R, M> {
     }
 
     /// Stops a port and starts it again, with its link reset; gives the signature of the device, if there is one.
+    ///
+    /// The reset leaves the content of a disk's cache alone. A disk whose link broke before may have lost it.
     fn restart(&mut self, port: usize, clock: &impl Clock, waits: Waits) -> Result<Option<u32>, StartError> {
         self.hba.stop_port(port, clock)?;
+        if let Some(trouble) = self.hba.ports[port].take_break() {
+            self.requests.note_break(trouble);
+        }
         let addresses = Addresses { list: self.list.address(), received: self.list.received() };
         self.hba.ports[port].connect(self.hba.capabilities, addresses, clock, waits)
     }
@@ -142,6 +148,7 @@ impl<R: Registers, M: DmaMemory> Ahci<R, M> {
         answered?;
         let identity = Identity::read(&answer).ok_or(StartError::Geometry)?;
         let geometry = identity.geometry(most.min(LARGEST_REGION))?;
+        self.requests.has_volatile_cache = identity.has_volatile_cache();
         let queues = self.hba.capabilities.queuing() && identity.queue_depth() >= self.slots;
         let flush = if identity.has_long_flush() { Ata::FLUSH_EXT } else { Ata::FLUSH };
         let (block_size, name) = (geometry.block_size.into(), identity.name());
@@ -280,12 +287,16 @@ impl<R: Registers, M: DmaMemory> Controller for Ahci<R, M> {
         let Some(disk) = self.disk else { return };
         if request == Request::Flush {
             self.list.put(slot, disk.flush, None);
-            return self.requests.add_single(slot);
+            return self.requests.add_single(slot, request);
         }
         let is_write = matches!(request, Request::Write(_));
         let data = Data { address: buffer.device_address(), len: request.range().len() as usize, is_write };
         self.list.put(slot, disk.command(slot, request), Some(data));
-        if disk.queues { self.requests.add_queued(slot) } else { self.requests.add_single(slot) }
+        if disk.queues {
+            self.requests.add_queued(slot, request);
+        } else {
+            self.requests.add_single(slot, request);
+        }
     }
 
     fn notify(&mut self) {

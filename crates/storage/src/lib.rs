@@ -55,6 +55,7 @@ mod table;
 
 mod access;
 pub mod ahci;
+mod cache;
 mod disk;
 mod drivers;
 mod error;

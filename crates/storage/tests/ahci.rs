@@ -12,7 +12,7 @@ mod steps;
 
 use std::time::Duration;
 
-use fake::ahci::{self, Attached, DISK, DiskModel, FakeDisk, Fault, Links, Model, PATIENCE, World};
+use fake::ahci::{self, Attached, Cache, DISK, DiskModel, FakeDisk, Fault, Links, Model, PATIENCE, World};
 use fake::machine::Shared;
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
@@ -307,16 +307,46 @@ fn a_bad_block_costs_its_own_request() {
     }
 }
 
-/// The disk gets again what it had, once it has announced itself.
+/// The disk gets again what it had, once it has announced itself. No write is lost, because none was done since a flush, or because
+/// the disk has no cache.
 #[test]
 fn a_broken_link_costs_nothing_but_time() {
     for (queuing, slowness) in [(true, 0), (false, 0), (true, 3), (false, 3)] {
-        let (world, mut disk) = started(Model { queuing, ..Model::default() });
-        ahci::break_by(&world, Fault::LinkBreaks(2, Duration::from_secs(slowness)));
-        disk.write(0, &vec![7; 9 * 4096]).unwrap();
-        disk.flush().unwrap();
-        assert_eq!(ahci::last(&world.borrow()).durable[..9 * 4096], vec![7; 9 * 4096]);
-        disk.read(0, &mut [0; 4096]).unwrap();
+        let slowness = Duration::from_secs(slowness);
+        for (cache, fault) in [
+            (Cache::On, Fault::LinkBreaks(2, slowness)),
+            (Cache::On, Fault::PowerFails(2, slowness)),
+            (Cache::Off, Fault::LinkBreaks(4, slowness)),
+            (Cache::Off, Fault::PowerFails(4, slowness)),
+        ] {
+            let (world, mut disk) = started(Model { queuing, ..with_disk(DiskModel { cache, ..DISK }) });
+            disk.write(0, &[6; 4096]).unwrap();
+            disk.flush().unwrap();
+            ahci::break_by(&world, fault);
+            disk.write(0, &vec![7; 9 * 4096]).unwrap();
+            assert_eq!(disk.flush(), Ok(()), "queuing {queuing}, {fault:?}");
+            assert_eq!(ahci::last(&world.borrow()).durable[..9 * 4096], vec![7; 9 * 4096]);
+            disk.read(0, &mut [0; 4096]).unwrap();
+        }
+    }
+}
+
+/// Its link breaks, and it comes back as the same disk: what was in its cache is lost, and nothing else tells of it. The flush
+/// that should have saved it fails, be it the very request at which the link breaks.
+#[test]
+fn a_disk_that_may_have_lost_its_cache_fails_the_flush() {
+    for (queuing, at) in [(true, 2), (false, 2), (true, 9), (false, 9)] {
+        for fault in [Fault::PowerFails(at, Duration::ZERO), Fault::LinkBreaks(at, Duration::ZERO)] {
+            let (world, mut disk) = started(Model { queuing, ..Model::default() });
+            ahci::break_by(&world, fault);
+            disk.write(0, &vec![7; 9 * 4096]).unwrap();
+            let is_told = matches!(disk.flush(), Err(BlockError::Device(_)));
+            assert!(is_told, "queuing {queuing}, {fault:?}");
+            assert_eq!(disk.flush(), Ok(()), "it is told once");
+            disk.write(0, &vec![8; 9 * 4096]).unwrap();
+            assert_eq!(disk.flush(), Ok(()));
+            assert_eq!(ahci::last(&world.borrow()).durable[..9 * 4096], vec![8; 9 * 4096]);
+        }
     }
 }
 
@@ -406,6 +436,7 @@ proptest! {
             (0_usize..10).prop_map(Fault::DeadAfter),
             (0_u64..64).prop_map(Fault::BadBlock),
             (0_usize..10, 0_u64..8).prop_map(|(at, seconds)| Fault::LinkBreaks(at, Duration::from_secs(seconds))),
+            (0_usize..10, 0_u64..8).prop_map(|(at, seconds)| Fault::PowerFails(at, Duration::from_secs(seconds))),
             (0_usize..10).prop_map(Fault::Swapped),
             Just(Fault::LinkAlwaysBreaks),
             (0_usize..10).prop_map(Fault::Pulled),

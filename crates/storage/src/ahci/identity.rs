@@ -79,6 +79,13 @@ impl Identity {
         self.supported() & 1 << 13 != 0
     }
 
+    /// Whether the disk has a cache that loses its content without power, and uses it (word 85). One that does not say so may.
+    pub(super) fn has_volatile_cache(&self) -> bool {
+        const ENABLED: u16 = 1 << 5;
+        // Word 87 has the marks of validity of words 85 to 87.
+        !is_valid(self.0[87]) || self.0[85] & ENABLED != 0
+    }
+
     /// Queued commands that the disk takes at a time; 0 if none (words 75 and 76).
     pub(super) fn queue_depth(&self) -> usize {
         const NONE: u16 = 0xffff;
@@ -150,6 +157,13 @@ mod tests {
         let unmarked = identity(&[(83, 0x0400)]);
         assert_eq!(unmarked.unwrap().geometry(4096), Err(StartError::Unsupported("48-bit addresses")));
         assert_eq!(identity(&[]).unwrap().geometry(4096).map(|geometry| geometry.size), Ok(8 * 512));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_say_that_its_cache_is_off_may_have_one() {
+        let has_cache = |fields: &[_]| identity(fields).unwrap().has_volatile_cache();
+        assert!(has_cache(&[]) && has_cache(&[(85, 1 << 5), (87, 0x4000)]));
+        assert!(!has_cache(&[(87, 0x4000)]));
     }
 
     #[test]

@@ -21,6 +21,9 @@ const ERRORS: Events = Events::TASK_FILE
     .union(Events::LINK_CHANGE)
     .union(Events::CONNECT_CHANGE);
 
+/// Events of a link that breaks down, or of a device that announces itself anew. A reset of the link causes them too.
+const BREAKS: Events = Events::LINK_CHANGE.union(Events::CONNECT_CHANGE);
+
 /// A port and its registers.
 pub(super) struct Port<R> {
     /// Its number.
@@ -28,6 +31,8 @@ pub(super) struct Port<R> {
     registers: R,
     /// Whether a device was seen there.
     has_device: bool,
+    /// The break of its link that nobody has been told of.
+    broken: Option<Trouble>,
 }
 
 /// The longest waits for a device.
@@ -97,13 +102,14 @@ impl Engine {
 impl<R: Registers> Port<R> {
     /// The port with these registers.
     pub(super) fn new(number: u8, registers: R) -> Self {
-        let mut port = Self { number, registers, has_device: false };
+        let mut port = Self { number, registers, has_device: false, broken: None };
         port.look_for_device();
         port
     }
 
-    /// Asks an engine to stop.
+    /// Asks an engine to stop. Breaks of the link are noted, before a reset hides them.
     pub(super) fn stop(&mut self, engine: Engine) {
+        self.look_for_break();
         let command = self.command() - engine.start();
         port::COMMAND.write(&mut self.registers, command.bits());
     }
@@ -181,6 +187,20 @@ impl<R: Registers> Port<R> {
         self.has_device |= matches!(self.detection(), port::DETECTED | port::CONNECTED);
     }
 
+    /// Notices that the link has broken down, even if it works again.
+    fn look_for_break(&mut self) {
+        let events = self.events();
+        if events.intersects(BREAKS) || self.detection() != port::CONNECTED {
+            self.broken.get_or_insert(self.trouble(events));
+        }
+    }
+
+    /// Takes the break of the link that was noticed when the port was stopped: the device may have been without power. A reset
+    /// of the link by this driver is none.
+    pub(super) fn take_break(&mut self) -> Option<Trouble> {
+        self.broken.take()
+    }
+
     /// What the port detects on its link.
     fn detection(&self) -> u32 {
         port::LINK.read(&self.registers) & port::DETECTION
@@ -207,13 +227,23 @@ impl<R: Registers> Port<R> {
 
     /// An error that has happened.
     pub(super) fn error(&self) -> Option<Trouble> {
+        let errors = self.events() & ERRORS;
+        (!errors.is_empty()).then(|| self.trouble(errors))
+    }
+
+    /// What has happened to the port.
+    fn events(&self) -> Events {
         let events = port::EVENTS.read(&self.registers);
         // All ones are no events, but a controller that is gone.
-        let errors = Events::from_bits_truncate(if events == u32::MAX { 0 } else { events }) & ERRORS;
+        Events::from_bits_truncate(if events == u32::MAX { 0 } else { events })
+    }
+
+    /// Describes events that are errors.
+    fn trouble(&self, errors: Events) -> Trouble {
         let task_file = port::TASK_FILE.read(&self.registers) & port::STATUS_AND_ERROR;
         let is_of_disk = errors == Events::TASK_FILE && task_file & port::DAMAGED_ON_LINK == 0;
         let cause = if is_of_disk { Cause::Disk } else { Cause::Way };
-        (!errors.is_empty()).then_some(Trouble { code: errors.bits() | task_file, cause })
+        Trouble { code: errors.bits() | task_file, cause }
     }
 
     /// Waits for the registers to say something, or to be gone.

@@ -3,7 +3,9 @@
 use machine::BlockError;
 
 use super::port::{Cause, Trouble};
+use crate::cache::Unflushed;
 use crate::disk::Completion;
+use crate::slots::Request;
 
 /// How often a request is given again that was lost on the way.
 const MOST_REPEATS: u8 = 3;
@@ -15,6 +17,10 @@ pub(super) struct Requests {
     waiting: u32,
     /// Of these and of those that the disk has, the ones that it queues.
     queued: u32,
+    /// Of the same, the writes.
+    writes: u32,
+    /// Of the same, the flushes.
+    flushes: u32,
     /// Given to the disk, which has not answered.
     issued: u32,
     /// The disk had several when one of them failed: they are given to it again, one at a time.
@@ -27,6 +33,10 @@ pub(super) struct Requests {
     failed: u32,
     /// The last error.
     error: BlockError,
+    /// Whether writes that are done may be in a cache that loses its content without power.
+    pub(super) has_volatile_cache: bool,
+    /// The writes that are, even if the disk uses no cache any more.
+    unflushed: Unflushed,
 }
 
 impl Requests {
@@ -34,29 +44,36 @@ impl Requests {
     pub(super) const NONE: Self = Self {
         waiting: 0,
         queued: 0,
+        writes: 0,
+        flushes: 0,
         issued: 0,
         suspects: 0,
         repeats: [0; 32],
         done: 0,
         failed: 0,
         error: BlockError::TimedOut,
+        has_volatile_cache: true,
+        unflushed: Unflushed::NONE,
     };
 
     /// Adds a request that the disk queues.
-    pub(super) fn add_queued(&mut self, slot: usize) {
-        self.add(slot);
+    pub(super) fn add_queued(&mut self, slot: usize, request: Request) {
+        self.add_single(slot, request);
         self.queued |= 1 << slot;
     }
 
     /// Adds a request that the disk does while it has no other.
-    pub(super) fn add_single(&mut self, slot: usize) {
-        self.add(slot);
-        self.queued &= !(1 << slot);
-    }
-
-    fn add(&mut self, slot: usize) {
-        self.waiting |= 1 << slot;
-        self.suspects &= !(1 << slot);
+    pub(super) fn add_single(&mut self, slot: usize, request: Request) {
+        let bit = 1 << slot;
+        for set in [&mut self.queued, &mut self.suspects, &mut self.writes, &mut self.flushes] {
+            *set &= !bit;
+        }
+        match request {
+            Request::Read(_) => {}
+            Request::Write(_) => self.writes |= bit,
+            Request::Flush => self.flushes |= bit,
+        }
+        self.waiting |= bit;
         self.repeats[slot] = 0;
     }
 
@@ -85,8 +102,23 @@ impl Requests {
 
     /// Takes notice of the slots that are still pending: the others are done.
     pub(super) fn finish(&mut self, pending: u32) {
-        self.done |= self.issued & !pending;
+        let done = self.issued & !pending;
         self.issued &= pending;
+        self.done |= done;
+        if done & self.writes != 0 && self.has_volatile_cache {
+            self.unflushed.note_write();
+        }
+        if done & self.flushes != 0
+            && let Err(error) = self.unflushed.note_flush()
+        {
+            self.failed |= done & self.flushes;
+            self.error = error;
+        }
+    }
+
+    /// Takes notice that the disk may have been without power.
+    pub(super) fn note_break(&mut self, Trouble { code, .. }: Trouble) {
+        self.unflushed.note_loss(BlockError::Device(code));
     }
 
     /// Takes notice of an error, after which the disk has none of the requests that are still pending. They are given to it again,

@@ -67,8 +67,8 @@ fn done(purpose: Purpose, missing: u32, data: Option<Data>, cache: &mut Cache) -
         return Err(BlockError::Device(SHORT));
     }
     match purpose {
-        Purpose::Write => cache.note_write(),
-        Purpose::Flush => return cache.note_flush(),
+        Purpose::Write => cache.unflushed.note_write(),
+        Purpose::Flush => return cache.unflushed.note_flush(),
         Purpose::Question | Purpose::Read => {}
     }
     Ok(())
@@ -83,7 +83,7 @@ fn judge_sense(sense: Option<Sense>, purpose: Purpose, cache: &mut Cache) -> Ver
     cache.note(sense);
     let error = BlockError::Device(sense.number());
     if sense.is_unknown_command() && purpose == Purpose::Flush && cache.may_be_absent() {
-        Verdict::Ended(cache.note_flush())
+        Verdict::Ended(cache.unflushed.note_flush())
     } else if sense.is_becoming_ready() {
         Verdict::Again
     } else if sense.is_passing() {

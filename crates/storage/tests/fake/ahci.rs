@@ -33,6 +33,15 @@ pub(crate) struct DiskModel {
     pub(crate) locked: bool,
     pub(crate) long_addresses: bool,
     pub(crate) long_flush: bool,
+    pub(crate) cache: Cache,
+}
+
+/// A disk's volatile cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// Writes are done before they are durable.
+    On,
+    Off,
 }
 
 /// A disk of 512 blocks with a queue of 32 commands.
@@ -43,6 +52,7 @@ pub(crate) const DISK: DiskModel = DiskModel {
     locked: false,
     long_addresses: true,
     long_flush: true,
+    cache: Cache::On,
 };
 
 /// What is wrong with a controller, or with its disks.
@@ -75,6 +85,9 @@ pub(crate) enum Fault {
     BadBlock(u64),
     /// The link breaks at this request, and works again when it was reset, after so much time.
     LinkBreaks(usize, Duration),
+    /// The disk loses its power at this request, and with it what is in its cache; it is there again at once, and announces itself
+    /// so much time after a reset of the link.
+    PowerFails(usize, Duration),
     /// The link breaks at each request.
     LinkAlwaysBreaks,
     /// IDENTIFY DEVICE is lost on the way once.
@@ -409,10 +422,10 @@ impl World {
         if code != 0xec {
             match fault {
                 Fault::LinkBreaks(at, slowness) if port.done.len() == at => {
-                    port.done.push((0, 0));
-                    (port.stale, port.detection) = (true, 0);
-                    self.model.slowness = slowness;
-                    return self.fail(number, 0x80, IFS | PRCS);
+                    return self.break_link(number, slowness);
+                }
+                Fault::PowerFails(at, slowness) if port.done.len() == at => {
+                    return self.lose_power(number, slowness);
                 }
                 Fault::LinkAlwaysBreaks => {
                     port.stale = true;
@@ -460,6 +473,9 @@ impl World {
                 assert_eq!((size, fis[7]), (len, 0x40));
                 let bytes = self.machine.device_read(address, len);
                 self.ports[number].disk[at..at + len].copy_from_slice(&bytes);
+                if model.cache == Cache::Off {
+                    self.flush(number);
+                }
             }
             (0xea, None) if model.long_flush => self.flush(number),
             (0xe7, None) if !model.long_flush => self.flush(number),
@@ -467,6 +483,22 @@ impl World {
         }
         self.ports[number].done.push((code, block));
         self.complete(number, slot);
+    }
+
+    fn break_link(&mut self, number: usize, slowness: Duration) {
+        let port = &mut self.ports[number];
+        port.done.push((0, 0));
+        (port.stale, port.detection) = (true, 0);
+        self.model.slowness = slowness;
+        self.fail(number, 0x80, IFS | PRCS);
+    }
+
+    fn lose_power(&mut self, number: usize, slowness: Duration) {
+        let port = &mut self.ports[number];
+        port.done.push((0, 0));
+        port.disk.clone_from(&port.durable);
+        self.model.slowness = slowness;
+        self.fail(number, 0x80, PCS | PRCS);
     }
 
     fn flush(&mut self, number: usize) {
@@ -493,6 +525,8 @@ impl World {
         put(75, model.depth.saturating_sub(1) as u16);
         put(76, if model.depth > 0 { 1 << 8 } else { 0 });
         put(83, 0x4000 | u16::from(model.long_addresses) << 10 | u16::from(model.long_flush) << 13);
+        put(85, u16::from(model.cache == Cache::On) << 5);
+        put(87, 0x4000);
         (0..4).for_each(|word| put(100 + word, (model.blocks >> (16 * word)) as u16));
         if model.block_size != 512 {
             put(106, 0x4000 | 1 << 12);
