@@ -135,10 +135,12 @@ fn dump_to_any(
             .map_err(|error| CaptureError::Dump { area, error });
         match &ended {
             Ok(dumped) if !dumped.blames_disk() => return ended,
-            Ok(dumped) => report::disk_failed(dumped),
+            Ok(dumped) => {
+                report::disk_failed(dumped);
+                display::begin(Stage::Disk);
+            }
             Err(error) => say!("no sealed dump there: {error}; is there another area?"),
         }
-        display::begin(Stage::Disk);
         best = Some(better(best, ended));
     }
     best.unwrap_or(Err(CaptureError::NoDestination { kept: destinations.kept() }))
