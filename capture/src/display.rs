@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use machine::{PhysicalAddress, Position, Range, wait_until};
+use machine::{PhysicalAddress, Position, Range, rest};
 use pci::Identity;
 use screen::{Ink, Mode, Panel, Progress, Stage, Standing, Unusable};
 
@@ -103,8 +103,7 @@ pub(crate) fn succeed(verdict: core::fmt::Arguments<'_>) {
 pub(crate) fn fail(verdict: core::fmt::Arguments<'_>) {
     if DISPLAYED.with(|display| display.end(Standing::Failed, Ink::Bad, verdict)).is_some() {
         say!("the display shows this for {} s", READING.as_secs());
-        // Nothing is waited for but the time.
-        let _ = wait_until(&WaitClock, READING, || false);
+        rest(&WaitClock, READING);
     }
 }
 

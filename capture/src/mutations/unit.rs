@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{PhysicalAddress, Range, Registers, wait_until};
+use machine::{PhysicalAddress, Range, Registers, rest, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus};
 use vtd::registers::{GCMD, GSTS, RTADDR};
 
@@ -37,7 +37,7 @@ impl UnitRegisters {
             self.turn_translation_off_and_on();
         }
         if chosen(SLOW_UNIT) {
-            let _ = wait_until(&WaitClock, SLOW, || false);
+            rest(&WaitClock, SLOW);
         }
     }
 

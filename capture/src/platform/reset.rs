@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
 use capture::acpi::{RegisterPlace, ResetRegister};
-use machine::{PhysicalAddress, Range, wait_until};
+use machine::{PhysicalAddress, Range, rest, wait_until};
 use pci::Function;
 use x86_64::instructions::{port::Port, tables};
 use x86_64::structures::DescriptorTablePointer;
@@ -106,7 +106,7 @@ fn by_triple_fault() -> ! {
 }
 
 fn give_time() {
-    let _ = wait_until(&Tsc, EFFECT, || false);
+    rest(&Tsc, EFFECT);
 }
 
 fn read(port: u16) -> u8 {

@@ -37,6 +37,12 @@ pub fn wait_until(
     }
 }
 
+/// Lets this much time pass.
+pub fn rest(clock: &impl Clock, time: Duration) {
+    // No condition comes true: this always ends by its limit.
+    let _ = wait_until(clock, time, || false);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +61,13 @@ mod tests {
     fn a_condition_that_never_comes_true_ends_at_the_limit() {
         let limit = Duration::from_millis(10);
         assert_eq!(wait_until(&Ticking(Cell::new(0)), limit, || false), Err(TimedOut { limit }));
+    }
+
+    #[test]
+    fn a_rest_lasts_as_long_as_was_asked() {
+        let clock = Ticking(Cell::new(0));
+        rest(&clock, Duration::from_millis(10));
+        assert!(clock.0.get() > 10);
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod registers;
 
 pub use address::{ByteOffset, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
 pub use block::{BlockDevice, BlockError};
-pub use clock::{Clock, TimedOut, wait_until};
+pub use clock::{Clock, TimedOut, rest, wait_until};
 pub use dma::{Dma, DmaMemory};
 pub use growth::OutOfMemory;
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};

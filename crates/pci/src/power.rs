@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bitfield_struct::bitfield;
-use machine::{Clock, Registers, wait_until};
+use machine::{Clock, Registers};
 
 use crate::Device;
 use crate::capabilities;
@@ -49,8 +49,7 @@ impl<R: Registers> Device<R> {
         let addresses: [u32; LAST_BAR + 1] = core::array::from_fn(|index| config.read32(BARS + 4 * index));
         let command = config.read16(COMMAND);
         config.write16(offset + CONTROL, control.with_state(AWAKE).with_event(false).into_bits());
-        // The condition never holds: the rest is the purpose.
-        let _ = wait_until(clock, REST, || false);
+        machine::rest(clock, REST);
         if !control.keeps_its_registers() {
             for (index, address) in addresses.into_iter().enumerate() {
                 config.write32(BARS + 4 * index, address);

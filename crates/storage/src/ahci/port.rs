@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{Clock, IoAddress, Registers, TimedOut, wait_until};
+use machine::{Clock, IoAddress, Registers, TimedOut, rest, wait_until};
 
 use super::spec::{Capabilities, Command, Events, LinkControl, port};
 use crate::error::StartError;
@@ -166,7 +166,7 @@ impl<R: Registers> Port<R> {
             LinkControl::new().with_speed(before.speed()).with_not_to_sleep(NEITHER_PARTIAL_NOR_SLUMBER);
         port::LINK_CONTROL.write(&mut self.registers, awake.with_reset(1).into_bits());
         // The specification wants this much time to pass.
-        let _ = wait_until(clock, RESET_TIME, || false);
+        rest(clock, RESET_TIME);
         port::LINK_CONTROL.write(&mut self.registers, awake.into_bits());
     }
 

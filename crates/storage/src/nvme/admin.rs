@@ -1,6 +1,6 @@
 //! Commands to the controller itself (5), one at a time.
 
-use machine::{Clock, Dma, DmaMemory, Registers, TimedOut, wait_until};
+use machine::{Clock, Dma, DmaMemory, Registers, TimedOut, rest, wait_until};
 
 use super::port::{Doorbells, Port, QueueAddresses};
 use super::queue::{Answer, QueuePair};
@@ -111,8 +111,7 @@ impl<R: Registers, M: DmaMemory> Admin<R, M> {
             if clock.now().saturating_sub(start) >= limit {
                 return Err(TimedOut { limit }.into());
             }
-            // The condition never holds: the pause is the purpose.
-            let _ = wait_until(clock, PAUSE, || false);
+            rest(clock, PAUSE);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{Clock, IoAddress, Registers, wait_until};
+use machine::{Clock, IoAddress, Registers, rest, wait_until};
 
 use super::quirks::Quirks;
 use super::spec::{Capabilities, Configuration, ReadyTimeouts, Status, completion, register, submission};
@@ -132,14 +132,9 @@ impl<R: Registers> Port<R> {
         let configuration = self.configuration();
         if configuration.enabled() || configuration.shutdown() != 0 {
             self.configure(configuration.with_enabled(false).with_shutdown(0));
-            self.rest(clock);
+            rest(clock, self.quirks.rest);
         }
         self.wait_for(clock, |status| !status.ready())
-    }
-
-    fn rest(&self, clock: &impl Clock) {
-        // The condition never holds: the wait is the purpose.
-        let _ = wait_until(clock, self.quirks.rest, || self.quirks.rest.is_zero());
     }
 
     /// Turns the controller on, with these admin queues (3.5.1).
