@@ -14,28 +14,21 @@ use std::time::Duration;
 
 use fake::machine::Shared;
 use fake::pvscsi::{self, FakeDisk, Fault, Model, PATIENCE, World};
-use fake::scsi::{Host, Unit};
+use fake::scsi::{DISK, Host, Looked, Unit, look};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use steps::steps;
 use storage::{Place, Pool, StartError, UNASKED};
 
 const A_MOMENT: Duration = Duration::from_secs(1);
-const DISK: Place = Place::LogicalUnit { target: 5, lun: 0x102 };
-
-type Looked = (Place, Result<(), StartError>);
 
 /// Starts a host, and looks at what it has up to the first disk that can be used.
 fn looked(model: Model) -> (Shared<World>, FakeDisk, Vec<Looked>) {
     let world = pvscsi::machine(model);
     let mut disk = pvscsi::start(&world).unwrap();
-    let mut found = Vec::new();
-    while let Some((place, usable)) = disk.advance() {
-        found.push((place, usable));
-        if usable.is_ok() {
-            pvscsi::fill_pool(&world, &mut disk);
-            break;
-        }
+    let found = look(|| disk.advance());
+    if found.last().is_some_and(|(_, usable)| usable.is_ok()) {
+        pvscsi::fill_pool(&world, &mut disk);
     }
     (world, disk, found)
 }

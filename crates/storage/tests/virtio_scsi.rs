@@ -12,14 +12,13 @@ mod fake;
 use std::time::Duration;
 
 use fake::machine::Shared;
-use fake::scsi::{Host, Refusal, Unit};
+use fake::scsi::{DISK, Host, Looked, Refusal, Unit, look};
 use fake::virtio_blk::{self, ACCESS_PLATFORM, FakeDisk, Fault, Model, PATIENCE, VERSION_1, World};
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use storage::{Place, StartError, UNASKED};
 
 const A_MOMENT: Duration = Duration::from_millis(500);
-const DISK: Place = Place::LogicalUnit { target: 5, lun: 0x102 };
 /// A reset that nobody has been told of yet.
 const ATTENTION: Refusal = (0, 2, 6, 0x2900);
 /// The unit is busy.
@@ -30,19 +29,13 @@ fn model(host: Host) -> Model {
     Model { features, host: Some(host), ..Model::default() }
 }
 
-type Looked = (Place, Result<(), StartError>);
-
 /// Starts a host, and looks at what it has up to the first disk that can be used.
 fn looked(model: Model) -> (Shared<World>, FakeDisk, Vec<Looked>) {
     let world = virtio_blk::machine(model);
     let mut disk = virtio_blk::start_host(&world).unwrap();
-    let mut found = Vec::new();
-    while let Some((place, usable)) = disk.advance() {
-        found.push((place, usable));
-        if usable.is_ok() {
-            virtio_blk::fill_pool(&world, &mut disk);
-            break;
-        }
+    let found = look(|| disk.advance());
+    if found.last().is_some_and(|(_, usable)| usable.is_ok()) {
+        virtio_blk::fill_pool(&world, &mut disk);
     }
     (world, disk, found)
 }

@@ -110,11 +110,7 @@ fn access(vmd: Device<ConfigSpace>, port_bus: u8, bar: u64) -> Result<Access, Vm
 
 fn open(access: &mut Access, world: &Shared<World>) -> Result<impl BlockDevice + use<>, StartError> {
     let allowance = Allowance { pool: nvme::POOL, patience: nvme::PATIENCE };
-    let mut disk = match storage::open(access, FakeClock(world.clone()), allowance) {
-        Ok(disk) => disk,
-        Err(storage::OpenError::Start(error)) => return Err(error),
-        Err(error) => panic!("{error}"),
-    };
+    let mut disk = storage::open(access, FakeClock(world.clone()), allowance).map_err(fake::start_error)?;
     assert_eq!(disk.advance(), Some((Place::Namespace(1), Ok(()))));
     Ok(disk)
 }

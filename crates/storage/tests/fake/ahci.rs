@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
-use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Place, Pool, StartError};
+use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, Place, Pool, StartError};
 
-use super::machine::{Device, FakeClock, Machine, Memory, Shared};
+use super::machine::{Device, FakeClock, Machine, Memory, Random, Shared};
+use super::start_error;
 
 /// What is at a port.
 #[derive(Clone, Debug)]
@@ -172,7 +173,7 @@ pub(crate) struct World {
     implemented: u32,
     handoff: u32,
     accesses: usize,
-    random: u64,
+    random: Random,
 }
 
 /// A port with what is attached to it.
@@ -218,7 +219,7 @@ pub(crate) fn machine(model: Model) -> Shared<World> {
         }
     }
     Rc::new(RefCell::new(World {
-        random: model.seed,
+        random: Random(model.seed),
         // BOS, SOOE, OOC.
         handoff: u32::from(model.firmware) * 0b1101,
         implemented: ((1_u64 << model.ports.len()) - 1) as u32,
@@ -252,12 +253,7 @@ pub(crate) fn open_patiently(world: &Shared<World>) -> Result<FakeDisk, StartErr
 
 fn open_within(world: &Shared<World>, patience: Duration) -> Result<FakeDisk, StartError> {
     let allowance = Allowance { pool: POOL, patience };
-    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(|error| {
-        match error {
-            OpenError::Start(error) => error,
-            OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
-        }
-    })
+    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(start_error)
 }
 
 /// Moves on to the first disk that can be used, and takes memory for the whole pool.
@@ -329,11 +325,6 @@ impl Port {
 }
 
 impl World {
-    fn random(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.random >> 33) as usize % below
-    }
-
     fn is_gone(&mut self) -> bool {
         self.accesses += 1;
         matches!(self.model.fault, Fault::GoneAfter(accesses) if self.accesses > accesses)
@@ -355,7 +346,7 @@ impl World {
         let port = &self.ports[number];
         let ready: Vec<u32> = (0..32).filter(|slot| (port.issued | port.active) >> slot & 1 != 0).collect();
         if port.command & ST != 0 && !port.halted && port.list != 0xdead_0000 && !ready.is_empty() {
-            let pick = self.random(ready.len());
+            let pick = self.random.below(ready.len());
             self.execute(number, ready[pick]);
         }
     }
@@ -617,7 +608,7 @@ impl World {
         };
         let fault = self.model.fault;
         match fault {
-            Fault::Junk(each) if self.random(each) == 0 => self.random(1 << 31) as u32,
+            Fault::Junk(each) if self.random.below(each) == 0 => self.random.below(1 << 31) as u32,
             _ => value,
         }
     }

@@ -43,6 +43,17 @@ impl Default for Machine {
     }
 }
 
+/// What a device picks at random; the same seed gives the same picks.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
 struct Region {
     base: u64,
     driver: Vec<u8>,

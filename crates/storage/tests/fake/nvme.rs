@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
-use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Place, Pool, StartError};
+use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, Place, Pool, StartError};
 
-use super::machine::{Device, FakeClock, Machine, Memory, Shared};
+use super::machine::{Device, FakeClock, Machine, Memory, Random, Shared};
+use super::start_error;
 
 const PAGE: usize = 4096;
 
@@ -194,7 +195,7 @@ pub(crate) struct World {
     queues: [Option<Queue>; 2],
     admin_commands: usize,
     events: usize,
-    random: u64,
+    random: Random,
 }
 
 struct Queue {
@@ -242,7 +243,7 @@ pub(crate) fn machine(model: Model) -> Shared<World> {
         Left::ShutDown => (0x0046_4001, 0b1001, None, 0),
     };
     Rc::new(RefCell::new(World {
-        random: model.seed,
+        random: Random(model.seed),
         model,
         contents,
         trace: Vec::new(),
@@ -289,10 +290,7 @@ pub(crate) fn open_patiently(world: &Shared<World>) -> Result<FakeDisk, StartErr
 
 fn open_within(access: &mut FakeAccess, allowance: Allowance) -> Result<FakeDisk, StartError> {
     let clock = FakeClock(access.world.clone());
-    storage::open(access, clock, allowance).map_err(|error| match error {
-        OpenError::Start(error) => error,
-        OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
-    })
+    storage::open(access, clock, allowance).map_err(start_error)
 }
 
 /// Brings the first namespace up as the capture kernel does, to write a dump to it.
@@ -331,11 +329,6 @@ fn long(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl World {
-    fn random(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.random >> 33) as usize % below
-    }
-
     /// Counts an access or a piece of work; tells whether the device is gone by now.
     fn is_gone(&mut self) -> bool {
         self.events += 1;
@@ -650,7 +643,7 @@ impl World {
         else {
             return;
         };
-        let pick = self.random(waiting);
+        let pick = self.random.below(waiting);
         let command = self.queues[1].as_mut().unwrap().fetched.swap_remove(pick);
         if self.model.fault == Fault::SilentNamespace(word(&command, 4)) {
             return;

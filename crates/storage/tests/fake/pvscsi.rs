@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
-use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Pool, StartError};
+use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, Pool, StartError};
 
-use super::machine::{Device, FakeClock, Machine, Memory, Shared};
+use super::machine::{Device, FakeClock, Machine, Memory, Random, Shared};
 use super::scsi::{Done, Host, Parts, Refusal};
+use super::start_error;
 
 /// What is wrong with a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub(crate) struct World {
     rings: Option<Rings>,
     notified: bool,
     fetched: Vec<Vec<u8>>,
-    random: u64,
+    random: Random,
 }
 
 /// Device addresses, and the device's position.
@@ -81,7 +82,7 @@ struct Rings {
 pub(crate) fn machine(model: Model) -> Shared<World> {
     let disk: Vec<u8> = (0..512 * 512_u32).map(|at| (at / 512) as u8).collect();
     Rc::new(RefCell::new(World {
-        random: model.seed,
+        random: Random(model.seed),
         model,
         durable: disk.clone(),
         disk,
@@ -112,12 +113,7 @@ pub(crate) fn start(world: &Shared<World>) -> Result<FakeDisk, StartError> {
 /// The same with another pool.
 pub(crate) fn start_with(world: &Shared<World>, pool: Pool) -> Result<FakeDisk, StartError> {
     let allowance = Allowance { pool, patience: PATIENCE };
-    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(|error| {
-        match error {
-            OpenError::Start(error) => error,
-            OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
-        }
-    })
+    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(start_error)
 }
 
 /// Takes memory for the whole pool.
@@ -141,11 +137,6 @@ pub(crate) fn elapsed(world: &Shared<World>) -> Duration {
 }
 
 impl World {
-    fn random(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.random >> 33) as usize % below
-    }
-
     /// Whether it says of requests in its hands that they are done: then it finds their memory used again.
     fn lies(&self) -> bool {
         matches!(self.model.fault, Fault::IndexJump(_) | Fault::JunkContext(_) | Fault::Repeats)
@@ -281,7 +272,7 @@ impl Device for World {
         }
         let dead = matches!(self.model.fault, Fault::DeadAfter(requests) if self.done.len() >= requests);
         if !self.fetched.is_empty() && !dead {
-            let pick = self.random(self.fetched.len());
+            let pick = self.random.below(self.fetched.len());
             let descriptor = self.fetched.swap_remove(pick);
             self.complete(&descriptor);
         }

@@ -1,6 +1,26 @@
 //! The units behind a SCSI host: several kinds, all of which share one disk's content.
 
+use storage::{Place, StartError};
+
 use super::machine::Machine;
+
+/// The disk that a host has among its units.
+pub(crate) const DISK: Place = Place::LogicalUnit { target: 5, lun: 0x102 };
+
+/// A place, and whether what is there can be used.
+pub(crate) type Looked = (Place, Result<(), StartError>);
+
+/// Looks at what a host has, up to the first disk that can be used.
+pub(crate) fn look(mut advance: impl FnMut() -> Option<Looked>) -> Vec<Looked> {
+    let mut found = Vec::new();
+    while let Some(looked) = advance() {
+        found.push(looked);
+        if looked.1.is_ok() {
+            break;
+        }
+    }
+    found
+}
 
 /// What a host is like.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@ use fixtures::ConfigSpace;
 use machine::{Dma, Registers};
 use storage::{Addressing, Allowance, AnyDisk, BarRange, DeviceAccess, OpenError, Place, Pool, StartError};
 
-use super::machine::{Device, FakeClock, Machine, Memory, Shared};
+use super::machine::{Device, FakeClock, Machine, Memory, Random, Shared};
 use super::scsi::{Host, Refusal};
+use super::start_error;
 
 /// Bit 32, `VIRTIO_F_VERSION_1`.
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -105,7 +106,7 @@ pub(crate) struct World {
     feature_select: [u32; 2],
     accepted: u64,
     generation: u8,
-    random: u64,
+    random: Random,
 }
 
 #[derive(Default)]
@@ -127,7 +128,7 @@ pub(crate) fn machine(model: Model) -> Shared<World> {
     let disk: Vec<u8> = (0..model.sectors * 512).map(|at| (at / 512) as u8).collect();
     let queue = Queue { size: model.queue_size, ..Queue::default() };
     Rc::new(RefCell::new(World {
-        random: model.seed,
+        random: Random(model.seed),
         model,
         durable: disk.clone(),
         disk,
@@ -153,10 +154,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Brings the disk of a machine up as the capture kernel does, to find out what is on it.
 pub(crate) fn start_lean(world: &Shared<World>, pool: Pool) -> Result<FakeDisk, StartError> {
-    open(&mut FakeAccess::new(world), pool).map_err(|error| match error {
-        OpenError::Start(error) => error,
-        OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
-    })
+    open(&mut FakeAccess::new(world), pool).map_err(start_error)
 }
 
 /// Brings the disk of a machine up as the capture kernel does, to write a dump to it.
@@ -169,12 +167,7 @@ pub(crate) fn start(world: &Shared<World>, pool: Pool) -> Result<FakeDisk, Start
 /// Starts a SCSI host, and does not look for disks yet.
 pub(crate) fn start_host(world: &Shared<World>) -> Result<FakeDisk, StartError> {
     let allowance = Allowance { pool: POOL, patience: PATIENCE };
-    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(|error| {
-        match error {
-            OpenError::Start(error) => error,
-            OpenError::NoDriver | OpenError::Attach(_) => panic!("{error}"),
-        }
-    })
+    storage::open(&mut FakeAccess::new(world), FakeClock(world.clone()), allowance).map_err(start_error)
 }
 
 /// Has a host refuse so many commands.
@@ -213,11 +206,6 @@ pub(crate) fn limit_memory(world: &Shared<World>, bytes: usize) {
 }
 
 impl World {
-    fn random(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.random >> 33) as usize % below
-    }
-
     fn fetch(&mut self) {
         let [_, available, used] = self.queue.addresses;
         self.machine.device_write_now(used, &u16::from(self.model.looks_by_itself).to_le_bytes());
@@ -347,7 +335,7 @@ impl Device for World {
         }
         let dead = matches!(self.model.fault, Fault::DeadAfter(requests) if self.done.len() >= requests);
         if !self.queue.fetched.is_empty() && !dead {
-            let pick = self.random(self.queue.fetched.len());
+            let pick = self.random.below(self.queue.fetched.len());
             let (head, chain) = self.queue.fetched.swap_remove(pick);
             self.complete(head, &chain);
         }
