@@ -16,8 +16,8 @@ pub(crate) struct Arguments {
     /// Disk, partition or file; all that is on it is lost
     device: PathBuf,
     /// Make a file of this size (such as 2G) on ext4, xfs or btrfs: no partition is needed
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    size: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Bytes>,
     /// Overwrite what looks used
     #[arg(long)]
     force: bool,
@@ -34,22 +34,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Formatted, FormatError> {
         (true, true) => IfUsed::DiscardDump,
     };
     match arguments.size {
-        Some(bytes) => areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes()),
+        Some(Bytes(bytes)) => areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes()),
         None => areas::format(&arguments.device, if_used),
     }
-}
-
-/// Reads a size: bytes, or with a suffix K, M, G or T binary multiples of them.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.chars().last() {
-        Some('K' | 'k') => (&text[..text.len() - 1], 10),
-        Some('M' | 'm') => (&text[..text.len() - 1], 20),
-        Some('G' | 'g') => (&text[..text.len() - 1], 30),
-        Some('T' | 't') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    number.ok_or_else(|| "a size is a number of bytes, or one with K, M, G or T behind it".to_owned())
 }
 
 /// What stands in the way of a dump to this area.

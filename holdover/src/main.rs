@@ -10,6 +10,7 @@
 
 mod codec;
 mod collect;
+mod config;
 mod dmesg;
 mod doctor;
 mod format;
@@ -48,6 +49,9 @@ struct Arguments {
 enum Command {
     /// Check whether this host is ready for a crash
     Doctor,
+    /// Check the configuration, or show it
+    #[command(subcommand)]
+    Config(config::Arguments),
     /// Prepare a dump area on a disk, a partition, or a file
     Format(format::Arguments),
     /// Load the capture kernel, to be started by the next panic
@@ -72,6 +76,7 @@ impl Command {
     fn run(&self) -> Result<Box<dyn Report>> {
         Ok(match self {
             Self::Doctor => Box::new(diagnose()?),
+            Self::Config(arguments) => config::run(arguments)?,
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Verify(arguments) => Box::new(verify::run(arguments)?),

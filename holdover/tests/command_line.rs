@@ -415,3 +415,23 @@ fn doctor_lists_every_check_and_its_exit_status_says_whether_one_failed() {
         assert_eq!(check["state"] == "ok", check["remedy"] == "", "{check}");
     }
 }
+
+#[test]
+fn a_configuration_is_checked_and_shown_and_a_mistake_has_its_line() {
+    let bench = Bench::new();
+    fs::write(bench.path("good.toml"), "areas = ['/dev/vdb']\nlevel = 1\n").unwrap();
+    fs::write(bench.path("bad.toml"), "level = 1\ncodecs = 'lzo'\n").unwrap();
+    let good = bench.run(&["config", "check", "good.toml"]);
+    assert!(good.status.success(), "{good:?}");
+    assert!(String::from_utf8_lossy(&good.stdout).contains("it names a dump area"), "{good:?}");
+    let bad = bench.run(&["config", "check", "bad.toml"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&bad.stderr).contains("bad.toml, line 2: there is no key `codecs`"),
+        "{bad:?}"
+    );
+    let shown = bench.run(&["--json", "config", "show", "good.toml"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((&shown["level"], &shown["codec"]), (&1.into(), &"zlib".into()));
+    assert_eq!(shown["collect"]["directory"], "/var/crash");
+}

@@ -4,6 +4,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`config`] | reads the configuration of a host |
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
 //! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
@@ -64,6 +65,7 @@ pub mod areas;
 mod bytes;
 mod clock;
 pub mod collect;
+pub mod config;
 pub mod dmesg;
 pub mod doctor;
 pub mod inspect;
@@ -82,7 +84,7 @@ mod unfinished;
 pub mod verify;
 pub mod watchdogs;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, NoSize};
 pub use kdump::Codec;
 pub use mapped::MappedError;
 pub use pci::Function;
