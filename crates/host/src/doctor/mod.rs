@@ -1,0 +1,86 @@
+//! Checks whether this host is ready for a crash, and says what to do where it is not.
+//!
+//! Each family of findings has a module here. A new problem is a line in the list of codes of `finding`, the place that finds it, and a
+//! section of `docs/messages.md`, which a test compares with that list.
+//!
+//! | module | what it looks at |
+//! |---|---|
+//! | `reservation` | the memory that is set aside |
+//! | `iommu` | whether IOMMUs translate, and in which mode |
+//! | `dma` | which devices go on after a panic, and what they reach |
+//! | `firmware` | where ACPI's tables begin |
+//! | `permission` | who may load, lockdown, Secure Boot |
+//! | `disks` | disks, and whether there is a driver for each |
+//! | `area` | dump areas |
+//! | `watchdogs` | timers that reset the machine |
+//! | `rivals` | services that load other crash kernels |
+//! | `capture_kernel` | what is loaded |
+//! | `panics` | what ends in a panic |
+
+mod area;
+mod capture_kernel;
+mod disks;
+mod dma;
+mod finding;
+mod firmware;
+mod iommu;
+mod machine;
+mod panics;
+mod permission;
+mod reservation;
+mod rights;
+mod rivals;
+mod watchdogs;
+
+pub use self::finding::{Code, Finding, State, Subject};
+use self::machine::Machine;
+use self::rights::Rights;
+use crate::areas::{self, AreaError};
+use crate::{kexec, loaded, sysfs};
+
+/// The result of all checks.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// What was found, always in this order.
+    pub findings: Vec<Finding>,
+}
+
+impl Diagnosis {
+    /// Whether a crash would be dumped.
+    pub fn is_ready(&self) -> bool {
+        self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::Warning))
+    }
+}
+
+/// Checks everything that a host needs. Without the rights of root it sees less, and says so.
+pub fn diagnose() -> Result<Diagnosis, AreaError> {
+    let machine = Machine::running();
+    let rights = Rights::of(&machine.read("proc/self/status"));
+    let running = machine.read("proc/cmdline");
+    let (mut areas, mut lost) = area::named(&loaded::areas());
+    // Those that a crash will be dumped to are asked; if nothing is loaded, the first that there is.
+    let asked = areas.len().max(1);
+    areas.extend(areas::files());
+    areas.extend(areas::all()?);
+    lost.extend(areas::unusable()?);
+    let path = std::env::var_os("PATH");
+    let mut findings = vec![
+        reservation::check(
+            kexec::reserved().unwrap_or(0),
+            crate::reservation::needed(&machine.path("sys")),
+            &running,
+        ),
+        iommu::check(&machine),
+        dma::check(&machine),
+        firmware::check(&machine.path("sys"), &running),
+        permission::tool(path.as_deref().map(std::env::split_paths).into_iter().flatten()),
+        permission::check(&machine, rights, kexec::refusal()),
+        disks::check(&sysfs::block_devices()?),
+        area::check(rights, asked, &areas, &lost),
+        watchdogs::check(&crate::watchdogs::find()),
+        rivals::check(&machine),
+        capture_kernel::check(rights, &areas),
+    ];
+    findings.extend(panics::check(&machine));
+    Ok(Diagnosis { findings })
+}
