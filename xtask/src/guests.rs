@@ -7,5 +7,6 @@ pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
 mod mirror;
+mod pe;
 pub(crate) mod stock;
 pub(crate) mod tool;

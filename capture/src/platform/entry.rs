@@ -10,6 +10,8 @@
 //! shadow stacks and branch tracking, protection keys, SMEP and SMAP, a disabled cache. Three bits of CR4 cannot change
 //! here: PAE and LA57 while paging is on, VMXE in VMX operation. MCE has its time later (`machine_check.rs`).
 //!
+//! The image is an EFI application besides, because Secure Boot signs such files only. Nothing here runs under firmware.
+//!
 //! Devices of the dead kernel continue to raise interrupts, which this kernel never serves. It sets the task priority
 //! so that the processor does not receive them (CR8; Intel SDM volume 3, "Task Priority in IA-32e Mode"). Otherwise
 //! they would stay pending, since interrupts are off, and QEMU's emulator would look for one again and again, which
@@ -26,6 +28,13 @@ core::arch::global_asm!(
 2:  cli
     hlt
     jmp     2b
+
+    // Firmware's entry: returns EFI_UNSUPPORTED, so that firmware goes on to the next entry of its boot menu.
+    .code64
+    .globl  efi_entry
+efi_entry:
+    mov     rax, 0x8000000000000003
+    ret
 
     .balign 0x200
     .code64

@@ -1,12 +1,14 @@
 //! Wraps a position-independent ELF program into a bzImage that kexec loads.
 //!
 //! A bzImage is a real-mode part, here only its header, and the program as it lies in memory, which starts with the
-//! entry points at fixed offsets (Linux: Documentation/arch/x86/boot.rst).
+//! entry points at fixed offsets (Linux: Documentation/arch/x86/boot.rst). It is a PE file too (`pe.rs`), so that it can be signed.
 
 use anyhow::{Context, Result, bail, ensure};
 use object::elf::{PT_LOAD, R_X86_64_RELATIVE, RelocationType};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _};
+
+use super::pe;
 
 /// Bytes in a sector, the unit of the real-mode part.
 const SECTOR: usize = 512;
@@ -47,15 +49,46 @@ const CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 const FIVE_LEVEL: u16 = 1 << 5 | 1 << 6;
 const PROTOCOL: u16 = 0x020f;
 
+/// Bytes of certificates for which there must be room behind the program in memory: `kexec_file_load` copies a signed file whole,
+/// and refuses one that is longer than its memory. One signature takes 2 KiB, with a chain of certificates 18 KiB at most were seen.
+const CERTIFICATES: usize = 64 << 10;
+
+/// The program, as it lies in memory.
+struct Program {
+    /// Its bytes, without those at the end that are zero at its start.
+    bytes: Vec<u8>,
+    /// All of its bytes.
+    memory: u32,
+    /// Where firmware enters it.
+    efi_entry: u32,
+}
+
 /// Makes a bzImage of the ELF program.
 pub(crate) fn wrap(elf: &[u8]) -> Result<Vec<u8>> {
     let file = ElfFile64::<LittleEndian>::parse(elf).context("the capture kernel is no ELF program")?;
     check_entry(&file)?;
     check_relocations(&file)?;
-    let program = flatten(&file)?;
-    let size = symbol(&file, "image_end")?;
-    let mut image = header(program.len(), u32::try_from(size)?);
-    image.extend(program);
+    image(Program {
+        bytes: flatten(&file)?,
+        memory: u32::try_from(symbol(&file, "image_end")?)?,
+        efi_entry: u32::try_from(symbol(&file, "efi_entry")?)?,
+    })
+}
+
+/// Puts the program behind its headers.
+fn image(mut program: Program) -> Result<Vec<u8>> {
+    let length = program.bytes.len().next_multiple_of(pe::FILE_ALIGNMENT as usize);
+    program.bytes.resize(length, 0);
+    ensure!(length + CERTIFICATES <= program.memory as usize, "no room for certificates behind the program");
+    let mut image = header(length, program.memory);
+    let parts = pe::Parts {
+        headers: u32::try_from(image.len())?,
+        program: u32::try_from(length)?,
+        memory: program.memory,
+        entry: program.efi_entry,
+    };
+    pe::write(&mut image[..SETUP_SECTS], parts)?;
+    image.extend(program.bytes);
     Ok(image)
 }
 
@@ -123,6 +156,8 @@ fn header(program: usize, init_size: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use goblin::pe::PE;
+
     use super::*;
 
     #[test]
@@ -137,6 +172,65 @@ mod tests {
         assert_eq!(bytes[0x230..0x236], [0, 0, 0x20, 0, 1, 21], "relocatable by 2 MiB");
         assert_eq!(bytes[0x236..0x238], [0x63, 0], "64 bits, anywhere, with 4 or 5 levels of paging");
         assert_eq!(bytes[0x260..0x264], [0x56, 0x34, 0x12, 0]);
+    }
+
+    /// An image of a program whose firmware entry is at 0x40.
+    fn sample() -> Vec<u8> {
+        image(Program { bytes: vec![0x90; 100_001], memory: 0x12_3456, efi_entry: 0x40 }).unwrap()
+    }
+
+    #[test]
+    fn the_image_is_a_pe_file_that_can_be_signed_and_verified() {
+        let image = sample();
+        let read = PE::parse(&image).unwrap();
+        assert!(read.is_64 && !read.is_lib);
+        assert_eq!(read.header.dos_header.pe_pointer, 0x40);
+        assert_eq!(read.header.coff_header.machine, 0x8664);
+        let optional = read.header.optional_header.unwrap();
+        let windows = optional.windows_fields;
+        assert_eq!(windows.subsystem, 10, "an EFI application");
+        assert_eq!(windows.dll_characteristics, 0x100, "NX");
+        assert_eq!(windows.number_of_rva_and_sizes, 6, "the fifth is the certificate table");
+        assert!(optional.data_directories.data_directories[4].is_none(), "no certificate yet");
+        assert_eq!(windows.size_of_headers, 1024);
+        assert_eq!((windows.section_alignment, windows.file_alignment), (0x1000, 512));
+        assert_eq!(windows.size_of_image, 0x1000 + 0x12_4000, "the headers' page and the program in memory");
+        assert_eq!(read.entry, 0x1040);
+    }
+
+    #[test]
+    fn the_one_section_goes_from_the_headers_to_the_end_of_the_file() {
+        let image = sample();
+        let read = PE::parse(&image).unwrap();
+        let [section] = &read.sections[..] else { panic!("{} sections", read.sections.len()) };
+        assert_eq!(section.name().unwrap(), ".text");
+        assert_eq!((section.virtual_address, section.virtual_size), (0x1000, 0x12_3456));
+        assert_eq!(section.pointer_to_raw_data, 1024);
+        assert_eq!((section.pointer_to_raw_data + section.size_of_raw_data) as usize, image.len());
+        assert_eq!(section.characteristics, 0x6000_0020, "code that is read and executed");
+        assert!(image.len().is_multiple_of(8), "`sbsign` would pad it");
+    }
+
+    /// All but the checksum and the entry of the certificate table.
+    #[test]
+    fn a_signature_is_over_every_other_byte_of_the_file() {
+        let image = sample();
+        let signed: usize = PE::parse(&image).unwrap().authenticode_ranges().map(<[u8]>::len).sum();
+        assert_eq!(signed, image.len() - 4 - 8);
+    }
+
+    #[test]
+    fn the_pe_header_and_the_boot_protocols_are_apart() {
+        let image = sample();
+        assert_eq!(image[0x120..0x1f1], [0; 0xd1], "nothing between them");
+        assert_eq!((image[0x1f1], &image[0x202..0x206]), (1, &b"HdrS"[..]));
+    }
+
+    #[test]
+    fn a_program_without_room_for_certificates_is_refused() {
+        let program = |memory| Program { bytes: vec![0; 100_000], memory, efi_entry: 0 };
+        assert!(image(program(100_000 + (64 << 10))).is_err(), "100,000 is no whole number of blocks");
+        assert!(image(program(100_352 + (64 << 10))).is_ok());
     }
 
     #[test]
