@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadError, LoadRequest, Loaded, Unloaded};
+use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
 use host::{Codec, Function, Level};
 use serde_json::{Value, json};
 
 use crate::codec;
+use crate::embedded;
 use crate::report::{Report, row};
 
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The capture kernel, a bzImage
+    /// The capture kernel, a bzImage, in place of the one inside this program
     #[arg(long, value_name = "PATH")]
-    image: PathBuf,
+    image: Option<PathBuf>,
     /// The dump area: its UUID, its device, or its file; may be repeated
     ///
     /// The next area takes the dump where one is missing, damaged, or too small, where it holds a dump that was not collected, or
@@ -72,9 +73,9 @@ fn level() -> impl TypedValueParser<Value = Level> {
 }
 
 /// Loads the capture kernel.
-pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
-    load::load(&LoadRequest {
-        image: arguments.image.clone(),
+pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
+    Ok(load::load(&LoadRequest {
+        image: arguments.image.clone().map_or_else(embedded::unpack, Ok)?,
         areas: arguments.areas.clone(),
         disk: arguments.disk,
         level: arguments.level,
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded, LoadError> {
         syscall: arguments.syscall.into(),
         append: arguments.append.clone(),
         if_uncollected: if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
-    })
+    })?)
 }
 
 /// What may go wrong, or will be lost.

@@ -13,7 +13,9 @@ mod collect;
 mod config;
 mod dmesg;
 mod doctor;
+mod embedded;
 mod format;
+mod generate;
 mod inspect;
 mod load;
 mod makedump;
@@ -35,6 +37,7 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(
     version,
+    long_version = embedded::LONG_VERSION,
     after_help = "Exit status: 0 done, 1 error, 2 wrong usage, 3 something is missing or incomplete"
 )]
 struct Arguments {
@@ -70,6 +73,9 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Run a takeover on a software machine, and draw what happens
     Simulate(simulate::Arguments),
+    /// Write the man pages and the completions of shells, for a package
+    #[command(hide = true)]
+    Generate(generate::Arguments),
 }
 
 impl Command {
@@ -86,6 +92,7 @@ impl Command {
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
             Self::Simulate(arguments) => Box::new(simulate::run(arguments)?),
+            Self::Generate(arguments) => Box::new(generate::run(arguments)?),
         })
     }
 }

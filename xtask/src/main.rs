@@ -1,10 +1,11 @@
-//! Development tasks: setup, build, run, demo, test, fuzz, core, compare, disk-speed, bench-dump.
+//! Development tasks: setup, build, package, run, demo, test, fuzz, core, compare, disk-speed, bench-dump.
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | [`tasks`] | one task each: `setup`, `build`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `disk_speed`, `bench_dump` |
+//! | [`tasks`] | one task each: `setup`, `build`, `package`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `disk_speed`, `bench_dump` |
 //! | [`sources`] | checks of the sources, which need no guest: `walls`, `packages`, `freestanding` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `image` and `tool`, `stock` kdump |
+//! | [`debian`] | what a Debian system gets of Holdover: the package |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
 //! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |
 //! | [`witnesses`] | what programs other than Holdover say of a crash, and what Holdover itself says |
@@ -12,6 +13,7 @@
 
 mod cargo;
 mod crashes;
+mod debian;
 mod guests;
 mod machines;
 mod parallel;
@@ -24,7 +26,7 @@ mod witnesses;
 use anyhow::Result;
 use clap::Parser;
 
-use tasks::{bench_dump, build, compare, core, demo, disk_speed, fuzz, run, setup, test};
+use tasks::{bench_dump, build, compare, core, demo, disk_speed, fuzz, package, run, setup, test};
 
 /// Development tasks of Holdover
 #[derive(Parser)]
@@ -32,6 +34,7 @@ use tasks::{bench_dump, build, compare, core, demo, disk_speed, fuzz, run, setup
 enum Task {
     Setup(setup::Setup),
     Build(build::Build),
+    Package(package::Package),
     Run(run::Run),
     Demo(demo::Demo),
     Test(test::Test),
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
     match Task::parse() {
         Task::Setup(task) => task.run(),
         Task::Build(task) => task.run(),
+        Task::Package(task) => task.run(),
         Task::Run(task) => task.run(),
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),

@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod demo;
 pub(crate) mod disk_speed;
 pub(crate) mod fuzz;
+pub(crate) mod package;
 pub(crate) mod run;
 pub(crate) mod setup;
 mod spread;

@@ -27,16 +27,27 @@ pub(crate) enum Collected {
 }
 
 impl Tool {
-    /// Builds it, linked statically, in a target folder of its own: other flags would rebuild everything in the shared one.
+    /// Builds it, linked statically.
     pub(crate) fn build() -> Result<Self> {
-        let folder = paths::bench().join("tool");
-        let mut build =
-            cargo(&["build", "--quiet", "--release", "--package", "holdover", "--target", TARGET]);
-        build.arg("--target-dir").arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-        process::run(&mut build)?;
-        let program = folder.join(TARGET).join("release/holdover");
-        ensure!(program.is_file(), "cargo built no {}", program.display());
+        let program = compile(&Self::folder(), None)?;
         Ok(Self { program })
+    }
+
+    /// Builds it with the capture kernel inside, and puts a copy into this folder. The libraries of both builds are the same.
+    pub(crate) fn build_with(image: &Path, into: &Path) -> Result<Self> {
+        let program = into.join("holdover");
+        fs::copy(compile(&Self::folder(), Some(image))?, &program)?;
+        Ok(Self { program })
+    }
+
+    /// A target folder of its own: other flags would rebuild everything in the shared one.
+    fn folder() -> PathBuf {
+        paths::bench().join("tool")
+    }
+
+    /// Has it write man pages and completions into a folder.
+    pub(crate) fn generate(&self, folder: &Path) -> Result<()> {
+        process::stdout(Command::new(&self.program).arg("generate").arg(folder)).map(|_| ())
     }
 
     /// The program's file.
@@ -104,4 +115,18 @@ impl Tool {
             _ => bail!("{}", String::from_utf8_lossy(&output.stderr).trim()),
         }
     }
+}
+
+/// Has cargo build the program, with this image inside, and returns its file.
+fn compile(folder: &Path, image: Option<&Path>) -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--quiet", "--release", "--package", "holdover", "--target", TARGET]);
+    build.arg("--target-dir").arg(folder).env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    match image {
+        Some(image) => build.env("HOLDOVER_IMAGE", image),
+        None => build.env_remove("HOLDOVER_IMAGE"),
+    };
+    process::run(&mut build)?;
+    let program = folder.join(TARGET).join("release/holdover");
+    ensure!(program.is_file(), "cargo built no {}", program.display());
+    Ok(program)
 }

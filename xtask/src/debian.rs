@@ -1,0 +1,3 @@
+//! Debian, from an administrator's side: the package that is installed there.
+
+pub(crate) mod deb;
