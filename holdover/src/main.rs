@@ -23,6 +23,7 @@ mod progress;
 mod remove;
 mod report;
 mod simulate;
+mod test;
 mod verify;
 
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Remove the loaded capture kernel
     Unload,
+    /// Crash this host on request, and tell after the restart whether the dump came
+    Test(test::Arguments),
     /// Copy a dump, or the dead kernel's log, out of its area, and check it
     Collect(collect::Arguments),
     /// Make a dump area none any more, and delete it if it is a file
@@ -81,12 +84,13 @@ enum Command {
 impl Command {
     fn run(&self) -> Result<Box<dyn Report>> {
         Ok(match self {
-            Self::Doctor => Box::new(diagnose()?),
+            Self::Doctor => Box::new(diagnose(&progress::Bar::of_pages())?),
             Self::Config(arguments) => config::run(arguments)?,
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
             Self::Verify(arguments) => Box::new(verify::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
+            Self::Test(arguments) => Box::new(test::run(arguments)?),
             Self::Collect(arguments) => collect::run(arguments)?,
             Self::Remove(arguments) => Box::new(remove::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),

@@ -408,7 +408,9 @@ fn doctor_lists_every_check_and_its_exit_status_says_whether_one_failed() {
         "watchdogs",
         "other crash kernels",
         "capture kernel",
+        "last test",
         "panic settings",
+        "room for collected dumps",
     ];
     let findings = report["findings"].as_array().unwrap();
     let mut found: Vec<_> = findings.iter().map(|finding| &finding["what"]).collect();

@@ -9,6 +9,8 @@
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
 //! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
 //! | [`doctor`] | checks whether this host is ready for a crash |
+//! | [`estimate`] | tells how large a dump would be now |
+//! | [`crash_test`] | crashes this host on request, and tells after the boot whether the dump came |
 //! | [`watchdogs`] | finds the watchdogs that are armed |
 //! | [`collect`] | copies a dump out of its area into a file, and checks it |
 //! | [`dmesg`] | reads the dead kernel's log out of a dump area |
@@ -66,8 +68,10 @@ mod bytes;
 mod clock;
 pub mod collect;
 pub mod config;
+pub mod crash_test;
 pub mod dmesg;
 pub mod doctor;
+pub mod estimate;
 pub mod inspect;
 mod iomem;
 mod iommu;

@@ -191,7 +191,8 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         unnoted: None,
     };
     kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
-    loaded.unnoted = LoadNote::write(&loaded.image, &found).err().map(|error| error.to_string());
+    let noted = LoadNote::write(&loaded.image, &loaded.command_line, &found);
+    loaded.unnoted = noted.err().map(|error| error.to_string());
     Ok(loaded)
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct LoadNote {
     at: u64,
     /// The file of the capture kernel.
     image: PathBuf,
+    /// Its command line. A note of an earlier version has none.
+    #[serde(default)]
+    command_line: String,
     /// The dump areas, in their order.
     areas: Vec<Uuid>,
     /// The devices that they are on; a file is found by its name only.
@@ -126,12 +129,13 @@ impl fmt::Display for Ago {
 
 impl LoadNote {
     /// Notes what was loaded just now, for `doctor`.
-    pub(crate) fn write(image: &Path, areas: &[FoundArea]) -> io::Result<()> {
+    pub(crate) fn write(image: &Path, command_line: &str, areas: &[FoundArea]) -> io::Result<()> {
         let uuids: Vec<_> = areas.iter().map(|area| area.label.uuid).collect();
         let note = Self {
             boot: boot().ok_or(io::ErrorKind::NotFound)?,
             at: clock::now().unwrap_or_default(),
             image: image.canonicalize()?,
+            command_line: command_line.to_owned(),
             made_for: Surroundings::now(image, &uuids, areas),
             areas: uuids,
             devices: areas.iter().map(|area| area.device.clone()).collect(),
@@ -180,6 +184,23 @@ impl LoadNote {
 pub(crate) fn areas() -> Vec<LoadedArea> {
     let note = LoadNote::read().filter(|_| kexec::is_loaded().unwrap_or(false));
     note.map(LoadNote::loaded_areas).unwrap_or_default()
+}
+
+/// What makes the loaded capture kernel another than one that was loaded before.
+pub(crate) struct LoadedKernel {
+    /// Checksum of the image's file, as it was when it was loaded; `None` if it could not be read.
+    pub(crate) image: Option<u64>,
+    /// The command line; empty if it was not noted.
+    pub(crate) command_line: String,
+    /// The areas, in their order.
+    pub(crate) areas: Vec<LoadedArea>,
+}
+
+/// What `holdover load` loaded, if that is still there.
+pub(crate) fn kernel() -> Option<LoadedKernel> {
+    let note = LoadNote::read().filter(|_| kexec::is_loaded().unwrap_or(false))?;
+    let (image, command_line) = (note.made_for.image, note.command_line.clone());
+    Some(LoadedKernel { image, command_line, areas: note.loaded_areas() })
 }
 
 /// Whether a panic would be dumped to this area, as far as is known.
@@ -237,13 +258,15 @@ fn memory(iomem: &str) -> Vec<String> {
     shown.map(str::to_owned).collect()
 }
 
-fn checksum(bytes: &[u8]) -> u64 {
+/// A checksum that tells contents apart which nobody made to be alike.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mut sum = XxHash64::with_seed(0);
     sum.write(bytes);
     sum.finish()
 }
 
-fn boot() -> Option<Uuid> {
+/// What tells this boot from others.
+pub(crate) fn boot() -> Option<Uuid> {
     fs::read_to_string(BOOT).ok()?.trim().parse().ok()
 }
 
@@ -263,6 +286,7 @@ mod tests {
             boot,
             at: 1000,
             image,
+            command_line: String::new(),
             areas,
             devices: vec!["/dev/vda1".into()],
             places: vec![Some(AreaPlace { disk: "vda".into(), offset: 1 << 20 })],

@@ -16,6 +16,8 @@
 //! | `rivals` | services that load other crash kernels |
 //! | `capture_kernel` | what is loaded |
 //! | `panics` | what ends in a panic |
+//! | `room` | whether a dump of now fits into the areas, and its copy where dumps are collected |
+//! | `tested` | what the last crash on request showed |
 
 mod area;
 mod capture_kernel;
@@ -30,13 +32,17 @@ mod permission;
 mod reservation;
 mod rights;
 mod rivals;
+mod room;
+mod tested;
 mod watchdogs;
 
 pub use self::finding::{Code, Finding, State, Subject};
 use self::machine::Machine;
 use self::rights::Rights;
 use crate::areas::{self, AreaError};
-use crate::{kexec, loaded, sysfs};
+use crate::config::Configuration;
+use crate::progress::Progress;
+use crate::{crash_test, kexec, loaded, sysfs};
 
 /// The result of all checks.
 #[derive(Debug)]
@@ -53,7 +59,8 @@ impl Diagnosis {
 }
 
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.
-pub fn diagnose() -> Result<Diagnosis, AreaError> {
+/// The steps of `progress` are pages of memory.
+pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     let machine = Machine::running();
     let rights = Rights::of(&machine.read("proc/self/status"));
     let running = machine.read("proc/cmdline");
@@ -63,6 +70,9 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
     areas.extend(areas::files());
     areas.extend(areas::all()?);
     lost.extend(areas::unusable()?);
+    // `config check` tells what is wrong with the configuration.
+    let configuration = Configuration::of_host().unwrap_or_default();
+    let estimate = room::estimate(&configuration, progress);
     let path = std::env::var_os("PATH");
     let mut findings = vec![
         reservation::check(
@@ -77,10 +87,15 @@ pub fn diagnose() -> Result<Diagnosis, AreaError> {
         permission::check(&machine, rights, kexec::refusal()),
         disks::check(&sysfs::block_devices()?),
         area::check(rights, asked, &areas, &lost),
+    ];
+    findings.extend(room::check(rights, &areas[..asked.min(areas.len())], &estimate));
+    findings.extend([
         watchdogs::check(&crate::watchdogs::find()),
         rivals::check(&machine),
         capture_kernel::check(rights, &areas),
-    ];
+        tested::check(crash_test::history()),
+    ]);
     findings.extend(panics::check(&machine));
+    findings.extend(room::collecting(&configuration.collect.directory, &estimate));
     Ok(Diagnosis { findings })
 }
