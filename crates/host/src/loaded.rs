@@ -12,7 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
-use crate::sysfs::Location;
+use crate::sysfs::{self, Location};
 use crate::{clock, iomem, kexec, reservation};
 
 /// Where the note is.
@@ -52,17 +52,37 @@ pub struct AreaPlace {
     pub disk: String,
     /// Byte of that disk.
     pub offset: u64,
+    /// What the disk says that it is, if it says so: its name may change while it stays the same.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// The device mapper's UUID of the volume that the area is on, if it is on one: another volume may get its blocks.
+    #[serde(default)]
+    pub volume: Option<String>,
+}
+
+impl AreaPlace {
+    /// Whether the capture kernel that looks there finds what is at `now`. A disk takes its labels along, whatever it is called; a
+    /// volume may leave them behind, on the same disk or on another.
+    pub(crate) fn leads_to(&self, now: &Self) -> bool {
+        let is_same_disk =
+            self.disk == now.disk || (self.identity.is_some() && self.identity == now.identity);
+        match (&self.volume, &now.volume) {
+            (None, None) => self.offset == now.offset,
+            (then, now_in) => self.offset == now.offset && then == now_in && is_same_disk,
+        }
+    }
 }
 
 impl fmt::Display for AreaPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {:#x} of {}", self.offset, self.disk)
+        write!(f, "byte {:#x} of {}", self.offset, self.disk)?;
+        self.volume.as_ref().map_or(Ok(()), |volume| write!(f, " in volume {volume}"))
     }
 }
 
 impl From<Location> for AreaPlace {
-    fn from(Location { disk, offset, .. }: Location) -> Self {
-        Self { disk, offset }
+    fn from(Location { disk, offset, volume, .. }: Location) -> Self {
+        Self { identity: sysfs::identity(&disk), disk, offset, volume }
     }
 }
 
@@ -79,8 +99,13 @@ pub(crate) struct LoadedArea {
 
 impl LoadedArea {
     /// Whether it is a file. Devices are in `/dev`; no file system that can have an area is mounted there.
-    pub(crate) fn is_file(&self) -> bool {
+    fn is_file(&self) -> bool {
         !self.device.starts_with("/dev")
+    }
+
+    /// Whether its blocks may become others' while its disk stays: it is a file, or on a volume.
+    pub(crate) fn is_on_lent_blocks(&self) -> bool {
+        self.is_file() || self.place.as_ref().is_some_and(|place| place.volume.is_some())
     }
 }
 
@@ -289,7 +314,12 @@ mod tests {
             command_line: String::new(),
             areas,
             devices: vec!["/dev/vda1".into()],
-            places: vec![Some(AreaPlace { disk: "vda".into(), offset: 1 << 20 })],
+            places: vec![Some(AreaPlace {
+                disk: "vda".into(),
+                offset: 1 << 20,
+                identity: None,
+                volume: None,
+            })],
             made_for: surroundings(),
             reservation: Some(7),
         }

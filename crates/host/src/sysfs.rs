@@ -86,6 +86,8 @@ pub(crate) struct Location {
     pub(crate) offset: u64,
     /// Its controller, if that is a PCI function.
     pub(crate) controller: Option<Controller>,
+    /// The mapper's UUID of the volume that the device is; `None` if it is a disk or a partition.
+    pub(crate) volume: Option<String>,
 }
 
 /// The controller of a disk: a PCI function.
@@ -213,7 +215,17 @@ fn locate_number((major, minor): (u32, u32), maps: u32) -> Result<Location> {
     let below = locate_number(device, maps)?;
     let offset = start.checked_mul(SECTOR).and_then(|start| below.offset.checked_add(start));
     let offset = offset.ok_or_else(|| SysfsError::MadeOfOthers { disk: name(&entry) })?;
-    Ok(Location { offset, ..below })
+    let volume = fs::read_to_string(entry.join("dm/uuid")).unwrap_or_default();
+    Ok(Location { offset, volume: Some(volume.trim().to_owned()), ..below })
+}
+
+/// What tells a disk from others, whatever the kernel calls it, if the disk says so: its world-wide name, or its serial number.
+pub(crate) fn identity(disk: &str) -> Option<String> {
+    let entry = Path::new("/sys/class/block").join(disk);
+    ["wwid", "device/wwid", "serial", "device/serial"].iter().find_map(|file| {
+        let said = fs::read_to_string(entry.join(file)).ok()?;
+        Some(said.trim().to_owned()).filter(|said| !said.is_empty())
+    })
 }
 
 /// Reads a device's directory in `/sys/devices`.
@@ -224,7 +236,7 @@ fn locate_entry(entry: &Path) -> Result<Location> {
     if disk.join("dm").exists() || disk.join("md").exists() {
         return Err(SysfsError::MadeOfOthers { disk: name(disk) });
     }
-    Ok(Location { disk: name(disk), offset, controller: controller(disk) })
+    Ok(Location { disk: name(disk), offset, controller: controller(disk), volume: None })
 }
 
 /// The PCI function closest to the disk on its way from the root.

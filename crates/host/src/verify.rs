@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use crate::areas::{AreaError, AreaPlace, FoundArea};
+use crate::areas::{self, AreaError, AreaPlace, FoundArea};
 use crate::kexec::KexecError;
 use crate::loaded::LoadedArea;
 use crate::{load, loaded};
@@ -70,7 +70,7 @@ impl AreaState {
     fn failed(error: AreaError, area: &LoadedArea) -> Self {
         if error.is_forbidden() {
             Self::Unknown(error)
-        } else if error.is_lost(area.is_file()) {
+        } else if error.is_lost(area) {
             Self::Lost(error)
         } else {
             Self::Unreachable(error)
@@ -118,18 +118,34 @@ fn pinned_again(found: &FoundArea, area: &LoadedArea) -> AreaState {
 
 /// Finds an area where it was when the capture kernel was loaded.
 fn find_again(area: &LoadedArea) -> Result<FoundArea, AreaError> {
-    let found = FoundArea::again(&area.device, area.uuid)?;
+    let found = FoundArea::again(&area.device, area.uuid);
+    let found = found.or_else(|error| renamed(area, error, areas::all))?;
     check_same_place(area, found.locate()?.into())?;
     Ok(found)
+}
+
+/// Finds an area on a disk that was taken out and put back, or whose links are others: its device has another name then.
+fn renamed(
+    area: &LoadedArea,
+    error: AreaError,
+    all: impl FnOnce() -> Result<Vec<FoundArea>, AreaError>,
+) -> Result<FoundArea, AreaError> {
+    if !matches!(error, AreaError::Gone { .. }) || area.is_on_lent_blocks() {
+        return Err(error);
+    }
+    let found = all()?.into_iter().find(|found| found.label.uuid == area.uuid).ok_or(error)?;
+    FoundArea::again(&found.device, area.uuid)
 }
 
 /// Checks that the area begins where it did, as far as that was noted. `pvmove` moves a volume with its labels; the labels that it leaves
 /// behind are in blocks that another volume gets.
 fn check_same_place(area: &LoadedArea, now: AreaPlace) -> Result<(), AreaError> {
     match &area.place {
-        Some(then) if *then != now => {
-            Err(AreaError::Elsewhere { device: area.device.clone(), then: then.clone(), now })
-        }
+        Some(then) if !then.leads_to(&now) => Err(AreaError::Elsewhere {
+            device: area.device.clone(),
+            then: then.clone().into(),
+            now: now.into(),
+        }),
         _ => Ok(()),
     }
 }
@@ -148,7 +164,13 @@ mod tests {
     }
 
     fn place(disk: &str, offset: u64) -> AreaPlace {
-        AreaPlace { disk: disk.into(), offset }
+        AreaPlace { disk: disk.into(), offset, identity: None, volume: None }
+    }
+
+    /// A volume on a disk that says which it is.
+    fn volume(uuid: &str, disk: &str, identity: &str) -> AreaPlace {
+        let (identity, volume) = (Some(identity.to_owned()), Some(uuid.to_owned()));
+        AreaPlace { identity, volume, ..place(disk, 1 << 20) }
     }
 
     #[test]
@@ -179,14 +201,54 @@ mod tests {
 
     #[test]
     fn a_volume_that_pvmove_moved_is_lost() {
-        let volume = area("/dev/mapper/group-area");
-        assert!(check_same_place(&volume, place("vda", 1 << 20)).is_ok());
-        for moved in [place("vda", 9 << 20), place("vdb", 1 << 20)] {
-            let error = check_same_place(&volume, moved).unwrap_err();
+        let then = volume("LVM-1", "vda", "serial-a");
+        let area = LoadedArea { place: Some(then.clone()), ..area("/dev/mapper/group-area") };
+        assert!(check_same_place(&area, then.clone()).is_ok());
+        for moved in [AreaPlace { offset: 9 << 20, ..then.clone() }, volume("LVM-1", "vdb", "serial-b")] {
+            let error = check_same_place(&area, moved).unwrap_err();
             assert!(error.to_string().contains("began at byte 0x100000 of vda"), "{error}");
-            assert!(matches!(AreaState::failed(error, &volume), AreaState::Lost(_)));
+            assert!(matches!(AreaState::failed(error, &area), AreaState::Lost(_)));
         }
-        let unnoted = LoadedArea { place: None, ..volume };
+        let unnoted = LoadedArea { place: None, ..area };
         assert!(check_same_place(&unnoted, place("vdb", 0)).is_ok());
+    }
+
+    /// The labels are still where they were until the volume that got the blocks is written to.
+    #[test]
+    fn a_volume_that_was_removed_is_lost_and_so_is_one_whose_blocks_another_got() {
+        let then = volume("LVM-1", "vda", "serial-a");
+        let area = LoadedArea { place: Some(then), ..area("/dev/no-such-group/area") };
+        let state = AreaState::of(&area).0;
+        assert!(matches!(state, AreaState::Lost(AreaError::Gone { .. })), "{state:?}");
+        let error = check_same_place(&area, volume("LVM-2", "vda", "serial-a")).unwrap_err();
+        assert!(error.to_string().contains("in volume LVM-2"), "{error}");
+        assert!(matches!(AreaState::failed(error, &area), AreaState::Lost(_)));
+    }
+
+    #[test]
+    fn a_disk_with_another_name_is_not_lost() {
+        let disk = area("/dev/vda1");
+        assert!(check_same_place(&disk, place("vdb", 1 << 20)).is_ok(), "it takes its labels along");
+        assert!(check_same_place(&disk, place("vdb", 2 << 20)).is_err(), "another partition");
+        let then = volume("LVM-1", "vda", "serial-a");
+        let on_volume = LoadedArea { place: Some(then), ..area("/dev/mapper/group-area") };
+        assert!(check_same_place(&on_volume, volume("LVM-1", "vdc", "serial-a")).is_ok());
+    }
+
+    #[test]
+    fn an_area_is_found_on_a_disk_whose_links_are_others() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(64 << 20).unwrap();
+        let uuid = areas::format(image.path(), areas::IfUsed::Refuse).unwrap().uuid;
+        let on = |area: &LoadedArea| {
+            let gone = AreaError::Gone { device: area.device.clone() };
+            let found = areas::find(&areas::AreaName::Device(image.path().into())).unwrap();
+            renamed(area, gone, || Ok(vec![found]))
+        };
+        let link = LoadedArea { uuid, ..area("/dev/disk/by-id/gone") };
+        assert_eq!(on(&link).unwrap().label.uuid, uuid);
+        let other = area("/dev/disk/by-id/gone");
+        assert!(matches!(on(&other), Err(AreaError::Gone { .. })));
+        assert!(matches!(on(&LoadedArea { uuid, ..area("/var/crash/area") }), Err(AreaError::Gone { .. })));
     }
 }

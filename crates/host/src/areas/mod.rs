@@ -23,6 +23,7 @@ pub use self::format::{FormatError, Formatted, IfUsed, format, format_file};
 pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove};
 use crate::Bytes;
 pub use crate::loaded::AreaPlace;
+use crate::loaded::LoadedArea;
 use crate::sysfs::{self, Location, SysfsError};
 
 /// How a person names a dump area.
@@ -117,9 +118,9 @@ pub enum AreaError {
         /// The device.
         device: PathBuf,
         /// Where it began.
-        then: AreaPlace,
+        then: Box<AreaPlace>,
         /// Where it begins.
-        now: AreaPlace,
+        now: Box<AreaPlace>,
     },
     /// A file is no area any more, or its disk cannot be found.
     #[error(transparent)]
@@ -152,12 +153,11 @@ impl AreaError {
         }
     }
 
-    /// Whether the blocks that an area was in may be others' by now; `is_file` if it was a file. A disk that is away endangers nobody,
-    /// nor does one without labels.
-    pub(crate) fn is_lost(&self, is_file: bool) -> bool {
+    /// Whether the blocks that an area was in may be others' by now. A disk that is away endangers nobody, nor does one without labels.
+    pub(crate) fn is_lost(&self, area: &LoadedArea) -> bool {
         match self {
-            Self::Gone { .. } | Self::NoArea { .. } | Self::Cut { .. } => is_file,
-            Self::Unusable { reason, .. } => is_file && !is_failure(reason),
+            Self::Gone { .. } | Self::NoArea { .. } | Self::Cut { .. } => area.is_on_lent_blocks(),
+            Self::Unusable { reason, .. } => area.is_on_lent_blocks() && !is_failure(reason),
             Self::Elsewhere { .. } => true,
             Self::File(error) => error.is_another_place(),
             _ => false,
@@ -478,7 +478,7 @@ pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
         AreaName::Uuid(uuid) => {
             let is_it = |found: &FoundArea| found.label.uuid == *uuid;
             let found = all()?.into_iter().find(is_it);
-            let found = found.or_else(|| files().into_iter().find(is_it));
+            let found = found.or_else(|| in_files(*uuid, known::files()));
             found.ok_or(AreaError::NotFound { uuid: *uuid })?
         }
     };
@@ -512,6 +512,12 @@ pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
 pub(crate) fn files() -> Vec<FoundArea> {
     let found = known::files().into_iter().filter_map(|file| FoundArea::at(&file).ok());
     found.filter(|found| found.file.is_some()).collect()
+}
+
+/// The area with that UUID among files, to read it.
+fn in_files(uuid: Uuid, files: Vec<PathBuf>) -> Option<FoundArea> {
+    let mut found = files.into_iter().filter_map(|file| FoundArea::to_read(&file).ok());
+    found.find(|found| found.file.is_some() && found.label.uuid == uuid)
 }
 
 fn open_direct(disk: &Path) -> Result<DirectDisk, AreaError> {

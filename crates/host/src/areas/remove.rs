@@ -166,6 +166,8 @@ mod tests {
         let (folder, path) = on_unknown_disk();
         file::DirectDisk::open(&path).expect("tmpfs has direct access since Linux 6.6");
         assert!(FoundArea::at(&path).is_err(), "nothing tells its disk");
+        let by_uuid = |uuid| super::super::in_files(Uuid::from_u128(uuid), vec![path.clone()]);
+        assert!(by_uuid(7).is_some() && by_uuid(8).is_none(), "collect UUID reads it through the file");
         let name = AreaName::Device(path.clone());
         let refused = remove(&name, IfUncollected::Keep).unwrap_err();
         assert!(matches!(refused, RemoveError::InUse(InUse::Uncollected(_))), "{refused:?}");
