@@ -1,6 +1,6 @@
 //! Bars that show the progress of long work.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 
 use host::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Bar {
     /// What is shown, in indicatif's language.
     template: &'static str,
-    bar: OnceCell<ProgressBar>,
+    bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Bar {
@@ -24,27 +24,25 @@ impl Bar {
     }
 
     fn new(template: &'static str) -> Self {
-        Self { template, bar: OnceCell::new() }
+        Self { template, bar: RefCell::new(None) }
     }
 }
 
 impl Progress for Bar {
     fn begin(&self, steps: u64) {
-        self.bar.get_or_init(|| {
-            let bar = ProgressBar::new(steps);
-            let style = ProgressStyle::with_template(self.template);
-            style.map_or(bar.clone(), |style| bar.with_style(style))
-        });
+        let bar = ProgressBar::new(steps);
+        let style = ProgressStyle::with_template(self.template);
+        self.bar.replace(Some(style.map_or(bar.clone(), |style| bar.with_style(style))));
     }
 
     fn advance_to(&self, done: u64) {
-        if let Some(bar) = self.bar.get() {
+        if let Some(bar) = &*self.bar.borrow() {
             bar.set_position(done);
         }
     }
 
     fn end(&self) {
-        if let Some(bar) = self.bar.get() {
+        if let Some(bar) = &*self.bar.borrow() {
             bar.finish_and_clear();
         }
     }

@@ -444,3 +444,44 @@ fn a_configuration_is_checked_and_shown_and_a_mistake_has_its_line() {
     assert_eq!((&shown["level"], &shown["codec"]), (&1.into(), &"zlib".into()));
     assert_eq!(shown["collect"]["directory"], "/var/crash");
 }
+
+#[test]
+fn collect_without_an_area_makes_a_folder_for_each_crash() {
+    let bench = Bench::formatted();
+    let bytes = bench.dump(Completeness::Complete);
+    let disk = bench.disk();
+    fs::create_dir_all(bench.path("root/etc")).unwrap();
+    fs::write(bench.path("root/etc/holdover.toml"), format!("areas = [{disk:?}]\n")).unwrap();
+    let output = bench.run(&["collect", "--root", "root", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = json(&output);
+    let folder = PathBuf::from(told["areas"][0]["folder"].as_str().unwrap());
+    assert!(folder.starts_with("root/var/crash"), "{folder:?}");
+    assert_eq!(fs::metadata(bench.path("").join(&folder).join("vmcore")).unwrap().len(), bytes);
+    let told = &told["areas"][0]["crash"];
+    assert_eq!((&told["content"], &told["kernel"]), (&"complete".into(), &"6.1.0-test".into()));
+    assert!(bench.path("root/var/lib/holdover/collected.json").exists());
+    let again = bench.run(&["collect", "--root", "root"]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("nothing to collect"), "{}", stderr(&again));
+    bench.dump(Completeness::Partial);
+    let partial = bench.run(&["collect", "--root", "root"]);
+    let said = String::from_utf8_lossy(&partial.stdout).into_owned();
+    assert_eq!(partial.status.code(), Some(3), "{}", stderr(&partial));
+    assert!(
+        said.contains("partial: the capture kernel") && said.contains("no record of a takeover"),
+        "{said}"
+    );
+}
+
+#[test]
+fn collect_without_an_area_tells_of_an_area_that_is_gone_and_of_none() {
+    let bench = Bench::new();
+    fs::write(bench.path("config"), "areas = ['/no-such-folder/area']\n").unwrap();
+    let output = bench.run(&["collect", "--root", "root", "--config", "config"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(said.contains("/no-such-folder/area  not collected: cannot read"), "{said}");
+    let output = bench.run(&["collect", "--root", "other"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("`holdover setup` makes one"));
+}

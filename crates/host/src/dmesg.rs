@@ -84,7 +84,7 @@ pub fn collect(area: &AreaName, out: &Path, if_exists: IfExists) -> Result<Colle
 }
 
 /// Reads the log, and the seal of the dump that it belongs to, if that can be read.
-fn read_in(found: &FoundArea) -> Result<(StoredLog, Option<Seal>), DmesgError> {
+pub(crate) fn read_in(found: &FoundArea) -> Result<(StoredLog, Option<Seal>), DmesgError> {
     let mut area = found.open()?;
     let device = || found.device.clone();
     let (log, seal) = match area.read_seal() {

@@ -12,7 +12,7 @@
 //! | [`estimate`] | tells how large a dump would be now |
 //! | [`crash_test`] | crashes this host on request, and tells after the boot whether the dump came |
 //! | [`watchdogs`] | finds the watchdogs that are armed |
-//! | [`collect`] | copies a dump out of its area into a file, and checks it |
+//! | [`collect`] | copies a dump out of its area into a file, and checks it; after a crash, all dumps into folders of their own |
 //! | [`dmesg`] | reads the dead kernel's log out of a dump area |
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
@@ -65,6 +65,7 @@
 
 pub mod areas;
 mod bytes;
+mod chain;
 mod clock;
 pub mod collect;
 pub mod config;
@@ -89,6 +90,7 @@ pub mod verify;
 pub mod watchdogs;
 
 pub use bytes::{Bytes, NoSize};
+pub use chain::chain;
 pub use kdump::Codec;
 pub use mapped::MappedError;
 pub use pci::Function;

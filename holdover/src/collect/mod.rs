@@ -1,12 +1,13 @@
-//! `holdover collect`: copies a dump out of its area into a file, and says whether it is complete.
+//! `holdover collect`: copies a dump out of its area into a file, and says whether it is complete; without an area, all dumps of this
+//! host into folders of their own.
+
+mod all;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use host::areas::AreaName;
-use host::collect::{
-    self, AboutDump, AreaContent, CollectRequest, Collected, Ending, Lack, LeftOut, MarkError,
-};
+use host::collect::{self, AboutDump, AreaContent, CollectRequest, Collected, Ending, LeftOut, MarkError};
 use host::{Bytes, IfExists};
 use serde_json::{Value, json};
 
@@ -16,45 +17,34 @@ use crate::report::{Report, row};
 
 /// What the command is told.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").args(["out", "dmesg"]).multiple(true)))]
 pub(crate) struct Arguments {
-    /// The dump area: its UUID, its device, or a file
-    #[arg(value_name = "UUID|DEVICE")]
-    area: AreaName,
+    /// The dump area: its UUID, its device, or a file; without one, all areas of this host are collected as the configuration says
+    #[arg(value_name = "UUID|DEVICE", requires = "what")]
+    area: Option<AreaName>,
     /// The file to make; it appears under this name only when it is whole
-    #[arg(required_unless_present = "dmesg")]
     out: Option<PathBuf>,
     /// Fetch the dead kernel's log only: into OUT, or to standard output without OUT or if OUT is `-`
-    #[arg(long)]
+    #[arg(long, requires = "area")]
     dmesg: bool,
     /// Replace a file of that name
-    #[arg(long)]
+    #[arg(long, requires = "area")]
     force: bool,
+    #[command(flatten)]
+    all: all::Automatic,
 }
 
-/// Copies and checks the dump, or fetches the log.
+/// Copies and checks the dump, or fetches the log, or collects from all areas.
 pub(crate) fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
-    let Arguments { area, out, dmesg, force } = arguments;
+    let Arguments { area, out, dmesg, force, all } = arguments;
     let if_exists = if *force { IfExists::Replace } else { IfExists::Refuse };
-    match out {
-        Some(out) if !dmesg => {
+    match (area, out) {
+        (None, _) => all::run(all),
+        (Some(area), Some(out)) if !dmesg => {
             let request = CollectRequest { area: area.clone(), out: out.clone(), if_exists };
             Ok(Box::new(collect::collect(&request, &Bar::of_bytes())?))
         }
-        _ => Ok(Box::new(dmesg::fetch(area, out.as_deref(), if_exists)?)),
-    }
-}
-
-/// How the dump ended, and what it lacks.
-fn state(collected: &Collected) -> &'static str {
-    match (collected.content, collected.ending) {
-        (AreaContent::BlocksDiffer, _) => {
-            "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
-        }
-        (_, Ending::Complete) => "complete",
-        (_, Ending::Partial(Lack::Content)) => "partial: the capture kernel could not store everything",
-        (_, Ending::Partial(Lack::Write)) => "partial: the disk reported an error while the dump was written",
-        (_, Ending::Partial(Lack::Gap)) => "partial: parts of the dump were never written",
-        (_, Ending::CutOff) => "partial: the machine was reset or lost its power while the dump was written",
+        (Some(area), out) => Ok(Box::new(dmesg::fetch(area, out.as_deref(), if_exists)?)),
     }
 }
 
@@ -81,7 +71,7 @@ impl Report for Collected {
     fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![
             row("dump", self.out.display().to_string()),
-            row("state", state(self)),
+            row("state", self.ending.in_words(self.content)),
             row("size", Bytes(self.bytes).to_string()),
         ];
         match &self.about {
@@ -101,7 +91,7 @@ impl Report for Collected {
         Ok(json!({
             "path": self.out,
             "complete": self.ending == Ending::Complete,
-            "state": state(self),
+            "state": self.ending.in_words(self.content),
             "bytes": self.bytes,
             "kernel": self.about.as_ref().map(|about| &about.release),
             "pages": self.about.as_ref().map(|about| about.pages),

@@ -1,19 +1,19 @@
-//! Copies a dump out of its area into a file, and checks it on the way.
+//! Copies one dump out of its area into a file, and checks it on the way.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use area::{Area, ReadError, Seal, SealError, SealState};
-pub use area::{Lack, LeftOut};
+use area::{Area, Lack, LeftOut, ReadError, Seal, SealError, SealState};
 use dumpfile::{BlockFile, Dump};
 use machine::{BlockDevice, BlockError};
 
+use super::fingerprint::{self, Fingerprint};
 use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
-use crate::{clock, inspect};
+use crate::{Bytes, clock, inspect};
 
 /// Which dump to collect, and where it goes.
 #[derive(Clone, Debug)]
@@ -81,6 +81,8 @@ pub struct AboutDump {
     pub release: String,
     /// Pages that were to be kept.
     pub pages: u64,
+    /// When the kernel died, in seconds since 1970, if the dump says so.
+    pub crashed_at: Option<u64>,
     /// What was taken over, if the dump says so.
     pub takeover: Option<record::Counts>,
 }
@@ -117,6 +119,34 @@ pub enum CollectError {
         path: PathBuf,
         /// What failed.
         source: ReadError<io::Error>,
+    },
+    /// The copy is not what was written: it would be a dump that nobody can read.
+    #[error(
+        "what was written to {path} is not what is read from there: its disk fails; the dump is still in its area"
+    )]
+    NotReadBack {
+        /// The copy, which was removed.
+        path: PathBuf,
+    },
+    /// There is too little room for the copy.
+    #[error(
+        "{directory} has {free} free, and {needs} are needed: make room, and run `holdover collect` again; the dump is still in its area"
+    )]
+    Room {
+        /// Where the copy was to go.
+        directory: PathBuf,
+        /// What it needs.
+        needs: Bytes,
+        /// What is free.
+        free: Bytes,
+    },
+    /// The folder for it, or a file in that, cannot be made.
+    #[error("cannot write into {path}; the dump is still in its area")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
     },
 }
 
@@ -181,9 +211,7 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     let seal = area.read_seal().map_err(|error| no_dump(error.into()))?;
     let has_log = || !matches!(area.read_log(&seal), Ok(None));
     let ending = Ending::of(&seal, has_log).map_err(no_dump)?;
-    let unfinished = Unfinished::create(out, request.if_exists)?;
-    let copied = copy(&mut area, &seal, unfinished.file(), progress);
-    let content = finish(copied, &seal, ending, unfinished)?;
+    let content = copy_out(&mut area, &seal, ending, Unfinished::create(out, request.if_exists)?, progress)?;
     let (about, mark) = (AboutDump::read(out), mark(&found, &seal));
     Ok(Collected {
         out: out.clone(),
@@ -196,6 +224,54 @@ pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Coll
     })
 }
 
+/// Copies the dump into a fresh file, completes it as far as possible, makes it durable, and gives it its name.
+fn copy_out(
+    area: &mut Area<impl BlockDevice>,
+    seal: &Seal,
+    ending: Ending,
+    unfinished: Unfinished,
+    progress: &dyn Progress,
+) -> Result<AreaContent, CollectError> {
+    let copied = copy(area, seal, unfinished.file(), progress, &mut Fingerprint::default());
+    finish(copied, seal, ending, unfinished)
+}
+
+/// Does the same, then reads the file back from its disk, and compares what is there with what was read from the area. Returns the
+/// file's checksum.
+pub(super) fn copy_and_read_back(
+    area: &mut Area<impl BlockDevice>,
+    seal: &Seal,
+    ending: Ending,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<(AreaContent, u64), CollectError> {
+    let unfinished = Unfinished::create(out, IfExists::Refuse)?;
+    let mut read = Fingerprint::default();
+    let copied = copy(area, seal, unfinished.file(), progress, &mut read);
+    let content = finish(copied, seal, ending, unfinished)?;
+    let failed = |source| CollectError::Folder { path: out.to_owned(), source };
+    let written = match content {
+        // Missing pages were marked in the file; what it holds now is still in memory.
+        AreaContent::Pages(_) => Fingerprint::of_file(out, |_| ()).map_err(failed)?,
+        AreaContent::AsWritten | AreaContent::BlocksDiffer => read.of_length(seal.dump_len),
+    };
+    let found = read_back(out, seal.dump_len, progress).map_err(failed)?;
+    if found == written {
+        Ok((content, found))
+    } else {
+        Err(CollectError::NotReadBack { path: out.to_owned() })
+    }
+}
+
+/// Reads a file that is durable from its disk, and returns its checksum.
+pub(super) fn read_back(file: &Path, length: u64, progress: &dyn Progress) -> io::Result<u64> {
+    fingerprint::forget_cached(file)?;
+    progress.begin(length);
+    let sum = Fingerprint::of_file(file, |done| progress.advance_to(done));
+    progress.end();
+    sum
+}
+
 /// Notes in the area that what it holds is in a file, which is durable by now.
 pub(crate) fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
     // A clock that is wrong is no reason to collect a dump twice.
@@ -205,13 +281,31 @@ pub(crate) fn mark(found: &FoundArea, seal: &Seal) -> Result<(), MarkError> {
 
 impl Ending {
     /// How the dump ended, if there is one.
-    fn of(seal: &Seal, has_log: impl FnOnce() -> bool) -> Result<Self, NoDump> {
+    pub(super) fn of(seal: &Seal, has_log: impl FnOnce() -> bool) -> Result<Self, NoDump> {
         match seal.state {
             SealState::Empty => Err(NoDump::Empty),
             _ if !seal.has_dump() => Err(NoDump::CutOff { log: has_log() }),
             SealState::Complete => Ok(Self::Complete),
             SealState::Partial(lack) => Ok(Self::Partial(lack)),
             SealState::InProgress => Ok(Self::CutOff),
+        }
+    }
+
+    /// How the dump ended, and what it lacks.
+    pub const fn in_words(self, content: AreaContent) -> &'static str {
+        match (content, self) {
+            (AreaContent::BlocksDiffer, _) => {
+                "partial: the disk reported an error while the dump was written, and some blocks are not what was written"
+            }
+            (_, Self::Complete) => "complete",
+            (_, Self::Partial(Lack::Content)) => "partial: the capture kernel could not store everything",
+            (_, Self::Partial(Lack::Write)) => {
+                "partial: the disk reported an error while the dump was written"
+            }
+            (_, Self::Partial(Lack::Gap)) => "partial: parts of the dump were never written",
+            (_, Self::CutOff) => {
+                "partial: the machine was reset or lost its power while the dump was written"
+            }
         }
     }
 }
@@ -265,11 +359,13 @@ fn copy(
     seal: &Seal,
     file: &File,
     progress: &dyn Progress,
+    read: &mut Fingerprint,
 ) -> Result<(), ReadError<io::Error>> {
     file.set_len(seal.dump_len).map_err(ReadError::Sink)?;
     progress.begin(seal.dump_len);
     let copied = area.read_dump(seal, |offset, bytes| {
         progress.advance_to(offset + bytes.len() as u64);
+        read.add_at(offset, bytes);
         write_sparse(file, offset, bytes)
     });
     progress.end();
@@ -297,12 +393,13 @@ fn is_zero(block: &[u8]) -> bool {
 
 impl AboutDump {
     /// Reads these facts from a dump, if it can be read.
-    fn read(dump: &Path) -> Option<Self> {
+    pub(super) fn read(dump: &Path) -> Option<Self> {
         let dump = Dump::open(dump).ok()?;
         let record = inspect::find_record(dump.notes().bytes()).ok().flatten();
         Some(Self {
             release: dump.release().to_owned(),
             pages: dump.pages(),
+            crashed_at: dump.vmcoreinfo().crash_time().and_then(|time| time.try_into().ok()),
             takeover: record.map(|record| record.counts()),
         })
     }

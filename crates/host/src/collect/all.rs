@@ -1,0 +1,610 @@
+//! Collects what all areas of this host hold, without a person: at each boot, and therefore after each crash.
+//!
+//! Each area has the same way: copy into a folder under another name, read the copy back from its disk, publish the folder, and only
+//! then tell the area that it is free for the next dump. Wherever that is interrupted, the next run begins again, or goes on where the
+//! folder was published already. An area with which something is wrong does not hinder the others.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use area::{Area, Held, Seal};
+use machine::BlockDevice;
+use rustix::fs::{FlockOperation, flock, statvfs};
+
+use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
+use super::fingerprint::Fingerprint;
+use super::folder::{self, CrashFolder, DUMP, FileNote, FolderContent, FolderNote, LOG, NewFolder};
+use super::history::{self, BootLoop, CrashNote, History};
+use super::pages::Pages;
+use super::retention::Retention;
+use crate::areas::{self, AreaError, AreaName, FoundArea};
+use crate::dmesg::{self, StoredLog};
+use crate::progress::Progress;
+use crate::{Bytes, chain, clock};
+
+/// What the pages and notes beside a dump may need.
+const PAGES_ROOM: u64 = 16 << 20;
+/// What the notes beside a log may need.
+const NOTES_ROOM: u64 = 64 << 10;
+/// A clock is believed if it tells a time after this, 2001.
+const FIRST_TIME: u64 = 1_000_000_000;
+
+/// What to collect, and where it goes.
+#[derive(Clone, Debug)]
+pub struct CollectAllRequest {
+    /// The areas that the configuration names.
+    pub areas: Vec<AreaName>,
+    /// Where else to look for areas.
+    pub search: Search,
+    /// The directory in which each crash gets a folder.
+    pub directory: PathBuf,
+    /// What is kept of older folders.
+    pub retention: Retention,
+    /// When crashes are called a boot loop.
+    pub boot_loop: BootLoop,
+    /// The file of the history, [`HISTORY`](super::HISTORY) on a host.
+    pub history: PathBuf,
+    /// What is written beside a dump.
+    pub pages: Pages,
+}
+
+/// Where to look for areas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// Only where the request says.
+    Named,
+    /// On all disks of this host, and in the files that it made areas.
+    Everywhere,
+}
+
+/// Why nothing was collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectAllError {
+    /// The directory cannot be used.
+    #[error(
+        "cannot use {path}, where dumps are collected; `directory` in [collect] of /etc/holdover.toml names it"
+    )]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// Another run is at work.
+    #[error("another `holdover collect` is at work in {path}")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// What became of all areas.
+#[derive(Debug)]
+pub struct CollectedAll {
+    /// Each area.
+    pub areas: Vec<AreaReport>,
+    /// Older folders that were removed.
+    pub removed: Vec<PathBuf>,
+    /// How many crashes followed each other too soon, if they are so many that they are called a boot loop.
+    pub boot_loop: Option<u32>,
+    /// What went wrong beside the dumps, in words.
+    pub warnings: Vec<String>,
+    /// The history with what was collected now.
+    pub history: History,
+}
+
+/// What became of one area.
+#[derive(Debug)]
+pub struct AreaReport {
+    /// Its device, or the name by which it was not found.
+    pub area: String,
+    /// What became of it.
+    pub outcome: Result<AreaOutcome, CollectError>,
+}
+
+/// What was taken from an area.
+#[derive(Debug)]
+pub enum AreaOutcome {
+    /// It holds nothing that was not collected before.
+    Nothing,
+    /// All that it holds.
+    Collected {
+        /// Where that is.
+        folder: CrashFolder,
+        /// Whether the area is free now.
+        mark: Result<(), MarkError>,
+        /// Pages that could not be made.
+        lacks: Vec<LackingPage>,
+    },
+    /// Only the log could be saved. The dump is still in the area, and the next run tries again.
+    LogOnly {
+        /// Where the log is.
+        folder: CrashFolder,
+        /// Why not more.
+        why: CollectError,
+    },
+}
+
+/// A page that is not beside its dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LackingPage {
+    /// The name of its file.
+    pub name: String,
+    /// Why it could not be made.
+    pub why: String,
+}
+
+impl CollectedAll {
+    /// The folders that this run made, or gave their dump.
+    pub fn folders(&self) -> impl Iterator<Item = &CrashFolder> {
+        self.areas.iter().filter_map(|report| match &report.outcome {
+            Ok(AreaOutcome::Collected { folder, .. }) => Some(folder),
+            _ => None,
+        })
+    }
+
+    /// Whether everything that the areas hold is collected, and nothing of it is missing.
+    pub fn is_whole(&self) -> bool {
+        self.areas.iter().all(AreaReport::is_whole)
+    }
+}
+
+impl AreaReport {
+    /// Whether everything that the area holds is collected, and nothing of it is missing.
+    pub fn is_whole(&self) -> bool {
+        match &self.outcome {
+            Ok(AreaOutcome::Nothing) => true,
+            Ok(AreaOutcome::Collected { folder, mark, .. }) => {
+                folder.note.content == FolderContent::Complete && mark.is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether something may be in the area that is not collected.
+    fn is_left(&self) -> bool {
+        !matches!(self.outcome, Ok(AreaOutcome::Nothing | AreaOutcome::Collected { mark: Ok(()), .. }))
+    }
+}
+
+/// Collects from all areas that are named or found. The steps of `progress` are bytes, of one copy after the other.
+pub fn collect_all(
+    request: &CollectAllRequest,
+    progress: &dyn Progress,
+) -> Result<CollectedAll, CollectAllError> {
+    collect_where(request, progress, free)
+}
+
+/// Does so where `free` tells how many bytes are free.
+fn collect_where(
+    request: &CollectAllRequest,
+    progress: &dyn Progress,
+    free: Free,
+) -> Result<CollectedAll, CollectAllError> {
+    let _at_work = lock(&request.directory)?;
+    let mut run = Run::begin(request, progress, free);
+    let areas = run.find().into_iter().map(|(area, found)| {
+        let outcome = found.map_err(CollectError::from).and_then(|found| run.collect(&found));
+        AreaReport { area, outcome }
+    });
+    let areas = areas.collect();
+    Ok(run.end(areas))
+}
+
+/// Makes sure that the directory is there, and that nobody else collects into it.
+fn lock(directory: &Path) -> Result<File, CollectAllError> {
+    let failed = |source| CollectAllError::Directory { path: directory.to_owned(), source };
+    folder::make_directory(directory).map_err(failed)?;
+    let opened = File::open(directory).map_err(failed)?;
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(CollectAllError::Busy { path: directory.to_owned() }),
+        // Not all file systems know locks.
+        _ => Ok(opened),
+    }
+}
+
+/// Tells how many bytes are free in the file system of a directory.
+type Free = fn(&Path) -> io::Result<u64>;
+
+/// Bytes that are free for everybody, in the file system of a directory.
+fn free(directory: &Path) -> io::Result<u64> {
+    let found = statvfs(directory)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// One run over all areas.
+struct Run<'a> {
+    request: &'a CollectAllRequest,
+    progress: &'a dyn Progress,
+    free: Free,
+    now: u64,
+    history: History,
+    /// Crashes the pages of which ended an earlier run.
+    unreadable: Vec<FolderNote>,
+    removed: Vec<PathBuf>,
+    warnings: Vec<String>,
+}
+
+/// What is known of the crash that an area holds.
+struct Crash {
+    seal: Option<Seal>,
+    log: Option<StoredLog>,
+    /// What the folder's note tells so far.
+    note: FolderNote,
+}
+
+impl<'a> Run<'a> {
+    fn begin(request: &'a CollectAllRequest, progress: &'a dyn Progress, free: Free) -> Self {
+        Self {
+            request,
+            progress,
+            free,
+            now: clock::now().unwrap_or_default(),
+            history: History::read(&request.history),
+            unreadable: folder::remove_abandoned(&request.directory),
+            removed: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The areas, each once, those of the configuration first; what was named and not found with the reason.
+    fn find(&mut self) -> Vec<(String, Result<FoundArea, AreaError>)> {
+        let named = self.request.areas.iter().map(|name| (name.to_string(), areas::find_only(name)));
+        let mut found: Vec<_> = named.collect();
+        if self.request.search == Search::Everywhere {
+            let everywhere = areas::all().unwrap_or_else(|error| {
+                self.warnings.push(chain(&error));
+                Vec::new()
+            });
+            let unusable = areas::unusable().unwrap_or_default().into_iter().map(Err);
+            let everywhere = everywhere.into_iter().chain(areas::files()).map(Ok).chain(unusable);
+            found.extend(everywhere.map(|found| (String::new(), found)));
+        }
+        without_repeats(found)
+    }
+
+    /// Takes from an area what it holds.
+    fn collect(&mut self, found: &FoundArea) -> Result<AreaOutcome, CollectError> {
+        let mut area = found.open()?;
+        if area.held() == Held::Nothing {
+            return Ok(AreaOutcome::Nothing);
+        }
+        let crash = self.look(found, &mut area);
+        let earlier = self.earlier(&crash.note);
+        if let Some(whole) = earlier.iter().find(|folder| folder.is_whole(self.progress)) {
+            // It was published, and the run ended before the area was told.
+            return Ok(self.freed(found, &crash, whole.clone(), Vec::new()));
+        }
+        match self.copy(found, &mut area, &crash) {
+            Ok((folder, lacks)) => {
+                self.remove(&earlier);
+                Ok(self.freed(found, &crash, folder, lacks))
+            }
+            Err(why) => self.save_log(&crash, earlier, why),
+        }
+    }
+
+    /// Reads what is known of the crash before its dump is read.
+    fn look(&self, found: &FoundArea, area: &mut Area<impl BlockDevice>) -> Crash {
+        let log = dmesg::read_in(found).ok().map(|(log, _)| log);
+        let seal = area.read_seal().ok();
+        let note = FolderNote {
+            version: FolderNote::CURRENT,
+            number: self.next_number(),
+            host: host(),
+            area: found.label.uuid,
+            sequence: seal.as_ref().map_or(0, |seal| seal.sequence),
+            collected_at: self.now,
+            crashed_at: None,
+            uptime: log.as_ref().and_then(|log| history::uptime(&log.text)),
+            kernel: None,
+            content: FolderContent::Begun,
+            state: String::new(),
+            files: Vec::new(),
+        };
+        Crash { seal, log, note }
+    }
+
+    fn next_number(&self) -> u64 {
+        let noted = self.history.crashes.iter().map(|crash| crash.number);
+        let there = CrashFolder::list(&self.request.directory).into_iter().map(|folder| folder.note.number);
+        noted.chain(there).max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// The folders that an earlier run made of the same crash.
+    fn earlier(&self, note: &FolderNote) -> Vec<CrashFolder> {
+        let all = CrashFolder::list(&self.request.directory).into_iter();
+        all.filter(|folder| (folder.note.area, folder.note.sequence) == (note.area, note.sequence)).collect()
+    }
+
+    /// Copies what the area holds into a folder of its own.
+    fn copy(
+        &mut self,
+        found: &FoundArea,
+        area: &mut Area<impl BlockDevice>,
+        crash: &Crash,
+    ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
+        let no_dump = |source| CollectError::NoDump { device: found.device.clone(), source };
+        let Some(seal) = &crash.seal else {
+            return Err(no_dump(area.read_seal().map_or_else(NoDump::from, |_| NoDump::Empty)));
+        };
+        match (Ending::of(seal, || crash.log.is_some()), &crash.log) {
+            (Ok(ending), _) => self.copy_dump(area, crash, seal, ending),
+            (Err(_), Some(log)) => {
+                let note = FolderNote {
+                    content: FolderContent::Log,
+                    state: "the machine was reset before anything of the dump was safe".into(),
+                    ..crash.note.clone()
+                };
+                Ok((self.log_folder(log, note)?, Vec::new()))
+            }
+            (Err(reason), None) => Err(no_dump(reason)),
+        }
+    }
+
+    fn copy_dump(
+        &mut self,
+        area: &mut Area<impl BlockDevice>,
+        crash: &Crash,
+        seal: &Seal,
+        ending: Ending,
+    ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
+        let bytes = seal.dump_len.min(seal.written.blocks().saturating_mul(area::BLOCK));
+        self.make_room(&crash.note, bytes.saturating_add(log_bytes(crash)).saturating_add(PAGES_ROOM))?;
+        let mut note = crash.note.clone();
+        let failed = |source| self.folder_error(source);
+        let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
+        if let Some(log) = &crash.log {
+            note.files.push(new.write(LOG, log.text.as_bytes()).map_err(failed)?);
+        }
+        let (dump, content) = copied(area, seal, ending, &new, self.progress)?;
+        let about = AboutDump::read(&new.path().join(&dump.name));
+        note.files.push(dump);
+        note.state = state(content, ending).into();
+        note.content = match (content, ending) {
+            _ if about.is_none() => FolderContent::Unreadable,
+            (Some(AreaContent::AsWritten), Ending::Complete) => FolderContent::Complete,
+            _ => FolderContent::Partial,
+        };
+        if let Some(about) = about {
+            note.crashed_at = about.crashed_at.filter(|time| (FIRST_TIME..=self.now + 86_400).contains(time));
+            note.kernel = Some(about.release.escape_debug().to_string());
+        }
+        let lacks = self.write_pages(&new, &mut note).map_err(failed)?;
+        Ok((new.publish(note).map_err(failed)?, lacks))
+    }
+
+    /// Writes takeover and summary. What they need of the dump is durable before.
+    fn write_pages(&self, new: &NewFolder, note: &mut FolderNote) -> io::Result<Vec<LackingPage>> {
+        let ended_a_run =
+            |earlier: &FolderNote| (earlier.area, earlier.sequence) == (note.area, note.sequence);
+        if note.content == FolderContent::Unreadable {
+            return Ok(Vec::new());
+        }
+        if self.unreadable.iter().any(ended_a_run) {
+            let why = "an earlier run ended while they were made".into();
+            return Ok(vec![LackingPage { name: "takeover and summary".into(), why }]);
+        }
+        new.note(&FolderNote { content: FolderContent::Copied, ..note.clone() })?;
+        let mut lacks = Vec::new();
+        for page in self.request.pages.of(&new.path().join(DUMP)) {
+            let written = page.content.and_then(|content| {
+                new.write(page.name, content.as_bytes()).map_err(|error| error.to_string())
+            });
+            match written {
+                Ok(file) => note.files.push(file),
+                Err(why) => lacks.push(LackingPage { name: page.name.to_owned(), why }),
+            }
+        }
+        Ok(lacks)
+    }
+
+    /// Saves the log where more could not be saved, unless an earlier run did.
+    fn save_log(
+        &mut self,
+        crash: &Crash,
+        earlier: Vec<CrashFolder>,
+        why: CollectError,
+    ) -> Result<AreaOutcome, CollectError> {
+        let Some(log) = &crash.log else { return Err(why) };
+        if let Some(folder) = earlier.into_iter().find(|folder| folder.has_log(log)) {
+            return Ok(AreaOutcome::LogOnly { folder, why });
+        }
+        let state = format!("the dump is still in its area: {}", chain(&why));
+        let note = FolderNote { content: FolderContent::LogOnly, state, ..crash.note.clone() };
+        match self.log_folder(log, note) {
+            Ok(folder) => {
+                self.remember(&folder);
+                Ok(AreaOutcome::LogOnly { folder, why })
+            }
+            Err(_) => Err(why),
+        }
+    }
+
+    fn log_folder(&mut self, log: &StoredLog, mut note: FolderNote) -> Result<CrashFolder, CollectError> {
+        self.make_room(&note, log.text.len() as u64 + NOTES_ROOM)?;
+        let failed = |source| self.folder_error(source);
+        let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
+        note.files.push(new.write(LOG, log.text.as_bytes()).map_err(failed)?);
+        new.publish(note).map_err(failed)
+    }
+
+    fn folder_error(&self, source: io::Error) -> CollectError {
+        CollectError::Folder { path: self.request.directory.clone(), source }
+    }
+
+    /// Checks that so many bytes are free. Older folders that go anyway once this crash is collected go before, if that makes the room.
+    fn make_room(&mut self, note: &FolderNote, needs: u64) -> Result<(), CollectError> {
+        let free = |run: &Self| (run.free)(&run.request.directory).map_err(|error| run.folder_error(error));
+        let now = free(self)?;
+        let going = if now < needs { self.going_after(note, needs) } else { Vec::new() };
+        let gain = going.iter().fold(now, |sum, folder| sum.saturating_add(folder.note.bytes()));
+        if gain >= needs {
+            self.remove(&going);
+        }
+        let now = free(self)?;
+        if now >= needs {
+            return Ok(());
+        }
+        let directory = self.request.directory.clone();
+        Err(CollectError::Room { directory, needs: Bytes(needs), free: Bytes(now) })
+    }
+
+    /// The folders that go when this crash has one.
+    fn going_after(&self, note: &FolderNote, bytes: u64) -> Vec<CrashFolder> {
+        let note = FolderNote { files: vec![FileNote::new(DUMP, bytes, 0)], ..note.clone() };
+        let new = CrashFolder { path: "the new one".into(), note };
+        let mut history = self.history.clone();
+        history.add(CrashNote::of(&new), self.request.boot_loop);
+        let folders: Vec<_> = [new].into_iter().chain(CrashFolder::list(&self.request.directory)).collect();
+        let loop_folders = history.loop_folders(self.request.boot_loop);
+        self.request.retention.going(&folders, &loop_folders).into_iter().cloned().collect()
+    }
+
+    /// Notes that a crash was collected, then tells the area.
+    fn freed(
+        &mut self,
+        found: &FoundArea,
+        crash: &Crash,
+        folder: CrashFolder,
+        lacks: Vec<LackingPage>,
+    ) -> AreaOutcome {
+        self.remember(&folder);
+        let mark = crash.seal.as_ref().map_or(Ok(()), |seal| mark(found, seal));
+        AreaOutcome::Collected { folder, mark, lacks }
+    }
+
+    fn remember(&mut self, folder: &CrashFolder) {
+        self.history.add(CrashNote::of(folder), self.request.boot_loop);
+        self.write_history();
+    }
+
+    fn write_history(&mut self) {
+        if let Err(error) = self.history.write(&self.request.history) {
+            self.warnings.push(format!("cannot write {}: {error}", self.request.history.display()));
+        }
+    }
+
+    fn remove(&mut self, folders: &[CrashFolder]) {
+        for folder in folders {
+            match folder.remove() {
+                Ok(()) => self.removed.push(folder.path.clone()),
+                Err(error) => self.warnings.push(format!("cannot remove {}: {error}", folder.path.display())),
+            }
+        }
+    }
+
+    /// Removes what goes, and notes how the run ended.
+    fn end(mut self, areas: Vec<AreaReport>) -> CollectedAll {
+        let folders = CrashFolder::list(&self.request.directory);
+        let loop_folders = self.history.loop_folders(self.request.boot_loop);
+        let going = self.request.retention.going(&folders, &loop_folders);
+        self.remove(&going.into_iter().cloned().collect::<Vec<_>>());
+        let left = areas.iter().filter(|report| report.is_left()).count() as u64;
+        self.history.last_run = self.now;
+        self.history.left_uncollected = left;
+        self.history.failures += left;
+        self.write_history();
+        CollectedAll {
+            areas,
+            removed: self.removed,
+            boot_loop: self.history.boot_loop(self.request.boot_loop),
+            warnings: self.warnings,
+            history: self.history,
+        }
+    }
+}
+
+/// Each area once; areas that were found by a search have their device as name.
+fn without_repeats(
+    found: Vec<(String, Result<FoundArea, AreaError>)>,
+) -> Vec<(String, Result<FoundArea, AreaError>)> {
+    let mut seen = BTreeSet::new();
+    let mut told = BTreeSet::new();
+    let is_new = |(name, found): &(String, Result<FoundArea, AreaError>)| match found {
+        Ok(found) => seen.insert((found.label.uuid, found.device.clone())),
+        Err(error) => told.insert((name.clone(), error.to_string())),
+    };
+    let mut found: Vec<_> = found.into_iter().filter(is_new).collect();
+    for (name, found) in &mut found {
+        if let (true, Ok(found)) = (name.is_empty(), found) {
+            *name = found.device.display().to_string();
+        }
+    }
+    found
+}
+
+/// Copies the dump. One that was cut off too early to open is copied as it is, and has another name.
+fn copied(
+    area: &mut Area<impl BlockDevice>,
+    seal: &Seal,
+    ending: Ending,
+    new: &NewFolder,
+    progress: &dyn Progress,
+) -> Result<(FileNote, Option<AreaContent>), CollectError> {
+    match dump::copy_and_read_back(area, seal, ending, &new.path().join(DUMP), progress) {
+        Ok((content, sum)) => Ok((FileNote::new(DUMP, seal.dump_len, sum), Some(content))),
+        Err(CollectError::Damaged { path, source: DumpDamage::Unreadable(_) }) => {
+            let failed = |source| CollectError::Folder { path: path.clone(), source };
+            File::open(&path).and_then(|file| file.sync_all()).map_err(failed)?;
+            let sum = dump::read_back(&path, seal.dump_len, progress).map_err(failed)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok((FileNote::new(&name, seal.dump_len, sum), None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How the writing of a dump ended, in words.
+const fn state(content: Option<AreaContent>, ending: Ending) -> &'static str {
+    match content {
+        Some(content) => ending.in_words(content),
+        None => {
+            "the machine was reset or lost its power before the dump's headers were written: it does not open"
+        }
+    }
+}
+
+fn log_bytes(crash: &Crash) -> u64 {
+    crash.log.as_ref().map_or(0, |log| log.text.len() as u64)
+}
+
+/// The name of this host.
+fn host() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+impl CrashFolder {
+    /// Whether it has all that its area held, and its files are what they were.
+    fn is_whole(&self, progress: &dyn Progress) -> bool {
+        use FolderContent::{Complete, Log, Partial, Unreadable};
+        let is_same = |file: &FileNote| {
+            let sum = dump::read_back(&self.path.join(&file.name), file.bytes, progress);
+            sum.is_ok_and(|sum| FileNote::new(&file.name, file.bytes, sum) == *file)
+        };
+        matches!(self.note.content, Complete | Partial | Unreadable | Log)
+            && self.note.files.iter().all(is_same)
+    }
+
+    /// Whether it has this log.
+    fn has_log(&self, log: &StoredLog) -> bool {
+        let mut sum = Fingerprint::default();
+        sum.add_at(0, log.text.as_bytes());
+        let bytes = log.text.len() as u64;
+        self.note.files.contains(&FileNote::new(LOG, bytes, sum.of_length(bytes)))
+    }
+}
+
+impl CrashNote {
+    fn of(folder: &CrashFolder) -> Self {
+        let FolderNote { number, area, sequence, collected_at, crashed_at, uptime, content, .. } =
+            folder.note;
+        let (name, bytes) = (folder.name(), folder.note.dump_bytes());
+        Self { folder: name, number, area, sequence, collected_at, crashed_at, uptime, bytes, content }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Copies dumps out of their areas, and checks them on the way: one dump into a file that a person names ([`collect`]), or, after a
+//! crash and without a person, all that the areas of this host hold ([`collect_all`]), each into a folder of its own.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `dump` | copies one dump out of its area into a file |
+//! | `all` | the way of an automatic collect: finds areas, copies, verifies, frees |
+//! | `folder` | the folder of one crash: begun under another name, published whole, removed whole |
+//! | `fingerprint` | the checksum by which a copy is compared with what is read back from its disk |
+//! | `pages` | what is written beside the dump for people: takeover and summary, which never fail a collect |
+//! | `retention` | which older folders go |
+//! | `history` | the crashes that were collected, and whether this machine panics at each boot |
+
+mod all;
+mod dump;
+mod fingerprint;
+mod folder;
+mod history;
+mod pages;
+mod retention;
+
+pub use area::{Lack, LeftOut};
+
+pub use self::all::{
+    AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search,
+    collect_all,
+};
+pub(crate) use self::dump::mark;
+pub use self::dump::{
+    AboutDump, AreaContent, CollectError, CollectRequest, Collected, DumpDamage, Ending, MarkError, NoDump,
+    collect,
+};
+pub use self::folder::{CrashFolder, FileNote, FolderContent, FolderNote};
+pub use self::history::{BootLoop, CrashNote, HISTORY, History};
+pub use self::pages::{MakeSummary, Pages};
+pub use self::retention::Retention;
