@@ -23,6 +23,7 @@ mod progress;
 mod remove;
 mod report;
 mod simulate;
+mod summary;
 mod test;
 mod verify;
 
@@ -74,6 +75,8 @@ enum Command {
     Makedump(makedump::Arguments),
     /// Show what the capture kernel found, and which memory devices could reach
     Inspect(inspect::Arguments),
+    /// Write a page that says what happened: panic, backtraces, log, and what devices could reach
+    Summary(summary::Arguments),
     /// Run a takeover on a software machine, and draw what happens
     Simulate(simulate::Arguments),
     /// Write the man pages and the completions of shells, for a package
@@ -95,6 +98,7 @@ impl Command {
             Self::Remove(arguments) => Box::new(remove::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
+            Self::Summary(arguments) => Box::new(summary::run(arguments)?),
             Self::Simulate(arguments) => Box::new(simulate::run(arguments)?),
             Self::Generate(arguments) => Box::new(generate::run(arguments)?),
         })

@@ -16,6 +16,7 @@
 //! | [`dmesg`] | reads the dead kernel's log out of a dump area |
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
+//! | [`summary`] | makes a page of a dump that says what happened |
 //!
 //! A function takes paths and choices, changes only what its name says, prints nothing, and returns a value. Each
 //! module has one enum of errors. The text of an error says what is missing and how to get it, and names commands and
@@ -84,6 +85,7 @@ mod mapped;
 mod progress;
 mod reservation;
 mod root_pointer;
+pub mod summary;
 mod sysfs;
 mod unfinished;
 pub mod verify;

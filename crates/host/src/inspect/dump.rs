@@ -28,7 +28,8 @@ impl RecordedDump {
         Self::read(path, file).map_err(|source| InspectError::NoRecord { dump: path.to_owned(), source })
     }
 
-    fn read(path: &Path, file: dumpfile::Dump) -> Result<Self, RecordError> {
+    /// Reads the record in an open dump, which is that file.
+    pub(super) fn read(path: &Path, file: dumpfile::Dump) -> Result<Self, RecordError> {
         let record = find_record(file.notes().bytes())?.ok_or(RecordError::Missing)?;
         Ok(Self {
             path: path.to_owned(),

@@ -21,7 +21,7 @@ mod registers;
 mod survey;
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dumpfile::DumpError;
 use record::DecodeError;
@@ -86,6 +86,12 @@ pub enum RecordError {
     /// Another version of Holdover wrote it, or it is damaged.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
+}
+
+/// Reads the record in an open dump, and walks the tables of all units.
+pub(crate) fn inspect_dump(path: &Path, dump: dumpfile::Dump) -> Result<Inspected, RecordError> {
+    let dump = RecordedDump::read(path, dump)?;
+    Ok(Inspected::everything(&dump))
 }
 
 /// Reads the record in a dump, and walks the tables of the units that are asked for.

@@ -91,14 +91,24 @@ impl Inspected {
         base: Option<Hex>,
         scope: SurveyScope,
     ) -> Result<Self, InspectError> {
+        let inspected = Self::of_units(dump, base, scope);
+        match base {
+            Some(base) if inspected.units.is_empty() => Err(InspectError::NoUnit { base }),
+            _ => Ok(inspected),
+        }
+    }
+
+    /// Shows the record, and walks the tables of all units.
+    pub(super) fn everything(dump: &RecordedDump) -> Self {
+        Self::of_units(dump, None, SurveyScope::default())
+    }
+
+    fn of_units(dump: &RecordedDump, base: Option<Hex>, scope: SurveyScope) -> Self {
         let record = &dump.record;
         let chosen = record.units.listed.iter().filter(|unit| base.is_none_or(|base| Hex(unit.base) == base));
         let units: Vec<UnitView> =
             chosen.map(|unit| UnitView::new(unit, record.host_address_bits, &dump.memory, scope)).collect();
-        if let (Some(base), true) = (base, units.is_empty()) {
-            return Err(InspectError::NoUnit { base });
-        }
-        Ok(Self {
+        Self {
             dump: dump.path.clone(),
             kernel: dump.release.clone(),
             dump_complete: dump.is_complete,
@@ -109,7 +119,7 @@ impl Inspected {
             units,
             unlisted_units: record.units.unlisted,
             asked: Asked::of(scope),
-        })
+        }
     }
 }
 

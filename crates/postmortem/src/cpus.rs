@@ -1,0 +1,240 @@
+//! Processors: which there were, what each was running, and its stack.
+
+use machine::OldMemory;
+use serde::Serialize;
+use vmcore::{Notes, notes_in};
+
+use crate::Address;
+use crate::btf::Btf;
+use crate::modules::List;
+use crate::orc::{Packing, Table};
+use crate::registers::Status;
+use crate::symbols::Symbols;
+use crate::unwind::{self, End, Found};
+use crate::view::View;
+
+/// Most processors that are looked at (`NR_CPUS` of distributions' kernels).
+const MOST: u32 = 8192;
+/// Most processors whose stacks are unwound.
+const MOST_STACKS: usize = 512;
+/// Bytes of a processor's crash notes that are read: `NT_PRSTATUS` takes 356.
+const NOTE: usize = 512;
+/// Bytes of a task's name (`TASK_COMM_LEN`).
+const COMM: usize = 16;
+/// The type and the name of the note with a processor's registers.
+const PRSTATUS: (u32, &[u8]) = (1, b"CORE\0");
+
+/// A task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// Its id; 0 is a processor's idle task.
+    pub pid: u32,
+    /// Its name, if it is known.
+    pub comm: Option<String>,
+}
+
+/// A processor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cpu {
+    /// Its number.
+    pub number: u32,
+    /// Whether it panicked.
+    pub panicked: bool,
+    /// What it was running.
+    pub task: Option<Task>,
+    /// Its stack.
+    pub backtrace: Backtrace,
+}
+
+/// A stack, the innermost frame first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backtrace {
+    /// How it was found.
+    pub source: BacktraceSource,
+    /// The frames.
+    pub frames: Vec<Frame>,
+    /// What is to be said of its end, or why there is none.
+    pub remark: Option<&'static str>,
+}
+
+/// How a stack was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BacktraceSource {
+    /// Unwound by the kernel's ORC tables.
+    Orc,
+    /// The call trace in the kernel's log.
+    Log,
+    /// It was not.
+    None,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// Where the processor was, or where it returns to; not known of lines of the log.
+    pub address: Option<Address>,
+    /// The function, with the distance from its start: `panic+0x118`.
+    pub function: Option<String>,
+    /// The module that it belongs to; `None` is the kernel itself.
+    pub module: Option<String>,
+    /// Whether an interrupt or an exception stopped the processor there.
+    pub interrupted: bool,
+}
+
+/// What is needed to find processors and to unwind their stacks.
+pub(crate) struct Finder<'a, M> {
+    pub(crate) view: View<'a, M>,
+    pub(crate) notes: &'a Notes,
+    pub(crate) symbols: &'a Symbols,
+    pub(crate) btf: Option<&'a Btf>,
+    pub(crate) orc: Option<&'a Table>,
+    pub(crate) modules: Option<&'a List>,
+}
+
+impl<M: OldMemory> Finder<'_, M> {
+    /// All processors that were online, in the order of their numbers; and how many more there are.
+    pub(crate) fn cpus(&self) -> (Vec<Cpu>, usize) {
+        let online = self.online();
+        let panicked = self.panicked();
+        let of_modules = self.orc_of_modules();
+        let cpu = |(place, &number): (usize, &u32)| self.cpu(number, place, panicked, &of_modules);
+        // The one that matters is not left out.
+        let matters = |(place, number): &(usize, &u32)| *place < MOST_STACKS || Some(**number) == panicked;
+        let cpus: Vec<Cpu> = online.iter().enumerate().filter(matters).map(cpu).collect();
+        let left_out = online.len() - cpus.len();
+        (cpus, left_out)
+    }
+
+    /// Which processor panicked: the kernel notes it before all else.
+    fn panicked(&self) -> Option<u32> {
+        let number = |name| self.view.u32(self.symbols.address(name)?).filter(|&number| number < MOST);
+        number("panic_cpu").or_else(|| number("crashing_cpu"))
+    }
+
+    fn online(&self) -> Vec<u32> {
+        let count = self.symbols.address("nr_cpu_ids").and_then(|address| self.view.u32(address));
+        let count = count.unwrap_or(MOST).min(MOST);
+        let mask = self.symbols.address("__cpu_online_mask");
+        let mask =
+            mask.and_then(|mask| self.view.bytes(mask, u64::from(count.next_multiple_of(64)) / 8, 1 << 12));
+        let Some(mask) = mask else {
+            return (0..self.notes.processors().min(MOST as usize) as u32).collect();
+        };
+        let is_set = |cpu: &u32| mask.get(*cpu as usize / 8).is_some_and(|byte| byte >> (cpu % 8) & 1 == 1);
+        (0..count).filter(is_set).collect()
+    }
+
+    fn cpu(&self, number: u32, place: usize, panicked: Option<u32>, modules: &[Option<Table>]) -> Cpu {
+        let own = self.own_data(number);
+        let status = own.and_then(|own| self.status_in_memory(own)).or_else(|| self.status_in_notes(place));
+        let task = own.and_then(|own| self.task(own));
+        let task = task.or_else(|| status.map(|status| Task { pid: status.pid, comm: None }));
+        Cpu { number, panicked: panicked == Some(number), task, backtrace: self.backtrace(status, modules) }
+    }
+
+    /// What the addresses of a processor's own data are counted from.
+    fn own_data(&self, cpu: u32) -> Option<u64> {
+        self.view.u64(self.symbols.address("__per_cpu_offset")?.checked_add(u64::from(cpu) * 8)?)
+    }
+
+    /// The registers that this processor left, in the place where the kernel keeps them for the next one.
+    fn status_in_memory(&self, own: u64) -> Option<Status> {
+        let notes = self.view.u64(self.symbols.address("crash_notes")?)?.wrapping_add(own);
+        status(&self.view.array::<NOTE>(notes)?, 0)
+    }
+
+    /// The registers in the dump's notes, which are in the order of processors if each has left some.
+    fn status_in_notes(&self, place: usize) -> Option<Status> {
+        status(self.notes.bytes(), place)
+    }
+
+    /// The task that was running (`current`).
+    fn task(&self, own: u64) -> Option<Task> {
+        // From 6.2 to 6.14, the first member of `struct pcpu_hot`.
+        let pointer = self.symbols.address("current_task").or_else(|| self.symbols.address("pcpu_hot"))?;
+        let task = self.view.u64(pointer.wrapping_add(own))?;
+        let field = |name| task.checked_add(self.btf?.offset("task_struct", name)?);
+        let comm = field("comm").and_then(|comm| self.view.text(comm, COMM));
+        Some(Task { pid: self.view.u32(field("pid")?)?, comm })
+    }
+
+    fn orc_of_modules(&self) -> Vec<Option<Table>> {
+        let modules = self.modules.map_or(&[][..], |list| &list.modules);
+        modules.iter().map(|module| module.orc(&self.view, self.btf?)).collect()
+    }
+
+    fn backtrace(&self, status: Option<Status>, modules: &[Option<Table>]) -> Backtrace {
+        let Some(Status { registers, .. }) = status else { return Backtrace::none("it left no registers") };
+        if registers.is_user() {
+            return Backtrace::none("it was running a program, outside the kernel");
+        }
+        let Some(orc) = self.orc else {
+            return Backtrace::none("there are no tables to unwind its stack by");
+        };
+        let packing = Packing::of(self.btf);
+        let find = |address: u64| {
+            let module =
+                self.modules.and_then(|list| list.modules.iter().position(|module| module.contains(address)));
+            match module {
+                Some(at) => modules.get(at)?.as_ref()?.find(address, packing),
+                None => orc.find(address, packing),
+            }
+        };
+        let start = |address: u64| self.symbols.at(address).map(|(_, offset)| address - offset);
+        let unwound = unwind::unwind(&self.view, registers, find, start);
+        let frames = unwound.frames.iter().map(|&found| self.frame(found)).collect();
+        Backtrace { source: BacktraceSource::Orc, frames, remark: remark(unwound.end) }
+    }
+
+    fn frame(&self, found: Found) -> Frame {
+        let Found { ip, is_exact } = found;
+        // A call may be the last instruction of its function.
+        let inside = ip.wrapping_sub(u64::from(!is_exact));
+        let offset = |(name, offset): (&str, u64)| format!("{name}+{:#x}", offset + ip.wrapping_sub(inside));
+        let module = self.modules.and_then(|list| list.at(inside));
+        let function = match module {
+            Some(module) => {
+                let found = self.btf.and_then(|btf| module.symbol(&self.view, btf, inside));
+                found.map(|(name, at)| offset((&name, at)))
+            }
+            None => self.symbols.at(inside).map(offset),
+        };
+        let module = module.map(|module| module.name().to_owned());
+        Frame { address: Some(Address(ip)), function, module, interrupted: is_exact }
+    }
+}
+
+impl Backtrace {
+    pub(crate) fn none(remark: &'static str) -> Self {
+        Self { source: BacktraceSource::None, frames: Vec::new(), remark: Some(remark) }
+    }
+
+    /// The call trace of the log.
+    pub(crate) fn of_log(lines: &[String]) -> Self {
+        let frame = |line: &String| Frame {
+            address: None,
+            function: Some(line.clone()),
+            module: None,
+            interrupted: false,
+        };
+        let frames = lines.iter().map(frame).collect();
+        let remark = Some("the kernel printed it; functions behind a question mark may be no callers");
+        Self { source: BacktraceSource::Log, frames, remark }
+    }
+}
+
+fn remark(end: End) -> Option<&'static str> {
+    match end {
+        End::Whole => None,
+        End::Long => Some("there are more frames"),
+        End::Unknown => Some("nothing is known of what called this"),
+        End::Broken => Some("the rest of the stack cannot be read"),
+    }
+}
+
+/// The registers of the processor whose note is at this place among those of all.
+fn status(notes: &[u8], place: usize) -> Option<Status> {
+    let mut of_processors = notes_in(notes).filter(|note| (note.kind, note.name) == PRSTATUS);
+    Status::parse(of_processors.nth(place)?.content)
+}
