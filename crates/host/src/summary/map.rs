@@ -14,8 +14,8 @@ const STRIPS: usize = 48;
 /// Devices that are named beside a strip.
 const NAMES: usize = 3;
 /// Sizes in the picture's own unit.
-const LEFT: u64 = 150;
-const RIGHT: u64 = 130;
+const LEFT: u64 = 200;
+const RIGHT: u64 = 150;
 const TOP: u64 = 26;
 const PITCH: u64 = 26;
 const STRIP: u64 = 16;

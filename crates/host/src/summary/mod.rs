@@ -154,7 +154,7 @@ impl AboutFile {
             path: path.to_owned(),
             bytes: path.metadata().map_or(0, |metadata| metadata.len()),
             format: dump.format().name(),
-            level: dump.level().number() as u8,
+            level: dump.level().number(),
             pages: dump.pages(),
             ram_pages: ram.as_ref().map(vmcore::Ram::pages),
             ram: ranges.map(|range| (range.start.get(), range.end.get())).collect(),

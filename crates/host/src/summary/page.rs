@@ -1,6 +1,6 @@
 //! The page, from top to bottom. `maud` escapes every text that is put into it.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 use postmortem::{Backtrace, BacktraceSource, Cpu, Frame, LastLines, Postmortem, Source, Task};
 
 use super::date::date;
@@ -10,6 +10,8 @@ use crate::inspect::{Inspected, ReachView, RouteView, TakeoverView, UnitView, Us
 
 /// Rows of a table that are shown; JSON has all.
 const ROWS: usize = 200;
+/// Lines of the log before the panic that are not folded away.
+const BEFORE_PANIC: usize = 15;
 /// Processors whose stacks are shown.
 const CPUS: usize = 64;
 /// The page may load nothing and run nothing, whatever got into it.
@@ -92,7 +94,7 @@ fn header(postmortem: &Postmortem, message: &str) -> Markup {
 }
 
 /// A part of the page with its heading.
-fn part(name: &str, title: &str, content: Markup) -> Markup {
+fn part(name: &str, title: &str, content: impl Render) -> Markup {
     let heading = format!("{name}-heading");
     html! {
         section id=(name) aria-labelledby=(heading) { h2 id=(heading) { (title) } (content) }
@@ -100,7 +102,7 @@ fn part(name: &str, title: &str, content: Markup) -> Markup {
 }
 
 /// A term and what it is, if that is known.
-fn fact(term: &str, value: Option<impl maud::Render>) -> Markup {
+fn fact(term: &str, value: Option<impl Render>) -> Markup {
     html! { @if let Some(value) = value { dt { (term) } dd { (value) } } }
 }
 
@@ -127,7 +129,7 @@ fn crash(postmortem: &Postmortem) -> Markup {
 }
 
 /// Text of fixed width that may be wider than the page.
-fn scrolled(label: &str, text: Markup) -> Markup {
+fn scrolled(label: &str, text: impl Render) -> Markup {
     html! { pre tabindex="0" role="region" aria-label=(label) { (text) } }
 }
 
@@ -219,18 +221,26 @@ fn shown_frame(frame: &Frame) -> Markup {
 }
 
 fn log(log: &LastLines) -> Markup {
+    let start = log.panic.unwrap_or(log.lines.len()).saturating_sub(BEFORE_PANIC);
+    let (earlier, last) = log.lines.split_at(start.min(log.lines.len()));
     let content = html! {
         @if let Some(missing) = &log.missing { p class="warning" { "There is no log: " (missing) "." } }
-        @else {
-            pre class="log" tabindex="0" role="region" aria-label="The last lines of the log" {
-                @for (at, line) in log.lines.iter().enumerate() {
-                    @if log.panic == Some(at) { mark { (line) } } @else { (line) }
+        @if !last.is_empty() {
+            (scrolled("The last lines of the log", html! {
+                @for (at, line) in last.iter().enumerate() {
+                    @if log.panic == Some(start + at) { mark { (line) } } @else { (line) }
                     "\n"
                 }
+            }))
+        }
+        @if !earlier.is_empty() {
+            details {
+                summary { (earlier.len()) " earlier lines" }
+                (scrolled("Earlier lines of the log", html! { @for line in earlier { (line) "\n" } }))
             }
-            @if log.left_out > 0 {
-                p class="note" { (log.left_out) " more lines are in the dump, and in dmesg.txt where it was collected." }
-            }
+        }
+        @if log.left_out > 0 {
+            p class="note" { (log.left_out) " more lines are in the dump, and in dmesg.txt where it was collected." }
         }
     };
     part("log", "Last lines of the log", content)
@@ -257,7 +267,8 @@ fn dma(summary: &Summary) -> Markup {
 }
 
 /// A table that may be wider than the page. Columns whose title begins with `#` are numbers.
-fn table(caption: &str, columns: &[&str], rows: Vec<Vec<String>>, more: u64) -> Markup {
+fn table(caption: &str, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>, more: u64) -> Markup {
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
     let is_number = |at: usize| columns.get(at).is_some_and(|title| title.starts_with('#'));
     let class = |at: usize| is_number(at).then_some("n");
     let hidden = rows.len().saturating_sub(ROWS) as u64 + more;
@@ -289,7 +300,7 @@ fn unit_reach(unit: &UnitView) -> Markup {
             Some(reach) => {
                 (table(&name, &["Device", "Domain", "Translated by", "#Readable", "#Writable", "#Runs"], reach_rows(reach), 0))
                 @let obstacles = reach.obstacles.iter().map(|obstacle| vec![obstacle.place.clone(), obstacle.what.clone()]);
-                (table("What could not pass, or is not known", &["Where", "What"], obstacles.collect(), reach.unlisted))
+                (table("What could not pass, or is not known", &["Where", "What"], obstacles, reach.unlisted))
                 @if reach.cut { p class="warning" { "There are more tables than are looked at: this is not all." } }
             }
         }
@@ -429,12 +440,7 @@ fn contexts(takeover: &TakeoverView) -> Markup {
             context.outcome.clone(),
         ]
     });
-    table(
-        "Devices",
-        &["Device", "Domain", "Was translated by", "Outcome"],
-        rows.collect(),
-        takeover.unlisted_contexts,
-    )
+    table("Devices", &["Device", "Domain", "Was translated by", "Outcome"], rows, takeover.unlisted_contexts)
 }
 
 fn domains(takeover: &TakeoverView) -> Markup {
@@ -446,7 +452,7 @@ fn domains(takeover: &TakeoverView) -> Markup {
         row
     });
     let columns = ["Domain", "#Bits", "#Tables", "#Mappings", "#Fenced", "Outcome"];
-    table("Domains", &columns, rows.collect(), takeover.unlisted_domains)
+    table("Domains", &columns, rows, takeover.unlisted_domains)
 }
 
 fn registers(unit: &UnitView) -> Markup {
@@ -529,8 +535,8 @@ fn dump(summary: &Summary) -> Markup {
             (fact("State", Some(if file.lacks.is_empty() { "nothing says that something is missing" } else { "something is missing" })))
         }
         @for lack in file.lacks.iter().chain(&summary.remarks) { p class="warning" { (lack) } }
-        @let sources = &postmortem_sources(&summary.postmortem);
-        (table("What this page was read from, without debug symbols", &["What", "State"], sources.clone(), 0))
+        @let sources = postmortem_sources(&summary.postmortem);
+        (table("What this page was read from, without debug symbols", &["What", "State"], sources, 0))
     };
     part("dump", "The dump, and what it leaves out", content)
 }
