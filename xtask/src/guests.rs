@@ -6,7 +6,7 @@ mod bzimage;
 pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
-mod mirror;
+pub(crate) mod mirror;
 mod pe;
 pub(crate) mod stock;
 pub(crate) mod tool;

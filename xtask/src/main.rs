@@ -5,7 +5,7 @@
 //! | [`tasks`] | one task each: `setup`, `build`, `package`, `run`, `demo`, `test`, `fuzz`, `core`, `compare`, `disk_speed`, `bench_dump` |
 //! | [`sources`] | checks of the sources, which need no guest: `walls`, `packages`, `freestanding` |
 //! | [`guests`] | what a guest runs: kernels from Debian's `archive`, an `initramfs`, Holdover's `image` and `tool`, `stock` kdump |
-//! | [`debian`] | what a Debian system gets of Holdover: the package |
+//! | [`debian`] | an administrator's side: the package, a Debian with systemd on which it is installed, and the days of that |
 //! | [`machines`] | the machine that it runs on: `scenario`, `emulator`, `qemu` with `console`, `qmp`, `gdb`, `traffic`, `ram`, `files` |
 //! | [`crashes`] | one `crash` from `boot` to reset, `damage` on the way, and the `matrix` of `row`s that the test runs |
 //! | [`witnesses`] | what programs other than Holdover say of a crash, and what Holdover itself says |

@@ -10,7 +10,7 @@ pub(crate) mod mounted;
 pub(crate) mod picture;
 mod power_cuts;
 pub(crate) mod reader;
-mod readers;
+pub(crate) mod readers;
 pub(crate) mod report;
 pub(crate) mod tables;
 pub(crate) mod trace;

@@ -45,6 +45,11 @@ impl Mirror {
         })
     }
 
+    /// Where it is.
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// The line of a list of sources for a suite.
     pub(crate) fn source(&self, suite: &str) -> String {
         let Self { uri, signed_by } = self;

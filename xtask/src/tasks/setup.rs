@@ -13,23 +13,28 @@ use crate::process;
 use crate::witnesses::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 21] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
     "busybox-static",       // the guest's user space
     "crash",                // reader of dumps
+    "debootstrap",          // makes the Debian on which the package is installed
     "e2fsprogs", // the file system to which stock kdump's kernel writes, and one of which a file takes the dump
+    "fish",      // reads its completions
     "g++",       // compiles libFuzzer
     "gdb",       // indexes kernels for `crash`
     "kexec-tools", // loads the capture kernel
+    "lintian",   // checks the package
     "makedumpfile", // reader of dumps, and the reference for which pages belong in one
+    "man-db",    // shows man pages
     "python3-drgn", // reader of dumps
     "python3-libkdumpfile", // reader of dumps
     "qemu-system-x86", // the machine
     "seabios",   // its firmware
     "xfsprogs",  // a file system of which a file takes the dump
     "xz-utils",  // unpacks the modules of newer kernels
+    "zsh",       // reads its completions
 ];
 
 const FLAVOURS: [Flavour; 4] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports, Flavour::Testing];

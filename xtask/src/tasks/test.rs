@@ -11,6 +11,7 @@ use clap::Args;
 use crate::cargo::cargo;
 use crate::crashes::matrix;
 use crate::crashes::row::{Built, Row};
+use crate::debian::rows::{self as debian, Among, Stage};
 use crate::guests::image;
 use crate::guests::tool::Tool;
 use crate::machines::emulator::Emulator;
@@ -85,6 +86,7 @@ impl Test {
         self.check_sources(&tally);
         self.fuzz(&targets, &tally);
         self.crash(&tally);
+        self.administer(&tally);
         let (passed, failed) = (tally.passed.into_inner(), tally.failed.into_inner());
         println!("{passed} passed, {failed} failed");
         if failed > 0 || passed == 0 {
@@ -98,6 +100,7 @@ impl Test {
         self.asks_for(FILE_AREAS)
             || self.fuzzes(targets)
             || matrix::rows().iter().any(|row| self.includes(row))
+            || debian::ROWS.iter().any(|row| self.includes_debian(row))
     }
 
     /// Checks that each requested part occurs in a name; otherwise it would be ignored silently.
@@ -105,6 +108,7 @@ impl Test {
         let sources = SOURCES.map(|(name, _)| name).into_iter().chain(CLAIMS.map(|(name, _)| name));
         let sources = sources.map(str::to_owned);
         let rows = matrix::rows().into_iter().map(|row| row.name);
+        let rows = rows.chain(debian::ROWS.iter().map(|row| row.name.to_owned()));
         let names: Vec<_> =
             sources.chain(targets.iter().map(|target| fuzz_name(target))).chain(rows).collect();
         for part in &self.only {
@@ -156,6 +160,22 @@ impl Test {
         }
     }
 
+    /// Installs the package, and uses it as an administrator does.
+    fn administer(&self, tally: &Tally) {
+        let rows: Vec<_> = debian::ROWS.iter().filter(|row| self.includes_debian(row)).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let mut stage = None;
+        tally.take("build-package", || {
+            stage = Some(Stage::build()?);
+            Ok(Vec::new())
+        });
+        if let Some(stage) = stage {
+            parallel::for_each(&rows, self.guests, |row| tally.take(row.name, || row.problems(&stage)));
+        }
+    }
+
     fn fuzzes(&self, targets: &[String]) -> bool {
         !self.quick && targets.iter().any(|target| self.asks_for(&fuzz_name(target)))
     }
@@ -164,6 +184,11 @@ impl Test {
         let left_out = row.only_among_all && !self.all && self.only.is_empty();
         let quick_enough = !self.quick || QUICK.contains(&row.name.as_str());
         self.asks_for(&row.name) && quick_enough && !left_out
+    }
+
+    fn includes_debian(&self, row: &debian::Row) -> bool {
+        let left_out = row.among == Among::All && !self.all && self.only.is_empty();
+        self.asks_for(row.name) && !self.quick && !left_out
     }
 
     fn asks_for(&self, name: &str) -> bool {

@@ -1,0 +1,94 @@
+//! A Debian of its own: what debootstrap makes of the archive, with the bench's kernel, and a disk with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::mirror::Mirror;
+use crate::{paths, process};
+
+const RELEASE: &str = "bookworm";
+
+/// What a server has besides the packages that every Debian has.
+const PACKAGES: &str = "e2fsprogs,init-system-helpers,kexec-tools,kmod,mount,systemd-sysv,udev";
+
+/// Bytes of the root disk: the system, a dump area of 256 MiB, collected dumps.
+const DISK_BYTES: u64 = 2 << 30;
+
+/// A system that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct System {
+    /// The folder with its files.
+    pub(crate) tree: PathBuf,
+    /// A raw disk with an ext4 file system of them, which nobody writes to.
+    pub(crate) disk: PathBuf,
+    /// The kernel that it boots, whose modules it has.
+    pub(crate) kernel: Kernel,
+}
+
+impl System {
+    /// The system that [`fetch`](Self::fetch) has left.
+    fn load() -> Result<Self> {
+        let kernel = Kernel::load(Flavour::Cloud)?;
+        let folder = paths::bench().join(format!("debian-{RELEASE}-{}", kernel.release));
+        let system = Self { tree: folder.join("tree"), disk: folder.join("disk"), kernel };
+        ensure!(system.disk.is_file(), "{} is not here", system.disk.display());
+        Ok(system)
+    }
+
+    /// Makes the system unless it is here.
+    pub(crate) fn fetch() -> Result<Self> {
+        if Self::load().is_err() {
+            let kernel = Kernel::load(Flavour::Cloud)?;
+            let folder = paths::bench().join(format!("debian-{RELEASE}-{}", kernel.release));
+            let unfinished = paths::bench().join("debian-unfinished");
+            if unfinished.exists() {
+                fs::remove_dir_all(&unfinished)?;
+            }
+            let tree = paths::made(unfinished.join("tree"))?;
+            bootstrap(&tree)?;
+            settle(&tree, &kernel)?;
+            make_disk(&tree, &unfinished.join("disk"))?;
+            fs::rename(&unfinished, &folder)?;
+        }
+        Self::load()
+    }
+}
+
+/// Fills a folder with a system.
+fn bootstrap(tree: &Path) -> Result<()> {
+    println!("making a Debian {RELEASE}");
+    let mut debootstrap = Command::new("debootstrap");
+    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE]);
+    debootstrap.arg(tree).arg(Mirror::of_this_machine()?.uri());
+    process::stdout(&mut debootstrap).context("debootstrap takes root, and Debian's archive").map(|_| ())
+}
+
+/// Gives the system a name, a root disk, a way in, and a kernel.
+fn settle(tree: &Path, kernel: &Kernel) -> Result<()> {
+    fs::write(tree.join("etc/hostname"), "server\n")?;
+    fs::write(tree.join("etc/fstab"), "/dev/vda / ext4 defaults 0 1\n")?;
+    let archives = tree.join("var/cache/apt/archives");
+    for entry in fs::read_dir(&archives)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            fs::remove_file(path)?;
+        }
+    }
+    let modules = paths::made(tree.join("usr/lib/modules"))?;
+    process::stdout(Command::new("cp").arg("-r").arg(&kernel.modules).arg(&modules))?;
+    process::stdout(Command::new("depmod").arg("-b").arg(tree).arg(&kernel.release))?;
+    fs::copy(&kernel.image, tree.join(format!("boot/vmlinuz-{}", kernel.release)))?;
+    Ok(())
+}
+
+/// Makes a disk with everything that is in a folder.
+fn make_disk(tree: &Path, disk: &Path) -> Result<()> {
+    fs::File::create(disk)?.set_len(DISK_BYTES)?;
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.args(["-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-d"]).arg(tree).arg(disk);
+    process::stdout(&mut mkfs).map(|_| ())
+}
