@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::load::{self, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
+use host::config::Configuration;
+use host::load::{self, IfTaken, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
+use host::panic_settings::PanicSettings;
 use host::{Codec, Function, Level};
 use serde_json::{Value, json};
 
@@ -16,27 +18,30 @@ use crate::report::{Report, row};
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// The configuration, which says what no argument says
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The capture kernel, a bzImage, in place of the one inside this program
     #[arg(long, value_name = "PATH")]
     image: Option<PathBuf>,
-    /// The dump area: its UUID, its device, or its file; may be repeated
+    /// The dump area: its UUID, its device, or its file; may be repeated. Those of the configuration do not count then
     ///
     /// The next area takes the dump where one is missing, damaged, or too small, where it holds a dump that was not collected, or
     /// where its disk fails.
-    #[arg(long = "area", value_name = "UUID|DEVICE", required = true)]
+    #[arg(long = "area", value_name = "UUID|DEVICE")]
     areas: Vec<AreaName>,
     /// PCI function of the first area's disk, if it cannot be found in /sys
     #[arg(long, value_name = "SSSS:BB:DD.F")]
     disk: Option<Function>,
-    /// Which pages to leave out, in makedumpfile's numbering
-    #[arg(long, default_value = "31", value_parser = level())]
-    level: Level,
-    /// How to compress pages: none, zlib, lzo or zstd
+    /// Which pages to leave out, in makedumpfile's numbering; 31 by default
+    #[arg(long, value_parser = level())]
+    level: Option<Level>,
+    /// How to compress pages: none, zlib, lzo or zstd; zlib by default
     ///
     /// Every reader understands none, zlib and lzo. crash 8 and drgn (by libkdumpfile) also understand zstd, makedumpfile since
     /// Debian 13. lzo is the fastest, zstd makes the smallest dumps.
-    #[arg(long, default_value = "zlib", value_parser = codec::in_capture_kernel)]
-    codec: Codec,
+    #[arg(long, value_parser = codec::in_capture_kernel)]
+    codec: Option<Codec>,
     /// The system call that loads
     #[arg(long, value_enum, default_value_t = Syscall::File)]
     syscall: Syscall,
@@ -46,6 +51,9 @@ pub(crate) struct Arguments {
     /// Let the next panic replace a dump that was not collected
     #[arg(long)]
     discard_dump: bool,
+    /// Replace a crash kernel that is not Holdover's, such as kdump-tools'
+    #[arg(long)]
+    replace_crash_kernel: bool,
 }
 
 /// The system call that loads.
@@ -72,18 +80,31 @@ fn level() -> impl TypedValueParser<Value = Level> {
     number.try_map(|number| Level::new(number).ok_or("levels go from 0 to 31"))
 }
 
+impl Arguments {
+    /// What is to be loaded: as the arguments say, and where they say nothing, as the configuration does.
+    fn request(&self, configuration: Configuration) -> Result<LoadRequest> {
+        let areas = if self.areas.is_empty() { configuration.areas } else { self.areas.clone() };
+        let image = self.image.clone().or(configuration.image);
+        Ok(LoadRequest {
+            image: image.map_or_else(embedded::unpack, Ok)?,
+            areas,
+            disk: self.disk,
+            level: self.level.unwrap_or(configuration.level),
+            codec: self.codec.unwrap_or(configuration.codec),
+            syscall: self.syscall.into(),
+            append: self.append.clone().or(configuration.append),
+            if_uncollected: if self.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
+            if_taken: if self.replace_crash_kernel { IfTaken::Replace } else { IfTaken::Refuse },
+            panic: configuration.panic,
+        })
+    }
+}
+
 /// Loads the capture kernel.
 pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
-    Ok(load::load(&LoadRequest {
-        image: arguments.image.clone().map_or_else(embedded::unpack, Ok)?,
-        areas: arguments.areas.clone(),
-        disk: arguments.disk,
-        level: arguments.level,
-        codec: arguments.codec,
-        syscall: arguments.syscall.into(),
-        append: arguments.append.clone(),
-        if_uncollected: if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
-    })?)
+    let configuration =
+        arguments.config.as_deref().map_or_else(Configuration::of_host, Configuration::read)?;
+    Ok(load::load(&arguments.request(configuration)?)?)
 }
 
 /// What may go wrong, or will be lost.
@@ -95,7 +116,22 @@ fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
         IfUncollected::Discard => "the next panic may replace it",
     };
     let uncollected = loaded.uncollected.iter().map(move |dump| format!("{dump}; {fate}"));
-    copies.chain(uncollected).chain(loaded.unnoted.iter().map(unnoted))
+    let rivals = loaded.rivals.iter().map(ToString::to_string);
+    let failed = loaded.panic.failed.iter().map(told);
+    copies.chain(uncollected).chain(rivals).chain(loaded.unnoted.iter().map(unnoted)).chain(failed)
+}
+
+/// An error with its cause.
+fn told(error: &(impl std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// The settings that were changed.
+fn settings(panic: &PanicSettings) -> Vec<String> {
+    panic.set.iter().map(ToString::to_string).collect()
 }
 
 impl Report for Loaded {
@@ -104,6 +140,7 @@ impl Report for Loaded {
             vec![row("loaded", self.image.display().to_string()), row("command line", &self.command_line)];
         let areas = self.devices.iter().map(|device| row("dump area on", device.display().to_string()));
         rows.splice(1..1, areas);
+        rows.extend(settings(&self.panic).into_iter().map(|setting| row("set", setting)));
         rows.extend(warnings(self).map(|warning| row("warning", warning)));
         rows
     }
@@ -114,6 +151,7 @@ impl Report for Loaded {
             "image": self.image,
             "devices": self.devices,
             "command_line": self.command_line,
+            "set": settings(&self.panic),
             "warnings": warnings,
         }))
     }
@@ -127,17 +165,28 @@ pub(crate) fn unload() -> Result<Unloaded, KexecError> {
 /// What is left to do after an unload.
 fn left(unloaded: &Unloaded) -> impl Iterator<Item = String> {
     let holding = unloaded.holding.iter().map(|dump| format!("{dump}; it stays where it is until then"));
-    holding.chain(unloaded.pinned.iter().map(ToString::to_string))
+    let pinned = unloaded.pinned.iter().map(ToString::to_string);
+    holding.chain(pinned).chain(unloaded.panic.failed.iter().map(told))
 }
 
 impl Report for Unloaded {
     fn rows(&self) -> Vec<Vec<String>> {
-        let unloaded = row("unloaded", "a panic will not be dumped; `holdover load` loads again");
-        [unloaded].into_iter().chain(left(self).map(|left| row("warning", left))).collect()
+        let unloaded = match &self.other {
+            None => row("unloaded", "a panic will not be dumped; `holdover load` loads again"),
+            Some(other) => row("left as it is", other.to_string()),
+        };
+        let settings = settings(&self.panic).into_iter().map(|setting| row("set back", setting));
+        [unloaded].into_iter().chain(settings).chain(left(self).map(|left| row("warning", left))).collect()
     }
 
     fn json(&self) -> Result<Value> {
-        Ok(json!({ "loaded": false, "warnings": left(self).collect::<Vec<_>>() }))
+        let other = self.other.as_ref().map(ToString::to_string);
+        Ok(json!({
+            "loaded": false,
+            "other": other,
+            "set": settings(&self.panic),
+            "warnings": left(self).collect::<Vec<_>>(),
+        }))
     }
 }
 
@@ -165,6 +214,8 @@ mod tests {
                 uncollected: vec![],
                 if_uncollected: IfUncollected::Keep,
                 unnoted: None,
+                panic: PanicSettings::default(),
+                rivals: vec![],
             };
             let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
             (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
@@ -174,5 +225,44 @@ mod tests {
         assert_eq!(said.len(), 1);
         assert!(said[0].starts_with("/dev/vdc has the same label and UUID as /dev/vda"), "{}", said[0]);
         assert_eq!(warnings(&all[1]), (vec![], json!([])));
+    }
+
+    fn arguments(words: &[&str]) -> Arguments {
+        #[derive(clap::Parser)]
+        struct Load {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        <Load as clap::Parser>::parse_from([&["load"], words].concat()).arguments
+    }
+
+    fn configuration() -> Configuration {
+        let text = "areas = ['/a', '/b']\nlevel = 1\ncodec = 'lzo'\nimage = '/i'\nappend = 'x'\n[panic]\non_oops = true\n";
+        Configuration::parse(text, "f".as_ref()).unwrap()
+    }
+
+    #[test]
+    fn without_arguments_the_configuration_says_what_is_loaded() {
+        let request = arguments(&[]).request(configuration()).unwrap();
+        assert_eq!(request.areas, configuration().areas);
+        assert_eq!(
+            (request.level.number(), request.codec, request.append),
+            (1, Codec::Lzo, Some("x".into()))
+        );
+        assert_eq!((request.image, request.if_taken), ("/i".into(), IfTaken::Refuse));
+        assert_eq!(request.panic.on_oops, Some(true));
+    }
+
+    #[test]
+    fn an_argument_wins_over_the_configuration() {
+        let words =
+            ["--image=/j", "--area=/c", "--level=3", "--codec=zstd", "--append=y", "--replace-crash-kernel"];
+        let request = arguments(&words).request(configuration()).unwrap();
+        assert_eq!(request.areas, ["/c".parse().unwrap()]);
+        assert_eq!(
+            (request.level.number(), request.codec, request.append),
+            (3, Codec::Zstd, Some("y".into()))
+        );
+        assert_eq!((request.image, request.if_taken), ("/j".into(), IfTaken::Replace));
     }
 }

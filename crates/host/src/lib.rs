@@ -7,6 +7,8 @@
 //! | [`config`] | reads the configuration of a host |
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
+//! | [`crash_slot`] | tells whose crash kernel is loaded |
+//! | [`panic_settings`] | sets which events panic the kernel, and gives back what was before |
 //! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
 //! | [`doctor`] | checks whether this host is ready for a crash |
 //! | [`estimate`] | tells how large a dump would be now |
@@ -71,6 +73,7 @@ mod clock;
 pub mod collect;
 pub mod config;
 pub mod crash_test;
+pub mod crash_slot;
 pub mod dmesg;
 pub mod doctor;
 pub mod estimate;
@@ -82,10 +85,12 @@ pub mod load;
 mod loaded;
 pub mod makedump;
 mod mapped;
+pub mod panic_settings;
 mod progress;
 mod reservation;
 mod root_pointer;
 pub mod summary;
+mod state;
 mod sysfs;
 mod unfinished;
 pub mod verify;

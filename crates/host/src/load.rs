@@ -10,9 +10,12 @@ use uuid::Uuid;
 use vmcore::Level;
 
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
+use crate::config::{self, PanicConfiguration};
+use crate::crash_slot::{self, OtherCrashKernel, Rival};
 use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, LoadNote};
+use crate::panic_settings::{self, PanicSettings};
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
@@ -20,6 +23,9 @@ use crate::{Bytes, reservation};
 
 pub use crate::areas::IfUncollected;
 pub use crate::kexec::{KexecError, KexecSyscall};
+
+/// The root folder of this system.
+const ROOT: &str = "/";
 
 /// The capture kernel to load, and its options.
 #[derive(Clone, Debug)]
@@ -40,6 +46,19 @@ pub struct LoadRequest {
     pub append: Option<String>,
     /// What becomes of dumps in the areas that nobody has collected.
     pub if_uncollected: IfUncollected,
+    /// What becomes of another's crash kernel.
+    pub if_taken: IfTaken,
+    /// Which events panic the kernel from then on.
+    pub panic: PanicConfiguration,
+}
+
+/// What becomes of a crash kernel that is loaded and is not Holdover's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfTaken {
+    /// It stays, and nothing is loaded.
+    Refuse,
+    /// It is replaced.
+    Replace,
 }
 
 /// Most areas that can be named at once.
@@ -90,6 +109,15 @@ pub enum LoadError {
     /// There is no area that the next dump could go to.
     #[error("{0}. Until then no other dump goes there; `--discard-dump` lets the next one replace it")]
     Uncollected(UncollectedDump),
+    /// Another's crash kernel is loaded.
+    #[error("{0}")]
+    Taken(OtherCrashKernel),
+    /// Nobody names an area.
+    #[error(
+        "no dump area is named; `holdover setup` makes one and writes it to {}, and --area names one",
+        config::FILE
+    )]
+    NoArea,
     /// No areas, or too many of them.
     #[error("{0} dump areas were named: name one, and at most {MOST_AREAS}")]
     AreaCount(usize),
@@ -147,7 +175,7 @@ pub enum LoadError {
 }
 
 /// What was loaded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Loaded {
     /// The capture kernel.
     pub image: PathBuf,
@@ -163,6 +191,10 @@ pub struct Loaded {
     pub if_uncollected: IfUncollected,
     /// Why `doctor` will not know what was loaded, if it will not.
     pub unnoted: Option<String>,
+    /// Which events panic the kernel from now on, where that changed.
+    pub panic: PanicSettings,
+    /// Units that will load another crash kernel at the next boot.
+    pub rivals: Vec<Rival>,
 }
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
@@ -172,6 +204,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         return Err(LoadError::Forbidden { found, remedy });
     }
     check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
+    check_slot(request.if_taken, Path::new(ROOT))?;
     kexec::check_image(&request.image)?;
     let found = find_areas(&request.areas)?;
     // First: after a boot nothing keeps a file in its place, and there may be a dump in it.
@@ -189,16 +222,23 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         if_uncollected: request.if_uncollected,
         devices: found.iter().map(|found| found.device.clone()).collect(),
         unnoted: None,
+        panic: PanicSettings::default(),
+        rivals: crash_slot::rivals(Path::new(ROOT)).into_iter().filter(|rival| rival.is_enabled).collect(),
     };
     kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
     let noted = LoadNote::write(&loaded.image, &loaded.command_line, &found);
     loaded.unnoted = noted.err().map(|error| error.to_string());
+    // Last: a panic more is no use before it is dumped.
+    loaded.panic = panic_settings::apply(Path::new(ROOT), &request.panic);
     Ok(loaded)
 }
 
 /// Finds the areas with these names, each of them once.
 fn find_areas(names: &[AreaName]) -> Result<Vec<FoundArea>, LoadError> {
-    if names.is_empty() || names.len() > MOST_AREAS {
+    if names.is_empty() {
+        return Err(LoadError::NoArea);
+    }
+    if names.len() > MOST_AREAS {
         return Err(LoadError::AreaCount(names.len()));
     }
     let found = names.iter().map(areas::find).collect::<Result<Vec<_>, _>>()?;
@@ -258,15 +298,23 @@ pub struct Unloaded {
     pub holding: Vec<UncollectedDump>,
     /// Why files that need no pin any more still have theirs.
     pub pinned: Vec<AreaError>,
+    /// The crash kernel that stays, because it is not Holdover's.
+    pub other: Option<OtherCrashKernel>,
+    /// Which events panic the kernel no more, or again.
+    pub panic: PanicSettings,
 }
 
-/// Has the running kernel remove the capture kernel: from then on a panic is not dumped. Files that it would have written need not stay
-/// in their places, unless there is a dump in them.
+/// Has the running kernel remove the capture kernel: from then on a panic is not dumped. Another's crash kernel stays. Files that the
+/// capture kernel would have written need not stay in their places, unless there is a dump in them.
 pub fn unload() -> Result<Unloaded, KexecError> {
     let areas = loaded::areas();
-    kexec::unload()?;
+    let other = crash_slot::other(Path::new(ROOT), crash_slot::owner()?);
+    if other.is_none() {
+        kexec::unload()?;
+    }
     LoadNote::remove();
-    let mut unloaded = Unloaded { holding: Vec::new(), pinned: Vec::new() };
+    let panic = panic_settings::restore(Path::new(ROOT));
+    let mut unloaded = Unloaded { holding: Vec::new(), pinned: Vec::new(), other, panic };
     // A file that is lost has no pin.
     for found in areas.iter().filter_map(|area| FoundArea::again(&area.device, area.uuid).ok()) {
         match found.uncollected() {
@@ -275,6 +323,17 @@ pub fn unload() -> Result<Unloaded, KexecError> {
         }
     }
     Ok(unloaded)
+}
+
+/// Leaves another's crash kernel where it is, unless it may be replaced.
+fn check_slot(if_taken: IfTaken, root: &Path) -> Result<(), LoadError> {
+    if if_taken == IfTaken::Replace {
+        return Ok(());
+    }
+    match crash_slot::other(root, crash_slot::owner()?) {
+        Some(other) => Err(LoadError::Taken(other)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a reservation in which tables for this machine's devices would not fit.
@@ -408,7 +467,7 @@ mod tests {
         assert!(check_each_once(&[found(1), found(2)]).is_ok());
         let twice = check_each_once(&[found(1), found(2), found(1)]);
         assert!(matches!(twice, Err(LoadError::NamedTwice(uuid)) if uuid == Uuid::from_u128(1)));
-        assert!(matches!(find_areas(&[]), Err(LoadError::AreaCount(0))));
+        assert!(matches!(find_areas(&[]), Err(LoadError::NoArea)));
         let many = vec![AreaName::Uuid(Uuid::nil()); MOST_AREAS + 1];
         assert!(matches!(find_areas(&many), Err(LoadError::AreaCount(5))));
     }

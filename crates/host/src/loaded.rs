@@ -13,8 +13,12 @@ use uuid::Uuid;
 
 use crate::areas::FoundArea;
 use crate::sysfs::{self, Location};
-use crate::{clock, iomem, kexec, reservation};
+use crate::{clock, iomem, kexec, reservation, state};
 
+/// The files in which the kernel says that it keeps a loaded crash kernel up to date itself when processors or memory come or go
+/// (Documentation/ABI/testing/sysfs-devices-system-cpu and sysfs-devices-memory).
+const KEPT_UP: [&str; 2] =
+    ["/sys/devices/system/cpu/crash_hotplug", "/sys/devices/system/memory/crash_hotplug"];
 /// Where the note is.
 const NOTE: &str = "/run/holdover/loaded.json";
 /// The file that tells boots apart.
@@ -139,6 +143,23 @@ pub(crate) enum Standing {
     Unseen(Ago),
 }
 
+/// Who writes to the reservation after a crash kernel was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upkeep {
+    /// Nobody: other content is another crash kernel.
+    Nobody,
+    /// The kernel, when processors or memory come or go.
+    Kernel,
+}
+
+impl Upkeep {
+    /// As the running kernel tells.
+    fn now() -> Self {
+        let is_on = |file| fs::read_to_string(file).is_ok_and(|value| value.trim() == "1");
+        if KEPT_UP.into_iter().any(is_on) { Self::Kernel } else { Self::Nobody }
+    }
+}
+
 /// How long ago something was, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ago(u64);
@@ -167,9 +188,7 @@ impl LoadNote {
             places: areas.iter().map(|area| area.locate().ok().map(AreaPlace::from)).collect(),
             reservation: reservation::checksum(),
         };
-        let path = Path::new(NOTE);
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(path, serde_json::to_vec_pretty(&note)?)
+        state::write(Path::new(NOTE), &serde_json::to_vec_pretty(&note)?)
     }
 
     /// What was loaded since this boot, if that was noted.
@@ -192,11 +211,12 @@ impl LoadNote {
     }
 
     /// Compares this note with what is there now.
-    fn standing(&self, reservation: Option<u64>, now: &Surroundings, at: u64) -> Standing {
+    fn standing(&self, reservation: Option<u64>, upkeep: Upkeep, now: &Surroundings, at: u64) -> Standing {
         let ago = Ago(at.saturating_sub(self.at));
         let changes = self.made_for.changes(now);
+        let may_be_the_kernels = upkeep == Upkeep::Kernel && !changes.is_empty();
         match (self.reservation, reservation) {
-            (Some(then), Some(now)) if then != now => Standing::Replaced(ago),
+            (Some(then), Some(now)) if then != now && !may_be_the_kernels => Standing::Replaced(ago),
             _ if !changes.is_empty() => Standing::Stale(ago, changes),
             (Some(_), Some(_)) => Standing::Ours(ago),
             _ => Standing::Unseen(ago),
@@ -237,7 +257,7 @@ pub(crate) fn is_for(area: Uuid) -> bool {
 pub(crate) fn standing(areas: &[FoundArea]) -> Standing {
     let Some(note) = LoadNote::read() else { return Standing::Foreign };
     let now = Surroundings::now(&note.image, &note.areas, areas);
-    note.standing(reservation::checksum(), &now, clock::now().unwrap_or_default())
+    note.standing(reservation::checksum(), Upkeep::now(), &now, clock::now().unwrap_or_default())
 }
 
 impl Surroundings {
@@ -327,10 +347,20 @@ mod tests {
 
     #[test]
     fn another_crash_kernel_in_the_reservation_is_told_from_the_one_that_was_loaded() {
-        let standing = |reservation| note().standing(reservation, &surroundings(), 1500);
+        let standing = |reservation| note().standing(reservation, Upkeep::Nobody, &surroundings(), 1500);
         assert_eq!(standing(Some(7)), Standing::Ours(Ago(500)));
         assert_eq!(standing(Some(8)), Standing::Replaced(Ago(500)));
         assert_eq!(standing(None), Standing::Unseen(Ago(500)));
+    }
+
+    /// Linux from 6.8 on, where it is built so, writes the ranges of memory anew when memory comes or goes.
+    #[test]
+    fn content_that_the_kernel_may_have_updated_itself_is_no_other_crash_kernel() {
+        let standing = |upkeep, now: &Surroundings| note().standing(Some(8), upkeep, now, 1000);
+        let grown = Surroundings { processors: "0-3".into(), ..surroundings() };
+        assert!(matches!(standing(Upkeep::Kernel, &grown), Standing::Stale(..)));
+        assert_eq!(standing(Upkeep::Nobody, &grown), Standing::Replaced(Ago(0)));
+        assert_eq!(standing(Upkeep::Kernel, &surroundings()), Standing::Replaced(Ago(0)));
     }
 
     #[test]
@@ -346,7 +376,7 @@ mod tests {
 
     #[test]
     fn memory_and_processors_that_came_or_went_make_it_stale() {
-        let standing = |now: &Surroundings| note().standing(Some(7), now, 1000);
+        let standing = |now: &Surroundings| note().standing(Some(7), Upkeep::Nobody, now, 1000);
         let more = memory("00100000-3ffdbfff : System RAM\n100000000-13fffffff : System RAM (virtio_mem)\n");
         let now = Surroundings { memory: more, processors: "0-3".into(), ..surroundings() };
         let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
@@ -360,7 +390,7 @@ mod tests {
     fn what_a_user_may_not_see_is_not_called_a_change() {
         let memory = memory("00000000-00000000 : System RAM\n");
         let now = Surroundings { memory, image: None, area_offsets: vec![None], ..surroundings() };
-        assert_eq!(note().standing(None, &now, 1000), Standing::Unseen(Ago(0)));
+        assert_eq!(note().standing(None, Upkeep::Nobody, &now, 1000), Standing::Unseen(Ago(0)));
     }
 
     #[test]
