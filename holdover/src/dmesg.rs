@@ -1,9 +1,9 @@
-//! `holdover collect --dmesg`: fetches the dead kernel's log.
+//! `holdover dmesg`: fetches the dead kernel's log out of an area or a dump. `holdover collect --dmesg` is the same for areas.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use host::areas::AreaName;
+use host::areas::{AreaError, AreaName};
 use host::collect::MarkError;
 use host::dmesg::{self, CollectedLog, DmesgError, StoredLog};
 use host::{Bytes, IfExists};
@@ -11,6 +11,50 @@ use serde_json::{Value, json};
 
 use crate::collect::unmarked;
 use crate::report::{Report, row};
+
+/// What the command is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The dump area (its UUID, its device, or its file), or a dump
+    #[arg(value_name = "UUID|DEVICE|DUMP")]
+    from: AreaName,
+    /// The file to make; the log is printed without it, or if it is `-`
+    ///
+    /// If the log is all that an area holds, the area then counts as collected.
+    out: Option<PathBuf>,
+    /// Replace a file of that name
+    #[arg(long)]
+    force: bool,
+}
+
+/// Fetches the log.
+pub(crate) fn run(arguments: &Arguments) -> Result<Fetched, DmesgError> {
+    let Arguments { from, out, force } = arguments;
+    let if_exists = if *force { IfExists::Replace } else { IfExists::Refuse };
+    match (fetch(from, out.as_deref(), if_exists), from) {
+        // What is no area may be a dump.
+        (
+            Err(DmesgError::Area(AreaError::NoArea { .. } | AreaError::Unusable { .. })),
+            AreaName::Device(dump),
+        ) => fetch_from_dump(dump, out.as_deref(), if_exists),
+        (fetched, _) => fetched,
+    }
+}
+
+/// Reads the log in a dump, and writes it to a file if one is named.
+fn fetch_from_dump(dump: &Path, out: Option<&Path>, if_exists: IfExists) -> Result<Fetched, DmesgError> {
+    let log = dmesg::read_dump(dump)?;
+    let out = named(out).map(Path::to_owned);
+    if let Some(out) = &out {
+        dmesg::write(&log, out, if_exists)?;
+    }
+    Ok(Fetched { log, out, unmarked: None })
+}
+
+/// The file to write to, if it is not standard output.
+fn named(out: Option<&Path>) -> Option<&Path> {
+    out.filter(|out| out.as_os_str() != "-")
+}
 
 /// The log, and the file that it is in, or nowhere.
 pub(crate) struct Fetched {
@@ -22,7 +66,7 @@ pub(crate) struct Fetched {
 
 /// Reads the log, and writes it to a file if one is named.
 pub(crate) fn fetch(area: &AreaName, out: Option<&Path>, if_exists: IfExists) -> Result<Fetched, DmesgError> {
-    let Some(out) = out.filter(|out| out.as_os_str() != "-") else {
+    let Some(out) = named(out) else {
         return Ok(Fetched { log: dmesg::read(area)?, out: None, unmarked: None });
     };
     let CollectedLog { log, mark } = dmesg::collect(area, out, if_exists)?;

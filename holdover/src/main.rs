@@ -14,8 +14,10 @@ mod config;
 mod dmesg;
 mod doctor;
 mod embedded;
+mod failure;
 mod format;
 mod generate;
+mod groups;
 mod inspect;
 mod load;
 mod makedump;
@@ -30,20 +32,16 @@ mod verify;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 use host::doctor::diagnose;
 
 use crate::report::Report;
 
 /// Prepares a host for crash dumps with the IOMMU on, and fetches the dumps.
 #[derive(Parser)]
-#[command(
-    version,
-    long_version = embedded::LONG_VERSION,
-    after_help = "Exit status: 0 done, 1 error, 2 wrong usage, 3 something is missing or incomplete"
-)]
+#[command(version, long_version = embedded::LONG_VERSION, after_help = groups::EXIT_STATUSES)]
 struct Arguments {
-    /// Print the result as JSON
+    /// Print the result as JSON, an error too
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -69,6 +67,8 @@ enum Command {
     Test(test::Arguments),
     /// Copy a dump, or the dead kernel's log, out of its area, and check it
     Collect(collect::Arguments),
+    /// Print the dead kernel's log, out of an area or a dump
+    Dmesg(dmesg::Arguments),
     /// Make a dump area none any more, and delete it if it is a file
     Remove(remove::Arguments),
     /// Make a small dump of an ELF core such as /proc/vmcore
@@ -95,6 +95,7 @@ impl Command {
             Self::Unload => Box::new(load::unload()?),
             Self::Test(arguments) => Box::new(test::run(arguments)?),
             Self::Collect(arguments) => collect::run(arguments)?,
+            Self::Dmesg(arguments) => Box::new(dmesg::run(arguments)?),
             Self::Remove(arguments) => Box::new(remove::run(arguments)?),
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
@@ -106,12 +107,36 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match arguments.command.run().and_then(|report| report::show(&*report, arguments.json)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("holdover: {error:#}");
-            ExitCode::FAILURE
+    let matches = groups::command::<Arguments>().try_get_matches();
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::of_usage(&error),
+    };
+    let shown = arguments.command.run().and_then(|report| report::show(&*report, arguments.json));
+    shown.unwrap_or_else(|error| failure::show(&error, arguments.json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense_and_each_command_is_in_one_group() {
+        let command = groups::command::<Arguments>();
+        command.clone().debug_assert();
+        let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        for name in commands.map(clap::Command::get_name) {
+            assert_eq!(groups::all().filter(|grouped| *grouped == name).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_exit_statuses_of_help_are_those_of_the_readme() {
+        let readme = include_str!("../../README.md");
+        for line in groups::EXIT_STATUSES.lines().skip(1) {
+            let (status, meaning) = line.trim().split_once("  ").unwrap();
+            let row = format!("| {status} | {} |", meaning.trim());
+            assert!(readme.contains(&row), "README has no row {row}");
         }
     }
 }

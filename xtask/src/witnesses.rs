@@ -3,6 +3,7 @@
 
 mod copies;
 mod elf_core;
+mod estimate;
 mod inspected;
 mod log;
 mod memory;
@@ -33,6 +34,7 @@ use crate::machines::ram::Ram;
 use crate::process;
 use crate::witnesses::report::Report;
 use copies::{Copied, Copies};
+pub(crate) use estimate::compare_estimate;
 use inspected::Inspected;
 pub(crate) use log::compare_with_console;
 pub(crate) use memory::{Remembered, codec_of, kept_frames};

@@ -1,9 +1,13 @@
-//! Reads the dead kernel's log out of a dump area. It is stored before the dump, so it may be there where no dump is.
+//! Reads the dead kernel's log out of a dump area, or out of a dump. In an area it is stored before the dump, so it may be there where
+//! no dump is.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use area::{LogError, Seal, SealError};
+use dumpfile::{Dump, DumpError};
+use vmcore::Kernel;
 
 use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::collect::{MarkError, mark};
@@ -40,6 +44,24 @@ pub enum DmesgError {
         /// What is wrong.
         source: LogError,
     },
+    /// The file is no dump, or a damaged one.
+    #[error("{path} is neither a dump area nor a dump that can be read; `holdover doctor` lists the areas")]
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it as a dump.
+        source: DumpError,
+    },
+    /// The dump does not have the log, or not in a form that is known.
+    #[error(
+        "{path} is a dump in which the log cannot be found; `crash` with the kernel's debug information may show it"
+    )]
+    NoLogInDump {
+        /// The dump.
+        path: PathBuf,
+        /// What is missing.
+        source: vmcore::LogError,
+    },
     /// Nothing was dumped, or the kernel that died keeps its messages in a form that is not known.
     #[error("{device} holds no log of a dead kernel")]
     NoLog {
@@ -71,6 +93,29 @@ pub struct CollectedLog {
 /// Reads the log of the last kernel that died, as far as a dump to this area was begun.
 pub fn read(area: &AreaName) -> Result<StoredLog, DmesgError> {
     read_in(&areas::find_only(area)?).map(|(log, _)| log)
+}
+
+/// Reads the log in a dump, of any form that `holdover makedump` reads.
+pub fn read_dump(path: &Path) -> Result<StoredLog, DmesgError> {
+    let unreadable = |source| DmesgError::Dump { path: path.to_owned(), source };
+    let mut dump = Dump::open(path).map_err(unreadable)?;
+    if dump.vmcoreinfo().text().is_empty() {
+        dump.find_vmcoreinfo().map_err(unreadable)?;
+    }
+    let kernel = Kernel::new(dump.vmcoreinfo());
+    let log = kernel.log(&dump, || true);
+    let log = log.map_err(|source| DmesgError::NoLogInDump { path: path.to_owned(), source })?;
+    let mut text = Vec::new();
+    let Ok(()) = log.print(|piece| -> Result<(), Infallible> {
+        text.extend_from_slice(piece);
+        Ok(())
+    });
+    Ok(StoredLog { text: printable(&text), left_out: 0 })
+}
+
+/// Writes a log to a file, which appears under its name only when it is whole.
+pub fn write(log: &StoredLog, out: &Path, if_exists: IfExists) -> Result<(), DmesgError> {
+    save(log, out, if_exists)
 }
 
 /// Copies that log into a file, which appears under its name only when it is whole. If the log is all that the area holds, the area is

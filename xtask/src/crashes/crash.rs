@@ -295,6 +295,9 @@ impl Crash<'_> {
                 let refused = self.ordinary_load(areas);
                 format!("holdover doctor\n{refused} && echo {NOT_REFUSED}\n{}", self.forced_load(areas))
             }
+            _ if self.scenario.memory_use == MemoryUse::EveryKind => {
+                format!("{}\nholdover doctor | grep 'room for a dump'\n", self.ordinary_load(areas))
+            }
             _ => self.ordinary_load(areas) + "\n",
         }
     }

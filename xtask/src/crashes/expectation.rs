@@ -250,6 +250,11 @@ impl Expectation {
         })
     }
 
+    /// What `holdover doctor` estimated of the dump in the guest is near what is in it.
+    pub(crate) fn and_estimated(self) -> Self {
+        self.and_reading(witnesses::compare_estimate)
+    }
+
     fn and_reading(mut self, reading: Reading) -> Self {
         self.readings.push(reading);
         self

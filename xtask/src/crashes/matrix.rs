@@ -322,7 +322,7 @@ fn every_kind_of_page() -> Vec<Row> {
         let emulator = if kernel == Flavour::Amd64 { Emulator::Installed } else { Emulator::Backports };
         let scenario = Scenario { emulator, memory_use: MemoryUse::EveryKind, ..Scenario::plain(kernel) };
         let name = format!("every-kind-of-page-{}", kernel.name());
-        Row::new(&name, scenario, Expectation::takeover().and_every_level())
+        Row::new(&name, scenario, Expectation::takeover().and_every_level().and_estimated())
     };
     [Flavour::Amd64, Flavour::Backports, Flavour::Testing].map(row).into()
 }

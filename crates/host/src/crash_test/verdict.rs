@@ -24,6 +24,22 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All, from best to worst.
+    pub const ALL: [Self; 6] =
+        [Self::Complete, Self::Partial, Self::CutOff, Self::LogOnly, Self::AnotherCrash, Self::NoDump];
+
+    /// The name under which `docs/messages.md` explains it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::CutOff => "cut-off",
+            Self::LogOnly => "log-only",
+            Self::AnotherCrash => "another-crash",
+            Self::NoDump => "no-dump",
+        }
+    }
+
     /// What it means, in words, and what to look at.
     pub const fn told(self) -> &'static str {
         match self {

@@ -28,16 +28,16 @@ fn judge(units: &[String], listing: &Listing, how: &str) -> Finding {
         Listing::Intel { damage } if !damage.is_empty() => {
             let remedy = "ask for newer firmware; dumps work without, unprotected";
             let found = format!("present, off{}", listing.remarks());
-            Finding::missing(Code::IommuTableDamaged, found, remedy)
+            Finding::warning(Code::IommuTableDamaged, found, remedy)
         }
         Listing::Intel { .. } => {
             let remedy = "add intel_iommu=on to the kernel's command line and restart; dumps work without, unprotected";
-            Finding::missing(Code::IommuOff, "present, off", remedy)
+            Finding::warning(Code::IommuOff, "present, off", remedy)
         }
         Listing::Amd => Finding::ok(Subject::Iommu, "AMD's, off: dumps work, unprotected"),
         Listing::Nothing => {
             let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
-            Finding::missing(Code::IommuAbsent, "no DMAR table", remedy)
+            Finding::warning(Code::IommuAbsent, "no DMAR table", remedy)
         }
     }
 }
