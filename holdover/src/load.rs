@@ -16,7 +16,7 @@ use crate::embedded;
 use crate::report::{Report, row};
 
 /// What the command is told.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration, which says what no argument says
     #[arg(long, value_name = "FILE")]
@@ -57,9 +57,10 @@ pub(crate) struct Arguments {
 }
 
 /// The system call that loads.
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
 enum Syscall {
     /// `kexec_file_load`: the running kernel takes the image apart, and checks its signature if it wants one
+    #[default]
     File,
     /// `kexec_load`: the tool takes the image apart
     Load,
@@ -78,6 +79,12 @@ impl From<Syscall> for KexecSyscall {
 fn level() -> impl TypedValueParser<Value = Level> {
     let number = clap::value_parser!(u8).range(0..=i64::from(Level::ALL.number()));
     number.try_map(|number| Level::new(number).ok_or("levels go from 0 to 31"))
+}
+
+/// Loads what the configuration names, as `holdover load` without arguments does, but for another's crash kernel.
+pub(crate) fn configured(replace_crash_kernel: bool) -> Result<Loaded> {
+    let arguments = Arguments { replace_crash_kernel, ..Arguments::default() };
+    run(&arguments)
 }
 
 impl Arguments {

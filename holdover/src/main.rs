@@ -24,7 +24,9 @@ mod makedump;
 mod progress;
 mod remove;
 mod report;
+mod setup;
 mod simulate;
+mod status;
 mod summary;
 mod test;
 mod verify;
@@ -50,6 +52,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make this host ready for a crash: a dump area, the configuration, memory, and what starts at each boot
+    Setup(setup::Arguments),
+    /// Tell in few lines whether the next panic will be dumped
+    Status,
     /// Check whether this host is ready for a crash
     Doctor,
     /// Check the configuration, or show it
@@ -87,6 +93,8 @@ enum Command {
 impl Command {
     fn run(&self) -> Result<Box<dyn Report>> {
         Ok(match self {
+            Self::Setup(arguments) => Box::new(setup::run(arguments)?),
+            Self::Status => Box::new(host::status::status()?),
             Self::Doctor => Box::new(diagnose(&progress::Bar::of_pages())?),
             Self::Config(arguments) => config::run(arguments)?,
             Self::Format(arguments) => Box::new(format::run(arguments)?),

@@ -83,7 +83,7 @@ pub fn owner() -> Result<SlotOwner, KexecError> {
     Ok(owner_by(&standing))
 }
 
-fn owner_by(standing: &Standing) -> SlotOwner {
+pub(crate) fn owner_by(standing: &Standing) -> SlotOwner {
     match standing {
         Standing::Nothing => SlotOwner::Nobody,
         Standing::Foreign | Standing::Replaced(_) => SlotOwner::Other,

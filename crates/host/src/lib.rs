@@ -7,6 +7,9 @@
 //! | [`config`] | reads the configuration of a host |
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
+//! | [`setup`] | makes this host ready for a crash, in steps that change nothing twice |
+//! | [`status`] | tells in few lines whether the next panic will be dumped |
+//! | [`bootloader`] | asks for the crash reservation through the distribution's configuration |
 //! | [`crash_slot`] | tells whose crash kernel is loaded |
 //! | [`panic_settings`] | sets which events panic the kernel, and gives back what was before |
 //! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
@@ -67,6 +70,7 @@
 #![forbid(unsafe_code)]
 
 pub mod areas;
+pub mod bootloader;
 mod bytes;
 mod chain;
 mod clock;
@@ -86,10 +90,13 @@ mod loaded;
 pub mod makedump;
 mod mapped;
 pub mod panic_settings;
+pub mod programs;
 mod progress;
 mod reservation;
 mod root_pointer;
+pub mod setup;
 mod state;
+pub mod status;
 pub mod summary;
 mod sysfs;
 mod unfinished;

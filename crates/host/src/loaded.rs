@@ -164,6 +164,13 @@ impl Upkeep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ago(u64);
 
+impl Ago {
+    /// From then until now, both in seconds since 1970.
+    pub(crate) fn since(then: u64, now: u64) -> Self {
+        Self(now.saturating_sub(then))
+    }
+}
+
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("days", 2 * 86_400, 86_400), ("hours", 2 * 3_600, 3_600), ("minutes", 120, 60)];

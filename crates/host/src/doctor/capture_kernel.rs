@@ -17,19 +17,20 @@ pub(super) fn check(rights: Rights, areas: &[FoundArea]) -> Finding {
 
 fn judge(rights: Rights, standing: &Standing) -> Finding {
     const AGAIN: &str = "run `holdover load` again";
+    const REPLACE: &str = "remove what loads it (see other crash kernels), or `holdover load --replace-crash-kernel` until the next boot";
     match standing {
         Standing::Nothing => Finding::missing(
             Code::NotLoaded,
             "not loaded",
-            "load it with `holdover load --image IMAGE --area UUID`",
+            "`holdover load`, or `holdover setup` where nothing was set up",
         ),
         Standing::Foreign => {
             let found = "one is loaded, not by `holdover load` since this boot";
-            Finding::missing(Code::LoadedForeign, found, AGAIN)
+            Finding::missing(Code::LoadedForeign, found, REPLACE)
         }
         Standing::Replaced(ago) => {
             let found = format!("loaded {ago}; another was loaded since then");
-            Finding::missing(Code::LoadedReplaced, found, AGAIN)
+            Finding::missing(Code::LoadedReplaced, found, REPLACE)
         }
         Standing::Stale(ago, changes) => {
             let found = format!("loaded {ago}; since then: {}", changes.join("; "));

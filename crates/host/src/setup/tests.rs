@@ -1,0 +1,79 @@
+use super::*;
+use crate::programs::tests::Noted;
+
+fn names(paths: &[&str]) -> Vec<AreaName> {
+    paths.iter().map(|path| AreaName::Device(path.into())).collect()
+}
+
+#[test]
+fn the_configuration_is_made_of_the_example_and_a_second_run_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let areas = names(&["/var/lib/holdover/area"]);
+    let told = "/etc/holdover.toml names the area".to_owned();
+    assert_eq!(configure(root.path(), &areas).unwrap(), Step::Done(told.clone()));
+    let read = Configuration::at_root(root.path()).unwrap();
+    assert_eq!(read, Configuration { areas: areas.clone(), ..Configuration::default() });
+    let text = fs::read_to_string(config::at_root(root.path())).unwrap();
+    assert_eq!(configure(root.path(), &areas).unwrap(), Step::Unchanged(told));
+    assert_eq!(fs::read_to_string(config::at_root(root.path())).unwrap(), text);
+}
+
+#[test]
+fn a_configuration_that_nobody_understands_is_left_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::write(config::at_root(root.path()), "levl = 1\n").unwrap();
+    assert!(matches!(configure(root.path(), &names(&["/a"])), Err(SetupError::Config(_))));
+    assert_eq!(fs::read_to_string(config::at_root(root.path())).unwrap(), "levl = 1\n");
+}
+
+#[test]
+fn areas_that_the_configuration_names_are_kept() {
+    let configuration = Configuration { areas: names(&["/a", "/b"]), ..Configuration::default() };
+    let plan = AreaPlan::of(&AreaWish::Any, &configuration, &()).unwrap();
+    assert_eq!(plan, AreaPlan::Keep(configuration.areas));
+    assert_eq!(plan.carry_out(&()).unwrap(), Step::Unchanged("/a, /b".into()));
+}
+
+#[test]
+fn a_named_area_must_be_there_and_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
+    let plan = |wish| AreaPlan::of(&wish, &Configuration::default(), &());
+    let wish = AreaWish::These(vec![AreaName::Device(disk.clone())]);
+    assert!(matches!(plan(wish.clone()), Err(SetupError::Area(AreaError::NoArea { .. }))));
+    areas::format(&disk, IfUsed::Refuse).unwrap();
+    assert_eq!(plan(wish).unwrap(), AreaPlan::Use(vec![AreaName::Device(disk.clone())]));
+    let again = plan(AreaWish::File(disk.clone(), None)).unwrap();
+    assert_eq!(again, AreaPlan::Use(vec![AreaName::Device(disk)]), "a file that is there is not made anew");
+}
+
+#[test]
+fn memory_is_asked_for_once() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
+    fs::create_dir_all(root.path().join("etc/default")).unwrap();
+    fs::write(root.path().join("usr/sbin/update-grub"), "").unwrap();
+    fs::write(root.path().join("etc/default/grub"), "").unwrap();
+    let memory = Memory { reserved: Bytes(0), needed: Bytes(16 << 20) };
+    assert!(!memory.is_enough());
+    let programs = Noted::default();
+    let first = memory.reserve(root.path(), &programs).unwrap();
+    assert_eq!(first, Step::Done("crashkernel=16M from the next boot on".into()));
+    assert!(matches!(memory.reserve(root.path(), &programs).unwrap(), Step::Unchanged(_)));
+    assert_eq!(*programs.lines.borrow(), ["update-grub"]);
+}
+
+#[test]
+fn units_that_are_enabled_are_left_alone() {
+    let unit =
+        |name, file| format!("Id={name}\nUnitFileState={file}\nActiveState=inactive\nResult=success\n");
+    let shown = |file| status::UNITS.map(|name| unit(name, file)).join("\n");
+    let programs = Noted { output: shown("enabled"), ..Noted::default() };
+    assert!(matches!(enable(&programs).unwrap(), Step::Unchanged(_)));
+    let programs = Noted { output: shown("disabled"), ..Noted::default() };
+    assert!(matches!(enable(&programs).unwrap(), Step::Done(_)));
+    let enabled = "systemctl enable holdover.service holdover-collect.service holdover-verify.timer";
+    assert_eq!(programs.lines.borrow().last().unwrap(), enabled);
+}

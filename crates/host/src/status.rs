@@ -1,0 +1,330 @@
+//! Whether the next panic will be dumped, in few lines: for a terminal, the message of the day, or a monitor. [`doctor`](crate::doctor)
+//! looks at much more, and takes longer.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::areas::{AreaError, AreaName, FoundArea, Held, UncollectedDump};
+use crate::config::{ConfigError, Configuration};
+use crate::crash_slot::{self, OtherCrashKernel, SlotOwner};
+use crate::crash_test::{self, History, TestError};
+use crate::kexec::{self, KexecError};
+use crate::loaded::{self, Ago, Standing};
+use crate::programs::{HostPrograms, Programs};
+use crate::{Bytes, chain, clock};
+
+/// The units that must be enabled, so that nobody has to think of Holdover.
+pub(crate) const UNITS: [&str; 3] = ["holdover.service", "holdover-collect.service", "holdover-verify.timer"];
+
+/// What is known in a moment.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Who has the crash slot.
+    pub slot: SlotOwner,
+    /// What was looked at, in this order.
+    pub lines: Vec<Line>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What it is.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub state: LineState,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty if nothing is to be done.
+    pub remedy: String,
+}
+
+/// Whether something is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LineState {
+    /// It is.
+    Ok,
+    /// The next panic is dumped all the same.
+    Note,
+    /// The next panic may not be dumped, or its dump may not be collected.
+    Missing,
+}
+
+impl Line {
+    fn new(what: &str, state: LineState, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.to_owned(), state, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn ok(what: &str, found: impl Into<String>) -> Self {
+        Self::new(what, LineState::Ok, found, "")
+    }
+}
+
+impl Status {
+    /// Whether nothing is missing.
+    pub fn is_ready(&self) -> bool {
+        self.lines.iter().all(|line| line.state != LineState::Missing)
+    }
+}
+
+/// Looks at this host.
+pub fn status() -> Result<Status, KexecError> {
+    let root = Path::new("/");
+    let is_loaded = kexec::is_loaded()?;
+    let loaded: Vec<_> = loaded::areas();
+    let found: Vec<_> = loaded.iter().map(|area| FoundArea::again(&area.device, area.uuid)).collect();
+    let there: Vec<_> = found.iter().filter_map(|area| area.as_ref().ok().cloned()).collect();
+    let standing = if is_loaded { loaded::standing(&there) } else { Standing::Nothing };
+    let slot = crash_slot::owner_by(&standing);
+    let mut lines = vec![capture_kernel(&standing, crash_slot::other(root, slot), configured())];
+    let devices = loaded.iter().map(|area| area.device.clone());
+    lines.extend(devices.zip(found).map(|(device, found)| area(&device, found.and_then(|area| look(&area)))));
+    lines.extend(units(&HostPrograms));
+    lines.push(test(crash_test::history(), clock::now().unwrap_or_default()));
+    Ok(Status { slot, lines })
+}
+
+/// What the configuration names.
+fn configured() -> Result<Vec<AreaName>, ConfigError> {
+    Ok(Configuration::of_host()?.areas)
+}
+
+fn capture_kernel(
+    standing: &Standing,
+    other: Option<OtherCrashKernel>,
+    configured: Result<Vec<AreaName>, ConfigError>,
+) -> Line {
+    const WHAT: &str = "capture kernel";
+    let missing = |found: String, remedy: &str| Line::new(WHAT, LineState::Missing, found, remedy);
+    match standing {
+        Standing::Nothing => match configured {
+            Err(error) => missing("not loaded".into(), &chain(&error)),
+            Ok(areas) if areas.is_empty() => missing("not loaded, not set up".into(), "`holdover setup`"),
+            Ok(_) => missing("not loaded".into(), "`holdover load`, which says what is in the way"),
+        },
+        Standing::Foreign | Standing::Replaced(_) => {
+            let told = other.map(|other| other.to_string()).unwrap_or_default();
+            let (found, remedy) = told.split_once("; ").unwrap_or((&told, ""));
+            missing(found.to_owned(), remedy)
+        }
+        Standing::Stale(ago, changes) => {
+            let found = format!("loaded {ago}; since then: {}", changes.join("; "));
+            missing(found, "`holdover load`")
+        }
+        Standing::Ours(ago) | Standing::Unseen(ago) => Line::ok(WHAT, format!("loaded {ago}")),
+    }
+}
+
+/// Looks what an area holds, and how much it could.
+fn look(area: &FoundArea) -> Result<(u64, Option<UncollectedDump>), AreaError> {
+    area.check_place()?;
+    Ok((area.label.capacity(), area.uncollected()?))
+}
+
+fn area(device: &Path, looked: Result<(u64, Option<UncollectedDump>), AreaError>) -> Line {
+    let what = format!("area {}", device.display());
+    match looked {
+        Ok((capacity, None)) => Line::ok(&what, format!("free, {}", Bytes(capacity))),
+        Ok((_, Some(dump))) => {
+            let found = match dump.held {
+                Held::Log(_) => "holds a log that was not collected",
+                Held::Unknown(_) => "may hold a dump",
+                Held::Dump(_) | Held::Nothing => "holds a dump that was not collected",
+            };
+            Line::new(&what, LineState::Missing, found, "`holdover collect`")
+        }
+        Err(error) if error.is_forbidden() => {
+            Line::new(&what, LineState::Note, "this user may not read it", "`holdover status` as root")
+        }
+        Err(error) => Line::new(&what, LineState::Missing, chain(&error), "`holdover verify`"),
+    }
+}
+
+/// A unit as `systemctl show` tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unit<'a> {
+    name: &'a str,
+    file: &'a str,
+    active: &'a str,
+    result: &'a str,
+}
+
+impl<'a> Unit<'a> {
+    /// Reads a block of lines `KEY=VALUE`.
+    fn parse(block: &'a str) -> Self {
+        let value = |key: &str| {
+            let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default()
+        };
+        Self {
+            name: value("Id"),
+            file: value("UnitFileState"),
+            active: value("ActiveState"),
+            result: value("Result"),
+        }
+    }
+
+    fn is_enabled(&self) -> bool {
+        matches!(self.file, "enabled" | "enabled-runtime" | "static" | "generated")
+    }
+
+    fn line(&self) -> Line {
+        let Self { name, file, active, result } = self;
+        let missing = |found: String, remedy: String| Line::new(name, LineState::Missing, found, remedy);
+        if *active == "failed" {
+            return missing(format!("failed ({result})"), format!("`systemctl status {name}`"));
+        }
+        match *file {
+            _ if self.is_enabled() => Line::ok(name, format!("enabled, {active}")),
+            "" => missing("not installed".into(), "install the package of Holdover".into()),
+            other => missing(other.to_owned(), format!("`systemctl enable --now {name}`")),
+        }
+    }
+}
+
+fn show(programs: &dyn Programs) -> Option<String> {
+    let arguments = [&["show", "--property=Id,UnitFileState,ActiveState,Result"][..], &UNITS].concat();
+    programs.run("systemctl", &arguments).ok()
+}
+
+/// The units that do not start with each boot; `None` if systemd does not run.
+pub(crate) fn disabled(programs: &dyn Programs) -> Option<Vec<String>> {
+    let shown = show(programs)?;
+    let units = shown.split("\n\n").map(Unit::parse).filter(|unit| !unit.is_enabled());
+    Some(units.map(|unit| unit.name.to_owned()).collect())
+}
+
+/// The units, those that are not as they should be; one line if all are.
+fn units(programs: &dyn Programs) -> Vec<Line> {
+    const WHAT: &str = "at each boot";
+    let Some(shown) = show(programs) else {
+        let remedy = "run `holdover collect` and `holdover load` after each boot";
+        return vec![Line::new(WHAT, LineState::Note, "nothing: systemd does not run here", remedy)];
+    };
+    let lines: Vec<_> = shown.split("\n\n").map(|block| Unit::parse(block).line()).collect();
+    let (good, mut bad): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.state == LineState::Ok);
+    if bad.is_empty() {
+        let names: Vec<_> = good.iter().map(|line| line.what.as_str()).collect();
+        bad.push(Line::ok(WHAT, names.join(", ")));
+    }
+    bad
+}
+
+/// The last crash on request. That none was made keeps no panic from being dumped.
+fn test(history: Result<History, TestError>, now: u64) -> Line {
+    const WHAT: &str = "last test";
+    const AGAIN: &str = "`holdover test` crashes this machine on request";
+    let note = |found: String| Line::new(WHAT, LineState::Note, found, AGAIN);
+    let history = match history {
+        Ok(history) => history,
+        Err(error) => return note(error.to_string()),
+    };
+    let passed = history.passed.as_ref().map(|test| format!("passed {}", Ago::since(test.at, now)));
+    let last = match &history.last {
+        None => return note("never".into()),
+        Some(last) if last.has_passed() => None,
+        Some(last) => last.outcome.as_ref(),
+    };
+    if let Some(outcome) = last {
+        let found = format!(
+            "{}; the last that passed: {}",
+            outcome.verdict.told(),
+            passed.as_deref().unwrap_or("none")
+        );
+        return Line::new(WHAT, LineState::Missing, found, AGAIN);
+    }
+    match passed {
+        Some(passed) if history.changes.is_empty() => Line::ok(WHAT, passed),
+        Some(passed) => note(format!("{passed}; since then: {}", history.changes.join("; "))),
+        None => Line::new(WHAT, LineState::Note, "nobody looked what came of it", "`holdover test --result`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash_slot::Rival;
+    use crate::programs::tests::Noted;
+
+    fn ago() -> Ago {
+        Ago::since(0, 300)
+    }
+
+    #[test]
+    fn what_is_loaded_is_told_in_a_line_with_what_to_do() {
+        let told = |standing: &Standing, configured| {
+            let line = capture_kernel(standing, None, configured);
+            (line.state, line.found, line.remedy)
+        };
+        let area = || Ok(vec!["/a".parse().unwrap()]);
+        assert_eq!(
+            told(&Standing::Ours(ago()), area()),
+            (LineState::Ok, "loaded 5 minutes ago".into(), String::new())
+        );
+        assert_eq!(told(&Standing::Nothing, Ok(vec![])).2, "`holdover setup`");
+        assert!(told(&Standing::Nothing, area()).2.starts_with("`holdover load`"));
+        let stale = told(&Standing::Stale(ago(), vec!["memory was added".into()]), area());
+        assert_eq!(
+            (stale.0, stale.1),
+            (LineState::Missing, "loaded 5 minutes ago; since then: memory was added".into())
+        );
+    }
+
+    #[test]
+    fn anothers_crash_kernel_is_told_with_its_unit() {
+        let by = Some(Rival { unit: "kdump-tools.service", is_enabled: true, is_active: true });
+        let line = capture_kernel(&Standing::Foreign, Some(OtherCrashKernel { by }), Ok(vec![]));
+        assert!(line.found.starts_with("kdump-tools.service has loaded a crash kernel"), "{line:?}");
+        assert!(line.remedy.contains("`systemctl disable --now kdump-tools.service`"), "{line:?}");
+        assert_eq!(line.state, LineState::Missing);
+    }
+
+    #[test]
+    fn an_area_is_free_or_says_what_to_do() {
+        let dump = |held| UncollectedDump { device: "/a".into(), held };
+        let state = |looked| area(Path::new("/a"), looked).state;
+        assert_eq!(state(Ok((1, None))), LineState::Ok);
+        assert_eq!(state(Ok((1, Some(dump(Held::Dump(7)))))), LineState::Missing);
+        assert_eq!(state(Err(AreaError::Gone { device: "/a".into() })), LineState::Missing);
+    }
+
+    const SHOWN: &str = "Id=holdover.service\nUnitFileState=enabled\nActiveState=active\nResult=success\n\n\
+        Id=holdover-collect.service\nUnitFileState=enabled\nActiveState=inactive\nResult=success\n\n\
+        Id=holdover-verify.timer\nUnitFileState=enabled\nActiveState=active\nResult=success\n";
+
+    fn shown(output: &str) -> Vec<Line> {
+        units(&Noted { output: output.to_owned(), ..Noted::default() })
+    }
+
+    #[test]
+    fn units_that_are_as_they_should_be_take_one_line() {
+        let lines = shown(SHOWN);
+        assert_eq!(
+            lines,
+            [Line::ok("at each boot", "holdover.service, holdover-collect.service, holdover-verify.timer")]
+        );
+    }
+
+    #[test]
+    fn a_unit_that_is_disabled_failed_or_not_installed_has_a_line_of_its_own() {
+        let with = |from, to| shown(&SHOWN.replacen(from, to, 1)).remove(0);
+        let disabled = with("enabled", "disabled");
+        assert_eq!((disabled.found.as_str(), disabled.state), ("disabled", LineState::Missing));
+        assert_eq!(disabled.remedy, "`systemctl enable --now holdover.service`");
+        let failed = with("ActiveState=active\nResult=success", "ActiveState=failed\nResult=exit-code");
+        assert_eq!(
+            (failed.found.as_str(), failed.remedy.as_str()),
+            ("failed (exit-code)", "`systemctl status holdover.service`")
+        );
+        assert_eq!(with("enabled", "").found, "not installed");
+    }
+
+    #[test]
+    fn a_test_that_was_never_made_keeps_nobody_from_being_ready() {
+        let line = test(Ok(History::default()), 0);
+        assert_eq!((line.state, line.found.as_str()), (LineState::Note, "never"));
+        let status = |state| Status { slot: SlotOwner::Holdover, lines: vec![Line::new("x", state, "", "")] };
+        assert!(status(LineState::Note).is_ready() && !status(LineState::Missing).is_ready());
+    }
+}

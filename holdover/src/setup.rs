@@ -1,0 +1,230 @@
+//! `holdover setup`: makes this host ready for a crash, in one conversation, or without questions.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use host::areas::AreaName;
+use host::config::Configuration;
+use host::crash_slot::{self, SlotOwner};
+use host::programs::HostPrograms;
+use host::setup::{self, AreaPlan, AreaWish, Memory, Step};
+use host::{Bytes, bootloader};
+use serde_json::{Value, json};
+
+use crate::load;
+use crate::progress::Bar;
+use crate::report::{Report, row};
+
+/// The root folder of this system.
+const ROOT: &str = "/";
+
+/// What the command is told.
+#[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct Arguments {
+    /// Ask nothing: do all that is needed
+    #[arg(long, short)]
+    yes: bool,
+    /// Dump to this area, which is there: its UUID, its device, or its file; may be repeated
+    #[arg(long = "area", value_name = "UUID|DEVICE", conflicts_with = "file")]
+    areas: Vec<AreaName>,
+    /// Dump to this file; it is made if it is not there
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+    /// How large the file is to be, such as 2G; by default an estimate says
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Bytes>,
+    /// Leave the configuration of the bootloader as it is
+    #[arg(long)]
+    no_bootloader: bool,
+    /// Let systemd start nothing at boot
+    #[arg(long)]
+    no_units: bool,
+    /// Replace a crash kernel that is not Holdover's, such as kdump-tools'
+    #[arg(long)]
+    replace_crash_kernel: bool,
+    /// Only take the crashkernel= away again that an earlier setup asked for
+    #[arg(long, conflicts_with_all = ["areas", "file", "size", "no_bootloader", "no_units"])]
+    remove_crashkernel: bool,
+}
+
+/// What was done, and what is left.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    steps: Vec<(&'static str, Step)>,
+    left: Vec<String>,
+}
+
+impl Arguments {
+    fn wish(&self) -> AreaWish {
+        match (&self.file, self.size) {
+            (Some(file), size) => AreaWish::File(file.clone(), size),
+            (None, Some(size)) => AreaWish::File(setup::DEFAULT_FILE.into(), Some(size)),
+            (None, None) if self.areas.is_empty() => AreaWish::Any,
+            (None, None) => AreaWish::These(self.areas.clone()),
+        }
+    }
+
+    /// Asks a person; the answer is yes where nobody is to be asked.
+    fn agrees(&self, question: &str) -> Result<bool> {
+        if self.yes {
+            return Ok(true);
+        }
+        if !io::stdin().is_terminal() {
+            bail!("{question} There is no terminal to ask on: --yes says yes to all questions");
+        }
+        eprint!("{question} [Y/n] ");
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(!answer.is_empty() && is_yes(&answer))
+    }
+}
+
+/// An empty line means yes; the end of the input does not.
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
+}
+
+/// Makes this host ready.
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let root = Path::new(ROOT);
+    if arguments.remove_crashkernel {
+        return remove_crashkernel(root);
+    }
+    let mut outcome = Outcome::default();
+    let configuration = Configuration::of_host()?;
+    let plan = AreaPlan::of(&arguments.wish(), &configuration, &Bar::of_pages())?;
+    if let AreaPlan::Make(path, bytes) = &plan {
+        let question = format!("Make {} a dump area of {bytes}?", path.display());
+        if !arguments.agrees(&question)? {
+            bail!("without a dump area nothing can be set up; name another with --area or --file");
+        }
+    }
+    outcome.add("dump area", plan.carry_out(&Bar::of_bytes())?);
+    outcome.add("configuration", setup::configure(root, &plan.names())?);
+    let memory = Memory::now()?;
+    if !memory.is_enough() {
+        reserve(root, memory, arguments, &mut outcome)?;
+    }
+    let mut has_units = false;
+    if !arguments.no_units {
+        let step = setup::enable(&HostPrograms)?;
+        has_units = !matches!(step, Step::Left(_));
+        outcome.add("at each boot", step);
+    }
+    if memory.is_enough() {
+        load(arguments, &mut outcome, has_units)?;
+    }
+    if outcome.has_changed() || memory.is_enough() {
+        outcome
+            .left
+            .push("`holdover test` crashes this machine on request, and tells whether the dump came".into());
+    }
+    Ok(outcome)
+}
+
+fn remove_crashkernel(root: &Path) -> Result<Outcome> {
+    let step = if bootloader::release(root, &HostPrograms)? {
+        Step::Done("asked for no more; the memory is free after the next boot".into())
+    } else {
+        Step::Unchanged("was not asked for by `holdover setup`".into())
+    };
+    let mut outcome = Outcome::default();
+    outcome.add("crashkernel=", step);
+    Ok(outcome)
+}
+
+/// Asks for memory from the next boot on.
+fn reserve(root: &Path, memory: Memory, arguments: &Arguments, outcome: &mut Outcome) -> Result<()> {
+    let Memory { reserved, needed } = memory;
+    let mebibytes = needed.0 >> 20;
+    let by_hand = format!("add crashkernel={mebibytes}M to the kernel's command line, and restart");
+    let question = format!(
+        "{reserved} are reserved for a capture kernel, and this machine needs {needed}. Set crashkernel={mebibytes}M in the bootloader's configuration?"
+    );
+    if arguments.no_bootloader || !arguments.agrees(&question)? {
+        outcome.left.push(by_hand);
+        return Ok(());
+    }
+    match memory.reserve(root, &HostPrograms) {
+        Ok(step) => {
+            outcome.add("crashkernel=", step);
+            outcome.left.push("restart: memory is reserved while the kernel starts".into());
+        }
+        Err(error) => outcome.left.push(host::chain(&error)),
+    }
+    Ok(())
+}
+
+/// Loads, unless what is loaded is Holdover's and nothing has changed.
+fn load(arguments: &Arguments, outcome: &mut Outcome, has_units: bool) -> Result<()> {
+    const WHAT: &str = "capture kernel";
+    if !outcome.has_changed() && crash_slot::owner()? == SlotOwner::Holdover {
+        outcome.add(WHAT, Step::Unchanged("loaded".into()));
+        return Ok(());
+    }
+    let loaded = load::configured(arguments.replace_crash_kernel);
+    match loaded {
+        Ok(_) => outcome.add(WHAT, Step::Done("loaded: the next panic is dumped".into())),
+        Err(error) => {
+            outcome.left.push(format!("{error:#}"));
+            return Ok(());
+        }
+    }
+    if has_units {
+        outcome.add("systemd", setup::start(&HostPrograms)?);
+    }
+    Ok(())
+}
+
+impl Outcome {
+    fn add(&mut self, what: &'static str, step: Step) {
+        if let Step::Left(told) = &step {
+            self.left.push(told.clone());
+        } else {
+            self.steps.push((what, step));
+        }
+    }
+
+    fn has_changed(&self) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Step::Done(_)))
+    }
+}
+
+impl Report for Outcome {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let steps = self.steps.iter().map(|(what, step)| row(what, step.to_string()));
+        let verdict = (!self.has_changed()).then(|| row("changed", "nothing"));
+        steps.chain(verdict).chain(self.left.iter().map(|left| row("left", left))).collect()
+    }
+
+    fn json(&self) -> Result<Value> {
+        let steps = self.steps.iter().map(|(what, step)| {
+            json!({ "what": what, "changed": matches!(step, Step::Done(_)), "told": step.to_string() })
+        });
+        Ok(json!({ "changed": self.has_changed(), "steps": steps.collect::<Vec<_>>(), "left": self.left }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_yes_unless_it_is_no() {
+        assert!(["\n", "y\n", "Yes\n"].into_iter().all(is_yes));
+        assert!(!["n\n", "no\n", "what?\n"].into_iter().any(is_yes));
+    }
+
+    #[test]
+    fn a_run_that_changes_nothing_says_so() {
+        let mut outcome = Outcome::default();
+        outcome.add("dump area", Step::Unchanged("/a".into()));
+        assert!(outcome.text().contains("changed    nothing"), "{}", outcome.text());
+        outcome.add("configuration", Step::Done("written".into()));
+        assert!(!outcome.text().contains("nothing"));
+        assert_eq!(outcome.json().unwrap()["changed"], true);
+    }
+}
