@@ -10,7 +10,7 @@ use crate::symbols::Symbols;
 use crate::view::View;
 
 /// Most bytes of BTF; Debian's kernels have 4 MiB to 6 MiB.
-const MOST: u64 = 64 << 20;
+const MOST: u64 = 32 << 20;
 /// Members that are looked at for one that is wanted, those within members without a name included.
 const MOST_MEMBERS: u32 = 10_000;
 /// How many structures deep that goes.

@@ -1,12 +1,14 @@
 //! Processors: which there were, what each was running, and its stack.
 
+use std::cell::Cell;
+
 use machine::OldMemory;
 use serde::Serialize;
 use vmcore::{Notes, notes_in};
 
 use crate::Address;
 use crate::btf::Btf;
-use crate::modules::List;
+use crate::modules::{List, Loaded};
 use crate::orc::{Packing, Table};
 use crate::registers::Status;
 use crate::symbols::Symbols;
@@ -17,6 +19,8 @@ use crate::view::View;
 const MOST: u32 = 8192;
 /// Most processors whose stacks are unwound.
 const MOST_STACKS: usize = 512;
+/// Most bytes of modules' tables for unwinding, and of their symbols that are read.
+pub(crate) const MODULES_BUDGET: u64 = 64 << 20;
 /// Bytes of a processor's crash notes that are read: `NT_PRSTATUS` takes 356.
 const NOTE: usize = 512;
 /// Bytes of a task's name (`TASK_COMM_LEN`).
@@ -90,6 +94,8 @@ pub(crate) struct Finder<'a, M> {
     pub(crate) btf: Option<&'a Btf>,
     pub(crate) orc: Option<&'a Table>,
     pub(crate) modules: Option<&'a List>,
+    /// Bytes of modules' symbols that may still be read.
+    pub(crate) budget: Cell<u64>,
 }
 
 impl<M: OldMemory> Finder<'_, M> {
@@ -161,7 +167,13 @@ impl<M: OldMemory> Finder<'_, M> {
 
     fn orc_of_modules(&self) -> Vec<Option<Table>> {
         let modules = self.modules.map_or(&[][..], |list| &list.modules);
-        modules.iter().map(|module| module.orc(&self.view, self.btf?)).collect()
+        let mut left = MODULES_BUDGET;
+        let read = |module: &Loaded| {
+            let table = module.orc(&self.view, self.btf?).filter(|table| table.bytes() <= left)?;
+            left -= table.bytes();
+            Some(table)
+        };
+        modules.iter().map(read).collect()
     }
 
     fn backtrace(&self, status: Option<Status>, modules: &[Option<Table>]) -> Backtrace {
@@ -195,7 +207,7 @@ impl<M: OldMemory> Finder<'_, M> {
         let module = self.modules.and_then(|list| list.at(inside));
         let function = match module {
             Some(module) => {
-                let found = self.btf.and_then(|btf| module.symbol(&self.view, btf, inside));
+                let found = self.btf.and_then(|btf| module.symbol(&self.view, btf, inside, &self.budget));
                 found.map(|(name, at)| offset((&name, at)))
             }
             None => self.symbols.at(inside).map(offset),

@@ -27,6 +27,7 @@ mod taint;
 mod unwind;
 mod view;
 
+use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt;
 
@@ -241,7 +242,15 @@ impl Found {
         orc: Option<&Table>,
     ) -> Self {
         let list = btf.and_then(|btf| List::read(&view, symbols, btf));
-        let finder = Finder { view, notes, symbols, btf, orc, modules: list.as_ref() };
+        let finder = Finder {
+            view,
+            notes,
+            symbols,
+            btf,
+            orc,
+            modules: list.as_ref(),
+            budget: Cell::new(cpus::MODULES_BUDGET),
+        };
         let (cpus, cpus_left_out) = finder.cpus();
         let taint = symbols.address("tainted_mask").and_then(|mask| view.u64(mask)).map(Taint);
         let line = symbols.address("saved_command_line").and_then(|line| view.u64(line));

@@ -1,5 +1,7 @@
 //! The loaded modules: from the kernel's own list, or from its log.
 
+use std::cell::Cell;
+
 use machine::OldMemory;
 use serde::Serialize;
 
@@ -20,6 +22,8 @@ const LONGEST_SYMBOL: usize = 512;
 const MOST_PARTS: u64 = 16;
 /// Most bytes of a module's table of symbols.
 const MOST_SYMBOLS: u64 = 8 << 20;
+/// Most entries of a module's tables for unwinding.
+const MOST_ENTRIES: u32 = 1 << 18;
 /// Bytes of `Elf64_Sym`.
 const SYMBOL: usize = 24;
 
@@ -112,17 +116,20 @@ impl Loaded {
         &self.module.name
     }
 
-    /// The symbol that an address of this module belongs to, and the distance from its start (`struct mod_kallsyms`).
+    /// The symbol that an address of this module belongs to, and the distance from its start (`struct mod_kallsyms`). Takes the bytes
+    /// of the table that it reads from `budget`.
     pub(crate) fn symbol<M: OldMemory>(
         &self,
         view: &View<'_, M>,
         btf: &Btf,
         address: u64,
+        budget: &Cell<u64>,
     ) -> Option<(String, u64)> {
         let table = view.u64(self.at.checked_add(btf.offset("module", "kallsyms")?)?)?;
         let field = |name| table.checked_add(btf.offset("mod_kallsyms", name)?);
         let (start, names) = (view.u64(field("symtab")?)?, view.u64(field("strtab")?)?);
         let count = u64::from(view.u32(field("num_symtab")?)?);
+        budget.set(budget.get().checked_sub(count * SYMBOL as u64)?);
         let bytes = view.bytes(start, count * SYMBOL as u64, MOST_SYMBOLS)?;
         let (value, name) = nearest(&bytes, address)?;
         let name = view.text(names.checked_add(name.into())?, LONGEST_SYMBOL)?;
@@ -133,7 +140,7 @@ impl Loaded {
     pub(crate) fn orc<M: OldMemory>(&self, view: &View<'_, M>, btf: &Btf) -> Option<Table> {
         let start = self.at.checked_add(btf.offset("module", "arch")?)?;
         let field = |name| start.checked_add(btf.offset("mod_arch_specific", name)?);
-        let count = view.u32(field("num_orcs")?)?;
+        let count = view.u32(field("num_orcs")?).filter(|&count| count <= MOST_ENTRIES)?;
         let (instructions, entries) = (view.u64(field("orc_unwind_ip")?)?, view.u64(field("orc_unwind")?)?);
         Table::read(view, instructions, entries, count.into())
     }

@@ -10,7 +10,7 @@ use crate::symbols::Symbols;
 use crate::view::View;
 
 /// Most bytes of a table of entries; Debian's kernels have 4 MiB.
-const MOST: u64 = 64 << 20;
+const MOST: u64 = 32 << 20;
 /// Bytes of `struct orc_entry`.
 const ENTRY: u64 = 6;
 
@@ -88,6 +88,11 @@ impl Table {
         let entries = place("__start_orc_unwind")?;
         let count = stop.checked_sub(start).ok_or("the ORC tables make no sense")? / 4;
         Self::read(view, start, entries, count).ok_or("the ORC tables cannot be read")
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.instructions.len() + self.entries.len()) as u64
     }
 
     /// Reads `count` instructions' addresses, and their entries.

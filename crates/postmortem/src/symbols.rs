@@ -4,6 +4,9 @@
 //! words of 32 bits, counted from a base or from where they lie; which of these a kernel does is found out by symbols whose addresses
 //! VMCOREINFO gives too. From Linux 6.0 on, VMCOREINFO also says where the tables are.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use machine::OldMemory;
 use vmcore::VmcoreInfo;
 
@@ -12,7 +15,7 @@ use crate::view::View;
 /// Most symbols of a kernel; Debian's have 170,000.
 const MOST: u32 = 2 << 20;
 /// Most bytes of compressed names, and of names.
-const MOST_NAMES: usize = 64 << 20;
+const MOST_NAMES: usize = 32 << 20;
 /// The longest name, in bytes (`KSYM_NAME_LEN`).
 const LONGEST: usize = 512;
 /// Bytes of names that are read at a time.
@@ -32,6 +35,8 @@ pub(crate) struct Symbols {
     addresses: Vec<u64>,
     /// Their numbers in ascending order of addresses; of equal ones, in the kernel's order.
     by_address: Vec<u32>,
+    /// The addresses of names that were looked for.
+    looked_up: RefCell<HashMap<&'static str, Option<u64>>>,
 }
 
 impl Symbols {
@@ -47,14 +52,21 @@ impl Symbols {
         let tokens = place("kallsyms_token_table").zip(place("kallsyms_token_index")).ok_or(unnamed)?;
         let tokens = Tokens::read(view, tokens).ok_or("the tokens of kallsyms cannot be read")?;
         let (names, ends) = expand(view, names, count, &tokens);
-        let mut symbols = Self { names, ends, addresses: Vec::new(), by_address: Vec::new() };
+        let mut symbols = Self {
+            names,
+            ends,
+            addresses: Vec::new(),
+            by_address: Vec::new(),
+            looked_up: RefCell::default(),
+        };
         symbols.locate(view, info).ok_or("no way of reading the addresses of kallsyms fits VMCOREINFO")?;
         Ok(symbols)
     }
 
     /// The address of the first symbol of this name.
-    pub(crate) fn address(&self, name: &str) -> Option<u64> {
-        self.addresses.get(self.find(name)?).copied()
+    pub(crate) fn address(&self, name: &'static str) -> Option<u64> {
+        let find = || self.addresses.get(self.find(name)?).copied();
+        *self.looked_up.borrow_mut().entry(name).or_insert_with(find)
     }
 
     /// The symbol that an address belongs to, and the distance from its start.

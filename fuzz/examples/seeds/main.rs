@@ -18,6 +18,7 @@ mod firmware;
 mod ground;
 mod log;
 mod pci;
+mod postmortem;
 mod reach;
 mod record;
 mod scenario;
@@ -41,6 +42,7 @@ fn main() -> io::Result<()> {
         ("core_header", core_header::seeds()),
         ("core_file", core_file::seeds()),
         ("pci", pci::seeds()),
+        ("postmortem", postmortem::seeds()),
         ("reach", reach::seeds()),
         ("dump", dump::seeds()),
         ("dumpfile", dumpfile::seeds()),

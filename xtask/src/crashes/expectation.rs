@@ -235,6 +235,11 @@ impl Expectation {
         self.and_reading(witnesses::read_made)
     }
 
+    /// `holdover summary` makes a page that says of the crash what drgn says.
+    pub(crate) fn and_summary(self) -> Self {
+        self.and_reading(witnesses::compare_summary)
+    }
+
     /// `holdover makedump` and makedumpfile keep the same pages of the same memory at every level.
     pub(crate) fn and_every_level(self) -> Self {
         self.and_reading(witnesses::compare_every_level)

@@ -38,6 +38,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(displays());
     rows.push(pending_requests());
     rows.push(made_dumps());
+    rows.extend(summary_pages());
     rows.extend(every_kind_of_page());
     rows.push(proc_vmcore());
     rows.extend(codecs());
@@ -313,6 +314,17 @@ fn pending_requests() -> Row {
 fn made_dumps() -> Row {
     let expectation = Expectation::takeover().and_made_dumps();
     Row::new("made-dumps", Scenario::plain(Flavour::Cloud), expectation)
+}
+
+/// What the page says of a crash, of kernels that carry their symbols in three different ways.
+fn summary_pages() -> Vec<Row> {
+    let row = |name: &str, kernel, emulator| {
+        let scenario = Scenario { cpus: 2, emulator, ..Scenario::plain(kernel) };
+        Row::new(name, scenario, Expectation::takeover().and_summary())
+    };
+    let newer = [("summary-page-backports", Flavour::Backports), ("summary-page-testing", Flavour::Testing)];
+    let newer = newer.map(|(name, kernel)| row(name, kernel, Emulator::Backports).only_among_all());
+    [row("summary-page", Flavour::Cloud, Emulator::Installed)].into_iter().chain(newer).collect()
 }
 
 /// The kernels that record memory errors, one for each way in which types of pages are marked. QEMU 7.2 now and then turns

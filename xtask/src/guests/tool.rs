@@ -99,6 +99,12 @@ impl Tool {
         }
     }
 
+    /// Makes the page that says what happened.
+    pub(crate) fn summary(&self, dump: &Path, page: &Path) -> Result<()> {
+        let mut summary = Command::new(&self.program);
+        process::stdout(summary.args(["summary", "--force"]).arg(dump).arg(page)).map(|_| ())
+    }
+
     /// The dead kernel's log out of a dump area.
     pub(crate) fn log(&self, disk: &Path) -> Result<String> {
         let mut collect = Command::new(&self.program);

@@ -13,7 +13,7 @@ use crate::process;
 use crate::witnesses::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 22] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
@@ -29,6 +29,7 @@ const PACKAGES: [&str; 21] = [
     "makedumpfile", // reader of dumps, and the reference for which pages belong in one
     "man-db",    // shows man pages
     "python3-drgn", // reader of dumps
+    "python3-html5lib", // reads the page of a crash as a browser does
     "python3-libkdumpfile", // reader of dumps
     "qemu-system-x86", // the machine
     "seabios",   // its firmware

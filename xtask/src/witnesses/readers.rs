@@ -130,11 +130,20 @@ impl Dump<'_> {
     }
 
     fn count_tasks(&self, kernel: &Path) -> Result<Tasks> {
-        let script = self.script("tasks.py", include_str!("readers/tasks.py"))?;
+        let said = self.run_drgn(kernel, "tasks.py", include_str!("readers/tasks.py"))?;
+        serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
+    }
+
+    /// Has drgn run a script; returns what it prints.
+    pub(crate) fn ask_drgn(&self, name: &str, script: &str) -> Result<String> {
+        self.run_drgn(self.kernel.context("no kernel with debug information is here")?, name, script)
+    }
+
+    fn run_drgn(&self, kernel: &Path, name: &str, script: &str) -> Result<String> {
+        let script = self.script(name, script)?;
         let mut drgn = self.programs.drgn();
         drgn.arg("-q").arg("-c").arg(self.path).arg("-s").arg(kernel).arg(script);
-        let said = process::stdout_within(&mut drgn, "", LIMIT)?;
-        serde_json::from_str(said.trim()).with_context(|| format!("drgn printed `{said}`"))
+        process::stdout_within(&mut drgn, "", LIMIT)
     }
 
     /// Makes a script a file.

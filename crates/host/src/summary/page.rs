@@ -234,7 +234,7 @@ fn log(log: &LastLines) -> Markup {
             }))
         }
         @if !earlier.is_empty() {
-            details {
+            details class="folded" {
                 summary { (earlier.len()) " earlier lines" }
                 (scrolled("Earlier lines of the log", html! { @for line in earlier { (line) "\n" } }))
             }
@@ -582,4 +582,90 @@ fn open(summary: &Summary) -> Markup {
         (scrolled("Command", html! { "$ holdover inspect " (dump) "\n" }))
     };
     part("open", "How to open it", content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::AboutFile;
+    use fixtures::Memory;
+    use postmortem::{Address, BacktraceSource, Module};
+    use vmcore::Notes;
+
+    /// A page in which each text that comes from a dump, a file's name or a caller is this one.
+    fn page_of(text: &str) -> String {
+        let some = || Some(text.to_owned());
+        let mut postmortem = Postmortem::read(&Memory::new(0), &Notes::default());
+        let task = Some(Task { pid: 1, comm: some() });
+        let frame = Frame { address: Some(Address(1)), function: some(), module: some(), interrupted: true };
+        let backtrace = Backtrace { source: BacktraceSource::Orc, frames: vec![frame], remark: None };
+        postmortem.panic.message = some();
+        postmortem.panic.causes = vec![text.to_owned()];
+        postmortem.panic.uptime = some();
+        postmortem.panic.task.clone_from(&task);
+        postmortem.cpus = vec![Cpu { number: 0, panicked: true, task, backtrace }];
+        postmortem.modules.listed = vec![Module {
+            name: text.to_owned(),
+            base: Some(Address(0)),
+            bytes: Some(1),
+            taints: text.to_owned(),
+        }];
+        postmortem.log =
+            LastLines { lines: vec![text.to_owned(); 2], panic: Some(1), left_out: 1, missing: some() };
+        let system = &mut postmortem.system;
+        let fields = [&mut system.host, &mut system.release, &mut system.version, &mut system.build_id];
+        for field in fields {
+            *field = some();
+        }
+        let fields = [&mut system.command_line, &mut system.hardware, &mut system.processor];
+        for field in fields {
+            *field = some();
+        }
+        let about = AboutFile {
+            path: text.into(),
+            bytes: 0,
+            format: "ELF core",
+            level: 31,
+            pages: 1,
+            ram_pages: Some(2),
+            ram: vec![(0, 4096)],
+            lacks: vec![text.to_owned()],
+        };
+        let remarks = vec![text.to_owned()];
+        page(&Summary { dump: about, postmortem, takeover: None, no_takeover: some(), remarks })
+    }
+
+    /// Whatever a text is, the page has the elements and attributes that it has with a harmless one.
+    #[test]
+    fn no_text_of_a_dump_becomes_a_part_of_the_page() {
+        let marks = |page: &str| ["<", ">", "\""].map(|mark| page.matches(mark).count());
+        let harmless = marks(&page_of("x y"));
+        for text in [
+            "<script>alert(1)</script>",
+            "\"><img src=x onerror=alert(1)>",
+            "</style><b>",
+            "</pre>",
+            "-->",
+            "&lt;",
+            "]]>",
+        ] {
+            let page = page_of(text);
+            assert_eq!(marks(&page), harmless, "{text}");
+            assert!(!page.contains("<script") && !page.contains("<img"));
+        }
+    }
+
+    #[test]
+    fn an_uptime_is_told_in_units_that_fit() {
+        assert_eq!(uptime("9.122247"), "9.122247 s");
+        assert_eq!(uptime("3725.5"), "1 h 2 min 5 s");
+        assert_eq!(uptime("200000.1"), "2 d 7 h 33 min");
+        assert_eq!(uptime("99999999999999999999"), "99999999999999999999 s");
+    }
+
+    #[test]
+    fn a_level_names_what_it_leaves_out() {
+        assert_eq!(level(0), "nothing");
+        assert_eq!(level(17), "pages of zeros, free pages");
+    }
 }

@@ -1,0 +1,139 @@
+//! Reads a dead kernel that is made by hand, whole and damaged.
+
+use fixtures::Memory;
+use fixtures::legible::{self, Addresses, IMAGE};
+use postmortem::{Address, BacktraceSource, Postmortem};
+use proptest::prelude::*;
+use vmcore::{Note, Notes};
+
+fn notes(vmcoreinfo: &[u8]) -> Notes {
+    let mut notes = Notes::default();
+    notes.push(&Note { name: b"VMCOREINFO\0", kind: 0, content: vmcoreinfo }).expect("there is memory");
+    notes
+}
+
+fn read(addresses: Addresses) -> Postmortem {
+    let info = legible::vmcoreinfo(addresses);
+    Postmortem::read(&legible::kernel(addresses), &notes(info.as_bytes()))
+}
+
+fn functions(postmortem: &Postmortem, cpu: usize) -> Vec<(Option<&str>, Option<&str>)> {
+    let frames = &postmortem.cpus[cpu].backtrace.frames;
+    frames.iter().map(|frame| (frame.function.as_deref(), frame.module.as_deref())).collect()
+}
+
+#[test]
+fn a_stack_leads_through_a_function_without_tables_and_through_a_module() {
+    for addresses in [Addresses::BelowBase, Addresses::AboveBase, Addresses::FromPlace] {
+        let postmortem = read(addresses);
+        assert!(postmortem.sources.kallsyms.found, "{addresses:?}: {:?}", postmortem.sources);
+        let kernel = |name| (Some(name), None);
+        let in_module = (Some("trip+0x20"), Some("broken_driver"));
+        let found = functions(&postmortem, 0);
+        // Without the symbols of each processor's data, which are elsewhere there, the stacks are the same.
+        let expected = [kernel("__crash_kexec+0x50"), kernel("panic+0x50"), in_module, kernel("caller+0x50")];
+        if addresses == Addresses::BelowBase {
+            assert_eq!(found, expected);
+            assert_eq!(functions(&postmortem, 1), [kernel("idle+0x50"), kernel("caller+0x60")]);
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_carries_is_told() {
+    let postmortem = read(Addresses::BelowBase);
+    let cpu = &postmortem.cpus[0];
+    assert!(cpu.panicked && cpu.backtrace.source == BacktraceSource::Orc && cpu.backtrace.remark.is_none());
+    assert!(cpu.backtrace.frames[0].interrupted && !cpu.backtrace.frames[1].interrupted);
+    let task = postmortem.panic.task.as_ref().unwrap();
+    assert_eq!((task.pid, task.comm.as_deref()), (4711, Some("nginx")));
+    assert_eq!(postmortem.cpus.len(), 2);
+    let module = &postmortem.modules.listed[0];
+    assert_eq!((module.name.as_str(), module.taints.as_str()), ("broken_driver", "OE"));
+    assert_eq!((module.base, module.bytes), (Some(Address(IMAGE + 0x9_0000)), Some(0x1000)));
+    assert_eq!(postmortem.taint.unwrap()[0].letter, 'O');
+    let system = postmortem.system;
+    assert_eq!(system.host.as_deref(), Some("web-1"));
+    assert_eq!(system.release.as_deref(), Some("6.1.0-56-cloud-amd64"));
+    assert_eq!(system.command_line.as_deref(), Some("root=/dev/vda1 crashkernel=16M"));
+    assert_eq!(system.processor.as_deref(), Some("Example CPU"));
+}
+
+#[test]
+fn without_anything_the_value_says_what_is_missing() {
+    let postmortem = Postmortem::read(&Memory::new(0), &Notes::default());
+    assert!(!postmortem.sources.kallsyms.found && postmortem.log.missing.is_some());
+    assert!(postmortem.cpus.is_empty() && postmortem.modules.listed.is_empty());
+}
+
+#[test]
+fn a_list_of_modules_that_is_a_loop_ends() {
+    let mut memory = legible::kernel(Addresses::BelowBase);
+    memory.write_u64(0x8_0008, IMAGE + 0x8_0008);
+    let info = legible::vmcoreinfo(Addresses::BelowBase);
+    let modules = Postmortem::read(&memory, &notes(info.as_bytes())).modules;
+    assert!(modules.cut && modules.listed.len() == 1024);
+}
+
+/// Whether everything is within its bounds, and every text is printable.
+fn check(postmortem: &Postmortem) {
+    assert!(postmortem.cpus.len() <= 513 && postmortem.modules.listed.len() <= 1024);
+    assert!(postmortem.log.lines.len() <= 300);
+    let texts = postmortem.cpus.iter().flat_map(|cpu| {
+        assert!(cpu.backtrace.frames.len() <= 128);
+        cpu.backtrace.frames.iter().filter_map(|frame| frame.function.as_deref())
+    });
+    let names = postmortem.modules.listed.iter().map(|module| module.name.as_str());
+    let system = &postmortem.system;
+    let others = [&system.host, &system.release, &system.version, &system.command_line, &system.processor];
+    let all = texts.chain(names).chain(others.into_iter().filter_map(|text| text.as_deref()));
+    for text in all {
+        assert!(text.len() <= 4 * 4096 && text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text:?}");
+    }
+}
+
+/// A place that matters, or any.
+fn place() -> impl Strategy<Value = u64> {
+    let tables = prop_oneof![
+        0x8000u64..0x8200,
+        0x1_0000u64..0x1_b000,
+        0x2_0000u64..0x2_0600,
+        0x3_0000u64..0x3_0800,
+        0x4_0000u64..0x4_1100,
+        0x5_0000u64..0x5_0400,
+        0x7_0000u64..0x7_0900,
+        0x8_0000u64..0x8_1500,
+        0x10_0000u64..0x10_0600,
+    ];
+    prop_oneof![9 => tables, 1 => 0..legible::SIZE - 8]
+}
+
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        any::<u8>().prop_map(u64::from),
+        (0..legible::SIZE).prop_map(|at| IMAGE + at),
+        Just(u64::MAX)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_damaged_kernel_is_survived(writes in prop::collection::vec((place(), value(), 1usize..9), 1..24)) {
+        let mut memory = legible::kernel(Addresses::BelowBase);
+        for (at, value, len) in writes {
+            memory.write(at, &value.to_le_bytes()[..len]);
+        }
+        check(&Postmortem::read(&memory, &notes(legible::vmcoreinfo(Addresses::BelowBase).as_bytes())));
+    }
+
+    #[test]
+    fn a_damaged_vmcoreinfo_is_survived(at: prop::sample::Index, to: u8) {
+        let mut info = legible::vmcoreinfo(Addresses::FromPlace).into_bytes();
+        let at = at.index(info.len());
+        info[at] = to;
+        check(&Postmortem::read(&legible::kernel(Addresses::FromPlace), &notes(&info)));
+    }
+}
