@@ -58,7 +58,6 @@ const NONSENSE: &[&[&str]] = &[
     &["format"],
     &["format", "absent", "--size", "-1"],
     &["format", "absent", "--size", "99999999999999999999999G"],
-    &["load", "--image", "x"],
     &["load", "--image", "x", "--area", "y", "--level", "32"],
     &["load", "--image", "x", "--area", "y", "--codec", "snappy"],
     &["load", "--image", "x", "--area", "y", "--disk", "nowhere"],
