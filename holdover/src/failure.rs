@@ -41,7 +41,9 @@ fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
 
 /// What to do, as far as it is known.
 fn remedy(error: &Error, text: &str) -> String {
-    let told = text.rsplit("; ").next().filter(|_| text.contains("; "));
+    // Below the first line are the kernel's messages.
+    let first = text.lines().next().unwrap_or_default();
+    let told = first.rsplit("; ").next().filter(|_| first.contains("; "));
     if let Some(told) = told.filter(|told| told.contains('`') || told.contains("--")) {
         return told.to_owned();
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
 use host::config::Configuration;
+use host::image::{Image, ImageChoice};
 use host::load::{self, IfTaken, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
 use host::panic_settings::PanicSettings;
 use host::{Codec, Function, Level};
@@ -21,7 +22,7 @@ pub(crate) struct Arguments {
     /// The configuration, which says what no argument says
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The capture kernel, a bzImage, in place of the one inside this program
+    /// The capture kernel, a bzImage; by default the one inside this program, or its signed copy
     #[arg(long, value_name = "PATH")]
     image: Option<PathBuf>,
     /// The dump area: its UUID, its device, or its file; may be repeated. Those of the configuration do not count then
@@ -89,11 +90,10 @@ pub(crate) fn configured(replace_crash_kernel: bool) -> Result<Loaded> {
 
 impl Arguments {
     /// What is to be loaded: as the arguments say, and where they say nothing, as the configuration does.
-    fn request(&self, configuration: Configuration) -> Result<LoadRequest> {
+    fn request(&self, configuration: Configuration, image: Image) -> LoadRequest {
         let areas = if self.areas.is_empty() { configuration.areas } else { self.areas.clone() };
-        let image = self.image.clone().or(configuration.image);
-        Ok(LoadRequest {
-            image: image.map_or_else(embedded::unpack, Ok)?,
+        LoadRequest {
+            image,
             areas,
             disk: self.disk,
             level: self.level.unwrap_or(configuration.level),
@@ -103,7 +103,16 @@ impl Arguments {
             if_uncollected: if self.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
             if_taken: if self.replace_crash_kernel { IfTaken::Replace } else { IfTaken::Refuse },
             panic: configuration.panic,
-        })
+        }
+    }
+
+    /// Where the image may be.
+    fn image<'a>(&'a self, configuration: &'a Configuration) -> ImageChoice<'a> {
+        ImageChoice {
+            named: self.image.as_deref(),
+            configured: configuration.image.as_deref(),
+            embedded: embedded::image(),
+        }
     }
 }
 
@@ -111,7 +120,8 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
     let configuration =
         arguments.config.as_deref().map_or_else(Configuration::of_host, Configuration::read)?;
-    Ok(load::load(&arguments.request(configuration)?)?)
+    let image = arguments.image(&configuration).choose()?;
+    Ok(load::load(&arguments.request(configuration, image))?)
 }
 
 /// What may go wrong, or will be lost.
@@ -143,8 +153,7 @@ fn settings(panic: &PanicSettings) -> Vec<String> {
 
 impl Report for Loaded {
     fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows =
-            vec![row("loaded", self.image.display().to_string()), row("command line", &self.command_line)];
+        let mut rows = vec![row("loaded", self.image.to_string()), row("command line", &self.command_line)];
         let areas = self.devices.iter().map(|device| row("dump area on", device.display().to_string()));
         rows.splice(1..1, areas);
         rows.extend(settings(&self.panic).into_iter().map(|setting| row("set", setting)));
@@ -155,7 +164,7 @@ impl Report for Loaded {
     fn json(&self) -> Result<Value> {
         let warnings: Vec<_> = warnings(self).collect();
         Ok(json!({
-            "image": self.image,
+            "image": self.image.to_string(),
             "devices": self.devices,
             "command_line": self.command_line,
             "set": settings(&self.panic),
@@ -200,6 +209,7 @@ impl Report for Unloaded {
 #[cfg(test)]
 mod tests {
     use host::areas::{FoundArea, Label};
+    use host::image::Origin;
     use uuid::Uuid;
 
     use super::*;
@@ -214,7 +224,7 @@ mod tests {
         let warnings = |area: &FoundArea| {
             let (copies, devices) = (area.copies(&all).collect(), vec![area.device.clone()]);
             let loaded = Loaded {
-                image: "image".into(),
+                image: Origin::Program,
                 devices,
                 command_line: String::new(),
                 copies,
@@ -248,15 +258,26 @@ mod tests {
         Configuration::parse(text, "f".as_ref()).unwrap()
     }
 
+    /// What these arguments ask for, and the file of the image that they and the configuration name.
+    fn asked(words: &[&str]) -> (LoadRequest, PathBuf) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [&[0; 0x202], &b"HdrS"[..]].concat()).unwrap();
+        let arguments = arguments(words);
+        let configuration = configuration();
+        let image = arguments.image(&configuration);
+        let named = image.named.or(image.configured).unwrap().to_owned();
+        (arguments.request(configuration.clone(), Image::read(file.path()).unwrap()), named)
+    }
+
     #[test]
     fn without_arguments_the_configuration_says_what_is_loaded() {
-        let request = arguments(&[]).request(configuration()).unwrap();
+        let (request, image) = asked(&[]);
         assert_eq!(request.areas, configuration().areas);
         assert_eq!(
             (request.level.number(), request.codec, request.append),
             (1, Codec::Lzo, Some("x".into()))
         );
-        assert_eq!((request.image, request.if_taken), ("/i".into(), IfTaken::Refuse));
+        assert_eq!((image, request.if_taken), ("/i".into(), IfTaken::Refuse));
         assert_eq!(request.panic.on_oops, Some(true));
     }
 
@@ -264,12 +285,12 @@ mod tests {
     fn an_argument_wins_over_the_configuration() {
         let words =
             ["--image=/j", "--area=/c", "--level=3", "--codec=zstd", "--append=y", "--replace-crash-kernel"];
-        let request = arguments(&words).request(configuration()).unwrap();
+        let (request, image) = asked(&words);
         assert_eq!(request.areas, ["/c".parse().unwrap()]);
         assert_eq!(
             (request.level.number(), request.codec, request.append),
             (3, Codec::Zstd, Some("y".into()))
         );
-        assert_eq!((request.image, request.if_taken), ("/j".into(), IfTaken::Replace));
+        assert_eq!((image, request.if_taken), ("/j".into(), IfTaken::Replace));
     }
 }

@@ -25,6 +25,7 @@ mod progress;
 mod remove;
 mod report;
 mod setup;
+mod sign;
 mod simulate;
 mod status;
 mod summary;
@@ -65,6 +66,8 @@ enum Command {
     Format(format::Arguments),
     /// Load the capture kernel, to be started by the next panic
     Load(load::Arguments),
+    /// Sign the capture kernel's image for Secure Boot
+    Sign(sign::Arguments),
     /// Check that the loaded capture kernel would still find its dump areas in their places
     Verify(verify::Arguments),
     /// Remove the loaded capture kernel
@@ -99,6 +102,7 @@ impl Command {
             Self::Config(arguments) => config::run(arguments)?,
             Self::Format(arguments) => Box::new(format::run(arguments)?),
             Self::Load(arguments) => Box::new(load::run(arguments)?),
+            Self::Sign(arguments) => Box::new(sign::run(arguments)?),
             Self::Verify(arguments) => Box::new(verify::run(arguments)?),
             Self::Unload => Box::new(load::unload()?),
             Self::Test(arguments) => Box::new(test::run(arguments)?),

@@ -401,7 +401,6 @@ fn doctor_lists_every_check_and_its_exit_status_says_whether_one_failed() {
         "IOMMU",
         "devices after a panic",
         "ACPI root pointer",
-        "kexec",
         "permission to load",
         "disks",
         "dump area",

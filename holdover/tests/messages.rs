@@ -9,8 +9,10 @@ use host::doctor::Code;
 
 const MESSAGES: &str = include_str!("../../docs/messages.md");
 /// The errors that are explained: the enum, where it is, and what its headings begin with.
-const ERRORS: [(&str, &str, &str); 2] = [
+const ERRORS: [(&str, &str, &str); 4] = [
     ("LoadError", include_str!("../../crates/host/src/load.rs"), "load: "),
+    ("Refused", include_str!("../../crates/host/src/kexec/refusal.rs"), "kernel: "),
+    ("SignError", include_str!("../../crates/host/src/sign.rs"), "sign: "),
     ("TestError", include_str!("../../crates/host/src/crash_test/mod.rs"), "test: "),
 ];
 

@@ -8,5 +8,6 @@ pub(crate) mod initramfs;
 pub(crate) mod kernels;
 pub(crate) mod mirror;
 mod pe;
+pub(crate) mod signed;
 pub(crate) mod stock;
 pub(crate) mod tool;

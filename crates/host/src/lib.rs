@@ -6,12 +6,15 @@
 //! |---|---|
 //! | [`config`] | reads the configuration of a host |
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
+//! | [`image`] | chooses the capture kernel's image, and tells who signed it |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
 //! | [`setup`] | makes this host ready for a crash, in steps that change nothing twice |
 //! | [`status`] | tells in few lines whether the next panic will be dumped |
 //! | [`bootloader`] | asks for the crash reservation through the distribution's configuration |
 //! | [`crash_slot`] | tells whose crash kernel is loaded |
 //! | [`panic_settings`] | sets which events panic the kernel, and gives back what was before |
+//! | [`sign`] | signs the image for Secure Boot |
+//! | [`secure_boot`] | tells whether the running kernel would load the image |
 //! | [`verify`] | checks that the loaded capture kernel would still find its dump areas |
 //! | [`doctor`] | checks whether this host is ready for a crash |
 //! | [`estimate`] | tells how large a dump would be now |
@@ -81,12 +84,14 @@ pub mod crash_test;
 pub mod dmesg;
 pub mod doctor;
 pub mod estimate;
+pub mod image;
 pub mod inspect;
 mod iomem;
 mod iommu;
 mod kexec;
 pub mod load;
 mod loaded;
+pub mod lockdown;
 pub mod makedump;
 mod mapped;
 pub mod panic_settings;
@@ -94,7 +99,9 @@ pub mod programs;
 mod progress;
 mod reservation;
 mod root_pointer;
+pub mod secure_boot;
 pub mod setup;
+pub mod sign;
 mod state;
 pub mod status;
 pub mod summary;

@@ -12,6 +12,7 @@ use vmcore::Level;
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
 use crate::config::{self, PanicConfiguration};
 use crate::crash_slot::{self, OtherCrashKernel, Rival};
+use crate::image::{Image, Origin};
 use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, LoadNote};
@@ -22,7 +23,7 @@ use crate::watchdogs;
 use crate::{Bytes, reservation};
 
 pub use crate::areas::IfUncollected;
-pub use crate::kexec::{KexecError, KexecSyscall};
+pub use crate::kexec::{KernelLog, KexecError, KexecSyscall, Refused};
 
 /// The root folder of this system.
 const ROOT: &str = "/";
@@ -30,8 +31,8 @@ const ROOT: &str = "/";
 /// The capture kernel to load, and its options.
 #[derive(Clone, Debug)]
 pub struct LoadRequest {
-    /// The capture kernel, a bzImage.
-    pub image: PathBuf,
+    /// The capture kernel.
+    pub image: Image,
     /// Where dumps go: the areas in the order in which they are tried, at least one and at most [`MOST_AREAS`].
     pub areas: Vec<AreaName>,
     /// PCI function of the first area's disk; `None` takes the one that `/sys` names.
@@ -127,7 +128,7 @@ pub enum LoadError {
     /// An IOMMU translates that the capture kernel cannot take over.
     #[error("{}", iommu::AMD_UNSUPPORTED)]
     AmdIommu,
-    /// The image cannot be loaded, or kexec failed.
+    /// The running kernel refused, or kexec failed.
     #[error(transparent)]
     Kexec(#[from] KexecError),
     /// The dump area cannot be used.
@@ -177,8 +178,8 @@ pub enum LoadError {
 /// What was loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The capture kernel.
-    pub image: PathBuf,
+    /// Where the capture kernel was found.
+    pub image: Origin,
     /// The dump areas' devices, in their order.
     pub devices: Vec<PathBuf>,
     /// The capture kernel's command line.
@@ -205,7 +206,6 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     }
     check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     check_slot(request.if_taken, Path::new(ROOT))?;
-    kexec::check_image(&request.image)?;
     let found = find_areas(&request.areas)?;
     // First: after a boot nothing keeps a file in its place, and there may be a dump in it.
     found.iter().try_for_each(FoundArea::pin)?;
@@ -215,7 +215,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
     let all = areas::all()?;
     let mut loaded = Loaded {
-        image: request.image.clone(),
+        image: request.image.origin().clone(),
         command_line: command_line(request, addresses, &running)?,
         copies: found.iter().flat_map(|found| found.copies(&all)).collect(),
         uncollected,
@@ -225,8 +225,8 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         panic: PanicSettings::default(),
         rivals: crash_slot::rivals(Path::new(ROOT)).into_iter().filter(|rival| rival.is_enabled).collect(),
     };
-    kexec::load(&loaded.image, &loaded.command_line, request.syscall)?;
-    let noted = LoadNote::write(&loaded.image, &loaded.command_line, &found);
+    kexec::load(&request.image, &loaded.command_line, request.syscall)?;
+    let noted = LoadNote::write(&request.image, &loaded.command_line, &found);
     loaded.unnoted = noted.err().map(|error| error.to_string());
     // Last: a panic more is no use before it is dumped.
     loaded.panic = panic_settings::apply(Path::new(ROOT), &request.panic);

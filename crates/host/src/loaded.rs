@@ -12,6 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::FoundArea;
+use crate::image::Image;
 use crate::sysfs::{self, Location};
 use crate::{clock, iomem, kexec, reservation, state};
 
@@ -182,14 +183,15 @@ impl fmt::Display for Ago {
 
 impl LoadNote {
     /// Notes what was loaded just now, for `doctor`.
-    pub(crate) fn write(image: &Path, command_line: &str, areas: &[FoundArea]) -> io::Result<()> {
+    pub(crate) fn write(image: &Image, command_line: &str, areas: &[FoundArea]) -> io::Result<()> {
         let uuids: Vec<_> = areas.iter().map(|area| area.label.uuid).collect();
+        let image = image.file()?;
         let note = Self {
             boot: boot().ok_or(io::ErrorKind::NotFound)?,
             at: clock::now().unwrap_or_default(),
-            image: image.canonicalize()?,
             command_line: command_line.to_owned(),
-            made_for: Surroundings::now(image, &uuids, areas),
+            made_for: Surroundings::now(&image, &uuids, areas),
+            image,
             areas: uuids,
             devices: areas.iter().map(|area| area.device.clone()).collect(),
             places: areas.iter().map(|area| area.locate().ok().map(AreaPlace::from)).collect(),

@@ -14,6 +14,7 @@ use crate::crashes::damage::{Damage, Wound};
 use crate::crashes::used::{self, UsedDisk};
 use crate::guests::initramfs::{self, Archive};
 use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::signed::{self, SignedImages};
 use crate::guests::stock::{self, UserSpace};
 use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
@@ -57,6 +58,9 @@ const DUMPED: &str = "] dumped ";
 
 /// The line with which a Linux dies.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
+
+/// Has `holdover doctor` tell whether the kernel would load, and why not.
+const DOCTOR: &str = "holdover doctor | grep -o 'lockdown: .*' | sed 's/^/doctor: /'\n";
 
 /// What the guest says if `holdover load` did not refuse.
 pub(crate) const NOT_REFUSED: &str = "it did not refuse";
@@ -208,7 +212,11 @@ impl Crash<'_> {
     /// Makes Holdover and its disk ready; returns the command that loads it in the guest.
     fn add_holdover(&self, archive: &mut Archive, files: &Files) -> Result<String> {
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
-        archive.add("capture", &image);
+        if self.scenario.is_signed() {
+            SignedImages::make(self.image, self.tool, files)?.add_to(archive);
+        } else {
+            archive.add("capture", &image);
+        }
         let load = self.load_command(&self.make_disks(files)?);
         let Some(system) = self.scenario.disk.file_system() else { return Ok(load) };
         Ok(system.prepare() + &load + &self.scenario.file_fate.after(system, &load))
@@ -291,6 +299,8 @@ impl Crash<'_> {
         match (self.scenario.start, self.scenario.disk) {
             (Start::Exec, _) => format!("kexec -{letter} -l /capture --command-line=console=ttyS0\n"),
             (_, Disk::OtherLabel | Disk::AfterMissing | Disk::HoldsDump) => self.forced_load(areas),
+            _ if self.scenario.is_signed() => self.loads_under_secure_boot(areas),
+            _ if self.scenario.loads_nothing() => self.loads_under_lockdown(areas),
             _ if self.scenario.is_refused() => {
                 let refused = self.ordinary_load(areas);
                 format!("holdover doctor\n{refused} && echo {NOT_REFUSED}\n{}", self.forced_load(areas))
@@ -307,10 +317,30 @@ impl Crash<'_> {
         let append = mutation.map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
         let append = append.unwrap_or_default();
         let Scenario { syscall, codec, level, .. } = self.scenario;
-        let (name, codec, areas) = (syscall.name(), codec.name(), areas.join(" --area "));
+        let (codec, areas) = (codec.name(), areas.join(" --area "));
+        let syscall = syscall.option();
         format!(
-            "holdover load --image /capture --area {areas} --syscall {name} --codec {codec} --level {level} {append}"
+            "holdover load --image /capture --area {areas} {syscall} --codec {codec} --level {level} {append}"
         )
+    }
+
+    /// Tries what a kernel under Secure Boot must refuse; then loads the signed image, removes it, and loads it again.
+    fn loads_under_secure_boot(&self, areas: &[String]) -> String {
+        let load = self.ordinary_load(areas);
+        let wrong = |name: &str| load.replace("/capture ", &format!("/{name} "));
+        let refused: String =
+            signed::REFUSED.map(|name| format!("{} && echo {NOT_REFUSED}\n", wrong(name))).concat();
+        format!(
+            "{DOCTOR}{refused}{load} --syscall load && echo {NOT_REFUSED}\n\
+             {load}\nholdover unload\necho unloaded $(cat /sys/kernel/kexec_crash_loaded)\n\
+             mkdir -p /var/lib/holdover\ncp /capture /var/lib/holdover/capture.bzImage\n{load}\n{DOCTOR}"
+        )
+    }
+
+    /// Tries both system calls on a kernel that wants a signature and takes no key.
+    fn loads_under_lockdown(&self, areas: &[String]) -> String {
+        let load = self.ordinary_load(areas);
+        format!("{DOCTOR}{load} && echo {NOT_REFUSED}\n{load} --syscall load && echo {NOT_REFUSED}\n")
     }
 
     /// Loads it in spite of what `holdover load` says.
@@ -339,7 +369,11 @@ impl Crash<'_> {
         let paging = format!("paging {}", self.scenario.paging.levels());
         ensure!(kernel.ends_with(&paging), "the guest does not have {paging}: {kernel}");
         let loaded = said("loaded").unwrap_or_default();
-        let wanted = if self.scenario.start == Start::Exec { "exec=1" } else { "crash=1" };
+        let wanted = match self.scenario.start {
+            Start::Exec => "exec=1",
+            _ if self.scenario.loads_nothing() => "crash=0",
+            _ => "crash=1",
+        };
         let complaint = said("load:").unwrap_or("the loader said nothing");
         ensure!(loaded.contains(wanted), "the guest could not load the capture kernel: {complaint}");
         Ok(())

@@ -17,8 +17,8 @@ use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Caching, Interrupts, Mode, Translation, UnitSetting, Width};
 use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{
-    Board, Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Paging, Reservation, Scenario, Start,
-    Syscall,
+    Board, Capture, Codec, Disk, Display, End, Lockdown, MachineCheck, MemoryUse, Paging, Reservation,
+    Scenario, Start, Syscall,
 };
 use crate::witnesses::Witness;
 
@@ -35,6 +35,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(troubled_disks());
     rows.extend(servers());
     rows.extend(root_pointers());
+    rows.extend(secure_boot());
     rows.extend(displays());
     rows.push(pending_requests());
     rows.push(made_dumps());
@@ -276,6 +277,43 @@ fn root_pointers() -> Vec<Row> {
         row("bios-no-root-pointer", plain(Firmware::Bios, lost), "BIOS").only_among_all(),
     ]
     .into()
+}
+
+/// Kernels that want a signature. Under Secure Boot the one of the key that firmware trusts does, and no other image is loaded; by
+/// `lockdown=` alone the kernel knows no key of ours, so that nothing is.
+fn secure_boot() -> Vec<Row> {
+    let on = |firmware, lockdown, kernel| Scenario { firmware, lockdown, ..Scenario::plain(kernel) };
+    let signed =
+        |kernel, emulator| Scenario { emulator, ..on(Firmware::SecureBoot, Lockdown::ByFirmware, kernel) };
+    let locked = |firmware| on(firmware, Lockdown::ByCommandLine, Flavour::Cloud);
+    let loaded = || {
+        Expectation::complete_dump()
+            .and_guest_says(
+                "load: doctor: lockdown: integrity; Secure Boot is on; the image has no signature",
+            )
+            .and_guest_says(
+                "load: holdover: the image has no signature, and this kernel loads signed images only",
+            )
+            .and_guest_says("load: holdover: the image is signed with a key that this kernel does not know")
+            .and_guest_says("load: holdover: the image's signature does not fit the image")
+            .and_guest_says("load: holdover: a kernel that is locked down takes no image by kexec_load")
+            .and_guest_says("load: unloaded 0")
+            .and_guest_says("load: doctor: lockdown: integrity; Secure Boot is on; the image is signed by ")
+    };
+    let refused = || {
+        Expectation::no_dump()
+            .and_guest_says("load: holdover: this kernel is locked down and does not load an image without")
+            .and_guest_says("load: holdover: a kernel that is locked down takes no image by kexec_load")
+    };
+    let no_uefi = refused().and_guest_says("load: doctor: lockdown: integrity; no UEFI; the image has no");
+    vec![
+        Row::new("secure-boot-signed", signed(Flavour::Cloud, Emulator::Installed), loaded()),
+        Row::new("secure-boot-bios", locked(Firmware::Bios), no_uefi),
+        Row::new("secure-boot-uefi-lockdown", locked(Firmware::Uefi), refused()).only_among_all(),
+        Row::new("secure-boot-amd64", signed(Flavour::Amd64, Emulator::Installed), loaded()).only_among_all(),
+        Row::new("secure-boot-6.12", signed(Flavour::Backports, Emulator::Backports), loaded())
+            .only_among_all(),
+    ]
 }
 
 /// What UEFI and VESA leave to draw on: how the dump gets on, and on failure what happened and what to do.

@@ -119,6 +119,10 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     modules.extend(scenario.disk_model.modules());
     modules.extend(scenario.scale.modules());
     modules.extend(scenario.watchdog.map(Watchdog::modules).unwrap_or_default());
+    if scenario.is_signed() {
+        // UEFI's variables, which say whether Secure Boot is on.
+        modules.push("efivarfs");
+    }
     if let Some(system) = scenario.disk.file_system() {
         modules.push(system.name());
         for program in system.programs().iter().chain(scenario.file_fate.programs(system)) {

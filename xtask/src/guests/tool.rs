@@ -70,6 +70,13 @@ impl Tool {
         Ok(formatted["uuid"].as_str().context("`holdover format` named no UUID")?.to_owned())
     }
 
+    /// Signs a capture kernel.
+    pub(crate) fn sign(&self, [key, certificate]: [&Path; 2], image: &Path, out: &Path) -> Result<()> {
+        let mut sign = Command::new(&self.program);
+        sign.arg("sign").arg("--key").arg(key).arg("--cert").arg(certificate);
+        process::stdout(sign.arg("--image").arg(image).arg("--out").arg(out)).map(|_| ())
+    }
+
     /// Makes a dump of an ELF core; returns what it says of it.
     pub(crate) fn makedump(&self, codec: &str, level: &str, core: &Path, dump: &Path) -> Result<Value> {
         let mut makedump = Command::new(&self.program);

@@ -259,7 +259,7 @@ fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
     }
     let (size, scale) = (scenario.memory_mib, scenario.scale);
     let board = if scenario.board == Board::Pc { "pc" } else { "q35" };
-    let machine = format!("{board},{}", scale.machine_options());
+    let machine = format!("{board},{}{}", scale.machine_options(), scenario.firmware.machine_options());
     let ram = path(&files.ram());
     command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
     command.args(["-accel", "tcg", "-machine", &machine, "-cpu", &cpu]);

@@ -40,11 +40,11 @@ impl Syscall {
         }
     }
 
-    /// The word with which `holdover load` is asked for it.
-    pub(crate) fn name(self) -> &'static str {
+    /// The option with which `holdover load` is asked for it.
+    pub(crate) fn option(self) -> &'static str {
         match self {
-            Self::File => "file",
-            Self::Load => "load",
+            Self::File => "",
+            Self::Load => "--syscall load",
         }
     }
 }
@@ -253,6 +253,16 @@ impl MachineCheck {
     }
 }
 
+/// Whether the crashing Linux forbids root to change it, and so wants a signed capture kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Lockdown {
+    /// If firmware has Secure Boot.
+    ByFirmware,
+    /// By its command line, whatever firmware has.
+    ByCommandLine,
+}
+
 /// What the crashing Linux has done with its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -300,6 +310,9 @@ pub(crate) struct Scenario {
     /// The firmware, and so who starts the kernel that crashes
     #[arg(long, value_enum, default_value = "bios")]
     pub(crate) firmware: Firmware,
+    /// Whether the kernel that crashes is locked down
+    #[arg(long, value_enum, default_value = "by-firmware")]
+    pub(crate) lockdown: Lockdown,
     /// The display
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) display: Display,
@@ -387,6 +400,7 @@ impl Scenario {
             emulator: Emulator::Installed,
             scale: Scale::Desk,
             firmware: Firmware::Bios,
+            lockdown: Lockdown::ByFirmware,
             display: Display::None,
             board: Board::Q35,
             unit: UnitSetting::PLAIN,
@@ -417,6 +431,16 @@ impl Scenario {
     /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.
     pub(crate) fn is_refused(&self) -> bool {
         self.unit.translation == Translation::Amd || self.disk_model == DiskModel::VirtioLegacy
+    }
+
+    /// Whether the capture kernel has the signature that the crashing kernel wants.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.firmware == Firmware::SecureBoot
+    }
+
+    /// Whether the crashing kernel wants a signature by a key of which nobody has the private half.
+    pub(crate) fn loads_nothing(&self) -> bool {
+        self.lockdown == Lockdown::ByCommandLine && !self.is_signed()
     }
 
     /// A table of ACPI's that the firmware has besides its own.
@@ -460,6 +484,7 @@ impl Scenario {
         // Mode 0x117 of VESA's, plus 0x200 as Linux counts: 1024 x 768 pixels of 16 bits. Under UEFI it means nothing.
         let display = if self.display == Display::Vga { "vga=0x317 console=tty0 " } else { "" };
         let options = "console=ttyS0 printk.devkmsg=on panic=1 no_timer_check";
-        format!("{display}{options} {} {iommu} {reserved}", self.start.kernel_options())
+        let lockdown = if self.lockdown == Lockdown::ByCommandLine { "lockdown=integrity " } else { "" };
+        format!("{display}{lockdown}{options} {} {iommu} {reserved}", self.start.kernel_options())
     }
 }

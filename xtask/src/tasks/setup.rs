@@ -13,7 +13,7 @@ use crate::process;
 use crate::witnesses::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 22] = [
+const PACKAGES: [&str; 24] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
@@ -28,10 +28,12 @@ const PACKAGES: [&str; 22] = [
     "lintian",   // checks the package
     "makedumpfile", // reader of dumps, and the reference for which pages belong in one
     "man-db",    // shows man pages
+    "openssl",   // makes a key that no firmware trusts
     "python3-drgn", // reader of dumps
     "python3-html5lib", // reads the page of a crash as a browser does
     "python3-libkdumpfile", // reader of dumps
     "qemu-system-x86", // the machine
+    "sbsigntool", // signs the capture kernel
     "seabios",   // its firmware
     "xfsprogs",  // a file system of which a file takes the dump
     "xz-utils",  // unpacks the modules of newer kernels

@@ -113,8 +113,6 @@ subjects! {
     Dma = "devices after a panic";
     /// Where ACPI's tables begin.
     RootPointer = "ACPI root pointer";
-    /// The program that loads.
-    Kexec = "kexec";
     /// Whether the kernel loads a crash kernel, and whose.
     Permission = "permission to load";
     /// The disks, and whether the capture kernel can write to them.
@@ -154,12 +152,12 @@ codes! {
         because "Without it the capture kernel finds neither remapping units nor disks.";
     RootPointerUnreadable = "root-pointer-unreadable" of RootPointer
         because "Without it the capture kernel finds neither remapping units nor disks.";
-    KexecAbsent = "kexec-absent" of Kexec
-        because "It loads the capture kernel.";
     KexecRefused = "kexec-refused" of Permission
         because "This kernel loads no crash kernel any more, until it restarts.";
     SignatureWanted = "signature-wanted" of Permission
         because "A kernel that is locked down loads only images with a signature that it trusts.";
+    SignerUnknown = "signer-unknown" of Permission
+        because "A kernel that is locked down loads only images that are signed with a key in its keyrings.";
     NotRoot = "not-root" of Permission
         because "Only root loads a crash kernel, and sees whether all is in place.";
     NoUsableDisk = "no-usable-disk" of Disks

@@ -73,7 +73,6 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     // `config check` tells what is wrong with the configuration.
     let configuration = Configuration::of_host().unwrap_or_default();
     let estimate = room::estimate(&configuration, progress);
-    let path = std::env::var_os("PATH");
     let mut findings = vec![
         reservation::check(
             kexec::reserved().unwrap_or(0),
@@ -83,7 +82,6 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
         iommu::check(&machine),
         dma::check(&machine),
         firmware::check(&machine.path("sys"), &running),
-        permission::tool(path.as_deref().map(std::env::split_paths).into_iter().flatten()),
         permission::check(&machine, rights, kexec::refusal()),
         disks::check(&sysfs::block_devices()?),
         area::check(rights, asked, &areas, &lost),

@@ -1,28 +1,35 @@
-//! Runs `kexec`, and says why when it fails.
+//! Has the running kernel load or remove a crash kernel, and says why when it refuses.
 
-use std::path::{Path, PathBuf};
+mod kernel_log;
+mod refusal;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::{fs, io};
 
+pub use self::kernel_log::KernelLog;
+pub use self::refusal::Refused;
+use crate::image::{self, Image};
+use crate::lockdown::Lockdown;
 use crate::sysfs::{self, SysfsError};
 
 /// The file in which the kernel gives the bytes reserved for a crash kernel.
 const CRASH_SIZE: &str = "/sys/kernel/kexec_crash_size";
 /// The file in which the kernel says whether a crash kernel is loaded.
 const CRASH_LOADED: &str = "/sys/kernel/kexec_crash_loaded";
-/// How many of the kernel's last messages are shown after a failure.
-const LAST_MESSAGES: usize = 5;
 
 /// The system call that loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KexecSyscall {
     /// `kexec_file_load`: the running kernel takes the image apart, and checks its signature if it wants one.
     File,
-    /// `kexec_load`: the tool takes the image apart.
+    /// `kexec_load`: the program `kexec` takes the image apart.
     Load,
 }
 
-/// Why kexec failed.
+/// Why no crash kernel was loaded or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum KexecError {
     /// The running kernel was built without kexec, or hides its files.
@@ -31,48 +38,43 @@ pub enum KexecError {
     /// The running kernel does not say whether a crash kernel is loaded.
     #[error(transparent)]
     NotTold(#[from] SysfsError),
+    /// The running kernel refused.
+    #[error("{why}{said}")]
+    Refused {
+        /// What is wrong, and what to do about it.
+        why: Refused,
+        /// What the kernel wrote to its log meanwhile.
+        said: KernelLog,
+    },
     /// There is no such program.
-    #[error("cannot run kexec; the package kexec-tools has it")]
+    #[error(
+        "cannot run kexec, which --syscall load needs; leave that out, or install the package kexec-tools"
+    )]
     NoTool(#[source] io::Error),
     /// It failed.
-    #[error("kexec failed ({status}): {said}{last_messages}")]
+    #[error("kexec failed ({status}): {said}{log}")]
     Failed {
         /// Its exit status.
         status: ExitStatus,
         /// What it said.
         said: String,
-        /// What the kernel said last, on lines of its own.
-        last_messages: String,
+        /// What the kernel wrote to its log meanwhile.
+        log: KernelLog,
     },
     /// It reports success, and nothing is loaded.
-    #[error("kexec reported success, but {CRASH_LOADED} says that nothing is loaded")]
+    #[error("the kernel reported success, but {CRASH_LOADED} says that nothing is loaded")]
     NotLoaded,
-    /// There is no file of the image's name.
-    #[error("cannot read {image}; `cargo xtask build` makes the capture kernel's image")]
-    NoImage {
-        /// The path that was given.
-        image: PathBuf,
-        /// What the host's file system said.
-        source: io::Error,
-    },
-    /// The image is no kernel.
-    #[error("{image} is not a bzImage; `cargo xtask build` makes the capture kernel's image")]
-    NotABzImage {
-        /// The path that was given.
-        image: PathBuf,
-    },
+    /// A command line ends at a zero byte.
+    #[error(
+        "the capture kernel's command line has a zero byte; look at --append and at `append =` in /etc/holdover.toml"
+    )]
+    ZeroByte,
+    /// The image cannot be opened again, or there is no memory for a copy.
+    #[error("cannot hand the image over to the kernel")]
+    Image(#[source] io::Error),
 }
 
 type Result<T> = std::result::Result<T, KexecError>;
-
-impl KexecSyscall {
-    fn option(self) -> &'static str {
-        match self {
-            Self::File => "-s",
-            Self::Load => "-c",
-        }
-    }
-}
 
 /// Why the running kernel refuses to load any crash kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ pub(crate) struct Refusal {
 
 /// Why the running kernel refuses to load a crash kernel, if it does. Neither switch can be turned back.
 pub(crate) fn refusal() -> Option<Refusal> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     refusal_by(
         &read("/proc/sys/kernel/kexec_load_disabled"),
         &read("/proc/sys/kernel/kexec_load_limit_panic"),
@@ -118,53 +120,46 @@ pub(crate) fn is_loaded() -> Result<bool> {
 }
 
 /// Loads `image`, to be started by a panic.
-pub(crate) fn load(image: &Path, command_line: &str, syscall: KexecSyscall) -> Result<()> {
-    let mut kexec = Command::new("kexec");
-    kexec.arg("-p").arg(syscall.option()).arg(format!("--command-line={command_line}")).arg(image);
-    run(kexec)?;
-    if !is_loaded()? {
-        return Err(KexecError::NotLoaded);
+pub(crate) fn load(image: &Image, command_line: &str, syscall: KexecSyscall) -> Result<()> {
+    match syscall {
+        KexecSyscall::File => load_by_kernel(image, command_line)?,
+        KexecSyscall::Load => load_by_tool(image, command_line)?,
     }
-    Ok(())
+    if is_loaded()? { Ok(()) } else { Err(KexecError::NotLoaded) }
 }
 
-/// Removes the loaded crash kernel.
-pub(crate) fn unload() -> Result<()> {
+fn load_by_kernel(image: &Image, command_line: &str) -> Result<()> {
+    let command_line = CString::new(command_line).map_err(|_| KexecError::ZeroByte)?;
+    let file = image.open().map_err(KexecError::Image)?;
+    asked(|| ::kexec::load_crash_kernel(file.as_fd(), &command_line))
+}
+
+/// The image goes into the reservation by another program: what it has to prepare there is more than a system call.
+fn load_by_tool(image: &Image, command_line: &str) -> Result<()> {
+    if Lockdown::now().is_on() {
+        return Err(KexecError::Refused { why: Refused::OldCall, said: KernelLog::default() });
+    }
+    let file = image.open().map_err(KexecError::Image)?;
     let mut kexec = Command::new("kexec");
-    kexec.args(["-p", "-u"]);
-    run(kexec)
-}
-
-fn run(mut kexec: Command) -> Result<()> {
-    let output = kexec.output().map_err(KexecError::NoTool)?;
+    kexec.args(["-p", "-c"]).arg(format!("--command-line={command_line}")).arg(image::path_of(&file));
+    let (output, log) = KernelLog::during(|| kexec.output());
+    let output = output.map_err(KexecError::NoTool)?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(KexecError::Failed { status: output.status, said, last_messages: last_messages() })
+    Err(KexecError::Failed { status: output.status, said, log })
 }
 
-/// The kernel's last messages: with `-s`, only the kernel knows why it refused.
-fn last_messages() -> String {
-    let Ok(output) = Command::new("dmesg").output() else {
-        return "\nread the kernel's log for the reason".into();
-    };
-    let log = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<&str> = log.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LAST_MESSAGES)..];
-    format!("\nthe kernel's last messages:\n{}", last.join("\n"))
+/// Removes the loaded crash kernel. A locked-down kernel permits it.
+pub(crate) fn unload() -> Result<()> {
+    asked(::kexec::unload_crash_kernel)
 }
 
-/// Checks that a file is a kernel that kexec can load.
-///
-/// The boot protocol of Linux on x86 (Documentation/arch/x86/boot.rst) has "HdrS" at 0x202.
-pub(crate) fn check_image(image: &Path) -> Result<()> {
-    let image = image.to_owned();
-    match fs::read(&image) {
-        Ok(bytes) if bytes.get(0x202..0x206) == Some(b"HdrS") => Ok(()),
-        Ok(_) => Err(KexecError::NotABzImage { image }),
-        Err(source) => Err(KexecError::NoImage { image, source }),
-    }
+/// Asks the running kernel for something; if it refuses, finds out why.
+fn asked(request: impl FnOnce() -> io::Result<()>) -> Result<()> {
+    let (answer, said) = KernelLog::during(request);
+    answer.map_err(|error| KexecError::Refused { why: Refused::now(error), said })
 }
 
 #[cfg(test)]
