@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The agent's first line after a boot.
 const READY: &str = "bench-ready";
@@ -44,16 +44,17 @@ impl Agent {
         Ok(Self { lines: BufReader::new(stream) })
     }
 
-    /// Waits until the agent of a boot is there; returns what was said before.
-    pub(crate) fn wait_for_boot(&mut self, limit: Duration) -> Result<String> {
+    /// Waits until the agent of a boot is there; fails if a command ends before.
+    pub(crate) fn wait_for_boot(&mut self, limit: Duration) -> Result<()> {
         let mut said = String::new();
         let start = Instant::now();
         loop {
             let line = self.line(limit.saturating_sub(start.elapsed())).context("no boot")?;
             if line.contains(READY) {
-                return Ok(said);
+                return Ok(());
             }
             said += &line;
+            ensure!(!line.starts_with(END), "the machine goes on: {said}");
         }
     }
 
@@ -125,6 +126,13 @@ mod tests {
     fn a_machine_that_starts_again_during_a_command_is_told_of() {
         let error = that_says("half\nbench-ready\n").run("command", SOON).unwrap_err().to_string();
         assert!(error.contains("was reset during `command`") && error.contains("half"), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_ends_where_a_panic_was_expected_is_told_of_at_once() {
+        let error = that_says("no room\n\nbench-end 1\n").wait_for_boot(SOON).unwrap_err().to_string();
+        assert!(error.contains("the machine goes on: no room"), "{error}");
+        assert!(that_says("noise\nbench-ready\n").wait_for_boot(SOON).is_ok());
     }
 
     #[test]

@@ -117,8 +117,7 @@ impl Machine {
 
     /// Waits until systemd has started everything, failed units included.
     fn wait_for_boot(&mut self) -> Result<()> {
-        self.agent.wait_for_boot(LIMIT).with_context(|| self.last_lines())?;
-        Ok(())
+        self.agent.wait_for_boot(LIMIT).with_context(|| self.last_lines())
     }
 
     /// The end of the console, for an error.

@@ -1,5 +1,7 @@
 //! The rows of `cargo xtask test` that are an administrator's days: each a story of commands and panics on a machine of its own.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 
 use super::deb::{self, Deb};
@@ -8,6 +10,7 @@ use super::package;
 use super::system::System;
 use crate::crashes::crash::PANIC;
 use crate::guests::kernels::Flavour;
+use crate::machines::console::Line;
 use crate::machines::scenario::Codec;
 use crate::witnesses::reader::Readers;
 use crate::witnesses::readers::{Dump, Readings};
@@ -58,22 +61,73 @@ pub(crate) const ROWS: [Row; 2] = [
     Row { name: "debian-cycle", among: Among::Default, story: cycle },
 ];
 
-/// Installation, a dump area in a file on the root disk, a panic, the dump; then a second panic.
+/// What is beside a dump in its folder.
+const BESIDE: [&str; 3] = ["dmesg.txt", "takeover.txt", "takeover.json"];
+
+/// The file that takes dumps.
+const AREA: &str = "/var/lib/holdover/area";
+
+/// Installation, a dump area in a file on the root disk, two tests, each with a panic and a dump that systemd collects at the next boot;
+/// then a purge.
 fn cycle(name: &str, stage: &Stage) -> Result<Vec<String>> {
     let mut machine = Machine::boot(name, &stage.system)?;
     install(&mut machine, stage)?;
-    machine.run("holdover format /var/lib/holdover/area --size 256M")?;
+    ensure!(!is_loaded(&mut machine)?, "the installation alone loads a capture kernel");
+    set_up(&mut machine)?;
     let mut problems = Vec::new();
-    for round in ["first", "second"] {
-        machine.run("holdover load --area /var/lib/holdover/area")?;
+    for round in 1..=2 {
         machine.run("holdover doctor")?;
         panic(&mut machine)?;
-        let folder = format!("/var/crash/{round}");
-        machine
-            .run(&format!("mkdir -p {folder} && holdover collect /var/lib/holdover/area {folder}/vmcore"))?;
-        problems.extend(read(&mut machine, stage, &folder)?);
+        let folders = crashes(&mut machine)?;
+        ensure!(folders.len() == round, "after crash {round} there are {folders:?} in /var/crash");
+        machine.run("systemctl is-active holdover.service")?;
+        problems.extend(read(&mut machine, stage, &folders[0])?);
+        let result = machine.run("holdover test --result")?;
+        if !result.contains("passed") {
+            problems.push(format!("after crash {round} `holdover test --result` says {result}"));
+        }
     }
+    problems.extend(purge(&mut machine)?);
     Ok(problems)
+}
+
+/// Purges the package, and names what is left of it.
+fn purge(machine: &mut Machine) -> Result<Vec<String>> {
+    machine.run("apt-get -q -q -y purge holdover")?;
+    let mut problems = Vec::new();
+    let swap = machine.run("swapon --show --noheadings")?;
+    if !swap.is_empty() {
+        problems.push(format!("after a purge there is still swap: {swap}"));
+    }
+    if is_loaded(machine)? {
+        problems.push("after a purge a capture kernel is still loaded".to_owned());
+    }
+    let left = machine.run(
+        "find / -xdev -path '*holdover*' | grep -vE '^/(root|var/crash|var/log|var/lib/dpkg)/' || true",
+    )?;
+    problems.extend(left.lines().map(|path| format!("a purge leaves {path}")));
+    Ok(problems)
+}
+
+/// Makes the machine ready for a panic: a file as dump area, its name in the configuration, and the units.
+fn set_up(machine: &mut Machine) -> Result<()> {
+    machine.run(&format!("holdover format {AREA} --size 256M"))?;
+    machine.run(&format!(
+        "sed -i 's|^#areas = .*|areas = [\"{AREA}\"]|' /etc/holdover.toml && holdover config check"
+    ))?;
+    machine.run("systemctl enable --now holdover.service")?;
+    ensure!(is_loaded(machine)?, "holdover.service is active, and nothing is loaded");
+    Ok(())
+}
+
+fn is_loaded(machine: &mut Machine) -> Result<bool> {
+    Ok(machine.run("cat /sys/kernel/kexec_crash_loaded")?.trim() == "1")
+}
+
+/// The folders of collected crashes, the newest first.
+fn crashes(machine: &mut Machine) -> Result<Vec<String>> {
+    let listed = machine.run("ls -dt /var/crash/*/ 2>/dev/null || true")?;
+    Ok(listed.lines().map(str::to_owned).collect())
 }
 
 /// Installs the package as an administrator does who has its file.
@@ -82,18 +136,18 @@ fn install(machine: &mut Machine, stage: &Stage) -> Result<()> {
     machine.run("apt-get -q -q -y install /root/holdover_*.deb").map(|_| ())
 }
 
-/// Lets the machine panic; the capture kernel must seal a complete dump, and the machine boot again.
+/// Has the machine panic by `holdover test`; the capture kernel must seal a complete dump, and the machine boot again.
 fn panic(machine: &mut Machine) -> Result<()> {
-    let said = machine.crash("echo 'bench: loaded' > /dev/kmsg; echo c > /proc/sysrq-trigger")?;
-    let sealed =
-        said.iter().filter_map(|line| line.holdover()).any(|text| text.starts_with("sealed complete"));
+    let said = machine.crash("echo 'bench: loaded' > /dev/kmsg; holdover test --yes --countdown 0")?;
+    let sealed = said.iter().filter_map(Line::holdover).any(|text| text.starts_with("sealed complete"));
     ensure!(sealed, "the capture kernel sealed no complete dump");
     Ok(())
 }
 
 /// Has crash, drgn and makedumpfile read the dump in a folder of the guest.
 fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String>> {
-    let path = machine.fetch(folder)?.join("vmcore");
+    let fetched = machine.fetch(folder)?;
+    let path = fetched.join("vmcore");
     let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;
     let kernel = stage.system.kernel.debug.as_deref();
     let mut readings = Readings::default();
@@ -101,5 +155,8 @@ fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String
     if !readings.log.iter().any(|line| line.contains(PANIC)) {
         readings.problems.push("the dump's log has no panic".to_owned());
     }
+    let empty =
+        BESIDE.iter().filter(|name| !fs::metadata(fetched.join(name)).is_ok_and(|file| file.len() > 0));
+    readings.problems.extend(empty.map(|name| format!("beside the dump there is no {name}")));
     Ok(readings.problems)
 }
