@@ -15,6 +15,8 @@ pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Code of [`BlockError::Device`] when a device sent an answer to no request.
 pub const UNASKED: u32 = 0xffff_0001;
+/// Code of [`BlockError::Device`] when a device answered with fewer bytes than were asked for.
+pub const SHORT: u32 = 0xffff_0002;
 /// Code of [`BlockError::Device`] when a device says that it has failed as a whole.
 pub const FAILED: u32 = 0xffff_0003;
 

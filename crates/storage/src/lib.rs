@@ -67,7 +67,7 @@ mod slots;
 pub mod virtio;
 
 pub use access::{Addressing, Allowance, BarRange, DeviceAccess};
-pub use disk::{Completion, Controller, Disk, Durability, FAILED, Found, Geometry, Place, UNASKED};
+pub use disk::{Completion, Controller, Disk, Durability, FAILED, Found, Geometry, Place, SHORT, UNASKED};
 pub use drivers::{AnyController, AnyDisk, has_driver, open};
 pub use error::{OpenError, StartError};
 pub use slots::{Pool, Request};

@@ -7,6 +7,6 @@ pub(crate) mod scsi;
 mod spec;
 mod transport;
 
-pub use blk::{Blk, SHORT};
+pub use blk::Blk;
 pub use scsi::Host as Scsi;
 pub use transport::Capabilities;

@@ -47,7 +47,7 @@ fn a_disk_is_found_written_read_and_flushed() {
     assert_eq!(found, [(Place::LogicalUnit { target: 3, lun: 0 }, Err(optical)), (DISK, Ok(()))]);
     assert_eq!(world.borrow().trace, ["attached: Platform", "reset", "rings"]);
     let asked: Vec<_> = world.borrow().done.iter().map(|(code, _)| *code).collect();
-    assert_eq!(asked, [0xa0, 0x12, 0xa0, 0x12, 0x9e, 0x1a]);
+    assert_eq!(asked, [0xa0, 0x12, 0xa0, 0x12, 0x00, 0x9e, 0x1a]);
     assert_eq!((disk.size(), disk.block_size()), (512 * 512, 512));
 
     let data: Vec<u8> = (0..100 * 4096_u32 / 3).map(|at| (at / 7) as u8).collect();

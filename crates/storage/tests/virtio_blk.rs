@@ -20,8 +20,7 @@ use fake::virtio_blk::{
 use machine::{BlockDevice, BlockError};
 use proptest::prelude::*;
 use steps::steps;
-use storage::virtio::SHORT;
-use storage::{Addressing, OpenError, Pool, StartError, UNASKED};
+use storage::{Addressing, OpenError, Pool, SHORT, StartError, UNASKED};
 
 /// More than anything takes besides waiting for a deadline.
 const A_MOMENT: Duration = Duration::from_millis(500);

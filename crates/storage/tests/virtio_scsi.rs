@@ -67,7 +67,7 @@ fn a_disk_is_found_written_read_and_flushed() {
          status = 0x0f"
     );
     let asked: Vec<_> = world.borrow().done.iter().map(|(code, _)| *code).collect();
-    assert_eq!(asked, [0xa0, 0x12, 0xa0, 0x12, 0x9e, 0x1a]);
+    assert_eq!(asked, [0xa0, 0x12, 0xa0, 0x12, 0x00, 0x9e, 0x1a]);
     assert_eq!((disk.size(), disk.block_size()), (512 * 512, 512));
 
     let data: Vec<u8> = (0..10 * 4096_u32).map(|at| (at / 7) as u8).collect();
@@ -213,6 +213,18 @@ fn a_path_in_transition_and_a_disk_that_becomes_ready_are_waited_for() {
         virtio_blk::refuse(&world, (0, 2, 2, additional), 100);
         assert_eq!(disk.write(0, &[7; 512]).and_then(|()| disk.flush()), Ok(()), "{additional:x}");
     }
+}
+
+#[test]
+fn a_disk_that_was_stopped_is_started() {
+    let (world, mut disk) = started(model(Host { is_stopped: true, ..Host::default() }));
+    disk.write(0, &[7; 512]).unwrap();
+    disk.flush().unwrap();
+    assert!(world.borrow().done.iter().any(|(code, _)| *code == 0x1b));
+    let refuses = Some((0x1b, (0, 2, 5, 0x2000)));
+    let (_, _, found) = looked(model(Host { is_stopped: true, refused_code: refuses, ..Host::default() }));
+    let stopped = StartError::Unidentified(BlockError::Device(0x0002_0402));
+    assert_eq!(found.last(), Some(&(DISK, Err(stopped))), "it does not know how to start");
 }
 
 #[test]

@@ -14,6 +14,10 @@ pub(crate) mod length {
 
 /// INQUIRY (SPC-4, 6.6): what kind of device a logical unit is.
 pub(crate) const INQUIRY: Cdb = with_length([0x12], 4, length::INQUIRY as u8);
+/// TEST UNIT READY (SPC-4, 6.47): whether blocks can be read and written.
+pub(crate) const TEST_READY: Cdb = begun([0x00]);
+/// START STOP UNIT (SBC-3, 5.25): has the disk start, and answer at once (IMMED); it says that it becomes ready until it is.
+pub(crate) const START: Cdb = begun([0x1b, 0x01, 0, 0, 0x01]);
 /// REPORT LUNS (SPC-4, 6.33): the logical units of a target.
 pub(crate) const REPORT_UNITS: Cdb = with_long_length([0xa0, 0], 6, length::UNITS as u32);
 /// READ CAPACITY (16) (SBC-3, 5.16): number and size of the blocks.

@@ -131,7 +131,7 @@ impl<R: Registers, M: DmaMemory> Host<R, M> {
     }
 
     /// Has a unit do a command, and waits for it.
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         unit: Unit,
         cdb: Cdb,

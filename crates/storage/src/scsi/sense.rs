@@ -23,6 +23,9 @@ enum Subject {
     Earlier,
 }
 
+/// Number of the sense data of a disk that needs START STOP UNIT to become ready (04/02).
+pub(super) const STOPPED: u32 = 0x0002_0402;
+
 /// Sense keys (SPC-4, 4.5.6).
 mod key {
     pub(super) const NO_SENSE: u8 = 0x0;

@@ -9,6 +9,7 @@ use super::adapter::Unit;
 use super::answer;
 use super::command::{self, length};
 use super::host::{Disk, Failure, Host};
+use super::sense::STOPPED;
 use crate::disk::{Durability, Found, Geometry, Place};
 use crate::error::StartError;
 
@@ -101,8 +102,23 @@ impl<R: Registers, M: DmaMemory> Host<R, M> {
         }
     }
 
+    /// Has a disk start that was stopped, by an array's management or to save power. Whatever else is wrong, the next questions tell.
+    fn start_disk(&mut self, unit: Unit, clock: &impl Clock) -> Result<(), StartError> {
+        let tried = match self.execute(unit, command::TEST_READY, None, clock) {
+            Err(Failure::Refused(BlockError::Device(STOPPED))) => {
+                self.execute(unit, command::START, None, clock)
+            }
+            tested => tested,
+        };
+        match tried {
+            Err(failure @ (Failure::Silent(_) | Failure::Lost(_))) => Err(failure.into()),
+            Ok(()) | Err(Failure::Refused(_)) => Ok(()),
+        }
+    }
+
     /// Asks a disk for its size, and whether it can be written.
     fn measure(&mut self, unit: Unit, buffer: &mut M, clock: &impl Clock) -> Result<Geometry, StartError> {
+        self.start_disk(unit, clock)?;
         let (blocks, block_size) = self.ask_capacity(unit, buffer, clock)?;
         let size = blocks.checked_mul(block_size.into()).ok_or(StartError::Geometry)?;
         let piece = self.most - self.most % block_size as usize;

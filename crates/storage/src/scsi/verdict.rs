@@ -6,7 +6,7 @@ use super::adapter::{Data, Outcome};
 use super::cache::Cache;
 use super::command::status;
 use super::sense::Sense;
-use crate::virtio::SHORT;
+use crate::disk::SHORT;
 
 /// Mark of error codes that are made of a host's own code and a status.
 pub(crate) const MARK: u32 = 0x0100_0000;

@@ -13,7 +13,7 @@ use super::spec::{
 use super::transport::{Capabilities, Doorbell, Transport};
 use crate::access::{Addressing, Allowance, DeviceAccess};
 use crate::disk::{
-    Completion, Controller, Durability, Found, Geometry, Place, StartResult, Started, UNASKED,
+    Completion, Controller, Durability, Found, Geometry, Place, SHORT, StartResult, Started, UNASKED,
 };
 use crate::error::StartError;
 use crate::slots::{Pool, Request, Slots};
@@ -40,9 +40,6 @@ const USEFUL: Features = Features::BLK_SIZE_MAX
 /// The functions that this driver runs.
 pub(crate) const DRIVEN: [Match; 2] =
     [Match::Ids { vendor: VENDOR, device: TRANSITIONAL_BLOCK }, Match::Ids { vendor: VENDOR, device: BLOCK }];
-
-/// Code of [`BlockError::Device`] when a read was answered with fewer bytes than were asked for.
-pub const SHORT: u32 = 0xffff_0002;
 
 /// A virtio block device as a [`Controller`].
 pub struct Blk<R, M> {

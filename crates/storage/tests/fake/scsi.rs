@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) refusals: Vec<Refusal>,
     /// Commands with this code fail for ever, in the same way.
     pub(crate) refused_code: Option<(u8, Refusal)>,
+    /// Its disks do not turn until they are told to start.
+    pub(crate) is_stopped: bool,
     /// The first byte of its sense data: the format, and whether it is about an earlier command.
     pub(crate) sense_format: u8,
     /// What its disks answer to MODE SENSE behind the block descriptors.
@@ -68,6 +70,7 @@ impl Default for Host {
             sense_size: 96,
             refusals: Vec::new(),
             refused_code: None,
+            is_stopped: false,
             sense_format: 0x70,
             pages: Vec::new(),
             unanswered: 0,
@@ -105,15 +108,18 @@ pub(crate) struct Parts<'a> {
 /// Codes of responses and statuses.
 const BAD_TARGET: u8 = 3;
 const CHECK_CONDITION: u8 = 2;
+/// No refusal.
+const GOOD: Refusal = (0, 0, 0, 0);
+
+/// The questions that units answer, and the sizes of the places for the answers.
+const QUESTIONS: [(u8, usize); 5] = [(0xa0, 4096), (0x12, 36), (0x9e, 32), (0x25, 8), (0x1a, 192)];
+
+/// The data of a command: an address, a length, and whether the unit writes it.
+type Data = (u64, usize, bool);
 
 impl Parts<'_> {
     /// Does a command, whose data is at an address with a length, and is written or not; `None` if it is never answered.
-    pub(crate) fn execute(
-        mut self,
-        place: (u8, u16),
-        cdb: &[u8],
-        data: Option<(u64, usize, bool)>,
-    ) -> Option<Done> {
+    pub(crate) fn execute(mut self, place: (u8, u16), cdb: &[u8], data: Option<Data>) -> Option<Done> {
         let found = self.host.units.iter().find(|(target, number, _)| (*target, *number) == place);
         let unit = found.map(|(.., unit)| *unit);
         if unit == Some(Unit::Silent) || unit == Some(Unit::Unreadable) && matches!(cdb[0], 0x28 | 0x88) {
@@ -137,90 +143,109 @@ impl Parts<'_> {
         place: (u8, u16),
         unit: Option<Unit>,
         cdb: &[u8],
-        data: Option<(u64, usize, bool)>,
+        data: Option<Data>,
     ) -> (Refusal, usize) {
-        const GOOD: Refusal = (0, 0, 0, 0);
-        let of_target: Vec<_> =
-            self.host.units.iter().filter(|(target, ..)| *target == place.0).copied().collect();
-        if of_target.is_empty() {
-            return ((BAD_TARGET, 0, 0, 0), 0);
-        }
-        if let Some(refusal) = self.host.refusals.pop() {
+        if let Some(refusal) = self.refusal(place.0, cdb) {
             return (refusal, 0);
         }
-        if let Some((code, refusal)) = self.host.refused_code
-            && code == cdb[0]
-        {
-            return (refusal, 0);
-        }
-        let block_size = self.host.block_size;
-        let (block, count) = match cdb[0] {
-            0x28 | 0x2a => (
-                u64::from(u32::from_be_bytes(cdb[2..6].try_into().unwrap())),
-                u32::from(u16::from_be_bytes(cdb[7..9].try_into().unwrap())),
-            ),
-            // Other commands have something else there.
-            _ => (
-                u64::from_be_bytes(cdb[2..10].try_into().unwrap()),
-                u32::from_be_bytes(cdb[10..14].try_into().unwrap()),
-            ),
-        };
-        let at = (block as usize).wrapping_mul(block_size as usize);
-        let len = count.wrapping_mul(block_size) as usize;
-        let is_disk = matches!(unit, Some(Unit::Disk | Unit::Unreadable));
-        let answer = match (cdb[0], data) {
-            (0xa0, Some((_, 4096, true))) => {
-                let mut list = vec![0; 8 + 8 * of_target.len()];
-                list[..4].copy_from_slice(&(8 * of_target.len() as u32).to_be_bytes());
-                for (entry, (_, number, _)) in list[8..].chunks_mut(8).zip(&of_target) {
-                    let method = if *number > 255 { 0x4000 } else { 0 };
-                    entry[..2].copy_from_slice(&(method | number).to_be_bytes());
-                }
-                list
-            }
-            (0x12, Some((_, 36, true))) => {
-                let first = match unit {
-                    Some(Unit::Disk | Unit::ReadOnlyDisk | Unit::Unreadable) => 0,
-                    Some(Unit::Optical) => 5,
-                    Some(Unit::Absent | Unit::Silent) | None => 0x7f,
-                };
-                [&[first, 0, 6, 2, 31][..], &[0; 31]].concat()
-            }
-            (0x9e, Some((_, 32, true))) => {
-                let last = self.disk.len() as u64 / u64::from(block_size) - 1;
-                [&last.to_be_bytes()[..], &block_size.to_be_bytes(), &[0; 20]].concat()
-            }
-            (0x25, Some((_, 8, true))) => {
-                let last = self.disk.len() as u64 / u64::from(block_size) - 1;
-                [u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes(), block_size.to_be_bytes()].concat()
-            }
-            (0x1a, Some((_, 192, true))) => {
-                let protected = if unit == Some(Unit::ReadOnlyDisk) { 0x80 } else { 0 };
-                [&[3 + self.host.pages.len() as u8, 0, protected, 0][..], &self.host.pages].concat()
-            }
-            (0x28 | 0x88, Some((_, size, true))) => {
-                assert_eq!((is_disk, size), (true, len), "{unit:?}");
-                self.disk[at..at + len].to_vec()
-            }
-            (0x2a | 0x8a, Some((address, size, false))) => {
-                assert_eq!((is_disk, size), (true, len), "{unit:?}");
+        let (block, blocks) = blocks(cdb);
+        let at = (block as usize).wrapping_mul(self.host.block_size as usize);
+        let len = blocks.wrapping_mul(self.host.block_size) as usize;
+        let transfers = || assert!(matches!(unit, Some(Unit::Disk | Unit::Unreadable)), "{unit:?}");
+        match (cdb[0], data) {
+            (0x00, None) => {}
+            (0x1b, None) => self.start(cdb),
+            (0x35, None) => self.durable.clone_from(self.disk),
+            (0x2a | 0x8a, Some((address, size, false))) if size == len => {
+                transfers();
                 assert!(len <= self.host.max_sectors as usize * 512);
-                let bytes = self.machine.device_read(address, len);
-                self.disk[at..at + len].copy_from_slice(&bytes);
-                self.done.push((cdb[0].into(), block));
-                return (GOOD, len);
+                self.disk[at..at + len].copy_from_slice(&self.machine.device_read(address, len));
             }
-            (0x35, None) => {
-                self.durable.clone_from(self.disk);
-                self.done.push((0x35, 0));
-                return (GOOD, 0);
+            (0x28 | 0x88, Some((address, size, true))) if size == len => {
+                transfers();
+                self.machine.device_write(address, &self.disk[at..at + len]);
+            }
+            (code, Some((address, size, true))) if QUESTIONS.contains(&(code, size)) => {
+                self.done.push((code.into(), block));
+                let told = self.told(place.0, unit, code);
+                self.machine.device_write(address, &told);
+                return (GOOD, told.len());
             }
             _ if self.lies => return ((0, CHECK_CONDITION, 5, 0x2000), 0),
             _ => panic!("command {cdb:x?} with {data:?}"),
-        };
+        }
+        let block = if data.is_some() { block } else { 0 };
         self.done.push((cdb[0].into(), block));
-        let (address, ..) = data.unwrap();
-        self.machine.device_write(address, &answer);
-        (GOOD, answer.len())
+        (GOOD, data.map_or(0, |_| len))
+    }
+
+    /// Why a command is not done, if it is not.
+    fn refusal(&mut self, target: u8, cdb: &[u8]) -> Option<Refusal> {
+        let needs_motion = !matches!(cdb[0], 0xa0 | 0x12 | 0x1a | 0x1b);
+        if !self.host.units.iter().any(|(other, ..)| *other == target) {
+            return Some((BAD_TARGET, 0, 0, 0));
+        }
+        let refused = self.host.refused_code.filter(|(code, _)| *code == cdb[0]).map(|(_, refusal)| refusal);
+        let stopped = (self.host.is_stopped && needs_motion).then_some((0, CHECK_CONDITION, 2, 0x0402));
+        self.host.refusals.pop().or(refused).or(stopped)
+    }
+
+    /// A disk that starts becomes ready, and says so for a while.
+    fn start(&mut self, cdb: &[u8]) {
+        assert_eq!((cdb[1], cdb[4]), (1, 1), "it answers at once, and starts");
+        self.host.is_stopped = false;
+        self.host.refusals = vec![(0, CHECK_CONDITION, 2, 0x0401); 3];
+    }
+
+    /// The answer to a question.
+    fn told(&self, target: u8, unit: Option<Unit>, code: u8) -> Vec<u8> {
+        let block_size = self.host.block_size;
+        let last = self.disk.len() as u64 / u64::from(block_size) - 1;
+        match code {
+            0xa0 => self.listed(target),
+            0x12 => [&[kind(unit), 0, 6, 2, 31][..], &[0; 31]].concat(),
+            0x9e => [&last.to_be_bytes()[..], &block_size.to_be_bytes(), &[0; 20]].concat(),
+            0x25 => {
+                [u32::try_from(last).unwrap_or(u32::MAX).to_be_bytes(), block_size.to_be_bytes()].concat()
+            }
+            _ => {
+                let protected = if unit == Some(Unit::ReadOnlyDisk) { 0x80 } else { 0 };
+                [&[3 + self.host.pages.len() as u8, 0, protected, 0][..], &self.host.pages].concat()
+            }
+        }
+    }
+
+    /// The units of a target.
+    fn listed(&self, target: u8) -> Vec<u8> {
+        let units = self.host.units.iter().filter(|(other, ..)| *other == target);
+        let entries = units.map(|(_, number, _)| {
+            let method = if *number > 255 { 0x4000 } else { 0 };
+            [(method | number).to_be_bytes(), [0; 2], [0; 2], [0; 2]].concat()
+        });
+        let entries = entries.collect::<Vec<_>>().concat();
+        [&(entries.len() as u32).to_be_bytes()[..], &[0; 4], &entries].concat()
+    }
+}
+
+/// The first byte of the answer to INQUIRY.
+fn kind(unit: Option<Unit>) -> u8 {
+    match unit {
+        Some(Unit::Disk | Unit::ReadOnlyDisk | Unit::Unreadable) => 0,
+        Some(Unit::Optical) => 5,
+        Some(Unit::Absent | Unit::Silent) | None => 0x7f,
+    }
+}
+
+/// The first block and the number of blocks of a command that moves some; other commands have something else there.
+fn blocks(cdb: &[u8]) -> (u64, u32) {
+    match cdb[0] {
+        0x28 | 0x2a => (
+            u64::from(u32::from_be_bytes(cdb[2..6].try_into().unwrap())),
+            u32::from(u16::from_be_bytes(cdb[7..9].try_into().unwrap())),
+        ),
+        _ => (
+            u64::from_be_bytes(cdb[2..10].try_into().unwrap()),
+            u32::from_be_bytes(cdb[10..14].try_into().unwrap()),
+        ),
     }
 }
