@@ -11,7 +11,7 @@ mod mode;
 mod panel;
 mod progress;
 
-pub use mode::{Mode, Unusable};
+pub use mode::{Mode, Unusable, scale};
 pub use panel::{CELL_HEIGHT, CELL_WIDTH, COLUMNS, Ink, Panel, Pixels, ROWS, Stage, Standing, glyph};
 pub use progress::Progress;
 

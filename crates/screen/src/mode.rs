@@ -85,6 +85,12 @@ impl Channel {
     }
 }
 
+/// How many times as large as in the font the pixels of letters are, on a display of so many pixels.
+pub fn scale(width: u32, height: u32) -> u32 {
+    let most = (width / (COMFORTABLE.0 * CELL_WIDTH)).min(height / (COMFORTABLE.1 * CELL_HEIGHT));
+    most.clamp(1, LARGEST_SCALE)
+}
+
 impl Mode {
     /// Reads the first 64 bytes of `boot_params`, which any loader may have filled with anything.
     pub fn of_screen_info(info: &[u8; 64]) -> Result<Self, Unusable> {
@@ -103,8 +109,7 @@ impl Mode {
             .map(|offset| Channel { size: info[CHANNELS + offset], position: info[CHANNELS + offset + 1] });
         check(channels, u32::from(depth))?;
         let [width, height, pitch] = [width, height, pitch].map(u32::from);
-        let scale = (width / (COMFORTABLE.0 * CELL_WIDTH)).min(height / (COMFORTABLE.1 * CELL_HEIGHT));
-        let scale = scale.clamp(1, LARGEST_SCALE);
+        let scale = scale(width, height);
         let is_sound = width.max(height) <= MOST_PIXELS
             && pitch >= width * pixel_len as u32
             && width >= CELL_WIDTH * scale

@@ -11,6 +11,7 @@
 mod area;
 mod core_file;
 mod core_header;
+mod display;
 mod dmar;
 mod dump;
 mod dumpfile;
@@ -23,6 +24,7 @@ mod reach;
 mod record;
 mod scenario;
 mod takeover;
+mod vmd;
 mod watchdog;
 
 use std::collections::BTreeSet;
@@ -39,6 +41,7 @@ type Seed = (&'static str, Vec<u8>);
 fn main() -> io::Result<()> {
     let targets = [
         ("dmar", dmar::seeds()),
+        ("display", display::seeds()),
         ("core_header", core_header::seeds()),
         ("core_file", core_file::seeds()),
         ("pci", pci::seeds()),
@@ -54,6 +57,7 @@ fn main() -> io::Result<()> {
         ("scenario", scenario::seeds()),
         ("takeover", takeover::seeds()),
         ("unfinished", dump::unfinished_seeds()),
+        ("vmd", vmd::seeds()),
         ("watchdog", watchdog::seeds()),
     ];
     let is_check = env::args().skip(1).eq(["--check"]);

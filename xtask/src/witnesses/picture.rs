@@ -45,11 +45,8 @@ impl Picture {
         Ok((0..ROWS).map(|number| row(number).collect::<String>().trim_end().to_owned()).collect())
     }
 
-    /// How many times as large as in the font pixels are: as many as leave room for 80 columns and 25 rows, four at most.
     fn scale(&self) -> usize {
-        (self.width / (COLUMNS * CELL_WIDTH as usize))
-            .min(self.height / (25 * CELL_HEIGHT as usize))
-            .clamp(1, 4)
+        screen::scale(self.width as u32, self.height as u32) as usize
     }
 
     /// The letter in a cell; each of the font's rows of pixels is there twice.
