@@ -11,7 +11,8 @@ use pci::Identity;
 use screen::{Ink, Mode, Panel, Progress, Stage, Standing, Unusable};
 
 use crate::discover::Machine;
-use crate::platform::console::say;
+use crate::platform::console::{self, say};
+use crate::platform::exceptions;
 use crate::platform::framebuffer::Framebuffer;
 use crate::platform::paging::MapError;
 use crate::platform::shared::Shared;
@@ -66,6 +67,8 @@ pub(crate) fn open(machine: &mut Machine) {
     match find(machine) {
         Ok(panel) => {
             DISPLAYED.set(Display { panel, standings: [Standing::Waiting; _] });
+            console::mirror(last_line);
+            exceptions::before_reset(break_off);
             DISPLAYED.with(|display| display.title("Its memory is being saved."));
             begin(Stage::Discover);
         }
@@ -90,7 +93,7 @@ pub(crate) fn progress(progress: Progress) {
 }
 
 /// Shows the console's last line.
-pub(crate) fn last_line(text: core::fmt::Arguments<'_>) {
+fn last_line(text: core::fmt::Arguments<'_>) {
     DISPLAYED.with(|display| display.panel.last_line(text));
 }
 
@@ -105,6 +108,14 @@ pub(crate) fn fail(verdict: core::fmt::Arguments<'_>) {
         say!("the display shows this for {} s", READING.as_secs());
         rest(&WaitClock, READING);
     }
+}
+
+/// Shows why the dump ends here and now; nothing more can be done.
+fn break_off(why: core::fmt::Arguments<'_>) {
+    fail(format_args!(
+        "THE DUMP ENDS HERE: {why}.\nFetch what was safe by now: `holdover collect`\nWhat to do: keep a picture of this display. It says more to \
+         whoever mends it than the dump does."
+    ));
 }
 
 impl Display {

@@ -14,7 +14,7 @@ pub(crate) mod watchdogs;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "skip-table",
     "reuse-iova",
     "clear-te",
@@ -24,6 +24,8 @@ const NAMES: [&str; 9] = [
     "no-pings",
     "slow-unit",
     "second-machine-check",
+    "panic",
+    "page-fault",
 ];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
@@ -34,6 +36,8 @@ const HANG: u8 = 6;
 const NO_PINGS: u8 = 7;
 const SLOW_UNIT: u8 = 8;
 const SECOND_MACHINE_CHECK: u8 = 9;
+const PANIC: u8 = 10;
+const PAGE_FAULT: u8 = 11;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

@@ -1,14 +1,14 @@
-//! Deliberate mistakes in the memory that is dumped: a wrong byte, and a page that takes for ever.
+//! Deliberate mistakes in the memory that is dumped: a wrong byte, and a page that takes for ever, or at which this kernel dies.
 
 use core::cell::Cell;
 
 use machine::{OldMemory, PAGE_SIZE, Pfn, PhysicalAddress, Table, Unreadable};
 use vmcore::CoreHeader;
 
-use super::{FLIP_BYTE, HANG, chosen};
+use super::{FLIP_BYTE, HANG, PAGE_FAULT, PANIC, chosen};
 use crate::platform::memory::OldRam;
 
-/// Pages that are read before one takes for ever: more than the vital ones, fewer than a dump has.
+/// Pages that are read before one that takes for ever, or at which this kernel dies: more than the vital ones, fewer than a dump has.
 const BEFORE_HANG: u32 = 20_000;
 
 /// The dead kernel's memory, with one byte of its code changed.
@@ -44,9 +44,21 @@ impl OldMemory for DumpedMemory<'_> {
 
     fn read_page(&self, pfn: u64, page: &mut [u8; PAGE_SIZE as usize]) -> Result<(), Unreadable> {
         self.pages.set(self.pages.get() + 1);
-        while chosen(HANG) && self.pages.get() > BEFORE_HANG {
-            core::hint::spin_loop();
+        if self.pages.get() > BEFORE_HANG {
+            end();
         }
         self.read(Pfn::new(pfn).address(), page)
+    }
+}
+
+/// Hangs or dies, if it is to.
+fn end() {
+    while chosen(HANG) {
+        core::hint::spin_loop();
+    }
+    assert!(!chosen(PANIC), "a mistake on request");
+    if chosen(PAGE_FAULT) {
+        // SAFETY: it is not safe, and meant to fault: the first page is never mapped.
+        unsafe { core::ptr::without_provenance::<u8>(8).read_volatile() };
     }
 }

@@ -11,8 +11,8 @@ use handoff::{ConsoleLine, SerialConsole};
 use machine::{Clock, wait_until};
 use x86_64::instructions::port::Port;
 
-use crate::display;
 use crate::platform::clock::Tsc;
+use crate::platform::shared::Shared;
 
 /// Prints a line `holdover: [seconds] text` on the console.
 macro_rules! say {
@@ -22,6 +22,12 @@ pub(crate) use say;
 
 /// I/O port of the first register; 0 while there is no console.
 static PORT: AtomicU16 = AtomicU16::new(0);
+
+/// Shows each line elsewhere too.
+static MIRROR: Shared<Show> = Shared::none();
+
+/// Shows a line.
+pub(crate) type Show = fn(fmt::Arguments<'_>);
 
 /// Longest wait until one character is sent: a hundred times the time that 9600 baud need.
 const CHARACTER_LIMIT: Duration = Duration::from_millis(100);
@@ -46,9 +52,16 @@ pub(crate) fn open(serial: SerialConsole) {
     PORT.store(port, Ordering::Relaxed);
 }
 
-/// Prints one line, which the display shows too; see [`say!`].
+/// Has each line shown elsewhere too.
+pub(crate) fn mirror(show: Show) {
+    MIRROR.set(show);
+}
+
+/// Prints one line; see [`say!`].
 pub(crate) fn line(text: fmt::Arguments) {
-    display::last_line(text);
+    if let Some(show) = MIRROR.with(|show| *show) {
+        show(text);
+    }
     // Writing to the port cannot fail.
     let _ = writeln!(Output, "{}\r", ConsoleLine { time: Tsc.now(), text });
 }

@@ -8,6 +8,7 @@
 //! Every handler has a stack of its own (interrupt stack table): compiled code uses the red zone below its stack
 //! pointer, and a stack overflow leaves no other stack to report it from. Interrupts are off and stay off.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use machine::growth::{OutOfMemory, filled, leaked};
@@ -19,8 +20,9 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-use crate::platform::console::say;
+use crate::platform::console::{Show, say};
 use crate::platform::entry::Image;
+use crate::platform::shared::Shared;
 use crate::platform::{copy, machine_check, msr, reset};
 
 /// Vectors that the architecture defines (Intel SDM volume 3, table 6-1).
@@ -34,8 +36,10 @@ const STACK_SIZE: usize = 16 << 10;
 
 /// Number of non-maskable interrupts so far.
 static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
-/// Whether an exception is being reported. Another exception during the report is not reported.
+/// Whether the end is being reported. An exception or a panic during the report is not reported.
 static REPORTING: AtomicBool = AtomicBool::new(false);
+/// Tells a person before the reset, where there is a way to.
+static LAST_WORDS: Shared<Show> = Shared::none();
 
 // Each vector's entry is 16 bytes long and makes all stack frames alike: the exceptions that push no error code push a zero
 // (SDM volume 3, table 6-1), then all push their vector.
@@ -153,14 +157,26 @@ fn new_stack() -> Result<VirtAddr, OutOfMemory> {
 extern "C" fn handle(frame: &mut Frame) {
     match copy::recovery(frame.rip).or_else(|| msr::recovery(frame.rip)) {
         Some(instruction) => frame.rip = instruction,
-        None => end(|| report(frame)),
+        None => end(|| report(frame), format_args!("{OWN_FAILURE} (exception {})", frame.vector)),
     }
 }
 
-/// Reports, unless an exception is being reported already, and resets the machine.
-pub(crate) fn end(report: impl FnOnce()) -> ! {
+/// Why this kernel ends, if it is its own fault.
+pub(crate) const OWN_FAILURE: &str = "Holdover itself has failed";
+
+/// Has `words` told to a person before the machine is reset because of an exception or a panic; they say why.
+pub(crate) fn before_reset(words: Show) {
+    LAST_WORDS.set(words);
+}
+
+/// Reports, tells a person why, and resets the machine. If this fails too, the machine is reset at once.
+pub(crate) fn end(report: impl FnOnce(), why: fmt::Arguments<'_>) -> ! {
     if !REPORTING.swap(true, Ordering::Relaxed) {
         report();
+        if let Some(tell) = LAST_WORDS.with(|tell| *tell) {
+            tell(why);
+        }
+        say!("reset");
     }
     reset::now()
 }

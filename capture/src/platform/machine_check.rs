@@ -177,10 +177,11 @@ extern "C" fn handle(frame: &mut Frame) {
 }
 
 fn end(frame: &Frame, banks: &Banks) -> ! {
-    exceptions::end(|| {
+    let report = || {
         say!("fatal machine check at {:#x}, status {:#x}", frame.rip, banks.global);
         banks.tell();
-    })
+    };
+    exceptions::end(report, format_args!("the hardware reported a fatal error (a machine check)"))
 }
 
 /// The banks that report errors.

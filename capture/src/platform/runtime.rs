@@ -4,6 +4,7 @@
 use core::panic::PanicInfo;
 
 use crate::platform::console::say;
+use crate::platform::exceptions::{self, OWN_FAILURE};
 use crate::platform::{clock, reset};
 
 /// The first line of Rust: `entry.rs` comes here.
@@ -17,11 +18,11 @@ extern "C" fn start(boot_params: u64) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    match info.location() {
+    let report = || match info.location() {
         Some(place) => say!("panic at {place}: {}", info.message()),
         None => say!("panic: {}", info.message()),
-    }
-    reset::now()
+    };
+    exceptions::end(report, format_args!("{OWN_FAILURE} (a panic)"))
 }
 
 /// Precompiled code refers to this symbol. Nothing unwinds, so it is never called.

@@ -2,10 +2,12 @@
 
 use core::cell::RefCell;
 
-/// A value, or none yet. There is no lock: this kernel runs on one processor, and its exception handlers share nothing.
+/// A value, or none yet. There is no lock: this kernel runs on one processor. A handler that reports the exception of an access to such
+/// a value finds it in use, and goes without it; no handler that uses one returns to what it interrupted.
 pub(crate) struct Shared<T>(RefCell<Option<T>>);
 
-// SAFETY: there is one processor, and nothing that interrupts it uses such a value.
+// SAFETY: there is one processor. What interrupts it and uses such a value never returns, so that each use either ends before the next
+// begins or is seen by the cell's count.
 unsafe impl<T> Sync for Shared<T> {}
 
 impl<T> Shared<T> {

@@ -25,6 +25,10 @@ pub(crate) enum Mutation {
     SlowUnit,
     /// A machine check is followed by another at the last instant of its handler.
     SecondMachineCheck,
+    /// The capture kernel panics in the middle of the dump.
+    Panic,
+    /// The capture kernel reads where nothing is, in the middle of the dump.
+    PageFault,
 }
 
 impl Mutation {
@@ -40,6 +44,8 @@ impl Mutation {
             Self::NoPings => "no-pings",
             Self::SlowUnit => "slow-unit",
             Self::SecondMachineCheck => "second-machine-check",
+            Self::Panic => "panic",
+            Self::PageFault => "page-fault",
         }
     }
 }
