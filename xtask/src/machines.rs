@@ -1,5 +1,6 @@
 //! The machine that a guest runs on: its scenario, its QEMU, and what the bench reads and controls of it.
 
+pub(crate) mod area;
 pub(crate) mod console;
 pub(crate) mod emulator;
 pub(crate) mod files;

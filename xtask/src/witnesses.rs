@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::crashes::crash::Evidence;
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
+use crate::machines::area;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
 use crate::process;
@@ -218,12 +219,9 @@ struct InPlace {
 }
 
 impl InPlace {
-    /// Where the dump begins in an area.
-    const OFFSET: u64 = 4 << 20;
-
     fn new(disk: &Path) -> Result<Self> {
         let mut losetup = Command::new("losetup");
-        losetup.args(["--find", "--show", "--read-only", "--offset", &Self::OFFSET.to_string()]);
+        losetup.args(["--find", "--show", "--read-only", "--offset", &area::DUMP.to_string()]);
         let device =
             process::stdout(losetup.arg(disk)).context("cannot make a loop device (that takes root)")?;
         Ok(Self { device: device.trim().into() })

@@ -113,6 +113,8 @@ pub(crate) struct Evidence {
     pub(crate) reserved: Reserved,
     /// The file system in which the area is a file, if it is one.
     pub(crate) file_system: Option<FileSystem>,
+    /// Byte of the dump's disk at which the area began; `files` has the area alone.
+    pub(crate) area_start: u64,
     /// Persistent memory.
     pub(crate) persistent: Vec<Range<u64>>,
     /// Source-ids of the dump's disk.
@@ -146,7 +148,7 @@ impl Crash<'_> {
         }
         if self.scenario.disk_trouble == Some(DiskTrouble::Hang) {
             machine.wait_for(Event::VITAL_SAFE, RESET)?;
-            machine.stall_dump_disk()?;
+            machine.stall_first_disk(self.scenario)?;
         }
         let lines = if self.scenario.display == Display::Vga {
             self.end_in_pictures(machine, &files)?
@@ -155,8 +157,20 @@ impl Crash<'_> {
         };
         let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
         let disk = disk_model.source_ids(disk_place);
-        let file_system = self.scenario.disk.file_system();
-        Ok(Evidence { kernel, codec, files, lines, reserved, file_system, persistent, disk, stop })
+        let (file_system, area_start) = (self.scenario.disk.file_system(), self.scenario.disk.area_start());
+        files.cut_out(area_start)?;
+        Ok(Evidence {
+            kernel,
+            codec,
+            files,
+            lines,
+            reserved,
+            file_system,
+            area_start,
+            persistent,
+            disk,
+            stop,
+        })
     }
 
     /// Takes pictures on the way to the end.
@@ -217,7 +231,7 @@ impl Crash<'_> {
         } else {
             archive.add("capture", &image);
         }
-        let load = self.load_command(&self.make_disks(files)?);
+        let load = self.scenario.disk.map_volume() + &self.load_command(&self.make_disks(files)?);
         let Some(system) = self.scenario.disk.file_system() else { return Ok(load) };
         Ok(system.prepare() + &load + &self.scenario.file_fate.after(system, &load))
     }
@@ -253,6 +267,11 @@ impl Crash<'_> {
                 self.make_file_system(&disk)?;
                 vec![FileSystem::AREA.to_owned()]
             }
+            Disk::Partition => vec![self.format_part(&disk)?],
+            Disk::Volume => {
+                self.format_part(&disk)?;
+                vec![Disk::VOLUME.to_owned()]
+            }
             Disk::HoldsDump => vec![self.dump_once(&disk)?],
         };
         files.remember_disk()?;
@@ -274,6 +293,16 @@ impl Crash<'_> {
     fn format(&self, disk: &Path, bytes: u64) -> Result<String> {
         File::create(disk)?.set_len(bytes)?;
         self.tool.format(disk).with_context(|| format!("cannot label {}", disk.display()))
+    }
+
+    /// Makes a part of a disk a dump area, names it in a partition table, and returns the area's UUID.
+    fn format_part(&self, disk: &Path) -> Result<String> {
+        let area = self.format(disk, DISK_BYTES - Disk::PART)?;
+        let (mut content, part) = (mbr(), fs::read(disk)?);
+        content.resize(Disk::PART as usize, 0);
+        content.extend(part);
+        fs::write(disk, content)?;
+        Ok(area)
     }
 
     /// Makes the file system in which the guest makes the area.
@@ -470,4 +499,17 @@ impl Entry {
             .find(reserved.pieces(), 0x200, &self.code)
             .context("cannot find the loaded capture kernel in memory")
     }
+}
+
+/// A partition table of one partition, from [`Disk::PART`] to the end (the classic one, of type 0x83).
+fn mbr() -> Vec<u8> {
+    const SECTOR: u64 = 512;
+    let [first, count] =
+        [Disk::PART, DISK_BYTES - Disk::PART].map(|bytes| ((bytes / SECTOR) as u32).to_le_bytes());
+    let mut mbr = vec![0; SECTOR as usize];
+    mbr[450] = 0x83;
+    mbr[454..458].copy_from_slice(&first);
+    mbr[458..462].copy_from_slice(&count);
+    mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+    mbr
 }

@@ -328,6 +328,15 @@ fn displays() -> Vec<Row> {
             .and_shows(Moment::End, "[ done ] Seal the dump")
             .and_shows(Moment::End, "The dump is complete, and this machine restarts now.\nFetch it later:")
     };
+    // The display is handed over by the other system call too.
+    let other_call = Scenario { syscall: Syscall::Load, ..with(Firmware::Uefi, End::Reset) };
+    let dies = |mutation| Scenario { mutation: Some(mutation), ..with(Firmware::Bios, End::Reset) };
+    let broken = |why| {
+        Expectation::cut_off_dump()
+            .and_shows(Moment::End, "THE DUMP ENDS HERE: ")
+            .and_shows(Moment::End, why)
+            .and_shows(Moment::End, "Fetch what was safe by now: `holdover collect`")
+    };
     let failed = Expectation::log()
         .and_says("What to do: check the disk")
         .and_shows(Moment::End, "[FAILED] Save the memory\n[FAILED] Seal the dump")
@@ -338,6 +347,19 @@ fn displays() -> Vec<Row> {
         Row::new("display-uefi", with(Firmware::Uefi, End::Reset), complete()),
         Row::new("display-vesa", with(Firmware::Bios, End::Reset), complete()).only_among_all(),
         Row::new("display-vesa-disk-gone", with(Firmware::Bios, End::DiskGoneAfterLog), failed),
+        Row::new(
+            "display-vesa-panic",
+            dies(Mutation::Panic),
+            broken("Holdover itself has failed (a panic)."),
+        )
+        .only_among_all(),
+        Row::new(
+            "display-vesa-exception",
+            dies(Mutation::PageFault),
+            broken("Holdover itself has failed (exception 14)."),
+        )
+        .only_among_all(),
+        Row::new("display-uefi-c", other_call, complete()).only_among_all(),
     ]
 }
 
@@ -584,9 +606,18 @@ fn areas() -> Vec<Row> {
         ),
         ("fifty-panics-the-first-four", often(3), whole()),
     ];
-    let all = Row::new("fifty-panics", often(49), whole()).only_among_all();
-    let rows = rows.map(|(name, scenario, expectation)| Row::new(name, scenario, expectation));
-    rows.into_iter().chain([all]).collect()
+    let hangs = Scenario { disk_trouble: Some(DiskTrouble::Hang), ..on(Disk::AfterFailing) };
+    let all = [
+        ("fifty-panics", often(49), whole()),
+        (
+            "second-area-first-hangs",
+            hangs,
+            whole().and_says("is there another area?").and_first_area_partial(),
+        ),
+        ("volume", on(Disk::Volume), whole()),
+    ];
+    let row = |(name, scenario, expectation)| Row::new(name, scenario, expectation);
+    rows.map(row).into_iter().chain(all.map(row).map(Row::only_among_all)).collect()
 }
 
 /// The power is cut at many instants of one dump, whose disk is slow enough for several seals in between.
@@ -596,11 +627,14 @@ fn power_cuts() -> Vec<Row> {
         ("power-cuts-nvme", Flavour::Cloud, DiskModel::Nvme),
         ("power-cuts-ahci", Flavour::Amd64, DiskModel::Ahci),
     ];
-    let row = |(name, kernel, disk_model)| {
-        let scenario = Scenario { disk_model, end: End::Recorded, ..Scenario::plain(kernel) };
+    let recorded = |name: &str, scenario| {
+        let scenario = Scenario { end: End::Recorded, ..scenario };
         Row::new(name, scenario, Expectation::complete_dump().and_power_cuts())
     };
-    rows.map(row).into()
+    let row = |(name, kernel, disk_model)| recorded(name, Scenario { disk_model, ..Scenario::plain(kernel) });
+    let part = Scenario { disk: Disk::Partition, ..Scenario::plain(Flavour::Cloud) };
+    let part = recorded("power-cuts-partition", part).only_among_all();
+    rows.map(row).into_iter().chain([part]).collect()
 }
 
 /// What becomes of a file that is the area after Holdover was loaded.
@@ -776,10 +810,11 @@ mod tests {
 
     #[test]
     fn what_is_told_to_make_a_mistake_must_be_caught_and_nothing_else() {
-        // What is told to a machine with a watchdog is for that watchdog to notice. A second machine check is no mistake.
-        let is_mistake = |row: &Row| {
-            row.scenario.watchdog.is_none() && row.scenario.mutation != Some(Mutation::SecondMachineCheck)
-        };
+        // What is told to a machine with a watchdog is for that watchdog to notice, and where the kernel dies, for a person. A second
+        // machine check is no mistake.
+        let others = [Mutation::SecondMachineCheck, Mutation::Panic, Mutation::PageFault].map(Some);
+        let is_mistake =
+            |row: &Row| row.scenario.watchdog.is_none() && !others.contains(&row.scenario.mutation);
         let told = |row: &Row| row.scenario.mutation.is_some() && is_mistake(row);
         assert!(rows().iter().all(|row| told(row) == row.expectation.mistake.is_some()));
     }

@@ -8,13 +8,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::crashes::crash::{Crash, Evidence};
 use crate::guests::tool::Collected;
+use crate::machines::area;
 use crate::machines::console::Line;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
-
-/// Bytes of an area in front of its seal, and behind its dump, which no dump changes (`crates/area`).
-const HEAD: usize = (1 << 20) - BLOCK;
-const BLOCK: usize = 4096;
 
 /// A disk with a dump area.
 pub(crate) struct UsedDisk {
@@ -61,9 +58,10 @@ pub(super) fn panic_often(crash: &Crash, disk: &Path) -> Result<String> {
 
 /// What of an area that is a whole disk no dump changes.
 fn ends(disk: &Path) -> Result<Vec<u8>> {
+    const HEAD: usize = area::SEAL as usize;
     let disk = File::open(disk)?;
-    let mut ends = vec![0; HEAD + BLOCK];
+    let mut ends = vec![0; HEAD + area::BLOCK as usize];
     disk.read_exact_at(&mut ends[..HEAD], 0)?;
-    disk.read_exact_at(&mut ends[HEAD..], disk.metadata()?.len() - BLOCK as u64)?;
+    disk.read_exact_at(&mut ends[HEAD..], disk.metadata()?.len() - area::BLOCK)?;
     Ok(ends)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::machines::scenario::watchdog::Watchdog;
-use crate::machines::scenario::{MemoryUse, Scenario};
+use crate::machines::scenario::{Disk, MemoryUse, Scenario};
 use crate::paths;
 
 /// The program of guests that finds a disk.
@@ -128,6 +128,10 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
         for program in system.programs().iter().chain(scenario.file_fate.programs(system)) {
             archive.copy_program(program)?;
         }
+    }
+    if scenario.disk == Disk::Volume {
+        modules.push("dm_mod");
+        archive.copy_program("dmsetup")?;
     }
     if let Some(disk) = scenario.disk_use.read(scenario.disk_model) {
         archive.add("scenario/read", disk.as_bytes());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::{paths, process};
@@ -98,6 +98,21 @@ impl Files {
     /// Whether the dump's disk still is as it was remembered.
     pub(crate) fn disk_is_untouched(&self) -> Result<bool> {
         Ok(std::fs::read(self.disk())? == std::fs::read(self.disk_before())?)
+    }
+
+    /// Leaves of the dump's disk, as it is and as it was, what is from byte `start` on: the area. Fails if what is in front of it changed.
+    pub(crate) fn cut_out(&self, start: u64) -> Result<()> {
+        if start == 0 {
+            return Ok(());
+        }
+        let [mut after, mut before] = [self.disk(), self.disk_before()].map(std::fs::read);
+        let heads = [&mut after, &mut before].map(|disk| match disk {
+            Ok(disk) => Some(disk.drain(..start as usize).collect::<Vec<u8>>()),
+            Err(_) => None,
+        });
+        ensure!(heads[0] == heads[1], "something was written in front of the area");
+        std::fs::write(self.disk(), after?)?;
+        Ok(std::fs::write(self.disk_before(), before?)?)
     }
 
     /// The dump's disk as it was remembered.

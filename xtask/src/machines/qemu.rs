@@ -138,9 +138,10 @@ impl Machine {
         self.qmp.remove_drive(DUMP_DRIVE)
     }
 
-    /// Has the dump's disk answer no request any more.
-    pub(crate) fn stall_dump_disk(&mut self) -> Result<()> {
-        self.qmp.limit_drive(DUMP_DRIVE, STALLED_RATE)
+    /// Has the disk of the first area answer no request any more.
+    pub(crate) fn stall_first_disk(&mut self, scenario: &Scenario) -> Result<()> {
+        let drive = if scenario.disk == Disk::AfterFailing { FAILING_DRIVE } else { DUMP_DRIVE };
+        self.qmp.limit_drive(drive, STALLED_RATE)
     }
 
     /// Takes a picture of the display.
@@ -213,7 +214,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     add_kernel(&mut command, scenario, kernel, files);
     add_dump_disk(&mut command, scenario, files)?;
     if scenario.disk == Disk::AfterFailing {
-        add_failing_disk(&mut command, files)?;
+        add_failing_disk(&mut command, scenario, files)?;
     }
     if let Some(watchdog) = scenario.watchdog {
         command.args(watchdog.options());
@@ -318,11 +319,16 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     Ok(())
 }
 
-/// A disk that refuses writes in the middle of the dump.
-fn add_failing_disk(command: &mut Command, files: &Files) -> Result<()> {
+/// A disk that fails in the middle of the dump: it hangs if it is to, or else refuses writes.
+fn add_failing_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
     let (slot, model) = (FAILING_DISK_SLOT, DiskModel::VirtioBlk.function().unwrap_or_default());
-    let image = refusing_writes(files, &path(&files.failing_disk()))?;
-    add_drive(command, FAILING_DRIVE, &image, "");
+    let image = path(&files.failing_disk());
+    if scenario.disk_trouble == Some(DiskTrouble::Hang) {
+        let rate = scenario.dump_rate().unwrap_or_default();
+        add_drive(command, FAILING_DRIVE, &image, &format!(",throttling.bps-write={rate}"));
+    } else {
+        add_drive(command, FAILING_DRIVE, &refusing_writes(files, &image)?, "");
+    }
     command.args(["-device", &format!("{model},drive={FAILING_DRIVE},addr={slot:#x}")]);
     Ok(())
 }

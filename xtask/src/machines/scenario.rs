@@ -140,11 +140,36 @@ pub(crate) enum Disk {
     FileXfs,
     /// Has a btrfs file system with such a file.
     FileBtrfs,
+    /// Has a partition, from [`Disk::PART`] on, that is the area.
+    Partition,
+    /// Has the area at the same place, to which Linux gives a device of its own, as to an LVM volume of one piece.
+    Volume,
     /// Carries the label, and the dump of a panic before this one, which nobody has collected.
     HoldsDump,
 }
 
 impl Disk {
+    /// Byte at which a partition or a volume begins.
+    pub(crate) const PART: u64 = 1 << 20;
+    /// The device of a volume in the guest.
+    pub(crate) const VOLUME: &str = "/dev/mapper/area";
+
+    /// Byte at which the area begins, unless it is a file.
+    pub(crate) fn area_start(self) -> u64 {
+        if matches!(self, Self::Partition | Self::Volume) { Self::PART } else { 0 }
+    }
+
+    /// What the guest does first if the area is on a volume.
+    pub(crate) fn map_volume(self) -> String {
+        if self != Self::Volume {
+            return String::new();
+        }
+        format!(
+            "disk=/dev/vda; dmsetup create --noudevsync area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
+            start = Self::PART / 512
+        )
+    }
+
     /// The file system in which the area is a file, if it is one.
     pub(crate) fn file_system(self) -> Option<FileSystem> {
         match self {

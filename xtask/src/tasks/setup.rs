@@ -13,13 +13,14 @@ use crate::process;
 use crate::witnesses::reader;
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 25] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
     "busybox-static",       // the guest's user space
     "crash",                // reader of dumps
     "debootstrap",          // makes the Debian on which the package is installed
+    "dmsetup",              // gives a part of a disk a device of its own, as LVM does
     "e2fsprogs", // the file system to which stock kdump's kernel writes, and one of which a file takes the dump
     "fish",      // reads its completions
     "g++",       // compiles libFuzzer

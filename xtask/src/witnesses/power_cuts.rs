@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::crashes::crash::Evidence;
 use crate::guests::tool::{Collected, Tool};
+use crate::machines::area::{BLOCK, DUMP, LOG, SEAL};
 use crate::witnesses::Readings;
 
 /// Bytes that a disk writes wholly or not at all.
@@ -25,13 +26,6 @@ const SECTOR: u64 = 512;
 const CUTS: u64 = 4;
 /// Most rounds until the missing flushes must have been noticed.
 const ROUNDS: u64 = 8;
-
-// Where things are in a dump area that is a whole disk (`crates/area`).
-const SEAL: u64 = (1 << 20) - BLOCK;
-const LOG: u64 = 1 << 20;
-/// The dump's first block: it is written once more when the dump is complete.
-const DUMP: u64 = 4 << 20;
-const BLOCK: u64 = 4096;
 
 /// The first bytes of the record, and the bit of an entry that is a flush (`struct log_write_super`, `LOG_FLUSH_FLAG`).
 const RECORD_MAGIC: u64 = 0x6a_7366_7773_6872;
@@ -48,7 +42,7 @@ enum Request {
 /// are taken out of the record, something must be.
 pub(crate) fn cut_power(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
     let files = &evidence.files;
-    let requests = read_record(&files.disk_requests())?;
+    let requests = read_record(&files.disk_requests(), evidence.area_start)?;
     let [dump, log] = [files.scratch("whole-dump"), files.scratch("whole-log")];
     ensure!(
         tool.collect(&files.disk(), &dump)? == Collected::Whole,
@@ -60,6 +54,9 @@ pub(crate) fn cut_power(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
         Bench { image: files.scratch("cut-disk"), out: files.scratch("cut-dump"), tool, whole: &whole };
     let begin = |name| Replay::begin(&files.disk_before(), &files.scratch(name));
     let mut problems = outside(&requests, fs::metadata(files.disk())?.len());
+    if !problems.is_empty() {
+        return Ok(Readings { problems, ..Readings::default() });
+    }
     let mut replay = begin("cut-disk")?;
     let (cuts, wrong) = bench.cut_each(&mut replay, &requests, 0)?;
     problems.extend(wrong);
@@ -83,8 +80,8 @@ pub(crate) fn cut_power(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
     Ok(Readings { problems, ..Readings::default() })
 }
 
-/// Reads QEMU's record of requests.
-fn read_record(path: &Path) -> Result<Vec<Request>> {
+/// Reads QEMU's record of requests to a disk; the places of writes are counted from byte `start` of it.
+fn read_record(path: &Path, start: u64) -> Result<Vec<Request>> {
     let record = fs::read(path).with_context(|| format!("no {}", path.display()))?;
     let word =
         |at: usize| record.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
@@ -101,7 +98,9 @@ fn read_record(path: &Path) -> Result<Vec<Request>> {
         }
         if sectors > 0 {
             let bytes = record.get(at..at + sectors as usize * sector).context("the record is cut off")?;
-            requests.push(Request::Write { at: place * sector as u64, bytes: bytes.to_vec() });
+            // What is written in front of the area is far outside.
+            let place = (place * sector as u64).wrapping_sub(start);
+            requests.push(Request::Write { at: place, bytes: bytes.to_vec() });
             at += bytes.len();
         }
     }
@@ -111,7 +110,7 @@ fn read_record(path: &Path) -> Result<Vec<Request>> {
 /// Complains of each write that is not to the part of the area that changes.
 fn outside(requests: &[Request], disk: u64) -> Vec<String> {
     let is_outside = |request: &&Request| match request {
-        Request::Write { at, bytes } => *at < SEAL || at + bytes.len() as u64 > disk - BLOCK,
+        Request::Write { at, bytes } => *at < SEAL || at.saturating_add(bytes.len() as u64) > disk - BLOCK,
         Request::Flush => false,
     };
     let found = requests.iter().filter(is_outside);
