@@ -165,7 +165,7 @@ impl Disk {
             return String::new();
         }
         format!(
-            "disk=/dev/vda; dmsetup create --noudevsync area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
+            "disk=/dev/vda; dmsetup create --noudevrules --noudevsync area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
             start = Self::PART / 512
         )
     }
