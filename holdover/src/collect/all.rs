@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use host::collect::{
-    AreaOutcome, AreaReport, BootLoop, CollectAllRequest, CollectedAll, CrashFolder, FolderContent, HISTORY,
-    Pages, Retention, Search, collect_all,
+    ActionNote, ActionResult, Actions, AreaOutcome, AreaReport, BootLoop, CollectAllRequest, CollectedAll,
+    CrashFolder, FolderContent, HISTORY, History, Pages, Retention, Search, Target, Which, collect_all,
+    write_metrics,
 };
 use host::config::{CollectConfiguration, Configuration};
-use host::{Bytes, chain};
+use host::summary::Summary;
+use host::{Bytes, chain, crash_test};
 use serde_json::{Value, json};
 
 use super::unmarked;
@@ -31,6 +33,15 @@ pub(crate) struct Automatic {
     /// Keep Holdover's files in this folder instead of /, and look for no areas that the configuration does not name
     #[arg(long, value_name = "FOLDER", conflicts_with = "area")]
     root: Option<PathBuf>,
+    /// Deliver a copy there too: s3://BUCKET/PREFIX or ssh://USER@HOST/PATH
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "area")]
+    to: Vec<Target>,
+    /// Leave hook, webhook, mail and copies to `holdover collect --retry-actions`
+    #[arg(long, conflicts_with_all = ["area", "to"])]
+    without_actions: bool,
+    /// Collect nothing, but do the actions that failed or were left
+    #[arg(long, conflicts_with_all = ["area", "without_actions"])]
+    retry_actions: bool,
 }
 
 impl Automatic {
@@ -62,13 +73,114 @@ impl Automatic {
 }
 
 /// What is written beside a dump.
-const PAGES: Pages = Pages { takeover: |inspected| inspected.text(), summary: None };
+const PAGES: Pages = Pages { takeover: |inspected| inspected.text(), summary: Some(summary) };
 
-/// Collects.
+fn summary(dump: &Path) -> Result<String, String> {
+    let mut summary = Summary::read(dump).map_err(|error| chain(&error))?;
+    // The folder is to have another name.
+    summary.dump.path = dump.file_name().unwrap_or_default().into();
+    Ok(summary.html())
+}
+
+/// What was collected, and what was done about it.
+struct Run {
+    collected: Option<CollectedAll>,
+    /// By the names of the folders.
+    actions: Vec<(String, ActionNote)>,
+    warnings: Vec<String>,
+    /// What came of a crash on request.
+    test: Option<&'static str>,
+}
+
+/// Collects, and does what is to be done for each crash.
 pub(super) fn run(arguments: &Automatic) -> Result<Box<dyn Report>> {
     let configuration = arguments.configuration()?;
-    let collected = collect_all(&arguments.request(&configuration), &Bar::of_bytes())?;
-    Ok(Box::new(collected))
+    let actions = Actions::new(&configuration.actions, arguments.root(), &arguments.to)?;
+    let request = arguments.request(&configuration);
+    let mut run = Run { collected: None, actions: Vec::new(), warnings: Vec::new(), test: None };
+    if !arguments.retry_actions {
+        run.collected = Some(collect_all(&request, &Bar::of_bytes())?);
+        run.conclude_test(arguments);
+    }
+    if !arguments.without_actions {
+        run.act(&actions, &request);
+    }
+    run.note(&request.history, configuration.actions.metrics.as_deref());
+    Ok(Box::new(run))
+}
+
+impl Run {
+    /// Does what is to be done for the crashes of this run, or what failed for any.
+    fn act(&mut self, actions: &Actions, request: &CollectAllRequest) {
+        let boot_loop = self.collected.as_ref().and_then(|collected| collected.boot_loop);
+        let (folders, which) = match &self.collected {
+            Some(collected) => (collected.crashes().cloned().collect(), Which::Undone),
+            None => (CrashFolder::list(&request.directory), Which::Failed),
+        };
+        for folder in folders {
+            self.actions.push((folder.name(), actions.run(&folder, boot_loop, which)));
+        }
+    }
+
+    /// Notes how many actions failed, and tells the metrics.
+    fn note(&mut self, history: &Path, metrics: Option<&Path>) {
+        let mut noted = History::read(history);
+        noted.actions_failed = self.actions.iter().map(|(_, note)| note.failed()).sum();
+        let written = noted.write(history);
+        self.warnings
+            .extend(written.err().map(|error| format!("cannot write {}: {error}", history.display())));
+        if let Some(path) = metrics
+            && let Err(error) = write_metrics(&noted, path)
+        {
+            self.warnings.push(format!("cannot write the metrics {}: {error}", path.display()));
+        }
+    }
+
+    /// Tells what came of a crash on request, if this boot follows one.
+    fn conclude_test(&mut self, arguments: &Automatic) {
+        if arguments.root.is_some() {
+            return;
+        }
+        match crash_test::conclude() {
+            Ok(test) => self.test = test.and_then(|test| test.outcome).map(|outcome| outcome.verdict.told()),
+            Err(error) => self.warnings.push(chain(&error)),
+        }
+    }
+}
+
+impl Report for Run {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = self.collected.as_ref().map(Report::rows).unwrap_or_default();
+        rows.extend(self.actions.iter().flat_map(|(folder, note)| action_rows(folder, note)));
+        if self.collected.is_none() && rows.is_empty() {
+            rows.push(row("actions", "none is to be done again"));
+        }
+        rows.extend(self.test.map(|told| row("test", told)));
+        rows.extend(self.warnings.iter().map(|warning| row("warning", warning)));
+        rows
+    }
+
+    fn json(&self) -> Result<Value> {
+        let mut json = self.collected.as_ref().map_or_else(|| Ok(json!({})), Report::json)?;
+        let folders =
+            self.actions.iter().map(|(folder, note)| json!({ "folder": folder, "actions": note.actions }));
+        json["actions"] = folders.collect();
+        json["test"] = self.test.into();
+        let warnings = self.warnings.iter().map(|warning| Value::from(warning.as_str()));
+        match json["warnings"].as_array_mut() {
+            Some(all) => all.extend(warnings),
+            None => json["warnings"] = warnings.collect(),
+        }
+        Ok(json)
+    }
+
+    /// An action that fails does not fail a collect; one that was asked for again does.
+    fn is_whole(&self) -> bool {
+        match &self.collected {
+            Some(collected) => collected.is_whole(),
+            None => self.actions.iter().all(|(_, note)| note.failed() == 0),
+        }
+    }
 }
 
 impl Report for CollectedAll {
@@ -99,6 +211,14 @@ impl Report for CollectedAll {
     fn is_whole(&self) -> bool {
         Self::is_whole(self)
     }
+}
+
+fn action_rows(folder: &str, note: &ActionNote) -> Vec<Vec<String>> {
+    let told = |action: &ActionResult| {
+        let state = if action.done { "done" } else { "failed" };
+        row(&action.action, format!("{folder}: {state}: {}", action.told))
+    };
+    note.actions.iter().map(told).collect()
 }
 
 fn in_a_loop(count: u32) -> String {

@@ -137,10 +137,10 @@ pub struct LackingPage {
 }
 
 impl CollectedAll {
-    /// The folders that this run made, or gave their dump.
-    pub fn folders(&self) -> impl Iterator<Item = &CrashFolder> {
+    /// The folders that this run made or met, and those with a log only too.
+    pub fn crashes(&self) -> impl Iterator<Item = &CrashFolder> {
         self.areas.iter().filter_map(|report| match &report.outcome {
-            Ok(AreaOutcome::Collected { folder, .. }) => Some(folder),
+            Ok(AreaOutcome::Collected { folder, .. } | AreaOutcome::LogOnly { folder, .. }) => Some(folder),
             _ => None,
         })
     }

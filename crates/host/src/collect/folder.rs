@@ -315,11 +315,16 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Writes a file of a folder, which is whole and durable before it has its name.
+/// Writes a file of a folder, which is whole and durable before it has its name. Only its owner may read it.
 pub(super) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    replace_with_mode(folder, name, content, 0o600)
+}
+
+/// Does so for a file with these rights.
+pub(super) fn replace_with_mode(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     remove_file(&new)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -351,6 +356,13 @@ pub(super) mod tests {
     /// A folder that is nowhere, the number of which is its name, with a dump of so many bytes.
     pub(in super::super) fn folder(number: u64, bytes: u64) -> CrashFolder {
         CrashFolder { path: number.to_string().into(), note: FolderNote { number, ..note(bytes) } }
+    }
+
+    /// A folder of a crash, with a dump.
+    pub(in super::super) fn crash_folder(directory: &Path) -> CrashFolder {
+        let new = NewFolder::create(directory, &note(5)).unwrap();
+        new.write(DUMP, b"dump\n").unwrap();
+        new.publish(FolderNote { content: FolderContent::Complete, ..note(5) }).unwrap()
     }
 
     fn note(bytes: u64) -> FolderNote {

@@ -100,7 +100,7 @@ impl History {
     }
 
     /// Writes it, whole or not at all.
-    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+    pub fn write(&self, path: &Path) -> io::Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `dump` | copies one dump out of its area into a file |
 //! | `all` | the way of an automatic collect: finds areas, copies, verifies, frees |
+//! | `actions` | what happens afterwards: hook, webhook, mail, copies elsewhere, metrics |
 //! | `folder` | the folder of one crash: begun under another name, published whole, removed whole |
 //! | `fingerprint` | the checksum by which a copy is compared with what is read back from its disk |
 //! | `pages` | what is written beside the dump for people: takeover and summary, which never fail a collect |
 //! | `retention` | which older folders go |
 //! | `history` | the crashes that were collected, and whether this machine panics at each boot |
 
+mod actions;
 mod all;
 mod dump;
 mod fingerprint;
@@ -20,7 +22,9 @@ mod pages;
 mod retention;
 
 pub use area::{Lack, LeftOut};
+pub use delivery::{Target, TargetError};
 
+pub use self::actions::{ActionNote, ActionResult, Actions, Which, write_metrics};
 pub use self::all::{
     AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search,
     collect_all,

@@ -1,0 +1,122 @@
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::super::folder::{FolderContent, tests::crash_folder};
+use super::super::history::History;
+use super::*;
+
+/// A folder with a crash in it, and programs.
+struct Bench {
+    folder: TempDir,
+    crash: CrashFolder,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let crash = crash_folder(folder.path());
+        Self { folder, crash }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A program in the shell's language.
+    fn program(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+        self.path(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+#[test]
+fn a_hook_has_the_folder_its_environment_and_json() {
+    let bench = Bench::new();
+    let out = bench.path("out");
+    let hook =
+        bench.program("hook", &format!("echo $1 $HOLDOVER_CONTENT $HOLDOVER_HOST >{out:?}; cat >>{out:?}"));
+    let actions = Actions { hook: Some(hook), ..Actions::default() };
+    let note = actions.run(&bench.crash, Some(3), Which::Undone);
+    assert!(note.actions[0].done, "{note:?}");
+    let out = bench.read("out");
+    let (line, json) = out.split_once('\n').unwrap();
+    assert_eq!(line, format!("{} complete web1", bench.crash.path.display()));
+    let event: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!((&event["event"], &event["boot_loop"]), (&"crash_collected".into(), &3.into()));
+    assert_eq!(event["crash"]["content"], "complete");
+}
+
+#[test]
+fn what_failed_is_tried_again_and_what_is_done_is_not() {
+    let bench = Bench::new();
+    let hook = bench.program("hook", &format!("echo once >>{:?}", bench.path("hooked")));
+    let sendmail = bench.program("sendmail", "exit 75");
+    let actions = Actions { hook: Some(hook), mail: Some("root".into()), sendmail, ..Actions::default() };
+    let first = actions.run(&bench.crash, None, Which::Undone);
+    assert_eq!((first.failed(), &first.actions[1].action), (1, &"mail".to_owned()));
+    assert!(first.actions[1].told.ends_with("ended with exit status: 75"), "{first:?}");
+    bench.program("sendmail", &format!("cat >{:?}", bench.path("mail")));
+    let second = actions.run(&bench.crash, None, Which::Failed);
+    assert_eq!((second.failed(), second.actions[1].tries), (0, 2));
+    assert_eq!(bench.read("hooked"), "once\n");
+    let mail = bench.read("mail");
+    assert!(
+        mail.starts_with("To: root\nSubject: web1: the kernel crashed, and its dump is here\n"),
+        "{mail}"
+    );
+    assert_eq!(ActionNote::read(&bench.crash), Some(second));
+}
+
+#[test]
+fn a_hook_that_never_ends_is_killed_with_what_it_started() {
+    let bench = Bench::new();
+    let hook = bench.program("hook", "sleep 600 & sleep 600");
+    let start = std::time::Instant::now();
+    let event = Event::new(&bench.crash, None);
+    let told = event.run_hook(&hook, Duration::from_millis(200)).unwrap_err();
+    assert!(told.ends_with("took longer than 0 seconds, and was killed"), "{told}");
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_program_that_is_missing_and_a_store_that_is_away_are_told() {
+    let bench = Bench::new();
+    let s3 = S3Settings { endpoint: Some("http://127.0.0.1:1".into()), region: Some("here".into()) };
+    let actions = Actions {
+        hook: Some("/no-such-hook".into()),
+        to: vec!["ssh://root@127.0.0.1:1/srv".parse().unwrap()],
+        settings: Settings { s3, ssh: SshSettings::default() },
+        ..Actions::default()
+    };
+    let note = actions.run(&bench.crash, None, Which::Undone);
+    assert_eq!(note.failed(), 2);
+    assert!(note.actions[0].told.starts_with("/no-such-hook cannot be started"), "{note:?}");
+    assert_eq!(note.actions[1].action, "ssh://root@127.0.0.1:1/srv");
+    let unwanted = Actions::default().run(&bench.crash, None, Which::Failed);
+    assert!(unwanted.actions.is_empty(), "an action that is no longer wanted is none");
+}
+
+#[test]
+fn metrics_are_lines_that_everybody_may_read() {
+    let bench = Bench::new();
+    let path = bench.path("holdover.prom");
+    write_metrics(&History::default(), &path).unwrap();
+    assert!(!bench.read("holdover.prom").contains("last_dump"));
+    let history = History { collected: 2, ..History::default() };
+    write_metrics(&history, &path).unwrap();
+    let text = bench.read("holdover.prom");
+    assert!(
+        text.contains(
+            "# TYPE holdover_crashes_collected_total counter\nholdover_crashes_collected_total 2\n"
+        ),
+        "{text}"
+    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(bench.crash.note.content, FolderContent::Complete);
+}
