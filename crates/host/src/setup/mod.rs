@@ -130,7 +130,8 @@ impl AreaPlan {
             areas::find(&name)?;
             return Ok(Self::given(vec![name], configuration));
         }
-        let room = Room::of(path, configuration, progress)?;
+        let room = Room::of(path)?;
+        let room = if size.is_some() { room } else { room.estimate(configuration, progress)? };
         Ok(Self::Make(path.to_owned(), room.size(size)?))
     }
 

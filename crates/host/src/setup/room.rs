@@ -74,21 +74,27 @@ pub struct Room {
 }
 
 impl Room {
-    /// Looks at the file system on which a file is to be made, and estimates a dump. The steps of `progress` are pages.
-    pub(super) fn of(
-        file: &Path,
+    /// Looks at the file system on which a file is to be made.
+    pub(super) fn of(file: &Path) -> Result<Self, RoomError> {
+        let folder = file.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+        let folder = folder.to_owned();
+        let statistics = match statvfs(&folder) {
+            Ok(statistics) => statistics,
+            Err(error) => return Err(RoomError::Untold { folder, source: error.into() }),
+        };
+        let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
+        let (free, all) = (bytes(statistics.f_bavail), bytes(statistics.f_blocks));
+        Ok(Self { folder, free, all, dump: 0 })
+    }
+
+    /// Estimates a dump, which takes a while. The steps of `progress` are pages.
+    pub(super) fn estimate(
+        self,
         configuration: &Configuration,
         progress: &dyn Progress,
     ) -> Result<Self, RoomError> {
-        let folder = file.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
-        let folder = folder.to_owned();
-        let failed =
-            |source: rustix::io::Errno| RoomError::Untold { folder: folder.clone(), source: source.into() };
-        let statistics = statvfs(&folder).map_err(failed)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
-        let (free, all) = (bytes(statistics.f_bavail), bytes(statistics.f_blocks));
         let estimate = estimate::estimate(configuration.level, configuration.codec, progress)?;
-        Ok(Self { folder, free, all, dump: estimate.most })
+        Ok(Self { dump: estimate.most, ..self })
     }
 
     /// The size of the file: the wanted one; or twice what a dump of now takes, for the kernel's memory grows; or as much as it takes, if
