@@ -13,6 +13,7 @@ mod power_cuts;
 pub(crate) mod reader;
 pub(crate) mod readers;
 pub(crate) mod report;
+pub(crate) mod store;
 mod summary;
 pub(crate) mod tables;
 pub(crate) mod trace;

@@ -10,10 +10,10 @@ use crate::guests::kernels::{self, Flavour, Kernel};
 use crate::machines::emulator::{self, Emulator};
 use crate::machines::firmware;
 use crate::process;
-use crate::witnesses::reader;
+use crate::witnesses::{reader, store};
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 27] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
@@ -29,10 +29,12 @@ const PACKAGES: [&str; 25] = [
     "lintian",   // checks the package
     "makedumpfile", // reader of dumps, and the reference for which pages belong in one
     "man-db",    // shows man pages
+    "openssh-server", // takes deliveries
     "openssl",   // makes a key that no firmware trusts
     "python3-drgn", // reader of dumps
     "python3-html5lib", // reads the page of a crash as a browser does
     "python3-libkdumpfile", // reader of dumps
+    "python3-venv", // has the object store that takes deliveries
     "qemu-system-x86", // the machine
     "sbsigntool", // signs the capture kernel
     "seabios",   // its firmware
@@ -81,6 +83,9 @@ impl Setup {
         }
         if !reader::are_here() {
             reader::fetch()?;
+        }
+        if !store::is_here() {
+            store::fetch()?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::machines::emulator::Emulator;
 use crate::sources::{freestanding, packages, walls};
 use crate::tasks::fuzz;
 use crate::tasks::setup::Setup;
+use crate::witnesses::store;
 use crate::{parallel, process};
 
 /// Rows that `--quick` runs: each kernel, each way of loading, each depth of paging, one mistake, one bad input.
@@ -26,8 +27,11 @@ const QUICK: [&str; 4] = ["amd64-s-4level", "cloud-c-5level", "mutation-skip-tab
 /// The row that makes areas in files: it takes the programs of the file systems.
 const FILE_AREAS: &str = "file-areas";
 
+/// The row that delivers dumps to an object store and to a host behind SSH: it takes these servers.
+const DELIVERIES: &str = "s3-and-ssh-deliveries";
+
 /// The rows that check the sources by cargo: arguments for it.
-const SOURCES: [(&str, &[&str]); 5] = [
+const SOURCES: [(&str, &[&str]); 6] = [
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ("unit-tests", &["test", "--workspace", "--no-fail-fast"]),
@@ -36,6 +40,22 @@ const SOURCES: [(&str, &[&str]); 5] = [
     (
         FILE_AREAS,
         &["test", "--package", "holdover", "--test", "file_areas", "--", "--ignored", "--test-threads=1"],
+    ),
+    (
+        DELIVERIES,
+        &[
+            "test",
+            "--package",
+            "holdover",
+            "--package",
+            "delivery",
+            "--test",
+            "deliveries",
+            "--test",
+            "ssh",
+            "--",
+            "--ignored",
+        ],
     ),
 ];
 
@@ -98,6 +118,7 @@ impl Test {
     /// Whether a requested row needs more than Rust: guests, the compiler of the fuzzer, or file systems.
     fn needs_setup(&self, targets: &[String]) -> bool {
         self.asks_for(FILE_AREAS)
+            || self.asks_for(DELIVERIES)
             || self.fuzzes(targets)
             || matrix::rows().iter().any(|row| self.includes(row))
             || debian::ROWS.iter().any(|row| self.includes_debian(row))
@@ -120,7 +141,9 @@ impl Test {
 
     fn check_sources(&self, tally: &Tally) {
         for (name, arguments) in SOURCES.into_iter().filter(|(name, _)| self.asks_for(name)) {
-            tally.take(name, || process::run(&mut cargo(arguments)).map(|()| Vec::new()));
+            let mut check = cargo(arguments);
+            check.env("HOLDOVER_PYTHON", store::python());
+            tally.take(name, || process::run(&mut check).map(|()| Vec::new()));
         }
         for (name, problems) in CLAIMS.into_iter().filter(|(name, _)| self.asks_for(name)) {
             tally.take(name, problems);
@@ -261,13 +284,14 @@ mod tests {
     #[test]
     fn checks_of_sources_need_no_setup() {
         let needs_setup = |parts: &[&str]| asked_for(parts).needs_setup(&["kdump".to_owned()]);
-        let of_rust = SOURCES.map(|(name, _)| name).into_iter().filter(|name| *name != FILE_AREAS);
+        let with_programs = [FILE_AREAS, DELIVERIES];
+        let of_rust = SOURCES.map(|(name, _)| name).into_iter().filter(|name| !with_programs.contains(name));
         for sources in of_rust.chain(CLAIMS.map(|(name, _)| name)) {
             assert!(!needs_setup(&[sources]), "{sources}");
             assert!(needs_setup(&[sources, "fuzz-kdump"]));
             assert!(needs_setup(&[sources, "power-cut"]));
         }
-        assert!(needs_setup(&[FILE_AREAS]));
+        assert!(needs_setup(&[FILE_AREAS]) && needs_setup(&[DELIVERIES]));
         assert!(needs_setup(&[]));
     }
 }
