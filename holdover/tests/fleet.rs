@@ -1,7 +1,5 @@
 //! Checks that the dashboard, the alerts and the list of metrics for fleets name metrics that there are.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
-
 use std::collections::BTreeSet;
 
 const METRICS: &str = include_str!("../../crates/host/src/collect/actions/metrics.rs");

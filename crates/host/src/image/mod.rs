@@ -151,8 +151,7 @@ impl Image {
         match pe::certificates(&self.bytes) {
             Err(pe::NotPe) => Signature::Impossible,
             Ok([]) => Signature::None,
-            Ok(table) => match pe::first_signature(table).and_then(|message| Certificate::of_signer(message))
-            {
+            Ok(table) => match pe::first_signature(table).and_then(Certificate::of_signer) {
                 Some(certificate) => Signature::By(Box::new(certificate)),
                 None => Signature::Unknown,
             },

@@ -24,7 +24,8 @@ impl fmt::Display for KeyId {
 
 impl KeyId {
     fn new(bytes: &[u8]) -> Self {
-        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        let digits = |number: u8| char::from_digit(number.into(), 16).unwrap_or_default();
+        Self(bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF].map(digits)).collect())
     }
 
     /// The digits.
@@ -49,13 +50,13 @@ impl Certificate {
     pub(super) fn of_signer(message: &[u8]) -> Option<Self> {
         let content = ContentInfo::from_der(message).ok()?.content;
         let signed = SignedData::from_der(&content.to_der().ok()?).ok()?;
-        let signer = &signed.signer_infos.0.as_ref().first()?.sid;
+        let sid = &signed.signer_infos.0.as_ref().first()?.sid;
         let certificates = signed.certificates.as_ref()?.0.iter();
         let certificates = certificates.filter_map(|choice| match choice {
             CertificateChoices::Certificate(certificate) => Some(Self(certificate.clone())),
             CertificateChoices::Other(_) => None,
         });
-        certificates.into_iter().find(|certificate| certificate.is(signer))
+        certificates.into_iter().find(|certificate| certificate.is(sid))
     }
 
     fn is(&self, signer: &SignerIdentifier) -> bool {
