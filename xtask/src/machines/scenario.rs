@@ -152,7 +152,7 @@ impl Disk {
     /// Byte at which a partition or a volume begins.
     pub(crate) const PART: u64 = 1 << 20;
     /// The device of a volume in the guest.
-    pub(crate) const VOLUME: &str = "/dev/mapper/area";
+    pub(crate) const VOLUME: &str = "/dev/dm-0";
 
     /// Byte at which the area begins, unless it is a file.
     pub(crate) fn area_start(self) -> u64 {
@@ -165,7 +165,7 @@ impl Disk {
             return String::new();
         }
         format!(
-            "disk=/dev/vda; dmsetup create --noudevrules --noudevsync area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
+            "disk=/dev/vda; DM_DISABLE_UDEV=1 dmsetup create area --table \"0 $(($(blockdev --getsz $disk) - {start})) linear $disk {start}\"\n",
             start = Self::PART / 512
         )
     }
