@@ -57,7 +57,7 @@ fn each_command_of_a_unit_is_one_of_the_program() {
             commands += 1;
         }
     }
-    assert_eq!(commands, 5, "load, load again, unload, collect, verify");
+    assert_eq!(commands, 6, "load, load again, unload, collect, retry actions, verify");
 }
 
 /// The names of units stand in several files.
