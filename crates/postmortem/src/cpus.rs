@@ -1,6 +1,6 @@
 //! Processors: which there were, what each was running, and its stack.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use machine::OldMemory;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use vmcore::{Notes, notes_in};
 
 use crate::Address;
 use crate::btf::Btf;
-use crate::modules::{List, Loaded};
+use crate::modules::{List, Loaded, Names};
 use crate::orc::{Packing, Table};
 use crate::registers::Status;
 use crate::symbols::Symbols;
@@ -86,6 +86,12 @@ pub struct Frame {
     pub interrupted: bool,
 }
 
+/// What was read of a module.
+struct OfModule {
+    orc: Option<Table>,
+    names: OnceCell<Option<Names>>,
+}
+
 /// What is needed to find processors and to unwind their stacks.
 pub(crate) struct Finder<'a, M> {
     pub(crate) view: View<'a, M>,
@@ -103,11 +109,15 @@ impl<M: OldMemory> Finder<'_, M> {
     pub(crate) fn cpus(&self) -> (Vec<Cpu>, usize) {
         let online = self.online();
         let panicked = self.panicked();
-        let of_modules = self.orc_of_modules();
+        let of_modules = self.of_modules();
         let cpu = |(place, &number): (usize, &u32)| self.cpu(number, place, panicked, &of_modules);
         // The one that matters is not left out.
         let matters = |(place, number): &(usize, &u32)| *place < MOST_STACKS || Some(**number) == panicked;
-        let cpus: Vec<Cpu> = online.iter().enumerate().filter(matters).map(cpu).collect();
+        let mut looked_at: Vec<_> = online.iter().enumerate().filter(matters).collect();
+        // What others use up of the budget must not be missing in its stack.
+        looked_at.sort_by_key(|(_, number)| Some(**number) != panicked);
+        let mut cpus: Vec<Cpu> = looked_at.into_iter().map(cpu).collect();
+        cpus.sort_by_key(|cpu| cpu.number);
         let left_out = online.len() - cpus.len();
         (cpus, left_out)
     }
@@ -131,7 +141,7 @@ impl<M: OldMemory> Finder<'_, M> {
         (0..count).filter(is_set).collect()
     }
 
-    fn cpu(&self, number: u32, place: usize, panicked: Option<u32>, modules: &[Option<Table>]) -> Cpu {
+    fn cpu(&self, number: u32, place: usize, panicked: Option<u32>, modules: &[OfModule]) -> Cpu {
         let own = self.own_data(number);
         let status = own.and_then(|own| self.status_in_memory(own)).or_else(|| self.status_in_notes(place));
         let task = own.and_then(|own| self.task(own));
@@ -165,18 +175,18 @@ impl<M: OldMemory> Finder<'_, M> {
         Some(Task { pid: self.view.u32(field("pid")?)?, comm })
     }
 
-    fn orc_of_modules(&self) -> Vec<Option<Table>> {
+    fn of_modules(&self) -> Vec<OfModule> {
         let modules = self.modules.map_or(&[][..], |list| &list.modules);
         let mut left = MODULES_BUDGET;
-        let read = |module: &Loaded| {
+        let mut read = |module: &Loaded| {
             let table = module.orc(&self.view, self.btf?).filter(|table| table.bytes() <= left)?;
             left -= table.bytes();
             Some(table)
         };
-        modules.iter().map(read).collect()
+        modules.iter().map(|module| OfModule { orc: read(module), names: OnceCell::new() }).collect()
     }
 
-    fn backtrace(&self, status: Option<Status>, modules: &[Option<Table>]) -> Backtrace {
+    fn backtrace(&self, status: Option<Status>, modules: &[OfModule]) -> Backtrace {
         let Some(Status { registers, .. }) = status else { return Backtrace::none("it left no registers") };
         if registers.is_user() {
             return Backtrace::none("it was running a program, outside the kernel");
@@ -185,35 +195,40 @@ impl<M: OldMemory> Finder<'_, M> {
             return Backtrace::none("there are no tables to unwind its stack by");
         };
         let packing = Packing::of(self.btf);
-        let find = |address: u64| {
-            let module =
-                self.modules.and_then(|list| list.modules.iter().position(|module| module.contains(address)));
-            match module {
-                Some(at) => modules.get(at)?.as_ref()?.find(address, packing),
-                None => orc.find(address, packing),
-            }
+        let find = |address: u64| match self.modules.and_then(|list| list.at(address)) {
+            Some(at) => modules.get(at)?.orc.as_ref()?.find(address, packing),
+            None => orc.find(address, packing),
         };
         let start = |address: u64| self.symbols.at(address).map(|(_, offset)| address - offset);
         let unwound = unwind::unwind(&self.view, registers, find, start);
-        let frames = unwound.frames.iter().map(|&found| self.frame(found)).collect();
+        let frames = unwound.frames.iter().map(|&found| self.frame(found, modules)).collect();
         Backtrace { source: BacktraceSource::Orc, frames, remark: remark(unwound.end) }
     }
 
-    fn frame(&self, found: Found) -> Frame {
+    fn frame(&self, found: Found, modules: &[OfModule]) -> Frame {
         let Found { ip, is_exact } = found;
         // A call may be the last instruction of its function.
         let inside = ip.wrapping_sub(u64::from(!is_exact));
         let offset = |(name, offset): (&str, u64)| format!("{name}+{:#x}", offset + ip.wrapping_sub(inside));
-        let module = self.modules.and_then(|list| list.at(inside));
+        let module = self.modules.and_then(|list| {
+            let at = list.at(inside)?;
+            list.modules.get(at).zip(modules.get(at))
+        });
         let function = match module {
-            Some(module) => {
-                let found = self.btf.and_then(|btf| module.symbol(&self.view, btf, inside, &self.budget));
+            Some((module, of_module)) => {
+                let found = self.names(module, of_module).and_then(|names| names.at(&self.view, inside));
                 found.map(|(name, at)| offset((&name, at)))
             }
             None => self.symbols.at(inside).map(offset),
         };
-        let module = module.map(|module| module.name().to_owned());
+        let module = module.map(|(module, _)| module.name().to_owned());
         Frame { address: Some(Address(ip)), function, module, interrupted: is_exact }
+    }
+
+    /// A module's symbols, which are read when the first frame asks for them.
+    fn names<'m>(&self, module: &Loaded, of_module: &'m OfModule) -> Option<&'m Names> {
+        let read = || module.names(&self.view, self.btf?, &self.budget);
+        of_module.names.get_or_init(read).as_ref()
     }
 }
 

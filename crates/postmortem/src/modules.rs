@@ -60,6 +60,14 @@ pub(crate) struct Loaded {
     at: u64,
 }
 
+/// A module's symbols.
+pub(crate) struct Names {
+    /// The address of each, in ascending order, and where its name is among the texts.
+    symbols: Vec<(u64, u32)>,
+    /// Virtual address of the texts.
+    texts: u64,
+}
+
 /// All of them, and whether a part of the list is missing.
 pub(crate) struct List {
     pub(crate) modules: Vec<Loaded>,
@@ -81,9 +89,9 @@ impl List {
         Some(Self { modules, cut: next != head })
     }
 
-    /// The module that an address lies in.
-    pub(crate) fn at(&self, address: u64) -> Option<&Loaded> {
-        self.modules.iter().find(|module| module.contains(address))
+    /// Which of them an address lies in.
+    pub(crate) fn at(&self, address: u64) -> Option<usize> {
+        self.modules.iter().position(|module| module.contains(address))
     }
 
     pub(crate) fn shown(&self) -> Modules {
@@ -108,7 +116,7 @@ impl Loaded {
         Some(Self { module, parts, at })
     }
 
-    pub(crate) fn contains(&self, address: u64) -> bool {
+    fn contains(&self, address: u64) -> bool {
         self.parts.iter().any(|part| part.contains(&address))
     }
 
@@ -116,24 +124,19 @@ impl Loaded {
         &self.module.name
     }
 
-    /// The symbol that an address of this module belongs to, and the distance from its start (`struct mod_kallsyms`). Takes the bytes
-    /// of the table that it reads from `budget`.
-    pub(crate) fn symbol<M: OldMemory>(
+    /// Its symbols (`struct mod_kallsyms`). Takes the bytes of the table that it reads from `budget`.
+    pub(crate) fn names<M: OldMemory>(
         &self,
         view: &View<'_, M>,
         btf: &Btf,
-        address: u64,
         budget: &Cell<u64>,
-    ) -> Option<(String, u64)> {
+    ) -> Option<Names> {
         let table = view.u64(self.at.checked_add(btf.offset("module", "kallsyms")?)?)?;
         let field = |name| table.checked_add(btf.offset("mod_kallsyms", name)?);
-        let (start, names) = (view.u64(field("symtab")?)?, view.u64(field("strtab")?)?);
-        let count = u64::from(view.u32(field("num_symtab")?)?);
-        budget.set(budget.get().checked_sub(count * SYMBOL as u64)?);
-        let bytes = view.bytes(start, count * SYMBOL as u64, MOST_SYMBOLS)?;
-        let (value, name) = nearest(&bytes, address)?;
-        let name = view.text(names.checked_add(name.into())?, LONGEST_SYMBOL)?;
-        Some((name, address - value))
+        let (start, texts) = (view.u64(field("symtab")?)?, view.u64(field("strtab")?)?);
+        let len = u64::from(view.u32(field("num_symtab")?)?) * SYMBOL as u64;
+        budget.set(budget.get().checked_sub(len)?);
+        Some(Names::of(&view.bytes(start, len, MOST_SYMBOLS)?, texts))
     }
 
     /// Its tables for unwinding (`struct mod_arch_specific`).
@@ -173,13 +176,24 @@ fn parts_of_module(btf: &Btf, size: u64) -> u64 {
     len.checked_div(size).unwrap_or_default().min(MOST_PARTS)
 }
 
-/// Value and name of the symbol that starts nearest before an address.
-fn nearest(symbols: &[u8], address: u64) -> Option<(u64, u32)> {
-    let symbols = symbols.as_chunks::<SYMBOL>().0.iter().filter_map(|symbol| {
-        let name = u32::from_le_bytes(*symbol.first_chunk()?);
-        let section = u16::from_le_bytes([symbol[6], symbol[7]]);
-        let value = u64::from_le_bytes(*symbol[8..].first_chunk()?);
-        (name != 0 && section != 0 && value <= address).then_some((value, name))
-    });
-    symbols.max_by_key(|(value, _)| *value)
+impl Names {
+    fn of(symbols: &[u8], texts: u64) -> Self {
+        let symbols = symbols.as_chunks::<SYMBOL>().0.iter().filter_map(|symbol| {
+            let name = u32::from_le_bytes(*symbol.first_chunk()?);
+            let section = u16::from_le_bytes([symbol[6], symbol[7]]);
+            let value = u64::from_le_bytes(*symbol[8..].first_chunk()?);
+            (name != 0 && section != 0).then_some((value, name))
+        });
+        let mut symbols: Vec<_> = symbols.collect();
+        symbols.sort_by_key(|(value, _)| *value);
+        Self { symbols, texts }
+    }
+
+    /// The symbol that starts nearest before an address, and the distance from its start.
+    pub(crate) fn at<M: OldMemory>(&self, view: &View<'_, M>, address: u64) -> Option<(String, u64)> {
+        let after = self.symbols.partition_point(|(value, _)| *value <= address);
+        let (value, name) = self.symbols.get(after.checked_sub(1)?)?;
+        let name = view.text(self.texts.checked_add((*name).into())?, LONGEST_SYMBOL)?;
+        Some((name, address - value))
+    }
 }

@@ -158,24 +158,25 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at * 4..)?.first_chunk()?))
 }
 
-/// What each byte of a compressed name stands for.
-struct Tokens {
-    table: Vec<u8>,
-    starts: [u8; 512],
-}
+/// What each byte of a compressed name stands for: 256 texts, none longer than a name may be.
+struct Tokens(Vec<Vec<u8>>);
 
 impl Tokens {
     fn read<M: OldMemory>(view: &View<'_, M>, (table, index): (u64, u64)) -> Option<Self> {
         let starts: [u8; 512] = view.array(index)?;
-        let last = u16::from_le_bytes(*starts.last_chunk()?);
-        Some(Self { table: view.bytes(table, u64::from(last) + LONGEST as u64, u64::MAX)?, starts })
+        let last = u64::from(u16::from_le_bytes(*starts.last_chunk()?));
+        let table = view.bytes(table, last + LONGEST as u64, u64::MAX)?;
+        let token = |start: usize| {
+            let rest = table.get(start..).unwrap_or_default();
+            let longest = rest.get(..LONGEST).unwrap_or(rest);
+            longest.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()
+        };
+        let starts = starts.as_chunks().0.iter();
+        Some(Self(starts.map(|start| token(u16::from_le_bytes(*start).into())).collect()))
     }
 
     fn of(&self, byte: u8) -> &[u8] {
-        let start =
-            self.starts.as_chunks().0.get(usize::from(byte)).map_or(0, |start| u16::from_le_bytes(*start));
-        let token = self.table.get(usize::from(start)..).unwrap_or_default();
-        token.split(|&byte| byte == 0).next().unwrap_or_default()
+        self.0.get(usize::from(byte)).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -216,11 +217,15 @@ impl<M: OldMemory> Stream<'_, '_, M> {
         self.bytes.get(self.at - 1).copied()
     }
 
-    /// The next name, without the letter that says what kind of symbol it is.
+    /// The next name, without the letter that says what kind of symbol it is; `None` also if its length makes no sense.
     fn name(&mut self, tokens: &Tokens) -> Option<String> {
         let low = usize::from(self.byte()?);
         // Lengths of 128 and more take two bytes, the lower seven bits first (since 6.1; before there were none).
         let len = if low < 0x80 { low } else { low & 0x7F | usize::from(self.byte()?) << 7 };
+        // Each byte stands for at least one of the name's.
+        if len > LONGEST {
+            return None;
+        }
         let mut name = Vec::new();
         for _ in 0..len {
             let token = tokens.of(self.byte()?);

@@ -1,7 +1,10 @@
 //! Reads a dead kernel that is made by hand, whole and damaged.
 
+use std::time::{Duration, Instant};
+
 use fixtures::Memory;
 use fixtures::legible::{self, Addresses, IMAGE};
+use machine::OldMemory;
 use postmortem::{Address, BacktraceSource, Postmortem};
 use proptest::prelude::*;
 use vmcore::{Note, Notes};
@@ -73,6 +76,68 @@ fn a_list_of_modules_that_is_a_loop_ends() {
     let info = legible::vmcoreinfo(Addresses::BelowBase);
     let modules = Postmortem::read(&memory, &notes(info.as_bytes())).modules;
     assert!(modules.cut && modules.listed.len() == 1024);
+}
+
+#[test]
+fn names_and_tokens_of_absurd_lengths_take_no_time() {
+    let mut memory = legible::kernel(Addresses::BelowBase);
+    // Each name claims 32,638 bytes, and each byte stands for a token of 64 KiB, which no zero byte ends.
+    memory.write(legible::NAMES, &vec![0xFE; 0x2_0000]);
+    memory.write(legible::COUNT, &0x1_0000u32.to_le_bytes());
+    memory.write(legible::INDEX, &[1; 510]);
+    let start = Instant::now();
+    let postmortem = Postmortem::read(&memory, &notes(legible::vmcoreinfo(Addresses::BelowBase).as_bytes()));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(!postmortem.sources.kallsyms.found);
+}
+
+/// A kernel with this many modules, each of which has a table of symbols of 1.4 MiB. Processor 0 has called through all of them, so
+/// many times each; processor 1 has called through the last, and has panicked.
+fn with_modules(modules: u64, times: u64) -> Postmortem {
+    let mut memory = legible::kernel(Addresses::BelowBase);
+    memory.write(0x2_0000, &1u32.to_le_bytes());
+    // The table of symbols that all modules share.
+    memory.write(0x8_1208, &0xF000u32.to_le_bytes());
+    let text = |number: u64| IMAGE + legible::MODULE_TEXT + number * 0x1000;
+    let mut of_first = [0; 0xF0];
+    memory.read(legible::MODULE.into(), &mut of_first).expect("it is there");
+    let place = |number: u64| 0x1F_0000 + number * 0x100;
+    for number in 1..modules {
+        memory.write(place(number), &of_first);
+        memory.write_u64(place(number) + 0x80, text(number));
+        let before = if number == 1 { legible::MODULE } else { place(number - 1) };
+        memory.write_u64(before + 8, IMAGE + place(number) + 8);
+    }
+    let calls = (0..modules).flat_map(|number| (0..times).map(move |_| text(number) + 0x30));
+    let mut stack = legible::STACK + 0x28;
+    for address in calls.chain([IMAGE + 0x10_0350]) {
+        memory.write_u64(stack, address);
+        stack += 8;
+    }
+    memory.write_u64(legible::STACK + 0x800, text(modules - 1) + 0x30);
+    memory.write_u64(legible::STACK + 0x808, IMAGE + 0x10_0350);
+    Postmortem::read(&memory, &notes(legible::vmcoreinfo(Addresses::BelowBase).as_bytes()))
+}
+
+#[test]
+fn a_modules_symbols_are_read_once() {
+    let postmortem = with_modules(1, 80);
+    let found = functions(&postmortem, 0);
+    assert_eq!(found.len(), 83);
+    assert_eq!(found[2..82], [(Some("trip+0x20"), Some("broken_driver")); 80]);
+}
+
+#[test]
+fn what_other_stacks_use_up_is_not_missing_in_that_of_the_panic() {
+    let postmortem = with_modules(60, 1);
+    let others = functions(&postmortem, 0);
+    assert_eq!(
+        (others.len(), others[60]),
+        (63, (None, Some("broken_driver"))),
+        "the budget does not suffice"
+    );
+    assert!(postmortem.cpus[1].panicked);
+    assert_eq!(functions(&postmortem, 1)[1], (Some("trip+0x3b020"), Some("broken_driver")));
 }
 
 /// Whether everything is within its bounds, and every text is printable.
