@@ -23,3 +23,8 @@ pub mod platform {
 }
 pub mod root_pointer;
 pub mod units;
+
+/// The example in docs/embedding.md, which is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;

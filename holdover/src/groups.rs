@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::CommandFactory;
 
-/// What an exit status means; README has the same table.
+/// What an exit status means; docs/guide.md has the same table.
 pub(crate) const EXIT_STATUSES: &str = "Exit status:
   0  done, and nothing is missing
   1  an error: what and why is on standard error

@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_statuses_of_help_are_those_of_the_readme() {
-        let readme = include_str!("../../README.md");
+    fn the_exit_statuses_of_help_are_those_of_the_guide() {
+        let guide = include_str!("../../docs/guide.md");
         for line in groups::EXIT_STATUSES.lines().skip(1) {
             let (status, meaning) = line.trim().split_once("  ").unwrap();
             let row = format!("| {status} | {} |", meaning.trim());
-            assert!(readme.contains(&row), "README has no row {row}");
+            assert!(guide.contains(&row), "docs/guide.md has no row {row}");
         }
     }
 }
