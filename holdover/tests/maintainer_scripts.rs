@@ -1,0 +1,179 @@
+//! The scripts that dpkg runs when the package goes: on a copy of a system in a folder (`DPKG_ROOT`), with stand-ins for the programs
+//! that they call.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Notes how it was called. `holdover unload` unloads, unless the kernel refuses.
+const STAND_IN: &str = r#"#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+case "${0##*/} $1" in
+"holdover unload") [ -z "$REFUSES" ] && echo 0 >"$DPKG_ROOT/sys/kernel/kexec_crash_loaded" ;;
+"holdover remove") rm "$2" ;;
+"rm -rf") [ -z "$MOUNTED" ] ;;
+esac
+"#;
+const PROGRAMS: [&str; 6] =
+    ["holdover", "swapoff", "deb-systemd-invoke", "deb-systemd-helper", "update-grub", "systemctl"];
+/// The file that is a dump area.
+const AREA: &str = "var/crash/the area";
+/// A file that took the place of one.
+const OTHERS: &str = "var/crash/others";
+
+/// A system on which the package was used.
+struct System {
+    root: TempDir,
+    variables: Vec<(&'static str, &'static str)>,
+}
+
+impl System {
+    /// Nobody knows what is loaded if `loaded` is 1: there is no `/run/holdover/loaded.json`.
+    fn new(loaded: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let system = Self { root, variables: Vec::new() };
+        system.write("sys/kernel/kexec_crash_loaded", loaded.as_bytes());
+        system.write(AREA, &[&vec![0; 64 << 10], &b"HOLDEXTN and more"[..]].concat());
+        system.write(OTHERS, &vec![7; 128 << 10]);
+        let files = format!("/{AREA}\n/{OTHERS}\n/var/crash/gone\n");
+        system.write("var/lib/holdover/files", files.as_bytes());
+        system.write("run/systemd/system/x", b"");
+        for program in PROGRAMS {
+            system.stand_in(program);
+        }
+        system
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn stand_in(&self, program: &str) {
+        let name = format!("stand-ins/{program}");
+        self.write(&name, STAND_IN.as_bytes());
+        fs::set_permissions(self.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn run(&self, script: &str, argument: &str) -> Output {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/debian/scripts");
+        let path = format!("{}:{}", self.path("stand-ins").display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.arg(scripts.join(script)).arg(argument).env("PATH", path);
+        shell.env("DPKG_ROOT", self.root.path()).env("CALLS", self.path("calls"));
+        shell.envs(self.variables.iter().copied()).output().unwrap()
+    }
+
+    /// Runs a script, which must not fail, and returns what it said to a person.
+    fn told(&self, script: &str, argument: &str) -> String {
+        let output = self.run(script, argument);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{script} {argument}: {told}");
+        told
+    }
+
+    /// The calls of programs so far.
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("calls")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_capture_kernel_of_which_nothing_is_noted_is_unloaded_and_a_purge_removes_its_area() {
+    let system = System::new("1");
+    system.told("prerm", "remove");
+    assert!(system.calls().contains("holdover unload"), "{}", system.calls());
+    assert!(
+        !system.calls().contains("holdover remove"),
+        "nothing is loaded: a new installation has its area"
+    );
+    assert!(system.has(AREA));
+    system.told("postrm", "purge");
+    assert!(system.calls().contains("swapoff"), "{}", system.calls());
+    assert!(!system.has(AREA) && !system.has("var/lib/holdover"));
+    assert!(system.has(OTHERS), "a file without Holdover's label is somebody else's");
+}
+
+#[test]
+fn labels_are_erased_before_the_program_goes_if_a_crash_kernel_stays_loaded() {
+    let mut system = System::new("1");
+    system.variables.push(("REFUSES", "1"));
+    system.told("prerm", "remove");
+    let calls = system.calls();
+    let at = |call: &str| calls.find(call).unwrap_or_else(|| panic!("no {call} in\n{calls}"));
+    assert!(at("holdover unload") < at("holdover collect"));
+    assert!(at("holdover collect") < at(&format!("holdover remove {}", system.path(AREA).display())));
+}
+
+#[test]
+fn a_purge_leaves_an_area_to_which_a_loaded_crash_kernel_may_dump() {
+    let system = System::new("1");
+    let told = system.told("postrm", "purge");
+    assert!(told.contains("crash kernel is loaded") && told.contains(AREA), "{told}");
+    assert!(system.has(AREA) && system.has("var/lib/holdover/files"));
+}
+
+#[test]
+fn a_purge_leaves_a_file_that_may_hold_a_dump() {
+    let system = System::new("0");
+    system.write("var/lib/holdover/uncollected", b"");
+    assert!(system.told("postrm", "purge").contains("not collected"));
+    assert!(system.has(AREA));
+}
+
+#[test]
+fn what_cannot_be_removed_does_not_make_a_purge_fail() {
+    let mut system = System::new("0");
+    system.stand_in("rm");
+    system.variables.push(("MOUNTED", "1"));
+    let told = system.told("postrm", "purge");
+    assert!(told.contains("/var/lib/holdover stays"), "{told}");
+}
+
+#[test]
+fn an_area_in_the_state_folder_that_is_noted_nowhere_loses_its_pin_first() {
+    let system = System::new("0");
+    fs::rename(system.path(AREA), system.path("var/lib/holdover/area")).unwrap();
+    fs::remove_file(system.path("var/lib/holdover/files")).unwrap();
+    system.told("postrm", "purge");
+    assert!(system.calls().contains("swapoff"), "{}", system.calls());
+    assert!(!system.has("var/lib/holdover"));
+}
+
+#[test]
+fn dpkg_waits_for_no_network_and_every_unit_is_stopped() {
+    let system = System::new("0");
+    system.told("prerm", "remove");
+    let calls = system.calls();
+    assert!(calls.contains("holdover collect --without-actions\n"), "{calls}");
+    assert!(!calls.contains("holdover collect\n"), "{calls}");
+    let units = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd")).unwrap();
+    for unit in units {
+        let name = unit.unwrap().file_name().into_string().unwrap().replace("@.", "@*.");
+        let stopped = calls.lines().any(|line| line.contains("invoke stop") && line.contains(&name));
+        assert!(stopped, "{name} is not stopped:\n{calls}");
+    }
+}
+
+#[test]
+fn memory_is_given_back_by_a_removal_and_kept_by_an_upgrade() {
+    let system = System::new("0");
+    system.told("prerm", "upgrade");
+    assert_eq!(system.calls(), "");
+    system.told("prerm", "remove");
+    assert!(system.calls().contains("holdover setup --remove-crashkernel"), "{}", system.calls());
+}
