@@ -64,11 +64,27 @@ pub enum DeliveryError {
         /// Its name.
         bucket: String,
     },
-    /// The store does not take the keys, or not for this.
+    /// The store does not take the keys.
     #[error(
-        "the store refuses: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be keys that may write to the bucket ({reason})"
+        "the store refuses: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be keys that it knows and that may write to the bucket ({reason})"
     )]
     Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The store knows the keys, but they may not write.
+    #[error(
+        "the keys may not write to bucket {bucket}: give them the right s3:PutObject for it (and the use of its key, if it encrypts by KMS) ({reason})"
+    )]
+    MayNot {
+        /// The bucket.
+        bucket: String,
+        /// What the store said.
+        reason: String,
+    },
+    /// The store takes signatures of the present only.
+    #[error("the store refuses because this host's clock is wrong: set it ({reason})")]
+    WrongClock {
         /// What it said.
         reason: String,
     },
