@@ -218,8 +218,10 @@ fn an_upload_that_was_cut_off_goes_on_where_it_was() {
     let copy = host.path("root/var/crash").join(name.strip_prefix("web/").unwrap());
     let here = Command::new("sha256sum").arg(copy).output().unwrap();
     assert!(String::from_utf8_lossy(&here.stdout).starts_with(&sum), "the object is the dump");
-    let (_, again) = host.collect(server.port, "key", "crashes", &["--retry-actions"]);
-    assert!(action(&again).0, "what is done is told, and not done again");
+    let again = Cut::after(u64::MAX, server.port);
+    let (_, json) = host.collect(again.port, "key", "crashes", &["--retry-actions"]);
+    assert!(action(&json).0, "what is done is told");
+    assert_eq!(again.sent(), 0, "what is done is not done again");
 }
 
 #[test]
