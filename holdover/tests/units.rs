@@ -60,6 +60,28 @@ fn each_command_of_a_unit_is_one_of_the_program() {
     assert_eq!(commands, 6, "load, load again, unload, collect, retry actions, verify");
 }
 
+/// A disk that comes late leaves a machine that nothing protects, unless it is tried again.
+#[test]
+fn what_needs_a_disk_is_tried_again_a_number_of_times() {
+    for unit in ["holdover.service", "holdover-collect.service"] {
+        let text = text(&packaged("systemd").join(unit));
+        for line in ["Restart=on-failure", "RestartSec=", "StartLimitBurst=", "StartLimitIntervalSec="] {
+            assert!(text.lines().any(|other| other.starts_with(line)), "{unit} has no {line}");
+        }
+    }
+}
+
+/// `holdover.service` comes after the collection has started. A oneshot has started once it has ended, however long that takes.
+#[test]
+fn a_collection_holds_the_loading_up_for_minutes_and_is_not_cut_off() {
+    let text = text(&packaged("systemd/holdover-collect.service"));
+    let has = |line: &str| text.lines().any(|other| other == line);
+    assert!(has("Before=holdover.service") && has("Type=exec"), "{text}");
+    assert!(has("ExecStartPost=-/usr/bin/timeout 2m /usr/bin/tail --pid=${MAINPID} -f /dev/null"), "{text}");
+    assert!(!text.contains("RuntimeMaxSec") && !text.contains("TimeoutSec="), "{text}");
+    assert!(has("RequiresMountsFor=/var/crash /var/lib/holdover"), "{text}");
+}
+
 /// The names of units stand in several files.
 #[test]
 fn what_a_rule_or_a_unit_names_is_packaged() {
