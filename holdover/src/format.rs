@@ -7,6 +7,7 @@ use host::Bytes;
 use host::areas::{self, FormatError, Formatted, IfUsed};
 use serde_json::{Value, json};
 
+use crate::embedded;
 use crate::progress::Bar;
 use crate::report::{Report, row};
 
@@ -45,13 +46,20 @@ fn warning(formatted: &Formatted) -> Option<String> {
     Some(format!("{objection}; on this machine `holdover load` will refuse the area"))
 }
 
+/// The command that loads for this area.
+fn load(formatted: &Formatted, embedded: Option<&[u8]>) -> String {
+    let image = if embedded.is_some() { "" } else { " --image IMAGE" };
+    format!("holdover load{image} --area {}", formatted.name)
+}
+
 impl Report for Formatted {
     fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![
             row("dump area", self.uuid.to_string()),
             row("device", self.device.display().to_string()),
             row("room for a dump", Bytes(self.capacity).to_string()),
-            row("next", format!("holdover load --image IMAGE --area {}", self.name)),
+            row("next", format!("holdover setup --area {}", self.name)),
+            row("by hand", load(self, embedded::image())),
         ];
         rows.extend(warning(self).map(|warning| row("warning", warning)));
         rows
@@ -89,5 +97,8 @@ mod tests {
         assert!(legacy.text().contains("warning") && legacy.text().contains("VIRTIO_F_VERSION_1"));
         assert_eq!(legacy.json().unwrap()["warnings"].as_array().unwrap().len(), 1);
         assert!(!formatted(None).text().contains("warning"));
+        assert!(formatted(None).text().contains("holdover setup --area 00000000-"));
+        assert!(!load(&legacy, Some(b"an image")).contains("--image"), "there is one inside");
+        assert!(load(&legacy, None).contains("--image IMAGE"));
     }
 }

@@ -4,12 +4,14 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use host::Bytes;
 use host::areas::AreaName;
+use host::bootloader::{self, Bootloader};
 use host::config::Configuration;
 use host::crash_slot::{self, SlotOwner};
+use host::doctor::{self, Finding};
 use host::programs::HostPrograms;
 use host::setup::{self, AreaPlan, AreaWish, Memory, Step};
-use host::{Bytes, bootloader};
 use serde_json::{Value, json};
 
 use crate::load;
@@ -53,7 +55,10 @@ pub(crate) struct Arguments {
 #[derive(Default)]
 pub(crate) struct Outcome {
     steps: Vec<(&'static str, Step)>,
+    /// What is in the way of a dump, and a person must change.
     left: Vec<String>,
+    /// What comes next, as a matter of course.
+    next: Vec<String>,
 }
 
 impl Arguments {
@@ -93,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.remove_crashkernel {
         return remove_crashkernel(root);
     }
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { left: obstacles()?, ..Outcome::default() };
     let configuration = Configuration::of_host()?;
     let plan = AreaPlan::of(&arguments.wish(), &configuration, &Bar::of_pages())?;
     if let AreaPlan::Make(path, bytes) = &plan {
@@ -119,14 +124,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     if outcome.has_changed() || memory.is_enough() {
         outcome
-            .left
+            .next
             .push("`holdover test` crashes this machine on request, and tells whether the dump came".into());
     }
     Ok(outcome)
 }
 
+/// What this machine lacks for a dump, whatever is set up; told before anything is asked or changed.
+fn obstacles() -> Result<Vec<String>> {
+    let told = |Finding { what, found, remedy, .. }| format!("{}: {found}; {remedy}", what.name());
+    let obstacles: Vec<_> = doctor::obstacles()?.into_iter().map(told).collect();
+    for obstacle in &obstacles {
+        writeln!(io::stderr(), "holdover: {obstacle}")?;
+    }
+    Ok(obstacles)
+}
+
 fn remove_crashkernel(root: &Path) -> Result<Outcome> {
-    let step = if bootloader::release(root, &HostPrograms)? {
+    let is_released = bootloader::release(root, &HostPrograms)?;
+    let step = if is_released && Bootloader::of(root) == Some(Bootloader::KernelInstall) {
+        Step::Left(
+            "asked for no more, once `kernel-install add $(uname -r) /lib/modules/$(uname -r)/vmlinuz` has run".into(),
+        )
+    } else if is_released {
         Step::Done("asked for no more; the memory is free after the next boot".into())
     } else {
         Step::Unchanged("was not asked for by `holdover setup`".into())
@@ -149,9 +169,11 @@ fn reserve(root: &Path, memory: Memory, arguments: &Arguments, outcome: &mut Out
         return Ok(());
     }
     match memory.reserve(root, &HostPrograms) {
+        // What is left says when to restart.
+        Ok(step @ Step::Left(_)) => outcome.add("crashkernel=", step),
         Ok(step) => {
             outcome.add("crashkernel=", step);
-            outcome.left.push("restart: memory is reserved while the kernel starts".into());
+            outcome.next.push("restart: memory is reserved while the kernel starts".into());
         }
         Err(error) => outcome.left.push(host::chain(&error)),
     }
@@ -197,14 +219,26 @@ impl Report for Outcome {
     fn rows(&self) -> Vec<Vec<String>> {
         let steps = self.steps.iter().map(|(what, step)| row(what, step.to_string()));
         let verdict = (!self.has_changed()).then(|| row("changed", "nothing"));
-        steps.chain(verdict).chain(self.left.iter().map(|left| row("left", left))).collect()
+        let left = self.left.iter().map(|left| row("left", left));
+        let next = self.next.iter().map(|next| row("next", next));
+        steps.chain(verdict).chain(left).chain(next).collect()
     }
 
     fn json(&self) -> Result<Value> {
         let steps = self.steps.iter().map(|(what, step)| {
             json!({ "what": what, "changed": matches!(step, Step::Done(_)), "told": step.to_string() })
         });
-        Ok(json!({ "changed": self.has_changed(), "steps": steps.collect::<Vec<_>>(), "left": self.left }))
+        Ok(json!({
+            "changed": self.has_changed(),
+            "steps": steps.collect::<Vec<_>>(),
+            "left": self.left,
+            "next": self.next,
+        }))
+    }
+
+    /// Ready, but for a restart or a test at most.
+    fn is_whole(&self) -> bool {
+        self.left.is_empty()
     }
 }
 
@@ -216,6 +250,17 @@ mod tests {
     fn an_answer_is_yes_unless_it_is_no() {
         assert!(["\n", "y\n", "Yes\n"].into_iter().all(is_yes));
         assert!(!["n\n", "no\n", "what?\n"].into_iter().any(is_yes));
+    }
+
+    #[test]
+    fn a_script_learns_that_something_is_left_and_a_restart_is_no_failure() {
+        let mut outcome = Outcome::default();
+        outcome.next.push("restart".into());
+        assert!(outcome.is_whole() && outcome.text().contains("next  restart"), "{}", outcome.text());
+        outcome.add("crashkernel=", Step::Left("set it by hand".into()));
+        assert!(!outcome.is_whole());
+        let json = outcome.json().unwrap();
+        assert_eq!((&json["left"][0], &json["next"][0]), (&"set it by hand".into(), &"restart".into()));
     }
 
     #[test]

@@ -131,15 +131,24 @@ pub fn reserve(
     let value = format!("{mebibytes}M");
     // The last one on the command line counts; Holdover's own gives way to a larger one.
     if let Some((file, asked)) = asked(root).pop() {
-        if asked::reserved(&asked, memory).is_some_and(|bytes| bytes >= needed) {
+        let is_enough = asked::reserved(&asked, memory).is_some_and(|bytes| bytes >= needed);
+        let is_ours = is_ours(root, &file, &asked);
+        // A setup that failed or ended before the bootloader knew has left its value too. Only the running kernel shows who knew.
+        if is_enough && (!is_ours || is_running(root, &asked)) {
             return Ok(Reservation::Asked { file, value: asked });
         }
-        if !is_ours(root, &file, &asked) {
+        if !is_ours {
             return Err(BootloaderError::Other { file, value: asked, mebibytes });
         }
     }
     let left = set(root, bootloader, &value, programs)?;
     Ok(Reservation::Set { bootloader, value, left })
+}
+
+/// Whether the running kernel was started with this.
+pub(crate) fn is_running(root: &Path, value: &str) -> bool {
+    let line = fs::read_to_string(root.join("proc/cmdline")).unwrap_or_default();
+    line.split_whitespace().any(|word| word.strip_prefix("crashkernel=") == Some(value))
 }
 
 /// Asks for nothing any more; says whether anything was asked for by Holdover.

@@ -32,6 +32,7 @@ fn debian_gets_a_part_of_its_own_and_update_grub_runs_once() {
     assert_eq!(set.to_string(), "crashkernel=20M from the next boot on");
     assert!(text(&root, DROP_IN).ends_with("$GRUB_CMDLINE_LINUX_DEFAULT crashkernel=20M\"\n"));
     assert_eq!(text(&root, GRUB), "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n", "nobody else's file is changed");
+    start_with(&root, "crashkernel=20M");
     let again = reserve(root.path(), NEEDED, MEMORY, &programs).unwrap();
     assert!(matches!(again, Reservation::Asked { .. }), "{again:?}");
     assert_eq!(*programs.lines.borrow(), ["update-grub"]);
@@ -41,6 +42,31 @@ fn debian_gets_a_part_of_its_own_and_update_grub_runs_once() {
     assert!(release(root.path(), &programs).unwrap() && !root.path().join(DROP_IN).exists());
     assert!(!release(root.path(), &programs).unwrap(), "nothing is asked for any more");
     assert_eq!(programs.lines.borrow().len(), 3);
+}
+
+/// The running kernel was started with this.
+fn start_with(root: &TempDir, options: &str) {
+    fs::create_dir_all(root.path().join("proc")).unwrap();
+    fs::write(root.path().join("proc/cmdline"), format!("quiet {options}\n")).unwrap();
+}
+
+/// Programs that fail.
+struct Failing;
+
+impl Programs for Failing {
+    fn run(&self, _: &str, _: &[&str]) -> io::Result<String> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+#[test]
+fn a_bootloader_that_was_not_told_is_told_by_the_next_run() {
+    let (root, programs) = (debian(), Noted::default());
+    start_with(&root, "ro");
+    reserve(root.path(), NEEDED, MEMORY, &Failing).unwrap_err();
+    let again = reserve(root.path(), NEEDED, MEMORY, &programs).unwrap();
+    assert!(matches!(again, Reservation::Set { .. }), "{again:?}");
+    assert_eq!(*programs.lines.borrow(), ["update-grub"]);
 }
 
 /// A shell reads the part as GRUB's script does.

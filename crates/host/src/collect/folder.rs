@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -320,11 +320,12 @@ pub(super) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<(
     replace_with_mode(folder, name, content, 0o600)
 }
 
-/// Does so for a file with these rights.
+/// Does so for a file with these rights, whatever the umask takes from new files.
 pub(super) fn replace_with_mode(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
     let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     remove_file(&new)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -352,6 +353,15 @@ fn is_plain(letter: char) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    /// The units have a umask that leaves nothing to others.
+    #[test]
+    fn a_file_has_the_rights_that_are_asked_for_whatever_the_umask_is() {
+        let folder = tempfile::tempdir().unwrap();
+        replace_with_mode(folder.path(), "metrics", b"", 0o666).unwrap();
+        let mode = folder.path().join("metrics").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666, "no umask is 0");
+    }
 
     /// A folder that is nowhere, the number of which is its name, with a dump of so many bytes.
     pub(in super::super) fn folder(number: u64, bytes: u64) -> CrashFolder {

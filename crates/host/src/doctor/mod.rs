@@ -58,6 +58,27 @@ impl Diagnosis {
     }
 }
 
+/// What is in the way of a dump on this machine and `holdover setup` does not change: no area, configuration or reservation helps.
+pub fn obstacles() -> Result<Vec<Finding>, AreaError> {
+    let machine = Machine::running();
+    let rights = Rights::of(&machine.read("proc/self/status"));
+    let running = machine.read("proc/cmdline");
+    let mut findings = Vec::from(of_machine(&machine, rights, &running)?);
+    findings.retain(|finding| finding.state == State::Missing);
+    Ok(findings)
+}
+
+/// Checks what the machine, its firmware and its kernel are.
+fn of_machine(machine: &Machine, rights: Rights, running: &str) -> Result<[Finding; 5], AreaError> {
+    Ok([
+        iommu::check(machine),
+        dma::check(machine),
+        firmware::check(&machine.path("sys"), running),
+        permission::check(machine, rights, kexec::refusal()),
+        disks::check(&sysfs::block_devices()?),
+    ])
+}
+
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.
 /// The steps of `progress` are pages of memory.
 pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
@@ -73,19 +94,13 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     // `config check` tells what is wrong with the configuration.
     let configuration = Configuration::of_host().unwrap_or_default();
     let estimate = room::estimate(&configuration, progress);
-    let mut findings = vec![
-        reservation::check(
-            kexec::reserved().unwrap_or(0),
-            crate::reservation::needed(&machine.path("sys")),
-            &running,
-        ),
-        iommu::check(&machine),
-        dma::check(&machine),
-        firmware::check(&machine.path("sys"), &running),
-        permission::check(&machine, rights, kexec::refusal()),
-        disks::check(&sysfs::block_devices()?),
-        area::check(rights, asked, &areas, &lost),
-    ];
+    let mut findings = vec![reservation::check(
+        kexec::reserved().unwrap_or(0),
+        crate::reservation::needed(&machine.path("sys")),
+        &running,
+    )];
+    findings.extend(of_machine(&machine, rights, &running)?);
+    findings.push(area::check(rights, asked, &areas, &lost));
     findings.extend(room::check(rights, &areas[..asked.min(areas.len())], &estimate));
     findings.extend([
         watchdogs::check(&crate::watchdogs::find()),

@@ -207,6 +207,11 @@ impl Memory {
         let needed = self.needed.0;
         let reservation = bootloader::reserve(root, needed, bootloader::memory(root), programs)?;
         Ok(match &reservation {
+            Reservation::Asked { value, .. } if bootloader::is_running(root, value) => Step::Left(format!(
+                "this kernel was started with crashkernel={value}, and has reserved {} of the {} that are needed; \
+                 `dmesg | grep -i crashkernel` says why",
+                self.reserved, self.needed
+            )),
             Reservation::Asked { .. } => Step::Unchanged(reservation.to_string()),
             Reservation::Set { left: None, .. } => Step::Done(reservation.to_string()),
             Reservation::Set { left: Some(_), .. } => Step::Left(reservation.to_string()),
@@ -236,6 +241,8 @@ pub fn start(programs: &dyn Programs) -> Result<Step, SetupError> {
     let units = ["holdover.service", "holdover-verify.timer"];
     let arguments = [&["start"][..], &units].concat();
     let failed = |source| SetupError::Units { units: units.join(", "), source };
+    // Too many tries before count no more.
+    let _ = programs.run("systemctl", &["reset-failed", units[0]]);
     programs.run("systemctl", &arguments).map_err(failed)?;
     Ok(Step::Done(format!("{} started", units.join(", "))))
 }

@@ -61,7 +61,13 @@ fn memory_is_asked_for_once() {
     let programs = Noted::default();
     let first = memory.reserve(root.path(), &programs).unwrap();
     assert_eq!(first, Step::Done("crashkernel=16M from the next boot on".into()));
-    assert!(matches!(memory.reserve(root.path(), &programs).unwrap(), Step::Unchanged(_)));
+    fs::create_dir(root.path().join("proc")).unwrap();
+    fs::write(root.path().join("proc/cmdline"), "ro crashkernel=16M\n").unwrap();
+    let again = memory.reserve(root.path(), &programs).unwrap();
+    assert!(
+        matches!(&again, Step::Left(told) if told.contains("dmesg")),
+        "restarting again would not help: {again}"
+    );
     assert_eq!(*programs.lines.borrow(), ["update-grub"]);
 }
 
