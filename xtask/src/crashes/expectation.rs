@@ -332,21 +332,12 @@ impl Expectation {
         Ok(problems)
     }
 
-    /// Complains if the host's tools did not refuse, or not both in these words.
+    /// Complains if `holdover load` did what the row's guest has it refuse, or the host's tools did not both refuse in these words.
     fn unrefused(&self, lines: &[Line]) -> Vec<Problem> {
-        let Some(words) = self.refusal else { return Vec::new() };
         let printed: Vec<_> = lines.iter().filter_map(Line::bench).collect();
-        let complaints = printed.iter().copied().filter(|line| line.contains(words));
-        let (by_load, by_doctor): (Vec<&str>, Vec<&str>) =
-            complaints.partition(|line| line.starts_with(LOAD_REFUSES));
-        let loaded = printed.iter().any(|line| line.contains(crash::NOT_REFUSED));
-        let wrong = [
-            (loaded, "`holdover load` did not refuse"),
-            (by_load.is_empty(), "`holdover load` did not say why it refuses"),
-            (by_doctor.is_empty(), "`holdover doctor` did not complain"),
-        ];
-        let wrong = wrong.into_iter().filter(|(is_wrong, _)| *is_wrong);
-        wrong.map(|(_, what)| console(format!("{what}: `{words}`"))).collect()
+        let loaded = printed.iter().filter(|line| line.contains(crash::NOT_REFUSED));
+        let loaded = loaded.map(|_| console("`holdover load` did not refuse".to_owned()));
+        loaded.chain(self.refusal.into_iter().flat_map(|words| unsaid_in_refusal(&printed, words))).collect()
     }
 
     /// Complains if nothing shows that the device was at work.
@@ -416,6 +407,19 @@ impl Mistake {
         let what = format!("did not notice the mistake; objections of others: {}", problems.len());
         (!problems.iter().any(noticed)).then_some(Problem { witness, what })
     }
+}
+
+/// Complains if `holdover doctor` or `holdover load` did not say these words.
+fn unsaid_in_refusal(printed: &[&str], words: &str) -> Vec<Problem> {
+    let complaints = printed.iter().copied().filter(|line| line.contains(words));
+    let (by_load, by_doctor): (Vec<&str>, Vec<&str>) =
+        complaints.partition(|line| line.starts_with(LOAD_REFUSES));
+    let wrong = [
+        (by_load, "`holdover load` did not say why it refuses"),
+        (by_doctor, "`holdover doctor` did not complain"),
+    ];
+    let wrong = wrong.into_iter().filter(|(said, _)| said.is_empty());
+    wrong.map(|(_, what)| console(format!("{what}: `{words}`"))).collect()
 }
 
 /// Complains of another seal than this; of a partial dump, also if `holdover collect` does not tell that it is one.
@@ -534,6 +538,13 @@ mod tests {
         assert_eq!(problems(&[load]), 1);
         assert_eq!(problems(&[doctor, load, &format!("bench: load: {}", crash::NOT_REFUSED)]), 1);
         assert_eq!(problems(&[]), 2);
+    }
+
+    #[test]
+    fn a_load_that_a_guest_has_refused_must_be_refused_in_each_row() {
+        let loads = Line::a_second_apart(&[&format!("bench: load: {}", crash::NOT_REFUSED)]);
+        assert_eq!(Expectation::complete_dump().unrefused(&loads).len(), 1);
+        assert!(Expectation::complete_dump().unrefused(&[]).is_empty());
     }
 
     #[test]
