@@ -3,7 +3,7 @@
 //!
 //! A delivery is resumed where it was cut off. For S3, a [`Ledger`] beside the dump notes the parts that the store has confirmed: these
 //! are not sent again, and a file that is there in whole is not either, if its length and its ETag are those that were noted. For SSH,
-//! `sftp` goes on behind the last byte that is there. Each request has a deadline, and so has each delivery.
+//! `sftp` goes on behind the last byte that is there, if what is before it is read back as it was sent. Each request has a deadline, and so has each delivery.
 //!
 //! Nothing here knows what a dump is: a [`Parcel`] is a folder with files.
 //!
@@ -103,6 +103,12 @@ pub enum DeliveryError {
         found: u64,
         /// Bytes that were sent.
         sent: u64,
+    },
+    /// Something else has the name of the parcel.
+    #[error("{folder} is there with other files: move it away")]
+    Taken {
+        /// The folder at the target.
+        folder: String,
     },
     /// `sftp` failed.
     #[error("sftp failed: {said}; `{command}` must work for root without a password")]

@@ -1,18 +1,27 @@
 //! A host behind SSH, by the system's `sftp`: no shell is needed there, and the keys and known hosts of root are used.
 //!
-//! A folder is filled under the name `NAME.unfinished` and renamed at the end. A file that was begun is resumed behind its last byte:
-//! the files of a parcel never change.
+//! A folder is filled under the name `NAME.HASH.unfinished` and renamed at the end; the hash is that of the parcel's last file, so that
+//! nobody else's files are gone on with. Each file is `FILE.part` until the server has synced it (`fsync@openssh.com`, where it can). One
+//! that was begun is resumed behind its last byte if its end is read back as it was sent: the files of a parcel never change. A
+//! connection that breaks leaves such a file; a server that lost its power may leave zeros at the end of one.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use twox_hash::XxHash64;
 
 use crate::target::SshHost;
 use crate::{Delivered, DeliveryError, Parcel};
+
+/// Bytes at the end of a file that was begun which are read back.
+const TAIL: u64 = 1 << 20;
 
 /// How a host is reached.
 #[derive(Clone, Debug, Default)]
@@ -28,13 +37,14 @@ pub(crate) fn send(
     settings: &SshSettings,
     limit: Duration,
 ) -> Result<Delivered, DeliveryError> {
-    let sftp = Sftp { host, settings, limit };
+    let sftp = Sftp { host, settings, parcel, limit, start: Instant::now() };
     let whole = format!("{}/{}", host.folder, parcel.name);
-    let unfinished = format!("{whole}.unfinished");
     let lengths = lengths(parcel)?;
-    if sftp.list(&whole)? == lengths {
-        return Ok(Delivered { sent: 0, there: lengths.values().sum() });
+    let found = sftp.list(&whole)?;
+    if !found.is_empty() {
+        return sftp.delivered_before(&whole, &lengths, &found);
     }
+    let unfinished = format!("{whole}.{:016x}.unfinished", hash(parcel)?);
     let there = sftp.list(&unfinished)?;
     let mut batch = vec![
         format!("-mkdir {}", host.folder),
@@ -43,15 +53,17 @@ pub(crate) fn send(
     ];
     let mut delivered = Delivered::default();
     for file in &parcel.files {
-        let (length, found) = (lengths[file], there.get(file).copied());
-        let resumed = found.filter(|found| *found <= length).unwrap_or(0);
+        let length = lengths[file];
+        let resumed = sftp.resumed(&unfinished, &there, file, length)?;
         delivered.there += resumed;
         delivered.sent += length - resumed;
-        let put = if resumed > 0 { "reput" } else { "put" };
-        if found != Some(length) {
-            batch.push(format!("{put} \"{}\" {unfinished}/{file}", parcel.path(file).display()));
+        if there.get(file) != Some(&length) {
+            let (part, put) =
+                (format!("{unfinished}/{file}.part"), if resumed > 0 { "reput" } else { "put" });
+            batch.push(format!("{put} -f \"{}\" {part}", parcel.path(file).display()));
+            batch.push(format!("chmod 600 {part}"));
+            batch.push(format!("rename {part} {unfinished}/{file}"));
         }
-        batch.push(format!("chmod 600 {unfinished}/{file}"));
     }
     batch.push(format!("rename {unfinished} {whole}\n"));
     sftp.run(&batch.join("\n"))?;
@@ -66,6 +78,14 @@ pub(crate) fn send(
     }
 }
 
+/// The hash of the last file, which tells one parcel from another.
+fn hash(parcel: &Parcel) -> Result<u64, DeliveryError> {
+    let Some(last) = parcel.files.last() else { return Ok(0) };
+    let path = parcel.path(last);
+    let bytes = std::fs::read(&path).map_err(|source| DeliveryError::File { path, source })?;
+    Ok(XxHash64::oneshot(0, &bytes))
+}
+
 fn lengths(parcel: &Parcel) -> Result<BTreeMap<String, u64>, DeliveryError> {
     let length = |file: &String| Ok((file.clone(), parcel.open(file)?.1));
     parcel.files.iter().map(length).collect()
@@ -74,10 +94,68 @@ fn lengths(parcel: &Parcel) -> Result<BTreeMap<String, u64>, DeliveryError> {
 struct Sftp<'a> {
     host: &'a SshHost,
     settings: &'a SshSettings,
+    parcel: &'a Parcel,
     limit: Duration,
+    start: Instant,
 }
 
 impl Sftp<'_> {
+    /// The parcel is there if the folder of its name has all of the files, and the same last one.
+    fn delivered_before(
+        &self,
+        whole: &str,
+        lengths: &BTreeMap<String, u64>,
+        found: &BTreeMap<String, u64>,
+    ) -> Result<Delivered, DeliveryError> {
+        let has_all = lengths.iter().all(|(file, length)| found.get(file) == Some(length));
+        let last = self.parcel.files.last().filter(|_| has_all);
+        match last {
+            Some(last) if self.has_tail(&format!("{whole}/{last}"), last, lengths[last])? => {
+                Ok(Delivered { sent: 0, there: lengths.values().sum() })
+            }
+            _ => Err(DeliveryError::Taken { folder: whole.to_owned() }),
+        }
+    }
+
+    /// How many bytes of a file need not be sent again.
+    fn resumed(
+        &self,
+        unfinished: &str,
+        there: &BTreeMap<String, u64>,
+        file: &str,
+        length: u64,
+    ) -> Result<u64, DeliveryError> {
+        if there.get(file) == Some(&length) {
+            return Ok(length);
+        }
+        let part = format!("{file}.part");
+        // One that has all bytes was not synced: it is sent anew, for `sftp` syncs only what it sent.
+        match there.get(&part).copied().filter(|found| (1..length).contains(found)) {
+            Some(found) if self.has_tail(&format!("{unfinished}/{part}"), file, found)? => Ok(found),
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether the first `length` bytes of a file of the parcel end like the file at `remote`, of that length.
+    fn has_tail(&self, remote: &str, file: &str, length: u64) -> Result<bool, DeliveryError> {
+        let tail = TAIL.min(length);
+        let scratch = tempfile::NamedTempFile::new();
+        let failed = |source: io::Error| DeliveryError::File { path: std::env::temp_dir(), source };
+        let scratch = scratch.map_err(failed)?;
+        // `reget` reads what is behind the end of the local file: that has a hole of the length of what is not wanted.
+        scratch.as_file().set_len(length - tail).map_err(failed)?;
+        self.run(&format!("-reget {remote} \"{}\"\n", scratch.path().display()))?;
+        let (source, _) = self.parcel.open(file)?;
+        let sent = read(&source, length - tail, tail);
+        let sent = sent.map_err(|source| DeliveryError::File { path: self.parcel.path(file), source })?;
+        Ok(read(scratch.as_file(), length - tail, tail).is_ok_and(|found| found == sent))
+    }
+
+    /// How long the delivery may still take.
+    fn rest(&self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+
     /// The lengths of the files in a folder; none if there is no such folder.
     fn list(&self, folder: &str) -> Result<BTreeMap<String, u64>, DeliveryError> {
         let said = self.run(&format!("-ls -ln {folder}\n"))?;
@@ -104,8 +182,8 @@ impl Sftp<'_> {
         let said = gather(child.0.stdout.take());
         let complained = gather(child.0.stderr.take());
         let too_long = |_| DeliveryError::TooLong { after: self.limit };
-        let said = said.recv_timeout(self.limit).map_err(too_long)?;
-        let complained = complained.recv_timeout(self.limit).map_err(too_long)?;
+        let said = said.recv_timeout(self.rest()).map_err(too_long)?;
+        let complained = complained.recv_timeout(self.rest()).map_err(too_long)?;
         let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
         if status.success() {
             return Ok(said);
@@ -133,6 +211,12 @@ impl Sftp<'_> {
         let port = self.host.port.map_or(String::new(), |port| format!("-P {port} "));
         format!("sftp {port}{}", self.host.login)
     }
+}
+
+fn read(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
 }
 
 /// A program that does not outlive its owner.

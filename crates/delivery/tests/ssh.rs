@@ -78,12 +78,66 @@ impl Bench {
     }
 
     fn send(&self, to: &Path, config: &str) -> Result<Delivered, DeliveryError> {
+        self.send_within(to, config, Duration::from_secs(120))
+    }
+
+    fn send_within(&self, to: &Path, config: &str, limit: Duration) -> Result<Delivered, DeliveryError> {
         let target: Target = format!("ssh://root@127.0.0.1:{}{}", self.port, to.display()).parse().unwrap();
         let settings =
             Settings { ssh: SshSettings { config: Some(self.path(config)) }, ..Settings::default() };
         let mut ledger = Ledger::open(&self.path("uploads.json"));
-        deliver(&target, &self.parcel(), &settings, &mut ledger, Duration::from_secs(120))
+        deliver(&target, &self.parcel(), &settings, &mut ledger, limit)
     }
+}
+
+const SENT_ANEW: Delivered = Delivered { sent: (3 << 20) + 2, there: 0 };
+
+/// Makes the folder that a delivery which is cut off leaves.
+fn unfinished(to: &Path) -> PathBuf {
+    let hash = twox_hash::XxHash64::oneshot(0, b"{}");
+    let folder = to.join(format!("web1-2026-11-29T22-05-00Z.{hash:016x}.unfinished"));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+#[ignore = "takes openssh-server and root: `cargo xtask test --only s3-and-ssh` runs it"]
+fn a_file_that_lost_its_end_or_was_not_synced_is_sent_anew() {
+    let mut torn = vec![7; 2 << 20];
+    torn[(2 << 20) - 512..].fill(0);
+    for left in [torn, vec![7; 3 << 20], vec![0; 3 << 20]] {
+        let bench = Bench::new();
+        let to = bench.path("srv");
+        fs::write(unfinished(&to).join("vmcore.part"), left).unwrap();
+        assert_eq!(bench.send(&to, "client.conf").unwrap(), SENT_ANEW);
+        assert_eq!(fs::read(to.join("web1-2026-11-29T22-05-00Z/vmcore")).unwrap(), vec![7; 3 << 20]);
+    }
+}
+
+#[test]
+#[ignore = "takes openssh-server and root: `cargo xtask test --only s3-and-ssh` runs it"]
+fn files_of_another_crash_are_neither_gone_on_with_nor_taken_for_this_one() {
+    let bench = Bench::new();
+    let to = bench.path("srv");
+    let foreign = to.join("web1-2026-11-29T22-05-00Z.unfinished");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("vmcore"), vec![8; 1 << 20]).unwrap();
+    assert_eq!(bench.send(&to, "client.conf").unwrap(), SENT_ANEW);
+    let whole = to.join("web1-2026-11-29T22-05-00Z");
+    assert_eq!(fs::read(whole.join("vmcore")).unwrap(), vec![7; 3 << 20]);
+    fs::write(whole.join("holdover.json"), "[]").unwrap();
+    let error = bench.send(&to, "client.conf").unwrap_err();
+    assert!(matches!(error, DeliveryError::Taken { .. }), "{error}");
+}
+
+#[test]
+#[ignore = "takes openssh-server and root: `cargo xtask test --only s3-and-ssh` runs it"]
+fn all_connections_of_a_delivery_have_one_time() {
+    let bench = Bench::new();
+    let config = fs::read_to_string(bench.path("client.conf")).unwrap();
+    fs::write(bench.path("slow.conf"), format!("{config}Match exec \"sleep 4\"\n")).unwrap();
+    let error = bench.send_within(&bench.path("srv"), "slow.conf", Duration::from_secs(10)).unwrap_err();
+    assert!(matches!(error, DeliveryError::TooLong { .. }), "{error}");
 }
 
 #[test]
@@ -91,9 +145,8 @@ impl Bench {
 fn a_folder_comes_whole_and_what_is_there_is_not_sent_again() {
     let bench = Bench::new();
     let to = bench.path("srv");
-    let unfinished = to.join("web1-2026-11-29T22-05-00Z.unfinished");
-    fs::create_dir_all(&unfinished).unwrap();
-    fs::write(unfinished.join("vmcore"), vec![7; 1 << 20]).unwrap();
+    let unfinished = unfinished(&to);
+    fs::write(unfinished.join("vmcore.part"), vec![7; 1 << 20]).unwrap();
     let delivered = bench.send(&to, "client.conf").unwrap();
     assert_eq!(delivered, Delivered { sent: (2 << 20) + 2, there: 1 << 20 });
     let whole = to.join("web1-2026-11-29T22-05-00Z");
