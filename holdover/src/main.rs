@@ -119,6 +119,9 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(image) = embedded::image() {
+        host::image::carry(image);
+    }
     let matches = groups::command::<Arguments>().try_get_matches();
     let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,

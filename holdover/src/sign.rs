@@ -1,9 +1,10 @@
 //! `holdover sign`: signs the capture kernel's image for Secure Boot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use host::image::{Image, ImageChoice, SIGNED_COPY};
+use host::config::Configuration;
+use host::image::{ImageChoice, SIGNED_COPY};
 use host::secure_boot::{FirmwareState, KeyState};
 use host::sign::{self, KeyPair, SignRequest, SignedImage};
 use serde_json::{Value, json};
@@ -20,29 +21,35 @@ pub(crate) struct Arguments {
     /// The key's certificate, PEM or DER
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The image; by default the one inside this program
+    /// The image; by default the one that the configuration names, otherwise the one inside this program
     #[arg(long, value_name = "PATH")]
     image: Option<PathBuf>,
-    /// Where the signed image goes; `holdover load` finds it at the default
-    #[arg(long, value_name = "PATH", default_value = SIGNED_COPY)]
-    out: PathBuf,
+    /// Where the signed image goes; by default where `holdover load` finds it: in the place of the image that the configuration
+    /// names, otherwise at /var/lib/holdover/capture.bzImage
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
 }
 
 /// Signs the image.
 pub(crate) fn run(arguments: &Arguments) -> Result<SignedImage> {
-    let pair = arguments.key.clone().zip(arguments.cert.clone());
-    let request = SignRequest {
-        image: image(arguments)?,
-        pair: pair.map(|(key, certificate)| KeyPair { key, certificate }),
-        out: arguments.out.clone(),
+    // What the configuration says does not matter if an image is named.
+    let configured = match &arguments.image {
+        Some(_) => None,
+        None => Configuration::of_host()?.image,
     };
-    Ok(sign::sign(&request)?)
+    Ok(sign::sign(&request(arguments, configured.as_deref())?)?)
 }
 
-fn image(arguments: &Arguments) -> Result<Image> {
-    let choice =
-        ImageChoice { named: arguments.image.as_deref(), configured: None, embedded: embedded::image() };
-    Ok(choice.choose()?)
+/// What is to be signed, and whereto, where this image is configured.
+fn request(arguments: &Arguments, configured: Option<&Path>) -> Result<SignRequest> {
+    let choice = ImageChoice { named: arguments.image.as_deref(), configured, embedded: embedded::image() };
+    let pair = arguments.key.clone().zip(arguments.cert.clone());
+    let out = arguments.out.as_deref().or(configured).unwrap_or(Path::new(SIGNED_COPY));
+    Ok(SignRequest {
+        image: choice.choose()?,
+        pair: pair.map(|(key, certificate)| KeyPair { key, certificate }),
+        out: out.to_owned(),
+    })
 }
 
 /// What is left to do until the kernel loads the image; `None` if nothing is.
@@ -95,5 +102,34 @@ impl Report for SignedImage {
             },
             "next": next(self),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use host::image::Origin;
+
+    use super::*;
+
+    #[test]
+    fn the_configured_image_is_signed_in_its_place_unless_another_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let [configured, named] = ["configured", "named"].map(|name| folder.path().join(name));
+        for path in [&configured, &named] {
+            // What makes a file a bzImage.
+            fs::write(path, [&[0; 0x202][..], b"HdrS"].concat()).unwrap();
+        }
+        let mut arguments = Arguments { key: None, cert: None, image: None, out: None };
+        let of = |arguments: &Arguments, configured: Option<&Path>| {
+            let request = request(arguments, configured).unwrap();
+            (request.image.origin().clone(), request.out)
+        };
+        assert_eq!(of(&arguments, Some(&configured)), (Origin::File(configured.clone()), configured.clone()));
+        arguments.image = Some(named.clone());
+        assert_eq!(of(&arguments, None), (Origin::File(named.clone()), SIGNED_COPY.into()));
+        arguments.out = Some("out".into());
+        assert_eq!(of(&arguments, None), (Origin::File(named), "out".into()));
     }
 }

@@ -4,10 +4,10 @@
 //! those that it was built with, those of the firmware (`db`), and those that the owner has enrolled (MOK).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Configuration;
-use crate::image::{Certificate, Image, SIGNED_COPY, Signature};
+use crate::image::{self, Certificate, Image, ImageChoice, ImageError, Origin, SIGNED_COPY, Signature};
 use crate::lockdown::Lockdown;
 
 /// Where UEFI's variables are. Each begins with four bytes of attributes (UEFI specification, section 3.3, for `SecureBoot`).
@@ -45,6 +45,17 @@ pub enum KeyState {
     Unknown,
 }
 
+/// Which image is judged: the one that `holdover load` chooses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// The one inside the program, or its signed copy.
+    Own,
+    /// The one inside the program. There is a signed copy, but of another version.
+    OwnBesideStaleCopy,
+    /// The one that the configuration names.
+    Configured(PathBuf),
+}
+
 /// What decides whether an image is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecureBoot {
@@ -52,6 +63,8 @@ pub struct SecureBoot {
     pub firmware: FirmwareState,
     /// What the running kernel forbids.
     pub lockdown: Lockdown,
+    /// Which image is judged.
+    pub judged: Judged,
     /// What the image says of its signature.
     pub signature: Signature,
     /// Whether the running kernel knows the signer's key.
@@ -79,22 +92,39 @@ pub enum ProblemKind {
 }
 
 impl SecureBoot {
-    /// Looks at the machine whose file systems are mounted below `root`, and at the image that `holdover load` chooses there. The one
-    /// inside the program has no signature.
+    /// Looks at the machine whose file systems are mounted below `root`, and at the image that `holdover load` chooses there.
     pub fn below(root: &Path) -> Self {
-        let configured = Configuration::at_root(root).ok().and_then(|configuration| configuration.image);
-        let image = configured.unwrap_or_else(|| SIGNED_COPY.into());
-        let image = Image::read(&root.join(image.strip_prefix("/").unwrap_or(&image)));
-        Self::with(root, image.map_or(Signature::None, |image| image.signature()))
+        Self::of_choice(root, image::carried())
     }
 
-    /// The same for an image with this signature.
-    fn with(root: &Path, signature: Signature) -> Self {
+    /// The same, with this image inside the program.
+    fn of_choice(root: &Path, embedded: Option<&'static [u8]>) -> Self {
+        let named = Configuration::at_root(root).ok().and_then(|configuration| configuration.image);
+        let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+        let (configured, copy) = (named.as_deref().map(below), below(Path::new(SIGNED_COPY)));
+        let choice = ImageChoice { named: None, configured: configured.as_deref(), embedded };
+        let image = match choice.choose_beside(&copy) {
+            // A program that carries none loads what `--image` names, and that may be the signed copy.
+            Err(ImageError::None) => Image::read(&copy).ok(),
+            chosen => chosen.ok(),
+        };
+        let is_inside = image.as_ref().is_some_and(|image| *image.origin() == Origin::Program);
+        let judged = match named {
+            Some(path) => Judged::Configured(path),
+            None if is_inside && Image::read(&copy).is_ok_and(|copy| copy.is_signed()) => {
+                Judged::OwnBesideStaleCopy
+            }
+            None => Judged::Own,
+        };
+        Self::with(root, judged, image.map_or(Signature::None, |image| image.signature()))
+    }
+
+    fn with(root: &Path, judged: Judged, signature: Signature) -> Self {
         let key = match &signature {
             Signature::By(certificate) => KeyState::below(root, certificate),
             _ => KeyState::Unknown,
         };
-        Self { firmware: FirmwareState::below(root), lockdown: Lockdown::below(root), signature, key }
+        Self { firmware: FirmwareState::below(root), lockdown: Lockdown::below(root), judged, signature, key }
     }
 
     /// Why the image would not be loaded; `None` if nothing speaks against it.
@@ -116,9 +146,32 @@ impl SecureBoot {
             (_, FirmwareState::Bios) => {
                 "start the kernel without lockdown=: a machine without UEFI takes no keys of its owner".into()
             }
-            (ProblemKind::Unsigned, _) => "`holdover sign`, then `holdover load`".into(),
+            (ProblemKind::Unsigned, _) if self.signature == Signature::Impossible => self.replacement(),
+            (ProblemKind::Unsigned, _) => match &self.judged {
+                Judged::Own | Judged::OwnBesideStaleCopy => "`holdover sign`, then `holdover load`".into(),
+                Judged::Configured(path) => {
+                    format!(
+                        "`holdover sign`, which signs {} in its place, then `holdover load`",
+                        path.display()
+                    )
+                }
+            },
             (ProblemKind::UnknownKey, _) => {
                 "`mokutil --import CERTIFICATE`, restart, and confirm the key in MOK management".into()
+            }
+        }
+    }
+
+    /// What to do about an image that nobody can sign.
+    fn replacement(&self) -> String {
+        match &self.judged {
+            Judged::Configured(path) => format!(
+                "replace {} by an image of this version, or take `image =` out of /etc/holdover.toml; then `holdover sign` and \
+                 `holdover load`",
+                path.display()
+            ),
+            Judged::Own | Judged::OwnBesideStaleCopy => {
+                "install a Holdover whose image is of its own version; then `holdover sign` and `holdover load`".into()
             }
         }
     }
@@ -139,6 +192,9 @@ impl std::fmt::Display for SecureBoot {
         };
         write!(f, "{lockdown}; {firmware}; ")?;
         match &self.signature {
+            Signature::None if self.judged == Judged::OwnBesideStaleCopy => {
+                f.write_str("the image has no signature: the signed copy is of another version")
+            }
             Signature::None => f.write_str("the image has no signature"),
             Signature::Impossible => {
                 f.write_str("the image is of an older Holdover, and can have no signature")
@@ -213,7 +269,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        SecureBoot::with(root.path(), image(bytes).signature())
+        SecureBoot::with(root.path(), Judged::Own, image(bytes).signature())
     }
 
     const LOCKED: (&str, &[u8]) = ("sys/kernel/security/lockdown", b"none [integrity] confidentiality\n");
@@ -247,6 +303,58 @@ mod tests {
         fs::create_dir(root.path().join("boot")).unwrap();
         fs::write(root.path().join("boot/image"), PLAIN).unwrap();
         assert_eq!(signature(), Signature::None);
+    }
+
+    /// A machine under lockdown with this configuration and signed copy, whose program carries `PLAIN`.
+    fn with_copy(configuration: &str, copy: &[u8]) -> SecureBoot {
+        let root = tempfile::tempdir().unwrap();
+        // An image of an older Holdover is no PE file.
+        let mut older = PLAIN.to_vec();
+        older[..0x120].fill(0);
+        let files = [
+            (LOCKED.0, LOCKED.1),
+            (ON.0, ON.1),
+            ("etc/holdover.toml", configuration.as_bytes()),
+            (&SIGNED_COPY[1..], copy),
+            ("boot/image", PLAIN),
+            ("boot/older", &older),
+        ];
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        SecureBoot::of_choice(root.path(), Some(PLAIN))
+    }
+
+    #[test]
+    fn a_signed_copy_of_another_version_is_not_what_is_loaded() {
+        let other = {
+            let mut other = SIGNED.to_vec();
+            other[1500] ^= 1;
+            other
+        };
+        assert_eq!(with_copy("", SIGNED).problem(), None);
+        let problem = with_copy("", &other).problem().unwrap();
+        assert_eq!(problem.kind, ProblemKind::Unsigned);
+        assert!(problem.found.ends_with("the signed copy is of another version"), "{}", problem.found);
+        assert!(problem.remedy.starts_with("`holdover sign`"), "{}", problem.remedy);
+        let problem = with_copy("", b"").problem().unwrap();
+        assert!(problem.found.ends_with("the image has no signature"), "{}", problem.found);
+    }
+
+    #[test]
+    fn the_remedy_names_the_configured_image() {
+        let problem = with_copy("image = \"/boot/image\"\n", SIGNED).problem().unwrap();
+        assert!(problem.found.ends_with("the image has no signature"), "{}", problem.found);
+        assert!(problem.remedy.contains("signs /boot/image"), "{}", problem.remedy);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_signed_is_to_be_replaced() {
+        let problem = with_copy("image = \"/boot/older\"\n", SIGNED).problem().unwrap();
+        assert!(problem.found.ends_with("can have no signature"), "{}", problem.found);
+        assert!(problem.remedy.contains("replace /boot/older"), "{}", problem.remedy);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::{env, fmt, process};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -18,6 +19,19 @@ pub use signer::{Certificate, CertificateError, KeyId};
 
 /// Where `holdover sign` puts the signed image, if it is not told otherwise.
 pub const SIGNED_COPY: &str = "/var/lib/holdover/capture.bzImage";
+
+/// The image that [`carry`] was told.
+static CARRIED: OnceLock<&'static [u8]> = OnceLock::new();
+
+/// Tells which image is inside this program, so that `doctor` judges the one that `load` chooses. The first that is told counts.
+pub fn carry(image: &'static [u8]) {
+    CARRIED.get_or_init(|| image);
+}
+
+/// The image inside this program, as far as that was told.
+pub(crate) fn carried() -> Option<&'static [u8]> {
+    CARRIED.get().copied()
+}
 
 /// A capture kernel: a bzImage.
 #[derive(Clone, PartialEq, Eq)]
@@ -92,7 +106,7 @@ impl ImageChoice<'_> {
     }
 
     /// The same, with the signed copy in another place.
-    fn choose_beside(self, signed_copy: &Path) -> Result<Image, ImageError> {
+    pub(crate) fn choose_beside(self, signed_copy: &Path) -> Result<Image, ImageError> {
         if let Some(path) = self.named.or(self.configured) {
             return Image::read(path);
         }
@@ -161,6 +175,10 @@ impl Image {
     /// The image without signatures, as it was built; `None` if it can have none.
     pub fn unsigned(&self) -> Option<Vec<u8>> {
         pe::unsigned(&self.bytes).ok()
+    }
+
+    pub(crate) fn is_signed(&self) -> bool {
+        matches!(self.signature(), Signature::By(_) | Signature::Unknown)
     }
 
     fn is_signed_copy_of(&self, original: &Self) -> bool {
