@@ -190,6 +190,24 @@ fn action(json: &Value) -> (bool, String) {
 }
 
 #[test]
+fn a_target_that_is_refused_stops_no_collect() {
+    let host = Host::with_dump();
+    let collect = |to: &str, more: &[&str]| {
+        fs::create_dir_all(host.path("root/etc")).unwrap();
+        let areas = format!("areas = ['{}']\n[actions]\nto = ['{to}']\n", host.path("disk").display());
+        fs::write(host.path("root/etc/holdover.toml"), areas).unwrap();
+        host.holdover("key").args(["--json", "collect", "--root", "root"]).args(more).output().unwrap()
+    };
+    let collected = collect("ssh://host", &["--without-actions"]);
+    let json: Value = serde_json::from_slice(&collected.stdout).unwrap();
+    assert_eq!(json["areas"][0]["outcome"], "collected", "{json}");
+    assert!(json["warnings"].to_string().contains("\\\"ssh://host\\\" is no address"), "{json}");
+    assert!(!collected.status.success(), "somebody must see it");
+    let retried = collect("ssh://host", &["--retry-actions"]);
+    assert!(String::from_utf8_lossy(&retried.stderr).contains("is no address"), "{retried:?}");
+}
+
+#[test]
 #[ignore = "takes moto: `cargo xtask test --only s3-and-ssh` runs it"]
 fn an_upload_that_was_cut_off_goes_on_where_it_was() {
     let (server, host) = (Server::start(None), Host::with_dump());

@@ -7,9 +7,9 @@ use anyhow::Result;
 use host::collect::{
     ActionNote, ActionResult, Actions, AreaOutcome, AreaReport, BootLoop, CollectAllRequest, CollectedAll,
     CrashFolder, FolderContent, HISTORY, History, Pages, Retention, Search, Target, Which, collect_all,
-    write_metrics,
+    note_failed_actions, write_metrics,
 };
-use host::config::{CollectConfiguration, Configuration};
+use host::config::{CollectConfiguration, ConfigError, Configuration};
 use host::summary::Summary;
 use host::{Bytes, chain, crash_test};
 use serde_json::{Value, json};
@@ -42,6 +42,10 @@ pub(crate) struct Automatic {
     /// Collect nothing, but do the actions that failed or were left
     #[arg(long, conflicts_with_all = ["area", "without_actions"])]
     retry_actions: bool,
+    /// Of these, only those the next try of which is due: after each failure they wait twice as long, from 15 minutes to a day, and
+    /// after 12 they are left to `holdover collect --retry-actions`
+    #[arg(long, requires = "retry_actions")]
+    when_due: bool,
 }
 
 impl Automatic {
@@ -49,9 +53,20 @@ impl Automatic {
         self.root.as_deref().unwrap_or(Path::new("/"))
     }
 
-    fn configuration(&self) -> Result<Configuration> {
+    /// The configuration; where it is refused, what a collect takes of it, and why.
+    fn configuration(&self) -> Result<(Configuration, Option<ConfigError>), ConfigError> {
         let read = self.config.as_deref().map(Configuration::read);
-        Ok(read.unwrap_or_else(|| Configuration::at_root(self.root()))?)
+        let read = read.unwrap_or_else(|| Configuration::at_root(self.root()));
+        if self.retry_actions { read.map(|read| (read, None)) } else { Configuration::for_collect(read) }
+    }
+
+    /// Which actions of a crash are meant.
+    fn which(&self) -> Which {
+        match (self.retry_actions, self.when_due) {
+            (false, _) => Which::Undone,
+            (true, false) => Which::Failed,
+            (true, true) => Which::Due,
+        }
     }
 
     fn in_root(&self, path: &Path) -> PathBuf {
@@ -90,50 +105,55 @@ struct Run {
     warnings: Vec<String>,
     /// What came of a crash on request.
     test: Option<&'static str>,
+    /// Why no action was done.
+    refused: Option<ConfigError>,
 }
 
 /// Collects, and does what is to be done for each crash.
 pub(super) fn run(arguments: &Automatic) -> Result<Box<dyn Report>> {
-    let configuration = arguments.configuration()?;
-    let actions = Actions::new(&configuration.actions, arguments.root(), &arguments.to)?;
+    let (configuration, refused) = arguments.configuration()?;
     let request = arguments.request(&configuration);
-    let mut run = Run { collected: None, actions: Vec::new(), warnings: Vec::new(), test: None };
+    let mut run = Run { collected: None, actions: Vec::new(), warnings: Vec::new(), test: None, refused };
     if !arguments.retry_actions {
         run.collected = Some(collect_all(&request, &Bar::of_bytes())?);
         run.conclude_test(arguments);
     }
-    if !arguments.without_actions {
-        run.act(&actions, &request);
+    if !arguments.without_actions && run.refused.is_none() {
+        let actions = Actions::new(&configuration.actions, arguments.root(), &arguments.to);
+        run.act(&actions, &request, arguments.which());
     }
-    run.note(&request.history, configuration.actions.metrics.as_deref());
+    run.note(&request, configuration.actions.metrics.as_deref());
     Ok(Box::new(run))
 }
 
 impl Run {
-    /// Does what is to be done for the crashes of this run, or what failed for any.
-    fn act(&mut self, actions: &Actions, request: &CollectAllRequest) {
-        let boot_loop = self.collected.as_ref().and_then(|collected| collected.boot_loop);
-        let (folders, which) = match &self.collected {
-            Some(collected) => (collected.crashes().cloned().collect(), Which::Undone),
-            None => (CrashFolder::list(&request.directory), Which::Failed),
+    /// Does what is to be done for the crashes of this run, or for any.
+    fn act(&mut self, actions: &Actions, request: &CollectAllRequest, which: Which) {
+        let history = History::read(&request.history);
+        let folders = match &self.collected {
+            Some(collected) => collected.crashes().cloned().collect(),
+            None => CrashFolder::list(&request.directory),
         };
         for folder in folders {
-            self.actions.push((folder.name(), actions.run(&folder, boot_loop, which)));
+            let in_loop = history.place_in_loop(&folder, request.boot_loop);
+            match actions.run(&folder, in_loop, which) {
+                Ok(note) => self.actions.push((folder.name(), note)),
+                Err(busy) => self.warnings.push(busy.to_string()),
+            }
         }
     }
 
     /// Notes how many actions failed, and tells the metrics.
-    fn note(&mut self, history: &Path, metrics: Option<&Path>) {
-        let mut noted = History::read(history);
-        noted.actions_failed = self.actions.iter().map(|(_, note)| note.failed()).sum();
-        let written = noted.write(history);
-        self.warnings
-            .extend(written.err().map(|error| format!("cannot write {}: {error}", history.display())));
+    fn note(&mut self, request: &CollectAllRequest, metrics: Option<&Path>) {
+        let (history, noted) = note_failed_actions(&request.directory, &request.history);
+        self.warnings.extend(noted.err().map(|error| chain(&error)));
         if let Some(path) = metrics
-            && let Err(error) = write_metrics(&noted, path)
+            && let Err(error) = write_metrics(&history, path)
         {
             self.warnings.push(format!("cannot write the metrics {}: {error}", path.display()));
         }
+        let untold = |refused: &ConfigError| format!("no hook, webhook, mail or copy: {}", chain(refused));
+        self.warnings.extend(self.refused.as_ref().map(untold));
     }
 
     /// Tells what came of a crash on request, if this boot follows one.
@@ -174,12 +194,13 @@ impl Report for Run {
         Ok(json)
     }
 
-    /// An action that fails does not fail a collect; one that was asked for again does.
+    /// An action that fails does not fail a collect; one that was asked for again does, and so does a configuration that is refused.
     fn is_whole(&self) -> bool {
-        match &self.collected {
-            Some(collected) => collected.is_whole(),
-            None => self.actions.iter().all(|(_, note)| note.failed() == 0),
-        }
+        self.refused.is_none()
+            && match &self.collected {
+                Some(collected) => collected.is_whole(),
+                None => self.actions.iter().all(|(_, note)| note.failed() == 0),
+            }
     }
 }
 

@@ -194,7 +194,7 @@ fn collect_where(
 }
 
 /// Makes sure that the directory is there, and that nobody else collects into it.
-fn lock(directory: &Path) -> Result<File, CollectAllError> {
+pub(super) fn lock(directory: &Path) -> Result<File, CollectAllError> {
     let failed = |source| CollectAllError::Directory { path: directory.to_owned(), source };
     folder::make_directory(directory).map_err(failed)?;
     let opened = File::open(directory).map_err(failed)?;

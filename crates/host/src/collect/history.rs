@@ -137,6 +137,15 @@ impl History {
         boot_loop.after.is_some_and(|after| self.in_a_row >= after.max(2)).then_some(self.in_a_row)
     }
 
+    /// The place, from 1, of a crash in a boot loop, if the newest crashes are one, it is among them, and so many came before it
+    /// that it is called one.
+    pub fn place_in_loop(&self, folder: &CrashFolder, boot_loop: BootLoop) -> Option<u32> {
+        let count = self.boot_loop(boot_loop)?;
+        let later = self.crashes.iter().rev().position(|crash| crash.number == folder.note.number)?;
+        let place = count.checked_sub(u32::try_from(later).ok()?)?;
+        boot_loop.after.is_some_and(|after| place >= after.max(2)).then_some(place)
+    }
+
     /// The folders of the loop.
     pub(super) fn loop_folders(&self, boot_loop: BootLoop) -> LoopFolders {
         let Some(count) = self.boot_loop(boot_loop) else { return LoopFolders::default() };
@@ -197,6 +206,18 @@ mod tests {
         assert_eq!((folders.first, &folders.between[..]), (Some(1), &[2][..]));
         let healed = history(&[90_000, 30, 25, 20, 601, 30]);
         assert_eq!((healed.in_a_row, healed.boot_loop(LOOP)), (2, None));
+    }
+
+    #[test]
+    fn each_crash_of_a_loop_is_told_with_its_place_and_those_before_it_are_not() {
+        let place =
+            |history: &History, number| history.place_in_loop(&folder::tests::folder(number, 5), LOOP);
+        let looping = history(&[90_000, 90_000, 30, 25, 20]);
+        assert_eq!(
+            [1, 2, 3, 4, 5, 6].map(|number| place(&looping, number)),
+            [None, None, None, Some(3), Some(4), None]
+        );
+        assert_eq!(place(&history(&[90_000, 30]), 2), None);
     }
 
     #[test]

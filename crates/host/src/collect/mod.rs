@@ -24,7 +24,9 @@ mod retention;
 pub use area::{Lack, LeftOut};
 pub use delivery::{Target, TargetError};
 
-pub use self::actions::{ActionNote, ActionResult, Actions, Which, write_metrics};
+pub use self::actions::{
+    ActionNote, ActionResult, Actions, ActionsBusy, NoteError, Which, note_failed_actions, write_metrics,
+};
 pub use self::all::{
     AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search,
     collect_all,

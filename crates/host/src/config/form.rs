@@ -146,24 +146,48 @@ impl Visitor<'_> for Size {
     }
 }
 
-pub(super) fn web_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    with_scheme(String::deserialize(from)?, &["http://", "https://"]).map(Some)
-}
-
 /// Where copies go.
-pub(super) fn targets<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let targets = Vec::<String>::deserialize(from)?;
-    targets.into_iter().map(|target| with_scheme(target, &["s3://", "ssh://"])).collect()
+pub(super) mod targets {
+    use delivery::Target;
+    use serde::Serializer;
+
+    use super::{Deserialize, Deserializer, Error};
+
+    pub(in super::super) fn serialize<S: Serializer>(targets: &[Target], into: S) -> Result<S::Ok, S::Error> {
+        into.collect_seq(targets.iter().map(ToString::to_string))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Target>, D::Error> {
+        let targets = Vec::<String>::deserialize(from)?;
+        targets.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
 }
 
-/// Refuses an address that begins with none of these.
-fn with_scheme<E: Error>(address: String, schemes: &[&str]) -> Result<String, E> {
-    let rest = schemes.iter().find_map(|scheme| address.strip_prefix(scheme));
-    if rest.is_some_and(|rest| !rest.is_empty()) {
-        return Ok(address);
+/// A web address. What goes there is nobody else's business: only what stays on this host may go unencrypted.
+pub(super) fn web_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let address = String::deserialize(from)?;
+    let Some((scheme @ ("http" | "https"), rest)) = address.split_once("://") else {
+        return Err(D::Error::custom(format!("{address:?} is no address: it must begin with https://")));
+    };
+    // Behind the host there may be secrets.
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if place.is_empty() {
+        return Err(D::Error::custom(format!("{address:?} is no address: it names no host")));
     }
-    Err(E::custom(format!(
-        "{address:?} is no address that is known: they begin with {}",
-        schemes.join(" or ")
+    if scheme == "https" || is_loopback(place) {
+        return Ok(Some(address));
+    }
+    let host = place.rsplit('@').next().unwrap_or_default();
+    Err(D::Error::custom(format!(
+        "\"http://{host}\" is not encrypted: it must begin with https://, unless its host is localhost"
     )))
+}
+
+/// Whether a host, with or without a port, is this one.
+fn is_loopback(place: &str) -> bool {
+    let without_port =
+        place.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()));
+    let host = without_port.map_or(place, |(host, _)| host);
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

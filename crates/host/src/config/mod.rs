@@ -11,6 +11,7 @@ mod form;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use delivery::Target;
 use kdump::Codec;
 use serde::{Deserialize, Serialize};
 use vmcore::Level;
@@ -96,7 +97,7 @@ pub struct ActionConfiguration {
     /// A program that is run with the dump's folder as its argument.
     #[serde(deserialize_with = "form::absolute_path")]
     pub hook: Option<PathBuf>,
-    /// The address, `http://` or `https://`, to which what happened is posted as JSON.
+    /// The address, `https://`, or `http://` on this host, to which what happened is posted as JSON.
     #[serde(deserialize_with = "form::web_address")]
     pub webhook: Option<String>,
     /// Who gets a mail, through `sendmail`.
@@ -105,8 +106,8 @@ pub struct ActionConfiguration {
     #[serde(deserialize_with = "form::absolute_path")]
     pub metrics: Option<PathBuf>,
     /// Where copies of the dump go, in this order: `s3://BUCKET/PREFIX` or `ssh://USER@HOST/PATH`.
-    #[serde(deserialize_with = "form::targets")]
-    pub to: Vec<String>,
+    #[serde(with = "form::targets")]
+    pub to: Vec<Target>,
     /// How the object store of `s3://` is reached.
     pub s3: S3Configuration,
 }
@@ -115,7 +116,7 @@ pub struct ActionConfiguration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Configuration {
-    /// Its address, `http://` or `https://`; `None` is that of Amazon's in the region.
+    /// Its address, `https://`, or `http://` on this host; `None` is that of Amazon's in the region.
     #[serde(deserialize_with = "form::web_address")]
     pub endpoint: Option<String>,
     /// Its region.
@@ -164,6 +165,29 @@ impl Configuration {
         let text =
             fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
         Self::parse(&text, file)
+    }
+
+    /// Makes do, where what was read is refused, with what a collect takes; the refusal comes with it. A dump must be fetched at
+    /// boot even where somebody misspelt where copies of it go.
+    pub fn for_collect(read: Result<Self, ConfigError>) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        match read {
+            Err(ConfigError::Invalid { file, line, what }) => {
+                let rest = fs::read_to_string(&file).ok().and_then(|text| Self::of_collect(&text));
+                let refused = ConfigError::Invalid { file, line, what };
+                match rest {
+                    Some(rest) => Ok((rest, Some(refused))),
+                    None => Err(refused),
+                }
+            }
+            read => Ok((read?, None)),
+        }
+    }
+
+    /// Reads the areas and `[collect]` only; the rest is the default: no action is done. `None` if these are refused too.
+    fn of_collect(text: &str) -> Option<Self> {
+        let mut keys: toml::Table = toml::from_str(text).ok()?;
+        keys.retain(|key, _| ["areas", "collect"].contains(&key));
+        keys.try_into().ok()
     }
 
     /// Reads the text of `file`, which errors name.

@@ -91,7 +91,22 @@ fn what_is_wrong_is_told_with_its_line_and_with_what_would_be_right() {
         ("[actions]\nwebhook = 'alerts.example.org'\n", "line 2: \"alerts.example.org\" is no address"),
         (
             "[actions]\nto = ['s3://a', 'ftp://b']\n",
-            "line 2: \"ftp://b\" is no address that is known: they begin with s3://",
+            "line 2: \"ftp://b\" is no address: s3://BUCKET/PREFIX and ssh://USER@HOST/PATH are",
+        ),
+        ("[actions]\nto = ['ssh://host']\n", "line 2: \"ssh://host\" is no address"),
+        ("[actions]\nto = ['s3://a//b']\n", "line 2: \"s3://a//b\" is no address"),
+        ("[actions]\nto = ['ssh://-oProxyCommand=x/a']\n", "line 2: \"ssh://-oProxyCommand=x/a\" is no"),
+        (
+            "[actions]\nwebhook = 'http://alerts.example.org/x'\n",
+            "line 2: \"http://alerts.example.org\" is not encrypted: it must begin with https://",
+        ),
+        (
+            "[actions]\nwebhook = 'http://127.0.0.1@alerts.example.org/x'\n",
+            "is not encrypted: it must begin with https://",
+        ),
+        (
+            "[actions.s3]\nendpoint = 'http://objects.example.org'\n",
+            "line 2: \"http://objects.example.org\" is not",
         ),
         ("areas = [\n", "line "),
     ];
@@ -99,6 +114,29 @@ fn what_is_wrong_is_told_with_its_line_and_with_what_would_be_right() {
         let refused = refused(text);
         assert!(refused.starts_with("/etc/holdover.toml, ") && refused.contains(told), "{text:?}: {refused}");
         assert!(refused.ends_with("`holdover config check /etc/holdover.toml` reads it again"), "{refused}");
+    }
+}
+
+#[test]
+fn a_collect_reads_what_it_takes_where_the_rest_is_refused() {
+    let text =
+        "areas = ['/dev/vdb1']\nlevl = 1\n[collect]\ndirectory = '/srv'\n[actions]\nto = ['ssh://host']\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holdover.toml");
+    fs::write(&file, text).unwrap();
+    let (read, refused) = Configuration::for_collect(Configuration::read(&file)).unwrap();
+    assert!(refused.unwrap().to_string().contains("holdover.toml, line "));
+    assert_eq!((read.areas.len(), read.collect.directory), (1, "/srv".into()));
+    assert_eq!(read.actions, ActionConfiguration::default());
+    fs::write(&file, "areas = 1").unwrap();
+    assert!(Configuration::for_collect(Configuration::read(&file)).is_err());
+}
+
+#[test]
+fn what_stays_on_this_host_need_not_be_encrypted() {
+    for address in ["http://localhost/a", "http://127.0.0.1:80/a", "http://[::1]:80", "https://a.example.org"]
+    {
+        assert!(parse(&format!("[actions]\nwebhook = '{address}'\n")).is_ok(), "{address}");
     }
 }
 

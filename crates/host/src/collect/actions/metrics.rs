@@ -52,7 +52,7 @@ fn metrics(history: &History) -> Vec<Metric> {
         (
             "actions_failed",
             "gauge",
-            "Actions after a crash that failed and are tried again.",
+            "Actions that failed, of all crashes that are kept.",
             history.actions_failed,
         ),
     ];

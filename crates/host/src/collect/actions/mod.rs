@@ -2,23 +2,28 @@
 //!
 //! None of them fails a collect, and each has a time. `actions.json` beside the dump tells what became of each; it is written before
 //! the first one starts, so that an action that was interrupted counts as failed. What failed is tried again by
-//! `holdover collect --retry-actions`, and what is done is not done twice.
+//! `holdover collect --retry-actions`, by the timer (`--when-due`) less and less often and twelve times at most, and what is done is
+//! not done twice. One program at a time does the actions of a folder.
 
 mod event;
 mod mail;
 mod metrics;
 mod program;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use delivery::{Ledger, Parcel, S3Settings, Settings, SshSettings, Target, TargetError};
+use delivery::{Ledger, Parcel, S3Settings, Settings, SshSettings, Target};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use self::event::Event;
 pub use self::metrics::write_metrics;
+use super::all::{self, CollectAllError};
 use super::folder::{self, ACTIONS, CrashFolder, NOTE, UPLOADS};
+use super::history::History;
 use crate::config::{ActionConfiguration, S3Configuration};
 use crate::{chain, clock};
 
@@ -30,6 +35,13 @@ const WEBHOOK: Duration = Duration::from_secs(30);
 const MAIL: Duration = Duration::from_secs(60);
 /// How long a copy to one target may take. The next try goes on from there.
 const COPY: Duration = Duration::from_secs(3600);
+
+/// After the first try that failed, the next is due so much later, and each one after twice as long, at most [`MOST_DELAY`].
+const DELAY: Duration = Duration::from_secs(15 * 60);
+/// The longest time between two tries.
+const MOST_DELAY: Duration = Duration::from_secs(24 * 3600);
+/// Most tries by the timer: they take about six days. A person may try more often.
+const MOST_TRIES: u32 = 12;
 
 /// What is to happen.
 #[derive(Clone, Debug, Default)]
@@ -50,19 +62,18 @@ pub struct Actions {
 
 impl Actions {
     /// The actions that the configuration names, of a system with this root folder, and more targets.
-    pub fn new(configured: &ActionConfiguration, root: &Path, to: &[Target]) -> Result<Self, TargetError> {
+    pub fn new(configured: &ActionConfiguration, root: &Path, to: &[Target]) -> Self {
         let ActionConfiguration { hook, webhook, mail, metrics: _, to: named, s3 } = configured;
         let S3Configuration { endpoint, region } = s3.clone();
-        let mut targets = named.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
-        targets.extend(to.iter().filter(|target| !targets.contains(target)).cloned().collect::<Vec<_>>());
-        Ok(Self {
+        let more = to.iter().filter(|target| !named.contains(target));
+        Self {
             hook: hook.clone(),
             webhook: webhook.clone(),
             mail: mail.clone(),
-            to: targets,
+            to: named.iter().chain(more).cloned().collect(),
             settings: Settings { s3: S3Settings { endpoint, region }, ssh: SshSettings::default() },
             sendmail: root.join("usr/sbin/sendmail"),
-        })
+        }
     }
 }
 
@@ -88,6 +99,29 @@ pub struct ActionResult {
     pub tries: u32,
 }
 
+impl ActionResult {
+    /// One that was not tried yet.
+    fn untried(action: String) -> Self {
+        Self { action, done: false, told: "it was not tried yet".into(), at: 0, tries: 0 }
+    }
+
+    /// Counts a try before it begins: one that is interrupted, by a hook that restarts the host for instance, counts too.
+    fn begin(&mut self) {
+        self.told = "interrupted".into();
+        self.at = clock::now().unwrap_or_default();
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    /// Whether the next try is due.
+    fn is_due(&self, now: u64) -> bool {
+        let Some(failures) = self.tries.checked_sub(1) else { return true };
+        let delay = DELAY.as_secs().saturating_mul(1 << failures.min(MOST_TRIES)).min(MOST_DELAY.as_secs());
+        // A clock that was set back must not hold the next try up for years.
+        let waited = now.checked_sub(self.at).is_none_or(|waited| waited >= delay);
+        self.tries < MOST_TRIES && waited
+    }
+}
+
 impl ActionNote {
     /// What `actions.json` of a folder tells; `None` if there is none that can be read.
     pub fn read(folder: &CrashFolder) -> Option<Self> {
@@ -106,13 +140,68 @@ impl ActionNote {
     }
 }
 
-/// Which folders' actions are meant.
+/// Which actions of a folder are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// All that are configured and were not done.
     Undone,
     /// Those that failed; none of a crash for which nothing was to be done.
     Failed,
+    /// Of these, those the next try of which is due: what always fails is tried less and less often, and not for ever.
+    Due,
+}
+
+impl Which {
+    /// Whether an action is to be tried now, in seconds since 1970.
+    fn has(self, action: &ActionResult, now: u64) -> bool {
+        !action.done && (self != Self::Due || action.is_due(now))
+    }
+}
+
+/// Somebody else does the actions of this folder now.
+#[derive(Debug, thiserror::Error)]
+#[error("another `holdover collect` does what is to be done for {folder} now")]
+pub struct ActionsBusy {
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+/// Makes sure that nobody else does the actions of a folder.
+fn lock(folder: &CrashFolder) -> Result<Option<File>, ActionsBusy> {
+    let Ok(opened) = File::open(&folder.path) else { return Ok(None) };
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ActionsBusy { folder: folder.path.clone() }),
+        // Not all file systems know locks.
+        _ => Ok(Some(opened)),
+    }
+}
+
+/// Why it is not noted how many actions failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NoteError {
+    /// Somebody else collects there now, and notes it at the end.
+    #[error(transparent)]
+    Directory(#[from] CollectAllError),
+    /// The history cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The history.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+/// Counts the actions that failed of all crashes in a directory, and notes them in the history at `path`, which is returned.
+pub fn note_failed_actions(directory: &Path, path: &Path) -> (History, Result<(), NoteError>) {
+    let at_work = all::lock(directory);
+    let mut history = History::read(path);
+    let notes = CrashFolder::list(directory).into_iter().filter_map(|folder| ActionNote::read(&folder));
+    history.actions_failed = notes.map(|note| note.failed()).sum();
+    let written = at_work.map_err(NoteError::from).and_then(|_at_work| {
+        history.write(path).map_err(|source| NoteError::Write { path: path.to_owned(), source })
+    });
+    (history, written)
 }
 
 /// One action.
@@ -144,39 +233,44 @@ impl Actions {
     }
 
     /// Does what is to be done for a crash, and returns what became of it.
-    pub fn run(&self, folder: &CrashFolder, boot_loop: Option<u32>, which: Which) -> ActionNote {
+    pub fn run(
+        &self,
+        folder: &CrashFolder,
+        boot_loop: Option<u32>,
+        which: Which,
+    ) -> Result<ActionNote, ActionsBusy> {
+        let _at_work = lock(folder)?;
         let earlier = ActionNote::read(folder);
-        if which == Which::Failed && earlier.as_ref().is_some_and(|note| note.failed() == 0) {
-            return earlier.unwrap_or_default();
+        if which != Which::Undone && earlier.as_ref().is_some_and(|note| note.failed() == 0) {
+            return Ok(earlier.unwrap_or_default());
         }
-        let known = earlier.unwrap_or_default().actions;
-        let begun = |action: Action<'_>| {
-            let name = action.name();
-            let known = known.iter().find(|known| known.action == name).cloned();
-            known.unwrap_or(ActionResult {
-                action: name,
-                done: false,
-                told: "interrupted".into(),
-                at: 0,
-                tries: 0,
-            })
-        };
-        let mut note = ActionNote { actions: self.all().map(begun).collect() };
+        let mut note = self.begun(&earlier.unwrap_or_default());
         note.write(folder);
         let event = Event::new(folder, boot_loop);
+        let now = clock::now().unwrap_or_default();
         for (place, action) in self.all().enumerate() {
-            if note.actions[place].done {
+            if !which.has(&note.actions[place], now) {
                 continue;
             }
+            note.actions[place].begin();
+            note.write(folder);
             let outcome = self.act(&action, folder, &event);
             let result = &mut note.actions[place];
             result.done = outcome.is_ok();
             result.told = outcome.unwrap_or_else(|reason| reason);
-            result.at = clock::now().unwrap_or_default();
-            result.tries = result.tries.saturating_add(1);
             note.write(folder);
         }
-        note
+        Ok(note)
+    }
+
+    /// What is known of the actions that are wanted.
+    fn begun(&self, earlier: &ActionNote) -> ActionNote {
+        let begun = |action: Action<'_>| {
+            let name = action.name();
+            let known = earlier.actions.iter().find(|known| known.action == name).cloned();
+            known.unwrap_or_else(|| ActionResult::untried(name))
+        };
+        ActionNote { actions: self.all().map(begun).collect() }
     }
 
     /// Does one of them.
