@@ -1,11 +1,14 @@
 //! Whether the next panic will be dumped, in few lines: for a terminal, the message of the day, or a monitor. [`doctor`](crate::doctor)
 //! looks at much more, and takes longer.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::areas::{AreaError, AreaName, FoundArea, Held, UncollectedDump};
+use crate::collect::{self, BootLoop, FolderContent, HISTORY};
 use crate::config::{ConfigError, Configuration};
 use crate::crash_slot::{self, OtherCrashKernel, SlotOwner};
 use crate::crash_test::{self, History, TestError};
@@ -15,7 +18,8 @@ use crate::programs::{HostPrograms, Programs};
 use crate::{Bytes, chain, clock};
 
 /// The units that must be enabled, so that nobody has to think of Holdover.
-pub(crate) const UNITS: [&str; 3] = ["holdover.service", "holdover-collect.service", "holdover-verify.timer"];
+pub(crate) const UNITS: [&str; 4] =
+    ["holdover.service", "holdover-collect.service", "holdover-actions.timer", "holdover-verify.timer"];
 
 /// What is known in a moment.
 #[derive(Debug, Serialize)]
@@ -81,7 +85,9 @@ pub fn status() -> Result<Status, KexecError> {
     let devices = loaded.iter().map(|area| area.device.clone());
     lines.extend(devices.zip(found).map(|(device, found)| area(&device, found.and_then(|area| look(&area)))));
     lines.extend(units(&HostPrograms));
-    lines.push(test(crash_test::history(), clock::now().unwrap_or_default()));
+    let now = clock::now().unwrap_or_default();
+    lines.push(test(crash_test::history(), now));
+    lines.extend(collected(Path::new(HISTORY), now));
     Ok(Status { slot, lines })
 }
 
@@ -241,6 +247,39 @@ fn test(history: Result<History, TestError>, now: u64) -> Line {
     }
 }
 
+/// What is known of crashes. None of it keeps the next panic from being dumped.
+fn collected(path: &Path, now: u64) -> Vec<Line> {
+    if File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+        let found = "this user may not read it";
+        return vec![Line::new("last crash", LineState::Note, found, "`holdover status` as root")];
+    }
+    let history = collect::History::read(path);
+    let after = Configuration::of_host().unwrap_or_default().collect.boot_loop_after;
+    let boot_loop = history.boot_loop(BootLoop { after: Some(after), ..BootLoop::default() });
+    let mut lines = vec![last_crash(&history, now)];
+    lines.extend(boot_loop.map(|count| {
+        let found = format!("{count} crashes in a row, each soon after its boot");
+        Line::new("boot loop", LineState::Note, found, "look at `dmesg.txt` of the last crash")
+    }));
+    if history.actions_failed > 0 {
+        let found = format!("{} failed; `actions.json` beside the dump says why", history.actions_failed);
+        lines.push(Line::new("actions", LineState::Note, found, "`holdover collect --retry-actions`"));
+    }
+    lines
+}
+
+fn last_crash(history: &collect::History, now: u64) -> Line {
+    const WHAT: &str = "last crash";
+    let Some(last) = history.crashes.last() else { return Line::ok(WHAT, "none was collected") };
+    let ago = Ago::since(last.crashed_at.unwrap_or(last.collected_at), now);
+    let found = |content: &str| format!("{ago}: {content}, {}", last.folder);
+    match last.content {
+        FolderContent::Complete => Line::ok(WHAT, found("its whole dump is collected")),
+        FolderContent::Partial => Line::ok(WHAT, found("a part of its dump is collected")),
+        _ => Line::new(WHAT, LineState::Note, found("only a log is collected, or what does not open"), ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +330,7 @@ mod tests {
 
     const SHOWN: &str = "Id=holdover.service\nUnitFileState=enabled\nActiveState=active\nResult=success\n\n\
         Id=holdover-collect.service\nUnitFileState=enabled\nActiveState=inactive\nResult=success\n\n\
+        Id=holdover-actions.timer\nUnitFileState=enabled\nActiveState=active\nResult=success\n\n\
         Id=holdover-verify.timer\nUnitFileState=enabled\nActiveState=active\nResult=success\n";
 
     fn shown(output: &str) -> Vec<Line> {
@@ -300,10 +340,7 @@ mod tests {
     #[test]
     fn units_that_are_as_they_should_be_take_one_line() {
         let lines = shown(SHOWN);
-        assert_eq!(
-            lines,
-            [Line::ok("at each boot", "holdover.service, holdover-collect.service, holdover-verify.timer")]
-        );
+        assert_eq!(lines, [Line::ok("at each boot", UNITS.join(", "))]);
     }
 
     #[test]
@@ -318,6 +355,26 @@ mod tests {
             ("failed (exit-code)", "`systemctl status holdover.service`")
         );
         assert_eq!(with("enabled", "").found, "not installed");
+    }
+
+    #[test]
+    fn the_last_crash_a_boot_loop_and_actions_that_failed_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("collected.json");
+        assert_eq!(collected(&path, 0), [Line::ok("last crash", "none was collected")]);
+        let text = r#"{
+            "crashes": [{"folder": "web1-now", "number": 1, "area": "00000000-0000-0000-0000-000000000001",
+                "sequence": 1, "collected_at": 320, "crashed_at": 300, "uptime": 5, "bytes": 5,
+                "content": "complete"}],
+            "in_a_row": 40, "actions_failed": 2
+        }"#;
+        std::fs::write(&path, text).unwrap();
+        let lines = collected(&path, 600);
+        let told: Vec<_> = lines.iter().map(|line| format!("{}: {}", line.what, line.found)).collect();
+        assert_eq!(told[0], "last crash: 5 minutes ago: its whole dump is collected, web1-now");
+        assert_eq!(told[1], "boot loop: 40 crashes in a row, each soon after its boot");
+        assert!(told[2].starts_with("actions: 2 failed"), "{told:?}");
+        assert!(lines.iter().all(|line| line.state != LineState::Missing));
     }
 
     #[test]

@@ -80,6 +80,6 @@ fn units_that_are_enabled_are_left_alone() {
     assert!(matches!(enable(&programs).unwrap(), Step::Unchanged(_)));
     let programs = Noted { output: shown("disabled"), ..Noted::default() };
     assert!(matches!(enable(&programs).unwrap(), Step::Done(_)));
-    let enabled = "systemctl enable holdover.service holdover-collect.service holdover-verify.timer";
+    let enabled = "systemctl enable holdover.service holdover-collect.service holdover-actions.timer holdover-verify.timer";
     assert_eq!(programs.lines.borrow().last().unwrap(), enabled);
 }
