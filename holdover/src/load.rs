@@ -126,6 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
 
 /// What may go wrong, or will be lost.
 fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
+    let left_out = loaded.left_out.iter().map(ToString::to_string);
     let copies = loaded.copies.iter().map(ToString::to_string);
     let unnoted = |error| format!("`holdover doctor` will not know that this was loaded: {error}");
     let fate = match loaded.if_uncollected {
@@ -135,7 +136,12 @@ fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
     let uncollected = loaded.uncollected.iter().map(move |dump| format!("{dump}; {fate}"));
     let rivals = loaded.rivals.iter().map(ToString::to_string);
     let failed = loaded.panic.failed.iter().map(told);
-    copies.chain(uncollected).chain(rivals).chain(loaded.unnoted.iter().map(unnoted)).chain(failed)
+    left_out
+        .chain(copies)
+        .chain(uncollected)
+        .chain(rivals)
+        .chain(loaded.unnoted.iter().map(unnoted))
+        .chain(failed)
 }
 
 /// An error with its cause.
@@ -227,6 +233,7 @@ mod tests {
                 image: Origin::Program,
                 devices,
                 command_line: String::new(),
+                left_out: vec![],
                 copies,
                 uncollected: vec![],
                 if_uncollected: IfUncollected::Keep,

@@ -29,7 +29,10 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<Told> {
     if arguments.result {
         let concluded = crash_test::conclude()?;
-        return Ok(Told { history: crash_test::history()?, is_pending: concluded.is_none() });
+        let (mut history, is_pending) = (crash_test::history()?, concluded.is_none());
+        // What is not final is not noted.
+        history.last = concluded.or(history.last);
+        return Ok(Told { history, is_pending });
     }
     match crash(arguments)? {}
 }

@@ -1,7 +1,7 @@
 //! Finds the dump area and its disk, and has the capture kernel loaded; removes it again.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use handoff::{AreaAddress, Areas, Options, SerialConsole, Uncollected};
 use kdump::Codec;
@@ -20,7 +20,7 @@ use crate::panic_settings::{self, PanicSettings};
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
-use crate::{Bytes, reservation};
+use crate::{Bytes, chain, reservation};
 
 pub use crate::areas::IfUncollected;
 pub use crate::kexec::{KernelLog, KexecError, KexecSyscall, Refused};
@@ -184,6 +184,8 @@ pub struct Loaded {
     pub devices: Vec<PathBuf>,
     /// The capture kernel's command line.
     pub command_line: String,
+    /// Areas that were named and left out.
+    pub left_out: Vec<LeftOutArea>,
     /// Other devices that could get the dump.
     pub copies: Vec<AreaCopy>,
     /// The dumps in these areas that nobody has collected.
@@ -198,6 +200,22 @@ pub struct Loaded {
     pub rivals: Vec<Rival>,
 }
 
+/// An area that was named, and that no dump can go to until the next load. Its text says what to do.
+#[derive(Debug)]
+pub struct LeftOutArea {
+    /// Its name.
+    pub name: AreaName,
+    /// Why it cannot be used.
+    pub error: AreaError,
+}
+
+impl fmt::Display for LeftOutArea {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, error } = self;
+        write!(f, "no dump goes to {name}: {}; once it is there, `holdover load` takes it too", chain(error))
+    }
+}
+
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     check_reservation(kexec::reserved()?, reservation::needed(Path::new(sysfs::SYS)))?;
@@ -206,17 +224,19 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     }
     check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     check_slot(request.if_taken, Path::new(ROOT))?;
-    let found = find_areas(&request.areas)?;
+    let (found, left_out) = find_areas(&request.areas)?;
     // First: after a boot nothing keeps a file in its place, and there may be a dump in it.
     found.iter().try_for_each(FoundArea::pin)?;
+    let is_first_there = left_out.iter().all(|area| Some(&area.name) != request.areas.first());
     let uncollected = uncollected(&found)?;
     request.if_uncollected.check(&uncollected, found.len())?;
-    let addresses = addresses(&found, request.disk)?;
+    let addresses = addresses(&found, request.disk.filter(|_| is_first_there))?;
     let running = fs::read_to_string("/proc/cmdline").map_err(LoadError::NoCommandLine)?;
     let all = areas::all()?;
     let mut loaded = Loaded {
         image: request.image.origin().clone(),
         command_line: command_line(request, addresses, &running)?,
+        left_out,
         copies: found.iter().flat_map(|found| found.copies(&all)).collect(),
         uncollected,
         if_uncollected: request.if_uncollected,
@@ -233,17 +253,26 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
-/// Finds the areas with these names, each of them once.
-fn find_areas(names: &[AreaName]) -> Result<Vec<FoundArea>, LoadError> {
+/// Finds the areas with these names, each of them once, at least one; and those that cannot be used, which keep no dump from the others.
+fn find_areas(names: &[AreaName]) -> Result<(Vec<FoundArea>, Vec<LeftOutArea>), LoadError> {
     if names.is_empty() {
         return Err(LoadError::NoArea);
     }
     if names.len() > MOST_AREAS {
         return Err(LoadError::AreaCount(names.len()));
     }
-    let found = names.iter().map(areas::find).collect::<Result<Vec<_>, _>>()?;
+    let (mut found, mut left_out) = (Vec::new(), Vec::new());
+    for name in names {
+        match areas::find(name) {
+            Ok(area) => found.push(area),
+            Err(error) => left_out.push(LeftOutArea { name: name.clone(), error }),
+        }
+    }
+    if found.is_empty() {
+        return Err(left_out.swap_remove(0).error.into());
+    }
     check_each_once(&found)?;
-    Ok(found)
+    Ok((found, left_out))
 }
 
 fn check_each_once(found: &[FoundArea]) -> Result<(), LoadError> {
@@ -470,6 +499,19 @@ mod tests {
         assert!(matches!(find_areas(&[]), Err(LoadError::NoArea)));
         let many = vec![AreaName::Uuid(Uuid::nil()); MOST_AREAS + 1];
         assert!(matches!(find_areas(&many), Err(LoadError::AreaCount(5))));
+    }
+
+    #[test]
+    fn an_area_that_is_not_there_keeps_no_dump_from_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::File::create(path("there")).unwrap().set_len(8 << 20).unwrap();
+        areas::format(&path("there"), areas::IfUsed::Refuse).unwrap();
+        let names = ["gone", "there"].map(|name| AreaName::Device(path(name)));
+        let (found, left_out) = find_areas(&names).unwrap();
+        assert_eq!((found.len(), &left_out[0].name), (1, &names[0]));
+        assert!(left_out[0].to_string().contains("`holdover load` takes it too"), "{}", left_out[0]);
+        assert!(matches!(find_areas(&names[..1]), Err(LoadError::Area(_))));
     }
 
     #[test]

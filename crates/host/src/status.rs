@@ -13,7 +13,7 @@ use crate::config::{ConfigError, Configuration};
 use crate::crash_slot::{self, OtherCrashKernel, SlotOwner};
 use crate::crash_test::{self, History, TestError};
 use crate::kexec::{self, KexecError};
-use crate::loaded::{self, Ago, Standing};
+use crate::loaded::{self, Ago, LoadedArea, Standing};
 use crate::programs::{HostPrograms, Programs};
 use crate::{Bytes, chain, clock};
 
@@ -84,6 +84,9 @@ pub fn status() -> Result<Status, KexecError> {
     let mut lines = vec![capture_kernel(&standing, crash_slot::other(root, slot), configured())];
     let devices = loaded.iter().map(|area| area.device.clone());
     lines.extend(devices.zip(found).map(|(device, found)| area(&device, found.and_then(|area| look(&area)))));
+    if is_loaded && let Ok(configured) = configured() {
+        lines.extend(left_out(&configured, &loaded));
+    }
     lines.extend(units(&HostPrograms));
     let now = clock::now().unwrap_or_default();
     lines.push(test(crash_test::history(), now));
@@ -145,6 +148,28 @@ fn area(device: &Path, looked: Result<(u64, Option<UncollectedDump>), AreaError>
         }
         Err(error) => Line::new(&what, LineState::Missing, chain(&error), "`holdover verify`"),
     }
+}
+
+/// The areas that the configuration names, and that the loaded capture kernel does not know: they may not have been there.
+fn left_out(configured: &[AreaName], loaded: &[LoadedArea]) -> Vec<Line> {
+    let is_of = |area: &LoadedArea, name: &AreaName| match name {
+        AreaName::Uuid(uuid) => area.uuid == *uuid,
+        AreaName::Device(device) => {
+            let device = device.canonicalize().unwrap_or_else(|_| device.clone());
+            area.device.canonicalize().unwrap_or_else(|_| area.device.clone()) == device
+        }
+    };
+    let left_out = configured.iter().filter(|name| loaded.iter().all(|area| !is_of(area, name)));
+    let line = |name| {
+        let remedy = "`holdover load`, which says what is wrong with it";
+        Line::new(
+            &format!("area {name}"),
+            LineState::Note,
+            "configured, and not loaded: no dump goes there",
+            remedy,
+        )
+    };
+    left_out.map(line).collect()
 }
 
 /// A unit as `systemctl show` tells.

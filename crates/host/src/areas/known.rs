@@ -7,7 +7,7 @@ use std::{fs, io};
 use rustix::fs::{FlockOperation, flock};
 
 /// Where the note is: a path on each line.
-const NOTE: &str = "/var/lib/holdover/files";
+pub(super) const NOTE: &str = "/var/lib/holdover/files";
 
 /// The files that were made dump areas, and may be some still.
 pub(super) fn files() -> Vec<PathBuf> {

@@ -110,6 +110,16 @@ pub enum AreaError {
         /// The device.
         device: PathBuf,
     },
+    /// A file that was made an area is not there.
+    #[error(
+        "{file} was made a dump area, and is not there: mount its file system and collect again, or, if the file was removed, take its \
+         line out of {}",
+        known::NOTE
+    )]
+    NotThere {
+        /// The file.
+        file: PathBuf,
+    },
     /// It begins elsewhere than when the capture kernel was loaded, which would write to where it was.
     #[error(
         "{device} begins at {now}, and began at {then} when the capture kernel was loaded: what is there may be another's"
@@ -508,10 +518,17 @@ pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
     Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
 }
 
-/// The areas that are files of this host, as far as it was noted where they are.
-pub(crate) fn files() -> Vec<FoundArea> {
-    let found = known::files().into_iter().filter_map(|file| FoundArea::at(&file).ok());
-    found.filter(|found| found.file.is_some()).collect()
+/// The areas that are files of this host, as far as it was noted where they are, to read them. One that cannot be read may hold a dump.
+pub(crate) fn files() -> Vec<Result<FoundArea, AreaError>> {
+    noted(known::files())
+}
+
+fn noted(files: Vec<PathBuf>) -> Vec<Result<FoundArea, AreaError>> {
+    let read = |file: PathBuf| match file.try_exists() {
+        Ok(false) => Err(AreaError::NotThere { file }),
+        _ => FoundArea::to_read(&file),
+    };
+    files.into_iter().map(read).collect()
 }
 
 /// The area with that UUID among files, to read it.
@@ -544,6 +561,22 @@ mod tests {
         assert!(!tells(OpenError::Label(Damage::NoMagic)));
         assert!(tells(OpenError::Label(Damage::Checksum)) && tells(OpenError::LabelsDiffer));
         assert!(tells(OpenError::Length { length: 1 << 40 }));
+    }
+
+    /// Else the package would be removed with the dump that is in it.
+    #[test]
+    fn a_file_that_was_made_an_area_and_cannot_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("damaged"), vec![0; 1 << 16]).unwrap();
+        std::fs::File::create(path("good")).unwrap().set_len(8 << 20).unwrap();
+        format(&path("good"), IfUsed::Refuse).unwrap();
+        let found = noted(vec![path("damaged"), path("gone"), path("good")]);
+        assert!(
+            matches!(&found[0], Err(AreaError::NoArea { device }) if *device == path("damaged")),
+            "{found:?}"
+        );
+        assert!(matches!(&found[1], Err(AreaError::NotThere { .. })) && found[2].is_ok(), "{found:?}");
     }
 
     #[test]

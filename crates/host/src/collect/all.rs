@@ -14,8 +14,10 @@ use machine::BlockDevice;
 use rustix::fs::{FlockOperation, flock, statvfs};
 
 use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
-use super::fingerprint::Fingerprint;
-use super::folder::{self, CrashFolder, DUMP, FileNote, FolderContent, FolderNote, LOG, NewFolder};
+use super::fingerprint::{self, Fingerprint};
+use super::folder::{
+    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, NewFolder,
+};
 use super::history::{self, BootLoop, CrashNote, History};
 use super::pages::Pages;
 use super::retention::Retention;
@@ -259,7 +261,7 @@ impl<'a> Run<'a> {
                 Vec::new()
             });
             let unusable = areas::unusable().unwrap_or_default().into_iter().map(Err);
-            let everywhere = everywhere.into_iter().chain(areas::files()).map(Ok).chain(unusable);
+            let everywhere = everywhere.into_iter().map(Ok).chain(areas::files()).chain(unusable);
             found.extend(everywhere.map(|found| (String::new(), found)));
         }
         without_repeats(found)
@@ -296,6 +298,7 @@ impl<'a> Run<'a> {
             host: host(),
             area: found.label.uuid,
             sequence: seal.as_ref().map_or(0, |seal| seal.sequence),
+            identity: identity(found, seal.as_ref(), log.as_ref()),
             collected_at: self.now,
             crashed_at: None,
             uptime: log.as_ref().and_then(|log| history::uptime(&log.text)),
@@ -316,7 +319,7 @@ impl<'a> Run<'a> {
     /// The folders that an earlier run made of the same crash.
     fn earlier(&self, note: &FolderNote) -> Vec<CrashFolder> {
         let all = CrashFolder::list(&self.request.directory).into_iter();
-        all.filter(|folder| (folder.note.area, folder.note.sequence) == (note.area, note.sequence)).collect()
+        all.filter(|folder| folder.note.is_of_the_crash_of(note)).collect()
     }
 
     /// Copies what the area holds into a folder of its own.
@@ -378,8 +381,7 @@ impl<'a> Run<'a> {
 
     /// Writes takeover and summary. What they need of the dump is durable before.
     fn write_pages(&self, new: &NewFolder, note: &mut FolderNote) -> io::Result<Vec<LackingPage>> {
-        let ended_a_run =
-            |earlier: &FolderNote| (earlier.area, earlier.sequence) == (note.area, note.sequence);
+        let ended_a_run = |earlier: &FolderNote| earlier.is_of_the_crash_of(note);
         if note.content == FolderContent::Unreadable {
             return Ok(Vec::new());
         }
@@ -435,7 +437,8 @@ impl<'a> Run<'a> {
         CollectError::Folder { path: self.request.directory.clone(), source }
     }
 
-    /// Checks that so many bytes are free. Older folders that go anyway once this crash is collected go before, if that makes the room.
+    /// Checks that so many bytes are free. Older folders that go anyway once this crash is collected go before, if that makes the room;
+    /// the newest dump does not, because the copy may fail.
     fn make_room(&mut self, note: &FolderNote, needs: u64) -> Result<(), CollectError> {
         let free = |run: &Self| (run.free)(&run.request.directory).map_err(|error| run.folder_error(error));
         let now = free(self)?;
@@ -458,9 +461,20 @@ impl<'a> Run<'a> {
         let new = CrashFolder { path: "the new one".into(), note };
         let mut history = self.history.clone();
         history.add(CrashNote::of(&new), self.request.boot_loop);
-        let folders: Vec<_> = [new].into_iter().chain(CrashFolder::list(&self.request.directory)).collect();
+        let there = self.own_folders();
+        let is_whole = |folder: &&CrashFolder| folder.note.content == FolderContent::Complete;
+        let newest = [there.iter().find(is_whole), there.iter().find(|folder| folder.note.has_dump())];
+        let needed: Vec<_> = newest.into_iter().flatten().map(|folder| folder.path.clone()).collect();
+        let folders: Vec<_> = [new].into_iter().chain(there).collect();
         let loop_folders = history.loop_folders(self.request.boot_loop);
-        self.request.retention.going(&folders, &loop_folders).into_iter().cloned().collect()
+        let going = self.request.retention.going(&folders, &loop_folders).into_iter();
+        going.filter(|folder| !needed.contains(&folder.path)).cloned().collect()
+    }
+
+    /// The folders of this host, the newest first: others may share the directory.
+    fn own_folders(&self) -> Vec<CrashFolder> {
+        let (all, host) = (CrashFolder::list(&self.request.directory), host());
+        all.into_iter().filter(|folder| folder.note.host == host).collect()
     }
 
     /// Notes that a crash was collected, then tells the area.
@@ -498,7 +512,7 @@ impl<'a> Run<'a> {
 
     /// Removes what goes, and notes how the run ended.
     fn end(mut self, areas: Vec<AreaReport>) -> CollectedAll {
-        let folders = CrashFolder::list(&self.request.directory);
+        let folders = self.own_folders();
         let loop_folders = self.history.loop_folders(self.request.boot_loop);
         let going = self.request.retention.going(&folders, &loop_folders);
         self.remove(&going.into_iter().cloned().collect::<Vec<_>>());
@@ -571,6 +585,16 @@ fn log_bytes(crash: &Crash) -> u64 {
     crash.log.as_ref().map_or(0, |log| log.text.len() as u64)
 }
 
+/// What tells the dump in an area from any other.
+fn identity(found: &FoundArea, seal: Option<&Seal>, log: Option<&StoredLog>) -> DumpIdentity {
+    DumpIdentity {
+        area_created: found.label.created,
+        dump_bytes: seal.map_or(0, |seal| seal.dump_len),
+        dump_sum: seal.map(|seal| format!("{:016x}", seal.sum.value())).unwrap_or_default(),
+        log: log.map(|log| format!("{:016x}", fingerprint::of_bytes(log.text.as_bytes()))),
+    }
+}
+
 /// The name of this host.
 fn host() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
@@ -599,10 +623,19 @@ impl CrashFolder {
 
 impl CrashNote {
     fn of(folder: &CrashFolder) -> Self {
-        let FolderNote { number, area, sequence, collected_at, crashed_at, uptime, content, .. } =
-            folder.note;
-        let (name, bytes) = (folder.name(), folder.note.dump_bytes());
-        Self { folder: name, number, area, sequence, collected_at, crashed_at, uptime, bytes, content }
+        let note = &folder.note;
+        Self {
+            folder: folder.name(),
+            number: note.number,
+            area: note.area,
+            sequence: note.sequence,
+            identity: note.identity.clone(),
+            collected_at: note.collected_at,
+            crashed_at: note.crashed_at,
+            uptime: note.uptime,
+            bytes: note.dump_bytes(),
+            content: note.content,
+        }
     }
 }
 

@@ -53,6 +53,9 @@ pub struct FolderNote {
     pub area: Uuid,
     /// Counts the dumps that were begun in that area.
     pub sequence: u64,
+    /// What tells the dump from others with that count. A note of an earlier version has nothing of it, and is of no dump.
+    #[serde(default)]
+    pub identity: DumpIdentity,
     /// When it was collected, in seconds since 1970.
     pub collected_at: u64,
     /// When the kernel died, in seconds since 1970, if the dump tells it.
@@ -67,6 +70,20 @@ pub struct FolderNote {
     pub state: String,
     /// The files, with their checksums.
     pub files: Vec<FileNote>,
+}
+
+/// What tells a dump from others of the same area and count: a disk that was rolled back to a snapshot, or cloned, counts the same
+/// again, and so does an area that has lost its seal and its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpIdentity {
+    /// When the area was made, in seconds since 1970.
+    pub area_created: u64,
+    /// Length of the dump by its seal; 0 without one.
+    pub dump_bytes: u64,
+    /// Checksum of the dump by its seal, in hexadecimal digits; empty without one.
+    pub dump_sum: String,
+    /// XXH64 of the log, if there is one.
+    pub log: Option<String>,
 }
 
 /// What a folder has of a crash.
@@ -117,9 +134,20 @@ impl FolderNote {
         self.files.iter().find(|file| file.name.starts_with(DUMP)).map_or(0, |file| file.bytes)
     }
 
+    /// Whether it has a dump, whole or not.
+    pub(super) const fn has_dump(&self) -> bool {
+        !matches!(self.content, FolderContent::Log | FolderContent::LogOnly)
+    }
+
     /// When the crash was, as far as that is known: else when it was collected.
     pub fn time(&self) -> u64 {
         self.crashed_at.unwrap_or(self.collected_at)
+    }
+
+    /// Whether both are of one crash.
+    pub(super) fn is_of_the_crash_of(&self, other: &Self) -> bool {
+        let crash = |note: &Self| (note.area, note.sequence, note.identity.clone());
+        crash(self) == crash(other) && self.identity != DumpIdentity::default()
     }
 
     pub(super) const CURRENT: u32 = VERSION;
@@ -382,6 +410,7 @@ pub(super) mod tests {
             host: "web1".into(),
             area: Uuid::from_u128(1),
             sequence: 1,
+            identity: DumpIdentity::default(),
             collected_at: 1_795_990_000,
             crashed_at: Some(1_795_989_900),
             uptime: None,

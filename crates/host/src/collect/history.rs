@@ -8,7 +8,7 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::folder::{self, CrashFolder, FolderContent};
+use super::folder::{self, CrashFolder, DumpIdentity, FolderContent};
 
 /// Where the history is.
 pub const HISTORY: &str = "/var/lib/holdover/collected.json";
@@ -46,6 +46,9 @@ pub struct CrashNote {
     pub area: Uuid,
     /// Counts the dumps that were begun in that area.
     pub sequence: u64,
+    /// What tells the dump from others with that count.
+    #[serde(default)]
+    pub identity: DumpIdentity,
     /// When it was collected, in seconds since 1970.
     pub collected_at: u64,
     /// When the kernel died, in seconds since 1970, if the dump tells it.
@@ -111,7 +114,8 @@ impl History {
 
     /// Notes a crash. One of which only the log could be saved before is noted again with its dump, and counts once.
     pub(super) fn add(&mut self, mut crash: CrashNote, boot_loop: BootLoop) {
-        let is_same = |other: &CrashNote| (other.area, other.sequence) == (crash.area, crash.sequence);
+        let of = |note: &CrashNote| (note.area, note.sequence, note.identity.clone());
+        let is_same = |other: &CrashNote| of(other) == of(&crash);
         if let Some(known) = self.crashes.iter_mut().find(|other| is_same(other)) {
             *known = crash;
             return;
@@ -181,6 +185,7 @@ mod tests {
             number: sequence,
             area: Uuid::from_u128(1),
             sequence,
+            identity: DumpIdentity::default(),
             collected_at: 1000 * sequence + 20,
             crashed_at: Some(1000 * sequence),
             uptime,

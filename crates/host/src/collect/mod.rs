@@ -36,7 +36,7 @@ pub use self::dump::{
     AboutDump, AreaContent, CollectError, CollectRequest, Collected, DumpDamage, Ending, MarkError, NoDump,
     collect,
 };
-pub use self::folder::{CrashFolder, FileNote, FolderContent, FolderNote};
+pub use self::folder::{CrashFolder, DumpIdentity, FileNote, FolderContent, FolderNote};
 pub use self::history::{BootLoop, CrashNote, HISTORY, History};
 pub use self::pages::{MakeSummary, Pages};
 pub use self::retention::Retention;

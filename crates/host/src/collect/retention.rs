@@ -3,13 +3,21 @@
 use super::folder::CrashFolder;
 use super::history::LoopFolders;
 
-/// What is kept of the folders that Holdover made. The newest always is.
+/// What is kept of the folders that Holdover made on this host. The newest always is. Folders with a dump, and those with a log only,
+/// are counted apart: a log displaces no dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// So many of them; `None` for all.
     pub keep: Option<u32>,
     /// So many bytes in all of them; `None` for any number.
     pub keep_bytes: Option<u64>,
+}
+
+/// What stays, of one kind.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    folders: u32,
+    bytes: u64,
 }
 
 impl Retention {
@@ -19,19 +27,20 @@ impl Retention {
         newest_first: &'a [CrashFolder],
         boot_loop: &LoopFolders,
     ) -> Vec<&'a CrashFolder> {
-        let (mut kept, mut bytes) = (0, 0_u64);
-        let stays = |folder: &CrashFolder| {
-            let with_it = bytes.saturating_add(folder.note.bytes());
-            let too_much = self.keep.is_some_and(|most| kept >= most)
+        let mut kept = [Kept::default(); 2];
+        let mut stays = |folder: &CrashFolder| {
+            let kept = &mut kept[usize::from(folder.note.has_dump())];
+            let with_it = kept.bytes.saturating_add(folder.note.bytes());
+            let too_much = self.keep.is_some_and(|most| kept.folders >= most)
                 || self.keep_bytes.is_some_and(|most| with_it > most)
                 || boot_loop.is_between(folder);
-            let stays = kept == 0 || boot_loop.is_first(folder) || !too_much;
+            let stays = kept.folders == 0 || boot_loop.is_first(folder) || !too_much;
             if stays {
-                (kept, bytes) = (kept + 1, with_it);
+                *kept = Kept { folders: kept.folders + 1, bytes: with_it };
             }
             stays
         };
-        let stay: Vec<_> = newest_first.iter().map(stays).collect();
+        let stay: Vec<_> = newest_first.iter().map(&mut stays).collect();
         newest_first.iter().zip(stay).filter(|(_, stays)| !stays).map(|(folder, _)| folder).collect()
     }
 }
@@ -65,6 +74,18 @@ mod tests {
         let all_but_newest = [4, 3, 2, 1];
         assert_eq!(going(Some(0), None, &none), all_but_newest);
         assert_eq!(going(None, Some(1), &none), all_but_newest);
+    }
+
+    #[test]
+    fn a_log_displaces_no_dump() {
+        use super::super::folder::FolderContent;
+        let mut folders = folders();
+        folders[0].note.content = FolderContent::LogOnly;
+        folders[2].note.content = FolderContent::Log;
+        let retention = Retention { keep: Some(1), keep_bytes: None };
+        let going: Vec<_> =
+            retention.going(&folders, &LoopFolders::default()).iter().map(|one| one.note.number).collect();
+        assert_eq!(going, [3, 2, 1]);
     }
 
     #[test]

@@ -99,6 +99,13 @@ pub struct Outcome {
     pub unread: Vec<String>,
 }
 
+impl Outcome {
+    /// Whether it is no other once all areas can be looked at.
+    fn is_final(&self) -> bool {
+        self.unread.is_empty() || !matches!(self.verdict, Verdict::AnotherCrash | Verdict::NoDump)
+    }
+}
+
 /// What is known of crashes on request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
@@ -193,14 +200,20 @@ fn nonce() -> io::Result<Uuid> {
     text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Looks whether the dump of the last crash on request came, if that is not known yet, and notes it. Returns that test; `None` if
-/// there is none, or if it is in this boot. Automatic collect calls this after it has collected.
+/// Looks whether the dump of the last crash on request came, if that is not known yet, and notes it, unless the dump may be in an area
+/// that could not be looked at: then the next call looks again. Returns that test; `None` if there is none, or if it is in this boot.
+/// Automatic collect calls this after it has collected.
 pub fn conclude() -> Result<Option<Test>, TestError> {
     let mut note = Note::read()?;
     let Some(test) = note.last.as_mut().filter(|test| test.is_over()) else { return Ok(None) };
     if test.outcome.is_none() {
         let (evidence, unread) = test.host.evidence(&Test::mark(test.nonce));
-        test.outcome = Some(outcome(test, &evidence, unread, booted_at()));
+        let outcome = outcome(test, &evidence, unread, booted_at());
+        let is_final = outcome.is_final();
+        test.outcome = Some(outcome);
+        if !is_final {
+            return Ok(note.last);
+        }
         let test = test.clone();
         if test.has_passed() {
             note.passed = Some(test);
@@ -281,6 +294,20 @@ mod tests {
         let mounts =
             "proc /proc proc rw 0 0\n/dev/vda1 / ext4 rw,relatime 0 0\n/dev/sr0 /cd iso9660 ro 0 0\n\n";
         assert_eq!(mounted(mounts), ["/"]);
+    }
+
+    #[test]
+    fn that_no_dump_came_is_not_final_while_an_area_could_not_be_looked_at() {
+        let outcome = |verdict, unread: &[&str]| Outcome {
+            verdict,
+            area: None,
+            back_after: None,
+            unread: unread.iter().map(ToString::to_string).collect(),
+        };
+        let unread = ["/dev/sdb: gone"];
+        assert!(!outcome(Verdict::NoDump, &unread).is_final());
+        assert!(!outcome(Verdict::AnotherCrash, &unread).is_final());
+        assert!(outcome(Verdict::Complete, &unread).is_final() && outcome(Verdict::NoDump, &[]).is_final());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     let (mut areas, mut lost) = area::named(&loaded::areas());
     // Those that a crash will be dumped to are asked; if nothing is loaded, the first that there is.
     let asked = areas.len().max(1);
-    areas.extend(areas::files());
+    areas.extend(areas::files().into_iter().flatten());
     areas.extend(areas::all()?);
     lost.extend(areas::unusable()?);
     // `config check` tells what is wrong with the configuration.

@@ -292,6 +292,36 @@ fn a_run_that_ended_before_the_area_was_told_is_finished_without_a_second_copy()
     assert_eq!((folder(&third).note.content, bench.folders().len()), (FolderContent::Complete, 1));
 }
 
+/// A disk that was rolled back to a snapshot, or cloned, counts the same again.
+#[test]
+fn another_dump_of_the_same_count_is_copied_and_replaces_none() {
+    let bench = Bench::new(&["disk"]);
+    let snapshot = fs::read(bench.path("disk")).unwrap();
+    bench.crash("disk", 90_000);
+    bench.run();
+    fs::write(bench.path("disk"), &snapshot).unwrap();
+    let mut dump = bench.begin("disk", 90_000);
+    let mut pages = begin_pages(&mut dump);
+    (0..8).for_each(|pfn| write_page(&mut pages, 0x40 + pfn));
+    let bytes = pages.finish().statistics.file_bytes;
+    dump.seal(Completeness::Complete, bytes).unwrap();
+    let collected = bench.run();
+    assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::Collected { .. })), "{collected:?}");
+    assert_eq!((bench.folders().len(), collected.history.collected), (2, 2));
+    let mut copy =
+        kdump::Reader::open(BlockFile::open(&folder(&collected).path.join(DUMP)).unwrap()).unwrap();
+    let mut page = [0; kdump::BLOCK];
+    copy.read_page(2, &mut page).unwrap();
+    assert_eq!(page[0], 0x42);
+    // Two logs without a dump are told apart by their text.
+    for uptime in [80_000, 80_001] {
+        fs::write(bench.path("disk"), &snapshot).unwrap();
+        drop(bench.begin("disk", uptime));
+        assert_eq!(folder(&bench.run()).note.uptime, Some(uptime));
+    }
+    assert_eq!((bench.folders().len(), bench.is_free("disk")), (4, true));
+}
+
 #[test]
 fn what_an_interrupted_run_left_is_removed_and_pages_that_ended_it_are_not_made_again() {
     let bench = Bench::new(&["disk"]);
@@ -334,6 +364,30 @@ fn older_folders_go_and_before_the_copy_where_that_makes_its_room() {
     bench.crash("disk", 90_000);
     let collected = collect_where(&keep(2), &(), LITTLE).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
+}
+
+#[test]
+fn no_dump_goes_before_the_next_is_there_nor_for_a_log_or_another_host() {
+    let bench = Bench::new(&["disk"]);
+    let retention = Retention { keep: Some(1), keep_bytes: None };
+    let keep_one = CollectAllRequest { retention, ..bench.request.clone() };
+    bench.crash("disk", 90_000);
+    let first = folder(&collect_where(&keep_one, &(), PLENTY).unwrap()).path.clone();
+    bench.crash("disk", 90_000);
+    // There would be room as soon as the dump has gone.
+    let once =
+        |directory: &Path| Ok(if fs::read_dir(directory)?.next().is_none() { 1 << 40 } else { 1 << 20 });
+    let collected = collect_where(&keep_one, &(), once).unwrap();
+    assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
+    assert!(first.join(DUMP).exists(), "{collected:?}");
+    let collected = collect_where(&keep_one, &(), PLENTY).unwrap();
+    assert!(!first.exists() && bench.folders().len() == 1, "{collected:?}");
+    let CrashFolder { path, note } = folder(&collected).clone();
+    let others = FolderNote { host: "another host".into(), ..note };
+    fs::write(path.join(folder::NOTE), serde_json::to_string(&others).unwrap()).unwrap();
+    bench.crash("disk", 90_000);
+    collect_where(&keep_one, &(), PLENTY).unwrap();
+    assert_eq!(bench.folders().len(), 2, "another host's folder");
 }
 
 #[test]
