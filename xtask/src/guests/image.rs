@@ -46,7 +46,10 @@ pub(crate) fn build(variant: Variant) -> Result<Image> {
     let bytes = image.len() as u64;
     ensure!(bytes <= LARGEST, "the image has {bytes} bytes, more than {LARGEST}");
     let path = folder.join("holdover.bzImage");
-    fs::write(&path, image).with_context(|| format!("writing {}", path.display()))?;
+    // What has it inside is built again only if it changed.
+    if !fs::read(&path).is_ok_and(|former| former == image) {
+        fs::write(&path, image).with_context(|| format!("writing {}", path.display()))?;
+    }
     Ok(Image { path, bytes })
 }
 
