@@ -195,25 +195,44 @@ fn collect_where(
     Ok(run.end(areas))
 }
 
-/// Makes sure that the directory is there, and that nobody else collects into it.
-pub(super) fn lock(directory: &Path) -> Result<File, CollectAllError> {
+/// Makes sure that the directory is there, and that nobody else collects into it. A full file system may have no room for a directory
+/// either: that is no matter where no area holds a dump, and each area that does tells of it.
+pub(super) fn lock(directory: &Path) -> Result<Option<File>, CollectAllError> {
     let failed = |source| CollectAllError::Directory { path: directory.to_owned(), source };
-    folder::make_directory(directory).map_err(failed)?;
+    match folder::make_directory(directory) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(None),
+        made => made.map_err(failed)?,
+    }
     let opened = File::open(directory).map_err(failed)?;
     match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(CollectAllError::Busy { path: directory.to_owned() }),
         // Not all file systems know locks.
-        _ => Ok(opened),
+        _ => Ok(Some(opened)),
     }
 }
 
 /// Tells how many bytes are free in the file system of a directory.
-type Free = fn(&Path) -> io::Result<u64>;
+type Free = fn(&Path, Content) -> io::Result<u64>;
 
-/// Bytes that are free for everybody, in the file system of a directory.
-fn free(directory: &Path) -> io::Result<u64> {
-    let found = statvfs(directory)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+/// What takes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// May be large, and leaves alone what a file system keeps for root.
+    Dump,
+    /// Is small, and the last word of a kernel.
+    Log,
+}
+
+/// Bytes that are free in the file system of a directory, or of the nearest above it that there is.
+fn free(directory: &Path, content: Content) -> io::Result<u64> {
+    let found = match statvfs(directory) {
+        Err(rustix::io::Errno::NOENT) if directory.parent().is_some_and(|parent| parent.is_absolute()) => {
+            return free(directory.parent().unwrap_or(directory), content);
+        }
+        found => found?,
+    };
+    let blocks = if content == Content::Dump { found.f_bavail } else { found.f_bfree };
+    Ok(blocks.saturating_mul(found.f_frsize))
 }
 
 /// One run over all areas.
@@ -355,7 +374,8 @@ impl<'a> Run<'a> {
         ending: Ending,
     ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
         let bytes = seal.dump_len.min(seal.written.blocks().saturating_mul(area::BLOCK));
-        self.make_room(&crash.note, bytes.saturating_add(log_bytes(crash)).saturating_add(PAGES_ROOM))?;
+        let needs = bytes.saturating_add(log_bytes(crash)).saturating_add(PAGES_ROOM);
+        self.make_room(&crash.note, needs, Content::Dump)?;
         let mut note = crash.note.clone();
         let failed = |source| self.folder_error(source);
         let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
@@ -426,7 +446,7 @@ impl<'a> Run<'a> {
     }
 
     fn log_folder(&mut self, log: &StoredLog, mut note: FolderNote) -> Result<CrashFolder, CollectError> {
-        self.make_room(&note, log.text.len() as u64 + NOTES_ROOM)?;
+        self.make_room(&note, log.text.len() as u64 + NOTES_ROOM, Content::Log)?;
         let failed = |source| self.folder_error(source);
         let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
         note.files.push(new.write(LOG, log.text.as_bytes()).map_err(failed)?);
@@ -439,8 +459,9 @@ impl<'a> Run<'a> {
 
     /// Checks that so many bytes are free. Older folders that go anyway once this crash is collected go before, if that makes the room;
     /// the newest dump does not, because the copy may fail.
-    fn make_room(&mut self, note: &FolderNote, needs: u64) -> Result<(), CollectError> {
-        let free = |run: &Self| (run.free)(&run.request.directory).map_err(|error| run.folder_error(error));
+    fn make_room(&mut self, note: &FolderNote, needs: u64, content: Content) -> Result<(), CollectError> {
+        let free =
+            |run: &Self| (run.free)(&run.request.directory, content).map_err(|error| run.folder_error(error));
         let now = free(self)?;
         let going = if now < needs { self.going_after(note, needs) } else { Vec::new() };
         let gain = going.iter().fold(now, |sum, folder| sum.saturating_add(folder.note.bytes()));

@@ -276,6 +276,7 @@ pub(super) struct NewFolder {
 impl NewFolder {
     /// Makes an empty folder for a crash of this host at a time, with a note that tells so.
     pub(super) fn create(directory: &Path, note: &FolderNote) -> io::Result<Self> {
+        make_directory(directory)?;
         for count in 1..MOST_OF_A_SECOND {
             let named = directory.join(name(&note.host, note.time(), count));
             let path = unfinished(&named);

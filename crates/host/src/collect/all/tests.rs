@@ -12,10 +12,12 @@ use super::*;
 use crate::areas::IfUsed;
 
 /// Room without end.
-const PLENTY: Free = |_| Ok(u64::MAX);
+const PLENTY: Free = |_, _| Ok(u64::MAX);
 /// Room for a log.
-const LITTLE: Free = |_| Ok(1 << 20);
-const NONE: Free = |_| Ok(100);
+const LITTLE: Free = |_, _| Ok(1 << 20);
+const NONE: Free = |_, _| Ok(100);
+/// Room in what is kept for root.
+const RESERVE: Free = |_, content| Ok(if content == Content::Log { 1 << 20 } else { 0 });
 
 /// A folder with files that are dump areas.
 struct Bench {
@@ -242,6 +244,21 @@ fn where_not_even_the_log_has_room_nothing_is_left_behind() {
 }
 
 #[test]
+fn the_log_has_room_in_what_is_kept_for_root() {
+    let bench = Bench::new(&["disk"]);
+    bench.crash("disk", 5);
+    let collected = bench.run_with(RESERVE);
+    assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
+}
+
+#[test]
+fn where_there_is_no_directory_yet_its_file_system_tells_how_much_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("var/crash");
+    assert!(free(&missing, Content::Dump).unwrap() > 0);
+}
+
+#[test]
 fn a_damaged_dump_stays_in_its_area_and_its_log_is_saved() {
     let bench = Bench::new(&["disk"]);
     bench.crash("disk", 5);
@@ -356,7 +373,7 @@ fn older_folders_go_and_before_the_copy_where_that_makes_its_room() {
     bench.crash("disk", 90_000);
     // There is room as soon as a folder has gone.
     let once =
-        |directory: &Path| Ok(if fs::read_dir(directory)?.count() < 2 { 1 << 40 } else { (16 << 20) + 1 });
+        |directory: &Path, _| Ok(if fs::read_dir(directory)?.count() < 2 { 1 << 40 } else { (16 << 20) + 1 });
     let collected = collect_where(&keep(2), &(), once).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::Collected { .. })), "{collected:?}");
     assert_eq!((bench.folders().len(), collected.removed.len()), (2, 1));
@@ -376,7 +393,7 @@ fn no_dump_goes_before_the_next_is_there_nor_for_a_log_or_another_host() {
     bench.crash("disk", 90_000);
     // There would be room as soon as the dump has gone.
     let once =
-        |directory: &Path| Ok(if fs::read_dir(directory)?.next().is_none() { 1 << 40 } else { 1 << 20 });
+        |directory: &Path, _| Ok(if fs::read_dir(directory)?.next().is_none() { 1 << 40 } else { 1 << 20 });
     let collected = collect_where(&keep_one, &(), once).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
     assert!(first.join(DUMP).exists(), "{collected:?}");
