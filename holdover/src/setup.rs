@@ -256,7 +256,7 @@ mod tests {
     fn a_script_learns_that_something_is_left_and_a_restart_is_no_failure() {
         let mut outcome = Outcome::default();
         outcome.next.push("restart".into());
-        assert!(outcome.is_whole() && outcome.text().contains("next  restart"), "{}", outcome.text());
+        assert!(outcome.is_whole() && outcome.text().contains("next     restart"), "{}", outcome.text());
         outcome.add("crashkernel=", Step::Left("set it by hand".into()));
         assert!(!outcome.is_whole());
         let json = outcome.json().unwrap();
