@@ -226,7 +226,7 @@ enum Content {
 /// Bytes that are free in the file system of a directory, or of the nearest above it that there is.
 fn free(directory: &Path, content: Content) -> io::Result<u64> {
     let found = match statvfs(directory) {
-        Err(rustix::io::Errno::NOENT) if directory.parent().is_some_and(|parent| parent.is_absolute()) => {
+        Err(rustix::io::Errno::NOENT) if directory.parent().is_some_and(Path::is_absolute) => {
             return free(directory.parent().unwrap_or(directory), content);
         }
         found => found?,
