@@ -132,7 +132,7 @@ fn crashes(machine: &mut Machine) -> Result<Vec<String>> {
 /// Installs the package as an administrator does who has its file.
 fn install(machine: &mut Machine, stage: &Stage) -> Result<()> {
     machine.put(&stage.deb.path)?;
-    machine.run("apt-get -q -q -y install /root/holdover_*.deb").map(|_| ())
+    machine.run("apt-get -q -q -y --no-install-recommends install /root/holdover_*.deb").map(|_| ())
 }
 
 /// Has the machine panic by `holdover test`.
