@@ -59,9 +59,11 @@ impl Plan {
     }
 }
 
-/// Gives frames to the domains of wanted devices first, then for maps in place of pass-through, of which nothing can stay
-/// where it is, then to the smallest, so that a huge one cannot starve all the
-/// others, and shares the rest among those that do not fit. As long as there are frames, each domain gets one.
+/// Gives frames to the domains of wanted devices first, then for maps in place of pass-through, then to the smallest, so
+/// that a huge one cannot starve all the others, and shares the rest among those that do not fit. As long as there are
+/// frames, each domain gets one.
+///
+/// Nothing of a map in place of pass-through can stay where it is, so all its tables are held back from those before it.
 ///
 /// There are `available` frames; [`Limits::spare_frames`] of them are not for copies.
 pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result<Plan, OutOfMemory> {
@@ -69,23 +71,32 @@ pub(crate) fn make(census: &Census, available: usize, limits: &Limits) -> Result
     let empty_table = usize::from(census.domains.iter().any(|domain| domain.empty));
     let mut left = available.saturating_sub(limits.spare_frames + empty_table);
     let mut treatments = filled(Treatment::Block, census.domains.len())?;
-    let mut waiting = census.domains.iter().filter(|domain| needs_frames(domain)).count();
+    let least = held_back(&census.domains, left);
+    let mut waiting = census.domains.iter().map(&least).sum();
     for index in in_order(census)? {
         let domain = &census.domains[index];
-        waiting -= usize::from(needs_frames(domain));
+        waiting -= least(domain);
         treatments[index] = treat(domain, left, waiting);
         left -= treatments[index].frames(domain);
     }
     Ok(Plan { treatments })
 }
 
-/// Whether a domain takes frames of its own.
-fn needs_frames(domain: &OldDomain) -> bool {
-    domain.demand != Demand::Unused && !domain.empty
+/// How many of `frames` are held back for a domain until its turn comes: one, or all that a map in place of pass-through
+/// needs, unless these maps do not fit anyway.
+fn held_back(domains: &[OldDomain], frames: usize) -> impl Fn(&OldDomain) -> usize + use<> {
+    let least = |domain: &OldDomain, whole_maps: bool| match domain {
+        OldDomain { demand: Demand::Unused, .. } | OldDomain { empty: true, .. } => 0,
+        OldDomain { translation: Translation::Identity, .. } if whole_maps => domain.tables as usize,
+        _ => 1,
+    };
+    let fits = domains.iter().try_fold(0, |sum: usize, domain| sum.checked_add(least(domain, true)));
+    let whole_maps = fits.is_some_and(|sum| sum <= frames);
+    move |domain| least(domain, whole_maps)
 }
 
-/// Chooses a treatment for a domain: `left` frames are left for it and the domains after it, of which `waiting` need
-/// some.
+/// Chooses a treatment for a domain: `left` frames are left for it and the domains after it, for which `waiting` are held
+/// back.
 fn treat(domain: &OldDomain, left: usize, waiting: usize) -> Treatment {
     if domain.empty {
         return Treatment::Share;

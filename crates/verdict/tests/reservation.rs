@@ -297,6 +297,41 @@ fn functions_that_map_much_lose_nothing() {
     }
 }
 
+/// A machine with much reported above its memory: its identity map needs more tables than its domains are counted with.
+fn with_windows(
+    (functions, domains): (u64, u64),
+    (pages, reserved): (u64, u64),
+    windows: &[(u64, u64)],
+) -> Used {
+    let numbers = Remapping {
+        functions,
+        domains,
+        processes: 0,
+        buses: 1,
+        units: 1,
+        kinds: 1,
+        memory_end: 16 << 30,
+        window_tables: tables_above(windows, 2 << 20),
+        largest_page: 2 << 20,
+        mode: Mode::Legacy,
+    };
+    let windows = windows.to_vec();
+    Used { numbers, pages, stride: 1 << 30, crowded: false, passing: true, reserved, windows }
+}
+
+/// A disk's domain with more tables than are counted for it does not take those that a device in pass-through needs.
+#[test]
+fn what_maps_in_place_of_pass_through_is_not_given_to_others() {
+    let windows = [
+        (8_863_738_757_120, 8_864_544_063_487),
+        (15_185_662_181_376, 15_205_794_840_575),
+        (18_520_435_851_264, 18_549_426_880_511),
+    ];
+    check(&with_windows((1, 1), (12, 0), &windows)).unwrap();
+    let windows = [(10_720_238_370_816, 10_771_777_978_367), (16_664_473_108_480, 16_684_605_767_679)];
+    check(&with_windows((46, 40), (49, 3), &windows)).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(
         std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8)) })]

@@ -198,7 +198,7 @@ fn flattened_files_are_read_as_what_they_were() {
 
 #[test]
 fn of_a_flattened_file_that_was_cut_short_no_page_is_made_up() {
-    let bench = Bench::with_dump(&["--codec", "none"]);
+    let bench = Bench::with_dump(&["--codec", "none", "--threads", "1"]);
     let end = 16 + BLOCK;
     bench.flatten("dump", BLOCK);
     // The last record, a piece, and half of the one before it.

@@ -25,19 +25,21 @@ struct Count {
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Counts the tables of each domain. A domain that has more than there are frames, or for which too many were
-    /// counted already, counts as too large for any number of frames.
+    /// counted already, counts as too large for any number of frames. To count a map in place of pass-through, nothing is
+    /// read.
     pub(super) fn count_tables(&mut self) {
         let frames = self.frames.available() as u64;
         let mut left = frames * ROUNDS;
         for index in 0..self.domains.list.len() {
-            let limit = left.min(frames);
             let domain = self.domains.list[index];
+            let is_read = domain.translation != Translation::Identity;
+            let limit = if is_read { left.min(frames) } else { frames };
             let empty = self.maps_nothing(&domain);
             let count = if empty { Count::default() } else { self.count(index, limit) };
             let [tables, upper_tables] =
                 [count.all, count.upper].map(|n| if n > limit { u64::MAX } else { n });
             self.domains.list[index] = OldDomain { empty, tables, upper_tables, ..domain };
-            left = left.saturating_sub(count.upper);
+            left = left.saturating_sub(if is_read { count.upper } else { 0 });
         }
     }
 
