@@ -32,6 +32,8 @@ use spec::{Ata, LARGEST_REGION, signature};
 /// The functions that this driver runs.
 pub(crate) const DRIVEN: [Match; 1] = [Match::Class(Class::from_code(spec::CLASS))];
 
+/// How often the registers are looked at if no FIS comes: for what no FIS tells, and for a controller that stores none.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// How often a disk is asked what it is, if an error comes in between.
 const MOST_QUESTIONS: usize = 3;
 /// Longest wait for a device that nobody knew of to announce itself. Devices must do so within 10 ms (Serial ATA 3.x, 8.4), and
@@ -57,6 +59,8 @@ pub struct Ahci<R, M> {
     allowance: Allowance,
     /// The longest wait for the disk to be brought back to work.
     limit: Duration,
+    /// When the registers were looked at last.
+    looked: Duration,
 }
 
 /// A disk, and how it is spoken to.
@@ -87,7 +91,8 @@ pub(crate) fn start<A: DeviceAccess>(
     let list = CommandList::allocate(access, slots).ok_or(StartError::NoMemory)?;
     let mut buffers = Slots::first(access, pool).ok_or(StartError::NoMemory)?;
     let (disk, requests, limit) = (None, Requests::NONE, allowance.patience);
-    let controller = Ahci { hba, list, slots, next: 0, disk, requests, allowance, limit };
+    let (next, looked) = (0, Duration::ZERO);
+    let controller = Ahci { hba, list, slots, next, disk, requests, allowance, limit, looked };
     if !controller.reaches_up_to(controller.list.end()) || !controller.reaches(buffers.buffer(0)) {
         return Err(StartError::OutOfReach.into());
     }
@@ -185,6 +190,19 @@ impl<R: Registers, M: DmaMemory> Ahci<R, M> {
             self.list.fence();
             self.hba.ports[disk.port].issue(slots, queued);
         }
+    }
+
+    /// Whether the registers may have something new to say. Memory says so first: under a hypervisor each read of a register stops
+    /// the processor, and the disk's work with it.
+    fn may_have_news(&mut self, clock: &impl Clock) -> bool {
+        let now = clock.now();
+        let has_news = self.list.take_received() || now.saturating_sub(self.looked) >= BETWEEN_LOOKS;
+        if has_news {
+            // A FIS that comes from now on is seen in the registers, or by the next call.
+            self.list.fence();
+            self.looked = now;
+        }
+        has_news
     }
 
     /// Looks for requests that have ended.
@@ -305,7 +323,8 @@ impl<R: Registers, M: DmaMemory> Controller for Ahci<R, M> {
 
     fn poll(&mut self, clock: &impl Clock) -> Result<Option<Completion>, BlockError> {
         let mut ended = self.requests.take_ended();
-        if let Some(disk) = self.disk.filter(|_| ended.is_none() && self.requests.any_issued()) {
+        let awaited = self.disk.filter(|_| ended.is_none() && self.requests.any_issued());
+        if let Some(disk) = awaited.filter(|_| self.may_have_news(clock)) {
             self.look(disk, clock)?;
             ended = self.requests.take_ended();
         }

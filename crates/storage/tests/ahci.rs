@@ -145,6 +145,30 @@ fn several_disks_are_used_one_after_the_other() {
     assert_eq!((world.ports[0].disk[0], world.ports[1].disk[0]), (1, 2));
 }
 
+/// Registers are read when a FIS has come, and once in a while: many more times the memory is looked at.
+#[test]
+fn the_end_of_a_request_is_seen_in_memory() {
+    for queuing in [true, false] {
+        let (world, mut disk) = started(Model { queuing, ..Model::default() });
+        world.borrow_mut().machine.tick = Duration::from_micros(1);
+        (world.borrow_mut().pace, world.borrow_mut().accesses) = (100, 0);
+        disk.write(0, &[7; 100 * 512]).unwrap();
+        disk.flush().unwrap();
+        let world = world.borrow();
+        let requests = ahci::last(&world).done.len();
+        assert!(world.accesses <= 8 * requests, "{} accesses for {requests} requests", world.accesses);
+    }
+}
+
+#[test]
+fn a_controller_that_stores_no_end_is_asked_by_its_registers() {
+    let (world, mut disk) = faulty(Fault::StoresNothing);
+    world.borrow_mut().machine.tick = Duration::from_micros(100);
+    disk.write(0, &[7; 4096]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(ahci::last(&world.borrow()).durable[..4096], [7; 4096]);
+}
+
 /// The controller cannot queue, the disk cannot, or its queue is shorter than the pool.
 #[test]
 fn without_a_queue_one_request_at_a_time_is_given_to_the_disk() {

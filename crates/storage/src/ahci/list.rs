@@ -4,7 +4,7 @@
 use machine::{Dma, DmaMemory, IoAddress};
 
 use super::identity;
-use super::spec::{Ata, HEADER_SIZE, Header, LIST_SIZE, RECEIVED_SIZE, Region, table};
+use super::spec::{Ata, HEADER_SIZE, Header, LIST_SIZE, RECEIVED_SIZE, Region, received, table};
 
 /// Where the received FISes are.
 const RECEIVED: usize = LIST_SIZE;
@@ -99,6 +99,19 @@ impl<M: DmaMemory> CommandList<M> {
             header = header.with_regions(1).with_is_write(is_write);
         }
         self.memory.write(slot * HEADER_SIZE, &header.into_bits().to_le_bytes());
+    }
+
+    /// Takes notice of a FIS that the port has stored since the last call: the end of a queued command (Set Device Bits) or of
+    /// another (D2H Register).
+    pub(super) fn take_received(&mut self) -> bool {
+        let mut any = false;
+        for place in [received::REGISTER, received::SET_DEVICE_BITS].map(|place| RECEIVED + place) {
+            if self.memory.read_u32(place) != 0 {
+                self.memory.write_u32(place, 0);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Orders all accesses before it against all after it, as the device sees them.

@@ -247,6 +247,14 @@ pub(super) const HEADER_SIZE: usize = 32;
 /// Bytes for received FISes (4.2.1), aligned to that.
 pub(super) const RECEIVED_SIZE: usize = 0x100;
 
+/// Where received FISes of each kind are stored (4.2.1). The first byte of each is its type, which is not zero.
+pub(super) mod received {
+    /// D2H Register: a command that was not queued has ended, or any has failed.
+    pub(in super::super) const REGISTER: usize = 0x40;
+    /// Set Device Bits: queued commands have ended.
+    pub(in super::super) const SET_DEVICE_BITS: usize = 0x58;
+}
+
 /// A command to a disk (ACS-3, 7): the fields that the commands of this driver have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ata {

@@ -91,6 +91,8 @@ pub(crate) enum Fault {
     PowerFails(usize, Duration),
     /// The link breaks at each request.
     LinkAlwaysBreaks,
+    /// What the disk sends at the end of a command is not stored.
+    StoresNothing,
     /// IDENTIFY DEVICE is lost on the way once.
     IdentifyLost,
     /// The disk is replaced by another of its kind at this request.
@@ -158,13 +160,16 @@ const PCS: u32 = 1 << 6;
 const PRCS: u32 = 1 << 22;
 const IFS: u32 = 1 << 27;
 const TFES: u32 = 1 << 30;
+// FISes that a port receives: where they are stored, and their type.
+const REGISTER: (u64, u8) = (0x40, 0x34);
+const SET_DEVICE_BITS: (u64, u8) = (0x58, 0xa1);
 /// DIAG.X of a port's errors.
 const EXCHANGED: u32 = 1 << 26;
 
 /// The controller, the memory it shares with the driver, and the time.
 pub(crate) struct World {
     model: Model,
-    machine: Machine,
+    pub(crate) machine: Machine,
     /// What the driver did, in order.
     pub(crate) trace: Vec<String>,
     pub(crate) ports: Vec<Port>,
@@ -172,7 +177,11 @@ pub(crate) struct World {
     /// PI.
     implemented: u32,
     handoff: u32,
-    accesses: usize,
+    pub(crate) accesses: usize,
+    /// The devices work at each so many-th look at the clock.
+    pub(crate) pace: usize,
+    /// How often the clock was looked at.
+    looks: usize,
     random: Random,
 }
 
@@ -229,6 +238,8 @@ pub(crate) fn machine(model: Model) -> Shared<World> {
         trace: Vec::new(),
         ports,
         accesses: 0,
+        pace: 1,
+        looks: 0,
     }))
 }
 
@@ -499,14 +510,27 @@ impl World {
 
     fn complete(&mut self, number: usize, slot: u32) {
         let port = &mut self.ports[number];
+        let fis = if port.active >> slot & 1 != 0 { SET_DEVICE_BITS } else { REGISTER };
         (port.issued, port.active) = (port.issued & !(1 << slot), port.active & !(1 << slot));
         port.events |= 1;
+        self.store(number, fis);
+    }
+
+    /// Stores a FIS of the disk, of which drivers need the type only.
+    fn store(&mut self, number: usize, (place, code): (u64, u8)) {
+        if self.model.fault != Fault::StoresNothing {
+            let received = self.ports[number].received;
+            self.machine.device_write_now(received + place, &[code, 0, 0, 0]);
+        }
     }
 
     fn fail(&mut self, number: usize, task_file: u32, events: u32) {
         let port = &mut self.ports[number];
         (port.task_file, port.halted) = (task_file, true);
         port.events |= events;
+        if events == TFES {
+            self.store(number, REGISTER);
+        }
     }
 
     fn identify(&mut self, number: usize, slot: u32, address: u64, model: &DiskModel) {
@@ -710,7 +734,10 @@ impl Device for World {
     }
 
     fn work(&mut self) {
-        (0..self.ports.len()).for_each(|number| self.work_on(number));
+        self.looks += 1;
+        if self.looks.is_multiple_of(self.pace) {
+            (0..self.ports.len()).for_each(|number| self.work_on(number));
+        }
     }
 }
 

@@ -35,11 +35,14 @@ pub(crate) struct Machine {
     pub(crate) memory_left: usize,
     /// Time since the start.
     pub(crate) now: Duration,
+    /// How much time passes from one look at the clock to the next.
+    pub(crate) tick: Duration,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { regions: Vec::new(), base: 0x12_7000_0000, memory_left: 8 << 20, now: Duration::ZERO }
+        let (now, tick) = (Duration::ZERO, Duration::from_millis(10));
+        Self { regions: Vec::new(), base: 0x12_7000_0000, memory_left: 8 << 20, now, tick }
     }
 }
 
@@ -203,14 +206,15 @@ impl<D: Device> DmaMemory for Memory<D> {
     }
 }
 
-/// A clock that advances by 10 ms whenever it is read, while the device works.
+/// A clock that advances by the machine's tick whenever it is read, while the device works.
 pub(crate) struct FakeClock<D: Device>(pub(crate) Shared<D>);
 
 impl<D: Device> Clock for FakeClock<D> {
     fn now(&self) -> Duration {
         let mut world = self.0.borrow_mut();
         world.work();
-        world.machine().now += Duration::from_millis(10);
-        world.machine().now
+        let machine = world.machine();
+        machine.now += machine.tick;
+        machine.now
     }
 }
