@@ -129,6 +129,11 @@ fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
     let left_out = loaded.left_out.iter().map(ToString::to_string);
     let copies = loaded.copies.iter().map(ToString::to_string);
     let unnoted = |error| format!("`holdover doctor` will not know that this was loaded: {error}");
+    let unregistered = |error| {
+        format!(
+            "cannot note in /var/lib/holdover that the areas are this host's ({error}): `holdover collect` takes only from those that the configuration names"
+        )
+    };
     let fate = match loaded.if_uncollected {
         IfUncollected::Keep => "until then no other dump goes there",
         IfUncollected::Discard => "the next panic may replace it",
@@ -141,6 +146,7 @@ fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
         .chain(uncollected)
         .chain(rivals)
         .chain(loaded.unnoted.iter().map(unnoted))
+        .chain(loaded.unregistered.iter().map(unregistered))
         .chain(failed)
 }
 
@@ -238,6 +244,7 @@ mod tests {
                 uncollected: vec![],
                 if_uncollected: IfUncollected::Keep,
                 unnoted: None,
+                unregistered: None,
                 panic: PanicSettings::default(),
                 rivals: vec![],
             };

@@ -9,7 +9,7 @@ use crate::report::{Report, row};
 /// What the command is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The dump area: its UUID, its device, or its file, which is deleted
+    /// The dump area: its UUID, its device, or its file, which is deleted; of one that is gone, the note is
     #[arg(value_name = "UUID|DEVICE")]
     area: AreaName,
     /// Give up a dump that was not collected
@@ -25,15 +25,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Removed, RemoveError> {
 
 impl Report for Removed {
     fn rows(&self) -> Vec<Vec<String>> {
-        let device = self.device.display();
+        let device = self.device.as_ref().map(|device| device.display().to_string());
+        let device = device.unwrap_or_else(|| "the area".into());
         let what = match self.kind {
             RemovedKind::Device => format!("{device} is free"),
             RemovedKind::File => format!("{device} is deleted"),
+            RemovedKind::Note => {
+                format!(
+                    "{device} was not there, and is forgotten; where its disk is only away, it is as it was"
+                )
+            }
         };
-        vec![row("removed", self.uuid.to_string()), row("device", what)]
+        let uuid = self.uuid.map(|uuid| row("removed", uuid.to_string()));
+        uuid.into_iter().chain([row("device", what)]).collect()
     }
 
     fn json(&self) -> Result<Value> {
-        Ok(json!({ "uuid": self.uuid, "device": self.device }))
+        let forgotten = self.kind == RemovedKind::Note;
+        Ok(json!({ "uuid": self.uuid, "device": self.device, "forgotten": forgotten }))
     }
 }

@@ -9,6 +9,7 @@ use pci::Function;
 use uuid::Uuid;
 use vmcore::Level;
 
+use crate::areas::registry::Registry;
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
 use crate::config::{self, PanicConfiguration};
 use crate::crash_slot::{self, OtherCrashKernel, Rival};
@@ -194,6 +195,8 @@ pub struct Loaded {
     pub if_uncollected: IfUncollected,
     /// Why `doctor` will not know what was loaded, if it will not.
     pub unnoted: Option<String>,
+    /// Why an automatic collect will not know that the areas are this host's, if it will not.
+    pub unregistered: Option<String>,
     /// Which events panic the kernel from now on, where that changed.
     pub panic: PanicSettings,
     /// Units that will load another crash kernel at the next boot.
@@ -242,12 +245,14 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         if_uncollected: request.if_uncollected,
         devices: found.iter().map(|found| found.device.clone()).collect(),
         unnoted: None,
+        unregistered: None,
         panic: PanicSettings::default(),
         rivals: crash_slot::rivals(Path::new(ROOT)).into_iter().filter(|rival| rival.is_enabled).collect(),
     };
     kexec::load(&request.image, &loaded.command_line, request.syscall)?;
     let noted = LoadNote::write(&request.image, &loaded.command_line, &found);
     loaded.unnoted = noted.err().map(|error| error.to_string());
+    loaded.unregistered = Registry::of_host().add_found(&found).err().map(|error| error.to_string());
     // Last: a panic more is no use before it is dumped.
     loaded.panic = panic_settings::apply(Path::new(ROOT), &request.panic);
     Ok(loaded)

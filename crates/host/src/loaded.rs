@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 use uuid::Uuid;
 
-use crate::areas::FoundArea;
+use crate::areas::{AreaName, FoundArea};
 use crate::image::Image;
 use crate::sysfs::{self, Location};
 use crate::{clock, iomem, kexec, reservation, state};
@@ -106,6 +106,15 @@ impl LoadedArea {
     /// Whether it is a file. Devices are in `/dev`; no file system that can have an area is mounted there.
     fn is_file(&self) -> bool {
         !self.device.starts_with("/dev")
+    }
+
+    /// Whether it is the one of this name.
+    pub(crate) fn is_named(&self, name: &AreaName) -> bool {
+        let whole = |device: &Path| device.canonicalize().unwrap_or_else(|_| device.to_owned());
+        match name {
+            AreaName::Uuid(uuid) => self.uuid == *uuid,
+            AreaName::Device(device) => whole(&self.device) == whole(device),
+        }
     }
 
     /// Whether its blocks may become others' while its disk stays: it is a file, or on a volume.
@@ -238,6 +247,12 @@ impl LoadNote {
 pub(crate) fn areas() -> Vec<LoadedArea> {
     let note = LoadNote::read().filter(|_| kexec::is_loaded().unwrap_or(false));
     note.map(LoadNote::loaded_areas).unwrap_or_default()
+}
+
+/// The areas on disks that were loaded since this boot, as far as that was noted.
+pub(crate) fn noted_on_disks() -> Vec<Uuid> {
+    let areas = LoadNote::read().map(LoadNote::loaded_areas).unwrap_or_default();
+    areas.into_iter().filter(|area| !area.is_file()).map(|area| area.uuid).collect()
 }
 
 /// What makes the loaded capture kernel another than one that was loaded before.

@@ -152,14 +152,7 @@ fn area(device: &Path, looked: Result<(u64, Option<UncollectedDump>), AreaError>
 
 /// The areas that the configuration names, and that the loaded capture kernel does not know: they may not have been there.
 fn left_out(configured: &[AreaName], loaded: &[LoadedArea]) -> Vec<Line> {
-    let is_of = |area: &LoadedArea, name: &AreaName| match name {
-        AreaName::Uuid(uuid) => area.uuid == *uuid,
-        AreaName::Device(device) => {
-            let device = device.canonicalize().unwrap_or_else(|_| device.clone());
-            area.device.canonicalize().unwrap_or_else(|_| area.device.clone()) == device
-        }
-    };
-    let left_out = configured.iter().filter(|name| loaded.iter().all(|area| !is_of(area, name)));
+    let left_out = configured.iter().filter(|name| loaded.iter().all(|area| !area.is_named(name)));
     let line = |name| {
         let remedy = "`holdover load`, which says what is wrong with it";
         Line::new(

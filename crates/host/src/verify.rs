@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+use crate::areas::registry::Registry;
 use crate::areas::{self, AreaError, AreaPlace, FoundArea};
 use crate::kexec::KexecError;
 use crate::loaded::LoadedArea;
@@ -92,6 +93,10 @@ impl Verified {
 
 /// Checks each area that the loaded capture kernel dumps to.
 pub fn verify(if_wrong: IfWrong) -> Result<Verified, KexecError> {
+    if if_wrong == IfWrong::Repair {
+        // An earlier version may have loaded them, and noted nothing that outlives the boot. Without the note, collect asks for a name.
+        let _ = Registry::of_host().add_areas(&loaded::noted_on_disks());
+    }
     let areas = loaded::areas().into_iter().map(|area| {
         let state = match (AreaState::of(&area), if_wrong) {
             ((AreaState::Loose, Some(found)), IfWrong::Repair) => pinned_again(&found, &area),

@@ -23,6 +23,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(600);
 
 /// What the command is told.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Automatic {
     /// Take the configuration from this file instead of /etc/holdover.toml
     #[arg(long, value_name = "FILE", conflicts_with = "area")]
@@ -33,6 +34,10 @@ pub(crate) struct Automatic {
     /// Keep Holdover's files in this folder instead of /, and look for no areas that the configuration does not name
     #[arg(long, value_name = "FOLDER", conflicts_with = "area")]
     root: Option<PathBuf>,
+    /// Collect from other systems' areas on this host's disks too, such as those of guests, and free them: by default only those are
+    /// collected from that the configuration names, or that were formatted or loaded here
+    #[arg(long, conflicts_with_all = ["area", "root", "retry_actions"])]
+    everywhere: bool,
     /// Deliver a copy there too: s3://BUCKET/PREFIX or ssh://USER@HOST/PATH
     #[arg(long, value_name = "ADDRESS", conflicts_with = "area")]
     to: Vec<Target>,
@@ -69,6 +74,14 @@ impl Automatic {
         }
     }
 
+    fn search(&self) -> Search {
+        match (&self.root, self.everywhere) {
+            (Some(_), _) => Search::Named,
+            (None, false) => Search::Own,
+            (None, true) => Search::Everywhere,
+        }
+    }
+
     fn in_root(&self, path: &Path) -> PathBuf {
         self.root().join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -77,7 +90,7 @@ impl Automatic {
         let CollectConfiguration { directory, keep, keep_bytes, boot_loop_after } = &configuration.collect;
         CollectAllRequest {
             areas: configuration.areas.clone(),
-            search: if self.root.is_some() { Search::Named } else { Search::Everywhere },
+            search: self.search(),
             directory: self.directory.clone().unwrap_or_else(|| self.in_root(directory)),
             retention: Retention { keep: *keep, keep_bytes: keep_bytes.map(|Bytes(bytes)| bytes) },
             boot_loop: BootLoop { after: Some(*boot_loop_after), uptime: LONG_ENOUGH },
@@ -252,6 +265,7 @@ fn in_a_loop(count: u32) -> String {
 fn area_rows(AreaReport { area, outcome }: &AreaReport) -> Vec<Vec<String>> {
     match outcome {
         Ok(AreaOutcome::Nothing) => vec![row(area, "nothing to collect")],
+        Ok(AreaOutcome::Skipped(skipped)) => vec![row(area, skipped.to_string())],
         Ok(AreaOutcome::Collected { folder, mark, lacks }) => {
             let mut rows = vec![row(area, told(folder))];
             rows.extend(lacks.iter().map(|lack| row("not made", format!("{}: {}", lack.name, lack.why))));
@@ -283,6 +297,7 @@ fn told(folder: &CrashFolder) -> String {
 fn area_json(AreaReport { area, outcome }: &AreaReport) -> Value {
     let (outcome, folder, warnings) = match outcome {
         Ok(AreaOutcome::Nothing) => ("nothing", None, Vec::new()),
+        Ok(AreaOutcome::Skipped(skipped)) => ("skipped", None, vec![skipped.to_string()]),
         Ok(AreaOutcome::Collected { folder, mark, lacks }) => {
             let lacks = lacks.iter().map(|lack| format!("{} was not made: {}", lack.name, lack.why));
             ("collected", Some(folder), lacks.chain(mark.as_ref().err().map(unmarked)).collect())

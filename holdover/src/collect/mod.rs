@@ -19,7 +19,8 @@ use crate::report::{Report, row};
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").args(["out", "dmesg"]).multiple(true)))]
 pub(crate) struct Arguments {
-    /// The dump area: its UUID, its device, or a file; without one, all areas of this host are collected as the configuration says
+    /// The dump area: its UUID, its device, or a file; without one, those that the configuration names, and
+    /// that were formatted or loaded on this host, are collected from as the configuration says
     #[arg(value_name = "UUID|DEVICE", requires = "what")]
     area: Option<AreaName>,
     /// The file to make; it appears under this name only when it is whole

@@ -1,6 +1,7 @@
 //! Makes a disk, a partition or a file a dump area.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTimeError;
 use std::{fs, io};
@@ -11,8 +12,9 @@ use machine::{BlockDevice, BlockError};
 use uuid::Uuid;
 
 use super::file::{self, FileError};
+use super::registry::Registry;
 use super::remove::{InUse, check_free};
-use super::{AreaName, FoundArea, IfUncollected, known, signature};
+use super::{AreaName, FoundArea, IfUncollected, signature};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::{Progress, clock};
 
@@ -131,6 +133,7 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
         return Err(FormatError::Used { device: device.to_owned(), found });
     }
     check_unneeded(device, if_used.if_uncollected())?;
+    let former = FoundArea::at(device).ok().map(|found| found.label.uuid);
     let length = file.size() / area::BLOCK * area::BLOCK;
     let label = Label { uuid: random_uuid()?, length, created: now()? };
     let device = device.to_owned();
@@ -138,9 +141,20 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
         Ok(area) => {
             let (uuid, capacity) = (label.uuid, area.label().capacity());
             let objection = objection(&device);
+            note(&device, former, uuid);
             Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity, objection })
         }
         Err(source) => Err(FormatError::Format { device, source }),
+    }
+}
+
+/// Notes that an area is this host's, in place of the former one there, if it is on a disk of this host.
+fn note(device: &Path, former: Option<Uuid>, uuid: Uuid) {
+    if device.metadata().is_ok_and(|found| found.file_type().is_block_device()) {
+        let registry = Registry::of_host();
+        // Without the note it is this host's once it is configured or loaded, as `next` says.
+        let _ = registry.add_areas(&[uuid]);
+        let _ = former.map(|former| registry.remove_area(former));
     }
 }
 
@@ -167,7 +181,7 @@ pub fn format_file(
     }
     let formatted = file::format(path, bytes, if_used, progress)?;
     // Without the note the file is found by its name, as `next` says.
-    let _ = known::add(&formatted.device);
+    let _ = Registry::of_host().add_file(&formatted.device);
     Ok(formatted)
 }
 

@@ -2,8 +2,9 @@
 
 pub(crate) mod file;
 mod format;
-mod known;
+pub(crate) mod registry;
 mod remove;
+pub(crate) mod search;
 mod signature;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use area::{Held, Label};
 pub use self::file::FileError;
 use self::file::{DirectDisk, FilePlace};
 pub use self::format::{FormatError, Formatted, IfUsed, format, format_file};
+use self::registry::Registry;
 pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove};
 use crate::Bytes;
 pub use crate::loaded::AreaPlace;
@@ -110,11 +112,11 @@ pub enum AreaError {
         /// The device.
         device: PathBuf,
     },
-    /// A file that was made an area is not there.
+    /// A file that was made an area, or is configured as one, is not there.
     #[error(
-        "{file} was made a dump area, and is not there: mount its file system and collect again, or, if the file was removed, take its \
-         line out of {}",
-        known::NOTE
+        "{file} is a dump area, and is not there: mount its file system and collect again, or, if the file was deleted, take it out of \
+         {} if it names it, and run `holdover remove {file}`, which forgets it",
+        crate::config::FILE
     )]
     NotThere {
         /// The file.
@@ -175,7 +177,7 @@ impl AreaError {
     }
 
     /// Whether the device has a label, and something is wrong with it or with the area: not that it cannot be read.
-    fn tells_of_a_label(&self) -> bool {
+    pub(crate) fn tells_of_a_label(&self) -> bool {
         match self {
             Self::Cut { .. } => true,
             Self::Unusable { reason, .. } => !is_failure(reason),
@@ -488,7 +490,7 @@ pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
         AreaName::Uuid(uuid) => {
             let is_it = |found: &FoundArea| found.label.uuid == *uuid;
             let found = all()?.into_iter().find(is_it);
-            let found = found.or_else(|| in_files(*uuid, known::files()));
+            let found = found.or_else(|| in_files(*uuid, Registry::of_host().files()));
             found.ok_or(AreaError::NotFound { uuid: *uuid })?
         }
     };
@@ -505,30 +507,10 @@ pub fn find_only(name: &AreaName) -> Result<FoundArea, AreaError> {
     Ok(found)
 }
 
-/// Lists all dump areas on readable disks and partitions, except devices that are made of other devices.
+/// Lists all dump areas on readable disks and partitions, whosever they are, except devices that are made of other devices.
 pub fn all() -> Result<Vec<FoundArea>, AreaError> {
     let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
     Ok(devices.filter_map(|device| FoundArea::at(&device).ok()).collect())
-}
-
-/// Why disks and partitions that have the label of a dump area cannot be used as one.
-pub(crate) fn unusable() -> Result<Vec<AreaError>, AreaError> {
-    let devices = sysfs::block_devices()?.into_iter().filter(|device| sysfs::locate(device).is_ok());
-    let found = devices.map(|device| FoundArea::at(&device)?.open());
-    Ok(found.filter_map(Result::err).filter(AreaError::tells_of_a_label).collect())
-}
-
-/// The areas that are files of this host, as far as it was noted where they are, to read them. One that cannot be read may hold a dump.
-pub(crate) fn files() -> Vec<Result<FoundArea, AreaError>> {
-    noted(known::files())
-}
-
-fn noted(files: Vec<PathBuf>) -> Vec<Result<FoundArea, AreaError>> {
-    let read = |file: PathBuf| match file.try_exists() {
-        Ok(false) => Err(AreaError::NotThere { file }),
-        _ => FoundArea::to_read(&file),
-    };
-    files.into_iter().map(read).collect()
 }
 
 /// The area with that UUID among files, to read it.
@@ -561,22 +543,6 @@ mod tests {
         assert!(!tells(OpenError::Label(Damage::NoMagic)));
         assert!(tells(OpenError::Label(Damage::Checksum)) && tells(OpenError::LabelsDiffer));
         assert!(tells(OpenError::Length { length: 1 << 40 }));
-    }
-
-    /// Else the package would be removed with the dump that is in it.
-    #[test]
-    fn a_file_that_was_made_an_area_and_cannot_be_read_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("damaged"), vec![0; 1 << 16]).unwrap();
-        std::fs::File::create(path("good")).unwrap().set_len(8 << 20).unwrap();
-        format(&path("good"), IfUsed::Refuse).unwrap();
-        let found = noted(vec![path("damaged"), path("gone"), path("good")]);
-        assert!(
-            matches!(&found[0], Err(AreaError::NoArea { device }) if *device == path("damaged")),
-            "{found:?}"
-        );
-        assert!(matches!(&found[1], Err(AreaError::NotThere { .. })) && found[2].is_ok(), "{found:?}");
     }
 
     #[test]

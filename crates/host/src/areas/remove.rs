@@ -3,22 +3,24 @@
 //! A loaded capture kernel knows an area by its labels. They are erased before anybody else gets the blocks.
 
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use machine::BlockError;
 use uuid::Uuid;
 
 use super::file::{self, FileError};
-use super::{AreaError, AreaName, FoundArea, IfUncollected, UncollectedDump, find_only, known};
+use super::registry::Registry;
+use super::{AreaError, AreaName, FoundArea, IfUncollected, UncollectedDump, find_only};
 use crate::loaded;
 
 /// A dump area that is none any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
-    /// Its UUID.
-    pub uuid: Uuid,
-    /// The disk or partition that is free now, or the file that is gone.
-    pub device: PathBuf,
+    /// Its UUID; `None` of a file that was gone before.
+    pub uuid: Option<Uuid>,
+    /// The disk or partition that is free now, or the file that is gone; `None` of a disk that was away.
+    pub device: Option<PathBuf>,
     /// Which of both.
     pub kind: RemovedKind,
 }
@@ -30,6 +32,8 @@ pub enum RemovedKind {
     Device,
     /// A file in its place on a disk.
     File,
+    /// Nothing that is there: only a note of it.
+    Note,
 }
 
 /// Why a dump area stays.
@@ -51,6 +55,14 @@ pub enum RemoveError {
         device: PathBuf,
         /// What it said.
         source: BlockError,
+    },
+    /// The note of it cannot be changed.
+    #[error("cannot forget {area}")]
+    Forget {
+        /// The area's UUID, or its file.
+        area: String,
+        /// What the host said.
+        source: io::Error,
     },
 }
 
@@ -82,30 +94,82 @@ pub enum InUse {
 
 /// Removes a dump area, file or not. Fails if the loaded capture kernel would use it.
 pub fn remove(name: &AreaName, if_uncollected: IfUncollected) -> Result<Removed, RemoveError> {
+    remove_noted_in(&Registry::of_host(), name, if_uncollected)
+}
+
+fn remove_noted_in(
+    registry: &Registry,
+    name: &AreaName,
+    if_uncollected: IfUncollected,
+) -> Result<Removed, RemoveError> {
+    if let AreaName::Device(path) = name
+        && let Some(noted) = deleted(registry, path)
+    {
+        return forget(registry, noted);
+    }
     if let AreaName::Device(path) = name
         && let Some(first) = file::first_extent(path)?
     {
-        return remove_file(path, first.uuid, if_uncollected);
+        return remove_file(registry, path, first.uuid, if_uncollected);
     }
-    let found = find_only(name)?;
+    let found = match find_only(name) {
+        Err(AreaError::NotFound { uuid }) if registry.areas().contains(&uuid) => {
+            return forget_area(registry, uuid);
+        }
+        found => found?,
+    };
     if found.file.is_some() {
-        return remove_file(&found.device, found.label.uuid, if_uncollected);
+        return remove_file(registry, &found.device, found.label.uuid, if_uncollected);
     }
     let (device, uuid) = (found.device.clone(), found.label.uuid);
     check_free(&device, uuid, if_uncollected)?;
     found.open_to_write()?.erase().map_err(|source| RemoveError::Erase { device: device.clone(), source })?;
-    Ok(Removed { uuid, device, kind: RemovedKind::Device })
+    // One that is noted and nowhere is looked for in vain, and that is all.
+    let _ = registry.remove_area(uuid);
+    Ok(Removed { uuid: Some(uuid), device: Some(device), kind: RemovedKind::Device })
+}
+
+/// The noted file of that name, if nothing is there any more.
+fn deleted(registry: &Registry, path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let is_it = |noted: &PathBuf| *noted == path && matches!(noted.try_exists(), Ok(false));
+    registry.files().into_iter().find(is_it)
+}
+
+/// Forgets a file that is not there. Where its file system is away only, it stays as it is.
+fn forget(registry: &Registry, file: PathBuf) -> Result<Removed, RemoveError> {
+    if loaded::areas().iter().any(|area| area.device == file) {
+        return Err(InUse::Loaded { device: file }.into());
+    }
+    registry
+        .remove_file(&file)
+        .map_err(|source| RemoveError::Forget { area: file.display().to_string(), source })?;
+    Ok(Removed { uuid: None, device: Some(file), kind: RemovedKind::Note })
+}
+
+/// Forgets an area that no disk has.
+fn forget_area(registry: &Registry, uuid: Uuid) -> Result<Removed, RemoveError> {
+    if let Some(area) = loaded::areas().into_iter().find(|area| area.uuid == uuid) {
+        return Err(InUse::Loaded { device: area.device }.into());
+    }
+    registry.remove_area(uuid).map_err(|source| RemoveError::Forget { area: uuid.to_string(), source })?;
+    Ok(Removed { uuid: Some(uuid), device: None, kind: RemovedKind::Note })
 }
 
 /// Removes a file that says that it is an area, whether it is in its place or not.
-fn remove_file(path: &Path, uuid: Uuid, if_uncollected: IfUncollected) -> Result<Removed, RemoveError> {
+fn remove_file(
+    registry: &Registry,
+    path: &Path,
+    uuid: Uuid,
+    if_uncollected: IfUncollected,
+) -> Result<Removed, RemoveError> {
     check_free(path, uuid, if_uncollected)?;
     // Its name is another if it was given through a link.
     let noted = path.canonicalize().unwrap_or(path.to_owned());
     file::remove(path)?;
     // A file that is gone is looked for in vain, and that is all.
-    let _ = known::remove(&noted);
-    Ok(Removed { uuid, device: noted, kind: RemovedKind::File })
+    let _ = registry.remove_file(&noted);
+    Ok(Removed { uuid: Some(uuid), device: Some(noted), kind: RemovedKind::File })
 }
 
 /// Checks that neither the loaded capture kernel nor a dump needs the area on a device. An area that cannot be read may hold a dump.
@@ -179,6 +243,23 @@ mod tests {
         collected.mark.unwrap();
         remove(&name, IfUncollected::Keep).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_and_an_area_that_no_disk_has_are_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let registry = Registry::at_root(root.path());
+        let (file, uuid) = (root.path().join("area"), Uuid::from_u128(0x0dd_a4ea));
+        registry.add_file(&file).unwrap();
+        registry.add_areas(&[uuid]).unwrap();
+        let forget = |name| remove_noted_in(&registry, &name, IfUncollected::Keep);
+        let forgotten = forget(AreaName::Device(file.clone())).unwrap();
+        assert_eq!(forgotten, Removed { uuid: None, device: Some(file.clone()), kind: RemovedKind::Note });
+        let forgotten = forget(AreaName::Uuid(uuid)).unwrap();
+        assert_eq!((forgotten.uuid, forgotten.kind), (Some(uuid), RemovedKind::Note));
+        assert!(registry.files().is_empty() && registry.areas().is_empty());
+        forget(AreaName::Device(file)).unwrap_err();
+        forget(AreaName::Uuid(uuid)).unwrap_err();
     }
 
     #[test]

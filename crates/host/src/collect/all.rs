@@ -4,7 +4,6 @@
 //! then tell the area that it is free for the next dump. Wherever that is interrupted, the next run begins again, or goes on where the
 //! folder was published already. An area with which something is wrong does not hinder the others.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::path::{Path, PathBuf};
 use area::{Area, Held, Seal};
 use machine::BlockDevice;
 use rustix::fs::{FlockOperation, flock, statvfs};
+use uuid::Uuid;
 
 use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
 use super::fingerprint::{self, Fingerprint};
@@ -20,8 +20,9 @@ use super::folder::{
 };
 use super::history::{self, BootLoop, CrashNote, History};
 use super::pages::Pages;
+use super::places::{self, NotTaken, Place};
 use super::retention::Retention;
-use crate::areas::{self, AreaError, AreaName, FoundArea};
+use crate::areas::{AreaError, AreaName, FoundArea};
 use crate::dmesg::{self, StoredLog};
 use crate::progress::Progress;
 use crate::{Bytes, chain, clock};
@@ -57,7 +58,10 @@ pub struct CollectAllRequest {
 pub enum Search {
     /// Only where the request says.
     Named,
-    /// On all disks of this host, and in the files that it made areas.
+    /// On all disks of this host, and in the files that it made areas. Areas on disks that were neither formatted nor loaded here are
+    /// another's, such as a guest's: they are told, and left alone.
+    Own,
+    /// In the same places, whosever the areas are.
     Everywhere,
 }
 
@@ -111,6 +115,8 @@ pub struct AreaReport {
 pub enum AreaOutcome {
     /// It holds nothing that was not collected before.
     Nothing,
+    /// It was left alone.
+    Skipped(Skipped),
     /// All that it holds.
     Collected {
         /// Where that is.
@@ -126,6 +132,32 @@ pub enum AreaOutcome {
         folder: CrashFolder,
         /// Why not more.
         why: CollectError,
+    },
+}
+
+/// Why an area was left alone. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Skipped {
+    /// It is another's.
+    #[error(
+        "left alone: dump area {uuid} is not named in the configuration, and was neither formatted nor loaded on this host: it may be a \
+         guest's; `holdover collect --everywhere` collects from it too, and frees it"
+    )]
+    Foreign {
+        /// Its UUID.
+        uuid: Uuid,
+    },
+    /// It is damaged, and none of this host's areas is missing.
+    #[error("left alone: no area of this host is missing, and this is none that can be read: {error}")]
+    ForeignUnusable {
+        /// What is wrong with it.
+        error: String,
+    },
+    /// It is a file that is not there, and nothing else speaks of it.
+    #[error("{error}")]
+    Deleted {
+        /// What to do.
+        error: String,
     },
 }
 
@@ -157,7 +189,7 @@ impl AreaReport {
     /// Whether everything that the area holds is collected, and nothing of it is missing.
     pub fn is_whole(&self) -> bool {
         match &self.outcome {
-            Ok(AreaOutcome::Nothing) => true,
+            Ok(AreaOutcome::Nothing | AreaOutcome::Skipped(_)) => true,
             Ok(AreaOutcome::Collected { folder, mark, .. }) => {
                 folder.note.content == FolderContent::Complete && mark.is_ok()
             }
@@ -167,7 +199,8 @@ impl AreaReport {
 
     /// Whether something may be in the area that is not collected.
     fn is_left(&self) -> bool {
-        !matches!(self.outcome, Ok(AreaOutcome::Nothing | AreaOutcome::Collected { mark: Ok(()), .. }))
+        use AreaOutcome::{Collected, Nothing, Skipped};
+        !matches!(self.outcome, Ok(Nothing | Skipped(_) | Collected { mark: Ok(()), .. }))
     }
 }
 
@@ -176,20 +209,28 @@ pub fn collect_all(
     request: &CollectAllRequest,
     progress: &dyn Progress,
 ) -> Result<CollectedAll, CollectAllError> {
-    collect_where(request, progress, free)
+    collect_where(request, progress, free, Place::search)
 }
 
-/// Does so where `free` tells how many bytes are free.
+/// Does so where `free` tells how many bytes are free, and `search` which areas there are besides those that are named.
 fn collect_where(
     request: &CollectAllRequest,
     progress: &dyn Progress,
     free: Free,
+    search: impl FnOnce(&[AreaName]) -> Result<Vec<Place>, AreaError>,
 ) -> Result<CollectedAll, CollectAllError> {
     let _at_work = lock(&request.directory)?;
     let mut run = Run::begin(request, progress, free);
-    let areas = run.find().into_iter().map(|(area, found)| {
-        let outcome = found.map_err(CollectError::from).and_then(|found| run.collect(&found));
-        AreaReport { area, outcome }
+    let searched = if request.search == Search::Named { Ok(Vec::new()) } else { search(&request.areas) };
+    run.warnings.extend(searched.as_ref().err().map(|error| chain(error)));
+    let places = places::all(request, searched.unwrap_or_default());
+    let areas = places.into_iter().map(|place| {
+        let outcome = match place.found {
+            Ok(found) => run.collect(&found),
+            Err(NotTaken::Failed(error)) => Err(error.into()),
+            Err(NotTaken::Skipped(skipped)) => Ok(AreaOutcome::Skipped(skipped)),
+        };
+        AreaReport { area: place.name, outcome }
     });
     let areas = areas.collect();
     Ok(run.end(areas))
@@ -268,22 +309,6 @@ impl<'a> Run<'a> {
             removed: Vec::new(),
             warnings: Vec::new(),
         }
-    }
-
-    /// The areas, each once, those of the configuration first; what was named and not found with the reason.
-    fn find(&mut self) -> Vec<(String, Result<FoundArea, AreaError>)> {
-        let named = self.request.areas.iter().map(|name| (name.to_string(), areas::find_only(name)));
-        let mut found: Vec<_> = named.collect();
-        if self.request.search == Search::Everywhere {
-            let everywhere = areas::all().unwrap_or_else(|error| {
-                self.warnings.push(chain(&error));
-                Vec::new()
-            });
-            let unusable = areas::unusable().unwrap_or_default().into_iter().map(Err);
-            let everywhere = everywhere.into_iter().map(Ok).chain(areas::files()).chain(unusable);
-            found.extend(everywhere.map(|found| (String::new(), found)));
-        }
-        without_repeats(found)
     }
 
     /// Takes from an area what it holds.
@@ -550,25 +575,6 @@ impl<'a> Run<'a> {
             history: self.history,
         }
     }
-}
-
-/// Each area once; areas that were found by a search have their device as name.
-fn without_repeats(
-    found: Vec<(String, Result<FoundArea, AreaError>)>,
-) -> Vec<(String, Result<FoundArea, AreaError>)> {
-    let mut seen = BTreeSet::new();
-    let mut told = BTreeSet::new();
-    let is_new = |(name, found): &(String, Result<FoundArea, AreaError>)| match found {
-        Ok(found) => seen.insert((found.label.uuid, found.device.clone())),
-        Err(error) => told.insert((name.clone(), error.to_string())),
-    };
-    let mut found: Vec<_> = found.into_iter().filter(is_new).collect();
-    for (name, found) in &mut found {
-        if let (true, Ok(found)) = (name.is_empty(), found) {
-            *name = found.device.display().to_string();
-        }
-    }
-    found
 }
 
 /// Copies the dump. One that was cut off too early to open is copied as it is, and has another name.

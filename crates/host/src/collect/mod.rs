@@ -8,6 +8,7 @@
 //! | `actions` | what happens afterwards: hook, webhook, mail, copies elsewhere, metrics |
 //! | `folder` | the folder of one crash: begun under another name, published whole, removed whole |
 //! | `fingerprint` | the checksum by which a copy is compared with what is read back from its disk |
+//! | `places` | from which areas an automatic collect takes, and which are another's |
 //! | `pages` | what is written beside the dump for people: takeover and summary, which never fail a collect |
 //! | `retention` | which older folders go |
 //! | `history` | the crashes that were collected, and whether this machine panics at each boot |
@@ -19,6 +20,7 @@ mod fingerprint;
 mod folder;
 mod history;
 mod pages;
+mod places;
 mod retention;
 
 pub use area::{Lack, LeftOut};
@@ -28,7 +30,7 @@ pub use self::actions::{
     ActionNote, ActionResult, Actions, ActionsBusy, NoteError, Which, note_failed_actions, write_metrics,
 };
 pub use self::all::{
-    AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search,
+    AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search, Skipped,
     collect_all,
 };
 pub(crate) use self::dump::mark;

@@ -2,21 +2,81 @@
 
 use super::finding::{Code, Finding, State, Subject};
 use super::rights::Rights;
-use crate::Bytes;
-use crate::areas::{AreaError, FoundArea};
+use crate::areas::registry::Registry;
+use crate::areas::search::{self, Candidate, OwnAreas};
+use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::loaded::LoadedArea;
+use crate::{Bytes, chain, config};
+
+/// The areas of this host, and what could be mistaken for them.
+#[derive(Debug, Default)]
+pub(super) struct Areas {
+    /// How many of all must be ready.
+    pub(super) asked: usize,
+    /// Those that a crash is or would be dumped to, then others of this host, then those of others.
+    pub(super) all: Vec<FoundArea>,
+    /// Why what should be an area of this host is none.
+    pub(super) lost: Vec<AreaError>,
+}
+
+impl Areas {
+    /// Looks for them.
+    pub(super) fn of_host(loaded: &[LoadedArea], configured: &[AreaName]) -> Result<Self, AreaError> {
+        let mut areas = named(loaded);
+        let files = Registry::of_host().files();
+        let files = files.iter().filter_map(|file| search::noted(file).ok());
+        let configured_areas = configured.iter().filter_map(|name| areas::find(name).ok());
+        areas.all.extend(configured_areas.chain(files));
+        areas.add(search::candidates()?, &OwnAreas::of_host(configured));
+        Ok(areas)
+    }
+
+    /// Adds what was found on disks. What is another's must not be ready, but may be a copy.
+    fn add(&mut self, candidates: Vec<Candidate>, own: &OwnAreas) {
+        let is_own: Vec<_> = candidates.iter().map(|one| own.has(one, &candidates)).collect();
+        let mut foreign = Vec::new();
+        for (Candidate { found, .. }, is_own) in candidates.into_iter().zip(is_own) {
+            match found {
+                Ok(found) if is_own => self.all.push(found),
+                Ok(found) => foreign.push(found),
+                Err(error) if is_own && error.tells_of_a_label() => self.lost.push(error),
+                Err(_) => {}
+            }
+        }
+        // Those that a crash will be dumped to are asked; if nothing is loaded, the first that there is.
+        self.asked = self.asked.max(1).min(self.all.len());
+        self.all.extend(foreign);
+    }
+}
 
 /// Finds the areas that the capture kernel was loaded for, and those of them that are lost.
-pub(super) fn named(loaded: &[LoadedArea]) -> (Vec<FoundArea>, Vec<AreaError>) {
-    let (mut found, mut lost) = (Vec::new(), Vec::new());
+fn named(loaded: &[LoadedArea]) -> Areas {
+    let mut areas = Areas::default();
     for LoadedArea { uuid, device, .. } in loaded {
         match FoundArea::again(device, *uuid) {
-            Ok(area) => found.push(area),
+            Ok(area) => areas.all.push(area),
             Err(error) if error.is_forbidden() => {}
-            Err(error) => lost.push(error),
+            Err(error) => areas.lost.push(error),
         }
     }
-    (found, lost)
+    areas.asked = areas.all.len();
+    areas
+}
+
+/// The areas that the configuration names, and that no dump goes to: they may not have been there.
+pub(super) fn left_out(configured: &[AreaName], loaded: &[LoadedArea]) -> Option<Finding> {
+    let is_there = |name: &&AreaName| match loaded {
+        [] => areas::find(name).is_ok(),
+        loaded => loaded.iter().any(|area| area.is_named(name)),
+    };
+    let told = |name: &AreaName| match areas::find(name) {
+        Err(error) if error.is_forbidden() => None,
+        Err(error) => Some(format!("{name}: {}", chain(&error))),
+        Ok(_) => Some(format!("{name}: it is there, and not loaded")),
+    };
+    let left_out: Vec<_> = configured.iter().filter(|name| !is_there(name)).filter_map(told).collect();
+    let remedy = format!("once it is there, run `holdover load`, or take it out of {}", config::FILE);
+    (!left_out.is_empty()).then(|| Finding::warning(Code::AreaLeftOut, left_out.join("; "), remedy))
 }
 
 /// The first `asked` of `areas` must be ready. `unusable` are disks and files that should be areas and are none.
@@ -29,7 +89,7 @@ pub(super) fn check(rights: Rights, asked: usize, areas: &[FoundArea], unusable:
     if findings.is_empty() {
         return match rights {
             Rights::Root => {
-                Finding::missing(Code::AreaAbsent, "on no disk", "make one with `holdover format DEVICE`")
+                Finding::missing(Code::AreaAbsent, absent(areas), "make one with `holdover format DEVICE`")
             }
             Rights::User => Finding::unknown(Code::AreaUnseen, "on no disk that this user may read"),
         };
@@ -40,6 +100,18 @@ pub(super) fn check(rights: Rights, asked: usize, areas: &[FoundArea], unusable:
     };
     let remedies: Vec<_> = bad.into_iter().map(|finding| finding.remedy).collect();
     Finding::missing(code, found, remedies.join("; "))
+}
+
+/// That there is no area; those of others are none of this host's.
+fn absent(foreign: &[FoundArea]) -> String {
+    let devices: Vec<_> = foreign.iter().map(|area| area.device.display().to_string()).collect();
+    match &devices[..] {
+        [] => "on no disk".into(),
+        devices => format!(
+            "none of this host's; on {} is another's, such as a guest's: neither configured, nor formatted or loaded here",
+            devices.join(", ")
+        ),
+    }
 }
 
 fn unusable_area(error: &AreaError) -> Finding {
@@ -88,8 +160,6 @@ mod tests {
 
     use super::super::finding::AS_ROOT;
     use super::*;
-    use crate::areas;
-
     #[test]
     fn a_copy_of_the_dump_area_is_a_danger() {
         let label = ::area::Label { uuid: Uuid::from_u128(1), length: 1 << 20, created: 0 };
@@ -116,12 +186,51 @@ mod tests {
     #[test]
     fn an_area_that_the_capture_kernel_was_loaded_for_and_is_gone_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let (found, lost) =
+        let areas =
             named(&[LoadedArea { uuid: Uuid::nil(), device: folder.path().join("area"), place: None }]);
-        assert!(found.is_empty());
-        let finding = check(Rights::Root, 1, &found, &lost);
+        assert!(areas.all.is_empty());
+        let finding = check(Rights::Root, 1, &areas.all, &areas.lost);
         let told = finding.found.contains("is gone") && finding.remedy.contains("holdover unload");
         assert!(told, "{finding:?}");
+    }
+
+    fn candidate(device: &str, uuid: u128) -> Candidate {
+        let uuid = Uuid::from_u128(uuid);
+        let label = ::area::Label { uuid, length: 1 << 20, created: 0 };
+        let found = Ok(FoundArea::on_device(device.into(), label));
+        Candidate { device: device.into(), uuid: Some(uuid), found }
+    }
+
+    /// It may be a guest's.
+    #[test]
+    fn an_area_of_another_is_not_asked_and_its_damage_is_nothing_of_this_hosts() {
+        let mut areas = Areas::default();
+        let damaged = AreaError::Cut { device: "/dev/vdb".into(), length: Bytes(1 << 30) };
+        let damaged = Candidate { device: "/dev/vdb".into(), uuid: None, found: Err(damaged) };
+        areas.add(vec![candidate("/dev/vda", 1), damaged], &OwnAreas::default());
+        assert_eq!((areas.asked, areas.all.len(), areas.lost.len()), (0, 1, 0));
+        let finding = check(Rights::Root, areas.asked, &areas.all, &areas.lost);
+        assert_eq!(finding.code, Some(Code::AreaAbsent));
+        assert!(finding.found.contains("on /dev/vda is another's"), "{}", finding.found);
+    }
+
+    #[test]
+    fn an_area_of_this_host_is_asked_first_and_a_copy_of_it_is_told() {
+        let mut areas = Areas::default();
+        let own = OwnAreas::new(&["/dev/vdb".parse().unwrap()], [Uuid::from_u128(2)].into());
+        areas.add(vec![candidate("/dev/vda", 1), candidate("/dev/vdb", 2)], &own);
+        assert_eq!((areas.asked, areas.all[0].device.to_str()), (1, Some("/dev/vdb")));
+    }
+
+    #[test]
+    fn an_area_that_is_configured_and_not_found_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        let finding = left_out(&[AreaName::Device(gone.clone())], &[]).unwrap();
+        assert!(finding.found.contains(gone.to_str().unwrap()) && finding.remedy.contains("holdover load"));
+        let loaded = LoadedArea { uuid: Uuid::nil(), device: gone.clone(), place: None };
+        assert!(left_out(&[AreaName::Device(gone)], &[loaded]).is_none(), "it is told as lost");
+        assert!(left_out(&[], &[]).is_none());
     }
 
     /// The second of two.

@@ -176,6 +176,8 @@ codes! {
         because "A dump that nobody has collected is kept: the next one does not go there.";
     AreaWithoutDriver = "area-without-driver" of Area
         because "The capture kernel has drivers of its own, and cannot write to this disk.";
+    AreaLeftOut = "area-left-out" of Area
+        because "No dump goes to an area that was not there when the capture kernel was loaded.";
     AreaUnseen = "area-unseen" of Area
         because "Whether there is an area takes reading disks.";
     RoomTooSmall = "room-too-small" of Room

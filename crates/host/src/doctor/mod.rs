@@ -36,10 +36,11 @@ mod room;
 mod tested;
 mod watchdogs;
 
+use self::area::Areas;
 pub use self::finding::{Code, Finding, State, Subject};
 use self::machine::Machine;
 use self::rights::Rights;
-use crate::areas::{self, AreaError};
+use crate::areas::AreaError;
 use crate::config::Configuration;
 use crate::progress::Progress;
 use crate::{crash_test, kexec, loaded, sysfs};
@@ -85,14 +86,10 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     let machine = Machine::running();
     let rights = Rights::of(&machine.read("proc/self/status"));
     let running = machine.read("proc/cmdline");
-    let (mut areas, mut lost) = area::named(&loaded::areas());
-    // Those that a crash will be dumped to are asked; if nothing is loaded, the first that there is.
-    let asked = areas.len().max(1);
-    areas.extend(areas::files().into_iter().flatten());
-    areas.extend(areas::all()?);
-    lost.extend(areas::unusable()?);
     // `config check` tells what is wrong with the configuration.
     let configuration = Configuration::of_host().unwrap_or_default();
+    let loaded = loaded::areas();
+    let Areas { asked, all: areas, lost } = Areas::of_host(&loaded, &configuration.areas)?;
     let estimate = room::estimate(&configuration, progress);
     let mut findings = vec![reservation::check(
         kexec::reserved().unwrap_or(0),
@@ -101,7 +98,8 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     )];
     findings.extend(of_machine(&machine, rights, &running)?);
     findings.push(area::check(rights, asked, &areas, &lost));
-    findings.extend(room::check(rights, &areas[..asked.min(areas.len())], &estimate));
+    findings.extend(area::left_out(&configuration.areas, &loaded));
+    findings.extend(room::check(rights, &areas[..asked], &estimate));
     findings.extend([
         watchdogs::check(&crate::watchdogs::find()),
         rivals::check(&machine),

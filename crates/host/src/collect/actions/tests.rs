@@ -1,4 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -24,10 +25,13 @@ impl Bench {
     }
 
     /// A program in the shell's language.
+    /// Another program makes it: a test that starts one meanwhile would hand down a file that is open to write, which nobody may run.
     fn program(&self, name: &str, text: &str) -> PathBuf {
-        fs::write(self.path(name), format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o700)).unwrap();
-        self.path(name)
+        let (path, source) = (self.path(name), self.path(&format!("{name}.text")));
+        fs::write(&source, format!("#!/bin/sh\n{text}\n")).unwrap();
+        let made = Command::new("install").args(["-m", "700"]).args([&source, &path]).status().unwrap();
+        assert!(made.success());
+        path
     }
 
     fn read(&self, name: &str) -> String {

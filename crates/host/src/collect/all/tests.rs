@@ -9,7 +9,8 @@ use kdump::{Codec, Header, NoteSegment, Page, Pages as KdumpPages, Utsname};
 use tempfile::TempDir;
 
 use super::*;
-use crate::areas::IfUsed;
+use crate::areas::search::{Candidate, OwnAreas};
+use crate::areas::{self, IfUsed};
 
 /// Room without end.
 const PLENTY: Free = |_, _| Ok(u64::MAX);
@@ -79,7 +80,7 @@ impl Bench {
     }
 
     fn run_with(&self, free: Free) -> CollectedAll {
-        collect_where(&self.request, &(), free).unwrap()
+        collect_where(&self.request, &(), free, |_| Ok(Vec::new())).unwrap()
     }
 
     /// The names of the folders.
@@ -367,19 +368,19 @@ fn older_folders_go_and_before_the_copy_where_that_makes_its_room() {
     };
     for _ in 0..3 {
         bench.crash("disk", 90_000);
-        collect_where(&keep(2), &(), PLENTY).unwrap();
+        collect_where(&keep(2), &(), PLENTY, |_| Ok(Vec::new())).unwrap();
     }
     assert_eq!(bench.folders().len(), 2);
     bench.crash("disk", 90_000);
     // There is room as soon as a folder has gone.
     let once =
         |directory: &Path, _| Ok(if fs::read_dir(directory)?.count() < 2 { 1 << 40 } else { (16 << 20) + 1 });
-    let collected = collect_where(&keep(2), &(), once).unwrap();
+    let collected = collect_where(&keep(2), &(), once, |_| Ok(Vec::new())).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::Collected { .. })), "{collected:?}");
     assert_eq!((bench.folders().len(), collected.removed.len()), (2, 1));
     // Nothing goes in vain.
     bench.crash("disk", 90_000);
-    let collected = collect_where(&keep(2), &(), LITTLE).unwrap();
+    let collected = collect_where(&keep(2), &(), LITTLE, |_| Ok(Vec::new())).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
 }
 
@@ -389,21 +390,21 @@ fn no_dump_goes_before_the_next_is_there_nor_for_a_log_or_another_host() {
     let retention = Retention { keep: Some(1), keep_bytes: None };
     let keep_one = CollectAllRequest { retention, ..bench.request.clone() };
     bench.crash("disk", 90_000);
-    let first = folder(&collect_where(&keep_one, &(), PLENTY).unwrap()).path.clone();
+    let first = folder(&collect_where(&keep_one, &(), PLENTY, |_| Ok(Vec::new())).unwrap()).path.clone();
     bench.crash("disk", 90_000);
     // There would be room as soon as the dump has gone.
     let once =
         |directory: &Path, _| Ok(if fs::read_dir(directory)?.next().is_none() { 1 << 40 } else { 1 << 20 });
-    let collected = collect_where(&keep_one, &(), once).unwrap();
+    let collected = collect_where(&keep_one, &(), once, |_| Ok(Vec::new())).unwrap();
     assert!(matches!(collected.areas[0].outcome, Ok(AreaOutcome::LogOnly { .. })), "{collected:?}");
     assert!(first.join(DUMP).exists(), "{collected:?}");
-    let collected = collect_where(&keep_one, &(), PLENTY).unwrap();
+    let collected = collect_where(&keep_one, &(), PLENTY, |_| Ok(Vec::new())).unwrap();
     assert!(!first.exists() && bench.folders().len() == 1, "{collected:?}");
     let CrashFolder { path, note } = folder(&collected).clone();
     let others = FolderNote { host: "another host".into(), ..note };
     fs::write(path.join(folder::NOTE), serde_json::to_string(&others).unwrap()).unwrap();
     bench.crash("disk", 90_000);
-    collect_where(&keep_one, &(), PLENTY).unwrap();
+    collect_where(&keep_one, &(), PLENTY, |_| Ok(Vec::new())).unwrap();
     assert_eq!(bench.folders().len(), 2, "another host's folder");
 }
 
@@ -435,4 +436,53 @@ fn a_directory_that_cannot_be_is_told() {
     fs::write(bench.path("crash"), "a file").unwrap();
     let refused = collect_all(&bench.request, &()).unwrap_err().to_string();
     assert!(refused.contains("`directory` in [collect]"), "{refused}");
+}
+
+/// A bench with one area that is configured, and two that a search finds: one was formatted here, the other by a guest.
+fn bench_with_a_guest(search: Search) -> (Bench, CollectedAll) {
+    let mut bench = Bench::new(&["configured", "ours", "guest"]);
+    for area in ["configured", "ours", "guest"] {
+        bench.crash(area, 90_000);
+    }
+    bench.request.areas.truncate(1);
+    bench.request.search = search;
+    let candidates = ["configured", "ours", "guest"].map(|area| Candidate::on(bench.path(area)).unwrap());
+    let own = OwnAreas::new(&bench.request.areas, candidates[1].uuid.into_iter().collect());
+    let found = Place::on_disks(candidates.into(), &own).collect();
+    let collected = collect_where(&bench.request, &(), PLENTY, |_| Ok(found)).unwrap();
+    (bench, collected)
+}
+
+/// Else the dump of a guest would be in this host's folder, and its area free for the next one.
+#[test]
+fn an_area_of_a_guest_is_left_alone_and_told() {
+    let (bench, collected) = bench_with_a_guest(Search::Own);
+    assert_eq!(["configured", "ours", "guest"].map(|area| bench.is_free(area)), [true, true, false]);
+    assert_eq!((collected.areas.len(), bench.folders().len()), (3, 2));
+    let Ok(AreaOutcome::Skipped(skipped)) = &collected.areas[2].outcome else { panic!("{collected:?}") };
+    assert!(skipped.to_string().contains("--everywhere"), "{skipped}");
+    assert!(collected.is_whole() && collected.history.failures == 0, "it is no error");
+}
+
+#[test]
+fn an_area_of_a_guest_is_collected_where_somebody_asks_for_all() {
+    let (bench, collected) = bench_with_a_guest(Search::Everywhere);
+    assert!(bench.is_free("guest") && collected.is_whole());
+    assert_eq!((collected.areas.len(), bench.folders().len()), (3, 3));
+}
+
+/// It would fail each collect for ever. One that the configuration names may come.
+#[test]
+fn a_file_that_was_deleted_by_hand_is_told_with_the_remedy_and_fails_nothing() {
+    let mut bench = Bench::new(&[]);
+    bench.request.search = Search::Own;
+    let gone = bench.path("gone");
+    let search = || Ok(vec![Place::file(gone.clone())]);
+    let collected = collect_where(&bench.request, &(), PLENTY, |_| search()).unwrap();
+    let Ok(AreaOutcome::Skipped(skipped)) = &collected.areas[0].outcome else { panic!("{collected:?}") };
+    assert!(skipped.to_string().contains(&format!("holdover remove {}", gone.display())), "{skipped}");
+    assert!(collected.is_whole());
+    bench.request.areas = vec![AreaName::Device(gone.clone())];
+    let collected = collect_where(&bench.request, &(), PLENTY, |_| search()).unwrap();
+    assert!(matches!(collected.areas[..], [AreaReport { outcome: Err(_), .. }]), "told once: {collected:?}");
 }
