@@ -152,7 +152,7 @@ fn the_end_of_a_request_is_seen_in_memory() {
         let (world, mut disk) = started(Model { queuing, ..Model::default() });
         world.borrow_mut().machine.tick = Duration::from_micros(1);
         (world.borrow_mut().pace, world.borrow_mut().accesses) = (100, 0);
-        disk.write(0, &[7; 100 * 512]).unwrap();
+        disk.write(0, &vec![7; 100 * 512]).unwrap();
         disk.flush().unwrap();
         let world = world.borrow();
         let requests = ahci::last(&world).done.len();
