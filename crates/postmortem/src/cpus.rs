@@ -8,8 +8,9 @@ use vmcore::{Notes, notes_in};
 
 use crate::Address;
 use crate::btf::Btf;
+use crate::log;
 use crate::modules::{List, Loaded, Names};
-use crate::orc::{Packing, Table};
+use crate::orc::{Format, Table};
 use crate::registers::Status;
 use crate::symbols::Symbols;
 use crate::unwind::{self, End, Found};
@@ -57,6 +58,8 @@ pub struct Backtrace {
     pub source: BacktraceSource,
     /// The frames.
     pub frames: Vec<Frame>,
+    /// Whether it is known to lead to the first function of the kernel, or to a program.
+    pub whole: bool,
     /// What is to be said of its end, or why there is none.
     pub remark: Option<&'static str>,
 }
@@ -194,15 +197,16 @@ impl<M: OldMemory> Finder<'_, M> {
         let Some(orc) = self.orc else {
             return Backtrace::none("there are no tables to unwind its stack by");
         };
-        let packing = Packing::of(self.btf);
+        let format = Format::of(self.btf, orc);
         let find = |address: u64| match self.modules.and_then(|list| list.at(address)) {
-            Some(at) => modules.get(at)?.orc.as_ref()?.find(address, packing),
-            None => orc.find(address, packing),
+            Some(at) => modules.get(at)?.orc.as_ref()?.find(address, format),
+            None => orc.find(address, format),
         };
         let start = |address: u64| self.symbols.at(address).map(|(_, offset)| address - offset);
         let unwound = unwind::unwind(&self.view, registers, find, start);
         let frames = unwound.frames.iter().map(|&found| self.frame(found, modules)).collect();
-        Backtrace { source: BacktraceSource::Orc, frames, remark: remark(unwound.end) }
+        let whole = unwound.end == End::Whole;
+        Backtrace { source: BacktraceSource::Orc, frames, whole, remark: remark(unwound.end) }
     }
 
     fn frame(&self, found: Found, modules: &[OfModule]) -> Frame {
@@ -234,7 +238,7 @@ impl<M: OldMemory> Finder<'_, M> {
 
 impl Backtrace {
     pub(crate) fn none(remark: &'static str) -> Self {
-        Self { source: BacktraceSource::None, frames: Vec::new(), remark: Some(remark) }
+        Self { source: BacktraceSource::None, frames: Vec::new(), whole: false, remark: Some(remark) }
     }
 
     /// The call trace of the log.
@@ -247,7 +251,20 @@ impl Backtrace {
         };
         let frames = lines.iter().map(frame).collect();
         let remark = Some("the kernel printed it; functions behind a question mark may be no callers");
-        Self { source: BacktraceSource::Log, frames, remark }
+        Self { source: BacktraceSource::Log, frames, whole: false, remark }
+    }
+
+    /// The call trace of the log where this stack ends early and that one leads further, otherwise this stack.
+    pub(crate) fn or_of_log(self, lines: &[String]) -> Self {
+        let leads = if self.frames.is_empty() { lines.len() } else { log::callers(lines) };
+        if self.whole || leads <= self.frames.len() {
+            return self;
+        }
+        let why = "the kernel printed it, and is shown because its tables lead through a part of the stack only; \
+                   functions behind a question mark may be no callers";
+        let remark = if self.frames.is_empty() { None } else { Some(why) };
+        let of_log = Self::of_log(lines);
+        Self { remark: remark.or(of_log.remark), ..of_log }
     }
 }
 
@@ -264,4 +281,36 @@ fn remark(end: End) -> Option<&'static str> {
 fn status(notes: &[u8], place: usize) -> Option<Status> {
     let mut of_processors = notes_in(notes).filter(|note| (note.kind, note.name) == PRSTATUS);
     Status::parse(of_processors.nth(place)?.content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unwound(functions: usize, end: End) -> Backtrace {
+        let frame = Frame { address: Some(Address(1)), function: None, module: None, interrupted: false };
+        let frames = vec![frame; functions];
+        Backtrace { source: BacktraceSource::Orc, frames, whole: end == End::Whole, remark: remark(end) }
+    }
+
+    /// Three callers, and what is none.
+    const TRACE: [&str; 6] =
+        ["<TASK>", "dump_stack_lvl+0x44/0x5c", "? x+0x1/0x2", "panic+0x1/0x2", "caller+0x1/0x2", "</TASK>"];
+
+    #[test]
+    fn the_logs_trace_is_shown_where_a_stack_ends_before_it_does() {
+        let trace = TRACE.map(str::to_owned);
+        for end in [End::Broken, End::Unknown] {
+            let shown = unwound(2, end).or_of_log(&trace);
+            assert_eq!((shown.source, shown.frames.len()), (BacktraceSource::Log, 6));
+            assert!(shown.remark.is_some_and(|remark| remark.contains("a part of the stack only")));
+            assert_eq!(unwound(3, end).or_of_log(&trace), unwound(3, end));
+        }
+        let none = Backtrace::none("it left no registers").or_of_log(&trace);
+        assert_eq!(none, Backtrace::of_log(&trace));
+        for whole in [unwound(2, End::Whole), unwound(2, End::Broken)] {
+            let trace = if whole.whole { &trace[..] } else { &[] };
+            assert_eq!(whole.clone().or_of_log(trace), whole);
+        }
+    }
 }

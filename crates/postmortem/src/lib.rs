@@ -194,9 +194,7 @@ impl Postmortem {
         let task = panicked.as_ref().and_then(|cpu| cpu.task.clone().filter(|task| task.comm.is_some()));
         let task = task.or(from_log);
         match panicked {
-            Some(cpu) if cpu.backtrace.frames.is_empty() && !told.trace.is_empty() => {
-                cpu.backtrace = Backtrace::of_log(&told.trace);
-            }
+            Some(cpu) => cpu.backtrace = cpu.backtrace.clone().or_of_log(&told.trace),
             None if !told.trace.is_empty() && has_none => {
                 let backtrace = Backtrace::of_log(&told.trace);
                 cpus.push(Cpu {
@@ -206,7 +204,7 @@ impl Postmortem {
                     backtrace,
                 });
             }
-            _ => {}
+            None => {}
         }
         let Told { message, seconds, causes, .. } = told;
         Self {

@@ -164,6 +164,11 @@ fn trace(lines: &[&str]) -> Option<Vec<String>> {
     Some(frames.map(|line| bounded(line.trim())).filter(|line| !line.is_empty()).collect())
 }
 
+/// How many lines of a call trace name a function that has certainly been called.
+pub(crate) fn callers(trace: &[String]) -> usize {
+    trace.iter().filter(|line| !line.starts_with(['?', '<'])).count()
+}
+
 /// `Modules linked in: one(OE) two [last unloaded: three]`.
 fn modules(line: &str) -> Option<Modules> {
     let names = line.strip_prefix("Modules linked in:")?;

@@ -27,9 +27,29 @@ pub(crate) struct Table {
 pub(crate) struct Entry {
     pub(crate) sp_offset: i16,
     pub(crate) bp_offset: i16,
-    pub(crate) sp_base: u8,
-    pub(crate) bp_base: u8,
+    pub(crate) sp_base: Base,
+    pub(crate) bp_base: Base,
     pub(crate) kind: Kind,
+}
+
+/// What a frame, or where the caller's BP is, may be counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// From nothing, or by a number that no kernel is known to use.
+    None,
+    /// From the caller's frame.
+    PreviousSp,
+    Ax,
+    Dx,
+    Di,
+    Bp,
+    Sp,
+    R10,
+    R13,
+    /// From the word that BP leads to.
+    BpIndirect,
+    /// From the word that SP leads to.
+    SpIndirect,
 }
 
 /// What lies at the caller's frame.
@@ -47,9 +67,51 @@ pub(crate) enum Kind {
     InterruptFrame,
 }
 
+/// How this kernel writes its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    packing: Packing,
+    numbering: Numbering,
+}
+
+impl Format {
+    /// The format of a kernel with these types, whose own table this is. Its modules' tables have the same.
+    pub(crate) fn of(btf: Option<&Btf>, kernel: &Table) -> Self {
+        Self { packing: Packing::of(btf), numbering: Numbering::of(kernel) }
+    }
+}
+
+/// The numbers of what is counted from: `ORC_REG_*` (`arch/x86/include/asm/orc_types.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Numbering {
+    /// Up to 7.0.
+    First,
+    /// From 7.1 on (commit 1735858caa4b, "objtool/x86: Reorder ORC register numbering").
+    Second,
+}
+
+impl Numbering {
+    /// The stack pointer, from which most functions' frames are counted, is 5 in the first and 3 in the second, where the other one of
+    /// both is a rare base of assembler code. BTF does not tell: these numbers are no type of the kernel's.
+    fn of(kernel: &Table) -> Self {
+        let bases = || kernel.entries.chunks_exact(ENTRY as usize).map(|entry| entry[4] & 0xF);
+        let count = |number| bases().filter(|&base| base == number).count();
+        if count(3) > count(5) { Self::Second } else { Self::First }
+    }
+
+    fn base(self, number: u16) -> Base {
+        use Base::{Ax, Bp, BpIndirect, Di, Dx, None, PreviousSp, R10, R13, Sp, SpIndirect};
+        let numbers = match self {
+            Self::First => [None, PreviousSp, Dx, Di, Bp, Sp, R10, R13, BpIndirect, SpIndirect, None],
+            Self::Second => [None, Ax, Dx, Sp, Bp, Di, R10, R13, PreviousSp, SpIndirect, BpIndirect],
+        };
+        numbers.get(usize::from(number)).copied().unwrap_or(None)
+    }
+}
+
 /// How this kernel packs an entry's last two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packing {
+enum Packing {
     /// Two bits say what lies there, and another one that there is no caller (up to 6.3).
     Two,
     /// Three bits say both (from 6.4 on).
@@ -58,7 +120,7 @@ pub(crate) enum Packing {
 
 impl Packing {
     /// As BTF describes it; otherwise as it is since 6.4.
-    pub(crate) fn of(btf: Option<&Btf>) -> Self {
+    fn of(btf: Option<&Btf>) -> Self {
         match btf.and_then(|btf| btf.member("orc_entry", "type")) {
             Some(member) if member.width == 2 => Self::Two,
             _ => Self::Three,
@@ -112,13 +174,13 @@ impl Table {
     }
 
     /// The entry for the instruction at this address.
-    pub(crate) fn find(&self, instruction: u64, packing: Packing) -> Option<Entry> {
+    pub(crate) fn find(&self, instruction: u64, format: Format) -> Option<Entry> {
         let (mut first, mut end) = (0, self.count());
         while first < end {
             let middle = first.midpoint(end);
             if self.instruction(middle)? <= instruction { first = middle + 1 } else { end = middle }
         }
-        self.entry(first.checked_sub(1)?, packing)
+        self.entry(first.checked_sub(1)?, format)
     }
 
     fn instruction(&self, at: usize) -> Option<u64> {
@@ -126,17 +188,18 @@ impl Table {
         Some(self.start.wrapping_add(at as u64 * 4).wrapping_add_signed(offset.into()))
     }
 
-    fn entry(&self, at: usize, packing: Packing) -> Option<Entry> {
+    fn entry(&self, at: usize, format: Format) -> Option<Entry> {
         let bytes: [u8; 6] = *self.entries.get(at * ENTRY as usize..)?.first_chunk()?;
         let [sp_offset, bp_offset, rest] = [0, 2, 4].map(|at| u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-        let (sp_base, kind) = ((rest & 0xF) as u8, packing.kind(rest >> 8));
+        let base = |number: u16| format.numbering.base(number & 0xF);
+        let (sp_base, kind) = (base(rest), format.packing.kind(rest >> 8));
         // An entry that counts from nothing marks code that no table describes.
-        let kind = if sp_base == 0 && kind != Kind::End { Kind::Undefined } else { kind };
+        let kind = if sp_base == Base::None && kind != Kind::End { Kind::Undefined } else { kind };
         Some(Entry {
             sp_offset: sp_offset.cast_signed(),
             bp_offset: bp_offset.cast_signed(),
             sp_base,
-            bp_base: (rest >> 4 & 0xF) as u8,
+            bp_base: base(rest >> 4),
             kind,
         })
     }

@@ -23,6 +23,7 @@ pub(crate) struct Others {
     pub(crate) r13: u64,
     pub(crate) di: u64,
     pub(crate) dx: u64,
+    pub(crate) ax: u64,
 }
 
 /// Bytes of `struct pt_regs` (`arch/x86/include/asm/ptrace.h`); the last five words are the processor's own frame.
@@ -59,7 +60,8 @@ impl Registers {
     /// All registers that an interrupt saved.
     pub(crate) fn parse(saved: &[u8; SAVED]) -> Self {
         let word = |at: usize| saved[at * 8..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        let others = Others { bp: word(4), r10: word(7), r13: word(2), di: word(14), dx: word(12) };
+        let others =
+            Others { bp: word(4), r10: word(7), r13: word(2), di: word(14), dx: word(12), ax: word(10) };
         Self { ip: word(16), cs: word(17), sp: word(19), others: Some(others) }
     }
 

@@ -2,7 +2,7 @@
 
 use machine::OldMemory;
 
-use crate::orc::{Entry, Kind};
+use crate::orc::{Base, Entry, Kind};
 use crate::registers::{Others, Registers};
 use crate::view::View;
 
@@ -12,19 +12,6 @@ const MOST_FRAMES: usize = 128;
 const SEARCHED: usize = 256;
 /// How many such functions a stack may have.
 const MOST_GAPS: u32 = 2;
-/// What a frame may be counted from: `ORC_REG_*` (`arch/x86/include/asm/orc_types.h`).
-mod base {
-    pub(super) const PREVIOUS_SP: u8 = 1;
-    pub(super) const DX: u8 = 2;
-    pub(super) const DI: u8 = 3;
-    pub(super) const BP: u8 = 4;
-    pub(super) const SP: u8 = 5;
-    pub(super) const R10: u8 = 6;
-    pub(super) const R13: u8 = 7;
-    pub(super) const BP_INDIRECT: u8 = 8;
-    pub(super) const SP_INDIRECT: u8 = 9;
-}
-
 /// A frame of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -139,15 +126,16 @@ impl State {
         let offset = i64::from(entry.sp_offset);
         let from = |register: u64| register.wrapping_add_signed(offset);
         Some(match entry.sp_base {
-            base::SP => from(self.sp),
-            base::BP => from(self.bp),
-            base::SP_INDIRECT => from(view.u64(self.sp)?),
-            base::BP_INDIRECT => view.u64(from(self.bp))?,
-            base::R10 => from(self.others?.r10),
-            base::R13 => from(self.others?.r13),
-            base::DI => from(self.others?.di),
-            base::DX => from(self.others?.dx),
-            _ => return None,
+            Base::Sp => from(self.sp),
+            Base::Bp => from(self.bp),
+            Base::SpIndirect => from(view.u64(self.sp)?),
+            Base::BpIndirect => view.u64(from(self.bp))?,
+            Base::R10 => from(self.others?.r10),
+            Base::R13 => from(self.others?.r13),
+            Base::Di => from(self.others?.di),
+            Base::Dx => from(self.others?.dx),
+            Base::Ax => from(self.others?.ax),
+            Base::None | Base::PreviousSp => return None,
         })
     }
 
@@ -160,8 +148,8 @@ impl State {
     ) -> Option<u64> {
         let offset = i64::from(entry.bp_offset);
         match entry.bp_base {
-            base::PREVIOUS_SP => view.u64(frame.wrapping_add_signed(offset)),
-            base::BP => view.u64(self.bp.wrapping_add_signed(offset)),
+            Base::PreviousSp => view.u64(frame.wrapping_add_signed(offset)),
+            Base::Bp => view.u64(self.bp.wrapping_add_signed(offset)),
             _ => Some(next.others.map_or(self.bp, |others| others.bp)),
         }
     }

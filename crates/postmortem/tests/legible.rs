@@ -43,6 +43,17 @@ fn a_stack_leads_through_a_function_without_tables_and_through_a_module() {
 }
 
 #[test]
+fn tables_are_read_by_either_numbering_of_registers() {
+    let mut memory = legible::kernel(Addresses::BelowBase);
+    legible::renumber_orc(&mut memory);
+    let info = legible::vmcoreinfo(Addresses::BelowBase);
+    let postmortem = Postmortem::read(&memory, &notes(info.as_bytes()));
+    for cpu in 0..2 {
+        assert_eq!(functions(&postmortem, cpu), functions(&read(Addresses::BelowBase), cpu));
+    }
+}
+
+#[test]
 fn what_the_kernel_carries_is_told() {
     let postmortem = read(Addresses::BelowBase);
     let cpu = &postmortem.cpus[0];

@@ -23,13 +23,16 @@ pub(super) fn compare_with_reader(evidence: &Evidence, tool: &Tool) -> Result<Op
 /// The text that makedumpfile prints, as Linux's console has it: nobody is named who printed a line, and each line of a message has
 /// the time, where makedumpfile has blanks.
 fn with_every_time(read: &str) -> String {
-    let mut time = String::new();
-    let lines = read.lines().map(without_caller).map(|line| {
-        let more = line.strip_prefix(&" ".repeat(time.len())).filter(|_| !time.is_empty());
+    // The blanks of the lines that follow stand for the caller too.
+    let (mut time, mut blanks) = (String::new(), String::new());
+    let lines = read.lines().map(|with_caller| {
+        let more = with_caller.strip_prefix(&blanks).filter(|_| !time.is_empty());
         if let Some(more) = more {
             return format!("{time}{more}\n");
         }
+        let line = without_caller(with_caller);
         time = line.split_inclusive("] ").take(1).filter(|_| is_message(&line)).collect();
+        blanks = " ".repeat(time.len() + with_caller.len() - line.len());
         line + "\n"
     });
     lines.collect()
@@ -103,6 +106,9 @@ mod tests {
     fn each_line_of_a_message_has_its_time() {
         let read = "[    0.000000] calibrating\n               probably late\n[    0.100000]  indented\n";
         let wanted = "[    0.000000] calibrating\n[    0.000000] probably late\n[    0.100000]  indented\n";
+        assert_eq!(with_every_time(read), wanted);
+        let read = "[    0.000000] [      T0] calibrating\n                          probably late\n\
+                    [    0.100000] [      T0]  indented\n";
         assert_eq!(with_every_time(read), wanted);
     }
 

@@ -598,7 +598,8 @@ mod tests {
         let mut postmortem = Postmortem::read(&Memory::new(0), &Notes::default());
         let task = Some(Task { pid: 1, comm: some() });
         let frame = Frame { address: Some(Address(1)), function: some(), module: some(), interrupted: true };
-        let backtrace = Backtrace { source: BacktraceSource::Orc, frames: vec![frame], remark: None };
+        let backtrace =
+            Backtrace { source: BacktraceSource::Orc, frames: vec![frame], whole: true, remark: None };
         postmortem.panic.message = some();
         postmortem.panic.causes = vec![text.to_owned()];
         postmortem.panic.uptime = some();
