@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use host::areas::{self, AreaName, IfUncollected, RemoveError, Removed, RemovedKind};
+use host::programs::HostPrograms;
 use serde_json::{Value, json};
 
 use crate::report::{Report, row};
@@ -20,7 +21,7 @@ pub(crate) struct Arguments {
 /// Removes the area.
 pub(crate) fn run(arguments: &Arguments) -> Result<Removed, RemoveError> {
     let if_uncollected = if arguments.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep };
-    areas::remove(&arguments.area, if_uncollected)
+    areas::remove(&arguments.area, if_uncollected, &HostPrograms)
 }
 
 impl Report for Removed {

@@ -115,12 +115,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     let mut has_units = false;
     if !arguments.no_units {
-        let step = setup::enable(&HostPrograms)?;
+        let step = setup::enable(&plan.names(), &HostPrograms)?;
         has_units = !matches!(step, Step::Left(_));
         outcome.add("at each boot", step);
     }
     if memory.is_enough() {
-        load(arguments, &mut outcome, has_units)?;
+        load(arguments, &plan, &mut outcome, has_units)?;
     }
     if outcome.has_changed() || memory.is_enough() {
         outcome
@@ -181,7 +181,7 @@ fn reserve(root: &Path, memory: Memory, arguments: &Arguments, outcome: &mut Out
 }
 
 /// Loads, unless what is loaded is Holdover's and nothing has changed.
-fn load(arguments: &Arguments, outcome: &mut Outcome, has_units: bool) -> Result<()> {
+fn load(arguments: &Arguments, plan: &AreaPlan, outcome: &mut Outcome, has_units: bool) -> Result<()> {
     const WHAT: &str = "capture kernel";
     if !outcome.has_changed() && crash_slot::owner()? == SlotOwner::Holdover {
         outcome.add(WHAT, Step::Unchanged("loaded".into()));
@@ -196,7 +196,7 @@ fn load(arguments: &Arguments, outcome: &mut Outcome, has_units: bool) -> Result
         }
     }
     if has_units {
-        outcome.add("systemd", setup::start(&HostPrograms)?);
+        outcome.add("systemd", setup::start(&plan.names(), &HostPrograms)?);
     }
     Ok(())
 }

@@ -107,6 +107,7 @@ pub mod status;
 pub mod summary;
 mod sysfs;
 mod unfinished;
+mod units;
 pub mod verify;
 pub mod watchdogs;
 

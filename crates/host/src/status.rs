@@ -15,11 +15,7 @@ use crate::crash_test::{self, History, TestError};
 use crate::kexec::{self, KexecError};
 use crate::loaded::{self, Ago, LoadedArea, Standing};
 use crate::programs::{HostPrograms, Programs};
-use crate::{Bytes, chain, clock};
-
-/// The units that must be enabled, so that nobody has to think of Holdover.
-pub(crate) const UNITS: [&str; 4] =
-    ["holdover.service", "holdover-collect.service", "holdover-actions.timer", "holdover-verify.timer"];
+use crate::{Bytes, chain, clock, units};
 
 /// What is known in a moment.
 #[derive(Debug, Serialize)]
@@ -87,7 +83,7 @@ pub fn status() -> Result<Status, KexecError> {
     if is_loaded && let Ok(configured) = configured() {
         lines.extend(left_out(&configured, &loaded));
     }
-    lines.extend(units(&HostPrograms));
+    lines.extend(at_each_boot(&HostPrograms));
     let now = clock::now().unwrap_or_default();
     lines.push(test(crash_test::history(), now));
     lines.extend(collected(Path::new(HISTORY), now));
@@ -207,22 +203,22 @@ impl<'a> Unit<'a> {
     }
 }
 
-fn show(programs: &dyn Programs) -> Option<String> {
-    let arguments = [&["show", "--property=Id,UnitFileState,ActiveState,Result"][..], &UNITS].concat();
+fn show(units: &[&str], programs: &dyn Programs) -> Option<String> {
+    let arguments = [&["show", "--property=Id,UnitFileState,ActiveState,Result"][..], units].concat();
     programs.run("systemctl", &arguments).ok()
 }
 
-/// The units that do not start with each boot; `None` if systemd does not run.
-pub(crate) fn disabled(programs: &dyn Programs) -> Option<Vec<String>> {
-    let shown = show(programs)?;
+/// Those of these units that do not start with each boot; `None` if systemd does not run.
+pub(crate) fn disabled(units: &[&str], programs: &dyn Programs) -> Option<Vec<String>> {
+    let shown = show(units, programs)?;
     let units = shown.split("\n\n").map(Unit::parse).filter(|unit| !unit.is_enabled());
     Some(units.map(|unit| unit.name.to_owned()).collect())
 }
 
 /// The units, those that are not as they should be; one line if all are.
-fn units(programs: &dyn Programs) -> Vec<Line> {
+fn at_each_boot(programs: &dyn Programs) -> Vec<Line> {
     const WHAT: &str = "at each boot";
-    let Some(shown) = show(programs) else {
+    let Some(shown) = show(&units::ALWAYS, programs) else {
         let remedy = "run `holdover collect` and `holdover load` after each boot";
         return vec![Line::new(WHAT, LineState::Note, "nothing: systemd does not run here", remedy)];
     };
@@ -352,13 +348,13 @@ mod tests {
         Id=holdover-verify.timer\nUnitFileState=enabled\nActiveState=active\nResult=success\n";
 
     fn shown(output: &str) -> Vec<Line> {
-        units(&Noted { output: output.to_owned(), ..Noted::default() })
+        at_each_boot(&Noted { output: output.to_owned(), ..Noted::default() })
     }
 
     #[test]
     fn units_that_are_as_they_should_be_take_one_line() {
         let lines = shown(SHOWN);
-        assert_eq!(lines, [Line::ok("at each boot", UNITS.join(", "))]);
+        assert_eq!(lines, [Line::ok("at each boot", units::ALWAYS.join(", "))]);
     }
 
     #[test]

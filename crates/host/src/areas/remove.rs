@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::file::{self, FileError};
 use super::registry::Registry;
 use super::{AreaError, AreaName, FoundArea, IfUncollected, UncollectedDump, find_only};
-use crate::loaded;
+use crate::programs::Programs;
+use crate::{loaded, units};
 
 /// A dump area that is none any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +93,19 @@ pub enum InUse {
     },
 }
 
-/// Removes a dump area, file or not. Fails if the loaded capture kernel would use it.
-pub fn remove(name: &AreaName, if_uncollected: IfUncollected) -> Result<Removed, RemoveError> {
-    remove_noted_in(&Registry::of_host(), name, if_uncollected)
+/// Removes a dump area, file or not, which systemd then watches no longer. Fails if the loaded capture kernel would use it.
+pub fn remove(
+    name: &AreaName,
+    if_uncollected: IfUncollected,
+    programs: &dyn Programs,
+) -> Result<Removed, RemoveError> {
+    let removed = remove_noted_in(&Registry::of_host(), name, if_uncollected)?;
+    if let Some(file) = &removed.device
+        && removed.kind != RemovedKind::Device
+    {
+        units::stop_watching(file, programs);
+    }
+    Ok(removed)
 }
 
 fn remove_noted_in(
@@ -207,6 +218,7 @@ mod tests {
     use crate::IfExists;
     use crate::areas::{IfUsed, format_file};
     use crate::collect::{CollectRequest, collect};
+    use crate::programs::tests::Noted;
 
     const BYTES: u64 = 8 << 20;
 
@@ -233,7 +245,9 @@ mod tests {
         let by_uuid = |uuid| super::super::in_files(Uuid::from_u128(uuid), vec![path.clone()]);
         assert!(by_uuid(7).is_some() && by_uuid(8).is_none(), "collect UUID reads it through the file");
         let name = AreaName::Device(path.clone());
-        let refused = remove(&name, IfUncollected::Keep).unwrap_err();
+        let programs = Noted::default();
+        let refused = remove(&name, IfUncollected::Keep, &programs).unwrap_err();
+        assert!(programs.lines.borrow().is_empty(), "what stays is watched");
         assert!(matches!(refused, RemoveError::InUse(InUse::Uncollected(_))), "{refused:?}");
         format_file(&path, BYTES, IfUsed::Overwrite, &()).unwrap_err();
         let out = folder.path().join("vmcore");
@@ -241,8 +255,10 @@ mod tests {
             collect(&CollectRequest { area: name.clone(), out, if_exists: IfExists::Refuse }, &()).unwrap();
         assert_eq!(collected.bytes, 8192);
         collected.mark.unwrap();
-        remove(&name, IfUncollected::Keep).unwrap();
+        remove(&name, IfUncollected::Keep, &programs).unwrap();
         assert!(!path.exists());
+        let watch = units::watch_of(&path);
+        assert_eq!(programs.lines.take(), [format!("systemctl disable --now {watch}")]);
     }
 
     #[test]

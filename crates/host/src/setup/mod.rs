@@ -14,7 +14,7 @@ use crate::bootloader::{self, BootloaderError, Reservation};
 use crate::config::{self, ConfigError, Configuration};
 use crate::kexec::{self, KexecError};
 use crate::programs::Programs;
-use crate::{Bytes, Progress, reservation, state, status, sysfs};
+use crate::{Bytes, Progress, reservation, state, status, sysfs, units};
 
 /// What a person wants for an area.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +87,11 @@ pub enum SetupError {
     /// The kernel does not say what is reserved.
     #[error(transparent)]
     Kexec(#[from] KexecError),
-    /// Units were not enabled.
-    #[error("systemd did not enable {units}; `systemctl status` may say why")]
+    /// Units were not enabled, or not started.
+    #[error("systemd did not {verb} {units}; `systemctl status` may say why")]
     Units {
+        /// What it was to do.
+        verb: String,
         /// Their names.
         units: String,
         /// What it said.
@@ -219,32 +221,51 @@ impl Memory {
     }
 }
 
-/// Has systemd start Holdover at each boot.
-pub fn enable(programs: &dyn Programs) -> Result<Step, SetupError> {
-    let told = format!("systemd starts {} at each boot", status::UNITS.join(", "));
-    match status::disabled(programs) {
+/// Has systemd start Holdover at each boot, and watch these areas, of which those that are files can be touched by anybody.
+pub fn enable(areas: &[AreaName], programs: &dyn Programs) -> Result<Step, SetupError> {
+    let watches = watches(areas);
+    let units = [&units::ALWAYS[..], &texts(&watches)].concat();
+    let told = format!("systemd starts {} at each boot", units.join(", "));
+    match status::disabled(&units, programs) {
         None => Ok(Step::Left(
             "systemd does not run here: run `holdover collect` and `holdover load` after each boot".into(),
         )),
         Some(units) if units.is_empty() => Ok(Step::Unchanged(told)),
         Some(units) => {
-            let arguments = [&["enable"][..], &units.iter().map(String::as_str).collect::<Vec<_>>()].concat();
-            let failed = |source| SetupError::Units { units: units.join(", "), source };
-            programs.run("systemctl", &arguments).map_err(failed)?;
+            systemctl("enable", &texts(&units), programs)?;
             Ok(Step::Done(told))
         }
     }
 }
 
-/// Has systemd take over what was loaded: its unit is active from then on.
-pub fn start(programs: &dyn Programs) -> Result<Step, SetupError> {
-    let units = ["holdover.service", "holdover-verify.timer"];
-    let arguments = [&["start"][..], &units].concat();
-    let failed = |source| SetupError::Units { units: units.join(", "), source };
+/// Has systemd take over what was loaded, which dumps to these areas: its unit is active from then on.
+pub fn start(areas: &[AreaName], programs: &dyn Programs) -> Result<Step, SetupError> {
+    let watches = watches(areas);
+    let units = [&["holdover.service", "holdover-verify.timer"][..], &texts(&watches)].concat();
     // Too many tries before count no more.
     let _ = programs.run("systemctl", &["reset-failed", units[0]]);
-    programs.run("systemctl", &arguments).map_err(failed)?;
+    systemctl("start", &units, programs)?;
     Ok(Step::Done(format!("{} started", units.join(", "))))
+}
+
+/// The units that watch the areas that are files.
+fn watches(areas: &[AreaName]) -> Vec<String> {
+    let path = |name: &AreaName| match name {
+        AreaName::Device(path) => Some(path.clone()),
+        AreaName::Uuid(_) => areas::find(name).ok().map(|found| found.device),
+    };
+    let paths = areas.iter().filter_map(path).filter_map(|path| path.canonicalize().ok());
+    paths.filter(|path| path.is_file()).map(|file| units::watch_of(&file)).collect()
+}
+
+fn texts(units: &[String]) -> Vec<&str> {
+    units.iter().map(String::as_str).collect()
+}
+
+fn systemctl(verb: &str, units: &[&str], programs: &dyn Programs) -> Result<(), SetupError> {
+    let arguments = [&[verb][..], units].concat();
+    let failed = |source| SetupError::Units { verb: verb.to_owned(), units: units.join(", "), source };
+    programs.run("systemctl", &arguments).map(drop).map_err(failed)
 }
 
 #[cfg(test)]

@@ -71,15 +71,36 @@ fn memory_is_asked_for_once() {
     assert_eq!(*programs.lines.borrow(), ["update-grub"]);
 }
 
+/// What `systemctl show` prints of these units.
+fn shown(units: &[&str], file: &str) -> String {
+    let unit = |name| format!("Id={name}\nUnitFileState={file}\nActiveState=inactive\nResult=success\n");
+    units.iter().map(unit).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn units_that_are_enabled_are_left_alone() {
-    let unit =
-        |name, file| format!("Id={name}\nUnitFileState={file}\nActiveState=inactive\nResult=success\n");
-    let shown = |file| status::UNITS.map(|name| unit(name, file)).join("\n");
+    let shown = |file| shown(&units::ALWAYS, file);
     let programs = Noted { output: shown("enabled"), ..Noted::default() };
-    assert!(matches!(enable(&programs).unwrap(), Step::Unchanged(_)));
+    assert!(matches!(enable(&[], &programs).unwrap(), Step::Unchanged(_)));
     let programs = Noted { output: shown("disabled"), ..Noted::default() };
-    assert!(matches!(enable(&programs).unwrap(), Step::Done(_)));
+    assert!(matches!(enable(&[], &programs).unwrap(), Step::Done(_)));
     let enabled = "systemctl enable holdover.service holdover-collect.service holdover-actions.timer holdover-verify.timer";
     assert_eq!(programs.lines.borrow().last().unwrap(), enabled);
+}
+
+#[test]
+fn an_area_that_is_a_file_is_watched_at_once_and_from_each_boot_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().canonicalize().unwrap().join("area");
+    fs::write(&file, "").unwrap();
+    let areas = [AreaName::Device(file.clone()), AreaName::Device("/dev/null".into())];
+    let watch = units::watch_of(&file);
+    let programs = Noted { output: shown(&[&watch], "disabled"), ..Noted::default() };
+    enable(&areas, &programs).unwrap();
+    let lines = programs.lines.take();
+    assert!(lines[0].starts_with("systemctl show ") && lines[0].ends_with(&format!("verify.timer {watch}")));
+    assert_eq!(lines[1], format!("systemctl enable {watch}"));
+    start(&areas, &programs).unwrap();
+    let started = format!("systemctl start holdover.service holdover-verify.timer {watch}");
+    assert_eq!(programs.lines.borrow().last(), Some(&started));
 }
