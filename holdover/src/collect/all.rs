@@ -93,6 +93,7 @@ impl Automatic {
             search: self.search(),
             directory: self.directory.clone().unwrap_or_else(|| self.in_root(directory)),
             retention: Retention { keep: *keep, keep_bytes: keep_bytes.map(|Bytes(bytes)| bytes) },
+            deliver_to: configuration.actions.to.iter().chain(&self.to).cloned().collect(),
             boot_loop: BootLoop { after: Some(*boot_loop_after), uptime: LONG_ENOUGH },
             history: self.in_root(Path::new(HISTORY)),
             pages: PAGES,

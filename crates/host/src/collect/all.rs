@@ -9,19 +9,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use area::{Area, Held, Seal};
+use delivery::Target;
 use machine::BlockDevice;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::statvfs;
 use uuid::Uuid;
 
+use super::actions::{self, ActionNote};
 use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
 use super::fingerprint::{self, Fingerprint};
 use super::folder::{
-    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, NewFolder,
+    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, Lock, NewFolder,
 };
 use super::history::{self, BootLoop, CrashNote, History};
 use super::pages::Pages;
 use super::places::{self, NotTaken, Place};
-use super::retention::Retention;
+use super::retention::{Need, Retention};
 use crate::areas::{AreaError, AreaName, FoundArea};
 use crate::dmesg::{self, StoredLog};
 use crate::progress::Progress;
@@ -45,6 +47,8 @@ pub struct CollectAllRequest {
     pub directory: PathBuf,
     /// What is kept of older folders.
     pub retention: Retention,
+    /// Where copies of what is collected go afterwards.
+    pub deliver_to: Vec<Target>,
     /// When crashes are called a boot loop.
     pub boot_loop: BootLoop,
     /// The file of the history, [`HISTORY`](super::HISTORY) on a host.
@@ -238,18 +242,16 @@ fn collect_where(
 
 /// Makes sure that the directory is there, and that nobody else collects into it. A full file system may have no room for a directory
 /// either: that is no matter where no area holds a dump, and each area that does tells of it.
-pub(super) fn lock(directory: &Path) -> Result<Option<File>, CollectAllError> {
+pub(super) fn lock(directory: &Path) -> Result<Option<Lock>, CollectAllError> {
     let failed = |source| CollectAllError::Directory { path: directory.to_owned(), source };
     match folder::make_directory(directory) {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(None),
         made => made.map_err(failed)?,
     }
-    let opened = File::open(directory).map_err(failed)?;
-    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(CollectAllError::Busy { path: directory.to_owned() }),
-        // Not all file systems know locks.
-        _ => Ok(Some(opened)),
-    }
+    Lock::take(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => CollectAllError::Busy { path: directory.to_owned() },
+        _ => failed(error),
+    })
 }
 
 /// Tells how many bytes are free in the file system of a directory.
@@ -274,6 +276,15 @@ fn free(directory: &Path, content: Content) -> io::Result<u64> {
     };
     let blocks = if content == Content::Dump { found.f_bavail } else { found.f_bfree };
     Ok(blocks.saturating_mul(found.f_frsize))
+}
+
+/// Who keeps older folders from going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heed {
+    /// Those who are at work with them, and copies that are not where they are to be.
+    Deliveries,
+    /// Only those who are at work with them.
+    Work,
 }
 
 /// One run over all areas.
@@ -328,7 +339,7 @@ impl<'a> Run<'a> {
                 self.remove(&earlier);
                 Ok(self.freed(found, &crash, folder, lacks))
             }
-            Err(why) => self.save_log(&crash, earlier, why),
+            Err(why) => self.save_log(&crash, earlier, why.of_folder(found, &self.request.directory)),
         }
     }
 
@@ -400,7 +411,10 @@ impl<'a> Run<'a> {
     ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
         let bytes = seal.dump_len.min(seal.written.blocks().saturating_mul(area::BLOCK));
         let needs = bytes.saturating_add(log_bytes(crash)).saturating_add(PAGES_ROOM);
-        self.make_room(&crash.note, needs, Content::Dump)?;
+        let content =
+            if ending == Ending::Complete { FolderContent::Complete } else { FolderContent::Partial };
+        let expected = FolderNote { content, ..crash.note.clone() };
+        self.make_room(&expected, needs, Content::Dump)?;
         let mut note = crash.note.clone();
         let failed = |source| self.folder_error(source);
         let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
@@ -483,15 +497,21 @@ impl<'a> Run<'a> {
     }
 
     /// Checks that so many bytes are free. Older folders that go anyway once this crash is collected go before, if that makes the room;
-    /// the newest dump does not, because the copy may fail.
+    /// the newest dump does not, because the copy may fail. Where that is not enough, those go too that stay only until they are
+    /// delivered: else no crash could be collected any more.
     fn make_room(&mut self, note: &FolderNote, needs: u64, content: Content) -> Result<(), CollectError> {
         let free =
             |run: &Self| (run.free)(&run.request.directory, content).map_err(|error| run.folder_error(error));
-        let now = free(self)?;
-        let going = if now < needs { self.going_after(note, needs) } else { Vec::new() };
-        let gain = going.iter().fold(now, |sum, folder| sum.saturating_add(folder.note.bytes()));
-        if gain >= needs {
-            self.remove(&going);
+        for heed in [Heed::Deliveries, Heed::Work] {
+            let now = free(self)?;
+            let going = if now < needs { self.going_after(note, needs, heed) } else { Vec::new() };
+            let gain = going.iter().fold(now, |sum, folder| sum.saturating_add(folder.note.bytes()));
+            let oldest_first = going.iter().rev().take_while(|_| gain >= needs);
+            for folder in oldest_first {
+                if free(self)? < needs {
+                    self.retire(std::slice::from_ref(folder));
+                }
+            }
         }
         let now = free(self)?;
         if now >= needs {
@@ -502,7 +522,7 @@ impl<'a> Run<'a> {
     }
 
     /// The folders that go when this crash has one.
-    fn going_after(&self, note: &FolderNote, bytes: u64) -> Vec<CrashFolder> {
+    fn going_after(&self, note: &FolderNote, bytes: u64, heed: Heed) -> Vec<CrashFolder> {
         let note = FolderNote { files: vec![FileNote::new(DUMP, bytes, 0)], ..note.clone() };
         let new = CrashFolder { path: "the new one".into(), note };
         let mut history = self.history.clone();
@@ -512,9 +532,34 @@ impl<'a> Run<'a> {
         let newest = [there.iter().find(is_whole), there.iter().find(|folder| folder.note.has_dump())];
         let needed: Vec<_> = newest.into_iter().flatten().map(|folder| folder.path.clone()).collect();
         let folders: Vec<_> = [new].into_iter().chain(there).collect();
+        let mut going = self.going(&folders, &history, heed);
+        going.retain(|folder| !needed.contains(&folder.path));
+        going
+    }
+
+    /// Which of these folders, the newest first, go.
+    fn going(&self, folders: &[CrashFolder], history: &History, heed: Heed) -> Vec<CrashFolder> {
         let loop_folders = history.loop_folders(self.request.boot_loop);
-        let going = self.request.retention.going(&folders, &loop_folders).into_iter();
-        going.filter(|folder| !needed.contains(&folder.path)).cloned().collect()
+        let need = |folder: &CrashFolder| match (self.need(folder), heed) {
+            (Need::Undelivered, Heed::Work) => Need::Free,
+            (need, _) => need,
+        };
+        self.request.retention.going(folders, &loop_folders, need).into_iter().cloned().collect()
+    }
+
+    /// Who needs a folder.
+    fn need(&self, folder: &CrashFolder) -> Need {
+        if actions::lock(folder).is_err() { Need::Busy } else { self.need_of_copies(folder) }
+    }
+
+    /// Whether its copies are where they are to be.
+    fn need_of_copies(&self, folder: &CrashFolder) -> Need {
+        let is_undelivered = match ActionNote::read(folder) {
+            Some(note) => note.is_undelivered(),
+            // What is to be done for it was not begun.
+            None => !self.request.deliver_to.is_empty(),
+        };
+        if is_undelivered { Need::Undelivered } else { Need::Free }
     }
 
     /// The folders of this host, the newest first: others may share the directory.
@@ -556,12 +601,40 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Removes older folders, and tells of those that were not delivered.
+    fn retire(&mut self, folders: &[CrashFolder]) {
+        for folder in folders {
+            // A delivery that begins meanwhile waits.
+            let Ok(_at_work) = actions::lock(folder) else { continue };
+            if self.need_of_copies(folder) == Need::Undelivered {
+                let why = "a boot loop, `keep_bytes`, or a full disk";
+                let lost = format!("{} is removed and was not delivered: {why}", folder.path.display());
+                self.warnings.push(lost);
+            }
+            self.remove(std::slice::from_ref(folder));
+        }
+    }
+
+    /// Tells of folders that stay only until they are delivered.
+    fn tell_undelivered(&mut self, going: &[CrashFolder], all: &[CrashFolder]) {
+        let all = self.going(all, &self.history, Heed::Work);
+        let waiting: Vec<_> =
+            all.iter().filter(|folder| !going.contains(folder)).map(CrashFolder::name).collect();
+        if !waiting.is_empty() {
+            self.warnings.push(format!(
+                "more than `keep` folders are there, because these were not delivered: {}; `holdover collect --retry-actions` tries \
+                 again; where `keep_bytes` is reached, or the disk is full, they go all the same",
+                waiting.join(", ")
+            ));
+        }
+    }
+
     /// Removes what goes, and notes how the run ended.
     fn end(mut self, areas: Vec<AreaReport>) -> CollectedAll {
         let folders = self.own_folders();
-        let loop_folders = self.history.loop_folders(self.request.boot_loop);
-        let going = self.request.retention.going(&folders, &loop_folders);
-        self.remove(&going.into_iter().cloned().collect::<Vec<_>>());
+        let going = self.going(&folders, &self.history, Heed::Deliveries);
+        self.tell_undelivered(&going, &folders);
+        self.retire(&going);
         let left = areas.iter().filter(|report| report.is_left()).count() as u64;
         self.history.last_run = self.now;
         self.history.left_uncollected = left;

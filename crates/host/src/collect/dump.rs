@@ -112,10 +112,21 @@ pub enum CollectError {
         /// What is wrong with it.
         source: DumpDamage,
     },
+    /// The dump is not what the capture kernel wrote, and is where it was.
+    #[error(
+        "the dump in {device} is not what the capture kernel wrote; it stays there; `holdover collect {device} FILE` copies what can be \
+         read to FILE.damaged"
+    )]
+    DamagedInArea {
+        /// The area's device.
+        device: PathBuf,
+        /// What is wrong with it.
+        source: DumpDamage,
+    },
     /// The disk failed, or the file.
-    #[error("cannot make {path}; the dump is still in its area")]
+    #[error("cannot copy to {path}; the dump is still in its area")]
     Copy {
-        /// The name under which the file was begun.
+        /// The name under which the file was begun, or the folder of all dumps.
         path: PathBuf,
         /// What failed.
         source: ReadError<io::Error>,
@@ -148,6 +159,20 @@ pub enum CollectError {
         /// What failed.
         source: io::Error,
     },
+}
+
+impl CollectError {
+    /// The same of a copy in a folder of its own, which was removed: files that were in it are not named.
+    pub(super) fn of_folder(self, found: &FoundArea, directory: &Path) -> Self {
+        let (device, path) = (found.device.clone(), directory.to_owned());
+        match self {
+            Self::Damaged { source, .. } => Self::DamagedInArea { device, source },
+            Self::Copy { source, .. } => Self::Copy { path, source },
+            Self::NotReadBack { .. } => Self::NotReadBack { path },
+            Self::Folder { source, .. } => Self::Folder { path, source },
+            other => other,
+        }
+    }
 }
 
 /// Why an area could not be told that its dump was collected. The dump is in its file all the same.

@@ -10,19 +10,18 @@ mod mail;
 mod metrics;
 mod program;
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use delivery::{Ledger, Parcel, S3Settings, Settings, SshSettings, Target};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use self::event::Event;
 pub use self::metrics::write_metrics;
 use super::all::{self, CollectAllError};
-use super::folder::{self, ACTIONS, CrashFolder, NOTE, UPLOADS};
+use super::folder::{self, ACTIONS, CrashFolder, Lock, NOTE, UPLOADS};
 use super::history::History;
 use crate::config::{ActionConfiguration, S3Configuration};
 use crate::{chain, clock};
@@ -133,6 +132,11 @@ impl ActionNote {
         self.actions.iter().filter(|action| !action.done).count() as u64
     }
 
+    /// Whether copies are not where they are to be.
+    pub(super) fn is_undelivered(&self) -> bool {
+        self.actions.iter().any(|action| !action.done && action.action.parse::<Target>().is_ok())
+    }
+
     fn write(&self, folder: &CrashFolder) {
         // Without it, what was done may be done twice: no more can be done about a disk that is full.
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
@@ -167,12 +171,12 @@ pub struct ActionsBusy {
 }
 
 /// Makes sure that nobody else does the actions of a folder.
-fn lock(folder: &CrashFolder) -> Result<Option<File>, ActionsBusy> {
-    let Ok(opened) = File::open(&folder.path) else { return Ok(None) };
-    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ActionsBusy { folder: folder.path.clone() }),
-        // Not all file systems know locks.
-        _ => Ok(Some(opened)),
+pub(super) fn lock(folder: &CrashFolder) -> Result<Option<Lock>, ActionsBusy> {
+    match Lock::take(&folder.path) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(ActionsBusy { folder: folder.path.clone() })
+        }
+        taken => Ok(taken.unwrap_or_default()),
     }
 }
 

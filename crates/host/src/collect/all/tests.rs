@@ -39,6 +39,7 @@ impl Bench {
             search: Search::Named,
             directory: path("crash"),
             retention: Retention::default(),
+            deliver_to: Vec::new(),
             boot_loop: BootLoop { after: Some(3), uptime: Duration::from_secs(600) },
             history: path("state/collected.json"),
             pages: Pages {
@@ -269,7 +270,11 @@ fn a_damaged_dump_stays_in_its_area_and_its_log_is_saved() {
         let Ok(AreaOutcome::LogOnly { why, .. }) = &collected.areas[0].outcome else {
             panic!("{collected:?}")
         };
-        assert!(matches!(why, CollectError::Damaged { .. }));
+        let told = chain(why);
+        assert!(told.contains("`holdover collect ") && told.contains("stays there"), "{told}");
+        let named = told.split([' ', ':', ';', '`']).filter(|word| word.starts_with('/'));
+        let gone: Vec<_> = named.filter(|path| !Path::new(path).exists()).collect();
+        assert!(gone.is_empty(), "files are named that are not there: {gone:?} in {told}");
         assert_eq!(bench.folders().len(), 1);
     }
     assert!(!bench.is_free("disk"));
@@ -485,4 +490,46 @@ fn a_file_that_was_deleted_by_hand_is_told_with_the_remedy_and_fails_nothing() {
     bench.request.areas = vec![AreaName::Device(gone.clone())];
     let collected = collect_where(&bench.request, &(), PLENTY, |_| search()).unwrap();
     assert!(matches!(collected.areas[..], [AreaReport { outcome: Err(_), .. }]), "told once: {collected:?}");
+}
+
+/// A copy elsewhere may be the only one that outlives this disk.
+#[test]
+fn what_is_not_delivered_stays_until_the_disk_is_full_and_is_told() {
+    let mut bench = Bench::new(&["disk"]);
+    bench.request.retention.keep = Some(1);
+    bench.request.deliver_to = vec!["s3://crashes/web".parse().unwrap()];
+    for _ in 0..3 {
+        bench.crash("disk", 90_000);
+        bench.run();
+    }
+    let told = bench.run().warnings.concat();
+    assert_eq!(bench.folders().len(), 3, "none was delivered");
+    assert!(told.contains(&bench.folders()[0]) && told.contains("--retry-actions"), "{told}");
+    // There is room as soon as a folder has gone.
+    let once =
+        |directory: &Path, _| Ok(if fs::read_dir(directory)?.count() < 3 { 1 << 40 } else { (16 << 20) + 1 });
+    bench.crash("disk", 90_000);
+    let collected = bench.run_with(once);
+    assert!(bench.is_free("disk"), "else the next panic is not dumped: {collected:?}");
+    assert_eq!(collected.removed.len(), 1, "no more than it takes");
+    assert!(collected.warnings.concat().contains("is removed and was not delivered"), "{collected:?}");
+    bench.request.retention.keep_bytes = Some(1);
+    let collected = bench.run();
+    assert_eq!((collected.removed.len(), bench.folders().len()), (2, 1));
+    assert!(collected.warnings.concat().contains("is removed and was not delivered"), "{collected:?}");
+}
+
+#[test]
+fn a_folder_that_somebody_delivers_stays() {
+    let mut bench = Bench::new(&["disk"]);
+    bench.request.retention = Retention { keep: Some(1), keep_bytes: Some(1) };
+    bench.crash("disk", 90_000);
+    let first = folder(&bench.run()).clone();
+    bench.crash("disk", 90_000);
+    let delivering = actions::lock(&first).unwrap();
+    bench.run();
+    assert!(first.path.join(DUMP).exists());
+    drop(delivering);
+    bench.run();
+    assert!(!first.path.exists());
 }
