@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::config::Configuration;
+use host::config::{ConfigError, Configuration};
 use host::image::{Image, ImageChoice};
 use host::load::{self, IfTaken, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
 use host::panic_settings::PanicSettings;
@@ -83,7 +83,7 @@ fn level() -> impl TypedValueParser<Value = Level> {
 }
 
 /// Loads what the configuration names, as `holdover load` without arguments does, but for another's crash kernel.
-pub(crate) fn configured(replace_crash_kernel: bool) -> Result<Loaded> {
+pub(crate) fn configured(replace_crash_kernel: bool) -> Result<Outcome> {
     let arguments = Arguments { replace_crash_kernel, ..Arguments::default() };
     run(&arguments)
 }
@@ -116,16 +116,26 @@ impl Arguments {
     }
 }
 
+/// What was loaded, and what of the configuration was not understood: nothing that a load takes.
+pub(crate) struct Outcome {
+    loaded: Loaded,
+    refused: Option<ConfigError>,
+}
+
 /// Loads the capture kernel.
-pub(crate) fn run(arguments: &Arguments) -> Result<Loaded> {
-    let configuration =
-        arguments.config.as_deref().map_or_else(Configuration::of_host, Configuration::read)?;
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let read = arguments.config.as_deref().map_or_else(Configuration::of_host, Configuration::read);
+    let (configuration, refused) = Configuration::for_load(read)?;
     let image = arguments.image(&configuration).choose()?;
-    Ok(load::load(&arguments.request(configuration, image))?)
+    Ok(Outcome { loaded: load::load(&arguments.request(configuration, image))?, refused })
 }
 
 /// What may go wrong, or will be lost.
-fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
+fn warnings(outcome: &Outcome) -> impl Iterator<Item = String> {
+    let Outcome { loaded, refused } = outcome;
+    let refused = refused
+        .iter()
+        .map(|refused| format!("dumps will be collected, and no action will follow: {refused}"));
     let left_out = loaded.left_out.iter().map(ToString::to_string);
     let copies = loaded.copies.iter().map(ToString::to_string);
     let unnoted = |error| format!("`holdover doctor` will not know that this was loaded: {error}");
@@ -141,7 +151,8 @@ fn warnings(loaded: &Loaded) -> impl Iterator<Item = String> {
     let uncollected = loaded.uncollected.iter().map(move |dump| format!("{dump}; {fate}"));
     let rivals = loaded.rivals.iter().map(ToString::to_string);
     let failed = loaded.panic.failed.iter().map(told);
-    left_out
+    refused
+        .chain(left_out)
         .chain(copies)
         .chain(uncollected)
         .chain(rivals)
@@ -163,23 +174,25 @@ fn settings(panic: &PanicSettings) -> Vec<String> {
     panic.set.iter().map(ToString::to_string).collect()
 }
 
-impl Report for Loaded {
+impl Report for Outcome {
     fn rows(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![row("loaded", self.image.to_string()), row("command line", &self.command_line)];
-        let areas = self.devices.iter().map(|device| row("dump area on", device.display().to_string()));
+        let Loaded { image, devices, command_line, panic, .. } = &self.loaded;
+        let mut rows = vec![row("loaded", image.to_string()), row("command line", command_line)];
+        let areas = devices.iter().map(|device| row("dump area on", device.display().to_string()));
         rows.splice(1..1, areas);
-        rows.extend(settings(&self.panic).into_iter().map(|setting| row("set", setting)));
+        rows.extend(settings(panic).into_iter().map(|setting| row("set", setting)));
         rows.extend(warnings(self).map(|warning| row("warning", warning)));
         rows
     }
 
     fn json(&self) -> Result<Value> {
         let warnings: Vec<_> = warnings(self).collect();
+        let Loaded { image, devices, command_line, panic, .. } = &self.loaded;
         Ok(json!({
-            "image": self.image.to_string(),
-            "devices": self.devices,
-            "command_line": self.command_line,
-            "set": settings(&self.panic),
+            "image": image.to_string(),
+            "devices": devices,
+            "command_line": command_line,
+            "set": settings(panic),
             "warnings": warnings,
         }))
     }
@@ -248,6 +261,7 @@ mod tests {
                 panic: PanicSettings::default(),
                 rivals: vec![],
             };
+            let loaded = Outcome { loaded, refused: None };
             let said = loaded.rows().into_iter().filter(|row| row[0] == "warning").map(|row| row[1].clone());
             (said.collect::<Vec<_>>(), loaded.json().unwrap()["warnings"].clone())
         };

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<SignedImage> {
     // What the configuration says does not matter if an image is named.
     let configured = match &arguments.image {
         Some(_) => None,
-        None => Configuration::of_host()?.image,
+        None => Configuration::for_load(Configuration::of_host())?.0.image,
     };
     Ok(sign::sign(&request(arguments, configured.as_deref())?)?)
 }

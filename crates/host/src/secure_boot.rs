@@ -99,7 +99,8 @@ impl SecureBoot {
 
     /// The same, with this image inside the program.
     fn of_choice(root: &Path, embedded: Option<&'static [u8]>) -> Self {
-        let named = Configuration::at_root(root).ok().and_then(|configuration| configuration.image);
+        let read = Configuration::for_load(Configuration::at_root(root));
+        let named = read.ok().and_then(|(configuration, _)| configuration.image);
         let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         let (configured, copy) = (named.as_deref().map(below), below(Path::new(SIGNED_COPY)));
         let choice = ImageChoice { named: None, configured: configured.as_deref(), embedded };

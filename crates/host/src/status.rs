@@ -92,7 +92,7 @@ pub fn status() -> Result<Status, KexecError> {
 
 /// What the configuration names.
 fn configured() -> Result<Vec<AreaName>, ConfigError> {
-    Ok(Configuration::of_host()?.areas)
+    Ok(Configuration::for_load(Configuration::of_host())?.0.areas)
 }
 
 fn capture_kernel(
@@ -268,7 +268,8 @@ fn collected(path: &Path, now: u64) -> Vec<Line> {
         return vec![Line::new("last crash", LineState::Note, found, "`holdover status` as root")];
     }
     let history = collect::History::read(path);
-    let after = Configuration::of_host().unwrap_or_default().collect.boot_loop_after;
+    let read = Configuration::for_collect(Configuration::of_host()).map(|(read, _)| read);
+    let after = read.unwrap_or_default().collect.boot_loop_after;
     let boot_loop = history.boot_loop(BootLoop { after: Some(after), ..BootLoop::default() });
     let mut lines = vec![last_crash(&history, now)];
     lines.extend(boot_loop.map(|count| {

@@ -168,11 +168,28 @@ impl Configuration {
     }
 
     /// Makes do, where what was read is refused, with what a collect takes; the refusal comes with it. A dump must be fetched at
-    /// boot even where somebody misspelt where copies of it go.
+    /// boot even where somebody misspelt where copies of it go: the areas and `[collect]` are read only, and the rest is the default.
     pub fn for_collect(read: Result<Self, ConfigError>) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        Self::make_do(read, |text| Self::of_keys(text, |key| ["areas", "collect"].contains(&key)))
+    }
+
+    /// Makes do, where what was read is refused, with what a load takes; the refusal comes with it. A machine must not be without a
+    /// capture kernel because somebody misspelt what happens after a collect: `[actions]`, `[collect]` or both are the default then.
+    pub fn for_load(read: Result<Self, ConfigError>) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        let without: [&[&str]; 3] = [&["actions"], &["collect"], &["actions", "collect"]];
+        Self::make_do(read, |text| {
+            without.iter().find_map(|out| Self::of_keys(text, |key| !out.contains(&key)))
+        })
+    }
+
+    /// What was read, or what `rest` makes of the text that was refused, with the refusal.
+    fn make_do(
+        read: Result<Self, ConfigError>,
+        rest: impl FnOnce(&str) -> Option<Self>,
+    ) -> Result<(Self, Option<ConfigError>), ConfigError> {
         match read {
             Err(ConfigError::Invalid { file, line, what }) => {
-                let rest = fs::read_to_string(&file).ok().and_then(|text| Self::of_collect(&text));
+                let rest = fs::read_to_string(&file).ok().and_then(|text| rest(&text));
                 let refused = ConfigError::Invalid { file, line, what };
                 match rest {
                     Some(rest) => Ok((rest, Some(refused))),
@@ -183,10 +200,10 @@ impl Configuration {
         }
     }
 
-    /// Reads the areas and `[collect]` only; the rest is the default: no action is done. `None` if these are refused too.
-    fn of_collect(text: &str) -> Option<Self> {
+    /// Reads these keys of the first level only. `None` if they are refused too.
+    fn of_keys(text: &str, is_read: impl Fn(&str) -> bool) -> Option<Self> {
         let mut keys: toml::Table = toml::from_str(text).ok()?;
-        keys.retain(|key, _| ["areas", "collect"].contains(&key));
+        keys.retain(|key, _| is_read(key));
         keys.try_into().ok()
     }
 

@@ -133,6 +133,33 @@ fn a_collect_reads_what_it_takes_where_the_rest_is_refused() {
 }
 
 #[test]
+fn a_load_goes_on_where_only_what_follows_a_collect_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("holdover.toml");
+    let read = |text: &str| {
+        fs::write(&file, format!("areas = ['/dev/vdb1']\nlevel = 1\n{text}")).unwrap();
+        Configuration::for_load(Configuration::read(&file))
+    };
+    for text in [
+        "[actions]\nto = ['ssh://host']\n[collect]\ndirectory = '/srv'\n",
+        "[actions]\nhok = '/bin/true'\n[collect]\ndirectory = '/srv'\n",
+    ] {
+        let (read, refused) = read(text).unwrap();
+        assert!(refused.unwrap().to_string().contains("holdover.toml, line 4"), "{text}");
+        assert_eq!((read.areas.len(), read.level.number(), read.collect.directory), (1, 1, "/srv".into()));
+        assert_eq!(read.actions, ActionConfiguration::default());
+    }
+    let (both, _) = read("[actions]\nto = 1\n[collect]\nkeep = 0\n").unwrap();
+    assert_eq!((both.level.number(), both.collect), (1, CollectConfiguration::default()));
+    let (whole, refused) = read("[collect]\nkeep = 1\n").unwrap();
+    assert!(refused.is_none() && whole.collect.keep == Some(1));
+    // A key that nobody knows may be one that a load takes.
+    for text in ["codec = 'lz4'\n", "levl = 1\n", "[panic]\non_oops = 2\n", "[actoins]\n", "areas = [\n"] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_stays_on_this_host_need_not_be_encrypted() {
     for address in ["http://localhost/a", "http://127.0.0.1:80/a", "http://[::1]:80", "https://a.example.org"]
     {

@@ -105,6 +105,8 @@ macro_rules! codes {
 }
 
 subjects! {
+    /// What `/etc/holdover.toml` says.
+    Configuration = "configuration";
     /// The memory that `crashkernel=` sets aside.
     Reservation = "crash reservation";
     /// The IOMMUs, and how they translate.
@@ -136,6 +138,8 @@ subjects! {
 }
 
 codes! {
+    ConfigurationRefused = "configuration-refused" of Configuration
+        because "What stands in the configuration counts only where it is understood.";
     ReservationSmall = "reservation-small" of Reservation
         because "The capture kernel runs in this memory alone; without enough of it, none is loaded.";
     IommuAmd = "iommu-amd" of Iommu

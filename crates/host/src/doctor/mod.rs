@@ -5,6 +5,7 @@
 //!
 //! | module | what it looks at |
 //! |---|---|
+//! | `configuration` | whether the configuration is understood |
 //! | `reservation` | the memory that is set aside |
 //! | `iommu` | whether IOMMUs translate, and in which mode |
 //! | `dma` | which devices go on after a panic, and what they reach |
@@ -21,6 +22,7 @@
 
 mod area;
 mod capture_kernel;
+mod configuration;
 mod disks;
 mod dma;
 mod finding;
@@ -86,16 +88,16 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     let machine = Machine::running();
     let rights = Rights::of(&machine.read("proc/self/status"));
     let running = machine.read("proc/cmdline");
-    // `config check` tells what is wrong with the configuration.
-    let configuration = Configuration::of_host().unwrap_or_default();
+    let (configuration, refused) = configuration::check(Configuration::of_host());
     let loaded = loaded::areas();
     let Areas { asked, all: areas, lost } = Areas::of_host(&loaded, &configuration.areas)?;
     let estimate = room::estimate(&configuration, progress);
-    let mut findings = vec![reservation::check(
+    let mut findings = Vec::from_iter(refused);
+    findings.push(reservation::check(
         kexec::reserved().unwrap_or(0),
         crate::reservation::needed(&machine.path("sys")),
         &running,
-    )];
+    ));
     findings.extend(of_machine(&machine, rights, &running)?);
     findings.push(area::check(rights, asked, &areas, &lost));
     findings.extend(area::left_out(&configuration.areas, &loaded));
