@@ -1,4 +1,4 @@
-//! The scripts that dpkg runs when the package goes: on a copy of a system in a folder (`DPKG_ROOT`), with stand-ins for the programs
+//! The scripts that dpkg runs when the package comes and goes: on a copy of a system in a folder (`DPKG_ROOT`), with stand-ins for the programs
 //! that they call.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
@@ -16,6 +16,7 @@ echo "${0##*/} $*" >>"$CALLS"
 case "${0##*/} $1" in
 "holdover unload") [ -z "$REFUSES" ] && echo 0 >"$DPKG_ROOT/sys/kernel/kexec_crash_loaded" ;;
 "holdover remove") rm "$2" ;;
+"holdover sign") [ -z "$UNSIGNED" ] || { echo "holdover: $UNSIGNED" >&2; exit 1; } ;;
 "rm -rf") [ -z "$MOUNTED" ] ;;
 esac
 "#;
@@ -176,4 +177,21 @@ fn memory_is_given_back_by_a_removal_and_kept_by_an_upgrade() {
     assert_eq!(system.calls(), "");
     system.told("prerm", "remove");
     assert!(system.calls().contains("holdover setup --remove-crashkernel"), "{}", system.calls());
+}
+
+#[test]
+fn an_installation_signs_where_there_is_a_key_and_tells_why_it_cannot_only_there() {
+    let mut system = System::new("0");
+    assert_eq!(system.told("postinst", "configure"), "");
+    assert!(system.calls().contains("holdover sign\n"), "{}", system.calls());
+    system.variables =
+        vec![("UNSIGNED", "no key is named, and neither DKMS nor shim has one for this machine")];
+    assert_eq!(system.told("postinst", "configure"), "");
+    system.variables = vec![("UNSIGNED", "cannot run sbsign; the package sbsigntool has it")];
+    let told = system.told("postinst", "configure");
+    assert!(
+        told.contains("the package sbsigntool has it") && told.contains("`holdover sign` tries again"),
+        "{told}"
+    );
+    assert!(!told.contains("refuses"), "whether this machine wants a signature is not known: {told}");
 }

@@ -1,13 +1,13 @@
 //! Signs the capture kernel's image for Secure Boot, through `sbsign`, and checks what came out.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::image::{Certificate, CertificateError, Image, Signature, in_memory, path_of};
+use crate::image::{Certificate, CertificateError, Image, Signature};
 use crate::secure_boot::{FirmwareState, KeyState};
 use crate::unfinished::{IfExists, OutputError, Unfinished};
 
@@ -128,9 +128,6 @@ pub enum SignError {
     /// The signed image cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// Memory for what the programs read cannot be had.
-    #[error("cannot hand the image over to sbsign")]
-    Memory(#[source] io::Error),
 }
 
 /// Signs an image. The signed one gets its name when it is complete and was checked.
@@ -139,11 +136,11 @@ pub fn sign(request: &SignRequest) -> Result<SignedImage, SignError> {
     let (certificate, is_der) = read_certificate(&pair.certificate)?;
     let plain = request.image.unsigned().ok_or(SignError::NotSignable)?;
     let pem = certificate.to_pem().unwrap_or_default();
-    let hand_over = |bytes: &[u8]| in_memory(bytes).map_err(SignError::Memory);
-    let (input, pem) = (hand_over(&plain)?, hand_over(pem.as_bytes())?);
     if let Some(folder) = request.out.parent() {
         make_folder(folder)?;
     }
+    let input = HandedOver::new(&request.out, "image", &plain)?;
+    let pem = HandedOver::new(&request.out, "pem", pem.as_bytes())?;
     let unfinished = Unfinished::create(&request.out, IfExists::Replace)?;
     let signed = run_tools(&pair.key, &pem, &input, &unfinished)
         .and_then(|()| check(&unfinished, &plain, &certificate));
@@ -170,8 +167,33 @@ fn make_folder(folder: &Path) -> Result<(), SignError> {
     Ok(made.map_err(|source| OutputError::Make { path: folder.to_owned(), source })?)
 }
 
-fn run_tools(key: &Path, pem: &File, input: &File, out: &Unfinished) -> Result<(), SignError> {
-    let [pem, input] = [pem, input].map(path_of);
+/// A file beside the signed image that the programs read, and that goes with this value. Files in memory have no names where there is
+/// no `/proc`, as in a system that is being installed.
+struct HandedOver(Unfinished);
+
+impl HandedOver {
+    fn new(out: &Path, ending: &str, content: &[u8]) -> Result<Self, SignError> {
+        let file = Self(Unfinished::create(&out.with_extension(ending), IfExists::Replace)?);
+        let written = file.0.file().write_all(content);
+        written.map_err(|source| OutputError::Make { path: file.0.path().to_owned(), source })?;
+        Ok(file)
+    }
+}
+
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        // The next run takes its place.
+        let _ = fs::remove_file(self.0.path());
+    }
+}
+
+fn run_tools(
+    key: &Path,
+    HandedOver(pem): &HandedOver,
+    HandedOver(input): &HandedOver,
+    out: &Unfinished,
+) -> Result<(), SignError> {
+    let [pem, input] = [pem.path(), input.path()];
     let own = [OsStr::new("--key"), key.as_ref(), OsStr::new("--cert"), pem.as_ref()];
     let out = out.path().as_os_str();
     // A key's password is asked for on the terminal.

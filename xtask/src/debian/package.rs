@@ -98,32 +98,77 @@ fn failure(command: &mut Command) -> Option<String> {
     process::stdout(command).err().map(|error| format!("{error:#}"))
 }
 
-/// Installs and purges the package in a copy of the system, and names what a purge leaves.
+/// Installs and purges the package in a copy of the system that has a key for its kernel modules, but neither a `/proc` nor, at first, a
+/// program that signs; names what a purge leaves.
 fn left_by_purge(stage: &Stage, folder: &Path) -> Result<Vec<String>> {
     let root = folder.join("root");
     process::stdout(Command::new("cp").arg("-a").arg(&stage.system.tree).arg(&root))?;
-    let before = files_below(&root)?;
+    make_key(&root)?;
     fs::copy(&stage.deb.path, root.join("holdover.deb"))?;
+    let before = files_below(&root)?;
     let mut problems = Vec::new();
-    let mut dpkg = |arguments: &[&str]| -> Result<Vec<String>> {
-        let mut chroot = Command::new("chroot");
-        chroot.arg(&root).args(["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "dpkg"]);
-        problems.extend(failure(chroot.args(arguments)));
-        files_below(&root)
-    };
-    let installed = dpkg(&["--install", "/holdover.deb"])?;
-    let purged = dpkg(&["--purge", "holdover"])?;
+    let told = dpkg(&root, &["--install", "/holdover.deb"])?;
+    if !told.contains("the package sbsigntool") || root.join(SIGNED_COPY).exists() {
+        problems.push(format!("without a program that signs, dpkg says {told}"));
+    }
+    let signer = stage.system.packages_of("sbsigntool")?;
+    process::stdout(Command::new("cp").arg("-r").arg(&signer).arg(root.join("signer")))?;
+    dpkg(&root, &["--install", "--recursive", "/signer"])?;
+    let before: Vec<_> = before.into_iter().chain(files_of(&root, "sbsigntool")?).collect();
+    let told = dpkg(&root, &["--install", "/holdover.deb"])?;
+    if told.contains("not signed") || !root.join(SIGNED_COPY).exists() {
+        problems.push(format!("with a key and a program that signs, dpkg says {told}"));
+    }
+    let installed = files_below(&root)?;
     if !installed.iter().any(|path| path == "./usr/bin/holdover") {
         problems.push("dpkg installs no /usr/bin/holdover".to_owned());
     }
+    dpkg(&root, &["--purge", "holdover"])?;
+    let purged = files_below(&root)?;
     let left = purged.iter().filter(|path| !before.contains(path) && !is_dpkgs(path));
     problems.extend(left.map(|path| format!("a purge leaves {path}")));
     Ok(problems)
 }
 
+/// Where `holdover load` looks for the signed image.
+const SIGNED_COPY: &str = "var/lib/holdover/capture.bzImage";
+
+/// Gives a system a key for its kernel modules, as DKMS makes one.
+fn make_key(root: &Path) -> Result<()> {
+    let folder = root.join("var/lib/dkms");
+    fs::create_dir_all(&folder)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        "/CN=DKMS module signing key",
+    ]);
+    openssl.args(["-outform", "DER", "-keyout"]).arg(folder.join("mok.key"));
+    process::stdout(openssl.arg("-out").arg(folder.join("mok.pub"))).map(drop)
+}
+
+/// Runs dpkg in a system, and returns what it and the scripts of packages say.
+fn dpkg(root: &Path, arguments: &[&str]) -> Result<String> {
+    let mut chroot = Command::new("chroot");
+    chroot.arg(root).args(["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]);
+    process::stdout(chroot.args(["sh", "-c", "dpkg \"$@\" 2>&1", "dpkg"]).args(arguments))
+}
+
+/// The files of a package that is installed.
+fn files_of(root: &Path, package: &str) -> Result<Vec<String>> {
+    let listed = dpkg(root, &["--listfiles", package])?;
+    Ok(listed.lines().map(|path| format!(".{path}")).collect())
+}
+
 /// Whether dpkg keeps this file for itself, or the row brought it.
 fn is_dpkgs(path: &str) -> bool {
-    path == "./holdover.deb" || path.starts_with("./var/lib/dpkg/") || path.starts_with("./var/log/")
+    ["./signer", "./var/lib/dpkg/", "./var/log/"].iter().any(|place| path.starts_with(place))
 }
 
 /// The paths of everything below a folder.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 
@@ -55,6 +56,32 @@ impl System {
             fs::rename(&unfinished, &folder)?;
         }
         Self::load()
+    }
+
+    /// A folder with a package of Debian's and those of its dependencies that the system lacks; downloaded unless it is here.
+    pub(crate) fn packages_of(&self, package: &str) -> Result<PathBuf> {
+        // Rows that run beside each other may want the same one; a thread that panicked has left at worst an unfinished folder.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _downloading = ONE_AT_A_TIME.lock();
+        let folder = paths::bench().join(format!("debian-{RELEASE}-{package}"));
+        if !folder.is_dir() {
+            println!("downloading {package} and what it needs");
+            let unfinished = folder.with_extension("unfinished");
+            paths::made(unfinished.join("partial"))?;
+            let status = self.tree.join("var/lib/dpkg/status");
+            let options = [
+                format!("Dir::State::status={}", status.display()),
+                format!("Dir::Cache::archives={}", unfinished.display()),
+                "Debug::NoLocking=1".to_owned(),
+                "APT::Sandbox::User=root".to_owned(),
+            ];
+            let mut apt = Command::new("apt-get");
+            apt.args(["-q", "-q", "-y"]).args(options.iter().flat_map(|option| ["-o", option]));
+            process::run(apt.args(["--no-install-recommends", "--download-only", "install", package]))?;
+            fs::remove_dir(unfinished.join("partial"))?;
+            fs::rename(&unfinished, &folder)?;
+        }
+        Ok(folder)
     }
 }
 
