@@ -5,6 +5,9 @@
 //! are not sent again, and a file that is there in whole is not either, if its length and its ETag are those that were noted. For SSH,
 //! `sftp` goes on behind the last byte that is there, if what is before it is read back as it was sent. Each request has a deadline, and so has each delivery.
 //!
+//! Names of hosts are looked up in `/etc/hosts` and by the servers in `/etc/resolv.conf`, without the C library; `sftp` looks them up as
+//! its host does. Servers are trusted by the root certificates of the system.
+//!
 //! Nothing here knows what a dump is: a [`Parcel`] is a folder with files.
 //!
 //! # Example
@@ -20,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod ledger;
+mod names;
 mod parcel;
 mod s3;
 mod ssh;

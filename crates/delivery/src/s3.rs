@@ -4,6 +4,7 @@
 //! sent is what counts: `s3:PutObject` is the one right that is needed. Where the keys may read too, the object's length is checked.
 
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -12,6 +13,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, Error, ObjectStoreExt, PutPayload, RetryConfig};
 
 use crate::ledger::Progress;
+use crate::names::Names;
 use crate::web::{self, chain};
 use crate::{Delivered, DeliveryError, Ledger, Parcel};
 
@@ -43,6 +45,7 @@ pub(crate) fn open(bucket: &str, settings: &S3Settings) -> Result<AmazonS3, Deli
 fn builder(bucket: &str, settings: &S3Settings) -> AmazonS3Builder {
     web::use_ring();
     let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(CONNECTION);
+    let client = client.with_dns_resolver(Arc::new(Names));
     let retry = RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() };
     let mut builder =
         AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client).with_retry(retry);

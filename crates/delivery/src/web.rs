@@ -1,13 +1,17 @@
-//! The one HTTP client, and the runtime that it needs.
+//! What all HTTP clients share, and the runtime that they need.
 
 use std::future::Future;
 use std::sync::Once;
 use std::time::Duration;
 
 use crate::DeliveryError;
+use crate::names::Names;
 
 /// How this program names itself.
 pub(crate) const AGENT: &str = concat!("holdover/", env!("CARGO_PKG_VERSION"));
+
+/// How the TLS library says that this system has no root certificates; others are not taken.
+const NO_ROOTS: &str = "No CA certificates were loaded";
 
 /// Has TLS done by ring.
 pub(crate) fn use_ring() {
@@ -38,7 +42,7 @@ pub fn post_json(address: &str, body: String, limit: Duration) -> Result<(), Del
     run(limit, async {
         // What follows a redirect is a GET without the JSON, which may be answered with success.
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let client = client.user_agent(AGENT).timeout(limit).build();
+        let client = client.dns_resolver(Names).user_agent(AGENT).timeout(limit).build();
         let post = client.map_err(|error| failed(told(error)))?.post(address);
         let sent = post.header("content-type", "application/json").body(body).send().await;
         let status = sent.map_err(|error| failed(told(error)))?.status();
@@ -63,12 +67,15 @@ fn told(error: reqwest::Error) -> String {
     chain(&error.without_url())
 }
 
-/// An error with its causes.
+/// An error with its causes, and what to do about one that does not say it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let (mut told, mut next) = (error.to_string(), error.source());
     while let Some(cause) = next {
         told = format!("{told}: {cause}");
         next = cause.source();
+    }
+    if told.contains(NO_ROOTS) {
+        told.push_str(": install the package ca-certificates, by which servers are known");
     }
     told
 }
