@@ -1,6 +1,6 @@
 //! Tells what went wrong, and what to do: in words on standard error, and as JSON on standard output if that is asked for.
 //!
-//! The JSON is `{"error": …, "remedy": …}`. The texts of errors say what to do as far as they know; where they do not, the remedy is
+//! The JSON is `{"code": …, "error": …, "remedy": …}`; `docs/messages.md` explains each code. The texts of errors say what to do as far as they know; where they do not, the remedy is
 //! that of the host's own error, or the place to look.
 
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ pub(crate) fn show(error: &Error, json: bool) -> ExitCode {
     let shown = if text.contains(&remedy) { text.clone() } else { format!("{text}\nholdover: {remedy}") };
     tell(&format!("holdover: {shown}"));
     if json {
-        print_json(&text, &remedy);
+        print_json(code(error).as_deref(), &text, &remedy);
     }
     ExitCode::FAILURE
 }
@@ -29,9 +29,18 @@ pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && wants_json(std::env::args_os()) {
         let text = error.to_string();
         let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        print_json(text, "`holdover --help` lists the commands, `holdover COMMAND --help` what each takes");
+        print_json(
+            Some("usage"),
+            text,
+            "`holdover --help` lists the commands, `holdover COMMAND --help` what each takes",
+        );
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+/// The code of an error, or of the one that it tells about; a question that nobody has answered has none.
+fn code(error: &Error) -> Option<String> {
+    error.chain().find_map(host::codes::of)
 }
 
 /// Whether JSON is asked for in arguments that cannot be understood.
@@ -81,8 +90,8 @@ fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn print_json(error: &str, remedy: &str) {
-    let value = json!({ "error": error, "remedy": remedy });
+fn print_json(code: Option<&str>, error: &str, remedy: &str) {
+    let value = json!({ "code": code, "error": error, "remedy": remedy });
     let _ = writeln!(io::stdout(), "{value:#}");
 }
 
@@ -108,6 +117,14 @@ mod tests {
         assert!(remedy_of(&error).contains("sudo"));
         assert!(remedy_of(&anyhow!("cannot read x: {}", io::Error::from_raw_os_error(2))).contains("ls -l"));
         assert!(remedy_of(&anyhow!("odd; very odd")).contains("holdover doctor"));
+    }
+
+    #[test]
+    fn an_error_of_the_host_has_a_code_also_behind_others() {
+        let error = Error::new(host::load::LoadError::NoArea);
+        assert_eq!(code(&error).as_deref(), Some("load: no-area"));
+        assert_eq!(code(&error.context("in vain")).as_deref(), Some("load: no-area"));
+        assert_eq!(code(&anyhow!("odd")), None);
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub struct Delivered {
 }
 
 /// Why something was not delivered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum DeliveryError {
     /// The bucket is missing.
     #[error("the store has no bucket {bucket}: make it, or correct `to` in [actions]")]

@@ -2,7 +2,7 @@
 //! no dump is.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use area::{LogError, Seal, SealError};
@@ -23,7 +23,8 @@ pub struct StoredLog {
 }
 
 /// Why there is no log.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum DmesgError {
     /// The dump area was not found, or cannot be used.
     #[error(transparent)]
@@ -68,17 +69,9 @@ pub enum DmesgError {
         /// The area's device.
         device: PathBuf,
     },
-    /// The file cannot be made.
+    /// The file cannot be made or written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The name under which it was begun.
-        path: PathBuf,
-        /// What failed.
-        source: io::Error,
-    },
 }
 
 /// A log that was copied into a file.
@@ -148,7 +141,7 @@ fn save(log: &StoredLog, out: &Path, if_exists: IfExists) -> Result<(), DmesgErr
     if let Err(source) = unfinished.file().write_all(log.text.as_bytes()) {
         let path = unfinished.path().to_owned();
         unfinished.discard();
-        return Err(DmesgError::Write { path, source });
+        return Err(OutputError::Write { path, source }.into());
     }
     Ok(unfinished.keep()?)
 }

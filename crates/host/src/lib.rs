@@ -25,6 +25,7 @@
 //! | [`makedump`] | makes a small dump of an ELF core or of a larger dump |
 //! | [`inspect`] | shows what the capture kernel found, and which memory devices could reach |
 //! | [`summary`] | makes a page of a dump that says what happened |
+//! | [`codes`] | names each error, for `docs/messages.md` and for programs |
 //!
 //! A function takes paths and choices, changes only what its name says, prints nothing, and returns a value. Each
 //! module has one enum of errors. The text of an error says what is missing and how to get it, and names commands and
@@ -77,6 +78,7 @@ pub mod bootloader;
 mod bytes;
 mod chain;
 mod clock;
+pub mod codes;
 pub mod collect;
 pub mod config;
 pub mod crash_slot;

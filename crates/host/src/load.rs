@@ -87,7 +87,8 @@ impl IfUncollected {
 }
 
 /// Why the capture kernel was not loaded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum LoadError {
     /// There is too little memory for it.
     #[error(

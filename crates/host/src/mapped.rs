@@ -14,7 +14,8 @@ pub(crate) struct Stretch {
 }
 
 /// Why a mapped device is no stretch of a disk.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum MappedError {
     /// There is no program to read the map.
     #[error("cannot run dmsetup, which says what {name} is made of; the package dmsetup has it")]

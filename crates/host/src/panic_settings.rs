@@ -45,7 +45,8 @@ impl fmt::Display for PanicSetting {
 }
 
 /// Why a setting is not as the configuration asks, or as it was.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum PanicSettingError {
     /// The kernel has no such setting.
     #[error("this kernel has no kernel.{name}, which the configuration sets: the event does not panic it")]

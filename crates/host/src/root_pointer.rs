@@ -12,7 +12,8 @@ const LONGEST: usize = 4096;
 const ADDRESS_BITS: u32 = 52;
 
 /// Why the root pointer is not known.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum RootPointerError {
     /// The kernel's list of EFI's tables cannot be read.
     #[error("cannot read {path}, which names ACPI's root pointer")]

@@ -74,7 +74,8 @@ pub struct SignedImage {
 }
 
 /// Why no image was signed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum SignError {
     /// No key is named, and none is in a known place.
     #[error(

@@ -19,7 +19,8 @@ const SECTOR: u64 = 512;
 const MOST_MAPS: u32 = 3;
 
 /// Why `/sys` does not tell what is asked of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum SysfsError {
     /// There is no such device.
     #[error("cannot find {device}")]

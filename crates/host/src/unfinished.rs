@@ -16,7 +16,8 @@ const LONGEST_NAME: usize = 255;
 const OWNER_ONLY: u32 = 0o600;
 
 /// Why a file was not made. If another file has the name, nothing was written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum OutputError {
     /// A file of that name is there.
     #[error("{out} exists; `--force` replaces it")]
@@ -53,6 +54,14 @@ pub enum OutputError {
         /// Its name.
         path: PathBuf,
         /// What the host's file system said.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The name under which it was begun.
+        path: PathBuf,
+        /// What failed.
         source: io::Error,
     },
     /// The file is damaged, and cannot be renamed to say so.

@@ -56,7 +56,8 @@ pub struct Formatted {
 }
 
 /// Why a device was not made a dump area. Nothing was written unless it is `Format`.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum FormatError {
     /// Somebody uses it.
     #[error("{device} is in use: mounted, or part of a swap, RAID or LVM device")]

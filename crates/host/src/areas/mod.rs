@@ -56,7 +56,8 @@ impl fmt::Display for AreaName {
 }
 
 /// Why a dump area was not found, or cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum AreaError {
     /// No disk has it.
     #[error("no disk that you may read has dump area {uuid}; `holdover doctor` shows what there is")]

@@ -38,7 +38,8 @@ pub enum RemovedKind {
 }
 
 /// Why a dump area stays.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum RemoveError {
     /// It was not found, or cannot be opened.
     #[error(transparent)]
@@ -68,7 +69,8 @@ pub enum RemoveError {
 }
 
 /// Why what is in an area, or the area itself, must not be lost yet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum InUse {
     /// A panic would be dumped to it.
     #[error(

@@ -43,7 +43,8 @@ pub enum Bootloader {
 }
 
 /// Why the command line was not set.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum BootloaderError {
     /// There is no configuration that is known.
     #[error(

@@ -70,7 +70,8 @@ pub enum Search {
 }
 
 /// Why nothing was collected.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CollectAllError {
     /// The directory cannot be used.
     #[error(

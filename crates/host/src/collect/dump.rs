@@ -88,7 +88,8 @@ pub struct AboutDump {
 }
 
 /// Why a dump was not collected. It is still in its area.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CollectError {
     /// The dump area was not found, or cannot be used.
     #[error(transparent)]
@@ -176,7 +177,8 @@ impl CollectError {
 }
 
 /// Why an area could not be told that its dump was collected. The dump is in its file all the same.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum MarkError {
     /// The area cannot be written.
     #[error(transparent)]

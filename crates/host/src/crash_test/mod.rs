@@ -32,7 +32,8 @@ const TRIGGER: &str = "/proc/sysrq-trigger";
 const LOG: &str = "/dev/kmsg";
 
 /// Why there was no crash, or it is not known what came of one.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum TestError {
     /// A crash would not be dumped.
     #[error("this host is not ready for a crash: {}; `holdover doctor` says what to do", problems.join("; "))]

@@ -76,7 +76,8 @@ pub struct ImageChoice<'a> {
 }
 
 /// Why there is no image to load.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum ImageError {
     /// There is no file of the image's name.
     #[error(

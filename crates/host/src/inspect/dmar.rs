@@ -28,7 +28,8 @@ pub struct DecodedDmar {
 }
 
 /// Why a table was not decoded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum DmarFileError {
     /// Its file cannot be read.
     #[error("cannot read {path}")]

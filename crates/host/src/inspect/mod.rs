@@ -51,7 +51,8 @@ pub struct InspectRequest {
 }
 
 /// Why a dump cannot be inspected.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum InspectError {
     /// It cannot be read, or is no dump.
     #[error("cannot read {dump}")]

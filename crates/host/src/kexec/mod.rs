@@ -30,7 +30,8 @@ pub enum KexecSyscall {
 }
 
 /// Why no crash kernel was loaded or removed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum KexecError {
     /// The running kernel was built without kexec, or hides its files.
     #[error("this kernel cannot load a crash kernel")]

@@ -8,7 +8,8 @@ use super::Refusal;
 use crate::lockdown::Lockdown;
 
 /// Why the running kernel refused to load or remove a crash kernel.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Refused {
     /// It wants a signature.
     #[error(

@@ -78,7 +78,8 @@ pub enum DumpForm {
 }
 
 /// Why a dump was not made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum MakedumpError {
     /// The input cannot be read, or is no dump.
     #[error("cannot read {input}")]

@@ -59,7 +59,8 @@ impl fmt::Display for Step {
 }
 
 /// Why a host was not made ready.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum SetupError {
     /// The configuration cannot be read.
     #[error(transparent)]

@@ -20,7 +20,8 @@ const OVERHEAD: u64 = 8 * STEP;
 const SPARE: u64 = 20;
 
 /// Why there is no room for a file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum RoomError {
     /// It does not fit.
     #[error(

@@ -16,7 +16,7 @@ mod map;
 mod opening;
 mod page;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dumpfile::{Dump, DumpError, Lack};
@@ -75,7 +75,8 @@ pub struct AboutFile {
 }
 
 /// Why there is no page.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum SummaryError {
     /// The dump cannot be opened.
     #[error("cannot read {dump}")]
@@ -85,17 +86,9 @@ pub enum SummaryError {
         /// What is wrong with it.
         source: DumpError,
     },
-    /// The page's file cannot be made.
+    /// The page's file cannot be made or written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The page's file cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// The name under which it was begun.
-        path: PathBuf,
-        /// What failed.
-        source: io::Error,
-    },
 }
 
 /// Reads a dump, and writes its page.
@@ -108,7 +101,7 @@ pub fn summarize(request: &SummaryRequest) -> Result<Summary, SummaryError> {
     if let Err(source) = unfinished.file().write_all(summary.html().as_bytes()) {
         let path = unfinished.path().to_owned();
         unfinished.discard();
-        return Err(SummaryError::Write { path, source });
+        return Err(OutputError::Write { path, source }.into());
     }
     unfinished.keep()?;
     Ok(summary)

@@ -10,7 +10,8 @@ use crate::areas::is_failure;
 use crate::sysfs::SysfsError;
 
 /// Why a file cannot be a dump area, or is none any more.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum FileError {
     /// It cannot be opened, made or written.
     #[error("cannot use {path}")]

@@ -181,7 +181,8 @@ pub(super) fn lock(folder: &CrashFolder) -> Result<Option<Lock>, ActionsBusy> {
 }
 
 /// Why it is not noted how many actions failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum NoteError {
     /// Somebody else collects there now, and notes it at the end.
     #[error(transparent)]
