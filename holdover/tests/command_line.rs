@@ -479,7 +479,10 @@ fn collect_without_an_area_tells_of_an_area_that_is_gone_and_of_none() {
     let output = bench.run(&["collect", "--root", "root", "--config", "config"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(said.contains("/no-such-folder/area  not collected: cannot read"), "{said}");
+    assert!(said.contains(
+        "/no-such-folder/area  not collected: /no-such-folder/area is a dump area, and is not there"
+    ));
+    assert!(said.contains("`holdover remove /no-such-folder/area`"), "{said}");
     let output = bench.run(&["collect", "--root", "other"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("`holdover setup` makes one"));
