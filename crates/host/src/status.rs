@@ -1,6 +1,7 @@
 //! Whether the next panic will be dumped, in few lines: for a terminal, the message of the day, or a monitor. [`doctor`](crate::doctor)
 //! looks at much more, and takes longer.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::crash_test::{self, History, TestError};
 use crate::kexec::{self, KexecError};
 use crate::loaded::{self, Ago, LoadedArea, Standing};
 use crate::programs::{HostPrograms, Programs};
-use crate::{Bytes, chain, clock, units};
+use crate::{Bytes, areas, chain, clock, units};
 
 /// What is known in a moment.
 #[derive(Debug, Serialize)]
@@ -78,10 +79,13 @@ pub fn status() -> Result<Status, KexecError> {
     let standing = if is_loaded { loaded::standing(&there) } else { Standing::Nothing };
     let slot = crash_slot::owner_by(&standing);
     let mut lines = vec![capture_kernel(&standing, crash_slot::other(root, slot), configured())];
-    let devices = loaded.iter().map(|area| area.device.clone());
-    lines.extend(devices.zip(found).map(|(device, found)| area(&device, found.and_then(|area| look(&area)))));
-    if is_loaded && let Ok(configured) = configured() {
+    let devices = loaded.iter().map(|area| area.device.display());
+    lines.extend(devices.zip(found).map(|(device, found)| area(device, found.and_then(|area| look(&area)))));
+    let configured = configured().unwrap_or_default();
+    if is_loaded {
         lines.extend(left_out(&configured, &loaded));
+    } else if loaded.is_empty() {
+        lines.extend(waiting(&configured));
     }
     lines.extend(at_each_boot(&HostPrograms));
     let now = clock::now().unwrap_or_default();
@@ -127,8 +131,8 @@ fn look(area: &FoundArea) -> Result<(u64, Option<UncollectedDump>), AreaError> {
     Ok((area.label.capacity(), area.uncollected()?))
 }
 
-fn area(device: &Path, looked: Result<(u64, Option<UncollectedDump>), AreaError>) -> Line {
-    let what = format!("area {}", device.display());
+fn area(name: impl Display, looked: Result<(u64, Option<UncollectedDump>), AreaError>) -> Line {
+    let what = format!("area {name}");
     match looked {
         Ok((capacity, None)) => Line::ok(&what, format!("free, {}", Bytes(capacity))),
         Ok((_, Some(dump))) => {
@@ -142,8 +146,17 @@ fn area(device: &Path, looked: Result<(u64, Option<UncollectedDump>), AreaError>
         Err(error) if error.is_forbidden() => {
             Line::new(&what, LineState::Note, "this user may not read it", "`holdover status` as root")
         }
-        Err(error) => Line::new(&what, LineState::Missing, chain(&error), "`holdover verify`"),
+        Err(error) => {
+            let told = chain(&error);
+            let (found, remedy) = told.split_once("; ").unwrap_or((&told, "`holdover verify`"));
+            Line::new(&what, LineState::Missing, found, remedy)
+        }
     }
+}
+
+/// The areas that the configuration names, where nothing is loaded: what keeps them from being loaded, such as a dump, is told.
+fn waiting(configured: &[AreaName]) -> impl Iterator<Item = Line> {
+    configured.iter().map(|name| area(name, areas::find(name).and_then(|found| look(&found))))
 }
 
 /// The areas that the configuration names, and that the loaded capture kernel does not know: they may not have been there.
@@ -194,6 +207,11 @@ impl<'a> Unit<'a> {
         let missing = |found: String, remedy: String| Line::new(name, LineState::Missing, found, remedy);
         if *active == "failed" {
             return missing(format!("failed ({result})"), format!("`systemctl status {name}`"));
+        }
+        // `systemctl status` shows none of its words then.
+        if *active == "activating" && *result != "success" {
+            let found = format!("failed ({result}), and is tried again");
+            return missing(found, format!("`journalctl --boot --unit {name}`"));
         }
         match *file {
             _ if self.is_enabled() => Line::ok(name, format!("enabled, {active}")),
@@ -337,10 +355,30 @@ mod tests {
     #[test]
     fn an_area_is_free_or_says_what_to_do() {
         let dump = |held| UncollectedDump { device: "/a".into(), held };
-        let state = |looked| area(Path::new("/a"), looked).state;
+        let state = |looked| area("/a", looked).state;
         assert_eq!(state(Ok((1, None))), LineState::Ok);
         assert_eq!(state(Ok((1, Some(dump(Held::Dump(7)))))), LineState::Missing);
         assert_eq!(state(Err(AreaError::Gone { device: "/a".into() })), LineState::Missing);
+    }
+
+    /// As after a crash whose dump found no room: the area is not loaded again before.
+    #[test]
+    fn where_nothing_is_loaded_the_configured_areas_are_told_with_what_is_in_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let [dumped, damaged] = ["dumped", "damaged"].map(|name| folder.path().join(name));
+        for path in [&dumped, &damaged] {
+            File::create(path).unwrap().set_len(8 << 20).unwrap();
+        }
+        let uuid = areas::format(&dumped, areas::IfUsed::Refuse).unwrap().uuid;
+        let file = dumpfile::BlockFile::open_exclusive(&dumped).unwrap();
+        let mut dump = ::area::Area::open(file, 0, uuid).unwrap().begin().unwrap();
+        machine::BlockDevice::write(&mut dump, 0, &[1; 4096]).unwrap();
+        dump.seal(::area::Completeness::Complete, 4096).unwrap();
+        let lines: Vec<_> = waiting(&[AreaName::Device(dumped), AreaName::Device(damaged)]).collect();
+        assert_eq!(lines[0].found, "holds a dump that was not collected");
+        assert!(lines[1].found.ends_with("damaged is not a dump area"), "{lines:?}");
+        assert!(lines[1].remedy.starts_with("`holdover format"), "{lines:?}");
+        assert!(lines.iter().all(|line| line.state == LineState::Missing), "{lines:?}");
     }
 
     const SHOWN: &str = "Id=holdover.service\nUnitFileState=enabled\nActiveState=active\nResult=success\n\n\
@@ -370,6 +408,11 @@ mod tests {
             ("failed (exit-code)", "`systemctl status holdover.service`")
         );
         assert_eq!(with("enabled", "").found, "not installed");
+        let again = with("ActiveState=active\nResult=success", "ActiveState=activating\nResult=exit-code");
+        assert_eq!(
+            (again.found.as_str(), again.remedy.as_str()),
+            ("failed (exit-code), and is tried again", "`journalctl --boot --unit holdover.service`")
+        );
     }
 
     #[test]
