@@ -26,7 +26,7 @@ use budget::{Patience, SearchClock};
 use turns::{Later, NotThere, Round, Turn, turns};
 
 /// Bytes that one request moves at most.
-const SLOT_SIZE: usize = 64 << 10;
+const SLOT_SIZE: usize = 128 << 10;
 /// Most requests in flight; a disk does not get faster with more.
 const MOST_SLOTS: usize = 16;
 /// A disk that can be dumped to.

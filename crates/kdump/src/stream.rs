@@ -16,7 +16,7 @@ use crate::target::Target;
 use crate::{BLOCK, WriteError};
 
 /// Bytes in one write; what remains at the end of a stream is written in fewer.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 128 * 1024;
 
 /// One sequential stream of bytes into a part of the file.
 ///

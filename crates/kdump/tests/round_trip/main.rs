@@ -159,7 +159,7 @@ fn one_late_complaint_of_the_disk_costs_no_page_that_was_written() {
 fn a_bad_stretch_of_the_disk_costs_the_pages_in_it_and_no_others() {
     let frames: Vec<_> = (0..200).map(page).collect();
     let mut disk = Disk::new(256);
-    // Headers, bitmaps and descriptors take six blocks; writes have sixteen.
+    // Headers, bitmaps and descriptors take six blocks; writes have thirty-two.
     disk.bad = 6 + 40..6 + 41;
     let ended = try_write(&mut disk, &frames, Codec::None, END).unwrap();
     assert_eq!(ended.error, Some(WriteError::Device(machine::BlockError::Device(9))));
@@ -167,7 +167,7 @@ fn a_bad_stretch_of_the_disk_costs_the_pages_in_it_and_no_others() {
     let mut reader = Reader::open(disk).unwrap();
     assert!(!reader.is_complete());
     let lost: Vec<_> = (0..200).filter(|pfn| read(&mut reader, *pfn).unwrap()[1] != *pfn as u8).collect();
-    assert_eq!(lost, (32..48).collect::<Vec<_>>());
+    assert_eq!(lost, (32..64).collect::<Vec<_>>());
 }
 
 #[test]
