@@ -7,6 +7,8 @@
 //! | `address` | [`Areas`]: the disks and the offsets of the dump areas, in their order, and what becomes of dumps in them |
 //! | `serial` | [`SerialConsole`]: the port of the capture kernel's console |
 //! | `console` | [`ConsoleLine`] and [`Event`]: the lines of the console that programs read |
+//! | `fallback` | [`Fallback`]: another kernel that travels along, and [`HandOver`]: when the machine is handed over to it |
+//! | `bzimage` | [`BzImage`]: what must be known of that kernel to enter it |
 //! | `summary` | [`Summary`]: the counts of a takeover and a dump |
 //! | `reservation` | [`Remapping`]: how large the reservation must be; [`Share`]: which part of it is for what |
 //!
@@ -31,7 +33,9 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_macros))]
 
 mod address;
+mod bzimage;
 mod console;
+mod fallback;
 mod options;
 mod reservation;
 mod serial;
@@ -39,7 +43,9 @@ mod summary;
 
 pub use address::{AreaAddress, Areas, Uncollected};
 pub use area::Completeness;
+pub use bzimage::{BzImage, NotBootable};
 pub use console::{ConsoleLine, Event};
+pub use fallback::{CommandLineTooLong, Fallback, FallbackError, HandOver};
 pub use options::Options;
 pub use reservation::{Mode, Remapping, Share, tables_above};
 pub use serial::SerialConsole;

@@ -6,7 +6,7 @@ use kdump::Codec;
 use vmcore::Level;
 use watchdog::{KcsPlace, Kinds};
 
-use crate::{Areas, SerialConsole, Uncollected};
+use crate::{Areas, HandOver, SerialConsole, Uncollected};
 
 /// The options of the capture kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Options {
     pub watchdog: Kinds,
     /// `holdover.ipmi=PORT[/SPACING]`: where to ask the baseboard management controller for its watchdog.
     pub ipmi: Option<KcsPlace>,
+    /// `holdover.handover=when-needed|always`: when the machine is handed over to the fallback kernel, if there is one.
+    pub hand_over: HandOver,
     /// `console=ttyS0[,BAUD]`: the last serial port that is named.
     pub console: Option<SerialConsole>,
 }
@@ -53,6 +55,7 @@ impl Options {
             "holdover.codec" => self.codec = Codec::named(value, Codec::EVERYWHERE),
             "holdover.watchdog" => self.watchdog = Kinds::parse(value),
             "holdover.ipmi" => self.ipmi = KcsPlace::parse(value),
+            "holdover.handover" => self.hand_over = HandOver::named(value).unwrap_or_default(),
             "console" => self.console = SerialConsole::parse(value).or(self.console),
             _ => {}
         }
@@ -61,7 +64,18 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { elfcorehdr, acpi_rsdp, areas, uncollected, level, codec, watchdog, ipmi, console } = self;
+        let Self {
+            elfcorehdr,
+            acpi_rsdp,
+            areas,
+            uncollected,
+            level,
+            codec,
+            watchdog,
+            ipmi,
+            hand_over,
+            console,
+        } = self;
         let mut words = Words { f, begun: false };
         words.add("elfcorehdr", elfcorehdr.map(Hexadecimal))?;
         words.add("acpi_rsdp", acpi_rsdp.map(Hexadecimal))?;
@@ -71,6 +85,7 @@ impl fmt::Display for Options {
         words.add("holdover.codec", codec.map(Codec::name))?;
         words.add("holdover.watchdog", Some(*watchdog).filter(|armed| !armed.is_empty()))?;
         words.add("holdover.ipmi", *ipmi)?;
+        words.add("holdover.handover", Some(*hand_over).filter(|when| *when != HandOver::WhenNeeded))?;
         words.add("console", *console)
     }
 }
@@ -146,12 +161,14 @@ mod tests {
             codec: Some(Codec::Lzo),
             watchdog: Kinds::default().with(Kind::Ipmi).with(Kind::Tco),
             ipmi: KcsPlace::new(0xCA2, 1),
+            hand_over: HandOver::Always,
             console: SerialConsole::new(0, Some(115_200)),
             ..Options::default()
         };
         let expected = "holdover.area=01234567-89ab-cdef-0123-456789abcdef@1048576/0000:00:04.0,\
              01234567-89ab-cdef-0123-456789abcdef@0 holdover.uncollected=discard \
-             holdover.level=31 holdover.codec=lzo holdover.watchdog=itco,ipmi holdover.ipmi=0xca2/1 console=ttyS0,115200";
+             holdover.level=31 holdover.codec=lzo holdover.watchdog=itco,ipmi holdover.ipmi=0xca2/1 \
+             holdover.handover=always console=ttyS0,115200";
         assert_eq!(options.to_string(), expected);
     }
 
@@ -266,15 +283,34 @@ mod tests {
             .prop_filter_map("no such place", |(port, spacing)| KcsPlace::new(port.into(), spacing))
     }
 
+    fn any_hand_over() -> impl Strategy<Value = HandOver> {
+        proptest::sample::select([HandOver::WhenNeeded, HandOver::Always].as_slice())
+    }
+
     fn any_options() -> impl Strategy<Value = Options> {
         use proptest::option::of;
         let level = of((0..=31u8).prop_filter_map("no such level", Level::new));
         let codec = of(proptest::sample::select(Codec::EVERYWHERE));
         let dump = (any_areas(), any_uncollected(), level, codec);
-        let machine = (any_watchdogs(), of(any_ipmi()), of(any_console()));
+        let machine = (any_watchdogs(), of(any_ipmi()), any_hand_over(), of(any_console()));
         (any::<[Option<u64>; 2]>(), dump, machine).prop_map(
-            |([elfcorehdr, acpi_rsdp], (areas, uncollected, level, codec), (watchdog, ipmi, console))| {
-                Options { elfcorehdr, acpi_rsdp, areas, uncollected, level, codec, watchdog, ipmi, console }
+            |(
+                [elfcorehdr, acpi_rsdp],
+                (areas, uncollected, level, codec),
+                (watchdog, ipmi, hand_over, console),
+            )| {
+                Options {
+                    elfcorehdr,
+                    acpi_rsdp,
+                    areas,
+                    uncollected,
+                    level,
+                    codec,
+                    watchdog,
+                    ipmi,
+                    hand_over,
+                    console,
+                }
             },
         )
     }

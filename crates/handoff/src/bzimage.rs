@@ -1,0 +1,209 @@
+//! The set-up header of a Linux kernel's image: what a boot loader must know to enter it (Linux, Documentation/arch/x86/boot.rst).
+//!
+//! The host reads it to refuse a kernel that could not be entered after a crash, the capture kernel to enter it.
+
+use core::ops::Range;
+
+/// Where the header begins, in the image and in `boot_params`.
+const START: usize = 0x1F1;
+/// Where it must have ended: the fields of `boot_params` behind it begin here (`struct boot_params`).
+const LIMIT: usize = 0x290;
+const SECTOR: u64 = 512;
+/// The 64-bit entry, counted from the start of the program ("64-bit Boot Protocol").
+const ENTRY: u64 = 0x200;
+/// The first protocol with `xloadflags`.
+const PROTOCOL: u16 = 0x020C;
+/// Linux aligns its kernels to 2 MiB or 16 MiB.
+const LARGEST_ALIGNMENT: u64 = 1 << 30;
+const PAGE: u64 = 4096;
+
+// Fields, and the bits of the last.
+const SETUP_SECTS: usize = 0x1F1;
+const BOOT_FLAG: usize = 0x1FE;
+const HEADER_LENGTH: usize = 0x201;
+const SIGNATURE: usize = 0x202;
+const VERSION: usize = 0x206;
+const KERNEL_ALIGNMENT: usize = 0x230;
+const RELOCATABLE: usize = 0x234;
+const XLOADFLAGS: usize = 0x236;
+const CMDLINE_SIZE: usize = 0x238;
+const INIT_SIZE: usize = 0x260;
+const KERNEL_64: u16 = 1 << 0;
+const CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
+const FIVE_LEVEL: u16 = 1 << 5;
+
+/// What a kernel's set-up header says, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BzImage {
+    /// Bytes before the program.
+    setup: u64,
+    /// Bytes of the program in the file.
+    program: u64,
+    /// Bytes that the program needs in memory, from its start.
+    memory: u64,
+    alignment: u64,
+    command_line: u32,
+    /// Whether it can be entered while paging has five levels.
+    five_level: bool,
+    /// First byte behind the header.
+    header_end: usize,
+}
+
+/// Why a kernel cannot be entered after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBootable {
+    /// It is no bzImage, or damaged.
+    #[error("it is no bzImage")]
+    NotABzImage,
+    /// It is older than the boot protocol 2.12, has no 64-bit entry, or runs at one address only.
+    #[error(
+        "it cannot be entered in 64-bit mode at any address: it must be a relocatable x86-64 kernel, Linux 3.8 or newer"
+    )]
+    Old,
+}
+
+impl BzImage {
+    /// Bytes from the start of the image that hold the header.
+    pub const HEADER: usize = LIMIT;
+
+    /// Reads the header of an image of `length` bytes, of which `first` are the first.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be entered.
+    pub fn parse(first: &[u8; Self::HEADER], length: u64) -> Result<Self, NotBootable> {
+        let u16_at = |at: usize| u16::from_le_bytes([first[at], first[at + 1]]);
+        let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+        if u16_at(BOOT_FLAG) != 0xAA55 || &first[SIGNATURE..][..4] != b"HdrS" {
+            return Err(NotBootable::NotABzImage);
+        }
+        let flags = u16_at(XLOADFLAGS);
+        let wanted = KERNEL_64 | CAN_BE_LOADED_ABOVE_4G;
+        if u16_at(VERSION) < PROTOCOL || first[RELOCATABLE] == 0 || flags & wanted != wanted {
+            return Err(NotBootable::Old);
+        }
+        // 0 means 4 (boot.rst, "setup_sects").
+        let sectors = if first[SETUP_SECTS] == 0 { 4 } else { u64::from(first[SETUP_SECTS]) };
+        let setup = (sectors + 1) * SECTOR;
+        let image = Self {
+            setup,
+            program: length.saturating_sub(setup),
+            memory: u64::from(u32_at(INIT_SIZE)).next_multiple_of(PAGE),
+            alignment: u64::from(u32_at(KERNEL_ALIGNMENT)),
+            command_line: u32_at(CMDLINE_SIZE),
+            five_level: flags & FIVE_LEVEL != 0,
+            header_end: SIGNATURE + usize::from(first[HEADER_LENGTH]),
+        };
+        if image.is_sound() { Ok(image) } else { Err(NotBootable::NotABzImage) }
+    }
+
+    fn is_sound(&self) -> bool {
+        let is_entered_inside = self.program > ENTRY && self.program <= self.memory;
+        let alignment =
+            self.alignment.is_power_of_two() && (PAGE..=LARGEST_ALIGNMENT).contains(&self.alignment);
+        is_entered_inside && alignment && (INIT_SIZE + 4..=LIMIT).contains(&self.header_end)
+    }
+
+    /// Where the program lies in the file, in bytes.
+    pub const fn program(&self) -> Range<u64> {
+        self.setup..self.setup + self.program
+    }
+
+    /// Bytes of memory that the program needs where it is put, in whole pages of 4096 bytes.
+    pub const fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// What the address at which the program is put must be a multiple of, a power of two.
+    pub const fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// The address of the 64-bit entry of a program that was put at `start`.
+    pub const fn entry(&self, start: u64) -> u64 {
+        start.saturating_add(ENTRY)
+    }
+
+    /// Bytes of the longest command line, without its zero.
+    pub const fn command_line(&self) -> u32 {
+        self.command_line
+    }
+
+    /// Whether it can be entered while paging has five levels.
+    pub const fn takes_five_levels(&self) -> bool {
+        self.five_level
+    }
+
+    /// Which bytes of the image the loader copies to the same place of `boot_params`.
+    pub const fn header(&self) -> Range<usize> {
+        START..self.header_end
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The header of Debian's 6.1 kernel, as far as it matters here.
+    pub(crate) fn debian() -> [u8; BzImage::HEADER] {
+        let mut first = [0; BzImage::HEADER];
+        let mut put = |at: usize, bytes: &[u8]| first[at..][..bytes.len()].copy_from_slice(bytes);
+        put(0x1F1, &[0x1F]);
+        put(0x1FE, &[0x55, 0xAA, 0xEB, 0x6A]);
+        put(0x202, b"HdrS");
+        put(0x206, &0x020F_u16.to_le_bytes());
+        put(0x230, &0x20_0000_u32.to_le_bytes());
+        put(0x234, &[1]);
+        put(0x236, &0x7F_u16.to_le_bytes());
+        put(0x238, &2047_u32.to_le_bytes());
+        put(0x260, &0x0345_6789_u32.to_le_bytes());
+        first
+    }
+
+    #[test]
+    fn the_fields_are_where_the_protocol_says() {
+        let image = BzImage::parse(&debian(), 8 << 20).unwrap();
+        assert_eq!(image.program(), 0x4000..8 << 20);
+        assert_eq!((image.memory(), image.alignment()), (0x0345_7000, 2 << 20));
+        assert_eq!((image.entry(1 << 20), image.command_line()), (0x10_0200, 2047));
+        assert_eq!((image.takes_five_levels(), image.header()), (true, 0x1F1..0x26C));
+    }
+
+    #[test]
+    fn a_kernel_that_could_not_be_entered_is_refused() {
+        let with = |at: usize, byte: u8| {
+            let mut first = debian();
+            first[at] = byte;
+            BzImage::parse(&first, 8 << 20)
+        };
+        assert_eq!(with(0x202, b'h'), Err(NotBootable::NotABzImage));
+        assert_eq!(with(0x1FE, 0), Err(NotBootable::NotABzImage));
+        assert_eq!(with(0x206, 0x0B), Err(NotBootable::Old));
+        assert_eq!(with(0x234, 0), Err(NotBootable::Old), "runs at one address only");
+        assert_eq!(with(0x236, 0x7E), Err(NotBootable::Old), "32 bits");
+        assert_eq!(with(0x236, 0x7D), Err(NotBootable::Old), "below 4 GiB only");
+        assert_eq!(with(0x230, 1), Err(NotBootable::NotABzImage), "alignment");
+        assert_eq!(
+            with(0x201, 0xFF),
+            Err(NotBootable::NotABzImage),
+            "a header that goes on into other fields"
+        );
+        assert_eq!(with(0x263, 0), Err(NotBootable::NotABzImage), "less memory than the program has bytes");
+        assert!(with(0x236, 0x5F).is_ok_and(|image| !image.takes_five_levels()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_image_is_read_or_refused(mut first in proptest::array::uniform32(any::<u8>()), at in 0..20_usize, length: u64) {
+            let mut image = debian();
+            first[0] |= 1;
+            image[BzImage::HEADER - 160 + at * 6..][..32].copy_from_slice(&first);
+            if let Ok(image) = BzImage::parse(&image, length) {
+                prop_assert!(image.program().end <= length && image.program().end - image.program().start <= image.memory());
+                prop_assert!(image.header().end <= BzImage::HEADER);
+            }
+        }
+    }
+}
