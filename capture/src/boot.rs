@@ -3,6 +3,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
+use core::slice;
 
 use handoff::Options;
 use machine::growth::{OutOfMemory, leaked};
@@ -14,6 +15,7 @@ use crate::platform::frames::FramePool;
 use crate::platform::heap::{self, Pages};
 use crate::platform::memory::{self, Pieces};
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
+use crate::platform::room::{NoRoom, Room};
 use crate::platform::{console, copy, exceptions, machine_check, processor};
 
 /// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces, unless they lie gibibytes apart.
@@ -46,6 +48,8 @@ pub(crate) struct Booted {
     pub(crate) params: &'static BootParams,
     /// All of our own memory, image included.
     pub(crate) own: Pieces,
+    /// What of it is left to the fallback kernel, or why there is none.
+    pub(crate) room: Result<Room, NoRoom>,
     /// The page tables in use; they map our own memory.
     pub(crate) space: AddressSpace,
 }
@@ -63,7 +67,9 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     let first = first_tables(&image, &free)?;
     // SAFETY: it maps the image and all memory that will be the heap; nothing else is in use.
     unsafe { first.activate() };
-    for &piece in &free {
+    let room = Room::find(&params, &free, image.whole().len());
+    let heap = room.as_ref().map(Room::heap);
+    for &piece in heap.as_ref().map_or(&free[..], slice::from_ref) {
         // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
         unsafe { heap::claim(piece) };
     }
@@ -74,7 +80,7 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     // If there are too many pieces, one is dropped, and its memory is not used.
     own.truncate(own.capacity() - 1);
     own.push(image.whole());
-    Ok(Booted { params: leaked(params)?, own, space: first })
+    Ok(Booted { params: leaked(params)?, own, room, space: first })
 }
 
 fn first_tables(image: &Image, free: &[Range<PhysicalAddress>]) -> Result<AddressSpace, MapError> {

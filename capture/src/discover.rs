@@ -16,6 +16,7 @@ use crate::platform::frames::FramePool;
 use crate::platform::memory::{Mapped, OldRam, Pieces, for_each_free_part, pages_around};
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
+use crate::platform::room::{NoRoom, Room};
 use crate::platform::{clock, copy, reset};
 use crate::root_pointer::{self, Place};
 use crate::vmds;
@@ -31,6 +32,8 @@ pub(crate) struct Machine {
     pub(crate) space: AddressSpace,
     /// Our own memory.
     pub(crate) own: Pieces,
+    /// What of it is left to the fallback kernel, or why there is none.
+    pub(crate) room: Result<Room, NoRoom>,
     /// The ranges that the loader filled in the reservation: the core header, and copies of the dead kernel's memory.
     pub(crate) loaded: Vec<Range<PhysicalAddress>>,
     /// What the boot loader handed over.
@@ -70,9 +73,9 @@ pub(crate) enum DiscoverError {
 ///
 /// Firmware tables that are missing or damaged are no error here: each costs what it describes.
 pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, DiscoverError> {
-    let Booted { params, own, space: first } = booted;
+    let Booted { params, own, room, space: first } = booted;
     let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
-    let (mut space, old) = final_tables(&own, &header)?;
+    let (mut space, old) = final_tables(&own, working(&own, &room), &header)?;
     let (root_pointer, tables) = find_tables(&mut space, &own, options, params);
     clock::calibrate(tables.pm_timer());
     if let Some(register) = tables.reset_register() {
@@ -80,13 +83,30 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     }
     let (devices, virtual_functions) = find_devices(&mut space, &tables);
     let loaded = loaded(&header, &own)?;
-    Ok(Machine { space, own, loaded, params, old, header, root_pointer, tables, devices, virtual_functions })
+    Ok(Machine {
+        space,
+        own,
+        room,
+        loaded,
+        params,
+        old,
+        header,
+        root_pointer,
+        tables,
+        devices,
+        virtual_functions,
+    })
 }
 
 impl Machine {
     /// How much memory was reserved for this kernel, in bytes.
     pub(crate) fn reserved(&self) -> u64 {
         total(&self.own)
+    }
+
+    /// How much of it this kernel works with, in bytes: all, unless some is left to a fallback kernel.
+    pub(crate) fn working(&self) -> u64 {
+        working(&self.own, &self.room)
     }
 
     /// Whether there can be memory at some of these addresses.
@@ -100,6 +120,14 @@ impl Machine {
 /// Bytes in all of these ranges.
 fn total(ranges: &[Range<PhysicalAddress>]) -> u64 {
     ranges.iter().map(|range| range.len()).sum()
+}
+
+/// Bytes of `own` memory that this kernel works with.
+fn working(own: &[Range<PhysicalAddress>], room: &Result<Room, NoRoom>) -> u64 {
+    match room {
+        Ok(room) => total(&[room.heap(), Image::running().whole()]),
+        Err(_) => total(own),
+    }
 }
 
 /// The ranges that the loader filled in the crash region, in whole pages: the core header, and copies of the first 640 KiB
@@ -142,9 +170,9 @@ fn map_foreign(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], range: 
 }
 
 /// The final tables: they map the dead kernel's memory too.
-fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldRam), MapError> {
+fn final_tables(own: &Pieces, working: u64, header: &CoreHeader) -> Result<(AddressSpace, OldRam), MapError> {
     let features = Features::of_this_processor();
-    let frames = FramePool::new(tables_needed(own, header.ram(), features)).ok_or(MapError::NoFrame)?;
+    let frames = FramePool::new(tables_needed(working, header.ram(), features)).ok_or(MapError::NoFrame)?;
     let image = Image::running();
     #[expect(clippy::disallowed_methods, reason = "the list has its memory in itself")]
     let free: Pieces = own.iter().copied().filter(|piece| !piece.overlaps(image.whole())).collect();
@@ -158,13 +186,13 @@ fn final_tables(own: &Pieces, header: &CoreHeader) -> Result<(AddressSpace, OldR
 /// Frames that the tables need: for our own memory and for registers, for the ends of each range of RAM at each level, and
 /// for the middle of each range if pages are no larger than the span of one table. Only a false memory map asks for more
 /// than the tables' share; in that case a part of the dead kernel's memory is not mapped.
-fn tables_needed(own: &[Range<PhysicalAddress>], ram: &Ram, features: Features) -> usize {
+fn tables_needed(working: u64, ram: &Ram, features: Features) -> usize {
     // The largest machines have some forty remapping units, each in a corner of its own.
     const OWN_AND_REGISTERS: usize = 192;
     let ranges = ram.ranges().count();
     let gibibytes = ram.ranges().map(|range| range.len() >> 30).sum::<u64>() as usize;
     let middle = if features.largest < 3 { gibibytes } else { gibibytes >> 9 };
-    let most = Share::PAGE_TABLES.of(total(own)) / PAGE_SIZE;
+    let most = Share::PAGE_TABLES.of(working) / PAGE_SIZE;
     (OWN_AND_REGISTERS + ranges * 6 + middle).min(most as usize)
 }
 
@@ -228,10 +256,9 @@ mod tests {
 
     #[test]
     fn page_tables_take_what_the_machine_needs_and_no_more_than_their_share() {
-        let own = [Range::from(1 << 20..17 << 20)];
         let tables = |gibibytes: u64, largest| {
             let ram = Ram::from_ranges([Range::from(0..gibibytes << 30)].into_iter()).unwrap();
-            tables_needed(&own, &ram, Features { levels: 4, largest, limit: 1 << 46 })
+            tables_needed(16 << 20, &ram, Features { levels: 4, largest, limit: 1 << 46 })
         };
         assert_eq!((tables(1, 3), tables(512, 3), tables(512, 2)), (198, 199, 710));
         assert_eq!((tables(1 << 16, 2), tables(1 << 22, 3)), (1024, 1024));

@@ -20,6 +20,7 @@ pub mod platform {
     pub mod frequency;
     pub mod leftovers;
     pub mod severity;
+    pub mod zero_page;
 }
 pub mod root_pointer;
 pub mod units;

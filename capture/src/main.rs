@@ -23,6 +23,7 @@ mod disk;
 mod display;
 mod dma;
 mod dump;
+mod hand_over;
 #[cfg(mutations)]
 mod mutations;
 mod platform;
@@ -34,7 +35,7 @@ mod vmds;
 mod watchdogs;
 
 use capture::{acpi, amd, other_memory, root_pointer, units};
-use handoff::Options;
+use handoff::{HandOver, Options};
 use kdump::Codec;
 use record::Record;
 use screen::Stage;
@@ -45,9 +46,11 @@ use crate::boot::{BootError, Booted};
 use crate::discover::{DiscoverError, Machine};
 use crate::disk::{Destinations, Kept};
 use crate::dump::{DumpError, Dumped, Form};
+use crate::hand_over::HandOverError;
 #[cfg(mutations)]
 use crate::mutations::watchdogs::find as find_watchdogs;
 use crate::platform::console::say;
+use crate::platform::room::NoRoom;
 use crate::remapping::Remapping;
 use crate::take_over::TakeOverError;
 #[cfg(not(mutations))]
@@ -106,9 +109,25 @@ fn dump_of(booted: Booted, options: &Options) -> Ended {
     watchdogs::progress();
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
-    let dumped = dump_to_any(&mut machine, &mut remapping, options, &taken_over)?;
+    if options.hand_over == HandOver::Always {
+        hand_over(&mut machine, &remapping, options);
+    }
+    let ended = dump_to_any(&mut machine, &mut remapping, options, &taken_over);
+    if !is_readable(&ended) {
+        hand_over(&mut machine, &remapping, options);
+    }
+    let dumped = ended?;
     report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
     Ok(dumped)
+}
+
+/// Hands the machine over to the fallback kernel, and returns if that is impossible.
+fn hand_over(machine: &mut Machine, remapping: &Remapping, options: &Options) {
+    match hand_over::hand_over(machine, remapping, options) {
+        Err(HandOverError::NoRoom(NoRoom::NotLoaded)) if options.hand_over == HandOver::WhenNeeded => {}
+        Err(error) => say!("no hand-over to a fallback kernel: {error}"),
+        Ok(never) => match never {},
+    }
 }
 
 /// Writes the dump to the first area whose disk takes it; where none takes all of it, there are parts of it in several. Returns
@@ -152,6 +171,11 @@ fn better(earlier: Option<Ended>, later: Ended) -> Ended {
         Some(earlier) if left(&earlier) >= left(&later) => earlier,
         _ => later,
     }
+}
+
+/// Whether there is a dump that readers open.
+fn is_readable(ended: &Ended) -> bool {
+    left(ended).0
 }
 
 /// What an attempt left: whether readers open it, and how many pages are known to be in it.

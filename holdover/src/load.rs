@@ -1,15 +1,16 @@
 //! `holdover load` and `holdover unload`: have the running kernel load the capture kernel, or remove it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::builder::TypedValueParser;
 use host::areas::AreaName;
-use host::config::{ConfigError, Configuration};
+use host::config::{ConfigError, Configuration, FallbackSource};
+use host::fallback::FallbackRequest;
 use host::image::{Image, ImageChoice};
 use host::load::{self, IfTaken, IfUncollected, KexecError, KexecSyscall, LoadRequest, Loaded, Unloaded};
 use host::panic_settings::PanicSettings;
-use host::{Codec, Function, Level};
+use host::{Codec, Function, HandOver, Level};
 use serde_json::{Value, json};
 
 use crate::codec;
@@ -52,6 +53,13 @@ pub(crate) struct Arguments {
     /// Let the next panic replace a dump that was not collected
     #[arg(long)]
     discard_dump: bool,
+    /// The kernel to which the machine is handed over where the capture kernel cannot write the dump itself: its image, its initramfs,
+    /// and its command line
+    #[arg(long, num_args = 2..=3, value_names = ["KERNEL", "INITRAMFS", "OPTIONS"])]
+    fallback: Vec<String>,
+    /// When it is handed over; `always` as soon as the IOMMU is taken over, without a dump of Holdover's
+    #[arg(long, value_enum)]
+    handover: Option<When>,
     /// Replace a crash kernel that is not Holdover's, such as kdump-tools'
     #[arg(long)]
     replace_crash_kernel: bool,
@@ -76,6 +84,24 @@ impl From<Syscall> for KexecSyscall {
     }
 }
 
+/// When the machine is handed over to the fallback kernel.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum When {
+    /// When no area took a dump
+    WhenNeeded,
+    /// At once
+    Always,
+}
+
+impl From<When> for HandOver {
+    fn from(when: When) -> Self {
+        match when {
+            When::WhenNeeded => Self::WhenNeeded,
+            When::Always => Self::Always,
+        }
+    }
+}
+
 /// Reads a level.
 fn level() -> impl TypedValueParser<Value = Level> {
     let number = clap::value_parser!(u8).range(0..=i64::from(Level::ALL.number()));
@@ -91,6 +117,7 @@ pub(crate) fn configured(replace_crash_kernel: bool) -> Result<Outcome> {
 impl Arguments {
     /// What is to be loaded: as the arguments say, and where they say nothing, as the configuration does.
     fn request(&self, configuration: Configuration, image: Image) -> LoadRequest {
+        let fallback = self.fallback(&configuration);
         let areas = if self.areas.is_empty() { configuration.areas } else { self.areas.clone() };
         LoadRequest {
             image,
@@ -102,8 +129,21 @@ impl Arguments {
             append: self.append.clone().or(configuration.append),
             if_uncollected: if self.discard_dump { IfUncollected::Discard } else { IfUncollected::Keep },
             if_taken: if self.replace_crash_kernel { IfTaken::Replace } else { IfTaken::Refuse },
+            fallback,
             panic: configuration.panic,
         }
+    }
+
+    /// The fallback kernel that the arguments name, or else the configuration.
+    fn fallback(&self, configuration: &Configuration) -> Option<FallbackRequest> {
+        let when = self.handover.map_or(configuration.handover, HandOver::from);
+        let [kernel, initramfs, command_line @ ..] = &self.fallback[..] else {
+            return configuration
+                .fallback
+                .map(|FallbackSource::KdumpTools| FallbackRequest::of_kdump_tools(Path::new("/"), when));
+        };
+        let (kernel, initramfs) = (kernel.into(), initramfs.into());
+        Some(FallbackRequest { kernel, initramfs, command_line: command_line.concat(), when })
     }
 
     /// Where the image may be.

@@ -4,42 +4,59 @@ use arrayvec::ArrayVec;
 use machine::{PhysicalAddress, Range};
 
 /// Size of `boot_params` in bytes.
-const SIZE: usize = 4096;
+pub(super) const SIZE: usize = 4096;
 /// Size of the description of the display, which comes first.
 const SCREEN_INFO: usize = 64;
 /// Longest command line that is read, in bytes; xtask's bzImage announces the same.
 const COMMAND_LINE: usize = 2048;
 
 // Offsets in `boot_params` (Documentation/arch/x86/zero-page.rst).
-const ACPI_RSDP_ADDR: usize = 0x070;
-const EXT_CMD_LINE_PTR: usize = 0x0c8;
+pub(super) const ACPI_RSDP_ADDR: usize = 0x070;
+pub(super) const EXT_RAMDISK_IMAGE: usize = 0x0c0;
+pub(super) const EXT_RAMDISK_SIZE: usize = 0x0c4;
+pub(super) const EXT_CMD_LINE_PTR: usize = 0x0c8;
 const EFI_LOADER_SIGNATURE: usize = 0x1c0;
 const EFI_SYSTAB: usize = 0x1c4;
+const EFI_MEMMAP: usize = 0x1d0;
+const EFI_MEMMAP_SIZE: usize = 0x1d4;
 const EFI_SYSTAB_HI: usize = 0x1d8;
-const E820_ENTRIES: usize = 0x1e8;
-const CMD_LINE_PTR: usize = 0x228;
-const SETUP_DATA: usize = 0x250;
-const E820_TABLE: usize = 0x2d0;
-const E820_ENTRY_SIZE: usize = 20;
-const E820_MAX: usize = 128;
+const EFI_MEMMAP_HI: usize = 0x1dc;
+pub(super) const E820_ENTRIES: usize = 0x1e8;
+pub(super) const RAMDISK_IMAGE: usize = 0x218;
+pub(super) const RAMDISK_SIZE: usize = 0x21c;
+pub(super) const CMD_LINE_PTR: usize = 0x228;
+pub(super) const SETUP_DATA: usize = 0x250;
+pub(super) const E820_TABLE: usize = 0x2d0;
+pub(super) const E820_ENTRY_SIZE: usize = 20;
+pub(super) const E820_MAX: usize = 128;
 // E820 types: usable memory, ACPI's tables, and memory that ACPI keeps while the machine sleeps. Ranges of other types hold
 // no memory, or memory of the firmware.
-const E820_RAM: u32 = 1;
+pub(super) const E820_RAM: u32 = 1;
 const E820_ACPI: u32 = 3;
 const E820_NVS: u32 = 4;
+
+/// Most ranges of memory that the loader filled: itself, the command line, EFI's memory map, and a list of set-up data.
+const MOST_LOADED: usize = 3 + MOST_SETUP_DATA;
+/// Loaders make some five; a list may be a ring.
+const MOST_SETUP_DATA: usize = 32;
+
+/// The ranges of memory that the loader filled for a kernel to read.
+pub type Loaded = ArrayVec<Range<PhysicalAddress>, MOST_LOADED>;
 
 /// A copy of what the boot loader handed over, taken before the memory it lies in is used for something else.
 pub struct BootParams {
     page: [u8; SIZE],
     command_line: ArrayVec<u8, COMMAND_LINE>,
     efi_tables: Option<u64>,
+    loaded: Loaded,
 }
 
 impl BootParams {
     /// Copies `boot_params`, the command line it points to, and what is needed of the list of set-up data, through
     /// `read(address, into)`.
     pub fn copy(address: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
-        let mut params = Self { page: [0; SIZE], command_line: ArrayVec::new(), efi_tables: None };
+        let (page, command_line, loaded) = ([0; SIZE], ArrayVec::new(), ArrayVec::new());
+        let mut params = Self { page, command_line, efi_tables: None, loaded };
         if !read(address, &mut params.page) {
             params.page = [0; SIZE];
         }
@@ -52,7 +69,11 @@ impl BootParams {
             }
             params.command_line.push(byte[0]);
         }
-        params.efi_tables = params.find_efi_tables(&read);
+        let line = params.command_line.len() as u64 + 1;
+        params.note_loaded(address, SIZE as u64);
+        params.note_loaded(start, line);
+        params.note_loaded(params.wide(EFI_MEMMAP, EFI_MEMMAP_HI), params.u32(EFI_MEMMAP_SIZE).into());
+        params.walk_setup_data(&read);
         params
     }
 
@@ -74,7 +95,7 @@ impl BootParams {
     /// Address of the system table of a 64-bit EFI, if the loader hands EFI over.
     pub fn efi_system_table(&self) -> Option<u64> {
         const EL64: u32 = u32::from_le_bytes(*b"EL64");
-        let address = u64::from(self.u32(EFI_SYSTAB)) | u64::from(self.u32(EFI_SYSTAB_HI)) << 32;
+        let address = self.wide(EFI_SYSTAB, EFI_SYSTAB_HI);
         Some(address).filter(|&address| address != 0 && self.u32(EFI_LOADER_SIGNATURE) == EL64)
     }
 
@@ -83,23 +104,55 @@ impl BootParams {
         self.efi_tables
     }
 
-    /// Looks for SETUP_EFI in the list of set-up data (boot.rst, `setup_data`; `struct efi_setup_data`).
-    fn find_efi_tables(&self, read: &impl Fn(u64, &mut [u8]) -> bool) -> Option<u64> {
-        /// Loaders make some five; a list may be a ring.
-        const MOST: usize = 32;
+    /// The initramfs, which the loader put somewhere; `None` if there is none.
+    pub fn initramfs(&self) -> Option<Range<PhysicalAddress>> {
+        let start = self.wide(RAMDISK_IMAGE, EXT_RAMDISK_IMAGE);
+        let range = Range::sized(start.into(), self.wide(RAMDISK_SIZE, EXT_RAMDISK_SIZE))?;
+        Some(range).filter(|range| start != 0 && !range.is_empty())
+    }
+
+    /// All that the loader filled for a kernel to read, but for its initramfs: another kernel will read it again.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// `boot_params` as the loader handed them over.
+    pub fn page(&self) -> &[u8; SIZE] {
+        &self.page
+    }
+
+    fn note_loaded(&mut self, start: u64, len: u64) {
+        let range = Range::sized(start.into(), len).filter(|range| start != 0 && !range.is_empty());
+        // If a list is longer than any loader makes, another kernel may find its end overwritten.
+        let _ = range.map(|range| self.loaded.try_push(range));
+    }
+
+    /// Walks through the list of set-up data (boot.rst, `setup_data`), notes where it is, and looks for SETUP_EFI (`struct
+    /// efi_setup_data`).
+    fn walk_setup_data(&mut self, read: &impl Fn(u64, &mut [u8]) -> bool) {
         const SETUP_EFI: u64 = 4;
         const HEADER: u64 = 16;
         const TABLES: u64 = 16;
         let mut node = self.u64(SETUP_DATA);
-        for _ in 0..MOST {
-            let kind_and_len = self.loaded_u64(node.checked_add(8)?, read)?;
-            if kind_and_len & 0xFFFF_FFFF == SETUP_EFI && kind_and_len >> 32 >= TABLES + 8 {
-                let tables = self.loaded_u64(node.checked_add(HEADER + TABLES)?, read)?;
-                return Some(tables).filter(|&tables| tables != 0);
+        for _ in 0..MOST_SETUP_DATA {
+            let Some(kind_and_len) = node.checked_add(8).and_then(|at| self.loaded_u64(at, read)) else {
+                return;
+            };
+            let len = kind_and_len >> 32;
+            self.note_loaded(node, HEADER + len);
+            let is_first_efi = kind_and_len & 0xFFFF_FFFF == SETUP_EFI && self.efi_tables.is_none();
+            if is_first_efi && len >= TABLES + 8 {
+                let tables = node.checked_add(HEADER + TABLES).and_then(|at| self.loaded_u64(at, read));
+                self.efi_tables = tables.filter(|&tables| tables != 0);
             }
-            node = self.loaded_u64(node, read)?;
+            let Some(next) = self.loaded_u64(node, read) else { return };
+            node = next;
         }
-        None
+    }
+
+    /// A number whose upper half is elsewhere.
+    fn wide(&self, low: usize, high: usize) -> u64 {
+        u64::from(self.u32(low)) | u64::from(self.u32(high)) << 32
     }
 
     /// Reads a word of what the loader put into our memory. Elsewhere nothing may be mapped yet, and a fault would end everything.
@@ -127,7 +180,7 @@ impl BootParams {
     }
 
     /// The memory map, with the type of each range.
-    fn map(&self) -> impl Iterator<Item = (Range<PhysicalAddress>, u32)> {
+    pub(super) fn map(&self) -> impl Iterator<Item = (Range<PhysicalAddress>, u32)> {
         let count = usize::from(self.page[E820_ENTRIES]).min(E820_MAX);
         (0..count).map(|index| E820_TABLE + index * E820_ENTRY_SIZE).filter_map(|entry| {
             let range = Range::sized(self.u64(entry).into(), self.u64(entry + 8))?;
@@ -136,7 +189,7 @@ impl BootParams {
     }
 
     fn command_line_address(&self) -> u64 {
-        u64::from(self.u32(CMD_LINE_PTR)) | u64::from(self.u32(EXT_CMD_LINE_PTR)) << 32
+        self.wide(CMD_LINE_PTR, EXT_CMD_LINE_PTR)
     }
 
     fn u32(&self, offset: usize) -> u32 {

@@ -16,6 +16,7 @@
 //! | `shared` | a value that all of this kernel shares |
 //! | `exceptions`, `machine_check`, `severity` | handlers of processor exceptions |
 //! | `processor`, `leftovers`, `msr` | what the dead kernel left on in the processor |
+//! | `room`, `zero_page`, `linux` | the memory for a fallback kernel, what it is told, and the jump into it |
 //! | `clock`, `frequency`, `console`, `reset` | time, a serial port, and the restart of the machine |
 
 pub(crate) mod clock;
@@ -28,6 +29,7 @@ pub(crate) mod framebuffer;
 pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod hypervisor;
+pub(crate) mod linux;
 pub(crate) mod machine_check;
 pub(crate) mod memory;
 pub(crate) mod mmio;
@@ -36,8 +38,9 @@ pub(crate) mod paging;
 pub(crate) mod ports;
 pub(crate) mod processor;
 pub(crate) mod reset;
+pub(crate) mod room;
 #[cfg(freestanding)]
 mod runtime;
 pub(crate) mod shared;
 
-pub(crate) use capture::platform::boot_params;
+pub(crate) use capture::platform::{boot_params, zero_page};

@@ -35,6 +35,8 @@ pub(crate) enum Access {
     Own,
     /// Registers: uncached. PAT entry 3 is uncacheable both after reset and as Linux programs it.
     Device,
+    /// What another kernel does with it, its instructions included.
+    Anything,
     /// A display's pixels: PAT entry 1, which is write-combining as Linux programs it. After reset it is write-through, which over
     /// addresses that the firmware calls uncacheable is uncached.
     Pixels,
@@ -46,6 +48,7 @@ impl Access {
             Self::Code => PRESENT,
             Self::ReadOnly => PRESENT | NO_EXECUTE,
             Self::Own => PRESENT | NO_EXECUTE | WRITABLE,
+            Self::Anything => PRESENT | WRITABLE,
             Self::Pixels => PRESENT | NO_EXECUTE | WRITABLE | WRITE_THROUGH,
             Self::Device => PRESENT | NO_EXECUTE | WRITABLE | CACHE_DISABLE | WRITE_THROUGH,
         }
@@ -111,6 +114,11 @@ impl AddressSpace {
     pub(crate) fn new(mut frames: FramePool, features: Features) -> Result<Self, MapError> {
         let root = frames.allocate().ok_or(MapError::NoFrame)?;
         Ok(Self { frames, features, root })
+    }
+
+    /// The table at the top.
+    pub(crate) fn root(&self) -> PhysicalAddress {
+        self.root
     }
 
     /// The addresses that can be mapped.

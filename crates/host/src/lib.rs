@@ -8,6 +8,7 @@
 //! | [`areas`] | makes dump areas, and finds them on the disks of this host |
 //! | [`image`] | chooses the capture kernel's image, and tells who signed it |
 //! | [`load`] | has the running kernel load the capture kernel, or remove it |
+//! | [`fallback`] | packs the kernel to which the capture kernel hands the machine over |
 //! | [`setup`] | makes this host ready for a crash, in steps that change nothing twice |
 //! | [`status`] | tells in few lines whether the next panic will be dumped |
 //! | [`bootloader`] | asks for the crash reservation through the distribution's configuration |
@@ -86,6 +87,7 @@ pub mod crash_test;
 pub mod dmesg;
 pub mod doctor;
 pub mod estimate;
+pub mod fallback;
 pub mod image;
 pub mod inspect;
 mod iomem;
@@ -115,6 +117,7 @@ pub mod watchdogs;
 
 pub use bytes::{Bytes, NoSize};
 pub use chain::chain;
+pub use handoff::HandOver;
 pub use kdump::Codec;
 pub use mapped::MappedError;
 pub use pci::Function;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use handoff::{AreaAddress, Areas, Options, SerialConsole, Uncollected};
+use handoff::{AreaAddress, Areas, HandOver, Options, SerialConsole, Uncollected};
 use kdump::Codec;
 use pci::Function;
 use uuid::Uuid;
@@ -13,10 +13,12 @@ use crate::areas::registry::Registry;
 use crate::areas::{self, AreaCopy, AreaError, AreaName, FoundArea, UncollectedDump};
 use crate::config::{self, PanicConfiguration};
 use crate::crash_slot::{self, OtherCrashKernel, Rival};
+use crate::fallback::{FallbackError, FallbackRequest, Packed};
 use crate::image::{Image, Origin};
 use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, LoadNote};
+use crate::lockdown::Lockdown;
 use crate::panic_settings::{self, PanicSettings};
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
@@ -50,6 +52,9 @@ pub struct LoadRequest {
     pub if_uncollected: IfUncollected,
     /// What becomes of another's crash kernel.
     pub if_taken: IfTaken,
+    /// The kernel to which the capture kernel hands the machine over where it cannot write the dump itself. With one, there need be no
+    /// area.
+    pub fallback: Option<FallbackRequest>,
     /// Which events panic the kernel from then on.
     pub panic: PanicConfiguration,
 }
@@ -101,6 +106,21 @@ pub enum LoadError {
         /// Bytes that are needed.
         needed: u64,
     },
+    /// There is too little memory for it and the fallback kernel.
+    #[error(
+        "{} are reserved for a crash kernel, and the fallback kernel needs more beside the capture kernel; start this kernel with \
+         crashkernel={}M, or leave the fallback out",
+        Bytes(*reserved), needed.div_ceil(1 << 20)
+    )]
+    ReservedTooLittleForFallback {
+        /// Bytes that are reserved.
+        reserved: u64,
+        /// Bytes that both need, in all likelihood.
+        needed: u64,
+    },
+    /// The fallback kernel cannot be loaded.
+    #[error(transparent)]
+    Fallback(#[from] FallbackError),
     /// The running kernel loads no crash kernel any more.
     #[error("this kernel loads no crash kernel any more: {found}; {remedy}")]
     Forbidden {
@@ -222,13 +242,18 @@ impl fmt::Display for LeftOutArea {
 
 /// Has the running kernel load the capture kernel, to be started by a panic.
 pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
-    check_reservation(kexec::reserved()?, reservation::needed(Path::new(sysfs::SYS)))?;
+    let (reserved, needed) = (kexec::reserved()?, reservation::needed(Path::new(sysfs::SYS)));
+    check_reservation(reserved, needed)?;
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }
     check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     check_slot(request.if_taken, Path::new(ROOT))?;
-    let (found, left_out) = find_areas(&request.areas)?;
+    let fallback = request.fallback.as_ref().map(|fallback| pack(fallback, reserved, needed)).transpose()?;
+    let (found, left_out) = match (&fallback, &request.areas[..]) {
+        (Some(_), []) => (Vec::new(), Vec::new()),
+        (_, areas) => find_areas(areas)?,
+    };
     // First: after a boot nothing keeps a file in its place, and there may be a dump in it.
     found.iter().try_for_each(FoundArea::pin)?;
     let is_first_there = left_out.iter().all(|area| Some(&area.name) != request.areas.first());
@@ -250,13 +275,25 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         panic: PanicSettings::default(),
         rivals: crash_slot::rivals(Path::new(ROOT)).into_iter().filter(|rival| rival.is_enabled).collect(),
     };
-    kexec::load(&request.image, &loaded.command_line, request.syscall)?;
-    let noted = LoadNote::write(&request.image, &loaded.command_line, &found);
+    let initramfs = fallback.as_ref().map(|packed| &packed.file);
+    kexec::load(&request.image, initramfs, &loaded.command_line, request.syscall)?;
+    let noted = LoadNote::write(&request.image, &loaded.command_line, &found, request.fallback.as_ref());
     loaded.unnoted = noted.err().map(|error| error.to_string());
     loaded.unregistered = Registry::of_host().add_found(&found).err().map(|error| error.to_string());
     // Last: a panic more is no use before it is dumped.
     loaded.panic = panic_settings::apply(Path::new(ROOT), &request.panic);
     Ok(loaded)
+}
+
+/// Packs the fallback kernel. The reservation must have room for it beside what the capture kernel keeps.
+fn pack(fallback: &FallbackRequest, reserved: u64, kept: u64) -> Result<Packed, LoadError> {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let packed = fallback.pack(kept, Lockdown::now(), &processors)?;
+    let needed = packed.needed.saturating_add(kept);
+    if needed > reserved {
+        return Err(LoadError::ReservedTooLittleForFallback { reserved, needed });
+    }
+    Ok(packed)
 }
 
 /// Finds the areas with these names, each of them once, at least one; and those that cannot be used, which keep no dump from the others.
@@ -314,6 +351,7 @@ fn command_line(request: &LoadRequest, areas: Areas, running: &str) -> Result<St
         uncollected: request.if_uncollected.told(),
         level: Some(request.level),
         codec: Some(request.codec),
+        hand_over: request.fallback.as_ref().map_or_else(HandOver::default, |fallback| fallback.when),
         console: serial_console(running),
         ..Options::default()
     };

@@ -12,6 +12,7 @@ use twox_hash::XxHash64;
 use uuid::Uuid;
 
 use crate::areas::{AreaName, FoundArea};
+use crate::fallback::FallbackRequest;
 use crate::image::Image;
 use crate::sysfs::{self, Location};
 use crate::{clock, iomem, kexec, reservation, state};
@@ -44,6 +45,9 @@ pub(crate) struct LoadNote {
     /// Where the capture kernel looks for each of them; `None` if that was not found. A note of an earlier version has no places.
     #[serde(default)]
     places: Vec<Option<AreaPlace>>,
+    /// The files of the fallback kernel, if there is one.
+    #[serde(default)]
+    fallback: Vec<PathBuf>,
     /// What it depends on.
     made_for: Surroundings,
     /// What was in the reservation afterwards; `None` if the kernel does not show it.
@@ -132,6 +136,9 @@ pub(crate) struct Surroundings {
     processors: String,
     /// Checksum of the image's file.
     image: Option<u64>,
+    /// Checksums of the fallback kernel's files.
+    #[serde(default)]
+    fallback: Vec<Option<u64>>,
     /// Byte of its disk at which each dump area begins; `None` for one that is not found.
     area_offsets: Vec<Option<u64>>,
 }
@@ -192,14 +199,22 @@ impl fmt::Display for Ago {
 
 impl LoadNote {
     /// Notes what was loaded just now, for `doctor`.
-    pub(crate) fn write(image: &Image, command_line: &str, areas: &[FoundArea]) -> io::Result<()> {
+    pub(crate) fn write(
+        image: &Image,
+        command_line: &str,
+        areas: &[FoundArea],
+        fallback: Option<&FallbackRequest>,
+    ) -> io::Result<()> {
+        let files = fallback.map(FallbackRequest::files).into_iter().flatten().map(Path::to_owned);
+        let fallback: Vec<_> = files.collect();
         let uuids: Vec<_> = areas.iter().map(|area| area.label.uuid).collect();
         let image = image.file()?;
         let note = Self {
             boot: boot().ok_or(io::ErrorKind::NotFound)?,
             at: clock::now().unwrap_or_default(),
             command_line: command_line.to_owned(),
-            made_for: Surroundings::now(&image, &uuids, areas),
+            made_for: Surroundings::now(&image, &fallback, &uuids, areas),
+            fallback,
             image,
             areas: uuids,
             devices: areas.iter().map(|area| area.device.clone()).collect(),
@@ -280,13 +295,13 @@ pub(crate) fn is_for(area: Uuid) -> bool {
 /// Finds out whose crash kernel is loaded, where one is.
 pub(crate) fn standing(areas: &[FoundArea]) -> Standing {
     let Some(note) = LoadNote::read() else { return Standing::Foreign };
-    let now = Surroundings::now(&note.image, &note.areas, areas);
+    let now = Surroundings::now(&note.image, &note.fallback, &note.areas, areas);
     note.standing(reservation::checksum(), Upkeep::now(), &now, clock::now().unwrap_or_default())
 }
 
 impl Surroundings {
     /// What a capture kernel that is loaded now for dumps to these areas depends on.
-    fn now(image: &Path, areas: &[Uuid], found: &[FoundArea]) -> Self {
+    fn now(image: &Path, fallback: &[PathBuf], areas: &[Uuid], found: &[FoundArea]) -> Self {
         let offset = |uuid: &Uuid| {
             let area = found.iter().find(|found| found.label.uuid == *uuid)?;
             Some(area.locate().ok()?.offset)
@@ -295,7 +310,8 @@ impl Surroundings {
         Self {
             memory: memory(&read(iomem::FILE)),
             processors: read("/sys/devices/system/cpu/present").trim().to_owned(),
-            image: fs::read(image).ok().map(|bytes| checksum(&bytes)),
+            image: checksum_of(image),
+            fallback: fallback.iter().map(|file| checksum_of(file)).collect(),
             area_offsets: areas.iter().map(offset).collect(),
         }
     }
@@ -312,6 +328,10 @@ impl Surroundings {
         if self.image != now.image && now.image.is_some() {
             changes.push("the image's file is another".into());
         }
+        let mut files = self.fallback.iter().zip(&now.fallback);
+        if files.any(|(then, now)| then != now && now.is_some()) {
+            changes.push("a file of the fallback kernel is another".into());
+        }
         let mut offsets = self.area_offsets.iter().zip(&now.area_offsets);
         if offsets.any(|(then, now)| then != now && now.is_some()) {
             changes.push("a dump area is elsewhere on its disk".into());
@@ -325,6 +345,11 @@ fn memory(iomem: &str) -> Vec<String> {
     let ranges = iomem::named(iomem, |name| name.starts_with("System RAM"));
     let shown = ranges.filter(|range| range.contains(|digit| !matches!(digit, '0' | '-')));
     shown.map(str::to_owned).collect()
+}
+
+/// The checksum of a file; `None` if it cannot be read.
+fn checksum_of(file: &Path) -> Option<u64> {
+    fs::read(file).ok().map(|bytes| checksum(&bytes))
 }
 
 /// A checksum that tells contents apart which nobody made to be alike.
@@ -345,7 +370,14 @@ mod tests {
 
     fn surroundings() -> Surroundings {
         let memory = memory("00001000-0009fbff : System RAM\n00100000-3ffdbfff : System RAM\n");
-        Surroundings { memory, processors: "0-1".into(), image: Some(1), area_offsets: vec![Some(0)] }
+        let fallback = vec![Some(3), None];
+        Surroundings {
+            memory,
+            processors: "0-1".into(),
+            image: Some(1),
+            fallback,
+            area_offsets: vec![Some(0)],
+        }
     }
 
     fn note() -> LoadNote {
@@ -364,6 +396,7 @@ mod tests {
                 identity: None,
                 volume: None,
             })],
+            fallback: Vec::new(),
             made_for: surroundings(),
             reservation: Some(7),
         }
@@ -405,15 +438,31 @@ mod tests {
         let now = Surroundings { memory: more, processors: "0-3".into(), ..surroundings() };
         let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
         assert_eq!(changes, ["memory was added or removed", "the processors were 0-1, and are 0-3"]);
-        let now = Surroundings { image: Some(2), area_offsets: vec![Some(4096)], ..surroundings() };
+        let now = Surroundings {
+            image: Some(2),
+            fallback: vec![Some(4), Some(5)],
+            area_offsets: vec![Some(4096)],
+            ..surroundings()
+        };
         let Standing::Stale(_, changes) = standing(&now) else { panic!("{:?}", standing(&now)) };
-        assert_eq!(changes, ["the image's file is another", "a dump area is elsewhere on its disk"]);
+        let expected = [
+            "the image's file is another",
+            "a file of the fallback kernel is another",
+            "a dump area is elsewhere on its disk",
+        ];
+        assert_eq!(changes, expected);
     }
 
     #[test]
     fn what_a_user_may_not_see_is_not_called_a_change() {
         let memory = memory("00000000-00000000 : System RAM\n");
-        let now = Surroundings { memory, image: None, area_offsets: vec![None], ..surroundings() };
+        let now = Surroundings {
+            memory,
+            image: None,
+            fallback: vec![None, None],
+            area_offsets: vec![None],
+            ..surroundings()
+        };
         assert_eq!(note().standing(None, Upkeep::Nobody, &now, 1000), Standing::Unseen(Ago(0)));
     }
 

@@ -11,7 +11,7 @@
 //! use std::os::fd::AsFd;
 //!
 //! let image = std::fs::File::open("capture.bzImage")?;
-//! kexec::load_crash_kernel(image.as_fd(), c"console=ttyS0")?;
+//! kexec::load_crash_kernel(image.as_fd(), None, c"console=ttyS0")?;
 //! kexec::unload_crash_kernel()?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -33,16 +33,24 @@ const ON_CRASH: libc::c_ulong = 1 << 1;
 /// `KEXEC_FILE_NO_INITRAMFS`: the second file is none.
 const NO_INITRAMFS: libc::c_ulong = 1 << 2;
 
-/// Has the running kernel load an image, a bzImage, to be started by a panic.
+/// Has the running kernel load an image, a bzImage, to be started by a panic, and an initramfs if there is one.
 ///
-/// Linux reads the file from its start. The file must not be open for writing anywhere.
-pub fn load_crash_kernel(image: BorrowedFd<'_>, command_line: &CStr) -> io::Result<()> {
-    kexec_file_load(image.as_raw_fd(), command_line, ON_CRASH | NO_INITRAMFS)
+/// Linux reads the files from their starts. The image must not be open for writing anywhere.
+pub fn load_crash_kernel(
+    image: BorrowedFd<'_>,
+    initramfs: Option<BorrowedFd<'_>>,
+    command_line: &CStr,
+) -> io::Result<()> {
+    let image = image.as_raw_fd();
+    match initramfs {
+        Some(initramfs) => kexec_file_load(image, initramfs.as_raw_fd(), command_line, ON_CRASH),
+        None => kexec_file_load(image, -1, command_line, ON_CRASH | NO_INITRAMFS),
+    }
 }
 
 /// Has the running kernel remove the image that a panic would start; nothing happens if there is none.
 pub fn unload_crash_kernel() -> io::Result<()> {
-    match kexec_file_load(-1, c"", UNLOAD | ON_CRASH) {
+    match kexec_file_load(-1, -1, c"", UNLOAD | ON_CRASH) {
         // Linux was built without `kexec_file_load`.
         Err(error) if error.kind() == ErrorKind::Unsupported => kexec_load_nothing(),
         result => result,

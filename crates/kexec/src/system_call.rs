@@ -8,11 +8,16 @@ use std::{io, ptr};
 /// `KEXEC_ON_CRASH` of `kexec_load`: the kernel that a panic starts.
 const ON_CRASH: c_ulong = 1 << 0;
 
-/// Calls `kexec_file_load` without an initramfs.
-pub(crate) fn kexec_file_load(image: c_int, command_line: &CStr, flags: c_ulong) -> io::Result<()> {
-    let (initramfs, length): (c_int, _) = (-1, command_line.count_bytes() + 1);
+/// Calls `kexec_file_load`; a file that is none is -1.
+pub(crate) fn kexec_file_load(
+    image: c_int,
+    initramfs: c_int,
+    command_line: &CStr,
+    flags: c_ulong,
+) -> io::Result<()> {
+    let length = command_line.count_bytes() + 1;
     // SAFETY: Linux reads `length` bytes of the command line, its zero included, during the call, and writes no memory of this
-    // process. An image that is no open file is an error.
+    // process. What is no open file is an error.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

@@ -217,6 +217,7 @@ impl Crash<'_> {
         let load = match self.scenario.capture {
             Capture::Holdover => self.add_holdover(&mut archive, files)?,
             Capture::Stock => self.add_stock(kernel, &mut archive, files)?,
+            Capture::HandedOver => self.add_handed_over(kernel, &mut archive, files)?,
         };
         archive.add("scenario/load", load.as_bytes());
         archive.add("scenario/crash", self.crash_command().as_bytes());
@@ -242,9 +243,19 @@ impl Crash<'_> {
         stock::make_file_system(&files.disk())?;
         let user_space =
             UserSpace::new(self.scenario.disk_model)?.with_makedumpfile()?.with_holdover(self.tool)?;
-        archive.add("capture", &stock::image(kernel)?);
+        archive.add("stock", &stock::image(kernel)?);
         archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
-        Ok(stock::load_command(self.scenario.syscall, "/capture", "/initramfs"))
+        Ok(stock::load_command(self.scenario.syscall, self.scenario.second_use, "/stock", "/initramfs"))
+    }
+
+    /// Makes Holdover, a stock kernel and its disk ready; returns the command that loads both in the guest.
+    fn add_handed_over(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
+        self.add_stock(kernel, archive, files)?;
+        let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
+        archive.add("capture", &image);
+        let fallback = stock::fallback_options(self.scenario.second_use, "/stock", "/initramfs");
+        let syscall = self.scenario.syscall.option();
+        Ok(format!("holdover load --image /capture {syscall} {fallback}\n"))
     }
 
     /// Makes the disks for the dump, and returns the areas that are named when Holdover is loaded.
@@ -441,7 +452,7 @@ impl Crash<'_> {
     /// The entry of the kernel that takes the dump.
     fn entry(&self) -> Result<Entry> {
         match self.scenario.capture {
-            Capture::Holdover => entry_of(self.image),
+            Capture::Holdover | Capture::HandedOver => entry_of(self.image),
             Capture::Stock => entry_of(&Kernel::load(self.scenario.kernel)?.image),
         }
     }

@@ -8,6 +8,8 @@ use std::process::Command;
 use std::{fs, iter};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::guests::initramfs::{self, Archive, FIND_DISK};
 use crate::guests::kernels::Kernel;
@@ -31,12 +33,47 @@ const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
 /// What Debian's kdump-tools pass on and append, without what only a whole system needs. Fewer lines on the console save
 /// time, but the kernel's first one (a notice) is wanted, as early as it can be had.
 const COMMAND_LINE: &str = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 printk.devkmsg=on panic=1 no_timer_check \
-    intel_iommu=on reset_devices nr_cpus=1";
+    reset_devices nr_cpus=1";
+
+/// How the crash kernel is told to use the remapping unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SecondUse {
+    /// As most distributions' kernels do by themselves, or are told to.
+    On,
+    /// Devices pass through.
+    PassThrough,
+    /// Not at all.
+    Off,
+    /// In scalable mode.
+    Scalable,
+}
+
+impl SecondUse {
+    fn options(self) -> &'static str {
+        match self {
+            Self::On => "intel_iommu=on",
+            Self::PassThrough => "intel_iommu=on iommu=pt",
+            Self::Off => "intel_iommu=off",
+            Self::Scalable => "intel_iommu=on,sm_on",
+        }
+    }
+
+    /// The crash kernel's command line.
+    fn command_line(self) -> String {
+        format!("{COMMAND_LINE} {}", self.options())
+    }
+}
 
 /// Runs in the guest: by this system call, loads a kernel and a first user space that lie there under these names.
-pub(crate) fn load_command(syscall: Syscall, kernel: &str, initramfs: &str) -> String {
-    let letter = syscall.letter();
-    format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{COMMAND_LINE}'\n")
+pub(crate) fn load_command(syscall: Syscall, second: SecondUse, kernel: &str, initramfs: &str) -> String {
+    let (letter, line) = (syscall.letter(), second.command_line());
+    format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{line}'\n")
+}
+
+/// The options with which `holdover load` makes that kernel the fallback, to which it hands over at once.
+pub(crate) fn fallback_options(second: SecondUse, kernel: &str, initramfs: &str) -> String {
+    format!("--fallback {kernel} {initramfs} '{}' --handover always", second.command_line())
 }
 
 /// A first user space under construction.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::crashes::damage::Damage;
 use crate::crashes::handover::Loss;
 use crate::guests::kernels::Flavour;
+use crate::guests::stock::SecondUse;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
@@ -218,6 +219,8 @@ pub(crate) enum Capture {
     Holdover,
     /// Debian's own, in which `holdover makedump` and makedumpfile make dumps of `/proc/vmcore`.
     Stock,
+    /// Holdover, which hands over at once to Debian's own: that makes the dumps.
+    HandedOver,
 }
 
 /// What the machine has for people to look at.
@@ -314,6 +317,9 @@ pub(crate) struct Scenario {
     /// Which kernel takes the dump; a stock one wants a reservation of 256 MiB
     #[arg(long, value_enum, default_value = "holdover")]
     pub(crate) capture: Capture,
+    /// How a stock one is told to use the remapping unit
+    #[arg(long, value_enum, default_value = "on")]
+    pub(crate) second_use: SecondUse,
     /// System call that loads Holdover
     #[arg(long, value_enum, default_value = "file")]
     pub(crate) syscall: Syscall,
@@ -418,6 +424,7 @@ impl Scenario {
         Self {
             kernel,
             capture: Capture::Holdover,
+            second_use: SecondUse::On,
             syscall: Syscall::File,
             codec: Codec::Zlib,
             level: 31,

@@ -89,6 +89,25 @@ pub(super) mod codec {
     }
 }
 
+/// When the machine is handed over to the fallback kernel.
+pub(super) mod hand_over {
+    use handoff::HandOver;
+    use serde::Serializer;
+
+    use super::{Deserialize, Deserializer, Error};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub(in super::super) fn serialize<S: Serializer>(when: &HandOver, into: S) -> Result<S::Ok, S::Error> {
+        into.serialize_str(when.name())
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HandOver, D::Error> {
+        let name = String::deserialize(from)?;
+        HandOver::named(&name)
+            .ok_or_else(|| D::Error::custom(format!("{name:?} is neither \"when-needed\" nor \"always\"")))
+    }
+}
+
 /// A path from the root: services have no folder of their own from which another would begin.
 #[derive(Deserialize)]
 struct AbsolutePath(PathBuf);

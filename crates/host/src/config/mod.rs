@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use delivery::Target;
+use handoff::HandOver;
 use kdump::Codec;
 use serde::{Deserialize, Serialize};
 use vmcore::Level;
@@ -45,12 +46,25 @@ pub struct Configuration {
     /// The capture kernel; `None` is the one that the program carries, or its signed copy.
     #[serde(deserialize_with = "form::absolute_path")]
     pub image: Option<PathBuf>,
+    /// The kernel to which the machine is handed over where the capture kernel cannot write the dump itself; `None` is none.
+    pub fallback: Option<FallbackSource>,
+    /// When it is handed over.
+    #[serde(with = "form::hand_over")]
+    pub handover: HandOver,
     /// Which events panic the kernel.
     pub panic: PanicConfiguration,
     /// Where dumps are collected to, and how many stay there.
     pub collect: CollectConfiguration,
     /// What happens after a dump was collected.
     pub actions: ActionConfiguration,
+}
+
+/// Whose kernel it is to which the machine is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FallbackSource {
+    /// That of Debian's and Ubuntu's kdump-tools.
+    KdumpTools,
 }
 
 /// Which events panic the kernel, and so are dumped. What is `None` is left as it is.
@@ -131,6 +145,8 @@ impl Default for Configuration {
             codec: Codec::Zlib,
             append: None,
             image: None,
+            fallback: None,
+            handover: HandOver::default(),
             panic: PanicConfiguration::default(),
             collect: CollectConfiguration::default(),
             actions: ActionConfiguration::default(),

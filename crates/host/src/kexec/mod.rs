@@ -4,6 +4,7 @@ mod kernel_log;
 mod refusal;
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -120,29 +121,36 @@ pub(crate) fn is_loaded() -> Result<bool> {
     Ok(sysfs::number(Path::new(CRASH_LOADED))? != 0)
 }
 
-/// Loads `image`, to be started by a panic.
-pub(crate) fn load(image: &Image, command_line: &str, syscall: KexecSyscall) -> Result<()> {
+/// Loads `image`, to be started by a panic, and an initramfs if there is one.
+pub(crate) fn load(
+    image: &Image,
+    initramfs: Option<&File>,
+    command_line: &str,
+    syscall: KexecSyscall,
+) -> Result<()> {
     match syscall {
-        KexecSyscall::File => load_by_kernel(image, command_line)?,
-        KexecSyscall::Load => load_by_tool(image, command_line)?,
+        KexecSyscall::File => load_by_kernel(image, initramfs, command_line)?,
+        KexecSyscall::Load => load_by_tool(image, initramfs, command_line)?,
     }
     if is_loaded()? { Ok(()) } else { Err(KexecError::NotLoaded) }
 }
 
-fn load_by_kernel(image: &Image, command_line: &str) -> Result<()> {
+fn load_by_kernel(image: &Image, initramfs: Option<&File>, command_line: &str) -> Result<()> {
     let command_line = CString::new(command_line).map_err(|_| KexecError::ZeroByte)?;
     let file = image.open().map_err(KexecError::Image)?;
-    asked(|| ::kexec::load_crash_kernel(file.as_fd(), &command_line))
+    asked(|| ::kexec::load_crash_kernel(file.as_fd(), initramfs.map(AsFd::as_fd), &command_line))
 }
 
 /// The image goes into the reservation by another program: what it has to prepare there is more than a system call.
-fn load_by_tool(image: &Image, command_line: &str) -> Result<()> {
+fn load_by_tool(image: &Image, initramfs: Option<&File>, command_line: &str) -> Result<()> {
     if Lockdown::now().is_on() {
         return Err(KexecError::Refused { why: Refused::OldCall, said: KernelLog::default() });
     }
     let file = image.open().map_err(KexecError::Image)?;
     let mut kexec = Command::new("kexec");
-    kexec.args(["-p", "-c"]).arg(format!("--command-line={command_line}")).arg(image::path_of(&file));
+    kexec.args(["-p", "-c"]).arg(format!("--command-line={command_line}"));
+    kexec.args(initramfs.map(|file| format!("--initrd={}", image::path_of(file).display())));
+    kexec.arg(image::path_of(&file));
     let (output, log) = KernelLog::during(|| kexec.output());
     let output = output.map_err(KexecError::NoTool)?;
     if output.status.success() {

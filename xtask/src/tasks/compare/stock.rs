@@ -6,7 +6,7 @@ use anyhow::Result;
 use super::contender::Contender;
 use crate::guests::initramfs::Archive;
 use crate::guests::kernels::Kernel;
-use crate::guests::stock::{self, DISK, UserSpace};
+use crate::guests::stock::{self, DISK, SecondUse, UserSpace};
 use crate::guests::tool::Tool;
 use crate::machines::scenario::device::DiskModel;
 use crate::machines::scenario::{Codec, Syscall};
@@ -47,7 +47,12 @@ impl Stock {
 
 /// Runs in the guest.
 pub(crate) fn load_command(contender: Contender) -> String {
-    stock::load_command(Syscall::File, "/stock/kernel", &format!("/stock/{}", contender.name()))
+    stock::load_command(
+        Syscall::File,
+        SecondUse::On,
+        "/stock/kernel",
+        &format!("/stock/{}", contender.name()),
+    )
 }
 
 /// A first user space that writes the dump as this contender does; `None` for the one that has no user space.

@@ -1,0 +1,218 @@
+//! The fallback kernel: usually the distribution's own kernel for crashes, to which the capture kernel hands the machine over where it
+//! cannot write the dump itself. It is packed into one file ([`handoff::Fallback`]), which travels as the capture kernel's initramfs.
+
+mod kdump_tools;
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use handoff::{BzImage, CommandLineTooLong, Fallback, HandOver, NotBootable};
+
+use crate::image;
+use crate::lockdown::Lockdown;
+
+/// Memory in which a Linux that makes a dump runs, beside its kernel and its initramfs: 96 MiB were the least reservation in which
+/// Debian's did with a small initramfs.
+const RUNNING: u64 = 64 << 20;
+/// Most bytes of a kernel's image or of an initramfs: no reservation has room for more.
+const MOST: u64 = 1 << 30;
+/// How an archive begins that is not compressed (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+const CPIO: &[u8] = b"07070";
+
+/// A fallback kernel to load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallbackRequest {
+    /// Its image.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initramfs: PathBuf,
+    /// Its command line. The capture kernel adds what depends on the crash.
+    pub command_line: String,
+    /// When the machine is handed over to it.
+    pub when: HandOver,
+}
+
+/// Why no fallback kernel can be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum FallbackError {
+    /// A file cannot be read.
+    #[error("cannot read the fallback kernel's file {}", file.display())]
+    Unreadable {
+        /// Which.
+        file: PathBuf,
+        /// What the host's file system said.
+        source: io::Error,
+    },
+    /// A file is empty, or larger than any reservation.
+    #[error("the fallback kernel's file {} has {bytes} bytes, and cannot be loaded", file.display())]
+    Size {
+        /// Which.
+        file: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The kernel cannot be entered after a crash.
+    #[error("{} cannot be the fallback kernel: {why}", kernel.display())]
+    NotBootable {
+        /// The kernel's image.
+        kernel: PathBuf,
+        /// Why.
+        why: NotBootable,
+    },
+    /// This kernel runs with five levels of page tables, which cannot be turned off on the way to another.
+    #[error(
+        "{} cannot be the fallback kernel: this kernel runs with five levels of page tables, and that one takes four; start this \
+         one with no5lvl, or name another",
+        kernel.display()
+    )]
+    FiveLevels {
+        /// The kernel's image.
+        kernel: PathBuf,
+    },
+    /// Its command line is too long.
+    #[error("the fallback kernel cannot be loaded: {0}")]
+    CommandLine(#[from] CommandLineTooLong),
+    /// Nobody would check its signature.
+    #[error(
+        "this kernel is locked down and checks the capture kernel's signature only; nobody would check the fallback kernel's, so \
+         that it is not loaded. Leave the fallback out, or turn Secure Boot off"
+    )]
+    Unchecked,
+    /// There is no memory for a copy of it.
+    #[error("cannot pack the fallback kernel")]
+    Packing(#[source] io::Error),
+}
+
+/// A fallback kernel, ready to be loaded.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The file that is the capture kernel's initramfs.
+    pub(crate) file: File,
+    /// Bytes of the reservation that it needs, beside what the capture kernel keeps.
+    pub(crate) needed: u64,
+}
+
+impl FallbackRequest {
+    /// The kernel that kdump-tools would load on the system whose root folder this is.
+    pub fn of_kdump_tools(root: &Path, when: HandOver) -> Self {
+        kdump_tools::request(root, when)
+    }
+
+    /// The files that it depends on.
+    pub(crate) fn files(&self) -> [&Path; 2] {
+        [&self.kernel, &self.initramfs]
+    }
+
+    /// Reads and packs it. `kept` is what the capture kernel keeps of the reservation, in bytes; `flags` are the processor's features
+    /// that the running kernel uses, as `/proc/cpuinfo` has them.
+    pub(crate) fn pack(&self, kept: u64, lockdown: Lockdown, flags: &str) -> Result<Packed, FallbackError> {
+        if lockdown.is_on() {
+            return Err(FallbackError::Unchecked);
+        }
+        let (kernel, initramfs) = (read(&self.kernel)?, read(&self.initramfs)?);
+        let image = self.parsed(&kernel)?;
+        if !image.takes_five_levels() && flags.split_ascii_whitespace().any(|flag| flag == "la57") {
+            return Err(FallbackError::FiveLevels { kernel: self.kernel.clone() });
+        }
+        let fallback = Fallback {
+            kept,
+            kernel: kernel.len() as u64,
+            initramfs: initramfs.len() as u64,
+            command_line: self.command_line.trim(),
+        };
+        let mut packed = fallback.header()?.to_vec();
+        packed.extend(kernel);
+        packed.resize(fallback.initramfs().start as usize, 0);
+        packed.extend(&initramfs);
+        let file = image::in_memory(&packed).map_err(FallbackError::Packing)?;
+        Ok(Packed { file, needed: needed(image, &fallback, &initramfs) })
+    }
+
+    fn parsed(&self, kernel: &[u8]) -> Result<BzImage, FallbackError> {
+        let parsed = match kernel.first_chunk() {
+            Some(first) => BzImage::parse(first, kernel.len() as u64),
+            None => Err(NotBootable::NotABzImage),
+        };
+        parsed.map_err(|why| FallbackError::NotBootable { kernel: self.kernel.clone(), why })
+    }
+}
+
+/// The packed files, the place of the kernel, what its initramfs unpacks to (compressed ones were seen to have a third to a half of
+/// that), and what it needs to run.
+fn needed(image: BzImage, fallback: &Fallback<'_>, initramfs: &[u8]) -> u64 {
+    let unpacked = if initramfs.starts_with(CPIO) { fallback.initramfs } else { 2 * fallback.initramfs };
+    fallback.length() + image.memory() + 2 * image.alignment() + unpacked + RUNNING
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FallbackError> {
+    let file = path.to_owned();
+    let unreadable = |source| FallbackError::Unreadable { file: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(path).map_err(unreadable)?;
+    opened.take(MOST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    match bytes.len() as u64 {
+        length if length == 0 || length > MOST => Err(FallbackError::Size { file, bytes: length }),
+        _ => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of a kernel of 8 KiB and an initramfs of 100 bytes.
+    fn request(folder: &Path) -> FallbackRequest {
+        let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initrd.img"));
+        let mut image = vec![0; 8192];
+        let mut put = |at: usize, bytes: &[u8]| image[at..][..bytes.len()].copy_from_slice(bytes);
+        put(0x1F1, &[1]);
+        put(0x1FE, &[0x55, 0xAA, 0xEB, 0x6A]);
+        put(0x202, b"HdrS");
+        put(0x206, &[0x0F, 2]);
+        put(0x230, &[0, 0, 0x20, 0, 1]);
+        put(0x236, &[0x43, 0]);
+        put(0x260, &[0, 0, 0x30, 0]);
+        fs::write(&kernel, image).unwrap();
+        fs::write(&initramfs, [b'0'; 100]).unwrap();
+        FallbackRequest { kernel, initramfs, command_line: " nr_cpus=1\n".into(), when: HandOver::WhenNeeded }
+    }
+
+    fn packed(request: &FallbackRequest, flags: &str) -> Result<Packed, FallbackError> {
+        request.pack(16 << 20, Lockdown::None, flags)
+    }
+
+    #[test]
+    fn what_is_packed_is_what_the_capture_kernel_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut packed = packed(&request(folder.path()), "fpu sse").unwrap();
+        let mut bytes = Vec::new();
+        packed.file.read_to_end(&mut bytes).unwrap();
+        let fallback = Fallback::parse(bytes.first_chunk().unwrap(), bytes.len() as u64).unwrap();
+        assert_eq!((fallback.kept, fallback.command_line), (16 << 20, "nr_cpus=1"));
+        let part = |range: core::ops::Range<u64>| &bytes[range.start as usize..range.end as usize];
+        assert_eq!(part(fallback.kernel()), fs::read(folder.path().join("vmlinuz")).unwrap());
+        assert_eq!(part(fallback.initramfs()), [b'0'; 100]);
+        assert!(packed.needed > RUNNING + (3 << 20), "{}", packed.needed);
+    }
+
+    #[test]
+    fn what_could_not_be_entered_after_a_crash_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = request(folder.path());
+        assert!(matches!(packed(&good, "fpu la57"), Err(FallbackError::FiveLevels { .. })));
+        let swapped = FallbackRequest { kernel: good.initramfs.clone(), ..good.clone() };
+        assert!(matches!(packed(&swapped, ""), Err(FallbackError::NotBootable { .. })));
+        let gone = FallbackRequest { initramfs: folder.path().join("gone"), ..good.clone() };
+        assert!(matches!(packed(&gone, ""), Err(FallbackError::Unreadable { .. })));
+        fs::write(&good.initramfs, "").unwrap();
+        assert!(matches!(packed(&good, ""), Err(FallbackError::Size { bytes: 0, .. })));
+    }
+
+    #[test]
+    fn where_only_checked_kernels_may_run_there_is_no_fallback() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = request(folder.path()).pack(0, Lockdown::Integrity, "").unwrap_err().to_string();
+        assert!(refused.contains("Leave the fallback out"), "{refused}");
+    }
+}
