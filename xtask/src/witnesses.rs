@@ -28,8 +28,9 @@ use handoff::Completeness;
 use machine::PAGE_SIZE;
 use serde::Serialize;
 
-use crate::crashes::crash::Evidence;
+use crate::crashes::crash::{Evidence, PANIC};
 use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::stock;
 use crate::guests::tool::Tool;
 use crate::machines::area;
 use crate::machines::files::Files;
@@ -272,6 +273,20 @@ pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
         readers::read_stock(dump, [&before, &after], &mut readings)?;
         Ok(readings)
     })
+}
+
+/// Asks QEMU's trace about the hand-over to another Linux; keeps what it shows beside the other files of the run.
+pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
+    let Evidence { files, lines, reserved, .. } = evidence;
+    let at = |words: &str| {
+        let line = lines.iter().find(|line| line.text.contains(words));
+        line.map(|line| line.at).with_context(|| format!("the console does not show `{words}`"))
+    };
+    let times = trace::Times { init: at(stock::INIT)?, complete: at(stock::COMPLETE)? };
+    let trace = Trace::read(&files.trace(), at(PANIC)?)?;
+    let seen = trace::HandedOver::of(&trace, times)?;
+    fs::write(files.findings(), serde_json::to_string_pretty(&seen)?)?;
+    Ok(Readings { problems: seen.problems(&trace, reserved), ..Readings::default() })
 }
 
 /// The programs that know the kernel and the dump's codec.

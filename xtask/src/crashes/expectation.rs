@@ -121,6 +121,12 @@ impl Expectation {
         stock.and_reading(|evidence, _| witnesses::read_stock(evidence))
     }
 
+    /// Those dumps, by a Linux to which Holdover handed over, and no request of a device refused meanwhile.
+    pub(crate) fn handed_over() -> Self {
+        let dumps = Self::stock_dumps().and_says("handing over to the fallback kernel");
+        dumps.and_reading(|evidence, _| witnesses::check_hand_over(evidence))
+    }
+
     /// No dump, and a disk that nobody wrote to.
     pub(crate) fn no_dump() -> Self {
         Self::plain(OnDisk::Untouched)

@@ -5,7 +5,7 @@ use crate::crashes::expectation::Expectation;
 use crate::crashes::handover::Loss;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
-use crate::guests::stock;
+use crate::guests::stock::{self, SecondUse};
 use crate::machines::emulator::Emulator;
 use crate::machines::files::Moment;
 use crate::machines::firmware::Firmware;
@@ -43,6 +43,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(every_kind_of_page());
     rows.push(estimate());
     rows.push(proc_vmcore());
+    rows.extend(hand_overs());
     rows.extend(codecs());
     rows.extend(mutations());
     rows.extend(damages());
@@ -425,6 +426,43 @@ fn proc_vmcore() -> Row {
         ..Scenario::plain(Flavour::Cloud)
     };
     Row::new("proc-vmcore", stock, Expectation::stock_dumps())
+}
+
+/// Another Linux makes the dump, and finds the units translating by Holdover's tables: in each mode, and however it is told to use
+/// them. By itself it faults, hangs or lets devices write anywhere in most of these.
+fn hand_overs() -> Vec<Row> {
+    let on = |kernel, unit, second_use| Scenario {
+        capture: Capture::HandedOver,
+        second_use,
+        reserved_mib: stock::RESERVED_MIB,
+        unit,
+        ..Scenario::plain(kernel)
+    };
+    let row = |name, scenario| Row::new(name, scenario, Expectation::handed_over());
+    let legacy = UnitSetting::PLAIN;
+    let scalable = UnitSetting { mode: Mode::Scalable, ..legacy };
+    let pass_through = UnitSetting { translation: Translation::PassThrough, ..legacy };
+    let amd64 = |unit, second_use| on(Flavour::Amd64, unit, second_use);
+    let high = Scenario {
+        paging: Paging::FiveLevel,
+        cpus: 2,
+        memory_mib: 5120,
+        reservation: Reservation::High,
+        ..amd64(UnitSetting { width: Width::Bits48, ..legacy }, SecondUse::On)
+    };
+    let by_tool = Scenario { syscall: Syscall::Load, ..amd64(legacy, SecondUse::On) };
+    vec![
+        row("handover-legacy", amd64(legacy, SecondUse::On)),
+        row("handover-scalable", amd64(scalable, SecondUse::Scalable)).only_among_all(),
+        row("handover-mismatch", amd64(scalable, SecondUse::On)).only_among_all(),
+        row("handover-mismatch-scalable", amd64(legacy, SecondUse::Scalable)).only_among_all(),
+        row("handover-pt", amd64(pass_through, SecondUse::On)).only_among_all(),
+        row("handover-into-pt", amd64(legacy, SecondUse::PassThrough)).only_among_all(),
+        row("handover-pt-into-pt", amd64(pass_through, SecondUse::PassThrough)).only_among_all(),
+        row("handover-off", amd64(legacy, SecondUse::Off)).only_among_all(),
+        row("handover-high-5level", high).only_among_all(),
+        row("handover-c", by_tool).only_among_all(),
+    ]
 }
 
 /// The witness for each mistake must notice it, in every mode. The general kernel has devices that are always at work.

@@ -21,6 +21,9 @@ use crate::process;
 /// MiB of memory that it is given: the least that distributions reserve.
 pub(crate) const RESERVED_MIB: u64 = 256;
 
+/// The line with which its init begins.
+pub(crate) const INIT: &str = "bench: crash kernel's init";
+
 /// The line with which its init tells that the dump is on the disk.
 pub(crate) const COMPLETE: &str = "bench: dump complete";
 

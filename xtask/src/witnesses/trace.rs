@@ -2,6 +2,7 @@
 
 mod checking;
 mod event;
+mod handed_over;
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,6 +15,7 @@ use machine::PAGE_SIZE;
 use super::tables::Root;
 pub(crate) use checking::{Reference, Traced};
 use event::{Entry, Event, parse};
+pub(crate) use handed_over::{HandedOver, Times};
 
 /// A trace that was read, with what is known about the crash from elsewhere.
 pub(crate) struct Trace {

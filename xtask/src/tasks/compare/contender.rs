@@ -105,7 +105,7 @@ impl Contender {
             },
             Self::Makedumpfile(_) | Self::Makedump(_) => Marks {
                 started: Mark::Text("Linux version "),
-                ready: Mark::Text("bench: crash kernel's init"),
+                ready: Mark::Text(stock::INIT),
                 complete: Mark::Text(stock::COMPLETE),
             },
         }

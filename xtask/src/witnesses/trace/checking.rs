@@ -14,7 +14,7 @@ use crate::machines::reserved::Reserved;
 use crate::machines::scenario::device::Device;
 
 /// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
-const TRANSLATION_ENABLE: u32 = 1 << 31;
+pub(super) const TRANSLATION_ENABLE: u32 = 1 << 31;
 
 /// What the trace shows of the time from the panic on.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -1,0 +1,154 @@
+//! What the trace shows of a hand-over to another Linux: until its dump is complete no request is refused, translation is never
+//! turned off, and devices that nobody starts anew go on by the translations that they had.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Trace;
+use super::checking::TRANSLATION_ENABLE;
+use super::event::{Entry, Event};
+use crate::machines::reserved::Reserved;
+use crate::machines::scenario::device::Device;
+
+/// When the second Linux got how far, by the console.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    /// Its first program started: drivers of devices are loaded from then on.
+    pub(crate) init: SystemTime,
+    /// Its dump was complete. It may turn translation off afterwards.
+    pub(crate) complete: SystemTime,
+}
+
+/// What was seen of it, each number by device.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct HandedOver {
+    /// Requests that were refused before drivers were loaded.
+    pub(crate) faults_before_drivers: BTreeMap<String, u64>,
+    /// Those refused afterwards.
+    pub(crate) faults_with_drivers: BTreeMap<String, u64>,
+    /// Requests that were translated after the second Linux had set its root table.
+    pub(crate) translated: BTreeMap<String, u64>,
+    /// How often a root table was set.
+    pub(crate) roots: u64,
+    /// How often translation was turned off.
+    pub(crate) turned_off: u64,
+}
+
+impl HandedOver {
+    /// Reads it from a trace.
+    pub(crate) fn of(trace: &Trace, times: Times) -> Result<Self> {
+        let init = times.init.duration_since(UNIX_EPOCH)?;
+        let complete = times.complete.duration_since(UNIX_EPOCH)?;
+        let mut seen = Self::default();
+        for Entry { at, event } in trace.after.iter().take_while(|entry| entry.at < complete) {
+            let faults =
+                if *at < init { &mut seen.faults_before_drivers } else { &mut seen.faults_with_drivers };
+            match event {
+                Event::Fault(fault) => {
+                    let device = fault
+                        .request
+                        .map_or_else(|| "nobody".to_owned(), |(source, _)| Device::name_of(source));
+                    *faults.entry(device).or_default() += 1;
+                }
+                Event::Translated { source, .. } if seen.roots > 1 => {
+                    *seen.translated.entry(Device::name_of(*source)).or_default() += 1;
+                }
+                Event::Root(_) => seen.roots += 1,
+                Event::Command { status, value } if status & !value & TRANSLATION_ENABLE != 0 => {
+                    seen.turned_off += 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What is wrong with it. `reserved` is the memory in which Holdover's root table must have been.
+    pub(crate) fn problems(&self, trace: &Trace, reserved: &Reserved) -> Vec<String> {
+        let legacy = self.translated.keys().any(|device| device != Device::DUMP_DISK.name);
+        let first = trace.after.iter().find_map(Entry::root);
+        [
+            (
+                !self.faults_before_drivers.is_empty(),
+                format!("refused before drivers were loaded: {:?}", self.faults_before_drivers),
+            ),
+            (
+                !self.faults_with_drivers.is_empty(),
+                format!("refused with drivers: {:?}", self.faults_with_drivers),
+            ),
+            (self.turned_off > 0, "the second Linux turned translation off".to_owned()),
+            (
+                self.roots < 2,
+                format!("{} root tables were set, not Holdover's and the second Linux's", self.roots),
+            ),
+            (
+                !first.is_some_and(|root| reserved.contains(root.address)),
+                "the first of them is not Holdover's".to_owned(),
+            ),
+            (!legacy, "no legacy device was active in the second Linux: nothing was shown".to_owned()),
+        ]
+        .into_iter()
+        .filter_map(|(is_wrong, what)| is_wrong.then_some(what))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use machine::Range;
+
+    use super::*;
+
+    const RESERVED: Range<u64> = Range::new(0x2c00_0000, 0x3c00_0000);
+    const GOOD: &str = "1@10.000000:vtd_reg_dmar_root addr 0x27b1000 scalable 0
+1@101.000000:vtd_reg_dmar_root addr 0x2c2de000 scalable 0
+1@102.000000:vtd_reg_dmar_root addr 0x2e916000 scalable 0
+1@103.000000:vtd_dmar_translate dev 00:14.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
+1@109.000000:vtd_reg_write_gcmd status 0xc7000000 value 0x6000000
+";
+
+    /// What is wrong with a trace in which this line comes last before the dump is complete.
+    fn problems(text: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("trace");
+        std::fs::write(&file, text).unwrap();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let trace = Trace::read(&file, at(100)).unwrap();
+        let seen = HandedOver::of(&trace, Times { init: at(104), complete: at(108) }).unwrap();
+        seen.problems(&trace, &Reserved::at(RESERVED))
+    }
+
+    fn with(line: &str) -> String {
+        problems(&GOOD.replace("1@109", &format!("{line}\n1@109"))).join("; ")
+    }
+
+    #[test]
+    fn what_happens_after_the_dump_is_no_matter() {
+        assert_eq!(problems(GOOD), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fault_and_translation_turned_off_are_noticed() {
+        let fault = "vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1";
+        assert!(with(&format!("1@103.500000:{fault}")).contains("before drivers were loaded: {\"HDA\": 1}"));
+        assert!(with(&format!("1@105.000000:{fault}")).contains("with drivers: {\"HDA\": 1}"));
+        let off = "1@105.000000:vtd_reg_write_gcmd status 0xc7000000 value 0x6000000";
+        assert!(with(off).contains("turned translation off"));
+    }
+
+    #[test]
+    fn a_crash_in_which_nobody_handed_over_shows_nothing() {
+        let without = |line: &str| {
+            let lines = GOOD.lines().filter(|kept| !kept.contains(line));
+            problems(&lines.map(|line| format!("{line}\n")).collect::<String>()).join("; ")
+        };
+        assert!(without("0x2e916000").contains("1 root tables"));
+        assert!(without("0x2c2de000").contains("not Holdover's"));
+        assert!(without("dev 00:14").contains("nothing was shown"));
+    }
+}
