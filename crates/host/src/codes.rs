@@ -14,6 +14,7 @@ use crate::collect::{CollectAllError, CollectError, MarkError, NoteError};
 use crate::config::ConfigError;
 use crate::crash_test::TestError;
 use crate::dmesg::DmesgError;
+use crate::fallback::FallbackError;
 use crate::image::ImageError;
 use crate::inspect::{DmarFileError, InspectError};
 use crate::kexec::{KexecError, Refused};
@@ -60,7 +61,10 @@ macro_rules! families {
 }
 
 families! {
-    "load" LoadError [Kexec(passed) passed, Area(passed) passed, Disk(passed) passed, RootPointer(passed) passed];
+    "load" LoadError [
+        Kexec(passed) passed, Area(passed) passed, Disk(passed) passed, RootPointer(passed) passed, Fallback(passed) passed
+    ];
+    "fallback" FallbackError;
     "kexec" KexecError [NotTold(passed) passed, Refused { why, .. } why];
     "kernel" Refused;
     "root-pointer" RootPointerError;

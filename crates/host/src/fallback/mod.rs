@@ -34,7 +34,8 @@ pub struct FallbackRequest {
 }
 
 /// Why no fallback kernel can be loaded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum FallbackError {
     /// A file cannot be read.
     #[error("cannot read the fallback kernel's file {}", file.display())]
