@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn a_crash_in_which_nobody_handed_over_shows_nothing() {
         let without = |line: &str| {
-            let lines = GOOD.lines().filter(|kept| !kept.contains(line));
-            problems(&lines.map(|line| format!("{line}\n")).collect::<String>()).join("; ")
+            let lines: Vec<_> = GOOD.lines().filter(|kept| !kept.contains(line)).collect();
+            problems(&(lines.join("\n") + "\n")).join("; ")
         };
         assert!(without("0x2e916000").contains("1 root tables"));
         assert!(without("0x2c2de000").contains("not Holdover's"));
