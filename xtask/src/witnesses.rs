@@ -45,7 +45,7 @@ pub(crate) use memory::{Remembered, codec_of, kept_frames};
 pub(crate) use power_cuts::cut_power;
 pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
-pub(crate) use summary::compare_summary;
+pub(crate) use summary::{compare_summary, open_summary};
 use tables::Tables;
 use trace::Trace;
 pub(crate) use trace::Traced;

@@ -246,6 +246,11 @@ impl Expectation {
         self.and_reading(witnesses::compare_summary)
     }
 
+    /// A browser shows that page without a complaint, in light and in dark, and fetches nothing for it.
+    pub(crate) fn and_summary_in_browser(self) -> Self {
+        self.and_reading(witnesses::open_summary)
+    }
+
     /// `holdover makedump` and makedumpfile keep the same pages of the same memory at every level.
     pub(crate) fn and_every_level(self) -> Self {
         self.and_reading(witnesses::compare_every_level)

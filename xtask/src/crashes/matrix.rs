@@ -378,7 +378,8 @@ fn made_dumps() -> Row {
     Row::new("made-dumps", Scenario::plain(Flavour::Cloud), expectation)
 }
 
-/// What the page says of a crash, of kernels that carry their symbols in three different ways.
+/// What the page says of a crash, of kernels that carry their symbols in three different ways; and how a browser shows it, which is a
+/// large package that nothing else takes: without one that row fails.
 fn summary_pages() -> Vec<Row> {
     let row = |name: &str, kernel, emulator| {
         let scenario = Scenario { cpus: 2, emulator, ..Scenario::plain(kernel) };
@@ -386,7 +387,10 @@ fn summary_pages() -> Vec<Row> {
     };
     let newer = [("summary-page-backports", Flavour::Backports), ("summary-page-testing", Flavour::Testing)];
     let newer = newer.map(|(name, kernel)| row(name, kernel, Emulator::Backports).only_among_all());
-    [row("summary-page", Flavour::Cloud, Emulator::Installed)].into_iter().chain(newer).collect()
+    let shown = Expectation::takeover().and_summary_in_browser();
+    let shown = Row::new("summary-page-browser", Scenario::plain(Flavour::Cloud), shown).only_among_all();
+    let installed = row("summary-page", Flavour::Cloud, Emulator::Installed);
+    [installed, shown].into_iter().chain(newer).collect()
 }
 
 /// The kernels that record memory errors, one for each way in which types of pages are marked. QEMU 7.2 now and then turns

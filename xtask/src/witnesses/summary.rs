@@ -61,6 +61,22 @@ pub(crate) fn compare_summary(evidence: &Evidence, tool: &Tool) -> Result<Readin
     })
 }
 
+/// Makes the page of the crash's dump, and opens it in a real browser: in light and in dark, without a network.
+pub(crate) fn open_summary(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let path = evidence.files.kept().join("summary.html");
+    tool.summary(&evidence.files.dump(), &path)?;
+    let script = evidence.files.scratch("browser.py");
+    std::fs::write(&script, include_str!("summary/browser.py"))?;
+    let folder = evidence.files.scratch("browser");
+    std::fs::create_dir_all(&folder)?;
+    let mut python = Command::new("/usr/bin/python3");
+    let said = process::stdout_within(python.arg(script).arg(path).arg(folder), "", LIMIT)?;
+    let problems: Vec<String> =
+        serde_json::from_str(said.trim()).with_context(|| format!("browser.py printed `{said}`"))?;
+    let problems = problems.into_iter().map(|what| format!("the page {what}")).collect();
+    Ok(Readings { problems, ..Readings::default() })
+}
+
 impl Page {
     fn read(evidence: &Evidence, path: &Path) -> Result<Self> {
         let script = evidence.files.scratch("page.py");
