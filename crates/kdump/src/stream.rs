@@ -17,6 +17,8 @@ use crate::{BLOCK, WriteError};
 
 /// Bytes in one write; what remains at the end of a stream is written in fewer.
 const CHUNK: usize = 128 * 1024;
+/// A hole that may be at least so long is worth a write of what is buffered before it, in bytes.
+const WORTH_A_WRITE: u64 = 64 * 1024;
 
 /// One sequential stream of bytes into a part of the file.
 ///
@@ -89,10 +91,12 @@ impl Stream {
             return Err(WriteError::Full);
         }
         while count > 0 {
-            if self.buffer.is_empty() {
-                count -= self.skip_hole(target, count);
+            let (is_whole, is_empty) = (self.buffer.len().is_multiple_of(BLOCK), self.buffer.is_empty());
+            if is_empty || is_whole && count >= WORTH_A_WRITE {
+                count -= self.skip_hole(target, count)?;
             }
-            let zeros = count.min(BLOCK as u64);
+            let rest = BLOCK - self.buffer.len() % BLOCK;
+            let zeros = count.min(rest as u64);
             self.push(target, &[0; BLOCK][..zeros as usize])?;
             count -= zeros;
         }
@@ -117,13 +121,20 @@ impl Stream {
         if self.buffer.is_empty() { Ok(()) } else { self.write(target) }
     }
 
-    /// Goes past the whole blocks of a hole, `most` bytes at most; returns how many. Nothing is buffered.
-    fn skip_hole<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>, most: u64) -> u64 {
-        let start = self.start.get();
+    /// Goes past the whole blocks of a hole, `most` bytes at most; returns how many. Whole blocks that are buffered are written first.
+    fn skip_hole<D: BlockDevice + ?Sized>(
+        &mut self,
+        target: &mut Target<'_, D>,
+        most: u64,
+    ) -> Result<u64, WriteError> {
+        let start = self.position().get();
         let hole = target.device.next_data(start).saturating_sub(start).min(most);
         let whole = hole / BLOCK as u64 * BLOCK as u64;
+        if whole > 0 && !self.buffer.is_empty() {
+            self.write(target)?;
+        }
         self.start = self.start.saturating_add(whole);
-        whole
+        Ok(whole)
     }
 
     fn write<D: BlockDevice + ?Sized>(&mut self, target: &mut Target<'_, D>) -> Result<(), WriteError> {
