@@ -239,7 +239,8 @@ impl Crash<'_> {
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
     fn add_stock(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
-        File::create(files.disk())?.set_len(DISK_BYTES)?;
+        // Larger machines have larger dumps, and there are three of them.
+        File::create(files.disk())?.set_len(FILE_SYSTEM_BYTES)?;
         stock::make_file_system(&files.disk())?;
         let user_space =
             UserSpace::new(self.scenario.disk_model)?.with_makedumpfile()?.with_holdover(self.tool)?;

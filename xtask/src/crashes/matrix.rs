@@ -454,7 +454,6 @@ fn hand_overs() -> Vec<Row> {
         reservation: Reservation::High,
         ..amd64(UnitSetting { width: Width::Bits48, ..legacy }, SecondUse::On)
     };
-    let by_tool = Scenario { syscall: Syscall::Load, ..amd64(legacy, SecondUse::On) };
     vec![
         row("handover-legacy", amd64(legacy, SecondUse::On)),
         row("handover-scalable", amd64(scalable, SecondUse::Scalable)).only_among_all(),
@@ -465,7 +464,6 @@ fn hand_overs() -> Vec<Row> {
         row("handover-pt-into-pt", amd64(pass_through, SecondUse::PassThrough)).only_among_all(),
         row("handover-off", amd64(legacy, SecondUse::Off)).only_among_all(),
         row("handover-high-5level", high).only_among_all(),
-        row("handover-c", by_tool).only_among_all(),
     ]
 }
 
