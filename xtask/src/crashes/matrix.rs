@@ -456,9 +456,8 @@ fn hand_overs() -> Vec<Row> {
     };
     vec![
         row("handover-legacy", amd64(legacy, SecondUse::On)),
-        row("handover-scalable", amd64(scalable, SecondUse::Scalable)).only_among_all(),
-        row("handover-mismatch", amd64(scalable, SecondUse::On)).only_among_all(),
-        row("handover-mismatch-scalable", amd64(legacy, SecondUse::Scalable)).only_among_all(),
+        row("handover-scalable", amd64(scalable, SecondUse::On)).only_among_all(),
+        row("handover-mismatch", amd64(scalable, SecondUse::Legacy)).only_among_all(),
         row("handover-pt", amd64(pass_through, SecondUse::On)).only_among_all(),
         row("handover-into-pt", amd64(legacy, SecondUse::PassThrough)).only_among_all(),
         row("handover-pt-into-pt", amd64(pass_through, SecondUse::PassThrough)).only_among_all(),

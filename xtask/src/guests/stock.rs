@@ -48,8 +48,8 @@ pub(crate) enum SecondUse {
     PassThrough,
     /// Not at all.
     Off,
-    /// In scalable mode.
-    Scalable,
+    /// In legacy mode, also where the unit has scalable mode, which newer kernels use by themselves.
+    Legacy,
 }
 
 impl SecondUse {
@@ -58,7 +58,7 @@ impl SecondUse {
             Self::On => "intel_iommu=on",
             Self::PassThrough => "intel_iommu=on iommu=pt",
             Self::Off => "intel_iommu=off",
-            Self::Scalable => "intel_iommu=on,sm_on",
+            Self::Legacy => "intel_iommu=on,sm_off",
         }
     }
 
