@@ -17,6 +17,7 @@ pub mod platform {
     //! The part of the platform that only reads and decides: it has no `unsafe`, and tests can give it any input.
 
     pub mod boot_params;
+    pub mod free_parts;
     pub mod frequency;
     pub mod leftovers;
     pub mod severity;

@@ -7,6 +7,7 @@ use machine::growth::push;
 use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table, Unreadable};
 
 use crate::platform::copy;
+use crate::platform::free_parts::for_each_free_part;
 use crate::platform::paging::{Access, AddressSpace};
 
 /// Most pieces of our own memory; if there are more, the smaller ones are not used.
@@ -60,22 +61,6 @@ fn whole_pages(range: Range<PhysicalAddress>) -> Range<PhysicalAddress> {
 /// The pages that `range` touches.
 pub(crate) fn pages_around(range: Range<PhysicalAddress>) -> Range<PhysicalAddress> {
     Range::new(range.start.align_down(PAGE_SIZE), range.end.align_up(PAGE_SIZE))
-}
-
-/// Calls `found` with each part of `pages`, in whole pages, that nothing in `occupied` touches.
-pub(crate) fn for_each_free_part(
-    pages: Range<PhysicalAddress>,
-    occupied: &[Range<PhysicalAddress>],
-    found: &mut impl FnMut(Range<PhysicalAddress>),
-) {
-    if let Some(taken) = occupied.iter().find(|taken| taken.overlaps(pages)) {
-        let before = Range::new(pages.start, taken.start.align_down(PAGE_SIZE));
-        let after = Range::new(taken.end.align_up(PAGE_SIZE), pages.end);
-        for_each_free_part(before, occupied, found);
-        for_each_free_part(after, occupied, found);
-    } else if !pages.is_empty() {
-        found(pages);
-    }
 }
 
 /// The dead kernel's RAM, mapped read-only.

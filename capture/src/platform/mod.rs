@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `boot_params` | what the boot loader hands over |
 //! | `entry`, `runtime` | the code from the boot loader's jump to `main.rs`, and what Rust needs without an operating system |
-//! | `paging`, `memory`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
+//! | `paging`, `memory`, `free_parts`, `copy` | this kernel's page tables, which memory belongs to whom, and guarded reads of the dead kernel's memory |
 //! | `heap`, `frames` | the heap, and page frames for the remapping units' tables |
 //! | `mmio`, `ports`, `config` | registers of devices, in memory and in I/O space, and configuration space of PCI functions |
 //! | `framebuffer` | the pixels of a display |
@@ -43,4 +43,4 @@ pub(crate) mod room;
 mod runtime;
 pub(crate) mod shared;
 
-pub(crate) use capture::platform::{boot_params, zero_page};
+pub(crate) use capture::platform::{boot_params, free_parts, zero_page};

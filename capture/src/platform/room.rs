@@ -12,7 +12,8 @@ use machine::{PAGE_SIZE, PhysicalAddress, Range};
 
 use crate::platform::boot_params::BootParams;
 use crate::platform::copy;
-use crate::platform::memory::{Pieces, for_each_free_part};
+use crate::platform::free_parts::for_each_free_part;
+use crate::platform::memory::Pieces;
 
 /// Large pages of the processor: what begins and ends with one costs the fallback kernel no small ones.
 const LARGE_PAGE: u64 = 2 << 20;

@@ -14,14 +14,13 @@ use super::boot_params::{
     ACPI_RSDP_ADDR, BootParams, CMD_LINE_PTR, E820_ENTRIES, E820_ENTRY_SIZE, E820_MAX, E820_RAM, E820_TABLE,
     EXT_CMD_LINE_PTR, EXT_RAMDISK_IMAGE, EXT_RAMDISK_SIZE, RAMDISK_IMAGE, RAMDISK_SIZE, SETUP_DATA, SIZE,
 };
+use super::free_parts::for_each_free_part;
 
 /// Not zero if a loader did not clear `boot_params`; Linux then forgets most of it.
 const SENTINEL: usize = 0x1EF;
 /// Fields of the set-up header that a loader fills.
 const TYPE_OF_LOADER: usize = 0x210;
 const UNDEFINED_LOADER: u8 = 0xFF;
-/// Where the set-up header begins.
-const SETUP_HEADER: core::ops::Range<usize> = 0x1F1..0x290;
 /// Memory that must be left alone, in the memory map.
 const E820_RESERVED: u32 = 2;
 
@@ -73,7 +72,7 @@ pub fn compose(given: &BootParams, next: &Next<'_>) -> Result<[u8; SIZE], TooMan
     let mut page = *given.page();
     // The list of set-up data goes on; all else of the header is this kernel's own.
     let setup_data = page[SETUP_DATA..].first_chunk::<8>().copied().unwrap_or_default();
-    page[SETUP_HEADER].fill(0);
+    page[BzImage::FIELDS].fill(0);
     let header = next.image.header();
     page[header.clone()].copy_from_slice(&next.first[header]);
     let mut put = |at: usize, bytes: &[u8]| page[at..][..bytes.len()].copy_from_slice(bytes);
@@ -103,34 +102,17 @@ fn put_map(page: &mut [u8; SIZE], map: &Map) {
     }
 }
 
-/// The memory map in which what is kept is reserved.
+/// The memory map in which what is kept, in whole pages, is reserved.
 fn map_without(given: &BootParams, kept: &[Range<PhysicalAddress>]) -> Result<Map, TooManyRanges> {
-    let mut map = Map::new();
+    let (mut map, mut is_full) = (Map::new(), false);
     for (range, kind) in given.map() {
         let kept = if kind == E820_RAM { kept } else { &[] };
-        cut(range, kept, &mut |part| map.try_push((part, kind)).map_err(|_| TooManyRanges))?;
+        for_each_free_part(range, kept, &mut |part| is_full |= map.try_push((part, kind)).is_err());
     }
     for &range in kept {
-        map.try_push((range, E820_RESERVED)).map_err(|_| TooManyRanges)?;
+        is_full |= map.try_push((range, E820_RESERVED)).is_err();
     }
-    Ok(map)
-}
-
-/// Calls `found` with each part of `range` that nothing in `kept` touches.
-fn cut(
-    range: Range<PhysicalAddress>,
-    kept: &[Range<PhysicalAddress>],
-    found: &mut impl FnMut(Range<PhysicalAddress>) -> Result<(), TooManyRanges>,
-) -> Result<(), TooManyRanges> {
-    match kept.split_first() {
-        Some((first, others)) if first.overlaps(range) => {
-            cut(Range::new(range.start, first.start.max(range.start)), others, found)?;
-            cut(Range::new(first.end.min(range.end), range.end), others, found)
-        }
-        Some((_, others)) => cut(range, others, found),
-        None if range.is_empty() => Ok(()),
-        None => found(range),
-    }
+    if is_full { Err(TooManyRanges) } else { Ok(map) }
 }
 
 /// Composes the command line: the fallback's own, `elfcorehdr=`, and what makes Linux keep the translations that it finds.

@@ -65,6 +65,8 @@ pub enum NotBootable {
 impl BzImage {
     /// Bytes from the start of the image that hold the header.
     pub const HEADER: usize = LIMIT;
+    /// Where the set-up header may be, in the image and in `boot_params`.
+    pub const FIELDS: Range<usize> = START..LIMIT;
 
     /// Reads the header of an image of `length` bytes, of which `first` are the first.
     ///
