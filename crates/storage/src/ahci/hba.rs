@@ -20,7 +20,7 @@ const RESET_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Hba<R> {
     registers: R,
     pub(super) capabilities: Capabilities,
-    /// The ports that there are.
+    /// The ports that there are; those where a device is known come first.
     pub(super) ports: Vec<Port<R>>,
     /// The same as bits, as firmware has noted them.
     present: u32,
@@ -150,6 +150,7 @@ fn usable_ports(present: u32, capabilities: Capabilities) -> u32 {
     if present.count_ones() <= most { present } else { u32::MAX >> (32 - most) }
 }
 
+/// Maps these ports: first those where a device is known, since each of the others costs a wait for one.
 fn map_ports<A: DeviceAccess>(access: &mut A, present: u32) -> Result<Vec<Port<A::Registers>>, StartError> {
     let mut ports = Vec::new();
     for number in (0..32).filter(|number| present >> number & 1 != 0) {
@@ -158,5 +159,6 @@ fn map_ports<A: DeviceAccess>(access: &mut A, present: u32) -> Result<Vec<Port<A
         let registers = access.map(range).ok_or(StartError::Unmapped(range))?;
         push(&mut ports, Port::new(number, registers)).map_err(|_| StartError::NoMemory)?;
     }
+    ports.sort_unstable_by_key(|port| (!port.has_device, port.number));
     Ok(ports)
 }

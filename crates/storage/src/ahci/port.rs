@@ -30,7 +30,7 @@ pub(super) struct Port<R> {
     pub(super) number: u8,
     registers: R,
     /// Whether a device was seen there.
-    has_device: bool,
+    pub(super) has_device: bool,
     /// The break of its link that nobody has been told of.
     broken: Option<Trouble>,
 }
