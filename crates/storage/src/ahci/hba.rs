@@ -152,13 +152,17 @@ fn usable_ports(present: u32, capabilities: Capabilities) -> u32 {
 
 /// Maps these ports: first those where a device is known, since each of the others costs a wait for one.
 fn map_ports<A: DeviceAccess>(access: &mut A, present: u32) -> Result<Vec<Port<A::Registers>>, StartError> {
-    let mut ports = Vec::new();
+    let (mut known, mut others) = (Vec::new(), Vec::new());
     for number in (0..32).filter(|number| present >> number & 1 != 0) {
         let offset = host::SIZE + port::SIZE * u64::from(number);
         let range = BarRange { bar: spec::BAR, offset, length: port::SIZE };
         let registers = access.map(range).ok_or(StartError::Unmapped(range))?;
-        push(&mut ports, Port::new(number, registers)).map_err(|_| StartError::NoMemory)?;
+        let port = Port::new(number, registers);
+        let ports = if port.has_device { &mut known } else { &mut others };
+        push(ports, port).map_err(|_| StartError::NoMemory)?;
     }
-    ports.sort_unstable_by_key(|port| (!port.has_device, port.number));
-    Ok(ports)
+    for port in others {
+        push(&mut known, port).map_err(|_| StartError::NoMemory)?;
+    }
+    Ok(known)
 }
