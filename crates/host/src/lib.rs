@@ -95,6 +95,7 @@ mod iommu;
 mod kexec;
 pub mod load;
 mod loaded;
+mod lock;
 pub mod lockdown;
 pub mod makedump;
 mod mapped;

@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
+
+use crate::lock::{is_same, try_lock};
 
 /// Most bytes of a name in a folder (`NAME_MAX`).
 const LONGEST_NAME: usize = 255;
@@ -209,7 +211,7 @@ fn make(path: &Path) -> io::Result<Option<File>> {
         opened => opened?,
     };
     // Between these steps, another process may have taken the file for one that was left behind.
-    let own = lock(&file) && is_named(&file, path);
+    let own = try_lock(&file) && path.symlink_metadata().is_ok_and(|found| is_same(&file, &found));
     Ok(own.then_some(file))
 }
 
@@ -218,25 +220,12 @@ fn remove_abandoned(path: &Path) -> io::Result<bool> {
     if path.symlink_metadata()?.is_file() {
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        if !lock(&file) {
+        if !try_lock(&file) {
             return Ok(false);
         }
     }
     fs::remove_file(path)?;
     Ok(true)
-}
-
-/// Locks a file as long as it is open; returns whether no other process has locked it.
-fn lock(file: &File) -> bool {
-    // Not all file systems know locks.
-    flock(file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
-}
-
-/// Whether a file still has its name.
-fn is_named(file: &File, path: &Path) -> bool {
-    let place = |found: fs::Metadata| (found.dev(), found.ino());
-    let (Ok(file), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
-    place(file) == place(named)
 }
 
 /// A name in the same folder: that of `out` with an ending, and shortened if it must be.

@@ -86,6 +86,10 @@ impl Automatic {
         self.root().join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    fn actions(&self, configuration: &Configuration) -> Actions {
+        Actions::new(&configuration.actions, self.root(), &self.to)
+    }
+
     fn request(&self, configuration: &Configuration) -> CollectAllRequest {
         let CollectConfiguration { directory, keep, keep_bytes, boot_loop_after } = &configuration.collect;
         CollectAllRequest {
@@ -93,7 +97,7 @@ impl Automatic {
             search: self.search(),
             directory: self.directory.clone().unwrap_or_else(|| self.in_root(directory)),
             retention: Retention { keep: *keep, keep_bytes: keep_bytes.map(|Bytes(bytes)| bytes) },
-            deliver_to: configuration.actions.to.iter().chain(&self.to).cloned().collect(),
+            actions_follow: !self.actions(configuration).is_empty(),
             boot_loop: BootLoop { after: Some(*boot_loop_after), uptime: LONG_ENOUGH },
             history: self.in_root(Path::new(HISTORY)),
             pages: PAGES,
@@ -133,8 +137,7 @@ pub(super) fn run(arguments: &Automatic) -> Result<Box<dyn Report>> {
         run.conclude_test(arguments);
     }
     if !arguments.without_actions && run.refused.is_none() {
-        let actions = Actions::new(&configuration.actions, arguments.root(), &arguments.to);
-        run.act(&actions, &request, arguments.which());
+        run.act(&arguments.actions(&configuration), &request, arguments.which());
     }
     run.note(&request, configuration.actions.metrics.as_deref());
     Ok(Box::new(run))
@@ -152,7 +155,7 @@ impl Run {
             let in_loop = history.place_in_loop(&folder, request.boot_loop);
             match actions.run(&folder, in_loop, which) {
                 Ok(note) => self.actions.push((folder.name(), note)),
-                Err(busy) => self.warnings.push(busy.to_string()),
+                Err(not_done) => self.warnings.push(chain(&not_done)),
             }
         }
     }

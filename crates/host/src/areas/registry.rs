@@ -3,14 +3,14 @@
 //! for them.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
 use super::FoundArea;
+use crate::lock::Lock;
 use crate::state;
 
 /// The folder of the notes.
@@ -89,15 +89,13 @@ impl Registry {
             return Ok(());
         }
         fs::create_dir_all(&self.folder)?;
-        // The note is replaced, so that another file is locked. It is free again once it is closed.
-        let lock = File::create(self.folder.join(note).with_extension("lock"))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        // The note is replaced, so that another file is locked.
+        let _at_work = Lock::wait_for(&self.folder.join(note).with_extension("lock"))?;
         if let Some(lines) = changed() {
             let text: String = lines.into_iter().map(|line| line + "\n").collect();
             // A note that is cut off by a crash would lose the areas that the crash is dumped to.
             state::write(&self.folder.join(note), text.as_bytes())?;
         }
-        drop(lock);
         Ok(())
     }
 }

@@ -9,16 +9,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use area::{Area, Held, Seal};
-use delivery::Target;
 use machine::BlockDevice;
 use rustix::fs::statvfs;
 use uuid::Uuid;
 
-use super::actions::{self, ActionNote};
+use super::actions::{self, ActionNote, NotDone};
 use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
 use super::fingerprint::{self, Fingerprint};
 use super::folder::{
-    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, Lock, NewFolder,
+    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, NewFolder,
 };
 use super::history::{self, BootLoop, CrashNote, History};
 use super::pages::Pages;
@@ -26,6 +25,7 @@ use super::places::{self, NotTaken, Place};
 use super::retention::{Need, Retention};
 use crate::areas::{AreaError, AreaName, FoundArea};
 use crate::dmesg::{self, StoredLog};
+use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::{Bytes, chain, clock};
 
@@ -47,8 +47,8 @@ pub struct CollectAllRequest {
     pub directory: PathBuf,
     /// What is kept of older folders.
     pub retention: Retention,
-    /// Where copies of what is collected go afterwards.
-    pub deliver_to: Vec<Target>,
+    /// Whether something is to be done for each crash afterwards. A folder for which that was not begun stays while there is room.
+    pub actions_follow: bool,
     /// When crashes are called a boot loop.
     pub boot_loop: BootLoop,
     /// The file of the history, [`HISTORY`](super::HISTORY) on a host.
@@ -249,7 +249,7 @@ pub(super) fn lock(directory: &Path) -> Result<Option<Lock>, CollectAllError> {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(None),
         made => made.map_err(failed)?,
     }
-    Lock::take(directory).map_err(|error| match error.kind() {
+    Lock::take(directory).map(Some).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => CollectAllError::Busy { path: directory.to_owned() },
         _ => failed(error),
     })
@@ -337,7 +337,7 @@ impl<'a> Run<'a> {
         }
         match self.copy(found, &mut area, &crash) {
             Ok((folder, lacks)) => {
-                self.remove(&earlier);
+                self.remove_logs(&earlier);
                 Ok(self.freed(found, &crash, folder, lacks))
             }
             Err(why) => self.save_log(&crash, earlier, why.of_folder(found, &self.request.directory)),
@@ -550,15 +550,19 @@ impl<'a> Run<'a> {
 
     /// Who needs a folder.
     fn need(&self, folder: &CrashFolder) -> Need {
-        if actions::lock(folder).is_err() { Need::Busy } else { self.need_of_copies(folder) }
+        if let Err(NotDone::Busy { .. }) = actions::lock(folder) {
+            Need::Busy
+        } else {
+            self.need_of_copies(folder)
+        }
     }
 
-    /// Whether its copies are where they are to be.
+    /// Whether its copies are where they are to be, and its other actions were begun.
     fn need_of_copies(&self, folder: &CrashFolder) -> Need {
         let is_undelivered = match ActionNote::read(folder) {
             Some(note) => note.is_undelivered(),
             // What is to be done for it was not begun.
-            None => !self.request.deliver_to.is_empty(),
+            None => self.request.actions_follow,
         };
         if is_undelivered { Need::Undelivered } else { Need::Free }
     }
@@ -593,11 +597,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn remove(&mut self, folders: &[CrashFolder]) {
+    /// Removes a folder, which the caller has locked.
+    fn remove(&mut self, folder: &CrashFolder, _at_work: &Lock) {
+        match folder.remove() {
+            Ok(()) => self.removed.push(folder.path.clone()),
+            Err(error) => self.warnings.push(format!("cannot remove {}: {error}", folder.path.display())),
+        }
+    }
+
+    /// Removes what was collected of a crash before its dump was.
+    fn remove_logs(&mut self, folders: &[CrashFolder]) {
         for folder in folders {
-            match folder.remove() {
-                Ok(()) => self.removed.push(folder.path.clone()),
-                Err(error) => self.warnings.push(format!("cannot remove {}: {error}", folder.path.display())),
+            match actions::lock(folder) {
+                Ok(at_work) => self.remove(folder, &at_work),
+                Err(why) => self.warnings.push(format!("{} stays: {}", folder.path.display(), chain(&why))),
             }
         }
     }
@@ -605,14 +618,17 @@ impl<'a> Run<'a> {
     /// Removes older folders, and tells of those that were not delivered.
     fn retire(&mut self, folders: &[CrashFolder]) {
         for folder in folders {
-            // A delivery that begins meanwhile waits.
-            let Ok(_at_work) = actions::lock(folder) else { continue };
+            // Actions that want to begin meanwhile find no folder any more.
+            let Ok(at_work) = actions::lock(folder) else { continue };
             if self.need_of_copies(folder) == Need::Undelivered {
                 let why = "a boot loop, `keep_bytes`, or a full disk";
-                let lost = format!("{} is removed and was not delivered: {why}", folder.path.display());
+                let lost = format!(
+                    "{} is removed before all that [actions] asks for was done: {why}",
+                    folder.path.display()
+                );
                 self.warnings.push(lost);
             }
-            self.remove(std::slice::from_ref(folder));
+            self.remove(folder, &at_work);
         }
     }
 
@@ -623,7 +639,7 @@ impl<'a> Run<'a> {
             all.iter().filter(|folder| !going.contains(folder)).map(CrashFolder::name).collect();
         if !waiting.is_empty() {
             self.warnings.push(format!(
-                "more than `keep` folders are there, because these were not delivered: {}; `holdover collect --retry-actions` tries \
+                "more than `keep` folders are there, because not all that [actions] asks for was done for these: {}; `holdover collect --retry-actions` tries \
                  again; where `keep_bytes` is reached, or the disk is full, they go all the same",
                 waiting.join(", ")
             ));

@@ -8,8 +8,6 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -265,30 +263,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
 /// Makes a folder's directory, which only its owner may enter, if there is none.
 pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
-}
-
-/// Keeps other programs from a folder, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Lock(File);
-
-impl Lock {
-    /// Takes it; fails with [`ErrorKind::WouldBlock`] if another has it. `None` where the file system knows no locks.
-    pub(super) fn take(folder: &Path) -> io::Result<Option<Self>> {
-        let opened = File::open(folder)?;
-        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err(ErrorKind::WouldBlock.into()),
-            Err(_) => Ok(None),
-            Ok(()) => Ok(Some(Self(opened))),
-        }
-    }
-}
-
-impl Drop for Lock {
-    /// Closing the file would not do while a program that is being started still has it too.
-    fn drop(&mut self) {
-        // Then it ends with the program.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 /// A folder in the making; it is removed unless it is published.

@@ -27,7 +27,7 @@ pub use area::{Lack, LeftOut};
 pub use delivery::{Target, TargetError};
 
 pub use self::actions::{
-    ActionNote, ActionResult, Actions, ActionsBusy, NoteError, Which, note_failed_actions, write_metrics,
+    ActionNote, ActionResult, Actions, NotDone, NoteError, Which, note_failed_actions, write_metrics,
 };
 pub use self::all::{
     AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search, Skipped,

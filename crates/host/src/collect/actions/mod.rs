@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use self::event::Event;
 pub use self::metrics::write_metrics;
 use super::all::{self, CollectAllError};
-use super::folder::{self, ACTIONS, CrashFolder, Lock, NOTE, UPLOADS};
+use super::folder::{self, ACTIONS, CrashFolder, NOTE, UPLOADS};
 use super::history::History;
 use crate::config::{ActionConfiguration, S3Configuration};
+use crate::lock::Lock;
 use crate::{chain, clock};
 
 /// How long a hook may take.
@@ -162,22 +163,41 @@ impl Which {
     }
 }
 
-/// Somebody else does the actions of this folder now.
+/// Why nothing is done for a crash.
 #[derive(Debug, thiserror::Error)]
-#[error("another `holdover collect` does what is to be done for {folder} now")]
-pub struct ActionsBusy {
-    /// The folder.
-    pub folder: PathBuf,
+pub enum NotDone {
+    /// Somebody else does it.
+    #[error("another `holdover collect` does what is to be done for {folder} now")]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Its folder is gone.
+    #[error(
+        "{folder} was removed meanwhile, by another `holdover collect` or by hand: nothing is done for it any more"
+    )]
+    Removed {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Its folder cannot be opened.
+    #[error("cannot open {folder}, so that nothing is done for it")]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
 }
 
-/// Makes sure that nobody else does the actions of a folder.
-pub(super) fn lock(folder: &CrashFolder) -> Result<Option<Lock>, ActionsBusy> {
-    match Lock::take(&folder.path) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            Err(ActionsBusy { folder: folder.path.clone() })
-        }
-        taken => Ok(taken.unwrap_or_default()),
-    }
+/// Makes sure that a folder is there, and that nobody else does its actions or removes it meanwhile.
+pub(super) fn lock(folder: &CrashFolder) -> Result<Lock, NotDone> {
+    let path = || folder.path.clone();
+    Lock::take(&folder.path).map_err(|source| match source.kind() {
+        ErrorKind::WouldBlock => NotDone::Busy { folder: path() },
+        ErrorKind::NotFound => NotDone::Removed { folder: path() },
+        _ => NotDone::Open { folder: path(), source },
+    })
 }
 
 /// Why it is not noted how many actions failed.
@@ -229,6 +249,11 @@ impl Action<'_> {
 }
 
 impl Actions {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
     /// The actions in their order: those that tell people first, because copies take long.
     fn all(&self) -> impl Iterator<Item = Action<'_>> {
         let hook = self.hook.as_deref().map(Action::Hook);
@@ -243,7 +268,7 @@ impl Actions {
         folder: &CrashFolder,
         boot_loop: Option<u32>,
         which: Which,
-    ) -> Result<ActionNote, ActionsBusy> {
+    ) -> Result<ActionNote, NotDone> {
         let _at_work = lock(folder)?;
         let earlier = ActionNote::read(folder);
         if which != Which::Undone && earlier.as_ref().is_some_and(|note| note.failed() == 0) {

@@ -89,6 +89,18 @@ fn two_runs_do_not_do_the_same_folder_at_once() {
     assert!(!bench.path("hooked").exists(), "the other one does it");
 }
 
+/// A collect that makes room removes folders while others wait for their actions.
+#[test]
+fn nothing_is_done_for_a_folder_that_was_removed() {
+    let bench = Bench::new();
+    let hook = bench.program("hook", &format!("echo once >>{:?}", bench.path("hooked")));
+    let actions = Actions { hook: Some(hook), ..Actions::default() };
+    bench.crash.remove().unwrap();
+    let refused = actions.run(&bench.crash, None, Which::Undone).unwrap_err();
+    assert!(refused.to_string().contains("was removed meanwhile"), "{refused}");
+    assert!(!bench.path("hooked").exists());
+}
+
 #[test]
 fn what_always_fails_is_tried_again_less_and_less_often_and_not_for_ever() {
     let bench = Bench::new();

@@ -8,6 +8,7 @@ use kdump::layout::Name;
 use kdump::{Codec, Header, NoteSegment, Page, Pages as KdumpPages, Utsname};
 use tempfile::TempDir;
 
+use super::super::actions::{Actions, Which};
 use super::*;
 use crate::areas::search::{Candidate, OwnAreas};
 use crate::areas::{self, IfUsed};
@@ -39,7 +40,7 @@ impl Bench {
             search: Search::Named,
             directory: path("crash"),
             retention: Retention::default(),
-            deliver_to: Vec::new(),
+            actions_follow: false,
             boot_loop: BootLoop { after: Some(3), uptime: Duration::from_secs(600) },
             history: path("state/collected.json"),
             pages: Pages {
@@ -497,7 +498,7 @@ fn a_file_that_was_deleted_by_hand_is_told_with_the_remedy_and_fails_nothing() {
 fn what_is_not_delivered_stays_until_the_disk_is_full_and_is_told() {
     let mut bench = Bench::new(&["disk"]);
     bench.request.retention.keep = Some(1);
-    bench.request.deliver_to = vec!["s3://crashes/web".parse().unwrap()];
+    bench.request.actions_follow = true;
     for _ in 0..3 {
         bench.crash("disk", 90_000);
         bench.run();
@@ -512,11 +513,11 @@ fn what_is_not_delivered_stays_until_the_disk_is_full_and_is_told() {
     let collected = bench.run_with(once);
     assert!(bench.is_free("disk"), "else the next panic is not dumped: {collected:?}");
     assert_eq!(collected.removed.len(), 1, "no more than it takes");
-    assert!(collected.warnings.concat().contains("is removed and was not delivered"), "{collected:?}");
+    assert!(collected.warnings.concat().contains("is removed before all that [actions]"), "{collected:?}");
     bench.request.retention.keep_bytes = Some(1);
     let collected = bench.run();
     assert_eq!((collected.removed.len(), bench.folders().len()), (2, 1));
-    assert!(collected.warnings.concat().contains("is removed and was not delivered"), "{collected:?}");
+    assert!(collected.warnings.concat().contains("is removed before all that [actions]"), "{collected:?}");
 }
 
 #[test]
@@ -532,4 +533,35 @@ fn a_folder_that_somebody_delivers_stays() {
     drop(delivering);
     bench.run();
     assert!(!first.path.exists());
+}
+
+/// Else nobody would be told of the first crash: actions come after the collect.
+#[test]
+fn of_two_crashes_of_one_run_both_stay_until_their_actions_were_tried() {
+    let mut bench = Bench::new(&["one", "two"]);
+    bench.request.retention.keep = Some(1);
+    bench.request.actions_follow = true;
+    bench.crash("one", 90_000);
+    bench.crash("two", 90_001);
+    let collected = bench.run();
+    assert_eq!((collected.removed.len(), bench.folders().len()), (0, 2), "{collected:?}");
+    let fails = Actions { hook: Some("/no-such-hook".into()), ..Actions::default() };
+    for crash in collected.crashes() {
+        fails.run(crash, None, Which::Undone).unwrap();
+    }
+    assert_eq!(bench.run().removed.len(), 1, "a hook that fails holds nothing up");
+}
+
+#[test]
+fn a_log_that_somebody_delivers_stays_beside_its_dump() {
+    let bench = Bench::new(&["disk"]);
+    bench.crash("disk", 90_000);
+    let collected = bench.run_with(LITTLE);
+    let log = collected.crashes().next().unwrap().clone();
+    let delivering = actions::lock(&log).unwrap();
+    let collected = bench.run();
+    assert!(log.path.join(LOG).exists() && bench.folders().len() == 2);
+    let told = collected.warnings.concat();
+    assert!(told.contains(&log.name()) && told.contains("stays"), "{told}");
+    drop(delivering);
 }
