@@ -2,12 +2,10 @@
 
 use alloc::vec::Vec;
 
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, Permission, PhysicalAddress, Range, SourceId};
 use record::Register;
 use takeover::{AttachError, Attachment, Failure, Takeover, UnitError};
 use vtd::dmar::Dmar;
-use vtd::paging::Permission;
-use vtd::source::SourceId;
 
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;

@@ -4,11 +4,10 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use machine::Registers;
 use machine::growth::{OutOfMemory, collected};
+use machine::{Registers, SourceId};
 use takeover::DeviceTlb;
 use vtd::dmar::{DeviceScope, Dmar, DmarError, Drhd, ScopeType, Structure};
-use vtd::source::SourceId;
 
 use crate::acpi::AcpiError;
 use pci::{Ats, Bridge, Device, Function, Identity, VirtualFunction};

@@ -24,7 +24,9 @@ use fake::virtio_blk::{self, FakeAccess, Model, PATIENCE, POOL};
 use fixtures::info::{UP_TO_6_2, printk_ring};
 use fixtures::kernel;
 use kdump::Codec;
-use machine::{BlockDevice, Clock, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{
+    BlockDevice, Clock, IoAddress, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId,
+};
 use model::MemoryKind;
 use record::{
     Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text, UnitFate, UnitRecord,
@@ -34,8 +36,6 @@ use storage::{Allowance, DeviceAccess};
 use takeover::{Limits, Surroundings};
 use uuid::Uuid;
 use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram};
-use vtd::paging::Permission;
-use vtd::source::SourceId;
 
 const UUID: Uuid = Uuid::from_u128(0x5eed);
 /// Page frames of the dead kernel's memory.

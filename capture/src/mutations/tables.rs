@@ -2,8 +2,7 @@
 
 use core::arch::x86_64::_mm_clflush;
 
-use machine::ENTRIES;
-use vtd::source::SourceId;
+use machine::{ENTRIES, SourceId};
 
 /// Clears a leaf table of a device that is always at work: on the bench the last one before the chipset's own functions.
 pub(super) fn empty_a_leaf_table(root: u64) {

@@ -157,6 +157,11 @@ impl Range<Pfn> {
     }
 }
 
+/// Addresses that raise interrupts instead of reaching memory; no page table translates requests to them (VT-d, 3.14; on
+/// AMD-Vi, interrupt tables do, 2.2.5).
+pub const INTERRUPT_WINDOW: Range<IoAddress> =
+    Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,8 @@
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
 //!
-//! [`growth`] takes memory from the heap without aborting.
+//! [`growth`] takes memory from the heap without aborting. What all IOMMUs of x86 have in common is here too: who makes a
+//! request ([`SourceId`], [`Requester`]), what it may do ([`Permission`]), and the [`Level`]s of the tables that translate it.
 //!
 //! # Example
 //!
@@ -51,20 +52,26 @@ mod block;
 mod clock;
 mod dma;
 pub mod growth;
+mod level;
 mod memory;
+mod permission;
 mod ports;
 mod range;
 mod registers;
+mod requester;
 
-pub use address::{ByteOffset, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
+pub use address::{ByteOffset, INTERRUPT_WINDOW, IoAddress, Pfn, PhysicalAddress, VirtualAddress};
 pub use block::{BlockDevice, BlockError};
 pub use clock::{Clock, TimedOut, rest, wait_until};
 pub use dma::{Dma, DmaMemory};
 pub use growth::OutOfMemory;
+pub use level::Level;
 pub use memory::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, Table, Unreadable};
+pub use permission::Permission;
 pub use ports::Ports;
 pub use range::{Position, Range};
 pub use registers::Registers;
+pub use requester::{Requester, SourceId};
 
 /// The example in README.md, which is compiled too.
 #[cfg(doctest)]

@@ -9,10 +9,9 @@ use crate::habits::Habits;
 use crate::memory::MemoryKind;
 use crate::vast::Vast;
 use crate::walk::Traits;
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, Level, Permission, PhysicalAddress, Range};
 use vtd::control::TableMode;
-use vtd::paging::Permission;
-use vtd::paging::{AddressWidth, Level};
+use vtd::paging::AddressWidth;
 
 /// A machine at the moment its kernel dies.
 #[derive(Clone, Debug, Default)]

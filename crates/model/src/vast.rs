@@ -1,7 +1,6 @@
 //! Page tables so large that they are computed on reads and not stored.
 
-use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Position, Table};
-use vtd::paging::{Level, Permission};
+use machine::{ENTRIES, Level, PAGE_SHIFT, PAGE_SIZE, Permission, PhysicalAddress, Position, Table};
 use vtd::second_stage::SecondStageEntry;
 
 /// Second-stage tables that map the I/O addresses from zero in pages of 4 KiB.

@@ -1,13 +1,13 @@
 //! First-stage and nested tables as the unit walks them, written word by word as a kernel would write them.
 
-use machine::Range;
+use machine::{Level, Permission, Range};
 use model::scenario::{Attached, Domain, Function, Mapping, Stage, UnitScenario};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Scenario};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::fault::FaultReason;
-use vtd::paging::{AddressWidth, Level, Permission};
+use vtd::paging::AddressWidth;
 
 const DEVICE: u16 = 0x0018;
 /// A page in the lower half of four levels' addresses, one in the upper half, and a large one.

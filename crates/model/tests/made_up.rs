@@ -1,12 +1,11 @@
 //! Random machines can be built and run, and are as plausible as they claim.
 
-use machine::{IoAddress, OldMemory, PhysicalAddress, Position};
+use machine::{IoAddress, OldMemory, Permission, PhysicalAddress, Position};
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::{RESERVED_MEMORY, Size};
 use model::scenario::{Attached, Mapping, Stage};
 use model::{Answer, Direction, MemoryKind, Requester, Scenario};
 use std::collections::BTreeSet;
-use vtd::paging::Permission;
 
 const SIZE: Size = Size { units: 3, domains: 5, functions: 8, runs: 6 };
 const SEEDS: std::ops::Range<u64> = 0..200;

@@ -3,7 +3,7 @@
 //! Register offsets and table words here are numbers from the specification, not from the `vtd` crate, so that a
 //! wrong layout there cannot cancel out between the model and the code that is tested on it.
 
-use machine::{Frames, IoAddress, Range, Registers};
+use machine::{Frames, IoAddress, Level, Permission, Range, Registers};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::walk::Traits;
@@ -11,8 +11,7 @@ use model::{Access, Answer, Direction, Machine, MemoryKind, Scenario, UnitRegist
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
 use vtd::fault::FaultReason;
-use vtd::paging::Permission;
-use vtd::paging::{AddressWidth, Level};
+use vtd::paging::AddressWidth;
 
 const GCMD: usize = 0x18;
 const GSTS: usize = 0x1C;

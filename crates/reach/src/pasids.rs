@@ -1,9 +1,8 @@
 //! Lists the PASIDs that a device's PASID directory and PASID tables name, in scalable mode (3.4.3).
 
-use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress};
+use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress, Requester, SourceId};
 use vtd::context::ScalableContextEntry;
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry};
-use vtd::source::{Requester, SourceId};
 
 use crate::binding::of_pasid;
 use crate::budget::{Budget, Spent};

@@ -1,7 +1,6 @@
 //! Pieces: ranges of I/O addresses, and where they lead.
 
-use machine::{IoAddress, PhysicalAddress, Position};
-use vtd::paging::Level;
+use machine::{IoAddress, Level, PhysicalAddress, Position};
 
 use crate::Obstacle;
 

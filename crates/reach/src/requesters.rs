@@ -1,10 +1,9 @@
 //! Lists the requesters that root and context tables name (3.4).
 
-use machine::{ENTRIES, OldMemory};
+use machine::{ENTRIES, OldMemory, Requester, SourceId};
 use vtd::context::{ContextEntry, ScalableContextEntry};
 use vtd::control::TableMode;
 use vtd::root::ContextTablePointer;
-use vtd::source::{Requester, SourceId};
 
 use crate::binding::of_context;
 use crate::budget::{Budget, Spent};

@@ -1,7 +1,6 @@
 //! Routes: the tables that translate requests, and everything that these tables map.
 
-use machine::{IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
-use vtd::INTERRUPT_WINDOW;
+use machine::{INTERRUPT_WINDOW, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 
 use crate::budget::{Budget, Spent};
 use crate::piece::{Piece, Rights, Target};

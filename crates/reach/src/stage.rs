@@ -1,8 +1,7 @@
 //! Walks the tables of one stage from the root down.
 
-use machine::{IoAddress, OldMemory, PhysicalAddress, Position, Range};
+use machine::{IoAddress, Level, OldMemory, PhysicalAddress, Position, Range};
 use vtd::first_stage::FirstStageEntry;
-use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 
 use crate::budget::{Budget, Spent};

@@ -1,6 +1,6 @@
 //! Subjects: the requesters that an entry of the tables covers, one or many.
 
-use vtd::source::{Requester, SourceId};
+use machine::{Requester, SourceId};
 
 use crate::{Binding, Obstacle};
 

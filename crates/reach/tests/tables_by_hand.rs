@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, PhysicalAddress, Position, Table, Unreadable};
+use machine::{Level, OldMemory, PhysicalAddress, Position, Table, Unreadable};
 use proptest::prelude::*;
 use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, UnitSetup};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
-use vtd::paging::Level;
 
 /// Pages of words; words that were not written are zero, and pages from `END` on cannot be read.
 #[derive(Default)]

@@ -32,8 +32,8 @@ mod list;
 mod text;
 mod words;
 
+use machine::{Requester, SourceId};
 use serde::{Deserialize, Serialize};
-use vtd::source::{Requester, SourceId};
 
 pub use encoding::{DecodeError, MAX_BYTES, VERSION};
 pub use list::List;

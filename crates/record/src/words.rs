@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use vtd::source::SourceId;
+use machine::SourceId;
 
 use crate::{Counts, HazardPlace, Outcome};
 

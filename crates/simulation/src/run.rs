@@ -4,13 +4,11 @@ mod devices;
 mod domains;
 mod telling;
 
-use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{IoAddress, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::trace::Event;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Own, Requester};
 use takeover::{Limits, Resources, Unit, census};
 use verdict::{Layout, Taken};
-use vtd::paging::Permission;
-use vtd::source::SourceId;
 
 use crate::stage::Stage;
 use crate::values::Simulation;

@@ -6,9 +6,7 @@ mod membership;
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, IoAddress, PhysicalAddress, Range, Registers};
-use vtd::INTERRUPT_WINDOW;
-use vtd::source::SourceId;
+use machine::{Clock, Frames, INTERRUPT_WINDOW, IoAddress, PhysicalAddress, Range, Registers, SourceId};
 
 use crate::command::CommandedUnit;
 use crate::domain::Domain;

@@ -5,8 +5,7 @@
 //! one table. A mapping in one of two domains that share tables is in tables of its own, which the other domain does
 //! not reach.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, Level, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 use vtd::stage::{PageEntry, ReservedBits, Stage};
 
 use crate::hazard::Danger;

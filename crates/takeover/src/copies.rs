@@ -2,8 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::PhysicalAddress;
-use vtd::paging::Level;
+use machine::{Level, PhysicalAddress};
 
 use machine::growth::filled;
 

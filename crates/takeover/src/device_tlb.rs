@@ -17,10 +17,9 @@
 
 use alloc::vec::Vec;
 
-use machine::{Clock, Frames, Registers};
+use machine::{Clock, Frames, Registers, SourceId};
 use vtd::capability::ExtendedCapability;
 use vtd::queue::{Descriptor, DeviceTlbInvalidation, PasidDeviceTlbInvalidation};
-use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;

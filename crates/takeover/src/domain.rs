@@ -1,8 +1,8 @@
 //! A domain with tables of our own, into which new mappings go.
 
-use machine::{Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
+use machine::{Frames, IoAddress, Level, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Position, Range};
 use vtd::capability::Capability;
-use vtd::paging::{AddressWidth, Level, Permission};
+use vtd::paging::AddressWidth;
 use vtd::stage::Stage;
 
 use crate::attach::Inherited;

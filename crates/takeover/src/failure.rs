@@ -4,9 +4,8 @@
 use core::error::Error;
 use core::fmt;
 
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 use vtd::control::TableMode;
-use vtd::source::SourceId;
 
 use crate::patience::Patience;
 use crate::unit::{Unit, UnitError};

@@ -3,12 +3,11 @@
 
 use alloc::vec::Vec;
 
-use machine::PhysicalAddress;
+use machine::{Level, PhysicalAddress, SourceId};
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
-use vtd::paging::{AddressWidth, Level};
+use vtd::paging::AddressWidth;
 use vtd::queue::QueueErrorRecord;
-use vtd::source::SourceId;
 use vtd::stage::Stage;
 
 use crate::entry::{Entry, Slot};

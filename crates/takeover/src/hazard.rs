@@ -4,11 +4,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::discriminant;
 
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 use vtd::context::TranslationType;
 use vtd::paging::AddressWidth;
 use vtd::pasid::PasidTranslationType;
-use vtd::source::SourceId;
 
 use machine::growth::push;
 

@@ -6,10 +6,8 @@
 //! pages make it cheap, they also map everything else that firmware and PCI report (registers of peers, memory that
 //! firmware reserves), each up to the boundary of a large page, since more may be there than was reported.
 
-use machine::{ENTRIES, IoAddress, PhysicalAddress, Position, Range};
-use vtd::INTERRUPT_WINDOW;
+use machine::{ENTRIES, INTERRUPT_WINDOW, IoAddress, Level, PhysicalAddress, Position, Range};
 use vtd::capability::Capability;
-use vtd::paging::Level;
 use vtd::stage::{ReservedBits, Stage};
 
 use crate::surroundings::Surroundings;

@@ -2,14 +2,13 @@
 
 use core::time::Duration;
 
-use machine::{Clock, Frames, Registers};
+use machine::{Clock, Frames, Registers, SourceId};
 use vtd::control::{ContextCommand, Granularity, IotlbCommand};
 use vtd::fault::FaultStatus;
 use vtd::queue::{
     ContextCacheInvalidation, Descriptor, IotlbInvalidation, PasidCacheInvalidation, QUEUE_OFFSET,
 };
 use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQT};
-use vtd::source::SourceId;
 
 use crate::command::CommandedUnit;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};

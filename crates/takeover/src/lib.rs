@@ -162,10 +162,9 @@ mod unit;
 
 pub use iova::Space;
 pub use machine::{
-    Clock, CopyError, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, Table, Unreadable,
+    Clock, CopyError, Frames, IoAddress, OldMemory, Permission, PhysicalAddress, Range, Registers, SourceId,
+    Table, Unreadable,
 };
-pub use vtd::paging::Permission;
-pub use vtd::source::SourceId;
 
 pub use attach::{Attachment, Inherited, Takeover};
 pub use entry::Entry;

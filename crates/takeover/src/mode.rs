@@ -1,8 +1,7 @@
 //! Legacy and scalable mode: where root and context tables hold the entries of a device (3.4.2, 3.4.3).
 
-use machine::Registers;
+use machine::{Registers, SourceId};
 use vtd::control::TableMode;
-use vtd::source::SourceId;
 
 use crate::unit::Unit;
 

@@ -4,9 +4,9 @@
 
 use alloc::vec::Vec;
 
+use machine::SourceId;
 use vtd::control::RootTableAddress;
 use vtd::paging::AddressWidth;
-use vtd::source::SourceId;
 
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
+use machine::SourceId;
 use machine::growth::{OutOfMemory, filled};
-use vtd::source::SourceId;
 
 /// A set of source-ids: a bit for each, once there is one.
 #[derive(Debug, Default)]

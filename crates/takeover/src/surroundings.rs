@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-use machine::{IoAddress, PhysicalAddress, Range};
-use vtd::source::SourceId;
+use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 
 use crate::identity::IdentityMap;
 use crate::own::OwnMemory;

@@ -2,12 +2,11 @@
 
 use alloc::vec::Vec;
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, SourceId};
 use vtd::capability::ExtendedCapability;
 use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
 use vtd::root::ContextTablePointer;
-use vtd::source::SourceId;
 
 use crate::entry::{Slot, store_words};
 use crate::failure::AttachError;

@@ -1,13 +1,12 @@
 //! **accounted**: each old context, domain and hazard ends as *duplicated, folded, kept in place, fenced* or *blocked*, with
 //! its reason, and what the report says is so.
 
-use machine::PhysicalAddress;
+use machine::{PhysicalAddress, SourceId};
 use model::walk::Reached;
 use model::{Access, Answer, Machine, MemoryKind, Requester};
 use takeover::hazard::{Danger, HazardPlace};
 use takeover::report::ContextReport;
 use takeover::{Outcome, Report};
-use vtd::source::SourceId;
 
 use crate::{Verdict, ends, ensure};
 

@@ -1,12 +1,11 @@
 //! Takes over a modelled machine.
 
-use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers};
+use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, SourceId};
 use model::random::RESERVED_MEMORY;
 use model::{Machine, MemoryKind, Ticks, UnitRegisters};
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
 use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience, Surroundings, Takeover, Unit};
-use vtd::source::SourceId;
 
 /// Bytes of a unit's registers.
 pub const REGISTERS: usize = 4096;

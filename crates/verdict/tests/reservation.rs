@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the first surprise")]
 
 use handoff::{Mode, Remapping, tables_above};
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, Level, Permission, PhysicalAddress, Range, SourceId};
 use model::scenario::{Attached, Domain, Function, Mapping, OldQueue, Process, Stage, UnitScenario};
 use model::walk::Traits;
 use model::{Machine, MemoryKind, OwnFrames, Scenario, Ticks};
@@ -13,8 +13,7 @@ use takeover::{Limits, Outcome};
 use verdict::{DEADLINE, Layout, Taken, continuity, isolation, take_over_knowing};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
-use vtd::paging::{AddressWidth, Level, Permission};
-use vtd::source::SourceId;
+use vtd::paging::AddressWidth;
 
 /// The capture kernel's memory, which starts and ends within a page of 2 MiB.
 const CAPTURE: Range<PhysicalAddress> =

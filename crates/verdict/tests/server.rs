@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests stop at the first surprise")]
 
-use machine::{IoAddress, PhysicalAddress, Range};
+use machine::{IoAddress, Level, Permission, PhysicalAddress, Range, SourceId};
 use model::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, OldQueue, UnitScenario};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Machine, MemoryKind, OwnFrames, Requester, Scenario, Ticks};
@@ -12,8 +12,6 @@ use takeover::{Limits, Outcome, Report};
 use verdict::{DEADLINE, Layout, Taken, isolation, take_over_knowing, told};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
-use vtd::paging::{Level, Permission};
-use vtd::source::SourceId;
 
 /// A reservation of 64 MiB, of which the tests use as many frames as they say.
 const CAPTURE: Range<PhysicalAddress> =

@@ -136,7 +136,7 @@ impl<'a> Iterator for Structures<'a> {
 mod tests {
     extern crate std;
     use super::*;
-    use crate::source::SourceId;
+    use machine::SourceId;
     use proptest::prelude::*;
     use std::vec::Vec;
 

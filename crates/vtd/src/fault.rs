@@ -1,10 +1,8 @@
 //! Faults in the unit's registers: status, event control, fault records, reasons (chapter 7, 11.4.7).
 
-use machine::IoAddress;
+use machine::{IoAddress, SourceId};
 
 use bitfield_struct::bitfield;
-
-use crate::source::SourceId;
 
 /// FSTS: pending faults and errors of the invalidation queue; write one to clear (11.4.7).
 #[bitfield(u32)]

@@ -2,10 +2,10 @@
 //!
 //! Addresses are sign-extended: hardware blocks addresses that are not canonical before it reads any table (3.6).
 
-use machine::{IoAddress, PhysicalAddress};
+use machine::{IoAddress, Level, Permission, PhysicalAddress};
 
 use crate::capability::Capability;
-use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, PAGE_SIZE};
 
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;

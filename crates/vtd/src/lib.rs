@@ -28,11 +28,10 @@
 //! | [`control`] | GCMD and GSTS, RTADDR, register-based invalidation, PMEN, IRTA | 11.4.4–11.4.8 |
 //! | [`fault`] | FSTS, FECTL, fault records and reasons | 7, 11.4.7 |
 //! | [`queue`] | the invalidation queue and its descriptors | 6.5.2, 11.4.9 |
-//! | [`source`] | source-ids: the requesters | 3.4.1 |
 //! | [`root`] | root entries, legacy and scalable | 9.1, 9.2 |
 //! | [`context`] | context entries, legacy and scalable | 9.3, 9.4 |
 //! | [`pasid`] | PASID directory and table entries | 9.5, 9.6 |
-//! | [`paging`] | levels and widths of page tables | 3.6, 3.7 |
+//! | [`paging`] | widths of page tables | 3.6, 3.7 |
 //! | [`first_stage`] | first-stage paging entries | 9.7 |
 //! | [`second_stage`] | second-stage paging entries | 9.8 |
 //! | [`stage`] | what first- and second-stage entries have in common | 3.6, 3.7 |
@@ -69,14 +68,7 @@ pub mod queue;
 pub mod registers;
 pub mod root;
 pub mod second_stage;
-pub mod source;
 pub mod stage;
-
-use machine::{IoAddress, Range};
-
-/// Addresses that raise interrupts instead of reaching memory; no page table translates requests to them (3.14).
-pub const INTERRUPT_WINDOW: Range<IoAddress> =
-    Range::new(IoAddress::new(0xFEE0_0000), IoAddress::new(0xFEF0_0000));
 
 /// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.
 ///

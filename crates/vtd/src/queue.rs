@@ -3,12 +3,11 @@
 //! Legacy mode can use 128-bit descriptors. Scalable mode requires 256-bit descriptors, whose upper half is zero in
 //! all that this software submits. Head and tail count bytes and step by the size of a descriptor.
 
-use machine::PhysicalAddress;
+use machine::{PhysicalAddress, SourceId};
 
 use bitfield_struct::bitfield;
 
 use crate::control::Granularity;
-use crate::source::SourceId;
 
 /// IQA: address, size and descriptor width of the queue (11.4.9).
 #[bitfield(u64)]

@@ -1,9 +1,9 @@
 //! Second-stage paging entries: the format that translates devices' addresses in legacy mode (9.8).
 
-use machine::PhysicalAddress;
+use machine::{Level, Permission, PhysicalAddress};
 
 use crate::capability::Capability;
-use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, PAGE_SIZE};
 
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;

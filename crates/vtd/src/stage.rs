@@ -3,11 +3,11 @@
 //! Both formats have 512 entries a table, the address and the page-size bit in the same places, and ignore bits 61:52.
 //! They differ in what makes an entry present, in the rights, and in the bits that hardware sets.
 
-use machine::{PhysicalAddress, Range};
+use machine::{Level, Permission, PhysicalAddress, Range};
 
 use crate::capability::Capability;
 use crate::first_stage::{self, FirstStageEntry};
-use crate::paging::{self, ADDRESS, Level, PAGE_SIZE, Permission};
+use crate::paging::{self, ADDRESS, PAGE_SIZE};
 use crate::second_stage::{self, SecondStageEntry};
 
 /// Which of the two formats the entries of a table have.

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
+use machine::{Requester, SourceId};
 use pci::Function;
-use vtd::source::{Requester, SourceId};
 
 /// A device of a PCI segment, with one of its PASIDs or with all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

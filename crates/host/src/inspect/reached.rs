@@ -1,10 +1,8 @@
 //! The memory that devices could reach, in the form in which it is shown.
 
-use machine::PAGE_SHIFT;
+use machine::{Level, PAGE_SHIFT, Requester};
 use reach::{Binding, Obstacle, Piece, Route, Subject, Target};
 use serde::Serialize;
-use vtd::paging::Level;
-use vtd::source::Requester;
 
 use super::hex::Hex;
 use super::survey::{Survey, Surveyed};

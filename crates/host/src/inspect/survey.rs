@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Requester};
 use reach::{Binding, Budget, Obstacle, Piece, Route, Spent, Subject, Tables, Target};
-use vtd::source::Requester;
 
 use super::device::DeviceName;
 

@@ -2,10 +2,8 @@
 
 use super::OldKernel;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
-use machine::{PAGE_SIZE, PhysicalAddress};
+use machine::{Level, PAGE_SIZE, Permission, PhysicalAddress};
 use vtd::first_stage::FirstStageEntry;
-use vtd::paging::Level;
-use vtd::paging::Permission;
 use vtd::second_stage::SecondStageEntry;
 
 /// PS of a paging entry: a leaf above level 1.

@@ -5,10 +5,10 @@ use crate::memory::MemoryKind;
 use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::walk::Traits;
 use fastrand::Rng;
-use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range};
 use std::collections::BTreeMap;
 use vtd::first_stage::is_canonical;
-use vtd::paging::{AddressWidth, Level, Permission};
+use vtd::paging::AddressWidth;
 
 /// The domain-id of pass-through; no other domain has it.
 pub const PASS_THROUGH: u16 = 0xF;
@@ -186,7 +186,7 @@ fn target(rng: &mut Rng, targets: &[Range<PhysicalAddress>], level: Level) -> Op
 fn is_free(taken: &BTreeMap<IoAddress, Mapping>, mapping: &Mapping, space: Space) -> bool {
     let Some(wanted) = Range::sized(mapping.iova, mapping.level.span()) else { return false };
     space.holds(wanted)
-        && !vtd::INTERRUPT_WINDOW.overlaps(wanted)
+        && !machine::INTERRUPT_WINDOW.overlaps(wanted)
         && !wanted.overlaps(GUEST_TABLES)
         && !taken.values().any(|other| range_of(other).overlaps(wanted))
 }

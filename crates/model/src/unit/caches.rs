@@ -8,10 +8,9 @@
 use crate::answer::Requester;
 use crate::walk::{Context, Device, Page, Privilege, Table};
 use fastrand::Rng;
-use machine::IoAddress;
+use machine::{IoAddress, Level};
 use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
-use vtd::paging::Level;
 
 /// Entries in the IOTLB and in the paging-structure cache: few, so that evictions happen.
 const ENTRIES: usize = 48;

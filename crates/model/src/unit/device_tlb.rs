@@ -8,12 +8,12 @@ use crate::scenario::DeviceTlb;
 use crate::trace::Event;
 use crate::walk::{Context, Page};
 use fastrand::Rng;
+use machine::SourceId;
 use std::collections::BTreeMap;
 use vtd::control::TableMode;
 use vtd::fault::{FaultReason, FaultStatus};
 use vtd::queue::QueueErrorRecord;
 use vtd::registers::{FSTS, IQERCD};
-use vtd::source::SourceId;
 
 /// Entries of one device-TLB: few, so that the device asks the unit now and then.
 const ENTRIES: usize = 8;

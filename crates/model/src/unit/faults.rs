@@ -3,9 +3,9 @@
 use super::ModelUnit;
 use crate::answer::{Access, Direction};
 use crate::trace::Event;
+use machine::SourceId;
 use vtd::fault::{FaultReason, FaultRecord, FaultRecordHigh, FaultRecordLow, FaultStatus};
 use vtd::registers::{FRCD_SIZE, FSTS};
-use vtd::source::SourceId;
 
 impl ModelUnit {
     /// FSTS, with the bits that depend on the records.

@@ -3,10 +3,9 @@
 
 use super::second_stage::Step;
 use super::{Mark, Page, Rights, Table, Trail, Walker};
-use machine::{IoAddress, PhysicalAddress};
+use machine::{IoAddress, Level, PhysicalAddress};
 use vtd::fault::FaultReason;
 use vtd::first_stage::{FirstStageEntry, is_canonical};
-use vtd::paging::Level;
 
 /// Reasons of first-stage walks (7.1.3): SFS and SGN conditions.
 const ENTRY_UNREADABLE: FaultReason = FaultReason(0x70);

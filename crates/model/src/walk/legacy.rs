@@ -2,11 +2,10 @@
 
 use super::second_stage::Marks;
 use super::{Context, Rights, SecondStage, Table, Translation, Walker};
-use machine::PhysicalAddress;
+use machine::{PhysicalAddress, SourceId};
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::fault::FaultReason;
 use vtd::root::RootEntry;
-use vtd::source::SourceId;
 
 impl Walker<'_> {
     /// Follows the root entry of the requester's bus to the context entry of its device and function.

@@ -17,11 +17,10 @@ mod trail;
 
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
-use machine::{IoAddress, PhysicalAddress};
+use machine::{IoAddress, Level, PhysicalAddress};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::fault::FaultReason;
-use vtd::paging::Level;
 use vtd::stage::{ReservedBits, Stage};
 
 pub(crate) use first_stage::{FirstStage, Privilege};
@@ -190,7 +189,7 @@ pub(crate) fn is_message(access: Access) -> bool {
 
 /// Whether an address is in the interrupt window.
 pub(crate) fn is_interrupt(address: u64) -> bool {
-    vtd::INTERRUPT_WINDOW.contains(address.into())
+    machine::INTERRUPT_WINDOW.contains(address.into())
 }
 
 /// A unit's view of the tables, without caches.

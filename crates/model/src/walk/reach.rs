@@ -5,10 +5,9 @@ use super::second_stage::Step;
 use super::{Device, FirstStage, Page, Rights, SecondStage, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
 use crate::memory::MemoryKind;
-use machine::{ENTRIES, IoAddress, PhysicalAddress, Range};
+use machine::{ENTRIES, IoAddress, Level, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};
 use vtd::control::TableMode;
-use vtd::paging::Level;
 
 /// Functions that one context table of scalable mode covers; a context table of legacy mode covers twice as many.
 const HALF_A_BUS: usize = 128;

@@ -4,10 +4,9 @@
 use super::first_stage::{FirstStage, Privilege};
 use super::second_stage::{Marks, SecondStage};
 use super::{Context, Rights, Table, Translation, Walker};
-use machine::{PAGE_SIZE, PhysicalAddress};
+use machine::{Level, PAGE_SIZE, PhysicalAddress};
 use vtd::context::{SCALABLE_CONTEXT_ENTRIES, ScalableContextEntry};
 use vtd::fault::FaultReason;
-use vtd::paging::Level;
 use vtd::pasid::{
     PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidTranslationType,
 };

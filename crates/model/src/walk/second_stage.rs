@@ -1,9 +1,8 @@
 //! Second-stage tables: from an I/O virtual address to a page of 4 KiB, 2 MiB or 1 GiB (3.7).
 
 use super::{Mark, Page, Rights, Table, Trail, Walker};
-use machine::{IoAddress, PhysicalAddress};
+use machine::{IoAddress, Level, PhysicalAddress};
 use vtd::fault::FaultReason;
-use vtd::paging::Level;
 use vtd::second_stage::SecondStageEntry;
 use vtd::stage::Stage;
 

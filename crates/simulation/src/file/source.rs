@@ -27,7 +27,7 @@ impl Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        vtd::source::SourceId(self.0).fmt(f)
+        machine::SourceId(self.0).fmt(f)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use machine::{IoAddress, PAGE_SIZE, Range};
+use machine::{INTERRUPT_WINDOW, IoAddress, Level, PAGE_SIZE, Permission, Range};
 use model::scenario;
 use toml::Spanned;
-use vtd::INTERRUPT_WINDOW;
-use vtd::paging::{AddressWidth, Level, Permission};
+use vtd::paging::AddressWidth;
 
 use super::{Check, HOST_ADDRESS_BITS};
 use crate::file::{Domain, Error, File, Mapping, Rights};

@@ -1,7 +1,8 @@
 //! Maps memory for a device's driver at I/O addresses that the old kernel did not map, and unmaps it again.
 
-use machine::{Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
-use vtd::paging::Permission;
+use machine::{
+    Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Range, Registers,
+};
 use vtd::stage::ReservedBits;
 
 use super::{Attachment, Takeover};

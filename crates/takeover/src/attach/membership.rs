@@ -1,7 +1,6 @@
 //! Chooses the domain of a device's requests: its old one, a twin of that, or a new one.
 
-use machine::{Clock, Frames, Registers};
-use vtd::source::SourceId;
+use machine::{Clock, Frames, Registers, SourceId};
 
 use super::Takeover;
 use crate::device_tlb::of_source;

@@ -1,7 +1,6 @@
 //! Counts how many tables a copy of each domain needs.
 
-use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Range};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, Level, OldMemory, PhysicalAddress, Range};
 use vtd::stage::Stage;
 
 use super::Taker;

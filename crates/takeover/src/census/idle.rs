@@ -1,8 +1,7 @@
 //! Domains that map nothing: Linux gives one to each device, and devices without a driver, such as most virtual
 //! functions, leave theirs empty. One empty table serves all of them.
 
-use machine::{Frames, OldMemory, PhysicalAddress};
-use vtd::paging::Level;
+use machine::{Frames, Level, OldMemory, PhysicalAddress};
 use vtd::stage::Stage;
 
 use super::Taker;

@@ -12,10 +12,9 @@ mod scalable;
 
 use alloc::vec::Vec;
 
-use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Registers};
+use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress, Registers, SourceId};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::root::ContextTablePointer;
-use vtd::source::SourceId;
 
 use crate::failure::Reason;
 use crate::found::{Context, Demand, OldDomain, Translation};

@@ -2,10 +2,9 @@
 //!
 //! Requests without PASID use the PASID entry of the context entry's RID_PASID.
 
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, SourceId};
 use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
-use vtd::source::SourceId;
 
 use super::{Taker, Turn};
 use crate::entry::{Entry, Slot};

@@ -1,8 +1,7 @@
 //! Domains that do not fit: runs of pages become larger pages, other tables of level 1 stay where they are
 //! ([`keep`](super::keep)).
 
-use machine::{Frames, IoAddress, OldMemory, PhysicalAddress, Table};
-use vtd::paging::Level;
+use machine::{Frames, IoAddress, Level, OldMemory, PhysicalAddress, Table};
 use vtd::stage::{PageEntry, Stage};
 
 use super::copier::Copier;

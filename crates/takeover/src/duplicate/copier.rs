@@ -2,8 +2,7 @@
 
 use alloc::vec::Vec;
 
-use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
 use vtd::stage::{PageEntry, ReservedBits};
 
 use super::survey::Block;

@@ -13,8 +13,7 @@
 //! New mappings avoid the addresses below kept tables while other addresses are free. After that, the tables on the
 //! path are copied and checked again ([`Domain`](crate::domain::Domain)).
 
-use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
 use vtd::stage::PageEntry;
 
 use super::copier::Copier;

@@ -1,7 +1,6 @@
 //! Checks copied tables of level 1: most of the work of a takeover.
 
-use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress, Range};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
 use vtd::stage::PageEntry;
 
 use super::copier::Copier;

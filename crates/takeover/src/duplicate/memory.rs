@@ -1,7 +1,6 @@
 //! Makes the tables that replace pass-through.
 
-use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
-use vtd::paging::{Level, Permission};
+use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, Permission, PhysicalAddress};
 use vtd::stage::PageEntry;
 
 use super::copier::Copier;

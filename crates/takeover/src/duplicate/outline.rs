@@ -1,7 +1,6 @@
 //! Reserves the I/O addresses of domains that are too large to copy.
 
-use machine::{ENTRIES, Frames, IoAddress, OldMemory, PhysicalAddress};
-use vtd::paging::Level;
+use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress};
 use vtd::stage::PageEntry;
 
 use super::copier::Copier;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
-use machine::{Frames, IoAddress, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{Frames, IoAddress, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::habits::{Chore, Habit, Habits, Intrusion, Junk};
 use model::random::Size;
 use model::scenario::{Attached, Stage};
@@ -10,9 +10,7 @@ use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks};
 use proptest::prelude::*;
 use takeover::{Attachment, Failure, Limits, MapError};
 use verdict::{Layout, Taken, Verdict};
-use vtd::paging::Permission;
 use vtd::registers::{CCMD, FSTS, GSTS, IQA, IQH, IQT, RTADDR};
-use vtd::source::SourceId;
 
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
 pub(crate) const PLENTY: usize = 1500;

@@ -4,7 +4,7 @@
 //! aliases and a mapping.
 
 use crate::common::{Buffer, buffer, cases, function, holds, is_guests, plausible};
-use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::scenario::{Domain, Function, GUEST_TABLES, Mapping, OldQueue, Stage, UnitScenario};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Own, Requester, Scenario};
@@ -13,8 +13,6 @@ use takeover::failure::{InForce, Reason};
 use takeover::{Failure, Limits, Outcome};
 use verdict::{Taken, accounted, isolation, limits};
 use vtd::capability::{Capability, ExtendedCapability};
-use vtd::paging::{Level, Permission};
-use vtd::source::SourceId;
 
 /// The capture kernel's memory, which starts and ends within pages of 2 MiB.
 const CAPTURE: Range<PhysicalAddress> =
@@ -65,7 +63,7 @@ fn memory() -> Vec<(Range<PhysicalAddress>, MemoryKind)> {
 fn add(domain: &mut Domain, page: Mapping) {
     let span = |mapping: &Mapping| mapping.level.entry_span(mapping.iova);
     let taken = |other: &Mapping| span(other).overlaps(span(&page));
-    let others = [vtd::INTERRUPT_WINDOW, GUEST_TABLES];
+    let others = [machine::INTERRUPT_WINDOW, GUEST_TABLES];
     let free = !domain.mappings.iter().any(taken) && !others.iter().any(|other| other.overlaps(span(&page)));
     let is_guests = matches!(domain.stage, Stage::Nested(_));
     if free && !is_guests && domain.vast.is_none() {

@@ -2,13 +2,13 @@
 //! functions whose device has failed.
 
 use crate::common::{PLENTY, cases, holds, plausible};
+use machine::SourceId;
 use model::Scenario;
 use model::scenario::{DeviceTlb, Function};
 use proptest::prelude::*;
 use takeover::Unit;
 use takeover::hazard::{Danger, HazardPlace};
 use verdict::{Layout, REGISTERS, accounted, bounded, isolation, limits};
-use vtd::source::SourceId;
 
 /// Takes over each unit of a machine whose capture kernel found none of these functions.
 fn take_over_without(scenario: &Scenario, hidden: &[u16]) -> Result<(), TestCaseError> {

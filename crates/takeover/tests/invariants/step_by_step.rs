@@ -10,11 +10,9 @@ use takeover::attach::Inherited;
 use verdict::{limits, told};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
-use vtd::paging::Permission;
-use vtd::paging::{AddressWidth, Level};
-use vtd::source::SourceId;
+use vtd::paging::AddressWidth;
 
-use machine::Range;
+use machine::{Level, Permission, Range, SourceId};
 
 /// 00:02.0, which receives packets.
 const NETWORK: u16 = 0x0010;

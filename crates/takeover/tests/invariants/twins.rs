@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use crate::common::{Buffer, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all};
-use machine::{Frames, PhysicalAddress, Range};
+use machine::{Frames, Permission, PhysicalAddress, Range, SourceId};
 use model::damage::{Damage, Harm, Victim};
 use model::random::PASS_THROUGH;
 use model::scenario::{Attached, Domain, Function};
@@ -13,8 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use takeover::Attachment;
 use verdict::{Taken, continuity, isolation, limits};
-use vtd::paging::{AddressWidth, Permission};
-use vtd::source::SourceId;
+use vtd::paging::AddressWidth;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]

@@ -2,14 +2,13 @@
 //! a time: exact copy, folded, kept in place, blocked.
 
 use crate::common::{attach, take_over};
-use machine::{Frames, PhysicalAddress, Range};
+use machine::{Frames, Level, PhysicalAddress, Range};
 use model::scenario::{Attached, Domain, Function, OldQueue, UnitScenario};
 use model::vast::{Order, Vast};
 use model::walk::Traits;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Requester, Scenario};
 use takeover::{Limits, MapError, Outcome, Report};
 use vtd::capability::{Capability, ExtendedCapability};
-use vtd::paging::Level;
 
 const GIB: u64 = 1 << 30;
 const DISK: u16 = 0x00FA;

@@ -3,7 +3,7 @@
 //! The ports between takeover and machine do one thing wrong.
 
 use crate::common::{PLENTY, take_over, with_habits};
-use machine::{Frames, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
+use machine::{Frames, Level, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
@@ -12,7 +12,6 @@ use std::cell::Cell;
 use takeover::Limits;
 use verdict::{DEADLINE, bounded, continuity, isolation, limits, misused, take_over_through};
 use vtd::control::TableMode;
-use vtd::paging::Level;
 
 const GCMD: usize = 0x18;
 /// Offset of the IOTLB registers on random machines.

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use machine::{ENTRIES, Frames, PAGE_SIZE};
+use machine::{ENTRIES, Frames, Level, PAGE_SIZE, Permission, SourceId};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
-use vtd::paging::{Level, Permission};
 use vtd::registers::{CAP, ECAP, GSTS, RTADDR, VER};
 use vtd::second_stage::SecondStageEntry;
-use vtd::source::SourceId;
 use vtd::stage::Stage;
 
 use takeover::{DeviceTlb, Limits, Surroundings, Takeover, Unit};

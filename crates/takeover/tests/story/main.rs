@@ -6,13 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use machine::{Frames, PAGE_SIZE, Range};
+use machine::{Frames, Level, PAGE_SIZE, Permission, Range, SourceId};
 use vtd::capability::ExtendedCapability;
 use vtd::control::{RootTableAddress, TableMode};
-use vtd::paging::{Level, Permission};
 use vtd::queue::{DescriptorType, QueueAddress};
 use vtd::registers::{CAP, ECAP, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT, RTADDR};
-use vtd::source::SourceId;
 
 use takeover::hazard::Danger;
 use takeover::{DeviceTlb, Inherited, Limits, OldQueue, Outcome, Surroundings, Takeover, Unit};

@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use machine::{
-    Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
+    Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, SourceId, Table,
+    Unreadable,
 };
 use vtd::control::{ContextCommand, IotlbCommand};
 use vtd::queue::{
     Descriptor, DescriptorType, DeviceTlbInvalidation, PasidDeviceTlbInvalidation, QueueAddress,
 };
 use vtd::registers::{CCMD, FRCD_SIZE, FSTS, GCMD, GSTS, IQA, IQERCD, IQH, IQT};
-use vtd::source::SourceId;
 
 /// Where the old kernel's tables start, and ours.
 pub(crate) const OLD: u64 = 0x100_0000;

@@ -1,9 +1,9 @@
-//! Source-ids: the requesters of PCI Express (3.4.1).
+//! Requesters: who makes the requests that an IOMMU translates, as PCI Express names them.
 
 use core::fmt;
 
 /// Bus, device and function of the requester, as PCI Express carries them: bus in `[15:8]`, device in `[7:3]`,
-/// function in `[2:0]`. Printed as `BB:DD.F`.
+/// function in `[2:0]`. Printed as `BB:DD.F`. VT-d calls it source-id (3.4.1), AMD-Vi DeviceID (2.2.2).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u16);
 
@@ -18,12 +18,12 @@ impl SourceId {
         Self::new(bus, device << 3 | function & 7)
     }
 
-    /// Bus number, which selects the root entry.
+    /// Bus number.
     pub const fn bus(self) -> u8 {
         (self.0 >> 8) as u8
     }
 
-    /// Device and function number, which selects the context entry.
+    /// Device and function number.
     pub const fn devfn(self) -> u8 {
         self.0 as u8
     }
@@ -38,11 +38,13 @@ impl SourceId {
         self.devfn() & 7
     }
 
-    pub(crate) const fn from_bits(bits: u16) -> Self {
+    /// The requester with this number, as a field of a register or a table holds it.
+    pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    pub(crate) const fn into_bits(self) -> u16 {
+    /// Its number.
+    pub const fn into_bits(self) -> u16 {
         self.0
     }
 }
