@@ -173,13 +173,13 @@ pub struct ReservedBits {
     /// In entries that name tables.
     table: u64,
     /// In leaves, by level.
-    leaf: [u64; 6],
+    leaf: [u64; 7],
 }
 
 impl ReservedBits {
     /// The masks for a machine of `haw` physical address bits and a unit with these capabilities.
     pub const fn new(stage: Stage, haw: u32, capability: Capability) -> Self {
-        let mut leaf = [u64::MAX; 6];
+        let mut leaf = [u64::MAX; 7];
         let mut number = 1;
         while let Some(level) = Level::new(number) {
             leaf[number as usize] = match stage {
