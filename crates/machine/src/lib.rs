@@ -13,7 +13,7 @@
 //! | [`Dma`] | memory that the processor and one device share |
 //! | [`BlockDevice`] | a disk, a partition, a dump area, or a file |
 //!
-//! [`growth`] takes memory from the heap without aborting. What all IOMMUs of x86 have in common is here too: who makes a
+//! [`growth`] takes memory from the heap without aborting, and [`bytes`] reads fields of tables that may be too short. What all IOMMUs of x86 have in common is here too: who makes a
 //! request ([`SourceId`], [`Requester`]), what it may do ([`Permission`]), and the [`Level`]s of the tables that translate it.
 //!
 //! # Example
@@ -49,6 +49,7 @@ extern crate alloc;
 
 mod address;
 mod block;
+pub mod bytes;
 mod clock;
 mod dma;
 pub mod growth;

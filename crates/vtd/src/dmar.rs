@@ -5,14 +5,13 @@
 //! bytes: a structure with an impossible length ends it with [`DmarError::BadStructure`], and a structure that is too
 //! short for its type becomes [`Structure::Unknown`].
 
-mod bytes;
 mod scope;
 mod structure;
 
 pub use scope::{DeviceScope, DeviceScopeIter, DeviceScopes, ScopeType};
 pub use structure::{Andd, Drhd, Rhsa, Rmrr, Scoped, Structure};
 
-use bytes::{u8_at, u16_at, u32_at};
+use machine::bytes::{u8_at, u16_at, u32_at};
 
 /// Bytes before the first structure (8.1).
 const HEADER: usize = 48;

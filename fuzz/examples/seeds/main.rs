@@ -17,6 +17,7 @@ mod dump;
 mod dumpfile;
 mod firmware;
 mod ground;
+mod ivrs;
 mod log;
 mod pci;
 mod postmortem;
@@ -52,6 +53,7 @@ fn main() -> io::Result<()> {
         ("area", area::seeds()),
         ("firmware", firmware::seeds()),
         ("ground", ground::seeds()),
+        ("ivrs", ivrs::seeds()),
         ("log", log::seeds()),
         ("record", record::seeds()),
         ("scenario", scenario::seeds()),

@@ -1,7 +1,7 @@
 //! Device scopes: the devices that a remapping structure covers (8.3.1).
 
-use super::bytes::u8_at;
 use machine::SourceId;
+use machine::bytes::u8_at;
 
 /// Bytes of a device scope before its path (8.3.1).
 const SCOPE_HEADER: usize = 6;

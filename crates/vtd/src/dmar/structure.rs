@@ -1,7 +1,7 @@
 //! The remapping structures, one Rust type for each (8.2).
 
-use super::bytes::{u8_at, u16_at, u32_at, u64_at};
 use super::scope::DeviceScopes;
+use machine::bytes::{u8_at, u16_at, u32_at, u64_at};
 
 /// One remapping structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
