@@ -10,7 +10,7 @@ use strum::VariantNames;
 
 use crate::areas::{AreaError, FileError, FormatError, InUse, RemoveError};
 use crate::bootloader::BootloaderError;
-use crate::collect::{CollectAllError, CollectError, MarkError, NoteError};
+use crate::collect::{CollectAllError, CollectError, MarkError, NoteError, ProgramError};
 use crate::config::ConfigError;
 use crate::crash_test::TestError;
 use crate::dmesg::DmesgError;
@@ -83,6 +83,7 @@ families! {
     "collect" CollectAllError;
     "mark" MarkError [Area(passed) passed];
     "history" NoteError [Directory(passed) passed];
+    "program" ProgramError;
     "delivery" DeliveryError;
     "output" OutputError;
     "dmesg" DmesgError [Area(passed) passed, Output(passed) passed];

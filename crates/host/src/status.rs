@@ -304,9 +304,9 @@ fn collected(path: &Path, now: u64) -> Vec<Line> {
 fn last_crash(history: &collect::History, now: u64) -> Line {
     const WHAT: &str = "last crash";
     let Some(last) = history.crashes.last() else { return Line::ok(WHAT, "none was collected") };
-    let ago = Ago::since(last.crashed_at.unwrap_or(last.collected_at), now);
+    let ago = Ago::since(last.crash.time(), now);
     let found = |content: &str| format!("{ago}: {content}, {}", last.folder);
-    match last.content {
+    match last.crash.content {
         FolderContent::Complete => Line::ok(WHAT, found("its whole dump is collected")),
         FolderContent::Partial => Line::ok(WHAT, found("a part of its dump is collected")),
         _ => Line::new(WHAT, LineState::Note, found("only a log is collected, or what does not open"), ""),
@@ -369,7 +369,7 @@ mod tests {
         for path in [&dumped, &damaged] {
             File::create(path).unwrap().set_len(8 << 20).unwrap();
         }
-        let uuid = areas::format(&dumped, areas::IfUsed::Refuse).unwrap().uuid;
+        let uuid = areas::format(&dumped, areas::IfUsed::Refuse, Path::new("/")).unwrap().uuid;
         let file = dumpfile::BlockFile::open_exclusive(&dumped).unwrap();
         let mut dump = ::area::Area::open(file, 0, uuid).unwrap().begin().unwrap();
         machine::BlockDevice::write(&mut dump, 0, &[1; 4096]).unwrap();

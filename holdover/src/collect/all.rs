@@ -32,7 +32,7 @@ pub(crate) struct Automatic {
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "area")]
     directory: Option<PathBuf>,
     /// Keep Holdover's files in this folder instead of /, and look for no areas that the configuration does not name
-    #[arg(long, value_name = "FOLDER", conflicts_with = "area")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "dmesg")]
     root: Option<PathBuf>,
     /// Collect from other systems' areas on this host's disks too, such as those of guests, and free them: by default only those are
     /// collected from that the configuration names, or that were formatted or loaded here
@@ -54,7 +54,8 @@ pub(crate) struct Automatic {
 }
 
 impl Automatic {
-    fn root(&self) -> &Path {
+    /// The root folder of the system whose files these are.
+    pub(super) fn root(&self) -> &Path {
         self.root.as_deref().unwrap_or(Path::new("/"))
     }
 
@@ -288,7 +289,7 @@ fn area_rows(AreaReport { area, outcome }: &AreaReport) -> Vec<Vec<String>> {
 fn told(folder: &CrashFolder) -> String {
     let path = folder.path.display();
     let note = &folder.note;
-    match note.content {
+    match note.crash.content {
         FolderContent::Log | FolderContent::LogOnly => format!("{path}: only a log, no dump: {}", note.state),
         FolderContent::Unreadable => format!("{path}: what does not open as a dump: {}", note.state),
         _ => {

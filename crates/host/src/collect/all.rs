@@ -14,11 +14,10 @@ use rustix::fs::statvfs;
 use uuid::Uuid;
 
 use super::actions::{self, ActionNote, NotDone};
+use super::crash::{Crash, DumpIdentity, FolderContent};
 use super::dump::{self, AboutDump, AreaContent, CollectError, DumpDamage, Ending, MarkError, NoDump, mark};
 use super::fingerprint::{self, Fingerprint};
-use super::folder::{
-    self, CrashFolder, DUMP, DumpIdentity, FileNote, FolderContent, FolderNote, LOG, NewFolder,
-};
+use super::folder::{self, CrashFolder, DUMP, FileNote, FolderNote, LOG, NewFolder};
 use super::history::{self, BootLoop, CrashNote, History};
 use super::pages::Pages;
 use super::places::{self, NotTaken, Place};
@@ -196,7 +195,7 @@ impl AreaReport {
         match &self.outcome {
             Ok(AreaOutcome::Nothing | AreaOutcome::Skipped(_)) => true,
             Ok(AreaOutcome::Collected { folder, mark, .. }) => {
-                folder.note.content == FolderContent::Complete && mark.is_ok()
+                folder.note.crash.content == FolderContent::Complete && mark.is_ok()
             }
             _ => false,
         }
@@ -301,8 +300,8 @@ struct Run<'a> {
     warnings: Vec<String>,
 }
 
-/// What is known of the crash that an area holds.
-struct Crash {
+/// What a dead kernel left in an area.
+struct Remains {
     seal: Option<Seal>,
     log: Option<StoredLog>,
     /// What the folder's note tells so far.
@@ -329,46 +328,49 @@ impl<'a> Run<'a> {
         if area.held() == Held::Nothing {
             return Ok(AreaOutcome::Nothing);
         }
-        let crash = self.look(found, &mut area);
-        let earlier = self.earlier(&crash.note);
+        let remains = self.look(found, &mut area);
+        let earlier = self.earlier(&remains.note);
         if let Some(whole) = earlier.iter().find(|folder| folder.is_whole(self.progress)) {
             // It was published, and the run ended before the area was told.
-            return Ok(self.freed(found, &crash, whole.clone(), Vec::new()));
+            return Ok(self.freed(found, &remains, whole.clone(), Vec::new()));
         }
-        match self.copy(found, &mut area, &crash) {
+        match self.copy(found, &mut area, &remains) {
             Ok((folder, lacks)) => {
                 self.remove_logs(&earlier);
-                Ok(self.freed(found, &crash, folder, lacks))
+                Ok(self.freed(found, &remains, folder, lacks))
             }
-            Err(why) => self.save_log(&crash, earlier, why.of_folder(found, &self.request.directory)),
+            Err(why) => self.save_log(&remains, earlier, why.of_folder(found, &self.request.directory)),
         }
     }
 
     /// Reads what is known of the crash before its dump is read.
-    fn look(&self, found: &FoundArea, area: &mut Area<impl BlockDevice>) -> Crash {
+    fn look(&self, found: &FoundArea, area: &mut Area<impl BlockDevice>) -> Remains {
         let log = dmesg::read_in(found).ok().map(|(log, _)| log);
         let seal = area.read_seal().ok();
         let note = FolderNote {
             version: FolderNote::CURRENT,
-            number: self.next_number(),
             host: host(),
-            area: found.label.uuid,
-            sequence: seal.as_ref().map_or(0, |seal| seal.sequence),
-            identity: identity(found, seal.as_ref(), log.as_ref()),
-            collected_at: self.now,
-            crashed_at: None,
-            uptime: log.as_ref().and_then(|log| history::uptime(&log.text)),
+            crash: Crash {
+                number: self.next_number(),
+                area: found.label.uuid,
+                sequence: seal.as_ref().map_or(0, |seal| seal.sequence),
+                identity: identity(found, seal.as_ref(), log.as_ref()),
+                collected_at: self.now,
+                crashed_at: None,
+                uptime: log.as_ref().and_then(|log| history::uptime(&log.text)),
+                content: FolderContent::Begun,
+            },
             kernel: None,
-            content: FolderContent::Begun,
             state: String::new(),
             files: Vec::new(),
         };
-        Crash { seal, log, note }
+        Remains { seal, log, note }
     }
 
     fn next_number(&self) -> u64 {
-        let noted = self.history.crashes.iter().map(|crash| crash.number);
-        let there = CrashFolder::list(&self.request.directory).into_iter().map(|folder| folder.note.number);
+        let noted = self.history.crashes.iter().map(|note| note.crash.number);
+        let there =
+            CrashFolder::list(&self.request.directory).into_iter().map(|folder| folder.note.crash.number);
         noted.chain(there).max().unwrap_or(0).saturating_add(1)
     }
 
@@ -383,20 +385,17 @@ impl<'a> Run<'a> {
         &mut self,
         found: &FoundArea,
         area: &mut Area<impl BlockDevice>,
-        crash: &Crash,
+        remains: &Remains,
     ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
         let no_dump = |source| CollectError::NoDump { device: found.device.clone(), source };
-        let Some(seal) = &crash.seal else {
+        let Some(seal) = &remains.seal else {
             return Err(no_dump(area.read_seal().map_or_else(NoDump::from, |_| NoDump::Empty)));
         };
-        match (Ending::of(seal, || crash.log.is_some()), &crash.log) {
-            (Ok(ending), _) => self.copy_dump(area, crash, seal, ending),
+        match (Ending::of(seal, || remains.log.is_some()), &remains.log) {
+            (Ok(ending), _) => self.copy_dump(area, remains, seal, ending),
             (Err(_), Some(log)) => {
-                let note = FolderNote {
-                    content: FolderContent::Log,
-                    state: "the machine was reset before anything of the dump was safe".into(),
-                    ..crash.note.clone()
-                };
+                let state = "the machine was reset before anything of the dump was safe".into();
+                let note = FolderNote { state, ..remains.note.with_content(FolderContent::Log) };
                 Ok((self.log_folder(log, note)?, Vec::new()))
             }
             (Err(reason), None) => Err(no_dump(reason)),
@@ -406,33 +405,33 @@ impl<'a> Run<'a> {
     fn copy_dump(
         &mut self,
         area: &mut Area<impl BlockDevice>,
-        crash: &Crash,
+        remains: &Remains,
         seal: &Seal,
         ending: Ending,
     ) -> Result<(CrashFolder, Vec<LackingPage>), CollectError> {
         let bytes = seal.dump_len.min(seal.written.blocks().saturating_mul(area::BLOCK));
-        let needs = bytes.saturating_add(log_bytes(crash)).saturating_add(PAGES_ROOM);
+        let needs = bytes.saturating_add(log_bytes(remains)).saturating_add(PAGES_ROOM);
         let content =
             if ending == Ending::Complete { FolderContent::Complete } else { FolderContent::Partial };
-        let expected = FolderNote { content, ..crash.note.clone() };
-        self.make_room(&expected, needs, Content::Dump)?;
-        let mut note = crash.note.clone();
+        self.make_room(&remains.note.with_content(content), needs, Content::Dump)?;
+        let mut note = remains.note.clone();
         let failed = |source| self.folder_error(source);
         let new = NewFolder::create(&self.request.directory, &note).map_err(failed)?;
-        if let Some(log) = &crash.log {
+        if let Some(log) = &remains.log {
             note.files.push(new.write(LOG, log.text.as_bytes()).map_err(failed)?);
         }
         let (dump, content) = copied(area, seal, ending, &new, self.progress)?;
         let about = AboutDump::read(&new.path().join(&dump.name));
         note.files.push(dump);
         note.state = state(content, ending).into();
-        note.content = match (content, ending) {
+        note.crash.content = match (content, ending) {
             _ if about.is_none() => FolderContent::Unreadable,
             (Some(AreaContent::AsWritten), Ending::Complete) => FolderContent::Complete,
             _ => FolderContent::Partial,
         };
         if let Some(about) = about {
-            note.crashed_at = about.crashed_at.filter(|time| (FIRST_TIME..=self.now + 86_400).contains(time));
+            let is_likely = |time: &u64| (FIRST_TIME..=self.now + 86_400).contains(time);
+            note.crash.crashed_at = about.crashed_at.filter(is_likely);
             note.kernel = Some(about.release.escape_debug().to_string());
         }
         let lacks = self.write_pages(&new, &mut note).map_err(failed)?;
@@ -442,14 +441,14 @@ impl<'a> Run<'a> {
     /// Writes takeover and summary. What they need of the dump is durable before.
     fn write_pages(&self, new: &NewFolder, note: &mut FolderNote) -> io::Result<Vec<LackingPage>> {
         let ended_a_run = |earlier: &FolderNote| earlier.is_of_the_crash_of(note);
-        if note.content == FolderContent::Unreadable {
+        if note.crash.content == FolderContent::Unreadable {
             return Ok(Vec::new());
         }
         if self.unreadable.iter().any(ended_a_run) {
             let why = "an earlier run ended while they were made".into();
             return Ok(vec![LackingPage { name: "takeover and summary".into(), why }]);
         }
-        new.note(&FolderNote { content: FolderContent::Copied, ..note.clone() })?;
+        new.note(&note.with_content(FolderContent::Copied))?;
         let mut lacks = Vec::new();
         for page in self.request.pages.of(&new.path().join(DUMP)) {
             let written = page.content.and_then(|content| {
@@ -466,16 +465,16 @@ impl<'a> Run<'a> {
     /// Saves the log where more could not be saved, unless an earlier run did.
     fn save_log(
         &mut self,
-        crash: &Crash,
+        remains: &Remains,
         earlier: Vec<CrashFolder>,
         why: CollectError,
     ) -> Result<AreaOutcome, CollectError> {
-        let Some(log) = &crash.log else { return Err(why) };
+        let Some(log) = &remains.log else { return Err(why) };
         if let Some(folder) = earlier.into_iter().find(|folder| folder.has_log(log)) {
             return Ok(AreaOutcome::LogOnly { folder, why });
         }
         let state = format!("the dump is still in its area: {}", chain(&why));
-        let note = FolderNote { content: FolderContent::LogOnly, state, ..crash.note.clone() };
+        let note = FolderNote { state, ..remains.note.with_content(FolderContent::LogOnly) };
         match self.log_folder(log, note) {
             Ok(folder) => {
                 self.remember(&folder);
@@ -529,7 +528,7 @@ impl<'a> Run<'a> {
         let mut history = self.history.clone();
         history.add(CrashNote::of(&new), self.request.boot_loop);
         let there = self.own_folders();
-        let is_whole = |folder: &&CrashFolder| folder.note.content == FolderContent::Complete;
+        let is_whole = |folder: &&CrashFolder| folder.note.crash.content == FolderContent::Complete;
         let newest = [there.iter().find(is_whole), there.iter().find(|folder| folder.note.has_dump())];
         let needed: Vec<_> = newest.into_iter().flatten().map(|folder| folder.path.clone()).collect();
         let folders: Vec<_> = [new].into_iter().chain(there).collect();
@@ -577,12 +576,12 @@ impl<'a> Run<'a> {
     fn freed(
         &mut self,
         found: &FoundArea,
-        crash: &Crash,
+        remains: &Remains,
         folder: CrashFolder,
         lacks: Vec<LackingPage>,
     ) -> AreaOutcome {
         self.remember(&folder);
-        let mark = crash.seal.as_ref().map_or(Ok(()), |seal| mark(found, seal));
+        let mark = remains.seal.as_ref().map_or(Ok(()), |seal| mark(found, seal));
         AreaOutcome::Collected { folder, mark, lacks }
     }
 
@@ -698,8 +697,8 @@ const fn state(content: Option<AreaContent>, ending: Ending) -> &'static str {
     }
 }
 
-fn log_bytes(crash: &Crash) -> u64 {
-    crash.log.as_ref().map_or(0, |log| log.text.len() as u64)
+fn log_bytes(remains: &Remains) -> u64 {
+    remains.log.as_ref().map_or(0, |log| log.text.len() as u64)
 }
 
 /// What tells the dump in an area from any other.
@@ -725,7 +724,7 @@ impl CrashFolder {
             let sum = dump::read_back(&self.path.join(&file.name), file.bytes, progress);
             sum.is_ok_and(|sum| FileNote::new(&file.name, file.bytes, sum) == *file)
         };
-        matches!(self.note.content, Complete | Partial | Unreadable | Log)
+        matches!(self.note.crash.content, Complete | Partial | Unreadable | Log)
             && self.note.files.iter().all(is_same)
     }
 
@@ -741,18 +740,7 @@ impl CrashFolder {
 impl CrashNote {
     fn of(folder: &CrashFolder) -> Self {
         let note = &folder.note;
-        Self {
-            folder: folder.name(),
-            number: note.number,
-            area: note.area,
-            sequence: note.sequence,
-            identity: note.identity.clone(),
-            collected_at: note.collected_at,
-            crashed_at: note.crashed_at,
-            uptime: note.uptime,
-            bytes: note.dump_bytes(),
-            content: note.content,
-        }
+        Self { folder: folder.name(), crash: note.crash.clone(), bytes: note.dump_bytes() }
     }
 }
 

@@ -10,6 +10,7 @@ use dumpfile::{BlockFile, Dump};
 use machine::{BlockDevice, BlockError};
 
 use super::fingerprint::{self, Fingerprint};
+use crate::areas::registry::Registry;
 use crate::areas::{self, AreaError, AreaName, FoundArea};
 use crate::progress::Progress;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
@@ -24,6 +25,8 @@ pub struct CollectRequest {
     pub out: PathBuf,
     /// What to do if there is a file of that name.
     pub if_exists: IfExists,
+    /// The root folder of the system that has noted its areas.
+    pub root: PathBuf,
 }
 
 /// A collected dump.
@@ -232,7 +235,7 @@ pub enum DumpDamage {
 pub fn collect(request: &CollectRequest, progress: &dyn Progress) -> Result<Collected, CollectError> {
     let out = &request.out;
     request.if_exists.check(out)?;
-    let found = areas::find_only(&request.area)?;
+    let found = areas::find_only_noted(&request.area, &Registry::at_root(&request.root))?;
     let mut area = found.open()?;
     let no_dump = |source| CollectError::NoDump { device: found.device.clone(), source };
     let seal = area.read_seal().map_err(|error| no_dump(error.into()))?;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use super::crash::{Crash, FolderContent};
 use super::{fingerprint, pages};
 
 /// The name of the note.
@@ -45,65 +45,17 @@ pub struct CrashFolder {
 pub struct FolderNote {
     /// Version of the note.
     pub version: u32,
-    /// Counts the folders of this directory in the order in which they were made: clocks may be wrong.
-    pub number: u64,
     /// The host that collected.
     pub host: String,
-    /// The dump area.
-    pub area: Uuid,
-    /// Counts the dumps that were begun in that area.
-    pub sequence: u64,
-    /// What tells the dump from others with that count. A note of an earlier version has nothing of it, and is of no dump.
-    #[serde(default)]
-    pub identity: DumpIdentity,
-    /// When it was collected, in seconds since 1970.
-    pub collected_at: u64,
-    /// When the kernel died, in seconds since 1970, if the dump tells it.
-    pub crashed_at: Option<u64>,
-    /// How long the kernel had run, in seconds, if its log tells it.
-    pub uptime: Option<u64>,
+    /// The crash.
+    #[serde(flatten)]
+    pub crash: Crash,
     /// Release of the kernel that died, if the dump tells it.
     pub kernel: Option<String>,
-    /// What the folder has of the crash.
-    pub content: FolderContent,
     /// How the writing of the dump ended, in words.
     pub state: String,
     /// The files, with their checksums.
     pub files: Vec<FileNote>,
-}
-
-/// What tells a dump from others of the same area and count: a disk that was rolled back to a snapshot, or cloned, counts the same
-/// again, and so does an area that has lost its seal and its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DumpIdentity {
-    /// When the area was made, in seconds since 1970.
-    pub area_created: u64,
-    /// Length of the dump by its seal; 0 without one.
-    pub dump_bytes: u64,
-    /// Checksum of the dump by its seal, in hexadecimal digits; empty without one.
-    pub dump_sum: String,
-    /// XXH64 of the log, if there is one.
-    pub log: Option<String>,
-}
-
-/// What a folder has of a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FolderContent {
-    /// Everything that belongs in the dump.
-    Complete,
-    /// A part of the dump, which opens.
-    Partial,
-    /// A part of the dump, which does not open.
-    Unreadable,
-    /// The log; there is no dump.
-    Log,
-    /// The log; the dump is still in its area.
-    LogOnly,
-    /// Nothing that counts yet: the copy was begun.
-    Begun,
-    /// The copy is durable, and the pages beside it were begun.
-    Copied,
 }
 
 /// A file in a folder.
@@ -136,18 +88,17 @@ impl FolderNote {
 
     /// Whether it has a dump, whole or not.
     pub(super) const fn has_dump(&self) -> bool {
-        !matches!(self.content, FolderContent::Log | FolderContent::LogOnly)
-    }
-
-    /// When the crash was, as far as that is known: else when it was collected.
-    pub fn time(&self) -> u64 {
-        self.crashed_at.unwrap_or(self.collected_at)
+        !matches!(self.crash.content, FolderContent::Log | FolderContent::LogOnly)
     }
 
     /// Whether both are of one crash.
     pub(super) fn is_of_the_crash_of(&self, other: &Self) -> bool {
-        let crash = |note: &Self| (note.area, note.sequence, note.identity.clone());
-        crash(self) == crash(other) && self.identity != DumpIdentity::default()
+        self.crash.is_known() && self.crash.is(&other.crash)
+    }
+
+    /// The same note, of other content.
+    pub(super) fn with_content(&self, content: FolderContent) -> Self {
+        Self { crash: Crash { content, ..self.crash.clone() }, ..self.clone() }
     }
 
     pub(super) const CURRENT: u32 = VERSION;
@@ -162,7 +113,7 @@ impl CrashFolder {
     /// The folders in a directory that are whole and Holdover's, the newest first.
     pub fn list(directory: &Path) -> Vec<Self> {
         let mut folders: Vec<_> = all(directory).filter(|folder| !is_unfinished(&folder.path)).collect();
-        folders.sort_by_key(|folder| (Reverse(folder.note.number), folder.path.clone()));
+        folders.sort_by_key(|folder| (Reverse(folder.note.crash.number), folder.path.clone()));
         folders
     }
 
@@ -198,7 +149,7 @@ pub(super) fn remove_abandoned(directory: &Path) -> Vec<FolderNote> {
         let _ = empty(&folder.path);
         folder.note
     });
-    notes.filter(|note| note.content == FolderContent::Copied).collect()
+    notes.filter(|note| note.crash.content == FolderContent::Copied).collect()
 }
 
 /// Removes a folder that was begun, and cut off before its note was written: nothing but the beginning of one is in it.
@@ -278,7 +229,7 @@ impl NewFolder {
     pub(super) fn create(directory: &Path, note: &FolderNote) -> io::Result<Self> {
         make_directory(directory)?;
         for count in 1..MOST_OF_A_SECOND {
-            let named = directory.join(name(&note.host, note.time(), count));
+            let named = directory.join(name(&note.host, note.crash.time(), count));
             let path = unfinished(&named);
             let taken = named.symlink_metadata().is_ok();
             match if taken { Err(ErrorKind::AlreadyExists.into()) } else { make(&path) } {
@@ -316,7 +267,7 @@ impl NewFolder {
         sync(&self.path)?;
         let directory = self.named.parent().unwrap_or(Path::new(".")).to_owned();
         let mut named =
-            (1..MOST_OF_A_SECOND).map(|count| directory.join(name(&note.host, note.time(), count)));
+            (1..MOST_OF_A_SECOND).map(|count| directory.join(name(&note.host, note.crash.time(), count)));
         let free = named.find(|named| named.symlink_metadata().is_err());
         self.named = free.ok_or(ErrorKind::AlreadyExists)?;
         fs::rename(&self.path, &self.named)?;
@@ -381,6 +332,9 @@ fn is_plain(letter: char) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use uuid::Uuid;
+
+    use super::super::crash::DumpIdentity;
     use super::*;
 
     /// The units have a umask that leaves nothing to others.
@@ -394,29 +348,33 @@ pub(super) mod tests {
 
     /// A folder that is nowhere, the number of which is its name, with a dump of so many bytes.
     pub(in super::super) fn folder(number: u64, bytes: u64) -> CrashFolder {
-        CrashFolder { path: number.to_string().into(), note: FolderNote { number, ..note(bytes) } }
+        let mut note = note(bytes);
+        note.crash.number = number;
+        CrashFolder { path: number.to_string().into(), note }
     }
 
     /// A folder of a crash, with a dump.
     pub(in super::super) fn crash_folder(directory: &Path) -> CrashFolder {
         let new = NewFolder::create(directory, &note(5)).unwrap();
         new.write(DUMP, b"dump\n").unwrap();
-        new.publish(FolderNote { content: FolderContent::Complete, ..note(5) }).unwrap()
+        new.publish(note(5).with_content(FolderContent::Complete)).unwrap()
     }
 
     fn note(bytes: u64) -> FolderNote {
         FolderNote {
             version: VERSION,
-            number: 1,
             host: "web1".into(),
-            area: Uuid::from_u128(1),
-            sequence: 1,
-            identity: DumpIdentity::default(),
-            collected_at: 1_795_990_000,
-            crashed_at: Some(1_795_989_900),
-            uptime: None,
+            crash: Crash {
+                number: 1,
+                area: Uuid::from_u128(1),
+                sequence: 1,
+                identity: DumpIdentity::default(),
+                collected_at: 1_795_990_000,
+                crashed_at: Some(1_795_989_900),
+                uptime: None,
+                content: FolderContent::Begun,
+            },
             kernel: None,
-            content: FolderContent::Begun,
             state: "complete".into(),
             files: vec![FileNote::new(DUMP, bytes, 0)],
         }
@@ -446,7 +404,7 @@ pub(super) mod tests {
         new.write(LOG, b"dying\n").unwrap();
         assert!(CrashFolder::list(directory.path()).is_empty());
         assert_eq!(names(directory.path()), ["web1-2026-11-29T22-05-00Z.unfinished"]);
-        let folder = new.publish(FolderNote { content: FolderContent::Log, ..note(5) }).unwrap();
+        let folder = new.publish(note(5).with_content(FolderContent::Log)).unwrap();
         assert_eq!(CrashFolder::list(directory.path()), std::slice::from_ref(&folder));
         assert_eq!(names(directory.path()), ["web1-2026-11-29T22-05-00Z"]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -467,7 +425,7 @@ pub(super) mod tests {
         assert!(remove_abandoned(directory.path()).is_empty() && !cut_off.exists());
         let abandoned = NewFolder::create(directory.path(), &note(5)).unwrap();
         fs::write(abandoned.path().join("vmcore.unfinished"), "half").unwrap();
-        abandoned.note(&FolderNote { content: FolderContent::Copied, ..note(5) }).unwrap();
+        abandoned.note(&note(5).with_content(FolderContent::Copied)).unwrap();
         std::mem::forget(abandoned);
         assert_eq!(remove_abandoned(directory.path()).len(), 1);
         assert!(names(directory.path()).is_empty());

@@ -6,9 +6,9 @@ use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::folder::{self, CrashFolder, DumpIdentity, FolderContent};
+use super::crash::Crash;
+use super::folder::{self, CrashFolder};
 
 /// Where the history is.
 pub const HISTORY: &str = "/var/lib/holdover/collected.json";
@@ -40,25 +40,11 @@ pub struct History {
 pub struct CrashNote {
     /// The name of its folder.
     pub folder: String,
-    /// The number of its folder.
-    pub number: u64,
-    /// The dump area.
-    pub area: Uuid,
-    /// Counts the dumps that were begun in that area.
-    pub sequence: u64,
-    /// What tells the dump from others with that count.
-    #[serde(default)]
-    pub identity: DumpIdentity,
-    /// When it was collected, in seconds since 1970.
-    pub collected_at: u64,
-    /// When the kernel died, in seconds since 1970, if the dump tells it.
-    pub crashed_at: Option<u64>,
-    /// How long the kernel had run, in seconds, if that is known.
-    pub uptime: Option<u64>,
+    /// The crash.
+    #[serde(flatten)]
+    pub crash: Crash,
     /// Bytes of the dump; 0 if there is only a log.
     pub bytes: u64,
-    /// What was collected.
-    pub content: FolderContent,
 }
 
 /// When crashes one after the other are called a boot loop.
@@ -87,11 +73,11 @@ pub(super) struct LoopFolders {
 
 impl LoopFolders {
     pub(super) fn is_first(&self, folder: &CrashFolder) -> bool {
-        self.first == Some(folder.note.number)
+        self.first == Some(folder.note.crash.number)
     }
 
     pub(super) fn is_between(&self, folder: &CrashFolder) -> bool {
-        self.between.contains(&folder.note.number)
+        self.between.contains(&folder.note.crash.number)
     }
 }
 
@@ -113,18 +99,16 @@ impl History {
     }
 
     /// Notes a crash. One of which only the log could be saved before is noted again with its dump, and counts once.
-    pub(super) fn add(&mut self, mut crash: CrashNote, boot_loop: BootLoop) {
-        let of = |note: &CrashNote| (note.area, note.sequence, note.identity.clone());
-        let is_same = |other: &CrashNote| of(other) == of(&crash);
-        if let Some(known) = self.crashes.iter_mut().find(|other| is_same(other)) {
-            *known = crash;
+    pub(super) fn add(&mut self, mut new: CrashNote, boot_loop: BootLoop) {
+        if let Some(known) = self.crashes.iter_mut().find(|known| known.crash.is(&new.crash)) {
+            *known = new;
             return;
         }
-        crash.uptime = crash.uptime.or_else(|| self.uptime_since_last(&crash));
-        let is_soon = crash.uptime.is_some_and(|uptime| uptime < boot_loop.uptime.as_secs());
+        new.crash.uptime = new.crash.uptime.or_else(|| self.uptime_since_last(&new.crash));
+        let is_soon = new.crash.uptime.is_some_and(|uptime| uptime < boot_loop.uptime.as_secs());
         self.in_a_row = if is_soon { self.in_a_row.saturating_add(1) } else { 1 };
         self.collected += 1;
-        self.crashes.push(crash);
+        self.crashes.push(new);
         if self.crashes.len() > MOST {
             // The first of a long loop stays.
             self.crashes.remove(usize::from(self.in_a_row as usize > MOST));
@@ -132,8 +116,8 @@ impl History {
     }
 
     /// How long the kernel ran at most: the last crash was collected after it had booted.
-    fn uptime_since_last(&self, crash: &CrashNote) -> Option<u64> {
-        crash.crashed_at?.checked_sub(self.crashes.last()?.collected_at)
+    fn uptime_since_last(&self, crash: &Crash) -> Option<u64> {
+        crash.crashed_at?.checked_sub(self.crashes.last()?.crash.collected_at)
     }
 
     /// How many crashes followed each other too soon, if they are so many that they are called a loop.
@@ -145,7 +129,8 @@ impl History {
     /// that it is called one.
     pub fn place_in_loop(&self, folder: &CrashFolder, boot_loop: BootLoop) -> Option<u32> {
         let count = self.boot_loop(boot_loop)?;
-        let later = self.crashes.iter().rev().position(|crash| crash.number == folder.note.number)?;
+        let later =
+            self.crashes.iter().rev().position(|note| note.crash.number == folder.note.crash.number)?;
         let place = count.checked_sub(u32::try_from(later).ok()?)?;
         boot_loop.after.is_some_and(|after| place >= after.max(2)).then_some(place)
     }
@@ -156,8 +141,8 @@ impl History {
         let start = self.crashes.len().saturating_sub(count as usize);
         match &self.crashes[start..] {
             [first, between @ .., _newest] => LoopFolders {
-                first: Some(first.number),
-                between: between.iter().map(|crash| crash.number).collect(),
+                first: Some(first.crash.number),
+                between: between.iter().map(|note| note.crash.number).collect(),
             },
             _ => LoopFolders::default(),
         }
@@ -175,6 +160,9 @@ pub(super) fn uptime(log: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
+    use super::super::crash::{DumpIdentity, FolderContent};
     use super::*;
 
     const LOOP: BootLoop = BootLoop { after: Some(3), uptime: Duration::from_secs(600) };
@@ -182,15 +170,17 @@ mod tests {
     fn crash(sequence: u64, uptime: Option<u64>) -> CrashNote {
         CrashNote {
             folder: format!("h-{sequence}"),
-            number: sequence,
-            area: Uuid::from_u128(1),
-            sequence,
-            identity: DumpIdentity::default(),
-            collected_at: 1000 * sequence + 20,
-            crashed_at: Some(1000 * sequence),
-            uptime,
+            crash: Crash {
+                number: sequence,
+                area: Uuid::from_u128(1),
+                sequence,
+                identity: DumpIdentity::default(),
+                collected_at: 1000 * sequence + 20,
+                crashed_at: Some(1000 * sequence),
+                uptime,
+                content: FolderContent::Complete,
+            },
             bytes: 100,
-            content: FolderContent::Complete,
         }
     }
 
@@ -235,15 +225,19 @@ mod tests {
     fn the_time_between_collect_and_crash_stands_in_for_an_uptime_that_is_not_told() {
         let mut history = history(&[90_000]);
         history.add(crash(2, None), LOOP);
-        assert_eq!((history.in_a_row, history.crashes[1].uptime), (1, Some(980)));
-        history.add(CrashNote { crashed_at: Some(2100), ..crash(3, None) }, LOOP);
-        assert_eq!((history.in_a_row, history.crashes[2].uptime), (2, Some(80)));
+        assert_eq!((history.in_a_row, history.crashes[1].crash.uptime), (1, Some(980)));
+        let mut third = crash(3, None);
+        third.crash.crashed_at = Some(2100);
+        history.add(third, LOOP);
+        assert_eq!((history.in_a_row, history.crashes[2].crash.uptime), (2, Some(80)));
     }
 
     #[test]
     fn a_crash_that_is_collected_in_two_steps_counts_once() {
         let mut history = History::default();
-        history.add(CrashNote { content: FolderContent::LogOnly, ..crash(1, Some(5)) }, LOOP);
+        let mut log = crash(1, Some(5));
+        log.crash.content = FolderContent::LogOnly;
+        history.add(log, LOOP);
         history.add(crash(1, Some(5)), LOOP);
         assert_eq!((history.crashes.len(), history.collected, history.in_a_row), (1, 1, 1));
     }
@@ -253,7 +247,7 @@ mod tests {
         let history = history(&[30; 100]);
         assert_eq!((history.crashes.len(), history.collected), (MOST, 100));
         assert_eq!(history.loop_folders(LOOP).first, Some(1));
-        assert_eq!(history.crashes.last().unwrap().sequence, 100);
+        assert_eq!(history.crashes.last().unwrap().crash.sequence, 100);
     }
 
     #[test]
@@ -263,7 +257,10 @@ mod tests {
         let history = history(&[5, 6]);
         history.write(&path).unwrap();
         assert_eq!(History::read(&path), history);
-        fs::write(&path, &fs::read(&path).unwrap()[..50]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let note: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(note["crashes"][0]["number"], 1, "what earlier versions wrote is read: {text}");
+        fs::write(&path, &text[..50]).unwrap();
         assert_eq!(History::read(&path), History::default());
     }
 

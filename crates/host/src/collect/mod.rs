@@ -6,6 +6,7 @@
 //! | `dump` | copies one dump out of its area into a file |
 //! | `all` | the way of an automatic collect: finds areas, copies, verifies, frees |
 //! | `actions` | what happens afterwards: hook, webhook, mail, copies elsewhere, metrics |
+//! | `crash` | what notes tell of a crash |
 //! | `folder` | the folder of one crash: begun under another name, published whole, removed whole |
 //! | `fingerprint` | the checksum by which a copy is compared with what is read back from its disk |
 //! | `places` | from which areas an automatic collect takes, and which are another's |
@@ -15,6 +16,7 @@
 
 mod actions;
 mod all;
+mod crash;
 mod dump;
 mod fingerprint;
 mod folder;
@@ -27,18 +29,20 @@ pub use area::{Lack, LeftOut};
 pub use delivery::{Target, TargetError};
 
 pub use self::actions::{
-    ActionNote, ActionResult, Actions, NotDone, NoteError, Which, note_failed_actions, write_metrics,
+    ActionNote, ActionResult, Actions, NotDone, NoteError, ProgramError, Which, note_failed_actions,
+    write_metrics,
 };
 pub use self::all::{
     AreaOutcome, AreaReport, CollectAllError, CollectAllRequest, CollectedAll, LackingPage, Search, Skipped,
     collect_all,
 };
+pub use self::crash::{Crash, DumpIdentity, FolderContent};
 pub(crate) use self::dump::mark;
 pub use self::dump::{
     AboutDump, AreaContent, CollectError, CollectRequest, Collected, DumpDamage, Ending, MarkError, NoDump,
     collect,
 };
-pub use self::folder::{CrashFolder, DumpIdentity, FileNote, FolderContent, FolderNote};
+pub use self::folder::{CrashFolder, FileNote, FolderNote};
 pub use self::history::{BootLoop, CrashNote, HISTORY, History};
 pub use self::pages::{MakeSummary, Pages};
 pub use self::retention::Retention;

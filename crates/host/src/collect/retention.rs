@@ -1,6 +1,7 @@
 //! Which older folders go, so that the directory does not fill up.
 
-use super::folder::{CrashFolder, FolderContent};
+use super::crash::FolderContent;
+use super::folder::CrashFolder;
 use super::history::LoopFolders;
 
 /// What is kept of the folders that Holdover made on this host. The newest always is. Folders with a dump, and those with a log only,
@@ -44,7 +45,7 @@ struct Judged<'a> {
 
 impl Judged<'_> {
     fn is_complete(&self) -> bool {
-        self.folder.note.content == FolderContent::Complete
+        self.folder.note.crash.content == FolderContent::Complete
     }
 }
 
@@ -131,14 +132,15 @@ mod tests {
     }
 
     fn numbers(folders: &[&CrashFolder]) -> Vec<u64> {
-        folders.iter().map(|folder| folder.note.number).collect()
+        folders.iter().map(|folder| folder.note.crash.number).collect()
     }
 
     /// Folders of 100 bytes each, the newest first: `C` is complete, `P` a part of a dump.
     fn kinds(kinds: &str) -> Vec<CrashFolder> {
         let with = |(number, kind): (u64, char)| {
             let mut folder = folder(number, 100);
-            folder.note.content = if kind == 'C' { FolderContent::Complete } else { FolderContent::Partial };
+            folder.note.crash.content =
+                if kind == 'C' { FolderContent::Complete } else { FolderContent::Partial };
             folder
         };
         (1..=kinds.len() as u64).rev().zip(kinds.chars()).map(with).collect()
@@ -146,7 +148,7 @@ mod tests {
 
     fn going_of(kept: Retention, kinds_of: &str, undelivered: &[u64]) -> Vec<u64> {
         let need = |folder: &CrashFolder| {
-            if undelivered.contains(&folder.note.number) { Need::Undelivered } else { Need::Free }
+            if undelivered.contains(&folder.note.crash.number) { Need::Undelivered } else { Need::Free }
         };
         numbers(&kept.going(&kinds(kinds_of), &LoopFolders::default(), need))
     }
@@ -173,8 +175,8 @@ mod tests {
     #[test]
     fn a_log_displaces_no_dump() {
         let mut folders = folders();
-        folders[0].note.content = FolderContent::LogOnly;
-        folders[2].note.content = FolderContent::Log;
+        folders[0].note.crash.content = FolderContent::LogOnly;
+        folders[2].note.crash.content = FolderContent::Log;
         let retention = Retention { keep: Some(1), keep_bytes: None };
         assert_eq!(numbers(&retention.going(&folders, &LoopFolders::default(), |_| Need::Free)), [3, 2, 1]);
     }
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_somebody_is_at_work_with_stays_whatever_the_limits_are() {
-        let busy = |folder: &CrashFolder| if folder.note.number == 1 { Need::Busy } else { Need::Free };
+        let busy = |folder: &CrashFolder| if folder.note.crash.number == 1 { Need::Busy } else { Need::Free };
         let limits = Retention { keep: Some(1), keep_bytes: Some(1) };
         assert_eq!(numbers(&limits.going(&kinds("CCC"), &LoopFolders::default(), busy)), [2]);
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::folder::{CrashFolder, FolderContent, FolderNote};
-use super::{mail, program};
+use super::super::crash::FolderContent;
+use super::super::folder::{CrashFolder, FolderNote};
+use super::mail;
+use super::program::{self, ProgramError};
 
 /// What happened, as hooks and webhooks get it in JSON. It has nothing of the dead kernel's memory.
 #[derive(Debug, Serialize)]
@@ -17,14 +19,15 @@ pub(super) struct Event<'a> {
     /// Where the dump is.
     folder: &'a Path,
     /// The folder's note.
-    crash: &'a FolderNote,
+    #[serde(rename = "crash")]
+    note: &'a FolderNote,
     /// How many crashes followed each other too soon, if they are so many that they are called a boot loop.
     boot_loop: Option<u32>,
 }
 
 impl<'a> Event<'a> {
     pub(super) fn new(folder: &'a CrashFolder, boot_loop: Option<u32>) -> Self {
-        Self { what: "crash_collected", folder: &folder.path, crash: &folder.note, boot_loop }
+        Self { what: "crash_collected", folder: &folder.path, note: &folder.note, boot_loop }
     }
 
     pub(super) fn json(&self) -> String {
@@ -32,21 +35,21 @@ impl<'a> Event<'a> {
     }
 
     /// Runs a program with the folder as its argument, what happened in its environment, and all of it as JSON on its input.
-    pub(super) fn run_hook(&self, hook: &Path, limit: Duration) -> Result<(), String> {
+    pub(super) fn run_hook(&self, hook: &Path, limit: Duration) -> Result<(), ProgramError> {
         let mut command = std::process::Command::new(hook);
         command.arg(self.folder).env("HOLDOVER_FOLDER", self.folder);
-        command.env("HOLDOVER_HOST", &self.crash.host);
-        command.env("HOLDOVER_CONTENT", content(self.crash.content));
-        command.env("HOLDOVER_KERNEL", self.crash.kernel.as_deref().unwrap_or_default());
-        command.env("HOLDOVER_TIME", self.crash.time().to_string());
+        command.env("HOLDOVER_HOST", &self.note.host);
+        command.env("HOLDOVER_CONTENT", content(self.note.crash.content));
+        command.env("HOLDOVER_KERNEL", self.note.kernel.as_deref().unwrap_or_default());
+        command.env("HOLDOVER_TIME", self.note.crash.time().to_string());
         program::run(command, &self.json(), limit)
     }
 
     /// Gives a mail to `sendmail`.
-    pub(super) fn send_mail(&self, sendmail: &Path, to: &str, limit: Duration) -> Result<(), String> {
+    pub(super) fn send_mail(&self, sendmail: &Path, to: &str, limit: Duration) -> Result<(), ProgramError> {
         let mut command = std::process::Command::new(sendmail);
         command.args(["-t", "-oi"]);
-        program::run(command, &mail::text(to, self.folder, self.crash, self.boot_loop), limit)
+        program::run(command, &mail::text(to, self.folder, self.note, self.boot_loop), limit)
     }
 }
 

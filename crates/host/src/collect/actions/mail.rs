@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use super::super::folder::{FolderContent, FolderNote};
+use super::super::crash::FolderContent;
+use super::super::folder::FolderNote;
 use crate::Bytes;
 
 /// The mail, as `sendmail -t` reads it.
-pub(super) fn text(to: &str, folder: &Path, crash: &FolderNote, boot_loop: Option<u32>) -> String {
+pub(super) fn text(to: &str, folder: &Path, note: &FolderNote, boot_loop: Option<u32>) -> String {
     let line = |text: &str| text.chars().filter(|letter| !letter.is_control()).collect::<String>();
-    let (to, host) = (line(to), line(&crash.host));
-    let kernel = crash.kernel.as_deref().unwrap_or("unknown");
+    let (to, host) = (line(to), line(&note.host));
+    let kernel = note.kernel.as_deref().unwrap_or("unknown");
     let folder = folder.display();
     let repeated = boot_loop.map_or(String::new(), |count| {
         format!("This was crash {count} in a row, each soon after the boot.\n\n")
@@ -22,10 +23,10 @@ pub(super) fn text(to: &str, folder: &Path, crash: &FolderNote, boot_loop: Optio
          Look at the last messages:   tail {folder}/dmesg.txt\n\
          Open the dump:               crash /usr/lib/debug/boot/vmlinux-{kernel} {folder}/vmcore\n\n\
          A dump is secret data: it holds the memory of the kernel.\n",
-        in_a_word(crash.content),
-        sentence(crash.content),
-        Bytes(crash.dump_bytes()),
-        crash.state,
+        in_a_word(note.crash.content),
+        sentence(note.crash.content),
+        Bytes(note.dump_bytes()),
+        note.state,
     )
 }
 

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use super::super::folder::{self, FolderContent};
+use super::super::crash::FolderContent;
+use super::super::folder;
 use super::super::history::History;
 
 /// Everybody may read them.
@@ -57,8 +58,8 @@ fn metrics(history: &History) -> Vec<Metric> {
         ),
     ];
     if let Some(last) = history.crashes.last() {
-        let complete = u64::from(last.content == FolderContent::Complete);
-        let at = last.crashed_at.unwrap_or(last.collected_at);
+        let complete = u64::from(last.crash.content == FolderContent::Complete);
+        let at = last.crash.time();
         metrics.extend([
             ("last_crash_timestamp_seconds", "gauge", "When the kernel crashed last.", at),
             ("last_dump_bytes", "gauge", "Bytes of the last dump, 0 if there is only a log.", last.bytes),

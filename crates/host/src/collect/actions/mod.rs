@@ -15,17 +15,18 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use delivery::{Ledger, Parcel, S3Settings, Settings, SshSettings, Target};
+use delivery::{DeliveryError, Ledger, Parcel, S3Settings, Settings, SshSettings, Target};
 use serde::{Deserialize, Serialize};
 
 use self::event::Event;
 pub use self::metrics::write_metrics;
+pub use self::program::ProgramError;
 use super::all::{self, CollectAllError};
 use super::folder::{self, ACTIONS, CrashFolder, NOTE, UPLOADS};
 use super::history::History;
 use crate::config::{ActionConfiguration, S3Configuration};
 use crate::lock::Lock;
-use crate::{chain, clock};
+use crate::{chain, clock, codes};
 
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
@@ -93,6 +94,9 @@ pub struct ActionResult {
     pub done: bool,
     /// What happened, in words.
     pub told: String,
+    /// The code of the error, if there was one: `docs/messages.md` explains it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// When it was tried last, in seconds since 1970.
     pub at: u64,
     /// How often it was tried.
@@ -102,14 +106,22 @@ pub struct ActionResult {
 impl ActionResult {
     /// One that was not tried yet.
     fn untried(action: String) -> Self {
-        Self { action, done: false, told: "it was not tried yet".into(), at: 0, tries: 0 }
+        Self { action, done: false, told: "it was not tried yet".into(), code: None, at: 0, tries: 0 }
     }
 
     /// Counts a try before it begins: one that is interrupted, by a hook that restarts the host for instance, counts too.
     fn begin(&mut self) {
         self.told = "interrupted".into();
+        self.code = None;
         self.at = clock::now().unwrap_or_default();
         self.tries = self.tries.saturating_add(1);
+    }
+
+    /// Notes what came of the try.
+    fn end(&mut self, outcome: Result<String, ActionError>) {
+        self.done = outcome.is_ok();
+        self.code = outcome.as_ref().err().and_then(ActionError::code);
+        self.told = outcome.unwrap_or_else(|error| chain(&error));
     }
 
     /// Whether the next try is due.
@@ -229,6 +241,26 @@ pub fn note_failed_actions(directory: &Path, path: &Path) -> (History, Result<()
     (history, written)
 }
 
+/// Why an action was not done.
+#[derive(Debug, thiserror::Error)]
+enum ActionError {
+    /// Its program failed.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// It was not delivered.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+impl ActionError {
+    fn code(&self) -> Option<String> {
+        match self {
+            Self::Program(error) => codes::of(error),
+            Self::Delivery(error) => codes::of(error),
+        }
+    }
+}
+
 /// One action.
 enum Action<'a> {
     Hook(&'a Path),
@@ -285,9 +317,7 @@ impl Actions {
             note.actions[place].begin();
             note.write(folder);
             let outcome = self.act(&action, folder, &event);
-            let result = &mut note.actions[place];
-            result.done = outcome.is_ok();
-            result.told = outcome.unwrap_or_else(|reason| reason);
+            note.actions[place].end(outcome);
             note.write(folder);
         }
         Ok(note)
@@ -304,19 +334,24 @@ impl Actions {
     }
 
     /// Does one of them.
-    fn act(&self, action: &Action<'_>, folder: &CrashFolder, event: &Event<'_>) -> Result<String, String> {
-        match action {
-            Action::Hook(hook) => event.run_hook(hook, HOOK).map(|()| "it ended with success".into()),
+    fn act(
+        &self,
+        action: &Action<'_>,
+        folder: &CrashFolder,
+        event: &Event<'_>,
+    ) -> Result<String, ActionError> {
+        let told = match action {
+            Action::Hook(hook) => event.run_hook(hook, HOOK).map(|()| "it ended with success")?,
             Action::Webhook(address) => {
-                let posted = delivery::post_json(address, event.json(), WEBHOOK);
-                posted.map(|()| "it was taken".into()).map_err(|error| chain(&error))
+                delivery::post_json(address, event.json(), WEBHOOK).map(|()| "it was taken")?
             }
-            Action::Mail(to) => event.send_mail(&self.sendmail, to, MAIL).map(|()| "sendmail took it".into()),
-            Action::Copy(target) => self.copy(target, folder),
-        }
+            Action::Mail(to) => event.send_mail(&self.sendmail, to, MAIL).map(|()| "sendmail took it")?,
+            Action::Copy(target) => return Ok(self.copy(target, folder)?),
+        };
+        Ok(told.into())
     }
 
-    fn copy(&self, target: &Target, folder: &CrashFolder) -> Result<String, String> {
+    fn copy(&self, target: &Target, folder: &CrashFolder) -> Result<String, DeliveryError> {
         let files = folder.note.files.iter().map(|file| file.name.clone());
         // The note comes last: where it is, all is.
         let files = files.chain([NOTE.to_owned()]).collect();
@@ -327,7 +362,7 @@ impl Actions {
             0 => format!("{} bytes were sent", delivered.sent),
             there => format!("{} bytes were sent, {there} were there", delivered.sent),
         };
-        delivered.map(told).map_err(|error| chain(&error))
+        delivered.map(told)
     }
 }
 

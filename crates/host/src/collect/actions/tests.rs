@@ -3,7 +3,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::super::folder::{FolderContent, tests::crash_folder};
+use super::super::crash::FolderContent;
+use super::super::folder::tests::crash_folder;
 use super::super::history::History;
 use super::*;
 
@@ -64,10 +65,11 @@ fn what_failed_is_tried_again_and_what_is_done_is_not() {
     let actions = Actions { hook: Some(hook), mail: Some("root".into()), sendmail, ..Actions::default() };
     let first = actions.run(&bench.crash, None, Which::Undone).unwrap();
     assert_eq!((first.failed(), &first.actions[1].action), (1, &"mail".to_owned()));
-    assert!(first.actions[1].told.ends_with("ended with exit status: 75"), "{first:?}");
+    assert!(first.actions[1].told.contains("ended with exit status: 75"), "{first:?}");
+    assert_eq!(first.actions[1].code.as_deref(), Some("program: ended"));
     bench.program("sendmail", &format!("cat >{:?}", bench.path("mail")));
     let second = actions.run(&bench.crash, None, Which::Failed).unwrap();
-    assert_eq!((second.failed(), second.actions[1].tries), (0, 2));
+    assert_eq!((second.failed(), second.actions[1].tries, &second.actions[1].code), (0, 2, &None));
     assert_eq!(bench.read("hooked"), "once\n");
     let mail = bench.read("mail");
     assert!(
@@ -139,8 +141,8 @@ fn a_hook_that_never_ends_is_killed_with_what_it_started() {
     let hook = bench.program("hook", "sleep 600 & sleep 600");
     let start = std::time::Instant::now();
     let event = Event::new(&bench.crash, None);
-    let told = event.run_hook(&hook, Duration::from_millis(200)).unwrap_err();
-    assert!(told.ends_with("took longer than 0 seconds, and was killed"), "{told}");
+    let told = event.run_hook(&hook, Duration::from_millis(200)).unwrap_err().to_string();
+    assert!(told.contains("took longer than 0 seconds, and was killed"), "{told}");
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
@@ -158,6 +160,9 @@ fn a_program_that_is_missing_and_a_store_that_is_away_are_told() {
     assert_eq!(note.failed(), 2);
     assert!(note.actions[0].told.starts_with("/no-such-hook cannot be started"), "{note:?}");
     assert_eq!(note.actions[1].action, "ssh://root@127.0.0.1:1/srv");
+    assert_eq!(note.actions[0].code.as_deref(), Some("program: start"));
+    let code = note.actions[1].code.as_deref();
+    assert!(code.is_some_and(|code| code.starts_with("delivery: ")), "{code:?}");
     let unwanted = Actions::default().run(&bench.crash, None, Which::Failed).unwrap();
     assert!(unwanted.actions.is_empty(), "an action that is no longer wanted is none");
 }
@@ -197,5 +202,5 @@ fn metrics_are_lines_that_everybody_may_read() {
         "{text}"
     );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-    assert_eq!(bench.crash.note.content, FolderContent::Complete);
+    assert_eq!(bench.crash.note.crash.content, FolderContent::Complete);
 }

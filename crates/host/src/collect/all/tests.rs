@@ -33,7 +33,7 @@ impl Bench {
         let path = |name: &str| folder.path().join(name);
         for area in areas {
             File::create(path(area)).unwrap().set_len(8 << 20).unwrap();
-            areas::format(&path(area), IfUsed::Refuse).unwrap();
+            areas::format(&path(area), IfUsed::Refuse, Path::new("/")).unwrap();
         }
         let request = CollectAllRequest {
             areas: areas.iter().map(|area| AreaName::Device(path(area))).collect(),
@@ -149,7 +149,7 @@ fn a_dump_becomes_a_folder_and_its_area_is_free() {
     assert!(collected.is_whole() && collected.warnings.is_empty(), "{collected:?}");
     let CrashFolder { path, note } = folder(&collected);
     assert_eq!(
-        (note.content, note.uptime, note.kernel.as_deref()),
+        (note.crash.content, note.crash.uptime, note.kernel.as_deref()),
         (FolderContent::Complete, Some(90_000), Some("6.1.0-test"))
     );
     assert!(path.to_string_lossy().ends_with("-2020-09-13T12-26-40Z"), "the time of the crash: {path:?}");
@@ -174,7 +174,7 @@ fn a_partial_dump_is_marked_so() {
     dump.seal(Completeness::Partial, bytes).unwrap();
     let collected = bench.run();
     let note = &folder(&collected).note;
-    assert_eq!(note.content, FolderContent::Partial);
+    assert_eq!(note.crash.content, FolderContent::Partial);
     assert!(note.state.starts_with("partial: the capture kernel") && !collected.is_whole());
 }
 
@@ -188,7 +188,7 @@ fn a_dump_that_was_cut_off_is_collected_as_far_as_it_was_safe() {
     drop(dump);
     let collected = bench.run();
     let CrashFolder { path, note } = folder(&collected);
-    assert_eq!(note.content, FolderContent::Partial);
+    assert_eq!(note.crash.content, FolderContent::Partial);
     let mut dump = kdump::Reader::open(BlockFile::open(&path.join(DUMP)).unwrap()).unwrap();
     assert_eq!(dump.read_page(2, &mut [0; kdump::BLOCK]), Ok(()));
 }
@@ -202,7 +202,7 @@ fn a_dump_that_was_cut_off_before_it_opens_is_copied_as_it_is() {
     drop(dump);
     let collected = bench.run();
     let CrashFolder { path, note } = folder(&collected);
-    assert_eq!(note.content, FolderContent::Unreadable);
+    assert_eq!(note.crash.content, FolderContent::Unreadable);
     assert_eq!(fs::read(path.join("vmcore.damaged")).unwrap(), [7; 8192]);
     assert!(bench.is_free("disk"), "a copy of all that there is does not keep the next dump away");
 }
@@ -213,7 +213,7 @@ fn a_log_without_a_dump_becomes_a_folder_with_the_log_only() {
     drop(bench.begin("disk", 5));
     let collected = bench.run();
     let CrashFolder { path, note } = folder(&collected);
-    assert_eq!(note.content, FolderContent::Log);
+    assert_eq!(note.crash.content, FolderContent::Log);
     assert!(path.join(LOG).exists() && !path.join(DUMP).exists() && bench.is_free("disk"));
 }
 
@@ -232,7 +232,7 @@ fn where_the_dump_has_no_room_the_log_is_saved_once_and_the_dump_waits() {
         assert_eq!((collected.history.left_uncollected, bench.folders().len()), (1, 1));
     }
     let collected = bench.run();
-    assert_eq!(folder(&collected).note.content, FolderContent::Complete);
+    assert_eq!(folder(&collected).note.crash.content, FolderContent::Complete);
     assert_eq!((bench.folders().len(), collected.history.collected, collected.history.failures), (1, 1, 2));
     assert!(bench.is_free("disk"));
 }
@@ -313,7 +313,7 @@ fn a_run_that_ended_before_the_area_was_told_is_finished_without_a_second_copy()
     fs::write(bench.path("disk"), &before).unwrap();
     fs::write(folder(&first).path.join(DUMP), "changed").unwrap();
     let third = bench.run();
-    assert_eq!((folder(&third).note.content, bench.folders().len()), (FolderContent::Complete, 1));
+    assert_eq!((folder(&third).note.crash.content, bench.folders().len()), (FolderContent::Complete, 1));
 }
 
 /// A disk that was rolled back to a snapshot, or cloned, counts the same again.
@@ -341,7 +341,7 @@ fn another_dump_of_the_same_count_is_copied_and_replaces_none() {
     for uptime in [80_000, 80_001] {
         fs::write(bench.path("disk"), &snapshot).unwrap();
         drop(bench.begin("disk", uptime));
-        assert_eq!(folder(&bench.run()).note.uptime, Some(uptime));
+        assert_eq!(folder(&bench.run()).note.crash.uptime, Some(uptime));
     }
     assert_eq!((bench.folders().len(), bench.is_free("disk")), (4, true));
 }
@@ -352,8 +352,7 @@ fn what_an_interrupted_run_left_is_removed_and_pages_that_ended_it_are_not_made_
     bench.crash("disk", 5);
     let before = fs::read(bench.path("disk")).unwrap();
     let CrashFolder { path, note } = folder(&bench.run()).clone();
-    let copied =
-        CrashFolder { path: path.clone(), note: FolderNote { content: FolderContent::Copied, ..note } };
+    let copied = CrashFolder { path: path.clone(), note: note.with_content(FolderContent::Copied) };
     fs::write(path.join(folder::NOTE), serde_json::to_string(&copied.note).unwrap()).unwrap();
     fs::rename(&path, path.with_extension("unfinished")).unwrap();
     fs::write(bench.path("disk"), &before).unwrap();
@@ -424,7 +423,7 @@ fn of_a_boot_loop_the_first_and_the_newest_dump_are_kept_and_the_area_stays_free
         assert!(bench.is_free("disk"));
     }
     let kept: Vec<_> =
-        CrashFolder::list(&bench.path("crash")).iter().map(|folder| folder.note.number).collect();
+        CrashFolder::list(&bench.path("crash")).iter().map(|folder| folder.note.crash.number).collect();
     assert_eq!(kept, [5, 1]);
 }
 
