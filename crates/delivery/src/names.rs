@@ -5,6 +5,7 @@
 //! what only such a module knows is not found: mDNS, LDAP, containers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, fs, iter, mem};
 
@@ -23,21 +24,29 @@ const SERVERS: &str = "/etc/resolv.conf";
 /// How long a server on this host may take.
 const LOCAL: Duration = Duration::from_secs(2);
 
-/// Looks names up, for each HTTP client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Names;
+/// Looks names up, for the HTTP client of one delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Names(Arc<Lookup>);
+
+impl Names {
+    /// As this host does now.
+    pub(crate) fn of_host() -> Self {
+        Self(Arc::new(Lookup::of_host()))
+    }
+}
 
 impl DnsResolver for Names {
     fn resolve(&self, host: &str) -> DnsFuture {
-        let host = host.to_owned();
-        Box::pin(async move { Ok(Lookup::of_host().ask(&host).await?) })
+        let (lookup, host) = (Arc::clone(&self.0), host.to_owned());
+        Box::pin(async move { Ok(lookup.ask(&host).await?) })
     }
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
+        let lookup = Arc::clone(&self.0);
         Box::pin(async move {
-            let found = Lookup::of_host().ask(name.as_str()).await?.into_iter();
+            let found = lookup.ask(name.as_str()).await?.into_iter();
             // The port is the address's.
             let found: Addrs = Box::new(found.map(|address| SocketAddr::new(address, 0)));
             Ok(found)
@@ -75,9 +84,13 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 /// How names are looked up on this host.
+#[derive(Debug)]
 struct Lookup {
     config: ResolverConfig,
+    /// Those of one server: it is asked once.
     options: ResolverOpts,
+    /// How often all servers are asked.
+    rounds: usize,
     unserved: Option<String>,
 }
 
@@ -96,16 +109,16 @@ impl Lookup {
             }
         };
         options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-        Self { config, options, unserved }
+        let rounds = mem::replace(&mut options.attempts, 0).max(1);
+        Self { config, options, rounds, unserved }
     }
 
     /// Asks one server after the other, in their order and as often as the file says: one that answers has the last word. The library
     /// would ask two at once, and take whichever answers first.
-    async fn ask(mut self, name: &str) -> Result<Vec<IpAddr>, NameError> {
-        let rounds = mem::replace(&mut self.options.attempts, 0).max(1);
+    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
         let mut reason = NetError::NoConnections;
         let round = self.config.name_servers();
-        for server in iter::repeat_n(round, rounds).flatten() {
+        for server in iter::repeat_n(round, self.rounds).flatten() {
             reason = match self.ask_one(server.clone(), name).await {
                 Ok(found) => return Ok(found),
                 Err(silent @ (NetError::Timeout | NetError::Io(_) | NetError::NoConnections)) => silent,
@@ -115,7 +128,7 @@ impl Lookup {
                 }
             };
         }
-        Err(NameError { name: name.to_owned(), reason: chain(&reason), unserved: self.unserved })
+        Err(NameError { name: name.to_owned(), reason: chain(&reason), unserved: self.unserved.clone() })
     }
 
     async fn ask_one(&self, server: NameServerConfig, name: &str) -> Result<Vec<IpAddr>, NetError> {

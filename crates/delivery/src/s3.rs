@@ -45,7 +45,7 @@ pub(crate) fn open(bucket: &str, settings: &S3Settings) -> Result<AmazonS3, Deli
 fn builder(bucket: &str, settings: &S3Settings) -> AmazonS3Builder {
     web::use_ring();
     let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(CONNECTION);
-    let client = client.with_dns_resolver(Arc::new(Names));
+    let client = client.with_dns_resolver(Arc::new(Names::of_host()));
     let retry = RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() };
     let mut builder =
         AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(client).with_retry(retry);

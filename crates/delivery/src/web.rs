@@ -42,7 +42,7 @@ pub fn post_json(address: &str, body: String, limit: Duration) -> Result<(), Del
     run(limit, async {
         // What follows a redirect is a GET without the JSON, which may be answered with success.
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let client = client.dns_resolver(Names).user_agent(AGENT).timeout(limit).build();
+        let client = client.dns_resolver(Names::of_host()).user_agent(AGENT).timeout(limit).build();
         let post = client.map_err(|error| failed(told(error)))?.post(address);
         let sent = post.header("content-type", "application/json").body(body).send().await;
         let status = sent.map_err(|error| failed(told(error)))?.status();
