@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Debian, Ubuntu | `/etc/default/grub.d/holdover.cfg`, a file of Holdover's | `update-grub` |
 //! | Fedora, Red Hat | GRUB's entries, through `grubby` | nothing more |
-//! | systemd-boot | `/etc/kernel/cmdline` | `kernel-install` |
+//! | systemd-boot | `/etc/kernel/cmdline` | `kernel-install`, which a person runs |
 //!
 //! Nothing that somebody else has written there is changed: another `crashkernel=` is told. The bootloader's own files are never
 //! touched. Each function takes the root folder of the system that it works on.
