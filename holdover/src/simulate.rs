@@ -1,7 +1,7 @@
 //! `holdover simulate`: runs a takeover on a simulated machine, and draws it.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read as _};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
@@ -44,9 +44,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Drawing> {
 
 fn read(path: &PathBuf) -> Result<String> {
     let reading = || format!("reading {}", path.display());
-    let len = fs::metadata(path).with_context(reading)?.len();
-    anyhow::ensure!(len <= LONGEST, "{} has {len} bytes: no scenario is that long", path.display());
-    fs::read_to_string(path).with_context(reading)
+    let mut text = String::new();
+    let file = fs::File::open(path).with_context(reading)?;
+    file.take(LONGEST + 1).read_to_string(&mut text).with_context(reading)?;
+    anyhow::ensure!(text.len() as u64 <= LONGEST, "{} is too long for a scenario", path.display());
+    Ok(text)
 }
 
 /// What the command shows.

@@ -133,14 +133,48 @@ fn nonsense_is_wrong_usage_also_as_json() {
 fn a_name_that_is_no_text_is_a_name() {
     let folder = folder();
     let name = std::ffi::OsStr::from_bytes(b"\xff\xfe\x1b[31m");
-    for command in ["dmesg", "inspect", "simulate"] {
+    for command in ["collect", "dmesg", "inspect", "remove", "simulate"] {
         let mut holdover = Command::new(env!("CARGO_BIN_EXE_holdover"));
-        let output = holdover.current_dir(folder.path()).arg(command).arg(name).output().unwrap();
+        holdover.current_dir(folder.path()).arg(command).arg(name);
+        holdover.args((command == "collect").then_some("out"));
+        let output = holdover.output().unwrap();
         let output_of = format!("{command} {output:?}");
-        assert!(
-            !output_of.contains("panicked") && matches!(output.status.code(), Some(1 | 2)),
-            "{output_of}"
-        );
+        assert!(!output_of.contains("panicked") && output.status.code() == Some(1), "{output_of}");
+    }
+}
+
+/// Whoever opens it would wait for somebody who writes to it.
+#[test]
+fn a_pipe_in_place_of_a_dump_or_an_area_is_refused_at_once() {
+    let folder = folder();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+    for command in COMMANDS.iter().filter(|command| {
+        matches!(command[0], "collect" | "dmesg" | "makedump" | "inspect" | "remove")
+            && !command.contains(&"--dmar")
+    }) {
+        let words = command.iter().map(|word| if *word == "IN" { "pipe" } else { word });
+        let mut holdover = Command::new("timeout");
+        holdover.args(["60", env!("CARGO_BIN_EXE_holdover")]).args(words).current_dir(folder.path());
+        let output = holdover.output().unwrap();
+        check(command, &output);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("it is a pipe"), "{command:?}: {output:?}");
+    }
+}
+
+/// The memory of a small host would not do for it.
+#[test]
+fn a_file_that_never_ends_is_no_configuration_image_or_certificate() {
+    let folder = folder();
+    let commands = [
+        &["config", "check", "/dev/zero"][..],
+        &["load", "--image", "/dev/zero", "--area", "absent"],
+        &["sign", "--key", "text", "--cert", "/dev/zero"],
+        &["simulate", "/dev/zero"],
+    ];
+    for arguments in commands {
+        let output = run(folder.path(), arguments);
+        check(arguments, &output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
     }
 }
 

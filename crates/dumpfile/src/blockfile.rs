@@ -37,11 +37,24 @@ impl BlockFile {
     }
 
     fn with(options: &OpenOptions, path: &Path) -> io::Result<Self> {
+        check_kind(path)?;
         let mut file = options.open(path)?;
         // The length in a disk's metadata is 0.
         let len = file.seek(SeekFrom::End(0))?;
         Ok(Self { file, len })
     }
+}
+
+/// Refuses what cannot be read at any place. Opening a pipe would wait for somebody who writes to it.
+pub(crate) fn check_kind(path: &Path) -> io::Result<()> {
+    let kind = path.metadata()?.file_type();
+    let told = match kind {
+        _ if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        _ if kind.is_fifo() => "it is a pipe",
+        _ if kind.is_socket() => "it is a socket",
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{told}; name a file or a disk")))
 }
 
 impl BlockDevice for BlockFile {

@@ -10,6 +10,7 @@ use machine::{BlockDevice, BlockError, Range, Unreadable};
 use vmcore::Medium;
 
 use crate::DumpError;
+use crate::blockfile::check_kind;
 use crate::flattened::{self, Flattened};
 use crate::holes;
 use crate::window::Windows;
@@ -52,10 +53,8 @@ impl Way {
 impl FileView {
     /// Opens a file for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, DumpError> {
+        check_kind(path)?;
         let mut file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-        }
         let len = file.seek(SeekFrom::End(0))?;
         let way = Way::to(&file, len)?;
         let len = if let Way::Flattened(flattened) = &way { flattened.len() } else { len };

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::image::{Certificate, CertificateError, Image, Signature};
 use crate::secure_boot::{FirmwareState, KeyState};
+use crate::small_file;
 use crate::unfinished::{IfExists, OutputError, Unfinished};
 
 /// The programs; Debian's package has another name than Fedora's.
@@ -156,7 +157,8 @@ pub fn sign(request: &SignRequest) -> Result<SignedImage, SignError> {
 }
 
 fn read_certificate(path: &Path) -> Result<(Certificate, bool), SignError> {
-    let bytes = fs::read(path).map_err(|source| SignError::Read { path: path.to_owned(), source })?;
+    let bytes = small_file::read(path, small_file::TEXT)
+        .map_err(|source| SignError::Read { path: path.to_owned(), source })?;
     match Certificate::parse(&bytes) {
         Ok(certificate) => Ok((certificate, !bytes.starts_with(b"-----"))),
         Err(source) => Err(SignError::Certificate { path: path.to_owned(), source }),

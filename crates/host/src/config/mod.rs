@@ -8,8 +8,8 @@ mod edit;
 mod error;
 mod form;
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use delivery::Target;
 use handoff::HandOver;
@@ -21,6 +21,7 @@ pub use self::edit::with_areas;
 pub use self::error::ConfigError;
 use crate::Bytes;
 use crate::areas::AreaName;
+use crate::small_file;
 
 /// Where the configuration is.
 pub const FILE: &str = "/etc/holdover.toml";
@@ -178,8 +179,8 @@ impl Configuration {
 
     /// Reads a file that must be there.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Read { file: file.to_owned(), source };
+        let text = small_file::read_text(file).map_err(unreadable)?;
         Self::parse(&text, file)
     }
 
@@ -205,7 +206,7 @@ impl Configuration {
     ) -> Result<(Self, Option<ConfigError>), ConfigError> {
         match read {
             Err(ConfigError::Invalid { file, line, what }) => {
-                let rest = fs::read_to_string(&file).ok().and_then(|text| rest(&text));
+                let rest = small_file::read_text(&file).ok().and_then(|text| rest(&text));
                 let refused = ConfigError::Invalid { file, line, what };
                 match rest {
                     Some(rest) => Ok((rest, Some(refused))),

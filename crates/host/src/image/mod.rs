@@ -7,7 +7,7 @@ mod pe;
 mod signer;
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -15,10 +15,15 @@ use std::{env, fmt, process};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::{Bytes, small_file};
+
 pub use signer::{Certificate, CertificateError, KeyId};
 
 /// Where `holdover sign` puts the signed image, if it is not told otherwise.
 pub const SIGNED_COPY: &str = "/var/lib/holdover/capture.bzImage";
+
+/// More than any image has.
+const MOST: Bytes = Bytes(256 << 20);
 
 /// The image that [`carry`] was told.
 static CARRIED: OnceLock<&'static [u8]> = OnceLock::new();
@@ -135,7 +140,7 @@ impl Image {
     /// Reads an image from a file.
     pub fn read(path: &Path) -> Result<Self, ImageError> {
         let image = path.to_owned();
-        match fs::read(path) {
+        match small_file::read(path, MOST) {
             Ok(bytes) => Self::new(Origin::File(image), bytes.into()),
             Err(source) => Err(ImageError::Unreadable { image, source }),
         }
@@ -220,6 +225,8 @@ pub(crate) fn path_of(file: &File) -> PathBuf {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A small image, as the build makes it.
