@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// With --force, give up a dump that was not collected
     #[arg(long, requires = "force")]
     discard_dump: bool,
+    /// Note in this folder instead of / that the area is this system's
+    #[arg(long, value_name = "FOLDER", default_value = "/", hide_default_value = true)]
+    root: PathBuf,
 }
 
 /// Makes the device a dump area.
@@ -35,8 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Formatted, FormatError> {
         (true, true) => IfUsed::DiscardDump,
     };
     match arguments.size {
-        Some(Bytes(bytes)) => areas::format_file(&arguments.device, bytes, if_used, &Bar::of_bytes()),
-        None => areas::format(&arguments.device, if_used),
+        Some(Bytes(bytes)) => {
+            areas::format_file(&arguments.device, bytes, if_used, &arguments.root, &Bar::of_bytes())
+        }
+        None => areas::format(&arguments.device, if_used, &arguments.root),
     }
 }
 

@@ -108,7 +108,7 @@ impl Command {
             Self::Test(arguments) => Box::new(test::run(arguments)?),
             Self::Collect(arguments) => collect::run(arguments)?,
             Self::Dmesg(arguments) => Box::new(dmesg::run(arguments)?),
-            Self::Remove(arguments) => Box::new(remove::run(arguments)?),
+            Self::Remove(arguments) => remove::run(arguments)?,
             Self::Makedump(arguments) => Box::new(makedump::run(arguments)?),
             Self::Inspect(arguments) => inspect::run(arguments)?,
             Self::Summary(arguments) => Box::new(summary::run(arguments)?),

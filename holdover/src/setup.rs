@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
             bail!("without a dump area nothing can be set up; name another with --area or --file");
         }
     }
-    outcome.add("dump area", plan.carry_out(&Bar::of_bytes())?);
+    outcome.add("dump area", plan.carry_out(root, &Bar::of_bytes())?);
     outcome.add("configuration", setup::configure(root, &plan.names())?);
     let memory = Memory::now()?;
     if !memory.is_enough() {

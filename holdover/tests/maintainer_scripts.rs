@@ -15,17 +15,15 @@ const STAND_IN: &str = r#"#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 case "${0##*/} $1" in
 "holdover unload") [ -z "$REFUSES" ] && echo 0 >"$DPKG_ROOT/sys/kernel/kexec_crash_loaded" ;;
-"holdover remove") rm "$2" ;;
+"holdover remove") [ -n "$KEEPS" ] || rm "$DPKG_ROOT"/var/lib/holdover/files "$DPKG_ROOT"/var/crash/area ;;
 "holdover sign") [ -z "$UNSIGNED" ] || { echo "holdover: $UNSIGNED" >&2; exit 1; } ;;
 "rm -rf") [ -z "$MOUNTED" ] ;;
 esac
 "#;
-const PROGRAMS: [&str; 6] =
-    ["holdover", "swapoff", "deb-systemd-invoke", "deb-systemd-helper", "update-grub", "systemctl"];
-/// The file that is a dump area.
-const AREA: &str = "var/crash/the area";
-/// A file that took the place of one.
-const OTHERS: &str = "var/crash/others";
+const PROGRAMS: [&str; 5] =
+    ["holdover", "deb-systemd-invoke", "deb-systemd-helper", "update-grub", "systemctl"];
+/// The file that was made a dump area.
+const AREA: &str = "var/crash/area";
 
 /// A system on which the package was used.
 struct System {
@@ -39,9 +37,8 @@ impl System {
         let root = tempfile::tempdir().unwrap();
         let system = Self { root, variables: Vec::new() };
         system.write("sys/kernel/kexec_crash_loaded", loaded.as_bytes());
-        system.write(AREA, &[&vec![0; 64 << 10], &b"HOLDEXTN and more"[..]].concat());
-        system.write(OTHERS, &vec![7; 128 << 10]);
-        let files = format!("/{AREA}\n/{OTHERS}\n/var/crash/gone\n");
+        system.write(AREA, b"an area");
+        let files = format!("/{AREA}\n/var/crash/gone\n");
         system.write("var/lib/holdover/files", files.as_bytes());
         system.write("run/systemd/system/x", b"");
         for program in PROGRAMS {
@@ -94,65 +91,40 @@ impl System {
 }
 
 #[test]
-fn a_capture_kernel_of_which_nothing_is_noted_is_unloaded_and_a_purge_removes_its_area() {
+fn a_removal_has_the_program_delete_the_areas_and_a_purge_leaves_nothing() {
     let system = System::new("1");
-    system.told("prerm", "remove");
-    assert!(system.calls().contains("holdover unload"), "{}", system.calls());
-    assert!(
-        !system.calls().contains("holdover remove"),
-        "nothing is loaded: a new installation has its area"
-    );
-    assert!(system.has(AREA));
-    system.told("postrm", "purge");
-    assert!(system.calls().contains("swapoff"), "{}", system.calls());
-    assert!(!system.has(AREA) && !system.has("var/lib/holdover"));
-    assert!(system.has(OTHERS), "a file without Holdover's label is somebody else's");
-}
-
-#[test]
-fn labels_are_erased_before_the_program_goes_if_a_crash_kernel_stays_loaded() {
-    let mut system = System::new("1");
-    system.variables.push(("REFUSES", "1"));
     system.told("prerm", "remove");
     let calls = system.calls();
     let at = |call: &str| calls.find(call).unwrap_or_else(|| panic!("no {call} in\n{calls}"));
-    assert!(at("holdover unload") < at("holdover collect"));
-    assert!(at("holdover collect") < at(&format!("holdover remove {}", system.path(AREA).display())));
+    assert!(at("holdover unload") < at("holdover collect"), "nothing is noted of what is loaded: {calls}");
+    assert!(at("holdover collect") < at("holdover remove --all-files"));
+    assert_eq!(system.told("postrm", "purge"), "");
+    assert!(!system.has(AREA) && !system.has("var/lib/holdover"));
 }
 
+/// It may hold a dump, be dumped to, or have lost its label: the program knows, and has told.
 #[test]
-fn a_purge_leaves_an_area_to_which_a_loaded_crash_kernel_may_dump() {
-    let system = System::new("1");
+fn what_the_program_does_not_delete_stays_in_a_purge_and_is_named() {
+    let mut system = System::new("0");
+    system.variables.push(("KEEPS", "1"));
+    system.write("var/lib/holdover/area", b"damaged");
+    system.told("prerm", "remove");
     let told = system.told("postrm", "purge");
-    assert!(told.contains("crash kernel is loaded") && told.contains(AREA), "{told}");
-    assert!(system.has(AREA) && system.has("var/lib/holdover/files"));
-}
-
-#[test]
-fn a_purge_leaves_a_file_that_may_hold_a_dump() {
-    let system = System::new("0");
-    system.write("var/lib/holdover/uncollected", b"");
-    assert!(system.told("postrm", "purge").contains("not collected"));
-    assert!(system.has(AREA));
+    for file in [AREA, "var/lib/holdover/area"] {
+        assert!(system.has(file) && told.contains(file), "{told}");
+    }
+    assert!(!told.contains("gone") && told.contains("not collected"), "{told}");
+    assert!(system.has("var/lib/holdover/files"), "a new installation knows of it");
 }
 
 #[test]
 fn what_cannot_be_removed_does_not_make_a_purge_fail() {
     let mut system = System::new("0");
+    fs::remove_file(system.path(AREA)).unwrap();
     system.stand_in("rm");
     system.variables.push(("MOUNTED", "1"));
     let told = system.told("postrm", "purge");
     assert!(told.contains("/var/lib/holdover stays"), "{told}");
-}
-
-#[test]
-fn an_area_in_the_state_folder_that_is_noted_nowhere_loses_its_pin_first() {
-    let system = System::new("0");
-    fs::rename(system.path(AREA), system.path("var/lib/holdover/area")).unwrap();
-    fs::remove_file(system.path("var/lib/holdover/files")).unwrap();
-    system.told("postrm", "purge");
-    assert!(system.calls().contains("swapoff"), "{}", system.calls());
-    assert!(!system.has("var/lib/holdover"));
 }
 
 #[test]

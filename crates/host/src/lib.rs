@@ -38,13 +38,15 @@
 //! Make a file a dump area, and find it again as the capture kernel will:
 //!
 //! ```
+//! use std::path::Path;
+//!
 //! use host::areas::{self, AreaName, IfUsed};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let disk = folder.path().join("disk");
 //! std::fs::File::create(&disk)?.set_len(8 << 20)?;
-//! let formatted = areas::format(&disk, IfUsed::Refuse)?;
+//! let formatted = areas::format(&disk, IfUsed::Refuse, Path::new("/"))?;
 //! let found = areas::find(&AreaName::Device(disk))?;
 //! assert_eq!(found.label.uuid, formatted.uuid);
 //! # Ok(())
@@ -107,6 +109,7 @@ mod root_pointer;
 pub mod secure_boot;
 pub mod setup;
 pub mod sign;
+mod small_file;
 mod state;
 pub mod status;
 pub mod summary;

@@ -550,7 +550,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::File::create(path("there")).unwrap().set_len(8 << 20).unwrap();
-        areas::format(&path("there"), areas::IfUsed::Refuse).unwrap();
+        areas::format(&path("there"), areas::IfUsed::Refuse, Path::new("/")).unwrap();
         let names = ["gone", "there"].map(|name| AreaName::Device(path(name)));
         let (found, left_out) = find_areas(&names).unwrap();
         assert_eq!((found.len(), &left_out[0].name), (1, &names[0]));

@@ -24,6 +24,16 @@ impl Programs for HostPrograms {
     }
 }
 
+/// No programs: those of a system that does not run.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPrograms;
+
+impl Programs for NoPrograms {
+    fn run(&self, program: &str, _: &[&str]) -> io::Result<String> {
+        Err(io::Error::other(format!("{program} is not run: the system does not run")))
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::RefCell;

@@ -244,7 +244,7 @@ mod tests {
     fn an_area_is_found_on_a_disk_whose_links_are_others() {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(64 << 20).unwrap();
-        let uuid = areas::format(image.path(), areas::IfUsed::Refuse).unwrap().uuid;
+        let uuid = areas::format(image.path(), areas::IfUsed::Refuse, "/".as_ref()).unwrap().uuid;
         let on = |area: &LoadedArea| {
             let gone = AreaError::Gone { device: area.device.clone() };
             let found = areas::find(&areas::AreaName::Device(image.path().into())).unwrap();

@@ -28,7 +28,7 @@ impl Bench {
     fn new() -> Self {
         let bench = Self { folder: tempfile::tempdir().unwrap() };
         File::create(bench.path("disk")).unwrap().set_len(8 << 20).unwrap();
-        areas::format(&bench.path("disk"), IfUsed::Refuse).unwrap();
+        areas::format(&bench.path("disk"), IfUsed::Refuse, bench.folder.path()).unwrap();
         bench
     }
 
@@ -54,7 +54,7 @@ impl Bench {
 
     fn collect(&self, progress: &dyn Progress) -> Result<Collected, CollectError> {
         let (area, out) = (AreaName::Device(self.path("disk")), self.path("vmcore"));
-        collect(&CollectRequest { area, out, if_exists: IfExists::Refuse }, progress)
+        collect(&CollectRequest { area, out, if_exists: IfExists::Refuse, root: "/".into() }, progress)
     }
 }
 

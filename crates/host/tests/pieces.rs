@@ -29,13 +29,13 @@ fn a_dump_is_read_and_written_in_large_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     File::create(&disk).unwrap().set_len(48 << 20).unwrap();
-    let uuid = areas::format(&disk, IfUsed::Refuse).unwrap().uuid;
+    let uuid = areas::format(&disk, IfUsed::Refuse, folder.path()).unwrap().uuid;
     let mut dump = Area::open(BlockFile::open_exclusive(&disk).unwrap(), 0, uuid).unwrap().begin().unwrap();
     dump.write(0, &vec![7; LEN]).unwrap();
     dump.seal(Completeness::Complete, LEN as u64).unwrap();
     let before = ["syscr", "syscw"].map(calls);
     let (area, out) = (AreaName::Device(disk), folder.path().join("vmcore"));
-    let request = CollectRequest { area, out: out.clone(), if_exists: IfExists::Refuse };
+    let request = CollectRequest { area, out: out.clone(), if_exists: IfExists::Refuse, root: "/".into() };
     assert_eq!(collect(&request, &()).unwrap().bytes, LEN as u64);
     let after = ["syscr", "syscw"].map(calls);
     let [reads, writes] = [after[0] - before[0], after[1] - before[1]];

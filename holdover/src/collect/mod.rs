@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
     match (area, out) {
         (None, _) => all::run(all),
         (Some(area), Some(out)) if !dmesg => {
-            let request = CollectRequest { area: area.clone(), out: out.clone(), if_exists };
+            let (area, out, root) = (area.clone(), out.clone(), all.root().to_owned());
+            let request = CollectRequest { area, out, if_exists, root };
             Ok(Box::new(collect::collect(&request, &Bar::of_bytes())?))
         }
         (Some(area), out) => Ok(Box::new(dmesg::fetch(area, out.as_deref(), if_exists)?)),

@@ -126,8 +126,8 @@ pub enum FormatError {
 /// Makes all of a device a dump area. What was on it is lost.
 ///
 /// A disk that the capture kernel cannot write to is no error: it may be meant for another machine, or for another
-/// controller.
-pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> {
+/// controller. The system whose root folder is `root` notes that it is its own.
+pub fn format(device: &Path, if_used: IfUsed, root: &Path) -> Result<Formatted, FormatError> {
     let mut file = open_to_format(device)?;
     let found = signature::find(&mut file).map_err(FormatError::Read)?;
     if let (Some(found), IfUsed::Refuse) = (found, if_used) {
@@ -142,7 +142,7 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
         Ok(area) => {
             let (uuid, capacity) = (label.uuid, area.label().capacity());
             let objection = objection(&device);
-            note(&device, former, uuid);
+            note(&Registry::at_root(root), &device, former, uuid);
             Ok(Formatted { uuid, name: AreaName::Uuid(uuid), device, bytes: length, capacity, objection })
         }
         Err(source) => Err(FormatError::Format { device, source }),
@@ -150,9 +150,8 @@ pub fn format(device: &Path, if_used: IfUsed) -> Result<Formatted, FormatError> 
 }
 
 /// Notes that an area is this host's, in place of the former one there, if it is on a disk of this host.
-fn note(device: &Path, former: Option<Uuid>, uuid: Uuid) {
+fn note(registry: &Registry, device: &Path, former: Option<Uuid>, uuid: Uuid) {
     if device.metadata().is_ok_and(|found| found.file_type().is_block_device()) {
-        let registry = Registry::of_host();
         // Without the note it is this host's once it is configured or loaded, as `next` says.
         let _ = registry.add_areas(&[uuid]);
         let _ = former.map(|former| registry.remove_area(former));
@@ -170,11 +169,13 @@ fn check_unneeded(device: &Path, if_uncollected: IfUncollected) -> Result<(), In
     }
 }
 
-/// Makes a file of `bytes` a dump area, in its place on its disk. The steps of `progress` are bytes.
+/// Makes a file of `bytes` a dump area, in its place on its disk, which the system whose root folder is `root` notes. The steps of
+/// `progress` are bytes.
 pub fn format_file(
     path: &Path,
     bytes: u64,
     if_used: IfUsed,
+    root: &Path,
     progress: &dyn Progress,
 ) -> Result<Formatted, FormatError> {
     if let (Some(first), true) = (file::first_extent(path)?, if_used != IfUsed::Refuse) {
@@ -182,7 +183,7 @@ pub fn format_file(
     }
     let formatted = file::format(path, bytes, if_used, progress)?;
     // Without the note the file is found by its name, as `next` says.
-    let _ = Registry::of_host().add_file(&formatted.device);
+    let _ = Registry::at_root(root).add_file(&formatted.device);
     Ok(formatted)
 }
 
@@ -228,11 +229,11 @@ mod tests {
     fn a_damaged_label_may_be_that_of_a_dump() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(64 << 20).unwrap();
-        format(file.path(), IfUsed::Refuse).unwrap();
+        format(file.path(), IfUsed::Refuse, Path::new("/")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(file.as_file(), &[1], 100).unwrap();
-        let refused = format(file.path(), IfUsed::Overwrite).unwrap_err();
+        let refused = format(file.path(), IfUsed::Overwrite, Path::new("/")).unwrap_err();
         assert!(matches!(refused, FormatError::InUse(InUse::Unreadable { .. })), "{refused:?}");
-        format(file.path(), IfUsed::DiscardDump).unwrap();
+        format(file.path(), IfUsed::DiscardDump, Path::new("/")).unwrap();
     }
 
     /// It may be the disk of a virtual machine.
@@ -240,7 +241,7 @@ mod tests {
     fn a_file_is_not_objected_to() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(64 << 20).unwrap();
-        let formatted = format(file.path(), IfUsed::Refuse).unwrap();
+        let formatted = format(file.path(), IfUsed::Refuse, Path::new("/")).unwrap();
         assert_eq!(formatted.objection, None);
     }
 }

@@ -7,6 +7,7 @@ mod remove;
 pub(crate) mod search;
 mod signature;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{fmt, io};
@@ -22,7 +23,7 @@ pub use self::file::FileError;
 use self::file::{DirectDisk, FilePlace};
 pub use self::format::{FormatError, Formatted, IfUsed, format, format_file};
 use self::registry::Registry;
-pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove};
+pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove, remove_files};
 use crate::Bytes;
 pub use crate::loaded::AreaPlace;
 use crate::loaded::LoadedArea;
@@ -43,6 +44,14 @@ impl FromStr for AreaName {
     /// Reads any text that is not a UUID as the path of a device.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(text.parse().map_or_else(|_| Self::Device(text.into()), Self::Uuid))
+    }
+}
+
+impl From<OsString> for AreaName {
+    /// Reads an argument, which may be the path of a device that is no text.
+    fn from(argument: OsString) -> Self {
+        let uuid = argument.to_str().and_then(|text| text.parse().ok());
+        uuid.map_or_else(|| Self::Device(argument.into()), Self::Uuid)
     }
 }
 
@@ -120,6 +129,15 @@ pub enum AreaError {
         crate::config::FILE
     )]
     NotThere {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file that was made an area has no label any more.
+    #[error(
+        "{file} was made a dump area, and has no label of one any more: it is damaged, or another file has its name; nothing of it is read or \
+         changed. If no dump of it is missed, `holdover remove --discard-dump {file}` forgets it, and leaves the file"
+    )]
+    LabelGone {
         /// The file.
         file: PathBuf,
     },
@@ -486,12 +504,16 @@ impl FoundArea {
 /// Finds the dump area with that name, and checks it as the capture kernel will. If a disk has copies, this is the first by
 /// name.
 pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
+    find_noted(name, &Registry::of_host())
+}
+
+fn find_noted(name: &AreaName, registry: &Registry) -> Result<FoundArea, AreaError> {
     let found = match name {
         AreaName::Device(device) => FoundArea::to_read(device)?,
         AreaName::Uuid(uuid) => {
             let is_it = |found: &FoundArea| found.label.uuid == *uuid;
             let found = all()?.into_iter().find(is_it);
-            let found = found.or_else(|| in_files(*uuid, Registry::of_host().files()));
+            let found = found.or_else(|| in_files(*uuid, registry.files()));
             found.ok_or(AreaError::NotFound { uuid: *uuid })?
         }
     };
@@ -501,7 +523,12 @@ pub fn find(name: &AreaName) -> Result<FoundArea, AreaError> {
 
 /// Finds the dump area of that name as [`find`] does; refuses a UUID that more than one disk has.
 pub fn find_only(name: &AreaName) -> Result<FoundArea, AreaError> {
-    let found = find(name)?;
+    find_only_noted(name, &Registry::of_host())
+}
+
+/// Does so with the notes of another system, such as one in a folder.
+pub(crate) fn find_only_noted(name: &AreaName, registry: &Registry) -> Result<FoundArea, AreaError> {
+    let found = find_noted(name, registry)?;
     if let AreaName::Uuid(_) = name {
         found.check_only(&all()?)?;
     }

@@ -1,6 +1,7 @@
 //! Makes a dump area none any more: the device is free, a file is gone.
 //!
-//! A loaded capture kernel knows an area by its labels. They are erased before anybody else gets the blocks.
+//! A loaded capture kernel knows an area by its labels. They are erased before anybody else gets the blocks. A file without a label is
+//! deleted by nobody here, whatever is noted of it: it may be a damaged area with a dump, or what somebody put in its place.
 
 use std::error::Error;
 use std::io;
@@ -11,8 +12,9 @@ use uuid::Uuid;
 
 use super::file::{self, FileError};
 use super::registry::Registry;
-use super::{AreaError, AreaName, FoundArea, IfUncollected, UncollectedDump, find_only};
+use super::{AreaError, AreaName, FoundArea, IfUncollected, UncollectedDump, find_only_noted};
 use crate::programs::Programs;
+use crate::setup::DEFAULT_FILE;
 use crate::{loaded, units};
 
 /// A dump area that is none any more.
@@ -35,6 +37,8 @@ pub enum RemovedKind {
     File,
     /// Nothing that is there: only a note of it.
     Note,
+    /// A file that is there, without a label: only the note of it.
+    Unlabelled,
 }
 
 /// Why a dump area stays.
@@ -95,19 +99,36 @@ pub enum InUse {
     },
 }
 
-/// Removes a dump area, file or not, which systemd then watches no longer. Fails if the loaded capture kernel would use it.
+/// Removes a dump area, file or not, of the system whose root folder is `root`; systemd then watches it no longer. Fails if the loaded
+/// capture kernel would use it.
 pub fn remove(
     name: &AreaName,
     if_uncollected: IfUncollected,
+    root: &Path,
     programs: &dyn Programs,
 ) -> Result<Removed, RemoveError> {
-    let removed = remove_noted_in(&Registry::of_host(), name, if_uncollected)?;
+    let removed = remove_noted_in(&Registry::at_root(root), name, if_uncollected)?;
     if let Some(file) = &removed.device
         && removed.kind != RemovedKind::Device
     {
         units::stop_watching(file, programs);
     }
     Ok(removed)
+}
+
+/// Removes all files that were made dump areas of that system, except those that are in use, may hold a dump, or have lost their labels.
+pub fn remove_files(root: &Path, programs: &dyn Programs) -> Vec<(PathBuf, Result<Removed, RemoveError>)> {
+    let mut files = Registry::at_root(root).files();
+    let default = root.join(DEFAULT_FILE.trim_start_matches('/'));
+    // Without a label it is another's, unless it is noted.
+    if !files.contains(&default) && matches!(file::first_extent(&default), Ok(Some(_))) {
+        files.push(default);
+    }
+    let removed = files.into_iter().map(|file| {
+        let removed = remove(&AreaName::Device(file.clone()), IfUncollected::Keep, root, programs);
+        (file, removed)
+    });
+    removed.collect()
 }
 
 fn remove_noted_in(
@@ -120,12 +141,15 @@ fn remove_noted_in(
     {
         return forget(registry, noted);
     }
-    if let AreaName::Device(path) = name
-        && let Some(first) = file::first_extent(path)?
-    {
-        return remove_file(registry, path, first.uuid, if_uncollected);
+    if let AreaName::Device(path) = name {
+        if let Some(first) = file::first_extent(path)? {
+            return remove_file(registry, path, first.uuid, if_uncollected);
+        }
+        if let Some(noted) = unlabelled(registry, path) {
+            return forget_unlabelled(registry, noted, if_uncollected);
+        }
     }
-    let found = match find_only(name) {
+    let found = match find_only_noted(name, registry) {
         Err(AreaError::NotFound { uuid }) if registry.areas().contains(&uuid) => {
             return forget_area(registry, uuid);
         }
@@ -149,7 +173,7 @@ fn deleted(registry: &Registry, path: &Path) -> Option<PathBuf> {
     registry.files().into_iter().find(is_it)
 }
 
-/// Forgets a file that is not there. Where its file system is away only, it stays as it is.
+/// Forgets a file, and leaves it as it is if it is there, or its file system is only away.
 fn forget(registry: &Registry, file: PathBuf) -> Result<Removed, RemoveError> {
     if loaded::areas().iter().any(|area| area.device == file) {
         return Err(InUse::Loaded { device: file }.into());
@@ -158,6 +182,26 @@ fn forget(registry: &Registry, file: PathBuf) -> Result<Removed, RemoveError> {
         .remove_file(&file)
         .map_err(|source| RemoveError::Forget { area: file.display().to_string(), source })?;
     Ok(Removed { uuid: None, device: Some(file), kind: RemovedKind::Note })
+}
+
+/// The noted file of that name, which has no label. What took its place may be anything.
+fn unlabelled(registry: &Registry, path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let has_no_label = || matches!(FoundArea::to_read(&path), Err(AreaError::NoArea { .. }));
+    (registry.files().contains(&path) && has_no_label()).then_some(path)
+}
+
+/// Forgets a file that has lost its label, if that is wanted, and leaves it where it is.
+fn forget_unlabelled(
+    registry: &Registry,
+    file: PathBuf,
+    if_uncollected: IfUncollected,
+) -> Result<Removed, RemoveError> {
+    if if_uncollected == IfUncollected::Keep {
+        return Err(AreaError::LabelGone { file }.into());
+    }
+    file::release(&file)?;
+    Ok(Removed { kind: RemovedKind::Unlabelled, ..forget(registry, file)? })
 }
 
 /// Forgets an area that no disk has.
@@ -248,16 +292,17 @@ mod tests {
         assert!(by_uuid(7).is_some() && by_uuid(8).is_none(), "collect UUID reads it through the file");
         let name = AreaName::Device(path.clone());
         let programs = Noted::default();
-        let refused = remove(&name, IfUncollected::Keep, &programs).unwrap_err();
+        let remove = || remove(&name, IfUncollected::Keep, folder.path(), &programs);
+        let refused = remove().unwrap_err();
         assert!(programs.lines.borrow().is_empty(), "what stays is watched");
         assert!(matches!(refused, RemoveError::InUse(InUse::Uncollected(_))), "{refused:?}");
-        format_file(&path, BYTES, IfUsed::Overwrite, &()).unwrap_err();
+        format_file(&path, BYTES, IfUsed::Overwrite, folder.path(), &()).unwrap_err();
         let out = folder.path().join("vmcore");
-        let collected =
-            collect(&CollectRequest { area: name.clone(), out, if_exists: IfExists::Refuse }, &()).unwrap();
+        let (if_exists, root) = (IfExists::Refuse, folder.path().to_owned());
+        let collected = collect(&CollectRequest { area: name.clone(), out, if_exists, root }, &()).unwrap();
         assert_eq!(collected.bytes, 8192);
         collected.mark.unwrap();
-        remove(&name, IfUncollected::Keep, &programs).unwrap();
+        remove().unwrap();
         assert!(!path.exists());
         let watch = units::watch_of(&path);
         assert_eq!(programs.lines.take(), [format!("systemctl disable --now {watch}")]);
@@ -278,6 +323,48 @@ mod tests {
         assert!(registry.files().is_empty() && registry.areas().is_empty());
         forget(AreaName::Device(file)).unwrap_err();
         forget(AreaName::Uuid(uuid)).unwrap_err();
+    }
+
+    /// It may be damaged, with a dump in it, or somebody may have put another file in its place.
+    #[test]
+    fn a_noted_file_without_a_label_is_deleted_by_nobody() {
+        let (folder, path) = on_unknown_disk();
+        let registry = Registry::at_root(folder.path());
+        registry.add_file(&path).unwrap();
+        let mut content = std::fs::read(&path).unwrap();
+        content[file::HEAD as usize] ^= 1;
+        std::fs::write(&path, &content).unwrap();
+        let programs = Noted::default();
+        let removed = remove_files(folder.path(), &programs);
+        let [(file, Err(RemoveError::Area(AreaError::LabelGone { .. })))] = &removed[..] else {
+            panic!("{removed:?}")
+        };
+        assert_eq!((file, registry.files()), (&path, vec![path.clone()]));
+        let name = AreaName::Device(path.clone());
+        let forgotten = remove(&name, IfUncollected::Discard, folder.path(), &programs).unwrap();
+        assert_eq!((forgotten.kind, registry.files().len()), (RemovedKind::Unlabelled, 0));
+        assert!(std::fs::read(&path).unwrap() == content, "nothing of it has changed");
+    }
+
+    #[test]
+    fn of_all_files_those_with_a_dump_stay_and_others_go() {
+        let (folder, with_dump) = on_unknown_disk();
+        let registry = Registry::at_root(folder.path());
+        let gone = folder.path().join("gone");
+        registry.add_file(&with_dump).unwrap();
+        registry.add_file(&gone).unwrap();
+        let mut removed = remove_files(folder.path(), &Noted::default());
+        removed.sort_by_key(|(file, _)| *file == gone);
+        let [(_, Err(RemoveError::InUse(InUse::Uncollected(_)))), (_, Ok(_))] = &removed[..] else {
+            panic!("{removed:?}")
+        };
+        assert!(with_dump.exists() && registry.files() == [with_dump]);
+        // A file in the default place is one, also where nothing is noted of it.
+        let (folder, path) = on_unknown_disk();
+        let default = folder.path().join("var/lib/holdover/area");
+        std::fs::create_dir_all(default.parent().unwrap()).unwrap();
+        std::fs::rename(path, &default).unwrap();
+        assert!(matches!(remove_files(folder.path(), &Noted::default())[..], [(_, Err(_))]));
     }
 
     #[test]

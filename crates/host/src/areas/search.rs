@@ -87,7 +87,10 @@ impl OwnAreas {
 pub(crate) fn noted(file: &Path) -> Result<FoundArea, AreaError> {
     match file.try_exists() {
         Ok(false) => Err(AreaError::NotThere { file: file.to_owned() }),
-        _ => FoundArea::to_read(file),
+        _ => FoundArea::to_read(file).map_err(|error| match error {
+            AreaError::NoArea { device: file } => AreaError::LabelGone { file },
+            error => error,
+        }),
     }
 }
 
@@ -131,10 +134,10 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("damaged"), vec![0; 1 << 16]).unwrap();
         std::fs::File::create(path("good")).unwrap().set_len(8 << 20).unwrap();
-        format(&path("good"), IfUsed::Refuse).unwrap();
+        format(&path("good"), IfUsed::Refuse, folder.path()).unwrap();
         let damaged = noted(&path("damaged"));
         assert!(
-            matches!(&damaged, Err(AreaError::NoArea { device }) if *device == path("damaged")),
+            matches!(&damaged, Err(AreaError::LabelGone { file }) if *file == path("damaged")),
             "{damaged:?}"
         );
         assert!(matches!(noted(&path("gone")), Err(AreaError::NotThere { .. })));

@@ -249,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let device = folder.path().join("area");
         File::create(&device).unwrap().set_len(8 << 20).unwrap();
-        let uuid = areas::format(&device, areas::IfUsed::Refuse).unwrap().uuid;
+        let uuid = areas::format(&device, areas::IfUsed::Refuse, Path::new("/")).unwrap().uuid;
         let print = AreaPrint::of(uuid, &device);
         let file = BlockFile::open_exclusive(&device).unwrap();
         let mut dump = area::Area::open(file, 0, uuid).unwrap().begin().unwrap();

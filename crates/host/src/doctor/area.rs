@@ -241,7 +241,7 @@ mod tests {
         for name in ["one", "two"] {
             let path = folder.path().join(name);
             fs::File::create(&path).unwrap().set_len(8 << 20).unwrap();
-            areas::format(&path, areas::IfUsed::Refuse).unwrap();
+            areas::format(&path, areas::IfUsed::Refuse, folder.path()).unwrap();
             areas.push(areas::find(&areas::AreaName::Device(path)).unwrap());
         }
         let file = dumpfile::BlockFile::open_exclusive(&areas[1].device).unwrap();

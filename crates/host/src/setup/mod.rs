@@ -19,7 +19,7 @@ use crate::{Bytes, Progress, reservation, state, status, sysfs, units};
 /// What a person wants for an area.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AreaWish {
-    /// What the configuration names; a file in the default place if it names nothing.
+    /// What the configuration names, which is made if it is one file that is not there; a file in the default place if it names nothing.
     Any,
     /// These, which are there.
     These(Vec<AreaName>),
@@ -108,8 +108,14 @@ impl AreaPlan {
         progress: &dyn Progress,
     ) -> Result<Self, SetupError> {
         match wish {
-            AreaWish::Any if !configuration.areas.is_empty() => Ok(Self::Keep(configuration.areas.clone())),
-            AreaWish::Any => Self::file(Path::new(DEFAULT_FILE), None, configuration, progress),
+            AreaWish::Any => match &configuration.areas[..] {
+                [] => Self::file(Path::new(DEFAULT_FILE), None, configuration, progress),
+                // As after a removal of the package, or of the file.
+                [AreaName::Device(path)] if is_missing_file(path) => {
+                    Self::file(path, None, configuration, progress)
+                }
+                names => Ok(Self::Keep(names.to_vec())),
+            },
             AreaWish::These(names) => {
                 names.iter().try_for_each(|name| areas::find(name).map(drop))?;
                 Ok(Self::given(names.clone(), configuration))
@@ -146,14 +152,14 @@ impl AreaPlan {
         }
     }
 
-    /// Makes the file, if one is to be made. The steps of `progress` are bytes.
-    pub fn carry_out(&self, progress: &dyn Progress) -> Result<Step, SetupError> {
+    /// Makes the file, if one is to be made, which the system whose root folder is `root` notes. The steps of `progress` are bytes.
+    pub fn carry_out(&self, root: &Path, progress: &dyn Progress) -> Result<Step, SetupError> {
         let names = || self.names().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let AreaPlan::Make(path, Bytes(bytes)) = self else { return Ok(Step::Unchanged(names())) };
         let folder = path.parent().unwrap_or(Path::new("/"));
         let failed = |source| SetupError::Write { file: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(failed)?;
-        let formatted = areas::format_file(path, *bytes, IfUsed::Refuse, progress)?;
+        let formatted = areas::format_file(path, *bytes, IfUsed::Refuse, root, progress)?;
         let told = format!(
             "{}, {}, room for a dump of {}",
             path.display(),
@@ -165,6 +171,11 @@ impl AreaPlan {
             Some(objection) => Step::Left(format!("{told}; {objection}: name another disk with --area")),
         })
     }
+}
+
+/// Whether the path is not a device's, and nothing is there.
+fn is_missing_file(path: &Path) -> bool {
+    !path.starts_with("/dev") && matches!(path.try_exists(), Ok(false))
 }
 
 /// Has the configuration of a system name these areas. The file is the package's example where there is none.

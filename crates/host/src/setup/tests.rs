@@ -32,7 +32,26 @@ fn areas_that_the_configuration_names_are_kept() {
     let configuration = Configuration { areas: names(&["/a", "/b"]), ..Configuration::default() };
     let plan = AreaPlan::of(&AreaWish::Any, &configuration, &()).unwrap();
     assert_eq!(plan, AreaPlan::Keep(configuration.areas));
-    assert_eq!(plan.carry_out(&()).unwrap(), Step::Unchanged("/a, /b".into()));
+    assert_eq!(plan.carry_out(Path::new("/no-root"), &()).unwrap(), Step::Unchanged("/a, /b".into()));
+}
+
+/// As after a removal of the package, which keeps the configuration.
+#[test]
+fn a_file_that_the_configuration_names_is_made_anew_if_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = folder.path().join("gone");
+    let areas = vec![AreaName::Device(gone.clone())];
+    let configuration = Configuration { areas, ..Configuration::default() };
+    match AreaPlan::of(&AreaWish::Any, &configuration, &()) {
+        Ok(AreaPlan::Make(path, _)) => assert_eq!(path, gone),
+        // Where memory is not told, or there is no room.
+        Err(SetupError::Room(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    // A disk may come.
+    let configuration = Configuration { areas: names(&["/dev/no-such"]), ..Configuration::default() };
+    let plan = AreaPlan::of(&AreaWish::Any, &configuration, &()).unwrap();
+    assert_eq!(plan, AreaPlan::Keep(configuration.areas));
 }
 
 #[test]
@@ -43,7 +62,7 @@ fn a_named_area_must_be_there_and_is_used() {
     let plan = |wish| AreaPlan::of(&wish, &Configuration::default(), &());
     let wish = AreaWish::These(vec![AreaName::Device(disk.clone())]);
     assert!(matches!(plan(wish.clone()), Err(SetupError::Area(AreaError::NoArea { .. }))));
-    areas::format(&disk, IfUsed::Refuse).unwrap();
+    areas::format(&disk, IfUsed::Refuse, Path::new("/")).unwrap();
     assert_eq!(plan(wish).unwrap(), AreaPlan::Use(vec![AreaName::Device(disk.clone())]));
     let again = plan(AreaWish::File(disk.clone(), None)).unwrap();
     assert_eq!(again, AreaPlan::Use(vec![AreaName::Device(disk)]), "a file that is there is not made anew");

@@ -27,6 +27,15 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// Its name cannot be written into a list of names.
+    #[error(
+        "{path:?} cannot be a dump area: the list of areas in /var/lib/holdover has a name on each line; name a file whose path is text, without \
+         line breaks, such as `/var/lib/holdover/area`"
+    )]
+    Name {
+        /// The file.
+        path: PathBuf,
+    },
     /// The requested size is odd.
     #[error("the size must be a multiple of 1 MiB")]
     Size,

@@ -55,6 +55,9 @@ pub(crate) fn format(
     if_exists: IfUsed,
     progress: &dyn Progress,
 ) -> Result<Formatted, FileError> {
+    if path.to_str().is_none_or(|name| name.chars().any(char::is_control)) {
+        return Err(FileError::Name { path: path.to_owned() });
+    }
     if !bytes.is_multiple_of(PIECE as u64) || bytes == 0 {
         return Err(FileError::Size);
     }
@@ -212,6 +215,11 @@ pub(crate) fn is_pinned(path: &Path) -> bool {
 /// Takes the pin off a file, so that it can be written, moved, or its file system unmounted.
 pub(crate) fn unpin(path: &Path) -> Result<(), FileError> {
     swap::unpin(path)
+}
+
+/// Takes the pin off a file that has lost its label, if the pin is Holdover's: another's swap space is left alone.
+pub(crate) fn release(path: &Path) -> Result<(), FileError> {
+    if swap::has_header(path) { swap::unpin(path) } else { Ok(()) }
 }
 
 /// Works while a file that is an area is pinned and was found where it was: what is written to its blocks harms nobody else.

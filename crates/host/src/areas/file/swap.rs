@@ -6,7 +6,7 @@
 //! immutable, so that its file system could not be unmounted when the machine is shut down.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -18,6 +18,9 @@ use super::FileError;
 pub(crate) const HEAD: u64 = 64 << 10;
 /// Bytes of a page.
 const PAGE: usize = 4096;
+/// The swap space's name, and where it is in the first page.
+const NAME: &[u8; 8] = b"holdover";
+const NAME_AT: usize = 1052;
 
 /// The first page of a swap space of one page: the header as Linux defines it (`union swap_header`, version 1).
 pub(super) fn header(uuid: Uuid) -> [u8; PAGE] {
@@ -26,9 +29,16 @@ pub(super) fn header(uuid: Uuid) -> [u8; PAGE] {
     // The number of the last page.
     page[1028..1032].copy_from_slice(&1_u32.to_le_bytes());
     page[1036..1052].copy_from_slice(uuid.as_bytes());
-    page[1052..1060].copy_from_slice(b"holdover");
+    page[NAME_AT..][..NAME.len()].copy_from_slice(NAME);
     page[PAGE - 10..].copy_from_slice(b"SWAPSPACE2");
     page
+}
+
+/// Whether the file begins with such a page, whatever follows.
+pub(super) fn has_header(path: &Path) -> bool {
+    let mut name = [0; NAME.len()];
+    let read = fs::File::open(path).and_then(|file| file.read_exact_at(&mut name, NAME_AT as u64));
+    read.is_ok() && name == *NAME
 }
 
 /// Whether the file is swap space that is in use.
