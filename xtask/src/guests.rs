@@ -10,4 +10,5 @@ pub(crate) mod mirror;
 mod pe;
 pub(crate) mod signed;
 pub(crate) mod stock;
+pub(crate) mod target;
 pub(crate) mod tool;

@@ -31,10 +31,12 @@ use serde::Serialize;
 use crate::crashes::crash::{Evidence, PANIC};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::stock;
+use crate::guests::target::Target;
 use crate::guests::tool::Tool;
 use crate::machines::area;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
+use crate::machines::scenario::device::Device;
 use crate::process;
 use crate::witnesses::report::Report;
 use copies::{Copied, Copies};
@@ -270,7 +272,7 @@ pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
     let (before, after) = (Ram::open(&files.snapshot())?, Ram::open(&files.ram())?);
     let mut readings = Readings::default();
     with_readers(evidence, |dump| {
-        readers::read_stock(dump, [&before, &after], &mut readings)?;
+        readers::read_stock(dump, evidence.target, [&before, &after], &mut readings)?;
         Ok(readings)
     })
 }
@@ -282,11 +284,13 @@ pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
         let line = lines.iter().find(|line| line.text.contains(words));
         line.map(|line| line.at).with_context(|| format!("the console does not show `{words}`"))
     };
-    let times = trace::Times { init: at(stock::INIT)?, complete: at(stock::COMPLETE)? };
+    let times = trace::Times { init: Some(at(stock::INIT)?), complete: Some(at(stock::COMPLETE)?) };
     let trace = Trace::read(&files.trace(), at(PANIC)?)?;
     let seen = trace::HandedOver::of(&trace, times)?;
     fs::write(files.findings(), serde_json::to_string_pretty(&seen)?)?;
-    Ok(Readings { problems: seen.problems(&trace, reserved), ..Readings::default() })
+    // What sends the dump is the card that goes on receiving until its driver starts it anew.
+    let at_work = (evidence.target == Target::Ssh).then_some(Device::NETWORK);
+    Ok(Readings { problems: seen.problems(&trace, reserved, at_work), ..Readings::default() })
 }
 
 /// The programs that know the kernel and the dump's codec.

@@ -16,6 +16,7 @@ use crate::guests::initramfs::{self, Archive};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::signed::{self, SignedImages};
 use crate::guests::stock::{self, UserSpace};
+use crate::guests::target::Target;
 use crate::guests::tool::Tool;
 use crate::machines::console::{Echo, Line};
 use crate::machines::files::{Files, Moment};
@@ -32,6 +33,7 @@ use crate::machines::scenario::{
     Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Scenario, Start,
 };
 use crate::process;
+use crate::witnesses::Readers;
 use crate::witnesses::tables::Tables;
 use crate::witnesses::trace::Trace;
 
@@ -70,18 +72,20 @@ pub(crate) const MADE: [&str; 2] = ["holdover", "holdover.elf"];
 /// Name of makedumpfile's.
 pub(crate) const REFERENCE: &str = "makedumpfile";
 
-/// Runs in a stock crash kernel, whose memory Holdover's command line has to share with everything else: 32 MiB of addresses
-/// are all it gets.
-const MAKE_DUMPS: &str = "\
-set -e -o pipefail
+/// Runs in a stock crash kernel that has opened the target of its dumps.
+const MAKE_REFERENCE: &str = "\
 say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
-mount -t ext4 /dev/dump /mnt
 makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
-ulimit -v 32768
-holdover makedump -d 31 /proc/vmcore /mnt/holdover | say_lines
-holdover makedump -d 31 --elf /proc/vmcore /mnt/holdover.elf | say_lines
-umount /mnt
+keep makedumpfile
 ";
+
+/// Runs there too. Holdover's command line has to share the memory with everything else: 32 MiB of addresses are all it gets.
+fn make_dump(name: &str) -> String {
+    let format = if name == MADE[1] { "--elf " } else { "" };
+    format!(
+        "(ulimit -v 32768; holdover makedump -d 31 {format}/proc/vmcore /mnt/{name}) | say_lines\nkeep {name}\n"
+    )
+}
 
 /// A crash to run, and how closely to observe it.
 pub(crate) struct Crash<'a> {
@@ -117,6 +121,8 @@ pub(crate) struct Evidence {
     pub(crate) area_start: u64,
     /// Persistent memory.
     pub(crate) persistent: Vec<Range<u64>>,
+    /// Where a stock crash kernel has written its dumps.
+    pub(crate) target: Target,
     /// Source-ids of the dump's disk.
     pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
@@ -155,7 +161,7 @@ impl Crash<'_> {
         } else {
             self.end(machine)?
         };
-        let Scenario { kernel, codec, disk_model, disk_place, .. } = *self.scenario;
+        let Scenario { kernel, codec, target, disk_model, disk_place, .. } = *self.scenario;
         let disk = disk_model.source_ids(disk_place);
         let (file_system, area_start) = (self.scenario.disk.file_system(), self.scenario.disk.area_start());
         files.cut_out(area_start)?;
@@ -168,6 +174,7 @@ impl Crash<'_> {
             file_system,
             area_start,
             persistent,
+            target,
             disk,
             stop,
         })
@@ -216,8 +223,8 @@ impl Crash<'_> {
         self.tool.add_to(&mut archive)?;
         let load = match self.scenario.capture {
             Capture::Holdover => self.add_holdover(&mut archive, files)?,
-            Capture::Stock => self.add_stock(kernel, &mut archive, files)?,
-            Capture::HandedOver => self.add_handed_over(kernel, &mut archive, files)?,
+            Capture::Stock => self.add_stock(&mut archive, files)?,
+            Capture::HandedOver => self.add_handed_over(&mut archive, files)?,
         };
         archive.add("scenario/load", load.as_bytes());
         archive.add("scenario/crash", self.crash_command().as_bytes());
@@ -238,25 +245,38 @@ impl Crash<'_> {
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
-    fn add_stock(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
-        // Larger machines have larger dumps, and there are three of them.
-        File::create(files.disk())?.set_len(FILE_SYSTEM_BYTES)?;
-        stock::make_file_system(&files.disk())?;
-        let user_space =
-            UserSpace::new(self.scenario.disk_model)?.with_makedumpfile()?.with_holdover(self.tool)?;
-        archive.add("stock", &stock::image(kernel)?);
-        archive.add("initramfs", &user_space.writing(kernel, MAKE_DUMPS)?);
-        Ok(stock::load_command(self.scenario.syscall, self.scenario.second_use, "/stock", "/initramfs"))
+    fn add_stock(&self, archive: &mut Archive, files: &Files) -> Result<String> {
+        let prepare = self.add_crash_kernel(archive, files)?;
+        let Scenario { syscall, second_use, .. } = *self.scenario;
+        Ok(prepare + &stock::load_command(syscall, second_use, "/stock", "/initramfs"))
+    }
+
+    /// Makes a stock kernel and the target of its dumps ready; returns what the guest does before it loads it.
+    fn add_crash_kernel(&self, archive: &mut Archive, files: &Files) -> Result<String> {
+        let Scenario { target, disk_model, .. } = *self.scenario;
+        let flavour = self.scenario.crash_kernel();
+        let kernel = Kernel::load(flavour)?;
+        target.prepare(files)?;
+        let user_space = UserSpace::new(disk_model)?
+            .with_target(target, flavour, files)?
+            .with_makedumpfile(&Readers::of(self.scenario.kernel, Codec::Zlib)?)?
+            .with_holdover(self.tool)?;
+        let made: String = target.made().iter().map(|name| make_dump(name)).collect();
+        let commands =
+            ["set -e -o pipefail\n", &target.open(files), MAKE_REFERENCE, &made, "umount /mnt\n"].concat();
+        archive.add("stock", &stock::image(&kernel)?);
+        archive.add("initramfs", &user_space.writing(&kernel, &commands)?);
+        Ok(target.commands_before(disk_model.disk_in_linux()))
     }
 
     /// Makes Holdover, a stock kernel and its disk ready; returns the command that loads both in the guest.
-    fn add_handed_over(&self, kernel: &Kernel, archive: &mut Archive, files: &Files) -> Result<String> {
-        self.add_stock(kernel, archive, files)?;
+    fn add_handed_over(&self, archive: &mut Archive, files: &Files) -> Result<String> {
+        let prepare = self.add_crash_kernel(archive, files)?;
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
         let fallback = stock::fallback_options(self.scenario.second_use, "/stock", "/initramfs");
         let syscall = self.scenario.syscall.option();
-        Ok(format!("holdover load --image /capture {syscall} {fallback}\n"))
+        Ok(format!("{prepare}holdover load --image /capture {syscall} {fallback}\n"))
     }
 
     /// Makes the disks for the dump, and returns the areas that are named when Holdover is loaded.
@@ -454,7 +474,7 @@ impl Crash<'_> {
     fn entry(&self) -> Result<Entry> {
         match self.scenario.capture {
             Capture::Holdover | Capture::HandedOver => entry_of(self.image),
-            Capture::Stock => entry_of(&Kernel::load(self.scenario.kernel)?.image),
+            Capture::Stock => entry_of(&Kernel::load(self.scenario.crash_kernel())?.image),
         }
     }
 

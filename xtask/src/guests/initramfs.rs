@@ -129,6 +129,8 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
             archive.copy_program(program)?;
         }
     }
+    scenario.target.add_before(&mut archive)?;
+    modules.extend(scenario.target.modules());
     if scenario.disk == Disk::Volume {
         modules.push("dm_mod");
         archive.copy_program("dmsetup")?;
@@ -168,6 +170,11 @@ fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
         ],
         Flavour::Cloud | Flavour::Backports | Flavour::Testing => &["virtio_pci", "virtio_net"],
     }
+}
+
+/// The driver of the bench's network card, which a kernel for clouds has of virtio's only.
+pub(crate) fn network_driver(flavour: Flavour) -> &'static str {
+    if flavour == Flavour::Amd64 { "e1000e" } else { "virtio_net" }
 }
 
 /// Adds kernel modules, those they depend on, and the list of them in the order in which they are loaded.
@@ -253,7 +260,8 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     Ok(library_paths(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn library_paths(ldd: &str) -> Vec<PathBuf> {
+/// The files in what a loader lists for a program.
+pub(crate) fn library_paths(ldd: &str) -> Vec<PathBuf> {
     let words = ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     words.map(PathBuf::from).collect()
 }

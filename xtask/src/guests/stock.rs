@@ -12,11 +12,14 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::guests::initramfs::{self, Archive, FIND_DISK};
-use crate::guests::kernels::Kernel;
+use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::target::Target;
 use crate::guests::tool::Tool;
+use crate::machines::files::Files;
 use crate::machines::scenario::Syscall;
 use crate::machines::scenario::device::DiskModel;
 use crate::process;
+use crate::witnesses::Readers;
 
 /// MiB of memory that it is given: the least that distributions reserve.
 pub(crate) const RESERVED_MIB: u64 = 256;
@@ -31,7 +34,7 @@ pub(crate) const COMPLETE: &str = "bench: dump complete";
 pub(crate) const DISK: &str = "/dev/dump";
 
 /// Drivers of [`make_file_system`]'s file system; the second is asked for by the first, but only by name.
-const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
+pub(crate) const FILE_SYSTEM: [&str; 2] = ["ext4", "crc32c_generic"];
 
 /// What Debian's kdump-tools pass on and append, without what only a whole system needs. Fewer lines on the console save
 /// time, but the kernel's first one (a notice) is wanted, as early as it can be had.
@@ -101,8 +104,8 @@ impl UserSpace {
     }
 
     /// Adds makedumpfile.
-    pub(crate) fn with_makedumpfile(mut self) -> Result<Self> {
-        self.archive.copy_program("makedumpfile")?;
+    pub(crate) fn with_makedumpfile(mut self, readers: &Readers) -> Result<Self> {
+        readers.add_makedumpfile(&mut self.archive)?;
         Ok(self)
     }
 
@@ -110,6 +113,12 @@ impl UserSpace {
     pub(crate) fn with_holdover(mut self, tool: &Tool) -> Result<Self> {
         tool.add_to(&mut self.archive)?;
         self.modules.extend(FILE_SYSTEM);
+        Ok(self)
+    }
+
+    /// Adds what takes the dumps to their target.
+    pub(crate) fn with_target(mut self, target: Target, kernel: Flavour, files: &Files) -> Result<Self> {
+        self.modules.extend(target.add_to(&mut self.archive, kernel, files)?);
         Ok(self)
     }
 

@@ -105,7 +105,7 @@ impl Machine {
         let has_ended = || child.0.try_wait().is_ok_and(|status| status.is_some());
         let qmp = Qmp::connect(&qmp_socket(files), has_ended).with_context(|| complaint(files))?;
         let memory_mib = scenario.memory_mib;
-        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start(), memory_mib })
+        Ok(Self { child, keyboard, console, qmp, traffic: traffic.start(scenario.capture), memory_mib })
     }
 
     /// What the guest said so far.
@@ -226,7 +226,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     add_drive(&mut command, SLOW_DRIVE, &path(&files.slow_disk()), &slow_reads());
     let slot = Device::SLOW_DISK.slot;
     command.args(["-device", &format!("nvme,serial=slow,drive={SLOW_DRIVE},addr={slot:#x}")]);
-    add_network(&mut command, scenario.kernel, files);
+    add_network(&mut command, scenario, files);
     if scenario.kernel == Flavour::Amd64 {
         add_usb_and_sound(&mut command);
     }
@@ -361,8 +361,8 @@ fn slow_reads() -> String {
 }
 
 /// The card has no boot ROM: the package with those need not be installed.
-fn add_network(command: &mut Command, flavour: Flavour, files: &Files) {
-    let model = match flavour {
+fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) {
+    let model = match scenario.kernel {
         Flavour::Amd64 => "e1000e",
         Flavour::Cloud | Flavour::Backports | Flavour::Testing => {
             "virtio-net-pci,disable-legacy=on,iommu_platform=on"
@@ -373,7 +373,17 @@ fn add_network(command: &mut Command, flavour: Flavour, files: &Files) {
     let remote = path(&Traffic::bench_end(files));
     let ends = format!("local.type=unix,local.path={local},remote.type=unix,remote.path={remote}");
     command.args(["-netdev", &format!("dgram,id=network,{ends}")]);
-    command.args(["-device", &format!("{model},netdev=network,romfile=,addr={slot:#x}")]);
+    let mut end = "network";
+    if let Some(server) = scenario.target.network(files) {
+        command.args(["-netdev", &server]);
+        for port in ["network", "server"] {
+            let port = format!("hubport,id={port}-port,hubid=0,netdev={port}");
+            command.args(["-netdev", &port]);
+        }
+        command.args(["-netdev", "hubport,id=card,hubid=0"]);
+        end = "card";
+    }
+    command.args(["-device", &format!("{model},netdev={end},romfile=,addr={slot:#x}")]);
 }
 
 fn add_usb_and_sound(command: &mut Command) {

@@ -13,6 +13,7 @@ use crate::crashes::damage::Damage;
 use crate::crashes::handover::Loss;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock::SecondUse;
+use crate::guests::target::Target;
 use crate::machines::emulator::Emulator;
 use crate::machines::firmware::Firmware;
 use crate::machines::scale::Scale;
@@ -320,6 +321,12 @@ pub(crate) struct Scenario {
     /// How a stock one is told to use the remapping unit
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) second_use: SecondUse,
+    /// Which of Debian's kernels a stock one is, if not the one that crashes
+    #[arg(long, value_enum)]
+    pub(crate) second_kernel: Option<Flavour>,
+    /// Where a stock one writes its dumps
+    #[arg(long, value_enum, default_value = "disk")]
+    pub(crate) target: Target,
     /// System call that loads Holdover
     #[arg(long, value_enum, default_value = "file")]
     pub(crate) syscall: Syscall,
@@ -425,6 +432,8 @@ impl Scenario {
             kernel,
             capture: Capture::Holdover,
             second_use: SecondUse::On,
+            second_kernel: None,
+            target: Target::Disk,
             syscall: Syscall::File,
             codec: Codec::Zlib,
             level: 31,
@@ -458,6 +467,11 @@ impl Scenario {
             damage: None,
             loss: None,
         }
+    }
+
+    /// Which of Debian's kernels a stock crash kernel is.
+    pub(crate) fn crash_kernel(&self) -> Flavour {
+        self.second_kernel.unwrap_or(self.kernel)
     }
 
     /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.

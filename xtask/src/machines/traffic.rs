@@ -10,9 +10,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::machines::files::Files;
+use crate::machines::scenario::Capture;
 
 /// Time between two frames: slow enough that the card's ring, which nobody empties after the panic, lasts for seconds.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// The same where the kernel that takes the dump is a Linux, which takes some seconds to start.
+const LONG_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Time in which a frame gets to the guest's memory, on a machine that is busy with other things.
 const ARRIVAL: Duration = Duration::from_secs(1);
@@ -50,8 +53,9 @@ impl Traffic {
 }
 
 impl Cable {
-    /// Starts sending.
-    pub(crate) fn start(self) -> Traffic {
+    /// Starts sending, so that frames arrive until the kernel that takes the dump has its units translating.
+    pub(crate) fn start(self, capture: Capture) -> Traffic {
+        let interval = if capture == Capture::Holdover { INTERVAL } else { LONG_INTERVAL };
         let [stop, held] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let (stopped, paused) = (Arc::clone(&stop), Arc::clone(&held));
         let sender = thread::spawn(move || {
@@ -59,7 +63,7 @@ impl Cable {
                 if !paused.load(Ordering::Relaxed) {
                     self.exchange();
                 }
-                thread::sleep(INTERVAL);
+                thread::sleep(interval);
             }
         });
         Traffic { stop, held, sender: Some(sender) }

@@ -13,12 +13,13 @@ use crate::process;
 use crate::witnesses::{reader, store};
 
 /// Debian packages of the programs that the bench calls.
-const PACKAGES: [&str; 27] = [
+const PACKAGES: [&str; 31] = [
     "alsa-utils",           // plays a sound in the guest: DMA that no panic ends
     "binutils",             // looks into kernels
     "btrfs-progs",          // a file system of which a file takes the dump
     "busybox-static",       // the guest's user space
     "crash",                // reader of dumps
+    "cryptsetup-bin",       // opens an encrypted disk in the guest
     "debootstrap",          // makes the Debian on which the package is installed
     "dmsetup",              // gives a part of a disk a device of its own, as LVM does
     "e2fsprogs", // the file system to which stock kdump's kernel writes, and one of which a file takes the dump
@@ -27,15 +28,18 @@ const PACKAGES: [&str; 27] = [
     "gdb",       // indexes kernels for `crash`
     "kexec-tools", // loads the capture kernel
     "lintian",   // checks the package
+    "lvm2",      // makes a volume in the guest, and finds it again
     "makedumpfile", // reader of dumps, and the reference for which pages belong in one
     "man-db",    // shows man pages
-    "openssh-server", // takes deliveries
+    "openssh-client", // sends dumps out of the guest
+    "openssh-server", // takes deliveries, and dumps out of the guest
     "openssl",   // makes a key that no firmware trusts
     "python3-drgn", // reader of dumps
     "python3-html5lib", // reads the page of a crash as a browser does
     "python3-libkdumpfile", // reader of dumps
     "python3-venv", // has the object store that takes deliveries
     "qemu-system-x86", // the machine
+    "qemu-utils", // decrypts a disk
     "sbsigntool", // signs the capture kernel
     "seabios",   // its firmware
     "xfsprogs",  // a file system of which a file takes the dump

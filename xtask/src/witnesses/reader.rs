@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::guests::archive::Suite;
+use crate::guests::initramfs::{Archive, library_paths};
 use crate::guests::kernels::Flavour;
 use crate::machines::scenario::Codec;
-use crate::paths;
+use crate::{paths, process};
 
 /// Where the newer ones come from; each is unpacked with everything that it needs.
 ///
@@ -22,6 +23,7 @@ const CRASH: &str = "crash";
 const DRGN: &str = "python3-drgn";
 const MAKEDUMPFILE: &str = "makedumpfile";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const LOADER: &str = "ld-linux-x86-64.so.2";
 
 /// Which programs read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,27 @@ impl Readers {
     /// makedumpfile.
     pub(crate) fn makedumpfile(&self) -> Command {
         match self {
-            Self::Installed => Command::new("makedumpfile"),
-            Self::Newer(trees) => unpacked_program(&trees.makedumpfile, "makedumpfile"),
+            Self::Installed => Command::new(MAKEDUMPFILE),
+            Self::Newer(trees) => unpacked_program(&trees.makedumpfile, MAKEDUMPFILE),
         }
+    }
+
+    /// Puts makedumpfile into a guest, with its libraries.
+    pub(crate) fn add_makedumpfile(&self, archive: &mut Archive) -> Result<()> {
+        let Self::Newer(trees) = self else { return archive.copy_program(MAKEDUMPFILE) };
+        let program = trees.makedumpfile.join("usr/bin").join(MAKEDUMPFILE);
+        let tree = trees.makedumpfile.join(LIBRARIES);
+        let mut list = Command::new(tree.join(LOADER));
+        let listed = process::stdout(list.arg("--library-path").arg(&tree).arg("--list").arg(&program))?;
+        let libraries = library_paths(&listed);
+        for file in libraries.iter().chain([&program, &tree.join(LOADER)]) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            archive.add(&format!("newer/{name}"), &fs::read(file)?);
+        }
+        let start =
+            format!("#!/bin/sh\nexec /newer/{LOADER} --library-path /newer /newer/{MAKEDUMPFILE} \"$@\"\n");
+        archive.add(&format!("bin/{MAKEDUMPFILE}"), start.as_bytes());
+        Ok(())
     }
 
     /// `crash`, if there is one that knows the kernel.
@@ -89,7 +109,7 @@ impl Readers {
 /// An unpacked program runs by its own loader, with its own libraries.
 fn unpacked_program(tree: &Path, name: &str) -> Command {
     let libraries = tree.join(LIBRARIES);
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    let mut command = Command::new(libraries.join(LOADER));
     command.arg("--library-path").arg(libraries).arg(tree.join("usr/bin").join(name));
     command
 }

@@ -131,6 +131,8 @@ pub(crate) enum DiskModel {
     VirtioScsi,
     /// A target of VMware's paravirtual SCSI host.
     Pvscsi,
+    /// A disk of a MegaRAID controller's, for which only Linux has a driver.
+    Megasas,
 }
 
 impl DiskModel {
@@ -144,6 +146,7 @@ impl DiskModel {
             Self::AhciOfChipset => None,
             Self::VirtioScsi => Some("virtio-scsi-pci,id=dump,disable-legacy=on,iommu_platform=on"),
             Self::Pvscsi => Some("pvscsi,id=dump"),
+            Self::Megasas => Some("megasas-gen2,id=dump"),
         }
     }
 
@@ -155,7 +158,7 @@ impl DiskModel {
             Self::Ahci => Some("ide-hd,bus=dump.5"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.5"),
             Self::VirtioScsi => Some("scsi-hd,bus=dump.0,scsi-id=5,lun=1"),
-            Self::Pvscsi => Some("scsi-hd,bus=dump.0,scsi-id=5"),
+            Self::Pvscsi | Self::Megasas => Some("scsi-hd,bus=dump.0,scsi-id=5"),
         }
     }
 
@@ -166,7 +169,7 @@ impl DiskModel {
             Self::Nvme => Some("nvme-ns,bus=dump,nsid=1"),
             Self::Ahci => Some("ide-hd,bus=dump.1"),
             Self::AhciOfChipset => Some("ide-hd,bus=ide.1"),
-            Self::VirtioScsi | Self::Pvscsi => Some("scsi-hd,bus=dump.0,scsi-id=2"),
+            Self::VirtioScsi | Self::Pvscsi | Self::Megasas => Some("scsi-hd,bus=dump.0,scsi-id=2"),
         }
     }
 
@@ -179,7 +182,7 @@ impl DiskModel {
             (Self::Nvme, _) => "namespace 1",
             (Self::Ahci | Self::AhciOfChipset, _) => "port 5",
             (Self::VirtioScsi, _) => "target 5 unit 1",
-            (Self::Pvscsi, _) => "target 5 unit 0",
+            (Self::Pvscsi | Self::Megasas, _) => "target 5 unit 0",
         }
     }
 
@@ -197,7 +200,7 @@ impl DiskModel {
         match self {
             Self::VirtioBlk | Self::VirtioLegacy => "/dev/vda",
             Self::Nvme => "dump",
-            Self::Ahci | Self::AhciOfChipset | Self::VirtioScsi | Self::Pvscsi => "/dev/sda",
+            Self::Ahci | Self::AhciOfChipset | Self::VirtioScsi | Self::Pvscsi | Self::Megasas => "/dev/sda",
         }
     }
 
@@ -209,6 +212,7 @@ impl DiskModel {
             Self::Ahci | Self::AhciOfChipset => &["ahci", "sd_mod"],
             Self::VirtioScsi => &["virtio_scsi", "sd_mod"],
             Self::Pvscsi => &["vmw_pvscsi", "sd_mod"],
+            Self::Megasas => &["megaraid_sas", "sd_mod"],
         }
     }
 }

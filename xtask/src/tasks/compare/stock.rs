@@ -10,6 +10,7 @@ use crate::guests::stock::{self, DISK, SecondUse, UserSpace};
 use crate::guests::tool::Tool;
 use crate::machines::scenario::device::DiskModel;
 use crate::machines::scenario::{Codec, Syscall};
+use crate::witnesses::Readers;
 
 /// What is loaded for them.
 pub(crate) struct Stock {
@@ -61,7 +62,7 @@ fn initramfs(contender: Contender, kernel: &Kernel, disk: DiskModel, tool: &Tool
     let initramfs = match contender {
         Contender::Holdover(_) => return Ok(None),
         Contender::Makedumpfile(codec) => {
-            user_space.with_makedumpfile()?.writing(kernel, &makedumpfile(codec))?
+            user_space.with_makedumpfile(&Readers::Installed)?.writing(kernel, &makedumpfile(codec))?
         }
         Contender::Makedump(codec) => user_space.with_holdover(tool)?.writing(kernel, &makedump(codec))?,
     };
