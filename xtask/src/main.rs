@@ -26,7 +26,9 @@ mod witnesses;
 use anyhow::Result;
 use clap::Parser;
 
-use tasks::{bench_dump, build, compare, core, demo, disk_speed, fuzz, package, run, setup, test};
+use tasks::{
+    bench_dump, build, compare, compare_handover, core, demo, disk_speed, fuzz, package, run, setup, test,
+};
 
 /// Development tasks of Holdover
 #[derive(Parser)]
@@ -41,6 +43,7 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     Core(core::Core),
     Compare(compare::Compare),
+    CompareHandover(compare_handover::CompareHandover),
     DiskSpeed(disk_speed::DiskSpeed),
     BenchDump(bench_dump::BenchDump),
 }
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
         Task::Fuzz(task) => task.run(),
         Task::Core(task) => task.run(),
         Task::Compare(task) => task.run(),
+        Task::CompareHandover(task) => task.run(),
         Task::DiskSpeed(task) => task.run(),
         Task::BenchDump(task) => task.run(),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod bench_dump;
 pub(crate) mod build;
 pub(crate) mod compare;
+pub(crate) mod compare_handover;
 pub(crate) mod core;
 pub(crate) mod demo;
 pub(crate) mod disk_speed;

@@ -77,6 +77,7 @@ const MAKE_REFERENCE: &str = "\
 say_lines() { sed 's/^/bench: /' > /dev/kmsg; }
 makedumpfile -c -d 31 --message-level 4 /proc/vmcore /mnt/makedumpfile
 keep makedumpfile
+echo 'bench: first dump complete' > /dev/kmsg
 ";
 
 /// Runs there too. Holdover's command line has to share the memory with everything else: 32 MiB of addresses are all it gets.
@@ -178,6 +179,17 @@ impl Crash<'_> {
             disk,
             stop,
         })
+    }
+
+    /// Crashes the machine, and watches it until it has said something, has ended, or time is up. Returns the files of the run
+    /// and what the machine has said.
+    pub(crate) fn run_until(&self, wanted: &str, limit: Duration, name: &str) -> Result<(Files, Vec<Line>)> {
+        let Booted { files, mut machine, .. } = boot::boot(name, |files| self.start(files))?;
+        self.check_guest(&machine.console().lines())?;
+        self.let_go(&mut machine)?;
+        // What is missing in the end is for the caller to judge.
+        let _ = machine.wait_for(wanted, limit);
+        Ok((files, machine.cut_power()))
     }
 
     /// Takes pictures on the way to the end.

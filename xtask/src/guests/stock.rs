@@ -30,6 +30,12 @@ pub(crate) const INIT: &str = "bench: crash kernel's init";
 /// The line with which its init tells that the dump is on the disk.
 pub(crate) const COMPLETE: &str = "bench: dump complete";
 
+/// The line with which it tells that the first of its dumps is where it belongs.
+pub(crate) const FIRST_DUMP: &str = "bench: first dump complete";
+
+/// The beginning of the line with which its init tells how much memory it has, in KiB.
+pub(crate) const MEMORY: &str = "crash kernel's memory ";
+
 /// What its init calls the disk that takes the dump.
 pub(crate) const DISK: &str = "/dev/dump";
 
