@@ -94,7 +94,7 @@ impl<M: OldMemory> Tables<'_, M> {
             }
             Route::SecondStage(root) => {
                 let mut checked = |piece| apart_from_interrupts(piece, visit);
-                let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut checked };
+                let mut walk = Walk::new(self, Stage::Second, budget, &mut checked);
                 return walk.descend(&Node::root(root), within);
             }
             Route::FirstStage(first) => (first, None),
@@ -105,7 +105,7 @@ impl<M: OldMemory> Tables<'_, M> {
         let mut extended = |piece: Piece| {
             apart_from_interrupts(Piece { iova: sign_extended(piece.iova, root), ..piece }, visit);
         };
-        Walk { tables: self, stage, budget, visit: &mut extended }.descend(&Node::root(root), within)
+        Walk::new(self, stage, budget, &mut extended).descend(&Node::root(root), within)
     }
 
     /// The host page of the guest page at `address`: where the second stage maps it.
@@ -123,7 +123,7 @@ impl<M: OldMemory> Tables<'_, M> {
                 Target::Obstacle(obstacle) => Err(obstacle),
             }
         };
-        let mut walk = Walk { tables: self, stage: Stage::Second, budget, visit: &mut remember };
+        let mut walk = Walk::new(self, Stage::Second, budget, &mut remember);
         walk.descend(&Node::root(second), Range::new(address, address.saturating_add(PAGE_SIZE)))?;
         Ok(found)
     }

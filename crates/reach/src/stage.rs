@@ -1,8 +1,8 @@
 //! Walks the tables of one stage from the root down.
 
-use machine::{IoAddress, Level, OldMemory, PhysicalAddress, Position, Range};
+use machine::{IoAddress, Level, OldMemory, Permission, PhysicalAddress, Position, Range};
+use paging::{Architecture, Format, PageEntry, Rules, Step};
 use vtd::first_stage::FirstStageEntry;
-use vtd::second_stage::SecondStageEntry;
 
 use crate::budget::{Budget, Spent};
 use crate::piece::{Piece, Rights, Target};
@@ -42,14 +42,6 @@ pub(crate) struct Node {
     rights: Rights,
 }
 
-/// What an entry says.
-enum Step {
-    Absent,
-    ReservedBits,
-    Table { address: PhysicalAddress, rights: Rights },
-    Page { address: PhysicalAddress, rights: Rights },
-}
-
 impl Node {
     /// The table at the root, which translates from address 0 on.
     pub(crate) fn root(root: Root) -> Self {
@@ -59,13 +51,33 @@ impl Node {
 
 /// A walk through the tables of one stage.
 pub(crate) struct Walk<'w, 'm, M> {
-    pub(crate) tables: &'w Tables<'m, M>,
-    pub(crate) stage: Stage,
-    pub(crate) budget: &'w mut Budget,
-    pub(crate) visit: &'w mut dyn FnMut(Piece),
+    tables: &'w Tables<'m, M>,
+    stage: Stage,
+    /// The format of the tables.
+    format: Format,
+    /// What the unit accepts in their entries.
+    rules: Rules,
+    budget: &'w mut Budget,
+    visit: &'w mut dyn FnMut(Piece),
 }
 
-impl<M: OldMemory> Walk<'_, '_, M> {
+impl<'w, 'm, M: OldMemory> Walk<'w, 'm, M> {
+    /// A walk through tables of this stage, which tells `visit` what it finds.
+    pub(crate) fn new(
+        tables: &'w Tables<'m, M>,
+        stage: Stage,
+        budget: &'w mut Budget,
+        visit: &'w mut dyn FnMut(Piece),
+    ) -> Self {
+        let format = match stage {
+            Stage::First { .. } => Format::FirstStage,
+            Stage::Second => Format::SecondStage,
+        };
+        let UnitSetup { host_address_bits, capability, .. } = tables.unit;
+        let rules = Rules::new(format, host_address_bits, Architecture::Vtd(capability));
+        Self { tables, stage, format, rules, budget, visit }
+    }
+
     /// Reports where all addresses `within` lead that this table translates.
     ///
     /// Goes no deeper than the level of the table, whatever the entries say.
@@ -85,8 +97,8 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         let entries = node.level.index(covered.start)..=node.level.index(last_of(covered));
         for index in entries {
             let start = node.level.address_at(node.start, index);
-            let entry = Entry { range: node.level.entry_span(start), level: node.level };
-            self.enter(&entry, self.step(table[index], node), within)?;
+            let range = node.level.entry_span(start);
+            self.enter(self.format.entry(table[index]), index, range, node, within)?;
         }
         Ok(())
     }
@@ -105,22 +117,44 @@ impl<M: OldMemory> Walk<'_, '_, M> {
         Ok(self.tables.table(address))
     }
 
-    /// Follows one entry.
-    fn enter(&mut self, entry: &Entry, step: Step, within: Range<IoAddress>) -> Result<(), Spent> {
-        let covered = entry.range.intersection(within);
-        match (step, entry.level.below()) {
-            (Step::ReservedBits, _) => self.tell(covered, Target::Obstacle(Obstacle::ReservedBits)),
-            (Step::Page { address, rights }, _) => {
-                let address = address.saturating_add(covered.start.count_since(entry.range.start));
-                return self.tell_page(covered, address, rights, entry.level);
+    /// Follows the entry at `index` of a table, which translates the addresses of `range`.
+    fn enter(
+        &mut self,
+        entry: PageEntry,
+        index: usize,
+        range: Range<IoAddress>,
+        node: &Node,
+        within: Range<IoAddress>,
+    ) -> Result<(), Spent> {
+        let covered = range.intersection(within);
+        let rights = node.rights.and(self.rights(entry));
+        if rights.is_none() {
+            return Ok(());
+        }
+        match self.rules.step(entry, node.level) {
+            Step::Absent => {}
+            Step::Malformed => self.tell(covered, Target::Obstacle(Obstacle::ReservedBits)),
+            Step::Page(page) => {
+                let start = page.part(node.level, index).start;
+                let address = start.saturating_add(covered.start.count_since(range.start));
+                return self.tell_page(covered, address, rights, node.level);
             }
-            (Step::Table { address, rights }, Some(level)) => {
-                return self.descend(&Node { address, level, start: entry.range.start, rights }, within);
+            Step::Table { table: address, level } => {
+                return self.descend(&Node { address, level, start: range.start, rights }, within);
             }
-            // An entry of level 1 is a page.
-            (Step::Absent, _) | (Step::Table { .. }, None) => {}
         }
         Ok(())
+    }
+
+    /// What an entry allows.
+    fn rights(&self, entry: PageEntry) -> Rights {
+        match self.stage {
+            Stage::First { privilege, .. } => first_stage_rights(FirstStageEntry(entry.bits), privilege),
+            Stage::Second => {
+                let allows = |permission| entry.allows(permission);
+                Rights { read: allows(Permission::Read), write: allows(Permission::Write), user: true }
+            }
+        }
     }
 
     /// Reports a page, or the host pages that the second stage translates it to.
@@ -145,22 +179,12 @@ impl<M: OldMemory> Walk<'_, '_, M> {
             });
         };
         let within = Range::new(address, address.saturating_add(iova.len()));
-        let mut walk =
-            Walk { tables: self.tables, stage: Stage::Second, budget: self.budget, visit: &mut both };
+        let mut walk = Walk::new(self.tables, Stage::Second, self.budget, &mut both);
         walk.descend(&Node::root(second), within)
     }
 
     fn tell(&mut self, iova: Range<IoAddress>, target: Target) {
         (self.visit)(Piece { iova: iova.start, len: iova.len(), target });
-    }
-
-    fn step(&self, word: u64, node: &Node) -> Step {
-        match self.stage {
-            Stage::First { privilege, .. } => {
-                first_stage_step(FirstStageEntry(word), node, privilege, self.tables.unit)
-            }
-            Stage::Second => second_stage_step(SecondStageEntry(word), node, self.tables.unit),
-        }
     }
 }
 
@@ -174,12 +198,6 @@ fn last_of(range: Range<IoAddress>) -> IoAddress {
     IoAddress::new(range.end.get() - 1)
 }
 
-/// The part of the address space that an entry translates.
-struct Entry {
-    range: Range<IoAddress>,
-    level: Level,
-}
-
 /// Limits a target to the rights of both stages and the smaller of both pages.
 fn restricted(target: Target, by: Rights, first: Level) -> Target {
     match target {
@@ -188,35 +206,6 @@ fn restricted(target: Target, by: Rights, first: Level) -> Target {
             Target::Memory { address, rights: rights.and(by), level: Some(level) }
         }
         same @ Target::Obstacle(_) => same,
-    }
-}
-
-fn second_stage_step(entry: SecondStageEntry, node: &Node, unit: UnitSetup) -> Step {
-    let level = node.level;
-    let rights = node.rights.and(Rights { read: entry.readable(), write: entry.writable(), user: true });
-    if rights.is_none() {
-        return Step::Absent;
-    }
-    if entry.reserved_bits(level, unit.host_address_bits, unit.capability) != 0 {
-        return Step::ReservedBits;
-    }
-    let address = entry.address();
-    if entry.is_leaf(level) { Step::Page { address, rights } } else { Step::Table { address, rights } }
-}
-
-fn first_stage_step(entry: FirstStageEntry, node: &Node, privilege: Privilege, unit: UnitSetup) -> Step {
-    let level = node.level;
-    if !entry.present() {
-        return Step::Absent;
-    }
-    if entry.reserved_bits(level, unit.host_address_bits, unit.capability) != 0 {
-        return Step::ReservedBits;
-    }
-    let rights = node.rights.and(first_stage_rights(entry, privilege));
-    if entry.is_leaf(level) {
-        Step::Page { address: entry.page(level), rights }
-    } else {
-        Step::Table { address: entry.address(), rights }
     }
 }
 

@@ -6,10 +6,9 @@
 //! not reach.
 
 use machine::{ENTRIES, Frames, Level, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
-use vtd::stage::{PageEntry, ReservedBits, Stage};
+use paging::{Format, PageEntry, Rules, Step};
 
 use crate::hazard::Danger;
-use crate::mark::Mark;
 use crate::own::OwnMemory;
 use crate::tables::copy_table;
 
@@ -17,23 +16,23 @@ use crate::tables::copy_table;
 pub(crate) struct Lender<'a, M> {
     pub(crate) old: &'a M,
     pub(crate) own: OwnMemory<'a>,
-    pub(crate) reserved: ReservedBits,
+    pub(crate) format: Format,
+    pub(crate) rules: Rules,
 }
 
 impl<M: OldMemory> Lender<'_, M> {
-    /// Copies the table of this level that a marked entry names, and marks the copy's entries. Tables in our own
+    /// Copies a table of this level that a marked entry names, and marks the copy's entries. Tables in our own
     /// memory are shared; all others were kept in place.
     pub(crate) fn copy(
         &self,
-        entry: PageEntry,
+        table: PhysicalAddress,
         level: Level,
         frames: &mut impl Frames,
     ) -> Result<PhysicalAddress, Danger> {
-        let table = entry.table();
         if self.own.touches(page_at(table)) {
-            copy_shared(entry.stage, table, level, frames).ok_or(Danger::OverBudget)
+            copy_shared(self.format, table, level, frames).ok_or(Danger::OverBudget)
         } else {
-            self.copy_kept(entry, level, frames)
+            self.copy_kept(table, level, frames)
         }
     }
 
@@ -41,13 +40,13 @@ impl<M: OldMemory> Lender<'_, M> {
     /// since.
     fn copy_kept(
         &self,
-        entry: PageEntry,
+        table: PhysicalAddress,
         level: Level,
         frames: &mut impl Frames,
     ) -> Result<PhysicalAddress, Danger> {
-        let copy = copy_table(entry.table(), self.old, frames, self.own)?;
+        let copy = copy_table(table, self.old, frames, self.own)?;
         for index in 0..ENTRIES {
-            let found = entry.stage.entry(frames.table(copy)[index]);
+            let found = self.format.entry(frames.table(copy)[index]);
             match self.carry_over(found, level) {
                 Ok(carried) => frames.table_mut(copy)[index] = carried.bits,
                 Err(danger) => {
@@ -62,31 +61,30 @@ impl<M: OldMemory> Lender<'_, M> {
 
     /// Turns an entry of such a copy into its new form.
     fn carry_over(&self, found: PageEntry, level: Level) -> Result<PageEntry, Danger> {
-        let (table, page) = (page_at(found.table()), found.target(level));
-        if !found.present() {
-            Ok(found)
-        } else if self.reserved.set_in(found, level) != 0 {
-            Err(Danger::ReservedBits)
-        } else if found.is_leaf(level) {
-            if self.own.touches(page) { Err(Danger::ReachesOwnMemory(page.start)) } else { Ok(found) }
-        } else if self.own.touches(table) {
-            Err(Danger::TableInOwnMemory(table.start))
-        } else {
-            Ok(found.marked())
+        match self.rules.step(found, level) {
+            Step::Malformed => Err(Danger::ReservedBits),
+            Step::Page(page) if self.own.touches(page.memory()) => {
+                Err(Danger::ReachesOwnMemory(page.memory().start))
+            }
+            Step::Absent | Step::Page(_) => Ok(found),
+            Step::Table { table, .. } if self.own.touches(page_at(table)) => {
+                Err(Danger::TableInOwnMemory(table))
+            }
+            Step::Table { .. } => Ok(found.marked()),
         }
     }
 }
 
 /// Copies a root table of our own; the copy and the original then share all tables below.
 pub(crate) fn share(
-    stage: Stage,
+    format: Format,
     root: PhysicalAddress,
     top: Level,
     frames: &mut impl Frames,
 ) -> Option<PhysicalAddress> {
-    let copy = copy_shared(stage, root, top, frames)?;
+    let copy = copy_shared(format, root, top, frames)?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(root, index));
+        let entry = format.entry(frames.load(root, index));
         if entry.names_table(top) {
             frames.store(root, index, entry.marked().bits);
         }
@@ -97,14 +95,14 @@ pub(crate) fn share(
 
 /// Copies a table of our own, which hardware may be walking, and marks the copy's entries.
 pub(crate) fn copy_shared(
-    stage: Stage,
+    format: Format,
     table: PhysicalAddress,
     level: Level,
     frames: &mut impl Frames,
 ) -> Option<PhysicalAddress> {
     let copy = frames.allocate()?;
     for index in 0..ENTRIES {
-        let entry = stage.entry(frames.load(table, index));
+        let entry = format.entry(frames.load(table, index));
         let entry = if entry.names_table(level) { entry.marked() } else { entry };
         frames.table_mut(copy)[index] = entry.bits;
     }

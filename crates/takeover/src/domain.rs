@@ -1,16 +1,14 @@
 //! A domain with tables of our own, into which new mappings go.
 
 use machine::{Frames, IoAddress, Level, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Position, Range};
-use vtd::capability::Capability;
+use paging::{Architecture, Format, Step};
 use vtd::paging::AddressWidth;
-use vtd::stage::Stage;
 
 use crate::attach::Inherited;
 use crate::borrowed::Lender;
 use crate::entry::Link;
-use crate::found::Format;
+use crate::found::Layout;
 use crate::hazard::{Danger, Outcome};
-use crate::mark::Mark;
 use crate::tables::new_table;
 use machine::growth::OutOfMemory;
 
@@ -20,7 +18,7 @@ pub(crate) struct Domain {
     /// Domain-id.
     pub(crate) id: u16,
     /// Format of the tables.
-    pub(crate) stage: Stage,
+    pub(crate) format: Format,
     /// Width of the tables.
     pub(crate) width: AddressWidth,
     /// Level of the root table.
@@ -70,20 +68,20 @@ impl Domain {
     /// the first stage, but QEMU's unit takes it for the position of the sign.
     pub(crate) fn empty(
         id: u16,
-        format: Format,
-        capability: Capability,
+        layout: Layout,
+        architecture: Architecture,
         reserved_ranges: usize,
     ) -> Result<Self, OutOfMemory> {
-        let Format { stage, width, top } = format;
-        let bits = top.width().min(capability.guest_address_bits());
-        let bits = if stage == Stage::First { bits - 1 } else { bits };
+        let Layout { format, width, top } = layout;
+        let bits = top.width().min(architecture.address_bits());
+        let bits = if format.extends_sign() { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
         let space = iova::Space::new(Range::from(PAGE_SIZE..end), reserved_ranges)?;
         let kept = iova::Space::new(space.window(), KEPT_RANGES)?;
         let outcome = Outcome::Duplicated;
         Ok(Self {
             id,
-            stage,
+            format,
             width,
             top,
             root: None,
@@ -115,7 +113,7 @@ impl Domain {
 
     /// What a context or PASID entry needs to name these tables; `None` while there are none.
     pub(crate) fn link(&self) -> Option<Link> {
-        Some(Link { stage: self.stage, root: self.root?, width: self.width, id: self.id })
+        Some(Link { format: self.format, root: self.root?, width: self.width, id: self.id })
     }
 
     /// Allocates I/O addresses; uses those below kept tables only if no others are free.
@@ -143,7 +141,7 @@ impl Domain {
     ) -> Result<(), Unfit> {
         for piece in pieces(iova) {
             let table = self.leaf_table(piece.start, permission, lender, frames)?;
-            if indices(piece).any(|index| self.stage.entry(frames.table(table)[index]).present()) {
+            if indices(piece).any(|index| self.format.entry(frames.table(table)[index]).present()) {
                 return Err(Unfit::Occupied(piece));
             }
         }
@@ -163,7 +161,7 @@ impl Domain {
             let first = target.saturating_add(piece.start.count_since(iova.start));
             let addresses = (0..).map(|page| first.saturating_add(page * PAGE_SIZE));
             for (index, address) in indices(piece).zip(addresses) {
-                frames.store(table, index, self.stage.leaf(Level::ONE, address, permission).bits);
+                frames.store(table, index, self.format.leaf(Level::ONE, address, permission).bits);
             }
             frames.publish(table, indices(piece));
         }
@@ -174,7 +172,7 @@ impl Domain {
         for piece in pieces(iova) {
             let Some(table) = self.find_leaf_table(piece.start, frames) else { continue };
             for index in indices(piece) {
-                frames.store(table, index, self.stage.blocked().bits);
+                frames.store(table, index, self.format.blocked().bits);
             }
             frames.publish(table, indices(piece));
         }
@@ -183,13 +181,16 @@ impl Domain {
     /// Finds the table of level 1 for an address, if there is one.
     fn find_leaf_table(&self, iova: IoAddress, frames: &impl Frames) -> Option<PhysicalAddress> {
         let (mut table, mut level) = (self.root?, self.top);
-        while let Some(below) = level.below() {
-            let entry = self.stage.entry(frames.table(table)[level.index(iova)]);
-            table = entry.table();
-            if !entry.present() || entry.is_leaf(level) || entry.is_marked() {
+        while level > Level::ONE {
+            let entry = self.format.entry(frames.table(table)[level.index(iova)]);
+            let next = match entry.step(level) {
+                Step::Table { table, level: below } => (table, below),
+                _ => return None,
+            };
+            if entry.is_marked() || !is_translated(iova, level, next.1) {
                 return None;
             }
-            level = below;
+            (table, level) = next;
         }
         Some(table)
     }
@@ -206,20 +207,28 @@ impl Domain {
         let mut level = self.top;
         while let Some(below) = level.below() {
             let index = level.index(iova);
-            let entry = self.stage.entry(frames.table(table)[index]);
-            let next = if !entry.present() {
-                add_table(self.stage, table, index, frames).ok_or(Unfit::OutOfFrames)
-            } else if entry.is_leaf(level) || !entry.allows(permission) {
-                Err(occupied(iova, level))
-            } else if entry.is_marked() {
-                self.relink(table, index, below, lender, frames).map_err(|danger| match danger {
-                    Danger::OverBudget => Unfit::OutOfFrames,
-                    _ => occupied(iova, level),
-                })
-            } else {
-                Ok(entry.table())
+            let entry = self.format.entry(frames.table(table)[index]);
+            (table, level) = match entry.step(level) {
+                Step::Absent => {
+                    let new = add_table(self.format, table, index, below, frames);
+                    (new.ok_or(Unfit::OutOfFrames)?, below)
+                }
+                Step::Table { level: next, .. }
+                    if !entry.allows(permission) || !is_translated(iova, level, next) =>
+                {
+                    return Err(occupied(iova, level));
+                }
+                Step::Table { level: next, .. } if entry.is_marked() => {
+                    let copy =
+                        self.relink(table, index, next, lender, frames).map_err(|danger| match danger {
+                            Danger::OverBudget => Unfit::OutOfFrames,
+                            _ => occupied(iova, level),
+                        });
+                    (copy?, next)
+                }
+                Step::Table { table, level: next } => (table, next),
+                Step::Page(_) | Step::Malformed => return Err(occupied(iova, level)),
             };
-            (table, level) = (next?, below);
         }
         Ok(table)
     }
@@ -236,8 +245,8 @@ impl Domain {
         lender: &Lender<'_, impl OldMemory>,
         frames: &mut impl Frames,
     ) -> Result<PhysicalAddress, Danger> {
-        let entry = self.stage.entry(frames.table(table)[index]);
-        let copy = lender.copy(entry, below, frames)?;
+        let entry = self.format.entry(frames.table(table)[index]);
+        let copy = lender.copy(entry.address(), below, frames)?;
         frames.store(table, index, entry.with_table(copy).unmarked().bits);
         frames.publish(table, index..index + 1);
         self.relinked = true;
@@ -250,15 +259,22 @@ fn occupied(iova: IoAddress, level: Level) -> Unfit {
     Unfit::Occupied(level.entry_span(iova.align_down(level.span())))
 }
 
-/// Links a new table into a table that hardware may be walking.
+/// Whether a table of level `next` translates an address, if an entry of level `level` that covers the address names the
+/// table: where levels are skipped, it translates the first addresses only.
+fn is_translated(iova: IoAddress, level: Level, next: Level) -> bool {
+    next.table_span(iova.align_down(level.span())).contains(iova)
+}
+
+/// Links a new table of level `below` into a table that hardware may be walking.
 fn add_table(
-    stage: Stage,
+    format: Format,
     table: PhysicalAddress,
     index: usize,
+    below: Level,
     frames: &mut impl Frames,
 ) -> Option<PhysicalAddress> {
     let new = new_table(frames)?;
-    frames.store(table, index, stage.table(new).bits);
+    frames.store(table, index, format.table(new, below).bits);
     frames.publish(table, index..index + 1);
     Some(new)
 }

@@ -2,10 +2,10 @@
 //! entry in scalable mode. Both say much the same, in different words.
 
 use machine::{Frames, PAGE_SHIFT, PhysicalAddress};
+use paging::Format;
 use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{FirstStagePagingMode, PasidEntry, PasidFirstStage, PasidSecondStage, PasidTranslationType};
-use vtd::stage::Stage;
 
 use crate::mode::Mode;
 
@@ -32,7 +32,7 @@ pub(crate) struct Slot {
 /// Tables of our own that an entry can name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub(crate) stage: Stage,
+    pub(crate) format: Format,
     pub(crate) root: PhysicalAddress,
     pub(crate) width: AddressWidth,
     /// Domain-id.
@@ -88,7 +88,7 @@ impl Entry {
         match self {
             Self::Context(entry) => Self::Context(link_context(entry, link)),
             Self::Pasid(entry) => Self::Pasid(match entry.second.translation() {
-                PasidTranslationType::PASS_THROUGH => link_pasid(without_tables(entry, link.stage), link),
+                PasidTranslationType::PASS_THROUGH => link_pasid(without_tables(entry, link.format), link),
                 _ => link_pasid(entry, link),
             }),
         }
@@ -165,12 +165,12 @@ fn link_context(entry: ContextEntry, link: Link) -> ContextEntry {
 fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
     let frame = link.root.get() >> PAGE_SHIFT;
     let domain = entry.domain.with_domain(link.id);
-    match link.stage {
-        Stage::First => {
+    match link.format {
+        Format::FirstStage | Format::AmdV2 => {
             let first = entry.first.with_frame(frame).with_mode(FirstStagePagingMode::of(link.width));
             PasidEntry { first, domain, ..entry }
         }
-        Stage::Second => {
+        Format::SecondStage | Format::AmdV1 => {
             PasidEntry { second: entry.second.with_frame(frame).with_width(link.width), domain, ..entry }
         }
     }
@@ -178,10 +178,10 @@ fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
 
 /// An entry that was pass-through, changed to use tables of this stage. Clears the fields that hardware ignored in
 /// pass-through and would use now (9.6): pointers, widths, memory types, accessed and dirty bits.
-fn without_tables(entry: PasidEntry, stage: Stage) -> PasidEntry {
-    let translation = match stage {
-        Stage::First => PasidTranslationType::FIRST_STAGE,
-        Stage::Second => PasidTranslationType::SECOND_STAGE,
+fn without_tables(entry: PasidEntry, format: Format) -> PasidEntry {
+    let translation = match format {
+        Format::FirstStage | Format::AmdV2 => PasidTranslationType::FIRST_STAGE,
+        Format::SecondStage | Format::AmdV1 => PasidTranslationType::SECOND_STAGE,
     };
     let second = PasidSecondStage::new()
         .with_present(true)

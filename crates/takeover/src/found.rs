@@ -4,11 +4,11 @@
 use alloc::vec::Vec;
 
 use machine::{Level, PhysicalAddress, SourceId};
+use paging::Format;
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
 use vtd::paging::AddressWidth;
 use vtd::queue::QueueErrorRecord;
-use vtd::stage::Stage;
 
 use crate::entry::{Entry, Slot};
 
@@ -77,9 +77,9 @@ pub(crate) enum Translation {
 
 /// How a domain's tables are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Format {
+pub(crate) struct Layout {
     /// Format of their entries.
-    pub(crate) stage: Stage,
+    pub(crate) format: Format,
     /// How many bits of I/O addresses they translate.
     pub(crate) width: AddressWidth,
     /// Level of the root table.
@@ -105,8 +105,8 @@ pub(crate) struct OldDomain {
     pub(crate) id: u16,
     /// The old translation.
     pub(crate) translation: Translation,
-    /// Format of the tables; for pass-through, of the tables that replace it.
-    pub(crate) format: Format,
+    /// Layout of the tables; for pass-through, of the tables that replace it.
+    pub(crate) layout: Layout,
     /// What it is to be carried over for.
     pub(crate) demand: Demand,
     /// Whether it maps nothing.

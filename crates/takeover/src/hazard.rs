@@ -96,7 +96,7 @@ pub enum Danger {
     AliasElsewhere(u16),
     /// The first stage belongs to a guest: its tables lie in the guest's memory, where the guest's devices may write
     /// them. The second stage, which was copied and checked, confines them.
-    #[error("first-stage tables are a guest's, confined by the second stage")]
+    #[error("first-format tables are a guest's, confined by the second format")]
     GuestTables,
     /// There are no frames left for a copy.
     #[error("no frames are left for a copy")]

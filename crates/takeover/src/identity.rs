@@ -7,8 +7,7 @@
 //! firmware reserves), each up to the boundary of a large page, since more may be there than was reported.
 
 use machine::{ENTRIES, INTERRUPT_WINDOW, IoAddress, Level, PhysicalAddress, Position, Range};
-use vtd::capability::Capability;
-use vtd::stage::{ReservedBits, Stage};
+use paging::{Architecture, Format, Rules};
 
 use crate::surroundings::Surroundings;
 
@@ -21,7 +20,7 @@ const ROOM: u64 = 1 << 30;
 #[derive(Clone, Copy)]
 pub(crate) struct Identity<'a> {
     surroundings: &'a Surroundings<'a>,
-    reserved: ReservedBits,
+    rules: Rules,
     /// Level of the largest pages.
     largest: Level,
 }
@@ -32,7 +31,7 @@ pub(crate) struct Identity<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdentityMap {
     /// Format of the tables, level of the root table, and level of the largest pages.
-    pub(crate) format: (Stage, Level, Level),
+    pub(crate) shape: (Format, Level, Level),
     pub(crate) root: PhysicalAddress,
     /// Leaf entries.
     pub(crate) leaves: u64,
@@ -50,16 +49,20 @@ pub(crate) enum Piece {
 }
 
 impl<'a> Identity<'a> {
-    pub(crate) fn new(surroundings: &'a Surroundings<'a>, stage: Stage, capability: Capability) -> Self {
-        let reserved = ReservedBits::new(stage, surroundings.host_address_bits, capability);
+    pub(crate) fn new(
+        surroundings: &'a Surroundings<'a>,
+        format: Format,
+        architecture: Architecture,
+    ) -> Self {
+        let rules = Rules::new(format, surroundings.host_address_bits, architecture);
         let sizes = [Level::THREE, Level::TWO];
-        let largest = sizes.into_iter().find(|level| reserved.allow_leaf(*level)).unwrap_or(Level::ONE);
-        Self { surroundings, reserved, largest }
+        let largest = sizes.into_iter().find(|level| rules.allow_leaf(*level)).unwrap_or(Level::ONE);
+        Self { surroundings, rules, largest }
     }
 
-    /// The format of a map under a root table of this level.
-    pub(crate) fn format(&self, stage: Stage, top: Level) -> (Stage, Level, Level) {
-        (stage, top, self.largest)
+    /// The shape of a map under a root table of this level.
+    pub(crate) fn shape(&self, format: Format, top: Level) -> (Format, Level, Level) {
+        (format, top, self.largest)
     }
 
     /// What the entry of this level is that covers the addresses from `base`.
@@ -73,7 +76,7 @@ impl<'a> Identity<'a> {
         match level.below() {
             None if free => Piece::Leaf,
             None => Piece::Nothing,
-            Some(_) if free && self.reserved.allow_leaf(level) && self.is_mapped(span) => Piece::Leaf,
+            Some(_) if free && self.rules.allow_leaf(level) && self.is_mapped(span) => Piece::Leaf,
             Some(below) => Piece::Table(below),
         }
     }
@@ -152,6 +155,7 @@ fn same_memory(addresses: Range<IoAddress>) -> Range<PhysicalAddress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vtd::capability::Capability;
 
     const MEMORY: [Range<PhysicalAddress>; 2] =
         [memory(0, 0x8000_0000), memory(0x1_0000_0000, 0x1_8000_0800)];
@@ -165,29 +169,29 @@ mod tests {
         Surroundings::new(39, &MEMORY, &OWN)
     }
 
-    fn with_large_pages(sslps: u8) -> Capability {
-        Capability::new().with_sslps(sslps)
+    fn with_large_pages(sslps: u8) -> Architecture {
+        Architecture::Vtd(Capability::new().with_sslps(sslps))
     }
 
     #[test]
     fn other_memory_is_mapped_where_the_stage_has_pages_of_1_gib() {
         let other_memory = [memory(0x20_0000_0000, 0x28_0000_0000)];
         let surroundings = Surroundings { other_memory: &other_memory, ..surroundings() };
-        let piece = |stage, capability| {
-            Identity::new(&surroundings, stage, capability)
+        let piece = |format, architecture| {
+            Identity::new(&surroundings, format, architecture)
                 .piece(Level::THREE, IoAddress::new(0x20_0000_0000))
         };
-        let first = Capability::new().with_fs1gp(true);
-        assert_eq!(piece(Stage::Second, with_large_pages(0b11)), Piece::Leaf);
-        assert_eq!(piece(Stage::First, first), Piece::Leaf);
-        assert_eq!(piece(Stage::Second, with_large_pages(0b01)), Piece::Nothing);
-        assert_eq!(piece(Stage::First, with_large_pages(0b11)), Piece::Nothing);
+        let first = Architecture::Vtd(Capability::new().with_fs1gp(true));
+        assert_eq!(piece(Format::SecondStage, with_large_pages(0b11)), Piece::Leaf);
+        assert_eq!(piece(Format::FirstStage, first), Piece::Leaf);
+        assert_eq!(piece(Format::SecondStage, with_large_pages(0b01)), Piece::Nothing);
+        assert_eq!(piece(Format::FirstStage, with_large_pages(0b11)), Piece::Nothing);
     }
 
     #[test]
     fn the_capture_kernels_memory_is_cut_out_of_a_large_page() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0)), Piece::Table(Level::TWO));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x4000_0000)), Piece::Leaf);
         assert_eq!(identity.piece(Level::TWO, IoAddress::new(0x2DE0_0000)), Piece::Leaf);
@@ -197,10 +201,10 @@ mod tests {
     #[test]
     fn what_lies_beside_memory_is_mapped_to_the_end_of_a_large_page() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x8000_0000)), Piece::Nothing);
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0x1_8000_0000)), Piece::Leaf);
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0));
         assert_eq!(identity.piece(Level::ONE, IoAddress::new(0x1_8000_0000)), Piece::Leaf);
         assert_eq!(identity.piece(Level::ONE, IoAddress::new(0x1_8000_1000)), Piece::Nothing);
     }
@@ -210,7 +214,7 @@ mod tests {
     fn peers_are_mapped_where_that_is_cheap_and_interrupts_never() {
         let window = [Range::from(0xC000_0000..0x1_0000_0000)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0xC000_0000)), Piece::Table(Level::TWO));
         assert_eq!(identity.piece(Level::TWO, IoAddress::new(0xFEA0_0000)), Piece::Leaf);
         assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEDF_F000)), Piece::Leaf);
@@ -218,7 +222,7 @@ mod tests {
         assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEEF_F000)), Piece::Nothing);
         assert_eq!(identity.piece(Level::ONE, IoAddress::new(0xFEF0_0000)), Piece::Leaf);
         assert_eq!(identity.left_out(), []);
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(0xC000_0000)), Piece::Nothing);
         assert_eq!(identity.left_out(), window);
     }
@@ -227,7 +231,7 @@ mod tests {
     fn nothing_is_mapped_beyond_the_machines_addresses() {
         let window = [Range::from(1 << 38..u64::MAX)];
         let surroundings = Surroundings { kept_free: &window, ..surroundings() };
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11));
         assert_eq!(identity.piece(Level::THREE, IoAddress::new((1 << 39) - (1 << 30))), Piece::Leaf);
         assert_eq!(identity.piece(Level::THREE, IoAddress::new(1 << 39)), Piece::Nothing);
     }
@@ -235,7 +239,7 @@ mod tests {
     #[test]
     fn new_mappings_go_above_memory_where_there_is_room() {
         let surroundings = surroundings();
-        let identity = Identity::new(&surroundings, Stage::Second, with_large_pages(0b11));
+        let identity = Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11));
         assert_eq!(identity.crowded(IoAddress::new(1 << 39)), Range::from(0..0x1_8000_0800));
         assert_eq!(identity.crowded(IoAddress::new(0x1_8000_1000)), Range::default());
     }
@@ -245,16 +249,17 @@ mod tests {
         let surroundings = surroundings();
         // The root, and one table around the capture kernel's memory.
         assert_eq!(
-            Identity::new(&surroundings, Stage::Second, with_large_pages(0b11)).count(Level::THREE, 1000),
+            Identity::new(&surroundings, Format::SecondStage, with_large_pages(0b11))
+                .count(Level::THREE, 1000),
             2
         );
         // 2 GiB and 2 GiB and a page, in pages of 4 KiB; what holds only our memory needs no table.
         assert_eq!(
-            Identity::new(&surroundings, Stage::Second, with_large_pages(0)).count(Level::THREE, 9999),
+            Identity::new(&surroundings, Format::SecondStage, with_large_pages(0)).count(Level::THREE, 9999),
             1 + 5 + 2049 - 8
         );
         assert_eq!(
-            Identity::new(&surroundings, Stage::Second, with_large_pages(0)).count(Level::THREE, 100),
+            Identity::new(&surroundings, Format::SecondStage, with_large_pages(0)).count(Level::THREE, 100),
             101
         );
     }

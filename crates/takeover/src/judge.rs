@@ -1,14 +1,14 @@
 //! Decides whether hardware accepts an entry, and which domain the entry puts its device into (9.3, 9.6).
 
 use machine::Registers;
+use paging::{Architecture, Format};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
-use vtd::stage::Stage;
 
 use crate::entry::Entry;
-use crate::found::{Demand, Format, OldDomain, Translation};
+use crate::found::{Demand, Layout, OldDomain, Translation};
 use crate::hazard::Danger;
 use crate::mode::Mode;
 use crate::unit::Unit;
@@ -26,6 +26,11 @@ impl Abilities {
         Self { mode, capability: unit.capability(), extended: unit.extended_capability() }
     }
 
+    /// What the unit's tables may look like.
+    pub(crate) const fn architecture(self) -> Architecture {
+        Architecture::Vtd(self.capability)
+    }
+
     /// The domain that a present entry puts its device into, if hardware accepts the entry.
     pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<OldDomain, Danger> {
         if entry.has_reserved_bits(host_address_bits) {
@@ -35,43 +40,46 @@ impl Abilities {
         if u32::from(id) >= self.capability.domains() {
             return Err(Danger::DomainIdTooLarge(id));
         }
-        let (translation, stage, width) = match entry {
-            Entry::Context(entry) => (self.context_translation(entry)?, Stage::Second, entry.high.width()),
+        let (translation, format, width) = match entry {
+            Entry::Context(entry) => {
+                (self.context_translation(entry)?, Format::SecondStage, entry.high.width())
+            }
             Entry::Pasid(entry) => self.pasid_translation(entry)?,
         };
-        let top = width.top().filter(|_| self.supports(stage, width));
+        let top = width.top().filter(|_| self.supports(format, width));
         let top = top.ok_or(Danger::UnsupportedWidth(width))?;
-        let format = Format { stage, width, top };
+        let layout = Layout { format, width, top };
         let demand = Demand::default();
-        Ok(OldDomain { id, translation, format, demand, empty: false, tables: 0, upper_tables: 0 })
+        Ok(OldDomain { id, translation, layout, demand, empty: false, tables: 0, upper_tables: 0 })
     }
 
     /// The format of new tables: second-stage, unless the unit has only the first stage.
-    fn own_stage(self) -> Stage {
+    fn own_stage(self) -> Format {
         match self.mode {
-            Mode::Scalable if !self.extended.ssts() && self.extended.fsts() => Stage::First,
-            _ => Stage::Second,
+            Mode::Scalable if !self.extended.ssts() && self.extended.fsts() => Format::FirstStage,
+            _ => Format::SecondStage,
         }
     }
 
     /// The tables of a new domain: the fewest levels that the unit supports.
-    pub(crate) fn own_format(self) -> Option<Format> {
-        let stage = self.own_stage();
-        let width = self.widths(stage).next()?;
-        Some(Format { stage, width, top: width.top()? })
+    pub(crate) fn own_layout(self) -> Option<Layout> {
+        let format = self.own_stage();
+        let width = self.widths(format).next()?;
+        Some(Layout { format, width, top: width.top()? })
     }
 
     /// The widths of such tables that the unit supports, ascending.
-    fn widths(self, stage: Stage) -> impl DoubleEndedIterator<Item = AddressWidth> {
+    fn widths(self, format: Format) -> impl DoubleEndedIterator<Item = AddressWidth> {
         let widths = [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57];
-        widths.into_iter().filter(move |width| self.supports(stage, *width))
+        widths.into_iter().filter(move |width| self.supports(format, *width))
     }
 
-    fn supports(self, stage: Stage, width: AddressWidth) -> bool {
-        match (stage, width) {
-            (Stage::Second, width) => self.capability.supports(width),
-            (Stage::First, AddressWidth::BITS_48) => true,
-            (Stage::First, width) => width == AddressWidth::BITS_57 && self.capability.fs5lp(),
+    fn supports(self, format: Format, width: AddressWidth) -> bool {
+        match (format, width) {
+            (Format::SecondStage, width) => self.capability.supports(width),
+            (Format::FirstStage, AddressWidth::BITS_48) => true,
+            (Format::FirstStage, width) => width == AddressWidth::BITS_57 && self.capability.fs5lp(),
+            (Format::AmdV1 | Format::AmdV2, _) => false,
         }
     }
 
@@ -84,21 +92,23 @@ impl Abilities {
         }
     }
 
-    fn pasid_translation(self, entry: PasidEntry) -> Result<(Translation, Stage, AddressWidth), Danger> {
+    fn pasid_translation(self, entry: PasidEntry) -> Result<(Translation, Format, AddressWidth), Danger> {
         let (first, second) = (self.extended.fsts(), self.extended.ssts());
         let second_stage =
-            (Translation::Tables(entry.second_stage_table()), Stage::Second, entry.second.width());
+            (Translation::Tables(entry.second_stage_table()), Format::SecondStage, entry.second.width());
         match entry.second.translation() {
-            PasidTranslationType::FIRST_STAGE if first => {
-                Ok((Translation::Tables(entry.first_stage_table()), Stage::First, entry.first.mode().width()))
-            }
+            PasidTranslationType::FIRST_STAGE if first => Ok((
+                Translation::Tables(entry.first_stage_table()),
+                Format::FirstStage,
+                entry.first.mode().width(),
+            )),
             PasidTranslationType::SECOND_STAGE if second => Ok(second_stage),
             PasidTranslationType::NESTED if first && second && self.extended.nest() => Ok(second_stage),
             PasidTranslationType::PASS_THROUGH if self.extended.pt() => {
                 // Its entry need not give a width: its addresses are as wide as the unit's widest tables.
-                let stage = self.own_stage();
-                let widest = self.widths(stage).next_back().unwrap_or_default();
-                Ok((Translation::Identity, stage, widest))
+                let format = self.own_stage();
+                let widest = self.widths(format).next_back().unwrap_or_default();
+                Ok((Translation::Identity, format, widest))
             }
             other => Err(Danger::UnsupportedPasidType(other)),
         }

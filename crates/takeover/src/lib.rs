@@ -144,7 +144,6 @@ mod ids;
 mod invalidate;
 mod judge;
 mod ledger;
-mod mark;
 mod mode;
 mod old_queue;
 mod own;

@@ -19,10 +19,10 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
         None => None,
         Some(root) => Some(other_root(domain, root, frames).ok_or(AttachError::OutOfFrames)?),
     };
-    let Domain { stage, width, top, inherited, tables, leaves, fenced, outcome, .. } = *domain;
+    let Domain { format, width, top, inherited, tables, leaves, fenced, outcome, .. } = *domain;
     Ok(Domain {
         id,
-        stage,
+        format,
         width,
         top,
         root,
@@ -42,9 +42,9 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
 /// A root table for the twin. Nobody writes below a root table that is shared already, so its entries need no marks.
 fn other_root(domain: &Domain, root: PhysicalAddress, frames: &mut impl Frames) -> Option<PhysicalAddress> {
     if domain.root_is_shared {
-        copy_shared(domain.stage, root, domain.top, frames)
+        copy_shared(domain.format, root, domain.top, frames)
     } else {
-        share(domain.stage, root, domain.top, frames)
+        share(domain.format, root, domain.top, frames)
     }
 }
 
@@ -52,7 +52,7 @@ fn other_root(domain: &Domain, root: PhysicalAddress, frames: &mut impl Frames) 
 /// Returns whether the root table is another one now.
 pub(crate) fn own_root(domain: &mut Domain, frames: &mut impl Frames) -> Result<bool, AttachError> {
     let Some(root) = domain.root.filter(|_| domain.root_is_shared) else { return Ok(false) };
-    domain.root = Some(copy_shared(domain.stage, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?);
+    domain.root = Some(copy_shared(domain.format, root, domain.top, frames).ok_or(AttachError::OutOfFrames)?);
     domain.root_is_shared = false;
     Ok(true)
 }

@@ -26,9 +26,13 @@ pub struct FirstStageEntry(pub u64);
 
 impl FirstStageEntry {
     /// Bits that hardware sets when it uses an entry: A, D, and EA if the PASID entry's EAFE is set (3.6.2).
-    pub const USED: u64 = ACCESSED | DIRTY | EXTENDED_ACCESSED;
-    pub(crate) const PRESENCE: u64 = PRESENT;
-    pub(crate) const RIGHTS: u64 = WRITE | USER;
+    pub const USED: u64 = Self::ACCESSED_DIRTY | EXTENDED_ACCESSED;
+    /// Those of them that processors know too.
+    pub const ACCESSED_DIRTY: u64 = ACCESSED | DIRTY;
+    /// The bit that makes an entry present.
+    pub const PRESENCE: u64 = PRESENT;
+    /// Bits that hold the rights of an entry.
+    pub const RIGHTS: u64 = WRITE | USER;
 
     /// Makes a leaf of `level` that maps `address`, which is aligned to the level's span, for user requests.
     ///
@@ -117,7 +121,7 @@ impl FirstStageEntry {
 
 /// Reserved bits of leaves. At levels 4 and 5, which have no leaves, bit 7 itself is reserved. All units support
 /// pages of 2 MiB; pages of 1 GiB need CAP.FS1GP.
-pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
+pub const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = paging::beyond(haw);
     match level.number() {
         1 => beyond,

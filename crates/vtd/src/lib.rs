@@ -34,7 +34,6 @@
 //! | [`paging`] | widths of page tables | 3.6, 3.7 |
 //! | [`first_stage`] | first-stage paging entries | 9.7 |
 //! | [`second_stage`] | second-stage paging entries | 9.8 |
-//! | [`stage`] | what first- and second-stage entries have in common | 3.6, 3.7 |
 //! | [`dmar`] | the ACPI table that lists the units | 8 |
 
 #![no_std]
@@ -68,7 +67,6 @@ pub mod queue;
 pub mod registers;
 pub mod root;
 pub mod second_stage;
-pub mod stage;
 
 /// Bits of an entry's address field, `[63:12]`, that a machine of `haw` physical address bits must leave zero.
 ///

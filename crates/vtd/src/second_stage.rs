@@ -26,8 +26,10 @@ impl SecondStageEntry {
     /// Bits that hardware sets when it uses an entry, if the PASID entry's SSADE is set; otherwise it ignores them
     /// (3.7.2).
     pub const USED: u64 = ACCESSED | DIRTY;
-    pub(crate) const PRESENCE: u64 = READ | WRITE;
-    pub(crate) const RIGHTS: u64 = READ | WRITE;
+    /// The bits that make an entry present: any one of them is enough.
+    pub const PRESENCE: u64 = READ | WRITE;
+    /// Bits that hold the rights of an entry.
+    pub const RIGHTS: u64 = READ | WRITE;
 
     /// A leaf of `level` that maps `address`, which is aligned to the level's span.
     pub const fn leaf(level: Level, address: PhysicalAddress, permission: Permission) -> Self {
@@ -89,7 +91,7 @@ impl SecondStageEntry {
 /// Here and in entries that name tables, bit 11 (snoop control, reserved without ECAP.SC) and bit 62 (transient
 /// mapping) are left out: revisions and units differ in them, and hardware judges a bit-for-bit copy as it judged the
 /// original.
-pub(crate) const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
+pub const fn leaf_mask(level: Level, haw: u32, capability: Capability) -> u64 {
     let beyond = paging::beyond(haw);
     let large = capability.sslps();
     match level.number() {

@@ -18,10 +18,10 @@ mod trail;
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
 use machine::{IoAddress, Level, PhysicalAddress};
+use paging::{Architecture, Format, Rules};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::fault::FaultReason;
-use vtd::stage::{ReservedBits, Stage};
 
 pub(crate) use first_stage::{FirstStage, Privilege};
 pub use reach::Reached;
@@ -41,9 +41,9 @@ pub struct Traits {
 }
 
 impl Traits {
-    /// Bits that must be zero in second-stage entries.
-    pub(crate) fn reserved(&self) -> ReservedBits {
-        ReservedBits::new(Stage::Second, self.host_address_bits, self.capability)
+    /// What the unit accepts in second-stage entries.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules::new(Format::SecondStage, self.host_address_bits, Architecture::Vtd(self.capability))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::{Mark, Page, Rights, Table, Trail, Walker};
 use machine::{IoAddress, Level, PhysicalAddress};
+use paging::Format;
 use vtd::fault::FaultReason;
 use vtd::second_stage::SecondStageEntry;
-use vtd::stage::Stage;
 
 /// A and D (9.8), which hardware sets if SSADE is set.
 const ACCESSED: u64 = 1 << 8;
@@ -81,7 +81,7 @@ impl Walker<'_> {
         if !entry.present() {
             return Ok(Step::Leaf { address: PhysicalAddress::default(), rights, noted: true });
         }
-        if self.traits.reserved().set_in(Stage::Second.entry(entry.0), table.level) != 0 {
+        if self.traits.rules().set_in(Format::SecondStage.entry(entry.0), table.level) != 0 {
             return Err(FaultReason::PAGING_RESERVED);
         }
         let mark = second.mark(entry, table.level, at);

@@ -3,7 +3,7 @@
 use machine::{
     Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Range, Registers,
 };
-use vtd::stage::ReservedBits;
+use paging::{Architecture, Rules};
 
 use super::{Attachment, Takeover};
 use crate::borrowed::Lender;
@@ -34,9 +34,10 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     ) -> Result<IoAddress, MapError> {
         check_pages(memory)?;
         let domain = &mut self.domains[device.domain];
-        let capability = self.unit.unit.capability();
-        let reserved = ReservedBits::new(domain.stage, self.keep.host_address_bits, capability);
-        let lender = Lender { old, own: self.keep.own_memory(), reserved };
+        let architecture = Architecture::Vtd(self.unit.unit.capability());
+        let (format, own) = (domain.format, self.keep.own_memory());
+        let rules = Rules::new(format, self.keep.host_address_bits, architecture);
+        let lender = Lender { old, own, format, rules };
         for _ in 0..TRIES {
             let start = domain.allocate(memory.len()).ok_or(MapError::NoAddress)?;
             let iova = Range::new(start, start.saturating_add(memory.len()));

@@ -116,9 +116,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// Makes an empty domain with the fewest levels that the unit supports.
     pub(super) fn create_domain(&mut self) -> Result<usize, AttachError> {
         let abilities = Abilities::of(&self.unit.unit, self.tables.mode);
-        let format = abilities.own_format().ok_or(AttachError::NoWidth)?;
+        let layout = abilities.own_layout().ok_or(AttachError::NoWidth)?;
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
-        let mut domain = Domain::empty(id, format, abilities.capability, self.keep.reserved_ranges)?;
+        let mut domain = Domain::empty(id, layout, abilities.architecture(), self.keep.reserved_ranges)?;
         self.keep.reserve_in(&mut domain.space);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;

@@ -1,11 +1,11 @@
 //! Counts how many tables a copy of each domain needs.
 
 use machine::{ENTRIES, Frames, Level, OldMemory, PhysicalAddress, Range};
-use vtd::stage::Stage;
+use paging::{Format, Step};
 
 use super::Taker;
 use crate::copies::Copies;
-use crate::found::{Format, OldDomain, Translation};
+use crate::found::{Layout, OldDomain, Translation};
 use crate::identity::Identity;
 use crate::own::OwnMemory;
 use crate::tables::copy_table;
@@ -47,7 +47,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         match domain.translation {
             Translation::Identity if self.has_map(index) => Count::default(),
             Translation::Identity => {
-                let all = self.identity(&domain).count(domain.format.top, limit);
+                let all = self.identity(&domain).count(domain.layout.top, limit);
                 Count { all, upper: all }
             }
             Translation::Tables(root) => {
@@ -55,30 +55,30 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                     old: self.old,
                     frames: self.frames,
                     own: self.surroundings.own_memory(),
-                    stage: domain.format.stage,
+                    format: domain.layout.format,
                     seen: Copies::default(),
                     count: Count::default(),
                     limit,
                 };
-                counter.visit(root, domain.format.top);
+                counter.visit(root, domain.layout.top);
                 counter.count
             }
         }
     }
 
     fn identity(&self, domain: &OldDomain) -> Identity<'_> {
-        Identity::new(self.surroundings, domain.format.stage, self.abilities.capability)
+        Identity::new(self.surroundings, domain.layout.format, self.abilities.architecture())
     }
 
     /// Whether the map for a domain in pass-through is there already, or is made for a domain before it.
     fn has_map(&self, index: usize) -> bool {
-        let Format { stage, top, .. } = self.domains.list[index].format;
-        let format = self.identity(&self.domains.list[index]).format(stage, top);
+        let Layout { format, top, .. } = self.domains.list[index].layout;
+        let shape = self.identity(&self.domains.list[index]).shape(format, top);
         let before = self.domains.list[..index].iter();
-        self.surroundings.maps.iter().any(|map| map.format == format)
+        self.surroundings.maps.iter().any(|map| map.shape == shape)
             || before
                 .filter(|other| other.translation == Translation::Identity)
-                .any(|other| (other.format.stage, other.format.top) == (stage, top))
+                .any(|other| (other.layout.format, other.layout.top) == (format, top))
     }
 }
 
@@ -87,7 +87,7 @@ struct Counter<'a, M, F> {
     old: &'a M,
     frames: &'a mut F,
     own: OwnMemory<'a>,
-    stage: Stage,
+    format: Format,
     seen: Copies,
     count: Count,
     limit: u64,
@@ -102,23 +102,25 @@ impl<M: OldMemory, F: Frames> Counter<'_, M, F> {
         }
         self.seen.remember(address, level, address);
         self.count.all += 1;
-        let Some(below) = level.below() else { return };
+        if level == Level::ONE {
+            return;
+        }
         self.count.upper += 1;
         // Skips a table that cannot be read: the copier meets it again and reports it.
         if let Ok(copy) = copy_table(address, self.old, self.frames, self.own) {
-            self.visit_entries(copy, level, below);
+            self.visit_entries(copy, level);
             self.frames.release(copy);
         }
     }
 
-    fn visit_entries(&mut self, copy: PhysicalAddress, level: Level, below: Level) {
+    fn visit_entries(&mut self, copy: PhysicalAddress, level: Level) {
         let mut next = 0;
-        while let Some(index) = self.stage.next_present(self.frames.table(copy), next) {
-            let entry = self.stage.entry(self.frames.table(copy)[index]);
-            if entry.names_table(level) {
-                self.visit(entry.table(), below);
-            } else {
-                self.split(entry.target(level), level);
+        while let Some(index) = self.format.next_present(self.frames.table(copy), next) {
+            let entry = self.format.entry(self.frames.table(copy)[index]);
+            match entry.step(level) {
+                Step::Table { table, level: below } => self.visit(table, below),
+                Step::Page(page) => self.split(page.part(level, index), level),
+                Step::Absent | Step::Malformed => {}
             }
             next = index + 1;
         }

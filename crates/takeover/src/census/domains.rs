@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use vtd::stage::Stage;
+use paging::Format;
 
 use crate::found::{OldDomain, Translation};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
@@ -43,7 +43,7 @@ impl Domains {
         place: HazardPlace,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
-        let tag = (domain.id, Some(pasid).filter(|_| domain.format.stage == Stage::First));
+        let tag = (domain.id, Some(pasid).filter(|_| domain.layout.format == Format::FirstStage));
         match self.owner(tag) {
             Some(index) if self.is(index, &domain) => Ok(Some(index)),
             Some(_) => self.enter_renamed(domain, place, hazards),
@@ -112,6 +112,6 @@ impl Domains {
 
     fn is(&self, index: usize, domain: &OldDomain) -> bool {
         let known = &self.list[index];
-        (known.translation, known.format) == (domain.translation, domain.format)
+        (known.translation, known.layout) == (domain.translation, domain.layout)
     }
 }

@@ -2,7 +2,7 @@
 //! functions, leave theirs empty. One empty table serves all of them.
 
 use machine::{Frames, Level, OldMemory, PhysicalAddress};
-use vtd::stage::Stage;
+use paging::{Format, Step};
 
 use super::Taker;
 use crate::found::{Context, OldDomain, Translation};
@@ -22,14 +22,14 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     pub(super) fn maps_nothing(&mut self, domain: &OldDomain) -> bool {
         match domain.translation {
             Translation::Tables(root) => {
-                self.is_empty(root, domain.format.stage, domain.format.top, &mut { LOOKS })
+                self.is_empty(root, domain.layout.format, domain.layout.top, &mut { LOOKS })
             }
             Translation::Identity => false,
         }
     }
 
     /// Whether a table, and all below it, map nothing; `left` more tables may be looked at.
-    fn is_empty(&mut self, table: PhysicalAddress, stage: Stage, level: Level, left: &mut u32) -> bool {
+    fn is_empty(&mut self, table: PhysicalAddress, format: Format, level: Level, left: &mut u32) -> bool {
         if *left == 0 {
             return false;
         }
@@ -37,7 +37,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let Ok(copy) = copy_table(table, self.old, self.frames, self.surroundings.own_memory()) else {
             return false;
         };
-        let empty = self.has_empty_entries(copy, stage, level, left);
+        let empty = self.has_empty_entries(copy, format, level, left);
         self.frames.release(copy);
         empty
     }
@@ -45,15 +45,15 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn has_empty_entries(
         &mut self,
         copy: PhysicalAddress,
-        stage: Stage,
+        format: Format,
         level: Level,
         left: &mut u32,
     ) -> bool {
         let mut next = 0;
-        while let Some(index) = stage.next_present(self.frames.table(copy), next) {
-            let entry = stage.entry(self.frames.table(copy)[index]);
-            let Some(below) = level.below().filter(|_| entry.names_table(level)) else { return false };
-            if !self.is_empty(entry.table(), stage, below, left) {
+        while let Some(index) = format.next_present(self.frames.table(copy), next) {
+            let entry = format.entry(self.frames.table(copy)[index]);
+            let Step::Table { table, level: below } = entry.step(level) else { return false };
+            if !self.is_empty(table, format, below, left) {
                 return false;
             }
             next = index + 1;

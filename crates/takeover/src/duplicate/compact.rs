@@ -1,38 +1,34 @@
 //! Domains that do not fit: runs of pages become larger pages, other tables of level 1 stay where they are
 //! ([`keep`](super::keep)).
 
-use machine::{Frames, IoAddress, Level, OldMemory, PhysicalAddress, Table};
-use vtd::stage::{PageEntry, Stage};
+use machine::{Frames, Level, OldMemory, PhysicalAddress, Table};
+use paging::{Format, PageEntry, Step};
 
-use super::copier::Copier;
+use super::copier::{Branch, Copier};
 use crate::hazard::{Danger, Outcome};
-use crate::mark::Mark;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// Turns a well-formed entry that names a table of this level into its new form.
-    pub(super) fn compact(
-        &mut self,
-        entry: PageEntry,
-        level: Level,
-        iova: IoAddress,
-    ) -> Result<PageEntry, Danger> {
+    /// Turns a well-formed entry that names a table into its new form.
+    pub(super) fn compact(&mut self, branch: Branch) -> Result<PageEntry, Danger> {
+        let Branch { table, level, iova, .. } = branch;
         if level == Level::ONE {
-            return self.compact_leaves(entry, iova);
+            return self.compact_leaves(branch);
         }
-        match self.copy(entry.table(), level, iova) {
-            Ok(copy) => Ok(self.fold(entry, copy, level)),
-            Err(Danger::OverBudget) => self.keep(entry, level, iova),
+        match self.copy(table, level, iova) {
+            Ok(copy) => Ok(self.fold(branch, copy)),
+            Err(Danger::OverBudget) => self.keep(branch),
             Err(danger) => Err(danger),
         }
     }
 
     /// Folds a table of level 1 into a larger page, keeps it, or copies it if something in it must be cut out.
-    fn compact_leaves(&mut self, entry: PageEntry, iova: IoAddress) -> Result<PageEntry, Danger> {
-        let look = self.look(entry.table())?;
+    fn compact_leaves(&mut self, branch: Branch) -> Result<PageEntry, Danger> {
+        let Branch { entry, table, iova, .. } = branch;
+        let look = self.look(table)?;
         if !self.check_leaves(look, iova) {
-            return self.adopt(look, entry.table(), Level::ONE).map(|copy| entry.with_table(copy).unmarked());
+            return self.adopt(look, table, Level::ONE).map(|copy| entry.with_table(copy).unmarked());
         }
-        let page = self.folded(look, Level::ONE);
+        let page = self.folded(look, branch);
         self.frames.release(look);
         let Some(page) = page else {
             self.note_kept(Level::ONE.table_span(iova));
@@ -42,20 +38,24 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         Ok(page.restricted_by(entry))
     }
 
-    /// Returns the entry for a table of this level that was copied: a larger page if the copy is equivalent to one,
-    /// which frees the copy's frame.
-    fn fold(&mut self, entry: PageEntry, copy: PhysicalAddress, level: Level) -> PageEntry {
-        let Some(page) = self.folded(copy, level) else { return entry.with_table(copy).unmarked() };
-        self.copies.forget(entry.table(), level);
+    /// Returns the entry for a table that was copied: a larger page if the copy is equivalent to one, which frees the copy's
+    /// frame.
+    fn fold(&mut self, branch: Branch, copy: PhysicalAddress) -> PageEntry {
+        let Branch { entry, table, level, .. } = branch;
+        let Some(page) = self.folded(copy, branch) else { return entry.with_table(copy).unmarked() };
+        self.copies.forget(table, level);
         self.frames.release(copy);
         self.domain.tables -= 1;
         page.restricted_by(entry)
     }
 
-    /// The larger page that a table of this level is equivalent to, if the unit supports such pages.
-    fn folded(&self, table: PhysicalAddress, level: Level) -> Option<PageEntry> {
-        let above = Level::new(level.number() + 1).filter(|above| self.reserved.allow_leaf(*above))?;
-        folded(self.frames.table(table), self.domain.stage, level, above)
+    /// The larger page that the copy of a table is equivalent to, if the unit supports such pages, and if such a page is what the
+    /// entry above covers: no level is skipped.
+    fn folded(&self, copy: PhysicalAddress, branch: Branch) -> Option<PageEntry> {
+        let Branch { above, level, .. } = branch;
+        let is_next = above.below() == Some(level);
+        Some(above).filter(|above| is_next && self.rules.allow_leaf(*above))?;
+        folded(self.frames.table(copy), self.domain.format, level, above)
     }
 }
 
@@ -64,21 +64,22 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 ///
 /// Accessed and dirty bits may differ: nobody reads them any more. The large page has each of these bits that one of
 /// the entries had, since hardware may be unable to set more (3.10).
-fn folded(table: &Table, stage: Stage, level: Level, above: Level) -> Option<PageEntry> {
-    let first = stage.entry(table[0]);
-    let aligned = first.page(level).is_aligned(above.span());
-    if !first.present() || !first.is_leaf(level) || !aligned {
+fn folded(table: &Table, format: Format, level: Level, above: Level) -> Option<PageEntry> {
+    let first = format.entry(table[0]);
+    let Step::Page(start) = first.step(level) else { return None };
+    let start = Some(start).filter(|page| !page.is_shared(level))?.memory().start;
+    if !start.is_aligned(above.span()) {
         return None;
     }
     let mut page = first;
     for (index, word) in table.iter().enumerate() {
-        let (entry, offset) = (stage.entry(*word), index as u64 * level.span());
+        let (entry, offset) = (format.entry(*word), index as u64 * level.span());
         if entry.unused().bits != first.unused().bits.wrapping_add(offset) {
             return None;
         }
         page = page.used_like(entry);
     }
-    Some(page.as_leaf_of(level, above, first.page(level)).unmarked())
+    Some(page.as_leaf_of(level, above, start).unmarked())
 }
 
 #[cfg(test)]
@@ -92,15 +93,15 @@ mod tests {
 
     #[test]
     fn pages_that_follow_each_other_are_one() {
-        let fold = |stage, level, above, first| folded(&run(level, first), stage, level, above);
-        let small = fold(Stage::Second, Level::ONE, Level::TWO, 0x4020_0003);
-        assert_eq!(small, Some(Stage::Second.entry(0x4020_0083)));
-        let large = fold(Stage::Second, Level::TWO, Level::THREE, 0x4000_0083);
-        assert_eq!(large, Some(Stage::Second.entry(0x4000_0083)));
-        let typed = fold(Stage::First, Level::ONE, Level::TWO, 0x20_00E7);
-        assert_eq!(typed, Some(Stage::First.entry(0x20_10E7)));
-        assert_eq!(fold(Stage::First, Level::TWO, Level::THREE, 0x4020_0087), None);
-        assert_eq!(fold(Stage::First, Level::TWO, Level::THREE, 0x4000_0007), None);
+        let fold = |format, level, above, first| folded(&run(level, first), format, level, above);
+        let small = fold(Format::SecondStage, Level::ONE, Level::TWO, 0x4020_0003);
+        assert_eq!(small, Some(Format::SecondStage.entry(0x4020_0083)));
+        let large = fold(Format::SecondStage, Level::TWO, Level::THREE, 0x4000_0083);
+        assert_eq!(large, Some(Format::SecondStage.entry(0x4000_0083)));
+        let typed = fold(Format::FirstStage, Level::ONE, Level::TWO, 0x20_00E7);
+        assert_eq!(typed, Some(Format::FirstStage.entry(0x20_10E7)));
+        assert_eq!(fold(Format::FirstStage, Level::TWO, Level::THREE, 0x4020_0087), None);
+        assert_eq!(fold(Format::FirstStage, Level::TWO, Level::THREE, 0x4000_0007), None);
     }
 
     #[test]
@@ -110,7 +111,7 @@ mod tests {
         {
             let mut table = run(Level::ONE, 0x20_0007);
             table[300] ^= bit;
-            let page = folded(&table, Stage::First, Level::ONE, Level::TWO);
+            let page = folded(&table, Format::FirstStage, Level::ONE, Level::TWO);
             assert_eq!(page.is_some(), folds, "{bit:#x}");
         }
     }
@@ -120,7 +121,7 @@ mod tests {
         let mut table = run(Level::ONE, 0x20_0003);
         table[7] |= 1 << 9;
         assert_eq!(
-            folded(&table, Stage::Second, Level::ONE, Level::TWO).map(|page| page.bits),
+            folded(&table, Format::SecondStage, Level::ONE, Level::TWO).map(|page| page.bits),
             Some(0x20_0283)
         );
     }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
-use vtd::stage::{PageEntry, ReservedBits};
+use paging::{Page, PageEntry, Rules, Step};
 
 use super::survey::Block;
 use crate::attach::Inherited;
@@ -12,7 +12,6 @@ use crate::domain::Domain;
 use crate::found::Translation;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::identity::{Identity, IdentityMap};
-use crate::mark::Mark;
 use crate::own::OwnMemory;
 use crate::plan::Treatment;
 use crate::tables::copy_table;
@@ -25,7 +24,7 @@ pub(super) struct Copier<'a, M, F> {
     pub(super) own: OwnMemory<'a>,
     /// The smallest aligned block around the capture kernel's memory.
     pub(super) own_block: Block,
-    pub(super) reserved: ReservedBits,
+    pub(super) rules: Rules,
     /// How many frames this domain must leave unused.
     pub(super) spare: usize,
     /// How many frames it must leave unused even where a table more is what it takes to cut something out of its tables
@@ -45,6 +44,19 @@ pub(super) struct Copier<'a, M, F> {
     /// Tables that there was no frame for, in which something must be cut out.
     pub(super) lost: Copies,
     pub(super) domain: Domain,
+}
+
+/// A well-formed entry that names a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Branch {
+    pub(super) entry: PageEntry,
+    pub(super) table: PhysicalAddress,
+    /// Level of the table that the entry is in.
+    pub(super) above: Level,
+    /// Level of the table that it names.
+    pub(super) level: Level,
+    /// The first address that both translate.
+    pub(super) iova: IoAddress,
 }
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
@@ -103,7 +115,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         self.domain.tables += 1;
         match level.below() {
             None => self.check_leaves(copy, base),
-            Some(below) => self.carry_over_entries(copy, level, below, base, self.treatment),
+            Some(_) => self.carry_over_entries(copy, level, base, self.treatment),
         };
         if matches!(self.treatment, Treatment::Keep { .. }) {
             self.note_kept_below(copy, level, base);
@@ -115,7 +127,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     /// Reads an entry of a table in a frame of ours.
     pub(super) fn entry(&self, table: PhysicalAddress, index: usize) -> PageEntry {
-        self.domain.stage.entry(self.frames.table(table)[index])
+        self.domain.format.entry(self.frames.table(table)[index])
     }
 
     pub(super) fn check_budget(&self) -> Result<(), Danger> {
@@ -128,14 +140,13 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         &mut self,
         copy: PhysicalAddress,
         level: Level,
-        below: Level,
         base: IoAddress,
         treatment: Treatment,
     ) -> bool {
         let (mut next, mut same) = (0, true);
-        while let Some(index) = self.domain.stage.next_present(self.frames.table(copy), next) {
+        while let Some(index) = self.domain.format.next_present(self.frames.table(copy), next) {
             let (entry, iova) = (self.entry(copy, index), level.address_at(base, index));
-            let kept = self.carry_over(entry, level, below, iova, treatment);
+            let kept = self.carry_over(entry, level, index, iova, treatment);
             self.frames.table_mut(copy)[index] = kept.bits;
             same &= kept.unmarked() == entry.unmarked();
             next = index + 1;
@@ -148,51 +159,69 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         &mut self,
         entry: PageEntry,
         level: Level,
-        below: Level,
+        index: usize,
         iova: IoAddress,
         treatment: Treatment,
     ) -> PageEntry {
-        let kept = if self.reserved.set_in(entry, level) != 0 {
-            Err(Danger::ReservedBits)
-        } else if entry.is_leaf(level) {
-            self.carry_large(entry, level, iova)
-        } else {
-            self.carry_table(entry, below, iova, treatment)
+        let kept = match self.rules.step(entry, level) {
+            Step::Absent => Ok(entry),
+            Step::Malformed => Err(Danger::ReservedBits),
+            Step::Page(page) => self.carry_page(entry, page, level, index, iova),
+            Step::Table { table, level: below } => {
+                self.carry_table(Branch { entry, table, above: level, level: below, iova }, treatment)
+            }
         };
         kept.unwrap_or_else(|danger| {
             self.cut(level.entry_span(iova), danger);
-            self.domain.stage.blocked()
+            self.domain.format.blocked()
         })
     }
 
-    /// Turns a well-formed entry that names a table of this level into its new form.
-    fn carry_table(
-        &mut self,
-        entry: PageEntry,
-        level: Level,
-        iova: IoAddress,
-        treatment: Treatment,
-    ) -> Result<PageEntry, Danger> {
+    /// Turns a well-formed entry that names a table into its new form.
+    fn carry_table(&mut self, branch: Branch, treatment: Treatment) -> Result<PageEntry, Danger> {
         match treatment {
-            Treatment::Compact { .. } => self.compact(entry, level, iova),
-            Treatment::Keep { .. } => self.keep_or_copy(entry, level, iova),
-            _ => match self.copy(entry.table(), level, iova) {
-                Ok(copy) => Ok(entry.with_table(copy).unmarked()),
-                Err(Danger::OverBudget) => self.keep(entry, level, iova),
+            Treatment::Compact { .. } => self.compact(branch),
+            Treatment::Keep { .. } => self.keep_or_copy(branch),
+            _ => match self.copy(branch.table, branch.level, branch.iova) {
+                Ok(copy) => Ok(branch.entry.with_table(copy).unmarked()),
+                Err(Danger::OverBudget) => self.keep(branch),
                 Err(danger) => Err(danger),
             },
         }
     }
 
     /// Turns a well-formed leaf above level 1 into its new form.
-    fn carry_large(&mut self, leaf: PageEntry, level: Level, iova: IoAddress) -> Result<PageEntry, Danger> {
-        let target = leaf.target(level);
+    ///
+    /// Where its page is shared with other entries and some of that is ours, the leaf gets a page of its own first: hardware may
+    /// use each of these entries for all of the page.
+    fn carry_page(
+        &mut self,
+        leaf: PageEntry,
+        page: Page,
+        level: Level,
+        index: usize,
+        iova: IoAddress,
+    ) -> Result<PageEntry, Danger> {
+        let target = page.part(level, index);
+        let is_ours = page.is_shared(level) && self.own.touches(page.memory());
+        let leaf = if is_ours { leaf.as_leaf_of(level, level, target.start) } else { leaf };
+        self.carry_large(leaf, target, level, iova)
+    }
+
+    /// Turns a leaf above level 1, which maps `target`, into its new form.
+    fn carry_large(
+        &mut self,
+        leaf: PageEntry,
+        target: Range<PhysicalAddress>,
+        level: Level,
+        iova: IoAddress,
+    ) -> Result<PageEntry, Danger> {
         if self.own.covers(target) {
             self.domain.fenced += 1;
             return Err(Danger::ReachesOwnMemory(target.start));
         }
         match level.below() {
-            Some(below) if self.own.touches(target) => self.split(leaf, level, below, iova),
+            Some(below) if self.own.touches(target) => self.split(leaf, target.start, level, below, iova),
             _ => {
                 self.domain.leaves += 1;
                 self.domain.space.reserve(level.entry_span(iova));
@@ -201,10 +230,11 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
     }
 
-    /// Replaces a large leaf by a table of smaller leaves, without those that reach our memory.
+    /// Replaces a large leaf, which maps the memory from `start`, by a table of smaller leaves, without those that reach our memory.
     fn split(
         &mut self,
         leaf: PageEntry,
+        start: PhysicalAddress,
         level: Level,
         below: Level,
         iova: IoAddress,
@@ -214,15 +244,15 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         }
         let table = self.frames.allocate().ok_or(Danger::OverBudget)?;
         for (index, slot) in self.frames.table_mut(table).iter_mut().enumerate() {
-            let target = leaf.page(level).saturating_add(index as u64 * below.span());
+            let target = start.saturating_add(index as u64 * below.span());
             *slot = leaf.as_leaf_of(level, below, target).bits;
         }
         match below.below() {
             None => self.check_leaves(table, iova),
-            Some(lowest) => self.carry_over_entries(table, below, lowest, iova, self.treatment),
+            Some(_) => self.carry_over_entries(table, below, iova, self.treatment),
         };
         self.frames.publish(table, 0..ENTRIES);
-        Ok(self.domain.stage.table(table))
+        Ok(self.domain.format.table(table, below))
     }
 
     /// Notes that these I/O addresses are no longer translated; they stay reserved.

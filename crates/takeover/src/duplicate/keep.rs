@@ -14,38 +14,26 @@
 //! path are copied and checked again ([`Domain`](crate::domain::Domain)).
 
 use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
-use vtd::stage::PageEntry;
+use paging::PageEntry;
 
-use super::copier::Copier;
+use super::copier::{Branch, Copier};
 use crate::hazard::{Danger, Outcome};
-use crate::mark::Mark;
 use crate::plan::Treatment;
 use crate::tables::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
-    /// Turns an entry of a copied table, which names a table of this level, into one that names the table in place, or
-    /// a copy of it if something in it was cut out.
-    pub(super) fn keep(
-        &mut self,
-        entry: PageEntry,
-        level: Level,
-        iova: IoAddress,
-    ) -> Result<PageEntry, Danger> {
-        let kept = self.keep_or_copy(entry, level, iova)?;
+    /// Turns an entry of a copied table, which names a table, into one that names the table in place, or a copy of it if something in it was cut out.
+    pub(super) fn keep(&mut self, branch: Branch) -> Result<PageEntry, Danger> {
+        let kept = self.keep_or_copy(branch)?;
         if kept.is_marked() {
-            self.note_kept(level.table_span(iova));
+            self.note_kept(branch.level.table_span(branch.iova));
         }
         Ok(kept)
     }
 
     /// The same for an entry of a table which may stay in place itself: nothing is noted yet of what is kept.
-    pub(super) fn keep_or_copy(
-        &mut self,
-        entry: PageEntry,
-        level: Level,
-        iova: IoAddress,
-    ) -> Result<PageEntry, Danger> {
-        let table = entry.table();
+    pub(super) fn keep_or_copy(&mut self, branch: Branch) -> Result<PageEntry, Danger> {
+        let Branch { entry, table, level, iova, .. } = branch;
         let copy = self.copies.find(table, level);
         if copy.is_some() || self.kept.find(table, level).is_some() {
             self.domain.space.reserve(level.table_span(iova));
@@ -71,7 +59,7 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     fn is_as_it_must_be(&mut self, copy: PhysicalAddress, level: Level, base: IoAddress) -> bool {
         match level.below() {
             None => self.check_leaves(copy, base),
-            Some(below) => self.carry_over_entries(copy, level, below, base, Treatment::Keep { frames: 0 }),
+            Some(_) => self.carry_over_entries(copy, level, base, Treatment::Keep { frames: 0 }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Checks copied tables of level 1: most of the work of a takeover.
 
 use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress, Range};
-use vtd::stage::PageEntry;
+use paging::{PageEntry, Step};
 
 use super::copier::Copier;
 use super::survey::{Runs, Survey, survey};
@@ -14,13 +14,12 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         let found = self.survey(copy);
         self.domain.leaves += found.present;
         self.reserve_leaves(copy, base, found.present);
-        !found.suspicious || self.cut_leaves(copy, base) == 0
+        !found.suspicious || self.cut_leaves(copy, base)
     }
 
     /// Surveys a table of level 1 in a frame of ours.
     fn survey(&self, table: PhysicalAddress) -> Survey {
-        let reserved = self.reserved.leaf_mask(Level::ONE);
-        survey(self.frames.table(table), self.domain.stage, reserved, self.own_block)
+        survey(self.frames.table(table), self.domain.format, self.rules.unusual(), self.own_block)
     }
 
     /// Reserves the addresses that a table of level 1 in a frame of ours maps; `present` of its entries are present.
@@ -28,38 +27,46 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         if present == ENTRIES as u64 {
             return self.domain.space.reserve(Level::ONE.table_span(base));
         }
-        for run in Runs::of(self.frames.table(copy), self.domain.stage) {
+        for run in Runs::of(self.frames.table(copy), self.domain.format) {
             let at = |index| Level::ONE.address_at(base, index);
             self.domain.space.reserve(Range::new(at(run.start), at(run.end)));
         }
     }
 
-    /// Clears the entries that have reserved bits or reach our memory; returns how many.
-    fn cut_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) -> u64 {
-        let cut_before = self.domain.fenced;
+    /// Clears the entries that have reserved bits or reach our memory. Returns whether none was changed.
+    fn cut_leaves(&mut self, copy: PhysicalAddress, base: IoAddress) -> bool {
+        let mut same = true;
         for index in 0..ENTRIES {
             let entry = self.entry(copy, index);
-            if let Err(danger) = self.check_leaf(entry) {
-                self.frames.table_mut(copy)[index] = self.domain.stage.blocked().bits;
+            let kept = self.check_leaf(entry, index);
+            same &= kept == Ok(entry);
+            let kept = kept.unwrap_or_else(|danger| {
                 self.domain.leaves -= 1;
                 self.domain.fenced += 1;
                 let iova = Level::ONE.address_at(base, index);
                 self.cut(Level::ONE.entry_span(iova), danger);
-            }
+                self.domain.format.blocked()
+            });
+            self.frames.table_mut(copy)[index] = kept.bits;
         }
-        self.domain.fenced - cut_before
+        same
     }
 
-    fn check_leaf(&self, entry: PageEntry) -> Result<(), Danger> {
-        let target = entry.target(Level::ONE);
-        if !entry.present() {
-            Ok(())
-        } else if self.reserved.set_in(entry, Level::ONE) != 0 {
-            Err(Danger::ReservedBits)
-        } else if self.own.touches(target) {
-            Err(Danger::ReachesOwnMemory(target.start))
+    /// The new form of the leaf at `index` of its table: the same, unless its page is shared with other entries and some of that
+    /// is ours. Hardware may use each of these entries for all of the page, so each gets a page of its own.
+    fn check_leaf(&self, entry: PageEntry, index: usize) -> Result<PageEntry, Danger> {
+        let page = match self.rules.step(entry, Level::ONE) {
+            Step::Absent => return Ok(entry),
+            Step::Malformed | Step::Table { .. } => return Err(Danger::ReservedBits),
+            Step::Page(page) => page,
+        };
+        let part = page.part(Level::ONE, index);
+        if !self.own.touches(page.memory()) {
+            Ok(entry)
+        } else if self.own.touches(part) {
+            Err(Danger::ReachesOwnMemory(part.start))
         } else {
-            Ok(())
+            Ok(entry.as_leaf_of(Level::ONE, Level::ONE, part.start))
         }
     }
 }

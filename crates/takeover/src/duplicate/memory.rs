@@ -1,7 +1,7 @@
 //! Makes the tables that replace pass-through.
 
 use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, Permission, PhysicalAddress};
-use vtd::stage::PageEntry;
+use paging::PageEntry;
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
@@ -12,8 +12,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Makes the tables that replace pass-through.
     pub(super) fn map_memory(&mut self, identity: &Identity<'_>) {
         self.reserve_memory(identity);
-        let format = identity.format(self.domain.stage, self.domain.top);
-        match self.known_maps.iter().chain(&*self.new_maps).find(|map| map.format == format) {
+        let shape = identity.shape(self.domain.format, self.domain.top);
+        match self.known_maps.iter().chain(&*self.new_maps).find(|map| map.shape == shape) {
             Some(map) => {
                 (self.domain.root, self.domain.leaves) = (Some(map.root), map.leaves);
                 self.domain.root_is_shared = true;
@@ -40,8 +40,8 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
         };
         self.domain.root = Some(root);
         if self.domain.outcome == Outcome::Duplicated {
-            let format = identity.format(self.domain.stage, self.domain.top);
-            let map = IdentityMap { format, root, leaves: self.domain.leaves };
+            let shape = identity.shape(self.domain.format, self.domain.top);
+            let map = IdentityMap { shape, root, leaves: self.domain.leaves };
             self.domain.root_is_shared = push(self.new_maps, map).is_ok();
         }
     }
@@ -78,16 +78,16 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
 
     fn map_piece(&mut self, identity: &Identity<'_>, level: Level, base: IoAddress) -> PageEntry {
         match identity.piece(level, base) {
-            Piece::Nothing => self.domain.stage.blocked(),
+            Piece::Nothing => self.domain.format.blocked(),
             Piece::Leaf => {
                 self.domain.leaves += 1;
-                self.domain.stage.leaf(level, PhysicalAddress::new(base.get()), Permission::ReadWrite)
+                self.domain.format.leaf(level, PhysicalAddress::new(base.get()), Permission::ReadWrite)
             }
             Piece::Table(below) => match self.map_pieces(identity, below, base) {
-                Ok(table) => self.domain.stage.table(table),
+                Ok(table) => self.domain.format.table(table, below),
                 Err(danger) => {
                     self.cut(level.entry_span(base), danger);
-                    self.domain.stage.blocked()
+                    self.domain.format.blocked()
                 }
             },
         }

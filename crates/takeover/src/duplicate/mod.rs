@@ -20,8 +20,8 @@ mod survey;
 use alloc::vec::Vec;
 
 use machine::{Frames, OldMemory};
+use paging::Rules;
 use vtd::control::RootTableAddress;
-use vtd::stage::ReservedBits;
 
 use crate::census::Census;
 use crate::copies::Copies;
@@ -65,7 +65,7 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     resources: &mut Resources<'_, M, F>,
 ) -> Result<Duplicate, OutOfMemory> {
     let Resources { old, ref mut frames, surroundings, limits } = *resources;
-    let capability = census.abilities.capability;
+    let architecture = census.abilities.architecture();
     let own = surroundings.own_memory();
     let mut hazards = census.hazards;
     let mut domains = Vec::new();
@@ -83,7 +83,7 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             own,
             own_block: Block::around(own.hull()),
             hazards: &mut hazards,
-            reserved: ReservedBits::new(found.format.stage, surroundings.host_address_bits, capability),
+            rules: Rules::new(found.layout.format, surroundings.host_address_bits, architecture),
             spare,
             spare_for_cuts: spare.min(limits.spare_frames.saturating_add(for_later)),
             treatment: *treatment,
@@ -94,11 +94,11 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
             copies: Copies::default(),
             kept: Copies::default(),
             lost: Copies::default(),
-            domain: Domain::empty(found.id, found.format, capability, limits.reserved_ranges)?,
+            domain: Domain::empty(found.id, found.layout, architecture, limits.reserved_ranges)?,
         };
         copier.carry_over_domain(
             found.translation,
-            &Identity::new(surroundings, found.format.stage, capability),
+            &Identity::new(surroundings, found.layout.format, architecture),
         );
         copier.note_inheritance();
         push(&mut domains, copier.domain)?;

@@ -1,7 +1,7 @@
 //! Reserves the I/O addresses of domains that are too large to copy.
 
 use machine::{ENTRIES, Frames, IoAddress, Level, OldMemory, PhysicalAddress};
-use vtd::stage::PageEntry;
+use paging::{PageEntry, Step};
 
 use super::copier::Copier;
 use crate::hazard::{Danger, Outcome};
@@ -30,10 +30,10 @@ impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     }
 
     fn outline_entry(&mut self, entry: PageEntry, level: Level, iova: IoAddress) {
-        match level.below() {
-            _ if !entry.present() => {}
-            Some(below) if !entry.is_leaf(level) => self.outline(entry.table(), below, iova),
-            _ => self.domain.space.reserve(level.entry_span(iova)),
+        match entry.step(level) {
+            Step::Absent => {}
+            Step::Table { table, level: below } => self.outline(table, below, iova),
+            Step::Page(_) | Step::Malformed => self.domain.space.reserve(level.entry_span(iova)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Checks a table of level 1 as a whole, at the speed of memory.
 
 use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress, Range, Table};
-use vtd::stage::Stage;
+use paging::Format;
 
 /// What a survey of a table of level 1 shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,38 +41,39 @@ impl Block {
     }
 }
 
-/// Reads each entry once, without branches: in almost all tables nothing is wrong.
+/// Reads each entry once, without branches: in almost all tables nothing is wrong. An entry with one of the bits `unusual` is
+/// worth an exact look.
 ///
 /// Entries that are not present may raise suspicion too; the second check is exact.
-pub(super) fn survey(table: &Table, stage: Stage, reserved: u64, own: Block) -> Survey {
+pub(super) fn survey(table: &Table, format: Format, unusual: u64, own: Block) -> Survey {
     let (mut all, mut any, mut ours) = (u64::MAX, 0, 0);
     for word in table {
         all &= word;
         any |= word;
         ours |= own.sign(*word);
     }
-    let full = all & stage.presence() != 0;
-    let present = if full { ENTRIES as u64 } else { present_in(table, stage) };
-    Survey { present, suspicious: any & reserved != 0 || ours >> 63 != 0 }
+    let full = all & format.presence() != 0;
+    let present = if full { ENTRIES as u64 } else { present_in(table, format) };
+    Survey { present, suspicious: any & unusual != 0 || ours >> 63 != 0 }
 }
 
 /// How many entries are present.
-fn present_in(table: &Table, stage: Stage) -> u64 {
-    // Two bits can make an entry present; the second one counts in second-stage tables only.
-    let second = stage.presence() & 0b10;
+fn present_in(table: &Table, format: Format) -> u64 {
+    // Bit 0 makes an entry present, and in second-stage tables so does bit 1.
+    let second = format.presence() & 0b10;
     table.iter().map(|word| (word | (word & second) >> 1) & 1).sum()
 }
 
 /// Runs of present entries in a table of level 1, as ranges of indices.
 pub(super) struct Runs<'a> {
     table: &'a Table,
-    stage: Stage,
+    format: Format,
     next: usize,
 }
 
 impl<'a> Runs<'a> {
-    pub(super) fn of(table: &'a Table, stage: Stage) -> Self {
-        Self { table, stage, next: 0 }
+    pub(super) fn of(table: &'a Table, format: Format) -> Self {
+        Self { table, format, next: 0 }
     }
 }
 
@@ -80,8 +81,8 @@ impl Iterator for Runs<'_> {
     type Item = core::ops::Range<usize>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let start = self.stage.next_present(self.table, self.next)?;
-        let length = self.table[start..].iter().position(|word| !self.stage.entry(*word).present());
+        let start = self.format.next_present(self.table, self.next)?;
+        let length = self.table[start..].iter().position(|word| !self.format.entry(*word).present());
         self.next = length.map_or(ENTRIES, |length| start + length);
         Some(start..self.next)
     }
@@ -97,7 +98,7 @@ mod tests {
     fn suspicion(entry: u64) -> bool {
         let mut table = [0; ENTRIES];
         table[300] = entry;
-        survey(&table, Stage::Second, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
+        survey(&table, Format::SecondStage, 0x000F_FF80_0000_0000, Block::around(OWN)).suspicious
     }
 
     #[test]
@@ -125,9 +126,9 @@ mod tests {
             table[index] = 0x1001;
         }
         let runs = [0..2, 7..8, 510..512];
-        assert!(Runs::of(&table, Stage::Second).eq(runs));
+        assert!(Runs::of(&table, Format::SecondStage).eq(runs));
         assert_eq!(
-            survey(&table, Stage::Second, 0, Block::around(OWN)),
+            survey(&table, Format::SecondStage, 0, Block::around(OWN)),
             Survey { present: 5, suspicious: false }
         );
     }

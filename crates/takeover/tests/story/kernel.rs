@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use machine::{ENTRIES, Frames, Level, PAGE_SIZE, Permission, SourceId};
+use paging::{Format, Step};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::registers::{CAP, ECAP, GSTS, RTADDR, VER};
 use vtd::second_stage::SecondStageEntry;
-use vtd::stage::Stage;
 
 use takeover::{DeviceTlb, Limits, Surroundings, Takeover, Unit};
 
@@ -169,9 +169,9 @@ impl Kernel {
         let root = RootTableAddress::from_bits(self.world.get(RTADDR.offset));
         let (own, old, mut kept) = (self.world.own.borrow(), self.world.old.borrow(), false);
         let follow = |entry: u64| own.get(&(entry & 0x000F_FFFF_FFFF_F000)).filter(|_| entry & 3 != 0);
-        let (mut table, stage, top) = if root.mode() == TableMode::LEGACY {
+        let (mut table, format, top) = if root.mode() == TableMode::LEGACY {
             let contexts = follow(own[&root.address().get()][usize::from(source.bus()) * 2])?;
-            (follow(contexts[usize::from(source.devfn()) * 2])?, Stage::Second, Level::THREE)
+            (follow(contexts[usize::from(source.devfn()) * 2])?, Format::SecondStage, Level::THREE)
         } else {
             let half = usize::from(source.devfn() >> 7);
             let contexts = follow(own[&root.address().get()][usize::from(source.bus()) * 2 + half])?;
@@ -180,19 +180,23 @@ impl Kernel {
             let pasids = follow(*follow(context[0])?.get(rid_pasid / 64)?)?;
             let pasid = &pasids[rid_pasid % 64 * 8..];
             match pasid[0] >> 6 & 7 {
-                1 => {
-                    (own.get(&(pasid[2] & !0xFFF))?, Stage::First, Level::new((pasid[2] >> 2 & 3) as u8 + 4)?)
-                }
-                _ => (follow(pasid[0])?, Stage::Second, Level::new((pasid[0] >> 2 & 7) as u8 + 2)?),
+                1 => (
+                    own.get(&(pasid[2] & !0xFFF))?,
+                    Format::FirstStage,
+                    Level::new((pasid[2] >> 2 & 3) as u8 + 4)?,
+                ),
+                _ => (follow(pasid[0])?, Format::SecondStage, Level::new((pasid[0] >> 2 & 7) as u8 + 2)?),
             }
         };
         for level in (1..=top.number()).rev().filter_map(Level::new) {
-            let entry = stage.entry(table[level.index(iova.into())]);
-            if entry.is_leaf(level) || !entry.present() {
-                return entry.present().then_some(entry.page(level).get() | iova & (level.span() - 1));
-            }
+            let entry = format.entry(table[level.index(iova.into())]);
+            let next = match entry.step(level) {
+                Step::Page(page) => return Some(page.memory().start.get() | iova & (level.span() - 1)),
+                Step::Table { table, .. } => table,
+                Step::Absent | Step::Malformed => return None,
+            };
             kept |= entry.bits & MARK != 0;
-            let kept_table = old.get(&entry.table().get()).filter(|_| kept);
+            let kept_table = old.get(&next.get()).filter(|_| kept);
             table = follow(entry.bits).or(kept_table)?;
         }
         None
