@@ -5,11 +5,15 @@
 //! | [`deb`] | makes the package |
 //! | [`system`] | a Debian of its own, made by debootstrap, and its root disk |
 //! | [`machine`] | the machine that runs it, driven through its `agent` |
-//! | [`package`], [`rows`] | the rows of the test |
+//! | [`shim`] | how it starts under Secure Boot, as Debian is installed |
+//! | [`rows`], with [`package`], [`secure_boot`] and [`troubles`] | the rows of the test |
 
 mod agent;
 pub(crate) mod deb;
 pub(crate) mod machine;
 mod package;
 pub(crate) mod rows;
+mod secure_boot;
+mod shim;
 pub(crate) mod system;
+mod troubles;

@@ -40,6 +40,22 @@ pub(crate) fn build() -> Result<Deb> {
     pack(&packer, &folder)
 }
 
+impl Deb {
+    /// Makes a copy of it, in this folder, that dpkg takes for an older version.
+    pub(crate) fn aged(&self, folder: &Path) -> Result<PathBuf> {
+        let (files, aged) = (folder.join("files"), folder.join("holdover_0.0.1-1_amd64.deb"));
+        process::stdout(Command::new("dpkg-deb").arg("--raw-extract").arg(&self.path).arg(&files))?;
+        let control = files.join("DEBIAN/control");
+        let mut sed = Command::new("sed");
+        process::stdout(sed.args(["-i", "s/^Version: .*/Version: 0.0.1-1/"]).arg(control))?;
+        let mut pack = Command::new("dpkg-deb");
+        process::stdout(
+            pack.args(["--root-owner-group", "-Zgzip", "-z1", "--build"]).arg(&files).arg(&aged),
+        )?;
+        Ok(aged)
+    }
+}
+
 /// Has cargo-deb make the package of what is built, and returns it.
 fn pack(packer: &Path, target: &Path) -> Result<Deb> {
     let folder = target.join("debian");

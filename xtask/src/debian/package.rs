@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::rows::Stage;
-use crate::process;
+use crate::{paths, process};
 
 /// What must be in the package, with its rights, as `dpkg-deb --contents` shows them.
 const CONTENTS: [(&str, &str); 12] = [
@@ -103,7 +103,7 @@ fn failure(command: &mut Command) -> Option<String> {
 fn left_by_purge(stage: &Stage, folder: &Path) -> Result<Vec<String>> {
     let root = folder.join("root");
     process::stdout(Command::new("cp").arg("-a").arg(&stage.system.tree).arg(&root))?;
-    make_key(&root)?;
+    make_key(&paths::made(root.join("var/lib/dkms"))?)?;
     fs::copy(&stage.deb.path, root.join("holdover.deb"))?;
     let before = files_below(&root)?;
     let mut problems = Vec::new();
@@ -133,10 +133,8 @@ fn left_by_purge(stage: &Stage, folder: &Path) -> Result<Vec<String>> {
 /// Where `holdover load` looks for the signed image.
 const SIGNED_COPY: &str = "var/lib/holdover/capture.bzImage";
 
-/// Gives a system a key for its kernel modules, as DKMS makes one.
-fn make_key(root: &Path) -> Result<()> {
-    let folder = root.join("var/lib/dkms");
-    fs::create_dir_all(&folder)?;
+/// Makes a key for kernel modules, and its certificate, with the names that DKMS gives them.
+pub(super) fn make_key(folder: &Path) -> Result<()> {
     let mut openssl = Command::new("openssl");
     openssl.args([
         "req",

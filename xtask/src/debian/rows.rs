@@ -1,13 +1,14 @@
 //! The rows of `cargo xtask test` that are an administrator's days: each a story of commands and panics on a machine of its own.
 
 use std::fs;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::deb::{self, Deb};
-use super::machine::Machine;
-use super::package;
-use super::system::System;
+use super::machine::{Board, Machine};
+use super::system::{Release, System};
+use super::{package, secure_boot, troubles};
 use crate::crashes::crash::PANIC;
 use crate::guests::kernels::Flavour;
 use crate::machines::console::Line;
@@ -19,14 +20,14 @@ use crate::witnesses::readers::{Dump, Readings};
 pub(crate) struct Stage {
     /// The package.
     pub(crate) deb: Deb,
-    /// The system on which it is installed.
+    /// The system on which it is installed: Debian 12.
     pub(crate) system: System,
 }
 
 impl Stage {
     /// Makes the package, and the system unless it is here.
     pub(crate) fn build() -> Result<Self> {
-        Ok(Self { deb: deb::build()?, system: System::fetch()? })
+        Ok(Self { deb: deb::build()?, system: System::fetch(Release::Bookworm)? })
     }
 }
 
@@ -56,27 +57,38 @@ impl Row {
 }
 
 /// All of them.
-pub(crate) const ROWS: [Row; 2] = [
+pub(crate) const ROWS: [Row; 6] = [
     Row { name: "package-contents", among: Among::Default, story: |_, stage| package::problems(stage) },
-    Row { name: "debian-cycle", among: Among::Default, story: cycle },
+    Row {
+        name: "debian-cycle",
+        among: Among::Default,
+        story: |name, stage| cycle(name, stage, &stage.system),
+    },
+    Row { name: "debian-cycle-13", among: Among::All, story: cycle_on_debian_13 },
+    Row { name: "secure-boot-package", among: Among::All, story: secure_boot::by_firmware },
+    Row { name: "secure-boot-mok", among: Among::All, story: secure_boot::by_shim },
+    Row { name: "debian-cycle-troubles", among: Among::All, story: troubles::problems },
 ];
 
 /// What is beside a dump in its folder.
 const BESIDE: [&str; 4] = ["dmesg.txt", "takeover.txt", "takeover.json", "summary.html"];
 
 /// The file that takes dumps.
-const AREA: &str = "/var/lib/holdover/area";
+pub(super) const AREA: &str = "/var/lib/holdover/area";
 
 /// Installation, a dump area in a file on the root disk, two tests, each with a panic and a dump that systemd collects at the next boot;
 /// then a purge.
-fn cycle(name: &str, stage: &Stage) -> Result<Vec<String>> {
-    let mut machine = Machine::boot(name, &stage.system)?;
-    install(&mut machine, stage)?;
+fn cycle(name: &str, stage: &Stage, system: &System) -> Result<Vec<String>> {
+    let mut machine = Machine::boot(name, system, Board::default())?;
+    install(&mut machine, &stage.deb.path)?;
     ensure!(!is_loaded(&mut machine)?, "the installation alone loads a capture kernel");
     set_up(&mut machine)?;
     let mut problems = Vec::new();
     for round in 1..=2 {
         machine.run("holdover doctor")?;
+        if round == 2 {
+            grow(&mut machine)?;
+        }
         panic(&mut machine)?;
         let folders = crashes(&mut machine)?;
         ensure!(folders.len() == round, "after crash {round} there are {folders:?} in /var/crash");
@@ -93,8 +105,32 @@ fn cycle(name: &str, stage: &Stage) -> Result<Vec<String>> {
     Ok(problems)
 }
 
+/// Memory that is plugged in: one block, of which Linux takes each into use by itself.
+const PLUGGED_IN: u64 = 128 << 20;
+
+/// A processor and memory come while the machine runs, and no restart: udev has Holdover loaded again for each of them.
+fn grow(machine: &mut Machine) -> Result<()> {
+    machine.plug_in_processor()?;
+    machine.run("until [ -e /sys/devices/system/cpu/cpu1 ]; do sleep 0.2; done")?;
+    machine.run(LOADED_AGAIN)?;
+    machine.run("echo 1 > /sys/devices/system/cpu/cpu1/online")?;
+    machine.plug_in_memory(PLUGGED_IN)?;
+    machine.run("until grep -l offline /sys/devices/system/memory/memory*/state; do sleep 0.2; done")?;
+    machine.run("echo online > $(grep -l offline /sys/devices/system/memory/memory*/state)")?;
+    machine.run(LOADED_AGAIN).map(drop)
+}
+
+/// Until the capture kernel knows all processors and all memory: a timer of three seconds begins anew with each that comes.
+const LOADED_AGAIN: &str =
+    "for second in $(seq 60); do holdover status && exit; sleep 1; done; holdover status; exit 1";
+
+/// The same with the user space of Debian 13: its systemd, its dpkg, its e2fsprogs.
+fn cycle_on_debian_13(name: &str, stage: &Stage) -> Result<Vec<String>> {
+    cycle(name, stage, &System::fetch(Release::Trixie)?)
+}
+
 /// Purges the package, and names what is left of it.
-fn purge(machine: &mut Machine) -> Result<Vec<String>> {
+pub(super) fn purge(machine: &mut Machine) -> Result<Vec<String>> {
     machine.run("apt-get -q -q -y purge holdover")?;
     let mut problems = Vec::new();
     let swap = machine.run("swapon --show --noheadings")?;
@@ -112,31 +148,32 @@ fn purge(machine: &mut Machine) -> Result<Vec<String>> {
 }
 
 /// Makes the machine ready for a panic, as an administrator does who is asked nothing.
-fn set_up(machine: &mut Machine) -> Result<()> {
+pub(super) fn set_up(machine: &mut Machine) -> Result<()> {
     machine.run(&format!("holdover setup --yes --file {AREA} --size 256M"))?;
     machine.run("systemctl is-active holdover.service")?;
     ensure!(is_loaded(machine)?, "holdover.service is active, and nothing is loaded");
     Ok(())
 }
 
-fn is_loaded(machine: &mut Machine) -> Result<bool> {
+pub(super) fn is_loaded(machine: &mut Machine) -> Result<bool> {
     Ok(machine.run("cat /sys/kernel/kexec_crash_loaded")?.trim() == "1")
 }
 
 /// The folders of collected crashes, the newest first.
-fn crashes(machine: &mut Machine) -> Result<Vec<String>> {
+pub(super) fn crashes(machine: &mut Machine) -> Result<Vec<String>> {
     let listed = machine.run("ls -dt /var/crash/*/ 2>/dev/null || true")?;
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
 /// Installs the package as an administrator does who has its file.
-fn install(machine: &mut Machine, stage: &Stage) -> Result<()> {
-    machine.put(&stage.deb.path)?;
-    machine.run("apt-get -q -q -y --no-install-recommends install /root/holdover_*.deb").map(|_| ())
+pub(super) fn install(machine: &mut Machine, package: &Path) -> Result<()> {
+    let name = package.file_name().context("a package has a name")?.display();
+    machine.put(package)?;
+    machine.run(&format!("apt-get -q -q -y --no-install-recommends install /root/{name}")).map(|_| ())
 }
 
 /// Has the machine panic by `holdover test`.
-fn panic(machine: &mut Machine) -> Result<()> {
+pub(super) fn panic(machine: &mut Machine) -> Result<()> {
     panic_by("holdover test --yes --countdown 0", machine)
 }
 
@@ -149,7 +186,7 @@ fn panic_by(command: &str, machine: &mut Machine) -> Result<()> {
 }
 
 /// Has crash, drgn and makedumpfile read the dump in a folder of the guest.
-fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String>> {
+pub(super) fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String>> {
     let fetched = machine.fetch(folder)?;
     let path = fetched.join("vmcore");
     let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;

@@ -11,7 +11,24 @@ use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::mirror::Mirror;
 use crate::{paths, process};
 
-const RELEASE: &str = "bookworm";
+/// A release of Debian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Debian 12, of which this machine's apt has the lists of packages.
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+}
+
+impl Release {
+    /// As the archive calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+}
 
 /// What a server has besides the packages that every Debian has.
 const PACKAGES: &str = "e2fsprogs,init-system-helpers,kexec-tools,kmod,mount,systemd-sysv,udev";
@@ -32,38 +49,37 @@ pub(crate) struct System {
 
 impl System {
     /// The system that [`fetch`](Self::fetch) has left.
-    fn load() -> Result<Self> {
-        let kernel = Kernel::load(Flavour::Cloud)?;
-        let folder = paths::bench().join(format!("debian-{RELEASE}-{}", kernel.release));
+    fn load(folder: &Path, kernel: Kernel) -> Result<Self> {
         let system = Self { tree: folder.join("tree"), disk: folder.join("disk"), kernel };
         ensure!(system.disk.is_file(), "{} is not here", system.disk.display());
         Ok(system)
     }
 
-    /// Makes the system unless it is here.
-    pub(crate) fn fetch() -> Result<Self> {
-        if Self::load().is_err() {
-            let kernel = Kernel::load(Flavour::Cloud)?;
-            let folder = paths::bench().join(format!("debian-{RELEASE}-{}", kernel.release));
+    /// Makes the system of a release unless it is here. All have the same kernel, which has its debug information here.
+    pub(crate) fn fetch(release: Release) -> Result<Self> {
+        let kernel = Kernel::load(Flavour::Cloud)?;
+        let folder = paths::bench().join(format!("debian-{}-{}", release.name(), kernel.release));
+        if Self::load(&folder, kernel.clone()).is_err() {
             let unfinished = paths::bench().join("debian-unfinished");
             if unfinished.exists() {
                 fs::remove_dir_all(&unfinished)?;
             }
             let tree = paths::made(unfinished.join("tree"))?;
-            bootstrap(&tree)?;
+            bootstrap(release, &tree)?;
             settle(&tree, &kernel)?;
             make_disk(&tree, &unfinished.join("disk"))?;
             fs::rename(&unfinished, &folder)?;
         }
-        Self::load()
+        Self::load(&folder, kernel)
     }
 
-    /// A folder with a package of Debian's and those of its dependencies that the system lacks; downloaded unless it is here.
+    /// A folder with a package of Debian's and those of its dependencies that the system, of the release of this machine, lacks;
+    /// downloaded unless it is here.
     pub(crate) fn packages_of(&self, package: &str) -> Result<PathBuf> {
         // Rows that run beside each other may want the same one; a thread that panicked has left at worst an unfinished folder.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _downloading = ONE_AT_A_TIME.lock();
-        let folder = paths::bench().join(format!("debian-{RELEASE}-{package}"));
+        let folder = paths::bench().join(format!("debian-{}-{package}", Release::Bookworm.name()));
         if !folder.is_dir() {
             println!("downloading {package} and what it needs");
             let unfinished = folder.with_extension("unfinished");
@@ -86,10 +102,10 @@ impl System {
 }
 
 /// Fills a folder with a system.
-fn bootstrap(tree: &Path) -> Result<()> {
-    println!("making a Debian {RELEASE}");
+fn bootstrap(release: Release, tree: &Path) -> Result<()> {
+    println!("making a Debian {}", release.name());
     let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE]);
+    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), release.name()]);
     debootstrap.arg(tree).arg(Mirror::of_this_machine()?.uri());
     process::stdout(&mut debootstrap).context("debootstrap takes root, and Debian's archive").map(|_| ())
 }

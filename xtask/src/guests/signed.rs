@@ -52,7 +52,7 @@ impl SignedImages {
 }
 
 /// The same key in a file that no password protects.
-fn without_password(key: &Path, files: &Files) -> Result<PathBuf> {
+pub(crate) fn without_password(key: &Path, files: &Files) -> Result<PathBuf> {
     let out = files.scratch("trusted.key");
     let mut openssl = Command::new("openssl");
     openssl.args(["pkey", "-passin", &format!("pass:{KEY_PASSWORD}"), "-in"]).arg(key).arg("-out").arg(&out);

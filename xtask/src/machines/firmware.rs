@@ -1,7 +1,7 @@
 //! The machine's firmware: the one that QEMU brings along, or UEFI, which the bench has only unpacked.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -19,10 +19,13 @@ const VARIABLES: &str = "./usr/share/OVMF/OVMF_VARS_4M.fd";
 /// The same for Secure Boot: the variables trust one key, which is for tests and so known to everybody.
 const SECURE_CODE: &str = "./usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const SECURE_VARIABLES: &str = "./usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd";
+/// And those that trust Microsoft's keys, as those of a machine that one buys.
+const MICROSOFTS_VARIABLES: &str = "./usr/share/OVMF/OVMF_VARS_4M.ms.fd";
 const SECURE_KEY: &str = "./usr/share/ovmf/PkKek-1-snakeoil.key";
 const SECURE_CERTIFICATE: &str = "./usr/share/ovmf/PkKek-1-snakeoil.pem";
 /// All of them.
-const FILES: [&str; 6] = [CODE, VARIABLES, SECURE_CODE, SECURE_VARIABLES, SECURE_KEY, SECURE_CERTIFICATE];
+const FILES: [&str; 7] =
+    [CODE, VARIABLES, SECURE_CODE, SECURE_VARIABLES, MICROSOFTS_VARIABLES, SECURE_KEY, SECURE_CERTIFICATE];
 
 /// The password of the key.
 pub(crate) const KEY_PASSWORD: &str = "snakeoil";
@@ -56,30 +59,46 @@ pub(crate) struct TrustedKey {
 impl Firmware {
     /// Has QEMU start with it. Each machine gets variables of its own, which it may write.
     pub(crate) fn add_to(self, command: &mut Command, files: &Files) -> Result<()> {
-        let (code, initial) = match self {
+        let initial = match self {
             Self::Bios => return Ok(()),
-            Self::Uefi => (CODE, VARIABLES),
-            Self::SecureBoot => {
-                // Only system management mode may write the variables.
-                command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
-                command.args(["-global", "ICH9-LPC.disable_s3=1"]);
-                (SECURE_CODE, SECURE_VARIABLES)
-            }
+            Self::Uefi => VARIABLES,
+            Self::SecureBoot => SECURE_VARIABLES,
         };
-        let tree = unpacked()?;
         let variables = files.scratch("uefi-variables");
-        fs::copy(tree.join(initial), &variables).context("cannot copy the firmware's variables")?;
-        for (unit, file, more) in [(0, tree.join(code), ",readonly=on"), (1, variables, "")] {
-            let file = file.display();
-            command.args(["-drive", &format!("if=pflash,unit={unit},format=raw,file={file}{more}")]);
+        fs::copy(unpacked()?.join(initial), &variables).context("cannot copy the firmware's variables")?;
+        if self == Self::SecureBoot {
+            return add_secure_boot(command, &variables);
         }
-        Ok(())
+        add_flash(command, CODE, &variables)
     }
 
     /// What it needs of the board.
     pub(crate) fn machine_options(self) -> &'static str {
         if self == Self::SecureBoot { ",smm=on" } else { "" }
     }
+}
+
+/// Has QEMU start with the firmware with Secure Boot, and a file of variables that it may write. The board must have what
+/// [`Firmware::machine_options`] says.
+pub(crate) fn add_secure_boot(command: &mut Command, variables: &Path) -> Result<()> {
+    // Only system management mode may write the variables.
+    command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    command.args(["-global", "ICH9-LPC.disable_s3=1"]);
+    add_flash(command, SECURE_CODE, variables)
+}
+
+fn add_flash(command: &mut Command, code: &str, variables: &Path) -> Result<()> {
+    let code = unpacked()?.join(code);
+    for (unit, file, more) in [(0, code.as_path(), ",readonly=on"), (1, variables, "")] {
+        let file = file.display();
+        command.args(["-drive", &format!("if=pflash,unit={unit},format=raw,file={file}{more}")]);
+    }
+    Ok(())
+}
+
+/// The variables of a new machine that trusts Microsoft's keys.
+pub(crate) fn microsofts_variables() -> Result<PathBuf> {
+    Ok(unpacked()?.join(MICROSOFTS_VARIABLES))
 }
 
 /// The key that the firmware with Secure Boot trusts.

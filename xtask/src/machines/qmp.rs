@@ -1,4 +1,4 @@
-//! QEMU's machine protocol, as far as the bench needs it: to withdraw memory from the guest, to raise machine checks, and
+//! QEMU's machine protocol, as far as the bench needs it: to plug in and to withdraw parts of the machine, to raise machine checks, and
 //! to learn why the machine ended.
 
 use std::io::{BufRead, BufReader, Write};
@@ -71,6 +71,20 @@ impl Qmp {
     /// Saves what the display shows, in the portable pixmap format.
     pub(crate) fn take_picture(&mut self, file: &Path) -> Result<()> {
         self.execute(&json!({ "execute": "screendump", "arguments": { "filename": file } })).map(drop)
+    }
+
+    /// Plugs in the processor for which the machine has a second socket; its model is `max`.
+    pub(crate) fn plug_in_processor(&mut self) -> Result<()> {
+        let processor = json!({ "driver": "max-x86_64-cpu", "id": "plugged-processor", "socket-id": 1, "core-id": 0, "thread-id": 0 });
+        self.execute(&json!({ "execute": "device_add", "arguments": processor })).map(drop)
+    }
+
+    /// Plugs in so many bytes of memory.
+    pub(crate) fn plug_in_memory(&mut self, bytes: u64) -> Result<()> {
+        let memory = json!({ "qom-type": "memory-backend-ram", "id": "plugged-memory", "size": bytes });
+        self.execute(&json!({ "execute": "object-add", "arguments": memory }))?;
+        let module = json!({ "driver": "pc-dimm", "id": "plugged-module", "memdev": "plugged-memory" });
+        self.execute(&json!({ "execute": "device_add", "arguments": module })).map(drop)
     }
 
     /// Removes what is behind a disk; the guest's requests fail from now on.
