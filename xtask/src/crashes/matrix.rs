@@ -496,9 +496,9 @@ fn hand_overs_to_others_drivers() -> Vec<Row> {
     ]
 }
 
-/// Newer kernels as the one that crashes, as the one that makes the dump, and as both; and a machine that UEFI has started.
+/// A newer kernel as the one that crashes, as the one that makes the dump, and as both; and a machine that UEFI has started.
 fn hand_overs_of_newer_kernels() -> Vec<Row> {
-    use Flavour::{Amd64, Backports, Testing};
+    use Flavour::{Amd64, Backports};
     let row = |name, scenario| Row::new(name, scenario, Expectation::handed_over()).only_among_all();
     let from = |kernel, second_kernel| Scenario {
         capture: Capture::HandedOver,
@@ -510,9 +510,7 @@ fn hand_overs_of_newer_kernels() -> Vec<Row> {
     let uefi = Scenario { emulator: Emulator::Installed, firmware: Firmware::Uefi, ..from(Amd64, Amd64) };
     vec![
         row("handover-6.12", from(Backports, Backports)),
-        row("handover-testing", from(Testing, Testing)),
         row("handover-into-6.12", from(Amd64, Backports)),
-        row("handover-into-testing", from(Amd64, Testing)),
         row("handover-6.12-into-6.1", from(Backports, Amd64)),
         row("handover-uefi", uefi),
     ]
