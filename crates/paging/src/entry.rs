@@ -31,6 +31,7 @@ impl PageEntry {
     }
 
     /// Whether requests without PASID may do all of this.
+    #[inline(never)]
     pub const fn allows(self, permission: Permission) -> bool {
         match self.format {
             Format::FirstStage | Format::AmdV2 => FirstStageEntry(self.bits).allows(permission),
@@ -40,6 +41,7 @@ impl PageEntry {
     }
 
     /// The next step below an entry of a table of this level, if no reserved bit is set in it.
+    #[inline(never)]
     pub const fn step(self, level: Level) -> Step {
         if !self.present() {
             return Step::Absent;
@@ -95,6 +97,7 @@ impl PageEntry {
 
     /// Makes a leaf of level `to` that maps `address` and no more than what it covers, with all other properties of this leaf
     /// of level `from`. Above level 1 the unit must support such pages.
+    #[inline(never)]
     pub const fn as_leaf_of(self, from: Level, to: Level, address: PhysicalAddress) -> Self {
         self.with_bits(match self.format {
             Format::FirstStage | Format::AmdV2 => FirstStageEntry(self.bits).as_leaf_of(from, to, address).0,

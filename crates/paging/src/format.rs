@@ -38,6 +38,7 @@ impl Format {
     ///
     /// Its accessed and dirty bits are already set: where hardware walks tables without snooping the processor's
     /// caches, it faults when it has to set them (VT-d, 3.10).
+    #[inline(never)]
     pub const fn leaf(self, level: Level, address: PhysicalAddress, permission: Permission) -> PageEntry {
         let bits = match self {
             Self::FirstStage | Self::AmdV2 => FirstStageEntry::leaf(level, address, permission).0,
@@ -49,6 +50,7 @@ impl Format {
 
     /// Makes an entry that names a table of level `next`, one below its own, and allows all that the table allows, with the
     /// accessed bit set as in leaves.
+    #[inline(never)]
     pub const fn table(self, address: PhysicalAddress, next: Level) -> PageEntry {
         let bits = match self {
             Self::FirstStage | Self::AmdV2 => FirstStageEntry::table(address).0,
@@ -60,11 +62,9 @@ impl Format {
 
     /// Bits that make an entry present: any one of them is enough.
     pub const fn presence(self) -> u64 {
-        match self {
-            Self::FirstStage | Self::AmdV2 => FirstStageEntry::PRESENCE,
-            Self::SecondStage => SecondStageEntry::PRESENCE,
-            Self::AmdV1 => HostEntry::PRESENCE,
-        }
+        // Bit 0 in all formats but one.
+        const { assert!(HostEntry::PRESENCE == FirstStageEntry::PRESENCE) };
+        if matches!(self, Self::SecondStage) { SecondStageEntry::PRESENCE } else { FirstStageEntry::PRESENCE }
     }
 
     /// The index of the first present entry of a table at `from` or after it.
@@ -85,19 +85,16 @@ impl Format {
     /// VT-d ignores bits 61:52 of either stage; in processors' entries, software has bits 58:52. AMD-Vi reserves these bits in
     /// version 1, and ignores bit 8.
     pub const fn mark(self) -> u64 {
-        match self {
-            Self::FirstStage | Self::SecondStage | Self::AmdV2 => 1 << 55,
-            Self::AmdV1 => 1 << 8,
-        }
+        if matches!(self, Self::AmdV1) { 1 << 8 } else { 1 << 55 }
     }
 
     /// Bits that hardware may set when it uses an entry: they record the use, and change no translation.
     pub(crate) const fn used(self) -> u64 {
+        const { assert!(HostEntry::USED == FirstStageEntry::ACCESSED_DIRTY) };
         match self {
             Self::FirstStage => FirstStageEntry::USED,
             Self::SecondStage => SecondStageEntry::USED,
-            Self::AmdV1 => HostEntry::USED,
-            Self::AmdV2 => FirstStageEntry::ACCESSED_DIRTY,
+            Self::AmdV1 | Self::AmdV2 => HostEntry::USED,
         }
     }
 

@@ -48,17 +48,18 @@ pub struct Rules {
     format: Format,
     /// Bits that must be zero in entries that name tables.
     table: u64,
-    /// Bits that must be zero in leaves, by level.
-    leaf: [u64; 7],
+    /// Bits that must be zero in leaves, by level; a power of two of them, which needs no check of the index.
+    leaf: [u64; 8],
 }
 
 impl Rules {
     /// The rules for tables of this format, for a unit on a machine of `host_address_bits` physical address bits.
+    #[inline(never)]
     pub const fn new(format: Format, host_address_bits: u32, architecture: Architecture) -> Self {
-        let mut leaf = [u64::MAX; 7];
+        let mut leaf = [u64::MAX; 8];
         let mut number = 1;
         while let Some(level) = Level::new(number) {
-            leaf[number as usize] = leaf_mask(format, level, host_address_bits, architecture);
+            leaf[number as usize % 8] = leaf_mask(format, level, host_address_bits, architecture);
             number += 1;
         }
         let beyond = address_reserved(host_address_bits) & ADDRESS;
@@ -70,16 +71,18 @@ impl Rules {
     }
 
     /// The next step below an entry of a table of this level.
+    #[inline(never)]
     pub const fn step(&self, entry: PageEntry, level: Level) -> Step {
         if entry.present() && self.set_in(entry, level) != 0 { Step::Malformed } else { entry.step(level) }
     }
 
     /// Reserved bits that are set in this entry; they make a present entry fault.
     pub const fn set_in(&self, entry: PageEntry, level: Level) -> u64 {
-        entry.bits & if entry.is_leaf(level) { self.leaf[level.number() as usize] } else { self.table }
+        entry.bits & if entry.is_leaf(level) { self.leaf[level.number() as usize % 8] } else { self.table }
     }
 
     /// Whether the unit has leaves of this level, up to 1 GiB.
+    #[inline(never)]
     pub const fn allow_leaf(&self, level: Level) -> bool {
         let leaf = self.format.leaf(level, machine::PhysicalAddress::new(0), machine::Permission::ReadWrite);
         level.number() <= LARGEST.number() && self.set_in(leaf, level) == 0
@@ -88,7 +91,7 @@ impl Rules {
     /// The bits that are clear in all leaves of level 1 of which nothing is to be checked but the address. An entry with one of
     /// them may be as it must be; [`step`](Self::step) says.
     pub const fn unusual(&self) -> u64 {
-        let reserved = self.leaf[Level::ONE.number() as usize];
+        let reserved = self.leaf[Level::ONE.number() as usize % 8];
         match self.format {
             Format::AmdV1 => reserved | HostEntry::NEXT_LEVEL,
             _ => reserved,

@@ -19,7 +19,9 @@ impl Sources {
         if self.bits.is_empty() {
             self.bits = filled(0, WORDS)?;
         }
-        self.bits[usize::from(source.0) / 64] |= 1 << (source.0 % 64);
+        if let Some(word) = self.bits.get_mut(usize::from(source.0) / 64) {
+            *word |= 1 << (source.0 % 64);
+        }
         Ok(())
     }
 

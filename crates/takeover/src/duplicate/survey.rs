@@ -82,7 +82,8 @@ impl Iterator for Runs<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.format.next_present(self.table, self.next)?;
-        let length = self.table[start..].iter().position(|word| !self.format.entry(*word).present());
+        let rest = self.table.get(start..)?;
+        let length = rest.iter().position(|word| !self.format.entry(*word).present());
         self.next = length.map_or(ENTRIES, |length| start + length);
         Some(start..self.next)
     }
