@@ -8,21 +8,21 @@ use alloc::vec::Vec;
 
 use machine::{Clock, Frames, INTERRUPT_WINDOW, IoAddress, PhysicalAddress, Range, Registers, SourceId};
 
-use crate::command::CommandedUnit;
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
 use crate::found::Context;
 use crate::identity::IdentityMap;
 use crate::ids::DomainIds;
-use crate::invalidate::note_disturbances;
 use crate::own::OwnMemory;
 use crate::patience::Patience;
 use crate::report::Report;
 use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
-use crate::tables::Tables;
-use crate::unit::Unit;
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::invalidate::note_disturbances;
+use crate::vtd::tables::Tables;
+use crate::vtd::unit::Unit;
 use machine::growth::{OutOfMemory, collected};
 
 /// A device whose domain can be given mappings.

@@ -10,7 +10,7 @@ use paging::{Format, PageEntry, Rules, Step};
 
 use crate::hazard::Danger;
 use crate::own::OwnMemory;
-use crate::tables::copy_table;
+use crate::table::copy_table;
 
 /// What is needed to copy a borrowed table.
 pub(crate) struct Lender<'a, M> {

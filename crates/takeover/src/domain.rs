@@ -6,10 +6,10 @@ use vtd::paging::AddressWidth;
 
 use crate::attach::Inherited;
 use crate::borrowed::Lender;
-use crate::entry::Link;
 use crate::found::Layout;
 use crate::hazard::{Danger, Outcome};
-use crate::tables::new_table;
+use crate::table::new_table;
+use crate::vtd::entry::Link;
 use machine::growth::OutOfMemory;
 
 /// A domain and its own tables.

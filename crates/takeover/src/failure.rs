@@ -8,7 +8,7 @@ use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 use vtd::control::TableMode;
 
 use crate::patience::Patience;
-use crate::unit::{Unit, UnitError};
+use crate::vtd::unit::{Unit, UnitError};
 use machine::growth::OutOfMemory;
 
 /// Which tables a unit uses after a takeover failed.

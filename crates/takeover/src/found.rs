@@ -1,53 +1,10 @@
-//! What the takeover found in a unit and in its tables: plain data, which the census and the swap produce and later
-//! steps read.
-
-use alloc::vec::Vec;
+//! What the census found in a unit's tables: plain data, which later steps read.
 
 use machine::{Level, PhysicalAddress, SourceId};
 use paging::Format;
-use vtd::control::{GlobalStatus, RootTableAddress};
-use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
 use vtd::paging::AddressWidth;
-use vtd::queue::QueueErrorRecord;
 
-use crate::entry::{Entry, Slot};
-
-/// The state in which a unit was found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Global status.
-    pub status: GlobalStatus,
-    /// The old root table.
-    pub root: RootTableAddress,
-    /// Fault status: errors of the old queue, and faults that the old kernel had not handled.
-    pub faults: FaultStatus,
-    /// The first faults recorded until the takeover was done: they are evidence, and the takeover cleared them.
-    pub fault_records: Vec<FaultRecord>,
-    /// The old invalidation queue.
-    pub queue: OldQueue,
-    /// What the unit recorded of an error of that queue; the bits of `faults` say which fields are valid.
-    pub queue_error: QueueErrorRecord,
-    /// The old page request queue. The takeover leaves it alone: when it is full, the unit itself answers page
-    /// requests.
-    pub page_requests: PageRequestStatus,
-}
-
-/// The state of the old kernel's invalidation queue when the takeover turned it off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OldQueue {
-    /// It was not on.
-    Off,
-    /// It had executed all descriptors.
-    Drained,
-    /// It had stopped, or did not finish in time. If head and tail are equal, the unit had fetched everything, and did not
-    /// report that it was done with it.
-    Stuck {
-        /// IQH at the end.
-        head: u64,
-        /// IQT at the end.
-        tail: u64,
-    },
-}
+use crate::vtd::entry::{Entry, Slot};
 
 /// A present entry that says how requests of a device are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +15,7 @@ pub(crate) struct Context {
     pub(crate) pasid: Option<u32>,
     /// The entry as it was found.
     pub(crate) entry: Entry,
-    /// Index of its domain in [`Census::domains`](crate::census::Census::domains); `None` if it is refused.
+    /// Index of its domain in [`Census::domains`](crate::vtd::census::Census::domains); `None` if it is refused.
     pub(crate) domain: Option<usize>,
     /// The PASID under which hardware caches these translations: RID_PASID for requests without PASID (6.2.1).
     pub(crate) tag: u32,

@@ -1,6 +1,7 @@
 //! Accept a VT-d unit in the active state in which a dead kernel left it.
 //!
-//! Translation stays on throughout, and devices go on with their work. The steps, one module each:
+//! Translation stays on throughout, and devices go on with their work. The steps, one module each; those that command a unit,
+//! or read tables that only its architecture has, are in `vtd`, and the others are about domains and page tables of any format:
 //!
 //! ```text
 //! census → plan → duplicate → swap → attach
@@ -11,9 +12,9 @@
 //! 2. `plan`: decides for each domain how to carry it over with the frames that there are.
 //! 3. `duplicate`: copies page tables, checks each copy, relinks it, and reserves every I/O address that was mapped.
 //!    What does not fit is folded into larger pages or kept in place.
-//! 4. `swap`: starts our own invalidation queue, loads our own root pointer, and invalidates the caches. That is
+//! 4. `vtd::swap`: starts our own invalidation queue, loads our own root pointer, and invalidates the caches. That is
 //!    legal because both sets of tables translate alike. Devices with a TLB of their own are told to invalidate it
-//!    (`device_tlb`).
+//!    (`vtd::device_tlb`).
 //! 5. [`attach`]: gives a device to a driver. Its new domain inherits the old one, and the driver gets I/O addresses
 //!    that nobody used.
 //!
@@ -129,35 +130,25 @@ extern crate alloc;
 
 pub mod attach;
 mod borrowed;
-pub mod census;
-mod command;
 mod copies;
-mod device_tlb;
 mod domain;
 mod duplicate;
-mod entry;
 pub mod failure;
 mod found;
 pub mod hazard;
 mod identity;
 mod ids;
-mod invalidate;
-mod judge;
 mod ledger;
-mod mode;
-mod old_queue;
 mod own;
 mod patience;
 mod plan;
-mod queue;
 pub mod report;
 mod resources;
 mod sources;
 mod surroundings;
-mod swap;
-mod tables;
+mod table;
 mod twin;
-mod unit;
+mod vtd;
 
 pub use iova::Space;
 pub use machine::{
@@ -165,20 +156,22 @@ pub use machine::{
     Table, Unreadable,
 };
 
+pub use crate::vtd::census;
+pub use crate::vtd::entry::Entry;
+pub use crate::vtd::found::{Found, OldQueue};
+pub use crate::vtd::unit::{NoAnswer, Unit, UnitError};
 pub use attach::{Attachment, Inherited, Takeover};
-pub use entry::Entry;
 pub use failure::{AttachError, Failure, MapError, Refusal};
-pub use found::{Found, OldQueue};
 pub use hazard::Outcome;
 pub use identity::IdentityMap;
 pub use patience::Patience;
 pub use report::Report;
 pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
-pub use unit::{NoAnswer, Unit, UnitError};
 
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::{device_tlb, invalidate, swap};
 use attach::{Keep, Replaced};
-use command::CommandedUnit;
 use failure::InForce;
 use ledger::Ledger;
 use machine::growth::OutOfMemory;

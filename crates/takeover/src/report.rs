@@ -10,9 +10,10 @@ use vtd::paging::AddressWidth;
 
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
-use crate::entry::Entry;
-use crate::found::{Context, Found};
+use crate::found::Context;
 use crate::hazard::{Hazards, Outcome};
+use crate::vtd::entry::Entry;
+use crate::vtd::found::Found;
 use machine::growth::{OutOfMemory, collected};
 
 /// A present entry of the old kernel, which said how requests are translated.

@@ -7,11 +7,11 @@ use paging::{Architecture, Rules};
 
 use super::{Attachment, Takeover};
 use crate::borrowed::Lender;
-use crate::device_tlb::{forget_contexts, of_source};
 use crate::domain::Unfit;
 use crate::failure::MapError;
-use crate::invalidate::Scope;
-use crate::unit::UnitError;
+use crate::vtd::device_tlb::{forget_contexts, of_source};
+use crate::vtd::invalidate::Scope;
+use crate::vtd::unit::UnitError;
 
 /// How many I/O addresses to try when free addresses turn out not to fit.
 const TRIES: usize = 16;

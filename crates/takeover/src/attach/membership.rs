@@ -3,16 +3,16 @@
 use machine::{Clock, Frames, Registers, SourceId};
 
 use super::Takeover;
-use crate::device_tlb::of_source;
 use crate::domain::Domain;
-use crate::entry::{Entry, Slot};
 use crate::failure::AttachError;
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
-use crate::invalidate::Scope;
-use crate::judge::Abilities;
 use crate::twin::{own_root, twin};
-use crate::unit::UnitError;
+use crate::vtd::device_tlb::of_source;
+use crate::vtd::entry::{Entry, Slot};
+use crate::vtd::invalidate::Scope;
+use crate::vtd::judge::Abilities;
+use crate::vtd::unit::UnitError;
 use machine::growth::{OutOfMemory, insert, push};
 
 /// Bit 0 of the first word is the present bit in both kinds of entries.

@@ -14,7 +14,7 @@ use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::identity::{Identity, IdentityMap};
 use crate::own::OwnMemory;
 use crate::plan::Treatment;
-use crate::tables::copy_table;
+use crate::table::copy_table;
 
 /// Copies the tables of one domain.
 pub(super) struct Copier<'a, M, F> {

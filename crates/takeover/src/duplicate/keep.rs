@@ -19,7 +19,7 @@ use paging::PageEntry;
 use super::copier::{Branch, Copier};
 use crate::hazard::{Danger, Outcome};
 use crate::plan::Treatment;
-use crate::tables::copy_table;
+use crate::table::copy_table;
 
 impl<M: OldMemory, F: Frames> Copier<'_, M, F> {
     /// Turns an entry of a copied table, which names a table, into one that names the table in place, or a copy of it if something in it was cut out.

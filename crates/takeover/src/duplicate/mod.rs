@@ -23,7 +23,6 @@ use machine::{Frames, OldMemory};
 use paging::Rules;
 use vtd::control::RootTableAddress;
 
-use crate::census::Census;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Context;
@@ -34,7 +33,9 @@ use crate::plan::{Plan, Treatment};
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::Limits;
-use crate::tables::{Tables, new_table};
+use crate::table::new_table;
+use crate::vtd::census::Census;
+use crate::vtd::tables::Tables;
 use copier::Copier;
 use machine::growth::{OutOfMemory, push};
 use survey::Block;

@@ -10,15 +10,15 @@ use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, Registers};
 use vtd::control::RootTableAddress;
 use vtd::registers::RTADDR;
 
-use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::failure::{Failure, InForce, Reason};
-use crate::found::{Found, OldQueue};
-use crate::invalidate::Scope;
-use crate::mode::Mode;
-use crate::old_queue::{Drained, Stop};
-use crate::queue::Queue;
-use crate::unit::{Unit, UnitError};
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::found::{Found, OldQueue};
+use crate::vtd::invalidate::Scope;
+use crate::vtd::mode::Mode;
+use crate::vtd::old_queue::{Drained, Stop};
+use crate::vtd::queue::Queue;
+use crate::vtd::unit::{Unit, UnitError};
 
 /// What the swap found, and the new root table.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{FirstStagePagingMode, PasidEntry, PasidFirstStage, PasidSecondStage, PasidTranslationType};
 
-use crate::mode::Mode;
+use crate::vtd::mode::Mode;
 
 /// Words of a PASID table entry, the longer of the two.
 const WORDS: usize = 8;

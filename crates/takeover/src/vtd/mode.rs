@@ -3,7 +3,7 @@
 use machine::{Registers, SourceId};
 use vtd::control::TableMode;
 
-use crate::unit::Unit;
+use crate::vtd::unit::Unit;
 
 /// How root and context tables are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

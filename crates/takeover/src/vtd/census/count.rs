@@ -8,7 +8,7 @@ use crate::copies::Copies;
 use crate::found::{Layout, OldDomain, Translation};
 use crate::identity::Identity;
 use crate::own::OwnMemory;
-use crate::tables::copy_table;
+use crate::table::copy_table;
 
 /// How many tables may be read for counting, over all domains, as a multiple of the frames that there are. Domains
 /// that come after that count as too large.

@@ -21,13 +21,13 @@ use machine::{Clock, Frames, Registers, SourceId};
 use vtd::capability::ExtendedCapability;
 use vtd::queue::{Descriptor, DeviceTlbInvalidation, PasidDeviceTlbInvalidation};
 
-use crate::command::CommandedUnit;
 use crate::duplicate::Duplicate;
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::patience::Awaited;
 use crate::surroundings::DeviceTlb;
-use crate::unit::UnitError;
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::unit::UnitError;
 use machine::growth::{OutOfMemory, push};
 
 impl DeviceTlb {

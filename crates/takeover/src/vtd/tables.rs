@@ -2,17 +2,16 @@
 
 use alloc::vec::Vec;
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, SourceId};
+use machine::{ENTRIES, Frames, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, SourceId};
 use vtd::capability::ExtendedCapability;
 use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, TranslationType};
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
 use vtd::root::ContextTablePointer;
 
-use crate::entry::{Slot, store_words};
 use crate::failure::AttachError;
-use crate::hazard::Danger;
-use crate::mode::Mode;
-use crate::own::OwnMemory;
+use crate::table::new_table;
+use crate::vtd::entry::{Slot, store_words};
+use crate::vtd::mode::Mode;
 use machine::growth::{OutOfMemory, collected, insert, push};
 
 /// Root, context and PASID tables in own frames.
@@ -183,38 +182,4 @@ impl Tables {
         store_words(&[new.into_bits()], slot, frames);
         Ok(table)
     }
-}
-
-/// Copies an old table into a frame of our own, unless it lies in our memory.
-pub(crate) fn copy_table(
-    address: PhysicalAddress,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    own: OwnMemory<'_>,
-) -> Result<PhysicalAddress, Danger> {
-    own.refuse_table(address)?;
-    let copy = frames.allocate_copy(old, address);
-    copy.map_err(|error| match error {
-        CopyError::OutOfFrames => Danger::OverBudget,
-        CopyError::Unreadable(_) => Danger::TableUnreadable(address),
-    })
-}
-
-/// Copies an old table into this frame; if that fails, the frame's content is undefined.
-pub(crate) fn read_table(
-    address: PhysicalAddress,
-    frame: PhysicalAddress,
-    old: &impl OldMemory,
-    frames: &mut impl Frames,
-    own: OwnMemory<'_>,
-) -> Result<(), Danger> {
-    own.refuse_table(address)?;
-    old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
-}
-
-/// Makes an empty table and publishes it.
-pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
-    let table = frames.allocate()?;
-    frames.publish(table, 0..ENTRIES);
-    Some(table)
 }

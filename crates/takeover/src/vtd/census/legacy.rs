@@ -4,8 +4,8 @@ use machine::{ENTRIES, Frames, OldMemory, PhysicalAddress};
 use vtd::context::ContextEntry;
 
 use super::Taker;
-use crate::entry::{Entry, Slot};
 use crate::found::Context;
+use crate::vtd::entry::{Entry, Slot};
 use machine::growth::OutOfMemory;
 
 impl<M: OldMemory, F: Frames> Taker<'_, M, F> {

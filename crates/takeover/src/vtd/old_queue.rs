@@ -9,9 +9,9 @@ use vtd::fault::FaultStatus;
 use vtd::queue::{Descriptor, DescriptorType, QUEUE_OFFSET, QueueAddress, QueueErrorRecord, Wait};
 use vtd::registers::{IQA, IQH, IQT};
 
-use crate::command::CommandedUnit;
 use crate::patience::Awaited;
-use crate::unit::Unit;
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::unit::Unit;
 
 /// How many devices may leave the old kernel's invalidations unanswered before the takeover gives its queue up.
 const SILENT_DEVICES: usize = 16;

@@ -20,13 +20,14 @@ use crate::failure::Reason;
 use crate::found::{Context, Demand, OldDomain, Translation};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
-use crate::judge::Abilities;
-use crate::mode::Mode;
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::{Limits, Surroundings};
-use crate::tables::{Tables, copy_table, new_table};
-use crate::unit::Unit;
+use crate::table::{copy_table, new_table};
+use crate::vtd::judge::Abilities;
+use crate::vtd::mode::Mode;
+use crate::vtd::tables::Tables;
+use crate::vtd::unit::Unit;
 use domains::Domains;
 use machine::growth::{OutOfMemory, collected, push};
 

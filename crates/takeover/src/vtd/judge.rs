@@ -7,11 +7,11 @@ use vtd::context::{ContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
 
-use crate::entry::Entry;
 use crate::found::{Demand, Layout, OldDomain, Translation};
 use crate::hazard::Danger;
-use crate::mode::Mode;
-use crate::unit::Unit;
+use crate::vtd::entry::Entry;
+use crate::vtd::mode::Mode;
+use crate::vtd::unit::Unit;
 
 /// The capabilities of a unit that matter for entries.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use paging::{Format, Step};
 
 use super::Taker;
 use crate::found::{Context, OldDomain, Translation};
-use crate::tables::copy_table;
+use crate::table::copy_table;
 
 /// How many tables of a domain are searched for a mapping: devices that once worked leave empty tables of all levels.
 const LOOKS: u32 = 64;

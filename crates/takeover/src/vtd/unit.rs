@@ -1,6 +1,6 @@
 //! One remapping unit: reads its registers.
 //!
-//! Nothing here changes what the unit does; [`CommandedUnit`](crate::command::CommandedUnit) gives the commands.
+//! Nothing here changes what the unit does; [`CommandedUnit`](crate::vtd::command::CommandedUnit) gives the commands.
 
 use alloc::vec::Vec;
 use core::time::Duration;

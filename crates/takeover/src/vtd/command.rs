@@ -11,9 +11,9 @@ use vtd::registers::{self, Register};
 
 use crate::ledger::Told;
 use crate::patience::{Awaited, Patience, Purse};
-use crate::queue::Queue;
 use crate::surroundings::Limits;
-use crate::unit::{NoAnswer, STATUS, Unit};
+use crate::vtd::queue::Queue;
+use crate::vtd::unit::{NoAnswer, STATUS, Unit};
 
 /// A unit that accepts commands.
 #[derive(Debug)]

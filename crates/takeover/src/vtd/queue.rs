@@ -4,7 +4,7 @@ use machine::{ENTRIES, Frames, PhysicalAddress};
 use vtd::queue::{Descriptor, QueueAddress, Wait};
 
 use crate::failure::Reason;
-use crate::mode::Mode;
+use crate::vtd::mode::Mode;
 
 /// Word of the status frame that waits write to.
 const STATUS: usize = 0;

@@ -7,10 +7,10 @@ use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
 
 use super::{Taker, Turn};
-use crate::entry::{Entry, Slot};
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
-use crate::tables::read_table;
+use crate::table::read_table;
+use crate::vtd::entry::{Entry, Slot};
 use machine::growth::OutOfMemory;
 
 /// Frames that a device takes when none are short: a PASID directory, a PASID table, and the root table of a domain.

@@ -10,12 +10,12 @@ use vtd::queue::{
 };
 use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQT};
 
-use crate::command::CommandedUnit;
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ledger::Told;
 use crate::patience::Awaited;
-use crate::queue::Queue;
-use crate::unit::{Unit, UnitError};
+use crate::vtd::command::CommandedUnit;
+use crate::vtd::queue::Queue;
+use crate::vtd::unit::{Unit, UnitError};
 
 /// How often descriptors are sent at most, when others break their wait off: devices that do not answer the old kernel,
 /// and its processors.
