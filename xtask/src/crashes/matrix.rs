@@ -487,7 +487,7 @@ fn hand_overs_to_others_drivers() -> Vec<Row> {
     };
     let (amd64, plain) = (Flavour::Amd64, DiskModel::VirtioBlk);
     vec![
-        row("handover-ssh-virtio-net", Flavour::Cloud, plain, Target::Ssh),
+        row("handover-ssh-virtio-net", Flavour::Cloud, plain, Target::Ssh).only_among_all(),
         // QEMU 7.2's card sometimes ends the emulator when a driver starts it anew.
         row("handover-ssh-e1000e", amd64, plain, Target::Ssh).only_among_all(),
         row("handover-megasas", amd64, DiskModel::Megasas, Target::Disk).only_among_all(),
