@@ -32,6 +32,7 @@ pub(super) fn problems(name: &str, stage: &Stage) -> Result<Vec<String>> {
     problems.extend(upgrade(&mut machine, stage)?);
     problems.extend(boot_loop(&mut machine)?);
     problems.extend(damaged_area(&mut machine)?);
+    forget_damaged_area(&mut machine)?;
     add_bootloader(&mut machine)?;
     problems.extend(purge(&mut machine)?);
     Ok(problems)
@@ -134,6 +135,11 @@ fn damaged_area(machine: &mut Machine) -> Result<Vec<String>> {
     let unit = words_of("holdover.service", machine)?;
     problems.extend(lacks("holdover.service", &unit, &[AREA, "is not a dump area", "`holdover format"]));
     Ok(problems)
+}
+
+/// Deletes the file without a label, as an administrator must: it may be a damaged dump, and Holdover deletes none.
+fn forget_damaged_area(machine: &mut Machine) -> Result<()> {
+    machine.run(&format!("holdover remove --discard-dump {AREA} && rm {AREA}")).map(drop)
 }
 
 /// Has the machine ask for memory as one with GRUB does, whose package is not here.
