@@ -94,13 +94,15 @@ pub enum DeliveryError {
         reason: String,
     },
     /// The store failed, or could not be reached.
-    #[error("the store failed, or was not reached: {reason}")]
+    #[error("the store failed, or was not reached: {reason}; `endpoint` in [actions.s3] names it")]
     Store {
         /// What happened.
         reason: String,
     },
     /// The store has something else than what was sent.
-    #[error("{object} has {found} bytes in the store, and {sent} were sent")]
+    #[error(
+        "{object} has {found} bytes in the store, and {sent} were sent; it is sent again by the next `holdover collect --retry-actions`"
+    )]
     NotThere {
         /// The object.
         object: String,
@@ -124,7 +126,7 @@ pub enum DeliveryError {
         command: String,
     },
     /// A web address answered with an error, or did not.
-    #[error("{address} was not reached, or answered: {reason}")]
+    #[error("{address} was not reached, or answered: {reason}; `webhook` in [actions] names it")]
     Web {
         /// The address.
         address: String,

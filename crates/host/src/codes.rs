@@ -65,7 +65,7 @@ families! {
         Kexec(passed) passed, Area(passed) passed, Disk(passed) passed, RootPointer(passed) passed, Fallback(passed) passed
     ];
     "fallback" FallbackError;
-    "kexec" KexecError [NotTold(passed) passed, Refused { why, .. } why];
+    "kexec" KexecError [Refused { why, .. } why];
     "kernel" Refused;
     "root-pointer" RootPointerError;
     "image" ImageError;

@@ -97,7 +97,7 @@ impl IfUncollected {
 pub enum LoadError {
     /// There is too little memory for it.
     #[error(
-        "{} are reserved for a crash kernel, and this machine's devices need more; start this kernel with crashkernel={}M",
+        "{} are reserved for a crash kernel, and this machine's devices need more; `holdover setup` asks for crashkernel={}M",
         Bytes(*reserved), needed >> 20
     )]
     ReservedTooLittle {
@@ -145,7 +145,7 @@ pub enum LoadError {
     #[error("{0} dump areas were named: name one, and at most {MOST_AREAS}")]
     AreaCount(usize),
     /// One area was named twice.
-    #[error("dump area {0} was named twice")]
+    #[error("dump area {0} was named twice; name each area once: `holdover doctor` shows what is where")]
     NamedTwice(Uuid),
     /// An IOMMU translates that the capture kernel cannot take over.
     #[error("{}", iommu::AMD_UNSUPPORTED)]

@@ -49,13 +49,15 @@ impl fmt::Display for PanicSetting {
 #[strum(serialize_all = "kebab-case")]
 pub enum PanicSettingError {
     /// The kernel has no such setting.
-    #[error("this kernel has no kernel.{name}, which the configuration sets: the event does not panic it")]
+    #[error(
+        "this kernel has no kernel.{name}, which the configuration sets, and the event does not panic it; take the key out of `[panic]` in /etc/holdover.toml"
+    )]
     NoSuch {
         /// Its name.
         name: String,
     },
     /// It was not changed.
-    #[error("cannot set {setting}")]
+    #[error("cannot set {setting}; run `holdover load` as root, outside of a container")]
     Refused {
         /// What was to be set.
         setting: PanicSetting,

@@ -112,7 +112,10 @@ pub enum SignError {
         source: io::Error,
     },
     /// The program failed.
-    #[error("{program} failed: {said}")]
+    #[error(
+        "{program} failed: {said}; key and certificate are a pair if `openssl x509 -in CERT -noout -pubkey` and `openssl pkey -in KEY -pubout` print \
+         the same"
+    )]
     Failed {
         /// Its name.
         program: &'static str,

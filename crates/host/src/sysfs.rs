@@ -23,7 +23,7 @@ const MOST_MAPS: u32 = 3;
 #[strum(serialize_all = "kebab-case")]
 pub enum SysfsError {
     /// There is no such device.
-    #[error("cannot find {device}")]
+    #[error("cannot find {device}; `lsblk` lists the disks and partitions that there are")]
     NoDevice {
         /// The path that was given.
         device: PathBuf,
@@ -31,7 +31,9 @@ pub enum SysfsError {
         source: io::Error,
     },
     /// It is a file, or something else.
-    #[error("{device} is not a block device: the capture kernel finds disks and partitions only")]
+    #[error(
+        "{device} is not a block device: the capture kernel finds disks and partitions only; `holdover format FILE --size 2G` makes a file that it finds"
+    )]
     NotABlockDevice {
         /// The path that was given.
         device: PathBuf,

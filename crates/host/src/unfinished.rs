@@ -36,7 +36,7 @@ pub enum OutputError {
         what: &'static str,
     },
     /// It ends like a folder's.
-    #[error("{out} is no name of a file")]
+    #[error("{out} is no name of a file; name one in that folder: `ls {out}` shows what is there")]
     NoName {
         /// The name that was given.
         out: PathBuf,
@@ -45,7 +45,9 @@ pub enum OutputError {
     #[error("a dump cannot be written to standard output; `./-` names a file")]
     StandardOutput,
     /// Another run has begun that file, and is at work.
-    #[error("another run is writing {path}")]
+    #[error(
+        "another run is writing {path}; wait for it (`fuser -v {path}` shows who it is), or name another file"
+    )]
     Busy {
         /// The file that it is writing.
         path: PathBuf,

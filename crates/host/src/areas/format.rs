@@ -60,7 +60,9 @@ pub struct Formatted {
 #[strum(serialize_all = "kebab-case")]
 pub enum FormatError {
     /// Somebody uses it.
-    #[error("{device} is in use: mounted, or part of a swap, RAID or LVM device")]
+    #[error(
+        "{device} is in use: mounted, or part of a swap, RAID or LVM device; `lsblk {device}` shows by whom: name another, or end that"
+    )]
     Busy {
         /// The device.
         device: PathBuf,
@@ -88,7 +90,7 @@ pub enum FormatError {
         source: io::Error,
     },
     /// The device cannot be read, so that it is unknown whether it is used.
-    #[error("cannot read the device")]
+    #[error("cannot read the device, so that nobody knows whether it is used; `dmesg` may say why")]
     Read(#[source] BlockError),
     /// It looks used.
     #[error("{device} holds {found}; `--force` overwrites it")]
@@ -108,7 +110,7 @@ pub enum FormatError {
     #[error("{RANDOM_UUID} holds no UUID")]
     BadUuid(#[source] uuid::Error),
     /// The host's clock is wrong.
-    #[error("the clock is before 1970")]
+    #[error("the clock is before 1970; `timedatectl set-time` sets it")]
     Clock(#[source] SystemTimeError),
     /// A file cannot be made a dump area.
     #[error(transparent)]

@@ -100,7 +100,7 @@ pub enum AreaError {
     },
     /// The device is shorter than its label says.
     #[error(
-        "{device} has the label of a dump area of {length}, which does not fit: was it cut, or copied in part?"
+        "{device} has the label of a dump area of {length}, which does not fit: was it cut, or copied in part? Make it as long as it was: `lsblk -b {device}` shows how long it is"
     )]
     Cut {
         /// The device.
@@ -117,7 +117,9 @@ pub enum AreaError {
         reason: OpenError,
     },
     /// There is no such device or file any more.
-    #[error("{device} is gone: taken away, removed, renamed, or on a file system that is not mounted")]
+    #[error(
+        "{device} is gone: taken away, removed, renamed, or on a file system that is not mounted; attach or mount it, or run `holdover load` with another area"
+    )]
     Gone {
         /// The device.
         device: PathBuf,
@@ -143,7 +145,7 @@ pub enum AreaError {
     },
     /// It begins elsewhere than when the capture kernel was loaded, which would write to where it was.
     #[error(
-        "{device} begins at {now}, and began at {then} when the capture kernel was loaded: what is there may be another's"
+        "{device} begins at {now}, and began at {then} when the capture kernel was loaded: what is there may be another's; `holdover load` tells it the new place"
     )]
     Elsewhere {
         /// The device.

@@ -55,7 +55,7 @@ pub enum RemoveError {
     #[error(transparent)]
     InUse(#[from] InUse),
     /// Its device cannot be written.
-    #[error("cannot erase the label on {device}")]
+    #[error("cannot erase the label on {device}, so that it is an area still; `dmesg` may say why")]
     Erase {
         /// The device.
         device: PathBuf,
@@ -63,7 +63,7 @@ pub enum RemoveError {
         source: BlockError,
     },
     /// The note of it cannot be changed.
-    #[error("cannot forget {area}")]
+    #[error("cannot forget {area}; make room in /var/lib/holdover (`df -h`), and run it as root")]
     Forget {
         /// The area's UUID, or its file.
         area: String,

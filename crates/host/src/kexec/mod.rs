@@ -35,11 +35,11 @@ pub enum KexecSyscall {
 #[strum(serialize_all = "kebab-case")]
 pub enum KexecError {
     /// The running kernel was built without kexec, or hides its files.
-    #[error("this kernel cannot load a crash kernel")]
+    #[error(
+        "this kernel cannot load a crash kernel: it was built without kexec, or hides its files; `mount -t sysfs sysfs /sys` where /sys is empty, \
+         otherwise start a kernel with CONFIG_KEXEC_FILE"
+    )]
     Unsupported(#[source] SysfsError),
-    /// The running kernel does not say whether a crash kernel is loaded.
-    #[error(transparent)]
-    NotTold(#[from] SysfsError),
     /// The running kernel refused.
     #[error("{why}{said}")]
     Refused {
@@ -64,7 +64,9 @@ pub enum KexecError {
         log: KernelLog,
     },
     /// It reports success, and nothing is loaded.
-    #[error("the kernel reported success, but {CRASH_LOADED} says that nothing is loaded")]
+    #[error(
+        "the kernel reported success, but {CRASH_LOADED} says that nothing is loaded; `dmesg` may say why"
+    )]
     NotLoaded,
     /// A command line ends at a zero byte.
     #[error(
@@ -72,7 +74,7 @@ pub enum KexecError {
     )]
     ZeroByte,
     /// The image cannot be opened again, or there is no memory for a copy.
-    #[error("cannot hand the image over to the kernel")]
+    #[error("cannot hand the image over to the kernel; `free -m` shows whether there is memory for it")]
     Image(#[source] io::Error),
 }
 
@@ -118,7 +120,7 @@ pub(crate) fn reserved() -> Result<u64> {
 
 /// Whether a crash kernel is loaded.
 pub(crate) fn is_loaded() -> Result<bool> {
-    Ok(sysfs::number(Path::new(CRASH_LOADED))? != 0)
+    sysfs::number(Path::new(CRASH_LOADED)).map(|loaded| loaded != 0).map_err(KexecError::Unsupported)
 }
 
 /// Loads `image`, to be started by a panic, and an initramfs if there is one.

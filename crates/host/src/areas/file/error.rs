@@ -37,7 +37,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The requested size is odd.
-    #[error("the size must be a multiple of 1 MiB")]
+    #[error("the size must be a multiple of 1 MiB; name one such as `--size 2G`")]
     Size,
     /// The list of mounts cannot be read.
     #[error("cannot list mounts; is /proc mounted?")]
@@ -54,7 +54,9 @@ pub enum FileError {
     #[error(transparent)]
     Disk(#[from] SysfsError),
     /// The disk must be written in order.
-    #[error("{disk} is a zoned disk, whose blocks cannot be written in place")]
+    #[error(
+        "{disk} is a zoned disk, whose blocks cannot be written in place; use another one: `lsblk` lists the disks"
+    )]
     Zoned {
         /// The kernel's name of the disk.
         disk: String,
@@ -68,16 +70,23 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The file system does not say where the file is.
-    #[error("the file system does not say where the file's blocks are")]
+    #[error(
+        "the file system does not say where the file's blocks are; use another one, or a partition: `holdover format DEVICE`"
+    )]
     Map(#[source] io::Error),
     /// A part of the file has no blocks.
-    #[error("the file has a hole at byte {at}")]
+    #[error(
+        "the file has a hole at byte {at}, and a dump needs all its blocks; `holdover format --force FILE --size 2G` makes it anew"
+    )]
     Hole {
         /// Where.
         at: u64,
     },
     /// Blocks cannot be written without harm, or would not be found again.
-    #[error("blocks of the file at byte {at} are {words}")]
+    #[error(
+        "blocks of the file at byte {at} are {words}: a dump would harm others, or not be found; `holdover format FILE --size 2G` makes one on a \
+         file system that does none of this, outside of snapshots"
+    )]
     Unusable {
         /// Where in the file.
         at: u64,
@@ -88,7 +97,9 @@ pub enum FileError {
     #[error("cannot run btrfs; the package btrfs-progs has it")]
     NoBtrfs(#[source] io::Error),
     /// The program failed, or says something else than expected.
-    #[error("btrfs: {said}")]
+    #[error(
+        "btrfs does not say where the file's blocks are: {said}; try `btrfs inspect-internal dump-tree -t chunk DEVICE` by hand"
+    )]
     Btrfs {
         /// What it said.
         said: String,
@@ -102,7 +113,9 @@ pub enum FileError {
     )]
     Profile,
     /// btrfs' chunk tree has no such address.
-    #[error("btrfs has no chunk for address {logical:#x}")]
+    #[error(
+        "btrfs has no chunk for address {logical:#x}; `btrfs check` on the unmounted file system says whether it is damaged"
+    )]
     NoChunk {
         /// The address in its address space.
         logical: u64,
@@ -111,7 +124,10 @@ pub enum FileError {
     #[error("cannot run swapon; the package mount or util-linux has it")]
     NoSwapon(#[source] io::Error),
     /// The file cannot be pinned.
-    #[error("{path} cannot be kept in its place: {said}")]
+    #[error(
+        "{path} cannot be kept in its place as swap space ({said}); where a file system takes no swap files, use another, or a partition: \
+         `holdover format DEVICE`"
+    )]
     Pin {
         /// The file.
         path: PathBuf,
@@ -119,7 +135,7 @@ pub enum FileError {
         said: String,
     },
     /// Nothing keeps the file in its place.
-    #[error("nothing keeps {path} in its place, as after a boot; load again")]
+    #[error("nothing keeps {path} in its place, as after a boot; `holdover load` does")]
     Unpinned {
         /// The file.
         path: PathBuf,
@@ -142,7 +158,10 @@ pub enum FileError {
         source: AreaFormatError,
     },
     /// The labels are not on the disk.
-    #[error("the labels of {path} cannot be read back from {disk}: {reason}")]
+    #[error(
+        "the labels of {path} cannot be read back from {disk}: {reason}; a disk that keeps writes elsewhere takes no dump in a file: use a \
+         partition, by `holdover format DEVICE`"
+    )]
     NotReadBack {
         /// The file.
         path: PathBuf,
@@ -160,7 +179,9 @@ pub enum FileError {
         source: BlockError,
     },
     /// Its labels cannot be erased. The file is still there.
-    #[error("the labels in {path} cannot be erased; the file was not removed")]
+    #[error(
+        "the labels in {path} cannot be erased, and the file was not removed; mend that, and run `holdover remove {path}` again"
+    )]
     Erase {
         /// The file.
         path: PathBuf,
