@@ -149,20 +149,27 @@ pub enum DeliveryError {
     },
 }
 
-/// Delivers a folder, or the rest of one, within a time. `ledger` notes how far that is.
+/// Delivers a folder, or the rest of one, within a time. `ledger` notes how far that is; `there` is told how many bytes of all files are
+/// at the target, whenever that is known: after each part of an object, and at the end of a transfer by SSH.
 pub fn deliver(
     target: &Target,
     parcel: &Parcel,
     settings: &Settings,
     ledger: &mut Ledger,
     limit: Duration,
+    there: &dyn Fn(u64),
 ) -> Result<Delivered, DeliveryError> {
     match target {
         Target::S3 { bucket, prefix } => {
             let store = s3::open(bucket, &settings.s3)?;
-            let upload = s3::Upload { store, bucket, prefix, target: target.to_string(), parcel, ledger };
+            let upload =
+                s3::Upload { store, bucket, prefix, target: target.to_string(), parcel, ledger, there };
             web::run(limit, upload.send())
         }
-        Target::Ssh(host) => ssh::send(host, parcel, &settings.ssh, limit),
+        Target::Ssh(host) => {
+            let delivered = ssh::send(host, parcel, &settings.ssh, limit)?;
+            there(delivered.sent + delivered.there);
+            Ok(delivered)
+        }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) target: String,
     pub(crate) parcel: &'a Parcel,
     pub(crate) ledger: &'a mut Ledger,
+    /// Is told how many bytes are there.
+    pub(crate) there: &'a dyn Fn(u64),
 }
 
 impl Upload<'_> {
@@ -73,14 +75,16 @@ impl Upload<'_> {
     pub(crate) async fn send(mut self) -> Result<Delivered, DeliveryError> {
         let mut delivered = Delivered::default();
         for file in &self.parcel.files {
-            let one = self.send_file(file).await?;
+            let one = self.send_file(file, delivered.sent + delivered.there).await?;
             delivered.sent += one.sent;
             delivered.there += one.there;
+            (self.there)(delivered.sent + delivered.there);
         }
         Ok(delivered)
     }
 
-    async fn send_file(&mut self, file: &str) -> Result<Delivered, DeliveryError> {
+    /// Sends a file, if it is not there, behind so many bytes of others.
+    async fn send_file(&mut self, file: &str, before: u64) -> Result<Delivered, DeliveryError> {
         let name = [self.prefix, &self.parcel.name, file].join("/");
         let object = Path::from(name.trim_start_matches('/'));
         let (opened, length) = self.parcel.open(file)?;
@@ -92,7 +96,7 @@ impl Upload<'_> {
             let put = self.store.put(&object, bytes.into()).await.map_err(|error| self.failed(&error))?;
             (Delivered { sent: length, there: 0 }, put.e_tag)
         } else {
-            self.send_parts(file, &opened, &object, length).await?
+            self.send_parts(file, &opened, &object, length, before).await?
         };
         self.confirm(&object, length, e_tag).await?;
         Ok(delivered)
@@ -136,6 +140,7 @@ impl Upload<'_> {
         opened: &std::fs::File,
         object: &Path,
         length: u64,
+        before: u64,
     ) -> Result<(Delivered, Option<String>), DeliveryError> {
         let (id, part_bytes, mut parts) = self.begin(object, length).await?;
         let mut delivered = Delivered { sent: 0, there: length.min(parts.len() as u64 * part_bytes) };
@@ -147,6 +152,7 @@ impl Upload<'_> {
                 Err(error) => return Err(self.forget_if_unknown(object, &error)),
             }
             delivered.sent += end - offset;
+            (self.there)(before + end);
             let progress = Progress::Begun { id: id.clone(), part_bytes, parts: parts.clone() };
             self.ledger.note(&self.target, object.as_ref(), Some(progress))?;
         }

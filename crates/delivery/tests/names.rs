@@ -104,7 +104,7 @@ fn delivers() {
     let target: Target = "s3://crashes/web".parse().unwrap();
     let mut ledger = Ledger::open(&folder.path().join("uploads.json"));
     // The host takes nothing but the first request.
-    let _ = deliver(&target, &parcel, &Settings { s3, ..Settings::default() }, &mut ledger, LIMIT);
+    let _ = deliver(&target, &parcel, &Settings { s3, ..Settings::default() }, &mut ledger, LIMIT, &|_| ());
     let [posted, stored] = served.join().unwrap();
     assert!(posted.starts_with("POST") && stored.starts_with("PUT /crashes/web/crash/vmcore"), "{stored}");
 }

@@ -86,7 +86,7 @@ impl Bench {
         let settings =
             Settings { ssh: SshSettings { config: Some(self.path(config)) }, ..Settings::default() };
         let mut ledger = Ledger::open(&self.path("uploads.json"));
-        deliver(&target, &self.parcel(), &settings, &mut ledger, limit)
+        deliver(&target, &self.parcel(), &settings, &mut ledger, limit, &|_| ())
     }
 }
 

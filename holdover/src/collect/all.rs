@@ -154,7 +154,7 @@ impl Run {
         };
         for folder in folders {
             let in_loop = history.place_in_loop(&folder, request.boot_loop);
-            match actions.run(&folder, in_loop, which) {
+            match actions.run(&folder, in_loop, which, &Bar::of_bytes()) {
                 Ok(note) => self.actions.push((folder.name(), note)),
                 Err(not_done) => self.warnings.push(chain(&not_done)),
             }

@@ -1,5 +1,6 @@
 //! Delivers to a small store on loopback that speaks as much of S3 as is used, and is as unkind as it is told.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -145,6 +146,8 @@ impl State {
 struct Host {
     folder: TempDir,
     parcel: Parcel,
+    /// How many bytes were told to be there, each time.
+    told: RefCell<Vec<u64>>,
 }
 
 const BYTES: usize = (9 << 20) + 2;
@@ -156,7 +159,7 @@ impl Host {
         fs::write(folder.path().join("holdover.json"), "{}").unwrap();
         let files = vec!["vmcore".into(), "holdover.json".into()];
         let parcel = Parcel { folder: folder.path().to_owned(), name: "web1".into(), files };
-        Self { folder, parcel }
+        Self { folder, parcel, told: RefCell::default() }
     }
 
     fn send(&self, store: &Store) -> Result<Delivered, DeliveryError> {
@@ -171,6 +174,7 @@ impl Host {
             target: "s3://crashes".into(),
             parcel: &self.parcel,
             ledger: &mut ledger,
+            there: &|bytes| self.told.borrow_mut().push(bytes),
         };
         web::run(Duration::from_secs(60), upload.send())
     }
@@ -182,7 +186,10 @@ const ALL_THERE: Delivered = Delivered { sent: 0, there: BYTES as u64 };
 fn what_is_there_is_not_sent_again() {
     let (store, host) = (Store::start(Unkindness::None), Host::new());
     assert_eq!(host.send(&store).unwrap(), Delivered { sent: BYTES as u64, there: 0 });
+    let (part, dump, all) = (PART, 9 << 20, BYTES as u64);
+    assert_eq!(host.told.take(), [part, dump, dump, all], "it is told how far the delivery is");
     assert_eq!(host.send(&store).unwrap(), ALL_THERE);
+    assert_eq!(host.told.take(), [dump, all]);
     assert_eq!(store.sent(), BYTES);
     store.state.lock().unwrap().objects.clear();
     host.send(&store).unwrap();

@@ -26,7 +26,7 @@ use super::folder::{self, ACTIONS, CrashFolder, NOTE, UPLOADS};
 use super::history::History;
 use crate::config::{ActionConfiguration, S3Configuration};
 use crate::lock::Lock;
-use crate::{chain, clock, codes};
+use crate::{Progress, chain, clock, codes};
 
 /// How long a hook may take.
 const HOOK: Duration = Duration::from_secs(60);
@@ -294,12 +294,13 @@ impl Actions {
         [hook, webhook, mail].into_iter().flatten().chain(self.to.iter().map(Action::Copy))
     }
 
-    /// Does what is to be done for a crash, and returns what became of it.
+    /// Does what is to be done for a crash, and returns what became of it. The steps of `progress` are bytes, of one copy after the other.
     pub fn run(
         &self,
         folder: &CrashFolder,
         boot_loop: Option<u32>,
         which: Which,
+        progress: &dyn Progress,
     ) -> Result<ActionNote, NotDone> {
         let _at_work = lock(folder)?;
         let earlier = ActionNote::read(folder);
@@ -316,7 +317,7 @@ impl Actions {
             }
             note.actions[place].begin();
             note.write(folder);
-            let outcome = self.act(&action, folder, &event);
+            let outcome = self.act(&action, folder, &event, progress);
             note.actions[place].end(outcome);
             note.write(folder);
         }
@@ -339,6 +340,7 @@ impl Actions {
         action: &Action<'_>,
         folder: &CrashFolder,
         event: &Event<'_>,
+        progress: &dyn Progress,
     ) -> Result<String, ActionError> {
         let told = match action {
             Action::Hook(hook) => event.run_hook(hook, HOOK).map(|()| "it ended with success")?,
@@ -346,18 +348,26 @@ impl Actions {
                 delivery::post_json(address, event.json(), WEBHOOK).map(|()| "it was taken")?
             }
             Action::Mail(to) => event.send_mail(&self.sendmail, to, MAIL).map(|()| "sendmail took it")?,
-            Action::Copy(target) => return Ok(self.copy(target, folder)?),
+            Action::Copy(target) => return Ok(self.copy(target, folder, progress)?),
         };
         Ok(told.into())
     }
 
-    fn copy(&self, target: &Target, folder: &CrashFolder) -> Result<String, DeliveryError> {
+    fn copy(
+        &self,
+        target: &Target,
+        folder: &CrashFolder,
+        progress: &dyn Progress,
+    ) -> Result<String, DeliveryError> {
         let files = folder.note.files.iter().map(|file| file.name.clone());
         // The note comes last: where it is, all is.
         let files = files.chain([NOTE.to_owned()]).collect();
         let parcel = Parcel { folder: folder.path.clone(), name: folder.name(), files };
         let mut ledger = Ledger::open(&folder.path.join(UPLOADS));
-        let delivered = delivery::deliver(target, &parcel, &self.settings, &mut ledger, COPY);
+        progress.begin(folder.note.bytes());
+        let there = |bytes: u64| progress.advance_to(bytes.min(folder.note.bytes()));
+        let delivered = delivery::deliver(target, &parcel, &self.settings, &mut ledger, COPY, &there);
+        progress.end();
         let told = |delivered: delivery::Delivered| match delivered.there {
             0 => format!("{} bytes were sent", delivered.sent),
             there => format!("{} bytes were sent, {there} were there", delivered.sent),

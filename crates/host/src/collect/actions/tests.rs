@@ -47,7 +47,7 @@ fn a_hook_has_the_folder_its_environment_and_json() {
     let hook =
         bench.program("hook", &format!("echo $1 $HOLDOVER_CONTENT $HOLDOVER_HOST >{out:?}; cat >>{out:?}"));
     let actions = Actions { hook: Some(hook), ..Actions::default() };
-    let note = actions.run(&bench.crash, Some(3), Which::Undone).unwrap();
+    let note = actions.run(&bench.crash, Some(3), Which::Undone, &()).unwrap();
     assert!(note.actions[0].done, "{note:?}");
     let out = bench.read("out");
     let (line, json) = out.split_once('\n').unwrap();
@@ -63,12 +63,12 @@ fn what_failed_is_tried_again_and_what_is_done_is_not() {
     let hook = bench.program("hook", &format!("echo once >>{:?}", bench.path("hooked")));
     let sendmail = bench.program("sendmail", "exit 75");
     let actions = Actions { hook: Some(hook), mail: Some("root".into()), sendmail, ..Actions::default() };
-    let first = actions.run(&bench.crash, None, Which::Undone).unwrap();
+    let first = actions.run(&bench.crash, None, Which::Undone, &()).unwrap();
     assert_eq!((first.failed(), &first.actions[1].action), (1, &"mail".to_owned()));
     assert!(first.actions[1].told.contains("ended with exit status: 75"), "{first:?}");
     assert_eq!(first.actions[1].code.as_deref(), Some("program: ended"));
     bench.program("sendmail", &format!("cat >{:?}", bench.path("mail")));
-    let second = actions.run(&bench.crash, None, Which::Failed).unwrap();
+    let second = actions.run(&bench.crash, None, Which::Failed, &()).unwrap();
     assert_eq!((second.failed(), second.actions[1].tries, &second.actions[1].code), (0, 2, &None));
     assert_eq!(bench.read("hooked"), "once\n");
     let mail = bench.read("mail");
@@ -86,7 +86,7 @@ fn two_runs_do_not_do_the_same_folder_at_once() {
     let actions = Actions { hook: Some(hook), ..Actions::default() };
     let other = fs::File::open(&bench.crash.path).unwrap();
     rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let busy = actions.run(&bench.crash, None, Which::Undone).unwrap_err();
+    let busy = actions.run(&bench.crash, None, Which::Undone, &()).unwrap_err();
     assert!(busy.to_string().starts_with("another `holdover collect`"), "{busy}");
     assert!(!bench.path("hooked").exists(), "the other one does it");
 }
@@ -98,7 +98,7 @@ fn nothing_is_done_for_a_folder_that_was_removed() {
     let hook = bench.program("hook", &format!("echo once >>{:?}", bench.path("hooked")));
     let actions = Actions { hook: Some(hook), ..Actions::default() };
     bench.crash.remove().unwrap();
-    let refused = actions.run(&bench.crash, None, Which::Undone).unwrap_err();
+    let refused = actions.run(&bench.crash, None, Which::Undone, &()).unwrap_err();
     assert!(refused.to_string().contains("was removed meanwhile"), "{refused}");
     assert!(!bench.path("hooked").exists());
 }
@@ -109,11 +109,11 @@ fn what_always_fails_is_tried_again_less_and_less_often_and_not_for_ever() {
     let hook = bench.program("hook", &format!("echo again >>{:?}; exit 1", bench.path("hooked")));
     let actions = Actions { hook: Some(hook), ..Actions::default() };
     for _ in 0..20 {
-        actions.run(&bench.crash, None, Which::Due).unwrap();
+        actions.run(&bench.crash, None, Which::Due, &()).unwrap();
     }
     let hooked = || bench.read("hooked").lines().count();
     assert_eq!(hooked(), 1, "the next try is due in a quarter of an hour");
-    let mut note = actions.run(&bench.crash, None, Which::Failed).unwrap();
+    let mut note = actions.run(&bench.crash, None, Which::Failed, &()).unwrap();
     assert_eq!((hooked(), note.actions[0].tries), (2, 2), "a person need not wait");
     let failed = &mut note.actions[0];
     let at = failed.at;
@@ -130,7 +130,7 @@ fn a_try_that_is_interrupted_counts() {
     let bench = Bench::new();
     let note = format!("cp {:?}/actions.json {:?}", bench.crash.path, bench.path("seen"));
     let actions = Actions { hook: Some(bench.program("hook", &note)), ..Actions::default() };
-    actions.run(&bench.crash, None, Which::Undone).unwrap();
+    actions.run(&bench.crash, None, Which::Undone, &()).unwrap();
     let seen: ActionNote = serde_json::from_str(&bench.read("seen")).unwrap();
     assert_eq!((seen.actions[0].tries, seen.actions[0].told.as_str()), (1, "interrupted"));
 }
@@ -156,14 +156,14 @@ fn a_program_that_is_missing_and_a_store_that_is_away_are_told() {
         settings: Settings { s3, ssh: SshSettings::default() },
         ..Actions::default()
     };
-    let note = actions.run(&bench.crash, None, Which::Undone).unwrap();
+    let note = actions.run(&bench.crash, None, Which::Undone, &()).unwrap();
     assert_eq!(note.failed(), 2);
     assert!(note.actions[0].told.starts_with("/no-such-hook cannot be started"), "{note:?}");
     assert_eq!(note.actions[1].action, "ssh://root@127.0.0.1:1/srv");
     assert_eq!(note.actions[0].code.as_deref(), Some("program: start"));
     let code = note.actions[1].code.as_deref();
     assert!(code.is_some_and(|code| code.starts_with("delivery: ")), "{code:?}");
-    let unwanted = Actions::default().run(&bench.crash, None, Which::Failed).unwrap();
+    let unwanted = Actions::default().run(&bench.crash, None, Which::Failed, &()).unwrap();
     assert!(unwanted.actions.is_empty(), "an action that is no longer wanted is none");
 }
 
@@ -173,9 +173,9 @@ fn actions_that_failed_are_counted_over_all_crashes_unless_somebody_collects() {
     let directory = bench.folder.path();
     let path = bench.path("lib/collected.json");
     let fails = Actions { hook: Some("/no-such-hook".into()), ..Actions::default() };
-    fails.run(&bench.crash, None, Which::Undone).unwrap();
-    fails.run(&crash_folder(directory), None, Which::Undone).unwrap();
-    Actions::default().run(&crash_folder(directory), None, Which::Undone).unwrap();
+    fails.run(&bench.crash, None, Which::Undone, &()).unwrap();
+    fails.run(&crash_folder(directory), None, Which::Undone, &()).unwrap();
+    Actions::default().run(&crash_folder(directory), None, Which::Undone, &()).unwrap();
     let (noted, written) = note_failed_actions(directory, &path);
     written.unwrap();
     assert_eq!((noted.actions_failed, History::read(&path).actions_failed), (2, 2));

@@ -546,7 +546,7 @@ fn of_two_crashes_of_one_run_both_stay_until_their_actions_were_tried() {
     assert_eq!((collected.removed.len(), bench.folders().len()), (0, 2), "{collected:?}");
     let fails = Actions { hook: Some("/no-such-hook".into()), ..Actions::default() };
     for crash in collected.crashes() {
-        fails.run(crash, None, Which::Undone).unwrap();
+        fails.run(crash, None, Which::Undone, &()).unwrap();
     }
     assert_eq!(bench.run().removed.len(), 1, "a hook that fails holds nothing up");
 }
