@@ -9,13 +9,14 @@ use handoff::Options;
 use machine::growth::{OutOfMemory, leaked};
 use machine::{PhysicalAddress, Range, Table};
 
+use crate::hand_over;
 use crate::platform::boot_params::BootParams;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::heap::{self, Pages};
 use crate::platform::memory::{self, Pieces};
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
-use crate::platform::room::{NoRoom, Room};
+use crate::platform::room::Room;
 use crate::platform::{console, copy, exceptions, machine_check, processor};
 
 /// Page tables for our own memory only: enough for [`memory::free_pages`]'s most pieces, unless they lie gibibytes apart.
@@ -48,8 +49,8 @@ pub(crate) struct Booted {
     pub(crate) params: &'static BootParams,
     /// All of our own memory, image included.
     pub(crate) own: Pieces,
-    /// What of it is left to the fallback kernel, or why there is none.
-    pub(crate) room: Result<Room, NoRoom>,
+    /// Bytes of it that this kernel works with: all, unless some is left to a fallback kernel.
+    pub(crate) working: u64,
     /// The page tables in use; they map our own memory.
     pub(crate) space: AddressSpace,
 }
@@ -69,10 +70,14 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     unsafe { first.activate() };
     let room = Room::find(&params, &free, image.whole().len());
     let heap = room.as_ref().map(Room::heap);
-    for &piece in heap.as_ref().map_or(&free[..], slice::from_ref) {
+    let heap = heap.as_ref().map_or(&free[..], slice::from_ref);
+    for &piece in heap {
         // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
         unsafe { heap::claim(piece) };
     }
+    let working = heap.iter().map(|piece| piece.len()).sum::<u64>() + image.whole().len();
+    let params = leaked(params)?;
+    hand_over::prepare(room, params);
     exceptions::install()?;
     machine_check::expect();
     processor::turn_off_leftovers();
@@ -80,7 +85,7 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     // If there are too many pieces, one is dropped, and its memory is not used.
     own.truncate(own.capacity() - 1);
     own.push(image.whole());
-    Ok(Booted { params: leaked(params)?, own, room, space: first })
+    Ok(Booted { params, own, working, space: first })
 }
 
 fn first_tables(image: &Image, free: &[Range<PhysicalAddress>]) -> Result<AddressSpace, MapError> {

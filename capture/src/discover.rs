@@ -9,6 +9,7 @@ use vmcore::{CoreHeader, HeaderError, Ram};
 
 use crate::acpi::{self, AcpiError, Firmware};
 use crate::boot::{self, Booted};
+use crate::hand_over;
 use crate::platform::boot_params::BootParams;
 use crate::platform::config::{Config, ConfigPorts};
 use crate::platform::entry::Image;
@@ -17,7 +18,6 @@ use crate::platform::free_parts::for_each_free_part;
 use crate::platform::memory::{Mapped, OldRam, Pieces, pages_around};
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
-use crate::platform::room::{NoRoom, Room};
 use crate::platform::{clock, copy, reset};
 use crate::root_pointer::{self, Place};
 use crate::vmds;
@@ -33,8 +33,8 @@ pub(crate) struct Machine {
     pub(crate) space: AddressSpace,
     /// Our own memory.
     pub(crate) own: Pieces,
-    /// What of it is left to the fallback kernel, or why there is none.
-    pub(crate) room: Result<Room, NoRoom>,
+    /// Bytes of it that this kernel works with: all, unless some is left to a fallback kernel.
+    pub(crate) working: u64,
     /// The ranges that the loader filled in the reservation: the core header, and copies of the dead kernel's memory.
     pub(crate) loaded: Vec<Range<PhysicalAddress>>,
     /// What the boot loader handed over.
@@ -74,10 +74,13 @@ pub(crate) enum DiscoverError {
 ///
 /// Firmware tables that are missing or damaged are no error here: each costs what it describes.
 pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, DiscoverError> {
-    let Booted { params, own, room, space: first } = booted;
+    let Booted { params, own, working, space: first } = booted;
     let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
-    let (mut space, old) = final_tables(&own, working(&own, &room), &header)?;
+    let (mut space, old) = final_tables(&own, working, &header)?;
     let (root_pointer, tables) = find_tables(&mut space, &own, options, params);
+    if let Ok(place) = &root_pointer {
+        hand_over::know_root_pointer(place.address);
+    }
     clock::calibrate(tables.pm_timer());
     if let Some(register) = tables.reset_register() {
         reset::use_acpi(&mut space, register);
@@ -87,7 +90,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     Ok(Machine {
         space,
         own,
-        room,
+        working,
         loaded,
         params,
         old,
@@ -102,12 +105,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
 impl Machine {
     /// How much memory was reserved for this kernel, in bytes.
     pub(crate) fn reserved(&self) -> u64 {
-        total(&self.own)
-    }
-
-    /// How much of it this kernel works with, in bytes: all, unless some is left to a fallback kernel.
-    pub(crate) fn working(&self) -> u64 {
-        working(&self.own, &self.room)
+        self.own.iter().map(|range| range.len()).sum()
     }
 
     /// Whether there can be memory at some of these addresses.
@@ -115,19 +113,6 @@ impl Machine {
         let firmware = self.params.usable().chain(self.params.acpi());
         let mut memory = firmware.chain(self.old.ranges().iter().copied()).chain(self.own.iter().copied());
         memory.any(|memory| memory.overlaps(range))
-    }
-}
-
-/// Bytes in all of these ranges.
-fn total(ranges: &[Range<PhysicalAddress>]) -> u64 {
-    ranges.iter().map(|range| range.len()).sum()
-}
-
-/// Bytes of `own` memory that this kernel works with.
-fn working(own: &[Range<PhysicalAddress>], room: &Result<Room, NoRoom>) -> u64 {
-    match room {
-        Ok(room) => total(&[room.heap(), Image::running().whole()]),
-        Err(_) => total(own),
     }
 }
 

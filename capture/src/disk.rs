@@ -154,7 +154,7 @@ impl Destinations {
         area: AreaAddress,
         turn: Turn,
     ) -> Option<Area<DumpDisk>> {
-        let slots = Share::DISK_BUFFERS.of(machine.working()) as usize / SLOT_SIZE;
+        let slots = Share::DISK_BUFFERS.of(machine.working) as usize / SLOT_SIZE;
         let pool = Pool { slots: slots.clamp(1, MOST_SLOTS), slot_size: SLOT_SIZE };
         let Machine { space, devices, .. } = machine;
         let is_only_area = self.areas.iter().count() == 1;

@@ -6,25 +6,35 @@
 //! crash; everything below stays where it is. Devices for which there was a driver here keep their tables, queues and buffers, which
 //! are in that memory too: what is still on its way does no harm until Linux starts the device anew.
 //!
-//! Nothing is changed before all that can fail has succeeded.
+//! Nothing is changed before all that can fail has succeeded. A hand-over comes before any takeover too, or in the middle of one: if
+//! this kernel fails there, the other one finds each unit with the dead kernel's tables or with whole new ones, and so what it finds
+//! after any crash. That is no worse than if it alone had been loaded.
+//!
+//! All memory that a hand-over takes is set aside at the boot. A panic of this kernel finds it without an allocator.
 
 use core::convert::Infallible;
 use core::fmt;
 
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
-use machine::growth::{OutOfMemory, leaked};
+use machine::growth::leaked;
 use machine::{PhysicalAddress, Range};
 use vtd::control::TableMode;
 
-use crate::discover::Machine;
+use crate::platform::boot_params::BootParams;
 use crate::platform::console::say;
 use crate::platform::entry::Image;
+use crate::platform::exceptions;
+use crate::platform::frames::FramePool;
 use crate::platform::linux;
 use crate::platform::paging::{Features, MapError};
 use crate::platform::room::{NoRoom, Room};
+use crate::platform::shared::Shared;
 use crate::platform::zero_page::{self, CommandLine, Next, Remapped, TooManyRanges};
 use crate::remapping::{Fate, Remapping};
 use crate::watchdogs;
+
+/// The hand-over that is possible, or why none is; none before the boot has set its memory aside.
+static PREPARED: Shared<Result<HandOver, NoRoom>> = Shared::none();
 
 /// Why the machine was not handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +53,26 @@ pub(crate) enum HandOverError {
     CommandLine(#[from] fmt::Error),
     #[error(transparent)]
     MemoryMap(#[from] TooManyRanges),
-    #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
     #[error("page tables: {0}")]
     PageTables(#[from] MapError),
+    #[error("no kernel has crashed")]
+    NoCrash,
+    #[error("it was not prepared, or has failed before")]
+    NotPrepared,
+}
+
+/// The fallback kernel, and all that it takes to start it.
+struct HandOver {
+    room: Room,
+    params: &'static BootParams,
+    handed: &'static mut Handed,
+    /// For the page tables with which it starts; none once they are used up.
+    frames: Option<FramePool>,
+    /// The core header.
+    elfcorehdr: Option<u64>,
+    /// ACPI's root pointer.
+    root_pointer: Option<u64>,
+    remapped: Remapped,
 }
 
 /// What the fallback kernel reads first. It stays where it is.
@@ -56,46 +82,94 @@ struct Handed {
     command_line: [u8; Fallback::LONGEST_COMMAND_LINE + 1],
 }
 
+/// Sets aside what a hand-over takes, while there is memory for it.
+pub(crate) fn prepare(room: Result<Room, NoRoom>, params: &'static BootParams) {
+    PREPARED.set(room.and_then(|room| HandOver::prepare(room, params)));
+    exceptions::before_giving_up(after_own_failure);
+}
+
+/// Takes note of where ACPI's root pointer is.
+pub(crate) fn know_root_pointer(address: u64) {
+    amend(|prepared| prepared.root_pointer = Some(address));
+}
+
+/// Takes note of the units that were taken over: the other kernel must be told to keep their translations.
+pub(crate) fn know_units(remapping: &Remapping) {
+    amend(|prepared| prepared.remapped = remapped(remapping));
+}
+
+/// Changes what is prepared, if anything is.
+fn amend(change: impl FnOnce(&mut HandOver)) {
+    PREPARED.with(|prepared| prepared.as_mut().map(change).ok());
+}
+
 /// Hands the machine over. Returns only if that is impossible, and has then changed nothing that this kernel needs.
-pub(crate) fn hand_over(
-    machine: &mut Machine,
-    remapping: &Remapping,
-    options: &Options,
-) -> Result<Infallible, HandOverError> {
-    let room = machine.room.as_mut().map_err(|&mut why| why)?;
-    let (header, length) = room.header()?;
-    let fallback = Fallback::parse(header, length)?;
-    let (kernel, initramfs) = (fallback.kernel(), fallback.initramfs());
-    let first = room.bytes(kernel.clone()).and_then(|bytes| bytes.first_chunk::<{ BzImage::HEADER }>());
-    let first = first.ok_or(NotBootable::NotABzImage)?;
-    let image = BzImage::parse(first, fallback.kernel)?;
-    if Features::of_this_processor().levels > 4 && !image.takes_five_levels() {
-        return Err(HandOverError::FiveLevels);
+pub(crate) fn hand_over() -> Result<Infallible, HandOverError> {
+    let handed_over = PREPARED.with(|prepared| prepared.as_mut().map_err(|&mut why| why)?.start());
+    handed_over.unwrap_or(Err(HandOverError::NotPrepared))
+}
+
+/// Hands the machine over after a failure of this kernel's own, if there is anyone to hand it over to.
+fn after_own_failure() {
+    match hand_over() {
+        Err(HandOverError::NoRoom(NoRoom::NotLoaded)) => {}
+        Err(error) => say!("no hand-over to a fallback kernel: {error}"),
+        Ok(never) => match never {},
     }
-    let place =
-        room.place(image.memory(), image.alignment()).ok_or(HandOverError::NoPlace(image.memory()))?;
-    let line = command_line(&fallback, options, remapping, image)?;
-    let handed = leaked(Handed { boot_params: [0; 4096], command_line: [0; _] })?;
-    handed.command_line[..line.len()].copy_from_slice(line.as_bytes());
-    let next = Next {
-        first,
-        image,
-        command_line: handed.command_line.as_ptr() as u64,
-        initramfs: part(room, initramfs),
-        root_pointer: machine.root_pointer.ok().map(|place| place.address),
-        kept: &[room.heap(), Image::running().whole()],
-    };
-    handed.boot_params = zero_page::compose(machine.params, &next)?;
-    let program = kernel.start + image.program().start..kernel.start + image.program().end;
-    if !room.put(program, place) {
-        return Err(HandOverError::NoPlace(image.memory()));
+}
+
+impl HandOver {
+    fn prepare(room: Room, params: &'static BootParams) -> Result<Self, NoRoom> {
+        let handed = leaked(Handed { boot_params: [0; 4096], command_line: [0; _] });
+        Ok(Self {
+            room,
+            params,
+            handed: handed.map_err(|_| NoRoom::TooSmall)?,
+            frames: Some(FramePool::new(linux::TABLES).ok_or(NoRoom::TooSmall)?),
+            elfcorehdr: Options::parse(params.command_line()).elfcorehdr,
+            root_pointer: None,
+            remapped: Remapped::No,
+        })
     }
-    say!("handing over to the fallback kernel at {place}: {line}");
-    watchdogs::progress();
-    let boot_params = PhysicalAddress::new(handed.boot_params.as_ptr() as u64);
-    let kept = [place, room.heap()].into_iter();
-    let memory = kept.chain(machine.params.usable()).chain(machine.params.acpi());
-    Ok(linux::enter(image.entry(place.start.get()).into(), boot_params, memory)?)
+
+    fn start(&mut self) -> Result<Infallible, HandOverError> {
+        let elfcorehdr = self.elfcorehdr.ok_or(HandOverError::NoCrash)?;
+        let Self { room, params, handed, remapped, .. } = self;
+        let (header, length) = room.header()?;
+        let fallback = Fallback::parse(header, length)?;
+        let (kernel, initramfs) = (fallback.kernel(), fallback.initramfs());
+        let first = room.bytes(kernel.clone()).and_then(|bytes| bytes.first_chunk::<{ BzImage::HEADER }>());
+        let first = first.ok_or(NotBootable::NotABzImage)?;
+        let image = BzImage::parse(first, fallback.kernel)?;
+        if Features::of_this_processor().levels > 4 && !image.takes_five_levels() {
+            return Err(HandOverError::FiveLevels);
+        }
+        let place =
+            room.place(image.memory(), image.alignment()).ok_or(HandOverError::NoPlace(image.memory()))?;
+        let line = command_line(&fallback, elfcorehdr, *remapped, image)?;
+        handed.command_line.fill(0);
+        handed.command_line[..line.len()].copy_from_slice(line.as_bytes());
+        let next = Next {
+            first,
+            image,
+            command_line: handed.command_line.as_ptr() as u64,
+            initramfs: part(room, initramfs),
+            root_pointer: self.root_pointer,
+            kept: &[room.heap(), Image::running().whole()],
+        };
+        zero_page::compose(params, &next, &mut handed.boot_params)?;
+        let program = kernel.start + image.program().start..kernel.start + image.program().end;
+        if !room.put(program, place) {
+            return Err(HandOverError::NoPlace(image.memory()));
+        }
+        say!("handing over to the fallback kernel at {place}: {line}");
+        watchdogs::progress();
+        let boot_params = PhysicalAddress::new(handed.boot_params.as_ptr() as u64);
+        let kept = [place, room.heap()].into_iter();
+        let memory = kept.chain(params.usable()).chain(params.acpi());
+        let frames = self.frames.take().ok_or(MapError::NoFrame)?;
+        Ok(linux::enter(frames, image.entry(place.start.get()).into(), boot_params, memory)?)
+    }
 }
 
 /// Where a part of the fallback kernel is.
@@ -106,12 +180,11 @@ fn part(room: &Room, part: core::ops::Range<u64>) -> Range<PhysicalAddress> {
 
 fn command_line(
     fallback: &Fallback<'_>,
-    options: &Options,
-    remapping: &Remapping,
+    elfcorehdr: u64,
+    remapped: Remapped,
     image: BzImage,
 ) -> Result<CommandLine, fmt::Error> {
-    let (own, remapped) = (fallback.command_line, remapped(remapping));
-    zero_page::command_line(own, options.elfcorehdr, remapped, image.command_line())
+    zero_page::command_line(fallback.command_line, elfcorehdr, remapped, image.command_line())
 }
 
 /// The mode of the units that were taken over: Linux uses all of them in one.

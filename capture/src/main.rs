@@ -43,16 +43,22 @@ use uuid::Uuid;
 use vmcore::Level;
 
 use crate::boot::{BootError, Booted};
+#[cfg(not(mutations))]
+use crate::discover::discover;
 use crate::discover::{DiscoverError, Machine};
 use crate::disk::{Destinations, Kept};
 use crate::dump::{DumpError, Dumped, Form};
 use crate::hand_over::HandOverError;
+#[cfg(mutations)]
+use crate::mutations::failures::{discover, take_over};
 #[cfg(mutations)]
 use crate::mutations::watchdogs::find as find_watchdogs;
 use crate::platform::console::say;
 use crate::platform::room::NoRoom;
 use crate::remapping::Remapping;
 use crate::take_over::TakeOverError;
+#[cfg(not(mutations))]
+use crate::take_over::take_over;
 #[cfg(not(mutations))]
 use crate::watchdogs::find as find_watchdogs;
 
@@ -83,48 +89,45 @@ type Ended = Result<Dumped, CaptureError>;
 
 /// Does the whole job, from the boot loader's parameters to a sealed dump, and says how it ended. The caller resets the machine.
 fn capture(boot_params: u64) {
-    let booted = match boot::boot(boot_params) {
-        Ok(booted) => booted,
-        Err(error) => return say!("no sealed dump: {error}"),
-    };
-    let options = Options::parse(booted.params.command_line());
-    let ended = dump_of(booted, &options);
+    let ended = boot::boot(boot_params).map_err(CaptureError::from).and_then(dump_of);
     if let Err(error) = &ended {
         say!("no sealed dump: {error}");
+    }
+    if !is_readable(&ended) {
+        hand_over(HandOver::WhenNeeded);
     }
     advice::give(&ended);
 }
 
 /// Writes the dump of the machine on which this kernel has booted.
-fn dump_of(booted: Booted, options: &Options) -> Ended {
+fn dump_of(booted: Booted) -> Ended {
+    let options = &Options::parse(booted.params.command_line());
     #[cfg(mutations)]
     mutations::choose(booted.params.command_line());
-    let mut machine = discover::discover(booted, options)?;
+    let mut machine = discover(booted, options)?;
     say!("Holdover {}, {} KiB reserved", env!("CARGO_PKG_VERSION"), machine.reserved() >> 10);
     display::open(&mut machine);
     report::root_pointer(machine.root_pointer);
     find_watchdogs(&mut machine, options);
     display::begin(Stage::TakeOver);
-    let mut remapping = take_over::take_over(&mut machine, options.areas)?;
+    let mut remapping = take_over(&mut machine, options.areas)?;
     watchdogs::progress();
+    hand_over::know_units(&remapping);
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
     if options.hand_over == HandOver::Always {
-        hand_over(&mut machine, &remapping, options);
+        hand_over(HandOver::Always);
     }
-    let ended = dump_to_any(&mut machine, &mut remapping, options, &taken_over);
-    if !is_readable(&ended) {
-        hand_over(&mut machine, &remapping, options);
-    }
-    let dumped = ended?;
+    let dumped = dump_to_any(&mut machine, &mut remapping, options, &taken_over)?;
     report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
     Ok(dumped)
 }
 
-/// Hands the machine over to the fallback kernel, and returns if that is impossible.
-fn hand_over(machine: &mut Machine, remapping: &Remapping, options: &Options) {
-    match hand_over::hand_over(machine, remapping, options) {
-        Err(HandOverError::NoRoom(NoRoom::NotLoaded)) if options.hand_over == HandOver::WhenNeeded => {}
+/// Hands the machine over to the fallback kernel, and returns if that is impossible. Where nothing was saved, a fallback that was
+/// never loaded is not worth a word.
+fn hand_over(why: HandOver) {
+    match hand_over::hand_over() {
+        Err(HandOverError::NoRoom(NoRoom::NotLoaded)) if why == HandOver::WhenNeeded => {}
         Err(error) => say!("no hand-over to a fallback kernel: {error}"),
         Ok(never) => match never {},
     }

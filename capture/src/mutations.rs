@@ -5,6 +5,7 @@
 //! behaviour. A wrapper uses what it wraps and [`tables`], and nothing else of this module.
 
 pub(crate) mod dma;
+pub(crate) mod failures;
 pub(crate) mod machine_checks;
 pub(crate) mod memory;
 mod tables;
@@ -14,7 +15,7 @@ pub(crate) mod watchdogs;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 14] = [
     "skip-table",
     "reuse-iova",
     "clear-te",
@@ -26,6 +27,9 @@ const NAMES: [&str; 11] = [
     "second-machine-check",
     "panic",
     "page-fault",
+    "fail-discover",
+    "fail-take-over",
+    "panic-taking-over",
 ];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
@@ -38,6 +42,9 @@ const SLOW_UNIT: u8 = 8;
 const SECOND_MACHINE_CHECK: u8 = 9;
 const PANIC: u8 = 10;
 const PAGE_FAULT: u8 = 11;
+const FAIL_DISCOVER: u8 = 12;
+const FAIL_TAKE_OVER: u8 = 13;
+const PANIC_TAKING_OVER: u8 = 14;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

@@ -81,7 +81,7 @@ fn all_units(machine: &mut Machine, dmar: &Dmar, areas: Areas) -> Result<Remappi
     if !dmar.is_sound() {
         say!("the DMAR table's checksum is wrong; it is used all the same");
     }
-    let budget = Share::UNIT_TABLES.of(machine.working()) / PAGE_SIZE;
+    let budget = Share::UNIT_TABLES.of(machine.working) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
     let neighbourhood = Neighbourhood::of(machine, dmar, areas)?;
     let serves = served(dmar, &machine.devices)?;

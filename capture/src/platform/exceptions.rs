@@ -31,8 +31,8 @@ const NMI: usize = 2;
 const PAGE_FAULT: u64 = 14;
 const MACHINE_CHECK: usize = 18;
 
-/// Bytes in a handler's stack: reporting formats text.
-const STACK_SIZE: usize = 16 << 10;
+/// Bytes in a handler's stack: reporting formats text, and a hand-over to another kernel composes what it is told.
+const STACK_SIZE: usize = 32 << 10;
 
 /// Number of non-maskable interrupts so far.
 static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
@@ -40,6 +40,8 @@ static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
 static REPORTING: AtomicBool = AtomicBool::new(false);
 /// Tells a person before the reset, where there is a way to.
 static LAST_WORDS: Shared<Show> = Shared::none();
+/// What may still save something when this kernel has failed; returns if it cannot.
+static LAST_CHANCE: Shared<fn()> = Shared::none();
 
 // Each vector's entry is 16 bytes long and makes all stack frames alike: the exceptions that push no error code push a zero
 // (SDM volume 3, table 6-1), then all push their vector.
@@ -157,12 +159,25 @@ fn new_stack() -> Result<VirtAddr, OutOfMemory> {
 extern "C" fn handle(frame: &mut Frame) {
     match copy::recovery(frame.rip).or_else(|| msr::recovery(frame.rip)) {
         Some(instruction) => frame.rip = instruction,
-        None => end(|| report(frame), format_args!("{OWN_FAILURE} (exception {})", frame.vector)),
+        None => give_up(|| report(frame), format_args!("exception {}", frame.vector)),
     }
 }
 
-/// Why this kernel ends, if it is its own fault.
-pub(crate) const OWN_FAILURE: &str = "Holdover itself has failed";
+/// Has `chance` taken once if this kernel fails, after that has been reported: it may hand the machine over. It cannot allocate.
+pub(crate) fn before_giving_up(chance: fn()) {
+    LAST_CHANCE.set(chance);
+}
+
+/// Ends this kernel by its own fault: reports, takes the last chance, tells a person, and resets the machine.
+pub(crate) fn give_up(report: impl FnOnce(), what: fmt::Arguments<'_>) -> ! {
+    let report_and_try = || {
+        report();
+        if let Some(take) = LAST_CHANCE.with(|chance| *chance) {
+            take();
+        }
+    };
+    end(report_and_try, format_args!("Holdover itself has failed ({what})"))
+}
 
 /// Has `words` told to a person before the machine is reset because of an exception or a panic; they say why.
 pub(crate) fn before_reset(words: Show) {

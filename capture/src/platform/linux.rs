@@ -14,7 +14,7 @@ use crate::platform::frames::FramePool;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
 
 /// Frames for the tables: of a memory map that is fuller, what comes last is not mapped.
-const TABLES: usize = 128;
+pub(crate) const TABLES: usize = 128;
 
 #[cfg(freestanding)]
 core::arch::global_asm!(
@@ -85,19 +85,22 @@ unsafe extern "C" {
 }
 
 /// Enters the kernel whose entry is at `entry`, with `boot_params` at that address. `memory` is what it may read before it has tables
-/// of its own, the most important first. Returns only if that cannot be mapped.
+/// of its own, the most important first; `frames` become the tables until then. Returns only if that cannot be mapped.
 pub(crate) fn enter(
+    frames: FramePool,
     entry: PhysicalAddress,
     boot_params: PhysicalAddress,
     memory: impl Iterator<Item = Range<PhysicalAddress>>,
 ) -> Result<Infallible, MapError> {
-    let tables = tables(memory)?;
+    let tables = tables(frames, memory)?;
     jump(entry, boot_params, &tables)
 }
 
 /// Tables that map all of this, without any protection.
-fn tables(memory: impl Iterator<Item = Range<PhysicalAddress>>) -> Result<AddressSpace, MapError> {
-    let frames = FramePool::new(TABLES).ok_or(MapError::NoFrame)?;
+fn tables(
+    frames: FramePool,
+    memory: impl Iterator<Item = Range<PhysicalAddress>>,
+) -> Result<AddressSpace, MapError> {
     let mut space = AddressSpace::new(frames, Features::of_this_processor())?;
     space.map(Image::running().whole(), Access::Anything)?;
     for (at, range) in memory.enumerate() {

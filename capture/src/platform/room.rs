@@ -137,3 +137,133 @@ fn first_in(piece: Range<PhysicalAddress>, bytes: u64, alignment: u64) -> Option
     Range::sized(start, bytes)
         .filter(|range| start >= piece.start && !range.is_empty() && piece.covers(*range))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// Where the loader put things in the reservation of [`Reservation`].
+    const PARAMS: u64 = 9 * MIB;
+    const CONTAINER: u64 = 2 * MIB;
+    const COMMAND_LINE: &str = "nr_cpus=1";
+
+    /// A reservation of 16 MiB, in memory of the test's own.
+    struct Reservation(Vec<u8>);
+
+    impl Reservation {
+        /// One with a fallback kernel of 4 MiB, for which this kernel keeps so many bytes.
+        fn with_fallback(kept: u64) -> Self {
+            let reservation = Self(vec![0; 18 << 20]);
+            let fallback =
+                Fallback { kept, kernel: 3 * MIB, initramfs: MIB - 4096, command_line: COMMAND_LINE };
+            reservation.write(CONTAINER, &fallback.header().unwrap());
+            reservation.write(CONTAINER + 4096, b"kernel");
+            reservation
+        }
+
+        fn start(&self) -> u64 {
+            (self.0.as_ptr() as u64).next_multiple_of(LARGE_PAGE)
+        }
+
+        fn range(&self, range: core::ops::Range<u64>) -> Range<PhysicalAddress> {
+            Range::from(self.start() + range.start..self.start() + range.end)
+        }
+
+        fn write(&self, at: u64, bytes: &[u8]) {
+            let to = (self.start() + at) as *mut u8;
+            // SAFETY: memory of the vector, which nothing else refers to.
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        }
+
+        /// What the loader hands over: that page, and an initramfs of so many bytes.
+        fn params(&self, initramfs: u64) -> BootParams {
+            let mut page = [0; 4096];
+            let container = self.start() + CONTAINER;
+            for (at, number) in
+                [(0x218, container), (0x0C0, container >> 32), (0x21C, initramfs), (0x0C4, initramfs >> 32)]
+            {
+                page[at..at + 4].copy_from_slice(&(number as u32).to_le_bytes());
+            }
+            let start = self.start() + PARAMS;
+            BootParams::copy(start, |address, into| {
+                let at = address.checked_sub(start).filter(|at| *at < 4096);
+                at.map(|at| into.copy_from_slice(&page[at as usize..][..into.len()])).is_some()
+            })
+        }
+
+        /// The room in all of it.
+        fn room(&self, initramfs: u64) -> Result<Room, NoRoom> {
+            let free = Pieces::from_iter([self.range(0..16 * MIB)]);
+            Room::find(&self.params(initramfs), &free, MIB)
+        }
+    }
+
+    #[test]
+    fn the_heap_lies_beside_all_that_the_loader_put_there() {
+        let reservation = Reservation::with_fallback(5 * MIB);
+        let room = reservation.room(4 * MIB).unwrap();
+        assert_eq!(room.heap(), reservation.range(10 * MIB..14 * MIB), "what is kept, without the image");
+        assert_eq!(room.start().get(), reservation.start() + CONTAINER);
+        let taken = [(2 * MIB)..(6 * MIB), PARAMS..PARAMS + 4096, (10 * MIB)..(14 * MIB)];
+        let taken = taken.map(|range| reservation.range(range));
+        assert!(!room.free.iter().any(|free| taken.iter().any(|taken| free.overlaps(*taken))));
+        assert_eq!(room.free.iter().map(|free| free.len()).sum::<u64>(), 8 * MIB - 4096);
+        let (header, length) = room.header().unwrap();
+        assert_eq!(Fallback::parse(header, length).unwrap().command_line, COMMAND_LINE);
+    }
+
+    #[test]
+    fn what_is_no_fallback_leaves_all_of_the_reservation_to_this_kernel() {
+        let reservation = Reservation::with_fallback(4 * MIB);
+        let why = |initramfs| reservation.room(initramfs).unwrap_err();
+        assert_eq!(why(0), NoRoom::NotLoaded);
+        assert_eq!(why(3 * MIB), NoRoom::Damaged(FallbackError::Damaged), "cut off");
+        assert_eq!(why(15 * MIB), NoRoom::Unreadable, "it goes on beyond the reservation");
+        assert_eq!(why(u64::MAX), NoRoom::NotLoaded, "beyond all addresses");
+        reservation.write(CONTAINER + 100, &[1]);
+        assert_eq!(why(4 * MIB), NoRoom::Damaged(FallbackError::Damaged));
+        reservation.write(CONTAINER, b"070701");
+        assert_eq!(why(4 * MIB), NoRoom::Damaged(FallbackError::NoFallback), "an archive");
+        for kept in [9 * MIB, 1 << 40, u64::MAX] {
+            let greedy = Reservation::with_fallback(kept);
+            assert_eq!(greedy.room(4 * MIB).unwrap_err(), NoRoom::TooSmall, "{kept:#x}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_put_where_nothing_else_is() {
+        let reservation = Reservation::with_fallback(5 * MIB);
+        let mut room = reservation.room(4 * MIB).unwrap();
+        assert_eq!(room.place(2 * MIB, 2 * MIB), Some(reservation.range(14 * MIB..16 * MIB)));
+        assert_eq!(room.place(3 * MIB, 2 * MIB), Some(reservation.range(6 * MIB..9 * MIB)));
+        assert_eq!(room.place(4 * MIB, 2 * MIB), None);
+        assert_eq!(room.place(u64::MAX, 2 * MIB), None);
+        let part = 4096..4102;
+        for taken in [2 * MIB, 5 * MIB, 10 * MIB, 20 * MIB] {
+            assert!(!room.put(part.clone(), reservation.range(taken..taken + 4096)), "{taken:#x}");
+        }
+        assert!(!room.put(part.clone(), reservation.range(14 * MIB..14 * MIB + 5)), "too short");
+        assert!(!room.put(4 * MIB..4 * MIB + 4096, reservation.range(14 * MIB..16 * MIB)), "no such part");
+        let place = room.place(2 * MIB, 2 * MIB).unwrap();
+        assert!(room.put(part, place));
+        assert_eq!(
+            &reservation.0[(place.start.get() - reservation.0.as_ptr() as u64) as usize..][..6],
+            b"kernel"
+        );
+    }
+
+    #[test]
+    fn no_part_goes_beyond_the_container() {
+        let reservation = Reservation::with_fallback(5 * MIB);
+        let room = reservation.room(4 * MIB).unwrap();
+        assert_eq!(room.bytes(4096..4102), Some(&b"kernel"[..]));
+        assert_eq!(room.bytes(4 * MIB..4 * MIB).map(<[u8]>::len), Some(0));
+        for part in [0..4 * MIB + 1, 4 * MIB..4 * MIB + 1, u64::MAX - 1..u64::MAX] {
+            assert_eq!(room.bytes(part), None);
+        }
+        #[expect(clippy::reversed_empty_ranges, reason = "what a damaged header may say")]
+        let backwards = 5..4;
+        assert_eq!(room.bytes(backwards), None);
+    }
+}

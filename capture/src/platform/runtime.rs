@@ -4,8 +4,7 @@
 use core::panic::PanicInfo;
 
 use crate::platform::console::say;
-use crate::platform::exceptions::{self, OWN_FAILURE};
-use crate::platform::{clock, reset};
+use crate::platform::{clock, exceptions, reset};
 
 /// The first line of Rust: `entry.rs` comes here.
 #[unsafe(no_mangle)]
@@ -22,7 +21,7 @@ fn panic(info: &PanicInfo) -> ! {
         Some(place) => say!("panic at {place}: {}", info.message()),
         None => say!("panic: {}", info.message()),
     };
-    exceptions::end(report, format_args!("{OWN_FAILURE} (a panic)"))
+    exceptions::give_up(report, format_args!("a panic"))
 }
 
 /// Precompiled code refers to this symbol. Nothing unwinds, so it is never called.

@@ -63,13 +63,13 @@ pub struct TooManyRanges;
 /// The entries of a memory map.
 type Map = ArrayVec<(Range<PhysicalAddress>, u32), E820_MAX>;
 
-/// Composes `boot_params` from those that this kernel got.
+/// Composes `boot_params` in `page` from those that this kernel got.
 ///
 /// # Errors
 ///
 /// If the memory map, with what is taken out, has too many ranges.
-pub fn compose(given: &BootParams, next: &Next<'_>) -> Result<[u8; SIZE], TooManyRanges> {
-    let mut page = *given.page();
+pub fn compose(given: &BootParams, next: &Next<'_>, page: &mut [u8; SIZE]) -> Result<(), TooManyRanges> {
+    page.copy_from_slice(given.page());
     // The list of set-up data goes on; all else of the header is this kernel's own.
     let setup_data = page[SETUP_DATA..].first_chunk::<8>().copied().unwrap_or_default();
     page[BzImage::FIELDS].fill(0);
@@ -89,8 +89,8 @@ pub fn compose(given: &BootParams, next: &Next<'_>) -> Result<[u8; SIZE], TooMan
     if let (None, Some(root)) = (given.rsdp(), next.root_pointer) {
         put(ACPI_RSDP_ADDR, &root.to_le_bytes());
     }
-    put_map(&mut page, &map_without(given, next.kept)?);
-    Ok(page)
+    put_map(page, &map_without(given, next.kept)?);
+    Ok(())
 }
 
 fn put_map(page: &mut [u8; SIZE], map: &Map) {
@@ -125,7 +125,7 @@ fn map_without(given: &BootParams, kept: &[Range<PhysicalAddress>]) -> Result<Ma
 /// If it is too long.
 pub fn command_line(
     own: &str,
-    elfcorehdr: Option<u64>,
+    elfcorehdr: u64,
     remapped: Remapped,
     longest: u32,
 ) -> Result<CommandLine, fmt::Error> {
@@ -142,32 +142,16 @@ pub fn command_line(
         Remapped::Legacy => line.write_str("iommu=nopt intel_iommu=on,sm_off ")?,
         Remapped::Scalable => line.write_str("iommu=nopt intel_iommu=on,sm_on ")?,
     }
-    if let Some(address) = elfcorehdr {
-        write!(line, "elfcorehdr={address:#x}")?;
-    }
+    write!(line, "elfcorehdr={elfcorehdr:#x}")?;
     if line.len() as u64 <= u64::from(longest) { Ok(line) } else { Err(fmt::Error) }
 }
 
 #[cfg(test)]
 mod tests {
+    use fixtures::bz_image;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn kernel() -> [u8; BzImage::HEADER] {
-        let mut first = [0; BzImage::HEADER];
-        let mut put = |at: usize, bytes: &[u8]| first[at..][..bytes.len()].copy_from_slice(bytes);
-        put(0x1F1, &[1]);
-        put(0x1FE, &[0x55, 0xAA, 0xEB, 0x6A]);
-        put(0x202, b"HdrS");
-        put(0x206, &[0x0F, 2]);
-        put(0x230, &[0, 0, 0x20, 0, 1]);
-        put(0x236, &[0x7F, 0]);
-        put(0x238, &[0xFF, 7, 0, 0]);
-        put(0x258, &[0, 0, 0, 1]);
-        put(0x260, &[0, 0, 0, 1]);
-        first
-    }
 
     fn given(page: &[u8; SIZE]) -> BootParams {
         BootParams::copy(0x1000, |address, into| {
@@ -193,6 +177,11 @@ mod tests {
         Next { first, image, command_line: 0x2_0000_1000, initramfs, root_pointer: Some(0xF_0000), kept }
     }
 
+    fn composed(given_page: &[u8; SIZE], next: &Next<'_>) -> Result<[u8; SIZE], TooManyRanges> {
+        let mut page = [0xAA; SIZE];
+        compose(&given(given_page), next, &mut page).map(|()| page)
+    }
+
     #[test]
     fn what_the_loader_said_of_the_machine_stays_and_the_header_is_the_kernels_own() {
         let mut page = page_with(&[(0x1000..0xA_0000, 1)]);
@@ -202,32 +191,32 @@ mod tests {
         page[0x228] = 7;
         page[0x250] = 9;
         page[0x1EF] = 0xFF;
-        let first = kernel();
-        let composed = compose(&given(&page), &next(&first, &[])).unwrap();
-        assert_eq!((composed[6], &composed[0x1C0..0x1C4]), (0x23, &b"EL64"[..]));
-        assert_eq!((&composed[0x202..0x206], composed[0x25B]), (&b"HdrS"[..], 1));
-        assert_eq!((composed[0x210], composed[0x250], composed[0x1EF]), (0xFF, 9, 0));
+        let first = bz_image();
+        let page_now = composed(&page, &next(&first, &[])).unwrap();
+        assert_eq!((page_now[6], &page_now[0x1C0..0x1C4]), (0x23, &b"EL64"[..]));
+        assert_eq!((&page_now[0x202..0x206], page_now[0x25B]), (&b"HdrS"[..], 1));
+        assert_eq!((page_now[0x210], page_now[0x250], page_now[0x1EF]), (0xFF, 9, 0));
         assert_eq!(
-            (&composed[0x228..0x22C], &composed[0xC8..0xCC]),
+            (&page_now[0x228..0x22C], &page_now[0xC8..0xCC]),
             (&[0, 0x10, 0, 0][..], &[2, 0, 0, 0][..])
         );
         assert_eq!(
-            (&composed[0x218..0x21C], &composed[0xC0..0xC4]),
+            (&page_now[0x218..0x21C], &page_now[0xC0..0xC4]),
             (&[0, 0x60, 0x45, 0x23][..], &[1, 0, 0, 0][..])
         );
-        assert_eq!((&composed[0x21C..0x220], &composed[0xC4..0xC8]), (&[0, 0x18, 0, 0][..], &[0; 4][..]));
-        assert_eq!(composed[0x70..0x78], 0xF_0000_u64.to_le_bytes(), "the loader did not say");
+        assert_eq!((&page_now[0x21C..0x220], &page_now[0xC4..0xC8]), (&[0, 0x18, 0, 0][..], &[0; 4][..]));
+        assert_eq!(page_now[0x70..0x78], 0xF_0000_u64.to_le_bytes(), "the loader did not say");
         page[0x70] = 1;
-        assert_eq!(compose(&given(&page), &next(&first, &[])).unwrap()[0x70], 1);
+        assert_eq!(composed(&page, &next(&first, &[])).unwrap()[0x70], 1);
     }
 
     #[test]
     fn memory_that_is_kept_is_reserved_and_nothing_else_changes() {
         let page =
             page_with(&[(0x1000..0xA_0000, 1), (0x4000_0000..0x5000_0000, 1), (0x6000_0000..0x7000_0000, 3)]);
-        let first = kernel();
+        let first = bz_image();
         let kept = [Range::from(0x4000_0000..0x4100_0000), Range::from(0x4800_0000..0x4801_0000)];
-        let composed = compose(&given(&page), &next(&first, &kept)).unwrap();
+        let page_now = composed(&page, &next(&first, &kept)).unwrap();
         let expected = [
             (0x1000..0xA_0000, 1),
             (0x4100_0000..0x4800_0000, 1),
@@ -236,28 +225,28 @@ mod tests {
             (0x4000_0000..0x4100_0000, 2),
             (0x4800_0000..0x4801_0000, 2),
         ];
-        assert_eq!(map_of(&composed), expected.map(|(range, kind)| (Range::from(range), kind)));
+        assert_eq!(map_of(&page_now), expected.map(|(range, kind)| (Range::from(range), kind)));
     }
 
     #[test]
     fn a_map_without_room_is_an_error() {
         let full: Vec<_> = (1..=E820_MAX as u64).map(|at| (at << 20..(at << 20) + 4096, 1)).collect();
         let kept = [Range::from(0..1)];
-        assert_eq!(compose(&given(&page_with(&full)), &next(&kernel(), &kept)), Err(TooManyRanges));
-        assert!(compose(&given(&page_with(&full)), &next(&kernel(), &[])).is_ok());
+        assert_eq!(composed(&page_with(&full), &next(&bz_image(), &kept)), Err(TooManyRanges));
+        assert!(composed(&page_with(&full), &next(&bz_image(), &[])).is_ok());
     }
 
     #[test]
     fn linux_is_told_to_keep_the_translations_in_the_mode_in_which_they_are() {
-        let line = |own, remapped| command_line(own, Some(0x2E00_0000), remapped, 2047).unwrap().to_string();
+        let line = |own, remapped| command_line(own, 0x2E00_0000, remapped, 2047).unwrap().to_string();
         assert_eq!(
             line("quiet iommu=pt elfcorehdr=1 intel_iommu=off", Remapped::Scalable),
             "quiet intel_iommu=off iommu=nopt intel_iommu=on,sm_on elfcorehdr=0x2e000000"
         );
         assert_eq!(line("a", Remapped::Legacy), "a iommu=nopt intel_iommu=on,sm_off elfcorehdr=0x2e000000");
         assert_eq!(line("iommu=off", Remapped::No), "iommu=off elfcorehdr=0x2e000000");
-        assert!(command_line("a b", Some(1), Remapped::No, 8).is_err());
-        assert!(command_line(&"x".repeat(2047), Some(1), Remapped::No, 4096).is_err());
+        assert!(command_line("a b", 1, Remapped::No, 8).is_err());
+        assert!(command_line(&"x".repeat(2047), 1, Remapped::No, 4096).is_err());
     }
 
     proptest! {

@@ -4,33 +4,21 @@
 
 use core::ops::Range;
 
-/// Where the header begins, in the image and in `boot_params`.
-const START: usize = 0x1F1;
-/// Where it must have ended: the fields of `boot_params` behind it begin here (`struct boot_params`).
+use crate::setup_header::{
+    BOOT_FLAG, CAN_BE_LOADED_ABOVE_4G, CMDLINE_SIZE, ENTRY_64, FIVE_LEVEL, HEADER_LENGTH, INIT_SIZE,
+    KERNEL_64, KERNEL_ALIGNMENT, KERNEL_VERSION, RELOCATABLE_KERNEL, SECTOR, SETUP_SECTS, SIGNATURE, VERSION,
+    XLOADFLAGS,
+};
+
+/// Where the header must have ended: the fields of `boot_params` behind it begin here (`struct boot_params`).
 const LIMIT: usize = 0x290;
-const SECTOR: u64 = 512;
-/// The 64-bit entry, counted from the start of the program ("64-bit Boot Protocol").
-const ENTRY: u64 = 0x200;
 /// The first protocol with `xloadflags`.
 const PROTOCOL: u16 = 0x020C;
 /// Linux aligns its kernels to 2 MiB or 16 MiB.
 const LARGEST_ALIGNMENT: u64 = 1 << 30;
 const PAGE: u64 = 4096;
-
-// Fields, and the bits of the last.
-const SETUP_SECTS: usize = 0x1F1;
-const BOOT_FLAG: usize = 0x1FE;
-const HEADER_LENGTH: usize = 0x201;
-const SIGNATURE: usize = 0x202;
-const VERSION: usize = 0x206;
-const KERNEL_ALIGNMENT: usize = 0x230;
-const RELOCATABLE: usize = 0x234;
-const XLOADFLAGS: usize = 0x236;
-const CMDLINE_SIZE: usize = 0x238;
-const INIT_SIZE: usize = 0x260;
-const KERNEL_64: u16 = 1 << 0;
-const CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
-const FIVE_LEVEL: u16 = 1 << 5;
+/// Longest version of a kernel that is read (`__NEW_UTS_LEN` is 64; builder and date follow).
+const LONGEST_VERSION: usize = 256;
 
 /// What a kernel's set-up header says, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +54,7 @@ impl BzImage {
     /// Bytes from the start of the image that hold the header.
     pub const HEADER: usize = LIMIT;
     /// Where the set-up header may be, in the image and in `boot_params`.
-    pub const FIELDS: Range<usize> = START..LIMIT;
+    pub const FIELDS: Range<usize> = SETUP_SECTS..LIMIT;
 
     /// Reads the header of an image of `length` bytes, of which `first` are the first.
     ///
@@ -81,12 +69,12 @@ impl BzImage {
         }
         let flags = u16_at(XLOADFLAGS);
         let wanted = KERNEL_64 | CAN_BE_LOADED_ABOVE_4G;
-        if u16_at(VERSION) < PROTOCOL || first[RELOCATABLE] == 0 || flags & wanted != wanted {
+        if u16_at(VERSION) < PROTOCOL || first[RELOCATABLE_KERNEL] == 0 || flags & wanted != wanted {
             return Err(NotBootable::Old);
         }
         // 0 means 4 (boot.rst, "setup_sects").
         let sectors = if first[SETUP_SECTS] == 0 { 4 } else { u64::from(first[SETUP_SECTS]) };
-        let setup = (sectors + 1) * SECTOR;
+        let setup = (sectors + 1) * SECTOR as u64;
         let image = Self {
             setup,
             program: length.saturating_sub(setup),
@@ -100,7 +88,7 @@ impl BzImage {
     }
 
     fn is_sound(&self) -> bool {
-        let is_entered_inside = self.program > ENTRY && self.program <= self.memory;
+        let is_entered_inside = self.program > ENTRY_64 && self.program <= self.memory;
         let alignment =
             self.alignment.is_power_of_two() && (PAGE..=LARGEST_ALIGNMENT).contains(&self.alignment);
         is_entered_inside && alignment && (INIT_SIZE + 4..=LIMIT).contains(&self.header_end)
@@ -123,7 +111,7 @@ impl BzImage {
 
     /// The address of the 64-bit entry of a program that was put at `start`.
     pub const fn entry(&self, start: u64) -> u64 {
-        start.saturating_add(ENTRY)
+        start.saturating_add(ENTRY_64)
     }
 
     /// Bytes of the longest command line, without its zero.
@@ -136,37 +124,31 @@ impl BzImage {
         self.five_level
     }
 
+    /// The kernel's version as its image has it, such as `6.1.0-56-amd64 (debian-kernel@lists.debian.org) #1 SMP …`: printable ASCII.
+    pub fn version(image: &[u8]) -> Option<&str> {
+        let at = image.get(KERNEL_VERSION..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))?;
+        let text = image.get(usize::from(at).checked_add(SECTOR)?..)?;
+        let text = text.get(..LONGEST_VERSION.min(text.len()))?.split(|byte| *byte == 0).next()?;
+        let is_text = at != 0 && !text.is_empty() && text.iter().all(|byte| (b' '..=b'~').contains(byte));
+        core::str::from_utf8(text).ok().filter(|_| is_text)
+    }
+
     /// Which bytes of the image the loader copies to the same place of `boot_params`.
     pub const fn header(&self) -> Range<usize> {
-        START..self.header_end
+        SETUP_SECTS..self.header_end
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use fixtures::bz_image;
     use proptest::prelude::*;
 
     use super::*;
 
-    /// The header of Debian's 6.1 kernel, as far as it matters here.
-    pub(crate) fn debian() -> [u8; BzImage::HEADER] {
-        let mut first = [0; BzImage::HEADER];
-        let mut put = |at: usize, bytes: &[u8]| first[at..][..bytes.len()].copy_from_slice(bytes);
-        put(0x1F1, &[0x1F]);
-        put(0x1FE, &[0x55, 0xAA, 0xEB, 0x6A]);
-        put(0x202, b"HdrS");
-        put(0x206, &0x020F_u16.to_le_bytes());
-        put(0x230, &0x20_0000_u32.to_le_bytes());
-        put(0x234, &[1]);
-        put(0x236, &0x7F_u16.to_le_bytes());
-        put(0x238, &2047_u32.to_le_bytes());
-        put(0x260, &0x0345_6789_u32.to_le_bytes());
-        first
-    }
-
     #[test]
     fn the_fields_are_where_the_protocol_says() {
-        let image = BzImage::parse(&debian(), 8 << 20).unwrap();
+        let image = BzImage::parse(&bz_image(), 8 << 20).unwrap();
         assert_eq!(image.program(), 0x4000..8 << 20);
         assert_eq!((image.memory(), image.alignment()), (0x0345_7000, 2 << 20));
         assert_eq!((image.entry(1 << 20), image.command_line()), (0x10_0200, 2047));
@@ -176,7 +158,7 @@ pub(crate) mod tests {
     #[test]
     fn a_kernel_that_could_not_be_entered_is_refused() {
         let with = |at: usize, byte: u8| {
-            let mut first = debian();
+            let mut first = bz_image();
             first[at] = byte;
             BzImage::parse(&first, 8 << 20)
         };
@@ -196,10 +178,24 @@ pub(crate) mod tests {
         assert!(with(0x236, 0x5F).is_ok_and(|image| !image.takes_five_levels()));
     }
 
+    #[test]
+    fn the_version_is_the_text_to_which_the_header_points() {
+        let mut image = [&bz_image()[..], &[0; 1024]].concat();
+        assert_eq!(BzImage::version(&image), None, "the header has none");
+        image[0x20E..0x210].copy_from_slice(&[0x40, 2]);
+        image[0x440..0x44B].copy_from_slice(b"6.1.0 (x)\0y");
+        assert_eq!(BzImage::version(&image), Some("6.1.0 (x)"));
+        image[0x442] = 0x1B;
+        assert_eq!(BzImage::version(&image), None, "a terminal's command");
+        image[0x20E..0x210].copy_from_slice(&[0xFF, 0xFF]);
+        assert_eq!(BzImage::version(&image), None, "beyond the end");
+        assert_eq!(BzImage::version(&image[..0x20F]), None);
+    }
+
     proptest! {
         #[test]
         fn any_image_is_read_or_refused(mut first in proptest::array::uniform32(any::<u8>()), at in 0..20_usize, length: u64) {
-            let mut image = debian();
+            let mut image = bz_image();
             first[0] |= 1;
             image[BzImage::HEADER - 160 + at * 6..][..32].copy_from_slice(&first);
             if let Ok(image) = BzImage::parse(&image, length) {

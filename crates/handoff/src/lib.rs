@@ -8,6 +8,7 @@
 //! | `serial` | [`SerialConsole`]: the port of the capture kernel's console |
 //! | `console` | [`ConsoleLine`] and [`Event`]: the lines of the console that programs read |
 //! | `fallback` | [`Fallback`]: another kernel that travels along, and [`HandOver`]: when the machine is handed over to it |
+//! | [`setup_header`] | where the fields of a kernel's set-up header are |
 //! | `bzimage` | [`BzImage`]: what must be known of that kernel to enter it |
 //! | `summary` | [`Summary`]: the counts of a takeover and a dump |
 //! | `reservation` | [`Remapping`]: how large the reservation must be; [`Share`]: which part of it is for what |
@@ -39,6 +40,7 @@ mod fallback;
 mod options;
 mod reservation;
 mod serial;
+pub mod setup_header;
 mod summary;
 
 pub use address::{AreaAddress, Areas, Uncollected};

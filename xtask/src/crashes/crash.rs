@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use handoff::Event;
+use handoff::setup_header::ENTRY_64;
+use handoff::{BzImage, Event};
 use machine::Range;
 
 use crate::crashes::boot::{self, Booted};
@@ -236,7 +237,7 @@ impl Crash<'_> {
         let load = match self.scenario.capture {
             Capture::Holdover => self.add_holdover(&mut archive, files)?,
             Capture::Stock => self.add_stock(&mut archive, files)?,
-            Capture::HandedOver => self.add_handed_over(&mut archive, files)?,
+            Capture::HandedOver | Capture::Fallback => self.add_handed_over(&mut archive, files)?,
         };
         archive.add("scenario/load", load.as_bytes());
         archive.add("scenario/crash", self.crash_command().as_bytes());
@@ -287,8 +288,12 @@ impl Crash<'_> {
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
         let fallback = stock::fallback_options(self.scenario.second_use, "/stock", "/initramfs");
-        let syscall = self.scenario.syscall.option();
-        Ok(format!("{prepare}holdover load --image /capture {syscall} {fallback}\n"))
+        let when = match self.scenario.capture {
+            Capture::Fallback => format!("--area {}", self.format(&files.failing_disk(), DISK_BYTES)?),
+            _ => "--handover always".to_owned(),
+        };
+        let (syscall, append) = (self.scenario.syscall.option(), self.append());
+        Ok(format!("{prepare}holdover load --image /capture {syscall} {fallback} {when} {append}\n"))
     }
 
     /// Makes the disks for the dump, and returns the areas that are named when Holdover is loaded.
@@ -386,15 +391,19 @@ impl Crash<'_> {
     }
 
     fn ordinary_load(&self, areas: &[String]) -> String {
-        let mutation = self.scenario.mutation;
-        let append = mutation.map(|mutation| format!("--append holdover.mutate={}", mutation.name()));
-        let append = append.unwrap_or_default();
+        let append = self.append();
         let Scenario { syscall, codec, level, .. } = self.scenario;
         let (codec, areas) = (codec.name(), areas.join(" --area "));
         let syscall = syscall.option();
         format!(
             "holdover load --image /capture --area {areas} {syscall} --codec {codec} --level {level} {append}"
         )
+    }
+
+    /// The option with which Holdover makes a mistake on request.
+    fn append(&self) -> String {
+        let mutation = self.scenario.mutation;
+        mutation.map(|mutation| format!("--append holdover.mutate={}", mutation.name())).unwrap_or_default()
     }
 
     /// Tries what a kernel under Secure Boot must refuse; then loads the signed image, removes it, and loads it again.
@@ -485,7 +494,7 @@ impl Crash<'_> {
     /// The entry of the kernel that takes the dump.
     fn entry(&self) -> Result<Entry> {
         match self.scenario.capture {
-            Capture::Holdover | Capture::HandedOver => entry_of(self.image),
+            Capture::Holdover | Capture::HandedOver | Capture::Fallback => entry_of(self.image),
             Capture::Stock => entry_of(&Kernel::load(self.scenario.crash_kernel())?.image),
         }
     }
@@ -521,17 +530,12 @@ struct Entry {
     code: Vec<u8>,
 }
 
-/// Reads the instructions at the 64-bit entry of a bzImage: 0x200 bytes into the payload, which follows the set-up sectors.
-///
-/// Linux, Documentation/arch/x86/boot.rst: `setup_sects` at 0x1f1 (0 means 4), "64-bit Boot Protocol".
+/// Reads the instructions at the 64-bit entry of a bzImage.
 fn entry_of(image: &Path) -> Result<Entry> {
     let image = fs::read(image)?;
-    let sectors = match image.get(0x1f1) {
-        Some(0) => 4,
-        Some(&sectors) => usize::from(sectors),
-        None => 0,
-    };
-    let start = (sectors + 1) * 512 + 0x200;
+    let first = image.first_chunk().context("the image is too short for a bzImage")?;
+    let program = BzImage::parse(first, image.len() as u64)?.program();
+    let start = (program.start + ENTRY_64) as usize;
     let code = image.get(start..start + 256).context("the image is too short for a bzImage")?;
     Ok(Entry { code: code.to_vec() })
 }

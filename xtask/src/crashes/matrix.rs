@@ -45,6 +45,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.push(estimate());
     rows.push(proc_vmcore());
     rows.extend(hand_overs());
+    rows.extend(fallbacks());
     rows.extend(codecs());
     rows.extend(mutations());
     rows.extend(damages());
@@ -513,6 +514,34 @@ fn hand_overs_of_newer_kernels() -> Vec<Row> {
         row("handover-into-6.12", from(Amd64, Backports)),
         row("handover-6.12-into-6.1", from(Backports, Amd64)),
         row("handover-uefi", uefi),
+    ]
+}
+
+/// Another Linux makes the dump because Holdover does not come to its end: its disk takes nothing, or it fails itself, before the
+/// takeover, in it, or in the middle of the dump while its disk is at work.
+fn fallbacks() -> Vec<Row> {
+    use Mutation::{FailDiscover, FailTakeOver, PageFault, Panic, PanicTakingOver};
+    let plain = Scenario {
+        capture: Capture::Fallback,
+        reserved_mib: stock::RESERVED_MIB,
+        ..Scenario::plain(Flavour::Amd64)
+    };
+    let no_writes = Scenario { disk_trouble: Some(DiskTrouble::NoWrites), ..plain.clone() };
+    let failing = |mutation| Scenario { mutation: Some(mutation), ..plain.clone() };
+    let row = |name: &str, scenario, expectation: Expectation, said: &str| {
+        Row::new(name, scenario, expectation.and_says(said))
+    };
+    let kept = Expectation::handed_over;
+    let found = Expectation::handed_over_as_found;
+    let own = "a mistake on request";
+    vec![
+        row("handover-when-needed", no_writes, kept(), "the disk failed"),
+        row("handover-after-panic", failing(Panic), kept(), own),
+        row("handover-after-exception", failing(PageFault), kept(), "page fault at 0x8").only_among_all(),
+        row("handover-without-discovery", failing(FailDiscover), found(), "no sealed dump:").only_among_all(),
+        row("handover-without-takeover", failing(FailTakeOver), kept(), "no memory for tables")
+            .only_among_all(),
+        row("handover-amid-takeover", failing(PanicTakingOver), kept(), own).only_among_all(),
     ]
 }
 

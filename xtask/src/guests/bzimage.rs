@@ -4,49 +4,28 @@
 //! entry points at fixed offsets (Linux: Documentation/arch/x86/boot.rst). It is a PE file too (`pe.rs`), so that it can be signed.
 
 use anyhow::{Context, Result, bail, ensure};
+use handoff::setup_header::{
+    BOOT_FLAG, CAN_BE_LOADED_ABOVE_4G, CMDLINE_SIZE, CODE32_START, ENTRY_64, FIVE_LEVEL, FIVE_LEVEL_USED,
+    INIT_SIZE, INITRD_ADDR_MAX, JUMP, KERNEL_64, KERNEL_ALIGNMENT, LOADED_HIGH, LOADFLAGS, MIN_ALIGNMENT,
+    PREF_ADDRESS, RELOCATABLE_KERNEL, SECTOR, SETUP_SECTS, SIGNATURE, SYSSIZE, VERSION, XLOADFLAGS,
+};
 use object::elf::{PT_LOAD, R_X86_64_RELATIVE, RelocationType};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use super::pe;
 
-/// Bytes in a sector, the unit of the real-mode part.
-const SECTOR: usize = 512;
 /// Sectors of the real-mode part after the first one: kexec wants the file to have at least 1024 bytes before the
 /// program.
 const SETUP_SECTORS: u8 = 1;
 /// The image is loaded at a multiple of this.
 const ALIGNMENT: u32 = 2 << 20;
-/// Where in the program the 64-bit entry must be.
-const ENTRY_64: u64 = 0x200;
 /// Longest command line; the capture kernel reads as much.
 const COMMAND_LINE: u32 = 2048;
 
-// Fields of the setup header: offset in the file.
-const SETUP_SECTS: usize = 0x1f1;
-const SYSSIZE: usize = 0x1f4;
-const BOOT_FLAG: usize = 0x1fe;
-const JUMP: usize = 0x200;
-const HEADER: usize = 0x202;
-const VERSION: usize = 0x206;
-const LOADFLAGS: usize = 0x211;
-const CODE32_START: usize = 0x214;
-const INITRD_ADDR_MAX: usize = 0x22c;
-const KERNEL_ALIGNMENT: usize = 0x230;
-const RELOCATABLE_KERNEL: usize = 0x234;
-const MIN_ALIGNMENT: usize = 0x235;
-const XLOADFLAGS: usize = 0x236;
-const CMDLINE_SIZE: usize = 0x238;
-const PREF_ADDRESS: usize = 0x258;
-const INIT_SIZE: usize = 0x260;
 /// First byte after the header; the jump instruction says so to kexec.
 const HEADER_END: usize = 0x26c;
 
-const LOADED_HIGH: u8 = 1 << 0;
-const KERNEL_64: u16 = 1 << 0;
-const CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
-/// It finds out by itself whether paging has four or five levels: it can be entered with either.
-const FIVE_LEVEL: u16 = 1 << 5 | 1 << 6;
 const PROTOCOL: u16 = 0x020f;
 
 /// Bytes of certificates for which there must be room behind the program in memory: `kexec_file_load` copies a signed file whole,
@@ -139,7 +118,7 @@ fn header(program: usize, init_size: u32) -> Vec<u8> {
     put(SYSSIZE, &(program.div_ceil(16) as u32).to_le_bytes());
     put(BOOT_FLAG, &[0x55, 0xAA]);
     put(JUMP, &[0xEB, (HEADER_END - JUMP - 2) as u8]);
-    put(HEADER, b"HdrS");
+    put(SIGNATURE, b"HdrS");
     put(VERSION, &PROTOCOL.to_le_bytes());
     put(LOADFLAGS, &[LOADED_HIGH]);
     put(CODE32_START, &0x10_0000u32.to_le_bytes());
@@ -147,7 +126,9 @@ fn header(program: usize, init_size: u32) -> Vec<u8> {
     put(KERNEL_ALIGNMENT, &ALIGNMENT.to_le_bytes());
     put(RELOCATABLE_KERNEL, &[1]);
     put(MIN_ALIGNMENT, &[ALIGNMENT.trailing_zeros() as u8]);
-    put(XLOADFLAGS, &(KERNEL_64 | CAN_BE_LOADED_ABOVE_4G | FIVE_LEVEL).to_le_bytes());
+    // It finds out by itself whether paging has four or five levels: it can be entered with either.
+    let flags = KERNEL_64 | CAN_BE_LOADED_ABOVE_4G | FIVE_LEVEL | FIVE_LEVEL_USED;
+    put(XLOADFLAGS, &flags.to_le_bytes());
     put(CMDLINE_SIZE, &(COMMAND_LINE - 1).to_le_bytes());
     put(PREF_ADDRESS, &u64::from(ALIGNMENT).to_le_bytes());
     put(INIT_SIZE, &init_size.to_le_bytes());

@@ -83,9 +83,9 @@ pub(crate) fn load_command(syscall: Syscall, second: SecondUse, kernel: &str, in
     format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{line}'\n")
 }
 
-/// The options with which `holdover load` makes that kernel the fallback, to which it hands over at once.
+/// The options with which `holdover load` makes that kernel the fallback.
 pub(crate) fn fallback_options(second: SecondUse, kernel: &str, initramfs: &str) -> String {
-    format!("--fallback {kernel} {initramfs} '{}' --handover always", second.command_line())
+    format!("--fallback {kernel} {initramfs} '{}'", second.command_line())
 }
 
 /// A first user space under construction.

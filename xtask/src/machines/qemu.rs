@@ -16,7 +16,7 @@ use crate::machines::scenario::device::{
     BALLOON_SLOT, DISPLAY_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
 use crate::machines::scenario::unit::Interrupts;
-use crate::machines::scenario::{Board, Disk, Display, End, MachineCheck, MemoryUse, Paging, Scenario};
+use crate::machines::scenario::{Board, Display, End, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
@@ -49,16 +49,17 @@ const SLOW_DRIVE: &str = "slow-drive";
 const NEIGHBOUR_DRIVE: &str = "neighbour-drive";
 const FAILING_DRIVE: &str = "failing";
 
-/// What QEMU's `blkdebug` is told: writes of the sector at 8 MiB fail (EIO), which a dump comes to after some pages.
-const FAILURES: &str = "\
+/// What QEMU's `blkdebug` is told: writes fail (EIO).
+const NO_WRITES: &str = "\
 [inject-error]
 event = \"pwritev\"
 iotype = \"write\"
 errno = \"5\"
-sector = \"16384\"
 once = \"off\"
 immediately = \"on\"
 ";
+/// What it is told besides: only those of the sector at 8 MiB, which a dump comes to after some pages.
+const IN_THE_MIDDLE: &str = "sector = \"16384\"\n";
 
 /// How much of a run is observed. Observing costs time: only an unobserved run may be timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -140,7 +141,7 @@ impl Machine {
 
     /// Has the disk of the first area answer no request any more.
     pub(crate) fn stall_first_disk(&mut self, scenario: &Scenario) -> Result<()> {
-        let drive = if scenario.disk == Disk::AfterFailing { FAILING_DRIVE } else { DUMP_DRIVE };
+        let drive = if scenario.has_first_disk() { FAILING_DRIVE } else { DUMP_DRIVE };
         self.qmp.limit_drive(drive, STALLED_RATE)
     }
 
@@ -213,8 +214,8 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     scenario.firmware.add_to(&mut command, files)?;
     add_kernel(&mut command, scenario, kernel, files);
     add_dump_disk(&mut command, scenario, files)?;
-    if scenario.disk == Disk::AfterFailing {
-        add_failing_disk(&mut command, scenario, files)?;
+    if scenario.has_first_disk() {
+        add_first_disk(&mut command, scenario, files)?;
     }
     if let Some(watchdog) = scenario.watchdog {
         command.args(watchdog.options());
@@ -285,8 +286,9 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     let speed = if disk_use == DiskUse::Busy { speed + &slow_reads() } else { speed };
     match (scenario.end, scenario.disk_trouble) {
         (End::Recorded, _) => add_recorded_drive(command, files, &speed)?,
-        (_, Some(DiskTrouble::WriteErrors)) => {
-            add_drive(command, DUMP_DRIVE, &refusing_writes(files, &path(&files.disk()))?, &speed);
+        (_, Some(DiskTrouble::WriteErrors)) if !scenario.has_first_disk() => {
+            let image = refusing_writes(files, &path(&files.disk()), IN_THE_MIDDLE)?;
+            add_drive(command, DUMP_DRIVE, &image, &speed);
         }
         _ => add_drive(command, DUMP_DRIVE, &path(&files.disk()), &speed),
     }
@@ -319,16 +321,20 @@ fn add_dump_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> R
     Ok(())
 }
 
-/// A disk that fails in the middle of the dump: it hangs if it is to, or else refuses writes.
-fn add_failing_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
+/// The disk with the first area: one that fails in the middle of the dump, unless something else is to be wrong with it or with
+/// Holdover.
+fn add_first_disk(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
     let (slot, model) = (FAILING_DISK_SLOT, DiskModel::VirtioBlk.function().unwrap_or_default());
     let image = path(&files.failing_disk());
-    if scenario.disk_trouble == Some(DiskTrouble::Hang) {
-        let rate = scenario.dump_rate().unwrap_or_default();
-        add_drive(command, FAILING_DRIVE, &image, &format!(",throttling.bps-write={rate}"));
-    } else {
-        add_drive(command, FAILING_DRIVE, &refusing_writes(files, &image)?, "");
-    }
+    let (image, speed) = match (scenario.disk_trouble, scenario.mutation) {
+        (Some(DiskTrouble::Hang), _) => {
+            (image, format!(",throttling.bps-write={}", scenario.dump_rate().unwrap_or_default()))
+        }
+        (Some(DiskTrouble::NoWrites), _) => (refusing_writes(files, &image, "")?, String::new()),
+        (None, Some(_)) => (image, String::new()),
+        _ => (refusing_writes(files, &image, IN_THE_MIDDLE)?, String::new()),
+    };
+    add_drive(command, FAILING_DRIVE, &image, &speed);
     command.args(["-device", &format!("{model},drive={FAILING_DRIVE},addr={slot:#x}")]);
     Ok(())
 }
@@ -345,9 +351,9 @@ fn add_recorded_drive(command: &mut Command, files: &Files, options: &str) -> Re
     Ok(())
 }
 
-/// QEMU's name of an image that refuses writes in the middle of the dump.
-fn refusing_writes(files: &Files, image: &str) -> Result<String> {
-    fs::write(files.failures(), FAILURES).context("writing the list of failures")?;
+/// QEMU's name of an image that refuses writes, all or `which`.
+fn refusing_writes(files: &Files, image: &str, which: &str) -> Result<String> {
+    fs::write(files.failures(), format!("{NO_WRITES}{which}")).context("writing the list of failures")?;
     Ok(format!("blkdebug:{}:{image}", path(&files.failures())))
 }
 

@@ -222,6 +222,8 @@ pub(crate) enum Capture {
     Stock,
     /// Holdover, which hands over at once to Debian's own: that makes the dumps.
     HandedOver,
+    /// Holdover, which has an area on another disk, and hands over to Debian's own if that comes to nothing.
+    Fallback,
 }
 
 /// What the machine has for people to look at.
@@ -472,6 +474,11 @@ impl Scenario {
     /// Which of Debian's kernels a stock crash kernel is.
     pub(crate) fn crash_kernel(&self) -> Flavour {
         self.second_kernel.unwrap_or(self.kernel)
+    }
+
+    /// Whether there is one more disk, with the first area or the only one; `disk_trouble` is its own then.
+    pub(crate) fn has_first_disk(&self) -> bool {
+        self.disk == Disk::AfterFailing || self.capture == Capture::Fallback
     }
 
     /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.

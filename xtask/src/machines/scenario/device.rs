@@ -242,6 +242,8 @@ impl DiskUse {
 pub(crate) enum DiskTrouble {
     /// It refuses to write some blocks.
     WriteErrors,
+    /// It refuses to write anything.
+    NoWrites,
     /// It is so slow from then on, as soon as the vital pages are said to be safe, that it answers nothing any more.
     Hang,
 }

@@ -29,6 +29,12 @@ pub(crate) enum Mutation {
     Panic,
     /// The capture kernel reads where nothing is, in the middle of the dump.
     PageFault,
+    /// The capture kernel finds no memory for what it discovers.
+    FailDiscover,
+    /// The capture kernel finds no memory for the takeover, and does not know how far that came.
+    FailTakeOver,
+    /// The capture kernel panics in the middle of the takeover, when the units have their new tables.
+    PanicTakingOver,
 }
 
 impl Mutation {
@@ -46,6 +52,9 @@ impl Mutation {
             Self::SecondMachineCheck => "second-machine-check",
             Self::Panic => "panic",
             Self::PageFault => "page-fault",
+            Self::FailDiscover => "fail-discover",
+            Self::FailTakeOver => "fail-take-over",
+            Self::PanicTakingOver => "panic-taking-over",
         }
     }
 }
