@@ -77,6 +77,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
     let Booted { params, own, working, space: first } = booted;
     let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
     let (mut space, old) = final_tables(&own, working, &header)?;
+    map_core_header(&mut space, &own, &header);
     let (root_pointer, tables) = find_tables(&mut space, &own, options, params);
     if let Ok(place) = &root_pointer {
         hand_over::know_root_pointer(place.address);
@@ -146,6 +147,13 @@ fn read_core_header(
 ) -> Result<CoreHeader, DiscoverError> {
     map_foreign(&mut space, own, Range::from(address..address.saturating_add(CORE_HEADER)));
     Ok(CoreHeader::read(&Mapped, address)?)
+}
+
+/// Maps the core header in the final tables too: a fallback kernel gets a copy. No more is mapped than was to read it, whatever the
+/// header says of its length, and nothing behind it, which may be registers.
+fn map_core_header(space: &mut AddressSpace, own: &[Range<PhysicalAddress>], header: &CoreHeader) {
+    let Range { start, end } = header.place();
+    map_foreign(space, own, Range::from(start..end.min(start.saturating_add(CORE_HEADER))));
 }
 
 /// Maps read-only the parts of `range` that are not our own. If a part cannot be mapped, reading it fails later.

@@ -10,6 +10,9 @@
 //! this kernel fails there, the other one finds each unit with the dead kernel's tables or with whole new ones, and so what it finds
 //! after any crash. That is no worse than if it alone had been loaded.
 //!
+//! The record of the takeover goes along as one more of the dead kernel's notes, so that the other kernel's `/proc/vmcore` has it, and
+//! each dump that is made of that.
+//!
 //! All memory that a hand-over takes is set aside at the boot. A panic of this kernel finds it without an allocator.
 
 use core::convert::Infallible;
@@ -18,6 +21,8 @@ use core::fmt;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
 use machine::{PhysicalAddress, Range};
+use record::Record;
+use vmcore::{HeaderError, Note};
 use vtd::control::TableMode;
 
 use crate::platform::boot_params::BootParams;
@@ -26,10 +31,12 @@ use crate::platform::entry::Image;
 use crate::platform::exceptions;
 use crate::platform::frames::FramePool;
 use crate::platform::linux;
+use crate::platform::memory::Mapped;
 use crate::platform::paging::{Features, MapError};
 use crate::platform::room::{NoRoom, Room};
 use crate::platform::shared::Shared;
 use crate::platform::zero_page::{self, CommandLine, Next, Remapped, TooManyRanges};
+use crate::recording;
 use crate::remapping::{Fate, Remapping};
 use crate::watchdogs;
 
@@ -68,7 +75,7 @@ struct HandOver {
     handed: &'static mut Handed,
     /// For the page tables with which it starts; none once they are used up.
     frames: Option<FramePool>,
-    /// The core header.
+    /// The core header: the loader's, or a copy.
     elfcorehdr: Option<u64>,
     /// ACPI's root pointer.
     root_pointer: Option<u64>,
@@ -93,14 +100,36 @@ pub(crate) fn know_root_pointer(address: u64) {
     amend(|prepared| prepared.root_pointer = Some(address));
 }
 
-/// Takes note of the units that were taken over: the other kernel must be told to keep their translations.
+/// Takes note of the units that were taken over: the other kernel must be told to keep their translations, and gets the record.
 pub(crate) fn know_units(remapping: &Remapping) {
     amend(|prepared| prepared.remapped = remapped(remapping));
+    leave_record(remapping);
 }
 
-/// Changes what is prepared, if anything is.
-fn amend(change: impl FnOnce(&mut HandOver)) {
-    PREPARED.with(|prepared| prepared.as_mut().map(change).ok());
+/// Leaves the record of the takeover where the other kernel finds it: among the dead kernel's notes.
+///
+/// Should this kernel fail here, what is prepared is not in use, and starts the other kernel without the record.
+fn leave_record(remapping: &Remapping) {
+    let Some(loaders) = amend(|prepared| prepared.elfcorehdr).flatten() else { return };
+    match header_with(recording::record(remapping), loaders) {
+        Ok(header) => {
+            amend(|prepared| prepared.elfcorehdr = Some(header.as_ptr() as u64));
+        }
+        Err(error) => say!("a fallback kernel's dump would go without the record of the takeover: {error}"),
+    }
+}
+
+/// A copy of the loader's core header that leads to a record too.
+fn header_with(record: Record, loaders: u64) -> Result<&'static [u8], HeaderError> {
+    let content = record.encode()?;
+    let note = Note { name: record::NOTE_NAME, kind: record::NOTE_TYPE, content: &content };
+    let header = vmcore::with_note(&Mapped, loaders, &note, |bytes| bytes.as_ptr() as u64)?;
+    Ok(header.leak())
+}
+
+/// Looks at what is prepared, or changes it, if anything is.
+fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
+    PREPARED.with(|prepared| prepared.as_mut().map(change).ok()).flatten()
 }
 
 /// Hands the machine over. Returns only if that is impossible, and has then changed nothing that this kernel needs.

@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::crashes::crash::{Evidence, PANIC};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::stock;
-use crate::guests::target::Target;
+use crate::guests::target::{self, Target};
 use crate::guests::tool::Tool;
 use crate::machines::area;
 use crate::machines::files::Files;
@@ -291,6 +291,20 @@ pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
     // What sends the dump is the card that goes on receiving until its driver starts it anew.
     let at_work = (evidence.target == Target::Ssh).then_some(Device::NETWORK);
     Ok(Readings { problems: seen.problems(&trace, reserved, at_work), ..Readings::default() })
+}
+
+/// Complains if a dump of a Linux to which the machine was handed over lacks the record of the takeover, whichever program made it.
+pub(crate) fn check_handed_record(evidence: &Evidence, tool: &Tool) -> Result<Readings> {
+    let mut readings = Readings::default();
+    for dump in [evidence.files.dump(), target::reference(&evidence.files)] {
+        let name = dump.display();
+        let has_takeover = inspected::has_takeover(tool, &dump)
+            .with_context(|| format!("{name} has no record of the takeover"))?;
+        if !has_takeover {
+            readings.problems.push(format!("the record in {name} has no takeover"));
+        }
+    }
+    Ok(readings)
 }
 
 /// The programs that know the kernel and the dump's codec.

@@ -244,7 +244,7 @@ impl FileHeader {
     }
 
     /// Checks that this is what a loader writes.
-    fn check(&self, address: u64) -> Result<(), HeaderError> {
+    pub(crate) fn check(&self, address: u64) -> Result<(), HeaderError> {
         let known = self.identity == IDENTITY
             && self.kind.get() == TYPE_CORE
             && self.machine.get() == MACHINE_X86_64
@@ -253,7 +253,7 @@ impl FileHeader {
     }
 
     /// How many entries it has.
-    fn count(&self, medium: &impl Medium, address: u64) -> Result<u32, HeaderError> {
+    pub(crate) fn count(&self, medium: &impl Medium, address: u64) -> Result<u32, HeaderError> {
         let count = match self.program_header_count.get() {
             MANY => self.first_section_info(medium, address)?,
             few => u32::from(few),
@@ -278,7 +278,7 @@ impl FileHeader {
         Ok(read_struct(medium, self.program_header_address(address, index)?)?)
     }
 
-    fn program_header_address(&self, address: u64, index: u32) -> Result<u64, HeaderError> {
+    pub(crate) fn program_header_address(&self, address: u64, index: u32) -> Result<u64, HeaderError> {
         let offset = u64::from(index) * size_of::<ProgramHeader>() as u64;
         address
             .checked_add(self.program_headers.get())
@@ -339,7 +339,10 @@ fn push<T>(list: &mut Vec<T>, item: Option<T>) -> Result<(), OutOfMemory> {
     item.map_or(Ok(()), |item| machine::growth::push(list, item))
 }
 
-fn read_struct<T: FromBytes + IntoBytes>(medium: &impl Medium, place: u64) -> Result<T, Unreadable> {
+pub(crate) fn read_struct<T: FromBytes + IntoBytes>(
+    medium: &impl Medium,
+    place: u64,
+) -> Result<T, Unreadable> {
     let mut value = T::new_zeroed();
     medium.read_at(place, value.as_mut_bytes())?;
     Ok(value)

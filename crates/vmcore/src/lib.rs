@@ -94,6 +94,7 @@ mod sections;
 mod select;
 mod vital;
 mod walk;
+mod with_note;
 
 pub use core_file::CoreFile;
 pub use core_layout::{CoreLayout, TooManyPieces};
@@ -109,6 +110,7 @@ pub use paging::{AddressSpace, Mapping, Unmapped};
 pub use ram::Ram;
 pub use select::{Counts, Selection};
 pub use vital::Vital;
+pub use with_note::with_note;
 
 pub use machine::OutOfMemory;
 

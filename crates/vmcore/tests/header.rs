@@ -3,7 +3,7 @@
 use fixtures::Memory;
 use machine::Range;
 use proptest::prelude::*;
-use vmcore::{CoreHeader, HeaderError, Ram, Segment};
+use vmcore::{CoreHeader, HeaderError, Note, Notes, Ram, Segment, with_note};
 
 /// What `kexec -s` left for a Debian 6.1 kernel on a machine with 1 GiB: the crash region is 0x32000000..0x3e000000.
 const LEFT_BY_KEXEC: [u64; 43] = [
@@ -174,6 +174,23 @@ proptest! {
         }
     }
 
+    /// What can be copied can be read, and the copy leads to the same.
+    #[test]
+    fn no_bytes_break_the_copy(words in prop::collection::vec(any::<u64>(), 0..200), intact in 0..60usize) {
+        let mut words = words;
+        let intact = intact.min(words.len()).min(LEFT_BY_KEXEC.len());
+        words[..intact].copy_from_slice(&LEFT_BY_KEXEC[..intact]);
+        let (mut memory, mut elsewhere) = (Memory::new(1 << 20), Memory::new(8 << 20));
+        memory.write(0x3000, words.iter().copied().map(u64::to_le_bytes).collect::<Vec<_>>().as_flattened());
+        let note = Note { name: b"A\0", kind: 1, content: &[7; 5] };
+        if let Ok(copy) = with_note(&memory, 0x3000, &note, |_| 0x8000) {
+            elsewhere.write(0x8000, &copy);
+            let [old, new] = [(&memory, 0x3000), (&elsewhere, 0x8000)].map(|(memory, at)| CoreHeader::read(memory, at).unwrap());
+            prop_assert_eq!((new.segments(), new.ram(), new.clipped()), (old.segments(), old.ram(), old.clipped()));
+            prop_assert_eq!(&new.notes()[1..], old.notes());
+        }
+    }
+
     #[test]
     fn merged_ranges_hold_the_same_pages(ranges in prop::collection::vec((0..200u64, 0..20u64), 0..30)) {
         let ranges: Vec<_> = ranges.iter().map(|&(start, len)| Range::from(start * 1024..(start + len) * 1024)).collect();
@@ -183,4 +200,33 @@ proptest! {
             prop_assert_eq!(ram.contains(pfn), ranges.iter().any(|range| range.overlaps(page)));
         }
     }
+}
+
+/// Linux merges the notes that come first, and drops their entries (`fs/proc/vmcore.c`): there must be none behind those of memory.
+#[test]
+fn a_copy_leads_to_one_more_note_and_is_the_same_otherwise() {
+    let mut memory = Memory::new(1 << 30);
+    let words = LEFT_BY_KEXEC.map(u64::to_le_bytes);
+    memory.write(0x3000, words.as_flattened());
+    let note = Note { name: b"HOLDOVER\0", kind: 7, content: b"12345" };
+    let copy = with_note(&memory, 0x3000, &note, |_| 0x8000).unwrap();
+    memory.write(0x8000, &copy);
+    let [old, new] = [0x3000, 0x8000].map(|at| CoreHeader::read(&memory, at).unwrap());
+    assert_eq!((new.segments(), new.ram(), new.clipped()), (old.segments(), old.ram(), 0));
+    assert_eq!(new.notes()[1..], *old.notes());
+    assert_eq!(new.notes()[0].end, 0x8000 + copy.len() as u64);
+    let expected = fixtures::note::note(note.name, note.kind, note.content);
+    assert_eq!(Notes::read(&memory, &new).unwrap().bytes(), expected);
+    assert_eq!(copy[copy.len() - 12..], [0; 12], "Linux stops there");
+    assert_eq!(copy[64..68], 4_u32.to_le_bytes());
+}
+
+#[test]
+fn a_header_without_room_for_one_more_entry_is_not_copied() {
+    let mut memory = Memory::new(8 << 20);
+    let mut words = LEFT_BY_KEXEC;
+    words[7] = 0xFFFE;
+    memory.write(0x3000, words.map(u64::to_le_bytes).as_flattened());
+    let copy = with_note(&memory, 0x3000, &Note { name: b"A\0", kind: 0, content: &[] }, |_| 0);
+    assert_eq!(copy, Err(HeaderError::TooLong { count: 0xFFFE }));
 }

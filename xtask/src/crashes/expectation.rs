@@ -132,6 +132,11 @@ impl Expectation {
         Self::stock_dumps().and_says("handing over to the fallback kernel")
     }
 
+    /// The dumps have the record of the takeover.
+    pub(crate) fn and_record(self) -> Self {
+        self.and_reading(witnesses::check_handed_record)
+    }
+
     /// No dump, and a disk that nobody wrote to.
     pub(crate) fn no_dump() -> Self {
         Self::plain(OnDisk::Untouched)

@@ -445,7 +445,7 @@ fn hand_overs() -> Vec<Row> {
         unit,
         ..Scenario::plain(kernel)
     };
-    let row = |name, scenario| Row::new(name, scenario, Expectation::handed_over());
+    let row = |name, scenario| Row::new(name, scenario, Expectation::handed_over().and_record());
     let legacy = UnitSetting::PLAIN;
     let scalable = UnitSetting { mode: Mode::Scalable, ..legacy };
     let pass_through = UnitSetting { translation: Translation::PassThrough, ..legacy };
@@ -535,9 +535,10 @@ fn fallbacks() -> Vec<Row> {
     let found = Expectation::handed_over_as_found;
     let own = "a mistake on request";
     vec![
-        row("handover-when-needed", no_writes, kept(), "the disk failed"),
-        row("handover-after-panic", failing(Panic), kept(), own),
-        row("handover-after-exception", failing(PageFault), kept(), "page fault at 0x8").only_among_all(),
+        row("handover-when-needed", no_writes, kept().and_record(), "the disk failed"),
+        row("handover-after-panic", failing(Panic), kept().and_record(), own),
+        row("handover-after-exception", failing(PageFault), kept().and_record(), "page fault at 0x8")
+            .only_among_all(),
         row("handover-without-discovery", failing(FailDiscover), found(), "no sealed dump:").only_among_all(),
         row("handover-without-takeover", failing(FailTakeOver), kept(), "no memory for tables")
             .only_among_all(),

@@ -198,6 +198,11 @@ fn volume(files: &Files) -> PathBuf {
     files.scratch("volume")
 }
 
+/// The dump that makedumpfile made, once all dumps were taken.
+pub(crate) fn reference(files: &Files) -> PathBuf {
+    server(files).join(REFERENCE)
+}
+
 /// The server's folder, or the one that stands for it.
 fn server(files: &Files) -> PathBuf {
     files.scratch("server")

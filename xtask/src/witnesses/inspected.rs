@@ -59,6 +59,11 @@ pub(crate) struct Expected<'a> {
     pub(crate) wound: Option<&'a Wound>,
 }
 
+/// Whether a dump has the record of a takeover.
+pub(crate) fn has_takeover(tool: &Tool, dump: &Path) -> Result<bool> {
+    Ok(Said::read(&tool.inspect(dump, None)?)?.unit()?.takeover.is_some())
+}
+
 impl Expected<'_> {
     /// Compares everything that is said of a dump; `None` if there may be no end to the tables.
     pub(crate) fn check(&self, tool: &Tool, dump: &Path) -> Result<Option<Inspected>> {
