@@ -109,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     outcome.add("dump area", plan.carry_out(root, &Bar::of_bytes())?);
     outcome.add("configuration", setup::configure(root, &plan.names())?);
-    let memory = Memory::now()?;
+    let memory = Memory::now(&configuration)?;
     if !memory.is_enough() {
         reserve(root, memory, arguments, &mut outcome)?;
     }

@@ -289,7 +289,7 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
 fn pack(fallback: &FallbackRequest, reserved: u64, kept: u64) -> Result<Packed, LoadError> {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let packed = fallback.pack(kept, Lockdown::now(), &processors)?;
-    let needed = packed.needed.saturating_add(kept);
+    let needed = packed.weighed.needed.saturating_add(kept);
     if needed > reserved {
         return Err(LoadError::ReservedTooLittleForFallback { reserved, needed });
     }

@@ -127,6 +127,8 @@ subjects! {
     Watchdogs = "watchdogs";
     /// Services that load crash kernels too.
     Rivals = "other crash kernels";
+    /// The kernel to which the capture kernel hands over.
+    Fallback = "fallback kernel";
     /// What is loaded.
     CaptureKernel = "capture kernel";
     /// The last crash on request.
@@ -194,6 +196,14 @@ codes! {
         because "An armed watchdog resets the machine in the middle of the dump, unless the capture kernel knows how to ping it.";
     RivalEnabled = "rival-enabled" of Rivals
         because "There is room for one crash kernel: whoever loads last takes the place.";
+    FallbackRefused = "fallback-refused" of Fallback
+        because "The capture kernel is not loaded without the fallback kernel that is to travel with it.";
+    FallbackReservationSmall = "fallback-reservation-small" of Fallback
+        because "The fallback kernel runs in what the capture kernel leaves of the reserved memory.";
+    FallbackWithoutIommu = "fallback-without-iommu" of Fallback
+        because "Translation stays on, and a kernel that does not know of it reaches no disk and no network.";
+    FallbackUnseen = "fallback-unseen" of Fallback
+        because "Whether the fallback kernel can be loaded takes reading it.";
     NotLoaded = "not-loaded" of CaptureKernel
         because "A panic is not dumped until the capture kernel is loaded; that ends with each boot.";
     LoadedForeign = "loaded-foreign" of CaptureKernel

@@ -15,6 +15,7 @@
 //! | `area` | dump areas |
 //! | `watchdogs` | timers that reset the machine |
 //! | `rivals` | services that load other crash kernels |
+//! | `fallback` | the kernel to which the capture kernel hands over |
 //! | `capture_kernel` | what is loaded |
 //! | `panics` | what ends in a panic |
 //! | `room` | whether a dump of now fits into the areas, and its copy where dumps are collected |
@@ -25,6 +26,7 @@ mod capture_kernel;
 mod configuration;
 mod disks;
 mod dma;
+mod fallback;
 mod finding;
 mod firmware;
 mod iommu;
@@ -93,21 +95,21 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     let Areas { asked, all: areas, lost } = Areas::of_host(&loaded, &configuration.areas)?;
     let estimate = room::estimate(&configuration, progress);
     let mut findings = Vec::from_iter(refused);
-    findings.push(reservation::check(
-        kexec::reserved().unwrap_or(0),
-        crate::reservation::needed(&machine.path("sys")),
-        &running,
-    ));
+    let (reserved, needed) =
+        (kexec::reserved().unwrap_or(0), crate::reservation::needed(&machine.path("sys")));
+    findings.push(reservation::check(reserved, needed, &running));
     findings.extend(of_machine(&machine, rights, &running)?);
     findings.push(area::check(rights, asked, &areas, &lost));
     findings.extend(area::left_out(&configuration.areas, &loaded));
     findings.extend(room::check(rights, &areas[..asked], &estimate));
-    findings.extend([
-        watchdogs::check(&crate::watchdogs::find()),
-        rivals::check(&machine),
-        capture_kernel::check(rights, &areas),
-        tested::check(crash_test::history()),
-    ]);
+    findings.extend([watchdogs::check(&crate::watchdogs::find()), rivals::check(&machine)]);
+    findings.extend(fallback::check(
+        &machine,
+        rights,
+        &configuration,
+        fallback::Memory { reserved, kept: needed },
+    ));
+    findings.extend([capture_kernel::check(rights, &areas), tested::check(crash_test::history())]);
     findings.extend(panics::check(&machine));
     findings.extend(room::collecting(&configuration.collect.directory, &estimate));
     Ok(Diagnosis { findings })

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use handoff::{BzImage, CommandLineTooLong, Fallback, HandOver, NotBootable};
 
+use crate::config::{Configuration, FallbackSource};
 use crate::image;
 use crate::lockdown::Lockdown;
 
@@ -76,8 +77,9 @@ pub enum FallbackError {
     CommandLine(#[from] CommandLineTooLong),
     /// Nobody would check its signature.
     #[error(
-        "this kernel is locked down and checks the capture kernel's signature only; nobody would check the fallback kernel's, so \
-         that it is not loaded. Leave the fallback out, or turn Secure Boot off"
+        "this kernel is locked down. It checks the signature of the capture kernel's image; the fallback kernel and its initramfs \
+         travel as that one's initramfs, whose signature no kernel checks, so that they are not loaded. Leave the fallback out, or \
+         turn Secure Boot off"
     )]
     Unchecked,
     /// There is no memory for a copy of it.
@@ -90,11 +92,33 @@ pub enum FallbackError {
 pub(crate) struct Packed {
     /// The file that is the capture kernel's initramfs.
     pub(crate) file: File,
-    /// Bytes of the reservation that it needs, beside what the capture kernel keeps.
+    /// What it is.
+    pub(crate) weighed: Weighed,
+}
+
+/// What there is to know of a fallback kernel before it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Weighed {
+    /// Bytes of the reservation that it needs, beside what the capture kernel keeps: whole mebibytes.
     pub(crate) needed: u64,
+    /// Its version, if its image has one.
+    pub(crate) version: Option<String>,
+}
+
+/// The files of a fallback kernel that can be entered after a crash.
+struct Files {
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
+    image: BzImage,
 }
 
 impl FallbackRequest {
+    /// The kernel that this configuration names, on the system whose root folder this is.
+    pub fn configured(root: &Path, configuration: &Configuration) -> Option<Self> {
+        let FallbackSource::KdumpTools = configuration.fallback?;
+        Some(Self::of_kdump_tools(root, configuration.handover))
+    }
+
     /// The kernel that kdump-tools would load on the system whose root folder this is.
     pub fn of_kdump_tools(root: &Path, when: HandOver) -> Self {
         kdump_tools::request(root, when)
@@ -105,9 +129,8 @@ impl FallbackRequest {
         [&self.kernel, &self.initramfs]
     }
 
-    /// Reads and packs it. `kept` is what the capture kernel keeps of the reservation, in bytes; `flags` are the processor's features
-    /// that the running kernel uses, as `/proc/cpuinfo` has them.
-    pub(crate) fn pack(&self, kept: u64, lockdown: Lockdown, flags: &str) -> Result<Packed, FallbackError> {
+    /// Reads it. `flags` are the processor's features that the running kernel uses, as `/proc/cpuinfo` has them.
+    fn read(&self, lockdown: Lockdown, flags: &str) -> Result<Files, FallbackError> {
         if lockdown.is_on() {
             return Err(FallbackError::Unchecked);
         }
@@ -116,18 +139,33 @@ impl FallbackRequest {
         if !image.takes_five_levels() && flags.split_ascii_whitespace().any(|flag| flag == "la57") {
             return Err(FallbackError::FiveLevels { kernel: self.kernel.clone() });
         }
-        let fallback = Fallback {
-            kept,
-            kernel: kernel.len() as u64,
-            initramfs: initramfs.len() as u64,
-            command_line: self.command_line.trim(),
-        };
+        Ok(Files { kernel, initramfs, image })
+    }
+
+    /// Reads and packs it, with the same knowledge as it is weighed. `kept` is what the capture kernel keeps of the reservation, in
+    /// bytes.
+    pub(crate) fn pack(&self, kept: u64, lockdown: Lockdown, flags: &str) -> Result<Packed, FallbackError> {
+        let files = self.read(lockdown, flags)?;
+        let fallback = self.described(kept, &files);
         let mut packed = fallback.header()?.to_vec();
-        packed.extend(kernel);
+        packed.extend(&files.kernel);
         packed.resize(fallback.initramfs().start as usize, 0);
-        packed.extend(&initramfs);
+        packed.extend(&files.initramfs);
         let file = image::in_memory(&packed).map_err(FallbackError::Packing)?;
-        Ok(Packed { file, needed: needed(image, &fallback, &initramfs) })
+        Ok(Packed { file, weighed: weighed(&fallback, &files) })
+    }
+
+    /// Reads it, and says what it needs. `flags` are the processor's features that the running kernel uses, as `/proc/cpuinfo` has them.
+    pub(crate) fn weigh(&self, lockdown: Lockdown, flags: &str) -> Result<Weighed, FallbackError> {
+        let files = self.read(lockdown, flags)?;
+        let fallback = self.described(0, &files);
+        fallback.header()?;
+        Ok(weighed(&fallback, &files))
+    }
+
+    fn described(&self, kept: u64, files: &Files) -> Fallback<'_> {
+        let [kernel, initramfs] = [&files.kernel, &files.initramfs].map(|bytes| bytes.len() as u64);
+        Fallback { kept, kernel, initramfs, command_line: self.command_line.trim() }
     }
 
     fn parsed(&self, kernel: &[u8]) -> Result<BzImage, FallbackError> {
@@ -141,9 +179,10 @@ impl FallbackRequest {
 
 /// The packed files, the place of the kernel, what its initramfs unpacks to (compressed ones were seen to have a third to a half of
 /// that), and what it needs to run.
-fn needed(image: BzImage, fallback: &Fallback<'_>, initramfs: &[u8]) -> u64 {
+fn weighed(fallback: &Fallback<'_>, Files { kernel, initramfs, image }: &Files) -> Weighed {
     let unpacked = if initramfs.starts_with(CPIO) { fallback.initramfs } else { 2 * fallback.initramfs };
-    fallback.length() + image.memory() + 2 * image.alignment() + unpacked + RUNNING
+    let needed = fallback.length() + image.memory() + 2 * image.alignment() + unpacked + RUNNING;
+    Weighed { needed: needed.next_multiple_of(1 << 20), version: BzImage::version(kernel).map(str::to_owned) }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FallbackError> {
@@ -162,18 +201,13 @@ fn read(path: &Path) -> Result<Vec<u8>, FallbackError> {
 mod tests {
     use super::*;
 
-    /// Files of a kernel of 8 KiB and an initramfs of 100 bytes.
+    /// Files of a kernel of 24 KiB and an initramfs of 100 bytes.
     fn request(folder: &Path) -> FallbackRequest {
         let (kernel, initramfs) = (folder.join("vmlinuz"), folder.join("initrd.img"));
-        let mut image = vec![0; 8192];
-        let mut put = |at: usize, bytes: &[u8]| image[at..][..bytes.len()].copy_from_slice(bytes);
-        put(0x1F1, &[1]);
-        put(0x1FE, &[0x55, 0xAA, 0xEB, 0x6A]);
-        put(0x202, b"HdrS");
-        put(0x206, &[0x0F, 2]);
-        put(0x230, &[0, 0, 0x20, 0, 1]);
-        put(0x236, &[0x43, 0]);
-        put(0x260, &[0, 0, 0x30, 0]);
+        // For four levels of paging.
+        let mut image = fixtures::bz_image().to_vec();
+        image.resize(24 << 10, 0);
+        image[0x236] = 0x43;
         fs::write(&kernel, image).unwrap();
         fs::write(&initramfs, [b'0'; 100]).unwrap();
         FallbackRequest { kernel, initramfs, command_line: " nr_cpus=1\n".into(), when: HandOver::WhenNeeded }
@@ -194,7 +228,9 @@ mod tests {
         let part = |range: core::ops::Range<u64>| &bytes[range.start as usize..range.end as usize];
         assert_eq!(part(fallback.kernel()), fs::read(folder.path().join("vmlinuz")).unwrap());
         assert_eq!(part(fallback.initramfs()), [b'0'; 100]);
-        assert!(packed.needed > RUNNING + (3 << 20), "{}", packed.needed);
+        let needed = packed.weighed.needed;
+        assert!(needed > RUNNING + (3 << 20) && needed.is_multiple_of(1 << 20), "{needed}");
+        assert_eq!(request(folder.path()).weigh(Lockdown::None, "").unwrap(), packed.weighed);
     }
 
     #[test]

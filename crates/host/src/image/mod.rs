@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{env, fmt, process};
 
+use handoff::setup_header::SIGNATURE;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::{Bytes, small_file};
@@ -147,10 +148,8 @@ impl Image {
     }
 
     /// Takes a bzImage.
-    ///
-    /// The boot protocol of Linux on x86 (Documentation/arch/x86/boot.rst) has "HdrS" at 0x202.
     fn new(origin: Origin, bytes: Cow<'static, [u8]>) -> Result<Self, ImageError> {
-        match bytes.get(0x202..0x206) {
+        match bytes.get(SIGNATURE..SIGNATURE + 4) {
             Some(b"HdrS") => Ok(Self { origin, bytes }),
             _ => Err(ImageError::NotABzImage { origin }),
         }

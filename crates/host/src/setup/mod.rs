@@ -12,9 +12,11 @@ pub use self::room::{DEFAULT_FILE, Room, RoomError};
 use crate::areas::{self, AreaError, AreaName, FormatError, IfUsed};
 use crate::bootloader::{self, BootloaderError, Reservation};
 use crate::config::{self, ConfigError, Configuration};
+use crate::fallback::FallbackRequest;
 use crate::kexec::{self, KexecError};
+use crate::lockdown::Lockdown;
 use crate::programs::Programs;
-use crate::{Bytes, Progress, reservation, state, status, sysfs, units};
+use crate::{Bytes, Progress, reservation, state, status, units};
 
 /// What a person wants for an area.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,9 +207,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// As it is on this host.
-    pub fn now() -> Result<Self, SetupError> {
-        let needed = reservation::needed(Path::new(sysfs::SYS));
+    /// As it is on this host, for what its configuration asks for.
+    pub fn now(configuration: &Configuration) -> Result<Self, SetupError> {
+        let needed = needed(Path::new("/"), configuration);
         Ok(Self { reserved: Bytes(kexec::reserved()?), needed: Bytes(needed) })
     }
 
@@ -231,6 +233,15 @@ impl Memory {
             Reservation::Set { left: Some(_), .. } => Step::Left(reservation.to_string()),
         })
     }
+}
+
+/// Bytes that must be reserved on the system whose root folder this is: for the capture kernel, and for a fallback kernel that the
+/// configuration names. One that is refused adds nothing; the load says why.
+fn needed(root: &Path, configuration: &Configuration) -> u64 {
+    let request = FallbackRequest::configured(root, configuration);
+    let processors = fs::read_to_string(root.join("proc/cpuinfo")).unwrap_or_default();
+    let weighed = request.and_then(|request| request.weigh(Lockdown::below(root), &processors).ok());
+    reservation::needed(&root.join("sys")).saturating_add(weighed.map_or(0, |weighed| weighed.needed))
 }
 
 /// Has systemd start Holdover at each boot, and watch these areas, of which those that are files can be touched by anybody.

@@ -69,6 +69,32 @@ fn a_named_area_must_be_there_and_is_used() {
 }
 
 #[test]
+fn a_fallback_kernel_needs_memory_too_unless_it_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |file: &str, bytes: &[u8]| {
+        let path = root.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let with =
+        Configuration { fallback: Some(config::FallbackSource::KdumpTools), ..Configuration::default() };
+    let without = Configuration::default();
+    let needed = |configuration| needed(root.path(), configuration);
+    let alone = needed(&without);
+    assert_eq!(needed(&with), alone, "there is none");
+    let mut kernel = fixtures::bz_image().to_vec();
+    kernel.resize(24 << 10, 0);
+    write("etc/default/kdump-tools", b"KDUMP_KERNEL=/kernel\nKDUMP_INITRD=/initrd\n");
+    write("kernel", &kernel);
+    write("initrd", b"070701");
+    // 52 MiB for its image, 64 MiB to run in, 4 MiB for its place, and its files.
+    assert_eq!(needed(&with), alone + (121 << 20));
+    assert_eq!(needed(&without), alone);
+    write("sys/kernel/security/lockdown", b"none [integrity] confidentiality\n");
+    assert_eq!(needed(&with), alone);
+}
+
+#[test]
 fn memory_is_asked_for_once() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
