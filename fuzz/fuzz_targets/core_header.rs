@@ -1,11 +1,11 @@
-//! The core header, the notes it points to, their VMCOREINFO, and the selection of pages by it. The fuzzer's bytes
+//! The core header and a copy of it, the notes it points to, their VMCOREINFO, and the selection of pages by it. The fuzzer's bytes
 //! are the dead kernel's memory.
 
 #![no_main]
 
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
-use vmcore::{CoreHeader, Kernel, Level, Notes, Ram, Selection};
+use vmcore::{CoreHeader, Kernel, Level, Note, Notes, Ram, Selection, with_note};
 
 /// Bytes of a bitmap that are filled at a time.
 const CHUNK: usize = 64;
@@ -15,6 +15,7 @@ const FRAMES: u64 = 1 << 12;
 fuzz_target!(|bytes: &[u8]| {
     let memory = Memory::new(bytes);
     let Ok(header) = CoreHeader::read(&memory, 0) else { return };
+    copy(&memory, &header);
     let Ok(notes) = Notes::read(&memory, &header) else { return };
     let kernel = Kernel::new(notes.vmcoreinfo());
     let _ = (kernel.utsname(&memory), kernel.unknown().count(), kernel.kaslr_offset());
@@ -22,6 +23,15 @@ fuzz_target!(|bytes: &[u8]| {
         select(&memory, &kernel, header.ram(), level);
     }
 });
+
+/// Copies the header with one more note: the copy leads to the same memory.
+fn copy(memory: &Memory, header: &CoreHeader) {
+    let note = Note { name: b"HOLDOVER\0", kind: 1, content: b"record" };
+    let Ok(copy) = with_note(memory, 0, &note, |_| 0) else { return };
+    let read = CoreHeader::read(&Memory::new(&copy), 0).expect("it was written just now");
+    assert_eq!((read.segments(), read.ram()), (header.segments(), header.ram()));
+    assert_eq!(read.notes()[1..], *header.notes());
+}
 
 /// Chooses pages, first from front to back, then once more somewhere else.
 fn select(memory: &Memory, kernel: &Kernel, ram: &Ram, level: Level) {

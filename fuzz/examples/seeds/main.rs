@@ -15,6 +15,7 @@ mod display;
 mod dmar;
 mod dump;
 mod dumpfile;
+mod fallback;
 mod firmware;
 mod ground;
 mod ivrs;
@@ -51,6 +52,7 @@ fn main() -> io::Result<()> {
         ("dump", dump::seeds()),
         ("dumpfile", dumpfile::seeds()),
         ("area", area::seeds()),
+        ("fallback", fallback::seeds()),
         ("firmware", firmware::seeds()),
         ("ground", ground::seeds()),
         ("ivrs", ivrs::seeds()),
