@@ -89,7 +89,7 @@ impl Format {
     }
 
     /// Bits that hardware may set when it uses an entry: they record the use, and change no translation.
-    pub(crate) const fn used(self) -> u64 {
+    pub const fn used(self) -> u64 {
         const { assert!(HostEntry::USED == FirstStageEntry::ACCESSED_DIRTY) };
         match self {
             Self::FirstStage => FirstStageEntry::USED,

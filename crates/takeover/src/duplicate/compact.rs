@@ -71,14 +71,14 @@ fn folded(table: &Table, format: Format, level: Level, above: Level) -> Option<P
     if !start.is_aligned(above.span()) {
         return None;
     }
-    let mut page = first;
+    let (base, used, mut all) = (first.unused().bits, format.used(), 0);
     for (index, word) in table.iter().enumerate() {
-        let (entry, offset) = (format.entry(*word), index as u64 * level.span());
-        if entry.unused().bits != first.unused().bits.wrapping_add(offset) {
+        if word & !used != base.wrapping_add(index as u64 * level.span()) {
             return None;
         }
-        page = page.used_like(entry);
+        all |= word;
     }
+    let page = first.used_like(format.entry(all));
     Some(page.as_leaf_of(level, above, start).unmarked())
 }
 
