@@ -135,6 +135,7 @@ impl<'a> Iterator for Structures<'a> {
 mod tests {
     extern crate std;
     use super::*;
+    use fixtures::acpi_table::fix_checksum;
     use machine::SourceId;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -150,11 +151,6 @@ mod tests {
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
         fix_checksum(&mut bytes);
         bytes
-    }
-
-    fn fix_checksum(bytes: &mut [u8]) {
-        bytes[9] = 0;
-        bytes[9] = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
     }
 
     /// What QEMU's `build_dmar_q35` writes: flags 1, one scope for the I/O APIC at bus 0xFF device 0 function 0.

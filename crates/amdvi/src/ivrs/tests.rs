@@ -4,6 +4,7 @@ extern crate std;
 
 use std::vec::Vec;
 
+use fixtures::acpi_table::fix_checksum;
 use machine::{PhysicalAddress, Range, SourceId};
 use proptest::prelude::*;
 
@@ -20,11 +21,6 @@ fn table(blocks: &[&[u8]]) -> Vec<u8> {
     bytes[4..8].copy_from_slice(&length.to_le_bytes());
     fix_checksum(&mut bytes);
     bytes
-}
-
-fn fix_checksum(bytes: &mut [u8]) {
-    bytes[9] = 0;
-    bytes[9] = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
 }
 
 /// A block of this type for the unit at this source-id, with these device entries.
