@@ -27,19 +27,12 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
-mod assemble;
-pub mod damage;
 pub mod habits;
 mod machine;
 pub mod memory;
-mod old_kernel;
 mod ports;
-pub mod random;
-pub mod scenario;
 pub mod trace;
-mod unit;
-pub mod vast;
-pub mod walk;
+mod vtd;
 pub mod witness;
 mod world;
 
@@ -47,6 +40,7 @@ pub use crate::answer::{Access, Answer, Direction, Requester};
 pub use crate::machine::Machine;
 pub use crate::memory::MemoryKind;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};
-pub use crate::scenario::{Meddling, Scenario};
+pub use crate::vtd::scenario::{Meddling, Scenario};
+pub use crate::vtd::{damage, random, scenario, vast, walk};
 pub use crate::witness::{Delivery, Temperature, Violation};
 pub use crate::world::Own;

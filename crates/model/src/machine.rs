@@ -4,7 +4,7 @@ use crate::answer::{Access, Answer, Requester};
 use crate::memory::MemoryKind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
 use crate::trace::Trace;
-use crate::walk::{Reached, Traits, Walker};
+use crate::vtd::walk::{Reached, Traits, Walker};
 use crate::witness::{Delivery, Violation};
 use crate::world::{Guard, Own, World};
 use machine::{PhysicalAddress, Range};

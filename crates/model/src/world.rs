@@ -2,9 +2,9 @@
 
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Memory, MemoryKind};
-use crate::scenario::Meddling;
 use crate::trace::{Event, Trace};
-use crate::unit::ModelUnit;
+use crate::vtd::scenario::Meddling;
+use crate::vtd::unit::ModelUnit;
 use crate::witness::{Delivery, Engine, Temperature, Violation};
 use fastrand::Rng;
 use machine::{PhysicalAddress, Range};

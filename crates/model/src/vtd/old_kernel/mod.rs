@@ -6,7 +6,7 @@ mod harm;
 mod paging;
 
 use crate::memory::{Memory, MemoryKind};
-use crate::scenario::{Scenario, Stage};
+use crate::vtd::scenario::{Scenario, Stage};
 use fastrand::Rng;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use std::collections::{BTreeMap, BTreeSet};

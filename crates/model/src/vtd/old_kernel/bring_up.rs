@@ -2,8 +2,8 @@
 
 use super::OldKernel;
 use crate::habits::Habits;
-use crate::scenario::{OldQueue, UnitScenario};
-use crate::unit::ModelUnit;
+use crate::vtd::scenario::{OldQueue, UnitScenario};
+use crate::vtd::unit::ModelUnit;
 use fastrand::Rng;
 use vtd::control::{GlobalCommand, GlobalStatus, Granularity, RootTableAddress, TableMode};
 use vtd::fault::FaultStatus;

@@ -2,9 +2,9 @@
 
 use super::OldKernel;
 use super::paging::top;
-use crate::damage::{Damage, Harm, Table, Victim};
 use crate::memory::{Memory, MemoryKind};
-use crate::scenario::{Meddling, Stray};
+use crate::vtd::damage::{Damage, Harm, Table, Victim};
+use crate::vtd::scenario::{Meddling, Stray};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress};
 use vtd::control::TableMode;
 use vtd::second_stage::SecondStageEntry;

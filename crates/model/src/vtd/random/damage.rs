@@ -1,7 +1,7 @@
 //! Makes random damage.
 
-use crate::damage::{Damage, Harm, Table, Victim};
-use crate::scenario::{Scenario, Stray};
+use crate::vtd::damage::{Damage, Harm, Table, Victim};
+use crate::vtd::scenario::{Scenario, Stray};
 use fastrand::Rng;
 
 impl Scenario {

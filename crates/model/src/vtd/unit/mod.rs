@@ -14,7 +14,7 @@ mod translate;
 use crate::habits::{Chore, Habits};
 use crate::memory::Memory;
 use crate::trace::Event;
-use crate::walk::{Traits, Walker};
+use crate::vtd::walk::{Traits, Walker};
 use caches::{Caches, Forget, ForgetContexts, ForgetPasids};
 use commands::Command;
 use device_tlb::DeviceTlbs;

@@ -1,4 +1,4 @@
-//! Makes random machines, as a kernel that worked would leave them. [Damage](crate::damage) comes separately.
+//! Makes random machines, as a kernel that worked would leave them. [Damage](crate::vtd::damage) comes separately.
 
 mod damage;
 mod domains;
@@ -8,8 +8,8 @@ mod units;
 pub use domains::PASS_THROUGH;
 
 use crate::memory::MemoryKind;
-use crate::scenario::Scenario;
-use crate::walk::Traits;
+use crate::vtd::scenario::Scenario;
+use crate::vtd::walk::Traits;
 use fastrand::Rng;
 use machine::{PhysicalAddress, Range};
 

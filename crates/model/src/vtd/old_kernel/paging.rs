@@ -1,7 +1,7 @@
 //! Writes page tables of either stage.
 
 use super::OldKernel;
-use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
+use crate::vtd::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use machine::{Level, PAGE_SIZE, Permission, PhysicalAddress};
 use vtd::first_stage::FirstStageEntry;
 use vtd::second_stage::SecondStageEntry;

@@ -4,9 +4,9 @@
 use super::ModelUnit;
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::Memory;
-use crate::scenario::DeviceTlb;
 use crate::trace::Event;
-use crate::walk::{Context, Page};
+use crate::vtd::scenario::DeviceTlb;
+use crate::vtd::walk::{Context, Page};
 use fastrand::Rng;
 use machine::SourceId;
 use std::collections::BTreeMap;

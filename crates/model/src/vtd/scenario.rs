@@ -4,11 +4,11 @@
 //! ..Function::default() }`.
 
 use crate::answer::{Access, Direction, Requester};
-use crate::damage::Damage;
 use crate::habits::Habits;
 use crate::memory::MemoryKind;
-use crate::vast::Vast;
-use crate::walk::Traits;
+use crate::vtd::damage::Damage;
+use crate::vtd::vast::Vast;
+use crate::vtd::walk::Traits;
 use machine::{IoAddress, Level, Permission, PhysicalAddress, Range};
 use vtd::control::TableMode;
 use vtd::paging::AddressWidth;

@@ -1,7 +1,7 @@
 //! Looks pages up in the IOTLB and the paging-structure cache, and fills both.
 
 use super::caches::{Cached, CachedTable, Caches, Tag};
-use crate::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
+use crate::vtd::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
 use fastrand::Rng;
 use machine::IoAddress;
 use vtd::fault::FaultReason;

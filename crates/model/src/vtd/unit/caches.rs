@@ -6,7 +6,7 @@
 //! translations, as on hardware. A change of memory invalidates nothing; any entry may be evicted at any time.
 
 use crate::answer::Requester;
-use crate::walk::{Context, Device, Page, Privilege, Table};
+use crate::vtd::walk::{Context, Device, Page, Privilege, Table};
 use fastrand::Rng;
 use machine::{IoAddress, Level};
 use std::collections::BTreeMap;
@@ -274,7 +274,7 @@ fn drop_one<T>(entries: &mut Vec<T>, rng: &mut Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::walk::Rights;
+    use crate::vtd::walk::Rights;
     use machine::PhysicalAddress;
 
     fn page(domain: u16, iova: IoAddress, level: Level) -> Cached {

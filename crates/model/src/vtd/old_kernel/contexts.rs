@@ -1,8 +1,8 @@
 //! Writes context entries of either mode, and the PASID tables below them in scalable mode.
 
 use super::OldKernel;
-use crate::scenario::{Attached, Function, RID_PASID, Stage};
-use crate::walk::Traits;
+use crate::vtd::scenario::{Attached, Function, RID_PASID, Stage};
+use crate::vtd::walk::Traits;
 use fastrand::Rng;
 use machine::{ENTRIES, PAGE_SIZE, PhysicalAddress};
 use vtd::context::{

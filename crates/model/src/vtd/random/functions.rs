@@ -2,8 +2,8 @@
 
 use super::domains::PASS_THROUGH;
 use super::{CAPTURE, Size, one_in, pick};
-use crate::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, Process, Stage, UnitScenario};
-use crate::walk::is_interrupt;
+use crate::vtd::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, Process, Stage, UnitScenario};
+use crate::vtd::walk::is_interrupt;
 use fastrand::Rng;
 use machine::IoAddress;
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::{Size, one_in, pick};
 use crate::habits::{Chore, Habit, Habits};
-use crate::scenario::{OldQueue, UnitScenario};
-use crate::walk::Traits;
+use crate::vtd::scenario::{OldQueue, UnitScenario};
+use crate::vtd::walk::Traits;
 use fastrand::Rng;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;

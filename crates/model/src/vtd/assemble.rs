@@ -2,9 +2,9 @@
 
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::old_kernel::OldKernel;
-use crate::scenario::{Function, Scenario};
-use crate::unit::ModelUnit;
+use crate::vtd::old_kernel::OldKernel;
+use crate::vtd::scenario::{Function, Scenario};
+use crate::vtd::unit::ModelUnit;
 use crate::witness::Engine;
 use crate::world::World;
 use fastrand::Rng;

@@ -2,8 +2,8 @@
 
 use super::{RESERVED_MEMORY, Size, one_in, pick};
 use crate::memory::MemoryKind;
-use crate::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
-use crate::walk::Traits;
+use crate::vtd::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
+use crate::vtd::walk::Traits;
 use fastrand::Rng;
 use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range};
 use std::collections::BTreeMap;

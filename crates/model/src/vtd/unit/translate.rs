@@ -5,7 +5,7 @@ use super::ModelUnit;
 use super::lookup::Lookup;
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
-use crate::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
+use crate::vtd::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
 use vtd::fault::FaultReason;
 
 impl ModelUnit {
