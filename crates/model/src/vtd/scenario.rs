@@ -9,7 +9,9 @@ use crate::memory::MemoryKind;
 use crate::vtd::damage::Damage;
 use crate::vtd::vast::Vast;
 use crate::vtd::walk::Traits;
-use machine::{IoAddress, Level, Permission, PhysicalAddress, Range};
+use machine::{IoAddress, PhysicalAddress, Range};
+
+pub use crate::parts::{DeviceTlb, Mapping, Meddling};
 use vtd::control::TableMode;
 use vtd::paging::AddressWidth;
 
@@ -56,17 +58,6 @@ pub struct Stray {
     pub before_read: u64,
     /// The damage.
     pub damage: Damage,
-}
-
-/// A word of old memory that changes while the capture kernel reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meddling {
-    /// It happens just before this read of old memory, counted from one.
-    pub before_read: u64,
-    /// The word's address.
-    pub address: PhysicalAddress,
-    /// Its new value.
-    pub value: u64,
 }
 
 /// What the old kernel's invalidation queue was doing when it died.
@@ -129,19 +120,6 @@ pub enum Stage {
 pub const GUEST_TABLES: Range<IoAddress> =
     Range::new(IoAddress::new(0x20_0000_0000), IoAddress::new(0x20_4000_0000));
 
-/// A mapped page of some size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// I/O virtual address, aligned to the page.
-    pub iova: IoAddress,
-    /// Physical address, aligned to the page; a guest physical address in a nested domain.
-    pub memory: PhysicalAddress,
-    /// The page's size, as the level of its leaf.
-    pub level: Level,
-    /// What it allows.
-    pub permission: Permission,
-}
-
 /// A function of a device, and the work that it continues after the panic.
 #[derive(Clone, Debug, Default)]
 pub struct Function {
@@ -157,19 +135,6 @@ pub struct Function {
     pub processes: Vec<Process>,
     /// Its device-TLB, if it has one; only on units that support them.
     pub device_tlb: Option<DeviceTlb>,
-}
-
-/// How a device with a device-TLB answers an invalidation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceTlb {
-    /// It invalidates its translations and confirms.
-    Answers,
-    /// It keeps its translations; the unit waits for a while and gives up (ITE).
-    Silent,
-    /// It keeps its translations and gives a malformed answer (ICE); then the unit gives up.
-    Garbles,
-    /// It keeps its translations, and the unit waits for ever.
-    Stalls,
 }
 
 /// A process that a function works for.

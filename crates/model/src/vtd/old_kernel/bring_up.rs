@@ -3,7 +3,7 @@
 use super::OldKernel;
 use crate::habits::Habits;
 use crate::vtd::scenario::{OldQueue, UnitScenario};
-use crate::vtd::unit::ModelUnit;
+use crate::vtd::unit::VtdUnit;
 use fastrand::Rng;
 use vtd::control::{GlobalCommand, GlobalStatus, Granularity, RootTableAddress, TableMode};
 use vtd::fault::FaultStatus;
@@ -16,10 +16,10 @@ const DONE: u32 = 2;
 
 impl OldKernel<'_> {
     /// Turns a unit on, then uses its queue.
-    pub(crate) fn bring_up(&mut self, index: usize) -> ModelUnit {
+    pub(crate) fn bring_up(&mut self, index: usize) -> VtdUnit {
         let description = &self.scenario.units[index];
         let rng = Rng::with_seed(self.scenario.seed ^ 0x0717 ^ (index as u64) << 32);
-        let mut unit = ModelUnit::new(description.traits, Habits::default(), rng);
+        let mut unit = VtdUnit::new(description.traits, Habits::default(), rng);
         let root = RootTableAddress::new()
             .with_frame(self.tables.roots[index].get() >> 12)
             .with_mode(description.mode)
@@ -38,20 +38,20 @@ impl OldKernel<'_> {
         unit
     }
 
-    fn command(&mut self, unit: &mut ModelUnit, change: impl FnOnce(GlobalCommand) -> GlobalCommand) {
+    fn command(&mut self, unit: &mut VtdUnit, change: impl FnOnce(GlobalCommand) -> GlobalCommand) {
         let keep = GlobalStatus::from_bits(unit.read32(GSTS.offset)).keep();
         unit.write32(GCMD.offset, change(keep).into_bits());
         self.let_finish(unit);
     }
 
-    fn let_finish(&mut self, unit: &mut ModelUnit) {
+    fn let_finish(&mut self, unit: &mut VtdUnit) {
         for _ in 0..100 {
             unit.advance(&mut self.memory);
         }
     }
 
     /// Turns the queue on, lets it do some work, and leaves it as the scenario says.
-    fn start_queue(&mut self, unit: &mut ModelUnit, description: &UnitScenario) {
+    fn start_queue(&mut self, unit: &mut VtdUnit, description: &UnitScenario) {
         if description.queue == OldQueue::Off {
             return;
         }
@@ -95,7 +95,7 @@ impl OldKernel<'_> {
     }
 }
 
-fn write64(unit: &mut ModelUnit, offset: usize, value: u64) {
+fn write64(unit: &mut VtdUnit, offset: usize, value: u64) {
     unit.write32(offset, value as u32);
     unit.write32(offset + 4, (value >> 32) as u32);
 }

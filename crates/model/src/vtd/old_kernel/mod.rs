@@ -6,10 +6,11 @@ mod harm;
 mod paging;
 
 use crate::memory::{Memory, MemoryKind};
+use crate::old_pages::OldPages;
 use crate::vtd::scenario::{Scenario, Stage};
 use fastrand::Rng;
-use machine::{PAGE_SIZE, PhysicalAddress, Range};
-use std::collections::{BTreeMap, BTreeSet};
+use machine::{PAGE_SIZE, PhysicalAddress};
+use std::collections::BTreeMap;
 use vtd::control::TableMode;
 
 /// The tables of the old kernel, which damage can hit.
@@ -45,7 +46,7 @@ pub(crate) struct OldKernel<'a> {
     /// Addresses of guests' tables, by their guest physical addresses.
     guest_tables: BTreeMap<PhysicalAddress, PhysicalAddress>,
     rng: Rng,
-    used: BTreeSet<PhysicalAddress>,
+    unused: OldPages,
 }
 
 impl<'a> OldKernel<'a> {
@@ -56,12 +57,12 @@ impl<'a> OldKernel<'a> {
         let buffered = scenario.units.iter().any(|unit| unit.traits.capability.rwbf());
         Self {
             scenario,
+            unused: OldPages::of(&memory),
             memory: if buffered { memory.with_write_buffer() } else { memory },
             tables: OldTables::default(),
             tops: Vec::new(),
             guest_tables: BTreeMap::new(),
             rng: Rng::with_seed(scenario.seed ^ 0x01D),
-            used: [PhysicalAddress::default()].into(),
         }
     }
 
@@ -72,18 +73,7 @@ impl<'a> OldKernel<'a> {
 
     /// Takes contiguous unused pages.
     fn pages(&mut self, count: u64) -> PhysicalAddress {
-        let fits = |range: &Range<PhysicalAddress>| range.len() >= count * PAGE_SIZE;
-        let ranges: Vec<Range<PhysicalAddress>> = self.memory.ranges(MemoryKind::Old).filter(fits).collect();
-        loop {
-            let range = ranges[self.rng.usize(..ranges.len())];
-            let skipped = self.rng.u64(..=range.len() / PAGE_SIZE - count);
-            let start = range.start.saturating_add(skipped * PAGE_SIZE);
-            let pages = || (0..count).map(|page| start.saturating_add(page * PAGE_SIZE));
-            if pages().all(|page| !self.used.contains(&page) && !self.memory.is_vast(page)) {
-                self.used.extend(pages());
-                return start;
-            }
-        }
+        self.unused.take_if(count, &mut self.rng, |page| !self.memory.is_vast(page))
     }
 
     pub(crate) fn write_tables(&mut self) {

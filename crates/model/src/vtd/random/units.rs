@@ -111,7 +111,7 @@ fn queue(rng: &mut Rng, traits: &Traits) -> OldQueue {
 /// Habits of a unit that is slow now and then, but never stuck.
 fn habits(rng: &mut Rng) -> Habits {
     let mut habits = Habits::default();
-    for chore in Chore::ALL {
+    for chore in Chore::VTD {
         if one_in(rng, 4) {
             habits = habits.with(chore, Habit::After(rng.u32(0..20)));
         }

@@ -6,14 +6,12 @@
 //! translations, as on hardware. A change of memory invalidates nothing; any entry may be evicted at any time.
 
 use crate::answer::Requester;
+use crate::evict::{drop_one, replace};
 use crate::vtd::walk::{Context, Device, Page, Privilege, Table};
 use fastrand::Rng;
 use machine::{IoAddress, Level};
 use std::collections::BTreeMap;
 use vtd::fault::FaultReason;
-
-/// Entries in the IOTLB and in the paging-structure cache: few, so that evictions happen.
-const ENTRIES: usize = 48;
 
 /// The caches of one unit.
 #[derive(Debug, Default)]
@@ -255,20 +253,6 @@ impl Forget {
 
 fn same_above(shift: u32, a: IoAddress, b: IoAddress) -> bool {
     a.get().checked_shr(shift) == b.get().checked_shr(shift)
-}
-
-/// Adds an entry to a full cache in place of a random one.
-fn replace<T>(entries: &mut Vec<T>, entry: T, rng: &mut Rng) {
-    if entries.len() >= ENTRIES {
-        drop_one(entries, rng);
-    }
-    entries.push(entry);
-}
-
-fn drop_one<T>(entries: &mut Vec<T>, rng: &mut Rng) {
-    if !entries.is_empty() {
-        entries.swap_remove(rng.usize(..entries.len()));
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Commands through registers: the global command (11.4.4), and invalidation while no queue is on (11.4.6).
 
 use super::caches::{Caches, ForgetContexts};
-use super::{Countdown, ModelUnit, queue};
+use super::{Countdown, VtdUnit, queue};
 use crate::habits::Chore;
 use crate::memory::Memory;
 use crate::trace::Event;
@@ -29,7 +29,7 @@ pub(super) enum Action {
     ForgetTranslations,
 }
 
-impl ModelUnit {
+impl VtdUnit {
     /// Starts a global command (11.4.4): each write makes exactly one change, and only after the last command is
     /// done.
     pub(super) fn command(&mut self, value: GlobalCommand) {

@@ -1,7 +1,7 @@
 //! Device-TLBs (chapter 4): translations that devices cache and use without asking the unit, which only checks
 //! whether the device may.
 
-use super::ModelUnit;
+use super::VtdUnit;
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::Memory;
 use crate::trace::Event;
@@ -57,7 +57,7 @@ impl DeviceTlbs {
     }
 }
 
-impl ModelUnit {
+impl VtdUnit {
     /// Adds a device with a device-TLB behind this unit.
     pub(crate) fn add_device_tlb(&mut self, source: u16, manner: DeviceTlb) {
         self.device_tlbs.0.insert(source, Kept { manner, pages: Vec::new(), was_told: false });

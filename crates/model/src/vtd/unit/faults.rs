@@ -1,13 +1,13 @@
 //! Fault status and fault records (7.3, 11.4.7).
 
-use super::ModelUnit;
+use super::VtdUnit;
 use crate::answer::{Access, Direction};
 use crate::trace::Event;
 use machine::SourceId;
 use vtd::fault::{FaultReason, FaultRecord, FaultRecordHigh, FaultRecordLow, FaultStatus};
 use vtd::registers::{FRCD_SIZE, FSTS};
 
-impl ModelUnit {
+impl VtdUnit {
     /// FSTS, with the bits that depend on the records.
     pub(super) fn fault_status(&self) -> u32 {
         let stored = FaultStatus::from_bits(self.get32(FSTS.offset));
@@ -27,7 +27,7 @@ impl ModelUnit {
 
     /// Records a fault, or that one was lost (7.3.1).
     pub(super) fn record(&mut self, access: Access, reason: FaultReason) {
-        self.events.push(Event::Fault { access, reason });
+        self.events.push(Event::Fault { access, reason: reason.into() });
         let status = FaultStatus::from_bits(self.get32(FSTS.offset));
         if status.pfo() {
             return;

@@ -1,6 +1,6 @@
 //! A remapping unit: registers that behave as on hardware, caches, an invalidation queue, fault records.
 //!
-//! Time passes in steps ([`ModelUnit::advance`]); a command takes effect at once only if chance or the unit's
+//! Time passes in steps ([`VtdUnit::advance`]); a command takes effect at once only if chance or the unit's
 //! [`Habits`] say so. The unit executes what software must not do but can, and reports a misuse.
 
 mod caches;
@@ -11,9 +11,10 @@ mod lookup;
 mod queue;
 mod translate;
 
-use crate::habits::{Chore, Habits};
+use crate::habits::{Chore, Countdown, Habits};
 use crate::memory::Memory;
 use crate::trace::Event;
+use crate::unit::Width;
 use crate::vtd::walk::{Traits, Walker};
 use caches::{Caches, Forget, ForgetContexts, ForgetPasids};
 use commands::Command;
@@ -22,7 +23,7 @@ use fastrand::Rng;
 use queue::Queue;
 use std::collections::BTreeMap;
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
-use vtd::registers::{CAP, CCMD, ECAP, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA, IQH, VER, Width};
+use vtd::registers::{CAP, CCMD, ECAP, FIXED, FSTS, GCMD, GSTS, ICS, IOTLB_FROM_IRO, IQA, IQH, VER};
 
 /// Bytes of the register block: the fixed registers, and those whose place the capability registers give.
 const BLOCK: usize = 4096;
@@ -30,23 +31,9 @@ const BLOCK: usize = 4096;
 /// The device that did not answer the old kernel.
 const OLD_DEVICE: u16 = 0x0AA0;
 
-/// How many steps a chore still takes; `None` if it never ends.
-#[derive(Clone, Copy, Debug)]
-struct Countdown(Option<u32>);
-
-impl Countdown {
-    fn tick(&mut self) {
-        self.0 = self.0.map(|left| left.saturating_sub(1));
-    }
-
-    fn is_over(self) -> bool {
-        self.0 == Some(0)
-    }
-}
-
 /// A remapping unit.
 #[derive(Debug)]
-pub(crate) struct ModelUnit {
+pub(crate) struct VtdUnit {
     traits: Traits,
     /// The values of registers, except for those that are computed.
     words: Vec<u32>,
@@ -71,7 +58,7 @@ pub(crate) struct ModelUnit {
     events: Vec<Event>,
 }
 
-impl ModelUnit {
+impl VtdUnit {
     /// A unit after reset.
     pub(crate) fn new(traits: Traits, habits: Habits, rng: Rng) -> Self {
         let mut unit = Self {
@@ -98,9 +85,28 @@ impl ModelUnit {
         unit
     }
 
+    /// The root table in force.
+    pub(crate) fn root(&self) -> RootTableAddress {
+        self.root
+    }
+
+    pub(crate) fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    /// Whether translation is on.
+    pub(crate) fn translates(&self) -> bool {
+        self.status.tes()
+    }
+
     /// A view of the tables in force.
     pub(crate) fn walker<'a>(&'a self, memory: &'a Memory) -> Walker<'a> {
-        Walker { memory, traits: &self.traits, root: self.root }
+        self.walker_at(self.root, memory)
+    }
+
+    /// A view of the tables below another root.
+    pub(crate) fn walker_at<'a>(&'a self, root: RootTableAddress, memory: &'a Memory) -> Walker<'a> {
+        Walker { memory, traits: &self.traits, root }
     }
 
     /// What happened since the last call.
@@ -183,6 +189,12 @@ impl ModelUnit {
         }
     }
 
+    /// Writes a 64-bit register, the lower half first.
+    pub(crate) fn write64(&mut self, offset: usize, value: u64) {
+        self.write32(offset, value as u32);
+        self.write32(offset + 4, (value >> 32) as u32);
+    }
+
     /// A register that just holds what is written.
     fn store(&mut self, offset: usize, value: u32) {
         if self.status.qies() && (offset == IQA.offset || offset == IQA.offset + 4) {
@@ -192,7 +204,7 @@ impl ModelUnit {
     }
 
     fn countdown(&mut self, chore: Chore) -> Countdown {
-        Countdown(self.habits.steps(chore, &mut self.rng).map(|steps| steps.saturating_add(1)))
+        self.habits.countdown(chore, &mut self.rng)
     }
 
     fn forget_pasids_now(&mut self, what: ForgetPasids, memory: &mut Memory) {
@@ -234,6 +246,11 @@ impl ModelUnit {
         self.set32(offset, value as u32);
         self.set32(offset + 4, (value >> 32) as u32);
     }
+}
+
+/// The specification's name of the register at `offset`.
+pub(crate) fn name(offset: usize) -> &'static str {
+    FIXED.iter().find(|register| register.offset == offset).map_or("(floating)", |register| register.name)
 }
 
 /// Whether the register at this offset is read only (11.4).

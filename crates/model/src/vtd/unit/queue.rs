@@ -4,7 +4,7 @@
 //! status of a wait says that all descriptors before it are done; a head that equals the tail does not.
 
 use super::caches::{Depth, Forget, ForgetContexts, ForgetPasids};
-use super::{Countdown, ModelUnit};
+use super::{Countdown, VtdUnit};
 use crate::answer::Requester;
 use crate::habits::Chore;
 use crate::memory::{Memory, MemoryKind};
@@ -63,7 +63,7 @@ impl Queue {
     }
 }
 
-impl ModelUnit {
+impl VtdUnit {
     /// Advances the requests in flight, then the fetch.
     pub(super) fn advance_queue(&mut self, memory: &mut Memory) {
         if !self.status.qies() {
@@ -219,7 +219,7 @@ impl ModelUnit {
         if wait.interrupt() {
             self.set32(ICS.offset, WAIT_COMPLETED);
         }
-        self.events.push(Event::Waited { data: wait.data() });
+        self.events.push(Event::Waited { data: wait.data().into() });
     }
 
     /// What an IOTLB invalidation covers (6.5.2.3); `None` for undefined codes and masks.

@@ -1,14 +1,14 @@
 //! Translates as hardware does: through the context cache, the PASID cache, the IOTLB and the paging-structure cache,
 //! and fills each.
 
-use super::ModelUnit;
+use super::VtdUnit;
 use super::lookup::Lookup;
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
 use crate::vtd::walk::{Context, Device, Mark, Page, Trail, Walker, is_message};
 use vtd::fault::FaultReason;
 
-impl ModelUnit {
+impl VtdUnit {
     /// The answer of a unit without caches.
     pub(crate) fn cold_answer(&self, memory: &Memory, access: Access) -> Answer {
         if self.status.tes() { self.walker(memory).answer(access) } else { Answer::untranslated(access) }
@@ -30,7 +30,7 @@ impl ModelUnit {
             if !context.is_ok_and(|context| context.fault_disabled) {
                 self.record(access, reason);
             }
-            Answer::Blocked(reason)
+            Answer::Blocked(reason.into())
         })
     }
 

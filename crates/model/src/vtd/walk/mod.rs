@@ -17,14 +17,15 @@ mod trail;
 
 use crate::answer::{Access, Answer, Direction, Requester};
 use crate::memory::Memory;
+use crate::tables::Identity;
 use machine::{IoAddress, Level, PhysicalAddress};
 use paging::{Architecture, Format, Rules};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{RootTableAddress, TableMode};
 use vtd::fault::FaultReason;
 
+pub use crate::reached::{Reached, Rights};
 pub(crate) use first_stage::{FirstStage, Privilege};
-pub use reach::Reached;
 pub(crate) use scalable::Directory;
 pub(crate) use second_stage::SecondStage;
 pub(crate) use trail::{Mark, Trail};
@@ -103,34 +104,12 @@ pub(crate) struct Table {
     pub(crate) rights: Rights,
 }
 
-/// What a translation allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rights {
-    /// Reads pass.
-    pub read: bool,
-    /// Writes pass.
-    pub write: bool,
-}
-
-impl Rights {
-    pub(crate) const ALL: Self = Self { read: true, write: true };
-
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self { read: self.read && other.read, write: self.write && other.write }
-    }
-
-    /// Whether anything passes.
-    pub(crate) fn any(self) -> bool {
-        self.read || self.write
-    }
-
-    /// Checks an access against these rights; the error is the fault reason (LGN.2, LGN.3).
-    pub(crate) fn check(self, direction: Direction) -> Result<(), FaultReason> {
-        match direction {
-            Direction::Read if !self.read => Err(FaultReason::READ),
-            Direction::Write if !self.write => Err(FaultReason::WRITE),
-            _ => Ok(()),
-        }
+/// Checks an access against rights; the error is the fault reason (LGN.2, LGN.3).
+fn check(rights: Rights, direction: Direction) -> Result<(), FaultReason> {
+    match direction {
+        _ if rights.allow(direction) => Ok(()),
+        Direction::Read => Err(FaultReason::READ),
+        Direction::Write => Err(FaultReason::WRITE),
     }
 }
 
@@ -170,7 +149,7 @@ impl Page {
 
     /// The answer to an access to this page.
     pub(crate) fn answer(&self, access: Access) -> Result<Answer, FaultReason> {
-        self.rights.check(access.direction)?;
+        check(self.rights, access.direction)?;
         let address = self.place(access.iova);
         if is_interrupt(address.get()) { Err(INTERRUPT_OUTPUT) } else { Ok(Answer::Memory(address)) }
     }
@@ -203,7 +182,7 @@ pub(crate) struct Walker<'a> {
 impl Walker<'_> {
     /// The cold answer to an access.
     pub(crate) fn answer(&self, access: Access) -> Answer {
-        self.translate(access).unwrap_or_else(Answer::Blocked)
+        self.translate(access).unwrap_or_else(|reason| Answer::Blocked(reason.into()))
     }
 
     fn translate(&self, access: Access) -> Result<Answer, FaultReason> {
@@ -250,6 +229,13 @@ impl Walker<'_> {
     /// What the tables say of a requester.
     pub(crate) fn context(&self, requester: Requester) -> Result<Context, FaultReason> {
         self.context_of(self.device(requester.source)?, requester.pasid)
+    }
+
+    /// The domain-id and the tables of a requester.
+    pub(crate) fn identity(&self, requester: Requester) -> Option<Identity> {
+        let context = self.context(requester).ok()?;
+        let place = |table: Table| (table.address, table.level);
+        Some((context.domain, context.translation.roots().map(|root| root.map(place))))
     }
 
     /// What the root and context tables say of a function.

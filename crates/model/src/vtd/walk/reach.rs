@@ -2,7 +2,7 @@
 
 use super::first_stage::as_guest;
 use super::second_stage::Step;
-use super::{Device, FirstStage, Page, Rights, SecondStage, Table, Trail, Translation, Walker};
+use super::{Device, FirstStage, Page, Reached, Rights, SecondStage, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
 use crate::memory::MemoryKind;
 use machine::{ENTRIES, IoAddress, Level, PhysicalAddress, Range};
@@ -11,19 +11,6 @@ use vtd::control::TableMode;
 
 /// Functions that one context table of scalable mode covers; a context table of legacy mode covers twice as many.
 const HALF_A_BUS: usize = 128;
-
-/// A range of memory that a requester reaches through one leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
-    /// The requester.
-    pub requester: Requester,
-    /// An I/O virtual address that leads there; others may lead there too.
-    pub iova: IoAddress,
-    /// The memory.
-    pub memory: Range<PhysicalAddress>,
-    /// What the requester may do there.
-    pub rights: Rights,
-}
 
 impl Walker<'_> {
     /// All requesters that have a well-formed entry.
