@@ -53,7 +53,7 @@ impl Layout {
     /// Collects what a takeover of one of the machine's units needs to know.
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
-        let host_address_bits = machine.traits(unit).host_address_bits;
+        let host_address_bits = machine.host_address_bits(unit);
         let tlb = |source| {
             let source = SourceId(source);
             DeviceTlb { source, enabled: true, physical: source, depth: 1, tellings: 1 }
