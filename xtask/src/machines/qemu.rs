@@ -34,7 +34,7 @@ const TRACE_EVENTS: [&str; 8] = [
 ];
 
 /// The same of AMD's: every access, with its exact address; every fault and other trouble; registers and commands that matter.
-const TRACE_EVENTS_OF_AMD: [&str; 18] = [
+const TRACE_EVENTS_OF_AMD: [&str; 17] = [
     "amdvi_translation_result",
     "amdvi_page_fault",
     "amdvi_invalid_dte",
@@ -45,7 +45,6 @@ const TRACE_EVENTS_OF_AMD: [&str; 18] = [
     "amdvi_ir_err",
     "amdvi_evntlog_fail",
     "amdvi_command_read_fail",
-    "amdvi_command_error",
     "amdvi_unhandled_command",
     "amdvi_completion_wait_fail",
     "amdvi_mmio_write",

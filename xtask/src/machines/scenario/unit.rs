@@ -79,16 +79,6 @@ pub(crate) enum Caching {
     Anything,
 }
 
-/// When the crashing kernel has the unit forget a mapping that it has removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Flush {
-    /// At once.
-    Strict,
-    /// Some time later, together with others.
-    Lazy,
-}
-
 /// The unit and its use.
 #[derive(Args, Clone, Copy, Debug, Serialize)]
 pub(crate) struct UnitSetting {
@@ -110,9 +100,6 @@ pub(crate) struct UnitSetting {
     /// What the unit may cache
     #[arg(long, value_enum, default_value = "present")]
     pub(crate) caching: Caching,
-    /// When the crashing kernel has the unit forget a mapping, if not as it decides itself
-    #[arg(long, value_enum)]
-    pub(crate) flush: Option<Flush>,
 }
 
 impl UnitSetting {
@@ -124,10 +111,9 @@ impl UnitSetting {
         width: Width::Bits39,
         interrupts: Interrupts::Remapped,
         caching: Caching::Present,
-        flush: None,
     };
-    /// The same with an IOMMU of AMD's, of which the kernel has mappings forgotten at once.
-    pub(crate) const AMD: Self = Self { iommu: Iommu::Amd, flush: Some(Flush::Strict), ..Self::PLAIN };
+    /// The same with an IOMMU of AMD's.
+    pub(crate) const AMD: Self = Self { iommu: Iommu::Amd, ..Self::PLAIN };
 
     /// QEMU's options for the devices that are the unit, the unit itself last; none if there is none.
     pub(crate) fn devices(self) -> Vec<String> {
@@ -169,20 +155,15 @@ impl UnitSetting {
     }
 
     /// What the crashing kernel is told.
-    pub(crate) fn kernel_options(self) -> String {
-        let use_of_unit = match self.iommu {
+    pub(crate) fn kernel_options(self) -> &'static str {
+        match self.iommu {
             Iommu::Intel => self.kernel_options_for_intel(),
             Iommu::Amd => self.kernel_options_for_amd(),
-        };
-        let flush = match self.flush {
-            None => "",
-            Some(Flush::Strict) => " iommu.strict=1",
-            Some(Flush::Lazy) => " iommu.strict=0",
-        };
-        format!("{use_of_unit}{flush}")
+        }
     }
 
-    /// A unit that is there is used without being asked for.
+    /// A unit that is there is used without being asked for. Whatever the kernel is told of the time at which the unit forgets what is
+    /// no longer mapped, it is at once: "AMD-Vi: Using strict mode due to virtualization".
     fn kernel_options_for_amd(self) -> &'static str {
         match self.translation {
             Translation::On => "iommu.passthrough=0",
@@ -232,10 +213,9 @@ mod tests {
 
     #[test]
     fn an_iommu_of_amds_is_two_devices_of_which_the_kernel_hears_nothing_of_intels() {
-        let lazy =
-            UnitSetting { flush: Some(Flush::Lazy), interrupts: Interrupts::X2apic, ..UnitSetting::AMD };
-        assert_eq!(lazy.kernel_options(), "iommu.passthrough=0 iommu.strict=0");
-        let [function, unit] = &lazy.devices()[..] else { panic!("not two devices") };
+        let x2apic = UnitSetting { interrupts: Interrupts::X2apic, ..UnitSetting::AMD };
+        assert_eq!(x2apic.kernel_options(), "iommu.passthrough=0");
+        let [function, unit] = &x2apic.devices()[..] else { panic!("not two devices") };
         assert!(function.starts_with("AMDVI-PCI,id=unit") && unit.contains("pci-id=unit"));
         assert!(unit.ends_with("xtsup=on"));
     }

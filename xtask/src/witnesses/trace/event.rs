@@ -1,6 +1,7 @@
 //! The lines of QEMU's trace; those of AMD's unit are in `amd`.
 
 mod amd;
+mod time;
 
 use std::time::Duration;
 
@@ -68,11 +69,16 @@ impl Entry {
     }
 }
 
-/// Parses `PID@SECONDS.MICROSECONDS:EVENT VALUES`; `None` for what else QEMU writes to its log.
+/// Parses `PID@SECONDS.MICROSECONDS:EVENT VALUES` or, of QEMU since 11, `YEAR-MONTH-DAYTHOUR:MINUTE:SECOND.MICROSECONDSZ EVENT VALUES`;
+/// `None` for what else QEMU writes to its log.
 pub(super) fn parse(line: &str) -> Option<Entry> {
-    let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
-    let (seconds, micros) = stamp.split_once('.')?;
-    let at = Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?);
+    let (at, said) = match line.split_once(' ') {
+        Some((stamp, said)) if stamp.ends_with('Z') => (time::of_date(stamp)?, said),
+        _ => {
+            let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
+            (time::of_seconds(stamp)?, said)
+        }
+    };
     let (name, values) = said.split_once(' ').unwrap_or((said, ""));
     Some(Entry { at, event: event(name, values)? })
 }
