@@ -1,5 +1,7 @@
 //! Which crashes `cargo xtask test` runs, and what each must show.
 
+mod amdvi;
+
 use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
 use crate::crashes::handover::Loss;
@@ -58,6 +60,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(contexts());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
+    rows.extend(amdvi::rows());
     rows
 }
 

@@ -22,7 +22,9 @@ pub(super) fn event(name: &str, words: &[&str]) -> Option<Event> {
             (control & ENABLE == 0).then_some(Event::TurnedOff(control))
         }
         "amdvi_devtab_inval" => Some(Event::Forgotten(Forgotten::Entry(source_id(after(words, "devid:")?)?))),
-        "amdvi_pages_inval" => Some(Event::Forgotten(Forgotten::Domain(number(after(words, "domain")?)? as u16))),
+        "amdvi_pages_inval" => {
+            Some(Event::Forgotten(Forgotten::Domain(number(after(words, "domain")?)? as u16)))
+        }
         "amdvi_all_inval" => Some(Event::Forgotten(Forgotten::All)),
         _ => Some(Event::Fault(Fault { request: None, words: format!("{name} {}", words.join(" ")) })),
     }
