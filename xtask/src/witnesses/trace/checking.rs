@@ -234,6 +234,7 @@ mod tests {
     use machine::Range;
 
     use super::super::super::tables::Layout;
+    use super::super::super::tables::made::{amd, with_ram};
     use super::*;
     use crate::machines::ram::Ram;
 
@@ -266,6 +267,51 @@ mod tests {
         assert!(!problems(Event::Used { source: 0, iova: 0 }).contains("halves"));
         assert!(problems(Event::HalfRoot { high: true, half: 0 }).contains("in halves"));
         assert!(problems(Event::TurnedOff(0x4700_0000)).contains("turned off by 0x47000000"));
+    }
+
+    /// Checks answers of AMD's unit after a swap from tables in which the sound controller has these leaves to others in which it has
+    /// those.
+    fn answered(old: &[(u64, u64)], new: &[(u64, u64)], answers: &[(u64, u64)]) -> Traced {
+        let source = 0x10;
+        let tables = [amd(0x1000, source, old), amd(0x8000, source, new)].concat();
+        with_ram(0x10000, tables, |ram| {
+            let [dead, new] = [0x1000, 0x8000].map(|base| Tables::new(ram, Root::of_devices(base)));
+            let reserved = &Reserved::at(Range::new(0x8000, 0x10000));
+            let reference =
+                Reference { dead, new, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound: None };
+            let mut checking = Checking::new(reference);
+            checking.note(&Event::Root(Root::of_devices(0x8000)));
+            for &(iova, page) in answers {
+                checking.note(&Event::Answered { source, iova, page });
+            }
+            checking.finish()
+        })
+    }
+
+    #[test]
+    fn an_answer_of_amds_unit_is_compared_by_the_size_of_the_page() {
+        // Two pages of 4 KiB, or one of 8 KiB.
+        let (small, large) = ([(0x2000, 0xc000), (0x3000, 0xd000)], [(0x2000, 0xce00), (0x3000, 0xce00)]);
+        let changed = |old: &[(u64, u64)], new: &[(u64, u64)], answer| {
+            let traced = answered(old, new, &[answer]);
+            assert_eq!(traced.faults, 0);
+            traced.translations_changed
+        };
+        assert_eq!(changed(&small, &small, (0x3010, 0xd000)), 0);
+        assert_eq!(changed(&small, &large, (0x3010, 0xc000)), 0);
+        assert_eq!(changed(&large, &small, (0x3010, 0xd000)), 0);
+        assert_eq!(changed(&small, &small, (0x3010, 0xc000)), 1);
+        assert_eq!(changed(&small, &large, (0x2010, 0xd000)), 1);
+    }
+
+    #[test]
+    fn a_request_that_amds_unit_leads_to_page_0_was_refused() {
+        let leaves = [(0x2000, 0xc000)];
+        let traced = answered(&leaves, &[], &[(0x2010, 0)]);
+        assert_eq!((traced.faults, traced.translations_changed), (1, 0));
+        assert!(traced.problems[0].contains("00:02.0 0x2010 was refused"), "{:?}", traced.problems);
+        let to_page_0 = [(0x2000, 0)];
+        assert_eq!(answered(&to_page_0, &to_page_0, &[(0x2010, 0)]).faults, 0);
     }
 
     #[test]

@@ -40,3 +40,38 @@ impl Forgetting {
         entry.or(domain.map(|domain| format!("the unit was not told to forget the pages of domain {domain}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::tables::Root;
+    use super::super::super::super::tables::made::{amd, legacy, with_ram};
+    use super::*;
+
+    const NETWORK: u16 = 0x08;
+
+    /// What the unit may still know after these commands.
+    fn remembered(root: Root, words: Vec<(u64, u64)>, commands: &[Forgotten]) -> Option<String> {
+        let mut forgetting = Forgetting::default();
+        commands.iter().for_each(|&command| forgetting.note(command));
+        with_ram(0x10000, words, |ram| forgetting.remembered(Tables::new(ram, root)))
+    }
+
+    #[test]
+    fn each_entry_and_domain_or_everything_must_be_forgotten() {
+        let after = |commands: &[Forgotten]| {
+            remembered(Root::of_devices(0x1000), amd(0x1000, NETWORK, &[]), commands)
+        };
+        let (entry, domain) = (Forgotten::Entry(NETWORK), Forgotten::Domain(5));
+        assert_eq!(after(&[entry, domain]), None);
+        assert_eq!(after(&[Forgotten::All]), None);
+        assert!(after(&[]).unwrap().contains("00:01.0's device table entry"));
+        assert!(after(&[domain, Forgotten::Entry(NETWORK + 1)]).unwrap().contains("00:01.0's"));
+        assert!(after(&[entry, Forgotten::Domain(4)]).unwrap().contains("domain 5"));
+    }
+
+    #[test]
+    fn nothing_is_asked_of_units_of_intels() {
+        let root = Root { address: 0x1000, layout: Layout::Legacy };
+        assert_eq!(remembered(root, legacy(0x1000, NETWORK, &[]), &[]), None);
+    }
+}
