@@ -88,9 +88,9 @@ impl<'a> Tables<'a> {
         Self { ram, root }
     }
 
-    /// What the first table is.
-    pub(crate) fn layout(&self) -> Layout {
-        self.root.layout
+    /// Whether they are a unit's of AMD's.
+    pub(crate) fn is_of_amd(&self) -> bool {
+        matches!(self.root.layout, Layout::Devices { .. })
     }
 
     /// Where in memory `iova` of the function `source` leads; `None` if the unit would refuse the request, or nothing is there.

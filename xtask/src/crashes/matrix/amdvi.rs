@@ -1,5 +1,6 @@
 //! Takeovers of AMD's IOMMU.
 
+use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
@@ -12,7 +13,12 @@ use crate::witnesses::Witness;
 
 /// Every row.
 pub(super) fn rows() -> Vec<Row> {
-    conditions().into_iter().chain(disks()).chain([pending_requests()]).chain(mutations()).collect()
+    let mut rows = conditions();
+    rows.extend(disks());
+    rows.push(pending_requests());
+    rows.extend(damages());
+    rows.extend(mutations());
+    rows
 }
 
 /// Any two values of kernel, translation, interrupts, processors, memory and depth of paging meet in a row; the first three rows have
@@ -77,6 +83,26 @@ fn pending_requests() -> Row {
     };
     let expectation = Expectation::takeover().watched(Watch::Trace).and_active(Device::SLOW_DISK);
     Row::new("amdvi-pending-requests", busy, expectation).only_among_all()
+}
+
+/// The kinds of damage that a device table and its page tables can take, each in a crash of its own.
+fn damages() -> Vec<Row> {
+    let kinds = [
+        Damage::ContextBeyondMemory,
+        Damage::ContextReservedBits,
+        Damage::ContextWrongWidth,
+        Damage::DiskContext,
+        Damage::TableInRegisters,
+        Damage::TableInCaptureKernel,
+        Damage::TableLoop,
+        Damage::PageInCaptureKernel,
+    ];
+    let row = |damage: Damage| {
+        let scenario = Scenario { damage: Some(damage), ..Scenario::amd(Flavour::Amd64Backports) };
+        let expectation = Expectation::takeover().and_damage(damage);
+        Row::new(&format!("amdvi-damage-{}", damage.name()), scenario, expectation).only_among_all()
+    };
+    kinds.map(row).into()
 }
 
 /// The witness for each mistake must notice it.

@@ -48,6 +48,14 @@ impl Tables<'_> {
         }
     }
 
+    /// How many I/O addresses go through each entry of [`Tables::path`].
+    pub(crate) fn covered(&self, source: u16, iova: u64) -> Vec<u64> {
+        match self.way(source) {
+            Some(Way::Stage(stage)) => self.covered_by(stage, iova),
+            _ => Vec::new(),
+        }
+    }
+
     /// Address of the function's context entry (root entries: sections 9.1 and 9.2 of the VT-d specification), or of its device table
     /// entry.
     pub(crate) fn context_entry(&self, source: u16) -> Option<u64> {

@@ -70,7 +70,7 @@ impl Tables<'_> {
     /// The page to which `iova` leads: its address, and its size.
     pub(super) fn leaf(&self, stage: Stage, iova: u64) -> Option<(u64, u64)> {
         let mut leaf = None;
-        self.descend(stage, iova, |_, next| {
+        self.descend(stage, iova, |_, _, next| {
             if let Some(Next::Page { address, bits }) = next {
                 leaf = Some((address, 1 << bits));
             }
@@ -81,26 +81,31 @@ impl Tables<'_> {
     /// Addresses of the entries on the way from an I/O address to its page.
     pub(super) fn path_of(&self, stage: Stage, iova: u64) -> Vec<u64> {
         let mut path = Vec::new();
-        self.descend(stage, iova, |at, _| path.push(at));
+        self.descend(stage, iova, |_, at, _| path.push(at));
         path
     }
 
-    /// Visits the entries on the way from an I/O address to its page: their addresses, and where they lead.
-    fn descend(&self, stage: Stage, iova: u64, mut visit: impl FnMut(u64, Option<Next>)) {
+    /// How many I/O addresses go through each of these entries.
+    pub(super) fn covered_by(&self, stage: Stage, iova: u64) -> Vec<u64> {
+        let mut covered = Vec::new();
+        self.descend(stage, iova, |step, _, _| covered.push(1 << bits_below(step.level)));
+        covered
+    }
+
+    /// Visits the entries on the way from an I/O address to its page: the tables that they are in, their addresses, and where they lead.
+    fn descend(&self, stage: Stage, iova: u64, mut visit: impl FnMut(Step, u64, Option<Next>)) {
+        if !stage.covers(iova) {
+            return;
+        }
         // Only the first stage knows addresses that have more bits than the tables translate: all ones.
         let width = 12 + 9 * stage.levels;
-        let iova_in_tables = if width < 64 { iova % (1 << width) } else { iova };
-        let mut step = stage.covers(iova).then(|| stage.top());
-        while let Some(at) = step.and_then(|step| step.entry(iova_in_tables, stage.format)) {
-            let next = step.and_then(|step| self.next(stage.format, step, at));
-            visit(at, next.map(|(next, _)| next));
-            step = step.zip(next).and_then(|(step, (next, rights))| match next {
-                Next::Table { address, level } => {
-                    let index = (at - step.table) / 8;
-                    Some(Step { table: address, level, iova: step.start(index), rights })
-                }
-                Next::Page { .. } => None,
-            });
+        let iova = if width < 64 { iova % (1 << width) } else { iova };
+        let mut step = stage.top();
+        while let Some(at) = step.entry(iova, stage.format) {
+            let next = self.next(stage.format, step, at);
+            visit(step, at, next.map(|(next, _)| next));
+            let Some((Next::Table { address, level }, rights)) = next else { break };
+            step = Step { table: address, level, iova: step.start((at - step.table) / 8), rights };
         }
     }
 

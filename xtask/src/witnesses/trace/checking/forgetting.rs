@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::super::tables::{Layout, Tables};
+use super::super::super::tables::Tables;
 use super::super::event::Forgotten;
 use crate::machines::scenario::device::Device;
 
@@ -27,7 +27,7 @@ impl Forgetting {
 
     /// The first thing that the unit may still know of these tables, which are no longer in force.
     pub(super) fn remembered(&self, dead: Tables<'_>) -> Option<String> {
-        if self.all || !matches!(dead.layout(), Layout::Devices { .. }) {
+        if self.all || !dead.is_of_amd() {
             return None;
         }
         let known = |source: &u16| !self.entries.contains(source);
@@ -43,8 +43,8 @@ impl Forgetting {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::tables::Root;
     use super::super::super::super::tables::made::{amd, legacy, with_ram};
+    use super::super::super::super::tables::{Layout, Root};
     use super::*;
 
     const NETWORK: u16 = 0x08;
