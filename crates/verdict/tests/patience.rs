@@ -96,7 +96,7 @@ fn take_all(hostile: &[Hostile]) -> (Duration, usize) {
     for unit in 0..hostile.len() {
         let layout = Layout::of(&machine, unit);
         let limits = Limits { patience, ..Limits::default() };
-        let registers = Unit::new(machine.registers(unit), REGISTERS, &clock).expect("a unit");
+        let registers = Unit::vtd(machine.registers(unit), REGISTERS, &clock).expect("a unit");
         let (old, around) = (machine.old_memory(), layout.surroundings());
         patience = match takeover::take_over(registers, &old, &mut frames, &around, &limits) {
             Ok(taken) => {

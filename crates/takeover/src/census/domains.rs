@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use paging::Format;
-
 use crate::found::{OldDomain, Translation};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ids::DomainIds;
@@ -17,9 +15,9 @@ const RENAMED: usize = 64;
 type Tag = (u16, Option<u32>);
 
 /// The domains found so far. All ids of the old kernel are marked as used before the first domain is entered.
-pub(super) struct Domains {
-    pub(super) ids: DomainIds,
-    pub(super) list: Vec<OldDomain>,
+pub(crate) struct Domains {
+    pub(crate) ids: DomainIds,
+    pub(crate) list: Vec<OldDomain>,
     /// Index of the domain that has each of the old kernel's tags; ascending by tag.
     by_tag: Vec<(Tag, usize)>,
     /// Indices of the domains that kept their id; ascending by id and translation.
@@ -36,14 +34,14 @@ impl Domains {
     }
 
     /// Finds or adds the domain with this id and this translation, whose requests hardware caches under `pasid`.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &mut self,
         domain: OldDomain,
         pasid: u32,
         place: HazardPlace,
         hazards: &mut Hazards,
     ) -> Result<Option<usize>, OutOfMemory> {
-        let tag = (domain.id, Some(pasid).filter(|_| domain.layout.format == Format::FirstStage));
+        let tag = (domain.id, Some(pasid).filter(|_| domain.layout.format.is_tagged_by_pasid()));
         match self.owner(tag) {
             Some(index) if self.is(index, &domain) => Ok(Some(index)),
             Some(_) => self.enter_renamed(domain, place, hazards),

@@ -4,22 +4,16 @@
 use machine::{Frames, Level, OldMemory, PhysicalAddress};
 use paging::{Format, Step};
 
-use super::Taker;
-use crate::found::{Context, OldDomain, Translation};
+use super::Roll;
+use crate::found::{OldDomain, Translation};
 use crate::table::copy_table;
 
 /// How many tables of a domain are searched for a mapping: devices that once worked leave empty tables of all levels.
 const LOOKS: u32 = 64;
 
-impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
-    /// Whether a present entry, as far as can be seen, translates nothing.
-    pub(super) fn is_idle(&mut self, context: Context) -> bool {
-        let judged = self.abilities.judge(context.entry, self.surroundings.host_address_bits);
-        judged.is_ok_and(|domain| self.maps_nothing(&domain))
-    }
-
+impl<M: OldMemory, F: Frames> Roll<'_, M, F> {
     /// Whether a domain, as far as can be seen, maps nothing. What cannot be read counts as a mapping.
-    pub(super) fn maps_nothing(&mut self, domain: &OldDomain) -> bool {
+    pub(crate) fn maps_nothing(&mut self, domain: &OldDomain) -> bool {
         match domain.translation {
             Translation::Tables(root) => {
                 self.is_empty(root, domain.layout.format, domain.layout.top, &mut { LOOKS })

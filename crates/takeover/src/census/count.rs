@@ -3,7 +3,7 @@
 use machine::{ENTRIES, Frames, Level, OldMemory, PhysicalAddress, Range};
 use paging::{Format, Step};
 
-use super::Taker;
+use super::Roll;
 use crate::copies::Copies;
 use crate::found::{Layout, OldDomain, Translation};
 use crate::identity::Identity;
@@ -22,7 +22,7 @@ struct Count {
     upper: u64,
 }
 
-impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
+impl<M: OldMemory, F: Frames> Roll<'_, M, F> {
     /// Counts the tables of each domain. A domain that has more than there are frames, or for which too many were
     /// counted already, counts as too large for any number of frames. To count a map in place of pass-through, nothing is
     /// read.
@@ -67,7 +67,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     }
 
     fn identity(&self, domain: &OldDomain) -> Identity<'_> {
-        Identity::new(self.surroundings, domain.layout.format, self.abilities.architecture())
+        Identity::new(self.surroundings, domain.layout.format, self.architecture)
     }
 
     /// Whether the map for a domain in pass-through is there already, or is made for a domain before it.
