@@ -8,7 +8,7 @@ use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
 
 use crate::amdvi::entry;
 use crate::amdvi::tags::Tags;
-use crate::entry::Slot;
+use crate::entry::{Link, Slot};
 use machine::growth::{OutOfMemory, collected, push};
 
 /// Device table entries in one frame.
@@ -24,6 +24,8 @@ pub(crate) struct Tables {
     segments: Vec<Segment>,
     /// CR3 tables.
     guests: Vec<PhysicalAddress>,
+    /// Tables that map nothing, for devices that are blocked; none if there was no frame or no id for them.
+    pub(crate) fence: Option<Link>,
     /// Under which tags the unit may have cached translations.
     pub(crate) tags: Tags,
 }
@@ -78,7 +80,7 @@ impl Tables {
     /// How many tables there are, in frames.
     pub(crate) fn count(&self) -> u64 {
         let frames = self.segments.iter().map(|segment| u64::from(segment.base.size()) + 1);
-        frames.sum::<u64>() + self.guests.len() as u64
+        frames.sum::<u64>() + self.guests.len() as u64 + u64::from(self.fence.is_some())
     }
 
     pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
@@ -126,11 +128,21 @@ impl Tables {
         self.guests.contains(&table).then_some(table)
     }
 
+    /// Whether an entry names tables that may map something.
+    pub(crate) fn are_named_by(&self, entry: DeviceTableEntry) -> bool {
+        entry::is_linked(entry) && self.fence.is_none_or(|fence| fence.root != entry.table())
+    }
+
+    /// The entry that blocks a device.
+    pub(crate) fn blocked(&self, entry: DeviceTableEntry) -> DeviceTableEntry {
+        self.fence.map_or(entry::blocked(entry), |fence| entry::fenced(entry, fence))
+    }
+
     /// The devices whose entries allow them a device-TLB, ascending.
     pub(crate) fn device_tlbs(&self, frames: &impl Frames) -> Result<Vec<SourceId>, OutOfMemory> {
         let allows = |slot| {
             let entry = entry::load(slot, frames);
-            entry::is_linked(entry) && entry.guest.device_tlb()
+            self.are_named_by(entry) && entry.guest.device_tlb()
         };
         collected(self.slots().filter(|(_, slot)| allows(*slot)).map(|(source, _)| source))
     }

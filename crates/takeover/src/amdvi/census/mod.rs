@@ -11,14 +11,14 @@ use crate::amdvi::judge::{Abilities, DOMAINS, Passing};
 use crate::amdvi::tables::{Segment, Tables};
 use crate::amdvi::unit::Unit;
 use crate::census::{Census, Roll, root_lost};
-use crate::entry::{Entry as AnyEntry, Slot};
+use crate::entry::{Entry as AnyEntry, Link, Slot};
 use crate::failure::Reason;
-use crate::found::Context;
+use crate::found::{Context, Layout};
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::Surroundings;
-use crate::table::read_table;
+use crate::table::{new_table, read_table};
 use machine::growth::OutOfMemory;
 
 /// Takes the census of a unit, and returns the tables of our own that it made. It writes only to frames of our own.
@@ -141,10 +141,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 slot: Some(slot),
             }),
             Says::Guest => self.visit_guest(source, slot, found),
-            Says::Blocks => {
-                entry::fill(entry::blocked(found), slot, self.roll.frames);
-                Ok(())
-            }
+            // It is given the tables that map nothing when all ids are known.
+            Says::Blocks => Ok(()),
         }
     }
 
@@ -181,11 +179,19 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         Ok(())
     }
 
+    /// Makes the tables for devices that are blocked.
+    fn fence(&mut self) -> Option<Link> {
+        let Layout { format, top } = self.abilities.own_layout()?;
+        let id = self.roll.domains.ids.take_unused()?;
+        Some(Link { format, root: new_table(self.roll.frames)?, top, id })
+    }
+
     /// Puts all listed contexts into their domains, or refuses them. Devices that passed because nothing in their entries is
     /// valid get a domain of their own; returns it, if devices that are not listed are in it.
     fn sort_contexts(&mut self) -> Result<Option<usize>, OutOfMemory> {
         let (abilities, bits) = (self.abilities, self.roll.surroundings.host_address_bits);
         let passing = Passing::new(&mut self.roll.domains.ids);
+        self.tables.fence = self.fence();
         self.roll.sort_contexts(|entry| abilities.judge(entry, passing, bits))?;
         let found = passing.not_valid.ok_or(Danger::NoDomainId).and_then(|id| abilities.passing(id, bits));
         match found {
