@@ -100,7 +100,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 slot: Some(slot),
             };
             self.list(context)?;
-            return Ok(old);
+            return Ok(self.roll.frames.table(slot.table)[slot.word]);
         };
         match self.copy_cr3(cr3.table(), Place { below, pasid, ..place })? {
             Ok(copy) => Ok(cr3.with_frame(copy.pfn().get()).into_bits()),
