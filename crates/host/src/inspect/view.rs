@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use reach::Tables;
-use record::{Counts, UnitFate, UnitRecord};
+use record::{Architecture, Counts, UnitFate, UnitRecord};
 use serde::Serialize;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
@@ -148,8 +148,13 @@ impl UnitView {
             segment: unit.segment,
             state,
             why,
-            registers: unit.registers.listed.iter().map(RegisterView::new).collect(),
-            takeover: takeover.map(TakeoverView::new),
+            registers: unit
+                .registers
+                .listed
+                .iter()
+                .map(|found| RegisterView::new(found, unit.architecture))
+                .collect(),
+            takeover: takeover.map(|takeover| TakeoverView::new(takeover, unit.architecture)),
             reach: survey.map(|survey| ReachView::new(survey, memory)),
         }
     }
@@ -172,7 +177,23 @@ fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitS
 }
 
 impl RegisterView {
-    fn new(found: &record::Register) -> Self {
+    fn new(found: &record::Register, architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::Vtd => Self::of_vtd(found),
+            Architecture::AmdVi => Self::of_amdvi(found),
+        }
+    }
+
+    fn of_amdvi(found: &record::Register) -> Self {
+        let segments = (1..8).filter_map(amdvi::registers::device_table_segment);
+        let mut all = amdvi::registers::ALL.into_iter().chain(segments);
+        let register = all.find(|register| register.offset == usize::from(found.offset));
+        let name =
+            register.map_or_else(|| format!("{:#x}", found.offset), |register| register.name.to_owned());
+        Self { name, value: Hex(found.value), meaning: String::new() }
+    }
+
+    fn of_vtd(found: &record::Register) -> Self {
         let register = registers::at(found.offset);
         Self {
             name: register
