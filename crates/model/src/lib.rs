@@ -44,6 +44,7 @@ mod old_pages;
 mod parts;
 mod ports;
 mod reached;
+mod shapes;
 mod tables;
 pub mod trace;
 mod unit;

@@ -175,6 +175,28 @@ impl Kernel {
         device_table.get()
     }
 
+    /// Takes a frame for a table with these entries.
+    pub fn table(&mut self, entries: &[(usize, u64)]) -> u64 {
+        let frame = self.frames.allocate().unwrap();
+        for &(index, entry) in entries {
+            self.frames.table_mut(frame)[index] = entry;
+        }
+        self.frames.publish(frame, 0..512);
+        frame.get()
+    }
+
+    /// Puts a device table in force that has an entry for 00:02.0 alone, and has the unit forget everything.
+    pub fn enter(&mut self, entry: [u64; 4]) {
+        let table = self.frames.allocate_run(2).unwrap();
+        let slot = usize::from(DEVICE) * 4;
+        self.frames.table_mut(table)[slot..slot + 4].copy_from_slice(&entry);
+        for page in [table, table.saturating_add(0x1000)] {
+            self.frames.publish(page, 0..512);
+        }
+        self.registers.write64(DEVICE_TABLE, table.get() | 1);
+        self.command([8 << 60, 0]);
+    }
+
     /// Maps another page by its lowest table, for reading.
     pub fn map(&mut self, index: usize, memory: u64) {
         self.frames.store(self.level1, index, memory | 0x2000_0000_0000_0001);

@@ -24,7 +24,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     pub(crate) fn forget(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
         match scope {
             Scope::Everything => self.forget_everything(frames),
-            Scope::Domain(domain) => self.submit(&of_domain(domain), frames),
+            // New mappings for requests with a PASID are never made.
+            Scope::Domain(domain) => self.submit(&[of_host(domain), of_guest(domain, 0)], frames),
         }
     }
 
@@ -46,14 +47,20 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.forget(scope, frames)
     }
 
-    /// Invalidates all device table entries and all translations: by one command where the unit has it, else each by itself.
+    /// Invalidates all device table entries and all translations: by one command where the unit has it (2.4.8), else each by
+    /// itself.
     fn forget_everything(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
         if self.unit.feature().ia() {
             return self.submit(&[Command::INVALIDATE_IOMMU_ALL], frames);
         }
-        let entries = |id| Command::invalidate_device_table_entry(SourceId(id));
-        self.submit_for_all(entries, frames)?;
-        self.submit_for_all(|id| of_domain(id)[0], frames)
+        self.submit_for_all(|id| Command::invalidate_device_table_entry(SourceId(id)), frames)?;
+        self.submit_for_all(of_host, frames)?;
+        self.submit_for_all(|id| of_guest(id, 0), frames)?;
+        for index in 0..self.tables.guest_tags().len() {
+            let Some((domain, pasid)) = self.tables.guest_tags().get(index).copied() else { break };
+            self.submit(&[of_guest(domain, pasid)], frames)?;
+        }
+        Ok(())
     }
 
     /// Submits a command for each id, of devices or domains.
@@ -178,9 +185,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 }
 
-/// The command that forgets all translations of a domain, through host or guest tables (2.4.3).
-const fn of_domain(domain: u16) -> [Command; 1] {
-    [PagesInvalidation::new().with_domain(domain).of_everything()]
+/// The command that forgets a domain's translations through host tables (2.4.3).
+const fn of_host(domain: u16) -> Command {
+    PagesInvalidation::new().with_domain(domain).of_everything()
+}
+
+/// The command that forgets a domain's translations through the guest tables of a PASID.
+const fn of_guest(domain: u16, pasid: u32) -> Command {
+    PagesInvalidation::new().with_domain(domain).of_guest(pasid)
 }
 
 /// The end of the buffer.

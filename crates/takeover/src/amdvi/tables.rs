@@ -23,6 +23,8 @@ pub(crate) struct Tables {
     segments: Vec<Segment>,
     /// CR3 tables.
     guests: Vec<PhysicalAddress>,
+    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
+    guest_tags: Vec<(u16, u32)>,
 }
 
 /// A segment of the device table, in frames that follow each other.
@@ -88,6 +90,15 @@ impl Tables {
 
     pub(crate) fn remember_guest(&mut self, table: PhysicalAddress) -> Result<(), OutOfMemory> {
         push(&mut self.guests, table)
+    }
+
+    pub(crate) fn remember_guest_tag(&mut self, domain: u16, pasid: u32) -> Result<(), OutOfMemory> {
+        push(&mut self.guest_tags, (domain, pasid))
+    }
+
+    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
+    pub(crate) fn guest_tags(&self) -> &[(u16, u32)] {
+        &self.guest_tags
     }
 
     /// All devices that the table has an entry for, ascending, each with its entry's slot.

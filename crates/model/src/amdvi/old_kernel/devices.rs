@@ -46,8 +46,6 @@ impl OldKernel<'_> {
     }
 
     /// Writes the root of a PASID, and the CR3 tables on the way to it.
-    ///
-    /// The roots of guests that are not nested are not written yet: their place is filled when they are.
     fn write_root(
         &mut self,
         mut table: PhysicalAddress,
@@ -55,11 +53,6 @@ impl OldKernel<'_> {
         pasid: u32,
         (levels, domain): (u32, usize),
     ) {
-        if self.scenario.domains[domain].stage == Stage::Guest
-            && self.tops[domain] == PhysicalAddress::default()
-        {
-            self.tops[domain] = self.write_domain(domain);
-        }
         for level in (0..levels).rev() {
             let index = u64::from(pasid >> (CR3_STRIDE * level) & 0x1FF);
             let at = self.place(table).saturating_add(index * 8);

@@ -95,13 +95,13 @@ impl<'a> OldKernel<'a> {
     pub(crate) fn write_tables(&mut self) {
         let domains = &self.scenario.domains;
         self.tops = domains.iter().map(|_| PhysicalAddress::default()).collect();
-        let is_nested = |index: &usize| matches!(domains[*index].stage, Stage::Nested(_));
-        let (guests, others): (Vec<usize>, Vec<usize>) = (0..domains.len()).partition(is_nested);
+        let is_host = |index: &usize| domains[*index].stage == Stage::Host;
+        let (hosts, guests): (Vec<usize>, Vec<usize>) = (0..domains.len()).partition(is_host);
         for index in guests {
             self.tops[index] = self.write_domain(index);
         }
         self.write_cr3_tables();
-        for index in others {
+        for index in hosts {
             self.tops[index] = self.write_domain(index);
         }
         self.link_shared_tables();

@@ -1,7 +1,7 @@
 //! Writes page tables of hosts and guests.
 
 use super::OldKernel;
-use crate::amdvi::scenario::{Domain, Levels, Pages, Stage, Style};
+use crate::amdvi::scenario::{Domain, Levels, Pages, Stage};
 use crate::parts::Mapping;
 use amdvi::host_table::HostEntry;
 use machine::{ENTRIES, IoAddress, Level, PAGE_SIZE, PhysicalAddress};
@@ -53,7 +53,7 @@ impl OldKernel<'_> {
     fn write_leaves(&mut self, domain: &Domain, table: PhysicalAddress, level: Level, leaves: &[Mapping]) {
         let mut rest = leaves;
         while let Some(first) = rest.first() {
-            let joined = joined(domain.style, level, rest);
+            let joined = joined(domain, level, rest);
             let entry = self.leaf(domain, level, first, joined);
             for mapping in &rest[..1 << joined] {
                 self.write_entry(table, level.index(mapping.iova), entry);
@@ -135,8 +135,9 @@ fn next_level(domain: &Domain, from: Level, mappings: &[Mapping]) -> Level {
 }
 
 /// The binary logarithm of how many pages, from the first, can be written as one.
-fn joined(style: Style, level: Level, pages: &[Mapping]) -> u32 {
-    let Some(first) = pages.first().filter(|_| style.pages == Pages::Joined) else { return 0 };
+fn joined(domain: &Domain, level: Level, pages: &[Mapping]) -> u32 {
+    let joins = domain.stage == Stage::Host && domain.style.pages == Pages::Joined;
+    let Some(first) = pages.first().filter(|_| joins) else { return 0 };
     let follows = |number: usize| {
         let offset = number as u64 * level.span();
         pages.get(number).is_some_and(|page| {

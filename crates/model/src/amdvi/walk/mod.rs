@@ -25,7 +25,7 @@ use machine::{IoAddress, Level, PhysicalAddress, Range};
 use std::collections::BTreeSet;
 
 pub(crate) use device::{Bases, ExcludedFor, Reports};
-pub(crate) use guest::Guest;
+pub(crate) use guest::{Guest, is_canonical};
 pub(crate) use host::Host;
 pub(crate) use trail::{Mark, Trail};
 

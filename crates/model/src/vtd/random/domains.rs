@@ -1,7 +1,7 @@
 //! Makes random domains and their mappings.
 
-use super::{RESERVED_MEMORY, Size, one_in, pick};
 use crate::memory::MemoryKind;
+use crate::shapes::{PASS_THROUGH, Size, one_in, pick, range_of, reserved_memory, target};
 use crate::vtd::scenario::{Domain, GUEST_TABLES, Mapping, Stage};
 use crate::vtd::walk::Traits;
 use fastrand::Rng;
@@ -9,9 +9,6 @@ use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range};
 use std::collections::BTreeMap;
 use vtd::first_stage::is_canonical;
 use vtd::paging::AddressWidth;
-
-/// The domain-id of pass-through; no other domain has it.
-pub const PASS_THROUGH: u16 = 0xF;
 
 /// Makes domains for units that all have these capabilities, on a machine with this memory.
 pub(super) fn domains(
@@ -77,10 +74,6 @@ fn targets(
     mapped.filter(|range: &Range<PhysicalAddress>| range.end <= end).collect()
 }
 
-fn range_of(mapping: &Mapping) -> Range<IoAddress> {
-    mapping.level.entry_span(mapping.iova)
-}
-
 /// The addresses of a domain.
 #[derive(Clone, Copy)]
 struct Space {
@@ -134,13 +127,6 @@ fn mappings(
     taken.into_values().collect()
 }
 
-/// Identity mappings that firmware asks the kernel to make for some device: an RMRR (8.4).
-fn reserved_memory() -> impl Iterator<Item = Mapping> {
-    let pages = (RESERVED_MEMORY.start.get()..RESERVED_MEMORY.end.get()).step_by(PAGE_SIZE as usize);
-    let (level, permission) = (Level::ONE, Permission::ReadWrite);
-    pages.map(move |page| Mapping { iova: page.into(), memory: page.into(), level, permission })
-}
-
 /// Chooses a page size. The first stage always has pages of 2 MiB.
 fn level(rng: &mut Rng, traits: &Traits, stage: Stage) -> Level {
     let capability = traits.capability;
@@ -169,17 +155,6 @@ fn run_start(rng: &mut Rng, space: Space, level: Level) -> IoAddress {
         _ => rng.u64(..end),
     };
     IoAddress::new(start).align_down(level.span())
-}
-
-/// Chooses an aligned page of this size in `targets`, if there is one.
-fn target(rng: &mut Rng, targets: &[Range<PhysicalAddress>], level: Level) -> Option<PhysicalAddress> {
-    let aligned = |range: &Range<PhysicalAddress>| {
-        let first = range.start.get().next_multiple_of(level.span());
-        (first, range.end.get().saturating_sub(first) / level.span())
-    };
-    let fitting = targets.iter().map(aligned).filter(|(_, pages)| *pages > 0);
-    let (first, pages) = rng.choice(fitting.collect::<Vec<_>>())?;
-    Some(PhysicalAddress::new(first + rng.u64(..pages) * level.span()))
 }
 
 /// Whether a mapping overlaps no other, can be translated, and avoids interrupt addresses and the tables of guests.

@@ -1,8 +1,7 @@
 //! Makes random functions: their domains, and the addresses of their DMA.
 
-use super::domains::PASS_THROUGH;
-use super::{CAPTURE, Size, one_in, pick};
-use crate::vtd::scenario::{Attached, DeviceTlb, Domain, Function, Mapping, Process, Stage, UnitScenario};
+use crate::shapes::{CAPTURE, PASS_THROUGH, Size, inside, one_in, pick};
+use crate::vtd::scenario::{Attached, DeviceTlb, Domain, Function, Process, Stage, UnitScenario};
 use crate::vtd::walk::is_interrupt;
 use fastrand::Rng;
 use machine::IoAddress;
@@ -70,8 +69,8 @@ fn works_at(rng: &mut Rng, attached: Attached, domains: &[Domain]) -> Vec<IoAddr
         let addresses = [rng.u64(..0xA_0000), rng.u64(0x10_0000..CAPTURE.start.get()), CAPTURE.end.get()];
         return addresses.map(IoAddress::new).into();
     };
-    let inside = |mapping: &Mapping| mapping.iova.saturating_add(rng.u64(..mapping.level.span()));
-    let mut works_at: Vec<IoAddress> = domains[domain].mappings.iter().map(inside).collect();
+    let mappings = domains[domain].mappings.iter();
+    let mut works_at: Vec<IoAddress> = mappings.map(|mapping| inside(rng, mapping)).collect();
     rng.shuffle(&mut works_at);
     works_at.truncate(8);
     let others = [rng.u64(..1 << 39), u64::MAX].into_iter().filter(|iova| !is_interrupt(*iova));

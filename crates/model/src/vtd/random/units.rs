@@ -1,7 +1,7 @@
 //! Makes random remapping units: their capabilities, and the state that the old kernel left them in.
 
-use super::{Size, one_in, pick};
 use crate::habits::{Chore, Habit, Habits};
+use crate::shapes::{Size, one_in, pick};
 use crate::vtd::scenario::{OldQueue, UnitScenario};
 use crate::vtd::walk::Traits;
 use fastrand::Rng;

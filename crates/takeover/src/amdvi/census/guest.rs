@@ -99,8 +99,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 tag: pasid,
                 slot: Some(slot),
             };
+            self.tables.remember_guest_tag(place.device.guest.domain(), pasid)?;
             self.list(context)?;
-            return Ok(old);
+            return Ok(self.roll.frames.table(slot.table)[slot.word]);
         };
         match self.copy_cr3(cr3.table(), Place { below, pasid, ..place })? {
             Ok(copy) => Ok(cr3.with_frame(copy.pfn().get()).into_bits()),
