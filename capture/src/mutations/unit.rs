@@ -68,7 +68,8 @@ impl UnitRegisters {
 
     /// Makes a wait that stores nothing of each new command but waits.
     fn forget_commands(&self, tail: u64) {
-        let buffer = BufferBase::from_bits(self.registers.read64(COMMAND_BUFFER.offset)).frame() << PAGE_SHIFT;
+        let buffer =
+            BufferBase::from_bits(self.registers.read64(COMMAND_BUFFER.offset)).frame() << PAGE_SHIFT;
         let head = self.registers.read64(COMMAND_HEAD.offset);
         tables::forget_commands(buffer, head, tail);
     }
