@@ -93,18 +93,24 @@ pub(crate) fn linked(entry: DeviceTableEntry, link: Link) -> DeviceTableEntry {
     DeviceTableEntry { host, guest: guest.with_domain(link.id), ..entry }
 }
 
-/// The entry that blocks its device. What it says of interrupts stays, and so does the old kernel's choice whether faults are
-/// logged.
-///
-/// V is set and TV is not. A mode of zero without rights would mean the same (2.2.2.1), but there are units, of software, that
-/// let such requests pass.
+/// The entry that blocks its device: V is set and TV is not. What it says of interrupts stays, and so does the old kernel's choice
+/// whether faults are logged.
 pub(crate) fn blocked(entry: DeviceTableEntry) -> DeviceTableEntry {
     let host = HostTables::new().with_valid(true);
     let guest = if entry.host.valid() { entry.guest } else { GuestTables::new() };
     let guest = GuestTables::new()
         .with_suppress_faults(guest.suppress_faults())
-        .with_suppress_further_faults(guest.suppress_further_faults());
+        .with_suppress_further_faults(guest.suppress_further_faults())
+        .with_exclusion(guest.exclusion());
     DeviceTableEntry { host, guest, ..entry }
+}
+
+/// The entry that blocks its device by tables that map nothing, as a mode of zero without rights does (2.2.2.1): there are units, of
+/// software, that let such requests pass. Unlike [`blocked`], it leaves a device what an exclusion range allows it.
+pub(crate) fn fenced(entry: DeviceTableEntry, fence: Link) -> DeviceTableEntry {
+    let fenced = linked(blocked(entry), fence);
+    let host = fenced.host.with_read(false).with_write(false);
+    DeviceTableEntry { host, ..fenced }
 }
 
 /// Whether an entry names tables.

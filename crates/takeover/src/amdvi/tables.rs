@@ -7,7 +7,8 @@ use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_WORDS};
 use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
 
 use crate::amdvi::entry;
-use crate::entry::Slot;
+use crate::amdvi::tags::Tags;
+use crate::entry::{Link, Slot};
 use machine::growth::{OutOfMemory, collected, push};
 
 /// Device table entries in one frame.
@@ -23,8 +24,10 @@ pub(crate) struct Tables {
     segments: Vec<Segment>,
     /// CR3 tables.
     guests: Vec<PhysicalAddress>,
-    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
-    guest_tags: Vec<(u16, u32)>,
+    /// Tables that map nothing, for devices that are blocked; none if there was no frame or no id for them.
+    pub(crate) fence: Option<Link>,
+    /// Under which tags the unit may have cached translations.
+    pub(crate) tags: Tags,
 }
 
 /// A segment of the device table, in frames that follow each other.
@@ -60,7 +63,7 @@ impl Segment {
     }
 
     /// Its devices, ascending, each with its entry's slot.
-    pub(crate) fn slots(self) -> impl Iterator<Item = (SourceId, Slot)> + use<> {
+    pub(crate) fn slots(self) -> impl Iterator<Item = (SourceId, Slot)> + Clone + use<> {
         (0..self.devices).map(move |index| (SourceId((self.first + index) as u16), self.slot(index)))
     }
 
@@ -77,10 +80,10 @@ impl Tables {
     /// How many tables there are, in frames.
     pub(crate) fn count(&self) -> u64 {
         let frames = self.segments.iter().map(|segment| u64::from(segment.base.size()) + 1);
-        frames.sum::<u64>() + self.guests.len() as u64
+        frames.sum::<u64>() + self.guests.len() as u64 + u64::from(self.fence.is_some())
     }
 
-    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
         self.segments.iter().copied()
     }
 
@@ -92,17 +95,8 @@ impl Tables {
         push(&mut self.guests, table)
     }
 
-    pub(crate) fn remember_guest_tag(&mut self, domain: u16, pasid: u32) -> Result<(), OutOfMemory> {
-        push(&mut self.guest_tags, (domain, pasid))
-    }
-
-    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
-    pub(crate) fn guest_tags(&self) -> &[(u16, u32)] {
-        &self.guest_tags
-    }
-
     /// All devices that the table has an entry for, ascending, each with its entry's slot.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (SourceId, Slot)> + '_ {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (SourceId, Slot)> + Clone + '_ {
         self.segments().flat_map(Segment::slots)
     }
 
@@ -134,11 +128,21 @@ impl Tables {
         self.guests.contains(&table).then_some(table)
     }
 
+    /// Whether an entry names tables that may map something.
+    pub(crate) fn are_named_by(&self, entry: DeviceTableEntry) -> bool {
+        entry::is_linked(entry) && self.fence.is_none_or(|fence| fence.root != entry.table())
+    }
+
+    /// The entry that blocks a device.
+    pub(crate) fn blocked(&self, entry: DeviceTableEntry) -> DeviceTableEntry {
+        self.fence.map_or(entry::blocked(entry), |fence| entry::fenced(entry, fence))
+    }
+
     /// The devices whose entries allow them a device-TLB, ascending.
     pub(crate) fn device_tlbs(&self, frames: &impl Frames) -> Result<Vec<SourceId>, OutOfMemory> {
         let allows = |slot| {
             let entry = entry::load(slot, frames);
-            entry::is_linked(entry) && entry.guest.device_tlb()
+            self.are_named_by(entry) && entry.guest.device_tlb()
         };
         collected(self.slots().filter(|(_, slot)| allows(*slot)).map(|(source, _)| source))
     }
