@@ -499,7 +499,7 @@ fn hand_overs_to_others_drivers() -> Vec<Row> {
 
 /// A newer kernel as the one that crashes, as the one that makes the dump, and as both; and a machine that UEFI has started.
 fn hand_overs_of_newer_kernels() -> Vec<Row> {
-    use Flavour::{Amd64, Backports};
+    use Flavour::{Amd64, Backports, Testing};
     let row = |name, scenario| Row::new(name, scenario, Expectation::handed_over()).only_among_all();
     let from = |kernel, second_kernel| Scenario {
         capture: Capture::HandedOver,
@@ -513,6 +513,8 @@ fn hand_overs_of_newer_kernels() -> Vec<Row> {
         row("handover-6.12", from(Backports, Backports)),
         row("handover-into-6.12", from(Amd64, Backports)),
         row("handover-6.12-into-6.1", from(Backports, Amd64)),
+        row("handover-testing", from(Testing, Testing)),
+        row("handover-into-testing", from(Amd64, Testing)),
         row("handover-uefi", uefi),
     ]
 }
