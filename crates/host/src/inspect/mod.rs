@@ -40,7 +40,7 @@ pub use self::view::{Asked, Inspected, RegisterView, UnitView};
 /// What to show of a dump: everything, or the part that is named.
 #[derive(Clone, Debug)]
 pub struct InspectRequest {
-    /// A dump that Holdover's capture kernel wrote.
+    /// A dump that Holdover's capture kernel wrote, or a kernel to which it handed the machine over.
     pub dump: PathBuf,
     /// Only the remapping unit whose registers are at this physical address.
     pub unit: Option<Hex>,
@@ -82,7 +82,9 @@ pub enum InspectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Something else made the dump.
-    #[error("no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one")]
+    #[error(
+        "no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one, or a kernel to which it handed over"
+    )]
     Missing,
     /// Another version of Holdover wrote it, or it is damaged.
     #[error(transparent)]
