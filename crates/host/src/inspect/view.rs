@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use reach::Tables;
+use reach::{Tables, UnitRegisters, UnitSetup, VtdRegisters};
 use record::{Counts, UnitFate, UnitRecord};
 use serde::Serialize;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -161,14 +161,14 @@ impl UnitView {
 }
 
 /// The settings by which a unit's tables are read; `None` if its translation was off, or nothing is known of it.
-fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitSetup> {
+fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<UnitSetup> {
     let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
-    status.tes().then_some(reach::UnitSetup {
+    let registers = VtdRegisters {
         root: RootTableAddress::from_bits(unit.register(RTADDR)?),
         capability: Capability::from_bits(unit.register(CAP)?),
         extended: ExtendedCapability::from_bits(unit.register(ECAP)?),
-        host_address_bits,
-    })
+    };
+    status.tes().then_some(UnitSetup { registers: UnitRegisters::Vtd(registers), host_address_bits })
 }
 
 impl RegisterView {
