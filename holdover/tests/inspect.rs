@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use dumpfile::BlockFile;
 use kdump::{Codec, Header, NoteSegment, Page, Utsname, begin, layout::Name};
 use record::{
-    Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Record, Register, Takeover, Text,
-    UnitFate, UnitRecord,
+    Architecture, Context, Counts, Domain, Entry, Hazard, HazardPlace, Outcome, Queue, Record, Register,
+    Takeover, Text, UnitFate, UnitRecord,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -103,6 +103,7 @@ fn unit(rtaddr: u64) -> UnitRecord {
         hazards: [hazard].into_iter().collect(),
     };
     UnitRecord {
+        architecture: Architecture::Vtd,
         base: 0xFED9_0000,
         segment: 0,
         registers: registers.into_iter().collect(),
