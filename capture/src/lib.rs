@@ -11,7 +11,7 @@
 extern crate alloc;
 
 pub mod acpi;
-pub mod amd;
+pub mod listing;
 pub mod other_memory;
 pub mod platform {
     //! The part of the platform that only reads and decides: it has no `unsafe`, and tests can give it any input.

@@ -34,7 +34,7 @@ mod take_over;
 mod vmds;
 mod watchdogs;
 
-use capture::{acpi, amd, other_memory, root_pointer, units};
+use capture::{acpi, listing, other_memory, root_pointer, units};
 use handoff::{HandOver, Options};
 use kdump::Codec;
 use machine::{PhysicalAddress, Range};

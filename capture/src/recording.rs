@@ -11,7 +11,7 @@ use record::{
 };
 use takeover::hazard::Hazards;
 use takeover::report::{ContextReport, DomainReport};
-use takeover::{Found, OldQueue, Report, hazard};
+use takeover::{AmdViEntry, AmdViFound, Found, OldQueue, Report, VtdEntry, VtdFound, hazard};
 
 use crate::remapping::{Fate, Remapping, RemappingUnit};
 
@@ -32,27 +32,22 @@ fn unit(unit: &RemappingUnit) -> UnitRecord {
         Fate::Lost(error) => UnitFate::Lost(Text::new(error)),
     };
     let registers = unit.registers.iter().copied().collect();
-    UnitRecord { base: unit.base.get(), segment: unit.segment, registers, state }
+    UnitRecord {
+        architecture: unit.architecture,
+        base: unit.base.get(),
+        segment: unit.segment,
+        registers,
+        state,
+    }
 }
 
 fn takeover(report: &Report) -> Takeover {
     let Report { found, root, contexts, domains, hazards, tables_duplicated } = report;
-    // The registers, read before anything was written, include the status.
-    let Found {
-        root: old_root,
-        fault_records,
-        queue,
-        status: _,
-        faults: _,
-        queue_error: _,
-        page_requests: _,
-    } = found;
-    let faults = fault_records.iter().map(|fault| (fault.low.into_bits(), fault.high.into_bits()));
     Takeover {
-        old_root: old_root.into_bits(),
-        new_root: root.into_bits(),
-        queue: old_queue(*queue),
-        faults: faults.collect(),
+        old_root: found.root(),
+        new_root: *root,
+        queue: old_queue(found.queue()),
+        faults: faults(found),
         counts: Counts {
             contexts_accepted: report.contexts_accepted(),
             tables_duplicated: *tables_duplicated,
@@ -63,6 +58,24 @@ fn takeover(report: &Report) -> Takeover {
         contexts: contexts.iter().map(context).collect(),
         domains: domains.iter().map(domain).collect(),
         hazards: listed_hazards(hazards),
+    }
+}
+
+/// The faults or events that were recorded. The registers, read before anything was written, include all else that was found.
+fn faults(found: &Found) -> record::List<(u64, u64)> {
+    match found {
+        Found::Vtd(VtdFound {
+            fault_records,
+            root: _,
+            queue: _,
+            status: _,
+            faults: _,
+            queue_error: _,
+            page_requests: _,
+        }) => fault_records.iter().map(|fault| (fault.low.into_bits(), fault.high.into_bits())).collect(),
+        Found::AmdVi(AmdViFound { events, control: _, status: _, device_table: _, queue: _ }) => {
+            events.iter().map(|event| (event.low.into_bits(), event.address)).collect()
+        }
     }
 }
 
@@ -77,15 +90,19 @@ fn old_queue(queue: OldQueue) -> Queue {
 fn context(context: &ContextReport) -> Context {
     let ContextReport { source, pasid, entry, domain, outcome: end } = *context;
     let entry = match entry {
-        takeover::Entry::Context(entry) => Entry::Context(entry.words()),
-        takeover::Entry::Pasid(entry) => Entry::Pasid(entry.words()),
+        takeover::Entry::Vtd(VtdEntry::Context(entry)) => Entry::Context(entry.words()),
+        takeover::Entry::Vtd(VtdEntry::Pasid(entry)) => Entry::Pasid(entry.words()),
+        takeover::Entry::AmdVi(AmdViEntry::Device(entry)) => Entry::Device(entry.words()),
+        takeover::Entry::AmdVi(AmdViEntry::Guest { device, cr3 }) => {
+            let [host, guest, interrupts, attributes] = device.words();
+            Entry::Guest([host, guest, interrupts, attributes, cr3.into_bits()])
+        }
     };
     Context { source: source.0, pasid, entry, domain, outcome: outcome(end) }
 }
 
 fn domain(domain: &DomainReport) -> Domain {
-    let DomainReport { id, width, tables, leaves, fenced, outcome: end } = *domain;
-    let address_bits = width.bits().unwrap_or(0);
+    let DomainReport { id, address_bits, tables, leaves, fenced, outcome: end } = *domain;
     Domain { id, address_bits, tables, leaves, fenced, outcome: outcome(end) }
 }
 

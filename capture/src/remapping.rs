@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
+use machine::growth::collected;
 use machine::{IoAddress, Permission, PhysicalAddress, Range, SourceId};
-use record::Register;
+use record::{Architecture, Register};
 use takeover::{AttachError, Attachment, Failure, Takeover, UnitError};
-use vtd::dmar::Dmar;
 
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
@@ -36,6 +36,8 @@ pub(crate) struct Remapping {
 
 /// One remapping unit.
 pub(crate) struct RemappingUnit {
+    /// Its architecture.
+    pub(crate) architecture: Architecture,
     /// Physical address of its registers.
     pub(crate) base: PhysicalAddress,
     /// PCI segment that it serves.
@@ -65,8 +67,8 @@ pub(crate) enum Fate {
 impl Fate {
     /// The fate of a unit that is not found where the firmware's table says. Only the firmware can say that there is no unit;
     /// the dead kernel may have overwritten its table.
-    pub(crate) fn of_unfound(lost: LostError, table: &Dmar<'_>) -> Self {
-        if table.is_sound() && lost.is_absence() { Self::Absent(lost) } else { Self::Lost(lost) }
+    pub(crate) fn of_unfound(lost: LostError, table_is_sound: bool) -> Self {
+        if table_is_sound && lost.is_absence() { Self::Absent(lost) } else { Self::Lost(lost) }
     }
 }
 
@@ -92,7 +94,7 @@ impl LostError {
     pub(crate) fn is_absence(&self) -> bool {
         matches!(
             self,
-            Self::Nowhere(_) | Self::Map(MapError::TooHigh(_)) | Self::Unit(UnitError::NotThere(_))
+            Self::Nowhere(_) | Self::Map(MapError::TooHigh(_)) | Self::Unit(UnitError::NotThere { .. })
         )
     }
 }
@@ -145,7 +147,12 @@ impl Remapping {
             Fate::Off | Fate::Absent(_) => Ok(Reach::Direct),
             Fate::Lost(_) => Err(ReachError::Lost),
             Fate::TakenOver(unit) => {
-                let attachment = unit.attach(source_of(function), aliases, &mut self.frames)?;
+                // The unit sees the alias that firmware names, whatever lies on the way.
+                let listed =
+                    self.serves.get(index).into_iter().flat_map(|serves| serves.aliases_of(function));
+                let listed = listed.filter(|alias| !aliases.contains(alias));
+                let aliases = collected(aliases.iter().copied().chain(listed)).map_err(AttachError::from)?;
+                let attachment = unit.attach(source_of(function), &aliases, &mut self.frames)?;
                 Ok(Reach::Translated(index, attachment))
             }
         }
@@ -196,6 +203,7 @@ impl RemappingUnit {
 mod tests {
     use super::*;
     use crate::acpi::AcpiError;
+    use vtd::dmar::Dmar;
 
     const DISK: Function = Function { segment: 0, bus: 0, devfn: 0x10 };
 
@@ -209,7 +217,14 @@ mod tests {
             let drhd = Dmar::parse(&table).unwrap().units().next().unwrap();
             remapping.serves.push(Serves::new::<fixtures::ConfigSpace>(&drhd, &[]).unwrap());
             let base = PhysicalAddress::new(0xFED9_0000);
-            remapping.units.push(RemappingUnit { base, segment: 0, registers: Vec::new(), fate });
+            let architecture = Architecture::Vtd;
+            remapping.units.push(RemappingUnit {
+                architecture,
+                base,
+                segment: 0,
+                registers: Vec::new(),
+                fate,
+            });
         }
         remapping
     }
@@ -238,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_doubt_refuses_physical_addresses() {
-        for doubt in [Doubt::Hidden(AcpiError::NoPointer), Doubt::Unread, Doubt::Amd] {
+        for doubt in [Doubt::Hidden(AcpiError::NoPointer), Doubt::Unread] {
             assert_eq!(reach(vec![], Some(doubt)), Err(doubt.into()));
             assert_eq!(reach(vec![(ALL, Fate::Off)], Some(doubt)), Err(doubt.into()));
         }
@@ -249,17 +264,16 @@ mod tests {
         let absent = |why: LostError| (ALL, Fate::Absent(why));
         assert_eq!(reach(vec![absent(LostError::Nowhere(0))], None), Ok(()));
         assert_eq!(reach(vec![(ALL, lost())], None), Err(ReachError::Lost));
-        assert!(LostError::from(UnitError::NotThere(u32::MAX)).is_absence());
+        assert!(LostError::from(UnitError::NotThere { register: "VER", value: u64::MAX }).is_absence());
         assert!(!LostError::from(MapError::NoFrame).is_absence());
     }
+
     #[test]
     fn only_a_sound_table_can_say_that_there_is_no_unit() {
-        let mut table = [b"DMAR\x30\0\0\0".as_slice(), &[0; 40]].concat();
-        let fate = |table: &[u8], lost| Fate::of_unfound(lost, &Dmar::parse(table).unwrap());
-        let unsound = fate(&table, LostError::Nowhere(0));
-        assert!(matches!(unsound, Fate::Lost(LostError::Nowhere(0))));
-        table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
-        assert!(matches!(fate(&table, LostError::Nowhere(0)), Fate::Absent(LostError::Nowhere(0))));
-        assert!(matches!(fate(&table, LostError::Map(MapError::NoFrame)), Fate::Lost(_)));
+        let nowhere = || LostError::Nowhere(0);
+        assert!(matches!(Fate::of_unfound(nowhere(), false), Fate::Lost(LostError::Nowhere(0))));
+        assert!(matches!(Fate::of_unfound(nowhere(), true), Fate::Absent(LostError::Nowhere(0))));
+        let no_frame = LostError::Map(MapError::NoFrame);
+        assert!(matches!(Fate::of_unfound(no_frame, true), Fate::Lost(_)));
     }
 }

@@ -2,9 +2,13 @@
 
 use core::fmt;
 
+use amdvi::event::Event;
 use area::LeftOut;
-use handoff::{Event, Summary};
-use record::{Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, Takeover, UnitFate, UnitRecord};
+use handoff::Summary;
+use record::{
+    Architecture, Context, Counts, Domain, Hazard, List, Outcome, Queue, Record, Takeover, UnitFate,
+    UnitRecord,
+};
 use vtd::fault::FaultRecord;
 
 use crate::acpi::AcpiError;
@@ -50,21 +54,26 @@ pub(crate) fn units(record: &Record) {
         tell_unit(unit, share);
     }
     tell_unlisted("units", &record.units);
-    say!("{}", Event::TakeoverDone);
+    say!("{}", handoff::Event::TakeoverDone);
 }
 
 fn tell_unit(unit: &UnitRecord, share: Share) {
     let base = unit.base;
     match &unit.state {
-        UnitFate::TakenOver(takeover) => tell_takeover(base, takeover, share),
+        UnitFate::TakenOver(takeover) => tell_takeover(unit, takeover, share),
         UnitFate::Off => say!("unit {base:#x}: translation is off, nothing to take over"),
         UnitFate::Absent(why) => say!("unit {base:#x}: the firmware lists it, and there is none: {why}"),
         UnitFate::Lost(why) => say!("unit {base:#x}: {why}"),
     }
 }
 
-fn tell_takeover(base: u64, takeover: &Takeover, share: Share) {
-    say!("unit {base:#x}: root {:#x} -> {:#x}", takeover.old_root, takeover.new_root);
+fn tell_takeover(unit: &UnitRecord, takeover: &Takeover, share: Share) {
+    let UnitRecord { base, architecture, .. } = *unit;
+    let (root, queue) = match architecture {
+        Architecture::Vtd => ("root", "invalidation queue"),
+        Architecture::AmdVi => ("device table", "command buffer"),
+    };
+    say!("unit {base:#x}: {root} {:#x} -> {:#x}", takeover.old_root, takeover.new_root);
     for ended in Outcome::ALL.map(|outcome| Ended { takeover, outcome, most: share.items }) {
         if !ended.is_empty() {
             say!("  {ended}");
@@ -73,10 +82,15 @@ fn tell_takeover(base: u64, takeover: &Takeover, share: Share) {
     tell_unlisted("contexts", &takeover.contexts);
     tell_unlisted("domains", &takeover.domains);
     if let Queue::Stuck { head, tail } = takeover.queue {
-        say!("  the invalidation queue had stopped at {head:#x} of {tail:#x}");
+        say!("  the {queue} had stopped at {head:#x} of {tail:#x}");
     }
     for &(low, high) in takeover.faults.listed.iter().take(share.lines) {
-        say!("  fault recorded before: {}", Fault(FaultRecord::from_words(low, high)));
+        match architecture {
+            Architecture::Vtd => {
+                say!("  fault recorded before: {}", Fault(FaultRecord::from_words(low, high)));
+            }
+            Architecture::AmdVi => say!("  event logged before: {}", Logged(Event::from_words([low, high]))),
+        }
     }
     tell_others("faults", &takeover.faults, share);
     takeover.hazards.listed.iter().take(share.lines).for_each(tell_hazard);
@@ -171,6 +185,16 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A logged event (AMD-Vi specification, section 2.5).
+struct Logged(Event);
+
+impl fmt::Display for Logged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Event { low, address } = self.0;
+        write!(f, "{} at {address:#x}, code {:#x}", low.source(), low.code().0)
+    }
+}
+
 /// The first items, each after a space, and how many more there are.
 struct Spaced<I> {
     items: I,
@@ -229,8 +253,8 @@ pub(crate) fn dump(counts: Counts, frames_used: usize, dumped: &Dumped) {
         nmis: exceptions::nmi_count(),
         machine_checks: machine_check::count(),
     };
-    say!("{}", Event::Summary(summary));
-    say!("{}", Event::Sealed { completeness: dumped.completeness(), bytes: dumped.seal.dump_len });
+    say!("{}", handoff::Event::Summary(summary));
+    say!("{}", handoff::Event::Sealed { completeness: dumped.completeness(), bytes: dumped.seal.dump_len });
 }
 
 /// Reports which pages are not in the dump.
@@ -293,7 +317,13 @@ mod tests {
             writer: record::Text::new("test"),
             host_address_bits: 46,
             units: (0..units)
-                .map(|base| UnitRecord { base, segment: 0, registers: List::default(), state: UnitFate::Off })
+                .map(|base| UnitRecord {
+                    architecture: Architecture::Vtd,
+                    base,
+                    segment: 0,
+                    registers: List::default(),
+                    state: UnitFate::Off,
+                })
                 .collect(),
         };
         let share = |units| Share::of(&record(units));

@@ -7,21 +7,18 @@ mod neighbourhood;
 use alloc::vec::Vec;
 
 use machine::growth::{collected, push};
-use machine::{Frames, OutOfMemory, PAGE_SIZE, PhysicalAddress, Range, Registers};
+use machine::{Frames, OutOfMemory, PAGE_SIZE};
 use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience};
-use vtd::dmar::{Dmar, Drhd};
 
-use crate::amd;
+use crate::acpi::{AcpiError, Tables};
 use crate::discover::Machine;
-use crate::platform::config::Config;
+use crate::listing::{ListedUnit, Listing};
 use crate::platform::console::say;
 use crate::platform::frames::FramePool;
-use crate::platform::mmio::Mmio;
-use crate::platform::paging::AddressSpace;
 use crate::remapping::{Fate, Remapping, RemappingUnit};
-use crate::units::{self, Doubt, Serves};
+use crate::units::{self, Doubt};
 use handoff::{Areas, Share};
-use pci::{Device, Function};
+use pci::Function;
 
 use find::FoundUnit;
 use neighbourhood::Neighbourhood;
@@ -43,62 +40,57 @@ impl From<OutOfMemory> for TakeOverError {
 /// Takes over the remapping units. A machine without units is dumped too. A lack of memory is an error: units may be
 /// translating, and then a disk must not be given physical addresses. For the same reason, what is not known leaves a doubt.
 pub(crate) fn take_over(machine: &mut Machine, areas: Areas) -> Result<Remapping, TakeOverError> {
-    let Some(table) = machine.tables.dmar.take() else { return without_table(machine) };
-    match Dmar::parse(table.bytes()) {
-        Ok(dmar) => all_units(machine, &dmar, areas),
-        Err(error) => {
-            say!("{error}: nothing to take over");
-            Remapping::none(Some(error.into())).ok_or(TakeOverError::NoMemory)
+    let tables = core::mem::take(&mut machine.tables);
+    let taken = match Listing::of(&tables) {
+        Some(Ok(listing)) => all_units(machine, &tables, &listing, areas),
+        Some(Err(doubt)) => {
+            say!("{doubt}: nothing to take over");
+            Remapping::none(Some(doubt)).ok_or(TakeOverError::NoMemory)
         }
-    }
+        None => without_table(tables.hidden),
+    };
+    machine.tables = tables;
+    taken
 }
 
 /// The devices of a machine whose firmware lists no remapping units.
-fn without_table(machine: &mut Machine) -> Result<Remapping, TakeOverError> {
-    let doubt = Doubt::without_table(machine.tables.hidden, || amd_translates(machine));
+fn without_table(hidden: Option<AcpiError>) -> Result<Remapping, TakeOverError> {
+    let doubt = hidden.map(Doubt::Hidden);
     match doubt {
-        Some(doubt) => say!("no DMAR table: {doubt}"),
-        None => say!("no DMAR table: no remapping units: nothing to take over"),
+        Some(doubt) => say!("no DMAR or IVRS table: {doubt}"),
+        None => say!("no DMAR or IVRS table: no remapping units: nothing to take over"),
     }
     Remapping::none(doubt).ok_or(TakeOverError::NoMemory)
 }
 
-/// Whether one of AMD's IOMMUs is on, or does not say that it is off.
-fn amd_translates(machine: &mut Machine) -> bool {
-    let Some(table) = machine.tables.ivrs.take() else { return false };
-    amd::any_translates(table.bytes(), |base| amd_control(base, &mut machine.space))
-}
-
-/// The control register of the IOMMU whose registers are at `base`; `None` if no registers can be there.
-fn amd_control(base: u64, space: &mut AddressSpace) -> Option<u64> {
-    let start = Some(PhysicalAddress::new(base)).filter(|start| start.is_aligned(PAGE_SIZE))?;
-    let registers = Mmio::map(space, Range::sized(start, amd::REGISTER_BYTES as u64)?).ok()?;
-    Some(registers.read64(amd::CONTROL))
-}
-
 /// Takes over the units of the firmware's table, one after another.
-fn all_units(machine: &mut Machine, dmar: &Dmar, areas: Areas) -> Result<Remapping, TakeOverError> {
-    if !dmar.is_sound() {
-        say!("the DMAR table's checksum is wrong; it is used all the same");
+fn all_units(
+    machine: &mut Machine,
+    tables: &Tables,
+    listing: &Listing<'_>,
+    areas: Areas,
+) -> Result<Remapping, TakeOverError> {
+    if !listing.is_sound() {
+        say!("the {} table's checksum is wrong; it is used all the same", listing.name());
     }
     let budget = Share::UNIT_TABLES.of(machine.working) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
-    let neighbourhood = Neighbourhood::of(machine, dmar, areas)?;
-    let serves = served(dmar, &machine.devices)?;
+    let neighbourhood = Neighbourhood::of(machine, tables, listing, areas)?;
+    let serves = listing.served(&machine.devices)?;
     // All memory is taken now, so that a unit that was taken over always has its place in the list.
     let mut units = Vec::new();
     units.try_reserve_exact(serves.len()).map_err(OutOfMemory::from)?;
     // All units together wait no longer than one may.
     let mut patience = Patience::default();
-    for (index, drhd) in units::units(dmar).enumerate() {
+    for (index, listed) in listing.units().enumerate() {
         let limits = Limits { patience, ..Limits::default().among(frames.available(), serves.len() - index) };
         let maps = identity_maps(&units)?;
-        let step = Step { limits, neighbourhood: &neighbourhood, dmar, maps: &maps };
-        let (unit, left) = step.accept(&drhd, machine, &mut frames);
+        let step = Step { limits, neighbourhood: &neighbourhood, listing, maps: &maps };
+        let (unit, left) = step.accept(&listed, machine, &mut frames);
         patience = left;
         push(&mut units, unit)?;
     }
-    let doubt = Doubt::of_table(dmar);
+    let doubt = listing.doubt();
     if let Some(doubt) = doubt {
         say!("{doubt}");
     }
@@ -115,15 +107,6 @@ fn identity_maps(units: &[RemappingUnit]) -> Result<Vec<IdentityMap>, OutOfMemor
     collected(taken.flatten().copied())
 }
 
-/// The functions whose requests each unit translates.
-fn served(dmar: &Dmar, devices: &[Device<Config>]) -> Result<Vec<Serves>, OutOfMemory> {
-    let mut served = Vec::new();
-    for drhd in units::units(dmar) {
-        push(&mut served, Serves::new(&drhd, devices)?)?;
-    }
-    Ok(served)
-}
-
 /// What is known of the device-TLBs of a segment's functions. A unit looks at those that its contexts name.
 fn device_tlbs(machine: &Machine, segment: u16) -> Result<Vec<DeviceTlb>, OutOfMemory> {
     let is_here = |function: Function| function.segment == u32::from(segment);
@@ -137,24 +120,26 @@ struct Step<'a> {
     limits: Limits,
     neighbourhood: &'a Neighbourhood,
     /// The firmware's table.
-    dmar: &'a Dmar<'a>,
+    listing: &'a Listing<'a>,
     /// What the units before it made in place of pass-through.
     maps: &'a [IdentityMap],
 }
 
 impl Step<'_> {
-    /// Takes over the unit that `drhd` describes; returns it, and what is left of the patience.
+    /// Takes over the unit that `listed` describes; returns it, and what is left of the patience.
     fn accept(
         &self,
-        drhd: &Drhd,
+        listed: &ListedUnit<'_>,
         machine: &mut Machine,
         frames: &mut FramePool,
     ) -> (RemappingUnit, Patience) {
-        let (registers, (fate, patience)) = match find::unit(drhd, &mut machine.space) {
-            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, drhd.segment, machine, frames)),
-            Err(lost) => (Vec::new(), self.at_once(Fate::of_unfound(lost, self.dmar))),
+        let segment = listed.segment();
+        let (registers, (fate, patience)) = match find::unit(listed, &mut machine.space) {
+            Ok(unit) => (find::readable_registers(&unit), self.fate_of(unit, segment, machine, frames)),
+            Err(lost) => (Vec::new(), self.at_once(Fate::of_unfound(lost, self.listing.is_sound()))),
         };
-        (RemappingUnit { base: drhd.base.into(), segment: drhd.segment, registers, fate }, patience)
+        let (base, architecture) = (listed.base().into(), find::architecture(listed));
+        (RemappingUnit { architecture, base, segment, registers, fate }, patience)
     }
 
     fn fate_of(
@@ -164,7 +149,7 @@ impl Step<'_> {
         machine: &Machine,
         frames: &mut FramePool,
     ) -> (Fate, Patience) {
-        if !unit.status().tes() {
+        if !unit.translates() {
             return self.at_once(Fate::Off);
         }
         let device_tlbs = match device_tlbs(machine, segment) {

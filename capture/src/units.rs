@@ -1,9 +1,9 @@
-//! Reads the remapping units from the firmware's table, and finds the unit that translates a function's requests
-//! (VT-d specification, section 8.3).
+//! Finds the unit that translates a function's requests, by the firmware's table (VT-d 8.3, AMD-Vi 5.2.2).
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
+use amdvi::ivrs::{Block, Ivhd, IvhdType, Ivrs, IvrsError};
 use machine::growth::{OutOfMemory, collected};
 use machine::{Registers, SourceId};
 use takeover::DeviceTlb;
@@ -15,10 +15,8 @@ use pci::{Ats, Bridge, Device, Function, Identity, VirtualFunction};
 /// Most units that are used; the largest machines have some forty.
 pub const MOST_UNITS: usize = 256;
 
-/// The units that the table lists, in its order; those past the bound are left as they are.
-pub fn units<'a>(dmar: &Dmar<'a>) -> impl Iterator<Item = Drhd<'a>> + use<'a> {
-    dmar.units().take(MOST_UNITS)
-}
+/// The types of blocks that describe a unit of AMD's; one of these that is unknown is too short.
+const IVHD: [IvhdType; 3] = [IvhdType::LEGACY, IvhdType::FEATURES, IvhdType::ACPI];
 
 /// Why a function that no unit names may be behind an IOMMU that translates.
 ///
@@ -31,20 +29,15 @@ pub enum Doubt {
     /// The list of units is damaged, or ends early.
     #[error("{0}")]
     Damaged(#[from] DmarError),
+    /// The same of AMD's table.
+    #[error("{0}")]
+    DamagedIvrs(#[from] IvrsError),
     /// A unit's entry in the list cannot be read, or there are more than are used.
-    #[error("the DMAR table lists units that were not read")]
+    #[error("the firmware's table lists units that were not read")]
     Unread,
-    /// AMD's IOMMUs cannot be taken over.
-    #[error("an AMD IOMMU translates, or may translate, and AMD-Vi is not supported yet")]
-    Amd,
 }
 
 impl Doubt {
-    /// What leaves a doubt on a machine without a DMAR table: that one may be `hidden`, or that an AMD IOMMU translates.
-    pub fn without_table(hidden: Option<AcpiError>, amd_translates: impl FnOnce() -> bool) -> Option<Self> {
-        hidden.map(Self::Hidden).or_else(|| amd_translates().then_some(Self::Amd))
-    }
-
     /// Says what keeps a table from telling of every function behind which unit it is; `None` if nothing does.
     pub fn of_table(dmar: &Dmar) -> Option<Self> {
         /// The type of a unit's entry, which is unknown only if it is too short.
@@ -57,6 +50,17 @@ impl Doubt {
         });
         in_structures.or_else(|| (dmar.units().count() > MOST_UNITS).then_some(Self::Unread))
     }
+
+    /// The same of AMD's table.
+    pub fn of_ivrs(ivrs: &Ivrs) -> Option<Self> {
+        let in_blocks = ivrs.blocks().find_map(|block| match block {
+            Err(error) => Some(Self::DamagedIvrs(error)),
+            Ok(Block::Unknown { kind, .. }) if IVHD.contains(&IvhdType(kind)) => Some(Self::Unread),
+            Ok(Block::Ivhd(ivhd)) if !ivhd.entries.is_sound() => Some(Self::Unread),
+            Ok(_) => None,
+        });
+        in_blocks.or_else(|| (ivrs.units().count() > MOST_UNITS).then_some(Self::Unread))
+    }
 }
 
 /// The functions whose requests a unit translates.
@@ -68,6 +72,8 @@ pub struct Serves {
     rest: bool,
     /// The source-ids that are named.
     named: Vec<RangeInclusive<SourceId>>,
+    /// Those whose requests arrive under another source-id, by the firmware's word.
+    aliases: Vec<(RangeInclusive<SourceId>, SourceId)>,
 }
 
 impl Serves {
@@ -78,7 +84,25 @@ impl Serves {
             devices.iter().find(|device| device.function == function)?.bridge()
         };
         let named = collected(drhd.scopes.iter().flat_map(|scope| sources_of(&scope, bridge_at)))?;
-        Ok(Self { segment: drhd.segment.into(), rest: drhd.includes_all(), named })
+        Ok(Self { segment: drhd.segment.into(), rest: drhd.includes_all(), named, aliases: Vec::new() })
+    }
+
+    /// Reads them from AMD's table, which names every function and every alias.
+    pub fn of_ivhd(ivhd: &Ivhd) -> Result<Self, OutOfMemory> {
+        let scopes = || ivhd.scopes().filter(|scope| scope.first <= scope.last);
+        let aliased = scopes().filter_map(|scope| Some((scope.first..=scope.last, scope.alias?)));
+        let aliases = collected(aliased)?;
+        let of_aliases = scopes().filter_map(|scope| scope.alias).map(|alias| alias..=alias);
+        let named = collected(scopes().map(|scope| scope.first..=scope.last).chain(of_aliases))?;
+        Ok(Self { segment: ivhd.segment.into(), rest: false, named, aliases })
+    }
+
+    /// The source-ids under which a function's requests arrive besides its own, by the firmware's word.
+    pub fn aliases_of(&self, function: Function) -> impl Iterator<Item = SourceId> + '_ {
+        let source = source_of(function);
+        let aliased =
+            self.aliases.iter().filter(move |(range, alias)| range.contains(&source) && *alias != source);
+        aliased.map(|(_, alias)| *alias)
     }
 
     fn names(&self, function: Function) -> bool {
@@ -187,6 +211,7 @@ fn place_of(scope: &DeviceScope, bridge_at: impl Fn(SourceId) -> Option<Bridge>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listing::Listing;
     use fixtures::ConfigSpace;
     use machine::Range;
 
@@ -212,7 +237,7 @@ mod tests {
     /// Whose requests a unit with these flags and device scopes translates, on a machine of no known devices.
     fn serves(flags: u8, scopes: &[u8]) -> Serves {
         let table = dmar(&drhd(flags, scopes));
-        Serves::new::<ConfigSpace>(&units(&Dmar::parse(&table).unwrap()).next().unwrap(), &[]).unwrap()
+        Serves::new::<ConfigSpace>(&Dmar::parse(&table).unwrap().units().next().unwrap(), &[]).unwrap()
     }
 
     /// The ranges that the scopes of a unit name, where 00:1c.0 is a bridge to buses 5 to 7 and 05:02.0 one to bus 6.
@@ -235,7 +260,9 @@ mod tests {
     /// frames.
     #[test]
     fn no_more_units_are_looked_at_than_machines_have() {
-        let of = |count: usize| units(&Dmar::parse(&dmar(&drhd(1, &[]).repeat(count))).unwrap()).count();
+        let of = |count: usize| {
+            Listing::Dmar(Dmar::parse(&dmar(&drhd(1, &[]).repeat(count))).unwrap()).units().count()
+        };
         assert_eq!((of(0), of(40), of(256), of(60_000)), (0, 40, 256, 256));
     }
 
@@ -249,14 +276,6 @@ mod tests {
         let cut = [&drhd(1, &[])[..], &[0, 0, 0, 0]].concat();
         assert_eq!(doubt(&cut), Some(Doubt::Damaged(DmarError::BadStructure(64))));
         assert_eq!(doubt(&drhd(1, &[]).repeat(257)), Some(Doubt::Unread));
-    }
-
-    #[test]
-    fn a_machine_without_a_table_of_units_may_translate_all_the_same() {
-        let hidden = Some(AcpiError::NoPointer);
-        assert_eq!(Doubt::without_table(hidden, || false), Some(Doubt::Hidden(AcpiError::NoPointer)));
-        assert_eq!(Doubt::without_table(None, || true), Some(Doubt::Amd));
-        assert_eq!(Doubt::without_table(None, || false), None);
     }
 
     #[test]

@@ -29,7 +29,8 @@ use machine::{
 };
 use model::MemoryKind;
 use record::{
-    Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text, UnitFate, UnitRecord,
+    Architecture, Context, Counts, Domain, Entry, Hazard, HazardPlace, Queue, Record, Register, Text,
+    UnitFate, UnitRecord,
 };
 use shelter::Shelter;
 use storage::{Allowance, DeviceAccess};
@@ -89,7 +90,7 @@ fn take_over(machine: &model::Machine) -> Result<IoAddress, NoDump> {
     });
     let (clock, old, mut frames) = (Shelter(clock), Shelter(old), Shelter(frames));
     let surroundings = Surroundings::new(machine.traits(0).host_address_bits, &memory, &own);
-    let unit = takeover::Unit::new(Shelter(registers), 4096, &clock)?;
+    let unit = takeover::Unit::vtd(Shelter(registers), 4096, &clock)?;
     let taken = takeover::take_over(unit, &old, &mut frames, &surroundings, &Limits::default());
     let mut taken = taken.map_err(|refusal| refusal.failure)?;
     let disk = taken.attach(SourceId::at(0, 2, 0), &[], &mut frames)?;
@@ -172,9 +173,15 @@ fn dead_kernel() -> fixtures::Memory {
 /// Makes the record of a takeover that has more contexts than it has room for, and puts it among the notes. Returns its bytes.
 fn record() -> Result<Vec<u8>, NoDump> {
     let registers = (0..8).map(|index| Register { offset: index * 8, value: 0 }).collect();
-    let taken =
-        UnitRecord { base: 0xFED9_0000, segment: 0, registers, state: UnitFate::TakenOver(taken_over()) };
+    let taken = UnitRecord {
+        architecture: Architecture::Vtd,
+        base: 0xFED9_0000,
+        segment: 0,
+        registers,
+        state: UnitFate::TakenOver(taken_over()),
+    };
     let lost = |index| UnitRecord {
+        architecture: Architecture::Vtd,
         base: 0xFEDA_0000,
         segment: index,
         registers: record::List::default(),

@@ -29,7 +29,8 @@ use machine::PAGE_SIZE;
 use serde::Serialize;
 
 use crate::crashes::crash::{Evidence, PANIC};
-use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::archive::Suite;
+use crate::guests::kernels::Kernel;
 use crate::guests::stock;
 use crate::guests::target::{self, Target};
 use crate::guests::tool::Tool;
@@ -154,7 +155,7 @@ fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings
     let readings = read_all(evidence, tool, [&before, &after], &writable)?;
     let entered = stop.as_ref().map(|stop| stop.entered).or(report.first_line);
     let entered = entered.context("Holdover did not start")?;
-    let traced = trace::Reference { dead, reserved, disk, entered, wound }.check(&trace)?;
+    let traced = trace::Reference { dead, new, reserved, disk, entered, wound }.check(&trace)?;
     let copied = Copies { dead, new, reserved, disk, persistent, wound }.check();
     let inspected = inspected::Expected { dead, roots, report, wound }.check(tool, &files.dump())?;
     Ok(Findings { traced, copied, inspected, remembered, readings })
@@ -185,7 +186,7 @@ fn read_all(
         Ok(())
     })?;
     // It is in newer kernels that page types have changed.
-    if matches!(evidence.kernel, Flavour::Backports | Flavour::Testing) {
+    if evidence.kernel.suite() != Suite::Installed {
         readers::compare_levels(programs, tool, files, &core, &mut readings)?;
     }
     Ok(readings)

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use machine::growth::collected;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
-use record::Register;
+use record::{Architecture, Register};
 use vtd::dmar::Drhd;
-use vtd::registers::{Access, FIXED};
 
+use crate::listing::ListedUnit;
 #[cfg(mutations)]
 use crate::mutations::unit::UnitRegisters;
 #[cfg(not(mutations))]
@@ -22,11 +22,30 @@ static CLOCK: WaitClock = WaitClock;
 /// A remapping unit, identified by its registers.
 pub(super) type FoundUnit = takeover::Unit<'static, UnitRegisters, WaitClock>;
 
-/// Maps a unit's registers: as many as the firmware's table says, and more if the unit itself says that it has more.
-pub(super) fn unit(drhd: &Drhd, space: &mut AddressSpace) -> Result<FoundUnit, LostError> {
+/// Maps a unit's registers, as many as a takeover needs.
+pub(super) fn unit(listed: &ListedUnit<'_>, space: &mut AddressSpace) -> Result<FoundUnit, LostError> {
+    match listed {
+        ListedUnit::Vtd(drhd) => vtd_unit(drhd, space),
+        ListedUnit::AmdVi(ivhd) => {
+            let registers = UnitRegisters::map(space, place(ivhd.base, amdvi::registers::BYTES)?)?;
+            Ok(takeover::Unit::amdvi(registers, &CLOCK)?)
+        }
+    }
+}
+
+/// The architecture of a unit, as the record tells it.
+pub(super) const fn architecture(listed: &ListedUnit<'_>) -> Architecture {
+    match listed {
+        ListedUnit::Vtd(_) => Architecture::Vtd,
+        ListedUnit::AmdVi(_) => Architecture::AmdVi,
+    }
+}
+
+/// Maps as many registers as the firmware's table says, and more if the unit itself says that it has more.
+fn vtd_unit(drhd: &Drhd, space: &mut AddressSpace) -> Result<FoundUnit, LostError> {
     let mut open = |size: usize| -> Result<_, LostError> {
         let registers = UnitRegisters::map(space, place(drhd.base, size)?)?;
-        Ok(takeover::Unit::new(registers, size, &CLOCK)?)
+        Ok(takeover::Unit::vtd(registers, size, &CLOCK)?)
     };
     let told = drhd.register_bytes() as usize;
     let unit = open(told)?;
@@ -34,7 +53,7 @@ pub(super) fn unit(drhd: &Drhd, space: &mut AddressSpace) -> Result<FoundUnit, L
 }
 
 /// Where `size` bytes of registers at `base` are; firmware that lists units which do not exist writes all sorts of things
-/// there. Registers begin at a page (VT-d 8.3).
+/// there. Registers begin at a page (VT-d 8.3), those of AMD-Vi at 16 KiB (3.2.2).
 fn place(base: u64, size: usize) -> Result<Range<PhysicalAddress>, LostError> {
     let start = Some(PhysicalAddress::new(base)).filter(|_| base != 0 && base.is_multiple_of(PAGE_SIZE));
     start.and_then(|start| Range::sized(start, size as u64)).ok_or(LostError::Nowhere(base))
@@ -42,10 +61,8 @@ fn place(base: u64, size: usize) -> Result<Range<PhysicalAddress>, LostError> {
 
 /// The values of all registers that can be read; none if there is no memory for them.
 pub(super) fn readable_registers(unit: &FoundUnit) -> Vec<Register> {
-    let readable = FIXED.into_iter().filter(|register| register.access != Access::WriteOnly);
-    let values =
-        readable.map(|register| Register { offset: register.offset as u16, value: unit.read(register) });
-    collected(values).unwrap_or_default()
+    let values = unit.registers().into_iter();
+    collected(values.map(|(offset, value)| Register { offset: offset as u16, value })).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,7 +92,7 @@ mod tests {
                     .concat();
             table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
             let drhd = vtd::dmar::Dmar::parse(&table).unwrap().units().next().unwrap();
-            let lost = unit(&drhd, &mut space).map(|_| ()).unwrap_err();
+            let lost = unit(&ListedUnit::Vtd(drhd), &mut space).map(|_| ()).unwrap_err();
             assert!(lost.is_absence(), "{base:#x}: {lost}");
         }
     }

@@ -7,9 +7,10 @@ use core::iter;
 use machine::growth::collected;
 use machine::{IoAddress, OutOfMemory, PhysicalAddress, Range};
 use takeover::{DeviceTlb, IdentityMap, SourceId, Surroundings};
-use vtd::dmar::{Dmar, Structure};
 
+use crate::acpi::Tables;
 use crate::discover::Machine;
+use crate::listing::Listing;
 use crate::other_memory;
 use crate::platform::paging::physical_address_bits;
 use crate::units::source_of;
@@ -34,19 +35,24 @@ pub(super) struct Neighbourhood {
 
 impl Neighbourhood {
     /// Collects this from the machine and the firmware's table.
-    pub(super) fn of(machine: &Machine, dmar: &Dmar, areas: Areas) -> Result<Self, OutOfMemory> {
+    pub(super) fn of(
+        machine: &Machine,
+        tables: &Tables,
+        listing: &Listing<'_>,
+        areas: Areas,
+    ) -> Result<Self, OutOfMemory> {
         // Linux lends some memory to the crash kernel (crashkernel=…,cma), and lists it nowhere else.
         let ram = machine.old.ranges().iter().chain(&machine.own).copied();
         let ram = ram.chain(machine.params.acpi()).chain(machine.params.usable());
-        let host_address_bits = dmar.host_address_bits().max(physical_address_bits());
+        let host_address_bits = listing.host_address_bits().max(physical_address_bits());
         let limit = 1u64.checked_shl(host_address_bits).unwrap_or(u64::MAX);
-        let others = other_memory::ranges(&machine.tables, limit.into());
+        let others = other_memory::ranges(tables, limit.into());
         Ok(Self {
             host_address_bits,
             memory: collected(ram)?,
             other_memory: collected(others)?,
             own: collected(machine.own.iter().chain(&machine.loaded).copied())?,
-            kept_free: kept_free(dmar, machine)?,
+            kept_free: kept_free(listing, machine)?,
             wanted: wanted(machine, areas)?,
         })
     }
@@ -81,18 +87,14 @@ fn same_io_addresses(range: Range<PhysicalAddress>) -> Range<IoAddress> {
 /// the way to memory.
 ///
 /// The host bridge's windows, which only ACPI's interpreted tables name, are between the end of low memory and 4 GiB.
-fn kept_free(dmar: &Dmar, machine: &Machine) -> Result<Vec<Range<IoAddress>>, OutOfMemory> {
+fn kept_free(listing: &Listing<'_>, machine: &Machine) -> Result<Vec<Range<IoAddress>>, OutOfMemory> {
     const FOUR_GIB: PhysicalAddress = PhysicalAddress::new(4 << 30);
-    let reserved = dmar.structures().filter_map(|structure| match structure {
-        Ok(Structure::Rmrr(rmrr)) => Some(Range::from(rmrr.base..rmrr.limit.saturating_add(1))),
-        _ => None,
-    });
     let windows = machine.devices.iter().filter_map(Device::bridge).flat_map(|bridge| bridge.windows);
     let claimed = machine.devices.iter().flat_map(Device::claimed);
     let memory = machine.old.ranges().iter().chain(&machine.own);
     let low_end = memory.map(|range| range.end).filter(|&end| end <= FOUR_GIB).max().unwrap_or_default();
     let hole = same_io_addresses(Range::new(low_end, FOUR_GIB));
     let firmware = machine.params.kept_by_firmware().map(same_io_addresses);
-    let all = reserved.chain(firmware).chain(windows).chain(claimed).chain([hole]);
+    let all = listing.reserved().chain(firmware).chain(windows).chain(claimed).chain([hole]);
     collected(all.filter(|range| !range.is_empty()))
 }

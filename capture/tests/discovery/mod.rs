@@ -3,7 +3,7 @@
 use capture::acpi::{Firmware, RegisterPlace, ResetRegister, Tables};
 use capture::platform::boot_params::BootParams;
 use capture::root_pointer;
-use capture::units::{Serves, device_tlb, unit_of, units};
+use capture::units::{Serves, device_tlb, unit_of};
 use fixtures::ConfigSpace;
 use handoff::Options;
 use machine::growth::{collected, push};
@@ -102,7 +102,7 @@ fn port(register: ResetRegister) -> Option<u16> {
 fn served(tables: &Tables, devices: &[Device<ConfigSpace>]) -> Result<Vec<Serves>, NoDump> {
     let mut served = Vec::new();
     let Some(table) = &tables.dmar else { return Ok(served) };
-    for drhd in units(&Dmar::parse(table.bytes())?) {
+    for drhd in Dmar::parse(table.bytes())?.units() {
         push(&mut served, Serves::new(&drhd, devices)?)?;
     }
     Ok(served)

@@ -139,9 +139,17 @@ impl PagesRange {
 }
 
 impl PagesInvalidation {
-    /// The command that forgets all translations of the domain, and the entries that name tables.
+    /// The command that forgets all translations of the domain through host tables, nested ones among them, and the entries that
+    /// name tables.
     pub const fn of_everything(self) -> Command {
         Command([self.into_bits(), PagesRange::ALL.with_tables(true).into_bits()])
+    }
+
+    /// The command that forgets all translations of the domain through the guest tables of a PASID, and the entries that name
+    /// tables.
+    pub const fn of_guest(self, pasid: u32) -> Command {
+        let range = PagesRange::ALL.with_tables(true).with_guest(true);
+        Command([self.with_pasid(pasid & 0xF_FFFF).into_bits(), range.into_bits()])
     }
 }
 
@@ -195,6 +203,8 @@ mod tests {
         assert_eq!(wait, Command([0x1000_0001_0083_5001, 0x3C00]));
         let pages = PagesInvalidation::new().with_domain(5).of_everything();
         assert_eq!(pages, Command([0x3000_0005_0000_0000, 0x7FFF_FFFF_FFFF_F003]));
+        let guest = PagesInvalidation::new().with_domain(5).of_guest(0xA_BCDE);
+        assert_eq!(guest, Command([0x3000_0005_000A_BCDE, 0x7FFF_FFFF_FFFF_F007]));
         assert_eq!(
             (wait.kind(), pages.kind()),
             (CommandType::COMPLETION_WAIT, CommandType::INVALIDATE_IOMMU_PAGES)

@@ -5,10 +5,6 @@ use std::path::Path;
 
 use crate::inspect;
 
-/// What is to be done where an IOMMU of AMD's translates.
-pub(crate) const AMD_UNSUPPORTED: &str = "AMD-Vi is not supported yet: the capture kernel would refuse every disk; add amd_iommu=off to the \
-     kernel's command line and restart (dumps work without, unprotected)";
-
 /// The IOMMUs that the firmware lists.
 #[derive(Debug)]
 pub(crate) enum Listing {
@@ -54,11 +50,6 @@ pub(crate) fn units(sys: &Path) -> Vec<String> {
     names
 }
 
-/// Whether any of the IOMMUs with these names is AMD's.
-pub(crate) fn are_amds(units: &[String]) -> bool {
-    units.iter().any(|unit| unit.starts_with("ivhd"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,8 +87,5 @@ mod tests {
             fs::create_dir_all(sys.path().join("class/iommu").join(name)).unwrap();
         }
         assert_eq!(units(sys.path()), ["dmar0", "dmar1"]);
-        assert!(!are_amds(&units(sys.path())));
-        fs::create_dir_all(sys.path().join("class/iommu/ivhd0")).unwrap();
-        assert!(are_amds(&units(sys.path())));
     }
 }

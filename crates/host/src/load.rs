@@ -15,7 +15,6 @@ use crate::config::{self, PanicConfiguration};
 use crate::crash_slot::{self, OtherCrashKernel, Rival};
 use crate::fallback::{FallbackError, FallbackRequest, Packed};
 use crate::image::{Image, Origin};
-use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, LoadNote};
 use crate::lockdown::Lockdown;
@@ -147,9 +146,6 @@ pub enum LoadError {
     /// One area was named twice.
     #[error("dump area {0} was named twice; name each area once: `holdover doctor` shows what is where")]
     NamedTwice(Uuid),
-    /// An IOMMU translates that the capture kernel cannot take over.
-    #[error("{}", iommu::AMD_UNSUPPORTED)]
-    AmdIommu,
     /// The running kernel refused, or kexec failed.
     #[error(transparent)]
     Kexec(#[from] KexecError),
@@ -247,7 +243,6 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
     }
-    check_iommus(&iommu::units(Path::new(sysfs::SYS)))?;
     check_slot(request.if_taken, Path::new(ROOT))?;
     let fallback = request.fallback.as_ref().map(|fallback| pack(fallback, reserved, needed)).transpose()?;
     let (found, left_out) = match (&fallback, &request.areas[..]) {
@@ -417,11 +412,6 @@ fn check_reservation(reserved: u64, needed: u64) -> Result<(), LoadError> {
     Err(LoadError::ReservedTooLittle { reserved, needed })
 }
 
-/// Refuses a machine whose IOMMUs, which the kernel uses under these names, would keep the capture kernel from every disk.
-fn check_iommus(units: &[String]) -> Result<(), LoadError> {
-    if iommu::are_amds(units) { Err(LoadError::AmdIommu) } else { Ok(()) }
-}
-
 /// Refuses an area that the capture kernel will refuse because of its place on the disk.
 fn check_start(device: &Path, offset: u64) -> Result<(), LoadError> {
     if offset.is_multiple_of(area::BLOCK) {
@@ -491,13 +481,6 @@ mod tests {
     fn the_capture_kernel_speaks_on_the_running_kernels_last_serial_console() {
         let running = "quiet console=tty0 console=ttyS1,9600 console=ttyS0,115200n8 ro";
         assert_eq!(serial_console(running), SerialConsole::new(0, Some(115_200)));
-    }
-
-    #[test]
-    fn a_machine_with_an_iommu_of_amds_in_use_is_refused() {
-        assert!(check_iommus(&["dmar0".into()]).is_ok() && check_iommus(&[]).is_ok());
-        let refused = check_iommus(&["ivhd0".into()]).unwrap_err().to_string();
-        assert!(refused.contains("amd_iommu=off"), "{refused}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Accesses that devices make, and the answers that the hardware gives.
 
+use crate::amdvi::walk::Abort;
 use machine::{IoAddress, PhysicalAddress};
 use std::fmt;
 use vtd::fault::FaultReason;
@@ -61,10 +62,33 @@ impl Answer {
 pub enum Answer {
     /// It reaches this physical address.
     Memory(PhysicalAddress),
-    /// It was an interrupt message to a processor, not an access to memory (3.14).
+    /// It was an interrupt message to a processor, not an access to memory (VT-d, 3.14).
     Interrupt,
+    /// The same, and this entry of an interrupt table says what becomes of it (AMD-Vi, 2.2.5).
+    Remapped(u64),
     /// It was blocked.
-    Blocked(FaultReason),
+    Blocked(Reason),
+}
+
+/// Why an access was blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A unit of VT-d blocked it.
+    Vtd(FaultReason),
+    /// A unit of AMD-Vi blocked it.
+    AmdVi(Abort),
+}
+
+impl From<FaultReason> for Reason {
+    fn from(reason: FaultReason) -> Self {
+        Self::Vtd(reason)
+    }
+}
+
+impl From<Abort> for Reason {
+    fn from(abort: Abort) -> Self {
+        Self::AmdVi(abort)
+    }
 }
 
 impl fmt::Display for Direction {
@@ -91,7 +115,17 @@ impl fmt::Display for Answer {
         match self {
             Self::Memory(address) => write!(f, "{address:#x}"),
             Self::Interrupt => f.write_str("an interrupt"),
-            Self::Blocked(reason) => write!(f, "blocked (reason {:#x})", reason.0),
+            Self::Remapped(entry) => write!(f, "an interrupt by {entry:#x}"),
+            Self::Blocked(reason) => write!(f, "blocked ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vtd(reason) => write!(f, "reason {:#x}", reason.0),
+            Self::AmdVi(abort) => write!(f, "{abort:?}"),
         }
     }
 }

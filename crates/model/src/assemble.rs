@@ -1,55 +1,55 @@
-//! Builds a machine from a description: an old kernel works on it, and dies.
+//! Builds a machine from what an old kernel left: warms its caches, starts its devices, and lets the kernel die.
 
+use crate::answer::Access;
+use crate::habits::Habits;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::old_kernel::OldKernel;
-use crate::scenario::{Function, Scenario};
+use crate::parts::Meddling;
 use crate::unit::ModelUnit;
 use crate::witness::Engine;
 use crate::world::World;
 use fastrand::Rng;
 
-impl Scenario {
-    /// Builds the machine: writes the tables, brings the units up as the old kernel did, and lets devices fill the
-    /// caches.
-    ///
-    /// # Panics
-    ///
-    /// If the description cannot be built: mappings that overlap, too little memory for the tables.
-    pub fn machine(&self) -> Machine {
-        let mut old = OldKernel::new(self);
-        old.write_tables();
-        old.suffer(&self.damage);
-        old.overwrite(&self.words);
-        let meddling = old.meddling(&self.stray);
-        let mut units: Vec<ModelUnit> = (0..self.units.len()).map(|unit| old.bring_up(unit)).collect();
-        for (index, unit) in units.iter_mut().enumerate() {
-            warm_up(unit, &mut old.memory, self, index);
+/// What an old kernel left.
+pub(crate) struct Left {
+    pub(crate) seed: u64,
+    pub(crate) memory: Memory,
+    pub(crate) units: Vec<LeftUnit>,
+    pub(crate) meddling: Vec<Meddling>,
+}
+
+/// A unit that an old kernel brought up.
+pub(crate) struct LeftUnit {
+    pub(crate) unit: ModelUnit,
+    /// The accesses that its devices make, before the panic and after.
+    pub(crate) accesses: Vec<Access>,
+    /// How it behaves from now on.
+    pub(crate) habits: Habits,
+}
+
+impl Left {
+    /// The machine whose kernel has just died. Its devices fill the caches, and cause a fault or two.
+    pub(crate) fn machine(self) -> Machine {
+        let Self { seed, mut memory, mut units, meddling } = self;
+        for LeftUnit { unit, accesses, .. } in &mut units {
+            for access in accesses {
+                unit.answer(&mut memory, *access);
+            }
         }
-        let engines = units.iter().enumerate().map(|(index, unit)| engine(unit, &old.memory, self, index));
-        let engines = engines.collect();
-        for (unit, description) in units.iter_mut().zip(&self.units) {
-            unit.die_with(description.habits.clone());
-        }
-        let mut world = World::new(old.memory, units, Rng::with_seed(self.seed));
+        let engines = (0..).zip(&units).map(|(index, left)| engine(index, left, &memory)).collect();
+        let dead = units.into_iter().map(|LeftUnit { mut unit, habits, .. }| {
+            unit.die_with(habits);
+            unit
+        });
+        let mut world = World::new(memory, dead.collect(), Rng::with_seed(seed));
         world.engines = engines;
-        world.meddling = meddling.into_iter().chain(self.meddling.iter().copied()).collect();
+        world.meddling = meddling;
         Machine::new(world)
     }
 }
 
-/// Lets the devices of a unit fill its caches, and cause a fault or two.
-fn warm_up(unit: &mut ModelUnit, memory: &mut Memory, scenario: &Scenario, index: usize) {
-    for access in scenario.functions_of(index).flat_map(Function::accesses) {
-        unit.answer(memory, access);
-    }
-}
-
 /// The devices of a unit, which continue their work after the panic.
-fn engine(unit: &ModelUnit, memory: &Memory, scenario: &Scenario, index: usize) -> Engine {
-    let accesses = scenario.functions_of(index).flat_map(Function::accesses);
-    Engine {
-        unit: index,
-        accesses: accesses.map(|access| (access, unit.cold_answer(memory, access))).collect(),
-    }
+fn engine(unit: usize, left: &LeftUnit, memory: &Memory) -> Engine {
+    let answer = |access: &Access| (*access, left.unit.cold_answer(memory, *access));
+    Engine { unit, accesses: left.accesses.iter().map(answer).collect() }
 }

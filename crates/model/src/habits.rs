@@ -21,15 +21,23 @@ pub enum Chore {
     ForgetContexts,
     /// Invalidates translations on the register's command (IOTLB.IVT).
     ForgetTranslations,
-    /// Fetches a descriptor (IQH).
+    /// Fetches a descriptor (IQH), or a command (CmdHeadPtr).
     FetchDescriptor,
-    /// Executes a fetched descriptor (the status that a wait writes).
+    /// Executes a fetched descriptor or command (what a wait writes).
     FinishDescriptor,
+    /// Starts to fetch commands (CmdBufEn → CmdBufRun).
+    StartCommands,
+    /// Stops to fetch commands (CmdBufEn → CmdBufRun).
+    StopCommands,
+    /// Starts or stops the event log (EventLogEn → EventLogRun).
+    SwitchEvents,
+    /// Starts or stops the logs of page requests and guest interrupts (PPRLogEn → PprLogRun, GALogEn → GALogRun).
+    SwitchLogs,
 }
 
 impl Chore {
-    /// All chores.
-    pub const ALL: [Self; 9] = [
+    /// The chores of VT-d's units.
+    pub const VTD: [Self; 9] = [
         Self::TakeRoot,
         Self::FlushWriteBuffer,
         Self::SwitchQueue,
@@ -40,6 +48,16 @@ impl Chore {
         Self::FetchDescriptor,
         Self::FinishDescriptor,
     ];
+
+    /// The chores of AMD-Vi's units.
+    pub const AMDVI: [Self; 6] = [
+        Self::FetchDescriptor,
+        Self::FinishDescriptor,
+        Self::StartCommands,
+        Self::StopCommands,
+        Self::SwitchEvents,
+        Self::SwitchLogs,
+    ];
 }
 
 /// How a unit does a chore.
@@ -49,6 +67,20 @@ pub enum Habit {
     After(u32),
     /// Never: the status bit is stuck.
     Never,
+}
+
+/// How many steps a chore still takes; `None` if it never ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Countdown(pub(crate) Option<u32>);
+
+impl Countdown {
+    pub(crate) fn tick(&mut self) {
+        self.0 = self.0.map(|left| left.saturating_sub(1));
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.0 == Some(0)
+    }
 }
 
 /// A value that a register returns for a while, whatever it holds.
@@ -81,6 +113,17 @@ pub struct Habits {
     intrusions: Vec<Intrusion>,
     time_outs: BTreeSet<u64>,
     deaf: BTreeSet<usize>,
+    caching: Caching,
+}
+
+/// When a unit of AMD-Vi evicts what it cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Caching {
+    /// Now and then.
+    #[default]
+    Evicting,
+    /// Only when a cache is full.
+    Hoarding,
 }
 
 impl Habits {
@@ -115,13 +158,24 @@ impl Habits {
         self
     }
 
-    /// How many steps a chore takes that starts now; `None` if it never ends.
-    pub(crate) fn steps(&self, chore: Chore, rng: &mut Rng) -> Option<u32> {
-        match self.chores.get(&chore) {
-            None => Some(rng.u32(0..=3)),
-            Some(Habit::After(steps)) => Some(*steps),
+    /// Lets a unit of AMD-Vi keep what it cached as long as it can.
+    pub fn hoarding(mut self) -> Self {
+        self.caching = Caching::Hoarding;
+        self
+    }
+
+    /// Whether the unit evicts something in this step.
+    pub(crate) fn evicts(&self, rng: &mut Rng) -> bool {
+        self.caching == Caching::Evicting && rng.u8(..) < 16
+    }
+
+    /// How long a chore takes that starts now.
+    pub(crate) fn countdown(&self, chore: Chore, rng: &mut Rng) -> Countdown {
+        Countdown(match self.chores.get(&chore) {
+            None => Some(rng.u32(0..=3) + 1),
+            Some(Habit::After(steps)) => Some(steps.saturating_add(1)),
             Some(Habit::Never) => None,
-        }
+        })
     }
 
     /// What this read of a register that holds `value` returns.

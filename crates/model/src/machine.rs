@@ -3,15 +3,19 @@
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::MemoryKind;
 use crate::ports::{OldRam, OwnFrames, Shared, Ticks, UnitRegisters};
+use crate::reached::Reached;
+use crate::tables::{Base, Tables};
 use crate::trace::Trace;
-use crate::walk::{Reached, Traits, Walker};
+use crate::unit::ModelUnit;
+use crate::vtd::unit::VtdUnit;
+use crate::vtd::walk::Traits;
 use crate::witness::{Delivery, Violation};
 use crate::world::{Guard, Own, World};
 use machine::{PhysicalAddress, Range};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use vtd::control::{GlobalStatus, RootTableAddress};
+use vtd::control::GlobalStatus;
 
 /// A machine whose kernel has just died: memory, remapping units with translation on, devices that continue their
 /// work.
@@ -20,8 +24,8 @@ use vtd::control::{GlobalStatus, RootTableAddress};
 #[derive(Debug)]
 pub struct Machine {
     world: Shared,
-    /// The root tables in force when the kernel died.
-    roots: Vec<RootTableAddress>,
+    /// The tables in force when the kernel died.
+    bases: Vec<Base>,
 }
 
 /// The ports that the capture kernel uses.
@@ -55,14 +59,36 @@ impl Machine {
         self.world.borrow().memory.ranges(kind).collect()
     }
 
-    /// The capabilities of a unit.
+    /// How many units there are.
+    pub fn units(&self) -> usize {
+        self.world.borrow().units.len()
+    }
+
+    /// Physical address bits of the machine.
+    pub fn host_address_bits(&self, unit: usize) -> u32 {
+        self.world.borrow().units[unit].host_address_bits()
+    }
+
+    /// The capabilities of a unit of VT-d.
+    ///
+    /// # Panics
+    ///
+    /// If it is one of AMD-Vi.
     pub fn traits(&self, unit: usize) -> Traits {
-        *self.world.borrow().units[unit].walker(&self.world.borrow().memory).traits
+        self.vtd(unit, |unit| *unit.traits())
+    }
+
+    #[expect(clippy::panic, reason = "a test knows its machine's architecture")]
+    fn vtd<T>(&self, unit: usize, ask: impl FnOnce(&VtdUnit) -> T) -> T {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(unit) => ask(unit),
+            ModelUnit::AmdVi(_) => panic!("a unit of AMD-Vi"),
+        }
     }
 
     /// The functions behind a unit that have a device-TLB.
     pub fn device_tlbs(&self, unit: usize) -> Vec<u16> {
-        self.world.borrow().units[unit].device_tlbs().collect()
+        self.world.borrow().units[unit].device_tlbs()
     }
 
     /// Whether such a function was told to invalidate what it keeps.
@@ -81,15 +107,23 @@ impl Machine {
         self.world.borrow().units[unit].keeps_on(source)
     }
 
-    /// A unit's status.
+    /// The status of a unit of VT-d.
+    ///
+    /// # Panics
+    ///
+    /// If it is one of AMD-Vi.
     pub fn status(&self, unit: usize) -> GlobalStatus {
-        GlobalStatus::from_bits(self.world.borrow().units[unit].read32(vtd::registers::GSTS.offset))
+        self.vtd(unit, |unit| GlobalStatus::from_bits(unit.read32(vtd::registers::GSTS.offset)))
     }
 
-    /// The root table that a unit uses now.
+    /// Whether a unit's translation is on.
+    pub fn translates(&self, unit: usize) -> bool {
+        self.world.borrow().units[unit].translates()
+    }
+
+    /// The root table or device table that a unit uses now.
     pub fn root(&self, unit: usize) -> PhysicalAddress {
-        let world = self.world.borrow();
-        world.units[unit].walker(&world.memory).root.address()
+        self.world.borrow().units[unit].base().address()
     }
 
     /// The accesses that devices make, with the answers they got before the panic.
@@ -105,37 +139,34 @@ impl Machine {
 
     /// The answer of the tables when the kernel died.
     pub fn answer_before(&self, unit: usize, access: Access) -> Answer {
-        self.before(unit, |walker| walker.answer(access))
+        self.before(unit, |tables| tables.answer(access))
     }
 
     /// The requesters that had a well-formed entry when the kernel died.
     pub fn requesters_before(&self, unit: usize) -> Vec<Requester> {
-        self.before(unit, |walker| walker.requesters())
+        self.before(unit, |tables| tables.requesters())
     }
 
     /// The requesters that used the same domain and tables as this one when the kernel died, itself first.
     pub fn sharing_before(&self, unit: usize, requester: Requester) -> Vec<Requester> {
-        let others = self.before(unit, |walker| {
-            let of = |requester| {
-                let context = walker.context(requester).ok()?;
-                Some((context.domain, context.translation.roots()))
-            };
-            let mine = of(requester);
-            let same = |other: &Requester| *other != requester && mine.is_some() && of(*other) == mine;
-            walker.requesters().into_iter().filter(same).collect::<Vec<_>>()
+        let others = self.before(unit, |tables| {
+            let mine = tables.identity(requester);
+            let same =
+                |other: &Requester| *other != requester && mine.is_some() && tables.identity(*other) == mine;
+            tables.requesters().into_iter().filter(same).collect::<Vec<_>>()
         });
         std::iter::once(requester).chain(others).collect()
     }
 
     /// What this requester could reach when the kernel died.
     pub fn reached_before(&self, unit: usize, requester: Requester) -> Vec<Reached> {
-        self.before(unit, |walker| walker.reach(requester))
+        self.before(unit, |tables| tables.reach(requester))
     }
 
     /// Everything that any device can reach now.
     pub fn reached(&self, unit: usize) -> Vec<Reached> {
         let world = self.world.borrow();
-        world.units[unit].walker(&world.memory).reach_of_all(|_| true)
+        world.units[unit].tables(&world.memory).reach_of_all(|_| true)
     }
 
     /// What devices can reach now of the capture kernel's memory, except for what [belongs to them](Self::guard).
@@ -146,12 +177,13 @@ impl Machine {
         let trespasses = |reached: &Reached| {
             capture.iter().any(|range| range.overlaps(reached.memory)) && !theirs(reached)
         };
-        world.units[unit].walker(&world.memory).reach_of_all(trespasses)
+        world.units[unit].tables(&world.memory).reach_of_all(trespasses)
     }
 
     /// The pages of old memory that have changed, except for changes that devices and units may make.
     pub fn old_pages_changed(&self) -> Vec<PhysicalAddress> {
-        let world = self.world.borrow();
+        let mut world = self.world.borrow_mut();
+        world.pass_on_unit_stores();
         world.memory.old_pages_changed(&world.before)
     }
 
@@ -184,16 +216,15 @@ impl Machine {
 /// What a test can do to the machine.
 impl Machine {
     pub(crate) fn new(mut world: World) -> Self {
-        let roots = world.units.iter().map(|unit| unit.walker(&world.memory).root).collect();
+        let bases = world.units.iter().map(ModelUnit::base).collect();
         world.before = world.memory.clone();
-        Self { world: Rc::new(RefCell::new(world)), roots }
+        Self { world: Rc::new(RefCell::new(world)), bases }
     }
 
     /// Asks the tables as they were when the kernel died.
-    fn before<T>(&self, unit: usize, ask: impl FnOnce(Walker) -> T) -> T {
+    fn before<T>(&self, unit: usize, ask: impl FnOnce(Tables) -> T) -> T {
         let world = self.world.borrow();
-        let now = world.units[unit].walker(&world.memory);
-        ask(Walker { memory: &world.before, root: self.roots[unit], ..now })
+        ask(world.units[unit].tables_at(self.bases[unit], &world.before))
     }
 
     /// From now on, treats every access to the capture kernel's memory as a violation, except for those in `own`.

@@ -4,7 +4,7 @@
 //! [`OwnFrames`](crate::OwnFrames) models. On a platform whose write buffer needs flushing (CAP.RWBF, 6.8), published
 //! stores wait here until the buffer is drained.
 
-use crate::vast::Vast;
+use crate::vtd::vast::Vast;
 use machine::{ENTRIES, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range, Table};
 use std::collections::{BTreeMap, HashMap};
 

@@ -4,6 +4,7 @@
 
 use crate::memory::MemoryKind;
 use crate::trace::Event;
+use crate::unit::Width;
 use crate::world::World;
 use machine::{
     Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
@@ -12,7 +13,6 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-use vtd::registers::{FIXED, Width};
 
 /// Entries in a line of the processor's cache.
 const LINE: usize = 8;
@@ -34,27 +34,28 @@ impl UnitRegisters {
         world.units[self.unit].look(offset, width)
     }
 
-    fn write(&mut self, offset: usize, halves: &[u32], value: u64) {
+    fn write(&mut self, offset: usize, width: Width, value: u64) {
         let mut world = self.world.borrow_mut();
         world.step();
         world.units[self.unit].before_access();
-        let step = world.steps;
-        world.trace.add(step, Event::Wrote { register: name(offset), value });
+        let (step, register) = (world.steps, world.units[self.unit].name(offset));
+        world.trace.add(step, Event::Wrote { register, value });
         if world.units[self.unit].is_deaf_to(offset) {
             return;
         }
-        for (index, half) in halves.iter().enumerate() {
-            world.units[self.unit].write32(offset + index * 4, *half);
+        match width {
+            Width::Bits32 => world.units[self.unit].write32(offset, value as u32),
+            _ if world.units[self.unit].takes_halves(width) => {
+                world.units[self.unit].write32(offset, value as u32);
+                world.step();
+                world.units[self.unit].write32(offset + 4, (value >> 32) as u32);
+            }
+            Width::Bits64 => world.units[self.unit].write64(offset, value),
         }
     }
 }
 
-/// The specification's name of the register at `offset`.
-fn name(offset: usize) -> &'static str {
-    FIXED.iter().find(|register| register.offset == offset).map_or("(floating)", |register| register.name)
-}
-
-/// A unit's registers have 32 or 64 bits; narrower accesses are undefined (11.3).
+/// A unit's registers have 32 or 64 bits; narrower accesses are undefined (VT-d, 11.3).
 const NARROW: &str = "remapping units have no registers of 8 or 16 bits";
 
 #[expect(clippy::panic, reason = "narrow accesses are a bug of the caller, which the trait lets panic")]
@@ -84,11 +85,11 @@ impl Registers for UnitRegisters {
     }
 
     fn write32(&mut self, offset: usize, value: u32) {
-        self.write(offset, &[value], value.into());
+        self.write(offset, Width::Bits32, value.into());
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
-        self.write(offset, &[value as u32, (value >> 32) as u32], value);
+        self.write(offset, Width::Bits64, value);
     }
 }
 

@@ -49,6 +49,11 @@ pub enum Violation {
         /// Which memory.
         address: PhysicalAddress,
     },
+    /// After the swap, a unit still wrote a log of the old kernel's.
+    Logged {
+        /// Where.
+        address: PhysicalAddress,
+    },
     /// Software did something that the specification forbids.
     Misuse(&'static str),
 }
@@ -62,6 +67,7 @@ impl fmt::Display for Violation {
             Self::Isolation { access, temperature, address } => {
                 write!(f, "isolation: {access} reaches {address:#x} ({temperature:?})")
             }
+            Self::Logged { address } => write!(f, "old memory: the unit logs to {address:#x}"),
             Self::Misuse(what) => write!(f, "misuse: {what}"),
         }
     }

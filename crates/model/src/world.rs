@@ -2,7 +2,7 @@
 
 use crate::answer::{Access, Answer, Requester};
 use crate::memory::{Memory, MemoryKind};
-use crate::scenario::Meddling;
+use crate::parts::Meddling;
 use crate::trace::{Event, Trace};
 use crate::unit::ModelUnit;
 use crate::witness::{Delivery, Engine, Temperature, Violation};
@@ -82,13 +82,13 @@ impl World {
             self.memory.drain();
         }
         let swapped = self.advance_units();
-        self.pass_on_unit_stores();
         if swapped || self.is_worth_a_sweep() {
             self.sweep();
         }
         for _ in 0..2 {
             self.let_a_device_work();
         }
+        self.pass_on_unit_stores();
     }
 
     /// Advances every unit; returns whether one took a new root.
@@ -97,9 +97,16 @@ impl World {
         for unit in &mut self.units {
             unit.advance(&mut self.memory);
             for event in unit.take_events() {
-                swapped |= matches!(event, Event::RootTaken { .. });
-                if let Event::Misused { what } = event {
-                    keep(&mut self.violations, Violation::Misuse(what));
+                swapped |= matches!(event, Event::RootTaken { .. } | Event::DeviceTableTaken { .. });
+                match event {
+                    Event::Misused { what } => keep(&mut self.violations, Violation::Misuse(what)),
+                    Event::Logged { address }
+                        if self.guard != Guard::Down
+                            && self.memory.kind(address) == Some(MemoryKind::Old) =>
+                    {
+                        keep(&mut self.violations, Violation::Logged { address });
+                    }
+                    _ => (),
                 }
                 self.trace.add(self.steps, event);
             }
@@ -109,7 +116,7 @@ impl World {
 
     /// Takes up what units stored. A unit's store to old memory belongs to the old kernel's queue (or is reported as
     /// a misuse): it is no change by the capture kernel.
-    fn pass_on_unit_stores(&mut self) {
+    pub(crate) fn pass_on_unit_stores(&mut self) {
         for (address, word) in self.memory.take_unit_stores() {
             match self.memory.kind(address) {
                 Some(MemoryKind::Old) => self.before.write(address, word),
@@ -120,9 +127,7 @@ impl World {
 
     /// Whether tables in the capture kernel's memory are in force and something was stored since the last sweep.
     fn is_worth_a_sweep(&self) -> bool {
-        let own = |unit: &ModelUnit| {
-            self.memory.kind(unit.walker(&self.memory).root.address()) == Some(MemoryKind::Capture)
-        };
+        let own = |unit: &ModelUnit| self.memory.kind(unit.base().address()) == Some(MemoryKind::Capture);
         self.swept_at != self.memory.changes() && self.units.iter().any(own)
     }
 

@@ -79,7 +79,7 @@ fn addresses_are_sign_extended_and_pages_are_of_two_sizes() {
     assert_eq!(ask(&machine, LOW + 0x678, Direction::Read), Answer::Memory(0x12_3678.into()));
     assert_eq!(ask(&machine, HIGH + 8, Direction::Write), Answer::Memory(0x45_6008.into()));
     assert_eq!(ask(&machine, LARGE + 0x12_3456, Direction::Write), Answer::Memory(0x52_3456.into()));
-    assert_eq!(ask(&machine, 0x8000_0000_0000, Direction::Read), Answer::Blocked(FaultReason(0x80)));
+    assert_eq!(ask(&machine, 0x8000_0000_0000, Direction::Read), Answer::Blocked(FaultReason(0x80).into()));
     assert!(matches!(ask(&machine, LOW, Direction::Write), Answer::Blocked(_)));
     assert!(matches!(ask(&machine, LOW + 0x1000, Direction::Read), Answer::Blocked(_)));
 }

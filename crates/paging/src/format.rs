@@ -79,6 +79,11 @@ impl Format {
         matches!(self, Self::FirstStage | Self::AmdV2)
     }
 
+    /// Whether caches tell translations of one domain-id apart by PASID (VT-d 6.2.1, AMD-Vi 2.2.6).
+    pub const fn is_tagged_by_pasid(self) -> bool {
+        matches!(self, Self::FirstStage | Self::AmdV2)
+    }
+
     /// A bit that hardware ignores in entries of all levels, whether they name tables or map pages: software may mark entries
     /// with it.
     ///

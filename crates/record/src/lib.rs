@@ -51,15 +51,17 @@ pub const NOTE_TYPE: u32 = u32::from_be_bytes(*b"Hold");
 pub struct Record {
     /// Version of the capture kernel that wrote it.
     pub writer: Text,
-    /// Physical address bits of the machine, as the DMAR table says; 0 if there was none.
+    /// Physical address bits of the machine, as the DMAR or IVRS table says; 0 if there was none.
     pub host_address_bits: u32,
-    /// The remapping units, in the DMAR table's order.
+    /// The remapping units, in that table's order.
     pub units: List<UnitRecord>,
 }
 
 /// A remapping unit: its state when it was found, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
+    /// Its architecture, which says how to read its registers, entries and faults.
+    pub architecture: Architecture,
     /// Physical address of its registers.
     pub base: u64,
     /// PCI segment that it serves.
@@ -68,6 +70,15 @@ pub struct UnitRecord {
     pub registers: List<Register>,
     /// What became of it.
     pub state: UnitFate,
+}
+
+/// The architecture of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Architecture {
+    /// Intel VT-d.
+    Vtd,
+    /// AMD-Vi.
+    AmdVi,
 }
 
 /// A register and its value when it was found.
@@ -95,13 +106,14 @@ pub enum UnitFate {
 /// A unit that was taken over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Takeover {
-    /// RTADDR as the old kernel left it.
+    /// The register that names the tables, as the old kernel left it: RTADDR of VT-d, the device table base of AMD-Vi.
     pub old_root: u64,
-    /// RTADDR with the capture kernel's tables.
+    /// The same register with the capture kernel's tables.
     pub new_root: u64,
-    /// The state of the old invalidation queue.
+    /// The state of the old invalidation queue or command buffer.
     pub queue: Queue,
-    /// Faults that were recorded until the takeover was done: low and high word of each record (VT-d 11.4.7).
+    /// Faults that were recorded until the takeover was done: low and high word of each record (VT-d 11.4.7) or event
+    /// (AMD-Vi 2.5).
     pub faults: List<(u64, u64)>,
     /// Counts of everything, including what the lists leave out.
     pub counts: Counts,
@@ -113,18 +125,18 @@ pub struct Takeover {
     pub hazards: List<Hazard>,
 }
 
-/// The state of an invalidation queue.
+/// The state of an invalidation queue or a command buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Queue {
     /// It was not on.
     Off,
-    /// It had executed all descriptors.
+    /// It had executed all that was in it.
     Drained,
     /// It had stopped, or did not finish in time.
     Stuck {
-        /// IQH at the end.
+        /// Its head at the end.
         head: u64,
-        /// IQT at the end.
+        /// Its tail at the end.
         tail: u64,
     },
 }
@@ -181,6 +193,10 @@ pub enum Entry {
     Context([u64; 2]),
     /// A PASID table entry of scalable mode (VT-d 9.6).
     Pasid([u64; 8]),
+    /// A device table entry (AMD-Vi 2.2.2.1).
+    Device([u64; 4]),
+    /// An entry of a CR3 table (AMD-Vi 2.2.6.3), after the device table entry that names the table.
+    Guest([u64; 5]),
 }
 
 /// A domain.
@@ -263,9 +279,9 @@ impl Outcome {
 }
 
 impl UnitRecord {
-    /// The value of a register, if it was read.
-    pub fn register(&self, register: vtd::registers::Register) -> Option<u64> {
-        let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);
+    /// The value of the register at this offset, if it was read.
+    pub fn register(&self, offset: usize) -> Option<u64> {
+        let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == offset);
         found.map(|found| found.value)
     }
 }

@@ -54,7 +54,7 @@ fn census_steps(stage: &Stage) -> u64 {
     machine.run(WATCH);
     let (clock, layout) = (machine.clock(), Layout::of(&machine, 0));
     let limits = limits(stage);
-    let unit = Unit::new(machine.registers(0), verdict::REGISTERS, &clock);
+    let unit = Unit::vtd(machine.registers(0), verdict::REGISTERS, &clock);
     if let Ok(unit) = unit {
         let mut frames = machine.frames(stage.budget);
         // If the census fails, so does the takeover, which says why.

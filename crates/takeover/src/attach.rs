@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use machine::{Clock, Frames, INTERRUPT_WINDOW, IoAddress, PhysicalAddress, Range, Registers, SourceId};
 
+use crate::command::Commanded;
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
 use crate::failure::AttachError;
@@ -19,10 +20,6 @@ use crate::patience::Patience;
 use crate::report::Report;
 use crate::sources::Sources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};
-use crate::vtd::command::CommandedUnit;
-use crate::vtd::invalidate::note_disturbances;
-use crate::vtd::tables::Tables;
-use crate::vtd::unit::Unit;
 use machine::growth::{OutOfMemory, collected};
 
 /// A device whose domain can be given mappings.
@@ -51,8 +48,7 @@ pub enum Inherited {
 /// A unit that was taken over.
 #[derive(Debug)]
 pub struct Takeover<'c, R, C> {
-    unit: CommandedUnit<'c, R, C>,
-    tables: Tables,
+    unit: Commanded<'c, R, C>,
     /// Devices that have or had a context, by source-id.
     contexts: Vec<Context>,
     domains: Vec<Domain>,
@@ -80,10 +76,16 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    pub(crate) fn new(surroundings: &Surroundings<'_>, limits: &Limits) -> Result<Self, OutOfMemory> {
+    /// Keeps what is needed of the surroundings; the unit does not translate the addresses `untranslated`.
+    pub(crate) fn new(
+        surroundings: &Surroundings<'_>,
+        untranslated: [Range<IoAddress>; 2],
+        limits: &Limits,
+    ) -> Result<Self, OutOfMemory> {
+        let unusable = untranslated.into_iter().filter(|range| !range.is_empty()).chain([INTERRUPT_WINDOW]);
         Ok(Self {
             own: collected(surroundings.own.iter().copied())?,
-            free: collected(surroundings.kept_free.iter().copied().chain([INTERRUPT_WINDOW]))?,
+            free: collected(surroundings.kept_free.iter().copied().chain(unusable))?,
             host_address_bits: surroundings.host_address_bits,
             reserved_ranges: limits.reserved_ranges,
         })
@@ -110,15 +112,15 @@ pub(crate) struct Replaced {
 }
 
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
-    pub(crate) fn new(unit: CommandedUnit<'c, R, C>, replaced: Replaced) -> Self {
+    pub(crate) fn new(unit: Commanded<'c, R, C>, replaced: Replaced) -> Self {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
-        let Duplicate { contexts, mut domains, tables, mut ids, unknown, maps, .. } = copy;
+        let Duplicate { contexts, mut domains, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, tables, contexts, domains, ids, unknown, maps, keep, device_tlbs, report }
+        Self { unit, contexts, domains, ids, unknown, maps, keep, device_tlbs, report }
     }
 
     /// What the takeover found, and what became of each part.
@@ -135,11 +137,6 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     /// The maps that this takeover made in place of pass-through, for the [`Surroundings`] of the units after it.
     pub fn identity_maps(&self) -> &[IdentityMap] {
         &self.maps
-    }
-
-    /// The unit.
-    pub fn unit(&self) -> &Unit<'c, R, C> {
-        &self.unit.unit
     }
 
     /// I/O addresses of a device's domain: what the old kernel mapped, and what is mapped now.
@@ -176,7 +173,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         for source in sources {
             self.join(source, domain, frames)?;
         }
-        note_disturbances(&mut self.unit, &mut self.report.hazards);
+        self.unit.note_disturbances(&mut self.report.hazards);
         let Domain { id, inherited, .. } = self.domains[domain];
         Ok(Attachment { source, id, inherited, domain })
     }

@@ -2,14 +2,13 @@
 
 use machine::{Frames, IoAddress, Level, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Position, Range};
 use paging::{Architecture, Format, Step};
-use vtd::paging::AddressWidth;
 
 use crate::attach::Inherited;
 use crate::borrowed::Lender;
+use crate::entry::Link;
 use crate::found::Layout;
 use crate::hazard::{Danger, Outcome};
 use crate::table::new_table;
-use crate::vtd::entry::Link;
 use machine::growth::OutOfMemory;
 
 /// A domain and its own tables.
@@ -19,8 +18,6 @@ pub(crate) struct Domain {
     pub(crate) id: u16,
     /// Format of the tables.
     pub(crate) format: Format,
-    /// Width of the tables.
-    pub(crate) width: AddressWidth,
     /// Level of the root table.
     pub(crate) top: Level,
     /// Root table; `None` while the domain is blocked.
@@ -35,6 +32,8 @@ pub(crate) struct Domain {
     pub(crate) kept: iova::Space,
     /// Whether a present entry was replaced since the last invalidation.
     pub(crate) relinked: bool,
+    /// Whether devices use it that are in no list of contexts.
+    pub(crate) has_unlisted: bool,
     /// Whether the domain belongs to a driver's device and its aliases alone.
     pub(crate) given: bool,
     /// Page tables that were copied.
@@ -72,7 +71,7 @@ impl Domain {
         architecture: Architecture,
         reserved_ranges: usize,
     ) -> Result<Self, OutOfMemory> {
-        let Layout { format, width, top } = layout;
+        let Layout { format, top } = layout;
         let bits = top.width().min(architecture.address_bits());
         let bits = if format.extends_sign() { bits - 1 } else { bits };
         let end = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
@@ -82,7 +81,6 @@ impl Domain {
         Ok(Self {
             id,
             format,
-            width,
             top,
             root: None,
             root_is_shared: false,
@@ -90,6 +88,7 @@ impl Domain {
             space,
             kept,
             relinked: false,
+            has_unlisted: false,
             given: false,
             tables: 0,
             leaves: 0,
@@ -111,9 +110,9 @@ impl Domain {
         self.root
     }
 
-    /// What a context or PASID entry needs to name these tables; `None` while there are none.
+    /// What an entry needs to name these tables; `None` while there are none.
     pub(crate) fn link(&self) -> Option<Link> {
-        Some(Link { format: self.format, root: self.root?, width: self.width, id: self.id })
+        Some(Link { format: self.format, root: self.root?, top: self.top, id: self.id })
     }
 
     /// Allocates I/O addresses; uses those below kept tables only if no others are free.

@@ -8,7 +8,7 @@ use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 use vtd::control::TableMode;
 
 use crate::patience::Patience;
-use crate::vtd::unit::{Unit, UnitError};
+use crate::unit::{Unit, UnitError};
 use machine::growth::OutOfMemory;
 
 /// Which tables a unit uses after a takeover failed.
@@ -37,6 +37,12 @@ pub enum Reason {
     /// The root table is in the capture kernel's memory.
     #[error("the root table at {0:#x} is in the capture kernel's memory")]
     RootInOwnMemory(PhysicalAddress),
+    /// There are not enough frames side by side for the device table.
+    #[error("no {pages} frames side by side are left for the device table")]
+    DeviceTable {
+        /// How many it takes.
+        pages: usize,
+    },
     /// There are not enough frames for root and context tables, or for the queue.
     #[error("no frames are left")]
     OutOfFrames,
@@ -126,6 +132,9 @@ pub enum AttachError {
     /// RID_PASID is beyond the device's PASID directory, and within it every PASID is in use.
     #[error("the device's PASID directory has no place for requests without PASID")]
     NoPlace,
+    /// The unit's device table is too small for the device.
+    #[error("the device table has no entry for {0}")]
+    NoEntry(SourceId),
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,

@@ -2,9 +2,8 @@
 
 use machine::{Level, PhysicalAddress, SourceId};
 use paging::Format;
-use vtd::paging::AddressWidth;
 
-use crate::vtd::entry::{Entry, Slot};
+use crate::entry::{Entry, Slot};
 
 /// A present entry that says how requests of a device are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +14,7 @@ pub(crate) struct Context {
     pub(crate) pasid: Option<u32>,
     /// The entry as it was found.
     pub(crate) entry: Entry,
-    /// Index of its domain in [`Census::domains`](crate::vtd::census::Census::domains); `None` if it is refused.
+    /// Index of its domain in [`Census::domains`](crate::census::Census::domains); `None` if it is refused.
     pub(crate) domain: Option<usize>,
     /// The PASID under which hardware caches these translations: RID_PASID for requests without PASID (6.2.1).
     pub(crate) tag: u32,
@@ -37,8 +36,6 @@ pub(crate) enum Translation {
 pub(crate) struct Layout {
     /// Format of their entries.
     pub(crate) format: Format,
-    /// How many bits of I/O addresses they translate.
-    pub(crate) width: AddressWidth,
     /// Level of the root table.
     pub(crate) top: Level,
 }

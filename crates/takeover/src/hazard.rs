@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem::discriminant;
 
+use amdvi::device_table::{GuestPagingMode, PagingMode};
 use machine::{IoAddress, PhysicalAddress, Range, SourceId};
 use vtd::context::TranslationType;
 use vtd::paging::AddressWidth;
@@ -74,6 +75,15 @@ pub enum Danger {
     /// The unit does not support this width.
     #[error("address width {} is not supported", .0.0)]
     UnsupportedWidth(AddressWidth),
+    /// The unit does not support host tables of this mode.
+    #[error("paging mode {} is not supported", .0.0)]
+    UnsupportedMode(PagingMode),
+    /// The unit does not support guest tables of this mode.
+    #[error("guest paging mode {} is not supported", .0.0)]
+    UnsupportedGuestMode(GuestPagingMode),
+    /// Every domain-id is in use.
+    #[error("no domain-id is left")]
+    NoDomainId,
     /// The unit has fewer domain-ids.
     #[error("domain-id {0:#x} is more than the unit has")]
     DomainIdTooLarge(u16),

@@ -14,8 +14,8 @@ use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Table};
 pub(crate) enum Told {
     #[default]
     Nothing,
-    /// Of a queue, and where its waits report.
-    Queue([PhysicalAddress; 2]),
+    /// Of a queue, where its waits report, and the log of events if there is one.
+    Queue([PhysicalAddress; 3]),
     /// Of a root table.
     Tables,
 }

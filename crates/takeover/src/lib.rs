@@ -22,7 +22,7 @@
 //!
 //! | what | what it stands for | what must hold |
 //! |---|---|---|
-//! | [`Registers`] | the unit's register block | the takeover makes 32-bit and 64-bit accesses at offsets below the size given to [`Unit::new`], and never any of 8 or 16 bits |
+//! | [`Registers`] | the unit's register block | the takeover makes 32-bit and 64-bit accesses at offsets below the size given to [`Unit::vtd`], and never any of 8 or 16 bits |
 //! | [`Clock`] | time since some start | it advances while the processor waits |
 //! | [`OldMemory`] | the dead kernel's memory | it is read, never written; what is not RAM, or faults, is [`Unreadable`] |
 //! | [`Frames`] | page frames for tables | they lie in [`Surroundings::own`], and nobody else uses them |
@@ -47,9 +47,9 @@
 //!
 //! # Order of calls
 //!
-//! 1. [`Unit::new`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
+//! 1. [`Unit::vtd`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
 //!    anew.
-//! 2. If [`Unit::status`] says that translation is off, there is nothing to take over.
+//! 2. If [`Unit::translates`] says that translation is off, there is nothing to take over.
 //! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
 //! 4. [`Takeover::report`], at any time: what became of each context, domain and hazard.
 //! 5. [`Takeover::attach`] for each device that gets a driver, with the aliases of its requests, then
@@ -68,7 +68,7 @@
 //!     surroundings: &Surroundings<'_>,
 //!     buffer: Range<PhysicalAddress>,
 //! ) -> Result<IoAddress, Box<dyn core::error::Error>> {
-//!     let unit = Unit::new(registers, 4096, clock)?;
+//!     let unit = Unit::vtd(registers, 4096, clock)?;
 //!     let mut taken = take_over(unit, old, frames, surroundings, &Limits::default()).map_err(Failure::from)?;
 //!     for hazard in &taken.report().hazards.listed {
 //!         println!("{hazard}"); // such as "device 00:1f.3: reserved bits are set: blocked"
@@ -128,11 +128,16 @@
 
 extern crate alloc;
 
+mod amdvi;
 pub mod attach;
 mod borrowed;
+pub mod census;
+mod command;
 mod copies;
+mod device_tlb;
 mod domain;
 mod duplicate;
+mod entry;
 pub mod failure;
 mod found;
 pub mod hazard;
@@ -148,6 +153,7 @@ mod sources;
 mod surroundings;
 mod table;
 mod twin;
+mod unit;
 mod vtd;
 
 pub use iova::Space;
@@ -156,22 +162,25 @@ pub use machine::{
     Table, Unreadable,
 };
 
-pub use crate::vtd::census;
-pub use crate::vtd::entry::Entry;
-pub use crate::vtd::found::{Found, OldQueue};
-pub use crate::vtd::unit::{NoAnswer, Unit, UnitError};
+pub use crate::amdvi::entry::Entry as AmdViEntry;
+pub use crate::amdvi::found::Found as AmdViFound;
+pub use crate::amdvi::unit::Unit as AmdViUnit;
+pub use crate::vtd::entry::Entry as VtdEntry;
+pub use crate::vtd::found::Found as VtdFound;
+pub use crate::vtd::unit::Unit as VtdUnit;
 pub use attach::{Attachment, Inherited, Takeover};
+pub use entry::Entry;
 pub use failure::{AttachError, Failure, MapError, Refusal};
 pub use hazard::Outcome;
 pub use identity::IdentityMap;
 pub use patience::Patience;
-pub use report::Report;
+pub use report::{Found, OldQueue, Report};
 pub use resources::Resources;
 pub use surroundings::{DeviceTlb, Limits, Surroundings};
+pub use unit::{NoAnswer, RegisterValue, Unit, UnitError};
 
-use crate::vtd::command::CommandedUnit;
-use crate::vtd::{device_tlb, invalidate, swap};
 use attach::{Keep, Replaced};
+use command::Commanded;
 use failure::InForce;
 use ledger::Ledger;
 use machine::growth::OutOfMemory;
@@ -190,35 +199,36 @@ pub fn take_over<'c, R: Registers, C: Clock>(
     surroundings: &Surroundings<'_>,
     limits: &Limits,
 ) -> Result<Takeover<'c, R, C>, Refusal<'c, R, C>> {
-    let mut unit = CommandedUnit::new(unit, limits);
+    let mut unit = Commanded::new(unit, limits);
     let surroundings = &surroundings.as_wide_as_memory();
     let mut ledger = Ledger::new(frames);
     match replace_tables(&mut unit, Resources { old, frames: &mut ledger, surroundings, limits }) {
         Ok(replaced) => Ok(Takeover::new(unit, replaced)),
         Err(failure) => {
-            ledger.give_back(unit.told);
-            Err(Refusal { failure, patience: unit.patience(), unit: unit.unit })
+            ledger.give_back(unit.told());
+            Err(Refusal { failure, patience: unit.patience(), unit: unit.into_unit() })
         }
     }
 }
 
 /// Makes the unit translate with tables of our own.
 fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
-    unit: &mut CommandedUnit<'_, R, C>,
+    unit: &mut Commanded<'_, R, C>,
     mut resources: Resources<'_, M, F>,
 ) -> Result<Replaced, Failure> {
-    let keep = Keep::new(resources.surroundings, resources.limits)?;
-    let queue = swap::own_queue(&unit.unit, resources.frames)?;
-    let census = census::take(&unit.unit, &mut resources)?;
+    let keep = Keep::new(resources.surroundings, unit.untranslated(), resources.limits)?;
+    unit.take_queue(resources.frames)?;
+    let census = unit.take_census(&mut resources)?;
     let plan = plan::make(&census, resources.frames.available(), resources.limits)?;
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
     let Resources { old, frames, surroundings, .. } = resources;
-    let swapped = swap::swap(unit, &copy, queue, old, frames)?;
+    unit.link_all(&copy, frames);
+    let swapped = unit.swap(old, frames)?;
     let without_memory = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
     let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
     let device_tlbs = device_tlbs.map_err(without_memory)?;
-    invalidate::note_disturbances(unit, &mut copy.hazards);
-    let report = Report::new(swapped.found, swapped.root, &mut copy).map_err(without_memory)?;
+    unit.note_disturbances(&mut copy.hazards);
+    let report = Report::new(swapped, unit.tables(), &mut copy).map_err(without_memory)?;
     Ok(Replaced { copy, device_tlbs, keep, report })
 }
 

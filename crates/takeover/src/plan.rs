@@ -8,9 +8,9 @@
 
 use alloc::vec::Vec;
 
+use crate::census::Census;
 use crate::found::{Demand, OldDomain, Translation};
 use crate::surroundings::Limits;
-use crate::vtd::census::Census;
 use machine::growth::{OutOfMemory, collected, filled};
 
 /// How a domain is carried over.

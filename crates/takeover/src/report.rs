@@ -5,16 +5,60 @@
 use alloc::vec::Vec;
 
 use machine::SourceId;
-use vtd::control::RootTableAddress;
-use vtd::paging::AddressWidth;
 
+use crate::command::Swapped;
 use crate::domain::Domain;
 use crate::duplicate::Duplicate;
+use crate::entry::Entry;
 use crate::found::Context;
 use crate::hazard::{Hazards, Outcome};
-use crate::vtd::entry::Entry;
-use crate::vtd::found::Found;
+use crate::{amdvi, vtd};
 use machine::growth::{OutOfMemory, collected};
+
+/// The state in which a unit was found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A VT-d unit.
+    Vtd(vtd::found::Found),
+    /// An AMD-Vi unit.
+    AmdVi(amdvi::found::Found),
+}
+
+impl Found {
+    /// The register that named the old tables: RTADDR, or the device table base address.
+    pub fn root(&self) -> u64 {
+        match self {
+            Self::Vtd(found) => found.root.into_bits(),
+            Self::AmdVi(found) => found.device_table.into_bits(),
+        }
+    }
+
+    /// The old kernel's queue of commands.
+    pub fn queue(&self) -> OldQueue {
+        match self {
+            Self::Vtd(found) => found.queue,
+            Self::AmdVi(found) => found.queue,
+        }
+    }
+}
+
+/// The state of the old kernel's queue of commands when the takeover turned it off: VT-d's
+/// invalidation queue, or AMD-Vi's command buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldQueue {
+    /// It was not on.
+    Off,
+    /// It had executed all that was in it.
+    Drained,
+    /// It had stopped, or did not finish in time. If head and tail are equal, the unit had fetched everything, and did not
+    /// report that it was done with it.
+    Stuck {
+        /// Its head at the end, in bytes.
+        head: u64,
+        /// Its tail at the end, in bytes.
+        tail: u64,
+    },
+}
 
 /// A present entry of the old kernel, which said how requests are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +98,8 @@ impl ContextReport {
 pub struct DomainReport {
     /// Domain-id, as it is now.
     pub id: u16,
-    /// Width of its tables.
-    pub width: AddressWidth,
+    /// Bits of an address that its tables translate.
+    pub address_bits: u32,
     /// Page tables that were copied.
     pub tables: u64,
     /// Leaf entries in them that map something, after fencing.
@@ -68,8 +112,8 @@ pub struct DomainReport {
 
 impl DomainReport {
     fn new(domain: &Domain) -> Self {
-        let Domain { id, width, tables, leaves, fenced, outcome, .. } = *domain;
-        Self { id, width, tables, leaves, fenced, outcome }
+        let Domain { id, top, tables, leaves, fenced, outcome, .. } = *domain;
+        Self { id, address_bits: top.width(), tables, leaves, fenced, outcome }
     }
 }
 
@@ -78,33 +122,34 @@ impl DomainReport {
 pub struct Report {
     /// The state in which the unit was found.
     pub found: Found,
-    /// The root table now in force.
-    pub root: RootTableAddress,
-    /// Every present context entry, by source-id.
+    /// The register that names the tables now in force: RTADDR, or the device table base address.
+    pub root: u64,
+    /// Every present entry, by source-id.
     pub contexts: Vec<ContextReport>,
     /// Every domain.
     pub domains: Vec<DomainReport>,
     /// Everything wrong or dangerous.
     pub hazards: Hazards,
-    /// Tables of all kinds that were copied: root, context and page tables.
+    /// Tables of all kinds that were copied: page tables, and those above them.
     pub tables_duplicated: u64,
 }
 
 impl Report {
-    /// Makes the report of a takeover with this copy, and moves the hazards into it.
+    /// Makes the report of a takeover with this copy, for which `upper_tables` were copied besides page tables, and moves the
+    /// hazards into it.
     pub(crate) fn new(
-        found: Found,
-        root: RootTableAddress,
+        swapped: Swapped,
+        upper_tables: u64,
         copy: &mut Duplicate,
     ) -> Result<Self, OutOfMemory> {
         let contexts = copy.contexts.iter().map(|context| ContextReport::new(context, &copy.domains));
         Ok(Self {
-            found,
-            root,
+            found: swapped.found,
+            root: swapped.root,
             contexts: collected(contexts)?,
             domains: collected(copy.domains.iter().map(DomainReport::new))?,
             hazards: core::mem::take(&mut copy.hazards),
-            tables_duplicated: copy.tables_duplicated(),
+            tables_duplicated: upper_tables + copy.page_tables(),
         })
     }
 

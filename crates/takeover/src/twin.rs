@@ -19,11 +19,10 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
         None => None,
         Some(root) => Some(other_root(domain, root, frames).ok_or(AttachError::OutOfFrames)?),
     };
-    let Domain { format, width, top, inherited, tables, leaves, fenced, outcome, .. } = *domain;
+    let Domain { format, top, inherited, tables, leaves, fenced, outcome, .. } = *domain;
     Ok(Domain {
         id,
         format,
-        width,
         top,
         root,
         root_is_shared: false,
@@ -31,6 +30,7 @@ pub(crate) fn twin(domain: &Domain, id: u16, frames: &mut impl Frames) -> Result
         space,
         kept,
         relinked: false,
+        has_unlisted: false,
         given: false,
         tables,
         leaves,

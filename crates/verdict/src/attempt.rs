@@ -53,7 +53,7 @@ impl Layout {
     /// Collects what a takeover of one of the machine's units needs to know.
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
-        let host_address_bits = machine.traits(unit).host_address_bits;
+        let host_address_bits = machine.host_address_bits(unit);
         let tlb = |source| {
             let source = SourceId(source);
             DeviceTlb { source, enabled: true, physical: source, depth: 1, tellings: 1 }
@@ -102,7 +102,7 @@ pub fn take_over_through<'c, R: Registers, C: Clock>(
 ) -> Result<Takeover<'c, R, C>, Failure> {
     let layout = Layout::of(machine, unit);
     let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let unit = Unit::new(registers, REGISTERS, clock).map_err(no_unit)?;
+    let unit = Unit::vtd(registers, REGISTERS, clock).map_err(no_unit)?;
     Ok(takeover::take_over(unit, old, frames, &layout.surroundings(), limits)?)
 }
 
@@ -115,7 +115,7 @@ pub fn take_over_knowing<'c>(
     limits: &Limits,
 ) -> Result<Taken<'c>, Failure> {
     let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let registers = Unit::new(machine.registers(unit), REGISTERS, clock).map_err(no_unit)?;
+    let registers = Unit::vtd(machine.registers(unit), REGISTERS, clock).map_err(no_unit)?;
     Ok(takeover::take_over(registers, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
 }
 

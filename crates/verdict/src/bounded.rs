@@ -36,7 +36,7 @@ fn within(machine: &Machine, unit: usize, budget: usize, devices: u32) -> Verdic
     let longest = DEADLINE * WAITS + limits().patience.devices + SILENT * devices;
     ensure(machine.time() <= longest, || format!("took {:?}", machine.time()))?;
     ensure(machine.steps() <= step_limit(budget, longest), || format!("took {} steps", machine.steps()))?;
-    ensure(machine.status(unit).tes(), || "translation is off".into())?;
+    ensure(machine.translates(unit), || "translation is off".into())?;
     let off = Violation::Misuse("translation was turned off");
     ensure(!machine.violations().contains(&off), || told(machine))
 }

@@ -32,7 +32,7 @@ struct Hostile {
 /// Chores that take up to ten seconds, which is how long the takeover waits for any; a few never end.
 fn habits() -> impl Strategy<Value = Habits> {
     let habit = prop_oneof![12 => (0..9_000_u32).prop_map(Habit::After), 1 => Just(Habit::Never)];
-    let chores = prop::collection::vec((prop::sample::select(Chore::ALL.to_vec()), habit), 0..6);
+    let chores = prop::collection::vec((prop::sample::select(Chore::VTD.to_vec()), habit), 0..6);
     let time_outs = prop::collection::vec(1..300_000_u64, 0..6);
     (chores, time_outs).prop_map(|(chores, time_outs)| {
         let habits =
@@ -96,7 +96,7 @@ fn take_all(hostile: &[Hostile]) -> (Duration, usize) {
     for unit in 0..hostile.len() {
         let layout = Layout::of(&machine, unit);
         let limits = Limits { patience, ..Limits::default() };
-        let registers = Unit::new(machine.registers(unit), REGISTERS, &clock).expect("a unit");
+        let registers = Unit::vtd(machine.registers(unit), REGISTERS, &clock).expect("a unit");
         let (old, around) = (machine.old_memory(), layout.surroundings());
         patience = match takeover::take_over(registers, &old, &mut frames, &around, &limits) {
             Ok(taken) => {

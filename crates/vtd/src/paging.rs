@@ -42,6 +42,16 @@ impl AddressWidth {
         }
     }
 
+    /// The width of tables whose root is of this level; the default, which no unit supports, for levels that have none.
+    pub const fn of(top: Level) -> Self {
+        match top {
+            Level::THREE => Self::BITS_39,
+            Level::FOUR => Self::BITS_48,
+            Level::FIVE => Self::BITS_57,
+            _ => Self(0),
+        }
+    }
+
     /// Bits of an address that these tables translate.
     pub const fn bits(self) -> Option<u32> {
         match self.top() {
@@ -64,5 +74,9 @@ mod tests {
         assert_eq!(AddressWidth::BITS_57.bits(), Some(57));
         assert_eq!(AddressWidth(0).top(), None);
         assert_eq!(AddressWidth(7).top(), None);
+        for width in [AddressWidth::BITS_39, AddressWidth::BITS_48, AddressWidth::BITS_57] {
+            assert_eq!(width.top().map(AddressWidth::of), Some(width));
+        }
+        assert_eq!(AddressWidth::of(Level::SIX).top(), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Seed;
 use record::{
-    Context, Counts, Domain, Entry, Hazard, HazardPlace, List, Outcome, Queue, Record, Register, Takeover,
+    Architecture, Context, Counts, Domain, Entry, Hazard, HazardPlace, List, Outcome, Queue, Record, Register, Takeover,
     Text, UnitFate, UnitRecord,
 };
 
@@ -27,7 +27,7 @@ fn encoded(units: Vec<UnitRecord>) -> Vec<u8> {
 
 fn unit(state: UnitFate) -> UnitRecord {
     let registers = list(vec![Register { offset: 0x20, value: 0x1_2345_6000 }]);
-    UnitRecord { base: 0xFED9_0000, segment: 0, registers, state }
+    UnitRecord { architecture: Architecture::Vtd, base: 0xFED9_0000, segment: 0, registers, state }
 }
 
 fn takeover() -> Takeover {

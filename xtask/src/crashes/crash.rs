@@ -271,8 +271,8 @@ impl Crash<'_> {
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
     fn add_stock(&self, archive: &mut Archive, files: &Files) -> Result<String> {
         let prepare = self.add_crash_kernel(archive, files)?;
-        let Scenario { syscall, second_use, .. } = *self.scenario;
-        Ok(prepare + &stock::load_command(syscall, second_use, "/stock", "/initramfs"))
+        let Scenario { syscall, second_use, unit, .. } = *self.scenario;
+        Ok(prepare + &stock::load_command(syscall, (second_use, unit.iommu), "/stock", "/initramfs"))
     }
 
     /// Makes a stock kernel and the target of its dumps ready; returns what the guest does before it loads it.
@@ -298,7 +298,8 @@ impl Crash<'_> {
         let prepare = self.add_crash_kernel(archive, files)?;
         let image = fs::read(self.image).with_context(|| format!("no image {}", self.image.display()))?;
         archive.add("capture", &image);
-        let fallback = stock::fallback_options(self.scenario.second_use, "/stock", "/initramfs");
+        let Scenario { second_use, unit, .. } = *self.scenario;
+        let fallback = stock::fallback_options((second_use, unit.iommu), "/stock", "/initramfs");
         let when = match self.scenario.capture {
             Capture::Fallback => format!("--area {}", self.format(&files.failing_disk(), DISK_BYTES)?),
             _ => "--handover always".to_owned(),

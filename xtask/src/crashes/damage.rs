@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use machine::{PAGE_SIZE, Range};
+use machine::Range;
 use serde::Serialize;
 
 use crate::machines::ram::Ram;
@@ -12,8 +12,9 @@ use crate::witnesses::tables::Tables;
 
 /// Far above the memory of any bench machine, and within the width of its addresses.
 const BEYOND_MEMORY: u64 = 0x70_0000_0000;
-/// Registers of QEMU's remapping unit.
+/// Registers of QEMU's remapping units, of Intel's and of AMD's.
 const UNIT: u64 = 0xfed9_0000;
+const UNIT_OF_AMD: u64 = 0xfed8_0000;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Every I/O address.
 const EVERYTHING: Range<u64> = Range::new(0, u64::MAX);
@@ -22,11 +23,11 @@ const EVERYTHING: Range<u64> = Range::new(0, u64::MAX);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Damage {
-    /// A context entry leads to tables beyond memory.
+    /// A context or device table entry leads to tables beyond memory.
     ContextBeyondMemory,
-    /// A context entry has bits that must be zero.
+    /// A context or device table entry has bits that must be zero.
     ContextReservedBits,
-    /// A context entry says that its tables have five levels, which the unit does not know.
+    /// A context entry says that its tables have five levels, which the unit does not know; a device table entry, that they have seven.
     ContextWrongWidth,
     /// The context entry of the dump's disk leads to tables beyond memory.
     DiskContext,
@@ -94,9 +95,12 @@ impl Damage {
         let source = self.victim().source_id();
         let words =
             self.words(ram, dead, reserved, iova).context("the victim's tables are not as expected")?;
+        // The path is lost with the damage.
+        let covered = dead.covered(source, iova);
         let before = words.iter().map(|&(at, _)| Ok((at, ram.read_u64(at)?))).collect::<Result<_>>()?;
         words.iter().try_for_each(|&(at, value)| ram.write_u64(at, value))?;
-        Ok(Wound { source, iovas: self.iovas(iova), fate: self.fate(), words: before })
+        let iovas = self.iovas(iova, &covered);
+        Ok(Wound { source, iovas, fate: self.fate(), words: before })
     }
 
     /// The words to write: addresses and new contents.
@@ -108,12 +112,16 @@ impl Damage {
         let word = |at| ram.read_u64(at).ok();
         let leading = |at, to| Some((at, word(at)? & !ADDRESS | to));
         let inside = middle(reserved)?;
+        let of_amd = dead.is_of_amd();
         let one = match self {
             Self::ContextBeyondMemory | Self::DiskContext => leading(context, BEYOND_MEMORY),
+            // AMD I/O virtualization technology specification, section 2.2.2.1: bits 6:2 are reserved, a mode of 7 is.
+            Self::ContextReservedBits if of_amd => Some((context, word(context)? | 1 << 3)),
             Self::ContextReservedBits => Some((context + 8, word(context + 8)? | 1 << 40)),
+            Self::ContextWrongWidth if of_amd => Some((context, word(context)? | 7 << 9)),
             Self::ContextWrongWidth => Some((context + 8, word(context + 8)? & !7 | 3)),
             Self::PasidTableInCaptureKernel => leading(word(context)? & ADDRESS, inside),
-            Self::TableInRegisters => leading(above_leaf, UNIT),
+            Self::TableInRegisters => leading(above_leaf, if of_amd { UNIT_OF_AMD } else { UNIT }),
             Self::TableInCaptureKernel => leading(above_leaf, inside),
             Self::TableLoop => leading(above_leaf, above_leaf & ADDRESS),
             Self::PageInCaptureKernel => leading(leaf, inside),
@@ -122,11 +130,11 @@ impl Damage {
         Some(vec![one?])
     }
 
-    /// The I/O addresses that go through the damaged word.
-    fn iovas(self, iova: u64) -> Range<u64> {
-        let size = match self {
-            Self::TableInRegisters | Self::TableInCaptureKernel | Self::TableLoop => 512 * PAGE_SIZE,
-            Self::PageInCaptureKernel => PAGE_SIZE,
+    /// The I/O addresses that go through the damaged word. `covered` is how many go through each entry on the way to the page.
+    fn iovas(self, iova: u64, covered: &[u64]) -> Range<u64> {
+        let size = match (self, covered) {
+            (Self::TableInRegisters | Self::TableInCaptureKernel | Self::TableLoop, [.., above, _]) => *above,
+            (Self::PageInCaptureKernel, [.., page]) => *page,
             _ => return EVERYTHING,
         };
         let start = iova & !(size - 1);

@@ -1,5 +1,7 @@
 //! Which crashes `cargo xtask test` runs, and what each must show.
 
+mod amdvi;
+
 use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
 use crate::crashes::handover::Loss;
@@ -58,6 +60,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(contexts());
     rows.extend(machine_checks());
     rows.extend(watchdogs());
+    rows.extend(amdvi::rows());
     rows
 }
 
@@ -823,10 +826,9 @@ fn file_fates() -> Vec<Row> {
 }
 
 /// Machines on which no dump is possible: `doctor` and `load` say so. An administrator who loads the capture kernel all the same
-/// gets a reason from that kernel too. The cloud kernel has no driver for IOMMUs of AMD's.
+/// gets a reason from that kernel too.
 fn refused() -> Vec<Row> {
-    let amd = UnitSetting { translation: Translation::Amd, ..UnitSetting::PLAIN };
-    let amd = Scenario { unit: amd, disk_model: DiskModel::Nvme, ..Scenario::plain(Flavour::Amd64) };
+    let amd = Scenario { disk_model: DiskModel::Nvme, ..Scenario::amd(Flavour::Amd64) };
     let legacy = Scenario { disk_model: DiskModel::VirtioLegacy, ..Scenario::plain(Flavour::Cloud) };
     let rows = [
         ("reach-amd", amd, "AMD-Vi is not supported yet", "AMD-Vi is not supported yet"),

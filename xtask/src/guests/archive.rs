@@ -14,6 +14,10 @@ const RELEASE: &str = "bookworm";
 /// The release that is in the making: for the newest kernel, and for programs that must know newer kernels than this machine's do.
 const TESTING: &str = "forky";
 
+/// Where a tree that was unpacked with everything that its programs need has their libraries, and the loader among these.
+pub(crate) const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+pub(crate) const LOADER: &str = "ld-linux-x86-64.so.2";
+
 /// Whose packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suite {
@@ -178,6 +182,14 @@ impl Suite {
     fn private(self, path: &str) -> PathBuf {
         paths::bench().join(format!("apt-{self:?}").to_lowercase()).join(path)
     }
+}
+
+/// An unpacked program runs by its own loader, with its own libraries.
+pub(crate) fn unpacked_program(tree: &Path, name: &str) -> Command {
+    let libraries = tree.join(LIBRARIES);
+    let mut command = Command::new(libraries.join(LOADER));
+    command.arg("--library-path").arg(libraries).arg(tree.join("usr/bin").join(name));
+    command
 }
 
 fn first_dependency(listed: &str) -> Option<String> {

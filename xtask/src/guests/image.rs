@@ -10,7 +10,7 @@ use crate::cargo::{TARGET, cargo, target_folder};
 use crate::process;
 
 /// The image that people load may be no larger than this many bytes.
-const LARGEST: u64 = 512 << 10;
+const LARGEST: u64 = 640 << 10;
 
 /// Only functions half as large as usual are copied into their callers: the image is an eighth smaller, and the dump as fast.
 const INLINE_LESS: &str = "-Cllvm-args=-inline-threshold=100";

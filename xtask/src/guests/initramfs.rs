@@ -111,7 +111,7 @@ pub(crate) fn base(scenario: &Scenario, kernel: &Kernel) -> Result<Archive> {
     }
     archive.copy_program("busybox")?;
     archive.copy_program("kexec")?;
-    if flavour == Flavour::Amd64 {
+    if flavour.is_general() {
         archive.copy_program("aplay")?;
         archive.copy_tree(Path::new("/usr/share/alsa"))?;
     }
@@ -156,25 +156,25 @@ const MEMORY_MODULES: [&str; 2] = ["brd", "virtio_balloon"];
 
 /// Modules for the devices of the bench, in an order that works: the sound codec before its controller.
 fn wanted_modules(flavour: Flavour) -> &'static [&'static str] {
-    match flavour {
-        Flavour::Amd64 => &[
-            "virtio_pci",
-            "nvme",
-            "e1000e",
-            "uhci_hcd",
-            "usbhid",
-            "hid_generic",
-            "evdev",
-            "snd_hda_codec_generic",
-            "snd_hda_intel",
-        ],
-        Flavour::Cloud | Flavour::Backports | Flavour::Testing => &["virtio_pci", "virtio_net"],
+    if !flavour.is_general() {
+        return &["virtio_pci", "virtio_net"];
     }
+    &[
+        "virtio_pci",
+        "nvme",
+        "e1000e",
+        "uhci_hcd",
+        "usbhid",
+        "hid_generic",
+        "evdev",
+        "snd_hda_codec_generic",
+        "snd_hda_intel",
+    ]
 }
 
 /// The driver of the bench's network card, which a kernel for clouds has of virtio's only.
 pub(crate) fn network_driver(flavour: Flavour) -> &'static str {
-    if flavour == Flavour::Amd64 { "e1000e" } else { "virtio_net" }
+    if flavour.is_general() { "e1000e" } else { "virtio_net" }
 }
 
 /// Whether a kernel has a module of that name.

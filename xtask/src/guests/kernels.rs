@@ -22,6 +22,14 @@ pub(crate) enum Flavour {
     Backports,
     /// The same kernel of the release that is in the making: the newest that Debian carries.
     Testing,
+    /// The general kernel from backports. Those for virtual machines have no driver for IOMMUs of AMD's.
+    #[value(name = "amd64-backports")]
+    #[serde(rename = "amd64-backports")]
+    Amd64Backports,
+    /// The general kernel of the release that is in the making.
+    #[value(name = "amd64-testing")]
+    #[serde(rename = "amd64-testing")]
+    Amd64Testing,
 }
 
 impl Flavour {
@@ -32,6 +40,8 @@ impl Flavour {
             Self::Cloud => "cloud",
             Self::Backports => "backports",
             Self::Testing => "testing",
+            Self::Amd64Backports => "amd64-backports",
+            Self::Amd64Testing => "amd64-testing",
         }
     }
 
@@ -39,34 +49,37 @@ impl Flavour {
     pub(crate) fn suite(self) -> Suite {
         match self {
             Self::Amd64 | Self::Cloud => Suite::Installed,
-            Self::Backports => Suite::Backports,
-            Self::Testing => Suite::Testing,
+            Self::Backports | Self::Amd64Backports => Suite::Backports,
+            Self::Testing | Self::Amd64Testing => Suite::Testing,
         }
+    }
+
+    /// Whether it has every driver there is, those of USB, sound and physical network cards among them.
+    pub(crate) fn is_general(self) -> bool {
+        matches!(self, Self::Amd64 | Self::Amd64Backports | Self::Amd64Testing)
     }
 
     /// The package that depends on the newest kernel of this flavour.
     fn meta_package(self) -> &'static str {
-        match self {
-            Self::Amd64 => "linux-image-amd64",
-            Self::Cloud | Self::Backports | Self::Testing => "linux-image-cloud-amd64",
-        }
+        if self.is_general() { "linux-image-amd64" } else { "linux-image-cloud-amd64" }
     }
 
     /// The packages in which the files of a release are: newer kernels are in three, on which the one that is named depends.
     fn packages(self, release: &str) -> Vec<String> {
-        let parts: &[&str] = if self == Self::Testing { &["binary", "base", "modules"] } else { &["image"] };
+        let parts: &[&str] =
+            if self.suite() == Suite::Testing { &["binary", "base", "modules"] } else { &["image"] };
         parts.iter().map(|part| format!("linux-{part}-{release}")).collect()
     }
 
     /// Where its debug information is within its package.
     fn debug_file(self, release: &str) -> String {
-        let place = if self == Self::Testing { "lib/modules/{}/vmlinux" } else { "boot/vmlinux-{}" };
+        let place = if self.suite() == Suite::Testing { "lib/modules/{}/vmlinux" } else { "boot/vmlinux-{}" };
         format!("./usr/lib/debug/{}", place.replace("{}", release))
     }
 
-    /// Whether its debug information is downloaded. The other flavour's is three times as large and shows nothing more.
+    /// Whether its debug information is downloaded. That of general kernels is three times as large and shows nothing more.
     fn has_debug(self) -> bool {
-        self != Self::Amd64
+        !self.is_general()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::guests::tool::Tool;
 use crate::machines::files::Files;
 use crate::machines::scenario::Syscall;
 use crate::machines::scenario::device::DiskModel;
+use crate::machines::scenario::unit::Iommu;
 use crate::process;
 use crate::witnesses::Readers;
 
@@ -64,30 +65,39 @@ pub(crate) enum SecondUse {
 }
 
 impl SecondUse {
-    fn options(self) -> &'static str {
-        match self {
-            Self::On => "intel_iommu=on",
-            Self::PassThrough => "intel_iommu=on iommu=pt",
-            Self::Off => "intel_iommu=off",
-            Self::Legacy => "intel_iommu=on,sm_off",
+    /// A unit of AMD's that is there is used without being asked for.
+    fn options(self, iommu: Iommu) -> &'static str {
+        match (self, iommu) {
+            (Self::On, Iommu::Intel) => "intel_iommu=on",
+            (Self::PassThrough, Iommu::Intel) => "intel_iommu=on iommu=pt",
+            (Self::Off, Iommu::Intel) => "intel_iommu=off",
+            (Self::Legacy, Iommu::Intel) => "intel_iommu=on,sm_off",
+            (Self::On | Self::Legacy, Iommu::Amd) => "iommu.passthrough=0",
+            (Self::PassThrough, Iommu::Amd) => "iommu=pt",
+            (Self::Off, Iommu::Amd) => "amd_iommu=off",
         }
     }
 
     /// The crash kernel's command line.
-    fn command_line(self) -> String {
-        format!("{COMMAND_LINE} {}", self.options())
+    fn command_line(self, iommu: Iommu) -> String {
+        format!("{COMMAND_LINE} {}", self.options(iommu))
     }
 }
 
 /// Runs in the guest: by this system call, loads a kernel and a first user space that lie there under these names.
-pub(crate) fn load_command(syscall: Syscall, second: SecondUse, kernel: &str, initramfs: &str) -> String {
-    let (letter, line) = (syscall.letter(), second.command_line());
+pub(crate) fn load_command(
+    syscall: Syscall,
+    (second, iommu): (SecondUse, Iommu),
+    kernel: &str,
+    initramfs: &str,
+) -> String {
+    let (letter, line) = (syscall.letter(), second.command_line(iommu));
     format!("kexec -{letter} -p {kernel} --initrd={initramfs} --command-line='{line}'\n")
 }
 
 /// The options with which `holdover load` makes that kernel the fallback.
-pub(crate) fn fallback_options(second: SecondUse, kernel: &str, initramfs: &str) -> String {
-    format!("--fallback {kernel} {initramfs} '{}'", second.command_line())
+pub(crate) fn fallback_options((second, iommu): (SecondUse, Iommu), kernel: &str, initramfs: &str) -> String {
+    format!("--fallback {kernel} {initramfs} '{}'", second.command_line(iommu))
 }
 
 /// A first user space under construction.

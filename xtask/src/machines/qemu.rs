@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guests::kernels::{Flavour, Kernel};
+use crate::guests::kernels::Kernel;
 use crate::machines::console::{Console, Echo, Line};
 use crate::machines::files::Files;
 use crate::machines::qmp::{Qmp, ResetBy};
 use crate::machines::scenario::device::{
     BALLOON_SLOT, DISPLAY_SLOT, Device, DiskModel, DiskTrouble, DiskUse, FAILING_DISK_SLOT, NvmeOddity,
 };
-use crate::machines::scenario::unit::Interrupts;
+use crate::machines::scenario::unit::{Interrupts, Iommu};
 use crate::machines::scenario::{Board, Display, End, MachineCheck, MemoryUse, Paging, Scenario};
 use crate::machines::traffic::Traffic;
 use crate::process::{self, Killed};
 
-/// Every access through the remapping unit (the first event names pages, which may be large; the second and third exact
+/// Every access through a remapping unit of Intel's (the first event names pages, which may be large; the second and third exact
 /// addresses), every fault, and what software tells the unit to do.
 const TRACE_EVENTS: [&str; 8] = [
     "vtd_dmar_translate",
@@ -31,6 +31,27 @@ const TRACE_EVENTS: [&str; 8] = [
     "vtd_reg_dmar_root",
     "vtd_reg_write_gcmd",
     "vtd_err*",
+];
+
+/// The same of AMD's: every access, with its exact address; every fault and other trouble; registers and commands that matter.
+const TRACE_EVENTS_OF_AMD: [&str; 17] = [
+    "amdvi_translation_result",
+    "amdvi_page_fault",
+    "amdvi_invalid_dte",
+    "amdvi_dte_get_fail",
+    "amdvi_get_pte_hwerror",
+    "amdvi_mode_invalid",
+    "amdvi_err",
+    "amdvi_ir_err",
+    "amdvi_evntlog_fail",
+    "amdvi_command_read_fail",
+    "amdvi_unhandled_command",
+    "amdvi_completion_wait_fail",
+    "amdvi_mmio_write",
+    "amdvi_control_status",
+    "amdvi_devtab_inval",
+    "amdvi_pages_inval",
+    "amdvi_all_inval",
 ];
 
 /// Bytes per second of the throttled disk: its readers always wait for more than that.
@@ -228,7 +249,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     let slot = Device::SLOW_DISK.slot;
     command.args(["-device", &format!("nvme,serial=slow,drive={SLOW_DRIVE},addr={slot:#x}")]);
     add_network(&mut command, scenario, files);
-    if scenario.kernel == Flavour::Amd64 {
+    if scenario.kernel.is_general() {
         add_usb_and_sound(&mut command);
     }
     if scenario.memory_use == MemoryUse::EveryKind {
@@ -240,7 +261,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
         command.args(["-action", "shutdown=pause"]);
     }
     if watch >= Watch::Trace {
-        add_trace(&mut command, &files.trace());
+        add_trace(&mut command, scenario.unit.iommu, &files.trace());
     }
     if watch >= Watch::Memory {
         let socket = path(&gdb_socket(files));
@@ -268,8 +289,12 @@ fn add_machine(command: &mut Command, scenario: &Scenario, files: &Files) {
     command.args(["-smp", &scenario.cpus.to_string(), "-m", &format!("{size}M{}", scale.memory_options())]);
     command.args(["-object", &format!("memory-backend-file,id=ram,share=on,size={size}M,mem-path={ram}")]);
     command.args(["-qmp", &format!("unix:{},server=on,wait=off", path(&qmp_socket(files)))]);
-    if let Some(unit) = scenario.unit.device() {
-        command.args(["-device", &(unit + scale.unit_options())]);
+    let mut devices = scenario.unit.devices();
+    if let Some(unit) = devices.last_mut() {
+        *unit += scale.unit_options();
+    }
+    for device in devices {
+        command.args(["-device", &device]);
     }
 }
 
@@ -368,12 +393,8 @@ fn slow_reads() -> String {
 
 /// The card has no boot ROM: the package with those need not be installed.
 fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) {
-    let model = match scenario.kernel {
-        Flavour::Amd64 => "e1000e",
-        Flavour::Cloud | Flavour::Backports | Flavour::Testing => {
-            "virtio-net-pci,disable-legacy=on,iommu_platform=on"
-        }
-    };
+    let virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on";
+    let model = if scenario.kernel.is_general() { "e1000e" } else { virtio };
     let slot = Device::NETWORK.slot;
     let local = path(&Traffic::guest_end(files));
     let remote = path(&Traffic::bench_end(files));
@@ -404,9 +425,13 @@ fn add_usb_and_sound(command: &mut Command) {
     command.args(["-device", "hda-duplex,bus=sound.0,audiodev=audio"]);
 }
 
-fn add_trace(command: &mut Command, file: &Path) {
+fn add_trace(command: &mut Command, iommu: Iommu, file: &Path) {
     command.args(["-msg", "timestamp=on"]).arg("-D").arg(file);
-    for event in TRACE_EVENTS {
+    let events: &[&str] = match iommu {
+        Iommu::Intel => &TRACE_EVENTS,
+        Iommu::Amd => &TRACE_EVENTS_OF_AMD,
+    };
+    for event in events {
         command.args(["-trace", event]);
     }
 }

@@ -20,7 +20,7 @@ use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
 use file_system::{FileFate, FileSystem};
 use mutation::Mutation;
-use unit::{Translation, UnitSetting};
+use unit::{Iommu, Translation, UnitSetting};
 use watchdog::Watchdog;
 
 /// The system call through which `kexec` loads the capture kernel.
@@ -315,7 +315,7 @@ const INTERRUPTED_RATE: u32 = 3_000_000;
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Scenario {
     /// Which of Debian's kernels crashes
-    #[arg(long, value_enum, default_value = "cloud")]
+    #[arg(long, value_enum, default_value = "cloud", default_value_if("iommu", "amd", "amd64-backports"))]
     pub(crate) kernel: Flavour,
     /// Which kernel takes the dump; a stock one wants a reservation of 256 MiB
     #[arg(long, value_enum, default_value = "holdover")]
@@ -342,7 +342,7 @@ pub(crate) struct Scenario {
     #[arg(long, value_enum, default_value = "4")]
     pub(crate) paging: Paging,
     /// The QEMU that is the machine
-    #[arg(long, value_enum, default_value = "installed")]
+    #[arg(long, value_enum, default_value = "installed", default_value_if("iommu", "amd", "testing"))]
     pub(crate) emulator: Emulator,
     /// How large the machine is
     #[arg(long, value_enum, default_value = "desk")]
@@ -471,6 +471,11 @@ impl Scenario {
         }
     }
 
+    /// The plain case with an IOMMU of AMD's.
+    pub(crate) fn amd(kernel: Flavour) -> Self {
+        Self { emulator: Emulator::Testing, unit: UnitSetting::AMD, ..Self::plain(kernel) }
+    }
+
     /// Which of Debian's kernels a stock crash kernel is.
     pub(crate) fn crash_kernel(&self) -> Flavour {
         self.second_kernel.unwrap_or(self.kernel)
@@ -483,7 +488,7 @@ impl Scenario {
 
     /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.
     pub(crate) fn is_refused(&self) -> bool {
-        self.unit.translation == Translation::Amd || self.disk_model == DiskModel::VirtioLegacy
+        self.unit.iommu == Iommu::Amd || self.disk_model == DiskModel::VirtioLegacy
     }
 
     /// Whether the capture kernel has the signature that the crashing kernel wants.

@@ -21,9 +21,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::guests::kernels::{Flavour, Kernel};
-use crate::machines::emulator::Emulator;
 use crate::machines::scenario::Scenario;
 use crate::machines::scenario::device::DiskModel;
+use crate::machines::scenario::unit::Iommu;
 use crate::tasks::setup::Setup;
 use contender::Contender;
 use round::{Measurement, Stage};
@@ -36,8 +36,11 @@ const CAVEAT: &str = "The machine is emulated in software: only the ratios of th
 #[derive(Args)]
 pub(crate) struct Compare {
     /// Which of Debian's kernels crashes, and is stock kdump's crash kernel
-    #[arg(long, value_enum, default_value = "cloud")]
+    #[arg(long, value_enum, default_value = "cloud", default_value_if("iommu", "amd", "amd64-backports"))]
     kernel: Flavour,
+    /// Whose IOMMU is before that disk; the kernel for clouds has no driver for AMD's
+    #[arg(long, value_enum, default_value = "intel")]
+    iommu: Iommu,
     /// What kind of disk takes the dump; the kernel for clouds has no driver for AHCI
     #[arg(long, value_enum, default_value = "virtio-blk")]
     disk_model: DiskModel,
@@ -61,6 +64,16 @@ struct Comparison {
     caveat: &'static str,
     standings: Vec<Standing>,
     measurements: Vec<Measurement>,
+    /// Runs that came to no dump.
+    failures: Vec<Failure>,
+}
+
+/// A run of stock kdump without a dump, which says something of it and does not end the comparison.
+#[derive(Serialize)]
+struct Failure {
+    contender: Contender,
+    run: u32,
+    why: String,
 }
 
 impl Compare {
@@ -68,11 +81,15 @@ impl Compare {
     pub(crate) fn run(&self) -> Result<()> {
         Setup::default().run()?;
         let host_load_before = host_load()?;
-        let scenario = Scenario { disk_model: self.disk_model, ..Scenario::plain(self.kernel) };
+        let plain = match self.iommu {
+            Iommu::Intel => Scenario::plain(self.kernel),
+            Iommu::Amd => Scenario::amd(self.kernel),
+        };
+        let scenario = Scenario { disk_model: self.disk_model, ..plain };
         let stage = Stage::set(&scenario)?;
-        let measurements = self.measure(&stage)?;
+        let (measurements, failures) = self.measure(&stage)?;
         let comparison = Comparison {
-            qemu: Emulator::Installed.version()?,
+            qemu: scenario.emulator.version()?,
             kernel: Kernel::load(self.kernel)?.release,
             scenario,
             host_processors: thread::available_parallelism()?.get(),
@@ -80,22 +97,31 @@ impl Compare {
             caveat: CAVEAT,
             standings: statistics::standings(&measurements),
             measurements,
+            failures,
         };
         print!("{comparison}");
         self.json.as_ref().map_or(Ok(()), |file| comparison.write(file))
     }
 
     /// All contenders in turn, so that whatever disturbs the host for a while disturbs each of them.
-    fn measure(&self, stage: &Stage) -> Result<Vec<Measurement>> {
-        let mut measurements = Vec::new();
+    fn measure(&self, stage: &Stage) -> Result<(Vec<Measurement>, Vec<Failure>)> {
+        let (mut measurements, mut failures) = (Vec::new(), Vec::new());
         for run in 1..=self.runs {
             for contender in Contender::ALL {
-                let measurement = stage.crash(contender, run)?;
-                println!("run {run} of {}: {measurement}", self.runs);
-                measurements.push(measurement);
+                match stage.crash(contender, run) {
+                    Err(error) if !contender.is_holdover() => {
+                        println!("run {run} of {}: {contender:<34} no dump", self.runs);
+                        failures.push(Failure { contender, run, why: format!("{error:#}") });
+                    }
+                    measured => {
+                        let measurement = measured?;
+                        println!("run {run} of {}: {measurement}", self.runs);
+                        measurements.push(measurement);
+                    }
+                }
             }
         }
-        Ok(measurements)
+        Ok((measurements, failures))
     }
 }
 

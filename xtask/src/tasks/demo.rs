@@ -12,9 +12,9 @@ use crate::guests::image::{self, Image, Variant};
 use crate::guests::kernels::{Flavour, Kernel};
 use crate::guests::tool::Tool;
 use crate::machines::console::Echo;
-use crate::machines::emulator::Emulator;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::Scenario;
+use crate::machines::scenario::unit::Iommu;
 use crate::parallel;
 use crate::tasks::setup::Setup;
 use crate::witnesses::report::Report;
@@ -26,6 +26,9 @@ const LINES_SHOWN: usize = 12;
 /// Shows the whole job on real kernels, and what independent witnesses say of it
 #[derive(Args)]
 pub(crate) struct Demo {
+    /// Whose IOMMU is taken over
+    #[arg(long, value_enum, default_value = "intel")]
+    iommu: Iommu,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -35,14 +38,16 @@ pub(crate) struct Demo {
 struct Stage {
     tool: Tool,
     image: Image,
+    iommu: Iommu,
 }
 
 /// The three crashes of a demonstration.
 struct Crashes {
     /// The general kernel, with all its devices, watched down to its memory.
     watched: Examination,
-    /// The kernel for which there is debug information, watched alike.
-    readable: Examination,
+    /// Another kernel, watched alike: the one for which there is debug information or, as that one has no driver for AMD's IOMMUs,
+    /// the newest.
+    other: Examination,
     /// The general kernel again, watched by nobody: the times are those of this one.
     timed: Report,
 }
@@ -64,8 +69,9 @@ struct Results {
     pages_different: u64,
     old_memory_pages_changed_unexplained: u64,
     dump_bytes: u64,
-    crash_reads: bool,
-    drgn_tasks: u64,
+    /// `None` where there is no debug information of the kernel.
+    crash_reads: Option<bool>,
+    drgn_tasks: Option<u64>,
     panic_to_first_line_s: f64,
     panic_to_takeover_done_s: f64,
     panic_to_sealed_s: f64,
@@ -73,8 +79,9 @@ struct Results {
     image_bytes: u64,
     /// All that the witnesses found in the crash of the general kernel.
     general_kernel: Findings,
-    /// All that they found in the crash of the kernel for which there is debug information.
-    cloud_kernel: Findings,
+    /// All that they found in the crash of the other kernel.
+    #[serde(rename = "cloud_kernel")]
+    other_kernel: Findings,
     /// Everything that is wrong.
     problems: Vec<String>,
 }
@@ -84,7 +91,8 @@ impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         Setup::default().run()?;
         println!("building the capture kernel and the host's tool");
-        let stage = Stage { tool: Tool::build()?, image: image::build(Variant::Release)? };
+        let iommu = self.iommu;
+        let stage = Stage { tool: Tool::build()?, image: image::build(Variant::Release)?, iommu };
         let results = stage.results(&stage.crash_all()?)?;
         print!("{}", story(&results));
         if let Some(file) = &self.json {
@@ -101,13 +109,27 @@ impl Stage {
     /// The two crashes that are watched run side by side, the one that is timed runs alone.
     fn crash_all(&self) -> Result<Crashes> {
         println!("crashing two kernels under the eyes of the witnesses");
-        let (watched, readable) = parallel::both(
-            || self.examine(Flavour::Amd64, "demo-amd64"),
-            || self.examine(Flavour::Cloud, "demo-cloud"),
-        );
+        let [general, other] = self.kernels();
+        let examine = |kernel: Flavour| self.examine(kernel, &format!("demo-{}", kernel.name()));
+        let (watched, other) = parallel::both(|| examine(general), || examine(other));
         println!("crashing the general kernel once more, unwatched, for the times");
-        let timed = self.crash(Flavour::Amd64, Watch::Console, "demo-timed")?;
-        Ok(Crashes { watched: watched?, readable: readable?, timed: Report::of(&timed.lines)? })
+        let timed = self.crash(general, Watch::Console, "demo-timed")?;
+        Ok(Crashes { watched: watched?, other: other?, timed: Report::of(&timed.lines)? })
+    }
+
+    /// The general kernel, and the other one.
+    fn kernels(&self) -> [Flavour; 2] {
+        match self.iommu {
+            Iommu::Intel => [Flavour::Amd64, Flavour::Cloud],
+            Iommu::Amd => [Flavour::Amd64Backports, Flavour::Amd64Testing],
+        }
+    }
+
+    fn scenario(&self, kernel: Flavour) -> Scenario {
+        match self.iommu {
+            Iommu::Intel => Scenario::plain(kernel),
+            Iommu::Amd => Scenario::amd(kernel),
+        }
     }
 
     fn examine(&self, kernel: Flavour, name: &str) -> Result<Examination> {
@@ -115,7 +137,7 @@ impl Stage {
     }
 
     fn crash(&self, kernel: Flavour, watch: Watch, name: &str) -> Result<Evidence> {
-        let scenario = Scenario::plain(kernel);
+        let scenario = self.scenario(kernel);
         let crash = Crash {
             scenario: &scenario,
             image: &self.image.path,
@@ -130,14 +152,16 @@ impl Stage {
     fn results(&self, crashes: &Crashes) -> Result<Results> {
         let Examination { report, findings, .. } = &crashes.watched;
         let Findings { traced, remembered, .. } = findings;
-        let readings = &crashes.readable.findings.readings;
+        let readings = &crashes.other.findings.readings;
         let count = |key| report.count(key).with_context(|| format!("Holdover's summary has no {key}"));
         let timed = &crashes.timed;
         let seconds = |moment| timed.seconds_to(moment).context("the unwatched run did not come to its end");
-        let problems = crashes.watched.problems.iter().chain(&crashes.readable.problems);
+        let problems = crashes.watched.problems.iter().chain(&crashes.other.problems);
+        let [general, _] = self.kernels();
+        let scenario = self.scenario(general);
         Ok(Results {
-            qemu: Emulator::Installed.version()?,
-            kernel: Kernel::load(Flavour::Amd64)?.release,
+            qemu: scenario.emulator.version()?,
+            kernel: Kernel::load(general)?.release,
             contexts_accepted: count("contexts_accepted")?,
             tables_duplicated: count("tables_duplicated")?,
             leaf_mappings: count("leaf_mappings")?,
@@ -150,15 +174,15 @@ impl Stage {
             pages_different: remembered.pages_different,
             old_memory_pages_changed_unexplained: remembered.old_memory_pages_changed_unexplained,
             dump_bytes: report.sealed.map(|sealed| sealed.bytes).context("no dump was sealed")?,
-            crash_reads: readings.crash_reads.unwrap_or_default(),
-            drgn_tasks: readings.drgn_tasks.unwrap_or_default(),
+            crash_reads: readings.crash_reads,
+            drgn_tasks: readings.drgn_tasks,
             panic_to_first_line_s: seconds(timed.first_line)?,
             panic_to_takeover_done_s: seconds(timed.takeover_done)?,
             panic_to_sealed_s: seconds(timed.sealed.map(|sealed| sealed.at))?,
-            reserved_mib: Scenario::plain(Flavour::Amd64).reserved_mib,
+            reserved_mib: scenario.reserved_mib,
             image_bytes: self.image.bytes,
             general_kernel: findings.clone(),
-            cloud_kernel: crashes.readable.findings.clone(),
+            other_kernel: crashes.other.findings.clone(),
             problems: problems.map(ToString::to_string).collect(),
         })
     }
@@ -205,6 +229,11 @@ fn witnesses(results: &Results) -> String {
     let Remembered { pages_in_dump, pages_compared, pages_different, .. } = remembered;
     let (busy, written) = (remembered.pages_different_explained, remembered.old_memory_pages_changed);
     let trespasses = remembered.old_memory_pages_changed_unexplained;
+    let unread = || "has no debug information of this kernel".to_owned();
+    let crash = results.crash_reads.map_or_else(unread, |reads| {
+        if reads { "shows backtrace, log and system" } else { "does not read the dump" }.to_owned()
+    });
+    let drgn = results.drgn_tasks.map_or_else(unread, |tasks| format!("{tasks} tasks, each with its stack"));
     let (missing, more) = (readings.pages_only_in_reference, readings.pages_only_in_dump);
     format!(
         "  What the witnesses say
@@ -214,8 +243,8 @@ fn witnesses(results: &Results) -> String {
                    beside {busy} into which devices were still writing
                    {written} pages of old memory changed: {trespasses} that no device may write
     makedumpfile   chooses {} pages that are not in the dump, leaves out {} that are
-    crash          {}
-    drgn           {} tasks, each with its stack
+    crash          {crash}
+    drgn           {drgn}
 
 ",
         traced.faults,
@@ -223,16 +252,16 @@ fn witnesses(results: &Results) -> String {
         active.join(", "),
         missing.unwrap_or_default(),
         more.unwrap_or_default(),
-        if results.crash_reads { "shows backtrace, log and system" } else { "does not read the dump" },
-        results.drgn_tasks,
     )
 }
 
 fn last_words(results: &Results) -> String {
     let mut text = "  The dead kernel's last words, read back from the dump\n".to_owned();
     add_lines(&mut text, &results.general_kernel.readings.log);
-    text += "\n  A backtrace in `crash` (the cloud kernel's, which comes with debug information)\n";
-    add_lines(&mut text, &results.cloud_kernel.readings.backtrace);
+    if !results.other_kernel.readings.backtrace.is_empty() {
+        text += "\n  A backtrace in `crash` (the cloud kernel's, which comes with debug information)\n";
+        add_lines(&mut text, &results.other_kernel.readings.backtrace);
+    }
     text
 }
 

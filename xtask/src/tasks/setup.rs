@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::guests::archive::Suite;
 use crate::guests::kernels::{self, Flavour, Kernel};
-use crate::machines::emulator::{self, Emulator};
+use crate::machines::emulator::Emulator;
 use crate::machines::firmware;
 use crate::process;
 use crate::witnesses::{reader, store};
@@ -47,9 +47,16 @@ const PACKAGES: [&str; 31] = [
     "zsh",       // reads its completions
 ];
 
-const FLAVOURS: [Flavour; 4] = [Flavour::Amd64, Flavour::Cloud, Flavour::Backports, Flavour::Testing];
+const FLAVOURS: [Flavour; 6] = [
+    Flavour::Amd64,
+    Flavour::Cloud,
+    Flavour::Backports,
+    Flavour::Testing,
+    Flavour::Amd64Backports,
+    Flavour::Amd64Testing,
+];
 
-/// Installs (as root) or names what is missing, and downloads Debian's kernels, a newer QEMU, UEFI and newer readers.
+/// Installs (as root) or names what is missing, and downloads Debian's kernels, newer QEMUs, UEFI and newer readers.
 #[derive(Args, Default)]
 pub(crate) struct Setup {}
 
@@ -60,13 +67,17 @@ impl Setup {
         let packages: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
         let kernels: Vec<_> =
             FLAVOURS.into_iter().filter(|flavour| Kernel::load(*flavour).is_err()).collect();
-        let from = |suite| kernels.iter().any(|flavour| flavour.suite() == suite);
+        let emulators: Vec<_> = Emulator::ALL.into_iter().filter(|emulator| !emulator.is_here()).collect();
+        let from = |suite| {
+            kernels.iter().any(|flavour| flavour.suite() == suite)
+                || emulators.iter().any(|emulator| emulator.suite() == suite)
+        };
         // Old lists name packages that the archive has replaced since.
         let lacks_installed = from(Suite::Installed) || !packages.is_empty() || !firmware::is_here();
         if lacks_installed && is_root()? {
             Suite::Installed.update()?;
         }
-        if from(Suite::Backports) || !emulator::is_here() {
+        if from(Suite::Backports) {
             Suite::Backports.update()?;
         }
         if from(Suite::Testing) || !reader::are_here() {
@@ -78,9 +89,9 @@ impl Setup {
         for flavour in [Flavour::Cloud, Flavour::Backports] {
             Kernel::load(flavour)?.debug.iter().try_for_each(|debug| kernels::index(debug))?;
         }
-        if !emulator::is_here() {
-            emulator::fetch()?;
-            println!("{}", Emulator::Backports.version()?);
+        for emulator in emulators {
+            emulator.fetch()?;
+            println!("{}", emulator.version()?);
         }
         if !firmware::is_here() {
             firmware::fetch()?;
@@ -98,7 +109,7 @@ impl Setup {
 /// Downloads a kernel. Without that of a release in the making, whose packages change, all but its own rows of the test works.
 fn fetch(flavour: Flavour) -> Result<()> {
     match kernels::fetch(flavour) {
-        Err(error) if flavour == Flavour::Testing => println!("kernel of testing: {error:#}"),
+        Err(error) if flavour.suite() == Suite::Testing => println!("kernel of testing: {error:#}"),
         fetched => println!("kernel {}", fetched?.release),
     }
     Ok(())

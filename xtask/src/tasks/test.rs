@@ -243,7 +243,7 @@ impl Tally {
 /// Makes the machine ready, and names what guests run on.
 fn set_up() -> Result<()> {
     Setup::default().run()?;
-    for emulator in [Emulator::Installed, Emulator::Backports] {
+    for emulator in Emulator::ALL {
         println!("{}", emulator.version()?);
     }
     Ok(())

@@ -120,8 +120,8 @@ fn bytes(runs: &[Run]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tables::Root;
     use super::super::tables::made::{context, legacy, with_ram};
+    use super::super::tables::{Layout, Root};
     use super::*;
 
     const SOUND: u16 = Device::SOUND.source_id();
@@ -133,7 +133,7 @@ mod tests {
     /// What is wrong with the new tables, as one text.
     fn problems(words: &[(u64, u64)]) -> String {
         with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
-            let below = |address| Tables::new(ram, Root { address, scalable: false });
+            let below = |address| Tables::new(ram, Root { address, layout: Layout::Legacy });
             let reserved = &Reserved::at(HOLDOVER);
             let copies = Copies {
                 dead: below(0x1000),

@@ -197,13 +197,14 @@ mod tests {
     use handoff::Summary;
     use serde_json::{Value, json};
 
+    use super::super::tables::Layout;
     use super::super::tables::made::{legacy, with_ram};
     use super::*;
     use crate::machines::console::Line;
 
     const SOUND: u16 = Device::SOUND.source_id();
-    const OLD: Root = Root { address: 0x1000, scalable: false };
-    const NEW: Root = Root { address: 0x9000, scalable: true };
+    const OLD: Root = Root { address: 0x1000, layout: Layout::Legacy };
+    const NEW: Root = Root { address: 0x9000, layout: Layout::Scalable };
     const PAGE: Range<u64> = Range::new(0xa000, 0xb000);
 
     /// What is printed of a sound controller that reaches two pages.

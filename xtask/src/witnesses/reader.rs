@@ -2,13 +2,13 @@
 //! do not know.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::guests::archive::Suite;
+use crate::guests::archive::{LIBRARIES, LOADER, Suite, unpacked_program};
 use crate::guests::initramfs::{Archive, library_paths};
 use crate::guests::kernels::Flavour;
 use crate::machines::scenario::Codec;
@@ -22,8 +22,6 @@ const SUITE: Suite = Suite::Testing;
 const CRASH: &str = "crash";
 const DRGN: &str = "python3-drgn";
 const MAKEDUMPFILE: &str = "makedumpfile";
-const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-const LOADER: &str = "ld-linux-x86-64.so.2";
 
 /// Which programs read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +43,12 @@ pub(crate) struct Trees {
 impl Readers {
     /// Those that know a kernel and a codec.
     pub(crate) fn of(kernel: Flavour, codec: Codec) -> Result<Self> {
-        match (kernel, codec) {
+        match (kernel.suite(), codec) {
             // With Linux 7.2 crash 9.0.2 ends while it starts: "invalid structure member offset: module_num_gpl_syms".
-            (Flavour::Testing, _) => Ok(Self::Newer(Trees { crash: None, ..unpacked()? })),
+            (Suite::Testing, _) => Ok(Self::Newer(Trees { crash: None, ..unpacked()? })),
             // Debian 12 builds makedumpfile without zstd.
-            (Flavour::Backports, _) | (_, Codec::Zstd) => Ok(Self::Newer(unpacked()?)),
-            (Flavour::Amd64 | Flavour::Cloud, _) => Ok(Self::Installed),
+            (Suite::Backports, _) | (_, Codec::Zstd) => Ok(Self::Newer(unpacked()?)),
+            (Suite::Installed, _) => Ok(Self::Installed),
         }
     }
 
@@ -104,14 +102,6 @@ impl Readers {
             }
         }
     }
-}
-
-/// An unpacked program runs by its own loader, with its own libraries.
-fn unpacked_program(tree: &Path, name: &str) -> Command {
-    let libraries = tree.join(LIBRARIES);
-    let mut command = Command::new(libraries.join(LOADER));
-    command.arg("--library-path").arg(libraries).arg(tree.join("usr/bin").join(name));
-    command
 }
 
 /// Whether the newer ones are here.

@@ -1,9 +1,12 @@
 //! Walks the dead kernel's tables, and those that Holdover put in their place, with a reader of its own, which shares
 //! nothing with the code under test.
 //!
-//! Both modes of the Intel VT-d specification (revision 4.1), section 9 "Translation Structure Formats": `function`
-//! finds out how a function's requests are translated, `stage` walks page tables, `run` compares the mappings.
+//! Both modes of the Intel VT-d specification (revision 4.1), section 9 "Translation Structure Formats", and device tables of the
+//! AMD I/O virtualization technology specification (3.08), section 2.2: `function` and `device` find out how a function's requests
+//! are translated, `stage` walks page tables by the `format` of their entries, `run` compares the mappings.
 
+mod device;
+mod format;
 mod function;
 #[cfg(test)]
 pub(crate) mod made;
@@ -15,9 +18,9 @@ use std::collections::HashSet;
 use machine::{PAGE_SIZE, Range};
 
 use crate::machines::ram::Ram;
+pub(crate) use format::Format;
 pub(crate) use function::Way;
 pub(crate) use run::{Run, difference, without};
-pub(crate) use stage::Format;
 
 /// Bits of table entries that stand at the same place wherever they exist.
 const PRESENT: u64 = 1;
@@ -31,19 +34,44 @@ const VIDEO_AND_ROMS: Range<u64> = Range::new(0xa_0000, 0x10_0000);
 /// What an address in a table can name.
 const ALL_ADDRESSES: Range<u64> = Range::new(0, 1 << 52);
 
-/// Where a root table is, and in which mode the unit reads it.
+/// Where a unit's first table is, and how the unit reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     /// Its address.
     pub(crate) address: u64,
-    /// Scalable mode, not legacy mode.
-    pub(crate) scalable: bool,
+    /// What it is.
+    pub(crate) layout: Layout,
+}
+
+/// What a unit's first table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// A root table of VT-d's in legacy mode.
+    Legacy,
+    /// A root table of VT-d's in scalable mode.
+    Scalable,
+    /// AMD-Vi's device table.
+    Devices {
+        /// Page frames in a row.
+        frames: u64,
+    },
 }
 
 impl Root {
-    /// The register that holds it: RTADDR, whose bit 10 selects scalable mode (section 11.4.5).
+    /// The register that holds it: RTADDR, whose bit 10 selects scalable mode (VT-d, section 11.4.5), or the device table's base,
+    /// whose bits 8:0 count its page frames, less one (AMD-Vi, section 3.4.1).
     pub(crate) fn register(self) -> u64 {
-        self.address | u64::from(self.scalable) << 10
+        match self.layout {
+            Layout::Legacy => self.address,
+            Layout::Scalable => self.address | 1 << 10,
+            Layout::Devices { frames } => self.address | (frames - 1),
+        }
+    }
+
+    /// The device table of such a register.
+    pub(crate) fn of_devices(register: u64) -> Self {
+        let frames = (register & 0x1ff) + 1;
+        Self { address: register & ADDRESS, layout: Layout::Devices { frames } }
     }
 }
 
@@ -60,11 +88,24 @@ impl<'a> Tables<'a> {
         Self { ram, root }
     }
 
+    /// Whether they are a unit's of AMD's.
+    pub(crate) fn is_of_amd(&self) -> bool {
+        matches!(self.root.layout, Layout::Devices { .. })
+    }
+
     /// Where in memory `iova` of the function `source` leads; `None` if the unit would refuse the request, or nothing is there.
     pub(crate) fn translate(&self, source: u16, iova: u64) -> Option<u64> {
         match self.way(source)? {
             Way::Untranslated => self.ram.contains(iova).then_some(iova),
             Way::Stage(stage) => self.walk(stage, iova),
+        }
+    }
+
+    /// Where in memory the page begins that `iova` of the function `source` is in, however large that page is, and its size.
+    pub(crate) fn page(&self, source: u16, iova: u64) -> Option<(u64, u64)> {
+        match self.way(source)? {
+            Way::Untranslated => Some((iova & !(PAGE_SIZE - 1), PAGE_SIZE)),
+            Way::Stage(stage) => self.leaf(stage, iova),
         }
     }
 
@@ -134,8 +175,8 @@ mod tests {
 
     /// 00:14.0.
     const SOURCE: u16 = 0xa0;
-    const LEGACY: Root = Root { address: 0x1000, scalable: false };
-    const SCALABLE: Root = Root { scalable: true, ..LEGACY };
+    const LEGACY: Root = Root { address: 0x1000, layout: Layout::Legacy };
+    const SCALABLE: Root = Root { layout: Layout::Scalable, ..LEGACY };
 
     /// Root at 0x1000, bus 0's context table at 0x2000, function 00:14.0 with three levels at 0x3000.
     fn legacy() -> HashMap<u64, u64> {

@@ -29,7 +29,7 @@ impl Trace {
     /// Reads a trace and cuts it in two at the panic.
     pub(crate) fn read(file: &Path, panic: SystemTime) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("no trace in {}", file.display()))?;
-        let mut before: Vec<_> = text.lines().filter_map(parse).collect();
+        let mut before = with_whole_roots(text.lines().filter_map(parse).collect());
         let panic = panic.duration_since(UNIX_EPOCH)?;
         let after = before.split_off(before.partition_point(|entry| entry.at < panic));
         Ok(Self { before, after })
@@ -48,7 +48,11 @@ impl Trace {
     /// The lowest I/O page that a function has used before the panic: the sound controller's are the samples it plays.
     pub(crate) fn lowest_iova(&self, source: u16) -> Option<u64> {
         let used = self.before.iter().filter_map(|entry| match entry.event {
-            Event::Translated { source: user, iova, .. } if user == source => Some(iova & !(PAGE_SIZE - 1)),
+            Event::Translated { source: user, iova, .. } | Event::Answered { source: user, iova, .. }
+                if user == source =>
+            {
+                Some(iova & !(PAGE_SIZE - 1))
+            }
             _ => None,
         });
         used.min()
@@ -58,11 +62,34 @@ impl Trace {
     /// is: in a large page, the end of a frame that a card receives may be one page on.
     pub(crate) fn used_by(&self, sources: &[u16]) -> HashSet<u64> {
         let page = |entry: &Entry| match entry.event {
-            Event::Used { source, iova } if sources.contains(&source) => Some(iova & !(PAGE_SIZE - 1)),
+            Event::Used { source, iova } | Event::Answered { source, iova, .. }
+                if sources.contains(&source) =>
+            {
+                Some(iova & !(PAGE_SIZE - 1))
+            }
             _ => None,
         };
         self.after.iter().filter_map(page).flat_map(|page| [page, page.saturating_add(PAGE_SIZE)]).collect()
     }
+}
+
+/// Adds what two halves of a device table's base make together, as Linux writes them: the lower one first, and the unit has them when
+/// the upper one comes.
+fn with_whole_roots(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut low = 0;
+    let mut whole = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (at, event) = (entry.at, entry.event.clone());
+        whole.push(entry);
+        match event {
+            Event::HalfRoot { high: false, half } => low = half,
+            Event::HalfRoot { high: true, half } => {
+                whole.push(Entry { at, event: Event::Root(Root::of_devices(half << 32 | low)) });
+            }
+            _ => {}
+        }
+    }
+    whole
 }
 
 #[cfg(test)]

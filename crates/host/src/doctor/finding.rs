@@ -144,8 +144,6 @@ codes! {
         because "What stands in the configuration counts only where it is understood.";
     ReservationSmall = "reservation-small" of Reservation
         because "The capture kernel runs in this memory alone; without enough of it, none is loaded.";
-    IommuAmd = "iommu-amd" of Iommu
-        because "The capture kernel knows Intel's units only, and would refuse every disk behind one of AMD's.";
     IommuOff = "iommu-off" of Iommu
         because "Nothing keeps a device that goes on after the panic from overwriting the capture kernel.";
     IommuTableDamaged = "iommu-table-damaged" of Iommu

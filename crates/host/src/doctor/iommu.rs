@@ -2,7 +2,7 @@
 
 use super::finding::{Code, Finding, Subject};
 use super::machine::{Machine, text};
-use crate::iommu::{self, AMD_UNSUPPORTED, Listing};
+use crate::iommu::{self, Listing};
 
 /// Bit of a unit's extended capability register: scalable mode (VT-d specification, section 11.4.3).
 const SCALABLE: u64 = 1 << 43;
@@ -17,9 +17,6 @@ pub(super) fn check(machine: &Machine) -> Finding {
 
 /// `units` are the IOMMUs that the running kernel uses, `how` is how they translate, `listing` is what the firmware lists.
 fn judge(units: &[String], listing: &Listing, how: &str) -> Finding {
-    if iommu::are_amds(units) {
-        return Finding::missing(Code::IommuAmd, format!("AMD's: {}", units.join(", ")), AMD_UNSUPPORTED);
-    }
     if !units.is_empty() {
         let how = if how.is_empty() { String::new() } else { format!("; {how}") };
         return Finding::ok(Subject::Iommu, format!("{}{how}{}", units.join(", "), listing.remarks()));
@@ -36,8 +33,8 @@ fn judge(units: &[String], listing: &Listing, how: &str) -> Finding {
         }
         Listing::Amd => Finding::ok(Subject::Iommu, "AMD's, off: dumps work, unprotected"),
         Listing::Nothing => {
-            let remedy = "turn VT-d on in the firmware; dumps work without, unprotected";
-            Finding::warning(Code::IommuAbsent, "no DMAR table", remedy)
+            let remedy = "turn VT-d or AMD-Vi on in the firmware; dumps work without, unprotected";
+            Finding::warning(Code::IommuAbsent, "no DMAR or IVRS table", remedy)
         }
     }
 }
@@ -121,14 +118,7 @@ mod tests {
         assert_eq!(judge(&["dmar0".into()], &intel, "").state, State::Ok);
         assert!(judge(&[], &intel, "").remedy.contains("intel_iommu=on"));
         assert!(judge(&[], &Listing::Nothing, "").remedy.contains("firmware"));
-    }
-
-    /// The capture kernel refuses to guess where a disk behind one leads, so there is no dump.
-    #[test]
-    fn an_iommu_of_amds_is_in_the_way_while_it_is_on() {
-        let on = judge(&["ivhd0".into()], &Listing::Amd, "");
-        assert_eq!((on.state, on.code), (State::Missing, Some(Code::IommuAmd)));
-        assert!(on.remedy.contains("amd_iommu=off"), "{}", on.remedy);
+        assert_eq!(judge(&["ivhd0".into()], &Listing::Amd, "").state, State::Ok);
         assert_eq!(judge(&[], &Listing::Amd, "").state, State::Ok);
     }
 
@@ -153,7 +143,7 @@ mod tests {
         assert_eq!(mode(b"8f00f5a0000\n", b"intel_iommu=on,sm_on"), "dmar0; scalable mode");
         assert_eq!(mode(b"8f00f5a0000\n", b"intel_iommu=on,sm_off"), "dmar0; legacy mode");
         assert_eq!(mode(b"8f00f5a0000\n", b"quiet"), "dmar0", "nothing tells");
-        assert_eq!(found(&[]), "no DMAR table");
+        assert_eq!(found(&[]), "no DMAR or IVRS table");
         let release: (&str, &[u8]) = ("proc/sys/kernel/osrelease", b"6.1.0\n");
         for (config, mode) in [
             (&b"CONFIG_INTEL_IOMMU_SCALABLE_MODE_DEFAULT_ON=y\n"[..], "scalable mode"),

@@ -1,6 +1,8 @@
 //! What the record says of a unit that was taken over, in the form in which it is shown.
 
-use record::{Context, Domain, Entry, Hazard, Queue, Takeover};
+use amdvi::device_table::DeviceTableEntry;
+use amdvi::event::Event;
+use record::{Architecture, Context, Domain, Entry, Hazard, Queue, Takeover};
 use serde::Serialize;
 use vtd::context::{ContextEntry, TranslationType};
 use vtd::fault::FaultRecord;
@@ -42,7 +44,7 @@ pub struct FaultView {
     pub pasid: Option<u32>,
     /// Address of the requested page.
     pub address: Hex,
-    /// Why it faulted, in the specification's numbers (VT-d 7.1.3).
+    /// Why it faulted, in the specification's numbers: the reason (VT-d 7.1.3), or the code of the event (AMD-Vi 2.5).
     pub reason: Hex,
 }
 
@@ -94,13 +96,17 @@ pub struct HazardView {
 }
 
 impl TakeoverView {
-    pub(super) fn new(takeover: &Takeover) -> Self {
+    pub(super) fn new(takeover: &Takeover, architecture: Architecture) -> Self {
         let Takeover { old_root, new_root, queue, faults, counts: _, contexts, domains, hazards } = takeover;
         Self {
             old_root: Hex(*old_root),
             new_root: Hex(*new_root),
             queue: queue_state(*queue),
-            faults: faults.listed.iter().map(|&(low, high)| FaultView::new(low, high)).collect(),
+            faults: faults
+                .listed
+                .iter()
+                .map(|&(low, high)| FaultView::new(low, high, architecture))
+                .collect(),
             contexts: contexts.listed.iter().map(ContextView::new).collect(),
             unlisted_contexts: contexts.unlisted,
             domains: domains.listed.iter().map(DomainView::new).collect(),
@@ -124,7 +130,24 @@ fn queue_state(queue: Queue) -> String {
 }
 
 impl FaultView {
-    fn new(low: u64, high: u64) -> Self {
+    fn new(low: u64, high: u64, architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::Vtd => Self::of_record(low, high),
+            Architecture::AmdVi => Self::of_event(low, high),
+        }
+    }
+
+    fn of_event(low: u64, high: u64) -> Self {
+        let event = Event::from_words([low, high]);
+        Self {
+            device: event.low.source().to_string(),
+            pasid: event.pasid(),
+            address: Hex(event.address),
+            reason: Hex(event.low.code().0.into()),
+        }
+    }
+
+    fn of_record(low: u64, high: u64) -> Self {
         let record = FaultRecord::from_words(low, high);
         Self {
             device: record.high.source().to_string(),
@@ -147,6 +170,15 @@ impl ContextView {
                 let entry = PasidEntry::from_words(words);
                 (words.to_vec(), pasid_type(entry.second.translation()), entry.domain.domain())
             }
+            Entry::Device(words) => {
+                let entry = DeviceTableEntry::from_words(words);
+                (words.to_vec(), device_type(entry), entry.guest.domain())
+            }
+            Entry::Guest([host, guest, interrupts, attributes, _]) => {
+                let entry = DeviceTableEntry::from_words([host, guest, interrupts, attributes]);
+                let words = vec![host, guest, interrupts, attributes];
+                (words, "guest tables".into(), entry.guest.domain())
+            }
         };
         Self {
             device: requester.source.to_string(),
@@ -157,6 +189,15 @@ impl ContextView {
             domain: context.domain,
             outcome: context.outcome.to_string(),
         }
+    }
+}
+
+fn device_type(entry: DeviceTableEntry) -> String {
+    match (entry.host.valid(), entry.host.mode().top(), entry.host.guest_valid()) {
+        (false, _, _) | (true, None, false) => "pass-through".into(),
+        (true, None, true) => "guest tables".into(),
+        (true, Some(_), false) => "host tables".into(),
+        (true, Some(_), true) => "nested".into(),
     }
 }
 

@@ -223,7 +223,7 @@ pub(crate) fn take_over(old: &impl OldMemory, pool: &mut Pool) -> Report {
     pool.released.clear();
     let clock = Watch(Instant::now());
     let limits = Limits::default();
-    let unit = Unit::new(Obedient::new(), 0x1000, &clock).expect("a unit");
+    let unit = Unit::vtd(Obedient::new(), 0x1000, &clock).expect("a unit");
     let (memory, own) = ([Range::from(0..1 << 41)], [Range::from(OWN.start..OWN.end)]);
     let surroundings = Surroundings::new(46, &memory, &own);
     let taken = takeover::take_over(unit, old, pool, &surroundings, &limits).expect("a takeover");

@@ -3,15 +3,15 @@
 use machine::{
     Clock, Frames, IoAddress, OldMemory, PAGE_SIZE, Permission, PhysicalAddress, Range, Registers,
 };
-use paging::{Architecture, Rules};
+use paging::Rules;
 
 use super::{Attachment, Takeover};
 use crate::borrowed::Lender;
+use crate::command::Scope;
+use crate::device_tlb::{forget_contexts, of_source};
 use crate::domain::Unfit;
 use crate::failure::MapError;
-use crate::vtd::device_tlb::{forget_contexts, of_source};
-use crate::vtd::invalidate::Scope;
-use crate::vtd::unit::UnitError;
+use crate::unit::UnitError;
 
 /// How many I/O addresses to try when free addresses turn out not to fit.
 const TRIES: usize = 16;
@@ -34,7 +34,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     ) -> Result<IoAddress, MapError> {
         check_pages(memory)?;
         let domain = &mut self.domains[device.domain];
-        let architecture = Architecture::Vtd(self.unit.unit.capability());
+        let architecture = self.unit.architecture();
         let (format, own) = (domain.format, self.keep.own_memory());
         let rules = Rules::new(format, self.keep.host_address_bits, architecture);
         let lender = Lender { old, own, format, rules };

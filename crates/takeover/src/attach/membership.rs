@@ -3,20 +3,16 @@
 use machine::{Clock, Frames, Registers, SourceId};
 
 use super::Takeover;
+use crate::command::Scope;
+use crate::device_tlb::of_source;
 use crate::domain::Domain;
+use crate::entry::Slot;
 use crate::failure::AttachError;
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::twin::{own_root, twin};
-use crate::vtd::device_tlb::of_source;
-use crate::vtd::entry::{Entry, Slot};
-use crate::vtd::invalidate::Scope;
-use crate::vtd::judge::Abilities;
-use crate::vtd::unit::UnitError;
+use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, insert, push};
-
-/// Bit 0 of the first word is the present bit in both kinds of entries.
-const PRESENT: u64 = 1;
 
 impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// The domain of a device's requests without PASID, if new mappings can be made in it.
@@ -40,9 +36,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             self.tell_elsewhere(source, other);
             return Ok(());
         }
-        let slot = self.tables.slot(source, self.unit.unit.extended_capability(), frames)?;
+        let slot = self.unit.slot(source, self.domains[domain].format, frames)?;
         if old.is_none() {
-            self.unlink(slot, frames)?;
+            self.unit.unlink(slot, frames)?;
             self.remember(source, domain, slot)?;
         }
         self.contexts.iter_mut().filter(|context| is_entry(context, source)).for_each(|context| {
@@ -75,7 +71,8 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
             context.pasid.is_none() && (context.source == source || aliases.contains(&context.source))
         };
         let in_domain = |context: &&Context| context.domain == Some(domain);
-        if self.domains[domain].given || self.contexts.iter().filter(in_domain).all(own) {
+        let is_alone = !self.domains[domain].has_unlisted && self.contexts.iter().filter(in_domain).all(own);
+        if self.domains[domain].given || is_alone {
             if own_root(&mut self.domains[domain], frames)? {
                 self.move_contexts(domain, domain, own, frames)?;
             }
@@ -89,8 +86,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         Ok(index)
     }
 
-    /// Moves entries from one domain to another that translates alike. Hardware may see each word of an entry before
-    /// the others: any mix of old and new tables and ids gives the same answers.
+    /// Moves entries from one domain to another that translates alike.
     fn move_contexts(
         &mut self,
         from: usize,
@@ -99,15 +95,11 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
         let link = self.domains[to].link();
-        for context in self.contexts.iter_mut().filter(|context| context.domain == Some(from)) {
-            if !moves(context) {
-                continue;
-            }
+        let in_domain = |context: &&mut Context| context.domain == Some(from) && moves(context);
+        for context in self.contexts.iter_mut().filter(in_domain) {
             context.domain = Some(to);
-            let Some(slot) = context.slot else { continue };
-            let entry = Entry::load(self.tables.mode, slot, frames);
-            if let Some(link) = link.filter(|_| entry.is_present()) {
-                entry.linked(link).store(slot, frames);
+            if let Some(link) = link {
+                self.unit.relink(context, link, frames);
             }
         }
         self.unit.entries_changed(Scope::Everything, frames)
@@ -115,10 +107,9 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
 
     /// Makes an empty domain with the fewest levels that the unit supports.
     pub(super) fn create_domain(&mut self) -> Result<usize, AttachError> {
-        let abilities = Abilities::of(&self.unit.unit, self.tables.mode);
-        let layout = abilities.own_layout().ok_or(AttachError::NoWidth)?;
+        let layout = self.unit.own_layout().ok_or(AttachError::NoWidth)?;
         let id = self.ids.take_unused().ok_or(AttachError::NoDomainId)?;
-        let mut domain = Domain::empty(id, layout, abilities.architecture(), self.keep.reserved_ranges)?;
+        let mut domain = Domain::empty(id, layout, self.unit.architecture(), self.keep.reserved_ranges)?;
         self.keep.reserve_in(&mut domain.space);
         let index = self.domains.len();
         push(&mut self.domains, domain)?;
@@ -127,7 +118,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
 
     /// Remembers a device's domain until it is attached again.
     fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
-        let entry = Entry::new(self.tables.mode);
+        let entry = self.unit.new_entry();
         let at = self.contexts.partition_point(|context| context.source < source);
         let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot: Some(slot) };
         insert(&mut self.contexts, at, context)
@@ -137,22 +128,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
         self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
         let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
-        if frames.table(slot.table)[slot.word] & PRESENT != 0 {
-            return Ok(());
-        }
-        Entry::new(self.tables.mode).linked(link).store(slot, frames);
-        Ok(self.unit.entries_appeared(Scope::Everything, frames)?)
-    }
-
-    /// Blocks a present entry before another takes its place: hardware may read the words of an entry one by one
-    /// (6.2.3.1).
-    fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
-        if frames.table(slot.table)[slot.word] & PRESENT == 0 {
-            return Ok(());
-        }
-        frames.store(slot.table, slot.word, 0);
-        frames.publish(slot.table, slot.word..slot.word + 1);
-        self.unit.entries_changed(Scope::Everything, frames)
+        Ok(self.unit.link(slot, link, frames)?)
     }
 }
 

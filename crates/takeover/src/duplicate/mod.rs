@@ -21,8 +21,8 @@ use alloc::vec::Vec;
 
 use machine::{Frames, OldMemory};
 use paging::Rules;
-use vtd::control::RootTableAddress;
 
+use crate::census::Census;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Context;
@@ -34,8 +34,6 @@ use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::Limits;
 use crate::table::new_table;
-use crate::vtd::census::Census;
-use crate::vtd::tables::Tables;
 use copier::Copier;
 use machine::growth::{OutOfMemory, push};
 use survey::Block;
@@ -43,15 +41,14 @@ use survey::Block;
 /// A second set of tables that translates as the old one does.
 #[derive(Debug)]
 pub(crate) struct Duplicate {
-    /// RTADDR as the old kernel left it.
-    pub(crate) old_root: RootTableAddress,
-    /// Present context entries, by source-id.
+    /// Present entries, by source-id.
     pub(crate) contexts: Vec<Context>,
     /// Domains, in the census's order.
     pub(crate) domains: Vec<Domain>,
     /// Hazards that were found.
     pub(crate) hazards: Hazards,
-    pub(crate) tables: Tables,
+    /// The domain of devices that are in no list of contexts, if there are any.
+    pub(crate) of_unlisted: Option<usize>,
     pub(crate) ids: DomainIds,
     /// Devices whose requests without PASID were translated, nobody knows how.
     pub(crate) unknown: Sources,
@@ -66,10 +63,10 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     resources: &mut Resources<'_, M, F>,
 ) -> Result<Duplicate, OutOfMemory> {
     let Resources { old, ref mut frames, surroundings, limits } = *resources;
-    let architecture = census.abilities.architecture();
+    let architecture = census.architecture;
     let own = surroundings.own_memory();
     let mut hazards = census.hazards;
-    let mut domains = Vec::new();
+    let mut domains: Vec<Domain> = Vec::new();
     let mut looks_left = limits.looks;
     let mut maps = Vec::new();
     let shares = plan.treatments.contains(&Treatment::Share);
@@ -104,10 +101,11 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
         copier.note_inheritance();
         push(&mut domains, copier.domain)?;
     }
-    let Census { old_root, contexts, tables, ids, unknown, .. } = census;
-    let copy = Duplicate { old_root, contexts, domains, hazards, tables, ids, unknown, maps };
-    copy.link_contexts(*frames);
-    Ok(copy)
+    let Census { contexts, of_unlisted, ids, unknown, .. } = census;
+    if let Some(domain) = of_unlisted.and_then(|index| domains.get_mut(index)) {
+        domain.has_unlisted = true;
+    }
+    Ok(Duplicate { contexts, domains, hazards, of_unlisted, ids, unknown, maps })
 }
 
 /// How many frames a domain must leave unused.
@@ -121,22 +119,8 @@ fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
 }
 
 impl Duplicate {
-    /// How many tables of all kinds were copied.
-    pub(crate) fn tables_duplicated(&self) -> u64 {
-        self.tables.count() + self.domains.iter().map(|domain| domain.tables).sum::<u64>()
-    }
-
-    /// Makes the copied entries point to the copied page tables, and publishes the tables above those.
-    fn link_contexts(&self, frames: &mut impl Frames) {
-        for context in &self.contexts {
-            let Some(slot) = context.slot else { continue };
-            let domain = context.domain.and_then(|index| self.domains.get(index));
-            let entry = match domain.and_then(Domain::link) {
-                Some(link) => context.entry.linked(link),
-                None => context.entry.blocked(),
-            };
-            entry.fill(slot, frames);
-        }
-        self.tables.publish(frames);
+    /// How many page tables were copied.
+    pub(crate) fn page_tables(&self) -> u64 {
+        self.domains.iter().map(|domain| domain.tables).sum()
     }
 }

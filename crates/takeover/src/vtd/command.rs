@@ -12,8 +12,10 @@ use vtd::registers::{self, Register};
 use crate::ledger::Told;
 use crate::patience::{Awaited, Patience, Purse};
 use crate::surroundings::Limits;
+use crate::unit::NoAnswer;
 use crate::vtd::queue::Queue;
-use crate::vtd::unit::{NoAnswer, STATUS, Unit};
+use crate::vtd::tables::Tables;
+use crate::vtd::unit::{STATUS, Unit};
 
 /// A unit that accepts commands.
 #[derive(Debug)]
@@ -29,13 +31,26 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) told: Told,
     /// The invalidation queue; `None` while invalidations go through registers.
     pub(crate) queue: Option<Queue>,
+    /// The queue that the swap starts.
+    pub(crate) spare_queue: Option<Queue>,
+    /// Tables of our own above the page tables: none before the census.
+    pub(crate) tables: Tables,
 }
 
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Makes a unit whose invalidations go through registers, with these limits for waits.
     pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
         let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
-        Self { unit, deadline, purse, disturbances: 0, told: Told::Nothing, queue: None }
+        Self {
+            unit,
+            deadline,
+            purse,
+            disturbances: 0,
+            told: Told::Nothing,
+            queue: None,
+            spare_queue: None,
+            tables: Tables::none(),
+        }
     }
 
     /// Writes a register at a fixed place.

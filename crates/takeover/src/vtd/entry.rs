@@ -1,12 +1,13 @@
 //! The entry that decides how a device's requests are translated: a context entry in legacy mode, a PASID table
 //! entry in scalable mode. Both say much the same, in different words.
 
-use machine::{Frames, PAGE_SHIFT, PhysicalAddress};
+use machine::{Frames, PAGE_SHIFT};
 use paging::Format;
 use vtd::context::{ContextEntry, ContextLow, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{FirstStagePagingMode, PasidEntry, PasidFirstStage, PasidSecondStage, PasidTranslationType};
 
+use crate::entry::{Link, Slot};
 use crate::vtd::mode::Mode;
 
 /// Words of a PASID table entry, the longer of the two.
@@ -19,24 +20,6 @@ pub enum Entry {
     Context(ContextEntry),
     /// A PASID table entry of scalable mode.
     Pasid(PasidEntry),
-}
-
-/// Where an entry is in frames of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) table: PhysicalAddress,
-    /// First word.
-    pub(crate) word: usize,
-}
-
-/// Tables of our own that an entry can name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
-    pub(crate) format: Format,
-    pub(crate) root: PhysicalAddress,
-    pub(crate) width: AddressWidth,
-    /// Domain-id.
-    pub(crate) id: u16,
 }
 
 impl Entry {
@@ -143,13 +126,13 @@ impl Entry {
     /// Writes the entry in a slot that hardware does not use yet.
     pub(crate) fn fill(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
-        frames.table_mut(slot.table)[slot.word..slot.word + count].copy_from_slice(&words[..count]);
+        slot.fill(&words[..count], frames);
     }
 
     /// Writes the entry in an empty slot that hardware may be reading: the word with the present bit last.
     pub(crate) fn store(&self, slot: Slot, frames: &mut impl Frames) {
         let (words, count) = self.words();
-        store_words(&words[..count], slot, frames);
+        slot.store(&words[..count], frames);
     }
 }
 
@@ -159,19 +142,20 @@ fn link_context(entry: ContextEntry, link: Link) -> ContextEntry {
         other => other,
     };
     let low = entry.low.with_frame(link.root.get() >> PAGE_SHIFT).with_translation(translation);
-    ContextEntry { low, high: entry.high.with_width(link.width).with_domain(link.id) }
+    ContextEntry { low, high: entry.high.with_width(AddressWidth::of(link.top)).with_domain(link.id) }
 }
 
 fn link_pasid(entry: PasidEntry, link: Link) -> PasidEntry {
     let frame = link.root.get() >> PAGE_SHIFT;
     let domain = entry.domain.with_domain(link.id);
+    let width = AddressWidth::of(link.top);
     match link.format {
         Format::FirstStage | Format::AmdV2 => {
-            let first = entry.first.with_frame(frame).with_mode(FirstStagePagingMode::of(link.width));
+            let first = entry.first.with_frame(frame).with_mode(FirstStagePagingMode::of(width));
             PasidEntry { first, domain, ..entry }
         }
         Format::SecondStage | Format::AmdV1 => {
-            PasidEntry { second: entry.second.with_frame(frame).with_width(link.width), domain, ..entry }
+            PasidEntry { second: entry.second.with_frame(frame).with_width(width), domain, ..entry }
         }
     }
 }
@@ -189,16 +173,4 @@ fn without_tables(entry: PasidEntry, format: Format) -> PasidEntry {
         .with_translation(translation);
     let first = PasidFirstStage::new().with_supervisor(entry.first.supervisor());
     PasidEntry { second, first, domain: entry.domain.with_memory_types(false), ..entry }
-}
-
-/// Stores and publishes the words of an entry; the first word, which holds the present bit, comes last.
-pub(crate) fn store_words(words: &[u64], slot: Slot, frames: &mut impl Frames) {
-    for (offset, word) in words.iter().enumerate().rev() {
-        let at = slot.word + offset;
-        if offset == 0 {
-            frames.publish(slot.table, at + 1..at + words.len());
-        }
-        frames.store(slot.table, at, *word);
-    }
-    frames.publish(slot.table, slot.word..slot.word + 1);
 }

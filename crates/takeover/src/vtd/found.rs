@@ -6,6 +6,8 @@ use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultStatus, PageRequestStatus};
 use vtd::queue::QueueErrorRecord;
 
+use crate::report::OldQueue;
+
 /// The state in which a unit was found.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -24,21 +26,4 @@ pub struct Found {
     /// The old page request queue. The takeover leaves it alone: when it is full, the unit itself answers page
     /// requests.
     pub page_requests: PageRequestStatus,
-}
-
-/// The state of the old kernel's invalidation queue when the takeover turned it off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OldQueue {
-    /// It was not on.
-    Off,
-    /// It had executed all descriptors.
-    Drained,
-    /// It had stopped, or did not finish in time. If head and tail are equal, the unit had fetched everything, and did not
-    /// report that it was done with it.
-    Stuck {
-        /// IQH at the end.
-        head: u64,
-        /// IQT at the end.
-        tail: u64,
-    },
 }

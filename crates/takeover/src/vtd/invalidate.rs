@@ -10,12 +10,15 @@ use vtd::queue::{
 };
 use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQT};
 
-use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
+use crate::command::Scope;
 use crate::ledger::Told;
 use crate::patience::Awaited;
+use crate::surroundings::DeviceTlb;
+use crate::unit::UnitError;
 use crate::vtd::command::CommandedUnit;
+use crate::vtd::device_tlb::everything_in;
 use crate::vtd::queue::Queue;
-use crate::vtd::unit::{Unit, UnitError};
+use crate::vtd::unit::Unit;
 
 /// How often descriptors are sent at most, when others break their wait off: devices that do not answer the old kernel,
 /// and its processors.
@@ -23,15 +26,6 @@ const TRIES: usize = 16;
 
 /// How long a queue may take to come to rest before it is turned off to be started anew.
 const REST: Duration = Duration::from_millis(100);
-
-/// What to invalidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Everything, PASID cache included.
-    Everything,
-    /// All translations of a domain.
-    Domain(u16),
-}
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Invalidates the unit's caches; returns when the unit has done so.
@@ -72,13 +66,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// the queue is started anew.
     pub(crate) fn forget_in_device(
         &mut self,
-        source: SourceId,
+        tlb: DeviceTlb,
         awaited: Awaited,
-        request: Descriptor,
+        pasid: Option<u32>,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
+        let request = everything_in(tlb, pasid, self.unit.extended_capability());
         let answer = self.with_patience(awaited, |unit, limit| {
-            let answer = unit.ask(source, request, limit, frames);
+            let answer = unit.ask(tlb.source, request, limit, frames);
             match answer {
                 Err(UnitError::NoAnswer(late)) if !late.is_of_command() => unit.reopen_queue()?,
                 _ => {}
@@ -293,13 +288,5 @@ fn interruption<R: Registers, C>(unit: &Unit<'_, R, C>, queue: &Queue) -> Result
         Err(UnitError::QueueStopped(errors))
     } else {
         Ok(())
-    }
-}
-
-/// Notes as a hazard that others wrote our queue's tail.
-pub(crate) fn note_disturbances<R, C>(unit: &mut CommandedUnit<'_, R, C>, hazards: &mut Hazards) {
-    let times = core::mem::take(&mut unit.disturbances);
-    if times > 0 {
-        hazards.note(HazardPlace::Unit, Danger::QueueDisturbed(times), Outcome::Duplicated);
     }
 }

@@ -7,6 +7,7 @@ use vtd::context::{ContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
 
+use crate::entry;
 use crate::found::{Demand, Layout, OldDomain, Translation};
 use crate::hazard::Danger;
 use crate::vtd::entry::Entry;
@@ -32,7 +33,8 @@ impl Abilities {
     }
 
     /// The domain that a present entry puts its device into, if hardware accepts the entry.
-    pub(crate) fn judge(self, entry: Entry, host_address_bits: u32) -> Result<OldDomain, Danger> {
+    pub(crate) fn judge(self, entry: entry::Entry, host_address_bits: u32) -> Result<OldDomain, Danger> {
+        let entry::Entry::Vtd(entry) = entry else { return Err(Danger::ReservedBits) };
         if entry.has_reserved_bits(host_address_bits) {
             return Err(Danger::ReservedBits);
         }
@@ -48,7 +50,7 @@ impl Abilities {
         };
         let top = width.top().filter(|_| self.supports(format, width));
         let top = top.ok_or(Danger::UnsupportedWidth(width))?;
-        let layout = Layout { format, width, top };
+        let layout = Layout { format, top };
         let demand = Demand::default();
         Ok(OldDomain { id, translation, layout, demand, empty: false, tables: 0, upper_tables: 0 })
     }
@@ -65,7 +67,7 @@ impl Abilities {
     pub(crate) fn own_layout(self) -> Option<Layout> {
         let format = self.own_stage();
         let width = self.widths(format).next()?;
-        Some(Layout { format, width, top: width.top()? })
+        Some(Layout { format, top: width.top()? })
     }
 
     /// The widths of such tables that the unit supports, ascending.

@@ -17,16 +17,18 @@
 //! | [`queue`] | an invalidation queue of our own |
 //! | [`swap`] | own queue, own root pointer, caches told to forget |
 //! | [`invalidate`] | invalidates caches, by queue or by registers |
-//! | [`device_tlb`] | has devices invalidate what they keep |
+//! | [`device_tlb`] | how devices are told to invalidate what they keep |
+//! | [`link`] | links entries of devices to tables |
 //! | [`found`] | the state in which a unit was found |
 
-pub mod census;
+pub(crate) mod census;
 pub(crate) mod command;
 pub(crate) mod device_tlb;
 pub(crate) mod entry;
 pub(crate) mod found;
 pub(crate) mod invalidate;
 pub(crate) mod judge;
+pub(crate) mod link;
 pub(crate) mod mode;
 pub(crate) mod old_queue;
 pub(crate) mod queue;

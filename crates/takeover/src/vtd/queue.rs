@@ -39,9 +39,9 @@ impl Queue {
         self.address
     }
 
-    /// The frames that the unit uses: descriptors, and the status of waits.
-    pub(crate) fn frames(&self) -> [PhysicalAddress; 2] {
-        [self.address.address(), self.status]
+    /// The frames that the unit uses: descriptors, and the status of waits. There is no log.
+    pub(crate) fn frames(&self) -> [PhysicalAddress; 3] {
+        [self.address.address(), self.status, self.status]
     }
 
     /// The value for IQT: the bytes up to the next descriptor.

@@ -10,24 +10,16 @@ use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, Registers};
 use vtd::control::RootTableAddress;
 use vtd::registers::RTADDR;
 
-use crate::duplicate::Duplicate;
+use crate::command::{Scope, Swapped};
 use crate::failure::{Failure, InForce, Reason};
+use crate::report::{self, OldQueue};
+use crate::unit::UnitError;
 use crate::vtd::command::CommandedUnit;
-use crate::vtd::found::{Found, OldQueue};
-use crate::vtd::invalidate::Scope;
+use crate::vtd::found::Found;
 use crate::vtd::mode::Mode;
 use crate::vtd::old_queue::{Drained, Stop};
 use crate::vtd::queue::Queue;
-use crate::vtd::unit::{Unit, UnitError};
-
-/// What the swap found, and the new root table.
-#[derive(Debug)]
-pub(crate) struct Swapped {
-    /// The state in which the unit was found.
-    pub(crate) found: Found,
-    /// The root table now in force.
-    pub(crate) root: RootTableAddress,
-}
+use crate::vtd::unit::Unit;
 
 /// Takes the frames of the queue that the swap starts; `None` if the unit has none.
 pub(crate) fn own_queue<R: Registers, C: Clock>(
@@ -38,32 +30,30 @@ pub(crate) fn own_queue<R: Registers, C: Clock>(
     mode.map(|mode| Queue::new(mode, frames)).transpose()
 }
 
-/// Makes the unit translate with the copy, and gives it `queue`.
+/// Makes the unit translate with its tables of our own, and gives it the queue that was taken for it.
 pub(crate) fn swap<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
-    copy: &Duplicate,
-    queue: Option<Queue>,
     old: &impl OldMemory,
     frames: &mut impl Frames,
 ) -> Result<Swapped, Failure> {
-    let mut found = look(&unit.unit, copy.old_root);
+    let mut found = look(&unit.unit);
     found.queue = stop_old_queue(unit, &mut found, old).map_err(before)?;
-    let mode = copy.tables.mode;
+    let (mode, queue) = (unit.tables.mode, unit.spare_queue.take());
     start_invalidation(unit, mode, queue, frames)?;
-    let root =
-        RootTableAddress::new().with_mode(mode.table_mode()).with_frame(copy.tables.root.get() >> PAGE_SHIFT);
-    load_root(unit, copy.old_root, root)?;
+    let root = unit.tables.root.get() >> PAGE_SHIFT;
+    let root = RootTableAddress::new().with_mode(mode.table_mode()).with_frame(root);
+    load_root(unit, found.root, root)?;
     check_root(&unit.unit, root)?;
     unit.forget(Scope::Everything, frames).map_err(after)?;
     // Only now, because faults under the old tables are evidence too.
     found.fault_records = unit.unit.take_faults();
-    Ok(Swapped { found, root })
+    Ok(Swapped { found: report::Found::Vtd(found), root: root.into_bits() })
 }
 
-fn look<R: Registers, C: Clock>(unit: &Unit<'_, R, C>, root: RootTableAddress) -> Found {
+fn look<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Found {
     Found {
         status: unit.status(),
-        root,
+        root: unit.root_table(),
         faults: unit.fault_status(),
         fault_records: Vec::new(),
         queue: OldQueue::Off,
@@ -165,6 +155,6 @@ fn check_root<R: Registers, C: Clock>(
     if found == written.into_bits() {
         return Ok(());
     }
-    let reason = UnitError::RootNotTaken { written: written.into_bits(), found }.into();
+    let reason = UnitError::NotTaken { register: "RTADDR", written: written.into_bits(), found }.into();
     Err(Failure { reason, in_force: InForce::Unknown })
 }

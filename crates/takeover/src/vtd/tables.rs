@@ -8,9 +8,9 @@ use vtd::context::{ContextLow, ScalableContextHigh, ScalableContextLow, Translat
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry};
 use vtd::root::ContextTablePointer;
 
+use crate::entry::Slot;
 use crate::failure::AttachError;
 use crate::table::new_table;
-use crate::vtd::entry::{Slot, store_words};
 use crate::vtd::mode::Mode;
 use machine::growth::{OutOfMemory, collected, insert, push};
 
@@ -26,6 +26,11 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// The tables of a unit before the census: none.
+    pub(crate) fn none() -> Self {
+        Self::new(Mode::Legacy, PhysicalAddress::default())
+    }
+
     pub(crate) fn new(mode: Mode, root: PhysicalAddress) -> Self {
         Self { mode, root, contexts: Vec::new(), pasid: Vec::new() }
     }
@@ -126,7 +131,7 @@ impl Tables {
         let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
         self.remember_context_table(root_word, table)?;
         let pointer = ContextTablePointer::to(table).into_bits();
-        store_words(&[pointer], Slot { table: self.root, word: root_word }, frames);
+        Slot { table: self.root, word: root_word }.store(&[pointer], frames);
         Ok(table)
     }
 
@@ -162,7 +167,7 @@ impl Tables {
         let directory = new_table(frames).ok_or(AttachError::OutOfFrames)?;
         self.remember_pasid_table(directory)?;
         let new = ScalableContextLow::new().with_present(true).with_frame(directory.get() >> PAGE_SHIFT);
-        store_words(&[new.into_bits(), 0, 0, 0], slot, frames);
+        slot.store(&[new.into_bits(), 0, 0, 0], frames);
         Ok(new)
     }
 
@@ -179,7 +184,7 @@ impl Tables {
         let table = new_table(frames).ok_or(AttachError::OutOfFrames)?;
         self.remember_pasid_table(table)?;
         let new = PasidDirectoryEntry::new().with_present(true).with_frame(table.get() >> PAGE_SHIFT);
-        store_words(&[new.into_bits()], slot, frames);
+        slot.store(&[new.into_bits()], frames);
         Ok(table)
     }
 }

@@ -3,79 +3,22 @@
 //! Nothing here changes what the unit does; [`CommandedUnit`](crate::vtd::command::CommandedUnit) gives the commands.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use machine::Registers;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::{GlobalStatus, RootTableAddress};
 use vtd::fault::{FaultRecord, FaultRecordHigh, FaultStatus, PageRequestStatus};
 use vtd::queue::QueueErrorRecord;
-use vtd::registers::{self, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
+use vtd::registers::{self, Access, FIXED, FRCD_SIZE, IOTLB_FROM_IRO, Register, Width};
 
-use machine::growth::push;
+use crate::unit::{RegisterValue, UnitError};
+use machine::growth::{collected, push};
 
 /// How many fault records are read as evidence.
 const FAULT_RECORDS_READ: usize = 8;
 
-/// A register did not show the expected value in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{register} did not show {wanted} within {} ms", limit.as_millis())]
-pub struct NoAnswer {
-    /// The register that was watched.
-    pub register: &'static str,
-    /// The bits that it should have shown.
-    pub wanted: &'static str,
-    /// How long the wait took.
-    pub limit: Duration,
-}
-
 /// The register that shows the result of global commands.
 pub(crate) const STATUS: &str = "GSTS";
-
-impl NoAnswer {
-    /// Whether a global command is still pending: software must give no other before it is done (11.4.4).
-    pub(crate) fn is_of_command(&self) -> bool {
-        self.register == STATUS
-    }
-}
-
-/// A unit cannot be used, or does not execute a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UnitError {
-    /// The version register is all zeros or all ones: nothing answers there.
-    #[error("there is no remapping unit: VER is {0:#x}")]
-    NotThere(u32),
-    /// The capability registers place other registers outside the block.
-    #[error("{0} lies outside the unit's registers")]
-    Outside(&'static str),
-    /// A register did not answer in time.
-    #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
-    /// An invalidation was refused.
-    #[error("{0} refused to invalidate")]
-    NotInvalidated(&'static str),
-    /// The invalidation queue stopped with an error.
-    #[error("the invalidation queue stopped: FSTS is {:#x}", .0.into_bits())]
-    QueueStopped(FaultStatus),
-    /// The tail of the invalidation queue is not the one that was written: a processor of the old kernel wrote it, or the
-    /// unit lost the write.
-    #[error("the invalidation queue's tail did not stay as it was written")]
-    QueueDisturbed,
-    /// RTADDR does not hold what was written.
-    #[error("RTADDR reads {found:#x} after {written:#x} was written")]
-    RootNotTaken {
-        /// What was written.
-        written: u64,
-        /// What is there.
-        found: u64,
-    },
-    /// Devices that did not answer have used up the time that there was for all of them.
-    #[error("no time is left to wait for it")]
-    NoTimeLeft,
-    /// This mode needs a queue for invalidations, and the unit offers none that works.
-    #[error("no invalidation queue")]
-    NoQueue,
-}
 
 /// A remapping unit.
 #[derive(Debug)]
@@ -97,7 +40,7 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
     pub fn new(registers: R, size: usize, clock: &'c C) -> Result<Self, UnitError> {
         let version = registers.read32(registers::VER.offset);
         if version == 0 || version == u32::MAX {
-            return Err(UnitError::NotThere(version));
+            return Err(UnitError::NotThere { register: "VER", value: version.into() });
         }
         let capability = Capability::from_bits(registers.read64(registers::CAP.offset));
         let extended = ExtendedCapability::from_bits(registers.read64(registers::ECAP.offset));
@@ -173,6 +116,12 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
             Width::Bits32 => u64::from(self.registers.read32(register.offset)),
             Width::Bits64 => self.registers.read64(register.offset),
         }
+    }
+
+    /// All registers at fixed places that can be read; none if there is no memory for them.
+    pub(crate) fn readable(&self) -> Vec<RegisterValue> {
+        let readable = FIXED.into_iter().filter(|register| register.access != Access::WriteOnly);
+        collected(readable.map(|register| (register.offset, self.read(register)))).unwrap_or_default()
     }
 
     /// Reads the first recorded faults in the order in which they were recorded, and clears all records, so that

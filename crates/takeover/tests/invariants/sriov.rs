@@ -20,7 +20,7 @@ fn take_over_without(scenario: &Scenario, hidden: &[u16]) -> Result<(), TestCase
         for source in hidden {
             layout.forget(SourceId(*source));
         }
-        let registers = Unit::new(machine.registers(unit), REGISTERS, &clock)?;
+        let registers = Unit::vtd(machine.registers(unit), REGISTERS, &clock)?;
         let surroundings = layout.surroundings();
         let taken =
             takeover::take_over(registers, &machine.old_memory(), &mut frames, &surroundings, &limits());

@@ -7,7 +7,7 @@ use super::kernel::DEADLINE;
 use super::world::{OldRam, QUEUE_ON};
 use super::*;
 use takeover::failure::InForce;
-use takeover::{Failure, UnitError};
+use takeover::{Failure, Found, UnitError, VtdFound};
 
 /// Bits of the global command that turn something off when they are not repeated: TE, EAFL, QIE, IRE, CFI.
 const STICKY: u64 = 1 << 31 | 1 << 28 | QUEUE_ON | 1 << 25 | 1 << 23;
@@ -35,11 +35,19 @@ fn die_with_width(
     host_address_bits: u32,
 ) -> Result<Takeover<'_, Port, World>, Failure> {
     let mut frames = Pool { world: kernel.world.clone(), tables: BTreeMap::new() };
-    let unit = Unit::new(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
+    let unit = Unit::vtd(Port(kernel.world.clone()), size, &*kernel.world).unwrap();
     let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
     let surroundings = Surroundings::new(host_address_bits, &memory, &own);
     let limits = Limits { deadline: DEADLINE, ..Limits::default() };
     Ok(takeover::take_over(unit, &OldRam(kernel.world.clone()), &mut frames, &surroundings, &limits)?)
+}
+
+/// The state in which the unit was found.
+fn found<'t>(taken: &'t Takeover<'_, Port, World>) -> &'t VtdFound {
+    match &taken.report().found {
+        Found::Vtd(found) => found,
+        other @ Found::AmdVi(_) => panic!("another architecture: {other:?}"),
+    }
 }
 
 /// Interrupt remapping, compatibility-format interrupts and the fault log stay as they were; the queue is turned off
@@ -77,7 +85,7 @@ fn faults_are_kept_in_their_order_and_cleared() {
         kernel.world.set(FAULTS + record * FRCD_SIZE + 8, 1 << 63 | reason << 32 | u64::from(DISK.0));
     }
     let (taken, _) = kernel.die();
-    let found = &taken.report().found;
+    let found = found(&taken);
     assert!(found.faults.pfo());
     let reasons: Vec<u8> = found.fault_records.iter().map(|record| record.high.reason().0).collect();
     assert_eq!(reasons, [6, 2, 5]);
@@ -92,9 +100,10 @@ fn fault_records_outside_the_block_are_not_looked_at() {
     let kernel = kernel();
     let capability = Capability::from_bits(kernel.world.get(CAP.offset)).with_fro(0x3FF).with_nfr(255);
     kernel.world.set(CAP.offset, capability.into_bits());
+    let unit = Unit::vtd(Port(kernel.world.clone()), 0x1000, &*kernel.world).unwrap();
+    assert_eq!(unit.register_bytes(), 0x3FF0 + 256 * FRCD_SIZE);
     let taken = die_in(&kernel, 0x1000).unwrap();
-    assert_eq!(taken.unit().register_bytes(), 0x3FF0 + 256 * FRCD_SIZE);
-    assert_eq!(taken.report().found.fault_records, []);
+    assert_eq!(found(&taken).fault_records, []);
 }
 
 /// Without a queue the IOTLB registers are needed: the takeover finds them missing before it changes anything.
@@ -123,7 +132,7 @@ fn an_old_queue_that_waits_for_a_silent_device_goes_on_without_it() {
     kernel.world.set(IQH.offset, 0x40);
     kernel.world.set(IQT.offset, 0x80);
     let (taken, _) = kernel.die();
-    let found = &taken.report().found;
+    let found = found(&taken);
     assert_eq!(found.queue, OldQueue::Drained);
     assert!(found.faults.ite());
     assert_eq!(found.queue_error.silent(), SOUND);
@@ -138,7 +147,7 @@ fn an_old_queue_that_met_a_senseless_descriptor_is_replaced() {
     kernel.world.set(IQH.offset, 0x40);
     kernel.world.set(IQT.offset, 0x80);
     let (taken, _) = kernel.die();
-    let found = &taken.report().found;
+    let found = found(&taken);
     assert_eq!(found.queue, OldQueue::Stuck { head: 0x40, tail: 0x80 });
     assert!(found.faults.iqe());
     assert_eq!(found.queue_error.reason(), 5);
@@ -151,8 +160,8 @@ fn an_answer_that_nobody_waits_for_stops_no_queue() {
     let kernel = kernel();
     kernel.world.set(FSTS.offset, 0x20);
     let (taken, _) = kernel.die();
-    assert_eq!(taken.report().found.queue, OldQueue::Drained);
-    assert!(taken.report().found.faults.ice());
+    assert_eq!(found(&taken).queue, OldQueue::Drained);
+    assert!(found(&taken).faults.ice());
     assert_eq!(kernel.world.get(FSTS.offset), 0);
 }
 
@@ -177,7 +186,7 @@ fn an_old_queue_is_done_when_its_last_wait_says_so() {
     {
         let kernel = kernel_that_waits(status);
         let (taken, _) = kernel.die();
-        assert_eq!(taken.report().found.queue, queue, "{status}");
+        assert_eq!(found(&taken).queue, queue, "{status}");
     }
 }
 
@@ -192,7 +201,7 @@ fn an_old_queue_that_is_nowhere_is_not_waited_for() {
             _ => kernel.set(queue, 7, address),
         }
         let (taken, _) = kernel.die();
-        assert_eq!(taken.report().found.queue, OldQueue::Drained);
+        assert_eq!(found(&taken).queue, OldQueue::Drained);
     }
 }
 

@@ -151,7 +151,7 @@ impl Kernel {
     /// Dies, and is taken over with just this many frames for tables.
     pub(crate) fn die_with(&self, budget: usize) -> (Takeover<'_, Port, World>, Pool) {
         let mut frames = Pool { world: self.world.clone(), tables: BTreeMap::new() };
-        let unit = Unit::new(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
+        let unit = Unit::vtd(Port(self.world.clone()), 0x1000, &*self.world).unwrap();
         let (memory, own) = ([physical(MEMORY)], [physical(OWN)]);
         let surroundings =
             Surroundings { device_tlbs: &self.device_tlbs, ..Surroundings::new(39, &memory, &own) };

@@ -40,7 +40,7 @@ fn a_legacy_unit_is_taken_over() {
     let (mut taken, mut frames) = kernel.die();
     let report = taken.report();
     assert_ne!(kernel.root(), old_root);
-    assert_eq!(report.found.queue, OldQueue::Drained);
+    assert_eq!(report.found.queue(), OldQueue::Drained);
     assert_eq!((report.contexts_accepted(), report.leaf_mappings(), report.domains_reserved()), (1, 1, 1));
     assert_eq!(report.tables_duplicated, 5);
     assert!(report.hazards.listed.is_empty());

@@ -3,6 +3,19 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+/// Slot of the function that an IOMMU of AMD's is on its bus.
+const UNIT_SLOT: u8 = 1;
+
+/// Whose remapping unit the machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Iommu {
+    /// Intel's: VT-d.
+    Intel,
+    /// AMD's: AMD-Vi.
+    Amd,
+}
+
 /// How the crashing kernel's devices reach memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -19,8 +32,6 @@ pub(crate) enum Translation {
     NoUnit,
     /// By physical addresses: the firmware lists a unit at address 0, and there is none.
     Absent,
-    /// Every device through tables of its own in an IOMMU of AMD's.
-    Amd,
 }
 
 /// The tables that the unit has.
@@ -71,13 +82,16 @@ pub(crate) enum Caching {
 /// The unit and its use.
 #[derive(Args, Clone, Copy, Debug, Serialize)]
 pub(crate) struct UnitSetting {
+    /// Whose it is. By itself, AMD's comes with a kernel that has a driver for it, and with a QEMU that has enough of it
+    #[arg(long, value_enum, default_value = "intel")]
+    pub(crate) iommu: Iommu,
     /// How the crashing kernel's devices reach memory
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) translation: Translation,
-    /// The tables that the unit has
+    /// The tables that a unit of Intel's has
     #[arg(long, value_enum, default_value = "legacy")]
     pub(crate) mode: Mode,
-    /// Width of I/O addresses
+    /// Width of I/O addresses of a unit of Intel's
     #[arg(long, value_enum, default_value = "39")]
     pub(crate) width: Width,
     /// How interrupts reach processors
@@ -91,20 +105,35 @@ pub(crate) struct UnitSetting {
 impl UnitSetting {
     /// Legacy mode, everything translated: what Linux does by default.
     pub(crate) const PLAIN: Self = Self {
+        iommu: Iommu::Intel,
         translation: Translation::On,
         mode: Mode::Legacy,
         width: Width::Bits39,
         interrupts: Interrupts::Remapped,
         caching: Caching::Present,
     };
+    /// The same with an IOMMU of AMD's.
+    pub(crate) const AMD: Self = Self { iommu: Iommu::Amd, ..Self::PLAIN };
 
-    /// QEMU's option for the device; none if there is no unit.
-    pub(crate) fn device(self) -> Option<String> {
-        match self.translation {
-            Translation::NoUnit | Translation::Absent => return None,
-            Translation::Amd => return Some("amd-iommu".to_owned()),
-            _ => {}
+    /// QEMU's options for the devices that are the unit, the unit itself last; none if there is none.
+    pub(crate) fn devices(self) -> Vec<String> {
+        match (self.translation, self.iommu) {
+            (Translation::NoUnit | Translation::Absent, _) => Vec::new(),
+            (_, Iommu::Intel) => vec![self.intel()],
+            (_, Iommu::Amd) => vec![format!("AMDVI-PCI,id=unit,addr={UNIT_SLOT:#x}"), self.amd()],
         }
+    }
+
+    fn amd(self) -> String {
+        let interrupts = match self.interrupts {
+            Interrupts::Remapped => "intremap=on",
+            Interrupts::X2apic => "intremap=on,xtsup=on",
+            Interrupts::Plain => "intremap=off",
+        };
+        format!("amd-iommu,pci-id=unit,dma-remap=on,{interrupts}")
+    }
+
+    fn intel(self) -> String {
         let mut options = vec!["intel-iommu"];
         options.push(match self.interrupts {
             Interrupts::Remapped => "intremap=on",
@@ -122,13 +151,29 @@ impl UnitSetting {
         });
         options.extend((self.caching == Caching::Anything).then_some("caching-mode=on"));
         options.extend((self.translation == Translation::Identity).then_some("pt=off"));
-        Some(options.join(","))
+        options.join(",")
     }
 
     /// What the crashing kernel is told.
     pub(crate) fn kernel_options(self) -> &'static str {
+        match self.iommu {
+            Iommu::Intel => self.kernel_options_for_intel(),
+            Iommu::Amd => self.kernel_options_for_amd(),
+        }
+    }
+
+    /// A unit that is there is used without being asked for. Whatever the kernel is told of the time at which the unit forgets what is
+    /// no longer mapped, it is at once: "AMD-Vi: Using strict mode due to virtualization".
+    fn kernel_options_for_amd(self) -> &'static str {
+        match self.translation {
+            Translation::On => "iommu.passthrough=0",
+            Translation::PassThrough | Translation::Identity => "iommu=pt",
+            Translation::Off | Translation::NoUnit | Translation::Absent => "amd_iommu=off",
+        }
+    }
+
+    fn kernel_options_for_intel(self) -> &'static str {
         match (self.translation, self.mode) {
-            (Translation::Amd, _) => "iommu.passthrough=0 iommu.strict=1",
             (Translation::Off | Translation::NoUnit, _) => "intel_iommu=off",
             (Translation::On | Translation::Absent, Mode::Legacy) => "intel_iommu=on",
             (Translation::On | Translation::Absent, Mode::Scalable | Mode::FirstStage) => {
@@ -163,11 +208,21 @@ mod tests {
         let scalable =
             UnitSetting { mode: Mode::Scalable, translation: Translation::PassThrough, ..UnitSetting::PLAIN };
         assert_eq!(scalable.kernel_options(), "intel_iommu=on,sm_on iommu=pt");
-        assert!(scalable.device().unwrap().contains("x-scalable-mode=on"));
+        assert!(scalable.devices().concat().contains("x-scalable-mode=on"));
+    }
+
+    #[test]
+    fn an_iommu_of_amds_is_two_devices_of_which_the_kernel_hears_nothing_of_intels() {
+        let x2apic = UnitSetting { interrupts: Interrupts::X2apic, ..UnitSetting::AMD };
+        assert_eq!(x2apic.kernel_options(), "iommu.passthrough=0");
+        let [function, unit] = &x2apic.devices()[..] else { panic!("not two devices") };
+        assert!(function.starts_with("AMDVI-PCI,id=unit") && unit.contains("pci-id=unit"));
+        assert!(unit.ends_with("xtsup=on"));
     }
 
     #[test]
     fn a_machine_without_a_unit_has_no_device_for_it() {
-        assert_eq!(UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN }.device(), None);
+        let none = UnitSetting { translation: Translation::NoUnit, ..UnitSetting::PLAIN };
+        assert!(none.devices().is_empty());
     }
 }

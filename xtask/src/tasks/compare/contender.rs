@@ -74,6 +74,11 @@ impl Contender {
         }
     }
 
+    /// Whether it is Holdover, the whole of it.
+    pub(crate) fn is_holdover(self) -> bool {
+        matches!(self, Self::Holdover(_))
+    }
+
     /// Holdover, compressing as this one does.
     pub(crate) fn opponent(self) -> Self {
         Self::Holdover(self.codec())

@@ -76,7 +76,7 @@ impl Stage {
     pub(crate) fn set(scenario: &Scenario) -> Result<Self> {
         let kernel = Kernel::load(scenario.kernel)?;
         let (tool, image) = (Tool::build()?, image::build(Variant::Release)?);
-        let stock = Stock::new(&kernel, scenario.disk_model, &tool)?;
+        let stock = Stock::new(scenario, &kernel, &tool)?;
         Ok(Self { scenario: scenario.clone(), kernel, tool, image, stock })
     }
 
@@ -135,7 +135,9 @@ impl Stage {
     }
 
     fn load_command(&self, contender: Contender, files: &Files) -> Result<String> {
-        let Contender::Holdover(codec) = contender else { return Ok(load_command(contender)) };
+        let Contender::Holdover(codec) = contender else {
+            return Ok(load_command(contender, self.scenario.unit.iommu));
+        };
         let area = self.tool.format(&files.disk()).context("cannot label the dump's disk")?;
         let codec = codec.name();
         Ok(format!("holdover load --image /capture --area {area} --syscall file --codec {codec}\n"))

@@ -8,8 +8,8 @@ use crate::guests::initramfs::Archive;
 use crate::guests::kernels::Kernel;
 use crate::guests::stock::{self, DISK, SecondUse, UserSpace};
 use crate::guests::tool::Tool;
-use crate::machines::scenario::device::DiskModel;
-use crate::machines::scenario::{Codec, Syscall};
+use crate::machines::scenario::unit::Iommu;
+use crate::machines::scenario::{Codec, Scenario, Syscall};
 use crate::witnesses::Readers;
 
 /// What is loaded for them.
@@ -21,10 +21,10 @@ pub(crate) struct Stock {
 
 impl Stock {
     /// Reads the kernel and makes all initial RAM file systems.
-    pub(crate) fn new(kernel: &Kernel, disk: DiskModel, tool: &Tool) -> Result<Self> {
+    pub(crate) fn new(scenario: &Scenario, kernel: &Kernel, tool: &Tool) -> Result<Self> {
         let mut made = Vec::new();
         for contender in Contender::ALL {
-            if let Some(initramfs) = initramfs(contender, kernel, disk, tool)? {
+            if let Some(initramfs) = initramfs(contender, scenario, kernel, tool)? {
                 made.push((contender, initramfs));
             }
         }
@@ -47,22 +47,28 @@ impl Stock {
 }
 
 /// Runs in the guest.
-pub(crate) fn load_command(contender: Contender) -> String {
+pub(crate) fn load_command(contender: Contender, iommu: Iommu) -> String {
     stock::load_command(
         Syscall::File,
-        SecondUse::On,
+        (SecondUse::On, iommu),
         "/stock/kernel",
         &format!("/stock/{}", contender.name()),
     )
 }
 
 /// A first user space that writes the dump as this contender does; `None` for the one that has no user space.
-fn initramfs(contender: Contender, kernel: &Kernel, disk: DiskModel, tool: &Tool) -> Result<Option<Vec<u8>>> {
-    let user_space = UserSpace::new(disk)?;
+fn initramfs(
+    contender: Contender,
+    scenario: &Scenario,
+    kernel: &Kernel,
+    tool: &Tool,
+) -> Result<Option<Vec<u8>>> {
+    let user_space = UserSpace::new(scenario.disk_model)?;
     let initramfs = match contender {
         Contender::Holdover(_) => return Ok(None),
         Contender::Makedumpfile(codec) => {
-            user_space.with_makedumpfile(&Readers::Installed)?.writing(kernel, &makedumpfile(codec))?
+            let readers = Readers::of(scenario.kernel, Codec::Zlib)?;
+            user_space.with_makedumpfile(&readers)?.writing(kernel, &makedumpfile(codec))?
         }
         Contender::Makedump(codec) => user_space.with_holdover(tool)?.writing(kernel, &makedump(codec))?,
     };

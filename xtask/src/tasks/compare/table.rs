@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::contender::Contender;
 use super::statistics::Standing;
-use super::{CAVEAT, Comparison};
+use super::{CAVEAT, Comparison, Failure};
 use crate::tasks::spread::float;
 
 /// Above this, others were at work on the host.
@@ -15,6 +15,9 @@ impl fmt::Display for Comparison {
         self.tell_what_was_run(f)?;
         tell_standings(&self.standings, f)?;
         self.standings.iter().try_for_each(|standing| tell_ratio(standing, f))?;
+        for Failure { contender, run, why } in &self.failures {
+            writeln!(f, "{contender} came to no dump in run {run}: {why}.")?;
+        }
         writeln!(f, "{CAVEAT}")?;
         if self.host_load_before > BUSY {
             writeln!(f, "This host was busy before the first run: measure again when it is not.")?;
@@ -29,8 +32,8 @@ impl Comparison {
         let runs = self.measurements.iter().map(|measured| measured.run).max().unwrap_or_default();
         writeln!(
             f,
-            "\nDebian's {kernel} panics and is dumped at level 31 to a disk ({:?}) behind the IOMMU.",
-            scenario.disk_model
+            "\nDebian's {kernel} panics and is dumped at level 31 to a disk ({:?}) behind the IOMMU ({:?}'s).",
+            scenario.disk_model, scenario.unit.iommu
         )?;
         writeln!(f, "Guest: {} MiB, {} processor; {qemu}, TCG.", scenario.memory_mib, scenario.cpus)?;
         writeln!(f, "Host: {host_processors} processors, load {host_load_before} before the first run.")?;

@@ -1,7 +1,8 @@
 //! How a function's requests are translated: root and context tables, and in scalable mode PASID directories and tables.
 
-use super::stage::{Format, Stage};
-use super::{ADDRESS, PRESENT, Tables};
+use super::format::Format;
+use super::stage::Stage;
+use super::{ADDRESS, Layout, PRESENT, READ, Tables, WRITE, device};
 
 /// How the requests of a function are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +17,18 @@ impl Tables<'_> {
     /// How requests of the function `source` without a PASID are translated; `None` if the unit refuses them all.
     pub(crate) fn way(&self, source: u16) -> Option<Way> {
         let at = self.context_entry(source)?;
-        if self.root.scalable {
-            self.way_of_pasid(at)
-        } else {
-            legacy_way(self.word(at)?, self.word(at + 8)?)
+        match self.root.layout {
+            Layout::Legacy => legacy_way(self.word(at)?, self.word(at + 8)?),
+            Layout::Scalable => self.way_of_pasid(at),
+            Layout::Devices { .. } => device::way(self.word(at)?),
         }
+    }
+
+    /// The domain of a function that AMD's unit translates for (section 2.2.2.1).
+    pub(crate) fn domain(&self, source: u16) -> Option<u16> {
+        let is_translated = matches!(self.way(source), Some(Way::Stage(_)));
+        let entry = self.context_entry(source).filter(|_| is_translated)?;
+        Some(self.word(entry + 8)? as u16)
     }
 
     /// The functions whose requests are not all refused.
@@ -40,12 +48,27 @@ impl Tables<'_> {
         }
     }
 
-    /// Address of the function's context entry. Root entries: sections 9.1 and 9.2 of the VT-d specification.
+    /// How many I/O addresses go through each entry of [`Tables::path`].
+    pub(crate) fn covered(&self, source: u16, iova: u64) -> Vec<u64> {
+        match self.way(source) {
+            Some(Way::Stage(stage)) => self.covered_by(stage, iova),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Address of the function's context entry (root entries: sections 9.1 and 9.2 of the VT-d specification), or of its device table
+    /// entry.
     pub(crate) fn context_entry(&self, source: u16) -> Option<u64> {
+        if let Layout::Devices { frames } = self.root.layout {
+            return device::entry(self.root.address, frames, source);
+        }
         let (bus, function) = (u64::from(source >> 8), u64::from(source & 0xff));
         let root_entry = self.root.address + bus * 16;
-        let (half, index, size) =
-            if self.root.scalable { (function / 128, function % 128, 32) } else { (0, function, 16) };
+        let (half, index, size) = if self.root.layout == Layout::Scalable {
+            (function / 128, function % 128, 32)
+        } else {
+            (0, function, 16)
+        };
         let entry = self.word(root_entry + half * 8)?;
         (entry & PRESENT != 0).then_some((entry & ADDRESS) + index * size)
     }
@@ -91,7 +114,8 @@ fn pasid_way(low: u64, first_stage: u64) -> Option<Way> {
     match low >> 6 & 7 {
         1 => {
             let levels = 4 + (first_stage >> 2 & 3) as u32;
-            Some(Way::Stage(Stage { address: first_stage & ADDRESS, levels, format: Format::First }))
+            let (address, rights) = (first_stage & ADDRESS, READ | WRITE);
+            Some(Way::Stage(Stage { address, levels, format: Format::First, rights }))
         }
         2 => Some(Way::Stage(Stage::second(low & ADDRESS, low >> 2 & 7))),
         4 => Some(Way::Untranslated),

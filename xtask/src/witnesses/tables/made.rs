@@ -33,3 +33,18 @@ pub(crate) fn context(at: u64, source: u16) -> [(u64, u64); 2] {
     let entry = at + 0x1000 + u64::from(source) * 16;
     [(entry, at + 0x2001), (entry + 8, 0x101)]
 }
+
+/// AMD's tables from `at` on, four pages: the device table of 128 functions, all but one of which are blocked, and three levels for the
+/// first 2 MiB of that one, in domain 5. Leaves as for [`legacy`].
+pub(crate) fn amd(at: u64, source: u16, leaves: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    const RIGHTS: u64 = 3 << 61;
+    let entry = at + u64::from(source) * 32;
+    let mut words: Vec<_> = (0..128).map(|function| (at + function * 32, 3)).collect();
+    words.extend([(entry, RIGHTS | (at + 0x1000) | 0x603), (entry + 8, 5)]);
+    words.extend([
+        (at + 0x1000, RIGHTS | (at + 0x2000) | 0x401),
+        (at + 0x2000, RIGHTS | (at + 0x3000) | 0x201),
+    ]);
+    words.extend(leaves.iter().map(|(iova, page)| (at + 0x3000 + iova / 512, RIGHTS | page | 1)));
+    words
+}

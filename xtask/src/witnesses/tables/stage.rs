@@ -1,33 +1,9 @@
-//! Walks page tables of either format, from the top to the mapped pages.
+//! Walks page tables of every format, from the top to the mapped pages.
 
+use super::format::{Format, Next, bits_below};
 use super::run::{Run, Runs};
-use super::{ADDRESS, PRESENT, READ, Tables, WRITE};
+use super::{READ, Tables, WRITE};
 use crate::machines::ram::Page;
-
-/// The entry maps a page larger than 4 KiB: `PS`, in both formats.
-const LARGE: u64 = 1 << 7;
-/// Requests without a PASID have a user's rights: in the first stage, every entry on the way must grant them.
-const USER: u64 = 1 << 2;
-
-/// Which bits of an entry give rights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Format {
-    /// First stage, the processor's own format (VT-d specification, section 9.7).
-    First,
-    /// Second stage (section 9.8).
-    Second,
-}
-
-impl Format {
-    /// What an entry allows: [`READ`], [`WRITE`], both or nothing.
-    fn rights(self, entry: u64) -> u64 {
-        match self {
-            Self::First if entry & (PRESENT | USER) == PRESENT | USER => READ | entry & WRITE,
-            Self::First => 0,
-            Self::Second => entry & (READ | WRITE),
-        }
-    }
-}
 
 /// Page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +14,8 @@ pub(crate) struct Stage {
     pub(crate) levels: u32,
     /// How its entries are read.
     pub(crate) format: Format,
+    /// What is granted at most.
+    pub(crate) rights: u64,
 }
 
 /// A table on the way down.
@@ -53,55 +31,89 @@ struct Step {
 impl Stage {
     /// Second-stage tables, of a width as context and PASID entries code it.
     pub(super) fn second(address: u64, width: u64) -> Self {
-        Self { address, levels: width as u32 + 2, format: Format::Second }
+        Self { address, levels: width as u32 + 2, format: Format::Second, rights: READ | WRITE }
     }
 
     /// Whether an I/O address is within the tables' width: for the first stage, whether it is canonical.
     fn covers(self, iova: u64) -> bool {
         let bits = 12 + 9 * self.levels;
         match self.format {
-            Format::Second => iova >> bits == 0,
+            Format::Second | Format::Amd => iova.checked_shr(bits).is_none_or(|rest| rest == 0),
             Format::First => [0, u64::MAX >> (bits - 1)].contains(&(iova >> (bits - 1))),
         }
     }
 
     fn top(self) -> Step {
-        Step { table: self.address, level: self.levels, iova: 0, rights: READ | WRITE }
+        Step { table: self.address, level: self.levels, iova: 0, rights: self.rights }
+    }
+}
+
+impl Step {
+    /// Address of the entry for an I/O address; `None` if that has bits which the levels that were skipped would translate.
+    fn entry(self, iova: u64, format: Format) -> Option<u64> {
+        let index = iova.wrapping_sub(self.iova) >> bits_below(self.level);
+        (index < format.entries(self.level)).then_some(self.table + index * 8)
+    }
+
+    /// The first address that an entry translates.
+    fn start(self, index: u64) -> u64 {
+        self.iova + (index << bits_below(self.level))
     }
 }
 
 impl Tables<'_> {
     /// Where `iova` leads, for reading or writing.
     pub(super) fn walk(&self, stage: Stage, iova: u64) -> Option<u64> {
-        if !stage.covers(iova) {
-            return None;
-        }
-        let mut step = stage.top();
-        loop {
-            let shift = 3 + 9 * step.level;
-            let entry = self.word(step.table + (iova >> shift) % 512 * 8)?;
-            step.rights &= stage.format.rights(entry);
-            if step.rights == 0 {
-                return None;
+        self.leaf(stage, iova).map(|(page, size)| page + iova % size)
+    }
+
+    /// The page to which `iova` leads: its address, and its size.
+    pub(super) fn leaf(&self, stage: Stage, iova: u64) -> Option<(u64, u64)> {
+        let mut leaf = None;
+        self.descend(stage, iova, |_, _, next| {
+            if let Some(Next::Page { address, bits }) = next {
+                leaf = Some((address, 1 << bits));
             }
-            if step.level == 1 || entry & LARGE != 0 {
-                return Some((entry & ADDRESS & !((1 << shift) - 1)) + iova % (1 << shift));
-            }
-            step = Step { table: entry & ADDRESS, level: step.level - 1, ..step };
-        }
+        });
+        leaf
     }
 
     /// Addresses of the entries on the way from an I/O address to its page.
     pub(super) fn path_of(&self, stage: Stage, iova: u64) -> Vec<u64> {
         let mut path = Vec::new();
-        let mut table = Some(stage.address);
-        for level in (1..=stage.levels).rev() {
-            let Some(at) = table.map(|table| table + (iova >> (3 + 9 * level)) % 512 * 8) else { break };
-            path.push(at);
-            table =
-                self.word(at).filter(|entry| stage.format.rights(*entry) != 0).map(|entry| entry & ADDRESS);
-        }
+        self.descend(stage, iova, |_, at, _| path.push(at));
         path
+    }
+
+    /// How many I/O addresses go through each of these entries.
+    pub(super) fn covered_by(&self, stage: Stage, iova: u64) -> Vec<u64> {
+        let mut covered = Vec::new();
+        self.descend(stage, iova, |step, _, _| covered.push(1 << bits_below(step.level)));
+        covered
+    }
+
+    /// Visits the entries on the way from an I/O address to its page: the tables that they are in, their addresses, and where they lead.
+    fn descend(&self, stage: Stage, iova: u64, mut visit: impl FnMut(Step, u64, Option<Next>)) {
+        if !stage.covers(iova) {
+            return;
+        }
+        // Only the first stage knows addresses that have more bits than the tables translate: all ones.
+        let width = 12 + 9 * stage.levels;
+        let iova = if width < 64 { iova % (1 << width) } else { iova };
+        let mut step = stage.top();
+        while let Some(at) = step.entry(iova, stage.format) {
+            let next = self.next(stage.format, step, at);
+            visit(step, at, next.map(|(next, _)| next));
+            let Some((Next::Table { address, level }, rights)) = next else { break };
+            step = Step { table: address, level, iova: step.start((at - step.table) / 8), rights };
+        }
+    }
+
+    /// Where the entry at an address leads, and with which rights; `None` if it grants none.
+    fn next(&self, format: Format, step: Step, at: u64) -> Option<(Next, u64)> {
+        let entry = self.word(at)?;
+        let rights = step.rights & format.rights(entry);
+        Some((format.next(entry, step.level)?, rights)).filter(|_| rights != 0)
     }
 
     /// Everything that page tables map.
@@ -122,19 +134,18 @@ impl Tables<'_> {
     fn collect(&self, format: Format, step: Step, visit: &mut impl FnMut(u64), runs: &mut Runs) {
         let Ok(page) = self.ram.page(step.table) else { return };
         visit(step.table);
-        let shift = 3 + 9 * step.level;
-        for (index, entry) in (0..).zip(entries(&page)) {
-            let (iova, rights) = (step.iova + (index << shift), step.rights & format.rights(entry));
-            if rights == 0 {
-                continue;
-            }
-            let address = entry & ADDRESS;
-            if step.level == 1 || entry & LARGE != 0 {
-                let (address, len) = (address & !((1 << shift) - 1), 1 << shift);
-                runs.push(Run { iova, address, len, writable: rights & WRITE != 0 });
-            } else {
-                let below = Step { table: address, level: step.level - 1, iova, rights };
-                self.collect(format, below, visit, runs);
+        for (index, entry) in (0..format.entries(step.level)).zip(entries(&page)) {
+            let (iova, rights) = (step.start(index), step.rights & format.rights(entry));
+            let Some(next) = format.next(entry, step.level).filter(|_| rights != 0) else { continue };
+            match next {
+                Next::Page { address, bits } => {
+                    let (offset, len) = (iova % (1 << bits), 1 << bits_below(step.level));
+                    runs.push(Run { iova, address: address + offset, len, writable: rights & WRITE != 0 });
+                }
+                Next::Table { address, level } => {
+                    let below = Step { table: address, level, iova, rights };
+                    self.collect(format, below, visit, runs);
+                }
             }
         }
     }

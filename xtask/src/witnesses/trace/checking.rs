@@ -1,9 +1,12 @@
 //! Checks a trace of a takeover: faults, translations that changed, and which devices were at work.
 
+mod forgetting;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use machine::PAGE_SIZE;
 use serde::Serialize;
 
 use super::super::tables::{Root, Tables};
@@ -12,9 +15,7 @@ use super::event::{Entry, Event, Fault};
 use crate::crashes::damage::{Fate, Wound};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::device::Device;
-
-/// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
-pub(super) const TRANSLATION_ENABLE: u32 = 1 << 31;
+use forgetting::Forgetting;
 
 /// What the trace shows of the time from the panic on.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -49,6 +50,8 @@ pub(crate) struct Reference<'a> {
     pub(crate) disk: &'a [u16],
     /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
     pub(crate) entered: SystemTime,
+    /// What Holdover left.
+    pub(crate) new: Tables<'a>,
     /// What was damaged.
     pub(crate) wound: Option<&'a Wound>,
 }
@@ -58,8 +61,8 @@ impl Reference<'_> {
     pub(crate) fn check(self, trace: &Trace) -> Result<Traced> {
         let entered = self.entered.duration_since(UNIX_EPOCH)?;
         let mut checking = Checking::new(self);
-        let unsettled =
-            |entry: &&Entry| entry.at < entered && matches!(entry.event, Event::Translated { .. });
+        let is_answer = |event: &Event| matches!(event, Event::Translated { .. } | Event::Answered { .. });
+        let unsettled = |entry: &&Entry| entry.at < entered && is_answer(&entry.event);
         for entry in trace.after.iter().filter(|entry| !unsettled(entry)) {
             checking.note(&entry.event);
         }
@@ -73,6 +76,8 @@ struct Checking<'a> {
     /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
     known: HashMap<(u16, u64), Option<u64>>,
     swapped: bool,
+    /// What AMD's unit was told to forget since the swap, until that must be enough.
+    forgetting: Option<Forgetting>,
     active: BTreeMap<u16, u64>,
     traced: Traced,
 }
@@ -80,7 +85,7 @@ struct Checking<'a> {
 impl<'a> Checking<'a> {
     fn new(reference: Reference<'a>) -> Self {
         let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
-        Self { reference, known, swapped: false, active, traced }
+        Self { reference, known, swapped: false, forgetting: None, active, traced }
     }
 
     fn note(&mut self, event: &Event) {
@@ -88,7 +93,14 @@ impl<'a> Checking<'a> {
             Event::Used { .. } => {}
             Event::Fault(fault) => self.fault(fault),
             Event::Root(root) => self.swap(*root),
-            Event::Command { status, value } => self.command(*status, *value),
+            Event::HalfRoot { .. } => self.complain_once("the device table's base was written in halves"),
+            Event::TurnedOff(value) => {
+                self.traced.problems.push(format!("translation was turned off by {value:#x}"));
+            }
+            Event::Forgotten(forgotten) => {
+                self.forgetting.iter_mut().for_each(|forgetting| forgetting.note(*forgotten));
+            }
+            Event::Answered { source, iova, page } => self.answered(*source, *iova, *page),
             Event::Translated { source, iova, address, mask } => {
                 let expected = self.expected(*source, *iova);
                 self.translated(*source, *iova, address + (iova & mask), expected);
@@ -109,16 +121,32 @@ impl<'a> Checking<'a> {
 
     fn swap(&mut self, root: Root) {
         self.swapped = true;
+        self.forgetting = Some(Forgetting::default());
         let address = root.address;
         if !self.reference.reserved.contains(address) {
             self.traced.problems.push(format!("the root table at {address:#x} is not in Holdover's memory"));
         }
     }
 
-    fn command(&mut self, status: u32, value: u32) {
-        if status & TRANSLATION_ENABLE != 0 && value & TRANSLATION_ENABLE == 0 {
-            self.traced.problems.push(format!("translation was turned off by command {value:#x}"));
+    fn complain_once(&mut self, what: &str) {
+        if !self.traced.problems.iter().any(|problem| problem == what) {
+            self.traced.problems.push(what.to_owned());
         }
+    }
+
+    /// An answer names where a page begins, and not how large it is: that is in the tables of which it came.
+    fn answered(&mut self, source: u16, iova: u64, page: u64) {
+        let Reference { dead, new, .. } = self.reference;
+        let expected = self.expected(source, iova);
+        let size = |tables: Tables<'_>| tables.page(source, iova).map(|(_, size)| size);
+        let sizes = [size(dead), size(new).filter(|_| self.swapped)];
+        let addresses = sizes.map(|size| page + iova % size.unwrap_or(PAGE_SIZE));
+        if page == 0 && expected.is_none_or(|expected| !addresses.contains(&expected)) {
+            let words = format!("{} {iova:#x} was refused", Device::name_of(source));
+            return self.fault(&Fault { request: Some((source, iova & !(PAGE_SIZE - 1))), words });
+        }
+        let address = addresses.into_iter().find(|address| Some(*address) == expected);
+        self.translated(source, iova, address.unwrap_or(addresses[0]), expected);
     }
 
     fn expected(&mut self, source: u16, iova: u64) -> Option<u64> {
@@ -132,10 +160,20 @@ impl<'a> Checking<'a> {
         let wound = wound.filter(|wound| wound.concerns(source, iova));
         match (expected, wound) {
             (Some(expected), None) if expected == address => self.unchanged(source),
-            (None, _) | (_, Some(_)) if new_mapping => self.traced.new_translations += 1,
+            (None, _) | (_, Some(_)) if new_mapping => {
+                self.check_forgotten();
+                self.traced.new_translations += 1;
+            }
             (_, Some(wound)) => self.through_damage(wound, iova, address),
             (expected, None) => self.changed(source, iova, address, expected),
         }
+    }
+
+    /// By now the unit must know nothing of the dead kernel's tables.
+    fn check_forgotten(&mut self) {
+        let forgetting = self.forgetting.take();
+        let remembered = forgetting.and_then(|forgetting| forgetting.remembered(self.reference.dead));
+        self.traced.problems.extend(remembered);
     }
 
     /// A request went through damaged tables: before the swap because the unit did not know yet.
@@ -172,6 +210,7 @@ impl<'a> Checking<'a> {
     }
 
     fn finish(mut self) -> Traced {
+        self.check_forgotten();
         if !self.swapped {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
         }
@@ -194,11 +233,13 @@ mod tests {
 
     use machine::Range;
 
+    use super::super::super::tables::Layout;
+    use super::super::super::tables::made::{amd, with_ram};
     use super::*;
     use crate::machines::ram::Ram;
 
     const HOLDOVER: Range<u64> = Range::new(0x3e00_0000, 0x3f00_0000);
-    const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, scalable: false });
+    const SWAP: Event = Event::Root(Root { address: HOLDOVER.start, layout: Layout::Legacy });
     const DISK: u16 = Device::DUMP_DISK.source_id();
 
     /// Checks events against the tables of a machine in which nothing is mapped.
@@ -210,10 +251,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ram"), [0; 4096]).unwrap();
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
-        let dead = Tables::new(&ram, Root { address: 0, scalable: false });
+        let dead = Tables::new(&ram, Root { address: 0, layout: Layout::Legacy });
         let reserved = &Reserved::at(HOLDOVER);
         let mut checking =
-            Checking::new(Reference { dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
+            Checking::new(Reference { dead, new: dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
         for event in events {
             checking.note(event);
         }
@@ -221,12 +262,56 @@ mod tests {
     }
 
     #[test]
-    fn clearing_translation_enable_is_noticed_and_setting_other_bits_is_not() {
-        let kept = Event::Command { status: 0xc700_0000, value: 0xc300_0000 };
-        let cleared = Event::Command { status: 0xc700_0000, value: 0x4700_0000 };
-        let off = "turned off";
-        assert!(!checked(&[SWAP, kept]).problems.join(" ").contains(off));
-        assert!(checked(&[SWAP, cleared]).problems.join(" ").contains(off));
+    fn a_swap_in_halves_and_translation_turned_off_are_noticed() {
+        let problems = |event| checked(&[SWAP, event]).problems.join(" ");
+        assert!(!problems(Event::Used { source: 0, iova: 0 }).contains("halves"));
+        assert!(problems(Event::HalfRoot { high: true, half: 0 }).contains("in halves"));
+        assert!(problems(Event::TurnedOff(0x4700_0000)).contains("turned off by 0x47000000"));
+    }
+
+    /// Checks answers of AMD's unit after a swap from tables in which the sound controller has these leaves to others in which it has
+    /// those.
+    fn answered(old: &[(u64, u64)], new: &[(u64, u64)], answers: &[(u64, u64)]) -> Traced {
+        let source = 0x10;
+        let tables = [amd(0x1000, source, old), amd(0x8000, source, new)].concat();
+        with_ram(0x10000, tables, |ram| {
+            let [dead, new] = [0x1000, 0x8000].map(|base| Tables::new(ram, Root::of_devices(base)));
+            let reserved = &Reserved::at(Range::new(0x8000, 0x10000));
+            let reference =
+                Reference { dead, new, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound: None };
+            let mut checking = Checking::new(reference);
+            checking.note(&Event::Root(Root::of_devices(0x8000)));
+            for &(iova, page) in answers {
+                checking.note(&Event::Answered { source, iova, page });
+            }
+            checking.finish()
+        })
+    }
+
+    #[test]
+    fn an_answer_of_amds_unit_is_compared_by_the_size_of_the_page() {
+        // Two pages of 4 KiB, or one of 8 KiB.
+        let (small, large) = ([(0x2000, 0xc000), (0x3000, 0xd000)], [(0x2000, 0xce00), (0x3000, 0xce00)]);
+        let changed = |old: &[(u64, u64)], new: &[(u64, u64)], answer| {
+            let traced = answered(old, new, &[answer]);
+            assert_eq!(traced.faults, 0);
+            traced.translations_changed
+        };
+        assert_eq!(changed(&small, &small, (0x3010, 0xd000)), 0);
+        assert_eq!(changed(&small, &large, (0x3010, 0xc000)), 0);
+        assert_eq!(changed(&large, &small, (0x3010, 0xd000)), 0);
+        assert_eq!(changed(&small, &small, (0x3010, 0xc000)), 1);
+        assert_eq!(changed(&small, &large, (0x2010, 0xd000)), 1);
+    }
+
+    #[test]
+    fn a_request_that_amds_unit_leads_to_page_0_was_refused() {
+        let leaves = [(0x2000, 0xc000)];
+        let traced = answered(&leaves, &[], &[(0x2010, 0)]);
+        assert_eq!((traced.faults, traced.translations_changed), (1, 0));
+        assert!(traced.problems[0].contains("00:02.0 0x2010 was refused"), "{:?}", traced.problems);
+        let to_page_0 = [(0x2000, 0)];
+        assert_eq!(answered(&to_page_0, &to_page_0, &[(0x2010, 0)]).faults, 0);
     }
 
     #[test]
@@ -288,8 +373,14 @@ mod tests {
         let trace = Trace::read(&file("trace", text.as_bytes()), at(150)).unwrap();
         let changed = |entered| {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
-            let reference =
-                Reference { dead, reserved: &Reserved::at(HOLDOVER), disk: &[DISK], entered, wound: None };
+            let reference = Reference {
+                dead,
+                new: dead,
+                reserved: &Reserved::at(HOLDOVER),
+                disk: &[DISK],
+                entered,
+                wound: None,
+            };
             reference.check(&trace).unwrap().translations_changed
         };
         assert_eq!(changed(at(150)), 2);

@@ -1,10 +1,16 @@
-//! The lines of QEMU's trace.
+//! The lines of QEMU's trace; those of AMD's unit are in `amd`.
+
+mod amd;
+mod time;
 
 use std::time::Duration;
 
 use machine::PAGE_SIZE;
 
-use super::super::tables::Root;
+use super::super::tables::{Layout, Root};
+
+/// Translation enable: bit 31 of the global command and status registers (VT-d specification, section 11.4.4).
+const TRANSLATION_ENABLE: u64 = 1 << 31;
 
 /// One line of the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +26,30 @@ pub(super) enum Event {
     Translated { source: u16, iova: u64, address: u64, mask: u64 },
     /// A device has used an address, exactly.
     Used { source: u16, iova: u64 },
-    /// Software wrote the root table's address.
+    /// The same, and what it led to: the beginning of a page of unknown size, or 0 if the request was refused. AMD's unit says
+    /// this of each request.
+    Answered { source: u16, iova: u64, page: u64 },
+    /// Software wrote the root table's address, or the device table's.
     Root(Root),
-    /// Software wrote the global command register.
-    Command { status: u32, value: u32 },
+    /// Software wrote one half of the device table's base; the unit has it when the second half comes.
+    HalfRoot { high: bool, half: u64 },
+    /// Software turned translation off, by this value of a register.
+    TurnedOff(u64),
+    /// Software had the unit forget something.
+    Forgotten(Forgotten),
     /// A request was refused, or something else went wrong.
     Fault(Fault),
+}
+
+/// What AMD's unit was told to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// A function's device table entry.
+    Entry(u16),
+    /// The translations of a domain.
+    Domain(u16),
+    /// Everything.
+    All,
 }
 
 /// A request that was refused, if it was that, in QEMU's words.
@@ -45,24 +69,32 @@ impl Entry {
     }
 }
 
-/// Parses `PID@SECONDS.MICROSECONDS:EVENT VALUES`; `None` for what else QEMU writes to its log.
+/// Parses `PID@SECONDS.MICROSECONDS:EVENT VALUES` or, of QEMU since 11, `YEAR-MONTH-DAYTHOUR:MINUTE:SECOND.MICROSECONDSZ EVENT VALUES`;
+/// `None` for what else QEMU writes to its log.
 pub(super) fn parse(line: &str) -> Option<Entry> {
-    let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
-    let (seconds, micros) = stamp.split_once('.')?;
-    let at = Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?);
+    let (at, said) = match line.split_once(' ') {
+        Some((stamp, said)) if stamp.ends_with('Z') => (time::of_date(stamp)?, said),
+        _ => {
+            let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
+            (time::of_seconds(stamp)?, said)
+        }
+    };
     let (name, values) = said.split_once(' ').unwrap_or((said, ""));
     Some(Entry { at, event: event(name, values)? })
 }
 
 fn event(name: &str, values: &str) -> Option<Event> {
     let words: Vec<_> = values.split_whitespace().collect();
+    if name.starts_with("amdvi_") {
+        return amd::event(name, &words);
+    }
     match name {
         "vtd_dmar_translate" => translated(&words),
         "vtd_iotlb_page_hit" | "vtd_iotlb_page_update" => used(&words),
         "vtd_reg_dmar_root" => root(&words),
         "vtd_reg_write_gcmd" => {
             let (status, value) = (number(after(&words, "status")?)?, number(after(&words, "value")?)?);
-            Some(Event::Command { status: status as u32, value: value as u32 })
+            (status & !value & TRANSLATION_ENABLE != 0).then_some(Event::TurnedOff(value))
         }
         _ => Some(Event::Fault(Fault { request: refused(name, &words), words: format!("{name} {values}") })),
     }
@@ -77,7 +109,8 @@ fn used(words: &[&str]) -> Option<Event> {
 /// `addr 0x2665000 scalable 0`
 fn root(words: &[&str]) -> Option<Event> {
     let address = number(after(words, "addr")?)?;
-    Some(Event::Root(Root { address, scalable: after(words, "scalable")? == "1" }))
+    let layout = if after(words, "scalable")? == "1" { Layout::Scalable } else { Layout::Legacy };
+    Some(Event::Root(Root { address, layout }))
 }
 
 /// `vtd_dmar_fault sid 0xa0 fault 5 addr 0x1000 write 1`, or the record of it, `vtd_frr_new index 0 high 0x80000005000000a0 low
@@ -153,7 +186,16 @@ mod tests {
     #[test]
     fn a_root_table_is_of_one_mode() {
         let line = "77@1.000002:vtd_reg_dmar_root addr 0x2665000 scalable 1";
-        assert_eq!(parsed(line), Event::Root(Root { address: 0x266_5000, scalable: true }));
+        assert_eq!(parsed(line), Event::Root(Root { address: 0x266_5000, layout: Layout::Scalable }));
+    }
+
+    #[test]
+    fn only_clearing_translation_enable_turns_translation_off() {
+        let command = |said: &str| parse(&format!("77@1.000002:vtd_reg_write_gcmd {said}"));
+        let off = command("status 0xc7000000 value 0x47000000").unwrap().event;
+        assert_eq!(off, Event::TurnedOff(0x4700_0000));
+        assert_eq!(command("status 0xc7000000 value 0xc3000000"), None);
+        assert_eq!(command("status 0x47000000 value 0x43000000"), None);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Trace;
-use super::checking::TRANSLATION_ENABLE;
 use super::event::{Entry, Event};
 use crate::machines::reserved::Reserved;
 use crate::machines::scenario::device::Device;
@@ -56,13 +55,13 @@ impl HandedOver {
                         .map_or_else(|| "nobody".to_owned(), |(source, _)| Device::name_of(source));
                     *faults.entry(device).or_default() += 1;
                 }
-                Event::Translated { source, .. } if seen.roots > 1 && *at < init => {
+                Event::Translated { source, .. } | Event::Answered { source, .. }
+                    if seen.roots > 1 && *at < init =>
+                {
                     *seen.translated.entry(Device::name_of(*source)).or_default() += 1;
                 }
                 Event::Root(_) => seen.roots += 1,
-                Event::Command { status, value } if status & !value & TRANSLATION_ENABLE != 0 => {
-                    seen.turned_off += 1;
-                }
+                Event::TurnedOff(_) => seen.turned_off += 1,
                 _ => {}
             }
         }

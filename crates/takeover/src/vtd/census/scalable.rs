@@ -7,10 +7,11 @@ use vtd::context::{ScalableContextEntry, ScalableContextHigh, ScalableContextLow
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry, PasidSecondStage};
 
 use super::{Taker, Turn};
+use crate::entry::{self, Slot};
 use crate::found::Context;
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::table::read_table;
-use crate::vtd::entry::{Entry, Slot};
+use crate::vtd::entry::Entry;
 use machine::growth::OutOfMemory;
 
 /// Frames that a device takes when none are short: a PASID directory, a PASID table, and the root table of a domain.
@@ -69,7 +70,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// and takes no tables.
     pub(super) fn visit_scalable(&mut self, tables: &[(usize, PhysicalAddress)]) -> Result<(), OutOfMemory> {
         let devices: usize = tables.iter().map(|(_, table)| self.devices_in(*table)).sum();
-        let left = self.frames.available().saturating_sub(self.limits.spare_frames);
+        let left = self.roll.frames.available().saturating_sub(self.roll.limits.spare_frames);
         self.economy.frugal = devices * FRAMES_OF_A_DEVICE > left / PLENTY;
         if self.economy.frugal {
             // What turns out to be too much is given back.
@@ -85,7 +86,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     /// How many present entries a copied context table has.
     fn devices_in(&self, table: PhysicalAddress) -> usize {
-        let words = self.frames.table(table).iter().step_by(self.tables.mode.context_words());
+        let words = self.roll.frames.table(table).iter().step_by(self.tables.mode.context_words());
         words.filter(|word| ScalableContextLow::from_bits(**word).present()).count()
     }
 
@@ -101,11 +102,11 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             if self.turn_of(source) != turn {
                 continue;
             }
-            let words = self.frames.table(table);
+            let words = self.roll.frames.table(table);
             let entry = [words[word], words[word + 1], words[word + 2], words[word + 3]];
             let kept = self.visit_device(source, ScalableContextEntry::from_words(entry))?;
             let kept = [kept.low.into_bits(), kept.high.into_bits(), 0, 0];
-            self.frames.table_mut(table)[word..word + 4].copy_from_slice(&kept);
+            self.roll.frames.table_mut(table)[word..word + 4].copy_from_slice(&kept);
         }
         Ok(())
     }
@@ -123,12 +124,12 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         }
         match self.copy_directory(source, entry) {
             Ok(directory) => {
-                let (tables, contexts) = (self.tables.pasid_tables(), self.contexts.len());
+                let (tables, contexts) = (self.tables.pasid_tables(), self.roll.contexts.len());
                 directory.frames().try_for_each(|frame| self.tables.remember_pasid_table(frame))?;
                 self.visit_directory(source, self.rid_pasid(entry), directory)?;
                 if self.economy.frugal && !self.can_afford(source, contexts) {
-                    self.tables.release_pasid_tables(tables, self.frames);
-                    self.contexts[contexts..].iter_mut().for_each(|context| context.slot = None);
+                    self.tables.release_pasid_tables(tables, self.roll.frames);
+                    self.roll.contexts[contexts..].iter_mut().for_each(|context| context.slot = None);
                     return Ok(blocked);
                 }
                 let frame = directory.table.get() / PAGE_SIZE;
@@ -145,26 +146,32 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// Whether a device whose contexts are listed from index `first` on keeps its PASID tables, and one frame for a
     /// domain: a wanted one always, one that translates nothing never. If not, its entry blocks.
     fn can_afford(&mut self, source: SourceId, first: usize) -> bool {
-        let last = self.contexts.len();
+        let last = self.roll.contexts.len();
         if self.turn_of(source) == Turn::Wanted {
             return true;
         }
-        if (first..last).all(|index| self.is_idle(self.contexts[index])) {
+        if (first..last).all(|index| self.is_idle(self.roll.contexts[index].entry)) {
             return false;
         }
-        let left = self.frames.available().saturating_sub(self.limits.spare_frames);
+        let left = self.roll.frames.available().saturating_sub(self.roll.limits.spare_frames);
         let affordable = left > self.economy.promised;
         self.economy.promised += usize::from(affordable);
         if !affordable {
-            self.hazards.note(HazardPlace::Device(source), Danger::OverBudget, Outcome::Blocked);
+            self.roll.hazards.note(HazardPlace::Device(source), Danger::OverBudget, Outcome::Blocked);
         }
         affordable
     }
 
+    /// Whether a present entry, as far as can be seen, translates nothing.
+    fn is_idle(&mut self, entry: entry::Entry) -> bool {
+        let judged = self.abilities.judge(entry, self.roll.surroundings.host_address_bits);
+        judged.is_ok_and(|domain| self.roll.maps_nothing(&domain))
+    }
+
     /// Blocks requests of a device, all or those of a PASID table.
     fn lose_device(&mut self, source: SourceId, danger: Danger) -> Result<(), OutOfMemory> {
-        self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
-        if danger == Danger::OverBudget { self.unknown.insert(source) } else { Ok(()) }
+        self.roll.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+        if danger == Danger::OverBudget { self.roll.unknown.insert(source) } else { Ok(()) }
     }
 
     /// The PASID of requests without one; zero on units that do not support RID_PASID.
@@ -186,7 +193,11 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let pasid = self.rid_pasid(old);
         let table = pasid as usize / PASID_TABLE_ENTRIES;
         if table >= old.low.directory_entries() {
-            self.hazards.note(HazardPlace::Device(source), Danger::RidPasidTooLarge(pasid), Outcome::Fenced);
+            self.roll.hazards.note(
+                HazardPlace::Device(source),
+                Danger::RidPasidTooLarge(pasid),
+                Outcome::Fenced,
+            );
         }
         match self.unused_pasid(copy).filter(|_| table >= copy.entries()) {
             Some(unused) => old.high.with_rid_pasid(unused),
@@ -202,15 +213,15 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     fn is_used(&self, directory: Directory, pasid: usize) -> bool {
         let (page, entry) = directory.place(pasid / PASID_TABLE_ENTRIES);
-        let table = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
+        let table = PasidDirectoryEntry::from_bits(self.roll.frames.table(page)[entry]);
         let word = pasid % PASID_TABLE_ENTRIES * PASID_ENTRY_WORDS;
-        table.present() && PasidSecondStage::from_bits(self.frames.table(table.table())[word]).present()
+        table.present() && PasidSecondStage::from_bits(self.roll.frames.table(table.table())[word]).present()
     }
 
     /// Copies the used part of a directory into contiguous frames. If there are none, PASIDs beyond the first page
     /// are blocked.
     fn copy_directory(&mut self, source: SourceId, entry: ScalableContextEntry) -> Result<Directory, Danger> {
-        if entry.reserved_bits(self.surroundings.host_address_bits) != [0; 4] {
+        if entry.reserved_bits(self.roll.surroundings.host_address_bits) != [0; 4] {
             return Err(Danger::ReservedBits);
         }
         let used = self.pages_in_use(source, entry.low);
@@ -218,17 +229,18 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             return self.copy_first_page(entry.low);
         }
         let pages = used.next_power_of_two();
-        let Some(table) = self.frames.allocate_run(pages) else {
-            self.hazards.note(HazardPlace::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
+        let Some(table) = self.roll.frames.allocate_run(pages) else {
+            self.roll.hazards.note(HazardPlace::Device(source), Danger::PasidTooLarge, Outcome::Blocked);
             return self.copy_first_page(entry.low);
         };
         let directory = Directory::of(table, pages, entry.low);
         for (page, frame) in directory.frames().enumerate() {
             let old = page_of(entry.low.directory(), page);
-            if let Err(danger) = read_table(old, frame, self.old, self.frames, self.surroundings.own_memory())
+            if let Err(danger) =
+                read_table(old, frame, self.roll.old, self.roll.frames, self.roll.surroundings.own_memory())
             {
-                self.frames.table_mut(frame).fill(0);
-                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+                self.roll.frames.table_mut(frame).fill(0);
+                self.roll.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
             }
         }
         Ok(directory)
@@ -237,7 +249,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn copy_first_page(&mut self, entry: ScalableContextLow) -> Result<Directory, Danger> {
         let table = self.copy(entry.directory())?;
         let entries = entry.directory_entries().min(ENTRIES);
-        self.frames.table_mut(table)[entries..].fill(0);
+        self.roll.frames.table_mut(table)[entries..].fill(0);
         Ok(Directory::of(table, 1, entry))
     }
 
@@ -253,13 +265,13 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let copy = match self.copy(page) {
             Ok(copy) => copy,
             Err(danger) => {
-                self.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+                self.roll.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
                 return false;
             }
         };
         let present = |word: &u64| PasidDirectoryEntry::from_bits(*word).present();
-        let used = self.frames.table(copy).iter().any(present);
-        self.frames.release(copy);
+        let used = self.roll.frames.table(copy).iter().any(present);
+        self.roll.frames.release(copy);
         used
     }
 
@@ -271,7 +283,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         for index in 0..directory.pages * ENTRIES {
             let (page, entry) = directory.place(index);
-            let old = PasidDirectoryEntry::from_bits(self.frames.table(page)[entry]);
+            let old = PasidDirectoryEntry::from_bits(self.roll.frames.table(page)[entry]);
             let mut new = PasidDirectoryEntry::new().with_fault_disabled(old.fault_disabled());
             match self.copy_pasid_table(old) {
                 Ok(Some(table)) => {
@@ -282,7 +294,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 Ok(None) => {}
                 Err(danger) => self.lose_device(source, danger)?,
             }
-            self.frames.table_mut(page)[entry] = new.into_bits();
+            self.roll.frames.table_mut(page)[entry] = new.into_bits();
         }
         Ok(())
     }
@@ -291,7 +303,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         if !old.present() {
             return Ok(None);
         }
-        if old.reserved_bits(self.surroundings.host_address_bits) != 0 {
+        if old.reserved_bits(self.roll.surroundings.host_address_bits) != 0 {
             return Err(Danger::ReservedBits);
         }
         self.copy(old.table()).map(Some)
@@ -307,15 +319,16 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     ) -> Result<(), OutOfMemory> {
         for index in 0..PASID_TABLE_ENTRIES {
             let slot = Slot { table, word: index * PASID_ENTRY_WORDS };
-            let words = self.frames.table(table).as_chunks().0[index];
+            let words = self.roll.frames.table(table).as_chunks().0[index];
             let entry = PasidEntry::from_words(words);
             let tag = (directory_index * PASID_TABLE_ENTRIES + index) as u32;
             let (present, entry) = (entry.second.present(), Entry::Pasid(entry));
             if present {
                 let pasid = Some(tag).filter(|pasid| *pasid != rid_pasid);
+                let entry = entry::Entry::Vtd(entry);
                 self.list(Context { source, pasid, entry, domain: None, tag, slot: Some(slot) })?;
             } else {
-                entry.blocked().fill(slot, self.frames);
+                entry.blocked().fill(slot, self.roll.frames);
             }
         }
         Ok(())

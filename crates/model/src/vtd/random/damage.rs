@@ -1,0 +1,40 @@
+//! Makes random damage.
+
+use crate::vtd::damage::{Damage, Harm, Table, Victim};
+use crate::vtd::scenario::{Scenario, Stray};
+use fastrand::Rng;
+
+impl Scenario {
+    /// Adds `count` pieces of random damage made from `seed`.
+    pub fn corrupt(mut self, seed: u64, count: usize) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        self.damage.extend((0..count).map(|_| damage(&mut rng)));
+        self
+    }
+
+    /// Adds `count` pieces of random damage made from `seed`, which happen during the first `reads` of old memory.
+    pub fn astray(mut self, seed: u64, count: usize, reads: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let stray = |_| Stray { before_read: rng.u64(1..=reads.max(1)), damage: damage(&mut rng) };
+        self.stray.extend((0..count).map(stray));
+        self
+    }
+}
+
+fn damage(rng: &mut Rng) -> Damage {
+    let table = match rng.u8(..8) {
+        0 => Table::Root,
+        1 | 2 => Table::Context,
+        3 => Table::Pasid,
+        _ => Table::Paging,
+    };
+    let harm = match rng.u8(..6) {
+        0 => Harm::Flip(rng.u32(..64)),
+        1 => Harm::Overwrite(rng.u64(..)),
+        2 => Harm::PointAtTable(rng.usize(..)),
+        3 => Harm::PointAtForbidden(rng.usize(..)),
+        4 => Harm::PointAnywhere(rng.u64(..) >> rng.u32(..32)),
+        _ => Harm::Spread,
+    };
+    Damage { victim: Victim::Some { table, which: rng.usize(..), word: rng.usize(..) }, harm }
+}

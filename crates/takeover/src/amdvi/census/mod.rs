@@ -1,0 +1,191 @@
+//! Takes the census of an AMD-Vi unit: device table and CR3 tables are copied into frames of our own and checked there; these
+//! copies become the new tables.
+
+mod guest;
+
+use amdvi::device_table::DeviceTableEntry;
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Registers, SourceId};
+
+use crate::amdvi::entry::{self, Entry, Says, says};
+use crate::amdvi::judge::{Abilities, DOMAINS};
+use crate::amdvi::tables::{Segment, Tables};
+use crate::amdvi::unit::Unit;
+use crate::census::{Census, Roll, root_lost};
+use crate::entry::{Entry as AnyEntry, Slot};
+use crate::failure::Reason;
+use crate::found::Context;
+use crate::hazard::{Danger, HazardPlace, Outcome};
+use crate::resources::Resources;
+use crate::sources::Sources;
+use crate::surroundings::Surroundings;
+use crate::table::read_table;
+use machine::growth::OutOfMemory;
+
+/// Takes the census of a unit, and returns the tables of our own that it made. It writes only to frames of our own.
+pub(crate) fn take<R: Registers, C, M: OldMemory, F: Frames>(
+    unit: &Unit<'_, R, C>,
+    resources: &mut Resources<'_, M, F>,
+) -> Result<(Census, Tables), Reason> {
+    if !unit.control().enabled() {
+        return Err(Reason::TranslationOff);
+    }
+    let abilities = Abilities::of(unit);
+    let known = known(resources.surroundings)?;
+    let roll = Roll::new(resources, abilities.architecture(), DOMAINS)?;
+    let mut taker = Taker { roll, abilities, tables: Tables::default(), known, has_unlisted: false };
+    taker.check_exclusion(unit);
+    taker.copy_device_table(unit)?;
+    taker.visit_device_table()?;
+    let of_unlisted = taker.sort_contexts()?;
+    Ok((taker.roll.close(of_unlisted), taker.tables))
+}
+
+/// The devices that there are, as far as the caller knows.
+fn known(surroundings: &Surroundings<'_>) -> Result<Sources, OutOfMemory> {
+    let mut known = Sources::default();
+    let functions = surroundings.device_tlbs.iter().map(|tlb| tlb.source);
+    functions.chain(surroundings.wanted.iter().copied()).try_for_each(|source| known.insert(source))?;
+    Ok(known)
+}
+
+/// Copies the device table, and lists its entries in the order of source-ids.
+struct Taker<'a, M, F> {
+    roll: Roll<'a, M, F>,
+    abilities: Abilities,
+    tables: Tables,
+    known: Sources,
+    /// Whether there are devices of which nothing is known, and in whose entries nothing is valid.
+    has_unlisted: bool,
+}
+
+impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
+    /// Requests to the exclusion range pass, whatever the tables say. Firmware has it in memory of its own.
+    fn check_exclusion<R: Registers, C>(&mut self, unit: &Unit<'_, R, C>) {
+        let excluded = unit.exclusion();
+        if self.roll.surroundings.own_memory().touches(excluded) {
+            let danger = Danger::ReachesOwnMemory(excluded.start);
+            self.roll.hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
+        }
+    }
+
+    /// Copies all segments of the device table into frames that follow each other, as hardware demands.
+    fn copy_device_table<R: Registers, C>(&mut self, unit: &Unit<'_, R, C>) -> Result<(), Reason> {
+        let segments = unit.control().segments();
+        for number in 0..segments {
+            let old = unit.device_table(number);
+            let pages = usize::from(old.size()) + 1;
+            let start = allocate(pages, self.roll.frames).ok_or(Reason::DeviceTable { pages })?;
+            let segment = Segment::new(number, segments, old, start);
+            self.copy_segment(segment, old.table().start)?;
+            self.tables.remember_segment(segment)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a segment page by page. The takeover is refused if the first page of all cannot be read; any other that cannot
+    /// blocks its devices: hardware could not read it either, or must not.
+    fn copy_segment(&mut self, segment: Segment, old: PhysicalAddress) -> Result<(), Reason> {
+        let own = self.roll.surroundings.own_memory();
+        for (page, frame) in segment.frames().enumerate() {
+            let old = old.saturating_add(page as u64 * PAGE_SIZE);
+            let Err(danger) = read_table(old, frame, self.roll.old, self.roll.frames, own) else { continue };
+            let first = segment.first_in(page);
+            if first == SourceId(0) {
+                return Err(root_lost(danger));
+            }
+            let blocked = entry::blocked(DeviceTableEntry::default()).words();
+            self.roll.frames.table_mut(frame).as_chunks_mut().0.fill(blocked);
+            self.roll.hazards.note(HazardPlace::Bus(first.bus()), danger, Outcome::Blocked);
+        }
+        Ok(())
+    }
+
+    /// Lists the entries of all segments that say how requests are translated; all others block, or wait for the map that
+    /// replaces pass-through.
+    fn visit_device_table(&mut self) -> Result<(), OutOfMemory> {
+        for number in 0.. {
+            let Some(segment) = self.tables.segments().nth(number) else { break };
+            for (source, slot) in segment.slots() {
+                self.visit(source, slot)?;
+            }
+        }
+        self.roll.contexts.sort_unstable_by_key(|context| (context.source, context.tag));
+        Ok(())
+    }
+
+    fn visit(&mut self, source: SourceId, slot: Slot) -> Result<(), OutOfMemory> {
+        let found = self.entry(slot);
+        match says(found) {
+            Says::NotValid if !self.known.contains(source) => {
+                self.has_unlisted = true;
+                Ok(())
+            }
+            Says::Host | Says::Guest if found.reserved_bits()[..entry::MEMORY_WORDS] != [0; 2] => {
+                self.lose(source, slot, Danger::ReservedBits)
+            }
+            Says::NotValid | Says::Host => self.list(Context {
+                source,
+                pasid: None,
+                entry: AnyEntry::AmdVi(Entry::Device(found)),
+                domain: None,
+                tag: 0,
+                slot: Some(slot),
+            }),
+            Says::Guest => self.visit_guest(source, slot, found),
+            Says::Blocks => {
+                entry::fill(entry::blocked(found), slot, self.roll.frames);
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&self, slot: Slot) -> DeviceTableEntry {
+        let words = self.roll.frames.table(slot.table);
+        DeviceTableEntry::from_words(core::array::from_fn(|offset| words[(slot.word + offset) % ENTRIES]))
+    }
+
+    /// Blocks a device.
+    fn lose(&mut self, source: SourceId, slot: Slot, danger: Danger) -> Result<(), OutOfMemory> {
+        let blocked = entry::blocked(self.entry(slot));
+        entry::fill(blocked, slot, self.roll.frames);
+        self.roll.hazards.note(HazardPlace::Device(source), danger, Outcome::Blocked);
+        if danger == Danger::OverBudget { self.roll.unknown.insert(source) } else { Ok(()) }
+    }
+
+    /// Lists an entry, if there is room; otherwise its copy blocks.
+    fn list(&mut self, context: Context) -> Result<(), OutOfMemory> {
+        if self.roll.list(context)? {
+            return Ok(());
+        }
+        match (context.slot, context.entry) {
+            (Some(slot), AnyEntry::AmdVi(Entry::Device(found))) => {
+                entry::fill(entry::blocked(found), slot, self.roll.frames);
+            }
+            (Some(slot), _) => slot.fill(&[0], self.roll.frames),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts all listed contexts into their domains, or refuses them. Devices that passed because nothing in their entries is
+    /// valid get a domain of their own; returns it, if devices that are not listed are in it.
+    fn sort_contexts(&mut self) -> Result<Option<usize>, OutOfMemory> {
+        let (abilities, bits) = (self.abilities, self.roll.surroundings.host_address_bits);
+        let passing = self.roll.domains.ids.take_unused();
+        self.roll.sort_contexts(|entry| abilities.judge(entry, passing, bits))?;
+        let found = passing.ok_or(Danger::NoDomainId).and_then(|id| abilities.passing(id, bits));
+        match found {
+            _ if !self.has_unlisted => Ok(None),
+            Ok(found) => self.roll.domains.enter(found, 0, HazardPlace::Unit, &mut self.roll.hazards),
+            Err(danger) => {
+                self.roll.hazards.note(HazardPlace::Unit, danger, Outcome::Blocked);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Takes frames that follow each other.
+fn allocate(pages: usize, frames: &mut impl Frames) -> Option<PhysicalAddress> {
+    if pages == 1 { frames.allocate() } else { frames.allocate_run(pages) }
+}

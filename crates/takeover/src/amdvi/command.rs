@@ -1,0 +1,191 @@
+//! Commands a unit: writes its registers by their rules.
+//!
+//! Each write to the control register repeats the bits that are on: nothing here can turn translation off. Every wait has a
+//! deadline.
+
+use core::time::Duration;
+
+use amdvi::control::{Control, Status};
+use amdvi::registers::{self, CONTROL, Register};
+use machine::{Clock, Frames, Registers, wait_until};
+
+use crate::amdvi::log::EventLog;
+use crate::amdvi::queue::CommandBuffer;
+use crate::amdvi::tables::Tables;
+use crate::amdvi::unit::Unit;
+use crate::failure::Reason;
+use crate::ledger::Told;
+use crate::patience::{Awaited, Patience, Purse};
+use crate::surroundings::Limits;
+use crate::table::new_table;
+use crate::unit::{NoAnswer, UnitError};
+
+/// A unit that accepts commands.
+#[derive(Debug)]
+pub(crate) struct CommandedUnit<'c, R, C> {
+    pub(crate) unit: Unit<'c, R, C>,
+    /// Bounds each wait for the unit itself.
+    pub(crate) deadline: Duration,
+    /// How long the unit and devices may still keep the takeover waiting, all together.
+    purse: Purse,
+    /// How often our buffer's tail was not what we had written.
+    pub(crate) disturbances: u32,
+    /// Which of our frames the unit may use.
+    pub(crate) told: Told,
+    /// The command buffer and the log that the swap starts, or that are in use.
+    pub(crate) buffers: Option<Buffers>,
+    /// Tables of our own above the page tables: none before the census.
+    pub(crate) tables: Tables,
+}
+
+/// A command buffer and an event log of our own.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(crate) commands: CommandBuffer,
+    pub(crate) log: EventLog,
+    told: Told,
+}
+
+impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
+    /// Makes a unit with these limits for waits.
+    pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
+        let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
+        let tables = Tables::default();
+        Self { unit, deadline, purse, disturbances: 0, told: Told::Nothing, buffers: None, tables }
+    }
+
+    /// Takes the frames of the command buffer and the log that the swap starts.
+    pub(crate) fn take_queue(&mut self, frames: &mut impl Frames) -> Result<(), Reason> {
+        let mut frame = || new_table(frames).ok_or(Reason::OutOfFrames);
+        let (buffer, store, log) = (frame()?, frame()?, frame()?);
+        let (commands, told) = (CommandBuffer::new(buffer, store), Told::Queue([buffer, store, log]));
+        self.buffers = Some(Buffers { commands, log: EventLog::new(log), told });
+        Ok(())
+    }
+
+    /// Waits for the unit until `done`, which reads only this unit, returns true.
+    pub(crate) fn wait(
+        &mut self,
+        register: &'static str,
+        wanted: &'static str,
+        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.with_unit_time(|unit, limit| unit.wait_for(limit, register, wanted, &mut done))
+    }
+
+    /// The same for at most `limit`.
+    pub(crate) fn wait_for(
+        &self,
+        limit: Duration,
+        register: &'static str,
+        wanted: &'static str,
+        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
+    ) -> Result<(), NoAnswer> {
+        wait_until(self.unit.clock(), limit, || done(&self.unit)).map_err(|late| NoAnswer {
+            register,
+            wanted,
+            limit: late.limit,
+        })
+    }
+
+    /// How long the unit and devices may still keep takeovers waiting.
+    pub(crate) fn patience(&self) -> Patience {
+        self.purse.left
+    }
+
+    /// Gives `work`, which waits for the unit, the time for one wait.
+    pub(crate) fn with_unit_time<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
+        let limit = self.purse.limit(Awaited::Unit, self.deadline).unwrap_or_default();
+        self.timed(Awaited::Unit, |unit| work(unit, limit))
+    }
+
+    /// Gives `work`, which waits for a device, the time that is left for such; returns `None` if there is none.
+    pub(crate) fn with_patience<T>(
+        &mut self,
+        awaited: Awaited,
+        work: impl FnOnce(&mut Self, Duration) -> T,
+    ) -> Option<T> {
+        let limit = self.purse.limit(awaited, self.deadline)?;
+        Some(self.timed(awaited, |unit| work(unit, limit)))
+    }
+
+    /// Does `work`, and takes the time that it used off what is left for such.
+    fn timed<T>(&mut self, awaited: Awaited, work: impl FnOnce(&mut Self) -> T) -> T {
+        let start = self.unit.clock().now();
+        let result = work(self);
+        let used = self.unit.clock().now().saturating_sub(start);
+        self.purse.pay(awaited, used);
+        result
+    }
+
+    /// The control register as it is. Translation stays on even if the register is momentarily wrong about it: only units whose
+    /// translation is on ever get commands.
+    pub(crate) fn keep(&self) -> Control {
+        self.unit.control().with_enabled(true)
+    }
+
+    /// Writes the control register, and waits until the status shows the effect.
+    pub(crate) fn control(
+        &mut self,
+        control: Control,
+        wanted: &'static str,
+        done: impl Fn(Status) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.unit.write(CONTROL, control.into_bits());
+        self.wait(crate::amdvi::unit::STATUS, wanted, |unit| done(unit.status()))
+    }
+
+    /// Writes a register that names memory of ours, and reads it back: where the hardware locks such registers, it ignores
+    /// writes (SNP, 2.12).
+    pub(crate) fn name(&mut self, register: Register, written: u64) -> Result<(), UnitError> {
+        self.unit.write(register, written);
+        let found = self.unit.read(register);
+        if found == written {
+            Ok(())
+        } else {
+            Err(UnitError::NotTaken { register: register.name, written, found })
+        }
+    }
+
+    /// Stops the unit's use of the old kernel's command buffer and logs: all that it writes to memory of its own accord. Logs of
+    /// page requests and of guests' interrupts stay off; when the first is off, the unit itself answers page requests.
+    pub(crate) fn stop_old_buffers(&mut self) -> Result<(), NoAnswer> {
+        let control = self
+            .keep()
+            .with_command_buffer(false)
+            .with_event_log(false)
+            .with_event_interrupt(false)
+            .with_completion_interrupt(false)
+            .with_dual_event_log(0)
+            .with_ppr_log(false)
+            .with_ppr_interrupt(false)
+            .with_dual_ppr_log(0)
+            .with_ga_log(false)
+            .with_ga_interrupt(false);
+        self.control(control, "CmdBufRun clear", |status| !status.command_buffer_runs())?;
+        self.wait(crate::amdvi::unit::STATUS, "logs stopped", |unit| {
+            let status = unit.status();
+            !(status.event_log_runs() || status.ppr_log_runs() || status.ga_log_runs())
+        })
+    }
+
+    /// Gives the unit the command buffer and the log of our own, both empty, while none is in use, and turns them on.
+    pub(crate) fn start_buffers(&mut self) -> Result<(), UnitError> {
+        let Some(buffers) = &mut self.buffers else { return Err(UnitError::NoQueue) };
+        buffers.commands.rewind();
+        let (commands, log) = (buffers.commands.base().into_bits(), buffers.log.base().into_bits());
+        if self.told == Told::Nothing {
+            self.told = buffers.told;
+        }
+        self.unit.write(registers::STATUS, Status::CLEARABLE.into_bits());
+        self.name(registers::COMMAND_BUFFER, commands)?;
+        self.name(registers::EVENT_LOG, log)?;
+        for register in
+            [registers::COMMAND_HEAD, registers::COMMAND_TAIL, registers::EVENT_HEAD, registers::EVENT_TAIL]
+        {
+            self.unit.write(register, 0);
+        }
+        let control = self.keep().with_command_buffer(true).with_event_log(true);
+        Ok(self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?)
+    }
+}

@@ -1,0 +1,212 @@
+//! Invalidates a unit's caches, and those of devices, by commands in a buffer of our own (2.4).
+
+use core::time::Duration;
+
+use amdvi::command::{Command, DeviceTlbInvalidation, PagesInvalidation};
+use amdvi::control::BUFFER_OFFSET;
+use amdvi::event::EventCode;
+use amdvi::registers::COMMAND_TAIL;
+use machine::{Clock, Frames, Registers, SourceId};
+
+use crate::amdvi::command::CommandedUnit;
+use crate::amdvi::queue::{BATCH, CommandBuffer};
+use crate::amdvi::unit::Unit;
+use crate::command::Scope;
+use crate::patience::Awaited;
+use crate::surroundings::DeviceTlb;
+use crate::unit::UnitError;
+
+/// How often commands are sent at most, when processors of the dead kernel break them off.
+const TRIES: usize = 16;
+
+impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
+    /// Invalidates the unit's caches; returns when the unit has done so.
+    pub(crate) fn forget(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
+        match scope {
+            Scope::Everything => self.forget_everything(frames),
+            // New mappings for requests with a PASID are never made.
+            Scope::Domain(domain) => self.submit(&[of_host(domain), of_guest(domain, 0)], frames),
+        }
+    }
+
+    /// Makes changes of entries visible to the unit; when this returns, its caches hold nothing of the old entries.
+    pub(crate) fn entries_changed(
+        &mut self,
+        scope: Scope,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        self.forget(scope, frames)
+    }
+
+    /// Makes entries that became present visible to the unit, which may have cached that they are not (NpCache, 3.2.1).
+    pub(crate) fn entries_appeared(
+        &mut self,
+        scope: Scope,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        self.forget(scope, frames)
+    }
+
+    /// Invalidates all device table entries and all translations: by one command where the unit has it (2.4.8), else each by
+    /// itself.
+    fn forget_everything(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if self.unit.feature().ia() {
+            return self.submit(&[Command::INVALIDATE_IOMMU_ALL], frames);
+        }
+        self.submit_for_all(|id| Command::invalidate_device_table_entry(SourceId(id)), frames)?;
+        self.submit_for_all(of_host, frames)?;
+        self.submit_for_all(|id| of_guest(id, 0), frames)?;
+        for index in 0..self.tables.guest_tags().len() {
+            let Some((domain, pasid)) = self.tables.guest_tags().get(index).copied() else { break };
+            self.submit(&[of_guest(domain, pasid)], frames)?;
+        }
+        Ok(())
+    }
+
+    /// Submits a command for each id, of devices or domains.
+    fn submit_for_all(
+        &mut self,
+        command: impl Fn(u16) -> Command,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        for first in (0..=u16::MAX).step_by(BATCH) {
+            let batch: [Command; BATCH] = core::array::from_fn(|offset| command(first + offset as u16));
+            self.submit(&batch, frames)?;
+        }
+        Ok(())
+    }
+
+    /// Has a device invalidate all that it keeps for a PASID, or for requests without one; returns when it has confirmed (2.4.4).
+    ///
+    /// If a device does not answer, the unit gives up on it, logs that, and goes on; or the device blocks the buffer, which is
+    /// started anew.
+    pub(crate) fn forget_in_device(
+        &mut self,
+        tlb: DeviceTlb,
+        awaited: Awaited,
+        pasid: Option<u32>,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let request = DeviceTlbInvalidation::new()
+            .with_source(tlb.source)
+            .with_queue(tlb.physical)
+            .with_max_pending(tlb.depth)
+            .of_everything(pasid);
+        while self.next_silent(frames).is_some() {}
+        let answer = self.with_patience(awaited, |unit, limit| {
+            let answer = unit.submit_until(&[request], limit, frames);
+            match answer {
+                Err(UnitError::NoAnswer(late)) if !late.is_of_command() => unit.reopen_buffers()?,
+                _ => {}
+            }
+            answer
+        });
+        answer.unwrap_or(Err(UnitError::NoTimeLeft))?;
+        match self.next_silent(frames) {
+            Some(source) if source == tlb.source => Err(UnitError::DeviceSilent),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next device that the unit's log says has not answered an invalidation.
+    fn next_silent(&mut self, frames: &impl Frames) -> Option<SourceId> {
+        let log = &self.buffers.as_ref()?.log;
+        // The log has fewer entries than this.
+        for _ in 0..machine::ENTRIES {
+            let event = log.next(&mut self.unit, frames)?;
+            if event.low.code() == EventCode::IOTLB_INV_TIMEOUT {
+                return Some(event.low.source());
+            }
+        }
+        None
+    }
+
+    /// Starts our buffers anew, at their first entries.
+    pub(crate) fn reopen_buffers(&mut self) -> Result<(), UnitError> {
+        self.stop_old_buffers()?;
+        self.start_buffers()
+    }
+
+    /// Submits commands, and waits until they are done.
+    pub(crate) fn submit(&mut self, commands: &[Command], frames: &mut impl Frames) -> Result<(), UnitError> {
+        self.with_unit_time(|unit, limit| unit.submit_until(commands, limit, frames))
+    }
+
+    /// Submits commands until they are done, or `limit` has passed. A processor of the old kernel, in the middle of an
+    /// invalidation of its own, may write the buffer's tail: then it is not known what was done, and everything is sent again.
+    fn submit_until(
+        &mut self,
+        commands: &[Command],
+        limit: Duration,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let start = self.unit.clock().now();
+        for tries in (0..TRIES).rev() {
+            let spent = self.unit.clock().now().saturating_sub(start);
+            let Err(error) = self.submit_once(commands, limit.saturating_sub(spent), frames) else {
+                return Ok(());
+            };
+            if !matches!(error, UnitError::QueueDisturbed | UnitError::CommandsStopped) {
+                return Err(error);
+            }
+            self.disturbances += u32::from(error == UnitError::QueueDisturbed);
+            self.reopen_buffers()?;
+            if tries == 0 || spent >= limit {
+                return Err(error);
+            }
+        }
+        Err(UnitError::NoQueue)
+    }
+
+    fn submit_once(
+        &mut self,
+        commands: &[Command],
+        limit: Duration,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let buffers = self.buffers.as_mut().ok_or(UnitError::NoQueue)?;
+        if tail(&self.unit) != buffers.commands.tail_bytes() {
+            return Err(UnitError::QueueDisturbed);
+        }
+        buffers.commands.append(commands, frames);
+        let tail = buffers.commands.tail_bytes();
+        self.unit.write(COMMAND_TAIL, tail);
+        self.await_commands(limit, frames)
+    }
+
+    fn await_commands(&self, limit: Duration, frames: &impl Frames) -> Result<(), UnitError> {
+        let commands = &self.buffers.as_ref().ok_or(UnitError::NoQueue)?.commands;
+        let mut end = Ok(());
+        self.wait_for(limit, "completion wait", "its store", |unit| {
+            end = if commands.is_done(frames) { Ok(()) } else { interruption(unit, commands) };
+            end.is_err() || commands.is_done(frames)
+        })?;
+        end
+    }
+}
+
+/// The command that forgets a domain's translations through host tables (2.4.3).
+const fn of_host(domain: u16) -> Command {
+    PagesInvalidation::new().with_domain(domain).of_everything()
+}
+
+/// The command that forgets a domain's translations through the guest tables of a PASID.
+const fn of_guest(domain: u16, pasid: u32) -> Command {
+    PagesInvalidation::new().with_domain(domain).of_guest(pasid)
+}
+
+/// The end of the buffer.
+fn tail<R: Registers, C>(unit: &Unit<'_, R, C>) -> u64 {
+    unit.read(COMMAND_TAIL) & BUFFER_OFFSET
+}
+
+/// What keeps the unit from executing our commands to their end.
+fn interruption<R: Registers, C>(unit: &Unit<'_, R, C>, commands: &CommandBuffer) -> Result<(), UnitError> {
+    if tail(unit) != commands.tail_bytes() {
+        Err(UnitError::QueueDisturbed)
+    } else if !unit.status().command_buffer_runs() {
+        Err(UnitError::CommandsStopped)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! The upper tables in frames of our own: the device table, and the CR3 tables of guests.
+
+use alloc::vec::Vec;
+
+use amdvi::control::DeviceTableBase;
+use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_WORDS};
+use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
+
+use crate::amdvi::entry;
+use crate::entry::Slot;
+use machine::growth::{OutOfMemory, collected, push};
+
+/// Device table entries in one frame.
+const ENTRIES_IN_FRAME: usize = ENTRIES / ENTRY_WORDS;
+
+/// How many devices there can be.
+const DEVICES: usize = 1 << 16;
+
+/// Device table and CR3 tables in own frames.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    /// The segments of the device table, ascending (2.2.2.3): one, unless the old kernel used more.
+    segments: Vec<Segment>,
+    /// CR3 tables.
+    guests: Vec<PhysicalAddress>,
+    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
+    guest_tags: Vec<(u16, u32)>,
+}
+
+/// A segment of the device table, in frames that follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// Its number.
+    pub(crate) number: usize,
+    /// The first device.
+    first: usize,
+    /// How many devices it has entries for.
+    devices: usize,
+    /// Its base register.
+    pub(crate) base: DeviceTableBase,
+}
+
+impl Segment {
+    /// The copy, at `start`, of one of `segments` segments, whose base was `old`.
+    pub(crate) fn new(number: usize, segments: usize, old: DeviceTableBase, start: PhysicalAddress) -> Self {
+        let share = DEVICES / segments.max(1);
+        let base = DeviceTableBase::new().with_size(old.size()).with_frame(start.pfn().get());
+        Self { number, first: number * share, devices: old.entries().min(share), base }
+    }
+
+    /// Its frames.
+    pub(crate) fn frames(self) -> impl Iterator<Item = PhysicalAddress> + use<> {
+        let pages = usize::from(self.base.size()) + 1;
+        (0..pages as u64).map(move |page| self.base.table().start.saturating_add(page * PAGE_SIZE))
+    }
+
+    /// The first device of which the frame at this index has an entry.
+    pub(crate) fn first_in(self, frame: usize) -> SourceId {
+        SourceId((self.first + frame * ENTRIES_IN_FRAME) as u16)
+    }
+
+    /// Its devices, ascending, each with its entry's slot.
+    pub(crate) fn slots(self) -> impl Iterator<Item = (SourceId, Slot)> + use<> {
+        (0..self.devices).map(move |index| (SourceId((self.first + index) as u16), self.slot(index)))
+    }
+
+    fn slot(self, index: usize) -> Slot {
+        let page = (index / ENTRIES_IN_FRAME) as u64 * PAGE_SIZE;
+        Slot {
+            table: self.base.table().start.saturating_add(page),
+            word: index % ENTRIES_IN_FRAME * ENTRY_WORDS,
+        }
+    }
+}
+
+impl Tables {
+    /// How many tables there are, in frames.
+    pub(crate) fn count(&self) -> u64 {
+        let frames = self.segments.iter().map(|segment| u64::from(segment.base.size()) + 1);
+        frames.sum::<u64>() + self.guests.len() as u64
+    }
+
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+        self.segments.iter().copied()
+    }
+
+    pub(crate) fn remember_segment(&mut self, segment: Segment) -> Result<(), OutOfMemory> {
+        push(&mut self.segments, segment)
+    }
+
+    pub(crate) fn remember_guest(&mut self, table: PhysicalAddress) -> Result<(), OutOfMemory> {
+        push(&mut self.guests, table)
+    }
+
+    pub(crate) fn remember_guest_tag(&mut self, domain: u16, pasid: u32) -> Result<(), OutOfMemory> {
+        push(&mut self.guest_tags, (domain, pasid))
+    }
+
+    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
+    pub(crate) fn guest_tags(&self) -> &[(u16, u32)] {
+        &self.guest_tags
+    }
+
+    /// All devices that the table has an entry for, ascending, each with its entry's slot.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (SourceId, Slot)> + '_ {
+        self.segments().flat_map(Segment::slots)
+    }
+
+    /// The slot of a device's entry; `None` if the table has none for it.
+    pub(crate) fn slot_of(&self, source: SourceId) -> Option<Slot> {
+        let id = usize::from(source.0);
+        let segment =
+            self.segments().find(|segment| (segment.first..segment.first + segment.devices).contains(&id));
+        segment.map(|segment| segment.slot(id - segment.first))
+    }
+
+    /// Whether a slot is that of a device table entry, and not one in a CR3 table.
+    pub(crate) fn is_of_device(&self, slot: Slot) -> bool {
+        self.segments().any(|segment| segment.base.table().contains(slot.table))
+    }
+
+    /// The slot of the CR3 entry for requests without PASID, in the tables that a device's entry names.
+    pub(crate) fn guest_slot(&self, device: DeviceTableEntry, frames: &impl Frames) -> Option<Slot> {
+        let mut table = device.cr3_table();
+        for _ in 0..device.host.cr3_levels() {
+            let next = Cr3Entry::from_bits(frames.table(self.guest(table)?)[0]);
+            table = Some(next).filter(|next| next.valid())?.table();
+        }
+        Some(Slot { table: self.guest(table)?, word: 0 })
+    }
+
+    /// A table, if it is one of ours.
+    fn guest(&self, table: PhysicalAddress) -> Option<PhysicalAddress> {
+        self.guests.contains(&table).then_some(table)
+    }
+
+    /// The devices whose entries allow them a device-TLB, ascending.
+    pub(crate) fn device_tlbs(&self, frames: &impl Frames) -> Result<Vec<SourceId>, OutOfMemory> {
+        let allows = |slot| {
+            let entry = entry::load(slot, frames);
+            entry::is_linked(entry) && entry.guest.device_tlb()
+        };
+        collected(self.slots().filter(|(_, slot)| allows(*slot)).map(|(source, _)| source))
+    }
+
+    /// Publishes all tables, the device table last.
+    pub(crate) fn publish(&self, frames: &mut impl Frames) {
+        for table in self.guests.iter().copied().chain(self.segments().flat_map(Segment::frames)) {
+            frames.publish(table, 0..ENTRIES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(number: usize, segments: usize, size: u16) -> Segment {
+        let start = PhysicalAddress::new(0x10_0000 * (1 + number as u64));
+        Segment::new(number, segments, DeviceTableBase::new().with_size(size), start)
+    }
+
+    #[test]
+    fn an_entry_is_where_its_device_is_in_the_table() {
+        let mut tables = Tables::default();
+        tables.remember_segment(segment(0, 1, 1)).unwrap();
+        let slot = |id| tables.slot_of(SourceId(id)).map(|slot| (slot.table.get(), slot.word));
+        assert_eq!((slot(0), slot(3)), (Some((0x10_0000, 0)), Some((0x10_0000, 12))));
+        assert_eq!((slot(128), slot(255), slot(256)), (Some((0x10_1000, 0)), Some((0x10_1000, 508)), None));
+        assert_eq!((tables.count(), tables.slots().count()), (2, 256));
+        assert!(tables.slots().all(|(source, slot)| tables.slot_of(source) == Some(slot)));
+    }
+
+    /// 2.2.2.3: the upper bits of the id choose the segment.
+    #[test]
+    fn segments_share_the_devices() {
+        let mut tables = Tables::default();
+        (0..4).for_each(|number| tables.remember_segment(segment(number, 4, 511)).unwrap());
+        let last = tables.slot_of(SourceId(0xFFFF)).unwrap();
+        assert_eq!((last.table.get(), last.word), (0x40_0000 + 127 * 0x1000, 508));
+        assert_eq!(tables.slots().count(), 0x1_0000);
+        assert_eq!(segment(3, 4, 511).first_in(1), SourceId(0xC080));
+    }
+}

@@ -1,0 +1,123 @@
+//! Takeovers of AMD's IOMMU.
+
+use crate::crashes::damage::Damage;
+use crate::crashes::expectation::Expectation;
+use crate::crashes::row::Row;
+use crate::guests::kernels::Flavour;
+use crate::machines::qemu::Watch;
+use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
+use crate::machines::scenario::mutation::Mutation;
+use crate::machines::scenario::unit::{Interrupts, Translation, UnitSetting};
+use crate::machines::scenario::{Paging, Reservation, Scenario, Syscall};
+use crate::witnesses::Witness;
+
+/// Every row.
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = conditions();
+    rows.extend(disks());
+    rows.push(pending_requests());
+    rows.extend(damages());
+    rows.extend(mutations());
+    rows
+}
+
+/// Any two values of kernel, translation, interrupts, processors, memory and depth of paging meet in a row; the first three rows have
+/// every value. A reservation above 4 GiB comes with memory there.
+fn conditions() -> Vec<Row> {
+    use Flavour::{Amd64Backports, Amd64Testing};
+    use Interrupts::{Plain, Remapped, X2apic};
+    use Paging::{FiveLevel, FourLevel};
+    use Reservation::{High, Low};
+    use Translation::{On, PassThrough};
+
+    let rows = [
+        ("amdvi", Amd64Backports, On, Remapped, 1, Low, FourLevel),
+        ("amdvi-7.2-x2apic-high", Amd64Testing, On, X2apic, 2, High, FiveLevel),
+        ("amdvi-pt-interrupts-not-remapped", Amd64Backports, PassThrough, Plain, 2, Low, FiveLevel),
+        ("amdvi-7.2-pt", Amd64Testing, PassThrough, Remapped, 1, High, FiveLevel),
+        ("amdvi-x2apic", Amd64Backports, PassThrough, X2apic, 1, High, FourLevel),
+        ("amdvi-7.2-interrupts-not-remapped", Amd64Testing, On, Plain, 1, High, FourLevel),
+        ("amdvi-two-processors", Amd64Testing, PassThrough, Remapped, 2, Low, FourLevel),
+        ("amdvi-5level", Amd64Backports, On, X2apic, 1, Low, FiveLevel),
+    ];
+    let row = |(name, kernel, translation, interrupts, cpus, reservation, paging)| {
+        let memory_mib = if reservation == High { 6144 } else { 1024 };
+        let unit = UnitSetting { translation, interrupts, ..UnitSetting::AMD };
+        let plain = Scenario::amd(kernel);
+        let scenario = Scenario { unit, cpus, reservation, memory_mib, paging, ..plain };
+        Row::new(name, scenario, Expectation::takeover())
+    };
+    let mut rows = rows.map(row);
+    for row in &mut rows[3..] {
+        row.only_among_all = true;
+    }
+    rows.into()
+}
+
+/// Disks behind every driver and every kind of bridge. Linux 6.1 dies of a virtio disk that the firmware has left at work.
+fn disks() -> Vec<Row> {
+    use DiskPlace::{PciBridge, PcieToPciBridge, RootBus, Switch};
+    use Flavour::{Amd64, Amd64Backports, Amd64Testing};
+    use Syscall::{File, Load};
+
+    let rows = [
+        ("amdvi-nvme-switch", Amd64Testing, Load, DiskModel::Nvme, Switch),
+        ("amdvi-ahci-pci-bridge", Amd64Backports, Load, DiskModel::Ahci, PciBridge),
+        ("amdvi-ahci-chipset", Amd64Testing, File, DiskModel::AhciOfChipset, RootBus),
+        ("amdvi-virtio-scsi-pcie-bridge", Amd64Backports, File, DiskModel::VirtioScsi, PcieToPciBridge),
+        ("amdvi-6.1-nvme", Amd64, File, DiskModel::Nvme, RootBus),
+    ];
+    let row = |(name, kernel, syscall, disk_model, disk_place)| {
+        let scenario = Scenario { syscall, disk_model, disk_place, ..Scenario::amd(kernel) };
+        Row::new(name, scenario, Expectation::takeover()).only_among_all()
+    };
+    rows.map(row).into()
+}
+
+/// Requests that nobody has answered yet, of the dump's disk and of another, in a machine that is not stopped.
+fn pending_requests() -> Row {
+    let busy = Scenario {
+        disk_model: DiskModel::Nvme,
+        disk_use: DiskUse::Busy,
+        ..Scenario::amd(Flavour::Amd64Backports)
+    };
+    let expectation = Expectation::takeover().watched(Watch::Trace).and_active(Device::SLOW_DISK);
+    Row::new("amdvi-pending-requests", busy, expectation).only_among_all()
+}
+
+/// The kinds of damage that a device table and its page tables can take, each in a crash of its own.
+fn damages() -> Vec<Row> {
+    let kinds = [
+        Damage::ContextBeyondMemory,
+        Damage::ContextReservedBits,
+        Damage::ContextWrongWidth,
+        Damage::DiskContext,
+        Damage::TableInRegisters,
+        Damage::TableInCaptureKernel,
+        Damage::TableLoop,
+        Damage::PageInCaptureKernel,
+    ];
+    let row = |damage: Damage| {
+        let scenario = Scenario { damage: Some(damage), ..Scenario::amd(Flavour::Amd64Backports) };
+        let expectation = Expectation::takeover().and_damage(damage);
+        Row::new(&format!("amdvi-damage-{}", damage.name()), scenario, expectation).only_among_all()
+    };
+    kinds.map(row).into()
+}
+
+/// The witness for each mistake must notice it.
+fn mutations() -> Vec<Row> {
+    let pass_through = UnitSetting { translation: Translation::PassThrough, ..UnitSetting::AMD };
+    let caught = [
+        (UnitSetting::AMD, Mutation::SkipTable, Witness::Trace, "first fault"),
+        (UnitSetting::AMD, Mutation::ReuseIova, Witness::Trace, "first changed translation"),
+        (UnitSetting::AMD, Mutation::ClearTe, Witness::Trace, "translation was turned off"),
+        (pass_through, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
+    ];
+    let row = |(unit, mutation, witness, objection): (UnitSetting, Mutation, Witness, &'static str)| {
+        let scenario = Scenario { mutation: Some(mutation), unit, ..Scenario::amd(Flavour::Amd64Backports) };
+        let name = format!("amdvi-mutation-{}", mutation.name());
+        Row::new(&name, scenario, Expectation::takeover().but_caught(witness, objection))
+    };
+    caught.map(row).into()
+}
