@@ -35,6 +35,8 @@ pub(crate) enum Commanded<'c, R, C> {
 pub(crate) enum Scope {
     /// Everything, whatever leads to tables included.
     Everything,
+    /// What leads to the tables of this device, and all translations.
+    Device(SourceId),
     /// All translations of a domain.
     Domain(u16),
 }
@@ -204,21 +206,37 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         }
     }
 
-    /// Blocks an entry before another takes its place.
-    pub(crate) fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
-        either!(self, unit => unit.unlink(slot, frames))
+    /// Blocks the entry of a device before another takes its place.
+    pub(crate) fn unlink(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        either!(self, unit => unit.unlink(source, slot, frames))
     }
 
-    /// Makes an entry that blocks name tables; does nothing if it names some already.
-    pub(crate) fn link(&mut self, slot: Slot, link: Link, frames: &mut impl Frames) -> Result<(), UnitError> {
-        either!(self, unit => unit.link(slot, link, frames))
+    /// Makes the entry of a device, which blocks, name tables; does nothing if it names some already.
+    pub(crate) fn link(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        either!(self, unit => unit.link(source, slot, link, frames))
     }
 
     /// Makes the entry of a context name other tables, which translate alike, or takes note of another id; the caller
-    /// invalidates. Hardware may see each word of an entry before the others: any mix of old and new tables and ids gives the
-    /// same answers.
-    pub(crate) fn relink(&mut self, context: &Context, link: Link, frames: &mut impl Frames) {
-        either!(self, unit => unit.relink(context, link, frames));
+    /// invalidates translations. Hardware may see each word of an entry before the others: any mix of old and new tables and ids
+    /// gives the same answers.
+    pub(crate) fn relink(
+        &mut self,
+        context: &Context,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        either!(self, unit => unit.relink(context, link, frames))
     }
 
     /// Notes as a hazard that others wrote our queue's tail.

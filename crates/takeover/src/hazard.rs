@@ -84,6 +84,15 @@ pub enum Danger {
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,
+    /// The old and the new device table lie on different sides of a multiple of 4 GiB. There may be units that take the base as
+    /// two writes of 32 bits; between them, such a unit reads neither table.
+    #[error("its device table moves from {old:#x} to {new:#x}, which a unit may not do in one step")]
+    BaseInHalves {
+        /// Where the old kernel's was.
+        old: PhysicalAddress,
+        /// Where ours is.
+        new: PhysicalAddress,
+    },
     /// The unit has fewer domain-ids.
     #[error("domain-id {0:#x} is more than the unit has")]
     DomainIdTooLarge(u16),

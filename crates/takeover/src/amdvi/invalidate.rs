@@ -10,6 +10,7 @@ use machine::{Clock, Frames, Registers, SourceId};
 
 use crate::amdvi::command::CommandedUnit;
 use crate::amdvi::queue::{BATCH, CommandBuffer};
+use crate::amdvi::tags::Tag;
 use crate::amdvi::unit::Unit;
 use crate::command::Scope;
 use crate::patience::Awaited;
@@ -23,9 +24,15 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Invalidates the unit's caches; returns when the unit has done so.
     pub(crate) fn forget(&mut self, scope: Scope, frames: &mut impl Frames) -> Result<(), UnitError> {
         match scope {
-            Scope::Everything => self.forget_everything(frames),
-            // New mappings for requests with a PASID are never made.
-            Scope::Domain(domain) => self.submit(&[of_host(domain), of_guest(domain, 0)], frames),
+            Scope::Everything => {
+                self.forget_entries(frames)?;
+                self.forget_translations(frames)
+            }
+            Scope::Device(source) => {
+                self.submit([Command::invalidate_device_table_entry(source)].into_iter(), frames)?;
+                self.forget_translations(frames)
+            }
+            Scope::Domain(domain) => self.forget_tags(&[(domain, None), (domain, Some(0))], frames),
         }
     }
 
@@ -47,33 +54,38 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.forget(scope, frames)
     }
 
-    /// Invalidates all device table entries and all translations: by one command where the unit has it (2.4.8), else each by
-    /// itself.
-    fn forget_everything(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
-        if self.unit.feature().ia() {
-            return self.submit(&[Command::INVALIDATE_IOMMU_ALL], frames);
+    /// Invalidates the entries of all devices that the table has one for, each by itself: there are units, of software, that
+    /// notice a change from untranslated requests to tables only then.
+    fn forget_entries(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
+        let tables = core::mem::take(&mut self.tables);
+        let mut commands = tables.slots().map(|(source, _)| Command::invalidate_device_table_entry(source));
+        let mut forgotten = Ok(());
+        while forgotten.is_ok() && commands.clone().next().is_some() {
+            forgotten = self.submit(commands.clone().take(BATCH), frames);
+            commands.by_ref().take(BATCH).for_each(drop);
         }
-        self.submit_for_all(|id| Command::invalidate_device_table_entry(SourceId(id)), frames)?;
-        self.submit_for_all(of_host, frames)?;
-        self.submit_for_all(|id| of_guest(id, 0), frames)?;
-        for index in 0..self.tables.guest_tags().len() {
-            let Some((domain, pasid)) = self.tables.guest_tags().get(index).copied() else { break };
-            self.submit(&[of_guest(domain, pasid)], frames)?;
-        }
-        Ok(())
+        drop(commands);
+        self.tables = tables;
+        forgotten
     }
 
-    /// Submits a command for each id, of devices or domains.
-    fn submit_for_all(
-        &mut self,
-        command: impl Fn(u16) -> Command,
-        frames: &mut impl Frames,
-    ) -> Result<(), UnitError> {
-        for first in (0..=u16::MAX).step_by(BATCH) {
-            let batch: [Command; BATCH] = core::array::from_fn(|offset| command(first + offset as u16));
-            self.submit(&batch, frames)?;
+    /// Invalidates all translations: by one command where the unit has it (2.4.8), else those of each domain by itself.
+    fn forget_translations(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
+        if self.unit.feature().ia() {
+            return self.submit([Command::INVALIDATE_IOMMU_ALL].into_iter(), frames);
         }
-        Ok(())
+        let tags = core::mem::take(&mut self.tables.tags);
+        let forgotten = tags.list().chunks(BATCH).try_for_each(|tags| self.forget_tags(tags, frames));
+        self.tables.tags = tags;
+        forgotten
+    }
+
+    /// Invalidates the translations that are cached under these tags, [`BATCH`] at most. Guest tables are nothing to units that
+    /// do not know them: commands about them would be malformed.
+    fn forget_tags(&mut self, tags: &[Tag], frames: &mut impl Frames) -> Result<(), UnitError> {
+        let has_guests = self.unit.feature().gt();
+        let known = tags.iter().filter(move |(_, pasid)| pasid.is_none() || has_guests);
+        self.submit(known.copied().map(forgetting), frames)
     }
 
     /// Has a device invalidate all that it keeps for a PASID, or for requests without one; returns when it has confirmed (2.4.4).
@@ -94,7 +106,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             .of_everything(pasid);
         while self.next_silent(frames).is_some() {}
         let answer = self.with_patience(awaited, |unit, limit| {
-            let answer = unit.submit_until(&[request], limit, frames);
+            let answer = unit.submit_until([request].into_iter(), limit, frames);
             match answer {
                 Err(UnitError::NoAnswer(late)) if !late.is_of_command() => unit.reopen_buffers()?,
                 _ => {}
@@ -127,8 +139,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.start_buffers()
     }
 
-    /// Submits commands, and waits until they are done.
-    pub(crate) fn submit(&mut self, commands: &[Command], frames: &mut impl Frames) -> Result<(), UnitError> {
+    /// Submits commands, [`BATCH`] at most, and waits until they are done.
+    pub(crate) fn submit(
+        &mut self,
+        commands: impl Iterator<Item = Command> + Clone,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
         self.with_unit_time(|unit, limit| unit.submit_until(commands, limit, frames))
     }
 
@@ -136,14 +152,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// invalidation of its own, may write the buffer's tail: then it is not known what was done, and everything is sent again.
     fn submit_until(
         &mut self,
-        commands: &[Command],
+        commands: impl Iterator<Item = Command> + Clone,
         limit: Duration,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
         let start = self.unit.clock().now();
         for tries in (0..TRIES).rev() {
             let spent = self.unit.clock().now().saturating_sub(start);
-            let Err(error) = self.submit_once(commands, limit.saturating_sub(spent), frames) else {
+            let Err(error) = self.submit_once(commands.clone(), limit.saturating_sub(spent), frames) else {
                 return Ok(());
             };
             if !matches!(error, UnitError::QueueDisturbed | UnitError::CommandsStopped) {
@@ -160,7 +176,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     fn submit_once(
         &mut self,
-        commands: &[Command],
+        commands: impl Iterator<Item = Command> + Clone,
         limit: Duration,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
@@ -185,14 +201,11 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 }
 
-/// The command that forgets a domain's translations through host tables (2.4.3).
-const fn of_host(domain: u16) -> Command {
-    PagesInvalidation::new().with_domain(domain).of_everything()
-}
-
-/// The command that forgets a domain's translations through the guest tables of a PASID.
-const fn of_guest(domain: u16, pasid: u32) -> Command {
-    PagesInvalidation::new().with_domain(domain).of_guest(pasid)
+/// The command that forgets the translations that are cached under a tag: of a domain's host tables, or of the guest tables of a
+/// PASID (2.4.3).
+fn forgetting((domain, pasid): Tag) -> Command {
+    let invalidation = PagesInvalidation::new().with_domain(domain);
+    pasid.map_or(invalidation.of_everything(), |pasid| invalidation.of_guest(pasid))
 }
 
 /// The end of the buffer.

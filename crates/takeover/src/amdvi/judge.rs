@@ -10,12 +10,41 @@ use crate::amdvi::unit::Unit;
 use crate::entry;
 use crate::found::{Demand, Layout, OldDomain, Translation};
 use crate::hazard::Danger;
+use crate::ids::DomainIds;
 
 /// Bits of an address that host tables of six levels translate: all.
 const ADDRESS_BITS: u32 = 64;
 
 /// How many domain-ids a unit has: the field has 16 bits.
 pub(crate) const DOMAINS: u32 = 1 << 16;
+
+/// Domain-ids for devices that passed untranslated.
+///
+/// Now they go through tables, and a unit may cache translations with the rights of the device that made the request. So
+/// devices with different rights must not share a domain-id.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passing {
+    /// For devices in whose entries nothing is valid: they have all rights.
+    pub(crate) not_valid: Option<u16>,
+    /// For those that may do nothing themselves, only read, or only write. Those with all rights keep their domain-id.
+    restricted: [Option<u16>; 3],
+}
+
+impl Passing {
+    /// Takes ids that the old kernel did not use.
+    pub(crate) fn new(ids: &mut DomainIds) -> Self {
+        Self { not_valid: ids.take_unused(), restricted: [(); 3].map(|()| ids.take_unused()) }
+    }
+
+    fn id_for(self, entry: DeviceTableEntry) -> Option<u16> {
+        match (entry.host.read(), entry.host.write()) {
+            (true, true) => Some(entry.guest.domain()),
+            (false, false) => self.restricted[0],
+            (true, false) => self.restricted[1],
+            (false, true) => self.restricted[2],
+        }
+    }
+}
 
 /// What matters for entries: the capabilities of a unit, and the machine.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +83,11 @@ impl Abilities {
         Ok(domain(id, Translation::Identity, self.identity_layout(host_address_bits)?))
     }
 
-    /// The domain that an entry puts its device into, if hardware accepts the entry. Devices in whose entries nothing is valid
-    /// are in the domain `passing`.
+    /// The domain that an entry puts its device into, if hardware accepts the entry.
     pub(crate) fn judge(
         self,
         entry: entry::Entry,
-        passing: Option<u16>,
+        passing: Passing,
         host_address_bits: u32,
     ) -> Result<OldDomain, Danger> {
         match entry {
@@ -72,15 +100,15 @@ impl Abilities {
     fn judge_device(
         self,
         entry: DeviceTableEntry,
-        passing: Option<u16>,
+        passing: Passing,
         host_address_bits: u32,
     ) -> Result<OldDomain, Danger> {
         let (mode, id) = (entry.host.mode(), entry.guest.domain());
         if says(entry) == Says::NotValid {
-            let id = passing.ok_or(Danger::NoDomainId)?;
-            return self.passing(id, host_address_bits);
+            return self.passing(passing.not_valid.ok_or(Danger::NoDomainId)?, host_address_bits);
         }
         if mode == PagingMode::NONE {
+            let id = passing.id_for(entry).ok_or(Danger::NoDomainId)?;
             return self.passing(id, host_address_bits);
         }
         let top = mode.top().filter(|top| self.feature.host_levels().is_some_and(|most| *top <= most));

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use amdvi::device_table::Cr3Entry;
+use amdvi::command::Command;
+use amdvi::device_table::{Cr3Entry, DeviceTableEntry};
 use machine::{Clock, Frames, Registers, SourceId};
 use paging::{Architecture, Format};
 
@@ -73,7 +74,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 if let (Some(device), Some(link)) = (device, link) {
                     let old = entry::load(device, frames);
                     let guest = old.guest.with_domain(link.id);
-                    entry::fill(amdvi::device_table::DeviceTableEntry { guest, ..old }, device, frames);
+                    entry::fill(DeviceTableEntry { guest, ..old }, device, frames);
                 }
             }
             _ => {}
@@ -95,12 +96,17 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.tables.guest_slot(device, frames).ok_or(AttachError::NoPlace)
     }
 
-    /// Blocks an entry before another takes its place. The word with V and TV comes first: what the other says must not be used
-    /// with it any more.
-    pub(crate) fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
+    /// Blocks the entry of a device before another takes its place. The word with V and TV comes first: what the other says must
+    /// not be used with it any more.
+    pub(crate) fn unlink(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
         if !self.tables.is_of_device(slot) {
             slot.store(&[0], frames);
-            return self.entries_changed(Scope::Everything, frames);
+            return self.forget(Scope::Device(source), frames);
         }
         let found = entry::load(slot, frames);
         if says(found) == Says::Blocks {
@@ -109,42 +115,59 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let [host, guest, ..] = entry::blocked(found).words();
         slot.store(&[host], frames);
         Slot { word: slot.word + 1, ..slot }.store(&[guest], frames);
-        self.entries_changed(Scope::Everything, frames)
+        self.forget(Scope::Device(source), frames)
     }
 
-    /// Makes an entry that blocks name tables.
-    pub(crate) fn link(&mut self, slot: Slot, link: Link, frames: &mut impl Frames) -> Result<(), UnitError> {
-        if !self.tables.is_of_device(slot) {
-            if Cr3Entry::from_bits(frames.load(slot.table, slot.word)).valid() {
-                return Ok(());
-            }
-            slot.store(&[cr3_of(link).into_bits()], frames);
-            return self.entries_appeared(Scope::Everything, frames);
-        }
-        let found = entry::load(slot, frames);
-        if entry::is_linked(found) {
-            return Ok(());
-        }
-        entry::store(entry::linked(found, link), slot, frames);
-        self.entries_appeared(Scope::Everything, frames)
-    }
-
-    /// Makes the entry of a context name other tables, which translate alike.
-    pub(crate) fn relink(&mut self, context: &Context, link: Link, frames: &mut impl Frames) {
-        let Some(slot) = context.slot else { return };
+    /// Makes the entry of a device, which blocks, name tables.
+    pub(crate) fn link(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        // The old kernel may have used the id, long ago.
+        self.forget(Scope::Domain(link.id), frames)?;
         if self.tables.is_of_device(slot) {
             let found = entry::load(slot, frames);
             if entry::is_linked(found) {
-                entry::store(entry::linked(found, link), slot, frames);
+                return Ok(());
             }
-            return;
+            entry::store(entry::linked(found, link), slot, frames);
+        } else if Cr3Entry::from_bits(frames.load(slot.table, slot.word)).valid() {
+            return Ok(());
+        } else {
+            slot.store(&[cr3_of(link).into_bits()], frames);
         }
-        slot.store(&[cr3_of(link).into_bits()], frames);
-        // The domain-id is in the entry that names the CR3 table.
-        if let Some(device) = self.tables.slot_of(context.source) {
-            let guest = entry::load(device, frames).guest.with_domain(link.id);
-            Slot { word: device.word + 1, ..device }.store(&[guest.into_bits()], frames);
+        self.forget(Scope::Device(source), frames)
+    }
+
+    /// Makes the entry of a context name other tables, which translate alike.
+    pub(crate) fn relink(
+        &mut self,
+        context: &Context,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        self.forget(Scope::Domain(link.id), frames)?;
+        match context.slot {
+            Some(slot) if self.tables.is_of_device(slot) => {
+                let found = entry::load(slot, frames);
+                if entry::is_linked(found) {
+                    entry::store(entry::linked(found, link), slot, frames);
+                }
+            }
+            Some(slot) => {
+                slot.store(&[cr3_of(link).into_bits()], frames);
+                // The domain-id is in the entry that names the CR3 table.
+                if let Some(device) = self.tables.slot_of(context.source) {
+                    let guest = entry::load(device, frames).guest.with_domain(link.id);
+                    Slot { word: device.word + 1, ..device }.store(&[guest.into_bits()], frames);
+                }
+            }
+            None => {}
         }
+        self.submit([Command::invalidate_device_table_entry(context.source)].into_iter(), frames)
     }
 }
 

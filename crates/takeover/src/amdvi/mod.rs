@@ -17,6 +17,7 @@
 //! | [`log`] | logs of events: the dead kernel's, and one of our own | fault records, in `unit` |
 //! | [`swap`] | own command buffer, own device table, caches told to forget | `swap` |
 //! | [`invalidate`] | invalidates caches | `invalidate`, `device_tlb` |
+//! | [`tags`] | under which tags caches have translations | |
 //! | [`link`] | links entries of devices to tables | `link` |
 //! | [`found`] | the state in which a unit was found | `found` |
 
@@ -32,4 +33,5 @@ pub(crate) mod old_queue;
 pub(crate) mod queue;
 pub(crate) mod swap;
 pub(crate) mod tables;
+pub(crate) mod tags;
 pub(crate) mod unit;

@@ -7,9 +7,9 @@ use machine::{ENTRIES, Frames, PhysicalAddress};
 /// Word of the store frame that completion waits write to.
 const STORE: usize = 0;
 
-/// Most commands that are submitted at once, with the wait after them: fewer than the buffer has, for one that is full looks
+/// Most commands that are submitted at once: each wait for them has a deadline. The buffer has room for more; one that is full looks
 /// empty.
-pub(crate) const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 16;
 
 /// A command buffer of one page, and a frame that completion waits store to.
 #[derive(Debug)]
@@ -44,11 +44,11 @@ impl CommandBuffer {
     }
 
     /// Appends commands, [`BATCH`] at most, and a wait that stores when all before it are done.
-    pub(crate) fn append(&mut self, commands: &[Command], frames: &mut impl Frames) {
+    pub(crate) fn append(&mut self, commands: impl Iterator<Item = Command>, frames: &mut impl Frames) {
         self.sequence = self.sequence.wrapping_add(1).max(1);
         let wait = CompletionWait::new().storing(self.store, self.sequence);
-        for command in commands.iter().take(BATCH).chain([&wait]) {
-            self.push(*command, frames);
+        for command in commands.take(BATCH).chain([wait]) {
+            self.push(command, frames);
         }
     }
 

@@ -7,6 +7,7 @@ use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_WORDS};
 use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
 
 use crate::amdvi::entry;
+use crate::amdvi::tags::Tags;
 use crate::entry::Slot;
 use machine::growth::{OutOfMemory, collected, push};
 
@@ -23,8 +24,8 @@ pub(crate) struct Tables {
     segments: Vec<Segment>,
     /// CR3 tables.
     guests: Vec<PhysicalAddress>,
-    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
-    guest_tags: Vec<(u16, u32)>,
+    /// Under which tags the unit may have cached translations.
+    pub(crate) tags: Tags,
 }
 
 /// A segment of the device table, in frames that follow each other.
@@ -60,7 +61,7 @@ impl Segment {
     }
 
     /// Its devices, ascending, each with its entry's slot.
-    pub(crate) fn slots(self) -> impl Iterator<Item = (SourceId, Slot)> + use<> {
+    pub(crate) fn slots(self) -> impl Iterator<Item = (SourceId, Slot)> + Clone + use<> {
         (0..self.devices).map(move |index| (SourceId((self.first + index) as u16), self.slot(index)))
     }
 
@@ -80,7 +81,7 @@ impl Tables {
         frames.sum::<u64>() + self.guests.len() as u64
     }
 
-    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
         self.segments.iter().copied()
     }
 
@@ -92,17 +93,8 @@ impl Tables {
         push(&mut self.guests, table)
     }
 
-    pub(crate) fn remember_guest_tag(&mut self, domain: u16, pasid: u32) -> Result<(), OutOfMemory> {
-        push(&mut self.guest_tags, (domain, pasid))
-    }
-
-    /// Domain-ids and PASIDs under which the unit may have cached translations through guest tables.
-    pub(crate) fn guest_tags(&self) -> &[(u16, u32)] {
-        &self.guest_tags
-    }
-
     /// All devices that the table has an entry for, ascending, each with its entry's slot.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (SourceId, Slot)> + '_ {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (SourceId, Slot)> + Clone + '_ {
         self.segments().flat_map(Segment::slots)
     }
 

@@ -38,13 +38,13 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         }
         let slot = self.unit.slot(source, self.domains[domain].format, frames)?;
         if old.is_none() {
-            self.unit.unlink(slot, frames)?;
+            self.unit.unlink(source, slot, frames)?;
             self.remember(source, domain, slot)?;
         }
         self.contexts.iter_mut().filter(|context| is_entry(context, source)).for_each(|context| {
             context.slot = Some(slot);
         });
-        self.link(domain, slot, frames)
+        self.link(source, domain, slot, frames)
     }
 
     /// Notes that a source-id stays in a domain of its own. That holds for a blocked domain too: its device would
@@ -74,7 +74,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         let is_alone = !self.domains[domain].has_unlisted && self.contexts.iter().filter(in_domain).all(own);
         if self.domains[domain].given || is_alone {
             if own_root(&mut self.domains[domain], frames)? {
-                self.move_contexts(domain, domain, own, frames)?;
+                self.move_contexts(source, domain, domain, own, frames)?;
             }
             return Ok(domain);
         }
@@ -82,13 +82,14 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         let index = self.domains.len();
         let twin = twin(&self.domains[domain], id, frames)?;
         push(&mut self.domains, twin)?;
-        self.move_contexts(domain, index, own, frames)?;
+        self.move_contexts(source, domain, index, own, frames)?;
         Ok(index)
     }
 
-    /// Moves entries from one domain to another that translates alike.
+    /// Moves entries of a device and its aliases from one domain to another that translates alike.
     fn move_contexts(
         &mut self,
+        source: SourceId,
         from: usize,
         to: usize,
         moves: impl Fn(&Context) -> bool,
@@ -99,10 +100,10 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         for context in self.contexts.iter_mut().filter(in_domain) {
             context.domain = Some(to);
             if let Some(link) = link {
-                self.unit.relink(context, link, frames);
+                self.unit.relink(context, link, frames)?;
             }
         }
-        self.unit.entries_changed(Scope::Everything, frames)
+        self.unit.entries_changed(Scope::Device(source), frames)
     }
 
     /// Makes an empty domain with the fewest levels that the unit supports.
@@ -125,10 +126,16 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     }
 
     /// Makes the device's requests go through its domain's tables.
-    fn link(&mut self, domain: usize, slot: Slot, frames: &mut impl Frames) -> Result<(), AttachError> {
+    fn link(
+        &mut self,
+        source: SourceId,
+        domain: usize,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<(), AttachError> {
         self.domains[domain].root_table(frames).ok_or(AttachError::OutOfFrames)?;
         let link = self.domains[domain].link().ok_or(AttachError::OutOfFrames)?;
-        Ok(self.unit.link(slot, link, frames)?)
+        Ok(self.unit.link(source, slot, link, frames)?)
     }
 }
 

@@ -135,7 +135,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let translations =
             IotlbInvalidation::new().with_drain_reads(capability.drd()).with_drain_writes(capability.dwd());
         let translations = match scope {
-            Scope::Everything => {
+            Scope::Everything | Scope::Device(_) => {
                 self.forget_contexts_by_queue(frames)?;
                 translations.with_granularity(Granularity::GLOBAL)
             }
@@ -233,7 +233,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     fn forget_by_registers(&mut self, scope: Scope) -> Result<(), UnitError> {
         let request = IotlbCommand::new();
         let request = match scope {
-            Scope::Everything => {
+            Scope::Everything | Scope::Device(_) => {
                 self.forget_contexts_by_register()?;
                 request.with_request(Granularity::GLOBAL)
             }

@@ -71,7 +71,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Blocks a present entry before another takes its place: hardware may read the words of an entry one by one
     /// (6.2.3.1).
-    pub(crate) fn unlink(&mut self, slot: Slot, frames: &mut impl Frames) -> Result<(), UnitError> {
+    pub(crate) fn unlink(
+        &mut self,
+        _: SourceId,
+        slot: Slot,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
         if frames.table(slot.table)[slot.word] & PRESENT == 0 {
             return Ok(());
         }
@@ -81,7 +86,13 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 
     /// Makes an entry that is not present name tables.
-    pub(crate) fn link(&mut self, slot: Slot, link: Link, frames: &mut impl Frames) -> Result<(), UnitError> {
+    pub(crate) fn link(
+        &mut self,
+        _: SourceId,
+        slot: Slot,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
         if frames.table(slot.table)[slot.word] & PRESENT != 0 {
             return Ok(());
         }
@@ -90,11 +101,17 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 
     /// Makes the entry of a context name other tables, which translate alike.
-    pub(crate) fn relink(&mut self, context: &Context, link: Link, frames: &mut impl Frames) {
-        let Some(slot) = context.slot else { return };
+    pub(crate) fn relink(
+        &mut self,
+        context: &Context,
+        link: Link,
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let Some(slot) = context.slot else { return Ok(()) };
         let entry = Entry::load(self.tables.mode, slot, frames);
         if entry.is_present() {
             entry.linked(link).store(slot, frames);
         }
+        Ok(())
     }
 }

@@ -99,7 +99,6 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 tag: pasid,
                 slot: Some(slot),
             };
-            self.tables.remember_guest_tag(place.device.guest.domain(), pasid)?;
             self.list(context)?;
             return Ok(self.roll.frames.table(slot.table)[slot.word]);
         };

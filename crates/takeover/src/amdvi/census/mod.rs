@@ -7,7 +7,7 @@ use amdvi::device_table::DeviceTableEntry;
 use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Registers, SourceId};
 
 use crate::amdvi::entry::{self, Entry, Says, says};
-use crate::amdvi::judge::{Abilities, DOMAINS};
+use crate::amdvi::judge::{Abilities, DOMAINS, Passing};
 use crate::amdvi::tables::{Segment, Tables};
 use crate::amdvi::unit::Unit;
 use crate::census::{Census, Roll, root_lost};
@@ -76,10 +76,18 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let pages = usize::from(old.size()) + 1;
             let start = allocate(pages, self.roll.frames).ok_or(Reason::DeviceTable { pages })?;
             let segment = Segment::new(number, segments, old, start);
+            self.check_halves(old.table().start, start);
             self.copy_segment(segment, old.table().start)?;
             self.tables.remember_segment(segment)?;
         }
         Ok(())
+    }
+
+    /// Notes if the base register must change in both halves.
+    fn check_halves(&mut self, old: PhysicalAddress, new: PhysicalAddress) {
+        if old.get() >> 32 != new.get() >> 32 {
+            self.roll.hazards.note(HazardPlace::Unit, Danger::BaseInHalves { old, new }, Outcome::Duplicated);
+        }
     }
 
     /// Copies a segment page by page. The takeover is refused if the first page of all cannot be read; any other that cannot
@@ -110,6 +118,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             }
         }
         self.roll.contexts.sort_unstable_by_key(|context| (context.source, context.tag));
+        self.tables.tags.sort();
         Ok(())
     }
 
@@ -154,6 +163,11 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     /// Lists an entry, if there is room; otherwise its copy blocks.
     fn list(&mut self, context: Context) -> Result<(), OutOfMemory> {
+        let id = context.entry.domain();
+        match context.entry {
+            AnyEntry::AmdVi(Entry::Guest { .. }) => self.tables.tags.add((id, Some(context.tag)))?,
+            _ => self.tables.tags.add((id, None))?,
+        }
         if self.roll.list(context)? {
             return Ok(());
         }
@@ -171,9 +185,9 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     /// valid get a domain of their own; returns it, if devices that are not listed are in it.
     fn sort_contexts(&mut self) -> Result<Option<usize>, OutOfMemory> {
         let (abilities, bits) = (self.abilities, self.roll.surroundings.host_address_bits);
-        let passing = self.roll.domains.ids.take_unused();
+        let passing = Passing::new(&mut self.roll.domains.ids);
         self.roll.sort_contexts(|entry| abilities.judge(entry, passing, bits))?;
-        let found = passing.ok_or(Danger::NoDomainId).and_then(|id| abilities.passing(id, bits));
+        let found = passing.not_valid.ok_or(Danger::NoDomainId).and_then(|id| abilities.passing(id, bits));
         match found {
             _ if !self.has_unlisted => Ok(None),
             Ok(found) => self.roll.domains.enter(found, 0, HazardPlace::Unit, &mut self.roll.hazards),
