@@ -265,7 +265,8 @@ impl Crash<'_> {
     fn add_fallback(&self, archive: &mut Archive) -> Result<String> {
         archive.add("stock", &stock::image(&Kernel::load(self.scenario.crash_kernel())?)?);
         archive.add("initramfs", &Archive::default().finish());
-        Ok(stock::fallback_options(self.scenario.second_use, "/stock", "/initramfs"))
+        let Scenario { second_use, unit, .. } = *self.scenario;
+        Ok(stock::fallback_options((second_use, unit.iommu), "/stock", "/initramfs"))
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.
