@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::deb::{self, Deb};
 use super::machine::{Board, Machine};
 use super::system::{Release, System};
+use super::troubles::{lacks, refused};
 use super::{package, secure_boot, troubles};
 use crate::crashes::crash::PANIC;
 use crate::guests::kernels::Flavour;
@@ -82,8 +83,7 @@ fn cycle(name: &str, stage: &Stage, system: &System) -> Result<Vec<String>> {
     let mut machine = Machine::boot(name, system, Board::default())?;
     install(&mut machine, &stage.deb.path)?;
     ensure!(!is_loaded(&mut machine)?, "the installation alone loads a capture kernel");
-    set_up(&mut machine)?;
-    let mut problems = Vec::new();
+    let mut problems = converse(&mut machine)?;
     for round in 1..=2 {
         machine.run("holdover doctor")?;
         if round == 2 {
@@ -103,6 +103,30 @@ fn cycle(name: &str, stage: &Stage, system: &System) -> Result<Vec<String>> {
     }
     problems.extend(purge(&mut machine)?);
     Ok(problems)
+}
+
+/// Sets the machine up as somebody does who reads the question at a terminal: who says no has changed nothing, who says yes is ready.
+fn converse(machine: &mut Machine) -> Result<Vec<String>> {
+    const FILES: &str = "find /etc /var/lib/holdover -type f -print0 | sort -z | xargs -0 md5sum";
+    let before = machine.run(FILES)?;
+    let mut problems = refused(machine, &answering("n"), &["[Y/n]", "--area or --file"])?;
+    if machine.run(FILES)? != before || is_loaded(machine)? {
+        problems.push("`holdover setup` changes something although the answer was no".to_owned());
+    }
+    let said = machine.run(&answering("what?\\ny"))?;
+    problems.extend(lacks(
+        "holdover setup",
+        &said,
+        &["Please answer yes or no.", "the next panic is dumped"],
+    ));
+    is_set_up(machine)?;
+    Ok(problems)
+}
+
+/// `holdover setup` at a terminal (util-linux, script(1)), at which these lines are typed.
+fn answering(lines: &str) -> String {
+    let setup = format!("holdover setup --file {AREA} --size 256M");
+    format!("printf '{lines}\\n' | script --quiet --return --command '{setup}' /dev/null")
 }
 
 /// Memory that is plugged in: one block, of which Linux takes each into use by itself.
@@ -150,6 +174,11 @@ pub(super) fn purge(machine: &mut Machine) -> Result<Vec<String>> {
 /// Makes the machine ready for a panic, as an administrator does who is asked nothing.
 pub(super) fn set_up(machine: &mut Machine) -> Result<()> {
     machine.run(&format!("holdover setup --yes --file {AREA} --size 256M"))?;
+    is_set_up(machine)
+}
+
+/// Fails unless the setup has left a capture kernel loaded, and its service active.
+fn is_set_up(machine: &mut Machine) -> Result<()> {
     machine.run("systemctl is-active holdover.service")?;
     ensure!(is_loaded(machine)?, "holdover.service is active, and nothing is loaded");
     Ok(())

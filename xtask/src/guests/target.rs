@@ -126,7 +126,7 @@ impl Target {
             return Ok(vec![network_driver(kernel)]);
         }
         self.add_layers(archive)?;
-        Ok(self.modules().iter().copied().chain(stock::FILE_SYSTEM).collect())
+        Ok(self.modules().iter().copied().chain([stock::FILE_SYSTEM]).collect())
     }
 
     /// Whether there is something between the disk and the file system.
