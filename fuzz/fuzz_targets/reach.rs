@@ -5,7 +5,7 @@
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use machine::Position;
-use reach::{Budget, Subject, Tables, Target, UnitSetup};
+use reach::{Budget, Subject, Tables, Target, VtdSetup};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((registers, memory)) = bytes.split_at_checked(REGISTERS) else { return };
     let mut registers = registers.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     let mut register = || registers.next().unwrap_or_default();
-    let unit = UnitSetup {
+    let unit = VtdSetup {
         root: RootTableAddress::from_bits(register()),
         capability: Capability::from_bits(register()),
         extended: ExtendedCapability::from_bits(register()),

@@ -5,8 +5,9 @@ use vtd::context::{ContextEntry, ScalableContextEntry, TranslationType};
 use vtd::paging::AddressWidth;
 use vtd::pasid::{PasidEntry, PasidTranslationType};
 
+use crate::piece::Rights;
 use crate::stage::Root;
-use crate::{FirstStage, Obstacle, Privilege, Route, UnitSetup};
+use crate::{FirstStage, Obstacle, Privilege, Route, VtdSetup};
 
 /// What an entry says of a requester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Binding {
 }
 
 /// Reads a present context entry of legacy mode (9.3).
-pub(crate) fn of_context(entry: ContextEntry, unit: UnitSetup) -> Result<Binding, Obstacle> {
+pub(crate) fn of_context(entry: ContextEntry, unit: VtdSetup) -> Result<Binding, Obstacle> {
     if entry.reserved_bits(unit.host_address_bits) != (0, 0) {
         return Err(Obstacle::ReservedBits);
     }
@@ -29,7 +30,7 @@ pub(crate) fn of_context(entry: ContextEntry, unit: UnitSetup) -> Result<Binding
     let (device_tlb, route) = match entry.low.translation() {
         TranslationType::TRANSLATED => (false, tables()?),
         TranslationType::DEVICE_TLB if unit.extended.dt() => (true, tables()?),
-        TranslationType::PASS_THROUGH if unit.extended.pt() => (false, Route::PassThrough),
+        TranslationType::PASS_THROUGH if unit.extended.pt() => (false, Route::PassThrough(Rights::ALL)),
         other => return Err(Obstacle::Type(other.0)),
     };
     Ok(Binding { domain: entry.high.domain(), device_tlb, route })
@@ -40,7 +41,7 @@ pub(crate) fn of_pasid(
     entry: PasidEntry,
     context: &ScalableContextEntry,
     privilege: Result<Privilege, Obstacle>,
-    unit: UnitSetup,
+    unit: VtdSetup,
 ) -> Result<Binding, Obstacle> {
     if entry.has_reserved_bits(unit.host_address_bits) {
         return Err(Obstacle::ReservedBits);
@@ -54,18 +55,18 @@ pub(crate) fn of_pasid(
         PasidTranslationType::NESTED if extended.nest() => {
             Route::Nested { first: first()?, second: second()? }
         }
-        PasidTranslationType::PASS_THROUGH if extended.pt() => Route::PassThrough,
+        PasidTranslationType::PASS_THROUGH if extended.pt() => Route::PassThrough(Rights::ALL),
         other => return Err(Obstacle::Type(other.0)),
     };
     Ok(Binding { domain: entry.domain.domain(), device_tlb: context.low.device_tlb(), route })
 }
 
-fn second_stage(address: PhysicalAddress, width: AddressWidth, unit: UnitSetup) -> Result<Root, Obstacle> {
+fn second_stage(address: PhysicalAddress, width: AddressWidth, unit: VtdSetup) -> Result<Root, Obstacle> {
     let top = width.top().filter(|_| unit.capability.supports(width));
     Ok(Root { address, top: top.ok_or(Obstacle::Width(width.0))? })
 }
 
-fn first_stage(entry: PasidEntry, unit: UnitSetup) -> Result<Root, Obstacle> {
+fn first_stage(entry: PasidEntry, unit: VtdSetup) -> Result<Root, Obstacle> {
     let mode = entry.first.mode();
     let top = mode.width().top().filter(|top| top.number() < 5 || unit.capability.fs5lp());
     Ok(Root { address: entry.first_stage_table(), top: top.ok_or(Obstacle::Width(mode.0))? })

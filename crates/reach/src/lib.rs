@@ -2,8 +2,8 @@
 //!
 //! It answers two questions about any memory that can be read (a crash dump, a file, a model):
 //!
-//! 1. [`Tables::each_requester`]: for which devices and PASIDs do root, context and PASID tables have entries, and
-//!    which [`Route`] translates their requests?
+//! 1. [`Tables::each_requester`]: for which devices and PASIDs do root, context and PASID tables of VT-d's have entries, or the
+//!    device table of AMD-Vi's, and which [`Route`] translates their requests?
 //! 2. [`Tables::each_piece`]: where does a route lead which I/O addresses, and with which rights?
 //!
 //! This crate decides and changes nothing: it is for people who want to see. It reports memory that cannot be read as
@@ -13,7 +13,8 @@
 //! It lists what the entries allow. When hardware has to set an accessed or dirty bit and cannot, it blocks the
 //! request all the same (3.10). The list ignores that, so that it leaves out nothing that a device may have reached.
 //!
-//! Section numbers are those of the VT-d specification, revision 4.1.
+//! Section numbers are those of the VT-d specification, revision 4.1, and where AMD-Vi is named, of AMD's I/O virtualization technology
+//! specification, revision 3.08.
 //!
 //! # Example
 //!
@@ -39,6 +40,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod amdvi;
 mod binding;
 mod budget;
 mod obstacle;
@@ -49,6 +51,7 @@ mod route;
 mod stage;
 mod subject;
 
+use ::amdvi::control::DeviceTableBase;
 use machine::{ENTRIES, OldMemory, PhysicalAddress, Table};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
@@ -63,7 +66,16 @@ pub use subject::Subject;
 
 /// The registers and the machine property that decide how a unit's tables are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnitSetup {
+pub enum UnitSetup {
+    /// A unit of Intel's.
+    Vtd(VtdSetup),
+    /// A unit of AMD's.
+    AmdVi(AmdViSetup),
+}
+
+/// What decides how the tables of a unit of Intel's are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VtdSetup {
     /// RTADDR.
     pub root: RootTableAddress,
     /// CAP.
@@ -72,6 +84,29 @@ pub struct UnitSetup {
     pub extended: ExtendedCapability,
     /// Physical address bits of the machine.
     pub host_address_bits: u32,
+}
+
+/// What decides how the tables of a unit of AMD's are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AmdViSetup {
+    /// The bases of the device table's segments, which the highest bits of a source-id select.
+    pub device_table: [DeviceTableBase; 8],
+    /// How many of them there are: 1, 2, 4 or 8.
+    pub segments: usize,
+    /// Physical address bits of the machine.
+    pub host_address_bits: u32,
+}
+
+impl From<VtdSetup> for UnitSetup {
+    fn from(unit: VtdSetup) -> Self {
+        Self::Vtd(unit)
+    }
+}
+
+impl From<AmdViSetup> for UnitSetup {
+    fn from(unit: AmdViSetup) -> Self {
+        Self::AmdVi(unit)
+    }
 }
 
 /// The tables of a unit, in some memory.
@@ -83,8 +118,8 @@ pub struct Tables<'m, M> {
 
 impl<'m, M: OldMemory> Tables<'m, M> {
     /// Makes a view of `unit`'s tables in `memory`.
-    pub fn new(memory: &'m M, unit: UnitSetup) -> Self {
-        Self { memory, unit }
+    pub fn new(memory: &'m M, unit: impl Into<UnitSetup>) -> Self {
+        Self { memory, unit: unit.into() }
     }
 
     /// Copies a table.

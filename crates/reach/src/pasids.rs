@@ -7,12 +7,14 @@ use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, Pa
 use crate::binding::of_pasid;
 use crate::budget::{Budget, Spent};
 use crate::subject::{Subject, Visit};
-use crate::{Obstacle, Privilege, Tables, UnitSetup};
+use crate::{Obstacle, Privilege, Tables, VtdSetup};
 
 /// A device in scalable mode.
 pub(crate) struct Device {
     pub(crate) source: SourceId,
     pub(crate) context: ScalableContextEntry,
+    /// The unit that it is behind.
+    pub(crate) unit: VtdSetup,
 }
 
 impl Device {
@@ -27,8 +29,8 @@ impl Device {
     }
 
     /// The privilege of requests without PASID (9.4).
-    fn own_privilege(&self, entry: PasidEntry, unit: UnitSetup) -> Result<Privilege, Obstacle> {
-        let privileged = unit.extended.rprivs() && self.context.high.rid_privileged();
+    fn own_privilege(&self, entry: PasidEntry) -> Result<Privilege, Obstacle> {
+        let privileged = self.unit.extended.rprivs() && self.context.high.rid_privileged();
         match (privileged, entry.first.supervisor(), entry.first.write_protect()) {
             (false, ..) => Ok(Privilege::User),
             (true, false, _) => Err(Obstacle::Supervisor),
@@ -73,7 +75,7 @@ impl<M: OldMemory> Tables<'_, M> {
         budget.take()?;
         let binding = match self.pasid_entry(device, directory_index, pasid as usize % PASID_TABLE_ENTRIES) {
             Ok(entry) if entry.second.present() => {
-                of_pasid(entry, &device.context, device.own_privilege(entry, self.unit), self.unit)
+                of_pasid(entry, &device.context, device.own_privilege(entry), device.unit)
             }
             Ok(_) => Err(Obstacle::NoPasidEntry),
             Err(obstacle) => Err(obstacle),
@@ -84,7 +86,7 @@ impl<M: OldMemory> Tables<'_, M> {
 
     /// RID_PASID, on units that support it.
     fn own_pasid(&self, device: &Device) -> u32 {
-        if self.unit.extended.rps() { device.context.high.rid_pasid() } else { 0 }
+        if device.unit.extended.rps() { device.context.high.rid_pasid() } else { 0 }
     }
 
     fn pasid_entry(
@@ -101,7 +103,7 @@ impl<M: OldMemory> Tables<'_, M> {
         if !pointer.present() {
             return Err(Obstacle::NoPasidEntry);
         }
-        let table = self.pasid_table(pointer)?;
+        let table = self.pasid_table(device, pointer)?;
         Ok(PasidEntry::from_words(table.as_chunks::<PASID_ENTRY_WORDS>().0[index]))
     }
 
@@ -139,7 +141,7 @@ impl<M: OldMemory> Tables<'_, M> {
         pointer: PasidDirectoryEntry,
         visit: &mut Visit<'_>,
     ) {
-        let table = match self.pasid_table(pointer) {
+        let table = match self.pasid_table(device, pointer) {
             Ok(table) => table,
             Err(obstacle) => return visit(device.pasids(directory_index), Err(obstacle)),
         };
@@ -150,14 +152,14 @@ impl<M: OldMemory> Tables<'_, M> {
                 let requester = Requester { source: device.source, pasid: Some(pasid) };
                 visit(
                     Subject::Requester(requester),
-                    of_pasid(entry, &device.context, Ok(Privilege::User), self.unit),
+                    of_pasid(entry, &device.context, Ok(Privilege::User), device.unit),
                 );
             }
         }
     }
 
-    fn pasid_table(&self, pointer: PasidDirectoryEntry) -> Result<machine::Table, Obstacle> {
-        if pointer.reserved_bits(self.unit.host_address_bits) != 0 {
+    fn pasid_table(&self, device: &Device, pointer: PasidDirectoryEntry) -> Result<machine::Table, Obstacle> {
+        if pointer.reserved_bits(device.unit.host_address_bits) != 0 {
             return Err(Obstacle::ReservedBits);
         }
         self.table(pointer.table())

@@ -5,13 +5,17 @@ use machine::{INTERRUPT_WINDOW, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress
 use crate::budget::{Budget, Spent};
 use crate::piece::{Piece, Rights, Target};
 use crate::stage::{Node, Root, Stage, Walk};
-use crate::{Obstacle, Tables};
+use crate::{Obstacle, Tables, UnitSetup};
+
+/// The addresses that HyperTransport uses for itself (AMD-Vi, 2.1.2).
+const HYPERTRANSPORT: Range<IoAddress> =
+    Range::new(IoAddress::new(0xFD_0000_0000), IoAddress::new(0x100_0000_0000));
 
 /// The tables that translate requests. Requesters with the same route reach the same memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Route {
-    /// No tables: I/O addresses are physical.
-    PassThrough,
+    /// No tables: I/O addresses are physical. An entry of AMD's can limit what requests may do.
+    PassThrough(Rights),
     /// Second-stage tables.
     SecondStage(Root),
     /// First-stage tables.
@@ -22,6 +26,13 @@ pub enum Route {
         first: FirstStage,
         /// The second stage.
         second: Root,
+    },
+    /// Host tables of AMD's (AMD-Vi, 2.2.3), and what the device table entry allows at most.
+    Host {
+        /// The tables.
+        root: Root,
+        /// The rights of the entry.
+        rights: Rights,
     },
 }
 
@@ -49,7 +60,7 @@ impl<M: OldMemory> Tables<'_, M> {
     /// Reports where each I/O address leads, for all that lead anywhere, in ascending order of translated bits:
     /// sign-extended addresses come last.
     ///
-    /// Interrupt addresses are left out: no table translates them (3.14).
+    /// Interrupt addresses are left out: no table translates them (3.14); and for AMD-Vi those of HyperTransport (AMD-Vi, 2.1.2).
     pub fn each_piece(
         &self,
         route: Route,
@@ -59,7 +70,16 @@ impl<M: OldMemory> Tables<'_, M> {
         let bits = self.translated_bits(route);
         let end = IoAddress::new(1u64.checked_shl(bits).unwrap_or(u64::MAX));
         let below = Range::new(IoAddress::default(), INTERRUPT_WINDOW.start.min(end));
-        for part in [below, Range::new(INTERRUPT_WINDOW.end, end)] {
+        let above = Range::new(INTERRUPT_WINDOW.end, end);
+        let parts = match self.unit {
+            UnitSetup::Vtd(_) => [below, above, Range::new(end, end)],
+            UnitSetup::AmdVi(_) => [
+                below,
+                Range::new(above.start, above.end.min(HYPERTRANSPORT.start)),
+                Range::new(HYPERTRANSPORT.end, end),
+            ],
+        };
+        for part in parts {
             if !part.is_empty() {
                 self.pieces_within(route, part, budget, visit)?;
             }
@@ -69,11 +89,13 @@ impl<M: OldMemory> Tables<'_, M> {
 
     /// How many bits of an I/O address a route translates.
     fn translated_bits(&self, route: Route) -> u32 {
-        let unit = self.unit;
-        let guest_bits = unit.capability.guest_address_bits();
+        let (host_bits, guest_bits) = match self.unit {
+            UnitSetup::Vtd(unit) => (unit.host_address_bits, unit.capability.guest_address_bits()),
+            UnitSetup::AmdVi(unit) => (unit.host_address_bits, u64::BITS),
+        };
         match route {
-            Route::PassThrough => unit.host_address_bits.min(guest_bits),
-            Route::SecondStage(root) => root.top.width().min(guest_bits),
+            Route::PassThrough(_) => host_bits.min(guest_bits),
+            Route::SecondStage(root) | Route::Host { root, .. } => root.top.width().min(guest_bits),
             Route::FirstStage(first) | Route::Nested { first, .. } => first.root.top.width(),
         }
     }
@@ -86,9 +108,9 @@ impl<M: OldMemory> Tables<'_, M> {
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
         let (first, beneath) = match route {
-            Route::PassThrough => {
+            Route::PassThrough(rights) => {
                 let address = PhysicalAddress::new(within.start.get());
-                let target = Target::Memory { address, rights: Rights::ALL, level: None };
+                let target = Target::Memory { address, rights, level: None };
                 visit(Piece { iova: within.start, len: within.len(), target });
                 return Ok(());
             }
@@ -96,6 +118,10 @@ impl<M: OldMemory> Tables<'_, M> {
                 let mut checked = |piece| apart_from_interrupts(piece, visit);
                 let mut walk = Walk::new(self, Stage::Second, budget, &mut checked);
                 return walk.descend(&Node::root(root), within);
+            }
+            Route::Host { root, rights } => {
+                let mut walk = Walk::new(self, Stage::Host, budget, visit);
+                return walk.descend(&Node::limited(root, rights), within);
             }
             Route::FirstStage(first) => (first, None),
             Route::Nested { first, second } => (first, Some(second)),

@@ -29,6 +29,8 @@ pub(crate) enum Stage {
     },
     /// Second-stage tables.
     Second,
+    /// Host tables of AMD's.
+    Host,
 }
 
 /// A table that a walk has reached.
@@ -45,7 +47,12 @@ pub(crate) struct Node {
 impl Node {
     /// The table at the root, which translates from address 0 on.
     pub(crate) fn root(root: Root) -> Self {
-        Self { address: root.address, level: root.top, start: IoAddress::default(), rights: Rights::ALL }
+        Self::limited(root, Rights::ALL)
+    }
+
+    /// The same, of which no more is allowed than these rights.
+    pub(crate) fn limited(root: Root, rights: Rights) -> Self {
+        Self { address: root.address, level: root.top, start: IoAddress::default(), rights }
     }
 }
 
@@ -72,9 +79,15 @@ impl<'w, 'm, M: OldMemory> Walk<'w, 'm, M> {
         let format = match stage {
             Stage::First { .. } => Format::FirstStage,
             Stage::Second => Format::SecondStage,
+            Stage::Host => Format::AmdV1,
         };
-        let UnitSetup { host_address_bits, capability, .. } = tables.unit;
-        let rules = Rules::new(format, host_address_bits, Architecture::Vtd(capability));
+        let (host_address_bits, architecture) = match tables.unit {
+            UnitSetup::Vtd(unit) => (unit.host_address_bits, Architecture::Vtd(unit.capability)),
+            UnitSetup::AmdVi(unit) => {
+                (unit.host_address_bits, Architecture::AmdVi { address_bits: u64::BITS })
+            }
+        };
+        let rules = Rules::new(format, host_address_bits, architecture);
         Self { tables, stage, format, rules, budget, visit }
     }
 
@@ -150,7 +163,7 @@ impl<'w, 'm, M: OldMemory> Walk<'w, 'm, M> {
     fn rights(&self, entry: PageEntry) -> Rights {
         match self.stage {
             Stage::First { privilege, .. } => first_stage_rights(FirstStageEntry(entry.bits), privilege),
-            Stage::Second => {
+            Stage::Second | Stage::Host => {
                 let allows = |permission| entry.allows(permission);
                 Rights { read: allows(Permission::Read), write: allows(Permission::Write), user: true }
             }

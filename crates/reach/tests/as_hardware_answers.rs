@@ -6,7 +6,7 @@ use machine::{PhysicalAddress, Position};
 use model::random::Size;
 use model::{Access, Answer, Direction, Machine, Reason, Requester, Scenario};
 use proptest::prelude::*;
-use reach::{Budget, Obstacle, Piece, Rights, Route, Subject, Tables, Target, UnitSetup};
+use reach::{Budget, Obstacle, Piece, Rights, Route, Subject, Tables, Target, VtdSetup};
 use vtd::control::RootTableAddress;
 use vtd::fault::FaultReason;
 use vtd::registers::RTADDR;
@@ -25,10 +25,10 @@ const ROUTES: usize = 64;
 /// SFS and SSS of accessed and dirty bits). The listing ignores these faults.
 const CANNOT_NOTE: [FaultReason; 3] = [FaultReason(0x77), FaultReason(0x7C), FaultReason(0x90)];
 
-fn unit(machine: &Machine) -> UnitSetup {
+fn unit(machine: &Machine) -> VtdSetup {
     use machine::Registers;
     let traits = machine.traits(0);
-    UnitSetup {
+    VtdSetup {
         root: RootTableAddress::from_bits(machine.registers(0).read64(RTADDR.offset)),
         capability: traits.capability,
         extended: traits.extended,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use machine::{Level, OldMemory, PhysicalAddress, Position, Table, Unreadable};
 use proptest::prelude::*;
-use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, UnitSetup};
+use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, VtdSetup};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
@@ -33,8 +33,8 @@ impl OldMemory for Words {
 }
 
 /// Everything that a unit of scalable mode can have, on a machine of 46 bits.
-fn unit() -> UnitSetup {
-    UnitSetup {
+fn unit() -> VtdSetup {
+    VtdSetup {
         root: RootTableAddress::from_bits(0x1400),
         // SAGAW: 39, 48 and 57 bits; MGAW 48; SSLPS: 2 MiB and 1 GiB; FS1GP; FS5LP.
         capability: Capability::from_bits(0b1110 << 8 | 47 << 16 | 3 << 34 | 1 << 56 | 1 << 60),
@@ -256,7 +256,7 @@ proptest! {
         // Half of the entries lead to a table nearby.
         let near = |word: u64, page: u64| if word & 8 == 0 { word & 0xFFF | page << 12 } else { word };
         let words = Words(words.into_iter().map(|(at, word, page)| (at * 8, near(word, page))).collect());
-        let unit = UnitSetup {
+        let unit = VtdSetup {
             root: RootTableAddress::from_bits(root & 0xFFF | (root >> 60) << 12),
             capability: Capability::from_bits(capability),
             extended: ExtendedCapability::from_bits(extended),

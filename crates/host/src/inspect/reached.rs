@@ -107,7 +107,8 @@ impl RouteView {
     fn new(surveyed: Surveyed, memory: &dumpfile::Dump) -> Self {
         let Surveyed { route, users, runs } = surveyed;
         let (translation, tables, address_bits) = match route {
-            Route::PassThrough => ("pass-through", vec![], None),
+            Route::PassThrough(_) => ("pass-through", vec![], None),
+            Route::Host { root, .. } => ("host tables", vec![root], Some(root.top.width())),
             Route::SecondStage(root) => ("second stage", vec![root], Some(root.top.width())),
             Route::FirstStage(first) => ("first stage", vec![first.root], Some(first.root.top.width())),
             Route::Nested { first, second } => {

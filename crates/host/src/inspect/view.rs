@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use reach::Tables;
+use amdvi::control::{Control, DeviceTableBase};
+use amdvi::registers::{CONTROL, DEVICE_TABLE, device_table_segment};
+use reach::{AmdViSetup, Tables, UnitSetup, VtdSetup};
 use record::{Architecture, Counts, UnitFate, UnitRecord};
 use serde::Serialize;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -166,14 +168,37 @@ impl UnitView {
 }
 
 /// The settings by which a unit's tables are read; `None` if its translation was off, or nothing is known of it.
-fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitSetup> {
+fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<UnitSetup> {
+    match unit.architecture {
+        Architecture::Vtd => vtd_setup(unit, host_address_bits).map(UnitSetup::Vtd),
+        Architecture::AmdVi => amdvi_setup(unit, host_address_bits).map(UnitSetup::AmdVi),
+    }
+}
+
+fn vtd_setup(unit: &UnitRecord, host_address_bits: u32) -> Option<VtdSetup> {
     let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
-    status.tes().then_some(reach::UnitSetup {
+    status.tes().then_some(VtdSetup {
         root: RootTableAddress::from_bits(unit.register(RTADDR)?),
         capability: Capability::from_bits(unit.register(CAP)?),
         extended: ExtendedCapability::from_bits(unit.register(ECAP)?),
         host_address_bits,
     })
+}
+
+fn amdvi_setup(unit: &UnitRecord, host_address_bits: u32) -> Option<AmdViSetup> {
+    let value = |register: amdvi::registers::Register| {
+        let found = unit.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);
+        found.map(|found| found.value)
+    };
+    let control = Control::from_bits(value(CONTROL)?);
+    let segment = |number: usize| {
+        let register = device_table_segment(number).unwrap_or(DEVICE_TABLE);
+        DeviceTableBase::from_bits(value(register).unwrap_or_default())
+    };
+    let device_table = core::array::from_fn(segment);
+    // What is all ones is not there.
+    let is_on = control.enabled() && control.into_bits() != u64::MAX && value(DEVICE_TABLE).is_some();
+    is_on.then_some(AmdViSetup { device_table, segments: control.segments(), host_address_bits })
 }
 
 impl RegisterView {
