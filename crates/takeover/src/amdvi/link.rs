@@ -91,10 +91,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<Slot, AttachError> {
         let slot = self.tables.slot_of(source).ok_or(AttachError::NoEntry(source))?;
+        let device = entry::load(slot, frames);
+        // More rights would be rights to all that the old kernel mapped.
+        if self.tables.are_named_by(device) && !(device.host.read() && device.host.write()) {
+            return Err(AttachError::Restricted(source));
+        }
         if format == Format::AmdV1 {
             return Ok(slot);
         }
-        let device = entry::load(slot, frames);
         self.tables.guest_slot(device, frames).ok_or(AttachError::NoPlace)
     }
 
