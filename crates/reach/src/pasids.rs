@@ -28,6 +28,11 @@ impl Device {
         Subject::Pasids(Requester { source: self.source, pasid })
     }
 
+    /// RID_PASID, on units that support it.
+    fn own_pasid(&self) -> u32 {
+        if self.unit.extended.rps() { self.context.high.rid_pasid() } else { 0 }
+    }
+
     /// The privilege of requests without PASID (9.4).
     fn own_privilege(&self, entry: PasidEntry) -> Result<Privilege, Obstacle> {
         let privileged = self.unit.extended.rprivs() && self.context.high.rid_privileged();
@@ -70,7 +75,7 @@ impl<M: OldMemory> Tables<'_, M> {
         budget: &mut Budget,
         visit: &mut Visit<'_>,
     ) -> Result<(), Spent> {
-        let pasid = self.own_pasid(device);
+        let pasid = device.own_pasid();
         let directory_index = pasid as usize / PASID_TABLE_ENTRIES;
         budget.take()?;
         let binding = match self.pasid_entry(device, directory_index, pasid as usize % PASID_TABLE_ENTRIES) {
@@ -82,11 +87,6 @@ impl<M: OldMemory> Tables<'_, M> {
         };
         visit(device.without_pasid(), binding);
         Ok(())
-    }
-
-    /// RID_PASID, on units that support it.
-    fn own_pasid(&self, device: &Device) -> u32 {
-        if device.unit.extended.rps() { device.context.high.rid_pasid() } else { 0 }
     }
 
     fn pasid_entry(
@@ -148,7 +148,7 @@ impl<M: OldMemory> Tables<'_, M> {
         let first = directory_index * PASID_TABLE_ENTRIES;
         for (pasid, words) in (first as u32..).zip(table.as_chunks().0) {
             let entry = PasidEntry::from_words(*words);
-            if entry.second.present() && pasid != self.own_pasid(device) {
+            if entry.second.present() && pasid != device.own_pasid() {
                 let requester = Requester { source: device.source, pasid: Some(pasid) };
                 visit(
                     Subject::Requester(requester),
