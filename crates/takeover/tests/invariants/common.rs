@@ -86,14 +86,21 @@ impl Described {
         self
     }
 
-    /// Unit and source-id of a function by index, if there are as many.
+    /// Unit and source-id of a function by index, if there are as many. Those that the old kernel let only read, or only write, no
+    /// driver gets.
     fn function(&self, index: usize) -> Option<(usize, u16)> {
+        use amdvi::scenario::{Attached, Function};
+        let is_whole = |function: &&Function| match function.attached {
+            Attached::PassThrough(_, rights) => rights.read == rights.write,
+            _ => true,
+        };
         match self {
             Self::Vtd(scenario) => {
                 scenario.functions.get(index).map(|function| (function.unit, function.source))
             }
             Self::AmdVi(scenario) => {
-                scenario.functions.get(index).map(|function| (function.unit, function.source))
+                let mut functions = scenario.functions.iter().filter(is_whole);
+                functions.nth(index).map(|function| (function.unit, function.source))
             }
         }
     }
