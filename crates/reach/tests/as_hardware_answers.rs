@@ -88,7 +88,8 @@ fn check_piece(machine: &Machine, requester: Requester, piece: &Piece) -> Result
 }
 
 fn is_as_listed(answer: Answer, listed: Answer) -> bool {
-    answer == listed || matches!(answer, Answer::Blocked(Reason::Vtd(reason)) if CANNOT_NOTE.contains(&reason))
+    answer == listed
+        || matches!(answer, Answer::Blocked(Reason::Vtd(reason)) if CANNOT_NOTE.contains(&reason))
 }
 
 /// Requests of the model do not say that they are privileged.

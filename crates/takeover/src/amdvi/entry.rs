@@ -48,6 +48,17 @@ impl Entry {
         device.guest.domain()
     }
 
+    /// Whether requests without PASID go through guest tables, and then through host tables.
+    pub(crate) const fn is_of_guest(&self) -> bool {
+        match self {
+            Self::Device(device) => {
+                let has_host_tables = device.host.mode().0 != PagingMode::NONE.0;
+                self.is_nested() && device.host.guest_without_pasid() && has_host_tables
+            }
+            Self::Guest { .. } => false,
+        }
+    }
+
     /// Whether there are tables of a guest, and host tables translate the addresses of those and of all that they map.
     pub const fn is_nested(&self) -> bool {
         match self {

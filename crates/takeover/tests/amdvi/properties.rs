@@ -2,7 +2,7 @@
 
 use machine::{PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, Stage};
+use model::amdvi::scenario::{Attached, DeviceTlb, Stage};
 use model::walk::Reached;
 use model::{Answer, Direction, Machine, MemoryKind, Own, Requester};
 use proptest::prelude::*;
@@ -44,7 +44,11 @@ proptest! {
         let taken = take_over(&scenario, &machine, &mut frames, &clock, &limits());
         prop_assert!(taken.is_ok(), "{:?}", taken.err());
         let mut taken = taken?;
+        // A device that never answers, and that the unit never gives up, blocks the unit's commands for good.
+        prop_assume!(!scenario.functions.iter().any(|function| function.device_tlb == Some(DeviceTlb::Stalls)));
         prop_assume!(!taken.iter().any(may_be_between));
+        // The guest is as dead as its host: there is nothing to continue.
+        prop_assume!(!is_of_guest(&scenario, pick));
         let function = scenario.functions.get(pick);
         let (unit, source) = function.map_or((0, STRANGER.0), |function| (function.unit, function.source));
         let requester = Requester { source, pasid: None };
@@ -61,7 +65,7 @@ proptest! {
         let iova = taken[unit].map(&device, memory, Permission::ReadWrite, &old, &mut frames)?;
         let mapped = Range::new(iova, iova.saturating_add(memory.len()));
         let is_same = |leaf: &Reached| Range::sized(leaf.iova, leaf.memory.len()).is_some_and(|old| old.overlaps(mapped));
-        prop_assert!(!has_tables(&scenario, pick) || !before.iter().any(is_same));
+        prop_assert!(stage(&scenario, pick).is_none() || !before.iter().any(is_same));
         machine.run(100);
         let access = requester.access(iova, Direction::Write);
         prop_assert_eq!(machine.access(unit, access), Answer::Memory(memory.start));
@@ -75,12 +79,16 @@ proptest! {
     }
 }
 
-/// Whether a function's requests without PASID go through tables that translate its addresses alone.
-fn has_tables(scenario: &Scenario, pick: usize) -> bool {
-    match scenario.functions.get(pick).map(|function| function.attached) {
-        Some(Attached::To(domain)) => !matches!(scenario.domains[domain].stage, Stage::Nested(_)),
-        _ => false,
+/// The stage through which a function's requests without PASID go, if they go through tables.
+fn stage(scenario: &Scenario, pick: usize) -> Option<Stage> {
+    match scenario.functions.get(pick)?.attached {
+        Attached::To(domain) => Some(scenario.domains[domain].stage),
+        _ => None,
     }
+}
+
+fn is_of_guest(scenario: &Scenario, pick: usize) -> bool {
+    matches!(stage(scenario, pick), Some(Stage::Nested(_)))
 }
 
 /// The capture kernel's memory that is not table frames: its last pages.
