@@ -30,14 +30,11 @@ pub enum Obstacle {
     /// The second stage does not map the first-stage table at this address: requests fault.
     #[error("the first-stage table at {0:#x} is not mapped by the second stage")]
     TableUnmapped(IoAddress),
-    /// Guest tables of AMD-Vi's translate, which are not followed here.
-    #[error("a guest's tables translate, which are not followed")]
-    GuestTables,
 }
 
 impl Obstacle {
-    /// Whether hardware may have read what could not be read here, or is not.
+    /// Whether hardware may have read what could not be read here.
     pub const fn is_unknown(self) -> bool {
-        matches!(self, Self::Unreadable(_) | Self::GuestTables)
+        matches!(self, Self::Unreadable(_))
     }
 }
