@@ -32,7 +32,7 @@ use crate::crashes::crash::{Evidence, PANIC};
 use crate::guests::archive::Suite;
 use crate::guests::kernels::Kernel;
 use crate::guests::stock;
-use crate::guests::target::{self, Target};
+use crate::guests::target;
 use crate::guests::tool::Tool;
 use crate::machines::area;
 use crate::machines::files::Files;
@@ -294,7 +294,7 @@ pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
     let too_much =
         (!is_little).then(|| format!("of the reservation {kept:?} KiB are kept from the second Linux"));
     // What sends the dump is the card that goes on receiving until its driver starts it anew.
-    let at_work = (evidence.target == Target::Ssh).then_some(Device::NETWORK);
+    let at_work = evidence.target.is_remote().then_some(Device::NETWORK);
     let problems = seen.problems(&trace, reserved, at_work).into_iter().chain(too_much).collect();
     Ok(Readings { problems, ..Readings::default() })
 }

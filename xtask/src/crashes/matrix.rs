@@ -493,6 +493,7 @@ fn hand_overs_to_others_drivers() -> Vec<Row> {
     vec![
         row("handover-ssh-virtio-net", Flavour::Cloud, plain, Target::Ssh).only_among_all(),
         by_newer_emulator(row("handover-ssh-e1000e", amd64, plain, Target::Ssh)).only_among_all(),
+        row("handover-nfs", Flavour::Cloud, plain, Target::Nfs).only_among_all(),
         row("handover-megasas", amd64, DiskModel::Megasas, Target::Disk).only_among_all(),
         row("handover-luks", amd64, DiskModel::Nvme, Target::Luks).only_among_all(),
         row("handover-lvm", amd64, DiskModel::VirtioScsi, Target::Lvm).only_among_all(),

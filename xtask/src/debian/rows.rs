@@ -9,7 +9,7 @@ use super::deb::{self, Deb};
 use super::machine::{Board, Machine};
 use super::system::{Release, System};
 use super::troubles::{lacks, refused};
-use super::{package, secure_boot, troubles};
+use super::{ansible, kdump_tools, package, secure_boot, troubles};
 use crate::crashes::crash::PANIC;
 use crate::guests::kernels::Flavour;
 use crate::machines::console::Line;
@@ -58,7 +58,7 @@ impl Row {
 }
 
 /// All of them.
-pub(crate) const ROWS: [Row; 6] = [
+pub(crate) const ROWS: [Row; 8] = [
     Row { name: "package-contents", among: Among::Default, story: |_, stage| package::problems(stage) },
     Row {
         name: "debian-cycle",
@@ -69,6 +69,8 @@ pub(crate) const ROWS: [Row; 6] = [
     Row { name: "secure-boot-package", among: Among::All, story: secure_boot::by_firmware },
     Row { name: "secure-boot-mok", among: Among::All, story: secure_boot::by_shim },
     Row { name: "debian-cycle-troubles", among: Among::All, story: troubles::problems },
+    Row { name: "debian-cycle-ansible", among: Among::All, story: ansible::problems },
+    Row { name: "handover-kdump-tools", among: Among::All, story: kdump_tools::problems },
 ];
 
 /// What is beside a dump in its folder.
@@ -201,6 +203,14 @@ pub(super) fn install(machine: &mut Machine, package: &Path) -> Result<()> {
     machine.run(&format!("apt-get -q -q -y --no-install-recommends install /root/{name}")).map(|_| ())
 }
 
+/// Installs one of Debian's packages, with what it needs.
+pub(super) fn add_packages(machine: &mut Machine, stage: &Stage, package: &str) -> Result<()> {
+    let packages = stage.system.packages_of(package)?;
+    machine.put(&packages)?;
+    let folder = packages.file_name().unwrap_or_default().display().to_string();
+    machine.run(&format!("dpkg --install --recursive /root/{folder} && rm -r /root/{folder}")).map(drop)
+}
+
 /// Has the machine panic by `holdover test`.
 pub(super) fn panic(machine: &mut Machine) -> Result<()> {
     panic_by("holdover test --yes --countdown 0", machine)
@@ -217,16 +227,21 @@ fn panic_by(command: &str, machine: &mut Machine) -> Result<()> {
 /// Has crash, drgn and makedumpfile read the dump in a folder of the guest.
 pub(super) fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String>> {
     let fetched = machine.fetch(folder)?;
-    let path = fetched.join("vmcore");
-    let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;
-    let kernel = stage.system.kernel.debug.as_deref();
-    let mut readings = Readings::default();
-    Dump { path: &path, programs, kernel, files: machine.files() }.read(&mut readings);
-    if !readings.log.iter().any(|line| line.contains(PANIC)) {
-        readings.problems.push("the dump's log has no panic".to_owned());
-    }
+    let mut readings = read_dump(machine, stage, &fetched.join("vmcore"))?;
     let empty =
         BESIDE.iter().filter(|name| !fs::metadata(fetched.join(name)).is_ok_and(|file| file.len() > 0));
     readings.problems.extend(empty.map(|name| format!("beside the dump there is no {name}")));
     Ok(readings.problems)
+}
+
+/// Has them read a dump that was fetched.
+pub(super) fn read_dump(machine: &Machine, stage: &Stage, path: &Path) -> Result<Readings> {
+    let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;
+    let kernel = stage.system.kernel.debug.as_deref();
+    let mut readings = Readings::default();
+    Dump { path, programs, kernel, files: machine.files() }.read(&mut readings);
+    if !readings.log.iter().any(|line| line.contains(PANIC)) {
+        readings.problems.push("the dump's log has no panic".to_owned());
+    }
+    Ok(readings)
 }
