@@ -15,7 +15,7 @@ pub(crate) mod watchdogs;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// The command line's name of each mistake; [`CHOSEN`] holds the position, from 1.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "skip-table",
     "reuse-iova",
     "clear-te",
@@ -30,6 +30,8 @@ const NAMES: [&str; 14] = [
     "fail-discover",
     "fail-take-over",
     "panic-taking-over",
+    "block-entry",
+    "skip-invalidation",
 ];
 const SKIP_TABLE: u8 = 1;
 const REUSE_IOVA: u8 = 2;
@@ -45,6 +47,8 @@ const PAGE_FAULT: u8 = 11;
 const FAIL_DISCOVER: u8 = 12;
 const FAIL_TAKE_OVER: u8 = 13;
 const PANIC_TAKING_OVER: u8 = 14;
+const BLOCK_ENTRY: u8 = 15;
+const SKIP_INVALIDATION: u8 = 16;
 
 /// Which mistake to make; 0 for none.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);

@@ -2,7 +2,7 @@
 
 use machine::{Dma, DmaMemory, PAGE_SIZE, Range};
 
-use super::tables::Leaf;
+use super::tables::{Leaf, Root};
 use super::{REUSE_IOVA, chosen, stop};
 use crate::dma::{self, SharedMemory};
 use crate::remapping::{Fate, Reach, Remapping};
@@ -22,6 +22,7 @@ impl<'a> DeviceDma<'a> {
             return memory;
         };
         let Remapping { units, frames, .. } = &mut **remapping;
+        let architecture = units[*index].architecture;
         let Fate::TakenOver(unit) = &mut units[*index].fate else { return memory };
         let start = memory.device_address().get();
         let iova = Range::from(start..start + PAGE_SIZE);
@@ -29,7 +30,7 @@ impl<'a> DeviceDma<'a> {
         if unit.unmap(attachment, iova, frames).is_err() {
             return memory;
         }
-        match Leaf::first_of(unit.report().root.into_bits(), attachment.source) {
+        match Leaf::first_of(Root::of(architecture, unit.report().root), attachment.source) {
             Some(leaf) => {
                 let iova = leaf.take_over(memory.physical().start.get());
                 memory.moved_to(iova.into())

@@ -53,7 +53,7 @@ pub mod witness;
 mod world;
 
 pub use crate::answer::{Access, Answer, Direction, Reason, Requester};
-pub use crate::machine::Machine;
+pub use crate::machine::{Architecture, Machine};
 pub use crate::memory::MemoryKind;
 pub use crate::parts::Meddling;
 pub use crate::ports::{OldRam, OwnFrames, Ticks, UnitRegisters};

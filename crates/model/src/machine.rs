@@ -28,6 +28,15 @@ pub struct Machine {
     bases: Vec<Base>,
 }
 
+/// An architecture of remapping units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Intel's.
+    Vtd,
+    /// AMD's.
+    AmdVi,
+}
+
 /// The ports that the capture kernel uses.
 impl Machine {
     /// The registers of a unit.
@@ -62,6 +71,22 @@ impl Machine {
     /// How many units there are.
     pub fn units(&self) -> usize {
         self.world.borrow().units.len()
+    }
+
+    /// The architecture of a unit.
+    pub fn architecture(&self, unit: usize) -> Architecture {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(_) => Architecture::Vtd,
+            ModelUnit::AmdVi(_) => Architecture::AmdVi,
+        }
+    }
+
+    /// The functions behind a unit of AMD-Vi; none behind one of VT-d, where entries alone say which there are.
+    pub fn devices(&self, unit: usize) -> Vec<u16> {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(_) => Vec::new(),
+            ModelUnit::AmdVi(unit) => unit.devices().collect(),
+        }
     }
 
     /// Physical address bits of the machine.

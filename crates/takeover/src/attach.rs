@@ -116,7 +116,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
         let Duplicate { contexts, mut domains, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
-        ids.keep_only(domains.iter().map(|domain| domain.id));
+        ids.keep_only(domains.iter().map(|domain| domain.id).chain(unit.fence()));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }

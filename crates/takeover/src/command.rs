@@ -134,6 +134,14 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         either!(self, unit => unit.tables.count())
     }
 
+    /// The domain-id of tables that map nothing, if there are such that belong to no domain.
+    pub(crate) fn fence(&self) -> Option<u16> {
+        match self {
+            Self::Vtd(_) => None,
+            Self::AmdVi(commanded) => commanded.tables.fence.map(|fence| fence.id),
+        }
+    }
+
     /// Makes the copied entries name the copied page tables, and publishes the tables above those.
     pub(crate) fn link_all(&mut self, copy: &Duplicate, frames: &mut impl Frames) {
         either!(self, unit => unit.link_all(copy, frames));

@@ -23,6 +23,14 @@ impl Entry {
         }
     }
 
+    /// Whether the addresses of requests without PASID belong to a guest, whose tables come before those of ours.
+    pub(crate) const fn is_of_guest(&self) -> bool {
+        match self {
+            Self::Vtd(entry) => entry.is_nested(),
+            Self::AmdVi(entry) => entry.is_of_guest(),
+        }
+    }
+
     /// Whether there are tables that belong to a guest: other tables, of ours, then translate the addresses of those and of all
     /// that they map.
     pub const fn is_nested(&self) -> bool {

@@ -2,12 +2,13 @@
 
 use machine::{Clock, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, SourceId};
 use model::random::RESERVED_MEMORY;
-use model::{Machine, MemoryKind, Ticks, UnitRegisters};
+use model::{Architecture, Machine, MemoryKind, Ticks, UnitRegisters};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use takeover::failure::{InForce, Reason};
 use takeover::{DeviceTlb, Failure, IdentityMap, Limits, Patience, Surroundings, Takeover, Unit};
 
-/// Bytes of a unit's registers.
+/// Bytes of the registers of a unit of VT-d.
 pub const REGISTERS: usize = 4096;
 
 /// I/O addresses that are reserved on every modelled machine: an RMRR and a bridge window.
@@ -54,11 +55,13 @@ impl Layout {
     pub fn of(machine: &Machine, unit: usize) -> Self {
         let (old, own) = (machine.ranges(MemoryKind::Old), machine.ranges(MemoryKind::Capture));
         let host_address_bits = machine.host_address_bits(unit);
+        let keeping = machine.device_tlbs(unit);
         let tlb = |source| {
-            let source = SourceId(source);
-            DeviceTlb { source, enabled: true, physical: source, depth: 1, tellings: 1 }
+            let (enabled, source) = (keeping.contains(&source), SourceId(source));
+            DeviceTlb { source, enabled, physical: source, depth: 1, tellings: 1 }
         };
-        let device_tlbs = machine.device_tlbs(unit).into_iter().map(tlb).collect();
+        let functions = keeping.iter().copied().chain(machine.devices(unit)).collect::<BTreeSet<u16>>();
+        let device_tlbs = functions.into_iter().map(tlb).collect();
         Self {
             memory: old.into_iter().chain(own.iter().copied()).collect(),
             kept_free: KEPT_FREE.to_vec(),
@@ -101,8 +104,7 @@ pub fn take_over_through<'c, R: Registers, C: Clock>(
     limits: &Limits,
 ) -> Result<Takeover<'c, R, C>, Failure> {
     let layout = Layout::of(machine, unit);
-    let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let unit = Unit::vtd(registers, REGISTERS, clock).map_err(no_unit)?;
+    let unit = unit_behind(machine.architecture(unit), registers, clock)?;
     Ok(takeover::take_over(unit, old, frames, &layout.surroundings(), limits)?)
 }
 
@@ -114,9 +116,21 @@ pub fn take_over_knowing<'c>(
     clock: &'c Ticks,
     limits: &Limits,
 ) -> Result<Taken<'c>, Failure> {
-    let no_unit = |error| Failure { reason: Reason::Unit(error), in_force: InForce::Old };
-    let registers = Unit::vtd(machine.registers(unit), REGISTERS, clock).map_err(no_unit)?;
-    Ok(takeover::take_over(registers, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
+    let behind = unit_behind(machine.architecture(unit), machine.registers(unit), clock)?;
+    Ok(takeover::take_over(behind, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
+}
+
+/// The unit behind registers.
+fn unit_behind<R: Registers, C: Clock>(
+    architecture: Architecture,
+    registers: R,
+    clock: &C,
+) -> Result<Unit<'_, R, C>, Failure> {
+    let unit = match architecture {
+        Architecture::Vtd => Unit::vtd(registers, REGISTERS, clock),
+        Architecture::AmdVi => Unit::amdvi(registers, clock),
+    };
+    unit.map_err(|error| Failure { reason: Reason::Unit(error), in_force: InForce::Old })
 }
 
 /// Takes over a unit of the machine, through the machine's own ports.

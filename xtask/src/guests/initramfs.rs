@@ -192,6 +192,11 @@ pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel, wanted: &[&str
     Ok(())
 }
 
+/// Whether a kernel has such a module, or what is one elsewhere.
+pub(crate) fn has_module(kernel: &Kernel, name: &str) -> Result<bool> {
+    Ok(module_file(&kernel.modules, name)?.is_some() || is_built_in(&kernel.modules, name)?)
+}
+
 /// Adds a module after those it depends on.
 fn resolve(modules: &Path, name: &str, archive: &mut Archive, order: &mut Vec<String>) -> Result<()> {
     if order.iter().any(|have| have == name) {

@@ -20,7 +20,7 @@ use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
 use file_system::{FileFate, FileSystem};
 use mutation::Mutation;
-use unit::{Iommu, Translation, UnitSetting};
+use unit::{Translation, UnitSetting};
 use watchdog::Watchdog;
 
 /// The system call through which `kexec` loads the capture kernel.
@@ -488,7 +488,7 @@ impl Scenario {
 
     /// Whether `holdover load` must refuse such a machine: its administrator uses `kexec` in spite of that.
     pub(crate) fn is_refused(&self) -> bool {
-        self.unit.iommu == Iommu::Amd || self.disk_model == DiskModel::VirtioLegacy
+        self.disk_model == DiskModel::VirtioLegacy
     }
 
     /// Whether the capture kernel has the signature that the crashing kernel wants.

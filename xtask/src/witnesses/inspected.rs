@@ -65,11 +65,18 @@ pub(crate) fn has_takeover(tool: &Tool, dump: &Path) -> Result<bool> {
 }
 
 impl Expected<'_> {
-    /// Compares everything that is said of a dump; `None` if there may be no end to the tables.
-    pub(crate) fn check(&self, tool: &Tool, dump: &Path) -> Result<Option<Inspected>> {
+    /// Compares everything that is said of a dump; `None` if there may be no end to the tables. What cannot be asked is a problem: the
+    /// other witnesses have their say.
+    pub(crate) fn check(&self, tool: &Tool, dump: &Path) -> Option<Inspected> {
         if self.wound.is_some_and(|wound| wound.fate == Fate::Open) {
-            return Ok(None);
+            return None;
         }
+        let unasked =
+            |error: anyhow::Error| Inspected { problems: vec![format!("{error:#}")], ..Inspected::default() };
+        Some(self.compare(tool, dump).unwrap_or_else(unasked))
+    }
+
+    fn compare(&self, tool: &Tool, dump: &Path) -> Result<Inspected> {
         let mut inspected = Inspected::default();
         let reached = self.reached();
         let said = Said::read(&tool.inspect(dump, None)?)?;
@@ -82,7 +89,7 @@ impl Expected<'_> {
             self.compare_reach(&said, &reached, &mut inspected)?;
             inspected.reach_page = reached.len();
         }
-        Ok(Some(inspected))
+        Ok(inspected)
     }
 
     /// What the walker finds.
@@ -114,7 +121,8 @@ impl Expected<'_> {
             format!("says that the root pointer was not changed from {old:#x} to {new:#x}")
         });
         let contexts = takeover.contexts.iter().map(|context| context.device.as_str());
-        self.compare_names("record", &contexts.collect(), reached, inspected);
+        let named = reached.keys().copied().filter(|&source| self.dead.names(source)).collect();
+        self.compare_names("record", &contexts.collect(), &named, inspected);
         Ok(())
     }
 
@@ -124,7 +132,8 @@ impl Expected<'_> {
         inspected.expect(said.whole || self.wound.is_some(), || "says that it cannot tell all".to_owned());
         let reach = said.unit()?.reach.as_ref().context("`holdover inspect` has walked no tables")?;
         let said = reach.by_function();
-        self.compare_names("walk", &said.keys().copied().collect(), reached, inspected);
+        let reaching = reached.keys().copied().collect();
+        self.compare_names("walk", &said.keys().copied().collect(), &reaching, inspected);
         for (&source, reached) in reached {
             if let Some(told) = said.get(address_of(source).as_str()) {
                 let told = self.comparable(source, told);
@@ -140,11 +149,11 @@ impl Expected<'_> {
         &self,
         part: &str,
         said: &BTreeSet<&str>,
-        reached: &ByFunction,
+        known: &BTreeSet<u16>,
         inspected: &mut Inspected,
     ) {
         let victim = self.wound.map(|wound| address_of(wound.source));
-        let known: BTreeSet<_> = reached.keys().copied().map(address_of).collect();
+        let known: BTreeSet<_> = known.iter().copied().map(address_of).collect();
         let known = known.iter().map(String::as_str).collect();
         for name in said.symmetric_difference(&known).filter(|name| Some(**name) != victim.as_deref()) {
             let (does, others) = if said.contains(name) { ("names", "do not") } else { ("leaves out", "do") };

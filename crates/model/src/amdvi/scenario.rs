@@ -44,6 +44,8 @@ pub struct UnitScenario {
     pub traits: Traits,
     /// How it behaves after the panic.
     pub habits: Habits,
+    /// Where the device table is.
+    pub table_place: TablePlace,
     /// Pages of the device table, or of each of its segments.
     pub table_pages: u64,
     /// Binary logarithm of the number of segments (DevTblSegEn).
@@ -73,6 +75,7 @@ impl Default for UnitScenario {
         Self {
             traits: Traits::default(),
             habits: Habits::default(),
+            table_place: TablePlace::Low,
             table_pages: 2,
             segments: 0,
             others: Others::Blocked,
@@ -86,6 +89,15 @@ impl Default for UnitScenario {
             interrupts: Interrupts::Remapped,
         }
     }
+}
+
+/// Where a device table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TablePlace {
+    /// Below 4 GiB, where Linux keeps it: there the base register's upper half is zero.
+    Low,
+    /// Above, on machines that have memory there.
+    High,
 }
 
 /// What the device table says of ids that no function has.

@@ -20,6 +20,9 @@ use crate::surroundings::Limits;
 use crate::table::new_table;
 use crate::unit::{NoAnswer, UnitError};
 
+/// InvTimeOut, where the old kernel set none: a second (3.4.3).
+const INVALIDATION_TIMEOUT: u8 = 0b100;
+
 /// A unit that accepts commands.
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
@@ -186,6 +189,11 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
             self.unit.write(register, 0);
         }
         let control = self.keep().with_command_buffer(true).with_event_log(true);
+        // Without a limit, a device that does not answer an invalidation blocks the buffer for ever.
+        let control = match control.invalidation_timeout() {
+            0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
+            _ => control,
+        };
         Ok(self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?)
     }
 }

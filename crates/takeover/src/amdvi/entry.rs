@@ -48,6 +48,17 @@ impl Entry {
         device.guest.domain()
     }
 
+    /// Whether requests without PASID go through guest tables, and then through host tables.
+    pub(crate) const fn is_of_guest(&self) -> bool {
+        match self {
+            Self::Device(device) => {
+                let has_host_tables = device.host.mode().0 != PagingMode::NONE.0;
+                self.is_nested() && device.host.guest_without_pasid() && has_host_tables
+            }
+            Self::Guest { .. } => false,
+        }
+    }
+
     /// Whether there are tables of a guest, and host tables translate the addresses of those and of all that they map.
     pub const fn is_nested(&self) -> bool {
         match self {
@@ -93,18 +104,24 @@ pub(crate) fn linked(entry: DeviceTableEntry, link: Link) -> DeviceTableEntry {
     DeviceTableEntry { host, guest: guest.with_domain(link.id), ..entry }
 }
 
-/// The entry that blocks its device. What it says of interrupts stays, and so does the old kernel's choice whether faults are
-/// logged.
-///
-/// V is set and TV is not. A mode of zero without rights would mean the same (2.2.2.1), but there are units, of software, that
-/// let such requests pass.
+/// The entry that blocks its device: V is set and TV is not. What it says of interrupts stays, and so does the old kernel's choice
+/// whether faults are logged.
 pub(crate) fn blocked(entry: DeviceTableEntry) -> DeviceTableEntry {
     let host = HostTables::new().with_valid(true);
     let guest = if entry.host.valid() { entry.guest } else { GuestTables::new() };
     let guest = GuestTables::new()
         .with_suppress_faults(guest.suppress_faults())
-        .with_suppress_further_faults(guest.suppress_further_faults());
+        .with_suppress_further_faults(guest.suppress_further_faults())
+        .with_exclusion(guest.exclusion());
     DeviceTableEntry { host, guest, ..entry }
+}
+
+/// The entry that blocks its device by tables that map nothing, as a mode of zero without rights does (2.2.2.1): there are units, of
+/// software, that let such requests pass. Unlike [`blocked`], it leaves a device what an exclusion range allows it.
+pub(crate) fn fenced(entry: DeviceTableEntry, fence: Link) -> DeviceTableEntry {
+    let fenced = linked(blocked(entry), fence);
+    let host = fenced.host.with_read(false).with_write(false);
+    DeviceTableEntry { host, ..fenced }
 }
 
 /// Whether an entry names tables.

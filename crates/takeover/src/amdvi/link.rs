@@ -47,9 +47,11 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let passing = copy.of_unlisted.and_then(|index| copy.domains.get(index)).and_then(Domain::link);
         for (_, slot) in self.tables.slots() {
             let found = entry::load(slot, frames);
-            if says(found) == Says::NotValid {
+            if says(found) == Says::Blocks && found.host.translation_valid() {
+                entry::fill(self.tables.blocked(found), slot, frames);
+            } else if says(found) == Says::NotValid {
                 entry::fill(
-                    passing.map_or(entry::blocked(found), |link| entry::linked(found, link)),
+                    passing.map_or(self.tables.blocked(found), |link| entry::linked(found, link)),
                     slot,
                     frames,
                 );
@@ -65,7 +67,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     fn fill(&self, context: &Context, link: Option<Link>, frames: &mut impl Frames) {
         match (context.slot, context.entry) {
             (Some(slot), AnyEntry::AmdVi(Entry::Device(device))) => {
-                let new = link.map_or(entry::blocked(device), |link| entry::linked(device, link));
+                let new = link.map_or(self.tables.blocked(device), |link| entry::linked(device, link));
                 entry::fill(new, slot, frames);
             }
             (Some(slot), AnyEntry::AmdVi(Entry::Guest { .. })) => {
@@ -89,10 +91,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<Slot, AttachError> {
         let slot = self.tables.slot_of(source).ok_or(AttachError::NoEntry(source))?;
+        let device = entry::load(slot, frames);
+        // More rights would be rights to all that the old kernel mapped.
+        if self.tables.are_named_by(device) && !(device.host.read() && device.host.write()) {
+            return Err(AttachError::Restricted(source));
+        }
         if format == Format::AmdV1 {
             return Ok(slot);
         }
-        let device = entry::load(slot, frames);
         self.tables.guest_slot(device, frames).ok_or(AttachError::NoPlace)
     }
 
@@ -130,7 +136,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         self.forget(Scope::Domain(link.id), frames)?;
         if self.tables.is_of_device(slot) {
             let found = entry::load(slot, frames);
-            if entry::is_linked(found) {
+            if self.tables.are_named_by(found) {
                 return Ok(());
             }
             entry::store(entry::linked(found, link), slot, frames);
@@ -153,7 +159,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         match context.slot {
             Some(slot) if self.tables.is_of_device(slot) => {
                 let found = entry::load(slot, frames);
-                if entry::is_linked(found) {
+                if self.tables.are_named_by(found) {
                     entry::store(entry::linked(found, link), slot, frames);
                 }
             }

@@ -8,11 +8,14 @@ use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
 
 use crate::amdvi::entry;
 use crate::amdvi::tags::Tags;
-use crate::entry::Slot;
+use crate::entry::{Link, Slot};
 use machine::growth::{OutOfMemory, collected, push};
 
 /// Device table entries in one frame.
 const ENTRIES_IN_FRAME: usize = ENTRIES / ENTRY_WORDS;
+
+/// Frames of the largest segment.
+const MOST_FRAMES: usize = 512;
 
 /// How many devices there can be.
 const DEVICES: usize = 1 << 16;
@@ -24,6 +27,8 @@ pub(crate) struct Tables {
     segments: Vec<Segment>,
     /// CR3 tables.
     guests: Vec<PhysicalAddress>,
+    /// Tables that map nothing, for devices that are blocked; none if there was no frame or no id for them.
+    pub(crate) fence: Option<Link>,
     /// Under which tags the unit may have cached translations.
     pub(crate) tags: Tags,
 }
@@ -42,11 +47,19 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// The copy, at `start`, of one of `segments` segments, whose base was `old`.
-    pub(crate) fn new(number: usize, segments: usize, old: DeviceTableBase, start: PhysicalAddress) -> Self {
+    /// One of `segments` segments, of 1 to 512 frames from `start`.
+    pub(crate) fn new(number: usize, segments: usize, frames: usize, start: PhysicalAddress) -> Self {
         let share = DEVICES / segments.max(1);
-        let base = DeviceTableBase::new().with_size(old.size()).with_frame(start.pfn().get());
-        Self { number, first: number * share, devices: old.entries().min(share), base }
+        let size = frames.saturating_sub(1).min(MOST_FRAMES - 1) as u16;
+        let base = DeviceTableBase::new().with_size(size).with_frame(start.pfn().get());
+        Self { number, first: number * share, devices: base.entries().min(share), base }
+    }
+
+    /// How many frames a segment must have for the device with this id, if the device is in it.
+    pub(crate) fn frames_for(source: SourceId, number: usize, segments: usize) -> Option<usize> {
+        let share = DEVICES / segments.max(1);
+        let index = usize::from(source.0).checked_sub(number * share).filter(|index| *index < share)?;
+        Some(index / ENTRIES_IN_FRAME + 1)
     }
 
     /// Its frames.
@@ -78,7 +91,7 @@ impl Tables {
     /// How many tables there are, in frames.
     pub(crate) fn count(&self) -> u64 {
         let frames = self.segments.iter().map(|segment| u64::from(segment.base.size()) + 1);
-        frames.sum::<u64>() + self.guests.len() as u64
+        frames.sum::<u64>() + self.guests.len() as u64 + u64::from(self.fence.is_some())
     }
 
     pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
@@ -126,11 +139,21 @@ impl Tables {
         self.guests.contains(&table).then_some(table)
     }
 
+    /// Whether an entry names tables that may map something.
+    pub(crate) fn are_named_by(&self, entry: DeviceTableEntry) -> bool {
+        entry::is_linked(entry) && self.fence.is_none_or(|fence| fence.root != entry.table())
+    }
+
+    /// The entry that blocks a device.
+    pub(crate) fn blocked(&self, entry: DeviceTableEntry) -> DeviceTableEntry {
+        self.fence.map_or(entry::blocked(entry), |fence| entry::fenced(entry, fence))
+    }
+
     /// The devices whose entries allow them a device-TLB, ascending.
     pub(crate) fn device_tlbs(&self, frames: &impl Frames) -> Result<Vec<SourceId>, OutOfMemory> {
         let allows = |slot| {
             let entry = entry::load(slot, frames);
-            entry::is_linked(entry) && entry.guest.device_tlb()
+            self.are_named_by(entry) && entry.guest.device_tlb()
         };
         collected(self.slots().filter(|(_, slot)| allows(*slot)).map(|(source, _)| source))
     }
@@ -147,15 +170,15 @@ impl Tables {
 mod tests {
     use super::*;
 
-    fn segment(number: usize, segments: usize, size: u16) -> Segment {
+    fn segment(number: usize, segments: usize, frames: usize) -> Segment {
         let start = PhysicalAddress::new(0x10_0000 * (1 + number as u64));
-        Segment::new(number, segments, DeviceTableBase::new().with_size(size), start)
+        Segment::new(number, segments, frames, start)
     }
 
     #[test]
     fn an_entry_is_where_its_device_is_in_the_table() {
         let mut tables = Tables::default();
-        tables.remember_segment(segment(0, 1, 1)).unwrap();
+        tables.remember_segment(segment(0, 1, 2)).unwrap();
         let slot = |id| tables.slot_of(SourceId(id)).map(|slot| (slot.table.get(), slot.word));
         assert_eq!((slot(0), slot(3)), (Some((0x10_0000, 0)), Some((0x10_0000, 12))));
         assert_eq!((slot(128), slot(255), slot(256)), (Some((0x10_1000, 0)), Some((0x10_1000, 508)), None));
@@ -167,10 +190,12 @@ mod tests {
     #[test]
     fn segments_share_the_devices() {
         let mut tables = Tables::default();
-        (0..4).for_each(|number| tables.remember_segment(segment(number, 4, 511)).unwrap());
+        (0..4).for_each(|number| tables.remember_segment(segment(number, 4, 512)).unwrap());
         let last = tables.slot_of(SourceId(0xFFFF)).unwrap();
         assert_eq!((last.table.get(), last.word), (0x40_0000 + 127 * 0x1000, 508));
         assert_eq!(tables.slots().count(), 0x1_0000);
-        assert_eq!(segment(3, 4, 511).first_in(1), SourceId(0xC080));
+        assert_eq!(segment(3, 4, 512).first_in(1), SourceId(0xC080));
+        let needed = |id, number| Segment::frames_for(SourceId(id), number, 4);
+        assert_eq!((needed(0xC080, 3), needed(0xC07F, 3), needed(0xC080, 2)), (Some(2), Some(1), None));
     }
 }

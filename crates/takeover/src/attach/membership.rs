@@ -141,5 +141,5 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
 
 /// Whether a context is for a device's requests without PASID, and ours to change.
 fn is_entry(context: &Context, source: SourceId) -> bool {
-    context.source == source && context.pasid.is_none() && !context.entry.is_nested()
+    context.source == source && context.pasid.is_none() && !context.entry.is_of_guest()
 }

@@ -11,6 +11,9 @@ use verdict::Layout;
 /// Frames that a takeover gets in most tests: more than any made-up machine needs.
 pub(crate) const PLENTY: usize = 3000;
 
+/// A device that the old kernel did not know.
+pub(crate) const STRANGER: SourceId = SourceId(0x00FF);
+
 pub(crate) type Taken<'c> = Takeover<'c, UnitRegisters, Ticks>;
 
 /// As many cases as the environment says, or `few`.
@@ -47,8 +50,12 @@ pub(crate) fn take_over_one<'c>(
     limits: &Limits,
     maps: &[IdentityMap],
 ) -> Result<Taken<'c>, Failure> {
-    let layout =
-        Layout { maps: maps.to_vec(), device_tlbs: functions(scenario, unit), ..Layout::of(machine, unit) };
+    let layout = Layout {
+        maps: maps.to_vec(),
+        device_tlbs: functions(scenario, unit),
+        wanted: vec![STRANGER],
+        ..Layout::of(machine, unit)
+    };
     let registers = Unit::amdvi(machine.registers(unit), clock).expect("a unit");
     Ok(takeover::take_over(registers, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
 }

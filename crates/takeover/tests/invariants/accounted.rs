@@ -2,7 +2,7 @@
 //! its reason, and what the report says is so.
 
 use crate::common::{
-    PLENTY, cases, damaged, of_each, plausible, stuck, take_over, take_over_all, with_habits,
+    PLENTY, cases, damaged, of_each, plausible, stuck, take_over, take_over_all, with_habits, with_vtd,
 };
 use model::scenario::{Attached, Stage};
 use model::{Machine, Scenario};
@@ -16,11 +16,11 @@ proptest! {
     #![proptest_config(cases(60))]
 
     #[test]
-    fn on_a_plausible_machine_all_is_duplicated_and_pass_through_is_fenced(scenario in plausible()) {
+    fn on_a_plausible_machine_all_is_duplicated_and_pass_through_is_fenced(scenario in with_vtd()) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        let taken = take_over_all(&scenario, &machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
-        check_all(&scenario, &machine, &taken)?;
+        let taken = take_over_all(&machine, &mut machine.frames(PLENTY), &clock, &limits()).unwrap();
+        check_all(&machine, &taken)?;
         for (unit, taken) in taken.iter().enumerate() {
             check_outcomes(&scenario, unit, taken.report())?;
         }
@@ -30,8 +30,8 @@ proptest! {
     fn whatever_the_damage_the_report_is_true(scenario in damaged()) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        if let Ok(taken) = take_over_all(&scenario, &machine, &mut machine.frames(PLENTY), &clock, &limits()) {
-            check_all(&scenario, &machine, &taken)?;
+        if let Ok(taken) = take_over_all(&machine, &mut machine.frames(PLENTY), &clock, &limits()) {
+            check_all(&machine, &taken)?;
         }
     }
 
@@ -39,8 +39,8 @@ proptest! {
     fn however_few_the_frames_the_report_is_true(scenario in plausible(), budget in 0..120_usize) {
         let machine = scenario.machine();
         let clock = machine.clock();
-        if let Ok(taken) = take_over_all(&scenario, &machine, &mut machine.frames(budget), &clock, &limits()) {
-            check_all(&scenario, &machine, &taken)?;
+        if let Ok(taken) = take_over_all(&machine, &mut machine.frames(budget), &clock, &limits()) {
+            check_all(&machine, &taken)?;
         }
     }
 
@@ -61,8 +61,8 @@ proptest! {
     }
 }
 
-fn check_all(scenario: &Scenario, machine: &Machine, taken: &[Taken]) -> Result<(), TestCaseError> {
-    of_each(scenario, |unit| check(machine, unit, taken[unit].report()))
+fn check_all(machine: &Machine, taken: &[Taken]) -> Result<(), TestCaseError> {
+    of_each(machine, |unit| check(machine, unit, taken[unit].report()))
 }
 
 /// Checks that every requester is listed: as fenced if it was in pass-through, as kept in place if it belongs to a

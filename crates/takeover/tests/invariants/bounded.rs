@@ -1,7 +1,7 @@
 //! **bounded**: every wait has a deadline, every walk has a limit, memory stays within the budget.
 
 use crate::common::{
-    PLENTY, astray, cases, erratic, of_each, plausible, take_over, take_over_all, with_habits,
+    Described, PLENTY, astray, cases, erratic, of_each, plausible, take_over, take_over_all, with_habits,
 };
 use model::damage::{Damage, Harm, Table, Victim};
 use model::random::Size;
@@ -11,13 +11,13 @@ use verdict::bounded::{check, check_damaged};
 use verdict::{Verdict, limits};
 
 fn check_all(
-    scenario: &Scenario,
+    scenario: &Described,
     budget: usize,
     check: fn(&Machine, usize, usize) -> Verdict,
 ) -> Result<(), TestCaseError> {
     let machine = scenario.machine();
-    let _ = take_over_all(scenario, &machine, &mut machine.frames(budget), &machine.clock(), &limits());
-    of_each(scenario, |unit| check(&machine, unit, budget))
+    let _ = take_over_all(&machine, &mut machine.frames(budget), &machine.clock(), &limits());
+    of_each(&machine, |unit| check(&machine, unit, budget))
 }
 
 proptest! {

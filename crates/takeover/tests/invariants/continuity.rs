@@ -15,10 +15,10 @@ proptest! {
     fn every_answer_stays_what_it_was(scenario in plausible(), pages in prop::collection::vec(1..17_u64, 0..5), pick in 0..9_usize) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits());
+        let taken = take_over_all(&machine, &mut frames, &clock, &limits());
         prop_assert!(taken.is_ok(), "{:?}", taken.err());
         machine.run(100);
-        of_each(&scenario, |unit| check(&machine, unit))?;
+        of_each(&machine, |unit| check(&machine, unit))?;
 
         let (unit, device) = function(&scenario, pick);
         if is_guests(&scenario, device) {
@@ -28,7 +28,7 @@ proptest! {
         let mapped = attach(&machine, &mut taken?[unit], &mut frames, &sharing, &pages);
         prop_assert!(mapped.is_ok(), "{:?}", mapped.err());
         machine.run(100);
-        of_each(&scenario, |unit| check(&machine, unit))?;
+        of_each(&machine, |unit| check(&machine, unit))?;
     }
 
     /// Whether it works or not, with commands that are late or never done, and registers that lie.
@@ -37,7 +37,7 @@ proptest! {
         let scenario = with_habits(scenario, &habits);
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits());
+        let taken = take_over_all(&machine, &mut frames, &clock, &limits());
         machine.run(100);
         prop_assert!(!is_broken(&machine), "{:?}\n{}", taken.err(), told(&machine));
     }

@@ -1,7 +1,9 @@
 //! **disjointness**: an IOVA given to a new driver was not mapped by the old kernel in that domain, is no MSI address, no
 //! RMRR, no bridge window, and lies within the domain's width.
 
-use crate::common::{Buffer, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all};
+use crate::common::{
+    Buffer, Described, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all, with_vtd,
+};
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::damage::{Damage, Harm, Victim};
 use model::{Access, Answer, Direction, Machine, MemoryKind, OwnFrames, Requester, Scenario};
@@ -23,12 +25,12 @@ fn accesses(requester: Requester, buffer: &Buffer) -> impl Iterator<Item = (Acce
 }
 
 /// Machines whose devices in scalable mode have a RID_PASID that lies beyond most directories.
-fn misdirected() -> impl Strategy<Value = Scenario> {
-    (plausible(), prop::sample::select(vec![0x2001, 0x1_2345, 0xF_FFFE])).prop_map(|(mut scenario, pasid)| {
+fn misdirected() -> impl Strategy<Value = Described> {
+    (with_vtd(), prop::sample::select(vec![0x2001, 0x1_2345, 0xF_FFFE])).prop_map(|(mut scenario, pasid)| {
         let victims = scenario.functions.iter().map(|function| Victim::RidPasid(function.source));
         let harm = Harm::Overwrite(pasid);
         scenario.damage.extend(victims.map(|victim| Damage { victim, harm }));
-        scenario
+        scenario.into()
     })
 }
 
@@ -43,7 +45,7 @@ fn is_nowhere(machine: &Machine, answer: Answer) -> bool {
     match answer {
         Answer::Blocked(_) => true,
         Answer::Memory(address) => !ranges().any(|range| range.contains(address)),
-        Answer::Interrupt => false,
+        Answer::Interrupt | Answer::Remapped(_) => false,
     }
 }
 
@@ -126,7 +128,7 @@ proptest! {
     ) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+        let mut taken = take_over_all(&machine, &mut frames, &clock, &limits()).unwrap();
         let (unit, device) = function(&scenario, pick);
         let sharing = machine.sharing_before(unit, device);
         // Accesses before the mapping would record faults.

@@ -1,36 +1,38 @@
 //! **isolation**: after the swap no translation reaches memory that the capture kernel owns, except the mappings it made
 //! for its own devices.
 
-use crate::common::{PLENTY, astray, attach, cases, damaged, function, of_each, plausible, take_over_all};
-use model::Scenario;
-use model::damage::{Damage, Harm, Table, Victim};
+use crate::common::{
+    Described, PLENTY, astray, attach, cases, damaged, function, of_each, plausible, take_over_all,
+};
 use proptest::prelude::*;
 use verdict::isolation::check;
 use verdict::limits;
 
 /// A machine with leaves that lead into the capture kernel's memory, where devices do DMA.
-fn trespassing() -> impl Strategy<Value = Scenario> {
-    let some = |(which, word)| Victim::Some { table: Table::Paging, which, word };
-    let into_capture = move |word| Damage { victim: some(word), harm: Harm::PointAtForbidden(0) };
-    let damage = prop::collection::vec((any::<usize>(), any::<usize>()).prop_map(into_capture), 1..6);
-    (plausible(), damage).prop_map(|(scenario, damage)| Scenario { damage, ..scenario })
+fn trespassing() -> impl Strategy<Value = Described> {
+    let chosen = prop::collection::vec((any::<usize>(), any::<usize>()), 1..6);
+    (plausible(), chosen).prop_map(|(scenario, chosen)| scenario.with_leaks(&chosen))
 }
 
 /// Takes all units over, and gives a device to a driver unless `pick` names none.
-fn take_over_and_check(scenario: &Scenario, budget: usize, pick: Option<usize>) -> Result<(), TestCaseError> {
+fn take_over_and_check(
+    scenario: &Described,
+    budget: usize,
+    pick: Option<usize>,
+) -> Result<(), TestCaseError> {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(budget), machine.clock());
-    let Ok(mut taken) = take_over_all(scenario, &machine, &mut frames, &clock, &limits()) else {
+    let Ok(mut taken) = take_over_all(&machine, &mut frames, &clock, &limits()) else {
         return Ok(());
     };
     machine.run(200);
-    of_each(scenario, |unit| check(&machine, unit))?;
+    of_each(&machine, |unit| check(&machine, unit))?;
     let Some(pick) = pick else { return Ok(()) };
     let (unit, device) = function(scenario, pick);
     let sharing = machine.sharing_before(unit, device);
     let _ = attach(&machine, &mut taken[unit], &mut frames, &sharing, &[1, 16]);
     machine.run(100);
-    of_each(scenario, |unit| check(&machine, unit))
+    of_each(&machine, |unit| check(&machine, unit))
 }
 
 proptest! {

@@ -22,7 +22,7 @@ proptest! {
     fn a_takeover_and_a_driver_change_no_old_page(scenario in plausible(), pick in 0..9_usize) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+        let mut taken = take_over_all(&machine, &mut frames, &clock, &limits()).unwrap();
         let (unit, device) = function(&scenario, pick);
         let sharing = machine.sharing_before(unit, device);
         attach(&machine, &mut taken[unit], &mut frames, &sharing, &[1, 5])?;
@@ -36,7 +36,7 @@ proptest! {
         let scenario = with_habits(scenario, &habits);
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(budget), machine.clock());
-        let _ = take_over_all(&scenario, &machine, &mut frames, &clock, &limits());
+        let _ = take_over_all(&machine, &mut frames, &clock, &limits());
         machine.run(200);
         check(&machine)?;
     }

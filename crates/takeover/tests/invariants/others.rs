@@ -2,7 +2,7 @@
 //! gives up (ITE), and a processor of the old kernel writes the queue's tail. Neither may cost more than the command that
 //! they disturbed.
 
-use crate::common::{PLENTY, attach, cases, disturbed, of_each, plausible, take_over, take_over_all};
+use crate::common::{PLENTY, attach, cases, disturbed, of_each, take_over, take_over_all, with_vtd};
 use crate::step_by_step::scenario;
 use model::habits::{Habits, Intrusion};
 use model::scenario::OldQueue;
@@ -81,7 +81,7 @@ proptest! {
 
     #[test]
     fn whatever_others_do_to_the_queue_the_units_are_taken_over(
-        mut scenario in plausible(), others in disturbed(),
+        mut scenario in with_vtd(), others in disturbed(IQT.offset),
     ) {
         for unit in scenario.units.iter_mut().filter(|unit| unit.queue != OldQueue::Off) {
             unit.habits = others.onto(unit.habits.clone());
@@ -93,10 +93,10 @@ proptest! {
 fn check_all(scenario: &Scenario) -> Result<(), TestCaseError> {
     let machine = scenario.machine();
     let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-    let taken = take_over_all(scenario, &machine, &mut frames, &clock, &limits());
+    let taken = take_over_all(&machine, &mut frames, &clock, &limits());
     let taken = taken.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
     machine.run(200);
-    of_each(scenario, |unit| {
+    of_each(&machine, |unit| {
         isolation::check(&machine, unit)?;
         accounted::check(&machine, unit, taken[unit].report())
     })

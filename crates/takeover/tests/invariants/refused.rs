@@ -4,10 +4,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use crate::common::{astray, cases, erratic, plausible, with_habits};
+use crate::common::{Described, astray, cases, erratic, plausible, with_habits};
 use crate::witnesses::TamperedRegisters;
 use machine::{ENTRIES, Frames};
-use model::Scenario;
 use proptest::prelude::*;
 use takeover::Limits;
 use takeover::failure::InForce;
@@ -23,7 +22,7 @@ const QUEUE: usize = 2;
 /// Takes over the first unit; returns how many frames are missing if that fails, and how many may be. `is_sound` says that
 /// the old tables stay what they are.
 fn missing(
-    (scenario, is_sound): (&Scenario, bool),
+    (scenario, is_sound): (&Described, bool),
     budget: usize,
     limits: &Limits,
 ) -> Result<Option<(usize, usize)>, TestCaseError> {

@@ -3,7 +3,7 @@
 //! the report calls accepted is translated as before (**continuity**, **accounted**), also after an attach with
 //! aliases and a mapping.
 
-use crate::common::{Buffer, buffer, cases, function, holds, is_guests, plausible};
+use crate::common::{Buffer, Described, buffer, cases, function, holds, is_guests, with_vtd};
 use machine::{IoAddress, Level, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::scenario::{Domain, Function, GUEST_TABLES, Mapping, OldQueue, Stage, UnitScenario};
 use model::walk::Traits;
@@ -29,9 +29,9 @@ fn over_ours() -> impl Strategy<Value = Mapping> {
 }
 
 /// Machines on which some domains map large pages over the capture kernel's memory.
-fn cramped() -> impl Strategy<Value = Scenario> {
+fn cramped() -> impl Strategy<Value = Described> {
     let pages = prop::collection::vec((any::<prop::sample::Index>(), over_ours()), 1..8);
-    (plausible(), pages).prop_map(|(mut scenario, pages)| {
+    (with_vtd(), pages).prop_map(|(mut scenario, pages)| {
         scenario.memory = memory();
         for unit in &mut scenario.units {
             let traits = &mut unit.traits;
@@ -43,7 +43,7 @@ fn cramped() -> impl Strategy<Value = Scenario> {
                 add(&mut scenario.domains[domain.index(count)], page);
             }
         }
-        scenario
+        scenario.into()
     })
 }
 
@@ -80,7 +80,7 @@ struct Family {
 
 impl Family {
     /// The function at index `picks[0]`, with those at the other indices as its aliases.
-    fn of(scenario: &Scenario, picks: &[usize]) -> Self {
+    fn of(scenario: &Described, picks: &[usize]) -> Self {
         let (unit, source) = function(scenario, picks[0]);
         let others = picks[1..].iter().map(|pick| function(scenario, *pick));
         let of_unit = others.filter(|(other, requester)| *other == unit && *requester != source);
@@ -138,7 +138,7 @@ fn is_something(machine: &Machine, address: PhysicalAddress) -> bool {
 
 /// Checks that no device with an entry of the old kernel reaches, beside the buffers, what it did not reach before.
 fn check_nothing_elsewhere(
-    scenario: &Scenario,
+    scenario: &Described,
     machine: &Machine,
     unit: usize,
     buffers: &[Buffer],

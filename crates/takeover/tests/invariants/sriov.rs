@@ -1,7 +1,7 @@
 //! Device-TLBs of functions that nobody knows of, as virtual functions are unless somebody looks for them, and of very many
 //! functions whose device has failed.
 
-use crate::common::{PLENTY, cases, holds, plausible};
+use crate::common::{PLENTY, cases, holds, with_vtd};
 use machine::SourceId;
 use model::Scenario;
 use model::scenario::{DeviceTlb, Function};
@@ -39,7 +39,7 @@ proptest! {
     #![proptest_config(cases(30))]
 
     #[test]
-    fn sriov_functions_that_nobody_found_forget_what_they_keep(mut scenario in plausible(), some: u16) {
+    fn sriov_functions_that_nobody_found_forget_what_they_keep(mut scenario in with_vtd(), some: u16) {
         for function in &mut scenario.functions {
             let unit = &mut scenario.units[function.unit];
             unit.traits.extended.set_dt(unit.traits.extended.qi());

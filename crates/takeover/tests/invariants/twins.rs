@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use crate::common::{Buffer, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all};
+use crate::common::{
+    Buffer, Described, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all, with_vtd,
+};
 use machine::{Frames, Permission, PhysicalAddress, Range, SourceId};
 use model::damage::{Damage, Harm, Victim};
 use model::random::PASS_THROUGH;
 use model::scenario::{Attached, Domain, Function};
-use model::{Access, Answer, Direction, Machine, Own, OwnFrames, Requester, Scenario};
+use model::{Access, Answer, Direction, Machine, Own, OwnFrames, Requester};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use takeover::Attachment;
@@ -33,10 +35,10 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 /// Machines whose units have 16 domain-ids. The old kernel used them all, some in contexts that the takeover refuses.
-fn crowded() -> impl Strategy<Value = Scenario> {
+fn crowded() -> impl Strategy<Value = Described> {
     /// In legacy mode: a present entry of an undefined type. In scalable mode: one with its directory at address zero.
     const REFUSED: Harm = Harm::Overwrite(0xD);
-    plausible().prop_map(|mut scenario| {
+    with_vtd().prop_map(|mut scenario| {
         (1..).zip(&mut scenario.domains).for_each(|(id, domain)| domain.id = id);
         let used = scenario.domains.len() as u16 + 1;
         for id in used..PASS_THROUGH {
@@ -47,7 +49,7 @@ fn crowded() -> impl Strategy<Value = Scenario> {
             scenario.damage.push(Damage { victim: Victim::Context(source), harm: REFUSED });
         }
         scenario.units.iter_mut().for_each(|unit| unit.traits.capability.set_nd(0));
-        scenario
+        scenario.into()
     })
 }
 
@@ -174,7 +176,7 @@ proptest! {
     ) {
         let machine = scenario.machine();
         let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-        let mut taken = take_over_all(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+        let mut taken = take_over_all(&machine, &mut frames, &clock, &limits()).unwrap();
         let (unit, device) = function(&scenario, pick);
         let requesters = sharing(&machine, unit, device);
         let (taken, machine) = (taken.swap_remove(unit), &machine);

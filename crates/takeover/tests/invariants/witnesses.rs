@@ -2,7 +2,7 @@
 //!
 //! The ports between takeover and machine do one thing wrong.
 
-use crate::common::{PLENTY, take_over, with_habits};
+use crate::common::{PLENTY, take_over};
 use machine::{Frames, Level, OldMemory, PhysicalAddress, Registers, Table, Unreadable};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
@@ -291,8 +291,9 @@ fn a_device_that_is_not_told_to_forget_breaks_isolation() {
 fn waiting_too_long_is_found_out() {
     let patient = Limits { deadline: DEADLINE * 20, ..limits() };
     let stuck = Habits::default().with(Chore::TakeRoot, Habit::Never);
-    for scenario in machines().take(4) {
-        let machine = with_habits(scenario, &stuck).machine();
+    for mut scenario in machines().take(4) {
+        scenario.units[0].habits.clone_from(&stuck);
+        let machine = scenario.machine();
         let _ = take_over(&machine, &mut machine.frames(PLENTY), &machine.clock(), &patient);
         assert!(bounded::check(&machine, 0, PLENTY).is_err());
     }

@@ -31,7 +31,7 @@ fn conditions() -> Vec<Row> {
     use Translation::{On, PassThrough};
 
     let rows = [
-        ("amdvi", Amd64Backports, On, Remapped, 1, Low, FourLevel),
+        ("amdvi-6.12", Amd64Backports, On, Remapped, 1, Low, FourLevel),
         ("amdvi-7.2-x2apic-high", Amd64Testing, On, X2apic, 2, High, FiveLevel),
         ("amdvi-pt-interrupts-not-remapped", Amd64Backports, PassThrough, Plain, 2, Low, FiveLevel),
         ("amdvi-7.2-pt", Amd64Testing, PassThrough, Remapped, 1, High, FiveLevel),
@@ -112,6 +112,8 @@ fn mutations() -> Vec<Row> {
         (UnitSetting::AMD, Mutation::SkipTable, Witness::Trace, "first fault"),
         (UnitSetting::AMD, Mutation::ReuseIova, Witness::Trace, "first changed translation"),
         (UnitSetting::AMD, Mutation::ClearTe, Witness::Trace, "translation was turned off"),
+        (UnitSetting::AMD, Mutation::BlockEntry, Witness::Tables, "lost"),
+        (UnitSetting::AMD, Mutation::SkipInvalidation, Witness::Trace, "was not told to forget"),
         (pass_through, Mutation::OpenOwn, Witness::Tables, "reaches Holdover's memory"),
     ];
     let row = |(unit, mutation, witness, objection): (UnitSetting, Mutation, Witness, &'static str)| {

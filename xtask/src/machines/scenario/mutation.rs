@@ -35,6 +35,10 @@ pub(crate) enum Mutation {
     FailTakeOver,
     /// The capture kernel panics in the middle of the takeover, when the units have their new tables.
     PanicTakingOver,
+    /// AMD's unit refuses the requests of a device that it translated.
+    BlockEntry,
+    /// AMD's unit is not told to forget what it knows of the dead kernel's tables.
+    SkipInvalidation,
 }
 
 impl Mutation {
@@ -55,6 +59,8 @@ impl Mutation {
             Self::FailDiscover => "fail-discover",
             Self::FailTakeOver => "fail-take-over",
             Self::PanicTakingOver => "panic-taking-over",
+            Self::BlockEntry => "block-entry",
+            Self::SkipInvalidation => "skip-invalidation",
         }
     }
 }

@@ -49,6 +49,10 @@ impl HandedOver {
             let faults =
                 if *at < init { &mut seen.faults_before_drivers } else { &mut seen.faults_with_drivers };
             match event {
+                // To page 0 leads what AMD's unit refuses.
+                Event::Answered { source, page: 0, .. } => {
+                    *faults.entry(Device::name_of(*source)).or_default() += 1;
+                }
                 Event::Fault(fault) => {
                     let device = fault
                         .request

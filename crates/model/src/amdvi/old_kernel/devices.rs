@@ -1,7 +1,9 @@
 //! Writes device tables, and the CR3 tables and interrupt tables that entries name.
 
 use super::OldKernel;
-use crate::amdvi::scenario::{Attached, Excluded, Function, Interrupts, Others, Stage, UnitScenario};
+use crate::amdvi::scenario::{
+    Attached, Excluded, Function, Interrupts, Others, Stage, TablePlace, UnitScenario,
+};
 use amdvi::device_table::{
     Cr3Entry, DeviceTableEntry, ENTRY_BYTES, GuestPagingMode, GuestTables, HostTables, InterruptControl,
     PagingMode,
@@ -72,7 +74,11 @@ impl OldKernel<'_> {
     pub(super) fn write_device_table(&mut self, unit: usize) {
         let description = &self.scenario.units[unit];
         let segments = 1_usize << description.segments;
-        let table = (0..segments).map(|_| self.pages(description.table_pages)).collect();
+        let is_there = |page: PhysicalAddress| {
+            (description.table_place == TablePlace::High) == (page.get() >> u32::BITS != 0)
+        };
+        let pages = description.table_pages;
+        let table = (0..segments).map(|_| self.unused.take_if(pages, &mut self.rng, is_there)).collect();
         self.tables.devices.push(table);
         let filler = others(description);
         for source in 0..=u16::MAX {

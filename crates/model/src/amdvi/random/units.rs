@@ -46,7 +46,7 @@ fn traits(rng: &mut Rng, host_address_bits: u32) -> Traits {
         .with_xt(rng.bool())
         .with_nx(rng.bool())
         .with_gt(guest)
-        .with_ia(!one_in(rng, 4))
+        .with_ia(!one_in(rng, 40))
         .with_ga(rng.bool())
         .with_hats(rng.u8(..3))
         .with_gats(rng.u8(..2))

@@ -81,9 +81,14 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// What an invalidation covers: one page of 4 KiB, or as many as the lowest clear bit of the address says.
+    /// What an invalidation covers: one page of 4 KiB, or as many as the lowest clear bit of the address says; everything if that is
+    /// as high as in the largest page (2.2.3).
     pub(crate) fn of(range: PagesRange) -> Self {
-        let shift = if range.size() { 12 + range.frame().trailing_ones() + 1 } else { 12 };
+        let shift = match range.frame().trailing_ones() {
+            _ if !range.size() => 12,
+            ones if ones >= 39 => u64::BITS,
+            ones => 12 + ones + 1,
+        };
         Self { iova: IoAddress::new(range.frame() << 12), shift }
     }
 
@@ -226,6 +231,7 @@ mod tests {
         assert!(!keeps(page(7, 0x3_F000, 12), forget(0x3_7001)));
         assert!(keeps(page(7, 0x4_0000, 12), forget(0x3_7001)));
         assert!(keeps(page(7, 0x2_F000, 12), forget(0x3_7001)));
+        assert!(!keeps(page(7, 1 << 62, 12), forget(0x0007_FFFF_FFFF_F001)));
         for iova in [0, 0x1234_5000, 0xFFFF_FFFF_FFFF_F000] {
             assert!(!keeps(page(7, iova, 12), forget(0x7FFF_FFFF_FFFF_F001)));
         }

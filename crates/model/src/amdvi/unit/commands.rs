@@ -20,6 +20,9 @@ use amdvi::event::{EventCode, EventLow};
 use amdvi::registers::{COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL};
 use machine::{PhysicalAddress, Range, SourceId};
 
+/// The most commands that are fetched at once.
+const BURST: u32 = 16;
+
 /// The buffer's state that no register shows.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
@@ -84,19 +87,31 @@ impl AmdViUnit {
     }
 
     fn advance_fetch(&mut self, memory: &mut Memory) {
-        let base = BufferBase::from_bits(self.get(COMMAND_BUFFER.offset));
-        let Some(entries) = base.entries() else { return };
-        let bytes = (entries * COMMAND_BYTES) as u64;
-        let (head, tail) = (self.get(COMMAND_HEAD.offset) % bytes, self.get(COMMAND_TAIL.offset) % bytes);
-        if head == tail || self.commands.is_fenced() {
+        if self.next_command().is_none() {
             return;
         }
         let mut left = self.commands.fetch.unwrap_or_else(|| self.countdown(Chore::FetchDescriptor));
         left.tick();
         self.commands.fetch = if left.is_over() { None } else { Some(left) };
-        if left.is_over() && self.fetch(base.address().saturating_add(head), memory) {
-            self.set(COMMAND_HEAD.offset, (head + COMMAND_BYTES as u64) % bytes);
+        if !left.is_over() {
+            return;
         }
+        for _ in 0..self.rng.u32(1..=BURST) {
+            let Some((at, next)) = self.next_command() else { return };
+            if !self.fetch(at, memory) {
+                return;
+            }
+            self.set(COMMAND_HEAD.offset, next);
+        }
+    }
+
+    /// Where the next command is, and what the head is after it; `None` if there is none, or one before it keeps it back.
+    fn next_command(&self) -> Option<(PhysicalAddress, u64)> {
+        let base = BufferBase::from_bits(self.get(COMMAND_BUFFER.offset));
+        let bytes = (base.entries()? * COMMAND_BYTES) as u64;
+        let (head, tail) = (self.get(COMMAND_HEAD.offset) % bytes, self.get(COMMAND_TAIL.offset) % bytes);
+        let is_there = head != tail && !self.commands.is_fenced();
+        is_there.then(|| (base.address().saturating_add(head), (head + COMMAND_BYTES as u64) % bytes))
     }
 
     /// Fetches a command; one that cannot be read or is malformed stops the fetching there (2.5.6, 2.5.7).

@@ -21,7 +21,7 @@ impl Lookup<'_> {
         trail: &mut Trail,
     ) -> Option<Result<Page, Abort>> {
         match context.translation {
-            Translation::Untranslated(_) => None,
+            Translation::Untranslated => None,
             Translation::Host(host) => Some(self.host(host, context.domain, iova, trail)),
             Translation::Guest(guest, host) => Some(self.guest(guest, host, context.domain, iova, trail)),
         }
@@ -86,7 +86,7 @@ fn guest_tag(guest: Guest, host: Option<Host>, domain: u16) -> Tag {
 /// The tag of a context's translations; `None` if it has none.
 fn tag(context: Context) -> Option<Tag> {
     match context.translation {
-        Translation::Untranslated(_) => None,
+        Translation::Untranslated => None,
         Translation::Host(_) => Some(Tag::Host { domain: context.domain }),
         Translation::Guest(guest, host) => Some(guest_tag(guest, host, context.domain)),
     }

@@ -94,6 +94,11 @@ impl AmdViUnit {
         self.control().enabled()
     }
 
+    /// The devices behind this unit.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = u16> + '_ {
+        self.devices.iter().copied()
+    }
+
     /// Adds a device behind this unit.
     pub(crate) fn add_device(&mut self, source: u16) {
         self.devices.insert(source);

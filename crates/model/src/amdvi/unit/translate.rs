@@ -67,9 +67,9 @@ impl AmdViUnit {
     fn translate(&mut self, memory: &mut Memory, context: Context, access: Access) -> Result<Answer, Abort> {
         let mut trail = Trail::default();
         let Some(page) = self.page(memory, context, access, &mut trail) else {
-            return context.translation.pass(access);
+            return context.pass(access);
         };
-        let page = page?;
+        let page = page?.restricted(context.rights);
         let answer = page.answer(access)?;
         trail.check(access.direction)?;
         note(memory, &trail.marks, access.direction);

@@ -89,8 +89,8 @@ impl Walker<'_> {
     /// What an entry says of requests with this PASID, or without one.
     pub(crate) fn context_of(&self, entry: DeviceTableEntry, pasid: Option<u32>) -> Result<Context, Abort> {
         if !entry.host.valid() {
-            let translation = Translation::Untranslated(Rights::ALL);
-            return Ok(Context { domain: 0, device_tlb: false, translation });
+            let (rights, translation) = (Rights::ALL, Translation::Untranslated);
+            return Ok(Context { domain: 0, device_tlb: false, rights, translation });
         }
         let [host, guest, ..] = entry.reserved_bits();
         if host | guest != 0 {
@@ -100,13 +100,14 @@ impl Walker<'_> {
             return Err(Abort::NoTranslation);
         }
         let translation = self.translation(entry, pasid)?;
-        Ok(Context { domain: entry.guest.domain(), device_tlb: entry.guest.device_tlb(), translation })
+        let rights = Rights { read: entry.host.read(), write: entry.host.write() };
+        let (domain, device_tlb) = (entry.guest.domain(), entry.guest.device_tlb());
+        Ok(Context { domain, device_tlb, rights, translation })
     }
 
     fn translation(&self, entry: DeviceTableEntry, pasid: Option<u32>) -> Result<Translation, Abort> {
-        let rights = Rights { read: entry.host.read(), write: entry.host.write() };
-        let host = self.host_of(entry, rights)?;
-        let guest = self.guest_of(entry, rights)?;
+        let host = self.host_of(entry)?;
+        let guest = self.guest_of(entry)?;
         let own = |guest: &Guest| entry.host.guest_without_pasid().then_some(*guest);
         match (pasid, guest) {
             (Some(pasid), Some(guest)) => Ok(Translation::Guest(Guest { pasid, ..guest }, host)),
@@ -114,12 +115,12 @@ impl Walker<'_> {
             (None, guest) => Ok(match (guest.as_ref().and_then(own), host) {
                 (Some(guest), host) => Translation::Guest(guest, host),
                 (None, Some(host)) => Translation::Host(host),
-                (None, None) => Translation::Untranslated(rights),
+                (None, None) => Translation::Untranslated,
             }),
         }
     }
 
-    fn host_of(&self, entry: DeviceTableEntry, rights: Rights) -> Result<Option<Host>, Abort> {
+    fn host_of(&self, entry: DeviceTableEntry) -> Result<Option<Host>, Abort> {
         if entry.host.mode() == PagingMode::NONE {
             return Ok(None);
         }
@@ -127,11 +128,11 @@ impl Walker<'_> {
         let level = entry.host.mode().top().filter(|level| Some(*level) <= highest);
         let level = level.ok_or(Abort::IllegalEntry)?;
         let marks = entry.host.accessed_dirty() & self.control().host_accessed_dirty();
-        Ok(Some(Host { root: Table { address: entry.table(), level, rights }, marks }))
+        Ok(Some(Host { root: Table { address: entry.table(), level, rights: Rights::ALL }, marks }))
     }
 
     /// The guest tables of an entry, if it has any, for PASID 0.
-    fn guest_of(&self, entry: DeviceTableEntry, rights: Rights) -> Result<Option<Guest>, Abort> {
+    fn guest_of(&self, entry: DeviceTableEntry) -> Result<Option<Guest>, Abort> {
         if !entry.host.guest_valid() || !self.control().guest_translation() {
             return Ok(None);
         }
@@ -142,7 +143,7 @@ impl Walker<'_> {
         if cr3_levels > self.traits.feature.glx().min(2) {
             return Err(Abort::IllegalEntry);
         }
-        Ok(Some(Guest { cr3_table: entry.cr3_table(), cr3_levels: cr3_levels + 1, pasid: 0, top, rights }))
+        Ok(Some(Guest { cr3_table: entry.cr3_table(), cr3_levels: cr3_levels + 1, pasid: 0, top }))
     }
 
     /// Whether an address is in the exclusion range of a device.

@@ -32,7 +32,6 @@ pub(crate) struct Guest {
     pub(crate) pasid: u32,
     /// The level of the root of the page tables.
     pub(crate) top: Level,
-    pub(crate) rights: Rights,
 }
 
 /// Translates a guest's physical address: to itself, or through host tables.
@@ -55,7 +54,7 @@ impl Walker<'_> {
         for level in (0..u32::from(guest.cr3_levels)).rev() {
             address = self.cr3_step(address, guest.pasid >> (CR3_STRIDE * level) & 0x1FF, through)?;
         }
-        Ok(Table { address, level: guest.top, rights: guest.rights })
+        Ok(Table { address, level: guest.top, rights: Rights::ALL })
     }
 
     /// Reads an entry of one level of a CR3 table.

@@ -87,6 +87,8 @@ pub(crate) struct Context {
     pub(crate) domain: u16,
     /// Whether the device may have a device-TLB.
     pub(crate) device_tlb: bool,
+    /// What the device table entry allows (IR, IW). It is asked at each request: cached translations do not know it.
+    pub(crate) rights: Rights,
     pub(crate) translation: Translation,
 }
 
@@ -94,19 +96,20 @@ pub(crate) struct Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Translation {
     /// They are physical addresses.
-    Untranslated(Rights),
+    Untranslated,
     /// Through host tables.
     Host(Host),
     /// Through guest tables, all of whose addresses host tables translate if there are any.
     Guest(Guest, Option<Host>),
 }
 
-impl Translation {
+impl Context {
     /// The answer to an access that passes untranslated, as far as it is allowed.
-    pub(crate) fn pass(self, access: Access) -> Result<Answer, Abort> {
-        match self {
-            Self::Untranslated(rights) if rights.allow(access.direction) => Ok(Answer::untranslated(access)),
-            _ => Err(Abort::NotAllowed),
+    pub(crate) fn pass(&self, access: Access) -> Result<Answer, Abort> {
+        if self.rights.allow(access.direction) {
+            Ok(Answer::untranslated(access))
+        } else {
+            Err(Abort::NotAllowed)
         }
     }
 }
@@ -148,6 +151,11 @@ impl Page {
     /// All of memory, by physical address.
     pub(crate) fn identity(address: IoAddress) -> Self {
         Self::around(address, PhysicalAddress::new(address.get()), 52, Rights::ALL)
+    }
+
+    /// The same page, allowing no more than this.
+    pub(crate) fn restricted(self, rights: Rights) -> Self {
+        Self { rights: self.rights.and(rights), ..self }
     }
 
     fn noted(self, noted: bool) -> Self {
@@ -208,8 +216,8 @@ impl Walker<'_> {
         let context = self.context_of(entry, access.pasid)?;
         let mut trail = Trail::default();
         let answer = match self.page(context.translation, access.iova, &mut trail) {
-            None => context.translation.pass(access),
-            Some(page) => page?.answer(access),
+            None => context.pass(access),
+            Some(page) => page?.restricted(context.rights).answer(access),
         };
         trail.check(access.direction)?;
         answer
@@ -239,7 +247,7 @@ impl Walker<'_> {
         trail: &mut Trail,
     ) -> Option<Result<Page, Abort>> {
         match translation {
-            Translation::Untranslated(_) => None,
+            Translation::Untranslated => None,
             Translation::Host(host) => Some(self.host_page(host, host.root, iova, trail)),
             Translation::Guest(guest, host) => {
                 let mut through = |address: IoAddress, trail: &mut Trail| match host {
@@ -264,7 +272,7 @@ impl Walker<'_> {
         let context = self.context(requester).ok()?;
         let place = |table: Table| (table.address, table.level);
         Some(match context.translation {
-            Translation::Untranslated(_) => (context.domain, [None, None]),
+            Translation::Untranslated => (context.domain, [None, None]),
             Translation::Host(host) => (context.domain, [None, Some(place(host.root))]),
             Translation::Guest(guest, host) => {
                 (context.domain, [Some((guest.cr3_table, guest.top)), host.map(|host| place(host.root))])

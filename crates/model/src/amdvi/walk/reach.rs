@@ -2,7 +2,7 @@
 
 use super::guest::{CR3_STRIDE, as_guest};
 use super::host::Step;
-use super::{Abort, Guest, Host, Page, Table, Trail, Translation, Walker};
+use super::{Abort, Context, Guest, Host, Page, Table, Trail, Translation, Walker};
 use crate::answer::Requester;
 use crate::memory::MemoryKind;
 use crate::reached::{Reached, Rights};
@@ -25,17 +25,23 @@ impl Walker<'_> {
         if !entry.host.valid() && !self.devices.contains(&source) {
             return Vec::new();
         }
-        let reaches = |pasid: &Option<u32>| match self.context_of(entry, *pasid).map(|of| of.translation) {
-            Ok(Translation::Untranslated(rights)) => rights.any(),
-            Ok(Translation::Guest(guest, host)) => self.root_of(guest, host).is_ok(),
-            Ok(Translation::Host(_)) => true,
-            Err(_) => false,
+        let reaches = |pasid: &Option<u32>| {
+            self.context_of(entry, *pasid).is_ok_and(|context| {
+                let rooted = match context.translation {
+                    Translation::Guest(guest, host) => self.root_of(guest, host).is_ok(),
+                    Translation::Host(_) | Translation::Untranslated => true,
+                };
+                rooted && context.rights.any()
+            })
         };
         let with = match self.context_of(entry, Some(0)).map(|context| context.translation) {
             Ok(Translation::Guest(guest, host)) => self.pasids(guest, host),
             _ => Vec::new(),
         };
-        let all = std::iter::once(None).chain(with.into_iter().map(Some));
+        // Requests without PASID may be those of PASID zero.
+        let same = entry.host.guest_without_pasid();
+        let with = with.into_iter().filter(|pasid| !same || *pasid != 0);
+        let all = std::iter::once(None).chain(with.map(Some));
         all.filter(reaches).map(|pasid| Requester { source, pasid }).collect()
     }
 
@@ -76,30 +82,33 @@ impl Walker<'_> {
     /// All memory that a requester reaches. Each table is entered once per level and rights, however many entries lead to it,
     /// so the search also ends in tables that fan out.
     pub(crate) fn reach(&self, requester: Requester) -> Vec<Reached> {
-        let Ok(context) = self.context(requester) else { return Vec::new() };
-        self.reach_by(requester, context.translation)
+        self.context(requester).map_or_else(|_| Vec::new(), |context| self.reach_by(requester, &context))
     }
 
-    fn reach_by(&self, requester: Requester, translation: Translation) -> Vec<Reached> {
-        let pages = match translation {
-            Translation::Untranslated(rights) => self.all_memory(rights),
+    fn reach_by(&self, requester: Requester, context: &Context) -> Vec<Reached> {
+        let pages = match context.translation {
+            Translation::Untranslated => self.all_memory(),
             Translation::Host(host) => self.host_leaves(host),
             Translation::Guest(guest, host) => self.guest_leaves(guest, host),
+        };
+        let allowed = |(iova, memory, rights): (IoAddress, Range<PhysicalAddress>, Rights)| {
+            (iova, memory, rights.and(context.rights))
         };
         let reached = |(iova, memory, rights): (IoAddress, Range<PhysicalAddress>, Rights)| {
             Some(Reached { requester, iova, memory, rights }).filter(|_| rights.any())
         };
-        pages.into_iter().chain(self.excluded(requester)).filter_map(reached).collect()
+        let excluded = self.excluded(requester);
+        pages.into_iter().map(allowed).chain(excluded).filter_map(reached).collect()
     }
 
     /// Everything that any requester reaches and `is_wanted` selects. Tables that many requesters share are searched once.
     pub(crate) fn reach_of_all(&self, is_wanted: impl Fn(&Reached) -> bool) -> Vec<Reached> {
-        let mut known: BTreeMap<(Translation, bool), Vec<Reached>> = BTreeMap::new();
+        let mut known: BTreeMap<(Translation, Rights, bool), Vec<Reached>> = BTreeMap::new();
         let mut found = Vec::new();
         for requester in self.requesters() {
             let Ok(context) = self.context(requester) else { continue };
-            let key = (context.translation, self.excluded(requester).is_some());
-            let reached = known.entry(key).or_insert_with(|| self.reach_by(requester, context.translation));
+            let key = (context.translation, context.rights, self.excluded(requester).is_some());
+            let reached = known.entry(key).or_insert_with(|| self.reach_by(requester, &context));
             found.extend(reached.iter().map(|reached| Reached { requester, ..*reached }).filter(&is_wanted));
         }
         found
@@ -114,10 +123,10 @@ impl Walker<'_> {
     }
 
     /// What a requester reaches untranslated: all RAM.
-    fn all_memory(&self, rights: Rights) -> Vec<(IoAddress, Range<PhysicalAddress>, Rights)> {
+    fn all_memory(&self) -> Vec<(IoAddress, Range<PhysicalAddress>, Rights)> {
         let kinds = [MemoryKind::Old, MemoryKind::Capture].into_iter();
         let ranges = kinds.flat_map(|kind| self.memory.ranges(kind));
-        ranges.map(|memory| (IoAddress::new(memory.start.get()), memory, rights)).collect()
+        ranges.map(|memory| (IoAddress::new(memory.start.get()), memory, Rights::ALL)).collect()
     }
 
     fn host_leaves(&self, host: Host) -> Vec<(IoAddress, Range<PhysicalAddress>, Rights)> {

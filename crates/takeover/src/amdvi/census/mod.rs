@@ -4,21 +4,21 @@
 mod guest;
 
 use amdvi::device_table::DeviceTableEntry;
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Registers, SourceId};
+use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, SourceId};
 
 use crate::amdvi::entry::{self, Entry, Says, says};
 use crate::amdvi::judge::{Abilities, DOMAINS, Passing};
 use crate::amdvi::tables::{Segment, Tables};
 use crate::amdvi::unit::Unit;
 use crate::census::{Census, Roll, root_lost};
-use crate::entry::{Entry as AnyEntry, Slot};
+use crate::entry::{Entry as AnyEntry, Link, Slot};
 use crate::failure::Reason;
-use crate::found::Context;
+use crate::found::{Context, Layout};
 use crate::hazard::{Danger, HazardPlace, Outcome};
 use crate::resources::Resources;
 use crate::sources::Sources;
 use crate::surroundings::Surroundings;
-use crate::table::read_table;
+use crate::table::{new_table, read_table};
 use machine::growth::OutOfMemory;
 
 /// Takes the census of a unit, and returns the tables of our own that it made. It writes only to frames of our own.
@@ -72,15 +72,26 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
     fn copy_device_table<R: Registers, C>(&mut self, unit: &Unit<'_, R, C>) -> Result<(), Reason> {
         let segments = unit.control().segments();
         for number in 0..segments {
-            let old = unit.device_table(number);
-            let pages = usize::from(old.size()) + 1;
-            let start = allocate(pages, self.roll.frames).ok_or(Reason::DeviceTable { pages })?;
-            let segment = Segment::new(number, segments, old, start);
-            self.check_halves(old.table().start, start);
-            self.copy_segment(segment, old.table().start)?;
+            let old = unit.device_table(number).table();
+            let pages = (old.len() / PAGE_SIZE) as usize;
+            let known = self.frames_for_known(number, segments).max(pages);
+            let larger = allocate(known, self.roll.frames).map(|start| (known, start));
+            let found = larger.or_else(|| Some((pages, allocate(pages, self.roll.frames)?)));
+            let (frames, start) = found.ok_or(Reason::DeviceTable { pages })?;
+            let segment = Segment::new(number, segments, frames, start);
+            self.check_halves(old.start, start);
+            self.copy_segment(segment, old)?;
             self.tables.remember_segment(segment)?;
         }
         Ok(())
+    }
+
+    /// How many frames a segment must have for all devices that there are, as far as is known. Requests of a device for which
+    /// there is no entry pass untranslated (2.2.2): it could reach our memory, and could not be attached.
+    fn frames_for_known(&self, number: usize, segments: usize) -> usize {
+        let Surroundings { device_tlbs, wanted, .. } = *self.roll.surroundings;
+        let known = device_tlbs.iter().map(|tlb| tlb.source).chain(wanted.iter().copied());
+        known.filter_map(|source| Segment::frames_for(source, number, segments)).max().unwrap_or(0)
     }
 
     /// Notes if the base register must change in both halves.
@@ -92,10 +103,11 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
 
     /// Copies a segment page by page. The takeover is refused if the first page of all cannot be read; any other that cannot
     /// blocks its devices: hardware could not read it either, or must not.
-    fn copy_segment(&mut self, segment: Segment, old: PhysicalAddress) -> Result<(), Reason> {
+    fn copy_segment(&mut self, segment: Segment, old: Range<PhysicalAddress>) -> Result<(), Reason> {
         let own = self.roll.surroundings.own_memory();
-        for (page, frame) in segment.frames().enumerate() {
-            let old = old.saturating_add(page as u64 * PAGE_SIZE);
+        let pages = (old.len() / PAGE_SIZE) as usize;
+        for (page, frame) in segment.frames().enumerate().take(pages) {
+            let old = old.start.saturating_add(page as u64 * PAGE_SIZE);
             let Err(danger) = read_table(old, frame, self.roll.old, self.roll.frames, own) else { continue };
             let first = segment.first_in(page);
             if first == SourceId(0) {
@@ -141,10 +153,8 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
                 slot: Some(slot),
             }),
             Says::Guest => self.visit_guest(source, slot, found),
-            Says::Blocks => {
-                entry::fill(entry::blocked(found), slot, self.roll.frames);
-                Ok(())
-            }
+            // It is given the tables that map nothing when all ids are known.
+            Says::Blocks => Ok(()),
         }
     }
 
@@ -181,11 +191,19 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         Ok(())
     }
 
+    /// Makes the tables for devices that are blocked.
+    fn fence(&mut self) -> Option<Link> {
+        let Layout { format, top } = self.abilities.own_layout()?;
+        let id = self.roll.domains.ids.take_unused()?;
+        Some(Link { format, root: new_table(self.roll.frames)?, top, id })
+    }
+
     /// Puts all listed contexts into their domains, or refuses them. Devices that passed because nothing in their entries is
     /// valid get a domain of their own; returns it, if devices that are not listed are in it.
     fn sort_contexts(&mut self) -> Result<Option<usize>, OutOfMemory> {
         let (abilities, bits) = (self.abilities, self.roll.surroundings.host_address_bits);
         let passing = Passing::new(&mut self.roll.domains.ids);
+        self.tables.fence = self.fence();
         self.roll.sort_contexts(|entry| abilities.judge(entry, passing, bits))?;
         let found = passing.not_valid.ok_or(Danger::NoDomainId).and_then(|id| abilities.passing(id, bits));
         match found {
