@@ -2,7 +2,7 @@
 
 use crate::amdvi::walk::Bases;
 use crate::answer::{Access, Answer, Requester};
-use crate::reached::Reached;
+use crate::reached::{Reached, Rights};
 use crate::{amdvi, vtd};
 use ::vtd::control::RootTableAddress;
 use machine::{Level, PhysicalAddress};
@@ -31,8 +31,8 @@ pub(crate) enum Tables<'a> {
     AmdVi(amdvi::walk::Walker<'a>),
 }
 
-/// What tells translations apart: the domain-id, and the tables of both stages.
-pub(crate) type Identity = (u16, [Option<(PhysicalAddress, Level)>; 2]);
+/// What tells translations apart: the domain-id, the tables of both stages, and what the entry that names them allows.
+pub(crate) type Identity = (u16, [Option<(PhysicalAddress, Level)>; 2], Rights);
 
 impl Tables<'_> {
     /// The cold answer to an access.

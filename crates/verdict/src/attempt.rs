@@ -74,6 +74,19 @@ impl Layout {
         }
     }
 
+    /// Knows of a function that is there, and has no device-TLB.
+    pub fn know(&mut self, source: SourceId) {
+        if !self.device_tlbs.iter().any(|tlb| tlb.source == source) {
+            self.device_tlbs.push(DeviceTlb {
+                source,
+                enabled: false,
+                physical: source,
+                depth: 1,
+                tellings: 1,
+            });
+        }
+    }
+
     /// Knows nothing any more of a function that has a device-TLB.
     pub fn forget(&mut self, source: SourceId) {
         self.device_tlbs.retain(|tlb| tlb.source != source);

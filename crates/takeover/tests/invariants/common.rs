@@ -86,14 +86,21 @@ impl Described {
         self
     }
 
-    /// Unit and source-id of a function by index, if there are as many.
+    /// Unit and source-id of a function by index, if there are as many. Those that the old kernel let only read, or only write, no
+    /// driver gets.
     fn function(&self, index: usize) -> Option<(usize, u16)> {
+        use amdvi::scenario::{Attached, Function};
+        let is_whole = |function: &&Function| match function.attached {
+            Attached::PassThrough(_, rights) => rights.read == rights.write,
+            _ => true,
+        };
         match self {
             Self::Vtd(scenario) => {
                 scenario.functions.get(index).map(|function| (function.unit, function.source))
             }
             Self::AmdVi(scenario) => {
-                scenario.functions.get(index).map(|function| (function.unit, function.source))
+                let mut functions = scenario.functions.iter().filter(is_whole);
+                functions.nth(index).map(|function| (function.unit, function.source))
             }
         }
     }
@@ -257,7 +264,8 @@ pub(crate) fn take_over_all<'c>(
 ) -> Result<Vec<Taken<'c>>, Failure> {
     let (mut taken, mut maps) = (Vec::<Taken<'c>>::new(), Vec::new());
     for unit in 0..machine.units() {
-        let layout = Layout { maps: maps.clone(), ..Layout::of(machine, unit) };
+        let mut layout = Layout { maps: maps.clone(), ..Layout::of(machine, unit) };
+        layout.know(SourceId(STRANGER));
         let unit = verdict::take_over_knowing(&layout, (machine, unit), frames, clock, limits)?;
         maps.extend_from_slice(unit.identity_maps());
         taken.push(unit);
@@ -308,10 +316,11 @@ pub(crate) fn attach(
     Ok((device, buffers?))
 }
 
+/// A function that the old kernel knew nothing of. The smallest device tables of AMD-Vi have entries for this id and those below.
+const STRANGER: u16 = 0x007F;
+
 /// A function by index, and its unit; if there is none, a function without a context behind the first unit.
 pub(crate) fn function(scenario: &Described, index: usize) -> (usize, Requester) {
-    // The smallest device tables of AMD-Vi have 128 entries.
-    const STRANGER: u16 = 0x007F;
     let (unit, source) = scenario.function(index).unwrap_or((0, STRANGER));
     (unit, Requester { source, pasid: None })
 }

@@ -12,8 +12,10 @@
 //! | `vast` | bounded memory: machines whose tables do not fit |
 //! | `witnesses` | that each of these tests can fail: it detects takeovers that were tampered with |
 //! | `step_by_step` | one takeover, to be read from top to bottom |
+//! | `amdvi` | the last three for AMD-Vi, and what only its units do: registers that are locked or written in halves |
 
 mod accounted;
+mod amdvi;
 mod bounded;
 mod common;
 mod continuity;

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::common::{Described, astray, cases, erratic, plausible, with_habits};
 use crate::witnesses::TamperedRegisters;
+use amdvi::registers::{COMMAND_BUFFER, DEVICE_TABLE};
 use machine::{ENTRIES, Frames};
+use model::Architecture;
 use proptest::prelude::*;
 use takeover::Limits;
 use takeover::failure::InForce;
@@ -16,8 +18,14 @@ use vtd::registers::{IQA, RTADDR};
 
 /// Frames for all tables of a small machine.
 const ENOUGH: usize = 300;
-/// Frames of a queue, and of the status of its waits.
-const QUEUE: usize = 2;
+/// The registers that a unit is told of its tables by, and of its queue; how many frames the queue takes, with those of the status
+/// of its waits, and of a log.
+const fn told_by(architecture: Architecture) -> (usize, usize, usize) {
+    match architecture {
+        Architecture::Vtd => (RTADDR.offset, IQA.offset, 2),
+        Architecture::AmdVi => (DEVICE_TABLE.offset, COMMAND_BUFFER.offset, 3),
+    }
+}
 
 /// Takes over the first unit; returns how many frames are missing if that fails, and how many may be. `is_sound` says that
 /// the old tables stay what they are.
@@ -49,9 +57,10 @@ fn missing(
     let is_short = failure.in_force == InForce::New && budget < ENOUGH;
     prop_assert!(!is_sound || is_short || !is_broken(&machine), "{failure:?} {}", told(&machine));
     let wrote = |offset| written.borrow().contains(&offset);
-    let may_be = match (wrote(RTADDR.offset), wrote(IQA.offset)) {
+    let (tables, queue, frames_of_queue) = told_by(machine.architecture(0));
+    let may_be = match (wrote(tables), wrote(queue)) {
         (true, _) => budget,
-        (false, true) => QUEUE,
+        (false, true) => frames_of_queue,
         (false, false) => 0,
     };
     Ok(Some((missing, may_be)))

@@ -9,6 +9,7 @@ use model::random::Size;
 use model::scenario::{DeviceTlb, OldQueue};
 use model::{Access, Answer, Machine, MemoryKind, OldRam, OwnFrames, Scenario, UnitRegisters};
 use std::cell::Cell;
+use std::ops::Range;
 use takeover::Limits;
 use verdict::{DEADLINE, bounded, continuity, isolation, limits, misused, take_over_through};
 use vtd::control::TableMode;
@@ -71,18 +72,18 @@ impl<F: FnMut(usize, u64) -> Vec<u64>> Registers for TamperedRegisters<F> {
 }
 
 /// Frames whose stores and publications go through `tamper`.
-struct TamperedFrames<T> {
-    inner: OwnFrames,
-    tamper: T,
+pub(crate) struct TamperedFrames<T> {
+    pub(crate) inner: OwnFrames,
+    pub(crate) tamper: T,
 }
 
 /// What is done to frames.
-trait Tamper {
+pub(crate) trait Tamper {
     fn store(&mut self, _index: usize, entry: u64) -> u64 {
         entry
     }
 
-    fn publishes(&mut self) -> bool {
+    fn publishes(&mut self, _entries: &Range<usize>) -> bool {
         true
     }
 }
@@ -117,17 +118,17 @@ impl<T: Tamper> Frames for TamperedFrames<T> {
         self.inner.store(frame, index, entry);
     }
 
-    fn publish(&mut self, frame: PhysicalAddress, entries: std::ops::Range<usize>) {
-        if self.tamper.publishes() {
+    fn publish(&mut self, frame: PhysicalAddress, entries: Range<usize>) {
+        if self.tamper.publishes(&entries) {
             self.inner.publish(frame, entries);
         }
     }
 }
 
 /// Old memory in which one read of a table finds it empty.
-struct ForgetfulMemory {
-    inner: OldRam,
-    reads_left: Cell<u32>,
+pub(crate) struct ForgetfulMemory {
+    pub(crate) inner: OldRam,
+    pub(crate) reads_left: Cell<u32>,
 }
 
 impl OldMemory for ForgetfulMemory {
@@ -155,14 +156,14 @@ fn an_untampered_takeover_is_clean() {
 }
 
 /// Takes the machine over by registers whose writes go through `tamper`; says whether that succeeded.
-fn take_over_with_writes(machine: &Machine, tamper: impl FnMut(usize, u64) -> Vec<u64>) -> bool {
+pub(crate) fn take_over_with_writes(machine: &Machine, tamper: impl FnMut(usize, u64) -> Vec<u64>) -> bool {
     let registers = TamperedRegisters { inner: machine.registers(0), tamper };
     let (old, mut frames, clock) = (machine.old_memory(), machine.frames(PLENTY), machine.clock());
     take_over_through((machine, 0), registers, &old, &mut frames, &clock, &limits()).is_ok()
 }
 
 /// Takes the machine over with frames that are tampered with; returns whether that succeeded.
-fn take_over_with_frames(machine: &Machine, tamper: impl Tamper) -> bool {
+pub(crate) fn take_over_with_frames(machine: &Machine, tamper: impl Tamper) -> bool {
     let mut frames = TamperedFrames { inner: machine.frames(PLENTY), tamper };
     let (registers, old, clock) = (machine.registers(0), machine.old_memory(), machine.clock());
     take_over_through((machine, 0), registers, &old, &mut frames, &clock, &limits()).is_ok()
@@ -197,7 +198,7 @@ fn clearing_translation_enable_instead_of_setting_the_root_pointer_breaks_contin
 fn tables_that_were_not_published_break_continuity() {
     struct NothingIsPublished;
     impl Tamper for NothingIsPublished {
-        fn publishes(&mut self) -> bool {
+        fn publishes(&mut self, _: &Range<usize>) -> bool {
             false
         }
     }

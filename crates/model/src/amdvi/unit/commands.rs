@@ -20,6 +20,8 @@ use amdvi::event::{EventCode, EventLow};
 use amdvi::registers::{COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL};
 use machine::{PhysicalAddress, Range, SourceId};
 
+/// After how many steps a unit gives a device up that stalls.
+const LATE: u32 = 3000;
 /// The most commands that are fetched at once.
 const BURST: u32 = 16;
 
@@ -213,19 +215,21 @@ impl AmdViUnit {
         }
     }
 
-    /// How long a request takes from now. Without InvTimeOut a device that does not answer is never given up.
+    /// How long a request takes from now. A device that stalls is given up late; without InvTimeOut, one that does not answer never
+    /// is.
     fn duration(&mut self, request: Request) -> Countdown {
         let Request::InDevice(requester, span) = request else {
             return self.countdown(Chore::FinishDescriptor);
         };
-        let patient = self.control().invalidation_timeout() == 0;
-        match self.device_tlbs.manner(requester.source) {
-            DeviceTlb::Silent | DeviceTlb::Garbles if !patient => self.countdown(Chore::FinishDescriptor),
-            DeviceTlb::Answers => self.countdown(Chore::FinishDescriptor),
-            _ => {
-                self.forget_in_device(requester, |page| span.meets(page.iova, page.shift));
-                Countdown(None)
-            }
+        let manner = self.device_tlbs.manner(requester.source);
+        if matches!(manner, DeviceTlb::Answers) {
+            return self.countdown(Chore::FinishDescriptor);
+        }
+        self.forget_in_device(requester, |page| span.meets(page.iova, page.shift));
+        match manner {
+            _ if self.control().invalidation_timeout() == 0 => Countdown(None),
+            DeviceTlb::Stalls => Countdown(Some(LATE)),
+            _ => self.countdown(Chore::FinishDescriptor),
         }
     }
 

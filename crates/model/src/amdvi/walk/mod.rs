@@ -271,12 +271,13 @@ impl Walker<'_> {
     pub(crate) fn identity(&self, requester: Requester) -> Option<Identity> {
         let context = self.context(requester).ok()?;
         let place = |table: Table| (table.address, table.level);
-        Some(match context.translation {
-            Translation::Untranslated => (context.domain, [None, None]),
-            Translation::Host(host) => (context.domain, [None, Some(place(host.root))]),
+        let roots = match context.translation {
+            Translation::Untranslated => [None, None],
+            Translation::Host(host) => [None, Some(place(host.root))],
             Translation::Guest(guest, host) => {
-                (context.domain, [Some((guest.cr3_table, guest.top)), host.map(|host| place(host.root))])
+                [Some((guest.cr3_table, guest.top)), host.map(|host| place(host.root))]
             }
-        })
+        };
+        Some((context.domain, roots, context.rights))
     }
 }

@@ -235,7 +235,7 @@ impl Walker<'_> {
     pub(crate) fn identity(&self, requester: Requester) -> Option<Identity> {
         let context = self.context(requester).ok()?;
         let place = |table: Table| (table.address, table.level);
-        Some((context.domain, context.translation.roots().map(|root| root.map(place))))
+        Some((context.domain, context.translation.roots().map(|root| root.map(place)), Rights::ALL))
     }
 
     /// What the root and context tables say of a function.
