@@ -1,7 +1,7 @@
 //! Checks that the dashboard, the alerts and the list of metrics for fleets name metrics that there are, and Ansible's role commands, keys
 //! and units. (The row `debian-cycle-ansible` has Ansible play it.)
 
-#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at its first surprise")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,7 @@ fn rendered(text: &str) -> String {
         let (name, after) = rest.split_once(" }}").unwrap();
         let name = name.trim_end_matches(" | to_json");
         let value = DEFAULTS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        let value = value.unwrap_or_else(|| panic!("{name} has no default")).trim_matches('"');
+        let value = value.expect(name).trim_matches('"');
         text = format!("{before}{value}{after}");
     }
     text

@@ -5,13 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use dumpfile::Dump;
-use postmortem::Postmortem;
-
 use super::dump::AboutDump;
 use super::folder;
 use crate::config::Configuration;
-use crate::{Bytes, fallback, small_file};
+use crate::{Bytes, dmesg, fallback, small_file};
 
 /// Entries of a directory that are looked at.
 const MOST: usize = 10_000;
@@ -65,10 +62,7 @@ impl OthersDump {
         let logs = beside.into_iter().filter(|path| is_log(&name(path)));
         let has = |text: &[u8]| String::from_utf8_lossy(text).contains(line);
         logs.into_iter().any(|log| small_file::read(&log, LONGEST_LOG).is_ok_and(|text| has(&text)))
-            || Dump::open(&self.path).is_ok_and(|dump| {
-                let log = Postmortem::read(&dump, dump.notes()).log;
-                log.lines.iter().any(|last| last.contains(line))
-            })
+            || dmesg::read_dump(&self.path).is_ok_and(|log| log.text.contains(line))
     }
 }
 
