@@ -13,14 +13,16 @@
 //! The record of the takeover goes along as one more of the dead kernel's notes, so that the other kernel's `/proc/vmcore` has it, and
 //! each dump that is made of that.
 //!
-//! All memory that a hand-over takes is set aside at the boot. A panic of this kernel finds it without an allocator.
+//! All memory that a hand-over takes is set aside at the boot. A panic of this kernel finds it without an allocator. It keeps its whole heap
+//! then; otherwise what nobody uses of it is the other kernel's: where the units' tables are, and a driver's buffers, they stay.
 
 use core::convert::Infallible;
 use core::fmt;
 
+use arrayvec::ArrayVec;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
-use machine::{PhysicalAddress, Range};
+use machine::{PAGE_SIZE, PhysicalAddress, Range};
 use record::Architecture;
 use record::Record;
 use vmcore::{HeaderError, Note};
@@ -31,6 +33,7 @@ use crate::platform::console::say;
 use crate::platform::entry::Image;
 use crate::platform::exceptions;
 use crate::platform::frames::FramePool;
+use crate::platform::heap::Unused;
 use crate::platform::linux;
 use crate::platform::memory::Mapped;
 use crate::platform::paging::{Features, MapError};
@@ -133,15 +136,24 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
     PREPARED.with(|prepared| prepared.as_mut().map(change).ok()).flatten()
 }
 
-/// Hands the machine over. Returns only if that is impossible, and has then changed nothing that this kernel needs.
-pub(crate) fn hand_over() -> Result<Infallible, HandOverError> {
-    let handed_over = PREPARED.with(|prepared| prepared.as_mut().map_err(|&mut why| why)?.start());
+/// Hands the machine over. Returns only if that is impossible, and has then changed nothing that this kernel needs. `never_used` is memory of
+/// this kernel's besides what its heap can tell.
+pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
+    let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
+    let unused = heap.and_then(|frames| Unused::largest(frames as usize));
+    let unused = ArrayVec::<_, 2>::from_iter(unused.iter().map(Unused::range).chain(never_used));
+    start(&unused)
+}
+
+fn start(unused: &[Range<PhysicalAddress>]) -> Result<Infallible, HandOverError> {
+    let handed_over = PREPARED.with(|prepared| prepared.as_mut().map_err(|&mut why| why)?.start(unused));
     handed_over.unwrap_or(Err(HandOverError::NotPrepared))
 }
 
 /// Hands the machine over after a failure of this kernel's own, if there is anyone to hand it over to.
 fn after_own_failure() {
-    match hand_over() {
+    // The heap may be in any state.
+    match start(&[]) {
         Err(HandOverError::NoRoom(NoRoom::NotLoaded)) => {}
         Err(error) => say!("no hand-over to a fallback kernel: {error}"),
         Ok(never) => match never {},
@@ -162,7 +174,7 @@ impl HandOver {
         })
     }
 
-    fn start(&mut self) -> Result<Infallible, HandOverError> {
+    fn start(&mut self, unused: &[Range<PhysicalAddress>]) -> Result<Infallible, HandOverError> {
         let elfcorehdr = self.elfcorehdr.ok_or(HandOverError::NoCrash)?;
         let Self { room, params, handed, remapped, .. } = self;
         let (header, length) = room.header()?;
@@ -179,20 +191,23 @@ impl HandOver {
         let line = command_line(&fallback, elfcorehdr, *remapped, image)?;
         handed.command_line.fill(0);
         handed.command_line[..line.len()].copy_from_slice(line.as_bytes());
+        let mut kept = room.kept(unused);
+        kept.push(Image::running().whole());
         let next = Next {
             first,
             image,
             command_line: handed.command_line.as_ptr() as u64,
             initramfs: part(room, initramfs),
             root_pointer: self.root_pointer,
-            kept: &[room.heap(), Image::running().whole()],
+            kept: &kept,
         };
         zero_page::compose(params, &next, &mut handed.boot_params)?;
         let program = kernel.start + image.program().start..kernel.start + image.program().end;
         if !room.put(program, place) {
             return Err(HandOverError::NoPlace(image.memory()));
         }
-        say!("handing over to the fallback kernel at {place}: {line}");
+        let kept = kept.iter().map(|kept| kept.len() >> 10).sum::<u64>();
+        say!("handing over to the fallback kernel at {place}, {kept} KiB are kept from it: {line}");
         watchdogs::progress();
         let boot_params = PhysicalAddress::new(handed.boot_params.as_ptr() as u64);
         let kept = [place, room.heap()].into_iter();

@@ -37,6 +37,7 @@ mod watchdogs;
 use capture::{acpi, listing, other_memory, root_pointer, units};
 use handoff::{HandOver, Options};
 use kdump::Codec;
+use machine::{PhysicalAddress, Range};
 use record::Record;
 use screen::Stage;
 use uuid::Uuid;
@@ -94,7 +95,7 @@ fn capture(boot_params: u64) {
         say!("no sealed dump: {error}");
     }
     if !is_readable(&ended) {
-        hand_over(HandOver::WhenNeeded);
+        hand_over(HandOver::WhenNeeded, None);
     }
     advice::give(&ended);
 }
@@ -116,7 +117,7 @@ fn dump_of(booted: Booted) -> Ended {
     let taken_over = recording::record(&remapping);
     report::units(&taken_over);
     if options.hand_over == HandOver::Always {
-        hand_over(HandOver::Always);
+        hand_over(HandOver::Always, Some(remapping.frames.never_used()));
     }
     let dumped = dump_to_any(&mut machine, &mut remapping, options, &taken_over)?;
     report::dump(recording::record(&remapping).counts(), remapping.frames.used(), &dumped);
@@ -124,9 +125,9 @@ fn dump_of(booted: Booted) -> Ended {
 }
 
 /// Hands the machine over to the fallback kernel, and returns if that is impossible. Where nothing was saved, a fallback that was
-/// never loaded is not worth a word.
-fn hand_over(why: HandOver) {
-    match hand_over::hand_over() {
+/// never loaded is not worth a word. `never_used` is memory in which there are no tables, if that is known.
+fn hand_over(why: HandOver, never_used: Option<Range<PhysicalAddress>>) {
+    match hand_over::hand_over(never_used) {
         Err(HandOverError::NoRoom(NoRoom::NotLoaded)) if why == HandOver::WhenNeeded => {}
         Err(error) => say!("no hand-over to a fallback kernel: {error}"),
         Ok(never) => match never {},

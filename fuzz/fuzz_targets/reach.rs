@@ -2,36 +2,52 @@
 
 #![no_main]
 
+use amdvi::control::{Control, DeviceTableBase};
+use amdvi::feature::ExtendedFeature;
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use machine::Position;
-use reach::{Budget, Subject, Tables, Target, UnitSetup};
+use reach::{AmdViRegisters, Budget, Tables, Target, UnitRegisters, UnitSetup, VtdRegisters};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
-/// Bytes of registers in front of the memory: RTADDR, CAP and ECAP.
-const REGISTERS: usize = 24;
+/// Bytes in front of the memory: the architecture and three registers.
+const HEADER: usize = 32;
 /// Most tables that are read. Where tables form loops there is no end to them.
 const TABLES: u64 = 256;
 /// As many as any processor has.
 const HOST_ADDRESS_BITS: u32 = 52;
 
+/// The registers of a unit, of AMD's if the first number is odd.
+fn registers([architecture, first, second, third]: [u64; 4]) -> UnitRegisters {
+    if architecture & 1 == 0 {
+        UnitRegisters::Vtd(VtdRegisters {
+            root: RootTableAddress::from_bits(first),
+            capability: Capability::from_bits(second),
+            extended: ExtendedCapability::from_bits(third),
+        })
+    } else {
+        // Segments follow each other in memory.
+        let base = DeviceTableBase::from_bits(first);
+        let segment = |index| base.with_frame(base.frame() + index * (u64::from(base.size()) + 1));
+        UnitRegisters::AmdVi(AmdViRegisters {
+            device_tables: [0, 1, 2, 3, 4, 5, 6, 7].map(segment),
+            control: Control::from_bits(second),
+            features: ExtendedFeature::from_bits(third),
+        })
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
-    let Some((registers, memory)) = bytes.split_at_checked(REGISTERS) else { return };
-    let mut registers = registers.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-    let mut register = || registers.next().unwrap_or_default();
-    let unit = UnitSetup {
-        root: RootTableAddress::from_bits(register()),
-        capability: Capability::from_bits(register()),
-        extended: ExtendedCapability::from_bits(register()),
-        host_address_bits: HOST_ADDRESS_BITS,
-    };
+    let Some((header, memory)) = bytes.split_first_chunk::<HEADER>() else { return };
+    let mut words = header.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    let registers = registers([(); 4].map(|()| words.next().unwrap_or_default()));
+    let unit = UnitSetup { registers, host_address_bits: HOST_ADDRESS_BITS };
     let memory = Memory::new(memory);
     let tables = Tables::new(&memory, unit);
     let mut budget = Budget::new(TABLES);
     let mut routes = Vec::new();
-    let _ = tables.each_requester(&mut budget, &mut |place, binding| {
-        assert!(binding.is_err() || matches!(place, Subject::Requester(_)));
+    let _ = tables.each_requester(&mut budget, &mut |_, binding| {
         routes.extend(binding.map(|binding| binding.route));
     });
     routes.sort_unstable();

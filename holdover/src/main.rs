@@ -22,6 +22,7 @@ mod inspect;
 mod load;
 mod makedump;
 mod progress;
+mod question;
 mod remove;
 mod report;
 mod setup;

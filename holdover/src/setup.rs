@@ -1,6 +1,6 @@
 //! `holdover setup`: makes this host ready for a crash, in one conversation, or without questions.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -10,16 +10,13 @@ use host::bootloader::{self, Bootloader};
 use host::config::Configuration;
 use host::crash_slot::{self, SlotOwner};
 use host::doctor::{self, Finding};
-use host::programs::HostPrograms;
+use host::programs::{HostPrograms, NoPrograms, Programs};
 use host::setup::{self, AreaPlan, AreaWish, Memory, Step};
 use serde_json::{Value, json};
 
-use crate::load;
 use crate::progress::Bar;
 use crate::report::{Report, row};
-
-/// The root folder of this system.
-const ROOT: &str = "/";
+use crate::{load, question};
 
 /// What the command is told.
 #[derive(clap::Args)]
@@ -49,6 +46,9 @@ pub(crate) struct Arguments {
     /// Only take the crashkernel= away again that an earlier setup asked for
     #[arg(long, conflicts_with_all = ["areas", "file", "size", "no_bootloader", "no_units"])]
     remove_crashkernel: bool,
+    /// Set up the system in this folder instead of the running one: nothing is loaded there, and no program of it is run
+    #[arg(long, value_name = "FOLDER", default_value = "/", hide_default_value = true)]
+    root: PathBuf,
 }
 
 /// What was done, and what is left.
@@ -79,27 +79,29 @@ impl Arguments {
         if !io::stdin().is_terminal() {
             bail!("{question} There is no terminal to ask on: --yes says yes to all questions");
         }
-        eprint!("{question} [Y/n] ");
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(!answer.is_empty() && is_yes(&answer))
+        Ok(question::is_answered_yes(question, &mut io::stdin().lock(), &mut io::stderr())?)
     }
-}
 
-/// An empty line means yes; the end of the input does not.
-fn is_yes(answer: &str) -> bool {
-    matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes")
+    /// Whether the system to set up is the one that runs.
+    fn is_running(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    fn programs(&self) -> &'static dyn Programs {
+        if self.is_running() { &HostPrograms } else { &NoPrograms }
+    }
 }
 
 /// Makes this host ready.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
-    let root = Path::new(ROOT);
+    let root = arguments.root.as_path();
     if arguments.remove_crashkernel {
-        return remove_crashkernel(root);
+        return remove_crashkernel(root, arguments.programs());
     }
     let mut outcome = Outcome { left: obstacles()?, ..Outcome::default() };
-    let configuration = Configuration::of_host()?;
+    let configuration = Configuration::at_root(root)?;
+    // Where the kernel cannot reserve any, nothing is asked.
+    let memory = Memory::now(root, &configuration)?;
     let plan = AreaPlan::of(&arguments.wish(), &configuration, &Bar::of_pages())?;
     if let AreaPlan::Make(path, bytes) = &plan {
         let question = format!("Make {} a dump area of {bytes}?", path.display());
@@ -109,17 +111,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     }
     outcome.add("dump area", plan.carry_out(root, &Bar::of_bytes())?);
     outcome.add("configuration", setup::configure(root, &plan.names())?);
-    let memory = Memory::now(&configuration)?;
     if !memory.is_enough() {
         reserve(root, memory, arguments, &mut outcome)?;
     }
     let mut has_units = false;
     if !arguments.no_units {
-        let step = setup::enable(&plan.names(), &HostPrograms)?;
+        let step = setup::enable(&plan.names(), arguments.programs())?;
         has_units = !matches!(step, Step::Left(_));
         outcome.add("at each boot", step);
     }
-    if memory.is_enough() {
+    if memory.is_enough() && arguments.is_running() {
         load(arguments, &plan, &mut outcome, has_units)?;
     }
     if outcome.has_changed() || memory.is_enough() {
@@ -140,8 +141,8 @@ fn obstacles() -> Result<Vec<String>> {
     Ok(obstacles)
 }
 
-fn remove_crashkernel(root: &Path) -> Result<Outcome> {
-    let is_released = bootloader::release(root, &HostPrograms)?;
+fn remove_crashkernel(root: &Path, programs: &dyn Programs) -> Result<Outcome> {
+    let is_released = bootloader::release(root, programs)?;
     let step = if is_released && Bootloader::of(root) == Some(Bootloader::KernelInstall) {
         Step::Left(
             "asked for no more, once `kernel-install add $(uname -r) /lib/modules/$(uname -r)/vmlinuz` has run".into(),
@@ -168,7 +169,7 @@ fn reserve(root: &Path, memory: Memory, arguments: &Arguments, outcome: &mut Out
         outcome.left.push(by_hand);
         return Ok(());
     }
-    match memory.reserve(root, &HostPrograms) {
+    match memory.reserve(root, arguments.programs()) {
         // What is left says when to restart.
         Ok(step @ Step::Left(_)) => outcome.add("crashkernel=", step),
         Ok(step) => {
@@ -245,12 +246,6 @@ impl Report for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_yes_unless_it_is_no() {
-        assert!(["\n", "y\n", "Yes\n"].into_iter().all(is_yes));
-        assert!(!["n\n", "no\n", "what?\n"].into_iter().any(is_yes));
-    }
 
     #[test]
     fn a_script_learns_that_something_is_left_and_a_restart_is_no_failure() {

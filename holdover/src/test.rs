@@ -70,7 +70,14 @@ fn warnings(prepared: &Prepared) -> Vec<String> {
         ),
         format!("logged in: {users}"),
         format!("mounted to be written, and not unmounted before: {}", mounted.join(", ")),
-        format!("the dump goes to {}", areas.join(", ")),
+        format!(
+            "the dump goes to {}",
+            if areas.is_empty() {
+                "where the fallback kernel writes it".to_owned()
+            } else {
+                areas.join(", ")
+            }
+        ),
         "after the restart `holdover test --result` tells whether it came".to_owned(),
     ]
 }

@@ -10,6 +10,9 @@ use std::process::{Command, Output};
 
 use machine::BlockDevice;
 use serde_json::Value;
+use terminal::{CTRL_C, Terminal};
+
+mod terminal;
 
 /// The file systems, and how each is made.
 const SYSTEMS: [(&str, &[&str]); 3] =
@@ -190,6 +193,53 @@ fn a_file_that_has_lost_its_label_is_left_and_all_others_go() {
     mounted.format();
     assert_eq!(all_files().status.code(), Some(0));
     assert!(!mounted.area().exists() && mounted.noted().is_empty());
+}
+
+/// The conversation of `holdover setup` goes on after a yes, and is over where it is interrupted. (The noes before that take no root:
+/// `setup_on_terminal.rs`.)
+#[test]
+#[ignore = "takes root: see above"]
+fn setup_does_what_is_agreed_to_at_the_terminal_and_nothing_else() {
+    let mounted = Mounted::ext4();
+    let (root, area) = (mounted.folder.path().to_owned(), mounted.area());
+    for (file, text) in [
+        ("usr/sbin/update-grub", ""),
+        ("etc/default/grub", ""),
+        ("proc/cmdline", "quiet\n"),
+        ("sys/kernel/kexec_crash_size", "0\n"),
+    ] {
+        fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+        fs::write(root.join(file), text).unwrap();
+    }
+    let (folder, file) = (root.to_str().unwrap(), area.to_str().unwrap());
+    let start =
+        || Terminal::with(&["setup", "--no-units", "--root", folder, "--file", file, "--size", "16M"]);
+    let grub = root.join("etc/default/grub.d/holdover.cfg");
+
+    let mut terminal = start();
+    terminal.see("a dump area of 16.00 MiB? [Y/n] ");
+    assert!(!area.exists(), "before the answer");
+    terminal.press("y\r");
+    terminal.see("in the bootloader's configuration? [Y/n] ");
+    assert!(area.exists() && mounted.noted().contains(file), "{}", terminal.shown);
+    terminal.press("n\r");
+    assert_eq!(terminal.end().code(), Some(3), "something is left: {}", terminal.shown);
+    assert!(terminal.shown.contains("add crashkernel="), "{}", terminal.shown);
+    let configured = fs::read_to_string(root.join("etc/holdover.toml")).unwrap();
+    assert!(configured.contains(&format!("areas = [\"{file}\"]")) && !grub.exists(), "{configured}");
+
+    let mut terminal = start();
+    terminal.see("in the bootloader's configuration? [Y/n] ");
+    assert!(!terminal.shown.contains("a dump area of"), "what is there is not asked for: {}", terminal.shown);
+    terminal.press(CTRL_C);
+    terminal.end();
+    assert!(!grub.exists());
+
+    let mut terminal = start();
+    terminal.see("in the bootloader's configuration? [Y/n] ");
+    terminal.press("\r");
+    assert_eq!(terminal.end().code(), Some(3), "no program of another system is run: {}", terminal.shown);
+    assert!(fs::read_to_string(&grub).unwrap().contains("crashkernel="));
 }
 
 /// The journal is written again after a crash, over the dump.

@@ -275,10 +275,7 @@ fn a_table_that_is_not_in_the_dump_is_told_and_not_guessed() {
     assert_eq!(bench.json(&["vmcore", "--address", "0x9000"], 3)["whole"], false);
     let bench = Bench::new(&Memory::legacy(), &note(record([unit(ROOT)])), Some(CONTEXTS));
     let inspected = bench.json(&["vmcore"], 3);
-    assert_eq!(
-        inspected["units"][0]["reach"]["obstacles"][0]["place"],
-        "devices from 00:00.0 on, of this bus"
-    );
+    assert_eq!(inspected["units"][0]["reach"]["obstacles"][0]["place"], "00:00.0 to 00:1f.7");
 }
 
 /// 9.2 to 9.6: root table, context table of the upper half, PASID directory, PASID table.
@@ -362,6 +359,7 @@ fn what_is_asked_for_is_checked() {
         &["vmcore", "--address", "12z"],
         &[],
         &["vmcore", "--dmar", "x"],
+        &["--dmar", "x", "--ivrs", "x"],
     ] {
         assert_eq!(bench.run(wrong).status.code(), Some(2), "{wrong:?}");
     }
@@ -432,4 +430,75 @@ fn damage_to_a_dmar_table_is_told_and_the_rest_decoded() {
     );
     fs::write(bench.folder.path().join("DMAR"), "FACP").unwrap();
     assert_eq!(bench.run(&["--dmar", "DMAR"]).status.code(), Some(1));
+}
+
+/// A unit in two blocks, with devices of every kind, and memory of 00:14.0: 48 bits of physical addresses, 64 of I/O addresses.
+fn ivrs() -> Vec<u8> {
+    let mut table = [b"IVRS".to_vec(), vec![0; 44]].concat();
+    table[8] = 2;
+    table[36..40].copy_from_slice(&(1_u32 | 48 << 8 | 64 << 15).to_le_bytes());
+    let unit = |kind: u8, images: &[u8], entries: &[u8]| {
+        let length = 24 + images.len() + entries.len();
+        let head = [kind, 0xB0, length as u8, 0, 2, 0, 0x40, 0, 0, 0, 0xD8, 0xFE, 0, 0, 0, 0];
+        [&head[..], &[0; 8], images, entries].concat()
+    };
+    let range = [3, 8, 0, 0, 4, 0xFF, 0xFF, 0];
+    let special = [72, 0, 0, 0xD7, 33, 0xA0, 0, 1];
+    let alias = [66, 0x80, 1, 0, 0, 0, 1, 0];
+    let acpi = [&[240, 0xA5, 0, 0][..], b"AMDI0020", &[0; 8], &[2, 4], b"\\_SB"].concat();
+    let image = [&0x58F7_7EF2_2294_A5DA_u64.to_le_bytes()[..], &[0; 8]].concat();
+    table.extend(unit(0x10, &[], &range));
+    table.extend(unit(0x40, &image, &[&range[..], &alias, &special, &acpi].concat()));
+    table.extend([0x21, 5, 32, 0, 0xA0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    table.extend([0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0]);
+    table[4] = table.len() as u8;
+    table[9] = table.iter().fold(0, |sum, byte| sum.wrapping_sub(*byte));
+    table
+}
+
+#[test]
+fn an_ivrs_table_is_decoded() {
+    let bench = legacy();
+    fs::write(bench.folder.path().join("IVRS"), ivrs()).unwrap();
+    let decoded = bench.json(&["--ivrs", "IVRS"], 0);
+    assert_eq!(
+        (&decoded["physical_address_bits"], &decoded["virtual_address_bits"]),
+        (&48.into(), &64.into())
+    );
+    let [old, new, memory] = decoded["blocks"].as_array().unwrap().as_slice() else { panic!("{decoded}") };
+    assert_eq!(
+        (&old["block"], &old["used"], &old["features"]),
+        (&"IVHD".into(), &false.into(), &Value::Null)
+    );
+    assert_eq!((&new["used"], &new["features"]), (&true.into(), &"0x58f77ef22294a5da".into()));
+    assert_eq!((&new["base"], &new["device"]), (&"0xfed80000".into(), &"00:00.2".into()));
+    let [from, to, alias, special, acpi] = new["entries"].as_array().unwrap().as_slice() else {
+        panic!("{decoded}")
+    };
+    assert_eq!((&from["kind"], &to["device"]), (&"from".into(), &"ff:1f.7".into()));
+    assert_eq!((&alias["device"], &alias["alias"]), (&"01:10.0".into(), &"01:00.0".into()));
+    assert_eq!((&special["kind"], &special["about"]), (&"I/O APIC".into(), &"number 33".into()));
+    assert_eq!((&acpi["device"], &acpi["about"]), (&"00:14.5".into(), &"AMDI0020:\\_SB".into()));
+    assert_eq!((&memory["devices"], &memory["unity"]), (&"00:14.0".into(), &true.into()));
+    let text = stdout(&bench.run(&["--ivrs", "IVRS"]));
+    assert!(text.contains("IVHD 10h  0xfed80000") && text.contains("an older description"), "{text}");
+    assert!(text.contains("device 01:10.0  ") && text.contains("requests arrive as 01:00.0"), "{text}");
+}
+
+#[test]
+fn damage_to_an_ivrs_table_is_told_and_the_rest_decoded() {
+    let bench = legacy();
+    let decoded = |table: &[u8]| {
+        fs::write(bench.folder.path().join("IVRS"), table).unwrap();
+        bench.json(&["--ivrs", "IVRS"], 3)
+    };
+    let mut table = ivrs();
+    table[9] ^= 1;
+    assert_eq!(decoded(&table)["damage"], serde_json::json!(["the checksum is wrong"]));
+    let table = ivrs();
+    let cut = decoded(&table[..table.len() - 1]);
+    assert_eq!(cut["blocks"].as_array().unwrap().len(), 2);
+    assert_eq!(cut["damage"][1], "the IVRS block at offset 0xaa has an impossible length");
+    fs::write(bench.folder.path().join("IVRS"), "FACP").unwrap();
+    assert_eq!(bench.run(&["--ivrs", "IVRS"]).status.code(), Some(1));
 }

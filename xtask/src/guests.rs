@@ -7,6 +7,7 @@ pub(crate) mod image;
 pub(crate) mod initramfs;
 pub(crate) mod kernels;
 pub(crate) mod mirror;
+mod nfs;
 mod pe;
 pub(crate) mod signed;
 pub(crate) mod stock;

@@ -38,6 +38,11 @@ impl FramePool {
         self.pages.range()
     }
 
+    /// The end of the pool, in which no frame was ever handed out.
+    pub(crate) fn never_used(&self) -> Range<PhysicalAddress> {
+        Range::new(self.unused, self.range().end)
+    }
+
     /// How many frames are handed out.
     pub(crate) fn used(&self) -> usize {
         (self.unused.count_since(self.range().start) / PAGE_SIZE) as usize - self.released.len()
@@ -206,7 +211,9 @@ mod tests {
         let run = pool.allocate_run(3).unwrap();
         assert_eq!(run, single.saturating_add(PAGE_SIZE));
         assert_eq!((pool.available(), pool.allocate_run(2)), (1, None));
+        assert_eq!(pool.never_used(), Range::new(run.saturating_add(3 * PAGE_SIZE), pool.range().end));
         pool.release(run.saturating_add(PAGE_SIZE));
+        assert_eq!(pool.never_used().len(), PAGE_SIZE, "a frame that was used is none of them");
         assert_eq!(pool.allocate(), Some(run.saturating_add(PAGE_SIZE)));
     }
 

@@ -49,6 +49,50 @@ pub(crate) unsafe fn claim(memory: Range<PhysicalAddress>) {
     let _ = unsafe { HEAP.0.claim(start, len) };
 }
 
+/// A block of whole page frames of the heap that nobody uses; it goes back to the heap when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Unused {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Unused {
+    /// The largest block that there is, of at most so many page frames.
+    pub(crate) fn largest(most: usize) -> Option<Self> {
+        let (mut fits, mut too_many) = (0, most.saturating_add(1));
+        while too_many - fits > 1 {
+            let frames = usize::midpoint(fits, too_many);
+            // A block that was only tried goes back at once.
+            if Self::of(frames).is_some() {
+                fits = frames;
+            } else {
+                too_many = frames;
+            }
+        }
+        Self::of(fits)
+    }
+
+    fn of(frames: usize) -> Option<Self> {
+        let size = frames.checked_mul(PAGE_SIZE as usize).filter(|size| *size > 0)?;
+        let layout = Layout::from_size_align(size, PAGE_SIZE as usize).ok()?;
+        // SAFETY: the layout's size is not zero.
+        NonNull::new(unsafe { alloc::alloc::alloc(layout) }).map(|start| Self { start, layout })
+    }
+
+    /// The physical addresses.
+    pub(crate) fn range(&self) -> Range<PhysicalAddress> {
+        let start = self.start.as_ptr() as u64;
+        Range::from(start..start + self.layout.size() as u64)
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        // SAFETY: what `of` has allocated, by the same layout.
+        unsafe { alloc::alloc::dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
 /// Physically contiguous page frames of our own memory, for tables and buffers that hardware reads. They are never freed.
 ///
 /// In this kernel, virtual addresses equal physical addresses.
@@ -88,5 +132,23 @@ impl Pages {
     /// The first byte.
     pub(crate) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_block_is_whole_frames_up_to_what_is_asked_for() {
+        for most in [1, 2, 3, 100, 1025] {
+            let unused = Unused::largest(most).unwrap();
+            assert_eq!(unused.range().len(), most as u64 * PAGE_SIZE, "this host has memory enough");
+            assert!(unused.range().start.is_aligned(PAGE_SIZE));
+        }
+        assert!(Unused::largest(0).is_none());
+        // More than there are addresses.
+        let largest = Unused::largest(usize::MAX).map(|unused| unused.range().len());
+        assert!(largest.is_none_or(|bytes| bytes < 1 << 47), "{largest:?}");
     }
 }

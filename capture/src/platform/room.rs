@@ -72,6 +72,11 @@ impl Room {
         self.heap
     }
 
+    /// What of the heap stays this kernel's when the fallback kernel gets `unused`, of which nobody uses anything.
+    pub(crate) fn kept(&self, unused: &[Range<PhysicalAddress>]) -> Pieces {
+        without(&[self.heap], unused)
+    }
+
     /// Where the fallback kernel's parts begin.
     pub(crate) fn start(&self) -> PhysicalAddress {
         self.container.start
@@ -209,6 +214,9 @@ mod tests {
         let taken = taken.map(|range| reservation.range(range));
         assert!(!room.free.iter().any(|free| taken.iter().any(|taken| free.overlaps(*taken))));
         assert_eq!(room.free.iter().map(|free| free.len()).sum::<u64>(), 8 * MIB - 4096);
+        let unused = [(11 * MIB)..(12 * MIB), (13 * MIB)..(14 * MIB)].map(|range| reservation.range(range));
+        let kept = [(10 * MIB)..(11 * MIB), (12 * MIB)..(13 * MIB)].map(|range| reservation.range(range));
+        assert_eq!((&room.kept(&unused)[..], &room.kept(&[])[..]), (&kept[..], &[room.heap()][..]));
         let (header, length) = room.header().unwrap();
         assert_eq!(Fallback::parse(header, length).unwrap().command_line, COMMAND_LINE);
     }

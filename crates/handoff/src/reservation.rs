@@ -33,6 +33,8 @@ impl Share {
 const FRAME: u64 = 4096;
 /// What one unit takes besides: a root table, a queue and the status of its waits, and an empty table.
 const PER_UNIT: u64 = 4;
+/// A device table with an entry for each device that there can be, in frames side by side. Most machines have one of that size.
+const DEVICE_TABLE: u64 = 512;
 /// Page tables of a domain in use: one of each level, and some more of level 1. Larger domains are folded or kept in place,
 /// which needs fewer.
 const PER_DOMAIN: u64 = 8;
@@ -55,6 +57,8 @@ pub enum Mode {
     Legacy,
     /// By PASID tables, which each device has.
     Scalable,
+    /// By a device table, which each unit of AMD-Vi has.
+    DeviceTable,
 }
 
 /// A machine as its remapping units see it: the numbers that decide how many tables a takeover needs.
@@ -107,7 +111,11 @@ impl Remapping {
     /// Of the frames that are left, a unit may take half, and its share of the other half. If all functions are behind the
     /// first of `n` units, that is `(n + 1) / 2n` of the frames, of which the spare ones are left.
     pub const fn frames(&self) -> u64 {
-        let units = self.units.saturating_mul(PER_UNIT);
+        let per_unit = match self.mode {
+            Mode::Legacy | Mode::Scalable => PER_UNIT,
+            Mode::DeviceTable => PER_UNIT + DEVICE_TABLE,
+        };
+        let units = self.units.saturating_mul(per_unit);
         let tables = units.saturating_add(self.device_tables()).saturating_add(self.identity_maps());
         let uneven = tables.saturating_add(SPARE).saturating_mul(self.units.saturating_mul(2));
         uneven.div_ceil(self.units.saturating_add(1))
@@ -124,6 +132,7 @@ impl Remapping {
         let (per_bus, per_domain) = match self.mode {
             Mode::Legacy => (1, PER_DOMAIN),
             Mode::Scalable => (2, PER_DOMAIN + PASID_TABLES),
+            Mode::DeviceTable => (0, PER_DOMAIN),
         };
         let contexts = self.buses.saturating_add(self.units).saturating_mul(per_bus);
         let idle = self.functions.saturating_sub(self.domains);
@@ -224,6 +233,7 @@ mod tests {
             Remapping { memory_end: 13 << 40, ..base },
             Remapping { largest_page: 2 << 20, ..base },
             Remapping { mode: Mode::Scalable, ..base },
+            Remapping { mode: Mode::DeviceTable, ..base },
         ];
         assert!(more.iter().all(|more| more.frames() > base.frames()), "{more:?}");
         let absurd = Remapping { domains: u64::MAX, memory_end: u64::MAX, largest_page: 0, ..base };

@@ -16,7 +16,7 @@ use crate::crash_test::TestError;
 use crate::dmesg::DmesgError;
 use crate::fallback::FallbackError;
 use crate::image::ImageError;
-use crate::inspect::{DmarFileError, InspectError};
+use crate::inspect::{FirmwareTableError, InspectError};
 use crate::kexec::{KexecError, Refused};
 use crate::load::LoadError;
 use crate::makedump::MakedumpError;
@@ -89,7 +89,7 @@ families! {
     "dmesg" DmesgError [Area(passed) passed, Output(passed) passed];
     "makedump" MakedumpError [Output(passed) passed];
     "inspect" InspectError;
-    "dmar" DmarFileError;
+    "firmware-table" FirmwareTableError;
     "summary" SummaryError [Output(passed) passed];
     "setup" SetupError [
         Config(passed) passed, Area(passed) passed, Room(passed) passed, Format(passed) passed, Bootloader(passed) passed,

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::areas::{AreaError, AreaName, FoundArea, Held, UncollectedDump};
-use crate::collect::{self, BootLoop, FolderContent, HISTORY};
+use crate::collect::{self, BootLoop, FolderContent, HISTORY, OthersDumps};
 use crate::config::{ConfigError, Configuration};
 use crate::crash_slot::{self, OtherCrashKernel, SlotOwner};
 use crate::crash_test::{self, History, TestError};
@@ -286,10 +286,12 @@ fn collected(path: &Path, now: u64) -> Vec<Line> {
         return vec![Line::new("last crash", LineState::Note, found, "`holdover status` as root")];
     }
     let history = collect::History::read(path);
-    let read = Configuration::for_collect(Configuration::of_host()).map(|(read, _)| read);
-    let after = read.unwrap_or_default().collect.boot_loop_after;
+    let read = Configuration::for_collect(Configuration::of_host())
+        .map_or_else(|_| Configuration::default(), |(read, _)| read);
+    let after = read.collect.boot_loop_after;
     let boot_loop = history.boot_loop(BootLoop { after: Some(after), ..BootLoop::default() });
     let mut lines = vec![last_crash(&history, now)];
+    lines.extend(OthersDumps::find(Path::new("/"), &read).map(|others| others_dump(&others, now)));
     lines.extend(boot_loop.map(|count| {
         let found = format!("{count} crashes in a row, each soon after its boot");
         Line::new("boot loop", LineState::Note, found, "look at `dmesg.txt` of the last crash")
@@ -299,6 +301,13 @@ fn collected(path: &Path, now: u64) -> Vec<Line> {
         lines.push(Line::new("actions", LineState::Note, found, "`holdover collect --retry-actions`"));
     }
     lines
+}
+
+/// The newest dump that another program wrote, such as the kernel to which the machine was handed over.
+fn others_dump(OthersDumps { newest, .. }: &OthersDumps, now: u64) -> Line {
+    let state = if newest.is_cut_off { ", not finished" } else { "" };
+    let found = format!("{}: {}{state}", Ago::since(newest.written_at, now), newest.path.display());
+    Line::ok("another program's dump", found)
 }
 
 fn last_crash(history: &collect::History, now: u64) -> Line {

@@ -2,8 +2,8 @@
 //!
 //! It answers two questions about any memory that can be read (a crash dump, a file, a model):
 //!
-//! 1. [`Tables::each_requester`]: for which devices and PASIDs do root, context and PASID tables have entries, and
-//!    which [`Route`] translates their requests?
+//! 1. [`Tables::each_requester`]: for which devices and PASIDs do the unit's tables have entries (VT-d's root, context and
+//!    PASID tables, AMD-Vi's device table and guests' CR3 tables), and which [`Route`] translates their requests?
 //! 2. [`Tables::each_piece`]: where does a route lead which I/O addresses, and with which rights?
 //!
 //! This crate decides and changes nothing: it is for people who want to see. It reports memory that cannot be read as
@@ -11,9 +11,12 @@
 //! of the architecture, and reads no more tables than a [`Budget`] allows.
 //!
 //! It lists what the entries allow. When hardware has to set an accessed or dirty bit and cannot, it blocks the
-//! request all the same (3.10). The list ignores that, so that it leaves out nothing that a device may have reached.
+//! request all the same (VT-d 3.10). The list ignores that, so that it leaves out nothing that a device may have reached, with
+//! one exception: AMD-Vi's exclusion range (3.4.6), which passes untranslated.
 //!
-//! Section numbers are those of the VT-d specification, revision 4.1.
+//! What both architectures have in common has VT-d's names here: the *first stage* is AMD-Vi's guest tables, the *second
+//! stage* its host tables. Section numbers are those of the VT-d specification, revision 4.1, in [`vtd`](crate::vtd) and of
+//! the AMD I/O virtualization technology specification, revision 3.08, in `amdvi`.
 //!
 //! # Example
 //!
@@ -39,39 +42,65 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod amdvi;
 mod binding;
 mod budget;
 mod obstacle;
-mod pasids;
 mod piece;
-mod requesters;
 mod route;
 mod stage;
 mod subject;
+mod vtd;
 
 use machine::{ENTRIES, OldMemory, PhysicalAddress, Table};
-use vtd::capability::{Capability, ExtendedCapability};
-use vtd::control::RootTableAddress;
+use paging::{Architecture, Format};
 
+pub use crate::amdvi::AmdViRegisters;
+pub use crate::vtd::VtdRegisters;
 pub use binding::Binding;
 pub use budget::{Budget, Spent};
 pub use obstacle::Obstacle;
 pub use piece::{Piece, Rights, Target};
-pub use route::{FirstStage, Privilege, Route};
+pub use route::{FirstStage, Privilege, Route, Stages};
 pub use stage::Root;
 pub use subject::Subject;
+
+use subject::Visit;
 
 /// The registers and the machine property that decide how a unit's tables are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitSetup {
-    /// RTADDR.
-    pub root: RootTableAddress,
-    /// CAP.
-    pub capability: Capability,
-    /// ECAP.
-    pub extended: ExtendedCapability,
+    /// The unit's registers.
+    pub registers: UnitRegisters,
     /// Physical address bits of the machine.
     pub host_address_bits: u32,
+}
+
+/// The registers that decide how a unit's tables are read, by architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitRegisters {
+    /// Intel VT-d.
+    Vtd(VtdRegisters),
+    /// AMD-Vi.
+    AmdVi(AmdViRegisters),
+}
+
+impl UnitRegisters {
+    /// The architecture, as far as page tables differ by it.
+    fn architecture(&self) -> Architecture {
+        match self {
+            Self::Vtd(registers) => Architecture::Vtd(registers.capability),
+            Self::AmdVi(_) => Architecture::AmdVi { address_bits: u64::BITS },
+        }
+    }
+
+    /// The formats of the first and of the second stage.
+    fn formats(&self) -> (Format, Format) {
+        match self {
+            Self::Vtd(_) => (Format::FirstStage, Format::SecondStage),
+            Self::AmdVi(_) => (Format::AmdV2, Format::AmdV1),
+        }
+    }
 }
 
 /// The tables of a unit, in some memory.
@@ -85,6 +114,21 @@ impl<'m, M: OldMemory> Tables<'m, M> {
     /// Makes a view of `unit`'s tables in `memory`.
     pub fn new(memory: &'m M, unit: UnitSetup) -> Self {
         Self { memory, unit }
+    }
+
+    /// Reports every requester that has an entry, by source-id and PASID, and every place where entries cannot be read or make
+    /// requests fault. Left out are requesters that nothing passes for: their entries are absent, or say so.
+    ///
+    /// AMD-Vi lets a device pass untranslated whose entry is not valid: all these devices are reported, in ranges.
+    pub fn each_requester(&self, budget: &mut Budget, visit: &mut Visit<'_>) -> Result<(), Spent> {
+        match self.unit.registers {
+            UnitRegisters::Vtd(registers) => {
+                vtd::Unit { tables: self, registers }.each_requester(budget, visit)
+            }
+            UnitRegisters::AmdVi(registers) => {
+                amdvi::Unit { tables: self, registers }.each_requester(budget, visit)
+            }
+        }
     }
 
     /// Copies a table.

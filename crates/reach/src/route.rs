@@ -5,17 +5,26 @@ use machine::{INTERRUPT_WINDOW, IoAddress, OldMemory, PAGE_SIZE, PhysicalAddress
 use crate::budget::{Budget, Spent};
 use crate::piece::{Piece, Rights, Target};
 use crate::stage::{Node, Root, Stage, Walk};
-use crate::{Obstacle, Tables};
+use crate::{Obstacle, Tables, UnitRegisters};
 
-/// The tables that translate requests. Requesters with the same route reach the same memory.
+/// How requests are translated. Requesters with the same route reach the same memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Route {
+pub struct Route {
+    /// The tables that translate.
+    pub stages: Stages,
+    /// What the requester's entry allows: on VT-d everything, on AMD-Vi what IR and IW say.
+    pub rights: Rights,
+}
+
+/// The tables that translate requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stages {
     /// No tables: I/O addresses are physical.
     PassThrough,
-    /// Second-stage tables.
-    SecondStage(Root),
-    /// First-stage tables.
-    FirstStage(FirstStage),
+    /// Second-stage tables; AMD-Vi's host tables.
+    Second(Root),
+    /// First-stage tables; AMD-Vi's guest tables.
+    First(FirstStage),
     /// First-stage tables, whose addresses second-stage tables translate.
     Nested {
         /// The first stage; its address is translated by the second.
@@ -23,6 +32,13 @@ pub enum Route {
         /// The second stage.
         second: Root,
     },
+}
+
+impl Route {
+    /// The route of a requester whose entry allows everything.
+    pub(crate) const fn unrestricted(stages: Stages) -> Self {
+        Self { stages, rights: Rights::ALL }
+    }
 }
 
 /// First-stage tables, and the privilege of the requests that use them.
@@ -34,7 +50,7 @@ pub struct FirstStage {
     pub privilege: Privilege,
 }
 
-/// The privilege of requests (3.6.1).
+/// The privilege of requests (VT-d 3.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Privilege {
     /// User. A request with a PASID may carry the privileged flag.
@@ -49,7 +65,7 @@ impl<M: OldMemory> Tables<'_, M> {
     /// Reports where each I/O address leads, for all that lead anywhere, in ascending order of translated bits:
     /// sign-extended addresses come last.
     ///
-    /// Interrupt addresses are left out: no table translates them (3.14).
+    /// Interrupt addresses are left out: no table translates them (VT-d 3.14, AMD-Vi 2.1.3).
     pub fn each_piece(
         &self,
         route: Route,
@@ -69,12 +85,11 @@ impl<M: OldMemory> Tables<'_, M> {
 
     /// How many bits of an I/O address a route translates.
     fn translated_bits(&self, route: Route) -> u32 {
-        let unit = self.unit;
-        let guest_bits = unit.capability.guest_address_bits();
-        match route {
-            Route::PassThrough => unit.host_address_bits.min(guest_bits),
-            Route::SecondStage(root) => root.top.width().min(guest_bits),
-            Route::FirstStage(first) | Route::Nested { first, .. } => first.root.top.width(),
+        let most = self.unit.registers.architecture().address_bits();
+        match route.stages {
+            Stages::PassThrough => self.unit.host_address_bits.min(most),
+            Stages::Second(root) => root.top.width().min(most),
+            Stages::First(first) | Stages::Nested { first, .. } => first.root.top.width(),
         }
     }
 
@@ -85,27 +100,37 @@ impl<M: OldMemory> Tables<'_, M> {
         budget: &mut Budget,
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
-        let (first, beneath) = match route {
-            Route::PassThrough => {
+        let Route { stages, rights } = route;
+        let (first, beneath) = match stages {
+            Stages::PassThrough if rights.is_none() => return Ok(()),
+            Stages::PassThrough => {
                 let address = PhysicalAddress::new(within.start.get());
-                let target = Target::Memory { address, rights: Rights::ALL, level: None };
+                let target = Target::Memory { address, rights, level: None };
                 visit(Piece { iova: within.start, len: within.len(), target });
                 return Ok(());
             }
-            Route::SecondStage(root) => {
-                let mut checked = |piece| apart_from_interrupts(piece, visit);
+            Stages::Second(root) => {
+                let mut checked = |piece| self.tell(piece, visit);
                 let mut walk = Walk::new(self, Stage::Second, budget, &mut checked);
-                return walk.descend(&Node::root(root), within);
+                return walk.descend(&Node::root(root, rights), within);
             }
-            Route::FirstStage(first) => (first, None),
-            Route::Nested { first, second } => (first, Some(second)),
+            Stages::First(first) => (first, None),
+            Stages::Nested { first, second } => (first, Some(second)),
         };
         let FirstStage { root, privilege } = first;
         let stage = Stage::First { privilege, beneath };
         let mut extended = |piece: Piece| {
-            apart_from_interrupts(Piece { iova: sign_extended(piece.iova, root), ..piece }, visit);
+            self.tell(Piece { iova: sign_extended(piece.iova, root), ..piece }, visit);
         };
-        Walk::new(self, stage, budget, &mut extended).descend(&Node::root(root), within)
+        Walk::new(self, stage, budget, &mut extended).descend(&Node::root(root, rights), within)
+    }
+
+    /// Reports a piece; on VT-d without the part that leads to the interrupt window: requests to it fault (7.1.3, LGN.4).
+    fn tell(&self, piece: Piece, visit: &mut dyn FnMut(Piece)) {
+        match self.unit.registers {
+            UnitRegisters::Vtd(_) => apart_from_interrupts(piece, visit),
+            UnitRegisters::AmdVi(_) => visit(piece),
+        }
     }
 
     /// The host page of the guest page at `address`: where the second stage maps it.
@@ -124,7 +149,10 @@ impl<M: OldMemory> Tables<'_, M> {
             }
         };
         let mut walk = Walk::new(self, Stage::Second, budget, &mut remember);
-        walk.descend(&Node::root(second), Range::new(address, address.saturating_add(PAGE_SIZE)))?;
+        walk.descend(
+            &Node::root(second, Rights::ALL),
+            Range::new(address, address.saturating_add(PAGE_SIZE)),
+        )?;
         Ok(found)
     }
 }
@@ -135,7 +163,7 @@ fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
     IoAddress::new(((iova.get() << unused).cast_signed() >> unused).cast_unsigned())
 }
 
-/// Reports a piece without the part that leads to the interrupt window: requests to it fault (7.1.3, LGN.4).
+/// Reports a piece without the part that leads to the interrupt window.
 fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
     let Target::Memory { address, rights, level } = piece.target else { return visit(piece) };
     let interrupts = Range::<PhysicalAddress>::from(INTERRUPT_WINDOW.start.get()..INTERRUPT_WINDOW.end.get());

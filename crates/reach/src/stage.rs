@@ -1,7 +1,7 @@
 //! Walks the tables of one stage from the root down.
 
 use machine::{IoAddress, Level, OldMemory, Permission, PhysicalAddress, Position, Range};
-use paging::{Architecture, Format, PageEntry, Rules, Step};
+use paging::{Format, PageEntry, Rules, Step};
 use vtd::first_stage::FirstStageEntry;
 
 use crate::budget::{Budget, Spent};
@@ -43,9 +43,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The table at the root, which translates from address 0 on.
-    pub(crate) fn root(root: Root) -> Self {
-        Self { address: root.address, level: root.top, start: IoAddress::default(), rights: Rights::ALL }
+    /// The table at the root, which translates from address 0 on, for requesters whose entry allows this.
+    pub(crate) fn root(root: Root, rights: Rights) -> Self {
+        Self { address: root.address, level: root.top, start: IoAddress::default(), rights }
     }
 }
 
@@ -69,12 +69,13 @@ impl<'w, 'm, M: OldMemory> Walk<'w, 'm, M> {
         budget: &'w mut Budget,
         visit: &'w mut dyn FnMut(Piece),
     ) -> Self {
+        let UnitSetup { registers, host_address_bits } = tables.unit;
+        let (first, second) = registers.formats();
         let format = match stage {
-            Stage::First { .. } => Format::FirstStage,
-            Stage::Second => Format::SecondStage,
+            Stage::First { .. } => first,
+            Stage::Second => second,
         };
-        let UnitSetup { host_address_bits, capability, .. } = tables.unit;
-        let rules = Rules::new(format, host_address_bits, Architecture::Vtd(capability));
+        let rules = Rules::new(format, host_address_bits, registers.architecture());
         Self { tables, stage, format, rules, budget, visit }
     }
 
@@ -180,7 +181,7 @@ impl<'w, 'm, M: OldMemory> Walk<'w, 'm, M> {
         };
         let within = Range::new(address, address.saturating_add(iova.len()));
         let mut walk = Walk::new(self.tables, Stage::Second, self.budget, &mut both);
-        walk.descend(&Node::root(second), within)
+        walk.descend(&Node::root(second, Rights::ALL), within)
     }
 
     fn tell(&mut self, iova: Range<IoAddress>, target: Target) {

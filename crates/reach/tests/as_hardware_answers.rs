@@ -6,7 +6,9 @@ use machine::{PhysicalAddress, Position};
 use model::random::Size;
 use model::{Access, Answer, Direction, Machine, Reason, Requester, Scenario};
 use proptest::prelude::*;
-use reach::{Budget, Obstacle, Piece, Rights, Route, Subject, Tables, Target, UnitSetup};
+use reach::{
+    Budget, Obstacle, Piece, Rights, Route, Subject, Tables, Target, UnitRegisters, UnitSetup, VtdRegisters,
+};
 use vtd::control::RootTableAddress;
 use vtd::fault::FaultReason;
 use vtd::registers::RTADDR;
@@ -28,12 +30,12 @@ const CANNOT_NOTE: [FaultReason; 3] = [FaultReason(0x77), FaultReason(0x7C), Fau
 fn unit(machine: &Machine) -> UnitSetup {
     use machine::Registers;
     let traits = machine.traits(0);
-    UnitSetup {
+    let registers = VtdRegisters {
         root: RootTableAddress::from_bits(machine.registers(0).read64(RTADDR.offset)),
         capability: traits.capability,
         extended: traits.extended,
-        host_address_bits: traits.host_address_bits,
-    }
+    };
+    UnitSetup { registers: UnitRegisters::Vtd(registers), host_address_bits: traits.host_address_bits }
 }
 
 /// The listed requesters and their rights; `whole` if nothing was unreadable and the budget sufficed.

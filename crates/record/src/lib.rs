@@ -279,10 +279,10 @@ impl Outcome {
 }
 
 impl UnitRecord {
-    /// The value of a VT-d unit's register, if it was read.
-    pub fn register(&self, register: vtd::registers::Register) -> Option<u64> {
-        let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == register.offset);
-        found.filter(|_| self.architecture == Architecture::Vtd).map(|found| found.value)
+    /// The value of the register at this offset, if it was read.
+    pub fn register(&self, offset: usize) -> Option<u64> {
+        let found = self.registers.listed.iter().find(|found| usize::from(found.offset) == offset);
+        found.map(|found| found.value)
     }
 }
 

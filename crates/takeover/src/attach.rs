@@ -52,6 +52,8 @@ pub struct Takeover<'c, R, C> {
     /// Devices that have or had a context, by source-id.
     contexts: Vec<Context>,
     domains: Vec<Domain>,
+    /// The domain of devices that are in no list of contexts, if there are any.
+    of_unlisted: Option<usize>,
     ids: DomainIds,
     /// Devices whose old I/O addresses nobody knows.
     unknown: Sources,
@@ -114,13 +116,13 @@ pub(crate) struct Replaced {
 impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
     pub(crate) fn new(unit: Commanded<'c, R, C>, replaced: Replaced) -> Self {
         let Replaced { copy, device_tlbs, keep, report } = replaced;
-        let Duplicate { contexts, mut domains, mut ids, unknown, maps, .. } = copy;
+        let Duplicate { contexts, mut domains, of_unlisted, mut ids, unknown, maps, .. } = copy;
         // The unit's caches hold nothing under other ids (6.5.3), so the ids of refused contexts are free.
         ids.keep_only(domains.iter().map(|domain| domain.id).chain(unit.fence()));
         for domain in &mut domains {
             keep.reserve_in(&mut domain.space);
         }
-        Self { unit, contexts, domains, ids, unknown, maps, keep, device_tlbs, report }
+        Self { unit, contexts, domains, of_unlisted, ids, unknown, maps, keep, device_tlbs, report }
     }
 
     /// What the takeover found, and what became of each part.
@@ -165,6 +167,7 @@ impl<'c, R: Registers, C: Clock> Takeover<'c, R, C> {
         if let Some(unknown) = sources.clone().find(|source| self.unknown.contains(*source)) {
             return Err(AttachError::AddressesUnknown(unknown));
         }
+        sources.clone().try_for_each(|source| self.list_unlisted(source, frames))?;
         let domain = match sources.clone().rev().find_map(|source| self.domain_of(source)) {
             Some(domain) => self.separate(domain, source, aliases, frames)?,
             None => self.create_domain()?,

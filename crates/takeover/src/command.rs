@@ -206,6 +206,14 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         either!(self, unit => unit.slot(source, format, frames))
     }
 
+    /// The entry of a device that is not listed, as it is in our tables, and its slot. Only AMD-Vi has such.
+    pub(crate) fn entry_of(&self, source: SourceId, frames: &impl Frames) -> Option<(Entry, Slot)> {
+        match self {
+            Self::Vtd(_) => None,
+            Self::AmdVi(commanded) => commanded.entry_of(source, frames),
+        }
+    }
+
     /// The entry of a device that the old kernel did not know.
     pub(crate) fn new_entry(&self) -> Entry {
         match self {

@@ -1,20 +1,21 @@
-//! Accept a VT-d unit in the active state in which a dead kernel left it.
+//! Accept a remapping unit, of Intel's VT-d or of AMD-Vi, in the active state in which a dead kernel left it.
 //!
 //! Translation stays on throughout, and devices go on with their work. The steps, one module each; those that command a unit,
-//! or read tables that only its architecture has, are in `vtd`, and the others are about domains and page tables of any format:
+//! or read tables that only its architecture has, are in `vtd` and in `amdvi`, which mirror each other, and the others are about
+//! domains and page tables of any format. The seam between them is [`Unit`], [`Entry`] and `command`:
 //!
 //! ```text
 //! census → plan → duplicate → swap → attach
 //! ```
 //!
-//! 1. [`census`]: copies root and context tables into frames of our own, checks each entry there, and counts the page
-//!    tables below.
+//! 1. [`census`]: copies the tables above the page tables into frames of our own (root and context tables, or the device table),
+//!    checks each entry there, and counts the page tables below.
 //! 2. `plan`: decides for each domain how to carry it over with the frames that there are.
 //! 3. `duplicate`: copies page tables, checks each copy, relinks it, and reserves every I/O address that was mapped.
 //!    What does not fit is folded into larger pages or kept in place.
-//! 4. `vtd::swap`: starts our own invalidation queue, loads our own root pointer, and invalidates the caches. That is
-//!    legal because both sets of tables translate alike. Devices with a TLB of their own are told to invalidate it
-//!    (`vtd::device_tlb`).
+//! 4. `vtd::swap`, `amdvi::swap`: starts our own invalidation queue or command buffer, loads our own root pointer or the base of our
+//!    own device table, and invalidates the caches. That is legal because both sets of tables translate alike. Devices with a TLB of
+//!    their own are told to invalidate it (`device_tlb`).
 //! 5. [`attach`]: gives a device to a driver. Its new domain inherits the old one, and the driver gets I/O addresses
 //!    that nobody used.
 //!
@@ -22,7 +23,7 @@
 //!
 //! | what | what it stands for | what must hold |
 //! |---|---|---|
-//! | [`Registers`] | the unit's register block | the takeover makes 32-bit and 64-bit accesses at offsets below the size given to [`Unit::vtd`], and never any of 8 or 16 bits |
+//! | [`Registers`] | the unit's register block | the takeover makes 32-bit and 64-bit accesses at offsets below the size given to [`Unit::vtd`], or below [`Unit::register_bytes`], and never any of 8 or 16 bits |
 //! | [`Clock`] | time since some start | it advances while the processor waits |
 //! | [`OldMemory`] | the dead kernel's memory | it is read, never written; what is not RAM, or faults, is [`Unreadable`] |
 //! | [`Frames`] | page frames for tables | they lie in [`Surroundings::own`], and nobody else uses them |
@@ -42,13 +43,13 @@
 //! - `other_memory` is what else devices may reach, such as persistent memory.
 //! - `own` is all memory that your kernel uses, its frames included. The takeover cuts it out of every inherited
 //!   translation, and accepts no inherited table that lies in it.
-//! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR) and windows of PCI bridges.
-//! - `device_tlbs` says of each device whether it keeps translations itself (ATS).
+//! - `kept_free` are I/O addresses that no driver gets: reserved memory regions (RMRR, IVMD) and windows of PCI bridges.
+//! - `device_tlbs` says of each device whether it keeps translations itself (ATS). On AMD-Vi it also says which devices there are.
 //!
 //! # Order of calls
 //!
 //! 1. [`Unit::vtd`] on a block of one page. If [`Unit::register_bytes`] is larger, map that much and make the unit
-//!    anew.
+//!    anew. [`Unit::amdvi`] takes a block of 16 KiB.
 //! 2. If [`Unit::translates`] says that translation is off, there is nothing to take over.
 //! 3. [`take_over`]. Several units may share the frames; each leaves [`Limits::spare_frames`] of them.
 //! 4. [`Takeover::report`], at any time: what became of each context, domain and hazard.
@@ -93,7 +94,7 @@
 //!
 //! | [`failure::InForce`] | what it means |
 //! |---|---|
-//! | `Old` | all devices are translated as the dead kernel said, your memory included. Only after `Unit` may its invalidation queue have been turned off |
+//! | `Old` | all devices are translated as the dead kernel said, your memory included. Only after `Unit` may its invalidation queue or command buffer have been turned off |
 //! | `New` | the copies are in force, but the unit's caches may still hold what was cut out of them |
 //! | `Unknown` | the unit does not say. Use no device behind it |
 //!
@@ -101,9 +102,12 @@
 //! |---|---|---|
 //! | `TranslationOff` | `Old` | nothing: I/O addresses are physical |
 //! | `Mode`, `RootUnreadable`, `RootInOwnMemory` | `Old` | the unit is lost to you |
-//! | `OutOfFrames` | `Old` | bring more frames |
+//! | `OutOfFrames`, `DeviceTable` | `Old` | bring more frames; a device table takes up to 512 side by side |
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
+//!
+//! Where secure nested paging locks the registers of an AMD-Vi unit, the takeover ends with [`UnitError::Locked`], and the unit is as
+//! it was.
 //!
 //! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
 //! given their root pointer. What is left of the patience is for the next unit. A problem with a single device

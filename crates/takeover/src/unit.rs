@@ -116,6 +116,10 @@ pub enum UnitError {
     /// A device did not answer an invalidation.
     #[error("the device did not answer")]
     DeviceSilent,
+    /// A register that names a table or a buffer still holds what it held before it was written: the hardware has locked it, as
+    /// secure nested paging does (AMD-Vi, 2.12).
+    #[error("{0} is locked: secure nested paging is on")]
+    Locked(&'static str),
     /// A register that names a table or a buffer does not hold what was written.
     #[error("{register} reads {found:#x} after {written:#x} was written")]
     NotTaken {

@@ -1,4 +1,4 @@
-//! Tables of one function in each mode, behind the registers that say how they are read.
+//! Tables of one function, by architecture and mode, behind the registers that say how they are read.
 
 use crate::Seed;
 
@@ -9,7 +9,7 @@ const ECAP: u64 = 0x0000_c880_00f0_0f4a;
 const PAGES: usize = 7;
 
 pub(crate) fn seeds() -> Vec<Seed> {
-    vec![("legacy", legacy()), ("scalable", scalable())]
+    vec![("legacy", legacy()), ("scalable", scalable()), ("amdvi", amdvi())]
 }
 
 /// Function 00:02.0 in three levels, of whose last table one entry leads back to it.
@@ -19,7 +19,7 @@ fn legacy() -> Vec<u8> {
     put(&mut memory, 0x1000 + 0x10 * 16, 0x2001);
     put(&mut memory, 0x1008 + 0x10 * 16, 0x101);
     put_pages(&mut memory, 3);
-    with_registers(0, memory)
+    with_registers([0, 0, CAP, ECAP], memory)
 }
 
 /// The same by way of a PASID directory and a PASID table, and of first-stage tables of four levels.
@@ -31,7 +31,30 @@ fn scalable() -> Vec<u8> {
     put(&mut memory, 0x6000, 0x41);
     put(&mut memory, 0x6010, 0x2000);
     put_pages(&mut memory, 7);
-    with_registers(1 << 10, memory)
+    with_registers([0, 1 << 10, CAP, ECAP], memory)
+}
+
+/// Function 00:02.0 of AMD-Vi with guest tables for PASID 0 and 1 over host tables, whose entries are a page of each kind of
+/// size, and one that skips a level.
+fn amdvi() -> Vec<u8> {
+    let mut memory = vec![0; PAGES * 0x1000];
+    put(&mut memory, 0x10 * 32, 0x6C80_0000_0000_1603 | 1 << 54);
+    put(&mut memory, 0x10 * 32 + 8, 2);
+    put(&mut memory, 0x1000, 0x6000_0000_0000_2201);
+    put(&mut memory, 0x1008, 0x6000_0000_4000_0001);
+    for page in 2..PAGES as u64 {
+        put(&mut memory, 0x2000 + page as usize * 8, 0x6000_0000_0000_0001 | page << 12);
+    }
+    put(&mut memory, 0x2000, 0x6000_0000_0001_0E01);
+    put(&mut memory, 0x2008, 0x6000_0000_0001_0E01);
+    put(&mut memory, 0x2000 + 7 * 8, 0x2000_0000_0000_9001);
+    // The CR3 table, and guest tables.
+    put(&mut memory, 0x3000, 0x4001);
+    put(&mut memory, 0x3008, 0x4001);
+    put(&mut memory, 0x4000, 0x5007);
+    put(&mut memory, 0x5000, 0x6007);
+    put(&mut memory, 0x6000, 0x7087);
+    with_registers([1, 0, 1 << 0 | 1 << 16, 1 << 4 | 2 << 10 | 1 << 12], memory)
 }
 
 /// A large page, small ones, and a table that leads back to itself.
@@ -44,8 +67,8 @@ fn put_pages(memory: &mut [u8], rights: u64) {
     put(memory, 0x4008, 0xFEE0_0000 | rights);
 }
 
-fn with_registers(root: u64, memory: Vec<u8>) -> Vec<u8> {
-    [[root, CAP, ECAP].map(u64::to_le_bytes).concat(), memory].concat()
+fn with_registers(header: [u64; 4], memory: Vec<u8>) -> Vec<u8> {
+    [header.map(u64::to_le_bytes).concat(), memory].concat()
 }
 
 fn put(memory: &mut [u8], at: usize, word: u64) {

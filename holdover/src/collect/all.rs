@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use host::collect::{
     ActionNote, ActionResult, Actions, AreaOutcome, AreaReport, BootLoop, CollectAllRequest, CollectedAll,
-    CrashFolder, FolderContent, HISTORY, History, Pages, Retention, Search, Target, Which, collect_all,
-    note_failed_actions, write_metrics,
+    CrashFolder, FolderContent, HISTORY, History, OthersDumps, Pages, Retention, Search, Target, Which,
+    collect_all, note_failed_actions, write_metrics,
 };
 use host::config::{CollectConfiguration, ConfigError, Configuration};
 use host::summary::Summary;
@@ -126,15 +126,19 @@ struct Run {
     test: Option<&'static str>,
     /// Why no action was done.
     refused: Option<ConfigError>,
+    /// What other programs dumped.
+    others: Option<OthersDumps>,
 }
 
 /// Collects, and does what is to be done for each crash.
 pub(super) fn run(arguments: &Automatic) -> Result<Box<dyn Report>> {
     let (configuration, refused) = arguments.configuration()?;
     let request = arguments.request(&configuration);
-    let mut run = Run { collected: None, actions: Vec::new(), warnings: Vec::new(), test: None, refused };
+    let (collected, test, others) = (None, None, None);
+    let mut run = Run { collected, actions: Vec::new(), warnings: Vec::new(), test, refused, others };
     if !arguments.retry_actions {
         run.collected = Some(collect_all(&request, &Bar::of_bytes())?);
+        run.others = OthersDumps::find(arguments.root(), &configuration);
         run.conclude_test(arguments);
     }
     if !arguments.without_actions && run.refused.is_none() {
@@ -189,6 +193,7 @@ impl Run {
 impl Report for Run {
     fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = self.collected.as_ref().map(Report::rows).unwrap_or_default();
+        rows.extend(self.others.as_ref().map(|others| row("another program's", in_words(others))));
         rows.extend(self.actions.iter().flat_map(|(folder, note)| action_rows(folder, note)));
         if self.collected.is_none() && rows.is_empty() {
             rows.push(row("actions", "none is to be done again"));
@@ -203,6 +208,7 @@ impl Report for Run {
         let folders =
             self.actions.iter().map(|(folder, note)| json!({ "folder": folder, "actions": note.actions }));
         json["actions"] = folders.collect();
+        json["others"] = self.others.as_ref().map(others_json).into();
         json["test"] = self.test.into();
         let warnings = self.warnings.iter().map(|warning| Value::from(warning.as_str()));
         match json["warnings"].as_array_mut() {
@@ -250,6 +256,36 @@ impl Report for CollectedAll {
     fn is_whole(&self) -> bool {
         Self::is_whole(self)
     }
+}
+
+/// What is known of the dumps of other programs, and what reads them.
+fn in_words(OthersDumps { newest, count }: &OthersDumps) -> String {
+    let (path, size) = (newest.path.display(), Bytes(newest.bytes));
+    let about = newest.about();
+    let what = match &about {
+        _ if newest.is_cut_off => "not finished".to_owned(),
+        None => "not a dump that can be read".to_owned(),
+        Some(about) if about.takeover.is_some() => format!(
+            "kernel {}, written after Holdover had handed the machine over; `holdover inspect` and `holdover summary` read it",
+            about.release.escape_debug()
+        ),
+        Some(about) => format!("kernel {}; `holdover summary` reads it", about.release.escape_debug()),
+    };
+    let older = if *count > 1 { format!("; {} older ones", count - 1) } else { String::new() };
+    format!("{path}: {size}, {what}{older}")
+}
+
+fn others_json(OthersDumps { newest, count }: &OthersDumps) -> Value {
+    let about = newest.about();
+    json!({
+        "count": count,
+        "newest": newest.path,
+        "bytes": newest.bytes,
+        "written_at": newest.written_at,
+        "finished": !newest.is_cut_off,
+        "kernel": about.as_ref().map(|about| &about.release),
+        "takeover": about.as_ref().and_then(|about| about.takeover),
+    })
 }
 
 fn action_rows(folder: &str, note: &ActionNote) -> Vec<Vec<String>> {

@@ -1,12 +1,13 @@
 //! `holdover inspect`: shows what the capture kernel found and did, and which memory devices could reach.
 
 mod dmar;
+mod ivrs;
 mod text;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use host::inspect::{DeviceName, Hex, InspectRequest, decode_dmar, inspect};
+use host::inspect::{DeviceName, Hex, InspectRequest, decode_dmar, decode_ivrs, inspect};
 
 use crate::report::Report;
 
@@ -14,7 +15,7 @@ use crate::report::Report;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A dump that Holdover's capture kernel wrote
-    #[arg(required_unless_present = "dmar")]
+    #[arg(required_unless_present_any = ["dmar", "ivrs"])]
     dump: Option<PathBuf>,
     /// Only the remapping unit whose registers are at this physical address
     #[arg(long, value_name = "BASE")]
@@ -28,16 +29,21 @@ pub(crate) struct Arguments {
     /// Decode an ACPI DMAR table, such as /sys/firmware/acpi/tables/DMAR, instead of a dump
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "unit", "device", "address"])]
     dmar: Option<PathBuf>,
+    /// Decode an ACPI IVRS table, such as /sys/firmware/acpi/tables/IVRS, instead of a dump
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dump", "unit", "device", "address", "dmar"])]
+    ivrs: Option<PathBuf>,
 }
 
 /// Reads and walks what was asked for.
 pub(crate) fn run(arguments: &Arguments) -> Result<Box<dyn Report>> {
     let Arguments { unit, device, address, .. } = *arguments;
-    match (&arguments.dmar, &arguments.dump) {
-        (Some(table), _) => Ok(Box::new(decode_dmar(table)?)),
-        (None, Some(dump)) => {
+    let Arguments { dump, dmar, ivrs, .. } = arguments;
+    match (dump, dmar, ivrs) {
+        (Some(dump), ..) => {
             Ok(Box::new(inspect(&InspectRequest { dump: dump.clone(), unit, device, address })?))
         }
-        (None, None) => bail!("name a dump, or a DMAR table with --dmar"),
+        (_, Some(table), _) => Ok(Box::new(decode_dmar(table)?)),
+        (.., Some(table)) => Ok(Box::new(decode_ivrs(table)?)),
+        (None, None, None) => bail!("name a dump, a DMAR table with --dmar, or an IVRS table with --ivrs"),
     }
 }

@@ -158,7 +158,7 @@ fn summary(unit: &UnitView) -> String {
             let runs = route.runs.len() as u64 + route.unlisted_runs;
             let sizes = [route.readable_bytes, route.writable_bytes].map(|bytes| Bytes(bytes).to_string());
             let [readable, writable] = sizes;
-            let (requester, how) = (user.requester.to_string(), way(route));
+            let (requester, how) = (user.name.clone(), way(route));
             vec![requester, format!("{:#x}", user.domain), how, readable, writable, runs.to_string()]
         })
     });
@@ -180,7 +180,7 @@ fn mappings(unit: &UnitView) -> String {
 }
 
 fn route_mappings(route: &RouteView) -> String {
-    let users: Vec<String> = route.users.iter().map(|user| user.requester.to_string()).collect();
+    let users: Vec<String> = route.users.iter().map(|user| user.name.clone()).collect();
     let domains = route.users.first().map_or(0, |user| user.domain);
     let tlb = if route.users.iter().any(|user| user.device_tlb) {
         ", with a device-TLB: what it asked for as translated is not checked"
@@ -219,7 +219,7 @@ fn mappers(unit: &UnitView) -> String {
 }
 
 fn mapper_cells(user: &UserView, route: &RouteView, run: &RunView) -> Vec<String> {
-    let mut cells = vec![user.requester.to_string(), format!("{:#x}", user.domain), way(route)];
+    let mut cells = vec![user.name.clone(), format!("{:#x}", user.domain), way(route)];
     cells.extend(run_cells(run));
     cells
 }

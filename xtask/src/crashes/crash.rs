@@ -12,6 +12,7 @@ use machine::Range;
 
 use crate::crashes::boot::{self, Booted};
 use crate::crashes::damage::{Damage, Wound};
+use crate::crashes::handover::Loss;
 use crate::crashes::used::{self, UsedDisk};
 use crate::guests::initramfs::{self, Archive};
 use crate::guests::kernels::{Flavour, Kernel};
@@ -252,9 +253,20 @@ impl Crash<'_> {
         } else {
             archive.add("capture", &image);
         }
-        let load = self.scenario.disk.map_volume() + &self.load_command(&self.make_disks(files)?);
+        let mut load = self.scenario.disk.map_volume() + &self.load_command(&self.make_disks(files)?);
+        if self.scenario.loss == Some(Loss::Fallback) {
+            load = format!("{} {} --handover always\n", load.trim_end(), self.add_fallback(archive)?);
+        }
         let Some(system) = self.scenario.disk.file_system() else { return Ok(load) };
         Ok(system.prepare() + &load + &self.scenario.file_fate.after(system, &load))
+    }
+
+    /// Adds a fallback kernel that is never started; returns the options that load it.
+    fn add_fallback(&self, archive: &mut Archive) -> Result<String> {
+        archive.add("stock", &stock::image(&Kernel::load(self.scenario.crash_kernel())?)?);
+        archive.add("initramfs", &Archive::default().finish());
+        let Scenario { second_use, unit, .. } = *self.scenario;
+        Ok(stock::fallback_options((second_use, unit.iommu), "/stock", "/initramfs"))
     }
 
     /// Makes a stock kernel and its disk ready; returns the command that loads it in the guest.

@@ -15,10 +15,15 @@ const EFI_INFO: u64 = 0x1c0;
 const EFI_INFO_WORDS: u64 = 4;
 const CMD_LINE_PTR: u64 = 0x228;
 const SETUP_DATA: u64 = 0x250;
+/// The halves of the initramfs' address.
+const RAMDISK_IMAGE: u64 = 0x218;
+const EXT_RAMDISK_IMAGE: u64 = 0x0c0;
+/// A place in the page that describes a fallback kernel.
+const IN_FALLBACK: u64 = 0x100;
 /// More than any command line of the bench.
 const COMMAND_LINE: usize = 2048;
 
-/// What the hand-over loses of the ways to ACPI's root pointer.
+/// What the loader's hand-over loses: ways to ACPI's root pointer, or the fallback kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Loss {
@@ -26,23 +31,36 @@ pub(crate) enum Loss {
     RootPointer,
     /// Everything but the command line: `acpi_rsdp_addr` is zero, and nothing is said of EFI.
     AllButCommandLine,
+    /// The fallback kernel: the page that describes it is damaged, which the loader's own check came too early to notice.
+    Fallback,
 }
 
 impl Loss {
     /// Changes the hand-over in `ram`, whose `boot_params` are at this address.
     pub(crate) fn inflict(self, ram: &Ram, params: u64) -> Result<()> {
+        if self == Self::Fallback {
+            let fallback = wide(ram, params, RAMDISK_IMAGE, EXT_RAMDISK_IMAGE)?;
+            ensure!(fallback != 0, "no fallback kernel is loaded: nothing is damaged");
+            return ram.write_u64(fallback + IN_FALLBACK, !ram.read_u64(fallback + IN_FALLBACK)?);
+        }
         ram.write_u64(params + ACPI_RSDP_ADDR, 0)?;
-        match self {
-            Self::RootPointer => blank_root_pointer(ram, params),
-            Self::AllButCommandLine => forget_efi(ram, params),
+        if self == Self::AllButCommandLine {
+            forget_efi(ram, params)
+        } else {
+            blank_root_pointer(ram, params)
         }
     }
 }
 
+/// A number of 64 bits of which `boot_params` have the halves in two places.
+fn wide(ram: &Ram, params: u64, low: u64, high: u64) -> Result<u64> {
+    let half = |at| Ok::<_, anyhow::Error>(ram.read_u64(params + at)? & 0xffff_ffff);
+    Ok(half(low)? | half(high)? << 32)
+}
+
 /// Writes spaces over each `acpi_rsdp=…` of the command line.
 fn blank_root_pointer(ram: &Ram, params: u64) -> Result<()> {
-    let half = |at| Ok::<_, anyhow::Error>(ram.read_u64(params + at)? & 0xffff_ffff);
-    let start = half(CMD_LINE_PTR)? | half(EXT_CMD_LINE_PTR)? << 32;
+    let start = wide(ram, params, CMD_LINE_PTR, EXT_CMD_LINE_PTR)?;
     let mut line = vec![0; COMMAND_LINE];
     ram.read(start, &mut line)?;
     line.truncate(line.iter().position(|&byte| byte == 0).unwrap_or(COMMAND_LINE));

@@ -131,7 +131,8 @@ impl Machine {
         let before = self.console.lines().len();
         let start = Instant::now();
         self.agent.begin(command)?;
-        self.wait_for_boot()?;
+        // A whole Linux may come in between.
+        self.agent.wait_for_boot(2 * LIMIT).with_context(|| self.last_lines())?;
         let took = start.elapsed().as_secs_f64();
         let lines = self.console.lines().split_off(before);
         self.note(&format!("# {command}\n[panic, boot, {took:.1} s]\n"))?;

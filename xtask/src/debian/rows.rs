@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use super::deb::{self, Deb};
 use super::machine::{Board, Machine};
 use super::system::{Release, System};
-use super::{package, secure_boot, troubles};
+use super::troubles::{lacks, refused};
+use super::{ansible, kdump_tools, package, secure_boot, troubles};
 use crate::crashes::crash::PANIC;
 use crate::guests::kernels::Flavour;
 use crate::machines::console::Line;
@@ -57,7 +58,7 @@ impl Row {
 }
 
 /// All of them.
-pub(crate) const ROWS: [Row; 6] = [
+pub(crate) const ROWS: [Row; 8] = [
     Row { name: "package-contents", among: Among::Default, story: |_, stage| package::problems(stage) },
     Row {
         name: "debian-cycle",
@@ -68,6 +69,8 @@ pub(crate) const ROWS: [Row; 6] = [
     Row { name: "secure-boot-package", among: Among::All, story: secure_boot::by_firmware },
     Row { name: "secure-boot-mok", among: Among::All, story: secure_boot::by_shim },
     Row { name: "debian-cycle-troubles", among: Among::All, story: troubles::problems },
+    Row { name: "debian-cycle-ansible", among: Among::All, story: ansible::problems },
+    Row { name: "handover-kdump-tools", among: Among::All, story: kdump_tools::problems },
 ];
 
 /// What is beside a dump in its folder.
@@ -82,8 +85,7 @@ fn cycle(name: &str, stage: &Stage, system: &System) -> Result<Vec<String>> {
     let mut machine = Machine::boot(name, system, Board::default())?;
     install(&mut machine, &stage.deb.path)?;
     ensure!(!is_loaded(&mut machine)?, "the installation alone loads a capture kernel");
-    set_up(&mut machine)?;
-    let mut problems = Vec::new();
+    let mut problems = converse(&mut machine)?;
     for round in 1..=2 {
         machine.run("holdover doctor")?;
         if round == 2 {
@@ -103,6 +105,30 @@ fn cycle(name: &str, stage: &Stage, system: &System) -> Result<Vec<String>> {
     }
     problems.extend(purge(&mut machine)?);
     Ok(problems)
+}
+
+/// Sets the machine up as somebody does who reads the question at a terminal: who says no has changed nothing, who says yes is ready.
+fn converse(machine: &mut Machine) -> Result<Vec<String>> {
+    const FILES: &str = "find /etc /var/lib/holdover -type f -print0 | sort -z | xargs -0 md5sum";
+    let before = machine.run(FILES)?;
+    let mut problems = refused(machine, &answering("n"), &["[Y/n]", "--area or --file"])?;
+    if machine.run(FILES)? != before || is_loaded(machine)? {
+        problems.push("`holdover setup` changes something although the answer was no".to_owned());
+    }
+    let said = machine.run(&answering("what?\\ny"))?;
+    problems.extend(lacks(
+        "holdover setup",
+        &said,
+        &["Please answer yes or no.", "the next panic is dumped"],
+    ));
+    is_set_up(machine)?;
+    Ok(problems)
+}
+
+/// `holdover setup` at a terminal (util-linux, script(1)), at which these lines are typed.
+fn answering(lines: &str) -> String {
+    let setup = format!("holdover setup --file {AREA} --size 256M");
+    format!("printf '{lines}\\n' | script --quiet --return --command '{setup}' /dev/null")
 }
 
 /// Memory that is plugged in: one block, of which Linux takes each into use by itself.
@@ -150,6 +176,11 @@ pub(super) fn purge(machine: &mut Machine) -> Result<Vec<String>> {
 /// Makes the machine ready for a panic, as an administrator does who is asked nothing.
 pub(super) fn set_up(machine: &mut Machine) -> Result<()> {
     machine.run(&format!("holdover setup --yes --file {AREA} --size 256M"))?;
+    is_set_up(machine)
+}
+
+/// Fails unless the setup has left a capture kernel loaded, and its service active.
+fn is_set_up(machine: &mut Machine) -> Result<()> {
     machine.run("systemctl is-active holdover.service")?;
     ensure!(is_loaded(machine)?, "holdover.service is active, and nothing is loaded");
     Ok(())
@@ -172,6 +203,14 @@ pub(super) fn install(machine: &mut Machine, package: &Path) -> Result<()> {
     machine.run(&format!("apt-get -q -q -y --no-install-recommends install /root/{name}")).map(|_| ())
 }
 
+/// Installs one of Debian's packages, with what it needs.
+pub(super) fn add_packages(machine: &mut Machine, stage: &Stage, package: &str) -> Result<()> {
+    let packages = stage.system.packages_of(package)?;
+    machine.put(&packages)?;
+    let folder = packages.file_name().unwrap_or_default().display().to_string();
+    machine.run(&format!("dpkg --install --recursive /root/{folder} && rm -r /root/{folder}")).map(drop)
+}
+
 /// Has the machine panic by `holdover test`.
 pub(super) fn panic(machine: &mut Machine) -> Result<()> {
     panic_by("holdover test --yes --countdown 0", machine)
@@ -188,16 +227,21 @@ fn panic_by(command: &str, machine: &mut Machine) -> Result<()> {
 /// Has crash, drgn and makedumpfile read the dump in a folder of the guest.
 pub(super) fn read(machine: &mut Machine, stage: &Stage, folder: &str) -> Result<Vec<String>> {
     let fetched = machine.fetch(folder)?;
-    let path = fetched.join("vmcore");
-    let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;
-    let kernel = stage.system.kernel.debug.as_deref();
-    let mut readings = Readings::default();
-    Dump { path: &path, programs, kernel, files: machine.files() }.read(&mut readings);
-    if !readings.log.iter().any(|line| line.contains(PANIC)) {
-        readings.problems.push("the dump's log has no panic".to_owned());
-    }
+    let mut readings = read_dump(machine, stage, &fetched.join("vmcore"))?;
     let empty =
         BESIDE.iter().filter(|name| !fs::metadata(fetched.join(name)).is_ok_and(|file| file.len() > 0));
     readings.problems.extend(empty.map(|name| format!("beside the dump there is no {name}")));
     Ok(readings.problems)
+}
+
+/// Has them read a dump that was fetched.
+pub(super) fn read_dump(machine: &Machine, stage: &Stage, path: &Path) -> Result<Readings> {
+    let programs = &Readers::of(Flavour::Cloud, Codec::Zlib)?;
+    let kernel = stage.system.kernel.debug.as_deref();
+    let mut readings = Readings::default();
+    Dump { path, programs, kernel, files: machine.files() }.read(&mut readings);
+    if !readings.log.iter().any(|line| line.contains(PANIC)) {
+        readings.problems.push("the dump's log has no panic".to_owned());
+    }
+    Ok(readings)
 }

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::machine::{Board, Machine, Start};
 use super::package::make_key;
-use super::rows::{AREA, Stage, crashes, install, is_loaded, panic, purge, read, set_up};
+use super::rows::{AREA, Stage, add_packages, crashes, install, is_loaded, panic, purge, read, set_up};
 use super::troubles::{lacks, refused};
 use crate::guests::signed;
 use crate::machines::firmware::{self, Firmware};
@@ -47,10 +47,7 @@ fn story(machine: &mut Machine, stage: &Stage, keys: &Path) -> Result<Vec<String
     ensure!(lockdown.contains("[integrity]"), "the kernel is not locked down: {lockdown}");
     machine.put(keys)?;
     machine.run(TAKE_KEY)?;
-    let signer = stage.system.packages_of("sbsigntool")?;
-    machine.put(&signer)?;
-    let folder = signer.file_name().unwrap_or_default().display().to_string();
-    machine.run(&format!("dpkg --install --recursive /root/{folder}"))?;
+    add_packages(machine, stage, "sbsigntool")?;
     install(machine, &stage.deb.path)?;
     set_up(machine)?;
     let doctor = machine.run("holdover doctor")?;

@@ -57,15 +57,21 @@ impl System {
 
     /// Makes the system of a release unless it is here. All have the same kernel, which has its debug information here.
     pub(crate) fn fetch(release: Release) -> Result<Self> {
+        Self::fetch_with(release, &[])
+    }
+
+    /// The same, with more packages.
+    pub(crate) fn fetch_with(release: Release, packages: &[&str]) -> Result<Self> {
         let kernel = Kernel::load(Flavour::Cloud)?;
-        let folder = paths::bench().join(format!("debian-{}-{}", release.name(), kernel.release));
+        let name = [&["debian", release.name(), &kernel.release], packages].concat().join("-");
+        let folder = paths::bench().join(&name);
         if Self::load(&folder, kernel.clone()).is_err() {
-            let unfinished = paths::bench().join("debian-unfinished");
+            let unfinished = paths::bench().join(name + "-unfinished");
             if unfinished.exists() {
                 fs::remove_dir_all(&unfinished)?;
             }
             let tree = paths::made(unfinished.join("tree"))?;
-            bootstrap(release, &tree)?;
+            bootstrap(release, packages, &tree)?;
             settle(&tree, &kernel)?;
             make_disk(&tree, &unfinished.join("disk"))?;
             fs::rename(&unfinished, &folder)?;
@@ -102,10 +108,11 @@ impl System {
 }
 
 /// Fills a folder with a system.
-fn bootstrap(release: Release, tree: &Path) -> Result<()> {
+fn bootstrap(release: Release, packages: &[&str], tree: &Path) -> Result<()> {
     println!("making a Debian {}", release.name());
     let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), release.name()]);
+    let packages = [&[PACKAGES], packages].concat().join(",");
+    debootstrap.args(["--variant=minbase", &format!("--include={packages}"), release.name()]);
     debootstrap.arg(tree).arg(Mirror::of_this_machine()?.uri());
     process::stdout(&mut debootstrap).context("debootstrap takes root, and Debian's archive").map(|_| ())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::machine::{Board, Machine, Start};
-use super::rows::{AREA, Stage, crashes, install, is_loaded, purge, read, set_up};
+use super::rows::{AREA, Stage, add_packages, crashes, install, is_loaded, purge, read, set_up};
 use crate::guests::initramfs;
 use crate::machines::console::Line;
 use crate::machines::firmware::Firmware;
@@ -40,10 +40,7 @@ pub(super) fn problems(name: &str, stage: &Stage) -> Result<Vec<String>> {
 
 /// Another's crash kernel: it stays, and whose it is is told, until an administrator does what the message says.
 fn kdump_tools(machine: &mut Machine, stage: &Stage) -> Result<Vec<String>> {
-    let packages = stage.system.packages_of("kdump-tools")?;
-    machine.put(&packages)?;
-    let folder = packages.file_name().unwrap_or_default().display().to_string();
-    machine.run(&format!("dpkg --install /root/{folder}/*.deb && rm -r /root/{folder}"))?;
+    add_packages(machine, stage, "kdump-tools")?;
     machine.run(&format!("{KDUMP_INITRD} && systemctl restart kdump-tools.service"))?;
     ensure!(is_loaded(machine)?, "kdump-tools loads no crash kernel");
     let owner = "kdump-tools.service has loaded ";
@@ -143,7 +140,7 @@ fn forget_damaged_area(machine: &mut Machine) -> Result<()> {
 }
 
 /// Has the machine ask for memory as one with GRUB does, whose package is not here.
-fn add_bootloader(machine: &mut Machine) -> Result<()> {
+pub(super) fn add_bootloader(machine: &mut Machine) -> Result<()> {
     machine.run(
         "ln -s /bin/true /usr/sbin/update-grub; mkdir -p /etc/default/grub.d; touch /etc/default/grub",
     )?;

@@ -40,10 +40,10 @@ pub(crate) const MEMORY: &str = "crash kernel's memory ";
 /// What its init calls the disk that takes the dump.
 pub(crate) const DISK: &str = "/dev/dump";
 
-/// Drivers of [`make_file_system`]'s file system; the second is asked for by the first, but only by name. The newest kernels have it
-/// in themselves, by no name.
-pub(crate) const FILE_SYSTEM: [&str; 2] = ["ext4", CHECKSUM];
-const CHECKSUM: &str = "crc32c_generic";
+/// The driver of [`make_file_system`]'s file system.
+pub(crate) const FILE_SYSTEM: &str = "ext4";
+/// What that driver asks for, but only by name; newer kernels have it in themselves.
+const CHECKSUMS: &str = "crc32c_generic";
 
 /// What Debian's kdump-tools pass on and append, without what only a whole system needs. Fewer lines on the console save
 /// time, but the kernel's first one (a notice) is wanted, as early as it can be had.
@@ -130,7 +130,7 @@ impl UserSpace {
     /// Adds Holdover's command line, and the file system to which it writes.
     pub(crate) fn with_holdover(mut self, tool: &Tool) -> Result<Self> {
         tool.add_to(&mut self.archive)?;
-        self.modules.extend(FILE_SYSTEM);
+        self.modules.push(FILE_SYSTEM);
         Ok(self)
     }
 
@@ -142,8 +142,8 @@ impl UserSpace {
 
     /// The archive of one that writes the dump with these commands.
     pub(crate) fn writing(mut self, kernel: &Kernel, commands: &str) -> Result<Vec<u8>> {
-        if !initramfs::has_module(kernel, CHECKSUM)? {
-            self.modules.retain(|module| *module != CHECKSUM);
+        if initramfs::has_module(kernel, CHECKSUMS)? {
+            self.modules.push(CHECKSUMS);
         }
         initramfs::add_modules(&mut self.archive, kernel, &self.modules)?;
         self.archive.add("scenario/dump", commands.as_bytes());

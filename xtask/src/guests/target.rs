@@ -1,7 +1,8 @@
 //! Where a stock crash kernel writes its dumps: a file system on the disk itself, or what Holdover has no driver for.
 //!
 //! Nothing here takes root on this machine: the crashing Linux makes the encrypted disk and the logical volume, QEMU's own tool
-//! decrypts the former, and QEMU starts the SSH server for each connection of the guest's, so that no port of this machine is open.
+//! decrypts the former, and QEMU starts the SSH server for each connection of the guest's, so that no port of this machine is open. The NFS
+//! server alone takes root.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -14,10 +15,11 @@ use serde::Serialize;
 
 use super::initramfs::{Archive, network_driver};
 use super::kernels::Flavour;
+use super::nfs;
 use super::stock::{self, DISK, take_file};
 use crate::crashes::crash::{MADE, REFERENCE};
 use crate::machines::files::Files;
-use crate::process;
+use crate::{paths, process};
 
 /// Bytes of the file system. Dumps of larger machines are larger, and there are three of them.
 const FILE_SYSTEM_BYTES: u64 = 512 << 20;
@@ -44,8 +46,11 @@ volumes() {
 }
 ";
 
-/// Where the guest finds the SSH server: an address of QEMU's network, behind which there is only that.
+/// Where the guest finds the server: an address of QEMU's network, behind which there is only that.
 const SERVER: &str = "10.0.2.100";
+
+/// Runs in the crash kernel: the network's address is QEMU's first.
+const NETWORK: &str = "ip link set eth0 up\nip addr add 10.0.2.15/24 dev eth0\n";
 
 /// Where the dumps go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -59,6 +64,8 @@ pub(crate) enum Target {
     Lvm,
     /// A server, by SSH: the disk stays empty.
     Ssh,
+    /// A server, by NFS: the same.
+    Nfs,
 }
 
 impl Target {
@@ -76,6 +83,10 @@ impl Target {
                 disk.set_len(EXTENT)?;
                 make_server(files)
             }
+            Self::Nfs => {
+                disk.set_len(EXTENT)?;
+                Ok(fs::create_dir_all(server(files))?)
+            }
         }
     }
 
@@ -91,7 +102,7 @@ impl Target {
     pub(crate) fn commands_before(self, disk: &str) -> String {
         let [first, second] = PIECES.map(|at| format!("$DISK:{at}-{}", at + PIECE_EXTENTS - 1));
         let commands = match self {
-            Self::Disk | Self::Ssh => return String::new(),
+            Self::Disk | Self::Ssh | Self::Nfs => return String::new(),
             Self::Luks => format!(
                 "cryptsetup luksFormat -q --type luks1 --pbkdf-force-iterations 1000 --key-file /scenario/key $DISK\n\
                  cryptsetup open --type luks1 --key-file /scenario/key $DISK dump\n{MKFS} /dev/mapper/dump\n"
@@ -108,7 +119,7 @@ impl Target {
     /// Modules without which neither Linux reaches the file system.
     pub(crate) fn modules(self) -> &'static [&'static str] {
         match self {
-            Self::Disk | Self::Ssh => &[],
+            Self::Disk | Self::Ssh | Self::Nfs => &[],
             Self::Luks => &["dm_crypt", "xts", "ecb", "algif_skcipher", "algif_hash"],
             Self::Lvm => &["dm_mod"],
         }
@@ -125,8 +136,16 @@ impl Target {
             add_client(archive, files)?;
             return Ok(vec![network_driver(kernel)]);
         }
+        if self == Self::Nfs {
+            return Ok(vec![network_driver(kernel), "nfsv4"]);
+        }
         self.add_layers(archive)?;
-        Ok(self.modules().iter().copied().chain(stock::FILE_SYSTEM).collect())
+        Ok(self.modules().iter().copied().chain([stock::FILE_SYSTEM]).collect())
+    }
+
+    /// Whether it is at the other end of a network.
+    pub(crate) fn is_remote(self) -> bool {
+        matches!(self, Self::Ssh | Self::Nfs)
     }
 
     /// Whether there is something between the disk and the file system.
@@ -136,7 +155,7 @@ impl Target {
 
     fn add_layers(self, archive: &mut Archive) -> Result<()> {
         match self {
-            Self::Disk | Self::Ssh => Ok(()),
+            Self::Disk | Self::Ssh | Self::Nfs => Ok(()),
             Self::Luks => {
                 archive.add("scenario/key", KEY.as_bytes());
                 archive.copy_program("cryptsetup")
@@ -156,8 +175,15 @@ impl Target {
                 &format!("{LAYERS}cryptsetup open --type luks1 --key-file /scenario/key {DISK} dump\n"),
             ),
             Self::Lvm => mount("/dev/dumps/dump", &format!("{LAYERS}volumes vgchange -ay dumps\n")),
+            Self::Nfs => {
+                let options = format!("vers=4.2,proto=tcp,port={},sec=sys,addr={SERVER}", nfs::PORT);
+                format!(
+                    "{NETWORK}mount -t nfs4 -o {options} {SERVER}:{} /mnt\nkeep() {{ :; }}\n",
+                    nfs::EXPORT
+                )
+            }
             Self::Ssh => format!(
-                "mount -t tmpfs tmpfs /mnt\nchmod 600 /scenario/ssh/key\nip link set eth0 up\nip addr add 10.0.2.15/24 dev eth0\n\
+                "mount -t tmpfs tmpfs /mnt\nchmod 600 /scenario/ssh/key\n{NETWORK}\
                  keep() {{ ssh -F /scenario/ssh/config server 'cat > {}/'$1 < /mnt/$1; rm /mnt/$1; }}\n",
                 server(files).display()
             ),
@@ -176,7 +202,7 @@ impl Target {
             Self::Disk => files.disk(),
             Self::Luks => decrypted(files)?,
             Self::Lvm => joined(files)?,
-            Self::Ssh => return Ok(folder),
+            Self::Ssh | Self::Nfs => return Ok(folder),
         };
         fs::create_dir_all(&folder)?;
         for name in self.made().iter().copied().chain([REFERENCE]) {
@@ -186,10 +212,14 @@ impl Target {
     }
 
     /// QEMU's options for what is at the end of the network cable, if it is more than the bench's own frames: both are at a hub.
-    pub(crate) fn network(self, files: &Files) -> Option<String> {
-        let server = format!("/usr/sbin/sshd -i -f {}", server(files).join("sshd.conf").display());
-        (self == Self::Ssh)
-            .then(|| format!("user,id=server,restrict=on,guestfwd=tcp:{SERVER}:22-cmd:{server}"))
+    pub(crate) fn network(self, files: &Files) -> Result<Option<String>> {
+        let folder = server(files);
+        let (port, command) = match self {
+            Self::Ssh => (22, format!("/usr/sbin/sshd -i -f {}", folder.join("sshd.conf").display())),
+            Self::Nfs => (nfs::PORT, nfs::server_of(&folder, &paths::made(files.scratch("nfs"))?)?),
+            Self::Disk | Self::Luks | Self::Lvm => return Ok(None),
+        };
+        Ok(Some(format!("user,id=server,restrict=on,guestfwd=tcp:{SERVER}:{port}-cmd:{command}")))
     }
 }
 

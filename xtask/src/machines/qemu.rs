@@ -248,7 +248,7 @@ fn command(scenario: &Scenario, kernel: &Kernel, files: &Files, watch: Watch) ->
     add_drive(&mut command, SLOW_DRIVE, &path(&files.slow_disk()), &slow_reads());
     let slot = Device::SLOW_DISK.slot;
     command.args(["-device", &format!("nvme,serial=slow,drive={SLOW_DRIVE},addr={slot:#x}")]);
-    add_network(&mut command, scenario, files);
+    add_network(&mut command, scenario, files)?;
     if scenario.kernel.is_general() {
         add_usb_and_sound(&mut command);
     }
@@ -392,7 +392,7 @@ fn slow_reads() -> String {
 }
 
 /// The card has no boot ROM: the package with those need not be installed.
-fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) {
+fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) -> Result<()> {
     let virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on";
     let model = if scenario.kernel.is_general() { "e1000e" } else { virtio };
     let slot = Device::NETWORK.slot;
@@ -401,7 +401,7 @@ fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) {
     let ends = format!("local.type=unix,local.path={local},remote.type=unix,remote.path={remote}");
     command.args(["-netdev", &format!("dgram,id=network,{ends}")]);
     let mut end = "network";
-    if let Some(server) = scenario.target.network(files) {
+    if let Some(server) = scenario.target.network(files)? {
         command.args(["-netdev", &server]);
         for port in ["network", "server"] {
             let port = format!("hubport,id={port}-port,hubid=0,netdev={port}");
@@ -411,6 +411,7 @@ fn add_network(command: &mut Command, scenario: &Scenario, files: &Files) {
         end = "card";
     }
     command.args(["-device", &format!("{model},netdev={end},romfile=,addr={slot:#x}")]);
+    Ok(())
 }
 
 fn add_usb_and_sound(command: &mut Command) {

@@ -50,7 +50,9 @@ impl Copies<'_> {
         for &source in &dead {
             self.compare(source, &mut copied);
         }
-        let unknown = new.iter().filter(|source| !dead.contains(source) && !self.disk.contains(source));
+        // For what AMD's unit finds no entry, there was no need of one.
+        let is_known = |source: u16| self.dead.way(source).is_some() || self.disk.contains(&source);
+        let unknown = new.iter().filter(|source| !is_known(**source));
         for &source in unknown {
             let name = Device::name_of(source);
             copied.problems.push(format!("{name} reaches memory now, which it did not before"));

@@ -148,11 +148,23 @@ fn trimmed(notes: &[u8]) -> &[u8] {
     &notes[..end]
 }
 
-/// Replaces a name in the notes by another one of the same length.
-fn rename(notes: &mut [u8], [new, old]: [&[u8]; 2]) {
-    if let Some(at) = notes.windows(new.len()).position(|bytes| bytes == new) {
+/// Has a core call a field by the name that makedumpfile knows; returns whether it had the new name.
+pub(crate) fn use_old_name(core: &Path) -> Result<bool> {
+    let file = File::options().read(true).write(true).open(core)?;
+    let mut notes = vec![0; MEMORY.min(file.metadata()?.len()) as usize];
+    file.read_exact_at(&mut notes, 0)?;
+    let is_renamed = rename(&mut notes, RENAMED);
+    file.write_all_at(&notes, 0)?;
+    Ok(is_renamed)
+}
+
+/// Replaces a name in the notes by another one of the same length; returns whether it is there.
+fn rename(notes: &mut [u8], [new, old]: [&[u8]; 2]) -> bool {
+    let found = notes.windows(new.len()).position(|bytes| bytes == new);
+    if let Some(at) = found {
         notes[at..at + old.len()].copy_from_slice(old);
     }
+    found.is_some()
 }
 
 fn place(segment: &mut Segment, offset: u64, size: u64) {
@@ -187,9 +199,9 @@ mod tests {
     #[test]
     fn a_renamed_field_gets_the_name_that_makedumpfile_knows() {
         let mut notes = b"OFFSET(page.flags)=0\nOFFSET(page.compound_info)=8\nSIZE(page)=64\n".to_vec();
-        rename(&mut notes, RENAMED);
+        assert!(rename(&mut notes, RENAMED));
         assert_eq!(notes, b"OFFSET(page.flags)=0\nOFFSET(page.compound_head)=8\nSIZE(page)=64\n");
-        rename(&mut notes, RENAMED);
+        assert!(!rename(&mut notes, RENAMED));
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Expected<'_> {
             format!("says that the root pointer was not changed from {old:#x} to {new:#x}")
         });
         let contexts = takeover.contexts.iter().map(|context| context.device.as_str());
-        self.compare_names("record", &contexts.collect(), reached, inspected);
+        let named = reached.keys().copied().filter(|&source| self.dead.names(source)).collect();
+        self.compare_names("record", &contexts.collect(), &named, inspected);
         Ok(())
     }
 
@@ -131,7 +132,8 @@ impl Expected<'_> {
         inspected.expect(said.whole || self.wound.is_some(), || "says that it cannot tell all".to_owned());
         let reach = said.unit()?.reach.as_ref().context("`holdover inspect` has walked no tables")?;
         let said = reach.by_function();
-        self.compare_names("walk", &said.keys().copied().collect(), reached, inspected);
+        let reaching = reached.keys().copied().collect();
+        self.compare_names("walk", &said.keys().copied().collect(), &reaching, inspected);
         for (&source, reached) in reached {
             if let Some(told) = said.get(address_of(source).as_str()) {
                 let told = self.comparable(source, told);
@@ -147,11 +149,11 @@ impl Expected<'_> {
         &self,
         part: &str,
         said: &BTreeSet<&str>,
-        reached: &ByFunction,
+        known: &BTreeSet<u16>,
         inspected: &mut Inspected,
     ) {
         let victim = self.wound.map(|wound| address_of(wound.source));
-        let known: BTreeSet<_> = reached.keys().copied().map(address_of).collect();
+        let known: BTreeSet<_> = known.iter().copied().map(address_of).collect();
         let known = known.iter().map(String::as_str).collect();
         for name in said.symmetric_difference(&known).filter(|name| Some(**name) != victim.as_deref()) {
             let (does, others) = if said.contains(name) { ("names", "do not") } else { ("leaves out", "do") };

@@ -156,10 +156,11 @@ pub(crate) fn differ(before: &Ram, after: &Ram, frame: u64) -> bool {
     before.page(frame * PAGE_SIZE).ok() != after.page(frame * PAGE_SIZE).ok()
 }
 
-/// In what two dumps of the same memory differ, but for the content of pages that may.
+/// In what two dumps of the same memory differ, but for the content of pages that may, and for frames that the reference lacks.
 pub(crate) fn compare_dumps(
     dump: &Path,
     reference: &Path,
+    lacks: &BTreeSet<u64>,
     may_differ: impl Fn(u64) -> bool,
 ) -> Result<Vec<String>> {
     let (mut dump, mut reference) = (open(dump)?, open(reference)?);
@@ -174,7 +175,8 @@ pub(crate) fn compare_dumps(
     expect("has another header than the reference", dump.header() == reference.header());
     expect("has other notes than the reference", dump.notes()? == reference.notes()?);
     expect("has another VMCOREINFO than the reference", dump.vmcoreinfo()? == reference.vmcoreinfo()?);
-    let alone = ours.symmetric_difference(&theirs).next();
+    let theirs_and_lacking: BTreeSet<_> = theirs.union(lacks).copied().collect();
+    let alone = ours.symmetric_difference(&theirs_and_lacking).next();
     problems.extend(alone.map(|frame| format!("page frame {frame:#x} is in one of both dumps only")));
     for frame in ours.intersection(&theirs).copied().filter(|&frame| !may_differ(frame)) {
         if content(&mut dump, frame)? != content(&mut reference, frame)? {

@@ -10,6 +10,7 @@
 //! | `folder` | the folder of one crash: begun under another name, published whole, removed whole |
 //! | `fingerprint` | the checksum by which a copy is compared with what is read back from its disk |
 //! | `places` | from which areas an automatic collect takes, and which are another's |
+//! | `others` | dumps that other programs wrote, such as those of a kernel to which the machine was handed over |
 //! | `pages` | what is written beside the dump for people: takeover and summary, which never fail a collect |
 //! | `retention` | which older folders go |
 //! | `history` | the crashes that were collected, and whether this machine panics at each boot |
@@ -21,6 +22,7 @@ mod dump;
 mod fingerprint;
 mod folder;
 mod history;
+mod others;
 mod pages;
 mod places;
 mod retention;
@@ -44,5 +46,6 @@ pub use self::dump::{
 };
 pub use self::folder::{CrashFolder, FileNote, FolderNote};
 pub use self::history::{BootLoop, CrashNote, HISTORY, History};
+pub use self::others::{OthersDump, OthersDumps};
 pub use self::pages::{MakeSummary, Pages};
 pub use self::retention::Retention;

@@ -22,6 +22,8 @@ use self::note::Note;
 pub use self::verdict::Verdict;
 use self::verdict::{Evidence, judge};
 use crate::areas::AreaError;
+use crate::collect::OthersDumps;
+use crate::config::Configuration;
 use crate::doctor::{self, State};
 use crate::{clock, loaded};
 
@@ -92,7 +94,7 @@ pub struct Test {
 pub struct Outcome {
     /// Whether the dump came.
     pub verdict: Verdict,
-    /// The device of the area that has it, or its file.
+    /// The device of the area that has it, or its file; or the dump of the kernel to which the machine was handed over.
     pub area: Option<PathBuf>,
     /// Seconds from the request until the next kernel started.
     pub back_after: Option<u64>,
@@ -101,6 +103,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The better outcome, if another kernel wrote a dump of the crash.
+    fn or_handed_over(self, dump: Option<PathBuf>) -> Self {
+        match dump {
+            Some(dump) if self.verdict > Verdict::HandedOver => {
+                Self { verdict: Verdict::HandedOver, area: Some(dump), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether it is no other once all areas can be looked at.
     fn is_final(&self) -> bool {
         self.unread.is_empty() || !matches!(self.verdict, Verdict::AnotherCrash | Verdict::NoDump)
@@ -121,7 +133,7 @@ pub struct History {
 impl Test {
     /// Whether the complete dump came.
     pub fn has_passed(&self) -> bool {
-        self.outcome.as_ref().is_some_and(|outcome| outcome.verdict == Verdict::Complete)
+        self.outcome.as_ref().is_some_and(|outcome| outcome.verdict.is_passed())
     }
 
     /// Whether its boot is over, so that something must have come of it.
@@ -209,7 +221,7 @@ pub fn conclude() -> Result<Option<Test>, TestError> {
     let Some(test) = note.last.as_mut().filter(|test| test.is_over()) else { return Ok(None) };
     if test.outcome.is_none() {
         let (evidence, unread) = test.host.evidence(&Test::mark(test.nonce));
-        let outcome = outcome(test, &evidence, unread, booted_at());
+        let outcome = outcome(test, &evidence, unread, booted_at()).or_handed_over(others_dump(test));
         let is_final = outcome.is_final();
         test.outcome = Some(outcome);
         if !is_final {
@@ -222,6 +234,15 @@ pub fn conclude() -> Result<Option<Test>, TestError> {
         note.write()?;
     }
     Ok(note.last)
+}
+
+/// The dump of the crash that a kernel wrote to which the machine was handed over.
+fn others_dump(test: &Test) -> Option<PathBuf> {
+    let configuration = Configuration::of_host().unwrap_or_default();
+    let newest = OthersDumps::find(Path::new("/"), &configuration)?.newest;
+    let is_its =
+        newest.written_at >= test.at && !newest.is_cut_off && newest.has_in_log(&Test::mark(test.nonce));
+    is_its.then_some(newest.path)
 }
 
 /// Decides what came of a test; the next kernel started at `booted`, in seconds since 1970.
@@ -309,6 +330,23 @@ mod tests {
         assert!(!outcome(Verdict::NoDump, &unread).is_final());
         assert!(!outcome(Verdict::AnotherCrash, &unread).is_final());
         assert!(outcome(Verdict::Complete, &unread).is_final() && outcome(Verdict::NoDump, &[]).is_final());
+    }
+
+    #[test]
+    fn a_dump_of_another_kernel_counts_unless_a_complete_one_came() {
+        let outcome =
+            |verdict| Outcome { verdict, area: Some("/area".into()), back_after: None, unread: Vec::new() };
+        let after = |verdict, dump: Option<&str>| {
+            let outcome = outcome(verdict).or_handed_over(dump.map(Into::into));
+            (outcome.verdict, outcome.area.unwrap().display().to_string())
+        };
+        let dump = Some("/var/crash/1/dump.1");
+        for worse in [Verdict::NoDump, Verdict::LogOnly, Verdict::Partial] {
+            assert_eq!(after(worse, dump), (Verdict::HandedOver, "/var/crash/1/dump.1".into()));
+        }
+        assert_eq!(after(Verdict::Complete, dump).0, Verdict::Complete);
+        assert_eq!(after(Verdict::NoDump, None), (Verdict::NoDump, "/area".into()));
+        assert!(Verdict::HandedOver.is_passed() && !Verdict::Partial.is_passed());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// The dump, complete.
     Complete,
+    /// The dump of the kernel to which the machine was handed over.
+    HandedOver,
     /// The dump, with something missing.
     Partial,
     /// A part of the dump: it was never sealed.
@@ -25,13 +27,21 @@ pub enum Verdict {
 
 impl Verdict {
     /// All, from best to worst.
-    pub const ALL: [Self; 6] =
-        [Self::Complete, Self::Partial, Self::CutOff, Self::LogOnly, Self::AnotherCrash, Self::NoDump];
+    pub const ALL: [Self; 7] = [
+        Self::Complete,
+        Self::HandedOver,
+        Self::Partial,
+        Self::CutOff,
+        Self::LogOnly,
+        Self::AnotherCrash,
+        Self::NoDump,
+    ];
 
     /// The name under which `docs/messages.md` explains it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::HandedOver => "handed-over",
             Self::Partial => "partial",
             Self::CutOff => "cut-off",
             Self::LogOnly => "log-only",
@@ -44,6 +54,7 @@ impl Verdict {
     pub const fn told(self) -> &'static str {
         match self {
             Self::Complete => "passed: the complete dump came",
+            Self::HandedOver => "passed: the dump came, written by the fallback kernel",
             Self::Partial => "the dump came, and something is missing in it: `holdover collect` says what",
             Self::CutOff => {
                 "the dump was begun and not finished: a watchdog or a loss of power may have cut it off, or the disk failed"
@@ -57,6 +68,13 @@ impl Verdict {
                  somebody reset the machine; `holdover doctor` says what is missing now"
             }
         }
+    }
+}
+
+impl Verdict {
+    /// Whether a complete dump came.
+    pub const fn is_passed(self) -> bool {
+        matches!(self, Self::Complete | Self::HandedOver)
     }
 }
 

@@ -9,10 +9,18 @@ use super::FallbackRequest;
 
 /// The settings, a shell's assignments.
 const SETTINGS: &str = "etc/default/kdump-tools";
+/// Where dumps are written where the settings do not say.
+const DUMPS: &str = "/var/crash";
 /// What is appended to the running kernel's command line where the settings do not say.
 const APPENDED: &str = "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb";
 /// What a kernel must not be told twice.
 const LEFT_OUT: [&str; 4] = ["crashkernel=", "hugepages=", "hugepagesz=", "abm="];
+
+/// The directory in which kdump-tools make a folder for each dump.
+pub(super) fn dumps(root: &Path) -> PathBuf {
+    let settings = read(root, SETTINGS);
+    root.join(assigned(&settings, "KDUMP_COREDIR").unwrap_or(DUMPS).trim_start_matches('/'))
+}
 
 /// The kernel that kdump-tools load on the system whose root folder this is. Files that are not there are found out when they are read.
 pub(super) fn request(root: &Path, when: HandOver) -> FallbackRequest {

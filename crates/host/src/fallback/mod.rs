@@ -177,6 +177,11 @@ impl FallbackRequest {
     }
 }
 
+/// Where kdump-tools write their dumps, on the system whose root folder this is.
+pub(crate) fn dumps_of_kdump_tools(root: &Path) -> PathBuf {
+    kdump_tools::dumps(root)
+}
+
 /// The packed files, the place of the kernel, what its initramfs unpacks to (compressed ones were seen to have a third to a half of
 /// that), and what it needs to run.
 fn weighed(fallback: &Fallback<'_>, Files { kernel, initramfs, image }: &Files) -> Weighed {

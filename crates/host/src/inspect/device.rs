@@ -1,5 +1,6 @@
 //! Names devices in the form that people use.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use machine::{Requester, SourceId};
@@ -19,9 +20,9 @@ impl DeviceName {
         self.segment == segment && self.source == source
     }
 
-    /// Whether the device is on this bus of this segment.
-    pub(super) fn is_on(self, segment: u16, bus: u8) -> bool {
-        self.segment == segment && self.source.bus() == bus
+    /// Whether the name matches one of these devices behind a unit of this segment.
+    pub(super) fn is_among(self, segment: u16, sources: RangeInclusive<SourceId>) -> bool {
+        self.segment == segment && sources.contains(&self.source)
     }
 
     /// Whether the name matches this requester behind a unit of this segment.

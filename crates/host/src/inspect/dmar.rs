@@ -1,18 +1,17 @@
 //! Decodes the firmware's table of remapping units (ACPI DMAR, VT-d 8).
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use vtd::dmar::{DeviceScope, DeviceScopes, Dmar, DmarError, ScopeType, Structure};
 
+use super::firmware_table::{self, FirmwareTableError, hexadecimal, printable};
 use super::hex::Hex;
 
 mod remarks;
 
-/// No DMAR table is longer, in bytes.
-const LONGEST: u64 = 1 << 20;
+/// Bytes before the first structure (8.1).
+const HEADER: usize = 48;
 
 /// A decoded table.
 #[derive(Debug, Serialize)]
@@ -25,28 +24,6 @@ pub struct DecodedDmar {
     pub structures: Vec<StructureView>,
     /// What is wrong with it.
     pub damage: Vec<String>,
-}
-
-/// Why a table was not decoded.
-#[derive(Debug, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
-#[strum(serialize_all = "kebab-case")]
-pub enum DmarFileError {
-    /// Its file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the host said.
-        source: io::Error,
-    },
-    /// It is no DMAR table.
-    #[error("{path} cannot be decoded")]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: DmarError,
-    },
 }
 
 /// A remapping structure. Fields have the names and meanings of the specification (VT-d 8.3 and on).
@@ -84,15 +61,9 @@ pub struct ScopeView {
 }
 
 /// Decodes the table in a file.
-pub fn decode_dmar(path: &Path) -> Result<DecodedDmar, DmarFileError> {
-    let bytes = read(path).map_err(|source| DmarFileError::Read { path: path.to_owned(), source })?;
-    DecodedDmar::new(&bytes).map_err(|source| DmarFileError::Decode { path: path.to_owned(), source })
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
+pub fn decode_dmar(path: &Path) -> Result<DecodedDmar, FirmwareTableError> {
+    let bytes = firmware_table::read(path)?;
+    DecodedDmar::new(&bytes).map_err(|source| FirmwareTableError::Dmar { path: path.to_owned(), source })
 }
 
 impl DecodedDmar {
@@ -102,7 +73,12 @@ impl DecodedDmar {
             host_address_bits: dmar.host_address_bits(),
             interrupt_remapping: dmar.interrupt_remapping(),
             structures: Vec::new(),
-            damage: damage(&dmar, bytes.len()),
+            damage: Vec::from_iter(firmware_table::damage(
+                dmar.length(),
+                bytes.len(),
+                HEADER,
+                dmar.is_sound(),
+            )),
         };
         for structure in dmar.structures() {
             match structure {
@@ -113,20 +89,6 @@ impl DecodedDmar {
         decoded.damage.extend(remarks::on(&dmar));
         Ok(decoded)
     }
-}
-
-/// What is wrong with the table as a whole.
-fn damage(dmar: &Dmar<'_>, bytes: usize) -> Vec<String> {
-    let mut damage = Vec::new();
-    let length = dmar.length() as usize;
-    if length > bytes {
-        damage.push(format!("the table is cut short: its header says {length} bytes, and there are {bytes}"));
-    } else if length < 48 {
-        damage.push(format!("the table's length is impossible: its header says {length} bytes"));
-    } else if !dmar.is_sound() {
-        damage.push("the checksum is wrong".to_owned());
-    }
-    damage
 }
 
 impl StructureView {
@@ -158,10 +120,7 @@ impl StructureView {
                 scopes: scopes(satc.scopes),
             },
             Structure::Sidp(sidp) => Self::Sidp { segment: sidp.segment, scopes: scopes(sidp.scopes) },
-            Structure::Unknown { kind, bytes } => {
-                let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                Self::Unknown { kind, bytes: bytes.join(" ") }
-            }
+            Structure::Unknown { kind, bytes } => Self::Unknown { kind, bytes: hexadecimal(bytes) },
         }
     }
 
@@ -176,15 +135,6 @@ impl StructureView {
             Self::Rhsa { .. } | Self::Andd { .. } | Self::Unknown { .. } => &[],
         }
     }
-}
-
-/// An ACPI path; only bytes that are no text are escaped, because each path begins with a backslash.
-fn printable(name: &[u8]) -> String {
-    let byte = |&byte: &u8| match byte {
-        b' '..=b'~' => char::from(byte).to_string(),
-        other => other.escape_ascii().to_string(),
-    };
-    name.iter().map(byte).collect()
 }
 
 fn scopes(scopes: DeviceScopes<'_>) -> Vec<ScopeView> {

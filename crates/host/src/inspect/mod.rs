@@ -9,12 +9,15 @@
 //! | `survey` | walks a unit's tables, and keeps a bounded part of what it finds |
 //! | `view`, `recorded`, `reached` | the values that are shown, in the form that [`serde`] writes |
 //! | `registers` | the meaning of the bits of registers |
-//! | `dmar` | decodes the firmware's table of remapping units |
+//! | `dmar`, `ivrs` | decode the firmware's tables of remapping units, Intel's and AMD's |
+//! | `firmware_table` | what both have in common |
 
 mod device;
 mod dmar;
 mod dump;
+mod firmware_table;
 mod hex;
+mod ivrs;
 mod reached;
 mod recorded;
 mod registers;
@@ -30,9 +33,11 @@ use self::dump::RecordedDump;
 use self::survey::SurveyScope;
 
 pub use self::device::DeviceName;
-pub use self::dmar::{DecodedDmar, DmarFileError, ScopeView, StructureView, decode_dmar};
+pub use self::dmar::{DecodedDmar, ScopeView, StructureView, decode_dmar};
 pub(crate) use self::dump::find_record;
+pub use self::firmware_table::FirmwareTableError;
 pub use self::hex::Hex;
+pub use self::ivrs::{BlockView, DecodedIvrs, DeviceEntryView, decode_ivrs};
 pub use self::reached::{ObstacleView, ReachView, RouteView, RunView, UserView};
 pub use self::recorded::{ContextView, DomainView, FaultView, HazardView, TakeoverView};
 pub use self::view::{Asked, Inspected, RegisterView, UnitView};
@@ -40,7 +45,7 @@ pub use self::view::{Asked, Inspected, RegisterView, UnitView};
 /// What to show of a dump: everything, or the part that is named.
 #[derive(Clone, Debug)]
 pub struct InspectRequest {
-    /// A dump that Holdover's capture kernel wrote.
+    /// A dump that Holdover's capture kernel wrote, or a kernel to which it handed the machine over.
     pub dump: PathBuf,
     /// Only the remapping unit whose registers are at this physical address.
     pub unit: Option<Hex>,
@@ -82,7 +87,9 @@ pub enum InspectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Something else made the dump.
-    #[error("no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one")]
+    #[error(
+        "no record of a takeover is in it; only dumps that Holdover's capture kernel wrote have one, or a kernel to which it handed over"
+    )]
     Missing,
     /// Another version of Holdover wrote it, or it is damaged.
     #[error(transparent)]

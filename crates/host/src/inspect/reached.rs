@@ -1,7 +1,7 @@
 //! The memory that devices could reach, in the form in which it is shown.
 
 use machine::{Level, PAGE_SHIFT, Requester};
-use reach::{Binding, Obstacle, Piece, Route, Subject, Target};
+use reach::{Binding, Obstacle, Piece, Stages, Subject, Target};
 use serde::Serialize;
 
 use super::hex::Hex;
@@ -43,20 +43,23 @@ pub struct RouteView {
     pub unlisted_runs: u64,
 }
 
-/// A user of a route of translation.
+/// A user of a route of translation, or several with consecutive ids.
 #[derive(Debug, Serialize)]
 pub struct UserView {
     /// Bus, device and function: `00:14.0`.
     pub device: String,
+    /// The last device, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
     /// PASID of its requests, if they have one.
     pub pasid: Option<u32>,
     /// Domain-id, as it was found.
     pub domain: u16,
     /// Whether the device may keep translations itself (ATS).
     pub device_tlb: bool,
-    /// The device and the PASID as one.
+    /// Devices and PASID in one.
     #[serde(skip)]
-    pub requester: Requester,
+    pub name: String,
 }
 
 /// Consecutive I/O addresses that lead to consecutive memory in the same way.
@@ -106,11 +109,11 @@ impl ReachView {
 impl RouteView {
     fn new(surveyed: Surveyed, memory: &dumpfile::Dump) -> Self {
         let Surveyed { route, users, runs } = surveyed;
-        let (translation, tables, address_bits) = match route {
-            Route::PassThrough => ("pass-through", vec![], None),
-            Route::SecondStage(root) => ("second stage", vec![root], Some(root.top.width())),
-            Route::FirstStage(first) => ("first stage", vec![first.root], Some(first.root.top.width())),
-            Route::Nested { first, second } => {
+        let (translation, tables, address_bits) = match route.stages {
+            Stages::PassThrough => ("pass-through", vec![], None),
+            Stages::Second(root) => ("second stage", vec![root], Some(root.top.width())),
+            Stages::First(first) => ("first stage", vec![first.root], Some(first.root.top.width())),
+            Stages::Nested { first, second } => {
                 ("nested", vec![first.root, second], Some(first.root.top.width()))
             }
         };
@@ -128,10 +131,15 @@ impl RouteView {
 }
 
 impl UserView {
-    fn new((requester, binding): (Requester, Binding)) -> Self {
+    fn new((subject, binding): (Subject, Binding)) -> Self {
         let Binding { domain, device_tlb, route: _ } = binding;
-        let Requester { source, pasid } = requester;
-        Self { device: source.to_string(), pasid, domain, device_tlb, requester }
+        let (first, last, pasid) = match subject {
+            Subject::Devices { first, last } if first == last => (first, None, None),
+            Subject::Devices { first, last } => (first, Some(last.to_string()), None),
+            Subject::Pasids(Requester { source, pasid })
+            | Subject::Requester(Requester { source, pasid }) => (source, None, pasid),
+        };
+        Self { device: first.to_string(), last, pasid, domain, device_tlb, name: told_place(subject) }
     }
 }
 
@@ -149,8 +157,9 @@ impl RunView {
 
 fn told_place(place: Subject) -> String {
     match place {
-        Subject::Unit => "all devices".to_owned(),
-        Subject::Bus(first) => format!("devices from {first} on, of this bus"),
+        Subject::ALL => "all devices".to_owned(),
+        Subject::Devices { first, last } if first == last => first.to_string(),
+        Subject::Devices { first, last } => format!("{first} to {last}"),
         Subject::Pasids(first) => format!("PASIDs from {first} on"),
         Subject::Requester(requester) => requester.to_string(),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Requester};
+use machine::{OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range};
 use reach::{Binding, Budget, Obstacle, Piece, Route, Spent, Subject, Tables, Target};
 
 use super::device::DeviceName;
@@ -44,7 +44,7 @@ pub(super) struct Survey {
 #[derive(Debug)]
 pub(super) struct Surveyed {
     pub(super) route: Route,
-    pub(super) users: Vec<(Requester, Binding)>,
+    pub(super) users: Vec<(Subject, Binding)>,
     pub(super) runs: Runs,
 }
 
@@ -91,7 +91,7 @@ impl Survey {
         tables: &Tables<'_, M>,
         budget: &mut Budget,
         is_wanted: impl Fn(Subject) -> bool,
-    ) -> BTreeMap<Route, Vec<(Requester, Binding)>> {
+    ) -> BTreeMap<Route, Vec<(Subject, Binding)>> {
         let mut users: BTreeMap<Route, Vec<_>> = BTreeMap::new();
         let mut kept = 0;
         let done = tables.each_requester(budget, &mut |place, binding| {
@@ -103,13 +103,9 @@ impl Survey {
                 return;
             }
             kept += 1;
-            match (place, binding) {
-                (Subject::Requester(requester), Ok(binding)) => {
-                    users.entry(binding.route).or_default().push((requester, binding));
-                }
-                (_, Err(obstacle)) => self.obstacles.push((place, obstacle)),
-                // Only requesters have bindings.
-                (_, Ok(_)) => {}
+            match binding {
+                Ok(binding) => users.entry(binding.route).or_default().push((place, binding)),
+                Err(obstacle) => self.obstacles.push((place, obstacle)),
             }
         });
         self.note_end(done);
@@ -148,8 +144,7 @@ impl Survey {
 fn is_wanted(place: Subject, segment: u16, device: Option<DeviceName>) -> bool {
     let Some(device) = device else { return true };
     match place {
-        Subject::Unit => true,
-        Subject::Bus(first) => device.is_on(segment, first.bus()),
+        Subject::Devices { first, last } => device.is_among(segment, first..=last),
         Subject::Pasids(requester) => device.is(segment, requester.source),
         Subject::Requester(requester) => device.means(segment, requester),
     }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use reach::Tables;
+use amdvi::control::{Control, DeviceTableBase};
+use amdvi::feature::ExtendedFeature;
+use amdvi::registers::device_table_segment;
+use reach::{AmdViRegisters, Tables, UnitRegisters, UnitSetup, VtdRegisters};
 use record::{Architecture, Counts, UnitFate, UnitRecord};
 use serde::Serialize;
 use vtd::capability::{Capability, ExtendedCapability};
@@ -166,40 +169,38 @@ impl UnitView {
 }
 
 /// The settings by which a unit's tables are read; `None` if its translation was off, or nothing is known of it.
-fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<reach::UnitSetup> {
-    let status = GlobalStatus::from_bits(unit.register(GSTS)? as u32);
-    status.tes().then_some(reach::UnitSetup {
-        root: RootTableAddress::from_bits(unit.register(RTADDR)?),
-        capability: Capability::from_bits(unit.register(CAP)?),
-        extended: ExtendedCapability::from_bits(unit.register(ECAP)?),
-        host_address_bits,
-    })
+fn translating(unit: &UnitRecord, host_address_bits: u32) -> Option<UnitSetup> {
+    let registers = match unit.architecture {
+        Architecture::Vtd => UnitRegisters::Vtd(vtd_registers(unit)?),
+        Architecture::AmdVi => UnitRegisters::AmdVi(amdvi_registers(unit)?),
+    };
+    Some(UnitSetup { registers, host_address_bits })
+}
+
+fn vtd_registers(unit: &UnitRecord) -> Option<VtdRegisters> {
+    let status = GlobalStatus::from_bits(unit.register(GSTS.offset)? as u32);
+    let registers = VtdRegisters {
+        root: RootTableAddress::from_bits(unit.register(RTADDR.offset)?),
+        capability: Capability::from_bits(unit.register(CAP.offset)?),
+        extended: ExtendedCapability::from_bits(unit.register(ECAP.offset)?),
+    };
+    status.tes().then_some(registers)
+}
+
+fn amdvi_registers(unit: &UnitRecord) -> Option<AmdViRegisters> {
+    let register = |register: amdvi::registers::Register| unit.register(register.offset);
+    let control = Control::from_bits(register(amdvi::registers::CONTROL)?);
+    let mut device_tables = [DeviceTableBase::from_bits(register(amdvi::registers::DEVICE_TABLE)?); 8];
+    for (index, base) in device_tables.iter_mut().enumerate().take(control.segments()).skip(1) {
+        *base = DeviceTableBase::from_bits(register(device_table_segment(index)?)?);
+    }
+    let features = ExtendedFeature::from_bits(register(amdvi::registers::EXTENDED_FEATURE)?);
+    control.enabled().then_some(AmdViRegisters { device_tables, control, features })
 }
 
 impl RegisterView {
     fn new(found: &record::Register, architecture: Architecture) -> Self {
-        match architecture {
-            Architecture::Vtd => Self::of_vtd(found),
-            Architecture::AmdVi => Self::of_amdvi(found),
-        }
-    }
-
-    fn of_amdvi(found: &record::Register) -> Self {
-        let segments = (1..8).filter_map(amdvi::registers::device_table_segment);
-        let mut all = amdvi::registers::ALL.into_iter().chain(segments);
-        let register = all.find(|register| register.offset == usize::from(found.offset));
-        let name =
-            register.map_or_else(|| format!("{:#x}", found.offset), |register| register.name.to_owned());
-        Self { name, value: Hex(found.value), meaning: String::new() }
-    }
-
-    fn of_vtd(found: &record::Register) -> Self {
-        let register = registers::at(found.offset);
-        Self {
-            name: register
-                .map_or_else(|| format!("{:#x}", found.offset), |register| register.name.to_owned()),
-            value: Hex(found.value),
-            meaning: register.map(|register| registers::meaning(register, found.value)).unwrap_or_default(),
-        }
+        let (name, meaning) = registers::told(found, architecture);
+        Self { name, value: Hex(found.value), meaning }
     }
 }

@@ -17,7 +17,7 @@ use crate::lockdown::Lockdown;
 use crate::sysfs::{self, SysfsError};
 
 /// The file in which the kernel gives the bytes reserved for a crash kernel.
-const CRASH_SIZE: &str = "/sys/kernel/kexec_crash_size";
+const CRASH_SIZE: &str = "sys/kernel/kexec_crash_size";
 /// The file in which the kernel says whether a crash kernel is loaded.
 const CRASH_LOADED: &str = "/sys/kernel/kexec_crash_loaded";
 
@@ -113,9 +113,14 @@ fn refusal_by(disabled: &str, limit: &str) -> Option<Refusal> {
     })
 }
 
-/// Bytes reserved for a crash kernel.
+/// Bytes reserved for a crash kernel on this host.
 pub(crate) fn reserved() -> Result<u64> {
-    sysfs::number(Path::new(CRASH_SIZE)).map_err(KexecError::Unsupported)
+    reserved_below(Path::new("/"))
+}
+
+/// Bytes reserved for a crash kernel on the system whose root folder this is.
+pub(crate) fn reserved_below(root: &Path) -> Result<u64> {
+    sysfs::number(&root.join(CRASH_SIZE)).map_err(KexecError::Unsupported)
 }
 
 /// Whether a crash kernel is loaded.

@@ -47,10 +47,10 @@ fn remapping(sys: &Path) -> Remapping {
     let units = entries(&sys.join("class/iommu"));
     let units: Vec<Unit> = units.iter().filter_map(|unit| Unit::read(unit)).collect();
     let bus = |function: &PathBuf| Some(function.file_name()?.to_str()?.rsplit_once(':')?.0.to_owned());
-    let is_scalable = !units.is_empty() && units.iter().all(|unit| unit.extended & SCALABLE != 0);
+    let is_scalable = !units.is_empty() && units.iter().all(|unit| unit.extended() & SCALABLE != 0);
     let domains = functions.iter().filter(|function| is_in_use(function)).map(|function| group(function));
     let domains = domains.collect::<BTreeSet<_>>().len() as u64;
-    let has_pasids = is_scalable && units.iter().any(|unit| unit.extended & PASIDS != 0);
+    let has_pasids = is_scalable && units.iter().any(|unit| unit.extended() & PASIDS != 0);
     let memory_end = memory_end(&sys.join("devices/system/memory"));
     let largest_page = units.iter().map(Unit::largest_page).min().unwrap_or(4096);
     Remapping {
@@ -63,7 +63,11 @@ fn remapping(sys: &Path) -> Remapping {
         memory_end,
         window_tables: tables_above(&claimed_above(&functions, memory_end), largest_page),
         largest_page,
-        mode: if is_scalable { Mode::Scalable } else { Mode::Legacy },
+        mode: match units.first() {
+            Some(Unit::AmdVi) => Mode::DeviceTable,
+            _ if is_scalable => Mode::Scalable,
+            _ => Mode::Legacy,
+        },
     }
 }
 
@@ -103,28 +107,45 @@ fn claim(line: &str) -> Option<(u64, u64)> {
 }
 
 /// The capabilities of a remapping unit.
-struct Unit {
-    capabilities: u64,
-    extended: u64,
+enum Unit {
+    /// Intel's.
+    Vtd { capabilities: u64, extended: u64 },
+    /// AMD's: all of them have pages of all sizes.
+    AmdVi,
 }
 
 impl Unit {
-    /// Reads a VT-d unit; other IOMMUs have no such files.
+    /// Reads a unit by the files that Linux has for units of its architecture.
     fn read(unit: &Path) -> Option<Self> {
+        if unit.join("amd-iommu").exists() {
+            return Some(Self::AmdVi);
+        }
         let register = |name| number(&unit.join("intel-iommu").join(name), 16);
-        Some(Self { capabilities: register("cap")?, extended: register("ecap")? })
+        Some(Self::Vtd { capabilities: register("cap")?, extended: register("ecap")? })
     }
 
     /// What decides which tables map everything to itself.
     fn kind(&self) -> (u64, u64) {
-        (self.capabilities & TABLES, self.extended & STAGES)
+        match self {
+            Self::Vtd { capabilities, extended } => (capabilities & TABLES, extended & STAGES),
+            Self::AmdVi => (0, 0),
+        }
+    }
+
+    /// The extended capability register of VT-d.
+    fn extended(&self) -> u64 {
+        match self {
+            Self::Vtd { extended, .. } => *extended,
+            Self::AmdVi => 0,
+        }
     }
 
     fn largest_page(&self) -> u64 {
-        match self.capabilities {
-            bits if bits & PAGES_OF_1_GIB != 0 => 1 << 30,
-            bits if bits & PAGES_OF_2_MIB != 0 => 2 << 20,
-            _ => 4096,
+        match self {
+            Self::AmdVi => 1 << 30,
+            Self::Vtd { capabilities, .. } if capabilities & PAGES_OF_1_GIB != 0 => 1 << 30,
+            Self::Vtd { capabilities, .. } if capabilities & PAGES_OF_2_MIB != 0 => 2 << 20,
+            Self::Vtd { .. } => 4096,
         }
     }
 }
@@ -250,6 +271,20 @@ mod tests {
         let sys = Sys::new(1, "d2008c40660462", "90000f00f5a");
         sys.functions(0, 3);
         assert_eq!(remapping(sys.0.path()).processes, 3 * PROCESSES);
+    }
+
+    /// A device table of 2 MiB for each, and at most half of the frames for one of several units.
+    #[test]
+    fn each_unit_of_amds_takes_a_device_table() {
+        let needed = |units| {
+            let sys = Sys::new(0, "", "");
+            for unit in 0..units {
+                sys.write(&format!("class/iommu/ivhd{unit}/amd-iommu/features"), "29d3\n");
+            }
+            super::needed(sys.0.path()) >> 20
+        };
+        assert_eq!((needed(0), needed(1)), (16, 16));
+        assert!((40..64).contains(&needed(4)), "{}", needed(4));
     }
 
     #[test]

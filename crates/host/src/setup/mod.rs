@@ -207,10 +207,10 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// As it is on this host, for what its configuration asks for.
-    pub fn now(configuration: &Configuration) -> Result<Self, SetupError> {
-        let needed = needed(Path::new("/"), configuration);
-        Ok(Self { reserved: Bytes(kexec::reserved()?), needed: Bytes(needed) })
+    /// As it is on the system whose root folder this is, for what its configuration asks for.
+    pub fn now(root: &Path, configuration: &Configuration) -> Result<Self, SetupError> {
+        let needed = needed(root, configuration);
+        Ok(Self { reserved: Bytes(kexec::reserved_below(root)?), needed: Bytes(needed) })
     }
 
     /// Whether the capture kernel can be loaded now.

@@ -110,8 +110,7 @@ fn as_ram(bands: Vec<Band>) -> Vec<Band> {
 
 /// Who uses a route.
 fn names(route: &RouteView) -> String {
-    let mut names: Vec<String> =
-        route.users.iter().take(NAMES).map(|user| user.requester.to_string()).collect();
+    let mut names: Vec<String> = route.users.iter().take(NAMES).map(|user| user.name.clone()).collect();
     if let Some(more) = route.users.len().checked_sub(NAMES).filter(|more| *more > 0) {
         names.truncate(NAMES - 1);
         names.push(format!("+{}", more + 1));

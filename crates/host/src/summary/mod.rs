@@ -132,7 +132,8 @@ impl Summary {
 fn missing(error: RecordError) -> String {
     match error {
         RecordError::Missing => {
-            "Holdover's capture kernel did not write this dump, so there is no record of a takeover."
+            "Neither Holdover's capture kernel wrote this dump nor a kernel to which it handed the machine over, so there is no record of \
+             a takeover."
                 .to_owned()
         }
         RecordError::Undecodable(error) => format!("The record of the takeover cannot be read: {error}."),

@@ -316,14 +316,7 @@ fn reach_rows(reach: &ReachView) -> Vec<Vec<String>> {
         let runs = route.runs.len() as u64 + route.unlisted_runs;
         let tlb = if user.device_tlb { ", device-TLB" } else { "" };
         let way = format!("{}{tlb}", route.translation);
-        vec![
-            user.requester.to_string(),
-            format!("{:#x}", user.domain),
-            way,
-            readable,
-            writable,
-            runs.to_string(),
-        ]
+        vec![user.name.clone(), format!("{:#x}", user.domain), way, readable, writable, runs.to_string()]
     };
     reach.routes.iter().flat_map(|route| route.users.iter().map(move |user| row(route, user))).collect()
 }

@@ -141,12 +141,12 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Writes a register that names memory of ours, and reads it back: where the hardware locks such registers, it ignores
     /// writes (SNP, 2.12).
     pub(crate) fn name(&mut self, register: Register, written: u64) -> Result<(), UnitError> {
+        let before = self.unit.read(register);
         self.unit.write(register, written);
-        let found = self.unit.read(register);
-        if found == written {
-            Ok(())
-        } else {
-            Err(UnitError::NotTaken { register: register.name, written, found })
+        match self.unit.read(register) {
+            found if found == written => Ok(()),
+            found if found == before => Err(UnitError::Locked(register.name)),
+            found => Err(UnitError::NotTaken { register: register.name, written, found }),
         }
     }
 
@@ -172,6 +172,17 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         })
     }
 
+    /// Starts our log anew, empty, after it was full (2.5.1).
+    pub(crate) fn restart_log(&mut self) -> Result<(), NoAnswer> {
+        self.control(self.keep().with_event_log(false), "EventLogRun clear", |status| {
+            !status.event_log_runs()
+        })?;
+        self.unit.write(registers::STATUS, Status::new().with_event_overflow(true).into_bits());
+        self.unit.write(registers::EVENT_HEAD, 0);
+        self.unit.write(registers::EVENT_TAIL, 0);
+        self.control(self.keep().with_event_log(true), "EventLogRun", |status| status.event_log_runs())
+    }
+
     /// Gives the unit the command buffer and the log of our own, both empty, while none is in use, and turns them on.
     pub(crate) fn start_buffers(&mut self) -> Result<(), UnitError> {
         let Some(buffers) = &mut self.buffers else { return Err(UnitError::NoQueue) };
@@ -194,6 +205,8 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
             0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
             _ => control,
         };
-        Ok(self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?)
+        Ok(self.control(control, "CmdBufRun and EventLogRun", |status| {
+            status.command_buffer_runs() && status.event_log_runs()
+        })?)
     }
 }

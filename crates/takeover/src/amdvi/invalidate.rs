@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use amdvi::command::{Command, DeviceTlbInvalidation, PagesInvalidation};
 use amdvi::control::BUFFER_OFFSET;
-use amdvi::event::EventCode;
+use amdvi::event::{Event, EventCode};
 use amdvi::registers::COMMAND_TAIL;
 use machine::{Clock, Frames, Registers, SourceId};
 
@@ -19,6 +19,20 @@ use crate::unit::UnitError;
 
 /// How often commands are sent at most, when processors of the dead kernel break them off.
 const TRIES: usize = 16;
+
+/// How often a device is told at most, when it is not known whether it answered.
+const TELLINGS: usize = 3;
+
+/// What the log says of a device that was told to invalidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nothing: the device has answered.
+    Nothing,
+    /// It has not answered.
+    Silence,
+    /// The log was full, and may lack that.
+    TooMuch,
+}
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Invalidates the unit's caches; returns when the unit has done so.
@@ -104,33 +118,57 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             .with_queue(tlb.physical)
             .with_max_pending(tlb.depth)
             .of_everything(pasid);
-        while self.next_silent(frames).is_some() {}
-        let answer = self.with_patience(awaited, |unit, limit| {
-            let answer = unit.submit_until([request].into_iter(), limit, frames);
-            match answer {
-                Err(UnitError::NoAnswer(late)) if !late.is_of_command() => unit.reopen_buffers()?,
-                _ => {}
+        // Blocked requests of others may fill the log meanwhile; then it is not known whether the device answered.
+        for _ in 0..TELLINGS {
+            self.empty_log(frames)?;
+            let answer = self.with_patience(awaited, |unit, limit| unit.ask(request, limit, frames));
+            answer.unwrap_or(Err(UnitError::NoTimeLeft))?;
+            match self.heard_of(tlb.source, frames) {
+                Heard::Nothing => return Ok(()),
+                Heard::Silence => return Err(UnitError::DeviceSilent),
+                Heard::TooMuch => {}
             }
-            answer
+        }
+        Err(UnitError::DeviceSilent)
+    }
+
+    /// Sends a request to a device; if that blocks the buffer, the buffer is started anew.
+    fn ask(&mut self, request: Command, limit: Duration, frames: &mut impl Frames) -> Result<(), UnitError> {
+        let answer = self.submit_until([request].into_iter(), limit, frames);
+        match answer {
+            Err(UnitError::NoAnswer(late)) if !late.is_of_command() => self.reopen_buffers()?,
+            _ => {}
+        }
+        answer
+    }
+
+    /// What our log says of a device that was told to invalidate.
+    fn heard_of(&mut self, source: SourceId, frames: &impl Frames) -> Heard {
+        let mut silent = false;
+        self.for_each_event(frames, |event| {
+            silent |= event.low.code() == EventCode::IOTLB_INV_TIMEOUT && event.low.source() == source;
         });
-        answer.unwrap_or(Err(UnitError::NoTimeLeft))?;
-        match self.next_silent(frames) {
-            Some(source) if source == tlb.source => Err(UnitError::DeviceSilent),
-            _ => Ok(()),
+        match self.unit.status().event_overflow() {
+            _ if silent => Heard::Silence,
+            true => Heard::TooMuch,
+            false => Heard::Nothing,
         }
     }
 
-    /// The next device that the unit's log says has not answered an invalidation.
-    fn next_silent(&mut self, frames: &impl Frames) -> Option<SourceId> {
-        let log = &self.buffers.as_ref()?.log;
+    /// Empties our log, and starts it anew if it was full.
+    fn empty_log(&mut self, frames: &impl Frames) -> Result<(), UnitError> {
+        self.for_each_event(frames, drop);
+        if self.unit.status().event_overflow() { Ok(self.restart_log()?) } else { Ok(()) }
+    }
+
+    /// Takes all events out of our log.
+    pub(crate) fn for_each_event(&mut self, frames: &impl Frames, mut visit: impl FnMut(Event)) {
+        let Some(buffers) = &self.buffers else { return };
         // The log has fewer entries than this.
         for _ in 0..machine::ENTRIES {
-            let event = log.next(&mut self.unit, frames)?;
-            if event.low.code() == EventCode::IOTLB_INV_TIMEOUT {
-                return Some(event.low.source());
-            }
+            let Some(event) = buffers.log.next(&mut self.unit, frames) else { return };
+            visit(event);
         }
-        None
     }
 
     /// Starts our buffers anew, at their first entries.

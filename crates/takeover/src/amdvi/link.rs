@@ -83,6 +83,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         }
     }
 
+    /// The entry of a device as it is in our table, and its slot.
+    pub(crate) fn entry_of(&self, source: SourceId, frames: &impl Frames) -> Option<(AnyEntry, Slot)> {
+        let slot = self.tables.slot_of(source)?;
+        Some((AnyEntry::AmdVi(Entry::Device(entry::load(slot, frames))), slot))
+    }
+
     /// The slot of the entry for a device's requests without PASID, when tables of this format translate them.
     pub(crate) fn slot(
         &mut self,

@@ -89,10 +89,5 @@ fn take_events<R: Registers, C: Clock>(
     found: &mut Found,
     frames: &impl Frames,
 ) {
-    let Some(buffers) = &unit.buffers else { return };
-    // The log has fewer entries than this.
-    for _ in 0..machine::ENTRIES {
-        let Some(event) = buffers.log.next(&mut unit.unit, frames) else { return };
-        log::keep(event, &mut found.events);
-    }
+    unit.for_each_event(frames, |event| log::keep(event, &mut found.events));
 }

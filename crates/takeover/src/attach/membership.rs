@@ -24,6 +24,37 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
         contexts.find_map(|context| context.domain.filter(|_| is_entry(context, source)))
     }
 
+    /// Lists the entry of a device in whose domain devices are that are in no list.
+    pub(super) fn list_unlisted(
+        &mut self,
+        source: SourceId,
+        frames: &impl Frames,
+    ) -> Result<(), OutOfMemory> {
+        let Some(domain) = self.of_unlisted else { return Ok(()) };
+        let id = self.domains.get(domain).map(|domain| domain.id);
+        let found = self.unit.entry_of(source, frames);
+        let found = found.filter(|(entry, _)| Some(entry.domain()) == id);
+        match found {
+            Some((entry, slot)) if of_source(&self.contexts, source).next().is_none() => {
+                self.insert(Context {
+                    source,
+                    pasid: None,
+                    entry,
+                    domain: Some(domain),
+                    tag: 0,
+                    slot: Some(slot),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a context at its place.
+    fn insert(&mut self, context: Context) -> Result<(), OutOfMemory> {
+        let at = self.contexts.partition_point(|other| other.source < context.source);
+        insert(&mut self.contexts, at, context)
+    }
+
     /// Puts a source-id into a domain, unless the old kernel had it in another one.
     pub(super) fn join(
         &mut self,
@@ -120,9 +151,7 @@ impl<R: Registers, C: Clock> Takeover<'_, R, C> {
     /// Remembers a device's domain until it is attached again.
     fn remember(&mut self, source: SourceId, domain: usize, slot: Slot) -> Result<(), OutOfMemory> {
         let entry = self.unit.new_entry();
-        let at = self.contexts.partition_point(|context| context.source < source);
-        let context = Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot: Some(slot) };
-        insert(&mut self.contexts, at, context)
+        self.insert(Context { source, pasid: None, entry, domain: Some(domain), tag: 0, slot: Some(slot) })
     }
 
     /// Makes the device's requests go through its domain's tables.

@@ -1,5 +1,6 @@
 //! Dumps that `holdover makedump` makes of the machine's memory: every reader must open them, whatever the codec.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -31,7 +32,7 @@ pub(crate) fn read_made(core: Dump, tool: &Tool, memory: &Ram, readings: &mut Re
         if let Some(refiltered) = readings.take(&format!("makedumpfile on {codec}"), refiltered) {
             let ours = core.files.scratch("refiltered-by-holdover");
             tool.makedump("zlib", LEVEL, core.path, &ours)?;
-            readings.problems.extend(compare_dumps(&ours, &refiltered, |_| false)?);
+            readings.problems.extend(compare_dumps(&ours, &refiltered, &BTreeSet::new(), |_| false)?);
             let refiltered = Dump { path: &refiltered, ..made };
             Sample::of(refiltered, memory, |_| false)?.read_with_kdumpfile(readings);
         }

@@ -41,7 +41,9 @@ impl<'a> Sample<'a> {
     pub(crate) fn read(&self, readings: &mut Readings) {
         self.read_with_kdumpfile(readings);
         self.read_with_drgn(readings);
-        if let Some(kernel) = self.dump.kernel {
+        if let Some(kernel) = self.dump.kernel
+            && self.dump.programs.crash().is_some()
+        {
             self.read_with_crash(kernel, readings);
         }
     }

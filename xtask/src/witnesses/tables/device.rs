@@ -16,10 +16,15 @@ const VALID: u64 = 1 << 0;
 /// What it says of translation is valid; if not, requests are refused.
 const TRANSLATION_VALID: u64 = 1 << 1;
 
-/// Address of a function's entry; `None` past the table's end, where the unit refuses all requests.
+/// Address of a function's entry; `None` past the table's end, where requests pass untranslated.
 pub(super) fn entry(table: u64, frames: u64, source: u16) -> Option<u64> {
     let offset = u64::from(source) * ENTRY;
     (offset < frames * FRAME).then_some(table + offset)
+}
+
+/// Whether an entry says anything of its function.
+pub(super) fn is_valid(entry: u64) -> bool {
+    entry & VALID != 0
 }
 
 /// How requests are translated, by the entry's first word. Entries with guests' tables (GV) are what no Linux of the bench makes.

@@ -16,7 +16,10 @@ pub(crate) enum Way {
 impl Tables<'_> {
     /// How requests of the function `source` without a PASID are translated; `None` if the unit refuses them all.
     pub(crate) fn way(&self, source: u16) -> Option<Way> {
-        let at = self.context_entry(source)?;
+        let at = match (self.context_entry(source), self.root.layout) {
+            (None, Layout::Devices { .. }) => return Some(Way::Untranslated),
+            (entry, _) => entry?,
+        };
         match self.root.layout {
             Layout::Legacy => legacy_way(self.word(at)?, self.word(at + 8)?),
             Layout::Scalable => self.way_of_pasid(at),
@@ -31,13 +34,22 @@ impl Tables<'_> {
         Some(self.word(entry + 8)? as u16)
     }
 
-    /// The functions whose requests are not all refused.
+    /// Whether the tables speak of a function. Those that have no valid entry in a device table pass untranslated.
+    pub(crate) fn names(&self, source: u16) -> bool {
+        let entry = self.context_entry(source).and_then(|at| self.word(at));
+        !self.is_of_amd() || entry.is_some_and(device::is_valid)
+    }
+
+    /// The functions for which there are entries, and whose requests are not all refused.
     pub(crate) fn functions(&self) -> Vec<u16> {
         let buses = (0..=u16::MAX).step_by(0x100).filter(|&bus| {
             // In scalable mode, the other half of a bus has a table of its own.
             [bus, bus | 0x80].into_iter().any(|source| self.context_entry(source).is_some())
         });
-        buses.flat_map(|bus| bus..=bus | 0xff).filter(|&source| self.way(source).is_some()).collect()
+        let functions = buses.flat_map(|bus| bus..=bus | 0xff);
+        functions
+            .filter(|&source| self.context_entry(source).is_some() && self.way(source).is_some())
+            .collect()
     }
 
     /// Addresses of the page tables' entries on the way from a function's I/O address to its page.

@@ -83,7 +83,11 @@ impl AmdViUnit {
             let on = activity.is_wanted(value);
             if on != activity.is_wanted(before) {
                 let left = self.countdown(activity.chore(on));
-                self.runs.0[activity as usize].change = Some(Change { on, left });
+                let run = &mut self.runs.0[activity as usize];
+                // What has stopped on its own has nothing to stop.
+                if on || run.running || run.change.is_some() {
+                    run.change = Some(Change { on, left });
+                }
             }
         }
     }

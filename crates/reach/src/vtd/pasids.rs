@@ -4,10 +4,11 @@ use machine::{ENTRIES, OldMemory, PAGE_SIZE, PhysicalAddress, Requester, SourceI
 use vtd::context::ScalableContextEntry;
 use vtd::pasid::{PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES, PasidDirectoryEntry, PasidEntry};
 
-use crate::binding::of_pasid;
+use super::binding::of_pasid;
+use super::{Unit, VtdRegisters};
 use crate::budget::{Budget, Spent};
 use crate::subject::{Subject, Visit};
-use crate::{Obstacle, Privilege, Tables, UnitSetup};
+use crate::{Obstacle, Privilege};
 
 /// A device in scalable mode.
 pub(crate) struct Device {
@@ -27,8 +28,8 @@ impl Device {
     }
 
     /// The privilege of requests without PASID (9.4).
-    fn own_privilege(&self, entry: PasidEntry, unit: UnitSetup) -> Result<Privilege, Obstacle> {
-        let privileged = unit.extended.rprivs() && self.context.high.rid_privileged();
+    fn own_privilege(&self, entry: PasidEntry, registers: VtdRegisters) -> Result<Privilege, Obstacle> {
+        let privileged = registers.extended.rprivs() && self.context.high.rid_privileged();
         match (privileged, entry.first.supervisor(), entry.first.write_protect()) {
             (false, ..) => Ok(Privilege::User),
             (true, false, _) => Err(Obstacle::Supervisor),
@@ -42,7 +43,7 @@ impl Device {
     }
 }
 
-impl<M: OldMemory> Tables<'_, M> {
+impl<M: OldMemory> Unit<'_, M> {
     /// Reports a device's requests without PASID, then those with each PASID, if it may use any. Does not report the
     /// PASID of the entry for requests without PASID a second time.
     pub(crate) fn each_pasid(
@@ -73,7 +74,7 @@ impl<M: OldMemory> Tables<'_, M> {
         budget.take()?;
         let binding = match self.pasid_entry(device, directory_index, pasid as usize % PASID_TABLE_ENTRIES) {
             Ok(entry) if entry.second.present() => {
-                of_pasid(entry, &device.context, device.own_privilege(entry, self.unit), self.unit)
+                of_pasid(entry, &device.context, device.own_privilege(entry, self.registers), self)
             }
             Ok(_) => Err(Obstacle::NoPasidEntry),
             Err(obstacle) => Err(obstacle),
@@ -84,7 +85,7 @@ impl<M: OldMemory> Tables<'_, M> {
 
     /// RID_PASID, on units that support it.
     fn own_pasid(&self, device: &Device) -> u32 {
-        if self.unit.extended.rps() { device.context.high.rid_pasid() } else { 0 }
+        if self.registers.extended.rps() { device.context.high.rid_pasid() } else { 0 }
     }
 
     fn pasid_entry(
@@ -96,7 +97,7 @@ impl<M: OldMemory> Tables<'_, M> {
         if directory_index >= device.context.low.directory_entries() {
             return Err(Obstacle::NoPasidEntry);
         }
-        let directory = self.table(device.directory_page(directory_index / ENTRIES))?;
+        let directory = self.tables.table(device.directory_page(directory_index / ENTRIES))?;
         let pointer = PasidDirectoryEntry::from_bits(directory[directory_index % ENTRIES]);
         if !pointer.present() {
             return Err(Obstacle::NoPasidEntry);
@@ -114,7 +115,7 @@ impl<M: OldMemory> Tables<'_, M> {
         visit: &mut Visit<'_>,
     ) -> Result<(), Spent> {
         budget.take()?;
-        let directory = match self.table(device.directory_page(page)) {
+        let directory = match self.tables.table(device.directory_page(page)) {
             Ok(directory) => directory,
             Err(obstacle) => {
                 visit(device.pasids(page * ENTRIES), Err(obstacle));
@@ -150,16 +151,16 @@ impl<M: OldMemory> Tables<'_, M> {
                 let requester = Requester { source: device.source, pasid: Some(pasid) };
                 visit(
                     Subject::Requester(requester),
-                    of_pasid(entry, &device.context, Ok(Privilege::User), self.unit),
+                    of_pasid(entry, &device.context, Ok(Privilege::User), self),
                 );
             }
         }
     }
 
     fn pasid_table(&self, pointer: PasidDirectoryEntry) -> Result<machine::Table, Obstacle> {
-        if pointer.reserved_bits(self.unit.host_address_bits) != 0 {
+        if pointer.reserved_bits(self.host_address_bits()) != 0 {
             return Err(Obstacle::ReservedBits);
         }
-        self.table(pointer.table())
+        self.tables.table(pointer.table())
     }
 }

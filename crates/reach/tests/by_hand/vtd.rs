@@ -1,40 +1,16 @@
-//! Tables whose words are written by hand, by the layouts of the VT-d specification (9.2 to 9.8).
-
-#![expect(clippy::unwrap_used, reason = "a test stops at its first surprise")]
+//! VT-d tables whose words are written by hand, by the layouts of the specification (9.2 to 9.8).
 
 use std::collections::BTreeMap;
 
-use machine::{Level, OldMemory, PhysicalAddress, Position, Table, Unreadable};
-use proptest::prelude::*;
-use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, Target, UnitSetup};
+use reach::{Budget, Obstacle, Route, Spent, Subject, Tables, UnitRegisters, UnitSetup, VtdRegisters};
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
-/// Pages of words; words that were not written are zero, and pages from `END` on cannot be read.
-#[derive(Default)]
-struct Words(BTreeMap<u64, u64>);
-
-const END: u64 = 0x10_0000;
-
-impl OldMemory for Words {
-    fn read(&self, address: PhysicalAddress, _: &mut [u8]) -> Result<(), Unreadable> {
-        Err(Unreadable { address, len: 0 })
-    }
-
-    fn read_table(&self, address: PhysicalAddress, into: &mut Table) -> Result<(), Unreadable> {
-        if address.get() >= END {
-            return Err(Unreadable { address, len: 4096 });
-        }
-        for (at, word) in (address.get()..).step_by(8).zip(into) {
-            *word = self.0.get(&at).copied().unwrap_or(0);
-        }
-        Ok(())
-    }
-}
+use super::words::{END, Words, pieces};
 
 /// Everything that a unit of scalable mode can have, on a machine of 46 bits.
 fn unit() -> UnitSetup {
-    UnitSetup {
+    let registers = VtdRegisters {
         root: RootTableAddress::from_bits(0x1400),
         // SAGAW: 39, 48 and 57 bits; MGAW 48; SSLPS: 2 MiB and 1 GiB; FS1GP; FS5LP.
         capability: Capability::from_bits(0b1110 << 8 | 47 << 16 | 3 << 34 | 1 << 56 | 1 << 60),
@@ -42,8 +18,8 @@ fn unit() -> UnitSetup {
         extended: ExtendedCapability::from_bits(
             1 << 6 | 1 << 26 | 1 << 40 | 1 << 43 | 1 << 46 | 1 << 47 | 1 << 49 | 1 << 53,
         ),
-        host_address_bits: 46,
-    }
+    };
+    UnitSetup { registers: UnitRegisters::Vtd(registers), host_address_bits: 46 }
 }
 
 /// 00:02.0 with this PASID table entry for its requests without PASID.
@@ -63,21 +39,9 @@ fn route(words: &Words) -> Result<Route, Obstacle> {
     found[0].1.map(|binding| binding.route)
 }
 
-/// Where the only requester's addresses lead: `iova+len->address rights level`, or what is in the way.
+/// Where the only requester's addresses lead.
 fn reached(words: &Words) -> Vec<String> {
-    let mut found = Vec::new();
-    let tables = Tables::new(words, unit());
-    let done = tables.each_piece(route(words).unwrap(), &mut Budget::new(100), &mut |piece| {
-        found.push(match piece.target {
-            Target::Memory { address, rights, level } => {
-                let level = level.map_or(0, Level::number);
-                format!("{:#x}+{:#x}->{address:#x} {rights} {level}", piece.iova, piece.len)
-            }
-            Target::Obstacle(obstacle) => format!("{:#x}+{:#x}: {obstacle}", piece.iova, piece.len),
-        });
-    });
-    done.unwrap();
-    found
+    pieces(words, unit(), route(words).unwrap())
 }
 
 /// PGTT 1 (first stage) or 3 (nested), AW 2 (48 bits); first stage of four levels at 0x5000, second stage at 0x9000.
@@ -245,32 +209,4 @@ fn one_walk_cannot_spend_the_budget_of_others() {
     assert_eq!((all, share), (Budget::new(6), Budget::new(4)));
     all.give_back(Budget::new(3));
     assert_eq!((all.lend(100), all), (Budget::new(9), Budget::new(0)));
-}
-
-proptest! {
-    #[test]
-    fn any_words_and_any_unit_are_survived(
-        words in prop::collection::vec((0..0x8000_u64 / 8, any::<u64>(), 0..0x10_u64), 0..200),
-        root: u64, capability: u64, extended: u64, host_address_bits in 0..70_u32,
-    ) {
-        // Half of the entries lead to a table nearby.
-        let near = |word: u64, page: u64| if word & 8 == 0 { word & 0xFFF | page << 12 } else { word };
-        let words = Words(words.into_iter().map(|(at, word, page)| (at * 8, near(word, page))).collect());
-        let unit = UnitSetup {
-            root: RootTableAddress::from_bits(root & 0xFFF | (root >> 60) << 12),
-            capability: Capability::from_bits(capability),
-            extended: ExtendedCapability::from_bits(extended),
-            host_address_bits,
-        };
-        let tables = Tables::new(&words, unit);
-        let mut routes = Vec::new();
-        let _ = tables.each_requester(&mut Budget::new(300), &mut |_, binding| {
-            routes.extend(binding.ok().map(|binding| binding.route));
-        });
-        for route in routes.into_iter().take(20) {
-            let _ = tables.each_piece(route, &mut Budget::new(100), &mut |piece| {
-                assert!(piece.len > 0 && piece.iova.checked_add(piece.len - 1).is_some(), "{piece:?}");
-            });
-        }
-    }
 }

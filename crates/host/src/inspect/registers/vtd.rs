@@ -1,4 +1,4 @@
-//! Names the bits of a unit's registers by the specification's short names (VT-d 11.4).
+//! Names the bits of a VT-d unit's registers (11.4).
 
 use vtd::capability::{Capability, ExtendedCapability, Version};
 use vtd::control::{GlobalStatus, InterruptTableAddress, ProtectedMemory, RootTableAddress, TableMode};
@@ -7,13 +7,17 @@ use vtd::paging::AddressWidth;
 use vtd::queue::QueueAddress;
 use vtd::registers::{self, Register};
 
-/// The register at this offset, if the specification has one there.
-pub(super) fn at(offset: u16) -> Option<Register> {
-    registers::FIXED.into_iter().find(|register| register.offset == usize::from(offset))
+use super::names;
+
+/// The name of the register and the meaning of its value, if the specification has a register there.
+pub(super) fn told(found: &record::Register) -> Option<(&'static str, String)> {
+    let register =
+        registers::FIXED.into_iter().find(|register| register.offset == usize::from(found.offset))?;
+    Some((register.name, meaning(register, found.value)))
 }
 
 /// The meaning of a register's value; empty if the register's name suffices.
-pub(super) fn meaning(register: Register, value: u64) -> String {
+fn meaning(register: Register, value: u64) -> String {
     match register {
         registers::VER => version(Version::from_bits(value as u32)),
         registers::CAP => capability(Capability::from_bits(value)),
@@ -148,12 +152,6 @@ fn queue(queue: QueueAddress) -> String {
 fn interrupts(table: InterruptTableAddress) -> String {
     let destinations = if table.extended() { "x2APIC" } else { "xAPIC" };
     format!("table of {} entries at {:#x}, {destinations}", 2u32 << table.size(), table.frame() << 12)
-}
-
-/// The names of what is set.
-fn names(bits: &[(bool, &str)]) -> String {
-    let set: Vec<&str> = bits.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| *name).collect();
-    set.join(" ")
 }
 
 #[cfg(test)]
