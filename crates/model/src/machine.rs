@@ -89,6 +89,22 @@ impl Machine {
         }
     }
 
+    /// Addresses that pass a unit untranslated, whatever its tables say, for some devices or for all: the exclusion range of AMD-Vi.
+    pub fn exclusion(&self, unit: usize) -> Range<PhysicalAddress> {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(_) => Range::default(),
+            ModelUnit::AmdVi(unit) => unit.bases().exclusion,
+        }
+    }
+
+    /// How many entries the device table of a unit of AMD-Vi has, in all segments; none on VT-d.
+    pub fn device_entries(&self, unit: usize) -> usize {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(_) => 0,
+            ModelUnit::AmdVi(unit) => unit.bases().entries(),
+        }
+    }
+
     /// Physical address bits of the machine.
     pub fn host_address_bits(&self, unit: usize) -> u32 {
         self.world.borrow().units[unit].host_address_bits()

@@ -63,6 +63,16 @@ impl Bases {
         self.segments[0].table().start
     }
 
+    /// How many entries there are in all segments.
+    pub(crate) fn entries(self) -> usize {
+        let segments = self.control.segments();
+        self.segments
+            .iter()
+            .take(segments)
+            .map(|base| base.entries().min((1 << SOURCE_BITS) / segments))
+            .sum()
+    }
+
     /// Where the entry of a device is; `None` if the table has none for it. The highest bits of the source-id select the
     /// segment (2.2.2.3).
     pub(crate) fn place(self, source: u16) -> Option<PhysicalAddress> {
