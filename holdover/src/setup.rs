@@ -98,8 +98,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
     if arguments.remove_crashkernel {
         return remove_crashkernel(root, arguments.programs());
     }
-    let mut outcome = Outcome { left: obstacles()?, ..Outcome::default() };
     let configuration = Configuration::at_root(root)?;
+    let mut outcome = Outcome { left: obstacles(&configuration)?, ..Outcome::default() };
     // Where the kernel cannot reserve any, nothing is asked.
     let memory = Memory::now(root, &configuration)?;
     let plan = AreaPlan::of(&arguments.wish(), &configuration, &Bar::of_pages())?;
@@ -132,9 +132,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// What this machine lacks for a dump, whatever is set up; told before anything is asked or changed.
-fn obstacles() -> Result<Vec<String>> {
+fn obstacles(configuration: &Configuration) -> Result<Vec<String>> {
     let told = |Finding { what, found, remedy, .. }| format!("{}: {found}; {remedy}", what.name());
-    let obstacles: Vec<_> = doctor::obstacles()?.into_iter().map(told).collect();
+    let obstacles: Vec<_> = doctor::obstacles(configuration)?.into_iter().map(told).collect();
     for obstacle in &obstacles {
         writeln!(io::stderr(), "holdover: {obstacle}")?;
     }

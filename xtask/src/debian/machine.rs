@@ -111,15 +111,22 @@ impl Machine {
 
     /// Types a command, and returns what it said; fails unless it ends with status 0.
     pub(crate) fn run(&mut self, command: &str) -> Result<String> {
-        let Done { said, status } = self.try_run(command)?;
-        ensure!(status == 0, "`{command}` ends with {status}:\n{said}");
-        Ok(said)
+        ended_well(command, self.try_run(command)?)
+    }
+
+    /// The same for a command that takes many times as long as others.
+    pub(crate) fn run_patiently(&mut self, command: &str) -> Result<String> {
+        ended_well(command, self.try_run_within(command, 3 * LIMIT)?)
     }
 
     /// Types a command that may fail.
     pub(crate) fn try_run(&mut self, command: &str) -> Result<Done> {
+        self.try_run_within(command, LIMIT)
+    }
+
+    fn try_run_within(&mut self, command: &str, limit: Duration) -> Result<Done> {
         let start = Instant::now();
-        let done = self.agent.run(command, LIMIT)?;
+        let done = self.agent.run(command, limit)?;
         let took = start.elapsed().as_secs_f64();
         self.note(&format!("# {command}\n{}\n[{}, {took:.1} s]\n", done.said, done.status))?;
         Ok(done)
@@ -195,6 +202,11 @@ impl Machine {
         let mut file = File::options().create(true).append(true).open(transcript)?;
         Ok(file.write_all(text.as_bytes())?)
     }
+}
+
+fn ended_well(command: &str, Done { said, status }: Done) -> Result<String> {
+    ensure!(status == 0, "`{command}` ends with {status}:\n{said}");
+    Ok(said)
 }
 
 /// Copies a disk without its holes.

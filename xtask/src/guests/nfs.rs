@@ -53,7 +53,7 @@ fn settings(folder: &Path, own: &Path, tree: &Path) -> String {
     )
 }
 
-/// The namespace has a loopback device of its own.
+/// The namespace has a loopback device of its own. Its list of sockets tells when the server listens.
 fn script(own: &Path, tree: &Path) -> String {
     let (own, tree) = (own.display(), tree.display());
     format!(
@@ -61,7 +61,7 @@ fn script(own: &Path, tree: &Path) -> String {
          busybox ifconfig lo up\n\
          LD_LIBRARY_PATH={tree}/{LIBRARIES}:{tree}/usr/lib/ganesha {tree}/usr/bin/ganesha.nfsd -F -f {own}/ganesha.conf -L {own}/log \
          -p {own}/pid < /dev/null > /dev/null 2>&1 &\n\
-         until busybox nc -z 127.0.0.1 {PORT} 2> /dev/null; do kill -0 $! || exit 1; sleep 0.1; done\n\
+         until grep -q :{PORT:04X} /proc/net/tcp /proc/net/tcp6; do kill -0 $! || exit 1; sleep 0.1; done\n\
          busybox nc 127.0.0.1 {PORT}\n\
          kill $!'\n"
     )

@@ -42,6 +42,16 @@ impl Finding {
         Self { what, state: State::Ok, code: None, found: found.into(), why: "", remedy: String::new() }
     }
 
+    /// Where a fallback kernel takes the dump, it needs neither an area nor a disk for which there is a driver.
+    pub(super) fn with_fallback(self) -> Self {
+        match self.code {
+            Some(Code::NoUsableDisk | Code::AreaAbsent) => {
+                Self::ok(self.what, format!("{}; the fallback kernel takes the dump", self.found))
+            }
+            _ => self,
+        }
+    }
+
     /// It is no obstacle to a dump, and should be otherwise.
     pub(super) fn warning(code: Code, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { state: State::Warning, ..Self::missing(code, found, remedy) }
@@ -252,5 +262,16 @@ mod tests {
             assert!(Code::ALL[..at].iter().all(|other| other.name() != code.name()), "{}", code.name());
             assert!(code.why().ends_with('.'), "{}", code.name());
         }
+    }
+
+    #[test]
+    fn where_a_fallback_kernel_takes_the_dump_no_area_and_no_driver_are_needed() {
+        let missing = |code| Finding::missing(code, "none", "make one").with_fallback();
+        for code in [Code::NoUsableDisk, Code::AreaAbsent] {
+            let finding = missing(code);
+            assert_eq!((finding.state, finding.code), (State::Ok, None));
+            assert_eq!(finding.found, "none; the fallback kernel takes the dump");
+        }
+        assert_eq!(missing(Code::AreaLost).state, State::Missing, "one that is named");
     }
 }

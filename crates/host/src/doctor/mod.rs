@@ -64,13 +64,21 @@ impl Diagnosis {
 }
 
 /// What is in the way of a dump on this machine and `holdover setup` does not change: no area, configuration or reservation helps.
-pub fn obstacles() -> Result<Vec<Finding>, AreaError> {
+pub fn obstacles(configuration: &Configuration) -> Result<Vec<Finding>, AreaError> {
     let machine = Machine::running();
     let rights = Rights::of(&machine.read("proc/self/status"));
     let running = machine.read("proc/cmdline");
-    let mut findings = Vec::from(of_machine(&machine, rights, &running)?);
+    let mut findings = heeding_fallback(of_machine(&machine, rights, &running)?.into(), configuration);
     findings.retain(|finding| finding.state == State::Missing);
     Ok(findings)
+}
+
+/// The findings, where the configuration may name a kernel that takes the dump in the capture kernel's place.
+fn heeding_fallback(findings: Vec<Finding>, configuration: &Configuration) -> Vec<Finding> {
+    match configuration.fallback {
+        None => findings,
+        Some(_) => findings.into_iter().map(Finding::with_fallback).collect(),
+    }
 }
 
 /// Checks what the machine, its firmware and its kernel are.
@@ -112,5 +120,5 @@ pub fn diagnose(progress: &dyn Progress) -> Result<Diagnosis, AreaError> {
     findings.extend([capture_kernel::check(rights, &areas), tested::check(crash_test::history())]);
     findings.extend(panics::check(&machine));
     findings.extend(room::collecting(&configuration.collect.directory, &estimate));
-    Ok(Diagnosis { findings })
+    Ok(Diagnosis { findings: heeding_fallback(findings, &configuration) })
 }
