@@ -141,7 +141,7 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
 pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
     let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
     let unused = heap.and_then(|frames| Unused::largest(frames as usize));
-    let unused = ArrayVec::<_, 2>::from_iter(unused.iter().map(Unused::range).chain(never_used));
+    let unused: ArrayVec<_, 2> = unused.iter().map(Unused::range).chain(never_used).collect();
     start(&unused)
 }
 
