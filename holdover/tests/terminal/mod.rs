@@ -1,6 +1,10 @@
 //! A person at a terminal: a pseudo-terminal with the program on it, which is what the program sees on a console or behind SSH.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may stop at the first surprise, as tests do")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests may stop at the first surprise, as tests do"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ExitStatus};
