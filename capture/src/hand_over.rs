@@ -19,7 +19,6 @@
 use core::convert::Infallible;
 use core::fmt;
 
-use arrayvec::ArrayVec;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
@@ -141,8 +140,8 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
 pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
     let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
     let unused = heap.and_then(|frames| Unused::largest(frames as usize));
-    let unused: ArrayVec<_, 2> = unused.iter().map(Unused::range).chain(never_used).collect();
-    start(&unused)
+    // An empty range is of no use, and none.
+    start(&[unused.as_ref().map(Unused::range).unwrap_or_default(), never_used.unwrap_or_default()])
 }
 
 fn start(unused: &[Range<PhysicalAddress>]) -> Result<Infallible, HandOverError> {

@@ -187,7 +187,7 @@ fn the_old_command_buffer_may_be_busy_stopped_or_off() {
     let found = |commands| {
         let mut queue = None;
         told_of(&with(|unit| unit.commands = commands), |_, taken| {
-            queue = Some(taken.report().found.queue())
+            queue = Some(taken.report().found.queue());
         });
         queue.unwrap()
     };
