@@ -43,6 +43,7 @@ fn die_with_width(
 }
 
 /// The state in which the unit was found.
+#[expect(clippy::panic, reason = "another architecture is a surprise")]
 fn found<'t>(taken: &'t Takeover<'_, Port, World>) -> &'t VtdFound {
     match &taken.report().found {
         Found::Vtd(found) => found,
