@@ -19,7 +19,6 @@
 use core::convert::Infallible;
 use core::fmt;
 
-use arrayvec::ArrayVec;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
@@ -34,7 +33,7 @@ use crate::platform::exceptions;
 use crate::platform::frames::FramePool;
 use crate::platform::heap::Unused;
 use crate::platform::linux;
-use crate::platform::memory::Mapped;
+use crate::platform::memory::{Mapped, Pieces};
 use crate::platform::paging::{Features, MapError};
 use crate::platform::room::{NoRoom, Room};
 use crate::platform::shared::Shared;
@@ -139,8 +138,11 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
 /// this kernel's besides what its heap can tell.
 pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
     let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
-    let unused = heap.and_then(|frames| Unused::largest(frames as usize));
-    let unused = ArrayVec::<_, 2>::from_iter(unused.iter().map(Unused::range).chain(never_used));
+    let block = heap.and_then(|frames| Unused::largest(frames as usize));
+    let mut unused = Pieces::new();
+    for range in block.iter().map(Unused::range).chain(never_used) {
+        unused.push(range);
+    }
     start(&unused)
 }
 
