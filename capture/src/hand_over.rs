@@ -22,10 +22,9 @@ use core::fmt;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
-use record::Architecture;
 use record::Record;
 use vmcore::{HeaderError, Note};
-use vtd::control::{RootTableAddress, TableMode};
+use vtd::control::TableMode;
 
 use crate::platform::boot_params::BootParams;
 use crate::platform::console::say;
@@ -34,7 +33,7 @@ use crate::platform::exceptions;
 use crate::platform::frames::FramePool;
 use crate::platform::heap::Unused;
 use crate::platform::linux;
-use crate::platform::memory::Mapped;
+use crate::platform::memory::{Mapped, Pieces};
 use crate::platform::paging::{Features, MapError};
 use crate::platform::room::{NoRoom, Room};
 use crate::platform::shared::Shared;
@@ -139,9 +138,12 @@ fn amend<T>(change: impl FnOnce(&mut HandOver) -> T) -> Option<T> {
 /// this kernel's besides what its heap can tell.
 pub(crate) fn hand_over(never_used: Option<Range<PhysicalAddress>>) -> Result<Infallible, HandOverError> {
     let heap = amend(|prepared| prepared.room.heap().len() / PAGE_SIZE);
-    let unused = heap.and_then(|frames| Unused::largest(frames as usize));
-    // An empty range is of no use, and none.
-    start(&[unused.as_ref().map(Unused::range).unwrap_or_default(), never_used.unwrap_or_default()])
+    let block = heap.and_then(|frames| Unused::largest(frames as usize));
+    let mut unused = Pieces::new();
+    for range in block.iter().map(Unused::range).chain(never_used) {
+        unused.push(range);
+    }
+    start(&unused)
 }
 
 fn start(unused: &[Range<PhysicalAddress>]) -> Result<Infallible, HandOverError> {
@@ -234,10 +236,10 @@ fn command_line(
 /// The mode of the units that were taken over: Linux uses all of them in one.
 fn remapped(remapping: &Remapping) -> Remapped {
     let mut roots = remapping.units.iter().filter_map(|unit| match &unit.fate {
-        Fate::TakenOver(taken) if unit.architecture == Architecture::Vtd => Some(taken.report().root),
+        Fate::TakenOver(unit) => Some(unit.report().root),
         _ => None,
     });
-    match roots.next().map(|root| RootTableAddress::from_bits(root).mode()) {
+    match roots.next().map(|root| root.mode()) {
         None => Remapped::No,
         Some(TableMode::SCALABLE) => Remapped::Scalable,
         Some(_) => Remapped::Legacy,
