@@ -90,8 +90,8 @@ impl Serves {
     /// Reads them from AMD's table, which names every function and every alias.
     pub fn of_ivhd(ivhd: &Ivhd) -> Result<Self, OutOfMemory> {
         let scopes = || ivhd.scopes().filter(|scope| scope.first <= scope.last);
-        let aliased = scopes().filter_map(|scope| Some((scope.first..=scope.last, scope.alias?)));
-        let aliases = collected(aliased)?;
+        let pairs = scopes().filter_map(|scope| Some((scope.first..=scope.last, scope.alias?)));
+        let aliases = collected(pairs)?;
         let of_aliases = scopes().filter_map(|scope| scope.alias).map(|alias| alias..=alias);
         let named = collected(scopes().map(|scope| scope.first..=scope.last).chain(of_aliases))?;
         Ok(Self { segment: ivhd.segment.into(), rest: false, named, aliases })

@@ -97,7 +97,10 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
 
     /// What the unit's tables may look like.
     pub(crate) fn architecture(&self) -> Architecture {
-        either!(self, unit => unit.architecture())
+        match self {
+            Self::Vtd(commanded) => commanded.architecture(),
+            Self::AmdVi(_) => amdvi::judge::Abilities::ARCHITECTURE,
+        }
     }
 
     /// The tables of a new domain: the fewest levels that the unit supports.

@@ -13,6 +13,7 @@ use machine::growth::OutOfMemory;
 
 /// A domain and its own tables.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or false independent of the others")]
 pub(crate) struct Domain {
     /// Domain-id.
     pub(crate) id: u16,

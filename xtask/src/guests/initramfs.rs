@@ -177,11 +177,6 @@ pub(crate) fn network_driver(flavour: Flavour) -> &'static str {
     if flavour.is_general() { "e1000e" } else { "virtio_net" }
 }
 
-/// Whether a kernel has a module of that name.
-pub(crate) fn has_module(kernel: &Kernel, name: &str) -> Result<bool> {
-    Ok(module_file(&kernel.modules, name)?.is_some())
-}
-
 /// Adds kernel modules, those they depend on, and the list of them in the order in which they are loaded.
 pub(crate) fn add_modules(archive: &mut Archive, kernel: &Kernel, wanted: &[&str]) -> Result<()> {
     let mut order = Vec::new();

@@ -205,8 +205,7 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
             0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
             _ => control,
         };
-        Ok(self.control(control, "CmdBufRun and EventLogRun", |status| {
-            status.command_buffer_runs() && status.event_log_runs()
-        })?)
+        self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?;
+        Ok(self.wait(crate::amdvi::unit::STATUS, "EventLogRun", |unit| unit.status().event_log_runs())?)
     }
 }

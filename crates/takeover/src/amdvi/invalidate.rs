@@ -43,7 +43,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 self.forget_translations(frames)
             }
             Scope::Device(source) => {
-                self.submit([Command::invalidate_device_table_entry(source)].into_iter(), frames)?;
+                self.submit(&[Command::invalidate_device_table_entry(source)].into_iter(), frames)?;
                 self.forget_translations(frames)
             }
             Scope::Domain(domain) => self.forget_tags(&[(domain, None), (domain, Some(0))], frames),
@@ -75,7 +75,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let mut commands = tables.slots().map(|(source, _)| Command::invalidate_device_table_entry(source));
         let mut forgotten = Ok(());
         while forgotten.is_ok() && commands.clone().next().is_some() {
-            forgotten = self.submit(commands.clone().take(BATCH), frames);
+            forgotten = self.submit(&commands.clone().take(BATCH), frames);
             commands.by_ref().take(BATCH).for_each(drop);
         }
         drop(commands);
@@ -86,7 +86,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Invalidates all translations: by one command where the unit has it (2.4.8), else those of each domain by itself.
     fn forget_translations(&mut self, frames: &mut impl Frames) -> Result<(), UnitError> {
         if self.unit.feature().ia() {
-            return self.submit([Command::INVALIDATE_IOMMU_ALL].into_iter(), frames);
+            return self.submit(&[Command::INVALIDATE_IOMMU_ALL].into_iter(), frames);
         }
         let tags = core::mem::take(&mut self.tables.tags);
         let forgotten = tags.list().chunks(BATCH).try_for_each(|tags| self.forget_tags(tags, frames));
@@ -99,7 +99,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     fn forget_tags(&mut self, tags: &[Tag], frames: &mut impl Frames) -> Result<(), UnitError> {
         let has_guests = self.unit.feature().gt();
         let known = tags.iter().filter(move |(_, pasid)| pasid.is_none() || has_guests);
-        self.submit(known.copied().map(forgetting), frames)
+        self.submit(&known.copied().map(forgetting), frames)
     }
 
     /// Has a device invalidate all that it keeps for a PASID, or for requests without one; returns when it has confirmed (2.4.4).
@@ -134,7 +134,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Sends a request to a device; if that blocks the buffer, the buffer is started anew.
     fn ask(&mut self, request: Command, limit: Duration, frames: &mut impl Frames) -> Result<(), UnitError> {
-        let answer = self.submit_until([request].into_iter(), limit, frames);
+        let answer = self.submit_until(&[request].into_iter(), limit, frames);
         match answer {
             Err(UnitError::NoAnswer(late)) if !late.is_of_command() => self.reopen_buffers()?,
             _ => {}
@@ -180,7 +180,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// Submits commands, [`BATCH`] at most, and waits until they are done.
     pub(crate) fn submit(
         &mut self,
-        commands: impl Iterator<Item = Command> + Clone,
+        commands: &(impl Iterator<Item = Command> + Clone),
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
         self.with_unit_time(|unit, limit| unit.submit_until(commands, limit, frames))
@@ -190,7 +190,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     /// invalidation of its own, may write the buffer's tail: then it is not known what was done, and everything is sent again.
     fn submit_until(
         &mut self,
-        commands: impl Iterator<Item = Command> + Clone,
+        commands: &(impl Iterator<Item = Command> + Clone),
         limit: Duration,
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {

@@ -58,9 +58,7 @@ impl Abilities {
     }
 
     /// What the unit's tables may look like.
-    pub(crate) const fn architecture(self) -> Architecture {
-        Architecture::AmdVi { address_bits: ADDRESS_BITS }
-    }
+    pub(crate) const ARCHITECTURE: Architecture = Architecture::AmdVi { address_bits: ADDRESS_BITS };
 
     /// The tables of a new domain: host tables of three levels.
     pub(crate) const fn own_layout(self) -> Option<Layout> {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use amdvi::command::Command;
 use amdvi::device_table::{Cr3Entry, DeviceTableEntry};
 use machine::{Clock, Frames, Registers, SourceId};
-use paging::{Architecture, Format};
+use paging::Format;
 
 use crate::amdvi::command::CommandedUnit;
 use crate::amdvi::entry::{self, Entry, Says, says};
@@ -22,11 +22,6 @@ use machine::growth::OutOfMemory;
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     fn abilities(&self) -> Abilities {
         Abilities::of(&self.unit)
-    }
-
-    /// What the unit's tables may look like.
-    pub(crate) fn architecture(&self) -> Architecture {
-        self.abilities().architecture()
     }
 
     /// The tables of a new domain.
@@ -179,7 +174,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             }
             None => {}
         }
-        self.submit([Command::invalidate_device_table_entry(context.source)].into_iter(), frames)
+        self.submit(&[Command::invalidate_device_table_entry(context.source)].into_iter(), frames)
     }
 }
 

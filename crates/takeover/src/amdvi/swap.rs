@@ -31,7 +31,7 @@ pub(crate) fn swap<R: Registers, C: Clock>(
     found.events = log::unread(&unit.unit, old);
     unit.start_buffers().map_err(|error| before(unit, found.control, error))?;
     // Proves that commands are executed.
-    unit.submit(core::iter::empty(), frames).map_err(|error| before(unit, found.control, error))?;
+    unit.submit(&core::iter::empty(), frames).map_err(|error| before(unit, found.control, error))?;
     let base = load_tables(unit)?;
     unit.forget(Scope::Everything, frames).map_err(after)?;
     // Only now, because events under the old tables are evidence too.

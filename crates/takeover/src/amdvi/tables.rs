@@ -129,7 +129,7 @@ impl Tables {
         let mut table = device.cr3_table();
         for _ in 0..device.host.cr3_levels() {
             let next = Cr3Entry::from_bits(frames.table(self.guest(table)?)[0]);
-            table = Some(next).filter(|next| next.valid())?.table();
+            table = Some(next).filter(Cr3Entry::valid)?.table();
         }
         Some(Slot { table: self.guest(table)?, word: 0 })
     }

@@ -101,6 +101,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
     }
 
     /// Makes the entry of a context name other tables, which translate alike.
+    #[expect(clippy::unnecessary_wraps, reason = "with AMD-Vi it may fail")]
     pub(crate) fn relink(
         &mut self,
         context: &Context,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use verdict::{isolation, limits, told};
 
 use takeover::AttachError;
-use takeover::hazard::Danger;
+use takeover::hazard::{Danger, HazardPlace};
 
 use crate::common::{PLENTY, STRANGER, Taken, cases, plausible, take_over};
 
@@ -74,8 +74,11 @@ proptest! {
             isolation::check(&machine, unit).map_err(TestCaseError::fail)?;
         }
         taken[unit].unmap(&device, mapped, &mut frames).map_err(|error| TestCaseError::fail(format!("unmap: {error}")))?;
-        // A device that confirms nothing may keep what it has.
-        let confirms = function.is_none_or(|function| matches!(function.device_tlb, None | Some(DeviceTlb::Answers)));
+        // A device that did not confirm, as far as is known, may keep what it has.
+        let hazards = taken[unit].report().hazards.listed.iter();
+        let place = HazardPlace::Device(SourceId(source));
+        let mut silent = hazards.filter(|hazard| hazard.danger == Danger::DeviceTlbSilent);
+        let confirms = silent.all(|hazard| hazard.place != place);
         prop_assert!(!confirms || matches!(machine.access(unit, access), Answer::Blocked(_)));
         prop_assert!(machine.old_pages_changed().is_empty());
     }

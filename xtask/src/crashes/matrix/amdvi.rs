@@ -4,11 +4,12 @@ use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
+use crate::guests::stock;
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
 use crate::machines::scenario::mutation::Mutation;
 use crate::machines::scenario::unit::{Interrupts, Translation, UnitSetting};
-use crate::machines::scenario::{Paging, Reservation, Scenario, Syscall};
+use crate::machines::scenario::{Capture, Paging, Reservation, Scenario, Syscall};
 use crate::witnesses::Witness;
 
 /// Every row.
@@ -18,6 +19,7 @@ pub(super) fn rows() -> Vec<Row> {
     rows.push(pending_requests());
     rows.extend(damages());
     rows.extend(mutations());
+    rows.extend(hand_overs());
     rows
 }
 
@@ -44,7 +46,7 @@ fn conditions() -> Vec<Row> {
         let memory_mib = if reservation == High { 6144 } else { 1024 };
         let unit = UnitSetting { translation, interrupts, ..UnitSetting::AMD };
         let plain = Scenario::amd(kernel);
-        let scenario = Scenario { unit, cpus, reservation, memory_mib, paging, ..plain };
+        let scenario = Scenario { paging, unit, cpus, memory_mib, reservation, ..plain };
         Row::new(name, scenario, Expectation::takeover())
     };
     let mut rows = rows.map(row);
@@ -105,6 +107,21 @@ fn damages() -> Vec<Row> {
     kinds.map(row).into()
 }
 
+/// Another Linux makes the dump, and finds AMD's unit translating by Holdover's tables. It sets a device table of its own, in two halves;
+/// Linux 7.2 would go on with the one that it finds.
+fn hand_overs() -> Vec<Row> {
+    let row = |name, translation| {
+        let scenario = Scenario {
+            capture: Capture::HandedOver,
+            unit: UnitSetting { translation, ..UnitSetting::AMD },
+            reserved_mib: stock::RESERVED_MIB,
+            ..Scenario::amd(Flavour::Amd64Backports)
+        };
+        Row::new(name, scenario, Expectation::handed_over().and_record()).only_among_all()
+    };
+    vec![row("handover-amdvi", Translation::On), row("handover-amdvi-pt", Translation::PassThrough)]
+}
+
 /// The witness for each mistake must notice it.
 fn mutations() -> Vec<Row> {
     let pass_through = UnitSetting { translation: Translation::PassThrough, ..UnitSetting::AMD };
@@ -122,4 +139,43 @@ fn mutations() -> Vec<Row> {
         Row::new(&name, scenario, Expectation::takeover().but_caught(witness, objection))
     };
     caught.map(row).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn any_two_conditions_meet_in_a_row() {
+        let of = |row: &Row| {
+            let Scenario { kernel, unit, cpus, reservation, paging, .. } = &row.scenario;
+            [
+                format!("{kernel:?}"),
+                format!("{:?}", unit.translation),
+                format!("{:?}", unit.interrupts),
+                format!("{cpus}"),
+                format!("{reservation:?}"),
+                format!("{paging:?}"),
+            ]
+        };
+        let rows: Vec<_> = conditions().iter().map(of).collect();
+        let values = |index: usize| rows.iter().map(|row| &row[index]).collect::<BTreeSet<_>>();
+        for second in 0..rows[0].len() {
+            for first in 0..second {
+                let pairs: BTreeSet<_> = rows.iter().map(|row| (&row[first], &row[second])).collect();
+                assert_eq!(pairs.len(), values(first).len() * values(second).len(), "{first} with {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rows_that_run_by_default_have_every_condition() {
+        let conditions = conditions();
+        let by_default = conditions.iter().filter(|row| !row.only_among_all);
+        let interrupts: BTreeSet<_> =
+            by_default.clone().map(|row| format!("{:?}", row.scenario.unit.interrupts)).collect();
+        assert_eq!((by_default.count(), interrupts.len()), (3, 3));
+    }
 }

@@ -51,6 +51,15 @@ pub(crate) fn address_of(source_id: u16) -> String {
     format!("{bus:02x}:{:02x}.{}", function >> 3, function & 7)
 }
 
+/// The source-id of a function that people write so.
+pub(crate) fn source_id_of(address: &str) -> Option<u16> {
+    let (bus, rest) = address.split_once(':')?;
+    let (slot, function) = rest.split_once('.')?;
+    let [bus, slot, function] = [bus, slot, function].map(|digits| u8::from_str_radix(digits, 16).ok());
+    let devfn = slot?.checked_mul(8)?.checked_add(function?)?;
+    Some(u16::from_be_bytes([bus?, devfn]))
+}
+
 /// Slot of the bridge, if there is one.
 pub(crate) const BRIDGE_SLOT: u8 = 0x15;
 /// Slot of the device that takes memory from the guest, if there is one. Linux does not have its requests translated.

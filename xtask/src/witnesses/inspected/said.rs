@@ -1,11 +1,13 @@
 //! The output of `holdover inspect --json`, as far as it is compared.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Deserializer, de};
 
 use super::super::tables::Run;
+use crate::machines::scenario::device::source_id_of;
 
 /// All that is said of a dump.
 #[derive(Debug, Deserialize)]
@@ -55,11 +57,13 @@ pub(super) struct Route {
     runs: Vec<RunSaid>,
 }
 
-/// A source of requests.
+/// A source of requests, or several that follow each other.
 #[derive(Debug, Deserialize)]
 pub(super) struct User {
     /// Bus, device and function.
     pub(super) device: String,
+    /// The last of them, if there are several.
+    last: Option<String>,
     /// None in requests that carry none.
     pub(super) pasid: Option<u32>,
 }
@@ -87,11 +91,23 @@ impl Said {
 }
 
 impl Reach {
-    /// What each function reaches in requests without a PASID; functions by bus, device and function.
-    pub(super) fn by_function(&self) -> BTreeMap<&str, Vec<Run>> {
-        let users = self.routes.iter().flat_map(|route| route.users.iter().map(move |user| (user, route)));
-        let without_pasid = users.filter(|(user, _)| user.pasid.is_none());
-        without_pasid.map(|(user, route)| (user.device.as_str(), route.memory())).collect()
+    /// What each function reaches in requests without a PASID.
+    pub(super) fn by_function(&self) -> Result<BTreeMap<u16, Vec<Run>>> {
+        let mut by_function = BTreeMap::new();
+        for route in &self.routes {
+            for user in route.users.iter().filter(|user| user.pasid.is_none()) {
+                by_function.extend(user.functions()?.map(|function| (function, route.memory())));
+            }
+        }
+        Ok(by_function)
+    }
+}
+
+impl User {
+    fn functions(&self) -> Result<RangeInclusive<u16>> {
+        let last = self.last.as_ref().unwrap_or(&self.device);
+        let function = |name: &str| source_id_of(name).with_context(|| format!("{name} is no function"));
+        Ok(function(&self.device)?..=function(last)?)
     }
 }
 
@@ -134,7 +150,8 @@ mod tests {
                 "users": [
                     { "device": "00:14.0", "pasid": null, "domain": 3 },
                     { "device": "00:15.0", "pasid": null, "domain": 3 },
-                    { "device": "00:16.0", "pasid": 5, "domain": 3 }
+                    { "device": "00:16.0", "pasid": 5, "domain": 3 },
+                    { "device": "00:17.0", "last": "00:17.2", "pasid": null, "domain": 0 }
                 ],
                 "runs": [
                     { "iova": "0x1000", "physical": "0x9000", "bytes": 4096, "rights": "r", "obstacle": null },
@@ -144,7 +161,8 @@ mod tests {
         )
         .unwrap();
         let run = vec![Run { iova: 0x1000, address: 0x9000, len: 4096, writable: false }];
-        assert_eq!(said.by_function(), BTreeMap::from([("00:14.0", run.clone()), ("00:15.0", run)]));
+        let expected = [0xA0, 0xA8, 0xB8, 0xB9, 0xBA].map(|function| (function, run.clone()));
+        assert_eq!(said.by_function().unwrap(), BTreeMap::from(expected));
     }
 
     #[test]

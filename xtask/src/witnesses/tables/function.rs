@@ -40,6 +40,11 @@ impl Tables<'_> {
         !self.is_of_amd() || entry.is_some_and(device::is_valid)
     }
 
+    /// Whether a device table has an entry for a function; other tables may have one for each.
+    pub(crate) fn has_place_for(&self, source: u16) -> bool {
+        !self.is_of_amd() || self.context_entry(source).is_some()
+    }
+
     /// The functions for which there are entries, and whose requests are not all refused.
     pub(crate) fn functions(&self) -> Vec<u16> {
         let buses = (0..=u16::MAX).step_by(0x100).filter(|&bus| {

@@ -44,14 +44,14 @@ pub(crate) struct Traced {
 pub(crate) struct Reference<'a> {
     /// What the dead kernel left.
     pub(crate) dead: Tables<'a>,
+    /// What Holdover left.
+    pub(crate) new: Tables<'a>,
     /// Holdover's memory.
     pub(crate) reserved: &'a Reserved,
     /// Source-ids of the dump's disk.
     pub(crate) disk: &'a [u16],
     /// When Holdover started: until then other processors of the dying kernel may still map and unmap.
     pub(crate) entered: SystemTime,
-    /// What Holdover left.
-    pub(crate) new: Tables<'a>,
     /// What was damaged.
     pub(crate) wound: Option<&'a Wound>,
 }

@@ -31,7 +31,7 @@ pub(crate) fn take<R: Registers, C, M: OldMemory, F: Frames>(
     }
     let abilities = Abilities::of(unit);
     let known = known(resources.surroundings)?;
-    let roll = Roll::new(resources, abilities.architecture(), DOMAINS)?;
+    let roll = Roll::new(resources, Abilities::ARCHITECTURE, DOMAINS)?;
     let mut taker = Taker { roll, abilities, tables: Tables::default(), known, has_unlisted: false };
     taker.check_exclusion(unit);
     taker.copy_device_table(unit)?;

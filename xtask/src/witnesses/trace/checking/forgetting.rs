@@ -52,7 +52,9 @@ mod tests {
     /// What the unit may still know after these commands.
     fn remembered(root: Root, words: Vec<(u64, u64)>, commands: &[Forgotten]) -> Option<String> {
         let mut forgetting = Forgetting::default();
-        commands.iter().for_each(|&command| forgetting.note(command));
+        for &command in commands {
+            forgetting.note(command);
+        }
         with_ram(0x10000, words, |ram| forgetting.remembered(Tables::new(ram, root)))
     }
 
