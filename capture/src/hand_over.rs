@@ -22,9 +22,10 @@ use core::fmt;
 use handoff::{BzImage, Fallback, FallbackError, NotBootable, Options};
 use machine::growth::leaked;
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
+use record::Architecture;
 use record::Record;
 use vmcore::{HeaderError, Note};
-use vtd::control::TableMode;
+use vtd::control::{RootTableAddress, TableMode};
 
 use crate::platform::boot_params::BootParams;
 use crate::platform::console::say;
@@ -236,10 +237,10 @@ fn command_line(
 /// The mode of the units that were taken over: Linux uses all of them in one.
 fn remapped(remapping: &Remapping) -> Remapped {
     let mut roots = remapping.units.iter().filter_map(|unit| match &unit.fate {
-        Fate::TakenOver(unit) => Some(unit.report().root),
+        Fate::TakenOver(taken) if unit.architecture == Architecture::Vtd => Some(taken.report().root),
         _ => None,
     });
-    match roots.next().map(|root| root.mode()) {
+    match roots.next().map(|root| RootTableAddress::from_bits(root).mode()) {
         None => Remapped::No,
         Some(TableMode::SCALABLE) => Remapped::Scalable,
         Some(_) => Remapped::Legacy,
