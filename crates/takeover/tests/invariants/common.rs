@@ -11,7 +11,8 @@ use model::random::Size;
 use model::scenario::{Attached, Stage};
 use model::{Machine, MemoryKind, Own, Requester, Scenario, Ticks, amdvi};
 use proptest::prelude::*;
-use takeover::{Attachment, Failure, Limits, MapError};
+use takeover::hazard::{Danger, Hazard, HazardPlace};
+use takeover::{Attachment, Failure, Limits, MapError, Report};
 use verdict::{Layout, Taken, Verdict};
 use vtd::registers::{CCMD, FSTS, GSTS, IQA, IQH, IQT, RTADDR};
 
@@ -353,6 +354,14 @@ fn is_guests_of_amdvi(scenario: &amdvi::Scenario, requester: Requester) -> bool 
         Attached::PassThrough(..) => !function.processes.is_empty(),
         Attached::Untranslated | Attached::Aborted => false,
     })
+}
+
+/// Whether the report says that a device may go on with what it keeps.
+pub(crate) fn is_called_silent(report: &Report, source: SourceId) -> bool {
+    let silent = |hazard: &Hazard| {
+        (hazard.place, hazard.danger) == (HazardPlace::Device(source), Danger::DeviceTlbSilent)
+    };
+    report.hazards.listed.iter().any(silent)
 }
 
 /// Converts a verdict into the result of a property test.
