@@ -28,7 +28,7 @@ use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
 use machine::growth::{OutOfMemory, push};
 
-/// Invalidates the device-TLBs of all devices whose contexts allow them one; returns those that confirmed.
+/// Invalidates the device-TLBs of all devices whose contexts allow them one; returns those that confirmed, or may have.
 pub(crate) fn forget_all<R: Registers, C: Clock>(
     unit: &mut Commanded<'_, R, C>,
     copy: &mut Duplicate,
@@ -41,7 +41,10 @@ pub(crate) fn forget_all<R: Registers, C: Clock>(
         for source in allowed.iter().copied() {
             let Some(tlb) = turn.device_tlb(source, known, &silence) else { continue };
             let forgotten = silence.visit(tlb, &copy.contexts, unit, frames);
-            if forgotten.is_err() || push(&mut answering, tlb).is_err() {
+            // Who may have answered is told again whenever something changes.
+            let is_told_again = matches!(forgotten, Ok(()) | Err(UnitError::DeviceUnheard));
+            let is_listed = is_told_again && push(&mut answering, tlb).is_ok();
+            if forgotten.is_err() || !is_listed {
                 copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbSilent, Outcome::KeptInPlace);
             } else if turn.is_of_strangers() {
                 copy.hazards.note(HazardPlace::Device(source), Danger::DeviceTlbUnknown, Outcome::Duplicated);
@@ -117,7 +120,9 @@ impl Silence {
         }
         let awaited = if self.is_sibling(tlb) { Awaited::Sibling } else { Awaited::Device };
         let told = forget_all_of(tlb, awaited, contexts, unit, frames);
-        if let Err(error) = told {
+        if let Err(error) = told
+            && error != UnitError::DeviceUnheard
+        {
             self.is_unit = matches!(error, UnitError::NoAnswer(late) if late.is_of_command());
             self.since[Self::bus(tlb)].get_or_insert(tlb.source);
         }

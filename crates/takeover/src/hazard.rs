@@ -214,6 +214,15 @@ impl Hazards {
         }
     }
 
+    /// What blocks a part of a domain, or all of it; `None` if that is not listed.
+    pub(crate) fn danger_of_domain(&self, wanted: u16) -> Option<Danger> {
+        let is_its = |hazard: &&Hazard| {
+            matches!(hazard.place, HazardPlace::Domain { id, .. } if id == wanted)
+                && hazard.outcome == Outcome::Blocked
+        };
+        self.listed.iter().find(is_its).map(|hazard| hazard.danger)
+    }
+
     /// How many there were; neighbouring ones count as one.
     pub fn count(&self) -> u64 {
         self.listed.len() as u64 + self.unlisted

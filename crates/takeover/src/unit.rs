@@ -116,6 +116,9 @@ pub enum UnitError {
     /// A device did not answer an invalidation.
     #[error("the device did not answer")]
     DeviceSilent,
+    /// A device was told, and events of others filled the log that would say if it did not answer.
+    #[error("the log of events was full, so that nobody knows whether the device has answered")]
+    DeviceUnheard,
     /// A register that names a table or a buffer still holds what it held before it was written: the hardware has locked it, as
     /// secure nested paging does (AMD-Vi, 2.12).
     #[error("{0} is locked: secure nested paging is on")]

@@ -5,7 +5,7 @@ use core::time::Duration;
 use amdvi::command::{Command, DeviceTlbInvalidation, PagesInvalidation};
 use amdvi::control::BUFFER_OFFSET;
 use amdvi::event::{Event, EventCode};
-use amdvi::registers::COMMAND_TAIL;
+use amdvi::registers::{COMMAND_TAIL, EVENT_HEAD, EVENT_TAIL};
 use machine::{Clock, Frames, Registers, SourceId};
 
 use crate::amdvi::command::CommandedUnit;
@@ -120,7 +120,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             .of_everything(pasid);
         // Blocked requests of others may fill the log meanwhile; then it is not known whether the device answered.
         for _ in 0..TELLINGS {
-            self.empty_log(frames)?;
+            self.empty_log()?;
             let answer = self.with_patience(awaited, |unit, limit| unit.ask(request, limit, frames));
             answer.unwrap_or(Err(UnitError::NoTimeLeft))?;
             match self.heard_of(tlb.source, frames) {
@@ -129,7 +129,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
                 Heard::TooMuch => {}
             }
         }
-        Err(UnitError::DeviceSilent)
+        Err(UnitError::DeviceUnheard)
     }
 
     /// Sends a request to a device; if that blocks the buffer, the buffer is started anew.
@@ -155,9 +155,9 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         }
     }
 
-    /// Empties our log, and starts it anew if it was full.
-    fn empty_log(&mut self, frames: &impl Frames) -> Result<(), UnitError> {
-        self.for_each_event(frames, drop);
+    /// Empties our log at once, since events may come faster than they can be read, and starts it anew if it was full.
+    fn empty_log(&mut self) -> Result<(), UnitError> {
+        self.unit.write(EVENT_HEAD, self.unit.read(EVENT_TAIL));
         if self.unit.status().event_overflow() { Ok(self.restart_log()?) } else { Ok(()) }
     }
 

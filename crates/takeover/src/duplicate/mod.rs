@@ -26,7 +26,7 @@ use crate::census::Census;
 use crate::copies::Copies;
 use crate::domain::Domain;
 use crate::found::Context;
-use crate::hazard::Hazards;
+use crate::hazard::{HazardPlace, Hazards, Outcome};
 use crate::identity::{Identity, IdentityMap};
 use crate::ids::DomainIds;
 use crate::plan::{Plan, Treatment};
@@ -105,7 +105,9 @@ pub(crate) fn duplicate<M: OldMemory, F: Frames>(
     if let Some(domain) = of_unlisted.and_then(|index| domains.get_mut(index)) {
         domain.has_unlisted = true;
     }
-    Ok(Duplicate { contexts, domains, hazards, of_unlisted, ids, unknown, maps })
+    let mut copy = Duplicate { contexts, domains, hazards, of_unlisted, ids, unknown, maps };
+    copy.name_lost_devices();
+    Ok(copy)
 }
 
 /// How many frames a domain must leave unused.
@@ -119,6 +121,19 @@ fn spare(treatment: Treatment, frames: &impl Frames, limits: &Limits) -> usize {
 }
 
 impl Duplicate {
+    /// Names each device whose domain is blocked under another id than its entry had: by the id alone, nobody would know that a
+    /// hazard of the domain's is the device's.
+    fn name_lost_devices(&mut self) {
+        for context in &self.contexts {
+            let domain = context.domain.and_then(|index| self.domains.get(index));
+            let lost = domain.filter(|domain| domain.root.is_none() && domain.id != context.entry.domain());
+            let Some(danger) = lost.and_then(|domain| self.hazards.danger_of_domain(domain.id)) else {
+                continue;
+            };
+            self.hazards.note(HazardPlace::Device(context.source), danger, Outcome::Blocked);
+        }
+    }
+
     /// How many page tables were copied.
     pub(crate) fn page_tables(&self) -> u64 {
         self.domains.iter().map(|domain| domain.tables).sum()

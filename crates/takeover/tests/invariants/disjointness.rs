@@ -2,8 +2,8 @@
 //! RMRR, no bridge window, and lies within the domain's width.
 
 use crate::common::{
-    Buffer, Described, PLENTY, attach, buffer, cases, function, is_called_silent, is_guests, plausible,
-    take_over_all, with_vtd,
+    Buffer, Described, PLENTY, attach, buffer, cases, function, is_guests, plausible, take_over_all,
+    unmapped, with_vtd,
 };
 use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::damage::{Damage, Harm, Victim};
@@ -89,8 +89,8 @@ fn check_unmapping(
     device: &Attachment,
     buffer: &Buffer,
 ) -> Result<(), TestCaseError> {
-    prop_assert_eq!(taken.unmap(device, buffer.iova, frames), Ok(()));
-    let keeps_on = machine.keeps_on(unit, device.source.0) || is_called_silent(taken.report(), device.source);
+    unmapped(taken.unmap(device, buffer.iova, frames))?;
+    let keeps_on = machine.keeps_on(unit, device.source.0);
     for (access, _) in accesses(Requester { source: device.source.0, pasid: None }, buffer) {
         prop_assert!(matches!(machine.answer(unit, access), Answer::Blocked(_)), "{access}");
         let warm = machine.access(unit, access);

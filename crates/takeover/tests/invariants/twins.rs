@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use crate::common::{
-    Buffer, Described, PLENTY, buffer, cases, function, holds, is_called_silent, is_guests, plausible,
-    take_over_all, with_vtd,
+    Buffer, Described, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all, unmapped,
+    with_vtd,
 };
 use machine::{Frames, Permission, PhysicalAddress, Range, SourceId};
 use model::damage::{Damage, Harm, Victim};
@@ -104,11 +104,10 @@ impl Sharers<'_, '_> {
 
     fn unmap(&mut self) -> Result<(), TestCaseError> {
         let (device, attached, buffer) = self.mapped.remove(0);
-        prop_assert_eq!(self.taken.unmap(&attached, buffer.iova, &mut self.frames), Ok(()));
+        unmapped(self.taken.unmap(&attached, buffer.iova, &mut self.frames))?;
         self.guard(self.mapped.iter().map(|(owner, _, buffer)| (*owner, buffer.memory)).collect());
         let source = self.requesters[device].source;
-        let keeps_on = self.machine.keeps_on(self.unit, source)
-            || is_called_silent(self.taken.report(), SourceId(source));
+        let keeps_on = self.machine.keeps_on(self.unit, source);
         for (access, _) in accesses(self.requesters[device], &buffer) {
             let (cold, warm) =
                 (self.machine.answer(self.unit, access), self.machine.access(self.unit, access));
