@@ -140,7 +140,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
             if self.tables.are_named_by(found) {
                 return Ok(());
             }
-            entry::store(entry::linked(found, link), slot, frames);
+            // A device that is blocked by tables that map nothing has no rights either: nothing of them is kept.
+            entry::store(entry::linked(entry::blocked(found), link), slot, frames);
         } else if Cr3Entry::from_bits(frames.load(slot.table, slot.word)).valid() {
             return Ok(());
         } else {

@@ -2,6 +2,7 @@
 
 use machine::{Level, Permission, Range, SourceId};
 use model::amdvi::Scenario;
+use model::amdvi::damage::{Damage, Harm, Victim};
 use model::amdvi::scenario::{
     Attached, DeviceTlb, Domain, Function, Lock, Mapping, OldCommands, OldLog, Others, Process, Stage,
     UnitScenario,
@@ -149,6 +150,24 @@ fn a_device_that_was_blocked_works_for_its_driver() {
     let mut taken = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
     let disk = taken[0].attach(SourceId(DISK.source), &[], &mut frames).unwrap();
     assert_eq!(disk.inherited, Inherited::Nothing);
+    let own = machine.ranges(MemoryKind::Capture)[0];
+    let buffer = Range::new((own.end.get() - 0x1000).into(), own.end);
+    let old = machine.old_memory();
+    let iova = taken[0].map(&disk, buffer, Permission::ReadWrite, &old, &mut frames).unwrap();
+    assert_eq!(reach(&machine, DISK, iova.get()), Some(buffer.start.get()));
+}
+
+/// The root of its tables lies outside memory: they are blocked, and a driver's mappings are all that the device gets.
+#[test]
+fn a_device_whose_tables_were_lost_works_for_its_driver() {
+    let lost = Damage { victim: Victim::Entry { source: DISK.source, word: 0 }, harm: Harm::Flip(40) };
+    let scenario = Scenario { damage: vec![lost], ..scenario() };
+    let machine = scenario.machine();
+    let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
+    let mut taken = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap();
+    assert_eq!(reach(&machine, DISK, IOVA), None);
+    let disk = taken[0].attach(SourceId(DISK.source), &[], &mut frames).unwrap();
+    assert_eq!((disk.id, disk.inherited), (DOMAIN, Inherited::Addresses));
     let own = machine.ranges(MemoryKind::Capture)[0];
     let buffer = Range::new((own.end.get() - 0x1000).into(), own.end);
     let old = machine.old_memory();
