@@ -20,7 +20,7 @@
 //! | [`habits`] | how a unit misbehaves |
 //! | `unit`, `tables` | a unit, or its tables, of either architecture |
 //! | `world`, [`witness`] | one step of time; what must not happen |
-//! | `ports` | the machine as the capture kernel sees it |
+//! | `ports`, `versions` | the machine as the capture kernel sees it; its frames while units store to them |
 //! | `assemble` | how a machine is built of what an old kernel left |
 //! | [`trace`] | what happened, for people |
 //! | `vtd`, [`amdvi`] | each architecture's own: |
@@ -48,6 +48,7 @@ mod shapes;
 mod tables;
 pub mod trace;
 mod unit;
+mod versions;
 mod vtd;
 pub mod witness;
 mod world;

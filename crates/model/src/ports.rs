@@ -5,11 +5,12 @@
 use crate::memory::MemoryKind;
 use crate::trace::Event;
 use crate::unit::Width;
+use crate::versions::Versions;
 use crate::world::World;
 use machine::{
     Clock, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range, Registers, Table, Unreadable,
 };
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -157,43 +158,6 @@ struct Frame {
     dirty: Box<[bool; ENTRIES]>,
 }
 
-/// The versions of a table: a unit may store to it while a reader still holds a reference to an older version.
-#[derive(Debug)]
-struct Versions {
-    table: Box<Table>,
-    next: OnceCell<Box<Versions>>,
-}
-
-impl Versions {
-    fn new(table: Box<Table>) -> Self {
-        Self { table, next: OnceCell::new() }
-    }
-
-    fn latest(&self) -> &Self {
-        let mut version = self;
-        while let Some(next) = version.next.get() {
-            version = next;
-        }
-        version
-    }
-
-    /// Adds a version with one entry changed.
-    fn change(&self, index: usize, entry: u64) {
-        let latest = self.latest();
-        let mut table = latest.table.clone();
-        table[index] = entry;
-        latest.next.get_or_init(|| Box::new(Self::new(table)));
-    }
-
-    /// The latest version; drops all older ones.
-    fn latest_mut(&mut self) -> &mut Table {
-        if self.next.get().is_some() {
-            *self = Self::new(self.latest().table.clone());
-        }
-        &mut self.table
-    }
-}
-
 impl OwnFrames {
     /// Makes as many frames as `budget` says, as long as the first three quarters of the capture kernel's memory
     /// suffice.
@@ -256,7 +220,7 @@ impl OwnFrames {
         let frame = self.frame_mut(address);
         for index in entries {
             if std::mem::take(&mut frame.dirty[index]) {
-                let entry = frame.seen.latest().table[index];
+                let entry = frame.seen.entry(index);
                 world.borrow_mut().memory.post((address + index as u64 * 8).into(), entry);
             }
         }
@@ -267,7 +231,7 @@ impl OwnFrames {
         self.step_and_evict();
         self.spoil(frame);
         let dirty = Box::new([true; ENTRIES]);
-        self.frames.insert(frame, Frame { seen: Versions::new(Box::new([0; ENTRIES])), dirty });
+        self.frames.insert(frame, Frame { seen: Versions::zeroed(), dirty });
         let mut world = self.world.borrow_mut();
         let step = world.steps;
         world.trace.add(step, Event::Allocated { frame: frame.into() });
@@ -315,7 +279,7 @@ impl Frames for OwnFrames {
 
     fn table(&self, frame: PhysicalAddress) -> &Table {
         self.step();
-        &self.frame(frame.get()).seen.latest().table
+        self.frame(frame.get()).seen.latest()
     }
 
     fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table {
@@ -323,6 +287,11 @@ impl Frames for OwnFrames {
         let frame = self.frame_mut(frame.get());
         frame.dirty.fill(true);
         frame.seen.latest_mut()
+    }
+
+    fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
+        self.step();
+        self.frame(frame.get()).seen.entry(index)
     }
 
     fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {

@@ -50,9 +50,12 @@ impl Walker<'_> {
         self.guest_root(guest, &mut self.through(host))
     }
 
-    /// The PASIDs that have a root.
+    /// The PASIDs that have a root. Each table is entered once per level, however many entries lead to it: by any
+    /// of them its PASIDs reach the same. So at most 512 are listed for each table in memory, not the million that three damaged
+    /// levels can name.
     fn pasids(&self, guest: Guest, host: Option<Host>) -> Vec<u32> {
         let mut found = Vec::new();
+        let mut seen = BTreeSet::from([(guest.cr3_table, guest.cr3_levels)]);
         let mut open = vec![(guest.cr3_table, guest.cr3_levels, 0)];
         while let Some((table, levels, first)) = open.pop() {
             for index in 0..1 << CR3_STRIDE {
@@ -60,9 +63,8 @@ impl Walker<'_> {
                 let Ok(next) = self.cr3_step(table, index, &mut self.through(host)) else { continue };
                 match levels {
                     1 => found.push(pasid),
-                    _ if pasid >> (PASID_BITS - CR3_STRIDE * u32::from(levels - 1)) == 0 => {
-                        open.push((next, levels - 1, pasid));
-                    }
+                    _ if pasid >> (PASID_BITS - CR3_STRIDE * u32::from(levels - 1)) != 0 => (),
+                    _ if seen.insert((next, levels - 1)) => open.push((next, levels - 1, pasid)),
                     _ => (),
                 }
             }
