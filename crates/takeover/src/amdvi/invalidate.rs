@@ -121,9 +121,12 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         // Blocked requests of others may fill the log meanwhile; then it is not known whether the device answered.
         for _ in 0..TELLINGS {
             self.empty_log()?;
-            let answer = self.with_patience(awaited, |unit, limit| unit.ask(request, limit, frames));
-            answer.unwrap_or(Err(UnitError::NoTimeLeft))?;
-            match self.heard_of(tlb.source, frames) {
+            // Reading the log takes time too, the device's.
+            let heard = self.with_patience(awaited, |unit, limit| {
+                unit.ask(request, limit, frames)?;
+                Ok(unit.heard_of(tlb.source, frames))
+            });
+            match heard.unwrap_or(Err(UnitError::NoTimeLeft))? {
                 Heard::Nothing => return Ok(()),
                 Heard::Silence => return Err(UnitError::DeviceSilent),
                 Heard::TooMuch => {}

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use crate::common::{
-    Buffer, Described, PLENTY, buffer, cases, function, holds, is_guests, plausible, take_over_all, unmapped,
-    with_vtd,
+    Buffer, Described, PLENTY, attached, buffer, cases, function, holds, is_guests, plausible, take_over_all,
+    unmapped, with_vtd,
 };
 use machine::{Frames, Permission, PhysicalAddress, Range, SourceId};
 use model::damage::{Damage, Harm, Victim};
@@ -80,9 +80,9 @@ impl Sharers<'_, '_> {
     /// A device without a domain may take three tables above the domain's, and its root table; a twin takes one.
     fn attach(&mut self, device: usize) -> Result<Attachment, TestCaseError> {
         let before = self.frames.available();
-        let attached = self.taken.attach(SourceId(self.requesters[device].source), &[], &mut self.frames);
+        let device = self.taken.attach(SourceId(self.requesters[device].source), &[], &mut self.frames);
         prop_assert!(before - self.frames.available() <= 4);
-        Ok(attached.unwrap())
+        attached(device)
     }
 
     /// Takes five tables on the path at most, and one beside the last.
