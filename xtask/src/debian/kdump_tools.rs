@@ -27,7 +27,7 @@ const DUMP: &str = "/var/crash/2*/dump.*";
 pub(super) fn problems(name: &str, stage: &Stage) -> Result<Vec<String>> {
     let mut machine = Machine::boot(name, &stage.system, BOARD)?;
     install(&mut machine, &stage.deb.path)?;
-    for package in ["initramfs-tools", "kdump-tools"] {
+    for package in ["initramfs-tools", "makedumpfile", "kdump-tools"] {
         add_packages(&mut machine, stage, package)?;
     }
     let kernel = &stage.system.kernel;
