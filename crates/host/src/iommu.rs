@@ -5,6 +5,11 @@ use std::path::Path;
 
 use crate::inspect;
 
+/// What is to be done where the hardware keeps an IOMMU's registers from the capture kernel.
+pub(crate) const LOCKED: &str = "secure nested paging (SNP) locks the registers of AMD's IOMMUs, so that the capture kernel can take none over and \
+     would refuse every disk; start this kernel with kvm_amd.sev_snp=0, or have another crash kernel as the fallback (`fallback` in the \
+     configuration)";
+
 /// The IOMMUs that the firmware lists.
 #[derive(Debug)]
 pub(crate) enum Listing {
@@ -50,6 +55,13 @@ pub(crate) fn units(sys: &Path) -> Vec<String> {
     names
 }
 
+/// Whether secure nested paging is on, and one of the IOMMUs with these names is AMD's: then hardware ignores writes to the registers that
+/// name its tables and buffers (AMD-Vi 3.4). The kernel's module for virtual machines tells, if it is loaded.
+pub(crate) fn are_locked(sys: &Path, units: &[String]) -> bool {
+    let told = fs::read_to_string(sys.join("module/kvm_amd/parameters/sev_snp")).unwrap_or_default();
+    matches!(told.trim(), "Y" | "1") && units.iter().any(|unit| unit.starts_with("ivhd"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +99,17 @@ mod tests {
             fs::create_dir_all(sys.path().join("class/iommu").join(name)).unwrap();
         }
         assert_eq!(units(sys.path()), ["dmar0", "dmar1"]);
+    }
+
+    #[test]
+    fn secure_nested_paging_locks_amds_units() {
+        let sys = tempfile::tempdir().unwrap();
+        let (amd, intel) = (["ivhd0".to_owned()], ["dmar0".to_owned()]);
+        assert!(!are_locked(sys.path(), &amd), "the module is not loaded");
+        fs::create_dir_all(sys.path().join("module/kvm_amd/parameters")).unwrap();
+        for (told, is_locked) in [("Y\n", true), ("N\n", false), ("", false)] {
+            fs::write(sys.path().join("module/kvm_amd/parameters/sev_snp"), told).unwrap();
+            assert_eq!((are_locked(sys.path(), &amd), are_locked(sys.path(), &intel)), (is_locked, false));
+        }
     }
 }

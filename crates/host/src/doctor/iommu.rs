@@ -11,6 +11,9 @@ const SCALABLE: u64 = 1 << 43;
 pub(super) fn check(machine: &Machine) -> Finding {
     let sys = machine.path("sys");
     let units = iommu::units(&sys);
+    if iommu::are_locked(&sys, &units) {
+        return Finding::missing(Code::IommuLocked, format!("{}, locked", units.join(", ")), iommu::LOCKED);
+    }
     let how = [mode(machine, &units).map(str::to_owned), kinds(&translations(machine))];
     judge(&units, &Listing::of_firmware(&sys), &how.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
@@ -120,6 +123,17 @@ mod tests {
         assert!(judge(&[], &Listing::Nothing, "").remedy.contains("firmware"));
         assert_eq!(judge(&["ivhd0".into()], &Listing::Amd, "").state, State::Ok);
         assert_eq!(judge(&[], &Listing::Amd, "").state, State::Ok);
+    }
+
+    #[test]
+    fn locked_units_are_in_the_way() {
+        const FEATURES: &str = "sys/class/iommu/ivhd0/amd-iommu/features";
+        const SNP: &str = "sys/module/kvm_amd/parameters/sev_snp";
+        let found = |snp: &[u8]| check(&machine(&[(FEATURES, b"29d3"), (SNP, snp)]).1);
+        let locked = found(b"Y");
+        assert_eq!((locked.state, locked.code), (State::Missing, Some(Code::IommuLocked)));
+        assert!(locked.remedy.contains("sev_snp=0") && locked.remedy.contains("fallback"), "{}", locked.remedy);
+        assert_eq!(found(b"N").state, State::Ok);
     }
 
     #[test]
