@@ -42,8 +42,9 @@ pub(super) fn problems(name: &str, stage: &Stage) -> Result<Vec<String>> {
     if !is_loaded(&mut machine)? {
         problems.push("after the role was played nothing is loaded".to_owned());
     }
-    let configuration = machine.run("holdover config show")?;
-    problems.extend(lacks("holdover config show", &configuration, &["keep = 5", "/root/holdover.prom"]));
+    let configuration = machine.run("holdover config show --json")?;
+    let words = ["\"keep\": 5", "/root/holdover.prom"];
+    problems.extend(lacks("holdover config show", &configuration, &words));
     Ok(problems)
 }
 
