@@ -10,8 +10,8 @@ use super::rows::{Stage, add_packages, install, is_loaded, read_dump};
 use super::troubles::lacks;
 use crate::machines::firmware::Firmware;
 
-/// What kdump-tools ask for on a small machine.
-const BOARD: Board<'_> = Board { start: Start::Firmware(Firmware::Bios), reserved: "160M" };
+/// In 160 MiB, with 64 of them for bounce buffers, Linux ran out of memory before its first program.
+const BOARD: Board<'_> = Board { start: Start::Firmware(Firmware::Bios), reserved: "256M" };
 
 /// No dump area: everything is handed over at once.
 const CONFIGURATION: &str = r#"fallback = \"kdump-tools\"\nhandover = \"always\"\n"#;

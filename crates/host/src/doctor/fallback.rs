@@ -130,8 +130,8 @@ mod tests {
         assert!(fits.found.starts_with("Linux 6.1.0-9, when-needed; "), "{}", fits.found);
         let little = found(&files, 64 << 20).unwrap();
         assert_eq!(little.code, Some(Code::FallbackReservationSmall));
-        assert!(little.remedy.contains("crashkernel=105M"), "{}", little.remedy);
-        assert_eq!(found(&files, 105 << 20).unwrap().state, State::Ok);
+        assert!(little.remedy.contains("crashkernel=137M"), "{}", little.remedy);
+        assert_eq!(found(&files, 137 << 20).unwrap().state, State::Ok);
     }
 
     #[test]

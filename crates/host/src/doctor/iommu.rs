@@ -132,7 +132,11 @@ mod tests {
         let found = |snp: &[u8]| check(&machine(&[(FEATURES, b"29d3"), (SNP, snp)]).1);
         let locked = found(b"Y");
         assert_eq!((locked.state, locked.code), (State::Missing, Some(Code::IommuLocked)));
-        assert!(locked.remedy.contains("sev_snp=0") && locked.remedy.contains("fallback"), "{}", locked.remedy);
+        assert!(
+            locked.remedy.contains("sev_snp=0") && locked.remedy.contains("fallback"),
+            "{}",
+            locked.remedy
+        );
         assert_eq!(found(b"N").state, State::Ok);
     }
 
