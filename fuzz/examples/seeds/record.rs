@@ -2,8 +2,8 @@
 
 use crate::Seed;
 use record::{
-    Architecture, Context, Counts, Domain, Entry, Hazard, HazardPlace, List, Outcome, Queue, Record, Register, Takeover,
-    Text, UnitFate, UnitRecord,
+    Architecture, Context, Counts, Domain, Entry, Hazard, HazardPlace, List, Outcome, Queue, Record,
+    Register, Takeover, Text, UnitFate, UnitRecord,
 };
 
 pub(crate) fn seeds() -> Vec<Seed> {
