@@ -29,7 +29,8 @@ fn registers([architecture, first, second, third]: [u64; 4]) -> UnitRegisters {
     } else {
         // Segments follow each other in memory.
         let base = DeviceTableBase::from_bits(first);
-        let segment = |index| base.with_frame(base.frame() + index * (u64::from(base.size()) + 1));
+        let segment =
+            |index| base.with_frame((base.frame() + index * (u64::from(base.size()) + 1)) & ((1 << 40) - 1));
         UnitRegisters::AmdVi(AmdViRegisters {
             device_tables: [0, 1, 2, 3, 4, 5, 6, 7].map(segment),
             control: Control::from_bits(second),
