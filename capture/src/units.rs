@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use amdvi::ivrs::{Block, Ivhd, IvhdType, Ivrs, IvrsError};
+use amdvi::ivrs::{Block, Ivhd, IvhdType, Ivrs, IvrsError, MOST_IVHDS};
 use machine::growth::{OutOfMemory, collected};
 use machine::{Registers, SourceId};
 use takeover::DeviceTlb;
@@ -59,7 +59,10 @@ impl Doubt {
             Ok(Block::Ivhd(ivhd)) if !ivhd.entries.is_sound() => Some(Self::Unread),
             Ok(_) => None,
         });
-        in_blocks.or_else(|| (ivrs.units().count() > MOST_UNITS).then_some(Self::Unread))
+        in_blocks.or_else(|| {
+            let are_too_many = ivrs.units().count() > MOST_UNITS || ivrs.ivhds().nth(MOST_IVHDS).is_some();
+            are_too_many.then_some(Self::Unread)
+        })
     }
 }
 

@@ -19,6 +19,9 @@ use machine::bytes::{u8_at, u16_at, u32_at};
 
 /// Bytes before the first block (5.2.1).
 const HEADER: usize = 48;
+/// Most blocks of units among which [`Ivrs::units`] looks for the newest of each: three for each of more units than machines have. Each
+/// is compared with all others, and a damaged table can list tens of thousands.
+pub const MOST_IVHDS: usize = 1024;
 /// Bytes of a block's type, flags and length.
 const BLOCK_HEADER: usize = 4;
 
@@ -135,15 +138,17 @@ impl<'a> Ivrs<'a> {
         })
     }
 
-    /// The units, each by the newest kind of block that describes it (5.2.2), in the table's order.
+    /// The units, each by the newest kind of block that describes it (5.2.2), in the table's order; blocks past the first
+    /// [`MOST_IVHDS`] are left out.
     pub fn units(&self) -> impl Iterator<Item = Ivhd<'a>> + use<'a> {
         let table = *self;
         let is_best = move |index: usize, ivhd: &Ivhd<'_>| {
-            let mut others = table.ivhds().enumerate().filter(|(_, other)| other.is_of_same_unit(ivhd));
+            let mut others =
+                table.ivhds().take(MOST_IVHDS).enumerate().filter(|(_, other)| other.is_of_same_unit(ivhd));
             // Of two of the same kind, the first.
             !others.any(|(other_index, other)| (other.kind, index) > (ivhd.kind, other_index))
         };
-        let all = self.ivhds().enumerate();
+        let all = self.ivhds().take(MOST_IVHDS).enumerate();
         all.filter(move |(index, ivhd)| is_best(*index, ivhd)).map(|(_, ivhd)| ivhd)
     }
 

@@ -291,3 +291,13 @@ proptest! {
         prop_assert!(ivrs.memory().count() <= ivrs.blocks().count());
     }
 }
+
+/// Comparing each block with each other one takes the square of their number.
+#[test]
+fn no_more_blocks_are_compared_than_machines_have() {
+    let blocks: Vec<_> = (0..40_000).map(|source| ivhd(0x10, source, &[])).collect();
+    let blocks: Vec<_> = blocks.iter().map(Vec::as_slice).collect();
+    let bytes = table(&blocks);
+    let ivrs = Ivrs::parse(&bytes).unwrap();
+    assert_eq!((ivrs.units().count(), ivrs.ivhds().count()), (MOST_IVHDS, 40_000));
+}

@@ -104,9 +104,10 @@ impl DecodedIvrs {
             blocks: Vec::new(),
             damage: Vec::from_iter(damage),
         };
+        let used: Vec<_> = ivrs.units().collect();
         for block in ivrs.blocks() {
             match block {
-                Ok(block) => decoded.blocks.push(BlockView::new(&block, &ivrs)),
+                Ok(block) => decoded.blocks.push(BlockView::new(&block, &used)),
                 Err(error) => decoded.damage.push(error.to_string()),
             }
         }
@@ -116,21 +117,21 @@ impl DecodedIvrs {
 }
 
 impl BlockView {
-    fn new(block: &Block<'_>, table: &Ivrs<'_>) -> Self {
+    fn new(block: &Block<'_>, used: &[Ivhd<'_>]) -> Self {
         match *block {
-            Block::Ivhd(ivhd) => Self::of_unit(&ivhd, table),
+            Block::Ivhd(ivhd) => Self::of_unit(&ivhd, used),
             Block::Ivmd(ivmd) => Self::of_memory(&ivmd),
             Block::Unknown { kind, bytes } => Self::Unknown { kind, bytes: hexadecimal(bytes) },
         }
     }
 
-    fn of_unit(ivhd: &Ivhd<'_>, table: &Ivrs<'_>) -> Self {
+    fn of_unit(ivhd: &Ivhd<'_>, used: &[Ivhd<'_>]) -> Self {
         Self::Ivhd {
             kind: Hex(ivhd.kind.0.into()),
             base: Hex(ivhd.base),
             segment: ivhd.segment,
             device: ivhd.source.to_string(),
-            used: table.units().any(|unit| unit == *ivhd),
+            used: used.contains(ivhd),
             flags: Hex(ivhd.flags.into_bits().into()),
             features: ivhd.features.map(|(features, _)| Hex(features.into_bits())),
             features_2: ivhd.features.map(|(_, second)| Hex(second.into_bits())),
