@@ -2,7 +2,7 @@
 
 use bitfield_struct::bitfield;
 use machine::bytes::{u8_at, u16_at, u32_at, u64_at};
-use machine::{PhysicalAddress, Range, SourceId};
+use machine::{PAGE_SIZE, PhysicalAddress, Range, SourceId};
 
 use super::device::DeviceEntries;
 use super::scope::DeviceScopes;
@@ -199,8 +199,10 @@ impl Ivmd {
         Some(Self { flags, segment, scope, start: u64_at(bytes, 16)?, length: u64_at(bytes, 24)? })
     }
 
-    /// The memory; `None` if it would end beyond all addresses.
+    /// The memory, as whole pages: no less can be excluded or mapped. `None` if it would end beyond all addresses.
     pub fn memory(&self) -> Option<Range<PhysicalAddress>> {
-        Range::sized(PhysicalAddress::new(self.start), self.length)
+        let memory = Range::sized(PhysicalAddress::new(self.start), self.length)?;
+        let end = memory.end.get().checked_next_multiple_of(PAGE_SIZE)?;
+        Some(Range::new(memory.start.align_down(PAGE_SIZE), PhysicalAddress::new(end)))
     }
 }

@@ -225,21 +225,26 @@ pub struct AcpiDevice<'a> {
 pub enum Uid<'a> {
     /// It has none.
     None,
-    /// A number.
+    /// A number: eight bytes, or fewer, as there are tables that have two.
     Integer(u64),
     /// Characters.
     Characters(&'a [u8]),
-    /// A format that is not listed here, or a number that is not eight bytes long.
+    /// A format that is not listed here, or a number of no bytes or of more than eight.
     Unknown(u8, &'a [u8]),
 }
 
 impl<'a> Uid<'a> {
     fn decode(format: u8, bytes: &'a [u8]) -> Self {
-        match (format, <[u8; 8]>::try_from(bytes)) {
+        match (format, bytes.len()) {
             (0, _) => Self::None,
-            (1, Ok(number)) => Self::Integer(u64::from_le_bytes(number)),
+            (1, 1..=8) => Self::Integer(little_endian(bytes)),
             (2, _) => Self::Characters(bytes),
             _ => Self::Unknown(format, bytes),
         }
     }
+}
+
+/// The number that these bytes are, the lowest first.
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

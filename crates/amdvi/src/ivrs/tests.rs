@@ -123,7 +123,8 @@ fn devices_that_acpi_names_have_any_kind_of_unique_id() {
         acpi(0x90, 0, &[]),
         acpi(0x91, 1, &7_u64.to_le_bytes()),
         acpi(0x92, 2, b"\\_SB.UART"),
-        acpi(0x93, 1, &[1]),
+        acpi(0x93, 1, &0x0102_u16.to_le_bytes()),
+        acpi(0x94, 1, &[0; 9]),
     ];
     let entries: Vec<&[u8]> = uids.iter().map(Vec::as_slice).collect();
     let block = ivhd(0x40, 2, &entries);
@@ -134,11 +135,17 @@ fn devices_that_acpi_names_have_any_kind_of_unique_id() {
         other => panic!("{other:?}"),
     });
     let found: Vec<_> = found.collect();
-    let known = [Uid::None, Uid::Integer(7), Uid::Characters(b"\\_SB.UART"), Uid::Unknown(1, &[1])];
+    let known = [
+        Uid::None,
+        Uid::Integer(7),
+        Uid::Characters(b"\\_SB.UART"),
+        Uid::Integer(0x0102),
+        Uid::Unknown(1, &[0; 9]),
+    ];
     let known: Vec<_> = (0x90..).zip(known).map(|(source, uid)| (source, *b"AMDI0020", uid)).collect();
     assert_eq!(found, known);
     assert!(unit.entries.is_sound());
-    assert_eq!(scopes_of(&block).len(), 4);
+    assert_eq!(scopes_of(&block).len(), 5);
 }
 
 #[test]
@@ -207,6 +214,9 @@ fn reserved_memory_is_for_all_for_one_or_for_a_range() {
     );
     let endless = Ivmd { start: u64::MAX, length: 2, ..found[0] };
     assert_eq!(endless.memory(), None::<Range<PhysicalAddress>>);
+    let byte = Ivmd { start: 0x9F00_0000, length: 1, ..found[0] };
+    assert_eq!(byte.memory(), Some(Range::from(0x9F00_0000..0x9F00_1000)), "firmware writes this too");
+    assert_eq!(Ivmd { start: 0x9F00_0FFF, length: 2, ..byte }.memory().map(|memory| memory.len()), Some(0x2000));
 }
 
 #[test]

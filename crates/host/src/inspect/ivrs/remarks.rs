@@ -69,11 +69,11 @@ impl Remarks {
 
     fn look_at_memory(&mut self, which: usize, ivmd: &Ivmd) {
         let is_backwards = matches!(ivmd.scope, IvmdScope::Between(first, last) if last < first);
-        let is_whole = ivmd.start.is_multiple_of(PAGE_SIZE) && ivmd.length.is_multiple_of(PAGE_SIZE);
         let last = ivmd.start.checked_add(ivmd.length.saturating_sub(1));
         let wrong = [
             (ivmd.length == 0, "memory of no bytes"),
-            (!is_whole, "memory that is no whole pages"),
+            // It may end within one: the page belongs to it, and there is firmware that writes a length of one byte.
+            (!ivmd.start.is_multiple_of(PAGE_SIZE), "memory that begins within a page"),
             (last.is_none_or(|last| self.is_beyond(last)), "memory beyond the machine's physical addresses"),
             (is_backwards, "a range of devices that ends before it begins"),
         ];
@@ -170,7 +170,8 @@ mod tests {
     fn memory_that_cannot_be_is_remarked_on() {
         let of = |start, length| remarks(&[unit(BASE, &ALL), memory(start, length)]).join(", ");
         assert!(of(0x1000, 0).contains("of no bytes"));
-        assert!(of(0x1800, 0x1000).contains("whole pages"));
+        assert!(of(0x1800, 0x1000).contains("begins within a page"));
+        assert_eq!(of(0x1000, 1), "", "firmware excludes a byte, and means its page");
         assert!(of(!0xFFF, 0x2000).contains("beyond"));
         let mut backwards = memory(0x1000, 0x1000);
         backwards[0] = 0x22;
