@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use amdvi::control::{Control, DeviceTableBase};
-use amdvi::feature::ExtendedFeature;
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use holdover_fuzz::Memory;
 use libfuzzer_sys::fuzz_target;
 use machine::Position;
@@ -11,15 +11,15 @@ use reach::{AmdViRegisters, Budget, Tables, Target, UnitRegisters, UnitSetup, Vt
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::RootTableAddress;
 
-/// Bytes in front of the memory: the architecture and three registers.
-const HEADER: usize = 32;
+/// Bytes in front of the memory: the architecture, three registers, and three more of AMD's.
+const HEADER: usize = 56;
 /// Most tables that are read. Where tables form loops there is no end to them.
 const TABLES: u64 = 256;
 /// As many as any processor has.
 const HOST_ADDRESS_BITS: u32 = 52;
 
 /// The registers of a unit, of AMD's if the first number is odd.
-fn registers([architecture, first, second, third]: [u64; 4]) -> UnitRegisters {
+fn registers([architecture, first, second, third, others @ ..]: [u64; 7]) -> UnitRegisters {
     if architecture & 1 == 0 {
         UnitRegisters::Vtd(VtdRegisters {
             root: RootTableAddress::from_bits(first),
@@ -35,6 +35,9 @@ fn registers([architecture, first, second, third]: [u64; 4]) -> UnitRegisters {
             device_tables: [0, 1, 2, 3, 4, 5, 6, 7].map(segment),
             control: Control::from_bits(second),
             features: ExtendedFeature::from_bits(third),
+            features_2: ExtendedFeature2::from_bits(others[0]),
+            exclusion_base: ExclusionBase::from_bits(others[1]),
+            exclusion_limit: ExclusionLimit::from_bits(others[2]),
         })
     }
 }
@@ -42,7 +45,7 @@ fn registers([architecture, first, second, third]: [u64; 4]) -> UnitRegisters {
 fuzz_target!(|bytes: &[u8]| {
     let Some((header, memory)) = bytes.split_first_chunk::<HEADER>() else { return };
     let mut words = header.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-    let registers = registers([(); 4].map(|()| words.next().unwrap_or_default()));
+    let registers = registers([(); 7].map(|()| words.next().unwrap_or_default()));
     let unit = UnitSetup { registers, host_address_bits: HOST_ADDRESS_BITS };
     let memory = Memory::new(memory);
     let tables = Tables::new(&memory, unit);

@@ -165,11 +165,17 @@ pub struct Control {
     pub virtual_units: bool,
     /// GAUpdateDis: accessed bits are not set in guest tables.
     pub guest_accessed_disable: bool,
-    #[bits(4)]
-    __: u8,
+    /// GAPPIEn: interrupts of guests are posted to processors.
+    pub ga_posted: bool,
+    /// TMPMEn: migration between tiers of memory.
+    pub tiered_memory: bool,
+    __: bool,
+    /// GCR3TRPMode: where there are host tables, they translate the addresses of CR3 tables; otherwise these are physical.
+    pub guest_cr3_address: bool,
     /// IRTCacheDis: interrupt table entries are not cached.
     pub interrupt_cache_disable: bool,
-    __: bool,
+    /// GstBufferTRPMode: the same of guests' buffers.
+    pub guest_buffer_address: bool,
     /// SNPAVICEn: guest virtual APIC where SNP is on.
     #[bits(3)]
     pub snp_avic: u8,

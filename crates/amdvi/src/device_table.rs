@@ -225,7 +225,7 @@ impl DeviceTableEntry {
         PhysicalAddress::new(self.host.frame() << PAGE_SHIFT)
     }
 
-    /// Address of the guest's CR3 table. Host tables, if there are any, translate it, unless GCR3TRPMode says otherwise.
+    /// Address of the guest's CR3 table. Host tables, if there are any, translate it where the control register's GCR3TRPMode is set.
     pub const fn cr3_table(self) -> PhysicalAddress {
         let low = (self.host.cr3_low() as u64) << 12;
         let middle = (self.guest.cr3_middle() as u64) << 15;
@@ -275,6 +275,9 @@ pub struct Cr3Entry {
 }
 
 impl Cr3Entry {
+    /// Reserved bits; they make requests with the entry's PASIDs fault.
+    pub const RESERVED: u64 = 0xFFF << 52 | 0x7FF << 1;
+
     /// Address of the root of the guest tables, or of the next table.
     pub const fn table(self) -> PhysicalAddress {
         PhysicalAddress::new(self.frame() << PAGE_SHIFT)

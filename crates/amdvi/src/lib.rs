@@ -53,6 +53,13 @@ macro_rules! code {
     };
 }
 
+use machine::{IoAddress, Range};
+
+/// The addresses that HyperTransport uses for itself: interrupts, I/O ports, configuration space, messages. Requests to them are not
+/// translated and reach no memory (2.1.2), unless [`ht_range_ignore`](feature::ExtendedFeature2::ht_range_ignore) says otherwise.
+pub const HYPERTRANSPORT: Range<IoAddress> =
+    Range::new(IoAddress::new(0xFD_0000_0000), IoAddress::new(0x100_0000_0000));
+
 pub mod command;
 pub mod control;
 pub mod device_table;

@@ -11,12 +11,11 @@
 //! of the architecture, and reads no more tables than a [`Budget`] allows.
 //!
 //! It lists what the entries allow. When hardware has to set an accessed or dirty bit and cannot, it blocks the
-//! request all the same (VT-d 3.10). The list ignores that, so that it leaves out nothing that a device may have reached, with
-//! one exception: AMD-Vi's exclusion range (3.4.6), which passes untranslated.
+//! request all the same (VT-d 3.10). The list ignores that, so that it leaves out nothing that a device may have reached.
 //!
 //! What both architectures have in common has VT-d's names here: the *first stage* is AMD-Vi's guest tables, the *second
 //! stage* its host tables. Section numbers are those of the VT-d specification, revision 4.1, in [`vtd`](crate::vtd) and of
-//! the AMD I/O virtualization technology specification, revision 3.08, in `amdvi`.
+//! the AMD I/O virtualization technology specification, revision 3.11, in `amdvi`.
 //!
 //! # Example
 //!
@@ -52,7 +51,7 @@ mod stage;
 mod subject;
 mod vtd;
 
-use machine::{ENTRIES, OldMemory, PhysicalAddress, Table};
+use machine::{ENTRIES, INTERRUPT_WINDOW, IoAddress, OldMemory, PhysicalAddress, Range, Table};
 use paging::{Architecture, Format};
 
 pub use crate::amdvi::AmdViRegisters;
@@ -91,6 +90,25 @@ impl UnitRegisters {
         match self {
             Self::Vtd(registers) => Architecture::Vtd(registers.capability),
             Self::AmdVi(_) => Architecture::AmdVi { address_bits: u64::BITS },
+        }
+    }
+
+    /// Addresses that no table translates, and that reach no memory: interrupts (VT-d 3.14, AMD-Vi 2.1.3), and what
+    /// HyperTransport uses for itself.
+    fn set_apart(&self) -> &'static [Range<IoAddress>] {
+        match self {
+            Self::AmdVi(registers) if !registers.features_2.ht_range_ignore() => {
+                &[INTERRUPT_WINDOW, ::amdvi::HYPERTRANSPORT]
+            }
+            Self::Vtd(_) | Self::AmdVi(_) => &[INTERRUPT_WINDOW],
+        }
+    }
+
+    /// What passes untranslated for the requesters for which a [`Route`] says so: AMD-Vi's exclusion range (3.4.6).
+    fn exclusion(&self) -> Range<PhysicalAddress> {
+        match self {
+            Self::Vtd(_) => Range::default(),
+            Self::AmdVi(registers) => registers.exclusion(),
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Route {
     pub stages: Stages,
     /// What the requester's entry allows: on VT-d everything, on AMD-Vi what IR and IW say.
     pub rights: Rights,
+    /// Whether requests to the unit's exclusion range pass untranslated, whatever tables and rights say: AMD-Vi's (3.4.6).
+    pub excluded: bool,
 }
 
 /// The tables that translate requests.
@@ -21,6 +23,8 @@ pub struct Route {
 pub enum Stages {
     /// No tables: I/O addresses are physical.
     PassThrough,
+    /// No tables: all requests are blocked, but for those to an exclusion range.
+    Blocked,
     /// Second-stage tables; AMD-Vi's host tables.
     Second(Root),
     /// First-stage tables; AMD-Vi's guest tables.
@@ -37,7 +41,12 @@ pub enum Stages {
 impl Route {
     /// The route of a requester whose entry allows everything.
     pub(crate) const fn unrestricted(stages: Stages) -> Self {
-        Self { stages, rights: Rights::ALL }
+        Self { stages, rights: Rights::ALL, excluded: false }
+    }
+
+    /// Whether the highest translated bit of an address is repeated in all bits above it, as first stages demand.
+    const fn is_sign_extended(&self) -> bool {
+        matches!(self.stages, Stages::First(_) | Stages::Nested { .. })
     }
 }
 
@@ -65,7 +74,7 @@ impl<M: OldMemory> Tables<'_, M> {
     /// Reports where each I/O address leads, for all that lead anywhere, in ascending order of translated bits:
     /// sign-extended addresses come last.
     ///
-    /// Interrupt addresses are left out: no table translates them (VT-d 3.14, AMD-Vi 2.1.3).
+    /// Addresses are left out that no table translates and that reach no memory: interrupts, and HyperTransport's own.
     pub fn each_piece(
         &self,
         route: Route,
@@ -74,20 +83,43 @@ impl<M: OldMemory> Tables<'_, M> {
     ) -> Result<(), Spent> {
         let bits = self.translated_bits(route);
         let end = IoAddress::new(1u64.checked_shl(bits).unwrap_or(u64::MAX));
-        let below = Range::new(IoAddress::default(), INTERRUPT_WINDOW.start.min(end));
-        for part in [below, Range::new(INTERRUPT_WINDOW.end, end)] {
-            if !part.is_empty() {
-                self.pieces_within(route, part, budget, visit)?;
-            }
+        let excluded = if route.excluded { self.unit.registers.exclusion() } else { Range::default() };
+        let excluded = Range::<IoAddress>::from(excluded.start.get()..excluded.end.get());
+        // Translated bits say where an address is only as far as they are not its sign.
+        let equal = if route.is_sign_extended() { IoAddress::new(end.get() / 2) } else { end };
+        let hole = Range::new(excluded.start.min(equal), excluded.end.min(equal));
+        let [below, above] = without(Range::new(IoAddress::default(), end), hole);
+        let untranslated = Route::unrestricted(Stages::PassThrough);
+        let windows = self.unit.registers.set_apart();
+        for (route, within) in [(route, below), (untranslated, excluded), (route, above)] {
+            self.pieces_between(windows, route, within, budget, visit)?;
         }
         Ok(())
+    }
+
+    /// The same of the addresses `within`, but for these windows.
+    fn pieces_between(
+        &self,
+        windows: &[Range<IoAddress>],
+        route: Route,
+        within: Range<IoAddress>,
+        budget: &mut Budget,
+        visit: &mut dyn FnMut(Piece),
+    ) -> Result<(), Spent> {
+        match windows.split_first() {
+            _ if within.is_empty() => Ok(()),
+            None => self.pieces_within(route, within, budget, visit),
+            Some((window, others)) => without(within, *window)
+                .into_iter()
+                .try_for_each(|part| self.pieces_between(others, route, part, budget, visit)),
+        }
     }
 
     /// How many bits of an I/O address a route translates.
     fn translated_bits(&self, route: Route) -> u32 {
         let most = self.unit.registers.architecture().address_bits();
         match route.stages {
-            Stages::PassThrough => self.unit.host_address_bits.min(most),
+            Stages::PassThrough | Stages::Blocked => self.unit.host_address_bits.min(most),
             Stages::Second(root) => root.top.width().min(most),
             Stages::First(first) | Stages::Nested { first, .. } => first.root.top.width(),
         }
@@ -100,8 +132,9 @@ impl<M: OldMemory> Tables<'_, M> {
         budget: &mut Budget,
         visit: &mut dyn FnMut(Piece),
     ) -> Result<(), Spent> {
-        let Route { stages, rights } = route;
+        let Route { stages, rights, .. } = route;
         let (first, beneath) = match stages {
+            Stages::Blocked => return Ok(()),
             Stages::PassThrough if rights.is_none() => return Ok(()),
             Stages::PassThrough => {
                 let address = PhysicalAddress::new(within.start.get());
@@ -157,6 +190,11 @@ impl<M: OldMemory> Tables<'_, M> {
     }
 }
 
+/// The parts of a range below and above a hole; either may be empty.
+fn without<P: Position + Ord>(range: Range<P>, hole: Range<P>) -> [Range<P>; 2] {
+    [Range::new(range.start, range.end.min(hole.start)), Range::new(range.start.max(hole.end), range.end)]
+}
+
 /// Repeats the highest translated bit in all bits above it (3.6).
 fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
     let unused = 64 - root.top.width();
@@ -167,9 +205,7 @@ fn sign_extended(iova: IoAddress, root: Root) -> IoAddress {
 fn apart_from_interrupts(piece: Piece, visit: &mut dyn FnMut(Piece)) {
     let Target::Memory { address, rights, level } = piece.target else { return visit(piece) };
     let interrupts = Range::<PhysicalAddress>::from(INTERRUPT_WINDOW.start.get()..INTERRUPT_WINDOW.end.get());
-    let end = address.saturating_add(piece.len);
-    for part in [Range::new(address, end.min(interrupts.start)), Range::new(address.max(interrupts.end), end)]
-    {
+    for part in without(Range::new(address, address.saturating_add(piece.len)), interrupts) {
         if !part.is_empty() {
             let iova = piece.iova.saturating_add(part.start.count_since(address));
             visit(Piece {

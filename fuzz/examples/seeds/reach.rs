@@ -19,7 +19,7 @@ fn legacy() -> Vec<u8> {
     put(&mut memory, 0x1000 + 0x10 * 16, 0x2001);
     put(&mut memory, 0x1008 + 0x10 * 16, 0x101);
     put_pages(&mut memory, 3);
-    with_registers([0, 0, CAP, ECAP], memory)
+    with_registers([0, 0, CAP, ECAP, 0, 0, 0], memory)
 }
 
 /// The same by way of a PASID directory and a PASID table, and of first-stage tables of four levels.
@@ -31,7 +31,7 @@ fn scalable() -> Vec<u8> {
     put(&mut memory, 0x6000, 0x41);
     put(&mut memory, 0x6010, 0x2000);
     put_pages(&mut memory, 7);
-    with_registers([0, 1 << 10, CAP, ECAP], memory)
+    with_registers([0, 1 << 10, CAP, ECAP, 0, 0, 0], memory)
 }
 
 /// Function 00:02.0 of AMD-Vi with guest tables for PASID 0 and 1 over host tables, whose entries are a page of each kind of
@@ -54,7 +54,8 @@ fn amdvi() -> Vec<u8> {
     put(&mut memory, 0x4000, 0x5007);
     put(&mut memory, 0x5000, 0x6007);
     put(&mut memory, 0x6000, 0x7087);
-    with_registers([1, 0, 1 << 0 | 1 << 16, 1 << 4 | 2 << 10 | 1 << 12], memory)
+    // Pages 0x10 to 0x1F are excluded for all devices.
+    with_registers([1, 0, 1 << 0 | 1 << 16, 1 << 4 | 2 << 10 | 1 << 12, 0, 0x1_0003, 0x1_F000], memory)
 }
 
 /// A large page, small ones, and a table that leads back to itself.
@@ -67,7 +68,7 @@ fn put_pages(memory: &mut [u8], rights: u64) {
     put(memory, 0x4008, 0xFEE0_0000 | rights);
 }
 
-fn with_registers(header: [u64; 4], memory: Vec<u8>) -> Vec<u8> {
+fn with_registers(header: [u64; 7], memory: Vec<u8>) -> Vec<u8> {
     [header.map(u64::to_le_bytes).concat(), memory].concat()
 }
 

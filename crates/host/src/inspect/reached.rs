@@ -111,6 +111,7 @@ impl RouteView {
         let Surveyed { route, users, runs } = surveyed;
         let (translation, tables, address_bits) = match route.stages {
             Stages::PassThrough => ("pass-through", vec![], None),
+            Stages::Blocked => ("blocked", vec![], None),
             Stages::Second(root) => ("second stage", vec![root], Some(root.top.width())),
             Stages::First(first) => ("first stage", vec![first.root], Some(first.root.top.width())),
             Stages::Nested { first, second } => {

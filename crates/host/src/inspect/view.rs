@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use amdvi::control::{Control, DeviceTableBase};
-use amdvi::feature::ExtendedFeature;
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use amdvi::registers::device_table_segment;
 use reach::{AmdViRegisters, Tables, UnitRegisters, UnitSetup, VtdRegisters};
 use record::{Architecture, Counts, UnitFate, UnitRecord};
@@ -195,7 +195,12 @@ fn amdvi_registers(unit: &UnitRecord) -> Option<AmdViRegisters> {
         *base = DeviceTableBase::from_bits(register(device_table_segment(index)?)?);
     }
     let features = ExtendedFeature::from_bits(register(amdvi::registers::EXTENDED_FEATURE)?);
-    control.enabled().then_some(AmdViRegisters { device_tables, control, features })
+    let features_2 = ExtendedFeature2::from_bits(register(amdvi::registers::EXTENDED_FEATURE_2)?);
+    let exclusion_base = ExclusionBase::from_bits(register(amdvi::registers::EXCLUSION_BASE)?);
+    let exclusion_limit = ExclusionLimit::from_bits(register(amdvi::registers::EXCLUSION_LIMIT)?);
+    let registers =
+        AmdViRegisters { device_tables, control, features, features_2, exclusion_base, exclusion_limit };
+    control.enabled().then_some(registers)
 }
 
 impl RegisterView {

@@ -9,18 +9,22 @@ use crate::stage::Root;
 use crate::{Binding, Obstacle, Rights, Route, Stages};
 
 impl<M> Unit<'_, M> {
-    /// What a valid entry says of requests that no guest tables translate; `None` if nothing passes.
+    /// What a valid entry says of requests that no guest tables translate; `None` if nothing passes. Where the exclusion range is
+    /// for the device, that passes.
     pub(super) fn host(&self, entry: DeviceTableEntry) -> Result<Option<Binding>, Obstacle> {
         let host = entry.host;
         let [first, second, ..] = entry.reserved_bits();
-        if first != 0 || second != 0 || host.guest_valid() && !self.registers.control.guest_translation() {
+        if first != 0 || second != 0 {
             return Err(Obstacle::ReservedBits);
         }
         let rights = Rights { read: host.read(), write: host.write(), user: true };
-        if !host.translation_valid() || rights.is_none() {
+        let blocks = !host.translation_valid() || rights.is_none();
+        let excluded = self.registers.excludes(entry);
+        if blocks && !excluded {
             return Ok(None);
         }
-        let route = Route { stages: self.host_stages(entry)?, rights };
+        let stages = if blocks { Stages::Blocked } else { self.host_stages(entry)? };
+        let route = Route { stages, rights, excluded };
         Ok(Some(Binding { domain: entry.guest.domain(), device_tlb: entry.guest.device_tlb(), route }))
     }
 

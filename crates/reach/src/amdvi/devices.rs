@@ -97,6 +97,11 @@ impl<M: OldMemory> Unit<'_, M> {
         Ok(())
     }
 
+    /// Whether an entry names guest tables that the unit uses. Where GTEn is clear, it takes no notice of them.
+    fn has_guest(&self, entry: DeviceTableEntry) -> bool {
+        entry.host.guest_valid() && self.registers.control.guest_translation()
+    }
+
     /// Reports what a valid entry says of a device.
     fn each_of_device(
         &self,
@@ -109,7 +114,7 @@ impl<M: OldMemory> Unit<'_, M> {
         match self.host(entry) {
             Err(obstacle) => visit(without_pasid, Err(obstacle)),
             Ok(None) => {}
-            Ok(Some(binding)) if entry.host.guest_valid() => {
+            Ok(Some(binding)) if self.has_guest(entry) && binding.route.stages != Stages::Blocked => {
                 self.each_pasid(source, entry, binding, budget, visit)?;
             }
             Ok(Some(binding)) => visit(without_pasid, Ok(binding)),

@@ -4,8 +4,10 @@ mod binding;
 mod devices;
 mod pasids;
 
-use amdvi::control::{Control, DeviceTableBase};
-use amdvi::feature::ExtendedFeature;
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::device_table::DeviceTableEntry;
+use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
+use machine::{PhysicalAddress, Range};
 
 use crate::Tables;
 
@@ -19,6 +21,25 @@ pub struct AmdViRegisters {
     pub control: Control,
     /// Extended features.
     pub features: ExtendedFeature,
+    /// Extended features, second register.
+    pub features_2: ExtendedFeature2,
+    /// First page of the exclusion range.
+    pub exclusion_base: ExclusionBase,
+    /// Its last page.
+    pub exclusion_limit: ExclusionLimit,
+}
+
+impl AmdViRegisters {
+    /// The exclusion range; empty if there is none.
+    pub(crate) fn exclusion(&self) -> Range<PhysicalAddress> {
+        self.exclusion_base.range(self.exclusion_limit)
+    }
+
+    /// Whether the exclusion range is for the device of this entry (2.2.2.1, EX).
+    fn excludes(&self, entry: DeviceTableEntry) -> bool {
+        let its = self.exclusion_base.all() || entry.guest.exclusion();
+        entry.host.valid() && its && !self.exclusion().is_empty()
+    }
 }
 
 /// An AMD-Vi unit, whose tables are read.

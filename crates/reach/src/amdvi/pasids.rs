@@ -26,7 +26,7 @@ struct Device {
 /// A table of the CR3 table's tree.
 #[derive(Clone, Copy)]
 struct Node {
-    /// Physical, or a guest address if there are host tables.
+    /// Physical, or a guest address.
     address: PhysicalAddress,
     /// Levels below, this one included: 1 to 4.
     levels: u32,
@@ -45,15 +45,21 @@ impl Device {
         Subject::Pasids(Requester { source: self.source, pasid: Some(pasid as u32) })
     }
 
-    /// What an entry of the last level gives to the requests of its PASID.
-    fn binding<M>(&self, unit: &Unit<'_, M>, entry: Cr3Entry) -> Result<Binding, Obstacle> {
+    /// What an entry of the last level gives to the requests of a PASID. The exclusion range is for those without one.
+    fn binding<M>(
+        &self,
+        unit: &Unit<'_, M>,
+        pasid: Option<u32>,
+        entry: Cr3Entry,
+    ) -> Result<Binding, Obstacle> {
         let top = self.top?;
         let first = |address| FirstStage { root: Root { address, top }, privilege: Privilege::User };
         let stages = match self.host.route.stages {
             Stages::Second(second) => Stages::Nested { first: first(entry.table()), second },
             _ => Stages::First(first(unit.address(entry.table())?)),
         };
-        Ok(Binding { route: Route { stages, ..self.host.route }, ..self.host })
+        let excluded = self.host.route.excluded && pasid.is_none();
+        Ok(Binding { route: Route { stages, excluded, ..self.host.route }, ..self.host })
     }
 }
 
@@ -72,12 +78,15 @@ impl<M: OldMemory> Unit<'_, M> {
         let top = mode.top().filter(|top| most.is_some_and(|most| *top <= most));
         let without_pasid = entry.host.guest_without_pasid();
         let device = Device { source, top: top.ok_or(Obstacle::Width(mode.0)), host, without_pasid };
-        if !without_pasid {
-            visit(Subject::Requester(Requester { source, pasid: None }), Ok(host));
-        }
         let levels = entry.host.cr3_levels();
-        if levels > self.registers.features.glx() {
-            visit(device.subject(0), Err(Obstacle::Width(levels)));
+        let too_many = (levels > self.registers.features.glx()).then_some(Obstacle::Width(levels));
+        if !without_pasid {
+            // An entry that the unit does not understand is malformed for all requests of its device.
+            let malformed = too_many.or(device.top.err());
+            visit(Subject::Requester(Requester { source, pasid: None }), malformed.map_or(Ok(host), Err));
+        }
+        if let Some(obstacle) = too_many {
+            visit(device.subject(0), Err(obstacle));
             return Ok(());
         }
         let levels = u32::from(levels) + 1;
@@ -107,8 +116,16 @@ impl<M: OldMemory> Unit<'_, M> {
             if !entry.valid() || first >= PASIDS {
                 continue;
             }
-            if below == 0 {
-                visit(Subject::Requester(device.requester(first)), device.binding(self, entry));
+            if *word & Cr3Entry::RESERVED != 0 {
+                let faults = if below == 0 {
+                    Subject::Requester(device.requester(first))
+                } else {
+                    device.subject(first)
+                };
+                visit(faults, Err(Obstacle::ReservedBits));
+            } else if below == 0 {
+                let requester = device.requester(first);
+                visit(Subject::Requester(requester), device.binding(self, requester.pasid, entry));
             } else {
                 let node = Node { address: entry.table(), levels: below, first };
                 self.each_of_cr3(device, node, budget, visit)?;
@@ -117,7 +134,8 @@ impl<M: OldMemory> Unit<'_, M> {
         Ok(())
     }
 
-    /// Reads a table of the tree, whose address host tables translate if there are any.
+    /// Reads a table of the tree. Host tables translate its address if there are any and the unit is told so (GCR3TRPMode);
+    /// otherwise it is physical (2.2.6.3).
     fn cr3_page(
         &self,
         device: &Device,
@@ -125,7 +143,9 @@ impl<M: OldMemory> Unit<'_, M> {
         budget: &mut Budget,
     ) -> Result<Result<machine::Table, Obstacle>, Spent> {
         let address = match device.host.route.stages {
-            Stages::Second(second) => self.tables.host_page(second, IoAddress::new(address.get()), budget)?,
+            Stages::Second(second) if self.registers.control.guest_cr3_address() => {
+                self.tables.host_page(second, IoAddress::new(address.get()), budget)?
+            }
             _ => self.address(address),
         };
         Ok(address.and_then(|address| self.tables.table(address)))

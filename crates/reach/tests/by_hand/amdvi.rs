@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use amdvi::control::{Control, DeviceTableBase};
-use amdvi::feature::ExtendedFeature;
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use reach::{AmdViRegisters, Binding, Budget, Obstacle, Route, Subject, Tables, UnitRegisters, UnitSetup};
 
 use super::words::{END, Words, pieces};
@@ -14,14 +14,17 @@ const GV: u64 = 1 << 55;
 const GIOV: u64 = 1 << 54;
 
 /// A unit with a device table of 128 entries at 0x1000, and what it can be: host tables of six levels, guest tables of five,
-/// CR3 tables of three, on a machine of 48 bits.
+/// CR3 tables of three, on a machine of 48 bits without HyperTransport.
 fn unit() -> UnitSetup {
     let mut device_tables = [DeviceTableBase::default(); 8];
     device_tables[0] = DeviceTableBase::from_bits(0x1000);
     let registers = AmdViRegisters {
         device_tables,
-        control: Control::new().with_enabled(true).with_guest_translation(true),
+        control: Control::new().with_enabled(true).with_guest_translation(true).with_guest_cr3_address(true),
         features: ExtendedFeature::new().with_gt(true).with_hats(2).with_gats(1).with_glx(2),
+        features_2: ExtendedFeature2::new().with_ht_range_ignore(true),
+        exclusion_base: ExclusionBase::new(),
+        exclusion_limit: ExclusionLimit::new(),
     };
     UnitSetup { registers: UnitRegisters::AmdVi(registers), host_address_bits: 48 }
 }
@@ -122,6 +125,76 @@ fn devices_without_a_valid_entry_pass_untranslated() {
     assert_eq!(all, ["0x0+0xfee00000->0x0 rw 0", "0xfef00000+0xffff01100000->0xfef00000 rw 0"]);
 }
 
+/// The same unit with an exclusion range of the pages 2 to 4: `base` has ExEn, and Allow or not.
+fn unit_with_exclusion(base: u64) -> UnitSetup {
+    let mut unit = unit();
+    if let UnitRegisters::AmdVi(registers) = &mut unit.registers {
+        registers.exclusion_base = ExclusionBase::from_bits(0x2000 | base);
+        registers.exclusion_limit = ExclusionLimit::from_bits(0x4000);
+    }
+    unit
+}
+
+/// Where 00:02.0 gets by its only route.
+fn reached_with(unit: UnitSetup, words: &Words) -> Vec<String> {
+    let found = found(words, unit).into_iter().find(|(name, _)| name == "00:02.0");
+    found.map(|(_, binding)| pieces(words, unit, binding.unwrap().route)).unwrap_or_default()
+}
+
+/// 3.4.6: what a device asks of the exclusion range passes untranslated, whatever tables and rights say.
+#[test]
+fn the_exclusion_range_passes_untranslated() {
+    const EX: u64 = 1 << 39;
+    let table = (0..8).map(|page| (0x7000 + page * 8, 0x6000_0000_0001_0001 | page << 12));
+    let with = |host, guest| {
+        let mut words = device([host, guest]);
+        words.0.extend(table.clone());
+        words
+    };
+    let translated = with(1 << 61 | 3 | 1 << 9 | 0x7000, EX);
+    let excluded = "0x2000+0x3000->0x2000 rw 0";
+    let around = ["0x0+0x1000->0x10000 r 1", "0x1000+0x1000->0x11000 r 1", excluded];
+    assert_eq!(reached_with(unit_with_exclusion(1), &translated)[..3], around);
+    assert_eq!(reached_with(unit_with_exclusion(1), &translated)[3], "0x5000+0x1000->0x15000 r 1");
+    assert_eq!(reached_with(unit_with_exclusion(0), &translated).len(), 8, "it is not enabled");
+    let others = with(TRANSLATED | 1 << 9 | 0x7000, 0);
+    assert_eq!(reached_with(unit_with_exclusion(1), &others).len(), 8, "it is not for this device");
+    assert_eq!(reached_with(unit_with_exclusion(3), &others)[2], excluded, "it is for all");
+    for (blocked, what) in [(1, "TV"), (3, "no rights")] {
+        assert_eq!(reached_with(unit_with_exclusion(1), &with(blocked, EX)), [excluded], "{what}");
+        assert_eq!(reached_with(unit_with_exclusion(1), &with(blocked, 0)), [""; 0], "{what}");
+    }
+    let passing = reached_with(unit_with_exclusion(1), &with(1 << 61 | 3, EX));
+    assert_eq!(passing[..3], ["0x0+0x2000->0x0 r 0", excluded, "0x5000+0xfedfb000->0x5000 r 0"]);
+}
+
+/// Requests with a PASID are always translated; those without one are not, though PASID 0 translates them elsewhere.
+#[test]
+fn the_exclusion_range_is_for_requests_without_pasid() {
+    let mut words = guest(GIOV);
+    words.0.extend([(0x5000, 0x8007), (0x8000, 0x87), (0x6000, 0x8007)]);
+    let unit = unit_with_exclusion(3);
+    let routes = found(&words, unit).into_iter().filter(|(name, _)| name.starts_with("00:02.0"));
+    let reached: Vec<_> =
+        routes.map(|(name, binding)| (name, pieces(&words, unit, binding.unwrap().route).len())).collect();
+    assert_eq!(reached, [("00:02.0".to_owned(), 3), ("00:02.0/0x9".to_owned(), 1)]);
+}
+
+/// 2.1.2: requests to what HyperTransport uses for itself reach no memory.
+#[test]
+fn hypertransports_addresses_are_left_out() {
+    let mut unit = unit();
+    if let UnitRegisters::AmdVi(registers) = &mut unit.registers {
+        registers.features_2.set_ht_range_ignore(false);
+    }
+    let all = [
+        "0x0+0xfee00000->0x0 rw 0",
+        "0xfef00000+0xfc01100000->0xfef00000 rw 0",
+        "0x10000000000+0xff0000000000->0x10000000000 rw 0",
+    ];
+    assert_eq!(reached_with(unit, &device([TRANSLATED, 0])), all);
+}
+
 /// 2.2.2.3: the upper bits of a source-id choose the segment.
 #[test]
 fn each_segment_of_a_device_table_has_devices_of_its_own() {
@@ -191,6 +264,13 @@ fn guest_tables_over_host_tables_go_through_both() {
     words.0.remove(&(0xE000 + 0xA * 8));
     let unmapped = Obstacle::TableUnmapped(0xA000.into());
     assert_eq!(listed(&words), [("00:02.0/0x0..".into(), Err(unmapped))]);
+    // Without GCR3TRPMode, CR3 tables have physical addresses; what they name has not.
+    words.0.insert(0xA000, 0x5001);
+    let mut unit = unit();
+    if let UnitRegisters::AmdVi(registers) = &mut unit.registers {
+        registers.control.set_guest_cr3_address(false);
+    }
+    assert_eq!(reached_with(unit, &words), ["0x0+0x1000->0x1d000 r 1"]);
 }
 
 /// Two levels: each entry of the first is for 512 PASIDs.
@@ -200,6 +280,9 @@ fn cr3_tables_of_several_levels_are_walked() {
     words.0.extend([(0xA000 + 3 * 8, 0xB001), (0xB008, 0x5001), (0xA000 + 4 * 8, END | 1)]);
     let names: Vec<_> = listed(&words).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["00:02.0/0x601", "00:02.0/0x800.."]);
+    words.0.extend([(0xA000 + 3 * 8, 0xB003), (0xA000 + 4 * 8, 1 << 52 | 0xB001)]);
+    let faults = |first: &str| (first.to_owned(), Err(Obstacle::ReservedBits));
+    assert_eq!(listed(&words), [faults("00:02.0/0x600.."), faults("00:02.0/0x800..")]);
 }
 
 #[test]
@@ -214,6 +297,7 @@ fn what_the_unit_lacks_lets_nothing_pass() {
         registers.control.set_guest_translation(false);
         registers.features.set_hats(0);
     }
-    assert_eq!(found(&guest(0), unit)[0].1, Err(Obstacle::ReservedBits));
+    let names: Vec<_> = found(&guest(GIOV), unit).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["00:02.0", "00:10.0-ff:1f.7"], "guest tables are not looked at");
     assert_eq!(found(&device([TRANSLATED | 5 << 9, 0]), unit)[0].1, Err(Obstacle::Width(5)));
 }

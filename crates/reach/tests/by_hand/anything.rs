@@ -1,7 +1,7 @@
 //! Any words as tables of any unit.
 
-use amdvi::control::{Control, DeviceTableBase};
-use amdvi::feature::ExtendedFeature;
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use machine::Position;
 use proptest::prelude::*;
 use reach::{AmdViRegisters, Budget, Tables, UnitRegisters, UnitSetup, VtdRegisters};
@@ -19,13 +19,17 @@ fn units() -> impl Strategy<Value = UnitSetup> {
             extended: ExtendedCapability::from_bits(extended),
         })
     });
-    let amd = any::<([u64; 8], u64, u64)>().prop_map(|(bases, control, features)| {
-        UnitRegisters::AmdVi(AmdViRegisters {
-            device_tables: bases.map(|base| DeviceTableBase::from_bits(base & 0x3 | (base >> 60) << 12)),
-            control: Control::from_bits(control),
-            features: ExtendedFeature::from_bits(features),
-        })
-    });
+    let amd =
+        any::<([u64; 8], u64, u64, [u64; 2])>().prop_map(|(bases, control, features, [base, limit])| {
+            UnitRegisters::AmdVi(AmdViRegisters {
+                device_tables: bases.map(|base| DeviceTableBase::from_bits(base & 0x3 | (base >> 60) << 12)),
+                control: Control::from_bits(control),
+                features: ExtendedFeature::from_bits(features),
+                features_2: ExtendedFeature2::from_bits(features.rotate_left(20)),
+                exclusion_base: ExclusionBase::from_bits(base),
+                exclusion_limit: ExclusionLimit::from_bits(limit),
+            })
+        });
     (prop_oneof![vtd, amd], 0..70_u32)
         .prop_map(|(registers, host_address_bits)| UnitSetup { registers, host_address_bits })
 }

@@ -4,6 +4,7 @@
 
 use alloc::vec::Vec;
 
+use amdvi::HYPERTRANSPORT;
 use amdvi::control::{BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit, Status};
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use amdvi::registers::{self, Register};
@@ -14,10 +15,6 @@ use machine::growth::collected;
 
 /// The register that shows what runs.
 pub(crate) const STATUS: &str = "Status";
-
-/// The addresses that HyperTransport uses for itself; requests to them are not translated (2.1.2).
-const HYPERTRANSPORT: Range<IoAddress> =
-    Range::new(IoAddress::new(0xFD_0000_0000), IoAddress::new(0x100_0000_0000));
 
 /// A remapping unit.
 #[derive(Debug)]

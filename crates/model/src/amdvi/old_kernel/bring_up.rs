@@ -153,6 +153,7 @@ fn control(unit: &UnitScenario) -> Control {
         .with_ppr_log(logs && feature.ppr())
         .with_ppr_interrupt(logs && feature.ppr())
         .with_guest_translation(feature.gt())
+        .with_guest_cr3_address(feature.gt())
         .with_ga(feature.ga())
         .with_ga_log(logs && feature.ga())
         .with_ga_interrupt(logs && feature.ga())

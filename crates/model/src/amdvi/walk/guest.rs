@@ -57,7 +57,7 @@ impl Walker<'_> {
         Ok(Table { address, level: guest.top, rights: Rights::ALL })
     }
 
-    /// Reads an entry of one level of a CR3 table.
+    /// Reads an entry of one level of a CR3 table. Its address is physical, unless GCR3TRPMode has host tables translate it.
     pub(super) fn cr3_step(
         &self,
         table: PhysicalAddress,
@@ -65,7 +65,12 @@ impl Walker<'_> {
         through: Through<'_>,
     ) -> Result<PhysicalAddress, Abort> {
         let at = table.saturating_add(u64::from(index) * 8);
-        let entry = self.word(at, through, &mut Trail::default())?.value;
+        let trail = &mut Trail::default();
+        let entry = if self.control().guest_cr3_address() {
+            self.word(at, through, trail)?.value
+        } else {
+            self.word(at, &mut |address, _| Ok(Page::identity(address)), trail)?.value
+        };
         match entry & CR3_RESERVED {
             _ if entry & PRESENT == 0 => Err(Abort::NotPresent),
             0 => Ok(PhysicalAddress::new(entry & ADDRESS)),

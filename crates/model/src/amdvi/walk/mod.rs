@@ -17,11 +17,12 @@ use crate::answer::{Access, Answer, Requester};
 use crate::memory::Memory;
 use crate::reached::Rights;
 use crate::tables::Identity;
+pub use amdvi::HYPERTRANSPORT;
 use amdvi::control::Control;
 use amdvi::device_table::DeviceTableEntry;
 use amdvi::event::EventCode;
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
-use machine::{IoAddress, Level, PhysicalAddress, Range};
+use machine::{IoAddress, Level, PhysicalAddress};
 use std::collections::BTreeSet;
 
 pub(crate) use device::{Bases, ExcludedFor, Reports};
@@ -180,10 +181,6 @@ impl Page {
         }
     }
 }
-
-/// Addresses that mean no memory to HyperTransport: interrupts, I/O ports, configuration space, messages (2.1.2).
-pub const HYPERTRANSPORT: Range<IoAddress> =
-    Range::new(IoAddress::new(0xFD_0000_0000), IoAddress::new(0x100_0000_0000));
 
 /// A unit's view of the tables, without caches.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,6 @@ use machine::growth::OutOfMemory;
 const LEVELS: u8 = 3;
 /// Bits of a PASID that one level translates.
 const STRIDE: u32 = ENTRIES.ilog2();
-/// Bits that must be zero in a CR3 entry.
-const RESERVED: u64 = 0xFFF << 52 | 0x7FF << 1;
 
 /// A CR3 table that is being copied.
 #[derive(Clone, Copy)]
@@ -85,7 +83,7 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         if !cr3.valid() {
             return Ok(0);
         }
-        if old & RESERVED != 0 {
+        if old & Cr3Entry::RESERVED != 0 {
             return Ok(self.cut(place.source, Danger::ReservedBits));
         }
         let Some(below) = place.below.checked_sub(1) else {
