@@ -1,9 +1,11 @@
-//! What the fuzz targets share: the fuzzer's bytes as a disk and as a dead kernel's memory.
+//! What the fuzz targets share: the fuzzer's bytes as a disk and as a dead kernel's memory, and how takeovers are judged.
 
 #![forbid(unsafe_code)]
 
 mod disk;
+mod judge;
 mod memory;
 
 pub use disk::Disk;
+pub use judge::{WORDS, harm, judge};
 pub use memory::Memory;

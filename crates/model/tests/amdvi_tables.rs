@@ -2,7 +2,9 @@
 
 mod amdvi_kernel;
 
+use amdvi::registers::CONTROL;
 use amdvi_kernel::{DEVICE, Kernel, hoarding, scenario, with};
+use machine::Registers as _;
 use model::amdvi::Scenario;
 use model::amdvi::walk::Abort;
 use model::{Answer, Direction, Machine, Requester};
@@ -216,10 +218,19 @@ fn guest_tables_are_nested_in_host_tables() {
     let host1 = kernel.table(&[(9, 0x12_3000 | READ_WRITE | PAGE)]);
     let host2 = kernel.table(&[(0, table(host1, 1))]);
     let host3 = kernel.table(&[(0, table(host2, 2)), (0x100, READ_WRITE | PAGE)]);
+    let ask = |pasid, iova| ask_for(&machine, pasid, iova, Direction::Read);
+    let mut entry = guest_entry(cr3, 1, 0);
+    entry[0] |= host3 | 3 << 9;
+    kernel.enter(entry);
+    assert_eq!(ask(Some(5), 0x1234), memory(0x12_3234), "the address of the CR3 table is physical");
+    // GCR3TRPMode: host tables translate it too.
+    let mut registers = machine.registers(0);
+    let control = registers.read64(CONTROL.offset);
+    registers.write64(CONTROL.offset, control | 1 << 58);
+    machine.run(50);
     let mut entry = guest_entry(cr3 + GUEST_BASE, 1, 0);
     entry[0] |= host3 | 3 << 9;
     kernel.enter(entry);
-    let ask = |pasid, iova| ask_for(&machine, pasid, iova, Direction::Read);
     assert_eq!(ask(Some(5), 0x1234), memory(0x12_3234));
     assert_eq!(ask(Some(5), 0x2234), blocked(Abort::NotPresent), "the host maps no 0x77_7000");
     assert_eq!(ask(None, 0x9234), memory(0x12_3234), "requests without PASID go through the host alone");

@@ -1,16 +1,19 @@
 //! Runs the alternatives to a takeover, to show what devices would have met if the capture kernel had not accepted
 //! the hardware.
 
-use machine::{ENTRIES, Frames, PhysicalAddress, Registers};
-use model::{Answer, Delivery, Machine, MemoryKind};
-use vtd::control::{ContextCommand, GlobalStatus, Granularity, IotlbCommand, RootTableAddress, TableMode};
-use vtd::registers::{CCMD, GCMD, GSTS, IOTLB_FROM_IRO, RTADDR};
+mod amdvi;
+mod vtd;
+
+use machine::PhysicalAddress;
+use model::{Answer, Architecture, Delivery, Machine, MemoryKind};
 
 use crate::stage::Stage;
 use crate::values::{Landing, Policy, PolicyResult, Traffic};
 
 /// Enough steps for a unit to finish a command.
 const PATIENCE: u64 = 64;
+/// The frames that a reset has for its tables.
+const FRAMES: usize = 512;
 
 /// What devices meet within `steps` if translation is turned off, and if tables are reset.
 pub(crate) fn rivals(stage: &Stage, steps: u64) -> Vec<PolicyResult> {
@@ -18,49 +21,15 @@ pub(crate) fn rivals(stage: &Stage, steps: u64) -> Vec<PolicyResult> {
 }
 
 fn fare(stage: &Stage, policy: Policy, steps: u64) -> PolicyResult {
-    let machine = stage.scenario.machine();
+    let machine = stage.machine();
     machine.watch_deliveries();
-    turn_off(&machine);
-    if policy == Policy::Reset {
-        start_with_nothing(&machine, stage);
+    let resets = policy == Policy::Reset;
+    match machine.architecture(0) {
+        Architecture::Vtd => vtd::turn_off(&machine, resets),
+        Architecture::AmdVi => amdvi::turn_off(&machine, resets),
     }
     machine.run(steps.saturating_sub(machine.steps()));
     result(policy, &machine, &machine.deliveries())
-}
-
-fn command(
-    machine: &Machine,
-    change: impl FnOnce(vtd::control::GlobalCommand) -> vtd::control::GlobalCommand,
-) {
-    let mut registers = machine.registers(0);
-    let keep = GlobalStatus::from_bits(registers.read32(GSTS.offset)).keep();
-    registers.write32(GCMD.offset, change(keep).into_bits());
-    machine.run(PATIENCE);
-}
-
-fn turn_off(machine: &Machine) {
-    command(machine, |command| command.with_te(false));
-    command(machine, |command| command.with_qie(false));
-}
-
-/// Starts with a root table without entries, empty caches, and translation on.
-fn start_with_nothing(machine: &Machine, stage: &Stage) {
-    let mut frames = machine.frames(stage.budget.max(1));
-    let Some(root) = frames.allocate() else { return };
-    frames.publish(root, 0..ENTRIES);
-    machine.run(PATIENCE);
-    let mut registers = machine.registers(0);
-    let root = RootTableAddress::new().with_frame(root.pfn().get()).with_mode(TableMode::LEGACY);
-    registers.write64(RTADDR.offset, root.into_bits());
-    command(machine, |command| command.with_srtp(true));
-    let contexts = ContextCommand::new().with_invalidate(true).with_request(Granularity::GLOBAL);
-    registers.write64(CCMD.offset, contexts.into_bits());
-    machine.run(PATIENCE);
-    let translations = IotlbCommand::new().with_invalidate(true).with_request(Granularity::GLOBAL);
-    let iotlb = machine.traits(0).extended.iotlb_offset() + IOTLB_FROM_IRO;
-    registers.write64(iotlb, translations.into_bits());
-    machine.run(PATIENCE);
-    command(machine, |command| command.with_te(true));
 }
 
 /// Counts what accesses met.

@@ -7,7 +7,7 @@ mod telling;
 use machine::{IoAddress, PAGE_SIZE, Permission, PhysicalAddress, Range, SourceId};
 use model::trace::Event;
 use model::{Access, Answer, Direction, Machine, MemoryKind, Own, Requester};
-use takeover::{Limits, Resources, Unit, census};
+use takeover::{Limits, Resources, census};
 use verdict::{Layout, Taken};
 
 use crate::stage::Stage;
@@ -23,7 +23,7 @@ const USES: usize = 8;
 /// Runs the scenario.
 pub fn run(stage: &Stage) -> Simulation {
     let census_steps = census_steps(stage);
-    let machine = stage.scenario.machine();
+    let machine = stage.machine();
     machine.watch_deliveries();
     machine.run(WATCH);
     let panic = machine.steps();
@@ -50,12 +50,11 @@ fn limits(stage: &Stage) -> Limits {
 /// How many steps the census takes. The seed decides everything random on the machine, so a second census takes as
 /// many.
 fn census_steps(stage: &Stage) -> u64 {
-    let machine = stage.scenario.machine();
+    let machine = stage.machine();
     machine.run(WATCH);
     let (clock, layout) = (machine.clock(), Layout::of(&machine, 0));
     let limits = limits(stage);
-    let unit = Unit::vtd(machine.registers(0), verdict::REGISTERS, &clock);
-    if let Ok(unit) = unit {
+    if let Ok(unit) = verdict::unit(&machine, 0, &clock) {
         let mut frames = machine.frames(stage.budget);
         // If the census fails, so does the takeover, which says why.
         let (old, surroundings) = (machine.old_memory(), layout.surroundings());
@@ -83,7 +82,7 @@ struct Run<'a> {
     own: Vec<(Access, Answer)>,
 }
 
-/// The names of the phases, and what happens in each.
+/// The names of the phases, and what happens in each. What VT-d calls root pointer is the base of AMD-Vi's device table.
 const PHASES: [(&str, &str); 6] = [
     ("panic", "the kernel is dead, devices go on"),
     ("census", "who is translated? copy and check the upper tables"),

@@ -1,5 +1,6 @@
 //! Turns the content of a file into a machine that can be built; an impossible machine is an error with its line.
 
+mod amdvi;
 mod damage;
 pub(crate) mod domains;
 
@@ -9,7 +10,7 @@ use machine::{IoAddress, PAGE_SIZE, PhysicalAddress, Range};
 use model::habits::{Chore, Habit, Habits};
 use model::scenario::{Attached, DeviceTlb, Function, OldQueue, UnitScenario};
 use model::walk::Traits;
-use model::{MemoryKind, Scenario};
+use model::{Machine, MemoryKind, Scenario};
 use toml::Spanned;
 use vtd::capability::{Capability, ExtendedCapability};
 use vtd::control::TableMode;
@@ -35,7 +36,7 @@ const BUSIEST: usize = 16;
 /// A machine that can be built, and the file that describes it.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// The machine.
+    /// The machine. What it says of VT-d stands for AMD-Vi's own where the file is about that.
     pub(crate) scenario: Scenario,
     /// Page frames that the takeover may use.
     pub(crate) budget: usize,
@@ -53,10 +54,28 @@ impl Stage {
         let domains = check.domains(&file, old)?;
         let functions = check.functions(&file)?;
         let damage = check.damage(&file, &domains)?;
+        check.stuck(&file)?;
         let units = vec![unit(&file)];
         let scenario = Scenario { seed: 1, memory, units, domains, functions, damage, ..Scenario::default() };
         let budget = file.budget.unwrap_or((file.reservation.get_ref().size / 4 / PAGE_SIZE) as usize);
         Ok(Self { scenario, budget, file })
+    }
+
+    /// How many tables are above the page tables: root and context tables, or pages of the device table.
+    pub(crate) fn upper_tables(&self) -> u64 {
+        let buses = self.scenario.functions.iter().map(|function| function.source >> 8);
+        match self.file.mode {
+            Mode::Legacy | Mode::Scalable => 1 + buses.collect::<BTreeSet<_>>().len() as u64,
+            Mode::AmdVi => amdvi::table_pages(&self.file),
+        }
+    }
+
+    /// The machine at the moment its kernel dies.
+    pub(crate) fn machine(&self) -> Machine {
+        match self.file.mode {
+            Mode::Legacy | Mode::Scalable => self.scenario.machine(),
+            Mode::AmdVi => amdvi::scenario(&self.file, &self.scenario).machine(),
+        }
     }
 }
 
@@ -99,6 +118,15 @@ impl Check<'_> {
         });
         let old = around.filter(|range| !range.is_empty()).map(|range| (range, MemoryKind::Old));
         Ok(old.chain([(capture, MemoryKind::Capture), (REGISTERS, MemoryKind::Mmio)]).collect())
+    }
+
+    /// A unit of AMD's has no chores of some kinds.
+    fn stuck(self, file: &File) -> Result<(), Error> {
+        let none = |stuck: &&Spanned<file::Chore>| amdvi::chore(*stuck.get_ref()).is_none();
+        match file.unit.stuck.iter().find(none).filter(|_| file.mode == Mode::AmdVi) {
+            Some(stuck) => Err(self.refuse(stuck, "a unit of AMD's takes its tables at once")),
+            None => Ok(()),
+        }
     }
 
     fn functions(self, file: &File) -> Result<Vec<Function>, Error> {
@@ -177,7 +205,7 @@ fn unit(file: &File) -> UnitScenario {
             .unit
             .stuck
             .iter()
-            .fold(Habits::default(), |habits, stuck| habits.with(chore(*stuck), Habit::Never)),
+            .fold(Habits::default(), |habits, stuck| habits.with(chore(*stuck.get_ref()), Habit::Never)),
         mode: if scalable { TableMode::SCALABLE } else { TableMode::LEGACY },
         queue: match file.unit.queue {
             Queue::Idle => OldQueue::Idle,

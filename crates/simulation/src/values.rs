@@ -18,7 +18,7 @@ pub struct Simulation {
     /// The capture kernel's memory.
     #[serde(serialize_with = "range")]
     pub reservation: Range<PhysicalAddress>,
-    /// The form of the tables: legacy or scalable.
+    /// The form of the tables: legacy, scalable or AMD-Vi.
     pub mode: &'static str,
     /// The devices: those of the file, and the disk.
     pub devices: Vec<Device>,

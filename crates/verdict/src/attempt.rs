@@ -129,8 +129,17 @@ pub fn take_over_knowing<'c>(
     clock: &'c Ticks,
     limits: &Limits,
 ) -> Result<Taken<'c>, Failure> {
-    let behind = unit_behind(machine.architecture(unit), machine.registers(unit), clock)?;
+    let behind = self::unit(machine, unit, clock)?;
     Ok(takeover::take_over(behind, &machine.old_memory(), frames, &layout.surroundings(), limits)?)
+}
+
+/// A unit of the machine, through the machine's own ports.
+pub fn unit<'c>(
+    machine: &Machine,
+    unit: usize,
+    clock: &'c Ticks,
+) -> Result<Unit<'c, UnitRegisters, Ticks>, Failure> {
+    unit_behind(machine.architecture(unit), machine.registers(unit), clock)
 }
 
 /// The unit behind registers.

@@ -20,6 +20,7 @@ pub mod isolation;
 
 pub use attempt::{
     DEADLINE, KEPT_FREE, Layout, REGISTERS, Taken, limits, take_over, take_over_knowing, take_over_through,
+    unit,
 };
 
 use model::walk::Reached;

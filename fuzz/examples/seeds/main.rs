@@ -60,6 +60,7 @@ fn main() -> io::Result<()> {
         ("record", record::seeds()),
         ("scenario", scenario::seeds()),
         ("takeover", takeover::seeds()),
+        ("takeover_amdvi", takeover::amdvi_seeds()),
         ("unfinished", dump::unfinished_seeds()),
         ("vmd", vmd::seeds()),
         ("watchdog", watchdog::seeds()),

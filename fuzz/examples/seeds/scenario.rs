@@ -1,4 +1,4 @@
-//! The example of `holdover simulate`, and the shortest file that describes a machine.
+//! The example of `holdover simulate`, and the shortest files that describe a machine of each architecture.
 
 use crate::Seed;
 
@@ -7,5 +7,6 @@ pub(crate) fn seeds() -> Vec<Seed> {
                  damage = [\"page 0 of domain 1 points beyond memory\"]\n[unit]\nqueue = \"busy\"\nstuck = [\"take-root\"]\n\
                  [[domain]]\nid = 1\nwidth = 48\nmap = [\"0 + 2M -> 4M r 2M\"]\n\
                  [[device]]\nat = \"00:01.0\"\nname = \"\"\ndomain = \"pass-through\"\n";
-    vec![("example", simulation::EXAMPLE.into()), ("least", least.into())]
+    let amd = least.replacen("disk", "mode = \"amd-vi\"\ndisk", 1).replace("take-root", "switch-queue");
+    vec![("example", simulation::EXAMPLE.into()), ("least", least.into()), ("amd", amd.into())]
 }

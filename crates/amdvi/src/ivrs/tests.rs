@@ -216,10 +216,7 @@ fn reserved_memory_is_for_all_for_one_or_for_a_range() {
     assert_eq!(endless.memory(), None::<Range<PhysicalAddress>>);
     let byte = Ivmd { start: 0x9F00_0000, length: 1, ..found[0] };
     assert_eq!(byte.memory(), Some(Range::from(0x9F00_0000..0x9F00_1000)), "firmware writes this too");
-    assert_eq!(
-        Ivmd { start: 0x9F00_0FFF, length: 2, ..byte }.memory().map(|memory| memory.len()),
-        Some(0x2000)
-    );
+    assert_eq!(Ivmd { start: 0x9F00_0FFF, length: 2, ..byte }.memory().map(Range::len), Some(0x2000));
 }
 
 #[test]

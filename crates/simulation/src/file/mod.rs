@@ -68,6 +68,8 @@ pub enum Mode {
     Legacy,
     /// Root, context, PASID and page tables.
     Scalable,
+    /// AMD's IOMMU: a device table and host tables.
+    AmdVi,
 }
 
 /// How the remapping unit behaves.
@@ -79,7 +81,7 @@ pub struct UnitSection {
     pub queue: Queue,
     /// Commands that it never finishes.
     #[serde(default)]
-    pub stuck: Vec<Chore>,
+    pub stuck: Vec<Spanned<Chore>>,
 }
 
 /// What the invalidation queue was doing when the kernel died.
@@ -101,7 +103,7 @@ pub enum Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Chore {
-    /// Take a new root table.
+    /// Take a new root table; no chore of AMD's.
     TakeRoot,
     /// Turn the invalidation queue on or off.
     SwitchQueue,

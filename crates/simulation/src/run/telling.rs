@@ -1,7 +1,5 @@
 //! Collects what happened in a run, as values.
 
-use std::collections::BTreeSet;
-
 use machine::{IoAddress, PhysicalAddress, Range};
 use model::trace::Event;
 use takeover::Report;
@@ -33,6 +31,7 @@ impl Run<'_> {
             mode: match file.mode {
                 Mode::Legacy => "legacy",
                 Mode::Scalable => "scalable",
+                Mode::AmdVi => "AMD-Vi",
             },
             devices: self.devices(report),
             domains: self.domains(report, buffer.as_ref().ok().copied()),
@@ -67,12 +66,11 @@ impl Run<'_> {
             _ => frames,
         });
         let scenario = &self.stage.scenario;
-        let buses = scenario.functions.iter().map(|function| function.source >> 8);
-        let buses = buses.collect::<BTreeSet<_>>().len() as u64;
-        let roots = [scenario.machine().root(0), self.machine.root(0)];
+        let upper = self.stage.upper_tables();
+        let roots = [self.stage.machine().root(0), self.machine.root(0)];
         Tables {
             roots,
-            old: 1 + buses + domains::tables(&scenario.domains),
+            old: upper + domains::tables(&scenario.domains),
             own: frames,
             budget: self.stage.budget as u64,
         }

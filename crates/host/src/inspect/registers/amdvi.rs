@@ -66,6 +66,7 @@ fn control(control: Control) -> String {
         (control.enhanced_ppr(), "EPHEn"),
         (control.xt(), "XTEn"),
         (control.xt_interrupt(), "IntCapXTEn"),
+        (control.guest_cr3_address(), "GCR3TRPMode"),
         (control.snp_avic() != 0, "SNPAVICEn"),
     ]);
     match control.segments() {

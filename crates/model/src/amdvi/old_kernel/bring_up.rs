@@ -1,7 +1,9 @@
 //! Turns a unit on as Linux does: device table, command buffer, logs, translation; then it flushes everything.
 
 use super::OldKernel;
-use crate::amdvi::scenario::{ExcludedDevices, Exclusion, Lock, OldCommands, OldLog, Power, UnitScenario};
+use crate::amdvi::scenario::{
+    ExcludedDevices, Exclusion, Lock, OldCommands, OldLog, Power, Stage, UnitScenario,
+};
 use crate::amdvi::unit::AmdViUnit;
 use amdvi::command::{COMMAND_BYTES, Command, CompletionWait, PagesInvalidation};
 use amdvi::control::{BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
@@ -37,7 +39,9 @@ impl OldKernel<'_> {
         self.set_device_table(&mut unit, index);
         let mut buffer = self.set_buffers(&mut unit);
         set_exclusion(&mut unit, description, &buffer);
-        unit.write64(CONTROL.offset, control(description).into_bits());
+        // Linux nests guest tables where the host tables translate all their addresses.
+        let nests = self.scenario.domains.iter().any(|domain| matches!(domain.stage, Stage::Nested(_)));
+        unit.write64(CONTROL.offset, control(description).with_guest_cr3_address(nests).into_bits());
         self.let_finish(&mut unit);
         for function in self.scenario.functions_of(index) {
             unit.add_device(function.source);
@@ -153,7 +157,6 @@ fn control(unit: &UnitScenario) -> Control {
         .with_ppr_log(logs && feature.ppr())
         .with_ppr_interrupt(logs && feature.ppr())
         .with_guest_translation(feature.gt())
-        .with_guest_cr3_address(feature.gt())
         .with_ga(feature.ga())
         .with_ga_log(logs && feature.ga())
         .with_ga_interrupt(logs && feature.ga())
