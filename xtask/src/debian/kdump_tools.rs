@@ -1,7 +1,9 @@
 //! The row `handover-kdump-tools`: Debian's own crash kernel, as the package kdump-tools makes it, is the fallback, and dumps after a panic by
 //! itself, with the root disk's file system as its target.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,6 +11,7 @@ use super::machine::{Board, Machine, Start};
 use super::rows::{Stage, add_packages, install, is_loaded, read_dump};
 use super::troubles::lacks;
 use crate::machines::firmware::Firmware;
+use crate::process;
 
 /// In 160 MiB, with 64 of them for bounce buffers, Linux ran out of memory before its first program.
 const BOARD: Board<'_> = Board { start: Start::Firmware(Firmware::Bios), reserved: "256M" };
@@ -55,8 +58,15 @@ pub(super) fn problems(name: &str, stage: &Stage) -> Result<Vec<String>> {
     let is_dump =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("dump."));
     let dump = dump.into_iter().find(is_dump).context("the dump did not come")?;
-    problems.extend(read_dump(&machine, stage, &dump)?.problems);
+    problems.extend(read_dump(&machine, stage, &rearranged(&dump)?)?.problems);
     Ok(problems)
+}
+
+/// The same dump in the order in which every reader takes it: kdump-tools has makedumpfile write to a pipe, in its flattened format.
+fn rearranged(flattened: &Path) -> Result<PathBuf> {
+    let path = flattened.with_extension("rearranged");
+    process::run(Command::new("makedumpfile").arg("-R").arg(&path).stdin(File::open(flattened)?))?;
+    Ok(path)
 }
 
 /// What must be said of the dump in this folder.

@@ -1,14 +1,18 @@
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use area::{Completeness, DUMP_OFFSET, SEAL_OFFSET};
+use area::{Area, Completeness, DUMP_OFFSET, SEAL_OFFSET};
 use dumpfile::BlockFile;
 use kdump::layout::Name;
 use kdump::{Codec, Header, NoteSegment, Page, Pages as KdumpPages, Utsname};
 use tempfile::TempDir;
 
-use super::super::actions::{Actions, Which};
+use super::super::actions::{self, Actions, Which};
+use super::super::crash::FolderContent;
+use super::super::dump::CollectError;
+use super::super::folder::{CrashFolder, DUMP, FolderNote, LOG};
+use super::room::Content;
 use super::*;
 use crate::areas::search::{Candidate, OwnAreas};
 use crate::areas::{self, IfUsed};
