@@ -234,15 +234,18 @@ fn command_line(
     zero_page::command_line(fallback.command_line, elfcorehdr, remapped, image.command_line())
 }
 
-/// The mode of the units that were taken over: Linux uses all of them in one.
+/// The units that were taken over, and their mode: Linux uses all of them in one.
 fn remapped(remapping: &Remapping) -> Remapped {
-    let mut roots = remapping.units.iter().filter_map(|unit| match &unit.fate {
-        Fate::TakenOver(taken) if unit.architecture == Architecture::Vtd => Some(taken.report().root),
+    let mut taken = remapping.units.iter().filter_map(|unit| match &unit.fate {
+        Fate::TakenOver(taken) => Some((unit.architecture, taken.report().root)),
         _ => None,
     });
-    match roots.next().map(|root| RootTableAddress::from_bits(root).mode()) {
+    match taken.next() {
         None => Remapped::No,
-        Some(TableMode::SCALABLE) => Remapped::Scalable,
-        Some(_) => Remapped::Legacy,
+        Some((Architecture::AmdVi, _)) => Remapped::AmdVi,
+        Some((Architecture::Vtd, root)) => match RootTableAddress::from_bits(root).mode() {
+            TableMode::SCALABLE => Remapped::Scalable,
+            _ => Remapped::Legacy,
+        },
     }
 }
