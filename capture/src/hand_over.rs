@@ -3,8 +3,9 @@
 //!
 //! It gets what is left of the reservation, and finds the remapping units translating by the tables that the takeover made. Those lie
 //! in memory that it is told not to use, and that no device reaches. Linux copies root and context tables, as it does after any
-//! crash; everything below stays where it is. Devices for which there was a driver here keep their tables, queues and buffers, which
-//! are in that memory too: what is still on its way does no harm until Linux starts the device anew.
+//! crash, or AMD's device table; everything below stays where it is. (Linux 7.2 goes on with AMD's device table itself, and with command
+//! buffer and event log: it writes into that memory.) Devices for which there was a driver here keep their tables, queues and buffers,
+//! which are in that memory too: what is still on its way does no harm until Linux starts the device anew.
 //!
 //! Nothing is changed before all that can fail has succeeded. A hand-over comes before any takeover too, or in the middle of one: if
 //! this kernel fails there, the other one finds each unit with the dead kernel's tables or with whole new ones, and so what it finds

@@ -47,7 +47,7 @@ impl Trace {
         /// specification, section 3.4.3).
         const EVENT: u64 = 16;
         let named = |entry: &Entry| match entry.event {
-            Event::EventLog(register) => Some(register),
+            Event::Log(register) => Some(register),
             _ => None,
         };
         let register = self.before.iter().rev().find_map(named)?;
@@ -100,9 +100,9 @@ fn with_whole_bases(entries: Vec<Entry>) -> Vec<Entry> {
             Event::HalfRoot { high: true, half } => {
                 whole.push(Entry { at, event: Event::Root(Root::of_devices(half << 32 | low)) });
             }
-            Event::HalfEventLog { high: false, half } => low_of_log = half,
-            Event::HalfEventLog { high: true, half } => {
-                whole.push(Entry { at, event: Event::EventLog(half << 32 | low_of_log) });
+            Event::HalfLog { high: false, half } => low_of_log = half,
+            Event::HalfLog { high: true, half } => {
+                whole.push(Entry { at, event: Event::Log(half << 32 | low_of_log) });
             }
             _ => {}
         }

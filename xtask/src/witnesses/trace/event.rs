@@ -36,9 +36,9 @@ pub(super) enum Event {
     /// Software wrote one half of the device table's base; the unit has it when the second half comes.
     HalfRoot { high: bool, half: u64 },
     /// Software named the memory in which AMD's unit logs events, by this value of a register.
-    EventLog(u64),
+    Log(u64),
     /// Software wrote one half of that.
-    HalfEventLog { high: bool, half: u64 },
+    HalfLog { high: bool, half: u64 },
     /// Software had AMD's unit begin with the first command of its buffer.
     CommandsAnew,
     /// Software turned translation off, by this value of a register.

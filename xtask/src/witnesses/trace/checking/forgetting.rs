@@ -82,7 +82,9 @@ mod tests {
     fn the_unit_may_answer_by_old_tables_until_it_was_told_to_forget_entry_and_pages() {
         let may = |commands: &[Forgotten]| {
             let mut forgetting = Forgetting::default();
-            commands.iter().for_each(|command| forgetting.note(*command));
+            for &command in commands {
+                forgetting.note(command);
+            }
             let root = Root::of_devices(0x1000);
             with_ram(0x10000, amd(0x1000, NETWORK, &[]), |ram| {
                 forgetting.may_answer(NETWORK, Tables::new(ram, root))

@@ -51,9 +51,9 @@ fn written(words: &[&str]) -> Option<Event> {
         (DEVICE_TABLE_BASE | UPPER_HALF, _) => {
             Some(Event::HalfRoot { high: at == UPPER_HALF, half: written })
         }
-        (EVENT_LOG_BASE, "8") => Some(Event::EventLog(written)),
+        (EVENT_LOG_BASE, "8") => Some(Event::Log(written)),
         (EVENT_LOG_BASE | UPPER_HALF_OF_LOG, _) => {
-            Some(Event::HalfEventLog { high: at == UPPER_HALF_OF_LOG, half: written })
+            Some(Event::HalfLog { high: at == UPPER_HALF_OF_LOG, half: written })
         }
         (COMMAND_HEAD, _) if written == 0 => Some(Event::CommandsAnew),
         _ => None,
@@ -103,9 +103,9 @@ mod tests {
         let high = written("UNHANDLED write addr 0x4, size 4, val 0x1");
         assert_eq!(high, Some(Event::HalfRoot { high: true, half: 1 }));
         let log = written("AMDVI_MMIO_EVENT_BASE write addr 0x10, size 4, val 0x11f4000");
-        assert_eq!(log, Some(Event::HalfEventLog { high: false, half: 0x11f_4000 }));
+        assert_eq!(log, Some(Event::HalfLog { high: false, half: 0x11f_4000 }));
         let log = written("AMDVI_MMIO_EVENT_BASE write addr 0x10, size 8, val 0x9000000011f4000");
-        assert_eq!(log, Some(Event::EventLog(0x900_0000_011f_4000)));
+        assert_eq!(log, Some(Event::Log(0x900_0000_011f_4000)));
         let anew = written("AMDVI_MMIO_DEVTAB_BASE write addr 0x2000, size 4, val 0x0");
         assert_eq!(anew, Some(Event::CommandsAnew));
         assert_eq!(written("AMDVI_MMIO_COMMAND_TAIL write addr 0x2008, size 4, val 0xff0"), None);
