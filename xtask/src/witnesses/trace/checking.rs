@@ -9,7 +9,7 @@ use anyhow::Result;
 use machine::PAGE_SIZE;
 use serde::Serialize;
 
-use super::super::tables::{Root, Tables};
+use super::super::tables::{ADDRESS, Root, Tables};
 use super::Trace;
 use super::event::{Entry, Event, Fault};
 use crate::crashes::damage::{Fate, Wound};
@@ -78,6 +78,8 @@ struct Checking<'a> {
     /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
     known: HashMap<(u16, u64), Option<u64>>,
     swapped: bool,
+    /// Whether AMD's unit logs events in Holdover's memory.
+    log_moved: bool,
     /// What AMD's unit was told to forget since the swap, until that must be enough.
     forgetting: Option<Forgetting>,
     active: BTreeMap<u16, u64>,
@@ -87,12 +89,13 @@ struct Checking<'a> {
 impl<'a> Checking<'a> {
     fn new(reference: Reference<'a>) -> Self {
         let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
-        Self { reference, known, swapped: false, forgetting: None, active, traced }
+        Self { reference, known, swapped: false, log_moved: false, forgetting: None, active, traced }
     }
 
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Used { .. } | Event::CommandsAnew | Event::Log(_) | Event::HalfLog { .. } => {}
+            Event::Used { .. } | Event::CommandsAnew | Event::HalfLog { .. } => {}
+            Event::Log(register) => self.log_moved = self.reference.reserved.contains(register & ADDRESS),
             Event::Fault(fault) => self.fault(fault),
             Event::Root(root) => self.swap(*root),
             Event::HalfRoot { .. } => self.complain_once("the device table's base was written in halves"),
@@ -219,6 +222,10 @@ impl<'a> Checking<'a> {
         self.check_forgotten();
         if !self.swapped {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
+        }
+        // Where nothing is damaged, nothing is logged.
+        if self.reference.wound.is_some() && self.reference.dead.is_of_amd() && !self.log_moved {
+            self.traced.problems.push("events go on to the dead kernel's log".to_owned());
         }
         let disk = self.reference.disk;
         let legacy = self.active.into_iter().filter(|(source, _)| !disk.contains(source));
@@ -384,7 +391,7 @@ mod tests {
         let tables = [amd(0x1000, source, &[(0x2000, 0xc000)]), amd(0x8000, source, &[])].concat();
         let iovas = Range::new(0, 0x20_0000);
         let wound = &Wound { source, iovas, fate: Fate::Closed, words: Vec::new() };
-        let leads = |events: &[Event]| {
+        let problems = |events: &[Event]| {
             with_ram(0x10000, tables.clone(), |ram| {
                 let [dead, new] = [0x1000, 0x8000].map(|base| Tables::new(ram, Root::of_devices(base)));
                 let reserved = &Reserved::at(Range::new(0x8000, 0x10000));
@@ -395,14 +402,18 @@ mod tests {
                 for event in events {
                     checking.note(event);
                 }
-                checking.finish().problems.join(" ").contains("still leads")
+                checking.finish().problems.join(" ")
             })
         };
+        let leads = |events: &[Event]| problems(events).contains("still leads");
+        let logs_on = |events: &[Event]| problems(events).contains("dead kernel's log");
         let answer = |page| Event::Answered { source, iova: 0x2000, page };
         let all = Event::Forgotten(Forgotten::All);
         assert!(!leads(&[answer(0xc000), all.clone(), answer(0)]));
         assert!(leads(&[answer(0xd000), all.clone()]), "neither before nor by the damaged tables");
         assert!(leads(&[all, answer(0xc000)]), "forgotten");
+        assert!(!logs_on(&[Event::Log(0x900_0000_0000_9000)]));
+        assert!(logs_on(&[]) && logs_on(&[Event::Log(0x900_0000_0000_3000)]));
     }
 
     #[test]
