@@ -3,8 +3,9 @@
 //!
 //! It gets what is left of the reservation, and finds the remapping units translating by the tables that the takeover made. Those lie
 //! in memory that it is told not to use, and that no device reaches. Linux copies root and context tables, as it does after any
-//! crash; everything below stays where it is. Devices for which there was a driver here keep their tables, queues and buffers, which
-//! are in that memory too: what is still on its way does no harm until Linux starts the device anew.
+//! crash, or AMD's device table; everything below stays where it is. (Linux 7.2 goes on with AMD's device table itself, and with command
+//! buffer and event log: it writes into that memory.) Devices for which there was a driver here keep their tables, queues and buffers,
+//! which are in that memory too: what is still on its way does no harm until Linux starts the device anew.
 //!
 //! Nothing is changed before all that can fail has succeeded. A hand-over comes before any takeover too, or in the middle of one: if
 //! this kernel fails there, the other one finds each unit with the dead kernel's tables or with whole new ones, and so what it finds
@@ -234,15 +235,18 @@ fn command_line(
     zero_page::command_line(fallback.command_line, elfcorehdr, remapped, image.command_line())
 }
 
-/// The mode of the units that were taken over: Linux uses all of them in one.
+/// The units that were taken over, and their mode: Linux uses all of them in one.
 fn remapped(remapping: &Remapping) -> Remapped {
-    let mut roots = remapping.units.iter().filter_map(|unit| match &unit.fate {
-        Fate::TakenOver(taken) if unit.architecture == Architecture::Vtd => Some(taken.report().root),
+    let mut taken = remapping.units.iter().filter_map(|unit| match &unit.fate {
+        Fate::TakenOver(taken) => Some((unit.architecture, taken.report().root)),
         _ => None,
     });
-    match roots.next().map(|root| RootTableAddress::from_bits(root).mode()) {
+    match taken.next() {
         None => Remapped::No,
-        Some(TableMode::SCALABLE) => Remapped::Scalable,
-        Some(_) => Remapped::Legacy,
+        Some((Architecture::AmdVi, _)) => Remapped::AmdVi,
+        Some((Architecture::Vtd, root)) => match RootTableAddress::from_bits(root).mode() {
+            TableMode::SCALABLE => Remapped::Scalable,
+            _ => Remapped::Legacy,
+        },
     }
 }

@@ -52,7 +52,7 @@ pub(crate) use summary::{compare_summary, open_summary};
 use tables::Tables;
 use trace::Trace;
 pub(crate) use trace::Traced;
-use writable::Writable;
+use writable::{EventLog, Writable};
 
 /// The witness that found a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,13 +149,17 @@ fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings
     let trace = Trace::read(&files.trace(), report.panic)?;
     let roots = [trace.dead_root()?, trace.new_root().context("the root pointer was never swapped")?];
     let [dead, new] = [Tables::new(&sound, roots[0]), Tables::new(&after, roots[1])];
-    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
+    let damaged = Tables::new(&before, roots[0]);
+    // Requests of the victim fault already while the dead kernel's log is in use.
+    let log = wound.zip(trace.dead_log());
+    let log = log.map(|(wound, memory)| EventLog { memory, source: wound.source });
+    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated())).and_events(log);
     let states = memory::States { before: &before, after: &after, reserved, writable: &writable };
     let remembered = states.check(&files.dump())?;
     let readings = read_all(evidence, tool, [&before, &after], &writable)?;
     let entered = stop.as_ref().map(|stop| stop.entered).or(report.first_line);
     let entered = entered.context("Holdover did not start")?;
-    let traced = trace::Reference { dead, new, reserved, disk, entered, wound }.check(&trace)?;
+    let traced = trace::Reference { dead, damaged, new, reserved, disk, entered, wound }.check(&trace)?;
     let copied = Copies { dead, new, reserved, disk, persistent, wound }.check();
     let inspected = inspected::Expected { dead, roots, report, wound }.check(tool, &files.dump());
     Ok(Findings { traced, copied, inspected, remembered, readings })
@@ -175,7 +179,7 @@ fn read_all(
     let programs = &programs(evidence)?;
     let cut = elf_core::write(before, reserved, &core)?;
     let lost = |frame: u64| programs.lose_cut_pages() && cut.contains(&frame);
-    let may_differ = |frame: u64| writable.by_devices(frame * PAGE_SIZE) || lost(frame);
+    let may_differ = |frame: u64| writable.may_change(frame * PAGE_SIZE) || lost(frame);
     readers::compare_selection(programs, files, &core, may_differ, &mut readings)?;
     with_readers(evidence, |dump| {
         let safe = readers::Sample::of(dump, before, may_differ)?;
@@ -280,7 +284,7 @@ pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
 
 /// Asks QEMU's trace about the hand-over to another Linux; keeps what it shows beside the other files of the run.
 pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
-    let Evidence { files, lines, reserved, .. } = evidence;
+    let Evidence { files, lines, reserved, adopts_tables, .. } = evidence;
     let at = |words: &str| {
         let line = lines.iter().find(|line| line.text.contains(words));
         line.map(|line| line.at).with_context(|| format!("the console does not show `{words}`"))
@@ -295,7 +299,8 @@ pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
         (!is_little).then(|| format!("of the reservation {kept:?} KiB are kept from the second Linux"));
     // What sends the dump is the card that goes on receiving until its driver starts it anew.
     let at_work = evidence.target.is_remote().then_some(Device::NETWORK);
-    let problems = seen.problems(&trace, reserved, at_work).into_iter().chain(too_much).collect();
+    let problems = seen.problems(&trace, reserved, *adopts_tables, at_work).into_iter();
+    let problems = problems.chain(too_much).collect();
     Ok(Readings { problems, ..Readings::default() })
 }
 

@@ -32,10 +32,12 @@ pub type CommandLine = ArrayString<{ Fallback::LONGEST_COMMAND_LINE }>;
 pub enum Remapped {
     /// None of them translates, or none was taken over: nothing is added.
     No,
-    /// In legacy mode.
+    /// VT-d's, in legacy mode.
     Legacy,
-    /// In scalable mode.
+    /// VT-d's, in scalable mode.
     Scalable,
+    /// AMD-Vi's.
+    AmdVi,
 }
 
 /// What another kernel gets.
@@ -118,7 +120,8 @@ fn map_without(given: &BootParams, kept: &[Range<PhysicalAddress>]) -> Result<Ma
 /// Composes the command line: the fallback's own, `elfcorehdr=`, and what makes Linux keep the translations that it finds.
 ///
 /// Linux copies the tables of a unit that translates only if it uses the unit in the mode in which it finds it; otherwise it turns
-/// translation off. Where pass-through is its default, or where it is told to leave IOMMUs alone, it keeps none.
+/// translation off. Where pass-through is its default, or where it is told to leave IOMMUs alone, it keeps none; no later word takes
+/// back `amd_iommu=off`.
 ///
 /// # Errors
 ///
@@ -132,7 +135,8 @@ pub fn command_line(
     let mut line = CommandLine::new();
     let is_replaced = |word: &&str| {
         let iommu = remapped != Remapped::No && word.starts_with("iommu=");
-        iommu || word.starts_with("elfcorehdr=")
+        let off = remapped == Remapped::AmdVi && turns_amd_vi_off(word);
+        iommu || off || word.starts_with("elfcorehdr=")
     };
     for word in own.split_ascii_whitespace().filter(|word| !is_replaced(word)) {
         write!(line, "{word} ")?;
@@ -141,9 +145,15 @@ pub fn command_line(
         Remapped::No => {}
         Remapped::Legacy => line.write_str("iommu=nopt intel_iommu=on,sm_off ")?,
         Remapped::Scalable => line.write_str("iommu=nopt intel_iommu=on,sm_on ")?,
+        Remapped::AmdVi => line.write_str("iommu=nopt ")?,
     }
     write!(line, "elfcorehdr={elfcorehdr:#x}")?;
     if line.len() as u64 <= u64::from(longest) { Ok(line) } else { Err(fmt::Error) }
+}
+
+/// Whether a word of the command line has Linux leave AMD's units alone. Linux 6.1 finds `off` wherever it is among the options.
+fn turns_amd_vi_off(word: &str) -> bool {
+    word.strip_prefix("amd_iommu=").is_some_and(|options| options.contains("off"))
 }
 
 #[cfg(test)]
@@ -245,6 +255,11 @@ mod tests {
         );
         assert_eq!(line("a", Remapped::Legacy), "a iommu=nopt intel_iommu=on,sm_off elfcorehdr=0x2e000000");
         assert_eq!(line("iommu=off", Remapped::No), "iommu=off elfcorehdr=0x2e000000");
+        assert_eq!(
+            line("iommu=pt amd_iommu=pgtbl_v1 amd_iommu=fullflush,off quiet", Remapped::AmdVi),
+            "amd_iommu=pgtbl_v1 quiet iommu=nopt elfcorehdr=0x2e000000"
+        );
+        assert_eq!(line("amd_iommu=off", Remapped::Legacy).split(' ').next(), Some("amd_iommu=off"));
         assert!(command_line("a b", 1, Remapped::No, 8).is_err());
         assert!(command_line(&"x".repeat(2047), 1, Remapped::No, 4096).is_err());
     }

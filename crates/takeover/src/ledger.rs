@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Table};
+use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Range, Table};
 
 /// Which of our frames a unit may read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum Told {
     #[default]
     Nothing,
     /// Of a queue, where its waits report, and the log of events if there is one.
-    Queue([PhysicalAddress; 3]),
+    Queue([Range<PhysicalAddress>; 3]),
     /// Of a root table.
     Tables,
 }
@@ -24,7 +24,7 @@ impl Told {
     fn of(self, frame: PhysicalAddress) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Queue(frames) => frames.contains(&frame),
+            Self::Queue(parts) => parts.iter().any(|part| part.contains(frame)),
             Self::Tables => true,
         }
     }

@@ -1,6 +1,6 @@
 //! One table in a frame of our own: copied from the old kernel's memory, or made.
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PhysicalAddress};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress};
 
 use crate::hazard::Danger;
 use crate::own::OwnMemory;
@@ -30,6 +30,15 @@ pub(crate) fn read_table(
 ) -> Result<(), Danger> {
     own.refuse_table(address)?;
     old.read_table(address, frames.table_mut(frame)).map_err(|_| Danger::TableUnreadable(address))
+}
+
+/// Makes empty tables that follow each other, publishes them, and returns the first.
+pub(crate) fn new_tables(count: usize, frames: &mut impl Frames) -> Option<PhysicalAddress> {
+    let first = frames.allocate_run(count)?;
+    for index in 0..count as u64 {
+        frames.publish(first.saturating_add(index * PAGE_SIZE), 0..ENTRIES);
+    }
+    Some(first)
 }
 
 /// Makes an empty table and publishes it.

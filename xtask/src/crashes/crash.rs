@@ -126,6 +126,8 @@ pub(crate) struct Evidence {
     pub(crate) persistent: Vec<Range<u64>>,
     /// Where a stock crash kernel has written its dumps.
     pub(crate) target: Target,
+    /// Whether a stock crash kernel goes on with the tables that it finds.
+    pub(crate) adopts_tables: bool,
     /// Source-ids of the dump's disk.
     pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
@@ -178,6 +180,7 @@ impl Crash<'_> {
             area_start,
             persistent,
             target,
+            adopts_tables: self.scenario.adopts_tables(),
             disk,
             stop,
         })

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::crashes::damage::Damage;
 use crate::crashes::handover::Loss;
+use crate::guests::archive::Suite;
 use crate::guests::kernels::Flavour;
 use crate::guests::stock::SecondUse;
 use crate::guests::target::Target;
@@ -20,7 +21,7 @@ use crate::machines::scale::Scale;
 use device::{DiskModel, DiskPlace, DiskTrouble, DiskUse, NvmeOddity};
 use file_system::{FileFate, FileSystem};
 use mutation::Mutation;
-use unit::{Translation, UnitSetting};
+use unit::{Iommu, Translation, UnitSetting};
 use watchdog::Watchdog;
 
 /// The system call through which `kexec` loads the capture kernel.
@@ -479,6 +480,12 @@ impl Scenario {
     /// Which of Debian's kernels a stock crash kernel is.
     pub(crate) fn crash_kernel(&self) -> Flavour {
         self.second_kernel.unwrap_or(self.kernel)
+    }
+
+    /// Whether a stock crash kernel goes on with the tables that it finds: Linux 7.2 does with those of AMD's unit. Others set one of their
+    /// own in place of the first.
+    pub(crate) fn adopts_tables(&self) -> bool {
+        self.unit.iommu == Iommu::Amd && self.crash_kernel().suite() == Suite::Testing
     }
 
     /// Whether there is one more disk, with the first area or the only one; `disk_trouble` is its own then.

@@ -229,7 +229,7 @@ fn witnesses(results: &Results) -> String {
     let Remembered { pages_in_dump, pages_compared, pages_different, .. } = remembered;
     let (busy, written) = (remembered.pages_different_explained, remembered.old_memory_pages_changed);
     let trespasses = remembered.old_memory_pages_changed_unexplained;
-    let unread = || "has no debug information of this kernel".to_owned();
+    let unread = || "not asked: this kernel's debug information is not downloaded".to_owned();
     let crash = results.crash_reads.map_or_else(unread, |reads| {
         if reads { "shows backtrace, log and system" } else { "does not read the dump" }.to_owned()
     });

@@ -26,7 +26,7 @@ pub(crate) use run::{Run, difference, without};
 const PRESENT: u64 = 1;
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// Below 1 MiB, what is not RAM for a device, on every machine since the first.
 const VIDEO_AND_ROMS: Range<u64> = Range::new(0xa_0000, 0x10_0000);

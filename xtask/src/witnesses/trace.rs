@@ -10,9 +10,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use machine::PAGE_SIZE;
+use machine::{PAGE_SIZE, Range};
 
-use super::tables::Root;
+use super::tables::{ADDRESS, Root};
 pub(crate) use checking::{Reference, Traced};
 use event::{Entry, Event, parse};
 pub(crate) use handed_over::{HandedOver, Times};
@@ -29,7 +29,8 @@ impl Trace {
     /// Reads a trace and cuts it in two at the panic.
     pub(crate) fn read(file: &Path, panic: SystemTime) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("no trace in {}", file.display()))?;
-        let mut before = with_whole_roots(text.lines().filter_map(parse).collect());
+        let entries = event::with_requests(text.lines().filter_map(parse).collect());
+        let mut before = with_whole_bases(entries);
         let panic = panic.duration_since(UNIX_EPOCH)?;
         let after = before.split_off(before.partition_point(|entry| entry.at < panic));
         Ok(Self { before, after })
@@ -38,6 +39,19 @@ impl Trace {
     /// The dead kernel's root table.
     pub(crate) fn dead_root(&self) -> Result<Root> {
         self.before.iter().rev().find_map(Entry::root).context("the dead kernel set no root table")
+    }
+
+    /// Where AMD's unit logged events for the dead kernel.
+    pub(crate) fn dead_log(&self) -> Option<Range<u64>> {
+        /// Bytes of an event; the register's bits 59:56 say how many there are, as a power of 2 (AMD I/O virtualization technology
+        /// specification, section 3.4.3).
+        const EVENT: u64 = 16;
+        let named = |entry: &Entry| match entry.event {
+            Event::Log(register) => Some(register),
+            _ => None,
+        };
+        let register = self.before.iter().rev().find_map(named)?;
+        Range::sized(register & ADDRESS, EVENT << (register >> 56 & 0xf))
     }
 
     /// Holdover's root table, if it has set one.
@@ -73,10 +87,10 @@ impl Trace {
     }
 }
 
-/// Adds what two halves of a device table's base make together, as Linux writes them: the lower one first, and the unit has them when
-/// the upper one comes.
-fn with_whole_roots(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut low = 0;
+/// Adds what two halves of a base make together, of the device table or the event log, as Linux writes them: the lower one first, and the
+/// unit has them when the upper one comes.
+fn with_whole_bases(entries: Vec<Entry>) -> Vec<Entry> {
+    let (mut low, mut low_of_log) = (0, 0);
     let mut whole = Vec::with_capacity(entries.len());
     for entry in entries {
         let (at, event) = (entry.at, entry.event.clone());
@@ -85,6 +99,10 @@ fn with_whole_roots(entries: Vec<Entry>) -> Vec<Entry> {
             Event::HalfRoot { high: false, half } => low = half,
             Event::HalfRoot { high: true, half } => {
                 whole.push(Entry { at, event: Event::Root(Root::of_devices(half << 32 | low)) });
+            }
+            Event::HalfLog { high: false, half } => low_of_log = half,
+            Event::HalfLog { high: true, half } => {
+                whole.push(Entry { at, event: Event::Log(half << 32 | low_of_log) });
             }
             _ => {}
         }
@@ -95,6 +113,15 @@ fn with_whole_roots(entries: Vec<Entry>) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_of_the_dead_kernel_is_where_two_halves_say() {
+        let halves = "2026-11-30T13:59:31.348092Z amdvi_mmio_write AMDVI_MMIO_EVENT_BASE write addr 0x10, size 4, val 0x11f4000, offset 0x0
+2026-11-30T13:59:31.348095Z amdvi_mmio_write UNHANDLED write addr 0x14, size 4, val 0x9000000, offset 0x4";
+        let before = with_whole_bases(halves.lines().filter_map(parse).collect());
+        let trace = Trace { before, after: Vec::new() };
+        assert_eq!(trace.dead_log(), Some(Range::new(0x11f_4000, 0x11f_6000)));
+    }
 
     #[test]
     fn an_access_may_run_into_the_next_page_and_no_further() {

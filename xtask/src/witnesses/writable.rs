@@ -3,11 +3,25 @@
 
 use std::collections::HashSet;
 
+use machine::Range;
+
 use super::tables::Tables;
 use crate::machines::ram::Page;
 
 /// Accessed and dirty, which the unit sets in first-stage entries (VT-d specification, section 9.7).
 const NOTES: u64 = 1 << 5 | 1 << 6;
+
+/// Bytes of an event of AMD's unit (AMD I/O virtualization technology specification, section 2.5).
+const EVENT: usize = 16;
+
+/// The dead kernel's log of events, into which AMD's unit writes until it gets another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventLog {
+    /// Where it is.
+    pub(crate) memory: Range<u64>,
+    /// The only function that gives a reason for events.
+    pub(crate) source: u16,
+}
 
 /// Pages that may change, by address.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +30,8 @@ pub(crate) struct Writable {
     by_devices: HashSet<u64>,
     /// First-stage tables, in which the unit notes what is used.
     by_unit: HashSet<u64>,
+    /// Events of a device whose tables were damaged.
+    events: Option<EventLog>,
 }
 
 impl Writable {
@@ -23,17 +39,40 @@ impl Writable {
     /// the pages count that the trace shows in use: their I/O addresses are physical ones.
     pub(crate) fn of(dead: &Tables, used: &HashSet<u64>) -> Self {
         let by_devices = &dead.writable_pages() | used;
-        Self { by_devices, by_unit: dead.noted_pages() }
+        Self { by_devices, by_unit: dead.noted_pages(), events: None }
     }
 
-    /// Whether a device may write into a page.
-    pub(crate) fn by_devices(&self, address: u64) -> bool {
-        self.by_devices.contains(&address)
+    /// The same, and events that the unit logs.
+    pub(crate) fn and_events(self, events: Option<EventLog>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// Whether a page may have changed, however it did.
+    pub(crate) fn may_change(&self, address: u64) -> bool {
+        self.by_devices.contains(&address) || self.events_at(address).is_some()
     }
 
     /// Whether a page may have become `after`.
     pub(crate) fn explains(&self, address: u64, before: &Page, after: &Page) -> bool {
-        self.by_devices(address) || self.by_unit.contains(&address) && same_but_for_notes(before, after)
+        self.by_devices.contains(&address)
+            || self.by_unit.contains(&address) && same_but_for_notes(before, after)
+            || self.events_at(address).is_some_and(|events| events.explain(before, after))
+    }
+
+    fn events_at(&self, address: u64) -> Option<&EventLog> {
+        self.events.as_ref().filter(|events| events.memory.contains(address))
+    }
+}
+
+impl EventLog {
+    /// Whether all that is new in a page are events of that function.
+    fn explain(&self, before: &Page, after: &Page) -> bool {
+        let events = |page: &Page| page.as_chunks::<EVENT>().0.to_vec();
+        let new = events(before).into_iter().zip(events(after)).filter(|(was, is)| was != is);
+        new.map(|(_, event)| event).all(|event| {
+            // The function's id is in bits 15:0, what happened in bits 63:60, where nothing is reserved.
+            event[..2] == self.source.to_le_bytes() && event[7] >> 4 != 0
+        })
     }
 }
 
@@ -60,6 +99,24 @@ mod tests {
         assert!(writable.explains(0x1000, &before, &with(0x60)));
         assert!(!writable.explains(0x1000, &before, &with(0x61)));
         assert!(!writable.explains(0x2000, &before, &with(0x60)));
+    }
+
+    #[test]
+    fn a_log_of_events_may_get_events_of_one_function_and_nothing_else() {
+        let log = EventLog { memory: Range::new(0x4000, 0x6000), source: 0x90 };
+        let writable = Writable::default().and_events(Some(log));
+        let explains = |address, at: usize, event: [u8; EVENT]| {
+            let mut after = [0; 4096];
+            after[at..at + EVENT].copy_from_slice(&event);
+            writable.explains(address, &[0; 4096], &after)
+        };
+        let event = |source: u8, code: u8| [source, 0, 0, 0, 0, 0, 0, code << 4, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert!(explains(0x5000, 0xff0, event(0x90, 1)));
+        assert!(!explains(0x6000, 0, event(0x90, 1)), "past the log");
+        assert!(!explains(0x5000, 0, event(0x91, 1)), "another function's");
+        assert!(!explains(0x5000, 0, event(0x90, 0)), "no event");
+        assert!(!explains(0x5000, 8, event(0x90, 1)), "between two events");
+        assert!(writable.may_change(0x4000) && !writable.may_change(0x6000));
     }
 
     #[test]

@@ -7,17 +7,17 @@ use core::time::Duration;
 
 use amdvi::control::{Control, Status};
 use amdvi::registers::{self, CONTROL, Register};
-use machine::{Clock, Frames, Registers, wait_until};
+use machine::{Clock, Frames, PAGE_SIZE, PhysicalAddress, Range, Registers, wait_until};
 
 use crate::amdvi::log::EventLog;
-use crate::amdvi::queue::CommandBuffer;
+use crate::amdvi::queue::{BUFFER_FRAMES, CommandBuffer};
 use crate::amdvi::tables::Tables;
 use crate::amdvi::unit::Unit;
 use crate::failure::Reason;
 use crate::ledger::Told;
 use crate::patience::{Awaited, Patience, Purse};
 use crate::surroundings::Limits;
-use crate::table::new_table;
+use crate::table::new_tables;
 use crate::unit::{NoAnswer, UnitError};
 
 /// InvTimeOut, where the old kernel set none: a second (3.4.3).
@@ -59,9 +59,13 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Takes the frames of the command buffer and the log that the swap starts.
     pub(crate) fn take_queue(&mut self, frames: &mut impl Frames) -> Result<(), Reason> {
-        let mut frame = || new_table(frames).ok_or(Reason::OutOfFrames);
-        let (buffer, store, log) = (frame()?, frame()?, frame()?);
-        let (commands, told) = (CommandBuffer::new(buffer, store), Told::Queue([buffer, store, log]));
+        let mut taken = |count| new_tables(count, frames).ok_or(Reason::OutOfFrames);
+        let (buffer, store, log) = (taken(BUFFER_FRAMES)?, taken(1)?, taken(BUFFER_FRAMES)?);
+        let part = |start: PhysicalAddress, count: usize| {
+            Range::new(start, start.saturating_add(count as u64 * PAGE_SIZE))
+        };
+        let told = [part(buffer, BUFFER_FRAMES), part(store, 1), part(log, BUFFER_FRAMES)];
+        let (commands, told) = (CommandBuffer::new(buffer, store), Told::Queue(told));
         self.buffers = Some(Buffers { commands, log: EventLog::new(log), told });
         Ok(())
     }

@@ -6,29 +6,33 @@ use alloc::vec::Vec;
 use amdvi::control::{BUFFER_OFFSET, BufferBase};
 use amdvi::event::{EVENT_BYTES, EVENT_WORDS, Event};
 use amdvi::registers::{EVENT_HEAD, EVENT_LOG, EVENT_TAIL};
-use machine::{ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Registers};
+use machine::{Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Registers};
 
+use crate::amdvi::queue::{BUFFER_FRAMES, buffer_base, place};
 use crate::amdvi::unit::Unit;
 use machine::growth::push;
+
+/// Bytes of our log.
+const LOG_BYTES: u64 = BUFFER_FRAMES as u64 * PAGE_SIZE;
 
 /// How many events are read as evidence.
 const EVENTS_READ: usize = 8;
 
-/// A log of one page.
+/// A log, as long as the command buffer.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     log: PhysicalAddress,
 }
 
 impl EventLog {
-    /// An empty log in this frame, which is zeroed and published.
+    /// An empty log from this frame on; its frames are zeroed and published.
     pub(crate) fn new(log: PhysicalAddress) -> Self {
         Self { log }
     }
 
     /// The value of the base register.
     pub(crate) fn base(&self) -> BufferBase {
-        BufferBase::new().with_frame(self.log.pfn().get()).with_length(BufferBase::SHORTEST)
+        buffer_base(self.log)
     }
 
     /// Takes the next event that the unit has logged, if there is one.
@@ -37,15 +41,17 @@ impl EventLog {
         unit: &mut Unit<'_, R, C>,
         frames: &impl Frames,
     ) -> Option<Event> {
-        let place = |register| (unit.read(register) & BUFFER_OFFSET) % PAGE_SIZE;
-        let (head, tail) = (place(EVENT_HEAD), place(EVENT_TAIL));
+        let offset = |register| (unit.read(register) & BUFFER_OFFSET) % LOG_BYTES;
+        let (head, tail) = (offset(EVENT_HEAD), offset(EVENT_TAIL));
         if head == tail {
             return None;
         }
-        let word = (head / 8) as usize;
-        let words: [u64; EVENT_WORDS] =
-            core::array::from_fn(|offset| frames.load(self.log, (word + offset) % ENTRIES));
-        unit.write(EVENT_HEAD, (head + EVENT_BYTES as u64) % PAGE_SIZE);
+        let word = |offset| {
+            let (frame, word) = place(self.log, (head / 8) as usize + offset);
+            frames.load(frame, word)
+        };
+        let words: [u64; EVENT_WORDS] = core::array::from_fn(word);
+        unit.write(EVENT_HEAD, (head + EVENT_BYTES as u64) % LOG_BYTES);
         Some(Event::from_words(words))
     }
 }

@@ -1,8 +1,8 @@
-//! A command buffer of our own in memory (2.4): commands in one frame, where completion waits store in another.
+//! A command buffer of our own in memory (2.4): commands in frames that follow each other, where completion waits store in another.
 
 use amdvi::command::{COMMAND_WORDS, Command, CompletionWait};
 use amdvi::control::BufferBase;
-use machine::{ENTRIES, Frames, PhysicalAddress};
+use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress};
 
 /// Word of the store frame that completion waits write to.
 const STORE: usize = 0;
@@ -11,7 +11,26 @@ const STORE: usize = 0;
 /// empty.
 pub(crate) const BATCH: usize = 16;
 
-/// A command buffer of one page, and a frame that completion waits store to.
+/// Frames of the command buffer, and of the event log: 512 entries each, as many as Linux's have. A Linux to which the machine is handed over
+/// may go on with both, and does not ask how long they are.
+pub(crate) const BUFFER_FRAMES: usize = 2;
+
+/// Words of the buffer.
+const WORDS: usize = BUFFER_FRAMES * ENTRIES;
+
+/// The base register's value for a buffer or a log of [`BUFFER_FRAMES`].
+pub(crate) fn buffer_base(start: PhysicalAddress) -> BufferBase {
+    let length = BufferBase::SHORTEST + BUFFER_FRAMES.ilog2() as u8;
+    BufferBase::new().with_frame(start.pfn().get()).with_length(length)
+}
+
+/// The frame of a buffer or a log, and the word within it, where this word of the whole is.
+pub(crate) fn place(start: PhysicalAddress, word: usize) -> (PhysicalAddress, usize) {
+    let word = word % WORDS;
+    (start.saturating_add((word / ENTRIES) as u64 * PAGE_SIZE), word % ENTRIES)
+}
+
+/// A command buffer of [`BUFFER_FRAMES`], and a frame that completion waits store to.
 #[derive(Debug)]
 pub(crate) struct CommandBuffer {
     buffer: PhysicalAddress,
@@ -30,7 +49,7 @@ impl CommandBuffer {
 
     /// The value of the base register.
     pub(crate) fn base(&self) -> BufferBase {
-        BufferBase::new().with_frame(self.buffer.pfn().get()).with_length(BufferBase::SHORTEST)
+        buffer_base(self.buffer)
     }
 
     /// The value of the tail register: the bytes up to the next command.
@@ -53,11 +72,12 @@ impl CommandBuffer {
     }
 
     fn push(&mut self, command: Command, frames: &mut impl Frames) {
+        let (frame, first) = place(self.buffer, self.tail);
         for (offset, word) in command.0.iter().enumerate() {
-            frames.store(self.buffer, self.tail + offset, *word);
+            frames.store(frame, first + offset, *word);
         }
-        frames.publish(self.buffer, self.tail..self.tail + COMMAND_WORDS);
-        self.tail = (self.tail + COMMAND_WORDS) % ENTRIES;
+        frames.publish(frame, first..first + COMMAND_WORDS);
+        self.tail = (self.tail + COMMAND_WORDS) % WORDS;
     }
 
     /// Whether the unit has executed the last wait.

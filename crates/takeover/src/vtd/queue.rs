@@ -1,6 +1,6 @@
 //! An invalidation queue of our own in memory (6.5.2): descriptors in one frame, the status of waits in another.
 
-use machine::{ENTRIES, Frames, PhysicalAddress};
+use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range};
 use vtd::queue::{Descriptor, QueueAddress, Wait};
 
 use crate::failure::Reason;
@@ -40,8 +40,9 @@ impl Queue {
     }
 
     /// The frames that the unit uses: descriptors, and the status of waits. There is no log.
-    pub(crate) fn frames(&self) -> [PhysicalAddress; 3] {
-        [self.address.address(), self.status, self.status]
+    pub(crate) fn frames(&self) -> [Range<PhysicalAddress>; 3] {
+        let frame = |start: PhysicalAddress| Range::new(start, start.saturating_add(PAGE_SIZE));
+        [frame(self.address.address()), frame(self.status), Range::default()]
     }
 
     /// The value for IQT: the bytes up to the next descriptor.

@@ -1,6 +1,8 @@
 //! Stories of single machines: one unit like QEMU's before one function, whose domain maps one page.
 
-use machine::{Level, Permission, Range, SourceId};
+use amdvi::control::BufferBase;
+use amdvi::registers::{COMMAND_BUFFER, EVENT_LOG};
+use machine::{Level, Permission, Range, Registers, SourceId};
 use model::amdvi::Scenario;
 use model::amdvi::damage::{Damage, Harm, Victim};
 use model::amdvi::scenario::{
@@ -113,6 +115,19 @@ fn a_unit_is_taken_over() {
     assert_eq!(reach(&machine, DISK, IOVA + 0x56), Some(PAGE + 0x56));
     taken[0].unmap(&disk, Range::new(iova, iova.saturating_add(0x2000)), &mut frames).unwrap();
     assert_eq!(reach(&machine, DISK, iova.get()), None);
+}
+
+/// A Linux to which the machine is handed over may go on with the buffers that it finds, in the length of its own (Linux 7.2).
+#[test]
+fn our_buffers_have_as_many_entries_as_linuxs() {
+    told_of(&scenario(), |machine, _| {
+        let (registers, own) = (machine.registers(0), machine.ranges(MemoryKind::Capture)[0]);
+        for register in [COMMAND_BUFFER, EVENT_LOG] {
+            let base = BufferBase::from_bits(registers.read64(register.offset));
+            assert_eq!(base.entries(), Some(512), "{}", register.name);
+            assert!(own.covers(Range::new(base.address(), base.address().saturating_add(512 * 16))));
+        }
+    });
 }
 
 /// V = 0 lets everything through. What of that is our memory must not be reached, by whomever.

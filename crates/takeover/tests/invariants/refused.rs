@@ -23,7 +23,7 @@ const ENOUGH: usize = 300;
 const fn told_by(architecture: Architecture) -> (usize, usize, usize) {
     match architecture {
         Architecture::Vtd => (RTADDR.offset, IQA.offset, 2),
-        Architecture::AmdVi => (DEVICE_TABLE.offset, COMMAND_BUFFER.offset, 3),
+        Architecture::AmdVi => (DEVICE_TABLE.offset, COMMAND_BUFFER.offset, 5),
     }
 }
 

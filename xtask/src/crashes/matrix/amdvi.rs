@@ -4,7 +4,7 @@ use crate::crashes::damage::Damage;
 use crate::crashes::expectation::Expectation;
 use crate::crashes::row::Row;
 use crate::guests::kernels::Flavour;
-use crate::guests::stock;
+use crate::guests::stock::{self, SecondUse};
 use crate::machines::qemu::Watch;
 use crate::machines::scenario::device::{Device, DiskModel, DiskPlace, DiskUse};
 use crate::machines::scenario::mutation::Mutation;
@@ -107,19 +107,42 @@ fn damages() -> Vec<Row> {
     kinds.map(row).into()
 }
 
-/// Another Linux makes the dump, and finds AMD's unit translating by Holdover's tables. It sets a device table of its own, in two halves;
-/// Linux 7.2 would go on with the one that it finds.
+/// Another Linux makes the dump, and finds AMD's unit translating by Holdover's tables. Linux 6.12 sets a device table of its own, in two
+/// halves; Linux 7.2 goes on with the one that it finds, and with command buffer and event log. By itself it writes no dump where
+/// devices passed through, or shall.
 fn hand_overs() -> Vec<Row> {
-    let row = |name, translation| {
+    use Flavour::{Amd64Backports, Amd64Testing};
+    use SecondUse::{Off, On, PassThrough};
+    const PASSING: Translation = Translation::PassThrough;
+
+    let rows = [
+        ("handover-amdvi", Amd64Backports, Translation::On, Amd64Backports, On),
+        ("handover-amdvi-pt", Amd64Backports, PASSING, Amd64Backports, On),
+        ("handover-amdvi-7.2", Amd64Testing, Translation::On, Amd64Testing, On),
+        ("handover-amdvi-7.2-pt", Amd64Testing, PASSING, Amd64Testing, On),
+        ("handover-amdvi-7.2-into-pt", Amd64Testing, Translation::On, Amd64Testing, PassThrough),
+        ("handover-amdvi-7.2-pt-into-pt", Amd64Testing, PASSING, Amd64Testing, PassThrough),
+        ("handover-amdvi-7.2-off", Amd64Testing, Translation::On, Amd64Testing, Off),
+        ("handover-amdvi-into-7.2", Amd64Backports, Translation::On, Amd64Testing, On),
+        ("handover-amdvi-7.2-into-6.12", Amd64Testing, PASSING, Amd64Backports, PassThrough),
+    ];
+    let row = |(name, kernel, translation, second_kernel, second_use)| {
         let scenario = Scenario {
             capture: Capture::HandedOver,
             unit: UnitSetting { translation, ..UnitSetting::AMD },
+            second_kernel: Some(second_kernel),
+            second_use,
             reserved_mib: stock::RESERVED_MIB,
-            ..Scenario::amd(Flavour::Amd64Backports)
+            ..Scenario::amd(kernel)
         };
         Row::new(name, scenario, Expectation::handed_over().and_record()).only_among_all()
     };
-    vec![row("handover-amdvi", Translation::On), row("handover-amdvi-pt", Translation::PassThrough)]
+    let mut rows: Vec<_> = rows.map(row).into();
+    // Linux trusts no device table above 4 GiB.
+    let mut high = row(("handover-amdvi-7.2-high", Amd64Testing, PASSING, Amd64Testing, On));
+    high.scenario = Scenario { memory_mib: 5120, reservation: Reservation::High, ..high.scenario };
+    rows.push(high);
+    rows
 }
 
 /// The witness for each mistake must notice it.

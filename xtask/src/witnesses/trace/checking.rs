@@ -9,7 +9,7 @@ use anyhow::Result;
 use machine::PAGE_SIZE;
 use serde::Serialize;
 
-use super::super::tables::{Root, Tables};
+use super::super::tables::{ADDRESS, Root, Tables};
 use super::Trace;
 use super::event::{Entry, Event, Fault};
 use crate::crashes::damage::{Fate, Wound};
@@ -44,6 +44,8 @@ pub(crate) struct Traced {
 pub(crate) struct Reference<'a> {
     /// What the dead kernel left.
     pub(crate) dead: Tables<'a>,
+    /// The same with the damage that the bench has done.
+    pub(crate) damaged: Tables<'a>,
     /// What Holdover left.
     pub(crate) new: Tables<'a>,
     /// Holdover's memory.
@@ -76,6 +78,8 @@ struct Checking<'a> {
     /// What the dead kernel's tables say, remembered: devices ask for the same pages again and again.
     known: HashMap<(u16, u64), Option<u64>>,
     swapped: bool,
+    /// Whether AMD's unit logs events in Holdover's memory.
+    log_moved: bool,
     /// What AMD's unit was told to forget since the swap, until that must be enough.
     forgetting: Option<Forgetting>,
     active: BTreeMap<u16, u64>,
@@ -85,12 +89,13 @@ struct Checking<'a> {
 impl<'a> Checking<'a> {
     fn new(reference: Reference<'a>) -> Self {
         let (known, active, traced) = (HashMap::new(), BTreeMap::new(), Traced::default());
-        Self { reference, known, swapped: false, forgetting: None, active, traced }
+        Self { reference, known, swapped: false, log_moved: false, forgetting: None, active, traced }
     }
 
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Used { .. } => {}
+            Event::Used { .. } | Event::CommandsAnew | Event::HalfLog { .. } => {}
+            Event::Log(register) => self.log_moved = self.reference.reserved.contains(register & ADDRESS),
             Event::Fault(fault) => self.fault(fault),
             Event::Root(root) => self.swap(*root),
             Event::HalfRoot { .. } => self.complain_once("the device table's base was written in halves"),
@@ -164,7 +169,7 @@ impl<'a> Checking<'a> {
                 self.check_forgotten();
                 self.traced.new_translations += 1;
             }
-            (_, Some(wound)) => self.through_damage(wound, iova, address),
+            (_, Some(wound)) => self.through_damage(wound, iova, address, expected),
             (expected, None) => self.changed(source, iova, address, expected),
         }
     }
@@ -176,9 +181,13 @@ impl<'a> Checking<'a> {
         self.traced.problems.extend(remembered);
     }
 
-    /// A request went through damaged tables: before the swap because the unit did not know yet.
-    fn through_damage(&mut self, wound: &Wound, iova: u64, address: u64) {
-        if !self.swapped {
+    /// A request went through damaged tables: before the swap because the unit did not know yet. AMD's may answer as before until it was
+    /// told to forget that.
+    fn through_damage(&mut self, wound: &Wound, iova: u64, address: u64, expected: Option<u64>) {
+        let Reference { dead, damaged, .. } = self.reference;
+        let is_cached = || [expected, damaged.translate(wound.source, iova)].contains(&Some(address));
+        let may_answer = |forgetting: &Forgetting| forgetting.may_answer(wound.source, dead);
+        if !self.swapped || self.forgetting.as_ref().is_some_and(may_answer) && is_cached() {
             self.traced.translations_before_swap += 1;
             return;
         }
@@ -214,6 +223,10 @@ impl<'a> Checking<'a> {
         if !self.swapped {
             self.traced.problems.push("the root pointer was never swapped".to_owned());
         }
+        // Where nothing is damaged, nothing is logged.
+        if self.reference.wound.is_some() && self.reference.dead.is_of_amd() && !self.log_moved {
+            self.traced.problems.push("events go on to the dead kernel's log".to_owned());
+        }
         let disk = self.reference.disk;
         let legacy = self.active.into_iter().filter(|(source, _)| !disk.contains(source));
         self.traced.active_after_swap =
@@ -235,6 +248,7 @@ mod tests {
 
     use super::super::super::tables::Layout;
     use super::super::super::tables::made::{amd, with_ram};
+    use super::super::event::Forgotten;
     use super::*;
     use crate::machines::ram::Ram;
 
@@ -253,8 +267,15 @@ mod tests {
         let ram = Ram::open(&dir.path().join("ram")).unwrap();
         let dead = Tables::new(&ram, Root { address: 0, layout: Layout::Legacy });
         let reserved = &Reserved::at(HOLDOVER);
-        let mut checking =
-            Checking::new(Reference { dead, new: dead, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound });
+        let mut checking = Checking::new(Reference {
+            dead,
+            damaged: dead,
+            new: dead,
+            reserved,
+            disk: &[DISK],
+            entered: UNIX_EPOCH,
+            wound,
+        });
         for event in events {
             checking.note(event);
         }
@@ -277,8 +298,15 @@ mod tests {
         with_ram(0x10000, tables, |ram| {
             let [dead, new] = [0x1000, 0x8000].map(|base| Tables::new(ram, Root::of_devices(base)));
             let reserved = &Reserved::at(Range::new(0x8000, 0x10000));
-            let reference =
-                Reference { dead, new, reserved, disk: &[DISK], entered: UNIX_EPOCH, wound: None };
+            let reference = Reference {
+                dead,
+                damaged: dead,
+                new,
+                reserved,
+                disk: &[DISK],
+                entered: UNIX_EPOCH,
+                wound: None,
+            };
             let mut checking = Checking::new(reference);
             checking.note(&Event::Root(Root::of_devices(0x8000)));
             for &(iova, page) in answers {
@@ -358,6 +386,37 @@ mod tests {
     }
 
     #[test]
+    fn damaged_tables_of_amds_may_answer_after_the_swap_until_they_are_forgotten_and_nothing_else_may() {
+        let source = 0x10;
+        let tables = [amd(0x1000, source, &[(0x2000, 0xc000)]), amd(0x8000, source, &[])].concat();
+        let iovas = Range::new(0, 0x20_0000);
+        let wound = &Wound { source, iovas, fate: Fate::Closed, words: Vec::new() };
+        let problems = |events: &[Event]| {
+            with_ram(0x10000, tables.clone(), |ram| {
+                let [dead, new] = [0x1000, 0x8000].map(|base| Tables::new(ram, Root::of_devices(base)));
+                let reserved = &Reserved::at(Range::new(0x8000, 0x10000));
+                let (damaged, wound, entered) = (new, Some(wound), UNIX_EPOCH);
+                let mut checking =
+                    Checking::new(Reference { dead, damaged, new, reserved, disk: &[DISK], entered, wound });
+                checking.note(&Event::Root(Root::of_devices(0x8000)));
+                for event in events {
+                    checking.note(event);
+                }
+                checking.finish().problems.join(" ")
+            })
+        };
+        let leads = |events: &[Event]| problems(events).contains("still leads");
+        let logs_on = |events: &[Event]| problems(events).contains("dead kernel's log");
+        let answer = |page| Event::Answered { source, iova: 0x2000, page };
+        let all = Event::Forgotten(Forgotten::All);
+        assert!(!leads(&[answer(0xc000), all.clone(), answer(0)]));
+        assert!(leads(&[answer(0xd000), all.clone()]), "neither before nor by the damaged tables");
+        assert!(leads(&[all, answer(0xc000)]), "forgotten");
+        assert!(!logs_on(&[Event::Log(0x900_0000_0000_9000)]));
+        assert!(logs_on(&[]) && logs_on(&[Event::Log(0x900_0000_0000_3000)]));
+    }
+
+    #[test]
     fn what_other_processors_of_the_dying_kernel_still_map_is_not_held_against_holdover() {
         let text = "1@100.000000:vtd_reg_dmar_root addr 0x0 scalable 0
 1@200.000000:vtd_dmar_translate dev 00:12.00 iova 0x1000 -> gpa 0x5000 mask 0xfff
@@ -375,6 +434,7 @@ mod tests {
             let dead = Tables::new(&ram, trace.dead_root().unwrap());
             let reference = Reference {
                 dead,
+                damaged: dead,
                 new: dead,
                 reserved: &Reserved::at(HOLDOVER),
                 disk: &[DISK],

@@ -3,6 +3,8 @@
 mod amd;
 mod time;
 
+pub(super) use amd::with_requests;
+
 use std::time::Duration;
 
 use machine::PAGE_SIZE;
@@ -33,6 +35,12 @@ pub(super) enum Event {
     Root(Root),
     /// Software wrote one half of the device table's base; the unit has it when the second half comes.
     HalfRoot { high: bool, half: u64 },
+    /// Software named the memory in which AMD's unit logs events, by this value of a register.
+    Log(u64),
+    /// Software wrote one half of that.
+    HalfLog { high: bool, half: u64 },
+    /// Software had AMD's unit begin with the first command of its buffer.
+    CommandsAnew,
     /// Software turned translation off, by this value of a register.
     TurnedOff(u64),
     /// Software had the unit forget something.

@@ -28,10 +28,13 @@ pub(crate) struct HandedOver {
     pub(crate) faults_before_drivers: BTreeMap<String, u64>,
     /// Those refused afterwards.
     pub(crate) faults_with_drivers: BTreeMap<String, u64>,
-    /// Requests that were translated after the second Linux had set its root table, and before drivers were loaded.
+    /// Requests that were translated after the second Linux had got hold of the unit, and before drivers were loaded.
     pub(crate) translated: BTreeMap<String, u64>,
     /// How often a root table was set.
     pub(crate) roots: u64,
+    /// How often, after the first of them, AMD's unit was made to begin with the first command of its buffer: each Linux does so when it gets
+    /// hold of the unit.
+    pub(crate) commands_anew: u64,
     /// How often translation was turned off.
     pub(crate) turned_off: u64,
 }
@@ -60,11 +63,12 @@ impl HandedOver {
                     *faults.entry(device).or_default() += 1;
                 }
                 Event::Translated { source, .. } | Event::Answered { source, .. }
-                    if seen.roots > 1 && *at < init =>
+                    if seen.is_in_second_hands() && *at < init =>
                 {
                     *seen.translated.entry(Device::name_of(*source)).or_default() += 1;
                 }
                 Event::Root(_) => seen.roots += 1,
+                Event::CommandsAnew if seen.roots > 0 => seen.commands_anew += 1,
                 Event::TurnedOff(_) => seen.turned_off += 1,
                 _ => {}
             }
@@ -72,12 +76,18 @@ impl HandedOver {
         Ok(seen)
     }
 
-    /// What is wrong with it. `reserved` is the memory in which Holdover's root table must have been; the device is one that must
-    /// have been at work all the time, if it matters which.
+    /// Whether the second Linux has got hold of the unit.
+    fn is_in_second_hands(&self) -> bool {
+        self.roots > 1 || self.commands_anew > 0
+    }
+
+    /// What is wrong with it. `reserved` is the memory in which Holdover's root table must have been; `adopts` says whether the second Linux
+    /// goes on with that table; the device is one that must have been at work all the time, if it matters which.
     pub(crate) fn problems(
         &self,
         trace: &Trace,
         reserved: &Reserved,
+        adopts: bool,
         at_work: Option<Device>,
     ) -> Vec<String> {
         // Kernels for clouds have NVMe's driver built in.
@@ -98,9 +108,17 @@ impl HandedOver {
             ),
             (self.turned_off > 0, "the second Linux turned translation off".to_owned()),
             (
-                self.roots < 2,
+                !adopts && self.roots < 2,
                 format!("{} root tables were set, not Holdover's and the second Linux's", self.roots),
             ),
+            (
+                adopts && self.roots != 1,
+                format!(
+                    "{} root tables were set, and not Holdover's alone, with which the second Linux goes on",
+                    self.roots
+                ),
+            ),
+            (!self.is_in_second_hands(), "the second Linux never got hold of the unit".to_owned()),
             (
                 !first.is_some_and(|root| reserved.contains(root.address)),
                 "the first of them is not Holdover's".to_owned(),
@@ -131,15 +149,19 @@ mod tests {
 1@109.000000:vtd_reg_write_gcmd status 0xc7000000 value 0x6000000
 ";
 
-    /// What is wrong with a trace in which this line comes last before the dump is complete.
+    /// What is wrong with a trace of a Linux that sets its own table.
     fn problems(text: &str) -> Vec<String> {
+        problems_of(text, false)
+    }
+
+    fn problems_of(text: &str, adopts: bool) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trace");
         std::fs::write(&file, text).unwrap();
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let trace = Trace::read(&file, at(100)).unwrap();
         let seen = HandedOver::of(&trace, Times { init: Some(at(104)), complete: Some(at(108)) }).unwrap();
-        seen.problems(&trace, &Reserved::at(RESERVED), Some(Device::SOUND))
+        seen.problems(&trace, &Reserved::at(RESERVED), adopts, Some(Device::SOUND))
     }
 
     fn with(line: &str) -> String {
@@ -158,6 +180,32 @@ mod tests {
         assert!(with(&format!("1@105.000000:{fault}")).contains("with drivers: {\"HDA\": 1}"));
         let off = "1@105.000000:vtd_reg_write_gcmd status 0xc7000000 value 0x6000000";
         assert!(with(off).contains("turned translation off"));
+    }
+
+    #[test]
+    fn a_linux_that_goes_on_with_holdovers_table_sets_none_and_gets_hold_of_the_unit() {
+        let at = |second: u32, what: &str| {
+            use std::fmt::Write;
+            let mut line = String::new();
+            let _ = writeln!(line, "1970-01-01T00:01:{second:02}.000000Z {what}");
+            line
+        };
+        let written = |second, at_register: &str, value: &str| {
+            at(
+                second,
+                &format!("amdvi_mmio_write X write addr {at_register}, size 8, val {value}, offset 0x0"),
+            )
+        };
+        let before = "1970-01-01T00:00:10.000000Z amdvi_mmio_write X write addr 0x0, size 8, val 0x11f0001, offset 0x0\n";
+        let (swap, hold) = (written(41, "0x0", "0x2c2de001"), written(42, "0x2000", "0x0"));
+        let answer = at(43, "amdvi_translation_result devid: 00:14.0 gpa 0xffff7020 hpa 0x15887000");
+        let whole = [before, &swap, &hold, &answer].concat();
+        assert_eq!(problems_of(&whole, true), Vec::<String>::new());
+        assert!(problems_of(&whole, false).join("; ").contains("1 root tables"));
+        let own = whole.clone() + &written(44, "0x0", "0x2e916001");
+        assert!(problems_of(&own, true).join("; ").contains("not Holdover's alone"));
+        let untouched = [before, &swap, &answer].concat();
+        assert!(problems_of(&untouched, true).join("; ").contains("never got hold"));
     }
 
     #[test]

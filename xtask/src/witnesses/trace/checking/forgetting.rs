@@ -25,6 +25,13 @@ impl Forgetting {
         }
     }
 
+    /// Whether the unit may still answer a function by these tables, because it was not told to forget them.
+    pub(super) fn may_answer(&self, source: u16, dead: Tables<'_>) -> bool {
+        let has_forgotten = |domain| self.domains.contains(&domain);
+        let told = self.entries.contains(&source) && dead.domain(source).is_none_or(has_forgotten);
+        dead.is_of_amd() && !self.all && !told
+    }
+
     /// The first thing that the unit may still know of these tables, which are no longer in force.
     pub(super) fn remembered(&self, dead: Tables<'_>) -> Option<String> {
         if self.all || !dead.is_of_amd() {
@@ -72,8 +79,30 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_may_answer_by_old_tables_until_it_was_told_to_forget_entry_and_pages() {
+        let may = |commands: &[Forgotten]| {
+            let mut forgetting = Forgetting::default();
+            for &command in commands {
+                forgetting.note(command);
+            }
+            let root = Root::of_devices(0x1000);
+            with_ram(0x10000, amd(0x1000, NETWORK, &[]), |ram| {
+                forgetting.may_answer(NETWORK, Tables::new(ram, root))
+            })
+        };
+        let (entry, domain) = (Forgotten::Entry(NETWORK), Forgotten::Domain(5));
+        assert!(may(&[]) && may(&[entry]) && may(&[domain]));
+        assert!(may(&[Forgotten::Entry(NETWORK + 1), domain]) && may(&[entry, Forgotten::Domain(4)]));
+        assert!(!may(&[entry, domain]) && !may(&[Forgotten::All]));
+    }
+
+    #[test]
     fn nothing_is_asked_of_units_of_intels() {
         let root = Root { address: 0x1000, layout: Layout::Legacy };
+        let may_answer = with_ram(0x10000, legacy(0x1000, NETWORK, &[]), |ram| {
+            Forgetting::default().may_answer(NETWORK, Tables::new(ram, root))
+        });
+        assert!(!may_answer);
         assert_eq!(remembered(root, legacy(0x1000, NETWORK, &[]), &[]), None);
     }
 }
