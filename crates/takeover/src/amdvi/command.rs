@@ -41,12 +41,13 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) tables: Tables,
 }
 
-/// A command buffer and an event log of our own.
+/// A command buffer and an event log: of our own, or the dead kernel's where hardware takes no others.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     pub(crate) commands: CommandBuffer,
-    pub(crate) log: EventLog,
-    told: Told,
+    /// None if it is the dead kernel's and cannot be read.
+    pub(crate) log: Option<EventLog>,
+    pub(crate) told: Told,
 }
 
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
@@ -62,7 +63,7 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         let mut frame = || new_table(frames).ok_or(Reason::OutOfFrames);
         let (buffer, store, log) = (frame()?, frame()?, frame()?);
         let (commands, told) = (CommandBuffer::new(buffer, store), Told::Queue([buffer, store, log]));
-        self.buffers = Some(Buffers { commands, log: EventLog::new(log), told });
+        self.buffers = Some(Buffers { commands, log: Some(EventLog::new(log)), told });
         Ok(())
     }
 
@@ -185,11 +186,13 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Gives the unit the command buffer and the log of our own, both empty, while none is in use, and turns them on.
     pub(crate) fn start_buffers(&mut self) -> Result<(), UnitError> {
-        let Some(buffers) = &mut self.buffers else { return Err(UnitError::NoQueue) };
-        buffers.commands.rewind();
-        let (commands, log) = (buffers.commands.base().into_bits(), buffers.log.base().into_bits());
+        let Some(Buffers { commands, log: Some(log), told }) = &mut self.buffers else {
+            return Err(UnitError::NoQueue);
+        };
+        commands.go_on_at(0);
+        let (commands, log) = (commands.ring.base().into_bits(), log.ring.base().into_bits());
         if self.told == Told::Nothing {
-            self.told = buffers.told;
+            self.told = *told;
         }
         self.unit.write(registers::STATUS, Status::CLEARABLE.into_bits());
         self.name(registers::COMMAND_BUFFER, commands)?;
@@ -199,13 +202,16 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         {
             self.unit.write(register, 0);
         }
-        let control = self.keep().with_command_buffer(true).with_event_log(true);
-        // Without a limit, a device that does not answer an invalidation blocks the buffer for ever.
-        let control = match control.invalidation_timeout() {
-            0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
-            _ => control,
-        };
+        let control = with_timeout(self.keep().with_command_buffer(true).with_event_log(true));
         self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?;
         Ok(self.wait(crate::amdvi::unit::STATUS, "EventLogRun", |unit| unit.status().event_log_runs())?)
+    }
+}
+
+/// The same, with a limit for devices: without one, a device that does not answer an invalidation blocks the buffer for ever.
+pub(crate) fn with_timeout(control: Control) -> Control {
+    match control.invalidation_timeout() {
+        0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
+        _ => control,
     }
 }
