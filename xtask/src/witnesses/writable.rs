@@ -26,6 +26,12 @@ impl Writable {
         Self { by_devices, by_unit: dead.noted_pages() }
     }
 
+    /// The same, and these pages, which Holdover has to change where they are.
+    pub(crate) fn and_pages(mut self, pages: impl Iterator<Item = u64>) -> Self {
+        self.by_devices.extend(pages);
+        self
+    }
+
     /// Whether a device may write into a page.
     pub(crate) fn by_devices(&self, address: u64) -> bool {
         self.by_devices.contains(&address)
