@@ -219,6 +219,19 @@ mod tests {
         assert!(tables.slots().all(|(source, slot)| tables.slot_of(source) == Some(slot)));
     }
 
+    /// Ours has entries for more devices than the dead kernel's, and only those of both are in the one that stays in force.
+    #[test]
+    fn a_slot_of_ours_is_in_the_old_table_as_far_as_that_goes() {
+        let mut tables = Tables::default();
+        tables.remember_segment(segment(0, 1, 2)).unwrap();
+        let [inside, beyond] = [127, 128].map(|id| tables.slot_of(SourceId(id)).unwrap());
+        assert_eq!(tables.in_old_table(inside), None, "ours is in force");
+        tables.reuse(|_| DeviceTableBase::new().with_frame(0x55));
+        assert_eq!(tables.in_old_table(inside), Some(PhysicalAddress::new(0x5_5FE0)));
+        assert_eq!(tables.in_old_table(beyond), None);
+        assert_eq!((tables.slot_of(SourceId(127)), tables.slot_of(SourceId(128))), (Some(inside), None));
+    }
+
     /// 2.2.2.3: the upper bits of the id choose the segment.
     #[test]
     fn segments_share_the_devices() {

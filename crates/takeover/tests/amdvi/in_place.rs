@@ -189,7 +189,7 @@ fn pass_through_is_fenced_in_place() {
         for others in [Others::Untranslated, Others::Blocked, Others::Aborted] {
             let mut scenario = scenario.clone();
             scenario.units[0].others = others;
-            let read_only = Rights { read: true, write: false, ..Rights::ALL };
+            let read_only = Rights { read: true, write: false };
             scenario.functions.extend([
                 function(0x18, Attached::PassThrough(3, Rights::ALL)),
                 function(0x28, Attached::PassThrough(3, read_only)),

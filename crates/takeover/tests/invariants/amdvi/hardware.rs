@@ -72,7 +72,8 @@ fn check_in_place(scenario: Scenario, pick: usize, pages: &[u64]) -> Result<(), 
     let machine = scenario.machine();
     let reused: Vec<_> = (0..machine.units()).flat_map(|unit| machine.reusable(unit)).collect();
     let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-    let mut taken = take_over_all(&machine, &mut frames, &clock, &limits()).unwrap();
+    let mut taken = take_over_all(&machine, &mut frames, &clock, &limits())
+        .map_err(|failure| TestCaseError::fail(failure.to_string()))?;
     machine.run(100);
     let described = Described::from(scenario);
     let check = |machine: &Machine, is_attached: bool| {
