@@ -86,10 +86,7 @@ pub enum Danger {
     NoDomainId,
     /// The unit goes on with the dead kernel's device table, which was made to say what ours says. Nothing keeps a device that reached
     /// that memory from changing it: until then all invariants hold, but for old memory being read-only.
-    #[error(
-        "{why}: its device table stays at {table:#x} and is changed there, in memory of the dead kernel's, and nothing keeps devices from \
-         writing to it"
-    )]
+    #[error("its device table stays at {table:#x}, is changed there, and devices may write to it: {why}")]
     TableInPlace {
         /// Where it is.
         table: PhysicalAddress,
@@ -149,11 +146,11 @@ pub enum Danger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// Hardware has locked the register that names it, as secure nested paging does (AMD-Vi, 2.12).
-    #[error("the register that names it is locked")]
+    #[error("its register is locked")]
     Locked,
     /// Old and new table lie on different sides of a multiple of 4 GiB. There may be units that take the base as two writes of 32 bits;
     /// between them, such a unit reads neither table.
-    #[error("its base does not move from {old:#x} to {new:#x} in one step")]
+    #[error("it does not move from {old:#x} to {new:#x} in one step")]
     Halves {
         /// Where the old kernel's is.
         old: PhysicalAddress,
