@@ -13,6 +13,7 @@ use crate::hand_over;
 use crate::platform::boot_params::BootParams;
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
+use crate::platform::free_parts::for_each_free_part;
 use crate::platform::heap::{self, Pages};
 use crate::platform::memory::{self, Pieces};
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
@@ -51,6 +52,8 @@ pub(crate) struct Booted {
     pub(crate) own: Pieces,
     /// Bytes of it that this kernel works with: all, unless some is left to a fallback kernel.
     pub(crate) working: u64,
+    /// Pages of it below 4 GiB that are set aside from the heap, where the reservation is above.
+    pub(crate) low: Option<Pages>,
     /// The page tables in use; they map our own memory.
     pub(crate) space: AddressSpace,
 }
@@ -71,9 +74,13 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     let room = Room::find(&params, &free, image.whole().len());
     let heap = room.as_ref().map(Room::heap);
     let heap = heap.as_ref().map_or(&free[..], slice::from_ref);
+    // A heap beside a fallback kernel is no larger than it must be, and what is left below 4 GiB is the other kernel's.
+    let low = if room.is_ok() { Range::default() } else { memory::low_part(heap, image.whole()) };
     for &piece in heap {
-        // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
-        unsafe { heap::claim(piece) };
+        for_each_free_part(piece, &[low], &mut |part| {
+            // SAFETY: mapped just now; the loader and the dead kernel do not need it any more.
+            unsafe { heap::claim(part) };
+        });
     }
     let working = heap.iter().map(|piece| piece.len()).sum::<u64>() + image.whole().len();
     let params = leaked(params)?;
@@ -85,7 +92,9 @@ pub(crate) fn boot(boot_params: u64) -> Result<Booted, BootError> {
     // If there are too many pieces, one is dropped, and its memory is not used.
     own.truncate(own.capacity() - 1);
     own.push(image.whole());
-    Ok(Booted { params, own, working, space: first })
+    // SAFETY: whole pages of our own memory, mapped just now, which the heap did not get.
+    let low = (!low.is_empty()).then(|| unsafe { Pages::at(low) });
+    Ok(Booted { params, own, working, low, space: first })
 }
 
 fn first_tables(image: &Image, free: &[Range<PhysicalAddress>]) -> Result<AddressSpace, MapError> {

@@ -15,6 +15,7 @@ use crate::platform::config::{Config, ConfigPorts};
 use crate::platform::entry::Image;
 use crate::platform::frames::FramePool;
 use crate::platform::free_parts::for_each_free_part;
+use crate::platform::heap::Pages;
 use crate::platform::memory::{Mapped, OldRam, Pieces, pages_around};
 use crate::platform::mmio::Mmio;
 use crate::platform::paging::{Access, AddressSpace, Features, MapError};
@@ -35,6 +36,8 @@ pub(crate) struct Machine {
     pub(crate) own: Pieces,
     /// Bytes of it that this kernel works with: all, unless some is left to a fallback kernel.
     pub(crate) working: u64,
+    /// Pages of it below 4 GiB that are kept for device tables, where the reservation is above.
+    pub(crate) low: Option<Pages>,
     /// The ranges that the loader filled in the reservation: the core header, and copies of the dead kernel's memory.
     pub(crate) loaded: Vec<Range<PhysicalAddress>>,
     /// What the boot loader handed over.
@@ -74,7 +77,7 @@ pub(crate) enum DiscoverError {
 ///
 /// Firmware tables that are missing or damaged are no error here: each costs what it describes.
 pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, DiscoverError> {
-    let Booted { params, own, working, space: first } = booted;
+    let Booted { params, own, working, low, space: first } = booted;
     let header = read_core_header(first, &own, options.elfcorehdr.ok_or(DiscoverError::NotACrash)?)?;
     let (mut space, old) = final_tables(&own, working, &header)?;
     map_core_header(&mut space, &own, &header);
@@ -92,6 +95,7 @@ pub(crate) fn discover(booted: Booted, options: &Options) -> Result<Machine, Dis
         space,
         own,
         working,
+        low,
         loaded,
         params,
         old,

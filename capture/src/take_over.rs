@@ -14,7 +14,7 @@ use crate::acpi::{AcpiError, Tables};
 use crate::discover::Machine;
 use crate::listing::{ListedUnit, Listing};
 use crate::platform::console::say;
-use crate::platform::frames::FramePool;
+use crate::platform::frames::{FramePool, LowFrames};
 use crate::remapping::{Fate, Remapping, RemappingUnit};
 use crate::units::{self, Doubt};
 use handoff::{Areas, Share};
@@ -75,6 +75,7 @@ fn all_units(
     }
     let budget = Share::UNIT_TABLES.of(machine.working) / PAGE_SIZE;
     let mut frames = FramePool::new(budget as usize).ok_or(TakeOverError::NoMemory)?;
+    frames.low = machine.low.take().map(LowFrames::of);
     let neighbourhood = Neighbourhood::of(machine, tables, listing, areas)?;
     let serves = listing.served(&machine.devices)?;
     // All memory is taken now, so that a unit that was taken over always has its place in the list.

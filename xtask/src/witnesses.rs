@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fmt, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use handoff::Completeness;
-use machine::PAGE_SIZE;
+use machine::{PAGE_SIZE, Range};
 use serde::Serialize;
 
 use crate::crashes::crash::{Evidence, PANIC};
@@ -37,6 +37,7 @@ use crate::guests::tool::Tool;
 use crate::machines::area;
 use crate::machines::files::Files;
 use crate::machines::ram::Ram;
+use crate::machines::reserved::Reserved;
 use crate::machines::scenario::device::Device;
 use crate::process;
 use crate::witnesses::report::Report;
@@ -49,7 +50,7 @@ pub(crate) use power_cuts::cut_power;
 pub(crate) use reader::Readers;
 pub(crate) use readers::Readings;
 pub(crate) use summary::{compare_summary, open_summary};
-use tables::Tables;
+use tables::{Layout, Root, Tables};
 use trace::Trace;
 pub(crate) use trace::Traced;
 use writable::{EventLog, Writable};
@@ -147,13 +148,16 @@ fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings
     let sound = Ram::open(&before)?.overlaid(wound.map_or(&[], |wound| &wound.words));
     let (before, after) = (Ram::open(&before)?, Ram::open(&files.ram())?);
     let trace = Trace::read(&files.trace(), report.panic)?;
-    let roots = [trace.dead_root()?, trace.new_root().context("the root pointer was never swapped")?];
+    let roots = roots(&trace, reserved)?;
     let [dead, new] = [Tables::new(&sound, roots[0]), Tables::new(&after, roots[1])];
     let damaged = Tables::new(&before, roots[0]);
     // Requests of the victim fault already while the dead kernel's log is in use.
     let log = wound.zip(trace.dead_log());
     let log = log.map(|(wound, memory)| EventLog { memory, source: wound.source });
-    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated())).and_events(log);
+    let is_in_place = new.are_in_place_of(&dead);
+    let in_place = dead.device_table_pages().filter(|_| is_in_place);
+    let writable = Writable::of(&dead, &trace.used_by(&dead.untranslated()));
+    let writable = writable.and_pages(in_place).and_events(log);
     let states = memory::States { before: &before, after: &after, reserved, writable: &writable };
     let remembered = states.check(&files.dump())?;
     let readings = read_all(evidence, tool, [&before, &after], &writable)?;
@@ -161,8 +165,22 @@ fn ask_all(evidence: &Evidence, report: &Report, tool: &Tool) -> Result<Findings
     let entered = entered.context("Holdover did not start")?;
     let traced = trace::Reference { dead, damaged, new, reserved, disk, entered, wound }.check(&trace)?;
     let copied = Copies { dead, new, reserved, disk, persistent, wound }.check();
-    let inspected = inspected::Expected { dead, roots, report, wound }.check(tool, &files.dump());
+    // A device table in place is in the dump as Holdover left it, and names tables that are not there.
+    let expected = Some(inspected::Expected { dead, roots, report, wound }).filter(|_| !is_in_place);
+    let inspected = expected.and_then(|expected| expected.check(tool, &files.dump()));
     Ok(Findings { traced, copied, inspected, remembered, readings })
+}
+
+/// The root tables before and after. The base of a device table must not move across 4 GiB: where all of Holdover's memory is on the
+/// other side, the table of before stays in force.
+fn roots(trace: &Trace, reserved: &Reserved) -> Result<[Root; 2]> {
+    let dead = trace.dead_root()?;
+    let is_beyond = |piece: &Range<u64>| piece.start >> 32 != dead.address >> 32;
+    let must_stay = matches!(dead.layout, Layout::Devices { .. }) && reserved.pieces().iter().all(is_beyond);
+    let new = trace.new_root();
+    ensure!(!must_stay || new.is_none(), "the device table's base moved across 4 GiB");
+    let new = new.or(Some(dead).filter(|_| must_stay));
+    Ok([dead, new.context("the root pointer was never swapped")?])
 }
 
 /// Asks the readers, and makedumpfile on the memory of which the dump was made.

@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use alloc::vec::Vec;
 use core::arch::x86_64::{_mm_clflush, _mm_mfence};
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table};
+use machine::{CopyError, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Position, Range, Table, Unreadable};
 
 use crate::platform::heap::Pages;
+use crate::platform::write_protection::store_past;
 
 /// Bytes in a line of the processor's cache, on every x86-64 processor.
 const CACHE_LINE: usize = 64;
@@ -20,6 +21,39 @@ pub(crate) struct FramePool {
     /// Frames below this one have been handed out at least once.
     unused: PhysicalAddress,
     released: Vec<PhysicalAddress>,
+    /// Frames below 4 GiB, where the others are above.
+    pub(crate) low: Option<LowFrames>,
+    /// The dead kernel's memory that hardware goes on using where it is.
+    reused: Vec<Range<PhysicalAddress>>,
+}
+
+/// Frames that are handed out in runs, and never taken back.
+#[derive(Debug)]
+pub(crate) struct LowFrames {
+    pages: Pages,
+    unused: PhysicalAddress,
+}
+
+impl LowFrames {
+    /// These pages, of which nothing was handed out.
+    pub(crate) fn of(pages: Pages) -> Self {
+        Self { unused: pages.range().start, pages }
+    }
+
+    fn take(&mut self, count: usize) -> Option<Range<PhysicalAddress>> {
+        let run = Range::sized(self.unused, count as u64 * PAGE_SIZE);
+        let run = run.filter(|run| self.pages.range().covers(*run))?;
+        self.unused = run.end;
+        Some(run)
+    }
+
+    fn used(&self) -> usize {
+        (self.unused.count_since(self.pages.range().start) / PAGE_SIZE) as usize
+    }
+
+    fn has_handed_out(&self, frame: PhysicalAddress) -> bool {
+        Range::new(self.pages.range().start, self.unused).contains(frame)
+    }
 }
 
 impl FramePool {
@@ -30,7 +64,7 @@ impl FramePool {
 
     /// A pool of these frames.
     pub(crate) fn of(pages: Pages) -> Self {
-        Self { unused: pages.range().start, pages, released: Vec::new() }
+        Self { unused: pages.range().start, pages, released: Vec::new(), low: None, reused: Vec::new() }
     }
 
     /// All of the pool's memory.
@@ -45,6 +79,10 @@ impl FramePool {
 
     /// How many frames are handed out.
     pub(crate) fn used(&self) -> usize {
+        self.used_of_pool() + self.low.as_ref().map_or(0, LowFrames::used)
+    }
+
+    fn used_of_pool(&self) -> usize {
         (self.unused.count_since(self.range().start) / PAGE_SIZE) as usize - self.released.len()
     }
 
@@ -62,8 +100,12 @@ impl FramePool {
     /// A pointer to a frame of this pool that was handed out; any other frame is a bug.
     fn pointer(&self, frame: PhysicalAddress) -> *mut Table {
         let handed_out = Range::new(self.range().start, self.unused);
-        let ours = handed_out.contains(frame) && frame.is_aligned(PAGE_SIZE);
+        let low = self.low.as_ref().filter(|low| low.has_handed_out(frame));
+        let ours = (handed_out.contains(frame) || low.is_some()) && frame.is_aligned(PAGE_SIZE);
         assert!(ours, "{frame:#x} is no frame of this pool");
+        if let Some(LowFrames { pages, .. }) = low {
+            return pages.start().wrapping_add(frame.count_since(pages.range().start) as usize).cast();
+        }
         self.pages.start().wrapping_add(frame.count_since(self.range().start) as usize).cast()
     }
 }
@@ -103,14 +145,28 @@ impl Frames for FramePool {
         Some(first)
     }
 
+    fn allocate_run_below(&mut self, count: usize, limit: PhysicalAddress) -> Option<PhysicalAddress> {
+        if self.range().end <= limit {
+            return self.allocate_run(count);
+        }
+        let run = self.low.as_mut().filter(|low| low.pages.range().end <= limit)?.take(count)?;
+        for frame in (run.start.get()..run.end.get()).step_by(PAGE_SIZE as usize) {
+            self.table_mut(frame.into()).fill(0);
+        }
+        Some(run.start)
+    }
+
     fn release(&mut self, frame: PhysicalAddress) {
         self.pointer(frame);
+        if self.low.as_ref().is_some_and(|low| low.has_handed_out(frame)) {
+            return;
+        }
         // If there is no memory to remember the frame, it is lost.
         let _ = push(&mut self.released, frame);
     }
 
     fn available(&self) -> usize {
-        (self.range().len() / PAGE_SIZE) as usize - self.used()
+        (self.range().len() / PAGE_SIZE) as usize - self.used_of_pool()
     }
 
     fn table(&self, frame: PhysicalAddress) -> &Table {
@@ -125,9 +181,11 @@ impl Frames for FramePool {
     }
 
     fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
-        let table: *mut u64 = self.pointer(frame).cast();
+        let is_reused =
+            frame.is_aligned(PAGE_SIZE) && self.reused.iter().any(|memory| memory.contains(frame));
+        let table: *mut u64 = if is_reused { frame.get() as *mut u64 } else { self.pointer(frame).cast() };
         assert!(index < machine::ENTRIES);
-        // SAFETY: an aligned entry of a frame of this pool; atomic because hardware may be writing it.
+        // SAFETY: an aligned entry of a frame of this pool, or of a page that could be read; atomic because hardware may be writing it.
         unsafe { AtomicU64::from_ptr(table.add(index)) }.load(Ordering::Acquire)
     }
 
@@ -136,6 +194,24 @@ impl Frames for FramePool {
         assert!(index < machine::ENTRIES);
         // SAFETY: an aligned entry of a frame of this pool; the single atomic store is what a walker may see.
         unsafe { AtomicU64::from_ptr(table.add(index)) }.store(entry, Ordering::Release);
+    }
+
+    fn reuse(&mut self, old: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable> {
+        let unusable = Unreadable { address: memory.start, len: memory.len() };
+        let mut bytes = [0; 512];
+        // All of it: a machine check in what is bad would end everything later.
+        for at in (memory.start.get()..memory.end.get()).step_by(bytes.len()) {
+            old.read(at.into(), &mut bytes)?;
+        }
+        push(&mut self.reused, memory).map_err(|_| unusable)
+    }
+
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+        let pair = Range::new(address, address.saturating_add(16));
+        let is_reused = self.reused.iter().any(|memory| memory.covers(pair));
+        assert!(address.is_aligned(16) && is_reused, "{address:#x} is in no memory that is used where it is");
+        // SAFETY: memory of the dead kernel's, which could be read and so is mapped; nothing of this kernel's is there.
+        unsafe { store_past(address.get(), u128::from(words[1]) << 64 | u128::from(words[0])) };
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>) {
@@ -154,7 +230,7 @@ impl Frames for FramePool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use machine::Unreadable;
+    use crate::platform::memory::Mapped;
 
     #[test]
     fn the_pool_hands_out_zeroed_frames_up_to_its_budget() {
@@ -215,6 +291,51 @@ mod tests {
         pool.release(run.saturating_add(PAGE_SIZE));
         assert_eq!(pool.never_used().len(), PAGE_SIZE, "a frame that was used is none of them");
         assert_eq!(pool.allocate(), Some(run.saturating_add(PAGE_SIZE)));
+    }
+
+    #[test]
+    fn memory_that_is_used_where_it_is_can_be_changed_in_pairs() {
+        let mut pool = FramePool::new(1).unwrap();
+        let page = Pages::allocate(1).unwrap();
+        let start = page.range().start;
+        // SAFETY: the page, which is this test's.
+        unsafe { page.start().write_bytes(0, PAGE_SIZE as usize) };
+        pool.reuse(&Mapped, page.range()).unwrap();
+        pool.store_pair(start.saturating_add(32), [4, 5]);
+        assert_eq!([3, 4, 5, 6].map(|index| pool.load(start, index)), [0, 4, 5, 0]);
+        assert!(pool.reuse(&Sevens, page.range()).is_err(), "it cannot be read");
+    }
+
+    #[test]
+    fn low_frames_are_handed_out_in_runs_below_a_limit() {
+        let block = Pages::allocate(8).unwrap().range();
+        let limit = block.start.saturating_add(4 * PAGE_SIZE);
+        // SAFETY: two halves of a block that is this test's.
+        let [low, high] = [Range::new(block.start, limit), Range::new(limit, block.end)]
+            .map(|half| unsafe { Pages::at(half) });
+        let mut pool = FramePool::of(high);
+        assert_eq!(pool.allocate_run_below(2, limit), None);
+        pool.low = Some(LowFrames::of(low));
+        assert_eq!(pool.allocate_run_below(3, limit), Some(block.start));
+        assert_eq!(pool.allocate_run_below(2, limit), None, "there are four");
+        assert_eq!(pool.allocate_run_below(1, block.start), None, "they are above that");
+        assert_eq!(pool.allocate_run(2), Some(limit), "others are above");
+        let last = block.start.saturating_add(2 * PAGE_SIZE);
+        assert_eq!(*pool.table(last), [0; 512]);
+        pool.store(last, 511, 7);
+        assert_eq!((pool.load(last, 511), pool.used(), pool.available()), (7, 5, 2));
+        pool.release(last);
+        assert_eq!((pool.used(), pool.available()), (5, 2), "it is not handed out again");
+        let others = limit.saturating_add(2 * PAGE_SIZE);
+        assert_eq!(pool.allocate_run_below(2, block.end), Some(others), "all are below that limit");
+    }
+
+    #[test]
+    #[should_panic(expected = "is used where it is")]
+    fn other_memory_is_not_written() {
+        let mut pool = FramePool::new(1).unwrap();
+        let frame = pool.allocate().unwrap();
+        pool.store_pair(frame, [1, 2]);
     }
 
     #[test]

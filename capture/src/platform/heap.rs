@@ -124,6 +124,16 @@ impl Pages {
         Self { start, range: Range::from(address..address + count as u64 * PAGE_SIZE) }
     }
 
+    /// The page frames in this range, which is not at address zero.
+    ///
+    /// # Safety
+    ///
+    /// As for [`set_aside`](Self::set_aside).
+    pub(crate) unsafe fn at(range: Range<PhysicalAddress>) -> Self {
+        let start = NonNull::new(range.start.get() as *mut u8).unwrap_or(NonNull::dangling());
+        Self { start, range }
+    }
+
     /// The physical addresses.
     pub(crate) fn range(&self) -> Range<PhysicalAddress> {
         self.range

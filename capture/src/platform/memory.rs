@@ -53,6 +53,20 @@ pub(crate) fn free_pages(
     pieces
 }
 
+/// The part of `free` that is kept for tables which must be below 4 GiB, because the dead kernel's are: a quarter of a piece there, and no
+/// more than the device tables of eight units. Empty if the image, and with it most memory, is below anyway.
+pub(crate) fn low_part(
+    free: &[Range<PhysicalAddress>],
+    image: Range<PhysicalAddress>,
+) -> Range<PhysicalAddress> {
+    const LIMIT: PhysicalAddress = PhysicalAddress::new(1 << 32);
+    const MOST: u64 = 8 * (2 << 20);
+    let piece = free.iter().filter(|piece| piece.end <= LIMIT && image.start >= LIMIT);
+    let largest = piece.max_by_key(|piece| piece.len()).copied().unwrap_or_default();
+    let len = (largest.len() / 4).min(MOST) & !(PAGE_SIZE - 1);
+    Range::new(largest.start, largest.start.saturating_add(len))
+}
+
 /// The pages that lie wholly in `range`.
 fn whole_pages(range: Range<PhysicalAddress>) -> Range<PhysicalAddress> {
     Range::new(range.start.align_up(PAGE_SIZE), range.end.align_down(PAGE_SIZE))
@@ -145,6 +159,17 @@ mod tests {
         let occupied = [Range::from(0x21_0800..0x21_1800), Range::from(0x2F_F000..0x40_0000)];
         let pieces = free_pages(usable.into_iter(), &occupied);
         assert_eq!(pieces[..], [Range::from(0x20_1000..0x21_0000), Range::from(0x21_2000..0x2F_F000)]);
+    }
+
+    #[test]
+    fn a_part_below_4_gib_is_kept_where_the_image_is_above() {
+        let (low, high) = (Range::from(0x1000_0000..0x1100_0000), Range::from(1 << 32..5 << 30));
+        let image = Range::from((1 << 32) + 0x10_0000..(1 << 32) + 0x20_0000);
+        assert_eq!(low_part(&[low, high], image), Range::from(0x1000_0000..0x1040_0000));
+        let large = Range::from(0x1000_0000..0x3000_0000);
+        assert_eq!(low_part(&[large, high], image).len(), 16 << 20);
+        assert!(low_part(&[high], image).is_empty() && low_part(&[], image).is_empty());
+        assert!(low_part(&[large, low], low).is_empty());
     }
 
     #[test]

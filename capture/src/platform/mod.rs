@@ -42,5 +42,6 @@ pub(crate) mod room;
 #[cfg(freestanding)]
 mod runtime;
 pub(crate) mod shared;
+pub(crate) mod write_protection;
 
 pub(crate) use capture::platform::{boot_params, free_parts, zero_page};

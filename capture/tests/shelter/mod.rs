@@ -4,7 +4,7 @@ use std::ops::Range as Indices;
 use std::time::Duration;
 
 use machine::{
-    Clock, CopyError, Dma, DmaMemory, Frames, IoAddress, OldMemory, PhysicalAddress, Registers, Table,
+    Clock, CopyError, Dma, DmaMemory, Frames, IoAddress, OldMemory, PhysicalAddress, Range, Registers, Table,
     Unreadable,
 };
 use storage::{Addressing, BarRange, DeviceAccess};
@@ -67,9 +67,12 @@ impl<T: Frames> Frames for Shelter<T> {
         fn allocate(&mut self) -> Option<PhysicalAddress>;
         fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress>;
         fn allocate_copy(&mut self, old: &impl OldMemory, address: PhysicalAddress) -> Result<PhysicalAddress, CopyError>;
+        fn allocate_run_below(&mut self, count: usize, limit: PhysicalAddress) -> Option<PhysicalAddress>;
         fn release(&mut self, frame: PhysicalAddress);
         fn table_mut(&mut self, frame: PhysicalAddress) -> &mut Table;
         fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64);
+        fn reuse(&mut self, old: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable>;
+        fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]);
         fn publish(&mut self, frame: PhysicalAddress, entries: Indices<usize>);
     }
 }

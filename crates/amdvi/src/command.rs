@@ -69,6 +69,11 @@ impl CompletionWait {
     pub const fn storing(self, address: PhysicalAddress, data: u64) -> Command {
         Command([self.with_store(true).with_address(address.get() >> 3).into_bits(), data])
     }
+
+    /// The command that stores nothing: where interrupts are asked for, the status register shows that it is done.
+    pub const fn without_store(self) -> Command {
+        Command([self.into_bits(), 0])
+    }
 }
 
 /// First word of an invalidation of what the unit keeps of one device: its device table entry (2.4.2) or its interrupt table

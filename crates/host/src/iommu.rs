@@ -5,10 +5,9 @@ use std::path::Path;
 
 use crate::inspect;
 
-/// What is to be done where the hardware keeps an IOMMU's registers from the capture kernel.
-pub(crate) const LOCKED: &str = "secure nested paging (SNP) locks the registers of AMD's IOMMUs, so that the capture kernel can take none over and \
-     would refuse every disk; start this kernel with kvm_amd.sev_snp=0, or have another crash kernel as the fallback (`fallback` in the \
-     configuration)";
+/// What is to be done where the hardware keeps registers of an IOMMU from the capture kernel.
+pub(crate) const LOCKED: &str = "none is needed for a dump; where no virtual machine of this host is a confidential one, \
+     kvm_amd.sev_snp=0 on the kernel's command line lifts the lock";
 
 /// The IOMMUs that the firmware lists.
 #[derive(Debug)]

@@ -15,7 +15,6 @@ use crate::config::{self, PanicConfiguration};
 use crate::crash_slot::{self, OtherCrashKernel, Rival};
 use crate::fallback::{FallbackError, FallbackRequest, Packed};
 use crate::image::{Image, Origin};
-use crate::iommu;
 use crate::kexec::{self, Refusal};
 use crate::loaded::{self, LoadNote};
 use crate::lockdown::Lockdown;
@@ -129,9 +128,6 @@ pub enum LoadError {
         /// What to do about it.
         remedy: &'static str,
     },
-    /// An IOMMU translates that the capture kernel cannot take over, and there is no fallback kernel.
-    #[error("{}", iommu::LOCKED)]
-    IommuLocked,
     /// There is no area that the next dump could go to.
     #[error("{0}. Until then no other dump goes there; `--discard-dump` lets the next one replace it")]
     Uncollected(UncollectedDump),
@@ -248,9 +244,6 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
         return Err(LoadError::Forbidden { found, remedy });
     }
     check_slot(request.if_taken, Path::new(ROOT))?;
-    if request.fallback.is_none() {
-        check_iommus(Path::new(sysfs::SYS))?;
-    }
     let fallback = request.fallback.as_ref().map(|fallback| pack(fallback, reserved, needed)).transpose()?;
     let (found, left_out) = match (&fallback, &request.areas[..]) {
         (Some(_), []) => (Vec::new(), Vec::new()),
@@ -285,11 +278,6 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     // Last: a panic more is no use before it is dumped.
     loaded.panic = panic_settings::apply(Path::new(ROOT), &request.panic);
     Ok(loaded)
-}
-
-/// Refuses a machine whose IOMMUs would keep the capture kernel from every disk.
-fn check_iommus(sys: &Path) -> Result<(), LoadError> {
-    if iommu::are_locked(sys, &iommu::units(sys)) { Err(LoadError::IommuLocked) } else { Ok(()) }
 }
 
 /// Packs the fallback kernel. The reservation must have room for it beside what the capture kernel keeps.

@@ -1,7 +1,7 @@
 //! The two kinds of memory: the dead kernel's memory, which is only read, and the capture kernel's own page frames,
 //! which hardware reads too.
 
-use crate::{Pfn, PhysicalAddress};
+use crate::{Pfn, PhysicalAddress, Range};
 
 /// Bytes in a page frame.
 pub const PAGE_SIZE: u64 = 4096;
@@ -34,7 +34,8 @@ pub enum CopyError {
     Unreadable(#[from] Unreadable),
 }
 
-/// The dead kernel's memory, by physical address. It can be read, it cannot be written, and its content is untrusted.
+/// The dead kernel's memory, by physical address. It can be read, it cannot be written, and its content is untrusted. (What hardware
+/// must go on using where it is, [`Frames::reuse`] takes over.)
 ///
 /// Devices may still be writing to it, so two reads of the same bytes may differ: copy first, then check the copy.
 pub trait OldMemory {
@@ -101,6 +102,11 @@ pub trait Frames {
     /// enough single frames are free. Each frame is like any other, and is released by itself.
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress>;
 
+    /// The same, all of it below `limit`. By default there are no such frames but by chance.
+    fn allocate_run_below(&mut self, _count: usize, _limit: PhysicalAddress) -> Option<PhysicalAddress> {
+        None
+    }
+
     /// Takes back a frame that no hardware uses any more.
     fn release(&mut self, frame: PhysicalAddress);
 
@@ -121,6 +127,20 @@ pub trait Frames {
 
     /// Stores one entry, in a single access, to a frame that hardware may be walking.
     fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64);
+
+    /// Takes tables or buffers of the old kernel into use where they are, because hardware cannot be given others: from then on
+    /// [`load`](Self::load) reads them, page by page, and [`store_pair`](Self::store_pair) writes them. `memory` consists of whole
+    /// pages.
+    ///
+    /// This is the one way to write the old kernel's memory. Fails if some of `memory` cannot be read. Nobody can, unless this is
+    /// overridden: then nothing is ever used where it is.
+    fn reuse(&mut self, _old: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable> {
+        Err(Unreadable { address: memory.start, len: memory.len() })
+    }
+
+    /// Stores two words to memory that [`reuse`](Self::reuse) took, in a single access: hardware sees both or neither. `address`
+    /// is a multiple of 16. What hardware does after a later store, it does with these words.
+    fn store_pair(&mut self, _address: PhysicalAddress, _words: [u64; 2]) {}
 
     /// Writes the processor's cached copy of `entries` of this frame back to memory and orders it before later stores.
     fn publish(&mut self, frame: PhysicalAddress, entries: core::ops::Range<usize>);

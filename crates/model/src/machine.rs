@@ -105,6 +105,15 @@ impl Machine {
         }
     }
 
+    /// The memory of the device table and of the command buffer of a unit of AMD-Vi, which a takeover may have to go on using; none on
+    /// VT-d.
+    pub fn reusable(&self, unit: usize) -> Vec<Range<PhysicalAddress>> {
+        match &self.world.borrow().units[unit] {
+            ModelUnit::Vtd(_) => Vec::new(),
+            ModelUnit::AmdVi(unit) => unit.reusable(),
+        }
+    }
+
     /// Physical address bits of the machine.
     pub fn host_address_bits(&self, unit: usize) -> u32 {
         self.world.borrow().units[unit].host_address_bits()

@@ -149,6 +149,8 @@ pub struct OwnFrames {
     world: Shared,
     free: Vec<u64>,
     frames: BTreeMap<u64, Frame>,
+    /// Old memory that is used where it is.
+    reused: Vec<Range<PhysicalAddress>>,
 }
 
 /// A frame as the processor sees it, and which of its entries memory may not have yet.
@@ -171,7 +173,7 @@ impl OwnFrames {
         };
         world.borrow_mut().rng.shuffle(&mut free);
         free.truncate(budget);
-        Self { world, free, frames: BTreeMap::new() }
+        Self { world, free, frames: BTreeMap::new(), reused: Vec::new() }
     }
 
     #[expect(clippy::expect_used, reason = "a frame that was not allocated is a bug of the caller")]
@@ -252,7 +254,12 @@ impl Frames for OwnFrames {
     }
 
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
+        self.allocate_run_below(count, PhysicalAddress::new(u64::MAX))
+    }
+
+    fn allocate_run_below(&mut self, count: usize, limit: PhysicalAddress) -> Option<PhysicalAddress> {
         let mut free = self.free.clone();
+        free.retain(|frame| *frame < limit.get());
         free.sort_unstable();
         let len = count as u64 * PAGE_SIZE;
         let run = free.windows(count).find(|run| run[count - 1] - run[0] + PAGE_SIZE == len)?;
@@ -291,6 +298,10 @@ impl Frames for OwnFrames {
 
     fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
         self.step();
+        let address = frame.saturating_add(index as u64 * 8);
+        if self.reused.iter().any(|memory| memory.contains(address)) {
+            return self.world.borrow().memory.read(address).unwrap_or(u64::MAX);
+        }
         self.frame(frame.get()).seen.entry(index)
     }
 
@@ -299,6 +310,31 @@ impl Frames for OwnFrames {
         let frame = self.frame_mut(frame.get());
         frame.seen.latest_mut()[index] = entry;
         frame.dirty[index] = true;
+    }
+
+    fn reuse(&mut self, _: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable> {
+        self.step();
+        if !self.world.borrow().memory.is(memory, MemoryKind::Old) {
+            return Err(Unreadable { address: memory.start, len: memory.len() });
+        }
+        self.reused.push(memory);
+        Ok(())
+    }
+
+    /// Units snoop: a store to memory that is used where it is needs no publication.
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+        self.step_and_evict();
+        let pair = Range::new(address, address.saturating_add(16));
+        assert!(address.is_aligned(16), "a pair is an aligned access of 128 bits");
+        assert!(
+            self.reused.iter().any(|memory| memory.covers(pair)),
+            "old memory was written at {address:#x}"
+        );
+        let mut world = self.world.borrow_mut();
+        world.writes_old = true;
+        for (at, word) in [address, address.saturating_add(8)].into_iter().zip(words) {
+            world.memory.write(at, word);
+        }
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: std::ops::Range<usize>) {

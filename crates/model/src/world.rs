@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) time: Duration,
     /// Stores by units to the capture kernel's memory that its processor has not yet seen.
     pub(crate) unit_stores: Vec<(PhysicalAddress, u64)>,
+    /// Whether the capture kernel writes old memory, which a unit uses where it is.
+    pub(crate) writes_old: bool,
     swept_at: u64,
 }
 
@@ -71,6 +73,7 @@ impl World {
             reads: 0,
             time: Duration::ZERO,
             unit_stores: Vec::new(),
+            writes_old: false,
             swept_at: 0,
         }
     }
@@ -125,10 +128,10 @@ impl World {
         }
     }
 
-    /// Whether tables in the capture kernel's memory are in force and something was stored since the last sweep.
+    /// Whether tables that the capture kernel writes are in force and something was stored since the last sweep.
     fn is_worth_a_sweep(&self) -> bool {
         let own = |unit: &ModelUnit| self.memory.kind(unit.base().address()) == Some(MemoryKind::Capture);
-        self.swept_at != self.memory.changes() && self.units.iter().any(own)
+        self.swept_at != self.memory.changes() && (self.writes_old || self.units.iter().any(own))
     }
 
     /// Compares the cold answers to all accesses of all devices.

@@ -5,12 +5,12 @@
 //! one table. A mapping in one of two domains that share tables is in tables of its own, which the other domain does
 //! not reach.
 
-use machine::{ENTRIES, Frames, Level, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{ENTRIES, Frames, Level, OldMemory, PhysicalAddress};
 use paging::{Format, PageEntry, Rules, Step};
 
 use crate::hazard::Danger;
 use crate::own::OwnMemory;
-use crate::table::copy_table;
+use crate::table::{copy_table, page_at};
 
 /// What is needed to copy a borrowed table.
 pub(crate) struct Lender<'a, M> {
@@ -108,9 +108,4 @@ pub(crate) fn copy_shared(
     }
     frames.publish(copy, 0..ENTRIES);
     Some(copy)
-}
-
-/// The memory of the table at `address`.
-fn page_at(address: PhysicalAddress) -> Range<PhysicalAddress> {
-    Range::new(address, address.saturating_add(PAGE_SIZE))
 }

@@ -18,7 +18,7 @@ use crate::ledger::Told;
 use crate::patience::{Awaited, Patience};
 use crate::report::Found;
 use crate::resources::Resources;
-use crate::surroundings::{DeviceTlb, Limits};
+use crate::surroundings::{DeviceTlb, Limits, Surroundings};
 use crate::unit::{Unit, UnitError};
 use crate::{amdvi, vtd};
 use machine::growth::OutOfMemory;
@@ -150,15 +150,16 @@ impl<'c, R: Registers, C: Clock> Commanded<'c, R, C> {
         either!(self, unit => unit.link_all(copy, frames));
     }
 
-    /// Makes the unit translate with tables of our own.
+    /// Makes the unit translate with tables of our own, or with the dead kernel's made to say the same; that is a hazard.
     pub(crate) fn swap(
         &mut self,
-        old: &impl OldMemory,
+        (old, surroundings): (&impl OldMemory, &Surroundings<'_>),
         frames: &mut impl Frames,
+        hazards: &mut Hazards,
     ) -> Result<Swapped, Failure> {
         match self {
             Self::Vtd(unit) => vtd::swap::swap(unit, old, frames),
-            Self::AmdVi(unit) => amdvi::swap::swap(unit, old, frames),
+            Self::AmdVi(unit) => amdvi::swap::swap(unit, (old, surroundings), frames, hazards),
         }
     }
 

@@ -84,8 +84,25 @@ pub enum Danger {
     /// Every domain-id is in use.
     #[error("no domain-id is left")]
     NoDomainId,
+    /// The unit goes on with the dead kernel's device table, which was made to say what ours says. Nothing keeps a device that reached
+    /// that memory from changing it: until then all invariants hold, but for old memory being read-only.
+    #[error("its device table stays at {table:#x}, is changed there, and devices may write to it: {why}")]
+    TableInPlace {
+        /// Where it is.
+        table: PhysicalAddress,
+        /// Why.
+        why: Obstacle,
+    },
+    /// The unit goes on with the dead kernel's command buffer and logs: commands are written there, and the unit logs there. Nothing
+    /// keeps a device that reached that memory from changing them.
+    #[error("it takes no other command buffer and logs: those in memory of the dead kernel's are used on")]
+    BuffersInPlace,
+    /// The device table has no entry for the device, whose requests therefore pass untranslated (AMD-Vi, 2.2.2).
+    #[error("has no entry in the device table, and reaches all memory")]
+    NoEntry,
     /// The old and the new device table lie on different sides of a multiple of 4 GiB. There may be units that take the base as
-    /// two writes of 32 bits; between them, such a unit reads neither table.
+    /// two writes of 32 bits; between them, such a unit reads neither table. It was moved all the same, because the old one could not be
+    /// changed where it is.
     #[error("its device table moves from {old:#x} to {new:#x}, which a unit may not do in one step")]
     BaseInHalves {
         /// Where the old kernel's was.
@@ -123,6 +140,23 @@ pub enum Danger {
     /// There are more contexts than [`Limits::contexts`](crate::Limits::contexts).
     #[error("more contexts than are looked at")]
     TooManyContexts,
+}
+
+/// Why a unit goes on with the dead kernel's device table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// Hardware has locked the register that names it, as secure nested paging does (AMD-Vi, 2.12).
+    #[error("its register is locked")]
+    Locked,
+    /// Old and new table lie on different sides of a multiple of 4 GiB. There may be units that take the base as two writes of 32 bits;
+    /// between them, such a unit reads neither table.
+    #[error("it does not move from {old:#x} to {new:#x} in one step")]
+    Halves {
+        /// Where the old kernel's is.
+        old: PhysicalAddress,
+        /// Where ours is.
+        new: PhysicalAddress,
+    },
 }
 
 /// Where a hazard was.

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use machine::growth::push;
-use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Range, Table};
+use machine::{CopyError, Frames, OldMemory, PhysicalAddress, Range, Table, Unreadable};
 
 /// Which of our frames a unit may read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,15 @@ impl<'a, F: Frames> Ledger<'a, F> {
     }
 }
 
+impl<F> Ledger<'_, F> {
+    fn note_run(&mut self, first: PhysicalAddress, count: usize) -> PhysicalAddress {
+        (0..count as u64).for_each(|index| {
+            let _ = push(&mut self.taken, first.saturating_add(index * machine::PAGE_SIZE));
+        });
+        first
+    }
+}
+
 impl<F: Frames> Frames for Ledger<'_, F> {
     fn allocate(&mut self) -> Option<PhysicalAddress> {
         self.frames.allocate().map(|frame| self.note(frame))
@@ -70,10 +79,12 @@ impl<F: Frames> Frames for Ledger<'_, F> {
 
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         let first = self.frames.allocate_run(count)?;
-        (0..count as u64).for_each(|index| {
-            self.note(first.saturating_add(index * machine::PAGE_SIZE));
-        });
-        Some(first)
+        Some(self.note_run(first, count))
+    }
+
+    fn allocate_run_below(&mut self, count: usize, limit: PhysicalAddress) -> Option<PhysicalAddress> {
+        let first = self.frames.allocate_run_below(count, limit)?;
+        Some(self.note_run(first, count))
     }
 
     fn release(&mut self, frame: PhysicalAddress) {
@@ -102,6 +113,14 @@ impl<F: Frames> Frames for Ledger<'_, F> {
 
     fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         self.frames.store(frame, index, entry);
+    }
+
+    fn reuse(&mut self, old: &impl OldMemory, memory: Range<PhysicalAddress>) -> Result<(), Unreadable> {
+        self.frames.reuse(old, memory)
+    }
+
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+        self.frames.store_pair(address, words);
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: core::ops::Range<usize>) {

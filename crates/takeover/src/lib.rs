@@ -106,8 +106,11 @@
 //! | `OutOfMemory` | `Old`; `New` if only the list of device-TLBs or the report could not be made | bring more memory |
 //! | `Unit` | `Old` before the root pointer was written, else `Unknown` or `New` | the unit does not do what it is told |
 //!
-//! Where secure nested paging locks the registers of an AMD-Vi unit, the takeover ends with [`UnitError::Locked`], and the unit is as
-//! it was.
+//! Where secure nested paging locks the registers of an AMD-Vi unit, or the base of its device table cannot move in one step, what cannot
+//! be replaced is used where it is, in the old kernel's memory ([`Frames::reuse`](machine::Frames::reuse)), and the report says so
+//! ([`hazard::Danger::TableInPlace`], [`hazard::Danger::BuffersInPlace`]). Everything below the device table is ours as ever. All invariants hold
+//! but two: old memory is written there, and only there; and isolation and continuity hold until a device writes to that table or that
+//! buffer, if one reaches them. If that memory cannot be used, the takeover ends with [`UnitError::Locked`], and the unit is as it was.
 //!
 //! A failed takeover gives back its frames, but for those that the unit was told of: its queue, and all tables once it was
 //! given their root pointer. What is left of the patience is for the next unit. A problem with a single device
@@ -227,7 +230,7 @@ fn replace_tables<R: Registers, C: Clock, M: OldMemory, F: Frames>(
     let mut copy = duplicate::duplicate(census, &plan, &mut resources)?;
     let Resources { old, frames, surroundings, .. } = resources;
     unit.link_all(&copy, frames);
-    let swapped = unit.swap(old, frames)?;
+    let swapped = unit.swap((old, surroundings), frames, &mut copy.hazards)?;
     let without_memory = |error: OutOfMemory| Failure { reason: error.into(), in_force: InForce::New };
     let device_tlbs = device_tlb::forget_all(unit, &mut copy, surroundings.device_tlbs, frames);
     let device_tlbs = device_tlbs.map_err(without_memory)?;

@@ -1,6 +1,6 @@
 //! One table in a frame of our own: copied from the old kernel's memory, or made.
 
-use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress};
+use machine::{CopyError, ENTRIES, Frames, OldMemory, PAGE_SIZE, PhysicalAddress, Range};
 
 use crate::hazard::Danger;
 use crate::own::OwnMemory;
@@ -46,4 +46,9 @@ pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
     let table = frames.allocate()?;
     frames.publish(table, 0..ENTRIES);
     Some(table)
+}
+
+/// The memory of the table at `address`.
+pub(crate) fn page_at(address: PhysicalAddress) -> Range<PhysicalAddress> {
+    Range::new(address, address.saturating_add(PAGE_SIZE))
 }

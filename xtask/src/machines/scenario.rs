@@ -107,6 +107,8 @@ pub(crate) enum Reservation {
     Low,
     /// Above 4 GiB, with a second one below for devices that reach no further.
     High,
+    /// Above 4 GiB, and nothing below.
+    OnlyHigh,
 }
 
 /// The board, which decides how configuration space is reached.
@@ -544,6 +546,7 @@ impl Scenario {
         let reserved = match self.reservation {
             Reservation::Low => format!("crashkernel={reserved}M"),
             Reservation::High => format!("crashkernel={reserved}M,high crashkernel={reserved}M,low"),
+            Reservation::OnlyHigh => format!("crashkernel={reserved}M,high crashkernel=0,low"),
         };
         // On a busy host, an emulated timer can tick too late for Linux's check of its interrupt, which ends in a panic.
         // Mode 0x117 of VESA's, plus 0x200 as Linux counts: 1024 x 768 pixels of 16 bits. Under UEFI it means nothing.

@@ -88,6 +88,18 @@ impl<'a> Tables<'a> {
         Self { ram, root }
     }
 
+    /// Whether other tables are the same device table, at another time. What changes there changes by whole entries.
+    pub(crate) fn are_in_place_of(&self, other: &Self) -> bool {
+        self.is_of_amd() && self.root == other.root
+    }
+
+    /// The pages of the device table; none of VT-d's.
+    pub(crate) fn device_table_pages(&self) -> impl Iterator<Item = u64> + use<> {
+        let Root { address, layout } = self.root;
+        let frames = if let Layout::Devices { frames } = layout { frames } else { 0 };
+        (0..frames).map(move |frame| address + frame * PAGE_SIZE)
+    }
+
     /// Whether they are a unit's of AMD's.
     pub(crate) fn is_of_amd(&self) -> bool {
         matches!(self.root.layout, Layout::Devices { .. })

@@ -42,6 +42,12 @@ impl Writable {
         Self { by_devices, by_unit: dead.noted_pages(), events: None }
     }
 
+    /// The same, and these pages, which Holdover has to change where they are.
+    pub(crate) fn and_pages(mut self, pages: impl Iterator<Item = u64>) -> Self {
+        self.by_devices.extend(pages);
+        self
+    }
+
     /// The same, and events that the unit logs.
     pub(crate) fn and_events(self, events: Option<EventLog>) -> Self {
         Self { events, ..self }

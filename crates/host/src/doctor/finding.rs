@@ -42,10 +42,10 @@ impl Finding {
         Self { what, state: State::Ok, code: None, found: found.into(), why: "", remedy: String::new() }
     }
 
-    /// Where a fallback kernel takes the dump, it needs neither an area, nor a disk for which there is a driver, nor a takeover.
+    /// Where a fallback kernel takes the dump, it needs neither an area, nor a disk for which there is a driver.
     pub(super) fn with_fallback(self) -> Self {
         match self.code {
-            Some(Code::NoUsableDisk | Code::AreaAbsent | Code::IommuLocked) => {
+            Some(Code::NoUsableDisk | Code::AreaAbsent) => {
                 Self::ok(self.what, format!("{}; the fallback kernel takes the dump", self.found))
             }
             _ => self,
@@ -161,7 +161,7 @@ codes! {
     IommuAbsent = "iommu-absent" of Iommu
         because "Nothing keeps a device that goes on after the panic from overwriting the capture kernel.";
     IommuLocked = "iommu-locked" of Iommu
-        because "Where secure nested paging is on, hardware ignores writes to the registers that name an AMD IOMMU's tables.";
+        because "Where secure nested paging is on, the capture kernel changes the device table of an AMD IOMMU where it is, in memory that a stray device may write to.";
     DmaUnguarded = "dma-unguarded" of Dma
         because "These devices reach all memory, and do not notice the panic: one that is mistaken can overwrite the dump's source or the capture kernel.";
     RootPointerUnknown = "root-pointer-unknown" of RootPointer
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn where_a_fallback_kernel_takes_the_dump_no_area_and_no_driver_are_needed() {
         let missing = |code| Finding::missing(code, "none", "make one").with_fallback();
-        for code in [Code::NoUsableDisk, Code::AreaAbsent, Code::IommuLocked] {
+        for code in [Code::NoUsableDisk, Code::AreaAbsent] {
             let finding = missing(code);
             assert_eq!((finding.state, finding.code), (State::Ok, None));
             assert_eq!(finding.found, "none; the fallback kernel takes the dump");

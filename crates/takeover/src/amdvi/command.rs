@@ -7,17 +7,18 @@ use core::time::Duration;
 
 use amdvi::control::{Control, Status};
 use amdvi::registers::{self, CONTROL, Register};
-use machine::{Clock, Frames, PAGE_SIZE, PhysicalAddress, Range, Registers, wait_until};
+use machine::{Clock, Frames, Registers, wait_until};
 
 use crate::amdvi::log::EventLog;
-use crate::amdvi::queue::{BUFFER_FRAMES, CommandBuffer};
+use crate::amdvi::queue::CommandBuffer;
+use crate::amdvi::ring::Ring;
 use crate::amdvi::tables::Tables;
 use crate::amdvi::unit::Unit;
 use crate::failure::Reason;
 use crate::ledger::Told;
 use crate::patience::{Awaited, Patience, Purse};
 use crate::surroundings::Limits;
-use crate::table::new_tables;
+use crate::table::{new_tables, page_at};
 use crate::unit::{NoAnswer, UnitError};
 
 /// InvTimeOut, where the old kernel set none: a second (3.4.3).
@@ -41,12 +42,13 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) tables: Tables,
 }
 
-/// A command buffer and an event log of our own.
+/// A command buffer and an event log: of our own, or the dead kernel's where hardware takes no others.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     pub(crate) commands: CommandBuffer,
-    pub(crate) log: EventLog,
-    told: Told,
+    /// None if it is the dead kernel's and cannot be read.
+    pub(crate) log: Option<EventLog>,
+    pub(crate) told: Told,
 }
 
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
@@ -60,13 +62,10 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Takes the frames of the command buffer and the log that the swap starts.
     pub(crate) fn take_queue(&mut self, frames: &mut impl Frames) -> Result<(), Reason> {
         let mut taken = |count| new_tables(count, frames).ok_or(Reason::OutOfFrames);
-        let (buffer, store, log) = (taken(BUFFER_FRAMES)?, taken(1)?, taken(BUFFER_FRAMES)?);
-        let part = |start: PhysicalAddress, count: usize| {
-            Range::new(start, start.saturating_add(count as u64 * PAGE_SIZE))
-        };
-        let told = [part(buffer, BUFFER_FRAMES), part(store, 1), part(log, BUFFER_FRAMES)];
-        let (commands, told) = (CommandBuffer::new(buffer, store), Told::Queue(told));
-        self.buffers = Some(Buffers { commands, log: EventLog::new(log), told });
+        let (buffer, store, log) = (taken(Ring::FRAMES)?, taken(1)?, taken(Ring::FRAMES)?);
+        let (commands, log) = (CommandBuffer::new(buffer, store), EventLog::new(log));
+        let told = Told::Queue([commands.ring.memory(), page_at(store), log.ring.memory()]);
+        self.buffers = Some(Buffers { commands, log: Some(log), told });
         Ok(())
     }
 
@@ -189,11 +188,13 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
 
     /// Gives the unit the command buffer and the log of our own, both empty, while none is in use, and turns them on.
     pub(crate) fn start_buffers(&mut self) -> Result<(), UnitError> {
-        let Some(buffers) = &mut self.buffers else { return Err(UnitError::NoQueue) };
-        buffers.commands.rewind();
-        let (commands, log) = (buffers.commands.base().into_bits(), buffers.log.base().into_bits());
+        let Some(Buffers { commands, log: Some(log), told }) = &mut self.buffers else {
+            return Err(UnitError::NoQueue);
+        };
+        commands.go_on_at(0);
+        let (commands, log) = (commands.ring.base().into_bits(), log.ring.base().into_bits());
         if self.told == Told::Nothing {
-            self.told = buffers.told;
+            self.told = *told;
         }
         self.unit.write(registers::STATUS, Status::CLEARABLE.into_bits());
         self.name(registers::COMMAND_BUFFER, commands)?;
@@ -203,13 +204,16 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         {
             self.unit.write(register, 0);
         }
-        let control = self.keep().with_command_buffer(true).with_event_log(true);
-        // Without a limit, a device that does not answer an invalidation blocks the buffer for ever.
-        let control = match control.invalidation_timeout() {
-            0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
-            _ => control,
-        };
+        let control = with_timeout(self.keep().with_command_buffer(true).with_event_log(true));
         self.control(control, "CmdBufRun", |status| status.command_buffer_runs())?;
         Ok(self.wait(crate::amdvi::unit::STATUS, "EventLogRun", |unit| unit.status().event_log_runs())?)
+    }
+}
+
+/// The same, with a limit for devices: without one, a device that does not answer an invalidation blocks the buffer for ever.
+pub(crate) fn with_timeout(control: Control) -> Control {
+    match control.invalidation_timeout() {
+        0 => control.with_invalidation_timeout(INVALIDATION_TIMEOUT),
+        _ => control,
     }
 }

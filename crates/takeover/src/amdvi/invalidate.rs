@@ -1,11 +1,11 @@
-//! Invalidates a unit's caches, and those of devices, by commands in a buffer of our own (2.4).
+//! Invalidates a unit's caches, and those of devices, by commands in its buffer (2.4).
 
 use core::time::Duration;
 
 use amdvi::command::{Command, DeviceTlbInvalidation, PagesInvalidation};
-use amdvi::control::BUFFER_OFFSET;
+use amdvi::control::Status;
 use amdvi::event::{Event, EventCode};
-use amdvi::registers::{COMMAND_TAIL, EVENT_HEAD, EVENT_TAIL};
+use amdvi::registers::{COMMAND_TAIL, EVENT_HEAD, EVENT_TAIL, STATUS};
 use machine::{Clock, Frames, Registers, SourceId};
 
 use crate::amdvi::command::CommandedUnit;
@@ -145,7 +145,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         answer
     }
 
-    /// What our log says of a device that was told to invalidate.
+    /// What the log says of a device that was told to invalidate.
     fn heard_of(&mut self, source: SourceId, frames: &impl Frames) -> Heard {
         let mut silent = false;
         self.for_each_event(frames, |event| {
@@ -154,28 +154,34 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         match self.unit.status().event_overflow() {
             _ if silent => Heard::Silence,
             true => Heard::TooMuch,
+            false if self.buffers.as_ref().is_none_or(|buffers| buffers.log.is_none()) => Heard::TooMuch,
             false => Heard::Nothing,
         }
     }
 
-    /// Empties our log at once, since events may come faster than they can be read, and starts it anew if it was full.
+    /// Empties the log at once, since events may come faster than they can be read, and starts ours anew if it was full.
     fn empty_log(&mut self) -> Result<(), UnitError> {
         self.unit.write(EVENT_HEAD, self.unit.read(EVENT_TAIL));
+        if self.reuses_buffers() {
+            return Ok(());
+        }
         if self.unit.status().event_overflow() { Ok(self.restart_log()?) } else { Ok(()) }
     }
 
-    /// Takes all events out of our log.
+    /// Takes all events out of the log, as many as it has room for.
     pub(crate) fn for_each_event(&mut self, frames: &impl Frames, mut visit: impl FnMut(Event)) {
-        let Some(buffers) = &self.buffers else { return };
-        // The log has fewer entries than this.
-        for _ in 0..machine::ENTRIES {
-            let Some(event) = buffers.log.next(&mut self.unit, frames) else { return };
+        let Some(log) = self.buffers.as_ref().and_then(|buffers| buffers.log.as_ref()) else { return };
+        for _ in 0..log.ring.entries() {
+            let Some(event) = log.next(&mut self.unit, frames) else { return };
             visit(event);
         }
     }
 
-    /// Starts our buffers anew, at their first entries.
+    /// Starts the buffers anew: ours at their first entries.
     pub(crate) fn reopen_buffers(&mut self) -> Result<(), UnitError> {
+        if self.reuses_buffers() {
+            return self.reopen_old_buffer();
+        }
         self.stop_old_buffers()?;
         self.start_buffers()
     }
@@ -222,11 +228,14 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         frames: &mut impl Frames,
     ) -> Result<(), UnitError> {
         let buffers = self.buffers.as_mut().ok_or(UnitError::NoQueue)?;
-        if tail(&self.unit) != buffers.commands.tail_bytes() {
+        if self.unit.offset(COMMAND_TAIL) != buffers.commands.tail_bytes() {
             return Err(UnitError::QueueDisturbed);
         }
         buffers.commands.append(commands, frames);
-        let tail = buffers.commands.tail_bytes();
+        let (tail, is_signalled) = (buffers.commands.tail_bytes(), buffers.commands.is_signalled());
+        if is_signalled {
+            self.unit.write(STATUS, Status::new().with_completion_interrupt(true).into_bits());
+        }
         self.unit.write(COMMAND_TAIL, tail);
         self.await_commands(limit, frames)
     }
@@ -235,8 +244,8 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         let commands = &self.buffers.as_ref().ok_or(UnitError::NoQueue)?.commands;
         let mut end = Ok(());
         self.wait_for(limit, "completion wait", "its store", |unit| {
-            end = if commands.is_done(frames) { Ok(()) } else { interruption(unit, commands) };
-            end.is_err() || commands.is_done(frames)
+            end = if commands.is_done(unit, frames) { Ok(()) } else { interruption(unit, commands) };
+            end.is_err() || commands.is_done(unit, frames)
         })?;
         end
     }
@@ -249,14 +258,9 @@ fn forgetting((domain, pasid): Tag) -> Command {
     pasid.map_or(invalidation.of_everything(), |pasid| invalidation.of_guest(pasid))
 }
 
-/// The end of the buffer.
-fn tail<R: Registers, C>(unit: &Unit<'_, R, C>) -> u64 {
-    unit.read(COMMAND_TAIL) & BUFFER_OFFSET
-}
-
 /// What keeps the unit from executing our commands to their end.
 fn interruption<R: Registers, C>(unit: &Unit<'_, R, C>, commands: &CommandBuffer) -> Result<(), UnitError> {
-    if tail(unit) != commands.tail_bytes() {
+    if unit.offset(COMMAND_TAIL) != commands.tail_bytes() {
         Err(UnitError::QueueDisturbed)
     } else if !unit.status().command_buffer_runs() {
         Err(UnitError::CommandsStopped)

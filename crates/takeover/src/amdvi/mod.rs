@@ -13,8 +13,10 @@
 //! | [`tables`] | device table and CR3 tables of our own | `tables` |
 //! | [`census`] | copies and checks these tables, and lists their entries | `census` |
 //! | [`old_queue`] | waits for the dead kernel's command buffer | `old_queue` |
-//! | [`queue`] | a command buffer of our own | `queue` |
+//! | [`queue`] | the command buffer | `queue` |
+//! | [`ring`] | the memory of both: ours, or the dead kernel's | |
 //! | [`log`] | logs of events: the dead kernel's, and one of our own | fault records, in `unit` |
+//! | [`reuse`] | what stays where it is, because hardware takes no other | |
 //! | [`swap`] | own command buffer, own device table, caches told to forget | `swap` |
 //! | [`invalidate`] | invalidates caches | `invalidate`, `device_tlb` |
 //! | [`tags`] | under which tags caches have translations | |
@@ -31,6 +33,8 @@ pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod old_queue;
 pub(crate) mod queue;
+pub(crate) mod reuse;
+pub(crate) mod ring;
 pub(crate) mod swap;
 pub(crate) mod tables;
 pub(crate) mod tags;

@@ -1,11 +1,9 @@
 //! The old kernel's command buffer: waits until the unit has fetched what the old kernel asked for (2.4).
 
-use amdvi::control::BUFFER_OFFSET;
 use amdvi::registers::{COMMAND_HEAD, COMMAND_TAIL};
 use machine::{Clock, Registers};
 
 use crate::amdvi::command::CommandedUnit;
-use crate::amdvi::unit::Unit;
 use crate::report::OldQueue;
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
@@ -21,14 +19,9 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
         }
         // Late or done: the registers show which.
         let _ = self.wait(COMMAND_HEAD.name, "its end", |unit| {
-            is_fetched(unit) || !unit.status().command_buffer_runs()
+            unit.has_fetched_all() || !unit.status().command_buffer_runs()
         });
-        let offset = |register| self.unit.read(register) & BUFFER_OFFSET;
-        let (head, tail) = (offset(COMMAND_HEAD), offset(COMMAND_TAIL));
+        let (head, tail) = (self.unit.offset(COMMAND_HEAD), self.unit.offset(COMMAND_TAIL));
         if head == tail { OldQueue::Drained } else { OldQueue::Stuck { head, tail } }
     }
-}
-
-fn is_fetched<R: Registers, C>(unit: &Unit<'_, R, C>) -> bool {
-    unit.read(COMMAND_HEAD) & BUFFER_OFFSET == unit.read(COMMAND_TAIL) & BUFFER_OFFSET
 }

@@ -4,9 +4,13 @@
 //! The swap is legal because old and new tables translate alike: a request gets the same answer from the old table, a
 //! cached entry and the new table. Everything that can fail is tried before the base changes: by then, the new buffer must have
 //! executed a command. Its frames are taken before anything of the old state changes.
+//!
+//! Where hardware does not take a new base, or not in one step, the dead kernel's device table stays in force and is made to say what
+//! ours says, entry by entry; where it takes no buffers either, the dead kernel's are used on ([`reuse`](crate::amdvi::reuse)). The
+//! report names what stays, and what does not hold because of it.
 
 use amdvi::control::{Control, DeviceTableBase};
-use amdvi::registers::{CONTROL, DEVICE_TABLE};
+use amdvi::registers::{COMMAND_BUFFER, CONTROL, DEVICE_TABLE};
 use machine::{Clock, Frames, OldMemory, Registers};
 
 use crate::amdvi::command::CommandedUnit;
@@ -15,24 +19,33 @@ use crate::amdvi::log;
 use crate::amdvi::unit::{Unit, table_register};
 use crate::command::{Scope, Swapped};
 use crate::failure::{Failure, InForce, Reason};
+use crate::hazard::{Danger, HazardPlace, Hazards, Obstacle, Outcome};
 use crate::ledger::Told;
+use crate::own::OwnMemory;
 use crate::report;
+use crate::surroundings::Surroundings;
 use crate::unit::UnitError;
 
-/// Makes the unit translate with its tables of our own, and gives it the buffers that were taken for it.
+/// Makes the unit translate with its tables of our own, or with those of the dead kernel's that say the same, and gives it the buffers
+/// that were taken for it.
 pub(crate) fn swap<R: Registers, C: Clock>(
     unit: &mut CommandedUnit<'_, R, C>,
-    old: &impl OldMemory,
+    (old, surroundings): (&impl OldMemory, &Surroundings<'_>),
     frames: &mut impl Frames,
+    hazards: &mut Hazards,
 ) -> Result<Swapped, Failure> {
+    let own = surroundings.own_memory();
     let mut found = look(&unit.unit);
     found.queue = unit.drain_old_queue();
-    unit.stop_old_buffers().map_err(|late| before(unit, found.control, late))?;
-    found.events = log::unread(&unit.unit, old);
-    unit.start_buffers().map_err(|error| before(unit, found.control, error))?;
+    let control = found.control;
+    open_buffers(unit, &mut found, (old, own), frames).map_err(|error| before(unit, control, error))?;
     // Proves that commands are executed.
-    unit.submit(&core::iter::empty(), frames).map_err(|error| before(unit, found.control, error))?;
-    let base = load_tables(unit)?;
+    unit.submit(&core::iter::empty(), frames).map_err(|error| before(unit, control, error))?;
+    if unit.reuses_buffers() {
+        hazards.note(HazardPlace::Unit, Danger::BuffersInPlace, Outcome::KeptInPlace);
+    }
+    let base = bring_into_force(unit, control, (old, own), frames, hazards)?;
+    note_without_entry(unit, surroundings, hazards);
     unit.forget(Scope::Everything, frames).map_err(after)?;
     // Only now, because events under the old tables are evidence too.
     take_events(unit, &mut found, frames);
@@ -49,6 +62,28 @@ fn look<R: Registers, C: Clock>(unit: &Unit<'_, R, C>) -> Found {
     }
 }
 
+/// Gives the unit the buffers of our own; where the hardware has locked the registers that name them, the dead kernel's are used.
+fn open_buffers<R: Registers, C: Clock>(
+    unit: &mut CommandedUnit<'_, R, C>,
+    found: &mut Found,
+    memory: (&impl OldMemory, OwnMemory<'_>),
+    frames: &mut impl Frames,
+) -> Result<(), UnitError> {
+    if unit.is_locked() {
+        return unit.reuse_buffers(found.control, memory, frames);
+    }
+    unit.stop_old_buffers()?;
+    found.events = log::unread(&unit.unit, memory.0);
+    match unit.start_buffers() {
+        Err(UnitError::Locked(register)) if register == COMMAND_BUFFER.name => {
+            // They are still in the log.
+            found.events.clear();
+            unit.reuse_buffers(found.control, memory, frames)
+        }
+        other => other,
+    }
+}
+
 /// The failure before the base changed: the control register gets what it held, so that devices and the other kernel's
 /// software find the unit as it was, if it still takes that.
 fn before<R: Registers, C: Clock>(
@@ -62,6 +97,61 @@ fn before<R: Registers, C: Clock>(
 
 fn after(error: UnitError) -> Failure {
     Failure { reason: Reason::Unit(error), in_force: InForce::New }
+}
+
+/// Brings what our device table says into force: by its base, or in the dead kernel's table. Returns the base that is in force.
+fn bring_into_force<R: Registers, C: Clock>(
+    unit: &mut CommandedUnit<'_, R, C>,
+    control: Control,
+    memory: (&impl OldMemory, OwnMemory<'_>),
+    frames: &mut impl Frames,
+    hazards: &mut Hazards,
+) -> Result<DeviceTableBase, Failure> {
+    let locked = UnitError::Locked(DEVICE_TABLE.name);
+    let obstacle = match obstacle(unit) {
+        Some(obstacle) => obstacle,
+        None => match load_tables(unit) {
+            Err(Failure { reason: Reason::Unit(error), .. }) if error == locked => Obstacle::Locked,
+            loaded => return loaded,
+        },
+    };
+    if let Some(base) = unit.reuse_table(memory, frames) {
+        let danger = Danger::TableInPlace { table: base.table().start, why: obstacle };
+        hazards.note(HazardPlace::Unit, danger, Outcome::KeptInPlace);
+        return Ok(base);
+    }
+    match obstacle {
+        Obstacle::Locked => Err(before(unit, control, locked)),
+        Obstacle::Halves { old, new } => {
+            hazards.note(HazardPlace::Unit, Danger::BaseInHalves { old, new }, Outcome::Duplicated);
+            load_tables(unit)
+        }
+    }
+}
+
+/// What is known beforehand to keep the unit from our device table: the same lock as for buffers, or a base that would change in both
+/// halves of the register.
+fn obstacle<R: Registers, C: Clock>(unit: &CommandedUnit<'_, R, C>) -> Option<Obstacle> {
+    if unit.reuses_buffers() {
+        return Some(Obstacle::Locked);
+    }
+    let moves = unit
+        .tables
+        .segments()
+        .map(|segment| (unit.unit.device_table(segment.number).table().start, segment.base.table().start));
+    let mut across = moves.filter(|(old, new)| old.get() >> 32 != new.get() >> 32);
+    across.next().map(|(old, new)| Obstacle::Halves { old, new })
+}
+
+/// Notes the devices that there are, and for which the table in force has no entry.
+fn note_without_entry<R: Registers, C: Clock>(
+    unit: &CommandedUnit<'_, R, C>,
+    surroundings: &Surroundings<'_>,
+    hazards: &mut Hazards,
+) {
+    for tlb in surroundings.device_tlbs.iter().filter(|tlb| unit.tables.slot_of(tlb.source).is_none()) {
+        hazards.note(HazardPlace::Device(tlb.source), Danger::NoEntry, Outcome::KeptInPlace);
+    }
 }
 
 /// Loads the base of the new device table with translation on, each segment by one write of 64 bits, and reads it back; returns

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use amdvi::control::DeviceTableBase;
-use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_WORDS};
-use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, SourceId};
+use amdvi::device_table::{Cr3Entry, DeviceTableEntry, ENTRY_BYTES, ENTRY_WORDS};
+use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Position, SourceId};
 
 use crate::amdvi::entry;
 use crate::amdvi::tags::Tags;
@@ -42,8 +42,10 @@ pub(crate) struct Segment {
     first: usize,
     /// How many devices it has entries for.
     devices: usize,
-    /// Its base register.
+    /// Its base register, while ours is in force.
     pub(crate) base: DeviceTableBase,
+    /// Where the dead kernel's segment is, if that stays in force.
+    old: Option<PhysicalAddress>,
 }
 
 impl Segment {
@@ -52,7 +54,7 @@ impl Segment {
         let share = DEVICES / segments.max(1);
         let size = frames.saturating_sub(1).min(MOST_FRAMES - 1) as u16;
         let base = DeviceTableBase::new().with_size(size).with_frame(start.pfn().get());
-        Self { number, first: number * share, devices: base.entries().min(share), base }
+        Self { number, first: number * share, devices: base.entries().min(share), base, old: None }
     }
 
     /// How many frames a segment must have for the device with this id, if the device is in it.
@@ -66,6 +68,12 @@ impl Segment {
     pub(crate) fn frames(self) -> impl Iterator<Item = PhysicalAddress> + use<> {
         let pages = usize::from(self.base.size()) + 1;
         (0..pages as u64).map(move |page| self.base.table().start.saturating_add(page * PAGE_SIZE))
+    }
+
+    /// The same, where the dead kernel's segment with this base stays in force.
+    fn reusing(self, old: DeviceTableBase) -> Self {
+        let (devices, start) = (self.devices.min(old.entries()), old.table().start);
+        Self { devices, old: Some(start), ..self }
     }
 
     /// The first device of which the frame at this index has an entry.
@@ -104,6 +112,31 @@ impl Tables {
 
     pub(crate) fn remember_guest(&mut self, table: PhysicalAddress) -> Result<(), OutOfMemory> {
         push(&mut self.guests, table)
+    }
+
+    /// The unit goes on with the dead kernel's device table, whose segments have these bases. What is ours stays what is believed.
+    pub(crate) fn reuse(&mut self, base: impl Fn(usize) -> DeviceTableBase) {
+        self.segments.iter_mut().for_each(|segment| *segment = segment.reusing(base(segment.number)));
+    }
+
+    /// Where the unit reads what this slot of ours says, if it reads it in the dead kernel's table.
+    fn in_old_table(&self, slot: Slot) -> Option<PhysicalAddress> {
+        let segment = self.segments().find(|segment| segment.base.table().contains(slot.table))?;
+        let bytes = slot.table.count_since(segment.base.table().start) + slot.word as u64 * 8;
+        // Ours may have entries for more devices.
+        let is_inside = bytes < (segment.devices * ENTRY_BYTES) as u64;
+        Some(segment.old.filter(|_| is_inside)?.saturating_add(bytes))
+    }
+
+    /// Makes the dead kernel's table, if that is in force, say of memory what ours says in the slot of a device. Hardware sees all of it
+    /// at once: it reads an entry in two halves of 128 bits, of which the upper one, about interrupts, stays (2.2.2).
+    pub(crate) fn pass_on(&self, slot: Slot, frames: &mut impl Frames) {
+        let Some(address) = self.in_old_table(slot) else { return };
+        let wanted = [0, 1].map(|offset| frames.load(slot.table, slot.word + offset));
+        let (page, word) = (address.align_down(PAGE_SIZE), (address.get() % PAGE_SIZE / 8) as usize);
+        if wanted != [0, 1].map(|offset| frames.load(page, word + offset)) {
+            frames.store_pair(address, wanted);
+        }
     }
 
     /// All devices that the table has an entry for, ascending, each with its entry's slot.
@@ -184,6 +217,19 @@ mod tests {
         assert_eq!((slot(128), slot(255), slot(256)), (Some((0x10_1000, 0)), Some((0x10_1000, 508)), None));
         assert_eq!((tables.count(), tables.slots().count()), (2, 256));
         assert!(tables.slots().all(|(source, slot)| tables.slot_of(source) == Some(slot)));
+    }
+
+    /// Ours has entries for more devices than the dead kernel's, and only those of both are in the one that stays in force.
+    #[test]
+    fn a_slot_of_ours_is_in_the_old_table_as_far_as_that_goes() {
+        let mut tables = Tables::default();
+        tables.remember_segment(segment(0, 1, 2)).unwrap();
+        let [inside, beyond] = [127, 128].map(|id| tables.slot_of(SourceId(id)).unwrap());
+        assert_eq!(tables.in_old_table(inside), None, "ours is in force");
+        tables.reuse(|_| DeviceTableBase::new().with_frame(0x55));
+        assert_eq!(tables.in_old_table(inside), Some(PhysicalAddress::new(0x5_5FE0)));
+        assert_eq!(tables.in_old_table(beyond), None);
+        assert_eq!((tables.slot_of(SourceId(127)), tables.slot_of(SourceId(128))), (Some(inside), None));
     }
 
     /// 2.2.2.3: the upper bits of the id choose the segment.

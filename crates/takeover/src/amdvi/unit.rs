@@ -5,10 +5,12 @@
 use alloc::vec::Vec;
 
 use amdvi::HYPERTRANSPORT;
-use amdvi::control::{BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit, Status};
+use amdvi::control::{
+    BUFFER_OFFSET, BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit, Status,
+};
 use amdvi::feature::{ExtendedFeature, ExtendedFeature2};
 use amdvi::registers::{self, Register};
-use machine::{IoAddress, PhysicalAddress, Range, Registers};
+use machine::{IoAddress, PAGE_SHIFT, PhysicalAddress, Range, Registers};
 
 use crate::unit::{RegisterValue, UnitError};
 use machine::growth::collected;
@@ -72,6 +74,24 @@ impl<'c, R: Registers, C> Unit<'c, R, C> {
     /// The base of the command buffer or a log.
     pub fn buffer(&self, register: Register) -> BufferBase {
         BufferBase::from_bits(self.read(register))
+    }
+
+    /// What a head or tail register says: bytes from the start of the buffer.
+    pub(crate) fn offset(&self, register: Register) -> u64 {
+        self.read(register) & BUFFER_OFFSET
+    }
+
+    /// Whether the unit has fetched all commands.
+    pub(crate) fn has_fetched_all(&self) -> bool {
+        self.offset(registers::COMMAND_HEAD) == self.offset(registers::COMMAND_TAIL)
+    }
+
+    /// The first page to which completion waits may store where secure nested paging is on (3.4.4); `None` if the unit does not know
+    /// that, or the page is not set.
+    pub(crate) fn store_page(&self) -> Option<PhysicalAddress> {
+        let base = ExclusionBase::from_bits(self.read(registers::EXCLUSION_BASE));
+        let is_set = self.feature.snp() && !base.enabled() && base.frame() != 0;
+        is_set.then(|| PhysicalAddress::new(base.frame() << PAGE_SHIFT))
     }
 
     /// The exclusion range: requests to it pass untranslated, those of all devices or of some. Empty where there is none.

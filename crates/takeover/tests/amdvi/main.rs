@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise")]
 
 mod common;
+mod in_place;
 mod properties;
 mod story;

@@ -6,28 +6,27 @@ use machine::{Level, Permission, Range, Registers, SourceId};
 use model::amdvi::Scenario;
 use model::amdvi::damage::{Damage, Harm, Victim};
 use model::amdvi::scenario::{
-    Attached, DeviceTlb, Domain, Function, Lock, Mapping, OldCommands, OldLog, Others, Process, Stage,
-    UnitScenario,
+    Attached, DeviceTlb, Domain, Function, Mapping, OldCommands, OldLog, Others, Process, Stage, UnitScenario,
 };
 use model::amdvi::walk::Traits;
 use model::habits::{Chore, Habit, Habits};
 use model::{Answer, Direction, Machine, MemoryKind, Requester};
 use takeover::failure::{InForce, Reason};
 use takeover::hazard::{Danger, HazardPlace};
-use takeover::{Found, Inherited, OldQueue, Outcome, UnitError};
+use takeover::{Found, Inherited, OldQueue, Outcome};
 use verdict::{limits, told};
 
 use crate::common::{PLENTY, STRANGER, Taken, take_over};
 
 /// EFR of QEMU's unit.
-const FEATURES: u64 = 0x29D3;
+pub(crate) const FEATURES: u64 = 0x29D3;
 /// The function, its domain-id, and what its domain maps.
-const DISK: Requester = Requester { source: 0x10, pasid: None };
-const DOMAIN: u16 = 7;
-const IOVA: u64 = 0xFFFF_F000;
-const PAGE: u64 = 0x12_3000;
+pub(crate) const DISK: Requester = Requester { source: 0x10, pasid: None };
+pub(crate) const DOMAIN: u16 = 7;
+pub(crate) const IOVA: u64 = 0xFFFF_F000;
+pub(crate) const PAGE: u64 = 0x12_3000;
 
-fn scenario() -> Scenario {
+pub(crate) fn scenario() -> Scenario {
     let mapping = Mapping {
         iova: IOVA.into(),
         memory: PAGE.into(),
@@ -56,7 +55,7 @@ fn scenario() -> Scenario {
 }
 
 /// The same machine with another unit.
-fn with(change: impl FnOnce(&mut UnitScenario)) -> Scenario {
+pub(crate) fn with(change: impl FnOnce(&mut UnitScenario)) -> Scenario {
     let mut scenario = scenario();
     change(&mut scenario.units[0]);
     scenario
@@ -68,7 +67,7 @@ fn with_function(function: Function) -> Scenario {
 }
 
 /// Where a requester's address leads now.
-fn reach(machine: &Machine, requester: Requester, iova: u64) -> Option<u64> {
+pub(crate) fn reach(machine: &Machine, requester: Requester, iova: u64) -> Option<u64> {
     match machine.answer(0, requester.access(iova, Direction::Write)) {
         Answer::Memory(address) => Some(address.get()),
         _ => None,
@@ -85,7 +84,7 @@ fn told_of(scenario: &Scenario, tell: impl FnOnce(&Machine, &Taken<'_>)) {
     tell(&machine, &taken[0]);
 }
 
-fn dangers(taken: &Taken<'_>) -> Vec<(HazardPlace, Danger, Outcome)> {
+pub(crate) fn dangers(taken: &Taken<'_>) -> Vec<(HazardPlace, Danger, Outcome)> {
     let hazards = taken.report().hazards.listed.iter();
     hazards.map(|hazard| (hazard.place, hazard.danger, hazard.outcome)).collect()
 }
@@ -246,20 +245,6 @@ fn a_device_that_does_not_answer_is_named() {
         let silent = HazardPlace::Device(SourceId(DISK.source));
         assert_eq!(dangers(taken), [(silent, Danger::DeviceTlbSilent, Outcome::KeptInPlace)]);
     });
-}
-
-/// With secure nested paging the hardware ignores writes to the registers. The unit is left as it was.
-#[test]
-fn a_locked_unit_is_left_as_it_is() {
-    let scenario = with(|unit| unit.lock = Lock::Locked);
-    let machine = scenario.machine();
-    let (mut frames, clock) = (machine.frames(PLENTY), machine.clock());
-    let failure = take_over(&scenario, &machine, &mut frames, &clock, &limits()).unwrap_err();
-    assert_eq!(failure.reason, Reason::Unit(UnitError::Locked("CommandBufferBase")));
-    assert_eq!(failure.in_force, InForce::Old);
-    machine.run(100);
-    assert!(machine.violations().is_empty(), "{}", told(&machine));
-    assert_eq!(reach(&machine, DISK, IOVA), Some(PAGE));
 }
 
 #[test]

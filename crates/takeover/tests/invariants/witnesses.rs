@@ -86,6 +86,10 @@ pub(crate) trait Tamper {
     fn publishes(&mut self, _entries: &Range<usize>) -> bool {
         true
     }
+
+    fn stores_pairs(&mut self) -> bool {
+        true
+    }
 }
 
 impl<T: Tamper> Frames for TamperedFrames<T> {
@@ -95,6 +99,10 @@ impl<T: Tamper> Frames for TamperedFrames<T> {
 
     fn allocate_run(&mut self, count: usize) -> Option<PhysicalAddress> {
         self.inner.allocate_run(count)
+    }
+
+    fn allocate_run_below(&mut self, count: usize, limit: PhysicalAddress) -> Option<PhysicalAddress> {
+        self.inner.allocate_run_below(count, limit)
     }
 
     fn release(&mut self, frame: PhysicalAddress) {
@@ -113,9 +121,27 @@ impl<T: Tamper> Frames for TamperedFrames<T> {
         self.inner.table_mut(frame)
     }
 
+    fn load(&self, frame: PhysicalAddress, index: usize) -> u64 {
+        self.inner.load(frame, index)
+    }
+
     fn store(&mut self, frame: PhysicalAddress, index: usize, entry: u64) {
         let entry = self.tamper.store(index, entry);
         self.inner.store(frame, index, entry);
+    }
+
+    fn reuse(
+        &mut self,
+        old: &impl OldMemory,
+        memory: machine::Range<PhysicalAddress>,
+    ) -> Result<(), Unreadable> {
+        self.inner.reuse(old, memory)
+    }
+
+    fn store_pair(&mut self, address: PhysicalAddress, words: [u64; 2]) {
+        if self.tamper.stores_pairs() {
+            self.inner.store_pair(address, words);
+        }
     }
 
     fn publish(&mut self, frame: PhysicalAddress, entries: Range<usize>) {

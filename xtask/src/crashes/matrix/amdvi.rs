@@ -17,6 +17,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = conditions();
     rows.extend(disks());
     rows.push(pending_requests());
+    rows.push(in_place());
     rows.extend(damages());
     rows.extend(mutations());
     rows.extend(hand_overs());
@@ -85,6 +86,14 @@ fn pending_requests() -> Row {
     };
     let expectation = Expectation::takeover().watched(Watch::Trace).and_active(Device::SLOW_DISK);
     Row::new("amdvi-pending-requests", busy, expectation).only_among_all()
+}
+
+/// A device table below 4 GiB, and no memory for another there: it is changed where it is.
+fn in_place() -> Row {
+    let plain = Scenario::amd(Flavour::Amd64Backports);
+    let scenario = Scenario { reservation: Reservation::OnlyHigh, memory_mib: 6144, ..plain };
+    let expectation = Expectation::takeover().and_says("in one step: kept in place");
+    Row::new("amdvi-in-place", scenario, expectation).only_among_all()
 }
 
 /// The kinds of damage that a device table and its page tables can take, each in a crash of its own.

@@ -52,7 +52,7 @@ fn takeovers() -> Vec<Row> {
     let row = |(kernel, syscall, mode, translation, paging, reservation)| {
         let (memory_mib, width) = match reservation {
             Low => (1024, Width::Bits39),
-            High => (5120, Width::Bits48),
+            High | Reservation::OnlyHigh => (5120, Width::Bits48),
         };
         // Two processors in half of the rows: the notes of each belong in the dump.
         let cpus = if paging == FiveLevel { 2 } else { 1 };

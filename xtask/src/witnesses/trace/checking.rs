@@ -63,8 +63,10 @@ impl Reference<'_> {
     pub(crate) fn check(self, trace: &Trace) -> Result<Traced> {
         let entered = self.entered.duration_since(UNIX_EPOCH)?;
         let mut checking = Checking::new(self);
-        let is_answer = |event: &Event| matches!(event, Event::Translated { .. } | Event::Answered { .. });
-        let unsettled = |entry: &&Entry| entry.at < entered && is_answer(&entry.event);
+        let is_of_dying = |event: &Event| {
+            matches!(event, Event::Translated { .. } | Event::Answered { .. } | Event::Forgotten(_))
+        };
+        let unsettled = |entry: &&Entry| entry.at < entered && is_of_dying(&entry.event);
         for entry in trace.after.iter().filter(|entry| !unsettled(entry)) {
             checking.note(&entry.event);
         }
@@ -103,6 +105,10 @@ impl<'a> Checking<'a> {
                 self.traced.problems.push(format!("translation was turned off by {value:#x}"));
             }
             Event::Forgotten(forgotten) => {
+                if !self.swapped && self.reference.new.are_in_place_of(&self.reference.dead) {
+                    // The table was changed where it is, and what the unit knows of it is forgotten now.
+                    (self.swapped, self.forgetting) = (true, Some(Forgetting::default()));
+                }
                 self.forgetting.iter_mut().for_each(|forgetting| forgetting.note(*forgotten));
             }
             Event::Answered { source, iova, page } => self.answered(*source, *iova, *page),

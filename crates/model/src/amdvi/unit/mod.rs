@@ -17,7 +17,8 @@ use crate::habits::{Chore, Countdown, Habits};
 use crate::memory::Memory;
 use crate::trace::Event;
 use crate::unit::Width;
-use amdvi::control::{BUFFER_OFFSET, Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
+use amdvi::command::COMMAND_BYTES;
+use amdvi::control::{BUFFER_OFFSET, BufferBase, Control, DeviceTableBase, ExclusionBase, ExclusionLimit};
 use amdvi::registers::{
     ALL, BYTES, COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, DEVICE_TABLE, EVENT_HEAD, EVENT_LOG,
     EVENT_TAIL, EXCLUSION_BASE, EXCLUSION_LIMIT, EXTENDED_FEATURE, EXTENDED_FEATURE_2, GA_HEAD, GA_LOG,
@@ -115,6 +116,16 @@ impl AmdViUnit {
         let segments = std::array::from_fn(|segment| DeviceTableBase::from_bits(self.get(register(segment))));
         let (range, excluded) = self.exclusion();
         Bases { control: self.control(), segments, exclusion: range, excluded }
+    }
+
+    /// The memory of the device table and of the command buffer.
+    pub(crate) fn reusable(&self) -> Vec<Range<machine::PhysicalAddress>> {
+        let Bases { control, segments, .. } = self.bases();
+        let tables = segments.into_iter().take(control.segments()).map(DeviceTableBase::table);
+        let buffer = BufferBase::from_bits(self.get(COMMAND_BUFFER.offset));
+        let bytes = buffer.entries().map(|entries| (entries * COMMAND_BYTES) as u64);
+        let buffer = bytes.and_then(|bytes| Range::sized(buffer.address(), bytes));
+        tables.chain(buffer).collect()
     }
 
     /// A view of the tables in force.

@@ -75,15 +75,25 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             let old = unit.device_table(number).table();
             let pages = (old.len() / PAGE_SIZE) as usize;
             let known = self.frames_for_known(number, segments).max(pages);
-            let larger = allocate(known, self.roll.frames).map(|start| (known, start));
-            let found = larger.or_else(|| Some((pages, allocate(pages, self.roll.frames)?)));
+            let larger = self.allocate(known, old.start).map(|start| (known, start));
+            let found = larger.or_else(|| Some((pages, self.allocate(pages, old.start)?)));
             let (frames, start) = found.ok_or(Reason::DeviceTable { pages })?;
             let segment = Segment::new(number, segments, frames, start);
-            self.check_halves(old.start, start);
             self.copy_segment(segment, old)?;
             self.tables.remember_segment(segment)?;
         }
         Ok(())
+    }
+
+    /// Takes frames that follow each other: below 4 GiB if the old kernel's table is there, or the base could not move in one step.
+    fn allocate(&mut self, pages: usize, old: PhysicalAddress) -> Option<PhysicalAddress> {
+        const LIMIT: PhysicalAddress = PhysicalAddress::new(1 << 32);
+        let low = (old < LIMIT).then(|| self.roll.frames.allocate_run_below(pages, LIMIT)).flatten();
+        match pages {
+            _ if low.is_some() => low,
+            1 => self.roll.frames.allocate(),
+            _ => self.roll.frames.allocate_run(pages),
+        }
     }
 
     /// How many frames a segment must have for all devices that there are, as far as is known. Requests of a device for which
@@ -92,13 +102,6 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
         let Surroundings { device_tlbs, wanted, .. } = *self.roll.surroundings;
         let known = device_tlbs.iter().map(|tlb| tlb.source).chain(wanted.iter().copied());
         known.filter_map(|source| Segment::frames_for(source, number, segments)).max().unwrap_or(0)
-    }
-
-    /// Notes if the base register must change in both halves.
-    fn check_halves(&mut self, old: PhysicalAddress, new: PhysicalAddress) {
-        if old.get() >> 32 != new.get() >> 32 {
-            self.roll.hazards.note(HazardPlace::Unit, Danger::BaseInHalves { old, new }, Outcome::Duplicated);
-        }
     }
 
     /// Copies a segment page by page. The takeover is refused if the first page of all cannot be read; any other that cannot
@@ -215,9 +218,4 @@ impl<M: OldMemory, F: Frames> Taker<'_, M, F> {
             }
         }
     }
-}
-
-/// Takes frames that follow each other.
-fn allocate(pages: usize, frames: &mut impl Frames) -> Option<PhysicalAddress> {
-    if pages == 1 { frames.allocate() } else { frames.allocate_run(pages) }
 }

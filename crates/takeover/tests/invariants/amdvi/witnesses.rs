@@ -4,7 +4,7 @@ use crate::common::{PLENTY, take_over};
 use crate::witnesses::{ForgetfulMemory, Tamper, take_over_with_frames, take_over_with_writes};
 use machine::Level;
 use model::amdvi::Scenario;
-use model::amdvi::scenario::{Attached, DeviceTlb};
+use model::amdvi::scenario::{Attached, DeviceTlb, TablePlace};
 use model::habits::{Chore, Habit, Habits};
 use model::random::Size;
 use model::{Access, Answer, Direction, MemoryKind, Requester, Rights};
@@ -169,6 +169,26 @@ fn a_device_that_is_not_told_to_forget_breaks_isolation() {
         taken && isolation::is_broken(&machine)
     });
     assert!(found_out.count() > 3);
+}
+
+/// A table that stays in force is not changed: pass-through goes on to our memory.
+#[test]
+fn a_table_in_place_that_was_not_changed_breaks_isolation() {
+    struct NothingIsWritten;
+    impl Tamper for NothingIsWritten {
+        fn stores_pairs(&mut self) -> bool {
+            false
+        }
+    }
+    for mut scenario in machines().take(10) {
+        scenario.memory.push(((1 << 32..(1 << 32) + 0x100_0000).into(), MemoryKind::Old));
+        scenario.units[0].table_place = TablePlace::High;
+        scenario.functions[0].attached = Attached::PassThrough(0xF, Rights::ALL);
+        scenario.functions[0].processes.clear();
+        let machine = scenario.machine();
+        assert!(take_over_with_frames(&machine, NothingIsWritten));
+        assert!(isolation::check(&machine, 0).is_err());
+    }
 }
 
 /// A takeover that waits twenty times as long as it may.

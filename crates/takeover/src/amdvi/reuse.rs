@@ -1,0 +1,121 @@
+//! What the dead kernel made and the unit goes on using, because it does not take another: command buffer, event log and device table
+//! where secure nested paging has locked the registers that name them (2.12), or the table alone where its base cannot move in one step.
+//!
+//! All of it is in memory that devices may still write to. A buffer is used from its tail on, and a device table is changed entry by
+//! entry ([`Tables::pass_on`](crate::amdvi::tables::Tables::pass_on)); our copy of the table stays what is believed.
+
+use amdvi::control::{Control, DeviceTableBase, ExclusionBase};
+use amdvi::registers::{
+    COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, EVENT_LOG, EXCLUSION_BASE, EXCLUSION_LIMIT,
+};
+use machine::{Clock, Frames, OldMemory, PAGE_SHIFT, PhysicalAddress, Range, Registers};
+
+use crate::amdvi::command::{Buffers, CommandedUnit, with_timeout};
+use crate::amdvi::log::EventLog;
+use crate::amdvi::queue::CommandBuffer;
+use crate::amdvi::ring::{Owner, Ring};
+use crate::ledger::Told;
+use crate::own::OwnMemory;
+use crate::table::page_at;
+use crate::unit::UnitError;
+
+impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
+    /// Whether secure nested paging has locked the registers that name tables and buffers. The one that is tried means nothing while
+    /// there is no exclusion range, unless it is locked.
+    pub(crate) fn is_locked(&mut self) -> bool {
+        let base = ExclusionBase::from_bits(self.unit.read(EXCLUSION_BASE));
+        if !self.unit.feature().snp() || base.enabled() {
+            return false;
+        }
+        let before = self.unit.read(EXCLUSION_LIMIT);
+        self.unit.write(EXCLUSION_LIMIT, before ^ 1 << PAGE_SHIFT);
+        let is_locked = self.unit.read(EXCLUSION_LIMIT) == before;
+        self.unit.write(EXCLUSION_LIMIT, before);
+        is_locked
+    }
+
+    /// Whether the unit goes on using the dead kernel's buffers.
+    pub(crate) fn reuses_buffers(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.commands.ring.owner == Owner::Old)
+    }
+
+    /// Gives commands through the dead kernel's buffer from now on, and reads its log, if `control`, as it was found, has it on.
+    /// Fails if its memory cannot be used.
+    pub(crate) fn reuse_buffers(
+        &mut self,
+        control: Control,
+        (old, own): (&impl OldMemory, OwnMemory<'_>),
+        frames: &mut impl Frames,
+    ) -> Result<(), UnitError> {
+        let mut is_usable = |memory| is_usable(memory, (old, own), frames);
+        let commands = Ring::of_old(self.unit.buffer(COMMAND_BUFFER)).filter(|ring| is_usable(ring.memory()));
+        let commands = commands.ok_or(UnitError::Locked(COMMAND_BUFFER.name))?;
+        let log = Ring::of_old(self.unit.buffer(EVENT_LOG)).filter(|_| control.event_log());
+        let log = log.filter(|ring| is_usable(ring.memory())).map(|ring| EventLog { ring });
+        let store = self.unit.store_page().filter(|page| is_usable(page_at(*page)));
+        let tail = commands.place(&self.unit, COMMAND_TAIL);
+        let is_at_rest = self.unit.has_fetched_all() && self.unit.status().command_buffer_runs();
+        self.buffers = Some(Buffers {
+            commands: CommandBuffer::of_old(commands, store, tail),
+            log,
+            told: Told::Nothing,
+        });
+        if !is_at_rest {
+            return self.restart_old_buffer();
+        }
+        let quiet = self.keep().with_completion_interrupt(false).with_event_interrupt(false);
+        self.unit.write(CONTROL, with_timeout(quiet).into_bits());
+        Ok(())
+    }
+
+    /// Goes on with the dead kernel's buffer where somebody else has written its tail, or starts it anew, empty, if it has stopped.
+    pub(crate) fn reopen_old_buffer(&mut self) -> Result<(), UnitError> {
+        if !self.unit.status().command_buffer_runs() {
+            return self.restart_old_buffer();
+        }
+        let buffers = self.buffers.as_mut().ok_or(UnitError::NoQueue)?;
+        buffers.commands.go_on_at(buffers.commands.ring.place(&self.unit, COMMAND_TAIL));
+        Ok(())
+    }
+
+    fn restart_old_buffer(&mut self) -> Result<(), UnitError> {
+        let buffers = self.buffers.as_mut().ok_or(UnitError::NoQueue)?;
+        buffers.commands.go_on_at(0);
+        let has_log = buffers.log.is_some();
+        let off = self.keep().with_command_buffer(false);
+        let off = off.with_completion_interrupt(false).with_event_interrupt(false);
+        self.control(off, "CmdBufRun clear", |status| !status.command_buffer_runs())?;
+        self.unit.write(COMMAND_HEAD, 0);
+        self.unit.write(COMMAND_TAIL, 0);
+        let on = with_timeout(off.with_command_buffer(true).with_event_log(has_log));
+        Ok(self.control(on, "CmdBufRun", |status| status.command_buffer_runs())?)
+    }
+
+    /// Makes the dead kernel's device table say what ours says; returns its base. If the memory of some of it cannot be used, nothing
+    /// changes, and there is none.
+    pub(crate) fn reuse_table(
+        &mut self,
+        (old, own): (&impl OldMemory, OwnMemory<'_>),
+        frames: &mut impl Frames,
+    ) -> Option<DeviceTableBase> {
+        let base = |number| self.unit.device_table(number);
+        let mut tables = self.tables.segments().map(|segment| base(segment.number).table());
+        if !tables.all(|table| is_usable(table, (old, own), frames)) {
+            return None;
+        }
+        drop(tables);
+        self.told = Told::Tables;
+        self.tables.reuse(base);
+        self.tables.slots().for_each(|(_, slot)| self.tables.pass_on(slot, frames));
+        Some(base(0))
+    }
+}
+
+/// Takes memory of the dead kernel's into use; returns whether it is all memory, and none of it ours.
+fn is_usable(
+    memory: Range<PhysicalAddress>,
+    (old, own): (&impl OldMemory, OwnMemory<'_>),
+    frames: &mut impl Frames,
+) -> bool {
+    !own.touches(memory) && frames.reuse(old, memory).is_ok()
+}
