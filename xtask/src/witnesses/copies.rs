@@ -77,6 +77,16 @@ impl Copies<'_> {
         copied.bytes_added += bytes(&own);
         copied.complain(source, "gained", &foreign);
         copied.complain(source, "reaches Holdover's memory in", &self.trespasses(source, &after));
+        copied.complain(source, "still reaches, through damaged tables,", &self.unclosed(source));
+    }
+
+    /// Mappings of the victim's I/O addresses that must be closed: only those may be there that were made for the dump's disk.
+    fn unclosed(&self, source: u16) -> Vec<Run> {
+        let wound = self.wound.filter(|wound| wound.source == source && wound.fate == Fate::Closed);
+        let Some(wound) = wound else { return Vec::new() };
+        let all = self.new.runs(source);
+        let open = difference(&all, &without(&all, wound.iovas));
+        if self.disk.contains(&source) { self.split(&open).1 } else { open }
     }
 
     /// Mappings that lead into Holdover's memory: only the dump's disk may have any, even if others share its domain.
@@ -134,6 +144,10 @@ mod tests {
 
     /// What is wrong with the new tables, as one text.
     fn problems(words: &[(u64, u64)]) -> String {
+        problems_after(words, None)
+    }
+
+    fn problems_after(words: &[(u64, u64)], wound: Option<&Wound>) -> String {
         with_ram(HOLDOVER.end, words.iter().copied(), |ram| {
             let below = |address| Tables::new(ram, Root { address, layout: Layout::Legacy });
             let reserved = &Reserved::at(HOLDOVER);
@@ -143,7 +157,7 @@ mod tests {
                 reserved,
                 disk: &[DISK],
                 persistent: &[],
-                wound: None,
+                wound,
             };
             copies.check().problems.join("; ")
         })
@@ -170,6 +184,27 @@ mod tests {
         let of = |source| problems(&[legacy(0x1000, source, &[]), legacy(NEW, source, &leaves)].concat());
         assert_eq!(of(DISK), "");
         assert!(of(SOUND).contains("HDA reaches Holdover's memory in 0x1000 bytes"));
+    }
+
+    #[test]
+    fn what_was_damaged_must_be_closed_wherever_it_leads() {
+        let wound = |source| Wound {
+            source,
+            iovas: Range::new(0x1000, 0x2000),
+            fate: Fate::Closed,
+            words: Vec::new(),
+        };
+        let after = |source, leaves: &[(u64, u64)]| {
+            let before = [(0x1000, 0x9_0000), (0x5000, 0x9_5000)];
+            let words = [legacy(0x1000, source, &before), legacy(NEW, source, leaves)].concat();
+            problems_after(&words, Some(&wound(source)))
+        };
+        let (sound, inside) = ((0x5000, 0x9_5000), (0x1000, HOLDOVER.start + 0x8_0000));
+        assert_eq!(after(SOUND, &[sound]), "");
+        assert!(after(SOUND, &[sound, (0x1000, 0x9_0000)]).contains("HDA still reaches, through damaged"));
+        assert!(after(SOUND, &[sound, inside]).contains("HDA still reaches, through damaged"));
+        assert_eq!(after(DISK, &[sound, inside]), "");
+        assert!(after(SOUND, &[]).contains("HDA lost 0x1000 bytes"));
     }
 
     #[test]
