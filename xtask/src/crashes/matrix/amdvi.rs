@@ -117,8 +117,8 @@ fn damages() -> Vec<Row> {
 }
 
 /// Another Linux makes the dump, and finds AMD's unit translating by Holdover's tables. Linux 6.12 sets a device table of its own, in two
-/// halves; Linux 7.2 goes on with the one that it finds, and with command buffer and event log. By itself it writes no dump where
-/// devices passed through, or shall.
+/// halves; Linux 7.2 goes on with the one that it finds, and with command buffer and event log. By itself it writes no dump if it is told to
+/// let devices pass, or to leave the unit alone.
 fn hand_overs() -> Vec<Row> {
     use Flavour::{Amd64Backports, Amd64Testing};
     use SecondUse::{Off, On, PassThrough};
