@@ -302,7 +302,7 @@ pub(crate) fn read_stock(evidence: &Evidence) -> Result<Readings> {
 
 /// Asks QEMU's trace about the hand-over to another Linux; keeps what it shows beside the other files of the run.
 pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
-    let Evidence { files, lines, reserved, adopts_tables, .. } = evidence;
+    let Evidence { files, lines, reserved, second_tables, .. } = evidence;
     let at = |words: &str| {
         let line = lines.iter().find(|line| line.text.contains(words));
         line.map(|line| line.at).with_context(|| format!("the console does not show `{words}`"))
@@ -317,7 +317,7 @@ pub(crate) fn check_hand_over(evidence: &Evidence) -> Result<Readings> {
         (!is_little).then(|| format!("of the reservation {kept:?} KiB are kept from the second Linux"));
     // What sends the dump is the card that goes on receiving until its driver starts it anew.
     let at_work = evidence.target.is_remote().then_some(Device::NETWORK);
-    let problems = seen.problems(&trace, reserved, *adopts_tables, at_work).into_iter();
+    let problems = seen.problems(&trace, reserved, *second_tables, at_work).into_iter();
     let problems = problems.chain(too_much).collect();
     Ok(Readings { problems, ..Readings::default() })
 }

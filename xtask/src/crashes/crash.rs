@@ -32,7 +32,7 @@ use crate::machines::scenario::file_system::FileSystem;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
 use crate::machines::scenario::{
-    Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Scenario, Start,
+    Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Scenario, SecondTables, Start,
 };
 use crate::process;
 use crate::witnesses::Readers;
@@ -127,7 +127,7 @@ pub(crate) struct Evidence {
     /// Where a stock crash kernel has written its dumps.
     pub(crate) target: Target,
     /// Whether a stock crash kernel goes on with the tables that it finds.
-    pub(crate) adopts_tables: bool,
+    pub(crate) second_tables: SecondTables,
     /// Source-ids of the dump's disk.
     pub(crate) disk: Vec<u16>,
     /// The stop at Holdover's first instruction, if there was one.
@@ -180,7 +180,7 @@ impl Crash<'_> {
             area_start,
             persistent,
             target,
-            adopts_tables: self.scenario.adopts_tables(),
+            second_tables: self.scenario.second_tables(),
             disk,
             stop,
         })

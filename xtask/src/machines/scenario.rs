@@ -111,6 +111,17 @@ pub(crate) enum Reservation {
     OnlyHigh,
 }
 
+/// Whose tables a stock crash kernel has the unit translate with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecondTables {
+    /// It sets one of its own in place of Holdover's.
+    Own,
+    /// It goes on with Holdover's: Linux 7.2 does on AMD's unit.
+    Holdovers,
+    /// It goes on with the dead kernel's, which Holdover has changed where it is.
+    Dead,
+}
+
 /// The board, which decides how configuration space is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -484,10 +495,15 @@ impl Scenario {
         self.second_kernel.unwrap_or(self.kernel)
     }
 
-    /// Whether a stock crash kernel goes on with the tables that it finds: Linux 7.2 does with those of AMD's unit. Others set one of their
-    /// own in place of the first.
-    pub(crate) fn adopts_tables(&self) -> bool {
-        self.unit.iommu == Iommu::Amd && self.crash_kernel().suite() == Suite::Testing
+    /// Whose tables a stock crash kernel has the unit translate with. Beside it Holdover has no memory below 4 GiB for a device table of AMD's
+    /// unit, whose base then stays as it is.
+    pub(crate) fn second_tables(&self) -> SecondTables {
+        let adopts = self.unit.iommu == Iommu::Amd && self.crash_kernel().suite() == Suite::Testing;
+        match (adopts, self.reservation) {
+            (false, _) => SecondTables::Own,
+            (true, Reservation::Low) => SecondTables::Holdovers,
+            (true, Reservation::High | Reservation::OnlyHigh) => SecondTables::Dead,
+        }
     }
 
     /// Whether there is one more disk, with the first area or the only one; `disk_trouble` is its own then.

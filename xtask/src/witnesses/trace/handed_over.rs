@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Trace;
 use super::event::{Entry, Event};
 use crate::machines::reserved::Reserved;
+use crate::machines::scenario::SecondTables;
 use crate::machines::scenario::device::Device;
 
 /// When the second Linux got how far, by the console; `None` if it never did.
@@ -20,6 +21,9 @@ pub(crate) struct Times {
     /// Its dump was complete. It may turn translation off afterwards.
     pub(crate) complete: Option<SystemTime>,
 }
+
+/// The largest page of an identity table that Holdover makes.
+const LARGE_PAGE: u64 = 1 << 30;
 
 /// What was seen of it, each number by device.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -32,8 +36,8 @@ pub(crate) struct HandedOver {
     pub(crate) translated: BTreeMap<String, u64>,
     /// How often a root table was set.
     pub(crate) roots: u64,
-    /// How often, after the first of them, AMD's unit was made to begin with the first command of its buffer: each Linux does so when it gets
-    /// hold of the unit.
+    /// How often, after Holdover, AMD's unit was made to begin with the first command of its buffer: each Linux does so when it gets hold of
+    /// the unit.
     pub(crate) commands_anew: u64,
     /// How often translation was turned off.
     pub(crate) turned_off: u64,
@@ -48,12 +52,13 @@ impl HandedOver {
         };
         let (init, complete) = (since(times.init)?, since(times.complete)?);
         let mut seen = Self::default();
+        let mut is_holdovers = true;
         for Entry { at, event } in trace.after.iter().take_while(|entry| entry.at < complete) {
             let faults =
                 if *at < init { &mut seen.faults_before_drivers } else { &mut seen.faults_with_drivers };
             match event {
-                // To page 0 leads what AMD's unit refuses.
-                Event::Answered { source, page: 0, .. } => {
+                // To page 0 leads what AMD's unit refuses, and what is in a large page that begins there.
+                Event::Answered { source, page: 0, iova } if *iova >= LARGE_PAGE => {
                     *faults.entry(Device::name_of(*source)).or_default() += 1;
                 }
                 Event::Fault(fault) => {
@@ -68,7 +73,8 @@ impl HandedOver {
                     *seen.translated.entry(Device::name_of(*source)).or_default() += 1;
                 }
                 Event::Root(_) => seen.roots += 1,
-                Event::CommandsAnew if seen.roots > 0 => seen.commands_anew += 1,
+                Event::CommandsAnew if is_holdovers => is_holdovers = false,
+                Event::CommandsAnew => seen.commands_anew += 1,
                 Event::TurnedOff(_) => seen.turned_off += 1,
                 _ => {}
             }
@@ -81,13 +87,13 @@ impl HandedOver {
         self.roots > 1 || self.commands_anew > 0
     }
 
-    /// What is wrong with it. `reserved` is the memory in which Holdover's root table must have been; `adopts` says whether the second Linux
-    /// goes on with that table; the device is one that must have been at work all the time, if it matters which.
+    /// What is wrong with it. `reserved` is the memory in which Holdover's root table must have been, if `tables` says that
+    /// there was one; the device is one that must have been at work all the time, if it matters which.
     pub(crate) fn problems(
         &self,
         trace: &Trace,
         reserved: &Reserved,
-        adopts: bool,
+        tables: SecondTables,
         at_work: Option<Device>,
     ) -> Vec<String> {
         // Kernels for clouds have NVMe's driver built in.
@@ -96,6 +102,13 @@ impl HandedOver {
             || self.translated.keys().any(|device| !is_new(device)),
             |device| self.translated.contains_key(device.name),
         );
+        let (are_as_many, wanted) = match tables {
+            SecondTables::Own => (self.roots >= 2, "Holdover's and the second Linux's"),
+            SecondTables::Holdovers => {
+                (self.roots == 1, "Holdover's alone, with which the second Linux goes on")
+            }
+            SecondTables::Dead => (self.roots == 0, "none: the dead kernel's stays"),
+        };
         let first = trace.after.iter().find_map(Entry::root);
         [
             (
@@ -107,20 +120,10 @@ impl HandedOver {
                 format!("refused with drivers: {:?}", self.faults_with_drivers),
             ),
             (self.turned_off > 0, "the second Linux turned translation off".to_owned()),
-            (
-                !adopts && self.roots < 2,
-                format!("{} root tables were set, not Holdover's and the second Linux's", self.roots),
-            ),
-            (
-                adopts && self.roots != 1,
-                format!(
-                    "{} root tables were set, and not Holdover's alone, with which the second Linux goes on",
-                    self.roots
-                ),
-            ),
+            (!are_as_many, format!("{} root tables were set, and not {wanted}", self.roots)),
             (!self.is_in_second_hands(), "the second Linux never got hold of the unit".to_owned()),
             (
-                !first.is_some_and(|root| reserved.contains(root.address)),
+                tables != SecondTables::Dead && !first.is_some_and(|root| reserved.contains(root.address)),
                 "the first of them is not Holdover's".to_owned(),
             ),
             (
@@ -151,17 +154,17 @@ mod tests {
 
     /// What is wrong with a trace of a Linux that sets its own table.
     fn problems(text: &str) -> Vec<String> {
-        problems_of(text, false)
+        problems_of(text, SecondTables::Own)
     }
 
-    fn problems_of(text: &str, adopts: bool) -> Vec<String> {
+    fn problems_of(text: &str, tables: SecondTables) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trace");
         std::fs::write(&file, text).unwrap();
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let trace = Trace::read(&file, at(100)).unwrap();
         let seen = HandedOver::of(&trace, Times { init: Some(at(104)), complete: Some(at(108)) }).unwrap();
-        seen.problems(&trace, &Reserved::at(RESERVED), adopts, Some(Device::SOUND))
+        seen.problems(&trace, &Reserved::at(RESERVED), tables, Some(Device::SOUND))
     }
 
     fn with(line: &str) -> String {
@@ -197,15 +200,34 @@ mod tests {
             )
         };
         let before = "1970-01-01T00:00:10.000000Z amdvi_mmio_write X write addr 0x0, size 8, val 0x11f0001, offset 0x0\n";
-        let (swap, hold) = (written(41, "0x0", "0x2c2de001"), written(42, "0x2000", "0x0"));
+        let began = written(41, "0x2000", "0x0");
+        let (swap, hold) = (began.clone() + &written(41, "0x0", "0x2c2de001"), written(42, "0x2000", "0x0"));
         let answer = at(43, "amdvi_translation_result devid: 00:14.0 gpa 0xffff7020 hpa 0x15887000");
         let whole = [before, &swap, &hold, &answer].concat();
-        assert_eq!(problems_of(&whole, true), Vec::<String>::new());
-        assert!(problems_of(&whole, false).join("; ").contains("1 root tables"));
+        assert_eq!(problems_of(&whole, SecondTables::Holdovers), Vec::<String>::new());
+        assert!(problems_of(&whole, SecondTables::Own).join("; ").contains("1 root tables"));
         let own = whole.clone() + &written(44, "0x0", "0x2e916001");
-        assert!(problems_of(&own, true).join("; ").contains("not Holdover's alone"));
+        assert!(problems_of(&own, SecondTables::Holdovers).join("; ").contains("not Holdover's alone"));
         let untouched = [before, &swap, &answer].concat();
-        assert!(problems_of(&untouched, true).join("; ").contains("never got hold"));
+        assert!(problems_of(&untouched, SecondTables::Holdovers).join("; ").contains("never got hold"));
+
+        let in_place = [before, &began, &hold, &answer].concat();
+        assert_eq!(problems_of(&in_place, SecondTables::Dead), Vec::<String>::new());
+        assert!(problems_of(&in_place, SecondTables::Holdovers).join("; ").contains("0 root tables"));
+        assert!(problems_of(&whole, SecondTables::Dead).join("; ").contains("1 root tables"));
+    }
+
+    /// QEMU says where an answer's page begins, however large the page is: with addresses as they are, it is the first for many.
+    #[test]
+    fn an_answer_in_a_large_page_at_0_is_no_refusal() {
+        let answer = |iova: &str| {
+            let line = format!(
+                "1970-01-01T00:01:43.000000Z amdvi_translation_result devid: 00:14.0 gpa {iova} hpa 0x0"
+            );
+            problems(&GOOD.replace("1@109", &format!("{line}\n1@109"))).join("; ")
+        };
+        assert_eq!(answer("0x103f000"), "");
+        assert!(answer("0xffff7020").contains("before drivers were loaded: {\"HDA\": 1}"));
     }
 
     #[test]
