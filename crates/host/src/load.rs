@@ -22,7 +22,7 @@ use crate::panic_settings::{self, PanicSettings};
 use crate::root_pointer::{self, RootPointerError};
 use crate::sysfs::{self, Location, SysfsError};
 use crate::watchdogs;
-use crate::{Bytes, chain, reservation};
+use crate::{Bytes, chain, memory_encryption, reservation};
 
 pub use crate::areas::IfUncollected;
 pub use crate::kexec::{KernelLog, KexecError, KexecSyscall, Refused};
@@ -120,6 +120,12 @@ pub enum LoadError {
     /// The fallback kernel cannot be loaded.
     #[error(transparent)]
     Fallback(#[from] FallbackError),
+    /// The running kernel encrypts its memory.
+    #[error(
+        "this kernel encrypts its memory (SME or SEV), and the capture kernel could read none of it; {}",
+        memory_encryption::REMEDY
+    )]
+    MemoryEncrypted,
     /// The running kernel loads no crash kernel any more.
     #[error("this kernel loads no crash kernel any more: {found}; {remedy}")]
     Forbidden {
@@ -242,6 +248,9 @@ pub fn load(request: &LoadRequest) -> Result<Loaded, LoadError> {
     check_reservation(reserved, needed)?;
     if let Some(Refusal { found, remedy }) = kexec::refusal() {
         return Err(LoadError::Forbidden { found, remedy });
+    }
+    if memory_encryption::is_on(Path::new(ROOT)) {
+        return Err(LoadError::MemoryEncrypted);
     }
     check_slot(request.if_taken, Path::new(ROOT))?;
     let fallback = request.fallback.as_ref().map(|fallback| pack(fallback, reserved, needed)).transpose()?;

@@ -121,6 +121,8 @@ subjects! {
     Reservation = "crash reservation";
     /// The IOMMUs, and how they translate.
     Iommu = "IOMMU";
+    /// Whether what is in memory can be read.
+    Memory = "memory";
     /// Which devices go on reading and writing memory after a panic.
     Dma = "devices after a panic";
     /// Where ACPI's tables begin.
@@ -162,6 +164,8 @@ codes! {
         because "Nothing keeps a device that goes on after the panic from overwriting the capture kernel.";
     IommuLocked = "iommu-locked" of Iommu
         because "Where secure nested paging is on, the capture kernel changes the device table of an AMD IOMMU where it is, in memory that a stray device may write to.";
+    MemoryEncrypted = "memory-encrypted" of Memory
+        because "The capture kernel reads memory as it is stored: of a kernel that encrypts it, no page of a dump would mean anything.";
     DmaUnguarded = "dma-unguarded" of Dma
         because "These devices reach all memory, and do not notice the panic: one that is mistaken can overwrite the dump's source or the capture kernel.";
     RootPointerUnknown = "root-pointer-unknown" of RootPointer

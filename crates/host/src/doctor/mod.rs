@@ -8,6 +8,7 @@
 //! | `configuration` | whether the configuration is understood |
 //! | `reservation` | the memory that is set aside |
 //! | `iommu` | whether IOMMUs translate, and in which mode |
+//! | `memory` | whether the capture kernel can read it |
 //! | `dma` | which devices go on after a panic, and what they reach |
 //! | `firmware` | where ACPI's tables begin |
 //! | `permission` | who may load, lockdown, Secure Boot |
@@ -31,6 +32,7 @@ mod finding;
 mod firmware;
 mod iommu;
 mod machine;
+mod memory;
 mod panics;
 mod permission;
 mod reservation;
@@ -68,7 +70,7 @@ pub fn obstacles(configuration: &Configuration) -> Result<Vec<Finding>, AreaErro
     let machine = Machine::running();
     let rights = Rights::of(&machine.read("proc/self/status"));
     let running = machine.read("proc/cmdline");
-    let mut findings = heeding_fallback(of_machine(&machine, rights, &running)?.into(), configuration);
+    let mut findings = heeding_fallback(of_machine(&machine, rights, &running)?, configuration);
     findings.retain(|finding| finding.state == State::Missing);
     Ok(findings)
 }
@@ -82,14 +84,16 @@ fn heeding_fallback(findings: Vec<Finding>, configuration: &Configuration) -> Ve
 }
 
 /// Checks what the machine, its firmware and its kernel are.
-fn of_machine(machine: &Machine, rights: Rights, running: &str) -> Result<[Finding; 5], AreaError> {
-    Ok([
-        iommu::check(machine),
+fn of_machine(machine: &Machine, rights: Rights, running: &str) -> Result<Vec<Finding>, AreaError> {
+    let mut findings = vec![iommu::check(machine)];
+    findings.extend(memory::check(machine));
+    findings.extend([
         dma::check(machine),
         firmware::check(&machine.path("sys"), running),
         permission::check(machine, rights, kexec::refusal()),
         disks::check(&sysfs::block_devices()?),
-    ])
+    ]);
+    Ok(findings)
 }
 
 /// Checks everything that a host needs. Without the rights of root it sees less, and says so.

@@ -3,15 +3,14 @@
 //! `/proc/iomem` says where, to root only. `/proc/kcore` shows all RAM, and this part too: on x86 the kernel write-protects
 //! what was loaded, but leaves it readable. The kernel does not say who loaded it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::hash::Hasher;
-use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use machine::{OldMemory, PhysicalAddress, Range, Unreadable};
+use machine::{OldMemory, PhysicalAddress, Range};
 use twox_hash::XxHash64;
-use vmcore::{CoreFile, CoreHeader, Medium};
 
-use crate::iomem;
+use crate::{iomem, kcore};
 
 /// Bytes that are read at a time.
 const PIECE: u64 = 1 << 20;
@@ -19,9 +18,7 @@ const PIECE: u64 = 1 << 20;
 /// A checksum of all that is in the reservation; `None` if the running kernel does not show it.
 pub(crate) fn checksum() -> Option<u64> {
     let places = places(&fs::read_to_string(iomem::FILE).ok()?);
-    let file = Kcore(File::open("/proc/kcore").ok()?);
-    let header = CoreHeader::read(&file, 0).ok()?;
-    checksum_of(&CoreFile::new(file, &header).ok()?, &places)
+    checksum_of(&kcore::open(Path::new("/"))?, &places)
 }
 
 /// Where memory is reserved: two places if `crashkernel=…,high` was asked for.
@@ -43,19 +40,10 @@ fn checksum_of(memory: &impl OldMemory, places: &[Range<u64>]) -> Option<u64> {
     (!places.is_empty()).then(|| sum.finish())
 }
 
-/// `/proc/kcore`, which is an ELF core of the running kernel.
-struct Kcore(File);
-
-impl Medium for Kcore {
-    fn read_at(&self, place: u64, into: &mut [u8]) -> Result<(), Unreadable> {
-        let address = PhysicalAddress::new(place);
-        let unreadable = Unreadable { address, len: into.len() as u64 };
-        self.0.read_exact_at(into, place).map_err(|_| unreadable)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use machine::Unreadable;
+
     use super::*;
 
     const IOMEM: &str = "00001000-0009fbff : System RAM\n00100000-3ffdbfff : System RAM\n  01000000-01c02006 : Kernel code\n  \
