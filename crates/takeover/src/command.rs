@@ -15,7 +15,7 @@ use crate::failure::{AttachError, Failure, Reason};
 use crate::found::{Context, Layout};
 use crate::hazard::{Danger, HazardPlace, Hazards, Outcome};
 use crate::ledger::Told;
-use crate::patience::{Awaited, Patience};
+use crate::patience::{Awaited, Patience, Waiting};
 use crate::report::Found;
 use crate::resources::Resources;
 use crate::surroundings::{DeviceTlb, Limits, Surroundings};

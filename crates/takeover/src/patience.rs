@@ -5,6 +5,11 @@
 
 use core::time::Duration;
 
+use machine::{Clock, wait_until};
+
+use crate::surroundings::Limits;
+use crate::unit::NoAnswer;
+
 /// How long what works may take to answer: a thousand times what it takes. There is always that much time.
 pub(crate) const PROMPT: Duration = Duration::from_millis(100);
 
@@ -96,6 +101,90 @@ impl Purse {
             Awaited::Sibling => siblings,
         };
         *purse = purse.saturating_sub(used);
+    }
+}
+
+/// The waits of one takeover.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    /// Bounds each wait for the unit itself.
+    pub(crate) deadline: Duration,
+    /// How long the unit and devices may still keep the takeover waiting, all together.
+    purse: Purse,
+}
+
+impl Waits {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { deadline: limits.deadline, purse: Purse::new(limits.patience) }
+    }
+}
+
+/// Who waits for a unit of one architecture, and pays for it with the patience.
+pub(crate) trait Waiting {
+    /// The unit, whose registers tell whether it has done what it was told.
+    type Unit;
+
+    fn unit(&self) -> &Self::Unit;
+    fn clock(&self) -> &impl Clock;
+    fn waits(&self) -> &Waits;
+    fn waits_mut(&mut self) -> &mut Waits;
+
+    /// Waits for the unit until `done`, which reads only this unit, returns true.
+    fn wait(
+        &mut self,
+        register: &'static str,
+        wanted: &'static str,
+        done: impl FnMut(&Self::Unit) -> bool,
+    ) -> Result<(), NoAnswer> {
+        self.with_unit_time(|unit, limit| unit.wait_for(limit, register, wanted, done))
+    }
+
+    /// The same for at most `limit`.
+    fn wait_for(
+        &self,
+        limit: Duration,
+        register: &'static str,
+        wanted: &'static str,
+        mut done: impl FnMut(&Self::Unit) -> bool,
+    ) -> Result<(), NoAnswer> {
+        let waited = wait_until(self.clock(), limit, || done(self.unit()));
+        waited.map_err(|late| NoAnswer { register, wanted, limit: late.limit })
+    }
+
+    /// How long the unit and devices may still keep takeovers waiting.
+    fn patience(&self) -> Patience {
+        self.waits().purse.left
+    }
+
+    /// Gives `work`, which waits for the unit, the time for one wait.
+    fn with_unit_time<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
+        let limit = self.limit(Awaited::Unit).unwrap_or_default();
+        self.timed(Awaited::Unit, |unit| work(unit, limit))
+    }
+
+    /// Gives `work`, which waits for a device, the time that is left for such; returns `None` if there is none.
+    fn with_patience<T>(
+        &mut self,
+        awaited: Awaited,
+        work: impl FnOnce(&mut Self, Duration) -> T,
+    ) -> Option<T> {
+        let limit = self.limit(awaited)?;
+        Some(self.timed(awaited, |unit| work(unit, limit)))
+    }
+
+    /// How long one wait may take.
+    fn limit(&self, awaited: Awaited) -> Option<Duration> {
+        let Waits { deadline, purse } = self.waits();
+        purse.limit(awaited, *deadline)
+    }
+
+    /// Does `work`, and takes the time that it used off what is left for such.
+    fn timed<T>(&mut self, awaited: Awaited, work: impl FnOnce(&mut Self) -> T) -> T {
+        let start = self.clock().now();
+        let result = work(self);
+        let used = self.clock().now().saturating_sub(start);
+        self.waits_mut().purse.pay(awaited, used);
+        result
     }
 }
 

@@ -3,11 +3,9 @@
 //! Each write to the control register repeats the bits that are on: nothing here can turn translation off. Every wait has a
 //! deadline.
 
-use core::time::Duration;
-
 use amdvi::control::{Control, Status};
 use amdvi::registers::{self, CONTROL, Register};
-use machine::{Clock, Frames, Registers, wait_until};
+use machine::{Clock, Frames, Registers};
 
 use crate::amdvi::log::EventLog;
 use crate::amdvi::queue::CommandBuffer;
@@ -16,7 +14,7 @@ use crate::amdvi::tables::Tables;
 use crate::amdvi::unit::Unit;
 use crate::failure::Reason;
 use crate::ledger::Told;
-use crate::patience::{Awaited, Patience, Purse};
+use crate::patience::{Waiting, Waits};
 use crate::surroundings::Limits;
 use crate::table::{new_tables, page_at};
 use crate::unit::{NoAnswer, UnitError};
@@ -28,10 +26,7 @@ const INVALIDATION_TIMEOUT: u8 = 0b100;
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) unit: Unit<'c, R, C>,
-    /// Bounds each wait for the unit itself.
-    pub(crate) deadline: Duration,
-    /// How long the unit and devices may still keep the takeover waiting, all together.
-    purse: Purse,
+    waits: Waits,
     /// How often our buffer's tail was not what we had written.
     pub(crate) disturbances: u32,
     /// Which of our frames the unit may use.
@@ -51,12 +46,32 @@ pub(crate) struct Buffers {
     pub(crate) told: Told,
 }
 
+impl<'c, R: Registers, C: Clock> Waiting for CommandedUnit<'c, R, C> {
+    type Unit = Unit<'c, R, C>;
+
+    fn unit(&self) -> &Self::Unit {
+        &self.unit
+    }
+
+    fn clock(&self) -> &impl Clock {
+        self.unit.clock()
+    }
+
+    fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    fn waits_mut(&mut self) -> &mut Waits {
+        &mut self.waits
+    }
+}
+
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Makes a unit with these limits for waits.
     pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
-        let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
+        let waits = Waits::new(limits);
         let tables = Tables::default();
-        Self { unit, deadline, purse, disturbances: 0, told: Told::Nothing, buffers: None, tables }
+        Self { unit, waits, disturbances: 0, told: Told::Nothing, buffers: None, tables }
     }
 
     /// Takes the frames of the command buffer and the log that the swap starts.
@@ -67,61 +82,6 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
         let told = Told::Queue([commands.ring.memory(), page_at(store), log.ring.memory()]);
         self.buffers = Some(Buffers { commands, log: Some(log), told });
         Ok(())
-    }
-
-    /// Waits for the unit until `done`, which reads only this unit, returns true.
-    pub(crate) fn wait(
-        &mut self,
-        register: &'static str,
-        wanted: &'static str,
-        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
-    ) -> Result<(), NoAnswer> {
-        self.with_unit_time(|unit, limit| unit.wait_for(limit, register, wanted, &mut done))
-    }
-
-    /// The same for at most `limit`.
-    pub(crate) fn wait_for(
-        &self,
-        limit: Duration,
-        register: &'static str,
-        wanted: &'static str,
-        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
-    ) -> Result<(), NoAnswer> {
-        wait_until(self.unit.clock(), limit, || done(&self.unit)).map_err(|late| NoAnswer {
-            register,
-            wanted,
-            limit: late.limit,
-        })
-    }
-
-    /// How long the unit and devices may still keep takeovers waiting.
-    pub(crate) fn patience(&self) -> Patience {
-        self.purse.left
-    }
-
-    /// Gives `work`, which waits for the unit, the time for one wait.
-    pub(crate) fn with_unit_time<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
-        let limit = self.purse.limit(Awaited::Unit, self.deadline).unwrap_or_default();
-        self.timed(Awaited::Unit, |unit| work(unit, limit))
-    }
-
-    /// Gives `work`, which waits for a device, the time that is left for such; returns `None` if there is none.
-    pub(crate) fn with_patience<T>(
-        &mut self,
-        awaited: Awaited,
-        work: impl FnOnce(&mut Self, Duration) -> T,
-    ) -> Option<T> {
-        let limit = self.purse.limit(awaited, self.deadline)?;
-        Some(self.timed(awaited, |unit| work(unit, limit)))
-    }
-
-    /// Does `work`, and takes the time that it used off what is left for such.
-    fn timed<T>(&mut self, awaited: Awaited, work: impl FnOnce(&mut Self) -> T) -> T {
-        let start = self.unit.clock().now();
-        let result = work(self);
-        let used = self.unit.clock().now().saturating_sub(start);
-        self.purse.pay(awaited, used);
-        result
     }
 
     /// The control register as it is. Translation stays on even if the register is momentarily wrong about it: only units whose

@@ -13,7 +13,7 @@ use crate::amdvi::queue::{BATCH, CommandBuffer};
 use crate::amdvi::tags::Tag;
 use crate::amdvi::unit::Unit;
 use crate::command::Scope;
-use crate::patience::Awaited;
+use crate::patience::{Awaited, Waiting};
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
 

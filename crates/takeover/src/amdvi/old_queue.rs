@@ -4,6 +4,7 @@ use amdvi::registers::{COMMAND_HEAD, COMMAND_TAIL};
 use machine::{Clock, Registers};
 
 use crate::amdvi::command::CommandedUnit;
+use crate::patience::Waiting;
 use crate::report::OldQueue;
 
 impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {

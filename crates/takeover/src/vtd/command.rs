@@ -3,14 +3,12 @@
 //! Each write to the global command register repeats the bits that are on: nothing here can turn translation off.
 //! Every wait has a deadline.
 
-use core::time::Duration;
-
-use machine::{Clock, Registers, wait_until};
+use machine::{Clock, Registers};
 use vtd::control::{GlobalCommand, GlobalStatus, RootTableAddress};
 use vtd::registers::{self, Register};
 
 use crate::ledger::Told;
-use crate::patience::{Awaited, Patience, Purse};
+use crate::patience::{Waiting, Waits};
 use crate::surroundings::Limits;
 use crate::unit::NoAnswer;
 use crate::vtd::queue::Queue;
@@ -21,10 +19,7 @@ use crate::vtd::unit::{STATUS, Unit};
 #[derive(Debug)]
 pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) unit: Unit<'c, R, C>,
-    /// Bounds each wait for the unit itself.
-    pub(crate) deadline: Duration,
-    /// How long the unit and devices may still keep the takeover waiting, all together.
-    purse: Purse,
+    waits: Waits,
     /// How often our queue's tail was not what we had written.
     pub(crate) disturbances: u32,
     /// Which of our frames the unit may use.
@@ -37,14 +32,33 @@ pub(crate) struct CommandedUnit<'c, R, C> {
     pub(crate) tables: Tables,
 }
 
+impl<'c, R: Registers, C: Clock> Waiting for CommandedUnit<'c, R, C> {
+    type Unit = Unit<'c, R, C>;
+
+    fn unit(&self) -> &Self::Unit {
+        &self.unit
+    }
+
+    fn clock(&self) -> &impl Clock {
+        self.unit.clock()
+    }
+
+    fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    fn waits_mut(&mut self) -> &mut Waits {
+        &mut self.waits
+    }
+}
+
 impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Makes a unit whose invalidations go through registers, with these limits for waits.
     pub(crate) fn new(unit: Unit<'c, R, C>, limits: &Limits) -> Self {
-        let (deadline, purse) = (limits.deadline, Purse::new(limits.patience));
+        let waits = Waits::new(limits);
         Self {
             unit,
-            deadline,
-            purse,
+            waits,
             disturbances: 0,
             told: Told::Nothing,
             queue: None,
@@ -56,61 +70,6 @@ impl<'c, R: Registers, C: Clock> CommandedUnit<'c, R, C> {
     /// Writes a register at a fixed place.
     pub(crate) fn write(&mut self, register: Register, value: u64) {
         self.unit.write(register, value);
-    }
-
-    /// Waits for the unit until `done`, which reads only this unit, returns true.
-    pub(crate) fn wait(
-        &mut self,
-        register: &'static str,
-        wanted: &'static str,
-        done: impl FnMut(&Unit<'c, R, C>) -> bool,
-    ) -> Result<(), NoAnswer> {
-        self.with_unit_time(|unit, limit| unit.wait_for(limit, register, wanted, done))
-    }
-
-    /// The same for at most `limit`.
-    pub(crate) fn wait_for(
-        &self,
-        limit: Duration,
-        register: &'static str,
-        wanted: &'static str,
-        mut done: impl FnMut(&Unit<'c, R, C>) -> bool,
-    ) -> Result<(), NoAnswer> {
-        wait_until(self.unit.clock(), limit, || done(&self.unit)).map_err(|late| NoAnswer {
-            register,
-            wanted,
-            limit: late.limit,
-        })
-    }
-
-    /// How long the unit and devices may still keep takeovers waiting.
-    pub(crate) fn patience(&self) -> Patience {
-        self.purse.left
-    }
-
-    /// Gives `work`, which waits for the unit, the time for one wait.
-    pub(crate) fn with_unit_time<T>(&mut self, work: impl FnOnce(&mut Self, Duration) -> T) -> T {
-        let limit = self.purse.limit(Awaited::Unit, self.deadline).unwrap_or_default();
-        self.timed(Awaited::Unit, |unit| work(unit, limit))
-    }
-
-    /// Gives `work`, which waits for a device, the time that is left for such; returns `None` if there is none.
-    pub(crate) fn with_patience<T>(
-        &mut self,
-        awaited: Awaited,
-        work: impl FnOnce(&mut Self, Duration) -> T,
-    ) -> Option<T> {
-        let limit = self.purse.limit(awaited, self.deadline)?;
-        Some(self.timed(awaited, |unit| work(unit, limit)))
-    }
-
-    /// Does `work`, and takes the time that it used off what is left for such.
-    fn timed<T>(&mut self, awaited: Awaited, work: impl FnOnce(&mut Self) -> T) -> T {
-        let start = self.unit.clock().now();
-        let result = work(self);
-        let used = self.unit.clock().now().saturating_sub(start);
-        self.purse.pay(awaited, used);
-        result
     }
 
     /// Turns the invalidation queue on.

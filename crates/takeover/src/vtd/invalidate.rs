@@ -12,7 +12,7 @@ use vtd::registers::{CCMD, FSTS, IOTLB_FROM_IRO, IQA, IQT};
 
 use crate::command::Scope;
 use crate::ledger::Told;
-use crate::patience::Awaited;
+use crate::patience::{Awaited, Waiting};
 use crate::surroundings::DeviceTlb;
 use crate::unit::UnitError;
 use crate::vtd::command::CommandedUnit;
@@ -124,7 +124,7 @@ impl<R: Registers, C: Clock> CommandedUnit<'_, R, C> {
 
     /// Starts our queue anew, at its first descriptor.
     fn reopen_queue(&mut self) -> Result<(), UnitError> {
-        self.wait_for_head(REST.min(self.deadline));
+        self.wait_for_head(REST.min(self.waits().deadline));
         self.queue_off()?;
         let queue = self.queue.take().ok_or(UnitError::NoQueue)?;
         self.open_queue(queue)

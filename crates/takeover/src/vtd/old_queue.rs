@@ -9,7 +9,7 @@ use vtd::fault::FaultStatus;
 use vtd::queue::{Descriptor, DescriptorType, QUEUE_OFFSET, QueueAddress, QueueErrorRecord, Wait};
 use vtd::registers::{IQA, IQH, IQT};
 
-use crate::patience::Awaited;
+use crate::patience::{Awaited, Waiting};
 use crate::vtd::command::CommandedUnit;
 use crate::vtd::unit::Unit;
 
