@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::_mm_clflush;
 
+use amdvi::control::BufferBase;
 use machine::{ENTRIES, SourceId};
 use record::Architecture;
 
@@ -88,17 +89,17 @@ pub(super) fn block_an_entry(root: Root) {
     }
 }
 
-/// Makes COMPLETION_WAIT commands that store nothing (AMD-Vi, 2.4.1) of all others in a command buffer of one page, between these
-/// bytes.
-pub(super) fn forget_commands(buffer: u64, head: u64, tail: u64) {
+/// Makes COMPLETION_WAIT commands that store nothing (AMD-Vi, 2.4.1) of all others in a command buffer, between these bytes.
+pub(super) fn forget_commands(buffer: BufferBase, head: u64, tail: u64) {
     const COMPLETION_WAIT: u64 = 1;
-    let (mut word, end) = (head as usize / 8 % ENTRIES, tail as usize / 8 % ENTRIES);
+    let (buffer, words) = (buffer.address().get(), buffer.entries().unwrap_or(1) * 2);
+    let (mut word, end) = (head as usize / 8 % words, tail as usize / 8 % words);
     while word != end {
         if entry(buffer, word) >> 60 != COMPLETION_WAIT {
             set_entry(buffer, word, COMPLETION_WAIT << 60);
             set_entry(buffer, word + 1, 0);
         }
-        word = (word + 2) % ENTRIES;
+        word = (word + 2) % words;
     }
 }
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use amdvi::control::{BufferBase, Control};
 use amdvi::registers::{COMMAND_BUFFER, COMMAND_HEAD, COMMAND_TAIL, CONTROL, DEVICE_TABLE};
-use machine::{PAGE_SHIFT, PhysicalAddress, Range, Registers, rest, wait_until};
+use machine::{PhysicalAddress, Range, Registers, rest, wait_until};
 use vtd::control::{GlobalCommand, GlobalStatus};
 use vtd::registers::{GCMD, GSTS, RTADDR};
 
@@ -68,8 +68,7 @@ impl UnitRegisters {
 
     /// Makes a wait that stores nothing of each new command but waits.
     fn forget_commands(&self, tail: u64) {
-        let buffer =
-            BufferBase::from_bits(self.registers.read64(COMMAND_BUFFER.offset)).frame() << PAGE_SHIFT;
+        let buffer = BufferBase::from_bits(self.registers.read64(COMMAND_BUFFER.offset));
         let head = self.registers.read64(COMMAND_HEAD.offset);
         tables::forget_commands(buffer, head, tail);
     }
