@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use holdover_fuzz::{WORDS, harm, judge};
+use holdover_fuzz::{Asked, Change, judge};
 use libfuzzer_sys::fuzz_target;
 use model::amdvi::Scenario;
 use model::amdvi::damage::{Damage, Table, Victim};
@@ -10,24 +10,18 @@ use model::random::Size;
 
 const SIZE: Size = Size { units: 1, domains: 3, functions: 4, runs: 3 };
 
+/// The kinds of tables in which words change.
+const TABLES: [Table; 4] = [Table::Device, Table::Cr3, Table::Interrupt, Table::Paging];
+
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&[seed, frames], words)) = bytes.split_first_chunk() else { return };
-    let mut scenario = Scenario::random(seed.into(), SIZE);
-    scenario.damage = words.as_chunks().0.iter().take(WORDS).map(damage).collect();
-    if let Err(wrong) = judge(&scenario.machine(), usize::from(frames) * 4) {
+    let Some(asked) = Asked::read(bytes) else { return };
+    let mut scenario = Scenario::random(asked.seed, SIZE);
+    scenario.damage = asked.changes().map(damage).collect();
+    if let Err(wrong) = judge(&scenario.machine(), asked.budget) {
         panic!("{wrong}");
     }
 });
 
-/// The word to change, and how.
-fn damage([kind, which, word, value @ ..]: &[u8; 11]) -> Damage {
-    let table = match kind % 4 {
-        0 => Table::Device,
-        1 => Table::Cr3,
-        2 => Table::Interrupt,
-        _ => Table::Paging,
-    };
-    let harm = harm(kind >> 4, u64::from_le_bytes(*value));
-    let (which, word) = (usize::from(*which), usize::from(*word));
-    Damage { victim: Victim::Some { table, which, word }, harm }
+fn damage(Change { kind, which, word, harm }: Change) -> Damage {
+    Damage { victim: Victim::Some { table: TABLES[kind], which, word }, harm }
 }

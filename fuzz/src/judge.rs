@@ -6,11 +6,50 @@ use takeover::Failure;
 use verdict::{Verdict, accounted, bounded, isolation, limits, misused, told};
 
 /// Most words of tables that are changed.
-pub const WORDS: usize = 64;
+const WORDS: usize = 64;
+
+/// What the fuzzer asks for.
+pub struct Asked<'b> {
+    /// Which machine.
+    pub seed: u64,
+    /// How many frames there are for the takeover.
+    pub budget: usize,
+    words: &'b [[u8; 11]],
+}
+
+/// A word of a table, and how it changes.
+pub struct Change {
+    /// Which kind of table, of four.
+    pub kind: usize,
+    /// Which table of that kind.
+    pub which: usize,
+    /// Which word of it.
+    pub word: usize,
+    /// What becomes of it.
+    pub harm: Harm,
+}
+
+impl<'b> Asked<'b> {
+    /// Reads what the fuzzer's bytes ask for: the first two select the machine and the frames, and each eleven after them change a word.
+    pub fn read(bytes: &'b [u8]) -> Option<Self> {
+        let (&[seed, frames], words) = bytes.split_first_chunk()?;
+        Some(Self { seed: seed.into(), budget: usize::from(frames) * 4, words: words.as_chunks().0 })
+    }
+
+    /// The words to change, 64 at most.
+    pub fn changes(&self) -> impl Iterator<Item = Change> + use<'b> {
+        self.words.iter().take(WORDS).map(|[kind, which, word, value @ ..]| Change {
+            kind: usize::from(kind % 4),
+            which: usize::from(*which),
+            word: usize::from(*word),
+            harm: harm(kind >> 4, u64::from_le_bytes(*value)),
+        })
+    }
+}
 
 /// How a word changes: to a given value, in a bit, or so that it points at another table or at memory at which no table should
 /// point.
-pub fn harm(kind: u8, value: u64) -> Harm {
+fn harm(kind: u8, value: u64) -> Harm {
     match kind & 3 {
         0 => Harm::Overwrite(value),
         1 => Harm::PointAtTable(value as usize),

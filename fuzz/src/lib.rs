@@ -7,5 +7,5 @@ mod judge;
 mod memory;
 
 pub use disk::Disk;
-pub use judge::{WORDS, harm, judge};
+pub use judge::{Asked, Change, judge};
 pub use memory::Memory;

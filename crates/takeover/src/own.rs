@@ -3,6 +3,7 @@
 use machine::{PAGE_SIZE, PhysicalAddress, Range};
 
 use crate::hazard::Danger;
+use crate::table::page_at;
 
 /// The capture kernel's own memory.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +22,7 @@ impl OwnMemory<'_> {
 
     /// Refuses a table of the old kernel that lies in our memory.
     pub(crate) fn refuse_table(self, address: PhysicalAddress) -> Result<(), Danger> {
-        let table = Range::new(address, address.saturating_add(PAGE_SIZE));
-        if self.touches(table) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
+        if self.touches(page_at(address)) { Err(Danger::TableInOwnMemory(address)) } else { Ok(()) }
     }
 
     /// The smallest range of whole pages that holds all of our memory.

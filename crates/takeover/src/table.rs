@@ -48,7 +48,7 @@ pub(crate) fn new_table(frames: &mut impl Frames) -> Option<PhysicalAddress> {
     Some(table)
 }
 
-/// The memory of the table at `address`.
+/// The memory of the table or the page at `address`.
 pub(crate) fn page_at(address: PhysicalAddress) -> Range<PhysicalAddress> {
     Range::new(address, address.saturating_add(PAGE_SIZE))
 }

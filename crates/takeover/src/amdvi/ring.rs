@@ -1,7 +1,7 @@
-//! A ring of entries of 128 bits, which the unit reads or writes: commands (2.4), or events (2.5). It is in a frame of our own, or in the
+//! A ring of entries of 128 bits, which the unit reads or writes: commands (2.4), or events (2.5). It is in frames of our own, or in the
 //! dead kernel's memory where hardware has locked the register that names it.
 
-use amdvi::control::{BUFFER_OFFSET, BufferBase};
+use amdvi::control::BufferBase;
 use amdvi::registers::Register;
 use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range, Registers};
 
@@ -46,8 +46,7 @@ impl Ring {
 
     /// The base register's value for a ring of our own.
     pub(crate) fn base(self) -> BufferBase {
-        let length = BufferBase::SHORTEST + Self::FRAMES.ilog2() as u8;
-        BufferBase::new().with_frame(self.start.pfn().get()).with_length(length)
+        BufferBase::new().with_frame(self.start.pfn().get()).with_length(self.entries().ilog2() as u8)
     }
 
     pub(crate) fn memory(self) -> Range<PhysicalAddress> {
@@ -61,7 +60,7 @@ impl Ring {
 
     /// What a register says of a place in the ring: bytes from its start, inside it.
     pub(crate) fn place<R: Registers, C>(self, unit: &Unit<'_, R, C>, register: Register) -> u64 {
-        (unit.read(register) & BUFFER_OFFSET) % self.bytes
+        unit.offset(register) % self.bytes
     }
 
     /// The place after this one.

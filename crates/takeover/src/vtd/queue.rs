@@ -1,9 +1,10 @@
 //! An invalidation queue of our own in memory (6.5.2): descriptors in one frame, the status of waits in another.
 
-use machine::{ENTRIES, Frames, PAGE_SIZE, PhysicalAddress, Range};
+use machine::{ENTRIES, Frames, PhysicalAddress, Range};
 use vtd::queue::{Descriptor, QueueAddress, Wait};
 
 use crate::failure::Reason;
+use crate::table::page_at;
 use crate::vtd::mode::Mode;
 
 /// Word of the status frame that waits write to.
@@ -41,8 +42,7 @@ impl Queue {
 
     /// The frames that the unit uses: descriptors, and the status of waits. There is no log.
     pub(crate) fn frames(&self) -> [Range<PhysicalAddress>; 3] {
-        let frame = |start: PhysicalAddress| Range::new(start, start.saturating_add(PAGE_SIZE));
-        [frame(self.address.address()), frame(self.status), Range::default()]
+        [page_at(self.address.address()), page_at(self.status), Range::default()]
     }
 
     /// The value for IQT: the bytes up to the next descriptor.

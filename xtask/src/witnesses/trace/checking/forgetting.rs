@@ -56,12 +56,18 @@ mod tests {
 
     const NETWORK: u16 = 0x08;
 
-    /// What the unit may still know after these commands.
-    fn remembered(root: Root, words: Vec<(u64, u64)>, commands: &[Forgotten]) -> Option<String> {
+    /// After these commands.
+    fn told(commands: &[Forgotten]) -> Forgetting {
         let mut forgetting = Forgetting::default();
         for &command in commands {
             forgetting.note(command);
         }
+        forgetting
+    }
+
+    /// What the unit may still know after these commands.
+    fn remembered(root: Root, words: Vec<(u64, u64)>, commands: &[Forgotten]) -> Option<String> {
+        let forgetting = told(commands);
         with_ram(0x10000, words, |ram| forgetting.remembered(Tables::new(ram, root)))
     }
 
@@ -81,10 +87,7 @@ mod tests {
     #[test]
     fn the_unit_may_answer_by_old_tables_until_it_was_told_to_forget_entry_and_pages() {
         let may = |commands: &[Forgotten]| {
-            let mut forgetting = Forgetting::default();
-            for &command in commands {
-                forgetting.note(command);
-            }
+            let forgetting = told(commands);
             let root = Root::of_devices(0x1000);
             with_ram(0x10000, amd(0x1000, NETWORK, &[]), |ram| {
                 forgetting.may_answer(NETWORK, Tables::new(ram, root))
