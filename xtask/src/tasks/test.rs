@@ -15,6 +15,7 @@ use crate::debian::rows::{self as debian, Among, Stage};
 use crate::guests::image;
 use crate::guests::tool::Tool;
 use crate::machines::emulator::Emulator;
+use crate::machines::files;
 use crate::sources::{freestanding, packages, walls};
 use crate::tasks::fuzz;
 use crate::tasks::setup::Setup;
@@ -83,6 +84,9 @@ pub(crate) struct Test {
     /// Guests at a time; two keep two processors busy
     #[arg(long, value_name = "N", default_value_t = 2)]
     guests: usize,
+    /// Keeps disk, dump and trace also of rows that pass, 100 MB each
+    #[arg(long)]
+    keep: bool,
 }
 
 /// How many passed and failed so far.
@@ -178,7 +182,8 @@ impl Test {
         });
         if let Some(built) = built {
             parallel::for_each(&rows, self.guests, |row| {
-                tally.take(&row.name, || Ok(row.problems(&built)?.iter().map(ToString::to_string).collect()));
+                let crash = || Ok(row.problems(&built)?.iter().map(ToString::to_string).collect());
+                tally.take(&row.name, || self.tidied(&row.name, crash));
             });
         }
     }
@@ -195,8 +200,19 @@ impl Test {
             Ok(Vec::new())
         });
         if let Some(stage) = stage {
-            parallel::for_each(&rows, self.guests, |row| tally.take(row.name, || row.problems(&stage)));
+            parallel::for_each(&rows, self.guests, |row| {
+                tally.take(row.name, || self.tidied(row.name, || row.problems(&stage)));
+            });
         }
+    }
+
+    /// Runs a row, and leaves its large files only if there are problems to look for in them: those of all rows fill a disk.
+    fn tidied(&self, name: &str, run: impl FnOnce() -> Result<Vec<String>>) -> Result<Vec<String>> {
+        let problems = run()?;
+        if problems.is_empty() && !self.keep {
+            files::remove_large(name)?;
+        }
+        Ok(problems)
     }
 
     fn fuzzes(&self, targets: &[String]) -> bool {
@@ -270,6 +286,7 @@ mod tests {
             quick: false,
             all: false,
             guests: 1,
+            keep: false,
         }
     }
 
