@@ -77,7 +77,7 @@ impl Flavour {
         format!("./usr/lib/debug/{}", place.replace("{}", release))
     }
 
-    /// Whether its debug information is downloaded. That of general kernels is three times as large and shows nothing more.
+    /// Whether its debug information is downloaded without being asked for.
     fn has_debug(self) -> bool {
         !self.is_general()
     }
@@ -110,6 +110,10 @@ impl Kernel {
         ensure!(image.is_file(), "{} is gone: `cargo xtask setup` downloads it again", image.display());
         Ok(kernel)
     }
+
+    fn remember(&self, flavour: Flavour) -> Result<()> {
+        Ok(fs::write(record(flavour), serde_json::to_string_pretty(self)?)?)
+    }
 }
 
 /// Adds an index to a kernel's debug information, unless it has one: `crash` then looks names up instead of reading everything,
@@ -136,8 +140,19 @@ pub(crate) fn fetch(flavour: Flavour) -> Result<Kernel> {
     let image = image(&tree, &modules, &release);
     let kernel = Kernel { release, image, modules, debug };
     ensure!(kernel.image.is_file(), "{package} has no {}", kernel.image.display());
-    fs::write(record(flavour), serde_json::to_string_pretty(&kernel)?)?;
+    kernel.remember(flavour)?;
     Ok(kernel)
+}
+
+/// Downloads the debug information of the kernel of this flavour that is here, unless that is here too.
+pub(crate) fn add_debug(flavour: Flavour) -> Result<()> {
+    let mut kernel = Kernel::load(flavour)?;
+    if kernel.debug.is_none() {
+        println!("debug information of kernel {}", kernel.release);
+        kernel.debug = Some(fetch_debug(flavour, &kernel.release)?);
+        kernel.remember(flavour)?;
+    }
+    Ok(())
 }
 
 /// The compressed kernel, which newer packages have beside its modules.

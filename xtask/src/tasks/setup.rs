@@ -58,11 +58,14 @@ const FLAVOURS: [Flavour; 6] = [
 
 /// Installs (as root) or names what is missing, and downloads Debian's kernels, newer QEMUs, UEFI and newer readers.
 #[derive(Args, Default)]
-pub(crate) struct Setup {}
+pub(crate) struct Setup {
+    /// Also debug information of these kernels, if it is left out otherwise; `crash` and drgn then read the dumps of their rows too
+    #[arg(long, value_name = "KERNEL", value_delimiter = ',')]
+    debug: Vec<Flavour>,
+}
 
 impl Setup {
     /// Makes this machine ready for `demo` and `test`; asks nothing of the network if it is already.
-    #[expect(clippy::unused_self, reason = "every task is run in the same way")]
     pub(crate) fn run(&self) -> Result<()> {
         let packages: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
         let kernels: Vec<_> =
@@ -85,8 +88,9 @@ impl Setup {
         }
         install(&packages)?;
         kernels.into_iter().try_for_each(fetch)?;
+        self.debug.iter().try_for_each(|flavour| kernels::add_debug(*flavour))?;
         // Those that `crash` opens.
-        for flavour in [Flavour::Cloud, Flavour::Backports] {
+        for flavour in [Flavour::Cloud, Flavour::Backports].iter().chain(&self.debug).copied() {
             Kernel::load(flavour)?.debug.iter().try_for_each(|debug| kernels::index(debug))?;
         }
         for emulator in emulators {
