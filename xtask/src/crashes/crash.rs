@@ -27,13 +27,15 @@ use crate::machines::qemu::{self, Machine, Watch};
 use crate::machines::qmp::ResetBy;
 use crate::machines::ram::{self, Ram};
 use crate::machines::reserved::{self, Reserved};
+use crate::machines::scenario::capture::{Capture, SecondTables};
 use crate::machines::scenario::device::DiskTrouble;
+use crate::machines::scenario::disk::Disk;
+use crate::machines::scenario::events::{End, MachineCheck, Start};
 use crate::machines::scenario::file_system::FileSystem;
+use crate::machines::scenario::memory::MemoryUse;
 use crate::machines::scenario::unit::Translation;
 use crate::machines::scenario::watchdog::Watchdog;
-use crate::machines::scenario::{
-    Capture, Codec, Disk, Display, End, MachineCheck, MemoryUse, Scenario, SecondTables, Start,
-};
+use crate::machines::scenario::{Codec, Display, Scenario};
 use crate::process;
 use crate::witnesses::Readers;
 use crate::witnesses::tables::Tables;
