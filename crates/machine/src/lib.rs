@@ -15,7 +15,8 @@
 //!
 //! [`growth`] takes memory from the heap without aborting, and [`bytes`] reads fields of tables that may be too short. What all IOMMUs
 //! of x86 have in common is here too: who makes a request ([`SourceId`], [`Requester`]), what it may do ([`Permission`]), the
-//! [`Level`]s of the tables that translate it, and the shape of the ACPI table that lists the units ([`unit_table`]).
+//! [`Level`]s of the tables that translate it, the shape of the ACPI table that lists the units ([`unit_table`]), and how a code of
+//! hardware's becomes a field ([`code!`]).
 //!
 //! # Example
 //!
@@ -52,6 +53,7 @@ mod address;
 mod block;
 pub mod bytes;
 mod clock;
+mod code;
 mod dma;
 pub mod growth;
 mod level;
