@@ -19,6 +19,7 @@
 //! | [`memory`] | physical memory as hardware sees it |
 //! | [`habits`] | how a unit misbehaves |
 //! | `unit`, `tables` | a unit, or its tables, of either architecture |
+//! | `trail` | what a walk through tables leaves to be done: accessed and dirty bits |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports`, `versions` | the machine as the capture kernel sees it; its frames while units store to them |
 //! | `assemble` | how a machine is built of what an old kernel left |
@@ -47,6 +48,7 @@ mod reached;
 mod shapes;
 mod tables;
 pub mod trace;
+mod trail;
 mod unit;
 mod versions;
 mod vtd;

@@ -5,9 +5,10 @@
 //! domain-id get each other's translations, as on hardware. A change of memory or of a base register invalidates nothing; any
 //! entry may be evicted at any time.
 
-use crate::amdvi::walk::{Page, Table};
+use crate::amdvi::walk::Page;
 use crate::answer::Answer;
 use crate::evict::{drop_one, replace};
+use crate::trail::Table;
 use amdvi::command::PagesRange;
 use amdvi::device_table::DeviceTableEntry;
 use fastrand::Rng;

@@ -1,7 +1,8 @@
 //! Looks pages up in the caches of pages and tables, and fills both.
 
 use super::caches::{Cached, CachedTable, Caches, Tag};
-use crate::amdvi::walk::{Abort, Context, Guest, Host, Page, Table, Trail, Translation, Walker};
+use crate::amdvi::walk::{Abort, Context, Guest, Host, Page, Trail, Translation, Walker};
+use crate::trail::Table;
 use fastrand::Rng;
 use machine::IoAddress;
 

@@ -7,7 +7,8 @@
 
 use crate::answer::Requester;
 use crate::evict::{drop_one, replace};
-use crate::vtd::walk::{Context, Device, Page, Privilege, Table};
+use crate::trail::Table;
+use crate::vtd::walk::{Context, Device, Page, Privilege};
 use fastrand::Rng;
 use machine::{IoAddress, Level};
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! Looks pages up in the IOTLB and the paging-structure cache, and fills both.
 
 use super::caches::{Cached, CachedTable, Caches, Tag};
-use crate::vtd::walk::{Context, FirstStage, Page, SecondStage, Table, Trail, Translation, Walker};
+use crate::trail::Table;
+use crate::vtd::walk::{Context, FirstStage, Page, SecondStage, Trail, Translation, Walker};
 use fastrand::Rng;
 use machine::IoAddress;
 use vtd::fault::FaultReason;
