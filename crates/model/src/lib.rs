@@ -19,6 +19,7 @@
 //! | [`memory`] | physical memory as hardware sees it |
 //! | [`habits`] | how a unit misbehaves |
 //! | `unit`, `tables` | a unit, or its tables, of either architecture |
+//! | `harm` | what damage does to a word of a table |
 //! | `trail` | what a walk through tables leaves to be done: accessed and dirty bits |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports`, `versions` | the machine as the capture kernel sees it; its frames while units store to them |
@@ -39,6 +40,7 @@ pub mod answer;
 mod assemble;
 mod evict;
 pub mod habits;
+mod harm;
 mod machine;
 pub mod memory;
 mod old_pages;
