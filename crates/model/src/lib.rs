@@ -21,6 +21,7 @@
 //! | `unit`, `tables` | a unit, or its tables, of either architecture |
 //! | `harm` | what damage does to a word of a table |
 //! | `trail` | what a walk through tables leaves to be done: accessed and dirty bits |
+//! | `translations` | what a unit caches of pages and tables, and evicts when it likes |
 //! | `world`, [`witness`] | one step of time; what must not happen |
 //! | `ports`, `versions` | the machine as the capture kernel sees it; its frames while units store to them |
 //! | `assemble` | how a machine is built of what an old kernel left |
@@ -51,6 +52,7 @@ mod shapes;
 mod tables;
 pub mod trace;
 mod trail;
+mod translations;
 mod unit;
 mod versions;
 mod vtd;
