@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::FileError;
 use crate::Bytes;
-use crate::loaded::{AreaPlace, LoadedArea};
+use crate::loaded::area::{AreaPlace, LoadedArea};
 use crate::sysfs::SysfsError;
 
 /// Why a dump area was not found, or cannot be used.

@@ -26,7 +26,7 @@ pub use self::name::AreaName;
 use self::registry::Registry;
 pub use self::remove::{InUse, RemoveError, Removed, RemovedKind, remove, remove_files};
 pub use self::uncollected::{IfUncollected, UncollectedDump};
-pub use crate::loaded::AreaPlace;
+pub use crate::loaded::area::AreaPlace;
 use crate::sysfs;
 
 /// Finds the dump area with that name, and checks it as the capture kernel will. If a disk has copies, this is the first by
